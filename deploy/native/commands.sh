@@ -1,0 +1,108 @@
+# shellcheck shell=bash
+# The commands for a stack of a longer stay, and for one server of a stack.
+
+# start_all SERVICE…: get and prepare them, start them side by side, wait for each. What was
+# started is in STARTED, also if a later one fails.
+STARTED=()
+start_all() {
+  local name since job services=()
+  for name in "$@"; do
+    if "${name}_install"; then
+      services+=("$name")
+    elif [[ $name == jaeger && -z $REQUIRE_JAEGER ]]; then
+      say 'going on without jaeger: no traces this time'
+    else
+      die "$name is required but could not be had"
+    fi
+  done
+  mkdir -p "$STATE/logs" "$STATE/pids"
+  now && since=$NOW
+  for name in "${services[@]}"; do claim_ports "$name"; done
+  # Creating data folders takes longest, so all at once; `begin` then finds them.
+  for name in "${services[@]}"; do
+    "${name}_prepare" &
+    PREPARING+=("$!:$name")
+  done
+  for job in "${PREPARING[@]}"; do
+    name=${job#*:}
+    wait "${job%%:*}" || die "$name: its data folder could not be created"
+    STARTED+=("$name")
+    begin "$name"
+  done
+  PREPARING=()
+  await_ready "$since" "${services[@]}" || exit 1
+}
+
+# with_lock COMMAND…: one change of the stack in STATE at a time. Braces, not a subshell: servers
+# that shall die with this process must be its own children.
+with_lock() {
+  mkdir -p "$STATE"
+  { flock 9 && "$@"; } 9>"$STATE/lock"
+}
+
+skipped() { [[ " ${STACK_WITHOUT:-} " == *" $1 "* && ! ($1 == jaeger && -n $REQUIRE_JAEGER) ]]; }
+
+stack_up() {
+  local name missing=()
+  end_background_at_exit
+  sweep
+  for name in "${SERVICES[@]}"; do
+    skipped "$name" && continue
+    if alive "$name"; then say "$name already runs on 127.0.0.1:$(port "$name")"; else missing+=("$name"); fi
+  done
+  ((${#missing[@]} == 0)) || with_lock start_all "${missing[@]}"
+}
+
+stack_down() {
+  ! owner_of "$STATE" || die "this stack belongs to a running 'deploy/stack run' and ends with it"
+  if [[ ! -d $STATE ]]; then return; fi
+  with_lock halt_all "${SERVICES[@]}"
+  if [[ -n $1 ]]; then
+    release_ports "$STATE"
+    rm -rf -- "${STATE:?}"/{ports,pids,logs,requests,lock} "${SERVICES[@]/#/$STATE/}"
+  fi
+}
+
+stack_status() {
+  local name down=0 memory
+  for name in "${SERVICES[@]}"; do
+    if alive "$name"; then
+      memory=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$PID/status")
+      printf '%-8s up    127.0.0.1:%-6s pid %-8s %d MB\n' "$name" "$(port "$name")" "$PID" $((memory / 1024))
+    else
+      printf '%-8s down\n' "$name"
+      down=3
+    fi
+  done
+  printf 'state    %s\n' "$STATE"
+  return "$down"
+}
+
+stack_env() {
+  local name line
+  any_alive || die "no stack runs in $STATE"
+  for name in "${SERVICES[@]}"; do
+    alive "$name" || continue
+    for line in $("${name}_variables"); do printf 'export %s=%q\n' "${line%%=*}" "${line#*=}"; done
+  done
+  printf 'export STACK_DIR=%q\n' "$STATE"
+}
+
+in_stack() { has_ports "$1" || die "$1 is not part of the stack in $STATE"; }
+service_start() {
+  in_stack "$1"
+  if alive "$1"; then say "$1 already runs" && return; fi
+  KEEP_PORTS=1 with_lock start_one "$1"
+}
+start_one() {
+  local since
+  now && since=$NOW
+  begin "$1"
+  await_ready "$since" "$1"
+}
+service_stop() { in_stack "$1" && with_lock halt_all "$1" && say "$1 stopped"; }
+service_kill() {
+  in_stack "$1"
+  alive "$1" || die "$1 does not run"
+  slay "$1" && say "$1 killed"
+}

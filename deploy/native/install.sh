@@ -1,0 +1,95 @@
+# shellcheck shell=bash
+# Getting what the machine lacks, through its own package clients, and saying so.
+
+# What the Rust workspace needs to build (librdkafka, TLS) and the linker it uses.
+BUILD_TOOLS=(cmake:cmake g++:g++ pkg-config:pkg-config mold:mold)
+
+BACKGROUND=  # the pid of a long command, see interruptible
+PREPARING=() # PID:SERVICE of data folders being created, see start_all
+
+# packages PURPOSE PACKAGE…
+packages() {
+  local purpose=$1 sudo=() apt
+  shift
+  command -v apt-get >/dev/null || die "$purpose is missing, and so is apt-get: please install it (Debian calls it: $*)"
+  ((EUID == 0)) || sudo=(sudo -n)
+  apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600)
+  local install=(install -y --no-install-recommends --no-remove) # never at the cost of another package
+  say "installing for $purpose: apt-get install $*"
+  # The package lists may be missing or stale, so the first failure is answered with an update.
+  "${apt[@]}" "${install[@]}" "$@" >/dev/null 2>&1 ||
+    { "${apt[@]}" update >/dev/null && "${apt[@]}" "${install[@]}" "$@" >/dev/null; } ||
+    die "apt-get could not install: $*"
+}
+
+# first_package PACKAGE…: print the first that this distribution has, else the last.
+first_package() {
+  while (($# > 1)); do
+    [[ -z $(apt-cache show "$1" 2>/dev/null) ]] || break
+    shift
+  done
+  printf '%s\n' "$1"
+}
+
+# have COMMAND: also in the folders for servers, which a user's PATH may leave out.
+have() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
+
+# interruptible COMMAND…: for long work. Bash handles a signal only between commands, but at once
+# while it waits for a background process.
+interruptible() {
+  local status=0
+  "$@" &
+  BACKGROUND=$!
+  wait "$BACKGROUND" || status=$?
+  BACKGROUND=
+  return "$status"
+}
+
+# cached NAME BUILDER: CACHE/NAME, made by `BUILDER FOLDER` if it is not there. Made beside and
+# renamed, so that an interrupted build is never taken for a complete one; under a lock, so that two
+# runs do not build the same.
+cached() {
+  local target=$CACHE/$1 lock
+  [[ ! -d $target ]] || return 0
+  mkdir -p "$CACHE"
+  exec {lock}>"$CACHE/$1.lock"
+  interruptible flock "$lock"
+  if [[ ! -d $target ]]; then
+    rm -rf -- "$target.part"
+    mkdir -p "$target.part"
+    if ! "$2" "$target.part"; then
+      exec {lock}>&-
+      return 1
+    fi
+    mv -- "$target.part" "$target"
+  fi
+  exec {lock}>&-
+}
+
+# Work in the background must not go on when the script ends. A data folder being created takes a
+# second or so, by processes of its own: waited for, not stopped.
+end_background() {
+  local job
+  [[ -z $BACKGROUND ]] || kill -TERM "$BACKGROUND" 2>/dev/null || true
+  for job in "${PREPARING[@]}"; do wait "${job%%:*}" 2>/dev/null || true; done
+}
+end_background_at_exit() {
+  trap end_background EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
+}
+
+install_all() {
+  local tool missing=() name
+  end_background_at_exit
+  for tool in "${BUILD_TOOLS[@]}"; do have "${tool%%:*}" || missing+=("${tool##*:}"); done
+  ! have dpkg-query || dpkg-query -W libssl-dev >/dev/null 2>&1 || missing+=(libssl-dev)
+  ((${#missing[@]} == 0)) || packages 'the Rust build' "${missing[@]}"
+  for name in "${SERVICES[@]}"; do
+    if "${name}_install"; then
+      say "$name $("${name}_version") is there"
+    elif [[ $name != jaeger || -n $REQUIRE_JAEGER ]]; then
+      die "$name could not be installed"
+    fi
+  done
+}

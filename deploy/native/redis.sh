@@ -1,0 +1,32 @@
+# shellcheck shell=bash
+# Redis with an append-only file, so that its data outlives a stop or a kill as in production.
+
+redis_version() { redis-server --version | sed -n 's/.* v=\([0-9.]*\).*/\1/p'; }
+redis_ports() { echo redis; }
+redis_given() { [[ -n ${REDIS_URL:-} ]]; }
+redis_variables() { echo "REDIS_URL=redis://127.0.0.1:$(port redis)"; }
+
+redis_install() {
+  { have redis-server && have redis-cli; } || packages Redis redis-server
+}
+
+redis_prepare() {
+  mkdir -p "$STATE/redis/data"
+  # set-proc-title no: a rewritten command line could not be told from a stranger's (process.sh).
+  cat >"$STATE/redis/redis.conf" <<EOF
+bind 127.0.0.1
+port $(port redis)
+dir "$STATE/redis/data"
+daemonize no
+set-proc-title no
+save ""
+appendonly yes
+appendfsync everysec
+EOF
+}
+
+redis_command() { ARGV=(redis-server "$STATE/redis/redis.conf"); }
+
+redis_ready() {
+  [[ $(timeout 2 redis-cli -h 127.0.0.1 -p "$(port redis)" ping 2>/dev/null) == PONG ]]
+}
