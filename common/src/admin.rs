@@ -1,0 +1,81 @@
+//! The operators' port: liveness, readiness, metrics. Never on the public port.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Settings of the operators' port.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AdminArgs {
+    /// Address of the operators' port: /livez, /readyz, /metrics.
+    #[arg(long, env = "ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
+    pub admin_listen: SocketAddr,
+}
+
+/// A question an operator's probe asks; the error says why not.
+pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What the operators' port answers.
+#[derive(Clone)]
+pub struct Admin {
+    /// Whether the process's main loop turns. Never depends on another server.
+    pub live: Check,
+    /// Whether the process should be given work.
+    pub ready: Check,
+    /// The process's metrics.
+    pub metrics: PrometheusHandle,
+}
+
+impl Admin {
+    /// Binds the port now and serves it until `stop`; `more` adds the service's own routes.
+    pub async fn serve(
+        self,
+        args: &AdminArgs,
+        more: Router,
+        stop: CancellationToken,
+    ) -> anyhow::Result<SocketAddr> {
+        let listener = TcpListener::bind(args.admin_listen)
+            .await
+            .with_context(|| format!("--admin-listen {}", args.admin_listen))?;
+        let address = listener.local_addr()?;
+        let metrics = self.metrics.clone();
+        let router = Router::new()
+            .route("/livez", get(async |State(admin): State<Self>| answer(&admin.live)))
+            .route("/readyz", get(async |State(admin): State<Self>| answer(&admin.ready)))
+            .route("/metrics", get(async |State(admin): State<Self>| admin.metrics.render()))
+            .with_state(self)
+            .merge(more);
+        tokio::spawn(async move {
+            let served = axum::serve(listener, router)
+                .with_graceful_shutdown(stop.clone().cancelled_owned());
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the operators' port stopped");
+            }
+        });
+        tokio::spawn(async move {
+            // Histograms keep every sample until they are rendered or swept.
+            let mut sweep = tokio::time::interval(std::time::Duration::from_secs(5));
+            loop {
+                sweep.tick().await;
+                metrics.run_upkeep();
+            }
+        });
+        Ok(address)
+    }
+}
+
+fn answer(check: &Check) -> impl IntoResponse + use<> {
+    match check() {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}

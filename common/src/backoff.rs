@@ -1,0 +1,52 @@
+//! How long to wait before trying again.
+
+use std::time::Duration;
+
+/// Waits that double up to a cap, each shortened by a random share so that replicas spread.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    first: Duration,
+    max: Duration,
+    attempts: u32,
+}
+
+impl Backoff {
+    /// Waits from `first` to `max`.
+    pub fn new(first: Duration, max: Duration) -> Self {
+        Self { first, max, attempts: 0 }
+    }
+
+    /// The next wait; `random` lies in 0..1 and takes away up to half of it.
+    pub fn next(&mut self, random: f64) -> Duration {
+        let full = self.first.saturating_mul(1_u32.checked_shl(self.attempts).unwrap_or(u32::MAX));
+        self.attempts = self.attempts.saturating_add(1);
+        full.min(self.max).mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0)
+    }
+
+    /// How often it waited since the last success.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Starts over after a success.
+    pub fn reset(&mut self) {
+        self.attempts = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_cap_and_never_overflow() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        let waits: Vec<_> = (0..6).map(|_| backoff.next(0.0).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1000, 1000]);
+        for _ in 0..100 {
+            assert!(backoff.next(1.0) >= Duration::from_millis(500));
+        }
+        backoff.reset();
+        assert_eq!(backoff.next(0.0).as_millis(), 100);
+    }
+}

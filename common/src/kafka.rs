@@ -1,0 +1,155 @@
+//! Connecting to Kafka, and the topics this system lives on.
+//!
+//! The services check at start that what they rely on is so; only `worker migrate` creates topics.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::types::RDKafkaErrorCode;
+
+use crate::config::Problems;
+
+/// Settings of the connection to Kafka.
+#[derive(Debug, Clone, clap::Args)]
+pub struct KafkaArgs {
+    /// Brokers to start from, as host:port,host:port.
+    #[arg(long = "kafka-brokers", env = "KAFKA_BROKERS")]
+    pub brokers: String,
+    /// Topic of the readings.
+    #[arg(long, env = "READINGS_TOPIC", default_value = "health.readings")]
+    pub readings_topic: String,
+    /// Topic of what devices sent and no reading could be made of.
+    #[arg(long, env = "REJECTS_TOPIC", default_value = "health.readings.rejected")]
+    pub rejects_topic: String,
+    /// Any further setting of librdkafka, as key=value; may be given several times (TLS, SASL, …).
+    #[arg(long = "kafka-set", env = "KAFKA_SET", value_delimiter = ' ', value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+        .ok_or_else(|| "write key=value, such as security.protocol=SSL".to_owned())
+}
+
+/// Settings of librdkafka that this system's promises rest on; they are not for `--kafka-set`.
+const FIXED: &[&str] = &[
+    "acks",
+    "auto.offset.reset",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.idempotence",
+    "group.id",
+    "message.timeout.ms",
+    "partition.assignment.strategy",
+    "partitioner",
+];
+
+/// How long one question to the brokers may take.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl KafkaArgs {
+    /// Notes what is wrong with the settings.
+    pub fn validate(&self, problems: &mut Problems) {
+        problems.require(!self.brokers.trim().is_empty(), || {
+            "--kafka-brokers must name at least one host:port".into()
+        });
+        for (key, _) in &self.set {
+            problems.require(!FIXED.contains(&key.as_str()), || {
+                format!("--kafka-set {key} would lose readings: it is fixed by this service")
+            });
+        }
+        problems.require(self.readings_topic != self.rejects_topic, || {
+            "--readings-topic and --rejects-topic must differ".into()
+        });
+    }
+
+    /// The settings every client shares.
+    pub fn client_config(&self, client_id: &str) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", client_id)
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("socket.keepalive.enable", "true");
+        for (key, value) in &self.set {
+            config.set(key, value);
+        }
+        config
+    }
+
+    /// The dead-letter topic of a consumer group.
+    pub fn dead_letter_topic(&self, group: &str) -> String {
+        format!("{}.{group}.dlq", self.readings_topic)
+    }
+
+    /// How many partitions a topic has; `None` where there is no such topic. Blocks.
+    pub fn partitions(&self, topic: &str) -> anyhow::Result<Option<usize>> {
+        let client: BaseConsumer = self.client_config("ljwx-check").create()?;
+        let metadata = client
+            .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+            .with_context(|| format!("Kafka at {} does not answer", self.brokers))?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        Ok(found.map(|found| found.partitions().len()).filter(|count| *count > 0))
+    }
+}
+
+/// A topic as `worker migrate` creates it.
+#[derive(Debug, Clone)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// How many partitions.
+    pub partitions: i32,
+    /// How long records are kept.
+    pub retention: Duration,
+    /// Largest record, in bytes.
+    pub message_bytes_max: usize,
+}
+
+/// Readings are kept 7 days: time to repair what consumes them.
+pub const READINGS_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Rejects and dead letters are kept 90 days: a person has to look at them.
+pub const LETTERS_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// Largest record: above the largest body that the gateway takes, which may become one reject.
+pub const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Creates the topics that are missing, replicated three times where there are three brokers;
+/// returns the names of those it created.
+pub async fn create_missing(kafka: &KafkaArgs, specs: &[TopicSpec]) -> anyhow::Result<Vec<String>> {
+    let admin: AdminClient<DefaultClientContext> = kafka.client_config("ljwx-migrate").create()?;
+    let metadata = admin
+        .inner()
+        .fetch_metadata(None, REQUEST_TIMEOUT)
+        .with_context(|| format!("Kafka at {} does not answer", kafka.brokers))?;
+    let replicated = metadata.brokers().len() >= 3;
+    let mut created = Vec::new();
+    for spec in specs {
+        let retention = spec.retention.as_millis().to_string();
+        let bytes = spec.message_bytes_max.to_string();
+        let topic = NewTopic::new(
+            &spec.name,
+            spec.partitions,
+            TopicReplication::Fixed(if replicated { 3 } else { 1 }),
+        )
+        .set("retention.ms", &retention)
+        .set("max.message.bytes", &bytes)
+        .set("min.insync.replicas", if replicated { "2" } else { "1" });
+        let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
+        for result in admin.create_topics([&topic], &options).await? {
+            match result {
+                Ok(name) => created.push(name),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((name, code)) => anyhow::bail!("cannot create topic {name}: {code}"),
+            }
+        }
+    }
+    Ok(created)
+}

@@ -1,0 +1,25 @@
+//! What gateway, worker and alerter share: the reading and its forms (pure), and the adapters to
+//! Kafka, MySQL, Redis and OpenTelemetry that more than one of them uses.
+
+// Pure: time comes as an argument, nothing is read or written.
+pub mod backoff;
+pub mod reading;
+pub mod shapes;
+pub mod wire;
+
+// Settings, start and stop.
+pub mod admin;
+pub mod config;
+pub mod lifecycle;
+pub mod metrics;
+pub mod telemetry;
+pub mod trace;
+
+// Adapters.
+pub mod dead_letter;
+pub mod kafka;
+pub mod ledger;
+pub mod mysql;
+pub mod publisher;
+pub mod redis;
+pub mod source;

@@ -1,0 +1,84 @@
+//! Connecting to MySQL or MariaDB with the session every service relies on.
+//!
+//! Opens a pool; what runs on it belongs to the callers.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+use sqlx::{Executor, MySqlPool};
+
+use crate::config::{Problems, duration};
+use crate::reading::offset_text;
+
+/// Settings of the connection to MySQL.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MySqlArgs {
+    /// MySQL or MariaDB, as mysql://user:password@host:port/database.
+    #[arg(id = "mysql-url", long = "mysql-url", env = "MYSQL_URL", hide_env_values = true)]
+    pub url: SecretString,
+    /// Connections this process may hold.
+    #[arg(
+        id = "mysql-pool-size",
+        long = "mysql-pool-size",
+        env = "MYSQL_POOL_SIZE",
+        default_value_t = 8
+    )]
+    pub pool_size: u32,
+    /// How long to wait for a free connection before the attempt counts as failed.
+    #[arg(
+        id = "mysql-acquire-timeout",
+        long = "mysql-acquire-timeout", env = "MYSQL_ACQUIRE_TIMEOUT", default_value = "5s", value_parser = duration)]
+    pub acquire_timeout: Duration,
+}
+
+impl MySqlArgs {
+    /// Notes what is wrong with the settings.
+    pub fn validate(&self, problems: &mut Problems) {
+        problems.require(self.options().is_some(), || {
+            "--mysql-url must read mysql://user:password@host:port/database".into()
+        });
+        problems.require(self.pool_size >= 2, || {
+            "--mysql-pool-size must be at least 2: one for batches, one for everything else".into()
+        });
+    }
+
+    fn options(&self) -> Option<MySqlConnectOptions> {
+        let options: MySqlConnectOptions = self.url.expose_secret().parse().ok()?;
+        options.get_database().is_some().then_some(options)
+    }
+
+    /// A pool whose sessions are strict, READ COMMITTED and in `zone`; connects when first used, so
+    /// that a service starts while the database is away.
+    pub fn connect(&self, zone: &TimeZone) -> Result<MySqlPool, sqlx::Error> {
+        let options = self
+            .options()
+            .ok_or_else(|| sqlx::Error::Configuration("--mysql-url names no database".into()))?
+            // Named zones are not loaded on fresh servers, so the offset it is.
+            .timezone(offset_text(zone, Timestamp::now()))
+            .charset("utf8mb4")
+            .pipes_as_concat(false)
+            .no_engine_substitution(false);
+        let pool = MySqlPoolOptions::new()
+            .max_connections(self.pool_size)
+            .acquire_timeout(self.acquire_timeout)
+            // A ping before each batch costs a round trip; a dead connection fails the batch's
+            // first statement instead, and the batch is tried again.
+            .test_before_acquire(false)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    connection.execute(SESSION).await?;
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(options);
+        Ok(pool)
+    }
+}
+
+/// Strict, or a multi-row INSERT truncates silently; READ COMMITTED, because gap locks only make
+/// two workers wait for each other.
+const SESSION: &str = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'; \
+     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";

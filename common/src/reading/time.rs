@@ -1,0 +1,183 @@
+//! The times devices send, and their wall-clock form.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::{Offset, TimeZone};
+
+/// A reading this much later than its receipt is kept but moves no guard: 10 minutes.
+pub const AHEAD_OF_CLOCK_MS: i64 = 10 * 60 * 1000;
+
+/// A reading later than this after its receipt is refused: 24 hours.
+pub const TIMESTAMP_AHEAD_MS_MAX: i64 = 24 * 60 * 60 * 1000;
+
+/// Numbers above this are milliseconds, at or below it seconds.
+pub const EPOCH_SECONDS_MAX: i64 = 9_999_999_999;
+
+/// The first day a reading may carry.
+const YEAR_MIN: i16 = 2000;
+
+/// An instant with its wall clock, whole seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    pub wall: DateTime,
+    pub epoch_ms: i64,
+}
+
+impl Moment {
+    /// The moment of `epoch_seconds`; `None` beyond the calendar.
+    pub fn of_epoch(epoch_seconds: i64, zone: &TimeZone) -> Option<Self> {
+        let instant = Timestamp::from_second(epoch_seconds).ok()?;
+        Some(Self { wall: zone.to_datetime(instant), epoch_ms: epoch_seconds.checked_mul(1000)? })
+    }
+
+    fn of_wall(wall: DateTime, zone: &TimeZone) -> Option<Self> {
+        let instant = zone.to_ambiguous_timestamp(wall).compatible().ok()?;
+        Some(Self { wall, epoch_ms: instant.as_millisecond() })
+    }
+
+    /// Whether a device may have measured then, given when it was received.
+    pub fn is_in_range(&self, received_at_ms: i64) -> bool {
+        self.wall.year() >= YEAR_MIN && self.epoch_ms - received_at_ms <= TIMESTAMP_AHEAD_MS_MAX
+    }
+}
+
+/// Reads `yyyy-MM-dd HH:mm:ss` (also with `T`, a fraction, an offset) or epoch seconds or
+/// milliseconds; `None` for anything else.
+pub fn read(text: &str, zone: &TimeZone) -> Option<Moment> {
+    if text.as_bytes().get(4) == Some(&b'-') { calendar(text, zone) } else { epoch(text, zone) }
+}
+
+fn epoch(text: &str, zone: &TimeZone) -> Option<Moment> {
+    let number: i64 = match text.parse() {
+        Ok(number) => number,
+        Err(_) => {
+            let plain = |byte: u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
+            let float: f64 = text.bytes().all(plain).then(|| text.parse().ok()).flatten()?;
+            // 1e18 is far beyond any date and well inside i64, so the cast below is exact enough.
+            (float.abs() < 1e18).then_some(float.floor() as i64)?
+        }
+    };
+    let seconds = if number > EPOCH_SECONDS_MAX { number.div_euclid(1000) } else { number };
+    Moment::of_epoch(seconds, zone)
+}
+
+fn calendar(text: &str, zone: &TimeZone) -> Option<Moment> {
+    let bytes = text.as_bytes();
+    let separated = bytes.len() >= 19
+        && bytes[7] == b'-'
+        && matches!(bytes[10], b' ' | b'T' | b't')
+        && bytes[13] == b':'
+        && bytes[16] == b':';
+    if !separated {
+        return None;
+    }
+    let digits = |from: usize, to: usize| -> Option<i16> {
+        let part = text.get(from..to)?;
+        part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse().ok()).flatten()
+    };
+    let small = |from: usize| digits(from, from + 2).and_then(|value| i8::try_from(value).ok());
+    let wall =
+        DateTime::new(digits(0, 4)?, small(5)?, small(8)?, small(11)?, small(14)?, small(17)?, 0)
+            .ok()?;
+    let rest = without_fraction(text.get(19..)?)?;
+    match rest.trim_start() {
+        "" => Moment::of_wall(wall, zone),
+        offset => {
+            let instant = offset_of(offset)?.to_timestamp(wall).ok()?;
+            Moment::of_epoch(instant.as_second(), zone)
+        }
+    }
+}
+
+fn without_fraction(rest: &str) -> Option<&str> {
+    let Some(fraction) = rest.strip_prefix(['.', ',']) else { return Some(rest) };
+    let end = fraction.bytes().take_while(u8::is_ascii_digit).count();
+    (end > 0).then(|| &fraction[end..])
+}
+
+/// `Z`, `+08:00`, `+0800` or `+08`.
+fn offset_of(text: &str) -> Option<Offset> {
+    if text.eq_ignore_ascii_case("z") {
+        return Some(Offset::UTC);
+    }
+    let sign = match text.as_bytes().first()? {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let digits: String = text[1..].chars().filter(|c| *c != ':').collect();
+    if !(digits.len() == 2 || digits.len() == 4) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let hours: i32 = digits[..2].parse().ok()?;
+    let minutes: i32 = if digits.len() == 4 { digits[2..].parse().ok()? } else { 0 };
+    (hours <= 23 && minutes <= 59)
+        .then(|| Offset::from_seconds(sign * (hours * 3600 + minutes * 60)).ok())
+        .flatten()
+}
+
+/// `yyyy-MM-dd HH:mm:ss`, the form of every stored and published time.
+pub fn wall_text(wall: DateTime) -> String {
+    format!(
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
+        wall.year(),
+        wall.month(),
+        wall.day(),
+        wall.hour(),
+        wall.minute(),
+        wall.second()
+    )
+}
+
+/// A zone's offset at `instant` as MySQL takes it, `+08:00`: named zones are not loaded on fresh
+/// servers.
+pub fn offset_text(zone: &TimeZone, instant: Timestamp) -> String {
+    let seconds = zone.to_offset(instant).seconds();
+    let sign = if seconds < 0 { '-' } else { '+' };
+    let minutes = seconds.abs() / 60;
+    format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_time_is_the_same_moment() {
+        let zone = TimeZone::get("Asia/Shanghai").unwrap();
+        for text in [
+            "2025-09-02 16:09:00",
+            "2025-09-02T16:09:00",
+            "2025-09-02T16:09:00.750",
+            "2025-09-02T08:09:00Z",
+            "2025-09-02T08:09:00.9Z",
+            "2025-09-02T10:09:00+02:00",
+            "2025-09-02 10:09:00 +0200",
+            "1756800540",
+            "1756800540000",
+            "1.75680054E9",
+            "1756800540.5",
+        ] {
+            let moment = read(text, &zone).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(wall_text(moment.wall), "2025-09-02 16:09:00", "{text}");
+            assert_eq!(moment.epoch_ms, 1_756_800_540_000, "{text}");
+        }
+        for text in [
+            "yesterday",
+            "2025-02-30 10:00:00",
+            "2025-09-02",
+            "2025-09-02 16:09",
+            "",
+            "-",
+            "2025-09-02 24:00:00",
+            "2025-09-02 16:09:60",
+            "2025-09-02 16:09:00x",
+            "2025-09-02 16:09:00.",
+            "2025-09-02T16:09:00+25:00",
+            "１２３４-01-01 00:00:00",
+        ] {
+            assert_eq!(read(text, &zone), None, "{text}");
+        }
+        assert_eq!(offset_text(&zone, Timestamp::UNIX_EPOCH), "+08:00");
+    }
+}

@@ -1,0 +1,257 @@
+//! A consumer group's deliveries, partition by partition, each started where the ledger stands.
+//!
+//! Polling has a thread of its own ([`poll`]): a rebalance must read the ledger before it assigns,
+//! and that may block neither the runtime nor the pipeline. Control comes ahead of data and
+//! deliveries carry the epoch of their claim, so what a revoked partition left in the queue is told
+//! from what came after it was taken again.
+
+mod assignment;
+mod poll;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Problems, duration};
+use crate::ledger::{Claim, Ledger};
+use crate::metrics::COMMIT_ERRORS;
+use crate::reading::Reading;
+use crate::wire::DecodeError;
+use assignment::Assignment;
+
+/// Settings of a consumer group's member.
+#[derive(Debug, Clone, clap::Args)]
+pub struct GroupArgs {
+    /// Stable name of this replica, such as worker-0: a restart within the session timeout then
+    /// moves no partition. Unset: every start is a new member.
+    #[arg(long, env = "GROUP_INSTANCE_ID")]
+    pub group_instance_id: Option<String>,
+    /// How long a replica may be silent before its partitions go to others.
+    #[arg(long, env = "SESSION_TIMEOUT", default_value = "45s", value_parser = duration)]
+    pub session_timeout: Duration,
+}
+
+impl GroupArgs {
+    /// Notes what is wrong with the settings.
+    pub fn validate(&self, problems: &mut Problems) {
+        let range = Duration::from_secs(6)..=Duration::from_secs(300);
+        problems.require(range.contains(&self.session_timeout), || {
+            "--session-timeout must lie between 6s and 5m, as the brokers want it".into()
+        });
+    }
+
+    fn apply(&self, config: &mut ClientConfig) {
+        config.set("session.timeout.ms", self.session_timeout.as_millis().to_string());
+        if let Some(id) = &self.group_instance_id {
+            config.set("group.instance.id", id);
+        }
+    }
+}
+
+/// One record of the readings topic, decoded.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// The claim it was read under.
+    pub epoch: i64,
+    /// The record's time, in milliseconds since 1970: when the gateway received it.
+    pub kafka_ms: i64,
+    /// Its key, as it stands in Kafka.
+    pub key: Option<Vec<u8>>,
+    /// Its value, as it stands in Kafka.
+    pub value: Vec<u8>,
+    /// Its headers, as they stand in Kafka.
+    pub headers: Option<OwnedHeaders>,
+    /// What it says, or why nobody can tell.
+    pub reading: Result<Reading, DecodeError>,
+}
+
+/// What a pipeline has to deal with.
+#[derive(Debug)]
+pub enum Event {
+    /// Partitions are ours, from these positions.
+    Assigned(Vec<Claim>),
+    /// Deliveries in the order of their partitions.
+    Deliveries(Vec<Delivery>),
+    /// Partitions go away.
+    Revoked(Revocation),
+    /// No more deliveries will come: the process is stopping.
+    Closed,
+    /// The consumer cannot go on; only a new process can.
+    Failed(String),
+}
+
+/// Partitions that go away once this is dropped or its deadline has passed.
+#[derive(Debug)]
+pub struct Revocation {
+    /// Which.
+    pub partitions: Vec<i32>,
+    /// Whether somebody else has them already, so that nothing may be written any more.
+    pub lost: bool,
+    done: Option<oneshot::Sender<()>>,
+}
+
+impl Drop for Revocation {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            // The waiting side gives up at its deadline; then nobody has to be told.
+            let _ = done.send(());
+        }
+    }
+}
+
+/// What a source is made of.
+#[derive(Debug)]
+pub struct SourceConfig {
+    /// The connection.
+    pub client: ClientConfig,
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// The member's settings.
+    pub member: GroupArgs,
+}
+
+/// Deliveries handed over at a time, at most.
+pub(crate) const CHUNK_DELIVERIES_MAX: usize = 256;
+
+/// Chunks that wait for the pipeline: 4,096 deliveries.
+const CHUNKS_WAITING_MAX: usize = 16;
+
+/// Memory of fetched records that wait in the consumer, in KiB.
+const FETCHED_KBYTES_MAX: &str = "32768";
+
+/// A running member of a consumer group.
+pub struct Source {
+    control: mpsc::UnboundedReceiver<Event>,
+    deliveries: mpsc::Receiver<Vec<Delivery>>,
+    consumer: Arc<BaseConsumer<Assignment>>,
+    topic: String,
+    thread: Option<JoinHandle<()>>,
+    closing: CancellationToken,
+}
+
+impl Source {
+    /// Joins the group; polling ends when `stop` is cancelled.
+    pub fn start(
+        config: SourceConfig,
+        ledger: Ledger,
+        stop: CancellationToken,
+    ) -> Result<Self, KafkaError> {
+        let mut client = config.client;
+        config.member.apply(&mut client);
+        client
+            .set("group.id", &config.group)
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            // A position outside the topic is a fact to be looked at, never a silent reset.
+            .set("auto.offset.reset", "error")
+            .set("enable.auto.commit", "true")
+            .set("auto.commit.interval.ms", "1000")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "false")
+            .set("queued.max.messages.kbytes", FETCHED_KBYTES_MAX)
+            .set("statistics.interval.ms", "1000")
+            .set("fetch.wait.max.ms", "50")
+            .set("fetch.queue.backoff.ms", "20");
+        let (control_sender, control) = mpsc::unbounded_channel();
+        let (delivery_sender, deliveries) = mpsc::channel(CHUNKS_WAITING_MAX);
+        let closing = CancellationToken::new();
+        let assignment = Assignment::new(
+            ledger,
+            config.topic.clone(),
+            control_sender,
+            closing.clone(),
+            config.member.session_timeout / 2,
+        );
+        let consumer: Arc<BaseConsumer<Assignment>> =
+            Arc::new(client.create_with_context(assignment)?);
+        consumer.subscribe(&[&config.topic])?;
+        let polled = Arc::clone(&consumer);
+        let thread = std::thread::Builder::new()
+            .name("kafka-poll".into())
+            .spawn(move || poll::run(&polled, &delivery_sender, &stop))
+            .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+        Ok(Self {
+            control,
+            deliveries,
+            consumer,
+            topic: config.topic,
+            thread: Some(thread),
+            closing,
+        })
+    }
+
+    /// The next event; deliveries only where `admit`, control always.
+    pub async fn next(&mut self, admit: bool) -> Event {
+        tokio::select! {
+            biased;
+            Some(event) = self.control.recv() => event,
+            chunk = self.deliveries.recv(), if admit => {
+                chunk.map_or(Event::Closed, Event::Deliveries)
+            }
+        }
+    }
+
+    /// Tells the group how far partitions are done, for lag tools; the ledger is the truth.
+    pub fn commit(&self, next_offsets: impl IntoIterator<Item = (i32, i64)>) {
+        let mut list = TopicPartitionList::new();
+        for (partition, next) in next_offsets {
+            // Fails only for offsets that no ledger holds.
+            let _ = list.add_partition_offset(&self.topic, partition, Offset::Offset(next));
+        }
+        if let Err(error) = self.consumer.store_offsets(&list) {
+            count_commit_error(&error);
+        }
+    }
+
+    /// How many records of our partitions wait behind the given next offsets. Asks no broker.
+    pub fn lag(&self, next_offsets: &BTreeMap<i32, i64>) -> i64 {
+        let high = self.consumer.context().high_watermarks();
+        next_offsets
+            .iter()
+            .map(|(partition, next)| high.get(partition).map_or(0, |high| (high - next).max(0)))
+            .sum()
+    }
+
+    /// Commits the last offsets and leaves the group.
+    pub async fn close(mut self) {
+        self.closing.cancel();
+        let thread = self.thread.take();
+        let consumer = self.consumer;
+        let left = tokio::task::spawn_blocking(move || {
+            if let Err(error) = consumer.commit_consumer_state(CommitMode::Sync) {
+                count_commit_error(&error);
+            }
+            if let Some(thread) = thread {
+                // A panic there has been reported by its own hook.
+                let _ = thread.join();
+            }
+            drop(consumer);
+        });
+        if left.await.is_err() {
+            tracing::warn!("the consumer did not close cleanly");
+        }
+    }
+}
+
+/// A stale generation's commit is no fault: the new owner goes on from the ledger.
+fn count_commit_error(error: &KafkaError) {
+    let code = error.rdkafka_error_code();
+    if code == Some(RDKafkaErrorCode::NoOffset) {
+        return;
+    }
+    let code = code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
+    metrics::counter!(COMMIT_ERRORS, "code" => code).increment(1);
+}

@@ -1,0 +1,301 @@
+//! Rebalances: claim in the ledger first, then assign from there; drain before giving away.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use metrics::{counter, gauge};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Event, Revocation};
+use crate::kafka::REQUEST_TIMEOUT;
+use crate::ledger::{Claim, Ledger};
+use crate::metrics::{CONSUMER_ERRORS, PARTITIONS_HELD, PARTITIONS_OWNED};
+
+/// How long one claim may keep a rebalance waiting.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is known of an assigned partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Claimed under `epoch`; records below `next` are not for us.
+    Active { epoch: i64, next: i64 },
+    /// Assigned by Kafka, but the ledger could not be read: paused until it can.
+    Waiting,
+}
+
+/// The consumer's context: what is assigned, and the way to the ledger.
+pub struct Assignment {
+    ledger: Ledger,
+    topic: String,
+    runtime: Handle,
+    control: mpsc::UnboundedSender<Event>,
+    closing: CancellationToken,
+    drain_timeout: Duration,
+    partitions: Mutex<HashMap<i32, Held>>,
+    high_watermarks: Mutex<BTreeMap<i32, i64>>,
+}
+
+impl Assignment {
+    pub fn new(
+        ledger: Ledger,
+        topic: String,
+        control: mpsc::UnboundedSender<Event>,
+        closing: CancellationToken,
+        drain_timeout: Duration,
+    ) -> Self {
+        Self {
+            ledger,
+            topic,
+            runtime: Handle::current(),
+            control,
+            closing,
+            drain_timeout,
+            partitions: Mutex::default(),
+            high_watermarks: Mutex::default(),
+        }
+    }
+
+    pub fn high_watermarks(&self) -> BTreeMap<i32, i64> {
+        lock(&self.high_watermarks).clone()
+    }
+
+    /// Admits a record: the epoch it belongs to, or `None` for one that is not ours to process.
+    pub fn admit(&self, partition: i32, offset: i64) -> Option<i64> {
+        match lock(&self.partitions).get_mut(&partition) {
+            Some(Held::Active { epoch, next }) if offset >= *next => {
+                *next = offset + 1;
+                Some(*epoch)
+            }
+            _ => None,
+        }
+    }
+
+    /// The runtime that the ledger's statements run on.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// The partitions of `list` that are claimed.
+    pub fn active(&self, list: &TopicPartitionList) -> TopicPartitionList {
+        let partitions = lock(&self.partitions);
+        let mut active = TopicPartitionList::new();
+        for element in list.elements() {
+            if matches!(partitions.get(&element.partition()), Some(Held::Active { .. })) {
+                active.add_partition(&self.topic, element.partition());
+            }
+        }
+        active
+    }
+
+    /// Reports a failure that only a new process can mend.
+    pub fn fail(&self, reason: String) {
+        self.send(Event::Failed(reason));
+    }
+
+    fn send(&self, event: Event) {
+        // The pipeline ends before its source only when the process is going down anyway.
+        let _ = self.control.send(event);
+    }
+
+    fn claim(&self, consumer: &BaseConsumer<Self>, partition: i32) -> Option<Claim> {
+        let claimed = self.runtime.block_on(async {
+            let known = self.ledger.read(partition).await?;
+            let low = match known {
+                Some(row) => row.next_offset,
+                None => low_watermark(consumer, &self.topic, partition)?,
+            };
+            anyhow::Ok(
+                tokio::time::timeout(CLAIM_TIMEOUT, self.ledger.claim(partition, low)).await??,
+            )
+        });
+        claimed
+            .inspect_err(|error| warn!(partition, %error, "partition held: its ledger row cannot be claimed"))
+            .ok()
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
+        let wanted: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
+        let mut claims = Vec::new();
+        let mut waiting = TopicPartitionList::new();
+        for partition in &wanted {
+            let claim = self.claim(consumer, *partition);
+            // Before the assign: a seek right after it fails. What waits is paused, wherever it is.
+            let start = claim.map_or(Offset::Beginning, |claim| Offset::Offset(claim.next_offset));
+            if let Err(error) = list.set_partition_offset(&self.topic, *partition, start) {
+                self.fail(format!("cannot start partition {partition}: {error}"));
+            }
+            match claim {
+                Some(claim) => claims.push(claim),
+                None => {
+                    waiting.add_partition(&self.topic, *partition);
+                }
+            }
+        }
+        self.set_active(&claims);
+        let assigned = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
+            _ => consumer.assign(list),
+        };
+        if let Err(error) = assigned {
+            self.fail(format!("cannot take partitions: {error}"));
+        }
+        self.hold(consumer, &waiting);
+    }
+
+    fn set_active(&self, claims: &[Claim]) {
+        let mut partitions = lock(&self.partitions);
+        for claim in claims {
+            let held = Held::Active { epoch: claim.epoch, next: claim.next_offset };
+            partitions.insert(claim.partition, held);
+            info!(
+                partition = claim.partition,
+                epoch = claim.epoch,
+                next_offset = claim.next_offset,
+                "partition claimed"
+            );
+        }
+        gauges(&partitions);
+        drop(partitions);
+        if !claims.is_empty() {
+            self.send(Event::Assigned(claims.to_vec()));
+        }
+    }
+
+    fn hold(&self, consumer: &BaseConsumer<Self>, waiting: &TopicPartitionList) {
+        if waiting.count() == 0 {
+            return;
+        }
+        let mut partitions = lock(&self.partitions);
+        for element in waiting.elements() {
+            partitions.insert(element.partition(), Held::Waiting);
+        }
+        gauges(&partitions);
+        drop(partitions);
+        if let Err(error) = consumer.pause(waiting) {
+            self.fail(format!("cannot pause partitions: {error}"));
+        }
+    }
+
+    /// Tries again for what is assigned but not claimed.
+    pub fn claim_waiting(&self, consumer: &BaseConsumer<Self>) {
+        let waiting: Vec<i32> = lock(&self.partitions)
+            .iter()
+            .filter(|(_, held)| **held == Held::Waiting)
+            .map(|(partition, _)| *partition)
+            .collect();
+        for partition in waiting {
+            // One answer that does not come is enough: the next would not come either.
+            let Some(claim) = self.claim(consumer, partition) else { return };
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&self.topic, partition);
+            let moved = consumer
+                .seek(&self.topic, partition, Offset::Offset(claim.next_offset), REQUEST_TIMEOUT)
+                .and_then(|()| consumer.resume(&list));
+            match moved {
+                Ok(()) => self.set_active(&[claim]),
+                Err(error) => warn!(partition, %error, "partition held: it cannot be moved yet"),
+            }
+        }
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        let gone: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
+        let lost = consumer.assignment_lost();
+        {
+            let mut partitions = lock(&self.partitions);
+            partitions.retain(|partition, _| !gone.contains(partition));
+            gauges(&partitions);
+        }
+        if !gone.is_empty() && !self.closing.is_cancelled() {
+            info!(partitions = ?gone, lost, "partitions revoked");
+            let (done, drained) = oneshot::channel();
+            self.send(Event::Revoked(Revocation { partitions: gone, lost, done: Some(done) }));
+            if !lost {
+                let wait = tokio::time::timeout(self.drain_timeout, drained);
+                if self.runtime.block_on(wait).is_err() {
+                    warn!("revoked partitions were not drained in time; their new owner replays");
+                }
+            }
+        }
+        let unassigned = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+            _ => consumer.unassign(),
+        };
+        if let Err(error) = unassigned {
+            warn!(%error, "cannot give partitions away");
+        }
+    }
+}
+
+fn low_watermark(
+    consumer: &BaseConsumer<Assignment>,
+    topic: &str,
+    partition: i32,
+) -> anyhow::Result<i64> {
+    Ok(consumer.fetch_watermarks(topic, partition, CLAIM_TIMEOUT)?.0)
+}
+
+fn gauges(partitions: &HashMap<i32, Held>) {
+    let waiting = partitions.values().filter(|held| **held == Held::Waiting).count();
+    gauge!(PARTITIONS_HELD).set(waiting as f64);
+    gauge!(PARTITIONS_OWNED).set((partitions.len() - waiting) as f64);
+}
+
+/// A panic while the lock was held leaves a map that is still a map.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ConsumerContext for Assignment {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, list),
+            error => {
+                warn!(error = %RDKafkaErrorCode::from(error), "rebalance failed");
+                self.revoke(consumer, list);
+            }
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            super::count_commit_error(&error);
+        }
+    }
+}
+
+impl ClientContext for Assignment {
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        let label = code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
+        counter!(CONSUMER_ERRORS, "code" => label).increment(1);
+        warn!(%error, reason, "consumer error");
+        if code == Some(RDKafkaErrorCode::Fatal) {
+            self.fail(reason.to_owned());
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let Some(topic) = statistics.topics.get(&self.topic) else { return };
+        let mut high = lock(&self.high_watermarks);
+        for (partition, figures) in &topic.partitions {
+            if figures.hi_offset >= 0 {
+                high.insert(*partition, figures.hi_offset);
+            }
+        }
+    }
+}

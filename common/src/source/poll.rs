@@ -1,0 +1,137 @@
+//! The polling thread: fetch, decode, hand over; pause while the pipeline has no room.
+
+use std::time::{Duration, Instant};
+
+use metrics::counter;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::types::RDKafkaErrorCode;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::assignment::Assignment;
+use super::{CHUNK_DELIVERIES_MAX, Delivery};
+use crate::metrics::CONSUMER_ERRORS;
+use crate::wire;
+
+/// How long one poll may wait for a record.
+const POLL_WAIT: Duration = Duration::from_millis(50);
+
+/// How long a chunk may wait for room before partitions are paused. Pausing throws fetched records
+/// away, so it is not for every short stall.
+const ROOM_WAIT: Duration = Duration::from_secs(2);
+
+/// How often held partitions are tried again.
+const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Polls until `stop`; then the sender goes, and with it the pipeline's last chunk arrives.
+pub fn run(
+    consumer: &BaseConsumer<Assignment>,
+    sender: &mpsc::Sender<Vec<Delivery>>,
+    stop: &CancellationToken,
+) {
+    let runtime = consumer.context().runtime().clone();
+    let mut claimed_at = Instant::now();
+    while !stop.is_cancelled() {
+        let chunk = chunk(consumer);
+        if !chunk.is_empty() && !hand_over(consumer, &runtime, sender, chunk, stop) {
+            return;
+        }
+        if claimed_at.elapsed() >= CLAIM_INTERVAL {
+            consumer.context().claim_waiting(consumer);
+            claimed_at = Instant::now();
+        }
+    }
+}
+
+/// What is there now, after waiting for the first record.
+fn chunk(consumer: &BaseConsumer<Assignment>) -> Vec<Delivery> {
+    let mut deliveries = Vec::new();
+    let mut wait = POLL_WAIT;
+    while deliveries.len() < CHUNK_DELIVERIES_MAX {
+        match consumer.poll(wait) {
+            None => break,
+            Some(Ok(message)) => deliveries.extend(delivery(consumer, &message)),
+            Some(Err(error)) => {
+                let code = error.rdkafka_error_code();
+                let label = code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
+                counter!(CONSUMER_ERRORS, "code" => label).increment(1);
+                if code == Some(RDKafkaErrorCode::AutoOffsetReset) {
+                    consumer
+                        .context()
+                        .fail(format!("the ledger stands outside the topic: {error}"));
+                }
+                warn!(%error, "cannot read from Kafka");
+                break;
+            }
+        }
+        wait = Duration::ZERO;
+    }
+    deliveries
+}
+
+fn delivery(
+    consumer: &BaseConsumer<Assignment>,
+    message: &BorrowedMessage<'_>,
+) -> Option<Delivery> {
+    let epoch = consumer.context().admit(message.partition(), message.offset())?;
+    let value = message.payload().unwrap_or_default();
+    Some(Delivery {
+        partition: message.partition(),
+        offset: message.offset(),
+        epoch,
+        kafka_ms: message.timestamp().to_millis().unwrap_or_default(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: value.to_vec(),
+        headers: message.headers().map(rdkafka::message::BorrowedHeaders::detach),
+        reading: wire::decode(value),
+    })
+}
+
+/// Gives a chunk to the pipeline; while that has no room, keeps polling with partitions paused, or
+/// the group would take this member for dead. `false` where the pipeline is gone.
+fn hand_over(
+    consumer: &BaseConsumer<Assignment>,
+    runtime: &Handle,
+    sender: &mpsc::Sender<Vec<Delivery>>,
+    mut chunk: Vec<Delivery>,
+    stop: &CancellationToken,
+) -> bool {
+    let mut paused = false;
+    loop {
+        let room = async { tokio::time::timeout(ROOM_WAIT, sender.reserve()).await };
+        match runtime.block_on(room) {
+            Ok(Ok(permit)) => {
+                permit.send(chunk);
+                if paused {
+                    set_paused(consumer, false);
+                }
+                return true;
+            }
+            Ok(Err(_)) => return false,
+            Err(_) if stop.is_cancelled() => return true,
+            Err(_) => {
+                if !paused {
+                    set_paused(consumer, true);
+                    paused = true;
+                }
+                // Partitions that a rebalance brings meanwhile are not paused; their records wait.
+                if let Some(Ok(message)) = consumer.poll(Duration::ZERO) {
+                    chunk.extend(delivery(consumer, &message));
+                }
+            }
+        }
+    }
+}
+
+fn set_paused(consumer: &BaseConsumer<Assignment>, pause: bool) {
+    let changed = consumer.assignment().and_then(|list| {
+        let active = consumer.context().active(&list);
+        if pause { consumer.pause(&active) } else { consumer.resume(&active) }
+    });
+    if let Err(error) = changed {
+        warn!(%error, pause, "cannot pause or resume consumption");
+    }
+}

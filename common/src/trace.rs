@@ -1,0 +1,179 @@
+//! Spans and the context that travels with a reading, from the device's request through Kafka to
+//! the batch and the alert.
+
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+use opentelemetry::trace::{
+    Link, SpanBuilder, SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags, TraceId,
+    TraceState, Tracer,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::trace::{
+    Sampler, SamplingDecision, SamplingResult, SdkTracer, ShouldSample,
+};
+
+/// Header with the context of the span that sent a record.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// Header with what tracing vendors add to it.
+pub const TRACESTATE: &str = "tracestate";
+
+/// Most links of one span: SDKs cut at 128, silently.
+pub const LINKS_MAX: usize = 100;
+
+/// Attribute that asks the sampler to record a span.
+const SAMPLING_PRIORITY: &str = "sampling.priority";
+
+/// Records what asks for it, and of the rest what its inner sampler chooses.
+#[derive(Debug, Clone)]
+pub(crate) struct PrioritySampler(pub Sampler);
+
+impl ShouldSample for PrioritySampler {
+    fn should_sample(
+        &self,
+        parent: Option<&Context>,
+        trace_id: TraceId,
+        name: &str,
+        kind: &SpanKind,
+        attributes: &[KeyValue],
+        links: &[Link],
+    ) -> SamplingResult {
+        let mut result = self.0.should_sample(parent, trace_id, name, kind, attributes, links);
+        if attributes.iter().any(|attribute| attribute.key.as_str() == SAMPLING_PRIORITY) {
+            result.decision = SamplingDecision::RecordAndSample;
+        }
+        result
+    }
+}
+
+static TRACER: OnceLock<SdkTracer> = OnceLock::new();
+
+/// Makes `tracer` the one of this process.
+pub(crate) fn install(tracer: SdkTracer) {
+    if TRACER.set(tracer).is_err() {
+        tracing::warn!("a second tracer was ignored");
+    }
+}
+
+/// A span to be started.
+#[derive(Debug)]
+pub struct NewSpan {
+    builder: SpanBuilder,
+    parent: Context,
+}
+
+impl NewSpan {
+    /// A span of `kind`, a root unless [`Self::under`] says otherwise.
+    pub fn new(name: impl Into<std::borrow::Cow<'static, str>>, kind: SpanKind) -> Self {
+        Self { builder: SpanBuilder::from_name(name).with_kind(kind), parent: Context::new() }
+    }
+
+    /// Puts the span under `parent`, a context of this process.
+    #[must_use]
+    pub fn under(mut self, parent: &Context) -> Self {
+        self.parent = parent.clone();
+        self
+    }
+
+    /// Puts the span under a context that came from elsewhere.
+    #[must_use]
+    pub fn under_remote(mut self, parent: SpanContext) -> Self {
+        self.parent = Context::new().with_remote_span_context(parent);
+        self
+    }
+
+    /// Sets attributes; those a sampler may look at belong here.
+    #[must_use]
+    pub fn with(mut self, attributes: Vec<KeyValue>) -> Self {
+        self.builder = self.builder.with_attributes(attributes);
+        self
+    }
+
+    /// Has the span recorded whatever the ratio says; for what is linked to something recorded.
+    #[must_use]
+    pub fn recorded(mut self) -> Self {
+        let mark = KeyValue::new(SAMPLING_PRIORITY, 1);
+        self.builder.attributes.get_or_insert_default().push(mark);
+        self
+    }
+
+    /// Sets links, at most [`LINKS_MAX`].
+    #[must_use]
+    pub fn linked(mut self, links: Vec<SpanContext>) -> Self {
+        let links = links.into_iter().map(Link::with_context).collect();
+        self.builder = self.builder.with_links(links);
+        self
+    }
+
+    /// Sets when the span began, where that was before now.
+    #[must_use]
+    pub fn since(mut self, start: SystemTime) -> Self {
+        self.builder = self.builder.with_start_time(start);
+        self
+    }
+
+    /// Starts the span; without a collector it is a span that records nothing.
+    pub fn start(self) -> Context {
+        match TRACER.get() {
+            Some(tracer) => {
+                let span = tracer.build_with_context(self.builder, &self.parent);
+                self.parent.with_span(span)
+            }
+            None => self.parent,
+        }
+    }
+}
+
+/// Reads the context a record or request carries; `None` where it carries none or a broken one.
+pub fn read(traceparent: &[u8], tracestate: Option<&[u8]>) -> Option<SpanContext> {
+    let text = std::str::from_utf8(traceparent).ok()?;
+    let mut parts = text.trim().split('-');
+    let (version, trace, span, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    if version.len() != 2 || trace.len() != 32 || span.len() != 16 || flags.len() != 2 {
+        return None;
+    }
+    let state = tracestate
+        .and_then(|state| std::str::from_utf8(state).ok())
+        .and_then(|state| state.parse::<TraceState>().ok())
+        .unwrap_or_default();
+    let context = SpanContext::new(
+        TraceId::from_hex(trace).ok()?,
+        SpanId::from_hex(span).ok()?,
+        TraceFlags::new(u8::from_str_radix(flags, 16).ok()?) & TraceFlags::SAMPLED,
+        true,
+        state,
+    );
+    context.is_valid().then_some(context)
+}
+
+/// The `traceparent` of a context; `None` without a valid one.
+pub fn traceparent(context: &SpanContext) -> Option<String> {
+    context.is_valid().then(|| {
+        format!(
+            "00-{}-{}-{:02x}",
+            context.trace_id(),
+            context.span_id(),
+            context.trace_flags() & TraceFlags::SAMPLED
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_survives_the_header() {
+        let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let context = read(header.as_bytes(), None).unwrap();
+        assert!(context.is_sampled() && context.is_remote());
+        assert_eq!(traceparent(&context).unwrap(), header);
+        for broken in
+            ["", "00-0-0-01", "zz", "00-00000000000000000000000000000000-b7ad6b7169203331-01"]
+        {
+            assert_eq!(read(broken.as_bytes(), None), None, "{broken}");
+        }
+    }
+}
