@@ -1,0 +1,142 @@
+//! Readings and rejects as Kafka records.
+
+use common::publisher::{Outgoing, Pending, PublishError, Publisher};
+use common::reading::{Ids, Reading};
+use common::trace::{self, NewSpan, TRACEPARENT, TRACESTATE};
+use common::wire;
+use opentelemetry::trace::{SpanContext, SpanKind, Status, TraceContextExt};
+use opentelemetry::{Context, KeyValue};
+use rdkafka::message::{Header, OwnedHeaders};
+
+/// Where records go.
+#[derive(Clone)]
+pub struct Records {
+    pub publisher: Publisher,
+    pub readings_topic: String,
+    pub rejects_topic: String,
+}
+
+/// A record on its way, with the span that waits for its delivery report.
+pub struct Sent {
+    pending: Pending,
+    span: Context,
+}
+
+impl Sent {
+    /// Waits until Kafka has the record.
+    pub async fn confirmed(self) -> Result<(), PublishError> {
+        let result = self.pending.confirmed().await;
+        let span = self.span.span();
+        match &result {
+            Ok((partition, offset)) => {
+                span.set_attribute(KeyValue::new(
+                    "messaging.destination.partition.id",
+                    partition.to_string(),
+                ));
+                span.set_attribute(KeyValue::new("messaging.kafka.offset", *offset));
+            }
+            Err(error) => {
+                span.set_attribute(KeyValue::new("error.type", "publish"));
+                span.set_status(Status::error(error.to_string()));
+            }
+        }
+        span.end();
+        result.map(drop)
+    }
+}
+
+/// An item that no reading could be made of, or that a reading was made of without all of it.
+#[derive(Debug)]
+pub struct Reject<'a> {
+    pub value: &'a [u8],
+    pub code: &'static str,
+    pub message: &'a str,
+    pub device_sn: Option<&'a str>,
+    /// The item's place in its body: a time that is missing is derived from it.
+    pub index: usize,
+    /// Ids that stood beside `data`, which the item's own bytes do not hold.
+    pub ids: Ids,
+}
+
+impl Records {
+    /// Publishes a reading under the request's span.
+    pub fn reading(&self, reading: &Reading, request: &Context) -> Result<Sent, PublishError> {
+        let span = self.send_span(&self.readings_topic, request);
+        let context = span.span().span_context().clone();
+        let headers = with_context(OwnedHeaders::new(), &context)
+            .insert(Header { key: "schema", value: Some(wire::SCHEMA) });
+        let pending = self.publisher.enqueue(Outgoing {
+            topic: &self.readings_topic,
+            key: Some(reading.device_sn().as_str().as_bytes()),
+            partition: None,
+            value: &wire::encode(reading),
+            headers,
+            timestamp_ms: Some(reading.received_at_ms()),
+        })?;
+        Ok(Sent { pending, span })
+    }
+
+    /// Publishes what was rejected, verbatim.
+    pub fn reject(
+        &self,
+        reject: &Reject<'_>,
+        received_at_ms: i64,
+        request: &Context,
+    ) -> Result<Sent, PublishError> {
+        let span = self.send_span(&self.rejects_topic, request);
+        let context = span.span().span_context().clone();
+        let received_at = received_at_ms.to_string();
+        let index = reject.index.to_string();
+        let mut headers = with_context(OwnedHeaders::new(), &context)
+            .insert(Header { key: "code", value: Some(reject.code) })
+            .insert(Header { key: "message", value: Some(reject.message) })
+            .insert(Header { key: "received_at", value: Some(&received_at) })
+            .insert(Header { key: "index", value: Some(&index) });
+        let ids = [
+            ("customer_id", reject.ids.customer_id),
+            ("org_id", reject.ids.org_id),
+            ("user_id", reject.ids.user_id),
+        ];
+        for (key, id) in ids {
+            if let Some(id) = id {
+                headers = headers.insert(Header { key, value: Some(&id.to_string()) });
+            }
+        }
+        let pending = self.publisher.enqueue(Outgoing {
+            topic: &self.rejects_topic,
+            key: reject.device_sn.map(str::as_bytes),
+            partition: None,
+            value: reject.value,
+            headers,
+            timestamp_ms: Some(received_at_ms),
+        })?;
+        Ok(Sent { pending, span })
+    }
+
+    /// A span of its own only for what is recorded; otherwise the request's context goes along.
+    fn send_span(&self, topic: &str, request: &Context) -> Context {
+        if !request.span().span_context().is_sampled() {
+            return request.clone();
+        }
+        NewSpan::new(format!("send {topic}"), SpanKind::Producer)
+            .under(request)
+            .with(vec![
+                KeyValue::new("messaging.system", "kafka"),
+                KeyValue::new("messaging.operation.name", "send"),
+                KeyValue::new("messaging.operation.type", "send"),
+                KeyValue::new("messaging.destination.name", topic.to_owned()),
+            ])
+            .start()
+    }
+}
+
+fn with_context(headers: OwnedHeaders, context: &SpanContext) -> OwnedHeaders {
+    let Some(traceparent) = trace::traceparent(context) else { return headers };
+    let headers = headers.insert(Header { key: TRACEPARENT, value: Some(&traceparent) });
+    let state = context.trace_state().header();
+    if state.is_empty() {
+        headers
+    } else {
+        headers.insert(Header { key: TRACESTATE, value: Some(&state) })
+    }
+}
