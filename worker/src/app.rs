@@ -1,0 +1,152 @@
+//! The worker's parts and how they start and stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use common::admin::Admin;
+use common::dead_letter::DeadLetters;
+use common::kafka::MESSAGE_BYTES_MAX;
+use common::ledger::Ledger;
+use common::publisher::{Publisher, PublisherLimits};
+use common::source::{Source, SourceConfig};
+use common::telemetry::{Telemetry, host_name};
+use jiff::Timestamp;
+use sqlx::MySqlPool;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::RunConfig;
+use crate::flush::Flush;
+use crate::health::Health;
+use crate::partitions;
+use crate::pipeline::Pipeline;
+use crate::redis::Latest;
+use crate::spans::SpanNames;
+use crate::store::Store;
+use crate::watch::Watch;
+
+/// Bounds of the producer of dead letters.
+const LETTERS: PublisherLimits = PublisherLimits {
+    message_timeout: Duration::from_secs(30),
+    linger: Duration::from_millis(5),
+    queue_kbytes: 16 * 1024,
+    queue_records: 10_000,
+    message_bytes_max: MESSAGE_BYTES_MAX,
+};
+
+/// How often months are looked after.
+const PARTITIONS_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// A worker that has joined its group.
+pub struct App {
+    config: RunConfig,
+    pipeline: Pipeline,
+    pool: MySqlPool,
+    background: CancellationToken,
+}
+
+impl App {
+    /// Builds every part in the order of its needs.
+    pub async fn build(
+        config: &RunConfig,
+        telemetry: &Telemetry,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
+        let redis = if config.no_redis {
+            None
+        } else {
+            Some(config.redis.connect().context("--redis-url")?)
+        };
+        let publisher = Publisher::new(config.kafka.client_config("worker"), &LETTERS)
+            .context("cannot create the producer; look at --kafka-set")?;
+        let topic = config.kafka.readings_topic.clone();
+        let owner = format!("{}:{}", host_name(), std::process::id());
+        let ledger = Ledger::new(pool.clone(), &config.group, &topic, owner);
+        let health = Health::new();
+        let flush = Flush {
+            store: Store::new(pool.clone(), ledger.clone()),
+            latest: redis.clone().map(|client| Latest::new(client, config.redis_devices_max)),
+            letters: DeadLetters::new(
+                publisher,
+                config.kafka.dead_letter_topic(&config.group),
+                topic.clone(),
+                config.group.clone(),
+            ),
+            health: health.clone(),
+            names: SpanNames { topic: topic.clone(), group: config.group.clone() },
+        };
+        let source = SourceConfig {
+            client: config.kafka.client_config(&format!("worker-{}", std::process::id())),
+            group: config.group.clone(),
+            topic,
+            member: config.member.clone(),
+        };
+        let source = Source::start(source, ledger, stop.clone())
+            .context("cannot create the consumer; look at --kafka-set")?;
+        let background = CancellationToken::new();
+        let watch = Watch {
+            pool: pool.clone(),
+            redis,
+            kafka: config.kafka.clone(),
+            group: config.group.clone(),
+            health: health.clone(),
+        };
+        tokio::spawn(watch.run(background.clone()));
+        tokio::spawn(keep_months(pool.clone(), config.clone(), background.clone()));
+        let address = admin(&health, telemetry)
+            .serve(&config.admin, health_route(health), background.clone())
+            .await?;
+        info!(admin = %address, group = config.group, "worker started");
+        let pipeline = Pipeline::new(source, flush, config.limits(), config.batches_in_flight);
+        Ok(Self { config: config.clone(), pipeline, pool, background })
+    }
+
+    /// Works until `stop`, which the source has, then drains.
+    pub async fn run(self, _stop: CancellationToken) -> anyhow::Result<()> {
+        let end = self.pipeline.run(self.config.lifecycle.drain_timeout).await?;
+        info!(?end, "worker stopped");
+        self.background.cancel();
+        self.pool.close().await;
+        Ok(())
+    }
+}
+
+fn admin(health: &Health, telemetry: &Telemetry) -> Admin {
+    let (live, ready) = (health.clone(), health.clone());
+    Admin {
+        live: Arc::new(move || live.live()),
+        ready: Arc::new(move || ready.ready()),
+        metrics: telemetry.prometheus(),
+    }
+}
+
+fn health_route(health: Health) -> Router {
+    Router::new().route(
+        "/api/batch_processor/health",
+        get(async move || {
+            let report = health.report(Timestamp::now().as_millisecond());
+            let unhealthy = report.status == "unhealthy";
+            let status = if unhealthy { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+            (status, Json(report))
+        }),
+    )
+}
+
+async fn keep_months(pool: MySqlPool, config: RunConfig, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(PARTITIONS_INTERVAL);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = interval.tick() => {}
+        }
+        let today = config.zone.zone.to_datetime(Timestamp::now()).date();
+        if let Err(error) = partitions::maintain(&pool, today, config.retention_days).await {
+            warn!(%error, "months could not be looked after; p_future takes what they would");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The worker's commands and settings.
+
+use std::time::Duration;
+
+use clap::Parser;
+use common::admin::AdminArgs;
+use common::config::{Problems, Validate, ZoneArgs, duration};
+use common::kafka::KafkaArgs;
+use common::lifecycle::LifecycleArgs;
+use common::mysql::MySqlArgs;
+use common::redis::RedisArgs;
+use common::source::GroupArgs;
+use common::telemetry::TelemetryArgs;
+
+use crate::buffer::Limits;
+
+/// Stores readings from Kafka in MySQL, accounts for each of them, and keeps Redis at the latest.
+#[derive(Debug, Parser)]
+#[command(name = "worker", version)]
+pub enum Config {
+    /// Run one replica; run as many as there are partitions to share.
+    Run(Box<RunConfig>),
+    /// Create what is missing: tables, their partitions, and Kafka's topics. Changes nothing twice.
+    Migrate(Box<MigrateConfig>),
+}
+
+/// Settings of `worker run`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunConfig {
+    /// The operators' port.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// The connection to Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// Consumer group; the ledger has one row for each of its partitions.
+    #[arg(long, env = "CONSUMER_GROUP", default_value = "worker")]
+    pub group: String,
+    /// This replica's place in the group.
+    #[command(flatten)]
+    pub member: GroupArgs,
+    /// The connection to MySQL.
+    #[command(flatten)]
+    pub mysql: MySqlArgs,
+    /// The connection to Redis.
+    #[command(flatten)]
+    pub redis: RedisArgs,
+    /// Leave Redis alone, for a replica that only fills MySQL.
+    #[arg(long, env = "NO_REDIS")]
+    pub no_redis: bool,
+    /// Devices of one call to Redis.
+    #[arg(long, env = "REDIS_DEVICES_MAX", default_value_t = 100)]
+    pub redis_devices_max: usize,
+    /// The devices' zone.
+    #[command(flatten)]
+    pub zone: ZoneArgs,
+    /// Rows that make a batch due, 1 to 1000.
+    #[arg(long, env = "BATCH_ROWS", default_value_t = 500)]
+    pub batch_rows: usize,
+    /// Bytes of readings that make a batch due.
+    #[arg(long, env = "BATCH_BYTES", default_value_t = 1024 * 1024)]
+    pub batch_bytes: usize,
+    /// Age that makes a batch due: how long a lone reading waits for company.
+    #[arg(long, env = "BATCH_AGE", default_value = "100ms", value_parser = duration)]
+    pub batch_age: Duration,
+    /// Batches of different partitions written side by side.
+    #[arg(long, env = "BATCHES_IN_FLIGHT", default_value_t = 2)]
+    pub batches_in_flight: usize,
+    /// Drop months of the main table older than this many days; unset: keep them for ever.
+    #[arg(long, env = "RETENTION_DAYS")]
+    pub retention_days: Option<u32>,
+    /// How to stop.
+    #[command(flatten)]
+    pub lifecycle: LifecycleArgs,
+    /// Logs and spans.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+/// Most rows of one statement.
+const BATCH_ROWS_MAX: usize = 1000;
+
+/// A batch may hold one segment more than its own size; both servers take 16 MiB and more.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Deliveries in memory, in full batches per batch in flight.
+const BUFFERED_BATCHES: usize = 8;
+
+impl RunConfig {
+    /// Bounds of the buffer.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            batch_rows: self.batch_rows,
+            batch_bytes: self.batch_bytes,
+            batch_age: self.batch_age,
+            deliveries_max: self.batch_rows * self.batches_in_flight * BUFFERED_BATCHES,
+        }
+    }
+
+    fn validate(&self, problems: &mut Problems) {
+        self.kafka.validate(problems);
+        self.member.validate(problems);
+        self.mysql.validate(problems);
+        self.redis.validate(problems);
+        self.telemetry.validate(problems);
+        problems.require((1..=BATCH_ROWS_MAX).contains(&self.batch_rows), || {
+            format!("--batch-rows must lie between 1 and {BATCH_ROWS_MAX}")
+        });
+        problems.require((1024..=BATCH_BYTES_MAX).contains(&self.batch_bytes), || {
+            format!("--batch-bytes must lie between 1024 and {BATCH_BYTES_MAX}")
+        });
+        problems.require(self.batches_in_flight >= 1, || {
+            "--batches-in-flight must be at least 1".into()
+        });
+        problems.require(self.mysql.pool_size as usize > self.batches_in_flight, || {
+            "--mysql-pool-size must be larger than --batches-in-flight".into()
+        });
+        problems.require(self.redis_devices_max >= 1 && self.redis_devices_max <= 500, || {
+            "--redis-devices-max must lie between 1 and 500".into()
+        });
+        problems.require(!self.group.is_empty() && self.group.len() <= 64, || {
+            "--group must have 1 to 64 characters".into()
+        });
+    }
+}
+
+/// Settings of `worker migrate`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MigrateConfig {
+    /// The connection to Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// Consumer groups whose dead-letter topics are to be created.
+    #[arg(long = "group", env = "CONSUMER_GROUP", default_value = "worker", value_delimiter = ',')]
+    pub groups: Vec<String>,
+    /// The connection to MySQL.
+    #[command(flatten)]
+    pub mysql: MySqlArgs,
+    /// The devices' zone.
+    #[command(flatten)]
+    pub zone: ZoneArgs,
+    /// Partitions of topics that are created; devices are spread over them for good.
+    #[arg(long, env = "PARTITIONS", default_value_t = 12)]
+    pub partitions: i32,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+impl Validate for Config {
+    fn validate(&self, problems: &mut Problems) {
+        match self {
+            Self::Run(config) => config.validate(problems),
+            Self::Migrate(config) => {
+                config.kafka.validate(problems);
+                config.mysql.validate(problems);
+                config.telemetry.validate(problems);
+                problems.require((1..=1000).contains(&config.partitions), || {
+                    "--partitions must lie between 1 and 1000".into()
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Config::command().debug_assert();
+    }
+}

@@ -1,0 +1,26 @@
+//! Names of the worker's metrics.
+
+/// Readings by outcome: stored, merged, dead_lettered.
+pub const READINGS: &str = "readings_total";
+/// Batches by what made them due.
+pub const BATCHES: &str = "batches_total";
+/// Deliveries of a batch.
+pub const BATCH_SIZE: &str = "batch_size";
+/// From taking a batch to the end of its Redis update.
+pub const BATCH_PROCESSING_SECONDS: &str = "batch_processing_seconds";
+/// From a record's Kafka time to the flush, by statistic: oldest, mean.
+pub const BATCH_QUEUE_WAIT_SECONDS: &str = "batch_queue_wait_seconds";
+/// One transaction.
+pub const DATABASE_INSERT_SECONDS: &str = "database_insert_seconds";
+/// One batch's update of Redis.
+pub const REDIS_UPDATE_SECONDS: &str = "redis_update_seconds";
+/// From the gateway's receipt to the commit, of the oldest reading of a batch.
+pub const END_TO_END_SECONDS: &str = "end_to_end_seconds";
+/// Attempts to write a batch that failed, by kind.
+pub const WRITE_ERRORS: &str = "write_errors_total";
+/// Batches that Redis could not take.
+pub const REDIS_ERRORS: &str = "redis_errors_total";
+/// Deliveries in memory, waiting or in flight.
+pub const BUFFERED: &str = "buffered_deliveries";
+/// Readings that came after a newer one was shown in Redis.
+pub const REDIS_STALE: &str = "redis_stale_total";

@@ -1,0 +1,74 @@
+//! `worker migrate`: tables, their partitions, and topics.
+
+use anyhow::Context;
+use common::kafka::{self, LETTERS_RETENTION, MESSAGE_BYTES_MAX, READINGS_RETENTION, TopicSpec};
+use jiff::Timestamp;
+use sqlx::MySqlPool;
+use tracing::info;
+
+use crate::config::MigrateConfig;
+use crate::partitions;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
+
+/// Creates what is missing; running it again changes nothing.
+pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
+    let pool = config.mysql.connect(&config.zone.zone)?;
+    MIGRATIONS.run(&pool).await.context("cannot migrate MySQL")?;
+    check_identity(&pool).await?;
+    let today = config.zone.zone.to_datetime(Timestamp::now()).date();
+    partitions::maintain(&pool, today, None).await.context("cannot add months")?;
+    info!("tables are up to date");
+    let created = kafka::create_missing(&config.kafka, &topics(config)).await?;
+    info!(created = created.join(","), "topics are up to date");
+    check_partitions(config).await
+}
+
+fn topics(config: &MigrateConfig) -> Vec<TopicSpec> {
+    let spec = |name: String, retention| TopicSpec {
+        name,
+        partitions: config.partitions,
+        retention,
+        message_bytes_max: MESSAGE_BYTES_MAX,
+    };
+    let letters = config.groups.iter().map(|group| config.kafka.dead_letter_topic(group));
+    [spec(config.kafka.readings_topic.clone(), READINGS_RETENTION)]
+        .into_iter()
+        .chain([spec(config.kafka.rejects_topic.clone(), LETTERS_RETENTION)])
+        .chain(letters.map(|name| spec(name, LETTERS_RETENTION)))
+        .collect()
+}
+
+/// A table that was there before may lack the key that makes a repeated reading merge.
+async fn check_identity(pool: &MySqlPool) -> anyhow::Result<()> {
+    let key: Vec<String> = sqlx::query_scalar(
+        "SELECT CAST(LOWER(COLUMN_NAME) AS CHAR) FROM information_schema.STATISTICS \
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_user_health_data' \
+         AND INDEX_NAME = 'PRIMARY' ORDER BY SEQ_IN_INDEX",
+    )
+    .fetch_all(pool)
+    .await?;
+    anyhow::ensure!(
+        key == ["device_sn", "timestamp"],
+        "t_user_health_data has the primary key ({}), but must have (device_sn, timestamp): without \
+         it every repeated reading becomes another row. Rename the table away, migrate again, and \
+         copy its rows over",
+        key.join(", ")
+    );
+    Ok(())
+}
+
+async fn check_partitions(config: &MigrateConfig) -> anyhow::Result<()> {
+    let kafka = config.kafka.clone();
+    let wanted = config.partitions as usize;
+    let found =
+        tokio::task::spawn_blocking(move || kafka.partitions(&kafka.readings_topic)).await??;
+    if let Some(found) = found.filter(|found| *found != wanted) {
+        tracing::warn!(
+            found,
+            wanted,
+            "the readings topic keeps its partitions: changing them moves devices between partitions"
+        );
+    }
+    Ok(())
+}

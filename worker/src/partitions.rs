@@ -1,0 +1,129 @@
+//! Months of the main table: split off `p_future` ahead of time, dropped past the retention.
+
+use jiff::Span;
+use jiff::civil::Date;
+use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool};
+use tracing::{info, warn};
+
+const TABLE: &str = "t_user_health_data";
+
+/// Months that are there before they begin.
+const MONTHS_AHEAD: i32 = 2;
+
+/// Months before this one that a table without any gets: caches hold late readings.
+const MONTHS_BACK: i32 = 1;
+
+/// Lock that keeps replicas from altering the table side by side, in seconds of waiting.
+const LOCK_SECONDS: i64 = 10;
+
+/// Makes sure that the months around `today` exist, and drops those older than `retention_days`.
+pub async fn maintain(
+    pool: &MySqlPool,
+    today: Date,
+    retention_days: Option<u32>,
+) -> Result<(), sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let lock: Option<i64> = sqlx::query_scalar("SELECT GET_LOCK('ljwx_partitions', ?)")
+        .bind(LOCK_SECONDS)
+        .fetch_one(&mut *connection)
+        .await?;
+    if lock != Some(1) {
+        // Another replica is at it.
+        return Ok(());
+    }
+    let result = maintain_locked(&mut connection, today, retention_days).await;
+    sqlx::query("DO RELEASE_LOCK('ljwx_partitions')").execute(&mut *connection).await?;
+    result
+}
+
+async fn maintain_locked(
+    connection: &mut MySqlConnection,
+    today: Date,
+    retention_days: Option<u32>,
+) -> Result<(), sqlx::Error> {
+    let existing = names(connection).await?;
+    if !existing.iter().any(|name| name == "p_future") {
+        warn!("{TABLE} is not partitioned by month; its partitions are left alone");
+        return Ok(());
+    }
+    let this_month = today.first_of_month();
+    let latest = existing.iter().filter_map(|name| month_of(name)).max();
+    let first = latest.and_then(|month| plus_months(month, 1));
+    let first = first.or_else(|| plus_months(this_month, -MONTHS_BACK));
+    let mut month = first;
+    while let Some(start) =
+        month.filter(|start| Some(*start) <= plus_months(this_month, MONTHS_AHEAD))
+    {
+        let Some(end) = plus_months(start, 1) else { break };
+        let name = name_of(start);
+        // Names and dates are made here, of digits only.
+        let statement = format!(
+            "ALTER TABLE {TABLE} REORGANIZE PARTITION p_future INTO (\
+             PARTITION {name} VALUES LESS THAN ('{end} 00:00:00'), \
+             PARTITION p_future VALUES LESS THAN (MAXVALUE))"
+        );
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
+        info!(partition = name, "month added");
+        month = Some(end);
+    }
+    if let Some(days) = retention_days {
+        drop_expired(connection, &existing, today, days).await?;
+    }
+    Ok(())
+}
+
+async fn drop_expired(
+    connection: &mut MySqlConnection,
+    existing: &[String],
+    today: Date,
+    days: u32,
+) -> Result<(), sqlx::Error> {
+    let Ok(oldest) = today.checked_sub(Span::new().days(i64::from(days))) else { return Ok(()) };
+    for name in existing {
+        let end = month_of(name).and_then(|month| plus_months(month, 1));
+        if end.is_some_and(|end| end <= oldest) {
+            let statement = format!("ALTER TABLE {TABLE} DROP PARTITION {name}");
+            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
+            info!(partition = name, "month dropped: it is past the retention");
+        }
+    }
+    Ok(())
+}
+
+async fn names(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT CAST(PARTITION_NAME AS CHAR) FROM information_schema.PARTITIONS \
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND PARTITION_NAME IS NOT NULL",
+    )
+    .bind(TABLE)
+    .fetch_all(connection)
+    .await
+}
+
+/// `p202511`.
+fn name_of(month: Date) -> String {
+    format!("p{:04}{:02}", month.year(), month.month())
+}
+
+fn month_of(name: &str) -> Option<Date> {
+    let digits = name.strip_prefix('p').filter(|digits| digits.len() == 6)?;
+    Date::new(digits[..4].parse().ok()?, digits[4..].parse().ok()?, 1).ok()
+}
+
+fn plus_months(month: Date, months: i32) -> Option<Date> {
+    month.checked_add(Span::new().months(months)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_and_its_name_belong_together() {
+        let month = Date::new(2025, 12, 1).unwrap();
+        assert_eq!(name_of(month), "p202512");
+        assert_eq!(month_of("p202512"), Some(month));
+        assert_eq!(month_of("p_future"), None);
+        assert_eq!(name_of(plus_months(month, 1).unwrap()), "p202601");
+    }
+}

@@ -1,0 +1,222 @@
+//! The loop: events in, batches out. What goes into a batch `buffer` decides, what becomes of it
+//! `flush` does; here they only meet.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::source::{Delivery, Event, Revocation, Source};
+use common::trace::{self, TRACEPARENT, TRACESTATE};
+use metrics::gauge;
+use opentelemetry::trace::SpanContext;
+use rdkafka::message::{Headers, OwnedHeaders};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::batch::{Batch, FlushReason, Segment};
+use crate::buffer::{Buffer, Limits};
+use crate::flush::{Flush, Flushed, Outcome};
+use crate::health::Health;
+use crate::metrics::BUFFERED;
+
+/// The loop says at least this often that it turns.
+const TURN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the loop is made of.
+pub struct Pipeline {
+    source: Source,
+    buffer: Buffer,
+    flush: Arc<Flush>,
+    health: Health,
+    in_flight_max: usize,
+    in_flight: JoinSet<Flushed>,
+    revoked: Vec<Revocation>,
+}
+
+/// How the loop ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// Everything taken in was written.
+    Drained,
+    /// The deadline came first; what was not written will be read again by whoever comes next.
+    OutOfTime,
+}
+
+impl Pipeline {
+    /// A loop over `source`.
+    pub fn new(source: Source, flush: Flush, limits: Limits, in_flight_max: usize) -> Self {
+        Self {
+            source,
+            buffer: Buffer::new(limits),
+            health: flush.health.clone(),
+            flush: Arc::new(flush),
+            in_flight_max,
+            in_flight: JoinSet::new(),
+            revoked: Vec::new(),
+        }
+    }
+
+    /// Turns until the source closes, then drains within `drain_timeout` and leaves the group.
+    pub async fn run(mut self, drain_timeout: Duration) -> anyhow::Result<End> {
+        let ended = self.turn_until_closed().await;
+        if let Err(error) = ended {
+            self.in_flight.shutdown().await;
+            self.source.close().await;
+            return Err(error);
+        }
+        self.health.draining();
+        info!(deliveries = self.buffer.deliveries(), "draining");
+        let drained = tokio::time::timeout(drain_timeout, self.drain()).await;
+        let end = match drained {
+            Ok(()) => End::Drained,
+            Err(_) => {
+                warn!(
+                    deliveries = self.buffer.deliveries(),
+                    "not drained in time; the rest will be read again"
+                );
+                self.in_flight.shutdown().await;
+                End::OutOfTime
+            }
+        };
+        self.source.close().await;
+        Ok(end)
+    }
+
+    async fn turn_until_closed(&mut self) -> anyhow::Result<()> {
+        loop {
+            self.start_due_batches();
+            let now = Instant::now();
+            let next_turn = now + TURN_INTERVAL;
+            let may_start = self.in_flight.len() < self.in_flight_max;
+            let wake = self
+                .buffer
+                .due_at()
+                .filter(|_| may_start)
+                .map_or(next_turn, |due| due.min(next_turn));
+            tokio::select! {
+                biased;
+                Some(flushed) = self.in_flight.join_next() => self.flushed(flushed?)?,
+                event = self.source.next(self.buffer.has_room()) => match event {
+                    Event::Closed => return Ok(()),
+                    event => self.event(event)?,
+                },
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+            self.release_revoked();
+            self.health.turned(self.buffer.partitions().len(), self.buffer.oldest_ms());
+            gauge!(BUFFERED).set(self.buffer.deliveries() as f64);
+        }
+    }
+
+    fn event(&mut self, event: Event) -> anyhow::Result<()> {
+        match event {
+            Event::Assigned(claims) => claims.into_iter().for_each(|claim| self.buffer.open(claim)),
+            Event::Deliveries(deliveries) => {
+                let now = Instant::now();
+                for delivery in deliveries {
+                    let origin = sampled_origin(&delivery);
+                    self.buffer.insert(delivery, origin, now);
+                }
+            }
+            Event::Revoked(revocation) if revocation.lost => {
+                self.buffer.forget(&revocation.partitions)
+            }
+            Event::Revoked(revocation) => self.revoked.push(revocation),
+            Event::Failed(reason) => anyhow::bail!("the consumer cannot go on: {reason}"),
+            Event::Closed => {}
+        }
+        Ok(())
+    }
+
+    fn start_due_batches(&mut self) {
+        let leaving: Vec<i32> =
+            self.revoked.iter().flat_map(|revocation| revocation.partitions.clone()).collect();
+        if !leaving.is_empty() {
+            // Whoever waits for these partitions waits for nothing else, so no limit holds here.
+            self.start(FlushReason::Revoked, |buffer| buffer.take_partitions(&leaving));
+        }
+        while self.in_flight.len() < self.in_flight_max {
+            let Some(reason) = self.buffer.due(Instant::now()) else { return };
+            if !self.start(reason, Buffer::take) {
+                return;
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        reason: FlushReason,
+        take: impl FnOnce(&mut Buffer) -> Vec<Segment>,
+    ) -> bool {
+        let segments = take(&mut self.buffer);
+        if segments.is_empty() {
+            return false;
+        }
+        let batch = Batch { id: Uuid::new_v4().to_string(), reason, segments };
+        let flush = Arc::clone(&self.flush);
+        self.in_flight.spawn(async move { flush.flush(batch).await });
+        true
+    }
+
+    fn flushed(&mut self, flushed: Flushed) -> anyhow::Result<()> {
+        let mut committed = Vec::with_capacity(flushed.len());
+        for (partition, epoch, outcome) in flushed {
+            match outcome {
+                Outcome::Written { to, in_redis } => {
+                    self.buffer.written(partition, epoch, to, in_redis);
+                    committed.push((partition, to));
+                }
+                Outcome::Lost => self.buffer.forget(&[partition]),
+                Outcome::Astray { at } => anyhow::bail!(
+                    "partition {partition}: the ledger stands at {at} under this process's own \
+                     claim; only a new claim is safe"
+                ),
+            }
+        }
+        self.source.commit(committed);
+        Ok(())
+    }
+
+    /// Lets go of revoked partitions that have nothing left; dropping a revocation says so.
+    fn release_revoked(&mut self) {
+        let buffer = &mut self.buffer;
+        self.revoked.retain(|revocation| {
+            let drained = buffer.is_drained(&revocation.partitions);
+            if drained {
+                buffer.forget(&revocation.partitions);
+            }
+            !drained
+        });
+    }
+
+    /// Writes everything that was taken in.
+    async fn drain(&mut self) {
+        let all = self.buffer.partitions();
+        loop {
+            while self.in_flight.len() < self.in_flight_max
+                && self.start(FlushReason::Shutdown, |buffer| buffer.take_partitions(&all))
+            {
+            }
+            let Some(done) = self.in_flight.join_next().await else { return };
+            let ended = done.map_err(anyhow::Error::from).and_then(|flushed| self.flushed(flushed));
+            if let Err(error) = ended {
+                warn!(%error, "a batch could not be finished while draining");
+            }
+        }
+    }
+}
+
+/// The sending span of a delivery, where it is recorded; others have nothing to link to.
+fn sampled_origin(delivery: &Delivery) -> Option<SpanContext> {
+    let headers = delivery.headers.as_ref()?;
+    let traceparent = header(headers, TRACEPARENT)?;
+    // The last two digits are the flags; most readings are not sampled, and parse no further.
+    if traceparent.ends_with(b"00") {
+        return None;
+    }
+    trace::read(traceparent, header(headers, TRACESTATE)).filter(SpanContext::is_sampled)
+}
+
+fn header<'a>(headers: &'a OwnedHeaders, key: &str) -> Option<&'a [u8]> {
+    headers.iter().find(|header| header.key == key).and_then(|header| header.value)
+}
