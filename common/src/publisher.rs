@@ -215,7 +215,8 @@ mod tests {
         assert_eq!(pulse.retry_after(10_000, 1.0), 15);
         assert_eq!(pulse.retry_after(10_000_000, 0.0), 60);
 
-        let down = Pulse { start: Instant::now() - Duration::from_millis(41_500), ..Pulse::default() };
+        let down =
+            Pulse { start: Instant::now() - Duration::from_millis(41_500), ..Pulse::default() };
         assert_eq!(down.retry_after(10, 0.0), 20);
     }
 }

@@ -146,3 +146,118 @@ pub fn decode(value: &[u8]) -> Result<Reading, DecodeError> {
 fn wall(text: &str) -> Option<DateTime> {
     (text.len() == 19).then(|| DateTime::from_str(text).ok()).flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use jiff::tz::TimeZone;
+    use proptest::prelude::*;
+    use serde_json::value::RawValue;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::reading::Intake;
+
+    const SCHEMA_TEXT: &str = include_str!("reading.v1.schema.json");
+
+    fn schema() -> Value {
+        serde_json::from_str(SCHEMA_TEXT).unwrap()
+    }
+
+    fn parse(item: &Value) -> Reading {
+        let zone = TimeZone::get("Asia/Shanghai").unwrap();
+        let intake = Intake {
+            zone: &zone,
+            received_at: Timestamp::from_second(1_756_800_600).unwrap(),
+            index: 0,
+            ids: Ids::default(),
+        };
+        let raw = RawValue::from_string(item.to_string()).unwrap();
+        Reading::parse(&raw, &intake).unwrap()
+    }
+
+    fn full() -> Value {
+        json!({
+            "deviceSn": "ABCDE25100000001", "timestamp": "2025-09-02 16:09:00",
+            "customerId": "1900000000000000001", "orgId": 1900000000000000002_i64, "userId": "3",
+            "heart_rate": 84, "blood_oxygen": 97, "body_temperature": "36.5", "gxy": 125, "dxy": 86,
+            "stress": 5, "step": 0, "distance": "820.0", "calorie": "41230.0", "latitude": "22.5",
+            "longitude": "114.0", "altitude": "12", "upload_method": "4g",
+            "sleepData": {"code": 0, "data": [{"startTimeStamp": 1, "endTimeStamp": 3601}]},
+            "exerciseDailyData": "{\"data\":[1]}", "exerciseWeekData": "{\"data\":[1]}",
+            "scientificSleepData": "{\"data\":[1]}", "workoutData": "{\"data\":[1]}",
+        })
+    }
+
+    #[test]
+    fn what_is_encoded_is_what_the_schema_says_and_decodes_to_the_same() {
+        let validator = jsonschema::validator_for(&schema()).unwrap();
+        let broken = json!({"id": "x", "xlv": "abc", "timestamp": "2025-09-02 16:30:00"});
+        for item in [full(), broken, json!({"id": "y"})] {
+            let reading = parse(&item);
+            let value = encode(&reading);
+            let json: Value = serde_json::from_slice(&value).unwrap();
+            let errors: Vec<_> = validator.iter_errors(&json).map(|e| e.to_string()).collect();
+            assert!(errors.is_empty(), "{json}: {errors:?}");
+            assert_eq!(decode(&value).unwrap(), reading);
+        }
+    }
+
+    #[test]
+    fn the_schema_names_every_field_and_no_other() {
+        let encoded: Value = serde_json::from_slice(&encode(&parse(&full()))).unwrap();
+        let schema = schema();
+        let named: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
+        let mut written: Vec<_> = encoded.as_object().unwrap().keys().cloned().collect();
+        written.push("warnings".into());
+        written.sort();
+        assert_eq!(named, written.iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_the_schema_refuses_does_not_decode() {
+        let validator = jsonschema::validator_for(&schema()).unwrap();
+        let valid: Value = serde_json::from_slice(&encode(&parse(&full()))).unwrap();
+        for (field, wrong) in [
+            ("device_sn", json!("a b")),
+            ("device_sn", json!("")),
+            ("timestamp", json!("yesterday")),
+            ("epoch_ms", json!("1")),
+            ("upload_method", json!("lora")),
+            ("heart_rate", json!(301)),
+            ("blood_oxygen", json!(0)),
+            ("temperature", json!(50)),
+            ("latitude", json!(91)),
+            ("customer_id", json!("7")),
+        ] {
+            let mut value = valid.clone();
+            value[field] = wrong;
+            assert!(!validator.is_valid(&value), "the schema takes {field}={}", value[field]);
+            let decoded = decode(value.to_string().as_bytes());
+            assert!(decoded.is_err(), "the decoder takes {field}={}", value[field]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&bytes);
+        }
+
+        #[test]
+        fn no_value_of_a_field_makes_the_parser_panic_or_the_record_invalid(
+            key in prop::sample::select(vec!["heart_rate", "timestamp", "sleepData", "customerId", "jl"]),
+            text in ".{0,40}",
+        ) {
+            let zone = TimeZone::UTC;
+            let received_at = Timestamp::from_second(1_756_800_600).unwrap();
+            let intake = Intake { zone: &zone, received_at, index: 0, ids: Ids::default() };
+            let mut item = json!({"id": "x"});
+            item[key] = Value::String(text);
+            let raw = RawValue::from_string(item.to_string()).unwrap();
+            if let Ok(reading) = Reading::parse(&raw, &intake) {
+                prop_assert_eq!(decode(&encode(&reading)).unwrap(), reading);
+            }
+        }
+    }
+}

@@ -192,3 +192,107 @@ impl Buffer {
         lanes.filter_map(|lane| lane.waiting.front()).map(|(_, segment)| segment.oldest_ms).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use common::wire;
+
+    use super::*;
+
+    fn delivery(partition: i32, offset: i64, sn: &str, second: u32, heart_rate: i32) -> Delivery {
+        let value = format!(
+            "{{\"device_sn\":\"{sn}\",\"timestamp\":\"2025-09-02 16:09:{second:02}\",\"epoch_ms\":1,\
+             \"received_at\":1,\"upload_method\":\"wifi\",\"heart_rate\":{heart_rate}}}"
+        )
+        .into_bytes();
+        let reading = wire::decode(&value);
+        Delivery {
+            partition,
+            offset,
+            epoch: 1,
+            kafka_ms: offset,
+            key: None,
+            value,
+            headers: None,
+            reading,
+        }
+    }
+
+    fn buffer(batch_rows: usize, partitions: &[i32]) -> Buffer {
+        let mut buffer = Buffer::new(Limits {
+            batch_rows,
+            batch_bytes: 1 << 20,
+            batch_age: Duration::from_millis(100),
+            deliveries_max: 100,
+        });
+        for partition in partitions {
+            let claim = Claim { partition: *partition, epoch: 1, next_offset: 0, redis_offset: 0 };
+            buffer.open(claim);
+        }
+        buffer
+    }
+
+    #[test]
+    fn a_batch_is_due_by_rows_or_by_age_and_never_before() {
+        let now = Instant::now();
+        let mut buffer = buffer(2, &[0]);
+        assert_eq!(buffer.due(now), None);
+        buffer.insert(delivery(0, 0, "a", 0, 80), None, now);
+        assert_eq!(buffer.due(now), None);
+        assert_eq!(buffer.due(now + Duration::from_millis(100)), Some(FlushReason::Age));
+        buffer.insert(delivery(0, 1, "a", 1, 80), None, now);
+        assert_eq!(buffer.due(now), Some(FlushReason::Rows));
+    }
+
+    #[test]
+    fn one_partition_has_one_segment_in_flight_and_keeps_its_order() {
+        let now = Instant::now();
+        let mut buffer = buffer(2, &[0, 1]);
+        for offset in 0..5 {
+            buffer.insert(delivery(0, offset, "a", offset as u32, 80), None, now);
+        }
+        let first = buffer.take();
+        assert_eq!(
+            first.iter().map(|s| (s.partition, s.from, s.to)).collect::<Vec<_>>(),
+            [(0, 0, 2)]
+        );
+        assert!(buffer.take().is_empty(), "the lane has something in flight");
+        buffer.insert(delivery(1, 0, "b", 0, 80), None, now);
+        assert_eq!(buffer.take()[0].partition, 1, "another lane goes on");
+        buffer.written(0, 1, 2, true);
+        let second = buffer.take();
+        assert_eq!((second[0].from, second[0].to, second[0].redis_offset), (2, 4, Some(2)));
+        assert!(!buffer.is_drained(&[0]));
+    }
+
+    #[test]
+    fn repeated_identities_merge_and_gaps_are_counted() {
+        let now = Instant::now();
+        let mut buffer = buffer(10, &[0]);
+        buffer.insert(delivery(0, 2, "a", 0, 80), None, now);
+        buffer.insert(delivery(0, 3, "a", 0, 81), None, now);
+        buffer.insert(delivery(0, 3, "a", 0, 99), None, now);
+        let mut stale = delivery(0, 4, "a", 1, 90);
+        stale.epoch = 7;
+        buffer.insert(stale, None, now);
+        let segment = &buffer.take()[0];
+        let row = segment.rows.values().next().unwrap();
+        assert_eq!((row.deliveries, row.vitals.heart_rate), (2, Some(81)));
+        let counts = segment.advance(1).counts;
+        assert_eq!((counts.stored, counts.merged, counts.skipped_gap), (1, 1, 2));
+        assert_eq!(counts.offsets(), segment.to - segment.from);
+    }
+
+    #[test]
+    fn past_a_hole_redis_is_not_current() {
+        let now = Instant::now();
+        let mut buffer = buffer(1, &[0]);
+        for (offset, in_redis) in [(0, true), (1, false), (2, true)] {
+            buffer.insert(delivery(0, offset, "a", offset as u32, 80), None, now);
+            buffer.take();
+            buffer.written(0, 1, offset + 1, in_redis);
+        }
+        buffer.insert(delivery(0, 3, "a", 9, 80), None, now);
+        assert_eq!(buffer.take()[0].redis_offset, None);
+    }
+}

@@ -97,3 +97,16 @@ fn largest(a: Ids, b: Ids) -> Ids {
         user_id: a.user_id.max(b.user_id),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weeks_start_on_monday() {
+        for (day, first) in [("2025-09-01", "2025-09-01"), ("2025-09-07", "2025-09-01")] {
+            let expected: Date = first.parse().unwrap();
+            assert_eq!(monday(day.parse().unwrap()), Some(expected));
+        }
+    }
+}
