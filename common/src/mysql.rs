@@ -16,7 +16,7 @@ use crate::reading::offset_text;
 /// Settings of the connection to MySQL.
 #[derive(Debug, Clone, clap::Args)]
 pub struct MySqlArgs {
-    /// MySQL or MariaDB, as mysql://user:password@host:port/database.
+    /// MySQL or MariaDB, as `mysql://user:password@host:port/database`.
     #[arg(id = "mysql-url", long = "mysql-url", env = "MYSQL_URL", hide_env_values = true)]
     pub url: SecretString,
     /// Connections this process may hold.

@@ -12,7 +12,7 @@ use crate::config::{Problems, duration};
 /// Settings of the connection to Redis.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RedisArgs {
-    /// Redis, as redis://user:password@host:port/db.
+    /// Redis, as `redis://user:password@host:port/db`.
     #[arg(id = "redis-url", long = "redis-url", env = "REDIS_URL", hide_env_values = true)]
     pub url: SecretString,
     /// How long one command may take.

@@ -1,6 +1,6 @@
 //! Names of the worker's metrics.
 
-/// Readings by outcome: stored, merged, dead_lettered.
+/// Readings by outcome: `stored`, `merged`, `dead_lettered`.
 pub const READINGS: &str = "readings_total";
 /// Batches by what made them due.
 pub const BATCHES: &str = "batches_total";

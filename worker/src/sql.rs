@@ -90,7 +90,7 @@ impl Rows {
         }
     }
 
-    /// A string, escaped for a session without NO_BACKSLASH_ESCAPES.
+    /// A string, escaped for a session without `NO_BACKSLASH_ESCAPES`.
     pub fn string(&mut self, value: &str) {
         self.separate();
         self.text.push('\'');
