@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Getting what the machine lacks, through its own package clients, and saying so.
 
-# What the Rust workspace needs to build (librdkafka, TLS) and the linker it uses.
-BUILD_TOOLS=(cmake:cmake g++:g++ pkg-config:pkg-config mold:mold)
+# What the Rust workspace needs to build: librdkafka and TLS.
+BUILD_TOOLS=(cmake:cmake g++:g++ make:make pkg-config:pkg-config)
 
 BACKGROUND=  # the pid of a long command, see interruptible
 PREPARING=() # PID:SERVICE of data folders being created, see start_all

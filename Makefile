@@ -1,0 +1,42 @@
+# Every command here works on a fresh machine: what is missing is installed by the stack.
+# ARGS is handed on, as in `make demo ARGS=--smoke`.
+
+STACK := deploy/stack
+ARGS  ?=
+
+.PHONY: help demo test bench install fmt lint docs unit e2e deny
+
+help:  ## List the commands
+	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: install  ## Run everything with a simulated fleet; ARGS=--smoke: 30 s, judged
+	cargo build --workspace --bins
+	$(STACK) run -- target/debug/demo $(ARGS)
+
+test: install fmt lint docs unit deny e2e  ## Everything that CI runs
+
+bench: install  ## Figures beside their targets, and ratios to what the machine can do
+	cargo build --release --workspace --bins
+	$(STACK) run -- target/release/bench $(ARGS)
+
+install:  ## Install what is missing: servers, and what the build needs
+	$(STACK) install
+
+fmt:  ## Check the format
+	cargo fmt --all --check
+
+lint:  ## Clippy, warnings denied
+	cargo clippy --workspace --all-targets -- -D warnings
+
+docs:  ## Build the documentation, warnings denied
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+unit:  ## Unit and property tests, which need no server
+	cargo test --workspace --lib --bins
+
+e2e:  ## End-to-end tests on the real servers
+	cargo build --workspace --bins
+	$(STACK) run --require-jaeger -- cargo test -p tests --test e2e -- $(ARGS)
+
+deny:  ## Licences and advisories of dependencies
+	deploy/check-dependencies
