@@ -1,6 +1,6 @@
 //! A consumer group's deliveries, partition by partition, each started where the ledger stands.
 //!
-//! Polling has a thread of its own ([`poll`]): a rebalance must read the ledger before it assigns,
+//! Polling has a thread of its own (`poll`): a rebalance must read the ledger before it assigns,
 //! and that may block neither the runtime nor the pipeline. Control comes ahead of data and
 //! deliveries carry the epoch of their claim, so what a revoked partition left in the queue is told
 //! from what came after it was taken again.
