@@ -106,9 +106,9 @@ impl App {
         Ok(Self { config: config.clone(), pipeline, pool, background })
     }
 
-    /// Works until `stop`, which the source has, then drains.
-    pub async fn run(self, _stop: CancellationToken) -> anyhow::Result<()> {
-        let end = self.pipeline.run(self.config.lifecycle.drain_timeout).await?;
+    /// Works until `stop`, then drains.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let end = self.pipeline.run(self.config.lifecycle.drain_timeout, &stop).await?;
         info!(?end, "worker stopped");
         self.background.cancel();
         self.pool.close().await;

@@ -66,6 +66,11 @@ impl Buffer {
         self.lanes.retain(|partition, _| !partitions.contains(partition));
     }
 
+    /// Drops the lane of one claim; a later claim of the same partition stays.
+    pub fn forget_claim(&mut self, partition: i32, epoch: i64) {
+        self.lanes.retain(|lane, held| *lane != partition || held.epoch != epoch);
+    }
+
     /// Takes a delivery in; one of a claim that is gone is dropped: its new owner has it.
     pub fn insert(&mut self, delivery: Delivery, origin: Option<SpanContext>, now: Instant) {
         let Some(lane) = self.lanes.get_mut(&delivery.partition) else { return };
@@ -281,6 +286,20 @@ mod tests {
         let counts = segment.advance(1).counts;
         assert_eq!((counts.stored, counts.merged, counts.skipped_gap), (1, 1, 2));
         assert_eq!(counts.offsets(), segment.to - segment.from);
+    }
+
+    #[test]
+    fn what_a_former_claim_left_in_flight_does_not_touch_the_new_one() {
+        let now = Instant::now();
+        let mut buffer = buffer(1, &[0]);
+        buffer.insert(delivery(0, 0, "a", 0, 80), None, now);
+        buffer.take();
+        buffer.open(Claim { partition: 0, epoch: 2, next_offset: 0, redis_offset: 0 });
+        buffer.forget_claim(0, 1);
+        buffer.written(0, 1, 1, true);
+        assert_eq!(buffer.partitions(), [0]);
+        buffer.insert(Delivery { epoch: 2, ..delivery(0, 0, "a", 0, 80) }, None, now);
+        assert_eq!(buffer.take()[0].from, 0);
     }
 
     #[test]

@@ -212,6 +212,16 @@ fn queue_wait(batch: &Batch) {
 }
 
 fn log(batch: &Batch, stored: &[i64], took: Duration) {
+    for segment in batch.segments.iter().filter(|segment| segment.gap > 0) {
+        // Nothing compacts this topic, so a hole in it is worth a look.
+        warn!(
+            partition = segment.partition,
+            from = segment.from,
+            to = segment.to,
+            gap = segment.gap,
+            "offsets without a record"
+        );
+    }
     if stored.len() != batch.segments.len() {
         error!(batch.id, "a batch's counts do not fit its segments");
     }

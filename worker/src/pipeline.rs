@@ -10,6 +10,7 @@ use metrics::gauge;
 use opentelemetry::trace::SpanContext;
 use rdkafka::message::{Headers, OwnedHeaders};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -56,9 +57,13 @@ impl Pipeline {
         }
     }
 
-    /// Turns until the source closes, then drains within `drain_timeout` and leaves the group.
-    pub async fn run(mut self, drain_timeout: Duration) -> anyhow::Result<End> {
-        let ended = self.turn_until_closed().await;
+    /// Turns until `stop`, then drains within `drain_timeout` and leaves the group.
+    pub async fn run(
+        mut self,
+        drain_timeout: Duration,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<End> {
+        let ended = self.turn_until(stop).await;
         if let Err(error) = ended {
             self.in_flight.shutdown().await;
             self.source.close().await;
@@ -82,7 +87,8 @@ impl Pipeline {
         Ok(end)
     }
 
-    async fn turn_until_closed(&mut self) -> anyhow::Result<()> {
+    /// What the source still holds at `stop` is left there: it will be read again.
+    async fn turn_until(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
         loop {
             self.start_due_batches();
             let now = Instant::now();
@@ -95,6 +101,7 @@ impl Pipeline {
                 .map_or(next_turn, |due| due.min(next_turn));
             tokio::select! {
                 biased;
+                () = stop.cancelled() => return Ok(()),
                 Some(flushed) = self.in_flight.join_next() => self.flushed(flushed?)?,
                 event = self.source.next(self.buffer.has_room()) => match event {
                     Event::Closed => return Ok(()),
@@ -110,7 +117,15 @@ impl Pipeline {
 
     fn event(&mut self, event: Event) -> anyhow::Result<()> {
         match event {
-            Event::Assigned(claims) => claims.into_iter().for_each(|claim| self.buffer.open(claim)),
+            Event::Assigned(claims) => {
+                for claim in claims {
+                    // It came back before it was drained: what the former claim held is fenced.
+                    for revocation in &mut self.revoked {
+                        revocation.partitions.retain(|partition| *partition != claim.partition);
+                    }
+                    self.buffer.open(claim);
+                }
+            }
             Event::Deliveries(deliveries) => {
                 let now = Instant::now();
                 for delivery in deliveries {
@@ -166,7 +181,7 @@ impl Pipeline {
                     self.buffer.written(partition, epoch, to, in_redis);
                     committed.push((partition, to));
                 }
-                Outcome::Lost => self.buffer.forget(&[partition]),
+                Outcome::Lost => self.buffer.forget_claim(partition, epoch),
                 Outcome::Astray { at } => anyhow::bail!(
                     "partition {partition}: the ledger stands at {at} under this process's own \
                      claim; only a new claim is safe"

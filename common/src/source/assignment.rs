@@ -106,16 +106,15 @@ impl Assignment {
     }
 
     fn claim(&self, consumer: &BaseConsumer<Self>, partition: i32) -> Option<Claim> {
-        let claimed = self.runtime.block_on(async {
-            let known = self.ledger.read(partition).await?;
-            let low = match known {
+        let claiming = async {
+            let low = match self.ledger.read(partition).await? {
                 Some(row) => row.next_offset,
                 None => low_watermark(consumer, &self.topic, partition)?,
             };
-            anyhow::Ok(
-                tokio::time::timeout(CLAIM_TIMEOUT, self.ledger.claim(partition, low)).await??,
-            )
-        });
+            anyhow::Ok(self.ledger.claim(partition, low).await?)
+        };
+        let claimed =
+            self.runtime.block_on(async { tokio::time::timeout(CLAIM_TIMEOUT, claiming).await? });
         claimed
             .inspect_err(|error| warn!(partition, %error, "partition held: its ledger row cannot be claimed"))
             .ok()
@@ -125,8 +124,11 @@ impl Assignment {
         let wanted: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
         let mut claims = Vec::new();
         let mut waiting = TopicPartitionList::new();
+        let mut reachable = true;
         for partition in &wanted {
-            let claim = self.claim(consumer, *partition);
+            // One that fails is enough: each would keep the rebalance waiting as long.
+            let claim = if reachable { self.claim(consumer, *partition) } else { None };
+            reachable = claim.is_some();
             // Before the assign: a seek right after it fails. What waits is paused, wherever it is.
             let start = claim.map_or(Offset::Beginning, |claim| Offset::Offset(claim.next_offset));
             if let Err(error) = list.set_partition_offset(&self.topic, *partition, start) {
@@ -219,8 +221,13 @@ impl Assignment {
             let (done, drained) = oneshot::channel();
             self.send(Event::Revoked(Revocation { partitions: gone, lost, done: Some(done) }));
             if !lost {
-                let wait = tokio::time::timeout(self.drain_timeout, drained);
-                if self.runtime.block_on(wait).is_err() {
+                let wait = async {
+                    tokio::select! {
+                        done = tokio::time::timeout(self.drain_timeout, drained) => done.is_ok(),
+                        () = self.closing.cancelled() => true,
+                    }
+                };
+                if !self.runtime.block_on(wait) {
                     warn!("revoked partitions were not drained in time; their new owner replays");
                 }
             }
