@@ -1,0 +1,173 @@
+//! Alerts as the platform sees them: one row of `t_alert_info` per episode, its status only moving
+//! forward.
+//!
+//! Runs statements inside the caller's transaction.
+
+use common::reading::{DeviceSn, Ids};
+use sqlx::MySqlConnection;
+use uuid::Uuid;
+
+use crate::message::cut;
+use crate::rule::Measured;
+use crate::severity::Severity;
+
+/// Longest description the table takes, in bytes: 2,000 characters hold at least as many.
+const DESC_BYTES_MAX: usize = 2_000;
+
+/// Names an episode: the same for the same rule, version, device and opening, however often they
+/// are seen. A hash, because the platform's column compares without regard to case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpisodeKey(String);
+
+impl EpisodeKey {
+    /// The name of an episode.
+    pub fn new(rule_id: i64, rule_version: i64, device_sn: &DeviceSn, opened_at: i64) -> Self {
+        let name = format!("{rule_id}:{rule_version}:{device_sn}:{opened_at}");
+        Self(hash(&name))
+    }
+
+    /// The name as text: 32 characters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Names one notification of the episode, for the platform that is to deliver it once.
+    pub fn client_msg_id(&self, transition_seq: u32, recipient: &str) -> String {
+        hash(&format!("{}:{transition_seq}:{recipient}", self.0))
+    }
+}
+
+fn hash(name: &str) -> String {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).simple().to_string()
+}
+
+/// A row to be.
+#[derive(Debug)]
+pub struct Opened {
+    /// Names the episode.
+    pub key: EpisodeKey,
+    /// The rule.
+    pub rule_id: i64,
+    /// The platform's word for the kind of alert.
+    pub alert_type: String,
+    /// The device.
+    pub device_sn: DeviceSn,
+    /// Whose it is.
+    pub ids: Ids,
+    /// What was measured.
+    pub measured: Measured,
+    /// What the rule says about it.
+    pub text: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Event time, as stored.
+    pub occur_at: String,
+    /// Number of the reading.
+    pub health_id: i64,
+    /// Longitude, latitude, altitude, always given: the platform's own defaults are a place.
+    pub place: [Option<f64>; 3],
+}
+
+/// A change of a row that is there.
+#[derive(Debug)]
+pub enum Changed {
+    /// Its severity.
+    Severity(EpisodeKey, Severity),
+    /// It is over, since the given event time.
+    Resolved(EpisodeKey, String),
+    /// Its rule changed.
+    Superseded(EpisodeKey),
+}
+
+/// Adds an alert; one that is there already stays as it is.
+pub async fn open(connection: &mut MySqlConnection, alert: &Opened) -> Result<(), sqlx::Error> {
+    let [longitude, latitude, altitude] = alert.place;
+    sqlx::query(
+        "INSERT INTO t_alert_info (rule_id, alert_type, device_sn, alert_timestamp, alert_desc, \
+         severity_level, alert_status, longitude, latitude, altitude, health_id, user_id, org_id, \
+         customer_id, source, metric, value, level, status, dedup_key, occur_at) \
+         VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, 'server', ?, ?, ?, 'NEW', ?, ?) \
+         ON DUPLICATE KEY UPDATE rule_id = rule_id",
+    )
+    .bind(alert.rule_id)
+    .bind(&alert.alert_type)
+    .bind(alert.device_sn.as_str())
+    .bind(&alert.occur_at)
+    .bind(cut(&alert.text, DESC_BYTES_MAX))
+    .bind(alert.severity.as_str())
+    .bind(longitude)
+    .bind(latitude)
+    .bind(altitude)
+    .bind(alert.health_id)
+    .bind(alert.ids.user_id)
+    .bind(alert.ids.org_id)
+    .bind(alert.ids.customer_id.unwrap_or_default())
+    .bind(alert.measured.sign.as_str())
+    .bind(alert.measured.value)
+    .bind(alert.severity.as_str())
+    .bind(alert.key.as_str())
+    .bind(&alert.occur_at)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Changes an alert; one that is over changes no more.
+pub async fn change(connection: &mut MySqlConnection, change: &Changed) -> Result<(), sqlx::Error> {
+    let query = match change {
+        Changed::Severity(key, severity) => sqlx::query(
+            "UPDATE t_alert_info SET severity_level = ?, level = ? WHERE dedup_key = ?",
+        )
+        .bind(severity.as_str())
+        .bind(severity.as_str())
+        .bind(key.as_str()),
+        Changed::Resolved(key, recover_at) => sqlx::query(
+            "UPDATE t_alert_info SET alert_status = 'RESOLVED', status = 'RESOLVED', recover_at = ? \
+             WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded')",
+        )
+        .bind(recover_at)
+        .bind(key.as_str()),
+        Changed::Superseded(key) => sqlx::query(
+            "UPDATE t_alert_info SET alert_status = 'superseded', status = 'CLOSED' \
+             WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded')",
+        )
+        .bind(key.as_str()),
+    };
+    query.execute(connection).await?;
+    Ok(())
+}
+
+/// Notes that somebody was told.
+pub async fn notified(connection: &mut MySqlConnection, key: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE t_alert_info SET alert_status = 'NOTIFIED', status = 'NOTIFIED' \
+         WHERE dedup_key = ? AND alert_status = 'pending'",
+    )
+    .bind(key)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_stable_and_tell_episodes_and_recipients_apart() {
+        let sn = |text| DeviceSn::new(text).unwrap();
+        let key = EpisodeKey::new(1, 2, &sn("A1"), 3);
+        assert_eq!(key, EpisodeKey::new(1, 2, &sn("A1"), 3));
+        assert_eq!(key.as_str().len(), 32);
+        let others = [
+            EpisodeKey::new(2, 2, &sn("A1"), 3),
+            EpisodeKey::new(1, 3, &sn("A1"), 3),
+            EpisodeKey::new(1, 2, &sn("a1"), 3),
+            EpisodeKey::new(1, 2, &sn("A1"), 4),
+        ];
+        assert!(!others.contains(&key));
+        assert_eq!(key.client_msg_id(0, "openid:o1").len(), 32);
+        assert_ne!(key.client_msg_id(0, "openid:o1"), key.client_msg_id(1, "openid:o1"));
+        assert_ne!(key.client_msg_id(0, "openid:o1"), key.client_msg_id(0, "openid:o2"));
+    }
+}

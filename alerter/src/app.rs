@@ -1,0 +1,186 @@
+//! The alerter's parts and how they start and stop.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use common::admin::{Admin, Check};
+use common::ledger::Ledger;
+use common::lifecycle::within;
+use common::mysql::MySqlArgs;
+use common::source::{Source, SourceConfig};
+use common::telemetry::{Telemetry, host_name};
+use sqlx::MySqlPool;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::{CheckConfig, RunConfig};
+use crate::hold::Hold;
+use crate::outbox::Outbox;
+use crate::pipeline::{Parts, Pipeline};
+use crate::recipients::Directory;
+use crate::rules::{RuleSet, check, reload, source_file};
+use crate::sender::{Resting, Sender};
+use crate::store::Store;
+use crate::wechat::official::Official;
+use crate::wechat::token::Tokens;
+use crate::wechat::{CALL_TIMEOUT, Platform};
+
+/// The rules in force, once they have been read.
+type Rules = watch::Receiver<Option<Arc<RuleSet>>>;
+
+/// An alerter that is ready to join its group.
+pub struct App {
+    config: RunConfig,
+    pool: MySqlPool,
+    directory: Arc<Directory>,
+    official: Official,
+    rules: Rules,
+    hold: Hold,
+    admin_stop: CancellationToken,
+}
+
+impl App {
+    /// Builds every part in the order of its needs.
+    pub async fn build(
+        config: &RunConfig,
+        telemetry: &Telemetry,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
+        let redis =
+            config.redis().map(|redis| redis.connect()).transpose().context("--redis-url")?;
+        let platform = Platform::new(config.wechat.wechat_api_url.clone(), CALL_TIMEOUT)
+            .context("cannot create the HTTP client")?;
+        let tokens = Arc::new(Tokens::new(platform.clone(), redis));
+        let source = match &config.rules.rules_file {
+            Some(path) => {
+                // Wrong from the start is for whoever starts it; wrong later, the rules stay.
+                source_file::load(path).with_context(|| path.display().to_string())?;
+                reload::Source::File(path.clone())
+            }
+            None => reload::Source::Table(pool.clone()),
+        };
+        let rules = reload::start(source, config.rules.rules_interval, stop.clone());
+        let hold = Hold::new(stop.clone(), config.lifecycle.drain_timeout / 2);
+        let admin_stop = CancellationToken::new();
+        let admin = Admin {
+            live: Arc::new(|| Ok(())),
+            ready: ready(rules.clone(), hold.holding(), stop.clone()),
+            metrics: telemetry.prometheus(),
+        };
+        let address = admin.serve(&config.admin, axum::Router::new(), admin_stop.clone()).await?;
+        info!(admin = %address, wechat = %config.wechat.wechat_api_url, "alerter started");
+        Ok(Self {
+            config: config.clone(),
+            directory: Arc::new(Directory::new(pool.clone(), config.wechat.account())),
+            official: Official::new(platform, tokens),
+            pool,
+            rules,
+            hold,
+            admin_stop,
+        })
+    }
+
+    /// Judges and notifies until `stop`, then leaves the group; what is being sent is finished.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        // Without rules every reading would pass unjudged.
+        tokio::select! {
+            _ = self.rules.wait_for(Option::is_some) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+        let wake = Arc::new(Notify::new());
+        let sender = Sender {
+            outbox: Outbox::new(self.pool.clone()),
+            directory: Arc::clone(&self.directory),
+            official: self.official.clone(),
+            hold: self.hold.clone(),
+            wake: Arc::clone(&wake),
+            zone: self.config.zone.zone.clone(),
+            resting: Resting::default(),
+        };
+        let sender_stop = stop.child_token();
+        let sending = tokio::spawn(sender.run(sender_stop.clone()));
+        let pipeline = self.pipeline(wake, stop)?;
+        let result = pipeline.run().await;
+        sender_stop.cancel();
+        if within(self.config.lifecycle.drain_timeout / 2, sending).await.is_none() {
+            warn!("a notification was still being sent; it is sent again by its next owner");
+        }
+        self.admin_stop.cancel();
+        result
+    }
+
+    fn pipeline(&self, wake: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<Pipeline> {
+        let config = &self.config;
+        let topic = config.kafka.readings_topic.clone();
+        let owner = format!("{}:{}", host_name(), std::process::id());
+        let ledger = Ledger::new(self.pool.clone(), &config.group, &topic, owner);
+        let source = SourceConfig {
+            client: config.kafka.client_config("alerter"),
+            group: config.group.clone(),
+            topic: topic.clone(),
+            member: config.member.clone(),
+        };
+        let source = Source::start(source, ledger.clone(), stop.clone())
+            .context("cannot create the consumer; look at --kafka-set")?;
+        Ok(Pipeline::new(Parts {
+            source,
+            store: Store::new(self.pool.clone(), ledger),
+            directory: Arc::clone(&self.directory),
+            rules: self.rules.clone(),
+            hold: self.hold.clone(),
+            stop,
+            wake,
+            topic,
+        }))
+    }
+}
+
+fn ready(rules: Rules, holding: Arc<AtomicBool>, stop: CancellationToken) -> Check {
+    Arc::new(move || {
+        if stop.is_cancelled() {
+            return Err("draining".into());
+        }
+        if rules.borrow().is_none() {
+            return Err("the rules could not be read yet".into());
+        }
+        if holding.load(Ordering::Relaxed) {
+            return Err("MySQL does not take alerts".into());
+        }
+        Ok(())
+    })
+}
+
+/// How long `rules check` waits for MySQL.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// `alerter rules check`.
+pub fn check_rules(config: &CheckConfig) -> ExitCode {
+    let checked = load_for_check(config);
+    let reported = checked.and_then(|checks| Ok(check::report(&checks, &mut std::io::stdout())?));
+    match reported {
+        Ok(summary) if summary.refused == 0 => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn load_for_check(config: &CheckConfig) -> anyhow::Result<Vec<crate::rules::validate::Check>> {
+    if let Some(path) = &config.file {
+        return source_file::load(path).with_context(|| path.display().to_string());
+    }
+    let url = config.mysql_url.clone().context("--mysql-url is missing")?;
+    let mysql = MySqlArgs { url, pool_size: 2, acquire_timeout: CHECK_TIMEOUT };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let pool = mysql.connect(&config.zone.zone).context("--mysql-url")?;
+        Ok(reload::Source::Table(pool).load().await?)
+    })
+}

@@ -1,0 +1,43 @@
+//! The alerter: its own consumer group on the readings, rules from MySQL or a file, episodes of
+//! alerts, and notifications by WeChat.
+//!
+//! ```text
+//! source ─ deliveries ─► pipeline ─► engine (rules × state → transitions)
+//!                           │
+//!                           ▼ one transaction: state, alerts, outbox, ledger
+//!                         MySQL ◄─ outbox ─► sender ─► WeChat
+//! ```
+//!
+//! Nothing here waits for the worker, and the evaluation never waits for WeChat.
+
+pub mod app;
+pub mod config;
+pub mod pipeline;
+
+// Pure: rules, readings, episodes, words.
+pub mod course;
+pub mod engine;
+pub mod episode;
+pub mod message;
+pub mod metrics;
+pub mod rule;
+pub mod severity;
+pub mod sign;
+
+// What is written, and how.
+pub mod alerts;
+pub mod hold;
+pub mod outbox;
+pub mod recipients;
+pub mod rules;
+pub mod sender;
+pub mod state;
+pub mod store;
+pub mod stretch;
+pub mod wechat;
+
+#[cfg(test)]
+mod test_support;
+
+pub use app::{App, check_rules};
+pub use config::Config;

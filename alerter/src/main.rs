@@ -1,0 +1,16 @@
+//! The alerter and its commands.
+
+use std::process::ExitCode;
+
+use alerter::config::RulesCommand;
+use alerter::{App, Config};
+
+fn main() -> ExitCode {
+    match common::config::parse_or_exit() {
+        Config::Run(config) => common::lifecycle::run(
+            || config.telemetry.init("alerter"),
+            async |telemetry, stop| App::build(&config, telemetry, &stop).await?.run(stop).await,
+        ),
+        Config::Rules(RulesCommand::Check(config)) => alerter::check_rules(&config),
+    }
+}

@@ -1,0 +1,308 @@
+//! The loop: deliveries in, one transaction out.
+//!
+//! Decides when things happen. What follows from a reading is [`crate::engine`]'s to say, what is
+//! written about it [`crate::stretch`]'s, how it is written [`crate::store`]'s.
+
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::bail;
+use common::ledger::{Claim, Standing};
+use common::source::{Delivery, Event, Source};
+use metrics::{counter, gauge, histogram};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::engine::{Change, Engine};
+use crate::hold::{GaveUp, Hold};
+use crate::metrics::{ALERT_CHECK_SECONDS, BREACHES, EPISODES_OPEN, READINGS};
+use crate::recipients::{Directory, Reach};
+use crate::rules::RuleSet;
+use crate::state;
+use crate::store::{Committed, Store};
+use crate::stretch::{self, Cause, Stretch};
+
+/// How often open episodes are counted: it looks at every device.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What the loop is made of.
+pub struct Parts {
+    /// Where deliveries come from.
+    pub source: Source,
+    /// Where what follows goes.
+    pub store: Store,
+    /// Who is told.
+    pub directory: Arc<Directory>,
+    /// The rules in force; they have been read at least once.
+    pub rules: watch::Receiver<Option<Arc<RuleSet>>>,
+    /// How outages are waited out.
+    pub hold: Hold,
+    /// Says that the process is to end.
+    pub stop: CancellationToken,
+    /// Tells the sender that there is something to send.
+    pub wake: Arc<Notify>,
+    /// The topic, as spans name it.
+    pub topic: String,
+}
+
+/// Where an owned partition stands.
+#[derive(Debug, Clone, Copy)]
+struct Position {
+    epoch: i64,
+    next: i64,
+}
+
+/// The running loop.
+pub struct Pipeline {
+    parts: Parts,
+    engine: Engine,
+    positions: BTreeMap<i32, Position>,
+}
+
+impl Pipeline {
+    /// A loop that owns nothing yet.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, engine: Engine::default(), positions: BTreeMap::new() }
+    }
+
+    /// Runs until the source is closed, or until nothing can be written and the process must end.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        self.take_rules();
+        let mut measure = tokio::time::interval(MEASURE_INTERVAL);
+        loop {
+            let flow = tokio::select! {
+                event = self.parts.source.next(true) => self.on_event(event).await?,
+                Ok(()) = self.parts.rules.changed() => self.on_rules().await?,
+                _ = measure.tick() => {
+                    self.measure();
+                    ControlFlow::Continue(())
+                }
+            };
+            if flow.is_break() {
+                break;
+            }
+        }
+        self.parts.source.close().await;
+        Ok(())
+    }
+
+    async fn on_event(&mut self, event: Event) -> anyhow::Result<ControlFlow<()>> {
+        match event {
+            Event::Assigned(claims) => self.on_assigned(&claims).await,
+            Event::Deliveries(deliveries) => self.on_deliveries(deliveries).await,
+            Event::Revoked(revocation) => {
+                // Every delivery is done with before the next event, so there is nothing to drain.
+                revocation.partitions.iter().for_each(|partition| self.forget(*partition));
+                drop(revocation);
+                Ok(ControlFlow::Continue(()))
+            }
+            Event::Closed if self.parts.stop.is_cancelled() => Ok(ControlFlow::Break(())),
+            Event::Closed => bail!("the consumer ended without being asked to"),
+            Event::Failed(reason) => bail!("the consumer cannot go on: {reason}"),
+        }
+    }
+
+    /// Loads a partition's state before its first reading is judged.
+    async fn on_assigned(&mut self, claims: &[Claim]) -> anyhow::Result<ControlFlow<()>> {
+        for claim in claims {
+            let Parts { hold, store, .. } = &self.parts;
+            let load =
+                hold.until_done("load alert state", || state::load(store.pool(), claim.partition));
+            let Ok(devices) = load.await else { return Ok(ControlFlow::Break(())) };
+            let (partition, next_offset) = (claim.partition, claim.next_offset);
+            info!(partition, devices = devices.len(), next_offset, "alert state loaded");
+            self.engine.load(partition, devices);
+            self.positions.insert(partition, Position { epoch: claim.epoch, next: next_offset });
+        }
+        self.realign(claims.iter().map(|claim| claim.partition).collect()).await
+    }
+
+    async fn on_rules(&mut self) -> anyhow::Result<ControlFlow<()>> {
+        self.take_rules();
+        self.realign(self.engine.partitions()).await
+    }
+
+    fn take_rules(&mut self) {
+        if let Some(rules) = self.parts.rules.borrow_and_update().clone() {
+            self.engine.set_rules(rules);
+        }
+    }
+
+    /// Closes what the rules in force no longer know.
+    async fn realign(&mut self, partitions: Vec<i32>) -> anyhow::Result<ControlFlow<()>> {
+        let mut batch = Vec::new();
+        for partition in partitions {
+            let Some(mut stretch) = self.stretch(partition) else { continue };
+            for change in self.engine.realign(partition) {
+                stretch.supersede(&change);
+            }
+            batch.push(stretch);
+        }
+        self.commit(batch).await
+    }
+
+    /// A stretch of an owned partition that begins where the partition stands.
+    fn stretch(&self, partition: i32) -> Option<Stretch> {
+        let position = self.positions.get(&partition)?;
+        Some(Stretch::new(partition, position.epoch, position.next))
+    }
+
+    async fn on_deliveries(
+        &mut self,
+        deliveries: Vec<Delivery>,
+    ) -> anyhow::Result<ControlFlow<()>> {
+        let begun = Instant::now();
+        let mut batch: BTreeMap<i32, Stretch> = BTreeMap::new();
+        for delivery in &deliveries {
+            let stretch = match batch.entry(delivery.partition) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => match self.stretch(delivery.partition) {
+                    Some(stretch) => entry.insert(stretch),
+                    None => continue,
+                },
+            };
+            // What an earlier claim left in the queue is read again under this one.
+            let ours = delivery.epoch == stretch.advance.epoch;
+            if ours
+                && delivery.offset >= stretch.advance.to
+                && self.judge(delivery, stretch).await == Err(GaveUp)
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        let flow = self.commit(batch.into_values().collect()).await?;
+        histogram!(ALERT_CHECK_SECONDS).record(begun.elapsed().as_secs_f64());
+        Ok(flow)
+    }
+
+    fn measure(&self) {
+        for (severity, open) in self.engine.open_episodes() {
+            gauge!(EPISODES_OPEN, "severity" => severity.as_str()).set(open as f64);
+        }
+    }
+
+    /// Judges one delivery and adds what follows to its partition's stretch.
+    async fn judge(&mut self, delivery: &Delivery, stretch: &mut Stretch) -> Result<(), GaveUp> {
+        stretch.pass(delivery.offset);
+        let reading = match &delivery.reading {
+            Ok(reading) => reading,
+            Err(error) => {
+                // The worker's group keeps it in its dead-letter topic; once is enough.
+                counter!(READINGS, "outcome" => "undecodable").increment(1);
+                debug!(partition = delivery.partition, offset = delivery.offset, %error, "undecodable reading passed");
+                return Ok(());
+            }
+        };
+        let since = SystemTime::now();
+        let judged = self.engine.judge(delivery.partition, reading);
+        counter!(READINGS, "outcome" => judged.outcome.as_str()).increment(1);
+        counter!(BREACHES).increment(judged.breaches);
+        if judged.changes.is_empty() {
+            return Ok(());
+        }
+        let cause = Cause {
+            reading,
+            partition: delivery.partition,
+            offset: delivery.offset,
+            topic: &self.parts.topic.clone(),
+            context: stretch::context(delivery),
+            since,
+        };
+        for change in judged.changes {
+            self.record(&change, &cause, stretch).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a change to the stretch, once it is known who can be told.
+    async fn record(
+        &mut self,
+        change: &Change,
+        cause: &Cause<'_>,
+        stretch: &mut Stretch,
+    ) -> Result<(), GaveUp> {
+        let Some(rule) = change.rule.as_deref() else { return Ok(()) };
+        let reach = if !change.transition.notify {
+            Reach::Nobody("not_due")
+        } else if rule.channels.wechat {
+            let Parts { hold, directory, .. } = &self.parts;
+            hold.until_done("look up recipients", || directory.reach(change.ids)).await?
+        } else {
+            Reach::Nobody("no_channel")
+        };
+        let logged = rule.channels.log && change.transition.notify;
+        if logged {
+            warn!(rule.id = rule.id, device.id = %change.device_sn, alert.to = change.transition.to.as_str(),
+                alert.severity = change.transition.severity.as_str(), "alert notification");
+        }
+        if change.transition.notify && matches!(reach, Reach::Nobody(_)) && !logged {
+            self.engine.untold(cause.partition, change);
+            if change.transition.to == crate::episode::To::Notified {
+                return Ok(());
+            }
+        }
+        stretch.add(change, rule, cause, &reach);
+        Ok(())
+    }
+
+    /// Writes a batch, however long it takes, and moves on.
+    async fn commit(&mut self, mut batch: Vec<Stretch>) -> anyhow::Result<ControlFlow<()>> {
+        for stretch in &mut batch {
+            stretch.state = self.engine.take_changes(stretch.advance.partition);
+        }
+        batch.retain(|stretch| !stretch.is_empty());
+        // Each turn but the last takes a stretch away.
+        while !batch.is_empty() {
+            let Parts { hold, store, .. } = &self.parts;
+            match hold.until_done("write alerts", || store.commit(&batch)).await {
+                Err(GaveUp) => {
+                    warn!(
+                        "stopping with readings that were judged and not written; they are judged again"
+                    );
+                    return Ok(ControlFlow::Break(()));
+                }
+                Ok(Committed::Done) => batch.drain(..).for_each(|stretch| self.written(&stretch)),
+                Ok(Committed::Refused(at, standing)) => {
+                    self.refused(&batch.remove(at), standing)?
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn written(&mut self, stretch: &Stretch) {
+        let advance = &stretch.advance;
+        if let Some(position) = self.positions.get_mut(&advance.partition) {
+            position.next = advance.to;
+        }
+        self.parts.source.commit([(advance.partition, advance.to)]);
+        if !stretch.notifications.is_empty() {
+            self.parts.wake.notify_one();
+        }
+    }
+
+    fn refused(&mut self, stretch: &Stretch, standing: Standing) -> anyhow::Result<()> {
+        let partition = stretch.advance.partition;
+        match standing {
+            // An earlier attempt was written and only its answer was lost.
+            Standing::Committed => self.written(stretch),
+            Standing::Lost => {
+                warn!(partition, "another replica has claimed the partition");
+                self.forget(partition);
+            }
+            Standing::At(offset) => bail!(
+                "partition {partition}: the ledger was moved by hand, from {} to {offset}",
+                stretch.advance.from
+            ),
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, partition: i32) {
+        self.engine.forget(partition);
+        self.positions.remove(&partition);
+    }
+}

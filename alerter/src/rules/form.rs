@@ -1,0 +1,175 @@
+//! A rule as somebody wrote it: a row of the platform or an entry of a file, seen as named fields
+//! whose values may be numbers, texts or documents, depending on where they come from.
+
+use serde_json::{Map, Value};
+
+/// Every field that a rule may have and that is looked at.
+pub const FIELDS: [&str; 29] = [
+    "id",
+    "customer_id",
+    "version",
+    "is_enabled",
+    "is_deleted",
+    "rule_type",
+    "rule_category",
+    "physical_sign",
+    "threshold_min",
+    "threshold_max",
+    "clear_min",
+    "clear_max",
+    "clear_after",
+    "deviation_percentage",
+    "trend_duration",
+    "time_window_seconds",
+    "cooldown_seconds",
+    "repeat_interval_seconds",
+    "effective_time_start",
+    "effective_time_end",
+    "effective_days",
+    "condition_expression",
+    "priority_level",
+    "severity_level",
+    "level",
+    "escalation",
+    "enabled_channels",
+    "notification_type",
+    "alert_message",
+];
+
+/// What is wrong with one field of one rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The rule, as `rule 7`, or its place where it has no number.
+    pub rule: String,
+    /// The field.
+    pub field: &'static str,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}: {}", self.rule, self.field, self.message)
+    }
+}
+
+/// The fields of one rule, and what was found wrong with them so far.
+#[derive(Debug)]
+pub struct Form<'a> {
+    fields: &'a Map<String, Value>,
+    rule: String,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Form<'a> {
+    /// The fields of the rule at `place` in its source, counted from 1.
+    pub fn new(fields: &'a Map<String, Value>, place: usize) -> Self {
+        let rule = match fields.get("id").and_then(whole) {
+            Some(id) => format!("rule {id}"),
+            None => format!("rule at place {place}"),
+        };
+        Self { fields, rule, problems: Vec::new() }
+    }
+
+    /// Notes a problem.
+    pub fn refuse(&mut self, field: &'static str, message: impl Into<String>) {
+        self.problems.push(Problem { rule: self.rule.clone(), field, message: message.into() });
+    }
+
+    /// What was found wrong.
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
+    /// Whether nothing was found wrong yet.
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// A field's value; blanks and nulls count as absent.
+    pub fn value(&self, field: &str) -> Option<&'a Value> {
+        self.fields.get(field).filter(|value| match value {
+            Value::Null => false,
+            Value::String(text) => !text.trim().is_empty(),
+            _ => true,
+        })
+    }
+
+    /// A field's text.
+    pub fn text(&mut self, field: &'static str) -> Option<String> {
+        match self.value(field)? {
+            Value::String(text) => Some(text.trim().to_owned()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => {
+                self.refuse(field, "must be text");
+                None
+            }
+        }
+    }
+
+    /// A field's number.
+    pub fn number(&mut self, field: &'static str) -> Option<f64> {
+        let number = match self.value(field)? {
+            Value::Number(number) => number.as_f64(),
+            Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        let number = number.filter(|number: &f64| number.is_finite());
+        if number.is_none() {
+            self.refuse(field, "must be a number");
+        }
+        number
+    }
+
+    /// A field's whole number between `min` and `max`, or `default` where there is none.
+    pub fn whole(&mut self, field: &'static str, default: i64, min: i64, max: i64) -> i64 {
+        let Some(value) = self.value(field) else { return default };
+        match whole(value).filter(|number| (min..=max).contains(number)) {
+            Some(number) => number,
+            None => {
+                self.refuse(field, format!("must be a whole number from {min} to {max}"));
+                default
+            }
+        }
+    }
+
+    /// A field that is yes or no, or `default` where there is none.
+    pub fn flag(&mut self, field: &'static str, default: bool) -> bool {
+        let Some(value) = self.value(field) else { return default };
+        match value {
+            Value::Bool(flag) => *flag,
+            value => match whole(value) {
+                Some(0) => false,
+                Some(1) => true,
+                _ => {
+                    self.refuse(field, "must be 0 or 1");
+                    default
+                }
+            },
+        }
+    }
+
+    /// A field that is a document: itself, or the text of one.
+    pub fn document(&mut self, field: &'static str) -> Option<Value> {
+        match self.value(field)? {
+            Value::String(text) => match serde_json::from_str(text) {
+                Ok(Value::Null) => None,
+                Ok(document) => Some(document),
+                Err(_) => {
+                    self.refuse(field, "is not JSON");
+                    None
+                }
+            },
+            document => Some(document.clone()),
+        }
+    }
+}
+
+fn whole(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Bool(flag) => Some(i64::from(*flag)),
+        _ => None,
+    }
+}

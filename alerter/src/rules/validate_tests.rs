@@ -1,0 +1,146 @@
+use serde_json::json;
+
+use super::*;
+use crate::test_support::object;
+
+fn base() -> Value {
+    json!({"id": 7, "physical_sign": "heart_rate", "threshold_max": 100})
+}
+
+fn checked(change: Value) -> Check {
+    let mut fields = object(base());
+    fields.extend(object(change));
+    check(&fields, 1)
+}
+
+fn valid(change: Value) -> Rule {
+    match checked(change).checked {
+        Checked::Valid(rule) => *rule,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn problems(change: Value) -> Vec<String> {
+    match checked(change).checked {
+        Checked::Refused(problems) => problems.iter().map(ToString::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_not_said_has_its_default() {
+    let rule = valid(json!({}));
+    assert_eq!((rule.customer_id, rule.priority, rule.enabled), (0, 3, true));
+    assert_eq!((rule.policy.trend, rule.policy.window_ms), (1, 300_000));
+    assert_eq!((rule.policy.cooldown_ms, rule.policy.repeat_ms), (600_000, None));
+    assert_eq!((rule.policy.clear_after, rule.clear), (1, rule.thresholds));
+    assert_eq!(rule.policy.severity, Severity::Minor);
+    assert_eq!(rule.channels, Channels { wechat: true, log: false });
+    assert_eq!(rule.effective, Effective { start: None, end: None, days: ALL_DAYS });
+}
+
+#[test]
+fn texts_of_a_row_mean_what_the_typed_fields_of_a_file_mean() {
+    let row = valid(json!({
+        "id": "7", "threshold_max": "100.00", "threshold_min": null, "is_enabled": "1",
+        "effective_time_start": "22:00:00", "effective_days": "1,3", "version": "4",
+        "escalation": "[{\"after_seconds\": 900, \"to\": \"critical\"}]",
+        "enabled_channels": "[\"wechat\", \"log\"]", "physical_sign": " heartRate ",
+    }));
+    let file = valid(json!({
+        "effective_time_start": "22:00", "effective_days": [1, 3], "version": 4,
+        "is_enabled": true, "escalation": [{"after_seconds": 900, "to": "一级"}],
+        "enabled_channels": ["wechat", "log"],
+    }));
+    assert_eq!(row, file);
+}
+
+#[test]
+fn all_problems_of_a_rule_are_listed_with_its_number_and_the_field() {
+    let found = problems(json!({
+        "threshold_max": "high", "trend_duration": 0, "severity_level": "bad",
+        "alert_message": "{vlaue}", "effective_days": "8", "priority_level": 9,
+        "effective_time_end": "25:00:00", "escalation": [{"to": "critical"}],
+    }));
+    assert_eq!(found.len(), 8, "{found:#?}");
+    for field in [
+        "threshold_max",
+        "trend_duration",
+        "severity_level",
+        "alert_message",
+        "effective_days",
+        "priority_level",
+        "effective_time_end",
+        "escalation",
+    ] {
+        let start = format!("rule 7: {field}: ");
+        assert!(found.iter().any(|problem| problem.starts_with(&start)), "{field}: {found:#?}");
+    }
+}
+
+#[test]
+fn what_cannot_work_is_refused() {
+    for (change, field) in [
+        (json!({"threshold_max": null}), "threshold_min"),
+        (json!({"threshold_min": 120}), "threshold_min"),
+        (json!({"clear_max": 101}), "clear_max"),
+        (json!({"threshold_min": 60, "clear_min": 59}), "clear_min"),
+        (json!({"threshold_min": 60, "clear_min": 80, "clear_max": 70}), "clear_min"),
+        (json!({"trend_duration": 100, "time_window_seconds": 10}), "trend_duration"),
+        (json!({"physical_sign": null}), "physical_sign"),
+        (json!({"physical_sign": "mood"}), "physical_sign"),
+        (json!({"id": null}), "id"),
+        (json!({"deviation_percentage": 20}), "deviation_percentage"),
+        (
+            json!({"escalation": [{"after_seconds": 9, "to": "info"}, {"after_seconds": 8, "to": "info"}]}),
+            "escalation",
+        ),
+        (json!({"rule_category": "TRIPLE"}), "rule_category"),
+    ] {
+        let found = problems(change.clone());
+        assert!(
+            found.len() == 1 && found[0].contains(&format!(": {field}: ")),
+            "{change}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn categories_of_later_versions_are_refused_by_name() {
+    for (category, reason) in [
+        ("COMPOSITE", "COMPOSITE is not supported yet by this version"),
+        ("no_data", "NO_DATA is not supported yet by this version"),
+        ("COMPLEX", "COMPLEX is not supported"),
+    ] {
+        let change =
+            json!({"rule_category": category, "physical_sign": null, "threshold_max": null});
+        assert_eq!(problems(change), [format!("rule 7: rule_category: {reason}")]);
+    }
+}
+
+#[test]
+fn deleted_rules_and_events_are_no_errors() {
+    let deleted = checked(json!({"is_deleted": 1, "threshold_max": "x"})).checked;
+    assert!(matches!(deleted, Checked::Deleted));
+    assert!(matches!(checked(json!({"physical_sign": "event"})).checked, Checked::Event));
+}
+
+#[test]
+fn channels_not_configured_here_are_skipped_and_the_rule_stays() {
+    let check =
+        checked(json!({"enabled_channels": ["wechat", "sms"], "notification_type": "message"}));
+    assert_eq!(check.skipped_channels, ["sms"]);
+    let Checked::Valid(rule) = check.checked else { panic!() };
+    assert_eq!(rule.channels, Channels { wechat: true, log: false });
+
+    let check = checked(json!({"notification_type": "both"}));
+    assert_eq!(check.skipped_channels, ["message"]);
+}
+
+#[test]
+fn an_edit_of_a_rule_without_a_version_is_another_version() {
+    let (one, other) = (valid(json!({})), valid(json!({"threshold_max": 101})));
+    assert_ne!(one.version, other.version);
+    assert_eq!(one.version, valid(json!({"update_time": "2025-09-02"})).version);
+    assert!(one.version >= 0);
+}

@@ -1,0 +1,94 @@
+//! How bad an alert is, in the words the platform and its people use.
+
+use serde::{Deserialize, Serialize};
+
+/// Severity of a rule and of an alert, in rising order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// For the record.
+    Info,
+    /// 三级.
+    Minor,
+    /// Medium.
+    Moderate,
+    /// 二级.
+    Major,
+    /// 一级.
+    Critical,
+}
+
+impl Severity {
+    /// All of them, in rising order.
+    pub const ALL: [Self; 5] =
+        [Self::Info, Self::Minor, Self::Moderate, Self::Major, Self::Critical];
+
+    /// Reads any word in use for a severity, in any case.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Some(match word.trim().to_lowercase().as_str() {
+            "info" => Self::Info,
+            "minor" | "low" | "三级" => Self::Minor,
+            "moderate" | "medium" => Self::Moderate,
+            "major" | "high" | "二级" => Self::Major,
+            "critical" | "severe" | "一级" => Self::Critical,
+            _ => return None,
+        })
+    }
+
+    /// The word stored in tables and used as metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Minor => "minor",
+            Self::Moderate => "moderate",
+            Self::Major => "major",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// The word shown to the people who are told.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Info => "提示",
+            Self::Minor => "低级",
+            Self::Moderate => "中级",
+            Self::Major => "高级",
+            Self::Critical => "严重",
+        }
+    }
+
+    /// The colour of its words in a message.
+    pub fn colour(self) -> &'static str {
+        match self {
+            Self::Info => "#173177",
+            Self::Minor => "#00CC00",
+            Self::Moderate => "#FFCC00",
+            Self::Major => "#FF6600",
+            Self::Critical => "#FF0000",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_in_use_is_read_and_the_order_holds() {
+        for (word, severity) in [
+            ("INFO", Severity::Info),
+            ("low", Severity::Minor),
+            ("三级", Severity::Minor),
+            ("Medium", Severity::Moderate),
+            ("HIGH", Severity::Major),
+            ("二级", Severity::Major),
+            ("severe", Severity::Critical),
+            (" 一级 ", Severity::Critical),
+        ] {
+            assert_eq!(Severity::from_word(word), Some(severity), "{word}");
+        }
+        assert_eq!(Severity::from_word("四级"), None);
+        assert!(Severity::ALL.is_sorted());
+        assert!(Severity::ALL.iter().all(|one| Severity::from_word(one.as_str()) == Some(*one)));
+    }
+}

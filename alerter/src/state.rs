@@ -1,0 +1,97 @@
+//! The state of a partition's devices in MySQL: read as a whole when the partition is assigned,
+//! written by the row as it changes.
+//!
+//! Runs statements; what they belong to, and what happens when they fail, is for [`crate::store`]
+//! and [`crate::pipeline`].
+
+use std::collections::HashMap;
+
+use common::reading::DeviceSn;
+use futures_util::TryStreamExt;
+use sqlx::{MySql, MySqlConnection, MySqlPool, QueryBuilder};
+use tracing::error;
+
+use crate::engine::{Device, StateChanges, Tracked};
+use crate::sign::Seen;
+
+/// Rows of one statement: four values each stay far below the server's limit of 65,535.
+const ROWS_MAX: usize = 500;
+
+/// Everything that is known of a partition's devices.
+pub async fn load(
+    pool: &MySqlPool,
+    partition: i32,
+) -> Result<HashMap<DeviceSn, Device>, sqlx::Error> {
+    let mut devices: HashMap<DeviceSn, Device> = HashMap::new();
+    let mut rows = sqlx::query_as::<_, (String, String)>(
+        "SELECT device_sn, seen FROM t_alert_device WHERE kafka_partition = ?",
+    )
+    .bind(partition)
+    .fetch(pool);
+    while let Some((sn, seen)) = rows.try_next().await? {
+        if let Some(sn) = DeviceSn::new(&sn) {
+            devices.entry(sn).or_default().seen = Seen::decode(&seen);
+        }
+    }
+    let mut rows = sqlx::query_as::<_, (i64, String, i64, String)>(
+        "SELECT rule_id, device_sn, rule_version, state FROM t_alert_state WHERE kafka_partition = ?",
+    )
+    .bind(partition)
+    .fetch(pool);
+    while let Some((rule_id, sn, version, state)) = rows.try_next().await? {
+        let Some(sn) = DeviceSn::new(&sn) else { continue };
+        match serde_json::from_str::<Tracked>(&state) {
+            Ok(tracked) => {
+                let tracked = Tracked { version, ..tracked };
+                devices.entry(sn).or_default().tracked.insert(rule_id, tracked);
+            }
+            // Starting over may repeat an alert; refusing the row would stop the partition.
+            Err(error) => {
+                error!(rule.id = rule_id, device.id = %sn, %error, "alert state is unreadable, starting over")
+            }
+        }
+    }
+    Ok(devices)
+}
+
+/// Writes what changed, inside the caller's transaction. Rows come in the order of their keys, so
+/// that two writers never wait for each other in a circle.
+pub async fn save(
+    connection: &mut MySqlConnection,
+    partition: i32,
+    changes: &StateChanges,
+) -> Result<(), sqlx::Error> {
+    for rows in changes.devices.chunks(ROWS_MAX) {
+        // REPLACE rather than an upsert: both servers know it alike, and every column is given.
+        let mut query: QueryBuilder<MySql> =
+            QueryBuilder::new("REPLACE INTO t_alert_device (device_sn, kafka_partition, seen) ");
+        query.push_values(rows, |mut row, (sn, seen)| {
+            row.push_bind(sn.as_str()).push_bind(partition).push_bind(seen.encode());
+        });
+        query.build().persistent(false).execute(&mut *connection).await?;
+    }
+    let (kept, gone): (Vec<_>, Vec<_>) =
+        changes.tracked.iter().partition(|(_, _, tracked)| tracked.is_some());
+    for rows in kept.chunks(ROWS_MAX) {
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+            "REPLACE INTO t_alert_state (rule_id, device_sn, kafka_partition, rule_version, state) ",
+        );
+        let rows = rows.iter().filter_map(|(id, sn, tracked)| Some((id, sn, tracked.as_ref()?)));
+        query.push_values(rows, |mut row, (id, sn, tracked)| {
+            // Plain structs and strings always serialise.
+            let state = serde_json::to_string(tracked).unwrap_or_default();
+            row.push_bind(id).push_bind(sn.as_str()).push_bind(partition);
+            row.push_bind(tracked.version).push_bind(state);
+        });
+        query.build().persistent(false).execute(&mut *connection).await?;
+    }
+    for rows in gone.chunks(ROWS_MAX) {
+        let mut query: QueryBuilder<MySql> =
+            QueryBuilder::new("DELETE FROM t_alert_state WHERE (rule_id, device_sn) IN ");
+        query.push_tuples(rows, |mut row, (id, sn, _)| {
+            row.push_bind(id).push_bind(sn.as_str());
+        });
+        query.build().persistent(false).execute(&mut *connection).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! One transaction for all that follows from a batch of readings: state, alerts, outbox, and the
+//! ledger's moves over them.
+//!
+//! Makes one attempt; trying again belongs to [`crate::pipeline`].
+
+use common::ledger::{Ledger, Standing};
+use sqlx::MySqlPool;
+
+use crate::stretch::Stretch;
+use crate::{alerts, outbox, state};
+
+/// How an attempt to write a batch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// It is written.
+    Done,
+    /// Nothing is written, because the ledger does not stand where this stretch begins.
+    Refused(usize, Standing),
+}
+
+/// Where batches go.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: MySqlPool,
+    ledger: Ledger,
+}
+
+impl Store {
+    /// Writes to `pool`, accounted for in `ledger`.
+    pub fn new(pool: MySqlPool, ledger: Ledger) -> Self {
+        Self { pool, ledger }
+    }
+
+    /// The database.
+    pub fn pool(&self) -> &MySqlPool {
+        &self.pool
+    }
+
+    /// Writes stretches of several partitions, all of them or none. After an error they may have
+    /// been written all the same; the next attempt finds out by the ledger.
+    pub async fn commit(&self, batch: &[Stretch]) -> Result<Committed, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        for (at, stretch) in batch.iter().enumerate() {
+            let advance = &stretch.advance;
+            // The ledger first: who does not own the partition finds out before writing anything.
+            if !self.ledger.advance(&mut transaction, advance).await? {
+                transaction.rollback().await?;
+                return Ok(Committed::Refused(at, self.ledger.standing(advance).await?));
+            }
+            state::save(&mut transaction, advance.partition, &stretch.state).await?;
+            for alert in &stretch.opened {
+                alerts::open(&mut transaction, alert).await?;
+            }
+            for change in &stretch.changed {
+                alerts::change(&mut transaction, change).await?;
+            }
+            for notification in &stretch.notifications {
+                outbox::add(&mut transaction, notification).await?;
+            }
+        }
+        transaction.commit().await?;
+        Ok(Committed::Done)
+    }
+}

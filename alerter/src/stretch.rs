@@ -1,0 +1,257 @@
+//! A stretch of one partition and what is written about it: alerts, notices, spans.
+//!
+//! Puts together; [`crate::store`] writes.
+
+use std::time::SystemTime;
+
+use common::ledger::{Advance, Counts};
+use common::reading::{Reading, wall_text};
+use common::source::Delivery;
+use common::trace::{self, NewSpan, TRACEPARENT, TRACESTATE};
+use metrics::counter;
+use opentelemetry::trace::{SpanContext, SpanKind, TraceContextExt};
+use opentelemetry::{Context, KeyValue};
+use rdkafka::message::Headers;
+use tracing::info;
+
+use crate::alerts::{Changed, EpisodeKey, Opened};
+use crate::engine::{Change, StateChanges};
+use crate::episode::To;
+use crate::message::{Facts, Notice};
+use crate::metrics::{NOTIFICATIONS, TRANSITIONS};
+use crate::outbox::NewNotification;
+use crate::recipients::Reach;
+use crate::rule::{Measured, Rule, Verdict};
+use crate::wechat::official;
+
+/// Offsets of one partition below this make the lower part of a reading's number.
+const OFFSETS_MAX: i64 = 1 << 40;
+
+/// What follows from a stretch of one partition.
+#[derive(Debug)]
+pub struct Stretch {
+    /// Where it begins and ends.
+    pub advance: Advance,
+    /// State to be written.
+    pub state: StateChanges,
+    /// Alerts to be added.
+    pub opened: Vec<Opened>,
+    /// Alerts to be changed, after that.
+    pub changed: Vec<Changed>,
+    /// Notifications to be sent.
+    pub notifications: Vec<NewNotification>,
+}
+
+impl Stretch {
+    /// A stretch of `partition` under `epoch`, which moves nothing yet.
+    pub fn new(partition: i32, epoch: i64, from: i64) -> Self {
+        let advance = Advance {
+            partition,
+            epoch,
+            from,
+            to: from,
+            redis_offset: None,
+            counts: Counts::default(),
+        };
+        Self {
+            advance,
+            state: StateChanges::default(),
+            opened: Vec::new(),
+            changed: Vec::new(),
+            notifications: Vec::new(),
+        }
+    }
+
+    /// Accounts for one delivery, and for the offsets before it that hold no record.
+    pub fn pass(&mut self, offset: i64) {
+        self.advance.counts.skipped_gap += offset - self.advance.to;
+        self.advance.counts.processed += 1;
+        self.advance.to = offset + 1;
+    }
+
+    /// Whether there is nothing to write, not even a move.
+    pub fn is_empty(&self) -> bool {
+        self.advance.from == self.advance.to
+            && self.state == StateChanges::default()
+            && self.changed.is_empty()
+    }
+
+    /// Adds what follows from a change that a reading caused.
+    pub fn add(&mut self, change: &Change, rule: &Rule, cause: &Cause<'_>, reach: &Reach) {
+        let transition = change.transition;
+        let key = change.key();
+        let Some((measured, bound)) = seen(&change.verdict) else { return };
+        let reading = cause.reading;
+        let facts = Facts {
+            device_sn: change.device_sn.as_str(),
+            user_name: None,
+            customer_id: change.ids.customer_id.unwrap_or_default(),
+            measured,
+            bound,
+            thresholds: rule.thresholds,
+            severity: transition.severity,
+            wall: reading.timestamp(),
+            lasted_ms: reading.epoch_ms() - transition.opened_at,
+        };
+        let text = rule.message.render(&facts);
+        let wall = wall_text(reading.timestamp());
+        match transition.to {
+            To::Opened => self.opened.push(Opened {
+                key: key.clone(),
+                rule_id: change.rule_id,
+                alert_type: alert_type(rule),
+                device_sn: change.device_sn.clone(),
+                ids: change.ids,
+                measured,
+                text: text.clone(),
+                severity: transition.severity,
+                occur_at: wall,
+                health_id: i64::from(self.advance.partition) * OFFSETS_MAX + cause.offset,
+                place: [
+                    reading.vitals().longitude,
+                    reading.vitals().latitude,
+                    reading.vitals().altitude,
+                ],
+            }),
+            To::Escalated => self.changed.push(Changed::Severity(key.clone(), transition.severity)),
+            To::Resolved => self.changed.push(Changed::Resolved(key.clone(), wall)),
+            To::Notified | To::Superseded => {}
+        }
+        let notice = Notice {
+            to: transition.to,
+            severity: transition.severity,
+            sign: rule.sign,
+            device_sn: change.device_sn.as_str().to_owned(),
+            user: change.device_sn.as_str().to_owned(),
+            wall: reading.timestamp(),
+            text,
+        };
+        let traceparent = cause.span(change);
+        self.notify(change, &key, &notice, traceparent, reach);
+        counter!(TRANSITIONS, "to" => transition.to.as_str()).increment(1);
+        info!(
+            rule.id = change.rule_id,
+            device.id = %change.device_sn,
+            alert.to = transition.to.as_str(),
+            alert.severity = transition.severity.as_str(),
+            alert.notify = transition.notify,
+            "alert"
+        );
+    }
+
+    fn notify(
+        &mut self,
+        change: &Change,
+        key: &EpisodeKey,
+        notice: &Notice,
+        traceparent: Option<String>,
+        reach: &Reach,
+    ) {
+        if !change.transition.notify {
+            return;
+        }
+        let (account, openids) = match reach {
+            Reach::Through(account, openids) => (account, openids),
+            Reach::Nobody(reason) => {
+                counter!(NOTIFICATIONS, "outcome" => "unreachable", "errcode" => *reason)
+                    .increment(1);
+                return;
+            }
+        };
+        for openid in openids.iter() {
+            let recipient = format!("openid:{openid}");
+            let id = key.client_msg_id(change.transition.seq, &recipient);
+            self.notifications.push(NewNotification {
+                key: key.clone(),
+                transition_seq: change.transition.seq,
+                to: change.transition.to,
+                recipient,
+                customer_id: change.ids.customer_id.unwrap_or_default(),
+                payload: official::request(account, openid, &id, notice),
+                traceparent: traceparent.clone(),
+            });
+        }
+    }
+
+    /// Adds that an episode was closed because its rule changed.
+    pub fn supersede(&mut self, change: &Change) {
+        self.changed.push(Changed::Superseded(change.key()));
+        counter!(TRANSITIONS, "to" => change.transition.to.as_str()).increment(1);
+        info!(rule.id = change.rule_id, device.id = %change.device_sn, "alert closed, its rule changed");
+    }
+}
+
+impl Change {
+    /// The name of the episode.
+    pub fn key(&self) -> EpisodeKey {
+        EpisodeKey::new(self.rule_id, self.rule_version, &self.device_sn, self.transition.opened_at)
+    }
+}
+
+/// The delivery that caused a change.
+#[derive(Debug)]
+pub struct Cause<'a> {
+    /// What it says.
+    pub reading: &'a Reading,
+    /// Where it stands.
+    pub partition: i32,
+    /// See `partition`.
+    pub offset: i64,
+    /// The topic.
+    pub topic: &'a str,
+    /// The context it carries.
+    pub context: Option<SpanContext>,
+    /// When its judgement began.
+    pub since: SystemTime,
+}
+
+impl Cause<'_> {
+    /// A span for what the reading led to, under the reading's own; returns its context.
+    fn span(&self, change: &Change) -> Option<String> {
+        let mut span =
+            NewSpan::new("alert_check", SpanKind::Consumer).since(self.since).with(vec![
+                KeyValue::new("messaging.system", "kafka"),
+                KeyValue::new("messaging.operation.name", "process"),
+                KeyValue::new("messaging.operation.type", "process"),
+                KeyValue::new("messaging.destination.name", self.topic.to_owned()),
+                KeyValue::new("messaging.destination.partition.id", self.partition.to_string()),
+                KeyValue::new("messaging.kafka.offset", self.offset),
+                KeyValue::new("device.id", change.device_sn.as_str().to_owned()),
+                KeyValue::new("rule.id", change.rule_id),
+                KeyValue::new("alert.to", change.transition.to.as_str()),
+                KeyValue::new("alert.severity", change.transition.severity.as_str()),
+                KeyValue::new("alert.notify", change.transition.notify),
+            ]);
+        if let Some(parent) = &self.context {
+            span = span.under_remote(parent.clone());
+        }
+        let context: Context = span.start();
+        let span = context.span();
+        span.end();
+        trace::traceparent(span.span_context())
+    }
+}
+
+/// The context that a delivery carries.
+pub fn context(delivery: &Delivery) -> Option<SpanContext> {
+    let headers = delivery.headers.as_ref()?;
+    let value = |name: &str| headers.iter().find(|header| header.key == name)?.value;
+    trace::read(value(TRACEPARENT)?, value(TRACESTATE))
+}
+
+fn seen(verdict: &Verdict) -> Option<(Measured, Option<f64>)> {
+    match verdict {
+        Verdict::Absent => None,
+        Verdict::Clear(measured) | Verdict::Between(measured) => Some((*measured, None)),
+        Verdict::Breach { measured, bound, .. } => Some((*measured, Some(*bound))),
+    }
+}
+
+fn alert_type(rule: &Rule) -> String {
+    let word = if rule.rule_type.is_empty() { rule.sign.as_str() } else { &rule.rule_type };
+    word.to_owned()
+}
+
+#[cfg(test)]
+#[path = "stretch_tests.rs"]
+mod tests;

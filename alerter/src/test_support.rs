@@ -1,0 +1,58 @@
+//! Readings and rules for tests.
+
+use common::reading::Reading;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use serde_json::{Map, Value, json};
+
+use crate::rule::Rule;
+use crate::rules::validate::{Checked, check};
+
+/// A rule on heart rate above 100, changed by `fields`.
+pub fn rule(fields: Value) -> Rule {
+    let mut all = json!({
+        "id": 1, "customer_id": 7, "version": 1, "rule_type": "metric", "physical_sign": "heart_rate",
+        "threshold_max": 100, "severity_level": "major",
+    });
+    merge(&mut all, fields);
+    let Value::Object(all) = all else { panic!("fields must be an object") };
+    match check(&all, 1).checked {
+        Checked::Valid(rule) => *rule,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A reading from its canonical fields; `timestamp` in Asia/Shanghai, received when measured.
+pub fn reading(fields: Value) -> Reading {
+    let wall = fields["timestamp"].as_str().expect("timestamp");
+    let wall: DateTime = wall.parse().expect("timestamp");
+    let zone = TimeZone::get("Asia/Shanghai").expect("zone");
+    let instant = zone.to_ambiguous_timestamp(wall).compatible().expect("in range");
+    let epoch_ms = instant.as_millisecond();
+    let mut all = json!({ "epoch_ms": epoch_ms, "received_at": epoch_ms, "upload_method": "wifi" });
+    merge(&mut all, fields);
+    common::wire::decode(all.to_string().as_bytes()).expect("a valid reading")
+}
+
+/// A reading of one device's heart rate, `second` seconds into an hour.
+pub fn heart_rate(second: u32, value: i32) -> Reading {
+    reading(json!({
+        "device_sn": "ABCDE25100000001", "customer_id": 7, "heart_rate": value,
+        "timestamp": format!("2025-09-02 12:{:02}:{:02}", second / 60, second % 60),
+    }))
+}
+
+fn merge(into: &mut Value, fields: Value) {
+    let (Value::Object(into), Value::Object(fields)) = (into, fields) else {
+        panic!("both must be objects")
+    };
+    let _: Vec<_> = fields.into_iter().map(|(name, value)| into.insert(name, value)).collect();
+}
+
+/// The fields of an object.
+pub fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(fields) => fields,
+        other => panic!("{other}"),
+    }
+}
