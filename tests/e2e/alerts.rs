@@ -1,0 +1,124 @@
+//! From a breach to the nurse's telephone, and no message twice.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use tests::fake_wechat::{FakeWechat, NURSE};
+use tests::fleet::TENANT;
+use tests::http;
+use tests::platform::{self, HEART_RATE_HIGH};
+use tests::process::Service;
+use tests::verdict::wall_time;
+use tests::wait::{eventually, pass};
+use tests::world::World;
+
+/// How long an alert may take, its rules' loading included.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Sends readings with these heart rates, 15 s of event time apart, the last one at `end`.
+async fn measure(gateway: &Service, device: &str, end: i64, rates: &[i32]) -> Result<()> {
+    let count = i64::try_from(rates.len())?;
+    for (rate, step) in rates.iter().zip(1 - count..) {
+        let body = json!({"data": {
+            "deviceSn": device, "customerId": TENANT.to_string(), "heart_rate": rate,
+            "timestamp": wall_time(end + step * 15),
+        }});
+        let answer = http::post(&gateway.url("/upload_health_data"), body.to_string()).await?;
+        ensure!(answer.status == 200, "{}", answer.text);
+    }
+    Ok(())
+}
+
+async fn delivered(wechat: &FakeWechat, count: u64) -> Result<()> {
+    eventually(SOON, &format!("{count} messages at WeChat"), || async {
+        ensure!(wechat.delivered() >= count, "there are {}", wechat.delivered());
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// Waits until the alerter has judged everything sent so far.
+async fn judged(world: &World) -> Result<()> {
+    eventually(SOON, "the alerter passes every record", || async {
+        Ok((world.alerter_lag().await? == 0).then_some(()))
+    })
+    .await
+}
+
+async fn alerts(world: &World) -> Result<Vec<(String, String)>> {
+    let rows =
+        world.database.rows("SELECT device_sn, alert_status FROM t_alert_info ORDER BY id").await?;
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    Ok(rows.iter().map(|row| (text(&row[0]), text(&row[1]))).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_breach_is_told_once_its_end_once_and_a_restart_repeats_nothing() -> Result<()> {
+    let world = World::shared("alert").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let device = world.device(1);
+    let now = jiff::Timestamp::now().as_second();
+
+    // Two breaches are no trend; the third opens the episode, the fourth adds nothing.
+    measure(&gateway, &device, now - 300, &[80, 130, 131, 132, 133]).await?;
+    delivered(&wechat, 1).await?;
+    judged(&world).await?;
+    eventually(SOON, "the alert says that it was told", || async {
+        Ok((alerts(&world).await? == [(device.clone(), "NOTIFIED".to_owned())]).then_some(()))
+    })
+    .await?;
+    let first = &wechat.messages()[0];
+    ensure!(first.touser == NURSE && first.text().contains(&device), "{first:?}");
+
+    measure(&gateway, &device, now - 240, &[84]).await?;
+    delivered(&wechat, 2).await?;
+    eventually(SOON, "the alert is resolved", || async {
+        Ok((alerts(&world).await? == [(device.clone(), "RESOLVED".to_owned())]).then_some(()))
+    })
+    .await?;
+
+    // A successor takes up state, ledger and outbox where they stand.
+    alerter.kill().await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    measure(&gateway, &device, now - 200, &[85]).await?;
+    judged(&world).await?;
+    pass(Duration::from_secs(3)).await;
+    let messages = wechat.messages();
+    ensure!(messages.len() == 2, "{messages:#?}");
+    ensure!(alerts(&world).await?.len() == 1, "{:?}", alerts(&world).await?);
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_token_is_renewed_and_a_busy_platform_asked_again() -> Result<()> {
+    let world = World::shared("token").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let now = jiff::Timestamp::now().as_second();
+    measure(&gateway, &world.device(1), now - 300, &[130, 131, 132]).await?;
+    delivered(&wechat, 1).await?;
+    let tokens = wechat.token_requests();
+    ensure!(tokens == 1, "{tokens} tokens were asked for");
+
+    // The cached token is no longer valid, and then the platform is busy.
+    wechat.expire_token();
+    wechat.refuse_next(&[-1]);
+    measure(&gateway, &world.device(2), now - 300, &[130, 131, 132]).await?;
+    delivered(&wechat, 2).await?;
+    let text = wechat.messages()[1].text();
+    ensure!(text.contains(&world.device(2)), "{text}");
+    ensure!(wechat.token_requests() == tokens + 1, "{} tokens", wechat.token_requests());
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}

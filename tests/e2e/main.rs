@@ -1,0 +1,15 @@
+//! The promises of the whole system, each a test against real servers and real processes. Run it
+//! through `deploy/stack run -- cargo test -p tests --test e2e`, after `cargo build --workspace`.
+//!
+//! One program, so that tests which take a server away can keep all others out meanwhile.
+
+mod alerts;
+mod cases;
+mod config;
+mod faults;
+mod gateway;
+mod judge;
+mod pipeline;
+mod sharing;
+mod sigterm;
+mod traces;

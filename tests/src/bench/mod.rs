@@ -1,0 +1,73 @@
+//! The benchmarks: the plan's figures from one run of the whole pipeline, and two ratios against
+//! ceilings measured in the same run, since absolute figures belong to the machine they came from.
+#![expect(clippy::print_stdout, reason = "printing figures is what a benchmark is for")]
+
+mod bare;
+mod ceiling;
+mod gateway;
+mod pipeline;
+mod table;
+mod worker;
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::fleet::duration;
+
+/// Prints the plan's figures beside their targets, and the ratios to what the machine can do.
+/// Start it through `deploy/stack run -- target/release/bench`.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Arguments {
+    /// What to measure; all of it where nothing is named.
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// Readings per second of the pipeline's run.
+    #[arg(long, default_value_t = 2000.0)]
+    rate: f64,
+    /// Length of the pipeline's run.
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    duration: Duration,
+    /// Rounds of each ratio; ceiling and product take turns.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Readings of one round of the worker's ratio.
+    #[arg(long, default_value_t = 300_000)]
+    readings: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+enum Part {
+    /// The whole pipeline at a rate.
+    Pipeline,
+    /// The gateway against a server that only publishes.
+    Gateway,
+    /// The worker against the bare UPSERT.
+    Worker,
+    /// The server that only publishes; the gateway's ceiling.
+    #[command(hide = true)]
+    Bare,
+}
+
+/// Measures; `true` where every target is met.
+pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
+    let wanted = |part| arguments.part.is_none_or(|chosen| chosen == part);
+    if arguments.part == Some(Part::Bare) {
+        bare::serve().await?;
+        return Ok(true);
+    }
+    let mut table = table::Table::default();
+    println!("{}", table::machine());
+    if wanted(Part::Gateway) {
+        gateway::measure(arguments.rounds, &mut table).await?;
+    }
+    if wanted(Part::Worker) {
+        worker::measure(arguments.rounds, arguments.readings, &mut table).await?;
+    }
+    if wanted(Part::Pipeline) {
+        pipeline::measure(arguments.rate, arguments.duration, &mut table).await?;
+    }
+    println!("{table}");
+    Ok(table.met())
+}

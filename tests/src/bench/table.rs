@@ -1,0 +1,83 @@
+//! The printed result.
+
+use std::fmt;
+
+/// A figure and what it should be.
+#[derive(Debug)]
+struct Line {
+    name: String,
+    figure: String,
+    target: String,
+    met: bool,
+}
+
+/// Figures beside their targets.
+#[derive(Debug, Default)]
+pub(super) struct Table(Vec<Line>);
+
+impl Table {
+    /// A figure that must be at least `target`.
+    pub(super) fn at_least(&mut self, name: &str, figure: f64, target: f64, unit: &str) {
+        self.line(name, figure, format!("≥ {target}{unit}"), figure >= target, unit);
+    }
+
+    /// A figure that must be at most `target`.
+    pub(super) fn at_most(&mut self, name: &str, figure: f64, target: f64, unit: &str) {
+        self.line(name, figure, format!("≤ {target}{unit}"), figure <= target, unit);
+    }
+
+    /// A figure without a target.
+    pub(super) fn fact(&mut self, name: &str, figure: f64, unit: &str) {
+        self.line(name, figure, String::new(), true, unit);
+    }
+
+    fn line(&mut self, name: &str, figure: f64, target: String, met: bool, unit: &str) {
+        let figure = if figure >= 100.0 {
+            format!("{figure:.0}{unit}")
+        } else {
+            format!("{figure:.3}{unit}")
+        };
+        println!("  {name}: {figure}");
+        self.0.push(Line { name: name.to_owned(), figure, target, met });
+    }
+
+    /// Whether every target is met.
+    pub(super) fn met(&self) -> bool {
+        self.0.iter().all(|line| line.met)
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n{:<52} {:>16} {:>14}", "figure", "measured", "target")?;
+        for line in &self.0 {
+            let mark = match (line.target.is_empty(), line.met) {
+                (true, _) => "",
+                (false, true) => "ok",
+                (false, false) => "MISSED",
+            };
+            writeln!(f, "{:<52} {:>16} {:>14} {mark}", line.name, line.figure, line.target)?;
+        }
+        Ok(())
+    }
+}
+
+/// The middle of several rounds.
+pub(super) fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// What the figures were measured on.
+pub(super) fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown processor", |model| model.trim_start_matches([' ', '\t', ':']));
+    let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+    let memory = read("/proc/meminfo");
+    let memory = memory.lines().next().unwrap_or_default().trim_start_matches("MemTotal:").trim();
+    format!("machine: {cores} cores of {model}, {memory} of memory, shared by everything measured")
+}

@@ -1,0 +1,11 @@
+//! Prints the plan's figures beside their targets, and ratios to what the machine can do.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let met = tests::bench::run(Parser::parse()).await?;
+    Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,40 @@
+//! `fake-wechat`: a stand-in for WeChat's official-account platform that prints every message.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Parser;
+use tests::fake_wechat::{APP_SECRET, FakeWechat, TEMPLATE_ID};
+
+/// A stand-in for WeChat's official-account platform that prints every message as its receiver
+/// would see it.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Where to listen.
+    #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8090")]
+    listen: SocketAddr,
+}
+
+#[tokio::main]
+#[expect(clippy::print_stdout, reason = "printing is what this program is for")]
+async fn main() -> anyhow::Result<()> {
+    let Arguments { listen } = Arguments::parse();
+    let wechat = FakeWechat::serve(listen).await?;
+    println!(
+        "WECHAT_API_URL={} WECHAT_APP_SECRET={APP_SECRET} WECHAT_TEMPLATE_ID={TEMPLATE_ID}",
+        wechat.url()
+    );
+    let mut seen = 0;
+    loop {
+        let (messages, now) = wechat.messages_since(seen);
+        seen = now;
+        for message in messages {
+            println!("to {}: {}", message.touser, message.text());
+        }
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+            () = tests::wait::pass(Duration::from_millis(200)) => {}
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! `fleet`: simulated devices that send readings to a gateway at a planned rate.
+
+use clap::Parser;
+use tests::fleet::{self, Settings};
+
+/// Simulated watches and phones that send readings to a gateway at a planned rate, and a summary of
+/// what they were told.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[tokio::main]
+#[expect(clippy::print_stdout, reason = "the summary is what this program is for")]
+async fn main() -> anyhow::Result<()> {
+    let Arguments { settings } = Arguments::parse();
+    let fleet = fleet::Fleet::start(&settings).await?;
+    let report = tokio::select! {
+        // Ctrl-C ends the measuring; what the devices hold is still sent.
+        _ = tokio::signal::ctrl_c() => { fleet.stop(); fleet.finish().await? }
+        () = ended(&settings) => fleet.finish().await?,
+    };
+    println!("{report}");
+    Ok(())
+}
+
+async fn ended(settings: &Settings) {
+    tests::wait::pass(settings.duration).await;
+}

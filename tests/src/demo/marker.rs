@@ -1,0 +1,145 @@
+//! End-to-end time, measured and not computed: once a second a reading of a device of its own is
+//! sent, and its row is looked for until it is there.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::ensure;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::history::{History, Told};
+use crate::http;
+use crate::mysql::Database;
+use crate::process::Service;
+use crate::verdict::wall_time;
+use crate::wait::eventually;
+use crate::world::World;
+
+/// Number of the device that is no patient's.
+const DEVICE: usize = 900_000_000;
+
+/// How many of the latest samples count.
+const SAMPLES: usize = 60;
+
+/// A row that takes longer is counted with this time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+type Samples = Arc<Mutex<VecDeque<Duration>>>;
+
+/// The measurement under way.
+pub(crate) struct Marker {
+    samples: Samples,
+    stop: CancellationToken,
+    task: Option<JoinHandle<History>>,
+}
+
+impl Marker {
+    /// Begins to send and look.
+    pub(crate) fn start(gateway: &Service, world: &World) -> Self {
+        let samples = Samples::default();
+        let stop = CancellationToken::new();
+        let probe = Probe {
+            url: gateway.url("/upload_health_data"),
+            device: world.device(DEVICE),
+            database: world.database.clone(),
+            samples: Arc::clone(&samples),
+        };
+        let task = tokio::spawn(probe.run(stop.clone()));
+        Self { samples, stop, task: Some(task) }
+    }
+
+    /// The time from sending to the visible row at a percentile of the latest samples.
+    pub(crate) fn at(&self, percentile: usize) -> Option<Duration> {
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sorted: Vec<_> = samples.iter().copied().collect();
+        sorted.sort_unstable();
+        sorted.get((sorted.len() * percentile / 100).min(sorted.len().saturating_sub(1))).copied()
+    }
+
+    /// Ends the measurement and answers what the readings' sender was told.
+    pub(crate) async fn finish(&mut self) -> History {
+        self.stop.cancel();
+        match self.task.take() {
+            Some(task) => task.await.unwrap_or_default(),
+            None => History::default(),
+        }
+    }
+}
+
+struct Probe {
+    url: String,
+    device: String,
+    database: Database,
+    samples: Samples,
+}
+
+impl Probe {
+    async fn run(self, stop: CancellationToken) -> History {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        // One reading per second of the clock: two would have the same identity.
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let probe = Arc::new(self);
+        let mut under_way = JoinSet::new();
+        let mut history = History::default();
+        let mut last = 0;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = tick.tick() => {}
+            }
+            let at = jiff::Timestamp::now().as_second();
+            if at > last {
+                last = at;
+                let probe = Arc::clone(&probe);
+                under_way.spawn(async move { (at, probe.sample(at).await) });
+            }
+            while let Some(Ok((at, told))) = under_way.try_join_next() {
+                history.note(&probe.device, at, told);
+            }
+        }
+        while let Some(ended) = under_way.join_next().await {
+            if let Ok((at, told)) = ended {
+                history.note(&probe.device, at, told);
+            }
+        }
+        history
+    }
+
+    /// Sends a reading and waits for its row. The time counts from before it is sent, so it is a
+    /// little longer than from its receipt.
+    async fn sample(&self, at: i64) -> Told {
+        let sent = Instant::now();
+        if self.send(at).await.is_err() {
+            return Told::Unknown;
+        }
+        let query = format!(
+            "SELECT COUNT(*) FROM t_user_health_data WHERE device_sn = '{}' AND timestamp = '{}'",
+            self.device,
+            wall_time(at)
+        );
+        let visible = eventually(PATIENCE, "the row", || async {
+            Ok((self.database.number(&query).await? == 1).then_some(()))
+        });
+        let took = visible.await.map_or(PATIENCE, |()| sent.elapsed());
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.push_back(took);
+        if samples.len() > SAMPLES {
+            samples.pop_front();
+        }
+        Told::Acknowledged
+    }
+
+    async fn send(&self, at: i64) -> anyhow::Result<()> {
+        let (device, time) = (&self.device, wall_time(at));
+        let body = format!(
+            "{{\"data\":{{\"deviceSn\":\"{device}\",\"heart_rate\":72,\"blood_oxygen\":98,\
+             \"timestamp\":\"{time}\"}}}}"
+        );
+        let answer = http::post(&self.url, body).await?;
+        ensure!(answer.status == 200, "{}", answer.status);
+        Ok(())
+    }
+}
