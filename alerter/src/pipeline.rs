@@ -28,6 +28,9 @@ use crate::stretch::{self, Cause, Stretch};
 /// How often open episodes are counted: it looks at every device.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Deliveries beyond which one transaction takes no more along.
+const DELIVERIES_MAX: usize = 4096;
+
 /// What the loop is made of.
 pub struct Parts {
     /// Where deliveries come from.
@@ -92,7 +95,10 @@ impl Pipeline {
     async fn on_event(&mut self, event: Event) -> anyhow::Result<ControlFlow<()>> {
         match event {
             Event::Assigned(claims) => self.on_assigned(&claims).await,
-            Event::Deliveries(deliveries) => self.on_deliveries(deliveries).await,
+            Event::Deliveries(deliveries) => {
+                let deliveries = self.and_what_waits(deliveries);
+                self.on_deliveries(deliveries).await
+            }
             Event::Revoked(revocation) => {
                 // Every delivery is done with before the next event, so there is nothing to drain.
                 revocation.partitions.iter().for_each(|partition| self.forget(*partition));
@@ -148,6 +154,16 @@ impl Pipeline {
     fn stretch(&self, partition: i32) -> Option<Stretch> {
         let position = self.positions.get(&partition)?;
         Some(Stretch::new(partition, position.epoch, position.next))
+    }
+
+    /// Takes along what came while the last transaction was written: each costs the same whatever
+    /// is in it, so falling behind makes them larger instead of more.
+    fn and_what_waits(&mut self, mut deliveries: Vec<Delivery>) -> Vec<Delivery> {
+        while deliveries.len() < DELIVERIES_MAX {
+            let Some(more) = self.parts.source.waiting() else { break };
+            deliveries.extend(more);
+        }
+        deliveries
     }
 
     async fn on_deliveries(

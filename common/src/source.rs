@@ -204,6 +204,12 @@ impl Source {
         }
     }
 
+    /// Deliveries that wait already, without waiting for more: a consumer that pays for each of its
+    /// transactions takes them together.
+    pub fn waiting(&mut self) -> Option<Vec<Delivery>> {
+        self.deliveries.try_recv().ok()
+    }
+
     /// Tells the group how far partitions are done, for lag tools; the ledger is the truth.
     pub fn commit(&self, next_offsets: impl IntoIterator<Item = (i32, i64)>) {
         let mut list = TopicPartitionList::new();
