@@ -143,7 +143,6 @@ impl BodyIntake<'_> {
                         .is_some_and(|before| before.says_the_same_as(&reading));
                     if repeated {
                         self.result.duplicate += 1;
-                        counter!(READINGS, "outcome" => "duplicate").increment(1);
                         continue;
                     }
                     self.accept(&reading, item, index)?;
@@ -164,7 +163,6 @@ impl BodyIntake<'_> {
     ) -> Result<(), PublishError> {
         self.sent.push(self.ingest.records.reading(reading, self.request)?);
         self.result.success += 1;
-        counter!(READINGS, "outcome" => "accepted").increment(1);
         let device_sn = reading.device_sn().as_str();
         for warning in reading.warnings() {
             counter!(WARNINGS, "field" => warning.field.to_string(), "code" => warning.code.as_str())
@@ -212,7 +210,6 @@ impl BodyIntake<'_> {
                 ids,
             })?;
         }
-        counter!(READINGS, "outcome" => "rejected").increment(1);
         counter!(REJECTIONS, "code" => code).increment(1);
         self.result.error += 1;
         self.result.remarks.push(Remark {
@@ -235,6 +232,14 @@ impl BodyIntake<'_> {
     async fn confirmed(self) -> Result<Ingested, PublishError> {
         for sent in self.sent {
             sent.confirmed().await?;
+        }
+        // Only now: a body without its answer is sent again and would count twice.
+        for (outcome, count) in [
+            ("accepted", self.result.success),
+            ("duplicate", self.result.duplicate),
+            ("rejected", self.result.error),
+        ] {
+            counter!(READINGS, "outcome" => outcome).increment(count as u64);
         }
         Ok(self.result)
     }
