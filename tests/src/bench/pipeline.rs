@@ -39,6 +39,7 @@ pub(super) async fn measure(rate: f64, length: Duration, table: &mut Table) -> a
     .await?;
     let mut marker = Marker::start(&gateway, &world);
     let mut report = fleet.finish().await?;
+    let unjudged = world.alerter_lag().await? as f64 / rate;
     let p95 = marker.at(95).unwrap_or(Duration::MAX);
     report.history.absorb(marker.finish().await);
     let verdict = verdict::of(&world, &report.history, SETTLED_WITHIN).await?;
@@ -77,6 +78,7 @@ pub(super) async fn measure(rate: f64, length: Duration, table: &mut Table) -> a
     let beyond = (merged - resent).max(0) as f64 / (stored + merged).max(1) as f64 * 100.0;
     table.at_most("pipeline, duplicates beyond what the fleet re-sent", beyond, 5.0, " %");
     table.at_most("pipeline, readings unaccounted for", verdict.problems.len() as f64, 0.0, "");
+    table.at_most("pipeline, the alerter's lag at the end", unjudged, 1.0, " s");
     for service in [&gateway, &worker, &alerter] {
         table.fact(&format!("{}, resident memory", service.name()), resident(service), " MiB");
     }
