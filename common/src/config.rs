@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::builder::{Resettable, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
@@ -72,47 +72,92 @@ pub enum Refusal {
 pub fn parse<T: CommandFactory + FromArgMatches + Validate>(
     arguments: Vec<OsString>,
 ) -> Result<T, Refusal> {
+    let mut search =
+        Search { command: T::command(), arguments, faulty: Vec::new(), guessing: false };
     let mut problems = Problems::default();
-    match T::command().try_get_matches_from(arguments.clone()) {
-        Ok(matches) => {
-            let config = T::from_arg_matches(&matches).map_err(Refusal::Clap)?;
-            config.validate(&mut problems);
-            if problems.list().is_empty() { Ok(config) } else { Err(Refusal::Problems(problems)) }
-        }
-        Err(error) => {
-            collect(T::command(), &arguments, error, &mut problems).map_err(Refusal::Clap)?;
-            Err(Refusal::Problems(problems))
-        }
-    }
+    let matches = search.go_on(&mut problems).map_err(Refusal::Clap)?;
+    let Some(matches) = matches else { return Err(Refusal::Problems(problems)) };
+    let config = T::from_arg_matches(&matches).map_err(Refusal::Clap)?;
+    let mut combined = Problems::default();
+    config.validate(&mut combined);
+    // A setting that is wrong by itself stands at a stand-in's value: no more is to be said of it.
+    let faulty = |problem: &String| search.faulty.iter().any(|name| mentions(problem, name));
+    combined.0.into_iter().filter(|problem| !faulty(problem)).for_each(|found| problems.add(found));
+    if problems.list().is_empty() { Ok(config) } else { Err(Refusal::Problems(problems)) }
 }
 
-/// Goes on after each wrong value by letting that one setting take anything.
-fn collect(
-    mut command: Command,
-    arguments: &[OsString],
-    first: clap::Error,
-    problems: &mut Problems,
-) -> Result<(), clap::Error> {
-    let mut error = first;
-    for _ in 0..PROBLEMS_MAX {
-        let Some(names) = settings_at_fault(&error) else {
-            return if problems.list().is_empty() { Err(error) } else { Ok(()) };
-        };
-        problems.add(first_line(&error));
-        for name in &names {
-            command = relax(command, name);
+/// Whether a problem is about `--name` and not merely about one that begins alike.
+fn mentions(problem: &str, name: &str) -> bool {
+    let flag = format!("--{name}");
+    problem.split([' ', ',', ':']).any(|word| word == flag)
+}
+
+/// The way through all faulty settings: each is noted, taken away, and parsing tried again.
+struct Search {
+    command: Command,
+    arguments: Vec<OsString>,
+    /// Long names of the settings that were taken away.
+    faulty: Vec<String>,
+    /// Whether some setting's value means nothing any more.
+    guessing: bool,
+}
+
+impl Search {
+    /// What remains once the faulty settings are away; `None` where nothing can stand in for them.
+    fn go_on(&mut self, problems: &mut Problems) -> Result<Option<ArgMatches>, clap::Error> {
+        for _ in 0..PROBLEMS_MAX {
+            let error = match self.command.clone().try_get_matches_from(&self.arguments) {
+                Ok(matches) => return Ok((!self.guessing).then_some(matches)),
+                Err(error) => error,
+            };
+            let Some(names) = settings_at_fault(&error) else {
+                return if problems.list().is_empty() { Err(error) } else { Ok(None) };
+            };
+            if names.iter().all(|name| self.faulty.contains(name)) {
+                // The stand-in does not do either; from here on only further faults are looked for.
+                self.guessing = true;
+                for name in names {
+                    let command = std::mem::replace(&mut self.command, Command::new("search"));
+                    self.command = change(command, &name, &|argument| {
+                        argument.value_parser(Resettable::Value(ValueParser::os_string()))
+                    });
+                }
+                continue;
+            }
+            problems.add(first_line(&error));
+            for name in names {
+                self.take_away(&name);
+                self.faulty.push(name);
+            }
         }
-        match command.clone().try_get_matches_from(arguments) {
-            Ok(_) => return Ok(()),
-            Err(next) => error = next,
-        }
+        Ok(None)
     }
-    Ok(())
+
+    fn take_away(&mut self, name: &str) {
+        let flag = format!("--{name}");
+        let with_value = format!("{flag}=");
+        let mut rest = std::mem::take(&mut self.arguments).into_iter();
+        while let Some(argument) = rest.next() {
+            if argument == flag.as_str() {
+                rest.next();
+            } else if !argument.to_string_lossy().starts_with(&with_value) {
+                self.arguments.push(argument);
+            }
+        }
+        let command = std::mem::replace(&mut self.command, Command::new("search"));
+        // Its default stands in, or a word where it has none.
+        self.command = change(command, name, &|argument| {
+            let without_default = argument.get_default_values().is_empty();
+            let argument = argument.required(false).env(Resettable::Reset);
+            if without_default { argument.default_value("missing") } else { argument }
+        });
+    }
 }
 
 /// More settings than any service has.
 const PROBLEMS_MAX: usize = 100;
 
+/// The long names of the settings that an error is about, where going on without them helps.
 fn settings_at_fault(error: &clap::Error) -> Option<Vec<String>> {
     let going_on_helps = matches!(
         error.kind(),
@@ -121,11 +166,16 @@ fn settings_at_fault(error: &clap::Error) -> Option<Vec<String>> {
     if !going_on_helps {
         return None;
     }
-    match error.get(ContextKind::InvalidArg)? {
-        ContextValue::String(name) => Some(vec![name.clone()]),
-        ContextValue::Strings(names) => Some(names.clone()),
-        _ => None,
-    }
+    let shown = match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(shown) => vec![shown.clone()],
+        ContextValue::Strings(shown) => shown.clone(),
+        _ => return None,
+    };
+    // Shown as `--name <VALUE>`.
+    let long = |shown: &String| {
+        shown.trim_start_matches('-').split([' ', '=']).next().unwrap_or_default().to_owned()
+    };
+    Some(shown.iter().map(long).collect())
 }
 
 fn first_line(error: &clap::Error) -> String {
@@ -135,27 +185,19 @@ fn first_line(error: &clap::Error) -> String {
     text[..end].split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Lets the setting shown as `--name <VALUE>` take anything, or be missing, in every subcommand.
-fn relax(command: Command, shown: &str) -> Command {
-    let long = shown.trim_start_matches('-').split([' ', '=']).next().unwrap_or(shown).to_owned();
-    let ids: Vec<_> = command
-        .get_arguments()
-        .filter(|argument| argument.get_long() == Some(long.as_str()))
-        .map(|argument| argument.get_id().clone())
-        .collect();
+/// Changes the setting `--name` in a command and all its subcommands.
+fn change(command: Command, name: &str, how: &dyn Fn(Arg) -> Arg) -> Command {
+    let found = command.get_arguments().find(|argument| argument.get_long() == Some(name));
+    let found = found.map(|argument| argument.get_id().clone());
     let subcommands: Vec<_> =
         command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-    let command = ids.into_iter().fold(command, |command, id| {
-        command.mut_arg(id, |argument| {
-            argument
-                .required(false)
-                .value_parser(Resettable::Value(ValueParser::os_string()))
-                .default_value(Resettable::Reset)
-        })
-    });
+    let command = match found {
+        Some(id) => command.mut_arg(id, how),
+        None => command,
+    };
     subcommands
         .into_iter()
-        .fold(command, |command, name| command.mut_subcommand(name, |sub| relax(sub, shown)))
+        .fold(command, |command, sub| command.mut_subcommand(sub, |sub| change(sub, name, how)))
 }
 
 /// Reads a duration such as `250ms`, `8s` or `5m`.
@@ -187,7 +229,7 @@ mod tests {
     struct Example {
         #[arg(long)]
         size: u8,
-        #[arg(long, value_parser = duration)]
+        #[arg(long, default_value = "1s", value_parser = duration)]
         age: Duration,
         #[arg(long)]
         url: String,
@@ -215,6 +257,8 @@ mod tests {
         for setting in ["--size", "--age", "--url"] {
             assert!(found.iter().any(|problem| problem.contains(setting)), "{setting}: {found:?}");
         }
+        let found = problems(&["--size", "0", "--age", "soon", "--url", "x"]);
+        assert_eq!(found.len(), 2, "one value and one combination: {found:?}");
         assert_eq!(
             problems(&["--size", "0", "--age", "8s", "--url", "x"]),
             ["--size must be at least 1"]
