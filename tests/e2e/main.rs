@@ -10,6 +10,7 @@ mod faults;
 mod gateway;
 mod judge;
 mod pipeline;
+mod rebalance;
 mod sharing;
 mod sigterm;
 mod traces;
