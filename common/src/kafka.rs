@@ -44,6 +44,7 @@ const FIXED: &[&str] = &[
     "enable.auto.offset.store",
     "enable.idempotence",
     "group.id",
+    "group.protocol",
     "message.timeout.ms",
     "partition.assignment.strategy",
     "partitioner",

@@ -27,14 +27,27 @@ use crate::reading::Reading;
 use crate::wire::DecodeError;
 use assignment::Assignment;
 
+/// How members of a group agree on who has which partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum GroupProtocol {
+    /// Members assign, one partition moves at a time; every broker knows it.
+    Classic,
+    /// The broker assigns (KIP-848); brokers from 4.0 on.
+    Consumer,
+}
+
 /// Settings of a consumer group's member.
 #[derive(Debug, Clone, clap::Args)]
 pub struct GroupArgs {
+    /// Who assigns partitions; all members of a group must agree.
+    #[arg(long, env = "GROUP_PROTOCOL", value_enum, default_value = "classic")]
+    pub group_protocol: GroupProtocol,
     /// Stable name of this replica, such as worker-0: a restart within the session timeout then
     /// moves no partition. Unset: every start is a new member.
     #[arg(long, env = "GROUP_INSTANCE_ID")]
     pub group_instance_id: Option<String>,
-    /// How long a replica may be silent before its partitions go to others.
+    /// How long a replica may be silent before its partitions go to others; with the consumer
+    /// protocol the brokers' group.consumer.session.timeout.ms decides.
     #[arg(long, env = "SESSION_TIMEOUT", default_value = "45s", value_parser = duration)]
     pub session_timeout: Duration,
 }
@@ -49,7 +62,13 @@ impl GroupArgs {
     }
 
     fn apply(&self, config: &mut ClientConfig) {
-        config.set("session.timeout.ms", self.session_timeout.as_millis().to_string());
+        match self.group_protocol {
+            GroupProtocol::Classic => config
+                .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
+                .set("partition.assignment.strategy", "cooperative-sticky"),
+            // The client is refused where it sets what the broker decides.
+            GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
+        };
         if let Some(id) = &self.group_instance_id {
             config.set("group.instance.id", id);
         }
@@ -154,7 +173,6 @@ impl Source {
         config.member.apply(&mut client);
         client
             .set("group.id", &config.group)
-            .set("partition.assignment.strategy", "cooperative-sticky")
             // A position outside the topic is a fact to be looked at, never a silent reset.
             .set("auto.offset.reset", "error")
             .set("enable.auto.commit", "true")

@@ -12,8 +12,20 @@ use crate::pipeline::{SOON, finish, pipeline, settled};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_workers_share_the_partitions_and_store_everything_once() -> Result<()> {
-    let (world, gateway, first) = pipeline("share").await?;
-    let second = world.worker().start().await?;
+    shared_by_two("share", "classic").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_share_as_well_where_the_broker_assigns() -> Result<()> {
+    shared_by_two("broker_assigns", "consumer").await
+}
+
+async fn shared_by_two(name: &str, protocol: &str) -> Result<()> {
+    let world = World::shared(name).await?;
+    world.migrate().await?;
+    let worker = || world.worker().env("GROUP_PROTOCOL", protocol).start();
+    let (gateway, first) = tokio::try_join!(world.gateway().start(), worker())?;
+    let second = worker().await?;
     eventually(SOON, "each owns a part", || async {
         let owned = [
             first.metric("partitions_owned", "").await?,
