@@ -24,7 +24,7 @@ pub struct Arguments {
     #[command(subcommand)]
     part: Option<Part>,
     /// Readings per second of the pipeline's run.
-    #[arg(long, default_value_t = 2000.0)]
+    #[arg(long, default_value_t = 2200.0)]
     rate: f64,
     /// Length of the pipeline's run.
     #[arg(long, default_value = "60s", value_parser = duration)]
