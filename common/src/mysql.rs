@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
-use sqlx::{Executor, MySqlPool};
+use sqlx::{ConnectOptions, Executor, MySqlPool};
 
 use crate::config::{Problems, duration};
 use crate::reading::offset_text;
@@ -60,7 +60,9 @@ impl MySqlArgs {
             .timezone(offset_text(zone, Timestamp::now()))
             .charset("utf8mb4")
             .pipes_as_concat(false)
-            .no_engine_substitution(false);
+            .no_engine_substitution(false)
+            // Statements hold patients' values, and the library logs the slow ones whole.
+            .disable_statement_logging();
         let pool = MySqlPoolOptions::new()
             .max_connections(self.pool_size)
             .acquire_timeout(self.acquire_timeout)
