@@ -11,6 +11,8 @@ use crate::source::Delivery;
 pub enum ErrorClass {
     /// The record's value is no reading.
     Undecodable,
+    /// The database refuses a value of it.
+    Data,
 }
 
 impl ErrorClass {
@@ -18,8 +20,22 @@ impl ErrorClass {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Undecodable => "undecodable",
+            Self::Data => "data",
         }
     }
+}
+
+/// What is said about a dead letter.
+#[derive(Debug, Clone, Copy)]
+pub struct Reason<'a> {
+    /// The stable word.
+    pub class: ErrorClass,
+    /// The database's own code, as number and SQLSTATE.
+    pub code: Option<&'a str>,
+    /// What is wrong, without any value.
+    pub message: &'a str,
+    /// The batch it was in.
+    pub batch_id: &'a str,
 }
 
 /// Longest error message a header carries, in bytes.
@@ -41,13 +57,9 @@ impl DeadLetters {
     }
 
     /// Hands a delivery to Kafka as it came; it counts once the result is confirmed.
-    pub fn send(
-        &self,
-        delivery: &Delivery,
-        class: ErrorClass,
-        message: &str,
-    ) -> Result<Pending, PublishError> {
+    pub fn send(&self, delivery: &Delivery, reason: &Reason<'_>) -> Result<Pending, PublishError> {
         let now = Timestamp::now().to_string();
+        let Reason { class, code, message, batch_id } = *reason;
         let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
         let provenance = [
             ("dlq.source.topic", self.source_topic.clone()),
@@ -55,7 +67,9 @@ impl DeadLetters {
             ("dlq.source.offset", delivery.offset.to_string()),
             ("dlq.source.timestamp", delivery.kafka_ms.to_string()),
             ("dlq.error.class", class.as_str().to_owned()),
+            ("dlq.error.code", code.unwrap_or_default().to_owned()),
             ("dlq.error.message", message[..end].to_owned()),
+            ("dlq.batch.id", batch_id.to_owned()),
             ("dlq.first_failed_at", now.clone()),
             ("dlq.last_failed_at", now),
             ("dlq.attempts", "1".to_owned()),

@@ -19,9 +19,11 @@ use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::breaker::Breaker;
 use crate::config::RunConfig;
 use crate::flush::Flush;
 use crate::health::Health;
+use crate::letters::Letters;
 use crate::partitions;
 use crate::pipeline::Pipeline;
 use crate::redis::Latest;
@@ -68,15 +70,16 @@ impl App {
         let owner = format!("{}:{}", host_name(), std::process::id());
         let ledger = Ledger::new(pool.clone(), &config.group, &topic, owner);
         let health = Health::new();
+        let letters = DeadLetters::new(
+            publisher,
+            config.kafka.dead_letter_topic(&config.group),
+            topic.clone(),
+            config.group.clone(),
+        );
         let flush = Flush {
             store: Store::new(pool.clone(), ledger.clone()),
             latest: redis.clone().map(|client| Latest::new(client, config.redis_devices_max)),
-            letters: DeadLetters::new(
-                publisher,
-                config.kafka.dead_letter_topic(&config.group),
-                topic.clone(),
-                config.group.clone(),
-            ),
+            letters: Letters::new(letters, Breaker::new(config.breaker()), health.clone()),
             health: health.clone(),
             names: SpanNames { topic: topic.clone(), group: config.group.clone() },
         };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use common::dead_letter::ErrorClass;
 use common::ledger::{Advance, Counts};
 use common::source::Delivery;
 use opentelemetry::trace::SpanContext;
@@ -19,12 +20,12 @@ pub struct Segment {
     pub from: i64,
     /// One past the last offset.
     pub to: i64,
-    /// Rows by identity.
+    /// Every record, in order; kept as they came, since any of them may have to be dead-lettered.
+    pub deliveries: Vec<Delivery>,
+    /// Rows by identity, of all deliveries without a letter.
     pub rows: HashMap<Identity, Row>,
-    /// Deliveries whose value is no reading; dead letters before their offset may count.
-    pub letters: Vec<Delivery>,
-    /// Deliveries that became rows.
-    pub deliveries: i64,
+    /// Deliveries that are dead letters, in order.
+    pub letters: Vec<Letter>,
     /// Offsets without a record.
     pub gap: i64,
     /// Bytes of the deliveries' values.
@@ -37,6 +38,21 @@ pub struct Segment {
     pub origins: Vec<Origin>,
     /// Up to where Redis was current before this segment, where it is known.
     pub redis_offset: Option<i64>,
+}
+
+/// A delivery of a segment that cannot be stored, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// The delivery's offset.
+    pub offset: i64,
+    /// What is wrong, as a stable word.
+    pub class: ErrorClass,
+    /// The database's own code.
+    pub code: Option<String>,
+    /// What is wrong, without any value.
+    pub message: String,
+    /// Whether Kafka has it.
+    pub confirmed: bool,
 }
 
 /// A sampled delivery's place in its trace.
@@ -56,9 +72,9 @@ impl Segment {
             epoch,
             from,
             to: from,
+            deliveries: Vec::new(),
             rows: HashMap::new(),
             letters: Vec::new(),
-            deliveries: 0,
             gap: 0,
             bytes: 0,
             oldest_ms: i64::MAX,
@@ -77,22 +93,58 @@ impl Segment {
         self.sum_ms += delivery.kafka_ms;
         self.origins.extend(origin.map(|context| Origin { context, offset: delivery.offset }));
         match &delivery.reading {
-            Err(_) => self.letters.push(delivery),
-            Ok(reading) => {
-                self.deliveries += 1;
-                let source = row::source(self.partition, delivery.offset);
-                let identity = (reading.device_sn().clone(), reading.timestamp());
-                self.rows
-                    .entry(identity)
-                    .and_modify(|row| row.merge(reading, source))
-                    .or_insert_with(|| Row::new(reading, source));
-            }
+            Ok(_) => self.merge(&delivery),
+            Err(error) => self.letters.push(Letter {
+                offset: delivery.offset,
+                class: ErrorClass::Undecodable,
+                code: None,
+                message: error.to_string(),
+                confirmed: false,
+            }),
         }
+        self.deliveries.push(delivery);
     }
 
-    /// Deliveries and dead letters.
-    pub fn records(&self) -> i64 {
-        self.deliveries + self.letters.len() as i64
+    /// Merges a delivery's reading into its row.
+    pub fn merge(&mut self, delivery: &Delivery) {
+        let Ok(reading) = &delivery.reading else { return };
+        let source = row::source(self.partition, delivery.offset);
+        let identity = (reading.device_sn().clone(), reading.timestamp());
+        self.rows
+            .entry(identity)
+            .and_modify(|row| row.merge(reading, source))
+            .or_insert_with(|| Row::new(reading, source));
+    }
+
+    /// Adds letters for deliveries that turned out to be refused, and merges the others anew: a row
+    /// may have held a refused delivery's value over a good one's.
+    pub fn refuse(&mut self, letters: Vec<Letter>) {
+        self.letters.extend(letters);
+        self.letters.sort_by_key(|letter| letter.offset);
+        self.rows.clear();
+        let good: Vec<usize> = self.good().map(|(index, _)| index).collect();
+        let deliveries = std::mem::take(&mut self.deliveries);
+        for index in good {
+            self.merge(&deliveries[index]);
+        }
+        self.deliveries = deliveries;
+    }
+
+    /// The deliveries without a letter, with their places.
+    pub fn good(&self) -> impl Iterator<Item = (usize, &Delivery)> {
+        self.deliveries.iter().enumerate().filter(|(_, delivery)| {
+            self.letters.binary_search_by_key(&delivery.offset, |letter| letter.offset).is_err()
+        })
+    }
+
+    /// All records.
+    pub fn records(&self) -> usize {
+        self.deliveries.len()
+    }
+
+    /// Records that became rows.
+    pub fn readings(&self) -> i64 {
+        (self.deliveries.len() - self.letters.len()) as i64
     }
 
     /// The ledger's move, given how many of the rows were new.
@@ -105,7 +157,7 @@ impl Segment {
             redis_offset: self.redis_offset,
             counts: Counts {
                 stored,
-                merged: self.deliveries - stored,
+                merged: self.readings() - stored,
                 dead_lettered: self.letters.len() as i64,
                 skipped_gap: self.gap,
                 processed: 0,
@@ -154,8 +206,13 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Deliveries and dead letters of all segments.
-    pub fn records(&self) -> i64 {
+    /// Records of all segments.
+    pub fn records(&self) -> usize {
         self.segments.iter().map(Segment::records).sum()
+    }
+
+    /// Dead letters of all segments.
+    pub fn letters(&self) -> usize {
+        self.segments.iter().map(|segment| segment.letters.len()).sum()
     }
 }

@@ -93,7 +93,7 @@ impl Buffer {
     /// Deliveries in memory, waiting or in flight.
     pub fn deliveries(&self) -> usize {
         let waiting = |lane: &Lane| -> usize {
-            lane.waiting.iter().map(|(_, segment)| segment.records() as usize).sum()
+            lane.waiting.iter().map(|(_, segment)| segment.records()).sum()
         };
         self.lanes.values().map(|lane| lane.in_flight + waiting(lane)).sum()
     }
@@ -158,7 +158,7 @@ impl Buffer {
             }
             let Some(lane) = self.lanes.get_mut(&partition) else { continue };
             let Some((_, mut segment)) = lane.waiting.pop_front() else { continue };
-            lane.in_flight = (segment.records() as usize).max(1);
+            lane.in_flight = segment.records().max(1);
             lane.next = segment.to;
             segment.redis_offset = lane.redis_offset;
             rows += segment.rows.len();

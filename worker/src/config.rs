@@ -12,6 +12,7 @@ use common::redis::RedisArgs;
 use common::source::GroupArgs;
 use common::telemetry::TelemetryArgs;
 
+use crate::breaker::BreakerLimits;
 use crate::buffer::Limits;
 
 /// Stores readings from Kafka in MySQL, accounts for each of them, and keeps Redis at the latest.
@@ -66,6 +67,12 @@ pub struct RunConfig {
     /// Batches of different partitions written side by side.
     #[arg(long, env = "BATCHES_IN_FLIGHT", default_value_t = 2)]
     pub batches_in_flight: usize,
+    /// Largest share of dead letters in 10 minutes, 0 to 1; beyond it batches wait instead.
+    #[arg(long, env = "DEAD_LETTER_RATIO_MAX", default_value_t = 0.05)]
+    pub dead_letter_ratio_max: f64,
+    /// Most dead letters in a row; beyond it batches wait instead.
+    #[arg(long, env = "DEAD_LETTERS_IN_A_ROW_MAX", default_value_t = 1000)]
+    pub dead_letters_in_a_row_max: usize,
     /// Drop months of the main table older than this many days; unset: keep them for ever.
     #[arg(long, env = "RETENTION_DAYS")]
     pub retention_days: Option<u32>,
@@ -87,6 +94,14 @@ const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 const BUFFERED_BATCHES: usize = 8;
 
 impl RunConfig {
+    /// When the dead-letter breaker opens.
+    pub(crate) fn breaker(&self) -> BreakerLimits {
+        BreakerLimits {
+            ratio_max: self.dead_letter_ratio_max,
+            consecutive_max: self.dead_letters_in_a_row_max,
+        }
+    }
+
     /// Bounds of the buffer.
     pub(crate) fn limits(&self) -> Limits {
         Limits {
@@ -114,6 +129,9 @@ impl RunConfig {
         });
         problems.require(self.mysql.pool_size as usize > self.batches_in_flight, || {
             "--mysql-pool-size must be larger than --batches-in-flight".into()
+        });
+        problems.require((0.0..=1.0).contains(&self.dead_letter_ratio_max), || {
+            "--dead-letter-ratio-max must lie between 0 and 1".into()
         });
         problems.require(self.redis_devices_max >= 1 && self.redis_devices_max <= 500, || {
             "--redis-devices-max must lie between 1 and 500".into()

@@ -4,19 +4,19 @@
 use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
-use common::dead_letter::{DeadLetters, ErrorClass};
 use common::ledger::{Advance, Standing};
+use jiff::Timestamp;
 use metrics::{counter, histogram};
 use opentelemetry::Context;
 use tracing::{debug, error, warn};
 
-use crate::batch::{Batch, Segment};
+use crate::batch::{Batch, Letter};
+use crate::errors::Remedy;
+use crate::figures;
 use crate::health::Health;
-use crate::metrics::{
-    BATCH_PROCESSING_SECONDS, BATCH_QUEUE_WAIT_SECONDS, BATCH_SIZE, BATCHES,
-    DATABASE_INSERT_SECONDS, END_TO_END_SECONDS, READINGS, REDIS_ERRORS, REDIS_UPDATE_SECONDS,
-    WRITE_ERRORS,
-};
+use crate::isolate::isolate;
+use crate::letters::Letters;
+use crate::metrics::{DATABASE_INSERT_SECONDS, REDIS_ERRORS, REDIS_UPDATE_SECONDS, WRITE_ERRORS};
 use crate::redis::Latest;
 use crate::spans::{BatchSpans, SpanNames};
 use crate::store::{Store, WriteError};
@@ -45,7 +45,7 @@ pub type Flushed = Vec<(i32, i64, Outcome)>;
 pub struct Flush {
     pub store: Store,
     pub latest: Option<Latest>,
-    pub letters: DeadLetters,
+    pub letters: Letters,
     pub health: Health,
     pub names: SpanNames,
 }
@@ -55,43 +55,71 @@ impl Flush {
     pub async fn flush(&self, mut batch: Batch) -> Flushed {
         let started = Instant::now();
         let spans = BatchSpans::start(&self.names, &batch);
-        queue_wait(&batch);
-        self.send_letters(&batch.segments).await;
+        figures::taken(&batch, Timestamp::now().as_millisecond());
         let mut flushed = Flushed::new();
-        let mut stored = Vec::new();
-        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
-        while !batch.segments.is_empty() {
-            match self.attempt(&batch, spans.context()).await {
-                Ok(counts) => {
-                    stored = counts;
-                    break;
-                }
-                Err(WriteError::Infrastructure(error)) => {
-                    self.health.write_failed();
-                    let wait = backoff.next(rand::random());
-                    if backoff.attempts() == 1 {
-                        warn!(batch.id, %error, "batch held: the database does not take it; retrying");
-                    }
-                    tokio::time::sleep(wait).await;
-                }
-                Err(WriteError::Fenced(advances)) => {
-                    self.settle(&advances, &mut batch, &mut flushed, &mut backoff).await;
-                }
-            }
-        }
-        if backoff.attempts() > 0 && !batch.segments.is_empty() {
-            warn!(batch.id, attempts = backoff.attempts(), "batch written after retries");
-        }
-        self.written(&batch, &stored);
+        let stored = self.write(&mut batch, &mut flushed, spans.context()).await;
+        figures::committed(&batch, &stored, Timestamp::now().as_millisecond());
+        self.letters.committed(&batch);
+        self.health.stored(batch.records() as i64, batch.letters() as i64);
         let in_redis = self.update_redis(&batch, spans.context()).await;
         for segment in &batch.segments {
             let outcome = Outcome::Written { to: segment.to, in_redis };
             flushed.push((segment.partition, segment.epoch, outcome));
         }
         spans.end(&batch, &stored);
-        histogram!(BATCH_PROCESSING_SECONDS).record(started.elapsed());
-        log(&batch, &stored, started.elapsed());
+        figures::done(&batch, &stored, started.elapsed());
         flushed
+    }
+
+    /// Writes until nothing of the batch is left to be written. This is the policy: one remedy a
+    /// kind of error.
+    async fn write(&self, batch: &mut Batch, flushed: &mut Flushed, parent: &Context) -> Vec<i64> {
+        let mut hold = Hold::new(&batch.id);
+        while !batch.segments.is_empty() {
+            if self.letters.send(batch).await.is_err() {
+                hold.wait("breaker", "too many dead letters").await;
+                continue;
+            }
+            match self.attempt(batch, parent).await {
+                Ok(stored) => {
+                    hold.over();
+                    self.health.held(None);
+                    return stored;
+                }
+                Err(WriteError::Held { remedy, message }) => {
+                    self.health.write_failed();
+                    self.health.held((remedy == Remedy::Schema).then(|| message.clone()));
+                    hold.wait(remedy.as_str(), &message).await;
+                }
+                Err(WriteError::Data { code, message }) => {
+                    debug!(batch.id, code, "a value is refused; looking for it");
+                    self.refuse(batch, &mut hold, &message).await;
+                }
+                Err(WriteError::Fenced(advances)) => {
+                    self.settle(&advances, batch, flushed, &mut hold).await;
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// Finds the deliveries that are refused and makes letters of them; the rest is tried anew.
+    async fn refuse(&self, batch: &mut Batch, hold: &mut Hold, message: &str) {
+        match isolate(&self.store, batch).await {
+            Ok(found) if found.is_empty() => {
+                // Refused as a whole and not in parts: no delivery can be blamed, so none is.
+                hold.wait(Remedy::Data.as_str(), message).await;
+            }
+            Ok(found) => {
+                for segment in &mut batch.segments {
+                    let own = |(partition, letter): &(i32, Letter)| {
+                        (*partition == segment.partition).then(|| letter.clone())
+                    };
+                    segment.refuse(found.iter().filter_map(own).collect());
+                }
+            }
+            Err(error) => hold.wait(error.kind(), &error.to_string()).await,
+        }
     }
 
     async fn attempt(&self, batch: &Batch, parent: &Context) -> Result<Vec<i64>, WriteError> {
@@ -106,34 +134,6 @@ impl Flush {
         result
     }
 
-    /// Deliveries that are no readings go to the dead-letter topic, confirmed, before their offset
-    /// may count; while Kafka does not take them, nothing else of the batch is written either.
-    async fn send_letters(&self, segments: &[Segment]) {
-        for letter in segments.iter().flat_map(|segment| &segment.letters) {
-            let reason = match &letter.reading {
-                Err(error) => error.to_string(),
-                Ok(_) => continue,
-            };
-            let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
-            loop {
-                let confirmed = match self.letters.send(letter, ErrorClass::Undecodable, &reason) {
-                    Ok(pending) => pending.confirmed().await.map(drop),
-                    Err(error) => Err(error),
-                };
-                let Err(error) = confirmed else { break };
-                let wait = backoff.next(rand::random());
-                warn!(partition = letter.partition, offset = letter.offset, %error, "dead letter not confirmed; retrying");
-                tokio::time::sleep(wait).await;
-            }
-            warn!(
-                partition = letter.partition,
-                offset = letter.offset,
-                class = ErrorClass::Undecodable.as_str(),
-                "delivery dead-lettered"
-            );
-        }
-    }
-
     /// Asks the ledger what a failed compare-and-set means, and takes those segments out of the
     /// batch; the rest is written without them.
     async fn settle(
@@ -141,13 +141,13 @@ impl Flush {
         advances: &[Advance],
         batch: &mut Batch,
         flushed: &mut Flushed,
-        backoff: &mut Backoff,
+        hold: &mut Hold,
     ) {
         for advance in advances {
             let standing = loop {
                 match self.store.ledger().standing(advance).await {
                     Ok(standing) => break standing,
-                    Err(_) => tokio::time::sleep(backoff.next(rand::random())).await,
+                    Err(error) => hold.wait("infrastructure", &error.to_string()).await,
                 }
             };
             let outcome = match standing {
@@ -162,26 +162,6 @@ impl Flush {
             );
             flushed.push((advance.partition, advance.epoch, outcome));
             batch.segments.retain(|segment| segment.partition != advance.partition);
-        }
-    }
-
-    fn written(&self, batch: &Batch, stored: &[i64]) {
-        let stored_total: i64 = stored.iter().sum();
-        let deliveries: i64 = batch.segments.iter().map(|segment| segment.deliveries).sum();
-        let letters = batch.records() - deliveries;
-        for (outcome, count) in [
-            ("stored", stored_total),
-            ("merged", deliveries - stored_total),
-            ("dead_lettered", letters),
-        ] {
-            counter!(READINGS, "outcome" => outcome).increment(count.max(0) as u64);
-        }
-        counter!(BATCHES, "reason" => batch.reason.as_str()).increment(1);
-        histogram!(BATCH_SIZE).record(batch.records() as f64);
-        self.health.stored(batch.records(), letters);
-        let now = jiff::Timestamp::now().as_millisecond();
-        for segment in &batch.segments {
-            histogram!(END_TO_END_SECONDS).record((now - segment.oldest_ms).max(0) as f64 / 1000.0);
         }
     }
 
@@ -200,37 +180,41 @@ impl Flush {
     }
 }
 
-fn queue_wait(batch: &Batch) {
-    let now = jiff::Timestamp::now().as_millisecond();
-    let records = batch.records().max(1);
-    let oldest = batch.segments.iter().map(|segment| segment.oldest_ms).min().unwrap_or(now);
-    let sum: i64 = batch.segments.iter().map(|segment| segment.sum_ms).sum();
-    for (statistic, milliseconds) in [("oldest", now - oldest), ("mean", now - sum / records)] {
-        histogram!(BATCH_QUEUE_WAIT_SECONDS, "statistic" => statistic)
-            .record(milliseconds.max(0) as f64 / 1000.0);
-    }
+/// A batch that waits: said once at its beginning and once at its end.
+struct Hold {
+    batch_id: String,
+    backoff: Backoff,
+    said: Option<&'static str>,
 }
 
-fn log(batch: &Batch, stored: &[i64], took: Duration) {
-    for segment in batch.segments.iter().filter(|segment| segment.gap > 0) {
-        // Nothing compacts this topic, so a hole in it is worth a look.
-        warn!(
-            partition = segment.partition,
-            from = segment.from,
-            to = segment.to,
-            gap = segment.gap,
-            "offsets without a record"
-        );
+impl Hold {
+    fn new(batch_id: &str) -> Self {
+        let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        Self { batch_id: batch_id.to_owned(), backoff, said: None }
     }
-    if stored.len() != batch.segments.len() {
-        error!(batch.id, "a batch's counts do not fit its segments");
+
+    async fn wait(&mut self, why: &'static str, message: &str) {
+        if self.said != Some(why) {
+            self.said = Some(why);
+            if why == Remedy::Schema.as_str() {
+                error!(
+                    batch.id = self.batch_id,
+                    message, "batch held: the tables lack something; run `worker migrate`"
+                );
+            } else {
+                warn!(batch.id = self.batch_id, why, message, "batch held; trying again");
+            }
+        }
+        tokio::time::sleep(self.backoff.next(rand::random())).await;
     }
-    debug!(
-        batch.id,
-        batch.size = batch.records(),
-        batch.stored = stored.iter().sum::<i64>(),
-        batch.reason = batch.reason.as_str(),
-        seconds = took.as_secs_f64(),
-        "batch written"
-    );
+
+    fn over(&self) {
+        if self.said.is_some() {
+            warn!(
+                batch.id = self.batch_id,
+                attempts = self.backoff.attempts(),
+                "held batch written"
+            );
+        }
+    }
 }

@@ -36,6 +36,8 @@ struct State {
     mysql_ok: bool,
     redis_ok: bool,
     kafka_ok: bool,
+    breaker_open: bool,
+    missing: Option<String>,
     draining: bool,
     partitions: usize,
     oldest_ms: Option<i64>,
@@ -66,7 +68,7 @@ pub struct Report {
     /// healthy, degraded or unhealthy.
     pub status: &'static str,
     /// What speaks against healthy.
-    pub reasons: Vec<&'static str>,
+    pub reasons: Vec<String>,
     /// Records of the group that wait, over all its partitions.
     pub queue_size: i64,
     /// Records this replica processed since it started.
@@ -99,6 +101,8 @@ impl Health {
             mysql_ok: false,
             redis_ok: false,
             kafka_ok: false,
+            breaker_open: false,
+            missing: None,
             draining: false,
             partitions: 0,
             oldest_ms: None,
@@ -134,6 +138,16 @@ impl Health {
     /// An attempt to write failed.
     pub fn write_failed(&self) {
         self.state().mysql_ok = false;
+    }
+
+    /// The tables lack something, or not any more.
+    pub fn held(&self, missing: Option<String>) {
+        self.state().missing = missing;
+    }
+
+    /// The dead-letter breaker opened or closed; `true` where that is news.
+    pub fn breaker(&self, open: bool) -> bool {
+        std::mem::replace(&mut self.state().breaker_open, open) != open
     }
 
     /// The loop turned: what it holds.
@@ -214,18 +228,22 @@ impl Health {
             ),
         ] {
             if wrong {
-                reasons.push(reason);
+                reasons.push(reason.to_owned());
             }
         }
+        reasons.extend(state.missing.iter().map(|missing| format!("held: {missing}")));
         let stalled = state.queue_size > 0 && state.last_stored.elapsed() > STORE_WINDOW;
         let stuck = state.last_turn.elapsed() > LOOP_SILENCE_MAX;
         if stalled {
-            reasons.push("nothing stored for 60 s although readings wait");
+            reasons.push("nothing stored for 60 s although readings wait".into());
         }
         if stuck {
-            reasons.push("the loop has stopped");
+            reasons.push("the loop has stopped".into());
         }
-        let status = match (stalled || stuck, reasons.is_empty()) {
+        if state.breaker_open {
+            reasons.push("the dead-letter breaker is open".into());
+        }
+        let status = match (stalled || stuck || state.breaker_open, reasons.is_empty()) {
             (true, _) => "unhealthy",
             (false, true) => "healthy",
             (false, false) => "degraded",

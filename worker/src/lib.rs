@@ -6,11 +6,16 @@
 
 mod app;
 mod batch;
+mod breaker;
 mod buffer;
 mod config;
 mod daily;
+mod errors;
+mod figures;
 mod flush;
 mod health;
+mod isolate;
+mod letters;
 mod metrics;
 mod migrate;
 mod partitions;

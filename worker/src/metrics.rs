@@ -24,3 +24,7 @@ pub const REDIS_ERRORS: &str = "redis_errors_total";
 pub const BUFFERED: &str = "buffered_deliveries";
 /// Readings that came after a newer one was shown in Redis.
 pub const REDIS_STALE: &str = "redis_stale_total";
+/// Dead letters by class.
+pub const LETTERS: &str = "dead_letters_total";
+/// Whether the dead-letter breaker holds batches back.
+pub const BREAKER_OPEN: &str = "dead_letter_breaker_open";

@@ -7,7 +7,7 @@ use common::trace::{LINKS_MAX, NewSpan};
 use opentelemetry::trace::{SpanContext, SpanKind, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Segment};
 
 /// What spans speak of.
 #[derive(Debug, Clone)]
@@ -52,9 +52,9 @@ impl BatchSpans {
         let fits = contexts.len() <= LINKS_MAX;
         let mut attributes = names.messaging();
         attributes.extend([
-            KeyValue::new("messaging.batch.message_count", batch.records()),
+            KeyValue::new("messaging.batch.message_count", batch.records() as i64),
             KeyValue::new("batch.id", batch.id.clone()),
-            KeyValue::new("batch.size", batch.records()),
+            KeyValue::new("batch.size", batch.records() as i64),
             KeyValue::new("batch.reason", batch.reason.as_str()),
             KeyValue::new("batch.links", contexts.len() as i64),
         ]);
@@ -85,10 +85,10 @@ impl BatchSpans {
     pub fn end(self, batch: &Batch, stored: &[i64]) {
         let span = self.batch.span();
         let stored: i64 = stored.iter().sum();
-        let deliveries: i64 = batch.segments.iter().map(|segment| segment.deliveries).sum();
+        let readings: i64 = batch.segments.iter().map(Segment::readings).sum();
         span.set_attribute(KeyValue::new("batch.stored", stored));
-        span.set_attribute(KeyValue::new("batch.merged", deliveries - stored));
-        span.set_attribute(KeyValue::new("batch.dead_lettered", batch.records() - deliveries));
+        span.set_attribute(KeyValue::new("batch.merged", readings - stored));
+        span.set_attribute(KeyValue::new("batch.dead_lettered", batch.letters() as i64));
         span.end();
     }
 }
@@ -137,7 +137,7 @@ pub fn database_insert(parent: &Context, batch: &Batch) -> Context {
         .with(vec![
             KeyValue::new("db.system.name", "mysql"),
             KeyValue::new("db.operation.name", "UPSERT"),
-            KeyValue::new("db.operation.batch.size", batch.records()),
+            KeyValue::new("db.operation.batch.size", batch.records() as i64),
             KeyValue::new("db.collection.name", "t_user_health_data"),
         ])
         .start()
@@ -150,7 +150,7 @@ pub fn redis_update(parent: &Context, batch: &Batch) -> Context {
         .with(vec![
             KeyValue::new("db.system.name", "redis"),
             KeyValue::new("db.operation.name", "EVALSHA"),
-            KeyValue::new("db.operation.batch.size", batch.records()),
+            KeyValue::new("db.operation.batch.size", batch.records() as i64),
         ])
         .start()
 }

@@ -6,17 +6,31 @@ use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, MySqlPool, Row as _};
 use tokio::sync::OnceCell;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Segment};
 use crate::daily;
+use crate::errors::{self, Remedy};
 use crate::sql::Dialect;
 use crate::statements::Statements;
 
 /// Why a batch was not written, named by the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The database cannot take it now, or not this way: hold the batch and try again.
-    #[error("{0}")]
-    Infrastructure(#[from] sqlx::Error),
+    /// The database cannot take it now, or lacks something: hold the batch and try again.
+    #[error("{message}")]
+    Held {
+        /// What would help.
+        remedy: Remedy,
+        /// What the database said.
+        message: String,
+    },
+    /// A value is refused: find the deliveries it is in.
+    #[error("{code}: {message}")]
+    Data {
+        /// Number and SQLSTATE.
+        code: String,
+        /// What the database said, without the value.
+        message: String,
+    },
     /// The ledger does not stand where the batch begins: ask it what that means.
     #[error("the ledger stands elsewhere for {} partition(s)", .0.len())]
     Fenced(Vec<Advance>),
@@ -26,9 +40,32 @@ impl WriteError {
     /// The stable word: metric label.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Infrastructure(_) => "infrastructure",
+            Self::Held { remedy, .. } => remedy.as_str(),
+            Self::Data { .. } => Remedy::Data.as_str(),
             Self::Fenced(_) => "fenced",
         }
+    }
+
+    /// Of a statement that carries readings' values: the only ones that may be at fault themselves.
+    fn of_rows(error: sqlx::Error) -> Self {
+        match errors::remedy(&error) {
+            Remedy::Data => Self::Data {
+                code: errors::code(&error).unwrap_or_default(),
+                message: errors::message(&error),
+            },
+            remedy => Self::Held { remedy, message: errors::message(&error) },
+        }
+    }
+}
+
+/// Of everything else: the ledger's row, the transaction itself.
+impl From<sqlx::Error> for WriteError {
+    fn from(error: sqlx::Error) -> Self {
+        let remedy = match errors::remedy(&error) {
+            Remedy::Data => Remedy::Infrastructure,
+            remedy => remedy,
+        };
+        Self::Held { remedy, message: errors::message(&error) }
     }
 }
 
@@ -54,10 +91,11 @@ impl Store {
     /// were new, segment by segment.
     pub async fn write(&self, batch: &Batch) -> Result<Vec<i64>, WriteError> {
         let mut connection = self.pool.acquire().await?;
-        let statements =
-            self.statements.get_or_try_init(|| read_dialect(&mut connection)).await?.clone();
+        let statements = self.statements(&mut connection).await?;
         let mut transaction = connection.begin().await?;
-        let stored = write_rows(&mut transaction, &statements, batch).await?;
+        let stored = write_rows(&mut transaction, statements, &batch.segments)
+            .await
+            .map_err(WriteError::of_rows)?;
         let mut fenced = Vec::new();
         for (segment, stored) in batch.segments.iter().zip(&stored) {
             let advance = segment.advance(*stored);
@@ -72,6 +110,23 @@ impl Store {
         transaction.commit().await?;
         Ok(stored)
     }
+
+    /// Tries whether rows would be taken, and takes them back.
+    pub async fn probe(&self, segments: &[Segment]) -> Result<(), WriteError> {
+        let mut connection = self.pool.acquire().await?;
+        let statements = self.statements(&mut connection).await?;
+        let mut transaction = connection.begin().await?;
+        let tried = write_rows(&mut transaction, statements, segments).await;
+        transaction.rollback().await?;
+        tried.map(drop).map_err(WriteError::of_rows)
+    }
+
+    async fn statements(
+        &self,
+        connection: &mut MySqlConnection,
+    ) -> Result<&Statements, sqlx::Error> {
+        self.statements.get_or_try_init(|| read_dialect(connection)).await
+    }
 }
 
 async fn read_dialect(connection: &mut MySqlConnection) -> Result<Statements, sqlx::Error> {
@@ -85,12 +140,12 @@ async fn read_dialect(connection: &mut MySqlConnection) -> Result<Statements, sq
 async fn write_rows(
     connection: &mut MySqlConnection,
     statements: &Statements,
-    batch: &Batch,
+    segments: &[Segment],
 ) -> Result<Vec<i64>, sqlx::Error> {
     let main: Vec<Option<String>> =
-        batch.segments.iter().map(|segment| statements.main(segment)).collect();
-    let days = daily::daily(&batch.segments);
-    let weeks = daily::weekly(&batch.segments);
+        segments.iter().map(|segment| statements.main(segment)).collect();
+    let days = daily::daily(segments);
+    let weeks = daily::weekly(segments);
     let all: Vec<String> = main
         .iter()
         .flatten()
@@ -99,7 +154,7 @@ async fn write_rows(
         .chain(statements.weekly(&weeks))
         .collect();
     if all.is_empty() {
-        return Ok(vec![0; batch.segments.len()]);
+        return Ok(vec![0; segments.len()]);
     }
     // Every value went through `sql::Rows`, which escapes.
     let affected: Vec<i64> = sqlx::raw_sql(AssertSqlSafe(all.join(";")))
@@ -108,7 +163,7 @@ async fn write_rows(
         .try_collect()
         .await?;
     let mut affected = affected.into_iter();
-    let stored = batch.segments.iter().zip(&main).map(|(segment, statement)| match statement {
+    let stored = segments.iter().zip(&main).map(|(segment, statement)| match statement {
         // `deliveries` grows by every merge, so a merged row always counts 2.
         Some(_) => 2 * segment.rows.len() as i64 - affected.next().unwrap_or_default(),
         None => 0,

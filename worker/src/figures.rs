@@ -1,0 +1,65 @@
+//! What a batch leaves in metrics and logs.
+
+use std::time::Duration;
+
+use metrics::{counter, histogram};
+use tracing::{debug, warn};
+
+use crate::batch::{Batch, Segment};
+use crate::metrics::{
+    BATCH_PROCESSING_SECONDS, BATCH_QUEUE_WAIT_SECONDS, BATCH_SIZE, BATCHES, END_TO_END_SECONDS,
+    READINGS,
+};
+
+/// How long a batch's records had waited, oldest and mean, when it was taken at `now_ms`.
+pub fn taken(batch: &Batch, now_ms: i64) {
+    let records = batch.records().max(1) as i64;
+    let oldest = batch.segments.iter().map(|segment| segment.oldest_ms).min().unwrap_or(now_ms);
+    let sum: i64 = batch.segments.iter().map(|segment| segment.sum_ms).sum();
+    for (statistic, wait_ms) in [("oldest", now_ms - oldest), ("mean", now_ms - sum / records)] {
+        histogram!(BATCH_QUEUE_WAIT_SECONDS, "statistic" => statistic)
+            .record(wait_ms.max(0) as f64 / 1000.0);
+    }
+}
+
+/// What became of a batch that was committed at `now_ms`; `stored` counts new rows by segment.
+pub fn committed(batch: &Batch, stored: &[i64], now_ms: i64) {
+    let stored: i64 = stored.iter().sum();
+    let readings: i64 = batch.segments.iter().map(Segment::readings).sum();
+    for (outcome, count) in [
+        ("stored", stored),
+        ("merged", readings - stored),
+        ("dead_lettered", batch.letters() as i64),
+    ] {
+        counter!(READINGS, "outcome" => outcome).increment(count.max(0) as u64);
+    }
+    counter!(BATCHES, "reason" => batch.reason.as_str()).increment(1);
+    histogram!(BATCH_SIZE).record(batch.records() as f64);
+    for segment in &batch.segments {
+        histogram!(END_TO_END_SECONDS).record((now_ms - segment.oldest_ms).max(0) as f64 / 1000.0);
+        if segment.gap > 0 {
+            // Nothing compacts this topic, so a hole in it is worth a look.
+            warn!(
+                partition = segment.partition,
+                from = segment.from,
+                to = segment.to,
+                gap = segment.gap,
+                "offsets without a record"
+            );
+        }
+    }
+}
+
+/// The end of a batch, Redis included.
+pub fn done(batch: &Batch, stored: &[i64], took: Duration) {
+    histogram!(BATCH_PROCESSING_SECONDS).record(took);
+    debug!(
+        batch.id,
+        batch.size = batch.records(),
+        batch.stored = stored.iter().sum::<i64>(),
+        batch.letters = batch.letters(),
+        batch.reason = batch.reason.as_str(),
+        seconds = took.as_secs_f64(),
+        "batch written"
+    );
+}

@@ -1,0 +1,125 @@
+//! Sending a batch's dead letters: confirmed by Kafka before their offsets may count, and only while
+//! the breaker lets them through.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::backoff::Backoff;
+use common::dead_letter::{DeadLetters, Reason};
+use metrics::{counter, gauge};
+use tracing::{error, warn};
+
+use crate::batch::{Batch, Segment};
+use crate::breaker::Breaker;
+use crate::health::Health;
+use crate::metrics::{BREAKER_OPEN, LETTERS};
+
+/// First wait after a letter that was not confirmed.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest wait between attempts.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// The way out for what cannot be stored.
+pub struct Letters {
+    topic: DeadLetters,
+    breaker: Mutex<Breaker>,
+    health: Health,
+}
+
+/// There are too many of them: something else is wrong, and the batch has to wait.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused;
+
+impl Letters {
+    /// Letters to `topic`, as many as `breaker` allows.
+    pub fn new(topic: DeadLetters, breaker: Breaker, health: Health) -> Self {
+        Self { topic, breaker: Mutex::new(breaker), health }
+    }
+
+    /// Sends the letters of a batch that Kafka does not have yet, however long that takes.
+    pub async fn send(&self, batch: &mut Batch) -> Result<(), Refused> {
+        let pending = batch.segments.iter().flat_map(|s| &s.letters).any(|l| !l.confirmed);
+        if !pending {
+            return Ok(());
+        }
+        if !self.allows(batch) {
+            return Err(Refused);
+        }
+        for segment in &mut batch.segments {
+            self.send_segment(segment, &batch.id).await;
+        }
+        Ok(())
+    }
+
+    async fn send_segment(&self, segment: &mut Segment, batch_id: &str) {
+        for letter in segment.letters.iter_mut().filter(|letter| !letter.confirmed) {
+            let found = segment.deliveries.iter().find(|held| held.offset == letter.offset);
+            let Some(delivery) = found else { continue };
+            let reason = Reason {
+                class: letter.class,
+                code: letter.code.as_deref(),
+                message: &letter.message,
+                batch_id,
+            };
+            let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+            loop {
+                let confirmed = match self.topic.send(delivery, &reason) {
+                    Ok(pending) => pending.confirmed().await.map(drop),
+                    Err(error) => Err(error),
+                };
+                let Err(error) = confirmed else { break };
+                warn!(partition = segment.partition, offset = letter.offset, %error, "dead letter not confirmed; retrying");
+                tokio::time::sleep(backoff.next(rand::random())).await;
+            }
+            letter.confirmed = true;
+            counter!(LETTERS, "class" => letter.class.as_str()).increment(1);
+            warn!(
+                partition = segment.partition,
+                offset = letter.offset,
+                class = letter.class.as_str(),
+                code = letter.code,
+                "delivery dead-lettered"
+            );
+        }
+    }
+
+    fn allows(&self, batch: &Batch) -> bool {
+        let marks: Vec<bool> = marks(batch).collect();
+        let leading = marks.iter().take_while(|letter| **letter).count();
+        let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowed = breaker.allows(Instant::now(), marks.len(), batch.letters(), leading);
+        drop(breaker);
+        gauge!(BREAKER_OPEN).set(if allowed { 0.0 } else { 1.0 });
+        if !allowed && self.health.breaker(true) {
+            error!(
+                batch.id,
+                batch.size = batch.records(),
+                letters = batch.letters(),
+                "dead-letter breaker open: too many readings are refused; look for a change to the \
+                 tables or to what devices send, then restart or raise --dead-letter-ratio-max"
+            );
+        }
+        allowed
+    }
+
+    /// Notes a batch that was committed.
+    pub fn committed(&self, batch: &Batch) {
+        let trailing = marks(batch).collect::<Vec<_>>();
+        let trailing = trailing.iter().rev().take_while(|letter| **letter).count();
+        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        breaker.note(Instant::now(), batch.records(), batch.letters(), trailing);
+        drop(breaker);
+        self.health.breaker(false);
+        gauge!(BREAKER_OPEN).set(0.0);
+    }
+}
+
+/// For every record in order, whether it is a dead letter.
+fn marks(batch: &Batch) -> impl Iterator<Item = bool> {
+    batch.segments.iter().flat_map(|segment| {
+        segment.deliveries.iter().map(|delivery| {
+            segment.letters.binary_search_by_key(&delivery.offset, |letter| letter.offset).is_ok()
+        })
+    })
+}
