@@ -121,6 +121,16 @@ impl Segment {
     pub fn refuse(&mut self, letters: Vec<Letter>) {
         self.letters.extend(letters);
         self.letters.sort_by_key(|letter| letter.offset);
+        self.merge_anew();
+    }
+
+    /// Takes back the letters that only the database's refusal made and nobody has yet.
+    pub fn reconsider(&mut self) {
+        self.letters.retain(|letter| letter.confirmed || letter.class == ErrorClass::Undecodable);
+        self.merge_anew();
+    }
+
+    fn merge_anew(&mut self) {
         self.rows.clear();
         let good: Vec<usize> = self.good().map(|(index, _)| index).collect();
         let deliveries = std::mem::take(&mut self.deliveries);

@@ -10,7 +10,7 @@ use metrics::{counter, histogram};
 use opentelemetry::Context;
 use tracing::{debug, error, warn};
 
-use crate::batch::{Batch, Letter};
+use crate::batch::{Batch, Letter, Segment};
 use crate::errors::Remedy;
 use crate::figures;
 use crate::health::Health;
@@ -78,6 +78,8 @@ impl Flush {
         while !batch.segments.is_empty() {
             if self.letters.send(batch).await.is_err() {
                 hold.wait("breaker", "too many dead letters").await;
+                // Whatever made so many be refused may be mended by now, so all are tried again.
+                batch.segments.iter_mut().for_each(Segment::reconsider);
                 continue;
             }
             match self.attempt(batch, parent).await {
