@@ -165,6 +165,28 @@ impl Ledger {
         Ok(moved.rows_affected() == 1)
     }
 
+    /// Notes up to where Redis is current, for a partition that no batch moves meanwhile; does
+    /// nothing where another process has it.
+    pub async fn redis_current(
+        &self,
+        partition: i32,
+        epoch: i64,
+        redis_offset: i64,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "UPDATE ingest_progress SET redis_offset = GREATEST(redis_offset, ?) \
+             WHERE consumer_group = ? AND topic = ? AND `partition` = ? AND epoch = ?",
+        )
+        .bind(redis_offset)
+        .bind(&self.group)
+        .bind(&self.topic)
+        .bind(partition)
+        .bind(epoch)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// What a compare-and-set that failed, or a COMMIT without an answer, means for its batch.
     pub async fn standing(&self, advance: &Advance) -> Result<Standing, sqlx::Error> {
         let row = self.read(advance.partition).await?;

@@ -11,6 +11,8 @@ use common::source::Delivery;
 use opentelemetry::trace::SpanContext;
 
 use crate::batch::{FlushReason, Segment};
+use crate::repair::LaneView;
+use crate::shown::Shown;
 
 /// Bounds of the buffer.
 #[derive(Debug, Clone)]
@@ -31,8 +33,7 @@ struct Lane {
     next: i64,
     in_flight: usize,
     waiting: VecDeque<(Instant, Segment)>,
-    /// Up to where Redis is current; `None` once a batch did not reach it.
-    redis_offset: Option<i64>,
+    shown: Shown,
 }
 
 /// The lanes of all partitions this process owns.
@@ -48,15 +49,14 @@ impl Buffer {
         Self { limits, lanes: BTreeMap::new() }
     }
 
-    /// Opens a lane where its claim stands. Redis counts as current where the ledger says so.
+    /// Opens a lane where its claim stands.
     pub fn open(&mut self, claim: Claim) {
-        let redis_offset = (claim.redis_offset >= claim.next_offset).then_some(claim.redis_offset);
         let lane = Lane {
             epoch: claim.epoch,
             next: claim.next_offset,
             in_flight: 0,
             waiting: VecDeque::new(),
-            redis_offset,
+            shown: Shown::new(claim.redis_offset, claim.next_offset),
         };
         self.lanes.insert(claim.partition, lane);
     }
@@ -160,7 +160,7 @@ impl Buffer {
             let Some((_, mut segment)) = lane.waiting.pop_front() else { continue };
             lane.in_flight = segment.records().max(1);
             lane.next = segment.to;
-            segment.redis_offset = lane.redis_offset;
+            segment.redis_offset = Some(lane.shown.up_to());
             rows += segment.rows.len();
             bytes += segment.bytes;
             taken.push(segment);
@@ -173,9 +173,27 @@ impl Buffer {
         let Some(lane) = self.lanes.get_mut(&partition) else { return };
         if lane.epoch == epoch {
             lane.in_flight = 0;
-            // Past a hole Redis is not current, whatever came after it.
-            lane.redis_offset = lane.redis_offset.filter(|_| in_redis).map(|_| to);
+            lane.shown.written(to, in_redis);
         }
+    }
+
+    /// Notes that Redis has what a lane had when it looked like `then`.
+    pub fn repaired(&mut self, then: &LaneView) {
+        let lane = self.lanes.get_mut(&then.partition).filter(|lane| lane.epoch == then.epoch);
+        if let Some(lane) = lane {
+            lane.shown.repaired(&then.shown);
+        }
+    }
+
+    /// What a repair of Redis needs to know of every lane.
+    pub fn views(&self) -> Vec<LaneView> {
+        let view = |(partition, lane): (&i32, &Lane)| LaneView {
+            partition: *partition,
+            epoch: lane.epoch,
+            shown: lane.shown,
+            idle: lane.in_flight == 0 && lane.waiting.is_empty(),
+        };
+        self.lanes.iter().map(view).collect()
     }
 
     /// Whether a partition has nothing waiting and nothing in flight.
@@ -303,15 +321,18 @@ mod tests {
     }
 
     #[test]
-    fn past_a_hole_redis_is_not_current() {
+    fn a_segment_takes_along_how_far_redis_was() {
         let now = Instant::now();
         let mut buffer = buffer(1, &[0]);
-        for (offset, in_redis) in [(0, true), (1, false), (2, true)] {
+        for (offset, in_redis, redis_offset) in [(0, true, 0), (1, false, 1), (2, true, 1)] {
             buffer.insert(delivery(0, offset, "a", offset as u32, 80), None, now);
-            buffer.take();
+            assert_eq!(buffer.take()[0].redis_offset, Some(redis_offset));
             buffer.written(0, 1, offset + 1, in_redis);
         }
-        buffer.insert(delivery(0, 3, "a", 9, 80), None, now);
-        assert_eq!(buffer.take()[0].redis_offset, None);
+        let then = buffer.views()[0];
+        buffer.repaired(&LaneView { epoch: 7, ..then });
+        assert_eq!(buffer.views()[0].shown.up_to(), 1, "another claim's repair says nothing");
+        buffer.repaired(&then);
+        assert_eq!(buffer.views()[0].shown.up_to(), 3);
     }
 }

@@ -19,6 +19,7 @@ use crate::buffer::{Buffer, Limits};
 use crate::flush::{Flush, Flushed, Outcome};
 use crate::health::Health;
 use crate::metrics::BUFFERED;
+use crate::repair::Link;
 
 /// The loop says at least this often that it turns.
 const TURN_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,6 +33,7 @@ pub struct Pipeline {
     in_flight_max: usize,
     in_flight: JoinSet<Flushed>,
     revoked: Vec<Revocation>,
+    repair: Link,
 }
 
 /// How the loop ended.
@@ -45,7 +47,13 @@ pub enum End {
 
 impl Pipeline {
     /// A loop over `source`.
-    pub fn new(source: Source, flush: Flush, limits: Limits, in_flight_max: usize) -> Self {
+    pub fn new(
+        source: Source,
+        flush: Flush,
+        repair: Link,
+        limits: Limits,
+        in_flight_max: usize,
+    ) -> Self {
         Self {
             source,
             buffer: Buffer::new(limits),
@@ -54,6 +62,7 @@ impl Pipeline {
             in_flight_max,
             in_flight: JoinSet::new(),
             revoked: Vec::new(),
+            repair,
         }
     }
 
@@ -103,6 +112,7 @@ impl Pipeline {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 Some(flushed) = self.in_flight.join_next() => self.flushed(flushed?)?,
+                Some(then) = self.repair.repaired.recv() => self.buffer.repaired(&then),
                 event = self.source.next(self.buffer.has_room()) => match event {
                     Event::Closed => return Ok(()),
                     event => self.event(event)?,
@@ -110,6 +120,7 @@ impl Pipeline {
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
             self.release_revoked();
+            self.repair.lanes.send_replace(self.buffer.views());
             self.health.turned(self.buffer.partitions().len(), self.buffer.oldest_ms());
             gauge!(BUFFERED).set(self.buffer.deliveries() as f64);
         }

@@ -2,112 +2,40 @@
 //! one message for each that changed.
 //!
 //! MySQL is the truth; this is written after its commit and may fail without holding anything up.
+//! What failed is made good by `repair`.
+
+mod fields;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use common::reading::{DeviceSn, wall_text};
+use common::reading::DeviceSn;
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
-use fred::types::Value;
 use fred::types::scripts::Script;
 use metrics::counter;
 
 use crate::batch::Batch;
 use crate::metrics::REDIS_STALE;
+use crate::newest::Newest;
 use crate::row::{Identity, Row};
-
-/// Decides for each device in one call: newer replaces, equal merges, older changes nothing.
-/// KEYS: hash and channel of each device. ARGV: per device its serial number and, in the order of
-/// [`FIELDS`], every field ("" = absent), the timestamp first. Returns 1 per changed hash, else 0.
-const SCRIPT: &str = r"
-local fields = {}
-local n = tonumber(ARGV[1])
-for i = 1, n do fields[i] = ARGV[1 + i] end
-local changed = {}
-local at = 1 + n
-for device = 1, #KEYS / 2 do
-  local key, channel = KEYS[2 * device - 1], KEYS[2 * device]
-  local sn = ARGV[at + 1]
-  local first = at + 2
-  at = at + 1 + n
-  local new, old = ARGV[first], redis.call('HGET', key, 'timestamp')
-  local change = 0
-  if not old or old == '' or new > old then
-    local pairs = {}
-    for i = 1, n do
-      pairs[2 * i - 1] = fields[i]
-      pairs[2 * i] = ARGV[first + i - 1]
-    end
-    redis.call('DEL', key)
-    redis.call('HSET', key, unpack(pairs))
-    change = 1
-  elseif new == old then
-    for i = 1, n do
-      local value = ARGV[first + i - 1]
-      if value ~= '' and redis.call('HGET', key, fields[i]) ~= value then
-        redis.call('HSET', key, fields[i], value)
-        change = 1
-      end
-    end
-  end
-  if change == 1 then redis.call('PUBLISH', channel, sn) end
-  changed[device] = change
-end
-return changed
-";
-
-/// Fields of the hash, the timestamp first; both spellings of each, so that all readers work.
-const FIELDS: [&str; 38] = [
-    "timestamp",
-    "deviceSn",
-    "device_sn",
-    "heartRate",
-    "heart_rate",
-    "bloodOxygen",
-    "blood_oxygen",
-    "temperature",
-    "body_temperature",
-    "pressureHigh",
-    "blood_pressure_systolic",
-    "pressureLow",
-    "blood_pressure_diastolic",
-    "stress",
-    "step",
-    "distance",
-    "calorie",
-    "latitude",
-    "longitude",
-    "altitude",
-    "sleep",
-    "uploadMethod",
-    "upload_method",
-    "userId",
-    "user_id",
-    "orgId",
-    "org_id",
-    "customerId",
-    "customer_id",
-    "sleepData",
-    "exerciseDailyData",
-    "exerciseWeekData",
-    "exerciseDailyWeekData",
-    "scientificSleepData",
-    "workoutData",
-    "pressure_high",
-    "pressure_low",
-    "bodyTemperature",
-];
+use fields::{FIELDS, values};
 
 /// How long Redis is left alone after a failure, so that its absence does not slow every batch.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// How often a row is read again because the hash had moved on meanwhile. A device would have to
+/// send again between each reading and writing, so the second time settles it but for a flood.
+const READ_AGAIN_MAX: usize = 10;
 
 /// The hashes and channels in Redis.
 pub struct Latest {
     client: Client,
     script: Script,
     devices_max: usize,
+    ttl: Option<Duration>,
+    newest: Newest,
     rests_until: Mutex<Option<Instant>>,
 }
 
@@ -120,57 +48,158 @@ pub enum RedisFailure {
     /// It is away; nothing was tried.
     #[error("Redis is away")]
     Away,
+    /// What it lacks could not be read.
+    #[error("MySQL: {0}")]
+    MySql(#[from] sqlx::Error),
+    /// A hash moved on faster than its row could be read.
+    #[error("{0} device(s) change faster than they can be read")]
+    Unsettled(usize),
 }
 
+/// What the script says about a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Same,
+    Changed,
+    Missing,
+    Newer,
+    Outdated,
+}
+
+impl Answer {
+    fn of(code: i64) -> Self {
+        match code {
+            1 => Self::Changed,
+            2 => Self::Missing,
+            3 => Self::Newer,
+            4 => Self::Outdated,
+            _ => Self::Same,
+        }
+    }
+}
+
+/// What a call shows: readings as they came, or whole rows of MySQL.
+#[derive(Debug, Clone, Copy)]
+enum Mode {
+    Reading,
+    Row,
+}
+
+type Shown<'a> = (&'a Identity, &'a Row);
+
 impl Latest {
-    /// Updates at most `devices_max` devices a call.
-    pub fn new(client: Client, devices_max: usize) -> Self {
+    /// Updates at most `devices_max` devices a call; hashes expire `ttl` after their last change.
+    pub fn new(client: Client, newest: Newest, devices_max: usize, ttl: Option<Duration>) -> Self {
         Self {
             client,
-            script: Script::from_lua(SCRIPT),
+            script: Script::from_lua(include_str!("redis/latest.lua")),
             devices_max,
+            ttl,
+            newest,
             rests_until: Mutex::new(None),
         }
     }
 
+    /// Whether Redis is connected and did not fail just now.
+    pub fn reachable(&self) -> bool {
+        !self.rests() && self.client.is_connected()
+    }
+
     /// Shows the newest reading of every device of a batch; returns how many hashes changed.
     pub async fn update(&self, batch: &Batch) -> Result<usize, RedisFailure> {
-        if self.rests() || !self.client.is_connected() {
+        if !self.reachable() {
             return Err(RedisFailure::Away);
         }
-        let newest = newest(batch);
-        let devices: Vec<_> = newest.into_iter().collect();
-        let mut changed = 0;
+        let devices: Vec<Shown<'_>> = newest(batch).into_values().collect();
+        let (mut changed, mut stale) = (0, 0);
         for chunk in devices.chunks(self.devices_max) {
-            match self.update_chunk(chunk).await {
-                Ok(count) => changed += count,
-                Err(error) => {
-                    self.rest();
-                    return Err(error.into());
-                }
+            let answers = self.call(Mode::Reading, chunk).await?;
+            changed += count(&answers, Answer::Changed);
+            stale += count(&answers, Answer::Newer);
+            let missing = chosen(chunk, &answers, Answer::Missing);
+            if !missing.is_empty() {
+                changed += self.fill(&missing).await?;
             }
         }
-        counter!(REDIS_STALE).increment((devices.len() - changed) as u64);
+        counter!(REDIS_STALE).increment(stale as u64);
         Ok(changed)
     }
 
-    async fn update_chunk(
-        &self,
-        chunk: &[(&DeviceSn, (&Identity, &Row))],
-    ) -> Result<usize, fred::error::Error> {
-        let mut keys = Vec::with_capacity(chunk.len() * 2);
-        let mut arguments: Vec<String> = Vec::with_capacity(chunk.len() * (FIELDS.len() + 1));
-        arguments.push(FIELDS.len().to_string());
+    /// Makes the hashes of devices that have none, from what is newest in MySQL.
+    async fn fill(&self, arrived: &[Shown<'_>]) -> Result<usize, RedisFailure> {
+        let stored = self.newest.rows(arrived.iter().map(|((sn, _), _)| sn)).await?;
+        let shown: Vec<Shown<'_>> = arrived
+            .iter()
+            .map(|(identity, row)| match stored.get(&identity.0) {
+                // Committed before, so MySQL has it; unless the servers' clocks differ so much that
+                // it looks ahead of its clock there.
+                Some((newest, stored)) if newest.1 >= identity.1 => (newest, stored),
+                _ => (*identity, *row),
+            })
+            .collect();
+        let answers = self.call(Mode::Row, &shown).await?;
+        Ok(count(&answers, Answer::Changed))
+    }
+
+    /// Shows what MySQL has newest of the given devices; returns how many hashes changed.
+    pub async fn refresh(&self, devices: &[DeviceSn]) -> Result<usize, RedisFailure> {
+        let mut changed = 0;
+        for chunk in devices.chunks(self.devices_max) {
+            let mut open: Vec<DeviceSn> = chunk.to_vec();
+            for _ in 0..READ_AGAIN_MAX {
+                let stored = self.newest.rows(&open).await?;
+                let shown: Vec<Shown<'_>> =
+                    stored.values().map(|(identity, row)| (identity, row)).collect();
+                let answers = self.call(Mode::Row, &shown).await?;
+                changed += count(&answers, Answer::Changed);
+                let outdated = chosen(&shown, &answers, Answer::Outdated);
+                open = outdated.into_iter().map(|(identity, _)| identity.0.clone()).collect();
+                if open.is_empty() {
+                    break;
+                }
+            }
+            if !open.is_empty() {
+                return Err(RedisFailure::Unsettled(open.len()));
+            }
+        }
+        Ok(changed)
+    }
+
+    async fn call(&self, mode: Mode, shown: &[Shown<'_>]) -> Result<Vec<Answer>, RedisFailure> {
+        if shown.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (keys, arguments) = self.arguments(mode, shown);
+        let answers: Result<Vec<i64>, _> =
+            self.script.evalsha_with_reload(&self.client, keys, arguments).await;
+        match answers {
+            Ok(answers) => Ok(answers.into_iter().map(Answer::of).collect()),
+            Err(error) => {
+                self.rest();
+                Err(error.into())
+            }
+        }
+    }
+
+    fn arguments(&self, mode: Mode, shown: &[Shown<'_>]) -> (Vec<String>, Vec<String>) {
+        let mut keys = Vec::with_capacity(shown.len() * 2);
+        let mut arguments = Vec::with_capacity((shown.len() + 1) * (FIELDS.len() + 3));
+        let mode = match mode {
+            Mode::Reading => "reading",
+            Mode::Row => "row",
+        };
+        let ttl = self.ttl.map(|ttl| ttl.as_secs().max(1).to_string());
+        arguments.extend([FIELDS.len().to_string(), mode.to_owned(), ttl.unwrap_or_default()]);
         arguments.extend(FIELDS.iter().map(|field| (*field).to_owned()));
-        for (device_sn, (identity, row)) in chunk {
+        for (identity, row) in shown {
+            let device_sn = &identity.0;
             keys.push(format!("health_data:{device_sn}"));
             keys.push(format!("health_data_channel:{device_sn}"));
             arguments.push(device_sn.as_str().to_owned());
+            arguments.push(row.last_source.to_string());
             arguments.extend(values(identity, row));
         }
-        let changed: Vec<Value> =
-            self.script.evalsha_with_reload(&self.client, keys, arguments).await?;
-        Ok(changed.iter().filter(|value| value.as_i64() == Some(1)).count())
+        (keys, arguments)
     }
 
     fn rests(&self) -> bool {
@@ -184,9 +213,18 @@ impl Latest {
     }
 }
 
+fn count(answers: &[Answer], wanted: Answer) -> usize {
+    answers.iter().filter(|answer| **answer == wanted).count()
+}
+
+fn chosen<'a>(shown: &[Shown<'a>], answers: &[Answer], wanted: Answer) -> Vec<Shown<'a>> {
+    let pairs = shown.iter().zip(answers);
+    pairs.filter(|(_, answer)| **answer == wanted).map(|(shown, _)| *shown).collect()
+}
+
 /// The newest row of each device that is not ahead of the clock.
-fn newest(batch: &Batch) -> BTreeMap<&DeviceSn, (&Identity, &Row)> {
-    let mut newest: BTreeMap<&DeviceSn, (&Identity, &Row)> = BTreeMap::new();
+fn newest(batch: &Batch) -> BTreeMap<&DeviceSn, Shown<'_>> {
+    let mut newest: BTreeMap<&DeviceSn, Shown<'_>> = BTreeMap::new();
     let rows = batch.segments.iter().flat_map(|segment| &segment.rows);
     for (identity, row) in rows.filter(|(_, row)| !row.ahead) {
         let slot = newest.entry(&identity.0).or_insert((identity, row));
@@ -195,64 +233,4 @@ fn newest(batch: &Batch) -> BTreeMap<&DeviceSn, (&Identity, &Row)> {
         }
     }
     newest
-}
-
-/// The values of [`FIELDS`], absent ones empty.
-fn values((device_sn, timestamp): &Identity, row: &Row) -> [String; FIELDS.len()] {
-    fn text(value: Option<impl ToString>) -> String {
-        value.map(|value| value.to_string()).unwrap_or_default()
-    }
-    let vitals = &row.vitals;
-    let documents = &row.documents;
-    let json = |document: &Option<common::reading::Document>| {
-        text(document.as_ref().map(|document| document.as_str()))
-    };
-    let sn = device_sn.as_str().to_owned();
-    let (heart_rate, blood_oxygen) = (text(vitals.heart_rate), text(vitals.blood_oxygen));
-    let temperature = text(vitals.temperature);
-    let (high, low) = (text(vitals.pressure_high), text(vitals.pressure_low));
-    let method = row.upload_method.as_str().to_owned();
-    let (user, org) = (text(row.ids.user_id), text(row.ids.org_id));
-    let customer = text(row.ids.customer_id);
-    let week = json(&documents.exercise_week_data);
-    [
-        wall_text(*timestamp),
-        sn.clone(),
-        sn,
-        heart_rate.clone(),
-        heart_rate,
-        blood_oxygen.clone(),
-        blood_oxygen,
-        temperature.clone(),
-        temperature.clone(),
-        high.clone(),
-        high.clone(),
-        low.clone(),
-        low.clone(),
-        text(vitals.stress),
-        text(vitals.step),
-        text(vitals.distance),
-        text(vitals.calorie),
-        text(vitals.latitude),
-        text(vitals.longitude),
-        text(vitals.altitude),
-        text(vitals.sleep),
-        method.clone(),
-        method,
-        user.clone(),
-        user,
-        org.clone(),
-        org,
-        customer.clone(),
-        customer,
-        json(&documents.sleep_data),
-        json(&documents.exercise_daily_data),
-        week.clone(),
-        week,
-        json(&documents.scientific_sleep_data),
-        json(&documents.workout_data),
-        high,
-        low,
-        temperature,
-    ]
 }

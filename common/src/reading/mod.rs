@@ -104,7 +104,8 @@ impl UploadMethod {
         }
     }
 
-    fn from_word(word: &str) -> Option<Self> {
+    /// The method that a word means, older words included.
+    pub fn from_word(word: &str) -> Option<Self> {
         Some(match word {
             "wifi" => Self::Wifi,
             "bluetooth" => Self::Bluetooth,

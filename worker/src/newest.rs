@@ -1,0 +1,157 @@
+//! What MySQL has newest of devices: the truth that Redis is repaired from.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use common::reading::{DeviceSn, Document, Documents, Ids, UploadMethod, Vitals};
+use jiff::civil::DateTime;
+use sqlx::mysql::MySqlRow;
+use sqlx::{AssertSqlSafe, MySqlPool, Row as _};
+
+use crate::row::{Identity, Row};
+use crate::sql::Rows;
+
+/// Devices of one page of [`Newest::devices_after`].
+pub const PAGE_DEVICES: usize = 100;
+
+/// The newest row of one device and the documents that came with it. What was ahead of its clock
+/// when it arrived (`update_time`) moved no guard and is not shown, as if it had never come.
+const NEWEST: [&str; 2] = [
+    "SELECT h.*, \
+     IF(d.sleep_data_at = h.timestamp, d.sleep_data, NULL) AS sleep_data, \
+     IF(d.exercise_daily_data_at = h.timestamp, d.exercise_daily_data, NULL) AS exercise_daily_data, \
+     IF(d.workout_data_at = h.timestamp, d.workout_data, NULL) AS workout_data, \
+     IF(d.scientific_sleep_data_at = h.timestamp, d.scientific_sleep_data, NULL) \
+     AS scientific_sleep_data, \
+     IF(w.exercise_week_data_at = h.timestamp, w.exercise_week_data, NULL) AS exercise_week_data \
+     FROM (SELECT device_sn, timestamp, id, last_source, deliveries, user_id, org_id, customer_id, \
+     upload_method, heart_rate, blood_oxygen, temperature, pressure_high, pressure_low, stress, \
+     step, distance, calorie, latitude, longitude, altitude, sleep \
+     FROM t_user_health_data WHERE device_sn = ",
+    " AND timestamp <= NOW() + INTERVAL 10 MINUTE \
+     AND timestamp <= update_time + INTERVAL 10 MINUTE ORDER BY timestamp DESC LIMIT 1) AS h \
+     LEFT JOIN t_user_health_data_daily AS d \
+     ON d.device_sn = h.device_sn AND d.date = DATE(h.timestamp) \
+     LEFT JOIN t_user_health_data_weekly AS w ON w.device_sn = h.device_sn \
+     AND w.week_start = DATE(h.timestamp) - INTERVAL WEEKDAY(h.timestamp) DAY",
+];
+
+/// The newest rows in MySQL.
+#[derive(Debug, Clone)]
+pub struct Newest {
+    pool: MySqlPool,
+}
+
+impl Newest {
+    /// Reads from `pool`.
+    pub fn new(pool: MySqlPool) -> Self {
+        Self { pool }
+    }
+
+    /// The newest row of each of these devices that has one, in one round trip.
+    pub async fn rows(
+        &self,
+        devices: impl IntoIterator<Item = &DeviceSn>,
+    ) -> Result<HashMap<DeviceSn, (Identity, Row)>, sqlx::Error> {
+        let statements: Vec<String> = devices
+            .into_iter()
+            .map(|device_sn| {
+                // A union of all of them would open the table, with all its months, for each.
+                let mut value = Rows::after(NEWEST[0].to_owned());
+                value.string(device_sn.as_str());
+                value.finish(NEWEST[1])
+            })
+            .collect();
+        if statements.is_empty() {
+            return Ok(HashMap::new());
+        }
+        // Serial numbers went through `sql::Rows`, which escapes.
+        let rows = sqlx::raw_sql(AssertSqlSafe(statements.join(";"))).fetch_all(&self.pool).await?;
+        let mut newest = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            if let Some((identity, row)) = decode(row)? {
+                newest.insert(identity.0.clone(), (identity, row));
+            }
+        }
+        Ok(newest)
+    }
+
+    /// The devices with rows whose serial numbers come after `last`, a page of them.
+    pub async fn devices_after(&self, last: &str) -> Result<Vec<String>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT device_sn FROM t_user_health_data WHERE device_sn > ? \
+             ORDER BY device_sn LIMIT ?",
+        )
+        .bind(last)
+        .bind(PAGE_DEVICES as i64)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| row.try_get_unchecked(0)).collect()
+    }
+}
+
+/// A row as it would have come from Kafka; `None` for one that some other program wrote and that no
+/// reading could be.
+fn decode(row: &MySqlRow) -> Result<Option<(Identity, Row)>, sqlx::Error> {
+    let (Some(device_sn), Some(timestamp)) = (
+        text(row, "device_sn")?.and_then(|sn| DeviceSn::new(&sn)),
+        parsed::<DateTime>(row, "timestamp")?,
+    ) else {
+        return Ok(None);
+    };
+    let last_source = parsed(row, "last_source")?.unwrap_or_default();
+    let some = |id: &i64| *id != 0;
+    let method = text(row, "upload_method")?;
+    let found = Row {
+        id: parsed(row, "id")?.unwrap_or_default(),
+        last_source,
+        deliveries: parsed(row, "deliveries")?.unwrap_or(1),
+        ahead: false,
+        ids: Ids {
+            customer_id: parsed(row, "customer_id")?.filter(some),
+            org_id: parsed(row, "org_id")?.filter(some),
+            user_id: parsed(row, "user_id")?.filter(some),
+        },
+        upload_method: method.as_deref().and_then(UploadMethod::from_word).unwrap_or_default(),
+        vitals: vitals(row)?,
+        documents: Documents {
+            sleep_data: document(row, "sleep_data")?,
+            exercise_daily_data: document(row, "exercise_daily_data")?,
+            exercise_week_data: document(row, "exercise_week_data")?,
+            scientific_sleep_data: document(row, "scientific_sleep_data")?,
+            workout_data: document(row, "workout_data")?,
+        },
+    };
+    Ok(Some(((device_sn, timestamp), found)))
+}
+
+fn vitals(row: &MySqlRow) -> Result<Vitals, sqlx::Error> {
+    Ok(Vitals {
+        heart_rate: parsed(row, "heart_rate")?,
+        blood_oxygen: parsed(row, "blood_oxygen")?,
+        temperature: parsed(row, "temperature")?,
+        pressure_high: parsed(row, "pressure_high")?,
+        pressure_low: parsed(row, "pressure_low")?,
+        stress: parsed(row, "stress")?,
+        step: parsed(row, "step")?,
+        distance: parsed(row, "distance")?,
+        calorie: parsed(row, "calorie")?,
+        latitude: parsed(row, "latitude")?,
+        longitude: parsed(row, "longitude")?,
+        altitude: parsed(row, "altitude")?,
+        sleep: parsed(row, "sleep")?,
+    })
+}
+
+/// Unprepared statements answer in text, whatever the column's type.
+fn text(row: &MySqlRow, column: &str) -> Result<Option<String>, sqlx::Error> {
+    row.try_get_unchecked(column)
+}
+
+fn parsed<T: FromStr>(row: &MySqlRow, column: &str) -> Result<Option<T>, sqlx::Error> {
+    Ok(text(row, column)?.and_then(|text| text.parse().ok()))
+}
+
+fn document(row: &MySqlRow, column: &str) -> Result<Option<Document>, sqlx::Error> {
+    Ok(text(row, column)?.and_then(|text| serde_json::from_str(&text).ok()))
+}
