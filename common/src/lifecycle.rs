@@ -40,11 +40,25 @@ pub fn run<F>(telemetry: impl FnOnce() -> anyhow::Result<Telemetry>, service: F)
 where
     F: AsyncFnOnce(&Telemetry, CancellationToken) -> anyhow::Result<()>,
 {
+    run_to_code(telemetry, ExitCode::FAILURE, async |telemetry, stop| {
+        service(telemetry, stop).await.map(|()| ExitCode::SUCCESS)
+    })
+}
+
+/// Runs a command whose exit code is its answer; `failed` is the one for no answer at all.
+pub fn run_to_code<F>(
+    telemetry: impl FnOnce() -> anyhow::Result<Telemetry>,
+    failed: ExitCode,
+    command: F,
+) -> ExitCode
+where
+    F: AsyncFnOnce(&Telemetry, CancellationToken) -> anyhow::Result<ExitCode>,
+{
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: cannot start the runtime: {error}");
-            return ExitCode::FAILURE;
+            return failed;
         }
     };
     runtime.block_on(async {
@@ -52,17 +66,14 @@ where
             Ok(telemetry) => telemetry,
             Err(error) => {
                 eprintln!("error: cannot set up telemetry: {error:#}");
-                return ExitCode::FAILURE;
+                return failed;
             }
         };
-        let result = async { service(&telemetry, shutdown_on_signal()?).await }.await;
-        let code = match result {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                error!(error = format!("{error:#}"), "stopped because of an error");
-                ExitCode::FAILURE
-            }
-        };
+        let result = async { command(&telemetry, shutdown_on_signal()?).await }.await;
+        let code = result.unwrap_or_else(|error| {
+            error!(error = format!("{error:#}"), "stopped because of an error");
+            failed
+        });
         telemetry.shutdown().await;
         code
     })

@@ -6,6 +6,7 @@
 //! from what came after it was taken again.
 
 mod assignment;
+mod gap;
 mod poll;
 
 use std::collections::BTreeMap;
@@ -160,6 +161,7 @@ pub struct Source {
     topic: String,
     thread: Option<JoinHandle<()>>,
     closing: CancellationToken,
+    polling: CancellationToken,
 }
 
 impl Source {
@@ -188,6 +190,7 @@ impl Source {
         let closing = CancellationToken::new();
         let assignment = Assignment::new(
             ledger,
+            config.group.clone(),
             config.topic.clone(),
             control_sender,
             closing.clone(),
@@ -197,9 +200,12 @@ impl Source {
             Arc::new(client.create_with_context(assignment)?);
         consumer.subscribe(&[&config.topic])?;
         let polled = Arc::clone(&consumer);
+        // A pipeline that failed closes the source while the process was not told to stop.
+        let polling = stop.child_token();
+        let until = polling.clone();
         let thread = std::thread::Builder::new()
             .name("kafka-poll".into())
-            .spawn(move || poll::run(&polled, &delivery_sender, &stop))
+            .spawn(move || poll::run(&polled, &delivery_sender, &until))
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
         Ok(Self {
             control,
@@ -208,6 +214,7 @@ impl Source {
             topic: config.topic,
             thread: Some(thread),
             closing,
+            polling,
         })
     }
 
@@ -252,6 +259,7 @@ impl Source {
     /// Commits the last offsets and leaves the group.
     pub async fn close(mut self) {
         self.closing.cancel();
+        self.polling.cancel();
         let thread = self.thread.take();
         let consumer = self.consumer;
         let left = tokio::task::spawn_blocking(move || {

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::gap::Gap;
 use super::{Event, Revocation};
 use crate::kafka::REQUEST_TIMEOUT;
 use crate::ledger::{Claim, Ledger};
@@ -21,6 +22,12 @@ use crate::metrics::{CONSUMER_ERRORS, PARTITIONS_HELD, PARTITIONS_OWNED};
 
 /// How long one claim may keep a rebalance waiting.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often the end of a topic is asked for that seems to lie before the ledger's position.
+const ENDS_ASKED_MAX: u32 = 4;
+
+/// How long to wait between two of these questions.
+const ENDS_ASKED_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is known of an assigned partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +41,7 @@ pub enum Held {
 /// The consumer's context: what is assigned, and the way to the ledger.
 pub struct Assignment {
     ledger: Ledger,
+    group: String,
     topic: String,
     runtime: Handle,
     control: mpsc::UnboundedSender<Event>,
@@ -46,6 +54,7 @@ pub struct Assignment {
 impl Assignment {
     pub fn new(
         ledger: Ledger,
+        group: String,
         topic: String,
         control: mpsc::UnboundedSender<Event>,
         closing: CancellationToken,
@@ -53,6 +62,7 @@ impl Assignment {
     ) -> Self {
         Self {
             ledger,
+            group,
             topic,
             runtime: Handle::current(),
             control,
@@ -100,6 +110,23 @@ impl Assignment {
         self.send(Event::Failed(reason));
     }
 
+    /// Reports that a position lies outside the topic, naming the partitions where that is so.
+    pub fn fail_outside(&self, consumer: &BaseConsumer<Self>, error: &KafkaError) {
+        let held = lock(&self.partitions).clone();
+        let outside = held.into_iter().filter_map(|(partition, held)| {
+            let Held::Active { next: position, .. } = held else { return None };
+            let ends = consumer.fetch_watermarks(&self.topic, partition, CLAIM_TIMEOUT);
+            let (low, high) = ends.ok()?;
+            Gap { partition, position, low, high }.message(&self.group)
+        });
+        let outside: Vec<String> = outside.collect();
+        self.fail(if outside.is_empty() {
+            format!("the ledger stands outside the topic: {error}; see `worker offsets`")
+        } else {
+            outside.join("; ")
+        });
+    }
+
     fn send(&self, event: Event) {
         // The pipeline ends before its source only when the process is going down anyway.
         let _ = self.control.send(event);
@@ -107,17 +134,40 @@ impl Assignment {
 
     fn claim(&self, consumer: &BaseConsumer<Self>, partition: i32) -> Option<Claim> {
         let claiming = async {
-            let low = match self.ledger.read(partition).await? {
-                Some(row) => row.next_offset,
-                None => low_watermark(consumer, &self.topic, partition)?,
-            };
-            anyhow::Ok(self.ledger.claim(partition, low).await?)
+            let row = self.ledger.read(partition).await?;
+            let gap = self.gap(consumer, partition, row.map(|row| row.next_offset)).await?;
+            if let Some(message) = gap.message(&self.group) {
+                // Nothing is claimed: whoever mends it shall find the row as it was.
+                self.fail(message.clone());
+                anyhow::bail!(message);
+            }
+            anyhow::Ok(self.ledger.claim(partition, gap.low).await?)
         };
         let claimed =
             self.runtime.block_on(async { tokio::time::timeout(CLAIM_TIMEOUT, claiming).await? });
         claimed
             .inspect_err(|error| warn!(partition, %error, "partition held: its ledger row cannot be claimed"))
             .ok()
+    }
+
+    /// Where a partition stands in its topic; without a position, at the first record.
+    async fn gap(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partition: i32,
+        position: Option<i64>,
+    ) -> anyhow::Result<Gap> {
+        let mut asked = 0;
+        loop {
+            let (low, high) = consumer.fetch_watermarks(&self.topic, partition, CLAIM_TIMEOUT)?;
+            let position = position.unwrap_or(low);
+            asked += 1;
+            // A new leader may not know for a moment how far its followers have come.
+            if position <= high || asked == ENDS_ASKED_MAX {
+                return Ok(Gap { partition, position, low, high });
+            }
+            tokio::time::sleep(ENDS_ASKED_AGAIN).await;
+        }
     }
 
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
@@ -240,14 +290,6 @@ impl Assignment {
             warn!(%error, "cannot give partitions away");
         }
     }
-}
-
-fn low_watermark(
-    consumer: &BaseConsumer<Assignment>,
-    topic: &str,
-    partition: i32,
-) -> anyhow::Result<i64> {
-    Ok(consumer.fetch_watermarks(topic, partition, CLAIM_TIMEOUT)?.0)
 }
 
 fn gauges(partitions: &HashMap<i32, Held>) {

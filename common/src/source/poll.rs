@@ -59,9 +59,7 @@ fn chunk(consumer: &BaseConsumer<Assignment>) -> Vec<Delivery> {
                 let label = code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
                 counter!(CONSUMER_ERRORS, "code" => label).increment(1);
                 if code == Some(RDKafkaErrorCode::AutoOffsetReset) {
-                    consumer
-                        .context()
-                        .fail(format!("the ledger stands outside the topic: {error}"));
+                    consumer.context().fail_outside(consumer, &error);
                 }
                 warn!(%error, "cannot read from Kafka");
                 break;

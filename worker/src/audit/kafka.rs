@@ -1,0 +1,156 @@
+//! What Kafka holds: the ends of topics, offsets at a time, stretches of records. Assigns and never
+//! joins a group nor commits, so that looking changes nothing.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use common::kafka::{KafkaArgs, REQUEST_TIMEOUT};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use serde::Serialize;
+use tracing::warn;
+
+/// How long one poll may wait for a record.
+const POLL_WAIT: Duration = Duration::from_millis(200);
+
+/// How long Kafka may bring nothing while records are left.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// The ends of one partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Watermarks {
+    /// Its first record.
+    pub low: i64,
+    /// Where its next record goes.
+    pub high: i64,
+}
+
+/// The ends of a topic's partitions.
+pub type Ends = BTreeMap<i32, Watermarks>;
+
+/// A reader of topics. All of it blocks.
+pub struct Reader {
+    consumer: BaseConsumer,
+}
+
+impl Reader {
+    /// A reader that connects when first used.
+    pub fn new(kafka: &KafkaArgs) -> anyhow::Result<Self> {
+        let consumer = kafka
+            .client_config("worker-audit")
+            // No group is ever joined; the library wants a name before it assigns.
+            .set("group.id", "worker-audit")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            // Retention may run meanwhile; what it takes is gone for the audit as well.
+            .set("auto.offset.reset", "earliest")
+            .create()?;
+        Ok(Self { consumer })
+    }
+
+    /// The ends of a topic; `None` where there is no such topic.
+    pub fn ends(&self, topic: &str) -> anyhow::Result<Option<Ends>> {
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+            .context("Kafka does not answer")?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Ok(None);
+        };
+        let mut ends = Ends::new();
+        for partition in found.partitions() {
+            let (low, high) = self
+                .consumer
+                .fetch_watermarks(topic, partition.id(), REQUEST_TIMEOUT)
+                .with_context(|| format!("partition {} of {topic}", partition.id()))?;
+            ends.insert(partition.id(), Watermarks { low, high });
+        }
+        Ok((!ends.is_empty()).then_some(ends))
+    }
+
+    /// The first offset of each partition whose record is not older than `at_ms`.
+    pub fn at_time(
+        &self,
+        topic: &str,
+        ends: &Ends,
+        at_ms: i64,
+    ) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let mut asked = TopicPartitionList::new();
+        for partition in ends.keys() {
+            asked.add_partition_offset(topic, *partition, Offset::Offset(at_ms))?;
+        }
+        let found = self.consumer.offsets_for_times(asked, REQUEST_TIMEOUT)?;
+        let mut offsets = BTreeMap::new();
+        for element in found.elements() {
+            element.error()?;
+            let end = ends.get(&element.partition()).map_or(0, |ends| ends.high);
+            let offset = match element.offset() {
+                Offset::Offset(offset) => offset,
+                _ => end,
+            };
+            offsets.insert(element.partition(), offset);
+        }
+        Ok(offsets)
+    }
+
+    /// Shows `visit` every record that is left of these stretches.
+    pub fn read(
+        &self,
+        topic: &str,
+        stretches: &BTreeMap<i32, Range<i64>>,
+        mut visit: impl FnMut(&BorrowedMessage<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut assignment = TopicPartitionList::new();
+        let mut ends = BTreeMap::new();
+        for (partition, stretch) in stretches.iter().filter(|(_, stretch)| !stretch.is_empty()) {
+            let start = Offset::Offset(stretch.start);
+            assignment.add_partition_offset(topic, *partition, start)?;
+            ends.insert(*partition, stretch.end);
+        }
+        if ends.is_empty() {
+            return Ok(());
+        }
+        self.consumer.assign(&assignment)?;
+        let mut heard_at = Instant::now();
+        while !ends.is_empty() {
+            ensure!(
+                heard_at.elapsed() < SILENCE_MAX,
+                "Kafka brought nothing of {topic} for {} s",
+                SILENCE_MAX.as_secs()
+            );
+            match self.consumer.poll(POLL_WAIT) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    ends.remove(&partition);
+                }
+                Some(Err(error)) => warn!(%error, topic, "cannot read from Kafka; trying again"),
+                Some(Ok(message)) => {
+                    heard_at = Instant::now();
+                    let Some(end) = ends.get(&message.partition()).copied() else { continue };
+                    if message.offset() < end {
+                        visit(&message)?;
+                    }
+                    if message.offset() + 1 >= end {
+                        ends.remove(&message.partition());
+                    }
+                }
+            }
+        }
+        self.consumer.unassign()?;
+        Ok(())
+    }
+
+    /// The members of a consumer group.
+    pub fn members(&self, group: &str) -> anyhow::Result<Vec<String>> {
+        let groups = self.consumer.fetch_group_list(Some(group), REQUEST_TIMEOUT)?;
+        let found = groups.groups().iter().filter(|found| found.name() == group);
+        Ok(found
+            .flat_map(|found| found.members())
+            .map(|member| format!("{} at {}", member.client_id(), member.client_host()))
+            .collect())
+    }
+}

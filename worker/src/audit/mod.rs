@@ -1,0 +1,86 @@
+//! `worker audit`: is everything accounted for? The ledger's equation, beside Kafka's watermarks,
+//! the dead-letter and rejects topics, and the rows themselves.
+//!
+//! `rows` and `kafka` ask, `findings` judges without asking, `print` shows it.
+
+mod config;
+mod findings;
+mod kafka;
+mod ledger;
+mod letters;
+mod print;
+mod readings;
+mod report;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use sqlx::MySqlPool;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{AuditConfig, When};
+#[cfg(test)]
+pub(crate) use kafka::Watermarks;
+pub(crate) use kafka::{Ends, Reader};
+pub(crate) use ledger::{ENTRY_COLUMNS, Entry};
+pub(crate) use print::table;
+
+use findings::Evidence;
+use letters::Letters;
+use readings::Search;
+use report::Report;
+
+/// Exit code: the books do not balance.
+const EXIT_FAILURE: u8 = 1;
+
+/// Exit code: nobody can tell, because a server did not answer.
+pub const EXIT_UNKNOWN: u8 = 3;
+
+/// Audits a group and prints the report; the exit code is the verdict.
+pub async fn audit(config: &AuditConfig, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let work = tokio::time::timeout(config.timeout, report(config));
+    let report = tokio::select! {
+        report = work => report.context("not judged within --timeout")??,
+        () = stop.cancelled() => anyhow::bail!("interrupted"),
+    };
+    print::print(&report, config.json, &mut std::io::stdout())?;
+    Ok(if report.holds { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) })
+}
+
+async fn report(config: &AuditConfig) -> anyhow::Result<Report> {
+    let pool = config.mysql.connect(&config.zone.zone)?;
+    // Before the watermarks and the letters: what the ledger has passed, they have by then.
+    let mysql = rows::snapshot(&pool, &config.group, &config.kafka.readings_topic).await?;
+    let (config, runtime) = (config.clone(), Handle::current());
+    let work = move || ask_kafka(&config, mysql, &pool, &runtime);
+    tokio::task::spawn_blocking(work).await?
+}
+
+/// What Kafka says about the snapshot. Blocks.
+fn ask_kafka(
+    config: &AuditConfig,
+    mysql: rows::Snapshot,
+    pool: &MySqlPool,
+    runtime: &Handle,
+) -> anyhow::Result<Report> {
+    let (group, topic) = (&config.group, &config.kafka.readings_topic);
+    let reader = Reader::new(&config.kafka)?;
+    let readings = reader.ends(topic)?;
+    let letters_topic = config.kafka.dead_letter_topic(group);
+    let ends = reader.ends(&letters_topic)?;
+    let mut letters = Letters::read(&reader, &letters_topic, ends.as_ref(), topic)?;
+    let identities = letters.found.values().flatten();
+    let stored = runtime.block_on(rows::stored(pool, identities))?;
+    letters.keep_stored(&stored);
+    let rejects = reader.ends(&config.kafka.rejects_topic)?;
+    let rejects = rejects.map(|ends| ends.values().map(|ends| ends.high - ends.low).sum());
+    let months_dropped = config.retention_days.is_some();
+    let evidence = Evidence { mysql, readings, letters, months_dropped };
+    let wanted = config.device.is_some() || config.from.is_some() || config.to.is_some();
+    let search = wanted.then(|| Search::run(config, &evidence, &reader, pool, runtime));
+    Ok(Report::new(group, topic, &evidence, rejects, search.transpose()?))
+}

@@ -1,0 +1,150 @@
+//! What MySQL holds: the ledger and the rows it accounts for, in one consistent snapshot, so that a
+//! running worker raises no false alarm.
+
+use std::collections::{BTreeMap, HashSet};
+
+use anyhow::Context;
+use sqlx::{AssertSqlSafe, Executor, MySqlConnection, MySqlPool, QueryBuilder};
+
+use super::ledger::{ENTRY_COLUMNS, Entry};
+
+/// Identity of a reading as text: device and wall clock.
+pub type Identity = (String, String);
+
+/// Identities of one question.
+const IDENTITIES_MAX: usize = 200;
+
+/// A stretch of ids: one partition's.
+const ID_PARTITION: i64 = 1 << 40;
+
+/// Rows and the deliveries that made them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Rows.
+    pub rows: i64,
+    /// Sum of their deliveries.
+    pub deliveries: i64,
+}
+
+/// What the workers of every group together stored of one partition: ids name no group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// New rows.
+    pub stored: i64,
+    /// Deliveries that merged.
+    pub merged: i64,
+}
+
+/// MySQL at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The group's ledger.
+    pub ledger: BTreeMap<i32, Entry>,
+    /// What the rows of each partition must come to.
+    pub expected: BTreeMap<i32, Expected>,
+    /// The rows whose id lies in a partition of a ledger.
+    pub rows: BTreeMap<i32, Count>,
+    /// Rows with id 0: another writer's, but for the first record of partition 0.
+    pub id_zero: Count,
+    /// Rows of other writers: adopted, or written beside this system.
+    pub others: Count,
+}
+
+/// Reads everything at one moment.
+pub async fn snapshot(pool: &MySqlPool, group: &str, topic: &str) -> anyhow::Result<Snapshot> {
+    let mut connection = pool.acquire().await.context("MySQL does not answer")?;
+    // The session is READ COMMITTED, where every statement has a snapshot of its own.
+    for statement in [
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+    ] {
+        connection.execute(statement).await?;
+    }
+    let snapshot = read(&mut connection, group, topic).await;
+    connection.execute("ROLLBACK").await?;
+    snapshot
+}
+
+async fn read(
+    connection: &mut MySqlConnection,
+    group: &str,
+    topic: &str,
+) -> anyhow::Result<Snapshot> {
+    let entries: Vec<Entry> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT {ENTRY_COLUMNS} FROM ingest_progress WHERE consumer_group = ? AND topic = ?"
+    )))
+    .bind(group)
+    .bind(topic)
+    .fetch_all(&mut *connection)
+    .await
+    .context("cannot read the ledger")?;
+    let expected: Vec<(i32, i64, i64)> = sqlx::query_as(
+        "SELECT `partition`, CAST(SUM(stored) AS SIGNED), CAST(SUM(merged) AS SIGNED) \
+         FROM ingest_progress GROUP BY `partition`",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let last = expected.iter().map(|(partition, ..)| i64::from(*partition)).max();
+    let mut snapshot = Snapshot {
+        ledger: entries.into_iter().map(|entry| (entry.partition, entry)).collect(),
+        expected: expected
+            .into_iter()
+            .map(|(partition, stored, merged)| (partition, Expected { stored, merged }))
+            .collect(),
+        ..Snapshot::default()
+    };
+    for (bucket, rows, deliveries) in count(connection, last.map_or(0, |last| last + 1)).await? {
+        let count = Count { rows, deliveries };
+        match i32::try_from(bucket) {
+            Ok(partition) if partition >= 0 => {
+                snapshot.rows.insert(partition, count);
+            }
+            Ok(-1) => snapshot.id_zero = count,
+            _ => snapshot.others = count,
+        }
+    }
+    Ok(snapshot)
+}
+
+/// One pass over the table. By id it would be a lookup for every row: `deliveries` is in no index.
+async fn count(
+    connection: &mut MySqlConnection,
+    partitions: i64,
+) -> anyhow::Result<Vec<(i64, i64, i64)>> {
+    // The id is the first delivery's source, so another writer's is above the latest one's.
+    sqlx::query_as(
+        "SELECT CAST(CASE WHEN id = 0 THEN -1 \
+         WHEN id > 0 AND id < ? AND last_source >= id THEN id DIV ? ELSE -2 END AS SIGNED) AS bucket, \
+         COUNT(*), CAST(SUM(deliveries) AS SIGNED) FROM t_user_health_data GROUP BY bucket",
+    )
+    .bind(partitions * ID_PARTITION)
+    .bind(ID_PARTITION)
+    .fetch_all(connection)
+    .await
+    .context("cannot count the rows")
+}
+
+/// Those of the identities that have a row.
+pub async fn stored<'a>(
+    pool: &MySqlPool,
+    identities: impl IntoIterator<Item = &'a Identity>,
+) -> anyhow::Result<HashSet<Identity>> {
+    let identities: Vec<&Identity> = identities.into_iter().collect();
+    let mut found = HashSet::new();
+    for chunk in identities.chunks(IDENTITIES_MAX) {
+        let mut query = QueryBuilder::new(
+            "SELECT CAST(device_sn AS CHAR), \
+             CAST(DATE_FORMAT(timestamp, '%Y-%m-%d %H:%i:%s') AS CHAR) \
+             FROM t_user_health_data WHERE ",
+        );
+        for (index, (device_sn, timestamp)) in chunk.iter().enumerate() {
+            // Spelled out: MariaDB uses no index for a list of pairs.
+            query.push(if index == 0 { "(device_sn = " } else { " OR (device_sn = " });
+            query.push_bind(device_sn).push(" AND timestamp = ").push_bind(timestamp).push(")");
+        }
+        let rows: Vec<Identity> =
+            query.build_query_as().persistent(false).fetch_all(pool).await.context("rows")?;
+        found.extend(rows);
+    }
+    Ok(found)
+}

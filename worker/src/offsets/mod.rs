@@ -1,0 +1,104 @@
+//! `worker offsets`: shows where a group stands and moves it, with an entry in the ledger for every
+//! offset that is passed over or gone through again.
+
+mod config;
+mod plan;
+mod store;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use tokio_util::sync::CancellationToken;
+
+pub use config::OffsetsConfig;
+
+use crate::audit::{Ends, Reader, table};
+use config::Target;
+use plan::Move;
+
+/// Names of the table's columns.
+const COLUMNS: [&str; 8] =
+    ["partition", "low", "high", "position", "lag", "target", "skipped", "rewound"];
+
+/// What Kafka knows about the group and its topic.
+struct Found {
+    ends: Ends,
+    at_time: BTreeMap<i32, i64>,
+    members: Vec<String>,
+}
+
+/// Shows the group's position, or moves it.
+pub async fn offsets(config: &OffsetsConfig, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    tokio::select! {
+        done = run(config) => done.map(|()| ExitCode::SUCCESS),
+        () = stop.cancelled() => anyhow::bail!("interrupted"),
+    }
+}
+
+async fn run(config: &OffsetsConfig) -> anyhow::Result<()> {
+    let (group, topic) = (&config.group, &config.kafka.readings_topic);
+    let pool = config.mysql.connect(&config.zone.zone)?;
+    let asked = config.clone();
+    let found = tokio::task::spawn_blocking(move || ask_kafka(&asked)).await??;
+    let ledger = store::ledger(&pool, group, topic).await?;
+    let target = config.target();
+    let moves = plan::plan(&config.partitions, target, &ledger, &found.ends, &found.at_time)?;
+    let mut out = io::stdout();
+    print(config, &moves, &mut out)?;
+    if !config.execute {
+        if target.is_some() {
+            writeln!(out, "\nnothing was moved: add --execute")?;
+        }
+        return Ok(());
+    }
+    ensure!(
+        config.force || found.members.is_empty() || !moves.iter().any(Move::is_worked_on),
+        "the group has {} member(s): {}. Stop them first, or add --force: they then write nothing \
+         more for these partitions and have to be restarted",
+        found.members.len(),
+        found.members.join(", ")
+    );
+    store::execute(&pool, group, topic, &moves).await?;
+    let moved = moves.iter().filter(|planned| planned.target.is_some()).count();
+    writeln!(
+        out,
+        "\nmoved {moved} partition(s); whoever held them writes nothing for them any more"
+    )?;
+    Ok(())
+}
+
+/// Blocks.
+fn ask_kafka(config: &OffsetsConfig) -> anyhow::Result<Found> {
+    let topic = &config.kafka.readings_topic;
+    let reader = Reader::new(&config.kafka)?;
+    let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
+    let at_time = match config.target() {
+        Some(Target::Time(at_ms)) => reader.at_time(topic, &ends, at_ms)?,
+        _ => BTreeMap::new(),
+    };
+    let members = if config.execute { reader.members(&config.group)? } else { Vec::new() };
+    Ok(Found { ends, at_time, members })
+}
+
+fn print(config: &OffsetsConfig, moves: &[Move], out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "group {} on {}\n", config.group, config.kafka.readings_topic)?;
+    let rows = moves.iter().map(|planned| {
+        let position = planned.position();
+        let stands = planned.entry.map_or("none".to_owned(), |_| position.to_string());
+        let target = planned.target.map_or("-".to_owned(), |target| target.to_string());
+        [
+            planned.partition.to_string(),
+            planned.low.to_string(),
+            planned.high.to_string(),
+            stands,
+            (planned.high - position).to_string(),
+            target,
+            planned.skipped().to_string(),
+            planned.rewound().to_string(),
+        ]
+    });
+    let rows: Vec<_> = std::iter::once(COLUMNS.map(str::to_owned)).chain(rows).collect();
+    table(&rows, out)
+}
