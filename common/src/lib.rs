@@ -22,4 +22,5 @@ pub mod ledger;
 pub mod mysql;
 pub mod publisher;
 pub mod redis;
+pub mod replay;
 pub mod source;

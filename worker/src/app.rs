@@ -14,6 +14,7 @@ use common::ledger::Ledger;
 use common::publisher::{Publisher, PublisherLimits};
 use common::source::{Source, SourceConfig};
 use common::telemetry::{Telemetry, host_name};
+use fred::clients::Client;
 use jiff::Timestamp;
 use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
@@ -24,9 +25,11 @@ use crate::config::RunConfig;
 use crate::flush::Flush;
 use crate::health::Health;
 use crate::letters::Letters;
+use crate::newest::Newest;
 use crate::partitions;
 use crate::pipeline::Pipeline;
 use crate::redis::Latest;
+use crate::repair::{self, Repair, Sentinel, Topic};
 use crate::spans::SpanNames;
 use crate::store::Store;
 use crate::watch::Watch;
@@ -68,7 +71,7 @@ impl App {
             .context("cannot create the producer; look at --kafka-set")?;
         let topic = config.kafka.readings_topic.clone();
         let owner = format!("{}:{}", host_name(), std::process::id());
-        let ledger = Ledger::new(pool.clone(), &config.group, &topic, owner);
+        let ledger = Ledger::new(pool.clone(), &config.group, &topic, owner.clone());
         let health = Health::new();
         let letters = DeadLetters::new(
             publisher,
@@ -76,9 +79,24 @@ impl App {
             topic.clone(),
             config.group.clone(),
         );
+        let newest = Newest::new(pool.clone());
+        let latest = redis.clone().map(|client| show_latest(config, client, newest.clone()));
+        let background = CancellationToken::new();
+        let (link, link_end) = repair::link();
+        if let (Some(client), Some(latest)) = (&redis, &latest) {
+            let repair = Repair {
+                latest: Arc::clone(latest),
+                newest,
+                sentinel: Sentinel::new(client.clone(), pool.clone(), &config.group, owner),
+                topic: look_back(config),
+                ledger: ledger.clone(),
+                link: link_end,
+            };
+            tokio::spawn(repair.run(background.clone()));
+        }
         let flush = Flush {
             store: Store::new(pool.clone(), ledger.clone()),
-            latest: redis.clone().map(|client| Latest::new(client, config.redis_devices_max)),
+            latest,
             letters: Letters::new(letters, Breaker::new(config.breaker()), health.clone()),
             health: health.clone(),
             names: SpanNames { topic: topic.clone(), group: config.group.clone() },
@@ -91,7 +109,6 @@ impl App {
         };
         let source = Source::start(source, ledger, stop.clone())
             .context("cannot create the consumer; look at --kafka-set")?;
-        let background = CancellationToken::new();
         let watch = Watch {
             pool: pool.clone(),
             redis,
@@ -105,7 +122,8 @@ impl App {
             .serve(&config.admin, health_route(health), background.clone())
             .await?;
         info!(admin = %address, group = config.group, "worker started");
-        let pipeline = Pipeline::new(source, flush, config.limits(), config.batches_in_flight);
+        let pipeline =
+            Pipeline::new(source, flush, link, config.limits(), config.batches_in_flight);
         Ok(Self { config: config.clone(), pipeline, pool, background })
     }
 
@@ -117,6 +135,16 @@ impl App {
         self.pool.close().await;
         Ok(())
     }
+}
+
+/// The topic once more, for what Redis missed.
+fn look_back(config: &RunConfig) -> Topic {
+    let client = config.kafka.client_config("worker-repair");
+    Topic::new(client, &config.kafka.readings_topic, &config.group)
+}
+
+fn show_latest(config: &RunConfig, client: Client, newest: Newest) -> Arc<Latest> {
+    Arc::new(Latest::new(client, newest, config.redis_devices_max, config.redis_ttl))
 }
 
 fn admin(health: &Health, telemetry: &Telemetry) -> Admin {

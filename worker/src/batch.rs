@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use common::dead_letter::ErrorClass;
 use common::ledger::{Advance, Counts};
+use common::replay;
 use common::source::Delivery;
 use opentelemetry::trace::SpanContext;
 
@@ -24,6 +25,9 @@ pub struct Segment {
     pub deliveries: Vec<Delivery>,
     /// Rows by identity, of all deliveries without a letter.
     pub rows: HashMap<Identity, Row>,
+    /// Rows of readings that were sent once more from a dead-letter or rejects topic, each with its
+    /// first source. Not merged with others: a merged row has one source, and theirs is older.
+    pub replays: Vec<(Identity, Row)>,
     /// Deliveries that are dead letters, in order.
     pub letters: Vec<Letter>,
     /// Offsets without a record.
@@ -74,6 +78,7 @@ impl Segment {
             to: from,
             deliveries: Vec::new(),
             rows: HashMap::new(),
+            replays: Vec::new(),
             letters: Vec::new(),
             gap: 0,
             bytes: 0,
@@ -108,8 +113,12 @@ impl Segment {
     /// Merges a delivery's reading into its row.
     pub fn merge(&mut self, delivery: &Delivery) {
         let Ok(reading) = &delivery.reading else { return };
-        let source = row::source(self.partition, delivery.offset);
         let identity = (reading.device_sn().clone(), reading.timestamp());
+        if let Some((partition, offset)) = replay::first_place(delivery.headers.as_ref()) {
+            self.replays.push((identity, Row::new(reading, row::source(partition, offset))));
+            return;
+        }
+        let source = row::source(self.partition, delivery.offset);
         self.rows
             .entry(identity)
             .and_modify(|row| row.merge(reading, source))
@@ -132,6 +141,7 @@ impl Segment {
 
     fn merge_anew(&mut self) {
         self.rows.clear();
+        self.replays.clear();
         let good: Vec<usize> = self.good().map(|(index, _)| index).collect();
         let deliveries = std::mem::take(&mut self.deliveries);
         for index in good {
@@ -145,6 +155,11 @@ impl Segment {
         self.deliveries.iter().enumerate().filter(|(_, delivery)| {
             self.letters.binary_search_by_key(&delivery.offset, |letter| letter.offset).is_err()
         })
+    }
+
+    /// Every row, those of replays included.
+    pub fn all_rows(&self) -> impl Iterator<Item = (&Identity, &Row)> {
+        self.rows.iter().chain(self.replays.iter().map(|(identity, row)| (identity, row)))
     }
 
     /// All records.

@@ -12,8 +12,11 @@ use common::redis::RedisArgs;
 use common::source::GroupArgs;
 use common::telemetry::TelemetryArgs;
 
+use crate::audit::AuditConfig;
 use crate::breaker::BreakerLimits;
 use crate::buffer::Limits;
+use crate::dlq::DlqConfig;
+use crate::offsets::OffsetsConfig;
 
 /// Stores readings from Kafka in MySQL, accounts for each of them, and keeps Redis at the latest.
 #[derive(Debug, Parser)]
@@ -23,6 +26,13 @@ pub enum Config {
     Run(Box<RunConfig>),
     /// Create what is missing: tables, their partitions, and Kafka's topics. Changes nothing twice.
     Migrate(Box<MigrateConfig>),
+    /// Check that every reading is accounted for. Exits 0 if so, 1 if not, 3 if a server did not
+    /// answer.
+    Audit(Box<AuditConfig>),
+    /// Show where the group stands, or move it: to an offset, a time, the end or the start.
+    Offsets(Box<OffsetsConfig>),
+    /// Look at dead letters and rejects, send them back, or delete old ones.
+    Dlq(Box<DlqConfig>),
 }
 
 /// Settings of `worker run`.
@@ -52,6 +62,9 @@ pub struct RunConfig {
     /// Devices of one call to Redis.
     #[arg(long, env = "REDIS_DEVICES_MAX", default_value_t = 100)]
     pub redis_devices_max: usize,
+    /// How long a device's hash stays without a new reading; unset: for ever.
+    #[arg(long, env = "REDIS_TTL", value_parser = duration)]
+    pub redis_ttl: Option<Duration>,
     /// The devices' zone.
     #[command(flatten)]
     pub zone: ZoneArgs,
@@ -89,6 +102,9 @@ const BATCH_ROWS_MAX: usize = 1000;
 
 /// A batch may hold one segment more than its own size; both servers take 16 MiB and more.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Redis counts in whole seconds.
+const REDIS_TTL_MIN: Duration = Duration::from_secs(1);
 
 /// Deliveries in memory, in full batches per batch in flight.
 const BUFFERED_BATCHES: usize = 8;
@@ -136,6 +152,9 @@ impl RunConfig {
         problems.require(self.redis_devices_max >= 1 && self.redis_devices_max <= 500, || {
             "--redis-devices-max must lie between 1 and 500".into()
         });
+        problems.require(self.redis_ttl.is_none_or(|ttl| ttl >= REDIS_TTL_MIN), || {
+            "--redis-ttl must be at least 1s".into()
+        });
         problems.require(!self.group.is_empty() && self.group.len() <= 64, || {
             "--group must have 1 to 64 characters".into()
         });
@@ -169,6 +188,9 @@ impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
         match self {
             Self::Run(config) => config.validate(problems),
+            Self::Audit(config) => config.validate(problems),
+            Self::Offsets(config) => config.validate(problems),
+            Self::Dlq(config) => config.validate(problems),
             Self::Migrate(config) => {
                 config.kafka.validate(problems);
                 config.mysql.validate(problems);

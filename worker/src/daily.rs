@@ -65,7 +65,7 @@ fn collect<'a, const N: usize>(
     documents: impl Fn(&'a Row) -> [Option<&'a Document>; N],
 ) -> Periods<'a, N> {
     let mut periods = Periods::new();
-    let rows = segments.iter().flat_map(|segment| &segment.rows);
+    let rows = segments.iter().flat_map(Segment::all_rows);
     for ((device_sn, timestamp), row) in rows.filter(|(_, row)| !row.ahead) {
         let found = documents(row);
         if found.iter().all(Option::is_none) {

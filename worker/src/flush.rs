@@ -1,6 +1,7 @@
 //! What becomes of a batch: dead letters confirmed, rows and ledger in one transaction, then Redis.
 //! This is where it is decided whether to hold, to give up a partition, or to go on.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
@@ -44,7 +45,7 @@ pub type Flushed = Vec<(i32, i64, Outcome)>;
 /// The parts a batch goes through.
 pub struct Flush {
     pub store: Store,
-    pub latest: Option<Latest>,
+    pub latest: Option<Arc<Latest>>,
     pub letters: Letters,
     pub health: Health,
     pub names: SpanNames,

@@ -2,14 +2,16 @@
 //! of them, and keeps Redis at the latest.
 //!
 //! `pipeline` holds the loop; `buffer` decides what goes into a batch, `flush` what becomes of it;
-//! `store` and `redis` run the statements.
+//! `store` and `redis` run the statements; `repair` brings Redis up to date after a fault.
 
 mod app;
+mod audit;
 mod batch;
 mod breaker;
 mod buffer;
 mod config;
 mod daily;
+mod dlq;
 mod errors;
 mod figures;
 mod flush;
@@ -18,10 +20,14 @@ mod isolate;
 mod letters;
 mod metrics;
 mod migrate;
+mod newest;
+mod offsets;
 mod partitions;
 mod pipeline;
 mod redis;
+mod repair;
 mod row;
+mod shown;
 mod spans;
 mod sql;
 mod statements;
@@ -29,5 +35,8 @@ mod store;
 mod watch;
 
 pub use app::App;
+pub use audit::{AuditConfig, EXIT_UNKNOWN, audit};
 pub use config::{Config, MigrateConfig, RunConfig};
+pub use dlq::dlq;
 pub use migrate::migrate;
+pub use offsets::{OffsetsConfig, offsets};

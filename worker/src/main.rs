@@ -15,5 +15,19 @@ fn main() -> ExitCode {
             || config.telemetry.init("worker"),
             async |_, _| worker::migrate(&config).await,
         ),
+        Config::Audit(config) => common::lifecycle::run_to_code(
+            || config.telemetry.init("worker"),
+            ExitCode::from(worker::EXIT_UNKNOWN),
+            async |_, stop| worker::audit(&config, stop).await,
+        ),
+        Config::Dlq(config) => common::lifecycle::run(
+            || config.telemetry.init("worker"),
+            async |_, _| worker::dlq(&config).await,
+        ),
+        Config::Offsets(config) => common::lifecycle::run_to_code(
+            || config.telemetry.init("worker"),
+            ExitCode::FAILURE,
+            async |_, stop| worker::offsets(&config, stop).await,
+        ),
     }
 }

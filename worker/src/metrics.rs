@@ -22,6 +22,10 @@ pub const WRITE_ERRORS: &str = "write_errors_total";
 pub const REDIS_ERRORS: &str = "redis_errors_total";
 /// Deliveries in memory, waiting or in flight.
 pub const BUFFERED: &str = "buffered_deliveries";
+/// Deliveries in MySQL that Redis may lack, over this replica's partitions.
+pub const REDIS_BEHIND: &str = "redis_behind";
+/// Devices gone through to repair Redis, by where their names came from.
+pub const REDIS_REPAIRED: &str = "redis_repaired_total";
 /// Readings that came after a newer one was shown in Redis.
 pub const REDIS_STALE: &str = "redis_stale_total";
 /// Dead letters by class.

@@ -62,21 +62,30 @@ impl Statements {
         }
     }
 
-    /// The upsert of a segment's rows, sorted by key: two writers then lock in one order.
-    pub fn main(&self, segment: &Segment) -> Option<String> {
-        if segment.rows.is_empty() {
-            return None;
-        }
+    /// The upserts of a segment, with the number of their rows: one of its merged rows, and one of
+    /// each replay, since several of one identity must not meet in a statement.
+    pub fn main(&self, segment: &Segment) -> Vec<(String, i64)> {
+        // Sorted by key: two writers then lock in one order.
         let mut sorted: Vec<(&Identity, &Row)> = segment.rows.iter().collect();
         sorted.sort_unstable_by_key(|(identity, _)| *identity);
+        let replays = segment.replays.iter().map(|(identity, row)| vec![(identity, row)]);
+        [sorted]
+            .into_iter()
+            .chain(replays)
+            .filter(|rows| !rows.is_empty())
+            .map(|rows| (self.upsert(&rows), rows.len() as i64))
+            .collect()
+    }
+
+    fn upsert(&self, sorted: &[(&Identity, &Row)]) -> String {
         let bytes = self.main_head.len() + self.main_tail.len() + sorted.len() * ROW_BYTES_EXPECTED;
         let mut text = String::with_capacity(bytes);
         text.push_str(&self.main_head);
         let mut rows = Rows::after(text);
-        for (index, (identity, row)) in sorted.into_iter().enumerate() {
+        for (index, (identity, row)) in sorted.iter().enumerate() {
             main_row(&mut rows, index == 0, identity, row);
         }
-        Some(rows.finish(&self.main_tail))
+        rows.finish(&self.main_tail)
     }
 
     /// The upsert of the daily table.

@@ -142,14 +142,14 @@ async fn write_rows(
     statements: &Statements,
     segments: &[Segment],
 ) -> Result<Vec<i64>, sqlx::Error> {
-    let main: Vec<Option<String>> =
+    let main: Vec<Vec<(String, i64)>> =
         segments.iter().map(|segment| statements.main(segment)).collect();
     let days = daily::daily(segments);
     let weeks = daily::weekly(segments);
     let all: Vec<String> = main
         .iter()
         .flatten()
-        .cloned()
+        .map(|(statement, _)| statement.clone())
         .chain(statements.daily(&days))
         .chain(statements.weekly(&weeks))
         .collect();
@@ -163,10 +163,10 @@ async fn write_rows(
         .try_collect()
         .await?;
     let mut affected = affected.into_iter();
-    let stored = segments.iter().zip(&main).map(|(segment, statement)| match statement {
-        // `deliveries` grows by every merge, so a merged row always counts 2.
-        Some(_) => 2 * segment.rows.len() as i64 - affected.next().unwrap_or_default(),
-        None => 0,
+    // `deliveries` grows by every merge, so a merged row always counts 2.
+    let new = |rows: i64, affected: i64| 2 * rows - affected;
+    let stored = main.iter().map(|own| {
+        own.iter().map(|(_, rows)| new(*rows, affected.next().unwrap_or_default())).sum()
     });
     Ok(stored.collect())
 }
