@@ -6,7 +6,7 @@
 
 mod fields;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -122,6 +122,10 @@ impl Latest {
             }
         }
         counter!(REDIS_STALE).increment(stale as u64);
+        // What was replayed may be older than what is there or may be the newest; MySQL has decided.
+        let replayed: BTreeSet<&DeviceSn> =
+            batch.segments.iter().flat_map(|s| &s.replays).map(|((sn, _), _)| sn).collect();
+        changed += self.refresh(&replayed.into_iter().cloned().collect::<Vec<_>>()).await?;
         Ok(changed)
     }
 
