@@ -4,13 +4,18 @@
 //! One program, so that tests which take a server away can keep all others out meanwhile.
 
 mod alerts;
+mod audit;
 mod cases;
 mod config;
+mod dlq;
 mod faults;
 mod gateway;
 mod judge;
+mod offsets;
 mod pipeline;
 mod rebalance;
+mod redis;
+mod remedies;
 mod sharing;
 mod sigterm;
 mod traces;

@@ -6,7 +6,8 @@ use anyhow::{Context, bail};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// How long Kafka may take for one answer.
@@ -86,6 +87,41 @@ impl TopicReader {
         self.next = ends.iter().map(|end| (end.partition, end.high)).collect();
         Ok(records)
     }
+}
+
+/// Adds a record to a partition.
+pub async fn produce(
+    brokers: &str,
+    topic: &str,
+    partition: i32,
+    value: &[u8],
+    headers: &[(&str, String)],
+) -> anyhow::Result<()> {
+    let producer: BaseProducer = config(brokers).create()?;
+    let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+        headers.insert(Header { key, value: Some(value) })
+    });
+    let record = BaseRecord::<(), _>::to(topic).partition(partition).payload(value);
+    producer.send(record.headers(headers)).map_err(|(error, _)| error)?;
+    tokio::task::spawn_blocking(move || producer.flush(ANSWER_WITHIN)).await??;
+    Ok(())
+}
+
+/// Deletes the records of a partition before `offset`, as retention does.
+pub async fn delete_before(
+    brokers: &str,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> anyhow::Result<()> {
+    let admin: AdminClient<DefaultClientContext> = config(brokers).create()?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+    let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
+    for element in admin.delete_records(&list, &options).await?.elements() {
+        element.error()?;
+    }
+    Ok(())
 }
 
 /// Deletes a topic and those derived from it, such as its dead letters.

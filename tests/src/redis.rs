@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fred::clients::SubscriberClient;
-use fred::interfaces::{ClientLike, EventInterface, HashesInterface, PubsubInterface};
+use fred::interfaces::{
+    ClientLike, EventInterface, HashesInterface, KeysInterface, PubsubInterface,
+};
 use fred::prelude::{Builder, Client, Config, ReconnectPolicy};
 use fred::types::{ClusterHash, CustomCommand, Message};
 use tokio::sync::broadcast::Receiver;
@@ -38,6 +40,41 @@ impl Cache {
         Ok(self.client.hget(format!("health_data:{device}"), "timestamp").await?)
     }
 
+    /// The seconds until a device's hash expires; none: never.
+    pub async fn expires_in(&self, device: &str) -> anyhow::Result<Option<i64>> {
+        let seconds: i64 = self.client.ttl(format!("health_data:{device}")).await?;
+        Ok((seconds >= 0).then_some(seconds))
+    }
+
+    /// Sets one field of a device's hash.
+    pub async fn set_field(&self, device: &str, field: &str, value: &str) -> anyhow::Result<()> {
+        let key = format!("health_data:{device}");
+        Ok(self.client.hset(key, (field.to_owned(), value.to_owned())).await?)
+    }
+
+    /// Takes a device's hash away, as eviction does.
+    pub async fn evict(&self, device: &str) -> anyhow::Result<()> {
+        Ok(self.client.del(format!("health_data:{device}")).await?)
+    }
+
+    /// Removes everything of everybody; only for a world of its own.
+    pub async fn flush(&self) -> anyhow::Result<()> {
+        Ok(self.client.flushall(false).await?)
+    }
+
+    /// Lets the workers' sentinel say what it said before its first beat.
+    pub async fn turn_sentinel_back(&self, group: &str) -> anyhow::Result<()> {
+        let key = sentinel(group);
+        let now: String = self.client.get(&key).await?;
+        let (token, _) = now.split_once(' ').context("sentinel")?;
+        Ok(self.client.set(&key, format!("{token} 0"), None, None, false).await?)
+    }
+
+    /// Removes the workers' sentinel.
+    pub async fn remove_sentinel(&self, group: &str) -> anyhow::Result<()> {
+        Ok(self.client.del(sentinel(group)).await?)
+    }
+
     /// Listens to what is published about a device.
     pub async fn subscribe(&self, device: &str) -> anyhow::Result<Published> {
         let client = builder(&self.url)?.build_subscriber_client()?;
@@ -58,10 +95,14 @@ impl Cache {
         )
         .await?;
         if !keys.is_empty() {
-            fred::interfaces::KeysInterface::del::<(), _>(&self.client, keys).await?;
+            self.client.del::<(), _>(keys).await?;
         }
         Ok(())
     }
+}
+
+fn sentinel(group: &str) -> String {
+    format!("ljwx:worker:sentinel:{group}")
 }
 
 /// A subscription to one device's channel.

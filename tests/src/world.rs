@@ -202,6 +202,7 @@ impl World {
         self.finished = true;
         self.database.remove().await?;
         self.cache.remove(&self.serial_prefix()).await?;
+        self.cache.remove_sentinel(&self.worker_group).await?;
         kafka::remove_topics(&self.stack.kafka_brokers, &self.readings_topic).await?;
         kafka::remove_topics(&self.stack.kafka_brokers, &self.rejects_topic).await?;
         std::fs::remove_dir_all(&self.logs).context("folder of logs")
