@@ -14,12 +14,13 @@ use crate::world::World;
 /// How long the last readings may take to be stored.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Devices that the readings are of.
-const DEVICES: u32 = 1000;
+/// Fewest devices that the readings are of; a device measures once a second at most.
+const DEVICES_MIN: u32 = 1000;
 
 /// Runs the fleet and judges what came of it.
 pub(super) async fn measure(rate: f64, length: Duration, table: &mut Table) -> anyhow::Result<()> {
-    println!("pipeline: {DEVICES} devices, {rate} readings/s for {length:?}, spans of 1 % of them");
+    let devices = DEVICES_MIN.max(rate.ceil() as u32);
+    println!("pipeline: {devices} devices, {rate} readings/s for {length:?}, spans of 1 % of them");
     let world = World::shared("bench").await?.with_partitions(12);
     world.migrate().await?;
     platform::seed(&world, &[HEART_RATE_HIGH, BLOOD_OXYGEN_LOW, TEMPERATURE_HIGH]).await?;
@@ -30,7 +31,7 @@ pub(super) async fn measure(rate: f64, length: Duration, table: &mut Table) -> a
     let alerter = sampled(world.alerter(&wechat)).start().await?;
     let fleet = Fleet::start(&Settings {
         url: gateway.url("/upload_health_data"),
-        devices: DEVICES,
+        devices,
         rate,
         duration: length,
         serial_prefix: world.serial_prefix(),
@@ -78,7 +79,7 @@ pub(super) async fn measure(rate: f64, length: Duration, table: &mut Table) -> a
     let beyond = (merged - resent).max(0) as f64 / (stored + merged).max(1) as f64 * 100.0;
     table.at_most("pipeline, duplicates beyond what the fleet re-sent", beyond, 5.0, " %");
     table.at_most("pipeline, readings unaccounted for", verdict.problems.len() as f64, 0.0, "");
-    table.at_most("pipeline, the alerter's lag at the end", unjudged, 1.0, " s");
+    table.fact("pipeline, the alerter's lag at the end", unjudged, " s");
     for service in [&gateway, &worker, &alerter] {
         table.fact(&format!("{}, resident memory", service.name()), resident(service), " MiB");
     }
