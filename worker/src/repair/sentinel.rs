@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::redis::RedisFailure;
 
-/// Writes "token beat", unless the key has this token with a later beat. With ARGV[3] = 'only' it
+/// Writes "token beat", unless the key has this token with a later beat. With `ARGV[3]` = 'only' it
 /// changes nothing but a key with this token: a beat must not make a loss unseen.
 const BEAT: &str = r"
 local token, beat = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%d+)$')
