@@ -9,7 +9,6 @@ mod assignment;
 mod gap;
 mod poll;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -182,7 +181,6 @@ impl Source {
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "false")
             .set("queued.max.messages.kbytes", FETCHED_KBYTES_MAX)
-            .set("statistics.interval.ms", "1000")
             .set("fetch.wait.max.ms", "50")
             .set("fetch.queue.backoff.ms", "20");
         let (control_sender, control) = mpsc::unbounded_channel();
@@ -245,15 +243,6 @@ impl Source {
         if let Err(error) = self.consumer.store_offsets(&list) {
             count_commit_error(&error);
         }
-    }
-
-    /// How many records of our partitions wait behind the given next offsets. Asks no broker.
-    pub fn lag(&self, next_offsets: &BTreeMap<i32, i64>) -> i64 {
-        let high = self.consumer.context().high_watermarks();
-        next_offsets
-            .iter()
-            .map(|(partition, next)| high.get(partition).map_or(0, |high| (high - next).max(0)))
-            .sum()
     }
 
     /// Commits the last offsets and leaves the group.

@@ -1,6 +1,5 @@
 //! The gateway's parts and how they start and stop.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -66,11 +65,6 @@ impl App {
             admin.serve(&config.admin, axum::Router::new(), admin_stop.clone()).await?;
         info!(listen = %listener.local_addr()?, admin = %admin_address, "gateway started");
         Ok(Self { config: config.clone(), listener, routes, publisher, not_ready, admin_stop })
-    }
-
-    /// The address devices post to.
-    pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
     }
 
     /// Serves until `stop`, then drains: readiness first, the port next, the producer last.

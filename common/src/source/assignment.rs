@@ -1,6 +1,6 @@
 //! Rebalances: claim in the ledger first, then assign from there; drain before giving away.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use metrics::{counter, gauge};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,6 @@ pub struct Assignment {
     closing: CancellationToken,
     drain_timeout: Duration,
     partitions: Mutex<HashMap<i32, Held>>,
-    high_watermarks: Mutex<BTreeMap<i32, i64>>,
 }
 
 impl Assignment {
@@ -69,12 +68,7 @@ impl Assignment {
             closing,
             drain_timeout,
             partitions: Mutex::default(),
-            high_watermarks: Mutex::default(),
         }
-    }
-
-    pub fn high_watermarks(&self) -> BTreeMap<i32, i64> {
-        lock(&self.high_watermarks).clone()
     }
 
     /// Admits a record: the epoch it belongs to, or `None` for one that is not ours to process.
@@ -335,16 +329,6 @@ impl ClientContext for Assignment {
         warn!(%error, reason, "consumer error");
         if code == Some(RDKafkaErrorCode::Fatal) {
             self.fail(reason.to_owned());
-        }
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        let Some(topic) = statistics.topics.get(&self.topic) else { return };
-        let mut high = lock(&self.high_watermarks);
-        for (partition, figures) in &topic.partitions {
-            if figures.hi_offset >= 0 {
-                high.insert(*partition, figures.hi_offset);
-            }
         }
     }
 }
