@@ -95,6 +95,9 @@ async fn every_change_to_the_ledger_is_found() -> Result<()> {
     let (world, gateway, worker) = used("ledger").await?;
     let partition = partition_of(&world, 1).await?;
     let row = format!("consumer_group = '{}' AND `partition` = {partition}", world.worker_group);
+    // The first record of partition 0 has the id 0 and is known as ours by where the ledger begins.
+    let first_moved: &[&str] =
+        if partition == 0 { &["equation", "rows", "deliveries"] } else { &["equation"] };
     for (change, undo, expected) in [
         ("stored = stored + 1", "stored = stored - 1", &["equation", "rows", "deliveries"][..]),
         ("merged = merged - 1", "merged = merged + 1", &["equation", "deliveries"]),
@@ -104,7 +107,7 @@ async fn every_change_to_the_ledger_is_found() -> Result<()> {
             "next_offset = next_offset - 1",
             &["equation", "beyond_topic"],
         ),
-        ("first_offset = first_offset + 1", "first_offset = first_offset - 1", &["equation"]),
+        ("first_offset = first_offset + 1", "first_offset = first_offset - 1", first_moved),
         ("skipped_gap = skipped_gap + 1", "skipped_gap = skipped_gap - 1", &["equation"]),
         ("rewound = rewound + 1", "rewound = rewound - 1", &["equation"]),
         (
