@@ -35,31 +35,49 @@ impl Breaker {
         Self { limits, window: VecDeque::new(), consecutive: 0 }
     }
 
-    /// Whether a batch of `records` may have `letters` dead letters, `leading` of them before its
-    /// first good record. Changes nothing.
-    pub fn allows(&self, now: Instant, records: usize, letters: usize, leading: usize) -> bool {
+    /// Whether a batch may have its dead letters; `marks` says of each record in order whether it is
+    /// one. Changes nothing.
+    pub fn allows(&self, now: Instant, marks: &[bool]) -> bool {
+        let letters = letters(marks);
         if letters == 0 {
             return true;
         }
-        if self.consecutive + leading > self.limits.consecutive_max {
+        if self.longest_run(marks) > self.limits.consecutive_max {
             return false;
         }
         let recent = self.window.iter().filter(|(at, ..)| now.duration_since(*at) <= WINDOW);
-        let (all, dead) = recent.fold((records, letters), |(all, dead), (_, records, letters)| {
-            (all + records, dead + letters)
-        });
+        let (all, dead) =
+            recent.fold((marks.len(), letters), |(all, dead), (_, records, letters)| {
+                (all + records, dead + letters)
+            });
         all < RECORDS_MIN || dead as f64 <= self.limits.ratio_max * all as f64
     }
 
-    /// Notes a batch that was written; `trailing` of its dead letters came after its last good
-    /// record, all of them where it had none.
-    pub fn note(&mut self, now: Instant, records: usize, letters: usize, trailing: usize) {
-        self.window.push_back((now, records, letters));
+    /// Most letters in a row, wherever they are; the first ones go on from earlier batches.
+    fn longest_run(&self, marks: &[bool]) -> usize {
+        let mut run = self.consecutive;
+        let mut longest = 0;
+        for letter in marks {
+            run = if *letter { run + 1 } else { 0 };
+            longest = longest.max(run);
+        }
+        longest
+    }
+
+    /// Notes a batch that was written.
+    pub fn note(&mut self, now: Instant, marks: &[bool]) {
+        self.window.push_back((now, marks.len(), letters(marks)));
         while self.window.front().is_some_and(|(at, ..)| now.duration_since(*at) > WINDOW) {
             self.window.pop_front();
         }
-        self.consecutive = if letters == records { self.consecutive + letters } else { trailing };
+        let trailing = marks.iter().rev().take_while(|letter| **letter).count();
+        self.consecutive =
+            if trailing == marks.len() { self.consecutive + trailing } else { trailing };
     }
+}
+
+fn letters(marks: &[bool]) -> usize {
+    marks.iter().filter(|letter| **letter).count()
 }
 
 #[cfg(test)]
@@ -70,27 +88,46 @@ mod tests {
         Breaker::new(BreakerLimits { ratio_max: 0.05, consecutive_max: 10 })
     }
 
+    /// Stretches of good records and of letters, taking turns.
+    fn marks(stretches: &[usize]) -> Vec<bool> {
+        let stretch = |(index, length): (usize, &usize)| vec![index % 2 == 1; *length];
+        stretches.iter().enumerate().flat_map(stretch).collect()
+    }
+
+    /// `letters` of `records` in short runs.
+    fn spread(records: usize, letters: usize) -> Vec<bool> {
+        (0..records).map(|record| record % 2 == 1 && record / 2 < letters).collect()
+    }
+
     #[test]
     fn a_few_are_let_through_and_a_flood_is_not() {
         let now = Instant::now();
         let mut breaker = breaker();
-        assert!(breaker.allows(now, 10, 5, 0), "too few records to judge a ratio");
-        breaker.note(now, 2000, 0, 0);
-        assert!(breaker.allows(now, 500, 100, 3));
-        assert!(!breaker.allows(now, 500, 200, 3));
+        assert!(breaker.allows(now, &spread(10, 5)), "too few records to judge a ratio");
+        breaker.note(now, &spread(2000, 0));
+        assert!(breaker.allows(now, &spread(500, 100)));
+        assert!(!breaker.allows(now, &spread(500, 200)));
         let later = now + WINDOW + Duration::from_secs(1);
-        assert!(!breaker.allows(later, 1000, 51, 0), "what was good long ago excuses nothing");
+        assert!(!breaker.allows(later, &spread(1000, 51)), "what was good long ago excuses nothing");
     }
 
     #[test]
     fn letters_in_a_row_are_counted_over_batches() {
         let now = Instant::now();
         let mut breaker = breaker();
-        breaker.note(now, 6, 6, 6);
-        assert!(breaker.allows(now, 4, 4, 4));
-        assert!(!breaker.allows(now, 5, 5, 5));
-        breaker.note(now, 5, 2, 1);
-        assert!(breaker.allows(now, 9, 9, 9));
-        assert!(breaker.allows(now, 5, 0, 0));
+        breaker.note(now, &marks(&[0, 6]));
+        assert!(breaker.allows(now, &marks(&[0, 4])));
+        assert!(!breaker.allows(now, &marks(&[0, 5])));
+        breaker.note(now, &marks(&[2, 1, 1, 1]));
+        assert!(breaker.allows(now, &marks(&[0, 9])));
+        assert!(breaker.allows(now, &marks(&[5])));
+    }
+
+    #[test]
+    fn a_run_counts_wherever_it_lies_in_a_batch() {
+        let now = Instant::now();
+        assert!(breaker().allows(now, &marks(&[1, 10, 1])));
+        assert!(!breaker().allows(now, &marks(&[1, 11, 1])));
+        assert!(!breaker().allows(now, &marks(&[1, 11])));
     }
 }

@@ -85,10 +85,8 @@ impl Letters {
     }
 
     fn allows(&self, batch: &Batch) -> bool {
-        let marks: Vec<bool> = marks(batch).collect();
-        let leading = marks.iter().take_while(|letter| **letter).count();
         let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        let allowed = breaker.allows(Instant::now(), marks.len(), batch.letters(), leading);
+        let allowed = breaker.allows(Instant::now(), &marks(batch));
         drop(breaker);
         gauge!(BREAKER_OPEN).set(if allowed { 0.0 } else { 1.0 });
         if !allowed && self.health.breaker(true) {
@@ -105,10 +103,8 @@ impl Letters {
 
     /// Notes a batch that was committed.
     pub fn committed(&self, batch: &Batch) {
-        let trailing = marks(batch).collect::<Vec<_>>();
-        let trailing = trailing.iter().rev().take_while(|letter| **letter).count();
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        breaker.note(Instant::now(), batch.records(), batch.letters(), trailing);
+        breaker.note(Instant::now(), &marks(batch));
         drop(breaker);
         self.health.breaker(false);
         gauge!(BREAKER_OPEN).set(0.0);
@@ -116,10 +112,10 @@ impl Letters {
 }
 
 /// For every record in order, whether it is a dead letter.
-fn marks(batch: &Batch) -> impl Iterator<Item = bool> {
-    batch.segments.iter().flat_map(|segment| {
-        segment.deliveries.iter().map(|delivery| {
-            segment.letters.binary_search_by_key(&delivery.offset, |letter| letter.offset).is_ok()
-        })
-    })
+fn marks(batch: &Batch) -> Vec<bool> {
+    let of = |segment: &'_ Segment| -> Vec<bool> {
+        let letter = |offset| segment.letters.binary_search_by_key(&offset, |l| l.offset).is_ok();
+        segment.deliveries.iter().map(|delivery| letter(delivery.offset)).collect()
+    };
+    batch.segments.iter().flat_map(of).collect()
 }
