@@ -110,15 +110,29 @@ await_ready() {
   done
 }
 
+# await_end PID: until it is a zombie without threads, or gone. The command line is gone earlier, but
+# threads end one by one, and only the last one closes the port. Bounded, should the number be reused.
+await_end() {
+  local try tasks stat
+  for ((try = 0; try < 250; try++)); do
+    tasks=("/proc/$1/task"/*)
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+    [[ ${#tasks[@]} != 1 || ${stat##*) } != Z* ]] || return 0
+    nap 0.02
+  done
+}
+
 # halt_all SERVICE…: ask all to end first, then wait for each, so that the slowest sets the time.
 halt_all() {
-  local name since
+  local name since ending
   for name in "$@"; do
     if pid_of "$name"; then kill -TERM "$PID" 2>/dev/null || true; fi
   done
   now && since=$NOW
   for name in "$@"; do
+    ending=
     while pid_of "$name"; do
+      ending=$PID
       now
       if ((NOW - since > STOP_SECONDS * 1000)); then
         say "$name did not stop within $STOP_SECONDS s; killing it"
@@ -126,16 +140,20 @@ halt_all() {
       fi
       nap 0.05
     done
+    [[ -z $ending ]] || await_end "$ending"
     rm -f "$STATE/pids/$name"
   done
 }
 
 # slay SERVICE [DIR]: SIGKILL and wait until it is gone.
 slay() {
+  local ending=
   while pid_of "$1" "${2:-$STATE}"; do
+    ending=$PID
     kill -KILL "$PID" 2>/dev/null || true
     nap 0.02
   done
+  [[ -z $ending ]] || await_end "$ending"
   rm -f "${2:-$STATE}/pids/$1"
 }
 
