@@ -40,12 +40,38 @@ with_lock() {
   { flock 9 && "$@"; } 9>"$STATE/lock"
 }
 
-skipped() { [[ " ${STACK_WITHOUT:-} " == *" $1 "* && ! ($1 == jaeger && -n $REQUIRE_JAEGER) ]]; }
+# choose_database: sets DATABASE to what STACK_DATABASE says, else to the one that the stack in STATE
+# already runs.
+choose_database() {
+  DATABASE=${STACK_DATABASE:-$(running_database)}
+  DATABASE=${DATABASE:-mariadb}
+  [[ " ${DATABASES[*]} " == *" $DATABASE "* ]] ||
+    usage "unknown STACK_DATABASE '$DATABASE' (expected one of: ${DATABASES[*]})"
+}
+running_database() {
+  local name
+  for name in "${DATABASES[@]}"; do if alive "$name"; then echo "$name"; fi; done
+}
+
+# unchosen SERVICE: is it the database that this stack shall not have?
+unchosen() { [[ $1 != "$DATABASE" && " ${DATABASES[*]} " == *" $1 "* ]]; }
+
+# other_database: sets OTHER if the stack in STATE runs the database that was not chosen.
+other_database() {
+  OTHER=$(running_database)
+  [[ -n $OTHER && $OTHER != "$DATABASE" ]]
+}
+
+skipped() {
+  unchosen "$1" && return
+  [[ " ${STACK_WITHOUT:-} " == *" $1 "* && ! ($1 == jaeger && -n $REQUIRE_JAEGER) ]]
+}
 
 stack_up() {
   local name missing=()
   end_background_at_exit
   sweep
+  ! other_database || die "the stack in $STATE has $OTHER, not $DATABASE: 'deploy/stack down' first"
   for name in "${SERVICES[@]}"; do
     skipped "$name" && continue
     if alive "$name"; then say "$name already runs on 127.0.0.1:$(port "$name")"; else missing+=("$name"); fi
@@ -69,7 +95,7 @@ stack_status() {
     if alive "$name"; then
       memory=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$PID/status")
       printf '%-8s up    127.0.0.1:%-6s pid %-8s %d MB\n' "$name" "$(port "$name")" "$PID" $((memory / 1024))
-    else
+    elif ! unchosen "$name"; then
       printf '%-8s down\n' "$name"
       down=3
     fi
@@ -85,6 +111,7 @@ stack_env() {
     alive "$name" || continue
     for line in $("${name}_variables"); do printf 'export %s=%q\n' "${line%%=*}" "${line#*=}"; done
   done
+  printf 'export STACK_DATABASE=%q\n' "$DATABASE"
   printf 'export STACK_DIR=%q\n' "$STATE"
 }
 
@@ -92,6 +119,7 @@ in_stack() { has_ports "$1" || die "$1 is not part of the stack in $STATE"; }
 service_start() {
   in_stack "$1"
   if alive "$1"; then say "$1 already runs" && return; fi
+  ! unchosen "$1" || die "the stack in $STATE has $DATABASE, not $1"
   KEEP_PORTS=1 with_lock start_one "$1"
 }
 start_one() {

@@ -86,6 +86,7 @@ install_all() {
   ! have dpkg-query || dpkg-query -W libssl-dev >/dev/null 2>&1 || missing+=(libssl-dev)
   ((${#missing[@]} == 0)) || packages 'the Rust build' "${missing[@]}"
   for name in "${SERVICES[@]}"; do
+    unchosen "$name" && continue
     if "${name}_install"; then
       say "$name $("${name}_version") is there"
     elif [[ $name != jaeger || -n $REQUIRE_JAEGER ]]; then

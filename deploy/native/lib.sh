@@ -11,7 +11,8 @@
 #   NAME_ready        succeed once it answers a request
 #   NAME_variables    print VARIABLE=value lines for its users
 
-SERVICES=(kafka mariadb redis jaeger)
+SERVICES=(kafka mariadb mysql redis jaeger)
+DATABASES=(mariadb mysql) # a stack has one of them, see choose_database
 STATE=$(realpath -m -- "${STACK_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/ljwx-stack}")
 CACHE=$(realpath -m -- "${STACK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ljwx-ingest}")
 TEMP=$(realpath -m -- "${TMPDIR:-/tmp}")

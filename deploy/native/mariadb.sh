@@ -1,7 +1,5 @@
 # shellcheck shell=bash
-# MariaDB with its own data folder. Everything specific to MariaDB's binaries is in
-# mariadb_install, mariadb_initialize and mariadb_command; a MySQL would differ only there
-# (`mysqld --initialize-insecure`, `--mysqlx=OFF`).
+# MariaDB with its own data folder. Its settings are those of mysql.sh.
 
 mariadb_version() { mariadb_server --version | sed -n 's/.*Ver \([0-9.]*\).*/\1/p'; }
 mariadb_ports() { echo mariadb; }

@@ -23,12 +23,17 @@ run_command() {
   trap serve_requests USR1
   sweep
   MODE=child
-  if ! any_alive; then
+  # CMD takes servers away by name, so the addresses it is given and that name must belong together.
+  if other_database && "${DATABASE}_given"; then
+    die "MYSQL_URL is set, but the stack in $STATE has $OTHER, not $DATABASE: unset it, or say STACK_DATABASE=$OTHER"
+  fi
+  if ! any_alive || other_database; then
     OWN_STATE=$(mktemp -d "$TEMP/ljwx-stack.XXXXXX")
     STATE=$OWN_STATE
     write_owner
   fi
   for name in "${SERVICES[@]}"; do
+    unchosen "$name" && continue
     if "${name}_given"; then
       say "$name as given in the environment"
     elif ! skipped "$name" && ! alive "$name"; then
@@ -41,7 +46,7 @@ run_command() {
       for line in $("${name}_variables"); do export "${line?}"; done
     fi
   done
-  export STACK_DIR=$STATE
+  export STACK_DIR=$STATE STACK_DATABASE=$DATABASE
   # Half an address is none; and what could not be had here is not tried again by a `run` in CMD.
   if ! jaeger_given; then
     unset OTEL_EXPORTER_OTLP_ENDPOINT JAEGER_URL
