@@ -4,16 +4,16 @@
 STACK := deploy/stack
 ARGS  ?=
 
-.PHONY: help demo test bench install fmt lint docs unit e2e deny
+.PHONY: help demo test bench install fmt lint docs unit e2e e2e-mysql deny
 
 help:  ## List the commands
-	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 11
 
 demo: install  ## Run everything with a simulated fleet; ARGS=--smoke: 30 s, judged
 	cargo build --workspace --bins
 	$(STACK) run -- target/debug/demo $(ARGS)
 
-test: install fmt lint docs unit deny e2e  ## Everything that CI runs
+test: install fmt lint docs unit deny e2e e2e-mysql  ## Everything that CI runs
 
 bench: install  ## Figures beside their targets, and ratios to what the machine can do
 	cargo build --release --workspace --bins
@@ -37,6 +37,9 @@ unit:  ## Unit and property tests, which need no server
 e2e:  ## End-to-end tests on the real servers
 	cargo build --workspace --bins
 	$(STACK) run --require-jaeger -- cargo test -p tests --test e2e -- $(ARGS)
+
+e2e-mysql:  ## End-to-end tests on the real servers, with MySQL in MariaDB's place
+	STACK_DATABASE=mysql $(MAKE) install e2e
 
 deny:  ## Licences and sources of dependencies, where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; \

@@ -129,7 +129,7 @@ async fn mysql_stopped_and_back_loses_nothing_and_needs_nobody() -> Result<()> {
         Ok((stored(&world).await? > 100).then_some(()))
     })
     .await?;
-    let outage = Server::MariaDb.kill().await?;
+    let outage = Server::Database.kill().await?;
     pass(Duration::from_secs(3)).await;
     ensure!(http::get(&worker.admin("/livez")).await?.status == 200, "the worker must stay alive");
     let accepted = fleet.progress(|report| report.acknowledged);

@@ -48,18 +48,19 @@ fn required(name: &str) -> anyhow::Result<String> {
 pub enum Server {
     /// The only broker.
     Kafka,
-    /// The store.
-    MariaDb,
+    /// The store: MariaDB, or what `STACK_DATABASE` says.
+    Database,
     /// The cache.
     Redis,
 }
 
 impl Server {
-    const fn name(self) -> &'static str {
+    /// What `deploy/stack` calls it.
+    fn name(self) -> String {
         match self {
-            Self::Kafka => "kafka",
-            Self::MariaDb => "mariadb",
-            Self::Redis => "redis",
+            Self::Kafka => "kafka".into(),
+            Self::Database => optional("STACK_DATABASE").unwrap_or_else(|| "mariadb".into()),
+            Self::Redis => "redis".into(),
         }
     }
 
@@ -103,7 +104,7 @@ impl Drop for Outage {
         if !self.over {
             // A failed test must not take the others down with it.
             let started = std::process::Command::new(stack_command())
-                .args(["start", self.server.name()])
+                .args(["start", self.server.name().as_str()])
                 .status();
             if let Err(error) = started {
                 eprintln!("{} stays down: {error}", self.server.name());
@@ -129,7 +130,7 @@ fn stack_command() -> PathBuf {
 
 async fn run(command: &str, server: Server) -> anyhow::Result<()> {
     let output = tokio::process::Command::new(stack_command())
-        .args([command, server.name()])
+        .args([command, server.name().as_str()])
         .output()
         .await
         .with_context(|| format!("{} could not be run", stack_command().display()))?;
