@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS ingest_progress (
     redis_offset   BIGINT NOT NULL COMMENT 'up to where Redis is known to be current',
     epoch          BIGINT NOT NULL COMMENT 'raised by every claim',
     owner          VARCHAR(255) NOT NULL,
-    stored         BIGINT NOT NULL DEFAULT 0,
+    `stored`       BIGINT NOT NULL DEFAULT 0,
     merged         BIGINT NOT NULL DEFAULT 0,
     dead_lettered  BIGINT NOT NULL DEFAULT 0,
     skipped_gap    BIGINT NOT NULL DEFAULT 0,

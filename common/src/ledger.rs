@@ -143,7 +143,7 @@ impl Ledger {
         let moved = sqlx::query(
             "UPDATE ingest_progress SET next_offset = ?, \
              redis_offset = GREATEST(redis_offset, COALESCE(?, redis_offset)), \
-             stored = stored + ?, merged = merged + ?, dead_lettered = dead_lettered + ?, \
+             `stored` = `stored` + ?, merged = merged + ?, dead_lettered = dead_lettered + ?, \
              skipped_gap = skipped_gap + ?, processed = processed + ? \
              WHERE consumer_group = ? AND topic = ? AND `partition` = ? AND epoch = ? \
              AND next_offset = ?",

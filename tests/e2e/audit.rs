@@ -102,7 +102,11 @@ async fn every_change_to_the_ledger_is_found() -> Result<()> {
         (&["equation"], &["unclaimed"])
     };
     for (change, undo, expected) in [
-        ("stored = stored + 1", "stored = stored - 1", &["equation", "rows", "deliveries"][..]),
+        (
+            "`stored` = `stored` + 1",
+            "`stored` = `stored` - 1",
+            &["equation", "rows", "deliveries"][..],
+        ),
         ("merged = merged - 1", "merged = merged + 1", &["equation", "deliveries"]),
         ("next_offset = next_offset - 1", "next_offset = next_offset + 1", &["equation"]),
         (

@@ -5,12 +5,14 @@
 
 mod alerts;
 mod audit;
+mod bindings;
 mod cases;
 mod config;
 mod dlq;
 mod faults;
 mod gateway;
 mod judge;
+mod merges;
 mod offsets;
 mod pipeline;
 mod rebalance;

@@ -247,3 +247,32 @@ async fn an_older_reading_is_stored_but_never_replaces_the_newest() -> Result<()
     published.end().await?;
     finish(world, gateway, worker).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unchanged_document_moves_its_guard_and_comes_back_where_its_row_is_gone() -> Result<()>
+{
+    let (world, gateway, worker) = pipeline("unchanged").await?;
+    let device = world.device(1);
+    let row = async |second: u32| -> Result<Vec<String>> {
+        let sleep = json!({"code": 0, "data": [{"type": 2}]}).to_string();
+        let timestamp = format!("2025-09-02 16:09:{second:02}");
+        let reading = json!({"deviceSn": device, "timestamp": timestamp, "sleepData": sleep});
+        send(&gateway, &reading).await?;
+        settled(&world).await?;
+        let sql = "SELECT sleep_data_at, sleep_data FROM t_user_health_data_daily";
+        Ok(world.database.row(sql).await?.into_iter().map(Option::unwrap_or_default).collect())
+    };
+    let first = row(1).await?;
+    ensure!(first[0].ends_with("16:09:01") && first[1].contains("type"), "{first:?}");
+    let second = row(2).await?;
+    ensure!(second[0].ends_with("16:09:02") && second[1] == first[1], "{second:?}");
+    world.database.execute("DELETE FROM t_user_health_data_daily").await?;
+    let third = row(3).await?;
+    ensure!(third[0].ends_with("16:09:03") && third[1] == first[1], "{third:?}");
+    // Another program's document is not taken for the one that is meant.
+    let other = "UPDATE t_user_health_data_daily SET sleep_data = '[9]', sleep_data_source = 1";
+    world.database.execute(other).await?;
+    let fourth = row(4).await?;
+    ensure!(fourth[0].ends_with("16:09:04") && fourth[1] == first[1], "{fourth:?}");
+    finish(world, gateway, worker).await
+}

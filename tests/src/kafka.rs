@@ -7,7 +7,9 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DefaultProducerContext, Producer, ThreadedProducer,
+};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// How long Kafka may take for one answer.
@@ -104,6 +106,20 @@ pub async fn produce(
     let record = BaseRecord::<(), _>::to(topic).partition(partition).payload(value);
     producer.send(record.headers(headers)).map_err(|(error, _)| error)?;
     tokio::task::spawn_blocking(move || producer.flush(ANSWER_WITHIN)).await??;
+    Ok(())
+}
+
+/// Adds records with their keys, in their order, as fast as Kafka takes them.
+pub async fn fill(brokers: &str, topic: &str, records: &[(String, Vec<u8>)]) -> anyhow::Result<()> {
+    let producer: ThreadedProducer<DefaultProducerContext> = config(brokers)
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.messages", "1000000")
+        .create()?;
+    for (key, value) in records {
+        let record = BaseRecord::to(topic).key(key).payload(value);
+        producer.send(record).map_err(|(error, _)| error).context("cannot fill the topic")?;
+    }
+    tokio::task::spawn_blocking(move || producer.flush(READ_WITHIN)).await??;
     Ok(())
 }
 

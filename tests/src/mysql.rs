@@ -95,7 +95,7 @@ impl Database {
     /// The ledger of a consumer group.
     pub async fn ledger(&self, group: &str) -> anyhow::Result<Vec<LedgerRow>> {
         let sql = format!(
-            "SELECT topic, `partition`, first_offset, next_offset, redis_offset, stored, merged, \
+            "SELECT topic, `partition`, first_offset, next_offset, redis_offset, `stored`, merged, \
              dead_lettered, skipped_gap, rewound, processed \
              FROM ingest_progress WHERE consumer_group = '{group}' ORDER BY topic, `partition`"
         );

@@ -195,7 +195,8 @@ pub fn wall_time(at: i64) -> String {
     instant.to_zoned_datetime(TimeZone::fixed(offset(8))).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-fn epoch_seconds(wall: &str) -> anyhow::Result<i64> {
+/// The instant, in seconds since 1970, when the simulated devices show `wall`.
+pub fn epoch_seconds(wall: &str) -> anyhow::Result<i64> {
     let wall: DateTime = wall.parse()?;
     Ok(wall.to_zoned_datetime(TimeZone::fixed(offset(8)))?.timestamp().as_second())
 }

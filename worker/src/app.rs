@@ -20,6 +20,7 @@ use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::bindings::Bindings;
 use crate::breaker::Breaker;
 use crate::config::RunConfig;
 use crate::flush::Flush;
@@ -97,6 +98,7 @@ impl App {
         let flush = Flush {
             store: Store::new(pool.clone(), ledger.clone()),
             latest,
+            bindings: Bindings::new(pool.clone()),
             letters: Letters::new(letters, Breaker::new(config.breaker()), health.clone()),
             health: health.clone(),
             names: SpanNames { topic: topic.clone(), group: config.group.clone() },

@@ -46,8 +46,8 @@ impl Breaker {
             return false;
         }
         let recent = self.window.iter().filter(|(at, ..)| now.duration_since(*at) <= WINDOW);
-        let (all, dead) =
-            recent.fold((marks.len(), letters), |(all, dead), (_, records, letters)| {
+        let (all, dead) = recent
+            .fold((marks.len(), letters), |(all, dead), (_, records, letters)| {
                 (all + records, dead + letters)
             });
         all < RECORDS_MIN || dead as f64 <= self.limits.ratio_max * all as f64
@@ -108,7 +108,10 @@ mod tests {
         assert!(breaker.allows(now, &spread(500, 100)));
         assert!(!breaker.allows(now, &spread(500, 200)));
         let later = now + WINDOW + Duration::from_secs(1);
-        assert!(!breaker.allows(later, &spread(1000, 51)), "what was good long ago excuses nothing");
+        assert!(
+            !breaker.allows(later, &spread(1000, 51)),
+            "what was good long ago excuses nothing"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use crate::batch::{Batch, Segment};
 use crate::metrics::{
     BATCH_PROCESSING_SECONDS, BATCH_QUEUE_WAIT_SECONDS, BATCH_SIZE, BATCHES, END_TO_END_SECONDS,
-    READINGS,
+    READINGS, UNBOUND,
 };
 
 /// How long a batch's records had waited, oldest and mean, when it was taken at `now_ms`.
@@ -33,6 +33,9 @@ pub fn committed(batch: &Batch, stored: &[i64], now_ms: i64) {
     ] {
         counter!(READINGS, "outcome" => outcome).increment(count.max(0) as u64);
     }
+    let rows = batch.segments.iter().flat_map(Segment::all_rows);
+    let unbound = rows.filter(|(_, row)| row.all_ids().customer_id.is_none());
+    counter!(UNBOUND).increment(unbound.map(|(_, row)| row.deliveries.max(0) as u64).sum());
     counter!(BATCHES, "reason" => batch.reason.as_str()).increment(1);
     histogram!(BATCH_SIZE).record(batch.records() as f64);
     for segment in &batch.segments {

@@ -12,6 +12,7 @@ use opentelemetry::Context;
 use tracing::{debug, error, warn};
 
 use crate::batch::{Batch, Letter, Segment};
+use crate::bindings::Bindings;
 use crate::errors::Remedy;
 use crate::figures;
 use crate::health::Health;
@@ -47,6 +48,7 @@ pub struct Flush {
     pub store: Store,
     pub latest: Option<Arc<Latest>>,
     pub letters: Letters,
+    pub bindings: Bindings,
     pub health: Health,
     pub names: SpanNames,
 }
@@ -83,7 +85,11 @@ impl Flush {
                 batch.segments.iter_mut().for_each(Segment::reconsider);
                 continue;
             }
-            match self.attempt(batch, parent).await {
+            let attempt = match self.bindings.fill(batch).await {
+                Ok(()) => self.attempt(batch, parent).await,
+                Err(error) => Err(WriteError::from(error)),
+            };
+            match attempt {
                 Ok(stored) => {
                     hold.over();
                     self.health.held(None);

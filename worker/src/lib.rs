@@ -7,6 +7,7 @@
 mod app;
 mod audit;
 mod batch;
+mod bindings;
 mod breaker;
 mod buffer;
 mod config;

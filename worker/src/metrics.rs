@@ -2,6 +2,8 @@
 
 /// Readings by outcome: `stored`, `merged`, `dead_lettered`.
 pub const READINGS: &str = "readings_total";
+/// Readings stored without a tenant: nobody knows their device.
+pub const UNBOUND: &str = "readings_unbound_total";
 /// Batches by what made them due.
 pub const BATCHES: &str = "batches_total";
 /// Deliveries of a batch.

@@ -8,7 +8,7 @@ use jiff::civil::DateTime;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlPool, Row as _};
 
-use crate::row::{Identity, Row};
+use crate::row::{DocumentSources, Identity, Row};
 use crate::sql::Rows;
 
 /// Devices of one page of [`Newest::devices_after`].
@@ -112,6 +112,7 @@ fn decode(row: &MySqlRow) -> Result<Option<(Identity, Row)>, sqlx::Error> {
             org_id: parsed(row, "org_id")?.filter(some),
             user_id: parsed(row, "user_id")?.filter(some),
         },
+        bound: Ids::default(),
         upload_method: method.as_deref().and_then(UploadMethod::from_word).unwrap_or_default(),
         vitals: vitals(row)?,
         documents: Documents {
@@ -121,6 +122,8 @@ fn decode(row: &MySqlRow) -> Result<Option<(Identity, Row)>, sqlx::Error> {
             scientific_sleep_data: document(row, "scientific_sleep_data")?,
             workout_data: document(row, "workout_data")?,
         },
+        // Only rows on their way to MySQL have them.
+        document_sources: DocumentSources::default(),
     };
     Ok(Some(((device_sn, timestamp), found)))
 }

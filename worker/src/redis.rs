@@ -19,7 +19,7 @@ use metrics::counter;
 use crate::batch::Batch;
 use crate::metrics::REDIS_STALE;
 use crate::newest::Newest;
-use crate::row::{Identity, Row};
+use crate::row::{Fills, Identity, Row};
 use fields::{FIELDS, values};
 
 /// How long Redis is left alone after a failure, so that its absence does not slow every batch.
@@ -201,6 +201,7 @@ impl Latest {
             keys.push(format!("health_data_channel:{device_sn}"));
             arguments.push(device_sn.as_str().to_owned());
             arguments.push(row.last_source.to_string());
+            arguments.push(Fills::of(row.ids, row.bound).index().to_string());
             arguments.extend(values(identity, row));
         }
         (keys, arguments)

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, MySqlConnection, MySqlPool, Row as _};
 use tokio::sync::OnceCell;
 
 use crate::batch::{Batch, Segment};
-use crate::daily;
+use crate::daily::{Calendar, PeriodStatements, PeriodUpsert, Remembered};
 use crate::errors::{self, Remedy};
 use crate::sql::Dialect;
 use crate::statements::Statements;
@@ -73,13 +73,28 @@ impl From<sqlx::Error> for WriteError {
 pub struct Store {
     pool: MySqlPool,
     ledger: Ledger,
-    statements: OnceCell<Statements>,
+    texts: OnceCell<Texts>,
+    remembered: Remembered,
+}
+
+/// All statements, in the words of the server.
+struct Texts {
+    main: Statements,
+    periods: PeriodStatements,
+}
+
+/// What became of the rows of a transaction.
+enum Rows {
+    /// Written; how many of the main table's were new, segment by segment.
+    Written(Vec<i64>),
+    /// A period was not there of which only the guard was to be moved.
+    Gone,
 }
 
 impl Store {
     /// A store on `pool`, accounted for in `ledger`.
     pub fn new(pool: MySqlPool, ledger: Ledger) -> Self {
-        Self { pool, ledger, statements: OnceCell::new() }
+        Self { pool, ledger, texts: OnceCell::new(), remembered: Remembered::new() }
     }
 
     /// The ledger that this store's transactions move.
@@ -90,12 +105,33 @@ impl Store {
     /// Writes all rows of a batch and moves its partitions, or does nothing. Returns how many rows
     /// were new, segment by segment.
     pub async fn write(&self, batch: &Batch) -> Result<Vec<i64>, WriteError> {
+        let whole = Calendar::of(&batch.segments);
+        let rest = self.remembered.rest(&whole);
+        let stored = match self.transact(batch, &rest).await? {
+            Some(stored) => stored,
+            None => {
+                self.remembered.forget(&whole);
+                self.transact(batch, &whole).await?.unwrap_or_default()
+            }
+        };
+        self.remembered.committed(&whole);
+        Ok(stored)
+    }
+
+    /// `None` where nothing was written because a period was gone.
+    async fn transact(
+        &self,
+        batch: &Batch,
+        calendar: &Calendar<'_>,
+    ) -> Result<Option<Vec<i64>>, WriteError> {
         let mut connection = self.pool.acquire().await?;
-        let statements = self.statements(&mut connection).await?;
+        let texts = self.texts(&mut connection).await?;
         let mut transaction = connection.begin().await?;
-        let stored = write_rows(&mut transaction, statements, &batch.segments)
-            .await
-            .map_err(WriteError::of_rows)?;
+        let written = write_rows(&mut transaction, texts, &batch.segments, calendar).await;
+        let Rows::Written(stored) = written.map_err(WriteError::of_rows)? else {
+            transaction.rollback().await?;
+            return Ok(None);
+        };
         let mut fenced = Vec::new();
         for (segment, stored) in batch.segments.iter().zip(&stored) {
             let advance = segment.advance(*stored);
@@ -108,30 +144,28 @@ impl Store {
             return Err(WriteError::Fenced(fenced));
         }
         transaction.commit().await?;
-        Ok(stored)
+        Ok(Some(stored))
     }
 
     /// Tries whether rows would be taken, and takes them back.
     pub async fn probe(&self, segments: &[Segment]) -> Result<(), WriteError> {
         let mut connection = self.pool.acquire().await?;
-        let statements = self.statements(&mut connection).await?;
+        let texts = self.texts(&mut connection).await?;
         let mut transaction = connection.begin().await?;
-        let tried = write_rows(&mut transaction, statements, segments).await;
+        let tried = write_rows(&mut transaction, texts, segments, &Calendar::of(segments)).await;
         transaction.rollback().await?;
         tried.map(drop).map_err(WriteError::of_rows)
     }
 
-    async fn statements(
-        &self,
-        connection: &mut MySqlConnection,
-    ) -> Result<&Statements, sqlx::Error> {
-        self.statements.get_or_try_init(|| read_dialect(connection)).await
+    async fn texts(&self, connection: &mut MySqlConnection) -> Result<&Texts, sqlx::Error> {
+        self.texts.get_or_try_init(|| texts(connection)).await
     }
 }
 
-async fn read_dialect(connection: &mut MySqlConnection) -> Result<Statements, sqlx::Error> {
+async fn texts(connection: &mut MySqlConnection) -> Result<Texts, sqlx::Error> {
     let row = sqlx::query("SELECT VERSION()").fetch_one(connection).await?;
-    Ok(Statements::new(Dialect::of_version(row.try_get::<&str, _>(0)?)))
+    let dialect = Dialect::of_version(row.try_get::<&str, _>(0)?);
+    Ok(Texts { main: Statements::new(dialect), periods: PeriodStatements::new(dialect) })
 }
 
 /// Sends all upserts in one round trip. Each segment has a statement of its own, because only a
@@ -139,22 +173,22 @@ async fn read_dialect(connection: &mut MySqlConnection) -> Result<Statements, sq
 /// partition.
 async fn write_rows(
     connection: &mut MySqlConnection,
-    statements: &Statements,
+    texts: &Texts,
     segments: &[Segment],
-) -> Result<Vec<i64>, sqlx::Error> {
+    calendar: &Calendar<'_>,
+) -> Result<Rows, sqlx::Error> {
     let main: Vec<Vec<(String, i64)>> =
-        segments.iter().map(|segment| statements.main(segment)).collect();
-    let days = daily::daily(segments);
-    let weeks = daily::weekly(segments);
-    let all: Vec<String> = main
+        segments.iter().map(|segment| texts.main.main(segment)).collect();
+    let periods: Vec<PeriodUpsert> =
+        [texts.periods.daily(&calendar.days), texts.periods.weekly(&calendar.weeks)].concat();
+    let all: Vec<&str> = main
         .iter()
         .flatten()
-        .map(|(statement, _)| statement.clone())
-        .chain(statements.daily(&days))
-        .chain(statements.weekly(&weeks))
+        .map(|(text, _)| text.as_str())
+        .chain(periods.iter().map(|upsert| upsert.text.as_str()))
         .collect();
     if all.is_empty() {
-        return Ok(vec![0; segments.len()]);
+        return Ok(Rows::Written(vec![0; segments.len()]));
     }
     // Every value went through `sql::Rows`, which escapes.
     let affected: Vec<i64> = sqlx::raw_sql(AssertSqlSafe(all.join(";")))
@@ -165,8 +199,16 @@ async fn write_rows(
     let mut affected = affected.into_iter();
     // `deliveries` grows by every merge, so a merged row always counts 2.
     let new = |rows: i64, affected: i64| 2 * rows - affected;
-    let stored = main.iter().map(|own| {
-        own.iter().map(|(_, rows)| new(*rows, affected.next().unwrap_or_default())).sum()
+    let stored = main
+        .iter()
+        .map(|own| {
+            own.iter().map(|(_, rows)| new(*rows, affected.next().unwrap_or_default())).sum()
+        })
+        .collect();
+    // A row that was there and changed counts 2 as well, a new one 1.
+    let there = periods.iter().all(|upsert| {
+        let affected = affected.next().unwrap_or_default();
+        upsert.known.is_none_or(|rows| affected == 2 * rows)
     });
-    Ok(stored.collect())
+    Ok(if there { Rows::Written(stored) } else { Rows::Gone })
 }

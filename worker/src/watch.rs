@@ -50,7 +50,7 @@ impl Watch {
 
     async fn ledger(&self) -> Result<(GroupTotals, HashMap<i32, i64>), sqlx::Error> {
         let rows: Vec<(i32, i64, i64, i64, i64, i64, i64)> = sqlx::query_as(
-            "SELECT `partition`, next_offset, stored, merged, dead_lettered, skipped_gap, rewound \
+            "SELECT `partition`, next_offset, `stored`, merged, dead_lettered, skipped_gap, rewound \
              FROM ingest_progress WHERE consumer_group = ? AND topic = ?",
         )
         .bind(&self.group)

@@ -154,7 +154,7 @@ pub(super) fn hints(stage: &Stage) {
     );
     let (server, database) = (&stage.world.stack.mysql_url, stage.world.database.name());
     println!(
-        "    {} {database} -e \\\n      'SELECT topic, `partition`, next_offset, stored, merged, \
+        "    {} {database} -e \\\n      'SELECT topic, `partition`, next_offset, `stored`, merged, \
          dead_lettered FROM ingest_progress'",
         mariadb(server)
     );

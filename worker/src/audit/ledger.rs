@@ -27,7 +27,7 @@ pub struct Entry {
 }
 
 /// What a SELECT of entries asks for.
-pub const ENTRY_COLUMNS: &str = "`partition`, first_offset, next_offset, stored, merged, \
+pub const ENTRY_COLUMNS: &str = "`partition`, first_offset, next_offset, `stored`, merged, \
      dead_lettered, skipped_gap, rewound, processed";
 
 impl Entry {

@@ -79,7 +79,7 @@ async fn read(
     .await
     .context("cannot read the ledger")?;
     let expected: Vec<(i32, i64, i64)> = sqlx::query_as(
-        "SELECT `partition`, CAST(SUM(stored) AS SIGNED), CAST(SUM(merged) AS SIGNED) \
+        "SELECT `partition`, CAST(SUM(`stored`) AS SIGNED), CAST(SUM(merged) AS SIGNED) \
          FROM ingest_progress GROUP BY `partition`",
     )
     .fetch_all(&mut *connection)

@@ -60,8 +60,9 @@ pub fn values((device_sn, timestamp): &Identity, row: &Row) -> [String; FIELDS.l
     let temperature = text(vitals.temperature);
     let (high, low) = (text(vitals.pressure_high), text(vitals.pressure_low));
     let method = row.upload_method.as_str().to_owned();
-    let (user, org) = (text(row.ids.user_id), text(row.ids.org_id));
-    let customer = text(row.ids.customer_id);
+    let ids = row.all_ids();
+    let (user, org) = (text(ids.user_id), text(ids.org_id));
+    let customer = text(ids.customer_id);
     let week = json(&documents.exercise_week_data);
     [
         wall_text(*timestamp),
