@@ -13,6 +13,7 @@ mod faults;
 mod gateway;
 mod judge;
 mod merges;
+mod modes;
 mod offsets;
 mod pipeline;
 mod rebalance;

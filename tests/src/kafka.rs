@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
@@ -136,6 +136,16 @@ pub async fn delete_before(
     let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
     for element in admin.delete_records(&list, &options).await?.elements() {
         element.error()?;
+    }
+    Ok(())
+}
+
+/// Gives a topic more partitions.
+pub async fn add_partitions(brokers: &str, topic: &str, count: usize) -> anyhow::Result<()> {
+    let admin: AdminClient<DefaultClientContext> = config(brokers).create()?;
+    let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
+    for added in admin.create_partitions([&NewPartitions::new(topic, count)], &options).await? {
+        added.map_err(|(topic, code)| anyhow::anyhow!("{topic}: {code}"))?;
     }
     Ok(())
 }

@@ -17,21 +17,25 @@ use common::telemetry::{Telemetry, host_name};
 use fred::clients::Client;
 use jiff::Timestamp;
 use sqlx::MySqlPool;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::adaptive::Adaptive;
 use crate::bindings::Bindings;
 use crate::breaker::Breaker;
 use crate::config::RunConfig;
+use crate::control::Gate;
 use crate::flush::Flush;
 use crate::health::Health;
 use crate::letters::Letters;
 use crate::newest::Newest;
 use crate::partitions;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Parts, Pipeline};
 use crate::redis::Latest;
 use crate::repair::{self, Repair, Sentinel, Topic};
 use crate::spans::SpanNames;
+use crate::stop_at::Stopping;
 use crate::store::Store;
 use crate::watch::Watch;
 
@@ -62,6 +66,11 @@ impl App {
         telemetry: &Telemetry,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
+        let zone = &config.zone.zone;
+        let stopping = match config.stop_at {
+            Some(stop_at) => Some(Stopping::start(stop_at, &config.kafka, zone).await?),
+            None => None,
+        };
         let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
         let redis = if config.no_redis {
             None
@@ -111,12 +120,14 @@ impl App {
         };
         let source = Source::start(source, ledger, stop.clone())
             .context("cannot create the consumer; look at --kafka-set")?;
+        let (gate, gate_end) = watch::channel(Gate::Unknown);
         let watch = Watch {
             pool: pool.clone(),
             redis,
             kafka: config.kafka.clone(),
             group: config.group.clone(),
             health: health.clone(),
+            gate,
         };
         tokio::spawn(watch.run(background.clone()));
         tokio::spawn(keep_months(pool.clone(), config.clone(), background.clone()));
@@ -124,8 +135,15 @@ impl App {
             .serve(&config.admin, health_route(health), background.clone())
             .await?;
         info!(admin = %address, group = config.group, "worker started");
-        let pipeline =
-            Pipeline::new(source, flush, link, config.limits(), config.batches_in_flight);
+        let pipeline = Pipeline::new(Parts {
+            source,
+            flush,
+            repair: link,
+            limits: config.limits(),
+            adaptive: Adaptive::new(config.adaptive()),
+            gate: gate_end,
+            stopping,
+        });
         Ok(Self { config: config.clone(), pipeline, pool, background })
     }
 

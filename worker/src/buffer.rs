@@ -49,6 +49,12 @@ impl Buffer {
         Self { limits, lanes: BTreeMap::new() }
     }
 
+    /// From now on this many rows, and this age, make a batch due.
+    pub fn tune(&mut self, batch_rows: usize, batch_age: Duration) {
+        self.limits.batch_rows = batch_rows;
+        self.limits.batch_age = batch_age;
+    }
+
     /// Opens a lane where its claim stands.
     pub fn open(&mut self, claim: Claim) {
         let lane = Lane {
@@ -194,6 +200,12 @@ impl Buffer {
             idle: lane.in_flight == 0 && lane.waiting.is_empty(),
         };
         self.lanes.iter().map(view).collect()
+    }
+
+    /// Where the ledger stands for each partition; nothing for one with something in flight.
+    pub fn positions(&self) -> Vec<(i32, i64)> {
+        let standing = |lane: &Lane| if lane.in_flight == 0 { lane.next } else { -1 };
+        self.lanes.iter().map(|(partition, lane)| (*partition, standing(lane))).collect()
     }
 
     /// Whether a partition has nothing waiting and nothing in flight.

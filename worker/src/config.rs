@@ -12,11 +12,14 @@ use common::redis::RedisArgs;
 use common::source::GroupArgs;
 use common::telemetry::TelemetryArgs;
 
+use crate::adaptive::AdaptiveLimits;
 use crate::audit::AuditConfig;
 use crate::breaker::BreakerLimits;
 use crate::buffer::Limits;
+use crate::control::ControlConfig;
 use crate::dlq::DlqConfig;
 use crate::offsets::OffsetsConfig;
+use crate::stop_at::StopAt;
 
 /// Stores readings from Kafka in MySQL, accounts for each of them, and keeps Redis at the latest.
 #[derive(Debug, Parser)]
@@ -31,6 +34,10 @@ pub enum Config {
     Audit(Box<AuditConfig>),
     /// Show where the group stands, or move it: to an offset, a time, the end or the start.
     Offsets(Box<OffsetsConfig>),
+    /// Stop a group's consumption, for all its replicas and over restarts, until `worker resume`.
+    Pause(Box<ControlConfig>),
+    /// Let a paused group go on.
+    Resume(Box<ControlConfig>),
     /// Look at dead letters and rejects, send them back, or delete old ones.
     Dlq(Box<DlqConfig>),
 }
@@ -68,17 +75,18 @@ pub struct RunConfig {
     /// The devices' zone.
     #[command(flatten)]
     pub zone: ZoneArgs,
-    /// Rows that make a batch due, 1 to 1000.
-    #[arg(long, env = "BATCH_ROWS", default_value_t = 500)]
-    pub batch_rows: usize,
+    /// Rows that make a batch due, 1 to 1000; unset: 50 to 1000, moved by what the last batches took.
+    #[arg(long, env = "BATCH_ROWS")]
+    pub batch_rows: Option<usize>,
     /// Bytes of readings that make a batch due.
     #[arg(long, env = "BATCH_BYTES", default_value_t = 1024 * 1024)]
     pub batch_bytes: usize,
-    /// Age that makes a batch due: how long a lone reading waits for company.
+    /// Age that makes a batch due: how long a lone reading waits for company at most; less where the
+    /// database is quick.
     #[arg(long, env = "BATCH_AGE", default_value = "100ms", value_parser = duration)]
     pub batch_age: Duration,
-    /// Batches of different partitions written side by side.
-    #[arg(long, env = "BATCHES_IN_FLIGHT", default_value_t = 2)]
+    /// Batches of different partitions written side by side, at most.
+    #[arg(long, env = "BATCHES_IN_FLIGHT", default_value_t = 4)]
     pub batches_in_flight: usize,
     /// Largest share of dead letters in 10 minutes, 0 to 1; beyond it batches wait instead.
     #[arg(long, env = "DEAD_LETTER_RATIO_MAX", default_value_t = 0.05)]
@@ -89,6 +97,14 @@ pub struct RunConfig {
     /// Drop months of the main table older than this many days; unset: keep them for ever.
     #[arg(long, env = "RETENTION_DAYS")]
     pub retention_days: Option<u32>,
+    /// Go on up to there and end: `end` is what the topic holds at the start; or a time of receipt, as
+    /// `yyyy-MM-dd HH:mm:ss` in the devices' zone or RFC 3339.
+    #[arg(long, env = "STOP_AT", value_parser = StopAt::parse)]
+    pub stop_at: Option<StopAt>,
+    /// Only say what would become of the readings before the group, up to --stop-at or the end; join
+    /// nothing, write nothing, commit nothing.
+    #[arg(long)]
+    pub dry_run: bool,
     /// How to stop.
     #[command(flatten)]
     pub lifecycle: LifecycleArgs,
@@ -107,7 +123,7 @@ const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 const REDIS_TTL_MIN: Duration = Duration::from_secs(1);
 
 /// Deliveries in memory, in full batches per batch in flight.
-const BUFFERED_BATCHES: usize = 8;
+const BUFFERED_BATCHES: usize = 4;
 
 impl RunConfig {
     /// When the dead-letter breaker opens.
@@ -118,13 +134,23 @@ impl RunConfig {
         }
     }
 
-    /// Bounds of the buffer.
+    /// Bounds of the buffer at the beginning.
     pub(crate) fn limits(&self) -> Limits {
+        let rows_max = self.batch_rows.unwrap_or(BATCH_ROWS_MAX);
         Limits {
-            batch_rows: self.batch_rows,
+            batch_rows: rows_max,
             batch_bytes: self.batch_bytes,
             batch_age: self.batch_age,
-            deliveries_max: self.batch_rows * self.batches_in_flight * BUFFERED_BATCHES,
+            deliveries_max: rows_max * self.batches_in_flight * BUFFERED_BATCHES,
+        }
+    }
+
+    /// Bounds of what moves.
+    pub(crate) fn adaptive(&self) -> AdaptiveLimits {
+        AdaptiveLimits {
+            rows_fixed: self.batch_rows,
+            in_flight_max: self.batches_in_flight,
+            age_max: self.batch_age,
         }
     }
 
@@ -134,7 +160,8 @@ impl RunConfig {
         self.mysql.validate(problems);
         self.redis.validate(problems);
         self.telemetry.validate(problems);
-        problems.require((1..=BATCH_ROWS_MAX).contains(&self.batch_rows), || {
+        let rows = 1..=BATCH_ROWS_MAX;
+        problems.require(self.batch_rows.is_none_or(|fixed| rows.contains(&fixed)), || {
             format!("--batch-rows must lie between 1 and {BATCH_ROWS_MAX}")
         });
         problems.require((1024..=BATCH_BYTES_MAX).contains(&self.batch_bytes), || {
@@ -179,6 +206,10 @@ pub struct MigrateConfig {
     /// Partitions of topics that are created; devices are spread over them for good.
     #[arg(long, env = "PARTITIONS", default_value_t = 12)]
     pub partitions: i32,
+    /// Accept that the readings topic has another number of partitions than before, once the workers
+    /// have finished what was there.
+    #[arg(long)]
+    pub accept_partitions: bool,
     /// Logs.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
@@ -191,6 +222,7 @@ impl Validate for Config {
             Self::Audit(config) => config.validate(problems),
             Self::Offsets(config) => config.validate(problems),
             Self::Dlq(config) => config.validate(problems),
+            Self::Pause(config) | Self::Resume(config) => config.validate(problems),
             Self::Migrate(config) => {
                 config.kafka.validate(problems);
                 config.mysql.validate(problems);

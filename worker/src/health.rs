@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::control::Gate;
+
 /// Window of the error rate.
 const ERROR_WINDOW: Duration = Duration::from_secs(600);
 
@@ -38,6 +40,7 @@ struct State {
     kafka_ok: bool,
     breaker_open: bool,
     missing: Option<String>,
+    paused: Option<String>,
     draining: bool,
     partitions: usize,
     oldest_ms: Option<i64>,
@@ -103,6 +106,7 @@ impl Health {
             kafka_ok: false,
             breaker_open: false,
             missing: None,
+            paused: None,
             draining: false,
             partitions: 0,
             oldest_ms: None,
@@ -143,6 +147,14 @@ impl Health {
     /// The tables lack something, or not any more.
     pub fn held(&self, missing: Option<String>) {
         self.state().missing = missing;
+    }
+
+    /// Whether an operator has paused the group.
+    pub fn gate(&self, gate: &Gate) {
+        self.state().paused = match gate {
+            Gate::Paused(reason) => Some(reason.clone()),
+            _ => None,
+        };
     }
 
     /// The dead-letter breaker opened or closed; `true` where that is news.
@@ -232,7 +244,9 @@ impl Health {
             }
         }
         reasons.extend(state.missing.iter().map(|missing| format!("held: {missing}")));
-        let stalled = state.queue_size > 0 && state.last_stored.elapsed() > STORE_WINDOW;
+        reasons.extend(state.paused.iter().map(|reason| format!("paused by command: {reason}")));
+        let waiting = state.queue_size > 0 && state.paused.is_none();
+        let stalled = waiting && state.last_stored.elapsed() > STORE_WINDOW;
         let stuck = state.last_turn.elapsed() > LOOP_SILENCE_MAX;
         if stalled {
             reasons.push("nothing stored for 60 s although readings wait".into());

@@ -4,6 +4,7 @@
 //! `pipeline` holds the loop; `buffer` decides what goes into a batch, `flush` what becomes of it;
 //! `store` and `redis` run the statements; `repair` brings Redis up to date after a fault.
 
+mod adaptive;
 mod app;
 mod audit;
 mod batch;
@@ -11,8 +12,10 @@ mod bindings;
 mod breaker;
 mod buffer;
 mod config;
+mod control;
 mod daily;
 mod dlq;
+mod dry_run;
 mod errors;
 mod figures;
 mod flush;
@@ -32,12 +35,15 @@ mod shown;
 mod spans;
 mod sql;
 mod statements;
+mod stop_at;
 mod store;
 mod watch;
 
 pub use app::App;
 pub use audit::{AuditConfig, EXIT_UNKNOWN, audit};
 pub use config::{Config, MigrateConfig, RunConfig};
+pub use control::{ControlConfig, control};
 pub use dlq::dlq;
+pub use dry_run::dry_run;
 pub use migrate::migrate;
 pub use offsets::{OffsetsConfig, offsets};

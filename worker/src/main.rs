@@ -9,7 +9,12 @@ fn main() -> ExitCode {
     match config {
         Config::Run(config) => common::lifecycle::run(
             || config.telemetry.init("worker"),
-            async |telemetry, stop| App::build(&config, telemetry, &stop).await?.run(stop).await,
+            async |telemetry, stop| {
+                if config.dry_run {
+                    return worker::dry_run(&config, stop).await;
+                }
+                App::build(&config, telemetry, &stop).await?.run(stop).await
+            },
         ),
         Config::Migrate(config) => common::lifecycle::run(
             || config.telemetry.init("worker"),
@@ -23,6 +28,14 @@ fn main() -> ExitCode {
         Config::Dlq(config) => common::lifecycle::run(
             || config.telemetry.init("worker"),
             async |_, _| worker::dlq(&config).await,
+        ),
+        Config::Pause(config) => common::lifecycle::run(
+            || config.telemetry.init("worker"),
+            async |_, _| worker::control(&config, true).await,
+        ),
+        Config::Resume(config) => common::lifecycle::run(
+            || config.telemetry.init("worker"),
+            async |_, _| worker::control(&config, false).await,
         ),
         Config::Offsets(config) => common::lifecycle::run_to_code(
             || config.telemetry.init("worker"),

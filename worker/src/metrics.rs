@@ -4,6 +4,10 @@
 pub const READINGS: &str = "readings_total";
 /// Readings stored without a tenant: nobody knows their device.
 pub const UNBOUND: &str = "readings_unbound_total";
+/// Rows that make a batch due at present.
+pub const BATCH_ROWS_WANTED: &str = "batch_rows_wanted";
+/// Batches that may be in flight at present.
+pub const BATCHES_IN_FLIGHT_WANTED: &str = "batches_in_flight_wanted";
 /// Batches by what made them due.
 pub const BATCHES: &str = "batches_total";
 /// Deliveries of a batch.

@@ -7,6 +7,7 @@ use sqlx::MySqlPool;
 use tracing::info;
 
 use crate::config::MigrateConfig;
+use crate::control;
 use crate::partitions;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
@@ -21,7 +22,7 @@ pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
     info!("tables are up to date");
     let created = kafka::create_missing(&config.kafka, &topics(config)).await?;
     info!(created = created.join(","), "topics are up to date");
-    check_partitions(config).await
+    check_partitions(config, &pool).await
 }
 
 fn topics(config: &MigrateConfig) -> Vec<TopicSpec> {
@@ -58,12 +59,15 @@ async fn check_identity(pool: &MySqlPool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn check_partitions(config: &MigrateConfig) -> anyhow::Result<()> {
+async fn check_partitions(config: &MigrateConfig, pool: &MySqlPool) -> anyhow::Result<()> {
     let kafka = config.kafka.clone();
     let wanted = config.partitions as usize;
     let found =
         tokio::task::spawn_blocking(move || kafka.partitions(&kafka.readings_topic)).await??;
-    if let Some(found) = found.filter(|found| *found != wanted) {
+    let found = found.context("the readings topic has no partitions")?;
+    let topic = &config.kafka.readings_topic;
+    control::accept_partitions(pool, topic, found, config.accept_partitions).await?;
+    if found != wanted {
         tracing::warn!(
             found,
             wanted,

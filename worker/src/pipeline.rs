@@ -9,17 +9,21 @@ use common::trace::{self, TRACEPARENT, TRACESTATE};
 use metrics::gauge;
 use opentelemetry::trace::SpanContext;
 use rdkafka::message::{Headers, OwnedHeaders};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::adaptive::{Adaptive, Sample};
 use crate::batch::{Batch, FlushReason, Segment};
 use crate::buffer::{Buffer, Limits};
+use crate::control::Gate;
 use crate::flush::{Flush, Flushed, Outcome};
 use crate::health::Health;
-use crate::metrics::BUFFERED;
+use crate::metrics::{BATCH_ROWS_WANTED, BATCHES_IN_FLIGHT_WANTED, BUFFERED};
 use crate::repair::Link;
+use crate::stop_at::Stopping;
 
 /// The loop says at least this often that it turns.
 const TURN_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,10 +34,30 @@ pub struct Pipeline {
     buffer: Buffer,
     flush: Arc<Flush>,
     health: Health,
-    in_flight_max: usize,
-    in_flight: JoinSet<Flushed>,
+    adaptive: Adaptive,
+    in_flight: JoinSet<(Flushed, Sample)>,
     revoked: Vec<Revocation>,
     repair: Link,
+    gate: watch::Receiver<Gate>,
+    stopping: Option<Stopping>,
+}
+
+/// What it is made from.
+pub struct Parts {
+    /// Where deliveries come from.
+    pub source: Source,
+    /// What becomes of a batch.
+    pub flush: Flush,
+    /// The repair of Redis, which runs beside it.
+    pub repair: Link,
+    /// Bounds of the buffer.
+    pub limits: Limits,
+    /// What moves within them.
+    pub adaptive: Adaptive,
+    /// Whether deliveries may be taken in.
+    pub gate: watch::Receiver<Gate>,
+    /// Where to stop, if anywhere.
+    pub stopping: Option<Stopping>,
 }
 
 /// How the loop ended.
@@ -46,23 +70,22 @@ pub enum End {
 }
 
 impl Pipeline {
-    /// A loop over `source`.
-    pub fn new(
-        source: Source,
-        flush: Flush,
-        repair: Link,
-        limits: Limits,
-        in_flight_max: usize,
-    ) -> Self {
+    /// A loop over a source.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { source, flush, repair, limits, adaptive, gate, stopping } = parts;
+        let mut buffer = Buffer::new(limits);
+        buffer.tune(adaptive.rows(), adaptive.linger());
         Self {
             source,
-            buffer: Buffer::new(limits),
+            buffer,
             health: flush.health.clone(),
             flush: Arc::new(flush),
-            in_flight_max,
+            adaptive,
             in_flight: JoinSet::new(),
             revoked: Vec::new(),
             repair,
+            gate,
+            stopping,
         }
     }
 
@@ -102,28 +125,51 @@ impl Pipeline {
             self.start_due_batches();
             let now = Instant::now();
             let next_turn = now + TURN_INTERVAL;
-            let may_start = self.in_flight.len() < self.in_flight_max;
+            let may_start = self.in_flight.len() < self.adaptive.in_flight();
             let wake = self
                 .buffer
                 .due_at()
                 .filter(|_| may_start)
                 .map_or(next_turn, |due| due.min(next_turn));
+            let admit = self.buffer.has_room() && *self.gate.borrow() == Gate::Open;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                Some(flushed) = self.in_flight.join_next() => self.flushed(flushed?)?,
+                Some(done) = self.in_flight.join_next() => self.done(done?)?,
                 Some(then) = self.repair.repaired.recv() => self.buffer.repaired(&then),
-                event = self.source.next(self.buffer.has_room()) => match event {
+                Ok(()) = self.gate.changed() => self.check_gate()?,
+                event = self.source.next(admit) => match event {
                     Event::Closed => return Ok(()),
                     event => self.event(event)?,
                 },
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
             self.release_revoked();
+            if self.has_reached_its_stop() {
+                info!("everything up to --stop-at is written");
+                return Ok(());
+            }
             self.repair.lanes.send_replace(self.buffer.views());
             self.health.turned(self.buffer.partitions().len(), self.buffer.oldest_ms());
             gauge!(BUFFERED).set(self.buffer.deliveries() as f64);
         }
+    }
+
+    fn check_gate(&self) -> anyhow::Result<()> {
+        match &*self.gate.borrow() {
+            Gate::Refused(reason) => anyhow::bail!("{reason}"),
+            Gate::Paused(reason) => {
+                info!(reason, "paused by command; `worker resume` lets it go on")
+            }
+            Gate::Open => info!("taking readings"),
+            Gate::Unknown => {}
+        }
+        Ok(())
+    }
+
+    fn has_reached_its_stop(&self) -> bool {
+        let stopping = self.stopping.as_ref();
+        stopping.is_some_and(|stopping| stopping.reached(&self.buffer.positions()))
     }
 
     fn event(&mut self, event: Event) -> anyhow::Result<()> {
@@ -140,6 +186,11 @@ impl Pipeline {
             Event::Deliveries(deliveries) => {
                 let now = Instant::now();
                 for delivery in deliveries {
+                    let Delivery { partition, offset, kafka_ms, .. } = delivery;
+                    let stopping = self.stopping.as_mut();
+                    if stopping.is_some_and(|stop| !stop.admits(partition, offset, kafka_ms)) {
+                        continue;
+                    }
                     let origin = sampled_origin(&delivery);
                     self.buffer.insert(delivery, origin, now);
                 }
@@ -161,7 +212,7 @@ impl Pipeline {
             // Whoever waits for these partitions waits for nothing else, so no limit holds here.
             self.start(FlushReason::Revoked, |buffer| buffer.take_partitions(&leaving));
         }
-        while self.in_flight.len() < self.in_flight_max {
+        while self.in_flight.len() < self.adaptive.in_flight() {
             let Some(reason) = self.buffer.due(Instant::now()) else { return };
             if !self.start(reason, Buffer::take) {
                 return;
@@ -180,8 +231,21 @@ impl Pipeline {
         }
         let batch = Batch { id: Uuid::new_v4().to_string(), reason, segments };
         let flush = Arc::clone(&self.flush);
-        self.in_flight.spawn(async move { flush.flush(batch).await });
+        self.in_flight.spawn(async move {
+            let (started, records) = (Instant::now(), batch.records());
+            let full = matches!(reason, FlushReason::Rows | FlushReason::Bytes);
+            let flushed = flush.flush(batch).await;
+            (flushed, Sample { records, took: started.elapsed(), full })
+        });
         true
+    }
+
+    fn done(&mut self, (flushed, sample): (Flushed, Sample)) -> anyhow::Result<()> {
+        self.adaptive.note(Instant::now(), sample);
+        self.buffer.tune(self.adaptive.rows(), self.adaptive.linger());
+        gauge!(BATCH_ROWS_WANTED).set(self.adaptive.rows() as f64);
+        gauge!(BATCHES_IN_FLIGHT_WANTED).set(self.adaptive.in_flight() as f64);
+        self.flushed(flushed)
     }
 
     fn flushed(&mut self, flushed: Flushed) -> anyhow::Result<()> {
@@ -219,12 +283,12 @@ impl Pipeline {
     async fn drain(&mut self) {
         let all = self.buffer.partitions();
         loop {
-            while self.in_flight.len() < self.in_flight_max
+            while self.in_flight.len() < self.adaptive.in_flight()
                 && self.start(FlushReason::Shutdown, |buffer| buffer.take_partitions(&all))
             {
             }
             let Some(done) = self.in_flight.join_next().await else { return };
-            let ended = done.map_err(anyhow::Error::from).and_then(|flushed| self.flushed(flushed));
+            let ended = done.map_err(anyhow::Error::from).and_then(|done| self.done(done));
             if let Err(error) = ended {
                 warn!(%error, "a batch could not be finished while draining");
             }

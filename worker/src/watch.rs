@@ -9,8 +9,10 @@ use fred::clients::Client;
 use fred::interfaces::ClientLike;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use sqlx::MySqlPool;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::control::{self, Gate};
 use crate::health::{GroupTotals, Health};
 
 /// How often the servers are looked at.
@@ -26,6 +28,7 @@ pub struct Watch {
     pub kafka: KafkaArgs,
     pub group: String,
     pub health: Health,
+    pub gate: watch::Sender<Gate>,
 }
 
 impl Watch {
@@ -42,9 +45,25 @@ impl Watch {
             let ledger = tokio::time::timeout(ANSWER_TIMEOUT, self.ledger()).await;
             let ledger = ledger.ok().and_then(Result::ok);
             let high = high_watermarks(&consumer, &self.kafka.readings_topic).await;
+            if let Some(high) = &high {
+                self.look_at_gate(high.len()).await;
+            }
             let queue_size = ledger.as_ref().zip(high).map(|((_, next), high)| lag(next, &high));
             let redis_ok = self.redis.as_ref().is_none_or(ClientLike::is_connected);
             self.health.observed(ledger.map(|(totals, _)| totals), queue_size, redis_ok);
+        }
+    }
+
+    /// Where MySQL does not answer, what was said last still holds.
+    async fn look_at_gate(&self, partitions: usize) {
+        let asked = control::gate(&self.pool, &self.group, &self.kafka.readings_topic, partitions);
+        if let Ok(Ok(gate)) = tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
+            self.health.gate(&gate);
+            self.gate.send_if_modified(|known| {
+                let changed = *known != gate;
+                *known = gate;
+                changed
+            });
         }
     }
 

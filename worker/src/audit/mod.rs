@@ -28,6 +28,7 @@ pub(crate) use kafka::Watermarks;
 pub(crate) use kafka::{Ends, Reader};
 pub(crate) use ledger::{ENTRY_COLUMNS, Entry};
 pub(crate) use print::table;
+pub(crate) use rows::{Identity, stored};
 
 use findings::Evidence;
 use letters::Letters;

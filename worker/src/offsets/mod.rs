@@ -13,6 +13,7 @@ use anyhow::{Context, ensure};
 use tokio_util::sync::CancellationToken;
 
 pub use config::OffsetsConfig;
+pub(crate) use store::ledger;
 
 use crate::audit::{Ends, Reader, table};
 use config::Target;

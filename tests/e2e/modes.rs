@@ -1,0 +1,129 @@
+//! What operators can ask of workers: to pause, to stop somewhere, to look without touching; and what
+//! they refuse until an operator has accepted it.
+
+use anyhow::{Context, Result, ensure};
+use tests::wait::eventually;
+use tests::world::World;
+use tests::{http, kafka};
+
+use crate::audit::{ensure_holds, send};
+use crate::pipeline::{SOON, finish, pipeline, settled};
+
+/// Three readings, one of each kind of device, at a minute of their own.
+async fn three(world: &World, gateway: &tests::process::Service, minute: u32) -> Result<()> {
+    for number in 1..=3 {
+        send(gateway, &world.device(number), &format!("2025-09-02 16:{minute:02}"), &[80]).await?;
+    }
+    Ok(())
+}
+
+async fn rows(world: &World) -> Result<i64> {
+    world.database.count("t_user_health_data").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_group_takes_nothing_until_it_is_resumed() -> Result<()> {
+    let (world, gateway, worker) = pipeline("paused").await?;
+    three(&world, &gateway, 1).await?;
+    settled(&world).await?;
+    let pause = ["pause", "--reason", "moving the tables"];
+    ensure!(world.launch("worker", &pause).finish().await?.code == Some(0), "pause failed");
+    eventually(SOON, "the worker says that it is paused", || async {
+        let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
+        Ok(answer.text.contains("paused by command: moving the tables").then_some(()))
+    })
+    .await?;
+    three(&world, &gateway, 2).await?;
+    // A restart does not forget it.
+    worker.terminate().await?;
+    let worker = world.worker().start().await?;
+    eventually(SOON, "the worker knows that readings wait", || async {
+        let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
+        let paused = answer.text.contains("paused by command");
+        Ok((paused && answer.json["queue_size"] == 3).then_some(()))
+    })
+    .await?;
+    ensure!(rows(&world).await? == 3, "{} rows while paused", rows(&world).await?);
+    ensure!(world.launch("worker", &["resume"]).finish().await?.code == Some(0), "resume failed");
+    settled(&world).await?;
+    ensure!(rows(&world).await? == 6, "{} rows", rows(&world).await?);
+    finish(world, gateway, worker).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_told_where_to_stop_stores_all_before_and_nothing_after() -> Result<()> {
+    let world = World::shared("stop").await?;
+    world.migrate().await?;
+    let gateway = world.gateway().start().await?;
+    three(&world, &gateway, 1).await?;
+    let topic = kafka::records(&world.stack.kafka_brokers, &world.readings_topic).await?;
+    let last = topic.iter().map(|record| record.timestamp_ms).max().context("records")?;
+    eventually(SOON, "a later millisecond", || async {
+        Ok((jiff::Timestamp::now().as_millisecond() > last).then_some(()))
+    })
+    .await?;
+    let between = jiff::Timestamp::now().to_string();
+    three(&world, &gateway, 2).await?;
+    let stopped = world.worker().env("STOP_AT", between).finish().await?;
+    ensure!(stopped.code == Some(0), "{}", stopped.text);
+    ensure!(rows(&world).await? == 3 && world.lag().await? == 3, "{} rows", rows(&world).await?);
+    let stopped = world.worker().env("STOP_AT", "end").finish().await?;
+    ensure!(stopped.code == Some(0), "{}", stopped.text);
+    ensure!(rows(&world).await? == 6 && world.lag().await? == 0, "{} rows", rows(&world).await?);
+    ensure_holds(&world, &[]).await?;
+    ensure!(gateway.terminate().await?.success(), "the gateway failed");
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_says_what_would_become_of_readings_and_touches_nothing() -> Result<()> {
+    let (world, gateway, worker) = pipeline("dry").await?;
+    three(&world, &gateway, 1).await?;
+    settled(&world).await?;
+    worker.terminate().await?;
+    // One that is stored, two new ones of which one comes twice, and one that nobody can read.
+    send(&gateway, &world.device(1), "2025-09-02 16:01", &[81]).await?;
+    send(&gateway, &world.device(1), "2025-09-02 17:00", &[80, 81]).await?;
+    send(&gateway, &world.device(1), "2025-09-02 17:00", &[80]).await?;
+    kafka::produce(&world.stack.kafka_brokers, &world.readings_topic, 0, b"not json", &[]).await?;
+    let before = world.database.rows("SELECT * FROM ingest_progress").await?;
+    let done = world.launch("worker", &["run", "--dry-run"]).finish().await?;
+    ensure!(done.code == Some(0), "{}", done.text);
+    let total = done.text.lines().find(|line| line.trim_start().starts_with("total"));
+    let total: Vec<&str> = total.context("a total")?.split_whitespace().collect();
+    ensure!(total == ["total", "2", "2", "1", "0"], "{}", done.text);
+    let after = world.database.rows("SELECT * FROM ingest_progress").await?;
+    ensure!(before == after && rows(&world).await? == 3, "{before:?} became {after:?}");
+    let worker = world.worker().start().await?;
+    settled(&world).await?;
+    ensure!(rows(&world).await? == 5, "{} rows", rows(&world).await?);
+    finish(world, gateway, worker).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_partitions_are_refused_until_somebody_accepts_them() -> Result<()> {
+    let (world, gateway, worker) = pipeline("partitions").await?;
+    three(&world, &gateway, 1).await?;
+    settled(&world).await?;
+    worker.terminate().await?;
+    kafka::add_partitions(&world.stack.kafka_brokers, &world.readings_topic, 6).await?;
+    eventually(SOON, "a worker refuses the topic", || async {
+        let refused = world.worker().finish().await?;
+        let named = refused.text.contains("--accept-partitions");
+        Ok((named && refused.code == Some(1)).then_some(()))
+    })
+    .await?;
+    let refused = world.launch("worker", &["migrate"]).finish().await?;
+    ensure!(
+        refused.code == Some(1) && refused.text.contains("--accept-partitions"),
+        "{}",
+        refused.text
+    );
+    let accepted = world.launch("worker", &["migrate", "--accept-partitions"]).finish().await?;
+    ensure!(accepted.code == Some(0), "{}", accepted.text);
+    let worker = world.worker().start().await?;
+    three(&world, &gateway, 2).await?;
+    settled(&world).await?;
+    ensure!(rows(&world).await? == 6, "{} rows", rows(&world).await?);
+    finish(world, gateway, worker).await
+}
