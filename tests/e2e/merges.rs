@@ -48,10 +48,13 @@ const TIMES: [&str; 6] = [
     "2025-09-08 08:00:01",
 ];
 
+/// How often an identity came, and its numbers.
+type Numbers = (i64, Vec<Option<i64>>);
+
 /// What the rows must be: numbers by identity, documents with their guards by period.
 #[derive(Debug, Default, PartialEq)]
 struct Rows {
-    main: BTreeMap<(String, String), (i64, Vec<Option<i64>>)>,
+    main: BTreeMap<(String, String), Numbers>,
     documents: BTreeMap<(String, String, &'static str), (String, Value)>,
 }
 
@@ -148,7 +151,7 @@ async fn found(world: &World) -> Result<Rows> {
     Ok(rows)
 }
 
-fn compare(found: &Rows, expected: &Rows, passes: i64) -> Result<()> {
+fn compare(found: &Rows, expected: &Rows, passes: i64, records: &[kafka::Record]) -> Result<()> {
     ensure!(found.main.len() == expected.main.len(), "{} rows", found.main.len());
     for (identity, (deliveries, numbers)) in &expected.main {
         let row = &found.main[identity];
@@ -159,10 +162,21 @@ fn compare(found: &Rows, expected: &Rows, passes: i64) -> Result<()> {
     }
     for (key, expected) in &expected.documents {
         let row = found.documents.get(key);
-        ensure!(row == Some(expected), "{key:?}: {row:?} instead of {expected:?}");
+        ensure!(
+            row == Some(expected),
+            "pass {passes}, {key:?}: {row:?} instead of {expected:?}, of {:#?}",
+            deliveries_of(records, &key.0)
+        );
     }
     ensure!(found.documents.len() == expected.documents.len(), "documents that nobody sent");
     Ok(())
+}
+
+/// What a device sent, in its order: offset and value.
+fn deliveries_of(records: &[kafka::Record], device: &str) -> Vec<String> {
+    let own = records.iter().filter(|record| record.key.as_deref() == Some(device.as_bytes()));
+    own.map(|record| format!("{}: {}", record.offset, String::from_utf8_lossy(&record.value)))
+        .collect()
 }
 
 async fn passed(world: &World) -> Result<()> {
@@ -189,9 +203,10 @@ async fn any_order_any_cut_and_any_replay_end_in_the_rows_of_a_plain_model() -> 
     readings.shuffle(&mut rng);
     let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
     kafka::fill(brokers, topic, &readings).await?;
-    let expected = model(&kafka::records(brokers, topic).await?)?;
+    let records = kafka::records(brokers, topic).await?;
+    let expected = model(&records)?;
     let sized =
-        |rows: usize| world.worker().env("NO_REDIS", "true").env("BATCH_ROWS", &rows.to_string());
+        |rows: usize| world.worker().env("NO_REDIS", "true").env("BATCH_ROWS", rows.to_string());
     let first = sized(rng.random_range(20..120)).start().await?;
     eventually(PASSED_WITHIN, "a part is stored", || async {
         Ok((world.database.count("t_user_health_data").await? > 2000).then_some(()))
@@ -201,12 +216,12 @@ async fn any_order_any_cut_and_any_replay_end_in_the_rows_of_a_plain_model() -> 
     let second = sized(rng.random_range(200..800)).start().await?;
     passed(&world).await?;
     second.terminate().await?;
-    compare(&found(&world).await?, &expected, 1)?;
+    compare(&found(&world).await?, &expected, 1, &records)?;
     let moved = world.launch("worker", &["offsets", "--to-start", "--execute"]).finish().await?;
     ensure!(moved.code == Some(0), "{}", moved.text);
     let third = sized(500).start().await?;
     passed(&world).await?;
     third.terminate().await?;
-    compare(&found(&world).await?, &expected, 2)?;
+    compare(&found(&world).await?, &expected, 2, &records)?;
     world.finish().await
 }

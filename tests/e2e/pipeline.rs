@@ -270,9 +270,38 @@ async fn an_unchanged_document_moves_its_guard_and_comes_back_where_its_row_is_g
     let third = row(3).await?;
     ensure!(third[0].ends_with("16:09:03") && third[1] == first[1], "{third:?}");
     // Another program's document is not taken for the one that is meant.
-    let other = "UPDATE t_user_health_data_daily SET sleep_data = '[9]', sleep_data_source = 1";
+    let other = "UPDATE t_user_health_data_daily SET sleep_data = '[9]', sleep_data_source = 777";
     world.database.execute(other).await?;
     let fourth = row(4).await?;
     ensure!(fourth[0].ends_with("16:09:04") && fourth[1] == first[1], "{fourth:?}");
+    finish(world, gateway, worker).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guards_of_a_row_move_together_or_not_at_all() -> Result<()> {
+    let (world, gateway, worker) = pipeline("together").await?;
+    let device = world.device(1);
+    let row = async |second: u32| -> Result<Vec<String>> {
+        let document = |kind: u32| json!({"code": 0, "data": [{"type": kind}]}).to_string();
+        let timestamp = format!("2025-09-02 16:09:{second:02}");
+        let reading = json!({"deviceSn": device, "timestamp": timestamp,
+                             "sleepData": document(1), "workoutData": document(2)});
+        send(&gateway, &reading).await?;
+        settled(&world).await?;
+        let sql = "SELECT sleep_data_at, sleep_data, workout_data_at, workout_data \
+                   FROM t_user_health_data_daily";
+        Ok(world.database.row(sql).await?.into_iter().map(Option::unwrap_or_default).collect())
+    };
+    let first = row(1).await?;
+    // Another program's workout, newer than what comes next and older than what comes then.
+    let other = "UPDATE t_user_health_data_daily SET workout_data = '[9]', workout_data_source = 777, \
+                 workout_data_at = '2025-09-02 16:09:03'";
+    world.database.execute(other).await?;
+    let second = row(2).await?;
+    ensure!(second[0].ends_with("16:09:02") && second[1] == first[1], "{second:?}");
+    ensure!(second[2].ends_with("16:09:03") && second[3] == "[9]", "{second:?}");
+    let third = row(4).await?;
+    ensure!(third[0].ends_with("16:09:04") && third[1] == first[1], "{third:?}");
+    ensure!(third[2].ends_with("16:09:04") && third[3] == first[3], "{third:?}");
     finish(world, gateway, worker).await
 }

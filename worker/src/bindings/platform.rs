@@ -195,7 +195,7 @@ mod tests {
         let user = User { id: 1, device_sn: sn("A"), at: String::new() };
         let ids = |places: &[(i64, i64)], tenants: &[(i64, i64)]| {
             let (places, tenants) = (places.iter().copied(), tenants.iter().copied());
-            combine(&[user.clone()], &places.collect(), &tenants.collect())[&sn("A")]
+            combine(std::slice::from_ref(&user), &places.collect(), &tenants.collect())[&sn("A")]
         };
         let some = |customer_id, org_id| Ids { customer_id, org_id, user_id: Some(1) };
         assert_eq!(ids(&[(1, 5)], &[(5, 3)]), some(Some(3), Some(5)));

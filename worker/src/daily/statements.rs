@@ -52,7 +52,7 @@ impl PeriodStatements {
 
 impl Texts {
     fn new<const N: usize>(dialect: Dialect, kind: &Kind<N>) -> Self {
-        let tails = |guarded: fn(Dialect, &str, &str) -> String| {
+        let tails = |guarded: fn(Dialect, &str, &[&str]) -> String| {
             Fills::all().map(|fills| tail(dialect, kind, fills, guarded)).collect()
         };
         Self { head: head(kind), whole: tails(written), moved: tails(moved) }
@@ -117,14 +117,12 @@ fn tail<const N: usize>(
     dialect: Dialect,
     kind: &Kind<N>,
     fills: Fills,
-    guarded: fn(Dialect, &str, &str) -> String,
+    guarded: fn(Dialect, &str, &[&str]) -> String,
 ) -> String {
     // Qualified: beside a row alias a bare name would be ambiguous.
     let stored = |column: &str| format!("{}.`{column}`", kind.table);
     let mut tail = format!("{} ON DUPLICATE KEY UPDATE ", dialect.alias());
-    for column in kind.columns {
-        tail.push_str(&guarded(dialect, kind.table, column));
-    }
+    tail.push_str(&guarded(dialect, kind.table, &kind.columns));
     for (id, fills) in [("user_id", fills.has(Fills::USER)), ("org_id", fills.has(Fills::ORG))] {
         let (new, old) = (dialect.incoming(id), stored(id));
         tail.push_str(&if fills {
@@ -142,8 +140,12 @@ fn tail<const N: usize>(
     tail
 }
 
-/// A document with its guard.
-fn written(dialect: Dialect, table: &str, column: &str) -> String {
+/// Documents with their guards.
+fn written(dialect: Dialect, table: &str, columns: &[&str]) -> String {
+    columns.iter().map(|column| written_one(dialect, table, column)).collect()
+}
+
+fn written_one(dialect: Dialect, table: &str, column: &str) -> String {
     let (at, source) = (format!("{column}_at"), format!("{column}_source"));
     let (new_at, new_source) = (dialect.incoming(&at), dialect.incoming(&source));
     let (old_at, old_source) = (format!("{table}.`{at}`"), format!("{table}.`{source}`"));
@@ -159,11 +161,29 @@ fn written(dialect: Dialect, table: &str, column: &str) -> String {
     )
 }
 
-/// The guard alone, where the stored document is the one that is meant.
-fn moved(dialect: Dialect, table: &str, column: &str) -> String {
-    let (at, source) = (format!("{column}_at"), format!("{column}_source"));
-    let (new_at, new_source) = (dialect.incoming(&at), dialect.incoming(&source));
-    let (old_at, old_source) = (format!("{table}.`{at}`"), format!("{table}.`{source}`"));
-    let meant = format!("{old_source}=CAST({} AS SIGNED)", dialect.incoming(column));
-    format!("{at}=IF({meant},{new_at},{old_at}),{source}=IF({meant},{new_source},{old_source}),")
+/// The guards alone, of all documents of a row or of none: only a row that stays as it is shows that
+/// one of them is not the one that is meant.
+fn moved(dialect: Dialect, table: &str, columns: &[&str]) -> String {
+    let stored = |column: &str| format!("{table}.`{column}_source`");
+    let is = |column: &&str, source: String| {
+        format!("({} IS NULL OR {}={source})", dialect.incoming(column), stored(column))
+    };
+    let meant = |column: &&str| is(column, format!("CAST({} AS SIGNED)", dialect.incoming(column)));
+    let taken = |column: &&str| is(column, dialect.incoming(&format!("{column}_source")));
+    let mut assignments = String::new();
+    let all = columns.iter().map(meant).collect::<Vec<_>>().join(" AND ");
+    for column in columns {
+        let (new, old) =
+            (dialect.incoming(&format!("{column}_at")), format!("{table}.`{column}_at`"));
+        assignments.push_str(&format!("{column}_at=IF({all},COALESCE({new},{old}),{old}),"));
+    }
+    for (index, column) in columns.iter().enumerate() {
+        // The sources before this one are the new ones by now, if all were meant.
+        let (before, after) = columns.split_at(index);
+        let all = before.iter().map(taken).chain(after.iter().map(meant)).collect::<Vec<_>>();
+        let (new, old) = (dialect.incoming(&format!("{column}_source")), stored(column));
+        let all = all.join(" AND ");
+        assignments.push_str(&format!("{column}_source=IF({all},COALESCE({new},{old}),{old}),"));
+    }
+    assignments
 }

@@ -93,13 +93,14 @@ impl<const N: usize> Written<N> {
             let Some(new) = slot else { return Some(None) };
             self.same(new, (*last)?).map(Some)
         });
-        // A row is written whole or only moved; which it is says the statement it is in.
-        if let Some(same) = same.collect::<Option<Vec<_>>>() {
+        // A row is written whole or only moved, and one that only moves shows by changing that it is
+        // the one that is meant: nothing else of it may change.
+        let ids_differ = last.ids != period.ids || last.bound != period.bound;
+        if let Some(same) = same.collect::<Option<Vec<_>>>().filter(|_| !ids_differ) {
             for (slot, same) in period.documents.iter_mut().zip(same) {
                 *slot = same;
             }
         }
-        let ids_differ = last.ids != period.ids || last.bound != period.bound;
         ids_differ || period.documents.iter().any(Option::is_some)
     }
 
@@ -155,6 +156,8 @@ impl<const N: usize> Written<N> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn document(text: &str) -> Document {
@@ -215,5 +218,92 @@ mod tests {
         assert_eq!(rest(&later), Some(vec![Some(Some(11)), None]));
         written.forget(&later);
         assert_eq!(rest(&later), Some(vec![Some(None), None]));
+    }
+
+    /// A row of a table with two documents, as the statements treat it.
+    type Stored<'a> = Option<[Option<(Guard, &'a Document)>; 2]>;
+
+    /// What the upserts do; `None` where a row that only moves was not there or is another.
+    fn upsert<'a>(stored: Stored<'a>, rest: &Period<'a, 2>) -> Option<Stored<'a>> {
+        let mut row = stored.unwrap_or_default();
+        for (slot, new) in row.iter_mut().zip(&rest.documents) {
+            let Some(new) = new else { continue };
+            match new.content {
+                Content::Document(document) if slot.is_none_or(|(held, _)| new.guard >= held) => {
+                    *slot = Some((new.guard, document));
+                }
+                Content::Document(_) => {}
+                Content::As(source) => match slot {
+                    Some((guard, _)) if guard.1 == source => *guard = new.guard,
+                    _ => return None,
+                },
+            }
+        }
+        Some(Some(row))
+    }
+
+    /// A reading: second, and documents by their place among two.
+    type Sent = (i8, [Option<usize>; 2]);
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn whatever_is_left_out_the_rows_are_those_of_a_plain_model(
+            sent in prop::collection::vec((0_i8..4, [prop::option::of(0_usize..2), prop::option::of(0_usize..2)]), 1..12),
+            cuts in prop::collection::vec(any::<(bool, bool)>(), 12),
+        ) {
+            let device = DeviceSn::new("A").unwrap();
+            let texts = [document("[0]"), document("[1]")];
+            let mut model = [None, None];
+            for (source, (second, documents)) in sent.iter().enumerate() {
+                for (slot, text) in model.iter_mut().zip(documents) {
+                    let guard = guard(*second, source as i64);
+                    if let Some(text) = text && slot.is_none_or(|(held, _)| guard >= held) {
+                        *slot = Some((guard, &texts[*text]));
+                    }
+                }
+            }
+            let mut written = Written::<2>::new();
+            let mut stored: Stored<'_> = None;
+            let mut batch: Vec<(usize, Sent)> = Vec::new();
+            for (source, (reading, (cut, forgets))) in sent.iter().zip(&cuts).enumerate() {
+                batch.push((source, *reading));
+                if !cut && source + 1 < sent.len() {
+                    continue;
+                }
+                let mut documents = [None, None];
+                for (source, (second, found)) in batch.drain(..) {
+                    for (slot, text) in documents.iter_mut().zip(found) {
+                        let guard = guard(second, source as i64);
+                        let Some(text) = text else { continue };
+                        if slot.is_none_or(|(held, _)| guard >= held) {
+                            *slot = Some((guard, &texts[text]));
+                        }
+                    }
+                }
+                if documents.iter().all(Option::is_none) {
+                    continue;
+                }
+                let whole = periods(&device, documents);
+                for rest in written.rest(&whole).into_values() {
+                    stored = match upsert(stored, &rest) {
+                        Some(stored) => stored,
+                        None => {
+                            written.forget(&whole);
+                            whole.values().fold(stored, |stored, period| {
+                                upsert(stored, period).unwrap_or(stored)
+                            })
+                        }
+                    };
+                }
+                written.committed(&whole);
+                if *forgets {
+                    // Another worker goes on.
+                    written = Written::new();
+                }
+            }
+            prop_assert_eq!(stored.unwrap_or_default(), model);
+        }
     }
 }
