@@ -52,6 +52,19 @@ impl Rows {
         Self { text, columns: 0 }
     }
 
+    /// Bytes of the text so far.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Takes a row back that began where the text had `bytes` bytes, and gives it to a statement of
+    /// its own that opens with `head`.
+    pub fn carry_over(&mut self, bytes: usize, head: &str) -> Self {
+        let row = self.text.split_off(bytes);
+        // It began with a comma, which only stands between two rows.
+        Self::after(format!("{head} {}", &row[1..]))
+    }
+
     /// Begins a row.
     pub fn begin(&mut self, first: bool) {
         self.text.push_str(if first { " (" } else { ",(" });
@@ -146,9 +159,60 @@ impl Rows {
     }
 }
 
+/// A typical row of the main table, in bytes of text.
+const ROW_BYTES_EXPECTED: usize = 256;
+
+/// As few statements as hold all rows in texts of at most `bytes_max` bytes, with the number of their
+/// rows. A row that is longer by itself has a statement of its own.
+pub fn fill<T>(
+    head: &str,
+    tail: &str,
+    bytes_max: usize,
+    items: impl ExactSizeIterator<Item = T>,
+    mut write: impl FnMut(&mut Rows, T),
+) -> Vec<(String, i64)> {
+    let mut filled = Vec::new();
+    let expected = head.len() + tail.len() + items.len() * ROW_BYTES_EXPECTED;
+    let mut text = String::with_capacity(expected.min(bytes_max));
+    text.push_str(head);
+    let mut rows = Rows::after(text);
+    let mut count = 0;
+    for item in items {
+        let before = rows.bytes();
+        rows.begin(count == 0);
+        write(&mut rows, item);
+        rows.end();
+        if count > 0 && rows.bytes() + tail.len() > bytes_max {
+            let next = rows.carry_over(before, head);
+            filled.push((std::mem::replace(&mut rows, next).finish(tail), count));
+            count = 0;
+        }
+        count += 1;
+    }
+    if count > 0 {
+        filled.push((rows.finish(tail), count));
+    }
+    filled
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_spread_over_statements_of_the_largest_size_allowed() {
+        let filled = |bytes_max: usize, items: &[i64]| {
+            fill("HEAD", "TAIL", bytes_max, items.iter(), |rows, item| rows.whole(*item))
+        };
+        let whole = "HEAD (1),(2),(3)TAIL";
+        assert_eq!(filled(whole.len(), &[1, 2, 3]), [(whole.to_owned(), 3)]);
+        let parts = [("HEAD (1),(2)TAIL".to_owned(), 2), ("HEAD (3)TAIL".to_owned(), 1)];
+        assert_eq!(filled(whole.len() - 1, &[1, 2, 3]), parts);
+        // What is too long by itself goes alone: the server may take it all the same.
+        let alone = [("HEAD (1)TAIL".to_owned(), 1), ("HEAD (22222)TAIL".to_owned(), 1)];
+        assert_eq!(filled(1, &[1, 22222]), alone);
+        assert_eq!(filled(100, &[]), []);
+    }
 
     #[test]
     fn nothing_leaves_its_quotes() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::batch::Segment;
 use crate::row::{Fills, Identity, Row};
-use crate::sql::{Dialect, Rows};
+use crate::sql::{Dialect, Rows, fill};
 
 const MAIN_TABLE: &str = "t_user_health_data";
 
@@ -28,9 +28,6 @@ const FIELDS: [&str; 15] = [
     "sleep",
 ];
 
-/// A typical row of the main table, in bytes of text.
-const ROW_BYTES_EXPECTED: usize = 256;
-
 /// The texts of the statement, apart from its rows.
 #[derive(Debug, Clone)]
 pub struct Statements {
@@ -52,9 +49,10 @@ impl Statements {
         }
     }
 
-    /// The upserts of a segment, with the number of their rows: those of its merged rows, and one of
-    /// each replay, since several of one identity must not meet in a statement.
-    pub fn main(&self, segment: &Segment) -> Vec<(String, i64)> {
+    /// The upserts of a segment in texts of at most `bytes_max` bytes, with the number of their rows:
+    /// those of its merged rows, and one of each replay, since several of one identity must not meet
+    /// in a statement.
+    pub fn main(&self, segment: &Segment, bytes_max: usize) -> Vec<(String, i64)> {
         // A device is bound or not, so that there is hardly ever more than one group.
         let mut groups: BTreeMap<Fills, Vec<(&Identity, &Row)>> = BTreeMap::new();
         for (identity, row) in &segment.rows {
@@ -66,21 +64,10 @@ impl Statements {
         for (fills, mut rows) in groups.into_iter().chain(replays) {
             // Sorted by key: two writers then lock in one order.
             rows.sort_unstable_by_key(|(identity, _)| *identity);
-            statements.push((self.upsert(fills, &rows), rows.len() as i64));
+            let tail = &self.tails[fills.index()];
+            statements.extend(fill(&self.head, tail, bytes_max, rows.into_iter(), main_row));
         }
         statements
-    }
-
-    fn upsert(&self, fills: Fills, sorted: &[(&Identity, &Row)]) -> String {
-        let tail = &self.tails[fills.index()];
-        let bytes = self.head.len() + tail.len() + sorted.len() * ROW_BYTES_EXPECTED;
-        let mut text = String::with_capacity(bytes);
-        text.push_str(&self.head);
-        let mut rows = Rows::after(text);
-        for (index, (identity, row)) in sorted.iter().enumerate() {
-            main_row(&mut rows, index == 0, identity, row);
-        }
-        rows.finish(tail)
     }
 }
 
@@ -88,10 +75,9 @@ fn fills(row: &Row) -> Fills {
     Fills::of(row.ids, row.bound)
 }
 
-fn main_row(rows: &mut Rows, first: bool, (device_sn, timestamp): &Identity, row: &Row) {
+fn main_row(rows: &mut Rows, ((device_sn, timestamp), row): (&Identity, &Row)) {
     let vitals = &row.vitals;
     let ids = row.all_ids();
-    rows.begin(first);
     rows.string(device_sn.as_str());
     rows.datetime(Some(*timestamp));
     rows.whole(row.id);
@@ -119,7 +105,6 @@ fn main_row(rows: &mut Rows, first: bool, (device_sn, timestamp): &Identity, row
     rows.string("");
     rows.whole(row.deliveries);
     rows.whole(row.last_source);
-    rows.end();
 }
 
 fn main_tail(dialect: Dialect, fills: Fills) -> String {

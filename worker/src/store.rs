@@ -1,6 +1,8 @@
 //! Writes one batch to MySQL in one transaction and classifies what goes wrong. Retrying, waiting
 //! and dead-lettering belong to `flush`.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use common::ledger::{Advance, Ledger};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, MySqlPool, Row as _};
@@ -75,7 +77,13 @@ pub struct Store {
     ledger: Ledger,
     texts: OnceCell<Texts>,
     remembered: Remembered,
+    /// Most bytes of one text of statements; 0: the server is to be asked.
+    text_max: AtomicUsize,
 }
+
+/// A text of statements takes at most this part of the largest packet, so that neither escaping nor
+/// a single large row comes near it.
+const PART_OF_PACKET: usize = 4;
 
 /// All statements, in the words of the server.
 struct Texts {
@@ -94,7 +102,13 @@ enum Rows {
 impl Store {
     /// A store on `pool`, accounted for in `ledger`.
     pub fn new(pool: MySqlPool, ledger: Ledger) -> Self {
-        Self { pool, ledger, texts: OnceCell::new(), remembered: Remembered::new() }
+        Self {
+            pool,
+            ledger,
+            texts: OnceCell::new(),
+            remembered: Remembered::new(),
+            text_max: AtomicUsize::new(0),
+        }
     }
 
     /// The ledger that this store's transactions move.
@@ -105,6 +119,12 @@ impl Store {
     /// Writes all rows of a batch and moves its partitions, or does nothing. Returns how many rows
     /// were new, segment by segment.
     pub async fn write(&self, batch: &Batch) -> Result<Vec<i64>, WriteError> {
+        let written = self.try_write(batch).await;
+        self.ask_again_after(&written);
+        written
+    }
+
+    async fn try_write(&self, batch: &Batch) -> Result<Vec<i64>, WriteError> {
         let whole = Calendar::of(&batch.segments);
         let rest = self.remembered.rest(&whole);
         let stored = match self.transact(batch, &rest).await? {
@@ -126,8 +146,10 @@ impl Store {
     ) -> Result<Option<Vec<i64>>, WriteError> {
         let mut connection = self.pool.acquire().await?;
         let texts = self.texts(&mut connection).await?;
+        let text_max = self.text_max(&mut connection).await?;
         let mut transaction = connection.begin().await?;
-        let written = write_rows(&mut transaction, texts, &batch.segments, calendar).await;
+        let segments = &batch.segments;
+        let written = write_rows(&mut transaction, texts, segments, calendar, text_max).await;
         let Rows::Written(stored) = written.map_err(WriteError::of_rows)? else {
             transaction.rollback().await?;
             return Ok(None);
@@ -149,12 +171,41 @@ impl Store {
 
     /// Tries whether rows would be taken, and takes them back.
     pub async fn probe(&self, segments: &[Segment]) -> Result<(), WriteError> {
+        let tried = self.try_probe(segments).await;
+        self.ask_again_after(&tried);
+        tried
+    }
+
+    async fn try_probe(&self, segments: &[Segment]) -> Result<(), WriteError> {
         let mut connection = self.pool.acquire().await?;
         let texts = self.texts(&mut connection).await?;
+        let text_max = self.text_max(&mut connection).await?;
         let mut transaction = connection.begin().await?;
-        let tried = write_rows(&mut transaction, texts, segments, &Calendar::of(segments)).await;
+        let calendar = Calendar::of(segments);
+        let tried = write_rows(&mut transaction, texts, segments, &calendar, text_max).await;
         transaction.rollback().await?;
         tried.map(drop).map_err(WriteError::of_rows)
+    }
+
+    /// How long a text of statements may be.
+    async fn text_max(&self, connection: &mut MySqlConnection) -> Result<usize, sqlx::Error> {
+        let known = self.text_max.load(Ordering::Relaxed);
+        if known > 0 {
+            return Ok(known);
+        }
+        let packet: i64 = sqlx::query_scalar("SELECT CAST(@@max_allowed_packet AS SIGNED)")
+            .fetch_one(connection)
+            .await?;
+        let text_max = (usize::try_from(packet).unwrap_or(0) / PART_OF_PACKET).max(1);
+        self.text_max.store(text_max, Ordering::Relaxed);
+        Ok(text_max)
+    }
+
+    /// A connection that failed may be followed by one to a server that takes less.
+    fn ask_again_after<T>(&self, result: &Result<T, WriteError>) {
+        if matches!(result, Err(WriteError::Held { .. })) {
+            self.text_max.store(0, Ordering::Relaxed);
+        }
     }
 
     async fn texts(&self, connection: &mut MySqlConnection) -> Result<&Texts, sqlx::Error> {
@@ -168,47 +219,77 @@ async fn texts(connection: &mut MySqlConnection) -> Result<Texts, sqlx::Error> {
     Ok(Texts { main: Statements::new(dialect), periods: PeriodStatements::new(dialect) })
 }
 
-/// Sends all upserts in one round trip. Each segment has a statement of its own, because only a
-/// statement's affected rows tell new rows (1) from merged ones (2), and the ledger counts by
-/// partition.
+/// Sends all upserts in one round trip, or in as few as `text_max` allows. Each segment has
+/// statements of its own, because only a statement's affected rows tell new rows (1) from merged
+/// ones (2), and the ledger counts by partition.
 async fn write_rows(
     connection: &mut MySqlConnection,
     texts: &Texts,
     segments: &[Segment],
     calendar: &Calendar<'_>,
+    text_max: usize,
 ) -> Result<Rows, sqlx::Error> {
-    let main: Vec<Vec<(String, i64)>> =
-        segments.iter().map(|segment| texts.main.main(segment)).collect();
-    let periods: Vec<PeriodUpsert> =
-        [texts.periods.daily(&calendar.days), texts.periods.weekly(&calendar.weeks)].concat();
-    let all: Vec<&str> = main
-        .iter()
-        .flatten()
-        .map(|(text, _)| text.as_str())
-        .chain(periods.iter().map(|upsert| upsert.text.as_str()))
-        .collect();
-    if all.is_empty() {
-        return Ok(Rows::Written(vec![0; segments.len()]));
+    let mut all = Vec::new();
+    let mut rows: Vec<Vec<i64>> = Vec::with_capacity(segments.len());
+    for segment in segments {
+        let (main, counts): (Vec<_>, _) = texts.main.main(segment, text_max).into_iter().unzip();
+        all.extend(main);
+        rows.push(counts);
     }
-    // Every value went through `sql::Rows`, which escapes.
-    let affected: Vec<i64> = sqlx::raw_sql(AssertSqlSafe(all.join(";")))
-        .execute_many(connection)
-        .map_ok(|result| result.rows_affected() as i64)
-        .try_collect()
-        .await?;
+    let (periods, known): (Vec<_>, Vec<_>) = texts
+        .periods
+        .upserts(calendar, text_max)
+        .into_iter()
+        .map(|PeriodUpsert { text, known }| (text, known))
+        .unzip();
+    all.extend(periods);
+    let mut affected = Vec::with_capacity(all.len());
+    for text in joined(all, text_max) {
+        // Every value went through `sql::Rows`, which escapes.
+        let results: Vec<i64> = sqlx::raw_sql(AssertSqlSafe(text))
+            .execute_many(&mut *connection)
+            .map_ok(|result| result.rows_affected() as i64)
+            .try_collect()
+            .await?;
+        affected.extend(results);
+    }
     let mut affected = affected.into_iter();
     // `deliveries` grows by every merge, so a merged row always counts 2.
-    let new = |rows: i64, affected: i64| 2 * rows - affected;
-    let stored = main
-        .iter()
-        .map(|own| {
-            own.iter().map(|(_, rows)| new(*rows, affected.next().unwrap_or_default())).sum()
-        })
-        .collect();
+    let mut new = |rows: i64| 2 * rows - affected.next().unwrap_or_default();
+    let stored = rows.into_iter().map(|own| own.into_iter().map(&mut new).sum()).collect();
     // A row that was there and changed counts 2 as well, a new one 1.
-    let there = periods.iter().all(|upsert| {
+    let there = known.into_iter().all(|known| {
         let affected = affected.next().unwrap_or_default();
-        upsert.known.is_none_or(|rows| affected == 2 * rows)
+        known.is_none_or(|rows| affected == 2 * rows)
     });
     Ok(if there { Rows::Written(stored) } else { Rows::Gone })
+}
+
+/// Statements joined to as few texts of at most `text_max` bytes as keep their order.
+fn joined(statements: Vec<String>, text_max: usize) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for statement in statements {
+        match texts.last_mut() {
+            Some(text) if text.len() + 1 + statement.len() <= text_max => {
+                text.push(';');
+                text.push_str(&statement);
+            }
+            _ => texts.push(statement),
+        }
+    }
+    texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_share_a_text_while_they_fit() {
+        let statements = || ["aa", "bb", "cccccc", "d"].map(str::to_owned).to_vec();
+        assert_eq!(joined(statements(), 14), ["aa;bb;cccccc;d"]);
+        assert_eq!(joined(statements(), 13), ["aa;bb;cccccc", "d"]);
+        assert_eq!(joined(statements(), 5), ["aa;bb", "cccccc", "d"]);
+        assert_eq!(joined(Vec::new(), 5), Vec::<String>::new());
+    }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use common::reading::wall_text;
 
-use super::{Content, DAILY, Key, Kind, Period, Periods, WEEKLY};
+use super::{Calendar, Content, DAILY, Key, Kind, Period, Periods, WEEKLY};
 use crate::row::Fills;
-use crate::sql::{Dialect, Rows};
+use crate::sql::{Dialect, Rows, fill};
 
 /// The texts of both statements, apart from their rows.
 #[derive(Debug, Clone)]
@@ -39,14 +39,10 @@ impl PeriodStatements {
         Self { daily: Texts::new(dialect, &DAILY), weekly: Texts::new(dialect, &WEEKLY) }
     }
 
-    /// The upserts of the daily table.
-    pub fn daily(&self, periods: &Periods<'_, 4>) -> Vec<PeriodUpsert> {
-        self.daily.upserts(periods)
-    }
-
-    /// The upserts of the weekly table.
-    pub fn weekly(&self, periods: &Periods<'_, 1>) -> Vec<PeriodUpsert> {
-        self.weekly.upserts(periods)
+    /// The upserts of both tables, in texts of at most `bytes_max` bytes.
+    pub fn upserts(&self, calendar: &Calendar<'_>, bytes_max: usize) -> Vec<PeriodUpsert> {
+        let days = self.daily.upserts(&calendar.days, bytes_max);
+        days.into_iter().chain(self.weekly.upserts(&calendar.weeks, bytes_max)).collect()
     }
 }
 
@@ -60,7 +56,11 @@ impl Texts {
 
     /// Rows that only move a guard are apart from the others: if one of those does not exist, that
     /// must show.
-    fn upserts<const N: usize>(&self, periods: &Periods<'_, N>) -> Vec<PeriodUpsert> {
+    fn upserts<const N: usize>(
+        &self,
+        periods: &Periods<'_, N>,
+        bytes_max: usize,
+    ) -> Vec<PeriodUpsert> {
         let mut groups: BTreeMap<(bool, Fills), Vec<(&Key<'_>, &Period<'_, N>)>> = BTreeMap::new();
         for (key, period) in periods {
             let fills = Fills::of(period.ids, period.bound);
@@ -68,38 +68,33 @@ impl Texts {
         }
         let mut upserts = Vec::with_capacity(groups.len());
         for ((moves_only, fills), rows) in groups {
-            let tails = if moves_only { &self.moved } else { &self.whole };
-            let known = moves_only.then_some(rows.len() as i64);
-            upserts.push(PeriodUpsert { text: self.upsert(&tails[fills.index()], &rows), known });
+            let tail = &if moves_only { &self.moved } else { &self.whole }[fills.index()];
+            let texts = fill(&self.head, tail, bytes_max, rows.into_iter(), row);
+            let upsert = |(text, rows)| PeriodUpsert { text, known: moves_only.then_some(rows) };
+            upserts.extend(texts.into_iter().map(upsert));
         }
         upserts
     }
+}
 
-    fn upsert<const N: usize>(&self, tail: &str, periods: &[(&Key<'_>, &Period<'_, N>)]) -> String {
-        let mut rows = Rows::after(self.head.clone());
-        for (index, ((device_sn, day), period)) in periods.iter().enumerate() {
-            let ids = period.ids.or(period.bound);
-            rows.begin(index == 0);
-            rows.string(device_sn.as_str());
-            rows.date(*day);
-            rows.whole(period.id);
-            rows.number(ids.user_id);
-            rows.number(ids.org_id);
-            rows.whole(ids.customer_id.unwrap_or(0));
-            for slot in &period.documents {
-                match slot.map(|slot| slot.content) {
-                    Some(Content::Document(document)) => rows.string(document.as_str()),
-                    // Nothing of such a row is ever inserted, so there is room for what is compared.
-                    Some(Content::As(source)) => rows.string(&source.to_string()),
-                    None => rows.optional_string(None),
-                }
-                let (at, source) = slot.map(|slot| slot.guard).unzip();
-                rows.optional_string(at.map(wall_text).as_deref());
-                rows.number(source);
-            }
-            rows.end();
+fn row<const N: usize>(rows: &mut Rows, ((device_sn, day), period): (&Key<'_>, &Period<'_, N>)) {
+    let ids = period.ids.or(period.bound);
+    rows.string(device_sn.as_str());
+    rows.date(*day);
+    rows.whole(period.id);
+    rows.number(ids.user_id);
+    rows.number(ids.org_id);
+    rows.whole(ids.customer_id.unwrap_or(0));
+    for slot in &period.documents {
+        match slot.map(|slot| slot.content) {
+            Some(Content::Document(document)) => rows.string(document.as_str()),
+            // Nothing of such a row is ever inserted, so there is room for what is compared.
+            Some(Content::As(source)) => rows.string(&source.to_string()),
+            None => rows.optional_string(None),
         }
-        rows.finish(tail)
+        let (at, source) = slot.map(|slot| slot.guard).unzip();
+        rows.optional_string(at.map(wall_text).as_deref());
+        rows.number(source);
     }
 }
 
