@@ -17,6 +17,7 @@ mod modes;
 mod offsets;
 mod pipeline;
 mod rebalance;
+mod records;
 mod redis;
 mod remedies;
 mod sharing;

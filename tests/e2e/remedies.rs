@@ -47,7 +47,7 @@ pub async fn settled(world: &World) -> Result<()> {
     .await
 }
 
-async fn letters(world: &World) -> Result<Vec<Record>> {
+pub async fn letters(world: &World) -> Result<Vec<Record>> {
     let topic = format!("{}.{}.dlq", world.readings_topic, world.worker_group);
     kafka::records(&world.stack.kafka_brokers, &topic).await
 }

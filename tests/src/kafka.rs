@@ -91,7 +91,7 @@ impl TopicReader {
     }
 }
 
-/// Adds a record to a partition.
+/// Adds a record without a key to a partition.
 pub async fn produce(
     brokers: &str,
     topic: &str,
@@ -99,12 +99,26 @@ pub async fn produce(
     value: &[u8],
     headers: &[(&str, String)],
 ) -> anyhow::Result<()> {
+    produce_record(brokers, topic, partition, None, Some(value), headers).await
+}
+
+/// Adds a record to a partition; without a value it is a tombstone.
+pub async fn produce_record(
+    brokers: &str,
+    topic: &str,
+    partition: i32,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: &[(&str, String)],
+) -> anyhow::Result<()> {
     let producer: BaseProducer = config(brokers).create()?;
     let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
         headers.insert(Header { key, value: Some(value) })
     });
-    let record = BaseRecord::<(), _>::to(topic).partition(partition).payload(value);
-    producer.send(record.headers(headers)).map_err(|(error, _)| error)?;
+    let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition).headers(headers);
+    record.key = key;
+    record.payload = value;
+    producer.send(record).map_err(|(error, _)| error)?;
     tokio::task::spawn_blocking(move || producer.flush(ANSWER_WITHIN)).await??;
     Ok(())
 }
