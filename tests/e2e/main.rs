@@ -20,6 +20,7 @@ mod rebalance;
 mod records;
 mod redis;
 mod remedies;
+mod servers;
 mod sharing;
 mod sigterm;
 mod traces;

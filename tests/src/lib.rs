@@ -19,6 +19,7 @@ pub mod http;
 pub mod jaeger;
 pub mod kafka;
 pub mod mysql;
+pub mod proxy;
 pub mod redis;
 pub mod wait;
 

@@ -26,9 +26,26 @@ impl Database {
         Ok(Self { pool: pool(&url)?, url, name: name.into() })
     }
 
-    /// Drops the database.
+    /// Drops the database and its user.
     pub async fn remove(&self) -> anyhow::Result<()> {
+        self.execute(&format!("DROP USER IF EXISTS {}", self.user())).await?;
         self.execute(&format!("DROP DATABASE `{}`", self.name)).await
+    }
+
+    /// Creates a user who may do everything here and nothing to the server, and returns the URL to
+    /// connect as that user.
+    pub async fn create_user(&self) -> anyhow::Result<String> {
+        let (user, name) = (self.user(), &self.name);
+        self.execute(&format!("CREATE USER {user}")).await?;
+        self.execute(&format!("GRANT ALL ON `{name}`.* TO {user}")).await?;
+        let address = self.url.split_once("://").context("MYSQL_URL has no scheme")?.1;
+        let address = address.rsplit_once('@').map_or(address, |(_, address)| address);
+        Ok(format!("mysql://{name}@{address}"))
+    }
+
+    /// The user of [`Database::create_user`], for statements.
+    pub fn user(&self) -> String {
+        format!("'{}'@'%'", self.name)
     }
 
     /// Its URL, for services.
@@ -92,6 +109,28 @@ impl Database {
         Ok(Lock { transaction })
     }
 
+    /// Runs `run` while a variable of the whole server has another value; only for a world of its own.
+    pub async fn while_set<T>(
+        &self,
+        variable: &str,
+        value: &str,
+        run: impl AsyncFnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let set = |value: &str| {
+            // Numbers must not be quoted, everything else must.
+            let quoted = format!("'{}'", value.replace('\'', "''"));
+            let value = if value.parse::<i64>().is_ok() { value } else { &quoted };
+            format!("SET GLOBAL {variable} = {value}")
+        };
+        let before = self.row(&format!("SELECT @@GLOBAL.{variable}")).await?;
+        let before = before.into_iter().next().flatten().unwrap_or_default();
+        self.execute(&set(value)).await?;
+        let result = run().await;
+        // Whatever came of it: the next test shall find the server as this one did.
+        self.execute(&set(&before)).await?;
+        result
+    }
+
     /// The ledger of a consumer group.
     pub async fn ledger(&self, group: &str) -> anyhow::Result<Vec<LedgerRow>> {
         let sql = format!(
@@ -122,6 +161,13 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// Runs a statement in the transaction that holds the lock.
+    pub async fn execute(&mut self, sql: &str) -> anyhow::Result<()> {
+        let statement = AssertSqlSafe(sql.to_owned());
+        self.transaction.execute(statement).await.with_context(|| sql.to_owned())?;
+        Ok(())
+    }
+
     /// Lets the others go on.
     pub async fn release(self) -> anyhow::Result<()> {
         Ok(self.transaction.rollback().await?)

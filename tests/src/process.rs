@@ -60,6 +60,11 @@ impl Service {
         Ok(http::metric(&page.text, name, labels))
     }
 
+    /// All that the service has printed so far.
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     /// Waits until the service says that it is ready.
     pub async fn ready(&mut self) -> anyhow::Result<()> {
         let url = self.admin("/readyz");

@@ -1,0 +1,147 @@
+//! A TCP proxy before the database that cuts a connection at its COMMIT, on demand: on the way there,
+//! or on the way back, when the server has committed and the client cannot know.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// A COMMIT as a whole packet of the protocol: length, sequence number, `COM_QUERY`, text.
+const COMMIT: &[u8] = b"\x07\0\0\0\x03COMMIT";
+
+/// Bytes read at a time.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// What is lost at a COMMIT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The COMMIT itself, so that nothing was committed.
+    Request,
+    /// The server's answer, so that all was.
+    Answer,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: Option<Loss>,
+    lost: usize,
+}
+
+/// A running proxy; dropped, it takes no more connections.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    accepting: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Stands before the server that `url` names.
+    pub async fn start(url: &str) -> anyhow::Result<Self> {
+        let server = parts(url)?.1.to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (server, state) = (server.clone(), Arc::clone(&shared));
+                tokio::spawn(async move {
+                    // Either side's end is the connection's end; the client sees to the rest.
+                    if let Ok(server) = TcpStream::connect(server).await {
+                        let _ = relay(client, server, &state).await;
+                    }
+                });
+            }
+        });
+        Ok(Self { address, state, accepting })
+    }
+
+    /// `url` by way of this proxy.
+    pub fn url(&self, url: &str) -> anyhow::Result<String> {
+        let (before, _, after) = parts(url)?;
+        Ok(format!("{before}{}{after}", self.address))
+    }
+
+    /// Cuts the connection that next sends a COMMIT.
+    pub fn lose(&self, what: Loss) {
+        lock(&self.state).next = Some(what);
+    }
+
+    /// How many connections have been cut.
+    pub fn lost(&self) -> usize {
+        lock(&self.state).lost
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// A URL as what stands before its address, the address, and what follows.
+fn parts(url: &str) -> anyhow::Result<(&str, &str, &str)> {
+    let start = url.find("://").context("MYSQL_URL has no scheme")? + 3;
+    let end = url[start..].find('/').map_or(url.len(), |slash| start + slash);
+    let start = url[start..end].rfind('@').map_or(start, |at| start + at + 1);
+    Ok((&url[..start], &url[start..end], &url[end..]))
+}
+
+fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn relay(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    state: &Mutex<State>,
+) -> std::io::Result<()> {
+    let (mut asked, mut answered) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => {
+                let asked = &asked[..read?];
+                if asked.is_empty() {
+                    return Ok(());
+                }
+                // A client waits for the answer before it, so a COMMIT comes alone and whole.
+                let loss = if asked == COMMIT { lock(state).next.take() } else { None };
+                if loss != Some(Loss::Request) {
+                    server.write_all(asked).await?;
+                }
+                if loss == Some(Loss::Answer) {
+                    // The server answers once it has committed.
+                    let _ = server.read(&mut answered).await?;
+                }
+                if loss.is_some() {
+                    lock(state).lost += 1;
+                    return Ok(());
+                }
+            }
+            read = server.read(&mut answered) => {
+                let answered = &answered[..read?];
+                if answered.is_empty() {
+                    return Ok(());
+                }
+                client.write_all(answered).await?;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_found_in_a_url() {
+        let parts = |url| parts(url).unwrap();
+        assert_eq!(parts("mysql://u@h:1/d"), ("mysql://u@", "h:1", "/d"));
+        assert_eq!(parts("mysql://u:p@x@h:1/d"), ("mysql://u:p@x@", "h:1", "/d"));
+        assert_eq!(parts("mysql://h:1"), ("mysql://", "h:1", ""));
+    }
+}
