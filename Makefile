@@ -34,9 +34,9 @@ docs:  ## Build the documentation, warnings denied
 unit:  ## Unit and property tests, which need no server
 	cargo test --workspace --lib --bins
 
-e2e:  ## End-to-end tests on the real servers
+e2e:  ## End-to-end and storage tests on the real servers
 	cargo build --workspace --bins
-	$(STACK) run --require-jaeger -- cargo test -p tests --test e2e -- $(ARGS)
+	$(STACK) run --require-jaeger -- cargo test --workspace --test e2e --test storage -- $(ARGS)
 
 e2e-mysql:  ## End-to-end tests on the real servers, with MySQL in MariaDB's place
 	STACK_DATABASE=mysql $(MAKE) install e2e

@@ -1,5 +1,5 @@
 //! The promises of the whole system, each a test against real servers and real processes. Run it
-//! through `deploy/stack run -- cargo test -p tests --test e2e`, after `cargo build --workspace`.
+//! through `deploy/stack run -- cargo test --workspace --test e2e`, after `cargo build --workspace`.
 //!
 //! One program, so that tests which take a server away can keep all others out meanwhile.
 

@@ -16,7 +16,7 @@ mod control;
 mod daily;
 mod dlq;
 mod dry_run;
-mod errors;
+pub mod errors;
 mod figures;
 mod flush;
 mod health;

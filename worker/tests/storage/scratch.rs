@@ -1,0 +1,67 @@
+//! A database of its own for each test, on the server that `MYSQL_URL` names.
+
+use anyhow::{Context, Result};
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection};
+
+/// Strict as the worker's sessions are.
+const SESSION: &str = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'";
+
+/// A database that nobody else uses; a test that failed leaves it to be looked into.
+pub struct Scratch {
+    options: MySqlConnectOptions,
+    name: String,
+    /// Whether the server is a MariaDB.
+    pub mariadb: bool,
+}
+
+impl Scratch {
+    /// Creates the database.
+    pub async fn create() -> Result<Self> {
+        let url = std::env::var("MYSQL_URL")
+            .context("MYSQL_URL is not set: run this as `deploy/stack run -- COMMAND`")?;
+        let options: MySqlConnectOptions = url.parse().context("MYSQL_URL")?;
+        let name = format!("ljwx_scratch_{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        let mut admin = options.connect().await.context("MYSQL_URL")?;
+        run(&mut admin, &format!("CREATE DATABASE {name} CHARACTER SET utf8mb4")).await?;
+        let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut admin).await?;
+        let options = options.database(&name);
+        Ok(Self { options, name, mariadb: version.contains("MariaDB") })
+    }
+
+    /// A session as the worker has it.
+    pub async fn session(&self) -> Result<MySqlConnection> {
+        let mut session = self.options.connect().await?;
+        session.execute(SESSION).await?;
+        Ok(session)
+    }
+
+    /// Creates a user with these rights, as in `GRANT SELECT ON db.t`, and these limits.
+    pub async fn create_user(&self, right: &str, limits: &str) -> Result<()> {
+        let mut admin = self.session().await?;
+        let name = &self.name;
+        run(&mut admin, &format!("CREATE USER '{name}'@'%' {limits}")).await?;
+        run(&mut admin, &format!("GRANT {right} TO '{name}'@'%'")).await?;
+        Ok(())
+    }
+
+    /// A session of that user.
+    pub async fn user_session(&self) -> Result<MySqlConnection, sqlx::Error> {
+        // From the beginning: whoever MYSQL_URL names may have a password, and this one has none.
+        let user = MySqlConnectOptions::new().username(&self.name).database(&self.name);
+        user.host(self.options.get_host()).port(self.options.get_port()).connect().await
+    }
+
+    /// Drops the database and its user.
+    pub async fn finish(self) -> Result<()> {
+        let mut admin = self.session().await?;
+        run(&mut admin, &format!("DROP USER IF EXISTS '{}'@'%'", self.name)).await?;
+        run(&mut admin, &format!("DROP DATABASE {}", self.name)).await?;
+        Ok(())
+    }
+}
+
+/// Runs statements as text, as the worker does.
+pub async fn run(session: &mut MySqlConnection, sql: &str) -> Result<(), sqlx::Error> {
+    session.execute(AssertSqlSafe(sql.to_owned())).await.map(drop)
+}
