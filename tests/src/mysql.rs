@@ -58,6 +58,12 @@ impl Database {
         &self.name
     }
 
+    /// What the server says of itself; MariaDB names itself in it.
+    pub async fn version(&self) -> anyhow::Result<String> {
+        let row = self.row("SELECT VERSION()").await?;
+        row.into_iter().next().flatten().context("SELECT VERSION()")
+    }
+
     /// Runs a statement.
     pub async fn execute(&self, sql: &str) -> anyhow::Result<()> {
         self.pool.execute(AssertSqlSafe(sql.to_owned())).await.with_context(|| sql.to_owned())?;

@@ -114,7 +114,7 @@ impl Drop for Outage {
 }
 
 /// The folder of the checkout.
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     optional("STACK_ROOT").map_or_else(
         || {
             let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

@@ -103,6 +103,11 @@ impl World {
         self
     }
 
+    /// How many partitions its topics have.
+    pub const fn partitions(&self) -> usize {
+        self.partitions as usize
+    }
+
     /// The letters that open the serial numbers of this world's devices.
     pub fn serial_prefix(&self) -> String {
         let letters = self.id.bytes().take(7).map(|byte| char::from(b'A' + byte % 26));

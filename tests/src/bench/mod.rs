@@ -3,10 +3,11 @@
 #![expect(clippy::print_stdout, reason = "printing figures is what a benchmark is for")]
 
 mod bare;
-mod ceiling;
 mod gateway;
 mod pipeline;
+mod store;
 mod table;
+mod usage;
 mod worker;
 
 use std::time::Duration;
@@ -37,7 +38,7 @@ pub struct Arguments {
     readings: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Part {
     /// The whole pipeline at a rate.
     Pipeline,
@@ -45,6 +46,8 @@ enum Part {
     Gateway,
     /// The worker against the bare UPSERT.
     Worker,
+    /// The worker against several ceilings and the plan's old way, at length; not part of all.
+    Store(store::Settings),
     /// The server that only publishes; the gateway's ceiling.
     #[command(hide = true)]
     Bare,
@@ -52,21 +55,26 @@ enum Part {
 
 /// Measures; `true` where every target is met.
 pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
-    let wanted = |part| arguments.part.is_none_or(|chosen| chosen == part);
-    if arguments.part == Some(Part::Bare) {
-        bare::serve().await?;
-        return Ok(true);
-    }
+    let Arguments { part, rate, duration, rounds, readings } = arguments;
     let mut table = table::Table::default();
-    println!("{}", table::machine());
-    if wanted(Part::Gateway) {
-        gateway::measure(arguments.rounds, &mut table).await?;
+    let table = &mut table;
+    if !matches!(part, Some(Part::Bare)) {
+        println!("{}", table::machine());
     }
-    if wanted(Part::Worker) {
-        worker::measure(arguments.rounds, arguments.readings, &mut table).await?;
-    }
-    if wanted(Part::Pipeline) {
-        pipeline::measure(arguments.rate, arguments.duration, &mut table).await?;
+    match part {
+        Some(Part::Bare) => {
+            bare::serve().await?;
+            return Ok(true);
+        }
+        Some(Part::Pipeline) => pipeline::measure(rate, duration, table).await?,
+        Some(Part::Gateway) => gateway::measure(rounds, table).await?,
+        Some(Part::Worker) => worker::measure(rounds, readings, table).await?,
+        Some(Part::Store(settings)) => store::measure(&settings, table).await?,
+        None => {
+            gateway::measure(rounds, table).await?;
+            worker::measure(rounds, readings, table).await?;
+            pipeline::measure(rate, duration, table).await?;
+        }
     }
     println!("{table}");
     Ok(table.met())

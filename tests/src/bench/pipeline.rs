@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::table::Table;
+use super::usage;
 use crate::demo::Marker;
 use crate::fake_wechat::FakeWechat;
 use crate::fleet::{Fleet, Settings};
@@ -81,7 +82,11 @@ pub(super) async fn measure(rate: f64, length: Duration, table: &mut Table) -> a
     table.at_most("pipeline, readings unaccounted for", verdict.problems.len() as f64, 0.0, "");
     table.fact("pipeline, the alerter's lag at the end", unjudged, " s");
     for service in [&gateway, &worker, &alerter] {
-        table.fact(&format!("{}, resident memory", service.name()), resident(service), " MiB");
+        table.fact(
+            &format!("{}, resident memory", service.name()),
+            usage::resident(service.pid()),
+            " MiB",
+        );
     }
     gateway.terminate().await?;
     worker.terminate().await?;
@@ -89,17 +94,8 @@ pub(super) async fn measure(rate: f64, length: Duration, table: &mut Table) -> a
     world.finish().await
 }
 
-/// Resident memory of a service, in MiB.
-fn resident(service: &Service) -> f64 {
-    let pid = service.pid().unwrap_or(0);
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.unwrap_or(f64::NAN) / 1024.0
-}
-
 /// The upper bound of the histogram bucket that the 95th percentile lies in, in seconds.
-async fn p95_bucket(service: &Service, name: &str, labels: &str) -> anyhow::Result<f64> {
+pub(super) async fn p95_bucket(service: &Service, name: &str, labels: &str) -> anyhow::Result<f64> {
     let text = crate::http::get(&service.admin("/metrics")).await?.text;
     let prefix = format!("{name}_bucket{{");
     let buckets: Vec<(f64, f64)> = text

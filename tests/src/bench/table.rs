@@ -11,6 +11,16 @@ struct Line {
     met: bool,
 }
 
+impl Line {
+    const fn mark(&self) -> &'static str {
+        match (self.target.is_empty(), self.met) {
+            (true, _) => "",
+            (false, true) => "ok",
+            (false, false) => "MISSED",
+        }
+    }
+}
+
 /// Figures beside their targets.
 #[derive(Debug, Default)]
 pub(super) struct Table(Vec<Line>);
@@ -29,6 +39,16 @@ impl Table {
     /// A figure without a target.
     pub(super) fn fact(&mut self, name: &str, figure: f64, unit: &str) {
         self.line(name, figure, String::new(), true, unit);
+    }
+
+    /// The same as Markdown.
+    pub(super) fn markdown(&self) -> String {
+        let mut text = "| figure | measured | target | |\n|---|---|---|---|\n".to_owned();
+        for line in &self.0 {
+            let Line { name, figure, target, .. } = line;
+            text.push_str(&format!("| {name} | {figure} | {target} | {} |\n", line.mark()));
+        }
+        text
     }
 
     fn line(&mut self, name: &str, figure: f64, target: String, met: bool, unit: &str) {
@@ -51,12 +71,8 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{:<52} {:>16} {:>14}", "figure", "measured", "target")?;
         for line in &self.0 {
-            let mark = match (line.target.is_empty(), line.met) {
-                (true, _) => "",
-                (false, true) => "ok",
-                (false, false) => "MISSED",
-            };
-            writeln!(f, "{:<52} {:>16} {:>14} {mark}", line.name, line.figure, line.target)?;
+            let Line { name, figure, target, .. } = line;
+            writeln!(f, "{name:<52} {figure:>16} {target:>14} {}", line.mark())?;
         }
         Ok(())
     }

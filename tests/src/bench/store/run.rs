@@ -1,0 +1,137 @@
+//! The worker on a topic that is full.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use tokio::time::Instant;
+
+use crate::bench::usage;
+use crate::kafka;
+use crate::mysql::LedgerRow;
+use crate::process::Service;
+use crate::wait::pass;
+use crate::world::World;
+
+/// How often the ledger is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long a run may take.
+const DONE_WITHIN: Duration = Duration::from_secs(900);
+
+/// Readings that processor times are stated for.
+const CPU_PER: f64 = 100_000.0;
+
+/// What the worker made of a topic.
+#[derive(Debug)]
+pub(in crate::bench) struct Run {
+    /// Readings a second, from the ledger's first move to its last.
+    pub(in crate::bench) rate: f64,
+    /// Batches a second.
+    pub(in crate::bench) batches: f64,
+    /// The worker's processor seconds per 100,000 readings.
+    pub(super) cpu: f64,
+    /// Those of the database's server.
+    pub(super) server_cpu: f64,
+    /// The worker's resident memory at the end, in MiB.
+    pub(super) resident: f64,
+}
+
+struct Mark {
+    at: Instant,
+    done: i64,
+    worker: f64,
+    server: f64,
+}
+
+impl Mark {
+    fn now(worker: &Service, done: i64) -> Self {
+        let cpu = |pid: Option<u32>| pid.and_then(usage::cpu).unwrap_or(f64::NAN);
+        let server = usage::server(&["mariadb", "mysql"]);
+        Self { at: Instant::now(), done, worker: cpu(worker.pid()), server: cpu(server) }
+    }
+}
+
+/// A worker that traces nothing.
+pub(super) fn worker(world: &World, redis: bool) -> anyhow::Result<Service> {
+    let launch = world.worker().env("TRACE_SAMPLE_RATIO", "0");
+    if redis { launch.spawn() } else { launch.env("NO_REDIS", "true").spawn() }
+}
+
+/// Empties the tables and has a worker store all of the topic.
+pub(in crate::bench) async fn run(
+    world: &World,
+    readings: usize,
+    redis: bool,
+) -> anyhow::Result<Run> {
+    super::cleared(world).await?;
+    let worker = worker(world, redis)?;
+    let readings = readings as i64;
+    let deadline = Instant::now() + DONE_WITHIN;
+    let mut first: Option<Mark> = None;
+    let (first, last) = loop {
+        let done = passed(world).await?;
+        ensure!(Instant::now() < deadline, "the worker has done {done} of {readings}");
+        match first {
+            None if done > 0 => first = Some(Mark::now(&worker, done)),
+            Some(first) if done >= readings => break (first, Mark::now(&worker, done)),
+            _ => {}
+        }
+        pass(LOOK_INTERVAL).await;
+    };
+    let seconds = (last.at - first.at).as_secs_f64();
+    let passed = (last.done - first.done) as f64;
+    let cpu = |first: f64, last: f64| (last - first) / passed * CPU_PER;
+    let run = Run {
+        rate: passed / seconds,
+        batches: worker.metric("batches_total", "").await? * passed / last.done as f64 / seconds,
+        cpu: cpu(first.worker, last.worker),
+        server_cpu: cpu(first.server, last.server),
+        resident: usage::resident(worker.pid()),
+    };
+    if redis {
+        ensure!(worker.metric("redis_errors_total", "").await? < 1.0, "Redis did not take it all");
+    }
+    worker.terminate().await?;
+    Ok(run)
+}
+
+/// The same with a column that refuses `refused` of the readings: the good ones must be stored and
+/// only the others dead-lettered.
+pub(super) async fn run_refused(
+    world: &World,
+    readings: usize,
+    refused: usize,
+) -> anyhow::Result<Run> {
+    let narrow = |kind| format!("ALTER TABLE t_user_health_data MODIFY heart_rate {kind} NULL");
+    super::cleared(world).await?;
+    world.database.execute(&narrow("TINYINT")).await?;
+    let letters = letters(world).await?;
+    let run = run(world, readings, false).await?;
+    let letters = self::letters(world).await? - letters;
+    let ledger = world.database.ledger(&world.worker_group).await?;
+    let stored: i64 = ledger.iter().map(|row| row.stored).sum();
+    let dead: i64 = ledger.iter().map(|row| row.dead_lettered).sum();
+    let rows = world.database.count("t_user_health_data").await?;
+    let (good, refused) = ((readings - refused) as i64, refused as i64);
+    ensure!(
+        (stored, rows, dead, letters) == (good, good, refused, refused),
+        "{good} good and {refused} refused readings: {stored} stored, {rows} rows, {dead} \
+         dead-lettered, {letters} letters"
+    );
+    ensure!(ledger.iter().all(LedgerRow::balances), "{ledger:?}");
+    super::cleared(world).await?;
+    world.database.execute(&narrow("INT")).await?;
+    Ok(run)
+}
+
+/// Readings that the ledger has passed.
+pub(super) async fn passed(world: &World) -> anyhow::Result<i64> {
+    let ledger = world.database.ledger(&world.worker_group).await?;
+    Ok(ledger.iter().map(|row| row.next_offset - row.first_offset).sum())
+}
+
+async fn letters(world: &World) -> anyhow::Result<i64> {
+    let topic = format!("{}.{}.dlq", world.readings_topic, world.worker_group);
+    let ends = kafka::watermarks(&world.stack.kafka_brokers, &topic).await?;
+    Ok(ends.iter().map(|end| end.high - end.low).sum())
+}
