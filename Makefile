@@ -4,10 +4,10 @@
 STACK := deploy/stack
 ARGS  ?=
 
-.PHONY: help demo test bench install fmt lint docs unit e2e e2e-mysql deny
+.PHONY: help demo test bench bench-worker install fmt lint docs unit e2e e2e-mysql deny
 
 help:  ## List the commands
-	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 11
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: install  ## Run everything with a simulated fleet; ARGS=--smoke: 30 s, judged
 	cargo build --workspace --bins
@@ -18,6 +18,12 @@ test: install fmt lint docs unit deny e2e e2e-mysql  ## Everything that CI runs
 bench: install  ## Figures beside their targets, and ratios to what the machine can do
 	cargo build --release --workspace --bins
 	$(STACK) run -- target/release/bench $(ARGS)
+
+bench-worker: install  ## The worker against what MariaDB and MySQL can take, in two hours; keeps the figures
+	cargo build --release --workspace --bins
+	@status=0; for database in mariadb mysql; do \
+	  STACK_DATABASE=$$database $(STACK) run -- target/release/bench store --save $(ARGS) || status=1; \
+	done; exit $$status
 
 install:  ## Install what is missing: servers, and what the build needs
 	$(STACK) install
