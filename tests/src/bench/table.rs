@@ -78,10 +78,11 @@ impl fmt::Display for Table {
     }
 }
 
-/// The middle of several rounds.
+/// The middle of several rounds, or what lies between the two middle ones.
 pub(super) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+    let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
+    f64::midpoint(at(figures.len().saturating_sub(1) / 2), at(figures.len() / 2))
 }
 
 /// What the figures were measured on.

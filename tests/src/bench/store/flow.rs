@@ -13,6 +13,7 @@ use super::workload::{Feed, Sample, Workload};
 use crate::bench::pipeline::p95_bucket;
 use crate::bench::table::{Table, median};
 use crate::bench::usage;
+use crate::process::Service;
 use crate::wait::{eventually, pass};
 use crate::world::World;
 
@@ -40,12 +41,23 @@ const MINUTE: usize = 6;
 /// Growth of the resident memory that is none: what allocators keep varies.
 const GROWTH_MAX: f64 = 1.1;
 
-/// The 95th percentile of a batch's oldest reading's wait, at half of `rate`.
-pub(super) async fn wait_at_half(rate: f64, table: &mut Table) -> anyhow::Result<()> {
+/// A world, and a worker in it that has all of its partitions.
+async fn idle() -> anyhow::Result<(World, Service)> {
     let world = World::shared("bench").await?.with_partitions(PARTITIONS);
     world.migrate().await?;
-    let mut service = worker(&world, true)?;
-    service.ready().await?;
+    let service = worker(&world, true)?;
+    // What came before it has them would wait for the group, not for the worker.
+    eventually(SETTLED_WITHIN, "the worker has its partitions", || async {
+        let ledger = world.database.ledger(&world.worker_group).await?;
+        Ok((ledger.len() == world.partitions()).then_some(()))
+    })
+    .await?;
+    Ok((world, service))
+}
+
+/// The 95th percentile of a batch's oldest reading's wait, at half of `rate`.
+pub(super) async fn wait_at_half(rate: f64, table: &mut Table) -> anyhow::Result<()> {
+    let (world, service) = idle().await?;
     let all = (rate / 2.0 * HALF_LENGTH.as_secs_f64()) as usize;
     let mut feed = Feed::new(&world, Workload::VitalsTurns, all);
     let filler = Filler::new(&world)?;
@@ -72,10 +84,7 @@ pub(super) async fn wait_at_half(rate: f64, table: &mut Table) -> anyhow::Result
 
 /// Floods a worker for `length`; a full topic throughout.
 pub(super) async fn soak(length: Duration, table: &mut Table) -> anyhow::Result<()> {
-    let world = World::shared("bench").await?.with_partitions(PARTITIONS);
-    world.migrate().await?;
-    let mut service = worker(&world, true)?;
-    service.ready().await?;
+    let (world, service) = idle().await?;
     // The readings' times start a day ago: a second holds those of all devices once.
     let mut feed = Feed::new(&world, Workload::VitalsTurns, super::workload::DEVICES * 86_400);
     let filler = Filler::new(&world)?;

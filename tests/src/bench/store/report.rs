@@ -23,8 +23,12 @@ struct Figures {
 }
 
 /// What is kept of a run of the worker beside its rate, with its unit.
-pub(super) const USAGE: [(&str, &str); 3] =
-    [("CPU s per 100,000", " s"), ("server's CPU s per 100,000", " s"), ("RSS", " MiB")];
+pub(super) const USAGE: [(&str, &str); 4] = [
+    ("CPU per 100,000", " s"),
+    ("database's CPU per 100,000", " s"),
+    ("Redis' CPU per 100,000", " s"),
+    ("RSS", " MiB"),
+];
 
 impl Series {
     /// Adds a round's rate.
@@ -35,7 +39,8 @@ impl Series {
     /// Adds a round's run of the worker.
     pub(super) fn add_run(&mut self, name: &str, run: &Run) {
         self.add(name, run.rate);
-        for ((what, unit), figure) in USAGE.iter().zip([run.cpu, run.server_cpu, run.resident]) {
+        let usage = [run.cpu, run.server_cpu, run.redis_cpu, run.resident];
+        for ((what, unit), figure) in USAGE.iter().zip(usage) {
             self.push(format!("{name}, {what}"), unit, figure);
         }
     }

@@ -32,6 +32,8 @@ pub(in crate::bench) struct Run {
     pub(super) cpu: f64,
     /// Those of the database's server.
     pub(super) server_cpu: f64,
+    /// Those of Redis.
+    pub(super) redis_cpu: f64,
     /// The worker's resident memory at the end, in MiB.
     pub(super) resident: f64,
 }
@@ -41,13 +43,19 @@ struct Mark {
     done: i64,
     worker: f64,
     server: f64,
+    redis: f64,
 }
 
 impl Mark {
     fn now(worker: &Service, done: i64) -> Self {
         let cpu = |pid: Option<u32>| pid.and_then(usage::cpu).unwrap_or(f64::NAN);
-        let server = usage::server(&["mariadb", "mysql"]);
-        Self { at: Instant::now(), done, worker: cpu(worker.pid()), server: cpu(server) }
+        Self {
+            at: Instant::now(),
+            done,
+            worker: cpu(worker.pid()),
+            server: cpu(usage::server(&["mariadb", "mysql"])),
+            redis: cpu(usage::server(&["redis"])),
+        }
     }
 }
 
@@ -86,6 +94,7 @@ pub(in crate::bench) async fn run(
         batches: worker.metric("batches_total", "").await? * passed / last.done as f64 / seconds,
         cpu: cpu(first.worker, last.worker),
         server_cpu: cpu(first.server, last.server),
+        redis_cpu: cpu(first.redis, last.redis),
         resident: usage::resident(worker.pid()),
     };
     if redis {
