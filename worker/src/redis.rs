@@ -20,7 +20,7 @@ use crate::batch::Batch;
 use crate::metrics::REDIS_STALE;
 use crate::newest::Newest;
 use crate::row::{Fills, Identity, Row};
-use fields::{FIELDS, values};
+use fields::{FIELDS, VALUES, values};
 
 /// How long Redis is left alone after a failure, so that its absence does not slow every batch.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -187,14 +187,17 @@ impl Latest {
 
     fn arguments(&self, mode: Mode, shown: &[Shown<'_>]) -> (Vec<String>, Vec<String>) {
         let mut keys = Vec::with_capacity(shown.len() * 2);
-        let mut arguments = Vec::with_capacity((shown.len() + 1) * (FIELDS.len() + 3));
+        let mut arguments = Vec::with_capacity(4 + 2 * FIELDS.len() + shown.len() * (VALUES + 3));
         let mode = match mode {
             Mode::Reading => "reading",
             Mode::Row => "row",
         };
         let ttl = self.ttl.map(|ttl| ttl.as_secs().max(1).to_string());
-        arguments.extend([FIELDS.len().to_string(), mode.to_owned(), ttl.unwrap_or_default()]);
-        arguments.extend(FIELDS.iter().map(|field| (*field).to_owned()));
+        let (fields, values_each) = (FIELDS.len().to_string(), VALUES.to_string());
+        arguments.extend([fields, values_each, mode.to_owned(), ttl.unwrap_or_default()]);
+        for (field, place) in FIELDS {
+            arguments.extend([field.to_owned(), place.to_string()]);
+        }
         for (identity, row) in shown {
             let device_sn = &identity.0;
             keys.push(format!("health_data:{device_sn}"));
