@@ -104,3 +104,16 @@ release_ports() {
     [[ ! -f $file ]] || rm -f "$CACHE/ports/$(cat "$file")"
   done
 }
+
+# --- what MariaDB and MySQL share ---
+
+database_user() { ((EUID != 0)) || echo --user=root; } # they refuse root unless told
+
+# Run at every start before the first connection is taken, hence IF NOT EXISTS.
+database_init_sql() {
+  cat <<'SQL'
+CREATE DATABASE IF NOT EXISTS ljwx CHARACTER SET utf8mb4;
+CREATE USER IF NOT EXISTS 'root'@'127.0.0.1';
+GRANT ALL PRIVILEGES ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;
+SQL
+}

@@ -13,23 +13,16 @@ mariadb_install() {
   { have mariadbd && have mariadb-install-db && have mariadb; } || packages MariaDB mariadb-server
 }
 
-mariadb_user() { ((EUID != 0)) || echo --user=root; } # it refuses root unless told
-
 mariadb_initialize() {
   # shellcheck disable=SC2046
-  mariadb-install-db --no-defaults $(mariadb_user) --datadir="$1" \
+  mariadb-install-db --no-defaults $(database_user) --datadir="$1" \
     --auth-root-authentication-method=normal --skip-test-db
 }
 
 mariadb_prepare() {
   local home=$STATE/mariadb
   mkdir -p "$home"
-  # Run at every start before the first connection is taken, hence IF NOT EXISTS.
-  cat >"$home/init.sql" <<'EOF'
-CREATE DATABASE IF NOT EXISTS ljwx CHARACTER SET utf8mb4;
-CREATE USER IF NOT EXISTS 'root'@'127.0.0.1';
-GRANT ALL PRIVILEGES ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;
-EOF
+  database_init_sql >"$home/init.sql"
   [[ -d $home/data ]] && return
   rm -rf -- "$home/data.part"
   mariadb_initialize "$home/data.part" >"$home/install.log" 2>&1 ||
@@ -42,7 +35,7 @@ mariadb_command() {
   # innodb_flush_log_at_trx_commit=1: a committed row survives a crash, which is the point.
   # The socket's path is relative to the data folder: socket paths may not exceed 107 characters.
   # shellcheck disable=SC2207
-  ARGV=("$(PATH=$PATH:/usr/sbin command -v mariadbd)" --no-defaults $(mariadb_user)
+  ARGV=("$(PATH=$PATH:/usr/sbin command -v mariadbd)" --no-defaults $(database_user)
     --datadir="$home/data" --socket=mariadb.sock --pid-file="$home/mariadb.pid"
     --bind-address=127.0.0.1 --port="$(port mariadb)" --init-file="$home/init.sql"
     --skip-name-resolve --character-set-server=utf8mb4

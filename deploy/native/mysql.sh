@@ -103,24 +103,17 @@ mysql_download() {
   interruptible apt-get "${apt[@]}" -y --download-only install "$package"
 }
 
-mysql_user() { ((EUID != 0)) || echo --user=root; } # it refuses root unless told
-
 mysql_prepare() {
   local home=$STATE/mysql
   mkdir -p "$home"
-  # Run at every start before the first connection is taken, hence IF NOT EXISTS.
-  cat >"$home/init.sql" <<'SQL'
-CREATE DATABASE IF NOT EXISTS ljwx CHARACTER SET utf8mb4;
-CREATE USER IF NOT EXISTS 'root'@'127.0.0.1';
-GRANT ALL PRIVILEGES ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;
-SQL
+  database_init_sql >"$home/init.sql"
   # It would not start where its killed predecessor's lock names a process, be it a zombie or a stranger.
   rm -f -- "$home/data/mysql.sock.lock"
   [[ -d $home/data ]] && return
   rm -rf -- "$home/data.part"
   mysql_locate
   # shellcheck disable=SC2046
-  "${MYSQLD[@]}" --no-defaults $(mysql_user) "${MYSQLD_FILES[@]}" --datadir="$home/data.part" \
+  "${MYSQLD[@]}" --no-defaults $(database_user) "${MYSQLD_FILES[@]}" --datadir="$home/data.part" \
     --initialize-insecure --character-set-server=utf8mb4 >"$home/install.log" 2>&1 ||
     { tail -n 20 "$home/install.log" >&2 && return 1; }
   mv -- "$home/data.part" "$home/data"
@@ -131,7 +124,7 @@ mysql_command() {
   mysql_locate
   # As in mariadb.sh, and without the second protocol, whose port is always the same.
   # shellcheck disable=SC2207
-  ARGV=("${MYSQLD[@]}" --no-defaults $(mysql_user) "${MYSQLD_FILES[@]}"
+  ARGV=("${MYSQLD[@]}" --no-defaults $(database_user) "${MYSQLD_FILES[@]}"
     --datadir="$home/data" --socket=mysql.sock --pid-file="$home/mysql.pid"
     --bind-address=127.0.0.1 --port="$(port mysql)" --init-file="$home/init.sql"
     --mysqlx=OFF --secure-file-priv=NULL
