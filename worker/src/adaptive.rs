@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 /// Sizes of a batch to choose from, in rows.
 const ROWS: [usize; 7] = [50, 100, 200, 350, 500, 700, 1000];
 
-/// Where climbing starts: 200 rows, two batches in flight.
-const START: Setting = Setting { rows: 2, depth: 2 };
+/// Where climbing starts: 500 rows, two batches in flight.
+const START: Setting = Setting { rows: 4, depth: 2 };
 
 /// Batches of one measurement, at least.
 const WINDOW_BATCHES: u32 = 4;
@@ -29,8 +29,16 @@ const STAYS_MAX: u32 = 20;
 /// A change of the throughput by which another database is recognised, and looking begins anew.
 const CHANGED: f64 = 0.25;
 
-/// How much better a neighbour must be.
-const BETTER: f64 = 1.02;
+/// How much better a neighbour must be that costs more beside the database: smaller batches, or more
+/// of them at a time. Measurements of one setting differ by about as much.
+const BETTER: f64 = 1.05;
+
+/// How good one must be that costs less: larger batches take fewer statements, messages and calls of
+/// Redis for the same readings.
+const AS_GOOD: f64 = 0.98;
+
+/// Weight of the latest measurement in what the setting in force gets through.
+const LATEST_SCORE_WEIGHT: f64 = 0.5;
 
 /// Time of a batch beyond which more throughput is not worth its wait.
 const BATCH_TIME_MAX: Duration = Duration::from_secs(1);
@@ -165,7 +173,7 @@ impl Adaptive {
 
     fn measured(&mut self, score: f64) {
         match self.trial.take() {
-            Some(trial) if score > self.base_score * BETTER => {
+            Some(trial) if score > self.base_score * self.least_gain(trial) => {
                 // The same way again, as long as it goes up.
                 self.next_neighbour = self.next_neighbour.wrapping_sub(1);
                 (self.base, self.base_score) = (trial, score);
@@ -174,10 +182,13 @@ impl Adaptive {
             }
             Some(_) => self.stays_wanted = STAYS_MAX.min(self.stays_wanted + 1),
             None => {
-                if (score - self.base_score).abs() > CHANGED * self.base_score {
+                let moved = score - self.base_score;
+                if moved.abs() > CHANGED * self.base_score {
                     self.stays_wanted = STAYS_MIN;
+                    self.base_score = score;
+                } else {
+                    self.base_score += moved * LATEST_SCORE_WEIGHT;
                 }
-                self.base_score = score;
                 self.stays += 1;
             }
         }
@@ -185,6 +196,11 @@ impl Adaptive {
             self.trial = self.neighbour();
             self.stays = 0;
         }
+    }
+
+    fn least_gain(&self, trial: Setting) -> f64 {
+        let cheaper = trial.rows > self.base.rows || trial.depth < self.base.depth;
+        if cheaper { AS_GOOD } else { BETTER }
     }
 
     /// The next of the up to four neighbours.

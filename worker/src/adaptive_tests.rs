@@ -1,6 +1,8 @@
 //! Against a simulated database whose capacity changes: at every load better than the plan's rule; in a
 //! trickle and under a flood within 5 % of the best size that does not move.
 
+use rand::{RngExt, SeedableRng};
+
 use super::*;
 
 /// Longest wait for company, everywhere.
@@ -14,12 +16,17 @@ struct Database {
     crowd: f64,
     /// Batches that it works on side by side.
     workers: usize,
+    /// By how much times differ, up and down.
+    noise: f64,
 }
 
-const QUICK: Database = Database { batch: 0.002, row: 12e-6, crowd: 0.0, workers: 2 };
-const SLOW: Database = Database { batch: 0.060, row: 450e-6, crowd: 0.0, workers: 1 };
+const QUICK: Database = Database { batch: 0.002, row: 12e-6, crowd: 0.0, workers: 2, noise: 0.0 };
+const SLOW: Database = Database { batch: 0.060, row: 450e-6, crowd: 0.0, workers: 1, noise: 0.0 };
+/// As on a machine that others use too.
+const NOISY: Database = Database { noise: 0.4, ..QUICK };
 /// Large batches get in each other's way.
-const CROWDED: Database = Database { batch: 0.004, row: 20e-6, crowd: 1e-7, workers: 4 };
+const CROWDED: Database =
+    Database { batch: 0.004, row: 20e-6, crowd: 1e-7, workers: 4, noise: 0.0 };
 
 impl Database {
     fn takes(&self, rows: usize, in_flight: usize) -> f64 {
@@ -99,6 +106,8 @@ fn run(mut rule: Rule, load: &Load) -> Result {
     let (mut stored, mut waited) = (0_u64, 0.0_f64);
     // End, start, records and sum of arrival times of what is in flight.
     let mut in_flight: Vec<(f64, f64, usize, f64, bool)> = Vec::new();
+    // The same for everyone, every time.
+    let mut random = rand::rngs::StdRng::seed_from_u64(1);
     let arrival = |n: u64| load.rate.map_or(0.0, |rate| n as f64 / rate);
     while now < end {
         arrived = load.rate.map_or(taken + 5000, |rate| (now * rate) as u64).max(arrived);
@@ -113,7 +122,8 @@ fn run(mut rule: Rule, load: &Load) -> Result {
                 now < passed
             });
             let Some((_, database)) = database else { break };
-            let takes = database.takes(records, in_flight.len() + 1);
+            let noise = 1.0 + database.noise * (2.0 * random.random::<f64>() - 1.0);
+            let takes = database.takes(records, in_flight.len() + 1) * noise;
             let last = taken + records as u64 - 1;
             let arrivals = (arrival(taken) + arrival(last)) / 2.0 * records as f64;
             in_flight.push((now + takes, now, records, arrivals, full));
@@ -162,6 +172,7 @@ fn fixed(load: &Load) -> Vec<Result> {
 fn under_a_flood_more_gets_through_than_by_the_plan_s_rule_and_nearly_the_best() {
     for (name, stretches) in [
         ("quick", vec![(60.0, QUICK)]),
+        ("quick and noisy", vec![(60.0, NOISY)]),
         ("slow", vec![(240.0, SLOW)]),
         ("crowded", vec![(60.0, CROWDED)]),
         ("quick, crowded, quick", vec![(60.0, QUICK), (60.0, CROWDED), (60.0, QUICK)]),

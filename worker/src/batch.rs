@@ -113,7 +113,7 @@ impl Segment {
     /// Merges a delivery's reading into its row.
     pub fn merge(&mut self, delivery: &Delivery) {
         let Ok(reading) = &delivery.reading else { return };
-        let identity = (reading.device_sn().clone(), reading.timestamp());
+        let identity = row::identity(reading);
         if let Some((partition, offset)) = replay::first_place(delivery.headers.as_ref()) {
             self.replays.push((identity, Row::new(reading, row::source(partition, offset))));
             return;

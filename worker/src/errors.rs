@@ -120,9 +120,26 @@ pub fn message(error: &sqlx::Error) -> String {
     format!("{before}(not shown){after}")
 }
 
+/// Which row of its statement, from 1, the server says is at fault; most refusals name one.
+pub fn row(error: &sqlx::Error) -> Option<usize> {
+    row_of(error.as_database_error()?.message())
+}
+
+fn row_of(message: &str) -> Option<usize> {
+    message.rsplit_once(" at row ")?.1.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_row_at_fault_is_read_from_the_message() {
+        let named = "Out of range value for column 'heart_rate' at row 17";
+        assert_eq!(row_of(named), Some(17));
+        assert_eq!(row_of("CONSTRAINT `x` failed for `y`.`z`"), None);
+        assert_eq!(row_of("Incorrect value: 'at row x' for column 'y'"), None);
+    }
 
     #[test]
     fn the_table_is_sorted_and_names_each_number_once() {

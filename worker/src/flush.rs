@@ -20,6 +20,7 @@ use crate::isolate::isolate;
 use crate::letters::Letters;
 use crate::metrics::{DATABASE_INSERT_SECONDS, REDIS_ERRORS, REDIS_UPDATE_SECONDS, WRITE_ERRORS};
 use crate::redis::Latest;
+use crate::row::Identity;
 use crate::spans::{BatchSpans, SpanNames};
 use crate::store::{Store, WriteError};
 
@@ -100,9 +101,9 @@ impl Flush {
                     self.health.held((remedy == Remedy::Schema).then(|| message.clone()));
                     hold.wait(remedy.as_str(), &message).await;
                 }
-                Err(WriteError::Data { code, message }) => {
+                Err(WriteError::Data { code, message, suspect }) => {
                     debug!(batch.id, code, "a value is refused; looking for it");
-                    self.refuse(batch, &mut hold, &message).await;
+                    self.refuse(batch, &mut hold, &message, suspect.as_ref()).await;
                 }
                 Err(WriteError::Fenced(advances)) => {
                     self.settle(&advances, batch, flushed, &mut hold).await;
@@ -113,8 +114,14 @@ impl Flush {
     }
 
     /// Finds the deliveries that are refused and makes letters of them; the rest is tried anew.
-    async fn refuse(&self, batch: &mut Batch, hold: &mut Hold, message: &str) {
-        match isolate(&self.store, batch).await {
+    async fn refuse(
+        &self,
+        batch: &mut Batch,
+        hold: &mut Hold,
+        message: &str,
+        suspect: Option<&Identity>,
+    ) {
+        match isolate(&self.store, batch, suspect).await {
             Ok(found) if found.is_empty() => {
                 // Refused as a whole and not in parts: no delivery can be blamed, so none is.
                 hold.wait(Remedy::Data.as_str(), message).await;

@@ -1,30 +1,74 @@
-//! Finding the deliveries that the database refuses, by halving: each part is tried and rolled back.
+//! Finding the deliveries that the database refuses: those it named first, then by halving. Each part
+//! is tried and rolled back, so that nothing is blamed on a message alone.
 //!
 //! Goes down to single deliveries rather than rows, since of several deliveries of one identity only
-//! one may be at fault. Takes about `2·k·log2(n)` transactions for `k` refused of `n`.
+//! one may be at fault. Halving takes about `2·k·log2(n)` transactions for `k` refused of `n`.
+
+use common::dead_letter::ErrorClass;
 
 use crate::batch::{Batch, Letter, Segment};
+use crate::row::{self, Identity};
 use crate::store::{Store, WriteError};
-use common::dead_letter::ErrorClass;
 
 /// A delivery of a batch: segment and place in it.
 type Place = (usize, usize);
 
-/// The deliveries of `batch` that are refused on their own, as letters to be sent; empty where only
-/// the whole is refused and no part of it.
-pub async fn isolate(store: &Store, batch: &Batch) -> Result<Vec<(i32, Letter)>, WriteError> {
-    let all: Vec<Place> = batch
-        .segments
-        .iter()
-        .enumerate()
-        .flat_map(|(segment, held)| held.good().map(move |(index, _)| (segment, index)))
-        .collect();
+/// Rows of a batch that are believed to be at fault because the server named them. Each costs an
+/// attempt at the whole batch, so where many are refused halving is quicker.
+const SUSPECTS_MAX: usize = 3;
+
+/// Deliveries beside a suspect that are tried with it, spread over the batch: where they are refused as
+/// well it is no lone value, and the breaker shall hear of all of them at once.
+const SAMPLE: usize = 8;
+
+/// Deliveries of `batch` that are refused on their own, as letters to be sent; empty where only the
+/// whole is refused and no part of it. If it is the row that the server named and hardly another, those
+/// are left to the next attempt.
+pub async fn isolate(
+    store: &Store,
+    batch: &Batch,
+    suspect: Option<&Identity>,
+) -> Result<Vec<(i32, Letter)>, WriteError> {
+    let all = places(batch, |_| true);
+    if let Some(suspect) = suspect.filter(|_| batch.letters() < SUSPECTS_MAX) {
+        let suspects = places(batch, |held| held == Some(suspect));
+        let others = all.iter().filter(|place| !suspects.contains(place)).copied();
+        let sample: Vec<Place> = others.step_by((all.len() / SAMPLE).max(1)).collect();
+        if halve(store, batch, sample).await?.is_empty() {
+            let refused = halve(store, batch, suspects).await?;
+            if !refused.is_empty() {
+                return Ok(refused);
+            }
+        }
+    }
+    halve(store, batch, all).await
+}
+
+/// The good deliveries whose identity is `wanted`.
+fn places(batch: &Batch, wanted: impl Fn(Option<&Identity>) -> bool) -> Vec<Place> {
+    let segments = batch.segments.iter().enumerate();
+    let good = segments.flat_map(|(segment, held)| {
+        held.good().map(move |(index, delivery)| (segment, index, delivery))
+    });
+    good.filter(|(.., delivery)| wanted(delivery.reading.as_ref().ok().map(row::identity).as_ref()))
+        .map(|(segment, index, _)| (segment, index))
+        .collect()
+}
+
+async fn halve(
+    store: &Store,
+    batch: &Batch,
+    among: Vec<Place>,
+) -> Result<Vec<(i32, Letter)>, WriteError> {
     let mut refused = Vec::new();
-    let mut parts = vec![all];
+    let mut parts = vec![among];
     while let Some(mut part) = parts.pop() {
+        if part.is_empty() {
+            continue;
+        }
         let error = match store.probe(&part_of(batch, &part)).await {
             Ok(()) => continue,
-            Err(WriteError::Data { code, message }) => (code, message),
+            Err(WriteError::Data { code, message, .. }) => (code, message),
             Err(error) => return Err(error),
         };
         if let [(segment, index)] = part[..] {

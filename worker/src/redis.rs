@@ -11,16 +11,18 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use common::reading::DeviceSn;
+use fred::bytes::Bytes;
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
 use fred::types::scripts::Script;
+use futures_util::future::try_join_all;
 use metrics::counter;
 
 use crate::batch::Batch;
 use crate::metrics::REDIS_STALE;
 use crate::newest::Newest;
-use crate::row::{Fills, Identity, Row};
-use fields::{FIELDS, VALUES, values};
+use crate::row::{Identity, Row};
+use fields::{packed_fields, packed_row};
 
 /// How long Redis is left alone after a failure, so that its absence does not slow every batch.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -33,6 +35,7 @@ const READ_AGAIN_MAX: usize = 10;
 pub struct Latest {
     client: Client,
     script: Script,
+    fields: Bytes,
     devices_max: usize,
     ttl: Option<Duration>,
     newest: Newest,
@@ -85,6 +88,18 @@ enum Mode {
     Row,
 }
 
+impl Mode {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Reading => "reading",
+            Self::Row => "row",
+        }
+    }
+}
+
+/// The script's arguments ahead of the devices'.
+const ARGUMENTS_AHEAD: usize = 3;
+
 type Shown<'a> = (&'a Identity, &'a Row);
 
 impl Latest {
@@ -93,6 +108,7 @@ impl Latest {
         Self {
             client,
             script: Script::from_lua(include_str!("redis/latest.lua")),
+            fields: packed_fields(),
             devices_max,
             ttl,
             newest,
@@ -112,8 +128,10 @@ impl Latest {
         }
         let devices: Vec<Shown<'_>> = newest(batch).into_values().collect();
         let (mut changed, mut stale) = (0, 0);
-        for chunk in devices.chunks(self.devices_max) {
-            let answers = self.call(Mode::Reading, chunk).await?;
+        let chunks = || devices.chunks(self.devices_max);
+        // Side by side: while one is under way the next is on its way.
+        let answers = try_join_all(chunks().map(|chunk| self.call(Mode::Reading, chunk))).await?;
+        for (chunk, answers) in chunks().zip(answers) {
             changed += count(&answers, Answer::Changed);
             stale += count(&answers, Answer::Newer);
             let missing = chosen(chunk, &answers, Answer::Missing);
@@ -185,27 +203,15 @@ impl Latest {
         }
     }
 
-    fn arguments(&self, mode: Mode, shown: &[Shown<'_>]) -> (Vec<String>, Vec<String>) {
+    fn arguments(&self, mode: Mode, shown: &[Shown<'_>]) -> (Vec<String>, Vec<Bytes>) {
         let mut keys = Vec::with_capacity(shown.len() * 2);
-        let mut arguments = Vec::with_capacity(4 + 2 * FIELDS.len() + shown.len() * (VALUES + 3));
-        let mode = match mode {
-            Mode::Reading => "reading",
-            Mode::Row => "row",
-        };
-        let ttl = self.ttl.map(|ttl| ttl.as_secs().max(1).to_string());
-        let (fields, values_each) = (FIELDS.len().to_string(), VALUES.to_string());
-        arguments.extend([fields, values_each, mode.to_owned(), ttl.unwrap_or_default()]);
-        for (field, place) in FIELDS {
-            arguments.extend([field.to_owned(), place.to_string()]);
-        }
+        let mut arguments = Vec::with_capacity(ARGUMENTS_AHEAD + shown.len());
+        let ttl = self.ttl.map(|ttl| ttl.as_secs().max(1).to_string()).unwrap_or_default();
+        arguments.extend([mode.as_str().into(), ttl.into(), self.fields.clone()]);
         for (identity, row) in shown {
-            let device_sn = &identity.0;
-            keys.push(format!("health_data:{device_sn}"));
-            keys.push(format!("health_data_channel:{device_sn}"));
-            arguments.push(device_sn.as_str().to_owned());
-            arguments.push(row.last_source.to_string());
-            arguments.push(Fills::of(row.ids, row.bound).index().to_string());
-            arguments.extend(values(identity, row));
+            keys.push(format!("health_data:{}", identity.0));
+            keys.push(format!("health_data_channel:{}", identity.0));
+            arguments.push(packed_row(identity, row));
         }
         (keys, arguments)
     }

@@ -13,6 +13,11 @@ pub fn source(partition: i32, offset: i64) -> i64 {
 /// Key of a row.
 pub type Identity = (DeviceSn, DateTime);
 
+/// The key of a reading's row.
+pub fn identity(reading: &Reading) -> Identity {
+    (reading.device_sn().clone(), reading.timestamp())
+}
+
 /// Which ids come from a device's binding alone: those fill what a stored row lacks, and overwrite
 /// nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

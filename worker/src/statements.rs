@@ -53,22 +53,50 @@ impl Statements {
     /// those of its merged rows, and one of each replay, since several of one identity must not meet
     /// in a statement.
     pub fn main(&self, segment: &Segment, bytes_max: usize) -> Vec<(String, i64)> {
-        // A device is bound or not, so that there is hardly ever more than one group.
-        let mut groups: BTreeMap<Fills, Vec<(&Identity, &Row)>> = BTreeMap::new();
-        for (identity, row) in &segment.rows {
-            groups.entry(fills(row)).or_default().push((identity, row));
-        }
-        let replays =
-            segment.replays.iter().map(|(identity, row)| (fills(row), vec![(identity, row)]));
-        let mut statements = Vec::with_capacity(groups.len() + segment.replays.len());
-        for (fills, mut rows) in groups.into_iter().chain(replays) {
-            // Sorted by key: two writers then lock in one order.
-            rows.sort_unstable_by_key(|(identity, _)| *identity);
+        let mut statements = Vec::with_capacity(1 + segment.replays.len());
+        for (fills, rows) in groups(segment) {
             let tail = &self.tails[fills.index()];
             statements.extend(fill(&self.head, tail, bytes_max, rows.into_iter(), main_row));
         }
         statements
     }
+
+    /// Whose row is the `row`th, from 1, of the `statement`th, from 0; `counts` says how many rows each
+    /// segment's statements have. What comes after those is nobody's alone.
+    pub fn named<'a>(
+        segments: &'a [Segment],
+        counts: &[Vec<i64>],
+        mut statement: usize,
+        row: usize,
+    ) -> Option<&'a Identity> {
+        for (segment, counts) in segments.iter().zip(counts) {
+            if let Some(count) = counts.get(statement) {
+                let before: i64 = counts[..statement].iter().sum();
+                let place = row.checked_sub(1).filter(|place| *place < *count as usize)?;
+                let mut rows = groups(segment).flat_map(|(_, rows)| rows);
+                return rows.nth(before as usize + place).map(|(identity, _)| identity);
+            }
+            statement -= counts.len();
+        }
+        None
+    }
+}
+
+type Group<'a> = (Fills, Vec<(&'a Identity, &'a Row)>);
+
+/// A segment's rows in the order they are written in, with what they have to share a statement by.
+fn groups(segment: &Segment) -> impl Iterator<Item = Group<'_>> {
+    // A device is bound or not, so that there is hardly ever more than one group.
+    let mut groups: BTreeMap<Fills, Vec<(&Identity, &Row)>> = BTreeMap::new();
+    for (identity, row) in &segment.rows {
+        groups.entry(fills(row)).or_default().push((identity, row));
+    }
+    for rows in groups.values_mut() {
+        // Sorted by key: two writers then lock in one order.
+        rows.sort_unstable_by_key(|(identity, _)| *identity);
+    }
+    let replays = segment.replays.iter().map(|(identity, row)| (fills(row), vec![(identity, row)]));
+    groups.into_iter().chain(replays)
 }
 
 fn fills(row: &Row) -> Fills {
@@ -138,4 +166,53 @@ fn main_tail(dialect: Dialect, fills: Fills) -> String {
         source = dialect.incoming("last_source"),
     ));
     tail
+}
+
+#[cfg(test)]
+mod tests {
+    use common::source::Delivery;
+    use common::wire;
+
+    use super::*;
+
+    fn segment(partition: i32, devices: &[&str]) -> Segment {
+        let mut segment = Segment::new(partition, 1, 0);
+        for (offset, sn) in devices.iter().enumerate() {
+            let value = format!(
+                "{{\"device_sn\":\"{sn}\",\"timestamp\":\"2025-09-02 16:09:00\",\"epoch_ms\":1,\
+                 \"received_at\":1,\"upload_method\":\"wifi\",\"heart_rate\":80}}"
+            )
+            .into_bytes();
+            let reading = wire::decode(&value);
+            let offset = offset as i64;
+            let (key, headers) = (None, None);
+            let delivery =
+                Delivery { partition, offset, epoch: 1, kafka_ms: 0, key, value, headers, reading };
+            segment.push(delivery, None);
+        }
+        segment
+    }
+
+    #[test]
+    fn a_row_of_a_statement_is_found_by_its_number() {
+        let segments = [segment(0, &["D3", "D1", "D2"]), segment(1, &["E2", "E1"])];
+        let statements = Statements::new(Dialect::MariaDb);
+        // So small that every row has a statement of its own, and so large that each segment has.
+        for (bytes_max, asked) in [
+            (1, [(0, 1, "D1"), (1, 1, "D2"), (2, 1, "D3"), (3, 1, "E1"), (4, 1, "E2")]),
+            (99_999, [(0, 1, "D1"), (0, 2, "D2"), (0, 3, "D3"), (1, 1, "E1"), (1, 2, "E2")]),
+        ] {
+            let counts: Vec<Vec<i64>> = segments
+                .iter()
+                .map(|s| statements.main(s, bytes_max).into_iter().map(|(_, rows)| rows).collect())
+                .collect();
+            let named = |statement, row| {
+                Statements::named(&segments, &counts, statement, row).map(|(sn, _)| sn.as_str())
+            };
+            for (statement, row, device) in asked {
+                assert_eq!(named(statement, row), Some(device), "{bytes_max}");
+            }
+            assert_eq!((named(0, 0), named(0, 9), named(9, 1)), (None, None, None));
+        }
+    }
 }

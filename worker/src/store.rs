@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 use crate::batch::{Batch, Segment};
 use crate::daily::{Calendar, PeriodStatements, PeriodUpsert, Remembered};
 use crate::errors::{self, Remedy};
+use crate::row::Identity;
 use crate::sql::Dialect;
 use crate::statements::Statements;
 
@@ -32,6 +33,8 @@ pub enum WriteError {
         code: String,
         /// What the database said, without the value.
         message: String,
+        /// The row that it named, not tried on its own.
+        suspect: Option<Identity>,
     },
     /// The ledger does not stand where the batch begins: ask it what that means.
     #[error("the ledger stands elsewhere for {} partition(s)", .0.len())]
@@ -49,11 +52,12 @@ impl WriteError {
     }
 
     /// Of a statement that carries readings' values: the only ones that may be at fault themselves.
-    fn of_rows(error: sqlx::Error) -> Self {
+    fn of_rows(error: sqlx::Error, suspect: Option<Identity>) -> Self {
         match errors::remedy(&error) {
             Remedy::Data => Self::Data {
                 code: errors::code(&error).unwrap_or_default(),
                 message: errors::message(&error),
+                suspect,
             },
             remedy => Self::Held { remedy, message: errors::message(&error) },
         }
@@ -150,7 +154,7 @@ impl Store {
         let mut transaction = connection.begin().await?;
         let segments = &batch.segments;
         let written = write_rows(&mut transaction, texts, segments, calendar, text_max).await;
-        let Rows::Written(stored) = written.map_err(WriteError::of_rows)? else {
+        let Rows::Written(stored) = written? else {
             transaction.rollback().await?;
             return Ok(None);
         };
@@ -184,7 +188,7 @@ impl Store {
         let calendar = Calendar::of(segments);
         let tried = write_rows(&mut transaction, texts, segments, &calendar, text_max).await;
         transaction.rollback().await?;
-        tried.map(drop).map_err(WriteError::of_rows)
+        tried.map(drop)
     }
 
     /// How long a text of statements may be.
@@ -228,7 +232,7 @@ async fn write_rows(
     segments: &[Segment],
     calendar: &Calendar<'_>,
     text_max: usize,
-) -> Result<Rows, sqlx::Error> {
+) -> Result<Rows, WriteError> {
     let mut all = Vec::new();
     let mut rows: Vec<Vec<i64>> = Vec::with_capacity(segments.len());
     for segment in segments {
@@ -246,12 +250,18 @@ async fn write_rows(
     let mut affected = Vec::with_capacity(all.len());
     for text in joined(all, text_max) {
         // Every value went through `sql::Rows`, which escapes.
-        let results: Vec<i64> = sqlx::raw_sql(AssertSqlSafe(text))
-            .execute_many(&mut *connection)
-            .map_ok(|result| result.rows_affected() as i64)
-            .try_collect()
-            .await?;
-        affected.extend(results);
+        let mut results = sqlx::raw_sql(AssertSqlSafe(text)).execute_many(&mut *connection);
+        loop {
+            match results.try_next().await {
+                Ok(Some(result)) => affected.push(result.rows_affected() as i64),
+                Ok(None) => break,
+                Err(error) => {
+                    let suspect = errors::row(&error)
+                        .and_then(|row| Statements::named(segments, &rows, affected.len(), row));
+                    return Err(WriteError::of_rows(error, suspect.cloned()));
+                }
+            }
+        }
     }
     let mut affected = affected.into_iter();
     // `deliveries` grows by every merge, so a merged row always counts 2.

@@ -1,12 +1,16 @@
 //! The fields of a device's hash.
 
+use std::fmt::{Display, Write};
+
 use common::reading::{Document, wall_text};
+use fred::bytes::Bytes;
+use rmp::encode;
 
-use crate::row::{Identity, Row};
+use crate::row::{Fills, Identity, Row};
 
-/// Fields of the hash with the place of their value in [`values`], the timestamp first; both spellings
+/// Fields of the hash with the place of their value in a [`packed_row`], the timestamp first; both spellings
 /// of each, so that all readers work.
-pub const FIELDS: [(&str, usize); 38] = [
+const FIELDS: [(&str, usize); 38] = [
     ("timestamp", 0),
     ("deviceSn", 1),
     ("device_sn", 1),
@@ -48,44 +52,92 @@ pub const FIELDS: [(&str, usize); 38] = [
 ];
 
 /// Values of a hash.
-pub const VALUES: usize = 24;
+const VALUES: u32 = 24;
 
-/// The values of a hash, absent ones empty.
-pub fn values((device_sn, timestamp): &Identity, row: &Row) -> [String; VALUES] {
-    fn text(value: Option<impl ToString>) -> String {
-        value.map(|value| value.to_string()).unwrap_or_default()
+/// The fields' names, each with the place of its value, as one argument of the script.
+pub fn packed_fields() -> Bytes {
+    let mut packed = Packed::new(FIELDS.len() as u32 * 2);
+    for (name, place) in FIELDS {
+        packed.text(name);
+        packed.text(place);
     }
+    packed.finish()
+}
+
+/// A device's row as one argument of the script: its source, which of its ids only fill, and the
+/// values of its hash, absent ones empty. One rather than many, since each costs both sides more than
+/// its bytes.
+pub fn packed_row((device_sn, timestamp): &Identity, row: &Row) -> Bytes {
+    let mut packed = Packed::new(2 + VALUES);
+    packed.text(row.last_source);
+    packed.text(Fills::of(row.ids, row.bound).index());
+    packed.text(wall_text(*timestamp));
+    packed.text(device_sn.as_str());
     let vitals = &row.vitals;
-    let documents = &row.documents;
-    let json =
-        |document: &Option<Document>| text(document.as_ref().map(|document| document.as_str()));
+    packed.optional(vitals.heart_rate);
+    packed.optional(vitals.blood_oxygen);
+    packed.optional(vitals.temperature);
+    packed.optional(vitals.pressure_high);
+    packed.optional(vitals.pressure_low);
+    packed.optional(vitals.stress);
+    packed.optional(vitals.step);
+    packed.optional(vitals.distance);
+    packed.optional(vitals.calorie);
+    packed.optional(vitals.latitude);
+    packed.optional(vitals.longitude);
+    packed.optional(vitals.altitude);
+    packed.optional(vitals.sleep);
+    packed.text(row.upload_method.as_str());
     let ids = row.all_ids();
-    [
-        wall_text(*timestamp),
-        device_sn.as_str().to_owned(),
-        text(vitals.heart_rate),
-        text(vitals.blood_oxygen),
-        text(vitals.temperature),
-        text(vitals.pressure_high),
-        text(vitals.pressure_low),
-        text(vitals.stress),
-        text(vitals.step),
-        text(vitals.distance),
-        text(vitals.calorie),
-        text(vitals.latitude),
-        text(vitals.longitude),
-        text(vitals.altitude),
-        text(vitals.sleep),
-        row.upload_method.as_str().to_owned(),
-        text(ids.user_id),
-        text(ids.org_id),
-        text(ids.customer_id),
-        json(&documents.sleep_data),
-        json(&documents.exercise_daily_data),
-        json(&documents.exercise_week_data),
-        json(&documents.scientific_sleep_data),
-        json(&documents.workout_data),
-    ]
+    for id in [ids.user_id, ids.org_id, ids.customer_id] {
+        packed.optional(id);
+    }
+    let documents = &row.documents;
+    for document in [
+        &documents.sleep_data,
+        &documents.exercise_daily_data,
+        &documents.exercise_week_data,
+        &documents.scientific_sleep_data,
+        &documents.workout_data,
+    ] {
+        packed.optional(document.as_ref().map(Document::as_str));
+    }
+    packed.finish()
+}
+
+/// A typical row, in bytes.
+const ROW_BYTES_EXPECTED: usize = 256;
+
+/// An array of strings in MessagePack.
+struct Packed {
+    bytes: Vec<u8>,
+    scratch: String,
+}
+
+impl Packed {
+    fn new(strings: u32) -> Self {
+        let mut bytes = Vec::with_capacity(ROW_BYTES_EXPECTED);
+        // Writing to a Vec cannot fail.
+        let _ = encode::write_array_len(&mut bytes, strings);
+        Self { bytes, scratch: String::new() }
+    }
+
+    fn text(&mut self, value: impl Display) {
+        self.scratch.clear();
+        let _ = write!(self.scratch, "{value}");
+        let _ = encode::write_str(&mut self.bytes, &self.scratch);
+    }
+
+    fn optional(&mut self, value: Option<impl Display>) {
+        match value {
+            Some(value) => self.text(value),
+            None => drop(encode::write_str(&mut self.bytes, "")),
+        }
+    }
+
+    fn finish(self) -> Bytes {
+        self.bytes.into()
+    }
 }
 
 #[cfg(test)]
@@ -97,7 +149,7 @@ mod tests {
         let mut places: Vec<usize> = FIELDS.iter().map(|(_, place)| *place).collect();
         assert_eq!((FIELDS[0].0, places[0]), ("timestamp", 0));
         places.dedup();
-        assert_eq!(places, (0..VALUES).collect::<Vec<_>>());
+        assert_eq!(places, (0..VALUES as usize).collect::<Vec<_>>());
         let mut names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
         names.sort_unstable();
         names.dedup();

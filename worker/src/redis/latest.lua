@@ -1,27 +1,27 @@
--- Decides for each device in one call. KEYS: hash and channel of each device. ARGV: how many fields and
--- how many values a hash has, the mode, the seconds until a hash expires ("" = never); the fields' names,
--- the timestamp first, each with the place of its value; then per device its serial number, the source
--- of what is shown, which ids only fill what is absent (bits, as `Fills` has them), and every value
--- ("" = absent), the timestamp first. Modes: "reading", one delivery or several merged, which says
--- nothing about the fields it lacks; "row", the whole row of MySQL as it stood after the delivery
--- `source`.
+-- Decides for each device in one call. KEYS: hash and channel of each device. ARGV: the mode; the seconds
+-- until a hash expires ("" = never); then in MessagePack, as lists of strings, the fields' names, the
+-- timestamp first, each with the place of its value, and for each device the source of what is shown,
+-- which ids only fill what is absent (bits, as `Fills` has them), and every value ("" = absent), the
+-- timestamp first and the serial number second. Modes: "reading", one delivery or several merged,
+-- which says nothing about the fields it lacks; "row", the whole row of MySQL as it stood after the
+-- delivery `source`.
 -- Answers per device: 0 the same, 1 changed, 2 there is no hash (a reading alone must not make one:
 -- it may be older than what was evicted), 3 the hash is newer, 4 the hash has a later delivery than
 -- the row, so the row has to be read again.
-local n, values, row, ttl = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == 'row', ARGV[4]
-local fields, places, whole = {}, {}, {'last_source', ''}
+local row, ttl, named = ARGV[1] == 'row', ARGV[2], cmsgpack.unpack(ARGV[3])
+local n, fields, places, whole = #named / 2, {}, {}, {'last_source', ''}
 for i = 1, n do
-  fields[i], places[i] = ARGV[3 + 2 * i], tonumber(ARGV[4 + 2 * i])
+  -- Source and ids come first.
+  fields[i], places[i] = named[2 * i - 1], tonumber(named[2 * i]) + 3
   -- Where all values change, only they do: the names stay in their places.
   whole[2 * i + 1] = fields[i]
 end
 local ids = {userId = 1, user_id = 1, orgId = 2, org_id = 2, customerId = 4, customer_id = 4}
 local answers = {}
-local at = 4 + 2 * n
 
-local function replace(key, source, first)
-  whole[2] = source
-  for i = 1, n do whole[2 * i + 2] = ARGV[first + places[i]] end
+local function replace(key, new)
+  whole[2] = new[1]
+  for i = 1, n do whole[2 * i + 2] = new[places[i]] end
   -- Written over, which is quicker than made anew, unless somebody added fields or took some away.
   local held = redis.call('HLEN', key)
   if held ~= 0 and held ~= n + 1 then redis.call('DEL', key) end
@@ -31,10 +31,11 @@ local function replace(key, source, first)
 end
 
 -- A later delivery wins field by field, an earlier one fills what is absent, as MySQL's rows do.
-local function merge(key, source, held, fills, first)
+local function merge(key, new, held)
+  local source, fills = tonumber(new[1]), tonumber(new[2])
   local old, pairs = redis.call('HMGET', key, unpack(fields)), {}
   for i = 1, n do
-    local value = ARGV[first + places[i]]
+    local value = new[places[i]]
     local absent = not old[i] or old[i] == ''
     local only = fills > 0 and ids[fields[i]] and fills % (2 * ids[fields[i]]) >= ids[fields[i]]
     local wins = source >= held and not only
@@ -54,28 +55,25 @@ local function merge(key, source, held, fills, first)
 end
 
 for device = 1, #KEYS / 2 do
-  local key, channel = KEYS[2 * device - 1], KEYS[2 * device]
-  local sn, source, fills = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
-  local first = at + 4
-  at = at + 3 + values
-  local new, old = ARGV[first], redis.call('HMGET', key, 'timestamp', 'last_source')
+  local key, channel, new = KEYS[2 * device - 1], KEYS[2 * device], cmsgpack.unpack(ARGV[3 + device])
+  local timestamp, old = new[3], redis.call('HMGET', key, 'timestamp', 'last_source')
   local shown, held = old[1], tonumber(old[2] or '') or -1
   local missing = not shown or shown == ''
   local answer = 0
   if missing and not row then
     answer = 2
-  elseif missing or new > shown then
-    replace(key, source, first)
+  elseif missing or timestamp > shown then
+    replace(key, new)
     answer = 1
-  elseif new < shown then
+  elseif timestamp < shown then
     answer = 3
-  elseif row and tonumber(source) < held then
+  elseif row and tonumber(new[1]) < held then
     answer = 4
-  elseif merge(key, tonumber(source), held, fills, first) then
+  elseif merge(key, new, held) then
     answer = 1
   end
   if answer < 2 and ttl ~= '' then redis.call('EXPIRE', key, ttl) end
-  if answer == 1 then redis.call('PUBLISH', channel, sn) end
+  if answer == 1 then redis.call('PUBLISH', channel, new[4]) end
   answers[device] = answer
 end
 return answers
