@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 use tests::http;
 use tests::kafka;
 use tests::process::Service;
-use tests::world::World;
+use tests::wait::eventually;
+use tests::world::{TIME_ZONE, World};
 
+use crate::faults::SOON;
 use crate::pipeline::{finish, pipeline, settled};
 
 /// Sends readings of one device, one a second from `at` on.
@@ -248,4 +250,27 @@ pub async fn partition_of(world: &World, number: usize) -> Result<i32> {
         "SELECT MIN(id) DIV 1099511627776 FROM t_user_health_data WHERE device_sn = '{device}'"
     );
     Ok(i32::try_from(world.database.number(&sql).await?)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_month_dropped_past_the_retention_stays_accounted_for() -> Result<()> {
+    let (world, gateway, worker) = used("months").await?;
+    let today = jiff::Timestamp::now().in_tz(TIME_ZONE)?.date();
+    send(&gateway, &world.device(1), &format!("{today} 00:00"), &[80, 81]).await?;
+    settled(&world).await?;
+    let before = audit(&world, &[]).await?;
+    ensure!(before.0 == Some(0), "{before:?}");
+    ensure!(worker.terminate().await?.success(), "the worker stops");
+    let worker = world.worker().env("RETENTION_DAYS", "0").start().await?;
+    eventually(SOON, "the old months are gone", || async {
+        Ok((world.database.count("t_user_health_data").await? == 2).then_some(()))
+    })
+    .await?;
+    let after = audit(&world, &[]).await?;
+    ensure!(after.0 == Some(0), "{after:?}");
+    ensure!(after.1["totals"]["rows"] == before.1["totals"]["rows"], "{after:?}");
+    world.database.execute("DELETE FROM t_user_health_data LIMIT 1").await?;
+    let (code, report) = audit(&world, &[]).await?;
+    ensure!(code == Some(1), "a row that was deleted is missed all the same: {report}");
+    finish(world, gateway, worker).await
 }

@@ -10,6 +10,7 @@ mod audit;
 mod batch;
 mod bindings;
 mod breaker;
+mod buckets;
 mod buffer;
 mod config;
 mod control;

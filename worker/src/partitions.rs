@@ -2,8 +2,10 @@
 
 use jiff::Span;
 use jiff::civil::Date;
-use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, Executor, MySqlConnection, MySqlPool};
 use tracing::{info, warn};
+
+use crate::buckets;
 
 const TABLE: &str = "t_user_health_data";
 
@@ -82,12 +84,36 @@ async fn drop_expired(
     for name in existing {
         let end = month_of(name).and_then(|month| plus_months(month, 1));
         if end.is_some_and(|end| end <= oldest) {
-            let statement = format!("ALTER TABLE {TABLE} DROP PARTITION {name}");
-            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
+            drop_month(connection, name).await?;
             info!(partition = name, "month dropped: it is past the retention");
         }
     }
     Ok(())
+}
+
+/// Counts a month's rows for the ledger and drops it, with nobody writing in between.
+async fn drop_month(connection: &mut MySqlConnection, name: &str) -> Result<(), sqlx::Error> {
+    let partitions = sqlx::query_scalar(buckets::PARTITIONS).fetch_one(&mut *connection).await?;
+    // The name is digits, the columns are ours.
+    let statements = [
+        format!("LOCK TABLES {TABLE} WRITE, ingest_dropped_month WRITE"),
+        format!("DELETE FROM ingest_dropped_month WHERE month = '{name}'"),
+        format!(
+            "INSERT INTO ingest_dropped_month (month, bucket, row_count, deliveries) \
+             SELECT '{name}', {} FROM {TABLE} PARTITION ({name}) GROUP BY bucket",
+            buckets::columns(partitions)
+        ),
+        format!("ALTER TABLE {TABLE} DROP PARTITION {name}"),
+    ];
+    let mut done = Ok(());
+    for statement in statements {
+        if done.is_ok() {
+            done = connection.execute(AssertSqlSafe(statement)).await.map(drop);
+        }
+    }
+    // Whatever happened: a connection with locks must not go back to the pool.
+    connection.execute("UNLOCK TABLES").await?;
+    done
 }
 
 async fn names(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {

@@ -38,9 +38,6 @@ pub struct AuditConfig {
     /// Look for each reading of this device.
     #[arg(long)]
     pub device: Option<String>,
-    /// What the workers run with: rows of dropped months cannot be counted any more.
-    #[arg(long, env = "RETENTION_DAYS")]
-    pub retention_days: Option<u32>,
     /// How long the audit may take until it counts as not judged.
     #[arg(long, env = "AUDIT_TIMEOUT", default_value = "10m", value_parser = duration)]
     pub timeout: Duration,

@@ -79,8 +79,7 @@ fn ask_kafka(
     letters.keep_stored(&stored);
     let rejects = reader.ends(&config.kafka.rejects_topic)?;
     let rejects = rejects.map(|ends| ends.values().map(|ends| ends.high - ends.low).sum());
-    let months_dropped = config.retention_days.is_some();
-    let evidence = Evidence { mysql, readings, letters, months_dropped };
+    let evidence = Evidence { mysql, readings, letters };
     let wanted = config.device.is_some() || config.from.is_some() || config.to.is_some();
     let search = wanted.then(|| Search::run(config, &evidence, &reader, pool, runtime));
     Ok(Report::new(group, topic, &evidence, rejects, search.transpose()?))

@@ -24,7 +24,7 @@ pub struct Line {
     pub lag: i64,
     /// Deliveries in the dead-letter topic.
     pub letters: i64,
-    /// Rows of the main table.
+    /// Rows of the main table, those of dropped months included.
     pub rows: i64,
 }
 

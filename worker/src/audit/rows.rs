@@ -7,15 +7,13 @@ use anyhow::Context;
 use sqlx::{AssertSqlSafe, Executor, MySqlConnection, MySqlPool, QueryBuilder};
 
 use super::ledger::{ENTRY_COLUMNS, Entry};
+use crate::buckets;
 
 /// Identity of a reading as text: device and wall clock.
 pub type Identity = (String, String);
 
 /// Identities of one question.
 const IDENTITIES_MAX: usize = 200;
-
-/// A stretch of ids: one partition's.
-const ID_PARTITION: i64 = 1 << 40;
 
 /// Rows and the deliveries that made them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,7 +40,7 @@ pub struct Snapshot {
     pub ledger: BTreeMap<i32, Entry>,
     /// What the rows of each partition must come to.
     pub expected: BTreeMap<i32, Expected>,
-    /// The rows whose id lies in a partition of a ledger.
+    /// The rows whose id lies in a partition of a ledger, as are all counts with those of dropped months.
     pub rows: BTreeMap<i32, Count>,
     /// Rows with id 0: another writer's, but for the first record of partition 0.
     pub id_zero: Count,
@@ -84,7 +82,6 @@ async fn read(
     )
     .fetch_all(&mut *connection)
     .await?;
-    let last = expected.iter().map(|(partition, ..)| i64::from(*partition)).max();
     let mut snapshot = Snapshot {
         ledger: entries.into_iter().map(|entry| (entry.partition, entry)).collect(),
         expected: expected
@@ -93,35 +90,43 @@ async fn read(
             .collect(),
         ..Snapshot::default()
     };
-    for (bucket, rows, deliveries) in count(connection, last.map_or(0, |last| last + 1)).await? {
-        let count = Count { rows, deliveries };
-        match i32::try_from(bucket) {
-            Ok(partition) if partition >= 0 => {
-                snapshot.rows.insert(partition, count);
-            }
-            Ok(-1) => snapshot.id_zero = count,
-            _ => snapshot.others = count,
-        }
+    let counts = [count(connection).await?, dropped(connection).await?].concat();
+    for (bucket, rows, deliveries) in counts {
+        let count = match i32::try_from(bucket) {
+            Ok(partition) if partition >= 0 => snapshot.rows.entry(partition).or_default(),
+            _ if bucket == buckets::ID_ZERO => &mut snapshot.id_zero,
+            _ => &mut snapshot.others,
+        };
+        count.rows += rows;
+        count.deliveries += deliveries;
     }
     Ok(snapshot)
 }
 
 /// One pass over the table. By id it would be a lookup for every row: `deliveries` is in no index.
-async fn count(
-    connection: &mut MySqlConnection,
-    partitions: i64,
-) -> anyhow::Result<Vec<(i64, i64, i64)>> {
-    // The id is the first delivery's source, so another writer's is above the latest one's.
-    sqlx::query_as(
-        "SELECT CAST(CASE WHEN id = 0 THEN -1 \
-         WHEN id > 0 AND id < ? AND last_source >= id THEN id DIV ? ELSE -2 END AS SIGNED) AS bucket, \
-         COUNT(*), CAST(SUM(deliveries) AS SIGNED) FROM t_user_health_data GROUP BY bucket",
-    )
-    .bind(partitions * ID_PARTITION)
-    .bind(ID_PARTITION)
+async fn count(connection: &mut MySqlConnection) -> anyhow::Result<Vec<(i64, i64, i64)>> {
+    let partitions = sqlx::query_scalar(buckets::PARTITIONS).fetch_one(&mut *connection).await?;
+    let columns = buckets::columns(partitions);
+    sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT {columns} FROM t_user_health_data GROUP BY bucket"
+    )))
     .fetch_all(connection)
     .await
     .context("cannot count the rows")
+}
+
+/// What dropped months held. One whose drop was begun and not finished is still in the table.
+async fn dropped(connection: &mut MySqlConnection) -> anyhow::Result<Vec<(i64, i64, i64)>> {
+    sqlx::query_as(
+        "SELECT bucket, CAST(SUM(row_count) AS SIGNED), CAST(SUM(deliveries) AS SIGNED) \
+         FROM ingest_dropped_month WHERE CAST(month AS CHAR) NOT IN (\
+         SELECT CAST(PARTITION_NAME AS CHAR) FROM information_schema.PARTITIONS \
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_user_health_data' \
+         AND PARTITION_NAME IS NOT NULL) GROUP BY bucket",
+    )
+    .fetch_all(connection)
+    .await
+    .context("cannot read which months were dropped; run `worker migrate`")
 }
 
 /// Those of the identities that have a row.

@@ -120,20 +120,6 @@ fn rows_are_held_against_the_counts() {
     };
     check(|e| rows(e, 5, 8), &[("rows", FAILURE), ("deliveries", FAILURE)]);
     check(|e| rows(e, 6, 10), &[("deliveries", FAILURE)]);
-    check(
-        |e| {
-            rows(e, 5, 8);
-            e.months_dropped = true;
-        },
-        &[],
-    );
-    check(
-        |e| {
-            rows(e, 7, 9);
-            e.months_dropped = true;
-        },
-        &[("rows", FAILURE)],
-    );
     check(|e| e.mysql.id_zero.rows = 3, &[("other_rows", NOTE)]);
     check(|e| e.mysql.id_zero = Count::default(), &[("rows", FAILURE), ("deliveries", FAILURE)]);
     check(|e| e.mysql.others.rows = 4, &[("other_rows", NOTE)]);
