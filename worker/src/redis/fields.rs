@@ -108,7 +108,7 @@ pub fn packed_row((device_sn, timestamp): &Identity, row: &Row) -> Bytes {
 /// A typical row, in bytes.
 const ROW_BYTES_EXPECTED: usize = 256;
 
-/// An array of strings in MessagePack.
+/// An array of strings in `MessagePack`.
 struct Packed {
     bytes: Vec<u8>,
     scratch: String,
