@@ -13,10 +13,11 @@ use crate::episode::{Episode, To, Transition};
 use crate::rule::{Rule, Verdict};
 use crate::rules::{RuleSet, TEMPLATE_TENANT};
 use crate::severity::Severity;
-use crate::sign::Seen;
+use crate::sight::{Memory, see};
+use crate::sign::{Seen, Signs};
 
 /// Where one rule stands on one device, as it is kept between readings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tracked {
     /// Version of the rule that this state belongs to; kept in a column of its own.
     #[serde(skip)]
@@ -26,6 +27,15 @@ pub struct Tracked {
     pub ids: Ids,
     /// The course so far.
     pub episode: Episode,
+    /// What the rule remembers beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+}
+
+impl Tracked {
+    fn is_blank(&self) -> bool {
+        self.episode.is_blank() && self.memory.is_none()
+    }
 }
 
 /// What is known of one device.
@@ -124,6 +134,22 @@ impl Engine {
         self.partitions.remove(&partition);
     }
 
+    /// A partition's devices as a restart finds them: what a state writes, read back.
+    #[cfg(test)]
+    pub fn devices_as_stored(&self, partition: i32) -> HashMap<DeviceSn, Device> {
+        let mut devices = self.partitions[&partition].devices.clone();
+        for device in devices.values_mut() {
+            device.seen = Seen::decode(&device.seen.encode());
+            for tracked in device.tracked.values_mut() {
+                let text = serde_json::to_string(tracked).expect("plain structs");
+                let version = tracked.version;
+                *tracked =
+                    Tracked { version, ..serde_json::from_str(&text).expect("its own form") };
+            }
+        }
+        devices
+    }
+
     /// The partitions it has.
     pub fn partitions(&self) -> Vec<i32> {
         self.partitions.keys().copied().collect()
@@ -152,12 +178,12 @@ impl Engine {
         partition.moved.insert(sn.clone());
         let customer_id = reading.ids().customer_id.unwrap_or(TEMPLATE_TENANT);
         for rule in self.rules.of(customer_id) {
-            if !carried.fresh.contains(rule.sign) {
+            if !rule.concerns(carried.fresh) {
                 continue;
             }
-            let verdict = rule.evaluate(reading);
+            let (verdict, change) =
+                step(device, rule, carried.fresh, reading, &mut partition.stepped);
             judged.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));
-            let change = step(device, rule, verdict, reading, &mut partition.stepped);
             judged.changes.extend(change);
         }
         judged
@@ -190,10 +216,10 @@ impl Engine {
                 }
                 let before = std::mem::take(&mut tracked.episode);
                 let (after, transition) = before.clone().supersede();
-                let changed = after != before || rule.is_some();
+                let changed = after != before || rule.is_some() || tracked.memory.take().is_some();
                 // The cooldown of a rule that is gone for good would stay for ever.
                 tracked.episode = if self.rules.knows(*id) { after } else { Episode::default() };
-                if changed || tracked.episode.is_blank() {
+                if changed || tracked.is_blank() {
                     partition.stepped.insert((*id, sn.clone()));
                 }
                 changes.extend(
@@ -201,7 +227,7 @@ impl Engine {
                 );
                 tracked.version = rule.map_or(tracked.version, |rule| rule.version);
             }
-            device.tracked.retain(|_, tracked| !tracked.episode.is_blank());
+            device.tracked.retain(|_, tracked| !tracked.is_blank());
         }
         changes
     }
@@ -245,30 +271,37 @@ impl Engine {
 fn step(
     device: &mut Device,
     rule: &Arc<Rule>,
-    verdict: Verdict,
+    fresh: Signs,
     reading: &Reading,
     stepped: &mut BTreeSet<(i64, DeviceSn)>,
-) -> Option<Change> {
-    let (before, version, mut ids) = match device.tracked.remove(&rule.id) {
-        Some(tracked) => (tracked.episode, tracked.version, tracked.ids),
-        None => (Episode::default(), rule.version, reading.ids()),
-    };
-    if before.open().is_none() {
-        ids = reading.ids();
-    }
+) -> (Verdict, Option<Change>) {
+    let prior = device.tracked.remove(&rule.id);
+    let prior = prior.unwrap_or_else(|| Tracked { version: rule.version, ..Tracked::default() });
     // A device that changes its tenant may bring state of an older version; an open episode cannot
     // be among it, because realigning closes those.
-    let outdated = version != rule.version;
-    let before = if outdated { before.supersede().0 } else { before };
+    let outdated = prior.version != rule.version;
+    let (now, memory) = if outdated {
+        (prior.episode.clone().supersede().0, None)
+    } else {
+        (prior.episode.clone(), prior.memory.clone())
+    };
+    let ids = if now.open().is_none() { reading.ids() } else { prior.ids };
+    let (before, verdict, mut memory) = see(rule, now, memory, fresh, reading);
     let (after, transition) = before.clone().step(&rule.policy, &verdict, reading.epoch_ms());
-    if after != before || outdated {
+    if transition.is_some()
+        && let Some(memory) = &mut memory
+    {
+        memory.settle();
+    }
+    let memory = memory.filter(|memory| !memory.is_blank());
+    let next = Tracked { version: rule.version, ids, episode: after, memory };
+    if next.episode != prior.episode || next.memory != prior.memory || outdated {
         stepped.insert((rule.id, reading.device_sn().clone()));
     }
-    if !after.is_blank() {
-        let tracked = Tracked { version: rule.version, ids, episode: after };
-        device.tracked.insert(rule.id, tracked);
+    if !next.is_blank() {
+        device.tracked.insert(rule.id, next);
     }
-    transition.map(|transition| Change {
+    let change = transition.map(|transition| Change {
         rule: Some(Arc::clone(rule)),
         rule_id: rule.id,
         rule_version: rule.version,
@@ -277,7 +310,8 @@ fn step(
         transition,
         verdict,
         before,
-    })
+    });
+    (verdict, change)
 }
 
 fn superseded(

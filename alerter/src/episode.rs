@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::past::{FlapLimits, Past};
 use crate::rule::Verdict;
 use crate::severity::Severity;
 
@@ -25,6 +26,8 @@ pub struct Policy {
     pub severity: Severity,
     /// Severities later on, in rising order of time.
     pub escalation: Vec<Escalation>,
+    /// When openings are too many to be told one by one.
+    pub flap: FlapLimits,
 }
 
 /// A change of severity while an episode lasts.
@@ -41,10 +44,8 @@ pub struct Escalation {
 pub struct Episode {
     #[serde(default)]
     phase: Phase,
-    /// Last notification of an opening, a repeat or an escalation: the cooldown counts from here,
-    /// over the ends of episodes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    told_at: Option<i64>,
+    #[serde(flatten)]
+    past: Past,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -115,34 +116,37 @@ pub struct Transition {
     pub opened_at: i64,
     /// Counts the episode's transitions from 0.
     pub seq: u32,
+    /// Whether it is one of many: people hear of that, and then of no more openings until it settles.
+    pub flapping: bool,
 }
 
 impl Episode {
     /// Goes on by one verdict at event time `at`.
     pub fn step(self, policy: &Policy, verdict: &Verdict, at: i64) -> (Self, Option<Transition>) {
-        let Self { phase, told_at } = self;
+        let Self { phase, past } = self;
         match (phase, verdict) {
-            (phase, Verdict::Absent) => (Self { phase, told_at }, None),
+            (phase, Verdict::Absent) => (Self { phase, past }, None),
             (Phase::Quiet, Verdict::Breach { may_open, .. }) => {
-                Self::run(policy, Vec::new(), told_at, at, *may_open)
+                Self::run(policy, Vec::new(), past, at, *may_open)
             }
             (Phase::Pending(run), Verdict::Breach { may_open, .. }) => {
-                Self::run(policy, run, told_at, at, *may_open)
+                Self::run(policy, run, past, at, *may_open)
             }
             (Phase::Firing(open) | Phase::Recovering(open, _), Verdict::Breach { .. }) => {
-                Self::go_on(policy, open, told_at, at)
+                Self::go_on(policy, open, past, at)
             }
             (Phase::Quiet | Phase::Pending(_), Verdict::Clear(_) | Verdict::Between(_)) => {
                 // What can silence nothing any more is forgotten, so that its row can go.
-                let told_at = told_at.filter(|told| at - told < policy.cooldown_ms);
-                (Self { phase: Phase::Quiet, told_at }, None)
+                let mut past = past;
+                past.fade(policy, at);
+                (Self { phase: Phase::Quiet, past }, None)
             }
             (Phase::Firing(open) | Phase::Recovering(open, _), Verdict::Between(_)) => {
-                (Self { phase: Phase::Firing(open), told_at }, None)
+                (Self { phase: Phase::Firing(open), past }, None)
             }
-            (Phase::Firing(open), Verdict::Clear(_)) => Self::clear(policy, open, 1, told_at),
+            (Phase::Firing(open), Verdict::Clear(_)) => Self::clear(policy, open, 1, past),
             (Phase::Recovering(open, clear), Verdict::Clear(_)) => {
-                Self::clear(policy, open, clear + 1, told_at)
+                Self::clear(policy, open, clear + 1, past)
             }
         }
     }
@@ -150,7 +154,7 @@ impl Episode {
     fn run(
         policy: &Policy,
         mut run: Vec<i64>,
-        told_at: Option<i64>,
+        mut past: Past,
         at: i64,
         may_open: bool,
     ) -> (Self, Option<Transition>) {
@@ -160,23 +164,27 @@ impl Episode {
         let surplus = run.len().saturating_sub(policy.trend);
         run.drain(..surplus);
         if run.len() < policy.trend || !may_open {
-            return (Self { phase: Phase::Pending(run), told_at }, None);
+            return (Self { phase: Phase::Pending(run), past }, None);
         }
-        let notify = cooled_down(policy, told_at, at);
+        past.opens(policy, at);
+        let notify = past.may_tell(policy, at);
+        if notify {
+            past.tells(at);
+        }
         let severity = policy.severity;
         let mut open = Open { opened_at: at, severity, told: notify, steps: 0, transitions: 0 };
-        let transition = open.transition(To::Opened, notify);
-        let told_at = if notify { Some(at) } else { told_at };
-        (Self { phase: Phase::Firing(open), told_at }, Some(transition))
+        let transition = open.transition(To::Opened, notify, &past);
+        (Self { phase: Phase::Firing(open), past }, Some(transition))
     }
 
     /// One more breach of an open episode: it may be time to escalate, to tell late, to remind.
     fn go_on(
         policy: &Policy,
         mut open: Open,
-        told_at: Option<i64>,
+        mut past: Past,
         at: i64,
     ) -> (Self, Option<Transition>) {
+        past.settle(policy, at);
         let lasted = at - open.opened_at;
         let due = policy.escalation.iter().take_while(|step| step.after_ms <= lasted).count();
         let to = if due > open.steps {
@@ -185,46 +193,48 @@ impl Episode {
             open.severity = policy.escalation[due - 1].to;
             Some(To::Escalated)
         } else {
-            let since_told = told_at.map_or(i64::MAX, |told| at - told);
-            let repeat = policy.repeat_ms.is_some_and(|repeat| since_told >= repeat);
+            let repeat = policy.repeat_ms.is_some_and(|repeat| past.since_told(at) >= repeat);
             let late = !open.told;
-            ((late || repeat) && cooled_down(policy, told_at, at)).then_some(To::Notified)
+            ((late || repeat) && past.may_tell(policy, at)).then_some(To::Notified)
         };
-        let transition = to.map(|to| open.transition(to, true));
-        open.told |= transition.is_some();
-        let told_at = if transition.is_some() { Some(at) } else { told_at };
-        (Self { phase: Phase::Firing(open), told_at }, transition)
+        if to.is_some() {
+            open.told = true;
+            past.tells(at);
+        }
+        let transition = to.map(|to| open.transition(to, true, &past));
+        (Self { phase: Phase::Firing(open), past }, transition)
     }
 
     fn clear(
         policy: &Policy,
         mut open: Open,
         clear: u32,
-        told_at: Option<i64>,
+        past: Past,
     ) -> (Self, Option<Transition>) {
         if clear < policy.clear_after {
-            return (Self { phase: Phase::Recovering(open, clear), told_at }, None);
+            return (Self { phase: Phase::Recovering(open, clear), past }, None);
         }
-        let told = open.told;
-        let transition = open.transition(To::Resolved, told);
-        (Self { phase: Phase::Quiet, told_at }, Some(transition))
+        // While it flaps, an end says no more than an opening would.
+        let told = open.told && !past.is_silent();
+        let transition = open.transition(To::Resolved, told, &past);
+        (Self { phase: Phase::Quiet, past }, Some(transition))
     }
 
     /// Starts over because the rule changed; the cooldown goes on, and nobody is told.
     pub fn supersede(self) -> (Self, Option<Transition>) {
         let transition = match self.phase {
             Phase::Firing(mut open) | Phase::Recovering(mut open, _) => {
-                Some(open.transition(To::Superseded, false))
+                Some(open.transition(To::Superseded, false, &self.past))
             }
             Phase::Quiet | Phase::Pending(_) => None,
         };
-        (Self { phase: Phase::Quiet, told_at: self.told_at }, transition)
+        (Self { phase: Phase::Quiet, past: self.past }, transition)
     }
 
     /// Takes back that somebody was told by the step from `before` to here: nobody could be.
     #[must_use]
     pub fn untold(mut self, before: &Self, to: To) -> Self {
-        self.told_at = before.told_at;
+        self.past.untold(&before.past);
         let told = before.open().is_some_and(|open| open.told);
         if let Phase::Firing(open) | Phase::Recovering(open, _) = &mut self.phase {
             open.told = told;
@@ -251,15 +261,12 @@ impl Episode {
 }
 
 impl Open {
-    fn transition(&mut self, to: To, notify: bool) -> Transition {
+    fn transition(&mut self, to: To, notify: bool, past: &Past) -> Transition {
         let seq = self.transitions;
         self.transitions += 1;
-        Transition { to, severity: self.severity, notify, opened_at: self.opened_at, seq }
+        let flapping = past.is_flapping();
+        Transition { to, severity: self.severity, notify, opened_at: self.opened_at, seq, flapping }
     }
-}
-
-fn cooled_down(policy: &Policy, told_at: Option<i64>, at: i64) -> bool {
-    told_at.is_none_or(|told| at - told >= policy.cooldown_ms)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ fn policy() -> Policy {
         repeat_ms: None,
         severity: Severity::Major,
         escalation: Vec::new(),
+        flap: FlapLimits { openings: 4, window_ms: 600_000 },
     }
 }
 
@@ -185,4 +186,51 @@ proptest! {
         }
         prop_assert_eq!(episode.open().is_some(), seq.is_some());
     }
+}
+
+/// Breaches at these seconds, each cleared two seconds later.
+fn breaches(seconds: &[i64]) -> Vec<(i64, Verdict)> {
+    seconds.iter().flat_map(|second| [(*second, BREACH), (second + 2, CLEAR)]).collect()
+}
+
+fn told(policy: &Policy, verdicts: &[(i64, Verdict)]) -> Vec<String> {
+    run(policy, verdicts).into_iter().filter(|line| line.ends_with('!')).collect()
+}
+
+#[test]
+fn flapping_is_told_once_and_then_not_until_it_settles() {
+    let policy = Policy { cooldown_ms: 0, ..policy() };
+    let often: Vec<i64> = (0..40).map(|n| n * 60).collect();
+    let mut verdicts = breaches(&often);
+    let first: Vec<String> = [0, 60, 120]
+        .iter()
+        .flat_map(|at| [format!("{at}: opened major!"), format!("{}: resolved major!", at + 2)])
+        .chain(["180: opened major!".to_owned()])
+        .collect();
+    assert_eq!(told(&policy, &verdicts), first, "the fourth is told as flapping, then none");
+
+    // Ten minutes without an opening, and all is as before.
+    verdicts.extend(breaches(&[39 * 60 + 600]));
+    assert_eq!(told(&policy, &verdicts)[7..], ["2940: opened major!", "2942: resolved major!"]);
+}
+
+#[test]
+fn an_escalation_and_a_breach_that_stays_are_told_though_it_flaps() {
+    let step = Escalation { after_ms: 300_000, to: Severity::Critical };
+    let policy = Policy { cooldown_ms: 0, escalation: vec![step], ..policy() };
+    let mut verdicts = breaches(&[0, 60, 120, 180, 240]);
+    verdicts.extend([(300, BREACH), (600, BREACH)]);
+    assert_eq!(told(&policy, &verdicts)[7..], ["600: escalated critical!"]);
+
+    let policy = Policy { cooldown_ms: 0, ..self::policy() };
+    let mut verdicts = breaches(&[0, 60, 120, 180, 240]);
+    verdicts.extend([(300, BREACH), (600, BREACH), (899, BREACH), (900, BREACH)]);
+    assert_eq!(told(&policy, &verdicts)[7..], ["900: notified major!"]);
+}
+
+#[test]
+fn within_the_cooldown_flapping_waits_like_everything_else() {
+    let verdicts = breaches(&[0, 100, 200, 300, 400, 500, 600, 700]);
+    let expected = ["0: opened major!", "2: resolved major!", "600: opened major!"];
+    assert_eq!(told(&policy(), &verdicts), expected);
 }

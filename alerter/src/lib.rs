@@ -15,13 +15,17 @@ pub mod config;
 pub mod pipeline;
 
 // Pure: rules, readings, episodes, words.
+pub mod composite;
 pub mod course;
+pub mod deviation;
 pub mod engine;
 pub mod episode;
 pub mod message;
 pub mod metrics;
+pub mod past;
 pub mod rule;
 pub mod severity;
+pub mod sight;
 pub mod sign;
 
 // What is written, and how.

@@ -164,6 +164,8 @@ pub struct Notice {
     pub to: To,
     /// Severity now.
     pub severity: Severity,
+    /// Whether it is one of many, and the last that is told until it settles.
+    pub flapping: bool,
     /// The sign concerned.
     pub sign: Sign,
     /// The device.
@@ -181,6 +183,9 @@ impl Notice {
     pub fn headline(&self) -> String {
         let (level, sign) = (self.severity.label(), self.sign.label());
         match self.to {
+            To::Opened | To::Notified if self.flapping => {
+                format!("【{level}】{sign}反复告警")
+            }
             To::Opened | To::Superseded => format!("【{level}】{sign}告警"),
             To::Notified => format!("【{level}】{sign}告警持续"),
             To::Escalated => format!("【{level}】{sign}告警级别变更"),

@@ -3,12 +3,13 @@
 //! Pure: a rule looks at one reading and says what it sees. What follows from a series of readings
 //! belongs to [`crate::episode`]; what makes a rule valid belongs to [`crate::rules`].
 
-use common::reading::Reading;
 use jiff::civil::{DateTime, Time};
 
+use crate::composite::Composite;
+use crate::deviation::Deviation;
 use crate::episode::Policy;
 use crate::message::Template;
-use crate::sign::Sign;
+use crate::sign::{Sign, Signs};
 
 /// The range a value is to lie in; an absent end does not bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -41,7 +42,8 @@ pub struct Effective {
 pub const ALL_DAYS: u8 = 0b1111_1110;
 
 impl Effective {
-    fn holds(&self, wall: DateTime) -> bool {
+    /// Whether it may at this wall clock.
+    pub fn holds(&self, wall: DateTime) -> bool {
         let day = wall.weekday().to_monday_one_offset();
         let time = wall.time();
         let started = self.start.is_none_or(|start| start <= time);
@@ -93,6 +95,28 @@ pub struct Channels {
     pub log: bool,
 }
 
+/// A sign and the range it is to lie in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Range {
+    /// What is watched.
+    pub sign: Sign,
+    /// Beyond these a value is a breach.
+    pub thresholds: Bounds,
+    /// Inside these an episode ends; at or inside the thresholds.
+    pub clear: Bounds,
+    /// Beyond this it is a breach as well.
+    pub deviation: Option<Deviation>,
+}
+
+/// What a rule watches.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Watch {
+    /// One sign: category SINGLE.
+    Range(Range),
+    /// Several conditions: category COMPOSITE.
+    Conditions(Composite),
+}
+
 /// A valid rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
@@ -105,15 +129,11 @@ pub struct Rule {
     /// The platform's word for what kind of alert this is.
     pub rule_type: String,
     /// What it watches.
-    pub sign: Sign,
+    pub watch: Watch,
     /// A disabled rule is never judged, but overrides the template's.
     pub enabled: bool,
     /// 1 (first) to 5.
     pub priority: u8,
-    /// Beyond these a value is a breach.
-    pub thresholds: Bounds,
-    /// Inside these an episode ends; at or inside the thresholds.
-    pub clear: Bounds,
     /// When it may open an episode.
     pub effective: Effective,
     /// What follows from a series of verdicts.
@@ -125,32 +145,47 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// What this rule sees in `reading`.
-    pub fn evaluate(&self, reading: &Reading) -> Verdict {
-        let mut clear = None;
-        let mut between = None;
-        for (sign, value) in self.sign.values(reading.vitals()) {
-            let measured = Measured { sign, value };
-            if let Some(bound) = self.thresholds.broken_by(value) {
-                let may_open = self.effective.holds(reading.timestamp());
-                return Verdict::Breach { measured, bound, may_open };
-            }
-            if self.clear.broken_by(value).is_some() {
-                between = between.or(Some(measured));
-            } else {
-                clear = clear.or(Some(measured));
-            }
+    /// Whether a reading that brings news of these signs is any news to this rule.
+    pub fn concerns(&self, fresh: Signs) -> bool {
+        match &self.watch {
+            Watch::Range(range) => fresh.contains(range.sign),
+            Watch::Conditions(composite) => fresh.contains_any(composite.signs()),
         }
-        match (between, clear) {
-            (Some(measured), _) => Verdict::Between(measured),
-            (None, Some(measured)) => Verdict::Clear(measured),
-            (None, None) => Verdict::Absent,
+    }
+
+    /// The thresholds of a range; none where conditions have their own.
+    pub fn thresholds(&self) -> Bounds {
+        match &self.watch {
+            Watch::Range(range) => range.thresholds,
+            Watch::Conditions(_) => Bounds::default(),
+        }
+    }
+
+    /// The sign to name to people: the one watched, or of several the one that decided.
+    pub fn named_sign(&self, measured: Measured) -> Sign {
+        match &self.watch {
+            Watch::Range(range) => range.sign,
+            Watch::Conditions(_) => measured.sign,
+        }
+    }
+
+    /// The platform's word for the alerts of this rule.
+    pub fn alert_type(&self) -> &str {
+        match &self.watch {
+            _ if !self.rule_type.is_empty() => &self.rule_type,
+            Watch::Range(range) => range.sign.as_str(),
+            Watch::Conditions(_) => "composite",
         }
     }
 
     /// Whether an own rule of a tenant takes the place of this template rule.
     pub fn is_overridden_by(&self, own: &Self) -> bool {
-        self.sign == own.sign && self.rule_type == own.rule_type
+        let alike = match (&self.watch, &own.watch) {
+            (Watch::Range(range), Watch::Range(own)) => range.sign == own.sign,
+            (Watch::Conditions(_), Watch::Conditions(_)) => true,
+            _ => false,
+        };
+        alike && self.rule_type == own.rule_type
     }
 }
 

@@ -134,6 +134,11 @@ impl Signs {
         self.0 & (1 << sign as u16) != 0
     }
 
+    /// Whether any of `signs` is one of them.
+    pub fn contains_any(self, mut signs: impl Iterator<Item = Sign>) -> bool {
+        signs.any(|sign| self.contains(sign))
+    }
+
     /// Whether there are none.
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -88,7 +88,7 @@ impl Stretch {
             customer_id: change.ids.customer_id.unwrap_or_default(),
             measured,
             bound,
-            thresholds: rule.thresholds,
+            thresholds: rule.thresholds(),
             severity: transition.severity,
             wall: reading.timestamp(),
             lasted_ms: reading.epoch_ms() - transition.opened_at,
@@ -99,7 +99,7 @@ impl Stretch {
             To::Opened => self.opened.push(Opened {
                 key: key.clone(),
                 rule_id: change.rule_id,
-                alert_type: alert_type(rule),
+                alert_type: rule.alert_type().to_owned(),
                 device_sn: change.device_sn.clone(),
                 ids: change.ids,
                 measured,
@@ -120,7 +120,8 @@ impl Stretch {
         let notice = Notice {
             to: transition.to,
             severity: transition.severity,
-            sign: rule.sign,
+            flapping: transition.flapping,
+            sign: rule.named_sign(measured),
             device_sn: change.device_sn.as_str().to_owned(),
             user: change.device_sn.as_str().to_owned(),
             wall: reading.timestamp(),
@@ -245,11 +246,6 @@ fn seen(verdict: &Verdict) -> Option<(Measured, Option<f64>)> {
         Verdict::Clear(measured) | Verdict::Between(measured) => Some((*measured, None)),
         Verdict::Breach { measured, bound, .. } => Some((*measured, Some(*bound))),
     }
-}
-
-fn alert_type(rule: &Rule) -> String {
-    let word = if rule.rule_type.is_empty() { rule.sign.as_str() } else { &rule.rule_type };
-    word.to_owned()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::fake_wechat::{FakeWechat, NURSE};
 use tests::fleet::TENANT;
 use tests::http;
@@ -20,13 +20,22 @@ const SOON: Duration = Duration::from_secs(30);
 async fn measure(gateway: &Service, device: &str, end: i64, rates: &[i32]) -> Result<()> {
     let count = i64::try_from(rates.len())?;
     for (rate, step) in rates.iter().zip(1 - count..) {
-        let body = json!({"data": {
-            "deviceSn": device, "customerId": TENANT.to_string(), "heart_rate": rate,
-            "timestamp": wall_time(end + step * 15),
-        }});
-        let answer = http::post(&gateway.url("/upload_health_data"), body.to_string()).await?;
-        ensure!(answer.status == 200, "{}", answer.text);
+        report(gateway, device, end + step * 15, json!({ "heart_rate": rate })).await?;
     }
+    Ok(())
+}
+
+/// Sends one reading of the tenant's device with these vitals.
+async fn report(gateway: &Service, device: &str, epoch: i64, vitals: Value) -> Result<()> {
+    let mut data = json!({
+        "deviceSn": device, "customerId": TENANT.to_string(), "timestamp": wall_time(epoch),
+    });
+    for (name, value) in vitals.as_object().into_iter().flatten() {
+        data[name] = value.clone();
+    }
+    let body = json!({ "data": data }).to_string();
+    let answer = http::post(&gateway.url("/upload_health_data"), body).await?;
+    ensure!(answer.status == 200, "{}", answer.text);
     Ok(())
 }
 
@@ -118,6 +127,51 @@ async fn a_refused_token_is_renewed_and_a_busy_platform_asked_again() -> Result<
     let text = wechat.messages()[1].text();
     ensure!(text.contains(&world.device(2)), "{text}");
     ensure!(wechat.token_requests() == tokens + 1, "{} tokens", wechat.token_requests());
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_of_two_signs_tells_once_both_hold_for_long_enough() -> Result<()> {
+    let world = World::shared("composite").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[]).await?;
+    // As the admin console writes it: camel case, and a name of its own for the signs.
+    let expression = json!({
+        "conditions": [
+            {"physicalSign": "heart_rate", "operator": ">", "threshold": 120, "durationSeconds": 30},
+            {"physicalSign": "blood_oxygen", "operator": "<", "threshold": 92, "durationSeconds": 0},
+        ],
+        "logicalOperator": "AND",
+    });
+    world
+        .database
+        .execute(&format!(
+            "INSERT INTO t_alert_rules (rule_type, rule_category, physical_sign, condition_expression, \
+             severity_level, alert_message, notification_type) VALUES ('composite', 'COMPOSITE', \
+             'composite_0001', '{expression}', 'critical', '{{device_sn}} {{sign}} {{value}}', 'wechat')"
+        ))
+        .await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (device, start) = (world.device(1), jiff::Timestamp::now().as_second() - 600);
+    for (second, heart_rate, blood_oxygen) in
+        [(0, 130, 97), (15, 131, 90), (30, 132, 95), (45, 133, 91)]
+    {
+        let vitals = json!({"heart_rate": heart_rate, "blood_oxygen": blood_oxygen});
+        report(&gateway, &device, start + second, vitals).await?;
+    }
+    delivered(&wechat, 1).await?;
+    judged(&world).await?;
+    let opened = world.database.rows("SELECT occur_at, alert_type FROM t_alert_info").await?;
+    let expected = [wall_time(start + 45), "composite".to_owned()].map(Some);
+    ensure!(opened == [expected], "only the last reading has both: {opened:?}");
+    let text = wechat.messages()[0].text();
+    ensure!(text.contains(&format!("{device} 心率 133")), "{text}");
+    report(&gateway, &device, start + 60, json!({"heart_rate": 90, "blood_oxygen": 97})).await?;
+    delivered(&wechat, 2).await?;
     gateway.terminate().await?;
     alerter.terminate().await?;
     world.finish().await

@@ -32,10 +32,9 @@ pub fn report(checks: &[Check], out: &mut impl Write) -> std::io::Result<Summary
                 }
             }
         }
-        if !check.skipped_channels.is_empty() {
-            let rule = check.id.unwrap_or_default();
-            let channels = check.skipped_channels.join(", ");
-            writeln!(out, "warning: rule {rule}: notifications by {channels} are skipped")?;
+        let rule = check.id.unwrap_or_default();
+        for warning in &check.warnings {
+            writeln!(out, "warning: rule {rule}: {warning}")?;
         }
     }
     let Summary { valid, refused, events, deleted } = summary;

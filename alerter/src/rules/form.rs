@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 /// Every field that a rule may have and that is looked at.
-pub const FIELDS: [&str; 29] = [
+pub const FIELDS: [&str; 31] = [
     "id",
     "customer_id",
     "version",
@@ -23,6 +23,8 @@ pub const FIELDS: [&str; 29] = [
     "time_window_seconds",
     "cooldown_seconds",
     "repeat_interval_seconds",
+    "flap_openings",
+    "flap_window_seconds",
     "effective_time_start",
     "effective_time_end",
     "effective_days",

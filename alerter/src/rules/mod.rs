@@ -4,11 +4,13 @@
 //! [`source_db`] and [`source_file`] fetch the rows; [`reload`] does both again and again.
 
 pub mod check;
+mod doubts;
 pub mod form;
 pub mod reload;
 pub mod source_db;
 pub mod source_file;
 pub mod validate;
+mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;

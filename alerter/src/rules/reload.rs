@@ -66,10 +66,8 @@ impl Accepted {
         let (mut events, mut refused) = (0_u32, 0_u32);
         for (at, check) in checks.into_iter().enumerate() {
             let name = check.id.map_or_else(|| format!("at place {}", at + 1), |id| id.to_string());
-            if !check.skipped_channels.is_empty() {
-                let channels = check.skipped_channels.join(", ");
-                let said = format!("notifications by {channels} are skipped: not configured here");
-                complaints.entry(name.clone()).or_insert_with(Vec::new).push(said);
+            if !check.warnings.is_empty() {
+                complaints.insert(name.clone(), check.warnings);
             }
             match check.checked {
                 Checked::Valid(rule) => drop(rules.insert(rule.id, *rule)),
@@ -152,7 +150,8 @@ mod tests {
     #[test]
     fn a_broken_rule_keeps_its_last_good_version_and_costs_no_other() {
         let mut accepted = Accepted::default();
-        let max = |rules: &RuleSet, id| rules.in_force(7, id).and_then(|rule| rule.thresholds.max);
+        let max =
+            |rules: &RuleSet, id| rules.in_force(7, id).and_then(|rule| rule.thresholds().max);
 
         let first = accepted.take(file("oops"));
         assert_eq!((max(&first, 1), max(&first, 2)), (None, Some(80.0)));

@@ -6,18 +6,29 @@ use jiff::civil::Time;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::doubts::doubts;
 use super::form::{FIELDS, Form, Problem};
+use super::watch::watch;
 use crate::episode::{Escalation, Policy};
 use crate::message::{DEFAULT_TEMPLATE, Template};
-use crate::rule::{ALL_DAYS, Bounds, Channels, Effective, Rule};
+use crate::past::FlapLimits;
+use crate::rule::{ALL_DAYS, Channels, Effective, Rule};
 use crate::severity::Severity;
-use crate::sign::Sign;
 
 /// Longest run a rule may ask for: each open run keeps that many times.
 const TREND_MAX: i64 = 1_000;
 
 /// Longest time a rule may speak of, in seconds: 30 days.
-const SECONDS_MAX: i64 = 30 * 86_400;
+pub(super) const SECONDS_MAX: i64 = 30 * 86_400;
+
+/// The time window of a rule that names none, in seconds.
+pub(super) const WINDOW_SECONDS: i64 = 300;
+
+/// So many openings are flapping.
+const FLAP_OPENINGS: i64 = 4;
+
+/// Within so long, in seconds.
+const FLAP_WINDOW_SECONDS: i64 = 600;
 
 /// What a written rule turns out to be.
 #[derive(Debug)]
@@ -32,15 +43,15 @@ pub enum Checked {
     Refused(Vec<Problem>),
 }
 
-/// A checked rule and what it does without.
+/// A checked rule.
 #[derive(Debug)]
 pub struct Check {
     /// Number of the rule, where it has one.
     pub id: Option<i64>,
     /// What it turns out to be.
     pub checked: Checked,
-    /// Ways of notification that are skipped; the rule stays.
-    pub skipped_channels: Vec<String>,
+    /// What is not as it should be, though the rule stays.
+    pub warnings: Vec<String>,
 }
 
 /// Checks the rule written at `place` (from 1) in its source.
@@ -48,7 +59,7 @@ pub fn check(fields: &Map<String, Value>, place: usize) -> Check {
     let mut form = Form::new(fields, place);
     let id = form.whole("id", 0, 1, i64::MAX);
     let known = (id > 0).then_some(id);
-    let done = |checked| Check { id: known, checked, skipped_channels: Vec::new() };
+    let done = |checked| Check { id: known, checked, warnings: Vec::new() };
     if form.flag("is_deleted", false) {
         return done(Checked::Deleted);
     }
@@ -60,11 +71,19 @@ pub fn check(fields: &Map<String, Value>, place: usize) -> Check {
     }
     let mut skipped_channels = Vec::new();
     let rule = rule(&mut form, id, fields, &mut skipped_channels);
+    let mut warnings = Vec::new();
+    if !skipped_channels.is_empty() {
+        let skipped = skipped_channels.join(", ");
+        warnings.push(format!("notifications by {skipped} are skipped: not configured here"));
+    }
     let checked = match rule {
-        Some(rule) if form.is_clean() => Checked::Valid(Box::new(rule)),
+        Some(rule) if form.is_clean() => {
+            warnings.extend(doubts(&rule));
+            Checked::Valid(Box::new(rule))
+        }
         _ => Checked::Refused(form.into_problems()),
     };
-    Check { id: known, checked, skipped_channels }
+    Check { id: known, checked, warnings }
 }
 
 fn rule(
@@ -73,10 +92,8 @@ fn rule(
     fields: &Map<String, Value>,
     skipped_channels: &mut Vec<String>,
 ) -> Option<Rule> {
-    category(form);
     let customer_id = form.whole("customer_id", 0, 0, i64::MAX);
-    let sign = sign(form);
-    let (thresholds, clear) = bounds(form);
+    let watch = watch(form);
     let policy = policy(form);
     let version = if form.value("version").is_some() {
         form.whole("version", 1, 0, i64::MAX)
@@ -94,12 +111,10 @@ fn rule(
         version,
         customer_id,
         rule_type: form.text("rule_type").unwrap_or_default(),
-        sign: sign?,
+        watch: watch?,
         enabled,
         // At most 5, so it fits.
         priority: priority as u8,
-        thresholds,
-        clear,
         effective,
         policy: policy?,
         channels,
@@ -107,80 +122,9 @@ fn rule(
     })
 }
 
-fn category(form: &mut Form<'_>) {
-    let category = form.text("rule_category").unwrap_or_else(|| "SINGLE".to_owned());
-    match category.to_uppercase().as_str() {
-        "SINGLE" => {}
-        later @ ("COMPOSITE" | "NO_DATA") => {
-            form.refuse("rule_category", format!("{later} is not supported yet by this version"));
-        }
-        "COMPLEX" => form.refuse("rule_category", "COMPLEX is not supported"),
-        other => {
-            form.refuse("rule_category", format!("{other} is none of SINGLE, COMPOSITE, NO_DATA"))
-        }
-    }
-    if form.number("deviation_percentage").is_some_and(|percentage| percentage != 0.0) {
-        form.refuse("deviation_percentage", "is not supported yet by this version");
-    }
-}
-
-fn sign(form: &mut Form<'_>) -> Option<Sign> {
-    match form.text("physical_sign") {
-        Some(word) => {
-            let sign = Sign::from_word(&word);
-            if sign.is_none() {
-                let known = Sign::ALL.map(Sign::as_str).join(", ");
-                form.refuse("physical_sign", format!("{word} is none of {known}"));
-            }
-            sign
-        }
-        None => {
-            // A rule of another category has its signs elsewhere and was refused for that.
-            if form.is_clean() {
-                form.refuse("physical_sign", "is missing: say what the rule watches");
-            }
-            None
-        }
-    }
-}
-
-fn bounds(form: &mut Form<'_>) -> (Bounds, Bounds) {
-    let thresholds =
-        Bounds { min: form.number("threshold_min"), max: form.number("threshold_max") };
-    let clear = Bounds {
-        min: form.number("clear_min").or(thresholds.min),
-        max: form.number("clear_max").or(thresholds.max),
-    };
-    if thresholds == Bounds::default() && form.is_clean() {
-        form.refuse("threshold_min", "is missing, and threshold_max too: set at least one");
-    }
-    if let (Some(min), Some(max)) = (thresholds.min, thresholds.max)
-        && min > max
-    {
-        form.refuse("threshold_min", format!("{min} lies above threshold_max {max}"));
-    }
-    if let (Some(threshold), Some(clear)) = (thresholds.min, clear.min)
-        && clear < threshold
-    {
-        form.refuse("clear_min", format!("{clear} lies below threshold_min {threshold}"));
-    }
-    if let (Some(threshold), Some(clear)) = (thresholds.max, clear.max)
-        && clear > threshold
-    {
-        form.refuse("clear_max", format!("{clear} lies above threshold_max {threshold}"));
-    }
-    if let (Some(min), Some(max)) = (clear.min, clear.max)
-        && min > max
-        && thresholds.min <= thresholds.max
-    {
-        form.refuse("clear_min", format!("{min} lies above clear_max {max}"));
-    }
-    (thresholds, clear)
-}
-
 fn policy(form: &mut Form<'_>) -> Option<Policy> {
     let trend = form.whole("trend_duration", 1, 1, TREND_MAX);
-    let window = form.whole("time_window_seconds", 300, 1, SECONDS_MAX);
+    let window = form.whole("time_window_seconds", WINDOW_SECONDS, 1, SECONDS_MAX);
     if trend - 1 > window {
         form.refuse("trend_duration", format!("{trend} readings cannot lie within {window} s"));
     }
@@ -190,10 +134,12 @@ fn policy(form: &mut Form<'_>) -> Option<Policy> {
         .then(|| form.whole("repeat_interval_seconds", 0, 1, SECONDS_MAX));
     let clear_after = form.whole("clear_after", 1, 1, TREND_MAX);
     let cooldown = form.whole("cooldown_seconds", 600, 0, SECONDS_MAX);
+    let flap_openings = form.whole("flap_openings", FLAP_OPENINGS, 2, TREND_MAX);
+    let flap_window = form.whole("flap_window_seconds", FLAP_WINDOW_SECONDS, 1, SECONDS_MAX);
     let severity = severity(form);
     let escalation = escalation(form);
     Some(Policy {
-        // Both at most TREND_MAX, so they fit.
+        // All at most TREND_MAX, so they fit.
         trend: trend as usize,
         clear_after: clear_after as u32,
         window_ms: window * 1000,
@@ -201,6 +147,7 @@ fn policy(form: &mut Form<'_>) -> Option<Policy> {
         repeat_ms: repeat.map(|seconds| seconds * 1000),
         severity: severity?,
         escalation,
+        flap: FlapLimits { openings: flap_openings as usize, window_ms: flap_window * 1000 },
     })
 }
 

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::rule::Watch;
 use crate::test_support::object;
 
 fn base() -> Value {
@@ -33,7 +34,8 @@ fn what_is_not_said_has_its_default() {
     assert_eq!((rule.customer_id, rule.priority, rule.enabled), (0, 3, true));
     assert_eq!((rule.policy.trend, rule.policy.window_ms), (1, 300_000));
     assert_eq!((rule.policy.cooldown_ms, rule.policy.repeat_ms), (600_000, None));
-    assert_eq!((rule.policy.clear_after, rule.clear), (1, rule.thresholds));
+    let Watch::Range(range) = &rule.watch else { panic!("{rule:?}") };
+    assert_eq!((rule.policy.clear_after, range.clear), (1, range.thresholds));
     assert_eq!(rule.policy.severity, Severity::Minor);
     assert_eq!(rule.channels, Channels { wechat: true, log: false });
     assert_eq!(rule.effective, Effective { start: None, end: None, days: ALL_DAYS });
@@ -90,7 +92,7 @@ fn what_cannot_work_is_refused() {
         (json!({"physical_sign": null}), "physical_sign"),
         (json!({"physical_sign": "mood"}), "physical_sign"),
         (json!({"id": null}), "id"),
-        (json!({"deviation_percentage": 20}), "deviation_percentage"),
+        (json!({"deviation_percentage": -20}), "deviation_percentage"),
         (
             json!({"escalation": [{"after_seconds": 9, "to": "info"}, {"after_seconds": 8, "to": "info"}]}),
             "escalation",
@@ -108,7 +110,6 @@ fn what_cannot_work_is_refused() {
 #[test]
 fn categories_of_later_versions_are_refused_by_name() {
     for (category, reason) in [
-        ("COMPOSITE", "COMPOSITE is not supported yet by this version"),
         ("no_data", "NO_DATA is not supported yet by this version"),
         ("COMPLEX", "COMPLEX is not supported"),
     ] {
@@ -129,12 +130,12 @@ fn deleted_rules_and_events_are_no_errors() {
 fn channels_not_configured_here_are_skipped_and_the_rule_stays() {
     let check =
         checked(json!({"enabled_channels": ["wechat", "sms"], "notification_type": "message"}));
-    assert_eq!(check.skipped_channels, ["sms"]);
+    assert_eq!(check.warnings, ["notifications by sms are skipped: not configured here"]);
     let Checked::Valid(rule) = check.checked else { panic!() };
     assert_eq!(rule.channels, Channels { wechat: true, log: false });
 
     let check = checked(json!({"notification_type": "both"}));
-    assert_eq!(check.skipped_channels, ["message"]);
+    assert_eq!(check.warnings, ["notifications by message are skipped: not configured here"]);
 }
 
 #[test]

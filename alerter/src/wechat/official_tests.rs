@@ -25,6 +25,7 @@ fn account() -> Account {
 
 fn notice() -> Notice {
     Notice {
+        flapping: false,
         to: To::Opened,
         severity: Severity::Critical,
         sign: Sign::HeartRate,
