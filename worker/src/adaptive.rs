@@ -18,7 +18,7 @@ const START: Setting = Setting { rows: 6, depth: 2 };
 const WINDOW_BATCHES: u32 = 4;
 
 /// Length of one measurement, at least.
-const WINDOW: Duration = Duration::from_millis(250);
+const WINDOW: Duration = Duration::from_millis(400);
 
 /// Measurements of the setting in force between two of its neighbours; one more after each that was
 /// no better.
@@ -38,6 +38,9 @@ const BETTER: f64 = 1.05;
 /// Redis for the same readings.
 const AS_GOOD: f64 = 0.98;
 
+/// A gain that needs no second look.
+const CLEARLY_BETTER: f64 = 1.15;
+
 /// Weight of the latest measurement in what the setting in force gets through.
 const LATEST_SCORE_WEIGHT: f64 = 0.5;
 
@@ -47,6 +50,9 @@ const BATCH_TIME_MAX: Duration = Duration::from_secs(1);
 /// A wait is as long as this many batches take: asked more often, a database that shares its machine
 /// has less left for its neighbours than readings gain.
 const IDLE_SHARE: u32 = 10;
+
+/// The same where enough readings are there already, so that each costs little.
+const COMPANY_SHARE: u32 = 4;
 
 /// Shortest wait for company.
 const LINGER_MIN: Duration = Duration::from_millis(5);
@@ -94,6 +100,8 @@ pub struct Adaptive {
     stays_wanted: u32,
     /// The neighbour whose turn it is.
     trial: Option<Setting>,
+    /// One that was good once: one measurement may be luck, so it has another turn.
+    promising: Option<Setting>,
     next_neighbour: usize,
     window: Option<Window>,
     small_batch: Duration,
@@ -119,6 +127,7 @@ impl Adaptive {
             stays: 0,
             stays_wanted: STAYS_MIN,
             trial: None,
+            promising: None,
             next_neighbour: 0,
             window: None,
         }
@@ -144,12 +153,18 @@ impl Adaptive {
             .clamp(LINGER_MIN.min(self.limits.age_max), self.limits.age_max)
     }
 
+    /// Age that makes a batch due which has company already.
+    pub fn company_linger(&self) -> Duration {
+        (self.small_batch * COMPANY_SHARE).min(self.linger())
+    }
+
     /// Notes a batch that was committed at `now`.
     pub fn note(&mut self, now: Instant, sample: Sample) {
         if !sample.full {
             // No flood, nothing to climb; a measurement under way would say nothing.
             self.window = None;
             self.trial = None;
+            self.promising = None;
             self.small_batch = self
                 .small_batch
                 .mul_f64(1.0 - LATEST_WEIGHT)
@@ -174,13 +189,15 @@ impl Adaptive {
 
     fn measured(&mut self, score: f64) {
         match self.trial.take() {
-            Some(trial) if score > self.base_score * self.least_gain(trial) => {
+            Some(trial) if self.is_kept(trial, score) => {
+                self.promising = None;
                 // The same way again, as long as it goes up.
                 self.next_neighbour = self.next_neighbour.wrapping_sub(1);
                 (self.base, self.base_score) = (trial, score);
                 self.stays_wanted = STAYS_MIN;
                 self.stays = STAYS_MIN;
             }
+            Some(_) if self.promising.is_some() => {}
             Some(_) => self.stays_wanted = STAYS_MAX.min(self.stays_wanted + 1),
             None => {
                 let moved = score - self.base_score;
@@ -193,10 +210,24 @@ impl Adaptive {
                 self.stays += 1;
             }
         }
-        if self.stays >= self.stays_wanted {
+        if self.trial.is_none() && self.stays > 0 && self.promising.is_some() {
+            self.trial = self.promising;
+            self.stays = 0;
+        } else if self.stays >= self.stays_wanted {
             self.trial = self.neighbour();
             self.stays = 0;
         }
+    }
+
+    /// Whether a trial is good enough to stay, now or for the second time; notes it if the first.
+    fn is_kept(&mut self, trial: Setting, score: f64) -> bool {
+        let good = score > self.base_score * self.least_gain(trial);
+        let clearly = score > self.base_score * CLEARLY_BETTER;
+        let again = self.promising.take() == Some(trial);
+        if good && !clearly && !again {
+            self.promising = Some(trial);
+        }
+        clearly || good && again
     }
 
     fn least_gain(&self, trial: Setting) -> f64 {

@@ -42,6 +42,8 @@ pub struct Segment {
     pub origins: Vec<Origin>,
     /// Up to where Redis was current before this segment, where it is known.
     pub redis_offset: Option<i64>,
+    /// Whether another segment of the partition waits behind it.
+    pub followed: bool,
 }
 
 /// A delivery of a segment that cannot be stored, and why.
@@ -86,6 +88,7 @@ impl Segment {
             sum_ms: 0,
             origins: Vec::new(),
             redis_offset: None,
+            followed: false,
         }
     }
 

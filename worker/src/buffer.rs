@@ -12,7 +12,7 @@ use opentelemetry::trace::SpanContext;
 
 use crate::batch::{FlushReason, Segment};
 use crate::repair::LaneView;
-use crate::shown::Shown;
+use crate::shown::{InRedis, Shown};
 
 /// Bounds of the buffer.
 #[derive(Debug, Clone)]
@@ -23,9 +23,14 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// Age that makes a batch due.
     pub batch_age: Duration,
+    /// Age that does where there are `COMPANY_ROWS` already.
+    pub company_age: Duration,
     /// Deliveries in memory beyond which no more are taken in.
     pub deliveries_max: usize,
 }
+
+/// Rows that make a batch worth its statements.
+pub const COMPANY_ROWS: usize = 50;
 
 #[derive(Debug)]
 struct Lane {
@@ -49,10 +54,11 @@ impl Buffer {
         Self { limits, lanes: BTreeMap::new() }
     }
 
-    /// From now on this many rows, and this age, make a batch due.
-    pub fn tune(&mut self, batch_rows: usize, batch_age: Duration) {
+    /// From now on this many rows, and these ages, make a batch due.
+    pub fn tune(&mut self, batch_rows: usize, batch_age: Duration, company_age: Duration) {
         self.limits.batch_rows = batch_rows;
         self.limits.batch_age = batch_age;
+        self.limits.company_age = company_age;
     }
 
     /// Opens a lane where its claim stands.
@@ -119,14 +125,19 @@ impl Buffer {
         } else if bytes >= self.limits.batch_bytes {
             Some(FlushReason::Bytes)
         } else {
-            let since = self.ready().map(|(since, _)| *since).min()?;
-            (now >= since + self.limits.batch_age).then_some(FlushReason::Age)
+            self.due_at().filter(|due| now >= *due).map(|_| FlushReason::Age)
         }
     }
 
     /// When the oldest delivery that could be written becomes due by age.
     pub fn due_at(&self) -> Option<Instant> {
-        self.ready().map(|(since, _)| *since).min().map(|since| since + self.limits.batch_age)
+        let since = self.ready().map(|(since, _)| *since).min()?;
+        let rows: usize = self.ready().map(|(_, segment)| segment.rows.len()).sum();
+        let age = match rows {
+            COMPANY_ROWS.. => self.limits.company_age,
+            _ => self.limits.batch_age,
+        };
+        Some(since + age)
     }
 
     /// The first segment of every lane that has nothing in flight.
@@ -167,6 +178,7 @@ impl Buffer {
             lane.in_flight = segment.records().max(1);
             lane.next = segment.to;
             segment.redis_offset = Some(lane.shown.up_to());
+            segment.followed = !lane.waiting.is_empty();
             rows += segment.rows.len();
             bytes += segment.bytes;
             taken.push(segment);
@@ -175,7 +187,7 @@ impl Buffer {
     }
 
     /// Notes that a segment was written up to `to`, and whether Redis has it.
-    pub fn written(&mut self, partition: i32, epoch: i64, to: i64, in_redis: bool) {
+    pub fn written(&mut self, partition: i32, epoch: i64, to: i64, in_redis: InRedis) {
         let Some(lane) = self.lanes.get_mut(&partition) else { return };
         if lane.epoch == epoch {
             lane.in_flight = 0;
@@ -258,6 +270,7 @@ mod tests {
             batch_rows,
             batch_bytes: 1 << 20,
             batch_age: Duration::from_millis(100),
+            company_age: Duration::from_millis(10),
             deliveries_max: 100,
         });
         for partition in partitions {
@@ -280,6 +293,23 @@ mod tests {
     }
 
     #[test]
+    fn enough_rows_wait_less_for_more() {
+        let now = Instant::now();
+        let mut buffer = buffer(1000, &[0, 1]);
+        let soon = now + Duration::from_millis(10);
+        for offset in 0..COMPANY_ROWS as i64 {
+            assert_eq!(buffer.due(soon), None, "{offset} rows");
+            buffer.insert(
+                delivery((offset % 2) as i32, offset / 2, "a", offset as u32, 80),
+                None,
+                now,
+            );
+        }
+        assert_eq!(buffer.due_at(), Some(soon));
+        assert_eq!(buffer.due(soon), Some(FlushReason::Age));
+    }
+
+    #[test]
     fn one_partition_has_one_segment_in_flight_and_keeps_its_order() {
         let now = Instant::now();
         let mut buffer = buffer(2, &[0, 1]);
@@ -294,7 +324,7 @@ mod tests {
         assert!(buffer.take().is_empty(), "the lane has something in flight");
         buffer.insert(delivery(1, 0, "b", 0, 80), None, now);
         assert_eq!(buffer.take()[0].partition, 1, "another lane goes on");
-        buffer.written(0, 1, 2, true);
+        buffer.written(0, 1, 2, InRedis::Yes);
         let second = buffer.take();
         assert_eq!((second[0].from, second[0].to, second[0].redis_offset), (2, 4, Some(2)));
         assert!(!buffer.is_drained(&[0]));
@@ -326,7 +356,7 @@ mod tests {
         buffer.take();
         buffer.open(Claim { partition: 0, epoch: 2, next_offset: 0, redis_offset: 0 });
         buffer.forget_claim(0, 1);
-        buffer.written(0, 1, 1, true);
+        buffer.written(0, 1, 1, InRedis::Yes);
         assert_eq!(buffer.partitions(), [0]);
         buffer.insert(Delivery { epoch: 2, ..delivery(0, 0, "a", 0, 80) }, None, now);
         assert_eq!(buffer.take()[0].from, 0);
@@ -336,7 +366,8 @@ mod tests {
     fn a_segment_takes_along_how_far_redis_was() {
         let now = Instant::now();
         let mut buffer = buffer(1, &[0]);
-        for (offset, in_redis, redis_offset) in [(0, true, 0), (1, false, 1), (2, true, 1)] {
+        let outcomes = [(0, InRedis::Yes, 0), (1, InRedis::No, 1), (2, InRedis::Yes, 1)];
+        for (offset, in_redis, redis_offset) in outcomes {
             buffer.insert(delivery(0, offset, "a", offset as u32, 80), None, now);
             assert_eq!(buffer.take()[0].redis_offset, Some(redis_offset));
             buffer.written(0, 1, offset + 1, in_redis);

@@ -141,6 +141,7 @@ impl RunConfig {
             batch_rows: rows_max,
             batch_bytes: self.batch_bytes,
             batch_age: self.batch_age,
+            company_age: self.batch_age,
             deliveries_max: rows_max * self.batches_in_flight * BUFFERED_BATCHES,
         }
     }

@@ -21,6 +21,7 @@ use crate::letters::Letters;
 use crate::metrics::{DATABASE_INSERT_SECONDS, REDIS_ERRORS, REDIS_UPDATE_SECONDS, WRITE_ERRORS};
 use crate::redis::Latest;
 use crate::row::Identity;
+use crate::shown::InRedis;
 use crate::spans::{BatchSpans, SpanNames};
 use crate::store::{Store, WriteError};
 
@@ -34,7 +35,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Written and accounted for up to `to`.
-    Written { to: i64, in_redis: bool },
+    Written { to: i64, in_redis: InRedis },
     /// Another process has the partition; nothing was written for it.
     Lost,
     /// The ledger stands where nobody expects it; only a new claim tells from where to go on.
@@ -66,7 +67,7 @@ impl Flush {
         self.letters.committed(&batch);
         self.health.stored(batch.records() as i64, batch.letters() as i64);
         let in_redis = self.update_redis(&batch, spans.context()).await;
-        for segment in &batch.segments {
+        for (segment, in_redis) in batch.segments.iter().zip(in_redis) {
             let outcome = Outcome::Written { to: segment.to, in_redis };
             flushed.push((segment.partition, segment.epoch, outcome));
         }
@@ -168,7 +169,7 @@ impl Flush {
             };
             let outcome = match standing {
                 Standing::Lost => Outcome::Lost,
-                Standing::Committed => Outcome::Written { to: advance.to, in_redis: false },
+                Standing::Committed => Outcome::Written { to: advance.to, in_redis: InRedis::No },
                 Standing::At(at) => Outcome::Astray { at },
             };
             warn!(
@@ -181,8 +182,9 @@ impl Flush {
         }
     }
 
-    async fn update_redis(&self, batch: &Batch, parent: &Context) -> bool {
-        let Some(latest) = &self.latest else { return false };
+    async fn update_redis(&self, batch: &Batch, parent: &Context) -> Vec<InRedis> {
+        let missed = || vec![InRedis::No; batch.segments.len()];
+        let Some(latest) = &self.latest else { return missed() };
         let started = Instant::now();
         let span = crate::spans::redis_update(parent, batch);
         let result = latest.update(batch).await;
@@ -192,7 +194,7 @@ impl Flush {
             counter!(REDIS_ERRORS).increment(1);
             debug!(batch.id, %error, "Redis does not have this batch");
         }
-        result.is_ok()
+        result.unwrap_or_else(|_| missed())
     }
 }
 

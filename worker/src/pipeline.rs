@@ -74,7 +74,7 @@ impl Pipeline {
     pub fn new(parts: Parts) -> Self {
         let Parts { source, flush, repair, limits, adaptive, gate, stopping } = parts;
         let mut buffer = Buffer::new(limits);
-        buffer.tune(adaptive.rows(), adaptive.linger());
+        buffer.tune(adaptive.rows(), adaptive.linger(), adaptive.company_linger());
         Self {
             source,
             buffer,
@@ -242,7 +242,8 @@ impl Pipeline {
 
     fn done(&mut self, (flushed, sample): (Flushed, Sample)) -> anyhow::Result<()> {
         self.adaptive.note(Instant::now(), sample);
-        self.buffer.tune(self.adaptive.rows(), self.adaptive.linger());
+        let adaptive = &self.adaptive;
+        self.buffer.tune(adaptive.rows(), adaptive.linger(), adaptive.company_linger());
         gauge!(BATCH_ROWS_WANTED).set(self.adaptive.rows() as f64);
         gauge!(BATCHES_IN_FLIGHT_WANTED).set(self.adaptive.in_flight() as f64);
         self.flushed(flushed)

@@ -5,9 +5,10 @@
 //! What failed is made good by `repair`.
 
 mod fields;
+mod put_off;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::reading::DeviceSn;
@@ -22,7 +23,9 @@ use crate::batch::Batch;
 use crate::metrics::REDIS_STALE;
 use crate::newest::Newest;
 use crate::row::{Identity, Row};
+use crate::shown::InRedis;
 use fields::{packed_fields, packed_row};
+use put_off::PutOff;
 
 /// How long Redis is left alone after a failure, so that its absence does not slow every batch.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -39,6 +42,7 @@ pub struct Latest {
     devices_max: usize,
     ttl: Option<Duration>,
     newest: Newest,
+    put_off: Mutex<PutOff>,
     rests_until: Mutex<Option<Instant>>,
 }
 
@@ -112,6 +116,7 @@ impl Latest {
             devices_max,
             ttl,
             newest,
+            put_off: Mutex::default(),
             rests_until: Mutex::new(None),
         }
     }
@@ -121,34 +126,40 @@ impl Latest {
         !self.rests() && self.client.is_connected()
     }
 
-    /// Shows the newest reading of every device of a batch; returns how many hashes changed.
-    pub async fn update(&self, batch: &Batch) -> Result<usize, RedisFailure> {
+    /// Shows the newest reading of every device of a batch, or puts off those of a partition that has
+    /// more waiting; says which, segment by segment.
+    pub async fn update(&self, batch: &Batch) -> Result<Vec<InRedis>, RedisFailure> {
         if !self.reachable() {
             return Err(RedisFailure::Away);
         }
-        let devices: Vec<Shown<'_>> = newest(batch).into_values().collect();
-        let (mut changed, mut stale) = (0, 0);
+        let (rows, outcomes) = self.sort(batch);
+        let devices: Vec<Shown<'_>> = rows.iter().map(|(identity, row)| (identity, row)).collect();
         let chunks = || devices.chunks(self.devices_max);
         // Side by side: while one is under way the next is on its way.
         let answers = try_join_all(chunks().map(|chunk| self.call(Mode::Reading, chunk))).await?;
+        let mut stale = 0;
         for (chunk, answers) in chunks().zip(answers) {
-            changed += count(&answers, Answer::Changed);
             stale += count(&answers, Answer::Newer);
             let missing = chosen(chunk, &answers, Answer::Missing);
             if !missing.is_empty() {
-                changed += self.fill(&missing).await?;
+                self.fill(&missing).await?;
             }
         }
         counter!(REDIS_STALE).increment(stale as u64);
         // What was replayed may be older than what is there or may be the newest; MySQL has decided.
         let replayed: BTreeSet<&DeviceSn> =
             batch.segments.iter().flat_map(|s| &s.replays).map(|((sn, _), _)| sn).collect();
-        changed += self.refresh(&replayed.into_iter().cloned().collect::<Vec<_>>()).await?;
-        Ok(changed)
+        self.refresh(&replayed.into_iter().cloned().collect::<Vec<_>>()).await?;
+        Ok(outcomes)
+    }
+
+    fn sort(&self, batch: &Batch) -> (Vec<put_off::Shown>, Vec<InRedis>) {
+        let mut put_off = self.put_off.lock().unwrap_or_else(PoisonError::into_inner);
+        put_off.sort(batch, Instant::now())
     }
 
     /// Makes the hashes of devices that have none, from what is newest in MySQL.
-    async fn fill(&self, arrived: &[Shown<'_>]) -> Result<usize, RedisFailure> {
+    async fn fill(&self, arrived: &[Shown<'_>]) -> Result<(), RedisFailure> {
         let stored = self.newest.rows(arrived.iter().map(|((sn, _), _)| sn)).await?;
         let shown: Vec<Shown<'_>> = arrived
             .iter()
@@ -159,8 +170,7 @@ impl Latest {
                 _ => (*identity, *row),
             })
             .collect();
-        let answers = self.call(Mode::Row, &shown).await?;
-        Ok(count(&answers, Answer::Changed))
+        self.call(Mode::Row, &shown).await.map(drop)
     }
 
     /// Shows what MySQL has newest of the given devices; returns how many hashes changed.
@@ -217,12 +227,12 @@ impl Latest {
     }
 
     fn rests(&self) -> bool {
-        let until = self.rests_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
         until.is_some_and(|until| Instant::now() < until)
     }
 
     fn rest(&self) {
-        let mut until = self.rests_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
         *until = Some(Instant::now() + REST_AFTER_FAILURE);
     }
 }
@@ -234,17 +244,4 @@ fn count(answers: &[Answer], wanted: Answer) -> usize {
 fn chosen<'a>(shown: &[Shown<'a>], answers: &[Answer], wanted: Answer) -> Vec<Shown<'a>> {
     let pairs = shown.iter().zip(answers);
     pairs.filter(|(_, answer)| **answer == wanted).map(|(shown, _)| *shown).collect()
-}
-
-/// The newest row of each device that is not ahead of the clock.
-fn newest(batch: &Batch) -> BTreeMap<&DeviceSn, Shown<'_>> {
-    let mut newest: BTreeMap<&DeviceSn, Shown<'_>> = BTreeMap::new();
-    let rows = batch.segments.iter().flat_map(|segment| &segment.rows);
-    for (identity, row) in rows.filter(|(_, row)| !row.ahead) {
-        let slot = newest.entry(&identity.0).or_insert((identity, row));
-        if identity.1 > slot.0.1 {
-            *slot = (identity, row);
-        }
-    }
-    newest
 }
