@@ -30,11 +30,11 @@ const STAYS_MAX: u32 = 20;
 /// A change of the throughput by which another database is recognised, and looking begins anew.
 const CHANGED: f64 = 0.25;
 
-/// How much better a neighbour must be that costs more beside the database: smaller batches, or more
-/// of them at a time. Measurements of one setting differ by about as much.
+/// How much better a neighbour must be: measurements of one setting differ by about as much. Also
+/// where it is fewer batches at a time: at a load that is no flood fewer do as well, until they do not.
 const BETTER: f64 = 1.05;
 
-/// How good one must be that costs less: larger batches take fewer statements, messages and calls of
+/// How good larger batches must be: they take fewer statements, messages and calls of
 /// Redis for the same readings.
 const AS_GOOD: f64 = 0.98;
 
@@ -231,8 +231,7 @@ impl Adaptive {
     }
 
     fn least_gain(&self, trial: Setting) -> f64 {
-        let cheaper = trial.rows > self.base.rows || trial.depth < self.base.depth;
-        if cheaper { AS_GOOD } else { BETTER }
+        if trial.rows > self.base.rows { AS_GOOD } else { BETTER }
     }
 
     /// The next of the up to four neighbours.
