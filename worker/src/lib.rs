@@ -38,6 +38,8 @@ mod sql;
 mod statements;
 mod stop_at;
 mod store;
+#[cfg(test)]
+mod test_support;
 mod watch;
 
 pub use app::App;

@@ -170,25 +170,13 @@ fn main_tail(dialect: Dialect, fills: Fills) -> String {
 
 #[cfg(test)]
 mod tests {
-    use common::source::Delivery;
-    use common::wire;
-
     use super::*;
+    use crate::test_support::delivery;
 
     fn segment(partition: i32, devices: &[&str]) -> Segment {
         let mut segment = Segment::new(partition, 1, 0);
-        for (offset, sn) in devices.iter().enumerate() {
-            let value = format!(
-                "{{\"device_sn\":\"{sn}\",\"timestamp\":\"2025-09-02 16:09:00\",\"epoch_ms\":1,\
-                 \"received_at\":1,\"upload_method\":\"wifi\",\"heart_rate\":80}}"
-            )
-            .into_bytes();
-            let reading = wire::decode(&value);
-            let offset = offset as i64;
-            let (key, headers) = (None, None);
-            let delivery =
-                Delivery { partition, offset, epoch: 1, kafka_ms: 0, key, value, headers, reading };
-            segment.push(delivery, None);
+        for (offset, sn) in (0..).zip(devices) {
+            segment.push(delivery(partition, offset, sn, 0, 80), None);
         }
         segment
     }

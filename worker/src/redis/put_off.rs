@@ -26,14 +26,14 @@ pub struct PutOff(HashMap<i32, Lane>);
 struct Lane {
     epoch: i64,
     since: Instant,
-    devices: Newest,
+    devices: Devices,
 }
 
 /// The newest row of each device; of one time all, as each says what the others may lack.
 #[derive(Debug, Default)]
-struct Newest(BTreeMap<DeviceSn, Vec<Shown>>);
+struct Devices(BTreeMap<DeviceSn, Vec<Shown>>);
 
-impl Newest {
+impl Devices {
     fn take(&mut self, identity: &Identity, row: &Row) {
         let rows = self.0.entry(identity.0.clone()).or_default();
         let newest = rows.last().map(|((_, timestamp), _)| *timestamp);
@@ -56,7 +56,7 @@ impl PutOff {
         for segment in &batch.segments {
             let (partition, epoch) = (segment.partition, segment.epoch);
             let held = self.0.remove(&partition).filter(|lane| lane.epoch == epoch);
-            let fresh = || Lane { epoch, since: now, devices: Newest::default() };
+            let fresh = || Lane { epoch, since: now, devices: Devices::default() };
             let mut lane = held.unwrap_or_else(fresh);
             for (identity, row) in segment.rows.iter().filter(|(_, row)| !row.ahead) {
                 lane.devices.take(identity, row);

@@ -1,9 +1,9 @@
 use common::source::Delivery;
-use common::wire;
 
 use super::InRedis::{Later, Yes};
 use super::*;
 use crate::batch::{FlushReason, Segment};
+use crate::test_support::delivery;
 
 /// A batch of one segment of partition 0 under a claim, of readings given by device, second and heart
 /// rate, with or without more waiting.
@@ -11,15 +11,7 @@ fn batch(epoch: i64, followed: bool, from: i64, readings: &[(&str, u32, i32)]) -
     let mut segment = Segment::new(0, epoch, from);
     segment.followed = followed;
     for (offset, (sn, second, heart_rate)) in (from..).zip(readings) {
-        let value = format!(
-            "{{\"device_sn\":\"{sn}\",\"timestamp\":\"2025-09-02 16:09:{second:02}\",\"epoch_ms\":1,\
-             \"received_at\":1,\"upload_method\":\"wifi\",\"heart_rate\":{heart_rate}}}"
-        )
-        .into_bytes();
-        let reading = wire::decode(&value);
-        let (key, headers) = (None, None);
-        let delivery =
-            Delivery { partition: 0, offset, epoch, kafka_ms: 0, key, value, headers, reading };
+        let delivery = Delivery { epoch, ..delivery(0, offset, sn, *second, *heart_rate) };
         segment.push(delivery, None);
     }
     Batch { id: String::new(), reason: FlushReason::Rows, segments: vec![segment] }
