@@ -22,13 +22,33 @@ const SUSPECTS_MAX: usize = 3;
 const SAMPLE: usize = 8;
 
 /// Deliveries of `batch` that are refused on their own, as letters to be sent; empty where only the
-/// whole is refused and no part of it. If it is the row that the server named and hardly another, those
+/// whole is refused and no part of it, or no longer. If it is the row that the server named and hardly another, those
 /// are left to the next attempt.
 pub async fn isolate(
     store: &Store,
     batch: &Batch,
     suspect: Option<&Identity>,
 ) -> Result<Vec<(i32, Letter)>, WriteError> {
+    let found = find(store, batch, suspect).await?;
+    let Some((first, _)) = found.first() else { return Ok(Vec::new()) };
+    // It was tried before all others: if it is taken now, somebody mended the table meanwhile, and what
+    // was refused before that is nobody's fault.
+    match store.probe(&part_of(batch, &[*first])).await {
+        Ok(()) => Ok(Vec::new()),
+        Err(WriteError::Data { .. }) => {
+            let of = |(segment, _): Place| batch.segments[segment].partition;
+            Ok(found.into_iter().map(|(place, letter)| (of(place), letter)).collect())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The refused deliveries, in the order they were found to be.
+async fn find(
+    store: &Store,
+    batch: &Batch,
+    suspect: Option<&Identity>,
+) -> Result<Vec<(Place, Letter)>, WriteError> {
     let all = places(batch, |_| true);
     if let Some(suspect) = suspect.filter(|_| batch.letters() < SUSPECTS_MAX) {
         let suspects = places(batch, |held| held == Some(suspect));
@@ -59,7 +79,7 @@ async fn halve(
     store: &Store,
     batch: &Batch,
     among: Vec<Place>,
-) -> Result<Vec<(i32, Letter)>, WriteError> {
+) -> Result<Vec<(Place, Letter)>, WriteError> {
     let mut refused = Vec::new();
     let mut parts = vec![among];
     while let Some(mut part) = parts.pop() {
@@ -74,7 +94,7 @@ async fn halve(
         if let [(segment, index)] = part[..] {
             let held = &batch.segments[segment];
             refused.push((
-                held.partition,
+                (segment, index),
                 Letter {
                     offset: held.deliveries[index].offset,
                     class: ErrorClass::Data,
