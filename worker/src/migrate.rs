@@ -1,5 +1,7 @@
 //! `worker migrate`: tables, their partitions, and topics.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context;
 use common::kafka::{self, LETTERS_RETENTION, MESSAGE_BYTES_MAX, READINGS_RETENTION, TopicSpec};
 use jiff::Timestamp;
@@ -9,6 +11,12 @@ use tracing::info;
 use crate::config::MigrateConfig;
 use crate::control;
 use crate::partitions;
+
+/// How long a topic that was just created may stay unknown.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(20);
+
+/// How often it is looked for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 
@@ -62,9 +70,17 @@ async fn check_identity(pool: &MySqlPool) -> anyhow::Result<()> {
 async fn check_partitions(config: &MigrateConfig, pool: &MySqlPool) -> anyhow::Result<()> {
     let kafka = config.kafka.clone();
     let wanted = config.partitions as usize;
-    let found =
-        tokio::task::spawn_blocking(move || kafka.partitions(&kafka.readings_topic)).await??;
-    let found = found.context("the readings topic has no partitions")?;
+    let deadline = Instant::now() + VISIBLE_WITHIN;
+    let found = loop {
+        let asked = kafka.clone();
+        let found = tokio::task::spawn_blocking(move || asked.partitions(&asked.readings_topic));
+        match found.await?? {
+            Some(found) => break found,
+            // A topic is made before every broker knows it.
+            None if Instant::now() < deadline => tokio::time::sleep(LOOK_INTERVAL).await,
+            None => anyhow::bail!("the readings topic has no partitions"),
+        }
+    };
     let topic = &config.kafka.readings_topic;
     control::accept_partitions(pool, topic, found, config.accept_partitions).await?;
     if found != wanted {
