@@ -216,7 +216,8 @@ impl Engine {
                 }
                 let before = std::mem::take(&mut tracked.episode);
                 let (after, transition) = before.clone().supersede();
-                let changed = after != before || rule.is_some() || tracked.memory.take().is_some();
+                let remembered = tracked.memory.take().is_some();
+                let changed = after != before || rule.is_some() || remembered;
                 // The cooldown of a rule that is gone for good would stay for ever.
                 tracked.episode = if self.rules.knows(*id) { after } else { Episode::default() };
                 if changed || tracked.is_blank() {

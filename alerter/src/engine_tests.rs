@@ -122,6 +122,28 @@ fn a_changed_rule_neither_fires_nor_resolves_and_closes_what_was_open() {
 }
 
 #[test]
+fn a_changed_rule_forgets_since_when_its_conditions_held() {
+    let version = |version: i64| {
+        let condition = json!({
+            "physical_sign": "heart_rate", "operator": ">", "threshold": 100, "duration_seconds": 60,
+        });
+        let fields = json!({
+            "rule_category": "COMPOSITE", "version": version,
+            "condition_expression": {"conditions": [condition]},
+        });
+        Arc::new(RuleSet::new(vec![rule(fields)]))
+    };
+    let mut engine = Engine::default();
+    engine.set_rules(version(1));
+    engine.load(0, HashMap::new());
+    engine.judge(0, &heart_rate(0, 110));
+    engine.set_rules(version(2));
+    engine.realign(0);
+    assert!(engine.judge(0, &heart_rate(60, 110)).changes.is_empty(), "60 s of the old version");
+    assert_eq!(engine.judge(0, &heart_rate(120, 110)).changes.len(), 1);
+}
+
+#[test]
 fn a_rule_that_is_gone_leaves_nothing_behind() {
     let mut engine = engine(vec![rule(json!({}))]);
     engine.judge(0, &heart_rate(0, 110));
