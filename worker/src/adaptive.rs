@@ -190,7 +190,6 @@ impl Adaptive {
     fn measured(&mut self, score: f64) {
         match self.trial.take() {
             Some(trial) if self.is_kept(trial, score) => {
-                self.promising = None;
                 // The same way again, as long as it goes up.
                 self.next_neighbour = self.next_neighbour.wrapping_sub(1);
                 (self.base, self.base_score) = (trial, score);
@@ -210,7 +209,7 @@ impl Adaptive {
                 self.stays += 1;
             }
         }
-        if self.trial.is_none() && self.stays > 0 && self.promising.is_some() {
+        if self.stays > 0 && self.promising.is_some() {
             self.trial = self.promising;
             self.stays = 0;
         } else if self.stays >= self.stays_wanted {
