@@ -11,6 +11,7 @@
 //! Nothing here waits for the worker, and the evaluation never waits for WeChat.
 
 pub mod app;
+pub mod channel;
 pub mod config;
 pub mod pipeline;
 
