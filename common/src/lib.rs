@@ -16,7 +16,9 @@ pub mod telemetry;
 pub mod trace;
 
 // Adapters.
+pub mod bindings;
 pub mod dead_letter;
+pub mod errors;
 pub mod kafka;
 pub mod ledger;
 pub mod mysql;
@@ -24,3 +26,4 @@ pub mod publisher;
 pub mod redis;
 pub mod replay;
 pub mod source;
+pub mod sql;

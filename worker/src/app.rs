@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use common::admin::Admin;
+use common::bindings::Bindings;
 use common::dead_letter::DeadLetters;
 use common::kafka::MESSAGE_BYTES_MAX;
 use common::ledger::Ledger;
@@ -22,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::adaptive::Adaptive;
-use crate::bindings::Bindings;
 use crate::breaker::Breaker;
 use crate::config::RunConfig;
 use crate::control::Gate;

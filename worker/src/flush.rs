@@ -12,8 +12,7 @@ use opentelemetry::Context;
 use tracing::{debug, error, warn};
 
 use crate::batch::{Batch, Letter, Segment};
-use crate::bindings::Bindings;
-use crate::errors::Remedy;
+use crate::bindings;
 use crate::figures;
 use crate::health::Health;
 use crate::isolate::isolate;
@@ -24,6 +23,8 @@ use crate::row::Identity;
 use crate::shown::InRedis;
 use crate::spans::{BatchSpans, SpanNames};
 use crate::store::{Store, WriteError};
+use common::bindings::Bindings;
+use common::errors::Remedy;
 
 /// First wait after an attempt that failed.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -87,7 +88,7 @@ impl Flush {
                 batch.segments.iter_mut().for_each(Segment::reconsider);
                 continue;
             }
-            let attempt = match self.bindings.fill(batch).await {
+            let attempt = match bindings::fill(&self.bindings, batch).await {
                 Ok(()) => self.attempt(batch, parent).await,
                 Err(error) => Err(WriteError::from(error)),
             };

@@ -9,7 +9,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlPool, Row as _};
 
 use crate::row::{DocumentSources, Identity, Row};
-use crate::sql::Rows;
+use common::sql::Rows;
 
 /// Devices of one page of [`Newest::devices_after`].
 pub const PAGE_DEVICES: usize = 100;

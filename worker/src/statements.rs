@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::batch::Segment;
 use crate::row::{Fills, Identity, Row};
-use crate::sql::{Dialect, Rows, fill};
+use common::sql::{Dialect, Rows, fill};
 
 const MAIN_TABLE: &str = "t_user_health_data";
 

@@ -10,10 +10,10 @@ use tokio::sync::OnceCell;
 
 use crate::batch::{Batch, Segment};
 use crate::daily::{Calendar, PeriodStatements, PeriodUpsert, Remembered};
-use crate::errors::{self, Remedy};
 use crate::row::Identity;
-use crate::sql::Dialect;
 use crate::statements::Statements;
+use common::errors::{self, Remedy};
+use common::sql::Dialect;
 
 /// Why a batch was not written, named by the remedy.
 #[derive(Debug, thiserror::Error)]

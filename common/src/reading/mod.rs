@@ -67,6 +67,11 @@ pub struct Ids {
 }
 
 impl Ids {
+    /// Whether none is absent.
+    pub fn is_complete(&self) -> bool {
+        self.customer_id.is_some() && self.org_id.is_some() && self.user_id.is_some()
+    }
+
     /// Fills what is absent here from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {

@@ -6,7 +6,7 @@ use common::reading::wall_text;
 
 use super::{Calendar, Content, DAILY, Key, Kind, Period, Periods, WEEKLY};
 use crate::row::Fills;
-use crate::sql::{Dialect, Rows, fill};
+use common::sql::{Dialect, Rows, fill};
 
 /// The texts of both statements, apart from their rows.
 #[derive(Debug, Clone)]

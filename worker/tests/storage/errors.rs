@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use common::errors::{self, Remedy};
 use sqlx::{AssertSqlSafe, MySqlConnection};
-use worker::errors::{self, Remedy};
 
 use crate::scratch::{Scratch, run};
 

@@ -4,10 +4,10 @@
 use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 
-use common::reading::{DeviceSn, Ids};
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlPool, Row as _};
 
+use crate::reading::{DeviceSn, Ids};
 use crate::sql::Rows;
 
 /// A user who wears a device.
