@@ -62,8 +62,8 @@ pub struct Opened {
     pub severity: Severity,
     /// Event time, as stored.
     pub occur_at: String,
-    /// Number of the reading.
-    pub health_id: i64,
+    /// Number of the reading; none where silence opened it.
+    pub health_id: Option<i64>,
     /// Longitude, latitude, altitude, always given: the platform's own defaults are a place.
     pub place: [Option<f64>; 3],
 }
@@ -77,6 +77,8 @@ pub enum Changed {
     Resolved(EpisodeKey, String),
     /// Its rule changed.
     Superseded(EpisodeKey),
+    /// Its device has fallen silent.
+    Stale(EpisodeKey),
 }
 
 /// Adds an alert; one that is there already stays as it is.
@@ -123,18 +125,27 @@ pub async fn change(connection: &mut MySqlConnection, change: &Changed) -> Resul
         .bind(key.as_str()),
         Changed::Resolved(key, recover_at) => sqlx::query(
             "UPDATE t_alert_info SET alert_status = 'RESOLVED', status = 'RESOLVED', recover_at = ? \
-             WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded')",
+             WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded', 'STALE')",
         )
         .bind(recover_at)
         .bind(key.as_str()),
-        Changed::Superseded(key) => sqlx::query(
-            "UPDATE t_alert_info SET alert_status = 'superseded', status = 'CLOSED' \
-             WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded')",
-        )
-        .bind(key.as_str()),
+        Changed::Superseded(key) => closed(key, "superseded"),
+        Changed::Stale(key) => closed(key, "STALE"),
     };
     query.execute(connection).await?;
     Ok(())
+}
+
+fn closed<'a>(
+    key: &'a EpisodeKey,
+    status: &'static str,
+) -> sqlx::query::Query<'a, sqlx::MySql, sqlx::mysql::MySqlArguments> {
+    sqlx::query(
+        "UPDATE t_alert_info SET alert_status = ?, status = 'CLOSED' \
+         WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded', 'STALE')",
+    )
+    .bind(status)
+    .bind(key.as_str())
 }
 
 /// Notes that somebody was told.

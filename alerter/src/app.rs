@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use common::admin::{Admin, Check};
+use common::bindings::Bindings;
 use common::ledger::Ledger;
 use common::lifecycle::within;
 use common::mysql::MySqlArgs;
@@ -130,12 +131,14 @@ impl App {
         Ok(Pipeline::new(Parts {
             source,
             store: Store::new(self.pool.clone(), ledger),
+            bindings: Bindings::new(self.pool.clone()),
             directory: Arc::clone(&self.directory),
             rules: self.rules.clone(),
             hold: self.hold.clone(),
             stop,
             wake,
             topic,
+            zone: config.zone.zone.clone(),
         }))
     }
 }

@@ -1,10 +1,9 @@
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Stored};
 use crate::rules::RuleSet;
 use crate::test_support::{object, reading, rule};
 
@@ -14,7 +13,7 @@ fn run(fields: Value, readings: &[(u32, Value)]) -> Vec<String> {
     base.extend(object(fields));
     let mut engine = Engine::default();
     engine.set_rules(Arc::new(RuleSet::new(vec![rule(Value::Object(base))])));
-    engine.load(0, HashMap::new());
+    engine.load(0, Stored::default());
     let mut seen = Vec::new();
     for (second, fields) in readings {
         let mut all = object(json!({
@@ -33,7 +32,7 @@ fn run(fields: Value, readings: &[(u32, Value)]) -> Vec<String> {
 }
 
 fn stored_and_loaded(mut engine: Engine) -> Engine {
-    let devices = engine.devices_as_stored(0);
+    let devices = engine.as_stored(0);
     engine.forget(0);
     engine.load(0, devices);
     engine

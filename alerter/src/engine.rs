@@ -3,18 +3,27 @@
 //! Pure: holds the state of every device of the owned partitions in memory, performs no I/O, knows
 //! no clock. [`crate::pipeline`] feeds it and writes down what changed.
 
+mod align;
+mod silence;
+mod step;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use common::reading::{DeviceSn, Ids, Reading};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use crate::episode::{Episode, To, Transition};
+use crate::episode::{Episode, Transition};
+use crate::hearing::Hearing;
 use crate::rule::{Rule, Verdict};
 use crate::rules::{RuleSet, TEMPLATE_TENANT};
 use crate::severity::Severity;
-use crate::sight::{Memory, see};
-use crate::sign::{Seen, Signs};
+use crate::sight::Memory;
+use crate::sign::Seen;
+use crate::watchlist::Watchlist;
 
 /// Where one rule stands on one device, as it is kept between readings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -38,11 +47,22 @@ impl Tracked {
     }
 }
 
+/// A device's last sign of life, whatever it said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Kafka record time, in milliseconds; 0: not known.
+    pub at: i64,
+    /// Whose device it was.
+    pub ids: Ids,
+}
+
 /// What is known of one device.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Device {
     /// When each sign was last reported.
     pub seen: Seen,
+    /// When it was heard last.
+    pub heard: Heard,
     /// By rule; a rule with nothing to remember has no entry.
     pub tracked: BTreeMap<i64, Tracked>,
 }
@@ -69,6 +89,33 @@ impl Outcome {
     }
 }
 
+/// A reading as it came.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// What it says.
+    pub reading: &'a Reading,
+    /// Whose it is: as it says, else as its device is bound.
+    pub ids: Ids,
+    /// Kafka record time, in milliseconds.
+    pub kafka_ms: i64,
+}
+
+/// As the gateway received it, and of whom it says it is.
+impl<'a> From<&'a Reading> for Arrival<'a> {
+    fn from(reading: &'a Reading) -> Self {
+        Self { reading, ids: reading.ids(), kafka_ms: reading.received_at_ms() }
+    }
+}
+
+/// When something happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Milliseconds: event time of a reading, record time of a silence.
+    pub ms: i64,
+    /// The same as a wall clock: the device's own, or the zone's.
+    pub wall: DateTime,
+}
+
 /// A transition and what caused it.
 #[derive(Debug, Clone)]
 pub struct Change {
@@ -86,6 +133,8 @@ pub struct Change {
     pub transition: Transition,
     /// What was seen.
     pub verdict: Verdict,
+    /// When.
+    pub at: Moment,
     before: Episode,
 }
 
@@ -103,51 +152,63 @@ pub struct Judged {
 /// State to be written, in the order of the tables' keys.
 #[derive(Debug, Default, PartialEq)]
 pub struct StateChanges {
-    /// Devices and what was seen of them.
-    pub devices: Vec<(DeviceSn, Seen)>,
+    /// Devices, what was seen of them and when they were heard.
+    pub devices: Vec<(DeviceSn, Seen, Heard)>,
     /// Rules on devices; `None` where there is nothing left to remember.
     pub tracked: Vec<(i64, DeviceSn, Option<Tracked>)>,
+    /// The partition's hearing, where rules count silence by it.
+    pub hearing: Option<Hearing>,
+}
+
+/// What is stored of a partition.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Stored {
+    /// Its devices.
+    pub devices: HashMap<DeviceSn, Device>,
+    /// Its hearing.
+    pub hearing: Hearing,
 }
 
 #[derive(Debug, Default)]
 struct Partition {
     devices: HashMap<DeviceSn, Device>,
+    hearing: Hearing,
+    /// Whether that is to be written.
+    heard: bool,
+    watchlist: Watchlist,
     moved: BTreeSet<DeviceSn>,
     stepped: BTreeSet<(i64, DeviceSn)>,
 }
 
 /// The state of the owned partitions and the rules in force.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Engine {
     rules: Arc<RuleSet>,
+    zone: TimeZone,
     partitions: BTreeMap<i32, Partition>,
 }
 
+impl Default for Engine {
+    fn default() -> Self {
+        Self::new(TimeZone::UTC)
+    }
+}
+
 impl Engine {
-    /// Takes a partition over with the state that was stored for it.
-    pub fn load(&mut self, partition: i32, devices: HashMap<DeviceSn, Device>) {
-        self.partitions.insert(partition, Partition { devices, ..Partition::default() });
+    /// Owns nothing yet; silences are dated in `zone`.
+    pub fn new(zone: TimeZone) -> Self {
+        Self { rules: Arc::default(), zone, partitions: BTreeMap::new() }
+    }
+
+    /// Takes a partition over with the state that was stored for it; [`Self::realign`] has to follow.
+    pub fn load(&mut self, partition: i32, stored: Stored) {
+        let Stored { devices, hearing } = stored;
+        self.partitions.insert(partition, Partition { devices, hearing, ..Partition::default() });
     }
 
     /// Forgets a partition, and whatever of it was not written.
     pub fn forget(&mut self, partition: i32) {
         self.partitions.remove(&partition);
-    }
-
-    /// A partition's devices as a restart finds them: what a state writes, read back.
-    #[cfg(test)]
-    pub fn devices_as_stored(&self, partition: i32) -> HashMap<DeviceSn, Device> {
-        let mut devices = self.partitions[&partition].devices.clone();
-        for device in devices.values_mut() {
-            device.seen = Seen::decode(&device.seen.encode());
-            for tracked in device.tracked.values_mut() {
-                let text = serde_json::to_string(tracked).expect("plain structs");
-                let version = tracked.version;
-                *tracked =
-                    Tracked { version, ..serde_json::from_str(&text).expect("its own form") };
-            }
-        }
-        devices
     }
 
     /// The partitions it has.
@@ -160,10 +221,15 @@ impl Engine {
         self.rules = rules;
     }
 
-    /// Judges the news of one reading. A partition that was never loaded has no news.
-    pub fn judge(&mut self, partition: i32, reading: &Reading) -> Judged {
+    /// Judges one reading: first what its record time says of silent devices, then the end of its
+    /// own device's silence, then its news. A partition that was never loaded has no news.
+    pub fn judge<'a>(&mut self, partition: i32, arrival: impl Into<Arrival<'a>>) -> Judged {
+        let arrival = arrival.into();
+        let reading = arrival.reading;
         let mut judged = Judged { outcome: Outcome::Ahead, breaches: 0, changes: Vec::new() };
-        let Some(partition) = self.partitions.get_mut(&partition) else { return judged };
+        let Self { rules, zone, partitions } = self;
+        let Some(partition) = partitions.get_mut(&partition) else { return judged };
+        partition.hears(&arrival, rules, zone, &mut judged.changes);
         if reading.ahead_of_clock() {
             return judged;
         }
@@ -176,15 +242,23 @@ impl Engine {
         }
         judged.outcome = Outcome::Judged;
         partition.moved.insert(sn.clone());
-        let customer_id = reading.ids().customer_id.unwrap_or(TEMPLATE_TENANT);
-        for rule in self.rules.of(customer_id) {
+        let tenant = arrival.ids.customer_id.unwrap_or(TEMPLATE_TENANT);
+        for rule in rules.of(tenant) {
             if !rule.concerns(carried.fresh) {
                 continue;
             }
             let (verdict, change) =
-                step(device, rule, carried.fresh, reading, &mut partition.stepped);
+                step::step(device, rule, carried.fresh, &arrival, &mut partition.stepped);
             judged.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));
-            judged.changes.extend(change);
+            if let Some(change) = change {
+                silence::watch_opened(
+                    &mut partition.watchlist,
+                    &partition.hearing,
+                    device,
+                    &change,
+                );
+                judged.changes.push(change);
+            }
         }
         judged
     }
@@ -202,37 +276,6 @@ impl Engine {
         }
     }
 
-    /// Brings a partition in line with the rules in force: state of another version, or of a rule
-    /// that no longer concerns the device, starts over as quiet.
-    pub fn realign(&mut self, partition: i32) -> Vec<Change> {
-        let mut changes = Vec::new();
-        let Some(partition) = self.partitions.get_mut(&partition) else { return changes };
-        for (sn, device) in &mut partition.devices {
-            for (id, tracked) in &mut device.tracked {
-                let customer_id = tracked.ids.customer_id.unwrap_or(TEMPLATE_TENANT);
-                let rule = self.rules.in_force(customer_id, *id);
-                if rule.is_some_and(|rule| rule.version == tracked.version) {
-                    continue;
-                }
-                let before = std::mem::take(&mut tracked.episode);
-                let (after, transition) = before.clone().supersede();
-                let remembered = tracked.memory.take().is_some();
-                let changed = after != before || rule.is_some() || remembered;
-                // The cooldown of a rule that is gone for good would stay for ever.
-                tracked.episode = if self.rules.knows(*id) { after } else { Episode::default() };
-                if changed || tracked.is_blank() {
-                    partition.stepped.insert((*id, sn.clone()));
-                }
-                changes.extend(
-                    transition.map(|transition| superseded(*id, sn, tracked, transition, before)),
-                );
-                tracked.version = rule.map_or(tracked.version, |rule| rule.version);
-            }
-            device.tracked.retain(|_, tracked| !tracked.is_blank());
-        }
-        changes
-    }
-
     /// What changed in a partition since it was last asked.
     pub fn take_changes(&mut self, partition: i32) -> StateChanges {
         let Some(partition) = self.partitions.get_mut(&partition) else {
@@ -243,7 +286,11 @@ impl Engine {
         let stepped = std::mem::take(&mut partition.stepped).into_iter();
         StateChanges {
             devices: moved
-                .filter_map(|sn| devices.get(&sn).map(|device| (sn.clone(), device.seen.clone())))
+                .filter_map(|sn| {
+                    let device = devices.get(&sn)?;
+                    let (seen, heard) = (device.seen.clone(), device.heard);
+                    Some((sn, seen, heard))
+                })
                 .collect(),
             tracked: stepped
                 .map(|(id, sn)| {
@@ -252,6 +299,7 @@ impl Engine {
                     (id, sn, tracked)
                 })
                 .collect(),
+            hearing: std::mem::take(&mut partition.heard).then(|| partition.hearing.clone()),
         }
     }
 
@@ -266,73 +314,32 @@ impl Engine {
         }
         open
     }
+
+    /// A partition as a restart finds it: what is written, read back.
+    #[cfg(test)]
+    pub fn as_stored(&self, partition: i32) -> Stored {
+        let partition = &self.partitions[&partition];
+        let mut devices = partition.devices.clone();
+        for device in devices.values_mut() {
+            device.seen = Seen::decode(&device.seen.encode());
+            for tracked in device.tracked.values_mut() {
+                let text = serde_json::to_string(tracked).expect("plain structs");
+                let version = tracked.version;
+                *tracked =
+                    Tracked { version, ..serde_json::from_str(&text).expect("its own form") };
+            }
+        }
+        let text = serde_json::to_string(&partition.hearing).expect("plain structs");
+        Stored { devices, hearing: serde_json::from_str(&text).expect("its own form") }
+    }
 }
 
-/// One rule's step on one device.
-fn step(
-    device: &mut Device,
-    rule: &Arc<Rule>,
-    fresh: Signs,
-    reading: &Reading,
-    stepped: &mut BTreeSet<(i64, DeviceSn)>,
-) -> (Verdict, Option<Change>) {
-    let prior = device.tracked.remove(&rule.id);
-    let prior = prior.unwrap_or_else(|| Tracked { version: rule.version, ..Tracked::default() });
-    // A device that changes its tenant may bring state of an older version; an open episode cannot
-    // be among it, because realigning closes those.
-    let outdated = prior.version != rule.version;
-    let (now, memory) = if outdated {
-        (prior.episode.clone().supersede().0, None)
-    } else {
-        (prior.episode.clone(), prior.memory.clone())
-    };
-    let ids = if now.open().is_none() { reading.ids() } else { prior.ids };
-    let (before, verdict, mut memory) = see(rule, now, memory, fresh, reading);
-    let (after, transition) = before.clone().step(&rule.policy, &verdict, reading.epoch_ms());
-    if transition.is_some()
-        && let Some(memory) = &mut memory
-    {
-        memory.settle();
-    }
-    let memory = memory.filter(|memory| !memory.is_blank());
-    let next = Tracked { version: rule.version, ids, episode: after, memory };
-    if next.episode != prior.episode || next.memory != prior.memory || outdated {
-        stepped.insert((rule.id, reading.device_sn().clone()));
-    }
-    if !next.is_blank() {
-        device.tracked.insert(rule.id, next);
-    }
-    let change = transition.map(|transition| Change {
-        rule: Some(Arc::clone(rule)),
-        rule_id: rule.id,
-        rule_version: rule.version,
-        device_sn: reading.device_sn().clone(),
-        ids,
-        transition,
-        verdict,
-        before,
-    });
-    (verdict, change)
-}
-
-fn superseded(
-    rule_id: i64,
-    sn: &DeviceSn,
-    tracked: &Tracked,
-    transition: Transition,
-    before: Episode,
-) -> Change {
-    debug_assert_eq!(transition.to, To::Superseded);
-    Change {
-        rule: None,
-        rule_id,
-        rule_version: tracked.version,
-        device_sn: sn.clone(),
-        ids: tracked.ids,
-        transition,
-        verdict: Verdict::Absent,
-        before,
-    }
+/// A record time as a moment in `zone`.
+fn moment(zone: &TimeZone, ms: i64) -> Moment {
+    // Record times are those of Kafka, far inside what a timestamp can hold.
+    let instant = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
+    let wall = zone.to_datetime(instant);
+    Moment { ms, wall: wall.with().subsec_nanosecond(0).build().unwrap_or(wall) }
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::episode::To;
 use crate::rules::validate::{Checked, check};
 use crate::test_support::{heart_rate, object, reading, rule};
 
 fn engine(rules: Vec<Rule>) -> Engine {
     let mut engine = Engine::default();
     engine.set_rules(Arc::new(RuleSet::new(rules)));
-    engine.load(0, HashMap::new());
+    engine.load(0, Stored::default());
     engine
 }
 
@@ -63,7 +64,7 @@ fn late_is_late_before_and_after_a_restart_and_under_a_new_rule() {
     assert_eq!((changes.devices.len(), changes.tracked.len()), (1, 0));
     let stored = state(&engine);
     engine.forget(0);
-    engine.load(0, stored);
+    engine.load(0, Stored { devices: stored, ..Stored::default() });
     engine.set_rules(Arc::new(RuleSet::new(vec![rule(json!({"id": 2, "threshold_max": 50}))])));
     let judged = engine.judge(0, &heart_rate(30, 150));
     assert_eq!((judged.outcome, judged.changes.len()), (Outcome::Late, 0));
@@ -135,7 +136,7 @@ fn a_changed_rule_forgets_since_when_its_conditions_held() {
     };
     let mut engine = Engine::default();
     engine.set_rules(version(1));
-    engine.load(0, HashMap::new());
+    engine.load(0, Stored::default());
     engine.judge(0, &heart_rate(0, 110));
     engine.set_rules(version(2));
     engine.realign(0);

@@ -88,6 +88,8 @@ pub enum To {
     Resolved,
     /// It was closed because its rule changed.
     Superseded,
+    /// It was closed because its device has fallen silent.
+    Stale,
 }
 
 impl To {
@@ -99,6 +101,7 @@ impl To {
             Self::Escalated => "escalated",
             Self::Resolved => "resolved",
             Self::Superseded => "superseded",
+            Self::Stale => "stale",
         }
     }
 }
@@ -229,6 +232,29 @@ impl Episode {
             Phase::Quiet | Phase::Pending(_) => None,
         };
         (Self { phase: Phase::Quiet, past: self.past }, transition)
+    }
+
+    /// Closes an open episode because its device has fallen silent; told where the opening was.
+    pub fn give_up(self) -> (Self, Option<Transition>) {
+        let Self { phase, past } = self;
+        let transition = match phase {
+            Phase::Firing(mut open) | Phase::Recovering(mut open, _) => {
+                let told = open.told && !past.is_silent();
+                Some(open.transition(To::Stale, told, &past))
+            }
+            Phase::Quiet | Phase::Pending(_) => None,
+        };
+        (Self { phase: Phase::Quiet, past }, transition)
+    }
+
+    /// When an open episode whose breach goes on has to be looked at again: the next step of its
+    /// escalation, its next reminder, or the end of the cooldown that kept it untold.
+    pub fn next_due(&self, policy: &Policy) -> Option<i64> {
+        let open = self.open()?;
+        let step = policy.escalation.get(open.steps).map(|step| open.opened_at + step.after_ms);
+        let repeat = policy.repeat_ms.map(|repeat| self.past.told_or(open.opened_at) + repeat);
+        let late = (!open.told).then(|| self.past.told_or(open.opened_at) + policy.cooldown_ms);
+        [step, repeat, late].into_iter().flatten().min()
     }
 
     /// Takes back that somebody was told by the step from `before` to here: nobody could be.

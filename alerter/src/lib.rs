@@ -21,6 +21,7 @@ pub mod course;
 pub mod deviation;
 pub mod engine;
 pub mod episode;
+pub mod hearing;
 pub mod message;
 pub mod metrics;
 pub mod past;
@@ -28,6 +29,7 @@ pub mod rule;
 pub mod severity;
 pub mod sight;
 pub mod sign;
+pub mod watchlist;
 
 // What is written, and how.
 pub mod alerts;

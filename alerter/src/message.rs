@@ -16,6 +16,14 @@ use crate::sign::Sign;
 /// The text of a rule without one.
 pub const DEFAULT_TEMPLATE: &str = "{sign}异常：{value}（阈值 {threshold}）";
 
+/// The text of a rule on silence without one.
+pub const SILENCE_TEMPLATE: &str = "{sign}：设备已 {value} 没有数据";
+
+/// What is said of an episode that closes because its device has fallen silent.
+pub fn stale_text(silent_ms: i64) -> String {
+    format!("设备已 {} 没有数据，告警关闭", duration(silent_ms))
+}
+
 /// A rule's text, taken apart once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template(Vec<Part>);
@@ -119,22 +127,32 @@ impl Facts<'_> {
             Placeholder::UserName => self.user_name.unwrap_or(self.device_sn).into(),
             Placeholder::CustomerId => self.customer_id.to_string().into(),
             Placeholder::Sign => self.measured.sign.label().into(),
-            Placeholder::Value => self.measured.value.to_string().into(),
-            Placeholder::Threshold => threshold(self.bound, self.thresholds).into(),
+            Placeholder::Value => self.quantity(self.measured.value).into(),
+            Placeholder::Threshold => match self.bound {
+                Some(bound) => self.quantity(bound).into(),
+                None => threshold(self.thresholds).into(),
+            },
             Placeholder::Severity => self.severity.label().into(),
             Placeholder::Timestamp => wall_text(self.wall).into(),
             Placeholder::Duration => duration(self.lasted_ms).into(),
         }
     }
+
+    /// Silence is measured in seconds, and read as hours and minutes.
+    fn quantity(&self, value: f64) -> String {
+        match self.measured.sign {
+            Sign::Silence => duration((value * 1000.0) as i64),
+            _ => value.to_string(),
+        }
+    }
 }
 
-fn threshold(bound: Option<f64>, thresholds: Bounds) -> String {
-    match (bound, thresholds.min, thresholds.max) {
-        (Some(bound), ..) => bound.to_string(),
-        (None, Some(min), Some(max)) => format!("{min}~{max}"),
-        (None, Some(min), None) => format!("≥{min}"),
-        (None, None, Some(max)) => format!("≤{max}"),
-        (None, None, None) => String::new(),
+fn threshold(thresholds: Bounds) -> String {
+    match (thresholds.min, thresholds.max) {
+        (Some(min), Some(max)) => format!("{min}~{max}"),
+        (Some(min), None) => format!("≥{min}"),
+        (None, Some(max)) => format!("≤{max}"),
+        (None, None) => String::new(),
     }
 }
 
@@ -190,6 +208,7 @@ impl Notice {
             To::Notified => format!("【{level}】{sign}告警持续"),
             To::Escalated => format!("【{level}】{sign}告警级别变更"),
             To::Resolved => format!("【已恢复】{sign}告警"),
+            To::Stale => format!("【失联】{sign}告警关闭"),
         }
     }
 }

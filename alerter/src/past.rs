@@ -96,6 +96,11 @@ impl Past {
         self.told_at.map_or(i64::MAX, |told| at - told)
     }
 
+    /// When somebody was told last, or `never` where nobody was.
+    pub fn told_or(&self, never: i64) -> i64 {
+        self.told_at.unwrap_or(never)
+    }
+
     /// Whether openings come too often.
     pub fn is_flapping(&self) -> bool {
         !self.flap.is_none()

@@ -1,32 +1,40 @@
 //! The loop: deliveries in, one transaction out.
 //!
-//! Decides when things happen. What follows from a reading is [`crate::engine`]'s to say, what is
+//! Decides when things happen; `judge` puts together what. What follows from a reading is [`crate::engine`]'s to say, what is
 //! written about it [`crate::stretch`]'s, how it is written [`crate::store`]'s.
+
+mod judge;
 
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use common::bindings::Bindings;
 use common::ledger::{Claim, Standing};
 use common::source::{Delivery, Event, Source};
-use metrics::{counter, gauge, histogram};
+use jiff::tz::TimeZone;
+use metrics::{gauge, histogram};
 use tokio::sync::{Notify, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use crate::engine::{Change, Engine};
+use crate::engine::Engine;
 use crate::hold::{GaveUp, Hold};
-use crate::metrics::{ALERT_CHECK_SECONDS, BREACHES, EPISODES_OPEN, READINGS};
-use crate::recipients::{Directory, Reach};
+use crate::metrics::{ALERT_CHECK_SECONDS, EPISODES_OPEN};
+use crate::recipients::Directory;
 use crate::rules::RuleSet;
 use crate::state;
 use crate::store::{Committed, Store};
-use crate::stretch::{self, Cause, Stretch};
+use crate::stretch::Stretch;
 
 /// How often open episodes are counted: it looks at every device.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often silences are looked for that no record shows.
+const SILENCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Deliveries beyond which one transaction takes no more along.
 const DELIVERIES_MAX: usize = 4096;
@@ -37,6 +45,8 @@ pub struct Parts {
     pub source: Source,
     /// Where what follows goes.
     pub store: Store,
+    /// Whose devices are whose, where readings do not say.
+    pub bindings: Bindings,
     /// Who is told.
     pub directory: Arc<Directory>,
     /// The rules in force; they have been read at least once.
@@ -49,6 +59,8 @@ pub struct Parts {
     pub wake: Arc<Notify>,
     /// The topic, as spans name it.
     pub topic: String,
+    /// The zone in which silences are dated.
+    pub zone: TimeZone,
 }
 
 /// Where an owned partition stands.
@@ -68,17 +80,21 @@ pub struct Pipeline {
 impl Pipeline {
     /// A loop that owns nothing yet.
     pub fn new(parts: Parts) -> Self {
-        Self { parts, engine: Engine::default(), positions: BTreeMap::new() }
+        let engine = Engine::new(parts.zone.clone());
+        Self { parts, engine, positions: BTreeMap::new() }
     }
 
     /// Runs until the source is closed, or until nothing can be written and the process must end.
     pub async fn run(mut self) -> anyhow::Result<()> {
         self.take_rules();
         let mut measure = tokio::time::interval(MEASURE_INTERVAL);
+        let mut silence = tokio::time::interval(SILENCE_INTERVAL);
+        silence.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let flow = tokio::select! {
                 event = self.parts.source.next(true) => self.on_event(event).await?,
                 Ok(()) = self.parts.rules.changed() => self.on_rules().await?,
+                _ = silence.tick() => self.on_silence().await?,
                 _ = measure.tick() => {
                     self.measure();
                     ControlFlow::Continue(())
@@ -117,10 +133,10 @@ impl Pipeline {
             let Parts { hold, store, .. } = &self.parts;
             let load =
                 hold.until_done("load alert state", || state::load(store.pool(), claim.partition));
-            let Ok(devices) = load.await else { return Ok(ControlFlow::Break(())) };
+            let Ok(stored) = load.await else { return Ok(ControlFlow::Break(())) };
             let (partition, next_offset) = (claim.partition, claim.next_offset);
-            info!(partition, devices = devices.len(), next_offset, "alert state loaded");
-            self.engine.load(partition, devices);
+            info!(partition, devices = stored.devices.len(), next_offset, "alert state loaded");
+            self.engine.load(partition, stored);
             self.positions.insert(partition, Position { epoch: claim.epoch, next: next_offset });
         }
         self.realign(claims.iter().map(|claim| claim.partition).collect()).await
@@ -171,6 +187,7 @@ impl Pipeline {
         deliveries: Vec<Delivery>,
     ) -> anyhow::Result<ControlFlow<()>> {
         let begun = Instant::now();
+        let Ok(bound) = self.bound(&deliveries).await else { return Ok(ControlFlow::Break(())) };
         let mut batch: BTreeMap<i32, Stretch> = BTreeMap::new();
         for delivery in &deliveries {
             let stretch = match batch.entry(delivery.partition) {
@@ -184,7 +201,7 @@ impl Pipeline {
             let ours = delivery.epoch == stretch.advance.epoch;
             if ours
                 && delivery.offset >= stretch.advance.to
-                && self.judge(delivery, stretch).await == Err(GaveUp)
+                && self.judge(delivery, &bound, stretch).await == Err(GaveUp)
             {
                 return Ok(ControlFlow::Break(()));
             }
@@ -198,70 +215,6 @@ impl Pipeline {
         for (severity, open) in self.engine.open_episodes() {
             gauge!(EPISODES_OPEN, "severity" => severity.as_str()).set(open as f64);
         }
-    }
-
-    /// Judges one delivery and adds what follows to its partition's stretch.
-    async fn judge(&mut self, delivery: &Delivery, stretch: &mut Stretch) -> Result<(), GaveUp> {
-        stretch.pass(delivery.offset);
-        let reading = match &delivery.reading {
-            Ok(reading) => reading,
-            Err(error) => {
-                // The worker's group keeps it in its dead-letter topic; once is enough.
-                counter!(READINGS, "outcome" => "undecodable").increment(1);
-                debug!(partition = delivery.partition, offset = delivery.offset, %error, "undecodable reading passed");
-                return Ok(());
-            }
-        };
-        let since = SystemTime::now();
-        let judged = self.engine.judge(delivery.partition, reading);
-        counter!(READINGS, "outcome" => judged.outcome.as_str()).increment(1);
-        counter!(BREACHES).increment(judged.breaches);
-        if judged.changes.is_empty() {
-            return Ok(());
-        }
-        let cause = Cause {
-            reading,
-            partition: delivery.partition,
-            offset: delivery.offset,
-            topic: &self.parts.topic.clone(),
-            context: stretch::context(delivery),
-            since,
-        };
-        for change in judged.changes {
-            self.record(&change, &cause, stretch).await?;
-        }
-        Ok(())
-    }
-
-    /// Adds a change to the stretch, once it is known who can be told.
-    async fn record(
-        &mut self,
-        change: &Change,
-        cause: &Cause<'_>,
-        stretch: &mut Stretch,
-    ) -> Result<(), GaveUp> {
-        let Some(rule) = change.rule.as_deref() else { return Ok(()) };
-        let reach = if !change.transition.notify {
-            Reach::Nobody("not_due")
-        } else if rule.channels.wechat {
-            let Parts { hold, directory, .. } = &self.parts;
-            hold.until_done("look up recipients", || directory.reach(change.ids)).await?
-        } else {
-            Reach::Nobody("no_channel")
-        };
-        let logged = rule.channels.log && change.transition.notify;
-        if logged {
-            warn!(rule.id = rule.id, device.id = %change.device_sn, alert.to = change.transition.to.as_str(),
-                alert.severity = change.transition.severity.as_str(), "alert notification");
-        }
-        if change.transition.notify && matches!(reach, Reach::Nobody(_)) && !logged {
-            self.engine.untold(cause.partition, change);
-            if change.transition.to == crate::episode::To::Notified {
-                return Ok(());
-            }
-        }
-        stretch.add(change, rule, cause, &reach);
-        Ok(())
     }
 
     /// Writes a batch, however long it takes, and moves on.

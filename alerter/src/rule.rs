@@ -8,6 +8,7 @@ use jiff::civil::{DateTime, Time};
 use crate::composite::Composite;
 use crate::deviation::Deviation;
 use crate::episode::Policy;
+use crate::hearing::SilenceRule;
 use crate::message::Template;
 use crate::sign::{Sign, Signs};
 
@@ -115,6 +116,8 @@ pub enum Watch {
     Range(Range),
     /// Several conditions: category COMPOSITE.
     Conditions(Composite),
+    /// That the device is heard at least this often, in milliseconds: category NO_DATA.
+    Silence(i64),
 }
 
 /// A valid rule.
@@ -138,6 +141,8 @@ pub struct Rule {
     pub effective: Effective,
     /// What follows from a series of verdicts.
     pub policy: Policy,
+    /// An open episode closes once its device has been silent for this long, in milliseconds.
+    pub stale_after_ms: Option<i64>,
     /// Where notifications go.
     pub channels: Channels,
     /// What they say.
@@ -150,14 +155,24 @@ impl Rule {
         match &self.watch {
             Watch::Range(range) => fresh.contains(range.sign),
             Watch::Conditions(composite) => fresh.contains_any(composite.signs()),
+            Watch::Silence(_) => false,
         }
+    }
+
+    /// What the rule makes of silence, if anything: it tells of it, or closes its episodes then.
+    pub fn silence(&self) -> Option<SilenceRule> {
+        let window_ms = match &self.watch {
+            Watch::Silence(window_ms) => *window_ms,
+            Watch::Range(_) | Watch::Conditions(_) => self.stale_after_ms?,
+        };
+        Some(SilenceRule { id: self.id, version: self.version, window_ms })
     }
 
     /// The thresholds of a range; none where conditions have their own.
     pub fn thresholds(&self) -> Bounds {
         match &self.watch {
             Watch::Range(range) => range.thresholds,
-            Watch::Conditions(_) => Bounds::default(),
+            Watch::Conditions(_) | Watch::Silence(_) => Bounds::default(),
         }
     }
 
@@ -166,6 +181,7 @@ impl Rule {
         match &self.watch {
             Watch::Range(range) => range.sign,
             Watch::Conditions(_) => measured.sign,
+            Watch::Silence(_) => Sign::Silence,
         }
     }
 
@@ -175,6 +191,7 @@ impl Rule {
             _ if !self.rule_type.is_empty() => &self.rule_type,
             Watch::Range(range) => range.sign.as_str(),
             Watch::Conditions(_) => "composite",
+            Watch::Silence(_) => Sign::Silence.as_str(),
         }
     }
 
@@ -183,6 +200,7 @@ impl Rule {
         let alike = match (&self.watch, &own.watch) {
             (Watch::Range(range), Watch::Range(own)) => range.sign == own.sign,
             (Watch::Conditions(_), Watch::Conditions(_)) => true,
+            (Watch::Silence(_), Watch::Silence(_)) => true,
             _ => false,
         };
         alike && self.rule_type == own.rule_type

@@ -29,10 +29,13 @@ pub enum Sign {
     Calorie,
     /// Hours.
     Sleep,
+    /// Seconds since the device was heard last. No reading carries it and no rule names it: it is
+    /// what a rule of category NO_DATA looks at.
+    Silence,
 }
 
 impl Sign {
-    /// All of them.
+    /// All that a reading can carry.
     pub const ALL: [Self; 11] = [
         Self::HeartRate,
         Self::BloodOxygen,
@@ -81,6 +84,7 @@ impl Sign {
             Self::Distance => "distance",
             Self::Calorie => "calorie",
             Self::Sleep => "sleep",
+            Self::Silence => "no_data",
         }
     }
 
@@ -98,6 +102,7 @@ impl Sign {
             Self::Distance => "距离",
             Self::Calorie => "卡路里",
             Self::Sleep => "睡眠",
+            Self::Silence => "数据中断",
         }
     }
 
@@ -119,6 +124,7 @@ impl Sign {
             Self::Distance => [(self, vitals.distance), none],
             Self::Calorie => [(self, vitals.calorie), none],
             Self::Sleep => [(self, vitals.sleep), none],
+            Self::Silence => [none, none],
         };
         values.into_iter().filter_map(|(sign, value)| Some((sign, value?)))
     }

@@ -6,33 +6,62 @@
 
 use std::collections::HashMap;
 
-use common::reading::DeviceSn;
+use common::reading::{DeviceSn, Ids};
 use futures_util::TryStreamExt;
 use sqlx::{MySql, MySqlConnection, MySqlPool, QueryBuilder};
 use tracing::error;
 
-use crate::engine::{Device, StateChanges, Tracked};
+use crate::engine::{Device, Heard, StateChanges, Stored, Tracked};
+use crate::hearing::Hearing;
 use crate::sign::Seen;
 
-/// Rows of one statement: four values each stay far below the server's limit of 65,535.
+/// Rows of one statement: seven values each stay far below the server's limit of 65,535.
 const ROWS_MAX: usize = 500;
 
-/// Everything that is known of a partition's devices.
-pub async fn load(
+/// Everything that is known of a partition.
+pub async fn load(pool: &MySqlPool, partition: i32) -> Result<Stored, sqlx::Error> {
+    let mut devices = devices(pool, partition).await?;
+    tracked(pool, partition, &mut devices).await?;
+    let hearing: Option<String> =
+        sqlx::query_scalar("SELECT hearing FROM t_alert_partition WHERE kafka_partition = ?")
+            .bind(partition)
+            .fetch_optional(pool)
+            .await?;
+    let hearing = hearing.map_or_else(Hearing::default, |text| {
+        serde_json::from_str(&text).unwrap_or_else(|error| {
+            error!(partition, %error, "the partition's hearing is unreadable, counting silence anew");
+            Hearing::default()
+        })
+    });
+    Ok(Stored { devices, hearing })
+}
+
+async fn devices(
     pool: &MySqlPool,
     partition: i32,
 ) -> Result<HashMap<DeviceSn, Device>, sqlx::Error> {
+    type Columns = (String, String, i64, Option<i64>, Option<i64>, Option<i64>);
     let mut devices: HashMap<DeviceSn, Device> = HashMap::new();
-    let mut rows = sqlx::query_as::<_, (String, String)>(
-        "SELECT device_sn, seen FROM t_alert_device WHERE kafka_partition = ?",
+    let mut rows = sqlx::query_as::<_, Columns>(
+        "SELECT device_sn, seen, heard_at, customer_id, org_id, user_id FROM t_alert_device \
+         WHERE kafka_partition = ?",
     )
     .bind(partition)
     .fetch(pool);
-    while let Some((sn, seen)) = rows.try_next().await? {
-        if let Some(sn) = DeviceSn::new(&sn) {
-            devices.entry(sn).or_default().seen = Seen::decode(&seen);
-        }
+    while let Some((sn, seen, at, customer_id, org_id, user_id)) = rows.try_next().await? {
+        let Some(sn) = DeviceSn::new(&sn) else { continue };
+        let heard = Heard { at, ids: Ids { customer_id, org_id, user_id } };
+        let device = devices.entry(sn).or_default();
+        (device.seen, device.heard) = (Seen::decode(&seen), heard);
     }
+    Ok(devices)
+}
+
+async fn tracked(
+    pool: &MySqlPool,
+    partition: i32,
+    devices: &mut HashMap<DeviceSn, Device>,
+) -> Result<(), sqlx::Error> {
     let mut rows = sqlx::query_as::<_, (i64, String, i64, String)>(
         "SELECT rule_id, device_sn, rule_version, state FROM t_alert_state WHERE kafka_partition = ?",
     )
@@ -51,7 +80,7 @@ pub async fn load(
             }
         }
     }
-    Ok(devices)
+    Ok(())
 }
 
 /// Writes what changed, inside the caller's transaction. Rows come in the order of their keys, so
@@ -63,10 +92,14 @@ pub async fn save(
 ) -> Result<(), sqlx::Error> {
     for rows in changes.devices.chunks(ROWS_MAX) {
         // REPLACE rather than an upsert: both servers know it alike, and every column is given.
-        let mut query: QueryBuilder<MySql> =
-            QueryBuilder::new("REPLACE INTO t_alert_device (device_sn, kafka_partition, seen) ");
-        query.push_values(rows, |mut row, (sn, seen)| {
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+            "REPLACE INTO t_alert_device (device_sn, kafka_partition, seen, \
+             heard_at, customer_id, org_id, user_id) ",
+        );
+        query.push_values(rows, |mut row, (sn, seen, heard)| {
             row.push_bind(sn.as_str()).push_bind(partition).push_bind(seen.encode());
+            let Ids { customer_id, org_id, user_id } = heard.ids;
+            row.push_bind(heard.at).push_bind(customer_id).push_bind(org_id).push_bind(user_id);
         });
         query.build().persistent(false).execute(&mut *connection).await?;
     }
@@ -92,6 +125,15 @@ pub async fn save(
             row.push_bind(id).push_bind(sn.as_str());
         });
         query.build().persistent(false).execute(&mut *connection).await?;
+    }
+    if let Some(hearing) = &changes.hearing {
+        // Plain structs of numbers always serialise.
+        let text = serde_json::to_string(hearing).unwrap_or_default();
+        sqlx::query("REPLACE INTO t_alert_partition (kafka_partition, hearing) VALUES (?, ?)")
+            .bind(partition)
+            .bind(text)
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use tracing::info;
 use crate::alerts::{Changed, EpisodeKey, Opened};
 use crate::engine::{Change, StateChanges};
 use crate::episode::To;
-use crate::message::{Facts, Notice};
+use crate::message::{Facts, Notice, stale_text};
 use crate::metrics::{NOTIFICATIONS, TRANSITIONS};
 use crate::outbox::NewNotification;
 use crate::recipients::Reach;
@@ -73,15 +73,15 @@ impl Stretch {
     pub fn is_empty(&self) -> bool {
         self.advance.from == self.advance.to
             && self.state == StateChanges::default()
+            && self.opened.is_empty()
             && self.changed.is_empty()
     }
 
-    /// Adds what follows from a change that a reading caused.
+    /// Adds what follows from a change; a silence has no reading for its cause.
     pub fn add(&mut self, change: &Change, rule: &Rule, cause: &Cause<'_>, reach: &Reach) {
         let transition = change.transition;
         let key = change.key();
         let Some((measured, bound)) = seen(&change.verdict) else { return };
-        let reading = cause.reading;
         let facts = Facts {
             device_sn: change.device_sn.as_str(),
             user_name: None,
@@ -90,31 +90,38 @@ impl Stretch {
             bound,
             thresholds: rule.thresholds(),
             severity: transition.severity,
-            wall: reading.timestamp(),
-            lasted_ms: reading.epoch_ms() - transition.opened_at,
+            wall: change.at.wall,
+            lasted_ms: change.at.ms - transition.opened_at,
         };
-        let text = rule.message.render(&facts);
-        let wall = wall_text(reading.timestamp());
+        let text = match transition.to {
+            To::Stale => stale_text((measured.value * 1000.0) as i64),
+            _ => rule.message.render(&facts),
+        };
+        let wall = wall_text(change.at.wall);
         match transition.to {
-            To::Opened => self.opened.push(Opened {
-                key: key.clone(),
-                rule_id: change.rule_id,
-                alert_type: rule.alert_type().to_owned(),
-                device_sn: change.device_sn.clone(),
-                ids: change.ids,
-                measured,
-                text: text.clone(),
-                severity: transition.severity,
-                occur_at: wall,
-                health_id: i64::from(self.advance.partition) * OFFSETS_MAX + cause.offset,
-                place: [
-                    reading.vitals().longitude,
-                    reading.vitals().latitude,
-                    reading.vitals().altitude,
-                ],
-            }),
+            To::Opened => {
+                let vitals = cause.reading.map(Reading::vitals);
+                self.opened.push(Opened {
+                    key: key.clone(),
+                    rule_id: change.rule_id,
+                    alert_type: rule.alert_type().to_owned(),
+                    device_sn: change.device_sn.clone(),
+                    ids: change.ids,
+                    measured,
+                    text: text.clone(),
+                    severity: transition.severity,
+                    occur_at: wall,
+                    health_id: cause
+                        .reading
+                        .map(|_| i64::from(self.advance.partition) * OFFSETS_MAX + cause.offset),
+                    place: vitals.map_or([None; 3], |vitals| {
+                        [vitals.longitude, vitals.latitude, vitals.altitude]
+                    }),
+                });
+            }
             To::Escalated => self.changed.push(Changed::Severity(key.clone(), transition.severity)),
             To::Resolved => self.changed.push(Changed::Resolved(key.clone(), wall)),
+            To::Stale => self.changed.push(Changed::Stale(key.clone())),
             To::Notified | To::Superseded => {}
         }
         let notice = Notice {
@@ -124,7 +131,7 @@ impl Stretch {
             sign: rule.named_sign(measured),
             device_sn: change.device_sn.as_str().to_owned(),
             user: change.device_sn.as_str().to_owned(),
-            wall: reading.timestamp(),
+            wall: change.at.wall,
             text,
         };
         let traceparent = cause.span(change);
@@ -189,12 +196,12 @@ impl Change {
     }
 }
 
-/// The delivery that caused a change.
+/// What caused a change: a delivery, or that none came.
 #[derive(Debug)]
 pub struct Cause<'a> {
-    /// What it says.
-    pub reading: &'a Reading,
-    /// Where it stands.
+    /// What the delivery says; `None`: a device was silent.
+    pub reading: Option<&'a Reading>,
+    /// Where it stands, or the next one will.
     pub partition: i32,
     /// See `partition`.
     pub offset: i64,

@@ -1,10 +1,9 @@
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::*;
-use crate::engine::Engine;
+use crate::engine::{Engine, Stored};
 use crate::rules::RuleSet;
 use crate::test_support::{heart_rate, rule};
 use crate::wechat::Account;
@@ -25,13 +24,13 @@ fn stretch(reach: &Reach) -> Stretch {
     let escalation = json!({"escalation": [{"after_seconds": 60, "to": "critical"}]});
     let mut engine = Engine::default();
     engine.set_rules(Arc::new(RuleSet::new(vec![rule(escalation)])));
-    engine.load(3, HashMap::new());
+    engine.load(3, Stored::default());
     let mut stretch = Stretch::new(3, 1, 10);
     for (offset, second, value) in [(10, 0, 110), (12, 60, 120), (13, 70, 90)] {
         let reading = heart_rate(second, value);
         stretch.pass(offset);
         let cause = Cause {
-            reading: &reading,
+            reading: Some(&reading),
             partition: 3,
             offset,
             topic: "t",
@@ -50,12 +49,12 @@ fn stretch(reach: &Reach) -> Stretch {
 fn an_episode_becomes_one_alert_its_changes_and_a_notice_to_each_recipient() {
     let stretch = stretch(&reach());
     let [opened] = &stretch.opened[..] else { panic!("{:?}", stretch.opened) };
-    assert_eq!(opened.health_id, 3 * OFFSETS_MAX + 10);
+    assert_eq!(opened.health_id, Some(3 * OFFSETS_MAX + 10));
     assert_eq!((opened.occur_at.as_str(), opened.measured.value), ("2025-09-02 12:00:00", 110.0));
     let changed = |change: &Changed| match change {
         Changed::Severity(key, severity) => (key.clone(), severity.as_str().to_owned()),
         Changed::Resolved(key, at) => (key.clone(), at.clone()),
-        Changed::Superseded(key) => (key.clone(), String::new()),
+        Changed::Superseded(key) | Changed::Stale(key) => (key.clone(), String::new()),
     };
     let changes: Vec<_> = stretch.changed.iter().map(changed).collect();
     let key = opened.key.clone();

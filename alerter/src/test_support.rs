@@ -49,6 +49,12 @@ fn merge(into: &mut Value, fields: Value) {
     let _: Vec<_> = fields.into_iter().map(|(name, value)| into.insert(name, value)).collect();
 }
 
+/// An object with the fields of another put over its own.
+pub fn merged(mut into: Value, fields: Value) -> Value {
+    merge(&mut into, fields);
+    into
+}
+
 /// The fields of an object.
 pub fn object(value: Value) -> Map<String, Value> {
     match value {

@@ -152,6 +152,9 @@ const CHUNKS_WAITING_MAX: usize = 16;
 /// Memory of fetched records that wait in the consumer, in KiB.
 const FETCHED_KBYTES_MAX: &str = "32768";
 
+/// How long a broker may take to say where a partition ends.
+const ENDS_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A running member of a consumer group.
 pub struct Source {
     control: mpsc::UnboundedReceiver<Event>,
@@ -231,6 +234,19 @@ impl Source {
     /// transactions takes them together.
     pub fn waiting(&mut self) -> Option<Vec<Delivery>> {
         self.deliveries.try_recv().ok()
+    }
+
+    /// Where partitions end right now, as the brokers say.
+    pub async fn ends(&self, partitions: Vec<i32>) -> Result<Vec<(i32, i64)>, KafkaError> {
+        let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
+        let asked = tokio::task::spawn_blocking(move || {
+            let end = |partition| {
+                let (_, end) = consumer.fetch_watermarks(&topic, partition, ENDS_TIMEOUT)?;
+                Ok((partition, end))
+            };
+            partitions.into_iter().map(end).collect()
+        });
+        asked.await.unwrap_or(Err(KafkaError::Canceled))
     }
 
     /// Tells the group how far partitions are done, for lag tools; the ledger is the truth.

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 /// Every field that a rule may have and that is looked at.
-pub const FIELDS: [&str; 31] = [
+pub const FIELDS: [&str; 32] = [
     "id",
     "customer_id",
     "version",
@@ -25,6 +25,7 @@ pub const FIELDS: [&str; 31] = [
     "repeat_interval_seconds",
     "flap_openings",
     "flap_window_seconds",
+    "stale_after_seconds",
     "effective_time_start",
     "effective_time_end",
     "effective_days",

@@ -15,7 +15,8 @@ mod watch;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::rule::Rule;
+use crate::hearing::SilenceRule;
+use crate::rule::{Rule, Watch};
 
 /// The tenant whose rules are the template of all others.
 pub const TEMPLATE_TENANT: i64 = 0;
@@ -26,6 +27,7 @@ pub struct RuleSet {
     known: HashMap<i64, Arc<Rule>>,
     template: Vec<Arc<Rule>>,
     tenants: HashMap<i64, Vec<Arc<Rule>>>,
+    silences: Vec<SilenceRule>,
 }
 
 impl RuleSet {
@@ -33,6 +35,8 @@ impl RuleSet {
     pub fn new(rules: Vec<Rule>) -> Self {
         let mut rules: Vec<_> = rules.into_iter().map(Arc::new).collect();
         rules.sort_by_key(|rule| (rule.priority, rule.id));
+        let enabled = rules.iter().filter(|rule| rule.enabled);
+        let silences = enabled.filter_map(|rule| rule.silence()).collect();
         let known = rules.iter().map(|rule| (rule.id, Arc::clone(rule))).collect();
         let (template, own): (Vec<_>, Vec<_>) =
             rules.into_iter().partition(|rule| rule.customer_id == TEMPLATE_TENANT);
@@ -52,7 +56,7 @@ impl RuleSet {
             rules.sort_by_key(|rule| (rule.priority, rule.id));
         }
         let template = template.into_iter().filter(|rule| rule.enabled).collect();
-        Self { known, template, tenants }
+        Self { known, template, tenants, silences }
     }
 
     /// The rules that readings of `customer_id` are judged by.
@@ -63,6 +67,16 @@ impl RuleSet {
     /// The rule with this number, where it is in force for `customer_id`.
     pub fn in_force(&self, customer_id: i64, id: i64) -> Option<&Arc<Rule>> {
         self.of(customer_id).iter().find(|rule| rule.id == id)
+    }
+
+    /// The rules that tell of a silence of this tenant's devices.
+    pub fn silent_of(&self, customer_id: i64) -> impl Iterator<Item = &Arc<Rule>> {
+        self.of(customer_id).iter().filter(|rule| matches!(rule.watch, Watch::Silence(_)))
+    }
+
+    /// What the enabled rules of all tenants make of silence.
+    pub fn silences(&self) -> &[SilenceRule] {
+        &self.silences
     }
 
     /// Whether a rule with this number exists, in force or not.

@@ -10,9 +10,9 @@ use super::doubts::doubts;
 use super::form::{FIELDS, Form, Problem};
 use super::watch::watch;
 use crate::episode::{Escalation, Policy};
-use crate::message::{DEFAULT_TEMPLATE, Template};
+use crate::message::{DEFAULT_TEMPLATE, SILENCE_TEMPLATE, Template};
 use crate::past::FlapLimits;
-use crate::rule::{ALL_DAYS, Channels, Effective, Rule};
+use crate::rule::{ALL_DAYS, Channels, Effective, Rule, Watch};
 use crate::severity::Severity;
 
 /// Longest run a rule may ask for: each open run keeps that many times.
@@ -94,7 +94,8 @@ fn rule(
 ) -> Option<Rule> {
     let customer_id = form.whole("customer_id", 0, 0, i64::MAX);
     let watch = watch(form);
-    let policy = policy(form);
+    let silence = matches!(watch, Some(Watch::Silence(_)));
+    let policy = policy(form, silence);
     let version = if form.value("version").is_some() {
         form.whole("version", 1, 0, i64::MAX)
     } else {
@@ -105,7 +106,11 @@ fn rule(
     let priority = form.whole("priority_level", 3, 1, 5);
     let effective = effective(form);
     let channels = channels(form, skipped_channels);
-    let message = message(form);
+    let message = message(form, silence);
+    let stale_after = form
+        .value("stale_after_seconds")
+        .is_some()
+        .then(|| form.whole("stale_after_seconds", 0, 1, SECONDS_MAX));
     Some(Rule {
         id,
         version,
@@ -117,13 +122,18 @@ fn rule(
         priority: priority as u8,
         effective,
         policy: policy?,
+        stale_after_ms: stale_after.map(|seconds| seconds * 1000),
         channels,
         message: message?,
     })
 }
 
-fn policy(form: &mut Form<'_>) -> Option<Policy> {
-    let trend = form.whole("trend_duration", 1, 1, TREND_MAX);
+/// `silence`: nothing is counted but the one silence, whatever the platform's columns hold.
+fn policy(form: &mut Form<'_>, silence: bool) -> Option<Policy> {
+    let counted = |form: &mut Form<'_>, field| {
+        if silence { 1 } else { form.whole(field, 1, 1, TREND_MAX) }
+    };
+    let trend = counted(form, "trend_duration");
     let window = form.whole("time_window_seconds", WINDOW_SECONDS, 1, SECONDS_MAX);
     if trend - 1 > window {
         form.refuse("trend_duration", format!("{trend} readings cannot lie within {window} s"));
@@ -132,7 +142,7 @@ fn policy(form: &mut Form<'_>) -> Option<Policy> {
         .value("repeat_interval_seconds")
         .is_some()
         .then(|| form.whole("repeat_interval_seconds", 0, 1, SECONDS_MAX));
-    let clear_after = form.whole("clear_after", 1, 1, TREND_MAX);
+    let clear_after = counted(form, "clear_after");
     let cooldown = form.whole("cooldown_seconds", 600, 0, SECONDS_MAX);
     let flap_openings = form.whole("flap_openings", FLAP_OPENINGS, 2, TREND_MAX);
     let flap_window = form.whole("flap_window_seconds", FLAP_WINDOW_SECONDS, 1, SECONDS_MAX);
@@ -260,8 +270,9 @@ fn list(document: Option<Value>) -> Vec<String> {
     words.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-fn message(form: &mut Form<'_>) -> Option<Template> {
-    let text = form.text("alert_message").unwrap_or_else(|| DEFAULT_TEMPLATE.to_owned());
+fn message(form: &mut Form<'_>, silence: bool) -> Option<Template> {
+    let default = if silence { SILENCE_TEMPLATE } else { DEFAULT_TEMPLATE };
+    let text = form.text("alert_message").unwrap_or_else(|| default.to_owned());
     Template::parse(&text).map_err(|problem| form.refuse("alert_message", problem)).ok()
 }
 

@@ -1,4 +1,4 @@
-//! What a rule watches: one sign against a range, or several conditions.
+//! What a rule watches: one sign against a range, several conditions, or that a device is heard.
 
 use serde_json::Value;
 
@@ -19,8 +19,11 @@ pub(super) fn watch(form: &mut Form<'_>) -> Option<Watch> {
         "SINGLE" => range(form).map(Watch::Range),
         "COMPOSITE" => conditions(form).map(Watch::Conditions),
         "NO_DATA" => {
-            form.refuse("rule_category", "NO_DATA is not supported yet by this version");
-            None
+            let window = form.whole("time_window_seconds", WINDOW_SECONDS, 1, SECONDS_MAX);
+            if form.value("stale_after_seconds").is_some() {
+                form.refuse("stale_after_seconds", "is for other rules: leave it out of NO_DATA");
+            }
+            Some(Watch::Silence(window * 1000))
         }
         "COMPLEX" => {
             form.refuse("rule_category", "COMPLEX is not supported");

@@ -1,0 +1,302 @@
+//! What silence leads to: rules of category NO_DATA open, episodes of other rules close as stale.
+//!
+//! Every time is a Kafka record time. Whether an episode opens, and when, follows from the records
+//! alone: what is noticed early, by the wall clock, is what the next record would have shown.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use common::reading::{DeviceSn, Ids};
+use jiff::tz::TimeZone;
+
+use super::{Arrival, Change, Device, Engine, Heard, Moment, Partition, Tracked, moment};
+use crate::episode::To;
+use crate::hearing::{Hearing, OUT_OF_SERVICE_MS};
+use crate::rule::{Measured, Rule, Verdict, Watch};
+use crate::rules::{RuleSet, TEMPLATE_TENANT};
+use crate::sign::Sign;
+use crate::watchlist::Watchlist;
+
+/// How often an episode is looked at that may not open, or be told, at this time of day: one
+/// minute, in milliseconds.
+const RECHECK_MS: i64 = 60_000;
+
+/// How long a reading may be on its way from the gateway to Kafka, in milliseconds: wall time says
+/// nothing about the last of it.
+const UNDERWAY_MS: i64 = 5_000;
+
+impl Engine {
+    /// Partitions in which a silence is due by wall time `now_ms`, though no record has shown it.
+    /// None while nobody is heard: then it is not the devices that are away.
+    pub fn overdue(&self, now_ms: i64) -> Vec<i32> {
+        let shortest = self.rules.silences().iter().map(|rule| rule.window_ms).min();
+        let heard = self.partitions.values().map(|partition| partition.hearing.clock_ms()).max();
+        let (Some(shortest), Some(heard)) = (shortest, heard) else { return Vec::new() };
+        let until = now_ms - UNDERWAY_MS;
+        if heard < until - shortest / 2 {
+            return Vec::new();
+        }
+        let due = |partition: &Partition| partition.watchlist.first().is_some_and(|at| at <= until);
+        self.partitions.iter().filter(|(_, one)| due(one)).map(|(number, _)| *number).collect()
+    }
+
+    /// What wall time `now_ms` shows in a partition all of whose records were judged.
+    pub fn tick(&mut self, partition: i32, now_ms: i64) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let Self { rules, zone, partitions } = self;
+        if let Some(partition) = partitions.get_mut(&partition) {
+            partition.fall_due(now_ms - UNDERWAY_MS, rules, zone, &mut changes);
+        }
+        changes
+    }
+}
+
+impl Partition {
+    /// Takes a record for a sign of life: of the partition, then of its device.
+    pub(super) fn hears(
+        &mut self,
+        arrival: &Arrival<'_>,
+        rules: &RuleSet,
+        zone: &TimeZone,
+        changes: &mut Vec<Change>,
+    ) {
+        self.hearing.hears(arrival.kafka_ms);
+        self.heard |= self.hearing.counts();
+        self.fall_due(self.hearing.clock_ms(), rules, zone, changes);
+        let sn = arrival.reading.device_sn();
+        let device = self.devices.entry(sn.clone()).or_default();
+        let before = device.heard;
+        device.heard = Heard { at: before.at.max(arrival.kafka_ms), ids: arrival.ids };
+        if device.heard == before {
+            return;
+        }
+        let now = moment(zone, arrival.kafka_ms);
+        let ended = open_silences(device, rules);
+        for rule in &ended {
+            let verdict = Verdict::Clear(Measured { sign: Sign::Silence, value: 0.0 });
+            changes.extend(advance((device, sn), rule, verdict, now, &mut self.stepped));
+        }
+        let returned = arrival.kafka_ms - before.at > OUT_OF_SERVICE_MS;
+        if returned || before.ids.customer_id != arrival.ids.customer_id {
+            watch(
+                &mut self.watchlist,
+                &self.hearing,
+                rules.silent_of(tenant(arrival.ids)),
+                sn,
+                device,
+            );
+        } else {
+            watch(&mut self.watchlist, &self.hearing, ended.iter(), sn, device);
+        }
+        self.moved.insert(sn.clone());
+    }
+
+    /// Looks at whatever has fallen due by `until`.
+    fn fall_due(
+        &mut self,
+        until: i64,
+        rules: &RuleSet,
+        zone: &TimeZone,
+        changes: &mut Vec<Change>,
+    ) {
+        while let Some(due) = self.watchlist.pop(until) {
+            let sn = &due.device_sn;
+            let Some(device) = self.devices.get_mut(sn) else { continue };
+            let Some(rule) = rules.in_force(tenant(concerned(device, due.rule_id)), due.rule_id)
+            else {
+                continue;
+            };
+            let Some(silent_at) = self.hearing.due(rule.id, device.heard.at) else { continue };
+            if due.at < silent_at {
+                self.watchlist.schedule(sn, rule.id, silent_at);
+                continue;
+            }
+            let at = moment(zone, due.at);
+            let change = match rule.watch {
+                Watch::Silence(window_ms) => {
+                    let change = missed((device, sn), rule, window_ms, at, &mut self.stepped);
+                    self.watchlist.schedule(sn, rule.id, next_look(device, rule, due.at));
+                    change
+                }
+                Watch::Range(_) | Watch::Conditions(_) => {
+                    stale((device, sn), rule, at, &mut self.stepped)
+                }
+            };
+            changes.extend(change);
+        }
+    }
+
+    /// Counts silence by the rules in force, anew for those that changed.
+    pub(super) fn watch_all(&mut self, rules: &RuleSet) {
+        self.heard |= self.hearing.arm(rules.silences());
+        self.watchlist = Watchlist::default();
+        if !self.hearing.counts() {
+            return;
+        }
+        for (sn, device) in &self.devices {
+            let silent = rules.silent_of(tenant(device.heard.ids));
+            watch(&mut self.watchlist, &self.hearing, silent, sn, device);
+            for (id, tracked) in &device.tracked {
+                let rule = rules.in_force(tenant(tracked.ids), *id);
+                let open = tracked.episode.open().is_some();
+                watch(
+                    &mut self.watchlist,
+                    &self.hearing,
+                    rule.filter(|_| open).into_iter(),
+                    sn,
+                    device,
+                );
+            }
+        }
+    }
+}
+
+/// Watches an episode that a reading has opened, where it may become stale.
+pub(super) fn watch_opened(
+    watchlist: &mut Watchlist,
+    hearing: &Hearing,
+    device: &Device,
+    change: &Change,
+) {
+    if change.transition.to == To::Opened {
+        watch(watchlist, hearing, change.rule.iter(), &change.device_sn, device);
+    }
+}
+
+/// Schedules the next look of each of the rules that make anything of silence.
+fn watch<'a>(
+    watchlist: &mut Watchlist,
+    hearing: &Hearing,
+    rules: impl Iterator<Item = &'a Arc<Rule>>,
+    sn: &DeviceSn,
+    device: &Device,
+) {
+    for rule in rules {
+        if let Some(at) = hearing.due(rule.id, device.heard.at) {
+            watchlist.schedule(sn, rule.id, at);
+        }
+    }
+}
+
+/// The rules whose open episode is the device's silence.
+fn open_silences(device: &Device, rules: &RuleSet) -> Vec<Arc<Rule>> {
+    let open = device.tracked.iter().filter(|(_, tracked)| tracked.episode.open().is_some());
+    open.filter_map(|(id, tracked)| rules.in_force(tenant(tracked.ids), *id))
+        .filter(|rule| matches!(rule.watch, Watch::Silence(_)))
+        .cloned()
+        .collect()
+}
+
+/// The device is silent for longer than the rule allows.
+fn missed(
+    (device, sn): (&mut Device, &DeviceSn),
+    rule: &Arc<Rule>,
+    window_ms: i64,
+    at: Moment,
+    stepped: &mut BTreeSet<(i64, DeviceSn)>,
+) -> Option<Change> {
+    let may_open = rule.effective.holds(at.wall);
+    if !may_open && !is_open(device, rule.id) {
+        return None;
+    }
+    let seconds = |ms: i64| ms as f64 / 1000.0;
+    let measured = Measured { sign: Sign::Silence, value: seconds(at.ms - device.heard.at) };
+    let verdict = Verdict::Breach { measured, bound: seconds(window_ms), may_open };
+    advance((device, sn), rule, verdict, at, stepped)
+}
+
+/// When a silent device has to be looked at again.
+fn next_look(device: &Device, rule: &Rule, now: i64) -> i64 {
+    let tracked = device.tracked.get(&rule.id);
+    match tracked.filter(|tracked| tracked.episode.open().is_some()) {
+        // Open, and nothing more to tell: not before the device is heard again.
+        Some(tracked) => match tracked.episode.next_due(&rule.policy) {
+            None => i64::MAX,
+            Some(next) if next <= now => now + RECHECK_MS,
+            Some(next) => next,
+        },
+        None => now + RECHECK_MS,
+    }
+}
+
+/// One step of a rule on silence.
+fn advance(
+    (device, sn): (&mut Device, &DeviceSn),
+    rule: &Arc<Rule>,
+    verdict: Verdict,
+    at: Moment,
+    stepped: &mut BTreeSet<(i64, DeviceSn)>,
+) -> Option<Change> {
+    let prior = device.tracked.remove(&rule.id).unwrap_or_default();
+    let open = prior.episode.open().is_some();
+    let ids = if open { prior.ids } else { device.heard.ids };
+    let before = prior.episode;
+    let (episode, transition) = before.clone().step(&rule.policy, &verdict, at.ms);
+    let tracked = Tracked { version: rule.version, ids, episode, memory: None };
+    if !tracked.episode.is_blank() {
+        device.tracked.insert(rule.id, tracked);
+    }
+    stepped.insert((rule.id, sn.clone()));
+    Some(Change {
+        rule: Some(Arc::clone(rule)),
+        rule_id: rule.id,
+        rule_version: rule.version,
+        device_sn: sn.clone(),
+        ids,
+        transition: transition?,
+        verdict,
+        at,
+        before,
+    })
+}
+
+/// Closes an open episode whose device has fallen silent.
+fn stale(
+    (device, sn): (&mut Device, &DeviceSn),
+    rule: &Arc<Rule>,
+    at: Moment,
+    stepped: &mut BTreeSet<(i64, DeviceSn)>,
+) -> Option<Change> {
+    let tracked = device.tracked.get_mut(&rule.id)?;
+    let before = std::mem::take(&mut tracked.episode);
+    let (after, transition) = before.clone().give_up();
+    tracked.episode = after;
+    let transition = transition?;
+    // The rule starts over with whatever the device says once it is heard again.
+    tracked.memory = None;
+    let ids = tracked.ids;
+    if tracked.episode.is_blank() {
+        device.tracked.remove(&rule.id);
+    }
+    stepped.insert((rule.id, sn.clone()));
+    let value = (at.ms - device.heard.at) as f64 / 1000.0;
+    Some(Change {
+        rule: Some(Arc::clone(rule)),
+        rule_id: rule.id,
+        rule_version: rule.version,
+        device_sn: sn.clone(),
+        ids,
+        transition,
+        verdict: Verdict::Between(Measured { sign: Sign::Silence, value }),
+        at,
+        before,
+    })
+}
+
+/// Whose people a rule concerns on a device: those of the open episode, else those of the device.
+fn concerned(device: &Device, rule_id: i64) -> Ids {
+    let open = device.tracked.get(&rule_id).filter(|tracked| tracked.episode.open().is_some());
+    open.map_or(device.heard.ids, |tracked| tracked.ids)
+}
+
+fn is_open(device: &Device, rule_id: i64) -> bool {
+    device.tracked.get(&rule_id).is_some_and(|tracked| tracked.episode.open().is_some())
+}
+
+fn tenant(ids: Ids) -> i64 {
+    ids.customer_id.unwrap_or(TEMPLATE_TENANT)
+}
+
+#[cfg(test)]
+#[path = "silence_tests.rs"]
+mod tests;

@@ -1,0 +1,61 @@
+//! One rule's step on one device at one reading.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use common::reading::DeviceSn;
+
+use super::{Arrival, Change, Device, Moment, Tracked};
+use crate::rule::{Rule, Verdict};
+use crate::sight::see;
+use crate::sign::Signs;
+
+/// What the rule sees in the `fresh` signs of a reading, and what changed by it. `stepped` takes the
+/// states that are to be written.
+pub(super) fn step(
+    device: &mut Device,
+    rule: &Arc<Rule>,
+    fresh: Signs,
+    arrival: &Arrival<'_>,
+    stepped: &mut BTreeSet<(i64, DeviceSn)>,
+) -> (Verdict, Option<Change>) {
+    let reading = arrival.reading;
+    let prior = device.tracked.remove(&rule.id);
+    let prior = prior.unwrap_or_else(|| Tracked { version: rule.version, ..Tracked::default() });
+    // A device that changes its tenant may bring state of an older version; an open episode cannot
+    // be among it, because realigning closes those.
+    let outdated = prior.version != rule.version;
+    let (now, memory) = if outdated {
+        (prior.episode.clone().supersede().0, None)
+    } else {
+        (prior.episode.clone(), prior.memory.clone())
+    };
+    let ids = if now.open().is_none() { arrival.ids } else { prior.ids };
+    let (before, verdict, mut memory) = see(rule, now, memory, fresh, reading);
+    let (after, transition) = before.clone().step(&rule.policy, &verdict, reading.epoch_ms());
+    if transition.is_some()
+        && let Some(memory) = &mut memory
+    {
+        memory.settle();
+    }
+    let memory = memory.filter(|memory| !memory.is_blank());
+    let next = Tracked { version: rule.version, ids, episode: after, memory };
+    if next.episode != prior.episode || next.memory != prior.memory || outdated {
+        stepped.insert((rule.id, reading.device_sn().clone()));
+    }
+    if !next.is_blank() {
+        device.tracked.insert(rule.id, next);
+    }
+    let change = transition.map(|transition| Change {
+        rule: Some(Arc::clone(rule)),
+        rule_id: rule.id,
+        rule_version: rule.version,
+        device_sn: reading.device_sn().clone(),
+        ids,
+        transition,
+        verdict,
+        at: Moment { ms: reading.epoch_ms(), wall: reading.timestamp() },
+        before,
+    });
+    (verdict, change)
+}

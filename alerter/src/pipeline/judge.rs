@@ -1,0 +1,146 @@
+//! From deliveries, and from their absence, to what a stretch has to write.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
+use std::time::SystemTime;
+
+use common::reading::{DeviceSn, Ids};
+use common::source::Delivery;
+use jiff::Timestamp;
+use metrics::counter;
+use tracing::{debug, warn};
+
+use super::{Parts, Pipeline};
+use crate::engine::{Arrival, Change};
+use crate::hold::GaveUp;
+use crate::metrics::{BREACHES, READINGS};
+use crate::recipients::Reach;
+use crate::stretch::{self, Cause, Stretch};
+
+impl Pipeline {
+    /// What the devices are bound to whose readings do not say whose they are.
+    pub(super) async fn bound(
+        &self,
+        deliveries: &[Delivery],
+    ) -> Result<HashMap<DeviceSn, Ids>, GaveUp> {
+        let readings = deliveries.iter().filter_map(|delivery| delivery.reading.as_ref().ok());
+        let lacking = readings.filter(|reading| !reading.ids().is_complete());
+        let wanted: BTreeSet<_> = lacking.map(|reading| reading.device_sn().clone()).collect();
+        if wanted.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let Parts { hold, bindings, .. } = &self.parts;
+        hold.until_done("look up bindings", || bindings.known(wanted.clone())).await
+    }
+
+    /// Judges one delivery and adds what follows to its partition's stretch.
+    pub(super) async fn judge(
+        &mut self,
+        delivery: &Delivery,
+        bound: &HashMap<DeviceSn, Ids>,
+        stretch: &mut Stretch,
+    ) -> Result<(), GaveUp> {
+        stretch.pass(delivery.offset);
+        let reading = match &delivery.reading {
+            Ok(reading) => reading,
+            Err(error) => {
+                // The worker's group keeps it in its dead-letter topic; once is enough.
+                counter!(READINGS, "outcome" => "undecodable").increment(1);
+                debug!(partition = delivery.partition, offset = delivery.offset, %error, "undecodable reading passed");
+                return Ok(());
+            }
+        };
+        let since = SystemTime::now();
+        let bound = bound.get(reading.device_sn()).copied().unwrap_or_default();
+        let ids = reading.ids().or(bound);
+        let arrival = Arrival { reading, ids, kafka_ms: delivery.kafka_ms };
+        let judged = self.engine.judge(delivery.partition, arrival);
+        counter!(READINGS, "outcome" => judged.outcome.as_str()).increment(1);
+        counter!(BREACHES).increment(judged.breaches);
+        if judged.changes.is_empty() {
+            return Ok(());
+        }
+        let cause = Cause {
+            reading: Some(reading),
+            partition: delivery.partition,
+            offset: delivery.offset,
+            topic: &self.parts.topic.clone(),
+            context: stretch::context(delivery),
+            since,
+        };
+        let silence = Cause { reading: None, context: None, ..cause };
+        for change in judged.changes {
+            // A record also shows which other devices are silent; it is not the cause of that.
+            let own = change.device_sn == *reading.device_sn();
+            self.record(&change, if own { &cause } else { &silence }, stretch).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks for silences that no record shows, in partitions that have been read to their end.
+    pub(super) async fn on_silence(&mut self) -> anyhow::Result<ControlFlow<()>> {
+        let now_ms = Timestamp::now().as_millisecond();
+        let overdue = self.engine.overdue(now_ms);
+        if overdue.is_empty() {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let ends = match self.parts.source.ends(overdue).await {
+            Ok(ends) => ends,
+            Err(error) => {
+                debug!(%error, "Kafka does not say where the topic ends");
+                return Ok(ControlFlow::Continue(()));
+            }
+        };
+        let mut batch = Vec::new();
+        for (partition, end) in ends {
+            let at_end = self.positions.get(&partition).is_some_and(|at| at.next >= end);
+            let Some(mut stretch) = self.stretch(partition).filter(|_| at_end) else { continue };
+            let cause = Cause {
+                reading: None,
+                partition,
+                offset: end,
+                topic: &self.parts.topic.clone(),
+                context: None,
+                since: SystemTime::now(),
+            };
+            for change in self.engine.tick(partition, now_ms) {
+                if self.record(&change, &cause, &mut stretch).await == Err(GaveUp) {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            batch.push(stretch);
+        }
+        self.commit(batch).await
+    }
+
+    /// Adds a change to the stretch, once it is known who can be told.
+    async fn record(
+        &mut self,
+        change: &Change,
+        cause: &Cause<'_>,
+        stretch: &mut Stretch,
+    ) -> Result<(), GaveUp> {
+        let Some(rule) = change.rule.as_deref() else { return Ok(()) };
+        let reach = if !change.transition.notify {
+            Reach::Nobody("not_due")
+        } else if rule.channels.wechat {
+            let Parts { hold, directory, .. } = &self.parts;
+            hold.until_done("look up recipients", || directory.reach(change.ids)).await?
+        } else {
+            Reach::Nobody("no_channel")
+        };
+        let logged = rule.channels.log && change.transition.notify;
+        if logged {
+            warn!(rule.id = rule.id, device.id = %change.device_sn, alert.to = change.transition.to.as_str(),
+                alert.severity = change.transition.severity.as_str(), "alert notification");
+        }
+        if change.transition.notify && matches!(reach, Reach::Nobody(_)) && !logged {
+            self.engine.untold(cause.partition, change);
+            if change.transition.to == crate::episode::To::Notified {
+                return Ok(());
+            }
+        }
+        stretch.add(change, rule, cause, &reach);
+        Ok(())
+    }
+}
