@@ -3,6 +3,10 @@
 //!
 //! One program, so that tests which take a server away can keep all others out meanwhile.
 
+mod alert_cases;
+mod alert_crash;
+mod alert_faults;
+mod alert_no_data;
 mod alerts;
 mod audit;
 mod bindings;

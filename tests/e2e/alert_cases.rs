@@ -1,0 +1,183 @@
+//! The worked examples of rules, through real Kafka and MySQL to what people receive.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use serde_json::{Map, Value, json};
+use tests::fake_wechat::{APP_SECRET, FakeWechat, TEMPLATE_ID};
+use tests::kafka;
+use tests::wait::eventually;
+use tests::world::World;
+
+/// How long all of it may take.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Numbers of one example's tenants, rules and devices lie this far from the next one's.
+const STRIDE: i64 = 1000;
+
+/// The examples, apart from those that a rule of the template tenant would mix up with others.
+fn cases(template: bool) -> Result<Vec<Value>> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/cases/alert_cases.json");
+    let all: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+    let all = all["cases"].as_array().context("no cases")?.clone();
+    ensure!(all.len() == 30, "{} examples", all.len());
+    let of_template = |case: &Value| {
+        let rules = case["rules"].as_array().into_iter().flatten();
+        rules.into_iter().any(|rule| rule["customer_id"] == 0)
+    };
+    Ok(all.into_iter().filter(|case| of_template(case) == template).collect())
+}
+
+/// A number of an example, told from the same number of another; 0 is everybody's.
+fn apart(place: usize, number: &Value) -> i64 {
+    let number = number.as_i64().unwrap_or_default();
+    if number == 0 { 0 } else { (place as i64 + 1) * STRIDE + number }
+}
+
+async fn add_rule(world: &World, place: usize, rule: &Map<String, Value>) -> Result<()> {
+    let mut rule = rule.clone();
+    rule["id"] = json!(apart(place, &rule["id"]));
+    rule["customer_id"] = json!(apart(place, &rule["customer_id"]));
+    rule.insert("notification_type".into(), json!("wechat"));
+    let names: Vec<&str> = rule.keys().map(String::as_str).collect();
+    let values = rule.values().map(literal).collect::<Vec<_>>().join(", ");
+    let sql = format!("INSERT INTO t_alert_rules ({}) VALUES ({values})", names.join(", "));
+    world.database.execute(&sql).await
+}
+
+/// A value of an example as SQL; none of them holds a quote.
+fn literal(value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".to_owned(),
+        Value::String(text) => format!("'{text}'"),
+        Value::Number(number) => number.to_string(),
+        document => format!("'{document}'"),
+    }
+}
+
+/// The nurse of a tenant, who hears of nobody else's patients.
+fn nurse(customer_id: i64) -> String {
+    format!("openid-nurse-{customer_id}")
+}
+
+async fn add_tenant(world: &World, customer_id: i64) -> Result<()> {
+    let account = world.app_id();
+    let nurse = nurse(customer_id);
+    for sql in [
+        format!(
+            "INSERT INTO t_wechat_alarm_config (customer_id, type, appid, appsecret, template_id) \
+             VALUES ({customer_id}, 'official', '{account}', '{APP_SECRET}', '{TEMPLATE_ID}')"
+        ),
+        format!(
+            "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address) \
+             VALUES ({customer_id}, 0, 'openid', '{nurse}')"
+        ),
+    ] {
+        world.database.execute(&sql).await?;
+    }
+    Ok(())
+}
+
+/// An example's readings as the gateway would have published them.
+fn records(world: &World, place: usize, case: &Value) -> Result<Vec<(String, Vec<u8>)>> {
+    let zone = TimeZone::get("Asia/Shanghai")?;
+    let readings = case["readings"].as_array().into_iter().flatten();
+    readings
+        .map(|reading| {
+            let mut reading = reading.clone();
+            let wall: DateTime = reading["timestamp"].as_str().context("timestamp")?.parse()?;
+            let epoch_ms = zone.to_timestamp(wall)?.as_millisecond();
+            let device = world.device(place);
+            reading["device_sn"] = json!(device);
+            reading["customer_id"] = json!(apart(place, &reading["customer_id"]));
+            reading["epoch_ms"] = json!(epoch_ms);
+            reading["received_at"] = json!(epoch_ms);
+            reading["upload_method"] = json!("wifi");
+            Ok((device, reading.to_string().into_bytes()))
+        })
+        .collect()
+}
+
+/// What a person reads first of each transition that is told.
+fn headline(to: &str) -> &'static str {
+    match to {
+        "opened" => "告警",
+        "notified" => "告警持续",
+        "escalated" => "告警级别变更",
+        "resolved" => "【已恢复】",
+        _ => "?",
+    }
+}
+
+async fn check(world: &World, wechat: &FakeWechat, cases: &[Value]) -> Result<()> {
+    let mut told: BTreeMap<i64, Vec<&str>> = BTreeMap::new();
+    let mut opened: BTreeMap<String, i64> = BTreeMap::new();
+    for (place, case) in cases.iter().enumerate() {
+        let tenant = apart(place, &json!(7));
+        for transition in case["transitions"].as_array().into_iter().flatten() {
+            let to = transition["to"].as_str().unwrap_or_default();
+            *opened.entry(world.device(place)).or_default() += i64::from(to == "opened");
+            if transition["notify"] == true {
+                told.entry(tenant).or_default().push(headline(to));
+            }
+        }
+    }
+    let count = told.values().map(Vec::len).sum::<usize>();
+    eventually(SOON, &format!("{count} messages"), || async {
+        ensure!(wechat.delivered() >= count as u64, "{} came", wechat.delivered());
+        Ok((world.alerter_lag().await? == 0).then_some(()))
+    })
+    .await?;
+    let messages = wechat.messages();
+    ensure!(messages.len() == count, "{} messages, not {count}", messages.len());
+    for (place, case) in cases.iter().enumerate() {
+        let tenant = apart(place, &json!(7));
+        let received = messages.iter().filter(|message| message.touser == nurse(tenant));
+        let received: Vec<_> = received.map(|message| message.fields[0].1.clone()).collect();
+        let expected = told.remove(&tenant).unwrap_or_default();
+        let alike = received.len() == expected.len()
+            && received.iter().zip(&expected).all(|(text, word)| text.contains(word));
+        ensure!(alike, "{}: {received:?}, not {expected:?}", case["name"]);
+        let device = world.device(place);
+        let sql = format!("SELECT COUNT(*) FROM t_alert_info WHERE device_sn = '{device}'");
+        let rows = world.database.number(&sql).await?;
+        let expected = opened.remove(&device).unwrap_or_default();
+        ensure!(rows == expected, "{}: {rows} alerts, not {expected}", case["name"]);
+    }
+    Ok(())
+}
+
+async fn run(name: &str, cases: &[Value]) -> Result<()> {
+    let world = World::shared(name).await?;
+    world.migrate().await?;
+    let wechat = FakeWechat::start().await?;
+    let mut all = Vec::new();
+    for (place, case) in cases.iter().enumerate() {
+        add_tenant(&world, apart(place, &json!(7))).await?;
+        for rule in case["rules"].as_array().into_iter().flatten() {
+            add_rule(&world, place, rule.as_object().context("a rule")?).await?;
+        }
+        all.extend(records(&world, place, case)?);
+    }
+    let alerter = world.alerter(&wechat).start().await?;
+    kafka::fill(&world.stack.kafka_brokers, &world.readings_topic, &all).await?;
+    check(&world, &wechat, cases).await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_receive_what_the_worked_examples_say() -> Result<()> {
+    run("examples", &cases(false)?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_receive_what_the_examples_of_template_rules_say() -> Result<()> {
+    for (place, case) in cases(true)?.into_iter().enumerate() {
+        run(&format!("template{place}"), &[case]).await?;
+    }
+    Ok(())
+}
