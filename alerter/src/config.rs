@@ -14,6 +14,7 @@ use common::source::GroupArgs;
 use common::telemetry::TelemetryArgs;
 use secrecy::SecretString;
 
+use crate::commands::recipients::RecipientsCommand;
 use crate::wechat::WechatArgs;
 
 /// Judges readings by rules, records alerts in MySQL and tells people by WeChat.
@@ -25,6 +26,9 @@ pub enum Config {
     /// Looks at rules.
     #[command(subcommand)]
     Rules(RulesCommand),
+    /// Says where people are reached.
+    #[command(subcommand)]
+    Recipients(RecipientsCommand),
 }
 
 /// What can be done with rules.
@@ -128,6 +132,7 @@ impl Validate for Config {
         let run = match self {
             Self::Run(run) => run,
             Self::Rules(RulesCommand::Check(check)) => return check.validate(problems),
+            Self::Recipients(command) => return command.validate(problems),
         };
         run.kafka.validate(problems);
         run.member.validate(problems);

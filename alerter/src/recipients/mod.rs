@@ -18,6 +18,8 @@ use moka::future::Cache;
 use sqlx::MySqlPool;
 use tracing::{debug, warn};
 
+pub use addresses::kinds;
+
 use crate::channel::Address;
 use crate::message::cut;
 use crate::rule::Channels;
