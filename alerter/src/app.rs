@@ -26,9 +26,7 @@ use crate::recipients::Directory;
 use crate::rules::{RuleSet, check, reload, source_file};
 use crate::sender::{Resting, Sender};
 use crate::store::Store;
-use crate::wechat::official::Official;
-use crate::wechat::token::Tokens;
-use crate::wechat::{CALL_TIMEOUT, Platform};
+use crate::wechat::Platforms;
 
 /// The rules in force, once they have been read.
 type Rules = watch::Receiver<Option<Arc<RuleSet>>>;
@@ -38,7 +36,7 @@ pub struct App {
     config: RunConfig,
     pool: MySqlPool,
     directory: Arc<Directory>,
-    official: Official,
+    platforms: Platforms,
     rules: Rules,
     hold: Hold,
     admin_stop: CancellationToken,
@@ -54,9 +52,8 @@ impl App {
         let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
         let redis =
             config.redis().map(|redis| redis.connect()).transpose().context("--redis-url")?;
-        let platform = Platform::new(config.wechat.wechat_api_url.clone(), CALL_TIMEOUT)
-            .context("cannot create the HTTP client")?;
-        let tokens = Arc::new(Tokens::new(platform.clone(), redis));
+        let platforms =
+            Platforms::new(&config.wechat, redis).context("cannot create the HTTP clients")?;
         let source = match &config.rules.rules_file {
             Some(path) => {
                 // Wrong from the start is for whoever starts it; wrong later, the rules stay.
@@ -74,11 +71,12 @@ impl App {
             metrics: telemetry.prometheus(),
         };
         let address = admin.serve(&config.admin, axum::Router::new(), admin_stop.clone()).await?;
-        info!(admin = %address, wechat = %config.wechat.wechat_api_url, "alerter started");
+        info!(admin = %address, wechat = %config.wechat.wechat_api_url,
+            wecom = %config.wechat.wecom_api_url, "alerter started");
         Ok(Self {
             config: config.clone(),
-            directory: Arc::new(Directory::new(pool.clone(), config.wechat.account())),
-            official: Official::new(platform, tokens),
+            directory: Arc::new(Directory::new(pool.clone(), config.wechat.accounts())),
+            platforms,
             pool,
             rules,
             hold,
@@ -97,7 +95,7 @@ impl App {
         let sender = Sender {
             outbox: Outbox::new(self.pool.clone()),
             directory: Arc::clone(&self.directory),
-            official: self.official.clone(),
+            platforms: self.platforms.clone(),
             hold: self.hold.clone(),
             wake: Arc::clone(&wake),
             zone: self.config.zone.zone.clone(),

@@ -12,10 +12,10 @@ use common::mysql::MySqlArgs;
 use common::redis::RedisArgs;
 use common::source::GroupArgs;
 use common::telemetry::TelemetryArgs;
-use reqwest::Url;
 use secrecy::SecretString;
 
-use crate::wechat::{Account, base_url};
+use crate::commands::recipients::RecipientsCommand;
+use crate::wechat::WechatArgs;
 
 /// Judges readings by rules, records alerts in MySQL and tells people by WeChat.
 #[derive(Debug, Clone, Parser)]
@@ -26,6 +26,9 @@ pub enum Config {
     /// Looks at rules.
     #[command(subcommand)]
     Rules(RulesCommand),
+    /// Says where people are reached.
+    #[command(subcommand)]
+    Recipients(RecipientsCommand),
 }
 
 /// What can be done with rules.
@@ -60,7 +63,7 @@ pub struct RunConfig {
     /// Where the rules are.
     #[command(flatten)]
     pub rules: RulesArgs,
-    /// The platform that delivers notifications.
+    /// The platforms that deliver notifications.
     #[command(flatten)]
     pub wechat: WechatArgs,
     /// The devices' zone.
@@ -86,40 +89,6 @@ pub struct RulesArgs {
     /// How often the rules are read again; a changed rule is in force after this time at the latest.
     #[arg(long, env = "RULES_INTERVAL", default_value = "10s", value_parser = duration)]
     pub rules_interval: Duration,
-}
-
-/// Settings of WeChat.
-#[derive(Debug, Clone, Args)]
-pub struct WechatArgs {
-    /// Base address of the official-account platform; a stand-in server can take its place.
-    #[arg(long, env = "WECHAT_API_URL", default_value = "https://api.weixin.qq.com", value_parser = base_url)]
-    pub wechat_api_url: Url,
-    /// Official account of a single-tenant installation; used while the platform's table of accounts
-    /// holds none. Needs the secret and the template too.
-    #[arg(long, env = "WECHAT_APP_ID")]
-    pub wechat_app_id: Option<String>,
-    /// The account's secret.
-    #[arg(long, env = "WECHAT_APP_SECRET", hide_env_values = true)]
-    pub wechat_app_secret: Option<SecretString>,
-    /// The account's message template, with first, keyword1 to keyword4 and remark.
-    #[arg(long, env = "WECHAT_TEMPLATE_ID")]
-    pub wechat_template_id: Option<String>,
-    /// Openid of whoever is told where no recipient of a device is known.
-    #[arg(long, env = "WECHAT_USER_OPENID")]
-    pub wechat_default_openid: Option<String>,
-}
-
-impl WechatArgs {
-    /// The account of a single-tenant installation, where all of it is set.
-    pub fn account(&self) -> Option<Account> {
-        Some(Account {
-            customer_id: None,
-            app_id: self.wechat_app_id.clone()?,
-            app_secret: self.wechat_app_secret.clone()?,
-            template_id: self.wechat_template_id.clone()?,
-            default_address: self.wechat_default_openid.clone(),
-        })
-    }
 }
 
 /// Settings of `rules check`.
@@ -163,6 +132,7 @@ impl Validate for Config {
         let run = match self {
             Self::Run(run) => run,
             Self::Rules(RulesCommand::Check(check)) => return check.validate(problems),
+            Self::Recipients(command) => return command.validate(problems),
         };
         run.kafka.validate(problems);
         run.member.validate(problems);
@@ -177,17 +147,7 @@ impl Validate for Config {
         problems.require(run.rules.rules_interval >= Duration::from_secs(1), || {
             "--rules-interval must be at least 1s".into()
         });
-        let wechat = &run.wechat;
-        let account = [
-            wechat.wechat_app_id.is_some(),
-            wechat.wechat_app_secret.is_some(),
-            wechat.wechat_template_id.is_some(),
-        ];
-        problems.require(account.iter().all(|set| *set == account[0]), || {
-            "--wechat-app-id, --wechat-app-secret and --wechat-template-id belong together: set all \
-             of them or none"
-                .into()
-        });
+        run.wechat.validate(problems);
     }
 }
 
@@ -221,6 +181,8 @@ mod tests {
         assert!(problems(&[]).is_empty());
         let found = problems(&["--wechat-app-id", "wx7", "--rules-interval", "10ms"]);
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(problems(&["--wechat-api-url", "nowhere"])[0].contains("--wechat-api-url"));
+        for flag in ["--wechat-api-url", "--wecom-api-url", "--wecom-agent-id"] {
+            assert!(problems(&[flag, "nowhere"])[0].contains(flag));
+        }
     }
 }

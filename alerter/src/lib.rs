@@ -1,17 +1,18 @@
 //! The alerter: its own consumer group on the readings, rules from MySQL or a file, episodes of
-//! alerts, and notifications by WeChat.
+//! alerts, and notifications by WeChat and WeCom.
 //!
 //! ```text
 //! source ─ deliveries ─► pipeline ─► engine (rules × state → transitions)
 //!                           │
 //!                           ▼ one transaction: state, alerts, outbox, ledger
-//!                         MySQL ◄─ outbox ─► sender ─► WeChat
+//!                         MySQL ◄─ outbox ─► sender ─► WeChat, WeCom
 //! ```
 //!
 //! Nothing here waits for the worker, and the evaluation never waits for WeChat.
 
 pub mod app;
 pub mod channel;
+pub mod commands;
 pub mod config;
 pub mod pipeline;
 

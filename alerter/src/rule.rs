@@ -90,8 +90,12 @@ pub enum Verdict {
 /// By which ways a rule's notifications go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Channels {
-    /// WeChat, by whichever account the tenant has.
+    /// WeChat, by whichever of official account and WeCom the tenant has.
     pub wechat: bool,
+    /// WeCom, whatever else the tenant has.
+    pub wecom: bool,
+    /// The platform's own messages, which the watch shows.
+    pub message: bool,
     /// The service's log.
     pub log: bool,
 }

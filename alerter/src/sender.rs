@@ -17,15 +17,15 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use crate::channel::Address;
 use crate::course::{MEND_WAIT, RETRY_MIN, course};
 use crate::episode::To;
 use crate::hold::Hold;
 use crate::metrics::{NOTIFICATIONS, OUTBOX_DEPTH, OUTBOX_OLDEST_SECONDS};
 use crate::outbox::{Attempt, Fate, Notification, Outbox};
 use crate::recipients::Directory;
-use crate::wechat::Failure;
 use crate::wechat::errcode::Remedy;
-use crate::wechat::official::Official;
+use crate::wechat::{Failure, Platforms};
 
 /// Notifications sent side by side. All are through well within a lease.
 const AT_ONCE_MAX: usize = 8;
@@ -46,8 +46,8 @@ pub struct Sender {
     pub outbox: Outbox,
     /// Whose accounts send it.
     pub directory: Arc<Directory>,
-    /// The platform.
-    pub official: Official,
+    /// The platforms.
+    pub platforms: Platforms,
     /// How outages of MySQL are waited out.
     pub hold: Hold,
     /// Says that there is something new.
@@ -63,15 +63,15 @@ pub struct Sender {
 pub struct Resting(Mutex<HashMap<String, Instant>>);
 
 impl Resting {
-    fn left(&self, app_id: &str) -> Option<Duration> {
+    fn left(&self, account: &str) -> Option<Duration> {
         let resting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = resting.get(app_id)?.saturating_duration_since(Instant::now());
+        let left = resting.get(account)?.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
     }
 
-    fn rest(&self, app_id: &str, wait: Duration) {
+    fn rest(&self, account: &str, wait: Duration) {
         let mut resting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        resting.insert(app_id.to_owned(), Instant::now() + wait);
+        resting.insert(account.to_owned(), Instant::now() + wait);
     }
 }
 
@@ -147,19 +147,24 @@ impl Sender {
                 return without_asking(Fate::Later(RETRY_MIN), "MySQL does not answer");
             }
         }
-        let account = match self.directory.account(notification.customer_id).await {
-            Ok(Some(account)) => account,
-            Ok(None) => return without_asking(Fate::Later(MEND_WAIT), "the tenant has no account"),
+        let accounts = match self.directory.accounts(notification.customer_id).await {
+            Ok(accounts) => accounts,
             Err(error) => {
                 debug!(%error, "cannot read the accounts");
                 return without_asking(Fate::Later(RETRY_MIN), "MySQL does not answer");
             }
         };
-        if let Some(left) = self.resting.left(&account.app_id) {
+        let Some(address) = Address::parse(&notification.recipient) else {
+            return without_asking(Fate::Failed, "the recipient is no address");
+        };
+        let Some(account) = accounts.name(address.channel) else {
+            return without_asking(Fate::Later(MEND_WAIT), "the tenant has no account");
+        };
+        if let Some(left) = self.resting.left(&account) {
             return without_asking(Fate::Later(left), "the account rests");
         }
         let span = span(notification);
-        let sent = self.official.send(&account, &notification.payload).await;
+        let sent = self.platforms.send(&accounts, address.channel, &notification.payload).await;
         if let Err(failure) = &sent {
             span.span().set_attribute(KeyValue::new("error.type", error_type(failure)));
             span.span().set_status(Status::error("not sent"));
@@ -173,7 +178,7 @@ impl Sender {
             );
             return Attempt { fate: Fate::Sent, asked: true, errcode: Some(0), error: None };
         };
-        self.failed(notification, &account.app_id, failure).await
+        self.failed(notification, &account, &address, failure).await
     }
 
     /// An end is told only to people of whom somebody heard of its beginning.
@@ -184,29 +189,35 @@ impl Sender {
         Ok(!self.outbox.was_told(notification).await?)
     }
 
-    async fn failed(&self, notification: &Notification, app_id: &str, failure: Failure) -> Attempt {
+    async fn failed(
+        &self,
+        notification: &Notification,
+        account: &str,
+        address: &Address,
+        failure: Failure,
+    ) -> Attempt {
         let attempts = u32::try_from(notification.attempts).unwrap_or_default() + 1;
         let course = course(failure.remedy, attempts, self.until_tomorrow(), rand::random());
         match course.rest {
             Some(wait) if course.operator => {
-                error!(app.id = app_id, errcode = failure.errcode, error = %failure, "WeChat account needs an operator");
-                self.resting.rest(app_id, wait);
+                error!(account, errcode = failure.errcode, error = %failure, "WeChat account needs an operator");
+                self.resting.rest(account, wait);
             }
             Some(wait) => {
                 warn!(
-                    app.id = app_id,
+                    account,
                     errcode = failure.errcode,
                     wait_seconds = wait.as_secs(),
                     "WeChat account has reached a limit"
                 );
-                self.resting.rest(app_id, wait);
+                self.resting.rest(account, wait);
             }
             None => {
                 warn!(errcode = failure.errcode, error = %failure, attempts, "notification not sent")
             }
         }
         if failure.remedy == Remedy::DropRecipient {
-            self.refuse(notification, failure.errcode).await;
+            self.refuse(notification, address, failure.errcode).await;
         }
         Attempt {
             fate: course.fate,
@@ -216,9 +227,8 @@ impl Sender {
         }
     }
 
-    async fn refuse(&self, notification: &Notification, errcode: Option<i64>) {
-        let Some((_, openid)) = notification.recipient.split_once(':') else { return };
-        let refused = self.directory.refuse(notification.customer_id, openid, errcode).await;
+    async fn refuse(&self, notification: &Notification, address: &Address, errcode: Option<i64>) {
+        let refused = self.directory.refuse(notification.customer_id, address, errcode).await;
         if let Err(error) = refused {
             warn!(%error, "cannot note that a recipient is not reachable");
         }

@@ -22,7 +22,7 @@ use crate::metrics::{NOTIFICATIONS, TRANSITIONS};
 use crate::outbox::NewNotification;
 use crate::recipients::Reach;
 use crate::rule::{Measured, Rule, Verdict};
-use crate::wechat::official;
+use crate::wechat;
 
 /// Offsets of one partition below this make the lower part of a reading's number.
 const OFFSETS_MAX: i64 = 1 << 40;
@@ -158,24 +158,25 @@ impl Stretch {
         if !change.transition.notify {
             return;
         }
-        let (account, openids) = match reach {
-            Reach::Through(account, openids) => (account, openids),
+        let (accounts, addresses) = match reach {
+            Reach::Through(accounts, addresses) => (accounts, addresses),
             Reach::Nobody(reason) => {
                 counter!(NOTIFICATIONS, "outcome" => "unreachable", "errcode" => *reason)
                     .increment(1);
                 return;
             }
         };
-        for openid in openids.iter() {
-            let recipient = format!("openid:{openid}");
+        for address in addresses.iter() {
+            let recipient = address.to_string();
             let id = key.client_msg_id(change.transition.seq, &recipient);
+            let Some(payload) = wechat::request(accounts, address, &id, notice) else { continue };
             self.notifications.push(NewNotification {
                 key: key.clone(),
                 transition_seq: change.transition.seq,
                 to: change.transition.to,
                 recipient,
                 customer_id: change.ids.customer_id.unwrap_or_default(),
-                payload: official::request(account, openid, &id, notice),
+                payload,
                 traceparent: traceparent.clone(),
             });
         }

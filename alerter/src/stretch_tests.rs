@@ -3,20 +3,22 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
+use crate::channel::Address;
 use crate::engine::{Engine, Stored};
 use crate::rules::RuleSet;
 use crate::test_support::{heart_rate, rule};
-use crate::wechat::Account;
+use crate::wechat::{Accounts, OfficialAccount};
 
 fn reach() -> Reach {
-    let account = Account {
-        customer_id: Some(7),
+    let account = OfficialAccount {
         app_id: "wx7".into(),
         app_secret: "hush".to_owned().into(),
         template_id: "t1".into(),
         default_address: None,
     };
-    Reach::Through(Arc::new(account), Arc::from(["o1".to_owned(), "o2".to_owned()]))
+    let accounts = Accounts { official: Some(Arc::new(account)), wecom: None };
+    let addresses = ["openid:o1", "openid:o2"].map(|text| Address::parse(text).unwrap());
+    Reach::Through(Arc::new(accounts), Arc::from(addresses))
 }
 
 /// What follows from three readings that open an episode, escalate it and end it.

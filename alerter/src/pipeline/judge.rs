@@ -15,6 +15,7 @@ use crate::engine::{Arrival, Change};
 use crate::hold::GaveUp;
 use crate::metrics::{BREACHES, READINGS};
 use crate::recipients::Reach;
+use crate::rule::Channels;
 use crate::stretch::{self, Cause, Stretch};
 
 impl Pipeline {
@@ -123,11 +124,11 @@ impl Pipeline {
         let Some(rule) = change.rule.as_deref() else { return Ok(()) };
         let reach = if !change.transition.notify {
             Reach::Nobody("not_due")
-        } else if rule.channels.wechat {
-            let Parts { hold, directory, .. } = &self.parts;
-            hold.until_done("look up recipients", || directory.reach(change.ids)).await?
         } else {
-            Reach::Nobody("no_channel")
+            // Nothing writes the platform's own messages yet, so they are no way to be told.
+            let channels = Channels { message: false, ..rule.channels };
+            let Parts { hold, directory, .. } = &self.parts;
+            hold.until_done("look up recipients", || directory.reach(change.ids, channels)).await?
         };
         let logged = rule.channels.log && change.transition.notify;
         if logged {

@@ -235,30 +235,31 @@ fn days(form: &mut Form<'_>) -> u8 {
 }
 
 fn channels(form: &mut Form<'_>, skipped: &mut Vec<String>) -> Channels {
-    let words: Vec<String> = match form.value("enabled_channels").cloned() {
+    let mut words: Vec<String> = match form.value("enabled_channels").cloned() {
         Some(Value::Array(_)) => list(form.document("enabled_channels")),
         Some(Value::String(text)) if text.trim_start().starts_with('[') => {
             list(form.document("enabled_channels"))
         }
-        Some(Value::String(text)) => text.split(',').map(|word| word.trim().to_owned()).collect(),
+        Some(Value::String(text)) => text.split(',').map(str::to_owned).collect(),
         Some(_) => {
             form.refuse("enabled_channels", "must be a list of channels");
             return Channels::default();
         }
-        None => form.text("notification_type").into_iter().collect(),
+        None => Vec::new(),
     };
+    words.retain(|word| !word.trim().is_empty());
     if words.is_empty() {
-        return Channels { wechat: true, log: false };
+        // A rule that names no channel is still meant to reach people.
+        words.push(form.text("notification_type").unwrap_or_else(|| "both".to_owned()));
     }
     let mut channels = Channels::default();
     for word in words {
-        match word.to_lowercase().as_str() {
+        match word.trim().to_lowercase().as_str() {
             "wechat" => channels.wechat = true,
+            "wecom" => channels.wecom = true,
+            "message" => channels.message = true,
+            "both" => (channels.wechat, channels.message) = (true, true),
             "log" => channels.log = true,
-            "both" => {
-                channels.wechat = true;
-                skipped.push("message".to_owned());
-            }
             _ => skipped.push(word),
         }
     }

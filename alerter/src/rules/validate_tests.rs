@@ -37,7 +37,7 @@ fn what_is_not_said_has_its_default() {
     let Watch::Range(range) = &rule.watch else { panic!("{rule:?}") };
     assert_eq!((rule.policy.clear_after, range.clear), (1, range.thresholds));
     assert_eq!(rule.policy.severity, Severity::Minor);
-    assert_eq!(rule.channels, Channels { wechat: true, log: false });
+    assert_eq!(rule.channels, Channels { wechat: true, message: true, ..Channels::default() });
     assert_eq!(rule.effective, Effective { start: None, end: None, days: ALL_DAYS });
 }
 
@@ -124,15 +124,48 @@ fn deleted_rules_and_events_are_no_errors() {
 }
 
 #[test]
-fn channels_not_configured_here_are_skipped_and_the_rule_stays() {
-    let check =
-        checked(json!({"enabled_channels": ["wechat", "sms"], "notification_type": "message"}));
-    assert_eq!(check.warnings, ["notifications by sms are skipped: not configured here"]);
-    let Checked::Valid(rule) = check.checked else { panic!() };
-    assert_eq!(rule.channels, Channels { wechat: true, log: false });
+fn every_word_for_a_channel_is_read_wherever_it_stands() {
+    let none = Channels::default();
+    let both = Channels { wechat: true, message: true, ..none };
+    for (change, channels) in [
+        (json!({"notification_type": "wechat"}), Channels { wechat: true, ..none }),
+        (json!({"notification_type": "message"}), Channels { message: true, ..none }),
+        (json!({"notification_type": "both"}), both),
+        (json!({"notification_type": ""}), both),
+        (json!({"enabled_channels": []}), both),
+        (
+            json!({"enabled_channels": "[]", "notification_type": "wechat"}),
+            Channels { wechat: true, ..none },
+        ),
+        (json!({"enabled_channels": "[\"WeCom\"]"}), Channels { wecom: true, ..none }),
+        (
+            json!({"enabled_channels": "log, message"}),
+            Channels { log: true, message: true, ..none },
+        ),
+        (json!({"enabled_channels": ["wecom", "both"]}), Channels { wecom: true, ..both }),
+        // The list wins over the older field.
+        (
+            json!({"enabled_channels": ["log"], "notification_type": "both"}),
+            Channels { log: true, ..none },
+        ),
+    ] {
+        let check = checked(change.clone());
+        assert!(check.warnings.is_empty(), "{change}: {:?}", check.warnings);
+        let Checked::Valid(rule) = check.checked else { panic!("{change}") };
+        assert_eq!(rule.channels, channels, "{change}");
+    }
+}
 
-    let check = checked(json!({"notification_type": "both"}));
-    assert_eq!(check.warnings, ["notifications by message are skipped: not configured here"]);
+#[test]
+fn channels_not_configured_here_are_skipped_and_the_rule_stays() {
+    let check = checked(json!({"enabled_channels": ["wechat", "sms", "email"]}));
+    assert_eq!(check.warnings, ["notifications by sms, email are skipped: not configured here"]);
+    let Checked::Valid(rule) = check.checked else { panic!() };
+    assert_eq!(rule.channels, Channels { wechat: true, ..Channels::default() });
+    // Whoever asked only for these is not told by others.
+    let check = checked(json!({"enabled_channels": ["sms"]}));
+    let Checked::Valid(rule) = check.checked else { panic!() };
+    assert_eq!(rule.channels, Channels::default());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the platform's error codes ask for, by remedy.
+//! What the platforms' error codes ask for, by remedy.
 
 /// What to do about a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,15 @@ pub enum Reset {
     Recipient,
 }
 
+/// Whose code it is: the same number can mean another thing to the other platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The official accounts'.
+    Official,
+    /// WeCom's.
+    Wecom,
+}
+
 /// Which call a code answers: the same code can mean another thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -43,27 +52,58 @@ pub enum Step {
 
 impl Remedy {
     /// The remedy for `errcode` in answer to `step`.
-    pub fn of(errcode: i64, step: Step) -> Self {
+    pub fn of(kind: Kind, step: Step, errcode: i64) -> Self {
         match (errcode, step) {
-            // System busy; bursts of templates cause it.
+            // System busy; bursts cause it.
             (-1, _) => Self::Retry,
             // Without a token these say that the secret is wrong.
             (40001 | 40014 | 41001 | 42001, Step::Send) => Self::RefreshToken,
             (40001 | 40014 | 41001 | 42001, Step::Token) => Self::ConfigError,
-            // Account or secret unknown, caller's address not allowed, account not allowed to.
-            (40013 | 40125 | 40164 | 41002 | 41004 | 45035 | 48001 | 50001 | 50002 | 61004, _) => {
-                Self::ConfigError
-            }
+            // Account or company unknown, its name or secret missing.
+            (40013 | 41002 | 41004, _) => Self::ConfigError,
+            // Not JSON, or a field missing.
+            (47001, _) => Self::Permanent,
+            _ => match kind {
+                Kind::Official => Self::of_official(errcode),
+                Kind::Wecom => Self::of_wecom(errcode),
+            },
+        }
+    }
+
+    fn of_official(errcode: i64) -> Self {
+        match errcode {
+            // Secret wrong, caller's address not allowed, account not allowed to.
+            40125 | 40164 | 45035 | 48001 | 50001 | 50002 | 61004 => Self::ConfigError,
             // Template unknown; also seen for a moment in bursts.
-            (40037, _) => Self::RetryThenConfigError,
+            40037 => Self::RetryThenConfigError,
             // Openid wrong, no follower, refused.
-            (40003 | 43004 | 43101, _) => Self::DropRecipient,
+            40003 | 43004 | 43101 => Self::DropRecipient,
             // Told too often.
-            (43117, _) => Self::WaitUntil(Reset::Recipient),
-            (45011, _) => Self::WaitUntil(Reset::AccountMinute),
-            (45009, _) => Self::WaitUntil(Reset::AccountDay),
-            // Not JSON, a field missing or too long; windows and limits of other kinds of message.
-            (45015 | 45047 | 47001 | 47003, _) => Self::Permanent,
+            43117 => Self::WaitUntil(Reset::Recipient),
+            45011 => Self::WaitUntil(Reset::AccountMinute),
+            45009 => Self::WaitUntil(Reset::AccountDay),
+            // A field too long; windows and limits of other kinds of message.
+            45015 | 45047 | 47003 => Self::Permanent,
+            _ => Self::RetryThenPermanent,
+        }
+    }
+
+    fn of_wecom(errcode: i64) -> Self {
+        match errcode {
+            // Application unknown, missing, disabled or not ours; secret wrong.
+            40056 | 40091 | 41011 | 41024 | 50003 | 301002 | 2000002 => Self::ConfigError,
+            // Caller's address not allowed, account not allowed to.
+            48001 | 48002 | 48004 | 60020 => Self::ConfigError,
+            // User id wrong, unknown, outside of what the application may see, never joined.
+            40003 | 40031 | 43004 | 46004 | 50002 | 60011 | 60111 | 81013 | 82001 => {
+                Self::DropRecipient
+            }
+            // Here a frequency, not the day's quota: it holds for a minute.
+            45009 => Self::WaitUntil(Reset::AccountMinute),
+            // Too many calls at once.
+            45033 => Self::Retry,
+            // Kind of message or field wrong, empty or too long.
+            40008 | 40033 | 40035 | 40058 | 40063 | 44004 | 45002 => Self::Permanent,
             _ => Self::RetryThenPermanent,
         }
     }
@@ -71,35 +111,63 @@ impl Remedy {
 
 #[cfg(test)]
 mod tests {
+    use Kind::{Official, Wecom};
+    use Remedy::*;
+
     use super::*;
 
+    /// Code, official account's remedy, WeCom's remedy.
+    const SENT: [(i64, Remedy, Remedy); 31] = [
+        (-1, Retry, Retry),
+        (40001, RefreshToken, RefreshToken),
+        (40014, RefreshToken, RefreshToken),
+        (42001, RefreshToken, RefreshToken),
+        (41001, RefreshToken, RefreshToken),
+        (40013, ConfigError, ConfigError),
+        (40056, RetryThenPermanent, ConfigError),
+        (301002, RetryThenPermanent, ConfigError),
+        (40164, ConfigError, RetryThenPermanent),
+        (45035, ConfigError, RetryThenPermanent),
+        (61004, ConfigError, RetryThenPermanent),
+        (60020, RetryThenPermanent, ConfigError),
+        (48001, ConfigError, ConfigError),
+        (48002, RetryThenPermanent, ConfigError),
+        (50001, ConfigError, RetryThenPermanent),
+        (50002, ConfigError, DropRecipient),
+        (40003, DropRecipient, DropRecipient),
+        (43004, DropRecipient, DropRecipient),
+        (43101, DropRecipient, RetryThenPermanent),
+        (60111, RetryThenPermanent, DropRecipient),
+        (81013, RetryThenPermanent, DropRecipient),
+        (40037, RetryThenConfigError, RetryThenPermanent),
+        (47001, Permanent, Permanent),
+        (47003, Permanent, RetryThenPermanent),
+        (45002, RetryThenPermanent, Permanent),
+        (43117, WaitUntil(Reset::Recipient), RetryThenPermanent),
+        (45009, WaitUntil(Reset::AccountDay), WaitUntil(Reset::AccountMinute)),
+        (45011, WaitUntil(Reset::AccountMinute), RetryThenPermanent),
+        (45033, RetryThenPermanent, Retry),
+        (45047, Permanent, RetryThenPermanent),
+        (99999, RetryThenPermanent, RetryThenPermanent),
+    ];
+
     #[test]
-    fn every_known_code_has_its_remedy() {
-        use Remedy::*;
-        for (errcode, remedy) in [
-            (-1, Retry),
-            (40001, RefreshToken),
-            (40014, RefreshToken),
-            (42001, RefreshToken),
-            (40164, ConfigError),
-            (45035, ConfigError),
-            (61004, ConfigError),
-            (48001, ConfigError),
-            (50001, ConfigError),
-            (50002, ConfigError),
-            (40003, DropRecipient),
-            (43004, DropRecipient),
-            (43101, DropRecipient),
-            (40037, RetryThenConfigError),
-            (47001, Permanent),
-            (47003, Permanent),
-            (43117, WaitUntil(Reset::Recipient)),
-            (45009, WaitUntil(Reset::AccountDay)),
-            (45011, WaitUntil(Reset::AccountMinute)),
-            (99999, RetryThenPermanent),
-        ] {
-            assert_eq!(Remedy::of(errcode, Step::Send), remedy, "{errcode}");
+    fn every_known_code_of_a_send_has_its_remedy_on_each_platform() {
+        for (errcode, official, wecom) in SENT {
+            assert_eq!(Remedy::of(Official, Step::Send, errcode), official, "{errcode}");
+            assert_eq!(Remedy::of(Wecom, Step::Send, errcode), wecom, "{errcode}");
         }
-        assert_eq!(Remedy::of(40001, Step::Token), ConfigError, "a wrong secret is no old token");
+    }
+
+    #[test]
+    fn a_wrong_secret_or_account_is_no_old_token() {
+        for kind in [Official, Wecom] {
+            for errcode in [40001, 40013, 40014, 41002, 41004, 42001] {
+                assert_eq!(Remedy::of(kind, Step::Token, errcode), ConfigError, "{errcode}");
+            }
+            assert_eq!(Remedy::of(kind, Step::Token, -1), Retry);
+        }
+        assert_eq!(Remedy::of(Wecom, Step::Token, 45009), WaitUntil(Reset::AccountMinute));
+        assert_eq!(Remedy::of(Wecom, Step::Token, 60020), ConfigError);
     }
 }

@@ -1,40 +1,33 @@
-//! WeChat's official accounts: tokens, template messages, and what its error codes ask for.
+//! WeChat's two platforms: official accounts, which send template messages to whoever follows them,
+//! and WeCom, in which an application writes to the members of its company.
 //!
-//! One call is one attempt here; when to try again belongs to [`crate::sender`].
+//! Makes requests and sends them. One call is one attempt here; when to try again belongs to
+//! [`crate::sender`], who is told to [`crate::recipients`].
 
+pub mod account;
+pub mod address;
+pub mod client;
+pub mod config;
 pub mod errcode;
 pub mod official;
+pub mod platform;
+pub mod text;
 pub mod token;
+pub mod wecom;
 
-use std::time::Duration;
+#[cfg(test)]
+mod test_support;
 
-use reqwest::Url;
-use secrecy::SecretString;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use crate::channel::{Address, Channel};
+use crate::message::Notice;
 
-use errcode::{Remedy, Step};
-
-/// How long one call may take. A claimed notification's lease is several times as long.
-pub const CALL_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// Longest part of the platform's own words that an error keeps, in bytes.
-const ERRMSG_BYTES_MAX: usize = 200;
-
-/// An official account of one tenant.
-#[derive(Debug, Clone)]
-pub struct Account {
-    /// Tenant; `None`: the one account of a single-tenant installation.
-    pub customer_id: Option<i64>,
-    /// The account's public name.
-    pub app_id: String,
-    /// What proves that it is ours.
-    pub app_secret: SecretString,
-    /// The template its messages have.
-    pub template_id: String,
-    /// Who is told where no recipient of the device is known.
-    pub default_address: Option<String>,
-}
+pub use account::{Accounts, OfficialAccount, WecomAccount};
+use client::Client;
+pub use config::WechatArgs;
+use errcode::{Kind, Remedy};
+use official::Official;
+use platform::{CALL_TIMEOUT, Platform};
+use wecom::Wecom;
 
 /// A call that did not do what it was for.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -44,103 +37,75 @@ pub struct Failure {
     pub remedy: Remedy,
     /// The platform's code, where it answered.
     pub errcode: Option<i64>,
+    /// Whether the message may have reached the person all the same: it was on its way, and no
+    /// answer says what became of it.
+    pub uncertain: bool,
     /// What happened; holds no secret and no address with one.
     pub message: String,
 }
 
-/// What every answer of the platform may hold.
-#[derive(Debug, serde::Deserialize)]
-struct Status {
-    errcode: Option<i64>,
-    #[serde(default)]
-    errmsg: String,
+/// The request that tells `address` of `notice`, byte for byte.
+///
+/// `None` where the tenant has no account of that kind, or the channel is no platform's. `id` names the
+/// notification for platforms that take such a name.
+pub fn request(
+    accounts: &Accounts,
+    address: &Address,
+    id: &str,
+    notice: &Notice,
+) -> Option<Vec<u8>> {
+    match address.channel {
+        Channel::Official => {
+            let account = accounts.official.as_deref()?;
+            Some(official::request(account, &address.name, id, notice))
+        }
+        Channel::Wecom => Some(wecom::request(accounts.wecom.as_deref()?, &address.name, notice)),
+        Channel::Message => None,
+    }
 }
 
-/// The platform, or a server that stands in for it.
-#[derive(Debug, Clone)]
-pub struct Platform {
-    http: reqwest::Client,
-    base: Url,
+/// Both platforms.
+#[derive(Clone)]
+pub struct Platforms {
+    /// Official accounts.
+    pub official: Official,
+    /// WeCom.
+    pub wecom: Wecom,
 }
 
-impl Platform {
-    /// The platform at `base`, which may take `timeout` for one call.
-    pub fn new(base: Url, timeout: Duration) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder().timeout(timeout).build()?;
-        Ok(Self { http, base })
+impl Platforms {
+    /// The platforms at the settings' addresses; tokens are shared through `redis` where there is one.
+    pub fn new(
+        settings: &WechatArgs,
+        redis: Option<fred::clients::Client>,
+    ) -> Result<Self, reqwest::Error> {
+        let client = |kind, base: &reqwest::Url| {
+            let platform = Platform::new(kind, base.clone(), CALL_TIMEOUT)?;
+            Ok::<_, reqwest::Error>(Client::new(platform, redis.clone()))
+        };
+        Ok(Self {
+            official: Official::new(client(Kind::Official, &settings.wechat_api_url)?),
+            wecom: Wecom::new(client(Kind::Wecom, &settings.wecom_api_url)?),
+        })
     }
 
-    /// One POST of JSON; an answer with an errcode other than 0 is a failure, whatever its status.
-    async fn call<T: DeserializeOwned>(
+    /// Sends stored bytes once by a channel's platform, with one more attempt where the account's
+    /// token turns out to be old.
+    pub async fn send(
         &self,
-        step: Step,
-        path: &str,
-        token: Option<&str>,
-        body: Vec<u8>,
-    ) -> Result<T, Failure> {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
-        if let Some(token) = token {
-            url.query_pairs_mut().append_pair("access_token", token);
-        }
-        let request = self
-            .http
-            .post(url)
-            .header(reqwest::header::CONTENT_TYPE, "application/json; charset=utf-8")
-            .body(body);
-        // The URL holds the token, and reqwest's errors hold the URL.
-        let unreachable = |error: reqwest::Error| Failure {
-            remedy: Remedy::Retry,
-            errcode: None,
-            message: format!("{path}: {}", reason(&error.without_url())),
-        };
-        let response = request.send().await.map_err(unreachable)?;
-        let status = response.status();
-        let answer = response.bytes().await.map_err(unreachable)?;
-        let garbage = || Failure {
-            remedy: Remedy::Retry,
-            errcode: None,
-            message: format!("{path}: HTTP {status} without a usable answer"),
-        };
-        let said: Status = serde_json::from_slice(&answer).map_err(|_| garbage())?;
-        match said.errcode {
-            Some(errcode) if errcode != 0 => Err(Failure {
-                remedy: Remedy::of(errcode, step),
-                errcode: Some(errcode),
-                message: format!("{path}: {}", crate::message::cut(&said.errmsg, ERRMSG_BYTES_MAX)),
+        accounts: &Accounts,
+        channel: Channel,
+        request: &[u8],
+    ) -> Result<(), Failure> {
+        match (channel, &accounts.official, &accounts.wecom) {
+            (Channel::Official, Some(account), _) => self.official.send(account, request).await,
+            (Channel::Wecom, _, Some(account)) => self.wecom.send(account, request).await,
+            _ => Err(Failure {
+                remedy: Remedy::ConfigError,
+                errcode: None,
+                uncertain: false,
+                message: format!("the tenant has no account for {}", channel.as_str()),
             }),
-            _ if !status.is_success() => Err(garbage()),
-            _ => serde_json::from_slice(&answer).map_err(|_| garbage()),
         }
     }
-}
-
-/// An error and what caused it, in one line.
-fn reason(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-fn json(body: &impl Serialize) -> Vec<u8> {
-    // Plain structs of strings always serialise.
-    serde_json::to_vec(body).unwrap_or_default()
-}
-
-/// Reads the platform's base address; the older form of the setting, a whole call's address with a
-/// placeholder for the token, means the same.
-pub fn base_url(text: &str) -> Result<Url, String> {
-    let base = text.split("/cgi-bin").next().unwrap_or(text);
-    let url: Url = base.parse().map_err(|_| "write https://host or http://host:port".to_owned())?;
-    let plain = url.query().is_none() && url.username().is_empty() && url.password().is_none();
-    if !matches!(url.scheme(), "http" | "https") || !plain {
-        return Err(
-            "write https://host or http://host:port, without user, password or query".into()
-        );
-    }
-    Ok(url)
 }

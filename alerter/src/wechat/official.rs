@@ -1,31 +1,27 @@
 //! Template messages of an official account.
 
-use std::sync::Arc;
-
 use common::reading::wall_text;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::errcode::{Remedy, Step};
-use super::token::Tokens;
-use super::{Account, Failure, Platform};
-use crate::message::{Notice, cut};
+use super::Failure;
+use super::account::OfficialAccount;
+use super::client::Client;
+use super::platform::json as bytes;
+use super::text::{cut_json, one_line};
+use crate::message::Notice;
 
 const PATH: &str = "/cgi-bin/message/template/send";
 
-/// Longest short field of a template, in bytes.
+/// Longest short field of a template, in bytes of JSON.
 const KEYWORD_BYTES_MAX: usize = 120;
 
-/// Longest text of a template, in bytes; the whole stays far below the platform's 4,096.
+/// Longest text of a template, in bytes of JSON; the whole stays far below the platform's 4,096.
 const REMARK_BYTES_MAX: usize = 1_200;
 
 /// Sends template messages.
 #[derive(Clone)]
-pub struct Official {
-    platform: Platform,
-    tokens: Arc<Tokens>,
-}
+pub struct Official(Client);
 
 #[derive(Serialize)]
 struct Message<'a> {
@@ -37,51 +33,35 @@ struct Message<'a> {
 
 /// The request that tells `openid` of `notice`. The same bytes are sent again on a retry, with the
 /// same `client_msg_id`, by which the platform knows that it has delivered them.
-pub fn request(account: &Account, openid: &str, client_msg_id: &str, notice: &Notice) -> Vec<u8> {
-    let short = |text: &str| json!({ "value": cut(text, KEYWORD_BYTES_MAX) });
+pub fn request(
+    account: &OfficialAccount,
+    openid: &str,
+    client_msg_id: &str,
+    notice: &Notice,
+) -> Vec<u8> {
+    // Templates know no markup: what is left to fear is a name that writes a line of its own.
+    let short = |text: &str| cut_json(&one_line(text), KEYWORD_BYTES_MAX).into_owned();
     let colour = notice.severity.colour();
     let data = json!({
-        "first": { "value": cut(&notice.headline(), KEYWORD_BYTES_MAX), "color": colour },
-        "keyword1": short(&notice.user),
-        "keyword2": short(notice.sign.label()),
+        "first": { "value": short(&notice.headline()), "color": colour },
+        "keyword1": { "value": short(&notice.user) },
+        "keyword2": { "value": short(notice.sign.label()) },
         "keyword3": { "value": notice.severity.label(), "color": colour },
-        "keyword4": short(&wall_text(notice.wall)),
-        "remark": { "value": cut(&notice.text, REMARK_BYTES_MAX) },
+        "keyword4": { "value": short(&wall_text(notice.wall)) },
+        "remark": { "value": cut_json(&notice.text, REMARK_BYTES_MAX) },
     });
-    super::json(&Message { touser: openid, template_id: &account.template_id, client_msg_id, data })
+    bytes(&Message { touser: openid, template_id: &account.template_id, client_msg_id, data })
 }
 
 impl Official {
-    /// Sends through `platform` with `tokens`.
-    pub fn new(platform: Platform, tokens: Arc<Tokens>) -> Self {
-        Self { platform, tokens }
+    /// Sends through `client`.
+    pub fn new(client: Client) -> Self {
+        Self(client)
     }
 
     /// Sends stored bytes once, with one more attempt where the token turns out to be old.
-    pub async fn send(&self, account: &Account, request: &[u8]) -> Result<(), Failure> {
-        let token = self.tokens.get(account, None).await?;
-        let first = self.attempt(token.expose(), request).await;
-        match first {
-            Err(failure) if failure.remedy == Remedy::RefreshToken => {
-                let fresh = self.tokens.get(account, Some(&token)).await?;
-                self.attempt(fresh.expose(), request).await
-            }
-            other => other,
-        }
-    }
-
-    async fn attempt(&self, token: &str, request: &[u8]) -> Result<(), Failure> {
-        let answer: Result<Box<RawValue>, Failure> =
-            self.platform.call(Step::Send, PATH, Some(token), request.to_vec()).await;
-        answer.and_then(|answer| match answer.get().contains("\"errcode\"") {
-            true => Ok(()),
-            // A proxy's page in JSON is no word of the platform.
-            false => Err(Failure {
-                remedy: Remedy::Retry,
-                errcode: None,
-                message: format!("{PATH}: the answer holds no errcode"),
-            }),
-        })
+    pub async fn send(&self, account: &OfficialAccount, request: &[u8]) -> Result<(), Failure> {
+        self.0.send(account, PATH, request).await.map(|_| ())
     }
 }
 

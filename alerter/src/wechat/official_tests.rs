@@ -1,21 +1,14 @@
-use std::time::Duration;
-
 use serde_json::json;
-use wiremock::matchers::{body_partial_json, method, path, query_param};
-use wiremock::{Mock, MockServer, ResponseTemplate};
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
+use super::super::errcode::{Kind, Remedy, Reset};
+use super::super::test_support::*;
 use super::*;
-use crate::episode::To;
-use crate::severity::Severity;
-use crate::sign::Sign;
-use crate::wechat::base_url;
 
-const TIMEOUT: Duration = Duration::from_millis(500);
-use crate::wechat::errcode::Reset;
+const TOKEN: &str = "/cgi-bin/stable_token";
 
-fn account() -> Account {
-    Account {
-        customer_id: Some(7),
+fn account() -> OfficialAccount {
+    OfficialAccount {
         app_id: "wx7".into(),
         app_secret: "hush".to_owned().into(),
         template_id: "t1".into(),
@@ -23,57 +16,27 @@ fn account() -> Account {
     }
 }
 
-fn notice() -> Notice {
-    Notice {
-        flapping: false,
-        to: To::Opened,
-        severity: Severity::Critical,
-        sign: Sign::HeartRate,
-        device_sn: "A1".into(),
-        user: "A1".into(),
-        wall: "2025-09-02T12:00:00".parse().unwrap(),
-        text: "心率\"异常\"\n".repeat(200),
-    }
+fn asks_for_a_token(request: &Request) -> bool {
+    let expected = json!({"grant_type": "client_credential", "appid": "wx7", "secret": "hush"});
+    request.method.as_str() == "POST"
+        && request.body_json::<Value>().is_ok_and(|body| body == expected)
 }
 
 /// A platform that hands out `tokens` one after the other, the last one for ever.
 async fn platform(tokens: &[&str]) -> (MockServer, Official) {
-    let server = MockServer::start().await;
-    for (at, token) in tokens.iter().enumerate() {
-        let times = if at + 1 < tokens.len() { 1 } else { 1_000 };
-        let answer = ResponseTemplate::new(200)
-            .set_body_json(json!({"access_token": token, "expires_in": 7200}))
-            .set_delay(Duration::from_millis(20));
-        Mock::given(path("/cgi-bin/stable_token"))
-            .and(body_partial_json(
-                json!({"grant_type": "client_credential", "appid": "wx7", "secret": "hush"}),
-            ))
-            .respond_with(answer)
-            .up_to_n_times(times)
-            .mount(&server)
-            .await;
+    let server = hand_out(tokens, TOKEN, asks_for_a_token).await;
+    let official = Official::new(client(Kind::Official, &server.uri()));
+    (server, official)
+}
+
+/// Sends `times` messages side by side.
+async fn send_at_once(official: &Official, times: usize) -> Vec<Result<(), Failure>> {
+    let mut sends = tokio::task::JoinSet::new();
+    for _ in 0..times {
+        let official = official.clone();
+        sends.spawn(async move { official.send(&account(), b"{}").await });
     }
-    let platform = Platform::new(base_url(&server.uri()).unwrap(), TIMEOUT).unwrap();
-    let tokens = Arc::new(Tokens::new(platform.clone(), None));
-    (server, Official::new(platform, tokens))
-}
-
-async fn answer(server: &MockServer, token: &str, answer: ResponseTemplate) {
-    Mock::given(method("POST"))
-        .and(path(PATH))
-        .and(query_param("access_token", token))
-        .respond_with(answer)
-        .mount(server)
-        .await;
-}
-
-fn errcode(errcode: i64) -> ResponseTemplate {
-    ResponseTemplate::new(200).set_body_json(json!({"errcode": errcode, "errmsg": "said"}))
-}
-
-async fn asked(server: &MockServer, of: &str) -> usize {
-    let requests = server.received_requests().await.unwrap();
-    requests.iter().filter(|request| request.url.path() == of).count()
+    sends.join_all().await
 }
 
 #[test]
@@ -90,46 +53,64 @@ fn a_request_holds_what_the_template_shows() {
     assert_eq!(data["keyword3"]["value"], "严重");
     assert_eq!(data["keyword4"]["value"], "2025-09-02 12:00:00");
     assert!(data["remark"]["value"].as_str().unwrap().ends_with('…'));
-    assert!(bytes.len() <= 4_096, "{}", bytes.len());
+}
+
+#[test]
+fn no_name_and_no_text_makes_a_template_too_long_or_writes_a_line_of_its_own() {
+    for text in ["\"", "\u{1}", "心", "\n", "a"].map(|one| one.repeat(10_000)) {
+        let notice = Notice { user: text.clone(), text, ..notice() };
+        let account = OfficialAccount { template_id: "t".repeat(255), ..account() };
+        let bytes = request(&account, &"o".repeat(128), &"0".repeat(32), &notice);
+        assert!(bytes.len() <= 4_096, "{}", bytes.len());
+        let request: Value = serde_json::from_slice(&bytes).unwrap();
+        let user = request["data"]["keyword1"]["value"].as_str().unwrap();
+        assert!(user.ends_with('…') && !user.contains(char::is_control), "{user}");
+    }
 }
 
 #[tokio::test]
 async fn one_token_serves_everybody_and_is_asked_for_once() {
     let (server, official) = platform(&["T1"]).await;
-    answer(&server, "T1", errcode(0)).await;
+    answer(&server, PATH, "T1", errcode(0)).await;
     assert!(send_at_once(&official, 20).await.iter().all(Result::is_ok));
-    assert_eq!(asked(&server, "/cgi-bin/stable_token").await, 1);
+    assert_eq!(asked(&server, TOKEN).await, 1);
     assert_eq!(asked(&server, PATH).await, 20);
-}
-
-/// Sends `times` messages side by side.
-async fn send_at_once(official: &Official, times: usize) -> Vec<Result<(), Failure>> {
-    let mut sends = tokio::task::JoinSet::new();
-    for _ in 0..times {
-        let official = official.clone();
-        sends.spawn(async move { official.send(&account(), b"{}").await });
-    }
-    sends.join_all().await
 }
 
 #[tokio::test]
 async fn an_old_token_is_replaced_once_however_many_find_it_old() {
     for code in [40001, 40014, 42001] {
         let (server, official) = platform(&["OLD", "NEW"]).await;
-        answer(&server, "OLD", errcode(code)).await;
-        answer(&server, "NEW", errcode(0)).await;
+        answer(&server, PATH, "OLD", errcode(code)).await;
+        answer(&server, PATH, "NEW", errcode(0)).await;
         assert!(send_at_once(&official, 10).await.iter().all(Result::is_ok), "{code}");
-        assert_eq!(asked(&server, "/cgi-bin/stable_token").await, 2, "{code}");
+        assert_eq!(asked(&server, TOKEN).await, 2, "{code}");
     }
 }
 
 #[tokio::test]
 async fn a_token_refused_twice_is_a_failure_and_no_loop() {
     let (server, official) = platform(&["T1"]).await;
-    answer(&server, "T1", errcode(40001)).await;
+    answer(&server, PATH, "T1", errcode(40001)).await;
     let failure = official.send(&account(), b"{}").await.unwrap_err();
     assert_eq!((failure.remedy, failure.errcode), (Remedy::RefreshToken, Some(40001)));
     assert_eq!(asked(&server, PATH).await, 2);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_asked_for_once_by_all_who_wait_for_it() {
+    let server = MockServer::start().await;
+    let refusal = errcode(40001).set_delay(TIMEOUT / 5);
+    Mock::given(wiremock::matchers::path(TOKEN)).respond_with(refusal).mount(&server).await;
+    let official = Official::new(client(Kind::Official, &server.uri()));
+    for result in send_at_once(&official, 10).await {
+        let failure = result.unwrap_err();
+        assert_eq!((failure.remedy, failure.uncertain), (Remedy::ConfigError, false));
+        assert!(!failure.message.contains("hush"));
+    }
+    assert_eq!(asked(&server, TOKEN).await, 1);
+    assert!(official.send(&account(), b"{}").await.is_err());
+    assert_eq!(asked(&server, TOKEN).await, 2, "who comes later asks anew");
 }
 
 #[tokio::test]
@@ -146,54 +127,48 @@ async fn every_class_of_code_comes_back_as_its_remedy() {
         (12345, Remedy::RetryThenPermanent),
     ] {
         let (server, official) = platform(&["T1"]).await;
-        answer(&server, "T1", errcode(code)).await;
+        answer(&server, PATH, "T1", errcode(code)).await;
         let failure = official.send(&account(), b"{}").await.unwrap_err();
         assert_eq!((failure.remedy, failure.errcode), (remedy, Some(code)));
+        assert!(!failure.uncertain, "the platform has said what became of it");
         assert_eq!(asked(&server, PATH).await, 1, "one call is one attempt");
     }
 }
 
 #[tokio::test]
-async fn what_is_no_answer_of_the_platform_is_tried_again() {
+async fn what_is_no_answer_of_the_platform_is_tried_again_and_may_have_arrived() {
     for garbage in [
         ResponseTemplate::new(502).set_body_string("<html>"),
         ResponseTemplate::new(200).set_body_string("ok"),
         ResponseTemplate::new(200).set_body_json(json!({"status": "fine"})),
         ResponseTemplate::new(500).set_body_json(json!({"errcode": 0})),
+        ResponseTemplate::new(302).insert_header("location", "http://127.0.0.1:9/"),
     ] {
         let (server, official) = platform(&["T1"]).await;
-        answer(&server, "T1", garbage).await;
+        answer(&server, PATH, "T1", garbage).await;
         let failure = official.send(&account(), b"{}").await.unwrap_err();
         assert_eq!((failure.remedy, failure.errcode), (Remedy::Retry, None));
+        assert!(failure.uncertain);
     }
 }
 
 #[tokio::test]
-async fn an_unreachable_platform_is_tried_again_and_its_error_tells_no_token() {
+async fn a_platform_too_slow_to_answer_is_tried_again_and_its_error_tells_no_token() {
     let (server, official) = platform(&["SECRET-TOKEN"]).await;
-    answer(&server, "SECRET-TOKEN", errcode(0).set_delay(TIMEOUT * 10)).await;
+    answer(&server, PATH, "SECRET-TOKEN", errcode(0).set_delay(TIMEOUT * 10)).await;
     let failure = official.send(&account(), b"{}").await.unwrap_err();
-    assert_eq!(failure.remedy, Remedy::Retry);
+    assert_eq!((failure.remedy, failure.uncertain), (Remedy::Retry, true));
     assert!(!format!("{failure} {failure:?}").contains("SECRET-TOKEN"), "{failure}");
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_for_the_operator() {
-    let server = MockServer::start().await;
-    Mock::given(path("/cgi-bin/stable_token")).respond_with(errcode(40001)).mount(&server).await;
-    let platform = Platform::new(base_url(&server.uri()).unwrap(), TIMEOUT).unwrap();
-    let official = Official::new(platform.clone(), Arc::new(Tokens::new(platform, None)));
-    let failure = official.send(&account(), b"{}").await.unwrap_err();
-    assert_eq!(failure.remedy, Remedy::ConfigError);
-    assert!(!failure.message.contains("hush"));
-}
-
-#[test]
-fn the_base_address_is_read_in_both_forms() {
-    let old = "https://api.weixin.qq.com/cgi-bin/message/template/send?access_token={ACCESS_TOKEN}";
-    assert_eq!(base_url(old).unwrap().as_str(), "https://api.weixin.qq.com/");
-    assert!(base_url("http://127.0.0.1:8080").is_ok());
-    for wrong in ["api.weixin.qq.com", "ftp://x", "https://u:p@x", "https://x/?token=1"] {
-        assert!(base_url(wrong).is_err(), "{wrong}");
+async fn a_message_is_in_doubt_once_it_was_on_its_way_and_not_before() {
+    for (cuts, uncertain) in [(0, false), (1, true)] {
+        let url = cut_off_after_a_token(cuts).await;
+        let official = Official::new(client(Kind::Official, &url));
+        let failure = official.send(&account(), b"{}").await.unwrap_err();
+        assert_eq!((failure.remedy, failure.uncertain), (Remedy::Retry, uncertain), "{failure}");
     }
+    let nobody = Official::new(client(Kind::Official, "http://127.0.0.1:9"));
+    assert!(!nobody.send(&account(), b"{}").await.unwrap_err().uncertain);
 }

@@ -1,0 +1,3 @@
+//! What operators can ask the alerter to do beside running.
+
+pub mod recipients;

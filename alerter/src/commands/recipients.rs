@@ -1,0 +1,131 @@
+//! `alerter recipients`: where people are reached, as far as operators have said so.
+//!
+//! Changes and shows `t_alert_recipient_address`. A running alerter notices within seconds.
+
+mod args;
+mod rows;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+pub use args::{EntryConfig, ListConfig, RecipientsCommand};
+use rows::{LISTED_MAX, Listed, add, find, remove};
+
+/// Runs the command to its end; what it did stands on standard output.
+pub fn run(command: &RecipientsCommand) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = runtime
+        .context("cannot start the runtime")
+        .and_then(|runtime| runtime.block_on(obey(command, &mut std::io::stdout())));
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn obey(command: &RecipientsCommand, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    const TABLE: &str = "cannot use t_alert_recipient_address, which `worker migrate` creates";
+    let pool = command.connect()?;
+    match command {
+        RecipientsCommand::Add(entry) => {
+            writeln!(out, "{}", add(&pool, entry).await.context(TABLE)?)?;
+        }
+        RecipientsCommand::List(list) => {
+            let found = find(&pool, list).await.context(TABLE)?;
+            let shown = &found[..found.len().min(LISTED_MAX)];
+            if list.json {
+                as_json(shown, out)?
+            } else {
+                as_table(shown, out)?
+            }
+            if found.len() > shown.len() {
+                eprintln!("there are more: ask for one --customer-id, --user-id or --kind");
+            }
+        }
+        RecipientsCommand::Remove(entry) if remove(&pool, entry).await.context(TABLE)? => {
+            writeln!(out, "removed {}", entry.name())?;
+        }
+        RecipientsCommand::Remove(entry) => {
+            eprintln!("error: there is no {}", entry.name());
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn as_json(found: &[Listed], out: &mut impl Write) -> anyhow::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, found)?;
+    Ok(writeln!(out)?)
+}
+
+fn as_table(found: &[Listed], out: &mut impl Write) -> anyhow::Result<()> {
+    let head = ["TENANT", "USER", "KIND", "ADDRESS", "ADDED", "REFUSED", "ERRCODE"];
+    let none = || "-".to_owned();
+    let row = |one: &Listed| {
+        [
+            one.customer_id.to_string(),
+            one.user_id.to_string(),
+            one.kind.clone(),
+            one.address.clone(),
+            one.added_at.clone().unwrap_or_else(none),
+            one.refused_at.clone().unwrap_or_else(none),
+            one.refused_errcode.map_or_else(none, |code| code.to_string()),
+        ]
+    };
+    let rows: Vec<_> =
+        std::iter::once(head.map(str::to_owned)).chain(found.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
+    let widths: [usize; 7] = std::array::from_fn(width);
+    for row in &rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed() -> [Listed; 2] {
+        let told = Listed {
+            customer_id: 7,
+            user_id: 0,
+            kind: "openid".into(),
+            address: "o1".into(),
+            added_at: Some("2025-09-02 12:00:00".into()),
+            refused_at: None,
+            refused_errcode: None,
+        };
+        let refused = Listed {
+            user_id: 1001,
+            refused_at: Some("2025-09-03 12:00:00".into()),
+            refused_errcode: Some(43004),
+            ..told.clone()
+        };
+        [told, refused]
+    }
+
+    #[test]
+    fn a_table_shows_who_is_refused_and_why() {
+        let mut out = Vec::new();
+        as_table(&listed(), &mut out).unwrap();
+        let expected = "\
+TENANT  USER  KIND    ADDRESS  ADDED                REFUSED              ERRCODE
+7       0     openid  o1       2025-09-02 12:00:00  -                    -
+7       1001  openid  o1       2025-09-02 12:00:00  2025-09-03 12:00:00  43004
+";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn json_holds_the_same() {
+        let mut out = Vec::new();
+        as_json(&listed(), &mut out).unwrap();
+        let found: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(found[0]["refused_at"], serde_json::Value::Null);
+        assert_eq!(found[1]["refused_errcode"], 43004);
+    }
+}

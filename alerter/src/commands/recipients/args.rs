@@ -1,0 +1,167 @@
+//! Settings of `alerter recipients`.
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use common::config::{Problems, ZoneArgs};
+use common::mysql::MySqlArgs;
+use sqlx::MySqlPool;
+
+use crate::channel::Channel;
+use crate::wechat::address;
+
+/// What can be done with recipients.
+#[derive(Debug, Clone, Subcommand)]
+pub enum RecipientsCommand {
+    /// Adds where a user is reached; an address that the platform has refused is tried again.
+    Add(EntryConfig),
+    /// Lists addresses, the refused ones with the platform's reason.
+    List(ListConfig),
+    /// Removes an address; exits 1 where it is not there.
+    Remove(EntryConfig),
+}
+
+/// One address of one user.
+#[derive(Debug, Clone, Args)]
+pub struct EntryConfig {
+    /// Tenant.
+    #[arg(long)]
+    pub customer_id: i64,
+    /// User; 0 for everybody of the tenant who has no address of that kind.
+    #[arg(long)]
+    pub user_id: i64,
+    /// Kind of the address: openid (of a follower of the official account) or wecom (a member's user
+    /// id).
+    #[arg(long, value_parser = kind)]
+    pub kind: Channel,
+    /// The address.
+    #[arg(long)]
+    pub address: String,
+    /// The connection to MySQL.
+    #[command(flatten)]
+    pub mysql: MySqlArgs,
+    /// The devices' zone.
+    #[command(flatten)]
+    pub zone: ZoneArgs,
+}
+
+/// Which addresses, and how they are shown.
+#[derive(Debug, Clone, Args)]
+pub struct ListConfig {
+    /// Only this tenant's.
+    #[arg(long)]
+    pub customer_id: Option<i64>,
+    /// Only this user's.
+    #[arg(long)]
+    pub user_id: Option<i64>,
+    /// Only of this kind: openid or wecom.
+    #[arg(long, value_parser = kind)]
+    pub kind: Option<Channel>,
+    /// As JSON, for programs.
+    #[arg(long)]
+    pub json: bool,
+    /// The connection to MySQL.
+    #[command(flatten)]
+    pub mysql: MySqlArgs,
+    /// The devices' zone.
+    #[command(flatten)]
+    pub zone: ZoneArgs,
+}
+
+fn kind(text: &str) -> Result<Channel, String> {
+    Channel::from_kind(text)
+        .filter(|channel| *channel != Channel::Message)
+        .ok_or_else(|| "write openid or wecom".to_owned())
+}
+
+impl RecipientsCommand {
+    /// Notes what is wrong with the settings.
+    pub fn validate(&self, problems: &mut Problems) {
+        let (customer_id, user_id, mysql) = match self {
+            Self::Add(entry) | Self::Remove(entry) => {
+                (Some(entry.customer_id), Some(entry.user_id), &entry.mysql)
+            }
+            Self::List(list) => (list.customer_id, list.user_id, &list.mysql),
+        };
+        mysql.validate(problems);
+        problems.require(customer_id.is_none_or(|id| id >= 0), || {
+            "--customer-id must not be negative".into()
+        });
+        problems.require(user_id.is_none_or(|id| id >= 0), || {
+            "--user-id must not be negative; 0 is everybody without an own address".into()
+        });
+        // What is wrong and there can still be removed.
+        if let Self::Add(entry) = self
+            && let Err(problem) = address::check(entry.kind, &entry.address)
+        {
+            problems.add(format!("--address: {problem}"));
+        }
+    }
+
+    pub(super) fn connect(&self) -> anyhow::Result<MySqlPool> {
+        let (mysql, zone) = match self {
+            Self::Add(entry) | Self::Remove(entry) => (&entry.mysql, &entry.zone),
+            Self::List(list) => (&list.mysql, &list.zone),
+        };
+        mysql.connect(&zone.zone).context("--mysql-url")
+    }
+}
+
+impl EntryConfig {
+    /// What it is, in words.
+    pub(super) fn name(&self) -> String {
+        let Self { customer_id, user_id, kind, address, .. } = self;
+        let whose = match user_id {
+            0 => "everybody without an own one".to_owned(),
+            user_id => format!("user {user_id}"),
+        };
+        format!("{} address {address} of {whose} in tenant {customer_id}", kind.kind())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Example {
+        #[command(subcommand)]
+        command: RecipientsCommand,
+    }
+
+    fn parse(text: &str) -> Result<RecipientsCommand, clap::Error> {
+        let url = ["--mysql-url", "mysql://u@h/d"];
+        let words = std::iter::once("example").chain(text.split(' ')).chain(url);
+        Example::try_parse_from(words).map(|example| example.command)
+    }
+
+    fn problems(text: &str) -> Vec<String> {
+        let mut problems = Problems::default();
+        parse(text).unwrap().validate(&mut problems);
+        problems.list().to_vec()
+    }
+
+    #[test]
+    fn what_cannot_be_one_person_s_address_is_refused() {
+        let add = |rest: &str| problems(&format!("add --customer-id 7 {rest}"));
+        assert_eq!(add("--user-id 0 --kind openid --address o1"), [""; 0]);
+        assert_eq!(add("--user-id 3 --kind wecom --address zhang.san"), [""; 0]);
+        let found = add("--user-id=-1 --kind wecom --address @all");
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found.iter().any(|problem| problem.starts_with("--address: @all")), "{found:?}");
+        for kind in ["message", "fax"] {
+            let text = format!("add --customer-id 7 --user-id 3 --kind {kind} --address 1");
+            assert!(parse(&text).unwrap_err().to_string().contains("write openid or wecom"));
+        }
+        // It may be there all the same, written by hand.
+        let remove = "remove --customer-id 7 --user-id 3 --kind wecom --address @all";
+        assert_eq!(problems(remove), [""; 0]);
+    }
+
+    #[test]
+    fn nobody_becomes_the_default_by_leaving_the_user_out() {
+        let error = parse("add --customer-id 7 --kind openid --address o1").unwrap_err();
+        assert!(error.to_string().contains("--user-id"), "{error}");
+    }
+}

@@ -1,0 +1,100 @@
+//! The table behind `alerter recipients`.
+
+use serde::Serialize;
+use sqlx::{FromRow, MySql, MySqlPool, QueryBuilder};
+
+use super::args::{EntryConfig, ListConfig};
+use crate::channel::Channel;
+use crate::recipients::kinds;
+
+/// Most addresses that are listed.
+pub(super) const LISTED_MAX: usize = 10_000;
+
+/// An address as it is listed.
+#[derive(Debug, Clone, PartialEq, FromRow, Serialize)]
+pub(super) struct Listed {
+    pub(super) customer_id: i64,
+    pub(super) user_id: i64,
+    pub(super) kind: String,
+    pub(super) address: String,
+    pub(super) added_at: Option<String>,
+    /// Since when the platform does not deliver to it.
+    pub(super) refused_at: Option<String>,
+    /// The platform's reason.
+    pub(super) refused_errcode: Option<i64>,
+}
+
+fn selection(customer_id: Option<i64>, user_id: Option<i64>) -> QueryBuilder<MySql> {
+    let mut query = QueryBuilder::new(
+        "SELECT customer_id, user_id, kind, address, CAST(create_time AS CHAR) AS added_at, \
+         CAST(refused_at AS CHAR) AS refused_at, \
+         CAST(refused_errcode AS SIGNED) AS refused_errcode \
+         FROM t_alert_recipient_address WHERE 1 = 1",
+    );
+    for (column, id) in [("customer_id", customer_id), ("user_id", user_id)] {
+        if let Some(id) = id {
+            query.push(format!(" AND {column} = ")).push_bind(id);
+        }
+    }
+    query
+}
+
+fn of_kind(query: &mut QueryBuilder<MySql>, kind: Channel) {
+    let [kind, older] = kinds(kind);
+    query.push(" AND kind IN (").push_bind(kind).push(", ").push_bind(older).push(")");
+}
+
+/// Adds an address, or lets it be tried again; returns what that came to.
+pub(super) async fn add(pool: &MySqlPool, entry: &EntryConfig) -> Result<String, sqlx::Error> {
+    let mut query = selection(Some(entry.customer_id), Some(entry.user_id));
+    of_kind(&mut query, entry.kind);
+    query.push(" AND address = ").push_bind(&entry.address);
+    let there: Vec<Listed> = query.build_query_as().fetch_all(pool).await?;
+    // An older word for the kind stays what it is.
+    let kind = there.first().map_or(entry.kind.kind(), |listed| &listed.kind);
+    sqlx::query(
+        "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address) \
+         VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE refused_at = NULL, refused_errcode = NULL",
+    )
+    .bind(entry.customer_id)
+    .bind(entry.user_id)
+    .bind(kind)
+    .bind(&entry.address)
+    .execute(pool)
+    .await?;
+    Ok(match there.first() {
+        None => format!("added {}", entry.name()),
+        Some(Listed { refused_at: None, .. }) => format!("there was already {}", entry.name()),
+        Some(Listed { refused_at: Some(since), refused_errcode, .. }) => {
+            let code = refused_errcode.map_or_else(|| "?".into(), |code| code.to_string());
+            format!("trying again {}, refused since {since} (errcode {code})", entry.name())
+        }
+    })
+}
+
+/// Removes an address; false where it was not there.
+pub(super) async fn remove(pool: &MySqlPool, entry: &EntryConfig) -> Result<bool, sqlx::Error> {
+    let [kind, older] = kinds(entry.kind);
+    let removed = sqlx::query(
+        "DELETE FROM t_alert_recipient_address \
+         WHERE customer_id = ? AND user_id = ? AND kind IN (?, ?) AND address = ?",
+    )
+    .bind(entry.customer_id)
+    .bind(entry.user_id)
+    .bind(kind)
+    .bind(older)
+    .bind(&entry.address)
+    .execute(pool)
+    .await?;
+    Ok(removed.rows_affected() > 0)
+}
+
+/// The addresses asked for, and one more where there are too many.
+pub(super) async fn find(pool: &MySqlPool, list: &ListConfig) -> Result<Vec<Listed>, sqlx::Error> {
+    let mut query = selection(list.customer_id, list.user_id);
+    if let Some(kind) = list.kind {
+        of_kind(&mut query, kind);
+    }
+    query.push(format!(" ORDER BY customer_id, user_id, kind, address LIMIT {}", LISTED_MAX + 1));
+    query.build_query_as().fetch_all(pool).await
+}
