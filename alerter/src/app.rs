@@ -25,6 +25,7 @@ use crate::recipients::Directory;
 use crate::rules::{RuleSet, check, reload, source_file};
 use crate::sender::{Resting, Sender};
 use crate::store::Store;
+use crate::suppressed;
 use crate::wechat::official::Official;
 use crate::wechat::token::Tokens;
 use crate::wechat::{CALL_TIMEOUT, Platform};
@@ -65,6 +66,7 @@ impl App {
             None => reload::Source::Table(pool.clone()),
         };
         let rules = reload::start(source, config.rules.rules_interval, stop.clone());
+        tokio::spawn(suppressed::remove_old(pool.clone(), stop.clone()));
         let hold = Hold::new(stop.clone(), config.lifecycle.drain_timeout / 2);
         let admin_stop = CancellationToken::new();
         let admin = Admin {

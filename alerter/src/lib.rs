@@ -39,6 +39,7 @@ pub mod sender;
 pub mod state;
 pub mod store;
 pub mod stretch;
+pub mod suppressed;
 pub mod wechat;
 
 #[cfg(test)]

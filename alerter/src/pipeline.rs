@@ -260,6 +260,9 @@ impl Pipeline {
                 return Ok(());
             }
         }
+        if !logged {
+            stretch.suppress(change, cause, &reach);
+        }
         stretch.add(change, rule, cause, &reach);
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::metrics::{NOTIFICATIONS, TRANSITIONS};
 use crate::outbox::NewNotification;
 use crate::recipients::Reach;
 use crate::rule::{Measured, Rule, Verdict};
+use crate::suppressed::{self, Suppressed};
 use crate::wechat::official;
 
 /// Offsets of one partition below this make the lower part of a reading's number.
@@ -40,6 +41,8 @@ pub struct Stretch {
     pub changed: Vec<Changed>,
     /// Notifications to be sent.
     pub notifications: Vec<NewNotification>,
+    /// Notifications that are not sent, to be counted.
+    pub suppressed: Suppressed,
 }
 
 impl Stretch {
@@ -59,6 +62,7 @@ impl Stretch {
             opened: Vec::new(),
             changed: Vec::new(),
             notifications: Vec::new(),
+            suppressed: Suppressed::default(),
         }
     }
 
@@ -171,6 +175,19 @@ impl Stretch {
                 payload: official::request(account, openid, &id, notice),
                 traceparent: traceparent.clone(),
             });
+        }
+    }
+
+    /// Counts a change that people would hear of and do not.
+    pub fn suppress(&mut self, change: &Change, cause: &Cause<'_>, reach: &Reach) {
+        let nobody = match reach {
+            Reach::Nobody(reason) => Some(*reason),
+            Reach::Through(..) => None,
+        };
+        if let Some(reason) = suppressed::reason(change.transition, nobody) {
+            let day = cause.reading.timestamp().date();
+            let customer_id = change.ids.customer_id.unwrap_or_default();
+            self.suppressed.count(day, change.rule_id, customer_id, reason);
         }
     }
 
