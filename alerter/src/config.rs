@@ -15,6 +15,7 @@ use common::telemetry::TelemetryArgs;
 use reqwest::Url;
 use secrecy::SecretString;
 
+use crate::commands::silence::SilenceCommand;
 use crate::wechat::{Account, base_url};
 
 /// Judges readings by rules, records alerts in MySQL and tells people by WeChat.
@@ -26,6 +27,9 @@ pub enum Config {
     /// Looks at rules.
     #[command(subcommand)]
     Rules(RulesCommand),
+    /// Keeps notifications back for a while, and says what is kept back.
+    #[command(subcommand)]
+    Silence(SilenceCommand),
 }
 
 /// What can be done with rules.
@@ -163,6 +167,7 @@ impl Validate for Config {
         let run = match self {
             Self::Run(run) => run,
             Self::Rules(RulesCommand::Check(check)) => return check.validate(problems),
+            Self::Silence(command) => return command.validate(problems),
         };
         run.kafka.validate(problems);
         run.member.validate(problems);

@@ -12,6 +12,7 @@
 
 pub mod app;
 pub mod channel;
+pub mod commands;
 pub mod config;
 pub mod pipeline;
 
@@ -36,6 +37,7 @@ pub mod outbox;
 pub mod recipients;
 pub mod rules;
 pub mod sender;
+pub mod silences;
 pub mod state;
 pub mod store;
 pub mod stretch;

@@ -12,5 +12,9 @@ fn main() -> ExitCode {
             async |telemetry, stop| App::build(&config, telemetry, &stop).await?.run(stop).await,
         ),
         Config::Rules(RulesCommand::Check(config)) => alerter::check_rules(&config),
+        Config::Silence(command) => common::lifecycle::run(
+            || command.tables().telemetry.init("alerter"),
+            async |_, _| command.run().await,
+        ),
     }
 }

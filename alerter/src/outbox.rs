@@ -22,7 +22,7 @@ const KEPT_DAYS: i64 = 30;
 const REMOVED_MAX: i64 = 1_000;
 
 /// The server's clock in milliseconds.
-const NOW_MS: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
+pub(crate) const NOW_MS: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
 /// A notification to be.
 #[derive(Debug)]

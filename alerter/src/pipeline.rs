@@ -11,19 +11,23 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::bail;
 use common::ledger::{Claim, Standing};
 use common::source::{Delivery, Event, Source};
+use jiff::Timestamp;
 use metrics::{counter, gauge, histogram};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::engine::{Change, Engine};
+use crate::episode::To;
 use crate::hold::{GaveUp, Hold};
 use crate::metrics::{ALERT_CHECK_SECONDS, BREACHES, EPISODES_OPEN, READINGS};
 use crate::recipients::{Directory, Reach};
 use crate::rules::RuleSet;
+use crate::silences::Silences;
 use crate::state;
 use crate::store::{Committed, Store};
 use crate::stretch::{self, Cause, Stretch};
+use crate::suppressed::SILENCED;
 
 /// How often open episodes are counted: it looks at every device.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
@@ -41,6 +45,8 @@ pub struct Parts {
     pub directory: Arc<Directory>,
     /// The rules in force; they have been read at least once.
     pub rules: watch::Receiver<Option<Arc<RuleSet>>>,
+    /// The silences in force; they have been read at least once.
+    pub silences: Silences,
     /// How outages are waited out.
     pub hold: Hold,
     /// Says that the process is to end.
@@ -243,20 +249,23 @@ impl Pipeline {
         let Some(rule) = change.rule.as_deref() else { return Ok(()) };
         let reach = if !change.transition.notify {
             Reach::Nobody("not_due")
+        } else if self.parts.silences.cover(Timestamp::now().as_millisecond(), change) {
+            Reach::Nobody(SILENCED)
         } else if rule.channels.wechat {
             let Parts { hold, directory, .. } = &self.parts;
             hold.until_done("look up recipients", || directory.reach(change.ids)).await?
         } else {
             Reach::Nobody("no_channel")
         };
-        let logged = rule.channels.log && change.transition.notify;
+        let silenced = matches!(reach, Reach::Nobody(SILENCED));
+        let logged = rule.channels.log && change.transition.notify && !silenced;
         if logged {
             warn!(rule.id = rule.id, device.id = %change.device_sn, alert.to = change.transition.to.as_str(),
                 alert.severity = change.transition.severity.as_str(), "alert notification");
         }
         if change.transition.notify && matches!(reach, Reach::Nobody(_)) && !logged {
             self.engine.untold(cause.partition, change);
-            if change.transition.to == crate::episode::To::Notified {
+            if change.transition.to == To::Notified {
                 return Ok(());
             }
         }

@@ -22,7 +22,7 @@ use crate::metrics::{NOTIFICATIONS, TRANSITIONS};
 use crate::outbox::NewNotification;
 use crate::recipients::Reach;
 use crate::rule::{Measured, Rule, Verdict};
-use crate::suppressed::{self, Suppressed};
+use crate::suppressed::{self, SILENCED, Suppressed};
 use crate::wechat::official;
 
 /// Offsets of one partition below this make the lower part of a reading's number.
@@ -157,6 +157,10 @@ impl Stretch {
         }
         let (account, openids) = match reach {
             Reach::Through(account, openids) => (account, openids),
+            Reach::Nobody(SILENCED) => {
+                counter!(NOTIFICATIONS, "outcome" => SILENCED, "errcode" => "none").increment(1);
+                return;
+            }
             Reach::Nobody(reason) => {
                 counter!(NOTIFICATIONS, "outcome" => "unreachable", "errcode" => *reason)
                     .increment(1);
