@@ -15,6 +15,7 @@ use common::telemetry::TelemetryArgs;
 use reqwest::Url;
 use secrecy::SecretString;
 
+use crate::commands::report::ReportConfig;
 use crate::commands::silence::SilenceCommand;
 use crate::wechat::{Account, base_url};
 
@@ -30,6 +31,9 @@ pub enum Config {
     /// Keeps notifications back for a while, and says what is kept back.
     #[command(subcommand)]
     Silence(SilenceCommand),
+    /// Says how good the alerts of a span of time were: how many, how soon people were told, and what
+    /// was noise.
+    Report(Box<ReportConfig>),
 }
 
 /// What can be done with rules.
@@ -168,6 +172,7 @@ impl Validate for Config {
             Self::Run(run) => run,
             Self::Rules(RulesCommand::Check(check)) => return check.validate(problems),
             Self::Silence(command) => return command.validate(problems),
+            Self::Report(config) => return config.validate(problems),
         };
         run.kafka.validate(problems);
         run.member.validate(problems);

@@ -35,6 +35,7 @@ pub mod alerts;
 pub mod hold;
 pub mod outbox;
 pub mod recipients;
+pub mod report;
 pub mod rules;
 pub mod sender;
 pub mod silences;

@@ -16,5 +16,9 @@ fn main() -> ExitCode {
             || command.tables().telemetry.init("alerter"),
             async |_, _| command.run().await,
         ),
+        Config::Report(config) => common::lifecycle::run(
+            || config.tables.telemetry.init("alerter"),
+            async |_, stop| config.run(stop).await,
+        ),
     }
 }

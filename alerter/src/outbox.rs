@@ -16,7 +16,7 @@ use crate::episode::To;
 pub const LEASE: Duration = Duration::from_secs(60);
 
 /// How long rows are kept that are done with.
-const KEPT_DAYS: i64 = 30;
+pub(crate) const KEPT_DAYS: i64 = 30;
 
 /// Rows removed at a time.
 const REMOVED_MAX: i64 = 1_000;
