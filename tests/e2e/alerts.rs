@@ -14,10 +14,10 @@ use tests::wait::{eventually, pass};
 use tests::world::World;
 
 /// How long an alert may take, its rules' loading included.
-const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// Sends readings with these heart rates, 15 s of event time apart, the last one at `end`.
-async fn measure(gateway: &Service, device: &str, end: i64, rates: &[i32]) -> Result<()> {
+pub async fn measure(gateway: &Service, device: &str, end: i64, rates: &[i32]) -> Result<()> {
     let count = i64::try_from(rates.len())?;
     for (rate, step) in rates.iter().zip(1 - count..) {
         report(gateway, device, end + step * 15, json!({ "heart_rate": rate })).await?;
@@ -39,7 +39,7 @@ async fn report(gateway: &Service, device: &str, epoch: i64, vitals: Value) -> R
     Ok(())
 }
 
-async fn delivered(wechat: &FakeWechat, count: u64) -> Result<()> {
+pub async fn delivered(wechat: &FakeWechat, count: u64) -> Result<()> {
     eventually(SOON, &format!("{count} messages at WeChat"), || async {
         ensure!(wechat.delivered() >= count, "there are {}", wechat.delivered());
         Ok(Some(()))
@@ -48,7 +48,7 @@ async fn delivered(wechat: &FakeWechat, count: u64) -> Result<()> {
 }
 
 /// Waits until the alerter has judged everything sent so far.
-async fn judged(world: &World) -> Result<()> {
+pub async fn judged(world: &World) -> Result<()> {
     eventually(SOON, "the alerter passes every record", || async {
         Ok((world.alerter_lag().await? == 0).then_some(()))
     })
