@@ -25,7 +25,9 @@ use crate::pipeline::{Parts, Pipeline};
 use crate::recipients::Directory;
 use crate::rules::{RuleSet, check, reload, source_file};
 use crate::sender::{Resting, Sender};
+use crate::silences::Silences;
 use crate::store::Store;
+use crate::suppressed;
 use crate::wechat::Platforms;
 
 /// The rules in force, once they have been read.
@@ -38,6 +40,7 @@ pub struct App {
     directory: Arc<Directory>,
     platforms: Platforms,
     rules: Rules,
+    silences: Silences,
     hold: Hold,
     admin_stop: CancellationToken,
 }
@@ -63,11 +66,13 @@ impl App {
             None => reload::Source::Table(pool.clone()),
         };
         let rules = reload::start(source, config.rules.rules_interval, stop.clone());
+        let silences = Silences::start(pool.clone(), stop.clone());
+        tokio::spawn(suppressed::remove_old(pool.clone(), stop.clone()));
         let hold = Hold::new(stop.clone(), config.lifecycle.drain_timeout / 2);
         let admin_stop = CancellationToken::new();
         let admin = Admin {
             live: Arc::new(|| Ok(())),
-            ready: ready(rules.clone(), hold.holding(), stop.clone()),
+            ready: ready(rules.clone(), silences.clone(), hold.holding(), stop.clone()),
             metrics: telemetry.prometheus(),
         };
         let address = admin.serve(&config.admin, axum::Router::new(), admin_stop.clone()).await?;
@@ -79,6 +84,7 @@ impl App {
             platforms,
             pool,
             rules,
+            silences,
             hold,
             admin_stop,
         })
@@ -86,9 +92,13 @@ impl App {
 
     /// Judges and notifies until `stop`, then leaves the group; what is being sent is finished.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        // Without rules every reading would pass unjudged.
+        // Without rules every reading would pass unjudged, without silences all would be told.
+        let known = async {
+            drop(self.rules.wait_for(Option::is_some).await);
+            self.silences.known().await;
+        };
         tokio::select! {
-            _ = self.rules.wait_for(Option::is_some) => {}
+            () = known => {}
             () = stop.cancelled() => return Ok(()),
         }
         let wake = Arc::new(Notify::new());
@@ -132,6 +142,7 @@ impl App {
             bindings: Bindings::new(self.pool.clone()),
             directory: Arc::clone(&self.directory),
             rules: self.rules.clone(),
+            silences: self.silences.clone(),
             hold: self.hold.clone(),
             stop,
             wake,
@@ -141,13 +152,21 @@ impl App {
     }
 }
 
-fn ready(rules: Rules, holding: Arc<AtomicBool>, stop: CancellationToken) -> Check {
+fn ready(
+    rules: Rules,
+    silences: Silences,
+    holding: Arc<AtomicBool>,
+    stop: CancellationToken,
+) -> Check {
     Arc::new(move || {
         if stop.is_cancelled() {
             return Err("draining".into());
         }
         if rules.borrow().is_none() {
             return Err("the rules could not be read yet".into());
+        }
+        if !silences.are_known() {
+            return Err("the silences could not be read yet".into());
         }
         if holding.load(Ordering::Relaxed) {
             return Err("MySQL does not take alerts".into());

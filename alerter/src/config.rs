@@ -15,6 +15,8 @@ use common::telemetry::TelemetryArgs;
 use secrecy::SecretString;
 
 use crate::commands::recipients::RecipientsCommand;
+use crate::commands::report::ReportConfig;
+use crate::commands::silence::SilenceCommand;
 use crate::wechat::WechatArgs;
 
 /// Judges readings by rules, records alerts in MySQL and tells people by WeChat.
@@ -29,6 +31,12 @@ pub enum Config {
     /// Says where people are reached.
     #[command(subcommand)]
     Recipients(RecipientsCommand),
+    /// Keeps notifications back for a while, and says what is kept back.
+    #[command(subcommand)]
+    Silence(SilenceCommand),
+    /// Says how good the alerts of a span of time were: how many, how soon people were told, and what
+    /// was noise.
+    Report(Box<ReportConfig>),
 }
 
 /// What can be done with rules.
@@ -133,6 +141,8 @@ impl Validate for Config {
             Self::Run(run) => run,
             Self::Rules(RulesCommand::Check(check)) => return check.validate(problems),
             Self::Recipients(command) => return command.validate(problems),
+            Self::Silence(command) => return command.validate(problems),
+            Self::Report(config) => return config.validate(problems),
         };
         run.kafka.validate(problems);
         run.member.validate(problems);

@@ -3,8 +3,8 @@
 //! Pure: holds the state of every device of the owned partitions in memory, performs no I/O, knows
 //! no clock. [`crate::pipeline`] feeds it and writes down what changed.
 
+mod absence;
 mod align;
-mod silence;
 mod step;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -110,7 +110,7 @@ impl<'a> From<&'a Reading> for Arrival<'a> {
 /// When something happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// Milliseconds: event time of a reading, record time of a silence.
+    /// Milliseconds: event time of a reading, record time of an absence.
     pub ms: i64,
     /// The same as a wall clock: the device's own, or the zone's.
     pub wall: DateTime,
@@ -156,7 +156,7 @@ pub struct StateChanges {
     pub devices: Vec<(DeviceSn, Seen, Heard)>,
     /// Rules on devices; `None` where there is nothing left to remember.
     pub tracked: Vec<(i64, DeviceSn, Option<Tracked>)>,
-    /// The partition's hearing, where rules count silence by it.
+    /// The partition's hearing, where rules count absence by it.
     pub hearing: Option<Hearing>,
 }
 
@@ -195,7 +195,7 @@ impl Default for Engine {
 }
 
 impl Engine {
-    /// Owns nothing yet; silences are dated in `zone`.
+    /// Owns nothing yet; absences are dated in `zone`.
     pub fn new(zone: TimeZone) -> Self {
         Self { rules: Arc::default(), zone, partitions: BTreeMap::new() }
     }
@@ -222,7 +222,7 @@ impl Engine {
     }
 
     /// Judges one reading: first what its record time says of silent devices, then the end of its
-    /// own device's silence, then its news. A partition that was never loaded has no news.
+    /// own device's absence, then its news. A partition that was never loaded has no news.
     pub fn judge<'a>(&mut self, partition: i32, arrival: impl Into<Arrival<'a>>) -> Judged {
         let arrival = arrival.into();
         let reading = arrival.reading;
@@ -251,7 +251,7 @@ impl Engine {
                 step::step(device, rule, carried.fresh, &arrival, &mut partition.stepped);
             judged.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));
             if let Some(change) = change {
-                silence::watch_opened(
+                absence::watch_opened(
                     &mut partition.watchlist,
                     &partition.hearing,
                     device,

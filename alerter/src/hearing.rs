@@ -1,8 +1,8 @@
-//! When a partition was heard: the clock by which a device's silence is counted.
+//! When a partition was heard: the clock by which a device's absence is counted.
 //!
 //! Pure. The clock is the greatest Kafka record time of the partition, so that a replay and a
 //! backlog count as the live run did. A stretch in which nobody at all was heard says nothing about
-//! any one device (the gateway may have been away): after it silence is counted anew.
+//! any one device (the gateway may have been away): after it absence is counted anew.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,18 @@ use serde::{Deserialize, Serialize};
 /// none of its business: 7 days, in milliseconds.
 pub const OUT_OF_SERVICE_MS: i64 = 7 * 86_400_000;
 
-/// A rule on silence: its number, its version, and how long a silence it allows in milliseconds.
+/// a rule on absence: its number, its version, and how long an absence it allows in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SilenceRule {
+pub struct AbsenceRule {
     /// Number of the rule.
     pub id: i64,
     /// Its version: another one starts counting anew.
     pub version: i64,
-    /// Longest silence.
+    /// Longest absence.
     pub window_ms: i64,
 }
 
-/// Since when a rule counts a partition's silence.
+/// Since when a rule counts a partition's absence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Armed {
     version: i64,
@@ -47,7 +47,7 @@ impl Hearing {
         self.clock_ms
     }
 
-    /// Whether any rule counts silence here.
+    /// Whether any rule counts absence here.
     pub fn counts(&self) -> bool {
         !self.rules.is_empty()
     }
@@ -69,7 +69,7 @@ impl Hearing {
 
     /// Takes over the rules in force; one that is new, or has another version, counts from now.
     /// Says whether anything changed.
-    pub fn arm(&mut self, rules: &[SilenceRule]) -> bool {
+    pub fn arm(&mut self, rules: &[AbsenceRule]) -> bool {
         let mut armed = BTreeMap::new();
         for rule in rules {
             let known = self.rules.get(&rule.id).filter(|known| known.version == rule.version);
@@ -99,7 +99,7 @@ impl Hearing {
 mod tests {
     use super::*;
 
-    const RULE: SilenceRule = SilenceRule { id: 1, version: 1, window_ms: 100_000 };
+    const RULE: AbsenceRule = AbsenceRule { id: 1, version: 1, window_ms: 100_000 };
 
     fn hearing(records: &[i64]) -> Hearing {
         let mut hearing = Hearing::default();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_counts_from_the_last_record_of_the_device_while_others_are_heard() {
+    fn absence_counts_from_the_last_record_of_the_device_while_others_are_heard() {
         let hearing = hearing(&[10, 40, 80, 120]);
         assert_eq!(hearing.due(1, 1_010_000), Some(1_110_000));
         assert_eq!(hearing.due(2, 1_010_000), None, "another rule");
@@ -128,7 +128,7 @@ mod tests {
     fn a_new_version_counts_from_when_it_came_and_not_for_devices_out_of_service() {
         let mut hearing = hearing(&[10, 40, 80]);
         assert!(!hearing.arm(&[RULE]), "the same rule changes nothing");
-        assert!(hearing.arm(&[SilenceRule { version: 2, ..RULE }]));
+        assert!(hearing.arm(&[AbsenceRule { version: 2, ..RULE }]));
         assert_eq!(hearing.due(1, 1_010_000), Some(1_180_000));
         assert_eq!(hearing.due(1, 1_080_000 - OUT_OF_SERVICE_MS - 1), None);
         assert!(hearing.arm(&[]) && !hearing.counts());

@@ -37,11 +37,14 @@ pub mod alerts;
 pub mod hold;
 pub mod outbox;
 pub mod recipients;
+pub mod report;
 pub mod rules;
 pub mod sender;
+pub mod silences;
 pub mod state;
 pub mod store;
 pub mod stretch;
+pub mod suppressed;
 pub mod wechat;
 
 #[cfg(test)]

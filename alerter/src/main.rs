@@ -13,5 +13,13 @@ fn main() -> ExitCode {
         ),
         Config::Rules(RulesCommand::Check(config)) => alerter::check_rules(&config),
         Config::Recipients(command) => alerter::commands::recipients::run(&command),
+        Config::Silence(command) => common::lifecycle::run(
+            || command.tables().telemetry.init("alerter"),
+            async |_, _| command.run().await,
+        ),
+        Config::Report(config) => common::lifecycle::run(
+            || config.tables.telemetry.init("alerter"),
+            async |_, stop| config.run(stop).await,
+        ),
     }
 }

@@ -16,8 +16,8 @@ use crate::sign::Sign;
 /// The text of a rule without one.
 pub const DEFAULT_TEMPLATE: &str = "{sign}异常：{value}（阈值 {threshold}）";
 
-/// The text of a rule on silence without one.
-pub const SILENCE_TEMPLATE: &str = "{sign}：设备已 {value} 没有数据";
+/// The text of a rule on absence without one.
+pub const ABSENCE_TEMPLATE: &str = "{sign}：设备已 {value} 没有数据";
 
 /// What is said of an episode that closes because its device has fallen silent.
 pub fn stale_text(silent_ms: i64) -> String {
@@ -138,10 +138,10 @@ impl Facts<'_> {
         }
     }
 
-    /// Silence is measured in seconds, and read as hours and minutes.
+    /// Absence is measured in seconds, and read as hours and minutes.
     fn quantity(&self, value: f64) -> String {
         match self.measured.sign {
-            Sign::Silence => duration((value * 1000.0) as i64),
+            Sign::Absence => duration((value * 1000.0) as i64),
             _ => value.to_string(),
         }
     }

@@ -12,7 +12,7 @@ pub const TRANSITIONS: &str = "alerter_transitions_total";
 /// Episodes open on this replica's partitions, by `severity`.
 pub const EPISODES_OPEN: &str = "alerter_episodes_open";
 
-/// Notifications by `outcome` (sent, retried, dropped, failed, unreachable) and `errcode`.
+/// Notifications by `outcome` (sent, retried, dropped, failed, unreachable, silenced) and `errcode`.
 pub const NOTIFICATIONS: &str = "alerter_notifications_total";
 
 /// Tokens asked of WeChat, by `outcome`: fetched, shared, failed.
@@ -29,6 +29,9 @@ pub const ALERT_CHECK_SECONDS: &str = "alert_check_seconds";
 
 /// Rules by `state`: valid, refused, event.
 pub const RULES: &str = "alerter_rules";
+
+/// Silences that last or are to come.
+pub const SILENCES: &str = "alerter_silences";
 
 /// Times that the source of the rules could not be read.
 pub const RULE_LOAD_ERRORS: &str = "alerter_rule_load_errors_total";

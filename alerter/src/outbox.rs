@@ -16,13 +16,13 @@ use crate::episode::To;
 pub const LEASE: Duration = Duration::from_secs(60);
 
 /// How long rows are kept that are done with.
-const KEPT_DAYS: i64 = 30;
+pub(crate) const KEPT_DAYS: i64 = 30;
 
 /// Rows removed at a time.
 const REMOVED_MAX: i64 = 1_000;
 
 /// The server's clock in milliseconds.
-const NOW_MS: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
+pub(crate) const NOW_MS: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
 /// A notification to be.
 #[derive(Debug)]

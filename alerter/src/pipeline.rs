@@ -26,6 +26,7 @@ use crate::hold::{GaveUp, Hold};
 use crate::metrics::{ALERT_CHECK_SECONDS, EPISODES_OPEN};
 use crate::recipients::Directory;
 use crate::rules::RuleSet;
+use crate::silences::Silences;
 use crate::state;
 use crate::store::{Committed, Store};
 use crate::stretch::Stretch;
@@ -33,8 +34,8 @@ use crate::stretch::Stretch;
 /// How often open episodes are counted: it looks at every device.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often silences are looked for that no record shows.
-const SILENCE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often absences are looked for that no record shows.
+const ABSENCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Deliveries beyond which one transaction takes no more along.
 const DELIVERIES_MAX: usize = 4096;
@@ -51,6 +52,8 @@ pub struct Parts {
     pub directory: Arc<Directory>,
     /// The rules in force; they have been read at least once.
     pub rules: watch::Receiver<Option<Arc<RuleSet>>>,
+    /// The silences in force; they have been read at least once.
+    pub silences: Silences,
     /// How outages are waited out.
     pub hold: Hold,
     /// Says that the process is to end.
@@ -59,7 +62,7 @@ pub struct Parts {
     pub wake: Arc<Notify>,
     /// The topic, as spans name it.
     pub topic: String,
-    /// The zone in which silences are dated.
+    /// The zone in which absences are dated.
     pub zone: TimeZone,
 }
 
@@ -88,13 +91,13 @@ impl Pipeline {
     pub async fn run(mut self) -> anyhow::Result<()> {
         self.take_rules();
         let mut measure = tokio::time::interval(MEASURE_INTERVAL);
-        let mut silence = tokio::time::interval(SILENCE_INTERVAL);
-        silence.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut absence = tokio::time::interval(ABSENCE_INTERVAL);
+        absence.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let flow = tokio::select! {
                 event = self.parts.source.next(true) => self.on_event(event).await?,
                 Ok(()) = self.parts.rules.changed() => self.on_rules().await?,
-                _ = silence.tick() => self.on_silence().await?,
+                _ = absence.tick() => self.on_absence().await?,
                 _ = measure.tick() => {
                     self.measure();
                     ControlFlow::Continue(())

@@ -8,7 +8,7 @@ use jiff::civil::{DateTime, Time};
 use crate::composite::Composite;
 use crate::deviation::Deviation;
 use crate::episode::Policy;
-use crate::hearing::SilenceRule;
+use crate::hearing::AbsenceRule;
 use crate::message::Template;
 use crate::sign::{Sign, Signs};
 
@@ -121,7 +121,7 @@ pub enum Watch {
     /// Several conditions: category COMPOSITE.
     Conditions(Composite),
     /// That the device is heard at least this often, in milliseconds: category NO_DATA.
-    Silence(i64),
+    Absence(i64),
 }
 
 /// A valid rule.
@@ -159,24 +159,24 @@ impl Rule {
         match &self.watch {
             Watch::Range(range) => fresh.contains(range.sign),
             Watch::Conditions(composite) => fresh.contains_any(composite.signs()),
-            Watch::Silence(_) => false,
+            Watch::Absence(_) => false,
         }
     }
 
-    /// What the rule makes of silence, if anything: it tells of it, or closes its episodes then.
-    pub fn silence(&self) -> Option<SilenceRule> {
+    /// What the rule makes of absence, if anything: it tells of it, or closes its episodes then.
+    pub fn absence(&self) -> Option<AbsenceRule> {
         let window_ms = match &self.watch {
-            Watch::Silence(window_ms) => *window_ms,
+            Watch::Absence(window_ms) => *window_ms,
             Watch::Range(_) | Watch::Conditions(_) => self.stale_after_ms?,
         };
-        Some(SilenceRule { id: self.id, version: self.version, window_ms })
+        Some(AbsenceRule { id: self.id, version: self.version, window_ms })
     }
 
     /// The thresholds of a range; none where conditions have their own.
     pub fn thresholds(&self) -> Bounds {
         match &self.watch {
             Watch::Range(range) => range.thresholds,
-            Watch::Conditions(_) | Watch::Silence(_) => Bounds::default(),
+            Watch::Conditions(_) | Watch::Absence(_) => Bounds::default(),
         }
     }
 
@@ -185,7 +185,7 @@ impl Rule {
         match &self.watch {
             Watch::Range(range) => range.sign,
             Watch::Conditions(_) => measured.sign,
-            Watch::Silence(_) => Sign::Silence,
+            Watch::Absence(_) => Sign::Absence,
         }
     }
 
@@ -195,7 +195,7 @@ impl Rule {
             _ if !self.rule_type.is_empty() => &self.rule_type,
             Watch::Range(range) => range.sign.as_str(),
             Watch::Conditions(_) => "composite",
-            Watch::Silence(_) => Sign::Silence.as_str(),
+            Watch::Absence(_) => Sign::Absence.as_str(),
         }
     }
 
@@ -204,7 +204,7 @@ impl Rule {
         let alike = match (&self.watch, &own.watch) {
             (Watch::Range(range), Watch::Range(own)) => range.sign == own.sign,
             (Watch::Conditions(_), Watch::Conditions(_)) => true,
-            (Watch::Silence(_), Watch::Silence(_)) => true,
+            (Watch::Absence(_), Watch::Absence(_)) => true,
             _ => false,
         };
         alike && self.rule_type == own.rule_type

@@ -56,8 +56,8 @@ pub fn see(
             let verdict = in_range(range, &rule.effective, &mut recent, reading);
             (now, verdict, range.deviation.map(|_| Memory::Recent(recent)))
         }
-        // No reading carries a silence.
-        Watch::Silence(_) => (now, Verdict::Absent, memory),
+        // No reading carries an absence.
+        Watch::Absence(_) => (now, Verdict::Absent, memory),
         Watch::Conditions(composite) => {
             let mut held = match memory {
                 Some(Memory::Conditions(held)) => held,

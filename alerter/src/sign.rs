@@ -31,7 +31,7 @@ pub enum Sign {
     Sleep,
     /// Seconds since the device was heard last. No reading carries it and no rule names it: it is
     /// what a rule of category NO_DATA looks at.
-    Silence,
+    Absence,
 }
 
 impl Sign {
@@ -84,7 +84,7 @@ impl Sign {
             Self::Distance => "distance",
             Self::Calorie => "calorie",
             Self::Sleep => "sleep",
-            Self::Silence => "no_data",
+            Self::Absence => "no_data",
         }
     }
 
@@ -102,7 +102,7 @@ impl Sign {
             Self::Distance => "距离",
             Self::Calorie => "卡路里",
             Self::Sleep => "睡眠",
-            Self::Silence => "数据中断",
+            Self::Absence => "数据中断",
         }
     }
 
@@ -124,7 +124,7 @@ impl Sign {
             Self::Distance => [(self, vitals.distance), none],
             Self::Calorie => [(self, vitals.calorie), none],
             Self::Sleep => [(self, vitals.sleep), none],
-            Self::Silence => [none, none],
+            Self::Absence => [none, none],
         };
         values.into_iter().filter_map(|(sign, value)| Some((sign, value?)))
     }

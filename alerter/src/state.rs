@@ -29,7 +29,7 @@ pub async fn load(pool: &MySqlPool, partition: i32) -> Result<Stored, sqlx::Erro
             .await?;
     let hearing = hearing.map_or_else(Hearing::default, |text| {
         serde_json::from_str(&text).unwrap_or_else(|error| {
-            error!(partition, %error, "the partition's hearing is unreadable, counting silence anew");
+            error!(partition, %error, "the partition's hearing is unreadable, counting absence anew");
             Hearing::default()
         })
     });

@@ -1,5 +1,5 @@
-//! One transaction for all that follows from a batch of readings: state, alerts, outbox, and the
-//! ledger's moves over them.
+//! One transaction for all that follows from a batch of readings: state, alerts, outbox, counts, and
+//! the ledger's moves over them.
 //!
 //! Makes one attempt; trying again belongs to [`crate::pipeline`].
 
@@ -7,6 +7,7 @@ use common::ledger::{Ledger, Standing};
 use sqlx::MySqlPool;
 
 use crate::stretch::Stretch;
+use crate::suppressed::{self, Suppressed};
 use crate::{alerts, outbox, state};
 
 /// How an attempt to write a batch ended.
@@ -40,6 +41,7 @@ impl Store {
     /// been written all the same; the next attempt finds out by the ledger.
     pub async fn commit(&self, batch: &[Stretch]) -> Result<Committed, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
+        let mut suppressed = Suppressed::default();
         for (at, stretch) in batch.iter().enumerate() {
             let advance = &stretch.advance;
             // The ledger first: who does not own the partition finds out before writing anything.
@@ -57,7 +59,10 @@ impl Store {
             for notification in &stretch.notifications {
                 outbox::add(&mut transaction, notification).await?;
             }
+            suppressed.add(&stretch.suppressed);
         }
+        // Last, because these rows are shared with other replicas: they stay locked until the end.
+        suppressed::save(&mut transaction, &suppressed).await?;
         transaction.commit().await?;
         Ok(Committed::Done)
     }

@@ -22,6 +22,7 @@ use crate::metrics::{NOTIFICATIONS, TRANSITIONS};
 use crate::outbox::NewNotification;
 use crate::recipients::Reach;
 use crate::rule::{Measured, Rule, Verdict};
+use crate::suppressed::{self, SILENCED, Suppressed};
 use crate::wechat;
 
 /// Offsets of one partition below this make the lower part of a reading's number.
@@ -40,6 +41,8 @@ pub struct Stretch {
     pub changed: Vec<Changed>,
     /// Notifications to be sent.
     pub notifications: Vec<NewNotification>,
+    /// Notifications that are not sent, to be counted.
+    pub suppressed: Suppressed,
 }
 
 impl Stretch {
@@ -59,6 +62,7 @@ impl Stretch {
             opened: Vec::new(),
             changed: Vec::new(),
             notifications: Vec::new(),
+            suppressed: Suppressed::default(),
         }
     }
 
@@ -77,7 +81,7 @@ impl Stretch {
             && self.changed.is_empty()
     }
 
-    /// Adds what follows from a change; a silence has no reading for its cause.
+    /// Adds what follows from a change; an absence has no reading for its cause.
     pub fn add(&mut self, change: &Change, rule: &Rule, cause: &Cause<'_>, reach: &Reach) {
         let transition = change.transition;
         let key = change.key();
@@ -160,6 +164,10 @@ impl Stretch {
         }
         let (accounts, addresses) = match reach {
             Reach::Through(accounts, addresses) => (accounts, addresses),
+            Reach::Nobody(SILENCED) => {
+                counter!(NOTIFICATIONS, "outcome" => SILENCED, "errcode" => "none").increment(1);
+                return;
+            }
             Reach::Nobody(reason) => {
                 counter!(NOTIFICATIONS, "outcome" => "unreachable", "errcode" => *reason)
                     .increment(1);
@@ -179,6 +187,19 @@ impl Stretch {
                 payload,
                 traceparent: traceparent.clone(),
             });
+        }
+    }
+
+    /// Counts a change that people would hear of and do not.
+    pub fn suppress(&mut self, change: &Change, reach: &Reach) {
+        let nobody = match reach {
+            Reach::Nobody(reason) => Some(*reason),
+            Reach::Through(..) => None,
+        };
+        if let Some(reason) = suppressed::reason(change.transition, nobody) {
+            let day = change.at.wall.date();
+            let customer_id = change.ids.customer_id.unwrap_or_default();
+            self.suppressed.count(day, change.rule_id, customer_id, reason);
         }
     }
 

@@ -41,6 +41,7 @@ fn stretch(reach: &Reach) -> Stretch {
         };
         for change in engine.judge(3, &reading).changes {
             let rule = change.rule.clone().unwrap();
+            stretch.suppress(&change, reach);
             stretch.add(&change, &rule, &cause, reach);
         }
     }
@@ -89,9 +90,15 @@ fn the_same_readings_become_the_same_bytes() {
 }
 
 #[test]
-fn an_alert_stands_though_nobody_can_be_told() {
+fn an_alert_stands_though_nobody_can_be_told_and_that_is_counted() {
     let stretch = stretch(&Reach::Nobody("no_account"));
     assert_eq!((stretch.opened.len(), stretch.notifications.len()), (1, 0));
+    // The opening and the escalation, by the day of the reading; an end nobody waits for is none.
+    let mut suppressed = Suppressed::default();
+    let day = jiff::civil::date(2025, 9, 2);
+    suppressed.count(day, 1, 7, "no_account");
+    suppressed.count(day, 1, 7, "no_account");
+    assert_eq!(stretch.suppressed, suppressed);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What falls due by itself: for each rule and device the next time at which silence may matter.
+//! What falls due by itself: for each rule and device the next time at which absence may matter.
 //!
 //! Pure. A time is looked at again when it comes: a device that was heard meanwhile costs nothing
 //! until then.

@@ -14,7 +14,7 @@ use tests::wait::{eventually, pass};
 use tests::world::World;
 
 /// How long an alert may take, its rules' loading included.
-const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// Sends readings with these heart rates, 15 s of event time apart, the last one at `end`.
 pub async fn measure(gateway: &Service, device: &str, end: i64, rates: &[i32]) -> Result<()> {

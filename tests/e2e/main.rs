@@ -27,4 +27,5 @@ mod remedies;
 mod servers;
 mod sharing;
 mod sigterm;
+mod silences;
 mod traces;

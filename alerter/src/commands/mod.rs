@@ -1,3 +1,41 @@
-//! What operators can ask the alerter to do beside running.
+//! The commands beside the service: each looks at the tables, or changes them, and ends.
 
 pub mod recipients;
+pub mod report;
+pub mod silence;
+
+use clap::Args;
+use common::config::{Problems, ZoneArgs};
+use common::mysql::MySqlArgs;
+use common::reading::wall_text;
+use common::telemetry::TelemetryArgs;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// Where a command finds the alerter's tables, and in which zone it reads and shows times.
+#[derive(Debug, Clone, Args)]
+pub struct TableArgs {
+    /// The connection to MySQL.
+    #[command(flatten)]
+    pub mysql: MySqlArgs,
+    /// The devices' zone.
+    #[command(flatten)]
+    pub zone: ZoneArgs,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+impl TableArgs {
+    fn validate(&self, problems: &mut Problems) {
+        self.mysql.validate(problems);
+        self.telemetry.validate(problems);
+    }
+}
+
+/// A time in milliseconds since 1970 as people of `zone` write it.
+fn wall(epoch_ms: i64, zone: &TimeZone) -> String {
+    // Beyond the calendar only the number says anything.
+    Timestamp::from_millisecond(epoch_ms)
+        .map_or_else(|_| epoch_ms.to_string(), |at| wall_text(zone.to_datetime(at)))
+}

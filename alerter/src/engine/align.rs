@@ -9,7 +9,7 @@ use crate::rules::TEMPLATE_TENANT;
 
 impl Engine {
     /// State of another version, or of a rule that no longer concerns the device, starts over as
-    /// quiet; silence is counted by the rules in force.
+    /// quiet; absence is counted by the rules in force.
     pub fn realign(&mut self, partition: i32) -> Vec<Change> {
         let mut changes = Vec::new();
         let Self { rules, zone, partitions } = self;

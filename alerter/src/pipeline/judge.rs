@@ -12,11 +12,13 @@ use tracing::{debug, warn};
 
 use super::{Parts, Pipeline};
 use crate::engine::{Arrival, Change};
+use crate::episode::To;
 use crate::hold::GaveUp;
 use crate::metrics::{BREACHES, READINGS};
 use crate::recipients::Reach;
 use crate::rule::Channels;
 use crate::stretch::{self, Cause, Stretch};
+use crate::suppressed::SILENCED;
 
 impl Pipeline {
     /// What the devices are bound to whose readings do not say whose they are.
@@ -69,17 +71,17 @@ impl Pipeline {
             context: stretch::context(delivery),
             since,
         };
-        let silence = Cause { reading: None, context: None, ..cause };
+        let absence = Cause { reading: None, context: None, ..cause };
         for change in judged.changes {
             // A record also shows which other devices are silent; it is not the cause of that.
             let own = change.device_sn == *reading.device_sn();
-            self.record(&change, if own { &cause } else { &silence }, stretch).await?;
+            self.record(&change, if own { &cause } else { &absence }, stretch).await?;
         }
         Ok(())
     }
 
-    /// Looks for silences that no record shows, in partitions that have been read to their end.
-    pub(super) async fn on_silence(&mut self) -> anyhow::Result<ControlFlow<()>> {
+    /// Looks for absences that no record shows, in partitions that have been read to their end.
+    pub(super) async fn on_absence(&mut self) -> anyhow::Result<ControlFlow<()>> {
         let now_ms = Timestamp::now().as_millisecond();
         let overdue = self.engine.overdue(now_ms);
         if overdue.is_empty() {
@@ -124,22 +126,28 @@ impl Pipeline {
         let Some(rule) = change.rule.as_deref() else { return Ok(()) };
         let reach = if !change.transition.notify {
             Reach::Nobody("not_due")
+        } else if self.parts.silences.cover(Timestamp::now().as_millisecond(), change) {
+            Reach::Nobody(SILENCED)
         } else {
             // Nothing writes the platform's own messages yet, so they are no way to be told.
             let channels = Channels { message: false, ..rule.channels };
             let Parts { hold, directory, .. } = &self.parts;
             hold.until_done("look up recipients", || directory.reach(change.ids, channels)).await?
         };
-        let logged = rule.channels.log && change.transition.notify;
+        let silenced = matches!(reach, Reach::Nobody(SILENCED));
+        let logged = rule.channels.log && change.transition.notify && !silenced;
         if logged {
             warn!(rule.id = rule.id, device.id = %change.device_sn, alert.to = change.transition.to.as_str(),
                 alert.severity = change.transition.severity.as_str(), "alert notification");
         }
         if change.transition.notify && matches!(reach, Reach::Nobody(_)) && !logged {
             self.engine.untold(cause.partition, change);
-            if change.transition.to == crate::episode::To::Notified {
+            if change.transition.to == To::Notified {
                 return Ok(());
             }
+        }
+        if !logged {
+            stretch.suppress(change, &reach);
         }
         stretch.add(change, rule, cause, &reach);
         Ok(())

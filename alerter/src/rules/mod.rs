@@ -15,7 +15,7 @@ mod watch;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::hearing::SilenceRule;
+use crate::hearing::AbsenceRule;
 use crate::rule::{Rule, Watch};
 
 /// The tenant whose rules are the template of all others.
@@ -27,7 +27,7 @@ pub struct RuleSet {
     known: HashMap<i64, Arc<Rule>>,
     template: Vec<Arc<Rule>>,
     tenants: HashMap<i64, Vec<Arc<Rule>>>,
-    silences: Vec<SilenceRule>,
+    absence_rules: Vec<AbsenceRule>,
 }
 
 impl RuleSet {
@@ -36,7 +36,7 @@ impl RuleSet {
         let mut rules: Vec<_> = rules.into_iter().map(Arc::new).collect();
         rules.sort_by_key(|rule| (rule.priority, rule.id));
         let enabled = rules.iter().filter(|rule| rule.enabled);
-        let silences = enabled.filter_map(|rule| rule.silence()).collect();
+        let absence_rules = enabled.filter_map(|rule| rule.absence()).collect();
         let known = rules.iter().map(|rule| (rule.id, Arc::clone(rule))).collect();
         let (template, own): (Vec<_>, Vec<_>) =
             rules.into_iter().partition(|rule| rule.customer_id == TEMPLATE_TENANT);
@@ -56,7 +56,7 @@ impl RuleSet {
             rules.sort_by_key(|rule| (rule.priority, rule.id));
         }
         let template = template.into_iter().filter(|rule| rule.enabled).collect();
-        Self { known, template, tenants, silences }
+        Self { known, template, tenants, absence_rules }
     }
 
     /// The rules that readings of `customer_id` are judged by.
@@ -69,14 +69,14 @@ impl RuleSet {
         self.of(customer_id).iter().find(|rule| rule.id == id)
     }
 
-    /// The rules that tell of a silence of this tenant's devices.
-    pub fn silent_of(&self, customer_id: i64) -> impl Iterator<Item = &Arc<Rule>> {
-        self.of(customer_id).iter().filter(|rule| matches!(rule.watch, Watch::Silence(_)))
+    /// The rules that tell of an absence of this tenant's devices.
+    pub fn absence_rules_of(&self, customer_id: i64) -> impl Iterator<Item = &Arc<Rule>> {
+        self.of(customer_id).iter().filter(|rule| matches!(rule.watch, Watch::Absence(_)))
     }
 
-    /// What the enabled rules of all tenants make of silence.
-    pub fn silences(&self) -> &[SilenceRule] {
-        &self.silences
+    /// What the enabled rules of all tenants make of absence.
+    pub fn absence_rules(&self) -> &[AbsenceRule] {
+        &self.absence_rules
     }
 
     /// Whether a rule with this number exists, in force or not.

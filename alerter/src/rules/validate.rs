@@ -10,7 +10,7 @@ use super::doubts::doubts;
 use super::form::{FIELDS, Form, Problem};
 use super::watch::watch;
 use crate::episode::{Escalation, Policy};
-use crate::message::{DEFAULT_TEMPLATE, SILENCE_TEMPLATE, Template};
+use crate::message::{ABSENCE_TEMPLATE, DEFAULT_TEMPLATE, Template};
 use crate::past::FlapLimits;
 use crate::rule::{ALL_DAYS, Channels, Effective, Rule, Watch};
 use crate::severity::Severity;
@@ -94,8 +94,8 @@ fn rule(
 ) -> Option<Rule> {
     let customer_id = form.whole("customer_id", 0, 0, i64::MAX);
     let watch = watch(form);
-    let silence = matches!(watch, Some(Watch::Silence(_)));
-    let policy = policy(form, silence);
+    let absence = matches!(watch, Some(Watch::Absence(_)));
+    let policy = policy(form, absence);
     let version = if form.value("version").is_some() {
         form.whole("version", 1, 0, i64::MAX)
     } else {
@@ -106,7 +106,7 @@ fn rule(
     let priority = form.whole("priority_level", 3, 1, 5);
     let effective = effective(form);
     let channels = channels(form, skipped_channels);
-    let message = message(form, silence);
+    let message = message(form, absence);
     let stale_after = form
         .value("stale_after_seconds")
         .is_some()
@@ -128,10 +128,10 @@ fn rule(
     })
 }
 
-/// `silence`: nothing is counted but the one silence, whatever the platform's columns hold.
-fn policy(form: &mut Form<'_>, silence: bool) -> Option<Policy> {
+/// `absence`: nothing is counted but the one absence, whatever the platform's columns hold.
+fn policy(form: &mut Form<'_>, absence: bool) -> Option<Policy> {
     let counted = |form: &mut Form<'_>, field| {
-        if silence { 1 } else { form.whole(field, 1, 1, TREND_MAX) }
+        if absence { 1 } else { form.whole(field, 1, 1, TREND_MAX) }
     };
     let trend = counted(form, "trend_duration");
     let window = form.whole("time_window_seconds", WINDOW_SECONDS, 1, SECONDS_MAX);
@@ -271,8 +271,8 @@ fn list(document: Option<Value>) -> Vec<String> {
     words.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-fn message(form: &mut Form<'_>, silence: bool) -> Option<Template> {
-    let default = if silence { SILENCE_TEMPLATE } else { DEFAULT_TEMPLATE };
+fn message(form: &mut Form<'_>, absence: bool) -> Option<Template> {
+    let default = if absence { ABSENCE_TEMPLATE } else { DEFAULT_TEMPLATE };
     let text = form.text("alert_message").unwrap_or_else(|| default.to_owned());
     Template::parse(&text).map_err(|problem| form.refuse("alert_message", problem)).ok()
 }

@@ -23,7 +23,7 @@ pub(super) fn watch(form: &mut Form<'_>) -> Option<Watch> {
             if form.value("stale_after_seconds").is_some() {
                 form.refuse("stale_after_seconds", "is for other rules: leave it out of NO_DATA");
             }
-            Some(Watch::Silence(window * 1000))
+            Some(Watch::Absence(window * 1000))
         }
         "COMPLEX" => {
             form.refuse("rule_category", "COMPLEX is not supported");

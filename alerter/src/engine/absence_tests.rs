@@ -118,8 +118,8 @@ fn a_changed_rule_starts_counting_anew() {
 }
 
 #[test]
-fn a_silence_is_told_within_the_effective_hours_and_escalates_while_it_lasts() {
-    // The hour begins at 04:00 UTC, in which the engine of these tests dates silences.
+fn an_absence_is_told_within_the_effective_hours_and_escalates_while_it_lasts() {
+    // The hour begins at 04:00 UTC, in which the engine of these tests dates absences.
     let mut by_night = engine(&rules(json!({"effective_time_start": "04:10:00"})));
     heard(&mut by_night, "A", 0, 80);
     assert_eq!(others(&mut by_night, 0, 900), ["A opened 600 told"]);

@@ -1,4 +1,4 @@
-//! What silence leads to: rules of category NO_DATA open, episodes of other rules close as stale.
+//! What absence leads to: rules of category NO_DATA open, episodes of other rules close as stale.
 //!
 //! Every time is a Kafka record time. Whether an episode opens, and when, follows from the records
 //! alone: what is noticed early, by the wall clock, is what the next record would have shown.
@@ -26,10 +26,10 @@ const RECHECK_MS: i64 = 60_000;
 const UNDERWAY_MS: i64 = 5_000;
 
 impl Engine {
-    /// Partitions in which a silence is due by wall time `now_ms`, though no record has shown it.
+    /// Partitions in which an absence is due by wall time `now_ms`, though no record has shown it.
     /// None while nobody is heard: then it is not the devices that are away.
     pub fn overdue(&self, now_ms: i64) -> Vec<i32> {
-        let shortest = self.rules.silences().iter().map(|rule| rule.window_ms).min();
+        let shortest = self.rules.absence_rules().iter().map(|rule| rule.window_ms).min();
         let heard = self.partitions.values().map(|partition| partition.hearing.clock_ms()).max();
         let (Some(shortest), Some(heard)) = (shortest, heard) else { return Vec::new() };
         let until = now_ms - UNDERWAY_MS;
@@ -71,9 +71,9 @@ impl Partition {
             return;
         }
         let now = moment(zone, arrival.kafka_ms);
-        let ended = open_silences(device, rules);
+        let ended = open_absences(device, rules);
         for rule in &ended {
-            let verdict = Verdict::Clear(Measured { sign: Sign::Silence, value: 0.0 });
+            let verdict = Verdict::Clear(Measured { sign: Sign::Absence, value: 0.0 });
             changes.extend(advance((device, sn), rule, verdict, now, &mut self.stepped));
         }
         let returned = arrival.kafka_ms - before.at > OUT_OF_SERVICE_MS;
@@ -81,7 +81,7 @@ impl Partition {
             watch(
                 &mut self.watchlist,
                 &self.hearing,
-                rules.silent_of(tenant(arrival.ids)),
+                rules.absence_rules_of(tenant(arrival.ids)),
                 sn,
                 device,
             );
@@ -113,7 +113,7 @@ impl Partition {
             }
             let at = moment(zone, due.at);
             let change = match rule.watch {
-                Watch::Silence(window_ms) => {
+                Watch::Absence(window_ms) => {
                     let change = missed((device, sn), rule, window_ms, at, &mut self.stepped);
                     self.watchlist.schedule(sn, rule.id, next_look(device, rule, due.at));
                     change
@@ -126,15 +126,15 @@ impl Partition {
         }
     }
 
-    /// Counts silence by the rules in force, anew for those that changed.
+    /// Counts absence by the rules in force, anew for those that changed.
     pub(super) fn watch_all(&mut self, rules: &RuleSet) {
-        self.heard |= self.hearing.arm(rules.silences());
+        self.heard |= self.hearing.arm(rules.absence_rules());
         self.watchlist = Watchlist::default();
         if !self.hearing.counts() {
             return;
         }
         for (sn, device) in &self.devices {
-            let silent = rules.silent_of(tenant(device.heard.ids));
+            let silent = rules.absence_rules_of(tenant(device.heard.ids));
             watch(&mut self.watchlist, &self.hearing, silent, sn, device);
             for (id, tracked) in &device.tracked {
                 let rule = rules.in_force(tenant(tracked.ids), *id);
@@ -163,7 +163,7 @@ pub(super) fn watch_opened(
     }
 }
 
-/// Schedules the next look of each of the rules that make anything of silence.
+/// Schedules the next look of each of the rules that make anything of absence.
 fn watch<'a>(
     watchlist: &mut Watchlist,
     hearing: &Hearing,
@@ -178,11 +178,11 @@ fn watch<'a>(
     }
 }
 
-/// The rules whose open episode is the device's silence.
-fn open_silences(device: &Device, rules: &RuleSet) -> Vec<Arc<Rule>> {
+/// The rules whose open episode is the device's absence.
+fn open_absences(device: &Device, rules: &RuleSet) -> Vec<Arc<Rule>> {
     let open = device.tracked.iter().filter(|(_, tracked)| tracked.episode.open().is_some());
     open.filter_map(|(id, tracked)| rules.in_force(tenant(tracked.ids), *id))
-        .filter(|rule| matches!(rule.watch, Watch::Silence(_)))
+        .filter(|rule| matches!(rule.watch, Watch::Absence(_)))
         .cloned()
         .collect()
 }
@@ -200,7 +200,7 @@ fn missed(
         return None;
     }
     let seconds = |ms: i64| ms as f64 / 1000.0;
-    let measured = Measured { sign: Sign::Silence, value: seconds(at.ms - device.heard.at) };
+    let measured = Measured { sign: Sign::Absence, value: seconds(at.ms - device.heard.at) };
     let verdict = Verdict::Breach { measured, bound: seconds(window_ms), may_open };
     advance((device, sn), rule, verdict, at, stepped)
 }
@@ -219,7 +219,7 @@ fn next_look(device: &Device, rule: &Rule, now: i64) -> i64 {
     }
 }
 
-/// One step of a rule on silence.
+/// One step of a rule on absence.
 fn advance(
     (device, sn): (&mut Device, &DeviceSn),
     rule: &Arc<Rule>,
@@ -277,7 +277,7 @@ fn stale(
         device_sn: sn.clone(),
         ids,
         transition,
-        verdict: Verdict::Between(Measured { sign: Sign::Silence, value }),
+        verdict: Verdict::Between(Measured { sign: Sign::Absence, value }),
         at,
         before,
     })
@@ -298,5 +298,5 @@ fn tenant(ids: Ids) -> i64 {
 }
 
 #[cfg(test)]
-#[path = "silence_tests.rs"]
+#[path = "absence_tests.rs"]
 mod tests;

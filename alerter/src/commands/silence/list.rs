@@ -1,0 +1,137 @@
+//! `alerter silence list`: a table for people, or one JSON document.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use common::table::{Side, table_of};
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::ListConfig;
+use crate::commands::wall;
+use crate::silences::table::{self, Record, Standing};
+
+/// Silences shown, at most: the newest.
+const SHOWN_MAX: usize = 1_000;
+
+/// Names of the table's columns.
+const COLUMNS: [&str; 8] =
+    ["id", "state", "from", "to", "tenant", "device", "rule", "reason (who)"];
+
+/// The sides of their cells.
+const SIDES: [Side; 8] = [
+    Side::Right,
+    Side::Left,
+    Side::Left,
+    Side::Left,
+    Side::Right,
+    Side::Left,
+    Side::Right,
+    Side::Left,
+];
+
+/// A silence and what it is doing.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    state: Standing,
+    #[serde(flatten)]
+    record: &'a Record,
+}
+
+/// Lists silences on standard output.
+pub async fn run(config: &ListConfig) -> anyhow::Result<()> {
+    let zone = &config.tables.zone.zone;
+    let pool = config.tables.mysql.connect(zone)?;
+    let mut connection = pool.acquire().await.context("MySQL does not answer")?;
+    let now = table::now_ms(&mut connection).await?;
+    let records = table::list(&mut connection, config.all, SHOWN_MAX + 1).await?;
+    let shown = &records[..records.len().min(SHOWN_MAX)];
+    let mut out = io::stdout();
+    if config.json {
+        json(shown, now, &mut out)?;
+    } else {
+        print(shown, now, zone, &mut out)?;
+    }
+    if records.len() > shown.len() {
+        tracing::warn!(shown = shown.len(), "there are older ones that are not shown");
+    }
+    Ok(())
+}
+
+/// Writes to standard output.
+pub fn say(text: &str) -> anyhow::Result<()> {
+    Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+fn json(records: &[Record], now: i64, out: &mut impl Write) -> anyhow::Result<()> {
+    let line = |record| Line { state: Record::standing(record, now), record };
+    let lines: Vec<_> = records.iter().map(line).collect();
+    serde_json::to_writer_pretty(&mut *out, &lines)?;
+    Ok(writeln!(out)?)
+}
+
+fn print(records: &[Record], now: i64, zone: &TimeZone, out: &mut impl Write) -> io::Result<()> {
+    let any = |number: Option<i64>| number.map_or_else(|| "any".to_owned(), |one| one.to_string());
+    let line = |record: &Record| {
+        let Record { author, reason, .. } = record;
+        let by = record.ended_by.as_ref().map_or_else(String::new, |by| format!(", ended by {by}"));
+        [
+            record.id.to_string(),
+            record.standing(now).as_str().to_owned(),
+            wall(record.starts_at, zone),
+            wall(record.ended_at.unwrap_or(record.ends_at), zone),
+            any(record.customer_id),
+            record.device_sn.clone().unwrap_or_else(|| "any".to_owned()),
+            any(record.rule_id),
+            format!("{reason} ({author}{by})"),
+        ]
+    };
+    let lines = records.iter().map(line);
+    let lines: Vec<_> = std::iter::once(COLUMNS.map(str::to_owned)).chain(lines).collect();
+    table_of(SIDES, &lines, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_says_what_is_silenced_until_when_and_by_whom() {
+        let lasting = Record {
+            id: 2,
+            customer_id: Some(7),
+            device_sn: None,
+            rule_id: Some(3),
+            reason: "ward is moving".into(),
+            author: "ann".into(),
+            starts_at: 0,
+            ends_at: 7_200_000,
+            ended_at: None,
+            ended_by: None,
+            created_at: 0,
+        };
+        let ended = Record {
+            id: 1,
+            customer_id: None,
+            device_sn: Some("A1".into()),
+            rule_id: None,
+            ended_at: Some(60_000),
+            ended_by: Some("bob".into()),
+            ..lasting.clone()
+        };
+        let mut out = Vec::new();
+        let records = [lasting, ended];
+        print(&records, 60_000, &TimeZone::get("Asia/Shanghai").unwrap(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let expected = "\
+id  state   from                 to                   tenant  device  rule  reason (who)
+ 2  active  1970-01-01 08:00:00  1970-01-01 10:00:00       7  any        3  ward is moving (ann)
+ 1  ended   1970-01-01 08:00:00  1970-01-01 08:01:00     any  A1       any  ward is moving (ann, ended by bob)
+";
+        assert_eq!(text, expected);
+        let mut out = Vec::new();
+        json(&records, 60_000, &mut out).unwrap();
+        let lines: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!((&lines[0]["state"], &lines[1]["ended_by"]), (&"active".into(), &"bob".into()));
+    }
+}

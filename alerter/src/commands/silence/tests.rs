@@ -1,0 +1,67 @@
+use common::config::Refusal;
+
+use super::*;
+use crate::Config;
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// 2026-01-01 08:00:00 in Shanghai.
+const NOW: i64 = 1_767_225_600_000;
+
+fn parse(arguments: &[&str]) -> Result<AddConfig, Vec<String>> {
+    let fixed = ["alerter", "silence", "add", "--mysql-url", "mysql://u@h/d", "--author", "ann"];
+    let arguments = [&fixed[..], arguments].concat();
+    match common::config::parse(arguments.into_iter().map(Into::into).collect()) {
+        Ok(Config::Silence(SilenceCommand::Add(config))) => Ok(*config),
+        Ok(other) => panic!("{other:?}"),
+        Err(Refusal::Problems(problems)) => Err(problems.list().to_vec()),
+        Err(Refusal::Clap(error)) => panic!("{error}"),
+    }
+}
+
+/// When a silence added at [`NOW`] begins and ends, in hours from then.
+fn hours(arguments: &[&str]) -> Option<(i64, i64)> {
+    let config = parse(&[&["--all", "--reason", "r"], arguments].concat()).unwrap();
+    let silence = config.silence(NOW, &TimeZone::get("Asia/Shanghai").unwrap()).ok()?;
+    Some(((silence.starts_at - NOW) / HOUR_MS, (silence.ends_at - NOW) / HOUR_MS))
+}
+
+#[test]
+fn a_silence_without_a_matcher_an_end_or_a_reason_is_refused() {
+    for (arguments, problem) in [
+        (&["--reason", "r", "--for", "2h"][..], "--rule-id"),
+        (&["--reason", "r", "--for", "2h", "--all", "--rule-id", "3"], "--all"),
+        (&["--reason", "r", "--all"], "--for"),
+        (&["--reason", "r", "--all", "--for", "2h", "--until", "2026-01-01 10:00:00"], "--for"),
+        (&["--reason", "r", "--all", "--for", "721h"], "--for"),
+        (&["--reason", "r", "--all", "--for", "0s"], "--for"),
+        (&["--reason", " ", "--all", "--for", "2h"], "--reason"),
+        (&["--reason", "r", "--all", "--for", "2h", "--device", "a b"], "--device"),
+        (&["--all", "--for", "2h"], "--reason"),
+    ] {
+        let found = parse(arguments).unwrap_err();
+        assert!(found.iter().any(|one| one.contains(problem)), "{arguments:?}: {found:?}");
+    }
+    let config = parse(&["--reason", "r", "--for", "2h", "--device", "A1", "--rule-id", "3"]);
+    let silence = config.unwrap().silence(NOW, &TimeZone::UTC).unwrap();
+    assert_eq!((silence.device_sn.as_deref(), silence.rule_id), (Some("A1"), Some(3)));
+    assert_eq!(silence.customer_id, None);
+}
+
+#[test]
+fn a_silence_lies_ahead_and_ends_within_30_days() {
+    for (arguments, expected) in [
+        (&["--for", "2h"][..], Some((0, 2))),
+        (&["--until", "2026-01-01 11:00:00"], Some((0, 3))),
+        (&["--until", "2026-01-01T03:00:00Z"], Some((0, 3))),
+        (&["--from", "2026-01-01 10:00:00", "--for", "2h"], Some((2, 4))),
+        (&["--from", "2025-12-31 10:00:00", "--for", "2h"], Some((0, 2))),
+        (&["--from", "2026-01-01 10:00:00", "--until", "2026-01-01 09:00:00"], None),
+        (&["--until", "2026-01-01 07:00:00"], None),
+        (&["--until", "2026-01-31 08:00:00"], Some((0, 720))),
+        (&["--until", "2026-01-31 08:00:01"], None),
+        (&["--from", "2026-01-31 07:00:00", "--for", "2h"], None),
+    ] {
+        assert_eq!(hours(arguments), expected, "{arguments:?}");
+    }
+}
