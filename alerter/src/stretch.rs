@@ -126,6 +126,9 @@ impl Stretch {
             user: change.device_sn.as_str().to_owned(),
             wall: reading.timestamp(),
             text,
+            delayed: false,
+            repeat: false,
+            digest_of: None,
         };
         let traceparent = cause.span(change);
         self.notify(change, &key, &notice, traceparent, reach);
@@ -154,7 +157,7 @@ impl Stretch {
         let (account, openids) = match reach {
             Reach::Through(account, openids) => (account, openids),
             Reach::Nobody(reason) => {
-                counter!(NOTIFICATIONS, "outcome" => "unreachable", "errcode" => *reason)
+                counter!(NOTIFICATIONS, "outcome" => "unreachable", "channel" => "none", "errcode" => *reason)
                     .increment(1);
                 return;
             }
