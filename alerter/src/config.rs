@@ -15,6 +15,8 @@ use common::telemetry::TelemetryArgs;
 use reqwest::Url;
 use secrecy::SecretString;
 
+use crate::operators::OperatorsArgs;
+use crate::sender::limits::Limits;
 use crate::wechat::{Account, base_url};
 
 /// Judges readings by rules, records alerts in MySQL and tells people by WeChat.
@@ -63,6 +65,12 @@ pub struct RunConfig {
     /// The platform that delivers notifications.
     #[command(flatten)]
     pub wechat: WechatArgs,
+    /// How many notifications may go.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// Who hears that they do not.
+    #[command(flatten)]
+    pub operators: OperatorsArgs,
     /// The devices' zone.
     #[command(flatten)]
     pub zone: ZoneArgs,
@@ -86,6 +94,42 @@ pub struct RulesArgs {
     /// How often the rules are read again; a changed rule is in force after this time at the latest.
     #[arg(long, env = "RULES_INTERVAL", default_value = "10s", value_parser = duration)]
     pub rules_interval: Duration,
+}
+
+/// How many notifications may go.
+#[derive(Debug, Clone, Args)]
+pub struct LimitArgs {
+    /// Messages to one recipient in a minute, over all replicas; more wait. WeCom loses what goes
+    /// beyond 30 without a word.
+    #[arg(long, env = "RECIPIENT_MESSAGES_PER_MINUTE", default_value_t = 20)]
+    pub recipient_messages_per_minute: u32,
+    /// Messages through one account in a second, of this replica; more wait.
+    #[arg(long, env = "ACCOUNT_MESSAGES_PER_SECOND", default_value_t = 50)]
+    pub account_messages_per_second: u32,
+    /// Alerts of one tenant in a minute beyond which each recipient gets a digest instead.
+    #[arg(long, env = "STORM_ALERTS_PER_MINUTE", default_value_t = 20)]
+    pub storm_alerts_per_minute: u32,
+}
+
+impl LimitArgs {
+    /// The limits.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            recipient_per_minute: self.recipient_messages_per_minute,
+            account_per_second: self.account_messages_per_second,
+            storm_per_minute: self.storm_alerts_per_minute,
+        }
+    }
+
+    fn validate(&self, problems: &mut Problems) {
+        for (name, limit) in [
+            ("--recipient-messages-per-minute", self.recipient_messages_per_minute),
+            ("--account-messages-per-second", self.account_messages_per_second),
+            ("--storm-alerts-per-minute", self.storm_alerts_per_minute),
+        ] {
+            problems.require(limit >= 1, || format!("{name} must be at least 1"));
+        }
+    }
 }
 
 /// Settings of WeChat.
@@ -168,6 +212,8 @@ impl Validate for Config {
         run.member.validate(problems);
         run.mysql.validate(problems);
         run.telemetry.validate(problems);
+        run.limits.validate(problems);
+        run.operators.validate(problems);
         if let Some(redis) = run.redis() {
             redis.validate(problems);
         }
@@ -222,5 +268,16 @@ mod tests {
         let found = problems(&["--wechat-app-id", "wx7", "--rules-interval", "10ms"]);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(problems(&["--wechat-api-url", "nowhere"])[0].contains("--wechat-api-url"));
+    }
+
+    #[test]
+    fn a_limit_of_none_is_refused_by_name() {
+        for limit in [
+            "--recipient-messages-per-minute",
+            "--account-messages-per-second",
+            "--storm-alerts-per-minute",
+        ] {
+            assert_eq!(problems(&[limit, "0"]), [format!("{limit} must be at least 1")]);
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! source ─ deliveries ─► pipeline ─► engine (rules × state → transitions)
 //!                           │
 //!                           ▼ one transaction: state, alerts, outbox, ledger
-//!                         MySQL ◄─ outbox ─► sender ─► WeChat
+//!                         MySQL ◄─ outbox ─► sender ─► WeChat, the watch
 //! ```
 //!
 //! Nothing here waits for the worker, and the evaluation never waits for WeChat.
@@ -17,7 +17,6 @@ pub mod pipeline;
 
 // Pure: rules, readings, episodes, words.
 pub mod composite;
-pub mod course;
 pub mod deviation;
 pub mod engine;
 pub mod episode;
@@ -31,7 +30,9 @@ pub mod sign;
 
 // What is written, and how.
 pub mod alerts;
+pub mod device_message;
 pub mod hold;
+pub mod operators;
 pub mod outbox;
 pub mod recipients;
 pub mod rules;

@@ -171,6 +171,7 @@ impl Stretch {
                 to: change.transition.to,
                 recipient,
                 customer_id: change.ids.customer_id.unwrap_or_default(),
+                notice: notice.clone(),
                 payload: official::request(account, openid, &id, notice),
                 traceparent: traceparent.clone(),
             });
