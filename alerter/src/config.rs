@@ -15,6 +15,7 @@ use common::telemetry::TelemetryArgs;
 use reqwest::Url;
 use secrecy::SecretString;
 
+use crate::commands::outbox::OutboxConfig;
 use crate::operators::OperatorsArgs;
 use crate::sender::limits::Limits;
 use crate::wechat::{Account, base_url};
@@ -28,6 +29,8 @@ pub enum Config {
     /// Looks at rules.
     #[command(subcommand)]
     Rules(RulesCommand),
+    /// Looks at notifications that wait, failed or went out, makes them due, or gives them up.
+    Outbox(Box<OutboxConfig>),
 }
 
 /// What can be done with rules.
@@ -207,6 +210,7 @@ impl Validate for Config {
         let run = match self {
             Self::Run(run) => run,
             Self::Rules(RulesCommand::Check(check)) => return check.validate(problems),
+            Self::Outbox(outbox) => return outbox.validate(problems),
         };
         run.kafka.validate(problems);
         run.member.validate(problems);

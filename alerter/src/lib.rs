@@ -12,6 +12,7 @@
 
 pub mod app;
 pub mod channel;
+pub mod commands;
 pub mod config;
 pub mod pipeline;
 

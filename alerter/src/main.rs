@@ -12,5 +12,6 @@ fn main() -> ExitCode {
             async |telemetry, stop| App::build(&config, telemetry, &stop).await?.run(stop).await,
         ),
         Config::Rules(RulesCommand::Check(config)) => alerter::check_rules(&config),
+        Config::Outbox(config) => alerter::commands::outbox::run(&config),
     }
 }

@@ -10,6 +10,7 @@ pub mod fold;
 mod action_log;
 mod claim;
 mod facts;
+mod operate;
 mod settle;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use sqlx::{FromRow, MySql, MySqlConnection, MySqlPool, QueryBuilder};
 
 pub use claim::Rendered;
 pub use facts::Recent;
+pub use operate::{Filter, Listed};
 
 use crate::alerts::{self, EpisodeKey};
 use crate::episode::To;
