@@ -157,7 +157,8 @@ impl Stretch {
         let (account, openids) = match reach {
             Reach::Through(account, openids) => (account, openids),
             Reach::Nobody(reason) => {
-                counter!(NOTIFICATIONS, "outcome" => "unreachable", "channel" => "none", "errcode" => *reason)
+                let (outcome, channel) = ("unreachable", "none");
+                counter!(NOTIFICATIONS, "outcome" => outcome, "channel" => channel, "errcode" => *reason)
                     .increment(1);
                 return;
             }
