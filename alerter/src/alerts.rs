@@ -4,7 +4,7 @@
 //! Runs statements inside the caller's transaction.
 
 use common::reading::{DeviceSn, Ids};
-use sqlx::MySqlConnection;
+use sqlx::{MySql, MySqlConnection, QueryBuilder};
 use uuid::Uuid;
 
 use crate::message::cut;
@@ -31,9 +31,25 @@ impl EpisodeKey {
         &self.0
     }
 
+    /// Names a digest as if it were an episode: of a recipient's notifications, the one that comes
+    /// first in it comes first in no other.
+    pub fn of_digest(customer_id: i64, recipient: &str, first_id: i64) -> Self {
+        Self(hash(&format!("digest:{customer_id}:{recipient}:{first_id}")))
+    }
+
     /// Names one notification of the episode, for the platform that is to deliver it once.
     pub fn client_msg_id(&self, transition_seq: u32, recipient: &str) -> String {
-        hash(&format!("{}:{transition_seq}:{recipient}", self.0))
+        client_msg_id(&self.0, i64::from(transition_seq), recipient, 0)
+    }
+}
+
+/// Names a notification that was made anew as a repeat this often: each repeat is another one to the
+/// platform, and the same one to whoever makes it again.
+pub fn client_msg_id(key: &str, transition_seq: i64, recipient: &str, repeats: u32) -> String {
+    let name = format!("{key}:{transition_seq}:{recipient}");
+    match repeats {
+        0 => hash(&name),
+        repeats => hash(&format!("{name}:repeat:{repeats}")),
     }
 }
 
@@ -148,15 +164,24 @@ fn closed<'a>(
     .bind(key.as_str())
 }
 
-/// Notes that somebody was told.
-pub async fn notified(connection: &mut MySqlConnection, key: &str) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE t_alert_info SET alert_status = 'NOTIFIED', status = 'NOTIFIED' \
-         WHERE dedup_key = ? AND alert_status = 'pending'",
-    )
-    .bind(key)
-    .execute(connection)
-    .await?;
+/// Alerts of one statement.
+const KEYS_MAX: usize = 500;
+
+/// Notes that somebody was told of these alerts.
+pub async fn notified(
+    connection: &mut MySqlConnection,
+    keys: &[String],
+) -> Result<(), sqlx::Error> {
+    for keys in keys.chunks(KEYS_MAX) {
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+            "UPDATE t_alert_info SET alert_status = 'NOTIFIED', status = 'NOTIFIED' \
+             WHERE alert_status = 'pending' AND dedup_key IN ",
+        );
+        query.push_tuples(keys, |mut row, key| {
+            row.push_bind(key);
+        });
+        query.build().persistent(false).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
@@ -180,5 +205,16 @@ mod tests {
         assert_eq!(key.client_msg_id(0, "openid:o1").len(), 32);
         assert_ne!(key.client_msg_id(0, "openid:o1"), key.client_msg_id(1, "openid:o1"));
         assert_ne!(key.client_msg_id(0, "openid:o1"), key.client_msg_id(0, "openid:o2"));
+    }
+
+    #[test]
+    fn a_repeat_has_a_name_of_its_own_that_anybody_finds_again() {
+        let key = EpisodeKey::of_digest(7, "openid:o1", 42);
+        assert_eq!(key, EpisodeKey::of_digest(7, "openid:o1", 42));
+        let name = |repeats| client_msg_id(key.as_str(), 3, "openid:o1", repeats);
+        assert_eq!(name(0), key.client_msg_id(3, "openid:o1"));
+        let names = std::collections::HashSet::from([0, 1, 2].map(name));
+        assert_eq!(names.len(), 3);
+        assert_eq!(name(2), name(2));
     }
 }

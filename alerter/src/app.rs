@@ -19,12 +19,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{CheckConfig, RunConfig};
+use crate::device_message::Table;
 use crate::hold::Hold;
 use crate::outbox::Outbox;
 use crate::pipeline::{Parts, Pipeline};
 use crate::recipients::Directory;
 use crate::rules::{RuleSet, check, reload, source_file};
-use crate::sender::{Resting, Sender};
+use crate::sender::Sender;
+use crate::sender::deliver::Routes;
+use crate::sender::gates::Gates;
 use crate::silences::Silences;
 use crate::store::Store;
 use crate::suppressed;
@@ -102,15 +105,7 @@ impl App {
             () = stop.cancelled() => return Ok(()),
         }
         let wake = Arc::new(Notify::new());
-        let sender = Sender {
-            outbox: Outbox::new(self.pool.clone()),
-            directory: Arc::clone(&self.directory),
-            platforms: self.platforms.clone(),
-            hold: self.hold.clone(),
-            wake: Arc::clone(&wake),
-            zone: self.config.zone.zone.clone(),
-            resting: Resting::default(),
-        };
+        let sender = self.sender(Arc::clone(&wake))?;
         let sender_stop = stop.child_token();
         let sending = tokio::spawn(sender.run(sender_stop.clone()));
         let pipeline = self.pipeline(wake, stop)?;
@@ -121,6 +116,24 @@ impl App {
         }
         self.admin_stop.cancel();
         result
+    }
+
+    fn sender(&self, wake: Arc<Notify>) -> anyhow::Result<Sender> {
+        let limits = self.config.limits.limits();
+        Ok(Sender {
+            outbox: Outbox::new(self.pool.clone()),
+            routes: Routes {
+                directory: Arc::clone(&self.directory),
+                platforms: self.platforms.clone(),
+            },
+            watch: Table::new(self.pool.clone()),
+            gates: Gates::new(limits.account_per_second),
+            limits,
+            operators: self.config.operators.build()?,
+            hold: self.hold.clone(),
+            wake,
+            zone: self.config.zone.zone.clone(),
+        })
     }
 
     fn pipeline(&self, wake: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<Pipeline> {

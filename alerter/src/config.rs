@@ -14,9 +14,12 @@ use common::source::GroupArgs;
 use common::telemetry::TelemetryArgs;
 use secrecy::SecretString;
 
+use crate::commands::outbox::OutboxConfig;
 use crate::commands::recipients::RecipientsCommand;
 use crate::commands::report::ReportConfig;
 use crate::commands::silence::SilenceCommand;
+use crate::operators::OperatorsArgs;
+use crate::sender::limits::Limits;
 use crate::wechat::WechatArgs;
 
 /// Judges readings by rules, records alerts in MySQL and tells people by WeChat.
@@ -37,6 +40,8 @@ pub enum Config {
     /// Says how good the alerts of a span of time were: how many, how soon people were told, and what
     /// was noise.
     Report(Box<ReportConfig>),
+    /// Looks at notifications that wait, failed or went out, makes them due, or gives them up.
+    Outbox(Box<OutboxConfig>),
 }
 
 /// What can be done with rules.
@@ -74,6 +79,12 @@ pub struct RunConfig {
     /// The platforms that deliver notifications.
     #[command(flatten)]
     pub wechat: WechatArgs,
+    /// How many notifications may go.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// Who hears that they do not.
+    #[command(flatten)]
+    pub operators: OperatorsArgs,
     /// The devices' zone.
     #[command(flatten)]
     pub zone: ZoneArgs,
@@ -97,6 +108,42 @@ pub struct RulesArgs {
     /// How often the rules are read again; a changed rule is in force after this time at the latest.
     #[arg(long, env = "RULES_INTERVAL", default_value = "10s", value_parser = duration)]
     pub rules_interval: Duration,
+}
+
+/// How many notifications may go.
+#[derive(Debug, Clone, Args)]
+pub struct LimitArgs {
+    /// Messages to one recipient in a minute, over all replicas; more wait. WeCom loses what goes
+    /// beyond 30 without a word.
+    #[arg(long, env = "RECIPIENT_MESSAGES_PER_MINUTE", default_value_t = 20)]
+    pub recipient_messages_per_minute: u32,
+    /// Messages through one account in a second, of this replica; more wait.
+    #[arg(long, env = "ACCOUNT_MESSAGES_PER_SECOND", default_value_t = 50)]
+    pub account_messages_per_second: u32,
+    /// Alerts of one tenant in a minute beyond which each recipient gets a digest instead.
+    #[arg(long, env = "STORM_ALERTS_PER_MINUTE", default_value_t = 20)]
+    pub storm_alerts_per_minute: u32,
+}
+
+impl LimitArgs {
+    /// The limits.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            recipient_per_minute: self.recipient_messages_per_minute,
+            account_per_second: self.account_messages_per_second,
+            storm_per_minute: self.storm_alerts_per_minute,
+        }
+    }
+
+    fn validate(&self, problems: &mut Problems) {
+        for (name, limit) in [
+            ("--recipient-messages-per-minute", self.recipient_messages_per_minute),
+            ("--account-messages-per-second", self.account_messages_per_second),
+            ("--storm-alerts-per-minute", self.storm_alerts_per_minute),
+        ] {
+            problems.require(limit >= 1, || format!("{name} must be at least 1"));
+        }
+    }
 }
 
 /// Settings of `rules check`.
@@ -143,11 +190,14 @@ impl Validate for Config {
             Self::Recipients(command) => return command.validate(problems),
             Self::Silence(command) => return command.validate(problems),
             Self::Report(config) => return config.validate(problems),
+            Self::Outbox(outbox) => return outbox.validate(problems),
         };
         run.kafka.validate(problems);
         run.member.validate(problems);
         run.mysql.validate(problems);
         run.telemetry.validate(problems);
+        run.limits.validate(problems);
+        run.operators.validate(problems);
         if let Some(redis) = run.redis() {
             redis.validate(problems);
         }
@@ -193,6 +243,17 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:?}");
         for flag in ["--wechat-api-url", "--wecom-api-url", "--wecom-agent-id"] {
             assert!(problems(&[flag, "nowhere"])[0].contains(flag));
+        }
+    }
+
+    #[test]
+    fn a_limit_of_none_is_refused_by_name() {
+        for limit in [
+            "--recipient-messages-per-minute",
+            "--account-messages-per-second",
+            "--storm-alerts-per-minute",
+        ] {
+            assert_eq!(problems(&[limit, "0"]), [format!("{limit} must be at least 1")]);
         }
     }
 }

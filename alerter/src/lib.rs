@@ -5,7 +5,7 @@
 //! source ─ deliveries ─► pipeline ─► engine (rules × state → transitions)
 //!                           │
 //!                           ▼ one transaction: state, alerts, outbox, ledger
-//!                         MySQL ◄─ outbox ─► sender ─► WeChat, WeCom
+//!                         MySQL ◄─ outbox ─► sender ─► WeChat, WeCom, the watch
 //! ```
 //!
 //! Nothing here waits for the worker, and the evaluation never waits for WeChat.
@@ -18,7 +18,6 @@ pub mod pipeline;
 
 // Pure: rules, readings, episodes, words.
 pub mod composite;
-pub mod course;
 pub mod deviation;
 pub mod engine;
 pub mod episode;
@@ -34,7 +33,9 @@ pub mod watchlist;
 
 // What is written, and how.
 pub mod alerts;
+pub mod device_message;
 pub mod hold;
+pub mod operators;
 pub mod outbox;
 pub mod recipients;
 pub mod report;

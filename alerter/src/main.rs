@@ -21,5 +21,6 @@ fn main() -> ExitCode {
             || config.tables.telemetry.init("alerter"),
             async |_, stop| config.run(stop).await,
         ),
+        Config::Outbox(config) => alerter::commands::outbox::run(&config),
     }
 }

@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use common::reading::wall_text;
 use jiff::civil::DateTime;
+use serde::{Deserialize, Serialize};
 
 use crate::episode::To;
 use crate::rule::{Bounds, Measured};
@@ -175,8 +176,9 @@ fn next(unit: i64) -> i64 {
     if unit == 3_600 { 24 } else { 60 }
 }
 
-/// One thing to tell one person, whatever the channel.
-#[derive(Debug, Clone, PartialEq)]
+/// One thing to tell one person, whatever the channel. Stored beside its bytes, as JSON, so that they
+/// can be made anew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
     /// What happened.
     pub to: To,
@@ -192,14 +194,33 @@ pub struct Notice {
     pub user: String,
     /// Wall clock of the reading.
     pub wall: DateTime,
-    /// The rule's text, filled.
+    /// The rule's text, filled; of a digest, its lines.
     pub text: String,
+    /// Whether it comes late, and what it tells of began a while ago.
+    #[serde(default)]
+    pub delayed: bool,
+    /// Whether the person may have received it before.
+    #[serde(default)]
+    pub repeat: bool,
+    /// Alerts that a digest tells of; none: it is no digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest_of: Option<usize>,
 }
 
 impl Notice {
     /// One line that says it all.
     pub fn headline(&self) -> String {
-        let (level, sign) = (self.severity.label(), self.sign.label());
+        let delayed = if self.delayed { "【延迟】" } else { "" };
+        let repeat = if self.repeat { "【可能重复】" } else { "" };
+        format!("{delayed}{repeat}{}", self.news())
+    }
+
+    /// The headline without its marks.
+    pub fn news(&self) -> String {
+        let (level, sign) = (self.severity.label(), self.subject());
+        if let Some(alerts) = self.digest_of {
+            return format!("【{level}】{sign}：{alerts} 条");
+        }
         match self.to {
             To::Opened | To::Notified if self.flapping => {
                 format!("【{level}】{sign}反复告警")
@@ -210,6 +231,11 @@ impl Notice {
             To::Resolved => format!("【已恢复】{sign}告警"),
             To::Stale => format!("【失联】{sign}告警关闭"),
         }
+    }
+
+    /// What it is about, in a word: the sign, or that it is a digest.
+    pub fn subject(&self) -> &'static str {
+        if self.digest_of.is_some() { "告警汇总" } else { self.sign.label() }
     }
 }
 
@@ -226,6 +252,7 @@ pub fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::notice;
 
     fn facts() -> Facts<'static> {
         Facts {
@@ -260,6 +287,25 @@ mod tests {
         assert!(Template::parse("{vlaue}").unwrap_err().contains("{vlaue}"));
         assert!(Template::parse("a { b").is_err());
         assert!(Template::parse("}").is_ok());
+    }
+
+    #[test]
+    fn a_headline_says_what_happened_and_whether_it_is_late_or_known() {
+        let notice = notice();
+        assert_eq!(notice.headline(), "【严重】心率告警");
+        let late = Notice { delayed: true, to: To::Resolved, ..notice.clone() };
+        assert_eq!(late.headline(), "【延迟】【已恢复】心率告警");
+        let again = Notice { delayed: true, repeat: true, ..notice.clone() };
+        assert_eq!(again.headline(), "【延迟】【可能重复】【严重】心率告警");
+        let digest = Notice { digest_of: Some(35), ..notice };
+        assert_eq!(digest.headline(), "【严重】告警汇总：35 条");
+    }
+
+    #[test]
+    fn a_notice_reads_back_as_it_was_stored() {
+        let notice = Notice { repeat: true, digest_of: Some(2), ..notice() };
+        let stored = serde_json::to_string(&notice).unwrap();
+        assert_eq!(serde_json::from_str::<Notice>(&stored).unwrap(), notice);
     }
 
     #[test]

@@ -12,13 +12,32 @@ pub const TRANSITIONS: &str = "alerter_transitions_total";
 /// Episodes open on this replica's partitions, by `severity`.
 pub const EPISODES_OPEN: &str = "alerter_episodes_open";
 
-/// Notifications by `outcome` (sent, retried, dropped, failed, unreachable, silenced) and `errcode`.
+/// Notifications by `outcome`, `channel` and `errcode`.
+///
+/// Outcomes: sent, retried, dropped, failed, unreachable, silenced. The errcode is the platform's, or a
+/// word for why nobody was asked (`too_old`, `nobody_told`, `no_content`).
 pub const NOTIFICATIONS: &str = "alerter_notifications_total";
+
+/// Times that a notification was put off before anybody was asked, by `reason`: `recipient_limit`,
+/// `account_limit`, `breaker_open`, `storm`, `no_account`, `no_table`, `database`.
+pub const POSTPONED: &str = "alerter_notifications_postponed_total";
+
+/// Digests written.
+pub const DIGESTS: &str = "alerter_digests_total";
+
+/// Notifications that a digest tells of.
+pub const FOLDED: &str = "alerter_notifications_folded_total";
+
+/// 1 while an account fails and has not worked since, by `account`.
+pub const BREAKER_OPEN: &str = "wechat_breaker_open";
+
+/// What operators were to hear by webhook, by `outcome`: sent, retried, lost.
+pub const OPERATOR_NEWS: &str = "alerter_operator_news_total";
 
 /// Tokens asked of WeChat, by `outcome`: fetched, shared, failed.
 pub const TOKEN_REFRESHES: &str = "alerter_token_refreshes_total";
 
-/// Notifications that wait in the outbox.
+/// Notifications that wait in the outbox, those that a waiting digest tells of included.
 pub const OUTBOX_DEPTH: &str = "alerter_outbox_depth";
 
 /// Age of the oldest of them.

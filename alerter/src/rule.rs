@@ -120,7 +120,7 @@ pub enum Watch {
     Range(Range),
     /// Several conditions: category COMPOSITE.
     Conditions(Composite),
-    /// That the device is heard at least this often, in milliseconds: category NO_DATA.
+    /// That the device is heard at least this often, in milliseconds: category `NO_DATA`.
     Absence(i64),
 }
 

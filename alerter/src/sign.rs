@@ -30,7 +30,7 @@ pub enum Sign {
     /// Hours.
     Sleep,
     /// Seconds since the device was heard last. No reading carries it and no rule names it: it is
-    /// what a rule of category NO_DATA looks at.
+    /// what a rule of category `NO_DATA` looks at.
     Absence,
 }
 

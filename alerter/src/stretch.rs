@@ -82,13 +82,21 @@ impl Stretch {
     }
 
     /// Adds what follows from a change; an absence has no reading for its cause.
-    pub fn add(&mut self, change: &Change, rule: &Rule, cause: &Cause<'_>, reach: &Reach) {
+    /// `wearer` is whose it is, as people know them.
+    pub fn add(
+        &mut self,
+        change: &Change,
+        rule: &Rule,
+        cause: &Cause<'_>,
+        reach: &Reach,
+        wearer: Option<&str>,
+    ) {
         let transition = change.transition;
         let key = change.key();
         let Some((measured, bound)) = seen(&change.verdict) else { return };
         let facts = Facts {
             device_sn: change.device_sn.as_str(),
-            user_name: None,
+            user_name: wearer,
             customer_id: change.ids.customer_id.unwrap_or_default(),
             measured,
             bound,
@@ -134,9 +142,12 @@ impl Stretch {
             flapping: transition.flapping,
             sign: rule.named_sign(measured),
             device_sn: change.device_sn.as_str().to_owned(),
-            user: change.device_sn.as_str().to_owned(),
+            user: wearer.unwrap_or(change.device_sn.as_str()).to_owned(),
             wall: change.at.wall,
             text,
+            delayed: false,
+            repeat: false,
+            digest_of: None,
         };
         let traceparent = cause.span(change);
         self.notify(change, &key, &notice, traceparent, reach);
@@ -165,11 +176,12 @@ impl Stretch {
         let (accounts, addresses) = match reach {
             Reach::Through(accounts, addresses) => (accounts, addresses),
             Reach::Nobody(SILENCED) => {
-                counter!(NOTIFICATIONS, "outcome" => SILENCED, "errcode" => "none").increment(1);
+                counter!(NOTIFICATIONS, "outcome" => SILENCED, "channel" => "none", "errcode" => "none").increment(1);
                 return;
             }
             Reach::Nobody(reason) => {
-                counter!(NOTIFICATIONS, "outcome" => "unreachable", "errcode" => *reason)
+                let (outcome, channel) = ("unreachable", "none");
+                counter!(NOTIFICATIONS, "outcome" => outcome, "channel" => channel, "errcode" => *reason)
                     .increment(1);
                 return;
             }
@@ -177,13 +189,15 @@ impl Stretch {
         for address in addresses.iter() {
             let recipient = address.to_string();
             let id = key.client_msg_id(change.transition.seq, &recipient);
-            let Some(payload) = wechat::request(accounts, address, &id, notice) else { continue };
+            // The watch's message is a row, made when its turn comes.
+            let payload = wechat::request(accounts, address, &id, notice).unwrap_or_default();
             self.notifications.push(NewNotification {
                 key: key.clone(),
                 transition_seq: change.transition.seq,
                 to: change.transition.to,
                 recipient,
                 customer_id: change.ids.customer_id.unwrap_or_default(),
+                notice: notice.clone(),
                 payload,
                 traceparent: traceparent.clone(),
             });

@@ -5,8 +5,12 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
+use crate::episode::To;
+use crate::message::Notice;
 use crate::rule::Rule;
 use crate::rules::validate::{Checked, check};
+use crate::severity::Severity;
+use crate::sign::Sign;
 
 /// A rule on heart rate above 100, changed by `fields`.
 pub fn rule(fields: Value) -> Rule {
@@ -60,5 +64,22 @@ pub fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(fields) => fields,
         other => panic!("{other}"),
+    }
+}
+
+/// A notice of a critical heart rate that began.
+pub fn notice() -> Notice {
+    Notice {
+        to: To::Opened,
+        severity: Severity::Critical,
+        flapping: false,
+        sign: Sign::HeartRate,
+        device_sn: "A1".into(),
+        user: "A1".into(),
+        wall: "2025-09-02T12:00:00".parse().expect("a time"),
+        text: "心率 133".into(),
+        delayed: false,
+        repeat: false,
+        digest_of: None,
     }
 }

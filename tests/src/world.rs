@@ -148,6 +148,7 @@ impl World {
         self.launch("alerter", &["run"])
             .env("CONSUMER_GROUP", &self.alerter_group)
             .env("WECHAT_API_URL", wechat.url())
+            .env("WECOM_API_URL", wechat.url())
             .env("WECHAT_APP_ID", self.app_id())
             .env("WECHAT_APP_SECRET", APP_SECRET)
             .env("WECHAT_TEMPLATE_ID", TEMPLATE_ID)

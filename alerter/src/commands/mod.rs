@@ -1,5 +1,6 @@
 //! The commands beside the service: each looks at the tables, or changes them, and ends.
 
+pub mod outbox;
 pub mod recipients;
 pub mod report;
 pub mod silence;

@@ -1,4 +1,4 @@
-//! What absence leads to: rules of category NO_DATA open, episodes of other rules close as stale.
+//! What absence leads to: rules of category `NO_DATA` open, episodes of other rules close as stale.
 //!
 //! Every time is a Kafka record time. Whether an episode opens, and when, follows from the records
 //! alone: what is noticed early, by the wall clock, is what the next record would have shown.

@@ -16,7 +16,6 @@ use crate::episode::To;
 use crate::hold::GaveUp;
 use crate::metrics::{BREACHES, READINGS};
 use crate::recipients::Reach;
-use crate::rule::Channels;
 use crate::stretch::{self, Cause, Stretch};
 use crate::suppressed::SILENCED;
 
@@ -129,10 +128,9 @@ impl Pipeline {
         } else if self.parts.silences.cover(Timestamp::now().as_millisecond(), change) {
             Reach::Nobody(SILENCED)
         } else {
-            // Nothing writes the platform's own messages yet, so they are no way to be told.
-            let channels = Channels { message: false, ..rule.channels };
             let Parts { hold, directory, .. } = &self.parts;
-            hold.until_done("look up recipients", || directory.reach(change.ids, channels)).await?
+            hold.until_done("look up recipients", || directory.reach(change.ids, rule.channels))
+                .await?
         };
         let silenced = matches!(reach, Reach::Nobody(SILENCED));
         let logged = rule.channels.log && change.transition.notify && !silenced;
@@ -149,7 +147,15 @@ impl Pipeline {
         if !logged {
             stretch.suppress(change, &reach);
         }
-        stretch.add(change, rule, cause, &reach);
+        let wearer = self.wearer(change).await;
+        stretch.add(change, rule, cause, &reach, wearer.as_deref());
         Ok(())
+    }
+
+    /// What people call the wearer, where that is known.
+    async fn wearer(&self, change: &Change) -> Option<String> {
+        let user_id = change.ids.user_id?;
+        let customer_id = change.ids.customer_id.unwrap_or_default();
+        self.parts.directory.name(customer_id, user_id).await
     }
 }

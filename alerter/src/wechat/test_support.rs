@@ -31,6 +31,9 @@ pub fn notice() -> Notice {
         user: "A1".into(),
         wall: "2025-09-02T12:00:00".parse().unwrap(),
         text: "心率\"异常\"\n".repeat(200),
+        delayed: false,
+        repeat: false,
+        digest_of: None,
     }
 }
 

@@ -1,11 +1,13 @@
 //! What a failed send leads to: another attempt, a rest for the account, or the end.
 //!
-//! Pure: times and chance come as arguments.
+//! Pure: times and chance come as arguments. How long an account rests that does not answer at all is
+//! for its breaker to say, [`super::breaker`].
 
 use std::time::Duration;
 
 use common::backoff::Backoff;
 
+use super::breaker::Health;
 use crate::outbox::Fate;
 use crate::wechat::errcode::{Remedy, Reset};
 
@@ -35,6 +37,22 @@ pub struct Course {
     pub operator: bool,
 }
 
+impl Course {
+    /// What the failure says about the account; `answered`: the platform gave a code.
+    pub fn health(&self, remedy: Remedy, answered: bool) -> Health {
+        match self.rest {
+            Some(wait) if self.operator => Health::Broken(wait),
+            Some(wait) => Health::Limited(wait),
+            None if !answered => Health::Doubtful,
+            // A token that is refused as soon as it is out, a template that is not known now.
+            None => match remedy {
+                Remedy::RefreshToken | Remedy::RetryThenConfigError => Health::Doubtful,
+                _ => Health::Works,
+            },
+        }
+    }
+}
+
 /// What to do after a failure of the `attempts`th attempt.
 pub fn course(remedy: Remedy, attempts: u32, until_tomorrow: Duration, random: f64) -> Course {
     let only = |fate| Course { fate, rest: None, operator: false };
@@ -54,7 +72,8 @@ pub fn course(remedy: Remedy, attempts: u32, until_tomorrow: Duration, random: f
         Remedy::RetryThenConfigError | Remedy::ConfigError => all(MEND_WAIT, true),
         Remedy::RetryThenPermanent | Remedy::Permanent => only(Fate::Failed),
         Remedy::WaitUntil(Reset::AccountMinute) => all(Duration::from_secs(60), false),
-        Remedy::WaitUntil(Reset::AccountDay) => all(until_tomorrow, false),
+        // Nobody hears of anything until then, unless an operator has the quota raised.
+        Remedy::WaitUntil(Reset::AccountDay) => all(until_tomorrow, true),
         Remedy::WaitUntil(Reset::Recipient) => only(Fate::Later(RECIPIENT_WAIT)),
         Remedy::DropRecipient => only(Fate::Dropped),
     }
@@ -80,13 +99,33 @@ mod tests {
             (Remedy::RetryThenPermanent, 4, Fate::Failed, None, false),
             (Remedy::ConfigError, 1, later(300), Some(300), true),
             (Remedy::WaitUntil(Reset::AccountMinute), 1, later(60), Some(60), false),
-            (Remedy::WaitUntil(Reset::AccountDay), 1, later(7_000), Some(7_000), false),
+            (Remedy::WaitUntil(Reset::AccountDay), 1, later(7_000), Some(7_000), true),
             (Remedy::WaitUntil(Reset::Recipient), 1, later(600), None, false),
             (Remedy::DropRecipient, 1, Fate::Dropped, None, false),
             (Remedy::Permanent, 1, Fate::Failed, None, false),
         ] {
             let expected = Course { fate, rest: rest.map(Duration::from_secs), operator };
             assert_eq!(course(remedy, attempts, TOMORROW, 0.0), expected, "{remedy:?} {attempts}");
+        }
+    }
+
+    #[test]
+    fn a_failure_tells_of_its_message_or_of_the_account() {
+        let wait = Duration::from_secs;
+        for (remedy, answered, health) in [
+            (Remedy::Permanent, true, Health::Works),
+            (Remedy::DropRecipient, true, Health::Works),
+            (Remedy::Retry, true, Health::Works),
+            (Remedy::Retry, false, Health::Doubtful),
+            (Remedy::RefreshToken, true, Health::Doubtful),
+            (Remedy::RetryThenConfigError, true, Health::Doubtful),
+            (Remedy::WaitUntil(Reset::Recipient), true, Health::Works),
+            (Remedy::WaitUntil(Reset::AccountMinute), true, Health::Limited(wait(60))),
+            (Remedy::WaitUntil(Reset::AccountDay), true, Health::Broken(TOMORROW)),
+            (Remedy::ConfigError, true, Health::Broken(MEND_WAIT)),
+        ] {
+            let course = course(remedy, 1, TOMORROW, 0.0);
+            assert_eq!(course.health(remedy, answered), health, "{remedy:?} {answered}");
         }
     }
 }

@@ -1,0 +1,122 @@
+//! Many waiting notifications of one recipient as one: which of them, and what it says.
+//!
+//! Pure. Whether there is a storm, and writing the digest, is [`super::storm`]'s.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write;
+
+use common::reading::wall_text;
+
+use crate::episode::To;
+use crate::message::Notice;
+use crate::outbox::fold::Waiting;
+use crate::severity::Severity;
+
+/// Alerts that a digest names; more are only counted.
+const LINES_MAX: usize = 20;
+
+/// Fewest rows that are worth a digest.
+const ROWS_MIN: usize = 2;
+
+/// A row that goes into a digest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member<'a> {
+    /// Number of its row.
+    pub id: i64,
+    /// The episode.
+    pub episode_key: &'a str,
+    /// What it tells.
+    pub notice: Notice,
+}
+
+/// Ends in `waiting`, in the order of their rows, whose beginnings are not in it: who was told of
+/// them has to be asked.
+pub fn ends_alone(waiting: &[Waiting]) -> Vec<&str> {
+    let mut begun = HashSet::new();
+    let mut alone = Vec::new();
+    for row in waiting {
+        if is_end(row) && !begun.contains(row.episode_key.as_str()) {
+            alone.push(row.episode_key.as_str());
+        }
+        begun.insert(row.episode_key.as_str());
+    }
+    alone
+}
+
+/// The rows to fold, in their order; none: they are better sent one by one. A row that cannot be
+/// folded keeps back what comes after it from the same device, so that nobody reads of an end before
+/// its beginning. `told` are the episodes of [`ends_alone`] that somebody has heard of.
+pub fn choose<'a>(waiting: &'a [Waiting], told: &HashSet<String>) -> Vec<Member<'a>> {
+    let mut members: Vec<Member<'a>> = Vec::new();
+    let (mut kept_back, mut chosen) = (HashSet::new(), HashSet::new());
+    for row in waiting {
+        let key = row.episode_key.as_str();
+        let untold = is_end(row) && !chosen.contains(key) && !told.contains(key);
+        let barred = !row.free || untold || kept_back.contains(&row.device_sn);
+        let notice = row.notice.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let Some(notice) = notice.filter(|_| !barred) else {
+            kept_back.insert(row.device_sn.clone());
+            continue;
+        };
+        chosen.insert(key);
+        members.push(Member { id: row.id, episode_key: key, notice });
+    }
+    if members.len() < ROWS_MIN { Vec::new() } else { members }
+}
+
+fn is_end(row: &Waiting) -> bool {
+    row.transition == To::Resolved.as_str()
+}
+
+/// What the digest says: how many alerts, how bad, and the worst of them by name, each as it stands
+/// now. None where there are none.
+pub fn notice(members: &[Member<'_>]) -> Option<Notice> {
+    // Of several notifications of one episode the last one tells how it stands.
+    let mut latest: BTreeMap<&str, &Member<'_>> = BTreeMap::new();
+    for member in members {
+        latest.insert(member.episode_key, member);
+    }
+    let mut alerts: Vec<&Member<'_>> = latest.into_values().collect();
+    alerts.sort_by_key(|member| (Reverse(member.notice.severity), member.notice.wall, member.id));
+    let worst = &alerts.first()?.notice;
+    let devices: HashSet<_> = alerts.iter().map(|member| &member.notice.device_sn).collect();
+    Some(Notice {
+        to: To::Opened,
+        severity: worst.severity,
+        flapping: false,
+        sign: worst.sign,
+        device_sn: String::new(),
+        user: format!("{} 台设备", devices.len()),
+        wall: alerts.iter().map(|member| member.notice.wall).max()?,
+        text: text(&alerts),
+        delayed: false,
+        repeat: false,
+        digest_of: Some(alerts.len()),
+    })
+}
+
+fn text(alerts: &[&Member<'_>]) -> String {
+    let mut counts: BTreeMap<Reverse<Severity>, usize> = BTreeMap::new();
+    for alert in alerts {
+        *counts.entry(Reverse(alert.notice.severity)).or_default() += 1;
+    }
+    let counts: Vec<_> =
+        counts.iter().map(|(level, count)| format!("{} {count}", level.0.label())).collect();
+    let mut text = format!("共 {} 条：{}", alerts.len(), counts.join("、"));
+    for alert in alerts.iter().take(LINES_MAX) {
+        let Notice { user, wall, .. } = &alert.notice;
+        let wall = wall_text(*wall);
+        let time = wall.get("yyyy-MM-dd ".len()..).unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n{} {user} {time}", alert.notice.news());
+    }
+    if alerts.len() > LINES_MAX {
+        let _ = write!(text, "\n…共 {} 条", alerts.len());
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "digest_tests.rs"]
+mod tests;

@@ -1,0 +1,104 @@
+use super::*;
+use crate::test_support;
+
+/// A row that waits: the episode's key is the device's and the letter of its rule.
+fn waiting(id: i64, key: &str, to: To) -> Waiting {
+    let device = key.split_once(':').unwrap().0;
+    let notice =
+        Notice { to, device_sn: device.into(), user: device.into(), ..test_support::notice() };
+    Waiting {
+        id,
+        episode_key: key.into(),
+        transition: to.as_str().into(),
+        device_sn: Some(device.into()),
+        notice: Some(serde_json::to_string(&notice).unwrap()),
+        free: true,
+    }
+}
+
+fn ids(waiting: &[Waiting], told: &[&str]) -> Vec<i64> {
+    let told = told.iter().map(|key| (*key).to_owned()).collect();
+    choose(waiting, &told).iter().map(|member| member.id).collect()
+}
+
+#[test]
+fn what_waits_is_folded_and_one_alone_is_not() {
+    let rows = [waiting(1, "A:r", To::Opened), waiting(2, "B:r", To::Opened)];
+    assert_eq!(ids(&rows, &[]), [1, 2]);
+    assert_eq!(ids(&rows[..1], &[]), [0_i64; 0]);
+}
+
+#[test]
+fn a_row_that_may_have_arrived_keeps_back_its_device_and_no_other() {
+    let mut rows = [
+        waiting(1, "A:r", To::Opened),
+        waiting(2, "A:s", To::Opened),
+        waiting(3, "B:r", To::Opened),
+        waiting(4, "A:r", To::Resolved),
+        waiting(5, "C:r", To::Opened),
+    ];
+    rows[0].free = false;
+    assert_eq!(ids(&rows, &["A:r"]), [3, 5]);
+    rows[4].notice = None;
+    assert_eq!(ids(&rows, &["A:r"]), [0_i64; 0], "a row of an older version goes alone");
+}
+
+#[test]
+fn an_end_is_folded_only_where_its_beginning_was_heard_of_or_is_folded_too() {
+    let rows = [
+        waiting(1, "A:r", To::Opened),
+        waiting(2, "A:r", To::Resolved),
+        waiting(3, "B:r", To::Resolved),
+        waiting(4, "C:r", To::Resolved),
+    ];
+    assert_eq!(ends_alone(&rows), ["B:r", "C:r"]);
+    assert_eq!(ids(&rows, &["C:r"]), [1, 2, 4]);
+}
+
+#[test]
+fn a_digest_counts_all_alerts_and_names_the_worst_first_each_once() {
+    let member = |id, key, severity, to| Member {
+        id,
+        episode_key: key,
+        notice: Notice {
+            severity,
+            to,
+            device_sn: key.into(),
+            user: key.into(),
+            ..test_support::notice()
+        },
+    };
+    let members = [
+        member(1, "A", Severity::Minor, To::Opened),
+        member(2, "B", Severity::Critical, To::Opened),
+        member(3, "C", Severity::Minor, To::Opened),
+        member(4, "A", Severity::Minor, To::Resolved),
+    ];
+    let digest = notice(&members).unwrap();
+    assert_eq!(digest.headline(), "【严重】告警汇总：3 条");
+    assert_eq!(digest.user, "3 台设备");
+    assert_eq!(
+        digest.text,
+        "共 3 条：严重 1、低级 2\n【严重】心率告警 B 12:00:00\n【低级】心率告警 C 12:00:00\n\
+         【已恢复】心率告警 A 12:00:00"
+    );
+    assert_eq!(notice(&[]), None);
+}
+
+#[test]
+fn a_long_digest_names_twenty_and_counts_the_rest() {
+    let keys: Vec<_> = (0..500).map(|device| format!("A123456789{device:05}")).collect();
+    let members: Vec<_> = keys
+        .iter()
+        .zip(1..)
+        .map(|(key, id)| Member {
+            id,
+            episode_key: key,
+            notice: Notice { user: key.clone(), ..test_support::notice() },
+        })
+        .collect();
+    let digest = notice(&members).unwrap();
+    let lines: Vec<_> = digest.text.lines().collect();
+    assert_eq!((lines.len(), lines[0], lines[21]), (22, "共 500 条：严重 500", "…共 500 条"));
+    assert!(digest.text.len() <= 1_200, "{} bytes fit into every channel", digest.text.len());
+}

@@ -1,0 +1,22 @@
+//! The span of one send.
+
+use common::trace::{self, NewSpan};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
+
+use crate::channel::Channel;
+use crate::outbox::Notification;
+
+/// A span under what the notification tells of; it holds neither address nor text.
+pub fn start(notification: &Notification, channel: Channel) -> opentelemetry::Context {
+    let mut span = NewSpan::new("notify", SpanKind::Client).with(vec![
+        KeyValue::new("notification.channel", channel.as_str()),
+        KeyValue::new("alert.to", notification.transition.clone()),
+        KeyValue::new("notification.attempt", i64::from(notification.attempts) + 1),
+    ]);
+    let parent = notification.traceparent.as_deref();
+    if let Some(parent) = parent.and_then(|header| trace::read(header.as_bytes(), None)) {
+        span = span.under_remote(parent);
+    }
+    span.start()
+}
