@@ -23,6 +23,7 @@ pub mod proxy;
 pub mod redis;
 pub mod wait;
 
+pub mod entrance;
 pub mod fake_wechat;
 pub mod fleet;
 pub mod history;
