@@ -29,6 +29,7 @@ pub mod fleet;
 pub mod history;
 pub mod platform;
 pub mod verdict;
+pub mod webhook;
 
 pub mod demo;
 
