@@ -23,11 +23,13 @@ pub mod proxy;
 pub mod redis;
 pub mod wait;
 
+pub mod entrance;
 pub mod fake_wechat;
 pub mod fleet;
 pub mod history;
 pub mod platform;
 pub mod verdict;
+pub mod webhook;
 
 pub mod demo;
 

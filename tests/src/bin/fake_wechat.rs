@@ -1,13 +1,13 @@
-//! `fake-wechat`: a stand-in for WeChat's official-account platform that prints every message.
+//! `fake-wechat`: a stand-in for WeChat's official accounts and WeCom that prints every message.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
-use tests::fake_wechat::{APP_SECRET, FakeWechat, TEMPLATE_ID};
+use tests::fake_wechat::{APP_SECRET, CORP_SECRET, FakeWechat, Kind, TEMPLATE_ID};
 
-/// A stand-in for WeChat's official-account platform that prints every message as its receiver
-/// would see it.
+/// A stand-in for WeChat's official accounts and WeCom, on one port, that prints every message as its
+/// receiver would see it.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -25,12 +25,17 @@ async fn main() -> anyhow::Result<()> {
         "WECHAT_API_URL={} WECHAT_APP_SECRET={APP_SECRET} WECHAT_TEMPLATE_ID={TEMPLATE_ID}",
         wechat.url()
     );
+    println!("WeCom: the same address, any corp id that begins with ww, secret {CORP_SECRET}");
     let mut seen = 0;
     loop {
         let (messages, now) = wechat.messages_since(seen);
         seen = now;
         for message in messages {
-            println!("to {}: {}", message.touser, message.text());
+            let by = match message.kind {
+                Kind::Official => "",
+                Kind::Wecom => " by WeCom",
+            };
+            println!("to {}{by}: {}", message.touser, message.text());
         }
         tokio::select! {
             _ = tokio::signal::ctrl_c() => return Ok(()),

@@ -1,0 +1,58 @@
+//! The platform's answers: JSON with an errcode, whatever became of the call, and HTTP 200.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Response};
+use serde_json::{Value, json};
+
+/// What the platform has to say: the answer, or the code of a refusal.
+pub(super) type Said = Result<Value, i64>;
+
+/// The answer to a call.
+pub(super) fn answer(said: Said) -> Response {
+    let value = said.unwrap_or_else(|code| json!({ "errcode": code, "errmsg": errmsg(code) }));
+    Json(value).into_response()
+}
+
+/// A page of a gateway that could not reach the platform.
+pub(super) fn page(status: u16) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, Html(format!("<html><body><h1>{status}</h1><hr>nginx</body></html>"))).into_response()
+}
+
+/// An answer that is JSON and says nothing.
+pub(super) fn without_errcode() -> Response {
+    Json(json!({ "status": "fine" })).into_response()
+}
+
+fn errmsg(code: i64) -> &'static str {
+    match code {
+        -1 => "system error",
+        40001 => "invalid credential, access_token is invalid or not latest",
+        40002 => "invalid grant_type",
+        40003 => "invalid openid",
+        40008 => "invalid message type",
+        40013 => "invalid appid or corpid",
+        40014 => "invalid access_token",
+        40037 => "invalid template_id",
+        40056 => "invalid agentid",
+        40125 => "invalid appsecret",
+        41001 => "access_token missing",
+        41002 => "appid or corpid missing",
+        41004 => "appsecret or corpsecret missing",
+        42001 => "access_token expired",
+        43004 => "require subscribe",
+        43101 => "user refuse to accept the msg",
+        43117 => "too many messages to this user",
+        44004 => "empty content",
+        45002 => "content size out of limit",
+        45009 => "reach max api daily quota limit",
+        45011 => "api minute-quota reach limit, must slower, retry next minute",
+        47001 => "data format error",
+        47003 => "argument invalid",
+        81013 => "user & party & tag all invalid",
+        82001 => "all touser & toparty & totag are empty",
+        301002 => "not allow operate another agent with this accesstoken",
+        _ => "refused",
+    }
+}

@@ -1,0 +1,161 @@
+//! What people have received, by whichever platform: the end that tests judge by.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::account::Kind;
+
+/// Most messages kept; a demo may run for days.
+const KEPT_MAX: usize = 10_000;
+
+/// How long an official account knows a message again by its `client_msg_id`.
+pub const SAME_WITHIN_OFFICIAL: Duration = Duration::from_secs(600);
+
+/// How long WeCom knows a request again that asks for it and does not say how long.
+pub const SAME_WITHIN_WECOM: Duration = Duration::from_secs(1_800);
+
+/// A message that reached a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its place among all messages, from 1.
+    pub number: u64,
+    /// When it arrived, by the stand-in's clock, since its start.
+    pub arrived: Duration,
+    /// By which platform.
+    pub kind: Kind,
+    /// From which account: its appid or corp id.
+    pub account: String,
+    /// The openid or member who received it.
+    pub touser: String,
+    /// The sender's idempotency key, where there is one.
+    pub client_msg_id: Option<String>,
+    /// The filled-in fields of the template, in their order; WeCom's have one, `content`.
+    pub fields: Vec<(String, String)>,
+}
+
+impl Message {
+    /// The message as the person reads it.
+    pub fn text(&self) -> String {
+        let fields = self.fields.iter().map(|(_, value)| value.as_str());
+        fields.filter(|value| !value.is_empty()).collect::<Vec<_>>().join(" · ")
+    }
+
+    /// What the person reads before opening it: the first line.
+    pub fn title(&self) -> String {
+        let fields = self.fields.iter().flat_map(|(_, value)| value.lines());
+        fields.map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
+    }
+
+    fn same_within(&self) -> Duration {
+        match self.kind {
+            Kind::Official => SAME_WITHIN_OFFICIAL,
+            Kind::Wecom => SAME_WITHIN_WECOM,
+        }
+    }
+}
+
+/// The messages, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    pub(super) messages: VecDeque<Message>,
+    pub(super) delivered: u64,
+    pub(super) dropped: u64,
+}
+
+impl Inbox {
+    /// Gives a message to its person and tells its number; the one it has is ignored.
+    pub(super) fn deliver(&mut self, message: Message) -> u64 {
+        self.delivered += 1;
+        self.messages.push_back(Message { number: self.delivered, ..message });
+        if self.messages.len() > KEPT_MAX {
+            self.messages.pop_front();
+        }
+        self.delivered
+    }
+
+    /// The messages after number `seen`.
+    pub(super) fn since(&self, seen: u64) -> Vec<Message> {
+        self.messages.iter().filter(|message| message.number > seen).cloned().collect()
+    }
+
+    /// The messages that repeat, within their platform's window, one that the same address got
+    /// before: one of `keys` is the same.
+    pub(super) fn repeated<K: AsRef<[String]>>(
+        &self,
+        keys: impl Fn(&Message) -> K,
+    ) -> Vec<Message> {
+        let mut last: HashMap<(Kind, &str, String), Duration> = HashMap::new();
+        let mut repeated = Vec::new();
+        for message in &self.messages {
+            let mut again = false;
+            for key in keys(message).as_ref() {
+                let key = (message.kind, message.touser.as_str(), key.clone());
+                let before = last.insert(key, message.arrived);
+                again |= before.is_some_and(|at| message.arrived < at + message.same_within());
+            }
+            if again {
+                repeated.push(message.clone());
+            }
+        }
+        repeated
+    }
+}
+
+/// What makes a message the same for its reader, and for the platform.
+pub(super) fn sameness(message: &Message) -> Vec<String> {
+    let id = message.client_msg_id.iter().map(|id| format!("id {id}"));
+    id.chain([format!("text {}", message.text())]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(touser: &str, id: &str, text: &str, second: u64) -> Message {
+        Message {
+            number: 0,
+            arrived: Duration::from_secs(second),
+            kind: Kind::Official,
+            account: "wx1".into(),
+            touser: touser.into(),
+            client_msg_id: Some(id.into()),
+            fields: vec![("first".into(), text.into()), ("remark".into(), String::new())],
+        }
+    }
+
+    #[test]
+    fn a_message_is_received_twice_by_its_key_or_by_its_text_and_within_the_window() {
+        let first = || message("o1", "1", "a", 0);
+        for (second, twice) in [
+            (message("o1", "1", "b", 599), true),
+            (message("o1", "2", "a", 599), true),
+            (message("o1", "1", "a", 600), false),
+            (message("o1", "2", "b", 1), false),
+            (message("o2", "1", "a", 1), false),
+            (Message { kind: Kind::Wecom, ..message("o1", "1", "a", 1) }, false),
+        ] {
+            let mut inbox = Inbox::default();
+            inbox.deliver(first());
+            inbox.deliver(second);
+            let repeated: Vec<_> = inbox.repeated(sameness).iter().map(|one| one.number).collect();
+            assert_eq!(repeated, if twice { vec![2] } else { vec![] }, "{:?}", inbox.messages[1]);
+        }
+    }
+
+    #[test]
+    fn a_message_s_title_is_its_first_line() {
+        assert_eq!(message("o1", "1", "\n **a** \nb", 0).title(), "**a**");
+        assert_eq!(message("o1", "1", "", 0).title(), "");
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_kept_and_their_numbers_go_on() {
+        let mut inbox = Inbox::default();
+        for number in 1..=KEPT_MAX as u64 + 2 {
+            assert_eq!(inbox.deliver(message("o1", "1", "a", number)), number);
+        }
+        assert_eq!((inbox.messages.len(), inbox.messages[0].number), (KEPT_MAX, 3));
+        assert_eq!(inbox.since(0).len(), KEPT_MAX);
+        assert_eq!(inbox.since(inbox.delivered - 2).len(), 2);
+    }
+}

@@ -1,0 +1,146 @@
+//! What both platforms have in common: accounts with their tokens, limits, and who received what.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use reqwest::Url;
+
+use super::account::{Account, Kind};
+use super::fault::Faults;
+use super::limits::Limits;
+use super::message::Inbox;
+use super::recent::Recent;
+use super::settings::Settings;
+use super::token::{Invalid, Tokens};
+
+/// Most accounts whose calls are counted one by one.
+const COUNTED_MAX: usize = 1_000;
+
+/// Everything the stand-in knows.
+#[derive(Debug)]
+pub(super) struct Platform {
+    pub(super) settings: Settings,
+    pub(super) tokens: Tokens,
+    pub(super) faults: Faults,
+    pub(super) limits: Limits,
+    pub(super) recent: Recent,
+    pub(super) inbox: Inbox,
+    pub(super) token_requests: Calls,
+    pub(super) sends: Calls,
+    started: Instant,
+    ahead: Duration,
+}
+
+pub(super) type Shared = Arc<Mutex<Platform>>;
+
+pub(super) fn lock(platform: &Shared) -> MutexGuard<'_, Platform> {
+    platform.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How often something was asked for.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    pub(super) all: usize,
+    of: HashMap<String, usize>,
+}
+
+impl Calls {
+    pub(super) fn note(&mut self, account: &str) {
+        self.all += 1;
+        if let Some(calls) = self.of.get_mut(account) {
+            *calls += 1;
+        } else if self.of.len() < COUNTED_MAX {
+            self.of.insert(account.to_owned(), 1);
+        }
+    }
+
+    pub(super) fn of(&self, account: &str) -> usize {
+        self.of.get(account).copied().unwrap_or_default()
+    }
+}
+
+impl Default for Platform {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            tokens: Tokens::default(),
+            faults: Faults::default(),
+            limits: Limits::default(),
+            recent: Recent::default(),
+            inbox: Inbox::default(),
+            token_requests: Calls::default(),
+            sends: Calls::default(),
+            started: Instant::now(),
+            ahead: Duration::ZERO,
+        }
+    }
+}
+
+impl Platform {
+    /// The stand-in's clock: time since its start, and what it was put ahead.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed() + self.ahead
+    }
+
+    pub(super) fn advance(&mut self, by: Duration) {
+        self.ahead += by;
+    }
+
+    /// Who asks for a token, or the code of what is wrong with that.
+    pub(super) fn account(&mut self, kind: Kind, id: &str, secret: &str) -> Result<Account, i64> {
+        if id.is_empty() {
+            return Err(41002);
+        }
+        if secret.is_empty() {
+            return Err(41004);
+        }
+        let now = self.now();
+        let (minute, day) = (self.settings.token_minute, self.settings.token_day);
+        if !self.limits.take("tokens a minute", id, minute, now) {
+            return Err(45011);
+        }
+        if !self.limits.take("tokens a day", id, day, now) {
+            return Err(45009);
+        }
+        Account::find(&self.settings, kind, id, secret)
+    }
+
+    /// Counts a send and tells whose token it has in its query, or the code of what is wrong with it.
+    pub(super) fn admit(&mut self, kind: Kind, query: &str) -> Result<Account, i64> {
+        let token = parameter(query, "access_token");
+        let owner = self.tokens.owner(&token, self.now());
+        self.sends.note(owner.as_ref().map_or("", |account| account.id.as_str()));
+        match owner {
+            _ if token.is_empty() => Err(41001),
+            Ok(account) if account.kind == kind => Ok(account),
+            Err(Invalid::Expired) => Err(42001),
+            // WeCom has one code for all that is no token of its own.
+            Ok(_) | Err(Invalid::Replaced) if kind == Kind::Official => Err(40001),
+            Ok(_) | Err(Invalid::Replaced | Invalid::Malformed) => Err(40014),
+        }
+    }
+
+    /// Counts a send towards its account's limits, or tells which one it goes beyond.
+    pub(super) fn charge(&mut self, account: &Account) -> Result<(), i64> {
+        let now = self.now();
+        let (minute, day) = (self.settings.account_minute, self.settings.account_day);
+        if !self.limits.take("sends a minute", &account.id, minute, now) {
+            return Err(match account.kind {
+                Kind::Official => 45011,
+                Kind::Wecom => 45009,
+            });
+        }
+        if !self.limits.take("sends a day", &account.id, day, now) {
+            return Err(45009);
+        }
+        Ok(())
+    }
+}
+
+/// What a query says by this name, decoded; empty where it says nothing.
+pub(super) fn parameter(query: &str, name: &str) -> String {
+    let Ok(url) = Url::parse(&format!("http://stand-in/?{query}")) else { return String::new() };
+    let mut pairs = url.query_pairs();
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
