@@ -3,6 +3,8 @@
 //! Clap stops at the first wrong value; an operator who fixes settings one restart at a time is an
 //! operator awake at night. [`parse`] goes on after each problem and lists them all.
 
+mod when;
+
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
+
+pub use when::When;
 
 /// Exit code for a configuration that is refused.
 pub const EXIT_CONFIG: i32 = 2;

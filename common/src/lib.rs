@@ -5,6 +5,7 @@
 pub mod backoff;
 pub mod reading;
 pub mod shapes;
+pub mod table;
 pub mod wire;
 
 // Settings, start and stop.

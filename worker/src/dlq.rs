@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use anyhow::Context;
+use common::config::When;
 use common::kafka::REQUEST_TIMEOUT;
 use jiff::Timestamp;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -137,9 +138,8 @@ async fn purge(config: &DlqConfig, execute: bool) -> anyhow::Result<()> {
 impl DlqConfig {
     /// The filter with its times as numbers.
     fn times(&self) -> (i64, i64) {
-        let at = |when: Option<crate::audit::When>, default| {
-            when.map_or(default, |when| when.at_ms(&self.zone.zone))
-        };
+        let at =
+            |when: Option<When>, default| when.map_or(default, |when| when.at_ms(&self.zone.zone));
         (at(self.filter.from, i64::MIN), at(self.filter.to, i64::MAX))
     }
 

@@ -8,13 +8,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 
 use anyhow::Context;
+use common::table::table;
 use common::wire;
 use rdkafka::message::Message;
 use sqlx::MySqlPool;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::{Identity, Reader, table};
+use crate::audit::{Identity, Reader};
 use crate::config::RunConfig;
 use crate::stop_at::{Stops, stops};
 

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
+use common::config::When;
 use common::kafka::KafkaArgs;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::audit::{Reader, When};
+use crate::audit::Reader;
 
 /// How long to wait before Kafka is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);

@@ -22,12 +22,11 @@ use sqlx::MySqlPool;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{AuditConfig, When};
+pub use config::AuditConfig;
 #[cfg(test)]
 pub(crate) use kafka::Watermarks;
 pub(crate) use kafka::{Ends, Reader};
 pub(crate) use ledger::{ENTRY_COLUMNS, Entry};
-pub(crate) use print::table;
 pub(crate) use rows::{Identity, stored};
 
 use findings::Evidence;

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use common::table::table;
+
 use super::findings::Level;
 use super::readings::Search;
 use super::report::{Line, Report};
@@ -77,18 +79,6 @@ fn cells(name: &str, line: &Line) -> [String; COLUMNS.len()] {
         *cell = number.to_string();
     }
     cells
-}
-
-/// Right-aligned columns, each as wide as its widest cell.
-pub fn table<const N: usize>(rows: &[[String; N]], out: &mut impl Write) -> io::Result<()> {
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
-    let widths: [usize; N] = std::array::from_fn(width);
-    for row in rows {
-        let cells: Vec<String> =
-            row.iter().zip(widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
-        writeln!(out, "{}", cells.join("  "))?;
-    }
-    Ok(())
 }
 
 fn readings(search: &Search, out: &mut impl Write) -> io::Result<()> {

@@ -1,10 +1,8 @@
 //! Settings of `worker dlq`.
 
-use common::config::{Problems, ZoneArgs};
+use common::config::{Problems, When, ZoneArgs};
 use common::kafka::KafkaArgs;
 use common::telemetry::TelemetryArgs;
-
-use crate::audit::When;
 
 /// Settings of `worker dlq`.
 #[derive(Debug, Clone, clap::Args)]

@@ -1,11 +1,9 @@
 //! Settings of `worker offsets`.
 
-use common::config::{Problems, ZoneArgs};
+use common::config::{Problems, When, ZoneArgs};
 use common::kafka::KafkaArgs;
 use common::mysql::MySqlArgs;
 use common::telemetry::TelemetryArgs;
-
-use crate::audit::When;
 
 /// Settings of `worker offsets`.
 #[derive(Debug, Clone, clap::Args)]

@@ -10,12 +10,13 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
+use common::table::table;
 use tokio_util::sync::CancellationToken;
 
 pub use config::OffsetsConfig;
 pub(crate) use store::ledger;
 
-use crate::audit::{Ends, Reader, table};
+use crate::audit::{Ends, Reader};
 use config::Target;
 use plan::Move;
 

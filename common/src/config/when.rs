@@ -1,0 +1,49 @@
+//! A moment as an operator writes it on a command line.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+/// A moment as an operator writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// With an offset of its own.
+    Instant(Timestamp),
+    /// On the devices' wall clock.
+    Wall(DateTime),
+}
+
+impl When {
+    /// Reads a moment.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let instant = text.parse().map(Self::Instant).ok();
+        instant.or_else(|| text.parse().map(Self::Wall).ok()).ok_or_else(|| {
+            "write a time such as 2025-09-02 16:09:00 or 2025-09-02T16:09:00+08:00".to_owned()
+        })
+    }
+
+    /// Milliseconds since 1970; a wall clock that stands twice means the earlier moment.
+    pub fn at_ms(self, zone: &TimeZone) -> i64 {
+        match self {
+            Self::Instant(at) => at.as_millisecond(),
+            Self::Wall(at) => zone
+                .to_ambiguous_timestamp(at)
+                .compatible()
+                .map_or(i64::MAX, Timestamp::as_millisecond),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_read_in_the_devices_zone_unless_it_brings_its_own() {
+        let zone = TimeZone::get("Asia/Shanghai").unwrap();
+        for text in ["2025-09-02 16:09:00", "2025-09-02T08:09:00Z", "2025-09-02T10:09:00+02:00"] {
+            assert_eq!(When::parse(text).unwrap().at_ms(&zone), 1_756_800_540_000, "{text}");
+        }
+        assert!(When::parse("yesterday").is_err());
+    }
+}

@@ -1,0 +1,56 @@
+//! Plain tables on standard output, for people.
+
+use std::io::{self, Write};
+
+/// At which side of its column a cell stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Text.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// Right-aligned columns, each as wide as its widest cell.
+pub fn table<const N: usize>(rows: &[[String; N]], out: &mut impl Write) -> io::Result<()> {
+    table_of([Side::Right; N], rows, out)
+}
+
+/// Columns of these sides, each as wide as its widest cell; lines end with their last character.
+pub fn table_of<const N: usize>(
+    sides: [Side; N],
+    rows: &[[String; N]],
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths.into_iter().zip(sides))
+            .map(|(cell, (width, side))| match side {
+                Side::Left => format!("{cell:<width$}"),
+                Side::Right => format!("{cell:>width$}"),
+            })
+            .collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["id", "count", "why"], ["night", "7", "é"], ["x", "12345678", ""]]
+            .map(|row| row.map(str::to_owned));
+        let mut out = Vec::new();
+        table_of([Side::Left, Side::Right, Side::Left], &rows, &mut out).unwrap();
+        let expected = "id        count  why\nnight         7  é\nx      12345678\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}
