@@ -25,3 +25,4 @@ pub mod publisher;
 pub mod redis;
 pub mod replay;
 pub mod source;
+pub mod topic;

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use common::config::When;
+use common::topic::Reader;
 use rdkafka::message::Message;
 use serde::Serialize;
 use sqlx::MySqlPool;
@@ -11,7 +13,6 @@ use tokio::runtime::Handle;
 
 use super::config::AuditConfig;
 use super::findings::{Evidence, Finding, Level};
-use super::kafka::Reader;
 use super::letters::{self, Source};
 use super::rows::{self, Identity};
 
@@ -141,7 +142,7 @@ fn stretches(
     let topic = &config.kafka.readings_topic;
     let zone = &config.zone.zone;
     let Some(ends) = &evidence.readings else { return Ok(BTreeMap::new()) };
-    let at = |when: Option<super::When>| {
+    let at = |when: Option<When>| {
         when.map(|when| reader.at_time(topic, ends, when.at_ms(zone))).transpose()
     };
     let (from, to) = (at(config.from)?, at(config.to)?);
