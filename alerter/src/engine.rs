@@ -177,10 +177,7 @@ impl Engine {
         judged.outcome = Outcome::Judged;
         partition.moved.insert(sn.clone());
         let customer_id = reading.ids().customer_id.unwrap_or(TEMPLATE_TENANT);
-        for rule in self.rules.of(customer_id) {
-            if !rule.concerns(carried.fresh) {
-                continue;
-            }
+        for rule in self.rules.of(customer_id).concerned(carried.fresh) {
             let (verdict, change) =
                 step(device, rule, carried.fresh, reading, &mut partition.stepped);
             judged.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));

@@ -117,6 +117,15 @@ pub enum Watch {
     Conditions(Composite),
 }
 
+/// A place among a tenant's rules: of those in one slot, its own keep the template's out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Slot<'a> {
+    /// Ranges of a sign, and the rule type.
+    Range(Sign, &'a str),
+    /// Conditions, and the rule type.
+    Conditions(&'a str),
+}
+
 /// A valid rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
@@ -145,11 +154,11 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether a reading that brings news of these signs is any news to this rule.
-    pub fn concerns(&self, fresh: Signs) -> bool {
+    /// The signs whose news are news to this rule.
+    pub fn signs(&self) -> Signs {
         match &self.watch {
-            Watch::Range(range) => fresh.contains(range.sign),
-            Watch::Conditions(composite) => fresh.contains_any(composite.signs()),
+            Watch::Range(range) => Signs::from_iter([range.sign]),
+            Watch::Conditions(composite) => composite.signs().collect(),
         }
     }
 
@@ -178,14 +187,12 @@ impl Rule {
         }
     }
 
-    /// Whether an own rule of a tenant takes the place of this template rule.
-    pub fn is_overridden_by(&self, own: &Self) -> bool {
-        let alike = match (&self.watch, &own.watch) {
-            (Watch::Range(range), Watch::Range(own)) => range.sign == own.sign,
-            (Watch::Conditions(_), Watch::Conditions(_)) => true,
-            _ => false,
-        };
-        alike && self.rule_type == own.rule_type
+    /// What an own rule of a tenant has in common with the template rules whose place it takes.
+    pub fn slot(&self) -> Slot<'_> {
+        match &self.watch {
+            Watch::Range(range) => Slot::Range(range.sign, &self.rule_type),
+            Watch::Conditions(_) => Slot::Conditions(&self.rule_type),
+        }
     }
 }
 

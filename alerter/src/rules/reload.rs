@@ -93,7 +93,7 @@ impl Accepted {
         gauge!(names::RULES, "state" => "event").set(f64::from(events));
         self.complaints = complaints;
         self.rules = rules;
-        RuleSet::new(self.rules.values().cloned().collect())
+        RuleSet::new(self.rules.values().cloned())
     }
 }
 
@@ -119,7 +119,7 @@ pub fn start(
                     sender.send_if_modified(|current| {
                         let changed = current.as_ref() != Some(&rules);
                         if changed {
-                            info!(rules = rules.len(), "rules in force changed");
+                            info!(rules = rules.all().len(), "rules in force changed");
                             *current = Some(rules);
                         }
                         changed
@@ -163,6 +163,6 @@ mod tests {
         assert_eq!(broken, good);
         assert_eq!(accepted.take(file("oops")), good, "and it stays so");
 
-        assert!(accepted.take(Vec::new()).is_empty(), "a rule that is gone is gone");
+        assert!(accepted.take(Vec::new()).all().is_empty(), "a rule that is gone is gone");
     }
 }
