@@ -22,7 +22,8 @@ use crate::hold::Hold;
 use crate::outbox::Outbox;
 use crate::pipeline::{Parts, Pipeline};
 use crate::recipients::Directory;
-use crate::rules::{RuleSet, check, reload, source_file};
+use crate::rules::reload::{self, Reload};
+use crate::rules::{RuleSet, check, source_file};
 use crate::sender::{Resting, Sender};
 use crate::store::Store;
 use crate::wechat::official::Official;
@@ -64,7 +65,13 @@ impl App {
             }
             None => reload::Source::Table(pool.clone()),
         };
-        let rules = reload::start(source, config.rules.rules_interval, stop.clone());
+        // Nobody says that rules changed.
+        let unheard = watch::channel(()).1;
+        let rules = Reload::new(source, pool.clone()).start(
+            config.rules.rules_interval,
+            unheard,
+            stop.clone(),
+        );
         let hold = Hold::new(stop.clone(), config.lifecycle.drain_timeout / 2);
         let admin_stop = CancellationToken::new();
         let admin = Admin {

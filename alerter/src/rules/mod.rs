@@ -1,12 +1,15 @@
 //! The rules in force: which ones there are, and which of them concern a reading.
 //!
 //! [`validate`] turns a row or a file's entry into a rule or a list of what is wrong with it;
-//! [`source_db`] and [`source_file`] fetch the rows; [`reload`] does both again and again. [`set`] is
-//! what readings are judged by.
+//! [`source_db`] and [`source_file`] fetch the rows; [`accepted`] says which versions stand and
+//! [`good`] keeps them over a restart; [`reload`] does it all again and again. [`set`] is what readings
+//! are judged by.
 
+pub mod accepted;
 pub mod check;
 mod doubts;
 pub mod form;
+pub mod good;
 pub mod reload;
 pub mod set;
 pub mod source_db;
