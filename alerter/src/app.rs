@@ -23,7 +23,7 @@ use crate::outbox::Outbox;
 use crate::pipeline::{Parts, Pipeline};
 use crate::recipients::Directory;
 use crate::rules::reload::{self, Reload};
-use crate::rules::{RuleSet, check, source_file};
+use crate::rules::{RuleSet, check, listen, source_file};
 use crate::sender::{Resting, Sender};
 use crate::store::Store;
 use crate::wechat::official::Official;
@@ -65,11 +65,9 @@ impl App {
             }
             None => reload::Source::Table(pool.clone()),
         };
-        // Nobody says that rules changed.
-        let unheard = watch::channel(()).1;
         let rules = Reload::new(source, pool.clone()).start(
             config.rules.rules_interval,
-            unheard,
+            changed_rules(config, stop)?,
             stop.clone(),
         );
         let hold = Hold::new(stop.clone(), config.lifecycle.drain_timeout / 2);
@@ -145,6 +143,15 @@ impl App {
             topic,
         }))
     }
+}
+
+/// Changes when somebody says that the rules did; never, where there is no Redis.
+fn changed_rules(
+    config: &RunConfig,
+    stop: &CancellationToken,
+) -> anyhow::Result<watch::Receiver<()>> {
+    let Some(redis) = config.redis() else { return Ok(watch::channel(()).1) };
+    listen::start(&redis, stop.clone()).context("--redis-url")
 }
 
 fn ready(rules: Rules, holding: Arc<AtomicBool>, stop: CancellationToken) -> Check {

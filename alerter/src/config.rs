@@ -50,8 +50,9 @@ pub struct RunConfig {
     /// Rules, state, alerts, outbox and progress.
     #[command(flatten)]
     pub mysql: MySqlArgs,
-    /// Where replicas share WeChat tokens, as redis://user:password@host:port/db; none: each asks
-    /// for its own.
+    /// Where replicas share WeChat tokens and hear of changed rules, as
+    /// redis://user:password@host:port/db; none: each asks for its own, and rules are only read again
+    /// in their own time.
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<SecretString>,
     /// How long one command to Redis may take.

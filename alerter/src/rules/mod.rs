@@ -2,14 +2,15 @@
 //!
 //! [`validate`] turns a row or a file's entry into a rule or a list of what is wrong with it;
 //! [`source_db`] and [`source_file`] fetch the rows; [`accepted`] says which versions stand and
-//! [`good`] keeps them over a restart; [`reload`] does it all again and again. [`set`] is what readings
-//! are judged by.
+//! [`good`] keeps them over a restart; [`reload`] does it all again and again, at once where
+//! [`listen`] hears of a change. [`set`] is what readings are judged by.
 
 pub mod accepted;
 pub mod check;
 mod doubts;
 pub mod form;
 pub mod good;
+pub mod listen;
 pub mod reload;
 pub mod set;
 pub mod source_db;
