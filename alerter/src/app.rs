@@ -1,15 +1,12 @@
 //! The alerter's parts and how they start and stop.
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::Context;
 use common::admin::{Admin, Check};
 use common::ledger::Ledger;
 use common::lifecycle::within;
-use common::mysql::MySqlArgs;
 use common::source::{Source, SourceConfig};
 use common::telemetry::{Telemetry, host_name};
 use sqlx::MySqlPool;
@@ -17,13 +14,13 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{CheckConfig, RunConfig};
+use crate::config::RunConfig;
 use crate::hold::Hold;
 use crate::outbox::Outbox;
 use crate::pipeline::{Parts, Pipeline};
 use crate::recipients::Directory;
 use crate::rules::reload::{self, Reload};
-use crate::rules::{RuleSet, check, listen, source_file};
+use crate::rules::{RuleSet, listen, source_file};
 use crate::sender::{Resting, Sender};
 use crate::store::Store;
 use crate::wechat::official::Official;
@@ -166,35 +163,5 @@ fn ready(rules: Rules, holding: Arc<AtomicBool>, stop: CancellationToken) -> Che
             return Err("MySQL does not take alerts".into());
         }
         Ok(())
-    })
-}
-
-/// How long `rules check` waits for MySQL.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// `alerter rules check`.
-pub fn check_rules(config: &CheckConfig) -> ExitCode {
-    let checked = load_for_check(config);
-    let reported = checked.and_then(|checks| Ok(check::report(&checks, &mut std::io::stdout())?));
-    match reported {
-        Ok(summary) if summary.refused == 0 => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn load_for_check(config: &CheckConfig) -> anyhow::Result<Vec<crate::rules::validate::Check>> {
-    if let Some(path) = &config.file {
-        return source_file::load(path).with_context(|| path.display().to_string());
-    }
-    let url = config.mysql_url.clone().context("--mysql-url is missing")?;
-    let mysql = MySqlArgs { url, pool_size: 2, acquire_timeout: CHECK_TIMEOUT };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let pool = mysql.connect(&config.zone.zone).context("--mysql-url")?;
-        Ok(reload::Source::Table(pool).load().await?)
     })
 }

@@ -15,6 +15,8 @@ use common::telemetry::TelemetryArgs;
 use reqwest::Url;
 use secrecy::SecretString;
 
+use crate::commands::rules_list::ListConfig;
+use crate::commands::source::SourceArgs;
 use crate::wechat::{Account, base_url};
 
 /// Judges readings by rules, records alerts in MySQL and tells people by WeChat.
@@ -32,7 +34,9 @@ pub enum Config {
 #[derive(Debug, Clone, Subcommand)]
 pub enum RulesCommand {
     /// Validates rules as the service would and lists every problem; exits 1 if there is one.
-    Check(CheckConfig),
+    Check(SourceArgs),
+    /// Shows the rules in force for a tenant, where each comes from, and those that are refused.
+    List(ListConfig),
 }
 
 /// Settings of the service.
@@ -123,23 +127,6 @@ impl WechatArgs {
     }
 }
 
-/// Settings of `rules check`.
-#[derive(Debug, Clone, Args)]
-pub struct CheckConfig {
-    /// YAML file with the rules.
-    #[arg(conflicts_with = "from_db")]
-    pub file: Option<PathBuf>,
-    /// Check the platform's table instead of a file.
-    #[arg(long)]
-    pub from_db: bool,
-    /// MySQL or MariaDB, as mysql://user:password@host:port/database; for --from-db.
-    #[arg(long, env = "MYSQL_URL", hide_env_values = true)]
-    pub mysql_url: Option<SecretString>,
-    /// The devices' zone.
-    #[command(flatten)]
-    pub zone: ZoneArgs,
-}
-
 impl RunConfig {
     /// Redis, where there is one.
     pub fn redis(&self) -> Option<RedisArgs> {
@@ -148,22 +135,12 @@ impl RunConfig {
     }
 }
 
-impl CheckConfig {
-    fn validate(&self, problems: &mut Problems) {
-        problems.require(self.file.is_some() || self.from_db, || {
-            "name the FILE to check, or --from-db for the platform's table".into()
-        });
-        problems.require(!self.from_db || self.mysql_url.is_some(), || {
-            "--from-db needs --mysql-url".into()
-        });
-    }
-}
-
 impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
         let run = match self {
             Self::Run(run) => run,
-            Self::Rules(RulesCommand::Check(check)) => return check.validate(problems),
+            Self::Rules(RulesCommand::Check(source)) => return source.validate(problems),
+            Self::Rules(RulesCommand::List(list)) => return list.validate(problems),
         };
         run.kafka.validate(problems);
         run.member.validate(problems);

@@ -12,6 +12,7 @@
 
 pub mod app;
 pub mod channel;
+pub mod commands;
 pub mod config;
 pub mod pipeline;
 
@@ -44,5 +45,5 @@ pub mod wechat;
 #[cfg(test)]
 mod test_support;
 
-pub use app::{App, check_rules};
+pub use app::App;
 pub use config::Config;

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use alerter::commands::rules_check::rules_check;
+use alerter::commands::rules_list::rules_list;
 use alerter::config::RulesCommand;
 use alerter::{App, Config};
 
@@ -11,6 +13,7 @@ fn main() -> ExitCode {
             || config.telemetry.init("alerter"),
             async |telemetry, stop| App::build(&config, telemetry, &stop).await?.run(stop).await,
         ),
-        Config::Rules(RulesCommand::Check(config)) => alerter::check_rules(&config),
+        Config::Rules(RulesCommand::Check(config)) => rules_check(&config),
+        Config::Rules(RulesCommand::List(config)) => rules_list(&config),
     }
 }

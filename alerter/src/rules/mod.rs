@@ -13,10 +13,12 @@ pub mod good;
 pub mod listen;
 pub mod reload;
 pub mod set;
+pub mod snapshot;
 pub mod source_db;
 pub mod source_file;
 pub mod validate;
 mod watch;
+pub mod words;
 
 pub use set::RuleSet;
 

@@ -1,0 +1,9 @@
+//! What operators do from a shell. Each command reads, works out an answer without asking anybody, and
+//! prints it.
+
+mod layout;
+pub mod rules_check;
+pub mod rules_list;
+mod rules_print;
+mod rules_report;
+pub mod source;
