@@ -15,6 +15,7 @@ use common::telemetry::TelemetryArgs;
 use reqwest::Url;
 use secrecy::SecretString;
 
+use crate::commands::backtest::BacktestConfig;
 use crate::commands::rules_list::ListConfig;
 use crate::commands::source::SourceArgs;
 use crate::wechat::{Account, base_url};
@@ -28,6 +29,8 @@ pub enum Config {
     /// Looks at rules.
     #[command(subcommand)]
     Rules(RulesCommand),
+    /// Says what other rules would have made of past readings, beside those in force; tells nobody.
+    Backtest(Box<BacktestConfig>),
 }
 
 /// What can be done with rules.
@@ -141,6 +144,7 @@ impl Validate for Config {
             Self::Run(run) => run,
             Self::Rules(RulesCommand::Check(source)) => return source.validate(problems),
             Self::Rules(RulesCommand::List(list)) => return list.validate(problems),
+            Self::Backtest(backtest) => return backtest.validate(problems),
         };
         run.kafka.validate(problems);
         run.member.validate(problems);
@@ -177,11 +181,16 @@ mod tests {
     use super::*;
 
     fn problems(arguments: &[&str]) -> Vec<String> {
-        let arguments = [
-            &["alerter", "run", "--kafka-brokers", "k:9092", "--mysql-url", "mysql://u@h/d"],
-            arguments,
-        ]
-        .concat();
+        found(
+            [
+                &["alerter", "run", "--kafka-brokers", "k:9092", "--mysql-url", "mysql://u@h/d"],
+                arguments,
+            ]
+            .concat(),
+        )
+    }
+
+    fn found(arguments: Vec<&str>) -> Vec<String> {
         match common::config::parse::<Config>(arguments.into_iter().map(Into::into).collect()) {
             Ok(_) => Vec::new(),
             Err(Refusal::Problems(problems)) => problems.list().to_vec(),
@@ -192,6 +201,32 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn a_backtest_needs_times_in_order_and_a_device_that_can_be() {
+        let found = |from: &str, device: &str| {
+            found(vec![
+                "alerter",
+                "backtest",
+                "--kafka-brokers",
+                "k:9092",
+                "--rules",
+                "r.yaml",
+                "--against",
+                "a.yaml",
+                "--from",
+                from,
+                "--to",
+                "2025-09-02T05:00:00Z",
+                "--device",
+                device,
+            ])
+        };
+        assert_eq!(found("2025-09-02 12:59:59", "A1"), [""; 0]);
+        let wrong = found("2025-09-02 13:00:00", "a b");
+        assert_eq!(wrong.len(), 2, "{wrong:?}");
+        assert!(wrong[0].contains("--from") && wrong[1].contains("--device"), "{wrong:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use alerter::commands::backtest::backtest;
 use alerter::commands::rules_check::rules_check;
 use alerter::commands::rules_list::rules_list;
 use alerter::config::RulesCommand;
@@ -15,5 +16,10 @@ fn main() -> ExitCode {
         ),
         Config::Rules(RulesCommand::Check(config)) => rules_check(&config),
         Config::Rules(RulesCommand::List(config)) => rules_list(&config),
+        Config::Backtest(config) => common::lifecycle::run_to_code(
+            || config.telemetry.init("alerter"),
+            ExitCode::FAILURE,
+            async |_, stop| backtest(&config, stop).await,
+        ),
     }
 }

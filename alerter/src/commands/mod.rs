@@ -1,6 +1,7 @@
 //! What operators do from a shell. Each command reads, works out an answer without asking anybody, and
 //! prints it.
 
+pub mod backtest;
 mod layout;
 pub mod rules_check;
 pub mod rules_list;
