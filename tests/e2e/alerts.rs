@@ -17,7 +17,7 @@ use tests::world::World;
 const SOON: Duration = Duration::from_secs(30);
 
 /// Sends readings with these heart rates, 15 s of event time apart, the last one at `end`.
-async fn measure(gateway: &Service, device: &str, end: i64, rates: &[i32]) -> Result<()> {
+pub async fn measure(gateway: &Service, device: &str, end: i64, rates: &[i32]) -> Result<()> {
     let count = i64::try_from(rates.len())?;
     for (rate, step) in rates.iter().zip(1 - count..) {
         report(gateway, device, end + step * 15, json!({ "heart_rate": rate })).await?;
@@ -39,7 +39,8 @@ async fn report(gateway: &Service, device: &str, epoch: i64, vitals: Value) -> R
     Ok(())
 }
 
-async fn delivered(wechat: &FakeWechat, count: u64) -> Result<()> {
+/// Waits until WeChat has received this many messages.
+pub async fn delivered(wechat: &FakeWechat, count: u64) -> Result<()> {
     eventually(SOON, &format!("{count} messages at WeChat"), || async {
         ensure!(wechat.delivered() >= count, "there are {}", wechat.delivered());
         Ok(Some(()))
