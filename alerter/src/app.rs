@@ -1,16 +1,13 @@
 //! The alerter's parts and how they start and stop.
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::Context;
 use common::admin::{Admin, Check};
 use common::bindings::Bindings;
 use common::ledger::Ledger;
 use common::lifecycle::within;
-use common::mysql::MySqlArgs;
 use common::source::{Source, SourceConfig};
 use common::telemetry::{Telemetry, host_name};
 use sqlx::MySqlPool;
@@ -18,13 +15,14 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{CheckConfig, RunConfig};
+use crate::config::RunConfig;
 use crate::device_message::Table;
 use crate::hold::Hold;
 use crate::outbox::Outbox;
 use crate::pipeline::{Parts, Pipeline};
 use crate::recipients::Directory;
-use crate::rules::{RuleSet, check, reload, source_file};
+use crate::rules::reload::{self, Reload};
+use crate::rules::{RuleSet, listen, source_file};
 use crate::sender::Sender;
 use crate::sender::deliver::Routes;
 use crate::sender::gates::Gates;
@@ -68,7 +66,11 @@ impl App {
             }
             None => reload::Source::Table(pool.clone()),
         };
-        let rules = reload::start(source, config.rules.rules_interval, stop.clone());
+        let rules = Reload::new(source, pool.clone()).start(
+            config.rules.rules_interval,
+            changed_rules(config, stop)?,
+            stop.clone(),
+        );
         let silences = Silences::start(pool.clone(), stop.clone());
         tokio::spawn(suppressed::remove_old(pool.clone(), stop.clone()));
         let hold = Hold::new(stop.clone(), config.lifecycle.drain_timeout / 2);
@@ -165,6 +167,15 @@ impl App {
     }
 }
 
+/// Changes when somebody says that the rules did; never, where there is no Redis.
+fn changed_rules(
+    config: &RunConfig,
+    stop: &CancellationToken,
+) -> anyhow::Result<watch::Receiver<()>> {
+    let Some(redis) = config.redis() else { return Ok(watch::channel(()).1) };
+    listen::start(&redis, stop.clone()).context("--redis-url")
+}
+
 fn ready(
     rules: Rules,
     silences: Silences,
@@ -185,35 +196,5 @@ fn ready(
             return Err("MySQL does not take alerts".into());
         }
         Ok(())
-    })
-}
-
-/// How long `rules check` waits for MySQL.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// `alerter rules check`.
-pub fn check_rules(config: &CheckConfig) -> ExitCode {
-    let checked = load_for_check(config);
-    let reported = checked.and_then(|checks| Ok(check::report(&checks, &mut std::io::stdout())?));
-    match reported {
-        Ok(summary) if summary.refused == 0 => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn load_for_check(config: &CheckConfig) -> anyhow::Result<Vec<crate::rules::validate::Check>> {
-    if let Some(path) = &config.file {
-        return source_file::load(path).with_context(|| path.display().to_string());
-    }
-    let url = config.mysql_url.clone().context("--mysql-url is missing")?;
-    let mysql = MySqlArgs { url, pool_size: 2, acquire_timeout: CHECK_TIMEOUT };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let pool = mysql.connect(&config.zone.zone).context("--mysql-url")?;
-        Ok(reload::Source::Table(pool).load().await?)
     })
 }

@@ -41,6 +41,18 @@ impl Operator {
         })
     }
 
+    /// The sign that stands for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Above => ">",
+            Self::Below => "<",
+            Self::AtLeast => ">=",
+            Self::AtMost => "<=",
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
+        }
+    }
+
     fn holds(self, value: f64, threshold: f64) -> bool {
         match self {
             Self::Above => value > threshold,

@@ -14,10 +14,13 @@ use common::source::GroupArgs;
 use common::telemetry::TelemetryArgs;
 use secrecy::SecretString;
 
+use crate::commands::backtest::BacktestConfig;
 use crate::commands::outbox::OutboxConfig;
 use crate::commands::recipients::RecipientsCommand;
 use crate::commands::report::ReportConfig;
+use crate::commands::rules_list::ListConfig;
 use crate::commands::silence::SilenceCommand;
+use crate::commands::source::SourceArgs;
 use crate::operators::OperatorsArgs;
 use crate::sender::limits::Limits;
 use crate::wechat::WechatArgs;
@@ -42,13 +45,17 @@ pub enum Config {
     Report(Box<ReportConfig>),
     /// Looks at notifications that wait, failed or went out, makes them due, or gives them up.
     Outbox(Box<OutboxConfig>),
+    /// Says what other rules would have made of past readings, beside those in force; tells nobody.
+    Backtest(Box<BacktestConfig>),
 }
 
 /// What can be done with rules.
 #[derive(Debug, Clone, Subcommand)]
 pub enum RulesCommand {
     /// Validates rules as the service would and lists every problem; exits 1 if there is one.
-    Check(CheckConfig),
+    Check(SourceArgs),
+    /// Shows the rules in force for a tenant, where each comes from, and those that are refused.
+    List(ListConfig),
 }
 
 /// Settings of the service.
@@ -66,8 +73,9 @@ pub struct RunConfig {
     /// Rules, state, alerts, outbox and progress.
     #[command(flatten)]
     pub mysql: MySqlArgs,
-    /// Where replicas share WeChat tokens, as redis://user:password@host:port/db; none: each asks
-    /// for its own.
+    /// Where replicas share WeChat tokens and hear of changed rules, as
+    /// redis://user:password@host:port/db; none: each asks for its own, and rules are only read again
+    /// in their own time.
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<SecretString>,
     /// How long one command to Redis may take.
@@ -146,23 +154,6 @@ impl LimitArgs {
     }
 }
 
-/// Settings of `rules check`.
-#[derive(Debug, Clone, Args)]
-pub struct CheckConfig {
-    /// YAML file with the rules.
-    #[arg(conflicts_with = "from_db")]
-    pub file: Option<PathBuf>,
-    /// Check the platform's table instead of a file.
-    #[arg(long)]
-    pub from_db: bool,
-    /// MySQL or MariaDB, as mysql://user:password@host:port/database; for --from-db.
-    #[arg(long, env = "MYSQL_URL", hide_env_values = true)]
-    pub mysql_url: Option<SecretString>,
-    /// The devices' zone.
-    #[command(flatten)]
-    pub zone: ZoneArgs,
-}
-
 impl RunConfig {
     /// Redis, where there is one.
     pub fn redis(&self) -> Option<RedisArgs> {
@@ -171,26 +162,17 @@ impl RunConfig {
     }
 }
 
-impl CheckConfig {
-    fn validate(&self, problems: &mut Problems) {
-        problems.require(self.file.is_some() || self.from_db, || {
-            "name the FILE to check, or --from-db for the platform's table".into()
-        });
-        problems.require(!self.from_db || self.mysql_url.is_some(), || {
-            "--from-db needs --mysql-url".into()
-        });
-    }
-}
-
 impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
         let run = match self {
             Self::Run(run) => run,
-            Self::Rules(RulesCommand::Check(check)) => return check.validate(problems),
+            Self::Rules(RulesCommand::Check(source)) => return source.validate(problems),
+            Self::Rules(RulesCommand::List(list)) => return list.validate(problems),
             Self::Recipients(command) => return command.validate(problems),
             Self::Silence(command) => return command.validate(problems),
             Self::Report(config) => return config.validate(problems),
             Self::Outbox(outbox) => return outbox.validate(problems),
+            Self::Backtest(backtest) => return backtest.validate(problems),
         };
         run.kafka.validate(problems);
         run.member.validate(problems);
@@ -219,11 +201,16 @@ mod tests {
     use super::*;
 
     fn problems(arguments: &[&str]) -> Vec<String> {
-        let arguments = [
-            &["alerter", "run", "--kafka-brokers", "k:9092", "--mysql-url", "mysql://u@h/d"],
-            arguments,
-        ]
-        .concat();
+        found(
+            [
+                &["alerter", "run", "--kafka-brokers", "k:9092", "--mysql-url", "mysql://u@h/d"],
+                arguments,
+            ]
+            .concat(),
+        )
+    }
+
+    fn found(arguments: Vec<&str>) -> Vec<String> {
         match common::config::parse::<Config>(arguments.into_iter().map(Into::into).collect()) {
             Ok(_) => Vec::new(),
             Err(Refusal::Problems(problems)) => problems.list().to_vec(),
@@ -234,6 +221,32 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn a_backtest_needs_times_in_order_and_a_device_that_can_be() {
+        let found = |from: &str, device: &str| {
+            found(vec![
+                "alerter",
+                "backtest",
+                "--kafka-brokers",
+                "k:9092",
+                "--rules",
+                "r.yaml",
+                "--against",
+                "a.yaml",
+                "--from",
+                from,
+                "--to",
+                "2025-09-02T05:00:00Z",
+                "--device",
+                device,
+            ])
+        };
+        assert_eq!(found("2025-09-02 12:59:59", "A1"), [""; 0]);
+        let wrong = found("2025-09-02 13:00:00", "a b");
+        assert_eq!(wrong.len(), 2, "{wrong:?}");
+        assert!(wrong[0].contains("--from") && wrong[1].contains("--device"), "{wrong:?}");
     }
 
     #[test]

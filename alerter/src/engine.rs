@@ -243,10 +243,7 @@ impl Engine {
         judged.outcome = Outcome::Judged;
         partition.moved.insert(sn.clone());
         let tenant = arrival.ids.customer_id.unwrap_or(TEMPLATE_TENANT);
-        for rule in rules.of(tenant) {
-            if !rule.concerns(carried.fresh) {
-                continue;
-            }
+        for rule in rules.of(tenant).concerned(carried.fresh) {
             let (verdict, change) =
                 step::step(device, rule, carried.fresh, &arrival, &mut partition.stepped);
             judged.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));

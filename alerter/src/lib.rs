@@ -51,5 +51,5 @@ pub mod wechat;
 #[cfg(test)]
 mod test_support;
 
-pub use app::{App, check_rules};
+pub use app::App;
 pub use config::Config;

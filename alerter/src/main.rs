@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+use alerter::commands::backtest::backtest;
+use alerter::commands::rules_check::rules_check;
+use alerter::commands::rules_list::rules_list;
 use alerter::config::RulesCommand;
 use alerter::{App, Config};
 
@@ -11,7 +14,13 @@ fn main() -> ExitCode {
             || config.telemetry.init("alerter"),
             async |telemetry, stop| App::build(&config, telemetry, &stop).await?.run(stop).await,
         ),
-        Config::Rules(RulesCommand::Check(config)) => alerter::check_rules(&config),
+        Config::Rules(RulesCommand::Check(config)) => rules_check(&config),
+        Config::Rules(RulesCommand::List(config)) => rules_list(&config),
+        Config::Backtest(config) => common::lifecycle::run_to_code(
+            || config.telemetry.init("alerter"),
+            ExitCode::FAILURE,
+            async |_, stop| backtest(&config, stop).await,
+        ),
         Config::Recipients(command) => alerter::commands::recipients::run(&command),
         Config::Silence(command) => common::lifecycle::run(
             || command.tables().telemetry.init("alerter"),

@@ -46,7 +46,8 @@ pub const OUTBOX_OLDEST_SECONDS: &str = "alerter_outbox_oldest_seconds";
 /// Time from a batch's arrival to its commit.
 pub const ALERT_CHECK_SECONDS: &str = "alert_check_seconds";
 
-/// Rules by `state`: valid, refused, event.
+/// Rules by `state`: valid, refused, `last_good` (those of the refused ones whose last good version
+/// stands), event.
 pub const RULES: &str = "alerter_rules";
 
 /// Silences that last or are to come.
@@ -54,6 +55,9 @@ pub const SILENCES: &str = "alerter_silences";
 
 /// Times that the source of the rules could not be read.
 pub const RULE_LOAD_ERRORS: &str = "alerter_rule_load_errors_total";
+
+/// Attempts to keep the last good versions of rules, or to read them, that failed.
+pub const RULE_KEEP_ERRORS: &str = "alerter_rule_keep_errors_total";
 
 /// Commits that failed and were tried again.
 pub const COMMIT_RETRIES: &str = "alerter_commit_retries_total";

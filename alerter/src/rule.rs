@@ -124,6 +124,17 @@ pub enum Watch {
     Absence(i64),
 }
 
+/// A place among a tenant's rules: of those in one slot, its own keep the template's out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Slot<'a> {
+    /// Ranges of a sign, and the rule type.
+    Range(Sign, &'a str),
+    /// Conditions, and the rule type.
+    Conditions(&'a str),
+    /// Absence, and the rule type.
+    Absence(&'a str),
+}
+
 /// A valid rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
@@ -154,12 +165,12 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether a reading that brings news of these signs is any news to this rule.
-    pub fn concerns(&self, fresh: Signs) -> bool {
+    /// The signs whose news are news to this rule.
+    pub fn signs(&self) -> Signs {
         match &self.watch {
-            Watch::Range(range) => fresh.contains(range.sign),
-            Watch::Conditions(composite) => fresh.contains_any(composite.signs()),
-            Watch::Absence(_) => false,
+            Watch::Range(range) => Signs::from_iter([range.sign]),
+            Watch::Conditions(composite) => composite.signs().collect(),
+            Watch::Absence(_) => Signs::default(),
         }
     }
 
@@ -199,15 +210,13 @@ impl Rule {
         }
     }
 
-    /// Whether an own rule of a tenant takes the place of this template rule.
-    pub fn is_overridden_by(&self, own: &Self) -> bool {
-        let alike = match (&self.watch, &own.watch) {
-            (Watch::Range(range), Watch::Range(own)) => range.sign == own.sign,
-            (Watch::Conditions(_), Watch::Conditions(_)) => true,
-            (Watch::Absence(_), Watch::Absence(_)) => true,
-            _ => false,
-        };
-        alike && self.rule_type == own.rule_type
+    /// What an own rule of a tenant has in common with the template rules whose place it takes.
+    pub fn slot(&self) -> Slot<'_> {
+        match &self.watch {
+            Watch::Range(range) => Slot::Range(range.sign, &self.rule_type),
+            Watch::Conditions(_) => Slot::Conditions(&self.rule_type),
+            Watch::Absence(_) => Slot::Absence(&self.rule_type),
+        }
     }
 }
 

@@ -140,9 +140,9 @@ impl Signs {
         self.0 & (1 << sign as u16) != 0
     }
 
-    /// Whether any of `signs` is one of them.
-    pub fn contains_any(self, mut signs: impl Iterator<Item = Sign>) -> bool {
-        signs.any(|sign| self.contains(sign))
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Sign> {
+        Sign::ALL.into_iter().filter(move |sign| self.contains(*sign))
     }
 
     /// Whether there are none.
@@ -152,6 +152,14 @@ impl Signs {
 
     fn add(&mut self, sign: Sign) {
         self.0 |= 1 << sign as u16;
+    }
+}
+
+impl FromIterator<Sign> for Signs {
+    fn from_iter<T: IntoIterator<Item = Sign>>(signs: T) -> Self {
+        let mut all = Self::default();
+        signs.into_iter().for_each(|sign| all.add(sign));
+        all
     }
 }
 

@@ -28,3 +28,4 @@ pub mod redis;
 pub mod replay;
 pub mod source;
 pub mod sql;
+pub mod topic;

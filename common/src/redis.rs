@@ -52,6 +52,8 @@ impl RedisArgs {
         let timeout = self.timeout;
         let mut builder = Builder::from_config(Config::from_url(self.url.expose_secret())?);
         builder
+            // Or a Redis that is away at the start would be away for good.
+            .with_config(|config| config.fail_fast = false)
             .with_performance_config(|performance| {
                 performance.default_command_timeout = timeout;
             })

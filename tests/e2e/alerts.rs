@@ -39,6 +39,7 @@ async fn report(gateway: &Service, device: &str, epoch: i64, vitals: Value) -> R
     Ok(())
 }
 
+/// Waits until WeChat has received this many messages.
 pub async fn delivered(wechat: &FakeWechat, count: u64) -> Result<()> {
     eventually(SOON, &format!("{count} messages at WeChat"), || async {
         ensure!(wechat.delivered() >= count, "there are {}", wechat.delivered());

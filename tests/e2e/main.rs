@@ -24,6 +24,7 @@ mod rebalance;
 mod records;
 mod redis;
 mod remedies;
+mod rules;
 mod servers;
 mod sharing;
 mod sigterm;

@@ -84,6 +84,11 @@ impl Cache {
         Ok(Published { client, messages })
     }
 
+    /// Says on the platform's channel that rules changed.
+    pub async fn announce_rules(&self) -> anyhow::Result<()> {
+        Ok(self.client.publish("alert_rules_channel", "changed").await?)
+    }
+
     /// Removes the keys of all devices whose serial numbers open with `prefix`.
     pub async fn remove(&self, prefix: &str) -> anyhow::Result<()> {
         // KEYS blocks the server, which is fine for one that only tests use.

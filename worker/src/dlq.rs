@@ -10,6 +10,7 @@ use std::ops::Range;
 use anyhow::Context;
 use common::config::When;
 use common::kafka::REQUEST_TIMEOUT;
+use common::topic::{Ends, Reader};
 use jiff::Timestamp;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
@@ -17,7 +18,6 @@ use rdkafka::{Offset, TopicPartitionList};
 
 pub use config::DlqConfig;
 
-use crate::audit::{Ends, Reader};
 use config::{Action, FilterArgs};
 use letter::Letter;
 
@@ -69,7 +69,7 @@ fn look(config: &DlqConfig) -> anyhow::Result<()> {
 /// The reader, the topic and its ends.
 fn open(config: &DlqConfig) -> anyhow::Result<(Reader, String, Ends)> {
     let topic = config.topic();
-    let reader = Reader::new(&config.kafka)?;
+    let reader = Reader::new(&config.kafka, "worker-dlq")?;
     let ends = reader.ends(&topic)?.with_context(|| format!("there is no topic {topic}"))?;
     Ok((reader, topic, ends))
 }

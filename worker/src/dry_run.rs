@@ -9,13 +9,14 @@ use std::io::{self, Write};
 
 use anyhow::Context;
 use common::table::table;
+use common::topic::Reader;
 use common::wire;
 use rdkafka::message::Message;
 use sqlx::MySqlPool;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::{Identity, Reader};
+use crate::audit::Identity;
 use crate::config::RunConfig;
 use crate::stop_at::{Stops, stops};
 
@@ -76,7 +77,7 @@ fn outlook(
     let topic = &config.kafka.readings_topic;
     let at_ms = config.stop_at.and_then(|stop_at| stop_at.at_ms(&config.zone.zone));
     let stops: Stops = stops(&config.kafka, at_ms)?;
-    let reader = Reader::new(&config.kafka)?;
+    let reader = Reader::new(&config.kafka, "worker-dry-run")?;
     let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
     let mut found = BTreeMap::new();
     let mut stretches = BTreeMap::new();

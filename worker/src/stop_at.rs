@@ -6,12 +6,11 @@ use std::time::Duration;
 use anyhow::Context;
 use common::config::When;
 use common::kafka::KafkaArgs;
+use common::topic::Reader;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
 use tracing::{info, warn};
-
-use crate::audit::Reader;
 
 /// How long to wait before Kafka is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
@@ -120,7 +119,7 @@ async fn ask(kafka: &KafkaArgs, at_ms: Option<i64>) -> anyhow::Result<Stops> {
 /// Blocks.
 pub fn stops(kafka: &KafkaArgs, at_ms: Option<i64>) -> anyhow::Result<Stops> {
     let topic = &kafka.readings_topic;
-    let reader = Reader::new(kafka)?;
+    let reader = Reader::new(kafka, "worker-stop-at")?;
     let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
     match at_ms {
         Some(at_ms) => reader.at_time(topic, &ends, at_ms),

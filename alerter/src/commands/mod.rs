@@ -1,9 +1,16 @@
 //! The commands beside the service: each looks at the tables, or changes them, and ends.
 
+pub mod backtest;
+mod layout;
 pub mod outbox;
 pub mod recipients;
 pub mod report;
+pub mod rules_check;
+pub mod rules_list;
+mod rules_print;
+mod rules_report;
 pub mod silence;
+pub mod source;
 
 use clap::Args;
 use common::config::{Problems, ZoneArgs};

@@ -81,7 +81,7 @@ impl Partition {
             watch(
                 &mut self.watchlist,
                 &self.hearing,
-                rules.absence_rules_of(tenant(arrival.ids)),
+                rules.of(tenant(arrival.ids)).on_absence(),
                 sn,
                 device,
             );
@@ -134,7 +134,7 @@ impl Partition {
             return;
         }
         for (sn, device) in &self.devices {
-            let silent = rules.absence_rules_of(tenant(device.heard.ids));
+            let silent = rules.of(tenant(device.heard.ids)).on_absence();
             watch(&mut self.watchlist, &self.hearing, silent, sn, device);
             for (id, tracked) in &device.tracked {
                 let rule = rules.in_force(tenant(tracked.ids), *id);

@@ -1,6 +1,8 @@
 //! A rule as somebody wrote it: a row of the platform or an entry of a file, seen as named fields
 //! whose values may be numbers, texts or documents, depending on where they come from.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 /// Every field that a rule may have and that is looked at.
@@ -38,6 +40,15 @@ pub const FIELDS: [&str; 32] = [
     "notification_type",
     "alert_message",
 ];
+
+/// The fields of a rule that are looked at, as JSON: what is kept of it. Nulls too, because the
+/// version of a rule that names none follows from them.
+pub fn written(fields: &Map<String, Value>) -> String {
+    let looked_at = FIELDS.iter().filter_map(|name| Some((*name, fields.get(*name)?)));
+    let looked_at: BTreeMap<&str, &Value> = looked_at.collect();
+    // Values that came out of JSON or a row always serialise.
+    serde_json::to_string(&looked_at).unwrap_or_default()
+}
 
 /// What is wrong with one field of one rule.
 #[derive(Debug, Clone, PartialEq, Eq)]

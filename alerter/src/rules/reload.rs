@@ -1,10 +1,10 @@
-//! Keeps the rules in force up to date: reads the source every few seconds and hands out a new
-//! set where something changed.
+//! Keeps the rules in force up to date: reads the source every few seconds, and at once where
+//! somebody says that they changed, and hands out a new set where something did.
 //!
 //! A rule that does not validate is refused alone, and its last good version stays in force; a
-//! source that cannot be read leaves everything as it is.
+//! source that cannot be read leaves everything as it is. Where the last good versions cannot be kept,
+//! or not be read, rules load all the same.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,20 @@ use std::time::Duration;
 use metrics::{counter, gauge};
 use sqlx::MySqlPool;
 use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::accepted::{Accepted, Taken, Unkept};
+use super::good::{GoodError, GoodStore, ROWS_MAX};
 use super::source_file::FileError;
-use super::validate::{Check, Checked};
+use super::validate::Check;
 use super::{RuleSet, source_db, source_file};
 use crate::metrics as names;
-use crate::rule::Rule;
+
+/// How long to wait after one look before a message leads to the next: an edit of many rules at once
+/// makes many messages.
+const APART_MIN: Duration = Duration::from_millis(200);
 
 /// Where the rules are.
 #[derive(Debug, Clone)]
@@ -49,120 +55,147 @@ impl Source {
             Self::File(path) => Ok(source_file::load(path)?),
         }
     }
-}
 
-/// The last good version of each rule, and what was last said of the others.
-#[derive(Debug, Default)]
-struct Accepted {
-    rules: HashMap<i64, Rule>,
-    complaints: HashMap<String, Vec<String>>,
-}
-
-impl Accepted {
-    /// Takes in what the source says now; the set that follows from it.
-    fn take(&mut self, checks: Vec<Check>) -> RuleSet {
-        let mut rules = HashMap::new();
-        let mut complaints = HashMap::new();
-        let (mut events, mut refused) = (0_u32, 0_u32);
-        for (at, check) in checks.into_iter().enumerate() {
-            let name = check.id.map_or_else(|| format!("at place {}", at + 1), |id| id.to_string());
-            if !check.warnings.is_empty() {
-                complaints.insert(name.clone(), check.warnings);
-            }
-            match check.checked {
-                Checked::Valid(rule) => drop(rules.insert(rule.id, *rule)),
-                Checked::Deleted => {}
-                Checked::Event => events += 1,
-                Checked::Refused(problems) => {
-                    refused += 1;
-                    let said = problems.iter().map(|one| format!("{}: {}", one.field, one.message));
-                    complaints.entry(name).or_insert_with(Vec::new).extend(said);
-                    if let Some(last_good) = check.id.and_then(|id| self.rules.remove(&id)) {
-                        rules.insert(last_good.id, last_good);
-                    }
-                }
-            }
-        }
-        for (rule, said) in &complaints {
-            if self.complaints.get(rule) != Some(said) {
-                warn!(rule.id = rule, problems = said.join("; "), "rule is not as it should be");
-            }
-        }
-        gauge!(names::RULES, "state" => "valid").set(rules.len() as f64);
-        gauge!(names::RULES, "state" => "refused").set(f64::from(refused));
-        gauge!(names::RULES, "state" => "event").set(f64::from(events));
-        self.complaints = complaints;
-        self.rules = rules;
-        RuleSet::new(self.rules.values().cloned().collect())
+    /// Where the last good versions of its rules are kept.
+    pub fn store(&self, pool: MySqlPool) -> GoodStore {
+        GoodStore::new(pool, if matches!(self, Self::Table(_)) { "table" } else { "file" })
     }
 }
 
-/// Starts the task; the receiver holds `None` until the rules were read once.
-pub fn start(
+/// What keeps the rules up to date.
+#[derive(Debug)]
+pub struct Reload {
     source: Source,
-    every: Duration,
-    stop: CancellationToken,
-) -> watch::Receiver<Option<Arc<RuleSet>>> {
-    let (sender, receiver) = watch::channel(None);
-    tokio::spawn(async move {
-        let mut accepted = Accepted::default();
-        let mut tick = tokio::time::interval(every);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = tick.tick() => {}
-            }
-            match source.load().await {
-                Ok(checks) => {
-                    let rules = Arc::new(accepted.take(checks));
-                    sender.send_if_modified(|current| {
-                        let changed = current.as_ref() != Some(&rules);
-                        if changed {
-                            info!(rules = rules.len(), "rules in force changed");
-                            *current = Some(rules);
-                        }
-                        changed
-                    });
+    store: GoodStore,
+    accepted: Accepted,
+    /// Whether the last attempt to reach the store failed.
+    away: bool,
+}
+
+impl Reload {
+    /// Reads `source`; last good versions are kept in the database of `pool`.
+    pub fn new(source: Source, pool: MySqlPool) -> Self {
+        let store = source.store(pool);
+        Self { source, store, accepted: Accepted::default(), away: false }
+    }
+
+    /// Starts the task: a look at the source `every` so often, and soon after `heard` changes. The
+    /// receiver holds `None` until the rules were read once.
+    pub fn start(
+        mut self,
+        every: Duration,
+        mut heard: watch::Receiver<()>,
+        stop: CancellationToken,
+    ) -> watch::Receiver<Option<Arc<RuleSet>>> {
+        let (sender, receiver) = watch::channel(None);
+        tokio::spawn(async move {
+            let mut tick = interval(every);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut looked_at = Instant::now();
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = tick.tick() => {}
+                    Ok(()) = heard.changed() => sleep_until(looked_at + APART_MIN).await,
                 }
-                Err(error) => {
-                    counter!(names::RULE_LOAD_ERRORS).increment(1);
-                    warn!(%error, "rules could not be read, those in force stay");
+                looked_at = Instant::now();
+                // What was heard so far is answered by this look.
+                heard.mark_unchanged();
+                self.look(&sender).await;
+            }
+        });
+        receiver
+    }
+
+    async fn look(&mut self, sender: &watch::Sender<Option<Arc<RuleSet>>>) {
+        let checks = match self.source.load().await {
+            Ok(checks) => checks,
+            Err(error) => {
+                counter!(names::RULE_LOAD_ERRORS).increment(1);
+                warn!(%error, "rules could not be read, those in force stay");
+                return;
+            }
+        };
+        self.remember(&checks).await;
+        let taken = self.accepted.take(checks);
+        report(&taken);
+        if taken.changed || sender.borrow().is_none() {
+            let rules = Arc::new(self.accepted.rules());
+            info!(rules = rules.all().len(), "rules in force changed");
+            sender.send_replace(Some(rules));
+        }
+        // Last, so that nobody waits for it.
+        let kept = self.keep().await;
+        self.reached(kept);
+    }
+
+    /// Brings back what was kept of refused rules of which nothing is known here.
+    async fn remember(&mut self, checks: &[Check]) {
+        let unknown = self.accepted.unknown(checks);
+        if unknown.is_empty() {
+            return;
+        }
+        let versions = self.store.versions(&unknown).await;
+        if let Some(versions) = self.reached(versions) {
+            for version in versions {
+                if !self.accepted.remember(version.rule_id, &version.fields) {
+                    warn!(
+                        rule.id = version.rule_id,
+                        "the rule's last good version is refused by this version of the alerter"
+                    );
                 }
             }
         }
-    });
-    receiver
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(threshold: &str) -> Vec<Check> {
-        let text = format!(
-            "- {{id: 1, physical_sign: stress, threshold_max: {threshold}}}\n\
-             - {{id: 2, physical_sign: stress, threshold_max: 80}}\n"
-        );
-        source_file::parse(&text).unwrap()
     }
 
-    #[test]
-    fn a_broken_rule_keeps_its_last_good_version_and_costs_no_other() {
-        let mut accepted = Accepted::default();
-        let max =
-            |rules: &RuleSet, id| rules.in_force(7, id).and_then(|rule| rule.thresholds().max);
+    /// Brings what is kept in line with what stands.
+    async fn keep(&mut self) -> Result<(), GoodError> {
+        if self.accepted.unkept().is_none() {
+            self.accepted.found_kept(self.store.fingerprints().await?);
+        }
+        let Some(Unkept { put, gone }) = self.accepted.unkept() else { return Ok(()) };
+        for forms in put.chunks(ROWS_MAX) {
+            self.store.put(forms).await?;
+            self.accepted.put(forms);
+        }
+        for rules in gone.chunks(ROWS_MAX) {
+            self.store.remove(rules).await?;
+            self.accepted.removed(rules);
+        }
+        Ok(())
+    }
 
-        let first = accepted.take(file("oops"));
-        assert_eq!((max(&first, 1), max(&first, 2)), (None, Some(80.0)));
+    /// Notes whether the store could be reached; a failure is said once.
+    fn reached<T>(&mut self, result: Result<T, GoodError>) -> Option<T> {
+        let was_away = std::mem::replace(&mut self.away, result.is_err());
+        match result {
+            Ok(found) => {
+                if was_away {
+                    info!("last good versions of rules are kept again");
+                }
+                Some(found)
+            }
+            Err(error) => {
+                counter!(names::RULE_KEEP_ERRORS).increment(1);
+                if !was_away {
+                    warn!(%error, "last good versions of rules cannot be kept; rules load all the same");
+                }
+                None
+            }
+        }
+    }
+}
 
-        let good = accepted.take(file("70"));
-        assert_eq!((max(&good, 1), max(&good, 2)), (Some(70.0), Some(80.0)));
-
-        let broken = accepted.take(file("oops"));
-        assert_eq!(broken, good);
-        assert_eq!(accepted.take(file("oops")), good, "and it stays so");
-
-        assert!(accepted.take(Vec::new()).is_empty(), "a rule that is gone is gone");
+fn report(taken: &Taken) {
+    for (rule, problems) in &taken.news {
+        warn!(rule.id = rule, problems, "rule is not as it should be");
+    }
+    for (state, rules) in [
+        ("valid", taken.valid),
+        ("refused", taken.refused),
+        ("last_good", taken.last_good),
+        ("event", taken.events),
+    ] {
+        gauge!(names::RULES, "state" => state).set(rules as f64);
     }
 }

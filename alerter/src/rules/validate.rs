@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::doubts::doubts;
-use super::form::{FIELDS, Form, Problem};
+use super::form::{FIELDS, Form, Problem, written};
 use super::watch::watch;
 use crate::episode::{Escalation, Policy};
 use crate::message::{ABSENCE_TEMPLATE, DEFAULT_TEMPLATE, Template};
@@ -52,6 +52,8 @@ pub struct Check {
     pub checked: Checked,
     /// What is not as it should be, though the rule stays.
     pub warnings: Vec<String>,
+    /// The fields it was read from, as JSON.
+    pub form: String,
 }
 
 /// Checks the rule written at `place` (from 1) in its source.
@@ -59,7 +61,7 @@ pub fn check(fields: &Map<String, Value>, place: usize) -> Check {
     let mut form = Form::new(fields, place);
     let id = form.whole("id", 0, 1, i64::MAX);
     let known = (id > 0).then_some(id);
-    let done = |checked| Check { id: known, checked, warnings: Vec::new() };
+    let done = |checked| Check { id: known, checked, warnings: Vec::new(), form: written(fields) };
     if form.flag("is_deleted", false) {
         return done(Checked::Deleted);
     }
@@ -83,7 +85,7 @@ pub fn check(fields: &Map<String, Value>, place: usize) -> Check {
         }
         _ => Checked::Refused(form.into_problems()),
     };
-    Check { id: known, checked, warnings }
+    Check { id: known, checked, warnings, form: written(fields) }
 }
 
 fn rule(

@@ -109,8 +109,7 @@ fn what_cannot_work_is_refused() {
 
 #[test]
 fn categories_of_later_versions_are_refused_by_name() {
-    let complex =
-        json!({"rule_category": "COMPLEX", "physical_sign": null, "threshold_max": null});
+    let complex = json!({"rule_category": "COMPLEX", "physical_sign": null, "threshold_max": null});
     assert_eq!(problems(complex), ["rule 7: rule_category: COMPLEX is not supported"]);
 }
 

@@ -1,9 +1,9 @@
 //! The judgement: what was found is compared, without asking anybody. Every finding has a stable
 //! code and says what to do.
 
+use common::topic::Ends;
 use serde::Serialize;
 
-use super::kafka::Ends;
 use super::ledger::Entry;
 use super::letters::Letters;
 use super::rows::{Count, Snapshot};

@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use anyhow::ensure;
 use common::reading::wall_text;
+use common::topic::{Ends, Reader};
 use common::wire;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
-use super::kafka::{Ends, Reader};
 use super::rows::Identity;
 
 /// Most dead letters an audit keeps in mind.

@@ -1,11 +1,10 @@
 //! `worker audit`: is everything accounted for? The ledger's equation, beside Kafka's watermarks,
 //! the dead-letter and rejects topics, and the rows themselves.
 //!
-//! `rows` and `kafka` ask, `findings` judges without asking, `print` shows it.
+//! `rows` and `letters` ask, `findings` judges without asking, `print` shows it.
 
 mod config;
 mod findings;
-mod kafka;
 mod ledger;
 mod letters;
 mod print;
@@ -18,14 +17,12 @@ mod tests;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use common::topic::Reader;
 use sqlx::MySqlPool;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub use config::AuditConfig;
-#[cfg(test)]
-pub(crate) use kafka::Watermarks;
-pub(crate) use kafka::{Ends, Reader};
 pub(crate) use ledger::{ENTRY_COLUMNS, Entry};
 pub(crate) use rows::{Identity, stored};
 
@@ -68,7 +65,7 @@ fn ask_kafka(
     runtime: &Handle,
 ) -> anyhow::Result<Report> {
     let (group, topic) = (&config.group, &config.kafka.readings_topic);
-    let reader = Reader::new(&config.kafka)?;
+    let reader = Reader::new(&config.kafka, "worker-audit")?;
     let readings = reader.ends(topic)?;
     let letters_topic = config.kafka.dead_letter_topic(group);
     let ends = reader.ends(&letters_topic)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use common::config::When;
+use common::topic::Reader;
 use rdkafka::message::Message;
 use serde::Serialize;
 use sqlx::MySqlPool;
@@ -12,7 +13,6 @@ use tokio::runtime::Handle;
 
 use super::config::AuditConfig;
 use super::findings::{Evidence, Finding, Level};
-use super::kafka::Reader;
 use super::letters::{self, Source};
 use super::rows::{self, Identity};
 

@@ -1,7 +1,8 @@
 //! The judgement on evidence that nobody had to ask for.
 
+use common::topic::Watermarks;
+
 use super::findings::{Evidence, Level, judge};
-use super::kafka::Watermarks;
 use super::ledger::Entry;
 use super::report::Report;
 use super::rows::{Count, Expected};

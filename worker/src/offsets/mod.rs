@@ -11,12 +11,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use common::table::table;
+use common::topic::{Ends, Reader};
 use tokio_util::sync::CancellationToken;
 
 pub use config::OffsetsConfig;
 pub(crate) use store::ledger;
 
-use crate::audit::{Ends, Reader};
 use config::Target;
 use plan::Move;
 
@@ -74,7 +74,7 @@ async fn run(config: &OffsetsConfig) -> anyhow::Result<()> {
 /// Blocks.
 fn ask_kafka(config: &OffsetsConfig) -> anyhow::Result<Found> {
     let topic = &config.kafka.readings_topic;
-    let reader = Reader::new(&config.kafka)?;
+    let reader = Reader::new(&config.kafka, "worker-offsets")?;
     let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
     let at_time = match config.target() {
         Some(Target::Time(at_ms)) => reader.at_time(topic, &ends, at_ms)?,

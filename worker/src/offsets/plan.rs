@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail, ensure};
+use common::topic::Ends;
 
 use super::config::Target;
-use crate::audit::{Ends, Entry};
+use crate::audit::Entry;
 
 /// One partition's position, and where it is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,8 +97,9 @@ pub fn plan(
 
 #[cfg(test)]
 mod tests {
+    use common::topic::Watermarks;
+
     use super::*;
-    use crate::audit::Watermarks;
 
     fn planned(target: Option<Target>) -> anyhow::Result<Vec<Move>> {
         let stored = Entry { partition: 0, next_offset: 50, stored: 50, ..Entry::default() };

@@ -1,18 +1,19 @@
-//! What Kafka holds: the ends of topics, offsets at a time, stretches of records. Assigns and never
-//! joins a group nor commits, so that looking changes nothing.
+//! Looking at topics: their ends, offsets at a time, stretches of records. Assigns and never joins a
+//! group nor commits, so that looking changes nothing.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use common::kafka::{KafkaArgs, REQUEST_TIMEOUT};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Serialize;
 use tracing::warn;
+
+use crate::kafka::{KafkaArgs, REQUEST_TIMEOUT};
 
 /// How long one poll may wait for a record.
 const POLL_WAIT: Duration = Duration::from_millis(200);
@@ -38,15 +39,15 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that connects when first used.
-    pub fn new(kafka: &KafkaArgs) -> anyhow::Result<Self> {
+    /// A reader that connects when first used, under the name that the brokers know it by.
+    pub fn new(kafka: &KafkaArgs, client_id: &str) -> anyhow::Result<Self> {
         let consumer = kafka
-            .client_config("worker-audit")
+            .client_config(client_id)
             // No group is ever joined; the library wants a name before it assigns.
-            .set("group.id", "worker-audit")
+            .set("group.id", client_id)
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
-            // Retention may run meanwhile; what it takes is gone for the audit as well.
+            // Retention may run meanwhile; what it takes is gone for whoever looks as well.
             .set("auto.offset.reset", "earliest")
             .create()?;
         Ok(Self { consumer })

@@ -1,0 +1,254 @@
+//! The answer of `alerter backtest`: as tables for people, or as one JSON document.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+use common::reading::wall_text;
+use common::table::{Side, table, table_of};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::compare::{Count, Course, Difference, Findings};
+use super::trial::Records;
+use crate::rules::RuleSet;
+use crate::severity::Severity;
+
+/// What a backtest came to.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// First moment of receipt, wall clock of the devices.
+    pub from: String,
+    /// First moment that is not meant any more.
+    pub to: String,
+    /// Where the rules of set a are from, and those of set b.
+    pub a: String,
+    /// See `a`.
+    pub b: String,
+    /// What was read.
+    pub records: Records,
+    /// Rules with an episode under either set.
+    pub rules: Vec<RuleLine>,
+    /// Whether the rules' counts of devices are too low, because there were too many.
+    pub too_many_devices: bool,
+    /// What differs.
+    pub differences: Differences,
+}
+
+/// One rule.
+#[derive(Debug, Serialize)]
+pub struct RuleLine {
+    /// Its number.
+    pub id: i64,
+    /// The platform's word for its alerts.
+    pub alert_type: String,
+    /// Under set a.
+    pub a: Counted,
+    /// Under set b.
+    pub b: Counted,
+}
+
+/// What a rule came to.
+#[derive(Debug, Default, Serialize)]
+pub struct Counted {
+    /// Episodes.
+    pub episodes: u64,
+    /// Devices.
+    pub devices: u64,
+    /// Notifications, each to however many people.
+    pub notifications: u64,
+}
+
+/// What differs.
+#[derive(Debug, Serialize)]
+pub struct Differences {
+    /// Episodes of set a alone.
+    pub only_a: u64,
+    /// Episodes of set b alone.
+    pub only_b: u64,
+    /// Episodes of both, with other times, severities or notifications.
+    pub otherwise: u64,
+    /// The first of them.
+    pub listed: Vec<DifferenceLine>,
+    /// How many are not listed.
+    pub unlisted: u64,
+}
+
+/// A device that a rule treats otherwise.
+#[derive(Debug, Serialize)]
+pub struct DifferenceLine {
+    /// The device.
+    pub device_sn: String,
+    /// The rule's number.
+    pub rule_id: i64,
+    /// Under set a.
+    pub a: Option<CourseLine>,
+    /// Under set b.
+    pub b: Option<CourseLine>,
+}
+
+/// What a rule makes of a device.
+#[derive(Debug, Serialize)]
+pub struct CourseLine {
+    /// Episodes; more than one where another set sees one.
+    pub episodes: u32,
+    /// When the first one opened.
+    pub opened_at: String,
+    /// When the last one ended, if it did.
+    pub ended_at: Option<String>,
+    /// The highest severity.
+    pub severity: Severity,
+    /// Notifications, each to however many people.
+    pub notifications: u32,
+}
+
+/// What a report is about.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    /// From and to, in milliseconds since 1970.
+    pub times: [i64; 2],
+    /// What the sets are called.
+    pub names: [String; 2],
+    /// The sets.
+    pub rules: [&'a RuleSet; 2],
+    /// The devices' zone.
+    pub zone: &'a TimeZone,
+}
+
+impl Report {
+    /// Puts findings into words.
+    pub fn new(subject: &Subject<'_>, records: Records, findings: Findings) -> Self {
+        let all = subject.rules.iter().flat_map(|rules| rules.all());
+        let types: HashMap<i64, &str> = all.map(|rule| (rule.id, rule.alert_type())).collect();
+        let zone = subject.zone;
+        let unlisted = findings.unlisted();
+        let rules = findings.rules.iter().map(|(id, [a, b])| RuleLine {
+            id: *id,
+            alert_type: types.get(id).copied().unwrap_or_default().to_owned(),
+            a: counted(a),
+            b: counted(b),
+        });
+        let [only_a, only_b] = findings.only;
+        let line = |difference: &Difference| difference_line(difference, zone);
+        let [a, b] = subject.names.clone();
+        let [from, to] = subject.times.map(|at| wall(at, zone));
+        Self {
+            from,
+            to,
+            a,
+            b,
+            records,
+            rules: rules.collect(),
+            too_many_devices: findings.too_many_devices,
+            differences: Differences {
+                only_a,
+                only_b,
+                otherwise: findings.other,
+                listed: findings.listed.iter().map(line).collect(),
+                unlisted,
+            },
+        }
+    }
+}
+
+fn counted(count: &Count) -> Counted {
+    let Count { episodes, devices, told } = *count;
+    Counted { episodes, devices, notifications: told }
+}
+
+fn difference_line(difference: &Difference, zone: &TimeZone) -> DifferenceLine {
+    let course = |course: Course| CourseLine {
+        episodes: course.episodes,
+        opened_at: wall(course.opened_at, zone),
+        ended_at: course.ended_at.map(|at| wall(at, zone)),
+        severity: course.severity,
+        notifications: course.told,
+    };
+    let [a, b] = difference.courses.map(|side| side.map(course));
+    let device_sn = difference.device_sn.to_string();
+    DifferenceLine { device_sn, rule_id: difference.rule_id, a, b }
+}
+
+fn wall(at_ms: i64, zone: &TimeZone) -> String {
+    let at = Timestamp::from_millisecond(at_ms);
+    at.map_or_else(|_| "?".to_owned(), |at| wall_text(zone.to_datetime(at)))
+}
+
+/// Prints the report as tables.
+pub fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let Records { read, others, undecodable, judged, late, ahead } = report.records;
+    writeln!(out, "received from {} to {}", report.from, report.to)?;
+    writeln!(
+        out,
+        "{read} records: {judged} judged, {late} late, {ahead} ahead of the clock, {undecodable} \
+         undecodable, {others} of others"
+    )?;
+    writeln!(out, "A: {}\nB: {}\n", report.a, report.b)?;
+    rules(report, out)?;
+    if report.too_many_devices {
+        writeln!(out, "too many devices to tell them apart: their counts are too low")?;
+    }
+    let Differences { only_a, only_b, otherwise, listed, unlisted } = &report.differences;
+    let all = only_a + only_b + otherwise;
+    writeln!(
+        out,
+        "\n{all} differences: {only_a} only under A, {only_b} only under B, {otherwise} under both \
+         with other times, severities or notifications"
+    )?;
+    if !listed.is_empty() {
+        writeln!(out)?;
+        differences(listed, out)?;
+    }
+    if *unlisted > 0 {
+        writeln!(out, "{unlisted} more are not listed")?;
+    }
+    writeln!(out, "\nnothing was written and nobody was told")
+}
+
+fn rules(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let heads = ["rule", "type", "A episodes", "devices", "told", "B episodes", "devices", "told"];
+    let mut rows = vec![heads.map(str::to_owned)];
+    let mut totals = [0; 4];
+    for line in &report.rules {
+        let (a, b) = (&line.a, &line.b);
+        let sums = [a.episodes, a.notifications, b.episodes, b.notifications];
+        totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+        let numbers =
+            [a.episodes, a.devices, a.notifications, b.episodes, b.devices, b.notifications];
+        let [ae, ad, at, be, bd, bt] = numbers.map(|number| number.to_string());
+        rows.push([line.id.to_string(), line.alert_type.clone(), ae, ad, at, be, bd, bt]);
+    }
+    let [ae, at, be, bt] = totals.map(|total: u64| total.to_string());
+    // One device may show in several rules, so theirs do not add up.
+    let none = String::new;
+    rows.push(["total".into(), none(), ae, none(), at, be, none(), bt]);
+    let mut sides = [Side::Right; 8];
+    sides[1] = Side::Left;
+    table_of(sides, &rows, out)
+}
+
+fn differences(listed: &[DifferenceLine], out: &mut impl Write) -> io::Result<()> {
+    let heads = ["device", "rule", "set", "opened", "ended", "severity", "episodes", "told"];
+    let mut rows = vec![heads.map(str::to_owned)];
+    for difference in listed {
+        let courses = [("A", &difference.a), ("B", &difference.b)];
+        for (set, course) in courses.into_iter().filter_map(|(set, one)| Some((set, one.as_ref()?)))
+        {
+            rows.push([
+                difference.device_sn.clone(),
+                difference.rule_id.to_string(),
+                set.to_owned(),
+                course.opened_at.clone(),
+                course.ended_at.clone().unwrap_or_else(|| "open".to_owned()),
+                course.severity.as_str().to_owned(),
+                course.episodes.to_string(),
+                course.notifications.to_string(),
+            ]);
+        }
+    }
+    table(&rows, out)
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

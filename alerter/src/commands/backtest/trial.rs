@@ -1,0 +1,232 @@
+//! Two engines over the same readings: one with the rules in force, one with those that are tried.
+//!
+//! Pure. People are told of nothing here, so everybody who would have been is taken to have been; a rule
+//! without a way to tell people told nobody.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use common::reading::{DeviceSn, Reading};
+
+use super::compare::{Comparison, Findings, Note, SIDES};
+use crate::engine::{Change, Engine, Outcome, Stored};
+use crate::episode::To;
+use crate::rule::Channels;
+use crate::rules::{RuleSet, TEMPLATE_TENANT};
+
+/// Readings after which the engines' notes on what to write are thrown away.
+const READINGS_BETWEEN_CLEANING: u64 = 10_000;
+
+/// Which readings are meant; without any, all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Only of this tenant.
+    pub customer_id: Option<i64>,
+    /// Only of this device.
+    pub device: Option<DeviceSn>,
+}
+
+/// What became of the records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Records {
+    /// All that were read.
+    pub read: u64,
+    /// Of another tenant or device than the one that is meant.
+    pub others: u64,
+    /// No reading could be made of them.
+    pub undecodable: u64,
+    /// Their news were judged.
+    pub judged: u64,
+    /// They brought no news.
+    pub late: u64,
+    /// Their device's clock runs ahead.
+    pub ahead: u64,
+}
+
+/// A trial under way.
+#[derive(Debug)]
+pub struct Trial {
+    engines: [Engine; 2],
+    partitions: Vec<i32>,
+    wanted: Wanted,
+    comparison: Comparison,
+    records: Records,
+}
+
+impl Trial {
+    /// A trial of two sets of rules on the readings of these partitions; nothing is known of any
+    /// device.
+    pub fn new(rules: [Arc<RuleSet>; 2], partitions: Vec<i32>, wanted: Wanted) -> Self {
+        let engines = rules.map(|rules| {
+            let mut engine = Engine::default();
+            engine.set_rules(rules);
+            partitions.iter().for_each(|partition| {
+                engine.load(*partition, Stored::default());
+                engine.realign(*partition);
+            });
+            engine
+        });
+        let (comparison, records) = Default::default();
+        Self { engines, partitions, wanted, comparison, records }
+    }
+
+    /// Notes a record that no reading can be made of.
+    pub fn undecodable(&mut self) {
+        self.records.read += 1;
+        self.records.undecodable += 1;
+    }
+
+    /// Lets both sets judge a reading.
+    pub fn reading(&mut self, partition: i32, reading: &Reading) {
+        self.records.read += 1;
+        if !self.wanted.includes(reading) {
+            self.records.others += 1;
+            return;
+        }
+        // A reading also shows which other devices are silent.
+        let mut notes: BTreeMap<DeviceSn, [Vec<Note>; 2]> = BTreeMap::new();
+        for side in SIDES {
+            let judged = self.engines[side].judge(partition, reading);
+            // What is news to one engine is news to the other: that does not depend on rules.
+            if side == 0 {
+                *self.records.of(judged.outcome) += 1;
+            }
+            for change in judged.changes {
+                let of_device = notes.entry(change.device_sn.clone()).or_default();
+                of_device[side].extend(note(&change));
+            }
+        }
+        for (device_sn, notes) in &notes {
+            self.comparison.reading(device_sn, notes.each_ref().map(Vec::as_slice));
+        }
+        if self.records.read.is_multiple_of(READINGS_BETWEEN_CLEANING) {
+            self.clean();
+        }
+    }
+
+    fn clean(&mut self) {
+        for engine in &mut self.engines {
+            self.partitions.iter().for_each(|partition| drop(engine.take_changes(*partition)));
+        }
+    }
+
+    /// What was read so far.
+    pub fn records(&self) -> Records {
+        self.records
+    }
+
+    /// What it came to.
+    pub fn finish(self) -> Findings {
+        self.comparison.finish()
+    }
+}
+
+/// What is noted of a change, as the service would have recorded it.
+fn note(change: &Change) -> Option<Note> {
+    let transition = change.transition;
+    let has_channel = change.rule.as_ref().is_some_and(|rule| rule.channels != Channels::default());
+    let told = transition.notify && has_channel;
+    if transition.to == To::Notified && !told {
+        return None;
+    }
+    let (to, severity, at) = (transition.to, transition.severity, change.at.ms);
+    Some(Note { rule_id: change.rule_id, to, severity, at, told })
+}
+
+impl Wanted {
+    fn includes(&self, reading: &Reading) -> bool {
+        let customer_id = reading.ids().customer_id.unwrap_or(TEMPLATE_TENANT);
+        self.customer_id.is_none_or(|wanted| wanted == customer_id)
+            && self.device.as_ref().is_none_or(|wanted| wanted == reading.device_sn())
+    }
+}
+
+impl Records {
+    fn of(&mut self, outcome: Outcome) -> &mut u64 {
+        match outcome {
+            Outcome::Judged => &mut self.judged,
+            Outcome::Late => &mut self.late,
+            Outcome::Ahead => &mut self.ahead,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::compare::Count;
+    use super::*;
+    use crate::test_support::{heart_rate, rule};
+
+    fn trial(one: Value, other: Value, wanted: Wanted) -> Trial {
+        let rules = [one, other].map(|fields| Arc::new(RuleSet::new([rule(fields)])));
+        Trial::new(rules, vec![0], wanted)
+    }
+
+    fn found(one: Value, other: Value, rates: &[i32]) -> Findings {
+        let mut trial = trial(one, other, Wanted::default());
+        for (second, rate) in (0_u32..).step_by(60).zip(rates) {
+            trial.reading(0, &heart_rate(second, *rate));
+        }
+        trial.finish()
+    }
+
+    #[test]
+    fn a_higher_threshold_raises_fewer_alerts() {
+        let rates = [80, 110, 90, 130, 90];
+        let there = found(json!({}), json!({"threshold_max": 120}), &rates);
+        let [one, other] = there.rules[&1];
+        assert_eq!((one.episodes, other.episodes), (2, 1));
+        assert_eq!((there.only, there.other, there.listed.len()), ([1, 0], 1, 2));
+        let same = found(json!({}), json!({"version": 9}), &rates);
+        assert_eq!((same.only, same.other), ([0, 0], 0), "{same:?}");
+    }
+
+    #[test]
+    fn notifications_are_counted_with_their_cooldowns() {
+        let rates = [110, 90, 110, 90];
+        let there = found(json!({}), json!({"cooldown_seconds": 0}), &rates);
+        let told = there.rules[&1].map(|count| count.told);
+        assert_eq!(told, [2, 4], "within the cooldown the second episode is told of no more");
+        let silent = json!({"enabled_channels": ["sms"]});
+        let [one, other] = found(json!({}), silent, &rates).rules[&1];
+        assert_eq!(other, Count { told: 0, ..one });
+    }
+
+    #[test]
+    fn a_reminder_that_nobody_hears_is_no_difference() {
+        let silent = json!({"enabled_channels": ["sms"]});
+        let mut reminding = silent.clone();
+        reminding["repeat_interval_seconds"] = json!(60);
+        let rates = [110; 20];
+        assert_eq!(found(silent, reminding, &rates).other, 0);
+        assert_eq!(found(json!({}), json!({"repeat_interval_seconds": 60}), &rates).other, 1);
+    }
+
+    #[test]
+    fn only_the_wanted_readings_are_judged() {
+        let device = DeviceSn::new("another");
+        for (wanted, judged) in [
+            (Wanted { customer_id: Some(7), ..Wanted::default() }, 1),
+            (Wanted { customer_id: Some(8), ..Wanted::default() }, 0),
+            (Wanted { device, ..Wanted::default() }, 0),
+        ] {
+            let mut trial = trial(json!({}), json!({}), wanted);
+            trial.reading(0, &heart_rate(0, 110));
+            trial.undecodable();
+            let others = 1 - judged;
+            let expected =
+                Records { read: 2, undecodable: 1, judged, others, ..Records::default() };
+            assert_eq!(trial.records(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_written_down_elsewhere_does_not_pile_up() {
+        let mut trial = trial(json!({}), json!({}), Wanted::default());
+        trial.reading(0, &heart_rate(0, 110));
+        trial.clean();
+        assert!(trial.engines.iter_mut().all(|engine| engine.take_changes(0).devices.is_empty()));
+    }
+}

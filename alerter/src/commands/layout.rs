@@ -1,0 +1,94 @@
+//! Text in columns, no wider than a terminal.
+
+use std::io::{self, Write};
+
+/// Columns of a terminal that lines are kept within.
+const WIDTH: usize = 100;
+
+/// Least room for the last column, even where the others leave less.
+const LAST_MIN: usize = 30;
+
+/// Between two columns.
+const GAP: &str = "  ";
+
+/// Rows of `N` cells and a last one of several lines, which are wrapped at spaces.
+pub fn columns<const N: usize>(
+    rows: &[([String; N], Vec<String>)],
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let widest = |column: usize| rows.iter().map(|(cells, _)| width(&cells[column])).max();
+    let widths: [usize; N] = std::array::from_fn(|column| widest(column).unwrap_or_default());
+    let before: usize = widths.iter().map(|width| width + GAP.len()).sum();
+    let room = WIDTH.saturating_sub(before).max(LAST_MIN);
+    for (cells, lines) in rows {
+        let mut ahead = String::new();
+        for (cell, widest) in cells.iter().zip(widths) {
+            ahead.push_str(&plain(cell));
+            ahead.extend(std::iter::repeat_n(' ', widest - width(cell)));
+            ahead.push_str(GAP);
+        }
+        for line in lines.iter().flat_map(|line| wrapped(line, room)) {
+            writeln!(out, "{ahead}{}", plain(&line))?;
+            ahead = " ".repeat(before);
+        }
+    }
+    Ok(())
+}
+
+/// `text` in lines of at most `room`, but for words that are longer.
+pub fn wrapped(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.len() - 1;
+        let line = &mut lines[line];
+        if line.is_empty() {
+            line.push_str(word);
+        } else if width(line) + 1 + width(word) <= room {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+/// Columns that a text takes: Chinese characters take two.
+fn width(text: &str) -> usize {
+    text.chars().map(|character| if character >= '\u{1100}' { 2 } else { 1 }).sum()
+}
+
+/// Without what would move a terminal's cursor.
+fn plain(text: &str) -> String {
+    text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_column_is_wrapped_within_the_width() {
+        let words = "word ".repeat(40);
+        let rows = [
+            (["id".to_owned(), "type".to_owned()], vec!["watches".to_owned()]),
+            (["7".to_owned(), "心率\u{1b}".to_owned()], vec![words, "note".to_owned()]),
+        ];
+        let mut out = Vec::new();
+        columns(&rows, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "id  type   watches");
+        assert!(lines[1].starts_with("7   心率   word word"), "{text}");
+        assert!(lines[2].starts_with("           word"), "{text}");
+        assert_eq!(lines.last().unwrap(), &"           note");
+        assert!(lines.iter().all(|line| width(line) <= WIDTH), "{text}");
+        assert_eq!(lines.len(), 5, "{text}");
+    }
+
+    #[test]
+    fn a_word_that_is_too_long_stands_alone() {
+        assert_eq!(wrapped("a 123456 b", 4), ["a", "123456", "b"]);
+        assert_eq!(wrapped("", 4), [""]);
+    }
+}

@@ -1,0 +1,213 @@
+//! Which version of each rule stands: the one its source holds, or the last good one where that is
+//! refused.
+//!
+//! Pure: what a source says comes in, and so does what was kept of earlier ones; what is to be kept
+//! comes out. [`super::good`] keeps it, [`super::reload`] carries between the two.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::RuleSet;
+use super::validate::{self, Check, Checked};
+use crate::rule::Rule;
+
+/// A version of a rule that was accepted.
+#[derive(Debug, Clone)]
+struct Good {
+    rule: Arc<Rule>,
+    form: Arc<str>,
+    fingerprint: String,
+}
+
+impl Good {
+    fn new(rule: Rule, form: String) -> Self {
+        let fingerprint = Uuid::new_v5(&Uuid::NAMESPACE_OID, form.as_bytes()).simple().to_string();
+        Self { rule: Arc::new(rule), form: form.into(), fingerprint }
+    }
+}
+
+/// The form of an accepted rule, to be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Number of the rule.
+    pub rule_id: i64,
+    /// Its fields, as JSON.
+    pub form: Arc<str>,
+    /// Short for the form: 32 characters.
+    pub fingerprint: String,
+}
+
+/// How what is kept differs from what should be.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Unkept {
+    /// Forms that are new or have changed, in the order of their rules.
+    pub put: Vec<Kept>,
+    /// Rules that are gone, in their order.
+    pub gone: Vec<i64>,
+}
+
+/// What a look at the source came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Rules that stand as the source has them.
+    pub valid: usize,
+    /// Rules that are refused.
+    pub refused: usize,
+    /// Of these, the ones whose last good version stands.
+    pub last_good: usize,
+    /// Rows for device events.
+    pub events: usize,
+    /// Whether anything stands that did not before, or the other way round.
+    pub changed: bool,
+    /// What is to be said of single rules that was not said before: the rule, and its problems.
+    pub news: Vec<(String, String)>,
+}
+
+/// The versions that stand.
+#[derive(Debug, Default)]
+pub struct Accepted {
+    good: HashMap<i64, Good>,
+    /// Rules that the source mentions, good or bad.
+    mentioned: HashSet<i64>,
+    /// Rules whose kept form is of no use to this version of the program.
+    outdated: HashSet<i64>,
+    /// Whether a kept version came back since the last look at the source.
+    remembered: bool,
+    complaints: HashMap<String, String>,
+    /// Fingerprints of what is kept, once that is known.
+    kept: Option<HashMap<i64, String>>,
+}
+
+impl Accepted {
+    /// Refused rules of which no good version is known here; it may be kept.
+    pub fn unknown(&self, checks: &[Check]) -> Vec<i64> {
+        let refused = checks.iter().filter(|one| matches!(one.checked, Checked::Refused(_)));
+        let ids: BTreeSet<i64> = refused.filter_map(|check| check.id).collect();
+        let unknown = |id: &i64| !self.good.contains_key(id) && !self.outdated.contains(id);
+        ids.into_iter().filter(unknown).collect()
+    }
+
+    /// Takes in what was kept of a rule; `false` where this version of the program refuses it.
+    pub fn remember(&mut self, rule_id: i64, form: &str) -> bool {
+        let fields: Map<String, Value> = serde_json::from_str(form).unwrap_or_default();
+        let check = validate::check(&fields, 1);
+        match check.checked {
+            Checked::Valid(rule) if rule.id == rule_id => {
+                self.good.insert(rule_id, Good::new(*rule, check.form));
+                self.remembered = true;
+                true
+            }
+            _ => {
+                self.outdated.insert(rule_id);
+                false
+            }
+        }
+    }
+
+    /// Takes in what the source says now.
+    pub fn take(&mut self, checks: Vec<Check>) -> Taken {
+        let mut taken = Taken { changed: self.remembered, ..Taken::default() };
+        let mut before = std::mem::take(&mut self.good);
+        let mut complaints = HashMap::new();
+        let mut refused = Vec::new();
+        self.remembered = false;
+        self.mentioned.clear();
+        for (at, check) in checks.into_iter().enumerate() {
+            let name = check.id.map_or_else(|| format!("at place {}", at + 1), |id| id.to_string());
+            let mut said = check.warnings;
+            match check.checked {
+                Checked::Valid(rule) => {
+                    let known = before.remove(&rule.id).filter(|known| *known.form == *check.form);
+                    taken.changed |= known.is_none();
+                    self.mentioned.insert(rule.id);
+                    let good = known.unwrap_or_else(|| Good::new(*rule, check.form));
+                    self.good.insert(good.rule.id, good);
+                }
+                Checked::Deleted => {}
+                Checked::Event => taken.events += 1,
+                Checked::Refused(problems) => {
+                    said.extend(
+                        problems.iter().map(|one| format!("{}: {}", one.field, one.message)),
+                    );
+                    taken.refused += 1;
+                    refused.extend(check.id);
+                }
+            }
+            if !said.is_empty() {
+                complaints.insert(name, said.join("; "));
+            }
+        }
+        taken.valid = self.good.len();
+        for id in refused {
+            self.mentioned.insert(id);
+            // Where two rules claim one number, the one that is good has it.
+            if let Some(good) = before.remove(&id) {
+                self.good.insert(id, good);
+                taken.last_good += 1;
+            }
+        }
+        taken.changed |= !before.is_empty();
+        taken.news = self.complain(complaints);
+        taken
+    }
+
+    /// The rules that follow.
+    pub fn rules(&self) -> RuleSet {
+        RuleSet::new(self.good.values().map(|good| Arc::clone(&good.rule)))
+    }
+
+    /// How what is kept differs from what should be; `None` while it is not known what is kept.
+    pub fn unkept(&self) -> Option<Unkept> {
+        let kept = self.kept.as_ref()?;
+        let new = self.good.iter().filter(|(id, good)| kept.get(id) != Some(&good.fingerprint));
+        let mut put: Vec<Kept> = new
+            .map(|(id, good)| Kept {
+                rule_id: *id,
+                form: Arc::clone(&good.form),
+                fingerprint: good.fingerprint.clone(),
+            })
+            .collect();
+        // In one order, so that two replicas never wait for each other in a circle.
+        put.sort_by_key(|kept| kept.rule_id);
+        let mut gone: Vec<i64> =
+            kept.keys().copied().filter(|id| !self.mentioned.contains(id)).collect();
+        gone.sort_unstable();
+        Some(Unkept { put, gone })
+    }
+
+    /// Notes what is kept, by its fingerprints.
+    pub fn found_kept(&mut self, fingerprints: HashMap<i64, String>) {
+        self.kept = Some(fingerprints);
+    }
+
+    /// Notes that these forms are kept now.
+    pub fn put(&mut self, forms: &[Kept]) {
+        let forms = forms.iter().map(|form| (form.rule_id, form.fingerprint.clone()));
+        if let Some(kept) = &mut self.kept {
+            kept.extend(forms);
+        }
+    }
+
+    /// Notes that nothing is kept of these rules any more.
+    pub fn removed(&mut self, rules: &[i64]) {
+        for rule_id in rules {
+            self.kept.as_mut().and_then(|kept| kept.remove(rule_id));
+        }
+    }
+
+    /// What of `complaints` was not said before; they are what was said from now on.
+    fn complain(&mut self, complaints: HashMap<String, String>) -> Vec<(String, String)> {
+        let before = std::mem::replace(&mut self.complaints, complaints);
+        let new = self.complaints.iter().filter(|(rule, said)| before.get(*rule) != Some(*said));
+        let mut news: Vec<_> = new.map(|(rule, said)| (rule.clone(), said.clone())).collect();
+        news.sort();
+        news
+    }
+}
+
+#[cfg(test)]
+#[path = "accepted_tests.rs"]
+mod tests;
