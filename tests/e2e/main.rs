@@ -7,6 +7,8 @@ mod alert_cases;
 mod alert_crash;
 mod alert_faults;
 mod alert_no_data;
+mod alert_outbox;
+mod alert_people;
 mod alerts;
 mod audit;
 mod bindings;

@@ -74,7 +74,7 @@ fn the_table_can_be_read_at_100_columns() {
         "id   of        prio  severity  type    watches",
         "101  own       1     minor     metric  heart_rate < 50 or > 110, 3 times within 300 s; tells log",
         "                                       overrides 1",
-        "1    template  3     major     metric  heart_rate > 120; tells wechat",
+        "1    template  3     major     metric  heart_rate > 120; tells wechat, message",
         "                                       overridden by 101",
         "rule 103",
         "    threshold_max: must be a number",
