@@ -123,7 +123,8 @@ impl Held {
             return None;
         }
         if at == self.at {
-            return Some(self.before.as_ref().unwrap_or(now).clone());
+            // After a transition the rest of the second goes on from there, and still counts once.
+            return Some(self.before.get_or_insert_with(|| now.clone()).clone());
         }
         self.at = at;
         for since in &mut self.since {
