@@ -110,7 +110,10 @@ fn an_older_second_changes_nothing() {
         (5, json!({"stress": 10})),
         (11, json!({"heart_rate": 90})),
     ];
-    assert_eq!(run(expression, &readings), ["10: opened", "11: resolved"]);
+    assert_eq!(run(expression.clone(), &readings), ["10: opened", "11: resolved"]);
+    // The same where the rule found nothing to remember in second 10.
+    let readings = [(10, json!({"heart_rate": 90})), (5, json!({"stress": 60}))];
+    assert_eq!(run(expression, &readings), [""; 0]);
 }
 
 proptest! {

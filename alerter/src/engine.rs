@@ -178,7 +178,7 @@ impl Engine {
         partition.moved.insert(sn.clone());
         let customer_id = reading.ids().customer_id.unwrap_or(TEMPLATE_TENANT);
         for rule in self.rules.of(customer_id) {
-            if !rule.concerns(carried.fresh) {
+            if !rule.concerns(carried.fresh) || rule.is_past(reading.epoch_ms(), &device.seen) {
                 continue;
             }
             let (verdict, change) =

@@ -9,7 +9,7 @@ use crate::composite::Composite;
 use crate::deviation::Deviation;
 use crate::episode::Policy;
 use crate::message::Template;
-use crate::sign::{Sign, Signs};
+use crate::sign::{Seen, Sign, Signs};
 
 /// The range a value is to lie in; an absent end does not bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -150,6 +150,18 @@ impl Rule {
         match &self.watch {
             Watch::Range(range) => fresh.contains(range.sign),
             Watch::Conditions(composite) => fresh.contains_any(composite.signs()),
+        }
+    }
+
+    /// Whether it has looked at a later second of a device than `at`: of several signs one may be
+    /// news of a second that another has passed.
+    pub fn is_past(&self, at: i64, seen: &Seen) -> bool {
+        match &self.watch {
+            // News of its only sign are the latest.
+            Watch::Range(_) => false,
+            Watch::Conditions(composite) => {
+                composite.signs().any(|sign| seen.last(sign) > Some(at))
+            }
         }
     }
 
