@@ -42,6 +42,8 @@ pub mod stretch;
 pub mod wechat;
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod test_support;
 
 pub use app::{App, check_rules};
