@@ -128,14 +128,12 @@ pub struct Held {
 }
 
 impl Held {
-    /// The episode that a reading at `at` goes on from, where the rule stands at `now`; `None` where
-    /// a later second was looked at already.
-    pub fn begin(&mut self, at: i64, now: &Episode) -> Option<Episode> {
-        if at < self.at {
-            return None;
-        }
+    /// The episode that a reading at `at` goes on from, where the rule stands at `now`. Seconds come
+    /// in their order: [`crate::rule::Rule::is_past`] keeps out what is older.
+    pub fn begin(&mut self, at: i64, now: &Episode) -> Episode {
         if at == self.at {
-            return Some(self.before.as_ref().unwrap_or(now).clone());
+            // After a transition the rest of the second goes on from there, and still counts once.
+            return self.before.get_or_insert_with(|| now.clone()).clone();
         }
         self.at = at;
         for since in &mut self.since {
@@ -143,7 +141,7 @@ impl Held {
             *since = Since { now: None, before: since.now };
         }
         self.before = Some(now.clone());
-        Some(now.clone())
+        now.clone()
     }
 
     /// Notes that a transition was made in this second: it stands, whatever comes of the rest.

@@ -71,6 +71,30 @@ fn a_run_is_not_broken_by_the_half_of_a_second() {
 }
 
 #[test]
+fn a_second_counts_once_though_a_part_of_it_ended_an_episode() {
+    let fields = json!({
+        "condition_expression": {
+            "conditions": [
+                {"physical_sign": "heart_rate", "operator": ">", "threshold": 100},
+                {"physical_sign": "blood_oxygen", "operator": "<", "threshold": 92},
+                {"physical_sign": "stress", "operator": ">", "threshold": 50},
+            ],
+            "logical_operator": "OR",
+        },
+        "trend_duration": 2,
+    });
+    let readings = [
+        (0, json!({"heart_rate": 110})),
+        (1, json!({"heart_rate": 110})),
+        (2, json!({"heart_rate": 90})),
+        (2, json!({"blood_oxygen": 90})),
+        (2, json!({"stress": 60})),
+        (3, json!({"stress": 60})),
+    ];
+    assert_eq!(run(fields, &readings), ["1: opened", "2: resolved", "3: opened"]);
+}
+
+#[test]
 fn an_older_second_changes_nothing() {
     let expression = json!({"condition_expression": {
         "conditions": [
@@ -85,7 +109,10 @@ fn an_older_second_changes_nothing() {
         (5, json!({"stress": 10})),
         (11, json!({"heart_rate": 90})),
     ];
-    assert_eq!(run(expression, &readings), ["10: opened", "11: resolved"]);
+    assert_eq!(run(expression.clone(), &readings), ["10: opened", "11: resolved"]);
+    // The same where the rule found nothing to remember in second 10.
+    let readings = [(10, json!({"heart_rate": 90})), (5, json!({"stress": 60}))];
+    assert_eq!(run(expression, &readings), [""; 0]);
 }
 
 proptest! {

@@ -15,8 +15,8 @@ const VALUES_MAX: usize = 1_000;
 /// What counts as unusual.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deviation {
-    /// Largest distance from the mean, as a share of it.
-    pub share: f64,
+    /// Largest distance from the mean, in percent of it.
+    pub percentage: f64,
     /// Time before a reading that its mean is taken over.
     pub window_ms: i64,
 }
@@ -31,13 +31,18 @@ impl Deviation {
         let values = recent.of(sign);
         values.retain(|(since, _)| at - since <= self.window_ms);
         let count = values.len();
-        let mean = values.iter().map(|(_, value)| value).sum::<f64>() / count.max(1) as f64;
+        let sum = values.iter().map(|(_, value)| value).sum::<f64>();
         values.push((at, value));
         let surplus = values.len().saturating_sub(VALUES_MAX);
         values.drain(..surplus);
-        let usual = self.share * mean.abs();
-        let beyond = count >= VALUES_MIN && (value - mean).abs() > usual;
-        beyond.then(|| rounded(mean + usual.copysign(value - mean)))
+        let times = count as f64;
+        // Undivided, so that whole numbers stay whole and equal is equal.
+        let beyond = (value * times - sum).abs() * 100.0 > self.percentage * sum.abs();
+        (count >= VALUES_MIN && beyond).then(|| {
+            let mean = sum / times;
+            let usual = self.percentage / 100.0 * mean.abs();
+            rounded(mean + usual.copysign(value - mean))
+        })
     }
 }
 
@@ -61,7 +66,7 @@ fn rounded(bound: f64) -> f64 {
 mod tests {
     use super::*;
 
-    const FIFTH: Deviation = Deviation { share: 0.2, window_ms: 100_000 };
+    const FIFTH: Deviation = Deviation { percentage: 20.0, window_ms: 100_000 };
 
     fn noted(values: &[(i64, f64)]) -> Recent {
         let mut recent = Recent::default();
@@ -88,6 +93,19 @@ mod tests {
         }
         let mut other = noted(&ten);
         assert_eq!(FIFTH.broken_by(&mut other, Sign::Stress, 10_000, 1.0), None, "another sign");
+    }
+
+    #[test]
+    fn no_percentage_makes_a_breach_of_what_differs_by_just_so_much() {
+        for percentage in 1..100 {
+            let exactly = Deviation { percentage: f64::from(percentage), ..FIFTH };
+            for (value, bound) in [(100 - percentage, false), (100 - percentage - 1, true)] {
+                let mut recent = noted(&[(0, 100.0); 10]);
+                let found =
+                    exactly.broken_by(&mut recent, Sign::HeartRate, 1_000, f64::from(value));
+                assert_eq!(found.is_some(), bound, "{value} at {percentage} %");
+            }
+        }
     }
 
     #[test]

@@ -244,6 +244,9 @@ impl Engine {
         partition.moved.insert(sn.clone());
         let tenant = arrival.ids.customer_id.unwrap_or(TEMPLATE_TENANT);
         for rule in rules.of(tenant).concerned(carried.fresh) {
+            if rule.is_past(reading.epoch_ms(), &device.seen) {
+                continue;
+            }
             let (verdict, change) =
                 step::step(device, rule, carried.fresh, &arrival, &mut partition.stepped);
             judged.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));

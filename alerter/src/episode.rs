@@ -147,9 +147,9 @@ impl Episode {
             (Phase::Firing(open) | Phase::Recovering(open, _), Verdict::Between(_)) => {
                 (Self { phase: Phase::Firing(open), past }, None)
             }
-            (Phase::Firing(open), Verdict::Clear(_)) => Self::clear(policy, open, 1, past),
+            (Phase::Firing(open), Verdict::Clear(_)) => Self::clear(policy, open, 1, past, at),
             (Phase::Recovering(open, clear), Verdict::Clear(_)) => {
-                Self::clear(policy, open, clear + 1, past)
+                Self::clear(policy, open, clear + 1, past, at)
             }
         }
     }
@@ -212,12 +212,14 @@ impl Episode {
         policy: &Policy,
         mut open: Open,
         clear: u32,
-        past: Past,
+        mut past: Past,
+        at: i64,
     ) -> (Self, Option<Transition>) {
         if clear < policy.clear_after {
             return (Self { phase: Phase::Recovering(open, clear), past }, None);
         }
-        // While it flaps, an end says no more than an opening would.
+        // While it flaps, an end says no more than an opening would; it may have settled meanwhile.
+        past.settle(policy, at);
         let told = open.told && !past.is_silent();
         let transition = open.transition(To::Resolved, told, &past);
         (Self { phase: Phase::Quiet, past }, Some(transition))

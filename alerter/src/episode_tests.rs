@@ -229,6 +229,16 @@ fn an_escalation_and_a_breach_that_stays_are_told_though_it_flaps() {
 }
 
 #[test]
+fn an_end_is_told_once_flapping_has_settled_though_nothing_breached_meanwhile() {
+    let policy = Policy { cooldown_ms: 0, ..policy() };
+    for (end, expected) in [(779, &[][..]), (780, &["780: resolved major!"][..])] {
+        let mut verdicts = breaches(&[0, 60, 120]);
+        verdicts.extend([(180, BREACH), (end, CLEAR)]);
+        assert_eq!(told(&policy, &verdicts)[7..], *expected, "{end}");
+    }
+}
+
+#[test]
 fn within_the_cooldown_flapping_waits_like_everything_else() {
     let verdicts = breaches(&[0, 100, 200, 300, 400, 500, 600, 700]);
     let expected = ["0: opened major!", "2: resolved major!", "600: opened major!"];

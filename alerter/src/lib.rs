@@ -49,6 +49,8 @@ pub mod suppressed;
 pub mod wechat;
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod test_support;
 
 pub use app::App;

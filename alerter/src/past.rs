@@ -11,7 +11,7 @@ use crate::episode::Policy;
 pub struct FlapLimits {
     /// Openings.
     pub openings: usize,
-    /// Time from the first to the last of them, at most.
+    /// The time that all of them lie within; after as long without one it has settled.
     pub window_ms: i64,
 }
 

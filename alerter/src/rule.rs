@@ -10,7 +10,7 @@ use crate::deviation::Deviation;
 use crate::episode::Policy;
 use crate::hearing::AbsenceRule;
 use crate::message::Template;
-use crate::sign::{Sign, Signs};
+use crate::sign::{Seen, Sign, Signs};
 
 /// The range a value is to lie in; an absent end does not bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -181,6 +181,18 @@ impl Rule {
             Watch::Range(_) | Watch::Conditions(_) => self.stale_after_ms?,
         };
         Some(AbsenceRule { id: self.id, version: self.version, window_ms })
+    }
+
+    /// Whether it has looked at a later second of a device than `at`: of several signs one may be
+    /// news of a second that another has passed.
+    pub fn is_past(&self, at: i64, seen: &Seen) -> bool {
+        match &self.watch {
+            // News of its only sign are the latest.
+            Watch::Range(_) | Watch::Absence(_) => false,
+            Watch::Conditions(composite) => {
+                composite.signs().any(|sign| seen.last(sign) > Some(at))
+            }
+        }
     }
 
     /// The thresholds of a range; none where conditions have their own.

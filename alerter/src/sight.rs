@@ -63,9 +63,7 @@ pub fn see(
                 Some(Memory::Conditions(held)) => held,
                 _ => Held::default(),
             };
-            let Some(before) = held.begin(reading.epoch_ms(), &now) else {
-                return (now, Verdict::Absent, Some(Memory::Conditions(held)));
-            };
+            let before = held.begin(reading.epoch_ms(), &now);
             let sight = composite.look(&mut held, fresh, reading);
             let verdict = in_conditions(sight, &rule.effective, reading);
             (before, verdict, Some(Memory::Conditions(held)))

@@ -197,6 +197,11 @@ impl Seen {
         carried
     }
 
+    /// When `sign` was last reported.
+    pub fn last(&self, sign: Sign) -> Option<i64> {
+        self.0[sign as usize]
+    }
+
     /// The form it is stored in: the times in the order of [`Sign::ALL`], absent ones empty.
     pub fn encode(&self) -> String {
         let times = self.0.map(|time| time.map_or_else(String::new, |time| time.to_string()));

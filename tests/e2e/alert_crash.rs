@@ -76,7 +76,10 @@ async fn seed(world: &World) -> Result<()> {
         let sql = format!("INSERT INTO t_alert_rules ({columns}) VALUES ({values})");
         world.database.execute(&sql).await?;
     }
-    world.database.execute("UPDATE t_alert_rules SET time_window_seconds = 120").await
+    world.database.execute("UPDATE t_alert_rules SET time_window_seconds = 120").await?;
+    // One of them flaps; of the others everything is told.
+    let unsilenced = "UPDATE t_alert_rules SET flap_openings = 1000 WHERE rule_type <> 'low'";
+    world.database.execute(unsilenced).await
 }
 
 /// The same stream of readings for every world: heart rates and oxygen that wander.

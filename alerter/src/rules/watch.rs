@@ -67,7 +67,7 @@ fn deviation(form: &mut Form<'_>) -> Option<Deviation> {
         form.refuse("deviation_percentage", "must be above 0");
     }
     let window = form.whole("time_window_seconds", WINDOW_SECONDS, 1, SECONDS_MAX);
-    Some(Deviation { share: percentage / 100.0, window_ms: window * 1000 })
+    Some(Deviation { percentage, window_ms: window * 1000 })
 }
 
 fn bounds(form: &mut Form<'_>, has_deviation: bool) -> (Bounds, Bounds) {

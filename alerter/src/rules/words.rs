@@ -24,7 +24,7 @@ fn in_range(range: &Range) -> String {
     let min = range.thresholds.min.map(|min| format!("< {min}"));
     let max = range.thresholds.max.map(|max| format!("> {max}"));
     let deviation = range.deviation.map(|usual| {
-        let percent = (usual.share * 10_000.0).round() / 100.0;
+        let percent = usual.percentage;
         format!("over {percent} % off its mean of {} s", usual.window_ms / 1000)
     });
     let all: Vec<String> = min.into_iter().chain(max).chain(deviation).collect();

@@ -1,0 +1,49 @@
+//! What holds for the transitions of any rules and any readings.
+
+use std::collections::BTreeMap;
+
+use super::spec::{Line, Spec};
+
+/// Where a rule stands on a device as far as the transitions tell.
+#[derive(Default)]
+struct Standing {
+    open: Option<Vec<Line>>,
+    told_at: Option<i64>,
+}
+
+/// Panics where one does not hold. `seconds` are those of the events.
+pub(super) fn check(rules: &[Spec], seconds: &[i64], lines: &[Line]) {
+    let mut standings: BTreeMap<(i64, usize), Standing> = BTreeMap::new();
+    for line in lines {
+        let standing = standings.entry((line.rule, line.device)).or_default();
+        if line.to == "opened" {
+            assert!(standing.open.is_none(), "opened twice: {line:?}");
+            standing.open = Some(Vec::new());
+        }
+        let told_before = standing.open.iter().flatten().any(|before| before.notify);
+        let Some(episode) = &mut standing.open else { panic!("without an episode: {line:?}") };
+        assert_eq!(line.seq, episode.len(), "{line:?}");
+        if let Some(opening) = episode.first() {
+            assert_eq!(line.opened_at, opening.opened_at, "another episode: {line:?}");
+        }
+        episode.push(line.clone());
+        match line.to {
+            "resolved" => {
+                assert!(told_before || !line.notify, "an end told alone: {line:?}");
+                standing.open = None;
+            }
+            "superseded" => {
+                assert!(!line.notify, "an edit told: {line:?}");
+                standing.open = None;
+            }
+            _ if line.notify => {
+                let rule = rules.iter().find(|rule| rule.id == line.rule).expect("a rule of these");
+                let second = seconds[line.event];
+                let cool = standing.told_at.is_none_or(|at| second - at >= rule.cooldown);
+                assert!(cool || line.to == "escalated", "within the cooldown: {line:?}");
+                standing.told_at = Some(second);
+            }
+            to => assert_ne!(to, "notified", "nobody was told: {line:?}"),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The model's reading of the contract: what a rule sees in a device's latest reading, found anew
+//! each time from all that the device ever reported.
+
+use std::collections::BTreeMap;
+
+use super::spec::{BLOOD_PRESSURE, Condition, Report, SIGNS, START, Sign, Spec, Watch};
+
+/// What a rule sees.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Sight {
+    Breach { may_open: bool },
+    Between,
+    Clear,
+}
+
+/// A second that a composite rule has looked at, with the values of its signs.
+type Second = (i64, BTreeMap<Sign, Vec<i64>>);
+
+/// A reading that was not ahead of the clock, and which of its signs were news when it came.
+#[derive(Debug, Clone)]
+pub(super) struct Heard {
+    pub(super) report: Report,
+    pub(super) news: Vec<Sign>,
+}
+
+/// The values that a reading has for a sign.
+fn values(report: &Report, sign: Sign) -> Vec<(Sign, i64)> {
+    let parts: &[Sign] =
+        if sign == BLOOD_PRESSURE { &["pressure_high", "pressure_low"] } else { &[sign] };
+    let found = parts.iter().filter_map(|part| Some((*part, *report.values.get(part)?)));
+    found.collect()
+}
+
+/// The signs of a reading that nothing as new or newer has carried before.
+pub(super) fn news(heard: &[Heard], report: &Report) -> Vec<Sign> {
+    let of_device = |other: &&Heard| other.report.device == report.device;
+    let is_news = |sign: &Sign| {
+        let mut carriers = heard.iter().filter(of_device);
+        !values(report, sign).is_empty()
+            && carriers.all(|other| {
+                values(&other.report, sign).is_empty() || other.report.second < report.second
+            })
+    };
+    SIGNS.into_iter().chain([BLOOD_PRESSURE]).filter(is_news).collect()
+}
+
+/// Whether a rule has seen a later second of the device than the last reading's.
+fn is_older(spec: &Spec, heard: &[Heard], last: &Report) -> bool {
+    let later = |other: &Heard| {
+        other.report.device == last.device
+            && other.report.second > last.second
+            && spec.signs().iter().any(|sign| !values(&other.report, sign).is_empty())
+    };
+    heard.iter().any(later)
+}
+
+/// What a rule that is in force since the reading numbered `since` sees in the last reading.
+pub(super) fn see(spec: &Spec, since: usize, heard: &[Heard]) -> Option<Sight> {
+    let last = heard.last()?;
+    let concerned = spec.signs().iter().any(|sign| last.news.contains(sign));
+    if !concerned || is_older(spec, heard, &last.report) {
+        return None;
+    }
+    let breach = match &spec.watch {
+        Watch::Single { .. } => single(spec, &heard[since..])?,
+        Watch::Composite { all, conditions } => {
+            let seconds = seconds(spec, since, heard);
+            let holds = |condition: &Condition| holds(condition, &seconds);
+            let breached =
+                if *all { conditions.iter().all(holds) } else { conditions.iter().any(holds) };
+            if breached { Sight::Breach { may_open: true } } else { Sight::Clear }
+        }
+    };
+    Some(match breach {
+        Sight::Breach { .. } => Sight::Breach { may_open: may_open(spec, last.report.second) },
+        other => other,
+    })
+}
+
+fn single(spec: &Spec, heard: &[Heard]) -> Option<Sight> {
+    let Watch::Single { sign, min, max, clear_min, clear_max, .. } = spec.watch else {
+        return None;
+    };
+    let (last, before) = heard.split_last()?;
+    let values = values(&last.report, sign);
+    let outside = |value: i64, min: Option<i64>, max: Option<i64>| {
+        min.is_some_and(|min| value < min) || max.is_some_and(|max| value > max)
+    };
+    let breaches = |(part, value): &(Sign, i64)| {
+        outside(*value, min, max) || is_unusual(spec, before, &last.report, part, *value)
+    };
+    Some(if values.iter().any(breaches) {
+        Sight::Breach { may_open: true }
+    } else if values.iter().any(|(_, value)| outside(*value, clear_min, clear_max)) {
+        Sight::Between
+    } else {
+        Sight::Clear
+    })
+}
+
+/// Whether a value differs from the mean of those in the window before it by more than allowed. In
+/// whole numbers, so that equal is equal.
+fn is_unusual(spec: &Spec, before: &[Heard], last: &Report, part: Sign, value: i64) -> bool {
+    let Watch::Single { sign, deviation: Some(percentage), .. } = spec.watch else { return false };
+    let in_window = before.iter().filter(|other| {
+        other.report.device == last.device
+            && other.news.contains(&sign)
+            && last.second - other.report.second <= spec.window
+    });
+    let usual: Vec<i64> =
+        in_window.filter_map(|other| other.report.values.get(part).copied()).collect();
+    let (count, sum) = (usual.len() as i64, usual.iter().sum::<i64>());
+    count >= 10 && (value * count - sum).abs() * 100 > percentage * sum.abs()
+}
+
+/// The seconds that a composite rule has looked at: readings of one second are one, and of a sign
+/// told twice the first counts.
+fn seconds(spec: &Spec, since: usize, heard: &[Heard]) -> Vec<Second> {
+    let mut seconds: Vec<Second> = Vec::new();
+    let device = heard.last().map(|last| last.report.device);
+    for (number, one) in heard.iter().enumerate().skip(since) {
+        let report = &one.report;
+        let signs = spec.signs().into_iter().filter(|sign| one.news.contains(sign));
+        let signs: Vec<Sign> = signs.collect();
+        if Some(report.device) != device
+            || signs.is_empty()
+            || is_older(spec, &heard[..number], report)
+        {
+            continue;
+        }
+        if seconds.last().is_none_or(|(second, _)| *second != report.second) {
+            seconds.push((report.second, BTreeMap::new()));
+        }
+        let Some((_, told)) = seconds.last_mut() else { continue };
+        for sign in signs {
+            let values = values(report, sign).into_iter().map(|(_, value)| value);
+            told.entry(sign).or_insert_with(|| values.collect());
+        }
+    }
+    seconds
+}
+
+/// Whether a condition has been true in every second since a first one long enough ago.
+fn holds(condition: &Condition, seconds: &[Second]) -> bool {
+    let is_true = |value: &i64| {
+        let threshold = condition.threshold;
+        match condition.operator {
+            ">" => *value > threshold,
+            "<" => *value < threshold,
+            ">=" => *value >= threshold,
+            "<=" => *value <= threshold,
+            "==" | "=" => *value == threshold,
+            "!=" => *value != threshold,
+            other => panic!("{other} is no operator"),
+        }
+    };
+    let true_in = |(_, told): &&Second| {
+        told.get(condition.sign).is_some_and(|values| values.iter().any(is_true))
+    };
+    let first = seconds.iter().rev().take_while(true_in).last();
+    let last = seconds.last();
+    first.zip(last).is_some_and(|((first, _), (last, _))| last - first >= condition.duration)
+}
+
+/// Whether the wall clock of a second lies in the rule's hours and days.
+fn may_open(spec: &Spec, second: i64) -> bool {
+    let wall = START + second;
+    let (day, time) = (1 + wall / 86_400, wall % 86_400);
+    let in_hours = match spec.hours {
+        None => true,
+        Some((start, end)) if start < end => start <= time && time < end,
+        Some((start, end)) => start <= time || time < end,
+    };
+    in_hours && (spec.days.is_empty() || spec.days.contains(&day))
+}

@@ -1,0 +1,189 @@
+//! Random rules and streams. Numbers are small and lie close together, so that bounds, windows and
+//! cooldowns are often met exactly.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::spec::{BLOOD_PRESSURE, Condition, Event, Report, SIGNS, START, Sign, Spec, Watch};
+
+/// Devices of a stream.
+const DEVICES: usize = 2;
+
+/// Values of every sign; thresholds lie in their midst.
+const VALUES: RangeInclusive<i64> = 67..=75;
+
+/// Rules that look at one sign.
+pub(super) fn single() -> impl Strategy<Value = Watch> {
+    let sign = select(vec!["heart_rate", "blood_oxygen", "pressure_high", BLOOD_PRESSURE]);
+    let bounds = (option::of(67_i64..=69), option::of(71_i64..=73), 0_i64..=1, 0_i64..=1);
+    (sign, bounds).prop_map(|(sign, (min, max, min_clear, max_clear))| {
+        // At least one bound there must be.
+        let max = if min.is_none() { max.or(Some(72)) } else { max };
+        Watch::Single {
+            sign,
+            min,
+            max,
+            clear_min: min.map(|min| min + min_clear),
+            clear_max: max.map(|max| max - max_clear),
+            deviation: None,
+        }
+    })
+}
+
+/// Percentages that rules allow; of 100, not all of them are whole numbers to a computer.
+const PERCENTAGES: [i64; 5] = [7, 20, 28, 29, 58];
+
+/// Rules that compare the heart rate with what is usual.
+pub(super) fn deviation() -> impl Strategy<Value = Watch> {
+    (select(&PERCENTAGES[..]), option::of(101_i64..=140)).prop_map(|(percentage, max)| {
+        Watch::Single {
+            sign: "heart_rate",
+            min: None,
+            max,
+            clear_min: None,
+            clear_max: max,
+            deviation: Some(percentage),
+        }
+    })
+}
+
+/// Rules of several conditions.
+pub(super) fn composite() -> impl Strategy<Value = Watch> {
+    let signs: Vec<Sign> = SIGNS.into_iter().chain([BLOOD_PRESSURE]).collect();
+    let operator = select(vec![">", "<", ">=", "<=", "==", "!="]);
+    let duration = prop_oneof![3 => Just(0_i64), 2 => 1_i64..=8];
+    let condition = (select(signs), operator, 69_i64..=73, duration).prop_map(
+        |(sign, operator, threshold, duration)| Condition { sign, operator, threshold, duration },
+    );
+    (any::<bool>(), vec(condition, 1..=3))
+        .prop_map(|(all, conditions)| Watch::Composite { all, conditions })
+}
+
+/// One to five rules that watch this.
+pub(super) fn rules(watch: impl Strategy<Value = Watch>) -> impl Strategy<Value = Vec<Spec>> {
+    let run = (1_usize..=3, 2_i64..=10, 1_usize..=3);
+    let told = (0_i64..=20, option::of(1_i64..=20), 2_usize..=3, 2_i64..=40);
+    let severity = || select(vec!["info", "minor", "moderate", "major", "critical"]);
+    let escalation = vec((1_i64..=15, severity()), 0..=3);
+    let one = (watch, run, told, hours(), days(), severity(), escalation).prop_map(
+        |(watch, run, told, hours, days, severity, escalation)| {
+            let ((trend, window, clear_after), (cooldown, repeat, flap_openings, flap_window)) =
+                (run, told);
+            let mut after = 0;
+            let escalation = escalation.into_iter().map(|(gap, to)| {
+                after += gap;
+                (after, to)
+            });
+            Spec {
+                id: 0,
+                version: 1,
+                watch,
+                trend,
+                window,
+                clear_after,
+                cooldown,
+                repeat,
+                flap_openings,
+                flap_window,
+                hours,
+                days,
+                severity,
+                escalation: escalation.collect(),
+            }
+        },
+    );
+    vec(one, 1..=5).prop_map(|mut rules| {
+        rules.iter_mut().zip(1..).for_each(|(rule, id)| rule.id = id);
+        rules
+    })
+}
+
+/// Windows that begin and end while a stream lasts, over midnight too.
+fn hours() -> impl Strategy<Value = Option<(i64, i64)>> {
+    let time = || (0_i64..=150).prop_map(|second| (START + second) % 86_400);
+    prop_oneof![3 => Just(None), 1 => (time(), time()).prop_map(Some)]
+}
+
+fn days() -> impl Strategy<Value = Vec<i64>> {
+    prop_oneof![4 => Just(Vec::new()), 1 => Just(vec![1]), 1 => Just(vec![2, 7])]
+}
+
+/// Readings, late and repeated ones, halves of seconds and fast clocks among them.
+pub(super) fn readings() -> impl Strategy<Value = Vec<Event>> {
+    vec(report(), 1..60).prop_map(|reports| in_time(reports.into_iter().map(Event::Reading)))
+}
+
+/// The same with crashes, and rules that are edited to watch something else.
+pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
+    let edit = (0_usize..5, prop_oneof![single(), composite()]);
+    let event = prop_oneof![
+        16 => report().prop_map(Event::Reading),
+        2 => Just(Event::Crash),
+        1 => edit.prop_map(|(place, watch)| Event::Edit(place, watch)),
+    ];
+    vec(event, 1..80).prop_map(|events| in_time(events.into_iter()))
+}
+
+/// Heart rates that are usual for long, and then lie beside it by just about a percentage.
+pub(super) fn usual_readings() -> impl Strategy<Value = Vec<Event>> {
+    let away = (select(&PERCENTAGES[..]), any::<bool>(), -1_i64..=1);
+    let away = away.prop_map(|(percentage, above, beside)| {
+        100 + beside + if above { percentage } else { -percentage }
+    });
+    let value = prop_oneof![12 => Just(100_i64), 2 => away, 1 => 95_i64..=105];
+    let report = (report(), value).prop_map(|(mut report, value)| {
+        report.values.insert("heart_rate", value);
+        report
+    });
+    vec(report, 20..60).prop_map(|reports| in_time(reports.into_iter().map(Event::Reading)))
+}
+
+/// A report whose second is the distance from the one before; negative ones come late.
+fn report() -> impl Strategy<Value = Report> {
+    let step = prop_oneof![4 => 1_i64..=3, 3 => Just(0_i64), 1 => -4_i64..=-1, 1 => 4_i64..=30];
+    let values = SIGNS.map(|_| option::weighted(0.6, VALUES));
+    let flags = (prop::bool::weighted(0.05), prop::bool::weighted(0.1), any::<bool>());
+    (0..DEVICES, step, values, flags).prop_map(
+        |(device, second, values, (ahead, nobody, committed))| {
+            let values = SIGNS.into_iter().zip(values);
+            let values: BTreeMap<Sign, i64> =
+                values.filter_map(|(sign, value)| Some((sign, value?))).collect();
+            Report { device, second, values, ahead, reachable: !nobody, committed }
+        },
+    )
+}
+
+/// Gives reports their seconds.
+fn in_time(events: impl Iterator<Item = Event>) -> Vec<Event> {
+    let mut clock = 5;
+    let placed = events.map(|event| match event {
+        Event::Reading(mut report) => {
+            let step = report.second;
+            clock += step.max(0);
+            report.second = clock + step.min(0);
+            Event::Reading(report)
+        }
+        other => other,
+    });
+    placed.collect()
+}
+
+/// A second's values in parts, each told by a reading of its own, in any order. The two pressures
+/// are measured together and stay together.
+pub(super) fn parted(report: &Report, order: &[usize; SIGNS.len()]) -> Vec<Report> {
+    let mut signs: Vec<(usize, Sign)> = order.iter().copied().zip(SIGNS).collect();
+    signs.retain(|(_, sign)| *sign != "pressure_low");
+    signs.sort_unstable();
+    let parts = signs.into_iter().filter_map(|(_, sign)| {
+        let with = if sign == "pressure_high" { "pressure_low" } else { sign };
+        let mut values = report.values.clone();
+        values.retain(|one, _| *one == sign || *one == with);
+        (!values.is_empty()).then(|| Report { values, ..report.clone() })
+    });
+    parts.collect()
+}
