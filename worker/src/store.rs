@@ -1,8 +1,6 @@
 //! Writes one batch to MySQL in one transaction and classifies what goes wrong. Retrying, waiting
 //! and dead-lettering belong to `flush`.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use common::ledger::{Advance, Ledger};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, MySqlPool, Row as _};
@@ -11,6 +9,7 @@ use tokio::sync::OnceCell;
 use crate::batch::{Batch, Segment};
 use crate::daily::{Calendar, PeriodStatements, PeriodUpsert, Remembered};
 use crate::errors::{self, Remedy};
+use crate::packet::{Packet, joined};
 use crate::row::Identity;
 use crate::sql::Dialect;
 use crate::statements::Statements;
@@ -81,13 +80,8 @@ pub struct Store {
     ledger: Ledger,
     texts: OnceCell<Texts>,
     remembered: Remembered,
-    /// Most bytes of one text of statements; 0: the server is to be asked.
-    text_max: AtomicUsize,
+    packet: Packet,
 }
-
-/// A text of statements takes at most this part of the largest packet, so that neither escaping nor
-/// a single large row comes near it.
-const PART_OF_PACKET: usize = 4;
 
 /// All statements, in the words of the server.
 struct Texts {
@@ -111,7 +105,7 @@ impl Store {
             ledger,
             texts: OnceCell::new(),
             remembered: Remembered::new(),
-            text_max: AtomicUsize::new(0),
+            packet: Packet::default(),
         }
     }
 
@@ -150,7 +144,7 @@ impl Store {
     ) -> Result<Option<Vec<i64>>, WriteError> {
         let mut connection = self.pool.acquire().await?;
         let texts = self.texts(&mut connection).await?;
-        let text_max = self.text_max(&mut connection).await?;
+        let text_max = self.packet.text_max(&mut connection).await?;
         let mut transaction = connection.begin().await?;
         let segments = &batch.segments;
         let written = write_rows(&mut transaction, texts, segments, calendar, text_max).await;
@@ -183,7 +177,7 @@ impl Store {
     async fn try_probe(&self, segments: &[Segment]) -> Result<(), WriteError> {
         let mut connection = self.pool.acquire().await?;
         let texts = self.texts(&mut connection).await?;
-        let text_max = self.text_max(&mut connection).await?;
+        let text_max = self.packet.text_max(&mut connection).await?;
         let mut transaction = connection.begin().await?;
         let calendar = Calendar::of(segments);
         let tried = write_rows(&mut transaction, texts, segments, &calendar, text_max).await;
@@ -191,24 +185,9 @@ impl Store {
         tried.map(drop)
     }
 
-    /// How long a text of statements may be.
-    async fn text_max(&self, connection: &mut MySqlConnection) -> Result<usize, sqlx::Error> {
-        let known = self.text_max.load(Ordering::Relaxed);
-        if known > 0 {
-            return Ok(known);
-        }
-        let packet: i64 = sqlx::query_scalar("SELECT CAST(@@max_allowed_packet AS SIGNED)")
-            .fetch_one(connection)
-            .await?;
-        let text_max = (usize::try_from(packet).unwrap_or(0) / PART_OF_PACKET).max(1);
-        self.text_max.store(text_max, Ordering::Relaxed);
-        Ok(text_max)
-    }
-
-    /// A connection that failed may be followed by one to a server that takes less.
     fn ask_again_after<T>(&self, result: &Result<T, WriteError>) {
         if matches!(result, Err(WriteError::Held { .. })) {
-            self.text_max.store(0, Ordering::Relaxed);
+            self.packet.ask_again();
         }
     }
 
@@ -273,33 +252,4 @@ async fn write_rows(
         known.is_none_or(|rows| affected == 2 * rows)
     });
     Ok(if there { Rows::Written(stored) } else { Rows::Gone })
-}
-
-/// Statements joined to as few texts of at most `text_max` bytes as keep their order.
-fn joined(statements: Vec<String>, text_max: usize) -> Vec<String> {
-    let mut texts: Vec<String> = Vec::new();
-    for statement in statements {
-        match texts.last_mut() {
-            Some(text) if text.len() + 1 + statement.len() <= text_max => {
-                text.push(';');
-                text.push_str(&statement);
-            }
-            _ => texts.push(statement),
-        }
-    }
-    texts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statements_share_a_text_while_they_fit() {
-        let statements = || ["aa", "bb", "cccccc", "d"].map(str::to_owned).to_vec();
-        assert_eq!(joined(statements(), 14), ["aa;bb;cccccc;d"]);
-        assert_eq!(joined(statements(), 13), ["aa;bb;cccccc", "d"]);
-        assert_eq!(joined(statements(), 5), ["aa;bb", "cccccc", "d"]);
-        assert_eq!(joined(Vec::new(), 5), Vec::<String>::new());
-    }
 }
