@@ -3,6 +3,8 @@
 //!
 //! Runs its statements and says what it found; what follows from that belongs to the callers.
 
+use std::ops::AddAssign;
+
 use sqlx::{Connection, FromRow, MySqlConnection, MySqlPool};
 
 /// The ledger of one consumer group on one topic.
@@ -46,6 +48,16 @@ impl Counts {
     /// How many offsets these counts explain.
     pub fn offsets(&self) -> i64 {
         self.stored + self.merged + self.dead_lettered + self.skipped_gap + self.processed
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.stored += other.stored;
+        self.merged += other.merged;
+        self.dead_lettered += other.dead_lettered;
+        self.skipped_gap += other.skipped_gap;
+        self.processed += other.processed;
     }
 }
 

@@ -7,6 +7,7 @@ mod alerts;
 mod audit;
 mod bindings;
 mod cases;
+mod commits;
 mod config;
 mod dlq;
 mod faults;

@@ -1,7 +1,7 @@
 //! Writes one batch to MySQL in one transaction and classifies what goes wrong. Retrying, waiting
 //! and dead-lettering belong to `flush`.
 
-use common::ledger::{Advance, Ledger};
+use common::ledger::{Advance, Counts, Ledger};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, MySqlPool, Row as _};
 use tokio::sync::OnceCell;
@@ -24,6 +24,8 @@ pub enum WriteError {
         remedy: Remedy,
         /// What the database said.
         message: String,
+        /// The moves of a COMMIT that was not answered, so that they may have been made; else none.
+        unanswered: Vec<Advance>,
     },
     /// A value is refused: find the deliveries it is in.
     #[error("{code}: {message}")]
@@ -58,19 +60,23 @@ impl WriteError {
                 message: errors::message(&error),
                 suspect,
             },
-            remedy => Self::Held { remedy, message: errors::message(&error) },
+            _ => error.into(),
         }
+    }
+
+    fn held(error: &sqlx::Error, unanswered: Vec<Advance>) -> Self {
+        let remedy = match errors::remedy(error) {
+            Remedy::Data => Remedy::Infrastructure,
+            remedy => remedy,
+        };
+        Self::Held { remedy, message: errors::message(error), unanswered }
     }
 }
 
 /// Of everything else: the ledger's row, the transaction itself.
 impl From<sqlx::Error> for WriteError {
     fn from(error: sqlx::Error) -> Self {
-        let remedy = match errors::remedy(&error) {
-            Remedy::Data => Remedy::Infrastructure,
-            remedy => remedy,
-        };
-        Self::Held { remedy, message: errors::message(&error) }
+        Self::held(&error, Vec::new())
     }
 }
 
@@ -114,26 +120,26 @@ impl Store {
         &self.ledger
     }
 
-    /// Writes all rows of a batch and moves its partitions, or does nothing. Returns how many rows
-    /// were new, segment by segment.
-    pub async fn write(&self, batch: &Batch) -> Result<Vec<i64>, WriteError> {
+    /// Writes all rows of a batch and moves its partitions, or does nothing. Returns what became of
+    /// the deliveries, segment by segment.
+    pub async fn write(&self, batch: &Batch) -> Result<Vec<Counts>, WriteError> {
         let written = self.try_write(batch).await;
         self.ask_again_after(&written);
         written
     }
 
-    async fn try_write(&self, batch: &Batch) -> Result<Vec<i64>, WriteError> {
+    async fn try_write(&self, batch: &Batch) -> Result<Vec<Counts>, WriteError> {
         let whole = Calendar::of(&batch.segments);
         let rest = self.remembered.rest(&whole);
-        let stored = match self.transact(batch, &rest).await? {
-            Some(stored) => stored,
+        let counts = match self.transact(batch, &rest).await? {
+            Some(counts) => counts,
             None => {
                 self.remembered.forget(&whole);
                 self.transact(batch, &whole).await?.unwrap_or_default()
             }
         };
         self.remembered.committed(&whole);
-        Ok(stored)
+        Ok(counts)
     }
 
     /// `None` where nothing was written because a period was gone.
@@ -141,7 +147,7 @@ impl Store {
         &self,
         batch: &Batch,
         calendar: &Calendar<'_>,
-    ) -> Result<Option<Vec<i64>>, WriteError> {
+    ) -> Result<Option<Vec<Counts>>, WriteError> {
         let mut connection = self.pool.acquire().await?;
         let texts = self.texts(&mut connection).await?;
         let text_max = self.packet.text_max(&mut connection).await?;
@@ -152,19 +158,23 @@ impl Store {
             transaction.rollback().await?;
             return Ok(None);
         };
+        let moves = segments.iter().zip(stored).map(|(segment, stored)| segment.advance(stored));
+        let moves: Vec<Advance> = moves.collect();
         let mut fenced = Vec::new();
-        for (segment, stored) in batch.segments.iter().zip(&stored) {
-            let advance = segment.advance(*stored);
-            if !self.ledger.advance(&mut transaction, &advance).await? {
-                fenced.push(advance);
+        for advance in &moves {
+            if !self.ledger.advance(&mut transaction, advance).await? {
+                fenced.push(*advance);
             }
         }
         if !fenced.is_empty() {
             transaction.rollback().await?;
             return Err(WriteError::Fenced(fenced));
         }
-        transaction.commit().await?;
-        Ok(Some(stored))
+        let counts = moves.iter().map(|advance| advance.counts).collect();
+        match transaction.commit().await {
+            Ok(()) => Ok(Some(counts)),
+            Err(error) => Err(WriteError::held(&error, moves)),
+        }
     }
 
     /// Tries whether rows would be taken, and takes them back.
