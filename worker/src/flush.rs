@@ -99,7 +99,7 @@ impl Flush {
                         ended.unanswered = unanswered;
                     }
                     self.health.write_failed();
-                    self.health.held((remedy == Remedy::Schema).then(|| message.clone()));
+                    self.health.held(Some(message.clone()));
                     hold.wait(remedy.as_str(), &message).await;
                 }
                 Err(WriteError::Data { code, message, suspect }) => {
