@@ -121,6 +121,21 @@ impl Ledger {
     /// partition without a row starts at `low_watermark`.
     pub async fn claim(&self, partition: i32, low_watermark: i64) -> Result<Claim, sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
+        let claimed = self.claim_on(&mut connection, partition, low_watermark).await;
+        if claimed.is_err() {
+            // A server that is no longer the primary keeps its connections and refuses to write on
+            // them for ever.
+            connection.close_on_drop();
+        }
+        claimed
+    }
+
+    async fn claim_on(
+        &self,
+        connection: &mut MySqlConnection,
+        partition: i32,
+        low_watermark: i64,
+    ) -> Result<Claim, sqlx::Error> {
         let mut transaction = connection.begin().await?;
         sqlx::query(
             "INSERT INTO ingest_progress (consumer_group, topic, `partition`, first_offset, \

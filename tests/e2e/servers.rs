@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection, MySqlConnection};
 use tests::http;
 use tests::process::Service;
+use tests::proxy::Proxy;
 use tests::verdict::wall_time;
 use tests::wait::eventually;
 use tests::world::World;
@@ -35,7 +36,7 @@ pub async fn held(worker: &Service, kind: &str, times: f64, why: &str) -> Result
 }
 
 /// Nothing has been passed but what was stored before, and no reading given up.
-async fn nothing_moves(world: &World, stored: i64) -> Result<()> {
+pub async fn nothing_moves(world: &World, stored: i64) -> Result<()> {
     ensure!(totals(world).await? == (stored, 0), "{:?}", totals(world).await?);
     ensure!(letters(world).await?.is_empty(), "a dead letter");
     Ok(())
@@ -56,11 +57,19 @@ async fn a_read_only_server_is_waited_out() -> Result<()> {
     world.migrate().await?;
     // Who may administer the server may write to it all the same.
     let url = world.database.create_user().await?;
-    let worker = world.worker().env("MYSQL_URL", url);
+    let proxy = Proxy::start(&url).await?;
+    let worker = world.worker().env("MYSQL_URL", proxy.url(&url)?);
+    let worker = worker.env("MYSQL_POOL_SIZE", "2").env("BATCHES_IN_FLIGHT", "1");
     let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
     let while_read_only = async || {
         send(&gateway, &world.device(1), AT, &[80, 81, 82]).await?;
         held(&worker, "infrastructure", 2.0, "--read-only").await?;
+        // Another server may be the primary by now, and only new connections get there.
+        let connections = proxy.accepted();
+        eventually(SOON, "it lets go of the connections it has", || async {
+            Ok((proxy.accepted() > connections + 2).then_some(()))
+        })
+        .await?;
         nothing_moves(&world, 0).await
     };
     world.database.while_set("read_only", "1", while_read_only).await?;

@@ -149,8 +149,23 @@ impl Store {
         calendar: &Calendar<'_>,
     ) -> Result<Option<Vec<Counts>>, WriteError> {
         let mut connection = self.pool.acquire().await?;
-        let texts = self.texts(&mut connection).await?;
-        let text_max = self.packet.text_max(&mut connection).await?;
+        let written = self.transact_on(&mut connection, batch, calendar).await;
+        if matches!(written, Err(WriteError::Held { .. })) {
+            // Where another server is the primary now, the one before keeps its connections and
+            // refuses to write on them for ever.
+            connection.close_on_drop();
+        }
+        written
+    }
+
+    async fn transact_on(
+        &self,
+        connection: &mut MySqlConnection,
+        batch: &Batch,
+        calendar: &Calendar<'_>,
+    ) -> Result<Option<Vec<Counts>>, WriteError> {
+        let texts = self.texts(connection).await?;
+        let text_max = self.packet.text_max(connection).await?;
         let mut transaction = connection.begin().await?;
         let segments = &batch.segments;
         let written = write_rows(&mut transaction, texts, segments, calendar, text_max).await;
