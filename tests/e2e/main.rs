@@ -9,6 +9,7 @@ mod bindings;
 mod cases;
 mod commits;
 mod config;
+mod disk;
 mod dlq;
 mod faults;
 mod gateway;

@@ -36,7 +36,7 @@ pub async fn held(worker: &Service, kind: &str, times: f64, why: &str) -> Result
 }
 
 /// Nothing has been passed but what was stored before, and no reading given up.
-pub async fn nothing_moves(world: &World, stored: i64) -> Result<()> {
+async fn nothing_moves(world: &World, stored: i64) -> Result<()> {
     ensure!(totals(world).await? == (stored, 0), "{:?}", totals(world).await?);
     ensure!(letters(world).await?.is_empty(), "a dead letter");
     Ok(())
