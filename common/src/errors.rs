@@ -34,8 +34,16 @@ use Remedy::{Data, Infrastructure, Saturated, Schema};
 /// Errors by number, of MySQL 8 and 9 and of MariaDB; numbers above 1900 differ between them and
 /// are marked. What is not here is held: only what is known to be a value's fault may leave the
 /// table's way.
+///
+/// Of a full disk both servers say 1114 to an INSERT; 3 and 1021 are MariaDB's to statements that need
+/// a temporary file. A server in `read_only` says 1290. Where InnoDB is so, in `innodb_read_only` or
+/// `innodb_force_recovery`, an INSERT is told 1036, by MySQL in the former 1015; 1836 is MySQL's to
+/// changes of tables, and to INSERTs only in its relatives after a failover, as Aurora.
 const BY_NUMBER: &[(u16, Remedy, &str)] = &[
+    (3, Infrastructure, "a file cannot be written (MariaDB)"),
+    (1015, Infrastructure, "InnoDB is read-only (MySQL)"),
     (1021, Infrastructure, "disk full"),
+    (1036, Infrastructure, "the table is read-only"),
     (1040, Saturated, "too many connections"),
     (1041, Saturated, "out of memory"),
     (1048, Data, "NULL in a column that takes none"),

@@ -3,6 +3,8 @@
 //!
 //! Runs its statements and says what it found; what follows from that belongs to the callers.
 
+use std::ops::AddAssign;
+
 use sqlx::{Connection, FromRow, MySqlConnection, MySqlPool};
 
 /// The ledger of one consumer group on one topic.
@@ -46,6 +48,16 @@ impl Counts {
     /// How many offsets these counts explain.
     pub fn offsets(&self) -> i64 {
         self.stored + self.merged + self.dead_lettered + self.skipped_gap + self.processed
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.stored += other.stored;
+        self.merged += other.merged;
+        self.dead_lettered += other.dead_lettered;
+        self.skipped_gap += other.skipped_gap;
+        self.processed += other.processed;
     }
 }
 
@@ -109,6 +121,21 @@ impl Ledger {
     /// partition without a row starts at `low_watermark`.
     pub async fn claim(&self, partition: i32, low_watermark: i64) -> Result<Claim, sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
+        let claimed = self.claim_on(&mut connection, partition, low_watermark).await;
+        if claimed.is_err() {
+            // A server that is no longer the primary keeps its connections and refuses to write on
+            // them for ever.
+            connection.close_on_drop();
+        }
+        claimed
+    }
+
+    async fn claim_on(
+        &self,
+        connection: &mut MySqlConnection,
+        partition: i32,
+        low_watermark: i64,
+    ) -> Result<Claim, sqlx::Error> {
         let mut transaction = connection.begin().await?;
         sqlx::query(
             "INSERT INTO ingest_progress (consumer_group, topic, `partition`, first_offset, \

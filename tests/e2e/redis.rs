@@ -135,6 +135,30 @@ async fn a_flush_is_made_good_without_a_new_reading() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_a_small_packet_is_asked_for_the_newest_rows_in_parts() -> Result<()> {
+    // Far less than a question about all devices takes.
+    const PACKET_BYTES: &str = "16384";
+    let world = World::exclusive("parts").await?;
+    world.migrate().await?;
+    let (gateway, worker) = tokio::try_join!(world.gateway().start(), world.worker().start())?;
+    send(&world, &gateway, 1, 70).await?;
+    settled(&world).await?;
+    current(&world).await?;
+    noted(&world).await?;
+    worker.kill().await?;
+    let small_packets = async || {
+        world.cache.flush().await?;
+        let second = world.worker().start().await?;
+        current(&world).await?;
+        anyhow::Ok(second)
+    };
+    let second =
+        world.database.while_set("max_allowed_packet", PACKET_BYTES, small_packets).await?;
+    ensure!(!second.output().contains("cannot be repaired"), "{}", second.output());
+    finish(world, gateway, second).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_went_back_in_time_is_filled_anew() -> Result<()> {
     let (world, gateway, worker) = pipeline("back").await?;
     send(&world, &gateway, 1, 70).await?;

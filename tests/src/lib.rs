@@ -11,6 +11,7 @@
 //! over HTTP, judged by Kafka, MySQL, Redis, Jaeger and what WeChat received.
 
 pub mod launch;
+pub mod own_server;
 pub mod process;
 pub mod stack;
 pub mod world;

@@ -111,14 +111,19 @@ impl Service {
     /// Sends the named signal.
     pub async fn signal(&self, signal: &str) -> anyhow::Result<()> {
         let pid = self.pid().with_context(|| format!("{} has exited", self.name))?;
-        // Through a shell's own kill: the call itself would be this workspace's only unsafe code.
-        let sent = Command::new("sh")
-            .args(["-c", "kill -\"$0\" \"$1\"", signal, &pid.to_string()])
-            .status()
-            .await?;
-        ensure!(sent.success(), "{} could not be sent SIG{signal}", self.name);
-        Ok(())
+        send_signal(pid, signal).await.with_context(|| self.name.clone())
     }
+}
+
+/// Sends the named signal to a process that was started here.
+pub(crate) async fn send_signal(pid: u32, signal: &str) -> anyhow::Result<()> {
+    // Through a shell's own kill: the call itself would be this workspace's only unsafe code.
+    let sent = Command::new("sh")
+        .args(["-c", "kill -\"$0\" \"$1\"", signal, &pid.to_string()])
+        .status()
+        .await?;
+    ensure!(sent.success(), "SIG{signal} could not be sent to {pid}");
+    Ok(())
 }
 
 /// The end of a log, for a message.

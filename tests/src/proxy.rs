@@ -26,6 +26,7 @@ pub enum Loss {
 
 #[derive(Debug, Default)]
 struct State {
+    accepted: usize,
     next: Option<Loss>,
     lost: usize,
 }
@@ -48,6 +49,7 @@ impl Proxy {
         let shared = Arc::clone(&state);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                lock(&shared).accepted += 1;
                 let (server, state) = (server.clone(), Arc::clone(&shared));
                 tokio::spawn(async move {
                     // Either side's end is the connection's end; the client sees to the rest.
@@ -64,6 +66,11 @@ impl Proxy {
     pub fn url(&self, url: &str) -> anyhow::Result<String> {
         let (before, _, after) = parts(url)?;
         Ok(format!("{before}{}{after}", self.address))
+    }
+
+    /// How many connections have been taken.
+    pub fn accepted(&self) -> usize {
+        lock(&self.state).accepted
     }
 
     /// Cuts the connection that next sends a COMMIT.

@@ -124,7 +124,7 @@ pub(crate) fn root() -> PathBuf {
     )
 }
 
-fn stack_command() -> PathBuf {
+pub(crate) fn stack_command() -> PathBuf {
     root().join("deploy/stack")
 }
 

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::fake_wechat::{APP_SECRET, FakeWechat, TEMPLATE_ID};
 use crate::launch::{Launch, program_folder};
 use crate::mysql::Database;
+use crate::own_server::OwnServer;
 use crate::process::tail;
 use crate::redis::Cache;
 use crate::stack::Stack;
@@ -62,17 +63,23 @@ impl World {
     /// A world beside others.
     pub async fn shared(name: &str) -> anyhow::Result<Self> {
         let hold = Hold::Shared { _guard: SERVERS.read().await };
-        Self::new(name, hold).await
+        Self::new(name, Stack::from_env()?, hold).await
+    }
+
+    /// A world beside others, with its database on a server of its own.
+    pub async fn on(name: &str, server: &OwnServer) -> anyhow::Result<Self> {
+        let hold = Hold::Shared { _guard: SERVERS.read().await };
+        let stack = Stack { mysql_url: server.url().to_owned(), ..Stack::from_env()? };
+        Self::new(name, stack, hold).await
     }
 
     /// A world whose test may stop the servers, so that no other one runs meanwhile.
     pub async fn exclusive(name: &str) -> anyhow::Result<Self> {
         let hold = Hold::Exclusive { _guard: SERVERS.write().await };
-        Self::new(name, hold).await
+        Self::new(name, Stack::from_env()?, hold).await
     }
 
-    async fn new(name: &str, hold: Hold) -> anyhow::Result<Self> {
-        let stack = Stack::from_env()?;
+    async fn new(name: &str, stack: Stack, hold: Hold) -> anyhow::Result<Self> {
         let id = Uuid::new_v4().simple().to_string()[..8].to_owned();
         let programs = program_folder()?;
         let logs = programs.parent().unwrap_or(&programs).join("logs").join(format!("{name}-{id}"));

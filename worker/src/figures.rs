@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use common::ledger::Counts;
 use metrics::{counter, histogram};
 use tracing::{debug, warn};
 
@@ -22,45 +23,47 @@ pub fn taken(batch: &Batch, now_ms: i64) {
     }
 }
 
-/// What became of a batch that was committed at `now_ms`; `stored` counts new rows by segment.
-pub fn committed(batch: &Batch, stored: &[i64], now_ms: i64) {
-    let stored: i64 = stored.iter().sum();
-    let readings: i64 = batch.segments.iter().map(Segment::readings).sum();
-    for (outcome, count) in [
-        ("stored", stored),
-        ("merged", readings - stored),
-        ("dead_lettered", batch.letters() as i64),
-    ] {
-        counter!(READINGS, "outcome" => outcome).increment(count.max(0) as u64);
+/// What became of a batch that was committed at `now_ms`, segment by segment.
+pub fn committed(batch: &Batch, counts: &[Counts], now_ms: i64) {
+    for (segment, counts) in batch.segments.iter().zip(counts) {
+        of_segment(segment, counts, now_ms);
     }
     let rows = batch.segments.iter().flat_map(Segment::all_rows);
     let unbound = rows.filter(|(_, row)| row.all_ids().customer_id.is_none());
     counter!(UNBOUND).increment(unbound.map(|(_, row)| row.deliveries.max(0) as u64).sum());
     counter!(BATCHES, "reason" => batch.reason.as_str()).increment(1);
     histogram!(BATCH_SIZE).record(batch.records() as f64);
-    for segment in &batch.segments {
-        histogram!(END_TO_END_SECONDS).record((now_ms - segment.oldest_ms).max(0) as f64 / 1000.0);
-        if segment.gap > 0 {
-            // Nothing compacts this topic, so a hole in it is worth a look.
-            warn!(
-                partition = segment.partition,
-                from = segment.from,
-                to = segment.to,
-                gap = segment.gap,
-                "offsets without a record"
-            );
-        }
+}
+
+fn of_segment(segment: &Segment, counts: &Counts, now_ms: i64) {
+    for (outcome, count) in [
+        ("stored", counts.stored),
+        ("merged", counts.merged),
+        ("dead_lettered", counts.dead_lettered),
+    ] {
+        counter!(READINGS, "outcome" => outcome).increment(count.max(0) as u64);
+    }
+    histogram!(END_TO_END_SECONDS).record((now_ms - segment.oldest_ms).max(0) as f64 / 1000.0);
+    if segment.gap > 0 {
+        // Nothing compacts this topic, so a hole in it is worth a look.
+        warn!(
+            partition = segment.partition,
+            from = segment.from,
+            to = segment.to,
+            gap = segment.gap,
+            "offsets without a record"
+        );
     }
 }
 
 /// The end of a batch, Redis included.
-pub fn done(batch: &Batch, stored: &[i64], took: Duration) {
+pub fn done(batch: &Batch, counts: &Counts, took: Duration) {
     histogram!(BATCH_PROCESSING_SECONDS).record(took);
     debug!(
         batch.id,
-        batch.size = batch.records(),
-        batch.stored = stored.iter().sum::<i64>(),
-        batch.letters = batch.letters(),
+        batch.size = counts.stored + counts.merged + counts.dead_lettered,
+        batch.stored = counts.stored,
+        batch.letters = counts.dead_lettered,
         batch.reason = batch.reason.as_str(),
         seconds = took.as_secs_f64(),
         "batch written"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
-use common::ledger::{Advance, Standing};
+use common::ledger::{Advance, Counts, Standing};
 use jiff::Timestamp;
 use metrics::{counter, histogram};
 use opentelemetry::Context;
@@ -62,24 +62,22 @@ impl Flush {
         let started = Instant::now();
         let spans = BatchSpans::start(&self.names, &batch);
         figures::taken(&batch, Timestamp::now().as_millisecond());
-        let mut flushed = Flushed::new();
-        let stored = self.write(&mut batch, &mut flushed, spans.context()).await;
-        figures::committed(&batch, &stored, Timestamp::now().as_millisecond());
-        self.letters.committed(&batch);
-        self.health.stored(batch.records() as i64, batch.letters() as i64);
+        let mut ended = Ended::default();
+        let counts = self.write(&mut batch, &mut ended, spans.context()).await;
+        self.account(&batch, &counts, &mut ended);
         let in_redis = self.update_redis(&batch, spans.context()).await;
         for (segment, in_redis) in batch.segments.iter().zip(in_redis) {
             let outcome = Outcome::Written { to: segment.to, in_redis };
-            flushed.push((segment.partition, segment.epoch, outcome));
+            ended.flushed.push((segment.partition, segment.epoch, outcome));
         }
-        spans.end(&batch, &stored);
-        figures::done(&batch, &stored, started.elapsed());
-        flushed
+        spans.end(&ended.counts);
+        figures::done(&batch, &ended.counts, started.elapsed());
+        ended.flushed
     }
 
     /// Writes until nothing of the batch is left to be written. This is the policy: one remedy a
     /// kind of error.
-    async fn write(&self, batch: &mut Batch, flushed: &mut Flushed, parent: &Context) -> Vec<i64> {
+    async fn write(&self, batch: &mut Batch, ended: &mut Ended, parent: &Context) -> Vec<Counts> {
         let mut hold = Hold::new(&batch.id);
         while !batch.segments.is_empty() {
             if self.letters.send(batch).await.is_err() {
@@ -93,14 +91,16 @@ impl Flush {
                 Err(error) => Err(WriteError::from(error)),
             };
             match attempt {
-                Ok(stored) => {
+                Ok(counts) => {
                     hold.over();
-                    self.health.held(None);
-                    return stored;
+                    return counts;
                 }
-                Err(WriteError::Held { remedy, message }) => {
+                Err(WriteError::Held { remedy, message, unanswered }) => {
+                    if !unanswered.is_empty() {
+                        ended.unanswered = unanswered;
+                    }
                     self.health.write_failed();
-                    self.health.held((remedy == Remedy::Schema).then(|| message.clone()));
+                    self.health.held(Some(message.clone()));
                     hold.wait(remedy.as_str(), &message).await;
                 }
                 Err(WriteError::Data { code, message, suspect }) => {
@@ -108,11 +108,23 @@ impl Flush {
                     self.refuse(batch, &mut hold, &message, suspect.as_ref()).await;
                 }
                 Err(WriteError::Fenced(advances)) => {
-                    self.settle(&advances, batch, flushed, &mut hold).await;
+                    self.settle(&advances, batch, ended, &mut hold).await;
                 }
             }
         }
         Vec::new()
+    }
+
+    /// Counts what was committed, once, wherever that was noticed.
+    fn account(&self, batch: &Batch, counts: &[Counts], ended: &mut Ended) {
+        if batch.segments.is_empty() {
+            return;
+        }
+        figures::committed(batch, counts, Timestamp::now().as_millisecond());
+        counts.iter().for_each(|counts| ended.counts += *counts);
+        self.letters.committed(batch);
+        self.health.stored(batch.records() as i64, batch.letters() as i64);
+        self.health.held(None);
     }
 
     /// Finds the deliveries that are refused and makes letters of them; the rest is tried anew.
@@ -140,7 +152,7 @@ impl Flush {
         }
     }
 
-    async fn attempt(&self, batch: &Batch, parent: &Context) -> Result<Vec<i64>, WriteError> {
+    async fn attempt(&self, batch: &Batch, parent: &Context) -> Result<Vec<Counts>, WriteError> {
         let started = Instant::now();
         let span = crate::spans::database_insert(parent, batch);
         let result = self.store.write(batch).await;
@@ -158,16 +170,13 @@ impl Flush {
         &self,
         advances: &[Advance],
         batch: &mut Batch,
-        flushed: &mut Flushed,
+        ended: &mut Ended,
         hold: &mut Hold,
     ) {
+        let mut own = Batch { id: batch.id.clone(), reason: batch.reason, segments: Vec::new() };
+        let mut counts = Vec::new();
         for advance in advances {
-            let standing = loop {
-                match self.store.ledger().standing(advance).await {
-                    Ok(standing) => break standing,
-                    Err(error) => hold.wait("infrastructure", &error.to_string()).await,
-                }
-            };
+            let standing = self.standing(advance, hold).await;
             let outcome = match standing {
                 Standing::Lost => Outcome::Lost,
                 Standing::Committed => Outcome::Written { to: advance.to, in_redis: InRedis::No },
@@ -178,8 +187,25 @@ impl Flush {
                 ?outcome,
                 "the ledger had moved without this batch"
             );
-            flushed.push((advance.partition, advance.epoch, outcome));
-            batch.segments.retain(|segment| segment.partition != advance.partition);
+            ended.flushed.push((advance.partition, advance.epoch, outcome));
+            let segments =
+                batch.segments.extract_if(.., |held| held.partition == advance.partition);
+            if standing == Standing::Committed {
+                own.segments.extend(segments);
+                counts.push(ended.committed(advance));
+            } else {
+                segments.for_each(drop);
+            }
+        }
+        self.account(&own, &counts, ended);
+    }
+
+    async fn standing(&self, advance: &Advance, hold: &mut Hold) -> Standing {
+        loop {
+            match self.store.ledger().standing(advance).await {
+                Ok(standing) => return standing,
+                Err(error) => hold.wait("infrastructure", &error.to_string()).await,
+            }
         }
     }
 
@@ -196,6 +222,24 @@ impl Flush {
             debug!(batch.id, %error, "Redis does not have this batch");
         }
         result.unwrap_or_else(|_| missed())
+    }
+}
+
+/// What has become of a batch so far.
+#[derive(Default)]
+struct Ended {
+    flushed: Flushed,
+    counts: Counts,
+    /// The moves of the last COMMIT that was not answered.
+    unanswered: Vec<Advance>,
+}
+
+impl Ended {
+    /// What was counted when a move was committed whose answer was lost. Trying again finds the rows
+    /// there, so only the attempt that put them there knows which of them were new.
+    fn committed(&self, again: &Advance) -> Counts {
+        let of = |made: &&Advance| made.partition == again.partition && made.epoch == again.epoch;
+        self.unanswered.iter().find(of).unwrap_or(again).counts
     }
 }
 

@@ -39,7 +39,7 @@ struct State {
     redis_ok: bool,
     kafka_ok: bool,
     breaker_open: bool,
-    missing: Option<String>,
+    held: Option<String>,
     paused: Option<String>,
     draining: bool,
     partitions: usize,
@@ -105,7 +105,7 @@ impl Health {
             redis_ok: false,
             kafka_ok: false,
             breaker_open: false,
-            missing: None,
+            held: None,
             paused: None,
             draining: false,
             partitions: 0,
@@ -144,9 +144,9 @@ impl Health {
         self.state().mysql_ok = false;
     }
 
-    /// The tables lack something, or not any more.
-    pub fn held(&self, missing: Option<String>) {
-        self.state().missing = missing;
+    /// Why the database does not take a batch, or that it does.
+    pub fn held(&self, why: Option<String>) {
+        self.state().held = why;
     }
 
     /// Whether an operator has paused the group.
@@ -243,7 +243,7 @@ impl Health {
                 reasons.push(reason.to_owned());
             }
         }
-        reasons.extend(state.missing.iter().map(|missing| format!("held: {missing}")));
+        reasons.extend(state.held.iter().map(|why| format!("held: {why}")));
         reasons.extend(state.paused.iter().map(|reason| format!("paused by command: {reason}")));
         let waiting = state.queue_size > 0 && state.paused.is_none();
         let stalled = waiting && state.last_stored.elapsed() > STORE_WINDOW;

@@ -26,6 +26,7 @@ mod metrics;
 mod migrate;
 mod newest;
 mod offsets;
+mod packet;
 mod partitions;
 mod pipeline;
 mod redis;

@@ -2,17 +2,22 @@
 
 use std::collections::HashMap;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use common::reading::{DeviceSn, Document, Documents, Ids, UploadMethod, Vitals};
 use jiff::civil::DateTime;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlPool, Row as _};
 
+use crate::packet::{Packet, joined};
 use crate::row::{DocumentSources, Identity, Row};
 use common::sql::Rows;
 
 /// Devices of one page of [`Newest::devices_after`].
 pub const PAGE_DEVICES: usize = 100;
+
+/// Queries of one text: the server answers them one after the other, with nothing between.
+const QUERIES_MAX: usize = 100;
 
 /// The newest row of one device and the documents that came with it. What was ahead of its clock
 /// when it arrived (`update_time`) moved no guard and is not shown, as if it had never come.
@@ -40,33 +45,26 @@ const NEWEST: [&str; 2] = [
 #[derive(Debug, Clone)]
 pub struct Newest {
     pool: MySqlPool,
+    packet: Arc<Packet>,
 }
 
 impl Newest {
     /// Reads from `pool`.
     pub fn new(pool: MySqlPool) -> Self {
-        Self { pool }
+        Self { pool, packet: Arc::default() }
     }
 
-    /// The newest row of each of these devices that has one, in one round trip.
+    /// The newest row of each of these devices that has one, in as few round trips as the server's
+    /// packet allows.
     pub async fn rows(
         &self,
         devices: impl IntoIterator<Item = &DeviceSn>,
     ) -> Result<HashMap<DeviceSn, (Identity, Row)>, sqlx::Error> {
-        let statements: Vec<String> = devices
-            .into_iter()
-            .map(|device_sn| {
-                // A union of all of them would open the table, with all its months, for each.
-                let mut value = Rows::after(NEWEST[0].to_owned());
-                value.string(device_sn.as_str());
-                value.finish(NEWEST[1])
-            })
-            .collect();
-        if statements.is_empty() {
+        let queries: Vec<String> = devices.into_iter().map(query).collect();
+        if queries.is_empty() {
             return Ok(HashMap::new());
         }
-        // Serial numbers went through `sql::Rows`, which escapes.
-        let rows = sqlx::raw_sql(AssertSqlSafe(statements.join(";"))).fetch_all(&self.pool).await?;
+        let rows = self.fetch(queries).await.inspect_err(|_| self.packet.ask_again())?;
         let mut newest = HashMap::with_capacity(rows.len());
         for row in &rows {
             if let Some((identity, row)) = decode(row)? {
@@ -74,6 +72,17 @@ impl Newest {
             }
         }
         Ok(newest)
+    }
+
+    async fn fetch(&self, queries: Vec<String>) -> Result<Vec<MySqlRow>, sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        let text_max = self.packet.text_max(&mut connection).await?;
+        let mut rows = Vec::with_capacity(queries.len());
+        for text in texts(queries, text_max) {
+            // Serial numbers went through `sql::Rows`, which escapes.
+            rows.extend(sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut *connection).await?);
+        }
+        Ok(rows)
     }
 
     /// The devices with rows whose serial numbers come after `last`, a page of them.
@@ -88,6 +97,24 @@ impl Newest {
         .await?;
         rows.iter().map(|row| row.try_get_unchecked(0)).collect()
     }
+}
+
+/// One device's query. A union of many would open the table, with all its months, for each.
+fn query(device_sn: &DeviceSn) -> String {
+    let mut value = Rows::after(NEWEST[0].to_owned());
+    value.string(device_sn.as_str());
+    value.finish(NEWEST[1])
+}
+
+/// Queries in texts of at most `QUERIES_MAX` of them and, where a single one does not exceed that,
+/// `text_max` bytes.
+fn texts(queries: Vec<String>, text_max: usize) -> Vec<String> {
+    let mut queries = queries.into_iter().peekable();
+    let mut texts = Vec::new();
+    while queries.peek().is_some() {
+        texts.extend(joined(queries.by_ref().take(QUERIES_MAX), text_max));
+    }
+    texts
 }
 
 /// A row as it would have come from Kafka; `None` for one that some other program wrote and that no
@@ -157,4 +184,29 @@ fn parsed<T: FromStr>(row: &MySqlRow, column: &str) -> Result<Option<T>, sqlx::E
 
 fn document(row: &MySqlRow, column: &str) -> Result<Option<Document>, sqlx::Error> {
     Ok(text(row, column)?.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_spread_over_texts_that_the_server_takes() {
+        let devices = 0..2 * QUERIES_MAX + 50;
+        let queries: Vec<String> = devices
+            .filter_map(|n| DeviceSn::new(&format!("A{n:09}")))
+            .map(|sn| query(&sn))
+            .collect();
+        let one = queries[0].len();
+        // A query that is too long by itself goes alone: the server may take it all the same.
+        for (text_max, count) in
+            [(usize::MAX, QUERIES_MAX), (3 * one + 2, 3), (3 * one + 1, 2), (1, 1)]
+        {
+            let texts = texts(queries.clone(), text_max);
+            assert_eq!(texts.join(";"), queries.join(";"), "nothing is lost or moved");
+            assert!(texts.iter().all(|text| text.len() <= text_max.max(one)), "{text_max}");
+            let most = texts.iter().map(|text| text.matches("SELECT h.*").count()).max();
+            assert_eq!(most, Some(count), "{text_max}");
+        }
+    }
 }

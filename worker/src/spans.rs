@@ -3,11 +3,12 @@
 //! A span has one parent, so a batch can only link to its readings, and links are one-way in most
 //! tools. So each sampled reading also gets a short `process` span in its own trace, linked back.
 
+use common::ledger::Counts;
 use common::trace::{LINKS_MAX, NewSpan};
 use opentelemetry::trace::{SpanContext, SpanKind, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 
-use crate::batch::{Batch, Segment};
+use crate::batch::Batch;
 
 /// What spans speak of.
 #[derive(Debug, Clone)]
@@ -82,13 +83,11 @@ impl BatchSpans {
     }
 
     /// Ends the batch's span with what became of it.
-    pub fn end(self, batch: &Batch, stored: &[i64]) {
+    pub fn end(self, counts: &Counts) {
         let span = self.batch.span();
-        let stored: i64 = stored.iter().sum();
-        let readings: i64 = batch.segments.iter().map(Segment::readings).sum();
-        span.set_attribute(KeyValue::new("batch.stored", stored));
-        span.set_attribute(KeyValue::new("batch.merged", readings - stored));
-        span.set_attribute(KeyValue::new("batch.dead_lettered", batch.letters() as i64));
+        span.set_attribute(KeyValue::new("batch.stored", counts.stored));
+        span.set_attribute(KeyValue::new("batch.merged", counts.merged));
+        span.set_attribute(KeyValue::new("batch.dead_lettered", counts.dead_lettered));
         span.end();
     }
 }

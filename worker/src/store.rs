@@ -1,19 +1,18 @@
 //! Writes one batch to MySQL in one transaction and classifies what goes wrong. Retrying, waiting
 //! and dead-lettering belong to `flush`.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use common::ledger::{Advance, Ledger};
+use common::errors::{self, Remedy};
+use common::ledger::{Advance, Counts, Ledger};
+use common::sql::Dialect;
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, MySqlPool, Row as _};
 use tokio::sync::OnceCell;
 
 use crate::batch::{Batch, Segment};
 use crate::daily::{Calendar, PeriodStatements, PeriodUpsert, Remembered};
+use crate::packet::{Packet, joined};
 use crate::row::Identity;
 use crate::statements::Statements;
-use common::errors::{self, Remedy};
-use common::sql::Dialect;
 
 /// Why a batch was not written, named by the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +24,8 @@ pub enum WriteError {
         remedy: Remedy,
         /// What the database said.
         message: String,
+        /// The moves of a COMMIT that was not answered, so that they may have been made; else none.
+        unanswered: Vec<Advance>,
     },
     /// A value is refused: find the deliveries it is in.
     #[error("{code}: {message}")]
@@ -59,19 +60,23 @@ impl WriteError {
                 message: errors::message(&error),
                 suspect,
             },
-            remedy => Self::Held { remedy, message: errors::message(&error) },
+            _ => error.into(),
         }
+    }
+
+    fn held(error: &sqlx::Error, unanswered: Vec<Advance>) -> Self {
+        let remedy = match errors::remedy(error) {
+            Remedy::Data => Remedy::Infrastructure,
+            remedy => remedy,
+        };
+        Self::Held { remedy, message: errors::message(error), unanswered }
     }
 }
 
 /// Of everything else: the ledger's row, the transaction itself.
 impl From<sqlx::Error> for WriteError {
     fn from(error: sqlx::Error) -> Self {
-        let remedy = match errors::remedy(&error) {
-            Remedy::Data => Remedy::Infrastructure,
-            remedy => remedy,
-        };
-        Self::Held { remedy, message: errors::message(&error) }
+        Self::held(&error, Vec::new())
     }
 }
 
@@ -81,13 +86,8 @@ pub struct Store {
     ledger: Ledger,
     texts: OnceCell<Texts>,
     remembered: Remembered,
-    /// Most bytes of one text of statements; 0: the server is to be asked.
-    text_max: AtomicUsize,
+    packet: Packet,
 }
-
-/// A text of statements takes at most this part of the largest packet, so that neither escaping nor
-/// a single large row comes near it.
-const PART_OF_PACKET: usize = 4;
 
 /// All statements, in the words of the server.
 struct Texts {
@@ -111,7 +111,7 @@ impl Store {
             ledger,
             texts: OnceCell::new(),
             remembered: Remembered::new(),
-            text_max: AtomicUsize::new(0),
+            packet: Packet::default(),
         }
     }
 
@@ -120,26 +120,26 @@ impl Store {
         &self.ledger
     }
 
-    /// Writes all rows of a batch and moves its partitions, or does nothing. Returns how many rows
-    /// were new, segment by segment.
-    pub async fn write(&self, batch: &Batch) -> Result<Vec<i64>, WriteError> {
+    /// Writes all rows of a batch and moves its partitions, or does nothing. Returns what became of
+    /// the deliveries, segment by segment.
+    pub async fn write(&self, batch: &Batch) -> Result<Vec<Counts>, WriteError> {
         let written = self.try_write(batch).await;
         self.ask_again_after(&written);
         written
     }
 
-    async fn try_write(&self, batch: &Batch) -> Result<Vec<i64>, WriteError> {
+    async fn try_write(&self, batch: &Batch) -> Result<Vec<Counts>, WriteError> {
         let whole = Calendar::of(&batch.segments);
         let rest = self.remembered.rest(&whole);
-        let stored = match self.transact(batch, &rest).await? {
-            Some(stored) => stored,
+        let counts = match self.transact(batch, &rest).await? {
+            Some(counts) => counts,
             None => {
                 self.remembered.forget(&whole);
                 self.transact(batch, &whole).await?.unwrap_or_default()
             }
         };
         self.remembered.committed(&whole);
-        Ok(stored)
+        Ok(counts)
     }
 
     /// `None` where nothing was written because a period was gone.
@@ -147,10 +147,25 @@ impl Store {
         &self,
         batch: &Batch,
         calendar: &Calendar<'_>,
-    ) -> Result<Option<Vec<i64>>, WriteError> {
+    ) -> Result<Option<Vec<Counts>>, WriteError> {
         let mut connection = self.pool.acquire().await?;
-        let texts = self.texts(&mut connection).await?;
-        let text_max = self.text_max(&mut connection).await?;
+        let written = self.transact_on(&mut connection, batch, calendar).await;
+        if matches!(written, Err(WriteError::Held { .. })) {
+            // Where another server is the primary now, the one before keeps its connections and
+            // refuses to write on them for ever.
+            connection.close_on_drop();
+        }
+        written
+    }
+
+    async fn transact_on(
+        &self,
+        connection: &mut MySqlConnection,
+        batch: &Batch,
+        calendar: &Calendar<'_>,
+    ) -> Result<Option<Vec<Counts>>, WriteError> {
+        let texts = self.texts(connection).await?;
+        let text_max = self.packet.text_max(connection).await?;
         let mut transaction = connection.begin().await?;
         let segments = &batch.segments;
         let written = write_rows(&mut transaction, texts, segments, calendar, text_max).await;
@@ -158,19 +173,23 @@ impl Store {
             transaction.rollback().await?;
             return Ok(None);
         };
+        let moves = segments.iter().zip(stored).map(|(segment, stored)| segment.advance(stored));
+        let moves: Vec<Advance> = moves.collect();
         let mut fenced = Vec::new();
-        for (segment, stored) in batch.segments.iter().zip(&stored) {
-            let advance = segment.advance(*stored);
-            if !self.ledger.advance(&mut transaction, &advance).await? {
-                fenced.push(advance);
+        for advance in &moves {
+            if !self.ledger.advance(&mut transaction, advance).await? {
+                fenced.push(*advance);
             }
         }
         if !fenced.is_empty() {
             transaction.rollback().await?;
             return Err(WriteError::Fenced(fenced));
         }
-        transaction.commit().await?;
-        Ok(Some(stored))
+        let counts = moves.iter().map(|advance| advance.counts).collect();
+        match transaction.commit().await {
+            Ok(()) => Ok(Some(counts)),
+            Err(error) => Err(WriteError::held(&error, moves)),
+        }
     }
 
     /// Tries whether rows would be taken, and takes them back.
@@ -183,7 +202,7 @@ impl Store {
     async fn try_probe(&self, segments: &[Segment]) -> Result<(), WriteError> {
         let mut connection = self.pool.acquire().await?;
         let texts = self.texts(&mut connection).await?;
-        let text_max = self.text_max(&mut connection).await?;
+        let text_max = self.packet.text_max(&mut connection).await?;
         let mut transaction = connection.begin().await?;
         let calendar = Calendar::of(segments);
         let tried = write_rows(&mut transaction, texts, segments, &calendar, text_max).await;
@@ -191,24 +210,9 @@ impl Store {
         tried.map(drop)
     }
 
-    /// How long a text of statements may be.
-    async fn text_max(&self, connection: &mut MySqlConnection) -> Result<usize, sqlx::Error> {
-        let known = self.text_max.load(Ordering::Relaxed);
-        if known > 0 {
-            return Ok(known);
-        }
-        let packet: i64 = sqlx::query_scalar("SELECT CAST(@@max_allowed_packet AS SIGNED)")
-            .fetch_one(connection)
-            .await?;
-        let text_max = (usize::try_from(packet).unwrap_or(0) / PART_OF_PACKET).max(1);
-        self.text_max.store(text_max, Ordering::Relaxed);
-        Ok(text_max)
-    }
-
-    /// A connection that failed may be followed by one to a server that takes less.
     fn ask_again_after<T>(&self, result: &Result<T, WriteError>) {
         if matches!(result, Err(WriteError::Held { .. })) {
-            self.text_max.store(0, Ordering::Relaxed);
+            self.packet.ask_again();
         }
     }
 
@@ -273,33 +277,4 @@ async fn write_rows(
         known.is_none_or(|rows| affected == 2 * rows)
     });
     Ok(if there { Rows::Written(stored) } else { Rows::Gone })
-}
-
-/// Statements joined to as few texts of at most `text_max` bytes as keep their order.
-fn joined(statements: Vec<String>, text_max: usize) -> Vec<String> {
-    let mut texts: Vec<String> = Vec::new();
-    for statement in statements {
-        match texts.last_mut() {
-            Some(text) if text.len() + 1 + statement.len() <= text_max => {
-                text.push(';');
-                text.push_str(&statement);
-            }
-            _ => texts.push(statement),
-        }
-    }
-    texts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statements_share_a_text_while_they_fit() {
-        let statements = || ["aa", "bb", "cccccc", "d"].map(str::to_owned).to_vec();
-        assert_eq!(joined(statements(), 14), ["aa;bb;cccccc;d"]);
-        assert_eq!(joined(statements(), 13), ["aa;bb;cccccc", "d"]);
-        assert_eq!(joined(statements(), 5), ["aa;bb", "cccccc", "d"]);
-        assert_eq!(joined(Vec::new(), 5), Vec::<String>::new());
-    }
 }
