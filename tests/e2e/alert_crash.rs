@@ -18,7 +18,7 @@ use tests::wait::{eventually, pass};
 use tests::world::World;
 
 /// How long the last of it may take.
-const SOON: Duration = Duration::from_secs(180);
+const SOON: Duration = Duration::from_secs(900);
 
 /// Longer than the members' session.
 const FROZEN: Duration = Duration::from_secs(14);
