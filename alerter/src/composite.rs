@@ -162,6 +162,12 @@ impl Composite {
         self.conditions.iter().map(|condition| condition.sign)
     }
 
+    /// Whether the `fresh` signs of a reading make any condition true.
+    pub fn any_true(&self, fresh: Signs, reading: &Reading) -> bool {
+        let mut fresh = self.conditions.iter().filter(|condition| fresh.contains(condition.sign));
+        fresh.any(|condition| condition.true_value(reading.vitals()).is_some())
+    }
+
     /// Looks at the `fresh` signs of a reading; a condition whose sign was reported in this second
     /// already keeps what it said. To be called after [`Held::begin`].
     pub fn look(&self, held: &mut Held, fresh: Signs, reading: &Reading) -> Option<Sight> {

@@ -21,7 +21,7 @@ use crate::hearing::Hearing;
 use crate::rule::{Rule, Verdict};
 use crate::rules::{RuleSet, TEMPLATE_TENANT};
 use crate::severity::Severity;
-use crate::sight::Memory;
+use crate::sight::{Memory, leaves_quiet};
 use crate::sign::Seen;
 use crate::watchlist::Watchlist;
 
@@ -65,6 +65,17 @@ pub struct Device {
     pub heard: Heard,
     /// By rule; a rule with nothing to remember has no entry.
     pub tracked: BTreeMap<i64, Tracked>,
+    /// Whether it was heard since what changed was last asked for.
+    moved: bool,
+}
+
+impl Device {
+    /// Notes, once, that it is to be written.
+    fn moves(&mut self, sn: &DeviceSn, moved: &mut Vec<DeviceSn>) {
+        if !std::mem::replace(&mut self.moved, true) {
+            moved.push(sn.clone());
+        }
+    }
 }
 
 /// What became of a reading.
@@ -176,7 +187,7 @@ struct Partition {
     /// Whether that is to be written.
     heard: bool,
     watchlist: Watchlist,
-    moved: BTreeSet<DeviceSn>,
+    moved: Vec<DeviceSn>,
     stepped: BTreeSet<(i64, DeviceSn)>,
 }
 
@@ -233,18 +244,22 @@ impl Engine {
         if reading.ahead_of_clock() {
             return judged;
         }
-        let sn = reading.device_sn();
-        let device = partition.devices.entry(sn.clone()).or_default();
+        // Whose reading it is was heard just now.
+        let Some(device) = partition.devices.get_mut(reading.device_sn()) else { return judged };
         let carried = device.seen.note(reading);
         if carried.fresh.is_empty() {
             judged.outcome = if carried.all.is_empty() { Outcome::Judged } else { Outcome::Late };
             return judged;
         }
         judged.outcome = Outcome::Judged;
-        partition.moved.insert(sn.clone());
+        device.moves(reading.device_sn(), &mut partition.moved);
         let tenant = arrival.ids.customer_id.unwrap_or(TEMPLATE_TENANT);
         for rule in rules.of(tenant).concerned(carried.fresh) {
             if rule.is_past(reading.epoch_ms(), &device.seen) {
+                continue;
+            }
+            let tracked = !device.tracked.is_empty() && device.tracked.contains_key(&rule.id);
+            if !tracked && leaves_quiet(rule, carried.fresh, reading) {
                 continue;
             }
             let (verdict, change) =
@@ -281,17 +296,18 @@ impl Engine {
         let Some(partition) = self.partitions.get_mut(&partition) else {
             return StateChanges::default();
         };
+        let mut moved = std::mem::take(&mut partition.moved);
+        moved.sort_unstable();
+        let moved = moved.into_iter().filter_map(|sn| {
+            let device = partition.devices.get_mut(&sn)?;
+            device.moved = false;
+            Some((sn, device.seen.clone(), device.heard))
+        });
+        let moved = moved.collect();
         let devices = &partition.devices;
-        let moved = std::mem::take(&mut partition.moved).into_iter();
         let stepped = std::mem::take(&mut partition.stepped).into_iter();
         StateChanges {
-            devices: moved
-                .filter_map(|sn| {
-                    let device = devices.get(&sn)?;
-                    let (seen, heard) = (device.seen.clone(), device.heard);
-                    Some((sn, seen, heard))
-                })
-                .collect(),
+            devices: moved,
             tracked: stepped
                 .map(|(id, sn)| {
                     let tracked = devices.get(&sn).and_then(|device| device.tracked.get(&id));
@@ -322,6 +338,7 @@ impl Engine {
         let mut devices = partition.devices.clone();
         for device in devices.values_mut() {
             device.seen = Seen::decode(&device.seen.encode());
+            device.moved = false;
             for tracked in device.tracked.values_mut() {
                 let text = serde_json::to_string(tracked).expect("plain structs");
                 let version = tracked.version;

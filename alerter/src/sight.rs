@@ -71,6 +71,20 @@ pub fn see(
     }
 }
 
+/// Whether the `fresh` signs of a reading leave a rule as it is that remembers nothing of the device:
+/// nearly every reading does that to nearly every rule, and this is all that it costs then.
+pub fn leaves_quiet(rule: &Rule, fresh: Signs, reading: &Reading) -> bool {
+    match &rule.watch {
+        Watch::Range(Range { deviation: Some(_), .. }) => false,
+        Watch::Range(range) => {
+            let mut values = range.sign.values(reading.vitals());
+            values.all(|(_, value)| range.thresholds.broken_by(value).is_none())
+        }
+        Watch::Conditions(composite) => !composite.any_true(fresh, reading),
+        Watch::Absence(_) => true,
+    }
+}
+
 fn in_range(
     range: &Range,
     effective: &Effective,

@@ -64,17 +64,24 @@ impl Partition {
         self.heard |= self.hearing.counts();
         self.fall_due(self.hearing.clock_ms(), rules, zone, changes);
         let sn = arrival.reading.device_sn();
-        let device = self.devices.entry(sn.clone()).or_default();
+        let device = match self.devices.get_mut(sn) {
+            Some(device) => device,
+            None => self.devices.entry(sn.clone()).or_default(),
+        };
         let before = device.heard;
         device.heard = Heard { at: before.at.max(arrival.kafka_ms), ids: arrival.ids };
         if device.heard == before {
             return;
         }
-        let now = moment(zone, arrival.kafka_ms);
         let ended = open_absences(device, rules);
-        for rule in &ended {
+        if !ended.is_empty() {
+            let now = moment(zone, arrival.kafka_ms);
             let verdict = Verdict::Clear(Measured { sign: Sign::Absence, value: 0.0 });
-            changes.extend(advance((device, sn), rule, verdict, now, &mut self.stepped));
+            changes.extend(
+                ended.iter().filter_map(|rule| {
+                    advance((device, sn), rule, verdict, now, &mut self.stepped)
+                }),
+            );
         }
         let returned = arrival.kafka_ms - before.at > OUT_OF_SERVICE_MS;
         if returned || before.ids.customer_id != arrival.ids.customer_id {
@@ -88,7 +95,7 @@ impl Partition {
         } else {
             watch(&mut self.watchlist, &self.hearing, ended.iter(), sn, device);
         }
-        self.moved.insert(sn.clone());
+        device.moves(sn, &mut self.moved);
     }
 
     /// Looks at whatever has fallen due by `until`.
