@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::account::Kind;
 
 /// Most messages kept; a demo may run for days.
-const KEPT_MAX: usize = 10_000;
+const KEPT_MAX: usize = 100_000;
 
 /// How long an official account knows a message again by its `client_msg_id`.
 pub const SAME_WITHIN_OFFICIAL: Duration = Duration::from_secs(600);
