@@ -31,6 +31,57 @@ fn cases(template: bool) -> Result<Vec<Value>> {
     Ok(all.into_iter().filter(|case| of_template(case) == template).collect())
 }
 
+/// What the worked examples leave out, in their form.
+fn further_cases() -> Vec<Value> {
+    let rule = |fields: Value| {
+        let mut rule = json!({"id": 1, "customer_id": 7, "rule_type": "further",
+            "physical_sign": "heart_rate", "threshold_max": 100, "cooldown_seconds": 0,
+            "severity_level": "major"});
+        for (name, value) in fields.as_object().into_iter().flatten() {
+            rule[name] = value.clone();
+        }
+        json!([rule])
+    };
+    let readings = |rates: &[i32], step: i64| {
+        let reading = |(place, rate): (usize, &i32)| {
+            let second = place as i64 * step;
+            json!({"customer_id": 7, "heart_rate": rate,
+                "timestamp": format!("2025-09-02 12:{:02}:{:02}", second / 60, second % 60)})
+        };
+        rates.iter().enumerate().map(reading).collect::<Vec<_>>()
+    };
+    let told = |to: &str, notify: bool| json!({"to": to, "notify": notify});
+    vec![
+        json!({
+            "name": "a_value_far_from_the_usual",
+            "rules": rule(json!({"threshold_max": null, "deviation_percentage": 20})),
+            "readings": readings(&[80, 80, 80, 80, 80, 80, 80, 80, 80, 80, 97, 81], 10),
+            "transitions": [told("opened", true), told("resolved", true)],
+        }),
+        json!({
+            "name": "flapping_is_told_once_and_then_no_more",
+            "rules": rule(json!({"flap_openings": 3})),
+            "readings": readings(&[110, 90, 110, 90, 110, 90, 110, 90], 10),
+            "transitions": [
+                told("opened", true), told("resolved", true), told("opened", true),
+                told("resolved", true), told("opened", true), told("resolved", false),
+                told("opened", false), told("resolved", false),
+            ],
+        }),
+        json!({
+            "name": "what_lasts_becomes_worse_and_then_less_urgent",
+            "rules": rule(json!({"escalation": [
+                {"after_seconds": 60, "to": "critical"}, {"after_seconds": 180, "to": "minor"},
+            ]})),
+            "readings": readings(&[110, 110, 110, 110, 110, 90], 60),
+            "transitions": [
+                told("opened", true), told("escalated", true), told("escalated", true),
+                told("resolved", true),
+            ],
+        }),
+    ]
+}
+
 /// A number of an example, told from the same number of another; 0 is everybody's.
 fn apart(place: usize, number: &Value) -> i64 {
     let number = number.as_i64().unwrap_or_default();
@@ -172,6 +223,11 @@ async fn run(name: &str, cases: &[Value]) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn people_receive_what_the_worked_examples_say() -> Result<()> {
     run("examples", &cases(false)?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_receive_what_deviation_flapping_and_de_escalation_ask_for() -> Result<()> {
+    run("further", &further_cases()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -138,6 +138,33 @@ async fn a_device_that_reports_a_hundred_times_a_second_is_told_of_once() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn among_ten_thousand_rules_a_breach_is_told_once_and_a_broken_one_costs_nobody() -> Result<()>
+{
+    let (world, wechat) = world("rules").await?;
+    let digit = "(SELECT 0 AS d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 \
+                 UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9)";
+    // A hundred rules each for a hundred tenants, every thousandth of them without a threshold.
+    let sql = format!(
+        "INSERT INTO t_alert_rules (customer_id, rule_type, physical_sign, threshold_max, \
+         severity_level, notification_type) \
+         SELECT 1000 + a.d * 10 + b.d, CONCAT('kind', c.d, e.d), 'stress', \
+         IF(a.d = 0 AND c.d = 0 AND e.d = 0, NULL, 60), 'minor', 'wechat' \
+         FROM {digit} AS a, {digit} AS b, {digit} AS c, {digit} AS e"
+    );
+    world.database.execute(&sql).await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    measure(&gateway, &world.device(1), now() - 60, &[130, 131, 132]).await?;
+    delivered(&wechat, 1).await?;
+    judged(&world).await?;
+    ensure!(wechat.delivered() == 1, "{:?}", wechat.messages());
+    let rules = alerter.metric("alerter_rules", "state=\"valid\"").await?;
+    let refused = alerter.metric("alerter_rules", "state=\"refused\"").await?;
+    ensure!((rules, refused) == (9_991.0, 10.0), "{rules} rules, {refused} refused");
+    end(world, gateway, alerter).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_clock_two_days_fast_silences_nobody_and_one_two_days_slow_is_believed() -> Result<()> {
     let (world, wechat) = world("clocks").await?;
     let (gateway, alerter) =

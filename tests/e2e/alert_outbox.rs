@@ -237,6 +237,24 @@ async fn a_wrong_secret_is_told_to_operators_once_and_tried_seldom() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_platform_that_limits_tokens_is_asked_seldom_and_loses_nothing() -> Result<()> {
+    let here = Here::start("tokenlimit", |alerter| alerter).await?;
+    here.wechat.inject(Fault::on(Endpoint::Token, Effect::Errcode(45011)).times(1));
+    here.breach(1..=3).await?;
+    judged(&here.world).await?;
+    pass(WHILE).await;
+    ensure!(here.wechat.delivered() == 0);
+    ensure!(here.wechat.token_requests() == 1, "{} tokens", here.wechat.token_requests());
+    // The account rests until the platform's minute is over.
+    eventually(SOON * 2, "all three are told", || async {
+        Ok((here.wechat.inbox(NURSE).len() == 3).then_some(()))
+    })
+    .await?;
+    ensure!(here.wechat.token_requests() == 2, "{} tokens", here.wechat.token_requests());
+    here.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_code_of_the_platform_is_treated_by_its_remedy() -> Result<()> {
     // The code, what becomes of the notification, and whether the account rests.
     for (code, state, rests) in [
