@@ -4,7 +4,7 @@
 STACK := deploy/stack
 ARGS  ?=
 
-.PHONY: help demo test bench bench-worker install fmt lint docs unit e2e e2e-mysql deny
+.PHONY: help demo test bench bench-worker bench-alerter install fmt lint docs unit e2e e2e-mysql deny
 
 help:  ## List the commands
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,11 @@ bench-worker: install  ## The worker against what MariaDB and MySQL can take, in
 	@status=0; for database in mariadb mysql; do \
 	  STACK_DATABASE=$$database $(STACK) run -- target/release/bench store --save $(ARGS) || status=1; \
 	done; exit $$status
+
+bench-alerter: install  ## Readings judged a second by one core, then the alerter on the real servers; keeps the figures
+	cargo bench -p alerter --bench evaluation
+	cargo build --release --workspace --bins
+	$(STACK) run -- target/release/bench alerter --memory --save $(ARGS)
 
 install:  ## Install what is missing: servers, and what the build needs
 	$(STACK) install

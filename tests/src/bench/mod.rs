@@ -2,9 +2,11 @@
 //! ceilings measured in the same run, since absolute figures belong to the machine they came from.
 #![expect(clippy::print_stdout, reason = "printing figures is what a benchmark is for")]
 
+mod alerter;
 mod bare;
 mod gateway;
 mod pipeline;
+mod series;
 mod store;
 mod table;
 mod usage;
@@ -48,6 +50,8 @@ enum Part {
     Worker,
     /// The worker against several ceilings and the plan's old way, at length; not part of all.
     Store(store::Settings),
+    /// The alerter against merely reading the topic, and its way to WeChat; not part of all.
+    Alerter(alerter::Settings),
     /// The server that only publishes; the gateway's ceiling.
     #[command(hide = true)]
     Bare,
@@ -70,6 +74,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         Some(Part::Gateway) => gateway::measure(rounds, table).await?,
         Some(Part::Worker) => worker::measure(rounds, readings, table).await?,
         Some(Part::Store(settings)) => store::measure(&settings, table).await?,
+        Some(Part::Alerter(settings)) => alerter::measure(&settings, table).await?,
         None => {
             gateway::measure(rounds, table).await?;
             worker::measure(rounds, readings, table).await?;

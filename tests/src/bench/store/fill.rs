@@ -47,18 +47,28 @@ impl Filler {
         samples: impl IntoIterator<Item = &'a Sample>,
     ) -> anyhow::Result<()> {
         for sample in samples {
-            let value = sample.value();
-            let mut record = BaseRecord::to(&self.topic)
-                .key(&sample.device)
-                .partition(sample.partition as i32)
-                .payload(&value)
-                .headers(headers());
-            while let Err((error, back)) = self.producer.send(record) {
-                let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
-                anyhow::ensure!(error == full, "cannot fill the topic: {error}");
-                self.producer.flush(FILLED_WITHIN).context("filling the topic")?;
-                record = back;
-            }
+            self.put(&sample.device, sample.partition, &sample.value())?;
+        }
+        Ok(())
+    }
+
+    /// Queues the record of one reading; waits while the queue is full.
+    pub(in crate::bench) fn put(
+        &self,
+        device: &str,
+        partition: usize,
+        value: &str,
+    ) -> anyhow::Result<()> {
+        let mut record = BaseRecord::to(&self.topic)
+            .key(device)
+            .partition(partition as i32)
+            .payload(value)
+            .headers(headers());
+        while let Err((error, back)) = self.producer.send(record) {
+            let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+            anyhow::ensure!(error == full, "cannot fill the topic: {error}");
+            self.producer.flush(FILLED_WITHIN).context("filling the topic")?;
+            record = back;
         }
         Ok(())
     }

@@ -16,14 +16,15 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use super::series::Series;
 use super::table::{Table, median};
 use crate::fleet::duration;
 use crate::kafka;
 use crate::world::World;
 
 pub(super) use ceiling::Ceiling;
-use fill::Filler;
-use report::{Report, Series};
+pub(super) use fill::Filler;
+use report::{Report, add_run};
 pub(super) use run::run;
 pub(super) use workload::Workload;
 use workload::{Feed, Sample};
@@ -113,7 +114,8 @@ async fn rounds(
                 if redis { ("ceiling + hashes", "worker + Redis") } else { ("ceiling", "worker") };
             for worker in [worker_first, !worker_first] {
                 if worker {
-                    series.add_run(names.1, &run(&world, samples.len(), redis).await?);
+                    let run = run(&world, samples.len(), redis).await?;
+                    add_run(&mut series, names.1, &run);
                 } else {
                     series.add(names.0, ceiling.rate(&samples, form).await?);
                 }
@@ -121,7 +123,7 @@ async fn rounds(
         }
         if !workload.watch() && refused > 0 {
             let run = run::run_refused(&world, samples.len(), refused).await?;
-            series.add_run("worker, values refused", &run);
+            add_run(&mut series, "worker, values refused", &run);
         }
         series.add("row by row", old::rate(&world, &samples).await?);
         println!("  round {}: {}", round + 1, series.last());

@@ -2,25 +2,12 @@
 
 use std::fmt::Write;
 
-use anyhow::Context;
-
 use super::run::Run;
 use super::workload::{DEVICES, Workload};
 use super::{PARTITIONS, Settings};
+use crate::bench::series::{self, Series};
 use crate::bench::table::{Table, machine};
-use crate::stack::root;
 use crate::world::World;
-
-/// Figures by name, one of each a round.
-#[derive(Debug, Default)]
-pub(super) struct Series(Vec<Figures>);
-
-#[derive(Debug)]
-struct Figures {
-    name: String,
-    unit: &'static str,
-    rounds: Vec<f64>,
-}
 
 /// What is kept of a run of the worker beside its rate, with its unit.
 pub(super) const USAGE: [(&str, &str); 4] = [
@@ -30,46 +17,12 @@ pub(super) const USAGE: [(&str, &str); 4] = [
     ("RSS", " MiB"),
 ];
 
-impl Series {
-    /// Adds a round's rate.
-    pub(super) fn add(&mut self, name: &str, rate: f64) {
-        self.push(name.to_owned(), "/s", rate);
-    }
-
-    /// Adds a round's run of the worker.
-    pub(super) fn add_run(&mut self, name: &str, run: &Run) {
-        self.add(name, run.rate);
-        let usage = [run.cpu, run.server_cpu, run.redis_cpu, run.resident];
-        for ((what, unit), figure) in USAGE.iter().zip(usage) {
-            self.push(format!("{name}, {what}"), unit, figure);
-        }
-    }
-
-    fn push(&mut self, name: String, unit: &'static str, figure: f64) {
-        match self.0.iter_mut().find(|known| known.name == name) {
-            Some(known) => known.rounds.push(figure),
-            None => self.0.push(Figures { name, unit, rounds: vec![figure] }),
-        }
-    }
-
-    /// A name's figures, round by round.
-    pub(super) fn of(&self, name: &str) -> Vec<f64> {
-        let found = self.0.iter().find(|known| known.name == name);
-        found.map(|known| known.rounds.clone()).unwrap_or_default()
-    }
-
-    /// One name's figures over another's of the same round.
-    pub(super) fn ratios(&self, ours: &str, theirs: &str) -> Vec<f64> {
-        self.of(ours).iter().zip(self.of(theirs)).map(|(ours, theirs)| ours / theirs).collect()
-    }
-
-    /// The rates of the last round.
-    pub(super) fn last(&self) -> String {
-        let rates = self.0.iter().filter(|known| known.unit == "/s");
-        let last = rates.filter_map(|Figures { name, rounds, .. }| {
-            Some(format!("{name} {:.0}/s", rounds.last()?))
-        });
-        last.collect::<Vec<_>>().join(", ")
+/// Adds a round's run of the worker.
+pub(super) fn add_run(series: &mut Series, name: &str, run: &Run) {
+    series.add(name, run.rate);
+    let usage = [run.cpu, run.server_cpu, run.redis_cpu, run.resident];
+    for ((what, unit), figure) in USAGE.iter().zip(usage) {
+        series.push(format!("{name}, {what}"), unit, figure);
     }
 }
 
@@ -115,16 +68,9 @@ impl Report {
 
     /// Writes the file.
     pub(super) fn save(&self, table: &Table) -> anyhow::Result<()> {
-        let maria = self.version.contains("MariaDB");
-        let database = if maria { "mariadb" } else { "mysql" };
-        let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+        let (database, date) = (series::database(&self.version), series::today());
         let suffix = if self.soak_only { "-soak" } else { "" };
-        let folder = root().join("tests/bench/results");
-        std::fs::create_dir_all(&folder).context("folder of results")?;
-        let name = format!("{database}-{date}{suffix}.md");
-        std::fs::write(folder.join(&name), self.text(database, &date, table)).context("results")?;
-        println!("kept as tests/bench/results/{name}");
-        Ok(())
+        series::keep(&format!("{database}-{date}{suffix}.md"), &self.text(database, &date, table))
     }
 
     fn text(&self, database: &str, date: &str, table: &Table) -> String {
@@ -139,18 +85,7 @@ impl Report {
             let _ = write!(text, "\n- {note}");
         }
         for (workload, series) in &self.rounds {
-            let _ = write!(text, "\n\n## {workload}\n\n| round by round |");
-            let count = series.0.first().map_or(0, |known| known.rounds.len());
-            (1..=count).for_each(|round| text.push_str(&format!(" {round} |")));
-            text.push_str("\n|---|");
-            text.push_str(&"---|".repeat(count));
-            for Figures { name, rounds, .. } in &series.0 {
-                let _ = write!(text, "\n| {name} |");
-                for figure in rounds {
-                    let digits = if *figure < 100.0 { 2 } else { 0 };
-                    let _ = write!(text, " {figure:.digits$} |");
-                }
-            }
+            let _ = write!(text, "\n\n## {workload}\n\n{}", series.markdown());
         }
         text + "\n"
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use tokio::time::Instant;
 
-use crate::bench::usage;
+use crate::bench::usage::{self, Mark};
 use crate::kafka;
 use crate::mysql::LedgerRow;
 use crate::process::Service;
@@ -17,9 +17,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long a run may take.
 const DONE_WITHIN: Duration = Duration::from_secs(900);
-
-/// Readings that processor times are stated for.
-const CPU_PER: f64 = 100_000.0;
 
 /// What the worker made of a topic.
 #[derive(Debug)]
@@ -36,27 +33,6 @@ pub(in crate::bench) struct Run {
     pub(super) redis_cpu: f64,
     /// The worker's resident memory at the end, in MiB.
     pub(super) resident: f64,
-}
-
-struct Mark {
-    at: Instant,
-    done: i64,
-    worker: f64,
-    server: f64,
-    redis: f64,
-}
-
-impl Mark {
-    fn now(worker: &Service, done: i64) -> Self {
-        let cpu = |pid: Option<u32>| pid.and_then(usage::cpu).unwrap_or(f64::NAN);
-        Self {
-            at: Instant::now(),
-            done,
-            worker: cpu(worker.pid()),
-            server: cpu(usage::server(&["mariadb", "mysql"])),
-            redis: cpu(usage::server(&["redis"])),
-        }
-    }
 }
 
 /// A worker that traces nothing.
@@ -86,15 +62,15 @@ pub(in crate::bench) async fn run(
         }
         pass(LOOK_INTERVAL).await;
     };
-    let seconds = (last.at - first.at).as_secs_f64();
-    let passed = (last.done - first.done) as f64;
-    let cpu = |first: f64, last: f64| (last - first) / passed * CPU_PER;
+    let usage = first.until(&last);
+    // Of all batches, those between the marks.
+    let share = usage.readings / last.done as f64;
     let run = Run {
-        rate: passed / seconds,
-        batches: worker.metric("batches_total", "").await? * passed / last.done as f64 / seconds,
-        cpu: cpu(first.worker, last.worker),
-        server_cpu: cpu(first.server, last.server),
-        redis_cpu: cpu(first.redis, last.redis),
+        rate: usage.rate(),
+        batches: worker.metric("batches_total", "").await? * share / usage.seconds,
+        cpu: usage.cpu,
+        server_cpu: usage.server_cpu,
+        redis_cpu: usage.redis_cpu,
         resident: usage::resident(worker.pid()),
     };
     if redis {

@@ -1,0 +1,185 @@
+//! How long it takes from a breaching reading's record in Kafka to the request at WeChat, while
+//! other readings come at a rate. Tenants are many, so that no limit of one holds messages back.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::ensure;
+use tokio::time::Instant;
+
+use super::PARTITIONS;
+use super::run::alerter;
+use super::workload::{Record, add_rules, record};
+use crate::bench::store::Filler;
+use crate::bench::table::Table;
+use crate::fake_wechat::{APP_SECRET, FakeWechat, TEMPLATE_ID};
+use crate::fleet::TENANT;
+use crate::wait::{eventually, pass};
+use crate::world::World;
+
+/// Readings a second.
+const RATE: f64 = 2000.0;
+
+/// For so long.
+const LENGTH: Duration = Duration::from_secs(60);
+
+/// Devices that the readings are of; each measures every ten seconds.
+const DEVICES: usize = 20_000;
+
+/// One reading of so many breaches, once on each device: ten messages a second.
+const BREACHING_EVERY: usize = 200;
+
+/// Tenants; each is told twelve times a minute.
+const TENANTS: usize = 50;
+
+/// What breaches the rule that tells.
+const HEART_RATE: usize = 200;
+
+/// How often the producer catches up with its rate.
+const STEP: Duration = Duration::from_millis(10);
+
+/// How often the stand-in is looked at: the error of a time.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+
+/// How long the alerter may take until it judges, and what was sent last until it is told.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Fewest messages that make a P95.
+const MESSAGES_MIN: usize = 400;
+
+/// Longest time for 95 of 100 messages, in seconds.
+const P95_MAX: f64 = 1.0;
+
+/// Measures from the record's time in Kafka to the arrival at the stand-in.
+pub(super) async fn measure(table: &mut Table) -> anyhow::Result<()> {
+    println!("alerter: {RATE} readings/s for {LENGTH:?}, messages by WeChat");
+    let world = World::shared("bench").await?.with_partitions(PARTITIONS);
+    world.migrate().await?;
+    add_rules(&world).await?;
+    add_telling_rule(&world).await?;
+    add_accounts(&world).await?;
+    let wechat = FakeWechat::start().await?;
+    let alerter = alerter(&world, &wechat)?;
+    eventually(SETTLED_WITHIN, "the alerter has its partitions", || async {
+        let ledger = world.database.ledger(&world.alerter_group).await?;
+        Ok((ledger.len() == world.partitions()).then_some(()))
+    })
+    .await?;
+    let arrivals = tokio::spawn(arrivals(wechat, world.serial_prefix()));
+    let sent = send(&world).await?;
+    let arrived = arrivals.await?;
+    let mut seconds: Vec<f64> = sent
+        .iter()
+        .filter_map(|(device, sent)| Some((arrived.get(device)? - sent) as f64 / 1000.0))
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    println!("  {} of {} breaches were told", seconds.len(), sent.len());
+    ensure!(seconds.len() == sent.len() && seconds.len() >= MESSAGES_MIN, "too few");
+    let at = |share: f64| seconds[(seconds.len() as f64 * share) as usize];
+    table.fact("breach to WeChat, messages", seconds.len() as f64, "");
+    table.fact("breach to WeChat, median", at(0.5), " s");
+    table.at_most("breach to WeChat, P95", at(0.95), P95_MAX, " s");
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+async fn add_telling_rule(world: &World) -> anyhow::Result<()> {
+    world
+        .database
+        .execute(
+            "INSERT INTO t_alert_rules (rule_type, physical_sign, threshold_max, trend_duration, \
+             severity_level, alert_message, notification_type) VALUES ('told', 'heart_rate', 180, 1, \
+             'critical', '{device_sn} {value}', 'wechat')",
+        )
+        .await
+}
+
+async fn add_accounts(world: &World) -> anyhow::Result<()> {
+    for tenant in tenants() {
+        let account = format!("{}{tenant}", world.app_id());
+        world
+            .database
+            .execute(&format!(
+                "INSERT INTO t_wechat_alarm_config (customer_id, type, appid, appsecret, template_id, \
+                 enabled) VALUES ({tenant}, 'official', '{account}', '{APP_SECRET}', \
+                 '{TEMPLATE_ID}', 1)"
+            ))
+            .await?;
+        world
+            .database
+            .execute(&format!(
+                "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address) \
+                 VALUES ({tenant}, 0, 'official', 'openid-of-{tenant}')"
+            ))
+            .await?;
+    }
+    Ok(())
+}
+
+fn tenants() -> impl Iterator<Item = i64> {
+    (0..TENANTS).map(|number| TENANT + number as i64)
+}
+
+/// Sends at the rate; when the breaching reading of each device was sent, in milliseconds.
+async fn send(world: &World) -> anyhow::Result<HashMap<String, i64>> {
+    let filler = Filler::new(world)?;
+    let all = (RATE * LENGTH.as_secs_f64()) as usize;
+    let (started, mut number) = (Instant::now(), 0);
+    let mut sent = HashMap::new();
+    while number < all {
+        let due = ((started.elapsed().as_secs_f64() * RATE) as usize).min(all);
+        while number < due {
+            let Record { device, partition, value } = reading(world, number);
+            let breach = breaches(number);
+            // The producer stamps the record when it is queued.
+            let now = jiff::Timestamp::now().as_millisecond();
+            filler.put(&device, partition, &value)?;
+            if breach {
+                sent.insert(device, now);
+            }
+            number += 1;
+        }
+        pass(STEP).await;
+    }
+    filler.flush()?;
+    Ok(sent)
+}
+
+/// Every device breaches once at most: of each turn another two-hundredth.
+fn breaches(number: usize) -> bool {
+    let (device, turn) = (number % DEVICES, number / DEVICES);
+    device % BREACHING_EVERY == turn
+}
+
+fn reading(world: &World, number: usize) -> Record {
+    let device = number % DEVICES;
+    let heart_rate = if breaches(number) { HEART_RATE } else { 70 };
+    let now = jiff::Timestamp::now().as_second();
+    let mut record = record(world, device, now, heart_rate);
+    let tenant = TENANT + (device / BREACHING_EVERY % TENANTS) as i64;
+    let (whole, own) = (format!("\"customer_id\":{TENANT}"), format!("\"customer_id\":{tenant}"));
+    record.value = record.value.replace(&whole, &own);
+    record
+}
+
+/// When the stand-in first heard of each device, in milliseconds.
+async fn arrivals(wechat: FakeWechat, prefix: String) -> HashMap<String, i64> {
+    let expected = (RATE * LENGTH.as_secs_f64()) as usize / BREACHING_EVERY;
+    let deadline = Instant::now() + LENGTH + SETTLED_WITHIN;
+    let mut arrived = HashMap::new();
+    let mut seen = 0;
+    while arrived.len() < expected && Instant::now() < deadline {
+        let (messages, now_seen) = wechat.messages_since(seen);
+        seen = now_seen;
+        let now = jiff::Timestamp::now().as_millisecond();
+        for message in messages {
+            let text = message.text();
+            let device = text.split_whitespace().find(|word| word.starts_with(&prefix));
+            if let Some(device) = device {
+                arrived.entry(device.to_owned()).or_insert(now);
+            }
+        }
+        pass(LOOK_INTERVAL).await;
+    }
+    arrived
+}

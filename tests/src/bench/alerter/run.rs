@@ -1,0 +1,93 @@
+//! The alerter on a topic that is full.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use tokio::time::Instant;
+
+use crate::bench::usage::{self, Mark, Usage};
+use crate::fake_wechat::FakeWechat;
+use crate::process::Service;
+use crate::wait::pass;
+use crate::world::World;
+
+/// How often the ledger is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long a run may take.
+const DONE_WITHIN: Duration = Duration::from_secs(900);
+
+/// What the alerter writes.
+const TABLES: [&str; 5] =
+    ["t_alert_info", "t_alert_action_log", "t_alert_device", "t_alert_state", "t_alert_outbox"];
+
+/// What the alerter made of a topic.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// From the ledger's first move to its last.
+    pub(super) usage: Usage,
+    /// The alerter's resident memory at the end, in MiB.
+    pub(super) resident: f64,
+    /// Episodes that began.
+    pub(super) opened: f64,
+}
+
+/// An alerter that traces nothing.
+pub(super) fn alerter(world: &World, wechat: &FakeWechat) -> anyhow::Result<Service> {
+    world.alerter(wechat).env("TRACE_SAMPLE_RATIO", "0").spawn()
+}
+
+/// A world as before anything was judged; topic and rules stay as they are.
+pub(super) async fn cleared(world: &World) -> anyhow::Result<()> {
+    for table in TABLES {
+        world.database.execute(&format!("TRUNCATE TABLE {table}")).await?;
+    }
+    // Without its row a partition starts with its first record again.
+    world.database.execute("DELETE FROM ingest_progress").await
+}
+
+/// Has an alerter that knows nothing yet judge all of the topic.
+pub(super) async fn run(
+    world: &World,
+    wechat: &FakeWechat,
+    readings: usize,
+) -> anyhow::Result<Run> {
+    cleared(world).await?;
+    let alerter = alerter(world, wechat)?;
+    let (first, last) = watched(world, &alerter, readings as i64).await?;
+    let run = Run {
+        usage: first.until(&last),
+        resident: usage::resident(alerter.pid()),
+        opened: alerter.metric("alerter_transitions_total", "to=\"opened\"").await?,
+    };
+    let late = alerter.metric("alerter_readings_total", "outcome=\"late\"").await?;
+    ensure!(late < 1.0, "{late} readings were late");
+    alerter.terminate().await?;
+    Ok(run)
+}
+
+/// The ledger's first move, and when `readings` were passed.
+pub(super) async fn watched(
+    world: &World,
+    alerter: &Service,
+    readings: i64,
+) -> anyhow::Result<(Mark, Mark)> {
+    let deadline = Instant::now() + DONE_WITHIN;
+    let mut first: Option<Mark> = None;
+    loop {
+        let done = passed(world).await?;
+        ensure!(Instant::now() < deadline, "the alerter has done {done} of {readings}");
+        match first {
+            None if done > 0 => first = Some(Mark::now(alerter, done)),
+            Some(first) if done >= readings => return Ok((first, Mark::now(alerter, done))),
+            _ => {}
+        }
+        pass(LOOK_INTERVAL).await;
+    }
+}
+
+/// Readings that the ledger has passed.
+pub(super) async fn passed(world: &World) -> anyhow::Result<i64> {
+    let ledger = world.database.ledger(&world.alerter_group).await?;
+    Ok(ledger.iter().map(|row| row.next_offset - row.first_offset).sum())
+}

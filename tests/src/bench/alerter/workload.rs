@@ -1,0 +1,136 @@
+//! The rules that readings are judged by, and the readings: devices take turns, one reading in a
+//! hundred breaches.
+
+use serde_json::json;
+
+use crate::fleet::TENANT;
+use crate::verdict::wall_time;
+use crate::world::World;
+
+/// Readings of a device that breach in a row, and those in a row that do not.
+const STRETCH: usize = 10;
+
+/// One stretch of so many breaches.
+const BREACHING_EVERY: usize = 100;
+
+/// Event time between two readings of a device, in seconds.
+const STEP_SECONDS: i64 = 5;
+
+/// Rules of each sign, each a bit further out than the one before.
+const LEVELS: u32 = 5;
+
+/// What breaches the first rule on the heart rate, and no other.
+const BREACHING_HEART_RATE: usize = 123;
+
+/// A sign, its first threshold, the distance of the next ones, and whether breaches lie above.
+const SIGNS: [(&str, f64, f64, bool); 9] = [
+    ("heart_rate", 120.0, 5.0, true),
+    ("blood_oxygen", 92.0, 2.0, false),
+    ("temperature", 37.8, 0.3, true),
+    ("pressure_high", 145.0, 5.0, true),
+    ("pressure_low", 95.0, 5.0, true),
+    ("blood_pressure", 150.0, 5.0, true),
+    ("stress", 70.0, 5.0, true),
+    ("step", 40_000.0, 5_000.0, true),
+    ("calorie", 900_000.0, 50_000.0, true),
+];
+
+/// Gives every tenant fifty rules: forty-five on one sign, five on two. Notifications go to the log,
+/// so that the figures are those of the evaluation.
+pub(super) async fn add_rules(world: &World) -> anyhow::Result<()> {
+    for level in 0..LEVELS {
+        let trend = 1 + level % 3;
+        for (sign, first, distance, above) in SIGNS {
+            let away = f64::from(level) * distance;
+            let (column, bound) = if above {
+                ("threshold_max", first + away)
+            } else {
+                ("threshold_min", first - away)
+            };
+            add_rule(world, level, &format!("'{sign}', {bound:.1}"), column, trend).await?;
+        }
+        let expression = json!({"conditions": [
+            {"physical_sign": "heart_rate", "operator": ">", "threshold": 120 + 5 * level,
+             "duration_seconds": 30},
+            {"physical_sign": "blood_oxygen", "operator": "<", "threshold": 92 - level},
+        ]});
+        let values = format!("'composite_{level:04}', '{expression}', 'COMPOSITE'");
+        add_rule(world, level, &values, "condition_expression, rule_category", trend).await?;
+    }
+    Ok(())
+}
+
+async fn add_rule(
+    world: &World,
+    level: u32,
+    values: &str,
+    columns: &str,
+    trend: u32,
+) -> anyhow::Result<()> {
+    world
+        .database
+        .execute(&format!(
+            "INSERT INTO t_alert_rules (physical_sign, {columns}, rule_type, trend_duration, \
+             severity_level, notification_type) VALUES ({values}, 'level-{level}', {trend}, \
+             'major', 'log')"
+        ))
+        .await
+}
+
+/// A reading, and where it goes.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) device: String,
+    pub(super) partition: usize,
+    pub(super) value: String,
+}
+
+/// Readings in the order they are sent in.
+#[derive(Debug)]
+pub(super) struct Feed<'a> {
+    world: &'a World,
+    devices: usize,
+    first: i64,
+    next: usize,
+}
+
+impl<'a> Feed<'a> {
+    /// A feed of so many devices whose first `readings` readings are all of the past.
+    pub(super) fn new(world: &'a World, devices: usize, readings: usize) -> Self {
+        let turns = readings.div_ceil(devices) as i64;
+        let first = jiff::Timestamp::now().as_second() - 3600 - turns * STEP_SECONDS;
+        Self { world, devices, first, next: 0 }
+    }
+}
+
+impl Iterator for Feed<'_> {
+    type Item = Record;
+
+    fn next(&mut self) -> Option<Record> {
+        let (device, turn) = (self.next % self.devices, self.next / self.devices);
+        self.next += 1;
+        // Stretches begin at another turn on every device, and breach in another order.
+        let stretch = (turn + device) / STRETCH + device * 37;
+        let heart_rate = if stretch.is_multiple_of(BREACHING_EVERY) {
+            BREACHING_HEART_RATE
+        } else {
+            60 + (device + turn) % 40
+        };
+        Some(record(self.world, device, self.first + turn as i64 * STEP_SECONDS, heart_rate))
+    }
+}
+
+/// A watch's reading at a second.
+pub(super) fn record(world: &World, device: usize, epoch: i64, heart_rate: usize) -> Record {
+    let (serial, time) = (world.device(device), wall_time(epoch));
+    let (org, user) = (TENANT + 1, TENANT + 2 + device as i64);
+    let value = format!(
+        "{{\"device_sn\":\"{serial}\",\"timestamp\":\"{time}\",\"epoch_ms\":{epoch}000,\
+         \"received_at\":{epoch}500,\"customer_id\":{TENANT},\"org_id\":{org},\
+         \"user_id\":{user},\"upload_method\":\"wifi\",\"heart_rate\":{heart_rate},\
+         \"blood_oxygen\":97,\"temperature\":36.5,\"pressure_high\":125,\"pressure_low\":86,\
+         \"stress\":30,\"step\":1280,\"distance\":820.0,\"calorie\":41230.0,\
+         \"latitude\":22.540368,\"longitude\":114.01509,\"altitude\":0.0}}"
+    );
+    Record { device: serial, partition: device % world.partitions(), value }
+}
