@@ -42,8 +42,8 @@ impl Size {
         };
         Self {
             devices: 40,
-            readings: number("ALERT_READINGS", 60),
-            kills: number("ALERT_KILLS", 8),
+            readings: number("ALERT_READINGS", 40),
+            kills: number("ALERT_KILLS", 6),
         }
     }
 }

@@ -46,8 +46,9 @@ const AT_ONCE_MAX: usize = 8;
 /// replicas, and retries that fall due.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often storms are looked for.
-const CALM_INTERVAL: Duration = Duration::from_millis(250);
+/// Storms are looked for before every round, unless that takes long, as it does when a minute wrote a
+/// great many rows: then not for so many times as long as it took.
+const CALM_REST: u32 = 9;
 
 /// How often the outbox is measured.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
@@ -97,7 +98,8 @@ impl Round {
 impl Sender {
     /// Sends until `stop`; what is being sent then is still settled.
     pub async fn run(self, stop: CancellationToken) {
-        let (mut measured, mut calmed, mut removed) = (None, None, Instant::now());
+        let (mut measured, mut removed) = (None, Instant::now());
+        let (mut calmed, mut took) = (Instant::now(), Duration::ZERO);
         while !stop.is_cancelled() {
             if measured.is_none_or(|at: Instant| at.elapsed() >= MEASURE_INTERVAL) {
                 self.measure().await;
@@ -107,10 +109,10 @@ impl Sender {
                 self.remove_old().await;
                 removed = Instant::now();
             }
-            // It counts a minute's rows, which is too much to do for every few of them.
-            if calmed.is_none_or(|at: Instant| at.elapsed() >= CALM_INTERVAL) {
+            if calmed.elapsed() >= took * CALM_REST {
+                let begun = Instant::now();
                 self.calm_storms().await;
-                calmed = Some(Instant::now());
+                (calmed, took) = (Instant::now(), begun.elapsed());
             }
             let worked = self.round().await.unwrap_or_else(|error| {
                 warn!(%error, "cannot look into the outbox");
