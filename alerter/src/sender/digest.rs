@@ -16,9 +16,6 @@ use crate::severity::Severity;
 /// Alerts that a digest names; more are only counted.
 const LINES_MAX: usize = 20;
 
-/// Fewest rows that are worth a digest.
-const ROWS_MIN: usize = 2;
-
 /// A row that goes into a digest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member<'a> {
@@ -44,7 +41,7 @@ pub fn ends_alone(waiting: &[Waiting]) -> Vec<&str> {
     alone
 }
 
-/// The rows to fold, in their order; none: they are better sent one by one. A row that cannot be
+/// The rows to fold, in their order. A row that cannot be
 /// folded keeps back what comes after it from the same device, so that nobody reads of an end before
 /// its beginning. `told` are the episodes of [`ends_alone`] that somebody has heard of.
 pub fn choose<'a>(waiting: &'a [Waiting], told: &HashSet<String>) -> Vec<Member<'a>> {
@@ -62,11 +59,12 @@ pub fn choose<'a>(waiting: &'a [Waiting], told: &HashSet<String>) -> Vec<Member<
         chosen.insert(key);
         members.push(Member { id: row.id, episode_key: key, notice });
     }
-    if members.len() < ROWS_MIN { Vec::new() } else { members }
+    // Also one alone: were it sent by itself, a storm whose alerts come one by one would be no digest.
+    members
 }
 
 fn is_end(row: &Waiting) -> bool {
-    row.transition == To::Resolved.as_str()
+    [To::Resolved, To::Stale].iter().any(|end| row.transition == end.as_str())
 }
 
 /// What the digest says: how many alerts, how bad, and the worst of them by name, each as it stands
