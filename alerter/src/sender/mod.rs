@@ -46,10 +46,6 @@ const AT_ONCE_MAX: usize = 8;
 /// replicas, and retries that fall due.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Storms are looked for before every round, unless that takes long, as it does when a minute wrote a
-/// great many rows: then not for so many times as long as it took.
-const CALM_REST: u32 = 9;
-
 /// How often the outbox is measured.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -99,7 +95,6 @@ impl Sender {
     /// Sends until `stop`; what is being sent then is still settled.
     pub async fn run(self, stop: CancellationToken) {
         let (mut measured, mut removed) = (None, Instant::now());
-        let (mut calmed, mut took) = (Instant::now(), Duration::ZERO);
         while !stop.is_cancelled() {
             if measured.is_none_or(|at: Instant| at.elapsed() >= MEASURE_INTERVAL) {
                 self.measure().await;
@@ -109,11 +104,8 @@ impl Sender {
                 self.remove_old().await;
                 removed = Instant::now();
             }
-            if calmed.elapsed() >= took * CALM_REST {
-                let begun = Instant::now();
-                self.calm_storms().await;
-                (calmed, took) = (Instant::now(), begun.elapsed());
-            }
+            // Before every round: whatever a pause here lets through goes one by one.
+            self.calm_storms().await;
             let worked = self.round().await.unwrap_or_else(|error| {
                 warn!(%error, "cannot look into the outbox");
                 false

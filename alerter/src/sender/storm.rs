@@ -1,6 +1,6 @@
 //! Storms: a tenant with more alerts in a minute than anybody reads one by one gets digests.
 //!
-//! Looks before a round; what is folded is for [`super::digest`] to choose. Where it fails,
+//! Looks before every round; what is folded is for [`super::digest`] to choose. Where it fails,
 //! everything waits as it is, or is sent one by one.
 
 use std::collections::HashSet;
