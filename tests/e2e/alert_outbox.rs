@@ -132,6 +132,13 @@ async fn after_an_hour_what_still_matters_comes_marked_and_the_rest_is_dropped()
     measure(&here.gateway, &here.world.device(2), now(), &[80]).await?;
     here.outbox("pending", 3).await?;
     here.age(61).await?;
+    // What was being sent meanwhile knew nothing of its age.
+    let marked = "SELECT COUNT(*) FROM t_alert_outbox WHERE state = 'pending' \
+                  AND notice LIKE '%\"delayed\":true%'";
+    eventually(SOON, "it was tried again, marked", || async {
+        Ok((here.world.database.number(marked).await? == 1).then_some(()))
+    })
+    .await?;
     busy.end();
     here.outbox("sent", 1).await?;
     here.outbox("dropped", 2).await?;
