@@ -15,6 +15,10 @@ use crate::message::Notice;
 /// Recipients of one tenant that are looked at at a time.
 const RECIPIENTS_MAX: usize = 200;
 
+/// How long after a digest what waited for the next one is still folded, in milliseconds: it falls due
+/// a minute after it, when the storm may be over.
+const AFTERMATH_MS: i64 = MINUTE_MS * 3 / 2;
+
 /// Rows of one digest; more wait for the next one.
 const ROWS_MAX: usize = 1_000;
 
@@ -36,14 +40,19 @@ pub struct Waiting {
 }
 
 impl Outbox {
-    /// Tenants of which more than `episodes` had notifications written in the last minute.
-    pub async fn storms(&self, episodes: u32) -> Result<Vec<i64>, sqlx::Error> {
+    /// Tenants of which more than `episodes` had notifications written in the last minute, and, with
+    /// `false`, those whose storm is over and whose last digest is not long ago.
+    pub async fn storms(&self, episodes: u32) -> Result<Vec<(i64, bool)>, sqlx::Error> {
         let query = format!(
-            "SELECT customer_id FROM t_alert_outbox \
-             WHERE created_at > {NOW_MS} - {MINUTE_MS} AND transition <> '{DIGEST}' \
-             GROUP BY customer_id HAVING COUNT(DISTINCT episode_key) > ?"
+            "SELECT customer_id, CAST(COUNT(DISTINCT IF(transition <> '{DIGEST}' \
+             AND created_at > {NOW_MS} - {MINUTE_MS}, episode_key, NULL)) AS SIGNED) AS episodes, \
+             CAST(SUM(transition = '{DIGEST}') AS SIGNED) AS digests FROM t_alert_outbox \
+             WHERE created_at > {NOW_MS} - {AFTERMATH_MS} \
+             GROUP BY customer_id HAVING episodes > ? OR digests > 0"
         );
-        sqlx::query_scalar(sqlx::AssertSqlSafe(query)).bind(episodes).fetch_all(&self.pool).await
+        let rows: Vec<(i64, i64, i64)> =
+            sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(episodes).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(|(id, found, _)| (id, found > i64::from(episodes))).collect())
     }
 
     /// Whom something of the tenant's waits for; a channel of our own has no digests.

@@ -14,6 +14,9 @@ use super::digest::{choose, ends_alone, notice};
 use crate::metrics::{DIGESTS, FOLDED, POSTPONED};
 use crate::outbox::fold;
 
+/// Fewest rows that are folded once a storm is over.
+const GATHERED_MIN: usize = 2;
+
 impl Sender {
     /// Folds what waits at tenants that have a storm.
     pub(super) async fn calm_storms(&self) {
@@ -22,22 +25,23 @@ impl Sender {
             debug!(%error, "cannot look for storms");
             Vec::new()
         });
-        for customer_id in storms {
-            if let Err(error) = self.calm(customer_id).await {
+        for (customer_id, lasts) in storms {
+            if let Err(error) = self.calm(customer_id, lasts).await {
                 debug!(%error, customer.id = customer_id, "cannot write digests");
             }
         }
     }
 
-    async fn calm(&self, customer_id: i64) -> Result<(), sqlx::Error> {
+    async fn calm(&self, customer_id: i64, lasts: bool) -> Result<(), sqlx::Error> {
         for recipient in self.outbox.waited_for(customer_id).await? {
-            self.digest((customer_id, &recipient)).await?;
+            self.digest((customer_id, &recipient), lasts).await?;
         }
         Ok(())
     }
 
-    /// Folds what waits for one recipient, or puts it off until it may have another digest.
-    async fn digest(&self, whom: (i64, &str)) -> Result<(), sqlx::Error> {
+    /// Folds what waits for one recipient, or puts it off until it may have another digest. Once the
+    /// storm is over only what has gathered meanwhile is folded; what comes then goes by itself.
+    async fn digest(&self, whom: (i64, &str), lasts: bool) -> Result<(), sqlx::Error> {
         let mut transaction = self.outbox.begin_fold().await?;
         let mut until = fold::digest_until(&mut transaction, whom).await?;
         let mut waiting = Vec::new();
@@ -48,12 +52,18 @@ impl Sender {
         }
         if let Some(until) = until {
             transaction.rollback().await?;
+            if !lasts {
+                return Ok(());
+            }
             let put_off = self.outbox.put_off(whom, until).await?;
             counter!(POSTPONED, "reason" => "storm").increment(put_off);
             return Ok(());
         }
         let told = fold::told(&mut transaction, &ends_alone(&waiting)).await?;
         let members = choose(&waiting, &HashSet::from_iter(told));
+        if !lasts && members.len() < GATHERED_MIN {
+            return transaction.rollback().await;
+        }
         let Some(notice) = notice(&members) else { return transaction.rollback().await };
         let ids: Vec<i64> = members.iter().map(|member| member.id).collect();
         if !fold::fold(&mut transaction, whom, &notice, &ids).await? {
