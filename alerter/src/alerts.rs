@@ -180,7 +180,7 @@ pub async fn notified(
         query.push_tuples(keys, |mut row, key| {
             row.push_bind(key);
         });
-        query.build().persistent(false).execute(&mut *connection).await?;
+        query.build().execute(&mut *connection).await?;
     }
     Ok(())
 }

@@ -93,7 +93,7 @@ pub async fn insert(
     columns: &[String],
     message: &DeviceMessage<'_>,
 ) -> Result<(), sqlx::Error> {
-    statement(columns, message).build().persistent(false).execute(connection).await?;
+    statement(columns, message).build().execute(connection).await?;
     Ok(())
 }
 

@@ -15,8 +15,19 @@ use crate::engine::{Device, Heard, StateChanges, Stored, Tracked};
 use crate::hearing::Hearing;
 use crate::sign::Seen;
 
-/// Rows of one statement: seven values each stay far below the server's limit of 65,535.
-const ROWS_MAX: usize = 500;
+/// Rows of one statement, at most: seven values each stay far below the server's limit of 65,535.
+const ROWS_MAX: usize = 256;
+
+/// Rows in portions of a power of two each, so that few texts of statements serve all sizes: each is
+/// prepared once, while preparing one and throwing it away costs a delayed answer of the network.
+fn portions<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = ROWS_MAX.min(1 << rows.len().checked_ilog2()?);
+        let (portion, rest) = rows.split_at(size);
+        rows = rest;
+        Some(portion)
+    })
+}
 
 /// Everything that is known of a partition.
 pub async fn load(pool: &MySqlPool, partition: i32) -> Result<Stored, sqlx::Error> {
@@ -90,7 +101,7 @@ pub async fn save(
     partition: i32,
     changes: &StateChanges,
 ) -> Result<(), sqlx::Error> {
-    for rows in changes.devices.chunks(ROWS_MAX) {
+    for rows in portions(&changes.devices) {
         // REPLACE rather than an upsert: both servers know it alike, and every column is given.
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
             "REPLACE INTO t_alert_device (device_sn, kafka_partition, seen, \
@@ -101,11 +112,11 @@ pub async fn save(
             let Ids { customer_id, org_id, user_id } = heard.ids;
             row.push_bind(heard.at).push_bind(customer_id).push_bind(org_id).push_bind(user_id);
         });
-        query.build().persistent(false).execute(&mut *connection).await?;
+        query.build().execute(&mut *connection).await?;
     }
     let (kept, gone): (Vec<_>, Vec<_>) =
         changes.tracked.iter().partition(|(_, _, tracked)| tracked.is_some());
-    for rows in kept.chunks(ROWS_MAX) {
+    for rows in portions(&kept) {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
             "REPLACE INTO t_alert_state (rule_id, device_sn, kafka_partition, rule_version, state) ",
         );
@@ -116,15 +127,15 @@ pub async fn save(
             row.push_bind(id).push_bind(sn.as_str()).push_bind(partition);
             row.push_bind(tracked.version).push_bind(state);
         });
-        query.build().persistent(false).execute(&mut *connection).await?;
+        query.build().execute(&mut *connection).await?;
     }
-    for rows in gone.chunks(ROWS_MAX) {
+    for rows in portions(&gone) {
         let mut query: QueryBuilder<MySql> =
             QueryBuilder::new("DELETE FROM t_alert_state WHERE (rule_id, device_sn) IN ");
         query.push_tuples(rows, |mut row, (id, sn, _)| {
             row.push_bind(id).push_bind(sn.as_str());
         });
-        query.build().persistent(false).execute(&mut *connection).await?;
+        query.build().execute(&mut *connection).await?;
     }
     if let Some(hearing) = &changes.hearing {
         // Plain structs of numbers always serialise.
@@ -136,4 +147,20 @@ pub async fn save(
             .await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portions_are_all_rows_in_order_and_powers_of_two() {
+        for count in [0, 1, 7, 256, 300, 1_000] {
+            let rows: Vec<usize> = (0..count).collect();
+            assert_eq!(portions(&rows).flatten().copied().collect::<Vec<_>>(), rows);
+            assert!(
+                portions(&rows).all(|one| one.len().is_power_of_two() && one.len() <= ROWS_MAX)
+            );
+        }
+    }
 }

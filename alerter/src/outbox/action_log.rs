@@ -44,7 +44,7 @@ impl Outbox {
             query.push("FROM t_alert_info AS alert WHERE alert.dedup_key = ");
             query.push_bind(&notification.episode_key);
         }
-        query.build().persistent(false).execute(&self.pool).await?;
+        query.build().execute(&self.pool).await?;
         Ok(())
     }
 }

@@ -34,8 +34,7 @@ impl Outbox {
         max: usize,
         resting: &[(i64, Channel)],
     ) -> Result<Vec<Notification>, sqlx::Error> {
-        let ids: Vec<i64> =
-            due(max, resting).build_query_scalar().persistent(false).fetch_all(&self.pool).await?;
+        let ids: Vec<i64> = due(max, resting).build_query_scalar().fetch_all(&self.pool).await?;
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -47,7 +46,7 @@ impl Outbox {
         take.push(format!(", lease_until = {NOW_MS} + {}", LEASE.as_millis()));
         take.push(format!(" WHERE state = 'pending' AND lease_until <= {NOW_MS} AND id"));
         push_in(&mut take, &ids);
-        take.build().persistent(false).execute(&self.pool).await?;
+        take.build().execute(&self.pool).await?;
         let mut taken: QueryBuilder<MySql> = QueryBuilder::new(format!(
             "SELECT id, episode_key, transition_seq, transition, recipient, customer_id, payload, \
              notice, traceparent, attempts, repeats, lease_owner, \
@@ -58,7 +57,7 @@ impl Outbox {
         taken.push_bind(&claim).push(" AND id");
         push_in(&mut taken, &ids);
         taken.push(" ORDER BY id");
-        taken.build_query_as().persistent(false).fetch_all(&self.pool).await
+        taken.build_query_as().fetch_all(&self.pool).await
     }
 
     /// Notes, just before it is sent, that a claimed row may arrive from now on, and keeps the bytes
@@ -85,7 +84,7 @@ impl Outbox {
         query.push(format!(", lease_until = {NOW_MS} + {}", milliseconds(LEASE)));
         query.push(" WHERE state = 'pending' AND id = ").push_bind(notification.id);
         query.push(" AND lease_owner = ").push_bind(&notification.lease_owner);
-        let begun = query.build().persistent(false).execute(&self.pool).await?;
+        let begun = query.build().execute(&self.pool).await?;
         Ok(begun.rows_affected() > 0)
     }
 }

@@ -83,7 +83,7 @@ impl Outbox {
             query.push(" AND recipient = ").push_bind(&one.recipient).push(")");
         }
         query.push(") GROUP BY customer_id, recipient");
-        let rows = query.build().persistent(false).fetch_all(&self.pool).await?;
+        let rows = query.build().fetch_all(&self.pool).await?;
         let recent = rows.iter().map(|row| {
             let recent = Recent { sent: row.try_get(2)?, frees_in_ms: row.try_get(3)? };
             Ok(((row.try_get(0)?, row.try_get(1)?), recent))

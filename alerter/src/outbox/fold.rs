@@ -95,7 +95,7 @@ impl Outbox {
         query.push_bind(until_ms);
         query.push(format!(" WHERE state = 'pending' AND lease_until <= {NOW_MS} AND id"));
         push_in(&mut query, &ids);
-        let put_off = query.build().persistent(false).execute(&self.pool).await?;
+        let put_off = query.build().execute(&self.pool).await?;
         Ok(put_off.rows_affected())
     }
 
@@ -141,7 +141,7 @@ pub async fn lock(
     ));
     push_in(&mut query, &ids);
     query.push(" ORDER BY id FOR UPDATE");
-    query.build_query_as().persistent(false).fetch_all(connection).await
+    query.build_query_as().fetch_all(connection).await
 }
 
 /// Until when, by the server's clock, the recipient gets no other digest.
@@ -175,7 +175,7 @@ pub async fn told(
     query.push_tuples(keys, |mut row, key| {
         row.push_bind(*key);
     });
-    query.build_query_scalar().persistent(false).fetch_all(connection).await
+    query.build_query_scalar().fetch_all(connection).await
 }
 
 /// Adds a digest and folds `members` into it. False: not all of them waited any more, and the caller
@@ -205,6 +205,6 @@ pub async fn fold(
     query.push_bind(i64::try_from(digest).unwrap_or(i64::MAX));
     query.push(" WHERE state = 'pending' AND id");
     push_in(&mut query, members);
-    let folded = query.build().persistent(false).execute(connection).await?;
+    let folded = query.build().execute(connection).await?;
     Ok(folded.rows_affected() == members.len() as u64)
 }

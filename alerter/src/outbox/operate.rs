@@ -66,7 +66,7 @@ impl Outbox {
     /// The rows that are meant, oldest first, at most so many.
     pub async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<Listed>, sqlx::Error> {
         let mut query = select(filter, limit);
-        query.build_query_as().persistent(false).fetch_all(&self.pool).await
+        query.build_query_as().fetch_all(&self.pool).await
     }
 
     /// Makes rows due now; those that were given up begin anew, a digest with all it tells of. Says
@@ -85,13 +85,13 @@ impl Outbox {
                  AND lease_until <= {NOW_MS} AND id"
             ));
             push_in(&mut query, ids);
-            let changed = query.build().persistent(false).execute(&mut *transaction).await?;
+            let changed = query.build().execute(&mut *transaction).await?;
             let mut query: QueryBuilder<MySql> = QueryBuilder::new(
                 "UPDATE t_alert_outbox SET state = 'folded', finished_at = NULL \
                  WHERE state IN ('failed', 'dropped') AND digest_id",
             );
             push_in(&mut query, ids);
-            query.build().persistent(false).execute(&mut *transaction).await?;
+            query.build().execute(&mut *transaction).await?;
             transaction.commit().await?;
             retried += changed.rows_affected();
         }
@@ -156,7 +156,7 @@ async fn lock(connection: &mut MySqlConnection, ids: &[i64]) -> Result<Vec<i64>,
     ));
     push_in(&mut query, ids);
     query.push(" ORDER BY id FOR UPDATE");
-    query.build_query_scalar().persistent(false).fetch_all(connection).await
+    query.build_query_scalar().fetch_all(connection).await
 }
 
 async fn drop_rows(
@@ -171,7 +171,7 @@ async fn drop_rows(
     ));
     query.push_bind(cut(&reason, REASON_BYTES_MAX)).push(" WHERE id");
     push_in(&mut query, ids);
-    query.build().persistent(false).execute(&mut *connection).await?;
+    query.build().execute(&mut *connection).await?;
     settle_members(connection, ids).await
 }
 
@@ -193,7 +193,7 @@ async fn log_drop(
     query.push(" OR digest_id");
     push_in(&mut query, ids);
     query.push(") AS dropped ON alert.dedup_key = dropped.episode_key");
-    query.build().persistent(false).execute(connection).await?;
+    query.build().execute(connection).await?;
     Ok(())
 }
 

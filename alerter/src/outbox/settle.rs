@@ -121,7 +121,7 @@ pub(super) async fn settle_members(
          WHERE part.state = 'folded' AND digest.state <> 'pending' AND digest.id",
     );
     push_in(&mut query, digests);
-    query.build().persistent(false).execute(connection).await?;
+    query.build().execute(connection).await?;
     Ok(())
 }
 

@@ -75,8 +75,7 @@ impl AddressBook {
             list.push_bind(*user_id);
         }
         query.push(") ORDER BY user_id, kind, address");
-        let rows: Vec<(i64, String, String)> =
-            query.build_query_as().persistent(false).fetch_all(&self.pool).await?;
+        let rows: Vec<(i64, String, String)> = query.build_query_as().fetch_all(&self.pool).await?;
         let mut loaded: HashMap<i64, Vec<Address>> = HashMap::new();
         for (user_id, kind, name) in rows {
             match usable(&kind, name) {

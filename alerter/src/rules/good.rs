@@ -75,7 +75,7 @@ impl GoodStore {
             query.push_tuples(rules, |mut row, id| {
                 row.push_bind(id);
             });
-            let query = query.build_query_as().persistent(false).fetch_all(&self.pool);
+            let query = query.build_query_as().fetch_all(&self.pool);
             versions.extend(tokio::time::timeout(TIMEOUT, query).await??);
         }
         Ok(versions)
@@ -90,7 +90,7 @@ impl GoodStore {
             row.push_bind(self.source).push_bind(kept.rule_id);
             row.push_bind(&*kept.form).push_bind(&kept.fingerprint);
         });
-        let query = query.build().persistent(false).execute(&self.pool);
+        let query = query.build().execute(&self.pool);
         tokio::time::timeout(TIMEOUT, query).await??;
         Ok(())
     }
@@ -103,7 +103,7 @@ impl GoodStore {
         query.push_tuples(rules, |mut row, id| {
             row.push_bind(id);
         });
-        let query = query.build().persistent(false).execute(&self.pool);
+        let query = query.build().execute(&self.pool);
         tokio::time::timeout(TIMEOUT, query).await??;
         Ok(())
     }
