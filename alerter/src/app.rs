@@ -1,15 +1,17 @@
 //! The alerter's parts and how they start and stop.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use common::admin::{Admin, Check};
 use common::bindings::Bindings;
+use common::group_watch::GroupWatch;
 use common::ledger::Ledger;
 use common::lifecycle::within;
+use common::pulse::Pulse;
 use common::source::{Source, SourceConfig};
 use common::telemetry::{Telemetry, host_name};
+use fred::clients::Client;
 use sqlx::MySqlPool;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +31,7 @@ use crate::sender::gates::Gates;
 use crate::silences::Silences;
 use crate::store::Store;
 use crate::suppressed;
+use crate::watch::Watch;
 use crate::wechat::Platforms;
 
 /// The rules in force, once they have been read.
@@ -38,6 +41,7 @@ type Rules = watch::Receiver<Option<Arc<RuleSet>>>;
 pub struct App {
     config: RunConfig,
     pool: MySqlPool,
+    redis: Option<Client>,
     directory: Arc<Directory>,
     platforms: Platforms,
     rules: Rules,
@@ -56,8 +60,8 @@ impl App {
         let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
         let redis =
             config.redis().map(|redis| redis.connect()).transpose().context("--redis-url")?;
-        let platforms =
-            Platforms::new(&config.wechat, redis).context("cannot create the HTTP clients")?;
+        let platforms = Platforms::new(&config.wechat, redis.clone())
+            .context("cannot create the HTTP clients")?;
         let source = match &config.rules.rules_file {
             Some(path) => {
                 // Wrong from the start is for whoever starts it; wrong later, the rules stay.
@@ -73,13 +77,12 @@ impl App {
         );
         let silences = Silences::start(pool.clone(), stop.clone());
         tokio::spawn(suppressed::remove_old(pool.clone(), stop.clone()));
-        let hold = Hold::new(stop.clone(), config.lifecycle.drain_timeout / 2);
+        let pulse = Pulse::new();
+        let hold = Hold::new(stop.clone(), config.lifecycle.drain_timeout / 2, pulse.clone());
         let admin_stop = CancellationToken::new();
-        let admin = Admin {
-            live: Arc::new(|| Ok(())),
-            ready: ready(rules.clone(), silences.clone(), hold.holding(), stop.clone()),
-            metrics: telemetry.prometheus(),
-        };
+        let ready = ready(rules.clone(), silences.clone(), hold.clone(), stop.clone());
+        let admin = Admin::new(Arc::new(move || pulse.check()), ready, telemetry);
+        telemetry.summarise(admin_stop.clone());
         let address = admin.serve(&config.admin, axum::Router::new(), admin_stop.clone()).await?;
         info!(admin = %address, wechat = %config.wechat.wechat_api_url,
             wecom = %config.wechat.wecom_api_url, "alerter started");
@@ -88,6 +91,7 @@ impl App {
             directory: Arc::new(Directory::new(pool.clone(), config.wechat.accounts())),
             platforms,
             pool,
+            redis,
             rules,
             silences,
             hold,
@@ -103,14 +107,16 @@ impl App {
             self.silences.known().await;
         };
         tokio::select! {
-            () = known => {}
+            () = self.hold.pulse().during(known) => {}
             () = stop.cancelled() => return Ok(()),
         }
         let wake = Arc::new(Notify::new());
         let sender = self.sender(Arc::clone(&wake))?;
         let sender_stop = stop.child_token();
         let sending = tokio::spawn(sender.run(sender_stop.clone()));
-        let pipeline = self.pipeline(wake, stop)?;
+        let bindings = Bindings::new(self.pool.clone());
+        tokio::spawn(self.watch(bindings.clone())?.run(self.admin_stop.clone()));
+        let pipeline = self.pipeline(wake, bindings, stop)?;
         let result = pipeline.run().await;
         sender_stop.cancel();
         if within(self.config.lifecycle.drain_timeout / 2, sending).await.is_none() {
@@ -138,11 +144,33 @@ impl App {
         })
     }
 
-    fn pipeline(&self, wake: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<Pipeline> {
+    fn ledger(&self) -> Ledger {
+        let owner = format!("{}:{}", host_name(), std::process::id());
+        let topic = &self.config.kafka.readings_topic;
+        Ledger::new(self.pool.clone(), &self.config.group, topic, owner)
+    }
+
+    fn watch(&self, bindings: Bindings) -> anyhow::Result<Watch> {
+        let (kafka, group) = (&self.config.kafka, &self.config.group);
+        let pool = self.pool.clone();
+        Ok(Watch {
+            group_watch: GroupWatch::new(kafka, pool, self.ledger(), group, "alerter-watch")
+                .context("cannot create the clients of the watch; look at --kafka-set")?,
+            redis: self.redis.clone(),
+            bindings,
+            hold: self.hold.clone(),
+        })
+    }
+
+    fn pipeline(
+        &self,
+        wake: Arc<Notify>,
+        bindings: Bindings,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Pipeline> {
         let config = &self.config;
         let topic = config.kafka.readings_topic.clone();
-        let owner = format!("{}:{}", host_name(), std::process::id());
-        let ledger = Ledger::new(self.pool.clone(), &config.group, &topic, owner);
+        let ledger = self.ledger();
         let source = SourceConfig {
             client: config.kafka.client_config("alerter"),
             group: config.group.clone(),
@@ -154,7 +182,7 @@ impl App {
         Ok(Pipeline::new(Parts {
             source,
             store: Store::new(self.pool.clone(), ledger),
-            bindings: Bindings::new(self.pool.clone()),
+            bindings,
             directory: Arc::clone(&self.directory),
             rules: self.rules.clone(),
             silences: self.silences.clone(),
@@ -176,12 +204,7 @@ fn changed_rules(
     listen::start(&redis, stop.clone()).context("--redis-url")
 }
 
-fn ready(
-    rules: Rules,
-    silences: Silences,
-    holding: Arc<AtomicBool>,
-    stop: CancellationToken,
-) -> Check {
+fn ready(rules: Rules, silences: Silences, hold: Hold, stop: CancellationToken) -> Check {
     Arc::new(move || {
         if stop.is_cancelled() {
             return Err("draining".into());
@@ -192,7 +215,7 @@ fn ready(
         if !silences.are_known() {
             return Err("the silences could not be read yet".into());
         }
-        if holding.load(Ordering::Relaxed) {
+        if hold.is_holding() {
             return Err("MySQL does not take alerts".into());
         }
         Ok(())

@@ -331,6 +331,12 @@ impl Engine {
         open
     }
 
+    /// How many states of a rule on a device are in memory.
+    pub fn states(&self) -> usize {
+        let devices = self.partitions.values().flat_map(|partition| partition.devices.values());
+        devices.map(|device| device.tracked.len()).sum()
+    }
+
     /// A partition as a restart finds it: what is written, read back.
     #[cfg(test)]
     pub fn as_stored(&self, partition: i32) -> Stored {

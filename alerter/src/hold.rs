@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::backoff::Backoff;
-use metrics::counter;
+use common::metrics::{BATCH_HELD, flag};
+use common::pulse::Pulse;
+use metrics::{counter, gauge};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -28,17 +30,31 @@ pub struct Hold {
     stop: CancellationToken,
     drain_timeout: Duration,
     holding: Arc<AtomicBool>,
+    pulse: Pulse,
 }
 
 impl Hold {
     /// Gives up only `drain_timeout` after `stop`.
-    pub fn new(stop: CancellationToken, drain_timeout: Duration) -> Self {
-        Self { stop, drain_timeout, holding: Arc::default() }
+    ///
+    /// `pulse` is the loop's, which does not turn meanwhile.
+    pub fn new(stop: CancellationToken, drain_timeout: Duration, pulse: Pulse) -> Self {
+        gauge!(BATCH_HELD).set(0.0);
+        Self { stop, drain_timeout, holding: Arc::default(), pulse }
     }
 
     /// Whether something is being tried again right now.
-    pub fn holding(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.holding)
+    pub fn is_holding(&self) -> bool {
+        self.holding.load(Ordering::Relaxed)
+    }
+
+    /// The pulse of the loop.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    fn hold(&self, holding: bool) -> bool {
+        gauge!(BATCH_HELD).set(flag(holding));
+        self.holding.swap(holding, Ordering::Relaxed)
     }
 
     /// Runs `attempt` until it succeeds. It has no other end than success and the process's own:
@@ -54,7 +70,7 @@ impl Hold {
                 match attempt().await {
                     Ok(done) => break done,
                     Err(error) => {
-                        self.holding.store(true, Ordering::Relaxed);
+                        self.hold(true);
                         counter!(COMMIT_RETRIES).increment(1);
                         warn!(what, %error, attempts = backoff.attempts() + 1, "holding, will try again");
                         tokio::time::sleep(backoff.next(rand::random())).await;
@@ -67,8 +83,8 @@ impl Hold {
             tokio::time::sleep(self.drain_timeout).await;
         };
         tokio::select! {
-            done = trying => {
-                if self.holding.swap(false, Ordering::Relaxed) {
+            done = self.pulse.during(trying) => {
+                if self.hold(false) {
                     info!(what, "works again");
                 }
                 Ok(done)
@@ -84,7 +100,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_failure_is_tried_again_until_it_works() {
-        let hold = Hold::new(CancellationToken::new(), Duration::from_secs(1));
+        let hold = Hold::new(CancellationToken::new(), Duration::from_secs(1), Pulse::new());
         let mut attempts = 0;
         let done = hold
             .until_done("test", || {
@@ -93,14 +109,14 @@ mod tests {
             })
             .await;
         assert_eq!(done, Ok(100));
-        assert!(!hold.holding().load(Ordering::Relaxed));
+        assert!(!hold.is_holding());
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_gives_up_only_when_the_process_has_to_end() {
         let stop = CancellationToken::new();
         stop.cancel();
-        let hold = Hold::new(stop, Duration::from_secs(20));
+        let hold = Hold::new(stop, Duration::from_secs(20), Pulse::new());
         let begun = tokio::time::Instant::now();
         let done: Result<(), _> = hold.until_done("test", async || Err("down")).await;
         assert_eq!(done, Err(GaveUp));

@@ -46,6 +46,7 @@ pub mod state;
 pub mod store;
 pub mod stretch;
 pub mod suppressed;
+pub mod watch;
 pub mod wechat;
 
 #[cfg(test)]
@@ -55,3 +56,4 @@ mod test_support;
 
 pub use app::App;
 pub use config::Config;
+pub use metrics::SERVICE;

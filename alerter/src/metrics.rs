@@ -1,63 +1,70 @@
-//! Names of the alerter's metrics.
+//! The alerter's metrics, and what its log says of them every minute.
 
-/// Readings by `outcome`: judged, late, ahead, undecodable.
-pub const READINGS: &str = "alerter_readings_total";
+use common::metrics::{LAG_RECORDS, LAG_SECONDS};
+use common::telemetry::{Item, Service, Shown};
 
-/// Verdicts that were breaches.
-pub const BREACHES: &str = "alerter_breaches_total";
+common::declare_metrics! {
+    /// Readings by outcome: judged, late, ahead, undecodable.
+    Counter READINGS = "alerter_readings_total" by "outcome";
+    /// Verdicts that were breaches.
+    Counter BREACHES = "alerter_breaches_total";
+    /// Transitions of episodes.
+    Counter TRANSITIONS = "alerter_transitions_total" by "to";
+    /// Episodes open on this replica's partitions.
+    Gauge EPISODES_OPEN = "alerter_episodes_open" by "severity";
+    /// Notifications by outcome: sent, retried, dropped, failed, unreachable, silenced. The errcode
+    /// is the platform's, or a word for why nobody was asked.
+    Counter NOTIFICATIONS = "alerter_notifications_total" by "outcome", "channel", "errcode";
+    /// Times that a notification was put off before anybody was asked.
+    Counter POSTPONED = "alerter_notifications_postponed_total" by "reason";
+    /// Digests written.
+    Counter DIGESTS = "alerter_digests_total";
+    /// Notifications that a digest tells of.
+    Counter FOLDED = "alerter_notifications_folded_total";
+    /// 1 while an account fails and has not worked since.
+    Gauge BREAKER_OPEN = "wechat_breaker_open" by "account";
+    /// What operators were to hear by webhook, by outcome: sent, retried, lost.
+    Counter OPERATOR_NEWS = "alerter_operator_news_total" by "outcome";
+    /// Tokens asked of WeChat, by outcome: fetched, shared, failed.
+    Counter TOKEN_REFRESHES = "alerter_token_refreshes_total" by "outcome";
+    /// Notifications that wait in the outbox, those that a waiting digest tells of included.
+    Gauge OUTBOX_DEPTH = "alerter_outbox_depth";
+    /// Age of the oldest of them.
+    Gauge OUTBOX_OLDEST_SECONDS = "alerter_outbox_oldest_seconds";
+    /// Time from a batch's arrival to its commit.
+    Histogram ALERT_CHECK_SECONDS = "alert_check_seconds";
+    /// Rules by state: valid, refused, `last_good` (those of the refused ones whose last good
+    /// version stands), event.
+    Gauge RULES = "alerter_rules" by "state";
+    /// Silences that last or are to come.
+    Gauge SILENCES = "alerter_silences";
+    /// Times that the source of the rules could not be read.
+    Counter RULE_LOAD_ERRORS = "alerter_rule_load_errors_total";
+    /// Attempts to keep the last good versions of rules, or to read them, that failed.
+    Counter RULE_KEEP_ERRORS = "alerter_rule_keep_errors_total";
+    /// States of a rule on a device that are in memory.
+    Gauge RULE_STATES = "alerter_rule_states";
+    /// Commits that failed and were tried again.
+    Counter COMMIT_RETRIES = "alerter_commit_retries_total";
+}
 
-/// Transitions of episodes, by `to`.
-pub const TRANSITIONS: &str = "alerter_transitions_total";
-
-/// Episodes open on this replica's partitions, by `severity`.
-pub const EPISODES_OPEN: &str = "alerter_episodes_open";
-
-/// Notifications by `outcome`, `channel` and `errcode`.
-///
-/// Outcomes: sent, retried, dropped, failed, unreachable, silenced. The errcode is the platform's, or a
-/// word for why nobody was asked (`too_old`, `nobody_told`, `no_content`).
-pub const NOTIFICATIONS: &str = "alerter_notifications_total";
-
-/// Times that a notification was put off before anybody was asked, by `reason`: `recipient_limit`,
-/// `account_limit`, `breaker_open`, `storm`, `no_account`, `no_table`, `database`.
-pub const POSTPONED: &str = "alerter_notifications_postponed_total";
-
-/// Digests written.
-pub const DIGESTS: &str = "alerter_digests_total";
-
-/// Notifications that a digest tells of.
-pub const FOLDED: &str = "alerter_notifications_folded_total";
-
-/// 1 while an account fails and has not worked since, by `account`.
-pub const BREAKER_OPEN: &str = "wechat_breaker_open";
-
-/// What operators were to hear by webhook, by `outcome`: sent, retried, lost.
-pub const OPERATOR_NEWS: &str = "alerter_operator_news_total";
-
-/// Tokens asked of WeChat, by `outcome`: fetched, shared, failed.
-pub const TOKEN_REFRESHES: &str = "alerter_token_refreshes_total";
-
-/// Notifications that wait in the outbox, those that a waiting digest tells of included.
-pub const OUTBOX_DEPTH: &str = "alerter_outbox_depth";
-
-/// Age of the oldest of them.
-pub const OUTBOX_OLDEST_SECONDS: &str = "alerter_outbox_oldest_seconds";
-
-/// Time from a batch's arrival to its commit.
-pub const ALERT_CHECK_SECONDS: &str = "alert_check_seconds";
-
-/// Rules by `state`: valid, refused, `last_good` (those of the refused ones whose last good version
-/// stands), event.
-pub const RULES: &str = "alerter_rules";
-
-/// Silences that last or are to come.
-pub const SILENCES: &str = "alerter_silences";
-
-/// Times that the source of the rules could not be read.
-pub const RULE_LOAD_ERRORS: &str = "alerter_rule_load_errors_total";
-
-/// Attempts to keep the last good versions of rules, or to read them, that failed.
-pub const RULE_KEEP_ERRORS: &str = "alerter_rule_keep_errors_total";
-
-/// Commits that failed and were tried again.
-pub const COMMIT_RETRIES: &str = "alerter_commit_retries_total";
+/// What the alerter says about itself.
+pub const SERVICE: Service = Service {
+    name: "alerter",
+    metrics: DECLARED,
+    zeros: &[
+        (READINGS, "outcome", &["judged", "late", "ahead", "undecodable"]),
+        (OPERATOR_NEWS, "outcome", &["sent", "retried", "lost"]),
+        (TOKEN_REFRESHES, "outcome", &["fetched", "shared", "failed"]),
+    ],
+    summary: &[
+        Item::growth("judged", READINGS, "outcome=\"judged\""),
+        Item::growth("transitions", TRANSITIONS, ""),
+        Item::growth("notifications sent", NOTIFICATIONS, "outcome=\"sent\""),
+        Item::growth("failed", NOTIFICATIONS, "outcome=\"failed\""),
+        Item::gauge("notifications waiting", OUTBOX_DEPTH, Shown::Largest),
+        Item::gauge("episodes open", EPISODES_OPEN, Shown::Sum),
+        Item::gauge("records waiting", LAG_RECORDS, Shown::Sum),
+        Item::gauge("oldest of them in s", LAG_SECONDS, Shown::Largest),
+    ],
+};

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::engine::Engine;
 use crate::hold::{GaveUp, Hold};
-use crate::metrics::{ALERT_CHECK_SECONDS, EPISODES_OPEN};
+use crate::metrics::{ALERT_CHECK_SECONDS, EPISODES_OPEN, RULE_STATES};
 use crate::recipients::Directory;
 use crate::rules::RuleSet;
 use crate::silences::Silences;
@@ -94,6 +94,7 @@ impl Pipeline {
         let mut absence = tokio::time::interval(ABSENCE_INTERVAL);
         absence.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.parts.hold.pulse().turn();
             let flow = tokio::select! {
                 event = self.parts.source.next(true) => self.on_event(event).await?,
                 Ok(()) = self.parts.rules.changed() => self.on_rules().await?,
@@ -218,6 +219,7 @@ impl Pipeline {
         for (severity, open) in self.engine.open_episodes() {
             gauge!(EPISODES_OPEN, "severity" => severity.as_str()).set(open as f64);
         }
+        gauge!(RULE_STATES).set(self.engine.states() as f64);
     }
 
     /// Writes a batch, however long it takes, and moves on.

@@ -4,7 +4,7 @@
 //! Makes one attempt; trying again belongs to [`crate::pipeline`].
 
 use common::ledger::{Ledger, Standing};
-use sqlx::MySqlPool;
+use sqlx::{Connection, MySqlPool};
 
 use crate::stretch::Stretch;
 use crate::suppressed::{self, Suppressed};
@@ -40,7 +40,8 @@ impl Store {
     /// Writes stretches of several partitions, all of them or none. After an error they may have
     /// been written all the same; the next attempt finds out by the ledger.
     pub async fn commit(&self, batch: &[Stretch]) -> Result<Committed, sqlx::Error> {
-        let mut transaction = self.pool.begin().await?;
+        let mut connection = common::mysql::acquire(&self.pool).await?;
+        let mut transaction = connection.begin().await?;
         let mut suppressed = Suppressed::default();
         for (at, stretch) in batch.iter().enumerate() {
             let advance = &stretch.advance;

@@ -7,11 +7,10 @@ use std::time::SystemTime;
 use common::ledger::{Advance, Counts};
 use common::reading::{Reading, wall_text};
 use common::source::Delivery;
-use common::trace::{self, NewSpan, TRACEPARENT, TRACESTATE};
+use common::trace::{self, NewSpan};
 use metrics::counter;
 use opentelemetry::trace::{SpanContext, SpanKind, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
-use rdkafka::message::Headers;
 use tracing::info;
 
 use crate::alerts::{Changed, EpisodeKey, Opened};
@@ -252,8 +251,9 @@ pub struct Cause<'a> {
 impl Cause<'_> {
     /// A span for what the reading led to, under the reading's own; returns its context.
     fn span(&self, change: &Change) -> Option<String> {
-        let mut span =
-            NewSpan::new("alert_check", SpanKind::Consumer).since(self.since).with(vec![
+        let mut span = NewSpan::new("alert_check", SpanKind::Consumer)
+            .since(self.since)
+            .with(vec![
                 KeyValue::new("messaging.system", "kafka"),
                 KeyValue::new("messaging.operation.name", "process"),
                 KeyValue::new("messaging.operation.type", "process"),
@@ -262,10 +262,13 @@ impl Cause<'_> {
                 KeyValue::new("messaging.kafka.offset", self.offset),
                 KeyValue::new("device.id", change.device_sn.as_str().to_owned()),
                 KeyValue::new("rule.id", change.rule_id),
+                KeyValue::new("alert.episode_key", change.key().as_str().to_owned()),
                 KeyValue::new("alert.to", change.transition.to.as_str()),
                 KeyValue::new("alert.severity", change.transition.severity.as_str()),
                 KeyValue::new("alert.notify", change.transition.notify),
-            ]);
+            ])
+            // Somebody will ask for it.
+            .recorded();
         if let Some(parent) = &self.context {
             span = span.under_remote(parent.clone());
         }
@@ -278,9 +281,7 @@ impl Cause<'_> {
 
 /// The context that a delivery carries.
 pub fn context(delivery: &Delivery) -> Option<SpanContext> {
-    let headers = delivery.headers.as_ref()?;
-    let value = |name: &str| headers.iter().find(|header| header.key == name)?.value;
-    trace::read(value(TRACEPARENT)?, value(TRACESTATE))
+    trace::of_headers(delivery.headers.as_ref())
 }
 
 fn seen(verdict: &Verdict) -> Option<(Measured, Option<f64>)> {

@@ -1,4 +1,4 @@
-//! The operators' port: liveness, readiness, metrics. Never on the public port.
+//! The operators' port: liveness, readiness, metrics, what is logged. Never on the public port.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,14 +9,16 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::telemetry::{LogLevel, Metrics, Telemetry};
 
 /// Settings of the operators' port.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AdminArgs {
-    /// Address of the operators' port: /livez, /readyz, /metrics.
+    /// Address of the operators' port: /livez, /readyz, /metrics, /loglevel.
     #[arg(long, env = "ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
     pub admin_listen: SocketAddr,
 }
@@ -32,10 +34,17 @@ pub struct Admin {
     /// Whether the process should be given work.
     pub ready: Check,
     /// The process's metrics.
-    pub metrics: PrometheusHandle,
+    pub metrics: Metrics,
+    /// What it logs.
+    pub log_level: LogLevel,
 }
 
 impl Admin {
+    /// Answers of these checks and of the process's telemetry.
+    pub fn new(live: Check, ready: Check, telemetry: &Telemetry) -> Self {
+        Self { live, ready, metrics: telemetry.metrics(), log_level: telemetry.log_level() }
+    }
+
     /// Binds the port now and serves it until `stop`; `more` adds the service's own routes.
     pub async fn serve(
         self,
@@ -52,6 +61,7 @@ impl Admin {
             .route("/livez", get(async |State(admin): State<Self>| answer(&admin.live)))
             .route("/readyz", get(async |State(admin): State<Self>| answer(&admin.ready)))
             .route("/metrics", get(async |State(admin): State<Self>| admin.metrics.render()))
+            .route("/loglevel", get(log_level).put(set_log_level))
             .with_state(self)
             .merge(more);
         tokio::spawn(async move {
@@ -66,10 +76,26 @@ impl Admin {
             let mut sweep = tokio::time::interval(std::time::Duration::from_secs(5));
             loop {
                 sweep.tick().await;
-                metrics.run_upkeep();
+                metrics.sweep();
             }
         });
         Ok(address)
+    }
+}
+
+async fn log_level(State(admin): State<Admin>) -> String {
+    format!("{}\n", admin.log_level.get())
+}
+
+/// The body is a filter; it holds until the next one or the process's end.
+async fn set_log_level(State(admin): State<Admin>, filter: String) -> impl IntoResponse {
+    match admin.log_level.set(&filter) {
+        Ok(()) => {
+            let filter = admin.log_level.get();
+            info!(filter, "log level changed");
+            (StatusCode::OK, format!("{filter}\n"))
+        }
+        Err(problem) => (StatusCode::BAD_REQUEST, format!("{problem}\n")),
     }
 }
 

@@ -7,6 +7,7 @@
 mod platform;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use sqlx::MySqlPool;
 use tracing::warn;
 
 use crate::errors::{self, Remedy};
+use crate::metrics;
 use crate::reading::{DeviceSn, Ids};
 
 /// Devices that are remembered, known ones and unknown ones each.
@@ -29,13 +31,14 @@ const UNBOUND_FOR: Duration = Duration::from_secs(30);
 /// Devices of one question.
 const DEVICES_ASKED_MAX: usize = 500;
 
-/// Users, organisations and tenants by device.
+/// Users, organisations and tenants by device; clones share one memory.
+#[derive(Clone)]
 pub struct Bindings {
     pool: MySqlPool,
     bound: Cache<DeviceSn, Ids>,
     unbound: Cache<DeviceSn, ()>,
     /// Whether it was said that the platform's tables are not there.
-    said: AtomicBool,
+    said: Arc<AtomicBool>,
 }
 
 impl Bindings {
@@ -43,7 +46,13 @@ impl Bindings {
     pub fn new(pool: MySqlPool) -> Self {
         let bound = Cache::builder().max_capacity(DEVICES_MAX).time_to_live(BOUND_FOR).build();
         let unbound = Cache::builder().max_capacity(DEVICES_MAX).time_to_live(UNBOUND_FOR).build();
-        Self { pool, bound, unbound, said: AtomicBool::new(false) }
+        Self { pool, bound, unbound, said: Arc::default() }
+    }
+
+    /// Shows how full the memory is.
+    pub fn show(&self) {
+        metrics::cache("bindings_bound", self.bound.entry_count(), DEVICES_MAX);
+        metrics::cache("bindings_unbound", self.unbound.entry_count(), DEVICES_MAX);
     }
 
     /// What the wanted devices are bound to; those nobody knows are not in it. Fails only where the
@@ -81,8 +90,8 @@ impl Bindings {
         match platform::bindings(&self.pool, devices).await {
             Err(error) if errors::remedy(&error) == Remedy::Schema => {
                 if !self.said.swap(true, Ordering::Relaxed) {
-                    let message = errors::message(&error);
-                    warn!(message, "no bindings: readings without ids are taken without a tenant");
+                    let error = errors::message(&error);
+                    warn!(error, "no bindings: readings without ids are taken without a tenant");
                 }
                 Ok(HashMap::new())
             }

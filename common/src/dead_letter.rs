@@ -56,6 +56,11 @@ impl DeadLetters {
         Self { publisher, topic, source_topic, group }
     }
 
+    /// The topic.
+    pub fn name(&self) -> &str {
+        &self.topic
+    }
+
     /// Hands a delivery to Kafka as it came; it counts once the result is confirmed.
     pub fn send(&self, delivery: &Delivery, reason: &Reason<'_>) -> Result<Pending, PublishError> {
         let now = Timestamp::now().to_string();

@@ -3,9 +3,14 @@
 //!
 //! Runs its statements and says what it found; what follows from that belongs to the callers.
 
+mod entry;
+
+use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
-use sqlx::{Connection, FromRow, MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, Connection, FromRow, MySqlConnection, MySqlPool};
+
+pub use self::entry::{ENTRY_COLUMNS, Entry};
 
 /// The ledger of one consumer group on one topic.
 #[derive(Debug, Clone)]
@@ -93,6 +98,26 @@ impl Ledger {
     /// The ledger of `group` on `topic`; `owner` is what a row shows its holder as.
     pub fn new(pool: MySqlPool, group: &str, topic: &str, owner: String) -> Self {
         Self { pool, group: group.to_owned(), topic: topic.to_owned(), owner }
+    }
+
+    /// All partitions that were ever processed, with who claimed each last.
+    pub async fn entries(&self) -> Result<BTreeMap<i32, (Entry, String)>, sqlx::Error> {
+        #[derive(FromRow)]
+        struct Row {
+            #[sqlx(flatten)]
+            entry: Entry,
+            owner: String,
+        }
+        let query = format!(
+            "SELECT {ENTRY_COLUMNS}, owner FROM ingest_progress \
+             WHERE consumer_group = ? AND topic = ?"
+        );
+        let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(query))
+            .bind(&self.group)
+            .bind(&self.topic)
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows.into_iter().map(|row| (row.entry.partition, (row.entry, row.owner))).collect())
     }
 
     /// Where a partition stands; `None` for one that was never processed.

@@ -3,6 +3,7 @@
 
 // Pure: time comes as an argument, nothing is read or written.
 pub mod backoff;
+pub mod lag;
 pub mod reading;
 pub mod shapes;
 pub mod table;
@@ -13,6 +14,7 @@ pub mod admin;
 pub mod config;
 pub mod lifecycle;
 pub mod metrics;
+pub mod pulse;
 pub mod telemetry;
 pub mod trace;
 
@@ -20,6 +22,7 @@ pub mod trace;
 pub mod bindings;
 pub mod dead_letter;
 pub mod errors;
+pub mod group_watch;
 pub mod kafka;
 pub mod ledger;
 pub mod mysql;

@@ -1,20 +1,190 @@
-//! Names of the metrics that more than one service has, and what all histograms share.
+//! Declaring metrics: each once, by name, type, labels and meaning. The services' own are in their
+//! `metrics` modules; here are those that more than one of them has.
+//!
+//! `docs/metrics.md` is held against these declarations by a test.
 
-/// Buckets of every histogram in seconds: 1 ms to 60 s.
-pub const SECONDS_BUCKETS: [f64; 16] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 
-/// Records waiting in the producer's queue.
-pub const PRODUCER_QUEUE_RECORDS: &str = "producer_queue_records";
+/// Buckets of every histogram in seconds: 1 ms to 60 s, with the objectives' 1 s and 3 s.
+pub const SECONDS_BUCKETS: [f64; 17] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0,
+    60.0,
+];
 
-/// Partitions this process owns.
-pub const PARTITIONS_OWNED: &str = "partitions_owned";
+/// Buckets of histograms that count records.
+pub const RECORDS_BUCKETS: [f64; 10] =
+    [1.0, 5.0, 20.0, 50.0, 100.0, 200.0, 350.0, 500.0, 700.0, 1000.0];
 
-/// Partitions assigned by Kafka that wait for their row in the ledger.
-pub const PARTITIONS_HELD: &str = "partitions_held";
+/// What a metric's values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts values by size.
+    Histogram,
+}
 
-/// Errors of the consumer, by code.
-pub const CONSUMER_ERRORS: &str = "consumer_errors_total";
+/// A metric as it was declared.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What its values are.
+    pub kind: Kind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// Its meaning.
+    pub help: &'static str,
+}
 
-/// Offsets that could not be committed to the group, by code; the ledger is not concerned.
-pub const COMMIT_ERRORS: &str = "commit_errors_total";
+/// A counter of one label, and the label's values that are shown at 0 from the start: the first
+/// increase of a series that was not there before is none to Prometheus.
+pub type Zeros = (&'static str, &'static str, &'static [&'static str]);
+
+/// Declares metrics: `/// Meaning.` and `Kind NAME = "name" by "label", "label";`. Makes a constant of
+/// each name, and `DECLARED` of all.
+#[macro_export]
+macro_rules! declare_metrics {
+    ($($(#[doc = $help:literal])+ $kind:ident $name:ident = $text:literal $(by $($label:literal),+)?;)+) => {
+        $($(#[doc = $help])+ pub const $name: &str = $text;)+
+
+        /// All of the above.
+        pub const DECLARED: &[$crate::metrics::Metric] = &[$($crate::metrics::Metric {
+            name: $text,
+            kind: $crate::metrics::Kind::$kind,
+            labels: &[$($($label),+)?],
+            help: concat!($($help),+),
+        }),+];
+    };
+}
+
+declare_metrics! {
+    /// Always 1.
+    Gauge BUILD_INFO = "build_info" by "service", "version";
+    /// What the process may use of memory, in bytes.
+    Gauge MEMORY_LIMIT = "process_memory_limit_bytes";
+    /// Spans by outcome: sent, failed, dropped.
+    Counter SPANS = "spans_total" by "outcome";
+    /// Spans that wait for the collector.
+    Gauge SPANS_WAITING = "spans_waiting";
+    /// Log lines of level warn and error.
+    Counter LOG_LINES = "log_lines_total" by "level";
+
+    /// Records waiting for Kafka.
+    Gauge PRODUCER_QUEUE_RECORDS = "producer_queue_records";
+    /// How long no broker has been reachable; 0 while one is.
+    Gauge PRODUCER_UNREACHABLE_SECONDS = "producer_unreachable_seconds";
+    /// 1 while connected to this broker.
+    Gauge BROKER_UP = "producer_broker_up" by "broker";
+    /// A request's way to this broker and back.
+    Gauge BROKER_RTT_SECONDS = "producer_broker_rtt_seconds" by "broker", "statistic";
+
+    /// 1 while MySQL answers.
+    Gauge DATABASE_UP = "database_up";
+    /// 1 while Redis answers, or none is used.
+    Gauge REDIS_UP = "redis_up";
+    /// 1 while Kafka answers.
+    Gauge KAFKA_UP = "kafka_up";
+    /// Partitions of the readings topic.
+    Gauge TOPIC_PARTITIONS = "topic_partitions";
+    /// Partitions that this process works on.
+    Gauge PARTITIONS_OWNED = "partitions_owned";
+    /// Partitions assigned by Kafka that wait for their row in the ledger.
+    Gauge PARTITIONS_HELD = "partitions_held";
+    /// Records behind the ledger, of all partitions of the group.
+    Gauge LAG_RECORDS = "consumer_lag_records" by "group", "partition";
+    /// Age of the oldest unprocessed record; 0 without lag.
+    Gauge LAG_SECONDS = "consumer_lag_seconds" by "group", "partition";
+    /// How long there has been lag and no progress.
+    Gauge STALLED_SECONDS = "consumer_stalled_seconds" by "group", "partition";
+    /// Until retention removes the oldest unprocessed record.
+    Gauge RETENTION_LEFT_SECONDS = "consumer_retention_left_seconds" by "group", "partition";
+    /// 1 while an owner has several lagging partitions and nothing else holds it back.
+    Gauge MORE_REPLICAS_HELP = "would_more_replicas_help" by "group";
+    /// 1 while an operator's command keeps the group from consuming.
+    Gauge PAUSED = "consumer_paused" by "group";
+    /// Errors of the consumer.
+    Counter CONSUMER_ERRORS = "consumer_errors_total" by "code";
+    /// Offsets that could not be committed to the group; the ledger is not concerned.
+    Counter COMMIT_ERRORS = "commit_errors_total" by "code";
+    /// Offsets that the ledger does not explain.
+    Gauge LEDGER_IMBALANCE = "ledger_imbalance_records" by "group";
+    /// When the main loop turned last, in seconds since 1970.
+    Gauge LOOP_TURNED = "loop_turned_timestamp_seconds";
+    /// 1 while the database does not take a batch.
+    Gauge BATCH_HELD = "batch_held";
+    /// Connections of the pool by state: `in_use`, idle.
+    Gauge DATABASE_CONNECTIONS = "database_connections" by "state";
+    /// How many connections the pool may have.
+    Gauge DATABASE_CONNECTIONS_MAX = "database_connections_max";
+    /// Writes that wait for a connection.
+    Gauge DATABASE_CONNECTIONS_WAITING = "database_connections_waiting";
+    /// The server's `Threads_connected`.
+    Gauge THREADS_CONNECTED = "mysql_threads_connected";
+    /// The server's `Threads_running`.
+    Gauge THREADS_RUNNING = "mysql_threads_running";
+    /// The server's `Questions`.
+    Counter QUESTIONS = "mysql_questions_total";
+    /// The server's `Queries`.
+    Counter QUERIES = "mysql_queries_total";
+    /// Entries of the bounded memories.
+    Gauge CACHE_ENTRIES = "cache_entries" by "cache";
+    /// Their bounds.
+    Gauge CACHE_ENTRIES_MAX = "cache_entries_max" by "cache";
+}
+
+/// Gives the recorder of this process the meanings of `metrics`.
+pub fn describe(metrics: &[Metric]) {
+    for metric in metrics {
+        let (name, help) = (metric.name, metric.help.trim());
+        match metric.kind {
+            Kind::Counter => describe_counter!(name, help),
+            Kind::Gauge => describe_gauge!(name, help),
+            Kind::Histogram => describe_histogram!(name, help),
+        }
+    }
+}
+
+/// Shows counters at 0: those without labels, and these label values.
+pub fn show_zeros(metrics: &[Metric], zeros: &[Zeros]) {
+    let plain = metrics.iter().filter(|metric| metric.kind == Kind::Counter);
+    for metric in plain.filter(|metric| metric.labels.is_empty()) {
+        counter!(metric.name).increment(0);
+    }
+    for (name, label, values) in zeros {
+        for value in *values {
+            counter!(*name, *label => *value).increment(0);
+        }
+    }
+}
+
+/// 1 or 0.
+pub fn flag(value: bool) -> f64 {
+    f64::from(u8::from(value))
+}
+
+/// One more on a gauge for as long as this lives.
+#[derive(Debug)]
+pub struct Counted(&'static str);
+
+impl Counted {
+    /// Counts one more.
+    pub fn begin(gauge: &'static str) -> Self {
+        metrics::gauge!(gauge).increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::gauge!(self.0).decrement(1.0);
+    }
+}
+
+/// Shows how full a bounded memory is.
+pub fn cache(name: &'static str, entries: u64, max: u64) {
+    metrics::gauge!(CACHE_ENTRIES, "cache" => name).set(entries as f64);
+    metrics::gauge!(CACHE_ENTRIES_MAX, "cache" => name).set(max as f64);
+}

@@ -8,9 +8,16 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
-use sqlx::{ConnectOptions, Executor, MySqlPool};
+use sqlx::pool::PoolConnection;
+use sqlx::{ConnectOptions, Executor, MySql, MySqlPool};
+
+use metrics::{counter, gauge};
 
 use crate::config::{Problems, duration};
+use crate::metrics::{
+    Counted, DATABASE_CONNECTIONS, DATABASE_CONNECTIONS_MAX, DATABASE_CONNECTIONS_WAITING, QUERIES,
+    QUESTIONS, THREADS_CONNECTED, THREADS_RUNNING,
+};
 use crate::reading::offset_text;
 
 /// Settings of the connection to MySQL.
@@ -84,3 +91,39 @@ impl MySqlArgs {
 /// two workers wait for each other.
 const SESSION: &str = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'; \
      SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+
+/// A connection to write on; who waits for one is counted.
+pub async fn acquire(pool: &MySqlPool) -> Result<PoolConnection<MySql>, sqlx::Error> {
+    if let Some(connection) = pool.try_acquire() {
+        return Ok(connection);
+    }
+    let _waiting = Counted::begin(DATABASE_CONNECTIONS_WAITING);
+    pool.acquire().await
+}
+
+/// Shows the pool, and what the server says of its own load. Both servers have SHOW GLOBAL STATUS;
+/// `performance_schema` is off in many of them.
+pub async fn observe(pool: &MySqlPool) -> Result<(), sqlx::Error> {
+    let (all, idle) = (pool.size() as usize, pool.num_idle());
+    gauge!(DATABASE_CONNECTIONS, "state" => "in_use").set(all.saturating_sub(idle) as f64);
+    gauge!(DATABASE_CONNECTIONS, "state" => "idle").set(idle as f64);
+    gauge!(DATABASE_CONNECTIONS_MAX).set(f64::from(pool.options().get_max_connections()));
+    gauge!(DATABASE_CONNECTIONS_WAITING).increment(0.0);
+    let status: Vec<(String, String)> = sqlx::query_as(
+        "SHOW GLOBAL STATUS WHERE Variable_name IN \
+         ('Threads_connected', 'Threads_running', 'Questions', 'Queries')",
+    )
+    .fetch_all(pool)
+    .await?;
+    for (name, value) in status {
+        let value: u64 = value.parse().unwrap_or_default();
+        match name.as_str() {
+            "Threads_connected" => gauge!(THREADS_CONNECTED).set(value as f64),
+            "Threads_running" => gauge!(THREADS_RUNNING).set(value as f64),
+            "Questions" => counter!(QUESTIONS).absolute(value),
+            "Queries" => counter!(QUERIES).absolute(value),
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -13,7 +13,9 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, ClientContext, Statistics};
 
-use crate::metrics::PRODUCER_QUEUE_RECORDS;
+use crate::metrics::{
+    BROKER_RTT_SECONDS, BROKER_UP, PRODUCER_QUEUE_RECORDS, PRODUCER_UNREACHABLE_SECONDS, flag,
+};
 
 /// Bounds of the producer.
 #[derive(Debug, Clone)]
@@ -199,6 +201,17 @@ impl ClientContext for Pulse {
             self.up_at.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
         }
         gauge!(PRODUCER_QUEUE_RECORDS).set(statistics.msg_cnt as f64);
+        gauge!(PRODUCER_UNREACHABLE_SECONDS).set(self.unreachable_for().as_secs_f64());
+        // Bootstrap addresses have negative numbers; what is asked of them says nothing of a broker.
+        for broker in statistics.brokers.values().filter(|broker| broker.nodeid >= 0) {
+            let id = broker.nodeid.to_string();
+            gauge!(BROKER_UP, "broker" => id.clone()).set(flag(broker.state == "UP"));
+            let Some(rtt) = &broker.rtt else { continue };
+            for (statistic, micros) in [("p50", rtt.p50), ("p99", rtt.p99)] {
+                gauge!(BROKER_RTT_SECONDS, "broker" => id.clone(), "statistic" => statistic)
+                    .set(micros as f64 / 1e6);
+            }
+        }
     }
 }
 

@@ -1,25 +1,25 @@
 //! Logs, metrics and spans of one process, set up once and flushed at its end.
 
-use std::io::IsTerminal;
+mod logs;
+mod process;
+mod spans;
+mod summary;
+
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use opentelemetry::KeyValue;
-use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider,
-};
+use metrics::gauge;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use tracing_subscriber::EnvFilter;
 
+pub use self::logs::LogLevel;
+use self::process::Process;
+pub use self::summary::{Item, Shown};
 use crate::config::Problems;
-use crate::metrics::SECONDS_BUCKETS;
-use crate::trace::PrioritySampler;
+use crate::metrics::{self as names, BUILD_INFO, Metric, RECORDS_BUCKETS, SECONDS_BUCKETS, Zeros};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,10 +30,10 @@ pub enum LogFormat {
     Human,
 }
 
-/// Settings of logs and spans.
+/// Settings of logs, metrics and spans.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TelemetryArgs {
-    /// What to log, as a filter such as info or worker=debug,info.
+    /// What to log, as a filter such as info or worker=debug,info; a running service's is changed by PUT /loglevel.
     #[arg(long, env = "LOG_LEVEL", default_value = "info")]
     pub log_level: String,
     /// How log lines look.
@@ -45,19 +45,26 @@ pub struct TelemetryArgs {
     /// Share of traces begun here that are recorded, 0 to 1; a caller's own decision is honoured.
     #[arg(long, env = "TRACE_SAMPLE_RATIO", default_value_t = 0.01)]
     pub trace_sample_ratio: f64,
+    /// Memory the process may use, in bytes, for the share of it that is used; unset: its control group's limit, else the machine's memory.
+    #[arg(long, env = "MEMORY_LIMIT")]
+    pub memory_limit: Option<u64>,
 }
-
-/// Spans waiting for the collector; beyond it they are dropped, never waited for.
-const SPANS_WAITING_MAX: usize = 65_536;
-
-/// Spans of one export.
-const SPANS_EXPORT_MAX: usize = 2_048;
-
-/// How often spans are sent.
-const EXPORT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long the last spans may take at the end of the process.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a service says about itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Service {
+    /// Its name in spans and metrics.
+    pub name: &'static str,
+    /// The metrics it declares.
+    pub metrics: &'static [Metric],
+    /// What its counters show at 0 from the start.
+    pub zeros: &'static [Zeros],
+    /// What its line a minute tells.
+    pub summary: &'static [Item],
+}
 
 impl TelemetryArgs {
     /// Notes what is wrong with the settings.
@@ -65,58 +72,45 @@ impl TelemetryArgs {
         problems.require((0.0..=1.0).contains(&self.trace_sample_ratio), || {
             "--trace-sample-ratio must lie between 0 and 1".into()
         });
-        problems.require(EnvFilter::try_new(&self.log_level).is_ok(), || {
+        problems.require(logs::is_filter(&self.log_level), || {
             "--log-level must be a filter such as info or worker=debug,info".into()
+        });
+        problems.require(self.memory_limit != Some(0), || {
+            "--memory-limit must be above 0; leave it out for the control group's".into()
         });
     }
 
-    /// Installs logs, metrics and spans for this process under `service`'s name.
-    pub fn init(&self, service: &'static str) -> anyhow::Result<Telemetry> {
-        let filter = EnvFilter::try_new(&self.log_level).context("--log-level")?;
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal());
-        match self.log_format {
-            LogFormat::Json => subscriber.json().flatten_event(true).init(),
-            LogFormat::Human => subscriber.with_target(false).init(),
-        }
+    /// Installs logs, metrics and spans for this process.
+    pub fn init(&self, service: Service) -> anyhow::Result<Telemetry> {
         let prometheus = PrometheusBuilder::new()
             .set_buckets(&SECONDS_BUCKETS)
+            .and_then(|builder| {
+                let records = Matcher::Full("batch_size".into());
+                builder.set_buckets_for_metric(records, &RECORDS_BUCKETS)
+            })
             .context("histogram buckets")?
             .install_recorder()
             .context("metrics recorder")?;
-        opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-        let spans = self.otlp_endpoint.as_deref().map(|endpoint| self.spans(service, endpoint));
+        names::describe(names::DECLARED);
+        names::describe(service.metrics);
+        names::show_zeros(service.metrics, service.zeros);
+        names::show_zeros(
+            &[],
+            &[
+                (names::SPANS, "outcome", &["sent", "failed", "dropped"]),
+                (names::LOG_LINES, "level", &["warn", "error"]),
+            ],
+        );
+        let version = env!("CARGO_PKG_VERSION");
+        gauge!(BUILD_INFO, "service" => service.name, "version" => version).set(1.0);
+        let log_level = logs::install(&self.log_level, self.log_format)?;
+        let spans = self
+            .otlp_endpoint
+            .as_deref()
+            .map(|endpoint| spans::provider(service.name, endpoint, self.trace_sample_ratio));
         let spans = spans.transpose().context("--otlp-endpoint")?;
-        Ok(Telemetry { prometheus, spans })
-    }
-
-    fn spans(&self, service: &'static str, endpoint: &str) -> anyhow::Result<SdkTracerProvider> {
-        let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
-        let batches = BatchConfigBuilder::default()
-            .with_max_queue_size(SPANS_WAITING_MAX)
-            .with_max_export_batch_size(SPANS_EXPORT_MAX)
-            .with_scheduled_delay(EXPORT_INTERVAL)
-            .build();
-        let sampler =
-            Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(self.trace_sample_ratio)));
-        let instance = format!("{}:{}", host_name(), std::process::id());
-        let provider = SdkTracerProvider::builder()
-            .with_span_processor(
-                BatchSpanProcessor::builder(exporter).with_batch_config(batches).build(),
-            )
-            .with_sampler(PrioritySampler(sampler))
-            .with_resource(
-                Resource::builder()
-                    .with_service_name(service)
-                    .with_attribute(KeyValue::new("service.instance.id", instance))
-                    .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-                    .build(),
-            )
-            .build();
-        crate::trace::install(provider.tracer("ljwx-ingest"));
-        Ok(provider)
+        let process = Process::new(self.memory_limit);
+        Ok(Telemetry { metrics: Metrics { prometheus, process }, log_level, service, spans })
     }
 }
 
@@ -126,17 +120,49 @@ pub fn host_name() -> String {
         .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
+/// The metrics of this process.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    prometheus: PrometheusHandle,
+    process: Process,
+}
+
+impl Metrics {
+    /// What `/metrics` answers.
+    pub fn render(&self) -> String {
+        self.process.collect();
+        self.prometheus.render()
+    }
+
+    /// Sums up the histograms' samples, which are kept until this or a look at them.
+    pub fn sweep(&self) {
+        self.prometheus.run_upkeep();
+    }
+}
+
 /// The telemetry of this process.
 #[derive(Debug)]
 pub struct Telemetry {
-    prometheus: PrometheusHandle,
+    metrics: Metrics,
+    log_level: LogLevel,
+    service: Service,
     spans: Option<SdkTracerProvider>,
 }
 
 impl Telemetry {
-    /// What `/metrics` renders.
-    pub fn prometheus(&self) -> PrometheusHandle {
-        self.prometheus.clone()
+    /// The metrics.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
+    /// What is logged.
+    pub fn log_level(&self) -> LogLevel {
+        self.log_level.clone()
+    }
+
+    /// Logs a line a minute of what happened in it, until `stop`.
+    pub fn summarise(&self, stop: CancellationToken) {
+        tokio::spawn(summary::run(self.service.summary, self.metrics.clone(), stop));
     }
 
     /// Sends the last spans, within a bound.

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde::Serialize;
 use tracing::warn;
 
@@ -41,8 +41,18 @@ pub struct Reader {
 impl Reader {
     /// A reader that connects when first used, under the name that the brokers know it by.
     pub fn new(kafka: &KafkaArgs, client_id: &str) -> anyhow::Result<Self> {
-        let consumer = kafka
-            .client_config(client_id)
+        Self::with(kafka.client_config(client_id), client_id)
+    }
+
+    /// A reader that only looks at single records and fetches hardly more.
+    pub fn of_single_records(kafka: &KafkaArgs, client_id: &str) -> anyhow::Result<Self> {
+        let mut config = kafka.client_config(client_id);
+        config.set("fetch.message.max.bytes", "1024").set("queued.min.messages", "1");
+        Self::with(config, client_id)
+    }
+
+    fn with(mut config: ClientConfig, client_id: &str) -> anyhow::Result<Self> {
+        let consumer = config
             // No group is ever joined; the library wants a name before it assigns.
             .set("group.id", client_id)
             .set("enable.auto.commit", "false")
@@ -55,10 +65,13 @@ impl Reader {
 
     /// The ends of a topic; `None` where there is no such topic.
     pub fn ends(&self, topic: &str) -> anyhow::Result<Option<Ends>> {
-        let metadata = self
-            .consumer
-            .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
-            .context("Kafka does not answer")?;
+        self.ends_within(topic, REQUEST_TIMEOUT)
+    }
+
+    /// Like [`Self::ends`], each answer within this time.
+    pub fn ends_within(&self, topic: &str, within: Duration) -> anyhow::Result<Option<Ends>> {
+        let metadata =
+            self.consumer.fetch_metadata(Some(topic), within).context("Kafka does not answer")?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return Ok(None);
         };
@@ -66,7 +79,7 @@ impl Reader {
         for partition in found.partitions() {
             let (low, high) = self
                 .consumer
-                .fetch_watermarks(topic, partition.id(), REQUEST_TIMEOUT)
+                .fetch_watermarks(topic, partition.id(), within)
                 .with_context(|| format!("partition {} of {topic}", partition.id()))?;
             ends.insert(partition.id(), Watermarks { low, high });
         }
@@ -143,6 +156,32 @@ impl Reader {
         }
         self.consumer.unassign()?;
         Ok(())
+    }
+
+    /// The Kafka times of single records, by partition, in milliseconds since 1970; those that do not
+    /// come `within` this time are left out. A record that retention has removed is replaced by the
+    /// first that is left.
+    pub fn times(
+        &self,
+        topic: &str,
+        offsets: &BTreeMap<i32, i64>,
+        within: Duration,
+    ) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let mut assignment = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            assignment.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+        }
+        self.consumer.assign(&assignment)?;
+        let deadline = Instant::now() + within;
+        let mut times = BTreeMap::new();
+        while times.len() < offsets.len() && Instant::now() < deadline {
+            let Some(Ok(message)) = self.consumer.poll(POLL_WAIT) else { continue };
+            if let Some(time) = message.timestamp().to_millis() {
+                times.entry(message.partition()).or_insert(time);
+            }
+        }
+        self.consumer.unassign()?;
+        Ok(times)
     }
 
     /// The members of a consumer group.

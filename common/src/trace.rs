@@ -12,6 +12,7 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{
     Sampler, SamplingDecision, SamplingResult, SdkTracer, ShouldSample,
 };
+use rdkafka::message::{Headers, OwnedHeaders};
 
 /// Header with the context of the span that sent a record.
 pub const TRACEPARENT: &str = "traceparent";
@@ -125,6 +126,13 @@ impl NewSpan {
     }
 }
 
+/// Reads the context of a record's headers.
+pub fn of_headers(headers: Option<&OwnedHeaders>) -> Option<SpanContext> {
+    let headers = headers?;
+    let value = |name: &str| headers.iter().find(|header| header.key == name)?.value;
+    read(value(TRACEPARENT)?, value(TRACESTATE))
+}
+
 /// Reads the context a record or request carries; `None` where it carries none or a broken one.
 pub fn read(traceparent: &[u8], tracestate: Option<&[u8]>) -> Option<SpanContext> {
     let text = std::str::from_utf8(traceparent).ok()?;
@@ -146,6 +154,13 @@ pub fn read(traceparent: &[u8], tracestate: Option<&[u8]>) -> Option<SpanContext
         state,
     );
     context.is_valid().then_some(context)
+}
+
+/// The trace that a span belongs to, for log lines; `None` where nobody would find it.
+pub fn id(context: &Context) -> Option<String> {
+    let span = context.span();
+    let context = span.span_context();
+    context.is_sampled().then(|| context.trace_id().to_string())
 }
 
 /// The `traceparent` of a context; `None` without a valid one.

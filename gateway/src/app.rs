@@ -8,6 +8,7 @@ use common::admin::Admin;
 use common::lifecycle::within;
 use common::publisher::Publisher;
 use common::telemetry::Telemetry;
+use metrics::counter;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -15,8 +16,9 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::ingest::Ingest;
+use crate::metrics::REQUESTS;
 use crate::records::Records;
-use crate::routes::Routes;
+use crate::routes::{API_ROUTE, DEVICE_ROUTE, Routes};
 use crate::topics;
 
 /// A gateway that is bound to its ports.
@@ -56,11 +58,12 @@ impl App {
             .with_context(|| format!("--listen {}", config.listen))?;
         let not_ready = Arc::new(AtomicBool::new(false));
         let admin_stop = CancellationToken::new();
-        let admin = Admin {
-            live: Arc::new(|| Ok(())),
-            ready: ready(config, publisher.clone(), topics, Arc::clone(&not_ready)),
-            metrics: telemetry.prometheus(),
-        };
+        for route in [DEVICE_ROUTE, API_ROUTE] {
+            counter!(REQUESTS, "route" => route, "status" => "503").increment(0);
+        }
+        let ready = ready(config, publisher.clone(), topics, Arc::clone(&not_ready));
+        let admin = Admin::new(Arc::new(|| Ok(())), ready, telemetry);
+        telemetry.summarise(admin_stop.clone());
         let admin_address =
             admin.serve(&config.admin, axum::Router::new(), admin_stop.clone()).await?;
         info!(listen = %listener.local_addr()?, admin = %admin_address, "gateway started");

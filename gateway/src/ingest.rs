@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use metrics::counter;
-use opentelemetry::Context;
 
 use crate::metrics::{READINGS, REJECTIONS, WARNINGS};
 use crate::records::{Records, Reject, Sent};
+use crate::span::RequestSpan;
 
 /// Whom a route serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Ingest {
         body: &[u8],
         policy: Policy,
         received_at: Timestamp,
-        request: &Context,
+        request: &RequestSpan,
     ) -> Result<Ingested, NotIngested> {
         let mut intake = BodyIntake {
             ingest: self,
@@ -110,7 +110,7 @@ struct BodyIntake<'a> {
     ingest: &'a Ingest,
     policy: Policy,
     received_at: Timestamp,
-    request: &'a Context,
+    request: &'a RequestSpan,
     sent: Vec<Sent>,
     result: Ingested,
 }
@@ -161,7 +161,7 @@ impl BodyIntake<'_> {
         item: &Found<'_>,
         index: usize,
     ) -> Result<(), PublishError> {
-        self.sent.push(self.ingest.records.reading(reading, self.request)?);
+        self.sent.push(self.ingest.records.reading(reading, self.request.context())?);
         self.result.success += 1;
         let device_sn = reading.device_sn().as_str();
         for warning in reading.warnings() {
@@ -224,7 +224,8 @@ impl BodyIntake<'_> {
 
     fn send_reject(&mut self, reject: &Reject<'_>) -> Result<(), PublishError> {
         let received_at_ms = self.received_at.as_millisecond();
-        self.sent.push(self.ingest.records.reject(reject, received_at_ms, self.request)?);
+        let request = self.request.recorded();
+        self.sent.push(self.ingest.records.reject(reject, received_at_ms, request)?);
         Ok(())
     }
 

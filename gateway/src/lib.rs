@@ -13,7 +13,9 @@ mod ingest;
 mod metrics;
 mod records;
 mod routes;
+mod span;
 mod topics;
 
 pub use app::App;
 pub use config::Config;
+pub use metrics::SERVICE;

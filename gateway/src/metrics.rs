@@ -1,14 +1,36 @@
-//! Names of the gateway's metrics.
+//! The gateway's metrics, and what its log says of them every minute.
 
-/// Requests by route and status.
-pub const REQUESTS: &str = "gateway_requests_total";
-/// Time from the request's first byte to its answer, by route.
-pub const REQUEST_SECONDS: &str = "gateway_request_seconds";
-/// Readings by outcome: accepted, duplicate, rejected.
-pub const READINGS: &str = "gateway_readings_total";
-/// Rejected items by code.
-pub const REJECTIONS: &str = "gateway_rejections_total";
-/// Warnings by field and code.
-pub const WARNINGS: &str = "gateway_warnings_total";
-/// Seconds that the last 503 asked its sender to wait.
-pub const RETRY_AFTER: &str = "gateway_retry_after_seconds";
+use common::metrics::PRODUCER_QUEUE_RECORDS;
+use common::telemetry::{Item, Service, Shown};
+
+common::declare_metrics! {
+    /// Requests answered.
+    Counter REQUESTS = "gateway_requests_total" by "route", "status";
+    /// Requests being answered.
+    Gauge REQUESTS_IN_FLIGHT = "gateway_requests_in_flight";
+    /// Time from the request's first byte to its answer.
+    Histogram REQUEST_SECONDS = "gateway_request_seconds" by "route";
+    /// Readings by outcome: accepted, duplicate, rejected.
+    Counter READINGS = "gateway_readings_total" by "outcome";
+    /// Rejected items.
+    Counter REJECTIONS = "gateway_rejections_total" by "code";
+    /// Fields left out of accepted readings.
+    Counter WARNINGS = "gateway_warnings_total" by "field", "code";
+    /// What answers of 503 asked their senders to wait.
+    Histogram RETRY_AFTER = "gateway_retry_after_seconds";
+}
+
+/// What the gateway says about itself.
+pub const SERVICE: Service = Service {
+    name: "gateway",
+    metrics: DECLARED,
+    zeros: &[(READINGS, "outcome", &["accepted", "duplicate", "rejected"])],
+    summary: &[
+        Item::growth("requests", REQUESTS, ""),
+        Item::growth("not acknowledged", REQUESTS, "status=\"503\""),
+        Item::growth("readings accepted", READINGS, "outcome=\"accepted\""),
+        Item::growth("duplicate", READINGS, "outcome=\"duplicate\""),
+        Item::growth("rejected", READINGS, "outcome=\"rejected\""),
+        Item::gauge("records waiting for Kafka", PRODUCER_QUEUE_RECORDS, Shown::Largest),
+    ],
+};

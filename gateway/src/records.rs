@@ -61,7 +61,8 @@ pub struct Reject<'a> {
 impl Records {
     /// Publishes a reading under the request's span.
     pub fn reading(&self, reading: &Reading, request: &Context) -> Result<Sent, PublishError> {
-        let span = self.send_span(&self.readings_topic, request);
+        let span =
+            self.send_span(&self.readings_topic, request, Some(reading.device_sn().as_str()));
         let context = span.span().span_context().clone();
         let headers = with_context(OwnedHeaders::new(), &context)
             .insert(Header { key: "schema", value: Some(wire::SCHEMA) });
@@ -83,7 +84,7 @@ impl Records {
         received_at_ms: i64,
         request: &Context,
     ) -> Result<Sent, PublishError> {
-        let span = self.send_span(&self.rejects_topic, request);
+        let span = self.send_span(&self.rejects_topic, request, None);
         let context = span.span().span_context().clone();
         let received_at = received_at_ms.to_string();
         let index = reject.index.to_string();
@@ -114,18 +115,20 @@ impl Records {
     }
 
     /// A span of its own only for what is recorded; otherwise the request's context goes along.
-    fn send_span(&self, topic: &str, request: &Context) -> Context {
+    fn send_span(&self, topic: &str, request: &Context, device_sn: Option<&str>) -> Context {
         if !request.span().span_context().is_sampled() {
             return request.clone();
         }
+        let mut attributes = vec![
+            KeyValue::new("messaging.system", "kafka"),
+            KeyValue::new("messaging.operation.name", "send"),
+            KeyValue::new("messaging.operation.type", "send"),
+            KeyValue::new("messaging.destination.name", topic.to_owned()),
+        ];
+        attributes.extend(device_sn.map(|sn| KeyValue::new("device.id", sn.to_owned())));
         NewSpan::new(format!("send {topic}"), SpanKind::Producer)
             .under(request)
-            .with(vec![
-                KeyValue::new("messaging.system", "kafka"),
-                KeyValue::new("messaging.operation.name", "send"),
-                KeyValue::new("messaging.operation.type", "send"),
-                KeyValue::new("messaging.destination.name", topic.to_owned()),
-            ])
+            .with(attributes)
             .start()
     }
 }

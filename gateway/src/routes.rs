@@ -10,17 +10,16 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use axum::routing::post;
-use common::trace::{self, NewSpan, TRACEPARENT, TRACESTATE};
+use common::metrics::Counted;
 use jiff::Timestamp;
-use metrics::{counter, gauge, histogram};
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
-use opentelemetry::{Context, KeyValue};
+use metrics::{counter, histogram};
 use tokio::sync::Semaphore;
 
 use crate::answer::{self, Refusal};
 use crate::body;
 use crate::ingest::{Ingest, NotIngested, Policy};
-use crate::metrics::{REQUEST_SECONDS, REQUESTS, RETRY_AFTER};
+use crate::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT, RETRY_AFTER};
+use crate::span::RequestSpan;
 
 /// What the routes need.
 #[derive(Clone)]
@@ -60,20 +59,14 @@ impl Routes {
 
     async fn handle(&self, policy: Policy, route: &'static str, request: Request) -> Response {
         let started = Instant::now();
-        let span = server_span(route, request.headers());
+        let _in_flight = Counted::begin(REQUESTS_IN_FLIGHT);
+        let span = RequestSpan::start(route, request.headers());
         let response = match self.take_in(policy, request, &span).await {
             Ok(result) => answer::ingested(policy, &result),
             Err(refusal) => answer::refused(policy, refusal),
         };
         let status = response.status();
-        let server = span.span();
-        server
-            .set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
-        if status.is_server_error() {
-            server.set_attribute(KeyValue::new("error.type", status.as_str().to_owned()));
-            server.set_status(Status::error("not acknowledged"));
-        }
-        server.end();
+        span.end(status);
         counter!(REQUESTS, "route" => route, "status" => status.as_str().to_owned()).increment(1);
         histogram!(REQUEST_SECONDS, "route" => route).record(started.elapsed());
         response
@@ -83,7 +76,7 @@ impl Routes {
         &self,
         policy: Policy,
         request: Request,
-        span: &Context,
+        span: &RequestSpan,
     ) -> Result<crate::ingest::Ingested, Refusal> {
         let received_at = Timestamp::now();
         if self.draining.load(Ordering::Relaxed) {
@@ -109,7 +102,7 @@ impl Routes {
 
     fn unavailable(&self) -> Refusal {
         let retry_after = self.ingest.records.publisher.retry_after(rand::random());
-        gauge!(RETRY_AFTER).set(retry_after as f64);
+        histogram!(RETRY_AFTER).record(retry_after as f64);
         Refusal::Unavailable { retry_after, draining: false }
     }
 }
@@ -124,19 +117,4 @@ fn is_json(headers: &HeaderMap) -> bool {
     let essence = essence.trim().to_ascii_lowercase();
     essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"))
-}
-
-fn server_span(route: &'static str, headers: &HeaderMap) -> Context {
-    let span = NewSpan::new(format!("POST {route}"), SpanKind::Server).with(vec![
-        KeyValue::new("http.request.method", "POST"),
-        KeyValue::new("http.route", route),
-    ]);
-    let caller = headers.get(TRACEPARENT).and_then(|traceparent| {
-        let tracestate = headers.get(TRACESTATE).map(|state| state.as_bytes());
-        trace::read(traceparent.as_bytes(), tracestate)
-    });
-    match caller {
-        Some(caller) => span.under_remote(caller).start(),
-        None => span.start(),
-    }
 }

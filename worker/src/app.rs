@@ -1,6 +1,7 @@
 //! The worker's parts and how they start and stop.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,12 +11,15 @@ use axum::{Json, Router};
 use common::admin::Admin;
 use common::bindings::Bindings;
 use common::dead_letter::DeadLetters;
+use common::group_watch::GroupWatch;
 use common::kafka::MESSAGE_BYTES_MAX;
 use common::ledger::Ledger;
+use common::lifecycle::within;
 use common::publisher::{Publisher, PublisherLimits};
 use common::source::{Source, SourceConfig};
 use common::telemetry::{Telemetry, host_name};
 use fred::clients::Client;
+use fred::interfaces::ClientLike;
 use jiff::Timestamp;
 use sqlx::MySqlPool;
 use tokio::sync::watch;
@@ -72,11 +76,7 @@ impl App {
             None => None,
         };
         let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
-        let redis = if config.no_redis {
-            None
-        } else {
-            Some(config.redis.connect().context("--redis-url")?)
-        };
+        let redis = if config.no_redis { None } else { Some(connect_redis(config).await?) };
         let publisher = Publisher::new(config.kafka.client_config("worker"), &LETTERS)
             .context("cannot create the producer; look at --kafka-set")?;
         let topic = config.kafka.readings_topic.clone();
@@ -104,13 +104,15 @@ impl App {
             };
             tokio::spawn(repair.run(background.clone()));
         }
+        let bindings = Bindings::new(pool.clone());
         let flush = Flush {
             store: Store::new(pool.clone(), ledger.clone()),
             latest,
-            bindings: Bindings::new(pool.clone()),
+            bindings: bindings.clone(),
             letters: Letters::new(letters, Breaker::new(config.breaker()), health.clone()),
             health: health.clone(),
             names: SpanNames { topic: topic.clone(), group: config.group.clone() },
+            redis_misses: AtomicBool::new(false),
         };
         let source = SourceConfig {
             client: config.kafka.client_config(&format!("worker-{}", std::process::id())),
@@ -118,18 +120,23 @@ impl App {
             topic,
             member: config.member.clone(),
         };
-        let source = Source::start(source, ledger, stop.clone())
+        let source = Source::start(source, ledger.clone(), stop.clone())
             .context("cannot create the consumer; look at --kafka-set")?;
         let (gate, gate_end) = watch::channel(Gate::Unknown);
+        let (kafka, group) = (&config.kafka, &config.group);
         let watch = Watch {
+            group_watch: GroupWatch::new(kafka, pool.clone(), ledger, group, "worker-watch")
+                .context("cannot create the clients of the watch; look at --kafka-set")?,
             pool: pool.clone(),
             redis,
-            kafka: config.kafka.clone(),
-            group: config.group.clone(),
+            bindings,
+            group: group.clone(),
+            topic: kafka.readings_topic.clone(),
             health: health.clone(),
             gate,
         };
         tokio::spawn(watch.run(background.clone()));
+        telemetry.summarise(background.clone());
         tokio::spawn(keep_months(pool.clone(), config.clone(), background.clone()));
         let address = admin(&health, telemetry)
             .serve(&config.admin, health_route(health), background.clone())
@@ -163,17 +170,20 @@ fn look_back(config: &RunConfig) -> Topic {
     Topic::new(client, &config.kafka.readings_topic, &config.group)
 }
 
+/// A Redis that is there has the first batch, too; one that is away is not waited for.
+async fn connect_redis(config: &RunConfig) -> anyhow::Result<Client> {
+    let client = config.redis.connect().context("--redis-url")?;
+    let _connected = within(config.redis.timeout, client.wait_for_connect()).await;
+    Ok(client)
+}
+
 fn show_latest(config: &RunConfig, client: Client, newest: Newest) -> Arc<Latest> {
     Arc::new(Latest::new(client, newest, config.redis_devices_max, config.redis_ttl))
 }
 
 fn admin(health: &Health, telemetry: &Telemetry) -> Admin {
     let (live, ready) = (health.clone(), health.clone());
-    Admin {
-        live: Arc::new(move || live.live()),
-        ready: Arc::new(move || ready.ready()),
-        metrics: telemetry.prometheus(),
-    }
+    Admin::new(Arc::new(move || live.live()), Arc::new(move || ready.ready()), telemetry)
 }
 
 fn health_route(health: Health) -> Router {

@@ -57,10 +57,11 @@ fn of_segment(segment: &Segment, counts: &Counts, now_ms: i64) {
 }
 
 /// The end of a batch, Redis included.
-pub fn done(batch: &Batch, counts: &Counts, took: Duration) {
+pub fn done(batch: &Batch, counts: &Counts, took: Duration, trace_id: Option<String>) {
     histogram!(BATCH_PROCESSING_SECONDS).record(took);
     debug!(
         batch.id,
+        trace_id,
         batch.size = counts.stored + counts.merged + counts.dead_lettered,
         batch.stored = counts.stored,
         batch.letters = counts.dead_lettered,

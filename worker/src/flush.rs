@@ -2,14 +2,16 @@
 //! This is where it is decided whether to hold, to give up a partition, or to go on.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::backoff::Backoff;
 use common::ledger::{Advance, Counts, Standing};
+use common::trace;
 use jiff::Timestamp;
 use metrics::{counter, histogram};
 use opentelemetry::Context;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::batch::{Batch, Letter, Segment};
 use crate::bindings;
@@ -54,6 +56,8 @@ pub struct Flush {
     pub bindings: Bindings,
     pub health: Health,
     pub names: SpanNames,
+    /// Whether it was said that Redis misses batches.
+    pub redis_misses: AtomicBool,
 }
 
 impl Flush {
@@ -64,21 +68,22 @@ impl Flush {
         figures::taken(&batch, Timestamp::now().as_millisecond());
         let mut ended = Ended::default();
         let counts = self.write(&mut batch, &mut ended, spans.context()).await;
+        self.letters.done(&batch.id);
         self.account(&batch, &counts, &mut ended);
         let in_redis = self.update_redis(&batch, spans.context()).await;
         for (segment, in_redis) in batch.segments.iter().zip(in_redis) {
             let outcome = Outcome::Written { to: segment.to, in_redis };
             ended.flushed.push((segment.partition, segment.epoch, outcome));
         }
+        figures::done(&batch, &ended.counts, started.elapsed(), trace::id(spans.context()));
         spans.end(&ended.counts);
-        figures::done(&batch, &ended.counts, started.elapsed());
         ended.flushed
     }
 
     /// Writes until nothing of the batch is left to be written. This is the policy: one remedy a
     /// kind of error.
     async fn write(&self, batch: &mut Batch, ended: &mut Ended, parent: &Context) -> Vec<Counts> {
-        let mut hold = Hold::new(&batch.id);
+        let mut hold = Hold::new(&batch.id, parent);
         while !batch.segments.is_empty() {
             if self.letters.send(batch).await.is_err() {
                 hold.wait("breaker", "too many dead letters").await;
@@ -159,6 +164,8 @@ impl Flush {
         histogram!(DATABASE_INSERT_SECONDS).record(started.elapsed());
         if let Err(error) = &result {
             counter!(WRITE_ERRORS, "kind" => error.kind()).increment(1);
+            let since = SystemTime::now() - started.elapsed();
+            crate::spans::failed_insert(parent, batch, since, error.kind());
         }
         crate::spans::end(&span, result.as_ref().err().map(WriteError::kind));
         result
@@ -217,9 +224,17 @@ impl Flush {
         let result = latest.update(batch).await;
         histogram!(REDIS_UPDATE_SECONDS).record(started.elapsed());
         crate::spans::end(&span, result.as_ref().err().map(|_| "redis"));
-        if let Err(error) = &result {
-            counter!(REDIS_ERRORS).increment(1);
-            debug!(batch.id, %error, "Redis does not have this batch");
+        match &result {
+            Ok(_) if self.redis_misses.swap(false, Ordering::Relaxed) => {
+                info!(batch.id, "Redis takes batches again; what it missed is repaired");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                counter!(REDIS_ERRORS).increment(1);
+                if !self.redis_misses.swap(true, Ordering::Relaxed) {
+                    warn!(batch.id, %error, "Redis does not take batches; MySQL has them");
+                }
+            }
         }
         result.unwrap_or_else(|_| missed())
     }
@@ -246,26 +261,37 @@ impl Ended {
 /// A batch that waits: said once at its beginning and once at its end.
 struct Hold {
     batch_id: String,
+    /// Of the batch's trace, where it is recorded.
+    trace_id: Option<String>,
     backoff: Backoff,
     said: Option<&'static str>,
 }
 
 impl Hold {
-    fn new(batch_id: &str) -> Self {
+    fn new(batch_id: &str, span: &Context) -> Self {
         let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
-        Self { batch_id: batch_id.to_owned(), backoff, said: None }
+        Self { batch_id: batch_id.to_owned(), trace_id: trace::id(span), backoff, said: None }
     }
 
     async fn wait(&mut self, why: &'static str, message: &str) {
         if self.said != Some(why) {
             self.said = Some(why);
+            let trace_id = self.trace_id.as_deref();
             if why == Remedy::Schema.as_str() {
                 error!(
                     batch.id = self.batch_id,
-                    message, "batch held: the tables lack something; run `worker migrate`"
+                    trace_id,
+                    error = message,
+                    "batch held: the tables lack something; run `worker migrate`"
                 );
             } else {
-                warn!(batch.id = self.batch_id, why, message, "batch held; trying again");
+                warn!(
+                    batch.id = self.batch_id,
+                    trace_id,
+                    why,
+                    error = message,
+                    "batch held; trying again"
+                );
             }
         }
         tokio::time::sleep(self.backoff.next(rand::random())).await;
@@ -275,6 +301,7 @@ impl Hold {
         if self.said.is_some() {
             warn!(
                 batch.id = self.batch_id,
+                trace_id = self.trace_id.as_deref(),
                 attempts = self.backoff.attempts(),
                 "held batch written"
             );

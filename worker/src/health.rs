@@ -4,9 +4,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::group_watch::Look;
+use common::metrics::{BATCH_HELD, flag};
+use common::pulse::Pulse;
+use metrics::gauge;
 use serde::Serialize;
 
 use crate::control::Gate;
+use crate::metrics::HEALTH;
 
 /// Window of the error rate.
 const ERROR_WINDOW: Duration = Duration::from_secs(600);
@@ -20,12 +25,15 @@ const ERROR_RATE_MAX: f64 = 0.01;
 /// Age of the oldest unprocessed reading above which the service is degraded.
 const UNPROCESSED_AGE_MAX: Duration = Duration::from_secs(60);
 
-/// How long the loop may be silent before the process counts as stuck.
-const LOOP_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// What the status can be.
+const STATUSES: [&str; 3] = ["healthy", "degraded", "unhealthy"];
 
 /// Shared by the pipeline, which reports, and the operators' port, which asks.
 #[derive(Clone)]
-pub struct Health(Arc<Mutex<State>>);
+pub struct Health {
+    state: Arc<Mutex<State>>,
+    pulse: Pulse,
+}
 
 struct State {
     started: Instant,
@@ -34,7 +42,6 @@ struct State {
     processed_total: i64,
     batches_total: i64,
     last_stored: Instant,
-    last_turn: Instant,
     mysql_ok: bool,
     redis_ok: bool,
     kafka_ok: bool,
@@ -45,6 +52,7 @@ struct State {
     partitions: usize,
     oldest_ms: Option<i64>,
     queue_size: i64,
+    group_oldest_seconds: f64,
     group: GroupTotals,
 }
 
@@ -65,6 +73,21 @@ pub struct GroupTotals {
     pub partitions: i64,
 }
 
+impl GroupTotals {
+    fn of(look: &Look<'_>) -> Self {
+        let mut totals = Self::default();
+        for (entry, _) in look.seen.ledger.values() {
+            totals.stored += entry.stored;
+            totals.merged += entry.merged;
+            totals.dead_lettered += entry.dead_lettered;
+            totals.skipped_gap += entry.skipped_gap;
+            totals.rewound += entry.rewound;
+            totals.partitions += 1;
+        }
+        totals
+    }
+}
+
 /// What `GET /api/batch_processor/health` answers.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -82,7 +105,7 @@ pub struct Report {
     pub avg_batch_size: f64,
     /// Records a second in the last minute, of this replica.
     pub throughput_per_second: f64,
-    /// Age of the oldest reading in this replica's memory.
+    /// Age of the oldest reading that is not processed, in this replica's memory or in Kafka.
     pub oldest_unprocessed_seconds: f64,
     /// Partitions of this replica.
     pub partitions: usize,
@@ -93,14 +116,14 @@ pub struct Report {
 impl Health {
     /// Health of a process that starts now.
     pub fn new() -> Self {
+        gauge!(BATCH_HELD).set(0.0);
         let now = Instant::now();
-        Self(Arc::new(Mutex::new(State {
+        let state = Arc::new(Mutex::new(State {
             started: now,
             seconds: VecDeque::new(),
             processed_total: 0,
             batches_total: 0,
             last_stored: now,
-            last_turn: now,
             mysql_ok: false,
             redis_ok: false,
             kafka_ok: false,
@@ -111,12 +134,14 @@ impl Health {
             partitions: 0,
             oldest_ms: None,
             queue_size: 0,
+            group_oldest_seconds: 0.0,
             group: GroupTotals::default(),
-        })))
+        }));
+        Self { state, pulse: Pulse::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A batch was stored.
@@ -146,6 +171,7 @@ impl Health {
 
     /// Why the database does not take a batch, or that it does.
     pub fn held(&self, why: Option<String>) {
+        gauge!(BATCH_HELD).set(flag(why.is_some()));
         self.state().held = why;
     }
 
@@ -164,8 +190,8 @@ impl Health {
 
     /// The loop turned: what it holds.
     pub fn turned(&self, partitions: usize, oldest_ms: Option<i64>) {
+        self.pulse.turn();
         let mut state = self.state();
-        state.last_turn = Instant::now();
         state.partitions = partitions;
         state.oldest_ms = oldest_ms;
     }
@@ -175,27 +201,40 @@ impl Health {
         self.state().draining = true;
     }
 
-    /// What the last look at the servers found; `None` where a server did not answer.
-    pub fn observed(&self, group: Option<GroupTotals>, queue_size: Option<i64>, redis_ok: bool) {
+    /// What the last look at the servers found. Where one of them did not answer, what was seen last
+    /// still stands.
+    pub fn observed(&self, look: &Look<'_>, redis_ok: bool) {
         let mut state = self.state();
-        state.mysql_ok = group.is_some();
-        state.kafka_ok = queue_size.is_some();
+        state.mysql_ok = look.database;
+        state.kafka_ok = look.kafka;
         state.redis_ok = redis_ok;
-        if let Some(group) = group {
-            state.group = group;
+        if look.database {
+            state.group = GroupTotals::of(look);
         }
-        if let Some(queue_size) = queue_size {
-            state.queue_size = queue_size;
+        if !look.seen.ends.is_empty() {
+            state.queue_size = look.lags.iter().map(|lag| lag.records).sum();
+            state.group_oldest_seconds =
+                look.lags.iter().map(|lag| lag.seconds).fold(0.0, f64::max);
+        }
+    }
+
+    /// Whether nothing but work holds this replica up.
+    pub fn is_free(&self) -> bool {
+        let state = self.state();
+        state.held.is_none() && state.paused.is_none() && !state.breaker_open && state.mysql_ok
+    }
+
+    /// Shows the present status as a metric.
+    pub fn show(&self, now_ms: i64) {
+        let now = self.report(now_ms).status;
+        for status in STATUSES {
+            gauge!(HEALTH, "status" => status).set(flag(status == now));
         }
     }
 
     /// Whether the loop turns; no other server's fault fails this.
     pub fn live(&self) -> Result<(), String> {
-        let silent = self.state().last_turn.elapsed();
-        if silent > LOOP_SILENCE_MAX {
-            return Err(format!("the loop has not turned for {} s", silent.as_secs()));
-        }
-        Ok(())
+        self.pulse.check()
     }
 
     /// Whether this replica takes part.
@@ -228,6 +267,7 @@ impl Health {
         let error_rate = if recent > 0 { recent_dead as f64 / recent as f64 } else { 0.0 };
         let uptime = (now - state.started).min(STORE_WINDOW).as_secs_f64().max(1.0);
         let age_ms = state.oldest_ms.map_or(0, |oldest| (now_ms - oldest).max(0));
+        let age_seconds = (age_ms as f64 / 1000.0).max(state.group_oldest_seconds);
         let mut reasons = Vec::new();
         for (wrong, reason) in [
             (!state.mysql_ok, "mysql is not reachable"),
@@ -235,7 +275,7 @@ impl Health {
             (!state.kafka_ok, "kafka is not reachable"),
             (error_rate > ERROR_RATE_MAX, "error rate above 1 %"),
             (
-                age_ms as u128 > UNPROCESSED_AGE_MAX.as_millis(),
+                age_seconds > UNPROCESSED_AGE_MAX.as_secs_f64(),
                 "oldest unprocessed reading older than 60 s",
             ),
         ] {
@@ -247,7 +287,7 @@ impl Health {
         reasons.extend(state.paused.iter().map(|reason| format!("paused by command: {reason}")));
         let waiting = state.queue_size > 0 && state.paused.is_none();
         let stalled = waiting && state.last_stored.elapsed() > STORE_WINDOW;
-        let stuck = state.last_turn.elapsed() > LOOP_SILENCE_MAX;
+        let stuck = self.pulse.check().is_err();
         if stalled {
             reasons.push("nothing stored for 60 s although readings wait".into());
         }
@@ -270,7 +310,7 @@ impl Health {
             error_rate,
             avg_batch_size: state.processed_total as f64 / state.batches_total.max(1) as f64,
             throughput_per_second: within(STORE_WINDOW).0 as f64 / uptime,
-            oldest_unprocessed_seconds: age_ms as f64 / 1000.0,
+            oldest_unprocessed_seconds: age_seconds,
             partitions: state.partitions,
             group: state.group,
         }

@@ -1,18 +1,22 @@
 //! Sending a batch's dead letters: confirmed by Kafka before their offsets may count, and only while
 //! the breaker lets them through.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
 use common::dead_letter::{DeadLetters, Reason};
+use common::metrics::flag;
+use common::trace;
 use metrics::{counter, gauge};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::batch::{Batch, Segment};
 use crate::breaker::Breaker;
 use crate::health::Health;
 use crate::metrics::{BREAKER_OPEN, LETTERS};
+use crate::spans;
 
 /// First wait after a letter that was not confirmed.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -24,6 +28,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 pub struct Letters {
     topic: DeadLetters,
     breaker: Mutex<Breaker>,
+    /// The batches that it holds back; those beside them go on.
+    held: Mutex<HashSet<String>>,
     health: Health,
 }
 
@@ -34,7 +40,8 @@ pub struct Refused;
 impl Letters {
     /// Letters to `topic`, as many as `breaker` allows.
     pub fn new(topic: DeadLetters, breaker: Breaker, health: Health) -> Self {
-        Self { topic, breaker: Mutex::new(breaker), health }
+        gauge!(BREAKER_OPEN).set(0.0);
+        Self { topic, breaker: Mutex::new(breaker), held: Mutex::default(), health }
     }
 
     /// Sends the letters of a batch that Kafka does not have yet, however long that takes.
@@ -73,12 +80,17 @@ impl Letters {
                 tokio::time::sleep(backoff.next(rand::random())).await;
             }
             letter.confirmed = true;
+            let origin = trace::of_headers(delivery.headers.as_ref());
+            let trace_id = origin.as_ref().map(|origin| origin.trace_id().to_string());
+            spans::dead_letter(self.topic.name(), origin, letter, segment.partition, batch_id);
             counter!(LETTERS, "class" => letter.class.as_str()).increment(1);
             warn!(
                 partition = segment.partition,
                 offset = letter.offset,
                 class = letter.class.as_str(),
                 code = letter.code,
+                batch.id = batch_id,
+                trace_id,
                 "delivery dead-lettered"
             );
         }
@@ -88,8 +100,7 @@ impl Letters {
         let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         let allowed = breaker.allows(Instant::now(), &marks(batch));
         drop(breaker);
-        gauge!(BREAKER_OPEN).set(if allowed { 0.0 } else { 1.0 });
-        if !allowed && self.health.breaker(true) {
+        if !allowed && self.hold(&batch.id) {
             error!(
                 batch.id,
                 batch.size = batch.records(),
@@ -105,9 +116,27 @@ impl Letters {
     pub fn committed(&self, batch: &Batch) {
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         breaker.note(Instant::now(), &marks(batch));
-        drop(breaker);
-        self.health.breaker(false);
-        gauge!(BREAKER_OPEN).set(0.0);
+    }
+
+    /// Notes that a batch has come to its end, whatever that was.
+    pub fn done(&self, batch_id: &str) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.remove(batch_id) && held.is_empty() {
+            self.show(false);
+            info!(batch.id = batch_id, "dead-letter breaker closed");
+        }
+    }
+
+    /// Notes that a batch is held back; `true` where it is the first one.
+    fn hold(&self, batch_id: &str) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.insert(batch_id.to_owned());
+        self.show(true)
+    }
+
+    fn show(&self, open: bool) -> bool {
+        gauge!(BREAKER_OPEN).set(flag(open));
+        self.health.breaker(open)
     }
 }
 

@@ -47,5 +47,6 @@ pub use config::{Config, MigrateConfig, RunConfig};
 pub use control::{ControlConfig, control};
 pub use dlq::dlq;
 pub use dry_run::dry_run;
+pub use metrics::SERVICE;
 pub use migrate::migrate;
 pub use offsets::{OffsetsConfig, offsets};

@@ -8,7 +8,7 @@ fn main() -> ExitCode {
     let config: Config = common::config::parse_or_exit();
     match config {
         Config::Run(config) => common::lifecycle::run(
-            || config.telemetry.init("worker"),
+            || config.telemetry.init(worker::SERVICE),
             async |telemetry, stop| {
                 if config.dry_run {
                     return worker::dry_run(&config, stop).await;
@@ -17,28 +17,28 @@ fn main() -> ExitCode {
             },
         ),
         Config::Migrate(config) => common::lifecycle::run(
-            || config.telemetry.init("worker"),
+            || config.telemetry.init(worker::SERVICE),
             async |_, _| worker::migrate(&config).await,
         ),
         Config::Audit(config) => common::lifecycle::run_to_code(
-            || config.telemetry.init("worker"),
+            || config.telemetry.init(worker::SERVICE),
             ExitCode::from(worker::EXIT_UNKNOWN),
             async |_, stop| worker::audit(&config, stop).await,
         ),
         Config::Dlq(config) => common::lifecycle::run(
-            || config.telemetry.init("worker"),
+            || config.telemetry.init(worker::SERVICE),
             async |_, _| worker::dlq(&config).await,
         ),
         Config::Pause(config) => common::lifecycle::run(
-            || config.telemetry.init("worker"),
+            || config.telemetry.init(worker::SERVICE),
             async |_, _| worker::control(&config, true).await,
         ),
         Config::Resume(config) => common::lifecycle::run(
-            || config.telemetry.init("worker"),
+            || config.telemetry.init(worker::SERVICE),
             async |_, _| worker::control(&config, false).await,
         ),
         Config::Offsets(config) => common::lifecycle::run_to_code(
-            || config.telemetry.init("worker"),
+            || config.telemetry.init(worker::SERVICE),
             ExitCode::FAILURE,
             async |_, stop| worker::offsets(&config, stop).await,
         ),

@@ -3,6 +3,8 @@
 //! A span has one parent, so a batch can only link to its readings, and links are one-way in most
 //! tools. So each sampled reading also gets a short `process` span in its own trace, linked back.
 
+use std::time::SystemTime;
+
 use common::ledger::Counts;
 use common::trace::{LINKS_MAX, NewSpan};
 use opentelemetry::trace::{SpanContext, SpanKind, Status, TraceContextExt};
@@ -129,16 +131,60 @@ fn process(
         .end();
 }
 
+/// What became of a delivery that could not be stored: a span under the one that sent it, recorded
+/// whatever the ratio says, so that a dead letter leads to its trace.
+pub fn dead_letter(
+    topic: &str,
+    origin: Option<SpanContext>,
+    letter: &crate::batch::Letter,
+    partition: i32,
+    batch_id: &str,
+) {
+    let mut span = NewSpan::new(format!("send {topic}"), SpanKind::Producer);
+    if let Some(origin) = origin {
+        span = span.under_remote(origin);
+    }
+    let class = letter.class.as_str();
+    let context = span
+        .with(vec![
+            KeyValue::new("messaging.system", "kafka"),
+            KeyValue::new("messaging.operation.name", "send"),
+            KeyValue::new("messaging.operation.type", "send"),
+            KeyValue::new("messaging.destination.name", topic.to_owned()),
+            KeyValue::new("dlq.source.partition", i64::from(partition)),
+            KeyValue::new("dlq.source.offset", letter.offset),
+            KeyValue::new("batch.id", batch_id.to_owned()),
+        ])
+        .recorded()
+        .start();
+    end(&context, Some(class));
+}
+
+/// An attempt to write a batch that failed, where its own span was not recorded.
+pub fn failed_insert(parent: &Context, batch: &Batch, since: SystemTime, kind: &'static str) {
+    if parent.span().span_context().is_sampled() {
+        return;
+    }
+    let span = NewSpan::new("database_insert", SpanKind::Client).under(parent).since(since);
+    let mut attributes = insert_attributes(batch);
+    attributes.push(KeyValue::new("batch.id", batch.id.clone()));
+    end(&span.with(attributes).recorded().start(), Some(kind));
+}
+
+fn insert_attributes(batch: &Batch) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new("db.system.name", "mysql"),
+        KeyValue::new("db.operation.name", "UPSERT"),
+        KeyValue::new("db.operation.batch.size", batch.records() as i64),
+        KeyValue::new("db.collection.name", "t_user_health_data"),
+    ]
+}
+
 /// The span of one transaction.
 pub fn database_insert(parent: &Context, batch: &Batch) -> Context {
     NewSpan::new("database_insert", SpanKind::Client)
         .under(parent)
-        .with(vec![
-            KeyValue::new("db.system.name", "mysql"),
-            KeyValue::new("db.operation.name", "UPSERT"),
-            KeyValue::new("db.operation.batch.size", batch.records() as i64),
-            KeyValue::new("db.collection.name", "t_user_health_data"),
-        ])
+        .with(insert_attributes(batch))
         .start()
 }
 

@@ -139,6 +139,7 @@ impl Store {
             }
         };
         self.remembered.committed(&whole);
+        self.remembered.show();
         Ok(counts)
     }
 
@@ -148,7 +149,7 @@ impl Store {
         batch: &Batch,
         calendar: &Calendar<'_>,
     ) -> Result<Option<Vec<Counts>>, WriteError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = common::mysql::acquire(&self.pool).await?;
         let written = self.transact_on(&mut connection, batch, calendar).await;
         if matches!(written, Err(WriteError::Held { .. })) {
             // Where another server is the primary now, the one before keeps its connections and

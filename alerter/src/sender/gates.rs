@@ -17,6 +17,9 @@ use crate::metrics::BREAKER_OPEN;
 /// Tenants and channels that one look into the outbox leaves out; more are put off row by row.
 const RESTING_MAX: usize = 100;
 
+/// With more accounts than this, metrics show them as one.
+const ACCOUNTS_SHOWN_MAX: usize = 500;
+
 /// Whom an account serves: a tenant on a channel.
 pub type Scope = (i64, Channel);
 
@@ -78,7 +81,12 @@ impl Gates {
         let mut known = self.lock();
         let gate = known.gates.get_mut(name)?;
         let news = gate.breaker.report(health, now, random);
-        show(name, gate.breaker.is_failing());
+        let failing = gate.breaker.is_failing();
+        if known.gates.len() <= ACCOUNTS_SHOWN_MAX {
+            show(name, failing);
+        } else {
+            show("other", known.gates.values().any(|gate| gate.breaker.is_failing()));
+        }
         news
     }
 

@@ -38,6 +38,7 @@ use crate::hold::Hold;
 use crate::metrics::{NOTIFICATIONS, OUTBOX_DEPTH, OUTBOX_OLDEST_SECONDS, POSTPONED};
 use crate::operators::Operators;
 use crate::outbox::{Attempt, Fate, Notification, Outbox};
+use crate::wechat::errcode;
 
 /// Notifications sent side by side. All are through well within a lease.
 const AT_ONCE_MAX: usize = 8;
@@ -203,7 +204,7 @@ fn count(attempt: &Attempt, channel: &'static str) {
         Fate::Dropped => "dropped",
         Fate::Failed => "failed",
     };
-    let errcode = attempt.errcode.map_or_else(|| reason().to_owned(), |code| code.to_string());
+    let errcode = attempt.errcode.map_or_else(|| reason().to_owned(), errcode::label);
     counter!(NOTIFICATIONS, "outcome" => outcome, "channel" => channel, "errcode" => errcode)
         .increment(1);
 }

@@ -11,6 +11,7 @@ use crate::outbox::Notification;
 pub fn start(notification: &Notification, channel: Channel) -> opentelemetry::Context {
     let mut span = NewSpan::new("notify", SpanKind::Client).with(vec![
         KeyValue::new("notification.channel", channel.as_str()),
+        KeyValue::new("alert.episode_key", notification.episode_key.clone()),
         KeyValue::new("alert.to", notification.transition.clone()),
         KeyValue::new("notification.attempt", i64::from(notification.attempts) + 1),
     ]);

@@ -50,6 +50,18 @@ pub enum Step {
     Send,
 }
 
+/// A code as a metric's label: those that are not documented are one, or whoever answers in the
+/// platform's place could fill the metrics' memory.
+pub fn label(errcode: i64) -> String {
+    let asked = [Step::Send, Step::Token];
+    let known = asked.into_iter().any(|step| {
+        [Kind::Official, Kind::Wecom]
+            .into_iter()
+            .any(|kind| Remedy::of(kind, step, errcode) != Remedy::RetryThenPermanent)
+    });
+    if known { errcode.to_string() } else { "other".to_owned() }
+}
+
 impl Remedy {
     /// The remedy for `errcode` in answer to `step`.
     pub fn of(kind: Kind, step: Step, errcode: i64) -> Self {
@@ -115,6 +127,13 @@ mod tests {
     use Remedy::*;
 
     use super::*;
+
+    #[test]
+    fn a_label_is_a_documented_code_or_other() {
+        assert_eq!(label(40001), "40001");
+        assert_eq!(label(81013), "81013");
+        assert_eq!(label(1_234_567), "other");
+    }
 
     /// Code, official account's remedy, WeCom's remedy.
     const SENT: [(i64, Remedy, Remedy); 31] = [

@@ -59,6 +59,7 @@ impl Assignment {
         closing: CancellationToken,
         drain_timeout: Duration,
     ) -> Self {
+        gauges(&HashMap::new());
         Self {
             ledger,
             group,

@@ -4,9 +4,9 @@
 use common::topic::Ends;
 use serde::Serialize;
 
-use super::ledger::Entry;
 use super::letters::Letters;
 use super::rows::{Count, Snapshot};
+use common::ledger::Entry;
 
 /// Whether a finding decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

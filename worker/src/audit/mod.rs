@@ -5,7 +5,6 @@
 
 mod config;
 mod findings;
-mod ledger;
 mod letters;
 mod print;
 mod readings;
@@ -23,7 +22,6 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub use config::AuditConfig;
-pub(crate) use ledger::{ENTRY_COLUMNS, Entry};
 pub(crate) use rows::{Identity, stored};
 
 use findings::Evidence;

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::findings::{Evidence, Finding, Level, judge};
-use super::ledger::Entry;
 use super::readings::Search;
+use common::ledger::Entry;
 
 /// One partition's line.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashSet};
 use anyhow::Context;
 use sqlx::{AssertSqlSafe, Executor, MySqlConnection, MySqlPool, QueryBuilder};
 
-use super::ledger::{ENTRY_COLUMNS, Entry};
 use crate::buckets;
+use common::ledger::{ENTRY_COLUMNS, Entry};
 
 /// Identity of a reading as text: device and wall clock.
 pub type Identity = (String, String);

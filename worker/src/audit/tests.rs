@@ -3,9 +3,9 @@
 use common::topic::Watermarks;
 
 use super::findings::{Evidence, Level, judge};
-use super::ledger::Entry;
 use super::report::Report;
 use super::rows::{Count, Expected};
+use common::ledger::Entry;
 
 /// Partition 1 with 10 offsets: 6 stored, 3 merged, 1 dead-lettered; partition 0 with id 0.
 fn healthy() -> Evidence {

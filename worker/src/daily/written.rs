@@ -30,6 +30,12 @@ impl Remembered {
         Self { days: Written::new(), weeks: Written::new() }
     }
 
+    /// Shows how full the memory is.
+    pub fn show(&self) {
+        let entries = self.days.len() + self.weeks.len();
+        common::metrics::cache("daily_written", entries as u64, GENERATION_PERIODS_MAX as u64 * 4);
+    }
+
     /// What of `whole` has to be written.
     pub fn rest<'a>(&self, whole: &Calendar<'a>) -> Calendar<'a> {
         Calendar { days: self.days.rest(&whole.days), weeks: self.weeks.rest(&whole.weeks) }
@@ -69,6 +75,10 @@ struct Written<const N: usize> {
 impl<const N: usize> Written<N> {
     fn new() -> Self {
         Self { hasher: RandomState::new(), generations: Mutex::default() }
+    }
+
+    fn len(&self) -> usize {
+        self.lock().iter().map(Generation::len).sum()
     }
 
     fn rest<'a>(&self, whole: &Periods<'a, N>) -> Periods<'a, N> {

@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use common::topic::Ends;
 
 use super::config::Target;
-use crate::audit::Entry;
+use common::ledger::Entry;
 
 /// One partition's position, and where it is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

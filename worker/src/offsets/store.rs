@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, MySqlPool};
 
 use super::plan::Move;
-use crate::audit::{ENTRY_COLUMNS, Entry};
+use common::ledger::{ENTRY_COLUMNS, Entry};
 
 /// What a moved row shows its holder as, until a worker claims it.
 const OWNER: &str = "worker offsets";

@@ -1,0 +1,170 @@
+//! Looks at what a consumer group depends on and how far it is behind, and shows it as metrics.
+//!
+//! Says what was seen; what follows from it belongs to the callers. Every replica looks at all
+//! partitions: one that nobody owns is seen all the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use metrics::gauge;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use sqlx::MySqlPool;
+use tokio::time::timeout;
+
+use crate::kafka::KafkaArgs;
+use crate::lag::{Lag, Progress, Seen, more_replicas_help};
+use crate::ledger::Ledger;
+use crate::metrics::{
+    DATABASE_UP, KAFKA_UP, LAG_RECORDS, LAG_SECONDS, LEDGER_IMBALANCE, MORE_REPLICAS_HELP,
+    REDIS_UP, RETENTION_LEFT_SECONDS, STALLED_SECONDS, TOPIC_PARTITIONS, flag,
+};
+use crate::mysql;
+use crate::topic::{Ends, Reader};
+
+/// How often to look.
+pub const INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long one of the servers may take to answer.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often the topic's retention is asked for.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What one look found.
+#[derive(Debug)]
+pub struct Look<'a> {
+    /// Whether MySQL answered.
+    pub database: bool,
+    /// Whether Kafka answered.
+    pub kafka: bool,
+    /// What each of them said last: while MySQL is away no position moves, and while Kafka is away
+    /// what waits grows older all the same.
+    pub seen: &'a Seen,
+    /// How far each partition is behind.
+    pub lags: Vec<Lag>,
+}
+
+/// The watch of one group.
+pub struct GroupWatch {
+    pool: MySqlPool,
+    ledger: Ledger,
+    group: String,
+    topic: String,
+    reader: Arc<Reader>,
+    admin: AdminClient<DefaultClientContext>,
+    retention: Option<(Instant, Option<i64>)>,
+    seen: Seen,
+    progress: Progress,
+}
+
+impl GroupWatch {
+    /// A watch that connects when it first looks, under a name that the brokers know it by.
+    pub fn new(
+        kafka: &KafkaArgs,
+        pool: MySqlPool,
+        ledger: Ledger,
+        group: &str,
+        client_id: &str,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            pool,
+            ledger,
+            group: group.to_owned(),
+            topic: kafka.readings_topic.clone(),
+            reader: Arc::new(Reader::of_single_records(kafka, client_id)?),
+            admin: kafka.client_config(client_id).create()?,
+            retention: None,
+            seen: Seen::default(),
+            progress: Progress::default(),
+        })
+    }
+
+    /// Looks once and shows what it found. `free` says that nothing but work holds this replica up.
+    pub async fn look(&mut self, redis: bool, free: bool) -> Look<'_> {
+        let entries = timeout(ANSWER_TIMEOUT, self.ledger.entries()).await;
+        let ledger = entries.ok().and_then(Result::ok);
+        if ledger.is_some() {
+            // What it shows is for people; a server that has just answered the ledger is there.
+            drop(timeout(ANSWER_TIMEOUT, mysql::observe(&self.pool)).await);
+        }
+        let ends = self.ends().await;
+        gauge!(DATABASE_UP).set(flag(ledger.is_some()));
+        gauge!(KAFKA_UP).set(flag(ends.is_some()));
+        gauge!(REDIS_UP).set(flag(redis));
+        let (database, kafka) = (ledger.is_some(), ends.is_some());
+        if let Some(ledger) = ledger {
+            self.seen.ledger = ledger;
+        }
+        if let Some(ends) = ends {
+            self.seen.ends = ends;
+            self.seen.oldest_ms = self.oldest().await;
+            self.seen.retention_ms = self.retention().await;
+        }
+        let now_ms = Timestamp::now().as_millisecond();
+        let lags = self.progress.lags(&self.seen, now_ms, Instant::now());
+        let look = Look { database, kafka, seen: &self.seen, lags };
+        show(&self.group, &look, free);
+        look
+    }
+
+    async fn ends(&self) -> Option<Ends> {
+        let (reader, topic) = (Arc::clone(&self.reader), self.topic.clone());
+        let asked = tokio::task::spawn_blocking(move || reader.ends_within(&topic, ANSWER_TIMEOUT));
+        asked.await.ok()?.ok()?
+    }
+
+    async fn oldest(&self) -> BTreeMap<i32, i64> {
+        let waiting = self.seen.waiting();
+        if waiting.is_empty() {
+            return waiting;
+        }
+        let (reader, topic) = (Arc::clone(&self.reader), self.topic.clone());
+        let asked =
+            tokio::task::spawn_blocking(move || reader.times(&topic, &waiting, ANSWER_TIMEOUT));
+        asked.await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// How long the topic's records are kept; what was said last holds for a while.
+    async fn retention(&mut self) -> Option<i64> {
+        if self.retention.is_none_or(|(at, _)| at.elapsed() >= RETENTION_INTERVAL)
+            && let Some(answer) = self.ask_retention().await
+        {
+            self.retention = Some((Instant::now(), answer));
+        }
+        self.retention.and_then(|(_, retention)| retention)
+    }
+
+    /// The outer `None`: no answer; the inner: for ever.
+    async fn ask_retention(&self) -> Option<Option<i64>> {
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
+        let topic = [ResourceSpecifier::Topic(&self.topic)];
+        let answer = self.admin.describe_configs(&topic, &options).await.ok()?;
+        let config = answer.into_iter().next()?.ok()?;
+        let value: i64 = config.get("retention.ms")?.value.as_deref()?.parse().ok()?;
+        Some((value >= 0).then_some(value))
+    }
+}
+
+fn show(group: &str, look: &Look<'_>, free: bool) {
+    let group = || group.to_owned();
+    if !look.seen.ends.is_empty() {
+        gauge!(TOPIC_PARTITIONS).set(look.seen.ends.len() as f64);
+    }
+    for lag in &look.lags {
+        let set = |name: &'static str, value: f64| {
+            let partition = lag.partition.to_string();
+            gauge!(name, "group" => group(), "partition" => partition).set(value);
+        };
+        set(LAG_RECORDS, lag.records as f64);
+        set(LAG_SECONDS, lag.seconds);
+        set(STALLED_SECONDS, lag.stalled_seconds);
+        set(RETENTION_LEFT_SECONDS, lag.retention_left_seconds.unwrap_or(f64::INFINITY));
+    }
+    let imbalance = look.seen.ledger.values().map(|(entry, _)| entry.difference().abs());
+    gauge!(LEDGER_IMBALANCE, "group" => group()).set(imbalance.sum::<i64>() as f64);
+    let helps = free && more_replicas_help(look.seen, &look.lags);
+    gauge!(MORE_REPLICAS_HELP, "group" => group()).set(flag(helps));
+}

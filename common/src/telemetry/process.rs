@@ -1,0 +1,70 @@
+//! What the process uses of its machine.
+
+use metrics::gauge;
+use metrics_process::Collector;
+
+use crate::metrics::MEMORY_LIMIT;
+
+/// Where a control group's limit stands: of version 2, then of version 1.
+const LIMIT_FILES: [&str; 2] =
+    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+
+/// Memory, processor time, files and threads of this process.
+#[derive(Debug, Clone)]
+pub(super) struct Process {
+    collector: Collector,
+    memory_limit: Option<u64>,
+}
+
+impl Process {
+    /// With a limit that was set, or the one that holds here.
+    pub(super) fn new(limit: Option<u64>) -> Self {
+        let collector = Collector::default();
+        collector.describe();
+        let memory_limit = limit.or_else(|| {
+            let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+            let groups = LIMIT_FILES.map(|file| std::fs::read_to_string(file).unwrap_or_default());
+            limit_of(&groups, &meminfo)
+        });
+        Self { collector, memory_limit }
+    }
+
+    /// Shows how things stand now.
+    pub(super) fn collect(&self) {
+        self.collector.collect();
+        if let Some(limit) = self.memory_limit {
+            gauge!(MEMORY_LIMIT).set(limit as f64);
+        }
+    }
+}
+
+/// The smallest of what the control groups and the machine allow, in bytes. `max`, or more than
+/// there is, is no limit.
+fn limit_of(groups: &[String], meminfo: &str) -> Option<u64> {
+    let machine = meminfo.lines().find_map(|line| {
+        let kilobytes = line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim();
+        Some(kilobytes.parse::<u64>().ok()? * 1024)
+    });
+    let groups = groups.iter().filter_map(|text| text.trim().parse().ok());
+    groups.chain(machine).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_limit_holds() {
+        let meminfo = "MemTotal:        2048 kB\nMemFree:  12 kB\n";
+        let machine = 2048 * 1024;
+        for (groups, limit) in [
+            (["max\n", ""], Some(machine)),
+            (["1000000\n", ""], Some(1_000_000)),
+            (["", "9223372036854771712\n"], Some(machine)),
+            (["", ""], Some(machine)),
+        ] {
+            assert_eq!(limit_of(&groups.map(str::to_owned), meminfo), limit, "{groups:?}");
+        }
+        assert_eq!(limit_of(&[], ""), None);
+    }
+}

@@ -1,0 +1,161 @@
+//! Sending spans to the collector, and counting what became of them. A collector that is slow or away
+//! costs spans and nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use metrics::{counter, gauge};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData,
+    SpanExporter as ExportSpans, SpanProcessor,
+};
+
+use super::host_name;
+use crate::metrics::{SPANS, SPANS_WAITING};
+use crate::trace::PrioritySampler;
+
+/// Spans waiting for the collector; beyond it they are dropped, never waited for.
+const SPANS_WAITING_MAX: usize = 65_536;
+
+/// Spans of one export.
+const SPANS_EXPORT_MAX: usize = 2_048;
+
+/// How often spans are sent.
+const EXPORT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Makes a tracer for this process that sends to `endpoint`.
+pub(super) fn provider(
+    service: &'static str,
+    endpoint: &str,
+    sample_ratio: f64,
+) -> anyhow::Result<SdkTracerProvider> {
+    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
+    let batches = BatchConfigBuilder::default()
+        .with_max_queue_size(SPANS_WAITING_MAX)
+        .with_max_export_batch_size(SPANS_EXPORT_MAX)
+        .with_scheduled_delay(EXPORT_INTERVAL)
+        .build();
+    let waiting = Waiting::default();
+    let exporter = CountedExporter { exporter, waiting: waiting.clone() };
+    let batches = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(sample_ratio)));
+    let instance = format!("{}:{}", host_name(), std::process::id());
+    let provider = SdkTracerProvider::builder()
+        .with_span_processor(CountedProcessor { batches, waiting })
+        .with_sampler(PrioritySampler(sampler))
+        .with_resource(
+            Resource::builder()
+                .with_service_name(service)
+                .with_attribute(KeyValue::new("service.instance.id", instance))
+                .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+                .build(),
+        )
+        .build();
+    crate::trace::install(provider.tracer("ljwx-ingest"));
+    Ok(provider)
+}
+
+/// How many spans wait. The library drops what is too much and says only that it did.
+#[derive(Debug, Clone, Default)]
+struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    /// Counts one more; `false`: there is no room for it.
+    fn admit(&self) -> bool {
+        let room = |waiting| (waiting < SPANS_WAITING_MAX).then_some(waiting + 1);
+        let admitted = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok();
+        if !admitted {
+            counter!(SPANS, "outcome" => "dropped").increment(1);
+        }
+        admitted
+    }
+
+    /// `count` of them wait no longer.
+    fn gone(&self, count: usize, outcome: &'static str) {
+        counter!(SPANS, "outcome" => outcome).increment(count as u64);
+        let before = self.0.fetch_sub(count, Ordering::Relaxed);
+        gauge!(SPANS_WAITING).set(before.saturating_sub(count) as f64);
+    }
+}
+
+/// Lets through what there is room for.
+#[derive(Debug)]
+struct CountedProcessor {
+    batches: BatchSpanProcessor,
+    waiting: Waiting,
+}
+
+impl SpanProcessor for CountedProcessor {
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        self.batches.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        // What is not recorded never waits.
+        if span.span_context.is_sampled() && self.waiting.admit() {
+            self.batches.on_end(span);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.batches.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.batches.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.batches.set_resource(resource);
+    }
+}
+
+/// Counts what arrives.
+#[derive(Debug)]
+struct CountedExporter<E> {
+    exporter: E,
+    waiting: Waiting,
+}
+
+impl<E: ExportSpans> ExportSpans for CountedExporter<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let count = batch.len();
+        let result = self.exporter.export(batch).await;
+        self.waiting.gone(count, if result.is_ok() { "sent" } else { "failed" });
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_is_dropped_and_does_not_wait() {
+        let waiting = Waiting::default();
+        let admitted = (0..SPANS_WAITING_MAX + 5).filter(|_| waiting.admit()).count();
+        assert_eq!(admitted, SPANS_WAITING_MAX);
+        waiting.gone(SPANS_EXPORT_MAX, "failed");
+        assert!(waiting.admit());
+    }
+}

@@ -1,0 +1,123 @@
+//! One line a minute that says what happened, so that a quiet log is not a dead one.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::Metrics;
+
+/// How often.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// How a metric's values are put into a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// How much a counter grew, over all its labels.
+    Growth,
+    /// The largest value a gauge has now, over all its labels.
+    Largest,
+    /// The sum of a gauge's values now, over all its labels.
+    Sum,
+}
+
+/// One word of the line.
+#[derive(Debug, Clone, Copy)]
+pub struct Item {
+    /// What it is called there.
+    pub word: &'static str,
+    /// The metric.
+    pub metric: &'static str,
+    /// The label that its values must have, as `name="value"`; empty: any.
+    pub label: &'static str,
+    /// How it is shown.
+    pub shown: Shown,
+}
+
+impl Item {
+    /// How much a counter grew.
+    pub const fn growth(word: &'static str, metric: &'static str, label: &'static str) -> Self {
+        Self { word, metric, label, shown: Shown::Growth }
+    }
+
+    /// A gauge as it stands.
+    pub const fn gauge(word: &'static str, metric: &'static str, shown: Shown) -> Self {
+        Self { word, metric, label: "", shown }
+    }
+}
+
+/// Logs until `stop`.
+pub(super) async fn run(items: &'static [Item], metrics: Metrics, stop: CancellationToken) {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    let mut before = values(items, &metrics.render());
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let now = values(items, &metrics.render());
+        info!("the last minute: {}", line(items, &before, &now));
+        before = now;
+    }
+}
+
+/// The items' values in a rendered text.
+fn values(items: &[Item], text: &str) -> Vec<f64> {
+    items.iter().map(|item| value(item, text)).collect()
+}
+
+fn value(item: &Item, text: &str) -> f64 {
+    let found = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(item.metric)?;
+        let (labels, value) = match rest.strip_prefix('{') {
+            Some(rest) => rest.rsplit_once("} ")?,
+            None => ("", rest.strip_prefix(' ')?),
+        };
+        labels.contains(item.label).then(|| value.parse::<f64>().ok()).flatten()
+    });
+    match item.shown {
+        Shown::Largest => found.fold(0.0, f64::max),
+        Shown::Growth | Shown::Sum => found.sum(),
+    }
+}
+
+fn line(items: &[Item], before: &[f64], now: &[f64]) -> String {
+    let mut line = String::new();
+    for ((item, before), now) in items.iter().zip(before).zip(now) {
+        let value = if item.shown == Shown::Growth { now - before } else { *now };
+        let separator = if line.is_empty() { "" } else { ", " };
+        // Whole numbers as such; a String takes all that is written to it.
+        let _ = if value.fract() == 0.0 {
+            write!(line, "{separator}{} {value:.0}", item.word)
+        } else {
+            write!(line, "{separator}{} {value:.1}", item.word)
+        };
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_grew_and_what_stands() {
+        const ITEMS: &[Item] = &[
+            Item::growth("stored", "readings_total", "outcome=\"stored\""),
+            Item::growth("all", "readings_total", ""),
+            Item::gauge("oldest s", "lag_seconds", Shown::Largest),
+            Item::gauge("lag", "lag_records", Shown::Sum),
+        ];
+        let before = values(ITEMS, "readings_total{outcome=\"stored\"} 5\n");
+        let text = "# TYPE readings_total counter\nreadings_total{outcome=\"stored\"} 12\n\
+                    readings_total{outcome=\"merged\"} 2\nreadings_total_more 9\n\
+                    lag_seconds{partition=\"0\"} 1.25\nlag_seconds{partition=\"1\"} 0\n\
+                    lag_records{partition=\"0\"} 3\nlag_records{partition=\"1\"} 4\n";
+        let now = values(ITEMS, text);
+        assert_eq!(line(ITEMS, &before, &now), "stored 7, all 9, oldest s 1.2, lag 7");
+    }
+}
