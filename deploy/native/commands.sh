@@ -9,10 +9,9 @@ start_all() {
   for name in "$@"; do
     if "${name}_install"; then
       services+=("$name")
-    elif [[ $name == jaeger && -z $REQUIRE_JAEGER ]]; then
-      say 'going on without jaeger: no traces this time'
     else
-      die "$name is required but could not be had"
+      ! required "$name" || die "$name is required but could not be had"
+      say "going on without $name"
     fi
   done
   mkdir -p "$STATE/logs" "$STATE/pids"
@@ -62,6 +61,9 @@ other_database() {
   [[ -n $OTHER && $OTHER != "$DATABASE" ]]
 }
 
+# required SERVICE: is a stack without it none?
+required() { [[ " ${OPTIONAL[*]} " != *" $1 "* || ($1 == jaeger && -n $REQUIRE_JAEGER) ]]; }
+
 skipped() {
   unchosen "$1" && return
   [[ " ${STACK_WITHOUT:-} " == *" $1 "* && ! ($1 == jaeger && -n $REQUIRE_JAEGER) ]]
@@ -94,13 +96,13 @@ stack_status() {
   for name in "${SERVICES[@]}"; do
     if alive "$name"; then
       memory=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$PID/status")
-      printf '%-8s up    127.0.0.1:%-6s pid %-8s %d MB\n' "$name" "$(port "$name")" "$PID" $((memory / 1024))
+      printf '%-10s up    127.0.0.1:%-6s pid %-8s %d MB\n' "$name" "$(port "$name")" "$PID" $((memory / 1024))
     elif ! unchosen "$name"; then
-      printf '%-8s down\n' "$name"
+      printf '%-10s down\n' "$name"
       down=3
     fi
   done
-  printf 'state    %s\n' "$STATE"
+  printf 'state      %s\n' "$STATE"
   return "$down"
 }
 
@@ -109,7 +111,9 @@ stack_env() {
   any_alive || die "no stack runs in $STATE"
   for name in "${SERVICES[@]}"; do
     alive "$name" || continue
-    for line in $("${name}_variables"); do printf 'export %s=%q\n' "${line%%=*}" "${line#*=}"; done
+    while IFS= read -r line; do
+      printf 'export %s=%q\n' "${line%%=*}" "${line#*=}"
+    done < <("${name}_variables")
   done
   printf 'export STACK_DATABASE=%q\n' "$DATABASE"
   printf 'export STACK_DIR=%q\n' "$STATE"

@@ -89,7 +89,7 @@ install_all() {
     unchosen "$name" && continue
     if "${name}_install"; then
       say "$name $("${name}_version") is there"
-    elif [[ $name != jaeger || -n $REQUIRE_JAEGER ]]; then
+    elif required "$name"; then
       die "$name could not be installed"
     fi
   done

@@ -11,8 +11,9 @@
 #   NAME_ready        succeed once it answers a request
 #   NAME_variables    print VARIABLE=value lines for its users
 
-SERVICES=(kafka mariadb mysql redis jaeger)
-DATABASES=(mariadb mysql) # a stack has one of them, see choose_database
+SERVICES=(kafka mariadb mysql redis jaeger prometheus)
+DATABASES=(mariadb mysql)    # a stack has one of them, see choose_database
+OPTIONAL=(jaeger prometheus) # a stack may lack them, see required
 STATE=$(realpath -m -- "${STACK_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/ljwx-stack}")
 CACHE=$(realpath -m -- "${STACK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ljwx-ingest}")
 TEMP=$(realpath -m -- "${TMPDIR:-/tmp}")

@@ -43,7 +43,7 @@ run_command() {
   ((${#missing[@]} == 0)) || with_lock start_all "${missing[@]}"
   for name in "${SERVICES[@]}"; do
     if ! "${name}_given" && alive "$name"; then
-      for line in $("${name}_variables"); do export "${line?}"; done
+      while IFS= read -r line; do export "${line?}"; done < <("${name}_variables")
     fi
   done
   export STACK_DIR=$STATE STACK_DATABASE=$DATABASE
@@ -51,6 +51,10 @@ run_command() {
   if ! jaeger_given; then
     unset OTEL_EXPORTER_OTLP_ENDPOINT JAEGER_URL
     export STACK_WITHOUT="${STACK_WITHOUT:+$STACK_WITHOUT }jaeger"
+  fi
+  if ! prometheus_given; then
+    unset PROMETHEUS_URL PROMETHEUS_TARGETS
+    export STACK_WITHOUT="${STACK_WITHOUT:+$STACK_WITHOUT }prometheus"
   fi
   run_and_wait "$@"
 }
