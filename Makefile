@@ -4,7 +4,10 @@
 STACK := deploy/stack
 ARGS  ?=
 
-.PHONY: help demo test bench bench-worker bench-alerter install fmt lint docs unit e2e e2e-mysql deny
+# What measures or brings its own Prometheus has no use for the stack's.
+ALONE := STACK_WITHOUT=prometheus
+
+.PHONY: help demo test bench bench-worker bench-alerter install fmt lint docs unit e2e e2e-mysql deny promtool
 
 help:  ## List the commands
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -13,22 +16,22 @@ demo: install  ## Run everything with a simulated fleet; ARGS=--smoke: 30 s, jud
 	cargo build --workspace --bins
 	$(STACK) run -- target/debug/demo $(ARGS)
 
-test: install fmt lint docs unit deny e2e e2e-mysql  ## Everything that CI runs
+test: install fmt lint docs unit deny promtool e2e e2e-mysql  ## Everything that CI runs
 
 bench: install  ## Figures beside their targets, and ratios to what the machine can do
 	cargo build --release --workspace --bins
-	$(STACK) run -- target/release/bench $(ARGS)
+	$(ALONE) $(STACK) run -- target/release/bench $(ARGS)
 
 bench-worker: install  ## The worker against what MariaDB and MySQL can take, in two hours; keeps the figures
 	cargo build --release --workspace --bins
 	@status=0; for database in mariadb mysql; do \
-	  STACK_DATABASE=$$database $(STACK) run -- target/release/bench store --save $(ARGS) || status=1; \
+	  $(ALONE) STACK_DATABASE=$$database $(STACK) run -- target/release/bench store --save $(ARGS) || status=1; \
 	done; exit $$status
 
 bench-alerter: install  ## Readings judged a second by one core, then the alerter on the real servers; keeps the figures
 	cargo bench -p alerter --bench evaluation
 	cargo build --release --workspace --bins
-	$(STACK) run -- target/release/bench alerter --memory --save $(ARGS)
+	$(ALONE) $(STACK) run -- target/release/bench alerter --memory --save $(ARGS)
 
 install:  ## Install what is missing: servers, and what the build needs
 	$(STACK) install
@@ -47,10 +50,14 @@ unit:  ## Unit and property tests, which need no server
 
 e2e:  ## End-to-end and storage tests on the real servers
 	cargo build --workspace --bins
-	$(STACK) run --require-jaeger -- cargo test --workspace --test e2e --test storage -- $(ARGS)
+	$(ALONE) $(STACK) run --require-jaeger -- cargo test --workspace --test e2e --test storage -- $(ARGS)
 
+# What operators see is the same with either database, and takes long to see.
 e2e-mysql:  ## End-to-end tests on the real servers, with MySQL in MariaDB's place
-	STACK_DATABASE=mysql $(MAKE) install e2e
+	STACK_DATABASE=mysql $(MAKE) install e2e ARGS="--skip operators:: $(ARGS)"
+
+promtool:  ## Check the operators' alert rules and run their unit tests
+	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules rules_test.yml
 
 deny:  ## Licences and sources of dependencies, where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; \

@@ -23,6 +23,7 @@ mod judge;
 mod merges;
 mod modes;
 mod offsets;
+mod operators;
 mod pipeline;
 mod rebalance;
 mod records;

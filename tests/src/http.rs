@@ -1,5 +1,6 @@
 //! Asking an HTTP server and reading Prometheus text. For load there is `fleet`.
 
+use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -7,6 +8,10 @@ use anyhow::Context;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, RequestBuilder};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::wait::pass;
 
 /// As long as a watch waits for an answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -39,6 +44,33 @@ impl Answer {
 /// GETs a page.
 pub async fn get(url: &str) -> anyhow::Result<Answer> {
     answer(client()?.get(url), url).await
+}
+
+/// PUTs a text.
+pub async fn put(url: &str, body: &str) -> anyhow::Result<Answer> {
+    answer(client()?.put(url).body(body.to_owned()), url).await
+}
+
+/// POSTs a body of which the second half comes `later`; brings the answer as it stands on the wire.
+pub async fn post_slowly(
+    address: SocketAddr,
+    path: &str,
+    body: &str,
+    later: Duration,
+) -> anyhow::Result<String> {
+    let mut connection = TcpStream::connect(address).await?;
+    let (length, half) = (body.len(), body.floor_char_boundary(body.len() / 2));
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    connection.write_all(head.as_bytes()).await?;
+    connection.write_all(&body.as_bytes()[..half]).await?;
+    pass(later).await;
+    connection.write_all(&body.as_bytes()[half..]).await?;
+    let mut answer = String::new();
+    tokio::time::timeout(ANSWER_WITHIN, connection.read_to_string(&mut answer)).await??;
+    Ok(answer)
 }
 
 /// POSTs a JSON body as a watch does.

@@ -63,6 +63,13 @@ pub async fn trace(jaeger_url: &str, id: &str) -> anyhow::Result<Option<Trace>> 
     Ok(answer.json["data"].get(0).map(parse))
 }
 
+/// The traces that a search finds, by service, operation, tags (JSON) and the like.
+pub async fn search(jaeger_url: &str, asked: &[(&str, &str)]) -> anyhow::Result<Vec<Trace>> {
+    let url = reqwest::Url::parse_with_params(&format!("{jaeger_url}/api/traces"), asked)?;
+    let answer = http::get(url.as_str()).await?;
+    Ok(answer.json["data"].as_array().into_iter().flatten().map(parse).collect())
+}
+
 fn parse(trace: &Value) -> Trace {
     let spans = trace["spans"].as_array().into_iter().flatten();
     Trace { spans: spans.map(|span| parse_span(trace, span)).collect() }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
@@ -150,6 +150,22 @@ pub async fn delete_before(
     let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
     for element in admin.delete_records(&list, &options).await?.elements() {
         element.error()?;
+    }
+    Ok(())
+}
+
+/// Has Kafka keep a topic's records for so long, in milliseconds. A topic's settings are replaced as a
+/// whole, so the largest record is set again.
+pub async fn set_retention(brokers: &str, topic: &str, milliseconds: i64) -> anyhow::Result<()> {
+    let admin: AdminClient<DefaultClientContext> = config(brokers).create()?;
+    let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
+    let value = milliseconds.to_string();
+    let bytes = common::kafka::MESSAGE_BYTES_MAX.to_string();
+    let change = AlterConfig::new(ResourceSpecifier::Topic(topic))
+        .set("retention.ms", &value)
+        .set("max.message.bytes", &bytes);
+    for altered in admin.alter_configs([&change], &options).await? {
+        altered.map_err(|(resource, code)| anyhow::anyhow!("{resource:?}: {code}"))?;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
-//! A TCP proxy before the database that cuts a connection at its COMMIT, on demand: on the way there,
-//! or on the way back, when the server has committed and the client cannot know.
+//! A TCP proxy before a server, which can take it away.
+//!
+//! Before a database it cuts a connection at its COMMIT, on demand: on the way there, or on the way
+//! back, when the server has committed and the client cannot know.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// A COMMIT as a whole packet of the protocol: length, sequence number, `COM_QUERY`, text.
@@ -36,6 +39,7 @@ struct State {
 pub struct Proxy {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
+    away: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
 
@@ -47,25 +51,42 @@ impl Proxy {
         let address = listener.local_addr()?;
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
+        let (away, cut) = watch::channel(false);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                if *cut.borrow() {
+                    continue;
+                }
                 lock(&shared).accepted += 1;
-                let (server, state) = (server.clone(), Arc::clone(&shared));
+                let (server, state, mut cut) = (server.clone(), Arc::clone(&shared), cut.clone());
                 tokio::spawn(async move {
                     // Either side's end is the connection's end; the client sees to the rest.
                     if let Ok(server) = TcpStream::connect(server).await {
-                        let _ = relay(client, server, &state).await;
+                        tokio::select! {
+                            _ = relay(client, server, &state) => {}
+                            _ = cut.wait_for(|cut| *cut) => {}
+                        }
                     }
                 });
             }
         });
-        Ok(Self { address, state, accepting })
+        Ok(Self { address, state, away, accepting })
     }
 
     /// `url` by way of this proxy.
     pub fn url(&self, url: &str) -> anyhow::Result<String> {
         let (before, _, after) = parts(url)?;
         Ok(format!("{before}{}{after}", self.address))
+    }
+
+    /// Ends all connections and takes no more, until [`Self::back`].
+    pub fn away(&self) {
+        self.away.send_replace(true);
+    }
+
+    /// Takes connections again.
+    pub fn back(&self) {
+        self.away.send_replace(false);
     }
 
     /// How many connections have been taken.

@@ -18,6 +18,10 @@ pub struct Stack {
     pub otlp_endpoint: Option<String>,
     /// Where spans can be read.
     pub jaeger_url: Option<String>,
+    /// Where Prometheus answers; none: there is none.
+    pub prometheus_url: Option<String>,
+    /// The folder in which it looks for what to scrape.
+    pub prometheus_targets: Option<PathBuf>,
 }
 
 impl Stack {
@@ -29,6 +33,8 @@ impl Stack {
             redis_url: required("REDIS_URL")?,
             otlp_endpoint: optional("OTEL_EXPORTER_OTLP_ENDPOINT"),
             jaeger_url: optional("JAEGER_URL"),
+            prometheus_url: optional("PROMETHEUS_URL"),
+            prometheus_targets: optional("PROMETHEUS_TARGETS").map(Into::into),
         })
     }
 }

@@ -5,6 +5,7 @@ mod closing;
 mod figures;
 mod marker;
 mod screen;
+mod targets;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::world::World;
 use figures::Figures;
 pub(crate) use marker::Marker;
 use screen::Screen;
+use targets::Targets;
 
 /// Partitions of the demo's topics, as in production.
 const PARTITIONS: u32 = 12;
@@ -71,6 +73,7 @@ struct Stage {
     workers: [Service; 2],
     alerter: Service,
     wechat: FakeWechat,
+    targets: Option<Targets>,
     // Last: it must outlive the services.
     world: World,
 }
@@ -90,7 +93,11 @@ impl Stage {
             world.worker().start(),
             world.alerter(&wechat).start(),
         )?;
-        let stage = Self { gateway, workers: [first, second], alerter, wechat, world };
+        let mut stage =
+            Self { gateway, workers: [first, second], alerter, wechat, targets: None, world };
+        if let Some(folder) = &stage.world.stack.prometheus_targets {
+            stage.targets = Some(Targets::write(folder, stage.services())?);
+        }
         screen::hints(&stage);
         let (devices, rate) = (arguments.devices, arguments.rate);
         screen::say(&format!("{devices} simulated devices send {rate} readings a second"));
@@ -140,6 +147,8 @@ impl Stage {
 
     /// Ends the services in the order of the data's way.
     async fn stop(self, passed: bool) -> anyhow::Result<()> {
+        // Before the services, or their end would look like a failure.
+        drop(self.targets);
         self.gateway.terminate().await?;
         let [first, second] = self.workers;
         tokio::try_join!(first.terminate(), second.terminate(), self.alerter.terminate())?;

@@ -134,6 +134,10 @@ pub(super) fn hints(stage: &Stage) {
     if let Some(jaeger) = &stage.world.stack.jaeger_url {
         println!("  traces   {jaeger}/search?service=gateway");
     }
+    if let Some(prometheus) = &stage.world.stack.prometheus_url {
+        println!("  alerts   {prometheus}/alerts   (what each means: deploy/runbook.md)");
+        println!("  metrics  {prometheus}/graph?g0.expr=rate(readings_total[1m])&g0.tab=0");
+    }
     for service in stage.services() {
         println!(
             "  {:<10} {}   {}",

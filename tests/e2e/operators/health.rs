@@ -1,0 +1,78 @@
+//! The worker's health says what is the matter, and its levels are what they are said to be. (That a
+//! database that is away makes it unhealthy and never dead, an open breaker unhealthy and a pause
+//! degraded, the scenarios of the alert rules show.)
+
+use anyhow::{Result, ensure};
+use tests::http;
+use tests::proxy::Proxy;
+use tests::wait::eventually;
+use tests::world::World;
+
+use super::{SOON, Watched};
+
+async fn status(watched: &Watched, wanted: &str) -> Result<http::Answer> {
+    eventually(SOON, &format!("the worker is {wanted}"), || async {
+        let answer = http::get(&watched.worker.admin("/api/batch_processor/health")).await?;
+        ensure!(answer.json["status"] == wanted, "{}", answer.text);
+        Ok(Some(answer))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_redis_is_degraded_and_stores_all_the_same() -> Result<()> {
+    let world = World::shared("ophealth").await?;
+    world.migrate().await?;
+    let redis = format!("{}/", world.stack.redis_url.trim_end_matches('/'));
+    let proxy = Proxy::start(&redis).await?;
+    let url = proxy.url(&redis)?;
+    let watched = Watched::start_in(world, |launch| launch.env("REDIS_URL", &url)).await?;
+    let load = watched.load();
+    let healthy = status(&watched, "healthy").await?;
+    ensure!(healthy.status == 200, "{}", healthy.text);
+    for field in
+        ["queue_size", "processed_total", "error_rate", "avg_batch_size", "throughput_per_second"]
+    {
+        ensure!(healthy.json[field].is_number(), "no {field}: {}", healthy.text);
+    }
+    ensure!(watched.worker.metric("worker_health", "healthy\"").await? >= 1.0);
+
+    proxy.away();
+    let degraded = status(&watched, "degraded").await?;
+    ensure!(degraded.status == 200 && degraded.text.contains("redis"), "{}", degraded.text);
+    for probe in ["/livez", "/readyz"] {
+        let answer = http::get(&watched.worker.admin(probe)).await?;
+        ensure!(answer.status == 200, "{probe}: {}", answer.text);
+    }
+    let before = degraded.json["processed_total"].as_i64();
+    eventually(SOON, "readings are stored meanwhile", || async {
+        let answer = http::get(&watched.worker.admin("/api/batch_processor/health")).await?;
+        Ok((answer.json["processed_total"].as_i64() > before).then_some(()))
+    })
+    .await?;
+    let said = watched.worker.output().matches("Redis does not take batches").count();
+    ensure!(said == 1, "said {said} times");
+
+    proxy.back();
+    status(&watched, "healthy").await?;
+    drop(load);
+    watched.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_drains_says_so_before_it_takes_nothing_more() -> Result<()> {
+    let world = World::shared("opdrain").await?;
+    world.migrate().await?;
+    let gateway = world.gateway().env("DRAIN_DELAY", "5s").start().await?;
+    gateway.signal("TERM").await?;
+    eventually(SOON, "it is not ready", || async {
+        Ok((http::get(&gateway.admin("/readyz")).await?.status == 503).then_some(()))
+    })
+    .await?;
+    let url = gateway.url("/upload_health_data");
+    let taken = super::send(&url, &world.device(1), 70).await?;
+    ensure!(taken == 200, "{taken}: whoever was sent here must still be served");
+    ensure!(http::get(&gateway.admin("/livez")).await?.status == 200);
+    gateway.terminate().await?;
+    world.finish().await
+}

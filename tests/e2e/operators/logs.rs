@@ -1,0 +1,122 @@
+//! The logs: changed while a service runs, and never with what concerns a patient alone.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use tests::fake_wechat::APP_SECRET;
+use tests::fleet::TENANT;
+use tests::http;
+use tests::process::Service;
+use tests::verdict::wall_time;
+use tests::wait::eventually;
+
+use super::{SOON, Watched};
+
+/// How every token of the stand-in begins.
+const TOKEN: &str = "token-of-the-stand-in";
+
+/// Values that nothing else can be mistaken for.
+const VALUES: [&str; 4] = ["22.540987", "114.061234", "39.87", "HW-APP-9731"];
+
+/// Everything the services say of their own work.
+const LOUD: &str = "gateway=trace,worker=trace,alerter=trace,common=trace,info";
+
+async fn set_level(service: &Service, filter: &str) -> Result<http::Answer> {
+    http::put(&service.admin("/loglevel"), filter).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_logged_is_changed_while_the_service_runs() -> Result<()> {
+    let watched = Watched::start("oplevel", |launch| launch).await?;
+    let load = watched.load();
+    let level = http::get(&watched.worker.admin("/loglevel")).await?;
+    ensure!(level.text.trim() == "info", "{}", level.text);
+    ensure!(!watched.worker.output().contains("batch written"), "a line a batch is for debug");
+
+    let wrong = set_level(&watched.worker, "worker=loud").await?;
+    ensure!(wrong.status == 400 && wrong.text.contains("such as info"), "{}", wrong.text);
+    let right = set_level(&watched.worker, "worker=debug,info").await?;
+    ensure!(right.status == 200, "{}", right.text);
+    eventually(SOON, "a line for a batch, with its trace", || async {
+        let output = watched.worker.output();
+        let line = output.lines().find(|line| line.contains("batch written")).context("no line")?;
+        ensure!(line.contains("batch.id") && line.contains("trace_id"), "{line}");
+        Ok(Some(()))
+    })
+    .await?;
+    set_level(&watched.worker, "warn").await?;
+    ensure!(http::get(&watched.worker.admin("/loglevel")).await?.text.trim() == "warn");
+    drop(load);
+    watched.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_line_span_or_metric_holds_a_health_value_a_token_or_a_secret() -> Result<()> {
+    let watched = Watched::start("opsecret", |launch| launch.env("LOG_LEVEL", LOUD)).await?;
+    let world = &watched.world;
+    let password = "Passwort-1742";
+    let url = watched.gateway.url("/upload_health_data");
+    let now = jiff::Timestamp::now().as_second();
+    let trace = uuid::Uuid::new_v4().simple().to_string();
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let reading = |device: usize, age: i64, heart_rate: i32| {
+        json!({
+            "deviceSn": world.device(device), "customerId": TENANT.to_string(),
+            "timestamp": wall_time(now - age), "heart_rate": heart_rate,
+            "latitude": VALUES[0], "longitude": VALUES[1], "temperature": VALUES[2],
+        })
+    };
+    // Accepted, told of, refused by the database, and rejected.
+    world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
+    let mut items: Vec<_> = (0..3).map(|step| reading(1, 60 - step * 15, 125)).collect();
+    items.push(reading(2, 30, 201));
+    let mut nobody = reading(3, 30, 70);
+    nobody["deviceSn"] = VALUES[3].into();
+    nobody["timestamp"] = format!("{} o'clock", VALUES[0]).into();
+    items.push(nobody);
+    let body = json!({ "data": items }).to_string();
+    let answer = http::post_with(&url, body, &[("traceparent", &parent)]).await?;
+    ensure!(answer.status == 200, "{}", answer.text);
+    let broken = format!("{{\"data\": {{\"latitude\": {}, ", VALUES[0]);
+    http::post_with(&url, broken, &[("traceparent", &parent)]).await?;
+    eventually(SOON, "told, dead-lettered, rejected", || async {
+        let letters = watched.worker.metric("dead_letters_total", "").await?;
+        let rejected = watched.gateway.metric("gateway_rejections_total", "").await?;
+        let told = watched.wechat.delivered();
+        ensure!(letters >= 1.0 && rejected >= 1.0 && told >= 1, "{letters} {rejected} {told}");
+        Ok(Some(()))
+    })
+    .await?;
+    // A start that fails shall not tell, either.
+    let refused = world
+        .worker()
+        .env("MYSQL_URL", format!("mysql://root:{password}@127.0.0.1:1"))
+        .finish()
+        .await?;
+    ensure!(refused.code == Some(2), "{}", refused.text);
+
+    let jaeger = world.stack.jaeger_url.as_deref().context("Jaeger is needed here")?;
+    let spans = eventually(SOON, "the trace of it all", || async {
+        let found = http::get(&format!("{jaeger}/api/traces/{trace}")).await?.text;
+        let all = ["alert_check", "notify", "POST /upload_health_data", ".dlq"];
+        let missing: Vec<_> = all.iter().filter(|name| !found.contains(**name)).collect();
+        ensure!(missing.is_empty(), "no {missing:?}");
+        Ok(Some(found))
+    })
+    .await?;
+    let mut said = vec![("spans".to_owned(), spans), ("refusal".to_owned(), refused.text)];
+    for service in [&watched.gateway, &watched.worker, &watched.alerter] {
+        let page = http::get(&service.admin("/metrics")).await?.text;
+        said.push((format!("metrics of {}", service.name()), page));
+        said.push((format!("log of {}", service.name()), service.output()));
+    }
+    for (place, text) in said {
+        for secret in VALUES.iter().chain(&[APP_SECRET, TOKEN, password]) {
+            if let Some(line) = text.lines().find(|line| line.contains(secret)) {
+                let at = line.find(secret).unwrap_or_default();
+                let start = line.floor_char_boundary(at.saturating_sub(200));
+                anyhow::bail!("{secret} in the {place}: {}", &line[start..at + secret.len()]);
+            }
+        }
+    }
+    watched.end().await
+}

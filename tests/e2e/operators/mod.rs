@@ -1,0 +1,136 @@
+//! What operators see, on the whole pipeline with a Prometheus that watches it. The servers behind the
+//! pipeline make no difference here, so these run on one database only.
+
+mod dashboard;
+mod health;
+mod logs;
+mod metrics;
+mod rules;
+mod runbook;
+mod scenarios;
+mod walks;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+use tests::fake_wechat::FakeWechat;
+use tests::fleet::TENANT;
+use tests::http;
+use tests::launch::Launch;
+use tests::platform::{self, HEART_RATE_HIGH};
+use tests::process::Service;
+use tests::prometheus::Prometheus;
+use tests::verdict::wall_time;
+use tests::wait::{eventually, pass};
+use tests::world::World;
+use tokio::task::JoinHandle;
+
+/// How long anything may take that has no time of its own.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Devices of a load: enough to have some in every partition.
+const DEVICES: usize = 40;
+
+/// Between two readings of a load.
+const LOAD_INTERVAL: Duration = Duration::from_millis(30);
+
+/// The pipeline, watched.
+struct Watched {
+    prometheus: Prometheus,
+    gateway: Service,
+    worker: Service,
+    alerter: Service,
+    wechat: FakeWechat,
+    world: World,
+}
+
+impl Watched {
+    /// One replica of each service in a new world; `adapt` may change how each is started.
+    async fn start(name: &str, adapt: impl Fn(Launch) -> Launch) -> Result<Self> {
+        let world = World::shared(name).await?;
+        world.migrate().await?;
+        Self::start_in(world, adapt).await
+    }
+
+    /// The same in a world that has its tables and topics.
+    async fn start_in(world: World, adapt: impl Fn(Launch) -> Launch) -> Result<Self> {
+        platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+        let wechat = FakeWechat::start().await?;
+        let (gateway, worker, alerter) = tokio::try_join!(
+            adapt(world.gateway()).start(),
+            adapt(world.worker()).start(),
+            adapt(world.alerter(&wechat)).start(),
+        )?;
+        let mut prometheus = Prometheus::start(&world.logs).await?;
+        prometheus.add("gateway", &gateway)?;
+        prometheus.add("worker", &worker)?;
+        prometheus.add("alerter", &alerter)?;
+        eventually(SOON, "Prometheus has looked at each", || async {
+            let up = prometheus.query("count(up == 1)").await?;
+            Ok(up.first().filter(|up| up.value >= 3.0).map(drop))
+        })
+        .await?;
+        Ok(Self { prometheus, gateway, worker, alerter, wechat, world })
+    }
+
+    /// Readings without end, of people who are well.
+    fn load(&self) -> Load {
+        Load::start(self.gateway.url("/upload_health_data"), self.world.serial_prefix())
+    }
+
+    async fn end(self) -> Result<()> {
+        self.gateway.terminate().await?;
+        self.worker.terminate().await?;
+        self.alerter.terminate().await?;
+        drop(self.prometheus);
+        self.world.finish().await
+    }
+}
+
+/// A load that runs until it is dropped.
+struct Load {
+    sent: Arc<AtomicI64>,
+    task: JoinHandle<()>,
+}
+
+impl Load {
+    fn start(url: String, prefix: String) -> Self {
+        let sent = Arc::new(AtomicI64::new(0));
+        let count = Arc::clone(&sent);
+        let task = tokio::spawn(async move {
+            for number in 0.. {
+                let device = format!("{prefix}{:09}", number % DEVICES);
+                // Whoever is refused sends again; here the next one does.
+                if send(&url, &device, 70).await.is_ok_and(|status| status == 200) {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+                pass(LOAD_INTERVAL).await;
+            }
+        });
+        Self { sent, task }
+    }
+
+    /// Readings that were acknowledged so far.
+    fn acknowledged(&self) -> i64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Sends one reading of now; the answer's status comes back.
+async fn send(url: &str, device: &str, heart_rate: i32) -> Result<u16> {
+    let now = jiff::Timestamp::now();
+    let data = json!({
+        "deviceSn": device, "customerId": TENANT.to_string(),
+        "timestamp": wall_time(now.as_second()), "heart_rate": heart_rate, "step": 10,
+    });
+    Ok(http::post(url, json!({ "data": data }).to_string()).await?.status)
+}

@@ -1,0 +1,49 @@
+//! Every alert rule fires when its cause is there and clears when it is gone.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use tests::prometheus::rule_names;
+use tests::stack::Server;
+use tests::world::World;
+
+use super::scenarios::{database_away, database_slow, nobody_told, processes_gone, wrong_data};
+use super::{SOON, Watched};
+
+/// What [`servers_gone`] causes, with the servers that all tests share away.
+const OF_SERVERS: [&str; 3] = ["GatewayRefusing", "KafkaUnreachable", "RedisUnreachable"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_rule_fires_on_its_cause_and_clears() -> Result<()> {
+    // Side by side, because most of their time is waiting for an age that is too high.
+    let proved = tokio::try_join!(
+        database_away(),
+        database_slow(),
+        nobody_told(),
+        processes_gone(),
+        wrong_data(),
+    )?;
+    let proved = [proved.0, proved.1, proved.2, proved.3, proved.4].concat();
+    let mut unproved: BTreeSet<String> = rule_names()?.into_iter().collect();
+    for name in proved.into_iter().chain(OF_SERVERS) {
+        unproved.remove(name);
+    }
+    ensure!(unproved.is_empty(), "nobody has seen these fire: {unproved:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_gone() -> Result<()> {
+    let world = World::exclusive("opservers").await?;
+    world.migrate().await?;
+    let watched = Watched::start_in(world, |launch| launch).await?;
+    let load = watched.load();
+    let kafka = Server::Kafka.stop().await?;
+    let redis = Server::Redis.stop().await?;
+    watched.prometheus.fire(&OF_SERVERS, SOON).await?;
+    redis.end().await?;
+    kafka.end().await?;
+    watched.prometheus.clear(&OF_SERVERS, SOON).await?;
+    drop(load);
+    watched.end().await
+}

@@ -1,0 +1,102 @@
+//! The commands of the runbook that are marked as runnable are run, each as it stands.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tests::launch::program_folder;
+use tests::prometheus::deploy_folder;
+use tests::wait::{eventually, pass};
+use tokio::process::Command;
+
+use super::{DEVICES, SOON, Watched, send};
+
+/// How long one block may take.
+const BLOCK_WITHIN: Duration = Duration::from_secs(60);
+
+/// A block to be run, with the line that it begins in.
+struct Block {
+    line: usize,
+    script: String,
+}
+
+fn blocks() -> Result<Vec<Block>> {
+    let text = std::fs::read_to_string(deploy_folder().join("runbook.md"))?;
+    let mut blocks = Vec::new();
+    let mut open: Option<Block> = None;
+    for (number, line) in text.lines().enumerate() {
+        match &mut open {
+            None if line.trim() == "```sh runnable" => {
+                open = Some(Block { line: number + 1, script: String::new() });
+            }
+            None => {}
+            Some(_) if line.trim() == "```" => blocks.extend(open.take()),
+            Some(block) => {
+                block.script.push_str(line);
+                block.script.push('\n');
+            }
+        }
+    }
+    Ok(blocks)
+}
+
+fn authority(address: &str) -> String {
+    address.trim_start_matches("http://").trim_end_matches('/').to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_runnable_command_of_the_runbook_runs() -> Result<()> {
+    let watched = Watched::start("oprunbook", |launch| launch).await?;
+    let (world, stack) = (&watched.world, &watched.world.stack);
+    let load = watched.load();
+    let url = watched.gateway.url("/upload_health_data");
+    world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
+    for rate in [121, 122, 123, 201] {
+        send(&url, &world.device(DEVICES + 1), rate).await?;
+        pass(Duration::from_millis(1100)).await;
+    }
+    eventually(SOON, "an alert and a dead letter", || async {
+        let letters = watched.worker.metric("dead_letters_total", "").await?;
+        Ok((letters >= 1.0 && watched.wechat.delivered() >= 1).then_some(()))
+    })
+    .await?;
+    let blocks = blocks()?;
+    ensure!(blocks.len() > 20, "only {} blocks were found", blocks.len());
+    let path = format!("{}:{}", program_folder()?.display(), std::env::var("PATH")?);
+    for block in blocks {
+        let mut command = Command::new("bash");
+        command.args(["-euo", "pipefail", "-c", &block.script]);
+        command.envs([
+            ("PATH", path.as_str()),
+            ("KAFKA_BROKERS", &stack.kafka_brokers),
+            ("MYSQL_URL", world.database.url()),
+            ("REDIS_URL", &stack.redis_url),
+            ("READINGS_TOPIC", &world.readings_topic),
+            ("REJECTS_TOPIC", &world.rejects_topic),
+            ("CONSUMER_GROUP", &world.worker_group),
+            ("ALERTER_GROUP", &world.alerter_group),
+            ("TIME_ZONE", tests::world::TIME_ZONE),
+            ("GATEWAY_ADMIN", &authority(&watched.gateway.admin(""))),
+            ("WORKER_ADMIN", &authority(&watched.worker.admin(""))),
+            ("ALERTER_ADMIN", &authority(&watched.alerter.admin(""))),
+            ("PROMETHEUS_URL", watched.prometheus.url()),
+            ("JAEGER_URL", stack.jaeger_url.as_deref().context("Jaeger is needed here")?),
+            ("LOG_FORMAT", "human"),
+        ]);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(BLOCK_WITHIN, command.output())
+            .await
+            .with_context(|| format!("runbook.md:{}: no end", block.line))??;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        ensure!(output.status.success(), "runbook.md:{}:\n{}{said}", block.line, block.script);
+        ensure!(
+            !said.trim().is_empty(),
+            "runbook.md:{} says nothing:\n{}",
+            block.line,
+            block.script
+        );
+    }
+    drop(load);
+    watched.end().await
+}

@@ -1,0 +1,262 @@
+//! Causes of alerts. Each brings the names of the rules that it saw fire and clear.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use tests::http;
+use tests::kafka;
+use tests::mysql::{Database, Lock};
+use tests::process::Service;
+use tests::proxy::Proxy;
+use tests::wait::{eventually, pass};
+use tests::world::World;
+
+use super::{SOON, Watched, send};
+
+/// Rules that a scenario has seen.
+pub type Proved = Vec<&'static str>;
+
+/// How long a rule may take whose cause is an age of two minutes.
+const LATE: Duration = Duration::from_secs(200);
+
+/// How long each batch of a slow database takes.
+const LOCKED: Duration = Duration::from_secs(7);
+
+/// Retention below which readings that wait are about to be lost, in milliseconds.
+const RETENTION_MS: i64 = 3_600_000;
+
+async fn health(worker: &Service) -> Result<http::Answer> {
+    http::get(&worker.admin("/api/batch_processor/health")).await
+}
+
+/// The database is away for two minutes.
+pub async fn database_away() -> Result<Proved> {
+    const RULES: [&str; 6] = [
+        "DatabaseUnreachable",
+        "ReadingsQueueLong",
+        "OldestReadingTooOld",
+        "AlerterBehind",
+        "PartitionStalled",
+        "BatchProcessingSlow",
+    ];
+    let world = World::shared("opaway").await?;
+    world.migrate().await?;
+    let proxy = Proxy::start(world.database.url()).await?;
+    let url = proxy.url(world.database.url())?;
+    let watched = Watched::start_in(world, |launch| launch.env("MYSQL_URL", &url)).await?;
+    let load = watched.load();
+    proxy.away();
+    watched.prometheus.fire(&RULES, LATE).await?;
+    let answer = health(&watched.worker).await?;
+    ensure!(answer.status == 503 && answer.json["status"] == "unhealthy", "{}", answer.text);
+    for service in [&watched.worker, &watched.alerter] {
+        let alive = http::get(&service.admin("/livez")).await?;
+        ensure!(alive.status == 200, "{} is not alive: {}", service.name(), alive.text);
+    }
+    let sent = load.acknowledged();
+    drop(load);
+    proxy.back();
+    watched.prometheus.clear(&RULES, SOON).await?;
+    let stored = watched.world.database.number(STORED).await?;
+    ensure!(stored >= sent, "{stored} of {sent} readings are stored");
+    watched.end().await?;
+    Ok(RULES.into())
+}
+
+const STORED: &str = "SELECT COALESCE(SUM(`stored` + merged), 0) FROM ingest_progress";
+
+/// The database takes every batch, each after a while.
+pub async fn database_slow() -> Result<Proved> {
+    const RULES: [&str; 2] = ["BatchProcessingSlow", "EndToEndSlow"];
+    let watched = Watched::start("opslow", |launch| launch).await?;
+    let database = &watched.world.database;
+    let mut lock = database.lock("ingest_progress").await?;
+    let load = watched.load();
+    let slow = async {
+        loop {
+            // The next lock waits behind the batches that the first one holds up, and before those
+            // that come after them.
+            let (next, released) = tokio::join!(locked(database), async {
+                pass(LOCKED).await;
+                lock.release().await
+            });
+            released?;
+            lock = next;
+        }
+        #[expect(unreachable_code, reason = "gives the loop its type")]
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        ended = slow => ended.context("the lock")?,
+        fired = watched.prometheus.fire(&RULES, LATE) => fired?,
+    }
+    // The lock was dropped with what held it.
+    watched.prometheus.clear(&RULES, SOON).await?;
+    drop(load);
+    watched.end().await?;
+    Ok(RULES.into())
+}
+
+/// Locks the ledger, again where a batch and the lock were in each other's way.
+async fn locked(database: &Database) -> Lock {
+    loop {
+        if let Ok(lock) = database.lock("ingest_progress").await {
+            return lock;
+        }
+        pass(Duration::from_millis(10)).await;
+    }
+}
+
+/// WeChat is away, a rule cannot be used, a process has too little memory.
+pub async fn nobody_told() -> Result<Proved> {
+    const RULES: [&str; 4] =
+        ["WechatFailing", "NotificationsLate", "AlertRulesRefused", "MemoryHigh"];
+    let mut watched = Watched::start("optold", |launch| launch).await?;
+    watched.wechat.down();
+    let url = watched.gateway.url("/upload_health_data");
+    for device in 0..3 {
+        for rate in [130, 131, 132] {
+            send(&url, &watched.world.device(device), rate).await?;
+            // Readings of one second are one reading.
+            pass(Duration::from_millis(1100)).await;
+        }
+    }
+    let wrong = "INSERT INTO t_alert_rules (rule_type, physical_sign, threshold_min, threshold_max, \
+                 severity_level) VALUES ('WRONG', 'heart_rate', 200, 100, 'major')";
+    watched.world.database.execute(wrong).await?;
+    watched.world.cache.announce_rules().await?;
+    let small = watched.world.gateway().env("MEMORY_LIMIT", "1000000").start().await?;
+    watched.prometheus.add("gateway", &small)?;
+    watched.prometheus.fire(&RULES, LATE).await?;
+    watched.wechat.up();
+    watched.world.database.execute("DELETE FROM t_alert_rules WHERE rule_type = 'WRONG'").await?;
+    watched.world.cache.announce_rules().await?;
+    watched.prometheus.remove("gateway", &small)?;
+    small.terminate().await?;
+    watched.prometheus.clear(&RULES, LATE).await?;
+    ensure!(watched.wechat.delivered() == 3, "{:?}", watched.wechat.messages());
+    watched.end().await?;
+    Ok(RULES.into())
+}
+
+/// Processes are killed, first a replica, then all.
+pub async fn processes_gone() -> Result<Proved> {
+    const LOST: [&str; 2] = ["WorkerReplicaLost", "PartitionWithoutOwner"];
+    const STOPPED: [&str; 3] = ["WorkerStopped", "AlerterStopped", "GatewayStopped"];
+    // Long enough to be seen before the others take its partitions over.
+    let long = |launch: tests::launch::Launch| launch.env("SESSION_TIMEOUT", "15s");
+    let mut watched = Watched::start("opgone", long).await?;
+    let second = long(watched.world.worker()).start().await?;
+    watched.prometheus.add("worker", &second)?;
+    eventually(SOON, "both have partitions", || async {
+        Ok((second.metric("partitions_owned", "").await? == 2.0).then_some(()))
+    })
+    .await?;
+    second.signal("KILL").await?;
+    watched.prometheus.fire(&LOST, SOON).await?;
+    watched.prometheus.clear(&LOST[1..], SOON).await?;
+    watched.prometheus.remove("worker", &second)?;
+    watched.prometheus.clear(&LOST, SOON).await?;
+    for service in [&watched.gateway, &watched.worker, &watched.alerter] {
+        service.signal("KILL").await?;
+    }
+    watched.prometheus.fire(&STOPPED, SOON).await?;
+    let (gateway, worker, alerter) = tokio::try_join!(
+        watched.world.gateway().start(),
+        watched.world.worker().start(),
+        watched.world.alerter(&watched.wechat).start(),
+    )?;
+    watched.prometheus.add("gateway", &gateway)?;
+    watched.prometheus.add("worker", &worker)?;
+    watched.prometheus.add("alerter", &alerter)?;
+    watched.prometheus.clear(&STOPPED, SOON).await?;
+    Watched { gateway, worker, alerter, ..watched }.end().await?;
+    Ok([&LOST[..], &STOPPED[..]].concat())
+}
+
+/// Values that the tables refuse, a ledger that lies, a pause that is forgotten, a collector that is
+/// away.
+pub async fn wrong_data() -> Result<Proved> {
+    let world = World::shared("opdata").await?;
+    world.migrate().await?;
+    kafka::set_retention(&world.stack.kafka_brokers, &world.readings_topic, RETENTION_MS).await?;
+    let collector = world.stack.otlp_endpoint.clone().context("Jaeger is needed here")?;
+    let proxy = Proxy::start(&format!("{collector}/")).await?;
+    let endpoint = proxy.url(&format!("{collector}/"))?;
+    let watched = Watched::start_in(world, |launch| {
+        launch.env("DEAD_LETTERS_IN_A_ROW_MAX", "5").env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)
+    })
+    .await?;
+    let load = watched.load();
+    let url = watched.gateway.url("/upload_health_data");
+    let (prometheus, database) = (&watched.prometheus, &watched.world.database);
+
+    proxy.away();
+    let narrow = "ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL";
+    database.execute(narrow).await?;
+    refused(&watched, &url).await?;
+    burst(&url, &watched.world.device(7)).await?;
+    prometheus.fire(&["DeadLetterBreakerOpen"], SOON).await?;
+    let answer = health(&watched.worker).await?;
+    ensure!(answer.status == 503 && answer.text.contains("breaker"), "{}", answer.text);
+    database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate INT NULL").await?;
+    prometheus.fire(&["SpansLost"], SOON).await?;
+    proxy.back();
+    prometheus.clear(&["DeadLetterBreakerOpen", "ReadingErrorsHigh", "SpansLost"], SOON).await?;
+
+    let lie = |by: i64| format!("UPDATE ingest_progress SET merged = merged + {by} LIMIT 1");
+    database.execute(&lie(1)).await?;
+    prometheus.fire(&["LedgerDoesNotBalance"], SOON).await?;
+    database.execute(&lie(-1)).await?;
+    prometheus.clear(&["LedgerDoesNotBalance"], SOON).await?;
+
+    let pause = watched.world.launch("worker", &["pause", "--reason", "a test"]).finish().await?;
+    ensure!(pause.code == Some(0), "{}", pause.text);
+    prometheus.fire(&["RetentionNear", "ConsumerPaused"], LATE).await?;
+    let answer = health(&watched.worker).await?;
+    ensure!(answer.json["status"] == "degraded", "{}", answer.text);
+    let resume = watched.world.launch("worker", &["resume"]).finish().await?;
+    ensure!(resume.code == Some(0), "{}", resume.text);
+    drop(load);
+    prometheus.clear(&["RetentionNear", "ConsumerPaused"], SOON).await?;
+    watched.end().await?;
+    Ok(vec![
+        "DeadLetterBreakerOpen",
+        "ReadingErrorsHigh",
+        "SpansLost",
+        "LedgerDoesNotBalance",
+        "RetentionNear",
+        "ConsumerPaused",
+    ])
+}
+
+/// Single readings that are refused among those of the load, until somebody is told.
+async fn refused(watched: &Watched, url: &str) -> Result<()> {
+    let device = watched.world.device(5);
+    let send_on = async {
+        loop {
+            send(url, &device, 200).await?;
+            pass(Duration::from_millis(500)).await;
+        }
+        #[expect(unreachable_code, reason = "gives the loop its type")]
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        ended = send_on => ended,
+        fired = watched.prometheus.fire(&["ReadingErrorsHigh"], SOON) => fired,
+    }
+}
+
+/// More refused readings in a row than the breaker lets through.
+async fn burst(url: &str, device: &str) -> Result<()> {
+    let items: Vec<_> = (0..20)
+        .map(|second| {
+            let time = format!("2025-09-02 16:00:{second:02}");
+            json!({"deviceSn": device, "timestamp": time, "heart_rate": 200})
+        })
+        .collect();
+    let answer = http::post(url, json!({ "data": items }).to_string()).await?;
+    ensure!(answer.status == 200, "{}", answer.text);
+    Ok(())
+}

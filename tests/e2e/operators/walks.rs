@@ -1,0 +1,232 @@
+//! The walk-throughs of the runbook, as Jaeger's API answers them: each end is found from the other.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use tests::fleet::TENANT;
+use tests::http;
+use tests::jaeger::{self, Trace};
+use tests::kafka;
+use tests::verdict::wall_time;
+use tests::wait::{eventually, pass};
+use tests::world::World;
+
+use super::{SOON, Watched};
+
+/// How long the body of a slow upload takes.
+const SLOW: Duration = Duration::from_millis(700);
+
+/// How long a slow batch is held up.
+const SLOW_BATCH: Duration = Duration::from_millis(1500);
+
+/// Offsets of one partition make the lower part of a reading's number.
+const OFFSET_BITS: i64 = 40;
+
+fn jaeger_url(world: &World) -> Result<&str> {
+    world.stack.jaeger_url.as_deref().context("JAEGER_URL is not set: this test needs Jaeger")
+}
+
+/// Waits for the trace that `find` chooses among those that a search brings.
+async fn search(
+    world: &World,
+    asked: &[(&str, &str)],
+    find: impl Fn(&Trace) -> bool,
+) -> Result<Trace> {
+    let (url, find) = (jaeger_url(world)?, &find);
+    eventually(SOON, &format!("a trace for {asked:?}"), || async move {
+        let found = jaeger::search(url, asked).await?;
+        Ok(found.into_iter().find(|trace| find(trace)))
+    })
+    .await
+}
+
+async fn trace(world: &World, id: &str, holds: impl Fn(&Trace) -> bool) -> Result<Trace> {
+    let (url, holds) = (jaeger_url(world)?, &holds);
+    eventually(SOON, &format!("trace {id}"), || async move {
+        let found = jaeger::trace(url, id).await?.context("Jaeger does not know it")?;
+        let names: Vec<_> = found.spans.iter().map(|span| span.name.clone()).collect();
+        ensure!(holds(&found), "it has only {names:?}");
+        Ok(Some(found))
+    })
+    .await
+}
+
+fn has(trace: &Trace, names: &[&str]) -> bool {
+    names.iter().all(|name| trace.one(name).is_ok())
+}
+
+fn one(device: &str, age: i64, heart_rate: i32) -> String {
+    let time = wall_time(jiff::Timestamp::now().as_second() - age);
+    json!({"data": {
+        "deviceSn": device, "customerId": TENANT.to_string(), "timestamp": time,
+        "heart_rate": heart_rate,
+    }})
+    .to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_a_devices_slow_upload_to_its_batch() -> Result<()> {
+    let watched = Watched::start("walkslow", |launch| launch).await?;
+    let world = &watched.world;
+    let device = world.device(1);
+    let address = watched.gateway.listen().context("an address")?;
+    let answer =
+        http::post_slowly(address, "/upload_health_data", &one(&device, 0, 70), SLOW).await?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let send = format!("send {}", world.readings_topic);
+    let asked = [
+        ("service", "gateway"),
+        ("operation", "POST /upload_health_data"),
+        ("minDuration", "500ms"),
+    ];
+    let upload = search(world, &asked, |trace| {
+        trace.named(&send).any(|span| span.attribute("device.id") == Some(&device))
+    })
+    .await?;
+    let process = format!("process {}", world.readings_topic);
+    let id = &upload.spans[0].trace;
+    let upload = trace(world, id, |trace| has(trace, &[&process])).await?;
+    let process = upload.one(&process)?;
+    let (batch_trace, batch_span) = process.links.first().context("no link to a batch")?;
+    let batch = trace(world, batch_trace, |trace| has(trace, &["batch_processing"])).await?;
+    let span = batch.one("batch_processing")?;
+    ensure!(&span.id == batch_span, "{span:?}");
+    ensure!(span.attribute("batch.id") == process.attribute("batch.id"), "{process:?} {span:?}");
+    watched.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_a_slow_batch_to_its_readings() -> Result<()> {
+    let watched = Watched::start("walkbatch", |launch| launch).await?;
+    let world = &watched.world;
+    let lock = world.database.lock("ingest_progress").await?;
+    let items: Vec<_> =
+        (0..5).map(|number| json!({"deviceSn": world.device(number), "heart_rate": 70})).collect();
+    let body = json!({ "data": items }).to_string();
+    let answer = http::post(&watched.gateway.url("/upload_health_data"), body).await?;
+    ensure!(answer.status == 200, "{}", answer.text);
+    pass(SLOW_BATCH).await;
+    lock.release().await?;
+    let process = format!("process {}", world.readings_topic);
+    let asked = [("service", "worker"), ("operation", "batch_processing"), ("minDuration", "1s")];
+    let batch = search(world, &asked, |trace| {
+        let batch = trace.one("batch_processing");
+        batch.is_ok_and(|batch| {
+            batch.attribute("messaging.destination.name") == Some(&world.readings_topic)
+        })
+    })
+    .await?;
+    let span = batch.one("batch_processing")?;
+    let id = span.attribute("batch.id").context("no batch.id")?;
+    let linked: usize = span.attribute("batch.links").context("no batch.links")?.parse()?;
+    ensure!(linked > 0 && span.links.len() == linked, "{span:?}");
+    let tags = json!({ "batch.id": id }).to_string();
+    let asked = [("service", "worker"), ("operation", &process), ("tags", &tags)];
+    let readings = search(world, &asked, |trace| {
+        let own = trace.named(&process).filter(|span| span.attribute("batch.id") == Some(id));
+        own.count() == linked
+    })
+    .await?;
+    let request = readings.one("POST /upload_health_data")?;
+    ensure!(span.links.iter().all(|(trace, _)| *trace == request.trace), "{span:?}");
+    watched.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_an_alert_to_the_reading_that_caused_it() -> Result<()> {
+    let watched = Watched::start("walkalert", |launch| launch).await?;
+    let world = &watched.world;
+    let url = watched.gateway.url("/upload_health_data");
+    for (age, rate) in [(45, 130), (30, 131), (15, 132)] {
+        ensure!(http::post(&url, one(&world.device(1), age, rate)).await?.status == 200);
+    }
+    let alert = "SELECT a.health_id, a.dedup_key, o.traceparent FROM t_alert_info a \
+                 JOIN t_alert_outbox o ON o.episode_key = a.dedup_key WHERE o.state = 'sent'";
+    let row = eventually(SOON, "an alert that was told", || async {
+        Ok(world.database.rows(alert).await?.into_iter().next())
+    })
+    .await?;
+    let [health_id, key, parent] = &row[..] else { anyhow::bail!("{row:?}") };
+    let health_id: i64 = health_id.as_deref().context("no reading")?.parse()?;
+    let (partition, offset) = (health_id >> OFFSET_BITS, health_id & ((1 << OFFSET_BITS) - 1));
+    let parent = parent.as_deref().context("no trace")?;
+    let id = parent.split('-').nth(1).context("no trace id")?;
+    let send = format!("send {}", world.readings_topic);
+    let names = [send.as_str(), "POST /upload_health_data", "alert_check", "notify"];
+    let found = trace(world, id, |trace| has(trace, &names)).await?;
+    let check = found.one("alert_check")?;
+    ensure!(check.attribute("alert.episode_key") == key.as_deref(), "{check:?}");
+    let reading = found.one(&send)?;
+    ensure!(check.parent.as_ref() == Some(&reading.id), "{check:?}");
+    for span in [check, reading] {
+        let place = [
+            span.attribute("messaging.destination.partition.id").unwrap_or_default(),
+            span.attribute("messaging.kafka.offset").unwrap_or_default(),
+        ];
+        ensure!(place == [partition.to_string(), offset.to_string()], "{place:?}: {span:?}");
+    }
+    watched.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_a_dead_letter_to_its_request() -> Result<()> {
+    let watched = Watched::start("walkletter", |launch| launch).await?;
+    let world = &watched.world;
+    world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
+    let url = watched.gateway.url("/upload_health_data");
+    ensure!(http::post(&url, one(&world.device(1), 15, 200)).await?.status == 200);
+    let topic = format!("{}.{}.dlq", world.readings_topic, world.worker_group);
+    let letter = eventually(SOON, "a dead letter", || async {
+        Ok(kafka::records(&world.stack.kafka_brokers, &topic).await?.into_iter().next())
+    })
+    .await?;
+    let parent = letter.header("traceparent").context("no traceparent")?;
+    let id = parent.split('-').nth(1).context("no trace id")?;
+    let dead = format!("send {topic}");
+    let found = trace(world, id, |trace| has(trace, &["POST /upload_health_data", &dead])).await?;
+    let dead = found.one(&dead)?;
+    ensure!(dead.attribute("batch.id") == letter.header("dlq.batch.id").as_deref(), "{dead:?}");
+    ensure!(dead.attribute("error.type") == Some("data"), "{dead:?}");
+    watched.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_will_ask_about_is_traced_whatever_the_ratio() -> Result<()> {
+    let watched =
+        Watched::start("walkratio", |launch| launch.env("TRACE_SAMPLE_RATIO", "0")).await?;
+    let world = &watched.world;
+    let url = watched.gateway.url("/upload_health_data");
+    world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
+    for (device, age, rate) in [(1, 45, 121), (1, 30, 122), (1, 15, 123), (2, 15, 200)] {
+        ensure!(http::post(&url, one(&world.device(device), age, rate)).await?.status == 200);
+    }
+    let nobody = json!({"data": {"deviceSn": "", "heart_rate": 70}}).to_string();
+    http::post(&url, nobody).await?;
+    let rejected = eventually(SOON, "a reject", || async {
+        let rejects = kafka::records(&world.stack.kafka_brokers, &world.rejects_topic).await?;
+        Ok(rejects.into_iter().next())
+    })
+    .await?;
+    let parent = rejected.header("traceparent").context("no traceparent")?;
+    ensure!(parent.ends_with("-01"), "{parent}");
+    let id = parent.split('-').nth(1).context("no trace id")?;
+    trace(world, id, |trace| has(trace, &["POST /upload_health_data"])).await?;
+
+    let alerter = [("service", "alerter"), ("operation", "alert_check")];
+    let alert = search(world, &alerter, |trace| {
+        let own = trace.named("alert_check");
+        own.into_iter().any(|span| span.attribute("device.id") == Some(&world.device(1)))
+    })
+    .await?;
+    trace(world, &alert.spans[0].trace, |trace| has(trace, &["notify"])).await?;
+    let topic = format!("{}.{}.dlq", world.readings_topic, world.worker_group);
+    let letter = format!("send {topic}");
+    search(world, &[("service", "worker"), ("operation", &letter)], |trace| has(trace, &[&letter]))
+        .await?;
+    let plain = format!("process {}", world.readings_topic);
+    let asked = [("service", "worker"), ("operation", plain.as_str())];
+    let traces = jaeger::search(jaeger_url(world)?, &asked).await?;
+    ensure!(traces.is_empty(), "what nobody asks about is not recorded");
+    watched.end().await
+}
