@@ -7,7 +7,7 @@ ARGS  ?=
 # What measures or brings its own Prometheus has no use for the stack's.
 ALONE := STACK_WITHOUT=prometheus
 
-.PHONY: help demo test bench bench-worker bench-alerter install fmt lint docs unit e2e e2e-mysql deny promtool
+.PHONY: help demo test bench bench-worker bench-alerter bench-telemetry install fmt lint docs unit e2e e2e-mysql deny promtool
 
 help:  ## List the commands
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,10 @@ bench-alerter: install  ## Readings judged a second by one core, then the alerte
 	cargo bench -p alerter --bench evaluation
 	cargo build --release --workspace --bins
 	$(ALONE) $(STACK) run -- target/release/bench alerter --memory --save $(ARGS)
+
+bench-telemetry: install  ## What spans cost the gateway and the worker
+	cargo build --release --workspace --bins
+	$(ALONE) $(STACK) run -- target/release/bench --rounds 5 telemetry
 
 install:  ## Install what is missing: servers, and what the build needs
 	$(STACK) install

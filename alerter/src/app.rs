@@ -101,6 +101,8 @@ impl App {
 
     /// Judges and notifies until `stop`, then leaves the group; what is being sent is finished.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let bindings = Bindings::new(self.pool.clone());
+        tokio::spawn(self.watch(bindings.clone())?.run(self.admin_stop.clone()));
         // Without rules every reading would pass unjudged, without silences all would be told.
         let known = async {
             drop(self.rules.wait_for(Option::is_some).await);
@@ -114,8 +116,6 @@ impl App {
         let sender = self.sender(Arc::clone(&wake))?;
         let sender_stop = stop.child_token();
         let sending = tokio::spawn(sender.run(sender_stop.clone()));
-        let bindings = Bindings::new(self.pool.clone());
-        tokio::spawn(self.watch(bindings.clone())?.run(self.admin_stop.clone()));
         let pipeline = self.pipeline(wake, bindings, stop)?;
         let result = pipeline.run().await;
         sender_stop.cancel();

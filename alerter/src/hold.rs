@@ -70,9 +70,11 @@ impl Hold {
                 match attempt().await {
                     Ok(done) => break done,
                     Err(error) => {
-                        self.hold(true);
                         counter!(COMMIT_RETRIES).increment(1);
-                        warn!(what, %error, attempts = backoff.attempts() + 1, "holding, will try again");
+                        // Said once; an outage of hours would fill the log.
+                        if !self.hold(true) {
+                            warn!(what, %error, "MySQL does not take it; held and tried again");
+                        }
                         tokio::time::sleep(backoff.next(rand::random())).await;
                     }
                 }
@@ -85,7 +87,7 @@ impl Hold {
         tokio::select! {
             done = self.pulse.during(trying) => {
                 if self.hold(false) {
-                    info!(what, "works again");
+                    info!(what, "MySQL takes it again");
                 }
                 Ok(done)
             }

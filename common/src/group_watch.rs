@@ -121,10 +121,16 @@ impl GroupWatch {
         if waiting.is_empty() {
             return waiting;
         }
+        // What Kafka does not bring in time is no younger than it was.
+        let known =
+            self.seen.oldest_ms.iter().filter(|(partition, _)| waiting.contains_key(partition));
+        let mut oldest: BTreeMap<i32, i64> =
+            known.map(|(partition, ms)| (*partition, *ms)).collect();
         let (reader, topic) = (Arc::clone(&self.reader), self.topic.clone());
         let asked =
             tokio::task::spawn_blocking(move || reader.times(&topic, &waiting, ANSWER_TIMEOUT));
-        asked.await.ok().and_then(Result::ok).unwrap_or_default()
+        oldest.extend(asked.await.ok().and_then(Result::ok).unwrap_or_default());
+        oldest
     }
 
     /// How long the topic's records are kept; what was said last holds for a while.

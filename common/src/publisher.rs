@@ -4,7 +4,7 @@
 //! Never waits for room: a full queue is the caller's to answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use metrics::gauge;
@@ -12,6 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, ClientContext, Statistics};
+use tracing::{info, warn};
 
 use crate::metrics::{
     BROKER_RTT_SECONDS, BROKER_UP, PRODUCER_QUEUE_RECORDS, PRODUCER_UNREACHABLE_SECONDS, flag,
@@ -158,6 +159,8 @@ struct Pulse {
     drain_rate: Arc<AtomicU64>,
     /// Milliseconds from `start` to when a broker was last seen up.
     up_at: Arc<AtomicU64>,
+    /// Whether it was said that none is.
+    said: Arc<AtomicBool>,
 }
 
 impl Default for Pulse {
@@ -167,6 +170,7 @@ impl Default for Pulse {
             sent_total: Arc::default(),
             drain_rate: Arc::default(),
             up_at: Arc::default(),
+            said: Arc::default(),
         }
     }
 }
@@ -176,6 +180,18 @@ impl Pulse {
         let up_at = Duration::from_millis(self.up_at.load(Ordering::Relaxed));
         let since = self.start.elapsed().saturating_sub(up_at);
         since.saturating_sub(STATISTICS_INTERVAL * 2)
+    }
+
+    /// Says once that Kafka is away, and once that it is back.
+    fn tell(&self) {
+        let away = !self.unreachable_for().is_zero();
+        if self.said.swap(away, Ordering::Relaxed) != away {
+            if away {
+                warn!("no broker is reachable; nothing is acknowledged meanwhile");
+            } else {
+                info!("Kafka is reachable again");
+            }
+        }
     }
 
     fn retry_after(&self, waiting: i32, random: f64) -> u64 {
@@ -200,6 +216,7 @@ impl ClientContext for Pulse {
         if statistics.brokers.values().any(|broker| broker.state == "UP") {
             self.up_at.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
         }
+        self.tell();
         gauge!(PRODUCER_QUEUE_RECORDS).set(statistics.msg_cnt as f64);
         gauge!(PRODUCER_UNREACHABLE_SECONDS).set(self.unreachable_for().as_secs_f64());
         // Bootstrap addresses have negative numbers; what is asked of them says nothing of a broker.

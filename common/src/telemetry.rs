@@ -39,7 +39,7 @@ pub struct TelemetryArgs {
     /// How log lines look.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
-    /// OTLP collector (Jaeger) for spans, as `http://host:4317`; none: no spans are sent.
+    /// OTLP collector (Jaeger) for spans, as `http://host:4317`; none or empty: no spans are sent.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
     /// Share of traces begun here that are recorded, 0 to 1; a caller's own decision is honoured.
@@ -107,6 +107,7 @@ impl TelemetryArgs {
         let spans = self
             .otlp_endpoint
             .as_deref()
+            .filter(|endpoint| !endpoint.is_empty())
             .map(|endpoint| spans::provider(service.name, endpoint, self.trace_sample_ratio));
         let spans = spans.transpose().context("--otlp-endpoint")?;
         let process = Process::new(self.memory_limit);

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Getting what the machine lacks, through its own package clients, and saying so.
 
-# What the Rust workspace needs to build: librdkafka and TLS.
-BUILD_TOOLS=(cmake:cmake g++:g++ make:make pkg-config:pkg-config)
+# What the Rust workspace needs to build, for librdkafka and TLS; and what the runbook's commands use.
+BUILD_TOOLS=(cmake:cmake g++:g++ make:make pkg-config:pkg-config curl:curl jq:jq)
 
 BACKGROUND=  # the pid of a long command, see interruptible
 PREPARING=() # PID:SERVICE of data folders being created, see start_all
@@ -84,7 +84,7 @@ install_all() {
   end_background_at_exit
   for tool in "${BUILD_TOOLS[@]}"; do have "${tool%%:*}" || missing+=("${tool##*:}"); done
   ! have dpkg-query || dpkg-query -W libssl-dev >/dev/null 2>&1 || missing+=(libssl-dev)
-  ((${#missing[@]} == 0)) || packages 'the Rust build' "${missing[@]}"
+  ((${#missing[@]} == 0)) || packages 'the build and the runbook' "${missing[@]}"
   for name in "${SERVICES[@]}"; do
     unchosen "$name" && continue
     if "${name}_install"; then

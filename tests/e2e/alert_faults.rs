@@ -73,6 +73,11 @@ async fn a_database_that_takes_nothing_delays_alerts_and_skips_none() -> Result<
     let url = world.database.create_user().await?;
     let alerter = world.alerter(&wechat).env("MYSQL_URL", url);
     let (gateway, alerter) = tokio::try_join!(world.gateway().start(), alerter.start())?;
+    eventually(SOON, "the alerter has its partitions", || async {
+        let ledger = world.database.ledger(&world.alerter_group).await?;
+        Ok((ledger.len() == world.partitions()).then_some(()))
+    })
+    .await?;
     world
         .database
         .while_set("read_only", "1", async || {

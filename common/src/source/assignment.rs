@@ -12,7 +12,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::gap::Gap;
 use super::{Event, Revocation};
@@ -140,9 +140,16 @@ impl Assignment {
         };
         let claimed =
             self.runtime.block_on(async { tokio::time::timeout(CLAIM_TIMEOUT, claiming).await? });
-        claimed
-            .inspect_err(|error| warn!(partition, %error, "partition held: its ledger row cannot be claimed"))
-            .ok()
+        claimed.inspect_err(|error| self.tell_held(partition, error)).ok()
+    }
+
+    /// Says once that a partition has to wait; that it need not any more, its claim says.
+    fn tell_held(&self, partition: i32, error: &anyhow::Error) {
+        if lock(&self.partitions).get(&partition) == Some(&Held::Waiting) {
+            debug!(partition, %error, "partition still held");
+        } else {
+            warn!(partition, %error, "partition held: its ledger row cannot be claimed");
+        }
     }
 
     /// Where a partition stands in its topic; without a position, at the first record.

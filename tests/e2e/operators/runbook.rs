@@ -4,6 +4,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use tests::http;
 use tests::launch::program_folder;
 use tests::prometheus::deploy_folder;
 use tests::wait::{eventually, pass};
@@ -13,6 +15,12 @@ use super::{DEVICES, SOON, Watched, send};
 
 /// How long one block may take.
 const BLOCK_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a slow upload takes.
+const SLOW_UPLOAD: Duration = Duration::from_millis(700);
+
+/// How long a slow batch takes.
+const SLOW_BATCH: Duration = Duration::from_millis(1500);
 
 /// A block to be run, with the line that it begins in.
 struct Block {
@@ -55,6 +63,14 @@ async fn every_runnable_command_of_the_runbook_runs() -> Result<()> {
         send(&url, &world.device(DEVICES + 1), rate).await?;
         pass(Duration::from_millis(1100)).await;
     }
+    // For those who look for what is slow.
+    let address = watched.gateway.listen().context("an address")?;
+    let body =
+        json!({"data": {"deviceSn": world.device(DEVICES + 2), "heart_rate": 70}}).to_string();
+    http::post_slowly(address, "/upload_health_data", &body, SLOW_UPLOAD).await?;
+    let lock = world.database.lock("ingest_progress").await?;
+    pass(SLOW_BATCH).await;
+    lock.release().await?;
     eventually(SOON, "an alert and a dead letter", || async {
         let letters = watched.worker.metric("dead_letters_total", "").await?;
         Ok((letters >= 1.0 && watched.wechat.delivered() >= 1).then_some(()))

@@ -11,6 +11,7 @@ use tests::kafka;
 use tests::verdict::wall_time;
 use tests::wait::{eventually, pass};
 use tests::world::World;
+use tokio::net::TcpListener;
 
 use super::{SOON, Watched};
 
@@ -228,5 +229,35 @@ async fn what_somebody_will_ask_about_is_traced_whatever_the_ratio() -> Result<(
     let asked = [("service", "worker"), ("operation", plain.as_str())];
     let traces = jaeger::search(jaeger_url(world)?, &asked).await?;
     ensure!(traces.is_empty(), "what nobody asks about is not recorded");
+    watched.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_never_answers_costs_nothing_but_counted_spans() -> Result<()> {
+    // It takes connections, and that is all.
+    let collector = TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", collector.local_addr()?);
+    let watched =
+        Watched::start("walkmute", |launch| launch.env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint))
+            .await?;
+    let load = watched.load();
+    eventually(SOON, "spans are counted as lost", || async {
+        let mut lost = 0.0;
+        for service in [&watched.gateway, &watched.worker] {
+            lost += service.metric("spans_total", "outcome=\"failed\"").await?;
+        }
+        Ok((lost > 0.0).then_some(()))
+    })
+    .await?;
+    let acknowledged = load.acknowledged();
+    ensure!(acknowledged > 100, "only {acknowledged} readings were acknowledged");
+    drop(load);
+    eventually(SOON, "all of it is stored", || async {
+        Ok((watched.world.lag().await? == 0).then_some(()))
+    })
+    .await?;
+    let stored = watched.worker.metric("readings_total", "outcome=\"stored\"").await?;
+    let merged = watched.worker.metric("readings_total", "outcome=\"merged\"").await?;
+    ensure!(stored + merged >= acknowledged as f64, "{stored} stored, {merged} merged");
     watched.end().await
 }

@@ -30,8 +30,9 @@ const DEVICES: usize = 1000;
 /// The least share of the ceiling.
 const RATIO_MIN: f64 = 0.6;
 
-struct Rate {
-    requests: f64,
+/// What connections got through.
+pub(super) struct Rate {
+    pub(super) requests: f64,
     p50: Duration,
     p99: Duration,
 }
@@ -41,8 +42,7 @@ pub(super) async fn measure(rounds: usize, table: &mut Table) -> anyhow::Result<
     println!("gateway: single readings of watches, {CONNECTIONS} connections, acks=all");
     let world = World::shared("bench").await?.with_partitions(12);
     world.migrate().await?;
-    let bodies: Arc<Vec<Vec<u8>>> =
-        Arc::new((0..DEVICES).map(|n| body(&world.device(n))).collect());
+    let bodies = bodies(&world);
     let (mut ratios, mut ours, mut ceilings, mut p99s) = (vec![], vec![], vec![], vec![]);
     for round in 1..=rounds {
         let ceiling = run(bare(&world).start().await?, &bodies).await?;
@@ -70,7 +70,13 @@ fn bare(world: &World) -> Launch {
     launch
 }
 
-async fn run(service: Service, bodies: &Arc<Vec<Vec<u8>>>) -> anyhow::Result<Rate> {
+/// A body of each device.
+pub(super) fn bodies(world: &World) -> Arc<Vec<Vec<u8>>> {
+    Arc::new((0..DEVICES).map(|n| body(&world.device(n))).collect())
+}
+
+/// Loads a gateway for a while, then ends it.
+pub(super) async fn run(service: Service, bodies: &Arc<Vec<Vec<u8>>>) -> anyhow::Result<Rate> {
     let target = Target::resolve(&service.url("/upload_health_data")).await?;
     let pool = Arc::new(Pool::new(target, CONNECTIONS));
     let from = Instant::now() + WARM_UP;

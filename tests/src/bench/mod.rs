@@ -9,6 +9,7 @@ mod pipeline;
 mod series;
 mod store;
 mod table;
+mod telemetry;
 mod usage;
 mod worker;
 
@@ -52,6 +53,8 @@ enum Part {
     Store(store::Settings),
     /// The alerter against merely reading the topic, and its way to WeChat; not part of all.
     Alerter(alerter::Settings),
+    /// Gateway and worker with and without telemetry; not part of all.
+    Telemetry,
     /// The server that only publishes; the gateway's ceiling.
     #[command(hide = true)]
     Bare,
@@ -73,6 +76,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         Some(Part::Pipeline) => pipeline::measure(rate, duration, table).await?,
         Some(Part::Gateway) => gateway::measure(rounds, table).await?,
         Some(Part::Worker) => worker::measure(rounds, readings, table).await?,
+        Some(Part::Telemetry) => telemetry::measure(rounds, readings, table).await?,
         Some(Part::Store(settings)) => store::measure(&settings, table).await?,
         Some(Part::Alerter(settings)) => alerter::measure(&settings, table).await?,
         None => {

@@ -15,8 +15,9 @@ use crate::world::World;
 const FILLED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What the gateway adds to a reading that is not traced.
-fn headers() -> OwnedHeaders {
-    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+const UNTRACED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+
+fn headers(traceparent: &str) -> OwnedHeaders {
     [("traceparent", traceparent), ("schema", common::wire::SCHEMA)]
         .into_iter()
         .fold(OwnedHeaders::new(), |headers, (key, value)| {
@@ -59,11 +60,30 @@ impl Filler {
         partition: usize,
         value: &str,
     ) -> anyhow::Result<()> {
+        self.queue(device, partition, value, UNTRACED)
+    }
+
+    /// Queues one reading with this context.
+    pub(in crate::bench) fn send_under(
+        &self,
+        sample: &Sample,
+        context: &str,
+    ) -> anyhow::Result<()> {
+        self.queue(&sample.device, sample.partition, &sample.value(), context)
+    }
+
+    fn queue(
+        &self,
+        device: &str,
+        partition: usize,
+        value: &str,
+        context: &str,
+    ) -> anyhow::Result<()> {
         let mut record = BaseRecord::to(&self.topic)
             .key(device)
             .partition(partition as i32)
             .payload(value)
-            .headers(headers());
+            .headers(headers(context));
         while let Err((error, back)) = self.producer.send(record) {
             let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
             anyhow::ensure!(error == full, "cannot fill the topic: {error}");

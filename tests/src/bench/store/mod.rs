@@ -25,9 +25,9 @@ use crate::world::World;
 pub(super) use ceiling::Ceiling;
 pub(super) use fill::Filler;
 use report::{Report, add_run};
-pub(super) use run::run;
-pub(super) use workload::Workload;
-use workload::{Feed, Sample};
+pub(super) use run::{run, run_with};
+use workload::Sample;
+pub(super) use workload::{Feed, Workload};
 
 /// Partitions of the topic.
 const PARTITIONS: u32 = 6;
@@ -180,7 +180,7 @@ pub(super) async fn filled(
 }
 
 /// A world as before anything was stored; its topic stays as it is.
-async fn cleared(world: &World) -> anyhow::Result<()> {
+pub(super) async fn cleared(world: &World) -> anyhow::Result<()> {
     for table in ["t_user_health_data", "t_user_health_data_daily", "t_user_health_data_weekly"] {
         world.database.execute(&format!("TRUNCATE TABLE {table}")).await?;
     }

@@ -48,7 +48,16 @@ pub(in crate::bench) async fn run(
     redis: bool,
 ) -> anyhow::Result<Run> {
     super::cleared(world).await?;
-    let worker = worker(world, redis)?;
+    run_with(world, worker(world, redis)?, readings, redis).await
+}
+
+/// Has this worker store all of the topic, into tables that are empty where it has just been started.
+pub(in crate::bench) async fn run_with(
+    world: &World,
+    worker: Service,
+    readings: usize,
+    redis: bool,
+) -> anyhow::Result<Run> {
     let readings = readings as i64;
     let deadline = Instant::now() + DONE_WITHIN;
     let mut first: Option<Mark> = None;
