@@ -84,7 +84,7 @@ impl App {
         let admin = Admin::new(Arc::new(move || pulse.check()), ready, telemetry);
         telemetry.summarise(admin_stop.clone());
         let address = admin.serve(&config.admin, axum::Router::new(), admin_stop.clone()).await?;
-        info!(admin = %address, wechat = %config.wechat.wechat_api_url,
+        info!(version = env!("CARGO_PKG_VERSION"), admin = %address, wechat = %config.wechat.wechat_api_url,
             wecom = %config.wechat.wecom_api_url, "alerter started");
         Ok(Self {
             config: config.clone(),

@@ -59,12 +59,13 @@ pub const SERVICE: Service = Service {
     ],
     summary: &[
         Item::growth("judged", READINGS, "outcome=\"judged\""),
+        Item::growth("repeated or late", READINGS, "outcome=\"late\""),
         Item::growth("transitions", TRANSITIONS, ""),
         Item::growth("notifications sent", NOTIFICATIONS, "outcome=\"sent\""),
-        Item::growth("failed", NOTIFICATIONS, "outcome=\"failed\""),
+        Item::growth("notifications failed", NOTIFICATIONS, "outcome=\"failed\""),
         Item::gauge("notifications waiting", OUTBOX_DEPTH, Shown::Largest),
         Item::gauge("episodes open", EPISODES_OPEN, Shown::Sum),
-        Item::gauge("records waiting", LAG_RECORDS, Shown::Sum),
-        Item::gauge("oldest of them in s", LAG_SECONDS, Shown::Largest),
+        Item::gauge("waiting in Kafka", LAG_RECORDS, Shown::Sum),
+        Item::seconds("oldest waiting", LAG_SECONDS),
     ],
 };

@@ -149,7 +149,7 @@ impl Stretch {
             digest_of: None,
         };
         let traceparent = cause.span(change);
-        self.notify(change, &key, &notice, traceparent, reach);
+        let trace_id = traceparent.as_deref().and_then(trace::id_in);
         counter!(TRANSITIONS, "to" => transition.to.as_str()).increment(1);
         info!(
             rule.id = change.rule_id,
@@ -157,8 +157,11 @@ impl Stretch {
             alert.to = transition.to.as_str(),
             alert.severity = transition.severity.as_str(),
             alert.notify = transition.notify,
+            alert.episode_key = key.as_str(),
+            trace_id,
             "alert"
         );
+        self.notify(change, &key, &notice, traceparent, reach);
     }
 
     fn notify(

@@ -91,7 +91,10 @@ impl Bindings {
             Err(error) if errors::remedy(&error) == Remedy::Schema => {
                 if !self.said.swap(true, Ordering::Relaxed) {
                     let error = errors::message(&error);
-                    warn!(error, "no bindings: readings without ids are taken without a tenant");
+                    warn!(
+                        error,
+                        "the platform's tables are not there: readings without ids have no tenant"
+                    );
                 }
                 Ok(HashMap::new())
             }

@@ -43,7 +43,8 @@ pub struct Look<'a> {
     /// What each of them said last: while MySQL is away no position moves, and while Kafka is away
     /// what waits grows older all the same.
     pub seen: &'a Seen,
-    /// How far each partition is behind.
+    /// How far each partition is behind; empty before the ledger has been read once, since without
+    /// it all of the topic would seem to wait.
     pub lags: Vec<Lag>,
 }
 
@@ -57,6 +58,8 @@ pub struct GroupWatch {
     admin: AdminClient<DefaultClientContext>,
     retention: Option<(Instant, Option<i64>)>,
     seen: Seen,
+    /// Whether the ledger has been read.
+    knows_ledger: bool,
     progress: Progress,
 }
 
@@ -78,6 +81,7 @@ impl GroupWatch {
             admin: kafka.client_config(client_id).create()?,
             retention: None,
             seen: Seen::default(),
+            knows_ledger: false,
             progress: Progress::default(),
         })
     }
@@ -97,14 +101,21 @@ impl GroupWatch {
         let (database, kafka) = (ledger.is_some(), ends.is_some());
         if let Some(ledger) = ledger {
             self.seen.ledger = ledger;
+            self.knows_ledger = true;
         }
         if let Some(ends) = ends {
             self.seen.ends = ends;
-            self.seen.oldest_ms = self.oldest().await;
+            if self.knows_ledger {
+                self.seen.oldest_ms = self.oldest().await;
+            }
             self.seen.retention_ms = self.retention().await;
         }
         let now_ms = Timestamp::now().as_millisecond();
-        let lags = self.progress.lags(&self.seen, now_ms, Instant::now());
+        let lags = if self.knows_ledger {
+            self.progress.lags(&self.seen, now_ms, Instant::now())
+        } else {
+            Vec::new()
+        };
         let look = Look { database, kafka, seen: &self.seen, lags };
         show(&self.group, &look, free);
         look

@@ -41,13 +41,19 @@ pub struct Reader {
 impl Reader {
     /// A reader that connects when first used, under the name that the brokers know it by.
     pub fn new(kafka: &KafkaArgs, client_id: &str) -> anyhow::Result<Self> {
-        Self::with(kafka.client_config(client_id), client_id)
+        let mut config = kafka.client_config(client_id);
+        config.set("enable.partition.eof", "true");
+        Self::with(config, client_id)
     }
 
     /// A reader that only looks at single records and fetches hardly more.
     pub fn of_single_records(kafka: &KafkaArgs, client_id: &str) -> anyhow::Result<Self> {
         let mut config = kafka.client_config(client_id);
-        config.set("fetch.message.max.bytes", "1024").set("queued.min.messages", "1");
+        config
+            .set("fetch.message.max.bytes", "1024")
+            .set("queued.min.messages", "1")
+            // It reads what is there; an end that comes after it has looked away would be an error.
+            .set("enable.partition.eof", "false");
         Self::with(config, client_id)
     }
 
@@ -56,7 +62,6 @@ impl Reader {
             // No group is ever joined; the library wants a name before it assigns.
             .set("group.id", client_id)
             .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
             // Retention may run meanwhile; what it takes is gone for whoever looks as well.
             .set("auto.offset.reset", "earliest")
             .create()?;

@@ -163,6 +163,13 @@ pub fn id(context: &Context) -> Option<String> {
     context.is_sampled().then(|| context.trace_id().to_string())
 }
 
+/// The same of a `traceparent` that is kept with what it belongs to.
+pub fn id_in(traceparent: &str) -> Option<&str> {
+    let mut parts = traceparent.split('-').skip(1);
+    let (id, _, flags) = (parts.next()?, parts.next()?, parts.next()?);
+    (flags == "01").then_some(id)
+}
+
 /// The `traceparent` of a context; `None` without a valid one.
 pub fn traceparent(context: &SpanContext) -> Option<String> {
     context.is_valid().then(|| {
@@ -185,6 +192,8 @@ mod tests {
         let context = read(header.as_bytes(), None).unwrap();
         assert!(context.is_sampled() && context.is_remote());
         assert_eq!(traceparent(&context).unwrap(), header);
+        assert_eq!(id_in(header), Some("0af7651916cd43dd8448eb211c80319c"));
+        assert_eq!(id_in(&header.replace("-01", "-00")), None, "nobody would find it");
         for broken in
             ["", "00-0-0-01", "zz", "00-00000000000000000000000000000000-b7ad6b7169203331-01"]
         {

@@ -66,7 +66,8 @@ impl App {
         telemetry.summarise(admin_stop.clone());
         let admin_address =
             admin.serve(&config.admin, axum::Router::new(), admin_stop.clone()).await?;
-        info!(listen = %listener.local_addr()?, admin = %admin_address, "gateway started");
+        let version = env!("CARGO_PKG_VERSION");
+        info!(version, listen = %listener.local_addr()?, admin = %admin_address, "gateway started");
         Ok(Self { config: config.clone(), listener, routes, publisher, not_ready, admin_stop })
     }
 

@@ -27,10 +27,10 @@ pub const SERVICE: Service = Service {
     zeros: &[(READINGS, "outcome", &["accepted", "duplicate", "rejected"])],
     summary: &[
         Item::growth("requests", REQUESTS, ""),
-        Item::growth("not acknowledged", REQUESTS, "status=\"503\""),
+        Item::growth("requests not acknowledged", REQUESTS, "status=\"503\""),
         Item::growth("readings accepted", READINGS, "outcome=\"accepted\""),
-        Item::growth("duplicate", READINGS, "outcome=\"duplicate\""),
-        Item::growth("rejected", READINGS, "outcome=\"rejected\""),
-        Item::gauge("records waiting for Kafka", PRODUCER_QUEUE_RECORDS, Shown::Largest),
+        Item::growth("readings that repeat the one before", READINGS, "outcome=\"duplicate\""),
+        Item::growth("items rejected", READINGS, "outcome=\"rejected\""),
+        Item::gauge("waiting for Kafka", PRODUCER_QUEUE_RECORDS, Shown::Largest),
     ],
 };

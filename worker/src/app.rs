@@ -141,7 +141,8 @@ impl App {
         let address = admin(&health, telemetry)
             .serve(&config.admin, health_route(health), background.clone())
             .await?;
-        info!(admin = %address, group = config.group, "worker started");
+        let version = env!("CARGO_PKG_VERSION");
+        info!(version, admin = %address, group = config.group, "worker started");
         let pipeline = Pipeline::new(Parts {
             source,
             flush,

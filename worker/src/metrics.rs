@@ -58,11 +58,11 @@ pub const SERVICE: Service = Service {
     ],
     summary: &[
         Item::growth("stored", READINGS, "outcome=\"stored\""),
-        Item::growth("merged", READINGS, "outcome=\"merged\""),
+        Item::growth("merged into what was stored", READINGS, "outcome=\"merged\""),
         Item::growth("dead-lettered", READINGS, "outcome=\"dead_lettered\""),
         Item::growth("batches", BATCHES, ""),
         Item::growth("failed writes", WRITE_ERRORS, ""),
-        Item::gauge("records waiting", LAG_RECORDS, Shown::Sum),
-        Item::gauge("oldest of them in s", LAG_SECONDS, Shown::Largest),
+        Item::gauge("waiting in Kafka", LAG_RECORDS, Shown::Sum),
+        Item::seconds("oldest waiting", LAG_SECONDS),
     ],
 };

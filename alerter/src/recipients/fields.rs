@@ -100,7 +100,7 @@ impl Tables {
             Err(error) if is_not_there(&error) => {
                 let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
                 if said.insert(table) {
-                    warn!(table, %error, "recipients are looked up without this table");
+                    warn!(table, %error, "a table of the platform is not there; people are looked up without it");
                 }
                 Ok(Vec::new())
             }

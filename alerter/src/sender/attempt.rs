@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use common::trace;
 use jiff::Timestamp;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{Status, TraceContextExt};
@@ -144,7 +145,9 @@ impl Sender {
             info!(
                 alert.to = notification.transition,
                 notification.channel = address.channel.as_str(),
+                alert.episode_key = notification.episode_key,
                 attempt = notification.attempts + 1,
+                trace_id = notification.traceparent.as_deref().and_then(trace::id_in),
                 "notification sent"
             );
             return Attempt::sent(Some(0));

@@ -60,7 +60,11 @@ impl Sender {
         span.span().end();
         match delivered {
             Ok(true) => {
-                info!(alert.to = notification.transition, "notification written for the watch");
+                info!(
+                    alert.to = notification.transition,
+                    alert.episode_key = notification.episode_key,
+                    "notification written for the watch"
+                );
                 Some(Attempt::sent(None))
             }
             Ok(false) => None,

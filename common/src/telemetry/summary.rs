@@ -34,17 +34,24 @@ pub struct Item {
     pub label: &'static str,
     /// How it is shown.
     pub shown: Shown,
+    /// What stands behind its value.
+    pub unit: &'static str,
 }
 
 impl Item {
     /// How much a counter grew.
     pub const fn growth(word: &'static str, metric: &'static str, label: &'static str) -> Self {
-        Self { word, metric, label, shown: Shown::Growth }
+        Self { word, metric, label, shown: Shown::Growth, unit: "" }
     }
 
     /// A gauge as it stands.
     pub const fn gauge(word: &'static str, metric: &'static str, shown: Shown) -> Self {
-        Self { word, metric, label: "", shown }
+        Self { word, metric, label: "", shown, unit: "" }
+    }
+
+    /// The largest of a gauge's values, in seconds.
+    pub const fn seconds(word: &'static str, metric: &'static str) -> Self {
+        Self { word, metric, label: "", shown: Shown::Largest, unit: " s" }
     }
 }
 
@@ -92,9 +99,9 @@ fn line(items: &[Item], before: &[f64], now: &[f64]) -> String {
         let separator = if line.is_empty() { "" } else { ", " };
         // Whole numbers as such; a String takes all that is written to it.
         let _ = if value.fract() == 0.0 {
-            write!(line, "{separator}{} {value:.0}", item.word)
+            write!(line, "{separator}{} {value:.0}{}", item.word, item.unit)
         } else {
-            write!(line, "{separator}{} {value:.1}", item.word)
+            write!(line, "{separator}{} {value:.1}{}", item.word, item.unit)
         };
     }
     line
@@ -109,7 +116,7 @@ mod tests {
         const ITEMS: &[Item] = &[
             Item::growth("stored", "readings_total", "outcome=\"stored\""),
             Item::growth("all", "readings_total", ""),
-            Item::gauge("oldest s", "lag_seconds", Shown::Largest),
+            Item::seconds("oldest", "lag_seconds"),
             Item::gauge("lag", "lag_records", Shown::Sum),
         ];
         let before = values(ITEMS, "readings_total{outcome=\"stored\"} 5\n");
@@ -118,6 +125,6 @@ mod tests {
                     lag_seconds{partition=\"0\"} 1.25\nlag_seconds{partition=\"1\"} 0\n\
                     lag_records{partition=\"0\"} 3\nlag_records{partition=\"1\"} 4\n";
         let now = values(ITEMS, text);
-        assert_eq!(line(ITEMS, &before, &now), "stored 7, all 9, oldest s 1.2, lag 7");
+        assert_eq!(line(ITEMS, &before, &now), "stored 7, all 9, oldest 1.2 s, lag 7");
     }
 }
