@@ -151,13 +151,11 @@ impl App {
     }
 
     fn watch(&self, bindings: Bindings) -> anyhow::Result<Watch> {
-        let (kafka, group) = (&self.config.kafka, &self.config.group);
-        let pool = self.pool.clone();
+        let (ledger, redis) = (self.ledger(), self.redis.clone());
+        let watch = GroupWatch::new(&self.config.kafka, ledger, redis, bindings, "alerter-watch");
         Ok(Watch {
-            group_watch: GroupWatch::new(kafka, pool, self.ledger(), group, "alerter-watch")
+            group_watch: watch
                 .context("cannot create the clients of the watch; look at --kafka-set")?,
-            redis: self.redis.clone(),
-            bindings,
             hold: self.hold.clone(),
         })
     }

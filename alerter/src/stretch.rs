@@ -6,7 +6,6 @@ use std::time::SystemTime;
 
 use common::ledger::{Advance, Counts};
 use common::reading::{Reading, wall_text};
-use common::source::Delivery;
 use common::trace::{self, NewSpan};
 use metrics::counter;
 use opentelemetry::trace::{SpanContext, SpanKind, TraceContextExt};
@@ -280,11 +279,6 @@ impl Cause<'_> {
         span.end();
         trace::traceparent(span.span_context())
     }
-}
-
-/// The context that a delivery carries.
-pub fn context(delivery: &Delivery) -> Option<SpanContext> {
-    trace::of_headers(delivery.headers.as_ref())
 }
 
 fn seen(verdict: &Verdict) -> Option<(Measured, Option<f64>)> {

@@ -30,13 +30,13 @@ pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 #[derive(Clone)]
 pub struct Admin {
     /// Whether the process's main loop turns. Never depends on another server.
-    pub live: Check,
+    live: Check,
     /// Whether the process should be given work.
-    pub ready: Check,
+    ready: Check,
     /// The process's metrics.
-    pub metrics: Metrics,
+    metrics: Metrics,
     /// What it logs.
-    pub log_level: LogLevel,
+    log_level: LogLevel,
 }
 
 impl Admin {

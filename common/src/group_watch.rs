@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fred::clients::Client;
+use fred::interfaces::ClientLike;
 use jiff::Timestamp;
 use metrics::gauge;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
-use sqlx::MySqlPool;
 use tokio::time::timeout;
 
+use crate::bindings::Bindings;
 use crate::kafka::KafkaArgs;
 use crate::lag::{Lag, Progress, Seen, more_replicas_help};
 use crate::ledger::Ledger;
@@ -40,6 +42,8 @@ pub struct Look<'a> {
     pub database: bool,
     /// Whether Kafka answered.
     pub kafka: bool,
+    /// Whether Redis is connected, or none is used.
+    pub redis: bool,
     /// What each of them said last: while MySQL is away no position moves, and while Kafka is away
     /// what waits grows older all the same.
     pub seen: &'a Seen,
@@ -50,10 +54,9 @@ pub struct Look<'a> {
 
 /// The watch of one group.
 pub struct GroupWatch {
-    pool: MySqlPool,
     ledger: Ledger,
-    group: String,
-    topic: String,
+    redis: Option<Client>,
+    bindings: Bindings,
     reader: Arc<Reader>,
     admin: AdminClient<DefaultClientContext>,
     retention: Option<(Instant, Option<i64>)>,
@@ -67,16 +70,15 @@ impl GroupWatch {
     /// A watch that connects when it first looks, under a name that the brokers know it by.
     pub fn new(
         kafka: &KafkaArgs,
-        pool: MySqlPool,
         ledger: Ledger,
-        group: &str,
+        redis: Option<Client>,
+        bindings: Bindings,
         client_id: &str,
     ) -> anyhow::Result<Self> {
         Ok(Self {
-            pool,
             ledger,
-            group: group.to_owned(),
-            topic: kafka.readings_topic.clone(),
+            redis,
+            bindings,
             reader: Arc::new(Reader::of_single_records(kafka, client_id)?),
             admin: kafka.client_config(client_id).create()?,
             retention: None,
@@ -87,17 +89,19 @@ impl GroupWatch {
     }
 
     /// Looks once and shows what it found. `free` says that nothing but work holds this replica up.
-    pub async fn look(&mut self, redis: bool, free: bool) -> Look<'_> {
+    pub async fn look(&mut self, free: bool) -> Look<'_> {
         let entries = timeout(ANSWER_TIMEOUT, self.ledger.entries()).await;
         let ledger = entries.ok().and_then(Result::ok);
         if ledger.is_some() {
             // What it shows is for people; a server that has just answered the ledger is there.
-            drop(timeout(ANSWER_TIMEOUT, mysql::observe(&self.pool)).await);
+            drop(timeout(ANSWER_TIMEOUT, mysql::observe(self.ledger.pool())).await);
         }
         let ends = self.ends().await;
         gauge!(DATABASE_UP).set(flag(ledger.is_some()));
         gauge!(KAFKA_UP).set(flag(ends.is_some()));
+        let redis = self.redis.as_ref().is_none_or(ClientLike::is_connected);
         gauge!(REDIS_UP).set(flag(redis));
+        self.bindings.show();
         let (database, kafka) = (ledger.is_some(), ends.is_some());
         if let Some(ledger) = ledger {
             self.seen.ledger = ledger;
@@ -116,13 +120,13 @@ impl GroupWatch {
         } else {
             Vec::new()
         };
-        let look = Look { database, kafka, seen: &self.seen, lags };
-        show(&self.group, &look, free);
+        let look = Look { database, kafka, redis, seen: &self.seen, lags };
+        show(self.ledger.group(), &look, free);
         look
     }
 
     async fn ends(&self) -> Option<Ends> {
-        let (reader, topic) = (Arc::clone(&self.reader), self.topic.clone());
+        let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
         let asked = tokio::task::spawn_blocking(move || reader.ends_within(&topic, ANSWER_TIMEOUT));
         asked.await.ok()?.ok()?
     }
@@ -137,7 +141,7 @@ impl GroupWatch {
             self.seen.oldest_ms.iter().filter(|(partition, _)| waiting.contains_key(partition));
         let mut oldest: BTreeMap<i32, i64> =
             known.map(|(partition, ms)| (*partition, *ms)).collect();
-        let (reader, topic) = (Arc::clone(&self.reader), self.topic.clone());
+        let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
         let asked =
             tokio::task::spawn_blocking(move || reader.times(&topic, &waiting, ANSWER_TIMEOUT));
         oldest.extend(asked.await.ok().and_then(Result::ok).unwrap_or_default());
@@ -157,7 +161,7 @@ impl GroupWatch {
     /// The outer `None`: no answer; the inner: for ever.
     async fn ask_retention(&self) -> Option<Option<i64>> {
         let options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
-        let topic = [ResourceSpecifier::Topic(&self.topic)];
+        let topic = [ResourceSpecifier::Topic(self.ledger.topic())];
         let answer = self.admin.describe_configs(&topic, &options).await.ok()?;
         let config = answer.into_iter().next()?.ok()?;
         let value: i64 = config.get("retention.ms")?.value.as_deref()?.parse().ok()?;

@@ -100,6 +100,21 @@ impl Ledger {
         Self { pool, group: group.to_owned(), topic: topic.to_owned(), owner }
     }
 
+    /// The database it is in.
+    pub fn pool(&self) -> &MySqlPool {
+        &self.pool
+    }
+
+    /// The group.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// All partitions that were ever processed, with who claimed each last.
     pub async fn entries(&self) -> Result<BTreeMap<i32, (Entry, String)>, sqlx::Error> {
         #[derive(FromRow)]

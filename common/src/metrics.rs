@@ -39,6 +39,14 @@ pub struct Metric {
     pub help: &'static str,
 }
 
+impl Metric {
+    /// Whether it is a histogram of numbers of records; by convention the others, in seconds, are
+    /// named so.
+    pub fn counts_records(&self) -> bool {
+        self.kind == Kind::Histogram && !self.name.ends_with("_seconds")
+    }
+}
+
 /// A counter of one label, and the label's values that are shown at 0 from the start: the first
 /// increase of a series that was not there before is none to Prometheus.
 pub type Zeros = (&'static str, &'static str, &'static [&'static str]);
@@ -134,6 +142,10 @@ declare_metrics! {
     /// Their bounds.
     Gauge CACHE_ENTRIES_MAX = "cache_entries_max" by "cache";
 }
+
+/// What every process shows at 0 from the start.
+pub const ZEROS: &[Zeros] =
+    &[(SPANS, "outcome", &["sent", "failed", "dropped"]), (LOG_LINES, "level", &["warn", "error"])];
 
 /// Gives the recorder of this process the meanings of `metrics`.
 pub fn describe(metrics: &[Metric]) {

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use metrics::{counter, gauge};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::pool::PoolConnection;
 use sqlx::{ConnectOptions, Executor, MySql, MySqlPool};
-
-use metrics::{counter, gauge};
 
 use crate::config::{Problems, duration};
 use crate::metrics::{

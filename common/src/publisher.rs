@@ -92,8 +92,8 @@ impl Pending {
 /// The one producer of a process.
 #[derive(Clone)]
 pub struct Publisher {
-    producer: FutureProducer<Pulse>,
-    pulse: Pulse,
+    producer: FutureProducer<ProducerState>,
+    state: ProducerState,
 }
 
 impl Publisher {
@@ -109,9 +109,9 @@ impl Publisher {
             .set("queue.buffering.max.messages", limits.queue_records.to_string())
             .set("message.max.bytes", limits.message_bytes_max.to_string())
             .set("statistics.interval.ms", STATISTICS_INTERVAL.as_millis().to_string());
-        let pulse = Pulse::default();
-        let producer = base.create_with_context(pulse.clone())?;
-        Ok(Self { producer, pulse })
+        let state = ProducerState::default();
+        let producer = base.create_with_context(state.clone())?;
+        Ok(Self { producer, state })
     }
 
     /// Hands a record to the producer, or says at once that there is no room.
@@ -130,12 +130,12 @@ impl Publisher {
     /// Whole seconds until the queue will have drained, judged by its recent rate; while nothing
     /// drains, longer the longer that lasts. `random` in 0..1 spreads the devices.
     pub fn retry_after(&self, random: f64) -> u64 {
-        self.pulse.retry_after(self.producer.in_flight_count().max(0), random)
+        self.state.retry_after(self.producer.in_flight_count().max(0), random)
     }
 
     /// How long no broker has been reachable; zero while one is.
     pub fn unreachable_for(&self) -> Duration {
-        self.pulse.unreachable_for()
+        self.state.unreachable_for()
     }
 
     /// Waits for all delivery reports; `false` where records are left. Blocks.
@@ -152,7 +152,7 @@ const RETRY_AFTER_RANGE: (f64, f64) = (1.0, 60.0);
 
 /// What the producer's own statistics say about its health.
 #[derive(Debug, Clone)]
-struct Pulse {
+struct ProducerState {
     start: Instant,
     sent_total: Arc<AtomicI64>,
     /// Records a second, as the bits of an `f64`.
@@ -163,7 +163,7 @@ struct Pulse {
     said: Arc<AtomicBool>,
 }
 
-impl Default for Pulse {
+impl Default for ProducerState {
     fn default() -> Self {
         Self {
             start: Instant::now(),
@@ -175,7 +175,7 @@ impl Default for Pulse {
     }
 }
 
-impl Pulse {
+impl ProducerState {
     fn unreachable_for(&self) -> Duration {
         let up_at = Duration::from_millis(self.up_at.load(Ordering::Relaxed));
         let since = self.start.elapsed().saturating_sub(up_at);
@@ -206,7 +206,7 @@ impl Pulse {
     }
 }
 
-impl ClientContext for Pulse {
+impl ClientContext for ProducerState {
     fn stats(&self, statistics: Statistics) {
         let sent = statistics.txmsgs;
         let before = self.sent_total.swap(sent, Ordering::Relaxed);
@@ -238,15 +238,17 @@ mod tests {
 
     #[test]
     fn retry_after_follows_the_queue_and_the_outage() {
-        let pulse = Pulse::default();
-        pulse.drain_rate.store(1000.0_f64.to_bits(), Ordering::Relaxed);
-        assert_eq!(pulse.retry_after(10, 0.0), 1);
-        assert_eq!(pulse.retry_after(10_000, 0.0), 10);
-        assert_eq!(pulse.retry_after(10_000, 1.0), 15);
-        assert_eq!(pulse.retry_after(10_000_000, 0.0), 60);
+        let state = ProducerState::default();
+        state.drain_rate.store(1000.0_f64.to_bits(), Ordering::Relaxed);
+        assert_eq!(state.retry_after(10, 0.0), 1);
+        assert_eq!(state.retry_after(10_000, 0.0), 10);
+        assert_eq!(state.retry_after(10_000, 1.0), 15);
+        assert_eq!(state.retry_after(10_000_000, 0.0), 60);
 
-        let down =
-            Pulse { start: Instant::now() - Duration::from_millis(41_500), ..Pulse::default() };
+        let down = ProducerState {
+            start: Instant::now() - Duration::from_millis(41_500),
+            ..ProducerState::default()
+        };
         assert_eq!(down.retry_after(10, 0.0), 20);
     }
 }

@@ -82,25 +82,18 @@ impl TelemetryArgs {
 
     /// Installs logs, metrics and spans for this process.
     pub fn init(&self, service: Service) -> anyhow::Result<Telemetry> {
-        let prometheus = PrometheusBuilder::new()
-            .set_buckets(&SECONDS_BUCKETS)
-            .and_then(|builder| {
-                let records = Matcher::Full("batch_size".into());
-                builder.set_buckets_for_metric(records, &RECORDS_BUCKETS)
-            })
-            .context("histogram buckets")?
-            .install_recorder()
-            .context("metrics recorder")?;
+        let mut builder =
+            PrometheusBuilder::new().set_buckets(&SECONDS_BUCKETS).context("histogram buckets")?;
+        for metric in service.metrics.iter().filter(|metric| metric.counts_records()) {
+            let name = Matcher::Full(metric.name.to_owned());
+            builder =
+                builder.set_buckets_for_metric(name, &RECORDS_BUCKETS).context(metric.name)?;
+        }
+        let prometheus = builder.install_recorder().context("metrics recorder")?;
         names::describe(names::DECLARED);
         names::describe(service.metrics);
         names::show_zeros(service.metrics, service.zeros);
-        names::show_zeros(
-            &[],
-            &[
-                (names::SPANS, "outcome", &["sent", "failed", "dropped"]),
-                (names::LOG_LINES, "level", &["warn", "error"]),
-            ],
-        );
+        names::show_zeros(&[], names::ZEROS);
         let version = env!("CARGO_PKG_VERSION");
         gauge!(BUILD_INFO, "service" => service.name, "version" => version).set(1.0);
         let log_level = logs::install(&self.log_level, self.log_format)?;

@@ -84,19 +84,27 @@ impl NewSpan {
         self
     }
 
-    /// Sets attributes; those a sampler may look at belong here.
+    /// A span of sending a record to `topic`.
+    pub fn send(topic: &str) -> Self {
+        Self::new(format!("send {topic}"), SpanKind::Producer).with(vec![
+            KeyValue::new("messaging.system", "kafka"),
+            KeyValue::new("messaging.operation.name", "send"),
+            KeyValue::new("messaging.operation.type", "send"),
+            KeyValue::new("messaging.destination.name", topic.to_owned()),
+        ])
+    }
+
+    /// Adds attributes; those a sampler may look at belong here.
     #[must_use]
     pub fn with(mut self, attributes: Vec<KeyValue>) -> Self {
-        self.builder = self.builder.with_attributes(attributes);
+        self.builder.attributes.get_or_insert_default().extend(attributes);
         self
     }
 
     /// Has the span recorded whatever the ratio says; for what is linked to something recorded.
     #[must_use]
-    pub fn recorded(mut self) -> Self {
-        let mark = KeyValue::new(SAMPLING_PRIORITY, 1);
-        self.builder.attributes.get_or_insert_default().push(mark);
-        self
+    pub fn recorded(self) -> Self {
+        self.with(vec![KeyValue::new(SAMPLING_PRIORITY, 1)])
     }
 
     /// Sets links, at most [`LINKS_MAX`].
@@ -129,8 +137,20 @@ impl NewSpan {
 /// Reads the context of a record's headers.
 pub fn of_headers(headers: Option<&OwnedHeaders>) -> Option<SpanContext> {
     let headers = headers?;
-    let value = |name: &str| headers.iter().find(|header| header.key == name)?.value;
-    read(value(TRACEPARENT)?, value(TRACESTATE))
+    read(value(headers, TRACEPARENT)?, value(headers, TRACESTATE))
+}
+
+/// The same where it is sampled; others have nothing to link to.
+pub fn sampled_of_headers(headers: Option<&OwnedHeaders>) -> Option<SpanContext> {
+    // The last two digits are the flags; most records are not sampled, and are parsed no further.
+    if value(headers?, TRACEPARENT)?.ends_with(b"00") {
+        return None;
+    }
+    of_headers(headers).filter(SpanContext::is_sampled)
+}
+
+fn value<'a>(headers: &'a OwnedHeaders, name: &str) -> Option<&'a [u8]> {
+    headers.iter().find(|header| header.key == name)?.value
 }
 
 /// Reads the context a record or request carries; `None` where it carries none or a broken one.

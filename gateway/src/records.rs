@@ -4,7 +4,7 @@ use common::publisher::{Outgoing, Pending, PublishError, Publisher};
 use common::reading::{Ids, Reading};
 use common::trace::{self, NewSpan, TRACEPARENT, TRACESTATE};
 use common::wire;
-use opentelemetry::trace::{SpanContext, SpanKind, Status, TraceContextExt};
+use opentelemetry::trace::{SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use rdkafka::message::{Header, OwnedHeaders};
 
@@ -119,17 +119,8 @@ impl Records {
         if !request.span().span_context().is_sampled() {
             return request.clone();
         }
-        let mut attributes = vec![
-            KeyValue::new("messaging.system", "kafka"),
-            KeyValue::new("messaging.operation.name", "send"),
-            KeyValue::new("messaging.operation.type", "send"),
-            KeyValue::new("messaging.destination.name", topic.to_owned()),
-        ];
-        attributes.extend(device_sn.map(|sn| KeyValue::new("device.id", sn.to_owned())));
-        NewSpan::new(format!("send {topic}"), SpanKind::Producer)
-            .under(request)
-            .with(attributes)
-            .start()
+        let device = device_sn.map(|sn| KeyValue::new("device.id", sn.to_owned()));
+        NewSpan::send(topic).under(request).with(device.into_iter().collect()).start()
     }
 }
 

@@ -123,15 +123,12 @@ impl App {
         let source = Source::start(source, ledger.clone(), stop.clone())
             .context("cannot create the consumer; look at --kafka-set")?;
         let (gate, gate_end) = watch::channel(Gate::Unknown);
-        let (kafka, group) = (&config.kafka, &config.group);
         let watch = Watch {
-            group_watch: GroupWatch::new(kafka, pool.clone(), ledger, group, "worker-watch")
+            group_watch: GroupWatch::new(&config.kafka, ledger, redis, bindings, "worker-watch")
                 .context("cannot create the clients of the watch; look at --kafka-set")?,
             pool: pool.clone(),
-            redis,
-            bindings,
-            group: group.clone(),
-            topic: kafka.readings_topic.clone(),
+            group: config.group.clone(),
+            topic: config.kafka.readings_topic.clone(),
             health: health.clone(),
             gate,
         };

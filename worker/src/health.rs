@@ -203,11 +203,11 @@ impl Health {
 
     /// What the last look at the servers found. Where one of them did not answer, what was seen last
     /// still stands.
-    pub fn observed(&self, look: &Look<'_>, redis_ok: bool) {
+    pub fn observed(&self, look: &Look<'_>) {
         let mut state = self.state();
         state.mysql_ok = look.database;
         state.kafka_ok = look.kafka;
-        state.redis_ok = redis_ok;
+        state.redis_ok = look.redis;
         if look.database {
             state.group = GroupTotals::of(look);
         }

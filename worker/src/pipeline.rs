@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::source::{Delivery, Event, Revocation, Source};
-use common::trace::{self, TRACEPARENT, TRACESTATE};
+use common::trace;
 use metrics::gauge;
-use opentelemetry::trace::SpanContext;
-use rdkafka::message::{Headers, OwnedHeaders};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -191,7 +189,7 @@ impl Pipeline {
                     if stopping.is_some_and(|stop| !stop.admits(partition, offset, kafka_ms)) {
                         continue;
                     }
-                    let origin = sampled_origin(&delivery);
+                    let origin = trace::sampled_of_headers(delivery.headers.as_ref());
                     self.buffer.insert(delivery, origin, now);
                 }
             }
@@ -295,19 +293,4 @@ impl Pipeline {
             }
         }
     }
-}
-
-/// The sending span of a delivery, where it is recorded; others have nothing to link to.
-fn sampled_origin(delivery: &Delivery) -> Option<SpanContext> {
-    let headers = delivery.headers.as_ref()?;
-    let traceparent = header(headers, TRACEPARENT)?;
-    // The last two digits are the flags; most readings are not sampled, and parse no further.
-    if traceparent.ends_with(b"00") {
-        return None;
-    }
-    trace::read(traceparent, header(headers, TRACESTATE)).filter(SpanContext::is_sampled)
-}
-
-fn header<'a>(headers: &'a OwnedHeaders, key: &str) -> Option<&'a [u8]> {
-    headers.iter().find(|header| header.key == key).and_then(|header| header.value)
 }

@@ -10,7 +10,7 @@ use common::trace::{LINKS_MAX, NewSpan};
 use opentelemetry::trace::{SpanContext, SpanKind, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Letter};
 
 /// What spans speak of.
 #[derive(Debug, Clone)]
@@ -136,21 +136,17 @@ fn process(
 pub fn dead_letter(
     topic: &str,
     origin: Option<SpanContext>,
-    letter: &crate::batch::Letter,
+    letter: &Letter,
     partition: i32,
     batch_id: &str,
 ) {
-    let mut span = NewSpan::new(format!("send {topic}"), SpanKind::Producer);
+    let mut span = NewSpan::send(topic);
     if let Some(origin) = origin {
         span = span.under_remote(origin);
     }
     let class = letter.class.as_str();
     let context = span
         .with(vec![
-            KeyValue::new("messaging.system", "kafka"),
-            KeyValue::new("messaging.operation.name", "send"),
-            KeyValue::new("messaging.operation.type", "send"),
-            KeyValue::new("messaging.destination.name", topic.to_owned()),
             KeyValue::new("dlq.source.partition", i64::from(partition)),
             KeyValue::new("dlq.source.offset", letter.offset),
             KeyValue::new("batch.id", batch_id.to_owned()),
@@ -165,27 +161,23 @@ pub fn failed_insert(parent: &Context, batch: &Batch, since: SystemTime, kind: &
     if parent.span().span_context().is_sampled() {
         return;
     }
-    let span = NewSpan::new("database_insert", SpanKind::Client).under(parent).since(since);
-    let mut attributes = insert_attributes(batch);
-    attributes.push(KeyValue::new("batch.id", batch.id.clone()));
-    end(&span.with(attributes).recorded().start(), Some(kind));
-}
-
-fn insert_attributes(batch: &Batch) -> Vec<KeyValue> {
-    vec![
-        KeyValue::new("db.system.name", "mysql"),
-        KeyValue::new("db.operation.name", "UPSERT"),
-        KeyValue::new("db.operation.batch.size", batch.records() as i64),
-        KeyValue::new("db.collection.name", "t_user_health_data"),
-    ]
+    let batch_id = vec![KeyValue::new("batch.id", batch.id.clone())];
+    let span = insert(parent, batch).since(since).with(batch_id).recorded();
+    end(&span.start(), Some(kind));
 }
 
 /// The span of one transaction.
 pub fn database_insert(parent: &Context, batch: &Batch) -> Context {
-    NewSpan::new("database_insert", SpanKind::Client)
-        .under(parent)
-        .with(insert_attributes(batch))
-        .start()
+    insert(parent, batch).start()
+}
+
+fn insert(parent: &Context, batch: &Batch) -> NewSpan {
+    NewSpan::new("database_insert", SpanKind::Client).under(parent).with(vec![
+        KeyValue::new("db.system.name", "mysql"),
+        KeyValue::new("db.operation.name", "UPSERT"),
+        KeyValue::new("db.operation.batch.size", batch.records() as i64),
+        KeyValue::new("db.collection.name", "t_user_health_data"),
+    ])
 }
 
 /// The span of one batch's update of Redis.

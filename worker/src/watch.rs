@@ -1,10 +1,7 @@
 //! Looks at the servers every few seconds, for the health endpoint, the probes and the metrics.
 
-use common::bindings::Bindings;
 use common::group_watch::{ANSWER_TIMEOUT, GroupWatch, INTERVAL};
 use common::metrics::{PAUSED, flag};
-use fred::clients::Client;
-use fred::interfaces::ClientLike;
 use jiff::Timestamp;
 use metrics::gauge;
 use sqlx::MySqlPool;
@@ -18,8 +15,6 @@ use crate::health::Health;
 pub struct Watch {
     pub group_watch: GroupWatch,
     pub pool: MySqlPool,
-    pub redis: Option<Client>,
-    pub bindings: Bindings,
     pub group: String,
     pub topic: String,
     pub health: Health,
@@ -35,15 +30,13 @@ impl Watch {
                 () = stop.cancelled() => return,
                 _ = interval.tick() => {}
             }
-            let redis = self.redis.as_ref().is_none_or(ClientLike::is_connected);
-            let look = self.group_watch.look(redis, self.health.is_free()).await;
-            self.health.observed(&look, redis);
+            let look = self.group_watch.look(self.health.is_free()).await;
+            self.health.observed(&look);
             let partitions = look.kafka.then_some(look.seen.ends.len());
             if let Some(partitions) = partitions {
                 self.look_at_gate(partitions).await;
             }
             self.health.show(Timestamp::now().as_millisecond());
-            self.bindings.show();
         }
     }
 

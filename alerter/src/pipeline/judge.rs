@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use common::reading::{DeviceSn, Ids};
 use common::source::Delivery;
+use common::trace;
 use jiff::Timestamp;
 use metrics::counter;
 use tracing::{debug, warn};
@@ -16,7 +17,7 @@ use crate::episode::To;
 use crate::hold::GaveUp;
 use crate::metrics::{BREACHES, READINGS};
 use crate::recipients::Reach;
-use crate::stretch::{self, Cause, Stretch};
+use crate::stretch::{Cause, Stretch};
 use crate::suppressed::SILENCED;
 
 impl Pipeline {
@@ -67,7 +68,7 @@ impl Pipeline {
             partition: delivery.partition,
             offset: delivery.offset,
             topic: &self.parts.topic.clone(),
-            context: stretch::context(delivery),
+            context: trace::of_headers(delivery.headers.as_ref()),
             since,
         };
         let absence = Cause { reading: None, context: None, ..cause };

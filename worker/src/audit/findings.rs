@@ -1,12 +1,12 @@
 //! The judgement: what was found is compared, without asking anybody. Every finding has a stable
 //! code and says what to do.
 
+use common::ledger::Entry;
 use common::topic::Ends;
 use serde::Serialize;
 
 use super::letters::Letters;
 use super::rows::{Count, Snapshot};
-use common::ledger::Entry;
 
 /// Whether a finding decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

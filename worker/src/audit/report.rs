@@ -1,10 +1,10 @@
 //! The result in figures: one line for each partition, and their totals.
 
+use common::ledger::Entry;
 use serde::Serialize;
 
 use super::findings::{Evidence, Finding, Level, judge};
 use super::readings::Search;
-use common::ledger::Entry;
 
 /// One partition's line.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

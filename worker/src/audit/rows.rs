@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Context;
+use common::ledger::{ENTRY_COLUMNS, Entry};
 use sqlx::{AssertSqlSafe, Executor, MySqlConnection, MySqlPool, QueryBuilder};
 
 use crate::buckets;
-use common::ledger::{ENTRY_COLUMNS, Entry};
 
 /// Identity of a reading as text: device and wall clock.
 pub type Identity = (String, String);

@@ -1,11 +1,11 @@
 //! The judgement on evidence that nobody had to ask for.
 
+use common::ledger::Entry;
 use common::topic::Watermarks;
 
 use super::findings::{Evidence, Level, judge};
 use super::report::Report;
 use super::rows::{Count, Expected};
-use common::ledger::Entry;
 
 /// Partition 1 with 10 offsets: 6 stored, 3 merged, 1 dead-lettered; partition 0 with id 0.
 fn healthy() -> Evidence {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail, ensure};
+use common::ledger::Entry;
 use common::topic::Ends;
 
 use super::config::Target;
-use common::ledger::Entry;
 
 /// One partition's position, and where it is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
+use common::ledger::{ENTRY_COLUMNS, Entry};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, MySqlPool};
 
 use super::plan::Move;
-use common::ledger::{ENTRY_COLUMNS, Entry};
 
 /// What a moved row shows its holder as, until a worker claims it.
 const OWNER: &str = "worker offsets";
