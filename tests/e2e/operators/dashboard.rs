@@ -7,7 +7,7 @@ use serde_json::Value;
 use tests::prometheus::{Prometheus, deploy_folder};
 use tests::wait::eventually;
 
-use super::{DEVICES, SOON, Watched, send};
+use super::{DEVICES, SOON, Watched};
 
 /// What Grafana puts in for its own variables, with scrapes every second.
 const VARIABLES: [(&str, &str); 4] = [
@@ -21,11 +21,7 @@ const VARIABLES: [(&str, &str); 4] = [
 async fn every_query_of_the_dashboards_returns_data() -> Result<()> {
     let watched = Watched::start("opboard", |launch| launch).await?;
     let load = watched.load();
-    let url = watched.gateway.url("/upload_health_data");
-    for (device, rate) in [(1, 130), (1, 131), (1, 132), (2, 70)] {
-        send(&url, &watched.world.device(DEVICES + device), rate).await?;
-        tests::wait::pass(std::time::Duration::from_millis(1100)).await;
-    }
+    watched.measure(DEVICES + 1, &[130, 131, 132]).await?;
     let queries = queries()?;
     ensure!(queries.len() > 40, "only {} queries were found", queries.len());
     let mut left: BTreeMap<String, String> = queries;

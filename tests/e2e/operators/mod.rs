@@ -28,6 +28,8 @@ use tests::wait::{eventually, pass};
 use tests::world::World;
 use tokio::task::JoinHandle;
 
+use crate::alerts;
+
 /// How long anything may take that has no time of its own.
 const SOON: Duration = Duration::from_secs(60);
 
@@ -74,6 +76,18 @@ impl Watched {
         })
         .await?;
         Ok(Self { prometheus, gateway, worker, alerter, wechat, world })
+    }
+
+    /// Readings of these heart rates, 15 s apart, the last one of now.
+    async fn measure(&self, device: usize, rates: &[i32]) -> Result<()> {
+        let now = jiff::Timestamp::now().as_second();
+        alerts::measure(&self.gateway, &self.world.device(device), now, rates).await
+    }
+
+    /// Has the database refuse heart rates above 127.
+    async fn narrow(&self) -> Result<()> {
+        let narrow = "ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL";
+        self.world.database.execute(narrow).await
     }
 
     /// Readings without end, of people who are well.

@@ -10,7 +10,7 @@ use tests::world::World;
 use super::scenarios::{database_away, database_slow, nobody_told, processes_gone, wrong_data};
 use super::{SOON, Watched};
 
-/// What [`servers_gone`] causes, with the servers that all tests share away.
+/// What [`servers_that_are_away_are_told_of_until_they_are_back`] causes, with the servers that all tests share away.
 const OF_SERVERS: [&str; 3] = ["GatewayRefusing", "KafkaUnreachable", "RedisUnreachable"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,7 +33,7 @@ async fn every_rule_fires_on_its_cause_and_clears() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_gone() -> Result<()> {
+async fn servers_that_are_away_are_told_of_until_they_are_back() -> Result<()> {
     let world = World::exclusive("opservers").await?;
     world.migrate().await?;
     let watched = Watched::start_in(world, |launch| launch).await?;

@@ -11,7 +11,7 @@ use tests::prometheus::deploy_folder;
 use tests::wait::{eventually, pass};
 use tokio::process::Command;
 
-use super::{DEVICES, SOON, Watched, send};
+use super::{DEVICES, SOON, Watched};
 
 /// How long one block may take.
 const BLOCK_WITHIN: Duration = Duration::from_secs(60);
@@ -57,12 +57,8 @@ async fn every_runnable_command_of_the_runbook_runs() -> Result<()> {
     let watched = Watched::start("oprunbook", |launch| launch).await?;
     let (world, stack) = (&watched.world, &watched.world.stack);
     let load = watched.load();
-    let url = watched.gateway.url("/upload_health_data");
-    world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
-    for rate in [121, 122, 123, 201] {
-        send(&url, &world.device(DEVICES + 1), rate).await?;
-        pass(Duration::from_millis(1100)).await;
-    }
+    watched.narrow().await?;
+    watched.measure(DEVICES + 1, &[121, 122, 123, 201]).await?;
     // For those who look for what is slow.
     let address = watched.gateway.listen().context("an address")?;
     let body =

@@ -1,5 +1,6 @@
 //! Causes of alerts. Each brings the names of the rules that it saw fire and clear.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -71,24 +72,10 @@ pub async fn database_slow() -> Result<Proved> {
     const RULES: [&str; 2] = ["BatchProcessingSlow", "EndToEndSlow"];
     let watched = Watched::start("opslow", |launch| launch).await?;
     let database = &watched.world.database;
-    let mut lock = database.lock("ingest_progress").await?;
+    let lock = database.lock("ingest_progress").await?;
     let load = watched.load();
-    let slow = async {
-        loop {
-            // The next lock waits behind the batches that the first one holds up, and before those
-            // that come after them.
-            let (next, released) = tokio::join!(locked(database), async {
-                pass(LOCKED).await;
-                lock.release().await
-            });
-            released?;
-            lock = next;
-        }
-        #[expect(unreachable_code, reason = "gives the loop its type")]
-        anyhow::Ok(())
-    };
     tokio::select! {
-        ended = slow => ended.context("the lock")?,
+        ended = hold_up(database, lock) => match ended? {},
         fired = watched.prometheus.fire(&RULES, LATE) => fired?,
     }
     // The lock was dropped with what held it.
@@ -96,6 +83,20 @@ pub async fn database_slow() -> Result<Proved> {
     drop(load);
     watched.end().await?;
     Ok(RULES.into())
+}
+
+/// Holds every batch up for a while, without end.
+async fn hold_up(database: &Database, mut lock: Lock) -> Result<Infallible> {
+    loop {
+        // The next lock waits behind the batches that the first one holds up, and before those
+        // that come after them.
+        let (next, released) = tokio::join!(locked(database), async {
+            pass(LOCKED).await;
+            lock.release().await
+        });
+        released?;
+        lock = next;
+    }
 }
 
 /// Locks the ledger, again where a batch and the lock were in each other's way.
@@ -114,13 +115,8 @@ pub async fn nobody_told() -> Result<Proved> {
         ["WechatFailing", "NotificationsLate", "AlertRulesRefused", "MemoryHigh"];
     let mut watched = Watched::start("optold", |launch| launch).await?;
     watched.wechat.down();
-    let url = watched.gateway.url("/upload_health_data");
     for device in 0..3 {
-        for rate in [130, 131, 132] {
-            send(&url, &watched.world.device(device), rate).await?;
-            // Readings of one second are one reading.
-            pass(Duration::from_millis(1100)).await;
-        }
+        watched.measure(device, &[130, 131, 132]).await?;
     }
     let wrong = "INSERT INTO t_alert_rules (rule_type, physical_sign, threshold_min, threshold_max, \
                  severity_level) VALUES ('WRONG', 'heart_rate', 200, 100, 'major')";
@@ -193,9 +189,12 @@ pub async fn wrong_data() -> Result<Proved> {
     let (prometheus, database) = (&watched.prometheus, &watched.world.database);
 
     proxy.away();
-    let narrow = "ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL";
-    database.execute(narrow).await?;
-    refused(&watched, &url).await?;
+    watched.narrow().await?;
+    let device = watched.world.device(5);
+    tokio::select! {
+        ended = refused(&url, &device) => match ended? {},
+        fired = prometheus.fire(&["ReadingErrorsHigh"], SOON) => fired?,
+    }
     burst(&url, &watched.world.device(7)).await?;
     prometheus.fire(&["DeadLetterBreakerOpen"], SOON).await?;
     let answer = health(&watched.worker).await?;
@@ -231,20 +230,11 @@ pub async fn wrong_data() -> Result<Proved> {
     ])
 }
 
-/// Single readings that are refused among those of the load, until somebody is told.
-async fn refused(watched: &Watched, url: &str) -> Result<()> {
-    let device = watched.world.device(5);
-    let send_on = async {
-        loop {
-            send(url, &device, 200).await?;
-            pass(Duration::from_millis(500)).await;
-        }
-        #[expect(unreachable_code, reason = "gives the loop its type")]
-        anyhow::Ok(())
-    };
-    tokio::select! {
-        ended = send_on => ended,
-        fired = watched.prometheus.fire(&["ReadingErrorsHigh"], SOON) => fired,
+/// Single readings that are refused among those of the load, without end.
+async fn refused(url: &str, device: &str) -> Result<Infallible> {
+    loop {
+        send(url, device, 200).await?;
+        pass(Duration::from_millis(500)).await;
     }
 }
 

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tests::fleet::TENANT;
 use tests::http;
 use tests::jaeger::{self, Trace};
 use tests::kafka;
-use tests::verdict::wall_time;
 use tests::wait::{eventually, pass};
 use tests::world::World;
 use tokio::net::TcpListener;
@@ -57,23 +55,14 @@ fn has(trace: &Trace, names: &[&str]) -> bool {
     names.iter().all(|name| trace.one(name).is_ok())
 }
 
-fn one(device: &str, age: i64, heart_rate: i32) -> String {
-    let time = wall_time(jiff::Timestamp::now().as_second() - age);
-    json!({"data": {
-        "deviceSn": device, "customerId": TENANT.to_string(), "timestamp": time,
-        "heart_rate": heart_rate,
-    }})
-    .to_string()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_devices_slow_upload_to_its_batch() -> Result<()> {
     let watched = Watched::start("walkslow", |launch| launch).await?;
     let world = &watched.world;
     let device = world.device(1);
     let address = watched.gateway.listen().context("an address")?;
-    let answer =
-        http::post_slowly(address, "/upload_health_data", &one(&device, 0, 70), SLOW).await?;
+    let body = json!({"data": {"deviceSn": device, "heart_rate": 70}}).to_string();
+    let answer = http::post_slowly(address, "/upload_health_data", &body, SLOW).await?;
     ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let send = format!("send {}", world.readings_topic);
     let asked = [
@@ -138,10 +127,7 @@ async fn from_a_slow_batch_to_its_readings() -> Result<()> {
 async fn from_an_alert_to_the_reading_that_caused_it() -> Result<()> {
     let watched = Watched::start("walkalert", |launch| launch).await?;
     let world = &watched.world;
-    let url = watched.gateway.url("/upload_health_data");
-    for (age, rate) in [(45, 130), (30, 131), (15, 132)] {
-        ensure!(http::post(&url, one(&world.device(1), age, rate)).await?.status == 200);
-    }
+    watched.measure(1, &[130, 131, 132]).await?;
     let alert = "SELECT a.health_id, a.dedup_key, o.traceparent FROM t_alert_info a \
                  JOIN t_alert_outbox o ON o.episode_key = a.dedup_key WHERE o.state = 'sent'";
     let row = eventually(SOON, "an alert that was told", || async {
@@ -174,9 +160,8 @@ async fn from_an_alert_to_the_reading_that_caused_it() -> Result<()> {
 async fn from_a_dead_letter_to_its_request() -> Result<()> {
     let watched = Watched::start("walkletter", |launch| launch).await?;
     let world = &watched.world;
-    world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
-    let url = watched.gateway.url("/upload_health_data");
-    ensure!(http::post(&url, one(&world.device(1), 15, 200)).await?.status == 200);
+    watched.narrow().await?;
+    watched.measure(1, &[200]).await?;
     let topic = format!("{}.{}.dlq", world.readings_topic, world.worker_group);
     let letter = eventually(SOON, "a dead letter", || async {
         Ok(kafka::records(&world.stack.kafka_brokers, &topic).await?.into_iter().next())
@@ -198,10 +183,9 @@ async fn what_somebody_will_ask_about_is_traced_whatever_the_ratio() -> Result<(
         Watched::start("walkratio", |launch| launch.env("TRACE_SAMPLE_RATIO", "0")).await?;
     let world = &watched.world;
     let url = watched.gateway.url("/upload_health_data");
-    world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
-    for (device, age, rate) in [(1, 45, 121), (1, 30, 122), (1, 15, 123), (2, 15, 200)] {
-        ensure!(http::post(&url, one(&world.device(device), age, rate)).await?.status == 200);
-    }
+    watched.narrow().await?;
+    watched.measure(1, &[121, 122, 123]).await?;
+    watched.measure(2, &[200]).await?;
     let nobody = json!({"data": {"deviceSn": "", "heart_rate": 70}}).to_string();
     http::post(&url, nobody).await?;
     let rejected = eventually(SOON, "a reject", || async {
