@@ -29,7 +29,8 @@ const DEVICES: usize = 20_000;
 /// One reading of so many breaches, once on each device: ten messages a second.
 const BREACHING_EVERY: usize = 200;
 
-/// Tenants; each is told six times a minute, well below what one recipient may get.
+/// Tenants; each is told of six beginnings and six ends a minute. With fewer of them the limit of 20
+/// messages a minute and recipient would be measured, and not the way.
 const TENANTS: usize = 100;
 
 /// What breaches the rule that tells.
