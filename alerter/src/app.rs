@@ -21,7 +21,7 @@ use crate::config::RunConfig;
 use crate::device_message::Table;
 use crate::hold::Hold;
 use crate::outbox::Outbox;
-use crate::pipeline::{Parts, Pipeline};
+use crate::pipeline::{DELIVERIES_MAX, Parts, Pipeline};
 use crate::recipients::Directory;
 use crate::rules::reload::{self, Reload};
 use crate::rules::{RuleSet, listen, source_file};
@@ -174,6 +174,8 @@ impl App {
             group: config.group.clone(),
             topic: topic.clone(),
             member: config.member.clone(),
+            keeps_records: false,
+            waiting_max: DELIVERIES_MAX,
         };
         let source = Source::start(source, ledger.clone(), stop.clone())
             .context("cannot create the consumer; look at --kafka-set")?;

@@ -1,7 +1,7 @@
 //! Waiting out an outage of MySQL: the batch stays, offsets stand still, the process lives.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::backoff::Backoff;
@@ -29,7 +29,8 @@ pub struct GaveUp;
 pub struct Hold {
     stop: CancellationToken,
     drain_timeout: Duration,
-    holding: Arc<AtomicBool>,
+    /// How many are being tried again right now.
+    holding: Arc<AtomicUsize>,
     pulse: Pulse,
 }
 
@@ -44,7 +45,7 @@ impl Hold {
 
     /// Whether something is being tried again right now.
     pub fn is_holding(&self) -> bool {
-        self.holding.load(Ordering::Relaxed)
+        self.holding.load(Ordering::Relaxed) > 0
     }
 
     /// The pulse of the loop.
@@ -52,9 +53,19 @@ impl Hold {
         &self.pulse
     }
 
-    fn hold(&self, holding: bool) -> bool {
-        gauge!(BATCH_HELD).set(flag(holding));
-        self.holding.swap(holding, Ordering::Relaxed)
+    /// Said once; an outage of hours would fill the log.
+    fn hold(&self, what: &'static str, error: &impl std::fmt::Display) {
+        if self.holding.fetch_add(1, Ordering::Relaxed) == 0 {
+            gauge!(BATCH_HELD).set(flag(true));
+            warn!(what, %error, "MySQL does not take it; held and tried again");
+        }
+    }
+
+    fn release(&self, what: &'static str) {
+        if self.holding.fetch_sub(1, Ordering::Relaxed) == 1 {
+            gauge!(BATCH_HELD).set(flag(false));
+            info!(what, "MySQL takes it again");
+        }
     }
 
     /// Runs `attempt` until it succeeds. It has no other end than success and the process's own:
@@ -66,14 +77,19 @@ impl Hold {
     ) -> Result<T, GaveUp> {
         let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
         let trying = async {
+            let mut held = false;
             loop {
                 match attempt().await {
-                    Ok(done) => break done,
+                    Ok(done) => {
+                        if held {
+                            self.release(what);
+                        }
+                        break done;
+                    }
                     Err(error) => {
                         counter!(COMMIT_RETRIES).increment(1);
-                        // Said once; an outage of hours would fill the log.
-                        if !self.hold(true) {
-                            warn!(what, %error, "MySQL does not take it; held and tried again");
+                        if !std::mem::replace(&mut held, true) {
+                            self.hold(what, &error);
                         }
                         tokio::time::sleep(backoff.next(rand::random())).await;
                     }
@@ -85,12 +101,7 @@ impl Hold {
             tokio::time::sleep(self.drain_timeout).await;
         };
         tokio::select! {
-            done = self.pulse.during(trying) => {
-                if self.hold(false) {
-                    info!(what, "MySQL takes it again");
-                }
-                Ok(done)
-            }
+            done = self.pulse.during(trying) => Ok(done),
             () = deadline => Err(GaveUp),
         }
     }

@@ -4,6 +4,7 @@
 //! written about it [`crate::stretch`]'s, how it is written [`crate::store`]'s.
 
 mod judge;
+mod writing;
 
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::ops::ControlFlow;
@@ -12,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use common::bindings::Bindings;
-use common::ledger::{Claim, Standing};
+use common::ledger::{Advance, Claim, Standing};
 use common::source::{Delivery, Event, Source};
 use jiff::tz::TimeZone;
-use metrics::{gauge, histogram};
+use metrics::gauge;
 use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -23,13 +24,15 @@ use tracing::{info, warn};
 
 use crate::engine::Engine;
 use crate::hold::{GaveUp, Hold};
-use crate::metrics::{ALERT_CHECK_SECONDS, EPISODES_OPEN, RULE_STATES};
+use crate::metrics::{EPISODES_OPEN, RULE_STATES};
 use crate::recipients::Directory;
 use crate::rules::RuleSet;
 use crate::silences::Silences;
 use crate::state;
-use crate::store::{Committed, Store};
+use crate::store::Store;
 use crate::stretch::Stretch;
+use judge::Tally;
+use writing::{Writer, Writing, Written};
 
 /// How often open episodes are counted: it looks at every device.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
@@ -37,8 +40,8 @@ const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often absences are looked for that no record shows.
 const ABSENCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Deliveries beyond which one transaction takes no more along.
-const DELIVERIES_MAX: usize = 4096;
+/// Deliveries beyond which one transaction takes no more along; as many wait while it is judged.
+pub const DELIVERIES_MAX: usize = 16_384;
 
 /// What the loop is made of.
 pub struct Parts {
@@ -70,6 +73,7 @@ pub struct Parts {
 #[derive(Debug, Clone, Copy)]
 struct Position {
     epoch: i64,
+    /// The next offset to be judged.
     next: i64,
 }
 
@@ -78,13 +82,21 @@ pub struct Pipeline {
     parts: Parts,
     engine: Engine,
     positions: BTreeMap<i32, Position>,
+    tally: Tally,
+    writing: Writing,
 }
 
 impl Pipeline {
     /// A loop that owns nothing yet.
     pub fn new(parts: Parts) -> Self {
         let engine = Engine::new(parts.zone.clone());
-        Self { parts, engine, positions: BTreeMap::new() }
+        Self {
+            parts,
+            engine,
+            positions: BTreeMap::new(),
+            tally: Tally::default(),
+            writing: Writing::default(),
+        }
     }
 
     /// Runs until the source is closed, or until nothing can be written and the process must end.
@@ -97,6 +109,7 @@ impl Pipeline {
             self.parts.hold.pulse().turn();
             let flow = tokio::select! {
                 event = self.parts.source.next(true) => self.on_event(event).await?,
+                written = self.writing.ended() => self.on_written(written?)?,
                 Ok(()) = self.parts.rules.changed() => self.on_rules().await?,
                 _ = absence.tick() => self.on_absence().await?,
                 _ = measure.tick() => {
@@ -108,6 +121,8 @@ impl Pipeline {
                 break;
             }
         }
+        // What was judged last; that it was given up has been said.
+        let _ = self.settle().await?;
         self.parts.source.close().await;
         Ok(())
     }
@@ -116,11 +131,13 @@ impl Pipeline {
         match event {
             Event::Assigned(claims) => self.on_assigned(&claims).await,
             Event::Deliveries(deliveries) => {
-                let deliveries = self.and_what_waits(deliveries);
-                self.on_deliveries(deliveries).await
+                let chunks = self.and_what_waits(deliveries);
+                self.on_deliveries(chunks).await
             }
             Event::Revoked(revocation) => {
-                // Every delivery is done with before the next event, so there is nothing to drain.
+                if self.settle().await?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
                 revocation.partitions.iter().for_each(|partition| self.forget(*partition));
                 drop(revocation);
                 Ok(ControlFlow::Continue(()))
@@ -159,7 +176,7 @@ impl Pipeline {
 
     /// Closes what the rules in force no longer know.
     async fn realign(&mut self, partitions: Vec<i32>) -> anyhow::Result<ControlFlow<()>> {
-        let mut batch = Vec::new();
+        let (begun, mut batch) = (Instant::now(), Vec::new());
         for partition in partitions {
             let Some(mut stretch) = self.stretch(partition) else { continue };
             for change in self.engine.realign(partition) {
@@ -167,7 +184,7 @@ impl Pipeline {
             }
             batch.push(stretch);
         }
-        self.commit(batch).await
+        self.commit(batch, begun).await
     }
 
     /// A stretch of an owned partition that begins where the partition stands.
@@ -178,22 +195,25 @@ impl Pipeline {
 
     /// Takes along what came while the last transaction was written: each costs the same whatever
     /// is in it, so falling behind makes them larger instead of more.
-    fn and_what_waits(&mut self, mut deliveries: Vec<Delivery>) -> Vec<Delivery> {
-        while deliveries.len() < DELIVERIES_MAX {
+    fn and_what_waits(&mut self, first: Vec<Delivery>) -> Vec<Vec<Delivery>> {
+        let mut count = first.len();
+        let mut chunks = vec![first];
+        while count < DELIVERIES_MAX {
             let Some(more) = self.parts.source.waiting() else { break };
-            deliveries.extend(more);
+            count += more.len();
+            chunks.push(more);
         }
-        deliveries
+        chunks
     }
 
     async fn on_deliveries(
         &mut self,
-        deliveries: Vec<Delivery>,
+        chunks: Vec<Vec<Delivery>>,
     ) -> anyhow::Result<ControlFlow<()>> {
         let begun = Instant::now();
-        let Ok(bound) = self.bound(&deliveries).await else { return Ok(ControlFlow::Break(())) };
+        let Ok(bound) = self.bound(&chunks).await else { return Ok(ControlFlow::Break(())) };
         let mut batch: BTreeMap<i32, Stretch> = BTreeMap::new();
-        for delivery in &deliveries {
+        for delivery in chunks.iter().flatten() {
             let stretch = match batch.entry(delivery.partition) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => match self.stretch(delivery.partition) {
@@ -210,9 +230,8 @@ impl Pipeline {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        let flow = self.commit(batch.into_values().collect()).await?;
-        histogram!(ALERT_CHECK_SECONDS).record(begun.elapsed().as_secs_f64());
-        Ok(flow)
+        self.tally.count();
+        self.commit(batch.into_values().collect(), begun).await
     }
 
     fn measure(&self) {
@@ -222,54 +241,69 @@ impl Pipeline {
         gauge!(RULE_STATES).set(self.engine.states() as f64);
     }
 
-    /// Writes a batch, however long it takes, and moves on.
-    async fn commit(&mut self, mut batch: Vec<Stretch>) -> anyhow::Result<ControlFlow<()>> {
+    /// Has a batch written, after the one before, and moves on.
+    async fn commit(
+        &mut self,
+        mut batch: Vec<Stretch>,
+        begun: Instant,
+    ) -> anyhow::Result<ControlFlow<()>> {
         for stretch in &mut batch {
-            stretch.state = self.engine.take_changes(stretch.advance.partition);
-        }
-        batch.retain(|stretch| !stretch.is_empty());
-        // Each turn but the last takes a stretch away.
-        while !batch.is_empty() {
-            let Parts { hold, store, .. } = &self.parts;
-            match hold.until_done("write alerts", || store.commit(&batch)).await {
-                Err(GaveUp) => {
-                    warn!(
-                        "stopping with readings that were judged and not written; they are judged again"
-                    );
-                    return Ok(ControlFlow::Break(()));
-                }
-                Ok(Committed::Done) => batch.drain(..).for_each(|stretch| self.written(&stretch)),
-                Ok(Committed::Refused(at, standing)) => {
-                    self.refused(&batch.remove(at), standing)?
-                }
+            let advance = &stretch.advance;
+            stretch.state = self.engine.take_changes(advance.partition);
+            if let Some(position) = self.positions.get_mut(&advance.partition) {
+                position.next = advance.to;
             }
         }
-        Ok(ControlFlow::Continue(()))
+        batch.retain(|stretch| !stretch.is_empty());
+        if batch.is_empty() {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let flow = self.settle().await?;
+        // Of these the batch before has shown that another replica has them.
+        batch.retain(|stretch| self.owns(&stretch.advance));
+        if flow.is_continue() && !batch.is_empty() {
+            let Parts { store, hold, wake, .. } = &self.parts;
+            let (store, hold, wake) = (store.clone(), hold.clone(), Arc::clone(wake));
+            self.writing.begin(Writer { store, hold, wake, begun }, batch);
+        }
+        Ok(flow)
     }
 
-    fn written(&mut self, stretch: &Stretch) {
-        let advance = &stretch.advance;
-        if let Some(position) = self.positions.get_mut(&advance.partition) {
-            position.next = advance.to;
+    /// Waits for what is being written.
+    async fn settle(&mut self) -> anyhow::Result<ControlFlow<()>> {
+        if !self.writing.is_some() {
+            return Ok(ControlFlow::Continue(()));
         }
-        self.parts.source.commit([(advance.partition, advance.to)]);
-        if !stretch.notifications.is_empty() {
-            self.parts.wake.notify_one();
-        }
+        let written = self.writing.ended().await?;
+        self.on_written(written)
     }
 
-    fn refused(&mut self, stretch: &Stretch, standing: Standing) -> anyhow::Result<()> {
-        let partition = stretch.advance.partition;
+    fn on_written(&mut self, written: Written) -> anyhow::Result<ControlFlow<()>> {
+        let done = written.done.iter().map(|advance| (advance.partition, advance.to));
+        self.parts.source.commit(done);
+        for (advance, standing) in written.refused {
+            self.refused(&advance, standing)?;
+        }
+        Ok(if written.gave_up { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    fn owns(&self, advance: &Advance) -> bool {
+        self.positions.get(&advance.partition).is_some_and(|at| at.epoch == advance.epoch)
+    }
+
+    fn refused(&mut self, advance: &Advance, standing: Standing) -> anyhow::Result<()> {
+        let partition = advance.partition;
         match standing {
-            // An earlier attempt was written and only its answer was lost.
-            Standing::Committed => self.written(stretch),
-            Standing::Lost => {
+            Standing::Committed => {}
+            Standing::Lost if self.owns(advance) => {
                 warn!(partition, "another replica has claimed the partition");
                 self.forget(partition);
             }
+            // It went away meanwhile.
+            Standing::Lost => {}
             Standing::At(offset) => bail!(
                 "partition {partition}: the ledger was moved by hand, from {} to {offset}",
-                stretch.advance.from
+                advance.from
             ),
         }
         Ok(())

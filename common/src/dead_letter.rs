@@ -81,16 +81,16 @@ impl DeadLetters {
             ("dlq.consumer.group", self.group.clone()),
             ("dlq.app.version", env!("CARGO_PKG_VERSION").to_owned()),
         ];
-        let original = delivery.headers.clone().unwrap_or_default();
+        let original = delivery.record.headers.clone().unwrap_or_default();
         let headers = provenance.iter().fold(original, |headers: OwnedHeaders, (key, value)| {
             headers.insert(Header { key, value: Some(value.as_bytes()) })
         });
         self.publisher.enqueue(Outgoing {
             topic: &self.topic,
-            key: delivery.key.as_deref(),
+            key: delivery.record.key.as_deref(),
             // The topics have as many partitions, so letters stay beside what they came from.
             partition: Some(delivery.partition),
-            value: &delivery.value,
+            value: &delivery.record.value,
             headers,
             timestamp_ms: Some(delivery.kafka_ms),
         })

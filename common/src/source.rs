@@ -24,6 +24,7 @@ use crate::config::{Problems, duration};
 use crate::ledger::{Claim, Ledger};
 use crate::metrics::COMMIT_ERRORS;
 use crate::reading::Reading;
+use crate::trace::Origin;
 use crate::wire::DecodeError;
 use assignment::Assignment;
 
@@ -86,14 +87,23 @@ pub struct Delivery {
     pub epoch: i64,
     /// The record's time, in milliseconds since 1970: when the gateway received it.
     pub kafka_ms: i64,
-    /// Its key, as it stands in Kafka.
-    pub key: Option<Vec<u8>>,
-    /// Its value, as it stands in Kafka.
-    pub value: Vec<u8>,
-    /// Its headers, as they stand in Kafka.
-    pub headers: Option<OwnedHeaders>,
+    /// The span that sent it.
+    pub origin: Origin,
     /// What it says, or why nobody can tell.
     pub reading: Result<Reading, DecodeError>,
+    /// The record itself; empty where the source keeps none.
+    pub record: Record,
+}
+
+/// A record as it stands in Kafka.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// Its headers.
+    pub headers: Option<OwnedHeaders>,
 }
 
 /// What a pipeline has to deal with.
@@ -141,13 +151,14 @@ pub struct SourceConfig {
     pub topic: String,
     /// The member's settings.
     pub member: GroupArgs,
+    /// Whether deliveries hold their records: a copy that only those need who pass records on.
+    pub keeps_records: bool,
+    /// Deliveries that may wait for the pipeline.
+    pub waiting_max: usize,
 }
 
 /// Deliveries handed over at a time, at most.
 pub(crate) const CHUNK_DELIVERIES_MAX: usize = 256;
-
-/// Chunks that wait for the pipeline: 4,096 deliveries.
-const CHUNKS_WAITING_MAX: usize = 16;
 
 /// Memory of fetched records that wait in the consumer, in KiB.
 const FETCHED_KBYTES_MAX: &str = "32768";
@@ -187,7 +198,8 @@ impl Source {
             .set("fetch.wait.max.ms", "50")
             .set("fetch.queue.backoff.ms", "20");
         let (control_sender, control) = mpsc::unbounded_channel();
-        let (delivery_sender, deliveries) = mpsc::channel(CHUNKS_WAITING_MAX);
+        let (delivery_sender, deliveries) =
+            mpsc::channel(config.waiting_max.div_ceil(CHUNK_DELIVERIES_MAX));
         let closing = CancellationToken::new();
         let assignment = Assignment::new(
             ledger,
@@ -203,10 +215,13 @@ impl Source {
         let polled = Arc::clone(&consumer);
         // A pipeline that failed closes the source while the process was not told to stop.
         let polling = stop.child_token();
-        let until = polling.clone();
+        let (until, keeps_records) = (polling.clone(), config.keeps_records);
         let thread = std::thread::Builder::new()
             .name("kafka-poll".into())
-            .spawn(move || poll::run(&polled, &delivery_sender, &until))
+            .spawn(move || {
+                let (consumer, sender, stop) = (&polled, &delivery_sender, &until);
+                poll::Poll { consumer, keeps_records, sender, stop }.run();
+            })
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
         Ok(Self {
             control,

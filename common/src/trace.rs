@@ -12,10 +12,13 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{
     Sampler, SamplingDecision, SamplingResult, SdkTracer, ShouldSample,
 };
-use rdkafka::message::{Headers, OwnedHeaders};
+use rdkafka::message::Headers;
 
 /// Header with the context of the span that sent a record.
 pub const TRACEPARENT: &str = "traceparent";
+
+/// Bytes of such a context; later versions may add to them.
+const TRACEPARENT_BYTES: usize = 55;
 
 /// Header with what tracing vendors add to it.
 pub const TRACESTATE: &str = "tracestate";
@@ -134,23 +137,45 @@ impl NewSpan {
     }
 }
 
-/// Reads the context of a record's headers.
-pub fn of_headers(headers: Option<&OwnedHeaders>) -> Option<SpanContext> {
-    let headers = headers?;
-    read(value(headers, TRACEPARENT)?, value(headers, TRACESTATE))
+/// What a record's headers say of the span that sent it, not looked at yet: of most records nobody
+/// wants to know.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    traceparent: Option<[u8; TRACEPARENT_BYTES]>,
+    tracestate: Option<Box<[u8]>>,
 }
 
-/// The same where it is sampled; others have nothing to link to.
-pub fn sampled_of_headers(headers: Option<&OwnedHeaders>) -> Option<SpanContext> {
-    // The last two digits are the flags; most records are not sampled, and are parsed no further.
-    if value(headers?, TRACEPARENT)?.ends_with(b"00") {
-        return None;
+impl Origin {
+    /// Takes it from the headers of a record.
+    pub fn of_headers<H: Headers>(headers: &H) -> Self {
+        let mut origin = Self::default();
+        for header in headers.iter() {
+            match (header.key, header.value) {
+                (TRACEPARENT, Some(value)) if origin.traceparent.is_none() => {
+                    origin.traceparent = value.first_chunk().copied();
+                }
+                (TRACESTATE, Some(value)) if origin.tracestate.is_none() => {
+                    origin.tracestate = Some(value.into());
+                }
+                _ => {}
+            }
+        }
+        origin
     }
-    of_headers(headers).filter(SpanContext::is_sampled)
-}
 
-fn value<'a>(headers: &'a OwnedHeaders, name: &str) -> Option<&'a [u8]> {
-    headers.iter().find(|header| header.key == name)?.value
+    /// The context of that span; `None` where it is not said, or nonsense.
+    pub fn context(&self) -> Option<SpanContext> {
+        read(self.traceparent.as_ref()?, self.tracestate.as_deref())
+    }
+
+    /// The same where it is sampled; others have nothing to link to.
+    pub fn sampled(&self) -> Option<SpanContext> {
+        // The last two digits are the flags; most records are not sampled, and are read no further.
+        if self.traceparent?.ends_with(b"00") {
+            return None;
+        }
+        self.context().filter(SpanContext::is_sampled)
+    }
 }
 
 /// Reads the context a record or request carries; `None` where it carries none or a broken one.

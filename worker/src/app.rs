@@ -52,6 +52,9 @@ const LETTERS: PublisherLimits = PublisherLimits {
     message_bytes_max: MESSAGE_BYTES_MAX,
 };
 
+/// Deliveries that wait for the buffer, at most.
+const WAITING_MAX: usize = 4_096;
+
 /// How often months are looked after.
 const PARTITIONS_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -119,6 +122,8 @@ impl App {
             group: config.group.clone(),
             topic,
             member: config.member.clone(),
+            keeps_records: true,
+            waiting_max: WAITING_MAX,
         };
         let source = Source::start(source, ledger.clone(), stop.clone())
             .context("cannot create the consumer; look at --kafka-set")?;

@@ -96,7 +96,7 @@ impl Segment {
     pub fn push(&mut self, delivery: Delivery, origin: Option<SpanContext>) {
         self.gap += delivery.offset - self.to;
         self.to = delivery.offset + 1;
-        self.bytes += delivery.value.len();
+        self.bytes += delivery.record.value.len();
         self.oldest_ms = self.oldest_ms.min(delivery.kafka_ms);
         self.sum_ms += delivery.kafka_ms;
         self.origins.extend(origin.map(|context| Origin { context, offset: delivery.offset }));
@@ -117,7 +117,7 @@ impl Segment {
     pub fn merge(&mut self, delivery: &Delivery) {
         let Ok(reading) = &delivery.reading else { return };
         let identity = row::identity(reading);
-        if let Some((partition, offset)) = replay::first_place(delivery.headers.as_ref()) {
+        if let Some((partition, offset)) = replay::first_place(delivery.record.headers.as_ref()) {
             self.replays.push((identity, Row::new(reading, row::source(partition, offset))));
             return;
         }

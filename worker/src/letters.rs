@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use common::backoff::Backoff;
 use common::dead_letter::{DeadLetters, Reason};
 use common::metrics::flag;
-use common::trace;
 use metrics::{counter, gauge};
 use tracing::{error, info, warn};
 
@@ -80,7 +79,7 @@ impl Letters {
                 tokio::time::sleep(backoff.next(rand::random())).await;
             }
             letter.confirmed = true;
-            let origin = trace::of_headers(delivery.headers.as_ref());
+            let origin = delivery.origin.context();
             let trace_id = origin.as_ref().map(|origin| origin.trace_id().to_string());
             spans::dead_letter(self.topic.name(), origin, letter, segment.partition, batch_id);
             counter!(LETTERS, "class" => letter.class.as_str()).increment(1);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::source::{Delivery, Event, Revocation, Source};
-use common::trace;
 use metrics::gauge;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -189,7 +188,7 @@ impl Pipeline {
                     if stopping.is_some_and(|stop| !stop.admits(partition, offset, kafka_ms)) {
                         continue;
                     }
-                    let origin = trace::sampled_of_headers(delivery.headers.as_ref());
+                    let origin = delivery.origin.sampled();
                     self.buffer.insert(delivery, origin, now);
                 }
             }

@@ -1,6 +1,7 @@
 //! Deliveries for tests.
 
-use common::source::Delivery;
+use common::source::{Delivery, Record};
+use common::trace::Origin;
 use common::wire;
 
 /// A delivery under claim 1 of a reading of `sn`, measured `second` seconds into a minute; its Kafka
@@ -17,9 +18,8 @@ pub fn delivery(partition: i32, offset: i64, sn: &str, second: u32, heart_rate: 
         offset,
         epoch: 1,
         kafka_ms: offset,
-        key: None,
-        value,
-        headers: None,
+        origin: Origin::default(),
         reading,
+        record: Record { value, ..Record::default() },
     }
 }

@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use common::reading::{DeviceSn, Ids};
 use common::source::Delivery;
-use common::trace;
 use jiff::Timestamp;
 use metrics::counter;
 use tracing::{debug, warn};
 
 use super::{Parts, Pipeline};
-use crate::engine::{Arrival, Change};
+use crate::engine::{Arrival, Change, Judged, Outcome};
 use crate::episode::To;
 use crate::hold::GaveUp;
 use crate::metrics::{BREACHES, READINGS};
@@ -20,13 +19,47 @@ use crate::recipients::Reach;
 use crate::stretch::{Cause, Stretch};
 use crate::suppressed::SILENCED;
 
+/// What became of readings since it was last counted: finding a counter takes longer than judging a
+/// reading does.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    judged: u64,
+    late: u64,
+    ahead: u64,
+    undecodable: u64,
+    breaches: u64,
+}
+
+impl Tally {
+    fn add(&mut self, judged: &Judged) {
+        *match judged.outcome {
+            Outcome::Judged => &mut self.judged,
+            Outcome::Late => &mut self.late,
+            Outcome::Ahead => &mut self.ahead,
+        } += 1;
+        self.breaches += judged.breaches;
+    }
+
+    /// Adds it to the metrics.
+    pub(super) fn count(&mut self) {
+        let Self { judged, late, ahead, undecodable, breaches } = std::mem::take(self);
+        let outcomes =
+            [("judged", judged), ("late", late), ("ahead", ahead), ("undecodable", undecodable)];
+        for (outcome, readings) in outcomes {
+            counter!(READINGS, "outcome" => outcome).increment(readings);
+        }
+        counter!(BREACHES).increment(breaches);
+    }
+}
+
 impl Pipeline {
     /// What the devices are bound to whose readings do not say whose they are.
     pub(super) async fn bound(
         &self,
-        deliveries: &[Delivery],
+        chunks: &[Vec<Delivery>],
     ) -> Result<HashMap<DeviceSn, Ids>, GaveUp> {
-        let readings = deliveries.iter().filter_map(|delivery| delivery.reading.as_ref().ok());
+        let deliveries = chunks.iter().flatten();
+        let readings = deliveries.filter_map(|delivery| delivery.reading.as_ref().ok());
         let lacking = readings.filter(|reading| !reading.ids().is_complete());
         let wanted: BTreeSet<_> = lacking.map(|reading| reading.device_sn().clone()).collect();
         if wanted.is_empty() {
@@ -48,7 +81,7 @@ impl Pipeline {
             Ok(reading) => reading,
             Err(error) => {
                 // The worker's group keeps it in its dead-letter topic; once is enough.
-                counter!(READINGS, "outcome" => "undecodable").increment(1);
+                self.tally.undecodable += 1;
                 debug!(partition = delivery.partition, offset = delivery.offset, %error, "undecodable reading passed");
                 return Ok(());
             }
@@ -58,8 +91,7 @@ impl Pipeline {
         let ids = reading.ids().or(bound);
         let arrival = Arrival { reading, ids, kafka_ms: delivery.kafka_ms };
         let judged = self.engine.judge(delivery.partition, arrival);
-        counter!(READINGS, "outcome" => judged.outcome.as_str()).increment(1);
-        counter!(BREACHES).increment(judged.breaches);
+        self.tally.add(&judged);
         if judged.changes.is_empty() {
             return Ok(());
         }
@@ -68,7 +100,7 @@ impl Pipeline {
             partition: delivery.partition,
             offset: delivery.offset,
             topic: &self.parts.topic.clone(),
-            context: trace::of_headers(delivery.headers.as_ref()),
+            context: delivery.origin.context(),
             since,
         };
         let absence = Cause { reading: None, context: None, ..cause };
@@ -82,6 +114,7 @@ impl Pipeline {
 
     /// Looks for absences that no record shows, in partitions that have been read to their end.
     pub(super) async fn on_absence(&mut self) -> anyhow::Result<ControlFlow<()>> {
+        let begun = Instant::now();
         let now_ms = Timestamp::now().as_millisecond();
         let overdue = self.engine.overdue(now_ms);
         if overdue.is_empty() {
@@ -113,7 +146,7 @@ impl Pipeline {
             }
             batch.push(stretch);
         }
-        self.commit(batch).await
+        self.commit(batch, begun).await
     }
 
     /// Adds a change to the stretch, once it is known who can be told.

@@ -22,14 +22,16 @@ pub use parse::{Intake, ids_of, names_a_device};
 pub use rejection::{Rejection, RejectionCode, WARNING_RAW_BYTES_MAX, Warning, WarningCode};
 pub use time::{AHEAD_OF_CLOCK_MS, TIMESTAMP_AHEAD_MS_MAX, offset_text, wall_text};
 
+use compact_str::CompactString;
 use jiff::civil::DateTime;
 
 /// Longest device serial number, in bytes.
 pub const DEVICE_SN_BYTES_MAX: usize = 64;
 
-/// A device's serial number: 1 to 64 visible ASCII characters, compared bytewise.
+/// A device's serial number: 1 to 64 visible ASCII characters, compared bytewise. As long as those
+/// of the watches are, it takes no memory of its own: every reading brings one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct DeviceSn(Box<str>);
+pub struct DeviceSn(CompactString);
 
 impl DeviceSn {
     /// Takes a trimmed serial number; `None` where it is empty, too long or holds anything but

@@ -1,6 +1,6 @@
 //! Rebalances: claim in the ledger first, then assign from there; drain before giving away.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub struct Assignment {
     control: mpsc::UnboundedSender<Event>,
     closing: CancellationToken,
     drain_timeout: Duration,
-    partitions: Mutex<HashMap<i32, Held>>,
+    partitions: Mutex<BTreeMap<i32, Held>>,
 }
 
 impl Assignment {
@@ -59,7 +59,7 @@ impl Assignment {
         closing: CancellationToken,
         drain_timeout: Duration,
     ) -> Self {
-        gauges(&HashMap::new());
+        gauges(&BTreeMap::new());
         Self {
             ledger,
             group,
@@ -294,7 +294,7 @@ impl Assignment {
     }
 }
 
-fn gauges(partitions: &HashMap<i32, Held>) {
+fn gauges(partitions: &BTreeMap<i32, Held>) {
     let waiting = partitions.values().filter(|held| **held == Held::Waiting).count();
     gauge!(PARTITIONS_HELD).set(waiting as f64);
     gauge!(PARTITIONS_OWNED).set((partitions.len() - waiting) as f64);

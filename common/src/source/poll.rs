@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use metrics::counter;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message};
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::assignment::Assignment;
-use super::{CHUNK_DELIVERIES_MAX, Delivery};
+use super::{CHUNK_DELIVERIES_MAX, Delivery, Record};
 use crate::metrics::CONSUMER_ERRORS;
+use crate::trace::Origin;
 use crate::wire;
 
 /// How long one poll may wait for a record.
@@ -26,101 +27,109 @@ const ROOM_WAIT: Duration = Duration::from_secs(2);
 /// How often held partitions are tried again.
 const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Polls until `stop`; then the sender goes, and with it the pipeline's last chunk arrives.
-pub fn run(
-    consumer: &BaseConsumer<Assignment>,
-    sender: &mpsc::Sender<Vec<Delivery>>,
-    stop: &CancellationToken,
-) {
-    let runtime = consumer.context().runtime().clone();
-    let mut claimed_at = Instant::now();
-    while !stop.is_cancelled() {
-        let chunk = chunk(consumer);
-        if !chunk.is_empty() && !hand_over(consumer, &runtime, sender, chunk, stop) {
-            return;
-        }
-        if claimed_at.elapsed() >= CLAIM_INTERVAL {
-            consumer.context().claim_waiting(consumer);
-            claimed_at = Instant::now();
-        }
-    }
+/// What the thread works with.
+pub struct Poll<'a> {
+    pub consumer: &'a BaseConsumer<Assignment>,
+    pub keeps_records: bool,
+    pub sender: &'a mpsc::Sender<Vec<Delivery>>,
+    pub stop: &'a CancellationToken,
 }
 
-/// What is there now, after waiting for the first record.
-fn chunk(consumer: &BaseConsumer<Assignment>) -> Vec<Delivery> {
-    let mut deliveries = Vec::new();
-    let mut wait = POLL_WAIT;
-    while deliveries.len() < CHUNK_DELIVERIES_MAX {
-        match consumer.poll(wait) {
-            None => break,
-            Some(Ok(message)) => deliveries.extend(delivery(consumer, &message)),
-            Some(Err(error)) => {
-                let code = error.rdkafka_error_code();
-                let label = code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
-                counter!(CONSUMER_ERRORS, "code" => label).increment(1);
-                if code == Some(RDKafkaErrorCode::AutoOffsetReset) {
-                    consumer.context().fail_outside(consumer, &error);
-                }
-                warn!(%error, "cannot read from Kafka");
-                break;
+impl Poll<'_> {
+    /// Polls until `stop`; then the sender goes, and with it the pipeline's last chunk arrives.
+    pub fn run(&self) {
+        let Self { consumer, stop, .. } = self;
+        let runtime = consumer.context().runtime().clone();
+        let mut claimed_at = Instant::now();
+        while !stop.is_cancelled() {
+            let chunk = self.chunk();
+            if !chunk.is_empty() && !self.hand_over(&runtime, chunk) {
+                return;
+            }
+            if claimed_at.elapsed() >= CLAIM_INTERVAL {
+                consumer.context().claim_waiting(consumer);
+                claimed_at = Instant::now();
             }
         }
-        wait = Duration::ZERO;
     }
-    deliveries
+
+    /// What is there now, after waiting for the first record.
+    fn chunk(&self) -> Vec<Delivery> {
+        let consumer = self.consumer;
+        let mut deliveries = Vec::with_capacity(CHUNK_DELIVERIES_MAX);
+        let mut wait = POLL_WAIT;
+        while deliveries.len() < CHUNK_DELIVERIES_MAX {
+            match consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => deliveries.extend(self.delivery(&message)),
+                Some(Err(error)) => {
+                    let code = error.rdkafka_error_code();
+                    let label =
+                        code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
+                    counter!(CONSUMER_ERRORS, "code" => label).increment(1);
+                    if code == Some(RDKafkaErrorCode::AutoOffsetReset) {
+                        consumer.context().fail_outside(consumer, &error);
+                    }
+                    warn!(%error, "cannot read from Kafka");
+                    break;
+                }
+            }
+            wait = Duration::ZERO;
+        }
+        deliveries
+    }
+
+    fn delivery(&self, message: &BorrowedMessage<'_>) -> Option<Delivery> {
+        let epoch = self.consumer.context().admit(message.partition(), message.offset())?;
+        let value = message.payload().unwrap_or_default();
+        Some(Delivery {
+            partition: message.partition(),
+            offset: message.offset(),
+            epoch,
+            kafka_ms: message.timestamp().to_millis().unwrap_or_default(),
+            origin: message.headers().map(Origin::of_headers).unwrap_or_default(),
+            reading: wire::decode(value),
+            record: if self.keeps_records { record(message) } else { Record::default() },
+        })
+    }
+
+    /// Gives a chunk to the pipeline; while that has no room, keeps polling with partitions paused, or
+    /// the group would take this member for dead. `false` where the pipeline is gone.
+    fn hand_over(&self, runtime: &Handle, mut chunk: Vec<Delivery>) -> bool {
+        let Self { consumer, sender, stop, .. } = self;
+        let mut paused = false;
+        loop {
+            let room = async { tokio::time::timeout(ROOM_WAIT, sender.reserve()).await };
+            match runtime.block_on(room) {
+                Ok(Ok(permit)) => {
+                    permit.send(chunk);
+                    if paused {
+                        set_paused(consumer, false);
+                    }
+                    return true;
+                }
+                Ok(Err(_)) => return false,
+                Err(_) if stop.is_cancelled() => return true,
+                Err(_) => {
+                    if !paused {
+                        set_paused(consumer, true);
+                        paused = true;
+                    }
+                    // Partitions that a rebalance brings meanwhile are not paused; their records wait.
+                    if let Some(Ok(message)) = consumer.poll(Duration::ZERO) {
+                        chunk.extend(self.delivery(&message));
+                    }
+                }
+            }
+        }
+    }
 }
 
-fn delivery(
-    consumer: &BaseConsumer<Assignment>,
-    message: &BorrowedMessage<'_>,
-) -> Option<Delivery> {
-    let epoch = consumer.context().admit(message.partition(), message.offset())?;
-    let value = message.payload().unwrap_or_default();
-    Some(Delivery {
-        partition: message.partition(),
-        offset: message.offset(),
-        epoch,
-        kafka_ms: message.timestamp().to_millis().unwrap_or_default(),
+fn record(message: &BorrowedMessage<'_>) -> Record {
+    Record {
         key: message.key().map(<[u8]>::to_vec),
-        value: value.to_vec(),
-        headers: message.headers().map(rdkafka::message::BorrowedHeaders::detach),
-        reading: wire::decode(value),
-    })
-}
-
-/// Gives a chunk to the pipeline; while that has no room, keeps polling with partitions paused, or
-/// the group would take this member for dead. `false` where the pipeline is gone.
-fn hand_over(
-    consumer: &BaseConsumer<Assignment>,
-    runtime: &Handle,
-    sender: &mpsc::Sender<Vec<Delivery>>,
-    mut chunk: Vec<Delivery>,
-    stop: &CancellationToken,
-) -> bool {
-    let mut paused = false;
-    loop {
-        let room = async { tokio::time::timeout(ROOM_WAIT, sender.reserve()).await };
-        match runtime.block_on(room) {
-            Ok(Ok(permit)) => {
-                permit.send(chunk);
-                if paused {
-                    set_paused(consumer, false);
-                }
-                return true;
-            }
-            Ok(Err(_)) => return false,
-            Err(_) if stop.is_cancelled() => return true,
-            Err(_) => {
-                if !paused {
-                    set_paused(consumer, true);
-                    paused = true;
-                }
-                // Partitions that a rebalance brings meanwhile are not paused; their records wait.
-                if let Some(Ok(message)) = consumer.poll(Duration::ZERO) {
-                    chunk.extend(delivery(consumer, &message));
-                }
-            }
-        }
+        value: message.payload().unwrap_or_default().to_vec(),
+        headers: message.headers().map(BorrowedHeaders::detach),
     }
 }
 

@@ -1,0 +1,103 @@
+//! Writing a batch, however long it takes, while the next one is judged. One at a time: what is
+//! judged meanwhile begins where this one ends.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use common::ledger::{Advance, Standing};
+use metrics::histogram;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use crate::hold::{GaveUp, Hold};
+use crate::metrics::ALERT_CHECK_SECONDS;
+use crate::store::{Committed, Store};
+use crate::stretch::Stretch;
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// Stretches that are written.
+    pub(super) done: Vec<Advance>,
+    /// Those that are not, because the ledger stands elsewhere.
+    pub(super) refused: Vec<(Advance, Standing)>,
+    /// Whether the rest was given up, because the process has to end.
+    pub(super) gave_up: bool,
+}
+
+/// What writes.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    pub(super) store: Store,
+    pub(super) hold: Hold,
+    /// Tells the sender that there is something to send.
+    pub(super) wake: Arc<Notify>,
+    /// When the batch began to be judged.
+    pub(super) begun: Instant,
+}
+
+impl Writer {
+    async fn write(self, mut batch: Vec<Stretch>) -> Written {
+        let mut written = Written::default();
+        // Each turn but the last takes a stretch away.
+        while !batch.is_empty() {
+            match self.hold.until_done("write alerts", || self.store.commit(&batch)).await {
+                Err(GaveUp) => {
+                    warn!(
+                        "stopping with readings that were judged and not written; they are judged again"
+                    );
+                    written.gave_up = true;
+                    break;
+                }
+                Ok(Committed::Done) => {
+                    batch.drain(..).for_each(|stretch| self.done(&stretch, &mut written))
+                }
+                Ok(Committed::Refused(at, standing)) => {
+                    let stretch = batch.remove(at);
+                    match standing {
+                        // An earlier attempt was written and only its answer was lost.
+                        Standing::Committed => self.done(&stretch, &mut written),
+                        Standing::Lost | Standing::At(_) => {
+                            written.refused.push((stretch.advance, standing));
+                        }
+                    }
+                }
+            }
+        }
+        histogram!(ALERT_CHECK_SECONDS).record(self.begun.elapsed().as_secs_f64());
+        written
+    }
+
+    fn done(&self, stretch: &Stretch, written: &mut Written) {
+        written.done.push(stretch.advance);
+        if !stretch.notifications.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+}
+
+/// The batch that is being written, if any.
+#[derive(Debug, Default)]
+pub(super) struct Writing(Option<JoinHandle<Written>>);
+
+impl Writing {
+    /// Begins to write a batch; the one before must have ended.
+    pub(super) fn begin(&mut self, writer: Writer, batch: Vec<Stretch>) {
+        self.0 = Some(tokio::spawn(writer.write(batch)));
+    }
+
+    /// Waits for its end; for ever where nothing is being written. May be dropped and called again.
+    pub(super) async fn ended(&mut self) -> anyhow::Result<Written> {
+        let Some(writing) = &mut self.0 else { return std::future::pending().await };
+        let written = writing.await;
+        self.0 = None;
+        written.context("writing a batch ended in a panic")
+    }
+
+    /// Whether there is one.
+    pub(super) fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+}
