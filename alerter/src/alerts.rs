@@ -8,6 +8,7 @@ use sqlx::{MySql, MySqlConnection, QueryBuilder};
 use uuid::Uuid;
 
 use crate::message::cut;
+use crate::portions::portions;
 use crate::rule::Measured;
 use crate::severity::Severity;
 
@@ -97,36 +98,46 @@ pub enum Changed {
     Stale(EpisodeKey),
 }
 
-/// Adds an alert; one that is there already stays as it is.
-pub async fn open(connection: &mut MySqlConnection, alert: &Opened) -> Result<(), sqlx::Error> {
-    let [longitude, latitude, altitude] = alert.place;
-    sqlx::query(
-        "INSERT INTO t_alert_info (rule_id, alert_type, device_sn, alert_timestamp, alert_desc, \
-         severity_level, alert_status, longitude, latitude, altitude, health_id, user_id, org_id, \
-         customer_id, source, metric, value, level, status, dedup_key, occur_at) \
-         VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, 'server', ?, ?, ?, 'NEW', ?, ?) \
-         ON DUPLICATE KEY UPDATE rule_id = rule_id",
-    )
-    .bind(alert.rule_id)
-    .bind(&alert.alert_type)
-    .bind(alert.device_sn.as_str())
-    .bind(&alert.occur_at)
-    .bind(cut(&alert.text, DESC_BYTES_MAX))
-    .bind(alert.severity.as_str())
-    .bind(longitude)
-    .bind(latitude)
-    .bind(altitude)
-    .bind(alert.health_id)
-    .bind(alert.ids.user_id)
-    .bind(alert.ids.org_id)
-    .bind(alert.ids.customer_id.unwrap_or_default())
-    .bind(alert.measured.sign.as_str())
-    .bind(alert.measured.value)
-    .bind(alert.severity.as_str())
-    .bind(alert.key.as_str())
-    .bind(&alert.occur_at)
-    .execute(connection)
-    .await?;
+/// Alerts of one statement, at most: each has as many values as the statement has columns.
+const OPENED_MAX: usize = 128;
+
+/// Adds alerts; one that is there already stays as it is.
+pub async fn open(connection: &mut MySqlConnection, alerts: &[&Opened]) -> Result<(), sqlx::Error> {
+    for alerts in portions(alerts, OPENED_MAX) {
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+            "INSERT INTO t_alert_info (rule_id, alert_type, device_sn, alert_timestamp, \
+             alert_desc, severity_level, alert_status, longitude, latitude, altitude, health_id, \
+             user_id, org_id, customer_id, source, metric, value, level, status, dedup_key, \
+             occur_at) ",
+        );
+        query.push_values(alerts, |mut row, alert| {
+            let [longitude, latitude, altitude] = alert.place;
+            let severity = alert.severity.as_str();
+            row.push_bind(alert.rule_id)
+                .push_bind(&alert.alert_type)
+                .push_bind(alert.device_sn.as_str())
+                .push_bind(&alert.occur_at)
+                .push_bind(cut(&alert.text, DESC_BYTES_MAX))
+                .push_bind(severity)
+                .push("'pending'")
+                .push_bind(longitude)
+                .push_bind(latitude)
+                .push_bind(altitude)
+                .push_bind(alert.health_id)
+                .push_bind(alert.ids.user_id)
+                .push_bind(alert.ids.org_id)
+                .push_bind(alert.ids.customer_id.unwrap_or_default())
+                .push("'server'")
+                .push_bind(alert.measured.sign.as_str())
+                .push_bind(alert.measured.value)
+                .push_bind(severity)
+                .push("'NEW'")
+                .push_bind(alert.key.as_str())
+                .push_bind(&alert.occur_at);
+        });
+        query.push(" ON DUPLICATE KEY UPDATE rule_id = t_alert_info.rule_id");
+        query.build().execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

@@ -5,12 +5,14 @@
 
 mod absence;
 mod align;
+mod changes;
 mod step;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use common::reading::{DeviceSn, Ids, Reading};
+use indexmap::IndexMap;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -18,12 +20,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::episode::{Episode, Transition};
 use crate::hearing::Hearing;
+use crate::journal::Length;
 use crate::rule::{Rule, Verdict};
 use crate::rules::{RuleSet, TEMPLATE_TENANT};
 use crate::severity::Severity;
 use crate::sight::{Memory, leaves_quiet};
 use crate::sign::Seen;
 use crate::watchlist::Watchlist;
+
+pub use self::changes::{StateChanges, Stored};
 
 /// Where one rule stands on one device, as it is kept between readings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -70,13 +75,16 @@ pub struct Device {
 }
 
 impl Device {
-    /// Notes, once, that it is to be written.
-    fn moves(&mut self, sn: &DeviceSn, moved: &mut Vec<DeviceSn>) {
+    /// Notes, once, that the device at this place is to be written.
+    fn moves(&mut self, place: usize, moved: &mut Vec<usize>) {
         if !std::mem::replace(&mut self.moved, true) {
-            moved.push(sn.clone());
+            moved.push(place);
         }
     }
 }
+
+/// Devices of a partition. None is ever taken out, so that each keeps its place.
+pub type Devices = IndexMap<DeviceSn, Device, ahash::RandomState>;
 
 /// What became of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,17 +95,6 @@ pub enum Outcome {
     Late,
     /// The device's clock runs ahead; it was not judged.
     Ahead,
-}
-
-impl Outcome {
-    /// The metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Judged => "judged",
-            Self::Late => "late",
-            Self::Ahead => "ahead",
-        }
-    }
 }
 
 /// A reading as it came.
@@ -160,34 +157,16 @@ pub struct Judged {
     pub changes: Vec<Change>,
 }
 
-/// State to be written, in the order of the tables' keys.
-#[derive(Debug, Default, PartialEq)]
-pub struct StateChanges {
-    /// Devices, what was seen of them and when they were heard.
-    pub devices: Vec<(DeviceSn, Seen, Heard)>,
-    /// Rules on devices; `None` where there is nothing left to remember.
-    pub tracked: Vec<(i64, DeviceSn, Option<Tracked>)>,
-    /// The partition's hearing, where rules count absence by it.
-    pub hearing: Option<Hearing>,
-}
-
-/// What is stored of a partition.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Stored {
-    /// Its devices.
-    pub devices: HashMap<DeviceSn, Device>,
-    /// Its hearing.
-    pub hearing: Hearing,
-}
-
 #[derive(Debug, Default)]
 struct Partition {
-    devices: HashMap<DeviceSn, Device>,
+    devices: Devices,
+    journal: Length,
     hearing: Hearing,
     /// Whether that is to be written.
     heard: bool,
     watchlist: Watchlist,
-    moved: Vec<DeviceSn>,
+    /// Places of the devices that are to be written.
+    moved: Vec<usize>,
     stepped: BTreeSet<(i64, DeviceSn)>,
 }
 
@@ -213,8 +192,9 @@ impl Engine {
 
     /// Takes a partition over with the state that was stored for it; [`Self::realign`] has to follow.
     pub fn load(&mut self, partition: i32, stored: Stored) {
-        let Stored { devices, hearing } = stored;
-        self.partitions.insert(partition, Partition { devices, hearing, ..Partition::default() });
+        let Stored { devices, journal, hearing } = stored;
+        let loaded = Partition { devices, journal, hearing, ..Partition::default() };
+        self.partitions.insert(partition, loaded);
     }
 
     /// Forgets a partition, and whatever of it was not written.
@@ -240,30 +220,35 @@ impl Engine {
         let mut judged = Judged { outcome: Outcome::Ahead, breaches: 0, changes: Vec::new() };
         let Self { rules, zone, partitions } = self;
         let Some(partition) = partitions.get_mut(&partition) else { return judged };
-        partition.hears(&arrival, rules, zone, &mut judged.changes);
+        let place = partition.hears(&arrival, rules, zone, &mut judged.changes);
         if reading.ahead_of_clock() {
             return judged;
         }
-        // Whose reading it is was heard just now.
-        let Some(device) = partition.devices.get_mut(reading.device_sn()) else { return judged };
+        let device = &mut partition.devices[place];
         let carried = device.seen.note(reading);
         if carried.fresh.is_empty() {
             judged.outcome = if carried.all.is_empty() { Outcome::Judged } else { Outcome::Late };
             return judged;
         }
         judged.outcome = Outcome::Judged;
-        device.moves(reading.device_sn(), &mut partition.moved);
+        device.moves(place, &mut partition.moved);
         let tenant = arrival.ids.customer_id.unwrap_or(TEMPLATE_TENANT);
-        for rule in rules.of(tenant).concerned(carried.fresh) {
+        let (fresh, rules) = (carried.fresh, rules.of(tenant));
+        let concerned = if rules.is_quiet(fresh, reading.vitals()) {
+            rules.concerned_of(device.tracked.keys().copied(), fresh)
+        } else {
+            rules.concerned(fresh)
+        };
+        for rule in concerned {
             if rule.is_past(reading.epoch_ms(), &device.seen) {
                 continue;
             }
             let tracked = !device.tracked.is_empty() && device.tracked.contains_key(&rule.id);
-            if !tracked && leaves_quiet(rule, carried.fresh, reading) {
+            if !tracked && leaves_quiet(rule, fresh, reading) {
                 continue;
             }
             let (verdict, change) =
-                step::step(device, rule, carried.fresh, &arrival, &mut partition.stepped);
+                step::step(device, rule, fresh, &arrival, &mut partition.stepped);
             judged.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));
             if let Some(change) = change {
                 absence::watch_opened(
@@ -291,34 +276,6 @@ impl Engine {
         }
     }
 
-    /// What changed in a partition since it was last asked.
-    pub fn take_changes(&mut self, partition: i32) -> StateChanges {
-        let Some(partition) = self.partitions.get_mut(&partition) else {
-            return StateChanges::default();
-        };
-        let mut moved = std::mem::take(&mut partition.moved);
-        moved.sort_unstable();
-        let moved = moved.into_iter().filter_map(|sn| {
-            let device = partition.devices.get_mut(&sn)?;
-            device.moved = false;
-            Some((sn, device.seen.clone(), device.heard))
-        });
-        let moved = moved.collect();
-        let devices = &partition.devices;
-        let stepped = std::mem::take(&mut partition.stepped).into_iter();
-        StateChanges {
-            devices: moved,
-            tracked: stepped
-                .map(|(id, sn)| {
-                    let tracked = devices.get(&sn).and_then(|device| device.tracked.get(&id));
-                    let tracked = tracked.cloned();
-                    (id, sn, tracked)
-                })
-                .collect(),
-            hearing: std::mem::take(&mut partition.heard).then(|| partition.hearing.clone()),
-        }
-    }
-
     /// Open episodes by severity, over all partitions.
     pub fn open_episodes(&self) -> BTreeMap<Severity, u64> {
         let mut open: BTreeMap<_, _> = Severity::ALL.map(|severity| (severity, 0)).into();
@@ -335,25 +292,6 @@ impl Engine {
     pub fn states(&self) -> usize {
         let devices = self.partitions.values().flat_map(|partition| partition.devices.values());
         devices.map(|device| device.tracked.len()).sum()
-    }
-
-    /// A partition as a restart finds it: what is written, read back.
-    #[cfg(test)]
-    pub fn as_stored(&self, partition: i32) -> Stored {
-        let partition = &self.partitions[&partition];
-        let mut devices = partition.devices.clone();
-        for device in devices.values_mut() {
-            device.seen = Seen::decode(&device.seen.encode());
-            device.moved = false;
-            for tracked in device.tracked.values_mut() {
-                let text = serde_json::to_string(tracked).expect("plain structs");
-                let version = tracked.version;
-                *tracked =
-                    Tracked { version, ..serde_json::from_str(&text).expect("its own form") };
-            }
-        }
-        let text = serde_json::to_string(&partition.hearing).expect("plain structs");
-        Stored { devices, hearing: serde_json::from_str(&text).expect("its own form") }
     }
 }
 

@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::episode::To;
+use crate::journal::Length;
 use crate::rules::validate::{Checked, check};
 use crate::test_support::{heart_rate, object, reading, rule};
 
@@ -14,7 +15,7 @@ fn engine(rules: Vec<Rule>) -> Engine {
 }
 
 /// The state of partition 0, as MySQL would hold it.
-fn state(engine: &Engine) -> HashMap<DeviceSn, Device> {
+fn state(engine: &Engine) -> Devices {
     engine.partitions[&0].devices.clone()
 }
 
@@ -61,7 +62,7 @@ fn late_is_late_before_and_after_a_restart_and_under_a_new_rule() {
     assert_eq!(engine.judge(0, &heart_rate(60, 150)).outcome, Outcome::Late);
 
     let changes = engine.take_changes(0);
-    assert_eq!((changes.devices.len(), changes.tracked.len()), (1, 0));
+    assert_eq!((changes.journal.rows.len(), changes.tracked.len()), (1, 0));
     let stored = state(&engine);
     engine.forget(0);
     engine.load(0, Stored { devices: stored, ..Stored::default() });
@@ -69,6 +70,35 @@ fn late_is_late_before_and_after_a_restart_and_under_a_new_rule() {
     let judged = engine.judge(0, &heart_rate(30, 150));
     assert_eq!((judged.outcome, judged.changes.len()), (Outcome::Late, 0));
     assert_eq!(engine.take_changes(0), StateChanges::default());
+}
+
+#[test]
+fn a_journal_that_has_become_long_is_written_as_a_whole_and_grows_again() {
+    let mut first = engine(vec![rule(json!({}))]);
+    for device in ["A1", "A2"] {
+        first.judge(
+            0,
+            &reading(json!({
+                "device_sn": device, "timestamp": "2025-09-02 12:00:00", "heart_rate": 80,
+            })),
+        );
+    }
+    let entry = first.take_changes(0).journal;
+    assert_eq!((entry.whole, entry.rows[0].lines), (false, 2));
+    let devices = state(&first);
+
+    let mut engine = engine(vec![rule(json!({}))]);
+    engine.load(0, Stored { devices, journal: Length::UNBOUNDED, ..Stored::default() });
+    assert!(!engine.take_changes(0).journal.whole, "not while nobody is heard");
+    let mut lines = |second: u32| {
+        engine.judge(0, &reading(json!({
+            "device_sn": "A1", "timestamp": format!("2025-09-02 12:00:{second}"), "heart_rate": 80,
+        })));
+        let entry = engine.take_changes(0).journal;
+        (entry.whole, entry.rows.iter().map(|row| row.lines).sum::<usize>())
+    };
+    assert_eq!(lines(10), (true, 2));
+    assert_eq!(lines(20), (false, 1));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The measured quantities that rules speak of, and when each was last seen on a device.
 
+use std::fmt::Write;
+
 use common::reading::{Reading, Vitals};
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +142,11 @@ impl Signs {
         self.0 & (1 << sign as u16) != 0
     }
 
+    /// Whether any of them is one of `others`.
+    pub fn intersects(self, others: Self) -> bool {
+        self.0 & others.0 != 0
+    }
+
     /// Each of them.
     pub fn iter(self) -> impl Iterator<Item = Sign> {
         Sign::ALL.into_iter().filter(move |sign| self.contains(*sign))
@@ -167,8 +174,17 @@ impl FromIterator<Sign> for Signs {
 ///
 /// Kept by device rather than by rule: what counts as late must not depend on which rules were in
 /// force when a reading came.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seen([Option<i64>; Sign::ALL.len()]);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen([i64; Sign::ALL.len()]);
+
+/// Before any time a reading can have.
+const NEVER: i64 = i64::MIN;
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self([NEVER; Sign::ALL.len()])
+    }
+}
 
 /// What a reading brings to a device: the signs it carries, and those of them that are news.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,8 +205,8 @@ impl Seen {
             }
             carried.all.add(sign);
             let last = &mut self.0[sign as usize];
-            if last.is_none_or(|last| last < reading.epoch_ms()) {
-                *last = Some(reading.epoch_ms());
+            if *last < reading.epoch_ms() {
+                *last = reading.epoch_ms();
                 carried.fresh.add(sign);
             }
         }
@@ -199,21 +215,58 @@ impl Seen {
 
     /// When `sign` was last reported.
     pub fn last(&self, sign: Sign) -> Option<i64> {
-        self.0[sign as usize]
+        Some(self.0[sign as usize]).filter(|time| *time != NEVER)
     }
 
-    /// The form it is stored in: the times in the order of [`Sign::ALL`], absent ones empty.
-    pub fn encode(&self) -> String {
-        let times = self.0.map(|time| time.map_or_else(String::new, |time| time.to_string()));
-        times.join(",")
+    /// Adds the form it is stored in, see [`crate::journal`].
+    pub fn write(&self, text: &mut String) {
+        let mut written = Signs::default();
+        for sign in Sign::ALL {
+            let time = self.0[sign as usize];
+            if time == NEVER || written.contains(sign) {
+                continue;
+            }
+            let alike = Sign::ALL.into_iter().filter(|other| self.0[*other as usize] == time);
+            let alike = Signs::from_iter(alike);
+            if !written.is_empty() {
+                text.push(',');
+            }
+            text.push_str(itoa::Buffer::new().format(time));
+            // Writing to memory cannot fail.
+            let _ = write!(text, "*{:x}", alike.0);
+            written.0 |= alike.0;
+        }
+        if written.is_empty() {
+            text.push('-');
+        }
     }
 
-    /// Reads the stored form; signs added since are absent in it.
-    pub fn decode(stored: &str) -> Self {
+    /// Reads the stored form; `None` where it is none.
+    pub fn read(stored: &str) -> Option<Self> {
+        let mut seen = Self::default();
+        for word in stored.split(',').filter(|_| stored != "-") {
+            let (time, signs) = word.split_once('*')?;
+            let (time, signs) = (time.parse().ok()?, Signs(u16::from_str_radix(signs, 16).ok()?));
+            signs.iter().for_each(|sign| seen.0[sign as usize] = time);
+        }
+        Some(seen)
+    }
+
+    /// Reads the form that versions before the journal stored: the times in the order of
+    /// [`Sign::ALL`], joined by commas, absent ones empty.
+    pub fn read_old(stored: &str) -> Self {
         let mut seen = Self::default();
         for (time, stored) in seen.0.iter_mut().zip(stored.split(',')) {
-            *time = stored.parse().ok();
+            *time = stored.parse().unwrap_or(NEVER);
         }
+        seen
+    }
+
+    /// As if each sign had been reported at its time.
+    #[cfg(test)]
+    pub fn at<const N: usize>(times: [(Sign, i64); N]) -> Self {
+        let mut seen = Self::default();
+        times.into_iter().for_each(|(sign, time)| seen.0[sign as usize] = time);
         seen
     }
 }
@@ -241,11 +294,29 @@ mod tests {
 
     #[test]
     fn the_stored_form_of_seen_reads_back() {
-        let mut seen = Seen::default();
-        assert_eq!(Seen::decode(&seen.encode()), seen);
-        seen.0[Sign::Stress as usize] = Some(1_756_785_600_000);
-        seen.0[0] = Some(5);
-        assert_eq!(Seen::decode(&seen.encode()), seen);
-        assert_eq!(Seen::decode("5").0[0], Some(5), "a form from before a sign was added");
+        let hour = 1_756_785_600_000;
+        for (seen, form) in [
+            (Seen::default(), "-"),
+            (Seen::at([(Sign::HeartRate, hour)]), "1756785600000*1"),
+            (
+                Seen::at([(Sign::HeartRate, 5), (Sign::Stress, hour), (Sign::Sleep, 5)]),
+                "5*401,1756785600000*40",
+            ),
+        ] {
+            let mut text = String::new();
+            seen.write(&mut text);
+            assert_eq!(text, form);
+            assert_eq!(Seen::read(&text), Some(seen));
+        }
+        assert_eq!(Seen::read("5*8001"), Some(Seen::at([(Sign::HeartRate, 5)])), "a sign to come");
+        assert_eq!([Seen::read("5"), Seen::read("5*"), Seen::read("5*1,")], [None, None, None]);
+    }
+
+    #[test]
+    fn the_form_of_earlier_versions_is_read() {
+        let seen = Seen::at([(Sign::HeartRate, 5), (Sign::Stress, 7)]);
+        assert_eq!(Seen::read_old("5,,,,,,7,,,,"), seen);
+        assert_eq!(Seen::read_old("5"), Seen::at([(Sign::HeartRate, 5)]), "fewer signs");
+        assert_eq!(Seen::read_old(""), Seen::default());
     }
 }

@@ -42,7 +42,6 @@ impl Store {
     pub async fn commit(&self, batch: &[Stretch]) -> Result<Committed, sqlx::Error> {
         let mut connection = common::mysql::acquire(&self.pool).await?;
         let mut transaction = connection.begin().await?;
-        let mut suppressed = Suppressed::default();
         for (at, stretch) in batch.iter().enumerate() {
             let advance = &stretch.advance;
             // The ledger first: who does not own the partition finds out before writing anything.
@@ -50,10 +49,14 @@ impl Store {
                 transaction.rollback().await?;
                 return Ok(Committed::Refused(at, self.ledger.standing(advance).await?));
             }
-            state::save(&mut transaction, advance.partition, &stretch.state).await?;
-            for alert in &stretch.opened {
-                alerts::open(&mut transaction, alert).await?;
-            }
+        }
+        let states: Vec<_> =
+            batch.iter().map(|stretch| (stretch.advance.partition, &stretch.state)).collect();
+        state::save(&mut transaction, &states).await?;
+        let opened: Vec<_> = batch.iter().flat_map(|stretch| &stretch.opened).collect();
+        alerts::open(&mut transaction, &opened).await?;
+        let mut suppressed = Suppressed::default();
+        for stretch in batch {
             for change in &stretch.changed {
                 alerts::change(&mut transaction, change).await?;
             }

@@ -52,26 +52,28 @@ impl Engine {
 }
 
 impl Partition {
-    /// Takes a record for a sign of life: of the partition, then of its device.
+    /// Takes a record for a sign of life: of the partition, then of its device. Says where that is
+    /// among the devices.
     pub(super) fn hears(
         &mut self,
         arrival: &Arrival<'_>,
         rules: &RuleSet,
         zone: &TimeZone,
         changes: &mut Vec<Change>,
-    ) {
+    ) -> usize {
         self.hearing.hears(arrival.kafka_ms);
         self.heard |= self.hearing.counts();
         self.fall_due(self.hearing.clock_ms(), rules, zone, changes);
         let sn = arrival.reading.device_sn();
-        let device = match self.devices.get_mut(sn) {
-            Some(device) => device,
-            None => self.devices.entry(sn.clone()).or_default(),
+        let place = match self.devices.get_index_of(sn) {
+            Some(place) => place,
+            None => self.devices.insert_full(sn.clone(), Device::default()).0,
         };
+        let device = &mut self.devices[place];
         let before = device.heard;
         device.heard = Heard { at: before.at.max(arrival.kafka_ms), ids: arrival.ids };
         if device.heard == before {
-            return;
+            return place;
         }
         let ended = open_absences(device, rules);
         if !ended.is_empty() {
@@ -95,7 +97,8 @@ impl Partition {
         } else {
             watch(&mut self.watchlist, &self.hearing, ended.iter(), sn, device);
         }
-        device.moves(sn, &mut self.moved);
+        device.moves(place, &mut self.moved);
+        place
     }
 
     /// Looks at whatever has fallen due by `until`.

@@ -8,8 +8,8 @@ use common::reading::Reading;
 use super::spec::{Event, Line, Report, START_MS, Spec};
 use crate::engine::{Change, Engine, StateChanges, Stored, Tracked};
 use crate::episode::To;
+use crate::journal::read;
 use crate::rules::RuleSet;
-use crate::sign::Seen;
 
 /// The one partition there is.
 const PARTITION: i32 = 0;
@@ -100,10 +100,11 @@ impl Played {
     }
 
     fn commit(&mut self, event: usize) {
-        let StateChanges { devices, tracked, hearing } = self.engine.take_changes(PARTITION);
-        for (sn, seen, heard) in devices {
+        let StateChanges { journal, tracked, hearing } = self.engine.take_changes(PARTITION);
+        for line in journal.rows.iter().flat_map(|row| read(&row.text)) {
+            let (sn, seen, heard) = line.expect("its own form");
             let device = self.stored.devices.entry(sn).or_default();
-            (device.seen, device.heard) = (Seen::decode(&seen.encode()), heard);
+            (device.seen, device.heard) = (seen, heard);
         }
         if let Some(hearing) = hearing {
             self.stored.hearing = hearing;

@@ -11,6 +11,7 @@ mod doubts;
 pub mod form;
 pub mod good;
 pub mod listen;
+mod quiet;
 pub mod reload;
 pub mod set;
 pub mod snapshot;

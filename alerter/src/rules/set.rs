@@ -6,7 +6,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use common::reading::Vitals;
+
 use super::TEMPLATE_TENANT;
+use super::quiet::Quiet;
 use crate::hearing::AbsenceRule;
 use crate::rule::{Rule, Slot, Watch};
 use crate::sign::{Sign, Signs};
@@ -30,6 +33,7 @@ pub struct RuleSet {
 struct Index {
     all: Vec<usize>,
     by_sign: [Vec<usize>; Sign::ALL.len()],
+    quiet: Quiet,
     /// Those that tell of an absence.
     absence: Vec<usize>,
 }
@@ -74,19 +78,12 @@ impl RuleSet {
 
     /// The rules that readings of `customer_id` are judged by.
     pub fn of(&self, customer_id: i64) -> TenantRules<'_> {
-        TenantRules { set: self, own: self.tenants.get(&customer_id) }
+        TenantRules { set: self, customer_id, own: self.tenants.get(&customer_id) }
     }
 
     /// The rule with this number, where it is in force for `customer_id`.
     pub fn in_force(&self, customer_id: i64, id: i64) -> Option<&Arc<Rule>> {
-        let place = *self.places.get(&id)?;
-        let rule = self.rules.get(place).filter(|rule| rule.enabled)?;
-        let in_force = if rule.customer_id == TEMPLATE_TENANT {
-            !self.of(customer_id).overrides(place)
-        } else {
-            rule.customer_id == customer_id
-        };
-        in_force.then_some(rule)
+        self.of(customer_id).place(id).map(|place| &self.rules[place])
     }
 
     /// What the enabled rules of all tenants make of absence.
@@ -126,6 +123,7 @@ impl Index {
         for sign in rule.signs().iter() {
             self.by_sign[sign as usize].push(place);
         }
+        self.quiet.add(rule);
         if matches!(rule.watch, Watch::Absence(_)) {
             self.absence.push(place);
         }
@@ -136,12 +134,13 @@ impl Index {
 #[derive(Debug, Clone, Copy)]
 pub struct TenantRules<'a> {
     set: &'a RuleSet,
+    customer_id: i64,
     own: Option<&'a Own>,
 }
 
 impl<'a> TenantRules<'a> {
     /// The rules to which news of these signs are news, each once, in the order they are judged.
-    pub fn concerned(self, fresh: Signs) -> impl Iterator<Item = &'a Arc<Rule>> {
+    pub fn concerned(self, fresh: Signs) -> Vec<&'a Arc<Rule>> {
         let mut places = Vec::new();
         for sign in fresh.iter() {
             self.collect(|index| &index.by_sign[sign as usize], &mut places);
@@ -149,18 +148,43 @@ impl<'a> TenantRules<'a> {
         self.in_order(places)
     }
 
+    /// The same, of those with these numbers.
+    pub fn concerned_of(self, ids: impl Iterator<Item = i64>, fresh: Signs) -> Vec<&'a Arc<Rule>> {
+        let news = |place: &usize| self.set.rules[*place].signs().intersects(fresh);
+        self.in_order(ids.filter_map(|id| self.place(id)).filter(news).collect())
+    }
+
+    /// Whether the `fresh` signs of these vitals leave all rules as they are that remember nothing
+    /// of the device; `false` says nothing.
+    pub fn is_quiet(self, fresh: Signs, vitals: &Vitals) -> bool {
+        let holds = |index: &Index| index.quiet.holds(fresh, vitals);
+        holds(&self.set.template) && self.own.is_none_or(|own| holds(&own.index))
+    }
+
+    /// Where the rule with this number stands, if it is in force.
+    fn place(self, id: i64) -> Option<usize> {
+        let place = *self.set.places.get(&id)?;
+        let rule = self.set.rules.get(place).filter(|rule| rule.enabled)?;
+        let in_force = if rule.customer_id == TEMPLATE_TENANT {
+            !self.overrides(place)
+        } else {
+            rule.customer_id == self.customer_id
+        };
+        in_force.then_some(place)
+    }
+
     /// The rules that tell of an absence of the tenant's devices.
     pub fn on_absence(self) -> impl Iterator<Item = &'a Arc<Rule>> {
         let mut places = Vec::new();
         self.collect(|index| &index.absence, &mut places);
-        self.in_order(places)
+        self.in_order(places).into_iter()
     }
 
     /// All of them, in the order they are judged.
     pub fn iter(self) -> impl Iterator<Item = &'a Arc<Rule>> {
         let mut places = Vec::new();
         self.collect(|index| &index.all, &mut places);
-        self.in_order(places)
+        self.in_order(places).into_iter()
     }
 
     fn collect(self, list: impl Fn(&Index) -> &Vec<usize>, places: &mut Vec<usize>) {
@@ -171,12 +195,12 @@ impl<'a> TenantRules<'a> {
         }
     }
 
-    fn in_order(self, mut places: Vec<usize>) -> impl Iterator<Item = &'a Arc<Rule>> {
+    fn in_order(self, mut places: Vec<usize>) -> Vec<&'a Arc<Rule>> {
         // Not the unstable sort: this one only merges what comes as a few sorted lists.
         places.sort();
         places.dedup();
         let rules = &self.set.rules;
-        places.into_iter().map(move |place| &rules[place])
+        places.into_iter().map(|place| &rules[place]).collect()
     }
 
     fn overrides(self, place: usize) -> bool {

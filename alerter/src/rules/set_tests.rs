@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::rule::Watch;
-use crate::test_support::rule;
+use crate::test_support::{reading, rule};
 
 /// Tenants of the tests; 0 is the template.
 const TENANTS: i64 = 4;
@@ -34,8 +34,8 @@ fn looked_through(rules: &[Rule], customer_id: i64, fresh: Option<Signs>) -> Vec
     found.iter().map(|rule| rule.id).collect()
 }
 
-fn numbers<'a>(rules: impl Iterator<Item = &'a Arc<Rule>>) -> Vec<i64> {
-    rules.map(|rule| rule.id).collect()
+fn numbers<'a>(rules: impl IntoIterator<Item = &'a Arc<Rule>>) -> Vec<i64> {
+    rules.into_iter().map(|rule| rule.id).collect()
 }
 
 fn any_rule() -> impl Strategy<Value = Value> {
@@ -74,7 +74,10 @@ proptest! {
         let fresh: Signs = fresh.into_iter().collect();
         for tenant in 0..=TENANTS {
             let found = numbers(set.of(tenant).concerned(fresh));
-            prop_assert_eq!(found, looked_through(&rules, tenant, Some(fresh)));
+            prop_assert_eq!(&found, &looked_through(&rules, tenant, Some(fresh)));
+            let odd = |id: &i64| id % 2 == 1;
+            let some = set.of(tenant).concerned_of((0..50).filter(odd), fresh);
+            prop_assert_eq!(numbers(some), found.into_iter().filter(odd).collect::<Vec<_>>());
             let all = looked_through(&rules, tenant, None);
             prop_assert_eq!(&numbers(set.of(tenant).iter()), &all);
             for rule in &rules {
@@ -82,6 +85,28 @@ proptest! {
                 prop_assert_eq!(in_force, all.contains(&rule.id));
             }
         }
+    }
+}
+
+#[test]
+fn nothing_is_quiet_in_which_a_rule_of_the_tenant_or_of_the_template_sees_something() {
+    let set = RuleSet::new([
+        rule(json!({"id": 1, "customer_id": 0, "threshold_max": 120})),
+        rule(json!({"id": 2, "customer_id": 7, "threshold_max": 100, "rule_type": "strict"})),
+        rule(
+            json!({"id": 3, "customer_id": 7, "physical_sign": "stress", "threshold_max": 50, "is_enabled": 0}),
+        ),
+    ]);
+    let quiet = |tenant: i64, rate: i32| {
+        let reading = reading(json!({
+            "device_sn": "A1", "timestamp": "2025-09-02 12:00:00", "heart_rate": rate, "stress": 100,
+        }));
+        set.of(tenant).is_quiet(Signs::from_iter(Sign::ALL), reading.vitals())
+    };
+    for (tenant, rate, expected) in
+        [(8, 120, true), (8, 121, false), (7, 100, true), (7, 101, false), (7, 121, false)]
+    {
+        assert_eq!(quiet(tenant, rate), expected, "{rate} of tenant {tenant}");
     }
 }
 

@@ -227,6 +227,8 @@ mod tests {
         let mut trial = trial(json!({}), json!({}), Wanted::default());
         trial.reading(0, &heart_rate(0, 110));
         trial.clean();
-        assert!(trial.engines.iter_mut().all(|engine| engine.take_changes(0).devices.is_empty()));
+        assert!(
+            trial.engines.iter_mut().all(|engine| engine.take_changes(0).journal.rows.is_empty())
+        );
     }
 }
