@@ -19,7 +19,7 @@ const DONE_WITHIN: Duration = Duration::from_secs(900);
 
 /// What the alerter writes.
 const TABLES: [&str; 5] =
-    ["t_alert_info", "t_alert_action_log", "t_alert_device", "t_alert_state", "t_alert_outbox"];
+    ["t_alert_info", "t_alert_action_log", "t_alert_journal", "t_alert_state", "t_alert_outbox"];
 
 /// What the alerter made of a topic.
 #[derive(Debug)]
