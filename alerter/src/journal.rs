@@ -131,27 +131,33 @@ fn write_line(
 #[error("no line of a journal: {0:?}")]
 pub struct Unreadable(pub String);
 
-/// The devices of a row, in the order of its lines.
+/// The devices of a row, in the order of its lines. What a line has of the line before is lost with it.
 pub fn read(text: &str) -> impl Iterator<Item = Result<(DeviceSn, Seen, Heard), Unreadable>> {
-    let mut before = [None; 4];
+    let mut before = None;
     text.lines()
         .map(move |line| read_line(line, &mut before).ok_or_else(|| Unreadable(line.to_owned())))
 }
 
-fn read_line(line: &str, before: &mut [Option<i64>; 4]) -> Option<(DeviceSn, Seen, Heard)> {
+fn read_line(line: &str, before: &mut Option<[Option<i64>; 4]>) -> Option<(DeviceSn, Seen, Heard)> {
+    let last = before.take();
     let mut words = line.split(' ');
     let sn = DeviceSn::new(words.next()?)?;
-    for figure in before.iter_mut() {
+    let mut figures = [None; 4];
+    for (place, figure) in figures.iter_mut().enumerate() {
         *figure = match words.next()? {
-            "=" => *figure,
+            "=" => last?[place],
             "-" => None,
             word => Some(word.parse().ok()?),
         };
     }
-    let [at, customer_id, org_id, user_id] = *before;
+    let [at, customer_id, org_id, user_id] = figures;
     let seen = Seen::read(words.next()?)?;
     let heard = Heard { at: at?, ids: Ids { customer_id, org_id, user_id } };
-    words.next().is_none().then_some((sn, seen, heard))
+    if words.next().is_some() {
+        return None;
+    }
+    *before = Some(figures);
+    Some((sn, seen, heard))
 }
 
 #[cfg(test)]
@@ -200,6 +206,12 @@ mod tests {
             let (sn, seen, heard) = lines.next().unwrap().unwrap();
             assert_eq!((sn.as_str(), seen.last(Sign::HeartRate), heard.at), ("A2", Some(7), 6));
         }
+        let text = "A1 5 1 - 9 -\nA2 6 2 x - -\nA3 7 = - - -\nA4 8 4 - - -\nA5 = = = = -\n";
+        let read: Vec<_> = read(text).map(|line| line.ok().map(|(_, _, heard)| heard)).collect();
+        let heard = |at, customer_id, user_id| {
+            Some(Heard { at, ids: Ids { customer_id: Some(customer_id), org_id: None, user_id } })
+        };
+        assert_eq!(read, [heard(5, 1, Some(9)), None, None, heard(8, 4, None), heard(8, 4, None)]);
     }
 
     #[test]
