@@ -6,10 +6,10 @@ use anyhow::Context;
 use common::admin::{Admin, Check};
 use common::bindings::Bindings;
 use common::group_watch::GroupWatch;
-use common::ledger::Ledger;
+use common::ledger::{Kind, Ledger};
 use common::lifecycle::within;
 use common::pulse::Pulse;
-use common::source::{Source, SourceConfig};
+use common::source::{self, Source, SourceConfig};
 use common::telemetry::{Telemetry, host_name};
 use fred::clients::Client;
 use sqlx::MySqlPool;
@@ -101,6 +101,7 @@ impl App {
 
     /// Judges and notifies until `stop`, then leaves the group; what is being sent is finished.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        source::check_start(&self.ledger()).await?;
         let bindings = Bindings::new(self.pool.clone());
         tokio::spawn(self.watch(bindings.clone())?.run(self.admin_stop.clone()));
         // Without rules every reading would pass unjudged, without silences all would be told.
@@ -147,7 +148,7 @@ impl App {
     fn ledger(&self) -> Ledger {
         let owner = format!("{}:{}", host_name(), std::process::id());
         let topic = &self.config.kafka.readings_topic;
-        Ledger::new(self.pool.clone(), &self.config.group, topic, owner)
+        Ledger::new(self.pool.clone(), Kind::Alerter, &self.config.group, topic, owner)
     }
 
     fn watch(&self, bindings: Bindings) -> anyhow::Result<Watch> {

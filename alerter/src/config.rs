@@ -65,7 +65,7 @@ pub struct RunConfig {
     #[command(flatten)]
     pub kafka: KafkaArgs,
     /// Consumer group; also the group's name in the ledger.
-    #[arg(long, env = "CONSUMER_GROUP", default_value = "alerter")]
+    #[arg(long, env = "ALERTER_GROUP", default_value = "alerter")]
     pub group: String,
     /// This member of the group.
     #[command(flatten)]
@@ -183,9 +183,7 @@ impl Validate for Config {
         if let Some(redis) = run.redis() {
             redis.validate(problems);
         }
-        problems.require(!run.group.trim().is_empty() && run.group.len() <= 64, || {
-            "--group must have 1 to 64 characters".into()
-        });
+        problems.check_group(&run.group, "ALERTER_GROUP");
         problems.require(run.rules.rules_interval >= Duration::from_secs(1), || {
             "--rules-interval must be at least 1s".into()
         });

@@ -19,6 +19,13 @@ pub use when::When;
 /// Exit code for a configuration that is refused.
 pub const EXIT_CONFIG: i32 = 2;
 
+/// Longest name of a consumer group; as long as the ledger's column.
+const GROUP_BYTES_MAX: usize = 64;
+
+/// What named the group of workers and alerters alike. A shared environment then put both into one
+/// group, where each kind passed what only the other had dealt with.
+const FORMER_GROUP: &str = "CONSUMER_GROUP";
+
 /// What is wrong with a configuration; each entry names the setting and the remedy.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Problems(Vec<String>);
@@ -33,6 +40,21 @@ impl Problems {
     pub fn require(&mut self, holds: bool, problem: impl FnOnce() -> String) {
         if !holds {
             self.0.push(problem());
+        }
+    }
+
+    /// Notes what is wrong with a consumer group, which `variable` sets; a problem that is known is not
+    /// noted twice.
+    pub fn check_group(&mut self, group: &str, variable: &str) {
+        self.require(!group.trim().is_empty() && group.len() <= GROUP_BYTES_MAX, || {
+            format!("--group must have 1 to {GROUP_BYTES_MAX} characters")
+        });
+        let former = format!(
+            "{FORMER_GROUP} is set: one name for workers and alerters loses readings, so set {variable} \
+             in its place"
+        );
+        if std::env::var_os(FORMER_GROUP).is_some() && !self.0.contains(&former) {
+            self.add(former);
         }
     }
 

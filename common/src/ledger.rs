@@ -12,14 +12,57 @@ use sqlx::{AssertSqlSafe, Connection, FromRow, MySqlConnection, MySqlPool};
 
 pub use self::entry::{ENTRY_COLUMNS, Entry};
 
+/// What kind of service a group is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Its deliveries become rows: stored, merged or dead-lettered.
+    Worker,
+    /// Its deliveries are judged and become no rows: processed.
+    Alerter,
+}
+
+impl Kind {
+    /// The stable word: the ledger's column.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Alerter => "alerter",
+        }
+    }
+
+    /// The setting that names such a service's group.
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Worker => "WORKER_GROUP",
+            Self::Alerter => "ALERTER_GROUP",
+        }
+    }
+}
+
+/// Why a partition was not claimed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// It never will be before somebody changes the settings or the ledger.
+    #[error("{0}")]
+    Refused(String),
+    /// The database did not do it; it may the next time.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
 /// The ledger of one consumer group on one topic.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     pool: MySqlPool,
+    kind: Kind,
     group: String,
     topic: String,
     owner: String,
 }
+
+/// A row's kind; of one from before kinds were noted, what its counts say.
+const KIND: &str = "COALESCE(kind, CASE WHEN `stored` + merged + dead_lettered > 0 THEN 'worker' \
+                    WHEN processed > 0 THEN 'alerter' END)";
 
 /// A partition taken over: from where, and under which epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
@@ -95,9 +138,9 @@ pub enum Standing {
 }
 
 impl Ledger {
-    /// The ledger of `group` on `topic`; `owner` is what a row shows its holder as.
-    pub fn new(pool: MySqlPool, group: &str, topic: &str, owner: String) -> Self {
-        Self { pool, group: group.to_owned(), topic: topic.to_owned(), owner }
+    /// The ledger of `group`, which is of this kind, on `topic`; `owner` is what a row shows its holder as.
+    pub fn new(pool: MySqlPool, kind: Kind, group: &str, topic: &str, owner: String) -> Self {
+        Self { pool, kind, group: group.to_owned(), topic: topic.to_owned(), owner }
     }
 
     /// The database it is in.
@@ -157,12 +200,37 @@ impl Ledger {
         .await
     }
 
+    /// Refuses a group in which a service of another kind has been at work on this topic.
+    pub async fn check_kind(&self) -> Result<(), ClaimError> {
+        let query =
+            format!("SELECT {KIND} FROM ingest_progress WHERE consumer_group = ? AND topic = ?");
+        let kinds: Vec<Option<String>> = sqlx::query_scalar(AssertSqlSafe(query))
+            .bind(&self.group)
+            .bind(&self.topic)
+            .fetch_all(&self.pool)
+            .await?;
+        kinds.iter().flatten().try_for_each(|found| self.own_kind(found))
+    }
+
+    fn own_kind(&self, found: &str) -> Result<(), ClaimError> {
+        let (own, group) = (self.kind.as_str(), &self.group);
+        if found == own {
+            return Ok(());
+        }
+        Err(ClaimError::Refused(format!(
+            "group {group} is {article} {found}'s: in one group workers and alerters pass each other's \
+             readings. Set {} to a name that no other kind of service has",
+            self.kind.setting(),
+            article = if found == Kind::Alerter.as_str() { "an" } else { "a" },
+        )))
+    }
+
     /// Takes a partition over: raises its epoch, so that whoever had it can write no more. A
     /// partition without a row starts at `low_watermark`.
-    pub async fn claim(&self, partition: i32, low_watermark: i64) -> Result<Claim, sqlx::Error> {
+    pub async fn claim(&self, partition: i32, low_watermark: i64) -> Result<Claim, ClaimError> {
         let mut connection = self.pool.acquire().await?;
         let claimed = self.claim_on(&mut connection, partition, low_watermark).await;
-        if claimed.is_err() {
+        if matches!(claimed, Err(ClaimError::Database(_))) {
             // A server that is no longer the primary keeps its connections and refuses to write on
             // them for ever.
             connection.close_on_drop();
@@ -175,23 +243,37 @@ impl Ledger {
         connection: &mut MySqlConnection,
         partition: i32,
         low_watermark: i64,
-    ) -> Result<Claim, sqlx::Error> {
+    ) -> Result<Claim, ClaimError> {
         let mut transaction = connection.begin().await?;
-        sqlx::query(
+        let query = format!(
             "INSERT INTO ingest_progress (consumer_group, topic, `partition`, first_offset, \
-             next_offset, redis_offset, epoch, owner) VALUES (?, ?, ?, ?, ?, ?, 1, ?) \
-             ON DUPLICATE KEY UPDATE epoch = epoch + 1, owner = ?",
+             next_offset, redis_offset, epoch, owner, kind) VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?) \
+             ON DUPLICATE KEY UPDATE epoch = epoch + 1, owner = ?, kind = COALESCE({KIND}, ?)"
+        );
+        sqlx::query(AssertSqlSafe(query))
+            .bind(&self.group)
+            .bind(&self.topic)
+            .bind(partition)
+            .bind(low_watermark)
+            .bind(low_watermark)
+            .bind(low_watermark)
+            .bind(&self.owner)
+            .bind(self.kind.as_str())
+            .bind(&self.owner)
+            .bind(self.kind.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        let kind: String = sqlx::query_scalar(
+            "SELECT kind FROM ingest_progress \
+             WHERE consumer_group = ? AND topic = ? AND `partition` = ?",
         )
         .bind(&self.group)
         .bind(&self.topic)
         .bind(partition)
-        .bind(low_watermark)
-        .bind(low_watermark)
-        .bind(low_watermark)
-        .bind(&self.owner)
-        .bind(&self.owner)
-        .execute(&mut *transaction)
+        .fetch_one(&mut *transaction)
         .await?;
+        // What is refused is rolled back: whoever has the row keeps it.
+        self.own_kind(&kind)?;
         let claim =
             self.select(&mut transaction, partition).await?.ok_or(sqlx::Error::RowNotFound)?;
         transaction.commit().await?;

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Problems, duration};
-use crate::ledger::{Claim, Ledger};
+use crate::ledger::{Claim, ClaimError, Ledger};
 use crate::metrics::COMMIT_ERRORS;
 use crate::reading::Reading;
 use crate::trace::Origin;
@@ -166,6 +166,9 @@ const FETCHED_KBYTES_MAX: &str = "32768";
 /// How long a broker may take to say where a partition ends.
 const ENDS_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a start may wait for the database to say whether it is refused.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A running member of a consumer group.
 pub struct Source {
     control: mpsc::UnboundedReceiver<Event>,
@@ -175,6 +178,15 @@ pub struct Source {
     thread: Option<JoinHandle<()>>,
     closing: CancellationToken,
     polling: CancellationToken,
+}
+
+/// Refuses to start where a claim would be refused, before a rebalance takes partitions from the
+/// group's members. A database that does not answer refuses nothing: claims wait for it.
+pub async fn check_start(ledger: &Ledger) -> Result<(), ClaimError> {
+    match tokio::time::timeout(CHECK_TIMEOUT, ledger.check_kind()).await {
+        Ok(Err(refused @ ClaimError::Refused(_))) => Err(refused),
+        _ => Ok(()),
+    }
 }
 
 impl Source {

@@ -124,6 +124,12 @@ async fn every_change_to_the_ledger_is_found() -> Result<()> {
             "dead_lettered = dead_lettered - 1",
             &["equation", "dead_letters"],
         ),
+        // Passed by an alerter, in books that balance.
+        (
+            "`stored` = `stored` - 1, processed = processed + 1",
+            "`stored` = `stored` + 1, processed = processed - 1",
+            &["processed", "rows", "deliveries"],
+        ),
         // A dead letter that never was, in books that balance.
         (
             "dead_lettered = dead_lettered + 1, merged = merged - 1",

@@ -67,11 +67,11 @@ async fn help_names_every_shared_variable() -> Result<()> {
     ];
     let own: [&[&str]; 3] = [
         &["LISTEN"],
-        &["MYSQL_URL", "REDIS_URL", "CONSUMER_GROUP"],
+        &["MYSQL_URL", "REDIS_URL", "WORKER_GROUP"],
         &[
             "MYSQL_URL",
             "REDIS_URL",
-            "CONSUMER_GROUP",
+            "ALERTER_GROUP",
             "WECHAT_API_URL",
             "WECHAT_APP_ID",
             "WECHAT_APP_SECRET",

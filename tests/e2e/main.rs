@@ -3,6 +3,7 @@
 //!
 //! One program, so that tests which take a server away can keep all others out meanwhile.
 
+mod account;
 mod alert_cases;
 mod alert_crash;
 mod alert_faults;

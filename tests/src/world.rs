@@ -147,13 +147,13 @@ impl World {
 
     /// A worker.
     pub fn worker(&self) -> Launch {
-        self.launch("worker", &["run"]).env("CONSUMER_GROUP", &self.worker_group)
+        self.launch("worker", &["run"]).env("WORKER_GROUP", &self.worker_group)
     }
 
     /// An alerter that sends to `wechat`.
     pub fn alerter(&self, wechat: &FakeWechat) -> Launch {
         self.launch("alerter", &["run"])
-            .env("CONSUMER_GROUP", &self.alerter_group)
+            .env("ALERTER_GROUP", &self.alerter_group)
             .env("WECHAT_API_URL", wechat.url())
             .env("WECOM_API_URL", wechat.url())
             .env("WECHAT_APP_ID", self.app_id())
@@ -180,7 +180,7 @@ impl World {
         .env("REDIS_URL", &self.stack.redis_url)
         .env("READINGS_TOPIC", &self.readings_topic)
         .env("REJECTS_TOPIC", &self.rejects_topic)
-        .env("CONSUMER_GROUP", &self.worker_group)
+        .env("WORKER_GROUP", &self.worker_group)
         .env("PARTITIONS", self.partitions.to_string())
         .env("TIME_ZONE", TIME_ZONE)
         .env("TRACE_SAMPLE_RATIO", "1.0")

@@ -13,10 +13,10 @@ use common::bindings::Bindings;
 use common::dead_letter::DeadLetters;
 use common::group_watch::GroupWatch;
 use common::kafka::MESSAGE_BYTES_MAX;
-use common::ledger::Ledger;
+use common::ledger::{Kind, Ledger};
 use common::lifecycle::within;
 use common::publisher::{Publisher, PublisherLimits};
-use common::source::{Source, SourceConfig};
+use common::source::{self, Source, SourceConfig};
 use common::telemetry::{Telemetry, host_name};
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
@@ -84,7 +84,8 @@ impl App {
             .context("cannot create the producer; look at --kafka-set")?;
         let topic = config.kafka.readings_topic.clone();
         let owner = format!("{}:{}", host_name(), std::process::id());
-        let ledger = Ledger::new(pool.clone(), &config.group, &topic, owner.clone());
+        let ledger = Ledger::new(pool.clone(), Kind::Worker, &config.group, &topic, owner.clone());
+        source::check_start(&ledger).await?;
         let health = Health::new();
         let letters = DeadLetters::new(
             publisher,

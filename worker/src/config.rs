@@ -52,7 +52,7 @@ pub struct RunConfig {
     #[command(flatten)]
     pub kafka: KafkaArgs,
     /// Consumer group; the ledger has one row for each of its partitions.
-    #[arg(long, env = "CONSUMER_GROUP", default_value = "worker")]
+    #[arg(long, env = "WORKER_GROUP", default_value = "worker")]
     pub group: String,
     /// This replica's place in the group.
     #[command(flatten)]
@@ -183,9 +183,7 @@ impl RunConfig {
         problems.require(self.redis_ttl.is_none_or(|ttl| ttl >= REDIS_TTL_MIN), || {
             "--redis-ttl must be at least 1s".into()
         });
-        problems.require(!self.group.is_empty() && self.group.len() <= 64, || {
-            "--group must have 1 to 64 characters".into()
-        });
+        problems.check_group(&self.group, "WORKER_GROUP");
     }
 }
 
@@ -196,7 +194,7 @@ pub struct MigrateConfig {
     #[command(flatten)]
     pub kafka: KafkaArgs,
     /// Consumer groups whose dead-letter topics are to be created.
-    #[arg(long = "group", env = "CONSUMER_GROUP", default_value = "worker", value_delimiter = ',')]
+    #[arg(long = "group", env = "WORKER_GROUP", default_value = "worker", value_delimiter = ',')]
     pub groups: Vec<String>,
     /// The connection to MySQL.
     #[command(flatten)]
@@ -228,6 +226,9 @@ impl Validate for Config {
                 config.kafka.validate(problems);
                 config.mysql.validate(problems);
                 config.telemetry.validate(problems);
+                for group in &config.groups {
+                    problems.check_group(group, "WORKER_GROUP");
+                }
                 problems.require((1..=1000).contains(&config.partitions), || {
                     "--partitions must lie between 1 and 1000".into()
                 });

@@ -27,7 +27,7 @@ pub enum Gate {
 #[derive(Debug, Clone, Args)]
 pub struct ControlConfig {
     /// Consumer group that is paused or resumed.
-    #[arg(long, env = "CONSUMER_GROUP", default_value = "worker")]
+    #[arg(long, env = "WORKER_GROUP", default_value = "worker")]
     pub group: String,
     /// Why, for whoever looks at the workers' health meanwhile.
     #[arg(long, default_value = "")]
@@ -47,9 +47,7 @@ impl ControlConfig {
     pub(crate) fn validate(&self, problems: &mut Problems) {
         self.mysql.validate(problems);
         self.telemetry.validate(problems);
-        problems.require(!self.group.is_empty() && self.group.len() <= 64, || {
-            "--group must have 1 to 64 characters".into()
-        });
+        problems.check_group(&self.group, "WORKER_GROUP");
         problems.require(self.reason.chars().count() <= REASON_CHARS_MAX, || {
             format!("--reason must have at most {REASON_CHARS_MAX} characters")
         });

@@ -22,7 +22,7 @@ pub struct Entry {
     pub skipped_gap: i64,
     /// Offsets gone back on an operator's order.
     pub rewound: i64,
-    /// The one count of a group without rows of its own.
+    /// The one count of a group without rows of its own, an alerter's.
     pub processed: i64,
 }
 

@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 use super::gap::Gap;
 use super::{Event, Revocation};
 use crate::kafka::REQUEST_TIMEOUT;
-use crate::ledger::{Claim, Ledger};
+use crate::ledger::{Claim, ClaimError, Ledger};
 use crate::metrics::{CONSUMER_ERRORS, PARTITIONS_HELD, PARTITIONS_OWNED};
 
 /// How long one claim may keep a rebalance waiting.
@@ -136,7 +136,11 @@ impl Assignment {
                 self.fail(message.clone());
                 anyhow::bail!(message);
             }
-            anyhow::Ok(self.ledger.claim(partition, gap.low).await?)
+            let claimed = self.ledger.claim(partition, gap.low).await;
+            if let Err(ClaimError::Refused(reason)) = &claimed {
+                self.fail(reason.clone());
+            }
+            anyhow::Ok(claimed?)
         };
         let claimed =
             self.runtime.block_on(async { tokio::time::timeout(CLAIM_TIMEOUT, claiming).await? });

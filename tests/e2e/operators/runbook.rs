@@ -85,7 +85,7 @@ async fn every_runnable_command_of_the_runbook_runs() -> Result<()> {
             ("REDIS_URL", &stack.redis_url),
             ("READINGS_TOPIC", &world.readings_topic),
             ("REJECTS_TOPIC", &world.rejects_topic),
-            ("CONSUMER_GROUP", &world.worker_group),
+            ("WORKER_GROUP", &world.worker_group),
             ("ALERTER_GROUP", &world.alerter_group),
             ("TIME_ZONE", tests::world::TIME_ZONE),
             ("GATEWAY_ADMIN", &authority(&watched.gateway.admin(""))),

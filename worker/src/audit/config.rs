@@ -14,7 +14,7 @@ pub struct AuditConfig {
     #[command(flatten)]
     pub kafka: KafkaArgs,
     /// Consumer group whose ledger is audited.
-    #[arg(long, env = "CONSUMER_GROUP", default_value = "worker")]
+    #[arg(long, env = "WORKER_GROUP", default_value = "worker")]
     pub group: String,
     /// The connection to MySQL.
     #[command(flatten)]
@@ -48,9 +48,7 @@ impl AuditConfig {
         self.kafka.validate(problems);
         self.mysql.validate(problems);
         self.telemetry.validate(problems);
-        problems.require(!self.group.is_empty() && self.group.len() <= 64, || {
-            "--group must have 1 to 64 characters".into()
-        });
+        problems.check_group(&self.group, "WORKER_GROUP");
         let zone = &self.zone.zone;
         let ordered = match (self.from, self.to) {
             (Some(from), Some(to)) => from.at_ms(zone) < to.at_ms(zone),

@@ -75,6 +75,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Finding> {
     }
     for entry in evidence.mysql.ledger.values() {
         equation(entry, &mut findings);
+        processed(entry, &mut findings);
         positions(entry, evidence.readings.as_ref(), &mut findings);
         letters(entry, &evidence.letters, &mut findings);
     }
@@ -117,6 +118,21 @@ fn equation(entry: &Entry, findings: &mut Findings) {
             ),
             "the ledger was changed by hand, or by another program: compare it with a backup, and \
              move positions only by `worker offsets`",
+        );
+    }
+}
+
+/// What an alerter in this group passed no worker has stored, unless it was gone through again since.
+fn processed(entry: &Entry, findings: &mut Findings) {
+    if entry.processed > 0 {
+        let again = entry.rewound >= entry.processed;
+        findings.add(
+            if again { Level::Note } else { Level::Failure },
+            "processed",
+            entry.partition,
+            format!("{} deliveries were passed by an alerter of this group", entry.processed),
+            "no worker stored them: set ALERTER_GROUP to a name of its own; `worker offsets --to-start` \
+             then stores what the topic still has",
         );
     }
 }

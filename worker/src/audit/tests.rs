@@ -73,6 +73,15 @@ fn the_ledger_is_held_against_itself_and_the_topic() {
         |e| e.readings.as_mut().unwrap().extend([(2, Watermarks { low: 0, high: 4 })]),
         &[("unclaimed", NOTE)],
     );
+    let passed = |e: &mut Evidence| (entry(e).next_offset, entry(e).processed) = (19, 4);
+    check(passed, &[("processed", FAILURE)]);
+    check(
+        |e| {
+            passed(e);
+            *entry(e) = entry(e).moved_to(15);
+        },
+        &[("processed", NOTE)],
+    );
     check(|e| (e.mysql, e.readings) = Default::default(), &[("no_ledger", FAILURE)]);
 }
 

@@ -11,7 +11,7 @@ pub struct DlqConfig {
     #[command(flatten)]
     pub kafka: KafkaArgs,
     /// Consumer group whose dead letters are meant.
-    #[arg(long, env = "CONSUMER_GROUP", default_value = "worker", global = true)]
+    #[arg(long, env = "WORKER_GROUP", default_value = "worker", global = true)]
     pub group: String,
     /// What to look at: what could not be stored, or what no reading could be made of.
     #[arg(long, value_enum, default_value = "dead-letters", global = true)]
@@ -100,6 +100,7 @@ impl DlqConfig {
     pub(crate) fn validate(&self, problems: &mut Problems) {
         self.kafka.validate(problems);
         self.telemetry.validate(problems);
+        problems.check_group(&self.group, "WORKER_GROUP");
         match &self.action {
             Action::Replay { rate, name, .. } => {
                 problems.require(*rate >= 1, || "--rate must be at least 1".into());

@@ -12,7 +12,7 @@ pub struct OffsetsConfig {
     #[command(flatten)]
     pub kafka: KafkaArgs,
     /// Consumer group whose position is shown or moved.
-    #[arg(long, env = "CONSUMER_GROUP", default_value = "worker")]
+    #[arg(long, env = "WORKER_GROUP", default_value = "worker")]
     pub group: String,
     /// The connection to MySQL.
     #[command(flatten)]
@@ -65,9 +65,7 @@ impl OffsetsConfig {
         self.kafka.validate(problems);
         self.mysql.validate(problems);
         self.telemetry.validate(problems);
-        problems.require(!self.group.is_empty() && self.group.len() <= 64, || {
-            "--group must have 1 to 64 characters".into()
-        });
+        problems.check_group(&self.group, "WORKER_GROUP");
         problems.require(self.to_offset.is_none() || !self.partitions.is_empty(), || {
             "--to-offset needs --partition: offsets of different partitions have nothing in common"
                 .into()
