@@ -1,22 +1,35 @@
 # Every command here works on a fresh machine: what is missing is installed by the stack.
 # ARGS is handed on, as in `make demo ARGS=--smoke`.
 
+include tests/tiers.mk
+
 STACK := deploy/stack
 ARGS  ?=
 
 # What measures or brings its own Prometheus has no use for the stack's.
 ALONE := STACK_WITHOUT=prometheus
 
-.PHONY: help demo test bench bench-worker bench-alerter bench-telemetry install fmt lint docs unit e2e e2e-mysql deny promtool
+.PHONY: help demo check test soak bench bench-worker bench-alerter bench-telemetry install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
 
 help:  ## List the commands
-	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: install  ## Run everything with a simulated fleet; ARGS=--smoke: 30 s, judged
 	cargo build --workspace --bins
 	$(STACK) run -- target/debug/demo $(ARGS)
 
-test: install fmt lint docs unit deny promtool e2e e2e-mysql  ## Everything that CI runs
+check: install fmt lint unit e2e-check  ## For a commit: format, clippy, unit tests, the main promises on MariaDB; 12 min at most
+
+test: install fmt lint docs unit deny promtool e2e e2e-mysql  ## Everything that CI runs; 50 min at most
+
+soak: install  ## For a release: kills, overload, long runs, on both databases, in two hours; keeps the results
+	cargo build --workspace --bins
+	cargo build --release --workspace --bins
+	@status=0; for database in mariadb mysql; do \
+	  export STACK_DATABASE=$$database; \
+	  $(ALONE) ALERT_KILLS=40 ALERT_READINGS=400 $(STACK) run -- tests/soak/run $(SOAK) || status=1; \
+	  $(ALONE) $(STACK) run -- target/release/bench store --rounds 0 --soak 15m --save || status=1; \
+	done; exit $$status
 
 bench: install  ## Figures beside their targets, and ratios to what the machine can do
 	cargo build --release --workspace --bins
@@ -52,13 +65,18 @@ docs:  ## Build the documentation, warnings denied
 unit:  ## Unit and property tests, which need no server
 	cargo test --workspace --lib --bins
 
-e2e:  ## End-to-end and storage tests on the real servers
+e2e:  ## End-to-end and storage tests on the real servers, but for those of soak; ARGS=names: these
 	cargo build --workspace --bins
-	$(ALONE) $(STACK) run --require-jaeger -- cargo test --workspace --test e2e --test storage -- $(ARGS)
+	$(ALONE) $(STACK) run --require-jaeger -- cargo test --workspace --test e2e --test storage -- $(or $(ARGS),$(SOAK:%=--skip %))
 
-# What operators see is the same with either database, and takes long to see.
-e2e-mysql:  ## End-to-end tests on the real servers, with MySQL in MariaDB's place
-	STACK_DATABASE=mysql $(MAKE) install e2e ARGS="--skip operators:: $(ARGS)"
+e2e-check:
+	$(MAKE) e2e ARGS="$(CHECK)"
+
+e2e-mysql:  ## Those whose SQL differs, with MySQL in MariaDB's place; ARGS=names: these
+	STACK_DATABASE=mysql $(MAKE) install
+	cargo build --workspace --bins
+	STACK_DATABASE=mysql $(ALONE) $(STACK) run -- sh -c 'cargo test --workspace --test storage && \
+	  cargo test --workspace --test e2e -- $(or $(ARGS),$(MYSQL) --skip operators:: $(SOAK:%=--skip %))'
 
 promtool:  ## Check the operators' alert rules and run their unit tests
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules rules_test.yml

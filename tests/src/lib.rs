@@ -40,3 +40,5 @@ pub mod bench;
 
 #[cfg(test)]
 mod licences;
+#[cfg(test)]
+mod tiers;
