@@ -50,6 +50,9 @@ const FIXED: &[&str] = &[
     "partitioner",
 ];
 
+/// The codecs that batches may be written with.
+const CODECS: &str = "gzip,snappy,lz4,zstd";
+
 /// How long one question to the brokers may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -75,6 +78,9 @@ impl KafkaArgs {
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", client_id)
+            // Other producers may write with any of them, and a batch that cannot be read would hold
+            // its partition for ever: a build without one is refused when its first client is made.
+            .set("builtin.features", CODECS)
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.keepalive.enable", "true");

@@ -125,9 +125,20 @@ pub async fn produce_record(
 
 /// Adds records with their keys, in their order, as fast as Kafka takes them.
 pub async fn fill(brokers: &str, topic: &str, records: &[(String, Vec<u8>)]) -> anyhow::Result<()> {
+    fill_compressed(brokers, topic, "none", records).await
+}
+
+/// Like [`fill`], in batches written with a codec.
+pub async fn fill_compressed(
+    brokers: &str,
+    topic: &str,
+    codec: &str,
+    records: &[(String, Vec<u8>)],
+) -> anyhow::Result<()> {
     let producer: ThreadedProducer<DefaultProducerContext> = config(brokers)
         .set("partitioner", "murmur2_random")
         .set("queue.buffering.max.messages", "1000000")
+        .set("compression.type", codec)
         .create()?;
     for (key, value) in records {
         let record = BaseRecord::to(topic).key(key).payload(value);
