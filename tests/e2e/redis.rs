@@ -273,3 +273,68 @@ async fn equal_times_merge_by_source_and_only_older_ones_are_stale() -> Result<(
     .await?;
     finish(world, gateway, worker).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_another_type_cost_no_device_its_view_and_are_replaced() -> Result<()> {
+    let (world, gateway, worker) = pipeline("stray").await?;
+    send(&world, &gateway, 1, 70).await?;
+    settled(&world).await?;
+    current(&world).await?;
+    world.cache.spoil(&world.device(7)).await?;
+    send(&world, &gateway, 2, 80).await?;
+    settled(&world).await?;
+    current(&world).await?;
+    let (spoilt, whole) =
+        (values(&world, &world.device(7)).await?, values(&world, &world.device(8)).await?);
+    ensure!(spoilt == whole, "{spoilt:?}\nis not\n{whole:?}");
+    let metric = |name: &'static str| worker.metric(name, "");
+    ensure!(metric("redis_replaced_total").await? == 1.0, "one key was replaced");
+    ensure!(metric("redis_errors_total").await? == 0.0, "no batch missed Redis");
+    // The sentinel's own key is no better protected.
+    world.cache.spoil_sentinel(&world.worker_group).await?;
+    world.cache.evict(&world.device(9)).await?;
+    eventually(SOON, "the sentinel is placed again", || async {
+        Ok(world.cache.has_sentinel(&world.worker_group).await.then_some(()))
+    })
+    .await?;
+    current(&world).await?;
+    finish(world, gateway, worker).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_refuses_writes_is_said_so_and_is_current_afterwards() -> Result<()> {
+    let world = World::exclusive("refuses").await?;
+    world.migrate().await?;
+    let (gateway, worker) = tokio::try_join!(world.gateway().start(), world.worker().start())?;
+    send(&world, &gateway, 1, 70).await?;
+    settled(&world).await?;
+    current(&world).await?;
+    let says = async |expected: Option<&'static str>| {
+        eventually(SOON, "the health endpoint says what Redis takes", || async {
+            let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
+            let (status, reasons) = (&answer.json["status"], answer.json["reasons"].to_string());
+            let refuses = reasons.contains("redis refuses writes");
+            Ok(match expected {
+                Some(why) => refuses && reasons.contains(why) && status != "healthy",
+                None => !refuses,
+            }
+            .then_some(()))
+        })
+        .await
+    };
+    for (setting, refusing, taking, why) in
+        [("maxmemory", "1", "0", "OOM"), ("min-replicas-to-write", "1", "0", "NOREPLICAS")]
+    {
+        says(None).await?;
+        world.cache.configure(setting, refusing).await?;
+        // Nobody sends: the sentinel's beat finds out.
+        let said = says(Some(why)).await;
+        send(&world, &gateway, 2, 80).await?;
+        settled(&world).await?;
+        world.cache.configure(setting, taking).await?;
+        said?;
+    }
+    says(None).await?;
+    current(&world).await?;
+    finish(world, gateway, worker).await
+}

@@ -52,6 +52,30 @@ impl Cache {
         Ok(self.client.hset(key, (field.to_owned(), value.to_owned())).await?)
     }
 
+    /// Puts something that is no hash where a device's hash belongs.
+    pub async fn spoil(&self, device: &str) -> anyhow::Result<()> {
+        Ok(self.client.set(format!("health_data:{device}"), "stray", None, None, false).await?)
+    }
+
+    /// Puts something that is no string where the workers' sentinel belongs.
+    pub async fn spoil_sentinel(&self, group: &str) -> anyhow::Result<()> {
+        self.remove_sentinel(group).await?;
+        Ok(self.client.hset(sentinel(group), ("stray", "1")).await?)
+    }
+
+    /// Whether the workers' sentinel is a string that says something.
+    pub async fn has_sentinel(&self, group: &str) -> bool {
+        let held: Result<Option<String>, _> = self.client.get(sentinel(group)).await;
+        held.is_ok_and(|held| held.is_some_and(|held| held.contains(' ')))
+    }
+
+    /// Changes a setting of the server; only for a world of its own.
+    pub async fn configure(&self, setting: &str, value: &str) -> anyhow::Result<()> {
+        let config = CustomCommand::new_static("CONFIG", ClusterHash::Random, false);
+        let arguments = vec!["SET", setting, value];
+        Ok(fred::interfaces::ClientLike::custom(&self.client, config, arguments).await?)
+    }
+
     /// Takes a device's hash away, as eviction does.
     pub async fn evict(&self, device: &str) -> anyhow::Result<()> {
         Ok(self.client.del(format!("health_data:{device}")).await?)

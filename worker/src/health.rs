@@ -12,12 +12,16 @@ use serde::Serialize;
 
 use crate::control::Gate;
 use crate::metrics::HEALTH;
+use crate::redis::Writes;
 
 /// Window of the error rate.
 const ERROR_WINDOW: Duration = Duration::from_secs(600);
 
 /// Window of the throughput, and how long storing may pause before the service is unhealthy.
 const STORE_WINDOW: Duration = Duration::from_secs(60);
+
+/// How long Redis may refuse what is written to it before the service is unhealthy.
+const REDIS_REFUSES_MAX: Duration = Duration::from_secs(60);
 
 /// Error rate above which the service is degraded.
 const ERROR_RATE_MAX: f64 = 0.01;
@@ -33,6 +37,7 @@ const STATUSES: [&str; 3] = ["healthy", "degraded", "unhealthy"];
 pub struct Health {
     state: Arc<Mutex<State>>,
     pulse: Pulse,
+    redis_writes: Writes,
 }
 
 struct State {
@@ -137,7 +142,7 @@ impl Health {
             group_oldest_seconds: 0.0,
             group: GroupTotals::default(),
         }));
-        Self { state, pulse: Pulse::new() }
+        Self { state, pulse: Pulse::new(), redis_writes: Writes::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -167,6 +172,11 @@ impl Health {
     /// An attempt to write failed.
     pub fn write_failed(&self) {
         self.state().mysql_ok = false;
+    }
+
+    /// To be told whether Redis takes what is written to it.
+    pub fn redis_writes(&self) -> Writes {
+        self.redis_writes.clone()
     }
 
     /// Why the database does not take a batch, or that it does.
@@ -208,6 +218,9 @@ impl Health {
         state.mysql_ok = look.database;
         state.kafka_ok = look.kafka;
         state.redis_ok = look.redis;
+        if !look.redis {
+            self.redis_writes.unknown();
+        }
         if look.database {
             state.group = GroupTotals::of(look);
         }
@@ -285,6 +298,9 @@ impl Health {
         }
         reasons.extend(state.held.iter().map(|why| format!("held: {why}")));
         reasons.extend(state.paused.iter().map(|reason| format!("paused by command: {reason}")));
+        let refused = self.redis_writes.refused(now);
+        let refuses = refused.as_ref().is_some_and(|(since, _)| *since >= REDIS_REFUSES_MAX);
+        reasons.extend(refused.map(|(_, why)| format!("redis refuses writes: {why}")));
         let waiting = state.queue_size > 0 && state.paused.is_none();
         let stalled = waiting && state.last_stored.elapsed() > STORE_WINDOW;
         let stuck = self.pulse.check().is_err();
@@ -297,7 +313,8 @@ impl Health {
         if state.breaker_open {
             reasons.push("the dead-letter breaker is open".into());
         }
-        let status = match (stalled || stuck || state.breaker_open, reasons.is_empty()) {
+        let unhealthy = stalled || stuck || refuses || state.breaker_open;
+        let status = match (unhealthy, reasons.is_empty()) {
             (true, _) => "unhealthy",
             (false, true) => "healthy",
             (false, false) => "degraded",
@@ -314,5 +331,30 @@ impl Health {
             partitions: state.partitions,
             group: state.group,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fred::error::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_redis_that_refuses_writes_for_a_minute_is_unhealthy_and_says_why() {
+        let health = Health::new();
+        let writes = health.redis_writes();
+        let reason = "redis refuses writes: OOM command not allowed";
+        let says_why = |report: &Report| report.reasons.iter().any(|why| why == reason);
+        let error = Error::new(ErrorKind::Unknown, "OOM command not allowed");
+        writes.failed(&error, Instant::now());
+        let report = health.report(0);
+        assert!(says_why(&report) && report.status == "degraded", "{report:?}");
+        writes.taken();
+        writes.failed(&error, Instant::now() - REDIS_REFUSES_MAX);
+        let report = health.report(0);
+        assert!(says_why(&report) && report.status == "unhealthy", "{report:?}");
+        writes.taken();
+        assert!(!says_why(&health.report(0)));
     }
 }

@@ -40,6 +40,8 @@ common::declare_metrics! {
     Counter REDIS_REPAIRED = "redis_repaired_total" by "source";
     /// Readings that came after a newer one was shown in Redis.
     Counter REDIS_STALE = "redis_stale_total";
+    /// Keys of devices in Redis that were no hashes and were replaced.
+    Counter REDIS_REPLACED = "redis_replaced_total";
     /// Dead letters.
     Counter LETTERS = "dead_letters_total" by "class";
     /// Whether the dead-letter breaker holds batches back.

@@ -6,6 +6,7 @@
 
 mod fields;
 mod put_off;
+mod writes;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -18,14 +19,16 @@ use fred::interfaces::ClientLike;
 use fred::types::scripts::Script;
 use futures_util::future::try_join_all;
 use metrics::counter;
+use tracing::warn;
 
 use crate::batch::Batch;
-use crate::metrics::REDIS_STALE;
+use crate::metrics::{REDIS_REPLACED, REDIS_STALE};
 use crate::newest::Newest;
 use crate::row::{Identity, Row};
 use crate::shown::InRedis;
 use fields::{packed_fields, packed_row};
 use put_off::PutOff;
+pub use writes::Writes;
 
 /// How long Redis is left alone after a failure, so that its absence does not slow every batch.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -43,6 +46,7 @@ pub struct Latest {
     ttl: Option<Duration>,
     newest: Newest,
     put_off: Mutex<PutOff>,
+    writes: Writes,
     rests_until: Mutex<Option<Instant>>,
 }
 
@@ -108,7 +112,14 @@ type Shown<'a> = (&'a Identity, &'a Row);
 
 impl Latest {
     /// Updates at most `devices_max` devices a call; hashes expire `ttl` after their last change.
-    pub fn new(client: Client, newest: Newest, devices_max: usize, ttl: Option<Duration>) -> Self {
+    /// `writes` is told what became of each.
+    pub fn new(
+        client: Client,
+        newest: Newest,
+        devices_max: usize,
+        ttl: Option<Duration>,
+        writes: Writes,
+    ) -> Self {
         Self {
             client,
             script: Script::from_lua(include_str!("redis/latest.lua")),
@@ -117,6 +128,7 @@ impl Latest {
             ttl,
             newest,
             put_off: Mutex::default(),
+            writes,
             rests_until: Mutex::new(None),
         }
     }
@@ -205,8 +217,16 @@ impl Latest {
         let answers: Result<Vec<i64>, _> =
             self.script.evalsha_with_reload(&self.client, keys, arguments).await;
         match answers {
-            Ok(answers) => Ok(answers.into_iter().map(Answer::of).collect()),
+            Ok(mut answers) => {
+                tell_replaced(shown, &answers.split_off(shown.len().min(answers.len())));
+                let answers: Vec<Answer> = answers.into_iter().map(Answer::of).collect();
+                if answers.contains(&Answer::Changed) {
+                    self.writes.taken();
+                }
+                Ok(answers)
+            }
             Err(error) => {
+                self.writes.failed(&error, Instant::now());
                 self.rest();
                 Err(error.into())
             }
@@ -235,6 +255,15 @@ impl Latest {
         let mut until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
         *until = Some(Instant::now() + REST_AFTER_FAILURE);
     }
+}
+
+/// Says which keys were no hashes; `numbers` are their devices', from 1.
+fn tell_replaced(shown: &[Shown<'_>], numbers: &[i64]) {
+    let device = |number: &i64| shown.get(usize::try_from(*number - 1).ok()?);
+    let Some((first, _)) = numbers.first().and_then(device) else { return };
+    counter!(REDIS_REPLACED).increment(numbers.len() as u64);
+    let key = format!("health_data:{}", first.0);
+    warn!(keys = numbers.len(), first = key, "keys of another type replaced by devices' hashes");
 }
 
 fn count(answers: &[Answer], wanted: Answer) -> usize {

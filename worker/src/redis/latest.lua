@@ -7,7 +7,8 @@
 -- delivery `source`.
 -- Answers per device: 0 the same, 1 changed, 2 there is no hash (a reading alone must not make one:
 -- it may be older than what was evicted), 3 the hash is newer, 4 the hash has a later delivery than
--- the row, so the row has to be read again.
+-- the row, so the row has to be read again. After them come the numbers of the devices, from 1, whose
+-- keys were no hashes and are gone.
 local row, ttl, named = ARGV[1] == 'row', ARGV[2], cmsgpack.unpack(ARGV[3])
 local n, fields, places, whole = #named / 2, {}, {}, {'last_source', ''}
 for i = 1, n do
@@ -17,7 +18,16 @@ for i = 1, n do
   whole[2 * i + 1] = fields[i]
 end
 local ids = {userId = 1, user_id = 1, orgId = 2, org_id = 2, customerId = 4, customer_id = 4}
-local answers = {}
+local answers, removed = {}, {}
+
+-- What is no hash is nobody's view of a device, and must not cost the others theirs.
+local function shown_of(key)
+  local old = redis.pcall('HMGET', key, 'timestamp', 'last_source')
+  if not old.err then return old end
+  if not string.find(old.err, 'WRONGTYPE', 1, true) then return error(old.err) end
+  redis.call('DEL', key)
+  return {}, true
+end
 
 local function replace(key, new)
   whole[2] = new[1]
@@ -56,7 +66,8 @@ end
 
 for device = 1, #KEYS / 2 do
   local key, channel, new = KEYS[2 * device - 1], KEYS[2 * device], cmsgpack.unpack(ARGV[3 + device])
-  local timestamp, old = new[3], redis.call('HMGET', key, 'timestamp', 'last_source')
+  local timestamp, old, foreign = new[3], shown_of(key)
+  if foreign then removed[#removed + 1] = device end
   local shown, held = old[1], tonumber(old[2] or '') or -1
   local missing = not shown or shown == ''
   local answer = 0
@@ -76,4 +87,5 @@ for device = 1, #KEYS / 2 do
   if answer == 1 then redis.call('PUBLISH', channel, new[4]) end
   answers[device] = answer
 end
+for i = 1, #removed do answers[#answers + 1] = removed[i] end
 return answers

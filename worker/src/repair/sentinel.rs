@@ -4,6 +4,8 @@
 //! The key is written before the row, so what the row says the key has had; reading goes the other
 //! way round. All replicas of a group share both.
 
+use std::time::Instant;
+
 use fred::clients::Client;
 use fred::interfaces::KeysInterface;
 use fred::types::scripts::Script;
@@ -11,12 +13,14 @@ use sqlx::{FromRow, MySqlPool};
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::redis::RedisFailure;
+use crate::redis::{RedisFailure, Writes};
 
 /// Writes "token beat", unless the key has this token with a later beat. With `ARGV[3]` = 'only' it
-/// changes nothing but a key with this token: a beat must not make a loss unseen.
+/// changes nothing but a key with this token: a beat must not make a loss unseen. A key that is no
+/// string has no token.
 const BEAT: &str = r"
-local token, beat = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%d+)$')
+local held = redis.pcall('GET', KEYS[1])
+local token, beat = string.match(type(held) == 'string' and held or '', '^(%S+) (%d+)$')
 if token == ARGV[1] then
   if tonumber(beat) >= tonumber(ARGV[2]) then return 0 end
 elseif ARGV[3] == 'only' then
@@ -63,11 +67,19 @@ pub struct Sentinel {
     key: String,
     owner: String,
     beat: Script,
+    writes: Writes,
 }
 
 impl Sentinel {
-    /// The sentinel of `group`; `owner` is what the row calls this replica.
-    pub fn new(client: Client, pool: MySqlPool, group: &str, owner: String) -> Self {
+    /// The sentinel of `group`; `owner` is what the row calls this replica, `writes` is told what
+    /// became of each beat.
+    pub fn new(
+        client: Client,
+        pool: MySqlPool,
+        group: &str,
+        owner: String,
+        writes: Writes,
+    ) -> Self {
         Self {
             client,
             pool,
@@ -75,6 +87,7 @@ impl Sentinel {
             key: format!("ljwx:worker:sentinel:{group}"),
             owner,
             beat: Script::from_lua(BEAT),
+            writes,
         }
     }
 
@@ -82,7 +95,7 @@ impl Sentinel {
     pub async fn check(&self) -> Result<Generation, RedisFailure> {
         let mut expected = self.expected().await?;
         if expected.placed {
-            let found: Option<String> = self.client.get(&self.key).await?;
+            let found = self.found().await?;
             if expected.is_met_by(found.as_deref()) {
                 self.advance(&expected).await?;
                 return Ok(expected.generation());
@@ -100,6 +113,14 @@ impl Sentinel {
             self.place(&expected).await?;
         }
         Ok(expected.generation())
+    }
+
+    /// What the key says; nothing where somebody put something else there.
+    async fn found(&self) -> Result<Option<String>, RedisFailure> {
+        match self.client.get(&self.key).await {
+            Err(error) if error.details().starts_with("WRONGTYPE") => Ok(None),
+            found => Ok(found?),
+        }
     }
 
     async fn expected(&self) -> Result<Expected, sqlx::Error> {
@@ -167,9 +188,14 @@ impl Sentinel {
 
     async fn write(&self, token: &str, beat: i64, which: &str) -> Result<bool, RedisFailure> {
         let arguments = vec![token.to_owned(), beat.to_string(), which.to_owned()];
-        let written: i64 =
-            self.beat.evalsha_with_reload(&self.client, vec![self.key.as_str()], arguments).await?;
-        Ok(written == 1)
+        let written: Result<i64, _> =
+            self.beat.evalsha_with_reload(&self.client, vec![self.key.as_str()], arguments).await;
+        match written {
+            Ok(1) => self.writes.taken(),
+            Ok(_) => {}
+            Err(ref error) => self.writes.failed(error, Instant::now()),
+        }
+        Ok(written? == 1)
     }
 
     /// Takes on, or keeps, the refilling of the present generation; `false` where another replica

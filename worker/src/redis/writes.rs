@@ -1,0 +1,71 @@
+//! Whether Redis takes what is written to it: one that is reached may refuse all the same, for want of
+//! memory, of replicas, of a disk, or because it is none's primary any more.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use fred::error::Error;
+
+/// What became of the last writes; shared by whoever writes and the health endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct Writes(Arc<Mutex<Option<Refusal>>>);
+
+#[derive(Debug)]
+struct Refusal {
+    since: Instant,
+    why: String,
+}
+
+impl Writes {
+    /// Redis took a write.
+    pub fn taken(&self) {
+        *self.lock() = None;
+    }
+
+    /// Redis, at `now`, did not take a write.
+    pub fn failed(&self, error: &Error, now: Instant) {
+        // Of a script the server adds where in it; that is for nobody.
+        let why = error.details().split(" script:").next().unwrap_or_default().to_owned();
+        let mut refusal = self.lock();
+        let since = refusal.as_ref().map_or(now, |refusal| refusal.since);
+        *refusal = Some(Refusal { since, why });
+    }
+
+    /// Redis is not reached, so nobody can say what it would take.
+    pub fn unknown(&self) {
+        *self.lock() = None;
+    }
+
+    /// For how long nothing was taken, and why not the last time.
+    pub fn refused(&self, now: Instant) -> Option<(Duration, String)> {
+        let refusal = self.lock();
+        let Refusal { since, why } = refusal.as_ref()?;
+        Some((now.saturating_duration_since(*since), why.clone()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Refusal>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fred::error::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_lasts_from_the_first_failure_to_the_next_write() {
+        let (writes, begin) = (Writes::default(), Instant::now());
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        let error = |text: &'static str| Error::new(ErrorKind::Unknown, text);
+        assert_eq!(writes.refused(begin), None);
+        writes.failed(&error("LOADING"), begin);
+        writes.failed(&error("OOM not allowed. script: abc, on @user_script:9."), after(40));
+        let refused = Some((Duration::from_secs(60), "OOM not allowed.".to_owned()));
+        assert_eq!(writes.refused(after(60)), refused);
+        writes.taken();
+        writes.failed(&error("OOM"), after(70));
+        assert_eq!(writes.refused(after(71)), Some((Duration::from_secs(1), "OOM".to_owned())));
+    }
+}
