@@ -7,7 +7,7 @@ use common::admin::{Admin, Check};
 use common::bindings::Bindings;
 use common::group_watch::GroupWatch;
 use common::ledger::{Kind, Ledger};
-use common::lifecycle::within;
+use common::lifecycle::{Vital, within};
 use common::pulse::Pulse;
 use common::source::{self, Source, SourceConfig};
 use common::telemetry::{Telemetry, host_name};
@@ -47,6 +47,7 @@ pub struct App {
     rules: Rules,
     silences: Silences,
     hold: Hold,
+    vital: Vital,
     admin_stop: CancellationToken,
 }
 
@@ -70,20 +71,23 @@ impl App {
             }
             None => reload::Source::Table(pool.clone()),
         };
+        let vital = Vital::new();
         let rules = Reload::new(source, pool.clone()).start(
             config.rules.rules_interval,
             changed_rules(config, stop)?,
-            stop.clone(),
+            &vital,
+            stop,
         );
-        let silences = Silences::start(pool.clone(), stop.clone());
-        tokio::spawn(suppressed::remove_old(pool.clone(), stop.clone()));
+        let silences = Silences::start(pool.clone(), &vital, stop);
+        let removal = suppressed::remove_old(pool.clone(), stop.clone());
+        vital.spawn("the removal of old counts", stop, removal);
         let pulse = Pulse::new();
         let hold = Hold::new(stop.clone(), config.lifecycle.drain_timeout / 2, pulse.clone());
         let admin_stop = CancellationToken::new();
         let ready = ready(rules.clone(), silences.clone(), hold.clone(), stop.clone());
         let admin = Admin::new(Arc::new(move || pulse.check()), ready, telemetry);
         telemetry.summarise(admin_stop.clone());
-        let address = admin.serve(&config.admin, axum::Router::new(), admin_stop.clone()).await?;
+        let address = admin.serve(&config.admin, axum::Router::new(), &vital, &admin_stop).await?;
         info!(version = env!("CARGO_PKG_VERSION"), admin = %address, wechat = %config.wechat.wechat_api_url,
             wecom = %config.wechat.wecom_api_url, "alerter started");
         Ok(Self {
@@ -95,15 +99,23 @@ impl App {
             rules,
             silences,
             hold,
+            vital,
             admin_stop,
         })
     }
 
-    /// Judges and notifies until `stop`, then leaves the group; what is being sent is finished.
-    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+    /// Judges and notifies until `stop`, or until a part of it is lost, then leaves the group; what is
+    /// being sent is finished.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let vital = self.vital.clone();
+        vital.during(&stop, self.work(stop.clone())).await
+    }
+
+    async fn work(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         source::check_start(&self.ledger()).await?;
         let bindings = Bindings::new(self.pool.clone());
-        tokio::spawn(self.watch(bindings.clone())?.run(self.admin_stop.clone()));
+        let watch = self.watch(bindings.clone())?.run(self.admin_stop.clone());
+        self.vital.spawn("the watch", &self.admin_stop, watch);
         // Without rules every reading would pass unjudged, without silences all would be told.
         let known = async {
             drop(self.rules.wait_for(Option::is_some).await);
@@ -116,7 +128,7 @@ impl App {
         let wake = Arc::new(Notify::new());
         let sender = self.sender(Arc::clone(&wake))?;
         let sender_stop = stop.child_token();
-        let sending = tokio::spawn(sender.run(sender_stop.clone()));
+        let sending = self.vital.spawn("the sender", &sender_stop, sender.run(sender_stop.clone()));
         let pipeline = self.pipeline(wake, bindings, stop)?;
         let result = pipeline.run().await;
         sender_stop.cancel();

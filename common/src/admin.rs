@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::lifecycle::Vital;
 use crate::telemetry::{LogLevel, Metrics, Telemetry};
 
 /// Settings of the operators' port.
@@ -50,7 +51,8 @@ impl Admin {
         self,
         args: &AdminArgs,
         more: Router,
-        stop: CancellationToken,
+        vital: &Vital,
+        stop: &CancellationToken,
     ) -> anyhow::Result<SocketAddr> {
         let listener = TcpListener::bind(args.admin_listen)
             .await
@@ -64,14 +66,14 @@ impl Admin {
             .route("/loglevel", get(log_level).put(set_log_level))
             .with_state(self)
             .merge(more);
-        tokio::spawn(async move {
-            let served = axum::serve(listener, router)
-                .with_graceful_shutdown(stop.clone().cancelled_owned());
+        let closing = stop.clone().cancelled_owned();
+        vital.spawn("the operators' port", stop, async move {
+            let served = axum::serve(listener, router).with_graceful_shutdown(closing);
             if let Err(error) = served.await {
                 tracing::error!(%error, "the operators' port stopped");
             }
         });
-        tokio::spawn(async move {
+        vital.spawn("the sweep of the metrics", stop, async move {
             // Histograms keep every sample until they are rendered or swept.
             let mut sweep = tokio::time::interval(std::time::Duration::from_secs(5));
             loop {

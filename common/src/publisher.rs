@@ -12,7 +12,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, ClientContext, Statistics};
-use tracing::{info, warn};
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
 
 use crate::metrics::{
     BROKER_RTT_SECONDS, BROKER_UP, PRODUCER_QUEUE_RECORDS, PRODUCER_UNREACHABLE_SECONDS, flag,
@@ -138,6 +139,18 @@ impl Publisher {
         self.state.unreachable_for()
     }
 
+    /// Waits until the producer can publish nothing any more, whatever the brokers do: what it knows
+    /// of its own order is lost, or it was refused an id. Only a new process has a new one.
+    pub async fn failed(self) {
+        loop {
+            self.state.trouble.notified().await;
+            if let Some((code, reason)) = self.producer.client().fatal_error() {
+                error!(?code, reason, "the producer cannot go on");
+                return;
+            }
+        }
+    }
+
     /// Waits for all delivery reports; `false` where records are left. Blocks.
     pub fn flush(&self, deadline: Duration) -> bool {
         self.producer.flush(deadline).is_ok() && self.producer.in_flight_count() == 0
@@ -161,6 +174,8 @@ struct ProducerState {
     up_at: Arc<AtomicU64>,
     /// Whether it was said that none is.
     said: Arc<AtomicBool>,
+    /// That it has reported an error, which may be its last.
+    trouble: Arc<Notify>,
 }
 
 impl Default for ProducerState {
@@ -171,6 +186,7 @@ impl Default for ProducerState {
             drain_rate: Arc::default(),
             up_at: Arc::default(),
             said: Arc::default(),
+            trouble: Arc::default(),
         }
     }
 }
@@ -207,6 +223,11 @@ impl ProducerState {
 }
 
 impl ClientContext for ProducerState {
+    fn error(&self, error: KafkaError, reason: &str) {
+        warn!(%error, reason, "producer error");
+        self.trouble.notify_one();
+    }
+
     fn stats(&self, statistics: Statistics) {
         let sent = statistics.txmsgs;
         let before = self.sent_total.swap(sent, Ordering::Relaxed);
@@ -234,7 +255,29 @@ impl ClientContext for ProducerState {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_producer_that_brokers_give_no_id_says_that_it_has_failed() {
+        let brokers = MockCluster::new(1).unwrap();
+        let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+        brokers.request_errors(RDKafkaApiKey::InitProducerId, &[refusal]);
+        let limits = PublisherLimits {
+            message_timeout: Duration::from_secs(6),
+            linger: Duration::from_millis(5),
+            queue_kbytes: 1024,
+            queue_records: 100,
+            message_bytes_max: 1024,
+        };
+        let mut base = ClientConfig::new();
+        base.set("bootstrap.servers", brokers.bootstrap_servers());
+        let publisher = Publisher::new(base, &limits).unwrap();
+        let failed = tokio::time::timeout(Duration::from_secs(30), publisher.failed()).await;
+        assert!(failed.is_ok());
+    }
 
     #[test]
     fn retry_after_follows_the_queue_and_the_outage() {

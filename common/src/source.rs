@@ -9,6 +9,7 @@ mod assignment;
 mod gap;
 mod poll;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -217,7 +218,7 @@ impl Source {
             ledger,
             config.group.clone(),
             config.topic.clone(),
-            control_sender,
+            control_sender.clone(),
             closing.clone(),
             config.member.session_timeout / 2,
         );
@@ -232,7 +233,8 @@ impl Source {
             .name("kafka-poll".into())
             .spawn(move || {
                 let (consumer, sender, stop) = (&polled, &delivery_sender, &until);
-                poll::Poll { consumer, keeps_records, sender, stop }.run();
+                let poll = poll::Poll { consumer, keeps_records, sender, stop };
+                run_or_fail(&control_sender, || poll.run());
             })
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
         Ok(Self {
@@ -310,6 +312,15 @@ impl Source {
     }
 }
 
+/// Runs the polling thread. One that dies is no end in order: nothing would be read any more.
+fn run_or_fail(control: &mpsc::UnboundedSender<Event>, run: impl FnOnce()) {
+    // Nothing that it has touched is used again but through locks that are held by nobody.
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        // Where the pipeline is gone, the process is going down anyway.
+        let _ = control.send(Event::Failed("the polling thread has panicked".into()));
+    }
+}
+
 /// A stale generation's commit is no fault: the new owner goes on from the ledger.
 fn count_commit_error(error: &KafkaError) {
     let code = error.rdkafka_error_code();
@@ -318,4 +329,18 @@ fn count_commit_error(error: &KafkaError) {
     }
     let code = code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
     metrics::counter!(COMMIT_ERRORS, "code" => code).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_polling_thread_that_dies_is_a_failure_and_one_that_stops_is_none() {
+        let (control, mut events) = mpsc::unbounded_channel();
+        run_or_fail(&control, || {});
+        assert!(events.try_recv().is_err());
+        run_or_fail(&control, || panic!("on purpose"));
+        assert!(matches!(events.try_recv(), Ok(Event::Failed(_))));
+    }
 }

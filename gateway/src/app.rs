@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use common::admin::Admin;
-use common::lifecycle::within;
+use common::lifecycle::{Vital, within};
 use common::publisher::Publisher;
 use common::telemetry::Telemetry;
 use metrics::counter;
@@ -28,6 +28,7 @@ pub struct App {
     routes: Routes,
     publisher: Publisher,
     not_ready: Arc<AtomicBool>,
+    vital: Vital,
     admin_stop: CancellationToken,
 }
 
@@ -57,7 +58,8 @@ impl App {
             .await
             .with_context(|| format!("--listen {}", config.listen))?;
         let not_ready = Arc::new(AtomicBool::new(false));
-        let admin_stop = CancellationToken::new();
+        let (vital, admin_stop) = (Vital::new(), CancellationToken::new());
+        vital.spawn("the producer", &admin_stop, publisher.clone().failed());
         for route in [DEVICE_ROUTE, API_ROUTE] {
             counter!(REQUESTS, "route" => route, "status" => "503").increment(0);
         }
@@ -65,14 +67,28 @@ impl App {
         let admin = Admin::new(Arc::new(|| Ok(())), ready, telemetry);
         telemetry.summarise(admin_stop.clone());
         let admin_address =
-            admin.serve(&config.admin, axum::Router::new(), admin_stop.clone()).await?;
+            admin.serve(&config.admin, axum::Router::new(), &vital, &admin_stop).await?;
         let version = env!("CARGO_PKG_VERSION");
         info!(version, listen = %listener.local_addr()?, admin = %admin_address, "gateway started");
-        Ok(Self { config: config.clone(), listener, routes, publisher, not_ready, admin_stop })
+        Ok(Self {
+            config: config.clone(),
+            listener,
+            routes,
+            publisher,
+            not_ready,
+            vital,
+            admin_stop,
+        })
     }
 
-    /// Serves until `stop`, then drains: readiness first, the port next, the producer last.
+    /// Serves until `stop`, or until a part of it is lost, then drains: readiness first, the port next,
+    /// the producer last.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let vital = self.vital.clone();
+        vital.during(&stop, self.serve(stop.clone())).await
+    }
+
+    async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
         let draining = Arc::clone(&self.routes.draining);
         let not_ready = Arc::clone(&self.not_ready);
         let closing = CancellationToken::new();

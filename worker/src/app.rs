@@ -14,7 +14,7 @@ use common::dead_letter::DeadLetters;
 use common::group_watch::GroupWatch;
 use common::kafka::MESSAGE_BYTES_MAX;
 use common::ledger::{Kind, Ledger};
-use common::lifecycle::within;
+use common::lifecycle::{Vital, within};
 use common::publisher::{Publisher, PublisherLimits};
 use common::source::{self, Source, SourceConfig};
 use common::telemetry::{Telemetry, host_name};
@@ -36,7 +36,7 @@ use crate::letters::Letters;
 use crate::newest::Newest;
 use crate::partitions;
 use crate::pipeline::{Parts, Pipeline};
-use crate::redis::Latest;
+use crate::redis::{Latest, Writes};
 use crate::repair::{self, Repair, Sentinel, Topic};
 use crate::spans::SpanNames;
 use crate::stop_at::Stopping;
@@ -63,6 +63,7 @@ pub struct App {
     config: RunConfig,
     pipeline: Pipeline,
     pool: MySqlPool,
+    vital: Vital,
     background: CancellationToken,
 }
 
@@ -82,6 +83,8 @@ impl App {
         let redis = if config.no_redis { None } else { Some(connect_redis(config).await?) };
         let publisher = Publisher::new(config.kafka.client_config("worker"), &LETTERS)
             .context("cannot create the producer; look at --kafka-set")?;
+        let (vital, background) = (Vital::new(), CancellationToken::new());
+        vital.spawn("the producer of dead letters", &background, publisher.clone().failed());
         let topic = config.kafka.readings_topic.clone();
         let owner = format!("{}:{}", host_name(), std::process::id());
         let ledger = Ledger::new(pool.clone(), Kind::Worker, &config.group, &topic, owner.clone());
@@ -94,19 +97,20 @@ impl App {
             config.group.clone(),
         );
         let newest = Newest::new(pool.clone());
-        let latest = redis.clone().map(|client| show_latest(config, client, newest.clone()));
-        let background = CancellationToken::new();
+        let writes = health.redis_writes();
+        let latest =
+            redis.clone().map(|client| show_latest(config, client, newest.clone(), writes.clone()));
         let (link, link_end) = repair::link();
         if let (Some(client), Some(latest)) = (&redis, &latest) {
             let repair = Repair {
                 latest: Arc::clone(latest),
                 newest,
-                sentinel: Sentinel::new(client.clone(), pool.clone(), &config.group, owner),
+                sentinel: Sentinel::new(client.clone(), pool.clone(), &config.group, owner, writes),
                 topic: look_back(config),
                 ledger: ledger.clone(),
                 link: link_end,
             };
-            tokio::spawn(repair.run(background.clone()));
+            vital.spawn("the repair of Redis", &background, repair.run(background.clone()));
         }
         let bindings = Bindings::new(pool.clone());
         let flush = Flush {
@@ -138,11 +142,12 @@ impl App {
             health: health.clone(),
             gate,
         };
-        tokio::spawn(watch.run(background.clone()));
+        vital.spawn("the watch", &background, watch.run(background.clone()));
         telemetry.summarise(background.clone());
-        tokio::spawn(keep_months(pool.clone(), config.clone(), background.clone()));
+        let months = keep_months(pool.clone(), config.clone(), background.clone());
+        vital.spawn("the care for months", &background, months);
         let address = admin(&health, telemetry)
-            .serve(&config.admin, health_route(health), background.clone())
+            .serve(&config.admin, health_route(health), &vital, &background)
             .await?;
         let version = env!("CARGO_PKG_VERSION");
         info!(version, admin = %address, group = config.group, "worker started");
@@ -155,12 +160,13 @@ impl App {
             gate: gate_end,
             stopping,
         });
-        Ok(Self { config: config.clone(), pipeline, pool, background })
+        Ok(Self { config: config.clone(), pipeline, pool, vital, background })
     }
 
-    /// Works until `stop`, then drains.
+    /// Works until `stop`, or until a part of it is lost, then drains.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let end = self.pipeline.run(self.config.lifecycle.drain_timeout, &stop).await?;
+        let run = self.pipeline.run(self.config.lifecycle.drain_timeout, &stop);
+        let end = self.vital.during(&stop, run).await?;
         info!(?end, "worker stopped");
         self.background.cancel();
         self.pool.close().await;
@@ -181,8 +187,8 @@ async fn connect_redis(config: &RunConfig) -> anyhow::Result<Client> {
     Ok(client)
 }
 
-fn show_latest(config: &RunConfig, client: Client, newest: Newest) -> Arc<Latest> {
-    Arc::new(Latest::new(client, newest, config.redis_devices_max, config.redis_ttl))
+fn show_latest(config: &RunConfig, client: Client, newest: Newest, writes: Writes) -> Arc<Latest> {
+    Arc::new(Latest::new(client, newest, config.redis_devices_max, config.redis_ttl, writes))
 }
 
 fn admin(health: &Health, telemetry: &Telemetry) -> Admin {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::lifecycle::Vital;
 use metrics::{counter, gauge};
 use sqlx::MySqlPool;
 use tokio::sync::watch;
@@ -85,16 +86,18 @@ impl Reload {
         mut self,
         every: Duration,
         mut heard: watch::Receiver<()>,
-        stop: CancellationToken,
+        vital: &Vital,
+        stop: &CancellationToken,
     ) -> watch::Receiver<Option<Arc<RuleSet>>> {
         let (sender, receiver) = watch::channel(None);
-        tokio::spawn(async move {
+        let stopped = stop.clone();
+        vital.spawn("what reads the rules", stop, async move {
             let mut tick = interval(every);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut looked_at = Instant::now();
             loop {
                 tokio::select! {
-                    () = stop.cancelled() => return,
+                    () = stopped.cancelled() => return,
                     _ = tick.tick() => {}
                     Ok(()) = heard.changed() => sleep_until(looked_at + APART_MIN).await,
                 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use common::lifecycle::Vital;
 use common::reading::DeviceSn;
 use jiff::Timestamp;
 use metrics::gauge;
@@ -64,9 +65,9 @@ pub struct Silences(watch::Receiver<Option<Arc<Known>>>);
 impl Silences {
     /// Starts to follow the table until `stop`. Where it cannot be read, what it said last stays
     /// until it is over.
-    pub fn start(pool: MySqlPool, stop: CancellationToken) -> Self {
+    pub fn start(pool: MySqlPool, vital: &Vital, stop: &CancellationToken) -> Self {
         let (sender, receiver) = watch::channel(None);
-        tokio::spawn(follow(pool, sender, stop));
+        vital.spawn("what reads the silences", stop, follow(pool, sender, stop.clone()));
         Self(receiver)
     }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use metrics::counter;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message};
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::runtime::Handle;
@@ -69,6 +70,10 @@ impl Poll<'_> {
                     counter!(CONSUMER_ERRORS, "code" => label).increment(1);
                     if code == Some(RDKafkaErrorCode::AutoOffsetReset) {
                         consumer.context().fail_outside(consumer, &error);
+                    }
+                    // The code is the cause, as of another member with this one's name.
+                    if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+                        consumer.context().fail(error.to_string());
                     }
                     warn!(%error, "cannot read from Kafka");
                     break;
