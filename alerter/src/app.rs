@@ -112,7 +112,7 @@ impl App {
     }
 
     async fn work(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        source::check_start(&self.ledger()).await?;
+        source::check_start(&self.config.kafka, &self.ledger()).await?;
         let bindings = Bindings::new(self.pool.clone());
         let watch = self.watch(bindings.clone())?.run(self.admin_stop.clone());
         self.vital.spawn("the watch", &self.admin_stop, watch);

@@ -101,6 +101,14 @@ impl Pipeline {
 
     /// Runs until the source is closed, or until nothing can be written and the process must end.
     pub async fn run(mut self) -> anyhow::Result<()> {
+        let ended = self.turn_until_the_end().await;
+        // After a failure too: a consumer that is only dropped gives its partitions away on this thread,
+        // which may not wait.
+        self.parts.source.close().await;
+        ended
+    }
+
+    async fn turn_until_the_end(&mut self) -> anyhow::Result<()> {
         self.take_rules();
         let mut measure = tokio::time::interval(MEASURE_INTERVAL);
         let mut absence = tokio::time::interval(ABSENCE_INTERVAL);
@@ -123,7 +131,6 @@ impl Pipeline {
         }
         // What was judged last; that it was given up has been said.
         let _ = self.settle().await?;
-        self.parts.source.close().await;
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::bindings::Bindings;
 use crate::kafka::KafkaArgs;
 use crate::lag::{Lag, Progress, Seen, more_replicas_help};
-use crate::ledger::Ledger;
+use crate::ledger::{Entry, Ledger};
 use crate::metrics::{
     DATABASE_UP, KAFKA_UP, LAG_RECORDS, LAG_SECONDS, LEDGER_IMBALANCE, MORE_REPLICAS_HELP,
     REDIS_UP, RETENTION_LEFT_SECONDS, STALLED_SECONDS, TOPIC_PARTITIONS, flag,
@@ -90,8 +90,7 @@ impl GroupWatch {
 
     /// Looks once and shows what it found. `free` says that nothing but work holds this replica up.
     pub async fn look(&mut self, free: bool) -> Look<'_> {
-        let entries = timeout(ANSWER_TIMEOUT, self.ledger.entries()).await;
-        let ledger = entries.ok().and_then(Result::ok);
+        let ledger = timeout(ANSWER_TIMEOUT, self.entries()).await.ok().and_then(Result::ok);
         if ledger.is_some() {
             // What it shows is for people; a server that has just answered the ledger is there.
             drop(timeout(ANSWER_TIMEOUT, mysql::observe(self.ledger.pool())).await);
@@ -123,6 +122,13 @@ impl GroupWatch {
         let look = Look { database, kafka, redis, seen: &self.seen, lags };
         show(self.ledger.group(), &look, free);
         look
+    }
+
+    /// The ledger, once it is known how its offsets are counted.
+    async fn entries(&self) -> anyhow::Result<BTreeMap<i32, (Entry, String)>> {
+        let base = self.ledger.accepted().await?.base;
+        self.reader.count_from(self.ledger.topic(), base);
+        Ok(self.ledger.entries().await?)
     }
 
     async fn ends(&self) -> Option<Ends> {

@@ -4,51 +4,21 @@
 //! Runs its statements and says what it found; what follows from that belongs to the callers.
 
 mod entry;
+mod kind;
+mod topic;
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
+use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Connection, FromRow, MySqlConnection, MySqlPool};
 
+use tokio::sync::OnceCell;
+
 pub use self::entry::{ENTRY_COLUMNS, Entry};
-
-/// What kind of service a group is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Its deliveries become rows: stored, merged or dead-lettered.
-    Worker,
-    /// Its deliveries are judged and become no rows: processed.
-    Alerter,
-}
-
-impl Kind {
-    /// The stable word: the ledger's column.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Worker => "worker",
-            Self::Alerter => "alerter",
-        }
-    }
-
-    /// The setting that names such a service's group.
-    pub fn setting(self) -> &'static str {
-        match self {
-            Self::Worker => "WORKER_GROUP",
-            Self::Alerter => "ALERTER_GROUP",
-        }
-    }
-}
-
-/// Why a partition was not claimed.
-#[derive(Debug, thiserror::Error)]
-pub enum ClaimError {
-    /// It never will be before somebody changes the settings or the ledger.
-    #[error("{0}")]
-    Refused(String),
-    /// The database did not do it; it may the next time.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-}
+use self::kind::KIND;
+pub use self::kind::{ClaimError, Kind};
+pub use self::topic::{Accepted, accepted};
 
 /// The ledger of one consumer group on one topic.
 #[derive(Debug, Clone)]
@@ -58,11 +28,8 @@ pub struct Ledger {
     group: String,
     topic: String,
     owner: String,
+    accepted: Arc<OnceCell<Accepted>>,
 }
-
-/// A row's kind; of one from before kinds were noted, what its counts say.
-const KIND: &str = "COALESCE(kind, CASE WHEN `stored` + merged + dead_lettered > 0 THEN 'worker' \
-                    WHEN processed > 0 THEN 'alerter' END)";
 
 /// A partition taken over: from where, and under which epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
@@ -140,7 +107,14 @@ pub enum Standing {
 impl Ledger {
     /// The ledger of `group`, which is of this kind, on `topic`; `owner` is what a row shows its holder as.
     pub fn new(pool: MySqlPool, kind: Kind, group: &str, topic: &str, owner: String) -> Self {
-        Self { pool, kind, group: group.to_owned(), topic: topic.to_owned(), owner }
+        Self {
+            pool,
+            kind,
+            group: group.to_owned(),
+            topic: topic.to_owned(),
+            owner,
+            accepted: Arc::default(),
+        }
     }
 
     /// The database it is in.
@@ -156,6 +130,17 @@ impl Ledger {
     /// The topic.
     pub fn topic(&self) -> &str {
         &self.topic
+    }
+
+    /// The topic as it was accepted; asked once, since a process works on one topic and ends where
+    /// another one takes its place.
+    pub async fn accepted(&self) -> Result<&Accepted, ClaimError> {
+        self.accepted.get_or_try_init(|| topic::accepted(&self.pool, &self.topic)).await
+    }
+
+    /// What the ledger's offsets are ahead of Kafka's; 0 as long as nothing has been claimed.
+    pub fn base(&self) -> i64 {
+        self.accepted.get().map_or(0, |accepted| accepted.base)
     }
 
     /// All partitions that were ever processed, with who claimed each last.
@@ -209,20 +194,7 @@ impl Ledger {
             .bind(&self.topic)
             .fetch_all(&self.pool)
             .await?;
-        kinds.iter().flatten().try_for_each(|found| self.own_kind(found))
-    }
-
-    fn own_kind(&self, found: &str) -> Result<(), ClaimError> {
-        let (own, group) = (self.kind.as_str(), &self.group);
-        if found == own {
-            return Ok(());
-        }
-        Err(ClaimError::Refused(format!(
-            "group {group} is {article} {found}'s: in one group workers and alerters pass each other's \
-             readings. Set {} to a name that no other kind of service has",
-            self.kind.setting(),
-            article = if found == Kind::Alerter.as_str() { "an" } else { "a" },
-        )))
+        kinds.iter().flatten().try_for_each(|found| self.kind.check(&self.group, found))
     }
 
     /// Takes a partition over: raises its epoch, so that whoever had it can write no more. A
@@ -273,7 +245,7 @@ impl Ledger {
         .fetch_one(&mut *transaction)
         .await?;
         // What is refused is rolled back: whoever has the row keeps it.
-        self.own_kind(&kind)?;
+        self.kind.check(&self.group, &kind)?;
         let claim =
             self.select(&mut transaction, partition).await?.ok_or(sqlx::Error::RowNotFound)?;
         transaction.commit().await?;

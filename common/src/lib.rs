@@ -32,3 +32,4 @@ pub mod replay;
 pub mod source;
 pub mod sql;
 pub mod topic;
+pub mod topic_identity;

@@ -8,6 +8,7 @@
 mod assignment;
 mod gap;
 mod poll;
+mod topic_check;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,9 +23,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Problems, duration};
+use crate::kafka::KafkaArgs;
 use crate::ledger::{Claim, ClaimError, Ledger};
 use crate::metrics::COMMIT_ERRORS;
 use crate::reading::Reading;
+use crate::topic::Reader;
 use crate::trace::Origin;
 use crate::wire::DecodeError;
 use assignment::Assignment;
@@ -82,7 +85,7 @@ impl GroupArgs {
 pub struct Delivery {
     /// Its partition.
     pub partition: i32,
-    /// Its offset.
+    /// Its offset, as the ledger counts: Kafka's plus the topic's base.
     pub offset: i64,
     /// The claim it was read under.
     pub epoch: i64,
@@ -167,7 +170,7 @@ const FETCHED_KBYTES_MAX: &str = "32768";
 /// How long a broker may take to say where a partition ends.
 const ENDS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a start may wait for the database to say whether it is refused.
+/// How long a start may wait for each server to say whether it is refused.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running member of a consumer group.
@@ -182,12 +185,24 @@ pub struct Source {
 }
 
 /// Refuses to start where a claim would be refused, before a rebalance takes partitions from the
-/// group's members. A database that does not answer refuses nothing: claims wait for it.
-pub async fn check_start(ledger: &Ledger) -> Result<(), ClaimError> {
-    match tokio::time::timeout(CHECK_TIMEOUT, ledger.check_kind()).await {
-        Ok(Err(refused @ ClaimError::Refused(_))) => Err(refused),
+/// group's members. A server that does not answer refuses nothing: claims wait for it.
+pub async fn check_start(kafka: &KafkaArgs, ledger: &Ledger) -> anyhow::Result<()> {
+    let checked = async {
+        ledger.check_kind().await?;
+        let (accepted, topic) = (ledger.accepted().await?.clone(), ledger.topic().to_owned());
+        let reader = Reader::new(kafka, "ljwx-check")?;
+        let asked = move || reader.count_as(&topic, &accepted, CHECK_TIMEOUT);
+        tokio::task::spawn_blocking(asked).await?
+    };
+    match tokio::time::timeout(CHECK_TIMEOUT * 2, checked).await {
+        Ok(Err(error)) if is_refused(&error) => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Whether this is for good, until somebody changes settings, ledger or topic.
+fn is_refused(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ClaimError::Refused(_)))
 }
 
 impl Source {
@@ -271,7 +286,7 @@ impl Source {
         let asked = tokio::task::spawn_blocking(move || {
             let end = |partition| {
                 let (_, end) = consumer.fetch_watermarks(&topic, partition, ENDS_TIMEOUT)?;
-                Ok((partition, end))
+                Ok((partition, end + consumer.context().base()))
             };
             partitions.into_iter().map(end).collect()
         });
@@ -280,10 +295,11 @@ impl Source {
 
     /// Tells the group how far partitions are done, for lag tools; the ledger is the truth.
     pub fn commit(&self, next_offsets: impl IntoIterator<Item = (i32, i64)>) {
+        let base = self.consumer.context().base();
         let mut list = TopicPartitionList::new();
         for (partition, next) in next_offsets {
             // Fails only for offsets that no ledger holds.
-            let _ = list.add_partition_offset(&self.topic, partition, Offset::Offset(next));
+            let _ = list.add_partition_offset(&self.topic, partition, Offset::Offset(next - base));
         }
         if let Err(error) = self.consumer.store_offsets(&list) {
             count_commit_error(&error);

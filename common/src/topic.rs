@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -14,6 +15,8 @@ use serde::Serialize;
 use tracing::warn;
 
 use crate::kafka::{KafkaArgs, REQUEST_TIMEOUT};
+use crate::ledger::Accepted;
+use crate::topic_identity::TopicIdentity;
 
 /// How long one poll may wait for a record.
 const POLL_WAIT: Duration = Duration::from_millis(200);
@@ -36,6 +39,8 @@ pub type Ends = BTreeMap<i32, Watermarks>;
 /// A reader of topics. All of it blocks.
 pub struct Reader {
     consumer: BaseConsumer,
+    /// The topic whose offsets are the ledger's, and what these are ahead of Kafka's.
+    base: OnceLock<(String, i64)>,
 }
 
 impl Reader {
@@ -65,7 +70,39 @@ impl Reader {
             // Retention may run meanwhile; what it takes is gone for whoever looks as well.
             .set("auto.offset.reset", "earliest")
             .create()?;
-        Ok(Self { consumer })
+        Ok(Self { consumer, base: OnceLock::new() })
+    }
+
+    /// Which topic has this name now; `None` where there is none.
+    pub fn identity(&self, topic: &str, within: Duration) -> anyhow::Result<Option<TopicIdentity>> {
+        TopicIdentity::ask(self.consumer.client(), topic, within).context("Kafka does not answer")
+    }
+
+    /// From here on says and takes the offsets of this topic as the ledger has them.
+    pub fn count_from(&self, topic: &str, base: i64) {
+        self.base.get_or_init(|| (topic.to_owned(), base));
+    }
+
+    /// Like [`Self::count_from`], once it is known that the topic is the accepted one.
+    pub fn count_as(
+        &self,
+        topic: &str,
+        accepted: &Accepted,
+        within: Duration,
+    ) -> anyhow::Result<()> {
+        let found = self.identity(topic, within)?;
+        accepted.check(topic, &found.with_context(|| format!("there is no topic {topic}"))?)?;
+        self.count_from(topic, accepted.base);
+        Ok(())
+    }
+
+    fn base(&self, topic: &str) -> i64 {
+        self.base.get().filter(|(name, _)| name == topic).map_or(0, |(_, base)| *base)
+    }
+
+    /// The offset of a record that was read here.
+    pub fn offset(&self, message: &BorrowedMessage<'_>) -> i64 {
+        message.offset() + self.base(message.topic())
     }
 
     /// The ends of a topic; `None` where there is no such topic.
@@ -80,13 +117,14 @@ impl Reader {
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return Ok(None);
         };
+        let base = self.base(topic);
         let mut ends = Ends::new();
         for partition in found.partitions() {
             let (low, high) = self
                 .consumer
                 .fetch_watermarks(topic, partition.id(), within)
                 .with_context(|| format!("partition {} of {topic}", partition.id()))?;
-            ends.insert(partition.id(), Watermarks { low, high });
+            ends.insert(partition.id(), Watermarks { low: low + base, high: high + base });
         }
         Ok((!ends.is_empty()).then_some(ends))
     }
@@ -108,7 +146,7 @@ impl Reader {
             element.error()?;
             let end = ends.get(&element.partition()).map_or(0, |ends| ends.high);
             let offset = match element.offset() {
-                Offset::Offset(offset) => offset,
+                Offset::Offset(offset) => offset + self.base(topic),
                 _ => end,
             };
             offsets.insert(element.partition(), offset);
@@ -123,12 +161,13 @@ impl Reader {
         stretches: &BTreeMap<i32, Range<i64>>,
         mut visit: impl FnMut(&BorrowedMessage<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
+        let base = self.base(topic);
         let mut assignment = TopicPartitionList::new();
         let mut ends = BTreeMap::new();
         for (partition, stretch) in stretches.iter().filter(|(_, stretch)| !stretch.is_empty()) {
-            let start = Offset::Offset(stretch.start);
+            let start = Offset::Offset(stretch.start - base);
             assignment.add_partition_offset(topic, *partition, start)?;
-            ends.insert(*partition, stretch.end);
+            ends.insert(*partition, stretch.end - base);
         }
         if ends.is_empty() {
             return Ok(());
@@ -174,7 +213,8 @@ impl Reader {
     ) -> anyhow::Result<BTreeMap<i32, i64>> {
         let mut assignment = TopicPartitionList::new();
         for (partition, offset) in offsets {
-            assignment.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+            let offset = Offset::Offset(offset - self.base(topic));
+            assignment.add_partition_offset(topic, *partition, offset)?;
         }
         self.consumer.assign(&assignment)?;
         let deadline = Instant::now() + within;

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
@@ -11,6 +14,8 @@ use rdkafka::producer::{
     BaseProducer, BaseRecord, DefaultProducerContext, Producer, ThreadedProducer,
 };
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use crate::wait::eventually;
 
 /// How long Kafka may take for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -189,6 +194,21 @@ pub async fn add_partitions(brokers: &str, topic: &str, count: usize) -> anyhow:
         added.map_err(|(topic, code)| anyhow::anyhow!("{topic}: {code}"))?;
     }
     Ok(())
+}
+
+/// Deletes a topic and makes it anew at once, as a script does.
+pub async fn remake_topic(brokers: &str, topic: &str, partitions: usize) -> anyhow::Result<()> {
+    let admin: AdminClient<DefaultClientContext> = config(brokers).create()?;
+    let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
+    for deleted in admin.delete_topics(&[topic], &options).await? {
+        deleted.map_err(|(topic, code)| anyhow::anyhow!("{topic}: {code}"))?;
+    }
+    let anew = NewTopic::new(topic, i32::try_from(partitions)?, TopicReplication::Fixed(1));
+    eventually(ANSWER_WITHIN, "the topic is made anew", || async {
+        let made = admin.create_topics([&anew], &options).await?;
+        Ok(made.iter().all(Result::is_ok).then_some(()))
+    })
+    .await
 }
 
 /// Deletes a topic and those derived from it, such as its dead letters.

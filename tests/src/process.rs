@@ -103,6 +103,12 @@ impl Service {
         }
     }
 
+    /// Waits until the service has ended by itself.
+    pub async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+        let ended = tokio::time::timeout(READY_WITHIN, self.child.wait()).await;
+        Ok(ended.with_context(|| format!("{} goes on:\n{}", self.name, tail(&self.log)))??)
+    }
+
     /// Kills the service with SIGKILL.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)

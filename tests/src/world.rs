@@ -205,7 +205,11 @@ impl World {
 
     async fn lag_of(&self, group: &str) -> anyhow::Result<i64> {
         let ledger = self.database.ledger(group).await?;
-        let ends = kafka::watermarks(&self.stack.kafka_brokers, &self.readings_topic).await?;
+        let mut ends = kafka::watermarks(&self.stack.kafka_brokers, &self.readings_topic).await?;
+        let base = self.database.number("SELECT MAX(base) FROM ingest_topic").await?;
+        for end in &mut ends {
+            (end.low, end.high) = (end.low + base, end.high + base);
+        }
         Ok(mysql::lag(&ledger, &ends))
     }
 

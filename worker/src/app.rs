@@ -75,20 +75,23 @@ impl App {
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let zone = &config.zone.zone;
+        let pool = config.mysql.connect(zone).context("--mysql-url")?;
+        let topic = config.kafka.readings_topic.clone();
+        let owner = format!("{}:{}", host_name(), std::process::id());
+        let ledger = Ledger::new(pool.clone(), Kind::Worker, &config.group, &topic, owner.clone());
+        source::check_start(&config.kafka, &ledger).await?;
         let stopping = match config.stop_at {
-            Some(stop_at) => Some(Stopping::start(stop_at, &config.kafka, zone).await?),
+            Some(stop_at) => {
+                let accepted = ledger.accepted().await?;
+                Some(Stopping::start(stop_at, &config.kafka, accepted, zone).await?)
+            }
             None => None,
         };
-        let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
         let redis = if config.no_redis { None } else { Some(connect_redis(config).await?) };
         let publisher = Publisher::new(config.kafka.client_config("worker"), &LETTERS)
             .context("cannot create the producer; look at --kafka-set")?;
         let (vital, background) = (Vital::new(), CancellationToken::new());
         vital.spawn("the producer of dead letters", &background, publisher.clone().failed());
-        let topic = config.kafka.readings_topic.clone();
-        let owner = format!("{}:{}", host_name(), std::process::id());
-        let ledger = Ledger::new(pool.clone(), Kind::Worker, &config.group, &topic, owner.clone());
-        source::check_start(&ledger).await?;
         let health = Health::new();
         let letters = DeadLetters::new(
             publisher,

@@ -209,6 +209,10 @@ pub struct MigrateConfig {
     /// have finished what was there.
     #[arg(long)]
     pub accept_partitions: bool,
+    /// Accept that the readings topic was deleted and made anew: every group goes on with its first
+    /// record. Readings that were acknowledged and not read before are lost with the former topic.
+    #[arg(long)]
+    pub accept_topic: bool,
     /// Logs.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,

@@ -8,6 +8,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 
 use anyhow::Context;
+use common::kafka::REQUEST_TIMEOUT;
+use common::ledger::Accepted;
 use common::table::table;
 use common::topic::Reader;
 use common::wire;
@@ -58,10 +60,12 @@ pub async fn dry_run(config: &RunConfig, stop: CancellationToken) -> anyhow::Res
 
 async fn run(config: &RunConfig) -> anyhow::Result<()> {
     let pool = config.mysql.connect(&config.zone.zone)?;
-    let ledger = crate::offsets::ledger(&pool, &config.group, &config.kafka.readings_topic).await?;
+    let topic = &config.kafka.readings_topic;
+    let accepted = common::ledger::accepted(&pool, topic).await?;
+    let ledger = crate::offsets::ledger(&pool, &config.group, topic).await?;
     let positions = ledger.into_iter().map(|(partition, entry)| (partition, entry.next_offset));
     let (positions, config, runtime) = (positions.collect(), config.clone(), Handle::current());
-    let work = move || outlook(&config, &pool, &positions, &runtime);
+    let work = move || outlook(&config, &accepted, &pool, &positions, &runtime);
     let outlook = tokio::task::spawn_blocking(work).await??;
     print(&outlook, &mut io::stdout())?;
     Ok(())
@@ -70,14 +74,16 @@ async fn run(config: &RunConfig) -> anyhow::Result<()> {
 /// Blocks.
 fn outlook(
     config: &RunConfig,
+    accepted: &Accepted,
     pool: &MySqlPool,
     positions: &BTreeMap<i32, i64>,
     runtime: &Handle,
 ) -> anyhow::Result<BTreeMap<i32, Outlook>> {
     let topic = &config.kafka.readings_topic;
     let at_ms = config.stop_at.and_then(|stop_at| stop_at.at_ms(&config.zone.zone));
-    let stops: Stops = stops(&config.kafka, at_ms)?;
+    let stops: Stops = stops(&config.kafka, accepted, at_ms)?;
     let reader = Reader::new(&config.kafka, "worker-dry-run")?;
+    reader.count_as(topic, accepted, REQUEST_TIMEOUT)?;
     let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
     let mut found = BTreeMap::new();
     let mut stretches = BTreeMap::new();

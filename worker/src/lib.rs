@@ -4,6 +4,7 @@
 //! `pipeline` holds the loop; `buffer` decides what goes into a batch, `flush` what becomes of it;
 //! `store` and `redis` run the statements; `repair` brings Redis up to date after a fault.
 
+mod accept_topic;
 mod adaptive;
 mod app;
 mod audit;

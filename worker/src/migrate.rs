@@ -3,11 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use common::kafka::{self, LETTERS_RETENTION, MESSAGE_BYTES_MAX, READINGS_RETENTION, TopicSpec};
+use common::kafka::{
+    self, LETTERS_RETENTION, MESSAGE_BYTES_MAX, READINGS_RETENTION, REQUEST_TIMEOUT, TopicSpec,
+};
+use common::topic::Reader;
 use jiff::Timestamp;
 use sqlx::MySqlPool;
 use tracing::info;
 
+use crate::accept_topic::accept_topic;
 use crate::config::MigrateConfig;
 use crate::control;
 use crate::partitions;
@@ -30,7 +34,13 @@ pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
     info!("tables are up to date");
     let created = kafka::create_missing(&config.kafka, &topics(config)).await?;
     info!(created = created.join(","), "topics are up to date");
-    check_partitions(config, &pool).await
+    check_partitions(config, &pool).await?;
+    let (kafka, topic) = (config.kafka.clone(), &config.kafka.readings_topic);
+    let asked = move || {
+        Reader::new(&kafka, "ljwx-migrate")?.identity(&kafka.readings_topic, REQUEST_TIMEOUT)
+    };
+    let found = tokio::task::spawn_blocking(asked).await??.context("the readings topic is gone")?;
+    accept_topic(&pool, topic, &found, config.accept_topic).await
 }
 
 fn topics(config: &MigrateConfig) -> Vec<TopicSpec> {

@@ -202,9 +202,9 @@ impl Repair {
                 to: lane.shown.done(),
             })
             .collect();
-        let (topic, stop) = (self.topic.clone(), stop.clone());
-        let devices =
-            tokio::task::spawn_blocking(move || topic.devices(&stretches, &stop)).await??;
+        let (topic, base, stop) = (self.topic.clone(), self.ledger.base(), stop.clone());
+        let asked = move || topic.devices(&stretches, base, &stop);
+        let devices = tokio::task::spawn_blocking(asked).await??;
         Ok(devices.into_iter().collect())
     }
 

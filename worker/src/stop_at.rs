@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use common::config::When;
-use common::kafka::KafkaArgs;
+use common::kafka::{KafkaArgs, REQUEST_TIMEOUT};
+use common::ledger::Accepted;
 use common::topic::Reader;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -59,17 +60,18 @@ impl Stopping {
     pub async fn start(
         stop_at: StopAt,
         kafka: &KafkaArgs,
+        accepted: &Accepted,
         zone: &TimeZone,
     ) -> anyhow::Result<Self> {
         let at_ms = stop_at.at_ms(zone);
         let now_ms = Timestamp::now().as_millisecond();
         let (sender, stops) = watch::channel(None);
         if let Some(wait_ms) = at_ms.map(|at_ms| at_ms - now_ms).filter(|wait_ms| *wait_ms > 0) {
-            let kafka = kafka.clone();
+            let (kafka, accepted) = (kafka.clone(), accepted.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_millis(wait_ms.unsigned_abs())).await;
                 loop {
-                    match ask(&kafka, at_ms).await {
+                    match ask(&kafka, &accepted, at_ms).await {
                         Ok(stops) => break drop(sender.send(Some(stops))),
                         Err(error) => warn!(%error, "cannot tell yet where to stop"),
                     }
@@ -77,7 +79,7 @@ impl Stopping {
                 }
             });
         } else {
-            sender.send_replace(Some(ask(kafka, at_ms).await?));
+            sender.send_replace(Some(ask(kafka, accepted, at_ms).await?));
         }
         Ok(Self { at_ms, stops, beyond: Stops::new() })
     }
@@ -109,17 +111,18 @@ impl Stopping {
     }
 }
 
-async fn ask(kafka: &KafkaArgs, at_ms: Option<i64>) -> anyhow::Result<Stops> {
-    let kafka = kafka.clone();
-    let stops = tokio::task::spawn_blocking(move || stops(&kafka, at_ms)).await??;
+async fn ask(kafka: &KafkaArgs, accepted: &Accepted, at_ms: Option<i64>) -> anyhow::Result<Stops> {
+    let (kafka, accepted) = (kafka.clone(), accepted.clone());
+    let stops = tokio::task::spawn_blocking(move || stops(&kafka, &accepted, at_ms)).await??;
     info!(?stops, "going on up to these offsets");
     Ok(stops)
 }
 
 /// Blocks.
-pub fn stops(kafka: &KafkaArgs, at_ms: Option<i64>) -> anyhow::Result<Stops> {
+pub fn stops(kafka: &KafkaArgs, accepted: &Accepted, at_ms: Option<i64>) -> anyhow::Result<Stops> {
     let topic = &kafka.readings_topic;
     let reader = Reader::new(kafka, "worker-stop-at")?;
+    reader.count_as(topic, accepted, REQUEST_TIMEOUT)?;
     let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
     match at_ms {
         Some(at_ms) => reader.at_time(topic, &ends, at_ms),

@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::gap::Gap;
+use super::topic_check::TopicCheck;
 use super::{Event, Revocation};
 use crate::kafka::REQUEST_TIMEOUT;
-use crate::ledger::{Claim, ClaimError, Ledger};
+use crate::ledger::{Claim, Ledger};
 use crate::metrics::{CONSUMER_ERRORS, PARTITIONS_HELD, PARTITIONS_OWNED};
 
 /// How long one claim may keep a rebalance waiting.
@@ -48,6 +49,7 @@ pub struct Assignment {
     closing: CancellationToken,
     drain_timeout: Duration,
     partitions: Mutex<BTreeMap<i32, Held>>,
+    topic_check: TopicCheck,
 }
 
 impl Assignment {
@@ -69,6 +71,7 @@ impl Assignment {
             closing,
             drain_timeout,
             partitions: Mutex::default(),
+            topic_check: TopicCheck::default(),
         }
     }
 
@@ -81,6 +84,26 @@ impl Assignment {
             }
             _ => None,
         }
+    }
+
+    /// What the ledger's offsets are ahead of Kafka's.
+    pub fn base(&self) -> i64 {
+        self.ledger.base()
+    }
+
+    /// Whether what has been fetched by now is of the accepted topic; where it is not, says so and that
+    /// the process must end. Blocks.
+    pub fn is_accepted_topic(&self, consumer: &BaseConsumer<Self>) -> bool {
+        let checked = self.topic_check.check(consumer.client(), &self.ledger);
+        let Err(error) = self.runtime.block_on(checked) else { return true };
+        let refused = super::is_refused(&error);
+        if refused {
+            self.fail(format!("{error:#}"));
+        } else {
+            debug!(%error, "Kafka does not say whether the topic is the same");
+            self.topic_check.rest();
+        }
+        !refused
     }
 
     /// The runtime that the ledger's statements run on.
@@ -107,11 +130,15 @@ impl Assignment {
 
     /// Reports that a position lies outside the topic, naming the partitions where that is so.
     pub fn fail_outside(&self, consumer: &BaseConsumer<Self>, error: &KafkaError) {
+        // Of a topic that was made anew this is no gap, and there is another way out.
+        self.topic_check.forget();
+        if !self.is_accepted_topic(consumer) {
+            return;
+        }
         let held = lock(&self.partitions).clone();
         let outside = held.into_iter().filter_map(|(partition, held)| {
             let Held::Active { next: position, .. } = held else { return None };
-            let ends = consumer.fetch_watermarks(&self.topic, partition, CLAIM_TIMEOUT);
-            let (low, high) = ends.ok()?;
+            let (low, high) = self.ends(consumer, partition).ok()?;
             Gap { partition, position, low, high }.message(&self.group)
         });
         let outside: Vec<String> = outside.collect();
@@ -129,6 +156,7 @@ impl Assignment {
 
     fn claim(&self, consumer: &BaseConsumer<Self>, partition: i32) -> Option<Claim> {
         let claiming = async {
+            self.topic_check.check(consumer.client(), &self.ledger).await?;
             let row = self.ledger.read(partition).await?;
             let gap = self.gap(consumer, partition, row.map(|row| row.next_offset)).await?;
             if let Some(message) = gap.message(&self.group) {
@@ -136,15 +164,18 @@ impl Assignment {
                 self.fail(message.clone());
                 anyhow::bail!(message);
             }
-            let claimed = self.ledger.claim(partition, gap.low).await;
-            if let Err(ClaimError::Refused(reason)) = &claimed {
-                self.fail(reason.clone());
-            }
-            anyhow::Ok(claimed?)
+            anyhow::Ok(self.ledger.claim(partition, gap.low).await?)
         };
         let claimed =
             self.runtime.block_on(async { tokio::time::timeout(CLAIM_TIMEOUT, claiming).await? });
-        claimed.inspect_err(|error| self.tell_held(partition, error)).ok()
+        claimed
+            .inspect_err(|error| {
+                if super::is_refused(error) {
+                    self.fail(format!("{error:#}"));
+                }
+                self.tell_held(partition, error);
+            })
+            .ok()
     }
 
     /// Says once that a partition has to wait; that it need not any more, its claim says.
@@ -156,6 +187,12 @@ impl Assignment {
         }
     }
 
+    /// Where a partition begins and ends, as the ledger counts.
+    fn ends(&self, consumer: &BaseConsumer<Self>, partition: i32) -> KafkaResult<(i64, i64)> {
+        let (low, high) = consumer.fetch_watermarks(&self.topic, partition, CLAIM_TIMEOUT)?;
+        Ok((low + self.base(), high + self.base()))
+    }
+
     /// Where a partition stands in its topic; without a position, at the first record.
     async fn gap(
         &self,
@@ -165,7 +202,7 @@ impl Assignment {
     ) -> anyhow::Result<Gap> {
         let mut asked = 0;
         loop {
-            let (low, high) = consumer.fetch_watermarks(&self.topic, partition, CLAIM_TIMEOUT)?;
+            let (low, high) = self.ends(consumer, partition)?;
             let position = position.unwrap_or(low);
             asked += 1;
             // A new leader may not know for a moment how far its followers have come.
@@ -178,6 +215,7 @@ impl Assignment {
 
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
         let wanted: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
+        self.topic_check.forget();
         let mut claims = Vec::new();
         let mut waiting = TopicPartitionList::new();
         let mut reachable = true;
@@ -186,7 +224,7 @@ impl Assignment {
             let claim = if reachable { self.claim(consumer, *partition) } else { None };
             reachable = claim.is_some();
             // Before the assign: a seek right after it fails. What waits is paused, wherever it is.
-            let start = claim.map_or(Offset::Beginning, |claim| Offset::Offset(claim.next_offset));
+            let start = claim.map_or(Offset::Beginning, |claim| self.kafka_offset(&claim));
             if let Err(error) = list.set_partition_offset(&self.topic, *partition, start) {
                 self.fail(format!("cannot start partition {partition}: {error}"));
             }
@@ -206,6 +244,11 @@ impl Assignment {
             self.fail(format!("cannot take partitions: {error}"));
         }
         self.hold(consumer, &waiting);
+    }
+
+    /// Where a claimed partition goes on, as Kafka counts.
+    fn kafka_offset(&self, claim: &Claim) -> Offset {
+        Offset::Offset(claim.next_offset - self.base())
     }
 
     fn set_active(&self, claims: &[Claim]) {
@@ -255,7 +298,7 @@ impl Assignment {
             let mut list = TopicPartitionList::new();
             list.add_partition(&self.topic, partition);
             let moved = consumer
-                .seek(&self.topic, partition, Offset::Offset(claim.next_offset), REQUEST_TIMEOUT)
+                .seek(&self.topic, partition, self.kafka_offset(&claim), REQUEST_TIMEOUT)
                 .and_then(|()| consumer.resume(&list));
             match moved {
                 Ok(()) => self.set_active(&[claim]),

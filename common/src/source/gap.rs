@@ -1,4 +1,4 @@
-//! A position that the topic does not have: readings that retention deleted, or a topic made anew.
+//! A position that the topic does not have: readings that retention deleted, or that brokers lost.
 //! Said in words that name the gap and the command; nothing is ever reset in silence.
 
 /// A partition's position beside the topic's ends.

@@ -85,11 +85,12 @@ impl Poll<'_> {
     }
 
     fn delivery(&self, message: &BorrowedMessage<'_>) -> Option<Delivery> {
-        let epoch = self.consumer.context().admit(message.partition(), message.offset())?;
+        let offset = message.offset() + self.consumer.context().base();
+        let epoch = self.consumer.context().admit(message.partition(), offset)?;
         let value = message.payload().unwrap_or_default();
         Some(Delivery {
             partition: message.partition(),
-            offset: message.offset(),
+            offset,
             epoch,
             kafka_ms: message.timestamp().to_millis().unwrap_or_default(),
             origin: message.headers().map(Origin::of_headers).unwrap_or_default(),
@@ -99,7 +100,8 @@ impl Poll<'_> {
     }
 
     /// Gives a chunk to the pipeline; while that has no room, keeps polling with partitions paused, or
-    /// the group would take this member for dead. `false` where the pipeline is gone.
+    /// the group would take this member for dead. `false` where the pipeline is gone, or must go
+    /// because the records are another topic's.
     fn hand_over(&self, runtime: &Handle, mut chunk: Vec<Delivery>) -> bool {
         let Self { consumer, sender, stop, .. } = self;
         let mut paused = false;
@@ -107,6 +109,9 @@ impl Poll<'_> {
             let room = async { tokio::time::timeout(ROOM_WAIT, sender.reserve()).await };
             match runtime.block_on(room) {
                 Ok(Ok(permit)) => {
+                    if !consumer.context().is_accepted_topic(consumer) {
+                        return false;
+                    }
                     permit.send(chunk);
                     if paused {
                         set_paused(consumer, false);

@@ -40,6 +40,8 @@ pub struct Evidence {
     pub mysql: Snapshot,
     /// The ends of the readings topic; `None` where there is no such topic.
     pub readings: Option<Ends>,
+    /// Why it is another topic than the ledger's, if it is.
+    pub other_topic: Option<String>,
     /// The dead letters.
     pub letters: Letters,
 }
@@ -73,12 +75,24 @@ pub fn judge(evidence: &Evidence) -> Vec<Finding> {
             "check --group and --readings-topic, or start a worker first",
         );
     }
+    if let Some(message) = &evidence.other_topic {
+        findings.add(
+            Level::Failure,
+            "other_topic",
+            None,
+            message.clone(),
+            "`worker migrate --accept-topic`, once nothing reads the topic",
+        );
+    }
     for entry in evidence.mysql.ledger.values() {
         equation(entry, &mut findings);
         processed(entry, &mut findings);
-        positions(entry, evidence.readings.as_ref(), &mut findings);
+        if evidence.other_topic.is_none() {
+            positions(entry, evidence.readings.as_ref(), &mut findings);
+        }
         letters(entry, &evidence.letters, &mut findings);
     }
+    gaps(evidence, &mut findings);
     unclaimed(evidence, &mut findings);
     rows(evidence, &mut findings);
     others(evidence, &mut findings);
@@ -144,7 +158,7 @@ fn positions(entry: &Entry, ends: Option<&Ends>, findings: &mut Findings) {
             "no_such_partition",
             entry.partition,
             "the topic has no such partition".into(),
-            "check --readings-topic: the topic was deleted, or made anew with fewer partitions",
+            "check --readings-topic: the topic was deleted, or accepted with fewer partitions",
         );
         return;
     };
@@ -155,7 +169,7 @@ fn positions(entry: &Entry, ends: Option<&Ends>, findings: &mut Findings) {
             "beyond_topic",
             entry.partition,
             format!("stands at {next} (first {first}), but the topic ends at {}", ends.high),
-            "the topic was made anew or lost records: `worker offsets --to-end` goes on from its end",
+            "the brokers lost records: `worker offsets --to-end` goes on from the topic's end",
         );
     }
     if next < ends.low {
@@ -217,6 +231,23 @@ fn letters(entry: &Entry, letters: &Letters, findings: &mut Findings) {
             partition,
             "retention has deleted old dead letters, so only the others were compared".into(),
             "nothing",
+        );
+    }
+}
+
+/// Where topics ended that were made anew.
+fn gaps(evidence: &Evidence, findings: &mut Findings) {
+    for gap in &evidence.mysql.gaps {
+        findings.add(
+            Level::Note,
+            "topic_made_anew",
+            gap.partition,
+            format!(
+                "accepted on {}; the group stood at {} and went on at {}",
+                gap.accepted_at, gap.stood_at, gap.base
+            ),
+            "nothing can be done: acknowledged readings behind where it stood may be lost with the \
+             former topic",
         );
     }
 }

@@ -16,6 +16,8 @@ mod tests;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use common::kafka::REQUEST_TIMEOUT;
+use common::ledger::Accepted;
 use common::topic::Reader;
 use sqlx::MySqlPool;
 use tokio::runtime::Handle;
@@ -50,8 +52,9 @@ async fn report(config: &AuditConfig) -> anyhow::Result<Report> {
     let pool = config.mysql.connect(&config.zone.zone)?;
     // Before the watermarks and the letters: what the ledger has passed, they have by then.
     let mysql = rows::snapshot(&pool, &config.group, &config.kafka.readings_topic).await?;
+    let accepted = common::ledger::accepted(&pool, &config.kafka.readings_topic).await?;
     let (config, runtime) = (config.clone(), Handle::current());
-    let work = move || ask_kafka(&config, mysql, &pool, &runtime);
+    let work = move || ask_kafka(&config, mysql, &accepted, &pool, &runtime);
     tokio::task::spawn_blocking(work).await?
 }
 
@@ -59,12 +62,18 @@ async fn report(config: &AuditConfig) -> anyhow::Result<Report> {
 fn ask_kafka(
     config: &AuditConfig,
     mysql: rows::Snapshot,
+    accepted: &Accepted,
     pool: &MySqlPool,
     runtime: &Handle,
 ) -> anyhow::Result<Report> {
     let (group, topic) = (&config.group, &config.kafka.readings_topic);
     let reader = Reader::new(&config.kafka, "worker-audit")?;
-    let readings = reader.ends(topic)?;
+    let found = reader.identity(topic, REQUEST_TIMEOUT)?;
+    let other_topic = found.and_then(|found| accepted.check(topic, &found).err());
+    reader.count_from(topic, accepted.base);
+    // The ends of another topic say nothing about this ledger.
+    let readings = if other_topic.is_none() { reader.ends(topic)? } else { None };
+    let other_topic = other_topic.map(|error| error.to_string());
     let letters_topic = config.kafka.dead_letter_topic(group);
     let ends = reader.ends(&letters_topic)?;
     let mut letters = Letters::read(&reader, &letters_topic, ends.as_ref(), topic)?;
@@ -73,7 +82,7 @@ fn ask_kafka(
     letters.keep_stored(&stored);
     let rejects = reader.ends(&config.kafka.rejects_topic)?;
     let rejects = rejects.map(|ends| ends.values().map(|ends| ends.high - ends.low).sum());
-    let evidence = Evidence { mysql, readings, letters };
+    let evidence = Evidence { mysql, readings, other_topic, letters };
     let wanted = config.device.is_some() || config.from.is_some() || config.to.is_some();
     let search = wanted.then(|| Search::run(config, &evidence, &reader, pool, runtime));
     Ok(Report::new(group, topic, &evidence, rejects, search.transpose()?))

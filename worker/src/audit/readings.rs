@@ -75,7 +75,7 @@ impl Search {
                     return Ok(());
                 }
             }
-            waiting.push(((message.partition(), message.offset()), identity));
+            waiting.push(((message.partition(), reader.offset(message)), identity));
             if waiting.len() >= LOOKED_UP_MAX {
                 search.look_up(std::mem::take(&mut waiting), evidence, pool, runtime)?;
             }

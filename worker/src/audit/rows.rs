@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Context;
 use common::ledger::{ENTRY_COLUMNS, Entry};
-use sqlx::{AssertSqlSafe, Executor, MySqlConnection, MySqlPool, QueryBuilder};
+use sqlx::{AssertSqlSafe, Executor, FromRow, MySqlConnection, MySqlPool, QueryBuilder};
 
 use crate::buckets;
 
@@ -33,6 +33,19 @@ pub struct Expected {
     pub merged: i64,
 }
 
+/// Where the group stood in a partition when a topic that was made anew was accepted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
+pub struct Gap {
+    /// The partition.
+    pub partition: i32,
+    /// Its position in the topic that is gone.
+    pub stood_at: i64,
+    /// Where it went on.
+    pub base: i64,
+    /// When, by the devices' zone.
+    pub accepted_at: String,
+}
+
 /// MySQL at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -46,6 +59,8 @@ pub struct Snapshot {
     pub id_zero: Count,
     /// Rows of other writers: adopted, or written beside this system.
     pub others: Count,
+    /// Topics that were made anew.
+    pub gaps: Vec<Gap>,
 }
 
 /// Reads everything at one moment.
@@ -88,6 +103,7 @@ async fn read(
             .into_iter()
             .map(|(partition, stored, merged)| (partition, Expected { stored, merged }))
             .collect(),
+        gaps: gaps(connection, group, topic).await?,
         ..Snapshot::default()
     };
     let counts = [count(connection).await?, dropped(connection).await?].concat();
@@ -101,6 +117,24 @@ async fn read(
         count.deliveries += deliveries;
     }
     Ok(snapshot)
+}
+
+async fn gaps(
+    connection: &mut MySqlConnection,
+    group: &str,
+    topic: &str,
+) -> anyhow::Result<Vec<Gap>> {
+    sqlx::query_as(
+        "SELECT `partition`, stood_at, base, \
+         CAST(DATE_FORMAT(accepted_at, '%Y-%m-%d %H:%i:%s') AS CHAR) AS accepted_at \
+         FROM ingest_topic_gap WHERE consumer_group = ? AND topic = ? \
+         ORDER BY ingest_topic_gap.accepted_at, `partition`",
+    )
+    .bind(group)
+    .bind(topic)
+    .fetch_all(connection)
+    .await
+    .context("cannot read where topics ended; run `worker migrate`")
 }
 
 /// One pass over the table. By id it would be a lookup for every row: `deliveries` is in no index.

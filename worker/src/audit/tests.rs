@@ -5,7 +5,7 @@ use common::topic::Watermarks;
 
 use super::findings::{Evidence, Level, judge};
 use super::report::Report;
-use super::rows::{Count, Expected};
+use super::rows::{Count, Expected, Gap};
 
 /// Partition 1 with 10 offsets: 6 stored, 3 merged, 1 dead-lettered; partition 0 with id 0.
 fn healthy() -> Evidence {
@@ -81,6 +81,14 @@ fn the_ledger_is_held_against_itself_and_the_topic() {
             *entry(e) = entry(e).moved_to(15);
         },
         &[("processed", NOTE)],
+    );
+    check(
+        |e| (e.readings, e.other_topic) = (None, Some("made anew".into())),
+        &[("other_topic", FAILURE)],
+    );
+    check(
+        |e| e.mysql.gaps.push(Gap { partition: 1, ..Gap::default() }),
+        &[("topic_made_anew", NOTE)],
     );
     check(|e| (e.mysql, e.readings) = Default::default(), &[("no_ledger", FAILURE)]);
 }

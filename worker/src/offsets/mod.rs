@@ -10,6 +10,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
+use common::kafka::REQUEST_TIMEOUT;
+use common::ledger::Accepted;
 use common::table::table;
 use common::topic::{Ends, Reader};
 use tokio_util::sync::CancellationToken;
@@ -42,8 +44,8 @@ pub async fn offsets(config: &OffsetsConfig, stop: CancellationToken) -> anyhow:
 async fn run(config: &OffsetsConfig) -> anyhow::Result<()> {
     let (group, topic) = (&config.group, &config.kafka.readings_topic);
     let pool = config.mysql.connect(&config.zone.zone)?;
-    let asked = config.clone();
-    let found = tokio::task::spawn_blocking(move || ask_kafka(&asked)).await??;
+    let (asked, accepted) = (config.clone(), common::ledger::accepted(&pool, topic).await?);
+    let found = tokio::task::spawn_blocking(move || ask_kafka(&asked, &accepted)).await??;
     let ledger = store::ledger(&pool, group, topic).await?;
     let target = config.target();
     let moves = plan::plan(&config.partitions, target, &ledger, &found.ends, &found.at_time)?;
@@ -72,9 +74,10 @@ async fn run(config: &OffsetsConfig) -> anyhow::Result<()> {
 }
 
 /// Blocks.
-fn ask_kafka(config: &OffsetsConfig) -> anyhow::Result<Found> {
+fn ask_kafka(config: &OffsetsConfig, accepted: &Accepted) -> anyhow::Result<Found> {
     let topic = &config.kafka.readings_topic;
     let reader = Reader::new(&config.kafka, "worker-offsets")?;
+    reader.count_as(topic, accepted, REQUEST_TIMEOUT)?;
     let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
     let at_time = match config.target() {
         Some(Target::Time(at_ms)) => reader.at_time(topic, &ends, at_ms)?,

@@ -50,21 +50,24 @@ impl Topic {
         Self { client, name: name.to_owned() }
     }
 
-    /// The devices of the readings in these stretches. Blocks.
+    /// The devices of the readings in these stretches, whose offsets are ahead of Kafka's by `base`.
+    /// Blocks.
     pub fn devices(
         &self,
         stretches: &[Stretch],
+        base: i64,
         stop: &CancellationToken,
     ) -> anyhow::Result<BTreeSet<DeviceSn>> {
         let consumer: BaseConsumer = self.client.create()?;
         let mut list = TopicPartitionList::new();
         for stretch in stretches {
-            let from = Offset::Offset(stretch.from);
+            ensure!(stretch.from >= base, "the topic that they were in is gone");
+            let from = Offset::Offset(stretch.from - base);
             list.add_partition_offset(&self.name, stretch.partition, from)?;
         }
         consumer.assign(&list)?;
         let mut open: BTreeMap<i32, i64> =
-            stretches.iter().map(|stretch| (stretch.partition, stretch.to)).collect();
+            stretches.iter().map(|stretch| (stretch.partition, stretch.to - base)).collect();
         let mut devices = BTreeSet::new();
         let until = Instant::now() + READ_TIMEOUT;
         while !open.is_empty() {
