@@ -9,7 +9,7 @@ ARGS  ?=
 # What measures or brings its own Prometheus has no use for the stack's.
 ALONE := STACK_WITHOUT=prometheus
 
-.PHONY: help demo check test soak bench bench-worker bench-alerter bench-telemetry install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
+.PHONY: help demo check test soak bench bench-pipeline bench-worker bench-alerter bench-telemetry install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,10 @@ soak: install  ## For a release: kills, overload, long runs, on both databases, 
 bench: install  ## Figures beside their targets, and ratios to what the machine can do
 	cargo build --release --workspace --bins
 	$(ALONE) $(STACK) run -- target/release/bench $(ARGS)
+
+bench-pipeline: install  ## The plan's figures, five runs of the whole pipeline; keeps the figures
+	cargo build --release --workspace --bins
+	STACK_BINLOG=1 $(ALONE) $(STACK) run --require-jaeger -- target/release/bench pipeline --runs 5 --save $(or $(ARGS),now)
 
 bench-worker: install  ## The worker against what MariaDB and MySQL can take, in two hours; keeps the figures
 	cargo build --release --workspace --bins

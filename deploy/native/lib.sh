@@ -108,6 +108,15 @@ release_ports() {
 
 # --- what MariaDB and MySQL share ---
 
+# A binary log as a server with replicas has it costs each commit a flush; tests do without.
+database_binlog() {
+  if [[ -n ${STACK_BINLOG:-} ]]; then
+    echo --log-bin=binlog --server-id=1 --binlog-format=ROW --sync-binlog=1
+  else
+    echo --skip-log-bin
+  fi
+}
+
 database_user() { ((EUID != 0)) || echo --user=root; } # they refuse root unless told
 
 # Run at every start before the first connection is taken, hence IF NOT EXISTS.

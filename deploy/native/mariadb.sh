@@ -39,7 +39,7 @@ mariadb_command() {
     --datadir="$home/data" --socket=mariadb.sock --pid-file="$home/mariadb.pid"
     --bind-address=127.0.0.1 --port="$(port mariadb)" --init-file="$home/init.sql"
     --skip-name-resolve --character-set-server=utf8mb4
-    --innodb-buffer-pool-size=256M --innodb-flush-log-at-trx-commit=1 --skip-log-bin
+    --innodb-buffer-pool-size=256M --innodb-flush-log-at-trx-commit=1 $(database_binlog)
     --max-connections=500 --max-allowed-packet=64M)
 }
 

@@ -129,7 +129,7 @@ mysql_command() {
     --bind-address=127.0.0.1 --port="$(port mysql)" --init-file="$home/init.sql"
     --mysqlx=OFF --secure-file-priv=NULL
     --skip-name-resolve --character-set-server=utf8mb4
-    --innodb-buffer-pool-size=256M --innodb-flush-log-at-trx-commit=1 --skip-log-bin
+    --innodb-buffer-pool-size=256M --innodb-flush-log-at-trx-commit=1 $(database_binlog)
     --max-connections=500 --max-allowed-packet=64M)
 }
 

@@ -5,6 +5,7 @@
 mod alerter;
 mod bare;
 mod gateway;
+mod histogram;
 mod pipeline;
 mod series;
 mod store;
@@ -13,11 +14,7 @@ mod telemetry;
 mod usage;
 mod worker;
 
-use std::time::Duration;
-
 use clap::{Parser, Subcommand};
-
-use crate::fleet::duration;
 
 /// Prints the plan's figures beside their targets, and the ratios to what the machine can do.
 /// Start it through `deploy/stack run -- target/release/bench`.
@@ -27,12 +24,6 @@ pub struct Arguments {
     /// What to measure; all of it where nothing is named.
     #[command(subcommand)]
     part: Option<Part>,
-    /// Readings per second of the pipeline's run.
-    #[arg(long, default_value_t = 2200.0)]
-    rate: f64,
-    /// Length of the pipeline's run.
-    #[arg(long, default_value = "60s", value_parser = duration)]
-    duration: Duration,
     /// Rounds of each ratio; ceiling and product take turns.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -44,7 +35,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Part {
     /// The whole pipeline at a rate.
-    Pipeline,
+    Pipeline(pipeline::Settings),
     /// The gateway against a server that only publishes.
     Gateway,
     /// The worker against the bare UPSERT.
@@ -62,7 +53,7 @@ enum Part {
 
 /// Measures; `true` where every target is met.
 pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
-    let Arguments { part, rate, duration, rounds, readings } = arguments;
+    let Arguments { part, rounds, readings } = arguments;
     let mut table = table::Table::default();
     let table = &mut table;
     if !matches!(part, Some(Part::Bare)) {
@@ -73,7 +64,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
             bare::serve().await?;
             return Ok(true);
         }
-        Some(Part::Pipeline) => pipeline::measure(rate, duration, table).await?,
+        Some(Part::Pipeline(settings)) => pipeline::measure(&settings, table).await?,
         Some(Part::Gateway) => gateway::measure(rounds, table).await?,
         Some(Part::Worker) => worker::measure(rounds, readings, table).await?,
         Some(Part::Telemetry) => telemetry::measure(rounds, readings, table).await?,
@@ -82,7 +73,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         None => {
             gateway::measure(rounds, table).await?;
             worker::measure(rounds, readings, table).await?;
-            pipeline::measure(rate, duration, table).await?;
+            pipeline::measure(&pipeline::Settings::default(), table).await?;
         }
     }
     println!("{table}");

@@ -1,5 +1,5 @@
-//! End-to-end time, measured and not computed: once a second a reading of a device of its own is
-//! sent, and its row is looked for until it is there.
+//! End-to-end time, measured and not computed: once a second a reading of each probe device is sent,
+//! and its row is looked for until it is there.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,11 +18,11 @@ use crate::verdict::wall_time;
 use crate::wait::eventually;
 use crate::world::World;
 
-/// Number of the device that is no patient's.
+/// Number of the first device that is no patient's.
 const DEVICE: usize = 900_000_000;
 
-/// How many of the latest samples count.
-const SAMPLES: usize = 60;
+/// From one reading of a probe device to its next: two within a second would be one identity.
+const PERIOD: Duration = Duration::from_secs(1);
 
 /// A row that takes longer is counted with this time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,22 +33,35 @@ type Samples = Arc<Mutex<VecDeque<Duration>>>;
 pub(crate) struct Marker {
     samples: Samples,
     stop: CancellationToken,
-    task: Option<JoinHandle<History>>,
+    probes: Vec<JoinHandle<History>>,
 }
 
 impl Marker {
-    /// Begins to send and look.
-    pub(crate) fn start(gateway: &Service, world: &World) -> Self {
+    /// Begins to send and look with `devices` probe devices, spread over the second; the latest
+    /// `samples_max` samples count.
+    pub(crate) fn start(
+        gateway: &Service,
+        world: &World,
+        devices: usize,
+        samples_max: usize,
+    ) -> Self {
         let samples = Samples::default();
         let stop = CancellationToken::new();
-        let probe = Probe {
+        let probe = |number: usize| Probe {
             url: gateway.url("/upload_health_data"),
-            device: world.device(DEVICE),
+            device: world.device(DEVICE + number),
             database: world.database.clone(),
             samples: Arc::clone(&samples),
+            samples_max,
         };
-        let task = tokio::spawn(probe.run(stop.clone()));
-        Self { samples, stop, task: Some(task) }
+        let first = Instant::now();
+        let probes = (0..devices)
+            .map(|number| {
+                let begin = first + PERIOD * number as u32 / devices as u32;
+                tokio::spawn(probe(number).run(begin, stop.clone()))
+            })
+            .collect();
+        Self { samples, stop, probes }
     }
 
     /// The time from sending to the visible row at a percentile of the latest samples.
@@ -59,13 +72,24 @@ impl Marker {
         sorted.get((sorted.len() * percentile / 100).min(sorted.len().saturating_sub(1))).copied()
     }
 
-    /// Ends the measurement and answers what the readings' sender was told.
+    /// How many samples there are.
+    pub(crate) fn count(&self) -> usize {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Forgets the samples so far: those of a warm-up.
+    pub(crate) fn forget(&self) {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Ends the measurement and answers what the readings' senders were told.
     pub(crate) async fn finish(&mut self) -> History {
         self.stop.cancel();
-        match self.task.take() {
-            Some(task) => task.await.unwrap_or_default(),
-            None => History::default(),
+        let mut history = History::default();
+        for probe in self.probes.drain(..) {
+            history.absorb(probe.await.unwrap_or_default());
         }
+        history
     }
 }
 
@@ -74,12 +98,12 @@ struct Probe {
     device: String,
     database: Database,
     samples: Samples,
+    samples_max: usize,
 }
 
 impl Probe {
-    async fn run(self, stop: CancellationToken) -> History {
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
-        // One reading per second of the clock: two would have the same identity.
+    async fn run(self, begin: Instant, stop: CancellationToken) -> History {
+        let mut tick = tokio::time::interval_at(begin, PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let probe = Arc::new(self);
         let mut under_way = JoinSet::new();
@@ -126,7 +150,7 @@ impl Probe {
         let took = visible.await.map_or(PATIENCE, |()| sent.elapsed());
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         samples.push_back(took);
-        if samples.len() > SAMPLES {
+        if samples.len() > self.samples_max {
             samples.pop_front();
         }
         Told::Acknowledged

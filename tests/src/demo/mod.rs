@@ -29,6 +29,9 @@ use targets::Targets;
 /// Partitions of the demo's topics, as in production.
 const PARTITIONS: u32 = 12;
 
+/// The times from sending to the visible row that the screen judges by.
+const SAMPLES_MAX: usize = 60;
+
 /// Length of a smoke run.
 const SMOKE: Duration = Duration::from_secs(30);
 
@@ -121,7 +124,7 @@ impl Stage {
             ..Settings::default()
         })
         .await?;
-        let mut marker = Marker::start(&self.gateway, &self.world);
+        let mut marker = Marker::start(&self.gateway, &self.world, 1, SAMPLES_MAX);
         let mut screen = Screen::new();
         let end = Instant::now() + length;
         while Instant::now() < end && !stop.is_cancelled() {

@@ -10,7 +10,7 @@ use super::PARTITIONS;
 use super::fill::Filler;
 use super::run::{passed, worker};
 use super::workload::{Feed, Sample, Workload};
-use crate::bench::pipeline::p95_bucket;
+use crate::bench::histogram::Buckets;
 use crate::bench::table::{Table, median};
 use crate::bench::usage;
 use crate::process::Service;
@@ -75,7 +75,8 @@ pub(super) async fn wait_at_half(rate: f64, table: &mut Table) -> anyhow::Result
         Ok((passed(&world).await? >= sent as i64).then_some(()))
     })
     .await?;
-    let wait = p95_bucket(&service, "batch_queue_wait_seconds", "statistic=\"oldest\"").await?;
+    let waits = Buckets::of(&service, "batch_queue_wait_seconds", "statistic=\"oldest\"").await?;
+    let wait = waits.quantile(0.95);
     table.fact("half load, readings/s", sent as f64 / seconds, "/s");
     table.at_most("half load, P95 of the oldest reading's wait", wait, 1.0, " s");
     service.terminate().await?;
