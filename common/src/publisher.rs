@@ -60,6 +60,9 @@ pub enum PublishError {
     /// The record is larger than Kafka takes.
     #[error("the record is larger than Kafka takes")]
     TooLarge,
+    /// The topic has no such partition.
+    #[error("the topic has no such partition")]
+    NoSuchPartition,
     /// No delivery report said so; the record may be there all the same.
     #[error("Kafka did not confirm the record: {0}")]
     Unconfirmed(String),
@@ -70,6 +73,7 @@ impl From<KafkaError> for PublishError {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => Self::QueueFull,
             Some(RDKafkaErrorCode::MessageSizeTooLarge) => Self::TooLarge,
+            Some(RDKafkaErrorCode::UnknownPartition) => Self::NoSuchPartition,
             Some(code) => Self::Unconfirmed(code.to_string()),
             None => Self::Unconfirmed(error.to_string()),
         }

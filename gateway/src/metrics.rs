@@ -8,7 +8,7 @@ common::declare_metrics! {
     Counter REQUESTS = "gateway_requests_total" by "route", "status";
     /// Requests being answered.
     Gauge REQUESTS_IN_FLIGHT = "gateway_requests_in_flight";
-    /// Time from the request's first byte to its answer.
+    /// Time from the end of the request's head to its answer.
     Histogram REQUEST_SECONDS = "gateway_request_seconds" by "route";
     /// Readings by outcome: accepted, duplicate, rejected.
     Counter READINGS = "gateway_readings_total" by "outcome";

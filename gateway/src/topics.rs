@@ -3,9 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use common::kafka::{KafkaArgs, REQUEST_TIMEOUT};
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
+use common::kafka::KafkaArgs;
 use tracing::{info, warn};
 
 /// How long until a check that failed is tried again.
@@ -60,18 +58,12 @@ async fn check_once(kafka: &KafkaArgs, record_bytes: usize) -> anyhow::Result<()
     for (topic, count) in topics.iter().zip(counts) {
         anyhow::ensure!(count?.is_some(), "topic {topic} does not exist");
     }
-    let admin: AdminClient<DefaultClientContext> = kafka.client_config("gateway-check").create()?;
-    let resources = topics.map(|topic| ResourceSpecifier::Topic(topic));
-    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-    for resource in admin.describe_configs(&resources, &options).await? {
-        let resource =
-            resource.map_err(|code| anyhow::anyhow!("cannot describe a topic: {code}"))?;
-        let limit = resource.get("max.message.bytes").and_then(|entry| entry.value.as_deref());
-        let limit: usize = limit.and_then(|limit| limit.parse().ok()).unwrap_or(0);
+    let limits = kafka.record_bytes_max("gateway-check", &topics.map(String::as_str)).await?;
+    for (topic, limit) in topics.iter().zip(limits) {
         anyhow::ensure!(
             limit >= record_bytes,
-            "max.message.bytes of {:?} is {limit}, but a body may become a record of {record_bytes}",
-            resource.specifier
+            "max.message.bytes of topic {topic} is {limit}, but a body may become a record of \
+             {record_bytes}"
         );
     }
     Ok(())

@@ -173,13 +173,21 @@ pub async fn delete_before(
 /// Has Kafka keep a topic's records for so long, in milliseconds. A topic's settings are replaced as a
 /// whole, so the largest record is set again.
 pub async fn set_retention(brokers: &str, topic: &str, milliseconds: i64) -> anyhow::Result<()> {
+    let bytes = common::kafka::MESSAGE_BYTES_MAX.to_string();
+    let settings = [("retention.ms", milliseconds.to_string()), ("max.message.bytes", bytes)];
+    set(brokers, topic, &settings).await
+}
+
+/// Has a topic take records of so many bytes at most; its other settings become the broker's.
+pub async fn set_record_bytes_max(brokers: &str, topic: &str, bytes: usize) -> anyhow::Result<()> {
+    set(brokers, topic, &[("max.message.bytes", bytes.to_string())]).await
+}
+
+async fn set(brokers: &str, topic: &str, settings: &[(&str, String)]) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> = config(brokers).create()?;
     let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
-    let value = milliseconds.to_string();
-    let bytes = common::kafka::MESSAGE_BYTES_MAX.to_string();
-    let change = AlterConfig::new(ResourceSpecifier::Topic(topic))
-        .set("retention.ms", &value)
-        .set("max.message.bytes", &bytes);
+    let change = AlterConfig::new(ResourceSpecifier::Topic(topic));
+    let change = settings.iter().fold(change, |change, (name, value)| change.set(name, value));
     for altered in admin.alter_configs([&change], &options).await? {
         altered.map_err(|(resource, code)| anyhow::anyhow!("{resource:?}: {code}"))?;
     }
@@ -237,6 +245,7 @@ fn config(brokers: &str) -> ClientConfig {
     config
         .set("bootstrap.servers", brokers)
         .set("group.id", "tests")
+        .set("message.max.bytes", (2 * common::kafka::MESSAGE_BYTES_MAX).to_string())
         .set("fetch.wait.max.ms", "20");
     config
 }

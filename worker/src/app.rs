@@ -12,7 +12,7 @@ use common::admin::Admin;
 use common::bindings::Bindings;
 use common::dead_letter::DeadLetters;
 use common::group_watch::GroupWatch;
-use common::kafka::MESSAGE_BYTES_MAX;
+use common::kafka::LETTER_BYTES_MAX;
 use common::ledger::{Kind, Ledger};
 use common::lifecycle::{Vital, within};
 use common::publisher::{Publisher, PublisherLimits};
@@ -33,6 +33,7 @@ use crate::control::Gate;
 use crate::flush::Flush;
 use crate::health::Health;
 use crate::letters::Letters;
+use crate::letters_topic;
 use crate::newest::Newest;
 use crate::partitions;
 use crate::pipeline::{Parts, Pipeline};
@@ -49,7 +50,7 @@ const LETTERS: PublisherLimits = PublisherLimits {
     linger: Duration::from_millis(5),
     queue_kbytes: 16 * 1024,
     queue_records: 10_000,
-    message_bytes_max: MESSAGE_BYTES_MAX,
+    message_bytes_max: LETTER_BYTES_MAX,
 };
 
 /// Deliveries that wait for the buffer, at most.
@@ -146,6 +147,8 @@ impl App {
             gate,
         };
         vital.spawn("the watch", &background, watch.run(background.clone()));
+        let (kafka, group) = (config.kafka.clone(), config.group.clone());
+        tokio::spawn(letters_topic::check(kafka, group, health.clone(), background.clone()));
         telemetry.summarise(background.clone());
         let months = keep_months(pool.clone(), config.clone(), background.clone());
         vital.spawn("the care for months", &background, months);

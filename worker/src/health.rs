@@ -1,6 +1,6 @@
 //! Whether readings are being stored: what the health endpoint answers and the probes ask.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,8 @@ struct State {
     kafka_ok: bool,
     breaker_open: bool,
     held: Option<String>,
+    letters_held: BTreeMap<i32, String>,
+    letters_topic: Option<String>,
     paused: Option<String>,
     draining: bool,
     partitions: usize,
@@ -59,6 +61,12 @@ struct State {
     queue_size: i64,
     group_oldest_seconds: f64,
     group: GroupTotals,
+}
+
+impl State {
+    fn show_held(&self) {
+        gauge!(BATCH_HELD).set(flag(self.held.is_some() || !self.letters_held.is_empty()));
+    }
 }
 
 /// Totals of all partitions of the group, from the ledger.
@@ -134,6 +142,8 @@ impl Health {
             kafka_ok: false,
             breaker_open: false,
             held: None,
+            letters_held: BTreeMap::new(),
+            letters_topic: None,
             paused: None,
             draining: false,
             partitions: 0,
@@ -181,8 +191,24 @@ impl Health {
 
     /// Why the database does not take a batch, or that it does.
     pub fn held(&self, why: Option<String>) {
-        gauge!(BATCH_HELD).set(flag(why.is_some()));
-        self.state().held = why;
+        let mut state = self.state();
+        state.held = why;
+        state.show_held();
+    }
+
+    /// Why Kafka does not take a partition's dead letter, or that it did; batches beside it go on.
+    pub fn letter_held(&self, partition: i32, why: Option<String>) {
+        let mut state = self.state();
+        match why {
+            Some(why) => state.letters_held.insert(partition, why),
+            None => state.letters_held.remove(&partition),
+        };
+        state.show_held();
+    }
+
+    /// What is wrong with the topic of the dead letters, or that nothing is.
+    pub fn letters_topic(&self, problem: Option<String>) {
+        self.state().letters_topic = problem;
     }
 
     /// Whether an operator has paused the group.
@@ -234,7 +260,8 @@ impl Health {
     /// Whether nothing but work holds this replica up.
     pub fn is_free(&self) -> bool {
         let state = self.state();
-        state.held.is_none() && state.paused.is_none() && !state.breaker_open && state.mysql_ok
+        let held = state.held.is_some() || !state.letters_held.is_empty();
+        !held && state.paused.is_none() && !state.breaker_open && state.mysql_ok
     }
 
     /// Shows the present status as a metric.
@@ -297,6 +324,8 @@ impl Health {
             }
         }
         reasons.extend(state.held.iter().map(|why| format!("held: {why}")));
+        reasons.extend(state.letters_held.values().map(|why| format!("held: {why}")));
+        reasons.extend(state.letters_topic.iter().map(|why| format!("dead letters: {why}")));
         reasons.extend(state.paused.iter().map(|reason| format!("paused by command: {reason}")));
         let refused = self.redis_writes.refused(now);
         let refuses = refused.as_ref().is_some_and(|(since, _)| *since >= REDIS_REFUSES_MAX);

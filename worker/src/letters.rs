@@ -6,15 +6,16 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
-use common::dead_letter::{DeadLetters, Reason};
+use common::dead_letter::{DeadLetters, Form, Reason};
 use common::metrics::flag;
+use common::source::Delivery;
 use metrics::{counter, gauge};
 use tracing::{error, info, warn};
 
 use crate::batch::{Batch, Segment};
 use crate::breaker::Breaker;
 use crate::health::Health;
-use crate::metrics::{BREAKER_OPEN, LETTERS};
+use crate::metrics::{BREAKER_OPEN, LETTERS, LETTERS_ALTERED};
 use crate::spans;
 
 /// First wait after a letter that was not confirmed.
@@ -68,21 +69,15 @@ impl Letters {
                 message: &letter.message,
                 batch_id,
             };
-            let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
-            loop {
-                let confirmed = match self.topic.send(delivery, &reason) {
-                    Ok(pending) => pending.confirmed().await.map(drop),
-                    Err(error) => Err(error),
-                };
-                let Err(error) = confirmed else { break };
-                warn!(partition = segment.partition, offset = letter.offset, %error, "dead letter not confirmed; retrying");
-                tokio::time::sleep(backoff.next(rand::random())).await;
-            }
+            let form = self.confirm(delivery, &reason).await;
             letter.confirmed = true;
             let origin = delivery.origin.context();
             let trace_id = origin.as_ref().map(|origin| origin.trace_id().to_string());
             spans::dead_letter(self.topic.name(), origin, letter, segment.partition, batch_id);
             counter!(LETTERS, "class" => letter.class.as_str()).increment(1);
+            for (altered, how) in [(!form.beside, "elsewhere"), (!form.whole, "cut")] {
+                counter!(LETTERS_ALTERED, "how" => how).increment(u64::from(altered));
+            }
             warn!(
                 partition = segment.partition,
                 offset = letter.offset,
@@ -90,8 +85,37 @@ impl Letters {
                 code = letter.code,
                 batch.id = batch_id,
                 trace_id,
+                beside = form.beside,
+                whole = form.whole,
                 "delivery dead-lettered"
             );
+        }
+    }
+
+    /// Sends a letter until Kafka has it, and returns in which form.
+    async fn confirm(&self, delivery: &Delivery, reason: &Reason<'_>) -> Form {
+        let (partition, offset) = (delivery.partition, delivery.offset);
+        let mut form = Form::AS_IT_CAME;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        loop {
+            let sent = match self.topic.send(delivery, reason, form) {
+                Ok(pending) => pending.confirmed().await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = sent else {
+                self.health.letter_held(partition, None);
+                return form;
+            };
+            if let Some(next) = form.after(&error) {
+                form = next;
+                continue;
+            }
+            let why = format!("dead letter {partition}/{offset}: {error}");
+            self.health.letter_held(partition, Some(why));
+            if backoff.attempts() == 0 {
+                warn!(partition, offset, %error, "dead letter not confirmed; its batch is held");
+            }
+            tokio::time::sleep(backoff.next(rand::random())).await;
         }
     }
 

@@ -23,6 +23,7 @@ mod flush;
 mod health;
 mod isolate;
 mod letters;
+mod letters_topic;
 mod metrics;
 mod migrate;
 mod newest;

@@ -44,6 +44,8 @@ common::declare_metrics! {
     Counter REDIS_REPLACED = "redis_replaced_total";
     /// Dead letters.
     Counter LETTERS = "dead_letters_total" by "class";
+    /// Dead letters that Kafka did not take as they came, by what was done.
+    Counter LETTERS_ALTERED = "dead_letters_altered_total" by "how";
     /// Whether the dead-letter breaker holds batches back.
     Gauge BREAKER_OPEN = "dead_letter_breaker_open";
 }
@@ -55,6 +57,7 @@ pub const SERVICE: Service = Service {
     zeros: &[
         (READINGS, "outcome", &["stored", "merged", "dead_lettered"]),
         (LETTERS, "class", &["undecodable", "data"]),
+        (LETTERS_ALTERED, "how", &["elsewhere", "cut"]),
         (WRITE_ERRORS, "kind", &["infrastructure", "schema", "saturated", "data", "fenced"]),
         (REDIS_REPAIRED, "source", &["topic", "mysql"]),
     ],

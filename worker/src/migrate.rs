@@ -4,22 +4,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use common::kafka::{
-    self, LETTERS_RETENTION, MESSAGE_BYTES_MAX, READINGS_RETENTION, REQUEST_TIMEOUT, TopicSpec,
+    self, LETTER_BYTES_MAX, LETTERS_RETENTION, MESSAGE_BYTES_MAX, READINGS_RETENTION,
+    REQUEST_TIMEOUT, TopicSpec,
 };
 use common::topic::Reader;
 use jiff::Timestamp;
 use sqlx::MySqlPool;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::accept_topic::accept_topic;
 use crate::config::MigrateConfig;
 use crate::control;
+use crate::letters_topic;
 use crate::partitions;
 
 /// How long a topic that was just created may stay unknown.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(20);
 
-/// How often it is looked for.
+/// How often a topic is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
@@ -32,9 +34,15 @@ pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
     let today = config.zone.zone.to_datetime(Timestamp::now()).date();
     partitions::maintain(&pool, today, None).await.context("cannot add months")?;
     info!("tables are up to date");
-    let created = kafka::create_missing(&config.kafka, &topics(config)).await?;
+    let kafka = &config.kafka;
+    let taken_in = [
+        spec(&kafka.readings_topic, config.partitions, READINGS_RETENTION, MESSAGE_BYTES_MAX),
+        spec(&kafka.rejects_topic, config.partitions, LETTERS_RETENTION, MESSAGE_BYTES_MAX),
+    ];
+    let mut created = kafka::create_missing(kafka, &taken_in).await?;
+    let partitions = check_partitions(config, &pool).await?;
+    created.extend(letter_topics(config, partitions).await?);
     info!(created = created.join(","), "topics are up to date");
-    check_partitions(config, &pool).await?;
     let (kafka, topic) = (config.kafka.clone(), &config.kafka.readings_topic);
     let asked = move || {
         Reader::new(&kafka, "ljwx-migrate")?.identity(&kafka.readings_topic, REQUEST_TIMEOUT)
@@ -43,19 +51,28 @@ pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
     accept_topic(&pool, topic, &found, config.accept_topic).await
 }
 
-fn topics(config: &MigrateConfig) -> Vec<TopicSpec> {
-    let spec = |name: String, retention| TopicSpec {
-        name,
-        partitions: config.partitions,
-        retention,
-        message_bytes_max: MESSAGE_BYTES_MAX,
-    };
-    let letters = config.groups.iter().map(|group| config.kafka.dead_letter_topic(group));
-    [spec(config.kafka.readings_topic.clone(), READINGS_RETENTION)]
-        .into_iter()
-        .chain([spec(config.kafka.rejects_topic.clone(), LETTERS_RETENTION)])
-        .chain(letters.map(|name| spec(name, LETTERS_RETENTION)))
-        .collect()
+fn spec(name: &str, partitions: i32, retention: Duration, message_bytes_max: usize) -> TopicSpec {
+    TopicSpec { name: name.to_owned(), partitions, retention, message_bytes_max }
+}
+
+/// A letter stays beside what it came from, so these topics have as many partitions as the readings'.
+async fn letter_topics(config: &MigrateConfig, partitions: usize) -> anyhow::Result<Vec<String>> {
+    let kafka = &config.kafka;
+    let count = i32::try_from(partitions)?;
+    let names: Vec<_> = config.groups.iter().map(|group| kafka.dead_letter_topic(group)).collect();
+    let specs: Vec<_> =
+        names.iter().map(|name| spec(name, count, LETTERS_RETENTION, LETTER_BYTES_MAX)).collect();
+    let created = kafka::create_missing(kafka, &specs).await?;
+    for name in names.iter().filter(|name| !created.contains(name)) {
+        if kafka::extend(kafka, name, partitions).await? {
+            info!(topic = name, partitions, "partitions added to the dead letters' topic");
+        }
+        let limit = kafka.record_bytes_max("ljwx-migrate", &[name]).await?;
+        if limit.first().is_some_and(|limit| *limit < LETTER_BYTES_MAX) {
+            warn!(topic = name, "{}", letters_topic::too_small(name, limit[0]));
+        }
+    }
+    Ok(created)
 }
 
 /// A table that was there before may lack the key that makes a repeated reading merge.
@@ -77,7 +94,8 @@ async fn check_identity(pool: &MySqlPool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn check_partitions(config: &MigrateConfig, pool: &MySqlPool) -> anyhow::Result<()> {
+/// How many partitions the readings topic has, once that is accepted.
+async fn check_partitions(config: &MigrateConfig, pool: &MySqlPool) -> anyhow::Result<usize> {
     let kafka = config.kafka.clone();
     let wanted = config.partitions as usize;
     let deadline = Instant::now() + VISIBLE_WITHIN;
@@ -94,11 +112,11 @@ async fn check_partitions(config: &MigrateConfig, pool: &MySqlPool) -> anyhow::R
     let topic = &config.kafka.readings_topic;
     control::accept_partitions(pool, topic, found, config.accept_partitions).await?;
     if found != wanted {
-        tracing::warn!(
+        warn!(
             found,
             wanted,
             "the readings topic keeps its partitions: changing them moves devices between partitions"
         );
     }
-    Ok(())
+    Ok(found)
 }

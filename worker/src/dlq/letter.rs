@@ -1,5 +1,6 @@
 //! A record of a dead-letter or rejects topic, and the records that replaying it sends. Pure.
 
+use common::dead_letter::CUT_FROM_BYTES;
 use common::reading::{Ids, Intake, Reading};
 use common::replay::{REPLAY_COUNT, REPLAY_OFFSET, REPLAY_PARTITION};
 use common::{shapes, wire};
@@ -71,6 +72,8 @@ impl Letter {
     /// What replaying it sends; empty where no reading can be made of it today either.
     pub fn replayed(&self, kind: Kind, zone: &TimeZone) -> Vec<Replayed> {
         match kind {
+            // What was cut off is in no letter.
+            Kind::DeadLetters if self.header(CUT_FROM_BYTES).is_some() => Vec::new(),
             Kind::DeadLetters => vec![self.dead_letter()],
             Kind::Rejects => self.reject(zone),
         }
@@ -96,6 +99,11 @@ impl Letter {
         }
         headers.push(self.count());
         Replayed { key: self.key.clone(), value: self.value.clone(), headers }
+    }
+
+    /// The partition that it came from.
+    pub fn source_partition(&self) -> Option<i32> {
+        self.header("dlq.source.partition")?.parse().ok()
     }
 
     fn count(&self) -> (String, Vec<u8>) {
@@ -184,6 +192,13 @@ mod tests {
         let sent = &again.replayed(Kind::DeadLetters, &TimeZone::UTC)[0];
         assert!(sent.headers.contains(&(REPLAY_OFFSET.into(), b"17".to_vec())));
         assert!(sent.headers.contains(&(REPLAY_COUNT.into(), b"2".to_vec())));
+    }
+
+    #[test]
+    fn a_letter_that_was_cut_is_not_sent_as_if_it_were_whole() {
+        let cut = letter("{}", &[("dlq.source.partition", "4"), (CUT_FROM_BYTES, "3000000")]);
+        assert!(cut.replayed(Kind::DeadLetters, &TimeZone::UTC).is_empty());
+        assert_eq!(cut.source_partition(), Some(4));
     }
 
     #[test]

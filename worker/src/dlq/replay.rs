@@ -112,8 +112,11 @@ async fn replay(
     }
     for reading in readings {
         if let Some(publisher) = publisher {
-            // A dead letter's topic has as many partitions as its source, so it keeps its own.
-            let partition = (config.of == Kind::DeadLetters).then_some(letter.partition);
+            // A dead letter goes back to where it came from, wherever it lies itself.
+            let partition = match config.of {
+                Kind::DeadLetters => letter.source_partition(),
+                Kind::Rejects => None,
+            };
             send(publisher, &config.kafka.readings_topic, partition, &reading).await?;
         }
         tally.sent += 1;
