@@ -37,4 +37,5 @@ mod servers;
 mod sharing;
 mod sigterm;
 mod silences;
+mod tables;
 mod traces;

@@ -115,6 +115,14 @@ impl Database {
         Ok(Lock { transaction })
     }
 
+    /// Reads a table in a transaction that stays open until it is released: it locks no row, and keeps
+    /// the table from being altered.
+    pub async fn open_read(&self, table: &str) -> anyhow::Result<Lock> {
+        let mut transaction = self.pool.begin().await?;
+        transaction.execute(AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"))).await?;
+        Ok(Lock { transaction })
+    }
+
     /// Runs `run` while a variable of the whole server has another value; only for a world of its own.
     pub async fn while_set<T>(
         &self,

@@ -18,6 +18,7 @@ mod control;
 mod daily;
 mod dlq;
 mod dry_run;
+mod existing;
 mod figures;
 mod flush;
 mod health;

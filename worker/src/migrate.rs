@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::accept_topic::accept_topic;
 use crate::config::MigrateConfig;
 use crate::control;
+use crate::existing;
 use crate::letters_topic;
 use crate::partitions;
 
@@ -29,8 +30,9 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 /// Creates what is missing; running it again changes nothing.
 pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
     let pool = config.mysql.connect(&config.zone.zone)?;
+    existing::check(&pool).await?;
     MIGRATIONS.run(&pool).await.context("cannot migrate MySQL")?;
-    check_identity(&pool).await?;
+    existing::restore(&pool, &MIGRATIONS).await.context("cannot create a table anew")?;
     let today = config.zone.zone.to_datetime(Timestamp::now()).date();
     partitions::maintain(&pool, today, None).await.context("cannot add months")?;
     info!("tables are up to date");
@@ -73,25 +75,6 @@ async fn letter_topics(config: &MigrateConfig, partitions: usize) -> anyhow::Res
         }
     }
     Ok(created)
-}
-
-/// A table that was there before may lack the key that makes a repeated reading merge.
-async fn check_identity(pool: &MySqlPool) -> anyhow::Result<()> {
-    let key: Vec<String> = sqlx::query_scalar(
-        "SELECT CAST(LOWER(COLUMN_NAME) AS CHAR) FROM information_schema.STATISTICS \
-         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_user_health_data' \
-         AND INDEX_NAME = 'PRIMARY' ORDER BY SEQ_IN_INDEX",
-    )
-    .fetch_all(pool)
-    .await?;
-    anyhow::ensure!(
-        key == ["device_sn", "timestamp"],
-        "t_user_health_data has the primary key ({}), but must have (device_sn, timestamp): without \
-         it every repeated reading becomes another row. Rename the table away, migrate again, and \
-         copy its rows over",
-        key.join(", ")
-    );
-    Ok(())
 }
 
 /// How many partitions the readings topic has, once that is accepted.
