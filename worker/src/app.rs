@@ -222,7 +222,11 @@ async fn keep_months(pool: MySqlPool, config: RunConfig, stop: CancellationToken
             _ = interval.tick() => {}
         }
         let today = config.zone.zone.to_datetime(Timestamp::now()).date();
-        if let Err(error) = partitions::maintain(&pool, today, config.retention_days).await {
+        let kept = tokio::select! {
+            () = stop.cancelled() => return,
+            kept = partitions::maintain(&pool, today, config.retention_days) => kept,
+        };
+        if let Err(error) = kept {
             warn!(%error, "months could not be looked after; p_future takes what they would");
         }
     }

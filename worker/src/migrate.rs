@@ -7,6 +7,7 @@ use common::kafka::{
     self, LETTER_BYTES_MAX, LETTERS_RETENTION, MESSAGE_BYTES_MAX, READINGS_RETENTION,
     REQUEST_TIMEOUT, TopicSpec,
 };
+use common::lifecycle::within;
 use common::topic::Reader;
 use jiff::Timestamp;
 use sqlx::MySqlPool;
@@ -22,6 +23,9 @@ use crate::partitions;
 /// How long a topic that was just created may stay unknown.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(20);
 
+/// How long months may wait for transactions on the main table.
+const MONTHS_WITHIN: Duration = Duration::from_secs(30);
+
 /// How often a topic is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -34,7 +38,10 @@ pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
     MIGRATIONS.run(&pool).await.context("cannot migrate MySQL")?;
     existing::restore(&pool, &MIGRATIONS).await.context("cannot create a table anew")?;
     let today = config.zone.zone.to_datetime(Timestamp::now()).date();
-    partitions::maintain(&pool, today, None).await.context("cannot add months")?;
+    within(MONTHS_WITHIN, partitions::maintain(&pool, today, None))
+        .await
+        .context("a transaction keeps t_user_health_data open: end it, and migrate again")?
+        .context("cannot add months")?;
     info!("tables are up to date");
     let kafka = &config.kafka;
     let taken_in = [

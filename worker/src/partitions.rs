@@ -1,8 +1,12 @@
 //! Months of the main table: split off `p_future` ahead of time, dropped past the retention.
 
+use std::time::Duration;
+
+use common::backoff::Backoff;
+use common::errors;
 use jiff::Span;
 use jiff::civil::Date;
-use sqlx::{AssertSqlSafe, Executor, MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, MySqlPool};
 use tracing::{info, warn};
 
 use crate::buckets;
@@ -18,24 +22,60 @@ const MONTHS_BACK: i32 = 1;
 /// Lock that keeps replicas from altering the table side by side, in seconds of waiting.
 const LOCK_SECONDS: i64 = 10;
 
+/// How long a statement may wait for the table, in seconds: whoever wants to write waits behind it.
+const TABLE_WAIT_SECONDS: u32 = 1;
+
+/// First wait after the table was not to be had.
+const BUSY_FIRST: Duration = Duration::from_secs(1);
+
+/// Longest wait until it is tried again: writers then stand still for a second a minute at most.
+const BUSY_MAX: Duration = Duration::from_secs(60);
+
 /// Makes sure that the months around `today` exist, and drops those older than `retention_days`.
+///
+/// A transaction that keeps the table open is waited for, in tries that let writers through between
+/// them; dropping the future gives up.
 pub async fn maintain(
     pool: &MySqlPool,
     today: Date,
     retention_days: Option<u32>,
 ) -> Result<(), sqlx::Error> {
-    let mut connection = pool.acquire().await?;
+    // Not one of the pool's: it may be waiting for hours, and its locks and settings end with it.
+    let mut connection = pool.acquire().await?.detach();
+    sqlx::query("SET SESSION lock_wait_timeout = ?")
+        .bind(TABLE_WAIT_SECONDS)
+        .execute(&mut connection)
+        .await?;
     let lock: Option<i64> = sqlx::query_scalar("SELECT GET_LOCK('ljwx_partitions', ?)")
         .bind(LOCK_SECONDS)
-        .fetch_one(&mut *connection)
+        .fetch_one(&mut connection)
         .await?;
     if lock != Some(1) {
         // Another replica is at it.
-        return Ok(());
+        return connection.close().await;
     }
-    let result = maintain_locked(&mut connection, today, retention_days).await;
-    sqlx::query("DO RELEASE_LOCK('ljwx_partitions')").execute(&mut *connection).await?;
-    result
+    let mut backoff = Backoff::new(BUSY_FIRST, BUSY_MAX);
+    loop {
+        match maintain_locked(&mut connection, today, retention_days).await {
+            Err(error) if is_busy(&error) => {
+                if backoff.attempts() == 0 {
+                    warn!("months wait: a transaction keeps {TABLE} open; trying again");
+                }
+                tokio::time::sleep(backoff.next(rand::random())).await;
+            }
+            Err(error) => return Err(error),
+            Ok(()) => break,
+        }
+    }
+    if backoff.attempts() > 0 {
+        info!(attempts = backoff.attempts(), "months are looked after again");
+    }
+    connection.close().await
+}
+
+/// Whether a statement did not get the table in time.
+fn is_busy(error: &sqlx::Error) -> bool {
+    errors::code(error).is_some_and(|code| code.starts_with("1205/"))
 }
 
 async fn maintain_locked(
