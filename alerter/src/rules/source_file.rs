@@ -109,6 +109,16 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_example_is_accepted_as_it_stands() {
+        let checks = parse(include_str!("../../../docs/rules.example.yaml")).unwrap();
+        assert_eq!(checks.len(), 5);
+        for check in checks {
+            assert!(matches!(check.checked, Checked::Valid(_)), "{:?}", check.checked);
+            assert!(check.warnings.is_empty(), "rule {:?}: {:?}", check.id, check.warnings);
+        }
+    }
+
+    #[test]
     fn another_form_is_refused_whole() {
         for text in ["rules: 3", "- 1", "a: []", "just text", "- [", "rules: []\nmore: 1"] {
             assert!(parse(text).is_err(), "{text}");
