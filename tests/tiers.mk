@@ -49,7 +49,8 @@ MYSQL := \
   remedies:: \
   rules:: \
   servers:: \
-  silences::
+  silences:: \
+  tables::
 
 # `make soak`, for a release: kills, overload, long runs. On both databases, and not in `make test`.
 SOAK := \
