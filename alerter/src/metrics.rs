@@ -12,8 +12,8 @@ common::declare_metrics! {
     Counter TRANSITIONS = "alerter_transitions_total" by "to";
     /// Episodes open on this replica's partitions.
     Gauge EPISODES_OPEN = "alerter_episodes_open" by "severity";
-    /// Notifications by outcome: sent, retried, dropped, failed, unreachable, silenced. The errcode
-    /// is the platform's, or a word for why nobody was asked.
+    /// Notifications by outcome: sent, retried, refused, dropped, failed, unreachable, silenced. The
+    /// errcode is the platform's, or a word for why nobody was asked.
     Counter NOTIFICATIONS = "alerter_notifications_total" by "outcome", "channel", "errcode";
     /// Times that a notification was put off before anybody was asked.
     Counter POSTPONED = "alerter_notifications_postponed_total" by "reason";

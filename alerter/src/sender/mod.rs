@@ -201,6 +201,8 @@ fn count(attempt: &Attempt, channel: &'static str) {
             counter!(POSTPONED, "reason" => reason()).increment(1);
             return;
         }
+        // By the platform, for this recipient; the row keeps the state of what nobody sends any more.
+        Fate::Dropped if attempt.asked => "refused",
         Fate::Dropped => "dropped",
         Fate::Failed => "failed",
     };
