@@ -20,8 +20,8 @@ use crate::kafka::KafkaArgs;
 use crate::lag::{Lag, Progress, Seen, more_replicas_help};
 use crate::ledger::{Entry, Ledger};
 use crate::metrics::{
-    DATABASE_UP, KAFKA_UP, LAG_RECORDS, LAG_SECONDS, LEDGER_IMBALANCE, MORE_REPLICAS_HELP,
-    REDIS_UP, RETENTION_LEFT_SECONDS, STALLED_SECONDS, TOPIC_PARTITIONS, flag,
+    DEPENDENCY_UP, LAG_RECORDS, LAG_SECONDS, LEDGER_IMBALANCE, MORE_REPLICAS_HELP,
+    RETENTION_LEFT_SECONDS, STALLED_SECONDS, TOPIC_PARTITIONS, flag,
 };
 use crate::mysql;
 use crate::topic::{Ends, Reader};
@@ -96,12 +96,12 @@ impl GroupWatch {
             drop(timeout(ANSWER_TIMEOUT, mysql::observe(self.ledger.pool())).await);
         }
         let ends = self.ends().await;
-        gauge!(DATABASE_UP).set(flag(ledger.is_some()));
-        gauge!(KAFKA_UP).set(flag(ends.is_some()));
-        let redis = self.redis.as_ref().is_none_or(ClientLike::is_connected);
-        gauge!(REDIS_UP).set(flag(redis));
-        self.bindings.show();
         let (database, kafka) = (ledger.is_some(), ends.is_some());
+        let redis = self.redis.as_ref().is_none_or(ClientLike::is_connected);
+        for (dependency, up) in [("mysql", database), ("kafka", kafka), ("redis", redis)] {
+            gauge!(DEPENDENCY_UP, "dependency" => dependency).set(flag(up));
+        }
+        self.bindings.show();
         if let Some(ledger) = ledger {
             self.seen.ledger = ledger;
             self.knows_ledger = true;

@@ -89,12 +89,8 @@ declare_metrics! {
     /// A request's way to this broker and back.
     Gauge BROKER_RTT_SECONDS = "producer_broker_rtt_seconds" by "broker", "statistic";
 
-    /// 1 while MySQL answers.
-    Gauge DATABASE_UP = "database_up";
-    /// 1 while Redis answers, or none is used.
-    Gauge REDIS_UP = "redis_up";
-    /// 1 while Kafka answers.
-    Gauge KAFKA_UP = "kafka_up";
+    /// 1 while it answers: kafka, mysql, redis (or none is used).
+    Gauge DEPENDENCY_UP = "dependency_up" by "dependency";
     /// Partitions of the readings topic.
     Gauge TOPIC_PARTITIONS = "topic_partitions";
     /// Partitions that this process works on.

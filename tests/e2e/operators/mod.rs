@@ -8,6 +8,7 @@ mod metrics;
 mod rules;
 mod runbook;
 mod scenarios;
+mod unnoticed;
 mod walks;
 
 use std::sync::Arc;

@@ -8,10 +8,14 @@ use tests::stack::Server;
 use tests::world::World;
 
 use super::scenarios::{database_away, database_slow, nobody_told, processes_gone, wrong_data};
+use super::unnoticed::nobody_notices;
 use super::{SOON, Watched};
 
 /// What [`servers_that_are_away_are_told_of_until_they_are_back`] causes, with the servers that all tests share away.
 const OF_SERVERS: [&str; 3] = ["GatewayRefusing", "KafkaUnreachable", "RedisUnreachable"];
+
+/// The same with Redis there, which takes nothing.
+const OF_REDIS: [&str; 1] = ["RedisBehind"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_rule_fires_on_its_cause_and_clears() -> Result<()> {
@@ -20,12 +24,13 @@ async fn every_rule_fires_on_its_cause_and_clears() -> Result<()> {
         database_away(),
         database_slow(),
         nobody_told(),
+        nobody_notices(),
         processes_gone(),
         wrong_data(),
     )?;
-    let proved = [proved.0, proved.1, proved.2, proved.3, proved.4].concat();
+    let proved = [proved.0, proved.1, proved.2, proved.3, proved.4, proved.5].concat();
     let mut unproved: BTreeSet<String> = rule_names()?.into_iter().collect();
-    for name in proved.into_iter().chain(OF_SERVERS) {
+    for name in proved.into_iter().chain(OF_SERVERS).chain(OF_REDIS) {
         unproved.remove(name);
     }
     ensure!(unproved.is_empty(), "nobody has seen these fire: {unproved:?}");
@@ -38,6 +43,11 @@ async fn servers_that_are_away_are_told_of_until_they_are_back() -> Result<()> {
     world.migrate().await?;
     let watched = Watched::start_in(world, |launch| launch).await?;
     let load = watched.load();
+    watched.world.cache.configure("min-replicas-to-write", "1").await?;
+    let fired = watched.prometheus.fire(&OF_REDIS, SOON).await;
+    watched.world.cache.configure("min-replicas-to-write", "0").await?;
+    fired?;
+    watched.prometheus.clear(&OF_REDIS, SOON).await?;
     let kafka = Server::Kafka.stop().await?;
     let redis = Server::Redis.stop().await?;
     watched.prometheus.fire(&OF_SERVERS, SOON).await?;

@@ -1,0 +1,104 @@
+//! Causes of alerts while every process and every server is up, so that only these alerts can tell.
+
+use std::convert::Infallible;
+use std::path::Path;
+
+use anyhow::Result;
+use tests::fake_wechat::{Effect, Endpoint, Fault};
+use tests::prometheus::Prometheus;
+use tests::wait::{eventually, pass};
+use tests::world::World;
+
+use super::scenarios::Proved;
+use super::{DEVICES, LOAD_INTERVAL, SOON, Watched, send};
+
+/// One rule, as a file has it.
+const RULE: &str = "\
+- id: 1
+  rule_type: HEARTRATE_HIGH_ALERT
+  physical_sign: heart_rate
+  threshold_max: 120
+  trend_duration: 3
+  severity_level: major
+  notification_type: wechat
+";
+
+/// There are no rules, half of what comes is rejected, what people are sent is refused or too late,
+/// and then nothing comes any more.
+pub async fn nobody_notices() -> Result<Proved> {
+    const AT_FIRST: [&str; 2] = ["NoRulesInForce", "RejectsHigh"];
+    let world = World::shared("opunseen").await?;
+    world.migrate().await?;
+    let rules = world.logs.join("rules.yaml");
+    std::fs::write(&rules, "[]\n")?;
+    let path = rules.display().to_string();
+    let watched = Watched::start_in(world, |launch| launch.env("RULES_FILE", &path)).await?;
+    let load = watched.load();
+    let prometheus = &watched.prometheus;
+    let url = watched.gateway.url("/upload_health_data");
+    tokio::select! {
+        ended = rejected(&url) => match ended? {},
+        fired = prometheus.fire(&AT_FIRST, SOON) => fired?,
+    }
+    replace(&rules, RULE)?;
+    prometheus.clear(&AT_FIRST, SOON).await?;
+
+    nobody_told(&watched).await?;
+
+    drop(load);
+    prometheus.fire(&["ReadingsStopped"], SOON).await?;
+    let load = watched.load();
+    prometheus.clear(&["ReadingsStopped", "WechatFailing"], SOON).await?;
+    drop(load);
+    watched.end().await?;
+    Ok([&AT_FIRST[..], &["ReadingsStopped", "WechatFailing"]].concat())
+}
+
+/// One message is refused for its recipient; another one waits until what it tells of is over.
+async fn nobody_told(watched: &Watched) -> Result<()> {
+    let gone = Fault::on(Endpoint::Send, Effect::Errcode(43004));
+    let gone = watched.wechat.inject(gone);
+    watched.measure(DEVICES, &[130, 131, 132]).await?;
+    failing(&watched.prometheus, "refused", "43004").await?;
+    gone.end();
+    let busy = watched.wechat.inject(Fault::on(Endpoint::Send, Effect::Errcode(-1)));
+    watched.measure(DEVICES + 1, &[130, 131, 132, 80]).await?;
+    let waiting = "SELECT COUNT(*) FROM t_alert_outbox WHERE state = 'pending'";
+    eventually(SOON, "beginning and end wait", || async {
+        Ok((watched.world.database.number(waiting).await? == 2).then_some(()))
+    })
+    .await?;
+    let age = "UPDATE t_alert_outbox SET created_at = created_at - 3660000, next_attempt_at = 0 \
+               WHERE state = 'pending'";
+    watched.world.database.execute(age).await?;
+    failing(&watched.prometheus, "dropped", "too_old").await?;
+    busy.end();
+    Ok(())
+}
+
+/// Waits until the page for notifications names this outcome.
+async fn failing(prometheus: &Prometheus, outcome: &str, errcode: &str) -> Result<()> {
+    let query = format!(
+        "ALERTS{{alertname=\"WechatFailing\",alertstate=\"firing\",severity=\"page\",\
+         outcome=\"{outcome}\",errcode=\"{errcode}\"}}"
+    );
+    eventually(SOON, &format!("{outcome} notifications page"), || async {
+        Ok(prometheus.query(&query).await?.first().map(drop))
+    })
+    .await
+}
+
+/// Readings that are none, without end.
+async fn rejected(url: &str) -> Result<Infallible> {
+    loop {
+        send(url, "", 70).await?;
+        pass(LOAD_INTERVAL).await;
+    }
+}
+
+/// Written beside and moved, so that nobody reads half of it.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let half = path.with_extension("half");
+    std::fs::write(&half, text)?;
+    Ok(std::fs::rename(half, path)?)
+}
