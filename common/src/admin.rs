@@ -9,10 +9,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::http::{Bounds, Server, Stop};
 use crate::lifecycle::Vital;
 use crate::telemetry::{LogLevel, Metrics, Telemetry};
 
@@ -54,10 +54,9 @@ impl Admin {
         vital: &Vital,
         stop: &CancellationToken,
     ) -> anyhow::Result<SocketAddr> {
-        let listener = TcpListener::bind(args.admin_listen)
-            .await
+        let server = Server::bind(args.admin_listen, Bounds::OPERATORS, None)
             .with_context(|| format!("--admin-listen {}", args.admin_listen))?;
-        let address = listener.local_addr()?;
+        let address = server.local_addr()?;
         let metrics = self.metrics.clone();
         let router = Router::new()
             .route("/livez", get(async |State(admin): State<Self>| answer(&admin.live)))
@@ -66,13 +65,8 @@ impl Admin {
             .route("/loglevel", get(log_level).put(set_log_level))
             .with_state(self)
             .merge(more);
-        let closing = stop.clone().cancelled_owned();
-        vital.spawn("the operators' port", stop, async move {
-            let served = axum::serve(listener, router).with_graceful_shutdown(closing);
-            if let Err(error) = served.await {
-                tracing::error!(%error, "the operators' port stopped");
-            }
-        });
+        let closing = Stop { leaving: stop.clone(), closing: stop.clone() };
+        vital.spawn("the operators' port", stop, server.serve(router, closing));
         vital.spawn("the sweep of the metrics", stop, async move {
             // Histograms keep every sample until they are rendered or swept.
             let mut sweep = tokio::time::interval(std::time::Duration::from_secs(5));

@@ -12,6 +12,7 @@ pub mod wire;
 // Settings, start and stop.
 pub mod admin;
 pub mod config;
+pub mod http;
 pub mod lifecycle;
 pub mod metrics;
 pub mod pulse;

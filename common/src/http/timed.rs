@@ -1,0 +1,208 @@
+//! A connection's stream with clocks: one for heads, one between requests, one for writing.
+
+use std::io::{Error, ErrorKind, IoSlice, Result};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::Shared;
+
+/// How long a peer may take nothing of an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a connection is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The end of a head.
+    Head,
+    /// An answer, which has clocks of its own.
+    Request,
+    /// The next head.
+    Idle,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    since: Instant,
+    closing: bool,
+}
+
+/// Knows what a connection waits for, and how long it has.
+#[derive(Debug)]
+pub(super) struct Clock {
+    shared: Arc<Shared>,
+    state: Mutex<State>,
+}
+
+impl Clock {
+    /// The first head's clock starts at once.
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        shared.states[Phase::Head as usize].increment(1.0);
+        let state = State { phase: Phase::Head, since: Instant::now(), closing: false };
+        Self { shared, state: Mutex::new(state) }
+    }
+
+    /// A head is complete.
+    pub(super) fn head_ended(&self) {
+        self.change(&mut self.state(), Phase::Request);
+    }
+
+    /// The answer is there and only has to be sent.
+    pub(super) fn answered(&self) {
+        self.change(&mut self.state(), Phase::Idle);
+    }
+
+    /// No further head is read.
+    pub(super) fn close(&self) {
+        self.state().closing = true;
+    }
+
+    /// Bytes arrived: between requests they begin a head; more of one do not set its clock back.
+    fn received(&self) {
+        let mut state = self.state();
+        if state.phase == Phase::Idle {
+            self.change(&mut state, Phase::Head);
+        }
+    }
+
+    /// Bytes left: a connection is idle from its answer's last.
+    fn sent(&self) {
+        let mut state = self.state();
+        if state.phase == Phase::Idle {
+            state.since = Instant::now();
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        let state = self.state();
+        state.closing && state.phase != Phase::Request
+    }
+
+    /// When reading is given up.
+    fn deadline(&self) -> Option<Instant> {
+        let state = self.state();
+        match state.phase {
+            Phase::Head => Some(state.since + self.shared.bounds.header_timeout),
+            Phase::Request => None,
+            Phase::Idle => Some(state.since + self.shared.bounds.idle_timeout),
+        }
+    }
+
+    fn read_too_late(&self) -> Error {
+        if self.state().phase == Phase::Head {
+            self.shared.refused("header_timeout").increment(1);
+        }
+        Error::new(ErrorKind::TimedOut, "nothing came in time")
+    }
+
+    fn change(&self, state: &mut State, phase: Phase) {
+        self.shared.states[state.phase as usize].decrement(1.0);
+        self.shared.states[phase as usize].increment(1.0);
+        (state.phase, state.since) = (phase, Instant::now());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        self.shared.states[self.state().phase as usize].decrement(1.0);
+    }
+}
+
+/// The stream.
+#[derive(Debug)]
+pub(super) struct Timed<S> {
+    stream: S,
+    clock: Arc<Clock>,
+    reading: Pin<Box<Sleep>>,
+    /// Set while the peer takes nothing.
+    writing: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Timed<S> {
+    pub(super) fn new(stream: S, clock: Arc<Clock>) -> Self {
+        let reading = Box::pin(tokio::time::sleep(clock.shared.bounds.header_timeout));
+        Self { stream, clock, reading, writing: None }
+    }
+
+    /// What became of a write, unless the peer has taken nothing for too long.
+    fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<T>) -> Poll<Result<T>> {
+        if let Poll::Ready(written) = written {
+            self.writing = None;
+            self.clock.sent();
+            return Poll::Ready(Ok(written));
+        }
+        let waiting =
+            self.writing.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
+        ready!(waiting.as_mut().poll(context));
+        self.clock.shared.refused("write_timeout").increment(1);
+        Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the peer takes nothing")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
+        let this = &mut *self;
+        if this.clock.is_closed() {
+            // As if the peer had left.
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, buffer) {
+            if buffer.filled().len() > before {
+                this.clock.received();
+            }
+            return Poll::Ready(read);
+        }
+        let Some(deadline) = this.clock.deadline() else { return Poll::Pending };
+        if this.reading.deadline() != deadline {
+            this.reading.as_mut().reset(deadline);
+        }
+        ready!(this.reading.as_mut().poll(context));
+        Poll::Ready(Err(this.clock.read_too_late()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(context, written).map(Result::flatten)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.written(context, written).map(Result::flatten)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
