@@ -3,6 +3,7 @@
 
 // Pure: time comes as an argument, nothing is read or written.
 pub mod backoff;
+pub mod encoding;
 pub mod lag;
 pub mod reading;
 pub mod shapes;

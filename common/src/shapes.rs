@@ -39,7 +39,8 @@ pub fn unwrap(body: &[u8]) -> Result<Vec<Found<'_>>, BodyError> {
     let malformed =
         |what: String| BodyError::Rejected(Rejection::new(RejectionCode::MalformedBody, what));
     let text = std::str::from_utf8(body).map_err(|error| {
-        malformed(format!("the body is not UTF-8 at byte {}", error.valid_up_to()))
+        let hint = if is_gbk(body) { ": it looks like GBK, send UTF-8" } else { "" };
+        malformed(format!("the body is not UTF-8 at byte {}{hint}", error.valid_up_to()))
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim().is_empty() {
@@ -58,6 +59,18 @@ pub fn unwrap(body: &[u8]) -> Result<Vec<Found<'_>>, BodyError> {
     let mut found = Vec::new();
     Walk { found: &mut found }.value(raw, Ids::default(), 0)?;
     Ok(found)
+}
+
+/// Whether the bytes could be GBK: ASCII, and pairs of its lead and trail bytes.
+fn is_gbk(mut bytes: &[u8]) -> bool {
+    while let Some((first, rest)) = bytes.split_first() {
+        bytes = match (first, rest) {
+            (0..=0x7f, rest) => rest,
+            (0x81..=0xfe, [0x40..=0x7e | 0x80..=0xfe, rest @ ..]) => rest,
+            _ => return false,
+        };
+    }
+    true
 }
 
 struct Walk<'a, 'f> {
@@ -133,6 +146,16 @@ mod tests {
         assert_eq!(items(r#"{"id":"a","data":null}"#), [r#"{"id":"a","data":null}"#]);
         assert_eq!(items(r#"{"data":null}"#), ["null"]);
         assert!(items(r#"{"data":[]}"#).is_empty());
+    }
+
+    #[test]
+    fn a_body_in_gbk_is_told_so() {
+        let told = |bytes: &[u8]| match unwrap(bytes) {
+            Err(BodyError::Rejected(rejection)) => rejection.message.contains("GBK"),
+            _ => panic!("{bytes:?} was taken"),
+        };
+        assert!(told(b"{\"name\":\"\xd5\xc5\xc8\xfd\"}"));
+        assert!(!told(b"\x1f\x8b\x08\x00\xff\xff"));
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn show(letter: &Letter) {
     for (key, value) in &letter.headers {
         println!("  {key}: {}", String::from_utf8_lossy(value));
     }
-    println!("\n{}", String::from_utf8_lossy(&letter.value));
+    println!("\n{}", String::from_utf8_lossy(&letter.opened()));
 }
 
 #[expect(clippy::print_stdout, reason = "the command's answer")]

@@ -1,6 +1,10 @@
 //! A record of a dead-letter or rejects topic, and the records that replaying it sends. Pure.
 
+use std::borrow::Cow;
+
 use common::dead_letter::CUT_FROM_BYTES;
+use common::encoding::{CONTENT_ENCODING, Encoding};
+use common::kafka::MESSAGE_BYTES_MAX;
 use common::reading::{Ids, Intake, Reading};
 use common::replay::{REPLAY_COUNT, REPLAY_OFFSET, REPLAY_PARTITION};
 use common::{shapes, wire};
@@ -64,6 +68,14 @@ impl Letter {
         self.key.as_deref().and_then(|key| std::str::from_utf8(key).ok())
     }
 
+    /// Its value; of one that is kept compressed, as much as opens.
+    pub fn opened(&self) -> Cow<'_, [u8]> {
+        match self.header(CONTENT_ENCODING).and_then(Encoding::named) {
+            Some(encoding) => encoding.open_in_part(&self.value, MESSAGE_BYTES_MAX).into(),
+            None => self.value.as_slice().into(),
+        }
+    }
+
     /// How often it was replayed before.
     pub fn replays(&self) -> u32 {
         self.header(REPLAY_COUNT).and_then(|count| count.parse().ok()).unwrap_or(0)
@@ -117,7 +129,8 @@ impl Letter {
         let Ok(received_at) = Timestamp::from_millisecond(received_at_ms) else {
             return Vec::new();
         };
-        let Ok(found) = shapes::unwrap(&self.value) else { return Vec::new() };
+        let value = self.opened();
+        let Ok(found) = shapes::unwrap(&value) else { return Vec::new() };
         let outer = Ids {
             customer_id: number("customer_id"),
             org_id: number("org_id"),
@@ -211,5 +224,17 @@ mod tests {
         assert_eq!(reading.ids().org_id, Some(7));
         assert_eq!(sent[0].key.as_deref(), Some(&b"b"[..]));
         assert!(letter("nope", &headers).replayed(Kind::Rejects, &zone).is_empty());
+    }
+
+    #[test]
+    fn a_compressed_body_that_something_follows_is_opened_as_far_as_it_goes() {
+        let mut compressed = zstd::bulk::compress(br#"{"id":"b","xlv":80}"#, 0).unwrap();
+        compressed.extend(b"trailing");
+        let first = letter("", &[("received_at", "1756800540000"), ("content_encoding", "zstd")]);
+        let first = Letter { value: compressed, ..first };
+        assert_eq!(&*first.opened(), br#"{"id":"b","xlv":80}"#);
+        assert_eq!(first.replayed(Kind::Rejects, &TimeZone::UTC).len(), 1);
+        let unknown = letter("as it is", &[("content_encoding", "br")]);
+        assert_eq!(&*unknown.opened(), b"as it is");
     }
 }
