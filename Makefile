@@ -5,11 +5,12 @@ include tests/tiers.mk
 
 STACK := deploy/stack
 ARGS  ?=
+FILE  ?= tests/cases/gateway_cases.json
 
 # What measures or brings its own Prometheus has no use for the stack's.
 ALONE := STACK_WITHOUT=prometheus
 
-.PHONY: help demo check test soak bench bench-pipeline bench-worker bench-alerter bench-telemetry install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
+.PHONY: help demo check test soak cases bench bench-pipeline bench-worker bench-alerter bench-telemetry install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -81,6 +82,10 @@ e2e-mysql:  ## Those whose SQL differs, with MySQL in MariaDB's place; ARGS=name
 	cargo build --workspace --bins
 	STACK_DATABASE=mysql $(ALONE) $(STACK) run -- sh -c 'cargo test --workspace --test storage && \
 	  cargo test --workspace --test e2e -- $(or $(ARGS),$(MYSQL) --skip operators:: $(SOAK:%=--skip %))'
+
+cases: install  ## Run a file of worked examples against the real gateway: FILE=tests/cases/gateway_cases.json
+	cargo build --workspace --bins
+	$(ALONE) $(STACK) run -- target/debug/cases $(FILE)
 
 promtool:  ## Check the operators' alert rules and run their unit tests
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules rules_test.yml

@@ -26,6 +26,8 @@ pub mod proxy;
 pub mod redis;
 pub mod wait;
 
+pub mod cases;
+
 pub mod entrance;
 pub mod fake_wechat;
 pub mod fleet;

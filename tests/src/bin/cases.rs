@@ -1,0 +1,43 @@
+//! `cases`: runs a file of worked examples against the real gateway and names those that do not hold.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use tests::cases::{self, File};
+
+/// Exit code of a file that cannot be read.
+const UNREADABLE: u8 = 2;
+
+/// Runs a file of worked examples against the real gateway on the real servers.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The file, of the form of those in `tests/cases`.
+    file: PathBuf,
+}
+
+fn read(path: &PathBuf) -> anyhow::Result<File> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| path.display().to_string())
+}
+
+#[tokio::main]
+#[expect(clippy::print_stdout, reason = "the command's answer")]
+async fn main() -> anyhow::Result<ExitCode> {
+    let file = match read(&Arguments::parse().file) {
+        Ok(file) => file,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return Ok(ExitCode::from(UNREADABLE));
+        }
+    };
+    let outcomes = cases::run(&file).await?;
+    let failed: Vec<_> = outcomes.iter().filter(|outcome| !outcome.problems.is_empty()).collect();
+    for outcome in &failed {
+        println!("{}: {}", outcome.name, outcome.problems.join("; "));
+    }
+    println!("{} of {} cases hold", outcomes.len() - failed.len(), outcomes.len());
+    Ok(ExitCode::SUCCESS)
+}
