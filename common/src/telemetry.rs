@@ -42,7 +42,7 @@ pub struct TelemetryArgs {
     /// OTLP collector (Jaeger) for spans, as `http://host:4317`; none or empty: no spans are sent.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
-    /// Share of traces begun here that are recorded, 0 to 1; a caller's own decision is honoured.
+    /// Share of traces begun here that are recorded, 0 to 1; callers that the gateway is told of decide for theirs.
     #[arg(long, env = "TRACE_SAMPLE_RATIO", default_value_t = 0.01)]
     pub trace_sample_ratio: f64,
     /// Memory the process may use, in bytes, for the share of it that is used; unset: its control group's limit, else the machine's memory.
@@ -51,7 +51,7 @@ pub struct TelemetryArgs {
 }
 
 /// How long the last spans may take at the end of the process.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a service says about itself.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +78,11 @@ impl TelemetryArgs {
         problems.require(self.memory_limit != Some(0), || {
             "--memory-limit must be above 0; leave it out for the control group's".into()
         });
+    }
+
+    /// The memory that the process may use, in bytes, where it is known.
+    pub fn memory_limit(&self) -> Option<u64> {
+        self.memory_limit.or_else(process::memory_limit)
     }
 
     /// Installs logs, metrics and spans for this process.

@@ -20,9 +20,6 @@ pub const TRACEPARENT: &str = "traceparent";
 /// Bytes of such a context; later versions may add to them.
 const TRACEPARENT_BYTES: usize = 55;
 
-/// Header with what tracing vendors add to it.
-pub const TRACESTATE: &str = "tracestate";
-
 /// Most links of one span: SDKs cut at 128, silently.
 pub const LINKS_MAX: usize = 100;
 
@@ -142,30 +139,19 @@ impl NewSpan {
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
     traceparent: Option<[u8; TRACEPARENT_BYTES]>,
-    tracestate: Option<Box<[u8]>>,
 }
 
 impl Origin {
     /// Takes it from the headers of a record.
     pub fn of_headers<H: Headers>(headers: &H) -> Self {
-        let mut origin = Self::default();
-        for header in headers.iter() {
-            match (header.key, header.value) {
-                (TRACEPARENT, Some(value)) if origin.traceparent.is_none() => {
-                    origin.traceparent = value.first_chunk().copied();
-                }
-                (TRACESTATE, Some(value)) if origin.tracestate.is_none() => {
-                    origin.tracestate = Some(value.into());
-                }
-                _ => {}
-            }
-        }
-        origin
+        let traceparent = headers.iter().find(|header| header.key == TRACEPARENT);
+        let value = traceparent.and_then(|header| header.value);
+        Self { traceparent: value.and_then(|value| value.first_chunk().copied()) }
     }
 
     /// The context of that span; `None` where it is not said, or nonsense.
     pub fn context(&self) -> Option<SpanContext> {
-        read(self.traceparent.as_ref()?, self.tracestate.as_deref())
+        read(self.traceparent.as_ref()?)
     }
 
     /// The same where it is sampled; others have nothing to link to.
@@ -179,7 +165,8 @@ impl Origin {
 }
 
 /// Reads the context a record or request carries; `None` where it carries none or a broken one.
-pub fn read(traceparent: &[u8], tracestate: Option<&[u8]>) -> Option<SpanContext> {
+/// What vendors add in a `tracestate` is nobody's here.
+pub fn read(traceparent: &[u8]) -> Option<SpanContext> {
     let text = std::str::from_utf8(traceparent).ok()?;
     let mut parts = text.trim().split('-');
     let (version, trace, span, flags) =
@@ -187,16 +174,12 @@ pub fn read(traceparent: &[u8], tracestate: Option<&[u8]>) -> Option<SpanContext
     if version.len() != 2 || trace.len() != 32 || span.len() != 16 || flags.len() != 2 {
         return None;
     }
-    let state = tracestate
-        .and_then(|state| std::str::from_utf8(state).ok())
-        .and_then(|state| state.parse::<TraceState>().ok())
-        .unwrap_or_default();
     let context = SpanContext::new(
         TraceId::from_hex(trace).ok()?,
         SpanId::from_hex(span).ok()?,
         TraceFlags::new(u8::from_str_radix(flags, 16).ok()?) & TraceFlags::SAMPLED,
         true,
-        state,
+        TraceState::default(),
     );
     context.is_valid().then_some(context)
 }
@@ -234,7 +217,7 @@ mod tests {
     #[test]
     fn a_context_survives_the_header() {
         let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let context = read(header.as_bytes(), None).unwrap();
+        let context = read(header.as_bytes()).unwrap();
         assert!(context.is_sampled() && context.is_remote());
         assert_eq!(traceparent(&context).unwrap(), header);
         assert_eq!(id_in(header), Some("0af7651916cd43dd8448eb211c80319c"));
@@ -242,7 +225,7 @@ mod tests {
         for broken in
             ["", "00-0-0-01", "zz", "00-00000000000000000000000000000000-b7ad6b7169203331-01"]
         {
-            assert_eq!(read(broken.as_bytes(), None), None, "{broken}");
+            assert_eq!(read(broken.as_bytes()), None, "{broken}");
         }
     }
 }

@@ -1,85 +1,127 @@
 //! What the two policies answer: devices get a 200 for whatever must not be sent again, API
 //! clients the status codes that HTTP has for it.
 
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
+use metrics::counter;
 use serde_json::{Value, json};
 
-use crate::body::BodyFailure;
-use crate::ingest::{Ingested, Policy, Remark};
+use crate::metrics::REFUSALS;
+use crate::outcome::{Ingested, Policy, Remark};
+use crate::refusal::{Code, Refusal};
 
-/// Most entries of `results` in one answer.
-const RESULTS_MAX: usize = 100;
+/// Header with the request's id, in requests the client's own.
+pub const REQUEST_ID: &str = "x-request-id";
 
-/// Why a request is turned away before or instead of being taken in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Nothing was sent.
-    Empty,
-    /// The body could not be read.
-    Body(BodyFailure),
-    /// Not JSON by its content type.
-    ContentType,
-    /// Kafka, the queue or this process cannot take it now; seconds until it is worth a try.
-    Unavailable { retry_after: u64, draining: bool },
+/// What an answer is given by.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    pub policy: Policy,
+    /// Zone of the time in it.
+    pub zone: &'a TimeZone,
+    /// By which the request is found in logs and traces.
+    pub request_id: String,
 }
 
-impl Refusal {
-    fn status(self) -> StatusCode {
-        match self {
-            Self::Empty => StatusCode::BAD_REQUEST,
-            Self::Body(BodyFailure::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Body(BodyFailure::Stalled) => StatusCode::REQUEST_TIMEOUT,
-            Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+impl Answer<'_> {
+    /// For a body that was taken in.
+    pub fn ingested(&self, result: &Ingested) -> Response {
+        let results = results(&result.remarks);
+        if self.policy == Policy::Api && result.success == 0 && result.error > 0 {
+            let first = &result.remarks[0];
+            let code = match first.code {
+                code if result.malformed && code == Code::TooManyReadings.as_str() => {
+                    Code::TooManyReadings
+                }
+                _ if result.malformed => Code::MalformedBody,
+                _ => Code::NoAcceptableReading,
+            };
+            return self.problem(code, &first.message, results);
         }
+        let accepted = result.success > 0 || result.error == 0;
+        let mut details = json!({
+            "success": result.success,
+            "duplicate": result.duplicate,
+            "error": result.error,
+        });
+        if !results.is_empty() {
+            details["results"] = Value::Array(results);
+        }
+        let body = json!({
+            "status": if accepted { "success" } else { "error" },
+            "message": message(result),
+            "details": details,
+        });
+        self.sealed(StatusCode::OK, "application/json", body)
     }
 
-    fn message(self) -> &'static str {
-        match self {
-            Self::Empty => "请求体不能为空",
-            Self::Body(BodyFailure::TooLarge) => "请求体过大，请分批上传",
-            Self::Body(BodyFailure::Stalled) => "请求体未在规定时间内到达，请重试",
-            Self::ContentType => "Content-Type 必须是 application/json",
-            Self::Unavailable { .. } => "服务暂时不可用，请稍后重试",
-        }
-    }
-}
-
-/// Answers for a body that was taken in.
-pub fn ingested(policy: Policy, result: &Ingested) -> Response {
-    let results = results(&result.remarks);
-    if policy == Policy::Api && result.success == 0 && result.error > 0 {
-        let status = if result.malformed {
-            malformed_status(result)
-        } else {
-            StatusCode::UNPROCESSABLE_ENTITY
+    /// For a request that was turned away.
+    pub fn refused(&self, refusal: Refusal) -> Response {
+        let Refusal { code, retry_after } = refusal;
+        let mut response = match self.policy {
+            Policy::Device => {
+                let body = json!({
+                    "status": "error",
+                    "code": code.as_str(),
+                    "message": code.message(),
+                });
+                counter!(REFUSALS, "code" => code.as_str()).increment(1);
+                self.sealed(code.status(), "application/json", body)
+            }
+            Policy::Api => self.problem(code, code.message(), Vec::new()),
         };
-        return problem(status, &result.remarks[0].message, results);
+        let headers = response.headers_mut();
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if code.ends_connection() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        match code {
+            Code::UnsupportedEncoding => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
+            }
+            Code::MethodNotAllowed => {
+                headers.insert(ALLOW, HeaderValue::from_static("POST"));
+            }
+            _ => {}
+        }
+        response
     }
-    let accepted = result.success > 0 || result.error == 0;
-    let mut details = json!({
-        "success": result.success,
-        "duplicate": result.duplicate,
-        "error": result.error,
-    });
-    if !results.is_empty() {
-        details["results"] = Value::Array(results);
-    }
-    let body = json!({
-        "status": if accepted { "success" } else { "error" },
-        "message": message(result),
-        "details": details,
-    });
-    (StatusCode::OK, axum::Json(body)).into_response()
-}
 
-/// JSON that does not parse is the client's syntax; one that holds too much is understood.
-fn malformed_status(result: &Ingested) -> StatusCode {
-    match result.remarks.first().map(|remark| remark.code) {
-        Some("malformed_body") => StatusCode::BAD_REQUEST,
-        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    /// An error as RFC 9457 has it.
+    fn problem(&self, code: Code, detail: &str, results: Vec<Value>) -> Response {
+        counter!(REFUSALS, "code" => code.as_str()).increment(1);
+        let mut body = json!({
+            "type": format!("urn:ljwx:problem:{}", code.as_str()),
+            "title": code.status().canonical_reason().unwrap_or_default(),
+            "status": code.status().as_u16(),
+            "detail": detail,
+            "code": code.as_str(),
+        });
+        if !results.is_empty() {
+            body["results"] = Value::Array(results);
+        }
+        self.sealed(code.status(), "application/problem+json", body)
+    }
+
+    /// Adds what every answer says: when it was given, and to which request.
+    fn sealed(&self, status: StatusCode, kind: &'static str, mut body: Value) -> Response {
+        let now = Timestamp::now();
+        let time = ZonedDateTime::new(now, self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z");
+        body["server_time"] = time.to_string().into();
+        body["server_epoch_ms"] = now.as_millisecond().into();
+        body["request_id"] = self.request_id.as_str().into();
+        let mut response = (status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        if let Ok(id) = HeaderValue::from_str(&self.request_id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        response
     }
 }
 
@@ -106,44 +148,5 @@ fn results(remarks: &[Remark]) -> Vec<Value> {
             "message": remark.message,
         })
     };
-    remarks.iter().take(RESULTS_MAX).map(entry).collect()
-}
-
-/// Answers for a request that was turned away.
-pub fn refused(policy: Policy, refusal: Refusal) -> Response {
-    let status = refusal.status();
-    let mut response = match policy {
-        Policy::Device => {
-            let body = json!({"status": "error", "message": refusal.message()});
-            (status, axum::Json(body)).into_response()
-        }
-        Policy::Api => problem(status, refusal.message(), Vec::new()),
-    };
-    let headers = response.headers_mut();
-    if let Refusal::Unavailable { retry_after, .. } = refusal {
-        headers.insert(RETRY_AFTER, HeaderValue::from(retry_after));
-    }
-    let closes = matches!(refusal, Refusal::Body(_) | Refusal::Unavailable { draining: true, .. });
-    if closes {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-/// An error as RFC 9457 has it.
-fn problem(status: StatusCode, detail: &str, results: Vec<Value>) -> Response {
-    let mut body = json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or_default(),
-        "status": status.as_u16(),
-        "detail": detail,
-    });
-    if !results.is_empty() {
-        body["results"] = Value::Array(results);
-    }
-    let mut response = (status, body.to_string()).into_response();
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    response
+    remarks.iter().map(entry).collect()
 }

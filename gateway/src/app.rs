@@ -5,26 +5,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use common::admin::Admin;
+use common::http::{Names, Server, Stop};
 use common::lifecycle::{Vital, within};
 use common::publisher::Publisher;
-use common::telemetry::Telemetry;
-use metrics::counter;
-use tokio::net::TcpListener;
+use common::telemetry::{FLUSH_TIMEOUT, Telemetry};
+use metrics::{counter, gauge};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, FLUSH_RESERVE};
 use crate::ingest::Ingest;
-use crate::metrics::REQUESTS;
+use crate::metrics::{CONNECTIONS, CONNECTIONS_REFUSED, MEMORY_BOUND, REQUESTS};
 use crate::records::Records;
 use crate::routes::{API_ROUTE, DEVICE_ROUTE, Routes};
+use crate::span::TraceCallers;
 use crate::topics;
 
 /// A gateway that is bound to its ports.
 pub struct App {
     config: Config,
-    listener: TcpListener,
+    server: Server,
     routes: Routes,
     publisher: Publisher,
     not_ready: Arc<AtomicBool>,
@@ -48,14 +50,16 @@ impl App {
                 },
                 zone: config.zone.zone.clone(),
             },
-            body_bytes_max: config.body_bytes_max,
-            request_timeout: config.request_timeout,
-            message_timeout: config.message_timeout,
-            slots: Arc::new(Semaphore::new(config.requests_max)),
-            draining: Arc::default(),
+            bodies: config.protection.bodies(),
+            answer_timeout: config.protection.answer_timeout,
+            slots: Semaphore::new(config.protection.requests_max),
+            trace_callers: TraceCallers::new(&config.protection.trace_callers),
         };
-        let listener = TcpListener::bind(config.listen)
-            .await
+        // Validated: the hard limit has room for every connection.
+        rlimit::increase_nofile_limit(u64::MAX).context("cannot raise the limit of open files")?;
+        let bounds = config.protection.bounds();
+        let names = Names { connections: CONNECTIONS, refused: CONNECTIONS_REFUSED };
+        let server = Server::bind(config.listen, bounds, Some(names))
             .with_context(|| format!("--listen {}", config.listen))?;
         let not_ready = Arc::new(AtomicBool::new(false));
         let (vital, admin_stop) = (Vital::new(), CancellationToken::new());
@@ -68,58 +72,55 @@ impl App {
         telemetry.summarise(admin_stop.clone());
         let admin_address =
             admin.serve(&config.admin, axum::Router::new(), &vital, &admin_stop).await?;
-        let version = env!("CARGO_PKG_VERSION");
-        info!(version, listen = %listener.local_addr()?, admin = %admin_address, "gateway started");
-        Ok(Self {
-            config: config.clone(),
-            listener,
-            routes,
-            publisher,
-            not_ready,
-            vital,
-            admin_stop,
-        })
+        let memory_bound = config.memory_bound();
+        gauge!(MEMORY_BOUND).set(memory_bound as f64);
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            listen = %server.local_addr()?,
+            admin = %admin_address,
+            connections_max = bounds.connections_max,
+            memory_bound_mib = memory_bound / (1024 * 1024),
+            "gateway started"
+        );
+        Ok(Self { config: config.clone(), server, routes, publisher, not_ready, vital, admin_stop })
     }
 
     /// Serves until `stop`, or until a part of it is lost, then drains: readiness first, the port next,
-    /// the producer last.
+    /// the producer last; one deadline bounds it all.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let vital = self.vital.clone();
         vital.during(&stop, self.serve(stop.clone())).await
     }
 
     async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let draining = Arc::clone(&self.routes.draining);
-        let not_ready = Arc::clone(&self.not_ready);
+        let Self { config, server, routes, publisher, not_ready, admin_stop, .. } = self;
         let closing = CancellationToken::new();
-        let closed = closing.clone();
-        let drain_delay = self.config.drain_delay;
+        let delayed = (stop.clone(), closing.clone(), config.drain_delay);
         tokio::spawn(async move {
+            let (stop, closing, delay) = delayed;
             stop.cancelled().await;
             not_ready.store(true, Ordering::Relaxed);
-            tokio::time::sleep(drain_delay).await;
-            draining.store(true, Ordering::Relaxed);
+            tokio::time::sleep(delay).await;
             closing.cancel();
         });
-        let served = axum::serve(self.listener, self.routes.router())
-            .with_graceful_shutdown(closed.clone().cancelled_owned())
-            .into_future();
-        let deadline = self.config.lifecycle.drain_timeout;
-        tokio::pin!(served);
+        let drain_timeout = config.lifecycle.drain_timeout;
+        let too_late = async {
+            stop.cancelled().await;
+            let deadline = Instant::now() + drain_timeout;
+            tokio::time::sleep_until(deadline - FLUSH_RESERVE).await;
+        };
         tokio::select! {
-            result = &mut served => result.context("the public port stopped")?,
-            () = async { closed.cancelled().await; tokio::time::sleep(deadline).await } => {
-                warn!("requests were still open at the end of --drain-timeout");
-            }
+            () = server.serve(routes.router(), Stop { leaving: stop.clone(), closing }) => {}
+            () = too_late => warn!("requests were still open near the end of --drain-timeout"),
         }
-        let publisher = self.publisher;
-        let message_timeout = self.config.message_timeout;
-        let flushed = tokio::task::spawn_blocking(move || publisher.flush(message_timeout));
-        match within(message_timeout * 2, flushed).await {
+        // What is left after it belongs to the spans.
+        let left = FLUSH_RESERVE - FLUSH_TIMEOUT;
+        let flushed = tokio::task::spawn_blocking(move || publisher.flush(left));
+        match within(left, flushed).await {
             Some(Ok(true)) => info!("gateway stopped, every record confirmed"),
             _ => warn!("gateway stopped with records unconfirmed; none of them was acknowledged"),
         }
-        self.admin_stop.cancel();
+        admin_stop.cancel();
         Ok(())
     }
 }

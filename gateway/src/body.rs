@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream};
+use axum::body::{Body, BodyDataStream, HttpBody};
 use bytes::{Bytes, BytesMut};
-use tokio::time::timeout;
+use metrics::histogram;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::StreamExt;
+
+use crate::budget::{Budget, Held, NoRoom};
+use crate::metrics::BODY_SECONDS;
+use crate::pace::Pace;
 
 /// Why there is no body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +19,14 @@ pub enum BodyFailure {
     TooLarge,
     /// It did not arrive in time, or the connection broke.
     Stalled,
+    /// Too many bodies are being held already.
+    NoRoom,
+}
+
+impl From<NoRoom> for BodyFailure {
+    fn from(_: NoRoom) -> Self {
+        Self::NoRoom
+    }
 }
 
 /// How much of an oversized body is read and thrown away, so that its sender sees the answer
@@ -23,46 +36,89 @@ const DRAIN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long that may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reads a body of at most `bytes_max` within `deadline`.
-pub async fn read(body: Body, bytes_max: usize, deadline: Duration) -> Result<Bytes, BodyFailure> {
-    let mut stream = body.into_data_stream();
-    match timeout(deadline, collect(&mut stream, bytes_max)).await {
-        Ok(Err(BodyFailure::TooLarge)) => {
-            // Whether all of it could be drained changes nothing about the answer.
-            let _ = timeout(DRAIN_TIMEOUT, drain(&mut stream)).await;
-            Err(BodyFailure::TooLarge)
-        }
-        Ok(result) => result,
-        Err(_) => Err(BodyFailure::Stalled),
-    }
+/// A sender that is silent for so long sends no more of it.
+const DRAIN_GAP: Duration = Duration::from_secs(1);
+
+/// Bounds of bodies.
+#[derive(Debug, Clone)]
+pub struct Bodies {
+    pub bytes_max: usize,
+    pub pace: Pace,
+    pub budget: Budget,
 }
 
-async fn collect(stream: &mut BodyDataStream, bytes_max: usize) -> Result<Bytes, BodyFailure> {
-    let Some(first) = stream.next().await else { return Ok(Bytes::new()) };
-    let first = first.map_err(|_| BodyFailure::Stalled)?;
-    if first.len() > bytes_max {
-        return Err(BodyFailure::TooLarge);
-    }
-    // Nearly every body is one chunk, which needs no copy.
-    let Some(second) = stream.next().await else { return Ok(first) };
-    let mut whole = BytesMut::from(first);
-    let mut next = Some(second);
-    while let Some(chunk) = next {
-        let chunk = chunk.map_err(|_| BodyFailure::Stalled)?;
-        if whole.len() + chunk.len() > bytes_max {
-            return Err(BodyFailure::TooLarge);
+/// A body, and its part of the budget.
+#[derive(Debug)]
+pub struct Received {
+    pub bytes: Bytes,
+    pub held: Held,
+}
+
+impl Bodies {
+    /// Reads a body whose head has just ended. `expected`: the sender waits to be asked for it, so an
+    /// oversized one is not on its way.
+    pub async fn read(&self, body: Body, expected: bool) -> Result<Received, BodyFailure> {
+        let started = Instant::now();
+        let length = body.size_hint().exact().map(usize::try_from);
+        let mut stream = body.into_data_stream();
+        let result = match length {
+            Some(length) if length.is_ok_and(|length| length <= self.bytes_max) => {
+                self.collect(&mut stream, length.unwrap_or_default(), started).await
+            }
+            Some(_) => Err(BodyFailure::TooLarge),
+            None => self.collect(&mut stream, 0, started).await,
+        };
+        match result {
+            Ok(_) => histogram!(BODY_SECONDS).record(started.elapsed()),
+            Err(BodyFailure::TooLarge) if !expected => {
+                // Whether all of it could be drained changes nothing about the answer.
+                let _ = timeout(DRAIN_TIMEOUT, drain(&mut stream)).await;
+            }
+            Err(_) => {}
         }
-        whole.extend_from_slice(&chunk);
-        next = stream.next().await;
+        result
     }
-    Ok(whole.freeze())
+
+    async fn collect(
+        &self,
+        stream: &mut BodyDataStream,
+        length: usize,
+        started: Instant,
+    ) -> Result<Received, BodyFailure> {
+        let mut held = self.budget.hold();
+        let (mut first, mut whole) = (None, BytesMut::new());
+        let (mut received, mut last) = (0, Duration::ZERO);
+        loop {
+            let deadline = started + self.pace.deadline(received, last);
+            let next = timeout_at(deadline, stream.next()).await;
+            let Some(chunk) = next.map_err(|_| BodyFailure::Stalled)? else {
+                // Nearly every body is one chunk, which needs no copy.
+                return Ok(Received { bytes: first.unwrap_or_else(|| whole.freeze()), held });
+            };
+            let chunk = chunk.map_err(|_| BodyFailure::Stalled)?;
+            (received, last) = (received + chunk.len(), started.elapsed());
+            if received > self.bytes_max {
+                return Err(BodyFailure::TooLarge);
+            }
+            held.cover(received)?;
+            if received == chunk.len() {
+                first = Some(chunk);
+                continue;
+            }
+            if let Some(first) = first.take() {
+                whole.reserve(length.max(received));
+                whole.extend_from_slice(&first);
+            }
+            whole.extend_from_slice(&chunk);
+        }
+    }
 }
 
 async fn drain(stream: &mut BodyDataStream) {
     let mut drained = 0;
     while drained < DRAIN_BYTES_MAX {
-        match stream.next().await {
-            Some(Ok(chunk)) => drained += chunk.len(),
+        match timeout(DRAIN_GAP, stream.next()).await {
+            Ok(Some(Ok(chunk))) => drained += chunk.len(),
             _ => return,
         }
     }

@@ -11,6 +11,8 @@ use common::lifecycle::LifecycleArgs;
 use common::publisher::PublisherLimits;
 use common::telemetry::TelemetryArgs;
 
+use crate::protection::ProtectionArgs;
+
 /// Takes readings from watches, phones and other systems by HTTP and publishes them to Kafka. A 200
 /// means that Kafka has every reading of the body.
 #[derive(Debug, Clone, Parser)]
@@ -28,26 +30,20 @@ pub struct Config {
     /// The devices' zone.
     #[command(flatten)]
     pub zone: ZoneArgs,
-    /// Largest body, in bytes; a watch's full cache takes 160 KB.
-    #[arg(long, env = "BODY_BYTES_MAX", default_value_t = 1024 * 1024)]
-    pub body_bytes_max: usize,
-    /// Requests in progress at a time; further ones get 503.
-    #[arg(long, env = "REQUESTS_MAX", default_value_t = 1000)]
-    pub requests_max: usize,
-    /// How long a request may take in all; watches give up after 10 s.
-    #[arg(long, env = "REQUEST_TIMEOUT", default_value = "9s", value_parser = duration)]
-    pub request_timeout: Duration,
-    /// How long a record may wait for Kafka's confirmation; must end before the request does.
+    /// The public port's bounds.
+    #[command(flatten)]
+    pub protection: ProtectionArgs,
+    /// How long a record may wait for Kafka's confirmation; must end before the answer's does.
     #[arg(long, env = "MESSAGE_TIMEOUT", default_value = "6s", value_parser = duration)]
     pub message_timeout: Duration,
     /// How long a record waits for company in its batch to Kafka.
     #[arg(long, env = "LINGER", default_value = "2ms", value_parser = duration)]
     pub linger: Duration,
     /// Most memory of records that wait for Kafka, in KiB.
-    #[arg(long, env = "QUEUE_KBYTES", default_value_t = 128 * 1024)]
+    #[arg(long, env = "QUEUE_KBYTES", default_value_t = 64 * 1024)]
     pub queue_kbytes: u32,
     /// Most records that wait for Kafka.
-    #[arg(long, env = "QUEUE_RECORDS", default_value_t = 100_000)]
+    #[arg(long, env = "QUEUE_RECORDS", default_value_t = 50_000)]
     pub queue_records: u32,
     /// How long Kafka may be unreachable before /readyz says so.
     #[arg(long, env = "READY_GRACE", default_value = "5s", value_parser = duration)]
@@ -62,6 +58,9 @@ pub struct Config {
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 }
+
+/// End of `--drain-timeout` that is not the requests': the producer flushes, then the spans.
+pub(crate) const FLUSH_RESERVE: Duration = Duration::from_secs(5);
 
 /// Share of a record that is not the body: key, headers, framing.
 const RECORD_OVERHEAD_BYTES: usize = 64 * 1024;
@@ -78,9 +77,14 @@ impl Config {
         }
     }
 
+    /// What the process can need at most, in bytes.
+    pub(crate) fn memory_bound(&self) -> u64 {
+        self.protection.memory_bound(self.queue_kbytes, self.queue_records)
+    }
+
     /// The largest record that a body may become.
     pub(crate) fn record_bytes_max(&self) -> usize {
-        self.body_bytes_max + RECORD_OVERHEAD_BYTES
+        self.protection.body_bytes_max + RECORD_OVERHEAD_BYTES
     }
 }
 
@@ -88,11 +92,7 @@ impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
         self.kafka.validate(problems);
         self.telemetry.validate(problems);
-        problems.require(self.request_timeout > self.message_timeout, || {
-            "--request-timeout must be longer than --message-timeout: a request that ends first \
-             leaves readings in Kafka that were never acknowledged"
-                .into()
-        });
+        self.protection.validate(self.message_timeout, problems);
         problems.require(self.linger * 10 <= self.message_timeout, || {
             "--linger must be at most a tenth of --message-timeout".into()
         });
@@ -102,14 +102,22 @@ impl Validate for Config {
                 MESSAGE_BYTES_MAX - RECORD_OVERHEAD_BYTES
             )
         });
-        problems.require(self.body_bytes_max >= 1024, || {
-            "--body-bytes-max must be at least 1024".into()
+        let needed = self.drain_delay + self.message_timeout + FLUSH_RESERVE;
+        problems.require(self.lifecycle.drain_timeout >= needed, || {
+            format!(
+                "--drain-timeout must be at least {} s: --drain-delay, --message-timeout and {} s \
+                 for what is flushed then, or the last requests are cut off",
+                needed.as_secs_f64().ceil(),
+                FLUSH_RESERVE.as_secs()
+            )
         });
-        problems.require(self.requests_max >= 1, || "--requests-max must be at least 1".into());
-        problems.require(self.lifecycle.drain_timeout > self.drain_delay + self.message_timeout, || {
-            "--drain-timeout must be longer than --drain-delay and --message-timeout together, or \
-             the last requests are cut off"
-                .into()
+        let bound = self.memory_bound();
+        problems.require(self.telemetry.memory_limit().is_none_or(|limit| bound <= limit), || {
+            format!(
+                "these settings allow {} MiB of memory, more than there is: lower --connections-max, \
+                 --inflight-bytes-max, --queue-kbytes or --queue-records, or raise the limit",
+                bound / (1024 * 1024)
+            )
         });
         problems.require(self.listen != self.admin.admin_listen || self.listen.port() == 0, || {
             "--listen and --admin-listen must differ".into()
@@ -129,12 +137,20 @@ mod tests {
     }
 
     #[test]
+    fn the_defaults_fit_into_the_memory_that_is_documented() {
+        let config =
+            Config::parse_from(["gateway", "--kafka-brokers", "x:1", "--connections-max", "4096"]);
+        // 48 + 192 of connections + 96 of bodies + 64 + 49 of the queue.
+        assert_eq!(config.memory_bound() / (1024 * 1024), 448);
+    }
+
+    #[test]
     fn what_would_lose_readings_is_refused() {
         let arguments = [
             "gateway",
             "--kafka-brokers",
             "x:1",
-            "--request-timeout",
+            "--answer-timeout",
             "5s",
             "--kafka-set",
             "acks=1",
@@ -143,7 +159,9 @@ mod tests {
         ];
         let refused = common::config::parse::<Config>(arguments.iter().map(Into::into).collect());
         let Err(common::config::Refusal::Problems(problems)) = refused else { panic!() };
-        for setting in ["--request-timeout", "--kafka-set acks", "--body-bytes-max"] {
+        for setting in
+            ["--answer-timeout", "--kafka-set acks", "--body-bytes-max", "--inflight-bytes-max"]
+        {
             let listed = problems.list().iter().any(|problem| problem.contains(setting));
             assert!(listed, "{setting}: {problems:?}");
         }

@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 
+use common::encoding::Encoding;
 use common::publisher::PublishError;
-use common::reading::{DeviceSn, Ids, Intake, Reading, Rejection};
+use common::reading::{DeviceSn, Ids, Intake, Reading, Rejection, RejectionCode};
 use common::shapes::{self, BodyError, Found};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -14,56 +15,21 @@ use jiff::tz::TimeZone;
 use metrics::counter;
 
 use crate::metrics::{READINGS, REJECTIONS, WARNINGS};
+use crate::outcome::{Ingested, NotIngested, Policy, Remark};
 use crate::records::{Records, Reject, Sent};
 use crate::span::RequestSpan;
 
-/// Whom a route serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
-    /// Watches and phones: they cannot be told what is wrong, so rejects are kept for them.
-    Device,
-    /// Clients that read the answer and still hold their data.
-    Api,
+/// A body as far as it could be opened.
+#[derive(Debug, Clone, Copy)]
+pub enum Content<'a> {
+    /// What the sender means.
+    Open(&'a [u8]),
+    /// Compressed, and broken.
+    Broken { received: &'a [u8], encoding: Encoding },
 }
 
-/// What is said about one item that was not plainly accepted.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Remark {
-    /// The item's place in its body.
-    pub index: usize,
-    /// Its serial number, where it has a readable one.
-    pub device_sn: Option<String>,
-    /// Stable word of the rejection or warning.
-    pub code: &'static str,
-    /// Canonical name of the field.
-    pub field: Option<String>,
-    /// What is wrong and what to do.
-    pub message: String,
-}
-
-/// What became of a body whose records are all in Kafka.
-#[derive(Debug, Default, PartialEq)]
-pub struct Ingested {
-    /// Readings published.
-    pub success: usize,
-    /// Readings equal to the one before them.
-    pub duplicate: usize,
-    /// Items rejected.
-    pub error: usize,
-    /// Rejections and warnings, in the order of the items.
-    pub remarks: Vec<Remark>,
-    /// Whether the body as a whole could not be read.
-    pub malformed: bool,
-}
-
-/// Why a body is not acknowledged.
-#[derive(Debug, PartialEq)]
-pub enum NotIngested {
-    /// It holds nothing.
-    Empty,
-    /// Kafka could not take it now.
-    Unavailable(PublishError),
-}
+/// Bodies above this are taken apart off the runtime's threads, where others wait.
+pub const OFF_THREAD_BYTES: usize = 64 * 1024;
 
 /// Code of a reject that keeps what was cut from an accepted reading.
 const FIELD_DROPPED: &str = "field_dropped";
@@ -79,11 +45,29 @@ impl Ingest {
     /// Takes one body in; `request` is the span that the records belong to.
     pub async fn ingest(
         &self,
-        body: &[u8],
+        content: Content<'_>,
         policy: Policy,
         received_at: Timestamp,
         request: &RequestSpan,
     ) -> Result<Ingested, NotIngested> {
+        let enqueue = || self.enqueue(content, policy, received_at, request);
+        let intake = match content {
+            Content::Open(body) if body.len() > OFF_THREAD_BYTES => {
+                tokio::task::block_in_place(enqueue)?
+            }
+            _ => enqueue()?,
+        };
+        intake.confirmed().await.map_err(NotIngested::Unavailable)
+    }
+
+    /// Takes the body apart and hands its records over.
+    fn enqueue<'a>(
+        &'a self,
+        content: Content<'_>,
+        policy: Policy,
+        received_at: Timestamp,
+        request: &'a RequestSpan,
+    ) -> Result<BodyIntake<'a>, NotIngested> {
         let mut intake = BodyIntake {
             ingest: self,
             policy,
@@ -92,16 +76,23 @@ impl Ingest {
             sent: Vec::new(),
             result: Ingested::default(),
         };
+        let body = match content {
+            Content::Open(body) => body,
+            Content::Broken { received, encoding } => {
+                intake.broken(received, encoding).map_err(NotIngested::Unavailable)?;
+                return Ok(intake);
+            }
+        };
         match shapes::unwrap(body) {
             Err(BodyError::Empty) => return Err(NotIngested::Empty),
             Err(BodyError::Rejected(rejection)) => {
                 intake.result.malformed = true;
-                intake.reject(body, 0, Ids::default(), rejection)
+                intake.reject(body, 0, Ids::default(), None, rejection)
             }
             Ok(items) => intake.items(&items),
         }
         .map_err(NotIngested::Unavailable)?;
-        intake.confirmed().await.map_err(NotIngested::Unavailable)
+        Ok(intake)
     }
 }
 
@@ -116,6 +107,17 @@ struct BodyIntake<'a> {
 }
 
 impl BodyIntake<'_> {
+    /// Keeps a body that does not open as it was sent.
+    fn broken(&mut self, received: &[u8], encoding: Encoding) -> Result<(), PublishError> {
+        self.result.malformed = true;
+        let message = format!(
+            "the body is not {}, though its header says so: it is cut short or damaged",
+            encoding.as_str()
+        );
+        let rejection = Rejection::new(RejectionCode::MalformedBody, message);
+        self.reject(received, 0, Ids::default(), Some(encoding), rejection)
+    }
+
     fn items(&mut self, items: &[Found<'_>]) -> Result<(), PublishError> {
         let mut latest: HashMap<(DeviceSn, DateTime), Reading> = HashMap::new();
         for (index, item) in items.iter().enumerate() {
@@ -131,7 +133,8 @@ impl BodyIntake<'_> {
             };
             match parsed {
                 Err(rejection) => {
-                    self.reject(item.raw.get().as_bytes(), index, item.ids, rejection)?;
+                    let value = item.raw.get().as_bytes();
+                    self.reject(value, index, item.ids, None, rejection)?;
                 }
                 Ok(reading) => {
                     // A body of one has nothing to be a duplicate of.
@@ -167,7 +170,7 @@ impl BodyIntake<'_> {
         for warning in reading.warnings() {
             counter!(WARNINGS, "field" => warning.field.to_string(), "code" => warning.code.as_str())
                 .increment(1);
-            self.result.remarks.push(Remark {
+            self.result.remark(|| Remark {
                 index,
                 device_sn: Some(device_sn.to_owned()),
                 code: warning.code.as_str(),
@@ -186,6 +189,7 @@ impl BodyIntake<'_> {
                 device_sn: Some(device_sn),
                 index,
                 ids: item.ids,
+                encoding: None,
             };
             self.send_reject(&reject)?;
         }
@@ -197,6 +201,7 @@ impl BodyIntake<'_> {
         value: &[u8],
         index: usize,
         ids: Ids,
+        encoding: Option<Encoding>,
         rejection: Rejection,
     ) -> Result<(), PublishError> {
         let code = rejection.code.as_str();
@@ -208,11 +213,12 @@ impl BodyIntake<'_> {
                 device_sn: rejection.device_sn.as_deref(),
                 index,
                 ids,
+                encoding,
             })?;
         }
         counter!(REJECTIONS, "code" => code).increment(1);
         self.result.error += 1;
-        self.result.remarks.push(Remark {
+        self.result.remark(|| Remark {
             index,
             device_sn: rejection.device_sn,
             code,

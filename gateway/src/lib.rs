@@ -8,10 +8,16 @@
 mod answer;
 mod app;
 mod body;
+mod budget;
 mod config;
+mod headers;
 mod ingest;
 mod metrics;
+mod outcome;
+mod pace;
+mod protection;
 mod records;
+mod refusal;
 mod routes;
 mod span;
 mod topics;

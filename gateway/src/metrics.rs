@@ -1,15 +1,20 @@
 //! The gateway's metrics, and what its log says of them every minute.
 
+use common::http::REFUSED_REASONS;
 use common::metrics::PRODUCER_QUEUE_RECORDS;
 use common::telemetry::{Item, Service, Shown};
+
+use crate::refusal::Code;
 
 common::declare_metrics! {
     /// Requests answered.
     Counter REQUESTS = "gateway_requests_total" by "route", "status";
-    /// Requests being answered.
+    /// Requests whose body is complete and that wait for their answer.
     Gauge REQUESTS_IN_FLIGHT = "gateway_requests_in_flight";
     /// Time from the end of the request's head to its answer.
     Histogram REQUEST_SECONDS = "gateway_request_seconds" by "route";
+    /// Requests refused.
+    Counter REFUSALS = "gateway_refusals_total" by "code";
     /// Readings by outcome: accepted, duplicate, rejected.
     Counter READINGS = "gateway_readings_total" by "outcome";
     /// Rejected items.
@@ -18,13 +23,27 @@ common::declare_metrics! {
     Counter WARNINGS = "gateway_warnings_total" by "field", "code";
     /// What answers of 503 asked their senders to wait.
     Histogram RETRY_AFTER = "gateway_retry_after_seconds";
+    /// Connections by what they wait for: head, request, idle.
+    Gauge CONNECTIONS = "gateway_connections" by "state";
+    /// Connections closed without an answer of a route.
+    Counter CONNECTIONS_REFUSED = "gateway_connections_refused_total" by "reason";
+    /// Bytes of the budget that bodies hold, received and opened.
+    Gauge BYTES_IN_FLIGHT = "gateway_bytes_in_flight";
+    /// Time from the end of a head to the end of its body.
+    Histogram BODY_SECONDS = "gateway_body_seconds";
+    /// What the process can need at most by its settings.
+    Gauge MEMORY_BOUND = "gateway_memory_bound_bytes";
 }
 
 /// What the gateway says about itself.
 pub const SERVICE: Service = Service {
     name: "gateway",
     metrics: DECLARED,
-    zeros: &[(READINGS, "outcome", &["accepted", "duplicate", "rejected"])],
+    zeros: &[
+        (READINGS, "outcome", &["accepted", "duplicate", "rejected"]),
+        (REFUSALS, "code", &CODES),
+        (CONNECTIONS_REFUSED, "reason", REFUSED_REASONS),
+    ],
     summary: &[
         Item::growth("requests", REQUESTS, ""),
         Item::growth("requests not acknowledged", REQUESTS, "status=\"503\""),
@@ -33,4 +52,14 @@ pub const SERVICE: Service = Service {
         Item::growth("items rejected", READINGS, "outcome=\"rejected\""),
         Item::gauge("waiting for Kafka", PRODUCER_QUEUE_RECORDS, Shown::Largest),
     ],
+};
+
+const CODES: [&str; Code::ALL.len()] = {
+    let mut codes = [""; Code::ALL.len()];
+    let mut at = 0;
+    while at < codes.len() {
+        codes[at] = Code::ALL[at].as_str();
+        at += 1;
+    }
+    codes
 };

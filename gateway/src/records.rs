@@ -1,8 +1,9 @@
 //! Readings and rejects as Kafka records.
 
+use common::encoding::{CONTENT_ENCODING, Encoding};
 use common::publisher::{Outgoing, Pending, PublishError, Publisher};
 use common::reading::{Ids, Reading};
-use common::trace::{self, NewSpan, TRACEPARENT, TRACESTATE};
+use common::trace::{self, NewSpan, TRACEPARENT};
 use common::wire;
 use opentelemetry::trace::{SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
@@ -56,6 +57,8 @@ pub struct Reject<'a> {
     pub index: usize,
     /// Ids that stood beside `data`, which the item's own bytes do not hold.
     pub ids: Ids,
+    /// How the value is compressed, where it is kept as it was sent.
+    pub encoding: Option<Encoding>,
 }
 
 impl Records {
@@ -93,6 +96,10 @@ impl Records {
             .insert(Header { key: "message", value: Some(reject.message) })
             .insert(Header { key: "received_at", value: Some(&received_at) })
             .insert(Header { key: "index", value: Some(&index) });
+        if let Some(encoding) = reject.encoding {
+            let value = Some(encoding.as_str());
+            headers = headers.insert(Header { key: CONTENT_ENCODING, value });
+        }
         let ids = [
             ("customer_id", reject.ids.customer_id),
             ("org_id", reject.ids.org_id),
@@ -125,12 +132,8 @@ impl Records {
 }
 
 fn with_context(headers: OwnedHeaders, context: &SpanContext) -> OwnedHeaders {
-    let Some(traceparent) = trace::traceparent(context) else { return headers };
-    let headers = headers.insert(Header { key: TRACEPARENT, value: Some(&traceparent) });
-    let state = context.trace_state().header();
-    if state.is_empty() {
-        headers
-    } else {
-        headers.insert(Header { key: TRACESTATE, value: Some(&state) })
+    match trace::traceparent(context) {
+        Some(context) => headers.insert(Header { key: TRACEPARENT, value: Some(&context) }),
+        None => headers,
     }
 }

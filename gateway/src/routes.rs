@@ -1,35 +1,37 @@
 //! The public routes: reads a request within its bounds, takes it in, answers.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::EXPECT;
+use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use axum::routing::post;
+use common::encoding::OpenError;
 use common::metrics::Counted;
 use jiff::Timestamp;
 use metrics::{counter, histogram};
 use tokio::sync::Semaphore;
 
-use crate::answer::{self, Refusal};
-use crate::body;
-use crate::ingest::{Ingest, NotIngested, Policy};
+use crate::answer::Answer;
+use crate::body::{Bodies, BodyFailure, Received};
+use crate::headers::{self, Coding};
+use crate::ingest::{Content, Ingest, OFF_THREAD_BYTES};
 use crate::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT, RETRY_AFTER};
-use crate::span::RequestSpan;
+use crate::outcome::{Ingested, NotIngested, Policy};
+use crate::refusal::{Code, Refusal};
+use crate::span::{self, RequestSpan, TraceCallers};
 
 /// What the routes need.
-#[derive(Clone)]
 pub struct Routes {
     pub ingest: Ingest,
-    pub body_bytes_max: usize,
-    pub request_timeout: Duration,
-    pub message_timeout: Duration,
-    pub slots: Arc<Semaphore>,
-    pub draining: Arc<AtomicBool>,
+    pub bodies: Bodies,
+    pub answer_timeout: Duration,
+    pub slots: Semaphore,
+    pub trace_callers: TraceCallers,
 }
 
 /// Route of the devices in the field.
@@ -38,83 +40,175 @@ pub const DEVICE_ROUTE: &str = "/upload_health_data";
 /// Route of everybody else.
 pub const API_ROUTE: &str = "/v1/readings";
 
+/// What begins the paths of the API.
+const API_PATHS: &str = "/v1/";
+
+/// What metrics call all paths that are no route.
+const NO_ROUTE: &str = "none";
+
 impl Routes {
     /// The public routes.
     pub fn router(self) -> Router {
-        Router::new()
-            .route(
-                DEVICE_ROUTE,
-                post(async |State(routes): State<Self>, request| {
-                    routes.handle(Policy::Device, DEVICE_ROUTE, request).await
-                }),
+        let route = |policy: Policy, route: &'static str| {
+            post(
+                async move |State(routes): State<Arc<Self>>,
+                            ConnectInfo(peer): ConnectInfo<SocketAddr>,
+                            request: Request| {
+                    routes.handle(policy, route, peer, request).await
+                },
             )
-            .route(
-                API_ROUTE,
-                post(async |State(routes): State<Self>, request| {
-                    routes.handle(Policy::Api, API_ROUTE, request).await
-                }),
-            )
-            .with_state(self)
-    }
-
-    async fn handle(&self, policy: Policy, route: &'static str, request: Request) -> Response {
-        let started = Instant::now();
-        let _in_flight = Counted::begin(REQUESTS_IN_FLIGHT);
-        let span = RequestSpan::start(route, request.headers());
-        let response = match self.take_in(policy, request, &span).await {
-            Ok(result) => answer::ingested(policy, &result),
-            Err(refusal) => answer::refused(policy, refusal),
         };
-        let status = response.status();
-        span.end(status);
-        counter!(REQUESTS, "route" => route, "status" => status.as_str().to_owned()).increment(1);
-        histogram!(REQUEST_SECONDS, "route" => route).record(started.elapsed());
-        response
+        Router::new()
+            .route(DEVICE_ROUTE, route(Policy::Device, DEVICE_ROUTE))
+            .route(API_ROUTE, route(Policy::Api, API_ROUTE))
+            .method_not_allowed_fallback(Self::unknown)
+            .fallback(Self::unknown)
+            .with_state(Arc::new(self))
     }
 
+    /// Neither path nor method: in the words of whoever will have meant it.
+    async fn unknown(
+        State(routes): State<Arc<Self>>,
+        method: Method,
+        request: Request,
+    ) -> Response {
+        let path = request.uri().path();
+        let (route, code) = match path {
+            DEVICE_ROUTE => (DEVICE_ROUTE, Code::MethodNotAllowed),
+            API_ROUTE => (API_ROUTE, Code::MethodNotAllowed),
+            _ => (NO_ROUTE, Code::NotFound),
+        };
+        let policy = if path.starts_with(API_PATHS) { Policy::Api } else { Policy::Device };
+        let answer = Answer { policy, zone: &routes.ingest.zone, request_id: span::new_id() };
+        tracing::debug!(%method, code = code.as_str(), "no route");
+        counted(route, answer.refused(code.into()))
+    }
+
+    async fn handle(
+        &self,
+        policy: Policy,
+        route: &'static str,
+        peer: SocketAddr,
+        request: Request,
+    ) -> Response {
+        let started = Instant::now();
+        let headers = request.headers();
+        let caller = match policy {
+            Policy::Device => None,
+            Policy::Api => self.trace_callers.context(peer.ip(), headers),
+        };
+        let span = RequestSpan::start(route, caller, headers);
+        let answer = Answer { policy, zone: &self.ingest.zone, request_id: span.request_id() };
+        let response = match self.take_in(policy, request, &span).await {
+            Ok(result) => answer.ingested(&result),
+            Err(refusal) => answer.refused(refusal),
+        };
+        span.end(response.status());
+        histogram!(REQUEST_SECONDS, "route" => route).record(started.elapsed());
+        counted(route, response)
+    }
+
+    /// What can be refused by the head alone is, before anything of the body is read.
     async fn take_in(
         &self,
         policy: Policy,
         request: Request,
         span: &RequestSpan,
-    ) -> Result<crate::ingest::Ingested, Refusal> {
+    ) -> Result<Ingested, Refusal> {
         let received_at = Timestamp::now();
-        if self.draining.load(Ordering::Relaxed) {
-            return Err(Refusal::Unavailable { retry_after: DRAINING_RETRY_AFTER, draining: true });
+        if self.slots.available_permits() == 0 {
+            return Err(self.unavailable());
         }
+        let coding = acceptable(policy, request.headers())?;
+        let expected = request.headers().contains_key(EXPECT);
+        let body = self.bodies.read(request.into_body(), expected).await;
+        let body = body.map_err(|failure| self.no_body(failure))?;
         let Ok(_slot) = self.slots.try_acquire() else { return Err(self.unavailable()) };
-        if policy == Policy::Api && !is_json(request.headers()) {
-            return Err(Refusal::ContentType);
+        let _in_flight = Counted::begin(REQUESTS_IN_FLIGHT);
+        let taking_in = self.take_in_body(policy, body, coding, received_at, span);
+        match tokio::time::timeout(self.answer_timeout, taking_in).await {
+            Ok(result) => result,
+            Err(_) => {
+                not_acknowledged(span, "--answer-timeout ran out");
+                Err(self.unavailable())
+            }
         }
-        // The rest of the request's time belongs to Kafka's confirmation.
-        let body_timeout = self.request_timeout - self.message_timeout;
-        let body = body::read(request.into_body(), self.body_bytes_max, body_timeout)
-            .await
-            .map_err(Refusal::Body)?;
-        self.ingest.ingest(&body, policy, received_at, span).await.map_err(|reason| match reason {
-            NotIngested::Empty => Refusal::Empty,
+    }
+
+    async fn take_in_body(
+        &self,
+        policy: Policy,
+        body: Received,
+        coding: Coding,
+        received_at: Timestamp,
+        span: &RequestSpan,
+    ) -> Result<Ingested, Refusal> {
+        let Received { bytes, mut held } = body;
+        let opened;
+        let content = match coding {
+            Some(encoding) if !bytes.is_empty() => {
+                let most = self.bodies.bytes_max;
+                held.cover(bytes.len() + most).map_err(|_| self.unavailable())?;
+                let open = || encoding.open(&bytes, most);
+                let result = if bytes.len() > OFF_THREAD_BYTES {
+                    tokio::task::block_in_place(open)
+                } else {
+                    open()
+                };
+                match result {
+                    Ok(whole) => {
+                        opened = whole;
+                        held.shrink_to(bytes.len() + opened.len());
+                        Content::Open(&opened)
+                    }
+                    Err(OpenError::TooLarge) => return Err(Code::PayloadTooLarge.into()),
+                    Err(OpenError::Broken) => {
+                        held.shrink_to(bytes.len());
+                        Content::Broken { received: &bytes, encoding }
+                    }
+                }
+            }
+            _ => Content::Open(&bytes),
+        };
+        let taken = self.ingest.ingest(content, policy, received_at, span).await;
+        taken.map_err(|reason| match reason {
+            NotIngested::Empty => Code::EmptyBody.into(),
             NotIngested::Unavailable(error) => {
-                tracing::debug!(%error, "body not acknowledged");
+                not_acknowledged(span, &error.to_string());
                 self.unavailable()
             }
         })
     }
 
+    fn no_body(&self, failure: BodyFailure) -> Refusal {
+        match failure {
+            BodyFailure::TooLarge => Code::PayloadTooLarge.into(),
+            BodyFailure::Stalled => Code::BodyTimeout.into(),
+            BodyFailure::NoRoom => self.unavailable(),
+        }
+    }
+
     fn unavailable(&self) -> Refusal {
         let retry_after = self.ingest.records.publisher.retry_after(rand::random());
         histogram!(RETRY_AFTER).record(retry_after as f64);
-        Refusal::Unavailable { retry_after, draining: false }
+        Refusal { code: Code::Unavailable, retry_after: Some(retry_after) }
     }
 }
 
-/// Another replica is there already, or this one is back within seconds.
-const DRAINING_RETRY_AFTER: u64 = 2;
+fn not_acknowledged(span: &RequestSpan, error: &str) {
+    let (request_id, client_id) = (span.request_id(), span.client_id());
+    tracing::debug!(error, request_id, client_id, "body not acknowledged");
+}
 
-/// A content type that is missing is taken for JSON, as the body's parser will find out.
-fn is_json(headers: &HeaderMap) -> bool {
-    let Some(content_type) = headers.get(CONTENT_TYPE) else { return true };
-    let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
-    let essence = essence.trim().to_ascii_lowercase();
-    essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"))
+fn acceptable(policy: Policy, headers: &HeaderMap) -> Result<Coding, Refusal> {
+    if policy == Policy::Api && !headers::is_json(headers) {
+        return Err(Code::UnsupportedMediaType.into());
+    }
+    headers::coding(headers).map_err(|_| Code::UnsupportedEncoding.into())
+}
+
+fn counted(route: &'static str, response: Response) -> Response {
+    let status = response.status().as_str().to_owned();
+    counter!(REQUESTS, "route" => route, "status" => status).increment(1);
+    response
 }

@@ -41,13 +41,17 @@ async fn wrong_settings_are_all_listed_at_once_with_exit_code_2() -> Result<()> 
 async fn settings_that_would_lose_readings_are_refused_at_start() -> Result<()> {
     let refused = Launch::bare("gateway", &["--kafka-set", "acks=1"])?
         .env("KAFKA_BROKERS", "127.0.0.1:9")
-        .env("REQUEST_TIMEOUT", "5s")
+        .env("ANSWER_TIMEOUT", "7s")
+        .env("CONNECTIONS_MAX", "100000000")
+        .env("MEMORY_LIMIT", "100000000")
         .env("MESSAGE_TIMEOUT", "6s")
         .env("BODY_BYTES_MAX", "99000000")
         .finish()
         .await?;
     ensure!(refused.code == Some(2), "ended with {:?}: {}", refused.code, refused.text);
-    for setting in ["--request-timeout", "acks", "--body-bytes-max"] {
+    for setting in
+        ["--answer-timeout", "acks", "--body-bytes-max", "--connections-max", "MiB of memory"]
+    {
         ensure!(refused.text.contains(setting), "nothing of {setting}: {}", refused.text);
     }
     Ok(())

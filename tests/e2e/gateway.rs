@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::http::{self, Answer};
-use tests::kafka::{self, Record};
+use tests::kafka::{self, Record, TopicReader};
 use tests::process::Service;
 use tests::world::World;
 
@@ -30,6 +30,10 @@ async fn readings(world: &World) -> Result<Vec<Record>> {
     kafka::records(&world.stack.kafka_brokers, &world.readings_topic).await
 }
 
+fn header_bytes(record: &Record) -> usize {
+    record.headers.iter().map(|(key, value)| key.len() + value.len()).sum()
+}
+
 fn details(answer: &Answer) -> [i64; 3] {
     ["success", "duplicate", "error"]
         .map(|name| answer.json["details"][name].as_i64().unwrap_or(-1))
@@ -45,6 +49,8 @@ async fn a_body_over_the_limit_is_refused_and_its_connection_closed() -> Result<
         ensure!(answer.header("connection") == Some("close"), "{:?}", answer.headers);
     }
     ensure!(rejects(&world).await?.is_empty(), "a refused body is still with its sender");
+    let code = "code=\"payload_too_large\"";
+    ensure!(gateway.metric("gateway_refusals_total", code).await? >= 2.0);
     finish(world, gateway).await
 }
 
@@ -81,25 +87,35 @@ async fn what_is_cut_from_a_reading_is_kept_whole() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readings_of_one_device_keep_their_order_and_their_caller_s_trace() -> Result<()> {
+async fn readings_of_one_device_keep_their_order_and_no_stranger_s_trace() -> Result<()> {
     let (world, gateway) = gateway("order").await?;
     let device = world.device(1);
     let items: Vec<Value> = (0..300).map(|n| json!({"id": device, "step": n})).collect();
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let traceparent = format!("00-{trace}-b7ad6b7169203331-01");
-    let headers = [("traceparent", traceparent.as_str())];
+    let member = |n: usize| format!("v{n:0>200}={}", "x".repeat(256));
+    let tracestate = (0..28).map(member).collect::<Vec<_>>().join(",");
+    let headers = [("traceparent", traceparent.as_str()), ("tracestate", &tracestate)];
     let body = Value::from(items).to_string();
+    let other = json!({"id": world.device(2), "step": 1}).to_string();
+    ensure!(http::post_with(&gateway.url(API), other, &headers).await?.status == 200);
+    ensure!(readings(&world).await?.iter().all(|record| header_bytes(record) <= 160));
+    let mut reader =
+        TopicReader::from_now(&world.stack.kafka_brokers, &world.readings_topic).await?;
     let answer = http::post_with(&gateway.url(DEVICES), body, &headers).await?;
     ensure!(details(&answer) == [300, 0, 0], "{}", answer.text);
     let listed = answer.json["details"]["results"].as_array().context("results")?.len();
     ensure!(listed == 100, "at most 100 results, not {listed}");
-    let records = readings(&world).await?;
+    let records = reader.read_new().await?;
+    let request = answer.json["request_id"].as_str().context("request_id")?;
+    ensure!(answer.header("x-request-id") == Some(request), "{:?}", answer.headers);
     ensure!(records.len() == 300 && records.iter().all(|r| r.partition == records[0].partition));
     for (step, record) in records.iter().enumerate() {
         let reading: Value = serde_json::from_slice(&record.value)?;
         ensure!(reading["step"] == step, "{reading} at {step}");
         let sent = record.header("traceparent").context("traceparent")?;
-        ensure!(sent.contains(trace), "{sent}");
+        ensure!(sent.contains(request) && !sent.contains(trace), "{sent}");
+        ensure!(record.header("tracestate").is_none() && header_bytes(record) <= 160);
     }
     finish(world, gateway).await
 }

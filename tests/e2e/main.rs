@@ -28,6 +28,7 @@ mod modes;
 mod offsets;
 mod operators;
 mod pipeline;
+mod public_port;
 mod rebalance;
 mod records;
 mod redis;

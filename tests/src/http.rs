@@ -73,6 +73,30 @@ pub async fn post_slowly(
     Ok(answer)
 }
 
+/// POSTs a JSON body over a line that takes so many bytes a second; brings the answer as it stands on
+/// the wire.
+pub async fn post_at_rate(
+    address: SocketAddr,
+    path: &str,
+    body: &str,
+    bytes_per_second: usize,
+) -> anyhow::Result<String> {
+    let mut connection = TcpStream::connect(address).await?;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    connection.write_all(head.as_bytes()).await?;
+    for chunk in body.as_bytes().chunks(bytes_per_second / 10) {
+        pass(Duration::from_millis(100)).await;
+        connection.write_all(chunk).await?;
+    }
+    let mut answer = String::new();
+    tokio::time::timeout(ANSWER_WITHIN, connection.read_to_string(&mut answer)).await??;
+    Ok(answer)
+}
+
 /// POSTs a JSON body as a watch does.
 pub async fn post(url: &str, body: impl Into<Vec<u8>>) -> anyhow::Result<Answer> {
     post_with(url, body, &[]).await

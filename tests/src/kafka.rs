@@ -86,6 +86,13 @@ impl TopicReader {
         Ok(Self { brokers: brokers.into(), topic: topic.into(), next })
     }
 
+    /// Begins with the next record.
+    pub async fn from_now(brokers: &str, topic: &str) -> anyhow::Result<Self> {
+        let ends = watermarks(brokers, topic).await?;
+        let next = ends.iter().map(|end| (end.partition, end.high)).collect();
+        Ok(Self { brokers: brokers.into(), topic: topic.into(), next })
+    }
+
     /// The records added since the last call.
     pub async fn read_new(&mut self) -> anyhow::Result<Vec<Record>> {
         let (brokers, topic, next) = (self.brokers.clone(), self.topic.clone(), self.next.clone());

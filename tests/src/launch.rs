@@ -27,6 +27,7 @@ pub struct Launch {
     pub(crate) log: PathBuf,
     pub(crate) listens: bool,
     pub(crate) at: Option<SocketAddr>,
+    pub(crate) open_files: Option<u32>,
 }
 
 impl Launch {
@@ -43,6 +44,7 @@ impl Launch {
             log: logs.join(format!("{program}-{}.log", std::process::id())),
             listens: false,
             at: None,
+            open_files: None,
         })
     }
 
@@ -64,6 +66,13 @@ impl Launch {
     #[must_use]
     pub const fn at(mut self, address: SocketAddr) -> Self {
         self.at = Some(address);
+        self
+    }
+
+    /// Lets it open so many files at first; it may raise that itself.
+    #[must_use]
+    pub const fn open_files(mut self, soft_limit: u32) -> Self {
+        self.open_files = Some(soft_limit);
         self
     }
 
@@ -109,7 +118,11 @@ impl Launch {
         // A process group of its own, so that Ctrl-C reaches the demo alone, which then ends its
         // services in order; the death signal, so that they do not outlive a killed test.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program(self.program)?);
+        command.args(["--pdeathsig", "KILL", "--"]);
+        if let Some(soft_limit) = self.open_files {
+            command.arg("prlimit").arg(format!("--nofile={soft_limit}:"));
+        }
+        command.arg(program(self.program)?);
         command.args(&self.arguments).process_group(0).kill_on_drop(true).stdin(Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         Ok(command)

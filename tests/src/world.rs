@@ -174,6 +174,7 @@ impl World {
             environment: Vec::new(),
             listens: false,
             at: None,
+            open_files: None,
         }
         .env("KAFKA_BROKERS", &self.stack.kafka_brokers)
         .env("MYSQL_URL", self.database.url())

@@ -16,7 +16,7 @@ pub fn start(notification: &Notification, channel: Channel) -> opentelemetry::Co
         KeyValue::new("notification.attempt", i64::from(notification.attempts) + 1),
     ]);
     let parent = notification.traceparent.as_deref();
-    if let Some(parent) = parent.and_then(|header| trace::read(header.as_bytes(), None)) {
+    if let Some(parent) = parent.and_then(|header| trace::read(header.as_bytes())) {
         span = span.under_remote(parent);
     }
     span.start()

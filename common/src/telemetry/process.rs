@@ -21,12 +21,7 @@ impl Process {
     pub(super) fn new(limit: Option<u64>) -> Self {
         let collector = Collector::default();
         collector.describe();
-        let memory_limit = limit.or_else(|| {
-            let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-            let groups = LIMIT_FILES.map(|file| std::fs::read_to_string(file).unwrap_or_default());
-            limit_of(&groups, &meminfo)
-        });
-        Self { collector, memory_limit }
+        Self { collector, memory_limit: limit.or_else(memory_limit) }
     }
 
     /// Shows how things stand now.
@@ -36,6 +31,13 @@ impl Process {
             gauge!(MEMORY_LIMIT).set(limit as f64);
         }
     }
+}
+
+/// What this process may use, in bytes, where that can be read.
+pub(super) fn memory_limit() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let groups = LIMIT_FILES.map(|file| std::fs::read_to_string(file).unwrap_or_default());
+    limit_of(&groups, &meminfo)
 }
 
 /// The smallest of what the control groups and the machine allow, in bytes. `max`, or more than
