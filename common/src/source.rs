@@ -32,6 +32,10 @@ use crate::trace::Origin;
 use crate::wire::DecodeError;
 use assignment::Assignment;
 
+/// How often a member says that it is alive. The shortest session less this is how long a process
+/// may freeze at no cost: its last heartbeat is at most so old when it begins.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How members of a group agree on who has which partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum GroupProtocol {
@@ -52,8 +56,8 @@ pub struct GroupArgs {
     #[arg(long, env = "GROUP_INSTANCE_ID")]
     pub group_instance_id: Option<String>,
     /// How long a replica may be silent before its partitions go to others; with the consumer
-    /// protocol the brokers' group.consumer.session.timeout.ms decides.
-    #[arg(long, env = "SESSION_TIMEOUT", default_value = "45s", value_parser = duration)]
+    /// protocol the brokers' group.consumer.session.timeout.ms decides, which should be as short.
+    #[arg(long, env = "SESSION_TIMEOUT", default_value = "6s", value_parser = duration)]
     pub session_timeout: Duration,
 }
 
@@ -70,6 +74,7 @@ impl GroupArgs {
         match self.group_protocol {
             GroupProtocol::Classic => config
                 .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
+                .set("heartbeat.interval.ms", HEARTBEAT_INTERVAL.as_millis().to_string())
                 .set("partition.assignment.strategy", "cooperative-sticky"),
             // The client is refused where it sets what the broker decides.
             GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
@@ -113,7 +118,7 @@ pub struct Record {
 /// What a pipeline has to deal with.
 #[derive(Debug)]
 pub enum Event {
-    /// Partitions are ours, from these positions.
+    /// Partitions are ours, from these positions; none where the group has none for this member.
     Assigned(Vec<Claim>),
     /// Deliveries in the order of their partitions.
     Deliveries(Vec<Delivery>),
@@ -166,6 +171,10 @@ pub(crate) const CHUNK_DELIVERIES_MAX: usize = 256;
 
 /// Memory of fetched records that wait in the consumer, in KiB.
 const FETCHED_KBYTES_MAX: &str = "32768";
+
+/// How long the polling thread may be busy with a rebalance. Far beyond the claims and the drain that
+/// one takes, or the group would give up a member that is only careful.
+const POLL_INTERVAL_MAX: Duration = Duration::from_secs(300);
 
 /// How long a broker may take to say where a partition ends.
 const ENDS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -222,6 +231,7 @@ impl Source {
             .set("auto.commit.interval.ms", "1000")
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "false")
+            .set("max.poll.interval.ms", POLL_INTERVAL_MAX.as_millis().to_string())
             .set("queued.max.messages.kbytes", FETCHED_KBYTES_MAX)
             .set("fetch.wait.max.ms", "50")
             .set("fetch.queue.backoff.ms", "20");
@@ -235,7 +245,6 @@ impl Source {
             config.topic.clone(),
             control_sender.clone(),
             closing.clone(),
-            config.member.session_timeout / 2,
         );
         let consumer: Arc<BaseConsumer<Assignment>> =
             Arc::new(client.create_with_context(assignment)?);

@@ -76,6 +76,11 @@ num.partitions=12
 
 # A consumer group begins at once, and a topic exists only because somebody created it.
 group.initial.rebalance.delay.ms=0
+# Where the broker assigns (KIP-848), sessions are its settings: as short as the services' own.
+group.consumer.session.timeout.ms=6000
+group.consumer.min.session.timeout.ms=6000
+group.consumer.heartbeat.interval.ms=1000
+group.consumer.min.heartbeat.interval.ms=1000
 auto.create.topics.enable=false
 message.max.bytes=4194304
 replica.fetch.max.bytes=4194304

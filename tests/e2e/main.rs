@@ -39,4 +39,5 @@ mod sharing;
 mod sigterm;
 mod silences;
 mod tables;
+mod takeover;
 mod traces;

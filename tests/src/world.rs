@@ -185,8 +185,6 @@ impl World {
         .env("PARTITIONS", self.partitions.to_string())
         .env("TIME_ZONE", TIME_ZONE)
         .env("TRACE_SAMPLE_RATIO", "1.0")
-        // Killed services shall be missed soon.
-        .env("SESSION_TIMEOUT", "10s")
         .env("LOG_FORMAT", "human");
         if let Some(endpoint) = &self.stack.otlp_endpoint {
             launch = launch.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);

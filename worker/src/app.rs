@@ -93,7 +93,7 @@ impl App {
             .context("cannot create the producer; look at --kafka-set")?;
         let (vital, background) = (Vital::new(), CancellationToken::new());
         vital.spawn("the producer of dead letters", &background, publisher.clone().failed());
-        let health = Health::new();
+        let health = Health::new(config.member.group_protocol);
         let letters = DeadLetters::new(
             publisher,
             config.kafka.dead_letter_topic(&config.group),

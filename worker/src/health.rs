@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use common::group_watch::Look;
 use common::metrics::{BATCH_HELD, flag};
 use common::pulse::Pulse;
+use common::source::GroupProtocol;
 use metrics::gauge;
 use serde::Serialize;
 
@@ -26,7 +27,7 @@ const REDIS_REFUSES_MAX: Duration = Duration::from_secs(60);
 /// Error rate above which the service is degraded.
 const ERROR_RATE_MAX: f64 = 0.01;
 
-/// Age of the oldest unprocessed reading above which the service is degraded.
+/// Age of the oldest unprocessed reading above which it is degraded.
 const UNPROCESSED_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// What the status can be.
@@ -56,9 +57,14 @@ struct State {
     letters_topic: Option<String>,
     paused: Option<String>,
     draining: bool,
-    partitions: usize,
+    protocol: GroupProtocol,
+    /// Whether the group has answered: with partitions, or that there is none to have.
+    joined: bool,
+    partitions: Vec<i32>,
     oldest_ms: Option<i64>,
     queue_size: i64,
+    /// For how long each partition of the group has had lag and not moved.
+    stalled_seconds: BTreeMap<i32, f64>,
     group_oldest_seconds: f64,
     group: GroupTotals,
 }
@@ -66,6 +72,15 @@ struct State {
 impl State {
     fn show_held(&self) {
         gauge!(BATCH_HELD).set(flag(self.held.is_some() || !self.letters_held.is_empty()));
+    }
+
+    /// Whether nothing was stored although readings wait in partitions of this replica: what waits in
+    /// others' is not its to store, and a reading that has just come waits for nobody.
+    fn is_stalled(&self) -> bool {
+        let long = Some(STORE_WINDOW.as_secs_f64());
+        let stalled = |partition| self.stalled_seconds.get(partition).copied() > long;
+        let silent = self.last_stored.elapsed() > STORE_WINDOW;
+        silent && self.paused.is_none() && self.partitions.iter().any(stalled)
     }
 }
 
@@ -127,8 +142,8 @@ pub struct Report {
 }
 
 impl Health {
-    /// Health of a process that starts now.
-    pub fn new() -> Self {
+    /// Health of a process that starts now, and joins its group by this protocol.
+    pub fn new(protocol: GroupProtocol) -> Self {
         gauge!(BATCH_HELD).set(0.0);
         let now = Instant::now();
         let state = Arc::new(Mutex::new(State {
@@ -146,9 +161,12 @@ impl Health {
             letters_topic: None,
             paused: None,
             draining: false,
-            partitions: 0,
+            protocol,
+            joined: false,
+            partitions: Vec::new(),
             oldest_ms: None,
             queue_size: 0,
+            stalled_seconds: BTreeMap::new(),
             group_oldest_seconds: 0.0,
             group: GroupTotals::default(),
         }));
@@ -224,8 +242,13 @@ impl Health {
         std::mem::replace(&mut self.state().breaker_open, open) != open
     }
 
+    /// The group has answered.
+    pub fn joined(&self) {
+        self.state().joined = true;
+    }
+
     /// The loop turned: what it holds.
-    pub fn turned(&self, partitions: usize, oldest_ms: Option<i64>) {
+    pub fn turned(&self, partitions: Vec<i32>, oldest_ms: Option<i64>) {
         self.pulse.turn();
         let mut state = self.state();
         state.partitions = partitions;
@@ -247,11 +270,15 @@ impl Health {
         if !look.redis {
             self.redis_writes.unknown();
         }
+        // Where the broker assigns, it has no word for a member without partitions.
+        state.joined |= look.kafka && state.protocol == GroupProtocol::Consumer;
         if look.database {
             state.group = GroupTotals::of(look);
         }
         if !look.seen.ends.is_empty() {
             state.queue_size = look.lags.iter().map(|lag| lag.records).sum();
+            state.stalled_seconds =
+                look.lags.iter().map(|lag| (lag.partition, lag.stalled_seconds)).collect();
             state.group_oldest_seconds =
                 look.lags.iter().map(|lag| lag.seconds).fold(0.0, f64::max);
         }
@@ -283,8 +310,8 @@ impl Health {
         if state.draining {
             return Err("draining".into());
         }
-        if state.partitions == 0 {
-            return Err("no partition assigned".into());
+        if !state.joined {
+            return Err("the group has not answered yet".into());
         }
         if !state.mysql_ok {
             return Err("MySQL is not reachable".into());
@@ -330,9 +357,7 @@ impl Health {
         let refused = self.redis_writes.refused(now);
         let refuses = refused.as_ref().is_some_and(|(since, _)| *since >= REDIS_REFUSES_MAX);
         reasons.extend(refused.map(|(_, why)| format!("redis refuses writes: {why}")));
-        let waiting = state.queue_size > 0 && state.paused.is_none();
-        let stalled = waiting && state.last_stored.elapsed() > STORE_WINDOW;
-        let stuck = self.pulse.check().is_err();
+        let (stalled, stuck) = (state.is_stalled(), self.pulse.check().is_err());
         if stalled {
             reasons.push("nothing stored for 60 s although readings wait".into());
         }
@@ -357,33 +382,12 @@ impl Health {
             avg_batch_size: state.processed_total as f64 / state.batches_total.max(1) as f64,
             throughput_per_second: within(STORE_WINDOW).0 as f64 / uptime,
             oldest_unprocessed_seconds: age_seconds,
-            partitions: state.partitions,
+            partitions: state.partitions.len(),
             group: state.group,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use fred::error::{Error, ErrorKind};
-
-    use super::*;
-
-    #[test]
-    fn a_redis_that_refuses_writes_for_a_minute_is_unhealthy_and_says_why() {
-        let health = Health::new();
-        let writes = health.redis_writes();
-        let reason = "redis refuses writes: OOM command not allowed";
-        let says_why = |report: &Report| report.reasons.iter().any(|why| why == reason);
-        let error = Error::new(ErrorKind::Unknown, "OOM command not allowed");
-        writes.failed(&error, Instant::now());
-        let report = health.report(0);
-        assert!(says_why(&report) && report.status == "degraded", "{report:?}");
-        writes.taken();
-        writes.failed(&error, Instant::now() - REDIS_REFUSES_MAX);
-        let report = health.report(0);
-        assert!(says_why(&report) && report.status == "unhealthy", "{report:?}");
-        writes.taken();
-        assert!(!says_why(&health.report(0)));
-    }
-}
+#[path = "health_tests.rs"]
+mod tests;

@@ -147,7 +147,7 @@ impl Pipeline {
                 return Ok(());
             }
             self.repair.lanes.send_replace(self.buffer.views());
-            self.health.turned(self.buffer.partitions().len(), self.buffer.oldest_ms());
+            self.health.turned(self.buffer.partitions(), self.buffer.oldest_ms());
             gauge!(BUFFERED).set(self.buffer.deliveries() as f64);
         }
     }
@@ -172,6 +172,7 @@ impl Pipeline {
     fn event(&mut self, event: Event) -> anyhow::Result<()> {
         match event {
             Event::Assigned(claims) => {
+                self.health.joined();
                 for claim in claims {
                     // It came back before it was drained: what the former claim held is fenced.
                     for revocation in &mut self.revoked {

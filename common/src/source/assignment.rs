@@ -24,6 +24,10 @@ use crate::metrics::{CONSUMER_ERRORS, PARTITIONS_HELD, PARTITIONS_OWNED};
 /// How long one claim may keep a rebalance waiting.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long what was read of revoked partitions may take to be written before they go. Heartbeats
+/// have a thread of their own, so this may be longer than a session.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How often the end of a topic is asked for that seems to lie before the ledger's position.
 const ENDS_ASKED_MAX: u32 = 4;
 
@@ -47,7 +51,6 @@ pub struct Assignment {
     runtime: Handle,
     control: mpsc::UnboundedSender<Event>,
     closing: CancellationToken,
-    drain_timeout: Duration,
     partitions: Mutex<BTreeMap<i32, Held>>,
     topic_check: TopicCheck,
 }
@@ -59,7 +62,6 @@ impl Assignment {
         topic: String,
         control: mpsc::UnboundedSender<Event>,
         closing: CancellationToken,
-        drain_timeout: Duration,
     ) -> Self {
         gauges(&BTreeMap::new());
         Self {
@@ -69,7 +71,6 @@ impl Assignment {
             runtime: Handle::current(),
             control,
             closing,
-            drain_timeout,
             partitions: Mutex::default(),
             topic_check: TopicCheck::default(),
         }
@@ -236,6 +237,9 @@ impl Assignment {
             }
         }
         self.set_active(&claims);
+        if wanted.is_empty() {
+            self.send(Event::Assigned(Vec::new()));
+        }
         let assigned = match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
             _ => consumer.assign(list),
@@ -322,7 +326,7 @@ impl Assignment {
             if !lost {
                 let wait = async {
                     tokio::select! {
-                        done = tokio::time::timeout(self.drain_timeout, drained) => done.is_ok(),
+                        done = tokio::time::timeout(DRAIN_TIMEOUT, drained) => done.is_ok(),
                         () = self.closing.cancelled() => true,
                     }
                 };
