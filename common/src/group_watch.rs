@@ -109,7 +109,7 @@ impl GroupWatch {
         if let Some(ends) = ends {
             self.seen.ends = ends;
             if self.knows_ledger {
-                self.seen.oldest_ms = self.oldest().await;
+                self.look_at_oldest().await;
             }
             self.seen.retention_ms = self.retention().await;
         }
@@ -137,21 +137,24 @@ impl GroupWatch {
         asked.await.ok()?.ok()?
     }
 
-    async fn oldest(&self) -> BTreeMap<i32, i64> {
+    /// What Kafka does not bring in time is no younger than it was.
+    async fn look_at_oldest(&mut self) {
         let waiting = self.seen.waiting();
+        self.seen.oldest_ms.retain(|partition, _| waiting.contains_key(partition));
         if waiting.is_empty() {
-            return waiting;
+            return;
         }
-        // What Kafka does not bring in time is no younger than it was.
-        let known =
-            self.seen.oldest_ms.iter().filter(|(partition, _)| waiting.contains_key(partition));
-        let mut oldest: BTreeMap<i32, i64> =
-            known.map(|(partition, ms)| (*partition, *ms)).collect();
         let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
+        let starts = waiting.iter().map(|(partition, rest)| (*partition, rest.start)).collect();
         let asked =
-            tokio::task::spawn_blocking(move || reader.times(&topic, &waiting, ANSWER_TIMEOUT));
-        oldest.extend(asked.await.ok().and_then(Result::ok).unwrap_or_default());
-        oldest
+            tokio::task::spawn_blocking(move || reader.times(&topic, &starts, ANSWER_TIMEOUT));
+        for (partition, time) in asked.await.ok().and_then(Result::ok).unwrap_or_default() {
+            if let Some(ms) = time {
+                self.seen.oldest_ms.insert(partition, ms);
+            } else if let Some(rest) = waiting.get(&partition) {
+                self.seen.void.insert(partition, rest.clone());
+            }
+        }
     }
 
     /// How long the topic's records are kept; what was said last holds for a while.

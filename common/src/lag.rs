@@ -1,6 +1,7 @@
 //! How far a group is behind, partition by partition. Pure: what was seen comes as an argument.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Instant;
 
 use crate::ledger::Entry;
@@ -18,6 +19,9 @@ pub struct Seen {
     pub ends: Ends,
     /// The Kafka time of the oldest unprocessed record, where it could be read.
     pub oldest_ms: BTreeMap<i32, i64>,
+    /// Stretches up to a partition's end that were found to hold no record, only the markers of
+    /// transactions and what was aborted: nothing that anybody waits for.
+    pub void: BTreeMap<i32, Range<i64>>,
     /// How long Kafka keeps a record; none: for ever.
     pub retention_ms: Option<i64>,
 }
@@ -29,13 +33,18 @@ impl Seen {
         self.ledger.get(&partition).map_or(low, |(entry, _)| entry.next_offset.max(low))
     }
 
-    /// Where there is something to process: the partition, and its next record.
-    pub fn waiting(&self) -> BTreeMap<i32, i64> {
-        let ends = self.ends.iter();
-        ends.map(|(partition, ends)| (*partition, self.next(*partition), ends.high))
-            .filter(|(_, next, high)| next < high)
-            .map(|(partition, next, _)| (partition, next))
-            .collect()
+    /// What a partition has not been processed of, up to its end; empty where that is no record.
+    fn rest(&self, partition: i32) -> Range<i64> {
+        let next = self.next(partition);
+        let high = self.ends.get(&partition).map_or(next, |ends| ends.high.max(next));
+        let rest = next..high;
+        if self.void.get(&partition) == Some(&rest) { high..high } else { rest }
+    }
+
+    /// Where there is something to process, for all that is known: the partition, and what.
+    pub fn waiting(&self) -> BTreeMap<i32, Range<i64>> {
+        let rests = self.ends.keys().map(|partition| (*partition, self.rest(*partition)));
+        rests.filter(|(_, rest)| !rest.is_empty()).collect()
     }
 }
 
@@ -61,11 +70,11 @@ pub struct Progress(BTreeMap<i32, (i64, Instant)>);
 impl Progress {
     /// How far each partition of the topic is behind.
     pub fn lags(&mut self, seen: &Seen, now_ms: i64, now: Instant) -> Vec<Lag> {
-        let partitions = seen.ends.iter();
+        let partitions = seen.ends.keys();
         partitions
-            .map(|(partition, ends)| {
-                let next = seen.next(*partition);
-                let records = (ends.high - next).max(0);
+            .map(|partition| {
+                let (next, rest) = (seen.next(*partition), seen.rest(*partition));
+                let records = rest.end - rest.start;
                 let known = self.0.entry(*partition).or_insert((next, now));
                 // Without lag the clock of a stall stands.
                 if known.0 != next || records == 0 {
@@ -116,6 +125,7 @@ mod tests {
             ledger: [(0, row(90, "a")), (1, row(100, "a"))].into(),
             ends: (0..3).map(|partition| (partition, Watermarks { low: 10, high })).collect(),
             oldest_ms: [(0, 1_000), (1, 5_000), (2, 7_000)].into(),
+            void: BTreeMap::new(),
             retention_ms: Some(60_000),
         }
     }
@@ -129,7 +139,21 @@ mod tests {
             .map(|lag| (lag.records, lag.seconds, lag.retention_left_seconds.unwrap()))
             .collect();
         assert_eq!(told, [(10, 10.0, 50.0), (0, 0.0, 60.0), (90, 4.0, 56.0)]);
-        assert_eq!(seen(100).waiting(), [(0, 90), (2, 10)].into());
+        assert_eq!(seen(100).waiting(), [(0, 90..100), (2, 10..100)].into());
+    }
+
+    #[test]
+    fn an_end_without_a_record_is_no_lag_until_something_follows_it() {
+        let ended = |high| Seen { void: [(0, 90..100)].into(), ..seen(high) };
+        let mut progress = Progress::default();
+        let start = Instant::now();
+        for (high, after, records, stalled) in
+            [(100, Duration::ZERO, 0, 0.0), (100, HOUR, 0, 0.0), (101, HOUR, 11, 0.0)]
+        {
+            let lag = progress.lags(&ended(high), 11_000, start + after)[0];
+            assert_eq!((lag.records, lag.stalled_seconds), (records, stalled), "up to {high}");
+        }
+        assert!(!ended(100).waiting().contains_key(&0), "it need not be asked for again");
     }
 
     #[test]

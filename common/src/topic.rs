@@ -7,10 +7,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use serde::Serialize;
 use tracing::warn;
 
@@ -23,6 +23,9 @@ const POLL_WAIT: Duration = Duration::from_millis(200);
 
 /// How long Kafka may bring nothing while records are left.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// How many times as far back the last record is looked for where it was not found.
+const FURTHER_BACK: i64 = 16;
 
 /// The ends of one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -38,10 +41,23 @@ pub type Ends = BTreeMap<i32, Watermarks>;
 
 /// A reader of topics. All of it blocks.
 pub struct Reader {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<EndsExpected>,
     /// The topic whose offsets are the ledger's, and what these are ahead of Kafka's.
     base: OnceLock<(String, i64)>,
 }
+
+/// To a reader the end of a partition is an answer; the library would log it as an error.
+struct EndsExpected;
+
+impl ClientContext for EndsExpected {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            warn!(%error, reason, "cannot read from Kafka");
+        }
+    }
+}
+
+impl ConsumerContext for EndsExpected {}
 
 impl Reader {
     /// A reader that connects when first used, under the name that the brokers know it by.
@@ -57,8 +73,7 @@ impl Reader {
         config
             .set("fetch.message.max.bytes", "1024")
             .set("queued.min.messages", "1")
-            // It reads what is there; an end that comes after it has looked away would be an error.
-            .set("enable.partition.eof", "false");
+            .set("enable.partition.eof", "true");
         Self::with(config, client_id)
     }
 
@@ -69,7 +84,7 @@ impl Reader {
             .set("enable.auto.commit", "false")
             // Retention may run meanwhile; what it takes is gone for whoever looks as well.
             .set("auto.offset.reset", "earliest")
-            .create()?;
+            .create_with_context(EndsExpected)?;
         Ok(Self { consumer, base: OnceLock::new() })
     }
 
@@ -202,15 +217,44 @@ impl Reader {
         Ok(())
     }
 
-    /// The Kafka times of single records, by partition, in milliseconds since 1970; those that do not
-    /// come `within` this time are left out. A record that retention has removed is replaced by the
-    /// first that is left.
+    /// Where the records of these stretches end: behind the last one that can be read. Behind it there
+    /// may be offsets without one, such as the marker that ends a transaction, and what was aborted. A
+    /// stretch without a record ends where it begins.
+    pub fn record_ends(
+        &self,
+        topic: &str,
+        stretches: &BTreeMap<i32, Range<i64>>,
+    ) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let mut ends: BTreeMap<i32, i64> = BTreeMap::new();
+        let mut open = stretches.clone();
+        let mut back = 1;
+        while !open.is_empty() {
+            let tail = |stretch: &Range<i64>| (stretch.end - back).max(stretch.start)..stretch.end;
+            let tails = open.iter().map(|(partition, all)| (*partition, tail(all))).collect();
+            self.read(topic, &tails, |message| {
+                ends.insert(message.partition(), self.offset(message) + 1);
+                Ok(())
+            })?;
+            open.retain(|partition, all| {
+                !ends.contains_key(partition) && all.end - back > all.start
+            });
+            back *= FURTHER_BACK;
+        }
+        let end = |(partition, all): (&i32, &Range<i64>)| {
+            (*partition, ends.get(partition).copied().unwrap_or(all.start))
+        };
+        Ok(stretches.iter().map(end).collect())
+    }
+
+    /// The Kafka times of the first records at these offsets or behind them, by partition, in
+    /// milliseconds since 1970; `None` where no record follows. Partitions whose answer does not come
+    /// `within` this time are left out.
     pub fn times(
         &self,
         topic: &str,
         offsets: &BTreeMap<i32, i64>,
         within: Duration,
-    ) -> anyhow::Result<BTreeMap<i32, i64>> {
+    ) -> anyhow::Result<BTreeMap<i32, Option<i64>>> {
         let mut assignment = TopicPartitionList::new();
         for (partition, offset) in offsets {
             let offset = Offset::Offset(offset - self.base(topic));
@@ -220,9 +264,16 @@ impl Reader {
         let deadline = Instant::now() + within;
         let mut times = BTreeMap::new();
         while times.len() < offsets.len() && Instant::now() < deadline {
-            let Some(Ok(message)) = self.consumer.poll(POLL_WAIT) else { continue };
-            if let Some(time) = message.timestamp().to_millis() {
-                times.entry(message.partition()).or_insert(time);
+            match self.consumer.poll(POLL_WAIT) {
+                Some(Ok(message)) => {
+                    let time = message.timestamp().to_millis();
+                    times.entry(message.partition()).or_insert(time);
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    times.entry(partition).or_insert(None);
+                }
+                // What has no answer is asked for again at the next look.
+                Some(Err(_)) | None => {}
             }
         }
         self.consumer.unassign()?;

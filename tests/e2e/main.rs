@@ -41,3 +41,4 @@ mod silences;
 mod tables;
 mod takeover;
 mod traces;
+mod transactions;

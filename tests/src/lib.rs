@@ -33,6 +33,7 @@ pub mod fake_wechat;
 pub mod fleet;
 pub mod history;
 pub mod platform;
+pub mod transactions;
 pub mod verdict;
 pub mod webhook;
 

@@ -1,5 +1,6 @@
 //! What a batch leaves in metrics and logs.
 
+use std::sync::Once;
 use std::time::Duration;
 
 use common::ledger::Counts;
@@ -45,8 +46,10 @@ fn of_segment(segment: &Segment, counts: &Counts, now_ms: i64) {
     }
     histogram!(END_TO_END_SECONDS).record((now_ms - segment.oldest_ms).max(0) as f64 / 1000.0);
     if segment.gap > 0 {
-        // Nothing compacts this topic, so a hole in it is worth a look.
-        warn!(
+        // Nothing compacts this topic, so a hole in it is worth a look, but not one look a transaction.
+        static SAID: Once = Once::new();
+        SAID.call_once(|| warn!("offsets without a record, as transactions leave them; counted"));
+        debug!(
             partition = segment.partition,
             from = segment.from,
             to = segment.to,

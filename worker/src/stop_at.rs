@@ -124,10 +124,14 @@ pub fn stops(kafka: &KafkaArgs, accepted: &Accepted, at_ms: Option<i64>) -> anyh
     let reader = Reader::new(kafka, "worker-stop-at")?;
     reader.count_as(topic, accepted, REQUEST_TIMEOUT)?;
     let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
-    match at_ms {
-        Some(at_ms) => reader.at_time(topic, &ends, at_ms),
-        None => Ok(ends.into_iter().map(|(partition, ends)| (partition, ends.high)).collect()),
-    }
+    let stops: Stops = match at_ms {
+        Some(at_ms) => reader.at_time(topic, &ends, at_ms)?,
+        None => ends.iter().map(|(partition, ends)| (*partition, ends.high)).collect(),
+    };
+    // Nobody ever stands behind offsets without a record.
+    let low = |partition| ends.get(partition).map_or(0, |ends| ends.low);
+    let stretches = stops.iter().map(|(partition, stop)| (*partition, low(partition)..*stop));
+    reader.record_ends(topic, &stretches.collect())
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The judgement: what was found is compared, without asking anybody. Every finding has a stable
 //! code and says what to do.
 
+use std::collections::BTreeMap;
+
 use common::ledger::Entry;
 use common::topic::Ends;
 use serde::Serialize;
@@ -42,8 +44,18 @@ pub struct Evidence {
     pub readings: Option<Ends>,
     /// Why it is another topic than the ledger's, if it is.
     pub other_topic: Option<String>,
+    /// Where its partitions' records end: what lies behind is no reading.
+    pub record_ends: BTreeMap<i32, i64>,
     /// The dead letters.
     pub letters: Letters,
+}
+
+impl Evidence {
+    /// Behind a partition's last record; 0 where there is no such partition.
+    pub fn end(&self, partition: i32) -> i64 {
+        let high = || self.readings.as_ref()?.get(&partition).map(|ends| ends.high);
+        self.record_ends.get(&partition).copied().or_else(high).unwrap_or_default()
+    }
 }
 
 /// Findings so far.
@@ -261,7 +273,7 @@ fn unclaimed(evidence: &Evidence, findings: &mut Findings) {
                 Level::Note,
                 "unclaimed",
                 *partition,
-                format!("no ledger row yet; {} records wait", ends.high - ends.low),
+                format!("no ledger row yet; {} records wait", evidence.end(*partition) - ends.low),
                 "nothing, once a worker has taken the partition",
             );
         }

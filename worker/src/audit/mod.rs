@@ -74,6 +74,8 @@ fn ask_kafka(
     // The ends of another topic say nothing about this ledger.
     let readings = if other_topic.is_none() { reader.ends(topic)? } else { None };
     let other_topic = other_topic.map(|error| error.to_string());
+    let stretches = readings.iter().flatten().map(|(at, ends)| (*at, ends.low..ends.high));
+    let record_ends = reader.record_ends(topic, &stretches.collect())?;
     let letters_topic = config.kafka.dead_letter_topic(group);
     let ends = reader.ends(&letters_topic)?;
     let mut letters = Letters::read(&reader, &letters_topic, ends.as_ref(), topic)?;
@@ -82,7 +84,7 @@ fn ask_kafka(
     letters.keep_stored(&stored);
     let rejects = reader.ends(&config.kafka.rejects_topic)?;
     let rejects = rejects.map(|ends| ends.values().map(|ends| ends.high - ends.low).sum());
-    let evidence = Evidence { mysql, readings, other_topic, letters };
+    let evidence = Evidence { mysql, readings, record_ends, other_topic, letters };
     let wanted = config.device.is_some() || config.from.is_some() || config.to.is_some();
     let search = wanted.then(|| Search::run(config, &evidence, &reader, pool, runtime));
     Ok(Report::new(group, topic, &evidence, rejects, search.transpose()?))

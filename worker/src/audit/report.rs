@@ -91,7 +91,7 @@ impl Line {
             entry: *entry,
             explained: entry.explained(),
             difference: entry.difference(),
-            lag: (ends.high - entry.next_offset).max(0),
+            lag: (evidence.end(entry.partition) - entry.next_offset).max(0),
             letters: evidence.letters.tally(entry.partition, &passed).counted,
             rows,
         }
