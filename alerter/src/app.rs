@@ -7,7 +7,7 @@ use common::admin::{Admin, Check};
 use common::bindings::Bindings;
 use common::group_watch::GroupWatch;
 use common::ledger::{Kind, Ledger};
-use common::lifecycle::{Vital, within};
+use common::lifecycle::{Deadline, Step, Vital};
 use common::pulse::Pulse;
 use common::source::{self, Source, SourceConfig};
 use common::telemetry::{Telemetry, host_name};
@@ -47,6 +47,7 @@ pub struct App {
     rules: Rules,
     silences: Silences,
     hold: Hold,
+    deadline: Deadline,
     vital: Vital,
     admin_stop: CancellationToken,
 }
@@ -82,7 +83,8 @@ impl App {
         let removal = suppressed::remove_old(pool.clone(), stop.clone());
         vital.spawn("the removal of old counts", stop, removal);
         let pulse = Pulse::new();
-        let hold = Hold::new(stop.clone(), config.lifecycle.drain_timeout / 2, pulse.clone());
+        let deadline = Deadline::new(config.lifecycle.drain_timeout, stop.clone());
+        let hold = Hold::new(deadline.clone(), pulse.clone());
         let admin_stop = CancellationToken::new();
         let ready = ready(rules.clone(), silences.clone(), hold.clone(), stop.clone());
         let admin = Admin::new(Arc::new(move || pulse.check()), ready, telemetry);
@@ -99,6 +101,7 @@ impl App {
             rules,
             silences,
             hold,
+            deadline,
             vital,
             admin_stop,
         })
@@ -127,12 +130,10 @@ impl App {
         }
         let wake = Arc::new(Notify::new());
         let sender = self.sender(Arc::clone(&wake))?;
-        let sender_stop = stop.child_token();
-        let sending = self.vital.spawn("the sender", &sender_stop, sender.run(sender_stop.clone()));
+        let sending = self.vital.spawn("the sender", &stop, sender.run(stop.clone()));
         let pipeline = self.pipeline(wake, bindings, stop)?;
         let result = pipeline.run().await;
-        sender_stop.cancel();
-        if within(self.config.lifecycle.drain_timeout / 2, sending).await.is_none() {
+        if self.deadline.within(Step::Close, sending).await.is_none() {
             warn!("a notification was still being sent; it is sent again by its next owner");
         }
         self.admin_stop.cancel();
@@ -201,6 +202,7 @@ impl App {
             silences: self.silences.clone(),
             hold: self.hold.clone(),
             stop,
+            deadline: self.deadline.clone(),
             wake,
             topic,
             zone: config.zone.zone.clone(),

@@ -177,6 +177,7 @@ impl Validate for Config {
         run.kafka.validate(problems);
         run.member.validate(problems);
         run.mysql.validate(problems);
+        run.lifecycle.validate(problems);
         run.telemetry.validate(problems);
         run.limits.validate(problems);
         run.operators.validate(problems);

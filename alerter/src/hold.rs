@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::backoff::Backoff;
+use common::lifecycle::{Deadline, Step};
 use common::metrics::{BATCH_HELD, flag};
 use common::pulse::Pulse;
 use metrics::{counter, gauge};
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::metrics::COMMIT_RETRIES;
@@ -27,20 +27,19 @@ pub struct GaveUp;
 /// Tries again until it works.
 #[derive(Debug, Clone)]
 pub struct Hold {
-    stop: CancellationToken,
-    drain_timeout: Duration,
+    deadline: Deadline,
     /// How many are being tried again right now.
     holding: Arc<AtomicUsize>,
     pulse: Pulse,
 }
 
 impl Hold {
-    /// Gives up only `drain_timeout` after `stop`.
+    /// Gives up only when the process has to end.
     ///
     /// `pulse` is the loop's, which does not turn meanwhile.
-    pub fn new(stop: CancellationToken, drain_timeout: Duration, pulse: Pulse) -> Self {
+    pub fn new(deadline: Deadline, pulse: Pulse) -> Self {
         gauge!(BATCH_HELD).set(0.0);
-        Self { stop, drain_timeout, holding: Arc::default(), pulse }
+        Self { deadline, holding: Arc::default(), pulse }
     }
 
     /// Whether something is being tried again right now.
@@ -96,24 +95,20 @@ impl Hold {
                 }
             }
         };
-        let deadline = async {
-            self.stop.cancelled().await;
-            tokio::time::sleep(self.drain_timeout).await;
-        };
-        tokio::select! {
-            done = self.pulse.during(trying) => Ok(done),
-            () = deadline => Err(GaveUp),
-        }
+        self.deadline.within(Step::Drain, self.pulse.during(trying)).await.ok_or(GaveUp)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_failure_is_tried_again_until_it_works() {
-        let hold = Hold::new(CancellationToken::new(), Duration::from_secs(1), Pulse::new());
+        let deadline = Deadline::new(Duration::from_secs(20), CancellationToken::new());
+        let hold = Hold::new(deadline, Pulse::new());
         let mut attempts = 0;
         let done = hold
             .until_done("test", || {
@@ -129,10 +124,11 @@ mod tests {
     async fn it_gives_up_only_when_the_process_has_to_end() {
         let stop = CancellationToken::new();
         stop.cancel();
-        let hold = Hold::new(stop, Duration::from_secs(20), Pulse::new());
-        let begun = tokio::time::Instant::now();
+        let deadline = Deadline::new(Duration::from_secs(20), stop);
+        let hold = Hold::new(deadline.clone(), Pulse::new());
         let done: Result<(), _> = hold.until_done("test", async || Err("down")).await;
         assert_eq!(done, Err(GaveUp));
-        assert_eq!(begun.elapsed(), Duration::from_secs(20));
+        let over = tokio::time::timeout(Duration::ZERO, deadline.passed(Step::Drain)).await;
+        assert_eq!(over, Ok(()), "it gave up before its time");
     }
 }

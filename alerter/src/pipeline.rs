@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use common::bindings::Bindings;
 use common::ledger::{Advance, Claim, Standing};
+use common::lifecycle::{Deadline, Step};
 use common::source::{Delivery, Event, Source};
 use jiff::tz::TimeZone;
 use metrics::gauge;
@@ -61,6 +62,8 @@ pub struct Parts {
     pub hold: Hold,
     /// Says that the process is to end.
     pub stop: CancellationToken,
+    /// Until when it has to.
+    pub deadline: Deadline,
     /// Tells the sender that there is something to send.
     pub wake: Arc<Notify>,
     /// The topic, as spans name it.
@@ -99,16 +102,24 @@ impl Pipeline {
         }
     }
 
-    /// Runs until the source is closed, or until nothing can be written and the process must end.
+    /// Runs until the process is to end, settles what was judged and leaves the group, each within its
+    /// share of the deadline.
     pub async fn run(mut self) -> anyhow::Result<()> {
-        let ended = self.turn_until_the_end().await;
+        let deadline = self.parts.deadline.clone();
+        let ended = deadline.within(Step::Drain, self.turn()).await.unwrap_or_else(|| {
+            warn!("stopping in the middle of a batch; it is judged again");
+            Ok(())
+        });
+        // A loop that failed stops the process as a signal does.
+        self.parts.stop.cancel();
         // After a failure too: a consumer that is only dropped gives its partitions away on this thread,
         // which may not wait.
-        self.parts.source.close().await;
+        self.parts.source.close(&deadline).await;
         ended
     }
 
-    async fn turn_until_the_end(&mut self) -> anyhow::Result<()> {
+    /// What the source still holds at the end is left there: it will be read again.
+    async fn turn(&mut self) -> anyhow::Result<()> {
         self.take_rules();
         let mut measure = tokio::time::interval(MEASURE_INTERVAL);
         let mut absence = tokio::time::interval(ABSENCE_INTERVAL);
@@ -116,6 +127,7 @@ impl Pipeline {
         loop {
             self.parts.hold.pulse().turn();
             let flow = tokio::select! {
+                () = self.parts.stop.cancelled() => ControlFlow::Break(()),
                 event = self.parts.source.next(true) => self.on_event(event).await?,
                 written = self.writing.ended() => self.on_written(written?)?,
                 Ok(()) = self.parts.rules.changed() => self.on_rules().await?,

@@ -3,24 +3,109 @@
 
 use std::future::Future;
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::config::duration;
-use crate::telemetry::Telemetry;
+use crate::config::{Problems, duration};
+use crate::telemetry::{FLUSH_TIMEOUT, Telemetry};
+
+/// How long what still runs beside a service's end may take to go.
+const RUNTIME_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What is left for the end of the process itself once the service has ended.
+const EXIT: Duration = Duration::from_millis(500);
+
+/// Shortest time for a process to stop: a few seconds beside those that the last spans may take.
+const DRAIN_TIMEOUT_MIN: Duration = Duration::from_secs(10);
 
 /// Settings of stopping.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LifecycleArgs {
-    /// How long the process may take to drain after SIGTERM; a supervisor must wait longer.
+    /// How long the process may take from SIGTERM to its exit; a supervisor must wait longer.
     #[arg(long, env = "DRAIN_TIMEOUT", default_value = "20s", value_parser = duration)]
     pub drain_timeout: Duration,
+}
+
+impl LifecycleArgs {
+    /// Notes what is wrong with the settings.
+    pub fn validate(&self, problems: &mut Problems) {
+        problems.require(self.drain_timeout >= DRAIN_TIMEOUT_MIN, || {
+            "--drain-timeout must be at least 10s: the last spans alone may take 2 s".into()
+        });
+    }
+}
+
+/// A step of stopping; each ends when its share of the time has run out, whatever the ones before took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// What was taken in is written.
+    Drain,
+    /// The consumer group is left: a broker may let a member wait that leaves during a rebalance.
+    Leave,
+    /// Connections are given back.
+    Close,
+}
+
+impl Step {
+    /// When it ends, as a share of the service's time.
+    const fn end(self) -> f64 {
+        match self {
+            Self::Drain => 0.75,
+            Self::Leave => 0.95,
+            Self::Close => 1.0,
+        }
+    }
+}
+
+/// The one deadline of stopping. It begins with the signal, so that no step's wait is added to
+/// another one's.
+#[derive(Debug, Clone)]
+pub struct Deadline {
+    stop: CancellationToken,
+    begun: Arc<OnceLock<Instant>>,
+    /// From the signal to the service's end; what follows is the process's.
+    whole: Duration,
+}
+
+impl Deadline {
+    /// The deadline of a process that may take `drain_timeout` from `stop` to its exit.
+    pub fn new(drain_timeout: Duration, stop: CancellationToken) -> Self {
+        let begun = Arc::<OnceLock<Instant>>::default();
+        let whole = drain_timeout.saturating_sub(FLUSH_TIMEOUT + RUNTIME_TIMEOUT + EXIT);
+        let deadline = Self { stop, begun, whole };
+        // Who waits for a step may come late; the clock runs from the signal on.
+        let clock = deadline.clone();
+        tokio::spawn(async move { clock.begin().await });
+        deadline
+    }
+
+    async fn begin(&self) -> Instant {
+        self.stop.cancelled().await;
+        *self.begun.get_or_init(Instant::now)
+    }
+
+    /// Waits until the time of `step` is over; for ever while the process is not stopping.
+    pub async fn passed(&self, step: Step) {
+        let begun = self.begin().await;
+        tokio::time::sleep_until(begun + self.whole.mul_f64(step.end())).await;
+    }
+
+    /// Waits for `work` as long as `step` may take; `None` where its time ran out.
+    pub async fn within<T>(&self, step: Step, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.passed(step) => None,
+        }
+    }
 }
 
 /// A token that is cancelled by SIGTERM or SIGINT.
@@ -65,7 +150,7 @@ where
             return failed;
         }
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let telemetry = match telemetry() {
             Ok(telemetry) => telemetry,
             Err(error) => {
@@ -80,7 +165,10 @@ where
         });
         telemetry.shutdown().await;
         code
-    })
+    });
+    // Whoever still asks a server something has had the time to hear its answer.
+    runtime.shutdown_timeout(RUNTIME_TIMEOUT);
+    code
 }
 
 /// The tasks without which the process must not go on.
@@ -177,5 +265,24 @@ mod tests {
             Ok(task.await?)
         };
         assert!(vital.during(&stop, work).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn steps_share_one_deadline_that_begins_with_the_signal() {
+        let stop = CancellationToken::new();
+        let deadline = Deadline::new(Duration::from_secs(20), stop.clone());
+        let hour = tokio::time::sleep(Duration::from_secs(3600));
+        assert_eq!(deadline.within(Step::Drain, hour).await, Some(()), "nobody has to stop");
+        stop.cancel();
+        let signalled = Instant::now();
+        tokio::task::yield_now().await;
+        let never = std::future::pending::<()>;
+        for (step, seconds) in [(Step::Drain, 12.75), (Step::Leave, 16.15), (Step::Close, 17.0)] {
+            assert_eq!(deadline.within(step, never()).await, None);
+            let took = signalled.elapsed().as_secs_f64();
+            assert!((took - seconds).abs() < 0.01, "{step:?} ended after {took} s");
+        }
+        let late = deadline.within(Step::Drain, std::future::ready(())).await;
+        assert_eq!(late, Some(()), "what is done is done");
     }
 }

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Problems, duration};
 use crate::kafka::KafkaArgs;
 use crate::ledger::{Claim, ClaimError, Ledger};
+use crate::lifecycle::{Deadline, Step};
 use crate::metrics::COMMIT_ERRORS;
 use crate::reading::Reading;
 use crate::topic::Reader;
@@ -315,14 +316,17 @@ impl Source {
         }
     }
 
-    /// Commits the last offsets and leaves the group.
-    pub async fn close(mut self) {
+    /// Commits the last offsets and leaves the group, as far as `deadline` lets it: while a rebalance is
+    /// under way, leaving waits for all members. A member that could not leave is missed after its
+    /// session.
+    pub async fn close(mut self, deadline: &Deadline) {
         self.closing.cancel();
         self.polling.cancel();
         let thread = self.thread.take();
         let consumer = self.consumer;
         let left = tokio::task::spawn_blocking(move || {
-            if let Err(error) = consumer.commit_consumer_state(CommitMode::Sync) {
+            // Sent ahead of the leaving, and not waited for: the ledger is the truth.
+            if let Err(error) = consumer.commit_consumer_state(CommitMode::Async) {
                 count_commit_error(&error);
             }
             if let Some(thread) = thread {
@@ -331,8 +335,10 @@ impl Source {
             }
             drop(consumer);
         });
-        if left.await.is_err() {
-            tracing::warn!("the consumer did not close cleanly");
+        match deadline.within(Step::Leave, left).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) => tracing::warn!("the consumer did not close cleanly"),
+            None => tracing::warn!("the group could not be left in time; its session runs out"),
         }
     }
 }

@@ -14,7 +14,7 @@ use common::dead_letter::DeadLetters;
 use common::group_watch::GroupWatch;
 use common::kafka::LETTER_BYTES_MAX;
 use common::ledger::{Kind, Ledger};
-use common::lifecycle::{Vital, within};
+use common::lifecycle::{Deadline, Step, Vital, within};
 use common::publisher::{Publisher, PublisherLimits};
 use common::source::{self, Source, SourceConfig};
 use common::telemetry::{Telemetry, host_name};
@@ -171,11 +171,12 @@ impl App {
 
     /// Works until `stop`, or until a part of it is lost, then drains.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let run = self.pipeline.run(self.config.lifecycle.drain_timeout, &stop);
-        let end = self.vital.during(&stop, run).await?;
+        let deadline = Deadline::new(self.config.lifecycle.drain_timeout, stop.clone());
+        let end = self.vital.during(&stop, self.pipeline.run(&deadline, &stop)).await?;
         info!(?end, "worker stopped");
         self.background.cancel();
-        self.pool.close().await;
+        // A connection that does not come back in time goes with the process.
+        let _closed = deadline.within(Step::Close, self.pool.close()).await;
         Ok(())
     }
 }

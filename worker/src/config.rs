@@ -160,6 +160,7 @@ impl RunConfig {
         self.member.validate(problems);
         self.mysql.validate(problems);
         self.redis.validate(problems);
+        self.lifecycle.validate(problems);
         self.telemetry.validate(problems);
         let rows = 1..=BATCH_ROWS_MAX;
         problems.require(self.batch_rows.is_none_or(|fixed| rows.contains(&fixed)), || {

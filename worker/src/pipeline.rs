@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::lifecycle::{Deadline, Step};
 use common::source::{Delivery, Event, Revocation, Source};
 use metrics::gauge;
 use tokio::sync::watch;
@@ -86,24 +87,25 @@ impl Pipeline {
         }
     }
 
-    /// Turns until `stop`, then drains within `drain_timeout` and leaves the group.
+    /// Turns until `stop`, or until it has come to its own end, which stops the process as well; then
+    /// drains and leaves the group, each within its share of `deadline`.
     pub async fn run(
         mut self,
-        drain_timeout: Duration,
+        deadline: &Deadline,
         stop: &CancellationToken,
     ) -> anyhow::Result<End> {
         let ended = self.turn_until(stop).await;
+        stop.cancel();
         if let Err(error) = ended {
             self.in_flight.shutdown().await;
-            self.source.close().await;
+            self.source.close(deadline).await;
             return Err(error);
         }
         self.health.draining();
         info!(deliveries = self.buffer.deliveries(), "draining");
-        let drained = tokio::time::timeout(drain_timeout, self.drain()).await;
-        let end = match drained {
-            Ok(()) => End::Drained,
-            Err(_) => {
+        let end = match deadline.within(Step::Drain, self.drain()).await {
+            Some(()) => End::Drained,
+            None => {
                 warn!(
                     deliveries = self.buffer.deliveries(),
                     "not drained in time; the rest will be read again"
@@ -112,7 +114,7 @@ impl Pipeline {
                 End::OutOfTime
             }
         };
-        self.source.close().await;
+        self.source.close(deadline).await;
         Ok(end)
     }
 
