@@ -10,7 +10,7 @@ FILE  ?= tests/cases/gateway_cases.json
 # What measures or brings its own Prometheus has no use for the stack's.
 ALONE := STACK_WITHOUT=prometheus
 
-.PHONY: help demo check test soak cases bench bench-pipeline bench-worker bench-alerter bench-telemetry install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
+.PHONY: help demo check test soak cases bench bench-pipeline bench-worker bench-alerter bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,10 @@ bench-alerter: install  ## Readings judged a second by one core, then the alerte
 bench-telemetry: install  ## What spans cost the gateway and the worker
 	cargo build --release --workspace --bins
 	$(ALONE) $(STACK) run -- target/release/bench --rounds 5 telemetry
+
+bench-takeover: install  ## How soon others store and alert for a killed replica, 20 kills; keeps the figures
+	cargo build --release --workspace --bins
+	$(ALONE) $(STACK) run -- target/release/bench takeover --save $(ARGS)
 
 install:  ## Install what is missing: servers, and what the build needs
 	$(STACK) install

@@ -10,6 +10,7 @@ mod pipeline;
 mod series;
 mod store;
 mod table;
+mod takeover;
 mod telemetry;
 mod usage;
 mod worker;
@@ -44,6 +45,8 @@ enum Part {
     Store(store::Settings),
     /// The alerter against merely reading the topic, and its way to WeChat; not part of all.
     Alerter(alerter::Settings),
+    /// Kills replicas: how soon others store and alert in their place; not part of all.
+    Takeover(takeover::Settings),
     /// Gateway and worker with and without telemetry; not part of all.
     Telemetry,
     /// The server that only publishes; the gateway's ceiling.
@@ -69,6 +72,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         Some(Part::Worker) => worker::measure(rounds, readings, table).await?,
         Some(Part::Telemetry) => telemetry::measure(rounds, readings, table).await?,
         Some(Part::Store(settings)) => store::measure(&settings, table).await?,
+        Some(Part::Takeover(settings)) => takeover::measure(&settings, table).await?,
         Some(Part::Alerter(settings)) => alerter::measure(&settings, table).await?,
         None => {
             gateway::measure(rounds, table).await?;

@@ -13,6 +13,7 @@ use super::table::{Table, machine, median};
 use crate::fake_wechat::FakeWechat;
 use crate::world::World;
 use run::run;
+pub(super) use workload::record;
 use workload::{Feed, Record, add_rules};
 
 /// Partitions of the topic.

@@ -79,10 +79,10 @@ async fn add_rule(
 
 /// A reading, and where it goes.
 #[derive(Debug)]
-pub(super) struct Record {
-    pub(super) device: String,
-    pub(super) partition: usize,
-    pub(super) value: String,
+pub(in crate::bench) struct Record {
+    pub(in crate::bench) device: String,
+    pub(in crate::bench) partition: usize,
+    pub(in crate::bench) value: String,
 }
 
 /// Readings in the order they are sent in.
@@ -121,7 +121,12 @@ impl Iterator for Feed<'_> {
 }
 
 /// A watch's reading at a second.
-pub(super) fn record(world: &World, device: usize, epoch: i64, heart_rate: usize) -> Record {
+pub(in crate::bench) fn record(
+    world: &World,
+    device: usize,
+    epoch: i64,
+    heart_rate: usize,
+) -> Record {
     let (serial, time) = (world.device(device), wall_time(epoch));
     let (org, user) = (TENANT + 1, TENANT + 2 + device as i64);
     let value = format!(
