@@ -29,6 +29,7 @@ const COLUMNS: [&str; 8] =
 /// What Kafka knows about the group and its topic.
 struct Found {
     ends: Ends,
+    record_ends: BTreeMap<i32, i64>,
     at_time: BTreeMap<i32, i64>,
     members: Vec<String>,
 }
@@ -50,7 +51,7 @@ async fn run(config: &OffsetsConfig) -> anyhow::Result<()> {
     let target = config.target();
     let moves = plan::plan(&config.partitions, target, &ledger, &found.ends, &found.at_time)?;
     let mut out = io::stdout();
-    print(config, &moves, &mut out)?;
+    print(config, &moves, &found.record_ends, &mut out)?;
     if !config.execute {
         if target.is_some() {
             writeln!(out, "\nnothing was moved: add --execute")?;
@@ -84,10 +85,17 @@ fn ask_kafka(config: &OffsetsConfig, accepted: &Accepted) -> anyhow::Result<Foun
         _ => BTreeMap::new(),
     };
     let members = if config.execute { reader.members(&config.group)? } else { Vec::new() };
-    Ok(Found { ends, at_time, members })
+    let stretches = ends.iter().map(|(partition, ends)| (*partition, ends.low..ends.high));
+    let record_ends = reader.record_ends(topic, &stretches.collect())?;
+    Ok(Found { ends, record_ends, at_time, members })
 }
 
-fn print(config: &OffsetsConfig, moves: &[Move], out: &mut impl Write) -> io::Result<()> {
+fn print(
+    config: &OffsetsConfig,
+    moves: &[Move],
+    record_ends: &BTreeMap<i32, i64>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     writeln!(out, "group {} on {}\n", config.group, config.kafka.readings_topic)?;
     let rows = moves.iter().map(|planned| {
         let position = planned.position();
@@ -98,7 +106,9 @@ fn print(config: &OffsetsConfig, moves: &[Move], out: &mut impl Write) -> io::Re
             planned.low.to_string(),
             planned.high.to_string(),
             stands,
-            (planned.high - position).to_string(),
+            (record_ends.get(&planned.partition).unwrap_or(&planned.high) - position)
+                .max(0)
+                .to_string(),
             target,
             planned.skipped().to_string(),
             planned.rewound().to_string(),
