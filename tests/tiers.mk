@@ -27,6 +27,8 @@ CHECK := \
 # `make test` runs these on MySQL as well: every statement once, and whatever the two servers do differently
 # (upserts, types, errors, locks, plans). The others' SQL is the same.
 MYSQL := \
+  account::a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole \
+  account::a_worker_and_an_alerter_never_share_a_group \
   alert_cases:: \
   alert_faults::a_commit_whose_answer_is_lost_raises_nothing_twice \
   alert_no_data:: \
