@@ -19,6 +19,7 @@ CACHE=$(realpath -m -- "${STACK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ljwx-inge
 TEMP=$(realpath -m -- "${TMPDIR:-/tmp}")
 WAIT_SECONDS=${STACK_WAIT:-60}  # until a started server must answer
 STOP_SECONDS=${STACK_STOP:-30}  # until a stopping server is killed
+PASSWORD=native-stack           # of every account; the servers listen on 127.0.0.1 only
 REQUIRE_JAEGER=
 [[ ${CI:-} != true ]] || REQUIRE_JAEGER=1
 
@@ -119,11 +120,14 @@ database_binlog() {
 
 database_user() { ((EUID != 0)) || echo --user=root; } # they refuse root unless told
 
-# Run at every start before the first connection is taken, hence IF NOT EXISTS.
+# Run at every start before the first connection is taken, hence IF NOT EXISTS. The accounts are of the
+# server's default kind.
 database_init_sql() {
-  cat <<'SQL'
+  cat <<SQL
 CREATE DATABASE IF NOT EXISTS ljwx CHARACTER SET utf8mb4;
 CREATE USER IF NOT EXISTS 'root'@'127.0.0.1';
+ALTER USER 'root'@'127.0.0.1' IDENTIFIED BY '$PASSWORD';
+ALTER USER 'root'@'localhost' IDENTIFIED BY '$PASSWORD';
 GRANT ALL PRIVILEGES ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;
 SQL
 }

@@ -4,7 +4,7 @@
 mariadb_version() { mariadb_server --version | sed -n 's/.*Ver \([0-9.]*\).*/\1/p'; }
 mariadb_ports() { echo mariadb; }
 mariadb_given() { [[ -n ${MYSQL_URL:-} ]]; }
-mariadb_variables() { echo "MYSQL_URL=mysql://root@127.0.0.1:$(port mariadb)/ljwx"; }
+mariadb_variables() { echo "MYSQL_URL=mysql://root:$PASSWORD@127.0.0.1:$(port mariadb)/ljwx"; }
 
 # Debian keeps mariadbd in /usr/sbin, which a user's PATH may leave out.
 mariadb_server() { PATH=$PATH:/usr/sbin mariadbd --no-defaults "$@"; }
@@ -44,6 +44,6 @@ mariadb_command() {
 }
 
 mariadb_ready() {
-  timeout 3 mariadb --no-defaults --protocol=tcp -h127.0.0.1 -P"$(port mariadb)" -uroot \
+  MYSQL_PWD=$PASSWORD timeout 3 mariadb --no-defaults --protocol=tcp -h127.0.0.1 -P"$(port mariadb)" -uroot \
     -e 'SELECT 1' ljwx >/dev/null 2>&1
 }

@@ -6,7 +6,7 @@
 mysql_version() { mysql_locate && "${MYSQLD[@]}" --no-defaults --version | sed -n 's/.*Ver \([0-9.]*\).*/\1/p'; }
 mysql_ports() { echo mysql; }
 mysql_given() { [[ -n ${MYSQL_URL:-} ]]; }
-mysql_variables() { echo "MYSQL_URL=mysql://root@127.0.0.1:$(port mysql)/ljwx"; }
+mysql_variables() { echo "MYSQL_URL=mysql://root:$PASSWORD@127.0.0.1:$(port mysql)/ljwx"; }
 
 mysql_cached() { echo "$CACHE/mysql"; }
 
@@ -133,15 +133,12 @@ mysql_command() {
     --max-connections=500 --max-allowed-packet=64M)
 }
 
-# Ready when `SELECT 1` is answered. Said in the server's own protocol, since a machine that has
-# mysqld need not have a client: log in as root (empty password) to ljwx, ask, quit; the answer has a
-# row of the one text "1".
+# Ready when it greets with version 10 of its protocol: the init file is run before the first connection
+# is taken. A machine that has mysqld need not have a client, and a login takes more than bash.
 mysql_ready() {
-  local answer
+  local greeting
   # shellcheck disable=SC2016
-  answer=$(timeout 3 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" &&
-    printf "\101\0\0\001\011\202\010\0\0\0\0\004\055\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0root\0\0ljwx\0caching_sha2_password\0" >&3 &&
-    printf "\011\0\0\0\003SELECT 1\001\0\0\0\001" >&3 && od -An -v -tx1 <&3 | tr -d " \n"' \
+  greeting=$(timeout 3 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && head -c 5 <&3 | od -An -v -tx1 | tr -d " \n"' \
     "$(port mysql)" 2>/dev/null) || return 1
-  [[ $answer =~ 0200000.0131 ]]
+  [[ $greeting == ????????0a ]]
 }

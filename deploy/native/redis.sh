@@ -4,7 +4,7 @@
 redis_version() { redis-server --version | sed -n 's/.* v=\([0-9.]*\).*/\1/p'; }
 redis_ports() { echo redis; }
 redis_given() { [[ -n ${REDIS_URL:-} ]]; }
-redis_variables() { echo "REDIS_URL=redis://127.0.0.1:$(port redis)"; }
+redis_variables() { echo "REDIS_URL=redis://default:$PASSWORD@127.0.0.1:$(port redis)"; }
 
 redis_install() {
   { have redis-server && have redis-cli; } || packages Redis redis-server
@@ -16,6 +16,7 @@ redis_prepare() {
   cat >"$STATE/redis/redis.conf" <<EOF
 bind 127.0.0.1
 port $(port redis)
+requirepass $PASSWORD
 dir "$STATE/redis/data"
 daemonize no
 set-proc-title no
@@ -28,5 +29,5 @@ EOF
 redis_command() { ARGV=(redis-server "$STATE/redis/redis.conf"); }
 
 redis_ready() {
-  [[ $(timeout 2 redis-cli -h 127.0.0.1 -p "$(port redis)" ping 2>/dev/null) == PONG ]]
+  [[ $(REDISCLI_AUTH=$PASSWORD timeout 2 redis-cli -h 127.0.0.1 -p "$(port redis)" ping 2>/dev/null) == PONG ]]
 }

@@ -6,6 +6,9 @@ use sqlx::{AssertSqlSafe, Executor, MySql, MySqlPool, Row, Transaction};
 
 use crate::kafka::Watermarks;
 
+/// Password of the users that tests create; MySQL makes them accounts of its default kind.
+pub const PASSWORD: &str = "of-a-test";
+
 /// A world's database.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -36,11 +39,11 @@ impl Database {
     /// connect as that user.
     pub async fn create_user(&self) -> anyhow::Result<String> {
         let (user, name) = (self.user(), &self.name);
-        self.execute(&format!("CREATE USER {user}")).await?;
+        self.execute(&format!("CREATE USER {user} IDENTIFIED BY '{PASSWORD}'")).await?;
         self.execute(&format!("GRANT ALL ON `{name}`.* TO {user}")).await?;
         let address = self.url.split_once("://").context("MYSQL_URL has no scheme")?.1;
         let address = address.rsplit_once('@').map_or(address, |(_, address)| address);
-        Ok(format!("mysql://{name}@{address}"))
+        Ok(format!("mysql://{name}:{PASSWORD}@{address}"))
     }
 
     /// The user of [`Database::create_user`], for statements.

@@ -169,7 +169,7 @@ pub(super) fn hints(stage: &Stage) {
 fn mariadb(url: &str) -> String {
     let rest = url.trim_start_matches("mysql://").split('/').next().unwrap_or_default();
     let (user, address) = rest.split_once('@').unwrap_or(("root", rest));
-    let user = user.split(':').next().unwrap_or(user);
+    let (user, password) = user.split_once(':').unwrap_or((user, ""));
     let (host, port) = address.split_once(':').unwrap_or((address, "3306"));
-    format!("mariadb --no-defaults -h {host} -P {port} -u {user}")
+    format!("MYSQL_PWD={password} mariadb --no-defaults -h {host} -P {port} -u {user}")
 }

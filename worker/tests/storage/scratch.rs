@@ -36,20 +36,18 @@ impl Scratch {
         Ok(session)
     }
 
-    /// Creates a user with these rights, as in `GRANT SELECT ON db.t`, and these limits.
+    /// Creates a user, named and with a password as the database, with these rights, as in `GRANT SELECT ON db.t`, and these limits.
     pub async fn create_user(&self, right: &str, limits: &str) -> Result<()> {
         let mut admin = self.session().await?;
         let name = &self.name;
-        run(&mut admin, &format!("CREATE USER '{name}'@'%' {limits}")).await?;
+        run(&mut admin, &format!("CREATE USER '{name}'@'%' IDENTIFIED BY '{name}' {limits}")).await?;
         run(&mut admin, &format!("GRANT {right} TO '{name}'@'%'")).await?;
         Ok(())
     }
 
     /// A session of that user.
     pub async fn user_session(&self) -> Result<MySqlConnection, sqlx::Error> {
-        // From the beginning: whoever MYSQL_URL names may have a password, and this one has none.
-        let user = MySqlConnectOptions::new().username(&self.name).database(&self.name);
-        user.host(self.options.get_host()).port(self.options.get_port()).connect().await
+        self.options.clone().username(&self.name).password(&self.name).connect().await
     }
 
     /// Drops the database and its user.

@@ -75,12 +75,18 @@ fn fields(sample: &Sample) -> Vec<(&'static str, String)> {
 pub(super) struct Raw(TcpStream);
 
 impl Raw {
-    /// Connects to the server of a URL without a password, as the stack's is.
+    /// Connects to the server of a URL and logs in where that has a password.
     pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
-        let address = url.trim_start_matches("redis://").split('/').next().unwrap_or_default();
+        let rest = url.trim_start_matches("redis://").split('/').next().unwrap_or_default();
+        let (account, address) = rest.rsplit_once('@').unwrap_or(("", rest));
         let stream = TcpStream::connect(address).await.context("REDIS_URL")?;
         stream.set_nodelay(true)?;
-        Ok(Self(stream))
+        let mut redis = Self(stream);
+        if let Some((user, password)) = account.split_once(':') {
+            let text = format!("AUTH {user} {password}\r\n");
+            redis.send(&Pipeline { text, commands: 1 }).await?;
+        }
+        Ok(redis)
     }
 
     /// Sends all commands and reads all answers, a line each.
