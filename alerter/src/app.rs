@@ -8,6 +8,7 @@ use common::bindings::Bindings;
 use common::group_watch::GroupWatch;
 use common::ledger::{Kind, Ledger};
 use common::lifecycle::{Deadline, Step, Vital};
+use common::link;
 use common::pulse::Pulse;
 use common::source::{self, Source, SourceConfig};
 use common::telemetry::{Telemetry, host_name};
@@ -59,6 +60,9 @@ impl App {
         telemetry: &Telemetry,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
+        let redis = config.redis().and_then(|redis| redis.link());
+        let (kafka, collector) = (Some(config.kafka.link()), config.telemetry.link());
+        link::announce([kafka, config.mysql.link(), redis, collector]);
         let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
         let redis =
             config.redis().map(|redis| redis.connect()).transpose().context("--redis-url")?;

@@ -3,8 +3,11 @@
 //! Clap stops at the first wrong value; an operator who fixes settings one restart at a time is an
 //! operator awake at night. [`parse`] goes on after each problem and lists them all.
 
+mod secret;
 mod when;
 
+use std::collections::BTreeMap;
+use std::error::Error;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -98,9 +101,11 @@ pub enum Refusal {
 pub fn parse<T: CommandFactory + FromArgMatches + Validate>(
     arguments: Vec<OsString>,
 ) -> Result<T, Refusal> {
-    let mut search =
-        Search { command: T::command(), arguments, faulty: Vec::new(), guessing: false };
+    let command = T::command();
+    let secrets = secret::secrets(&command, &arguments);
+    let mut search = Search { command, arguments, secrets, faulty: Vec::new(), guessing: false };
     let mut problems = Problems::default();
+    search.read_files(&mut problems);
     let matches = search.go_on(&mut problems).map_err(Refusal::Clap)?;
     let Some(matches) = matches else { return Err(Refusal::Problems(problems)) };
     let config = T::from_arg_matches(&matches).map_err(Refusal::Clap)?;
@@ -122,6 +127,8 @@ fn mentions(problem: &str, name: &str) -> bool {
 struct Search {
     command: Command,
     arguments: Vec<OsString>,
+    /// Variables of the secret settings, by long name.
+    secrets: BTreeMap<String, String>,
     /// Long names of the settings that were taken away.
     faulty: Vec<String>,
     /// Whether some setting's value means nothing any more.
@@ -129,6 +136,48 @@ struct Search {
 }
 
 impl Search {
+    /// Takes the secrets that are in files, and names those files in `--help`.
+    fn read_files(&mut self, problems: &mut Problems) {
+        for (name, variable) in self.secrets.clone() {
+            self.change(&name, &|argument| {
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                argument.help(format!("{help} [file: {variable}_FILE]"))
+            });
+            let flag = format!("--{name}");
+            let given = std::env::var_os(&variable).is_some_and(|value| !value.is_empty())
+                || self.arguments.iter().any(|argument| is_flag(argument, &flag));
+            match secret::from_file(&variable, given) {
+                Ok(None) => {}
+                Ok(Some(secret)) => {
+                    // For as long as the process: clap holds defaults that way.
+                    let secret: &'static str = secret.leak();
+                    self.change(&name, &|argument| {
+                        let argument = argument.env(Resettable::Reset).required(false);
+                        argument.default_value(secret).hide_default_value(true)
+                    });
+                }
+                Err(problem) => {
+                    problems.add(problem);
+                    self.take_away(&name);
+                    self.faulty.push(name);
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, name: &str, how: &dyn Fn(Arg) -> Arg) {
+        let command = std::mem::replace(&mut self.command, Command::new("search"));
+        self.command = change(command, name, how);
+    }
+
+    /// What is wrong, without the value of a secret.
+    fn problem(&self, error: &clap::Error, names: &[String]) -> String {
+        match (names.iter().find(|name| self.secrets.contains_key(*name)), error.source()) {
+            (Some(name), Some(cause)) => format!("--{name}: {cause}"),
+            _ => first_line(error),
+        }
+    }
+
     /// What remains once the faulty settings are away; `None` where nothing can stand in for them.
     fn go_on(&mut self, problems: &mut Problems) -> Result<Option<ArgMatches>, clap::Error> {
         for _ in 0..PROBLEMS_MAX {
@@ -143,14 +192,13 @@ impl Search {
                 // The stand-in does not do either; from here on only further faults are looked for.
                 self.guessing = true;
                 for name in names {
-                    let command = std::mem::replace(&mut self.command, Command::new("search"));
-                    self.command = change(command, &name, &|argument| {
+                    self.change(&name, &|argument| {
                         argument.value_parser(Resettable::Value(ValueParser::os_string()))
                     });
                 }
                 continue;
             }
-            problems.add(first_line(&error));
+            problems.add(self.problem(&error, &names));
             for name in names {
                 self.take_away(&name);
                 self.faulty.push(name);
@@ -161,23 +209,27 @@ impl Search {
 
     fn take_away(&mut self, name: &str) {
         let flag = format!("--{name}");
-        let with_value = format!("{flag}=");
         let mut rest = std::mem::take(&mut self.arguments).into_iter();
         while let Some(argument) = rest.next() {
             if argument == flag.as_str() {
                 rest.next();
-            } else if !argument.to_string_lossy().starts_with(&with_value) {
+            } else if !is_flag(&argument, &flag) {
                 self.arguments.push(argument);
             }
         }
-        let command = std::mem::replace(&mut self.command, Command::new("search"));
         // Its default stands in, or a word where it has none.
-        self.command = change(command, name, &|argument| {
+        self.change(name, &|argument| {
             let without_default = argument.get_default_values().is_empty();
             let argument = argument.required(false).env(Resettable::Reset);
             if without_default { argument.default_value("missing") } else { argument }
         });
     }
+}
+
+/// Whether an argument is `--name`, alone or with its value.
+fn is_flag(argument: &OsString, flag: &str) -> bool {
+    let argument = argument.to_string_lossy();
+    argument.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
 }
 
 /// More settings than any service has.

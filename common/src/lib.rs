@@ -27,6 +27,7 @@ pub mod errors;
 pub mod group_watch;
 pub mod kafka;
 pub mod ledger;
+pub mod link;
 pub mod mysql;
 pub mod publisher;
 pub mod redis;

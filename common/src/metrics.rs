@@ -89,6 +89,10 @@ declare_metrics! {
     /// A request's way to this broker and back.
     Gauge BROKER_RTT_SECONDS = "producer_broker_rtt_seconds" by "broker", "statistic";
 
+    /// 1 where the connection is unencrypted and leads beyond this machine.
+    Gauge CONNECTION_PLAINTEXT = "connection_plaintext" by "dependency";
+    /// 1 where the connection is encrypted and the server's certificate is not verified.
+    Gauge CONNECTION_UNVERIFIED = "connection_unverified" by "dependency";
     /// 1 while it answers: kafka, mysql, redis (or none is used).
     Gauge DEPENDENCY_UP = "dependency_up" by "dependency";
     /// Partitions of the readings topic.

@@ -8,11 +8,13 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use metrics::{counter, gauge};
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 use sqlx::pool::PoolConnection;
 use sqlx::{ConnectOptions, Executor, MySql, MySqlPool};
+use url::Url;
 
 use crate::config::{Problems, duration};
+use crate::link::{Link, Tls};
 use crate::metrics::{
     Counted, DATABASE_CONNECTIONS, DATABASE_CONNECTIONS_MAX, DATABASE_CONNECTIONS_WAITING, QUERIES,
     QUESTIONS, THREADS_CONNECTED, THREADS_RUNNING,
@@ -22,7 +24,9 @@ use crate::reading::offset_text;
 /// Settings of the connection to MySQL.
 #[derive(Debug, Clone, clap::Args)]
 pub struct MySqlArgs {
-    /// MySQL or MariaDB, as `mysql://user:password@host:port/database`.
+    /// MySQL or MariaDB, as `mysql://user:password@host:port/database`; with TLS and chain and name of
+    /// the server verified by ?ssl-mode=VERIFY_IDENTITY, to which &ssl-ca=FILE, &ssl-cert=FILE and
+    /// &ssl-key=FILE may be added.
     #[arg(id = "mysql-url", long = "mysql-url", env = "MYSQL_URL", hide_env_values = true)]
     pub url: SecretString,
     /// Connections this process may hold.
@@ -43,17 +47,45 @@ pub struct MySqlArgs {
 impl MySqlArgs {
     /// Notes what is wrong with the settings.
     pub fn validate(&self, problems: &mut Problems) {
-        problems.require(self.options().is_some(), || {
-            "--mysql-url must read mysql://user:password@host:port/database".into()
-        });
+        if let Err(problem) = self.options() {
+            problems.add(format!("--mysql-url: {problem}"));
+        }
         problems.require(self.pool_size >= 2, || {
             "--mysql-pool-size must be at least 2: one for batches, one for everything else".into()
         });
     }
 
-    fn options(&self) -> Option<MySqlConnectOptions> {
-        let options: MySqlConnectOptions = self.url.expose_secret().parse().ok()?;
-        options.get_database().is_some().then_some(options)
+    /// How the connection is secured.
+    pub fn link(&self) -> Option<Link> {
+        let (options, tls) = self.options().ok()?;
+        // A socket's file is on this machine, whatever stands in the host's place.
+        let host = options.get_socket().map_or(options.get_host(), |_| "localhost");
+        Some(Link::new("mysql", vec![host.to_owned()], tls.as_ref()))
+    }
+
+    /// Without a word on it the connection is plain: what may be TLS and may be not can be stripped of
+    /// it by whoever is on the way. Every mode of TLS verifies all.
+    fn options(&self) -> Result<(MySqlConnectOptions, Option<Tls>), String> {
+        let form = || "must read mysql://user:password@host:port/database".to_owned();
+        let url = Url::parse(self.url.expose_secret()).map_err(|_| form())?;
+        let mode = url.query_pairs().find(|(name, _)| name == "ssl-mode");
+        let encrypted = match mode.as_ref().map(|(_, mode)| &**mode) {
+            None | Some("DISABLED") => false,
+            Some("REQUIRED" | "VERIFY_CA" | "VERIFY_IDENTITY") => true,
+            Some(_) => return Err("ssl-mode must be VERIFY_IDENTITY, or DISABLED".into()),
+        };
+        let tls = Tls::of_url(&url, encrypted, "write ssl-mode=VERIFY_IDENTITY")?;
+        let options: MySqlConnectOptions = url.as_str().parse().map_err(|_| form())?;
+        if url.scheme() != "mysql" && url.scheme() != "mariadb" || options.get_database().is_none()
+        {
+            return Err(form());
+        }
+        let mode = match &tls {
+            None => MySqlSslMode::Disabled,
+            Some(tls) if tls.verified => MySqlSslMode::VerifyIdentity,
+            Some(_) => MySqlSslMode::Required,
+        };
+        Ok((options.ssl_mode(mode), tls))
     }
 
     /// A pool whose sessions are strict, READ COMMITTED and in `zone`; connects when first used, so
@@ -61,7 +93,8 @@ impl MySqlArgs {
     pub fn connect(&self, zone: &TimeZone) -> Result<MySqlPool, sqlx::Error> {
         let options = self
             .options()
-            .ok_or_else(|| sqlx::Error::Configuration("--mysql-url names no database".into()))?
+            .map_err(|problem| sqlx::Error::Configuration(problem.into()))?
+            .0
             // Named zones are not loaded on fresh servers, so the offset it is.
             .timezone(offset_text(zone, Timestamp::now()))
             .charset("utf8mb4")
@@ -125,4 +158,40 @@ pub async fn observe(pool: &MySqlPool) -> Result<(), sqlx::Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(url: &str) -> Result<MySqlSslMode, String> {
+        let timeout = Duration::from_secs(1);
+        let args = MySqlArgs { url: url.into(), pool_size: 2, acquire_timeout: timeout };
+        args.options().map(|(options, _)| options.get_ssl_mode())
+    }
+
+    #[test]
+    fn tls_is_on_or_off_and_verified_unless_told_otherwise() {
+        for (query, expected) in [
+            ("", "Disabled"),
+            ("?ssl-mode=DISABLED", "Disabled"),
+            ("?ssl-mode=REQUIRED", "VerifyIdentity"),
+            ("?ssl-mode=VERIFY_CA", "VerifyIdentity"),
+            ("?ssl-mode=VERIFY_IDENTITY", "VerifyIdentity"),
+            ("?ssl-mode=REQUIRED&ssl-verify=off", "Required"),
+        ] {
+            let found = mode(&format!("mysql://u:p@h:1/d{query}")).unwrap();
+            assert_eq!(format!("{found:?}"), expected, "{query}");
+        }
+        for (url, named) in [
+            ("mysql://u:p@h/d?ssl-mode=PREFERRED", "ssl-mode"),
+            ("mysql://u:p@h/d?ssl-ca=/x", "VERIFY_IDENTITY"),
+            ("mysql://u:p@h", "database"),
+            ("postgres://u:p@h/d", "mysql://"),
+            ("nonsense", "mysql://"),
+        ] {
+            let problem = mode(url).unwrap_err();
+            assert!(problem.contains(named), "{url}: {problem}");
+        }
+    }
 }

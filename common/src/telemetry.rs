@@ -5,6 +5,7 @@ mod process;
 mod spans;
 mod summary;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,11 +15,13 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+use url::Url;
 
 pub use self::logs::LogLevel;
 use self::process::Process;
 pub use self::summary::{Item, Shown};
 use crate::config::Problems;
+use crate::link::{Link, Tls};
 use crate::metrics::{self as names, BUILD_INFO, Metric, RECORDS_BUCKETS, SECONDS_BUCKETS, Zeros};
 
 /// How log lines look.
@@ -39,9 +42,19 @@ pub struct TelemetryArgs {
     /// How log lines look.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
-    /// OTLP collector (Jaeger) for spans, as `http://host:4317`; none or empty: no spans are sent.
+    /// OTLP collector (Jaeger) for spans, as `http://host:4317`, or https:// with TLS; none or empty: no
+    /// spans are sent.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
+    /// PEM file of authorities that are trusted for the collector, beside the machine's.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_CERTIFICATE")]
+    pub otlp_certificate: Option<PathBuf>,
+    /// PEM file of this service's own certificate for the collector.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE")]
+    pub otlp_client_certificate: Option<PathBuf>,
+    /// PEM file of that certificate's key.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_CLIENT_KEY")]
+    pub otlp_client_key: Option<PathBuf>,
     /// Share of traces begun here that are recorded, 0 to 1; callers that the gateway is told of decide for theirs.
     #[arg(long, env = "TRACE_SAMPLE_RATIO", default_value_t = 0.01)]
     pub trace_sample_ratio: f64,
@@ -78,6 +91,34 @@ impl TelemetryArgs {
         problems.require(self.memory_limit != Some(0), || {
             "--memory-limit must be above 0; leave it out for the control group's".into()
         });
+        if let Err(problem) = self.collector() {
+            problems.add(format!("--otlp-endpoint: {problem}"));
+        }
+    }
+
+    /// Where spans go, if they go anywhere.
+    fn collector(&self) -> Result<Option<(Url, Option<Tls>)>, String> {
+        let Some(endpoint) = self.otlp_endpoint.as_deref().filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let url = Url::parse(endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let url = url.ok_or("must read http://host:4317 or https://host:4317")?;
+        let [ca, cert, key] =
+            [&self.otlp_certificate, &self.otlp_client_certificate, &self.otlp_client_key];
+        if url.scheme() == "https" {
+            let tls = Tls::new(ca.clone(), cert.clone(), key.clone(), true)?;
+            return Ok(Some((url, Some(tls))));
+        }
+        if [ca, cert, key].iter().any(|file| file.is_some()) {
+            return Err("certificates need TLS: write https://".into());
+        }
+        Ok(Some((url, None)))
+    }
+
+    /// How the connection to the collector is secured, where there is one.
+    pub fn link(&self) -> Option<Link> {
+        let (url, tls) = self.collector().ok()??;
+        Some(Link::new("otlp", vec![url.host_str()?.to_owned()], tls.as_ref()))
     }
 
     /// The memory that the process may use, in bytes, where it is known.
@@ -102,11 +143,11 @@ impl TelemetryArgs {
         let version = env!("CARGO_PKG_VERSION");
         gauge!(BUILD_INFO, "service" => service.name, "version" => version).set(1.0);
         let log_level = logs::install(&self.log_level, self.log_format)?;
-        let spans = self
-            .otlp_endpoint
-            .as_deref()
-            .filter(|endpoint| !endpoint.is_empty())
-            .map(|endpoint| spans::provider(service.name, endpoint, self.trace_sample_ratio));
+        let spans = self.collector().map_err(anyhow::Error::msg).context("--otlp-endpoint")?.map(
+            |(url, tls)| {
+                spans::provider(service.name, url.as_str(), tls.as_ref(), self.trace_sample_ratio)
+            },
+        );
         let spans = spans.transpose().context("--otlp-endpoint")?;
         let process = Process::new(self.memory_limit);
         Ok(Telemetry { metrics: Metrics { prometheus, process }, log_level, service, spans })

@@ -7,6 +7,7 @@ use anyhow::Context;
 use common::admin::Admin;
 use common::http::{Names, Server, Stop};
 use common::lifecycle::{Vital, within};
+use common::link;
 use common::publisher::Publisher;
 use common::telemetry::{FLUSH_TIMEOUT, Telemetry};
 use metrics::{counter, gauge};
@@ -37,6 +38,7 @@ pub struct App {
 impl App {
     /// Builds every part in the order of its needs.
     pub async fn build(config: &Config, telemetry: &Telemetry) -> anyhow::Result<Self> {
+        link::announce([Some(config.kafka.link()), config.telemetry.link()]);
         let publisher =
             Publisher::new(config.kafka.client_config("gateway"), &config.publisher_limits())
                 .context("cannot create the producer; look at --kafka-set")?;

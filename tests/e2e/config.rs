@@ -91,3 +91,100 @@ async fn help_names_every_shared_variable() -> Result<()> {
     }
     Ok(())
 }
+
+/// A file of a test's own, gone with it.
+struct SecretFile(std::path::PathBuf);
+
+impl SecretFile {
+    fn new(text: &str) -> Result<Self> {
+        let name = format!("secret-{}", uuid::Uuid::new_v4().simple());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, text)?;
+        Ok(Self(path))
+    }
+
+    fn path(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+#[tokio::test]
+async fn secrets_come_from_files_and_are_shown_nowhere() -> Result<()> {
+    let set = SecretFile::new("security.protocol=SASL_SSL\nsasl.password=hush me\n")?;
+    let url = SecretFile::new("mysql://root:hush@127.0.0.1:9/none\n")?;
+    let bare = |arguments: &[&str]| {
+        let launch = Launch::bare("worker", arguments)?;
+        let launch = launch.env("KAFKA_BROKERS", "127.0.0.1:9").env("MYSQL_URL", "");
+        anyhow::Ok(launch.env("REDIS_URL", "redis://127.0.0.1:9"))
+    };
+    // Beside a wrong setting, so that it ends: what is in the files is right.
+    let read = bare(&["run"])?
+        .env("MYSQL_URL_FILE", url.path())
+        .env("KAFKA_SET_FILE", set.path())
+        .env("REDIS_URL", "redis-cluster://127.0.0.1:9")
+        .finish()
+        .await?;
+    ensure!(read.code == Some(2) && read.text.contains("1 problem(s)"), "{}", read.text);
+    ensure!(read.text.contains("Redis Cluster"), "{}", read.text);
+
+    let refused = bare(&["run"])?
+        .env("MYSQL_URL", "mysql://root:hush@127.0.0.1:9/none")
+        .env("MYSQL_URL_FILE", url.path())
+        .env("KAFKA_SET_FILE", "/no/such/file")
+        .finish()
+        .await?;
+    ensure!(refused.code == Some(2) && refused.text.contains("2 problem(s)"), "{}", refused.text);
+    for named in ["MYSQL_URL_FILE and MYSQL_URL", "KAFKA_SET_FILE: /no/such/file"] {
+        ensure!(refused.text.contains(named), "nothing of {named}: {}", refused.text);
+    }
+    let help = bare(&["run", "--help"])?
+        .env("KAFKA_SET", "sasl.password=hush")
+        .env("MYSQL_URL_FILE", url.path())
+        .finish()
+        .await?;
+    ensure!(help.code == Some(0) && help.text.contains("KAFKA_SET_FILE"), "{}", help.text);
+    // Two settings in a line, as it used to be written, and a line that is none.
+    let old = bare(&["run"])?
+        .env("MYSQL_URL_FILE", url.path())
+        .env("KAFKA_SET", "security.protocol=SASL_SSL sasl.password=hush")
+        .finish()
+        .await?;
+    ensure!(old.code == Some(2) && old.text.contains("one key=value a line"), "{}", old.text);
+    let none = bare(&["run"])?
+        .env("MYSQL_URL_FILE", url.path())
+        .env("KAFKA_SET", "client.rack=a\nhush")
+        .finish()
+        .await?;
+    ensure!(none.code == Some(2) && none.text.contains("write key=value"), "{}", none.text);
+    for text in [read.text, refused.text, help.text, old.text, none.text] {
+        ensure!(!text.contains("hush"), "a secret is shown: {text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_link_that_cannot_be_as_it_is_set_is_refused_by_name() -> Result<()> {
+    let refused = Launch::bare("worker", &["run"])?
+        .env("KAFKA_BROKERS", "127.0.0.1:9")
+        .env("KAFKA_SET", "ssl.ca.location=/no/kafka.pem")
+        .env("MYSQL_URL", "mysql://u:hush@127.0.0.1:9/none?ssl-mode=REQUIRED&ssl-ca=/no/mysql.pem")
+        .env("REDIS_URL", "redis-cluster://u:hush@127.0.0.1:9")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:9")
+        .env("OTEL_EXPORTER_OTLP_CERTIFICATE", "/no/otlp.pem")
+        .finish()
+        .await?;
+    ensure!(refused.code == Some(2), "{}", refused.text);
+    for named in
+        ["/no/kafka.pem", "/no/mysql.pem", "Redis Cluster is not supported", "/no/otlp.pem"]
+    {
+        ensure!(refused.text.contains(named), "nothing of {named}: {}", refused.text);
+    }
+    ensure!(!refused.text.contains("hush"), "a secret is shown: {}", refused.text);
+    Ok(())
+}

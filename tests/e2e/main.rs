@@ -22,6 +22,7 @@ mod dlq;
 mod faults;
 mod gateway;
 mod judge;
+mod links;
 mod lost_parts;
 mod merges;
 mod modes;

@@ -8,7 +8,7 @@ use fred::clients::SubscriberClient;
 use fred::interfaces::{
     ClientLike, EventInterface, HashesInterface, KeysInterface, PubsubInterface,
 };
-use fred::prelude::{Builder, Client, Config, ReconnectPolicy};
+use fred::prelude::{Builder, Client, ReconnectPolicy};
 use fred::types::{ClusterHash, CustomCommand, Message};
 use tokio::sync::broadcast::Receiver;
 
@@ -155,7 +155,9 @@ impl Published {
 }
 
 fn builder(url: &str) -> anyhow::Result<Builder> {
-    let mut builder = Builder::from_config(Config::from_url(url).context("REDIS_URL")?);
+    let (config, _) =
+        common::redis::config(url).map_err(anyhow::Error::msg).context("REDIS_URL")?;
+    let mut builder = Builder::from_config(config);
     builder.with_performance_config(|config| config.default_command_timeout = ANSWER_WITHIN);
     // For ever: tests take the server away.
     builder.set_policy(ReconnectPolicy::new_constant(0, 100));

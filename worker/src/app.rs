@@ -15,6 +15,7 @@ use common::group_watch::GroupWatch;
 use common::kafka::LETTER_BYTES_MAX;
 use common::ledger::{Kind, Ledger};
 use common::lifecycle::{Deadline, Step, Vital, within};
+use common::link;
 use common::publisher::{Publisher, PublisherLimits};
 use common::source::{self, Source, SourceConfig};
 use common::telemetry::{Telemetry, host_name};
@@ -75,6 +76,9 @@ impl App {
         telemetry: &Telemetry,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
+        let redis = (!config.no_redis).then(|| config.redis.link()).flatten();
+        let (kafka, collector) = (Some(config.kafka.link()), config.telemetry.link());
+        link::announce([kafka, config.mysql.link(), redis, collector]);
         let zone = &config.zone.zone;
         let pool = config.mysql.connect(zone).context("--mysql-url")?;
         let topic = config.kafka.readings_topic.clone();

@@ -1,14 +1,17 @@
 //! Sending spans to the collector, and counting what became of them. A collector that is slow or away
 //! costs spans and nothing else.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use metrics::{counter, gauge};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -17,7 +20,10 @@ use opentelemetry_sdk::trace::{
     SpanExporter as ExportSpans, SpanProcessor,
 };
 
+use tracing::{info, warn};
+
 use super::host_name;
+use crate::link::Tls;
 use crate::metrics::{SPANS, SPANS_WAITING};
 use crate::trace::PrioritySampler;
 
@@ -30,21 +36,27 @@ const SPANS_EXPORT_MAX: usize = 2_048;
 /// How often spans are sent.
 const EXPORT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Makes a tracer for this process that sends to `endpoint`.
+/// Makes a tracer for this process that sends to `endpoint`, by TLS where that is said with what.
 pub(super) fn provider(
     service: &'static str,
     endpoint: &str,
+    tls: Option<&Tls>,
     sample_ratio: f64,
 ) -> anyhow::Result<SdkTracerProvider> {
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-    let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
+    let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint);
+    if let Some(tls) = tls {
+        exporter = exporter.with_tls_config(tls_config(tls)?);
+    }
+    let exporter = exporter.build()?;
     let batches = BatchConfigBuilder::default()
         .with_max_queue_size(SPANS_WAITING_MAX)
         .with_max_export_batch_size(SPANS_EXPORT_MAX)
         .with_scheduled_delay(EXPORT_INTERVAL)
         .build();
     let waiting = Waiting::default();
-    let exporter = CountedExporter { exporter, waiting: waiting.clone() };
+    let failing = AtomicBool::new(false);
+    let exporter = CountedExporter { exporter, waiting: waiting.clone(), failing };
     let batches = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
     let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(sample_ratio)));
     let instance = format!("{}:{}", host_name(), std::process::id());
@@ -61,6 +73,18 @@ pub(super) fn provider(
         .build();
     crate::trace::install(provider.tracer("ljwx-ingest"));
     Ok(provider)
+}
+
+fn tls_config(tls: &Tls) -> anyhow::Result<ClientTlsConfig> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
+    let mut config = ClientTlsConfig::new().with_enabled_roots();
+    if let Some(ca) = &tls.ca {
+        config = config.ca_certificate(Certificate::from_pem(read(ca)?));
+    }
+    if let Some((cert, key)) = &tls.identity {
+        config = config.identity(Identity::from_pem(read(cert)?, read(key)?));
+    }
+    Ok(config)
 }
 
 /// How many spans wait. The library drops what is too much and says only that it did.
@@ -123,6 +147,8 @@ impl SpanProcessor for CountedProcessor {
 struct CountedExporter<E> {
     exporter: E,
     waiting: Waiting,
+    /// Whether the last export failed, so that an outage is one line.
+    failing: AtomicBool,
 }
 
 impl<E: ExportSpans> ExportSpans for CountedExporter<E> {
@@ -130,6 +156,12 @@ impl<E: ExportSpans> ExportSpans for CountedExporter<E> {
         let count = batch.len();
         let result = self.exporter.export(batch).await;
         self.waiting.gone(count, if result.is_ok() { "sent" } else { "failed" });
+        let failed_before = self.failing.swap(result.is_err(), Ordering::Relaxed);
+        match &result {
+            Err(error) if !failed_before => warn!(%error, "cannot send spans, dropping them"),
+            Ok(()) if failed_before => info!("spans are sent again"),
+            _ => {}
+        }
         result
     }
 

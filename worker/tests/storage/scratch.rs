@@ -40,7 +40,8 @@ impl Scratch {
     pub async fn create_user(&self, right: &str, limits: &str) -> Result<()> {
         let mut admin = self.session().await?;
         let name = &self.name;
-        run(&mut admin, &format!("CREATE USER '{name}'@'%' IDENTIFIED BY '{name}' {limits}")).await?;
+        run(&mut admin, &format!("CREATE USER '{name}'@'%' IDENTIFIED BY '{name}' {limits}"))
+            .await?;
         run(&mut admin, &format!("GRANT {right} TO '{name}'@'%'")).await?;
         Ok(())
     }

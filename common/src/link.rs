@@ -1,0 +1,223 @@
+//! How a connection to a server is secured: encrypted or plain, which authorities are trusted, who the
+//! client is. MySQL's and Redis's URLs say it by the same parameters, the collector's by settings.
+//!
+//! Reads and checks what is said; `mysql`, `redis` and `telemetry` configure their clients by it.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use metrics::gauge;
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use tracing::warn;
+use url::Url;
+
+use self::unverified::Unverified;
+use crate::metrics::{CONNECTION_PLAINTEXT, CONNECTION_UNVERIFIED, flag};
+
+mod unverified;
+
+/// What TLS is used with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM file of authorities that are trusted beside the public ones.
+    pub ca: Option<PathBuf>,
+    /// PEM files of the client's own certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Whether the server's chain and name are verified.
+    pub verified: bool,
+}
+
+impl Tls {
+    /// TLS with files as they were set; the error names what is wrong with them.
+    pub fn new(
+        ca: Option<PathBuf>,
+        cert: Option<PathBuf>,
+        key: Option<PathBuf>,
+        verified: bool,
+    ) -> Result<Self, String> {
+        let identity = match (cert, key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            _ => return Err("a client's certificate and its key belong together: set both".into()),
+        };
+        let tls = Self { ca, identity, verified };
+        tls.client_config()?;
+        Ok(tls)
+    }
+
+    /// What a URL's parameters `ssl-ca`, `ssl-cert`, `ssl-key` (PEM files) and `ssl-verify` (`on`, `off`)
+    /// say of TLS; `None` without `encrypted`, where they are refused with `remedy`.
+    pub fn of_url(url: &Url, encrypted: bool, remedy: &str) -> Result<Option<Self>, String> {
+        let [mut ca, mut cert, mut key, mut verify] = [const { None }; 4];
+        for (name, value) in url.query_pairs() {
+            let place = match &*name {
+                "ssl-ca" => &mut ca,
+                "ssl-cert" => &mut cert,
+                "ssl-key" => &mut key,
+                "ssl-verify" => &mut verify,
+                other if other.starts_with("ssl") && other != "ssl-mode" => {
+                    let known = "ssl-mode, ssl-ca, ssl-cert, ssl-key and ssl-verify";
+                    return Err(format!("{other} is none of {known}"));
+                }
+                _ => continue,
+            };
+            if !encrypted {
+                return Err(format!("{name} needs TLS: {remedy}"));
+            }
+            *place = Some(value.into_owned());
+        }
+        if !encrypted {
+            return Ok(None);
+        }
+        let verified = match verify.as_deref() {
+            None | Some("on") => true,
+            Some("off") => false,
+            Some(_) => return Err("ssl-verify must be on or off".into()),
+        };
+        Self::new(ca.map(Into::into), cert.map(Into::into), key.map(Into::into), verified).map(Some)
+    }
+
+    /// The client's side of TLS, read from the files now.
+    pub fn client_config(&self) -> Result<ClientConfig, String> {
+        let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        if let Some(path) = &self.ca {
+            for authority in certificates(path)? {
+                let added = roots.add(authority);
+                added.map_err(|error| format!("{}: {error}", path.display()))?;
+            }
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| error.to_string())?;
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let builder = if self.verified {
+            builder.with_webpki_verifier(verifier)
+        } else {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(verifier)))
+        };
+        let Some((cert, key)) = &self.identity else { return Ok(builder.with_no_client_auth()) };
+        let private = PrivateKeyDer::from_pem_file(key)
+            .map_err(|error| format!("{}: {error}", key.display()))?;
+        let own = builder.with_client_auth_cert(certificates(cert)?, private);
+        own.map_err(|error| format!("{} with {}: {error}", cert.display(), key.display()))
+    }
+}
+
+/// The certificates of a PEM file, of which there is at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let found: Vec<_> = read.map_err(|error| format!("{}: {error}", path.display()))?;
+    if found.is_empty() {
+        Err(format!("{} holds no certificate", path.display()))
+    } else {
+        Ok(found)
+    }
+}
+
+/// A connection as it is set.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// What it leads to, as in metrics: `mysql`, `redis`, `kafka`, `otlp`.
+    pub dependency: &'static str,
+    /// The hosts to start from, without ports.
+    pub hosts: Vec<String>,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
+    /// Whether chain and name of what answers are verified; of no meaning without encryption.
+    pub verified: bool,
+}
+
+impl Link {
+    /// The link of a URL.
+    pub fn new(dependency: &'static str, hosts: Vec<String>, tls: Option<&Tls>) -> Self {
+        let verified = tls.is_some_and(|tls| tls.verified);
+        Self { dependency, hosts, encrypted: tls.is_some(), verified }
+    }
+
+    /// Shows how the connection is secured, and warns where others on its way can read or take part.
+    fn announce(&self) {
+        let dependency = self.dependency;
+        let beyond = self.hosts.iter().find(|host| !is_loopback(host));
+        let plain = !self.encrypted && beyond.is_some();
+        let unverified = self.encrypted && !self.verified;
+        gauge!(CONNECTION_PLAINTEXT, "dependency" => dependency).set(flag(plain));
+        gauge!(CONNECTION_UNVERIFIED, "dependency" => dependency).set(flag(unverified));
+        let host = beyond.map_or("", String::as_str);
+        if plain {
+            warn!(dependency, host, "passwords and health data go unencrypted over the network");
+        }
+        if unverified {
+            warn!(dependency, "THE SERVER'S CERTIFICATE IS NOT VERIFIED: anybody can pose as it");
+        }
+    }
+}
+
+/// Announces the links that there are.
+pub fn announce<const N: usize>(links: [Option<Link>; N]) {
+    links.into_iter().flatten().for_each(|link| link.announce());
+}
+
+/// Whether a host, as settings name it, is this machine.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(query: &str, encrypted: bool) -> Result<Option<Tls>, String> {
+        let url = Url::parse(&format!("mysql://u@h/d?{query}")).unwrap();
+        Tls::of_url(&url, encrypted, "write ssl-mode=VERIFY_IDENTITY")
+    }
+
+    #[test]
+    fn tls_verifies_unless_it_is_told_not_to() {
+        assert_eq!(read("", false), Ok(None));
+        for (query, verified) in [("", true), ("ssl-verify=on", true), ("ssl-verify=off", false)] {
+            assert_eq!(read(query, true).unwrap().unwrap().verified, verified, "{query}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_mean_what_it_says_is_refused_by_name() {
+        for (query, encrypted, named) in [
+            ("ssl-verify=no", true, "ssl-verify"),
+            ("sslca=/x", true, "sslca"),
+            ("ssl-cert=/x", true, "belong together"),
+            ("ssl-ca=/no/such/file", true, "/no/such/file"),
+            ("ssl-ca=/dev/null", true, "holds no certificate"),
+            ("ssl-cert=/dev/null&ssl-key=/dev/null", true, "/dev/null"),
+            ("ssl-ca=/x", false, "ssl-mode=VERIFY_IDENTITY"),
+        ] {
+            let problem = read(query, encrypted).unwrap_err();
+            assert!(problem.contains(named), "{query}: {problem}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for (host, loopback) in [
+            ("127.0.0.1", true),
+            ("127.8.8.8", true),
+            ("localhost", true),
+            ("[::1]", true),
+            ("::1", true),
+            ("10.0.0.1", false),
+            ("localhost.example.com", false),
+            ("db", false),
+        ] {
+            assert_eq!(is_loopback(host), loopback, "{host}");
+        }
+    }
+}
