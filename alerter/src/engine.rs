@@ -143,7 +143,8 @@ pub struct Change {
     pub verdict: Verdict,
     /// When.
     pub at: Moment,
-    before: Episode,
+    /// Where the rule stood before.
+    pub before: Episode,
 }
 
 /// What a reading led to.

@@ -2,6 +2,8 @@
 //!
 //! Knows no channel; [`crate::wechat`] puts a notice into the form its platform takes.
 
+mod shown;
+
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -128,9 +130,9 @@ impl Facts<'_> {
             Placeholder::UserName => self.user_name.unwrap_or(self.device_sn).into(),
             Placeholder::CustomerId => self.customer_id.to_string().into(),
             Placeholder::Sign => self.measured.sign.label().into(),
-            Placeholder::Value => self.quantity(self.measured.value).into(),
+            Placeholder::Value => quantity(self.measured.sign, self.measured.value).into(),
             Placeholder::Threshold => match self.bound {
-                Some(bound) => self.quantity(bound).into(),
+                Some(bound) => quantity(self.measured.sign, bound).into(),
                 None => threshold(self.thresholds).into(),
             },
             Placeholder::Severity => self.severity.label().into(),
@@ -138,13 +140,13 @@ impl Facts<'_> {
             Placeholder::Duration => duration(self.lasted_ms).into(),
         }
     }
+}
 
-    /// Absence is measured in seconds, and read as hours and minutes.
-    fn quantity(&self, value: f64) -> String {
-        match self.measured.sign {
-            Sign::Absence => duration((value * 1000.0) as i64),
-            _ => value.to_string(),
-        }
+/// Absence is measured in seconds, and read as hours and minutes.
+fn quantity(sign: Sign, value: f64) -> String {
+    match sign {
+        Sign::Absence => duration((value * 1000.0) as i64),
+        _ => value.to_string(),
     }
 }
 
@@ -188,10 +190,22 @@ pub struct Notice {
     pub flapping: bool,
     /// The sign concerned.
     pub sign: Sign,
+    /// Its value; none: it would say nothing of the sign. Notices of an older version have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// The threshold of a range that the value lies beyond.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<f64>,
+    /// Whether a change of severity is for the better.
+    #[serde(default)]
+    pub eased: bool,
     /// The device.
     pub device_sn: String,
     /// Who wears it, or the device where that is not known.
     pub user: String,
+    /// The organisation that cares for them, where its name is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ward: Option<String>,
     /// Wall clock of the reading.
     pub wall: DateTime,
     /// The rule's text, filled; of a digest, its lines.
@@ -207,38 +221,6 @@ pub struct Notice {
     pub digest_of: Option<usize>,
 }
 
-impl Notice {
-    /// One line that says it all.
-    pub fn headline(&self) -> String {
-        let delayed = if self.delayed { "【延迟】" } else { "" };
-        let repeat = if self.repeat { "【可能重复】" } else { "" };
-        format!("{delayed}{repeat}{}", self.news())
-    }
-
-    /// The headline without its marks.
-    pub fn news(&self) -> String {
-        let (level, sign) = (self.severity.label(), self.subject());
-        if let Some(alerts) = self.digest_of {
-            return format!("【{level}】{sign}：{alerts} 条");
-        }
-        match self.to {
-            To::Opened | To::Notified if self.flapping => {
-                format!("【{level}】{sign}反复告警")
-            }
-            To::Opened | To::Superseded => format!("【{level}】{sign}告警"),
-            To::Notified => format!("【{level}】{sign}告警持续"),
-            To::Escalated => format!("【{level}】{sign}告警级别变更"),
-            To::Resolved => format!("【已恢复】{sign}告警"),
-            To::Stale => format!("【失联】{sign}告警关闭"),
-        }
-    }
-
-    /// What it is about, in a word: the sign, or that it is a digest.
-    pub fn subject(&self) -> &'static str {
-        if self.digest_of.is_some() { "告警汇总" } else { self.sign.label() }
-    }
-}
-
 /// `text` in at most `bytes_max` bytes, cut at a character and marked with `…`.
 pub fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
     const ELLIPSIS: &str = "…";
@@ -252,7 +234,7 @@ pub fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_support::notice;
+    use crate::test_support::{self, notice};
 
     fn facts() -> Facts<'static> {
         Facts {
@@ -290,22 +272,14 @@ mod tests {
     }
 
     #[test]
-    fn a_headline_says_what_happened_and_whether_it_is_late_or_known() {
-        let notice = notice();
-        assert_eq!(notice.headline(), "【严重】心率告警");
-        let late = Notice { delayed: true, to: To::Resolved, ..notice.clone() };
-        assert_eq!(late.headline(), "【延迟】【已恢复】心率告警");
-        let again = Notice { delayed: true, repeat: true, ..notice.clone() };
-        assert_eq!(again.headline(), "【延迟】【可能重复】【严重】心率告警");
-        let digest = Notice { digest_of: Some(35), ..notice };
-        assert_eq!(digest.headline(), "【严重】告警汇总：35 条");
-    }
-
-    #[test]
     fn a_notice_reads_back_as_it_was_stored() {
         let notice = Notice { repeat: true, digest_of: Some(2), ..notice() };
         let stored = serde_json::to_string(&notice).unwrap();
         assert_eq!(serde_json::from_str::<Notice>(&stored).unwrap(), notice);
+        let old = r#"{"to":"opened","severity":"critical","flapping":false,"sign":"heart_rate",
+            "device_sn":"A1","user":"A1","wall":"2025-09-02T12:00:00","text":"心率 133"}"#;
+        let old: Notice = serde_json::from_str(old).unwrap();
+        assert_eq!(old, Notice { value: None, bound: None, ..test_support::notice() });
     }
 
     #[test]

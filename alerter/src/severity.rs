@@ -56,17 +56,6 @@ impl Severity {
             Self::Critical => "严重",
         }
     }
-
-    /// The colour of its words in a message.
-    pub fn colour(self) -> &'static str {
-        match self {
-            Self::Info => "#173177",
-            Self::Minor => "#00CC00",
-            Self::Moderate => "#FFCC00",
-            Self::Major => "#FF6600",
-            Self::Critical => "#FF0000",
-        }
-    }
 }
 
 #[cfg(test)]

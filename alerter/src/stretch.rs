@@ -19,7 +19,7 @@ use crate::message::{Facts, Notice, stale_text};
 use crate::metrics::{NOTIFICATIONS, TRANSITIONS};
 use crate::outbox::NewNotification;
 use crate::recipients::Reach;
-use crate::rule::{Measured, Rule, Verdict};
+use crate::rule::{Measured, Rule, Verdict, Watch};
 use crate::suppressed::{self, SILENCED, Suppressed};
 use crate::wechat;
 
@@ -80,15 +80,15 @@ impl Stretch {
     }
 
     /// Adds what follows from a change; an absence has no reading for its cause.
-    /// `wearer` is whose it is, as people know them.
     pub fn add(
         &mut self,
         change: &Change,
         rule: &Rule,
         cause: &Cause<'_>,
         reach: &Reach,
-        wearer: Option<&str>,
+        named: &Named,
     ) {
+        let wearer = named.wearer.as_deref();
         let transition = change.transition;
         let key = change.key();
         let Some((measured, bound)) = seen(&change.verdict) else { return };
@@ -139,8 +139,14 @@ impl Stretch {
             severity: transition.severity,
             flapping: transition.flapping,
             sign: rule.named_sign(measured),
+            // What a stale episode has measured is the silence, and no value of its sign.
+            value: (transition.to != To::Stale).then_some(measured.value),
+            // Of several conditions, the one that decided need not be the one the value belongs to.
+            bound: bound.filter(|_| matches!(rule.watch, Watch::Range(_))),
+            eased: change.before.open().is_some_and(|open| open.severity > transition.severity),
             device_sn: change.device_sn.as_str().to_owned(),
             user: wearer.unwrap_or(change.device_sn.as_str()).to_owned(),
+            ward: named.ward.clone(),
             wall: change.at.wall,
             text,
             delayed: false,
@@ -231,6 +237,15 @@ impl Change {
     pub fn key(&self) -> EpisodeKey {
         EpisodeKey::new(self.rule_id, self.rule_version, &self.device_sn, self.transition.opened_at)
     }
+}
+
+/// Whose an alert is, in words that people know.
+#[derive(Debug, Default)]
+pub struct Named {
+    /// Who wears the device.
+    pub wearer: Option<String>,
+    /// Their organisation.
+    pub ward: Option<String>,
 }
 
 /// What caused a change: a delivery, or that none came.

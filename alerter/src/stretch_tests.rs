@@ -42,7 +42,7 @@ fn stretch(reach: &Reach) -> Stretch {
         for change in engine.judge(3, &reading).changes {
             let rule = change.rule.clone().unwrap();
             stretch.suppress(&change, reach);
-            stretch.add(&change, &rule, &cause, reach, None);
+            stretch.add(&change, &rule, &cause, reach, &Named::default());
         }
     }
     stretch

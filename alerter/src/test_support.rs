@@ -67,15 +67,19 @@ pub fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// A notice of a critical heart rate that began.
+/// A notice of a critical heart rate of 133 that began, above the 120 that are allowed.
 pub fn notice() -> Notice {
     Notice {
         to: To::Opened,
         severity: Severity::Critical,
         flapping: false,
         sign: Sign::HeartRate,
+        value: Some(133.0),
+        bound: Some(120.0),
+        eased: false,
         device_sn: "A1".into(),
         user: "A1".into(),
+        ward: None,
         wall: "2025-09-02T12:00:00".parse().expect("a time"),
         text: "心率 133".into(),
         delayed: false,

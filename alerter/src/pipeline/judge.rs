@@ -16,7 +16,7 @@ use crate::episode::To;
 use crate::hold::GaveUp;
 use crate::metrics::{BREACHES, READINGS};
 use crate::recipients::Reach;
-use crate::stretch::{Cause, Stretch};
+use crate::stretch::{Cause, Named, Stretch};
 use crate::suppressed::SILENCED;
 
 /// What became of readings since it was last counted: finding a counter takes longer than judging a
@@ -181,15 +181,22 @@ impl Pipeline {
         if !logged {
             stretch.suppress(change, &reach);
         }
-        let wearer = self.wearer(change).await;
-        stretch.add(change, rule, cause, &reach, wearer.as_deref());
+        let named = self.named(change).await;
+        stretch.add(change, rule, cause, &reach, &named);
         Ok(())
     }
 
-    /// What people call the wearer, where that is known.
-    async fn wearer(&self, change: &Change) -> Option<String> {
-        let user_id = change.ids.user_id?;
+    /// What people call the wearer and the ward, where that is known.
+    async fn named(&self, change: &Change) -> Named {
+        let directory = &self.parts.directory;
         let customer_id = change.ids.customer_id.unwrap_or_default();
-        self.parts.directory.name(customer_id, user_id).await
+        let (mut wearer, mut ward) = (None, None);
+        if let Some(user_id) = change.ids.user_id {
+            wearer = directory.name(customer_id, user_id).await;
+        }
+        if let Some(org_id) = change.ids.org_id {
+            ward = directory.ward(customer_id, org_id).await;
+        }
+        Named { wearer, ward }
     }
 }

@@ -37,7 +37,7 @@ const ACCOUNTS_BELIEVED: Duration = Duration::from_secs(10);
 /// How long a name is believed.
 const NAME_BELIEVED: Duration = Duration::from_secs(60);
 
-/// Users whose names are kept in memory.
+/// Users whose names are kept in memory, and organisations.
 const NAMES_MAX: u64 = 100_000;
 
 /// Longest name that is shown, in bytes.
@@ -53,6 +53,9 @@ pub enum Reach {
     Nobody(&'static str),
 }
 
+/// Names by tenant and number.
+type Names = Cache<(i64, i64), Option<Arc<str>>>;
+
 /// Accounts, people and addresses.
 pub struct Directory {
     tables: Arc<Tables>,
@@ -61,7 +64,8 @@ pub struct Directory {
     accounts: Cache<(), Arc<Loaded>>,
     managers: Managers,
     addresses: AddressBook,
-    names: Cache<(i64, i64), Option<Arc<str>>>,
+    names: Names,
+    wards: Names,
     /// What was said last about accounts that cannot be used.
     faults: Mutex<Vec<String>>,
 }
@@ -70,14 +74,15 @@ impl Directory {
     /// Asks `pool`; `single` serves an installation whose table of accounts has no row.
     pub fn new(pool: MySqlPool, single: Accounts) -> Self {
         let tables = Arc::new(Tables::new(pool.clone()));
-        let names = Cache::builder().max_capacity(NAMES_MAX).time_to_live(NAME_BELIEVED);
+        let names = || Cache::builder().max_capacity(NAMES_MAX).time_to_live(NAME_BELIEVED).build();
         Self {
             managers: Managers::new(Arc::clone(&tables)),
             tables,
             single: Arc::new(single),
             accounts: Cache::builder().max_capacity(1).time_to_live(ACCOUNTS_BELIEVED).build(),
             addresses: AddressBook::new(pool),
-            names: names.build(),
+            names: names(),
+            wards: names(),
             faults: Mutex::default(),
         }
     }
@@ -146,15 +151,31 @@ impl Directory {
         }
     }
 
-    /// The name of a tenant's user, in one line and of bounded length; `None` where it is not known.
-    /// Never holds anything up: without MySQL there is no name.
+    /// The name of a tenant's user, the real one or the one to log in with, in one line and of bounded
+    /// length; `None` where it is not known. Never holds anything up: without MySQL there is no name.
     pub async fn name(&self, customer_id: i64, user_id: i64) -> Option<String> {
+        let columns = ["real_name", "user_name"];
+        self.called(&self.names, "sys_user", &columns, (customer_id, user_id)).await
+    }
+
+    /// The name of a tenant's organisation, like [`Self::name`].
+    pub async fn ward(&self, customer_id: i64, org_id: i64) -> Option<String> {
+        self.called(&self.wards, "sys_org_units", &["name"], (customer_id, org_id)).await
+    }
+
+    async fn called(
+        &self,
+        names: &Names,
+        table: &'static str,
+        columns: &[&str],
+        (customer_id, id): (i64, i64),
+    ) -> Option<String> {
         let load = async {
-            let rows = self.tables.rows("sys_user", &format!("WHERE id = {user_id}")).await?;
-            Ok::<_, sqlx::Error>(rows.first().and_then(|row| name(row, customer_id)))
+            let rows = self.tables.rows(table, &format!("WHERE id = {id}")).await?;
+            Ok::<_, sqlx::Error>(rows.first().and_then(|row| name(row, columns, customer_id)))
         };
-        let name = self.names.try_get_with((customer_id, user_id), load).await;
-        let name = name.inspect_err(|error| debug!(%error, "cannot look up a name")).ok()?;
+        let name = names.try_get_with((customer_id, id), load).await;
+        let name = name.inspect_err(|error| debug!(%error, table, "cannot look up a name")).ok()?;
         name.map(|name| name.as_ref().to_owned())
     }
 
@@ -169,12 +190,12 @@ impl Directory {
     }
 }
 
-/// What people call a user: the real name, or the one to log in with.
-fn name(user: &Fields, customer_id: i64) -> Option<Arc<str>> {
-    if user.flag("is_deleted", false) || !user.is_of(customer_id) {
+/// What people call the one in a row: the first of these columns that says anything.
+fn name(row: &Fields, columns: &[&str], customer_id: i64) -> Option<Arc<str>> {
+    if row.flag("is_deleted", false) || !row.is_of(customer_id) {
         return None;
     }
-    let name = user.text("real_name").or_else(|| user.text("user_name"))?;
+    let name = columns.iter().find_map(|column| row.text(column))?;
     Some(cut(one_line(name).trim(), NAME_BYTES_MAX).into())
 }
 
@@ -184,6 +205,7 @@ mod tests {
 
     #[test]
     fn a_user_is_called_by_the_real_name_in_one_line_and_not_for_ever() {
+        const COLUMNS: [&str; 2] = ["real_name", "user_name"];
         let long = "王".repeat(3_000);
         for (row, expected) in [
             (Fields::from([("real_name", "王小明"), ("user_name", "u1")]), Some("王小明")),
@@ -193,9 +215,9 @@ mod tests {
             (Fields::from([("real_name", "x"), ("is_deleted", "1")]), None),
             (Fields::from([("id", "1")]), None),
         ] {
-            assert_eq!(name(&row, 7).as_deref(), expected, "{row:?}");
+            assert_eq!(name(&row, &COLUMNS, 7).as_deref(), expected, "{row:?}");
         }
-        let name = name(&Fields::from([("real_name", long.as_str())]), 7).unwrap();
+        let name = name(&Fields::from([("real_name", long.as_str())]), &COLUMNS, 7).unwrap();
         assert!(name.len() <= NAME_BYTES_MAX && name.ends_with('…'));
     }
 }

@@ -66,12 +66,12 @@ fn a_repeat_is_another_message_to_the_platform_and_the_same_to_whoever_makes_it_
 fn marks_are_shown_and_stay() {
     let key = EpisodeKey::of_digest(7, "openid:o1", 1);
     let (late, _) = rendered(&notification(&key, 0), true, false);
-    assert_eq!(late["data"]["first"]["value"], "【延迟】【严重】心率告警");
+    assert_eq!(late["data"]["keyword2"]["value"], "延迟 心率过高 133");
     let marked = Notice { repeat: true, ..notice() };
     let again =
         Notification { notice: serde_json::to_string(&marked).ok(), ..notification(&key, 1) };
     let (late, repeats) = rendered(&again, true, false);
-    assert_eq!(late["data"]["first"]["value"], "【延迟】【可能重复】【严重】心率告警");
+    assert_eq!(late["data"]["keyword2"]["value"], "延迟 重复? 心率过高 133");
     assert_eq!(repeats, 1, "it is the same repeat, only late");
 }
 

@@ -79,13 +79,21 @@ pub fn notice(members: &[Member<'_>]) -> Option<Notice> {
     alerts.sort_by_key(|member| (Reverse(member.notice.severity), member.notice.wall, member.id));
     let worst = &alerts.first()?.notice;
     let devices: HashSet<_> = alerts.iter().map(|member| &member.notice.device_sn).collect();
+    let user = match devices.len() {
+        1 => worst.user.clone(),
+        several => format!("{}等{several}人", worst.user),
+    };
     Some(Notice {
         to: To::Opened,
         severity: worst.severity,
         flapping: false,
         sign: worst.sign,
+        value: None,
+        bound: None,
+        eased: false,
         device_sn: String::new(),
-        user: format!("{} 台设备", devices.len()),
+        user,
+        ward: None,
         wall: alerts.iter().map(|member| member.notice.wall).max()?,
         text: text(&alerts),
         delayed: false,

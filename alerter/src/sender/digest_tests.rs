@@ -63,6 +63,8 @@ fn a_digest_counts_all_alerts_and_names_the_worst_first_each_once() {
         notice: Notice {
             severity,
             to,
+            value: Some(if to == To::Resolved { 88.0 } else { 133.0 }),
+            bound: (to != To::Resolved).then_some(120.0),
             device_sn: key.into(),
             user: key.into(),
             ..test_support::notice()
@@ -75,13 +77,14 @@ fn a_digest_counts_all_alerts_and_names_the_worst_first_each_once() {
         member(4, "A", Severity::Minor, To::Resolved),
     ];
     let digest = notice(&members).unwrap();
-    assert_eq!(digest.headline(), "【严重】告警汇总：3 条");
-    assert_eq!(digest.user, "3 台设备");
+    assert_eq!(digest.headline(), "【严重】汇总 3条");
+    assert_eq!(digest.user, "B等3人");
     assert_eq!(
         digest.text,
-        "共 3 条：严重 1、低级 2\n【严重】心率告警 B 12:00:00\n【低级】心率告警 C 12:00:00\n\
-         【已恢复】心率告警 A 12:00:00"
+        "共 3 条：严重 1、低级 2\n【严重】心率过高 133 (>120) B 12:00:00\n\
+         【低级】心率过高 133 (>120) C 12:00:00\n【已恢复】心率 88 A 12:00:00"
     );
+    assert_eq!(notice(&members[1..2]).unwrap().user, "B", "one patient is named");
     assert_eq!(notice(&[]), None);
 }
 
@@ -100,5 +103,5 @@ fn a_long_digest_names_twenty_and_counts_the_rest() {
     let digest = notice(&members).unwrap();
     let lines: Vec<_> = digest.text.lines().collect();
     assert_eq!((lines.len(), lines[0], lines[21]), (22, "共 500 条：严重 500", "…共 500 条"));
-    assert!(digest.text.len() <= 1_200, "{} bytes fit into every channel", digest.text.len());
+    assert!(digest.text.len() <= 1_800, "{} bytes fit into WeCom's text", digest.text.len());
 }

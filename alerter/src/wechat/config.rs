@@ -27,7 +27,7 @@ pub struct WechatArgs {
     /// The account's secret.
     #[arg(long, env = "WECHAT_APP_SECRET", hide_env_values = true)]
     pub wechat_app_secret: Option<SecretString>,
-    /// The account's message template, with first, keyword1 to keyword4 and remark.
+    /// The account's message template, with keyword1 to keyword4: patient, event, level, time.
     #[arg(long, env = "WECHAT_TEMPLATE_ID")]
     pub wechat_template_id: Option<String>,
     /// Openid of whoever is told where no recipient of a device is known.

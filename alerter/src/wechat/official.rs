@@ -8,16 +8,10 @@ use super::Failure;
 use super::account::OfficialAccount;
 use super::client::Client;
 use super::platform::json as bytes;
-use super::text::{cut_json, one_line};
+use super::text::field;
 use crate::message::Notice;
 
 const PATH: &str = "/cgi-bin/message/template/send";
-
-/// Longest short field of a template, in bytes of JSON.
-const KEYWORD_BYTES_MAX: usize = 120;
-
-/// Longest text of a template, in bytes of JSON; the whole stays far below the platform's 4,096.
-const REMARK_BYTES_MAX: usize = 1_200;
 
 /// Sends template messages.
 #[derive(Clone)]
@@ -31,24 +25,24 @@ struct Message<'a> {
     data: Value,
 }
 
-/// The request that tells `openid` of `notice`. The same bytes are sent again on a retry, with the
-/// same `client_msg_id`, by which the platform knows that it has delivered them.
+/// The request that tells `openid` of `notice`: patient, event, level and time in the template's
+/// fields keyword1 to keyword4.
+///
+/// There is no `first` and no `remark`: the platform has ceased to show them, as it shows no colour.
+/// The same bytes are sent again on a retry, with the same `client_msg_id`, by which the platform knows
+/// that it has delivered them.
 pub fn request(
     account: &OfficialAccount,
     openid: &str,
     client_msg_id: &str,
     notice: &Notice,
 ) -> Vec<u8> {
-    // Templates know no markup: what is left to fear is a name that writes a line of its own.
-    let short = |text: &str| cut_json(&one_line(text), KEYWORD_BYTES_MAX).into_owned();
-    let colour = notice.severity.colour();
+    let shown = |text: &str| json!({ "value": field(text) });
     let data = json!({
-        "first": { "value": short(&notice.headline()), "color": colour },
-        "keyword1": { "value": short(&notice.user) },
-        "keyword2": { "value": short(notice.sign.label()) },
-        "keyword3": { "value": notice.severity.label(), "color": colour },
-        "keyword4": { "value": short(&wall_text(notice.wall)) },
-        "remark": { "value": cut_json(&notice.text, REMARK_BYTES_MAX) },
+        "keyword1": shown(&notice.user),
+        "keyword2": shown(&notice.event()),
+        "keyword3": shown(notice.level()),
+        "keyword4": shown(&wall_text(notice.wall)),
     });
     bytes(&Message { touser: openid, template_id: &account.template_id, client_msg_id, data })
 }

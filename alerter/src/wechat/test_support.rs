@@ -12,29 +12,14 @@ use super::client::Client;
 use super::config::base_url;
 use super::errcode::Kind;
 use super::platform::Platform;
-use crate::episode::To;
 use crate::message::Notice;
-use crate::severity::Severity;
-use crate::sign::Sign;
 
 /// How long a call may take in tests.
 pub const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A critical heart rate of the device A1.
+/// A critical heart rate of the device A1, with a long text.
 pub fn notice() -> Notice {
-    Notice {
-        flapping: false,
-        to: To::Opened,
-        severity: Severity::Critical,
-        sign: Sign::HeartRate,
-        device_sn: "A1".into(),
-        user: "A1".into(),
-        wall: "2025-09-02T12:00:00".parse().unwrap(),
-        text: "心率\"异常\"\n".repeat(200),
-        delayed: false,
-        repeat: false,
-        digest_of: None,
-    }
+    Notice { text: "心率\"异常\"\n".repeat(200), ..crate::test_support::notice() }
 }
 
 /// A client of the platform at `url`.

@@ -2,10 +2,14 @@
 //!
 //! Pure. What a message says is not decided here.
 
-use std::borrow::Cow;
+/// Characters of a template's field that the platform shows.
+const FIELD_CHARS_MAX: usize = 20;
 
 /// What stands where a text was cut.
-const ELLIPSIS: &str = "…";
+const ELLIPSIS: char = '…';
+
+/// What an empty field says: the platform takes none without a word.
+const NOTHING: &str = "无";
 
 /// `text` without line breaks and other characters that move what stands around it: a name cannot
 /// write a line of its own.
@@ -19,18 +23,40 @@ fn moves(one: char) -> bool {
         || matches!(one, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// `text` as WeCom's markdown shows it word for word, in one line.
+/// `text` as a template's field shows it: one line, without emoji, of bounded length, never empty.
+pub fn field(text: &str) -> String {
+    let line: String = one_line(text).chars().filter(|one| !is_emoji(*one)).collect();
+    let line = line.trim();
+    if line.is_empty() {
+        return NOTHING.to_owned();
+    }
+    if line.chars().count() <= FIELD_CHARS_MAX {
+        return line.to_owned();
+    }
+    line.chars().take(FIELD_CHARS_MAX - 1).chain([ELLIPSIS]).collect()
+}
+
+/// Pictures, and what joins, colours or chooses them; the platform drops them.
+fn is_emoji(one: char) -> bool {
+    matches!(
+        one,
+        '\u{200d}' | '\u{20e3}' | '\u{2300}'..='\u{23ff}' | '\u{2600}'..='\u{27bf}'
+            | '\u{2b00}'..='\u{2bff}' | '\u{fe00}'..='\u{fe0f}' | '\u{1f000}'..='\u{1faff}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+/// `text` as WeCom's text shows it word for word, in one line.
 ///
-/// The platform knows no escape character, so whatever would be markup, a link or a mention becomes
-/// the full-width form of the same character.
+/// The platform knows no escape character, so whatever would be a link becomes the full-width form of
+/// the same character.
 pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
     while let Some(one) = rest.next() {
         let next = rest.peek().copied().unwrap_or_default();
         plain.push(match one {
-            '*' | '_' | '`' | '~' | '#' | '|' | '\\' => full_width(one),
-            '[' | ']' | '<' | '>' | '@' | '&' => full_width(one),
+            '<' | '>' | '&' => full_width(one),
             // A bare address would be made a link; a number keeps its point.
             ':' if next == '/' => full_width(one),
             '.' if next.is_ascii_alphabetic() => full_width(one),
@@ -47,31 +73,6 @@ fn full_width(one: char) -> char {
     char::from_u32(u32::from(one) + DISTANCE).unwrap_or(one)
 }
 
-/// `text` so short that it takes at most `bytes_max` bytes inside of a JSON string, cut at a character
-/// and marked with `…`.
-pub fn cut_json(text: &str, bytes_max: usize) -> Cow<'_, str> {
-    let (mut used, mut kept) = (0, 0);
-    for (at, one) in text.char_indices() {
-        if used + ELLIPSIS.len() <= bytes_max {
-            kept = at;
-        }
-        used += json_bytes(one);
-        if used > bytes_max {
-            return format!("{}{ELLIPSIS}", &text[..kept]).into();
-        }
-    }
-    text.into()
-}
-
-/// What a character takes inside of a JSON string.
-fn json_bytes(one: char) -> usize {
-    match one {
-        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
-        '\0'..'\u{20}' => 6,
-        _ => one.len_utf8(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -79,53 +80,67 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_be_markup_a_link_or_a_mention_is_shown_word_for_word() {
+    fn what_would_be_a_link_is_shown_word_for_word() {
         for (text, shown) in [
             ("王小明", "王小明"),
-            ("**粗**", "＊＊粗＊＊"),
-            ("_a_ ~b~ `c`", "＿a＿ ～b～ ｀c｀"),
-            ("[点这里](https://x.cn)", "［点这里］(https：//x．cn)"),
+            ("**粗** [x] #1 @all", "**粗** [x] #1 @all"),
+            ("<a href=\"https://x.cn\">查看</a>", "＜a href=\"https：//x．cn\"＞查看＜/a＞"),
             ("www.x.cn", "www．x．cn"),
-            ("<font color=\"warning\">急</font>", "＜font color=\"warning\"＞急＜/font＞"),
-            ("<@all> @zhang", "＜＠all＞ ＠zhang"),
             ("&lt;b&gt;", "＆lt;b＆gt;"),
-            ("# 题\n> 引\r\n- 一", "＃ 题 ＞ 引  - 一"),
+            ("一\n二\r\n三", "一 二  三"),
             ("a\u{2028}b\u{202e}c\0d", "a b c d"),
-            ("\\*", "＼＊"),
-            ("36.5 ℃（阈值 35~37.5）12:00", "36.5 ℃（阈值 35～37.5）12:00"),
+            ("36.5 ℃（阈值 35~37.5）12:00", "36.5 ℃（阈值 35~37.5）12:00"),
         ] {
             assert_eq!(plain(text), shown);
         }
     }
 
     #[test]
-    fn a_text_is_cut_by_what_it_takes_in_json() {
-        for (text, bytes_max, cut) in [
-            ("心率", 6, "心率"),
-            ("心率", 5, "…"),
-            ("a\"b\"c", 7, "a\"b\"c"),
-            ("a\"b\"c", 6, "a\"…"),
-            ("\u{1}\u{1}", 11, "\u{1}…"),
-            ("", 0, ""),
+    fn a_field_is_one_line_of_twenty_characters_without_pictures() {
+        for (text, shown) in [
+            ("王小明", "王小明"),
+            ("", "无"),
+            (" \n", "无"),
+            ("👩‍⚕️❤️", "无"),
+            ("王 😀 小\n明", "王  小 明"),
+            ("1️⃣ 号床", "1 号床"),
+            ("𠮷田", "𠮷田"),
+            (
+                "一二三四五六七八九十一二三四五六七八九十",
+                "一二三四五六七八九十一二三四五六七八九十",
+            ),
+            (
+                "一二三四五六七八九十一二三四五六七八九十一",
+                "一二三四五六七八九十一二三四五六七八九…",
+            ),
         ] {
-            assert_eq!(cut_json(text, bytes_max), cut, "{text:?} {bytes_max}");
+            assert_eq!(field(text), shown);
         }
     }
 
     proptest! {
         #[test]
-        fn a_cut_text_fits_and_begins_as_it_did(text in ".{0,80}", bytes_max in 3usize..100) {
-            let cut = cut_json(&text, bytes_max);
-            let json = serde_json::to_string(&cut).unwrap();
-            prop_assert!(json.len() - 2 <= bytes_max);
-            prop_assert!(text.starts_with(cut.strip_suffix('…').unwrap_or(&cut)));
-            prop_assert!(serde_json::to_string(&text).unwrap().len() - 2 > bytes_max || cut == text);
+        fn a_field_fits_and_begins_as_the_text_did(text in "(\\PC|\\PC\\PC|\n|[😀-😎]){0,30}") {
+            let field = field(&text);
+            prop_assert!((1..=FIELD_CHARS_MAX).contains(&field.chars().count()));
+            prop_assert!(!field.chars().any(|one| moves(one) || is_emoji(one)));
+            prop_assert_eq!(field.trim(), &field);
+            let kept: String = one_line(&text).chars().filter(|one| !is_emoji(*one)).collect();
+            let kept = kept.trim();
+            if kept.is_empty() {
+                prop_assert_eq!(field, NOTHING);
+            } else if kept.chars().count() <= FIELD_CHARS_MAX {
+                prop_assert_eq!(field, kept);
+            } else {
+                prop_assert_eq!(field.chars().count(), FIELD_CHARS_MAX);
+                prop_assert!(kept.starts_with(field.strip_suffix(ELLIPSIS).unwrap_or("?")));
+            }
         }
 
         #[test]
-        fn nothing_of_markup_is_left(text in "\\PC{0,80}") {
+        fn nothing_of_a_link_is_left(text in "\\PC{0,80}") {
             let plain = plain(&text);
-            prop_assert!(!plain.contains(['*', '_', '`', '[', ']', '<', '>', '#', '@', '&', '\n']));
+            prop_assert!(!plain.contains(['<', '>', '&', '\n']));
             prop_assert!(!plain.contains("://"));
             prop_assert_eq!(plain.chars().count(), text.chars().count());
         }

@@ -11,17 +11,15 @@ use super::client::{Client, Sent};
 use super::errcode::Remedy;
 use super::platform::json;
 use super::text::plain;
-use crate::episode::To;
 use crate::message::{Notice, cut};
-use crate::severity::Severity;
 
 const PATH: &str = "/cgi-bin/message/send";
 
-/// Longest markdown the platform takes, in bytes.
-const CONTENT_BYTES_MAX: usize = 4_096;
+/// Longest text the platform takes, in bytes.
+const CONTENT_BYTES_MAX: usize = 2_048;
 
-/// Longest short field, in bytes: names and serial numbers leave room for the rule's text.
-const FIELD_BYTES_MAX: usize = 120;
+/// Longest name, in bytes: it leaves room for the rule's text.
+const NAME_BYTES_MAX: usize = 120;
 
 /// For so long the platform takes the same bytes for the same message.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(1_800);
@@ -35,13 +33,13 @@ struct Message<'a> {
     touser: &'a str,
     msgtype: &'static str,
     agentid: i64,
-    markdown: Markdown,
+    text: Text,
     enable_duplicate_check: u8,
     duplicate_check_interval: u64,
 }
 
 #[derive(Serialize)]
-struct Markdown {
+struct Text {
     content: String,
 }
 
@@ -56,38 +54,33 @@ struct For {
 pub fn request(account: &WecomAccount, userid: &str, notice: &Notice) -> Vec<u8> {
     json(&Message {
         touser: userid,
-        msgtype: "markdown",
+        // Markdown is not shown to members who read through WeChat.
+        msgtype: "text",
         agentid: account.agent_id,
-        markdown: Markdown { content: content(notice) },
+        text: Text { content: content(notice) },
         enable_duplicate_check: 1,
         duplicate_check_interval: DUPLICATE_WINDOW.as_secs(),
     })
 }
 
+/// Headline; patient and ward; time; and the rule's text, or the digest's lines, as far as there is room.
 fn content(notice: &Notice) -> String {
-    let field = |text: &str| cut(&plain(text), FIELD_BYTES_MAX).into_owned();
+    let name = |text: &str| cut(&plain(text), NAME_BYTES_MAX).into_owned();
+    let ward = notice.ward.as_deref().map(|ward| format!(" · {}", name(ward)));
     let head = format!(
-        "**{}**\n> 告警类型：{}\n> 告警人员：{}\n> 设备：{}\n> 告警等级：<font color=\"{}\">{}</font>\n\
-         > 告警时间：{}\n\n",
-        field(&notice.headline()),
-        field(notice.sign.label()),
-        field(&notice.user),
-        field(&notice.device_sn),
-        colour(notice),
-        notice.severity.label(),
+        "{}\n{}{}\n{}\n",
+        notice.headline(),
+        name(&notice.user),
+        ward.unwrap_or_default(),
         wall_text(notice.wall),
     );
+    // A digest's lines are ours, a rule's text is one line of somebody else's.
+    let text = match notice.digest_of {
+        Some(_) => notice.text.lines().map(plain).collect::<Vec<_>>().join("\n"),
+        None => plain(&notice.text),
+    };
     let room = CONTENT_BYTES_MAX.saturating_sub(head.len());
-    format!("{head}{}", cut(&plain(&notice.text), room))
-}
-
-/// One of the three colours that the platform's markdown has: green, grey, orange.
-fn colour(notice: &Notice) -> &'static str {
-    match notice.severity {
-        _ if notice.to == To::Resolved => "info",
-        Severity::Major | Severity::Critical => "warning",
-        Severity::Info | Severity::Minor | Severity::Moderate => "comment",
-    }
+    format!("{head}{}", cut(&text, room))
 }
 
 impl Wecom {

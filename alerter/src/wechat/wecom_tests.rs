@@ -28,17 +28,22 @@ async fn platform(tokens: &[&str]) -> (MockServer, Wecom) {
 
 fn content_of(bytes: &[u8]) -> String {
     let request: Value = serde_json::from_slice(bytes).unwrap();
-    request["markdown"]["content"].as_str().unwrap().to_owned()
+    request["text"]["content"].as_str().unwrap().to_owned()
 }
 
 #[test]
 fn a_request_holds_what_the_member_reads() {
-    let notice = Notice { user: "王小明".into(), text: "心率 130".into(), ..notice() };
+    let notice = Notice {
+        user: "王小明".into(),
+        ward: Some("三病区".into()),
+        text: "心率 133 太高".into(),
+        ..notice()
+    };
     let bytes = request(&account(), "nurse", &notice);
     let expected = json!({
-        "touser": "nurse", "msgtype": "markdown", "agentid": 1_000_002,
-        "markdown": {"content": "**【严重】心率告警**\n> 告警类型：心率\n> 告警人员：王小明\n> 设备：A1\n\
-            > 告警等级：<font color=\"warning\">严重</font>\n> 告警时间：2025-09-02 12:00:00\n\n心率 130"},
+        "touser": "nurse", "msgtype": "text", "agentid": 1_000_002,
+        "text": {"content":
+            "【严重】心率过高 133 (>120)\n王小明 · 三病区\n2025-09-02 12:00:00\n心率 133 太高"},
         "enable_duplicate_check": 1, "duplicate_check_interval": 1800,
     });
     assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), expected);
@@ -46,36 +51,34 @@ fn a_request_holds_what_the_member_reads() {
 }
 
 #[test]
-fn the_colour_says_how_bad_it_is_and_that_it_is_over() {
-    for (to, severity, colour) in [
-        (To::Opened, Severity::Critical, "warning"),
-        (To::Escalated, Severity::Major, "warning"),
-        (To::Opened, Severity::Moderate, "comment"),
-        (To::Resolved, Severity::Critical, "info"),
-    ] {
-        let content = content_of(&request(&account(), "u", &Notice { to, severity, ..notice() }));
-        assert!(content.contains(&format!("<font color=\"{colour}\">")), "{content}");
-    }
+fn a_digest_has_a_line_for_each_alert() {
+    let text = "共 2 条：严重 2\n【严重】心率过高 133 (>120) 甲\n【严重】心率过高 140 (>120) 乙";
+    let digest = Notice {
+        digest_of: Some(2),
+        text: text.into(),
+        user: "甲等2人".into(),
+        bound: None,
+        ..notice()
+    };
+    assert_eq!(
+        content_of(&request(&account(), "u", &digest)),
+        "【严重】汇总 2条\n甲等2人\n2025-09-02 12:00:00\n共 2 条：严重 2\n\
+         【严重】心率过高 133 (＞120) 甲\n【严重】心率过高 140 (＞120) 乙"
+    );
 }
 
 #[test]
-fn no_name_and_no_text_becomes_markup_or_makes_a_message_too_long() {
+fn no_name_and_no_text_becomes_a_link_or_a_line_or_makes_a_message_too_long() {
     let own = content_of(&request(&account(), "u", &Notice { text: String::new(), ..notice() }));
-    let marks = |content: &str| {
-        ["**", "<", ">", "[", "@", "`", "#", "\n"].map(|mark| content.matches(mark).count())
-    };
-    for evil in [
-        "<@all>",
-        "[急](http://x.cn)",
-        "**\n> 告警等级：<font color=\"info\">提示</font>\n",
-        "`#` _x_",
-        "心",
-        "\"\\",
-    ] {
+    let marks = |content: &str| ["<", "&", "://", "\n"].map(|mark| content.matches(mark).count());
+    for evil in
+        ["<a href=\"http://x.cn\">查看</a>", "\n【严重】心率过高 133\n", "&lt;a&gt;", "心", "\"\\"]
+    {
         let evil = evil.repeat(10_000 / evil.len());
-        let notice = Notice { user: evil.clone(), text: evil.clone(), device_sn: evil, ..notice() };
+        let notice =
+            Notice { user: evil.clone(), text: evil.clone(), ward: Some(evil), ..notice() };
         let content = content_of(&request(&account(), "u", &notice));
-        assert!(content.len() <= 4_096, "{}", content.len());
+        assert!(content.len() <= 2_048, "{}", content.len());
         assert_eq!(marks(&content), marks(&own), "{content}");
         assert!(content.ends_with('…'));
     }

@@ -29,7 +29,7 @@ pub struct Message {
     pub touser: String,
     /// The sender's idempotency key, where there is one.
     pub client_msg_id: Option<String>,
-    /// The filled-in fields of the template, in their order; WeCom's have one, `content`.
+    /// The fields of the template as they are shown, in their order; WeCom's have one, `content`.
     pub fields: Vec<(String, String)>,
 }
 
@@ -119,7 +119,7 @@ mod tests {
             account: "wx1".into(),
             touser: touser.into(),
             client_msg_id: Some(id.into()),
-            fields: vec![("first".into(), text.into()), ("remark".into(), String::new())],
+            fields: vec![("keyword1".into(), text.into()), ("keyword2".into(), String::new())],
         }
     }
 

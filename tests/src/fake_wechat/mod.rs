@@ -1,10 +1,12 @@
 //! A stand-in for WeChat's two platforms on one port: official accounts (template messages) and WeCom
 //! (applications' messages), with their tokens, validation, limits and memory of what was sent.
 //!
+//! People see of a message what the platforms show of it, which is less than what was sent.
+//!
 //! ```text
 //! call ── connection ── token ── fault? ── what the platform does ── inbox of a person
-//!         (entrance)   (token)  (fault)   (official, wecom, limits,    (message)
-//!                                          recent)
+//!         (entrance)   (token)  (fault)   (official, wecom, limits,    (message,
+//!                                          recent)                     template)
 //! ```
 //!
 //! As it starts it takes everything that is well formed. Tests set what it knows and allows
@@ -23,6 +25,7 @@ mod platform;
 mod recent;
 mod seen;
 mod settings;
+mod template;
 mod token;
 mod wecom;
 

@@ -16,6 +16,7 @@ use super::limits::Limit;
 use super::message::{Message, SAME_WITHIN_OFFICIAL};
 use super::platform::{Platform, Shared, lock, parameter};
 use super::recent::Key;
+use super::template;
 use super::token::Source;
 use crate::entrance::Connection;
 
@@ -127,10 +128,16 @@ fn take(platform: &mut Platform, account: &Account, body: &[u8]) -> Said {
     if openid.is_empty() || !known {
         return Err(40003);
     }
-    if !request["template_id"].as_str().is_some_and(|id| settings.templates.contains(id)) {
-        return Err(40037);
+    let template = request["template_id"].as_str().and_then(|id| settings.templates.get(id));
+    let template = template.ok_or(40037)?;
+    let data = &request["data"];
+    if !data.is_object() || data.to_string().len() > DATA_BYTES_MAX {
+        return Err(47003);
     }
-    let fields = fields(&request["data"])?;
+    let fields = match template::show(template, data) {
+        Ok(fields) => fields,
+        Err(name) => return Ok(invalid(&name)),
+    };
     let client_msg_id = match &request["client_msg_id"] {
         Value::Null => None,
         Value::String(id) => Some(id.clone()),
@@ -172,17 +179,9 @@ fn taken(number: u64) -> Value {
     json!({ "errcode": 0, "errmsg": "ok", "msgid": number })
 }
 
-/// The filled-in fields of the template, or the code of what is wrong with them.
-fn fields(data: &Value) -> Result<Vec<(String, String)>, i64> {
-    let fields = data.as_object().ok_or(47003)?;
-    if data.to_string().len() > DATA_BYTES_MAX {
-        return Err(47003);
-    }
-    let field = |(name, field): (&String, &Value)| {
-        let value = field["value"].as_str().ok_or(47003)?;
-        Ok((name.clone(), value.to_owned()))
-    };
-    fields.iter().map(field).collect()
+/// The answer that names the field whose value is refused.
+fn invalid(field: &str) -> Value {
+    json!({ "errcode": 47003, "errmsg": format!("argument invalid! data.{field}.value invalid") })
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ async fn what_the_platform_would_not_take_is_refused_by_its_code() {
         message[name] = value;
         message
     };
-    let data = |length| json!({ "first": { "value": "x".repeat(length) } });
+    let data = |length| json!({ "keyword1": { "value": "x".repeat(length) } });
     let overhead = data(0).to_string().len();
     for (message, code) in [
         (with("touser", Value::Null), 40003),
@@ -189,7 +189,7 @@ async fn what_the_platform_would_not_take_is_refused_by_its_code() {
         (with("template_id", "other".into()), 40037),
         (with("template_id", Value::Null), 40037),
         (with("data", Value::Null), 47003),
-        (with("data", json!({ "first": "plain" })), 47003),
+        (with("data", json!({ "keyword1": "plain" })), 47003),
         (with("data", data(4_097 - overhead)), 47003),
         (with("client_msg_id", 5.into()), 47001),
         (with("data", data(4_096 - overhead)), 0),
@@ -200,8 +200,12 @@ async fn what_the_platform_would_not_take_is_refused_by_its_code() {
     let malformed = crate::http::post(&url, "{\"touser\":").await.unwrap();
     assert_eq!(errcode(&malformed), 47001);
     assert_eq!(wechat.delivered(), 1);
-    wechat.set(|settings| settings.templates = names(&["other"]));
+    let today = ("other".to_owned(), vec!["thing1".to_owned()]);
+    wechat.set(|settings| settings.templates = [today].into());
     assert_eq!(send(&wechat, &token, &with("template_id", TEMPLATE_ID.into())).await, 40037);
+    let old = try_send(&wechat, &token, &with("template_id", "other".into())).await.unwrap();
+    assert_eq!(errcode(&old), 47003);
+    assert_eq!(old.json["errmsg"], "argument invalid! data.thing1.value invalid");
 }
 
 #[tokio::test]

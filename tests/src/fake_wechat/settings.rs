@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::TEMPLATE_ID;
 use super::account::Account;
 use super::limits::Limit;
+use super::template::OLD_FIELDS;
 
 /// As both platforms give tokens.
 const TOKEN_LIFE: Duration = Duration::from_secs(7_200);
@@ -25,8 +26,9 @@ pub struct Settings {
     /// See [`Self::token_minute`].
     pub token_day: Option<Limit>,
 
-    /// Templates of every official account.
-    pub templates: HashSet<String>,
+    /// Templates of every official account, with the names of their fields; a name without its number
+    /// is the field's type.
+    pub templates: HashMap<String, Vec<String>>,
     /// The only openids there are; `None`: any.
     pub openids: Option<HashSet<String>>,
     /// Openids that have left their account: 43004.
@@ -63,7 +65,10 @@ impl Default for Settings {
             token_overlap: Duration::ZERO,
             token_minute: None,
             token_day: None,
-            templates: HashSet::from([TEMPLATE_ID.to_owned()]),
+            templates: HashMap::from([(
+                TEMPLATE_ID.to_owned(),
+                OLD_FIELDS.map(str::to_owned).to_vec(),
+            )]),
             openids: None,
             not_following: HashSet::new(),
             refusing: HashSet::new(),
@@ -73,7 +78,7 @@ impl Default for Settings {
             account_day: None,
             openid: None,
             member: None,
-            markdown_bytes_max: 4_096,
+            markdown_bytes_max: 2_048,
             text_bytes_max: 2_048,
         }
     }

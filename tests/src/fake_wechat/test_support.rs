@@ -46,7 +46,7 @@ pub(super) async fn corp(wechat: &FakeWechat) -> String {
 pub(super) fn template(id: &str) -> Value {
     json!({
         "touser": NURSE, "template_id": TEMPLATE_ID, "client_msg_id": id,
-        "data": { "first": { "value": format!("alarm {id}") }, "remark": { "value": "look" } },
+        "data": { "keyword1": { "value": format!("alarm {id}") }, "keyword2": { "value": "look" } },
     })
 }
 

@@ -86,10 +86,10 @@ async fn what_wecom_would_not_take_is_refused_by_its_code() {
         (with("msgtype", "news".into()), 40008),
         (with("msgtype", Value::Null), 40008),
         (with("markdown", Value::Null), 44004),
-        (markdown("nurse", &"x".repeat(4_097)), 45002),
-        (markdown("nurse", &"x".repeat(4_096)), 0),
+        (markdown("nurse", &"x".repeat(2_049)), 45002),
+        (markdown("nurse", &"x".repeat(2_048)), 0),
         // Bytes, not characters.
-        (markdown("nurse", &"严".repeat(1_366)), 45002),
+        (markdown("nurse", &"严".repeat(683)), 45002),
         (text(2_049), 45002),
         (text(2_048), 0),
         (with("touser", Value::Null), 82001),
