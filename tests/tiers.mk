@@ -35,6 +35,7 @@ MYSQL := \
   alert_outbox::after_an_hour_what_still_matters_comes_marked_and_the_rest_is_dropped \
   alert_outbox::operators_list_retry_and_drop_what_is_in_the_outbox \
   alert_people:: \
+  alert_refused:: \
   alerts:: \
   audit:: \
   bindings:: \

@@ -7,13 +7,10 @@ use common::reading::{DeviceSn, Ids};
 use sqlx::{MySql, MySqlConnection, QueryBuilder};
 use uuid::Uuid;
 
-use crate::message::cut;
+use crate::columns::Columns;
 use crate::portions::portions;
 use crate::rule::Measured;
 use crate::severity::Severity;
-
-/// Longest description the table takes, in bytes: 2,000 characters hold at least as many.
-const DESC_BYTES_MAX: usize = 2_000;
 
 /// Names an episode: the same for the same rule, version, device and opening, however often they
 /// are seen. A hash, because the platform's column compares without regard to case.
@@ -101,8 +98,15 @@ pub enum Changed {
 /// Alerts of one statement, at most: each has as many values as the statement has columns.
 const OPENED_MAX: usize = 128;
 
-/// Adds alerts; one that is there already stays as it is.
-pub async fn open(connection: &mut MySqlConnection, alerts: &[&Opened]) -> Result<(), sqlx::Error> {
+/// Adds alerts; one that is there already stays as it is. Texts are cut to their `columns`, `plain` as
+/// [`Columns::fit`] says.
+pub async fn open(
+    connection: &mut MySqlConnection,
+    alerts: &[&Opened],
+    columns: &Columns,
+    plain: bool,
+) -> Result<(), sqlx::Error> {
+    let fit = |name, text| columns.fit(name, text, plain).into_owned();
     for alerts in portions(alerts, OPENED_MAX) {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
             "INSERT INTO t_alert_info (rule_id, alert_type, device_sn, alert_timestamp, \
@@ -114,10 +118,10 @@ pub async fn open(connection: &mut MySqlConnection, alerts: &[&Opened]) -> Resul
             let [longitude, latitude, altitude] = alert.place;
             let severity = alert.severity.as_str();
             row.push_bind(alert.rule_id)
-                .push_bind(&alert.alert_type)
+                .push_bind(fit("alert_type", &alert.alert_type))
                 .push_bind(alert.device_sn.as_str())
                 .push_bind(&alert.occur_at)
-                .push_bind(cut(&alert.text, DESC_BYTES_MAX))
+                .push_bind(fit("alert_desc", &alert.text))
                 .push_bind(severity)
                 .push("'pending'")
                 .push_bind(longitude)

@@ -21,9 +21,11 @@ use tracing::{info, warn};
 use crate::config::RunConfig;
 use crate::device_message::Table;
 use crate::hold::Hold;
+use crate::operators::Operators;
 use crate::outbox::Outbox;
 use crate::pipeline::{DELIVERIES_MAX, Parts, Pipeline};
 use crate::recipients::Directory;
+use crate::refusals::Refusals;
 use crate::rules::reload::{self, Reload};
 use crate::rules::{RuleSet, listen, source_file};
 use crate::sender::Sender;
@@ -47,6 +49,7 @@ pub struct App {
     platforms: Platforms,
     rules: Rules,
     silences: Silences,
+    operators: Operators,
     hold: Hold,
     deadline: Deadline,
     vital: Vital,
@@ -77,6 +80,7 @@ impl App {
             None => reload::Source::Table(pool.clone()),
         };
         let vital = Vital::new();
+        let operators = config.operators.build()?;
         let rules = Reload::new(source, pool.clone()).start(
             config.rules.rules_interval,
             changed_rules(config, stop)?,
@@ -104,6 +108,7 @@ impl App {
             redis,
             rules,
             silences,
+            operators,
             hold,
             deadline,
             vital,
@@ -133,7 +138,7 @@ impl App {
             () = stop.cancelled() => return Ok(()),
         }
         let wake = Arc::new(Notify::new());
-        let sender = self.sender(Arc::clone(&wake))?;
+        let sender = self.sender(Arc::clone(&wake));
         let sending = self.vital.spawn("the sender", &stop, sender.run(stop.clone()));
         let pipeline = self.pipeline(wake, bindings, stop)?;
         let result = pipeline.run().await;
@@ -144,9 +149,9 @@ impl App {
         result
     }
 
-    fn sender(&self, wake: Arc<Notify>) -> anyhow::Result<Sender> {
+    fn sender(&self, wake: Arc<Notify>) -> Sender {
         let limits = self.config.limits.limits();
-        Ok(Sender {
+        Sender {
             outbox: Outbox::new(self.pool.clone()),
             routes: Routes {
                 directory: Arc::clone(&self.directory),
@@ -155,11 +160,11 @@ impl App {
             watch: Table::new(self.pool.clone()),
             gates: Gates::new(limits.account_per_second),
             limits,
-            operators: self.config.operators.build()?,
+            operators: self.operators.clone(),
             hold: self.hold.clone(),
             wake,
             zone: self.config.zone.zone.clone(),
-        })
+        }
     }
 
     fn ledger(&self) -> Ledger {
@@ -208,6 +213,7 @@ impl App {
             stop,
             deadline: self.deadline.clone(),
             wake,
+            refusals: Refusals::new(self.operators.clone()),
             topic,
             zone: config.zone.zone.clone(),
         }))

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use sqlx::{FromRow, MySql, MySqlConnection, MySqlPool, QueryBuilder};
-use tokio::sync::Mutex;
 
+use crate::columns::{self, Columns};
 use crate::episode::To;
 use crate::message::{Notice, cut};
 
@@ -43,35 +43,22 @@ pub struct Wearer {
 
 /// The table, as far as this process knows it.
 #[derive(Debug)]
-pub struct Table {
-    pool: MySqlPool,
-    columns: Mutex<Option<Arc<[String]>>>,
-}
+pub struct Table(columns::Table);
 
 impl Table {
     /// The table in this database, looked at when it is first needed.
     pub fn new(pool: MySqlPool) -> Self {
-        Self { pool, columns: Mutex::default() }
+        Self(columns::Table::new(pool, "t_device_message"))
     }
 
-    /// Its columns, in small letters; none: there is no such table, which is asked anew next time.
-    pub async fn columns(&self) -> Result<Option<Arc<[String]>>, sqlx::Error> {
-        let mut known = self.columns.lock().await;
-        if known.is_none() {
-            let columns: Vec<String> = sqlx::query_scalar(
-                "SELECT CAST(LOWER(COLUMN_NAME) AS CHAR) FROM information_schema.COLUMNS \
-                 WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_device_message'",
-            )
-            .fetch_all(&self.pool)
-            .await?;
-            *known = (!columns.is_empty()).then(|| columns.into());
-        }
-        Ok(known.clone())
+    /// Its columns; none: there is no such table, which is asked anew next time.
+    pub async fn columns(&self) -> Result<Option<Arc<Columns>>, sqlx::Error> {
+        self.0.columns().await
     }
 
     /// Forgets its columns, because it turned out to be another one.
     pub async fn forget(&self) {
-        *self.columns.lock().await = None;
+        self.0.forget().await;
     }
 
     /// Whose alert this is, by its key.
@@ -81,7 +68,7 @@ impl Table {
              FROM t_alert_info WHERE dedup_key = ?",
         )
         .bind(dedup_key)
-        .fetch_optional(&self.pool)
+        .fetch_optional(self.0.pool())
         .await?;
         Ok(wearer.unwrap_or_default())
     }
@@ -90,7 +77,7 @@ impl Table {
 /// Adds a message.
 pub async fn insert(
     connection: &mut MySqlConnection,
-    columns: &[String],
+    columns: &Columns,
     message: &DeviceMessage<'_>,
 ) -> Result<(), sqlx::Error> {
     statement(columns, message).build().execute(connection).await?;
@@ -104,17 +91,16 @@ enum Value<'a> {
     Now,
 }
 
-fn statement(columns: &[String], message: &DeviceMessage<'_>) -> QueryBuilder<MySql> {
+fn statement(columns: &Columns, message: &DeviceMessage<'_>) -> QueryBuilder<MySql> {
     let row = row(message);
-    let known: Vec<_> =
-        row.into_iter().filter(|(name, _)| columns.iter().any(|column| column == name)).collect();
+    let known: Vec<_> = row.into_iter().filter(|(name, _)| columns.has(name)).collect();
     let names: Vec<_> = known.iter().map(|(name, _)| format!("`{name}`")).collect();
     let mut query = QueryBuilder::new("INSERT INTO t_device_message (");
     query.push(names.join(", ")).push(") VALUES (");
     let mut values = query.separated(", ");
-    for (_, value) in known {
+    for (name, value) in known {
         match value {
-            Value::Text(text) => values.push_bind(text),
+            Value::Text(text) => values.push_bind(columns.fit(name, &text, false).into_owned()),
             Value::Number(number) => values.push_bind(number),
             Value::Now => values.push("NOW()"),
         };
@@ -187,7 +173,7 @@ mod tests {
 
     #[test]
     fn only_columns_that_the_table_has_are_filled() {
-        let columns = ["id", "message", "user_id", "sent_time", "some_other"].map(str::to_owned);
+        let columns = Columns::from(["id", "message", "user_id", "sent_time", "some_other"]);
         assert_eq!(
             statement(&columns, &message()).into_string(),
             "INSERT INTO t_device_message (`message`, `user_id`, `sent_time`) VALUES (?, ?, NOW())"

@@ -57,7 +57,7 @@ impl Length {
 }
 
 /// A row of the journal.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Row {
     /// Its devices.
     pub lines: usize,
@@ -66,7 +66,7 @@ pub struct Row {
 }
 
 /// What a batch adds.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
     /// Rows to be added.
     pub rows: Vec<Row>,

@@ -34,12 +34,14 @@ pub mod watchlist;
 
 // What is written, and how.
 pub mod alerts;
+pub mod columns;
 pub mod device_message;
 pub mod hold;
 pub mod operators;
 pub mod outbox;
 pub mod portions;
 pub mod recipients;
+pub mod refusals;
 pub mod report;
 pub mod rules;
 pub mod sender;

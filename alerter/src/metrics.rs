@@ -44,6 +44,9 @@ common::declare_metrics! {
     Counter RULE_KEEP_ERRORS = "alerter_rule_keep_errors_total";
     /// States of a rule on a device that are in memory.
     Gauge RULE_STATES = "alerter_rule_states";
+    /// Rows that MySQL refused for a value, by table and the server's error number; they were written
+    /// in a plain form or left out.
+    Counter REFUSED_ROWS = "alerter_refused_rows_total" by "table", "errno";
     /// Commits that failed and were tried again.
     Counter COMMIT_RETRIES = "alerter_commit_retries_total";
 }

@@ -1,7 +1,7 @@
-//! A second way by which operators hear that WeChat does not send: a line in the log, and a webhook
+//! How operators hear of what metrics show too late or not at all: a line in the log, and a webhook
 //! where one is set.
 //!
-//! Tells what it is given, once; when there is something to tell is for [`crate::sender`] to say.
+//! Tells what it is given, once; when there is something to tell is for others to say.
 //! Nothing here waits for the receiver.
 
 use std::time::{Duration, Instant};
@@ -85,13 +85,14 @@ impl OperatorsArgs {
 /// Something operators are to hear.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct News {
-    /// `wechat_broken` or `wechat_works`.
+    /// `wechat_broken`, `wechat_works` or `row_refused`.
     pub event: &'static str,
-    /// The account's public name.
-    pub account: String,
+    /// The account's public name, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// What the platform says, where it says something.
     pub errcode: Option<i64>,
-    /// Since when it does not send.
+    /// Since when it is so.
     pub since: Timestamp,
     /// All of it in words.
     pub text: String,
@@ -107,7 +108,7 @@ impl News {
         failure: Option<&Failure>,
         at: Timestamp,
     ) -> Self {
-        let account = account.to_owned();
+        let name = Some(account.to_owned());
         let errcode = failure.and_then(|failure| failure.errcode);
         match news {
             breaker::News::Opened => {
@@ -115,16 +116,21 @@ impl News {
                 let text = format!(
                     "WeChat account {account} does not send: {reason}; its notifications wait"
                 );
-                Self { event: "wechat_broken", account, errcode, since: at, text, at }
+                Self { event: "wechat_broken", account: name, errcode, since: at, text, at }
             }
             breaker::News::Closed(since) => {
                 let lasted = Instant::now().saturating_duration_since(since);
                 let lasted = SignedDuration::try_from(lasted).unwrap_or_default();
                 let text = format!("WeChat account {account} sends again, after {lasted:#}");
                 let since = at.checked_sub(lasted).unwrap_or(at);
-                Self { event: "wechat_works", account, errcode, since, text, at }
+                Self { event: "wechat_works", account: name, errcode, since, text, at }
             }
         }
+    }
+
+    /// News of no account.
+    pub fn about(event: &'static str, text: String, at: Timestamp) -> Self {
+        Self { event, account: None, errcode: None, since: at, text, at }
     }
 }
 
@@ -135,6 +141,12 @@ pub struct Operators {
 }
 
 impl Operators {
+    /// Nobody but the log.
+    #[cfg(test)]
+    pub fn silent() -> Self {
+        Self { queue: None }
+    }
+
     fn start(webhook: Webhook) -> Self {
         let (queue, news) = mpsc::channel(QUEUE_MAX);
         tokio::spawn(webhook.run(news));

@@ -27,6 +27,7 @@ use crate::engine::Engine;
 use crate::hold::{GaveUp, Hold};
 use crate::metrics::{EPISODES_OPEN, RULE_STATES};
 use crate::recipients::Directory;
+use crate::refusals::Refusals;
 use crate::rules::RuleSet;
 use crate::silences::Silences;
 use crate::state;
@@ -66,6 +67,8 @@ pub struct Parts {
     pub deadline: Deadline,
     /// Tells the sender that there is something to send.
     pub wake: Arc<Notify>,
+    /// Counts rows that the server refuses.
+    pub refusals: Refusals,
     /// The topic, as spans name it.
     pub topic: String,
     /// The zone in which absences are dated.
@@ -281,9 +284,10 @@ impl Pipeline {
         // Of these the batch before has shown that another replica has them.
         batch.retain(|stretch| self.owns(&stretch.advance));
         if flow.is_continue() && !batch.is_empty() {
-            let Parts { store, hold, wake, .. } = &self.parts;
+            let Parts { store, hold, wake, refusals, .. } = &self.parts;
             let (store, hold, wake) = (store.clone(), hold.clone(), Arc::clone(wake));
-            self.writing.begin(Writer { store, hold, wake, begun }, batch);
+            let refusals = refusals.clone();
+            self.writing.begin(Writer { store, hold, wake, refusals, begun }, batch);
         }
         Ok(flow)
     }

@@ -109,6 +109,12 @@ fn by_number(number: u16, state: Option<&str>) -> Remedy {
     }
 }
 
+/// Number of an error that the server has answered.
+pub fn number(error: &sqlx::Error) -> Option<u16> {
+    let error = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
+    Some(error.number())
+}
+
 /// Number and SQLSTATE of an error as `1264/22003`, for headers and logs.
 pub fn code(error: &sqlx::Error) -> Option<String> {
     let error = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;

@@ -10,6 +10,7 @@ mod alert_faults;
 mod alert_no_data;
 mod alert_outbox;
 mod alert_people;
+mod alert_refused;
 mod alerts;
 mod audit;
 mod bindings;

@@ -8,7 +8,7 @@ use crate::journal::{Entry, Length};
 use crate::sign::Seen;
 
 /// State to be written.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct StateChanges {
     /// The devices that were heard.
     pub journal: Entry,

@@ -14,6 +14,7 @@ mod operate;
 mod settle;
 
 use std::borrow::Cow;
+use std::fmt::Write;
 use std::time::Duration;
 
 use sqlx::{FromRow, MySql, MySqlConnection, MySqlPool, QueryBuilder};
@@ -217,10 +218,26 @@ pub async fn add(
     Ok(())
 }
 
-/// The form a notice is stored in.
+/// The form a notice is stored in: characters that a column may lack are written as JSON escapes, so
+/// that what is to be told never depends on a character set.
 fn stored(notice: &Notice) -> String {
     // Plain structs and strings always serialise.
-    serde_json::to_string(notice).unwrap_or_default()
+    let json = serde_json::to_string(notice).unwrap_or_default();
+    if json.is_ascii() {
+        return json;
+    }
+    let mut stored = String::with_capacity(json.len());
+    for one in json.chars() {
+        if one.len_utf8() <= 3 {
+            stored.push(one);
+        } else {
+            for unit in one.encode_utf16(&mut [0; 2]) {
+                // Writing to a String cannot fail.
+                let _ = write!(stored, "\\u{unit:04x}");
+            }
+        }
+    }
+    stored
 }
 
 fn milliseconds(time: Duration) -> i64 {
@@ -232,4 +249,18 @@ fn push_in(query: &mut QueryBuilder<MySql>, ids: &[i64]) {
     query.push(" IN ").push_tuples(ids, |mut row, id| {
         row.push_bind(id);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::notice;
+
+    #[test]
+    fn a_stored_notice_needs_no_character_of_four_bytes_and_reads_back() {
+        let notice = Notice { user: "𠮷田 😀 \"\\u\"".into(), ..notice() };
+        let stored = stored(&notice);
+        assert!(stored.chars().all(|one| one.len_utf8() <= 3), "{stored}");
+        assert_eq!(serde_json::from_str::<Notice>(&stored).unwrap(), notice);
+    }
 }

@@ -6,6 +6,7 @@ use sqlx::{MySql, MySqlConnection, QueryBuilder};
 
 use super::{Attempt, Fate, NOW_MS, Notification, Outbox, REASON_BYTES_MAX, milliseconds, push_in};
 use crate::alerts;
+use crate::columns::Columns;
 use crate::device_message::{self, DeviceMessage};
 use crate::message::cut;
 
@@ -33,7 +34,7 @@ impl Outbox {
     pub async fn deliver(
         &self,
         notification: &Notification,
-        columns: &[String],
+        columns: &Columns,
         message: &DeviceMessage<'_>,
     ) -> Result<bool, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;

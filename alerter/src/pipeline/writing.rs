@@ -1,6 +1,7 @@
 //! Writing a batch, however long it takes, while the next one is judged. One at a time: what is
 //! judged meanwhile begins where this one ends.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use tracing::warn;
 
 use crate::hold::{GaveUp, Hold};
 use crate::metrics::ALERT_CHECK_SECONDS;
+use crate::refusals::Refusals;
 use crate::store::{Committed, Store};
 use crate::stretch::Stretch;
 
@@ -34,16 +36,27 @@ pub(super) struct Writer {
     pub(super) hold: Hold,
     /// Tells the sender that there is something to send.
     pub(super) wake: Arc<Notify>,
+    /// Counts rows that the server refuses.
+    pub(super) refusals: Refusals,
     /// When the batch began to be judged.
     pub(super) begun: Instant,
 }
 
 impl Writer {
-    async fn write(self, mut batch: Vec<Stretch>) -> Written {
+    async fn write(self, batch: Vec<Stretch>) -> Written {
         let mut written = Written::default();
-        // Each turn but the last takes a stretch away.
-        while !batch.is_empty() {
-            match self.hold.until_done("write alerts", || self.store.commit(&batch)).await {
+        let mut parts = VecDeque::from([batch]);
+        // Each turn takes a stretch away, or makes a part smaller, or writes one by its rows.
+        while let Some(mut part) = parts.pop_front() {
+            let whole = || self.store.commit(&part);
+            let mut committed = self.hold.until_done("write alerts", whole).await;
+            if committed == Ok(Committed::Invalid)
+                && let [stretch] = &part[..]
+            {
+                let by_row = || self.store.commit_by_row(stretch);
+                committed = self.hold.until_done("write alerts", by_row).await;
+            }
+            match committed {
                 Err(GaveUp) => {
                     warn!(
                         "stopping with readings that were judged and not written; they are judged again"
@@ -51,17 +64,25 @@ impl Writer {
                     written.gave_up = true;
                     break;
                 }
-                Ok(Committed::Done) => {
-                    batch.drain(..).for_each(|stretch| self.done(&stretch, &mut written))
+                Ok(Committed::Done(refused)) => {
+                    refused.iter().for_each(|row| self.refusals.note(row));
+                    part.iter().for_each(|stretch| self.done(stretch, &mut written));
+                }
+                // Which partition's it is shows when each goes by itself.
+                Ok(Committed::Invalid) => {
+                    part.into_iter().rev().for_each(|stretch| parts.push_front(vec![stretch]));
                 }
                 Ok(Committed::Refused(at, standing)) => {
-                    let stretch = batch.remove(at);
+                    let stretch = part.remove(at);
                     match standing {
                         // An earlier attempt was written and only its answer was lost.
                         Standing::Committed => self.done(&stretch, &mut written),
                         Standing::Lost | Standing::At(_) => {
                             written.refused.push((stretch.advance, standing));
                         }
+                    }
+                    if !part.is_empty() {
+                        parts.push_front(part);
                     }
                 }
             }

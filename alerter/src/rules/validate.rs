@@ -18,6 +18,12 @@ use crate::severity::Severity;
 /// Longest run a rule may ask for: each open run keeps that many times.
 const TREND_MAX: i64 = 1_000;
 
+/// Longest rule type, in characters: the platform's column takes no more.
+const RULE_TYPE_CHARS_MAX: usize = 50;
+
+/// Longest text of a rule, in characters: what fills its placeholders has to fit beside it.
+const MESSAGE_CHARS_MAX: usize = 1_000;
+
 /// Longest time a rule may speak of, in seconds: 30 days.
 pub(super) const SECONDS_MAX: i64 = 30 * 86_400;
 
@@ -109,6 +115,7 @@ fn rule(
     let effective = effective(form);
     let channels = channels(form, skipped_channels);
     let message = message(form, absence);
+    let rule_type = text(form, "rule_type", RULE_TYPE_CHARS_MAX).unwrap_or_default();
     let stale_after = form
         .value("stale_after_seconds")
         .is_some()
@@ -117,7 +124,7 @@ fn rule(
         id,
         version,
         customer_id,
-        rule_type: form.text("rule_type").unwrap_or_default(),
+        rule_type,
         watch: watch?,
         enabled,
         // At most 5, so it fits.
@@ -273,9 +280,20 @@ fn list(document: Option<Value>) -> Vec<String> {
     words.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
+/// A field's text of bounded length.
+fn text(form: &mut Form<'_>, field: &'static str, chars_max: usize) -> Option<String> {
+    let text = form.text(field)?;
+    let chars = text.chars().count();
+    if chars > chars_max {
+        form.refuse(field, format!("has {chars} characters, of {chars_max} at most"));
+    }
+    Some(text)
+}
+
 fn message(form: &mut Form<'_>, absence: bool) -> Option<Template> {
     let default = if absence { ABSENCE_TEMPLATE } else { DEFAULT_TEMPLATE };
-    let text = form.text("alert_message").unwrap_or_else(|| default.to_owned());
+    let text = text(form, "alert_message", MESSAGE_CHARS_MAX);
+    let text = text.unwrap_or_else(|| default.to_owned());
     Template::parse(&text).map_err(|problem| form.refuse("alert_message", problem)).ok()
 }
 

@@ -172,3 +172,18 @@ fn an_edit_of_a_rule_without_a_version_is_another_version() {
     assert_eq!(one.version, valid(json!({"update_time": "2025-09-02"})).version);
     assert!(one.version >= 0);
 }
+
+#[test]
+fn a_rule_type_or_text_too_long_for_its_column_is_refused_by_name() {
+    for (field, chars_max) in [("rule_type", 50), ("alert_message", 1_000)] {
+        valid(json!({ field: "𠮷".repeat(chars_max) }));
+        let Checked::Refused(problems) =
+            checked(json!({ field: "x".repeat(chars_max + 1) })).checked
+        else {
+            panic!("{field}")
+        };
+        let said: Vec<_> = problems.iter().map(|one| (one.field, one.message.as_str())).collect();
+        let message = format!("has {} characters, of {chars_max} at most", chars_max + 1);
+        assert_eq!(said, [(field, message.as_str())]);
+    }
+}
