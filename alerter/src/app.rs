@@ -27,6 +27,7 @@ use crate::pipeline::{DELIVERIES_MAX, Parts, Pipeline};
 use crate::recipients::Directory;
 use crate::refusals::Refusals;
 use crate::rules::reload::{self, Reload};
+use crate::rules::shrinkage::Shrinkage;
 use crate::rules::{RuleSet, listen, source_file};
 use crate::sender::Sender;
 use crate::sender::deliver::Routes;
@@ -81,7 +82,9 @@ impl App {
         };
         let vital = Vital::new();
         let operators = config.operators.build()?;
-        let rules = Reload::new(source, pool.clone()).start(
+        let shrinkage = Shrinkage::new(config.rules.allow_no_rules);
+        let reload = Reload::new(source, pool.clone(), shrinkage, operators.clone());
+        let rules = reload.start(
             config.rules.rules_interval,
             changed_rules(config, stop)?,
             &vital,

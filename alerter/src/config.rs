@@ -116,6 +116,10 @@ pub struct RulesArgs {
     /// How often the rules are read again; a changed rule is in force after this time at the latest.
     #[arg(long, env = "RULES_INTERVAL", default_value = "10s", value_parser = duration)]
     pub rules_interval: Duration,
+    /// Take over a source without any rule although some are in force. Otherwise they stay, because
+    /// an empty file or table is more often a mistake; it closes every open alert.
+    #[arg(long, env = "ALLOW_NO_RULES")]
+    pub allow_no_rules: bool,
 }
 
 /// How many notifications may go.

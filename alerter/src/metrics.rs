@@ -38,7 +38,7 @@ common::declare_metrics! {
     Gauge RULES = "alerter_rules" by "state";
     /// Silences that last or are to come.
     Gauge SILENCES = "alerter_silences";
-    /// Times that the source of the rules could not be read.
+    /// Times that the source of the rules could not be read, or was not believed.
     Counter RULE_LOAD_ERRORS = "alerter_rule_load_errors_total";
     /// Attempts to keep the last good versions of rules, or to read them, that failed.
     Counter RULE_KEEP_ERRORS = "alerter_rule_keep_errors_total";

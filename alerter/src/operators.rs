@@ -85,7 +85,7 @@ impl OperatorsArgs {
 /// Something operators are to hear.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct News {
-    /// `wechat_broken`, `wechat_works` or `row_refused`.
+    /// `wechat_broken`, `wechat_works`, `row_refused` or `rules_shrunk`.
     pub event: &'static str,
     /// The account's public name, where it is about one.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,12 +1,13 @@
-//! What MySQL refuses does not stop alerting.
+//! What MySQL refuses, and a source of rules that is not believed: neither stops alerting.
 
 use anyhow::{Result, ensure};
 use tests::fake_wechat::FakeWechat;
 use tests::platform::{self, HEART_RATE_HIGH, Rule};
 use tests::process::Service;
+use tests::wait::eventually;
 use tests::world::World;
 
-use crate::alerts::{delivered, judged, measure};
+use crate::alerts::{SOON, delivered, judged, measure};
 
 /// Breaches of a device's heart rate some minutes ago.
 async fn breach(gateway: &Service, device: &str) -> Result<()> {
@@ -50,13 +51,66 @@ async fn a_refused_row_costs_itself_alone_and_its_message_goes_out() -> Result<(
 
     // The table changes under a running alerter: its rows are cut to what it takes now.
     world.database.execute("UPDATE t_alert_info SET alert_type = 'x'").await?;
-    world.database.execute("ALTER TABLE t_alert_info MODIFY alert_type VARCHAR(9) NOT NULL").await?;
+    world
+        .database
+        .execute("ALTER TABLE t_alert_info MODIFY alert_type VARCHAR(9) NOT NULL")
+        .await?;
     breach(&gateway, &world.device(4)).await?;
     delivered(&wechat, 4).await?;
     judged(&world).await?;
-    let cut = format!("SELECT alert_type FROM t_alert_info WHERE device_sn = '{}'", world.device(4));
+    let cut =
+        format!("SELECT alert_type FROM t_alert_info WHERE device_sn = '{}'", world.device(4));
     let cut = world.database.row(&cut).await?;
     ensure!(cut == [Some("HEARTRAT…".to_owned())], "{cut:?}");
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_rules_file_changes_nothing_until_somebody_means_it() -> Result<()> {
+    let world = World::shared("emptied").await?;
+    world.migrate().await?;
+    let file = world.logs.join("rules.yaml");
+    let rule =
+        "[{id: 1, physical_sign: heart_rate, threshold_max: 120, notification_type: wechat}]";
+    std::fs::write(&file, rule)?;
+    let wechat = FakeWechat::start().await?;
+    let launch = || {
+        let launch = world.alerter(&wechat).env("RULES_INTERVAL", "1s");
+        launch.env("RULES_FILE", file.display().to_string())
+    };
+    let (gateway, alerter) = tokio::try_join!(world.gateway().start(), launch().start())?;
+    breach(&gateway, &world.device(1)).await?;
+    delivered(&wechat, 1).await?;
+    let kept = "SELECT COUNT(*) FROM t_alert_rule_good";
+    eventually(SOON, "the rule is kept", || async {
+        Ok((world.database.number(kept).await? == 1).then_some(()))
+    })
+    .await?;
+
+    std::fs::write(&file, "")?;
+    eventually(SOON, "operators hear that there are no rules", || async {
+        Ok(alerter.output().contains("rules_shrunk").then_some(()))
+    })
+    .await?;
+    breach(&gateway, &world.device(2)).await?;
+    delivered(&wechat, 2).await?;
+    alerter.terminate().await?;
+
+    // Nor does a restart make the empty file believable.
+    let alerter = launch().start().await?;
+    breach(&gateway, &world.device(3)).await?;
+    delivered(&wechat, 3).await?;
+    let superseded = "SELECT COUNT(*) FROM t_alert_info WHERE alert_status = 'superseded'";
+    ensure!(world.database.number(superseded).await? == 0, "an episode was closed");
+    alerter.terminate().await?;
+
+    let alerter = launch().env("ALLOW_NO_RULES", "true").start().await?;
+    eventually(SOON, "the episodes of the rule are closed", || async {
+        Ok((world.database.number(superseded).await? == 3).then_some(()))
+    })
+    .await?;
     gateway.terminate().await?;
     alerter.terminate().await?;
     world.finish().await

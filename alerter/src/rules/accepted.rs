@@ -90,6 +90,18 @@ impl Accepted {
         ids.into_iter().filter(unknown).collect()
     }
 
+    /// How many rules are in force, or were before a restart; `None` while that is not known.
+    pub fn standing(&self) -> Option<usize> {
+        if self.good.is_empty() { self.kept.as_ref().map(HashMap::len) } else { Some(self.good.len()) }
+    }
+
+    /// Rules of which nothing is known here but that they are kept.
+    pub fn forgotten(&self) -> Vec<i64> {
+        let kept = self.kept.iter().flat_map(HashMap::keys).copied();
+        let known = |id: &i64| self.good.contains_key(id) || self.outdated.contains(id);
+        kept.filter(|id| !known(id)).collect()
+    }
+
     /// Takes in what was kept of a rule; `false` where this version of the program refuses it.
     pub fn remember(&mut self, rule_id: i64, form: &str) -> bool {
         let fields: Map<String, Value> = serde_json::from_str(form).unwrap_or_default();

@@ -2,7 +2,7 @@
 //!
 //! [`validate`] turns a row or a file's entry into a rule or a list of what is wrong with it;
 //! [`source_db`] and [`source_file`] fetch the rows; [`accepted`] says which versions stand and
-//! [`good`] keeps them over a restart; [`reload`] does it all again and again, at once where
+//! [`good`] keeps them over a restart; [`shrinkage`] says when a source is not believed; [`reload`] does it all again and again, at once where
 //! [`listen`] hears of a change. [`set`] is what readings are judged by.
 
 pub mod accepted;
@@ -14,6 +14,7 @@ pub mod listen;
 mod quiet;
 pub mod reload;
 pub mod set;
+pub mod shrinkage;
 pub mod snapshot;
 pub mod source_db;
 pub mod source_file;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::lifecycle::Vital;
+use jiff::Timestamp;
 use metrics::{counter, gauge};
 use sqlx::MySqlPool;
 use tokio::sync::watch;
@@ -19,10 +20,12 @@ use tracing::{info, warn};
 
 use super::accepted::{Accepted, Taken, Unkept};
 use super::good::{GoodError, GoodStore, ROWS_MAX};
+use super::shrinkage::{Shrinkage, Verdict};
 use super::source_file::FileError;
 use super::validate::Check;
 use super::{RuleSet, source_db, source_file};
 use crate::metrics as names;
+use crate::operators::{News, Operators};
 
 /// How long to wait after one look before a message leads to the next: an edit of many rules at once
 /// makes many messages.
@@ -69,15 +72,24 @@ pub struct Reload {
     source: Source,
     store: GoodStore,
     accepted: Accepted,
+    shrinkage: Shrinkage,
+    operators: Operators,
     /// Whether the last attempt to reach the store failed.
     away: bool,
 }
 
 impl Reload {
-    /// Reads `source`; last good versions are kept in the database of `pool`.
-    pub fn new(source: Source, pool: MySqlPool) -> Self {
+    /// Reads `source`; last good versions are kept in the database of `pool`. Operators hear of a
+    /// source that is not believed.
+    pub fn new(
+        source: Source,
+        pool: MySqlPool,
+        shrinkage: Shrinkage,
+        operators: Operators,
+    ) -> Self {
         let store = source.store(pool);
-        Self { source, store, accepted: Accepted::default(), away: false }
+        let accepted = Accepted::default();
+        Self { source, store, accepted, shrinkage, operators, away: false }
     }
 
     /// Starts the task: a look at the source `every` so often, and soon after `heard` changes. The
@@ -119,26 +131,70 @@ impl Reload {
                 return;
             }
         };
-        self.remember(&checks).await;
+        self.find_kept().await;
+        let standing = self.accepted.standing();
+        if let Verdict::Keep { yields, news } =
+            self.shrinkage.judge(standing, &checks, Instant::now())
+        {
+            self.keep_in_force(standing, yields, news);
+            if sender.borrow().is_none() && standing.is_some() {
+                self.recall(&self.accepted.forgotten()).await;
+                let last_good = self.accepted.standing().unwrap_or_default();
+                report(&Taken { last_good, ..Taken::default() });
+                self.hand_out(sender);
+            }
+            return;
+        }
+        self.recall(&self.accepted.unknown(&checks)).await;
         let taken = self.accepted.take(checks);
         report(&taken);
         if taken.changed || sender.borrow().is_none() {
-            let rules = Arc::new(self.accepted.rules());
-            info!(rules = rules.all().len(), "rules in force changed");
-            sender.send_replace(Some(rules));
+            self.hand_out(sender);
         }
         // Last, so that nobody waits for it.
-        let kept = self.keep().await;
-        self.reached(kept);
+        if self.accepted.unkept().is_some() {
+            let kept = self.keep().await;
+            self.reached(kept);
+        }
     }
 
-    /// Brings back what was kept of refused rules of which nothing is known here.
-    async fn remember(&mut self, checks: &[Check]) {
-        let unknown = self.accepted.unknown(checks);
-        if unknown.is_empty() {
+    fn hand_out(&self, sender: &watch::Sender<Option<Arc<RuleSet>>>) {
+        let rules = Arc::new(self.accepted.rules());
+        info!(rules = rules.all().len(), "rules in force changed");
+        sender.send_replace(Some(rules));
+    }
+
+    /// Says that the source is not taken over.
+    fn keep_in_force(&self, standing: Option<usize>, yields: usize, news: bool) {
+        counter!(names::RULE_LOAD_ERRORS).increment(1);
+        if !news {
             return;
         }
-        let versions = self.store.versions(&unknown).await;
+        let standing = standing.unwrap_or_default();
+        let text = format!(
+            "the source of the rules yields {yields} rules while {standing} are in force; those stay. A \
+             source without any is taken over with --allow-no-rules only, one with less than half of \
+             them once it reads the same for 5 min"
+        );
+        self.operators.tell(News::about("rules_shrunk", text, Timestamp::now()));
+    }
+
+    /// Finds out what is kept, where that is not known yet.
+    async fn find_kept(&mut self) {
+        if self.accepted.unkept().is_none() {
+            let fingerprints = self.store.fingerprints().await;
+            if let Some(fingerprints) = self.reached(fingerprints) {
+                self.accepted.found_kept(fingerprints);
+            }
+        }
+    }
+
+    /// Brings back what was kept of these rules.
+    async fn recall(&mut self, rules: &[i64]) {
+        if rules.is_empty() {
+            return;
+        }
+        let versions = self.store.versions(rules).await;
         if let Some(versions) = self.reached(versions) {
             for version in versions {
                 if !self.accepted.remember(version.rule_id, &version.fields) {
@@ -153,9 +209,6 @@ impl Reload {
 
     /// Brings what is kept in line with what stands.
     async fn keep(&mut self) -> Result<(), GoodError> {
-        if self.accepted.unkept().is_none() {
-            self.accepted.found_kept(self.store.fingerprints().await?);
-        }
         let Some(Unkept { put, gone }) = self.accepted.unkept() else { return Ok(()) };
         for forms in put.chunks(ROWS_MAX) {
             self.store.put(forms).await?;
