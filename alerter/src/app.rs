@@ -84,12 +84,8 @@ impl App {
         let operators = config.operators.build()?;
         let shrinkage = Shrinkage::new(config.rules.allow_no_rules);
         let reload = Reload::new(source, pool.clone(), shrinkage, operators.clone());
-        let rules = reload.start(
-            config.rules.rules_interval,
-            changed_rules(config, stop)?,
-            &vital,
-            stop,
-        );
+        let rules =
+            reload.start(config.rules.rules_interval, changed_rules(config, stop)?, &vital, stop);
         let silences = Silences::start(pool.clone(), &vital, stop);
         let removal = suppressed::remove_old(pool.clone(), stop.clone());
         vital.spawn("the removal of old counts", stop, removal);

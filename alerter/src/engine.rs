@@ -163,8 +163,10 @@ struct Partition {
     devices: Devices,
     journal: Length,
     hearing: Hearing,
-    /// Whether that is to be written.
+    /// Whether its clock is to be written.
     heard: bool,
+    /// Whether since when its windows count is to be written.
+    windows_moved: bool,
     watchlist: Watchlist,
     /// Places of the devices that are to be written.
     moved: Vec<usize>,

@@ -4,94 +4,87 @@
 //! backlog count as the live run did. A stretch in which nobody at all was heard says nothing about
 //! any one device (the gateway may have been away): after it absence is counted anew.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A device that had been silent for this long when a rule came into force is out of service, and
 /// none of its business: 7 days, in milliseconds.
 pub const OUT_OF_SERVICE_MS: i64 = 7 * 86_400_000;
 
-/// a rule on absence: its number, its version, and how long an absence it allows in milliseconds.
+/// A rule on absence: how long an absence it allows, and since when it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AbsenceRule {
-    /// Number of the rule.
-    pub id: i64,
-    /// Its version: another one starts counting anew.
-    pub version: i64,
-    /// Longest absence.
+    /// Longest absence, in milliseconds.
     pub window_ms: i64,
-}
-
-/// Since when a rule counts a partition's absence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Armed {
-    version: i64,
-    window_ms: i64,
-    /// When it came into force.
-    from: i64,
-    /// The end of the last stretch in which nobody was heard.
-    since: i64,
+    /// When this version of the rule came into force.
+    pub from_ms: i64,
 }
 
 /// What is known of a partition's hearing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hearing {
     clock_ms: i64,
-    rules: BTreeMap<i64, Armed>,
+    /// By window, in milliseconds: the end of the last stretch in which nobody was heard for half of
+    /// it. Rules with the same window share it.
+    since: BTreeMap<i64, i64>,
 }
 
 impl Hearing {
+    /// As it was stored: the clock, and since when each window counts, all in milliseconds.
+    pub fn stored(clock_ms: i64, since: impl IntoIterator<Item = (i64, i64)>) -> Self {
+        Self { clock_ms, since: since.into_iter().collect() }
+    }
+
     /// The greatest record time so far, in milliseconds; 0: none yet.
     pub fn clock_ms(&self) -> i64 {
         self.clock_ms
     }
 
+    /// Since when each window counts, both in milliseconds.
+    pub fn since(&self) -> impl Iterator<Item = (i64, i64)> {
+        self.since.iter().map(|(window, since)| (*window, *since))
+    }
+
     /// Whether any rule counts absence here.
     pub fn counts(&self) -> bool {
-        !self.rules.is_empty()
+        !self.since.is_empty()
     }
 
-    /// Notes a record of time `at`.
-    pub fn hears(&mut self, at: i64) {
+    /// Notes a record of time `at`; says whether a window counts anew from then.
+    pub fn hears(&mut self, at: i64) -> bool {
         let gap = at - self.clock_ms;
         if gap <= 0 {
-            return;
+            return false;
         }
         self.clock_ms = at;
-        for armed in self.rules.values_mut() {
+        let mut anew = false;
+        for (window, since) in &mut self.since {
             // Half of it: a device heard just before must have its chance to be heard after.
-            if gap > armed.window_ms / 2 {
-                armed.since = at;
+            if gap > window / 2 {
+                *since = at;
+                anew = true;
             }
         }
+        anew
     }
 
-    /// Takes over the rules in force; one that is new, or has another version, counts from now.
-    /// Says whether anything changed.
-    pub fn arm(&mut self, rules: &[AbsenceRule]) -> bool {
-        let mut armed = BTreeMap::new();
-        for rule in rules {
-            let known = self.rules.get(&rule.id).filter(|known| known.version == rule.version);
-            let fresh = Armed {
-                version: rule.version,
-                window_ms: rule.window_ms,
-                from: self.clock_ms,
-                since: self.clock_ms,
-            };
-            armed.insert(rule.id, known.copied().unwrap_or(fresh));
-        }
-        let changed = armed != self.rules;
-        self.rules = armed;
+    /// Takes over the windows of the rules in force; one that is new counts from now. Says whether
+    /// anything changed.
+    pub fn arm(&mut self, windows: &BTreeSet<i64>) -> bool {
+        let since = |window: &i64| self.since.get(window).copied().unwrap_or(self.clock_ms);
+        let armed: BTreeMap<i64, i64> =
+            windows.iter().map(|window| (*window, since(window))).collect();
+        let changed = armed != self.since;
+        self.since = armed;
         changed
     }
 
     /// When a device last heard at `heard_at` will have been silent for as long as the rule allows;
     /// `None` where the rule does not count this device.
-    pub fn due(&self, rule_id: i64, heard_at: i64) -> Option<i64> {
-        let armed = self.rules.get(&rule_id)?;
-        let in_service = armed.from - heard_at <= OUT_OF_SERVICE_MS;
-        in_service.then(|| heard_at.max(armed.since) + armed.window_ms)
+    pub fn due(&self, rule: AbsenceRule, heard_at: i64) -> Option<i64> {
+        let AbsenceRule { window_ms, from_ms } = rule;
+        let since = *self.since.get(&window_ms)?;
+        let in_service = from_ms - heard_at <= OUT_OF_SERVICE_MS;
+        in_service.then(|| heard_at.max(since).max(from_ms) + window_ms)
     }
 }
 
@@ -99,46 +92,68 @@ impl Hearing {
 mod tests {
     use super::*;
 
-    const RULE: AbsenceRule = AbsenceRule { id: 1, version: 1, window_ms: 100_000 };
+    const RULE: AbsenceRule = AbsenceRule { window_ms: 100_000, from_ms: 1_000_000 };
 
     fn hearing(records: &[i64]) -> Hearing {
         let mut hearing = Hearing::default();
         hearing.hears(1_000_000);
-        hearing.arm(&[RULE]);
-        records.iter().for_each(|second| hearing.hears(1_000_000 + second * 1000));
+        hearing.arm(&BTreeSet::from([RULE.window_ms]));
+        for second in records {
+            hearing.hears(1_000_000 + second * 1000);
+        }
         hearing
     }
 
     #[test]
     fn absence_counts_from_the_last_record_of_the_device_while_others_are_heard() {
         let hearing = hearing(&[10, 40, 80, 120]);
-        assert_eq!(hearing.due(1, 1_010_000), Some(1_110_000));
-        assert_eq!(hearing.due(2, 1_010_000), None, "another rule");
+        assert_eq!(hearing.due(RULE, 1_010_000), Some(1_110_000));
+        let other = AbsenceRule { window_ms: 200_000, ..RULE };
+        assert_eq!(hearing.due(other, 1_010_000), None, "no rule in force has this window");
     }
 
     #[test]
     fn a_stretch_in_which_nobody_was_heard_counts_for_nobody() {
         let deaf = hearing(&[10, 600]);
-        assert_eq!(deaf.due(1, 1_010_000), Some(1_700_000), "anew from the first record after it");
+        assert_eq!(
+            deaf.due(RULE, 1_010_000),
+            Some(1_700_000),
+            "anew from the first record after it"
+        );
         let half = hearing(&[10, 60]);
-        assert_eq!(half.due(1, 1_010_000), Some(1_110_000), "half the window is no such stretch");
+        assert_eq!(
+            half.due(RULE, 1_010_000),
+            Some(1_110_000),
+            "half the window is no such stretch"
+        );
+        let mut told = hearing(&[10]);
+        assert!(!told.hears(1_060_000) && told.hears(1_111_000), "it says so");
     }
 
     #[test]
-    fn a_new_version_counts_from_when_it_came_and_not_for_devices_out_of_service() {
+    fn a_version_counts_from_when_it_came_and_not_for_devices_out_of_service() {
+        let hearing = hearing(&[10, 40, 80]);
+        let edited = AbsenceRule { from_ms: 1_080_000, ..RULE };
+        assert_eq!(hearing.due(edited, 1_010_000), Some(1_180_000));
+        assert_eq!(hearing.due(edited, 1_080_000 - OUT_OF_SERVICE_MS - 1), None);
+    }
+
+    #[test]
+    fn a_window_counts_from_when_the_first_rule_had_it() {
         let mut hearing = hearing(&[10, 40, 80]);
-        assert!(!hearing.arm(&[RULE]), "the same rule changes nothing");
-        assert!(hearing.arm(&[AbsenceRule { version: 2, ..RULE }]));
-        assert_eq!(hearing.due(1, 1_010_000), Some(1_180_000));
-        assert_eq!(hearing.due(1, 1_080_000 - OUT_OF_SERVICE_MS - 1), None);
-        assert!(hearing.arm(&[]) && !hearing.counts());
+        let both = BTreeSet::from([RULE.window_ms, 50_000]);
+        assert!(hearing.arm(&both) && !hearing.arm(&both), "the same windows change nothing");
+        let other = AbsenceRule { window_ms: 50_000, ..RULE };
+        assert_eq!(hearing.due(other, 1_010_000), Some(1_130_000));
+        assert_eq!(hearing.due(RULE, 1_010_000), Some(1_110_000));
+        assert!(hearing.arm(&BTreeSet::new()) && !hearing.counts());
     }
 
     #[test]
     fn a_record_from_before_moves_nothing() {
         let mut hearing = hearing(&[10, 40]);
         let before = hearing.clone();
-        hearing.hears(1_020_000);
+        assert!(!hearing.hears(1_020_000));
         assert_eq!(hearing, before);
     }
 }

@@ -162,6 +162,8 @@ pub struct Rule {
     pub channels: Channels,
     /// What they say.
     pub message: Template,
+    /// When this version came into force, in milliseconds: absence counts from then.
+    pub from_ms: i64,
 }
 
 impl Rule {
@@ -180,7 +182,7 @@ impl Rule {
             Watch::Absence(window_ms) => *window_ms,
             Watch::Range(_) | Watch::Conditions(_) => self.stale_after_ms?,
         };
-        Some(AbsenceRule { id: self.id, version: self.version, window_ms })
+        Some(AbsenceRule { window_ms, from_ms: self.from_ms })
     }
 
     /// Whether it has looked at a later second of a device than `at`: of several signs one may be

@@ -21,18 +21,25 @@ use crate::sign::Seen;
 pub async fn load(pool: &MySqlPool, partition: i32) -> Result<Stored, sqlx::Error> {
     let (mut devices, journal) = journal(pool, partition).await?;
     tracked(pool, partition, &mut devices).await?;
-    let hearing: Option<String> =
-        sqlx::query_scalar("SELECT hearing FROM t_alert_partition WHERE kafka_partition = ?")
+    let hearing = hearing(pool, partition).await?;
+    Ok(Stored { devices, journal, hearing })
+}
+
+async fn hearing(pool: &MySqlPool, partition: i32) -> Result<Hearing, sqlx::Error> {
+    let clock_ms: Option<i64> =
+        sqlx::query_scalar("SELECT clock_ms FROM t_alert_partition WHERE kafka_partition = ?")
             .bind(partition)
             .fetch_optional(pool)
             .await?;
-    let hearing = hearing.map_or_else(Hearing::default, |text| {
-        serde_json::from_str(&text).unwrap_or_else(|error| {
-            error!(partition, %error, "the partition's hearing is unreadable, counting absence anew");
-            Hearing::default()
-        })
-    });
-    Ok(Stored { devices, journal, hearing })
+    let windows: Vec<(i64, i64)> = sqlx::query_as(
+        "SELECT CAST(window_seconds AS SIGNED), counted_from FROM t_alert_no_data_clock \
+         WHERE kafka_partition = ?",
+    )
+    .bind(partition)
+    .fetch_all(pool)
+    .await?;
+    let windows = windows.into_iter().map(|(seconds, since)| (seconds * 1000, since));
+    Ok(Hearing::stored(clock_ms.unwrap_or_default(), windows))
 }
 
 async fn journal(pool: &MySqlPool, partition: i32) -> Result<(Devices, Length), sqlx::Error> {

@@ -107,3 +107,43 @@ async fn a_silent_device_is_missed_once_and_a_silent_gateway_is_no_reason_to() -
     alerter.terminate().await?;
     world.finish().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_rules_on_absence_cost_a_batch_one_number_a_partition() -> Result<()> {
+    let world = World::shared("absences").await?.with_partitions(1);
+    world.migrate().await?;
+    seed(&world).await?;
+    // Fifty windows of their own, none of which ends within this test.
+    let rules: Vec<_> = (0..1_000)
+        .map(|rule| format!("('silent{rule}', 'NO_DATA', {}, 'major', 'wechat')", 600 + rule % 50))
+        .collect();
+    world
+        .database
+        .execute(&format!(
+            "INSERT INTO t_alert_rules (rule_type, rule_category, time_window_seconds, \
+             severity_level, notification_type) VALUES {}",
+            rules.join(", ")
+        ))
+        .await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (first, second) = (world.device(1), world.device(2));
+    report(&gateway, &first, 39.5).await?;
+    told((&world, &gateway, &wechat), &[3], &first, "体温过高").await?;
+    let windows = "SELECT COUNT(*) FROM t_alert_no_data_clock";
+    // Those of the two rules that `seed` adds, too.
+    ensure!(world.database.number(windows).await? == 52);
+    let clock = "SELECT COUNT(*) FROM t_alert_partition WHERE clock_ms > 0";
+    ensure!(world.database.number(clock).await? == 1);
+    let refused = alerter.metric("alerter_refused_rows_total", "").await.unwrap_or_default();
+    ensure!(refused == 0.0, "{refused} rows were refused");
+    alerter.terminate().await?;
+
+    let alerter = world.alerter(&wechat).start().await?;
+    report(&gateway, &second, 39.5).await?;
+    told((&world, &gateway, &wechat), &[3], &second, "体温过高").await?;
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}

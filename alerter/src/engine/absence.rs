@@ -29,7 +29,7 @@ impl Engine {
     /// Partitions in which an absence is due by wall time `now_ms`, though no record has shown it.
     /// None while nobody is heard: then it is not the devices that are away.
     pub fn overdue(&self, now_ms: i64) -> Vec<i32> {
-        let shortest = self.rules.absence_rules().iter().map(|rule| rule.window_ms).min();
+        let shortest = self.rules.absence_windows().first();
         let heard = self.partitions.values().map(|partition| partition.hearing.clock_ms()).max();
         let (Some(shortest), Some(heard)) = (shortest, heard) else { return Vec::new() };
         let until = now_ms - UNDERWAY_MS;
@@ -61,7 +61,7 @@ impl Partition {
         zone: &TimeZone,
         changes: &mut Vec<Change>,
     ) -> usize {
-        self.hearing.hears(arrival.kafka_ms);
+        self.windows_moved |= self.hearing.hears(arrival.kafka_ms);
         self.heard |= self.hearing.counts();
         self.fall_due(self.hearing.clock_ms(), rules, zone, changes);
         let sn = arrival.reading.device_sn();
@@ -116,7 +116,8 @@ impl Partition {
             else {
                 continue;
             };
-            let Some(silent_at) = self.hearing.due(rule.id, device.heard.at) else { continue };
+            let due_at = rule.absence().and_then(|one| self.hearing.due(one, device.heard.at));
+            let Some(silent_at) = due_at else { continue };
             if due.at < silent_at {
                 self.watchlist.schedule(sn, rule.id, silent_at);
                 continue;
@@ -138,7 +139,9 @@ impl Partition {
 
     /// Counts absence by the rules in force, anew for those that changed.
     pub(super) fn watch_all(&mut self, rules: &RuleSet) {
-        self.heard |= self.hearing.arm(rules.absence_rules());
+        let armed = self.hearing.arm(rules.absence_windows());
+        self.heard |= armed;
+        self.windows_moved |= armed;
         self.watchlist = Watchlist::default();
         if !self.hearing.counts() {
             return;
@@ -182,7 +185,7 @@ fn watch<'a>(
     device: &Device,
 ) {
     for rule in rules {
-        if let Some(at) = hearing.due(rule.id, device.heard.at) {
+        if let Some(at) = rule.absence().and_then(|one| hearing.due(one, device.heard.at)) {
             watchlist.schedule(sn, rule.id, at);
         }
     }

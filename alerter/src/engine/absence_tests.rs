@@ -16,6 +16,13 @@ fn rules(fields: Value) -> Arc<RuleSet> {
     Arc::new(RuleSet::new(vec![rule(merged(silent, fields))]))
 }
 
+/// Rules that came into force `second` seconds into the hour.
+fn rules_from(second: i64, fields: Value) -> Arc<RuleSet> {
+    let from_ms = HOUR_MS + second * 1000;
+    let came = |rule: &Arc<Rule>| Rule { from_ms, ..rule.as_ref().clone() };
+    Arc::new(RuleSet::new(rules(fields).all().iter().map(came)))
+}
+
 fn engine(rules: &Arc<RuleSet>) -> Engine {
     let mut engine = Engine::default();
     engine.set_rules(Arc::clone(rules));
@@ -112,7 +119,7 @@ fn a_changed_rule_starts_counting_anew() {
     let mut engine = engine(&rules(json!({})));
     heard(&mut engine, "A", 0, 80);
     others(&mut engine, 0, 360);
-    engine.set_rules(rules(json!({"version": 2, "cooldown_seconds": 0})));
+    engine.set_rules(rules_from(360, json!({"version": 2, "cooldown_seconds": 0})));
     assert_eq!(said(&engine.realign(0)), ["A superseded 360"]);
     assert_eq!(others(&mut engine, 420, 780), ["A opened 660 told"]);
 }
@@ -149,7 +156,7 @@ fn a_device_out_of_service_is_missed_only_after_it_was_heard_again() {
     heard(&mut engine, "A", 0, 80);
     let later = 8 * 86_400;
     heard(&mut engine, "B", later, 80);
-    engine.set_rules(rules(json!({})));
+    engine.set_rules(rules_from(later, json!({})));
     engine.realign(0);
     assert!(others(&mut engine, later + 60, later + 900).is_empty());
     heard(&mut engine, "A", later + 910, 80);

@@ -15,8 +15,10 @@ pub struct StateChanges {
     /// Rules on devices, in the order of the table's key; `None` where there is nothing left to
     /// remember.
     pub tracked: Vec<(i64, DeviceSn, Option<Tracked>)>,
-    /// The partition's hearing, where rules count absence by it.
+    /// The partition's hearing, where rules count absence by it. Its clock is to be written.
     pub hearing: Option<Hearing>,
+    /// Whether since when its windows count is to be written as well.
+    pub windows_moved: bool,
 }
 
 /// What is stored of a partition.
@@ -49,6 +51,7 @@ impl Engine {
                 })
                 .collect(),
             hearing: std::mem::take(&mut partition.heard).then(|| partition.hearing.clone()),
+            windows_moved: std::mem::take(&mut partition.windows_moved),
         }
     }
 
@@ -72,8 +75,7 @@ impl Engine {
                     Tracked { version, ..serde_json::from_str(&text).expect("its own form") };
             }
         }
-        let text = serde_json::to_string(&partition.hearing).expect("plain structs");
-        let hearing = serde_json::from_str(&text).expect("its own form");
+        let hearing = Hearing::stored(partition.hearing.clock_ms(), partition.hearing.since());
         Stored { devices, journal: partition.journal, hearing }
     }
 }

@@ -100,7 +100,7 @@ impl Played {
     }
 
     fn commit(&mut self, event: usize) {
-        let StateChanges { journal, tracked, hearing } = self.engine.take_changes(PARTITION);
+        let StateChanges { journal, tracked, hearing, .. } = self.engine.take_changes(PARTITION);
         for line in journal.rows.iter().flat_map(|row| read(&row.text)) {
             let (sn, seen, heard) = line.expect("its own form");
             let device = self.stored.devices.entry(sn).or_default();

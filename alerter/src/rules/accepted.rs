@@ -23,9 +23,10 @@ struct Good {
 }
 
 impl Good {
-    fn new(rule: Rule, form: String) -> Self {
+    fn new(rule: Rule, form: String, from: impl FnOnce(&str) -> i64) -> Self {
         let fingerprint = Uuid::new_v5(&Uuid::NAMESPACE_OID, form.as_bytes()).simple().to_string();
-        Self { rule: Arc::new(rule), form: form.into(), fingerprint }
+        let from_ms = from(&fingerprint);
+        Self { rule: Arc::new(Rule { from_ms, ..rule }), form: form.into(), fingerprint }
     }
 }
 
@@ -36,8 +37,17 @@ pub struct Kept {
     pub rule_id: i64,
     /// Its fields, as JSON.
     pub form: Arc<str>,
+    /// How it is known again.
+    pub known_by: KnownBy,
+}
+
+/// How an accepted version is known again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownBy {
     /// Short for the form: 32 characters.
     pub fingerprint: String,
+    /// When it came into force, in milliseconds.
+    pub from_ms: i64,
 }
 
 /// How what is kept differs from what should be.
@@ -77,8 +87,8 @@ pub struct Accepted {
     /// Whether a kept version came back since the last look at the source.
     remembered: bool,
     complaints: HashMap<String, String>,
-    /// Fingerprints of what is kept, once that is known.
-    kept: Option<HashMap<i64, String>>,
+    /// What is kept, once that is known.
+    kept: Option<HashMap<i64, KnownBy>>,
 }
 
 impl Accepted {
@@ -92,7 +102,11 @@ impl Accepted {
 
     /// How many rules are in force, or were before a restart; `None` while that is not known.
     pub fn standing(&self) -> Option<usize> {
-        if self.good.is_empty() { self.kept.as_ref().map(HashMap::len) } else { Some(self.good.len()) }
+        if self.good.is_empty() {
+            self.kept.as_ref().map(HashMap::len)
+        } else {
+            Some(self.good.len())
+        }
     }
 
     /// Rules of which nothing is known here but that they are kept.
@@ -108,7 +122,8 @@ impl Accepted {
         let check = validate::check(&fields, 1);
         match check.checked {
             Checked::Valid(rule) if rule.id == rule_id => {
-                self.good.insert(rule_id, Good::new(*rule, check.form));
+                let from_ms = self.kept_of(rule_id).map_or(0, |kept| kept.from_ms);
+                self.good.insert(rule_id, Good::new(*rule, check.form, |_| from_ms));
                 self.remembered = true;
                 true
             }
@@ -119,8 +134,12 @@ impl Accepted {
         }
     }
 
-    /// Takes in what the source says now.
-    pub fn take(&mut self, checks: Vec<Check>) -> Taken {
+    fn kept_of(&self, rule_id: i64) -> Option<&KnownBy> {
+        self.kept.as_ref()?.get(&rule_id)
+    }
+
+    /// Takes in what the source says now, at `now_ms`.
+    pub fn take(&mut self, checks: Vec<Check>, now_ms: i64) -> Taken {
         let mut taken = Taken { changed: self.remembered, ..Taken::default() };
         let mut before = std::mem::take(&mut self.good);
         let mut complaints = HashMap::new();
@@ -132,10 +151,25 @@ impl Accepted {
             let mut said = check.warnings;
             match check.checked {
                 Checked::Valid(rule) => {
-                    let known = before.remove(&rule.id).filter(|known| *known.form == *check.form);
-                    taken.changed |= known.is_none();
                     self.mentioned.insert(rule.id);
-                    let good = known.unwrap_or_else(|| Good::new(*rule, check.form));
+                    let good = match before.remove(&rule.id) {
+                        Some(known) if *known.form == *check.form => known,
+                        // An edit of what makes no other version leaves it in force.
+                        Some(known) if known.rule.version == rule.version => {
+                            taken.changed = true;
+                            Good::new(*rule, check.form, |_| known.rule.from_ms)
+                        }
+                        known => {
+                            taken.changed = true;
+                            // As a restart finds it; only what is the same is the same version.
+                            let kept = self.kept_of(rule.id).filter(|_| known.is_none());
+                            let from = |fingerprint: &str| {
+                                kept.filter(|kept| kept.fingerprint == fingerprint)
+                                    .map_or(now_ms, |kept| kept.from_ms)
+                            };
+                            Good::new(*rule, check.form, from)
+                        }
+                    };
                     self.good.insert(good.rule.id, good);
                 }
                 Checked::Deleted => {}
@@ -174,12 +208,17 @@ impl Accepted {
     /// How what is kept differs from what should be; `None` while it is not known what is kept.
     pub fn unkept(&self) -> Option<Unkept> {
         let kept = self.kept.as_ref()?;
-        let new = self.good.iter().filter(|(id, good)| kept.get(id) != Some(&good.fingerprint));
+        let is_kept =
+            |id, good: &Good| kept.get(id).is_some_and(|kept| kept.fingerprint == good.fingerprint);
+        let new = self.good.iter().filter(|(id, good)| !is_kept(id, good));
         let mut put: Vec<Kept> = new
             .map(|(id, good)| Kept {
                 rule_id: *id,
                 form: Arc::clone(&good.form),
-                fingerprint: good.fingerprint.clone(),
+                known_by: KnownBy {
+                    fingerprint: good.fingerprint.clone(),
+                    from_ms: good.rule.from_ms,
+                },
             })
             .collect();
         // In one order, so that two replicas never wait for each other in a circle.
@@ -190,14 +229,14 @@ impl Accepted {
         Some(Unkept { put, gone })
     }
 
-    /// Notes what is kept, by its fingerprints.
-    pub fn found_kept(&mut self, fingerprints: HashMap<i64, String>) {
-        self.kept = Some(fingerprints);
+    /// Notes what is kept.
+    pub fn found_kept(&mut self, kept: HashMap<i64, KnownBy>) {
+        self.kept = Some(kept);
     }
 
     /// Notes that these forms are kept now.
     pub fn put(&mut self, forms: &[Kept]) {
-        let forms = forms.iter().map(|form| (form.rule_id, form.fingerprint.clone()));
+        let forms = forms.iter().map(|form| (form.rule_id, form.known_by.clone()));
         if let Some(kept) = &mut self.kept {
             kept.extend(forms);
         }

@@ -20,17 +20,21 @@ fn look(accepted: &mut Accepted, checks: Vec<Check>, store: Option<&mut Store>) 
             store.forms.get(&id).map(|(form, _)| accepted.remember(id, form));
         }
     }
-    let taken = accepted.take(checks);
+    let taken = accepted.take(checks, 0);
     let Some(store) = store else { return taken };
     if accepted.kept.is_none() {
-        let fingerprints = store.forms.iter().map(|(id, (_, short))| (*id, short.clone()));
+        let fingerprints = store.forms.iter().map(|(id, (_, fingerprint))| {
+            (*id, KnownBy { fingerprint: fingerprint.clone(), from_ms: 0 })
+        });
         accepted.found_kept(fingerprints.collect());
     }
     let Unkept { put, gone } = accepted.unkept().unwrap();
     store.writes += put.len() + gone.len();
     gone.iter().for_each(|id| drop(store.forms.remove(id)));
     for kept in &put {
-        store.forms.insert(kept.rule_id, (Arc::clone(&kept.form), kept.fingerprint.clone()));
+        store
+            .forms
+            .insert(kept.rule_id, (Arc::clone(&kept.form), kept.known_by.fingerprint.clone()));
     }
     accepted.put(&put);
     accepted.removed(&gone);
@@ -55,17 +59,20 @@ fn maxima(accepted: &Accepted) -> [Option<f64>; 2] {
 #[test]
 fn a_broken_rule_keeps_its_last_good_version_and_costs_no_other() {
     let mut accepted = Accepted::default();
-    assert!(accepted.take(file("oops")).changed);
+    assert!(accepted.take(file("oops"), 0).changed);
     assert_eq!(maxima(&accepted), [None, Some(80.0)]);
 
-    assert!(accepted.take(file("70")).changed);
+    assert!(accepted.take(file("70"), 0).changed);
     let good = accepted.rules();
-    let broken = accepted.take(file("oops"));
+    let broken = accepted.take(file("oops"), 0);
     assert_eq!((broken.valid, broken.refused, broken.last_good), (1, 1, 1));
     assert!(!broken.changed && accepted.rules() == good);
-    assert!(!accepted.take(file("oops")).changed && accepted.rules() == good, "and it stays so");
+    assert!(!accepted.take(file("oops"), 0).changed && accepted.rules() == good, "and it stays so");
 
-    assert!(accepted.take(Vec::new()).changed && accepted.rules().all().is_empty(), "gone is gone");
+    assert!(
+        accepted.take(Vec::new(), 0).changed && accepted.rules().all().is_empty(),
+        "gone is gone"
+    );
 }
 
 #[test]
@@ -133,21 +140,21 @@ fn a_kept_version_that_is_refused_now_is_passed_over_once_and_stays_kept() {
 #[test]
 fn where_two_rules_claim_one_number_the_good_one_has_it() {
     let mut accepted = Accepted::default();
-    accepted.take(file("70"));
+    accepted.take(file("70"), 0);
     let rule = "{id: 1, physical_sign: stress, threshold_max";
     let twice = format!("[{rule}: 71}}, {rule}: 72}}]");
-    accepted.take(source_file::parse(&twice).unwrap());
+    accepted.take(source_file::parse(&twice).unwrap(), 0);
     assert_eq!(maxima(&accepted), [Some(71.0), None]);
 }
 
 #[test]
 fn the_same_complaint_is_made_once() {
     let mut accepted = Accepted::default();
-    let [news] = &accepted.take(file("oops")).news[..] else { panic!("one complaint") };
+    let [news] = &accepted.take(file("oops"), 0).news[..] else { panic!("one complaint") };
     assert_eq!(*news, ("1".to_owned(), "threshold_max: must be a number".to_owned()));
-    assert!(accepted.take(file("oops")).news.is_empty());
-    assert!(accepted.take(file("70")).news.is_empty());
-    assert_eq!(accepted.take(file("oops")).news.len(), 1);
+    assert!(accepted.take(file("oops"), 0).news.is_empty());
+    assert!(accepted.take(file("70"), 0).news.is_empty());
+    assert_eq!(accepted.take(file("oops"), 0).news.len(), 1);
 }
 
 #[test]
@@ -164,4 +171,32 @@ fn a_kept_form_means_what_the_row_meant() {
     assert!(accepted.remember(7, &check.form));
     assert_eq!(*accepted.good[&7].rule, *rule);
     assert_eq!(*accepted.good[&7].form, *check.form);
+}
+
+#[test]
+fn a_version_counts_from_when_it_came_over_a_restart_and_an_edit_that_makes_no_other() {
+    let rule = |threshold: i32, version: i32| {
+        let text = format!(
+            "- {{id: 1, version: {version}, physical_sign: stress, threshold_max: {threshold}}}"
+        );
+        source_file::parse(&text).unwrap()
+    };
+    let from = |accepted: &Accepted| accepted.rules().in_force(7, 1).map(|rule| rule.from_ms);
+    let mut accepted = Accepted::default();
+    accepted.found_kept(HashMap::new());
+    accepted.take(rule(70, 1), 100);
+    accepted.take(rule(70, 1), 200);
+    assert_eq!(from(&accepted), Some(100));
+    accepted.take(rule(71, 1), 300);
+    assert_eq!(from(&accepted), Some(100), "the same version");
+    accepted.take(rule(71, 2), 400);
+    assert_eq!(from(&accepted), Some(400));
+    let kept = accepted.unkept().unwrap().put.remove(0);
+    let known: HashMap<_, _> = [(1, kept.known_by)].into();
+    for (threshold, version, expected) in [(71, 2, 400), (72, 3, 500)] {
+        let mut restarted = Accepted::default();
+        restarted.found_kept(known.clone());
+        restarted.take(rule(threshold, version), 500);
+        assert_eq!(from(&restarted), Some(expected), "as a restart finds it");
+    }
 }

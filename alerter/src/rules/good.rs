@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sqlx::{FromRow, MySql, MySqlPool, QueryBuilder};
 
-use super::accepted::Kept;
+use super::accepted::{Kept, KnownBy};
 
 /// Rows of one statement: a rule takes about a kilobyte, and its texts 64 of them at most.
 pub const ROWS_MAX: usize = 100;
@@ -52,14 +52,16 @@ impl GoodStore {
         Self { pool, source }
     }
 
-    /// The fingerprint of every form that is kept, by rule.
-    pub async fn fingerprints(&self) -> Result<HashMap<i64, String>, GoodError> {
-        let query =
-            sqlx::query_as("SELECT rule_id, fingerprint FROM t_alert_rule_good WHERE source = ?")
-                .bind(self.source)
-                .fetch_all(&self.pool);
-        let rows: Vec<(i64, String)> = tokio::time::timeout(TIMEOUT, query).await??;
-        Ok(rows.into_iter().collect())
+    /// How every version that is kept is known, by rule.
+    pub async fn known(&self) -> Result<HashMap<i64, KnownBy>, GoodError> {
+        let query = sqlx::query_as(
+            "SELECT rule_id, fingerprint, counted_from FROM t_alert_rule_good WHERE source = ?",
+        )
+        .bind(self.source)
+        .fetch_all(&self.pool);
+        let rows: Vec<(i64, String, i64)> = tokio::time::timeout(TIMEOUT, query).await??;
+        let known = |(id, fingerprint, from_ms)| (id, KnownBy { fingerprint, from_ms });
+        Ok(rows.into_iter().map(known).collect())
     }
 
     /// What is kept of these rules.
@@ -84,11 +86,12 @@ impl GoodStore {
     /// Keeps these forms, at most [`ROWS_MAX`].
     pub async fn put(&self, forms: &[Kept]) -> Result<(), GoodError> {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
-            "REPLACE INTO t_alert_rule_good (source, rule_id, `fields`, fingerprint) ",
+            "REPLACE INTO t_alert_rule_good (source, rule_id, `fields`, fingerprint, counted_from) ",
         );
         query.push_values(forms, |mut row, kept| {
             row.push_bind(self.source).push_bind(kept.rule_id);
-            row.push_bind(&*kept.form).push_bind(&kept.fingerprint);
+            row.push_bind(&*kept.form).push_bind(&kept.known_by.fingerprint);
+            row.push_bind(kept.known_by.from_ms);
         });
         let query = query.build().execute(&self.pool);
         tokio::time::timeout(TIMEOUT, query).await??;

@@ -20,6 +20,7 @@ pub mod source_db;
 pub mod source_file;
 pub mod validate;
 mod watch;
+mod windows;
 pub mod words;
 
 pub use set::RuleSet;

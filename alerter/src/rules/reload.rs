@@ -146,7 +146,7 @@ impl Reload {
             return;
         }
         self.recall(&self.accepted.unknown(&checks)).await;
-        let taken = self.accepted.take(checks);
+        let taken = self.accepted.take(checks, Timestamp::now().as_millisecond());
         report(&taken);
         if taken.changed || sender.borrow().is_none() {
             self.hand_out(sender);
@@ -182,9 +182,9 @@ impl Reload {
     /// Finds out what is kept, where that is not known yet.
     async fn find_kept(&mut self) {
         if self.accepted.unkept().is_none() {
-            let fingerprints = self.store.fingerprints().await;
-            if let Some(fingerprints) = self.reached(fingerprints) {
-                self.accepted.found_kept(fingerprints);
+            let known = self.store.known().await;
+            if let Some(known) = self.reached(known) {
+                self.accepted.found_kept(known);
             }
         }
     }

@@ -3,14 +3,13 @@
 //! Pure. A tenant that has no rules of its own costs nothing, and one that has costs no copy of the
 //! template: the two are put together when a reading asks.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use common::reading::Vitals;
 
 use super::TEMPLATE_TENANT;
 use super::quiet::Quiet;
-use crate::hearing::AbsenceRule;
 use crate::rule::{Rule, Slot, Watch};
 use crate::sign::{Sign, Signs};
 
@@ -25,7 +24,7 @@ pub struct RuleSet {
     places: HashMap<i64, usize>,
     template: Index,
     tenants: HashMap<i64, Own>,
-    absence_rules: Vec<AbsenceRule>,
+    absence_windows: BTreeSet<i64>,
 }
 
 /// Enabled rules, as places among all rules, in rising order.
@@ -72,8 +71,9 @@ impl RuleSet {
             }
         }
         let enabled = rules.iter().filter(|rule| rule.enabled);
-        let absence_rules = enabled.filter_map(|rule| rule.absence()).collect();
-        Self { rules, slots, places, template, tenants, absence_rules }
+        let absences = enabled.filter_map(|rule| rule.absence());
+        let absence_windows = absences.map(|absence| absence.window_ms).collect();
+        Self { rules, slots, places, template, tenants, absence_windows }
     }
 
     /// The rules that readings of `customer_id` are judged by.
@@ -86,9 +86,9 @@ impl RuleSet {
         self.of(customer_id).place(id).map(|place| &self.rules[place])
     }
 
-    /// What the enabled rules of all tenants make of absence.
-    pub fn absence_rules(&self) -> &[AbsenceRule] {
-        &self.absence_rules
+    /// The absences that the enabled rules of all tenants allow, in milliseconds.
+    pub fn absence_windows(&self) -> &BTreeSet<i64> {
+        &self.absence_windows
     }
 
     /// Whether a rule with this number exists, in force or not.

@@ -84,7 +84,7 @@ impl Snapshot {
             })
         });
         let refused = refused.collect();
-        accepted.take(checks);
+        accepted.take(checks, 0);
         Self { rules: accepted.rules(), refused }
     }
 }

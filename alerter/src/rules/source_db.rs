@@ -7,6 +7,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{Column, MySqlPool, Row};
 
 use super::validate::{self, Check};
+use super::windows;
 
 /// Most rules of one installation; beyond it the load fails as a whole and the rules in force stay.
 const RULES_MAX: usize = 50_000;
@@ -20,7 +21,10 @@ pub async fn load(pool: &MySqlPool) -> Result<Vec<Check>, sqlx::Error> {
         let message = format!("t_alert_rules has more than {RULES_MAX} rows");
         return Err(sqlx::Error::Protocol(message));
     }
-    rows.iter().enumerate().map(|(at, row)| Ok(validate::check(&fields(row)?, at + 1))).collect()
+    let check = |(at, row)| Ok::<_, sqlx::Error>(validate::check(&fields(row)?, at + 1));
+    let mut checks: Vec<Check> = rows.iter().enumerate().map(check).collect::<Result<_, _>>()?;
+    windows::refuse_surplus(&mut checks);
+    Ok(checks)
 }
 
 /// A row as fields; columns that a variant lacks are simply not there.

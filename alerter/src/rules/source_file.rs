@@ -7,8 +7,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::form::{FIELDS, Problem};
-use super::validate::{self, Check, Checked};
+use super::form::FIELDS;
+use super::validate::{self, Check};
+use super::windows;
 
 /// Why a file gave no rules at all.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,7 @@ pub fn parse(text: &str) -> Result<Vec<Check>, FileError> {
         .map(|(at, fields)| without_unknown_fields(validate::check(fields, at + 1), fields))
         .collect();
     refuse_shared_numbers(&mut checks);
+    windows::refuse_surplus(&mut checks);
     Ok(checks)
 }
 
@@ -61,7 +63,7 @@ fn without_unknown_fields(mut check: Check, fields: &Map<String, Value>) -> Chec
     let unknown: Vec<_> =
         fields.keys().filter(|name| !FIELDS.contains(&name.as_str())).cloned().collect();
     if !unknown.is_empty() {
-        refuse(&mut check, "fields", format!("no such field: {}", unknown.join(", ")));
+        check.refuse("fields", format!("no such field: {}", unknown.join(", ")));
     }
     check
 }
@@ -70,24 +72,15 @@ fn refuse_shared_numbers(checks: &mut [Check]) {
     let mut taken = std::collections::HashSet::new();
     for check in checks {
         if check.id.is_some_and(|id| !taken.insert(id)) {
-            refuse(check, "id", "another rule above has this number".to_owned());
+            check.refuse("id", "another rule above has this number".to_owned());
         }
-    }
-}
-
-fn refuse(check: &mut Check, field: &'static str, message: String) {
-    let rule =
-        check.id.map_or_else(|| "a rule without a number".to_owned(), |id| format!("rule {id}"));
-    let problem = Problem { rule, field, message };
-    match &mut check.checked {
-        Checked::Refused(problems) => problems.push(problem),
-        checked => *checked = Checked::Refused(vec![problem]),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::validate::Checked;
 
     const RULE: &str = "id: 1\n  physical_sign: heart_rate\n  threshold_max: 100\n";
 

@@ -62,6 +62,19 @@ pub struct Check {
     pub form: String,
 }
 
+impl Check {
+    /// Refuses it for what is wrong with one field, whatever it was before.
+    pub fn refuse(&mut self, field: &'static str, message: String) {
+        let rule =
+            self.id.map_or_else(|| "a rule without a number".into(), |id| format!("rule {id}"));
+        let problem = Problem { rule, field, message };
+        match &mut self.checked {
+            Checked::Refused(problems) => problems.push(problem),
+            checked => *checked = Checked::Refused(vec![problem]),
+        }
+    }
+}
+
 /// Checks the rule written at `place` (from 1) in its source.
 pub fn check(fields: &Map<String, Value>, place: usize) -> Check {
     let mut form = Form::new(fields, place);
@@ -134,6 +147,8 @@ fn rule(
         stale_after_ms: stale_after.map(|seconds| seconds * 1000),
         channels,
         message: message?,
+        // That is for whoever takes it over to say.
+        from_ms: 0,
     })
 }
 

@@ -5,6 +5,7 @@ use common::reading::DeviceSn;
 use sqlx::{MySql, MySqlConnection, QueryBuilder};
 
 use crate::engine::{StateChanges, Tracked};
+use crate::hearing::Hearing;
 use crate::journal::{ROW_LINES_MAX, Row};
 use crate::portions::portions;
 
@@ -107,16 +108,40 @@ async fn hearings(
     changes: &[(i32, &StateChanges)],
 ) -> Result<(), sqlx::Error> {
     let heard = changes.iter().filter_map(|(partition, changes)| {
-        // Plain structs of numbers always serialise.
-        let text = serde_json::to_string(changes.hearing.as_ref()?).unwrap_or_default();
-        Some((*partition, text))
+        Some((*partition, changes.hearing.as_ref()?, changes.windows_moved))
     });
     let heard: Vec<_> = heard.collect();
     for rows in portions(&heard, ROWS_MAX) {
         let mut query: QueryBuilder<MySql> =
-            QueryBuilder::new("REPLACE INTO t_alert_partition (kafka_partition, hearing) ");
-        query.push_values(rows, |mut row, (partition, text)| {
-            row.push_bind(partition).push_bind(text);
+            QueryBuilder::new("REPLACE INTO t_alert_partition (kafka_partition, clock_ms) ");
+        query.push_values(rows, |mut row, (partition, hearing, _)| {
+            row.push_bind(partition).push_bind(hearing.clock_ms());
+        });
+        query.build().execute(&mut *connection).await?;
+    }
+    for (partition, hearing, _) in heard.iter().filter(|(_, _, moved)| *moved) {
+        windows(connection, *partition, hearing).await?;
+    }
+    Ok(())
+}
+
+/// Since when each window counts, as a whole: there are few, and they seldom change.
+async fn windows(
+    connection: &mut MySqlConnection,
+    partition: i32,
+    hearing: &Hearing,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM t_alert_no_data_clock WHERE kafka_partition = ?")
+        .bind(partition)
+        .execute(&mut *connection)
+        .await?;
+    let since: Vec<_> = hearing.since().collect();
+    for rows in portions(&since, ROWS_MAX) {
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+            "INSERT INTO t_alert_no_data_clock (kafka_partition, window_seconds, counted_from) ",
+        );
+        query.push_values(rows, |mut row, (window_ms, since)| {
+            row.push_bind(partition).push_bind(window_ms / 1000).push_bind(since);
         });
         query.build().execute(&mut *connection).await?;
     }
