@@ -16,7 +16,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use metrics::{Counter, Gauge, counter, gauge};
 use socket2::{SockRef, TcpKeepalive};
@@ -218,10 +218,14 @@ async fn connection<S>(
         }
     });
     let mut builder = http1::Builder::new();
-    // Hyper's own clock is one for heads and idle connections alike; ours are in `timed`. Its limit of
-    // heads holds for complete ones, that of its buffer ends the others.
+    // Hyper's own clock is one for heads and idle connections alike, so those in `timed` strike first. It
+    // is set all the same: without it hyper reads no further once an answer is sent, and an idle
+    // connection's clock would never be looked at. The limit of heads holds for complete ones, that of
+    // the buffer ends the others.
+    let Bounds { header_timeout, idle_timeout, .. } = shared.bounds;
     builder
-        .header_read_timeout(None::<Duration>)
+        .timer(TokioTimer::new())
+        .header_read_timeout(idle_timeout + header_timeout)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(HEAD_BYTES_MAX);
     let mut serving = std::pin::pin!(builder.serve_connection(io, service));
