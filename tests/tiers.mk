@@ -42,6 +42,7 @@ MYSQL := \
   commits:: \
   disk::what_only_other_servers_say_is_waited_out_as_well \
   faults::mysql_stopped_and_back_loses_nothing_and_needs_nobody \
+  links:: \
   merges:: \
   modes:: \
   offsets:: \
@@ -53,7 +54,8 @@ MYSQL := \
   rules:: \
   servers:: \
   silences:: \
-  tables::
+  tables:: \
+  tls::
 
 # `make soak`, for a release: kills, overload, long runs. On both databases, and not in `make test`.
 SOAK := \

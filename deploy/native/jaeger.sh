@@ -20,7 +20,8 @@ jaeger_ports() {
     jaeger-collector-http
 }
 jaeger_variables() {
-  echo "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:$(port jaeger-otlp-grpc)"
+  echo "OTEL_EXPORTER_OTLP_ENDPOINT=http${TLS:+s}://127.0.0.1:$(port jaeger-otlp-grpc)"
+  [[ -z $TLS ]] || echo "OTEL_EXPORTER_OTLP_CERTIFICATE=$TLS/ca.pem"
   echo "JAEGER_URL=http://127.0.0.1:$(port jaeger)"
 }
 
@@ -62,6 +63,9 @@ collector.http-server.host-port: 127.0.0.1:$(port jaeger-collector-http)
 query.http-server.host-port: 127.0.0.1:$(port jaeger)
 query.grpc-server.host-port: 127.0.0.1:$(port jaeger-query-grpc)
 admin.http.host-port: 127.0.0.1:$(port jaeger-admin)
+${TLS:+collector.otlp.grpc.tls.enabled: true
+collector.otlp.grpc.tls.cert: $TLS/server.pem
+collector.otlp.grpc.tls.key: $TLS/server.key}
 EOF
 }
 

@@ -2,9 +2,13 @@
 # Apache Kafka: one KRaft node, broker and controller in one process; jars by Maven (kafka/pom.xml).
 
 kafka_version() { sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$HERE/kafka/pom.xml"; }
-kafka_ports() { echo kafka kafka-controller; }
+kafka_ports() { echo kafka kafka-controller "${TLS:+kafka-tls}"; }
 kafka_given() { [[ -n ${KAFKA_BROKERS:-} ]]; }
-kafka_variables() { echo "KAFKA_BROKERS=127.0.0.1:$(port kafka)"; }
+# With TLS it has a second listener, where user `ingest` logs in by SCRAM or PLAIN.
+kafka_variables() {
+  echo "KAFKA_BROKERS=127.0.0.1:$(port kafka)"
+  [[ -z $TLS ]] || echo "KAFKA_TLS_BROKERS=127.0.0.1:$(port kafka-tls)"
+}
 
 # Kafka's server needs Java 17.
 kafka_java_fits() {
@@ -47,16 +51,33 @@ EOF
     >"$1/format.log" 2>&1 || { tail -n 20 "$1/format.log" >&2 && return 1; }
 }
 
+kafka_tls() {
+  local jaas=org.apache.kafka.common.security
+  cat "$TLS/server.key" "$TLS/server.pem" >"$STATE/kafka/server.pem"
+  cat <<EOF
+
+ssl.keystore.type=PEM
+ssl.keystore.location=$STATE/kafka/server.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$TLS/ca.pem
+ssl.client.auth=requested
+sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=$jaas.scram.ScramLoginModule required;
+listener.name.sasl_ssl.plain.sasl.jaas.config=$jaas.plain.PlainLoginModule required user_ingest="$PASSWORD";
+EOF
+}
+
 kafka_prepare() {
-  local home=$STATE/kafka
+  local home=$STATE/kafka tls=
+  [[ -z $TLS ]] || tls=",SASL_SSL://127.0.0.1:$(port kafka-tls)"
   mkdir -p "$home"
   cat >"$home/server.properties" <<EOF
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$(port kafka-controller)
-listeners=PLAINTEXT://127.0.0.1:$(port kafka),CONTROLLER://127.0.0.1:$(port kafka-controller)
-advertised.listeners=PLAINTEXT://127.0.0.1:$(port kafka)
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:$(port kafka),CONTROLLER://127.0.0.1:$(port kafka-controller)$tls
+advertised.listeners=PLAINTEXT://127.0.0.1:$(port kafka)$tls
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT${tls:+,SASL_SSL:SASL_SSL}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs=$home/data
@@ -90,7 +111,16 @@ replica.fetch.max.bytes=4194304
 broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=1000
 EOF
+  [[ -z $TLS ]] || kafka_tls >>"$home/server.properties"
   [[ -d $home/data ]] && return
+  if [[ -n $TLS ]]; then
+    # Only formatting can create a user before there is a broker.
+    java "-Dlog4j2.configurationFile=$HERE/kafka/log4j2.properties" -cp "$(kafka_libs)/*" \
+      kafka.tools.StorageTool format -t "$(kafka_cluster_id)" -c "$home/server.properties" \
+      --add-scram "SCRAM-SHA-512=[name=ingest,password=$PASSWORD]" >"$home/format.log" 2>&1 ||
+      { tail -n 20 "$home/format.log" >&2 && return 1; }
+    return
+  fi
   # Made beside and renamed: an interrupted copy must not look like a complete one.
   rm -rf -- "$home/data.part"
   cp -r -- "$(kafka_libs)/formatted" "$home/data.part"

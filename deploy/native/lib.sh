@@ -19,6 +19,7 @@ CACHE=$(realpath -m -- "${STACK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ljwx-inge
 TEMP=$(realpath -m -- "${TMPDIR:-/tmp}")
 WAIT_SECONDS=${STACK_WAIT:-60}  # until a started server must answer
 STOP_SECONDS=${STACK_STOP:-30}  # until a stopping server is killed
+TLS=${STACK_TLS:+$(realpath -m -- "$STACK_TLS")} # folder of ca.pem, server.pem, server.key, see README.md
 PASSWORD=native-stack           # of every account; the servers listen on 127.0.0.1 only
 REQUIRE_JAEGER=
 [[ ${CI:-} != true ]] || REQUIRE_JAEGER=1
@@ -119,6 +120,17 @@ database_binlog() {
 }
 
 database_user() { ((EUID != 0)) || echo --user=root; } # they refuse root unless told
+
+# With TLS nothing else is taken.
+database_tls() {
+  [[ -z $TLS ]] ||
+    echo "--require-secure-transport=ON --ssl-ca=$TLS/ca.pem --ssl-cert=$TLS/server.pem --ssl-key=$TLS/server.key"
+}
+
+# database_url NAME: root's, by TLS where there is.
+database_url() {
+  echo "mysql://root:$PASSWORD@127.0.0.1:$(port "$1")/ljwx${TLS:+?ssl-mode=VERIFY_IDENTITY&ssl-ca=$TLS/ca.pem}"
+}
 
 # Run at every start before the first connection is taken, hence IF NOT EXISTS. The accounts are of the
 # server's default kind.

@@ -4,7 +4,7 @@
 mariadb_version() { mariadb_server --version | sed -n 's/.*Ver \([0-9.]*\).*/\1/p'; }
 mariadb_ports() { echo mariadb; }
 mariadb_given() { [[ -n ${MYSQL_URL:-} ]]; }
-mariadb_variables() { echo "MYSQL_URL=mysql://root:$PASSWORD@127.0.0.1:$(port mariadb)/ljwx"; }
+mariadb_variables() { echo "MYSQL_URL=$(database_url mariadb)"; }
 
 # Debian keeps mariadbd in /usr/sbin, which a user's PATH may leave out.
 mariadb_server() { PATH=$PATH:/usr/sbin mariadbd --no-defaults "$@"; }
@@ -40,10 +40,10 @@ mariadb_command() {
     --bind-address=127.0.0.1 --port="$(port mariadb)" --init-file="$home/init.sql"
     --skip-name-resolve --character-set-server=utf8mb4
     --innodb-buffer-pool-size=256M --innodb-flush-log-at-trx-commit=1 $(database_binlog)
-    --max-connections=500 --max-allowed-packet=64M)
+    --max-connections=500 --max-allowed-packet=64M $(database_tls))
 }
 
 mariadb_ready() {
-  MYSQL_PWD=$PASSWORD timeout 3 mariadb --no-defaults --protocol=tcp -h127.0.0.1 -P"$(port mariadb)" -uroot \
+  MYSQL_PWD=$PASSWORD timeout 3 mariadb --no-defaults ${TLS:+--ssl} --protocol=tcp -h127.0.0.1 -P"$(port mariadb)" -uroot \
     -e 'SELECT 1' ljwx >/dev/null 2>&1
 }

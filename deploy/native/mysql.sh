@@ -6,7 +6,7 @@
 mysql_version() { mysql_locate && "${MYSQLD[@]}" --no-defaults --version | sed -n 's/.*Ver \([0-9.]*\).*/\1/p'; }
 mysql_ports() { echo mysql; }
 mysql_given() { [[ -n ${MYSQL_URL:-} ]]; }
-mysql_variables() { echo "MYSQL_URL=mysql://root:$PASSWORD@127.0.0.1:$(port mysql)/ljwx"; }
+mysql_variables() { echo "MYSQL_URL=$(database_url mysql)"; }
 
 mysql_cached() { echo "$CACHE/mysql"; }
 
@@ -130,7 +130,7 @@ mysql_command() {
     --mysqlx=OFF --secure-file-priv=NULL
     --skip-name-resolve --character-set-server=utf8mb4
     --innodb-buffer-pool-size=256M --innodb-flush-log-at-trx-commit=1 $(database_binlog)
-    --max-connections=500 --max-allowed-packet=64M)
+    --max-connections=500 --max-allowed-packet=64M $(database_tls))
 }
 
 # Ready when it greets with version 10 of its protocol: the init file is run before the first connection

@@ -4,7 +4,9 @@
 redis_version() { redis-server --version | sed -n 's/.* v=\([0-9.]*\).*/\1/p'; }
 redis_ports() { echo redis; }
 redis_given() { [[ -n ${REDIS_URL:-} ]]; }
-redis_variables() { echo "REDIS_URL=redis://default:$PASSWORD@127.0.0.1:$(port redis)"; }
+redis_variables() {
+  echo "REDIS_URL=redis${TLS:+s}://default:$PASSWORD@127.0.0.1:$(port redis)${TLS:+?ssl-ca=$TLS/ca.pem}"
+}
 
 redis_install() {
   { have redis-server && have redis-cli; } || packages Redis redis-server
@@ -15,7 +17,12 @@ redis_prepare() {
   # set-proc-title no: a rewritten command line could not be told from a stranger's (process.sh).
   cat >"$STATE/redis/redis.conf" <<EOF
 bind 127.0.0.1
-port $(port redis)
+${TLS:+port 0
+tls-cert-file "$TLS/server.pem"
+tls-key-file "$TLS/server.key"
+tls-ca-cert-file "$TLS/ca.pem"
+tls-auth-clients optional
+tls-}port $(port redis)
 requirepass $PASSWORD
 dir "$STATE/redis/data"
 daemonize no
@@ -29,5 +36,5 @@ EOF
 redis_command() { ARGV=(redis-server "$STATE/redis/redis.conf"); }
 
 redis_ready() {
-  [[ $(REDISCLI_AUTH=$PASSWORD timeout 2 redis-cli -h 127.0.0.1 -p "$(port redis)" ping 2>/dev/null) == PONG ]]
+  [[ $(REDISCLI_AUTH=$PASSWORD timeout 2 redis-cli ${TLS:+--tls --insecure} -h 127.0.0.1 -p "$(port redis)" ping 2>/dev/null) == PONG ]]
 }

@@ -42,5 +42,6 @@ mod sigterm;
 mod silences;
 mod tables;
 mod takeover;
+mod tls;
 mod traces;
 mod transactions;

@@ -10,10 +10,12 @@
 //! The services are black boxes here: started as programs from the target directory, spoken to
 //! over HTTP, judged by Kafka, MySQL, Redis, Jaeger and what WeChat received.
 
+pub mod certificates;
 pub mod launch;
 pub mod own_server;
 pub mod process;
 pub mod stack;
+pub mod tls_stack;
 pub mod world;
 
 pub mod http;

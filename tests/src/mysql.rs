@@ -20,12 +20,13 @@ pub struct Database {
 impl Database {
     /// Creates database `name` on the server that `url` names.
     pub async fn create(url: &str, name: &str) -> anyhow::Result<Self> {
-        let server = url.rsplit_once('/').context("MYSQL_URL names no database")?.0;
+        let (address, query) = url.split_at(url.find('?').unwrap_or(url.len()));
+        let server = address.rsplit_once('/').context("MYSQL_URL names no database")?.0;
         let create = format!("CREATE DATABASE `{name}` CHARACTER SET utf8mb4");
         let admin = pool(url)?;
         admin.execute(AssertSqlSafe(create)).await.context("CREATE DATABASE")?;
         admin.close().await;
-        let url = format!("{server}/{name}");
+        let url = format!("{server}/{name}{query}");
         Ok(Self { pool: pool(&url)?, url, name: name.into() })
     }
 

@@ -22,6 +22,8 @@ pub struct Stack {
     pub prometheus_url: Option<String>,
     /// The folder in which it looks for what to scrape.
     pub prometheus_targets: Option<PathBuf>,
+    /// What services need in their environment besides, or in place of the addresses above.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Stack {
@@ -35,6 +37,7 @@ impl Stack {
             jaeger_url: optional("JAEGER_URL"),
             prometheus_url: optional("PROMETHEUS_URL"),
             prometheus_targets: optional("PROMETHEUS_TARGETS").map(Into::into),
+            environment: Vec::new(),
         })
     }
 }

@@ -73,6 +73,12 @@ impl World {
         Self::new(name, stack, hold).await
     }
 
+    /// A world beside others, on servers of its own.
+    pub async fn on_stack(name: &str, stack: Stack) -> anyhow::Result<Self> {
+        let hold = Hold::Shared { _guard: SERVERS.read().await };
+        Self::new(name, stack, hold).await
+    }
+
     /// A world whose test may stop the servers, so that no other one runs meanwhile.
     pub async fn exclusive(name: &str) -> anyhow::Result<Self> {
         let hold = Hold::Exclusive { _guard: SERVERS.write().await };
@@ -188,6 +194,9 @@ impl World {
         .env("LOG_FORMAT", "human");
         if let Some(endpoint) = &self.stack.otlp_endpoint {
             launch = launch.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+        }
+        for (name, value) in &self.stack.environment {
+            launch = launch.env(name, value);
         }
         launch
     }
