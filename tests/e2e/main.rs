@@ -36,6 +36,7 @@ mod records;
 mod redis;
 mod remedies;
 mod rules;
+mod sentinel;
 mod servers;
 mod sharing;
 mod sigterm;
