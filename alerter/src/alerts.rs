@@ -3,8 +3,9 @@
 //!
 //! Runs statements inside the caller's transaction.
 
+use common::mysql::MySqlConnection;
 use common::reading::{DeviceSn, Ids};
-use sqlx::{MySql, MySqlConnection, QueryBuilder};
+use sqlx::{MySql, QueryBuilder};
 use uuid::Uuid;
 
 use crate::columns::Columns;

@@ -9,11 +9,11 @@ use common::group_watch::GroupWatch;
 use common::ledger::{Kind, Ledger};
 use common::lifecycle::{Deadline, Step, Vital};
 use common::link;
+use common::mysql::MySqlPool;
 use common::pulse::Pulse;
 use common::source::{self, Source, SourceConfig};
 use common::telemetry::{Telemetry, host_name};
 use fred::clients::Client;
-use sqlx::MySqlPool;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -119,7 +119,8 @@ impl App {
     /// being sent is finished.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let vital = self.vital.clone();
-        vital.during(&stop, self.work(stop.clone())).await
+        // Boxed: nested any deeper, its layout is beyond what the compiler computes.
+        vital.during(&stop, Box::pin(self.work(stop.clone()))).await
     }
 
     async fn work(mut self, stop: CancellationToken) -> anyhow::Result<()> {

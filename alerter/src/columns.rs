@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sqlx::MySqlPool;
+use common::mysql::MySqlPool;
 use tokio::sync::Mutex;
 
 /// What stands where a text was cut.

@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use sqlx::{FromRow, MySql, MySqlConnection, MySqlPool, QueryBuilder};
+use common::mysql::{MySqlConnection, MySqlPool};
+use sqlx::{FromRow, MySql, QueryBuilder};
 
 use crate::columns::{self, Columns};
 use crate::episode::To;

@@ -6,9 +6,9 @@
 
 mod save;
 
+use common::mysql::{MySqlConnection, MySqlPool};
 use common::reading::{DeviceSn, Ids};
 use futures_util::TryStreamExt;
-use sqlx::MySqlPool;
 use tracing::error;
 
 pub use self::save::save;
@@ -19,37 +19,42 @@ use crate::sign::Seen;
 
 /// Everything that is known of a partition.
 pub async fn load(pool: &MySqlPool, partition: i32) -> Result<Stored, sqlx::Error> {
-    let (mut devices, journal) = journal(pool, partition).await?;
-    tracked(pool, partition, &mut devices).await?;
-    let hearing = hearing(pool, partition).await?;
+    // One connection, which unlike the pool hands out the rows as they come.
+    let mut connection = pool.acquire().await?;
+    let (mut devices, journal) = journal(&mut connection, partition).await?;
+    tracked(&mut connection, partition, &mut devices).await?;
+    let hearing = hearing(&mut connection, partition).await?;
     Ok(Stored { devices, journal, hearing })
 }
 
-async fn hearing(pool: &MySqlPool, partition: i32) -> Result<Hearing, sqlx::Error> {
+async fn hearing(connection: &mut MySqlConnection, partition: i32) -> Result<Hearing, sqlx::Error> {
     let clock_ms: Option<i64> =
         sqlx::query_scalar("SELECT clock_ms FROM t_alert_partition WHERE kafka_partition = ?")
             .bind(partition)
-            .fetch_optional(pool)
+            .fetch_optional(&mut *connection)
             .await?;
     let windows: Vec<(i64, i64)> = sqlx::query_as(
         "SELECT CAST(window_seconds AS SIGNED), counted_from FROM t_alert_no_data_clock \
          WHERE kafka_partition = ?",
     )
     .bind(partition)
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     let windows = windows.into_iter().map(|(seconds, since)| (seconds * 1000, since));
     Ok(Hearing::stored(clock_ms.unwrap_or_default(), windows))
 }
 
-async fn journal(pool: &MySqlPool, partition: i32) -> Result<(Devices, Length), sqlx::Error> {
+async fn journal(
+    connection: &mut MySqlConnection,
+    partition: i32,
+) -> Result<(Devices, Length), sqlx::Error> {
     let mut devices: Devices = Devices::default();
     let mut length = Length::default();
     let mut rows = sqlx::query_as::<_, (i32, Vec<u8>)>(
         "SELECT devices, entry FROM t_alert_journal WHERE kafka_partition = ? ORDER BY id",
     )
     .bind(partition)
-    .fetch(pool);
+    .fetch(&mut *connection);
     while let Some((lines, text)) = rows.try_next().await? {
         for line in journal::read(&String::from_utf8_lossy(&text)) {
             match line {
@@ -66,14 +71,18 @@ async fn journal(pool: &MySqlPool, partition: i32) -> Result<(Devices, Length), 
         }
         length.add(usize::try_from(lines).unwrap_or_default());
     }
+    drop(rows);
     if length == Length::default() {
         // What the version before the journal has left; the first entry takes its place.
-        return Ok((rows_of_old(pool, partition).await?, Length::UNBOUNDED));
+        return Ok((rows_of_old(connection, partition).await?, Length::UNBOUNDED));
     }
     Ok((devices, length))
 }
 
-async fn rows_of_old(pool: &MySqlPool, partition: i32) -> Result<Devices, sqlx::Error> {
+async fn rows_of_old(
+    connection: &mut MySqlConnection,
+    partition: i32,
+) -> Result<Devices, sqlx::Error> {
     type Columns = (String, String, i64, Option<i64>, Option<i64>, Option<i64>);
     let mut devices: Devices = Devices::default();
     let mut rows = sqlx::query_as::<_, Columns>(
@@ -81,7 +90,7 @@ async fn rows_of_old(pool: &MySqlPool, partition: i32) -> Result<Devices, sqlx::
          WHERE kafka_partition = ?",
     )
     .bind(partition)
-    .fetch(pool);
+    .fetch(connection);
     while let Some((sn, seen, at, customer_id, org_id, user_id)) = rows.try_next().await? {
         let Some(sn) = DeviceSn::new(&sn) else { continue };
         let heard = Heard { at, ids: Ids { customer_id, org_id, user_id } };
@@ -92,7 +101,7 @@ async fn rows_of_old(pool: &MySqlPool, partition: i32) -> Result<Devices, sqlx::
 }
 
 async fn tracked(
-    pool: &MySqlPool,
+    connection: &mut MySqlConnection,
     partition: i32,
     devices: &mut Devices,
 ) -> Result<(), sqlx::Error> {
@@ -100,7 +109,7 @@ async fn tracked(
         "SELECT rule_id, device_sn, rule_version, state FROM t_alert_state WHERE kafka_partition = ?",
     )
     .bind(partition)
-    .fetch(pool);
+    .fetch(connection);
     while let Some((rule_id, sn, version, state)) = rows.try_next().await? {
         let Some(sn) = DeviceSn::new(&sn) else { continue };
         match serde_json::from_str::<Tracked>(&state) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::errors::{self, Remedy};
 use common::ledger::{Ledger, Standing};
-use sqlx::{Connection, MySqlConnection, MySqlPool};
+use common::mysql::{MySqlConnection, MySqlPool};
 
 use crate::columns::{Columns, Table};
 use crate::engine::StateChanges;

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use common::mysql::{MySqlConnection, MySqlPool};
 use jiff::civil::Date;
-use sqlx::{MySqlConnection, MySqlPool};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 

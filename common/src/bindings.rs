@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use moka::future::Cache;
-use sqlx::MySqlPool;
 use tracing::warn;
 
 use crate::errors::{self, Remedy};
 use crate::metrics;
+use crate::mysql::MySqlPool;
 use crate::reading::{DeviceSn, Ids};
 
 /// Devices that are remembered, known ones and unknown ones each.

@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, Connection, FromRow, MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, FromRow};
+
+use crate::mysql::{MySqlConnection, MySqlPool};
 
 use tokio::sync::OnceCell;
 

@@ -2,6 +2,8 @@
 //!
 //! Opens a pool; what runs on it belongs to the callers.
 
+mod limited;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,8 +11,7 @@ use jiff::tz::TimeZone;
 use metrics::{counter, gauge};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
-use sqlx::pool::PoolConnection;
-use sqlx::{ConnectOptions, Executor, MySql, MySqlPool};
+use sqlx::{ConnectOptions, Executor};
 use url::Url;
 
 use crate::config::{Problems, duration};
@@ -20,6 +21,7 @@ use crate::metrics::{
     QUESTIONS, THREADS_CONNECTED, THREADS_RUNNING,
 };
 use crate::reading::offset_text;
+pub use limited::{MySqlConnection, MySqlPool, Transaction};
 
 /// Settings of the connection to MySQL.
 #[derive(Debug, Clone, clap::Args)]
@@ -42,7 +44,16 @@ pub struct MySqlArgs {
         id = "mysql-acquire-timeout",
         long = "mysql-acquire-timeout", env = "MYSQL_ACQUIRE_TIMEOUT", default_value = "5s", value_parser = duration)]
     pub acquire_timeout: Duration,
+    /// How long one statement, or one transaction as a whole, may take; what takes longer counts as
+    /// failed, and its connection is closed.
+    #[arg(
+        id = "mysql-statement-timeout",
+        long = "mysql-statement-timeout", env = "MYSQL_STATEMENT_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub statement_timeout: Duration,
 }
+
+/// Shortest limit of a statement: below it a batch might never be written.
+const STATEMENT_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 impl MySqlArgs {
     /// Notes what is wrong with the settings.
@@ -52,6 +63,9 @@ impl MySqlArgs {
         }
         problems.require(self.pool_size >= 2, || {
             "--mysql-pool-size must be at least 2: one for batches, one for everything else".into()
+        });
+        problems.require(self.statement_timeout >= STATEMENT_TIMEOUT_MIN, || {
+            "--mysql-statement-timeout must be at least 1s: a busy server takes its time".into()
         });
     }
 
@@ -115,7 +129,7 @@ impl MySqlArgs {
                 })
             })
             .connect_lazy_with(options);
-        Ok(pool)
+        Ok(MySqlPool::new(pool, self.statement_timeout))
     }
 }
 
@@ -125,7 +139,7 @@ const SESSION: &str = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUB
      SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
 /// A connection to write on; who waits for one is counted.
-pub async fn acquire(pool: &MySqlPool) -> Result<PoolConnection<MySql>, sqlx::Error> {
+pub async fn acquire(pool: &MySqlPool) -> Result<MySqlConnection, sqlx::Error> {
     if let Some(connection) = pool.try_acquire() {
         return Ok(connection);
     }
@@ -136,10 +150,11 @@ pub async fn acquire(pool: &MySqlPool) -> Result<PoolConnection<MySql>, sqlx::Er
 /// Shows the pool, and what the server says of its own load. Both servers have SHOW GLOBAL STATUS;
 /// `performance_schema` is off in many of them.
 pub async fn observe(pool: &MySqlPool) -> Result<(), sqlx::Error> {
-    let (all, idle) = (pool.size() as usize, pool.num_idle());
+    let (all, idle) = (pool.unlimited().size() as usize, pool.unlimited().num_idle());
     gauge!(DATABASE_CONNECTIONS, "state" => "in_use").set(all.saturating_sub(idle) as f64);
     gauge!(DATABASE_CONNECTIONS, "state" => "idle").set(idle as f64);
-    gauge!(DATABASE_CONNECTIONS_MAX).set(f64::from(pool.options().get_max_connections()));
+    gauge!(DATABASE_CONNECTIONS_MAX)
+        .set(f64::from(pool.unlimited().options().get_max_connections()));
     gauge!(DATABASE_CONNECTIONS_WAITING).increment(0.0);
     let status: Vec<(String, String)> = sqlx::query_as(
         "SHOW GLOBAL STATUS WHERE Variable_name IN \
@@ -166,7 +181,12 @@ mod tests {
 
     fn mode(url: &str) -> Result<MySqlSslMode, String> {
         let timeout = Duration::from_secs(1);
-        let args = MySqlArgs { url: url.into(), pool_size: 2, acquire_timeout: timeout };
+        let args = MySqlArgs {
+            url: url.into(),
+            pool_size: 2,
+            acquire_timeout: timeout,
+            statement_timeout: timeout,
+        };
         args.options().map(|(options, _)| options.get_ssl_mode())
     }
 

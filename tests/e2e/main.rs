@@ -41,6 +41,7 @@ mod servers;
 mod sharing;
 mod sigterm;
 mod silences;
+mod silent;
 mod tables;
 mod takeover;
 mod tls;

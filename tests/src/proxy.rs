@@ -1,7 +1,8 @@
 //! A TCP proxy before a server, which can take it away.
 //!
 //! Before a database it cuts a connection at its COMMIT, on demand: on the way there, or on the way
-//! back, when the server has committed and the client cannot know.
+//! back, when the server has committed and the client cannot know. Or it falls silent instead, as a
+//! server does whose machine is gone: nothing comes any more, not even the connection's end.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +32,8 @@ pub enum Loss {
 struct State {
     accepted: usize,
     next: Option<Loss>,
+    /// Whether what is lost is all that the client hears.
+    silently: bool,
     lost: usize,
 }
 
@@ -40,6 +43,7 @@ pub struct Proxy {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
     away: watch::Sender<bool>,
+    silenced: watch::Sender<usize>,
     accepting: JoinHandle<()>,
 }
 
@@ -52,6 +56,7 @@ impl Proxy {
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
         let (away, cut) = watch::channel(false);
+        let (silenced, silence) = watch::channel(0);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if *cut.borrow() {
@@ -59,18 +64,30 @@ impl Proxy {
                 }
                 lock(&shared).accepted += 1;
                 let (server, state, mut cut) = (server.clone(), Arc::clone(&shared), cut.clone());
+                let mut silence = silence.clone();
+                silence.mark_unchanged();
                 tokio::spawn(async move {
                     // Either side's end is the connection's end; the client sees to the rest.
                     if let Ok(server) = TcpStream::connect(server).await {
-                        tokio::select! {
-                            _ = relay(client, server, &state) => {}
-                            _ = cut.wait_for(|cut| *cut) => {}
+                        let (mut client, mut server) = (client, server);
+                        let silent = tokio::select! {
+                            ended = relay(&mut client, &mut server, &state) => {
+                                ended.is_ok_and(|end| end == End::Silence)
+                            }
+                            _ = silence.changed() => true,
+                            _ = cut.wait_for(|cut| *cut) => false,
+                        };
+                        if silent {
+                            // A server that is gone holds no locks; the client's end stays open, for
+                            // as long as the proxy is there.
+                            drop(server);
+                            let _ = cut.wait_for(|cut| *cut).await;
                         }
                     }
                 });
             }
         });
-        Ok(Self { address, state, away, accepting })
+        Ok(Self { address, state, away, silenced, accepting })
     }
 
     /// `url` by way of this proxy.
@@ -89,6 +106,12 @@ impl Proxy {
         self.away.send_replace(false);
     }
 
+    /// Lets nothing through any more on the connections that there are, and tells nobody. New ones go
+    /// to the server, as when another one has taken the address over.
+    pub fn silence(&self) {
+        self.silenced.send_modify(|times| *times += 1);
+    }
+
     /// How many connections have been taken.
     pub fn accepted(&self) -> usize {
         lock(&self.state).accepted
@@ -96,7 +119,14 @@ impl Proxy {
 
     /// Cuts the connection that next sends a COMMIT.
     pub fn lose(&self, what: Loss) {
-        lock(&self.state).next = Some(what);
+        let mut state = lock(&self.state);
+        (state.next, state.silently) = (Some(what), false);
+    }
+
+    /// Lets the connection fall silent that next sends a COMMIT.
+    pub fn lose_silently(&self, what: Loss) {
+        let mut state = lock(&self.state);
+        (state.next, state.silently) = (Some(what), true);
     }
 
     /// How many connections have been cut.
@@ -123,18 +153,25 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How a connection ends.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Cut,
+    Silence,
+}
+
 async fn relay(
-    mut client: TcpStream,
-    mut server: TcpStream,
+    client: &mut TcpStream,
+    server: &mut TcpStream,
     state: &Mutex<State>,
-) -> std::io::Result<()> {
+) -> std::io::Result<End> {
     let (mut asked, mut answered) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
     loop {
         tokio::select! {
             read = client.read(&mut asked) => {
                 let asked = &asked[..read?];
                 if asked.is_empty() {
-                    return Ok(());
+                    return Ok(End::Cut);
                 }
                 // A client waits for the answer before it, so a COMMIT comes alone and whole.
                 let loss = if asked == COMMIT { lock(state).next.take() } else { None };
@@ -146,14 +183,15 @@ async fn relay(
                     let _ = server.read(&mut answered).await?;
                 }
                 if loss.is_some() {
-                    lock(state).lost += 1;
-                    return Ok(());
+                    let mut state = lock(state);
+                    state.lost += 1;
+                    return Ok(if state.silently { End::Silence } else { End::Cut });
                 }
             }
             read = server.read(&mut answered) => {
                 let answered = &answered[..read?];
                 if answered.is_empty() {
-                    return Ok(());
+                    return Ok(End::Cut);
                 }
                 client.write_all(answered).await?;
             }

@@ -83,6 +83,15 @@ impl Server {
         self.away("kill").await
     }
 
+    /// Stops its process without a word to anybody, as a machine does that hangs.
+    pub fn freeze(self) -> anyhow::Result<Frozen> {
+        let folder = PathBuf::from(required("STACK_DIR")?);
+        let pid = std::fs::read_to_string(folder.join("pids").join(self.name()))?;
+        let frozen = Frozen(pid.trim().to_owned());
+        frozen.signal("STOP")?;
+        Ok(frozen)
+    }
+
     async fn away(self, how: &str) -> anyhow::Result<Outage> {
         // First the guard: a command that half worked must be undone too.
         let outage = Outage { server: self, over: false };
@@ -118,6 +127,30 @@ impl Drop for Outage {
             if let Err(error) = started {
                 eprintln!("{} stays down: {error}", self.server.name());
             }
+        }
+    }
+}
+
+/// A server that does nothing until this is dropped.
+#[derive(Debug)]
+#[must_use = "the server goes on when this is dropped"]
+pub struct Frozen(String);
+
+impl Frozen {
+    fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        // At once, and also where the test has failed.
+        let sent = std::process::Command::new("sh")
+            .args(["-c", "kill -\"$0\" \"$1\"", signal, &self.0])
+            .status()?;
+        ensure!(sent.success(), "SIG{signal} could not be sent to {}", self.0);
+        Ok(())
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let Err(error) = self.signal("CONT") {
+            eprintln!("a server stays frozen: {error}");
         }
     }
 }

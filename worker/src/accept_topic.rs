@@ -5,9 +5,10 @@ use std::io::{self, Write};
 
 use anyhow::Context;
 use common::ledger::Accepted;
+use common::mysql::{MySqlConnection, MySqlPool};
 use common::table::table;
 use common::topic_identity::TopicIdentity;
-use sqlx::{Connection, FromRow, MySqlConnection, MySqlPool};
+use sqlx::FromRow;
 
 /// What a moved row shows its holder as, until it is claimed.
 const OWNER: &str = "worker migrate";

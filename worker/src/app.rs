@@ -16,13 +16,13 @@ use common::kafka::LETTER_BYTES_MAX;
 use common::ledger::{Kind, Ledger};
 use common::lifecycle::{Deadline, Step, Vital, within};
 use common::link;
+use common::mysql::MySqlPool;
 use common::publisher::{Publisher, PublisherLimits};
 use common::source::{self, Source, SourceConfig};
 use common::telemetry::{Telemetry, host_name};
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
 use jiff::Timestamp;
-use sqlx::MySqlPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -227,11 +227,13 @@ async fn keep_months(pool: MySqlPool, config: RunConfig, stop: CancellationToken
             _ = interval.tick() => {}
         }
         let today = config.zone.zone.to_datetime(Timestamp::now()).date();
+        let maintained = partitions::maintain(&pool, today, config.retention_days);
         let kept = tokio::select! {
             () = stop.cancelled() => return,
-            kept = partitions::maintain(&pool, today, config.retention_days) => kept,
+            // Whatever keeps it waiting, a server that hangs included, is looked at anew then.
+            kept = within(PARTITIONS_INTERVAL, maintained) => kept,
         };
-        if let Err(error) = kept {
+        if let Some(Err(error)) = kept {
             warn!(%error, "months could not be looked after; p_future takes what they would");
         }
     }

@@ -206,6 +206,9 @@ pub struct MigrateConfig {
     /// Partitions of topics that are created; devices are spread over them for good.
     #[arg(long, env = "PARTITIONS", default_value_t = 12)]
     pub partitions: i32,
+    /// How long MySQL may take for all changes of its tables; filled ones take their time.
+    #[arg(long, env = "MIGRATE_TIMEOUT", default_value = "1h", value_parser = duration)]
+    pub timeout: Duration,
     /// Accept that the readings topic has another number of partitions than before, once the workers
     /// have finished what was there.
     #[arg(long)]

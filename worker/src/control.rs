@@ -4,8 +4,8 @@
 use clap::Args;
 use common::config::{Problems, ZoneArgs};
 use common::mysql::MySqlArgs;
+use common::mysql::MySqlPool;
 use common::telemetry::{TelemetryArgs, host_name};
-use sqlx::MySqlPool;
 
 /// Longest reason, in characters.
 const REASON_CHARS_MAX: usize = 255;

@@ -10,11 +10,11 @@ use std::io::{self, Write};
 use anyhow::Context;
 use common::kafka::REQUEST_TIMEOUT;
 use common::ledger::Accepted;
+use common::mysql::MySqlPool;
 use common::table::table;
 use common::topic::Reader;
 use common::wire;
 use rdkafka::message::Message;
-use sqlx::MySqlPool;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 

@@ -5,7 +5,7 @@
 //! or altered; whose rows it holds, and what becomes of them, is the operator's to decide.
 
 use anyhow::ensure;
-use sqlx::MySqlPool;
+use common::mysql::MySqlPool;
 use sqlx::migrate::Migrator;
 use tracing::{error, info};
 

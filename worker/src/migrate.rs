@@ -8,9 +8,9 @@ use common::kafka::{
     REQUEST_TIMEOUT, TopicSpec,
 };
 use common::lifecycle::within;
+use common::mysql::MySqlPool;
 use common::topic::Reader;
 use jiff::Timestamp;
-use sqlx::MySqlPool;
 use tracing::{info, warn};
 
 use crate::accept_topic::accept_topic;
@@ -35,7 +35,8 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
     let pool = config.mysql.connect(&config.zone.zone)?;
     existing::check(&pool).await?;
-    MIGRATIONS.run(&pool).await.context("cannot migrate MySQL")?;
+    let migrating = within(config.timeout, MIGRATIONS.run(pool.unlimited())).await;
+    migrating.context("not migrated within --timeout")?.context("cannot migrate MySQL")?;
     existing::restore(&pool, &MIGRATIONS).await.context("cannot create a table anew")?;
     let today = config.zone.zone.to_datetime(Timestamp::now()).date();
     within(MONTHS_WITHIN, partitions::maintain(&pool, today, None))

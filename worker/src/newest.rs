@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use common::mysql::MySqlPool;
 use common::reading::{DeviceSn, Document, Documents, Ids, UploadMethod, Vitals};
 use jiff::civil::DateTime;
 use sqlx::mysql::MySqlRow;
-use sqlx::{AssertSqlSafe, MySqlPool, Row as _};
+use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::packet::{Packet, joined};
 use crate::row::{DocumentSources, Identity, Row};
@@ -80,7 +81,7 @@ impl Newest {
         let mut rows = Vec::with_capacity(queries.len());
         for text in texts(queries, text_max) {
             // Serial numbers went through `sql::Rows`, which escapes.
-            rows.extend(sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut *connection).await?);
+            rows.extend(sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut connection).await?);
         }
         Ok(rows)
     }

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sqlx::MySqlConnection;
+use common::mysql::MySqlConnection;
 
 /// A text of statements takes at most this part of the largest packet, so that neither escaping nor
 /// a single large row comes near it.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use common::backoff::Backoff;
 use common::errors;
+use common::mysql::MySqlPool;
 use jiff::Span;
 use jiff::civil::Date;
-use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 use tracing::{info, warn};
 
 use crate::buckets;
@@ -41,7 +42,7 @@ pub async fn maintain(
     retention_days: Option<u32>,
 ) -> Result<(), sqlx::Error> {
     // Not one of the pool's: it may be waiting for hours, and its locks and settings end with it.
-    let mut connection = pool.acquire().await?.detach();
+    let mut connection = pool.unlimited().acquire().await?.detach();
     sqlx::query("SET SESSION lock_wait_timeout = ?")
         .bind(TABLE_WAIT_SECONDS)
         .execute(&mut connection)

@@ -3,9 +3,10 @@
 
 use common::errors::{self, Remedy};
 use common::ledger::{Advance, Counts, Ledger};
+use common::mysql::{MySqlConnection, MySqlPool};
 use common::sql::Dialect;
 use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, Connection, MySqlConnection, MySqlPool, Row as _};
+use sqlx::{AssertSqlSafe, Row as _};
 use tokio::sync::OnceCell;
 
 use crate::batch::{Batch, Segment};
@@ -170,9 +171,18 @@ impl Store {
         let mut transaction = connection.begin().await?;
         let segments = &batch.segments;
         let written = write_rows(&mut transaction, texts, segments, calendar, text_max).await;
-        let Rows::Written(stored) = written? else {
-            transaction.rollback().await?;
-            return Ok(None);
+        let stored = match written {
+            Ok(Rows::Written(stored)) => stored,
+            Ok(Rows::Gone) => {
+                transaction.rollback().await?;
+                return Ok(None);
+            }
+            Err(error @ WriteError::Data { .. }) => {
+                // The next attempt needs a connection as well, and this one is sound.
+                transaction.rollback().await?;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
         };
         let moves = segments.iter().zip(stored).map(|(segment, stored)| segment.advance(stored));
         let moves: Vec<Advance> = moves.collect();

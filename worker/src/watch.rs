@@ -2,9 +2,9 @@
 
 use common::group_watch::{ANSWER_TIMEOUT, GroupWatch, INTERVAL};
 use common::metrics::{PAUSED, flag};
+use common::mysql::MySqlPool;
 use jiff::Timestamp;
 use metrics::gauge;
-use sqlx::MySqlPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

@@ -6,14 +6,17 @@ use std::time::Duration;
 use anyhow::Context;
 use common::config::{Problems, ZoneArgs};
 use common::mysql::MySqlArgs;
+use common::mysql::MySqlPool;
 use jiff::tz::TimeZone;
 use secrecy::SecretString;
-use sqlx::MySqlPool;
 
 use crate::rules::reload::Source;
 
 /// How long a command waits for MySQL.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long MySQL may take for one answer.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Settings of where the rules are.
 #[derive(Debug, Clone, clap::Args)]
@@ -63,7 +66,12 @@ impl SourceArgs {
 
 /// The connection to MySQL of a command that asks a few questions, one after the other.
 pub fn mysql(url: &SecretString) -> MySqlArgs {
-    MySqlArgs { url: url.clone(), pool_size: 2, acquire_timeout: TIMEOUT }
+    MySqlArgs {
+        url: url.clone(),
+        pool_size: 2,
+        acquire_timeout: TIMEOUT,
+        statement_timeout: STATEMENT_TIMEOUT,
+    }
 }
 
 /// The database behind [`mysql`].

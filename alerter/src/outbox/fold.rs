@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use sqlx::{FromRow, MySql, MySqlConnection, QueryBuilder};
+use common::mysql::{MySqlConnection, Transaction};
+use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::facts::MINUTE_MS;
 use super::{DIGEST, NOW_MS, Outbox, milliseconds, push_in, stored};
@@ -107,7 +108,7 @@ impl Outbox {
     }
 
     /// A transaction to write a digest in.
-    pub async fn begin_fold(&self) -> Result<sqlx::Transaction<'static, MySql>, sqlx::Error> {
+    pub async fn begin_fold(&self) -> Result<Transaction<'static>, sqlx::Error> {
         self.pool.begin().await
     }
 }

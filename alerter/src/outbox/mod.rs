@@ -17,7 +17,8 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
-use sqlx::{FromRow, MySql, MySqlConnection, MySqlPool, QueryBuilder};
+use common::mysql::{MySqlConnection, MySqlPool};
+use sqlx::{FromRow, MySql, QueryBuilder};
 
 pub use claim::Rendered;
 pub use facts::Recent;

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use common::mysql::MySqlConnection;
 use serde::Serialize;
-use sqlx::{FromRow, MySql, MySqlConnection, QueryBuilder};
+use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::settle::settle_members;
 use super::{NOW_MS, Outbox, REASON_BYTES_MAX, milliseconds, push_in};

@@ -2,7 +2,8 @@
 //!
 //! All of it in one transaction; a row that is done with changes no more.
 
-use sqlx::{MySql, MySqlConnection, QueryBuilder};
+use common::mysql::MySqlConnection;
+use sqlx::{MySql, QueryBuilder};
 
 use super::{Attempt, Fate, NOW_MS, Notification, Outbox, REASON_BYTES_MAX, milliseconds, push_in};
 use crate::alerts;

@@ -6,8 +6,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
+use common::mysql::MySqlPool;
 use sqlx::mysql::{MySqlDatabaseError, MySqlRow};
-use sqlx::{AssertSqlSafe, Column, MySqlPool, Row};
+use sqlx::{AssertSqlSafe, Column, Row};
 use tracing::warn;
 
 /// Rows of one question; beyond it the rest is not seen.

@@ -13,9 +13,9 @@ mod managers;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use common::mysql::MySqlPool;
 use common::reading::Ids;
 use moka::future::Cache;
-use sqlx::MySqlPool;
 use tracing::{debug, warn};
 
 pub use addresses::kinds;

@@ -3,8 +3,9 @@
 //! Runs statements; [`super`] puts the answers beside the episodes.
 
 use anyhow::Context;
+use common::mysql::MySqlConnection;
 use serde::Serialize;
-use sqlx::{FromRow, MySqlConnection};
+use sqlx::FromRow;
 
 use super::Question;
 use crate::channel::Channel;

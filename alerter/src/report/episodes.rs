@@ -3,9 +3,10 @@
 //! Reads `t_alert_info` once, whole: neither the platform's table nor ours has an index for it.
 
 use anyhow::Context;
+use common::mysql::MySqlConnection;
 use futures_util::TryStreamExt;
 use jiff::civil::DateTime;
-use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+use sqlx::{AssertSqlSafe, FromRow};
 
 use super::Question;
 use super::fold::{Fold, History};

@@ -17,12 +17,12 @@ mod sample;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use common::mysql::MySqlConnection;
 use common::reading::wall_text;
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use sqlx::MySqlConnection;
 
 pub use counts::Notifications;
 use counts::{Counted, NotSent};

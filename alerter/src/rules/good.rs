@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sqlx::{FromRow, MySql, MySqlPool, QueryBuilder};
+use common::mysql::MySqlPool;
+use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::accepted::{Kept, KnownBy};
 

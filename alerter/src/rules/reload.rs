@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::lifecycle::Vital;
+use common::mysql::MySqlPool;
 use jiff::Timestamp;
 use metrics::{counter, gauge};
-use sqlx::MySqlPool;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;

@@ -2,9 +2,10 @@
 //!
 //! Reads; never writes.
 
+use common::mysql::MySqlPool;
 use serde_json::{Map, Value};
 use sqlx::mysql::MySqlRow;
-use sqlx::{Column, MySqlPool, Row};
+use sqlx::{Column, Row};
 
 use super::validate::{self, Check};
 use super::windows;

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use common::lifecycle::Vital;
+use common::mysql::MySqlPool;
 use common::reading::DeviceSn;
 use jiff::Timestamp;
 use metrics::gauge;
-use sqlx::MySqlPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};

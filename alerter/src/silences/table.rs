@@ -3,8 +3,9 @@
 //!
 //! Runs statements; times are the server's, in milliseconds since 1970.
 
+use common::mysql::{MySqlConnection, MySqlPool};
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, FromRow, MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, FromRow};
 
 use super::index::Silence;
 use crate::outbox::NOW_MS;

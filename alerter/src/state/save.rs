@@ -1,8 +1,9 @@
 //! Writing what changed in the state of several partitions, in as few statements as it takes: what a
 //! statement costs beside its rows is most of what a batch costs.
 
+use common::mysql::MySqlConnection;
 use common::reading::DeviceSn;
-use sqlx::{MySql, MySqlConnection, QueryBuilder};
+use sqlx::{MySql, QueryBuilder};
 
 use crate::engine::{StateChanges, Tracked};
 use crate::hearing::Hearing;

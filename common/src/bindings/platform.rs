@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 
 use sqlx::mysql::MySqlRow;
-use sqlx::{AssertSqlSafe, MySqlPool, Row as _};
+use sqlx::{AssertSqlSafe, Row as _};
 
+use crate::mysql::MySqlPool;
 use crate::reading::{DeviceSn, Ids};
 use crate::sql::Rows;
 

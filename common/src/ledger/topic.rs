@@ -1,9 +1,10 @@
 //! The topic that the ledger counts in. Its offsets are Kafka's plus a base, which rises when a topic that
 //! was made anew is accepted: so no offset ever means two records, and later ones stay later.
 
-use sqlx::{FromRow, MySqlPool};
+use sqlx::FromRow;
 
 use super::ClaimError;
+use crate::mysql::MySqlPool;
 use crate::topic_identity::TopicIdentity;
 
 /// A topic as `worker migrate` accepted it.

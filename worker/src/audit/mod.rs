@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use common::kafka::REQUEST_TIMEOUT;
 use common::ledger::Accepted;
+use common::mysql::MySqlPool;
 use common::topic::Reader;
-use sqlx::MySqlPool;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,8 @@ pub async fn audit(config: &AuditConfig, stop: CancellationToken) -> anyhow::Res
 }
 
 async fn report(config: &AuditConfig) -> anyhow::Result<Report> {
-    let pool = config.mysql.connect(&config.zone.zone)?;
+    // The whole of it has a limit; one of its scans may take as long.
+    let pool = config.mysql.connect(&config.zone.zone)?.with_limit(config.timeout);
     // Before the watermarks and the letters: what the ledger has passed, they have by then.
     let mysql = rows::snapshot(&pool, &config.group, &config.kafka.readings_topic).await?;
     let accepted = common::ledger::accepted(&pool, &config.kafka.readings_topic).await?;

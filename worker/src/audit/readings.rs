@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use common::config::When;
+use common::mysql::MySqlPool;
 use common::topic::Reader;
 use rdkafka::message::Message;
 use serde::Serialize;
-use sqlx::MySqlPool;
 use tokio::runtime::Handle;
 
 use super::config::AuditConfig;

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Context;
 use common::ledger::{ENTRY_COLUMNS, Entry};
-use sqlx::{AssertSqlSafe, Executor, FromRow, MySqlConnection, MySqlPool, QueryBuilder};
+use common::mysql::{MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, Executor, FromRow, QueryBuilder};
 
 use crate::buckets;
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
 use common::ledger::{ENTRY_COLUMNS, Entry};
-use sqlx::{AssertSqlSafe, Connection, MySqlConnection, MySqlPool};
+use common::mysql::{MySqlConnection, MySqlPool};
+use sqlx::AssertSqlSafe;
 
 use super::plan::Move;
 

@@ -6,10 +6,11 @@
 
 use std::time::Instant;
 
+use common::mysql::MySqlPool;
 use fred::clients::Client;
 use fred::interfaces::KeysInterface;
 use fred::types::scripts::Script;
-use sqlx::{FromRow, MySqlPool};
+use sqlx::FromRow;
 use tracing::warn;
 use uuid::Uuid;
 

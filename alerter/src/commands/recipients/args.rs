@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use common::config::{Problems, ZoneArgs};
 use common::mysql::MySqlArgs;
-use sqlx::MySqlPool;
+use common::mysql::MySqlPool;
 
 use crate::channel::Channel;
 use crate::wechat::address;

@@ -1,7 +1,8 @@
 //! The table behind `alerter recipients`.
 
+use common::mysql::MySqlPool;
 use serde::Serialize;
-use sqlx::{FromRow, MySql, MySqlPool, QueryBuilder};
+use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::args::{EntryConfig, ListConfig};
 use crate::channel::Channel;

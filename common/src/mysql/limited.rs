@@ -1,0 +1,335 @@
+//! Connections whose every statement has a limit, as has every transaction as a whole.
+//!
+//! The library waits for an answer for ever, and so does the socket where a server vanishes without a
+//! word. Here an answer that does not come in time is an error like a lost connection, and the
+//! connection is closed: whatever it still brings would be the answer to something else. So is one whose
+//! user stopped waiting.
+
+use std::fmt::{self, Debug, Formatter};
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use sqlx::mysql::{MySqlQueryResult, MySqlRow, MySqlStatement, MySqlTypeInfo};
+use sqlx::pool::PoolConnection;
+use sqlx::{Describe, Either, Error, Execute, Executor, MySql, SqlStr};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
+
+/// Connections to MySQL.
+#[derive(Debug, Clone)]
+pub struct MySqlPool {
+    pool: sqlx::MySqlPool,
+    limit: Duration,
+}
+
+impl MySqlPool {
+    /// Connections of `pool`; each statement and each transaction may take `limit`.
+    pub(super) fn new(pool: sqlx::MySqlPool, limit: Duration) -> Self {
+        Self { pool, limit }
+    }
+
+    /// The same connections, with another limit.
+    pub fn with_limit(&self, limit: Duration) -> Self {
+        Self { pool: self.pool.clone(), limit }
+    }
+
+    /// The library's own pool, for what brings limits of its own.
+    pub fn unlimited(&self) -> &sqlx::MySqlPool {
+        &self.pool
+    }
+
+    /// A connection; waiting for one has a limit of its own.
+    pub async fn acquire(&self) -> Result<MySqlConnection, Error> {
+        Ok(self.limited(self.pool.acquire().await?))
+    }
+
+    /// A connection that is free right now.
+    pub(super) fn try_acquire(&self) -> Option<MySqlConnection> {
+        self.pool.try_acquire().map(|connection| self.limited(connection))
+    }
+
+    fn limited(&self, connection: PoolConnection<MySql>) -> MySqlConnection {
+        MySqlConnection {
+            connection,
+            limit: self.limit,
+            until: None,
+            is_open: false,
+            is_waiting: false,
+            is_refused: false,
+        }
+    }
+
+    /// A transaction on a connection of its own.
+    pub async fn begin(&self) -> Result<Transaction<'static>, Error> {
+        Transaction::begin(Held::Own(Box::new(self.acquire().await?))).await
+    }
+
+    /// Closes all connections, once they are free.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// A connection from a pool, to which it goes back when it is dropped.
+pub struct MySqlConnection {
+    connection: PoolConnection<MySql>,
+    limit: Duration,
+    /// When the transaction has to be over.
+    until: Option<Instant>,
+    /// Whether a transaction was begun and not ended.
+    is_open: bool,
+    /// Whether an answer is outstanding, so that the connection is of no more use.
+    is_waiting: bool,
+    /// Whether its user wants it closed.
+    is_refused: bool,
+}
+
+impl MySqlConnection {
+    /// Begins a transaction.
+    pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
+        Transaction::begin(Held::Lent(self)).await
+    }
+
+    /// Has the connection closed instead of given back.
+    pub fn close_on_drop(&mut self) {
+        self.is_refused = true;
+    }
+
+    async fn run(&mut self, statement: &'static str) -> Result<(), Error> {
+        self.execute(statement).await.map(drop)
+    }
+
+    /// The connection itself, what tells whether its answer has come, and when that has to be.
+    fn ask(&mut self) -> (&mut sqlx::MySqlConnection, Answer<'_>) {
+        let limit = Instant::now() + self.limit;
+        let until = self.until.map_or(limit, |until| until.min(limit));
+        self.is_waiting = true;
+        let answer = Answer { until, limit: self.limit, is_waiting: &mut self.is_waiting };
+        (&mut *self.connection, answer)
+    }
+}
+
+impl Debug for MySqlConnection {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MySqlConnection").finish_non_exhaustive()
+    }
+}
+
+impl Drop for MySqlConnection {
+    fn drop(&mut self) {
+        if self.is_waiting || self.is_open || self.is_refused {
+            self.connection.close_on_drop();
+        } else if let Ok(runtime) = Handle::try_current() {
+            // The library would ask the server without a limit whether it is still there.
+            let (limit, returned) = (self.limit, self.connection.return_to_pool());
+            runtime.spawn(async move { timeout(limit, returned).await });
+        }
+    }
+}
+
+/// One that is waited for.
+struct Answer<'c> {
+    until: Instant,
+    limit: Duration,
+    is_waiting: &'c mut bool,
+}
+
+impl Answer<'_> {
+    /// What came in time, an error of the server included.
+    fn came<T>(&mut self, result: Result<Result<T, Error>, Elapsed>) -> Result<T, Error> {
+        let Ok(result) = result else {
+            let text = format!(
+                "MySQL did not answer within {} s (--mysql-statement-timeout)",
+                self.limit.as_secs_f64()
+            );
+            return Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)));
+        };
+        *self.is_waiting = false;
+        result
+    }
+}
+
+type Step = Either<MySqlQueryResult, MySqlRow>;
+
+impl<'c> Executor<'c> for &'c mut MySqlConnection {
+    type Database = MySql;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Step, Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, MySql>,
+    {
+        let (connection, answer) = self.ask();
+        let steps = (connection.fetch_many(query), answer);
+        stream::try_unfold(steps, move |state: (BoxStream<'e, _>, Answer<'e>)| async move {
+            let (mut steps, mut answer) = state;
+            match timeout_at(answer.until, steps.try_next()).await {
+                Ok(Ok(Some(step))) => Ok(Some((step, (steps, answer)))),
+                end => answer.came(end).map(|_| None),
+            }
+        })
+        .boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<MySqlRow>, Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, MySql>,
+    {
+        let (connection, mut answer) = self.ask();
+        let row = connection.fetch_optional(query);
+        Box::pin(async move {
+            let came = timeout_at(answer.until, row).await;
+            answer.came(came)
+        })
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [MySqlTypeInfo],
+    ) -> BoxFuture<'e, Result<MySqlStatement, Error>>
+    where
+        'c: 'e,
+    {
+        let (connection, mut answer) = self.ask();
+        let statement = connection.prepare_with(sql, parameters);
+        Box::pin(async move {
+            let came = timeout_at(answer.until, statement).await;
+            answer.came(came)
+        })
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<MySql>, Error>>
+    where
+        'c: 'e,
+    {
+        let (connection, mut answer) = self.ask();
+        let description = connection.describe(sql);
+        Box::pin(async move {
+            let came = timeout_at(answer.until, description).await;
+            answer.came(came)
+        })
+    }
+}
+
+/// Each statement on a connection of its own, its rows read to the last before anybody sees one.
+impl<'p> Executor<'p> for &'p MySqlPool {
+    type Database = MySql;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Step, Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, MySql>,
+    {
+        let steps = async move {
+            let mut connection = self.acquire().await?;
+            let steps: Vec<Step> = connection.fetch_many(query).try_collect().await?;
+            Ok::<_, Error>(stream::iter(steps.into_iter().map(Ok::<Step, Error>)))
+        };
+        stream::once(steps).try_flatten().boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<MySqlRow>, Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, MySql>,
+    {
+        Box::pin(async move { self.acquire().await?.fetch_optional(query).await })
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [MySqlTypeInfo],
+    ) -> BoxFuture<'e, Result<MySqlStatement, Error>>
+    where
+        'p: 'e,
+    {
+        Box::pin(async move { self.acquire().await?.prepare_with(sql, parameters).await })
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<MySql>, Error>>
+    where
+        'p: 'e,
+    {
+        Box::pin(async move { self.acquire().await?.describe(sql).await })
+    }
+}
+
+/// Whose connection a transaction is on.
+#[derive(Debug)]
+enum Held<'c> {
+    Own(Box<MySqlConnection>),
+    Lent(&'c mut MySqlConnection),
+}
+
+/// Statements that count all together or not at all. Dropped before its end it is undone: by closing
+/// the connection, so whoever expects that rolls it back.
+#[derive(Debug)]
+pub struct Transaction<'c>(Held<'c>);
+
+impl<'c> Transaction<'c> {
+    async fn begin(held: Held<'c>) -> Result<Self, Error> {
+        let mut transaction = Self(held);
+        if transaction.is_open {
+            // Of one that was dropped; BEGIN would commit it.
+            transaction.run("ROLLBACK").await?;
+        }
+        transaction.until = Some(Instant::now() + transaction.limit);
+        transaction.is_open = true;
+        transaction.run("BEGIN").await?;
+        Ok(transaction)
+    }
+
+    /// Makes it count. After an error nobody knows whether it does.
+    pub async fn commit(self) -> Result<(), Error> {
+        self.end("COMMIT").await
+    }
+
+    /// Makes it undone.
+    pub async fn rollback(self) -> Result<(), Error> {
+        self.end("ROLLBACK").await
+    }
+
+    async fn end(mut self, statement: &'static str) -> Result<(), Error> {
+        self.run(statement).await?;
+        self.is_open = false;
+        Ok(())
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        self.until = None;
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = MySqlConnection;
+
+    fn deref(&self) -> &MySqlConnection {
+        match &self.0 {
+            Held::Own(connection) => connection,
+            Held::Lent(connection) => connection,
+        }
+    }
+}
+
+impl DerefMut for Transaction<'_> {
+    fn deref_mut(&mut self) -> &mut MySqlConnection {
+        match &mut self.0 {
+            Held::Own(connection) => connection,
+            Held::Lent(connection) => connection,
+        }
+    }
+}
