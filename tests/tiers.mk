@@ -54,6 +54,7 @@ MYSQL := \
   rules:: \
   servers:: \
   silences:: \
+  silent:: \
   tables:: \
   tls::
 

@@ -11,8 +11,9 @@ use tests::wait::eventually;
 use super::{DEVICES, SOON, Watched, send};
 
 /// Metrics that only something wrong brings about, each caused by another test of its own.
-const OF_FAULTS: [&str; 4] = [
+const OF_FAULTS: [&str; 5] = [
     "alerter_notifications_postponed_total",
+    "alerter_refused_rows_total",
     "commit_errors_total",
     "consumer_errors_total",
     "gateway_retry_after_seconds",

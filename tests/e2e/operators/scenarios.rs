@@ -122,13 +122,14 @@ pub async fn nobody_told() -> Result<Proved> {
                  severity_level) VALUES ('WRONG', 'heart_rate', 200, 100, 'major')";
     watched.world.database.execute(wrong).await?;
     watched.world.cache.announce_rules().await?;
-    let small = watched.world.gateway().env("MEMORY_LIMIT", "1000000").start().await?;
-    watched.prometheus.add("gateway", &small)?;
+    // A gateway refuses to start where its bounds are above its memory.
+    let small = watched.world.worker().env("MEMORY_LIMIT", "1000000").start().await?;
+    watched.prometheus.add("worker", &small)?;
     watched.prometheus.fire(&RULES, LATE).await?;
     watched.wechat.up();
     watched.world.database.execute("DELETE FROM t_alert_rules WHERE rule_type = 'WRONG'").await?;
     watched.world.cache.announce_rules().await?;
-    watched.prometheus.remove("gateway", &small)?;
+    watched.prometheus.remove("worker", &small)?;
     small.terminate().await?;
     watched.prometheus.clear(&RULES, LATE).await?;
     ensure!(watched.wechat.delivered() == 3, "{:?}", watched.wechat.messages());
