@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -13,8 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::http::{Bounds, Server, Stop};
-use crate::lifecycle::Vital;
+use crate::lifecycle::{Vital, within};
 use crate::telemetry::{LogLevel, Metrics, Telemetry};
+
+/// How long a body may take: a connection has no clock between a head and its answer.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings of the operators' port.
 #[derive(Debug, Clone, clap::Args)]
@@ -69,7 +73,7 @@ impl Admin {
         vital.spawn("the operators' port", stop, server.serve(router, closing));
         vital.spawn("the sweep of the metrics", stop, async move {
             // Histograms keep every sample until they are rendered or swept.
-            let mut sweep = tokio::time::interval(std::time::Duration::from_secs(5));
+            let mut sweep = tokio::time::interval(Duration::from_secs(5));
             loop {
                 sweep.tick().await;
                 metrics.sweep();
@@ -84,7 +88,11 @@ async fn log_level(State(admin): State<Admin>) -> String {
 }
 
 /// The body is a filter; it holds until the next one or the process's end.
-async fn set_log_level(State(admin): State<Admin>, filter: String) -> impl IntoResponse {
+async fn set_log_level(State(admin): State<Admin>, request: Request) -> (StatusCode, String) {
+    let filter = match body(request).await {
+        Ok(filter) => filter,
+        Err(refusal) => return refusal,
+    };
     match admin.log_level.set(&filter) {
         Ok(()) => {
             let filter = admin.log_level.get();
@@ -95,9 +103,40 @@ async fn set_log_level(State(admin): State<Admin>, filter: String) -> impl IntoR
     }
 }
 
+/// A request's text; the error is the answer that says why there is none.
+async fn body(request: Request) -> Result<String, (StatusCode, String)> {
+    match within(BODY_TIMEOUT, String::from_request(request, &())).await {
+        Some(read) => read.map_err(|error| (error.status(), format!("{}\n", error.body_text()))),
+        None => {
+            let seconds = BODY_TIMEOUT.as_secs();
+            let problem = format!("the body did not arrive within {seconds} s\n");
+            Err((StatusCode::REQUEST_TIMEOUT, problem))
+        }
+    }
+}
+
 fn answer(check: &Check) -> impl IntoResponse + use<> {
     match check() {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::body::Body;
+    use bytes::Bytes;
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_answered_in_time() {
+        let silent = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        let (status, problem) = body(Request::new(silent)).await.unwrap_err();
+        assert_eq!(status, StatusCode::REQUEST_TIMEOUT, "{problem}");
+        assert_eq!(body(Request::new(Body::from("info"))).await, Ok("info".to_owned()));
     }
 }
