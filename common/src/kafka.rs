@@ -53,18 +53,24 @@ impl KafkaSettings {
     }
 }
 
-/// Settings of librdkafka that this system's promises rest on; they are not for `--kafka-set`.
+/// Settings of librdkafka that this system's promises rest on, by all their names; they are not for
+/// `--kafka-set`.
 const FIXED: &[&str] = &[
     "acks",
+    "auto.commit.enable",
     "auto.offset.reset",
+    "bootstrap.servers",
+    "delivery.timeout.ms",
     "enable.auto.commit",
     "enable.auto.offset.store",
     "enable.idempotence",
     "group.id",
     "group.protocol",
     "message.timeout.ms",
+    "metadata.broker.list",
     "partition.assignment.strategy",
     "partitioner",
+    "request.required.acks",
 ];
 
 /// The codecs that batches may be written with.
@@ -80,8 +86,11 @@ impl KafkaArgs {
             "--kafka-brokers must name at least one host:port".into()
         });
         for (key, value) in self.settings() {
-            problems.require(!FIXED.contains(&key), || {
-                format!("--kafka-set {key} would lose readings: it is fixed by this service")
+            problems.require(!FIXED.contains(&key), || match key {
+                "bootstrap.servers" | "metadata.broker.list" => {
+                    format!("--kafka-set {key}: the brokers are those of --kafka-brokers")
+                }
+                _ => format!("--kafka-set {key} would lose readings: it is fixed by this service"),
             });
             // The library's own message would show the value.
             problems.require(ClientConfig::new().set(key, value).create_native_config().is_ok(), || {
@@ -129,12 +138,17 @@ impl KafkaArgs {
             let address = broker.trim().rsplit("://").next().unwrap_or_default();
             address.rsplit_once(':').map_or(address, |(host, _)| host).to_owned()
         };
+        // librdkafka reads them without regard to case.
+        let is = |key, words: &[&str]| {
+            let value = set(key).unwrap_or_default().trim();
+            words.iter().any(|word| value.eq_ignore_ascii_case(word))
+        };
         Link {
             dependency: "kafka",
             hosts: self.brokers.split(',').map(host).collect(),
             encrypted: protocol.ends_with("SSL"),
-            verified: set("enable.ssl.certificate.verification") != Some("false")
-                && set("ssl.endpoint.identification.algorithm") != Some("none"),
+            verified: !is("enable.ssl.certificate.verification", &["false", "f", "0"])
+                && !is("ssl.endpoint.identification.algorithm", &["none"]),
         }
     }
 
@@ -302,14 +316,23 @@ mod tests {
         // The last is what used to be two settings.
         let wrong = [
             "acks=1",
+            "request.required.acks=1",
+            "bootstrap.servers=hush:9092",
             "no.such.thing=hush",
             "ssl.ca.location=/none",
             "security.protocol=SSL sasl.password=hush",
         ];
         args(&wrong).validate(&mut problems);
         let found = problems.list();
-        assert_eq!(found.len(), 4, "{found:?}");
-        for named in ["acks", "no.such.thing", "/none", "one key=value a line"] {
+        assert_eq!(found.len(), 6, "{found:?}");
+        for named in [
+            "--kafka-set acks",
+            "request.required.acks",
+            "--kafka-brokers",
+            "no.such.thing",
+            "/none",
+            "one key=value a line",
+        ] {
             assert!(found.iter().any(|problem| problem.contains(named)), "{named}: {found:?}");
         }
         assert!(!found.concat().contains("hush"), "{found:?}");
@@ -322,6 +345,11 @@ mod tests {
             (&["security.protocol=sasl_plaintext"], false, true),
             (&["security.protocol=sasl_ssl"], true, true),
             (&["security.protocol=SSL\nenable.ssl.certificate.verification=false"], true, false),
+            (&["security.protocol=SSL\nenable.ssl.certificate.verification=F"], true, false),
+            (&["security.protocol=SSL\nenable.ssl.certificate.verification=0"], true, false),
+            (&["security.protocol=SSL\nenable.ssl.certificate.verification=True"], true, true),
+            (&["security.protocol=SSL\nssl.endpoint.identification.algorithm=None"], true, false),
+            (&["security.protocol=SSL\nssl.endpoint.identification.algorithm=https"], true, true),
         ] {
             let link = args(set).link();
             assert_eq!((link.encrypted, link.verified), (encrypted, verified), "{set:?}");

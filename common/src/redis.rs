@@ -40,6 +40,13 @@ const RECONNECT_MS_MIN: u32 = 100;
 /// Commands that may wait for a connection; beyond it they fail at once.
 const WAITING_COMMANDS_MAX: usize = 1_000;
 
+/// What stands for the primary's host where Sentinel tells it: it may be any, so it is taken to be another
+/// than this one.
+const NAMED_BY_SENTINEL: &str = "the primary that Sentinel names";
+
+/// How a URL asks for TLS.
+const TLS_REMEDY: &str = "write rediss:// or rediss-sentinel://";
+
 impl RedisArgs {
     /// Notes what is wrong with the settings.
     pub fn validate(&self, problems: &mut Problems) {
@@ -51,8 +58,11 @@ impl RedisArgs {
     /// How the connection is secured.
     pub fn link(&self) -> Option<Link> {
         let (config, tls) = config(self.url.expose_secret()).ok()?;
-        let hosts = config.server.hosts();
-        let hosts = hosts.iter().map(|server| server.host.to_string()).collect();
+        let servers = config.server.hosts();
+        let mut hosts: Vec<_> = servers.iter().map(|server| server.host.to_string()).collect();
+        if config.server.is_sentinel() {
+            hosts.push(NAMED_BY_SENTINEL.to_owned());
+        }
         Some(Link::new("redis", hosts, tls.as_ref()))
     }
 
@@ -107,7 +117,11 @@ pub fn config(url: &str) -> Result<(Config, Option<Tls>), String> {
         }
         _ => return Err(form()),
     };
-    let tls = Tls::of_url(&url, encrypted, "write rediss:// or rediss-sentinel://")?;
+    // MySQL's word for it: whoever asks for TLS by it would be connected in plain.
+    if url.query_pairs().any(|(name, _)| name == "ssl-mode") {
+        return Err(format!("ssl-mode is not for Redis: {TLS_REMEDY}"));
+    }
+    let tls = Tls::of_url(&url, encrypted, TLS_REMEDY)?;
     // The library makes a client of its own choice of a scheme with TLS; ours comes instead.
     url.set_scheme(scheme).map_err(|()| form())?;
     let mut config = Config::from_url(url.as_str()).map_err(|_| match scheme {
@@ -174,11 +188,27 @@ mod tests {
             ("rediss-cluster://h:1?node=i:1", "redis-sentinel://"),
             ("redis-sentinel://h:1", "sentinelServiceName"),
             ("redis://h?ssl-ca=/x", "rediss://"),
+            ("redis://h?ssl-mode=VERIFY_IDENTITY", "rediss://"),
+            ("rediss://h?ssl-mode=DISABLED", "ssl-mode"),
             ("rediss://h?ssl-ca=/no/such/file", "/no/such/file"),
             ("http://h", "redis://"),
         ] {
             let problem = config(url).unwrap_err();
             assert!(problem.contains(named), "{url}: {problem}");
+        }
+    }
+
+    #[test]
+    fn the_primary_behind_sentinel_is_no_host_of_this_machine() {
+        for (url, hosts) in [
+            ("redis://127.0.0.1:1", &["127.0.0.1"][..]),
+            (
+                "redis-sentinel://127.0.0.1:1?sentinelServiceName=s",
+                &["127.0.0.1", NAMED_BY_SENTINEL],
+            ),
+        ] {
+            let args = RedisArgs { url: url.into(), timeout: Duration::from_secs(1) };
+            assert_eq!(args.link().unwrap().hosts, hosts, "{url}");
         }
     }
 }
