@@ -23,6 +23,10 @@ const RUNTIME_TIMEOUT: Duration = Duration::from_millis(500);
 /// What is left for the end of the process itself once the service has ended.
 const EXIT: Duration = Duration::from_millis(500);
 
+/// End of a stop that is not the service's: the last spans, what still runs, the process itself.
+pub const PROCESS_END: Duration =
+    FLUSH_TIMEOUT.saturating_add(RUNTIME_TIMEOUT).saturating_add(EXIT);
+
 /// Shortest time for a process to stop: a few seconds beside those that the last spans may take.
 const DRAIN_TIMEOUT_MIN: Duration = Duration::from_secs(10);
 
@@ -79,7 +83,7 @@ impl Deadline {
     /// The deadline of a process that may take `drain_timeout` from `stop` to its exit.
     pub fn new(drain_timeout: Duration, stop: CancellationToken) -> Self {
         let begun = Arc::<OnceLock<Instant>>::default();
-        let whole = drain_timeout.saturating_sub(FLUSH_TIMEOUT + RUNTIME_TIMEOUT + EXIT);
+        let whole = drain_timeout.saturating_sub(PROCESS_END);
         let deadline = Self { stop, begun, whole };
         // Who waits for a step may come late; the clock runs from the signal on.
         let clock = deadline.clone();

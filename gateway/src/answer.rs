@@ -30,16 +30,8 @@ impl Answer<'_> {
     /// For a body that was taken in.
     pub fn ingested(&self, result: &Ingested) -> Response {
         let results = results(&result.remarks);
-        if self.policy == Policy::Api && result.success == 0 && result.error > 0 {
-            let first = &result.remarks[0];
-            let code = match first.code {
-                code if result.malformed && code == Code::TooManyReadings.as_str() => {
-                    Code::TooManyReadings
-                }
-                _ if result.malformed => Code::MalformedBody,
-                _ => Code::NoAcceptableReading,
-            };
-            return self.problem(code, &first.message, results);
+        if let Some(code) = self.refusal(result) {
+            return self.problem(code, &result.remarks[0].message, results);
         }
         let accepted = result.success > 0 || result.error == 0;
         let mut details = json!({
@@ -56,6 +48,21 @@ impl Answer<'_> {
             "details": details,
         });
         self.sealed(StatusCode::OK, "application/json", body)
+    }
+
+    /// What a body that was taken in is refused for all the same: API clients still hold their data, and
+    /// none of it is a reading.
+    pub fn refusal(&self, result: &Ingested) -> Option<Code> {
+        if self.policy == Policy::Device || result.success > 0 || result.error == 0 {
+            return None;
+        }
+        Some(match result.remarks[0].code {
+            code if result.malformed && code == Code::TooManyReadings.as_str() => {
+                Code::TooManyReadings
+            }
+            _ if result.malformed => Code::MalformedBody,
+            _ => Code::NoAcceptableReading,
+        })
     }
 
     /// For a request that was turned away.

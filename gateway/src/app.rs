@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use common::admin::Admin;
 use common::http::{Names, Server, Stop};
-use common::lifecycle::{Vital, within};
+use common::lifecycle::{PROCESS_END, Vital, within};
 use common::link;
 use common::publisher::Publisher;
-use common::telemetry::{FLUSH_TIMEOUT, Telemetry};
+use common::telemetry::Telemetry;
 use metrics::{counter, gauge};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -115,8 +115,8 @@ impl App {
             () = server.serve(routes.router(), Stop { leaving: stop.clone(), closing }) => {}
             () = too_late => warn!("requests were still open near the end of --drain-timeout"),
         }
-        // What is left after it belongs to the spans.
-        let left = FLUSH_RESERVE - FLUSH_TIMEOUT;
+        // What is left after it belongs to the spans and to the end of the process.
+        let left = FLUSH_RESERVE - PROCESS_END;
         let flushed = tokio::task::spawn_blocking(move || publisher.flush(left));
         match within(left, flushed).await {
             Some(Ok(true)) => info!("gateway stopped, every record confirmed"),

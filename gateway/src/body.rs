@@ -55,11 +55,14 @@ pub struct Received {
 }
 
 impl Bodies {
-    /// Reads a body whose head has just ended. `expected`: the sender waits to be asked for it, so an
-    /// oversized one is not on its way.
+    /// Reads a body whose head has just ended. `expected`: the sender waits to be asked for it.
+    ///
+    /// What its length alone shows to be oversized is then not on its way; one without a length is, since
+    /// to read it is to ask for it.
     pub async fn read(&self, body: Body, expected: bool) -> Result<Received, BodyFailure> {
         let started = Instant::now();
         let length = body.size_hint().exact().map(usize::try_from);
+        let unasked = expected && length.is_some();
         let mut stream = body.into_data_stream();
         let result = match length {
             Some(length) if length.is_ok_and(|length| length <= self.bytes_max) => {
@@ -70,7 +73,7 @@ impl Bodies {
         };
         match result {
             Ok(_) => histogram!(BODY_SECONDS).record(started.elapsed()),
-            Err(BodyFailure::TooLarge) if !expected => {
+            Err(BodyFailure::TooLarge) if !unasked => {
                 // Whether all of it could be drained changes nothing about the answer.
                 let _ = timeout(DRAIN_TIMEOUT, drain(&mut stream)).await;
             }

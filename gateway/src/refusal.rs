@@ -95,9 +95,17 @@ impl Code {
         }
     }
 
-    /// Whether what is left of the request makes its connection useless.
+    /// Whether what is left of the request makes its connection useless: its body is not read to the end.
     pub const fn ends_connection(self) -> bool {
-        matches!(self, Self::PayloadTooLarge | Self::BodyTimeout)
+        matches!(
+            self,
+            Self::PayloadTooLarge
+                | Self::BodyTimeout
+                | Self::UnsupportedMediaType
+                | Self::UnsupportedEncoding
+                | Self::NotFound
+                | Self::MethodNotAllowed
+        )
     }
 }
 

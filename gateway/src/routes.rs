@@ -80,7 +80,8 @@ impl Routes {
         };
         let policy = if path.starts_with(API_PATHS) { Policy::Api } else { Policy::Device };
         let answer = Answer { policy, zone: &routes.ingest.zone, request_id: span::new_id() };
-        tracing::debug!(%method, code = code.as_str(), "no route");
+        let request_id = answer.request_id.as_str();
+        tracing::debug!(%method, code = code.as_str(), request_id, "no route");
         counted(route, answer.refused(code.into()))
     }
 
@@ -99,10 +100,14 @@ impl Routes {
         };
         let span = RequestSpan::start(route, caller, headers);
         let answer = Answer { policy, zone: &self.ingest.zone, request_id: span.request_id() };
-        let response = match self.take_in(policy, request, &span).await {
-            Ok(result) => answer.ingested(&result),
-            Err(refusal) => answer.refused(refusal),
+        let (refused, response) = match self.take_in(policy, request, &span).await {
+            Ok(result) => (answer.refusal(&result), answer.ingested(&result)),
+            Err(refusal) => (Some(refusal.code), answer.refused(refusal)),
         };
+        if let Some(code) = refused {
+            let (request_id, client_id) = (answer.request_id.as_str(), span.client_id());
+            tracing::debug!(route, code = code.as_str(), request_id, client_id, "request refused");
+        }
         span.end(response.status());
         histogram!(REQUEST_SECONDS, "route" => route).record(started.elapsed());
         counted(route, response)
