@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use common::errors::{self, Remedy};
 use common::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{FromRow, MySql, QueryBuilder};
 
@@ -75,13 +76,21 @@ impl Table {
     }
 }
 
-/// Adds a message.
+/// Adds a message; where the table refuses it, in its plain form ([`Columns::fit`]).
 pub async fn insert(
     connection: &mut MySqlConnection,
     columns: &Columns,
     message: &DeviceMessage<'_>,
 ) -> Result<(), sqlx::Error> {
-    statement(columns, message).build().execute(connection).await?;
+    let added = statement(columns, message, false).build().execute(&mut *connection).await;
+    match added {
+        Err(error) if errors::remedy(&error) == Remedy::Data => {
+            statement(columns, message, true).build().execute(connection).await?;
+        }
+        added => {
+            added?;
+        }
+    }
     Ok(())
 }
 
@@ -92,7 +101,7 @@ enum Value<'a> {
     Now,
 }
 
-fn statement(columns: &Columns, message: &DeviceMessage<'_>) -> QueryBuilder<MySql> {
+fn statement(columns: &Columns, message: &DeviceMessage<'_>, plain: bool) -> QueryBuilder<MySql> {
     let row = row(message);
     let known: Vec<_> = row.into_iter().filter(|(name, _)| columns.has(name)).collect();
     let names: Vec<_> = known.iter().map(|(name, _)| format!("`{name}`")).collect();
@@ -101,7 +110,7 @@ fn statement(columns: &Columns, message: &DeviceMessage<'_>) -> QueryBuilder<MyS
     let mut values = query.separated(", ");
     for (name, value) in known {
         match value {
-            Value::Text(text) => values.push_bind(columns.fit(name, &text, false).into_owned()),
+            Value::Text(text) => values.push_bind(columns.fit(name, &text, plain).into_owned()),
             Value::Number(number) => values.push_bind(number),
             Value::Now => values.push("NOW()"),
         };
@@ -176,7 +185,7 @@ mod tests {
     fn only_columns_that_the_table_has_are_filled() {
         let columns = Columns::from(["id", "message", "user_id", "sent_time", "some_other"]);
         assert_eq!(
-            statement(&columns, &message()).into_string(),
+            statement(&columns, &message(), false).into_string(),
             "INSERT INTO t_device_message (`message`, `user_id`, `sent_time`) VALUES (?, ?, NOW())"
         );
     }

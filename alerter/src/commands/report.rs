@@ -3,6 +3,7 @@
 //! Reads the question; [`crate::report`] answers it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -16,6 +17,9 @@ use crate::report::{self, Question, Report, print::print};
 use crate::rule::Rule;
 use crate::rules::reload::Source;
 use crate::rules::validate::{Check, Checked};
+
+/// How long one of its statements may take: they go through all alerts of the time that is asked for.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Settings of `report`.
 #[derive(Debug, Clone, Args)]
@@ -68,7 +72,7 @@ impl ReportConfig {
             customer_id: self.customer_id,
             zone: zone.clone(),
         };
-        let pool = self.tables.mysql.connect(zone)?;
+        let pool = self.tables.mysql.connect(zone)?.with_limit(STATEMENT_TIMEOUT);
         let source = match &self.rules_file {
             Some(path) => Source::File(path.clone()),
             None => Source::Table(pool.clone()),

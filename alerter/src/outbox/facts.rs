@@ -43,16 +43,17 @@ impl Outbox {
         Ok(told > 0)
     }
 
-    /// Whether the episode still fires, or one of those that a digest tells of.
+    /// Whether the episode still fires, or one of those that a digest tells of. One whose alert the table
+    /// refused has no row, and is not known to be over.
     pub async fn still_fires(&self, notification: &Notification) -> Result<bool, sqlx::Error> {
         let query = if notification.is_digest() {
             format!(
                 "SELECT COUNT(*) FROM t_alert_outbox AS part \
-                 JOIN t_alert_info AS alert ON alert.dedup_key = part.episode_key \
-                 WHERE part.digest_id = ? AND NOT ({OVER})"
+                 LEFT JOIN t_alert_info AS alert ON alert.dedup_key = part.episode_key \
+                 WHERE part.digest_id = ? AND (alert.dedup_key IS NULL OR NOT ({OVER}))"
             )
         } else {
-            format!("SELECT COUNT(*) FROM t_alert_info WHERE dedup_key = ? AND NOT ({OVER})")
+            format!("SELECT NOT EXISTS (SELECT 1 FROM t_alert_info WHERE dedup_key = ? AND {OVER})")
         };
         let query = sqlx::query_scalar(sqlx::AssertSqlSafe(query));
         let firing: i64 = if notification.is_digest() {

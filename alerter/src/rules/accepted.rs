@@ -116,13 +116,14 @@ impl Accepted {
         kept.filter(|id| !known(id)).collect()
     }
 
-    /// Takes in what was kept of a rule; `false` where this version of the program refuses it.
-    pub fn remember(&mut self, rule_id: i64, form: &str) -> bool {
+    /// Takes in, at `now_ms`, what was kept of a rule; `false` where this version of the program refuses
+    /// it.
+    pub fn remember(&mut self, rule_id: i64, form: &str, now_ms: i64) -> bool {
         let fields: Map<String, Value> = serde_json::from_str(form).unwrap_or_default();
         let check = validate::check(&fields, 1);
         match check.checked {
             Checked::Valid(rule) if rule.id == rule_id => {
-                let from_ms = self.kept_of(rule_id).map_or(0, |kept| kept.from_ms);
+                let from_ms = self.kept_of(rule_id).map_or(now_ms, |kept| kept.from_ms);
                 self.good.insert(rule_id, Good::new(*rule, check.form, |_| from_ms));
                 self.remembered = true;
                 true
@@ -157,7 +158,10 @@ impl Accepted {
                         // An edit of what makes no other version leaves it in force.
                         Some(known) if known.rule.version == rule.version => {
                             taken.changed = true;
-                            Good::new(*rule, check.form, |_| known.rule.from_ms)
+                            // What nobody counted while it was off cannot be missing since then.
+                            let begins = rule.enabled && !known.rule.enabled;
+                            let from_ms = if begins { now_ms } else { known.rule.from_ms };
+                            Good::new(*rule, check.form, |_| from_ms)
                         }
                         known => {
                             taken.changed = true;

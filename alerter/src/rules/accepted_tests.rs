@@ -17,7 +17,7 @@ struct Store {
 fn look(accepted: &mut Accepted, checks: Vec<Check>, store: Option<&mut Store>) -> Taken {
     if let Some(store) = &store {
         for id in accepted.unknown(&checks) {
-            store.forms.get(&id).map(|(form, _)| accepted.remember(id, form));
+            store.forms.get(&id).map(|(form, _)| accepted.remember(id, form, 0));
         }
     }
     let taken = accepted.take(checks, 0);
@@ -130,7 +130,7 @@ fn a_kept_version_that_is_refused_now_is_passed_over_once_and_stays_kept() {
     let broken = "[{id: 1}, {id: 2}, {id: 3}]";
     let unknown = accepted.unknown(&source_file::parse(broken).unwrap());
     assert_eq!(unknown, [1, 2, 3]);
-    assert!(unknown.iter().all(|id| !accepted.remember(*id, &store.forms[id].0)));
+    assert!(unknown.iter().all(|id| !accepted.remember(*id, &store.forms[id].0, 0)));
     let taken = look(&mut accepted, source_file::parse(broken).unwrap(), Some(&mut store));
     assert_eq!((taken.refused, taken.last_good), (3, 0));
     assert!(accepted.unknown(&source_file::parse(broken).unwrap()).is_empty());
@@ -168,7 +168,7 @@ fn a_kept_form_means_what_the_row_meant() {
     assert!(!check.form.contains("update_time"), "{}", check.form);
     let Checked::Valid(rule) = check.checked else { panic!() };
     let mut accepted = Accepted::default();
-    assert!(accepted.remember(7, &check.form));
+    assert!(accepted.remember(7, &check.form, 0));
     assert_eq!(*accepted.good[&7].rule, *rule);
     assert_eq!(*accepted.good[&7].form, *check.form);
 }
@@ -198,5 +198,24 @@ fn a_version_counts_from_when_it_came_over_a_restart_and_an_edit_that_makes_no_o
         restarted.found_kept(known.clone());
         restarted.take(rule(threshold, version), 500);
         assert_eq!(from(&restarted), Some(expected), "as a restart finds it");
+    }
+}
+
+#[test]
+fn a_rule_that_was_off_counts_from_when_it_is_on_again() {
+    let rule = |enabled: bool| {
+        let fields = json!({
+            "id": 7, "version": 1, "rule_category": "NO_DATA", "physical_sign": null,
+            "time_window_seconds": 600, "is_enabled": enabled,
+        });
+        vec![validate::check(&object(fields), 1)]
+    };
+    let mut accepted = Accepted::default();
+    let from = |accepted: &Accepted| accepted.good[&7].rule.from_ms;
+    for (enabled, now_ms, from_ms) in
+        [(true, 10, 10), (true, 20, 10), (false, 30, 10), (true, 40, 40)]
+    {
+        accepted.take(rule(enabled), now_ms);
+        assert_eq!(from(&accepted), from_ms, "at {now_ms}");
     }
 }

@@ -56,7 +56,10 @@ impl GoodStore {
     /// How every version that is kept is known, by rule.
     pub async fn known(&self) -> Result<HashMap<i64, KnownBy>, GoodError> {
         let query = sqlx::query_as(
-            "SELECT rule_id, fingerprint, counted_from FROM t_alert_rule_good WHERE source = ?",
+            // A version of the alerter that knows no such column leaves it 0.
+            "SELECT rule_id, fingerprint, IF(counted_from = 0, \
+             CAST(UNIX_TIMESTAMP(accepted_at) * 1000 AS SIGNED), counted_from) \
+             FROM t_alert_rule_good WHERE source = ?",
         )
         .bind(self.source)
         .fetch_all(&self.pool);

@@ -139,6 +139,10 @@ impl Reload {
             self.keep_in_force(standing, yields, news);
             if sender.borrow().is_none() && standing.is_some() {
                 self.recall(&self.accepted.forgotten()).await;
+                // A part of the rules would close the episodes of the others; the next look tries again.
+                if !self.accepted.forgotten().is_empty() {
+                    return;
+                }
                 let last_good = self.accepted.standing().unwrap_or_default();
                 report(&Taken { last_good, ..Taken::default() });
                 self.hand_out(sender);
@@ -194,10 +198,11 @@ impl Reload {
         if rules.is_empty() {
             return;
         }
+        let now_ms = Timestamp::now().as_millisecond();
         let versions = self.store.versions(rules).await;
         if let Some(versions) = self.reached(versions) {
             for version in versions {
-                if !self.accepted.remember(version.rule_id, &version.fields) {
+                if !self.accepted.remember(version.rule_id, &version.fields, now_ms) {
                     warn!(
                         rule.id = version.rule_id,
                         "the rule's last good version is refused by this version of the alerter"

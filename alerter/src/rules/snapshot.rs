@@ -65,7 +65,7 @@ impl Snapshot {
         let asked = versions.is_some();
         let versions = versions.into_iter().flatten();
         let standing: HashMap<i64, String> = versions
-            .filter(|version| accepted.remember(version.rule_id, &version.fields))
+            .filter(|version| accepted.remember(version.rule_id, &version.fields, 0))
             .map(|version| (version.rule_id, version.accepted_at))
             .collect();
         let last_good = |id: Option<i64>| match id.and_then(|id| standing.get(&id)) {

@@ -11,10 +11,12 @@ use common::reading::wall_text;
 use crate::episode::To;
 use crate::message::Notice;
 use crate::outbox::fold::Waiting;
-use crate::severity::Severity;
 
 /// Alerts that a digest names; more are only counted.
 const LINES_MAX: usize = 20;
+
+/// Characters of a name that stands for several: an official account's field has 20 in all.
+const NAME_CHARS_MAX: usize = 12;
 
 /// A row that goes into a digest.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,15 +78,19 @@ pub fn notice(members: &[Member<'_>]) -> Option<Notice> {
         latest.insert(member.episode_key, member);
     }
     let mut alerts: Vec<&Member<'_>> = latest.into_values().collect();
-    alerts.sort_by_key(|member| (Reverse(member.notice.severity), member.notice.wall, member.id));
+    // What lasts comes before what is over, however bad that was.
+    alerts.sort_by_key(|member| {
+        let Notice { severity, wall, .. } = member.notice;
+        (is_over(&member.notice), Reverse(severity), wall, member.id)
+    });
     let worst = &alerts.first()?.notice;
-    let devices: HashSet<_> = alerts.iter().map(|member| &member.notice.device_sn).collect();
-    let user = match devices.len() {
+    let users: HashSet<_> = alerts.iter().map(|member| &member.notice.user).collect();
+    let user = match users.len() {
         1 => worst.user.clone(),
-        several => format!("{}等{several}人", worst.user),
+        several => format!("{}等{several}人", shortened(&worst.user)),
     };
     Some(Notice {
-        to: To::Opened,
+        to: if is_over(worst) { worst.to } else { To::Opened },
         severity: worst.severity,
         flapping: false,
         sign: worst.sign,
@@ -102,13 +108,25 @@ pub fn notice(members: &[Member<'_>]) -> Option<Notice> {
     })
 }
 
-fn text(alerts: &[&Member<'_>]) -> String {
-    let mut counts: BTreeMap<Reverse<Severity>, usize> = BTreeMap::new();
-    for alert in alerts {
-        *counts.entry(Reverse(alert.notice.severity)).or_default() += 1;
+const fn is_over(notice: &Notice) -> bool {
+    matches!(notice.to, To::Resolved | To::Stale | To::Superseded)
+}
+
+/// A name that leaves room for how many it stands for.
+fn shortened(user: &str) -> String {
+    match user.char_indices().nth(NAME_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &user[..end]),
+        None => user.to_owned(),
     }
-    let counts: Vec<_> =
-        counts.iter().map(|(level, count)| format!("{} {count}", level.0.label())).collect();
+}
+
+/// `alerts` in the order of their levels.
+fn text(alerts: &[&Member<'_>]) -> String {
+    let levels: Vec<_> = alerts.iter().map(|alert| alert.notice.level()).collect();
+    let counts: Vec<_> = levels
+        .chunk_by(|one, next| one == next)
+        .map(|same| format!("{} {}", same[0], same.len()))
+        .collect();
     let mut text = format!("共 {} 条：{}", alerts.len(), counts.join("、"));
     for alert in alerts.iter().take(LINES_MAX) {
         let Notice { user, wall, .. } = &alert.notice;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::severity::Severity;
 use crate::test_support;
 
 /// A row that waits: the episode's key is the device's and the letter of its rule.
@@ -81,11 +82,39 @@ fn a_digest_counts_all_alerts_and_names_the_worst_first_each_once() {
     assert_eq!(digest.user, "B等3人");
     assert_eq!(
         digest.text,
-        "共 3 条：严重 1、低级 2\n【严重】心率过高 133 (>120) B 12:00:00\n\
+        "共 3 条：严重 1、低级 1、已恢复 1\n【严重】心率过高 133 (>120) B 12:00:00\n\
          【低级】心率过高 133 (>120) C 12:00:00\n【已恢复】心率 88 A 12:00:00"
     );
     assert_eq!(notice(&members[1..2]).unwrap().user, "B", "one patient is named");
     assert_eq!(notice(&[]), None);
+}
+
+#[test]
+fn what_is_over_stands_behind_what_lasts_and_never_reads_like_a_beginning() {
+    let member = |id, key, severity, to, user: &str| Member {
+        id,
+        episode_key: key,
+        notice: Notice { severity, to, user: user.into(), ..test_support::notice() },
+    };
+    let over = member(1, "A", Severity::Critical, To::Resolved, "王小明");
+    let lasts = member(2, "B", Severity::Major, To::Opened, "Alexander Christoph");
+    let mixed = notice(&[over.clone(), lasts.clone()]).unwrap();
+    assert_eq!((mixed.headline().as_str(), mixed.level()), ("【高级】汇总 2条", "高级"));
+    assert_eq!(mixed.user, "Alexander Ch…等2人", "how many is not cut away");
+    assert!(mixed.text.starts_with("共 2 条：高级 1、已恢复 1\n"), "{}", mixed.text);
+
+    let recovered = notice(std::slice::from_ref(&over)).unwrap();
+    assert_eq!(
+        (recovered.headline().as_str(), recovered.level()),
+        ("【已恢复】汇总 1条", "已恢复")
+    );
+
+    let twice = member(3, "C", Severity::Major, To::Opened, "Alexander Christoph");
+    assert_eq!(
+        notice(&[lasts, twice]).unwrap().user,
+        "Alexander Christoph",
+        "one person, two devices"
+    );
 }
 
 #[test]
