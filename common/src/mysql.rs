@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use metrics::{counter, gauge};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
-use sqlx::{ConnectOptions, Executor};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use url::Url;
 
 use crate::config::{Problems, duration};
@@ -116,15 +116,17 @@ impl MySqlArgs {
             .no_engine_substitution(false)
             // Statements hold patients' values, and the library logs the slow ones whole.
             .disable_statement_logging();
+        let session = session(self.statement_timeout);
         let pool = MySqlPoolOptions::new()
             .max_connections(self.pool_size)
             .acquire_timeout(self.acquire_timeout)
             // A ping before each batch costs a round trip; a dead connection fails the batch's
             // first statement instead, and the batch is tried again.
             .test_before_acquire(false)
-            .after_connect(|connection, _| {
+            .after_connect(move |connection, _| {
+                let session = session.clone();
                 Box::pin(async move {
-                    connection.execute(SESSION).await?;
+                    connection.execute(AssertSqlSafe(session)).await?;
                     Ok(())
                 })
             })
@@ -134,9 +136,16 @@ impl MySqlArgs {
 }
 
 /// Strict, or a multi-row INSERT truncates silently; READ COMMITTED, because gap locks only make
-/// two workers wait for each other.
-const SESSION: &str = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'; \
-     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+/// two workers wait for each other. The server gives up a lock before a statement's `limit` has passed:
+/// it does not notice that nobody waits for the statement any more, and sessions would pile up.
+fn session(limit: Duration) -> String {
+    let lock_wait = (limit.as_secs() / 2).max(1);
+    format!(
+        "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'; \
+         SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+         SET SESSION lock_wait_timeout = {lock_wait}, innodb_lock_wait_timeout = {lock_wait}"
+    )
+}
 
 /// A connection to write on; who waits for one is counted.
 pub async fn acquire(pool: &MySqlPool) -> Result<MySqlConnection, sqlx::Error> {

@@ -22,6 +22,7 @@ struct Stood {
     consumer_group: String,
     partition: i32,
     next_offset: i64,
+    rewound: i64,
 }
 
 /// Notes which topic this is. Where another one was noted before, that needs `accept`: its first offset
@@ -48,7 +49,8 @@ pub async fn accept_topic(
             known.check(topic, found)?;
         }
         stood = positions(&mut transaction, topic).await?;
-        base = stood.iter().map(|stood| stood.next_offset).fold(base, i64::max);
+        // A group that was sent back has been further on: its rewinds say how far at most.
+        base = stood.iter().map(|stood| stood.next_offset + stood.rewound).fold(base, i64::max);
         move_to(&mut transaction, topic, &known.topic_id, base).await?;
     }
     sqlx::query("UPDATE ingest_topic SET topic_id = ?, cluster_id = ?, base = ? WHERE topic = ?")
@@ -71,7 +73,7 @@ pub async fn accept_topic(
 
 async fn positions(connection: &mut MySqlConnection, topic: &str) -> sqlx::Result<Vec<Stood>> {
     sqlx::query_as(
-        "SELECT CAST(consumer_group AS CHAR) AS consumer_group, `partition`, next_offset \
+        "SELECT CAST(consumer_group AS CHAR) AS consumer_group, `partition`, next_offset, rewound \
          FROM ingest_progress WHERE topic = ? ORDER BY consumer_group, `partition` FOR UPDATE",
     )
     .bind(topic)
@@ -90,7 +92,8 @@ async fn move_to(
     sqlx::query(
         "INSERT INTO ingest_topic_gap (consumer_group, topic, `partition`, former_id, stood_at, base) \
          SELECT consumer_group, topic, `partition`, ?, next_offset, ? FROM ingest_progress \
-         WHERE topic = ?",
+         WHERE topic = ? ON DUPLICATE KEY UPDATE stood_at = VALUES(stood_at), base = VALUES(base), \
+         accepted_at = CURRENT_TIMESTAMP",
     )
     .bind(former_id)
     .bind(base)

@@ -13,7 +13,11 @@ fn main() -> ExitCode {
                 if config.dry_run {
                     return worker::dry_run(&config, stop).await;
                 }
-                App::build(&config, telemetry, &stop).await?.run(stop).await
+                let app = tokio::select! {
+                    app = App::build(&config, telemetry, &stop) => app?,
+                    () = stop.cancelled() => return Ok(()),
+                };
+                app.run(stop).await
             },
         ),
         Config::Migrate(config) => common::lifecycle::run(

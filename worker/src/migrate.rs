@@ -8,7 +8,7 @@ use common::kafka::{
     REQUEST_TIMEOUT, TopicSpec,
 };
 use common::lifecycle::within;
-use common::mysql::MySqlPool;
+use common::mysql::{MySqlArgs, MySqlPool};
 use common::topic::Reader;
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -33,7 +33,9 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 
 /// Creates what is missing; running it again changes nothing.
 pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
-    let pool = config.mysql.connect(&config.zone.zone)?;
+    // A migration waits for its tables as long as it may: one that is given up half-way is mended by hand.
+    let mysql = MySqlArgs { statement_timeout: config.timeout, ..config.mysql.clone() };
+    let pool = mysql.connect(&config.zone.zone)?.with_limit(config.mysql.statement_timeout);
     existing::check(&pool).await?;
     let migrating = within(config.timeout, MIGRATIONS.run(pool.unlimited())).await;
     migrating.context("not migrated within --timeout")?.context("cannot migrate MySQL")?;

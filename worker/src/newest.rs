@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::mysql::MySqlPool;
 use common::reading::{DeviceSn, Document, Documents, Ids, UploadMethod, Vitals};
@@ -13,6 +14,9 @@ use sqlx::{AssertSqlSafe, Row as _};
 use crate::packet::{Packet, joined};
 use crate::row::{DocumentSources, Identity, Row};
 use common::sql::Rows;
+
+/// How long a page may take: where the server reads every row of the devices for it, that is long.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Devices of one page of [`Newest::devices_after`].
 pub const PAGE_DEVICES: usize = 100;
@@ -94,7 +98,7 @@ impl Newest {
         )
         .bind(last)
         .bind(PAGE_DEVICES as i64)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.pool.with_limit(PAGE_TIMEOUT))
         .await?;
         rows.iter().map(|row| row.try_get_unchecked(0)).collect()
     }

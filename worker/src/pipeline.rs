@@ -138,7 +138,8 @@ impl Pipeline {
                 Some(then) = self.repair.repaired.recv() => self.buffer.repaired(&then),
                 Ok(()) = self.gate.changed() => self.check_gate()?,
                 event = self.source.next(admit) => match event {
-                    Event::Closed => return Ok(()),
+                    Event::Closed if stop.is_cancelled() => return Ok(()),
+                    Event::Closed => anyhow::bail!("the consumer ended without being told to"),
                     event => self.event(event)?,
                 },
                 () = tokio::time::sleep_until(wake.into()) => {}

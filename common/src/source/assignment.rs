@@ -102,7 +102,10 @@ impl Assignment {
             self.fail(format!("{error:#}"));
         } else {
             debug!(%error, "Kafka does not say whether the topic is the same");
-            self.topic_check.rest();
+            // A topic that is gone may be made anew at any moment.
+            if error.downcast_ref::<KafkaError>().is_some() {
+                self.topic_check.rest();
+            }
         }
         !refused
     }
@@ -296,6 +299,9 @@ impl Assignment {
             .filter(|(_, held)| **held == Held::Waiting)
             .map(|(partition, _)| *partition)
             .collect();
+        if !waiting.is_empty() {
+            self.topic_check.forget();
+        }
         for partition in waiting {
             // One answer that does not come is enough: the next would not come either.
             let Some(claim) = self.claim(consumer, partition) else { return };
