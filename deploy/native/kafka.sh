@@ -118,7 +118,7 @@ EOF
     java "-Dlog4j2.configurationFile=$HERE/kafka/log4j2.properties" -cp "$(kafka_libs)/*" \
       kafka.tools.StorageTool format -t "$(kafka_cluster_id)" -c "$home/server.properties" \
       --add-scram "SCRAM-SHA-512=[name=ingest,password=$PASSWORD]" >"$home/format.log" 2>&1 ||
-      { tail -n 20 "$home/format.log" >&2 && return 1; }
+      { rm -rf -- "$home/data" && tail -n 20 "$home/format.log" >&2 && return 1; }
     return
   fi
   # Made beside and renamed: an interrupted copy must not look like a complete one.

@@ -33,7 +33,7 @@ async fn a_killed_worker_is_replaced_as_soon_where_the_broker_assigns() -> Resul
 }
 
 async fn freeze_and_kill(name: &str, protocol: &str) -> Result<()> {
-    let world = World::shared(name).await?.with_partitions(PARTITIONS);
+    let world = World::exclusive(name).await?.with_partitions(PARTITIONS);
     world.migrate().await?;
     let worker = || world.worker().env("GROUP_PROTOCOL", protocol).start();
     let (first, second) = tokio::try_join!(worker(), worker())?;
