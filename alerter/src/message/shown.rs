@@ -14,6 +14,11 @@ impl Notice {
         words.map(str::to_owned).chain([self.what()]).collect::<Vec<_>>().join(" ")
     }
 
+    /// Whether it tells of an end, whatever the reason.
+    pub const fn is_over(&self) -> bool {
+        matches!(self.to, To::Resolved | To::Stale | To::Superseded)
+    }
+
     /// How bad it is, or that it is over.
     pub fn level(&self) -> &'static str {
         match self.to {
@@ -74,7 +79,7 @@ impl Notice {
         if let Some(alerts) = self.digest_of {
             return format!("{alerts}条");
         }
-        let ends = matches!(self.to, To::Resolved | To::Stale | To::Superseded);
+        let ends = self.is_over();
         let side = match (self.value, self.bound) {
             _ if ends || self.eased || self.sign == Sign::Absence => "",
             (Some(value), Some(bound)) if value > bound => "过高",

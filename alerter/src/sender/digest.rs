@@ -81,7 +81,7 @@ pub fn notice(members: &[Member<'_>]) -> Option<Notice> {
     // What lasts comes before what is over, however bad that was.
     alerts.sort_by_key(|member| {
         let Notice { severity, wall, .. } = member.notice;
-        (is_over(&member.notice), Reverse(severity), wall, member.id)
+        (member.notice.is_over(), Reverse(severity), wall, member.id)
     });
     let worst = &alerts.first()?.notice;
     let users: HashSet<_> = alerts.iter().map(|member| &member.notice.user).collect();
@@ -90,7 +90,7 @@ pub fn notice(members: &[Member<'_>]) -> Option<Notice> {
         several => format!("{}等{several}人", shortened(&worst.user)),
     };
     Some(Notice {
-        to: if is_over(worst) { worst.to } else { To::Opened },
+        to: if worst.is_over() { worst.to } else { To::Opened },
         severity: worst.severity,
         flapping: false,
         sign: worst.sign,
@@ -106,10 +106,6 @@ pub fn notice(members: &[Member<'_>]) -> Option<Notice> {
         repeat: false,
         digest_of: Some(alerts.len()),
     })
-}
-
-const fn is_over(notice: &Notice) -> bool {
-    matches!(notice.to, To::Resolved | To::Stale | To::Superseded)
 }
 
 /// A name that leaves room for how many it stands for.
