@@ -4,6 +4,10 @@
 //!
 //! [`Reading::parse`]: crate::reading::Reading::parse
 
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::reading::{self, Ids, Item, Rejection, RejectionCode};
@@ -83,9 +87,14 @@ impl<'a> Walk<'a, '_> {
         if !raw.get().starts_with('[') {
             return self.item(raw, ids, level);
         }
-        // The list parsed as part of the body, so it parses again.
-        let items: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
-        items.into_iter().try_for_each(|item| self.item(item, ids, level))
+        let mut outcome = Ok(());
+        let list = Items(|item| {
+            outcome = self.item(item, ids, level);
+            outcome.is_ok()
+        });
+        // The list parsed as part of the body, so it parses again; one that is left early is refused.
+        let _ = serde_json::Deserializer::from_str(raw.get()).deserialize_seq(list);
+        outcome
     }
 
     /// A place where only an item may stand: an envelope, or what should be a reading.
@@ -116,6 +125,27 @@ impl<'a> Walk<'a, '_> {
             )));
         }
         self.found.push(Found { raw, ids, rejection });
+        Ok(())
+    }
+}
+
+/// Hands on a list's items one by one, for as long as they are wanted: collected first, those of a body
+/// full of numbers would take eight times its memory.
+struct Items<F>(F);
+
+impl<'de, F: FnMut(&'de RawValue) -> bool> Visitor<'de> for Items<F> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element()? {
+            if !(self.0)(item) {
+                break;
+            }
+        }
         Ok(())
     }
 }
