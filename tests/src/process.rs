@@ -88,6 +88,13 @@ impl Service {
         }
     }
 
+    /// Memory in MiB, by a line of `/proc/PID/status`: `VmRSS` now, `VmHWM` at most so far.
+    pub fn memory(&self, line: &str) -> Option<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
+        let line = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'))?;
+        Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
+    }
+
     /// Sends SIGTERM and waits for the service to drain and exit.
     pub async fn terminate(mut self) -> anyhow::Result<ExitStatus> {
         self.signal("TERM").await?;

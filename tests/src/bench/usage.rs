@@ -81,13 +81,9 @@ pub(super) fn cpu(pid: u32) -> Option<f64> {
     Some((ticks(11)? + ticks(12)?) / TICKS)
 }
 
-/// Resident memory of a process, in MiB.
-pub(super) fn resident(pid: Option<u32>) -> f64 {
-    let pid = pid.unwrap_or(0);
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.unwrap_or(f64::NAN) / 1024.0
+/// Resident memory of a service, in MiB.
+pub(super) fn resident(service: &Service) -> f64 {
+    service.memory("VmRSS").unwrap_or(f64::NAN)
 }
 
 /// Process of the stack's first server of these names that runs here.

@@ -81,7 +81,7 @@ async fn loaded(devices: usize, standing: Standing) -> anyhow::Result<f64> {
         Ok((passed(&world).await? >= all).then_some(()))
     })
     .await?;
-    let resident = usage::resident(alerter.pid());
+    let resident = usage::resident(&alerter);
     println!("  {devices} devices, {standing:?}: {resident:.1} MiB");
     alerter.terminate().await?;
     world.finish().await?;

@@ -57,7 +57,7 @@ pub(super) async fn run(
     let (first, last) = watched(world, &alerter, readings as i64).await?;
     let run = Run {
         usage: first.until(&last),
-        resident: usage::resident(alerter.pid()),
+        resident: usage::resident(&alerter),
         opened: alerter.metric("alerter_transitions_total", "to=\"opened\"").await?,
     };
     let late = alerter.metric("alerter_readings_total", "outcome=\"late\"").await?;

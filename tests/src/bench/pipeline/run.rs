@@ -142,7 +142,7 @@ pub(super) async fn run(settings: &Settings, series: &mut Series) -> anyhow::Res
     processors(&first, &last, series);
     for service in [&services.gateway, &services.worker, &services.alerter] {
         let kind = service.name().split('-').next().unwrap_or_default();
-        series.push(format!("{kind}, memory"), " MiB", usage::resident(service.pid()));
+        series.push(format!("{kind}, memory"), " MiB", usage::resident(service));
     }
     let Services { gateway, worker, alerter } = services;
     gateway.terminate().await?;

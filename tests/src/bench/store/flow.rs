@@ -101,7 +101,7 @@ pub(super) async fn soak(length: Duration, table: &mut Table) -> anyhow::Result<
         pass(Duration::from_millis(200)).await;
         done = passed(&world).await?;
         if started.elapsed() >= SAMPLE_INTERVAL * (resident.len() as u32 + 1) {
-            let now = usage::resident(service.pid());
+            let now = usage::resident(&service);
             println!("  {:>4} s: {done} readings, {now:.1} MiB", started.elapsed().as_secs());
             ensure!(now.is_finite(), "the worker is gone");
             resident.push(now);

@@ -80,7 +80,7 @@ pub(in crate::bench) async fn run_with(
         cpu: usage.cpu,
         server_cpu: usage.server_cpu,
         redis_cpu: usage.redis_cpu,
-        resident: usage::resident(worker.pid()),
+        resident: usage::resident(&worker),
     };
     if redis {
         ensure!(worker.metric("redis_errors_total", "").await? < 1.0, "Redis did not take it all");
