@@ -1,10 +1,12 @@
-//! Redis behind Sentinel, each with a password of its own: the worker follows the primary.
+//! Redis with a replica, each with a password: the worker follows the primary, which Sentinel names or
+//! which only its refusals tell.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tests::launch::{free_address, program_folder};
+use tests::proxy::Proxy;
 use tests::redis::Cache;
 use tests::wait::eventually;
 use tests::world::World;
@@ -44,9 +46,13 @@ impl Server {
         Ok(Self { child, port })
     }
 
+    fn url(&self) -> String {
+        format!("redis://default:{PASSWORD}@127.0.0.1:{}", self.port)
+    }
+
     /// What it holds, to be seen once it answers.
     async fn cache(&self) -> Result<Cache> {
-        let url = format!("redis://default:{PASSWORD}@127.0.0.1:{}", self.port);
+        let url = self.url();
         eventually(SOON, "Redis answers", || async { Ok(Cache::connect(&url).await.ok()) }).await
     }
 }
@@ -65,11 +71,44 @@ async fn shown(cache: &Cache, device: &str, time: &str) -> Result<()> {
     .await
 }
 
+/// Folder of a world's own servers.
+fn folder(world: &World) -> Result<PathBuf> {
+    let folder = program_folder()?.join("..").join("logs").join(world.app_id());
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_has_become_a_replica_is_left_though_no_connection_is_cut() -> Result<()> {
+    let world = World::shared("demoted").await?;
+    let folder = folder(&world)?;
+    let former = Server::start(&folder, "former", &data(None), &[])?;
+    let next = Server::start(&folder, "next", &data(None), &[])?;
+    let (before, after) = (former.cache().await?, next.cache().await?);
+    let proxy = Proxy::start(&former.url()).await?;
+    world.migrate().await?;
+    let worker = world.worker().env("REDIS_URL", proxy.url(&former.url())?);
+    let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
+    let device = world.device(1);
+    send(&gateway, &device, AT, &[80]).await?;
+    shown(&before, &device, &format!("{AT}:00")).await?;
+
+    let connections = proxy.accepted();
+    proxy.lead_to(&next.url())?;
+    before.follow(next.port).await?;
+    send(&gateway, &device, "2025-09-02 17:09", &[81]).await?;
+    shown(&after, &device, "2025-09-02 17:09:00").await?;
+    ensure!(proxy.accepted() > connections, "the worker has not connected again");
+    settled(&world).await?;
+    finish(world, [gateway, worker]).await?;
+    drop((former, next));
+    Ok(std::fs::remove_dir_all(folder)?)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_worker_follows_the_primary_that_sentinel_names() -> Result<()> {
     let world = World::shared("sentinel").await?;
-    let folder: PathBuf = program_folder()?.join("..").join("logs").join(world.app_id());
-    std::fs::create_dir_all(&folder)?;
+    let folder = folder(&world)?;
     let mut primary = Server::start(&folder, "primary", &data(None), &[])?;
     let replica = Server::start(&folder, "replica", &data(Some(primary.port)), &[])?;
     let watch = format!(

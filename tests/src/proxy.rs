@@ -30,6 +30,7 @@ pub enum Loss {
 
 #[derive(Debug, Default)]
 struct State {
+    server: String,
     accepted: usize,
     next: Option<Loss>,
     /// Whether what is lost is all that the client hears.
@@ -50,10 +51,10 @@ pub struct Proxy {
 impl Proxy {
     /// Stands before the server that `url` names.
     pub async fn start(url: &str) -> anyhow::Result<Self> {
-        let server = parts(url)?.1.to_owned();
+        let state = State { server: parts(url)?.1.to_owned(), ..State::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let state = Arc::new(Mutex::new(State::default()));
+        let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         let (away, cut) = watch::channel(false);
         let (silenced, silence) = watch::channel(0);
@@ -62,8 +63,12 @@ impl Proxy {
                 if *cut.borrow() {
                     continue;
                 }
-                lock(&shared).accepted += 1;
-                let (server, state, mut cut) = (server.clone(), Arc::clone(&shared), cut.clone());
+                let server = {
+                    let mut state = lock(&shared);
+                    state.accepted += 1;
+                    state.server.clone()
+                };
+                let (state, mut cut) = (Arc::clone(&shared), cut.clone());
                 let mut silence = silence.clone();
                 silence.mark_unchanged();
                 tokio::spawn(async move {
@@ -110,6 +115,13 @@ impl Proxy {
     /// to the server, as when another one has taken the address over.
     pub fn silence(&self) {
         self.silenced.send_modify(|times| *times += 1);
+    }
+
+    /// Leads new connections to the server that `url` names; those that there are stay, as when a
+    /// name or a service comes to mean another server.
+    pub fn lead_to(&self, url: &str) -> anyhow::Result<()> {
+        lock(&self.state).server = parts(url)?.1.to_owned();
+        Ok(())
     }
 
     /// How many connections have been taken.

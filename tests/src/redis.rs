@@ -76,6 +76,13 @@ impl Cache {
         Ok(fred::interfaces::ClientLike::custom(&self.client, config, arguments).await?)
     }
 
+    /// Makes the server a replica of the one at this port; only for a world of its own.
+    pub async fn follow(&self, port: u16) -> anyhow::Result<()> {
+        let command = CustomCommand::new_static("REPLICAOF", ClusterHash::Random, false);
+        let arguments = vec!["127.0.0.1".to_owned(), port.to_string()];
+        Ok(fred::interfaces::ClientLike::custom(&self.client, command, arguments).await?)
+    }
+
     /// Takes a device's hash away, as eviction does.
     pub async fn evict(&self, device: &str) -> anyhow::Result<()> {
         Ok(self.client.del(format!("health_data:{device}")).await?)
