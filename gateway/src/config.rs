@@ -37,7 +37,7 @@ pub struct Config {
     #[arg(long, env = "MESSAGE_TIMEOUT", default_value = "6s", value_parser = duration)]
     pub message_timeout: Duration,
     /// How long a record waits for company in its batch to Kafka.
-    #[arg(long, env = "LINGER", default_value = "2ms", value_parser = duration)]
+    #[arg(long, env = "LINGER", default_value = "10ms", value_parser = duration)]
     pub linger: Duration,
     /// Most memory of records that wait for Kafka, in KiB.
     #[arg(long, env = "QUEUE_KBYTES", default_value_t = 64 * 1024)]

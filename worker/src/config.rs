@@ -83,7 +83,7 @@ pub struct RunConfig {
     pub batch_bytes: usize,
     /// Age that makes a batch due: how long a lone reading waits for company at most; less where the
     /// database is quick.
-    #[arg(long, env = "BATCH_AGE", default_value = "100ms", value_parser = duration)]
+    #[arg(long, env = "BATCH_AGE", default_value = "25ms", value_parser = duration)]
     pub batch_age: Duration,
     /// Batches of different partitions written side by side, at most.
     #[arg(long, env = "BATCHES_IN_FLIGHT", default_value_t = 4)]

@@ -15,6 +15,10 @@ use rdkafka::ClientConfig;
 use rdkafka::message::OwnedHeaders;
 use tokio::net::TcpListener;
 
+/// In a closed loop every connection waits for each linger, so that a longer one would be all that is
+/// measured; the gateway is given the same.
+pub(super) const LINGER: Duration = Duration::from_millis(2);
+
 /// Keys that the records spread by, as those of as many devices.
 const KEYS: usize = 1000;
 
@@ -32,7 +36,7 @@ pub(super) async fn serve() -> anyhow::Result<()> {
     client.set("bootstrap.servers", variable("KAFKA_BROKERS")?);
     let limits = PublisherLimits {
         message_timeout: Duration::from_secs(6),
-        linger: Duration::from_millis(2),
+        linger: LINGER,
         queue_kbytes: 128 * 1024,
         queue_records: 100_000,
         message_bytes_max: 2 * 1024 * 1024,

@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::bare::LINGER;
 use super::table::{Table, median};
 use crate::fleet::{Pool, Target};
 use crate::launch::Launch;
@@ -46,8 +47,8 @@ pub(super) async fn measure(rounds: usize, table: &mut Table) -> anyhow::Result<
     let (mut ratios, mut ours, mut ceilings, mut p99s) = (vec![], vec![], vec![], vec![]);
     for round in 1..=rounds {
         let ceiling = run(bare(&world).start().await?, &bodies).await?;
-        let gateway =
-            run(world.gateway().env("TRACE_SAMPLE_RATIO", "0").start().await?, &bodies).await?;
+        let gateway = closed_loop(world.gateway()).env("TRACE_SAMPLE_RATIO", "0");
+        let gateway = run(gateway.start().await?, &bodies).await?;
         println!(
             "  round {round}: bare {:.0}/s (P50 {:?}, P99 {:?}), gateway {:.0}/s (P50 {:?}, P99 {:?})",
             ceiling.requests, ceiling.p50, ceiling.p99, gateway.requests, gateway.p50, gateway.p99
@@ -68,6 +69,11 @@ fn bare(world: &World) -> Launch {
     let mut launch = world.launch("bench", &["bare"]);
     launch.listens = true;
     launch
+}
+
+/// With what a closed loop asks of the gateway.
+pub(super) fn closed_loop(gateway: Launch) -> Launch {
+    gateway.env("LINGER", format!("{}ms", LINGER.as_millis()))
 }
 
 /// A body of each device.

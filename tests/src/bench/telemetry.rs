@@ -30,7 +30,7 @@ pub(super) async fn measure(
     let mut series = Series::default();
     for round in 0..rounds {
         for traced in [round % 2 == 0, round % 2 == 1] {
-            let gateway = adapted(world.gateway(), traced).start().await?;
+            let gateway = adapted(gateway::closed_loop(world.gateway()), traced).start().await?;
             let rate = gateway::run(gateway, &bodies).await?;
             series.add(name("gateway", traced), rate.requests);
         }
