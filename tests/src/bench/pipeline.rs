@@ -1,5 +1,7 @@
-//! The whole pipeline at a rate: the plan's figures, each from where it is true.
+//! The whole pipeline at a rate, then a worker with a backlog: the plan's figures, each from where it is
+//! true.
 
+mod backlog;
 mod run;
 
 use std::time::Duration;
@@ -87,6 +89,7 @@ pub(super) async fn measure(settings: &Settings, table: &mut Table) -> anyhow::R
             Target::Fact => table.fact(&name, median(figures), unit),
         }
     }
+    backlog::measure(table).await?;
     match &settings.save {
         Some(word) => save(word, settings, &series, table).await,
         None => Ok(()),

@@ -12,7 +12,7 @@ const RATIO_MIN: f64 = 0.5;
 const RECORDS_MIN: f64 = 2000.0;
 
 /// The plan's target for batches.
-const BATCHES_MIN: f64 = 50.0;
+pub(super) const BATCHES_MIN: f64 = 50.0;
 
 /// Measures both in turn.
 pub(super) async fn measure(

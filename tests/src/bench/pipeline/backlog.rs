@@ -1,0 +1,35 @@
+//! From which rate on a worker writes the batches that the plan asks for: what it makes of a backlog,
+//! where every batch is as large as it likes.
+
+use super::super::store::{Workload, filled, run};
+use super::super::table::{Table, median};
+use super::super::worker::BATCHES_MIN;
+use super::PARTITIONS;
+use crate::world::World;
+
+/// Readings that wait for the worker.
+const READINGS: usize = 600_000;
+
+/// How often it starts anew.
+const ROUNDS: usize = 3;
+
+/// Measures, and states without judging: the plan's rate of records is far below.
+pub(super) async fn measure(table: &mut Table) -> anyhow::Result<()> {
+    println!("backlog: {READINGS} readings of vitals, Redis on");
+    let world = World::shared("bench").await?.with_partitions(PARTITIONS);
+    filled(&world, Workload::VitalsTurns, READINGS).await?;
+    let (mut rates, mut batches) = (vec![], vec![]);
+    for round in 1..=ROUNDS {
+        let run = run(&world, READINGS, true).await?;
+        println!("  round {round}: {:.0} records/s, {:.1} batches/s", run.rate, run.batches);
+        rates.push(run.rate);
+        batches.push(run.batches);
+    }
+    world.finish().await?;
+    let (rate, batches) = (median(rates), median(batches));
+    table.fact("backlog, records/s", rate, "/s");
+    table.fact("backlog, batches/s", batches, "/s");
+    let records = BATCHES_MIN * rate / batches;
+    table.fact(&format!("backlog, records/s at {BATCHES_MIN} batches/s"), records, "/s");
+    Ok(())
+}
