@@ -29,7 +29,7 @@ soak: install  ## For a release: kills, overload, long runs, on both databases, 
 	@status=0; for database in mariadb mysql; do \
 	  export STACK_DATABASE=$$database; \
 	  $(ALONE) ALERT_KILLS=40 ALERT_READINGS=400 $(STACK) run -- tests/soak/run $(SOAK) || status=1; \
-	  $(ALONE) $(STACK) run -- target/release/bench store --rounds 0 --soak 15m --save || status=1; \
+	  $(ALONE) $(STACK) run -- target/release/bench store --rounds 0 --soak 10m --save || status=1; \
 	done; exit $$status
 
 bench: install  ## Figures beside their targets, and ratios to what the machine can do
