@@ -23,7 +23,7 @@ check: install fmt lint unit e2e-check  ## For a commit: format, clippy, unit te
 
 test: install fmt lint docs unit deny promtool e2e e2e-mysql  ## Everything that CI runs; 50 min at most
 
-soak: install  ## For a release: kills, overload, long runs, on both databases, in two hours; keeps the results
+soak: install  ## For a release: kills, overload, long runs, on both databases, in an hour; keeps the results
 	cargo build --workspace --bins
 	cargo build --release --workspace --bins
 	@status=0; for database in mariadb mysql; do \
