@@ -1,5 +1,5 @@
-//! What operators can ask of workers: to pause, to stop somewhere, to look without touching; and what
-//! they refuse until an operator has accepted it.
+//! What operators can ask of workers: to pause, to stop somewhere; and what they refuse until an operator
+//! has accepted it.
 
 use anyhow::{Context, Result, ensure};
 use tests::wait::eventually;
@@ -73,31 +73,6 @@ async fn a_worker_told_where_to_stop_stores_all_before_and_nothing_after() -> Re
     ensure_holds(&world, &[]).await?;
     ensure!(gateway.terminate().await?.success(), "the gateway failed");
     world.finish().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dry_run_says_what_would_become_of_readings_and_touches_nothing() -> Result<()> {
-    let (world, gateway, worker) = pipeline("dry").await?;
-    three(&world, &gateway, 1).await?;
-    settled(&world).await?;
-    worker.terminate().await?;
-    // One that is stored, two new ones of which one comes twice, and one that nobody can read.
-    send(&gateway, &world.device(1), "2025-09-02 16:01", &[81]).await?;
-    send(&gateway, &world.device(1), "2025-09-02 17:00", &[80, 81]).await?;
-    send(&gateway, &world.device(1), "2025-09-02 17:00", &[80]).await?;
-    kafka::produce(&world.stack.kafka_brokers, &world.readings_topic, 0, b"not json", &[]).await?;
-    let before = world.database.rows("SELECT * FROM ingest_progress").await?;
-    let done = world.launch("worker", &["run", "--dry-run"]).finish().await?;
-    ensure!(done.code == Some(0), "{}", done.text);
-    let total = done.text.lines().find(|line| line.trim_start().starts_with("total"));
-    let total: Vec<&str> = total.context("a total")?.split_whitespace().collect();
-    ensure!(total == ["total", "2", "2", "1", "0"], "{}", done.text);
-    let after = world.database.rows("SELECT * FROM ingest_progress").await?;
-    ensure!(before == after && rows(&world).await? == 3, "{before:?} became {after:?}");
-    let worker = world.worker().start().await?;
-    settled(&world).await?;
-    ensure!(rows(&world).await? == 5, "{} rows", rows(&world).await?);
-    finish(world, gateway, worker).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -101,10 +101,6 @@ pub struct RunConfig {
     /// `yyyy-MM-dd HH:mm:ss` in the devices' zone or RFC 3339.
     #[arg(long, env = "STOP_AT", value_parser = StopAt::parse)]
     pub stop_at: Option<StopAt>,
-    /// Only say what would become of the readings before the group, up to --stop-at or the end; join
-    /// nothing, write nothing, commit nothing.
-    #[arg(long)]
-    pub dry_run: bool,
     /// How to stop.
     #[command(flatten)]
     pub lifecycle: LifecycleArgs,

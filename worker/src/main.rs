@@ -10,9 +10,6 @@ fn main() -> ExitCode {
         Config::Run(config) => common::lifecycle::run(
             || config.telemetry.init(worker::SERVICE),
             async |telemetry, stop| {
-                if config.dry_run {
-                    return worker::dry_run(&config, stop).await;
-                }
                 let app = tokio::select! {
                     app = App::build(&config, telemetry, &stop) => app?,
                     () = stop.cancelled() => return Ok(()),

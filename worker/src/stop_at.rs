@@ -44,7 +44,7 @@ impl StopAt {
 }
 
 /// The offset that is not taken any more, by partition.
-pub type Stops = BTreeMap<i32, i64>;
+type Stops = BTreeMap<i32, i64>;
 
 /// Where the partitions stop; empty until it is known.
 #[derive(Debug, Clone)]
@@ -119,7 +119,7 @@ async fn ask(kafka: &KafkaArgs, accepted: &Accepted, at_ms: Option<i64>) -> anyh
 }
 
 /// Blocks.
-pub fn stops(kafka: &KafkaArgs, accepted: &Accepted, at_ms: Option<i64>) -> anyhow::Result<Stops> {
+fn stops(kafka: &KafkaArgs, accepted: &Accepted, at_ms: Option<i64>) -> anyhow::Result<Stops> {
     let topic = &kafka.readings_topic;
     let reader = Reader::new(kafka, "worker-stop-at")?;
     reader.count_as(topic, accepted, REQUEST_TIMEOUT)?;

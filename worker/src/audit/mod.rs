@@ -24,7 +24,6 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub use config::AuditConfig;
-pub(crate) use rows::{Identity, stored};
 
 use findings::Evidence;
 use letters::Letters;

@@ -17,7 +17,6 @@ use common::topic::{Ends, Reader};
 use tokio_util::sync::CancellationToken;
 
 pub use config::OffsetsConfig;
-pub(crate) use store::ledger;
 
 use config::Target;
 use plan::Move;
