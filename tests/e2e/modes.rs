@@ -1,12 +1,11 @@
-//! What operators can ask of workers: to pause, to stop somewhere; and what they refuse until an operator
-//! has accepted it.
+//! Operators pause workers, and workers refuse a changed topic until an operator has accepted it.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tests::wait::eventually;
 use tests::world::World;
 use tests::{http, kafka};
 
-use crate::audit::{ensure_holds, send};
+use crate::audit::send;
 use crate::pipeline::{SOON, finish, pipeline, settled};
 
 /// Three readings, one of each kind of device, at a minute of their own.
@@ -48,31 +47,6 @@ async fn a_paused_group_takes_nothing_until_it_is_resumed() -> Result<()> {
     settled(&world).await?;
     ensure!(rows(&world).await? == 6, "{} rows", rows(&world).await?);
     finish(world, gateway, worker).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_told_where_to_stop_stores_all_before_and_nothing_after() -> Result<()> {
-    let world = World::shared("stop").await?;
-    world.migrate().await?;
-    let gateway = world.gateway().start().await?;
-    three(&world, &gateway, 1).await?;
-    let topic = kafka::records(&world.stack.kafka_brokers, &world.readings_topic).await?;
-    let last = topic.iter().map(|record| record.timestamp_ms).max().context("records")?;
-    eventually(SOON, "a later millisecond", || async {
-        Ok((jiff::Timestamp::now().as_millisecond() > last).then_some(()))
-    })
-    .await?;
-    let between = jiff::Timestamp::now().to_string();
-    three(&world, &gateway, 2).await?;
-    let stopped = world.worker().env("STOP_AT", between).finish().await?;
-    ensure!(stopped.code == Some(0), "{}", stopped.text);
-    ensure!(rows(&world).await? == 3 && world.lag().await? == 3, "{} rows", rows(&world).await?);
-    let stopped = world.worker().env("STOP_AT", "end").finish().await?;
-    ensure!(stopped.code == Some(0), "{}", stopped.text);
-    ensure!(rows(&world).await? == 6 && world.lag().await? == 0, "{} rows", rows(&world).await?);
-    ensure_holds(&world, &[]).await?;
-    ensure!(gateway.terminate().await?.success(), "the gateway failed");
-    world.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

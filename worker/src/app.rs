@@ -41,7 +41,6 @@ use crate::pipeline::{Parts, Pipeline};
 use crate::redis::{Latest, Writes};
 use crate::repair::{self, Repair, Sentinel, Topic};
 use crate::spans::SpanNames;
-use crate::stop_at::Stopping;
 use crate::store::Store;
 use crate::watch::Watch;
 
@@ -85,13 +84,6 @@ impl App {
         let owner = format!("{}:{}", host_name(), std::process::id());
         let ledger = Ledger::new(pool.clone(), Kind::Worker, &config.group, &topic, owner.clone());
         source::check_start(&config.kafka, &ledger).await?;
-        let stopping = match config.stop_at {
-            Some(stop_at) => {
-                let accepted = ledger.accepted().await?;
-                Some(Stopping::start(stop_at, &config.kafka, accepted, zone).await?)
-            }
-            None => None,
-        };
         let redis = if config.no_redis { None } else { Some(connect_redis(config).await?) };
         let publisher = Publisher::new(config.kafka.client_config("worker"), &LETTERS)
             .context("cannot create the producer; look at --kafka-set")?;
@@ -168,7 +160,6 @@ impl App {
             limits: config.limits(),
             adaptive: Adaptive::new(config.adaptive()),
             gate: gate_end,
-            stopping,
         });
         Ok(Self { config: config.clone(), pipeline, pool, vital, background })
     }

@@ -214,12 +214,6 @@ impl Buffer {
         self.lanes.iter().map(view).collect()
     }
 
-    /// Where the ledger stands for each partition; -1 for one with something in flight.
-    pub fn positions(&self) -> Vec<(i32, i64)> {
-        let standing = |lane: &Lane| if lane.in_flight == 0 { lane.next } else { -1 };
-        self.lanes.iter().map(|(partition, lane)| (*partition, standing(lane))).collect()
-    }
-
     /// Whether a partition has nothing waiting and nothing in flight.
     pub fn is_drained(&self, partitions: &[i32]) -> bool {
         self.lanes

@@ -19,7 +19,6 @@ use crate::buffer::Limits;
 use crate::control::ControlConfig;
 use crate::dlq::DlqConfig;
 use crate::offsets::OffsetsConfig;
-use crate::stop_at::StopAt;
 
 /// Stores readings from Kafka in MySQL, accounts for each of them, and keeps Redis at the latest.
 #[derive(Debug, Parser)]
@@ -97,10 +96,6 @@ pub struct RunConfig {
     /// Drop months of the main table older than this many days; unset: keep them for ever.
     #[arg(long, env = "RETENTION_DAYS")]
     pub retention_days: Option<u32>,
-    /// Go on up to there and end: `end` is what the topic holds at the start; or a time of receipt, as
-    /// `yyyy-MM-dd HH:mm:ss` in the devices' zone or RFC 3339.
-    #[arg(long, env = "STOP_AT", value_parser = StopAt::parse)]
-    pub stop_at: Option<StopAt>,
     /// How to stop.
     #[command(flatten)]
     pub lifecycle: LifecycleArgs,

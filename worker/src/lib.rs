@@ -37,7 +37,6 @@ mod row;
 mod shown;
 mod spans;
 mod statements;
-mod stop_at;
 mod store;
 #[cfg(test)]
 mod test_support;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::lifecycle::{Deadline, Step};
-use common::source::{Delivery, Event, Revocation, Source};
+use common::source::{Event, Revocation, Source};
 use metrics::gauge;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,7 +21,6 @@ use crate::flush::{Flush, Flushed, Outcome};
 use crate::health::Health;
 use crate::metrics::{BATCH_ROWS_WANTED, BATCHES_IN_FLIGHT_WANTED, BUFFERED};
 use crate::repair::Link;
-use crate::stop_at::Stopping;
 
 /// The loop says at least this often that it turns.
 const TURN_INTERVAL: Duration = Duration::from_secs(1);
@@ -37,7 +36,6 @@ pub struct Pipeline {
     revoked: Vec<Revocation>,
     repair: Link,
     gate: watch::Receiver<Gate>,
-    stopping: Option<Stopping>,
 }
 
 /// What it is made from.
@@ -54,8 +52,6 @@ pub struct Parts {
     pub adaptive: Adaptive,
     /// Whether deliveries may be taken in.
     pub gate: watch::Receiver<Gate>,
-    /// Where to stop, if anywhere.
-    pub stopping: Option<Stopping>,
 }
 
 /// How the loop ended.
@@ -70,7 +66,7 @@ pub enum End {
 impl Pipeline {
     /// A loop over a source.
     pub fn new(parts: Parts) -> Self {
-        let Parts { source, flush, repair, limits, adaptive, gate, stopping } = parts;
+        let Parts { source, flush, repair, limits, adaptive, gate } = parts;
         let mut buffer = Buffer::new(limits);
         buffer.tune(adaptive.rows(), adaptive.linger(), adaptive.company_linger());
         Self {
@@ -83,20 +79,19 @@ impl Pipeline {
             revoked: Vec::new(),
             repair,
             gate,
-            stopping,
         }
     }
 
-    /// Turns until `stop`, or until it has come to its own end, which stops the process as well; then
-    /// drains and leaves the group, each within its share of `deadline`.
+    /// Turns until `stop`, then drains and leaves the group, each within its share of `deadline`. An
+    /// error stops the process as well.
     pub async fn run(
         mut self,
         deadline: &Deadline,
         stop: &CancellationToken,
     ) -> anyhow::Result<End> {
-        let ended = self.turn_until(stop).await;
-        stop.cancel();
-        if let Err(error) = ended {
+        if let Err(error) = self.turn_until(stop).await {
+            // The time for leaving the group runs from here on.
+            stop.cancel();
             self.in_flight.shutdown().await;
             self.source.close(deadline).await;
             return Err(error);
@@ -145,10 +140,6 @@ impl Pipeline {
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
             self.release_revoked();
-            if self.has_reached_its_stop() {
-                info!("everything up to --stop-at is written");
-                return Ok(());
-            }
             self.repair.lanes.send_replace(self.buffer.views());
             self.health.turned(self.buffer.partitions(), self.buffer.oldest_ms());
             gauge!(BUFFERED).set(self.buffer.deliveries() as f64);
@@ -167,11 +158,6 @@ impl Pipeline {
         Ok(())
     }
 
-    fn has_reached_its_stop(&self) -> bool {
-        let stopping = self.stopping.as_ref();
-        stopping.is_some_and(|stopping| stopping.reached(&self.buffer.positions()))
-    }
-
     fn event(&mut self, event: Event) -> anyhow::Result<()> {
         match event {
             Event::Assigned(claims) => {
@@ -187,11 +173,6 @@ impl Pipeline {
             Event::Deliveries(deliveries) => {
                 let now = Instant::now();
                 for delivery in deliveries {
-                    let Delivery { partition, offset, kafka_ms, .. } = delivery;
-                    let stopping = self.stopping.as_mut();
-                    if stopping.is_some_and(|stop| !stop.admits(partition, offset, kafka_ms)) {
-                        continue;
-                    }
                     let origin = delivery.origin.sampled();
                     self.buffer.insert(delivery, origin, now);
                 }
