@@ -27,10 +27,10 @@ impl Channel {
         }
     }
 
-    /// Reads a kind; `official` is another word for an openid.
+    /// Reads a kind.
     pub fn from_kind(kind: &str) -> Option<Self> {
         Some(match kind {
-            "openid" | "official" => Self::Official,
+            "openid" => Self::Official,
             "wecom" => Self::Wecom,
             "message" => Self::Message,
             _ => return None,
@@ -80,7 +80,6 @@ mod tests {
             let address = Address { channel, name: "a:b".into() };
             assert_eq!(Address::parse(&address.to_string()), Some(address));
         }
-        assert_eq!(Address::parse("official:o1").map(|one| one.channel), Some(Channel::Official));
         assert_eq!(Address::parse("fax:1"), None);
     }
 }

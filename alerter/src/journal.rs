@@ -40,9 +40,6 @@ pub struct Length {
 }
 
 impl Length {
-    /// Longer than any journal may become: the next entry is a whole one.
-    pub const UNBOUNDED: Self = Self { lines: usize::MAX / 2, rows: 0 };
-
     /// Whether a partition of so many devices is to be written as a whole.
     pub fn is_due(self, devices: usize) -> bool {
         let cost = self.lines + self.rows * ROW_LINES;
@@ -234,7 +231,6 @@ mod tests {
         assert!(length(0, LINES_MAX).is_due(10), "rows count as well");
         assert!(!length(399_999, 0).is_due(100_000));
         assert!(length(400_001, 0).is_due(100_000));
-        assert!(Length::UNBOUNDED.is_due(1 << 40));
     }
 
     proptest! {

@@ -252,16 +252,6 @@ impl Seen {
         Some(seen)
     }
 
-    /// Reads the form that versions before the journal stored: the times in the order of
-    /// [`Sign::ALL`], joined by commas, absent ones empty.
-    pub fn read_old(stored: &str) -> Self {
-        let mut seen = Self::default();
-        for (time, stored) in seen.0.iter_mut().zip(stored.split(',')) {
-            *time = stored.parse().unwrap_or(NEVER);
-        }
-        seen
-    }
-
     /// As if each sign had been reported at its time.
     #[cfg(test)]
     pub fn at<const N: usize>(times: [(Sign, i64); N]) -> Self {
@@ -310,13 +300,5 @@ mod tests {
         }
         assert_eq!(Seen::read("5*8001"), Some(Seen::at([(Sign::HeartRate, 5)])), "a sign to come");
         assert_eq!([Seen::read("5"), Seen::read("5*"), Seen::read("5*1,")], [None, None, None]);
-    }
-
-    #[test]
-    fn the_form_of_earlier_versions_is_read() {
-        let seen = Seen::at([(Sign::HeartRate, 5), (Sign::Stress, 7)]);
-        assert_eq!(Seen::read_old("5,,,,,,7,,,,"), seen);
-        assert_eq!(Seen::read_old("5"), Seen::at([(Sign::HeartRate, 5)]), "fewer signs");
-        assert_eq!(Seen::read_old(""), Seen::default());
     }
 }

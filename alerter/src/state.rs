@@ -7,15 +7,14 @@
 mod save;
 
 use common::mysql::{MySqlConnection, MySqlPool};
-use common::reading::{DeviceSn, Ids};
+use common::reading::DeviceSn;
 use futures_util::TryStreamExt;
 use tracing::error;
 
 pub use self::save::save;
-use crate::engine::{Devices, Heard, Stored, Tracked};
+use crate::engine::{Devices, Stored, Tracked};
 use crate::hearing::Hearing;
 use crate::journal::{self, Length};
-use crate::sign::Seen;
 
 /// Everything that is known of a partition.
 pub async fn load(pool: &MySqlPool, partition: i32) -> Result<Stored, sqlx::Error> {
@@ -54,7 +53,7 @@ async fn journal(
         "SELECT devices, entry FROM t_alert_journal WHERE kafka_partition = ? ORDER BY id",
     )
     .bind(partition)
-    .fetch(&mut *connection);
+    .fetch(connection);
     while let Some((lines, text)) = rows.try_next().await? {
         for line in journal::read(&String::from_utf8_lossy(&text)) {
             match line {
@@ -71,33 +70,7 @@ async fn journal(
         }
         length.add(usize::try_from(lines).unwrap_or_default());
     }
-    drop(rows);
-    if length == Length::default() {
-        // What the version before the journal has left; the first entry takes its place.
-        return Ok((rows_of_old(connection, partition).await?, Length::UNBOUNDED));
-    }
     Ok((devices, length))
-}
-
-async fn rows_of_old(
-    connection: &mut MySqlConnection,
-    partition: i32,
-) -> Result<Devices, sqlx::Error> {
-    type Columns = (String, String, i64, Option<i64>, Option<i64>, Option<i64>);
-    let mut devices: Devices = Devices::default();
-    let mut rows = sqlx::query_as::<_, Columns>(
-        "SELECT device_sn, seen, heard_at, customer_id, org_id, user_id FROM t_alert_device \
-         WHERE kafka_partition = ?",
-    )
-    .bind(partition)
-    .fetch(connection);
-    while let Some((sn, seen, at, customer_id, org_id, user_id)) = rows.try_next().await? {
-        let Some(sn) = DeviceSn::new(&sn) else { continue };
-        let heard = Heard { at, ids: Ids { customer_id, org_id, user_id } };
-        let device = devices.entry(sn).or_default();
-        (device.seen, device.heard) = (Seen::read_old(&seen), heard);
-    }
-    Ok(devices)
 }
 
 async fn tracked(

@@ -83,7 +83,7 @@ pub async fn seed(world: &World, rules: &[Rule]) -> anyhow::Result<()> {
         .database
         .execute(&format!(
             "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address) \
-             VALUES ({TENANT}, 0, 'official', '{NURSE}')"
+             VALUES ({TENANT}, 0, 'openid', '{NURSE}')"
         ))
         .await
 }

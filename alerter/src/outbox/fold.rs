@@ -32,10 +32,10 @@ pub struct Waiting {
     pub episode_key: String,
     /// What happened.
     pub transition: String,
-    /// The device; rows of an older version have none.
-    pub device_sn: Option<String>,
+    /// The device.
+    pub device_sn: String,
     /// What it tells, as JSON.
-    pub notice: Option<String>,
+    pub notice: String,
     /// Whether nobody is sending it, it cannot have arrived, and it is not too old.
     pub free: bool,
 }

@@ -76,8 +76,8 @@ pub struct Notification {
     pub customer_id: i64,
     /// The request, byte for byte; empty: it is to be made.
     pub payload: Vec<u8>,
-    /// What it tells, as JSON; rows of an older version have none.
-    pub notice: Option<String>,
+    /// What it tells, as JSON.
+    pub notice: String,
     /// The span it belongs under.
     pub traceparent: Option<String>,
     /// Attempts before this one.
@@ -93,9 +93,9 @@ pub struct Notification {
 }
 
 impl Notification {
-    /// What it tells, where that was stored and can be read.
+    /// What it tells, where that can be read.
     pub fn notice(&self) -> Option<Notice> {
-        serde_json::from_str(self.notice.as_deref()?).ok()
+        serde_json::from_str(&self.notice).ok()
     }
 
     /// Whether it tells of several others.

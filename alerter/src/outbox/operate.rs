@@ -80,7 +80,7 @@ impl Outbox {
             // anew, unless it may have arrived. Assignments see those before them: the state last.
             let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
                 "UPDATE t_alert_outbox SET attempts = IF(state = 'pending', attempts, 0), \
-                 payload = IF(uncertain_since IS NULL AND notice IS NOT NULL, '', payload), \
+                 payload = IF(uncertain_since IS NULL, '', payload), \
                  finished_at = NULL, next_attempt_at = {NOW_MS}, state = 'pending' \
                  WHERE state IN ('pending', 'failed', 'dropped') AND digest_id IS NULL \
                  AND lease_until <= {NOW_MS} AND id"

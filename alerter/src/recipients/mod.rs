@@ -18,8 +18,6 @@ use common::reading::Ids;
 use moka::future::Cache;
 use tracing::{debug, warn};
 
-pub use addresses::kinds;
-
 use crate::channel::Address;
 use crate::message::cut;
 use crate::rule::Channels;

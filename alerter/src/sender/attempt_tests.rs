@@ -29,7 +29,7 @@ fn notification(key: &EpisodeKey, repeats: i32) -> Notification {
         recipient: "openid:o1".into(),
         customer_id: 7,
         payload: Vec::new(),
-        notice: serde_json::to_string(&notice()).ok(),
+        notice: serde_json::to_string(&notice()).unwrap(),
         traceparent: None,
         attempts: 0,
         repeats,
@@ -69,7 +69,7 @@ fn marks_are_shown_and_stay() {
     assert_eq!(late["data"]["keyword2"]["value"], "延迟 心率过高 133");
     let marked = Notice { repeat: true, ..notice() };
     let again =
-        Notification { notice: serde_json::to_string(&marked).ok(), ..notification(&key, 1) };
+        Notification { notice: serde_json::to_string(&marked).unwrap(), ..notification(&key, 1) };
     let (late, repeats) = rendered(&again, true, false);
     assert_eq!(late["data"]["keyword2"]["value"], "延迟 重复? 心率过高 133");
     assert_eq!(repeats, 1, "it is the same repeat, only late");
@@ -78,11 +78,8 @@ fn marks_are_shown_and_stay() {
 #[test]
 fn a_notice_that_cannot_be_read_is_none() {
     let key = EpisodeKey::of_digest(7, "openid:o1", 1);
-    let broken = Notification {
-        notice: Some("{}".into()),
-        transition: DIGEST.into(),
-        ..notification(&key, 0)
-    };
+    let broken =
+        Notification { notice: "{}".into(), transition: DIGEST.into(), ..notification(&key, 0) };
     assert_eq!(broken.notice(), None);
     assert!(broken.is_digest() && !broken.is_end());
 }

@@ -32,7 +32,7 @@ pub struct Known {
     pub tried: bool,
     /// Whether there are bytes.
     pub has_bytes: bool,
-    /// Whether the notice they are made from is there.
+    /// Whether the notice they are made from can be read.
     pub has_notice: bool,
     /// Whether the bytes say that they come late.
     pub marked_delayed: bool,
@@ -84,7 +84,7 @@ pub fn decide(known: &Known) -> Now {
         {
             Now::Anew { delayed, repeat: false }
         }
-        // A row of an older version may have no notice: better sent as it is than lost.
+        // Without a notice that can be read the bytes are better sent as they are than lost.
         Some(_) | None => Now::Stored,
     }
 }

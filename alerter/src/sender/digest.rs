@@ -52,10 +52,10 @@ pub fn choose<'a>(waiting: &'a [Waiting], told: &HashSet<String>) -> Vec<Member<
     for row in waiting {
         let key = row.episode_key.as_str();
         let untold = is_end(row) && !chosen.contains(key) && !told.contains(key);
-        let barred = !row.free || untold || kept_back.contains(&row.device_sn);
-        let notice = row.notice.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let barred = !row.free || untold || kept_back.contains(row.device_sn.as_str());
+        let notice = serde_json::from_str(&row.notice).ok();
         let Some(notice) = notice.filter(|_| !barred) else {
-            kept_back.insert(row.device_sn.clone());
+            kept_back.insert(row.device_sn.as_str());
             continue;
         };
         chosen.insert(key);

@@ -6,7 +6,6 @@ use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::args::{EntryConfig, ListConfig};
 use crate::channel::Channel;
-use crate::recipients::kinds;
 
 /// Most addresses that are listed.
 pub(super) const LISTED_MAX: usize = 10_000;
@@ -41,8 +40,7 @@ fn selection(customer_id: Option<i64>, user_id: Option<i64>) -> QueryBuilder<MyS
 }
 
 fn of_kind(query: &mut QueryBuilder<MySql>, kind: Channel) {
-    let [kind, older] = kinds(kind);
-    query.push(" AND kind IN (").push_bind(kind).push(", ").push_bind(older).push(")");
+    query.push(" AND kind = ").push_bind(kind.kind());
 }
 
 /// Adds an address, or lets it be tried again; returns what that came to.
@@ -51,15 +49,13 @@ pub(super) async fn add(pool: &MySqlPool, entry: &EntryConfig) -> Result<String,
     of_kind(&mut query, entry.kind);
     query.push(" AND address = ").push_bind(&entry.address);
     let there: Vec<Listed> = query.build_query_as().fetch_all(pool).await?;
-    // An older word for the kind stays what it is.
-    let kind = there.first().map_or(entry.kind.kind(), |listed| &listed.kind);
     sqlx::query(
         "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address) \
          VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE refused_at = NULL, refused_errcode = NULL",
     )
     .bind(entry.customer_id)
     .bind(entry.user_id)
-    .bind(kind)
+    .bind(entry.kind.kind())
     .bind(&entry.address)
     .execute(pool)
     .await?;
@@ -75,15 +71,13 @@ pub(super) async fn add(pool: &MySqlPool, entry: &EntryConfig) -> Result<String,
 
 /// Removes an address; false where it was not there.
 pub(super) async fn remove(pool: &MySqlPool, entry: &EntryConfig) -> Result<bool, sqlx::Error> {
-    let [kind, older] = kinds(entry.kind);
     let removed = sqlx::query(
         "DELETE FROM t_alert_recipient_address \
-         WHERE customer_id = ? AND user_id = ? AND kind IN (?, ?) AND address = ?",
+         WHERE customer_id = ? AND user_id = ? AND kind = ? AND address = ?",
     )
     .bind(entry.customer_id)
     .bind(entry.user_id)
-    .bind(kind)
-    .bind(older)
+    .bind(entry.kind.kind())
     .bind(&entry.address)
     .execute(pool)
     .await?;

@@ -129,7 +129,7 @@ async fn add_accounts(world: &World) -> anyhow::Result<()> {
             .database
             .execute(&format!(
                 "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address) \
-                 VALUES ({tenant}, 0, 'official', 'openid-of-{tenant}')"
+                 VALUES ({tenant}, 0, 'openid', 'openid-of-{tenant}')"
             ))
             .await?;
     }
