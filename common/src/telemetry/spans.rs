@@ -14,7 +14,6 @@ use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, I
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData,
     SpanExporter as ExportSpans, SpanProcessor,
@@ -43,7 +42,6 @@ pub(super) fn provider(
     tls: Option<&Tls>,
     sample_ratio: f64,
 ) -> anyhow::Result<SdkTracerProvider> {
-    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint);
     if let Some(tls) = tls {
         exporter = exporter.with_tls_config(tls_config(tls)?);
