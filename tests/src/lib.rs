@@ -44,6 +44,8 @@ pub mod demo;
 pub mod bench;
 
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod licences;
 #[cfg(test)]
 mod tiers;
