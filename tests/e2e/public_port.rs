@@ -11,7 +11,7 @@ use tests::wait::eventually;
 use tests::world::World;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 const DEVICES: &str = "/upload_health_data";
@@ -153,6 +153,16 @@ async fn a_full_cache_over_a_slow_line_is_accepted_and_holds_up_nobody() -> Resu
     world.finish().await
 }
 
+/// A connection that has sent all but the last byte of a body of this size.
+async fn body_under_way(gateway: &Service, bytes: usize) -> Result<TcpStream> {
+    let mut connection = silent(gateway, 1).await?.remove(0);
+    let head = format!("POST {DEVICES} HTTP/1.1\r\nhost: x\r\ncontent-length: {bytes}\r\n\r\n");
+    connection.write_all(head.as_bytes()).await?;
+    let numbers = format!("[{}", "0,".repeat(bytes / 2 - 1));
+    connection.write_all(numbers.as_bytes()).await?;
+    Ok(connection)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_beyond_the_budget_are_refused_until_others_have_gone() -> Result<()> {
     let world = World::shared("budget").await?;
@@ -163,11 +173,9 @@ async fn bodies_beyond_the_budget_are_refused_until_others_have_gone() -> Result
         .env("INFLIGHT_BYTES_MAX", "1600000")
         .start()
         .await?;
-    let mut connections = silent(&gateway, 7).await?;
-    let head = "POST /upload_health_data HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n";
-    for connection in &mut connections {
-        connection.write_all(head.as_bytes()).await?;
-        connection.write_all(&[b' '; 199_999]).await?;
+    let mut bodies = Vec::new();
+    for _ in 0..7 {
+        bodies.push(body_under_way(&gateway, 200_000).await?);
     }
     eventually(SOON, "they hold the budget", || async {
         let held = gateway.metric("gateway_bytes_in_flight", "").await?;
@@ -179,7 +187,7 @@ async fn bodies_beyond_the_budget_are_refused_until_others_have_gone() -> Result
     let refused = http::post(&url, large.clone()).await?;
     ensure!(refused.status == 503 && refused.json["code"] == "unavailable", "{}", refused.text);
     ensure!(refused.header("retry-after").is_some(), "{:?}", refused.headers);
-    drop(connections);
+    drop(bodies);
     eventually(SOON, "there is room again", || async {
         Ok((http::post(&url, large.clone()).await?.status == 200).then_some(()))
     })
@@ -190,21 +198,6 @@ async fn bodies_beyond_the_budget_are_refused_until_others_have_gone() -> Result
     .await?;
     ensure!(gateway.terminate().await?.success());
     world.finish().await
-}
-
-/// Posts in the background; the answer may come much later than a watch waits.
-async fn later(url: String, body: String) {
-    let _ = http::post(&url, body).await;
-}
-
-/// A connection that has sent all but the last byte of a body of this size.
-async fn body_under_way(gateway: &Service, bytes: usize) -> Result<TcpStream> {
-    let mut connection = silent(gateway, 1).await?.remove(0);
-    let head = format!("POST {DEVICES} HTTP/1.1\r\nhost: x\r\ncontent-length: {bytes}\r\n\r\n");
-    connection.write_all(head.as_bytes()).await?;
-    let numbers = format!("[{}", "0,".repeat(bytes / 2 - 1));
-    connection.write_all(numbers.as_bytes()).await?;
-    Ok(connection)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,7 +221,11 @@ async fn the_memory_bound_holds_with_all_its_terms_at_once() -> Result<()> {
     let items: Vec<_> = (0..1_000).map(|number| reading(&world, number)).collect();
     let many = json!({"data": items}).to_string();
     let url = gateway.url(DEVICES);
-    let waiting: Vec<_> = (0..60).map(|_| tokio::spawn(later(url.clone(), many.clone()))).collect();
+    let mut waiting = JoinSet::new();
+    for _ in 0..60 {
+        let (url, many) = (url.clone(), many.clone());
+        waiting.spawn(async move { http::post(&url, many).await });
+    }
     eventually(SOON, "no record finds room any more", || async {
         Ok((gateway.metric("gateway_requests_total", "status=\"503\"").await? > 0.0).then_some(()))
     })
@@ -260,10 +257,8 @@ async fn the_memory_bound_holds_with_all_its_terms_at_once() -> Result<()> {
     }
     let bound = gateway.metric("gateway_memory_bound_bytes", "").await? / 1024.0 / 1024.0;
     let most = gateway.memory("VmHWM").context("what the kernel says of its memory")?;
-    println!("{most:.0} MiB of {bound:.0}");
     ensure!(most < bound, "{most:.0} MiB of {bound:.0} that it printed");
-    drop((frozen, heads, bodies));
-    waiting.iter().for_each(JoinHandle::abort);
+    drop((frozen, heads, bodies, waiting));
     ensure!(gateway.terminate().await?.success());
     world.finish().await
 }

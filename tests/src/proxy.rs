@@ -155,7 +155,7 @@ impl Drop for Proxy {
 
 /// A URL as what stands before its address, the address, and what follows.
 fn parts(url: &str) -> anyhow::Result<(&str, &str, &str)> {
-    let start = url.find("://").context("MYSQL_URL has no scheme")? + 3;
+    let start = url.find("://").context("a server's URL has no scheme")? + 3;
     let end = url[start..].find('/').map_or(url.len(), |slash| start + slash);
     let start = url[start..end].rfind('@').map_or(start, |at| start + at + 1);
     Ok((&url[..start], &url[start..end], &url[end..]))
