@@ -47,7 +47,7 @@ bench-worker: install  ## The worker against what MariaDB and MySQL can take, in
 	done; exit $$status
 
 bench-alerter: install  ## Readings judged a second by one core, then the alerter on the real servers; keeps the figures
-	cargo bench -p alerter --bench evaluation
+	cargo bench -p ljwx-alerter --bench evaluation
 	cargo build --release --workspace --bins
 	$(ALONE) $(STACK) run -- target/release/bench alerter --memory --save $(ARGS)
 

@@ -3,65 +3,65 @@
 
 # `make check`, for a commit: one test for each of the main promises.
 CHECK := \
-  config::wrong_settings_are_all_listed_at_once_with_exit_code_2 \
-  cases::every_worked_example_is_answered_and_published_as_written \
-  pipeline::a_reading_reaches_every_table_and_redis \
-  pipeline::a_reading_sent_again_merges_and_changes_nothing \
-  pipeline::an_older_reading_is_stored_but_never_replaces_the_newest \
-  remedies::a_poison_reading_is_dead_lettered_and_the_rest_is_stored \
-  remedies::a_missing_table_holds_everything_says_so_and_resumes_by_itself \
-  dlq::a_dead_letter_goes_back_once_and_never_over_newer_values \
-  commits::a_commit_whose_answer_is_lost_is_recognised_as_one_s_own \
-  sharing::two_workers_share_the_partitions_and_store_everything_once \
-  sharing::a_stretch_delivered_again_changes_no_value \
-  sigterm::sigterm_of_a_worker_under_load_loses_and_doubles_nothing \
-  audit::a_healthy_run_holds_in_every_view \
-  redis::an_outage_leaves_no_device_stale \
-  faults::broker_stopped_means_503_with_retry_after_and_no_200_without_a_record \
-  alerts::a_breach_is_told_once_its_end_once_and_a_restart_repeats_nothing \
-  alert_faults::a_commit_whose_answer_is_lost_raises_nothing_twice \
-  alert_outbox::a_message_whose_answer_was_lost_is_received_once \
-  alert_people::wearer_and_managers_are_told_by_their_tenant_s_accounts_and_nobody_else \
-  traces::one_can_go_from_a_request_to_its_batch_and_back_and_to_its_alert
+  gateway::config::wrong_settings_are_all_listed_at_once_with_exit_code_2 \
+  gateway::cases::every_worked_example_is_answered_and_published_as_written \
+  worker::pipeline::a_reading_reaches_every_table_and_redis \
+  worker::pipeline::a_reading_sent_again_merges_and_changes_nothing \
+  worker::pipeline::an_older_reading_is_stored_but_never_replaces_the_newest \
+  faults::remedies::a_poison_reading_is_dead_lettered_and_the_rest_is_stored \
+  faults::remedies::a_missing_table_holds_everything_says_so_and_resumes_by_itself \
+  worker::dlq::a_dead_letter_goes_back_once_and_never_over_newer_values \
+  faults::commits::a_commit_whose_answer_is_lost_is_recognised_as_one_s_own \
+  worker::sharing::two_workers_share_the_partitions_and_store_everything_once \
+  worker::sharing::a_stretch_delivered_again_changes_no_value \
+  faults::sigterm::sigterm_of_a_worker_under_load_loses_and_doubles_nothing \
+  worker::audit::a_healthy_run_holds_in_every_view \
+  worker::redis::an_outage_leaves_no_device_stale \
+  faults::servers_lost::broker_stopped_means_503_with_retry_after_and_no_200_without_a_record \
+  alerter::alerts::a_breach_is_told_once_its_end_once_and_a_restart_repeats_nothing \
+  alerter::faults::a_commit_whose_answer_is_lost_raises_nothing_twice \
+  alerter::outbox::a_message_whose_answer_was_lost_is_received_once \
+  alerter::people::wearer_and_managers_are_told_by_their_tenant_s_accounts_and_nobody_else \
+  gateway::traces::one_can_go_from_a_request_to_its_batch_and_back_and_to_its_alert
 
 # `make test` runs these on MySQL as well: every statement once, and whatever the two servers do differently
 # (upserts, types, errors, locks, plans). The others' SQL is the same.
 MYSQL := \
-  account::a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole \
-  account::a_worker_and_an_alerter_never_share_a_group \
-  alert_cases:: \
-  alert_faults::a_commit_whose_answer_is_lost_raises_nothing_twice \
-  alert_no_data:: \
-  alert_outbox::after_an_hour_what_still_matters_comes_marked_and_the_rest_is_dropped \
-  alert_outbox::operators_list_retry_and_drop_what_is_in_the_outbox \
-  alert_people:: \
-  alert_refused:: \
-  alerts:: \
-  audit:: \
-  bindings:: \
-  commits:: \
-  disk::what_only_other_servers_say_is_waited_out_as_well \
-  faults::mysql_stopped_and_back_loses_nothing_and_needs_nobody \
-  links:: \
-  merges:: \
-  modes:: \
-  offsets:: \
-  pipeline:: \
-  records:: \
-  redis::a_server_with_a_small_packet_is_asked_for_the_newest_rows_in_parts \
-  redis::what_the_topic_no_longer_has_is_repaired_from_mysql \
-  remedies:: \
-  rules:: \
-  servers:: \
-  silences:: \
-  silent:: \
-  tables:: \
-  tls::
+  worker::account::a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole \
+  worker::account::a_worker_and_an_alerter_never_share_a_group \
+  alerter::cases:: \
+  alerter::faults::a_commit_whose_answer_is_lost_raises_nothing_twice \
+  alerter::no_data:: \
+  alerter::outbox::after_an_hour_what_still_matters_comes_marked_and_the_rest_is_dropped \
+  alerter::outbox::operators_list_retry_and_drop_what_is_in_the_outbox \
+  alerter::people:: \
+  alerter::refused:: \
+  alerter::alerts:: \
+  worker::audit:: \
+  worker::bindings:: \
+  faults::commits:: \
+  faults::disk::what_only_other_servers_say_is_waited_out_as_well \
+  faults::servers_lost::mysql_stopped_and_back_loses_nothing_and_needs_nobody \
+  faults::links:: \
+  worker::merges:: \
+  worker::modes:: \
+  worker::offsets:: \
+  worker::pipeline:: \
+  worker::records:: \
+  worker::redis::a_server_with_a_small_packet_is_asked_for_the_newest_rows_in_parts \
+  worker::redis::what_the_topic_no_longer_has_is_repaired_from_mysql \
+  faults::remedies:: \
+  alerter::rules:: \
+  faults::database:: \
+  alerter::silences:: \
+  faults::silent:: \
+  worker::tables:: \
+  faults::tls::
 
 # `make soak`, for a release: kills, overload, long runs. On both databases, and not in `make test`.
 SOAK := \
-  alert_crash:: \
-  disk::a_full_disk_is_waited_out \
-  disk::files_that_may_not_grow_are_waited_out \
-  faults::worker_killed_in_mid_batch_loses_and_doubles_nothing \
-  rebalance::
+  alerter::crash:: \
+  faults::disk::a_full_disk_is_waited_out \
+  faults::disk::files_that_may_not_grow_are_waited_out \
+  faults::servers_lost::worker_killed_in_mid_batch_loses_and_doubles_nothing \
+  faults::rebalance::

@@ -5,11 +5,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alerter::engine::{Engine, Stored};
-use alerter::rules::RuleSet;
-use alerter::rules::validate::{Checked, check};
-use common::reading::Reading;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ljwx_alerter::engine::{Engine, Stored};
+use ljwx_alerter::rules::RuleSet;
+use ljwx_alerter::rules::validation::{Checked, check};
+use ljwx_reading::Reading;
 use serde_json::{Value, json};
 
 /// Readings between two transactions under load.
@@ -94,7 +94,7 @@ fn reading(number: usize, devices: usize) -> Reading {
         "pressure_high": pick(118, 170), "pressure_low": pick(75, 100), "stress": pick(30, 60),
         "step": 1280 + turn % 1000, "distance": 820.0, "calorie": 41_230.0,
     });
-    let decoded = common::wire::decode(Value::to_string(&value).as_bytes());
+    let decoded = ljwx_reading::wire::decode(Value::to_string(&value).as_bytes());
     decoded.unwrap_or_else(|error| unreachable!("the reading above is valid: {error}"))
 }
 

@@ -3,40 +3,41 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use common::admin::{Admin, Check};
-use common::bindings::Bindings;
-use common::group_watch::GroupWatch;
-use common::ledger::{Kind, Ledger};
-use common::lifecycle::{Deadline, Step, Vital};
-use common::link;
-use common::mysql::MySqlPool;
-use common::pulse::Pulse;
-use common::source::{self, Source, SourceConfig};
-use common::telemetry::{Telemetry, host_name};
 use fred::clients::Client;
+use ljwx_ledger::device_bindings::Bindings;
+use ljwx_ledger::group::consumer::{self, Source, SourceConfig};
+use ljwx_ledger::group::monitor::GroupWatch;
+use ljwx_ledger::ledger::{Kind, Ledger};
+use ljwx_ledger::mysql::MySqlPool;
+use ljwx_service::heartbeat::Pulse;
+use ljwx_service::http::admin::{Admin, Check};
+use ljwx_service::lifecycle::{Deadline, Step, Vital};
+use ljwx_service::link;
+use ljwx_service::telemetry::{Telemetry, host_name};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::RunConfig;
-use crate::device_message::Table;
-use crate::hold::Hold;
-use crate::operators::Operators;
-use crate::outbox::Outbox;
+use crate::mysql::retry::Hold;
+use crate::mysql::suppressed_counts;
+use crate::notify::device_message::Table;
+use crate::notify::limits::Gates;
+use crate::notify::operator_events::Operators;
+use crate::notify::outbox::Outbox;
+use crate::notify::recipients::Directory;
+use crate::notify::rejected_rows::Refusals;
+use crate::notify::sender::Sender;
+use crate::notify::sender::routes::Routes;
+use crate::notify::silences::Silences;
+use crate::notify::wechat::Platforms;
+use crate::pipeline::commit::Store;
+use crate::pipeline::monitor::Watch;
 use crate::pipeline::{DELIVERIES_MAX, Parts, Pipeline};
-use crate::recipients::Directory;
-use crate::refusals::Refusals;
-use crate::rules::reload::{self, Reload};
-use crate::rules::shrinkage::Shrinkage;
-use crate::rules::{RuleSet, listen, source_file};
-use crate::sender::Sender;
-use crate::sender::deliver::Routes;
-use crate::sender::gates::Gates;
-use crate::silences::Silences;
-use crate::store::Store;
-use crate::suppressed;
-use crate::watch::Watch;
-use crate::wechat::Platforms;
+use crate::rules::RuleSet;
+use crate::rules::loading::reload::{self, Reload};
+use crate::rules::loading::shrinkage::Shrinkage;
+use crate::rules::loading::{change_listener, source_file};
 
 /// The rules in force, once they have been read.
 type Rules = watch::Receiver<Option<Arc<RuleSet>>>;
@@ -87,7 +88,7 @@ impl App {
         let rules =
             reload.start(config.rules.rules_interval, changed_rules(config, stop)?, &vital, stop);
         let silences = Silences::start(pool.clone(), &vital, stop);
-        let removal = suppressed::remove_old(pool.clone(), stop.clone());
+        let removal = suppressed_counts::remove_old(pool.clone(), stop.clone());
         vital.spawn("the removal of old counts", stop, removal);
         let pulse = Pulse::new();
         let deadline = Deadline::new(config.lifecycle.drain_timeout, stop.clone());
@@ -124,7 +125,7 @@ impl App {
     }
 
     async fn work(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        source::check_start(&self.config.kafka, &self.ledger()).await?;
+        consumer::check_start(&self.config.kafka, &self.ledger()).await?;
         let bindings = Bindings::new(self.pool.clone());
         let watch = self.watch(bindings.clone())?.run(self.admin_stop.clone());
         self.vital.spawn("the watch", &self.admin_stop, watch);
@@ -226,7 +227,7 @@ fn changed_rules(
     stop: &CancellationToken,
 ) -> anyhow::Result<watch::Receiver<()>> {
     let Some(redis) = config.redis() else { return Ok(watch::channel(()).1) };
-    listen::start(&redis, stop.clone()).context("--redis-url")
+    change_listener::start(&redis, stop.clone()).context("--redis-url")
 }
 
 fn ready(rules: Rules, silences: Silences, hold: Hold, stop: CancellationToken) -> Check {

@@ -4,26 +4,26 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use common::admin::AdminArgs;
-use common::config::{Problems, Validate, ZoneArgs, duration};
-use common::kafka::KafkaArgs;
-use common::lifecycle::LifecycleArgs;
-use common::mysql::MySqlArgs;
-use common::redis::RedisArgs;
-use common::source::GroupArgs;
-use common::telemetry::TelemetryArgs;
+use ljwx_ledger::group::consumer::GroupArgs;
+use ljwx_ledger::mysql::MySqlArgs;
+use ljwx_ledger::redis::RedisArgs;
+use ljwx_service::config::{Problems, Validate, ZoneArgs, duration};
+use ljwx_service::http::admin::AdminArgs;
+use ljwx_service::kafka::KafkaArgs;
+use ljwx_service::lifecycle::LifecycleArgs;
+use ljwx_service::telemetry::TelemetryArgs;
 use secrecy::SecretString;
 
 use crate::commands::backtest::BacktestConfig;
 use crate::commands::outbox::OutboxConfig;
 use crate::commands::recipients::RecipientsCommand;
 use crate::commands::report::ReportConfig;
-use crate::commands::rules_list::ListConfig;
+use crate::commands::rule_source::SourceArgs;
+use crate::commands::rules::list::ListConfig;
 use crate::commands::silence::SilenceCommand;
-use crate::commands::source::SourceArgs;
-use crate::operators::OperatorsArgs;
-use crate::sender::limits::Limits;
-use crate::wechat::WechatArgs;
+use crate::notify::limits::rate_limit::Limits;
+use crate::notify::operator_events::OperatorsArgs;
+use crate::notify::wechat::WechatArgs;
 
 /// Judges readings by rules, records alerts in MySQL and tells people by WeChat.
 #[derive(Debug, Clone, Parser)]
@@ -199,7 +199,7 @@ impl Validate for Config {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use common::config::Refusal;
+    use ljwx_service::config::Refusal;
 
     use super::*;
 
@@ -214,7 +214,8 @@ mod tests {
     }
 
     fn found(arguments: Vec<&str>) -> Vec<String> {
-        match common::config::parse::<Config>(arguments.into_iter().map(Into::into).collect()) {
+        match ljwx_service::config::parse::<Config>(arguments.into_iter().map(Into::into).collect())
+        {
             Ok(_) => Vec::new(),
             Err(Refusal::Problems(problems)) => problems.list().to_vec(),
             Err(Refusal::Clap(error)) => panic!("{error}"),

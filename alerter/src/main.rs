@@ -2,34 +2,34 @@
 
 use std::process::ExitCode;
 
-use alerter::commands::backtest::backtest;
-use alerter::commands::rules_check::rules_check;
-use alerter::commands::rules_list::rules_list;
-use alerter::config::RulesCommand;
-use alerter::{App, Config};
+use ljwx_alerter::commands::backtest::backtest;
+use ljwx_alerter::commands::rules::check::rules_check;
+use ljwx_alerter::commands::rules::list::rules_list;
+use ljwx_alerter::config::RulesCommand;
+use ljwx_alerter::{App, Config};
 
 fn main() -> ExitCode {
-    match common::config::parse_or_exit() {
-        Config::Run(config) => common::lifecycle::run(
-            || config.telemetry.init(alerter::SERVICE),
+    match ljwx_service::config::parse_or_exit() {
+        Config::Run(config) => ljwx_service::lifecycle::run(
+            || config.telemetry.init(ljwx_alerter::SERVICE),
             async |telemetry, stop| App::build(&config, telemetry, &stop).await?.run(stop).await,
         ),
         Config::Rules(RulesCommand::Check(config)) => rules_check(&config),
         Config::Rules(RulesCommand::List(config)) => rules_list(&config),
-        Config::Backtest(config) => common::lifecycle::run_to_code(
-            || config.telemetry.init(alerter::SERVICE),
+        Config::Backtest(config) => ljwx_service::lifecycle::run_to_code(
+            || config.telemetry.init(ljwx_alerter::SERVICE),
             ExitCode::FAILURE,
             async |_, stop| backtest(&config, stop).await,
         ),
-        Config::Recipients(command) => alerter::commands::recipients::run(&command),
-        Config::Silence(command) => common::lifecycle::run(
-            || command.tables().telemetry.init(alerter::SERVICE),
+        Config::Recipients(command) => ljwx_alerter::commands::recipients::run(&command),
+        Config::Silence(command) => ljwx_service::lifecycle::run(
+            || command.tables().telemetry.init(ljwx_alerter::SERVICE),
             async |_, _| command.run().await,
         ),
-        Config::Report(config) => common::lifecycle::run(
-            || config.tables.telemetry.init(alerter::SERVICE),
+        Config::Report(config) => ljwx_service::lifecycle::run(
+            || config.tables.telemetry.init(ljwx_alerter::SERVICE),
             async |_, stop| config.run(stop).await,
         ),
-        Config::Outbox(config) => alerter::commands::outbox::run(&config),
+        Config::Outbox(config) => ljwx_alerter::commands::outbox::run(&config),
     }
 }

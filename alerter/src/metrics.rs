@@ -1,9 +1,9 @@
 //! The alerter's metrics, and what its log says of them every minute.
 
-use common::metrics::{LAG_RECORDS, LAG_SECONDS};
-use common::telemetry::{Item, Service, Shown};
+use ljwx_service::metrics::{LAG_RECORDS, LAG_SECONDS};
+use ljwx_service::telemetry::{Item, Service, Shown};
 
-common::declare_metrics! {
+ljwx_service::declare_metrics! {
     /// Readings by outcome: judged, late, ahead, undecodable.
     Counter READINGS = "alerter_readings_total" by "outcome";
     /// Verdicts that were breaches.

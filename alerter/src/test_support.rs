@@ -1,16 +1,16 @@
 //! Readings and rules for tests.
 
-use common::reading::Reading;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use ljwx_reading::Reading;
 use serde_json::{Map, Value, json};
 
-use crate::episode::To;
-use crate::message::Notice;
-use crate::rule::Rule;
-use crate::rules::validate::{Checked, check};
-use crate::severity::Severity;
-use crate::sign::Sign;
+use crate::engine::episode::To;
+use crate::notify::notice::Notice;
+use crate::rules::rule::Rule;
+use crate::rules::severity::Severity;
+use crate::rules::validation::{Checked, check};
+use crate::rules::vital::Sign;
 
 /// A rule on heart rate above 100, changed by `fields`.
 pub fn rule(fields: Value) -> Rule {
@@ -35,7 +35,7 @@ pub fn reading(fields: Value) -> Reading {
     let epoch_ms = instant.as_millisecond();
     let mut all = json!({ "epoch_ms": epoch_ms, "received_at": epoch_ms, "upload_method": "wifi" });
     merge(&mut all, fields);
-    common::wire::decode(all.to_string().as_bytes()).expect("a valid reading")
+    ljwx_reading::wire::decode(all.to_string().as_bytes()).expect("a valid reading")
 }
 
 /// A reading of one device's heart rate, `second` seconds into an hour.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use common::admin::Admin;
-use common::http::{Names, Server, Stop};
-use common::lifecycle::{PROCESS_END, Vital, within};
-use common::link;
-use common::publisher::Publisher;
-use common::telemetry::Telemetry;
+use ljwx_service::http::admin::Admin;
+use ljwx_service::http::{Names, Server, Stop};
+use ljwx_service::kafka::publisher::Publisher;
+use ljwx_service::lifecycle::{PROCESS_END, Vital, within};
+use ljwx_service::link;
+use ljwx_service::telemetry::Telemetry;
 use metrics::{counter, gauge};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, FLUSH_RESERVE};
+use crate::http::{API_ROUTE, DEVICE_ROUTE, Routes};
 use crate::ingest::Ingest;
 use crate::metrics::{CONNECTIONS, CONNECTIONS_REFUSED, MEMORY_BOUND, REQUESTS};
 use crate::records::Records;
-use crate::routes::{API_ROUTE, DEVICE_ROUTE, Routes};
-use crate::span::TraceCallers;
-use crate::topics;
+use crate::request_span::TraceCallers;
+use crate::topic_check;
 
 /// A gateway that is bound to its ports.
 pub struct App {
@@ -42,7 +42,7 @@ impl App {
         let publisher =
             Publisher::new(config.kafka.client_config("gateway"), &config.publisher_limits())
                 .context("cannot create the producer; look at --kafka-set")?;
-        let topics = topics::check(config.kafka.clone(), config.record_bytes_max());
+        let topics = topic_check::check(config.kafka.clone(), config.record_bytes_max());
         let routes = Routes {
             ingest: Ingest {
                 records: Records {
@@ -130,9 +130,9 @@ impl App {
 fn ready(
     config: &Config,
     publisher: Publisher,
-    topics: topics::TopicsChecked,
+    topics: topic_check::TopicsChecked,
     not_ready: Arc<AtomicBool>,
-) -> common::admin::Check {
+) -> ljwx_service::http::admin::Check {
     let grace = config.ready_grace;
     Arc::new(move || {
         if not_ready.load(Ordering::Relaxed) {

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
-use common::admin::AdminArgs;
-use common::config::{Problems, Validate, ZoneArgs, duration};
-use common::kafka::{KafkaArgs, MESSAGE_BYTES_MAX};
-use common::lifecycle::LifecycleArgs;
-use common::publisher::PublisherLimits;
-use common::telemetry::TelemetryArgs;
+use ljwx_service::config::{Problems, Validate, ZoneArgs, duration};
+use ljwx_service::http::admin::AdminArgs;
+use ljwx_service::kafka::publisher::PublisherLimits;
+use ljwx_service::kafka::{KafkaArgs, MESSAGE_BYTES_MAX};
+use ljwx_service::lifecycle::LifecycleArgs;
+use ljwx_service::telemetry::TelemetryArgs;
 
-use crate::protection::ProtectionArgs;
+use crate::admission::limits::ProtectionArgs;
 
 /// Takes readings from watches, phones and other systems by HTTP and publishes them to Kafka. A 200
 /// means that Kafka has every reading of the body.
@@ -157,8 +157,9 @@ mod tests {
             "--body-bytes-max",
             "99000000",
         ];
-        let refused = common::config::parse::<Config>(arguments.iter().map(Into::into).collect());
-        let Err(common::config::Refusal::Problems(problems)) = refused else { panic!() };
+        let refused =
+            ljwx_service::config::parse::<Config>(arguments.iter().map(Into::into).collect());
+        let Err(ljwx_service::config::Refusal::Problems(problems)) = refused else { panic!() };
         for setting in
             ["--answer-timeout", "--kafka-set acks", "--body-bytes-max", "--inflight-bytes-max"]
         {

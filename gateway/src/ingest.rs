@@ -5,19 +5,19 @@
 
 use std::collections::HashMap;
 
-use common::encoding::Encoding;
-use common::publisher::PublishError;
-use common::reading::{DeviceSn, Ids, Intake, Reading, Rejection, RejectionCode};
-use common::shapes::{self, BodyError, Found};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use ljwx_reading::content_encoding::Encoding;
+use ljwx_reading::envelope::{self, BodyError, Found};
+use ljwx_reading::{DeviceSn, Ids, Intake, Reading, Rejection, RejectionCode};
+use ljwx_service::kafka::publisher::PublishError;
 use metrics::counter;
 
 use crate::metrics::{READINGS, REJECTIONS, WARNINGS};
 use crate::outcome::{Ingested, NotIngested, Policy, Remark};
 use crate::records::{Records, Reject, Sent};
-use crate::span::RequestSpan;
+use crate::request_span::RequestSpan;
 
 /// A body as far as it could be opened.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +83,7 @@ impl Ingest {
                 return Ok(intake);
             }
         };
-        match shapes::unwrap(body) {
+        match envelope::unwrap(body) {
             Err(BodyError::Empty) => return Err(NotIngested::Empty),
             Err(BodyError::Rejected(rejection)) => {
                 intake.result.malformed = true;

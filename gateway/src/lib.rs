@@ -5,22 +5,17 @@
 //! reports, `answer` says it in the words of the route's policy. The gateway knows no MySQL and no
 //! Redis.
 
-mod answer;
+mod admission;
 mod app;
-mod body;
-mod budget;
 mod config;
-mod headers;
+mod http;
 mod ingest;
 mod metrics;
 mod outcome;
-mod pace;
-mod protection;
 mod records;
-mod refusal;
-mod routes;
-mod span;
-mod topics;
+mod request_error;
+mod request_span;
+mod topic_check;
 
 pub use app::App;
 pub use config::Config;

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use gateway::{App, Config};
+use ljwx_gateway::{App, Config};
 
 fn main() -> ExitCode {
-    let config: Config = common::config::parse_or_exit();
-    common::lifecycle::run(
-        || config.telemetry.init(gateway::SERVICE),
+    let config: Config = ljwx_service::config::parse_or_exit();
+    ljwx_service::lifecycle::run(
+        || config.telemetry.init(ljwx_gateway::SERVICE),
         async |telemetry, stop| App::build(&config, telemetry).await?.run(stop).await,
     )
 }

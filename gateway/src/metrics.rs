@@ -1,12 +1,12 @@
 //! The gateway's metrics, and what its log says of them every minute.
 
-use common::http::REFUSED_REASONS;
-use common::metrics::PRODUCER_QUEUE_RECORDS;
-use common::telemetry::{Item, Service, Shown};
+use ljwx_service::http::REFUSED_REASONS;
+use ljwx_service::metrics::PRODUCER_QUEUE_RECORDS;
+use ljwx_service::telemetry::{Item, Service, Shown};
 
-use crate::refusal::Code;
+use crate::request_error::Code;
 
-common::declare_metrics! {
+ljwx_service::declare_metrics! {
     /// Requests answered.
     Counter REQUESTS = "gateway_requests_total" by "route", "status";
     /// Requests whose body is complete and that wait for their answer.

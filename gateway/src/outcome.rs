@@ -1,6 +1,6 @@
 //! What became of a body, whatever the answer makes of it.
 
-use common::publisher::PublishError;
+use ljwx_service::kafka::publisher::PublishError;
 
 /// Whom a route serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

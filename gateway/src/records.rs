@@ -1,10 +1,10 @@
 //! Readings and rejects as Kafka records.
 
-use common::encoding::{CONTENT_ENCODING, Encoding};
-use common::publisher::{Outgoing, Pending, PublishError, Publisher};
-use common::reading::{Ids, Reading};
-use common::trace::{self, NewSpan, TRACEPARENT};
-use common::wire;
+use ljwx_reading::content_encoding::{CONTENT_ENCODING, Encoding};
+use ljwx_reading::wire;
+use ljwx_reading::{Ids, Reading};
+use ljwx_service::kafka::publisher::{Outgoing, Pending, PublishError, Publisher};
+use ljwx_service::telemetry::trace::{self, NewSpan, TRACEPARENT};
 use opentelemetry::trace::{SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use rdkafka::message::{Header, OwnedHeaders};

@@ -10,42 +10,12 @@
 //! The services are black boxes here: started as programs from the target directory, spoken to
 //! over HTTP, judged by Kafka, MySQL, Redis, Jaeger and what WeChat received.
 
-pub mod certificates;
-pub mod launch;
-pub mod own_server;
-pub mod process;
-pub mod stack;
-pub mod tls_stack;
-pub mod world;
-
-pub mod http;
-pub mod jaeger;
-pub mod kafka;
-pub mod metric_table;
-pub mod mysql;
-pub mod prometheus;
-pub mod proxy;
-pub mod redis;
-pub mod wait;
-
-pub mod cases;
-
-pub mod entrance;
-pub mod fake_wechat;
-pub mod fleet;
-pub mod history;
-pub mod platform;
-pub mod transactions;
-pub mod verdict;
-pub mod webhook;
-
-pub mod demo;
-
+pub mod accounting;
 pub mod bench;
-
-#[cfg(test)]
-mod documents;
-#[cfg(test)]
-mod licences;
-#[cfg(test)]
-mod tiers;
+pub mod cases;
+pub mod clients;
+pub mod demo;
+pub mod fakes;
+pub mod fleet;
+pub mod repo;
+pub mod stack;

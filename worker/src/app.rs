@@ -8,41 +8,41 @@ use anyhow::Context;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use common::admin::Admin;
-use common::bindings::Bindings;
-use common::dead_letter::DeadLetters;
-use common::group_watch::GroupWatch;
-use common::kafka::LETTER_BYTES_MAX;
-use common::ledger::{Kind, Ledger};
-use common::lifecycle::{Deadline, Step, Vital, within};
-use common::link;
-use common::mysql::MySqlPool;
-use common::publisher::{Publisher, PublisherLimits};
-use common::source::{self, Source, SourceConfig};
-use common::telemetry::{Telemetry, host_name};
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
 use jiff::Timestamp;
+use ljwx_ledger::device_bindings::Bindings;
+use ljwx_ledger::group::consumer::{self, Source, SourceConfig};
+use ljwx_ledger::group::dead_letter_topic::DeadLetters;
+use ljwx_ledger::group::monitor::GroupWatch;
+use ljwx_ledger::ledger::{Kind, Ledger};
+use ljwx_ledger::mysql::MySqlPool;
+use ljwx_service::http::admin::Admin;
+use ljwx_service::kafka::LETTER_BYTES_MAX;
+use ljwx_service::kafka::publisher::{Publisher, PublisherLimits};
+use ljwx_service::lifecycle::{Deadline, Step, Vital, within};
+use ljwx_service::link;
+use ljwx_service::telemetry::{Telemetry, host_name};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::adaptive::Adaptive;
-use crate::breaker::Breaker;
+use crate::batch::size::Adaptive;
+use crate::batch::spans::SpanNames;
 use crate::config::RunConfig;
-use crate::control::Gate;
-use crate::flush::Flush;
+use crate::dead_letter::Letters;
+use crate::dead_letter::breaker::Breaker;
+use crate::dead_letter::topic_check;
 use crate::health::Health;
-use crate::letters::Letters;
-use crate::letters_topic;
-use crate::newest::Newest;
-use crate::partitions;
+use crate::health::monitor::Watch;
+use crate::mysql::Store;
+use crate::mysql::group_control::Gate;
+use crate::mysql::monthly_partitions;
+use crate::mysql::newest_rows::Newest;
+use crate::pipeline::flush::Flush;
 use crate::pipeline::{Parts, Pipeline};
+use crate::redis::repair::{self, Repair, Sentinel, Topic};
 use crate::redis::{Latest, Writes};
-use crate::repair::{self, Repair, Sentinel, Topic};
-use crate::spans::SpanNames;
-use crate::store::Store;
-use crate::watch::Watch;
 
 /// Bounds of the producer of dead letters.
 const LETTERS: PublisherLimits = PublisherLimits {
@@ -83,7 +83,7 @@ impl App {
         let topic = config.kafka.readings_topic.clone();
         let owner = format!("{}:{}", host_name(), std::process::id());
         let ledger = Ledger::new(pool.clone(), Kind::Worker, &config.group, &topic, owner.clone());
-        source::check_start(&config.kafka, &ledger).await?;
+        consumer::check_start(&config.kafka, &ledger).await?;
         let redis = if config.no_redis { None } else { Some(connect_redis(config).await?) };
         let publisher = Publisher::new(config.kafka.client_config("worker"), &LETTERS)
             .context("cannot create the producer; look at --kafka-set")?;
@@ -144,7 +144,7 @@ impl App {
         };
         vital.spawn("the watch", &background, watch.run(background.clone()));
         let (kafka, group) = (config.kafka.clone(), config.group.clone());
-        tokio::spawn(letters_topic::check(kafka, group, health.clone(), background.clone()));
+        tokio::spawn(topic_check::check(kafka, group, health.clone(), background.clone()));
         telemetry.summarise(background.clone());
         let months = keep_months(pool.clone(), config.clone(), background.clone());
         vital.spawn("the care for months", &background, months);
@@ -218,7 +218,7 @@ async fn keep_months(pool: MySqlPool, config: RunConfig, stop: CancellationToken
             _ = interval.tick() => {}
         }
         let today = config.zone.zone.to_datetime(Timestamp::now()).date();
-        let maintained = partitions::maintain(&pool, today, config.retention_days);
+        let maintained = monthly_partitions::maintain(&pool, today, config.retention_days);
         let kept = tokio::select! {
             () = stop.cancelled() => return,
             // Whatever keeps it waiting, a server that hangs included, is looked at anew then.

@@ -3,22 +3,22 @@
 use std::time::Duration;
 
 use clap::Parser;
-use common::admin::AdminArgs;
-use common::config::{Problems, Validate, ZoneArgs, duration};
-use common::kafka::KafkaArgs;
-use common::lifecycle::LifecycleArgs;
-use common::mysql::MySqlArgs;
-use common::redis::RedisArgs;
-use common::source::GroupArgs;
-use common::telemetry::TelemetryArgs;
+use ljwx_ledger::group::consumer::GroupArgs;
+use ljwx_ledger::mysql::MySqlArgs;
+use ljwx_ledger::redis::RedisArgs;
+use ljwx_service::config::{Problems, Validate, ZoneArgs, duration};
+use ljwx_service::http::admin::AdminArgs;
+use ljwx_service::kafka::KafkaArgs;
+use ljwx_service::lifecycle::LifecycleArgs;
+use ljwx_service::telemetry::TelemetryArgs;
 
-use crate::adaptive::AdaptiveLimits;
-use crate::audit::AuditConfig;
-use crate::breaker::BreakerLimits;
-use crate::buffer::Limits;
-use crate::control::ControlConfig;
-use crate::dlq::DlqConfig;
-use crate::offsets::OffsetsConfig;
+use crate::batch::buffer::Limits;
+use crate::batch::size::AdaptiveLimits;
+use crate::commands::audit::AuditConfig;
+use crate::commands::dlq::DlqConfig;
+use crate::commands::offsets::OffsetsConfig;
+use crate::dead_letter::breaker::BreakerLimits;
+use crate::mysql::group_control::ControlConfig;
 
 /// Stores readings from Kafka in MySQL, accounts for each of them, and keeps Redis at the latest.
 #[derive(Debug, Parser)]

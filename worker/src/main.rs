@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use worker::{App, Config};
+use ljwx_worker::{App, Config};
 
 fn main() -> ExitCode {
-    let config: Config = common::config::parse_or_exit();
+    let config: Config = ljwx_service::config::parse_or_exit();
     match config {
-        Config::Run(config) => common::lifecycle::run(
-            || config.telemetry.init(worker::SERVICE),
+        Config::Run(config) => ljwx_service::lifecycle::run(
+            || config.telemetry.init(ljwx_worker::SERVICE),
             async |telemetry, stop| {
                 let app = tokio::select! {
                     app = App::build(&config, telemetry, &stop) => app?,
@@ -17,31 +17,31 @@ fn main() -> ExitCode {
                 app.run(stop).await
             },
         ),
-        Config::Migrate(config) => common::lifecycle::run(
-            || config.telemetry.init(worker::SERVICE),
-            async |_, _| worker::migrate(&config).await,
+        Config::Migrate(config) => ljwx_service::lifecycle::run(
+            || config.telemetry.init(ljwx_worker::SERVICE),
+            async |_, _| ljwx_worker::migrate(&config).await,
         ),
-        Config::Audit(config) => common::lifecycle::run_to_code(
-            || config.telemetry.init(worker::SERVICE),
-            ExitCode::from(worker::EXIT_UNKNOWN),
-            async |_, stop| worker::audit(&config, stop).await,
+        Config::Audit(config) => ljwx_service::lifecycle::run_to_code(
+            || config.telemetry.init(ljwx_worker::SERVICE),
+            ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
+            async |_, stop| ljwx_worker::audit(&config, stop).await,
         ),
-        Config::Dlq(config) => common::lifecycle::run(
-            || config.telemetry.init(worker::SERVICE),
-            async |_, _| worker::dlq(&config).await,
+        Config::Dlq(config) => ljwx_service::lifecycle::run(
+            || config.telemetry.init(ljwx_worker::SERVICE),
+            async |_, _| ljwx_worker::dlq(&config).await,
         ),
-        Config::Pause(config) => common::lifecycle::run(
-            || config.telemetry.init(worker::SERVICE),
-            async |_, _| worker::control(&config, true).await,
+        Config::Pause(config) => ljwx_service::lifecycle::run(
+            || config.telemetry.init(ljwx_worker::SERVICE),
+            async |_, _| ljwx_worker::control(&config, true).await,
         ),
-        Config::Resume(config) => common::lifecycle::run(
-            || config.telemetry.init(worker::SERVICE),
-            async |_, _| worker::control(&config, false).await,
+        Config::Resume(config) => ljwx_service::lifecycle::run(
+            || config.telemetry.init(ljwx_worker::SERVICE),
+            async |_, _| ljwx_worker::control(&config, false).await,
         ),
-        Config::Offsets(config) => common::lifecycle::run_to_code(
-            || config.telemetry.init(worker::SERVICE),
+        Config::Offsets(config) => ljwx_service::lifecycle::run_to_code(
+            || config.telemetry.init(ljwx_worker::SERVICE),
             ExitCode::FAILURE,
-            async |_, stop| worker::offsets(&config, stop).await,
+            async |_, stop| ljwx_worker::offsets(&config, stop).await,
         ),
     }
 }

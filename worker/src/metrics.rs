@@ -1,9 +1,9 @@
 //! The worker's metrics, and what its log says of them every minute.
 
-use common::metrics::{LAG_RECORDS, LAG_SECONDS};
-use common::telemetry::{Item, Service, Shown};
+use ljwx_service::metrics::{LAG_RECORDS, LAG_SECONDS};
+use ljwx_service::telemetry::{Item, Service, Shown};
 
-common::declare_metrics! {
+ljwx_service::declare_metrics! {
     /// 1 for the present status of the health endpoint.
     Gauge HEALTH = "worker_health" by "status";
     /// Readings by outcome: `stored`, `merged`, `dead_lettered`.

@@ -1,24 +1,22 @@
 //! The commands beside the service: each looks at the tables, or changes them, and ends.
 
+pub mod rules;
+
 pub mod backtest;
 mod layout;
 pub mod outbox;
 pub mod recipients;
 pub mod report;
-pub mod rules_check;
-pub mod rules_list;
-mod rules_print;
-mod rules_report;
+pub mod rule_source;
 pub mod silence;
-pub mod source;
 
 use clap::Args;
-use common::config::{Problems, ZoneArgs};
-use common::mysql::MySqlArgs;
-use common::reading::wall_text;
-use common::telemetry::TelemetryArgs;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use ljwx_ledger::mysql::MySqlArgs;
+use ljwx_reading::wall_text;
+use ljwx_service::config::{Problems, ZoneArgs};
+use ljwx_service::telemetry::TelemetryArgs;
 
 /// Where a command finds the alerter's tables, and in which zone it reads and shows times.
 #[derive(Debug, Clone, Args)]

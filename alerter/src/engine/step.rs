@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use common::reading::DeviceSn;
+use ljwx_reading::DeviceSn;
 
 use super::{Arrival, Change, Device, Moment, Tracked};
-use crate::rule::{Rule, Verdict};
-use crate::sight::see;
-use crate::sign::Signs;
+use crate::engine::episode::evaluate::see;
+use crate::rules::rule::{Rule, Verdict};
+use crate::rules::vital::Signs;
 
 /// What the rule sees in the `fresh` signs of a reading, and what changed by it. `stepped` takes the
 /// states that are to be written.

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use common::ledger::{Advance, Standing};
+use ljwx_ledger::ledger::{Advance, Standing};
 use metrics::histogram;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use crate::hold::{GaveUp, Hold};
 use crate::metrics::ALERT_CHECK_SECONDS;
-use crate::refusals::Refusals;
-use crate::store::{Committed, Store};
-use crate::stretch::Stretch;
+use crate::mysql::retry::{GaveUp, Hold};
+use crate::notify::rejected_rows::Refusals;
+use crate::pipeline::commit::{Committed, Store};
+use crate::pipeline::partition_batch::Stretch;
 
 /// What became of a batch.
 #[derive(Debug, Default)]

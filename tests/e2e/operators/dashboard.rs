@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use ljwx_tests::clients::prometheus::{Prometheus, deploy_folder};
+use ljwx_tests::stack::wait::eventually;
 use serde_json::Value;
-use tests::prometheus::{Prometheus, deploy_folder};
-use tests::wait::eventually;
 
 use super::{DEVICES, SOON, Watched};
 

@@ -3,10 +3,10 @@
 //! degraded, the scenarios of the alert rules show.)
 
 use anyhow::{Result, ensure};
-use tests::http;
-use tests::proxy::Proxy;
-use tests::wait::eventually;
-use tests::world::World;
+use ljwx_tests::clients::http;
+use ljwx_tests::fakes::tcp_proxy::Proxy;
+use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::world::World;
 
 use super::{SOON, Watched};
 

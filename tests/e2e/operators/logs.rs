@@ -1,13 +1,13 @@
 //! The logs: changed while a service runs, and never with what concerns a patient alone.
 
 use anyhow::{Context, Result, ensure};
+use ljwx_tests::accounting::verdict::wall_time;
+use ljwx_tests::clients::http;
+use ljwx_tests::fakes::wechat::APP_SECRET;
+use ljwx_tests::fleet::TENANT;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::eventually;
 use serde_json::json;
-use tests::fake_wechat::APP_SECRET;
-use tests::fleet::TENANT;
-use tests::http;
-use tests::process::Service;
-use tests::verdict::wall_time;
-use tests::wait::eventually;
 
 use super::{SOON, Watched};
 
@@ -18,7 +18,7 @@ const TOKEN: &str = "token-of-the-stand-in";
 const VALUES: [&str; 4] = ["22.540987", "114.061234", "39.87", "HW-APP-9731"];
 
 /// Everything the services say of their own work.
-const LOUD: &str = "gateway=trace,worker=trace,alerter=trace,common=trace,info";
+const LOUD: &str = "ljwx=trace,info";
 
 async fn set_level(service: &Service, filter: &str) -> Result<http::Answer> {
     http::put(&service.admin("/loglevel"), filter).await
@@ -32,9 +32,9 @@ async fn what_is_logged_is_changed_while_the_service_runs() -> Result<()> {
     ensure!(level.text.trim() == "info", "{}", level.text);
     ensure!(!watched.worker.output().contains("batch written"), "a line a batch is for debug");
 
-    let wrong = set_level(&watched.worker, "worker=loud").await?;
+    let wrong = set_level(&watched.worker, "ljwx=loud").await?;
     ensure!(wrong.status == 400 && wrong.text.contains("such as info"), "{}", wrong.text);
-    let right = set_level(&watched.worker, "worker=debug,info").await?;
+    let right = set_level(&watched.worker, "ljwx=debug,info").await?;
     ensure!(right.status == 200, "{}", right.text);
     eventually(SOON, "a line for a batch, with its trace", || async {
         let output = watched.worker.output();

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
-use tests::http;
-use tests::metric_table::{self, Row};
-use tests::process::Service;
-use tests::wait::eventually;
+use ljwx_tests::clients::http;
+use ljwx_tests::repo::metrics_page::{self, Row};
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::eventually;
 
 use super::{DEVICES, SOON, Watched, send};
 
@@ -28,7 +28,7 @@ async fn services_answer_the_documented_metrics_and_no_others() -> Result<()> {
     let url = watched.gateway.url("/upload_health_data");
     send(&url, &watched.world.device(DEVICES + 2), 4000).await?;
     send(&url, "", 70).await?;
-    let documented = metric_table::documented()?;
+    let documented = metrics_page::documented()?;
     let services = [&watched.gateway, &watched.worker, &watched.alerter];
     eventually(SOON, "every documented metric is there", || {
         let documented = &documented;

@@ -16,20 +16,20 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
+use ljwx_tests::accounting::verdict::wall_time;
+use ljwx_tests::clients::http;
+use ljwx_tests::clients::prometheus::Prometheus;
+use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
+use ljwx_tests::fakes::wechat::FakeWechat;
+use ljwx_tests::fleet::TENANT;
+use ljwx_tests::stack::launch::Launch;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::{eventually, pass};
+use ljwx_tests::stack::world::World;
 use serde_json::json;
-use tests::fake_wechat::FakeWechat;
-use tests::fleet::TENANT;
-use tests::http;
-use tests::launch::Launch;
-use tests::platform::{self, HEART_RATE_HIGH};
-use tests::process::Service;
-use tests::prometheus::Prometheus;
-use tests::verdict::wall_time;
-use tests::wait::{eventually, pass};
-use tests::world::World;
 use tokio::task::JoinHandle;
 
-use crate::alerts;
+use crate::alerter::alerts;
 
 /// How long anything may take that has no time of its own.
 const SOON: Duration = Duration::from_secs(60);

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use tests::prometheus::rule_names;
-use tests::stack::Server;
-use tests::world::World;
+use ljwx_tests::clients::prometheus::rule_names;
+use ljwx_tests::stack::Server;
+use ljwx_tests::stack::world::World;
 
 use super::scenarios::{database_away, database_slow, nobody_told, processes_gone, wrong_data};
 use super::unnoticed::nobody_notices;

@@ -4,11 +4,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ljwx_tests::clients::http;
+use ljwx_tests::clients::prometheus::deploy_folder;
+use ljwx_tests::stack::launch::program_folder;
+use ljwx_tests::stack::wait::{eventually, pass};
 use serde_json::json;
-use tests::http;
-use tests::launch::program_folder;
-use tests::prometheus::deploy_folder;
-use tests::wait::{eventually, pass};
 use tokio::process::Command;
 
 use super::{DEVICES, SOON, Watched};
@@ -87,7 +87,7 @@ async fn every_runnable_command_of_the_runbook_runs() -> Result<()> {
             ("REJECTS_TOPIC", &world.rejects_topic),
             ("WORKER_GROUP", &world.worker_group),
             ("ALERTER_GROUP", &world.alerter_group),
-            ("TIME_ZONE", tests::world::TIME_ZONE),
+            ("TIME_ZONE", ljwx_tests::stack::world::TIME_ZONE),
             ("GATEWAY_ADMIN", &authority(&watched.gateway.admin(""))),
             ("WORKER_ADMIN", &authority(&watched.worker.admin(""))),
             ("ALERTER_ADMIN", &authority(&watched.alerter.admin(""))),

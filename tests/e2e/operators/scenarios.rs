@@ -4,14 +4,14 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ljwx_tests::clients::http;
+use ljwx_tests::clients::kafka;
+use ljwx_tests::clients::mysql::{Database, Lock};
+use ljwx_tests::fakes::tcp_proxy::Proxy;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::{eventually, pass};
+use ljwx_tests::stack::world::World;
 use serde_json::json;
-use tests::http;
-use tests::kafka;
-use tests::mysql::{Database, Lock};
-use tests::process::Service;
-use tests::proxy::Proxy;
-use tests::wait::{eventually, pass};
-use tests::world::World;
 
 use super::{SOON, Watched, send};
 
@@ -142,7 +142,7 @@ pub async fn processes_gone() -> Result<Proved> {
     const LOST: [&str; 2] = ["WorkerReplicaLost", "PartitionWithoutOwner"];
     const STOPPED: [&str; 3] = ["WorkerStopped", "AlerterStopped", "GatewayStopped"];
     // Long enough to be seen before the others take its partitions over.
-    let long = |launch: tests::launch::Launch| launch.env("SESSION_TIMEOUT", "15s");
+    let long = |launch: ljwx_tests::stack::launch::Launch| launch.env("SESSION_TIMEOUT", "15s");
     let mut watched = Watched::start("opgone", long).await?;
     let second = long(watched.world.worker()).start().await?;
     watched.prometheus.add("worker", &second)?;

@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::path::Path;
 
 use anyhow::Result;
-use tests::fake_wechat::{Effect, Endpoint, Fault};
-use tests::prometheus::Prometheus;
-use tests::wait::{eventually, pass};
-use tests::world::World;
+use ljwx_tests::clients::prometheus::Prometheus;
+use ljwx_tests::fakes::wechat::{Effect, Endpoint, Fault};
+use ljwx_tests::stack::wait::{eventually, pass};
+use ljwx_tests::stack::world::World;
 
 use super::scenarios::Proved;
 use super::{DEVICES, LOAD_INTERVAL, SOON, Watched, send};

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ljwx_tests::clients::http;
+use ljwx_tests::clients::jaeger::{self, Trace};
+use ljwx_tests::clients::kafka;
+use ljwx_tests::stack::wait::{eventually, pass};
+use ljwx_tests::stack::world::World;
 use serde_json::json;
-use tests::http;
-use tests::jaeger::{self, Trace};
-use tests::kafka;
-use tests::wait::{eventually, pass};
-use tests::world::World;
 use tokio::net::TcpListener;
 
 use super::{SOON, Watched};

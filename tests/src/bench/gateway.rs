@@ -8,13 +8,13 @@ use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::bare::LINGER;
+use super::gateway_ceiling::LINGER;
 use super::table::{Table, median};
+use crate::accounting::verdict::wall_time;
 use crate::fleet::{Pool, Target};
-use crate::launch::Launch;
-use crate::process::Service;
-use crate::verdict::wall_time;
-use crate::world::World;
+use crate::stack::launch::Launch;
+use crate::stack::process::Service;
+use crate::stack::world::World;
 
 /// Connections, each with one request at a time.
 const CONNECTIONS: usize = 64;

@@ -1,6 +1,6 @@
 //! A histogram of a service's `/metrics`, and quantiles of what it counted between two looks.
 
-use crate::process::Service;
+use crate::stack::process::Service;
 
 /// Upper bounds of the buckets and how many values lie at or below each, in ascending order.
 #[derive(Debug, Default, Clone)]
@@ -9,7 +9,7 @@ pub(super) struct Buckets(Vec<(f64, f64)>);
 impl Buckets {
     /// Those of the series of `name` whose labels contain `labels`.
     pub(super) async fn of(service: &Service, name: &str, labels: &str) -> anyhow::Result<Self> {
-        let text = crate::http::get(&service.admin("/metrics")).await?.text;
+        let text = crate::clients::http::get(&service.admin("/metrics")).await?.text;
         Ok(Self::parse(&text, name, labels))
     }
 

@@ -3,8 +3,8 @@
 #![expect(clippy::print_stdout, reason = "printing figures is what a benchmark is for")]
 
 mod alerter;
-mod bare;
 mod gateway;
+mod gateway_ceiling;
 mod histogram;
 mod pipeline;
 mod series;
@@ -64,7 +64,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     }
     match part {
         Some(Part::Bare) => {
-            bare::serve().await?;
+            gateway_ceiling::serve().await?;
             return Ok(true);
         }
         Some(Part::Pipeline(settings)) => pipeline::measure(&settings, table).await?,

@@ -12,10 +12,10 @@ use super::alerter::record;
 use super::series::{self, Series};
 use super::store::Filler;
 use super::table::{Table, machine, median};
-use crate::fake_wechat::FakeWechat;
-use crate::process::Service;
-use crate::wait::{eventually, pass};
-use crate::world::World;
+use crate::fakes::wechat::FakeWechat;
+use crate::stack::process::Service;
+use crate::stack::wait::{eventually, pass};
+use crate::stack::world::World;
 
 /// Partitions of the topic; two replicas share them.
 const PARTITIONS: u32 = 4;
@@ -57,7 +57,8 @@ pub(super) async fn measure(settings: &Settings, table: &mut Table) -> anyhow::R
     world.migrate().await?;
     add_rule(&world).await?;
     let wechat = FakeWechat::start().await?;
-    let quiet = |launch: crate::launch::Launch| launch.env("TRACE_SAMPLE_RATIO", "0").start();
+    let quiet =
+        |launch: crate::stack::launch::Launch| launch.env("TRACE_SAMPLE_RATIO", "0").start();
     let worker = || quiet(world.worker());
     let alerter = || quiet(world.alerter(&wechat));
     let [mut workers, mut alerters] = [Vec::new(), Vec::new()];

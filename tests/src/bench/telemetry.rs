@@ -5,8 +5,8 @@ use super::gateway;
 use super::series::Series;
 use super::store::{Feed, Filler, Workload, cleared, run_with};
 use super::table::{Table, median};
-use crate::launch::Launch;
-use crate::world::World;
+use crate::stack::launch::Launch;
+use crate::stack::world::World;
 
 /// The least share of the throughput without telemetry.
 const RATIO_MIN: f64 = 0.95;

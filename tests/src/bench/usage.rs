@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tokio::time::Instant;
 
-use crate::process::Service;
+use crate::stack::process::Service;
 
 /// Clock ticks of `/proc/PID/stat` in a second, on every Linux.
 const TICKS: f64 = 100.0;

@@ -3,7 +3,7 @@
 
 use super::store::{Ceiling, Workload, filled, run};
 use super::table::{Table, median};
-use crate::world::World;
+use crate::stack::world::World;
 
 /// The least share of the ceiling.
 const RATIO_MIN: f64 = 0.5;

@@ -6,6 +6,6 @@ use clap::Parser;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let met = tests::bench::run(Parser::parse()).await?;
+    let met = ljwx_tests::bench::run(Parser::parse()).await?;
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

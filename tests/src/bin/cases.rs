@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use tests::cases::{self, File};
+use ljwx_tests::cases::{self, File};
 
 /// Exit code of a file that cannot be read.
 const UNREADABLE: u8 = 2;

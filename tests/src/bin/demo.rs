@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tests::demo::{Arguments, run};
+use ljwx_tests::demo::{Arguments, run};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
-use tests::fake_wechat::{APP_SECRET, CORP_SECRET, FakeWechat, Kind, TEMPLATE_ID};
+use ljwx_tests::fakes::wechat::{APP_SECRET, CORP_SECRET, FakeWechat, Kind, TEMPLATE_ID};
 
 /// A stand-in for WeChat's official accounts and WeCom, on one port, that prints every message as its
 /// receiver would see it.
@@ -39,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
         }
         tokio::select! {
             _ = tokio::signal::ctrl_c() => return Ok(()),
-            () = tests::wait::pass(Duration::from_millis(200)) => {}
+            () = ljwx_tests::stack::wait::pass(Duration::from_millis(200)) => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `fleet`: simulated devices that send readings to a gateway at a planned rate.
 
 use clap::Parser;
-use tests::fleet::{self, Settings};
+use ljwx_tests::fleet::{self, Settings};
 
 /// Simulated watches and phones that send readings to a gateway at a planned rate, and a summary of
 /// what they were told.
@@ -27,5 +27,5 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn ended(settings: &Settings) {
-    tests::wait::pass(settings.duration).await;
+    ljwx_tests::stack::wait::pass(settings.duration).await;
 }

@@ -7,8 +7,8 @@ use regex::Regex;
 use serde_json::{Map, Value, json};
 
 use super::form::{Case, Expect};
-use crate::http::Answer;
-use crate::kafka::Record;
+use crate::clients::http::Answer;
+use crate::clients::kafka::Record;
 
 /// Members of a record's value that an example does not spell out.
 const NOT_COMPARED: [&str; 3] = ["epoch_ms", "received_at", "warnings"];

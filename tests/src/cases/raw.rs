@@ -10,9 +10,9 @@ use tokio::time::timeout;
 
 use super::check;
 use super::form::{self, Case, MINIMAL_BODY, Step};
-use crate::http::{ANSWER_WITHIN, Answer};
-use crate::process::Service;
-use crate::wait::pass;
+use crate::clients::http::{ANSWER_WITHIN, Answer};
+use crate::stack::process::Service;
+use crate::stack::wait::pass;
 
 /// How much is sent at a time where a rate is asked for.
 const RATED_CHUNK_BYTES: usize = 1024;

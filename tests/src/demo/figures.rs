@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::kafka;
-use crate::mysql;
+use crate::clients::kafka;
+use crate::clients::mysql;
 
 use super::Stage;
-use super::marker::Marker;
+use super::probe::Marker;
 
 /// How things stand; what could not be read is missing.
 #[derive(Debug, Default)]

@@ -1,9 +1,9 @@
 //! The demo: the whole pipeline with a simulated fleet, what it does shown live, and at its end an
 //! account of every reading.
 
-mod closing;
+mod account;
 mod figures;
-mod marker;
+mod probe;
 mod screen;
 mod targets;
 
@@ -15,14 +15,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::fake_wechat::FakeWechat;
+use crate::fakes::platform::{self, BLOOD_OXYGEN_LOW, HEART_RATE_HIGH, TEMPERATURE_HIGH};
+use crate::fakes::wechat::FakeWechat;
 use crate::fleet::{Fleet, Settings, duration};
-use crate::platform::{self, BLOOD_OXYGEN_LOW, HEART_RATE_HIGH, TEMPERATURE_HIGH};
-use crate::process::Service;
-use crate::world::World;
+use crate::stack::process::Service;
+use crate::stack::world::World;
 
 use figures::Figures;
-pub(crate) use marker::Marker;
+pub(crate) use probe::Marker;
 use screen::Screen;
 use targets::Targets;
 
@@ -141,9 +141,9 @@ impl Stage {
         report.history.note_others();
         screen.show(&Figures::gather(&self, &marker).await, &self.wechat);
         screen::say(&format!("the fleet has stopped\n{report}"));
-        let verdict = closing::account(&self, arguments, &report).await?;
+        let verdict = account::account(&self, arguments, &report).await?;
         screen.messages(&self.wechat);
-        let passed = closing::print(&verdict);
+        let passed = account::print(&verdict);
         self.stop(passed).await?;
         Ok(passed)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::fake_wechat::FakeWechat;
+use crate::fakes::wechat::FakeWechat;
 
 use super::Stage;
 use super::figures::Figures;

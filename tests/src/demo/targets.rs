@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::json;
 
-use crate::process::Service;
+use crate::stack::process::Service;
 
 /// Files that name what is scraped; dropped, they are removed.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::vitals::Vitals;
-use crate::verdict::wall_time;
+use crate::accounting::verdict::wall_time;
 
 /// Tenant of all simulated devices; beyond what a double can hold, as real ones are.
 pub const TENANT: i64 = 1_900_000_000_000_000_001;

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use crate::http::ANSWER_WITHIN;
+use crate::clients::http::ANSWER_WITHIN;
 
 /// Longest answer that is read; the longest the gateway gives lists 100 results.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::body::Flaw;
 use super::client::Response;
-use crate::history::{History, Told};
+use crate::accounting::history::{History, Told};
 
 /// A reading in a body: its time, when it was planned (unless it was answered before), its flaw.
 pub(super) type Sent = (i64, Option<Instant>, Flaw);

@@ -2,11 +2,11 @@
 
 use std::fmt::{Display, Write};
 
-use common::reading::{Document, wall_text};
 use fred::bytes::Bytes;
+use ljwx_reading::{Document, wall_text};
 use rmp::encode;
 
-use crate::row::{Fills, Identity, Row};
+use crate::batch::row::{Fills, Identity, Row};
 
 /// Fields of the hash with the place of their value in a [`packed_row`], the timestamp first; both spellings
 /// of each, so that all readers work.

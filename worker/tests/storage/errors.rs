@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use common::errors::{self, Remedy};
+use ljwx_ledger::mysql::errors::{self, Remedy};
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use crate::scratch::{Scratch, run};

@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use common::reading::DeviceSn;
+use ljwx_reading::DeviceSn;
 
-use crate::episode::To;
-use crate::severity::Severity;
+use crate::engine::episode::To;
+use crate::rules::severity::Severity;
 
 /// Differences that are listed; more are only counted.
 pub const LISTED_MAX: usize = 10_000;

@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use common::reading::wall_text;
-use common::table::{Side, table, table_of};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use ljwx_reading::wall_text;
+use ljwx_service::text::{Side, table, table_of};
 use serde::Serialize;
 
 use super::compare::{Count, Course, Difference, Findings};
 use super::trial::Records;
 use crate::rules::RuleSet;
-use crate::severity::Severity;
+use crate::rules::severity::Severity;
 
 /// What a backtest came to.
 #[derive(Debug, Serialize)]

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::super::trial::{Trial, Wanted};
 use super::*;
+use crate::commands::backtest::trial::{Trial, Wanted};
 use crate::test_support::{heart_rate, rule};
 
 fn report() -> Report {

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::reading::{DeviceSn, Reading};
+use ljwx_reading::{DeviceSn, Reading};
 
 use super::compare::{Comparison, Findings, Note, SIDES};
+use crate::engine::episode::To;
 use crate::engine::{Change, Engine, Outcome, Stored};
-use crate::episode::To;
-use crate::rule::Channels;
+use crate::rules::rule::Channels;
 use crate::rules::{RuleSet, TEMPLATE_TENANT};
 
 /// Readings after which the engines' notes on what to write are thrown away.

@@ -2,12 +2,12 @@
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use common::config::{Problems, ZoneArgs};
-use common::mysql::MySqlArgs;
-use common::mysql::MySqlPool;
+use ljwx_ledger::mysql::MySqlArgs;
+use ljwx_ledger::mysql::MySqlPool;
+use ljwx_service::config::{Problems, ZoneArgs};
 
-use crate::channel::Channel;
-use crate::wechat::address;
+use crate::notify::wechat::address;
+use crate::rules::channel::Channel;
 
 /// What can be done with recipients.
 #[derive(Debug, Clone, Subcommand)]

@@ -1,11 +1,11 @@
 //! The table behind `alerter recipients`.
 
-use common::mysql::MySqlPool;
+use ljwx_ledger::mysql::MySqlPool;
 use serde::Serialize;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::args::{EntryConfig, ListConfig};
-use crate::channel::Channel;
+use crate::rules::channel::Channel;
 
 /// Most addresses that are listed.
 pub(super) const LISTED_MAX: usize = 10_000;

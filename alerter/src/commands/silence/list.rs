@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 
 use anyhow::Context;
-use common::table::{Side, table_of};
 use jiff::tz::TimeZone;
+use ljwx_service::text::{Side, table_of};
 use serde::Serialize;
 
 use super::ListConfig;
 use crate::commands::wall;
-use crate::silences::table::{self, Record, Standing};
+use crate::notify::silences::table::{self, Record, Standing};
 
 /// Silences shown, at most: the newest.
 const SHOWN_MAX: usize = 1_000;

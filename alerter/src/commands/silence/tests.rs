@@ -1,4 +1,4 @@
-use common::config::Refusal;
+use ljwx_service::config::Refusal;
 
 use super::*;
 use crate::Config;
@@ -11,7 +11,7 @@ const NOW: i64 = 1_767_225_600_000;
 fn parse(arguments: &[&str]) -> Result<AddConfig, Vec<String>> {
     let fixed = ["alerter", "silence", "add", "--mysql-url", "mysql://u@h/d", "--author", "ann"];
     let arguments = [&fixed[..], arguments].concat();
-    match common::config::parse(arguments.into_iter().map(Into::into).collect()) {
+    match ljwx_service::config::parse(arguments.into_iter().map(Into::into).collect()) {
         Ok(Config::Silence(SilenceCommand::Add(config))) => Ok(*config),
         Ok(other) => panic!("{other:?}"),
         Err(Refusal::Problems(problems)) => Err(problems.list().to_vec()),

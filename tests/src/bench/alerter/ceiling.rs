@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use crate::world::World;
+use crate::stack::world::World;
 
 /// How long reading the topic may take.
 const READ_WITHIN: Duration = Duration::from_secs(300);
@@ -52,7 +52,7 @@ fn read(consumer: &BaseConsumer, readings: usize) -> anyhow::Result<f64> {
         if number == 0 {
             started = Instant::now();
         }
-        let reading = common::wire::decode(record.payload().unwrap_or_default())?;
+        let reading = ljwx_reading::wire::decode(record.payload().unwrap_or_default())?;
         signs += usize::from(reading.vitals().heart_rate.is_some());
         ensure!(Instant::now() < deadline, "{number} of {readings} read");
     }

@@ -12,10 +12,10 @@ use super::run::alerter;
 use super::workload::{Record, add_rules, record};
 use crate::bench::store::Filler;
 use crate::bench::table::Table;
-use crate::fake_wechat::{APP_SECRET, FakeWechat, TEMPLATE_ID};
+use crate::fakes::wechat::{APP_SECRET, FakeWechat, TEMPLATE_ID};
 use crate::fleet::TENANT;
-use crate::wait::{eventually, pass};
-use crate::world::World;
+use crate::stack::wait::{eventually, pass};
+use crate::stack::world::World;
 
 /// Readings a second.
 const RATE: f64 = 2000.0;

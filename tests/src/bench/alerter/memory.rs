@@ -9,9 +9,9 @@ use super::workload::{Record, record};
 use crate::bench::store::Filler;
 use crate::bench::table::Table;
 use crate::bench::usage;
-use crate::fake_wechat::FakeWechat;
-use crate::wait::eventually;
-use crate::world::World;
+use crate::fakes::wechat::FakeWechat;
+use crate::stack::wait::eventually;
+use crate::stack::world::World;
 
 /// Rules that look at every reading.
 const RULES: usize = 20;

@@ -6,10 +6,10 @@ use anyhow::ensure;
 use tokio::time::Instant;
 
 use crate::bench::usage::{self, Mark, Usage};
-use crate::fake_wechat::FakeWechat;
-use crate::process::Service;
-use crate::wait::pass;
-use crate::world::World;
+use crate::fakes::wechat::FakeWechat;
+use crate::stack::process::Service;
+use crate::stack::wait::pass;
+use crate::stack::world::World;
 
 /// How often the ledger is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);

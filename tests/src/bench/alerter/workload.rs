@@ -3,9 +3,9 @@
 
 use serde_json::json;
 
+use crate::accounting::verdict::wall_time;
 use crate::fleet::TENANT;
-use crate::verdict::wall_time;
-use crate::world::World;
+use crate::stack::world::World;
 
 /// Readings of a device that breach in a row, and those in a row that do not.
 const STRETCH: usize = 10;

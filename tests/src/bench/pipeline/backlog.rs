@@ -1,10 +1,10 @@
 //! From which rate on a worker writes the batches that the plan asks for: what it makes of a backlog,
 //! where every batch is as large as it likes.
 
-use super::super::store::{Workload, filled, run};
-use super::super::table::{Table, median};
 use super::PARTITIONS;
-use crate::world::World;
+use crate::bench::store::{Workload, filled, run};
+use crate::bench::table::{Table, median};
+use crate::stack::world::World;
 
 /// The plan's target for batches, which at its own rate of records would be batches of 40.
 const BATCHES_MIN: f64 = 50.0;

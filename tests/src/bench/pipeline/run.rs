@@ -6,20 +6,20 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
-use super::super::histogram::Buckets;
-use super::super::series::Series;
-use super::super::usage;
 use super::{PARTITIONS, Settings};
+use crate::accounting::history::Told;
+use crate::accounting::verdict;
+use crate::bench::histogram::Buckets;
+use crate::bench::series::Series;
+use crate::bench::usage;
 use crate::demo::Marker;
-use crate::fake_wechat::FakeWechat;
+use crate::fakes::platform::{self, BLOOD_OXYGEN_LOW, HEART_RATE_HIGH, TEMPERATURE_HIGH};
+use crate::fakes::wechat::FakeWechat;
 use crate::fleet::{self, Fleet, Report};
-use crate::history::Told;
-use crate::launch::Launch;
-use crate::platform::{self, BLOOD_OXYGEN_LOW, HEART_RATE_HIGH, TEMPERATURE_HIGH};
-use crate::process::Service;
-use crate::verdict;
-use crate::wait::pass;
-use crate::world::World;
+use crate::stack::launch::Launch;
+use crate::stack::process::Service;
+use crate::stack::wait::pass;
+use crate::stack::world::World;
 
 /// How long the last readings may take to be stored.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
@@ -89,7 +89,8 @@ struct Look {
 impl Look {
     async fn now(world: &World, services: &Services, fleet: &Fleet) -> anyhow::Result<Self> {
         let ledger = world.database.ledger(&world.worker_group).await?;
-        let sum = |count: fn(&crate::mysql::LedgerRow) -> i64| ledger.iter().map(count).sum();
+        let sum =
+            |count: fn(&crate::clients::mysql::LedgerRow) -> i64| ledger.iter().map(count).sum();
         let (requests, accepted, latency) = fleet.progress(|report: &Report| {
             let accepted = report.statuses.get(&200).copied().unwrap_or(0);
             (report.requests, accepted, report.latency.clone())

@@ -13,11 +13,11 @@ use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::form::Form;
 use super::hashes::{Pipeline, Raw};
 use super::rows::{Upsert, Upserts, Value};
 use super::workload::Sample;
-use crate::world::World;
+use super::write_method::Form;
+use crate::stack::world::World;
 
 /// As the worker's sessions are; gap locks would only make connections wait for each other.
 const SESSION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";

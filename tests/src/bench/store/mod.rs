@@ -2,15 +2,15 @@
 //! worker in turn, on one topic for each workload.
 
 mod ceiling;
-mod fill;
-mod flow;
-mod form;
+mod fill_topic;
 mod hashes;
-mod old;
 mod report;
+mod row_by_row;
 mod rows;
 mod run;
+mod steady_load;
 mod workload;
+mod write_method;
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ use clap::ValueEnum;
 
 use super::series::Series;
 use super::table::{Table, median};
+use crate::clients::kafka;
 use crate::fleet::duration;
-use crate::kafka;
-use crate::world::World;
+use crate::stack::world::World;
 
 pub(super) use ceiling::Ceiling;
-pub(super) use fill::Filler;
+pub(super) use fill_topic::Filler;
 use report::{Report, add_run};
 pub(super) use run::{run, run_with};
 use workload::Sample;
@@ -81,10 +81,10 @@ pub(super) async fn measure(settings: &Settings, table: &mut Table) -> anyhow::R
         report.add(*workload, series);
     }
     if let Some(rate) = rate {
-        flow::wait_at_half(rate, table).await?;
+        steady_load::wait_at_half(rate, table).await?;
     }
     if let Some(length) = settings.soak {
-        flow::soak(length, table).await?;
+        steady_load::soak(length, table).await?;
     }
     if settings.save {
         report.save(table)?;
@@ -125,7 +125,7 @@ async fn rounds(
             let run = run::run_refused(&world, samples.len(), refused).await?;
             add_run(&mut series, "worker, values refused", &run);
         }
-        series.add("row by row", old::rate(&world, &samples).await?);
+        series.add("row by row", row_by_row::rate(&world, &samples).await?);
         println!("  round {}: {}", round + 1, series.last());
     }
     world.finish().await?;

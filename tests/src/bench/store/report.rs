@@ -7,7 +7,7 @@ use super::workload::{DEVICES, Workload};
 use super::{PARTITIONS, Settings};
 use crate::bench::series::{self, Series};
 use crate::bench::table::{Table, machine};
-use crate::world::World;
+use crate::stack::world::World;
 
 /// What is kept of a run of the worker beside its rate, with its unit.
 pub(super) const USAGE: [(&str, &str); 4] = [

@@ -8,7 +8,7 @@ use sqlx::mysql::MySqlArguments;
 
 use super::workload::{Documents, Sample};
 use crate::fleet::TENANT;
-use crate::world::World;
+use crate::stack::world::World;
 
 /// A column's value.
 #[derive(Debug, Clone)]

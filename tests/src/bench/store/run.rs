@@ -6,11 +6,11 @@ use anyhow::ensure;
 use tokio::time::Instant;
 
 use crate::bench::usage::{self, Mark};
-use crate::kafka;
-use crate::mysql::LedgerRow;
-use crate::process::Service;
-use crate::wait::pass;
-use crate::world::World;
+use crate::clients::kafka;
+use crate::clients::mysql::LedgerRow;
+use crate::stack::process::Service;
+use crate::stack::wait::pass;
+use crate::stack::world::World;
 
 /// How often the ledger is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);

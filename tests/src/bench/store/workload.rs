@@ -4,9 +4,9 @@ use std::fmt;
 
 use clap::ValueEnum;
 
+use crate::accounting::verdict::wall_time;
 use crate::fleet::TENANT;
-use crate::verdict::wall_time;
-use crate::world::World;
+use crate::stack::world::World;
 
 /// Devices that the readings are of.
 pub(in crate::bench) const DEVICES: usize = 1000;

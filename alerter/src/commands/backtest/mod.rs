@@ -1,0 +1,238 @@
+//! `alerter backtest`: what other rules would have made of the readings that the topic still has,
+//! beside the rules in force.
+//!
+//! Reads the topic by time, in no group; writes nothing and tells nobody. `trial` judges, `compare`
+//! says what differs.
+
+mod compare;
+mod report;
+mod trial;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use ljwx_reading::DeviceSn;
+use ljwx_reading::wire;
+use ljwx_service::config::{EXIT_CONFIG, Problems, When, ZoneArgs};
+use ljwx_service::kafka::KafkaArgs;
+use ljwx_service::kafka::topic_reader::{Reader, Watermarks};
+use ljwx_service::telemetry::TelemetryArgs;
+use rdkafka::message::Message;
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+
+use super::rule_source::{mysql, pool};
+use crate::rules::RuleSet;
+use crate::rules::loading::reload::Source;
+use crate::rules::loading::snapshot::Snapshot;
+use crate::rules::loading::source_file;
+use report::{Report, Subject};
+use trial::{Trial, Wanted};
+
+/// Records between two words about how far it is.
+const RECORDS_BETWEEN_WORDS: u64 = 100_000;
+
+/// Settings of `alerter backtest`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BacktestConfig {
+    /// The connection to Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// YAML file with the rules to try, all of them.
+    #[arg(long, value_name = "FILE")]
+    pub rules: PathBuf,
+    /// YAML file with the rules to compare with; none: the rules in force in the platform's table.
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// Begin with the readings received then, as `yyyy-MM-dd HH:mm:ss` in the devices' zone or
+    /// RFC 3339. Nothing is remembered of any device from before.
+    #[arg(long, value_parser = When::parse)]
+    pub from: When,
+    /// End before the readings received then, at the latest with those that are there now.
+    #[arg(long, value_parser = When::parse)]
+    pub to: When,
+    /// Only readings of this tenant.
+    #[arg(long)]
+    pub customer_id: Option<i64>,
+    /// Only readings of this device.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Print one JSON document instead of tables.
+    #[arg(long)]
+    pub json: bool,
+    /// MySQL or MariaDB, as mysql://user:password@host:port/database; for the rules in force.
+    #[arg(long, env = "MYSQL_URL", hide_env_values = true)]
+    pub mysql_url: Option<SecretString>,
+    /// The devices' zone.
+    #[command(flatten)]
+    pub zone: ZoneArgs,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+impl BacktestConfig {
+    /// Notes what is wrong with the settings.
+    pub fn validate(&self, problems: &mut Problems) {
+        self.kafka.validate(problems);
+        self.telemetry.validate(problems);
+        let [from, to] = self.times();
+        problems.require(from < to, || "--from must lie before --to".into());
+        match (&self.against, &self.mysql_url) {
+            (None, None) => problems.add(
+                "--mysql-url is missing: say where the rules in force are, or give a file with \
+                 --against",
+            ),
+            (None, Some(url)) => mysql(url).validate(problems),
+            (Some(_), _) => {}
+        }
+        problems
+            .require(self.device.as_deref().is_none_or(|sn| DeviceSn::new(sn).is_some()), || {
+                "--device must be a serial number: 1 to 64 visible ASCII characters".into()
+            });
+    }
+
+    fn times(&self) -> [i64; 2] {
+        [self.from, self.to].map(|when| when.at_ms(&self.zone.zone))
+    }
+}
+
+/// A set of rules, and where it is from.
+struct Rules {
+    name: String,
+    set: Arc<RuleSet>,
+}
+
+/// Runs a backtest and prints what it came to. Exits with 2 where a file's rules are refused.
+pub async fn backtest(
+    config: &BacktestConfig,
+    stop: CancellationToken,
+) -> anyhow::Result<ExitCode> {
+    let against = config.against.as_ref().map(|path| of_file("--against", path)).transpose();
+    let (against, tried) = match (against, of_file("--rules", &config.rules)) {
+        (Ok(against), Ok(tried)) => (against, tried),
+        (against, tried) => {
+            let problems = against.err().into_iter().chain(tried.err()).flatten();
+            problems.for_each(|problem| eprintln!("error: {problem}"));
+            return Ok(ExitCode::from(EXIT_CONFIG as u8));
+        }
+    };
+    let against = match against {
+        Some(against) => against,
+        None => in_force(config).await?,
+    };
+    let sets = [Arc::clone(&against.set), Arc::clone(&tried.set)];
+    let own = config.clone();
+    let trial = tokio::task::spawn_blocking(move || go_through(&own, sets, &stop)).await??;
+    let subject = Subject {
+        times: config.times(),
+        names: [against.name, tried.name],
+        rules: [&against.set, &tried.set],
+        zone: &config.zone.zone,
+    };
+    let records = trial.records();
+    let report = Report::new(&subject, records, trial.finish());
+    let mut out = io::stdout().lock();
+    if config.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        report::print(&report, &mut out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The rules of a file, or everything that is wrong with it: a trial without some of them would say
+/// little about all of them.
+fn of_file(flag: &str, path: &Path) -> Result<Rules, Vec<String>> {
+    let name = path.display().to_string();
+    let checks =
+        source_file::load(path).map_err(|error| vec![format!("{flag} {name}: {error}")])?;
+    let snapshot = Snapshot::new(checks, None);
+    if snapshot.refused.is_empty() {
+        return Ok(Rules { name, set: Arc::new(snapshot.rules) });
+    }
+    let refused = snapshot.refused.iter().flat_map(|refused| {
+        let rule = refused.id.map_or("a rule without a number".into(), |id| format!("rule {id}"));
+        let said = |problem: &String| format!("{flag} {name}: {rule}: {problem}");
+        refused.problems.iter().map(said).collect::<Vec<_>>()
+    });
+    Err(refused.collect())
+}
+
+/// The rules that readings are judged by now.
+async fn in_force(config: &BacktestConfig) -> anyhow::Result<Rules> {
+    let url = config.mysql_url.as_ref().context("--mysql-url is missing")?;
+    let pool = pool(url, &config.zone.zone)?;
+    let source = Source::Table(pool.clone());
+    let snapshot = Snapshot::read(&source, Some(source.store(pool))).await?;
+    if !snapshot.refused.is_empty() {
+        let refused = snapshot.refused.len();
+        eprintln!(
+            "{refused} rule(s) in force are refused as they are written: see `alerter rules list`"
+        );
+    }
+    Ok(Rules { name: "the rules in force in t_alert_rules".into(), set: Arc::new(snapshot.rules) })
+}
+
+/// Lets both sets judge what the topic has of the time that is meant. Blocks.
+fn go_through(
+    config: &BacktestConfig,
+    sets: [Arc<RuleSet>; 2],
+    stop: &CancellationToken,
+) -> anyhow::Result<Trial> {
+    let topic = &config.kafka.readings_topic;
+    let reader = Reader::new(&config.kafka, "alerter-backtest")?;
+    let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
+    let [from, to] = config.times();
+    let (from, to) = (reader.at_time(topic, &ends, from)?, reader.at_time(topic, &ends, to)?);
+    let stretch = |(partition, ends): (&i32, &Watermarks)| {
+        let start = from.get(partition).copied().unwrap_or(ends.low).max(ends.low);
+        let end = to.get(partition).copied().unwrap_or(ends.high).min(ends.high);
+        (*partition, start..end)
+    };
+    let stretches: BTreeMap<i32, Range<i64>> = ends.iter().map(stretch).collect();
+    let all: i64 = stretches.values().map(|stretch| (stretch.end - stretch.start).max(0)).sum();
+    eprintln!("{all} records to go through");
+    let wanted = Wanted {
+        customer_id: config.customer_id,
+        device: config.device.as_deref().and_then(DeviceSn::new),
+    };
+    let mut trial = Trial::new(sets, ends.into_keys().collect(), wanted);
+    reader.read(topic, &stretches, |message| {
+        ensure!(!stop.is_cancelled(), "interrupted");
+        match wire::decode(message.payload().unwrap_or_default()) {
+            Ok(reading) => trial.reading(message.partition(), &reading),
+            Err(_) => trial.undecodable(),
+        }
+        let read = trial.records().read;
+        if read.is_multiple_of(RECORDS_BETWEEN_WORDS) {
+            eprintln!("{read} of {all} records");
+        }
+        Ok(())
+    })?;
+    Ok(trial)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_with_a_refused_rule_is_refused_with_every_reason() {
+        let path = std::env::temp_dir().join(format!("backtest-{}.yaml", std::process::id()));
+        let rules = "[{id: 1, physical_sign: stress, threshold_max: 70}, {id: 2}, {id: 2}]";
+        std::fs::write(&path, rules).unwrap();
+        let problems = of_file("--rules", &path).err().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        let start = format!("--rules {}: rule 2: ", path.display());
+        assert!(problems.iter().all(|problem| problem.starts_with(&start)), "{problems:?}");
+        assert!(of_file("--rules", &path).is_err_and(|problems| problems.len() == 1), "no file");
+    }
+}

@@ -1,0 +1,148 @@
+//! The episodes of a span as the tables tell of them, one by one.
+//!
+//! Reads `t_alert_info` once, whole: neither the platform's table nor ours has an index for it.
+
+use anyhow::Context;
+use futures_util::TryStreamExt;
+use jiff::civil::DateTime;
+use ljwx_ledger::mysql::MySqlConnection;
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::aggregate::{Fold, History};
+use super::assemble::Question;
+
+/// A device's clock may be ahead, so that a notification is older than what it tells of: by so long
+/// at most.
+const AHEAD_MS_MAX: i64 = 24 * 3_600_000;
+
+/// Statuses of episodes that are over, beside whatever has a `recover_at`.
+const OVER: &str = "'RESOLVED', 'superseded', 'STALE', 'CLOSED'";
+
+#[derive(Debug, FromRow)]
+struct Row {
+    rule_id: i64,
+    customer_id: i64,
+    alert_type: String,
+    device_sn: String,
+    opened: String,
+    recovered: Option<String>,
+    is_open: i64,
+    is_notified: i64,
+    recorded_at: Option<i64>,
+    delivered_at: Option<i64>,
+    logged: Option<String>,
+}
+
+/// Puts every episode that opened in the span, or was open in it, through `fold`.
+pub async fn read(
+    connection: &mut MySqlConnection,
+    question: &Question,
+    fold: &mut Fold<'_>,
+) -> anyhow::Result<()> {
+    let (from, to) = (question.wall(question.from_ms), question.wall(question.to_ms));
+    let mut rows = sqlx::query_as::<_, Row>(AssertSqlSafe(query()))
+        .bind(question.from_ms - AHEAD_MS_MAX)
+        .bind(question.wall(question.from_ms - AHEAD_MS_MAX))
+        .bind(to)
+        .bind(&from)
+        .bind(&from)
+        .bind(question.customer_id)
+        .bind(question.customer_id)
+        .fetch(connection);
+    while let Some(row) = rows.try_next().await.context("cannot read t_alert_info")? {
+        fold.take(&row.history(question)?);
+    }
+    Ok(())
+}
+
+/// Rows of the platform have no key of an episode. Keys are compared as what ours are, or the
+/// platform's own character set would keep the index from being used.
+fn query() -> String {
+    let open = format!("a.recover_at IS NULL AND COALESCE(a.alert_status, '') NOT IN ({OVER})");
+    format!(
+        "SELECT a.rule_id, a.customer_id, a.alert_type, a.device_sn, \
+         CAST(a.occur_at AS CHAR) AS opened, CAST(a.recover_at AS CHAR) AS recovered, \
+         CAST(({open}) AS SIGNED) AS is_open, \
+         CAST(COALESCE(a.alert_status, '') = 'NOTIFIED' AS SIGNED) AS is_notified, \
+         sent.recorded_at, sent.delivered_at, CAST(logged.delivered AS CHAR) AS logged \
+         FROM t_alert_info AS a \
+         LEFT JOIN (SELECT episode_key, MIN(created_at) AS recorded_at, \
+             MIN(IF(state = 'sent', finished_at, NULL)) AS delivered_at \
+             FROM t_alert_outbox WHERE created_at >= ? GROUP BY episode_key) AS sent \
+         ON sent.episode_key = CONVERT(a.dedup_key USING ascii) COLLATE ascii_bin \
+         LEFT JOIN (SELECT alert_id, MIN(action_at) AS delivered FROM t_alert_action_log \
+             WHERE action = 'notify' AND result = 'success' AND action_at >= ? \
+             GROUP BY alert_id) AS logged \
+         ON logged.alert_id = a.id \
+         WHERE a.dedup_key IS NOT NULL AND a.occur_at < ? \
+         AND (a.occur_at >= ? OR a.recover_at > ? OR ({open})) \
+         AND (? IS NULL OR a.customer_id = ?) \
+         ORDER BY a.rule_id, a.customer_id, CAST(a.device_sn AS BINARY), a.occur_at, a.id"
+    )
+}
+
+impl Row {
+    fn history(self, question: &Question) -> anyhow::Result<History> {
+        let opened = wall(&self.opened)?;
+        let at_ms = |text: &String| anyhow::Ok(question.at_ms(wall(text)?));
+        // The log is kept for longer than the outbox; it knows whole seconds only.
+        let logged_at = self.logged.as_ref().map(at_ms).transpose()?;
+        let delivered_at = self.delivered_at.or(logged_at);
+        Ok(History {
+            rule_id: self.rule_id,
+            customer_id: self.customer_id,
+            alert_type: self.alert_type,
+            device_sn: self.device_sn,
+            opened_at: question.at_ms(opened),
+            opened_on: opened.date(),
+            over_at: self.recovered.as_ref().map(at_ms).transpose()?,
+            is_open: self.is_open != 0,
+            is_told: delivered_at.is_some() || self.is_notified != 0,
+            recorded_at: self.recorded_at,
+            delivered_at,
+        })
+    }
+}
+
+fn wall(text: &str) -> anyhow::Result<DateTime> {
+    text.parse().with_context(|| format!("t_alert_info holds {text}, which is no time"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_is_known_from_the_outbox_or_else_from_the_log() {
+        let question = Question {
+            from_ms: 0,
+            to_ms: 1,
+            customer_id: None,
+            zone: jiff::tz::TimeZone::get("Asia/Shanghai").unwrap(),
+        };
+        let row = |delivered_at, logged: Option<&str>, is_notified| Row {
+            rule_id: 1,
+            customer_id: 7,
+            alert_type: "metric".into(),
+            device_sn: "A1".into(),
+            opened: "2025-09-02 16:09:00".into(),
+            recovered: Some("2025-09-02 16:10:00.000".into()),
+            is_open: 0,
+            is_notified,
+            recorded_at: None,
+            delivered_at,
+            logged: logged.map(str::to_owned),
+        };
+        let opened_at = 1_756_800_540_000;
+        for (row, is_told, delivered_at) in [
+            (row(Some(5), Some("2025-09-02 16:09:03"), 0), true, Some(5)),
+            (row(None, Some("2025-09-02 16:09:03"), 0), true, Some(opened_at + 3_000)),
+            (row(None, None, 1), true, None),
+            (row(None, None, 0), false, None),
+        ] {
+            let history = row.history(&question).unwrap();
+            assert_eq!((history.is_told, history.delivered_at), (is_told, delivered_at));
+            assert_eq!((history.opened_at, history.over_at), (opened_at, Some(opened_at + 60_000)));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Where a command finds the rules it looks at.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::tz::TimeZone;
+use ljwx_ledger::mysql::MySqlArgs;
+use ljwx_ledger::mysql::MySqlPool;
+use ljwx_service::config::{Problems, ZoneArgs};
+use secrecy::SecretString;
+
+use crate::rules::loading::reload::Source;
+
+/// How long a command waits for MySQL.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long MySQL may take for one answer.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Settings of where the rules are.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SourceArgs {
+    /// YAML file with the rules.
+    #[arg(conflicts_with = "from_db")]
+    pub file: Option<PathBuf>,
+    /// Look at the platform's table instead of a file.
+    #[arg(long)]
+    pub from_db: bool,
+    /// MySQL or MariaDB, as mysql://user:password@host:port/database; for --from-db, and for the last
+    /// good versions of refused rules.
+    #[arg(long, env = "MYSQL_URL", hide_env_values = true)]
+    pub mysql_url: Option<SecretString>,
+    /// The devices' zone.
+    #[command(flatten)]
+    pub zone: ZoneArgs,
+}
+
+impl SourceArgs {
+    /// Notes what is wrong with the settings.
+    pub fn validate(&self, problems: &mut Problems) {
+        problems.require(self.file.is_some() || self.from_db, || {
+            "name the FILE to look at, or --from-db for the platform's table".into()
+        });
+        problems.require(!self.from_db || self.mysql_url.is_some(), || {
+            "--from-db needs --mysql-url".into()
+        });
+        if let Some(url) = &self.mysql_url {
+            mysql(url).validate(problems);
+        }
+    }
+
+    /// The database, where it was said which. To be called inside a runtime.
+    pub fn pool(&self) -> anyhow::Result<Option<MySqlPool>> {
+        self.mysql_url.as_ref().map(|url| pool(url, &self.zone.zone)).transpose()
+    }
+
+    /// The rules' source.
+    pub fn source(&self, pool: Option<&MySqlPool>) -> anyhow::Result<Source> {
+        match &self.file {
+            Some(path) => Ok(Source::File(path.clone())),
+            None => Ok(Source::Table(pool.context("--mysql-url is missing")?.clone())),
+        }
+    }
+}
+
+/// The connection to MySQL of a command that asks a few questions, one after the other.
+pub fn mysql(url: &SecretString) -> MySqlArgs {
+    MySqlArgs {
+        url: url.clone(),
+        pool_size: 2,
+        acquire_timeout: TIMEOUT,
+        statement_timeout: STATEMENT_TIMEOUT,
+    }
+}
+
+/// The database behind [`mysql`].
+pub fn pool(url: &SecretString, zone: &TimeZone) -> anyhow::Result<MySqlPool> {
+    mysql(url).connect(zone).context("--mysql-url")
+}
+
+/// Runs a command's questions to their answer.
+pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_at_rules_needs_to_know_which() {
+        let zone = || ZoneArgs { zone: TimeZone::UTC };
+        let url = || Some(SecretString::from("mysql://u@h/d"));
+        for (file, mysql_url, problem) in [
+            (Some(PathBuf::from("rules.yaml")), None, None),
+            (None, url(), None),
+            (None, None, Some("--mysql-url")),
+            (None, Some(SecretString::from("mysql://u@h")), Some("--mysql-url")),
+        ] {
+            let from_db = file.is_none();
+            let mut problems = Problems::default();
+            SourceArgs { file, from_db, mysql_url, zone: zone() }.validate(&mut problems);
+            let found = problems.list();
+            assert_eq!(found.len(), usize::from(problem.is_some()), "{found:?}");
+            assert!(problem.is_none_or(|problem| found[0].contains(problem)), "{found:?}");
+        }
+        let mut problems = Problems::default();
+        let none = SourceArgs { file: None, from_db: false, mysql_url: url(), zone: zone() };
+        none.validate(&mut problems);
+        assert!(problems.list()[0].contains("--from-db"), "{problems:?}");
+    }
+}

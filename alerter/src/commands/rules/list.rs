@@ -1,0 +1,61 @@
+//! `alerter rules list`: the rules in force for a tenant, where each comes from, and which ones are
+//! refused.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use ljwx_service::config::Problems;
+
+use super::listing::Report;
+use super::print::print;
+use crate::commands::rule_source::{SourceArgs, block_on};
+use crate::rules::loading::snapshot::Snapshot;
+
+/// Settings of `rules list`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ListConfig {
+    /// Where the rules are.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Tenant whose rules are meant; 0: one that has none of its own.
+    #[arg(long, default_value_t = 0)]
+    pub customer_id: i64,
+    /// Print one JSON document instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ListConfig {
+    /// Notes what is wrong with the settings.
+    pub fn validate(&self, problems: &mut Problems) {
+        self.source.validate(problems);
+        problems.require(self.customer_id >= 0, || "--customer-id must be at least 0".into());
+    }
+}
+
+/// Prints the rules; fails where they cannot be read.
+pub fn rules_list(config: &ListConfig) -> ExitCode {
+    let listed = block_on(read(config)).and_then(|snapshot| {
+        let report = Report::new(&snapshot, config.customer_id);
+        let mut out = io::stdout().lock();
+        if config.json {
+            serde_json::to_writer_pretty(&mut out, &report)?;
+            return Ok(writeln!(out)?);
+        }
+        Ok(print(&report, &mut out)?)
+    });
+    match listed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn read(config: &ListConfig) -> anyhow::Result<Snapshot> {
+    let pool = config.source.pool()?;
+    let source = config.source.source(pool.as_ref())?;
+    let store = pool.map(|pool| source.store(pool));
+    Snapshot::read(&source, store).await
+}

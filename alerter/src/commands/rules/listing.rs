@@ -1,0 +1,189 @@
+//! The answer of `alerter rules list`, worked out from a snapshot.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::commands::rules::describe::{channels, watches};
+use crate::rules::TEMPLATE_TENANT;
+use crate::rules::loading::snapshot::{LastGood, Refused, Snapshot};
+use crate::rules::rule::{Rule, Slot};
+use crate::rules::severity::Severity;
+
+/// Most rules that are named as overriding, or overridden by, one rule.
+const NAMED_MAX: usize = 10;
+
+/// The rules of one tenant.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The tenant; 0: one without rules of its own.
+    pub customer_id: i64,
+    /// Its own and the template's: first those in force in the order they are judged, then the rest.
+    pub rules: Vec<Line>,
+    /// Rules of the two that are refused as they are written.
+    pub refused: Vec<RefusedLine>,
+    /// How many rules of their own tenants have, disabled ones included.
+    pub tenants: BTreeMap<i64, usize>,
+}
+
+/// A rule.
+#[derive(Debug, Serialize)]
+pub struct Line {
+    /// Number of the rule.
+    pub id: i64,
+    /// Its version.
+    pub version: i64,
+    /// Whose it is.
+    pub origin: Origin,
+    /// Whether readings are judged by it.
+    pub state: State,
+    /// Own rules that take its place, the first ten.
+    pub overridden_by: Vec<i64>,
+    /// Rules of the template whose place it takes, the first ten.
+    pub overrides: Vec<i64>,
+    /// 1 (first) to 5.
+    pub priority: u8,
+    /// How bad its alerts are at first.
+    pub severity: Severity,
+    /// The platform's word for its alerts.
+    pub alert_type: String,
+    /// What it watches, in words.
+    pub watches: String,
+    /// How it tells people.
+    pub channels: Vec<&'static str>,
+    /// When this version was accepted, where the rule is refused as it is written now.
+    pub last_good: Option<String>,
+}
+
+/// Whose a rule is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The tenant's.
+    Own,
+    /// Every tenant's.
+    Template,
+}
+
+/// Whether readings are judged by a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// They are.
+    InForce,
+    /// An own rule has its place.
+    Overridden,
+    /// Somebody switched it off.
+    Disabled,
+}
+
+/// A refused rule.
+#[derive(Debug, Serialize)]
+pub struct RefusedLine {
+    /// Number of the rule, where it has one.
+    pub id: Option<i64>,
+    /// What is wrong with it.
+    pub problems: Vec<String>,
+    /// What it is judged by instead, in words.
+    pub instead: String,
+}
+
+impl Report {
+    /// The rules of a tenant.
+    pub fn new(snapshot: &Snapshot, customer_id: i64) -> Self {
+        let rules = snapshot.rules.all();
+        let is_own =
+            |rule: &Rule| customer_id != TEMPLATE_TENANT && rule.customer_id == customer_id;
+        let is_template = |rule: &Rule| rule.customer_id == TEMPLATE_TENANT;
+        let own = by_slot(rules, is_own);
+        let template = by_slot(rules, is_template);
+        let last_good = snapshot.refused.iter().filter_map(|refused| match &refused.last_good {
+            LastGood::Since(at) => Some((refused.id?, at.clone())),
+            LastGood::None | LastGood::NotAsked => None,
+        });
+        let last_good: HashMap<i64, String> = last_good.collect();
+        let in_slot = |index: &HashMap<Slot<'_>, Vec<i64>>, rule: &Rule| -> Vec<i64> {
+            let ids = index.get(&rule.slot()).into_iter().flatten();
+            ids.copied().take(NAMED_MAX).collect()
+        };
+        let concerned = rules.iter().filter(|rule| is_own(rule) || is_template(rule));
+        let mut lines: Vec<Line> = concerned
+            .map(|rule| {
+                let (overrides, overridden_by) = if is_own(rule) {
+                    (in_slot(&template, rule), Vec::new())
+                } else {
+                    (Vec::new(), in_slot(&own, rule))
+                };
+                let origin = if is_own(rule) { Origin::Own } else { Origin::Template };
+                let last_good = last_good.get(&rule.id).cloned();
+                Line { overrides, overridden_by, last_good, ..Line::new(rule, origin) }.settled()
+            })
+            .collect();
+        lines.sort_by_key(|line| line.state);
+        let own = rules.iter().filter(|rule| !is_template(rule));
+        let mut tenants = BTreeMap::new();
+        own.for_each(|rule| *tenants.entry(rule.customer_id).or_default() += 1);
+        let refused = refused(&snapshot.refused, customer_id);
+        Self { customer_id, rules: lines, refused, tenants }
+    }
+}
+
+fn by_slot(rules: &[Arc<Rule>], wanted: impl Fn(&Rule) -> bool) -> HashMap<Slot<'_>, Vec<i64>> {
+    let mut index: HashMap<Slot<'_>, Vec<i64>> = HashMap::new();
+    for rule in rules.iter().filter(|rule| wanted(rule)) {
+        index.entry(rule.slot()).or_default().push(rule.id);
+    }
+    index
+}
+
+fn refused(all: &[Refused], customer_id: i64) -> Vec<RefusedLine> {
+    let concerned = all.iter().filter(|refused| {
+        // One whose tenant cannot be read may be anybody's.
+        refused.customer_id.is_none_or(|id| id == customer_id || id == TEMPLATE_TENANT)
+    });
+    concerned
+        .map(|refused| RefusedLine {
+            id: refused.id,
+            problems: refused.problems.clone(),
+            instead: match &refused.last_good {
+                LastGood::Since(at) => format!("judged by its last good version, accepted {at}"),
+                LastGood::None => "not judged: no good version of it is kept".into(),
+                LastGood::NotAsked => {
+                    "--mysql-url tells whether a last good version of it is kept".into()
+                }
+            },
+        })
+        .collect()
+}
+
+impl Line {
+    fn new(rule: &Rule, origin: Origin) -> Self {
+        Self {
+            id: rule.id,
+            version: rule.version,
+            origin,
+            state: if rule.enabled { State::InForce } else { State::Disabled },
+            overridden_by: Vec::new(),
+            overrides: Vec::new(),
+            priority: rule.priority,
+            severity: rule.policy.severity,
+            alert_type: rule.alert_type().to_owned(),
+            watches: watches(rule),
+            channels: channels(rule),
+            last_good: None,
+        }
+    }
+
+    /// With the state that follows from what overrides it.
+    fn settled(mut self) -> Self {
+        if self.state == State::InForce && !self.overridden_by.is_empty() {
+            self.state = State::Overridden;
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+#[path = "listing_tests.rs"]
+mod tests;

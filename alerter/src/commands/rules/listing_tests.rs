@@ -1,0 +1,87 @@
+use super::*;
+use crate::commands::rules::print::print;
+use crate::rules::loading::last_good::Version;
+use crate::rules::loading::source_file;
+
+const RULES: &str = "
+- {id: 1, physical_sign: heart_rate, threshold_max: 120, rule_type: metric, severity_level: major}
+- {id: 2, physical_sign: blood_oxygen, threshold_min: 90, rule_type: metric}
+- {id: 3, physical_sign: stress, threshold_max: 70, rule_type: metric, is_enabled: 0}
+- {id: 101, customer_id: 7, physical_sign: heart_rate, threshold_min: 50, threshold_max: 110,
+   rule_type: metric, priority_level: 1, trend_duration: 3, enabled_channels: [log]}
+- {id: 102, customer_id: 7, physical_sign: blood_oxygen, threshold_min: 85, rule_type: metric, is_enabled: 0}
+- {id: 103, customer_id: 7, physical_sign: step, threshold_max: oops}
+- {id: 104, customer_id: 7, physical_sign: mood}
+- {id: 201, customer_id: 8, physical_sign: mood}
+- {id: 202, customer_id: 8, physical_sign: step, threshold_max: 9}
+";
+
+fn snapshot() -> Snapshot {
+    let fields = r#"{"id": 103, "customer_id": 7, "physical_sign": "step", "threshold_max": 5}"#;
+    let accepted_at = "2025-09-02 12:00:00".to_owned();
+    let kept = Version { rule_id: 103, fields: fields.into(), accepted_at };
+    Snapshot::new(source_file::parse(RULES).unwrap(), Some(vec![kept]))
+}
+
+fn printed(customer_id: i64) -> String {
+    let mut out = Vec::new();
+    print(&Report::new(&snapshot(), customer_id), &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_tenant_s_rules_say_where_they_come_from_and_what_overrides_what() {
+    let report = Report::new(&snapshot(), 7);
+    let found: Vec<_> =
+        report.rules.iter().map(|line| (line.id, line.origin, line.state)).collect();
+    assert_eq!(
+        found,
+        [
+            (101, Origin::Own, State::InForce),
+            (103, Origin::Own, State::InForce),
+            (1, Origin::Template, State::Overridden),
+            (2, Origin::Template, State::Overridden),
+            (3, Origin::Template, State::Disabled),
+            (102, Origin::Own, State::Disabled),
+        ]
+    );
+    let line = |id| report.rules.iter().find(|line| line.id == id).unwrap();
+    assert_eq!((&line(101).overrides[..], &line(1).overridden_by[..]), (&[1][..], &[101][..]));
+    assert_eq!((&line(102).overrides[..], &line(2).overridden_by[..]), (&[2][..], &[102][..]));
+    assert_eq!(line(103).last_good.as_deref(), Some("2025-09-02 12:00:00"));
+    let refused: Vec<_> = report.refused.iter().map(|refused| refused.id).collect();
+    assert_eq!(refused, [Some(103), Some(104)], "another tenant's are not this one's");
+}
+
+#[test]
+fn what_is_listed_in_force_is_what_readings_are_judged_by() {
+    let snapshot = snapshot();
+    for tenant in [0, 7, 8, 9] {
+        let report = Report::new(&snapshot, tenant);
+        let listed = report.rules.iter().filter(|line| line.state == State::InForce);
+        let listed: Vec<i64> = listed.map(|line| line.id).collect();
+        let judged: Vec<i64> = snapshot.rules.of(tenant).iter().map(|rule| rule.id).collect();
+        assert_eq!(listed, judged, "tenant {tenant}");
+    }
+}
+
+#[test]
+fn the_table_can_be_read_at_100_columns() {
+    let text = printed(7);
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    for line in [
+        "tenant 7: 2 rules in force, 2 of its own",
+        "id   of        prio  severity  type    watches",
+        "101  own       1     minor     metric  heart_rate < 50 or > 110, 3 times within 300 s; tells log",
+        "                                       overrides 1",
+        "1    template  3     major     metric  heart_rate > 120; tells wechat, message",
+        "                                       overridden by 101",
+        "rule 103",
+        "    threshold_max: must be a number",
+        "    judged by its last good version, accepted 2025-09-02 12:00:00",
+        "    not judged: no good version of it is kept",
+    ] {
+        assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
+    }
+    assert!(printed(0).contains("tenants with rules of their own: 7 (3), 8 (1)"), "{}", printed(0));
+}

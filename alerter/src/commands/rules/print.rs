@@ -1,0 +1,88 @@
+//! The answer of `alerter rules list` as a table for people.
+
+use std::io::{self, Write};
+
+use super::listing::{Line, Origin, Report, State};
+use crate::commands::layout::{columns, wrapped};
+use crate::rules::TEMPLATE_TENANT;
+
+/// Tenants that are named.
+const TENANTS_NAMED_MAX: usize = 20;
+
+/// Columns that lines of text are kept within.
+const WIDTH: usize = 96;
+
+/// Prints the report as a table.
+pub fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let in_force = |line: &&Line| line.state == State::InForce;
+    let count = report.rules.iter().filter(in_force).count();
+    let own = report.rules.iter().filter(in_force).filter(|line| line.origin == Origin::Own);
+    match report.customer_id {
+        TEMPLATE_TENANT => {
+            writeln!(out, "a tenant without rules of its own: {count} rules in force\n")?;
+        }
+        id => writeln!(out, "tenant {id}: {count} rules in force, {} of its own\n", own.count())?,
+    }
+    let heads = ["id", "of", "prio", "severity", "type"].map(str::to_owned);
+    let mut rows = vec![(heads, vec!["watches".to_owned()])];
+    for line in &report.rules {
+        let origin = if line.origin == Origin::Own { "own" } else { "template" };
+        let cells = [
+            line.id.to_string(),
+            origin.to_owned(),
+            line.priority.to_string(),
+            line.severity.as_str().to_owned(),
+            line.alert_type.clone(),
+        ];
+        rows.push((cells, details(line)));
+    }
+    columns(&rows, out)?;
+    if !report.refused.is_empty() {
+        writeln!(out, "\nrefused as they are written:")?;
+    }
+    for refused in &report.refused {
+        let name = refused.id.map_or("without a number".to_owned(), |id| id.to_string());
+        writeln!(out, "rule {name}")?;
+        for said in refused.problems.iter().chain([&refused.instead]) {
+            wrapped(said, WIDTH).iter().try_for_each(|line| writeln!(out, "    {line}"))?;
+        }
+    }
+    tenants(report, out)
+}
+
+/// What there is to say of a rule beside the other columns.
+fn details(line: &Line) -> Vec<String> {
+    let channels =
+        if line.channels.is_empty() { "nobody".into() } else { line.channels.join(", ") };
+    let numbers = |ids: &[i64]| {
+        let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
+        ids.join(", ")
+    };
+    let mut details = vec![format!("{}; tells {channels}", line.watches)];
+    if line.state == State::Disabled {
+        details.push("disabled".into());
+    }
+    if !line.overridden_by.is_empty() {
+        details.push(format!("overridden by {}", numbers(&line.overridden_by)));
+    }
+    if !line.overrides.is_empty() {
+        details.push(format!("overrides {}", numbers(&line.overrides)));
+    }
+    let last_good = line.last_good.iter();
+    details.extend(last_good.map(|at| format!("its last good version, accepted {at}")));
+    details
+}
+
+fn tenants(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    if report.customer_id != TEMPLATE_TENANT || report.tenants.is_empty() {
+        return Ok(());
+    }
+    let named = report.tenants.iter().take(TENANTS_NAMED_MAX);
+    let mut named: Vec<String> = named.map(|(id, rules)| format!("{id} ({rules})")).collect();
+    if report.tenants.len() > TENANTS_NAMED_MAX {
+        named.push(format!("{} more", report.tenants.len() - TENANTS_NAMED_MAX));
+    }
+    let said = format!("tenants with rules of their own: {}", named.join(", "));
+    writeln!(out)?;
+    wrapped(&said, WIDTH).iter().try_for_each(|line| writeln!(out, "{line}"))
+}

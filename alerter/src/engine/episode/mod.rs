@@ -1,0 +1,305 @@
+//! The course of one rule on one device: quiet, pending, firing, recovering, quiet.
+//!
+//! Pure: event time comes as an argument, in milliseconds, never older than before. Who is told,
+//! and whether anybody can be, is not known here; [`Episode::untold`] takes back what could not be.
+
+pub mod evaluate;
+pub mod notify_history;
+pub mod value_window;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::episode::notify_history::{FlapLimits, Past};
+use crate::rules::rule::Verdict;
+use crate::rules::severity::Severity;
+
+/// What a rule makes of a series of verdicts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// Consecutive breaches that open an episode.
+    pub trend: usize,
+    /// Time from the first to the last of them, at most.
+    pub window_ms: i64,
+    /// Consecutive clear readings that end it.
+    pub clear_after: u32,
+    /// Silence after a notification.
+    pub cooldown_ms: i64,
+    /// Reminders while it lasts.
+    pub repeat_ms: Option<i64>,
+    /// Severity at the opening.
+    pub severity: Severity,
+    /// Severities later on, in rising order of time.
+    pub escalation: Vec<Escalation>,
+    /// When openings are too many to be told one by one.
+    pub flap: FlapLimits,
+}
+
+/// A change of severity while an episode lasts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Escalation {
+    /// Time since the opening.
+    pub after_ms: i64,
+    /// The severity from then on; lower ones are a timed de-escalation.
+    pub to: Severity,
+}
+
+/// Where one rule stands on one device, and when it last told somebody.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Episode {
+    #[serde(default)]
+    phase: Phase,
+    #[serde(flatten)]
+    past: Past,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Phase {
+    #[default]
+    Quiet,
+    /// Times of consecutive breaches, too few of them yet.
+    Pending(Vec<i64>),
+    Firing(Open),
+    Recovering(Open, u32),
+}
+
+/// An open episode.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Open {
+    /// Event time of the opening.
+    pub opened_at: i64,
+    /// Severity now.
+    pub severity: Severity,
+    /// Whether a notification stands for it.
+    told: bool,
+    /// Steps of the escalation that were taken.
+    steps: usize,
+    /// Transitions so far, the opening included.
+    transitions: u32,
+}
+
+/// What happened to an episode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum To {
+    /// It began.
+    Opened,
+    /// It goes on, and somebody is to be told (again).
+    Notified,
+    /// Its severity changed.
+    Escalated,
+    /// It ended.
+    Resolved,
+    /// It was closed because its rule changed.
+    Superseded,
+    /// It was closed because its device has fallen silent.
+    Stale,
+}
+
+impl To {
+    /// The word in tables and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Notified => "notified",
+            Self::Escalated => "escalated",
+            Self::Resolved => "resolved",
+            Self::Superseded => "superseded",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// A change worth recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transition {
+    /// What happened.
+    pub to: To,
+    /// Severity after it.
+    pub severity: Severity,
+    /// Whether people are to be told.
+    pub notify: bool,
+    /// Names the episode, together with rule, version and device.
+    pub opened_at: i64,
+    /// Counts the episode's transitions from 0.
+    pub seq: u32,
+    /// Whether it is one of many: people hear of that, and then of no more openings until it settles.
+    pub flapping: bool,
+}
+
+impl Episode {
+    /// Goes on by one verdict at event time `at`.
+    pub fn step(self, policy: &Policy, verdict: &Verdict, at: i64) -> (Self, Option<Transition>) {
+        let Self { phase, past } = self;
+        match (phase, verdict) {
+            (phase, Verdict::Absent) => (Self { phase, past }, None),
+            (Phase::Quiet, Verdict::Breach { may_open, .. }) => {
+                Self::run(policy, Vec::new(), past, at, *may_open)
+            }
+            (Phase::Pending(run), Verdict::Breach { may_open, .. }) => {
+                Self::run(policy, run, past, at, *may_open)
+            }
+            (Phase::Firing(open) | Phase::Recovering(open, _), Verdict::Breach { .. }) => {
+                Self::go_on(policy, open, past, at)
+            }
+            (Phase::Quiet | Phase::Pending(_), Verdict::Clear(_) | Verdict::Between(_)) => {
+                // What can silence nothing any more is forgotten, so that its row can go.
+                let mut past = past;
+                past.fade(policy, at);
+                (Self { phase: Phase::Quiet, past }, None)
+            }
+            (Phase::Firing(open) | Phase::Recovering(open, _), Verdict::Between(_)) => {
+                (Self { phase: Phase::Firing(open), past }, None)
+            }
+            (Phase::Firing(open), Verdict::Clear(_)) => Self::clear(policy, open, 1, past, at),
+            (Phase::Recovering(open, clear), Verdict::Clear(_)) => {
+                Self::clear(policy, open, clear + 1, past, at)
+            }
+        }
+    }
+
+    fn run(
+        policy: &Policy,
+        mut run: Vec<i64>,
+        mut past: Past,
+        at: i64,
+        may_open: bool,
+    ) -> (Self, Option<Transition>) {
+        run.push(at);
+        run.retain(|breach| at - breach <= policy.window_ms);
+        // Outside the effective hours a run goes on without an opening; only its end can matter.
+        let surplus = run.len().saturating_sub(policy.trend);
+        run.drain(..surplus);
+        if run.len() < policy.trend || !may_open {
+            return (Self { phase: Phase::Pending(run), past }, None);
+        }
+        past.opens(policy, at);
+        let notify = past.may_tell(policy, at);
+        if notify {
+            past.tells(at);
+        }
+        let severity = policy.severity;
+        let mut open = Open { opened_at: at, severity, told: notify, steps: 0, transitions: 0 };
+        let transition = open.transition(To::Opened, notify, &past);
+        (Self { phase: Phase::Firing(open), past }, Some(transition))
+    }
+
+    /// One more breach of an open episode: it may be time to escalate, to tell late, to remind.
+    fn go_on(
+        policy: &Policy,
+        mut open: Open,
+        mut past: Past,
+        at: i64,
+    ) -> (Self, Option<Transition>) {
+        past.settle(policy, at);
+        let lasted = at - open.opened_at;
+        let due = policy.escalation.iter().take_while(|step| step.after_ms <= lasted).count();
+        let to = if due > open.steps {
+            // Several steps may fall due in one silence; the people hear of where it stands now.
+            open.steps = due;
+            open.severity = policy.escalation[due - 1].to;
+            Some(To::Escalated)
+        } else {
+            let repeat = policy.repeat_ms.is_some_and(|repeat| past.since_told(at) >= repeat);
+            let late = !open.told;
+            ((late || repeat) && past.may_tell(policy, at)).then_some(To::Notified)
+        };
+        if to.is_some() {
+            open.told = true;
+            past.tells(at);
+        }
+        let transition = to.map(|to| open.transition(to, true, &past));
+        (Self { phase: Phase::Firing(open), past }, transition)
+    }
+
+    fn clear(
+        policy: &Policy,
+        mut open: Open,
+        clear: u32,
+        mut past: Past,
+        at: i64,
+    ) -> (Self, Option<Transition>) {
+        if clear < policy.clear_after {
+            return (Self { phase: Phase::Recovering(open, clear), past }, None);
+        }
+        // While it flaps, an end says no more than an opening would; it may have settled meanwhile.
+        past.settle(policy, at);
+        let told = open.told && !past.is_silent();
+        let transition = open.transition(To::Resolved, told, &past);
+        (Self { phase: Phase::Quiet, past }, Some(transition))
+    }
+
+    /// Starts over because the rule changed; the cooldown goes on, and nobody is told.
+    pub fn supersede(self) -> (Self, Option<Transition>) {
+        let transition = match self.phase {
+            Phase::Firing(mut open) | Phase::Recovering(mut open, _) => {
+                Some(open.transition(To::Superseded, false, &self.past))
+            }
+            Phase::Quiet | Phase::Pending(_) => None,
+        };
+        (Self { phase: Phase::Quiet, past: self.past }, transition)
+    }
+
+    /// Closes an open episode because its device has fallen silent; told where the opening was.
+    pub fn give_up(self) -> (Self, Option<Transition>) {
+        let Self { phase, past } = self;
+        let transition = match phase {
+            Phase::Firing(mut open) | Phase::Recovering(mut open, _) => {
+                let told = open.told && !past.is_silent();
+                Some(open.transition(To::Stale, told, &past))
+            }
+            Phase::Quiet | Phase::Pending(_) => None,
+        };
+        (Self { phase: Phase::Quiet, past }, transition)
+    }
+
+    /// When an open episode whose breach goes on has to be looked at again: the next step of its
+    /// escalation, its next reminder, or the end of the cooldown that kept it untold.
+    pub fn next_due(&self, policy: &Policy) -> Option<i64> {
+        let open = self.open()?;
+        let step = policy.escalation.get(open.steps).map(|step| open.opened_at + step.after_ms);
+        let repeat = policy.repeat_ms.map(|repeat| self.past.told_or(open.opened_at) + repeat);
+        let late = (!open.told).then(|| self.past.told_or(open.opened_at) + policy.cooldown_ms);
+        [step, repeat, late].into_iter().flatten().min()
+    }
+
+    /// Takes back that somebody was told by the step from `before` to here: nobody could be.
+    #[must_use]
+    pub fn untold(mut self, before: &Self, to: To) -> Self {
+        self.past.untold(&before.past);
+        let told = before.open().is_some_and(|open| open.told);
+        if let Phase::Firing(open) | Phase::Recovering(open, _) = &mut self.phase {
+            open.told = told;
+            if to == To::Notified {
+                // Nothing is recorded of it, so its number is free again.
+                open.transitions -= 1;
+            }
+        }
+        self
+    }
+
+    /// The open episode, if any.
+    pub fn open(&self) -> Option<&Open> {
+        match &self.phase {
+            Phase::Firing(open) | Phase::Recovering(open, _) => Some(open),
+            Phase::Quiet | Phase::Pending(_) => None,
+        }
+    }
+
+    /// Whether nothing would be lost by forgetting it.
+    pub fn is_blank(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Open {
+    fn transition(&mut self, to: To, notify: bool, past: &Past) -> Transition {
+        let seq = self.transitions;
+        self.transitions += 1;
+        let flapping = past.is_flapping();
+        Transition { to, severity: self.severity, notify, opened_at: self.opened_at, seq, flapping }
+    }
+}
+
+#[cfg(test)]
+mod tests;

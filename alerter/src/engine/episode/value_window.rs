@@ -1,0 +1,116 @@
+//! How far a value lies from what is usual for its device.
+//!
+//! Pure: event time comes as an argument.
+
+use serde::{Deserialize, Serialize};
+
+use crate::rules::vital::Sign;
+
+/// Values that make a mean worth comparing with.
+const VALUES_MIN: usize = 10;
+
+/// Values kept of a sign; of a longer window only the latest count.
+const VALUES_MAX: usize = 1_000;
+
+/// What counts as unusual.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Deviation {
+    /// Largest distance from the mean, in percent of it.
+    pub percentage: f64,
+    /// Time before a reading that its mean is taken over.
+    pub window_ms: i64,
+}
+
+/// A device's latest values of the signs that a rule watches, oldest first, with their event times.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recent(Vec<(Sign, Vec<(i64, f64)>)>);
+
+impl Deviation {
+    /// The end of the usual range that `value` lies beyond at `at`; notes the value for those after.
+    pub fn broken_by(&self, recent: &mut Recent, sign: Sign, at: i64, value: f64) -> Option<f64> {
+        let values = recent.of(sign);
+        values.retain(|(since, _)| at - since <= self.window_ms);
+        let count = values.len();
+        let sum = values.iter().map(|(_, value)| value).sum::<f64>();
+        values.push((at, value));
+        let surplus = values.len().saturating_sub(VALUES_MAX);
+        values.drain(..surplus);
+        let times = count as f64;
+        // Undivided, so that whole numbers stay whole and equal is equal.
+        let beyond = (value * times - sum).abs() * 100.0 > self.percentage * sum.abs();
+        (count >= VALUES_MIN && beyond).then(|| {
+            let mean = sum / times;
+            let usual = self.percentage / 100.0 * mean.abs();
+            rounded(mean + usual.copysign(value - mean))
+        })
+    }
+}
+
+impl Recent {
+    fn of(&mut self, sign: Sign) -> &mut Vec<(i64, f64)> {
+        let place = self.0.iter().position(|(known, _)| *known == sign);
+        let place = place.unwrap_or_else(|| {
+            self.0.push((sign, Vec::new()));
+            self.0.len() - 1
+        });
+        &mut self.0[place].1
+    }
+}
+
+/// As people read it: a mean has more digits than any of its values.
+fn rounded(bound: f64) -> f64 {
+    (bound * 100.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIFTH: Deviation = Deviation { percentage: 20.0, window_ms: 100_000 };
+
+    fn noted(values: &[(i64, f64)]) -> Recent {
+        let mut recent = Recent::default();
+        for (second, value) in values {
+            FIFTH.broken_by(&mut recent, Sign::HeartRate, second * 1000, *value);
+        }
+        recent
+    }
+
+    #[test]
+    fn ten_values_of_the_window_make_the_usual_range_and_the_value_itself_is_none_of_them() {
+        let ten: Vec<(i64, f64)> = (0..10).map(|second| (second, 80.0)).collect();
+        for (before, second, value, bound) in [
+            (&ten[..9], 10, 200.0, None),
+            (&ten[..], 10, 96.0, None),
+            (&ten[..], 10, 96.1, Some(96.0)),
+            (&ten[..], 10, 63.9, Some(64.0)),
+            (&ten[..], 100, 96.1, Some(96.0)),
+            (&ten[..], 101, 96.1, None),
+        ] {
+            let mut recent = noted(before);
+            let found = FIFTH.broken_by(&mut recent, Sign::HeartRate, second * 1000, value);
+            assert_eq!(found, bound, "{value} after {} at {second}", before.len());
+        }
+        let mut other = noted(&ten);
+        assert_eq!(FIFTH.broken_by(&mut other, Sign::Stress, 10_000, 1.0), None, "another sign");
+    }
+
+    #[test]
+    fn no_percentage_makes_a_breach_of_what_differs_by_just_so_much() {
+        for percentage in 1..100 {
+            let exactly = Deviation { percentage: f64::from(percentage), ..FIFTH };
+            for (value, bound) in [(100 - percentage, false), (100 - percentage - 1, true)] {
+                let mut recent = noted(&[(0, 100.0); 10]);
+                let found =
+                    exactly.broken_by(&mut recent, Sign::HeartRate, 1_000, f64::from(value));
+                assert_eq!(found.is_some(), bound, "{value} at {percentage} %");
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_is_kept_than_said() {
+        let many: Vec<(i64, f64)> = (0..2_000).map(|n| (n / 50, 1.0)).collect();
+        assert_eq!(noted(&many).0[0].1.len(), VALUES_MAX);
+    }
+}

@@ -1,0 +1,242 @@
+//! What is stored of a partition's devices: a journal of what was heard, as lines of text.
+//!
+//! Pure. Each batch adds an entry with the devices it heard, as they stand after it; read in order,
+//! the last word on a device counts. A row per device and batch would cost the database more than
+//! all the rest of judging. Once the entries hold far more lines than there are devices, the next
+//! one holds all devices and takes the place of those before it.
+//!
+//! A line is `device_sn heard_at customer_id org_id user_id seen`, with `-` where there is nothing
+//! and `=` for what the line before says. `seen` is `epoch_ms*signs` for each time, joined by
+//! commas; the signs are hexadecimal bits in the order of [`Sign::ALL`](crate::rules::vital::Sign::ALL).
+
+use ljwx_reading::{DeviceSn, Ids};
+
+use crate::engine::Heard;
+use crate::rules::vital::Seen;
+
+/// Lines of one row, and of the rows of one statement, at most: some 70 kB. For packets from 128 kB on
+/// the server gets its memory from the system, each time anew.
+pub const ROW_LINES_MAX: usize = 1_024;
+
+/// Bytes of a line as watches cause it.
+const LINE_BYTES_EXPECTED: usize = 72;
+
+/// Lines up to which a journal only grows, however few devices there are.
+const LINES_MAX: usize = 65_536;
+
+/// Lines up to which it only grows for each of its devices.
+const LINES_PER_DEVICE_MAX: usize = 4;
+
+/// What reading one more row costs, in lines.
+const ROW_LINES: usize = 4;
+
+/// How long a partition's journal has become since it was last written as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Length {
+    /// Lines of all its rows.
+    pub lines: usize,
+    /// Its rows.
+    pub rows: usize,
+}
+
+impl Length {
+    /// Whether a partition of so many devices is to be written as a whole.
+    pub fn is_due(self, devices: usize) -> bool {
+        let cost = self.lines + self.rows * ROW_LINES;
+        cost > LINES_MAX.max(devices * LINES_PER_DEVICE_MAX)
+    }
+
+    /// Notes a row of so many lines.
+    pub fn add(&mut self, lines: usize) {
+        self.lines += lines;
+        self.rows += 1;
+    }
+}
+
+/// A row of the journal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Row {
+    /// Its devices.
+    pub lines: usize,
+    /// A line for each.
+    pub text: String,
+}
+
+/// What a batch adds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Rows to be added.
+    pub rows: Vec<Row>,
+    /// Whether all devices are in them, so that the rows before them are to go.
+    pub whole: bool,
+}
+
+impl Entry {
+    /// An entry of these devices.
+    pub fn new<'a>(
+        devices: impl Iterator<Item = (&'a DeviceSn, &'a Seen, Heard)>,
+        whole: bool,
+    ) -> Self {
+        let mut left = devices.size_hint().1.unwrap_or(ROW_LINES_MAX);
+        let mut rows: Vec<Row> = Vec::new();
+        let mut before = None;
+        for (sn, seen, heard) in devices {
+            if rows.last().is_none_or(|row| row.lines == ROW_LINES_MAX) {
+                let bytes = left.min(ROW_LINES_MAX) * LINE_BYTES_EXPECTED;
+                rows.push(Row { lines: 0, text: String::with_capacity(bytes) });
+                before = None;
+            }
+            let Some(row) = rows.last_mut() else { break };
+            let figures = figures(heard);
+            write_line(&mut row.text, sn, figures, before, seen);
+            row.lines += 1;
+            left -= 1;
+            before = Some(figures);
+        }
+        Self { rows, whole }
+    }
+}
+
+/// The figures of a line in their order.
+fn figures(Heard { at, ids: Ids { customer_id, org_id, user_id } }: Heard) -> [Option<i64>; 4] {
+    [Some(at), customer_id, org_id, user_id]
+}
+
+fn write_line(
+    text: &mut String,
+    sn: &DeviceSn,
+    figures: [Option<i64>; 4],
+    before: Option<[Option<i64>; 4]>,
+    seen: &Seen,
+) {
+    text.push_str(sn.as_str());
+    for (place, figure) in figures.into_iter().enumerate() {
+        text.push(' ');
+        match figure {
+            figure if before.is_some_and(|before| before[place] == figure) => text.push('='),
+            Some(figure) => text.push_str(itoa::Buffer::new().format(figure)),
+            None => text.push('-'),
+        }
+    }
+    text.push(' ');
+    seen.write(text);
+    text.push('\n');
+}
+
+/// A line that is none.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("no line of a journal: {0:?}")]
+pub struct Unreadable(pub String);
+
+/// The devices of a row, in the order of its lines. What a line has of the line before is lost with it.
+pub fn read(text: &str) -> impl Iterator<Item = Result<(DeviceSn, Seen, Heard), Unreadable>> {
+    let mut before = None;
+    text.lines()
+        .map(move |line| read_line(line, &mut before).ok_or_else(|| Unreadable(line.to_owned())))
+}
+
+fn read_line(line: &str, before: &mut Option<[Option<i64>; 4]>) -> Option<(DeviceSn, Seen, Heard)> {
+    let last = before.take();
+    let mut words = line.split(' ');
+    let sn = DeviceSn::new(words.next()?)?;
+    let mut figures = [None; 4];
+    for (place, figure) in figures.iter_mut().enumerate() {
+        *figure = match words.next()? {
+            "=" => last?[place],
+            "-" => None,
+            word => Some(word.parse().ok()?),
+        };
+    }
+    let [at, customer_id, org_id, user_id] = figures;
+    let seen = Seen::read(words.next()?)?;
+    let heard = Heard { at: at?, ids: Ids { customer_id, org_id, user_id } };
+    if words.next().is_some() {
+        return None;
+    }
+    *before = Some(figures);
+    Some((sn, seen, heard))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rules::vital::Sign;
+
+    fn sn(text: &str) -> DeviceSn {
+        DeviceSn::new(text).unwrap()
+    }
+
+    fn ids(user_id: i64) -> Ids {
+        Ids { customer_id: Some(7), org_id: None, user_id: Some(user_id) }
+    }
+
+    fn text(entry: &Entry) -> String {
+        entry.rows.iter().map(|row| row.text.as_str()).collect()
+    }
+
+    #[test]
+    fn a_line_says_what_the_line_before_does_not() {
+        let seen = Seen::at([(Sign::HeartRate, 5), (Sign::Stress, 5), (Sign::Sleep, 9)]);
+        let devices = [
+            (sn("A1"), seen.clone(), Heard { at: 100, ids: ids(1) }),
+            (sn("A2"), Seen::default(), Heard { at: 100, ids: ids(2) }),
+            (sn("A3"), seen, Heard { at: 101, ids: Ids::default() }),
+        ];
+        let lines = devices.iter().map(|(sn, seen, heard)| (sn, seen, *heard));
+        let entry = Entry::new(lines, false);
+        assert_eq!(
+            text(&entry),
+            "A1 100 7 - 1 5*41,9*400\nA2 = = = 2 -\nA3 101 - = - 5*41,9*400\n"
+        );
+        let read: Vec<_> = read(&entry.rows[0].text).map(Result::unwrap).collect();
+        assert_eq!(read, devices);
+    }
+
+    #[test]
+    fn what_is_no_line_is_named_and_the_lines_after_it_are_read() {
+        for broken in ["", "A1", "A1 5 - - -", "A1 5 - - - 5*g", "A1 x - - - -", "A1 5 - - - - -"] {
+            let text = format!("{broken}\nA2 6 - - - 7*1\n");
+            let mut lines = read(&text);
+            assert_eq!(lines.next().unwrap(), Err(Unreadable(broken.to_owned())));
+            let (sn, seen, heard) = lines.next().unwrap().unwrap();
+            assert_eq!((sn.as_str(), seen.last(Sign::HeartRate), heard.at), ("A2", Some(7), 6));
+        }
+        let text = "A1 5 1 - 9 -\nA2 6 2 x - -\nA3 7 = - - -\nA4 8 4 - - -\nA5 = = = = -\n";
+        let read: Vec<_> = read(text).map(|line| line.ok().map(|(_, _, heard)| heard)).collect();
+        let heard = |at, customer_id, user_id| {
+            Some(Heard { at, ids: Ids { customer_id: Some(customer_id), org_id: None, user_id } })
+        };
+        assert_eq!(read, [heard(5, 1, Some(9)), None, None, heard(8, 4, None), heard(8, 4, None)]);
+    }
+
+    #[test]
+    fn a_long_entry_has_rows_that_can_each_be_read_alone() {
+        let heard = Heard { at: 100, ids: ids(1) };
+        let sns: Vec<_> = (0..ROW_LINES_MAX + 1).map(|number| sn(&number.to_string())).collect();
+        let seen = Seen::default();
+        let entry = Entry::new(sns.iter().map(|sn| (sn, &seen, heard)), true);
+        let lines: Vec<_> = entry.rows.iter().map(|row| row.lines).collect();
+        assert_eq!(lines, [ROW_LINES_MAX, 1]);
+        let (_, _, last) = read(&entry.rows[1].text).next().unwrap().unwrap();
+        assert_eq!(last, heard);
+    }
+
+    #[test]
+    fn a_journal_is_written_anew_once_it_is_long_for_its_devices() {
+        let length = |lines, rows| Length { lines, rows };
+        assert!(!length(LINES_MAX, 0).is_due(10));
+        assert!(length(LINES_MAX + 1, 0).is_due(10));
+        assert!(length(0, LINES_MAX).is_due(10), "rows count as well");
+        assert!(!length(399_999, 0).is_due(100_000));
+        assert!(length(400_001, 0).is_due(100_000));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_reading_panic(text in "[A1 =*,0-9a-f\n-]{0,80}") {
+            read(&text).for_each(drop);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The engine against a second, plain implementation of the contract's section 2, on random rules
+//! and random streams; and what holds for any of them.
+//!
+//! The model ([`model`], [`expected_verdict`]) knows the contract and nothing of the engine.
+
+mod expected_verdict;
+mod invariants;
+mod model;
+mod replay;
+mod spec;
+mod strategies;
+
+use proptest::array::uniform5;
+use proptest::prelude::*;
+
+use model::expected;
+use replay::played;
+use spec::{Event, Line, Spec};
+use strategies::{composite, deviation, events, parted, readings, rules, single, usual_readings};
+
+/// Cases of each property.
+const PROPTEST_CASES: u32 = 2_000;
+
+/// The engine's transitions, once they are found to be the contract's.
+fn compared(rules: &[Spec], events: &[Event]) -> Result<Vec<Line>, TestCaseError> {
+    let found = played(rules, events);
+    let seconds = events.iter().map(|event| match event {
+        Event::Reading(report) => report.second,
+        Event::Crash | Event::Edit(..) => 0,
+    });
+    invariants::check(rules, &seconds.collect::<Vec<_>>(), &found);
+    prop_assert_eq!(&found, &expected(rules, events), "the engine's, and the model's");
+    Ok(found)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(PROPTEST_CASES))]
+
+    #[test]
+    fn rules_of_one_sign_come_out_as_the_contract_says(
+        rules in rules(single()),
+        events in readings(),
+    ) {
+        compared(&rules, &events)?;
+    }
+
+    #[test]
+    fn rules_of_several_conditions_come_out_as_the_contract_says(
+        rules in rules(composite()),
+        events in readings(),
+    ) {
+        compared(&rules, &events)?;
+    }
+
+    #[test]
+    fn what_is_unusual_comes_out_as_the_contract_says(
+        mut rules in rules(deviation()),
+        window in 20_i64..=200,
+        events in usual_readings(),
+    ) {
+        rules.iter_mut().for_each(|rule| rule.window = window);
+        compared(&rules, &events)?;
+    }
+
+    #[test]
+    fn crashes_change_nothing_and_edits_only_close(
+        rules in rules(prop_oneof![single(), composite()]),
+        events in events(),
+    ) {
+        compared(&rules, &events)?;
+    }
+
+    /// Only an end is told as soon as a part of a second says so; these rules have none.
+    #[test]
+    fn a_second_is_the_same_in_one_reading_or_in_several_in_any_order(
+        mut rules in rules(composite()),
+        whole in readings(),
+        order in uniform5(0_usize..100),
+    ) {
+        rules.iter_mut().for_each(|rule| rule.clear_after = whole.len() + 1);
+        let (mut seconds, mut parts) = (Vec::new(), Vec::new());
+        for (number, event) in whole.iter().enumerate() {
+            let Event::Reading(report) = event else { continue };
+            // A second of its own for each, and nobody out of reach: who is depends on the part.
+            let mut report = report.clone();
+            (report.second, report.reachable) = (2 * number as i64, true);
+            let several = parted(&report, &order).into_iter().map(Event::Reading);
+            parts.extend(several);
+            seconds.push(Event::Reading(report));
+        }
+        let facts = |lines: Vec<Line>, events: &[Event]| -> Vec<_> {
+            let second = |line: &Line| match &events[line.event] {
+                Event::Reading(report) => report.second,
+                Event::Crash | Event::Edit(..) => 0,
+            };
+            let mut facts: Vec<_> = lines
+                .iter()
+                .map(|line| (second(line), line.device, line.rule, line.to, line.severity, line.notify))
+                .collect();
+            // Rules of other signs come in another order.
+            facts.sort_unstable();
+            facts
+        };
+        let found = facts(played(&rules, &parts), &parts);
+        prop_assert_eq!(found, facts(played(&rules, &seconds), &seconds));
+    }
+}

@@ -1,0 +1,153 @@
+//! The engine, run on a stream of events as the pipeline runs it: transactions, crashes and edited
+//! rules included.
+
+use std::sync::Arc;
+
+use ljwx_reading::Reading;
+
+use super::spec::{Event, Line, Report, START_MS, Spec};
+use crate::engine::episode::To;
+use crate::engine::journal::read;
+use crate::engine::{Change, Engine, StateChanges, Stored, Tracked};
+use crate::rules::RuleSet;
+
+/// The one partition there is.
+const PARTITION: i32 = 0;
+
+/// The transitions that the engine makes.
+pub(super) fn played(rules: &[Spec], events: &[Event]) -> Vec<Line> {
+    let mut played = Played {
+        rules: rules.to_vec(),
+        engine: Engine::default(),
+        stored: Stored::default(),
+        lines: Vec::new(),
+        committed: (0, 0),
+    };
+    played.start();
+    for (number, event) in events.iter().enumerate() {
+        match event {
+            Event::Reading(report) => played.hear(number, report),
+            Event::Crash => played.crash(&events[..number]),
+            Event::Edit(place, watch) => {
+                let place = place % rules.len();
+                played.rules[place].watch = watch.clone();
+                played.rules[place].version += 1;
+                played.edited(number);
+            }
+        }
+    }
+    played.lines
+}
+
+/// What the engine makes of a reading: the one place that asks it.
+fn judged(engine: &mut Engine, reading: &Reading) -> Vec<Change> {
+    engine.judge(PARTITION, reading).changes
+}
+
+struct Played {
+    rules: Vec<Spec>,
+    engine: Engine,
+    /// The state's tables.
+    stored: Stored,
+    lines: Vec<Line>,
+    /// Events and lines that the last transaction covers.
+    committed: (usize, usize),
+}
+
+impl Played {
+    fn start(&mut self) {
+        self.engine = Engine::default();
+        self.take_rules();
+        self.engine.load(PARTITION, self.stored.clone());
+        assert!(self.engine.realign(PARTITION).is_empty(), "a start is no edit");
+    }
+
+    fn take_rules(&mut self) {
+        let rules = self.rules.iter().map(Spec::rule);
+        self.engine.set_rules(Arc::new(RuleSet::new(rules)));
+    }
+
+    fn hear(&mut self, event: usize, report: &Report) {
+        for change in judged(&mut self.engine, &report.reading()) {
+            let to = change.transition.to;
+            if change.transition.notify && !report.reachable {
+                self.engine.untold(PARTITION, &change);
+                if to == To::Notified {
+                    continue;
+                }
+            }
+            let told = change.transition.notify && report.reachable;
+            self.lines.push(line(event, report.device, &change, told));
+        }
+        if report.committed {
+            self.commit(event);
+        }
+    }
+
+    /// Closes what the edit ends, device by device.
+    fn edited(&mut self, event: usize) {
+        self.take_rules();
+        let changes = self.engine.realign(PARTITION);
+        let lines = changes.iter().map(|change| {
+            let device = change.device_sn.as_str().trim_start_matches("MODEL");
+            assert_eq!(change.transition.to, To::Superseded, "an edit opens and ends nothing");
+            line(event, device.parse().expect("a number"), change, change.transition.notify)
+        });
+        let mut lines: Vec<Line> = lines.map(|line| Line { flapping: false, ..line }).collect();
+        lines.sort_by_key(|line| (line.rule, line.device));
+        self.lines.extend(lines);
+        self.commit(event);
+    }
+
+    fn commit(&mut self, event: usize) {
+        let StateChanges { journal, tracked, hearing, .. } = self.engine.take_changes(PARTITION);
+        for line in journal.rows.iter().flat_map(|row| read(&row.text)) {
+            let (sn, seen, heard) = line.expect("its own form");
+            let device = self.stored.devices.entry(sn).or_default();
+            (device.seen, device.heard) = (seen, heard);
+        }
+        if let Some(hearing) = hearing {
+            self.stored.hearing = hearing;
+        }
+        for (rule, sn, tracked) in tracked {
+            let device = self.stored.devices.entry(sn).or_default();
+            match tracked {
+                Some(tracked) => device.tracked.insert(rule, read_back(&tracked)),
+                None => device.tracked.remove(&rule),
+            };
+        }
+        self.committed = (event + 1, self.lines.len());
+    }
+
+    /// Goes back to the last transaction and judges again what came after it.
+    fn crash(&mut self, events: &[Event]) {
+        let (events_done, lines_done) = self.committed;
+        self.lines.truncate(lines_done);
+        self.start();
+        for (number, event) in events.iter().enumerate().skip(events_done) {
+            if let Event::Reading(report) = event {
+                self.hear(number, report);
+            }
+        }
+    }
+}
+
+fn read_back(tracked: &Tracked) -> Tracked {
+    let text = serde_json::to_string(tracked).expect("plain structs");
+    Tracked { version: tracked.version, ..serde_json::from_str(&text).expect("its own form") }
+}
+
+fn line(event: usize, device: usize, change: &Change, notify: bool) -> Line {
+    let transition = change.transition;
+    Line {
+        event,
+        device,
+        rule: change.rule_id,
+        to: transition.to.as_str(),
+        severity: transition.severity.as_str(),
+        notify,
+        flapping: transition.flapping,
+        opened_at: (transition.opened_at - START_MS) / 1000,
+        seq: transition.seq as usize,
+    }
+}

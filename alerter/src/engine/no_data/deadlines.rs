@@ -1,0 +1,75 @@
+//! What falls due by itself: for each rule and device the next time at which absence may matter.
+//!
+//! Pure. A time is looked at again when it comes: a device that was heard meanwhile costs nothing
+//! until then.
+
+use std::collections::{BTreeSet, HashMap};
+
+use ljwx_reading::DeviceSn;
+
+/// Dues in the order of their times; one for each rule and device at most.
+#[derive(Debug, Default)]
+pub struct Watchlist {
+    order: BTreeSet<(i64, DeviceSn, i64)>,
+    times: HashMap<(DeviceSn, i64), i64>,
+}
+
+/// One that has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// Its time, in milliseconds.
+    pub at: i64,
+    /// The device.
+    pub device_sn: DeviceSn,
+    /// The rule.
+    pub rule_id: i64,
+}
+
+impl Watchlist {
+    /// Notes that the rule has to look at the device at `at`, and not before.
+    pub fn schedule(&mut self, device_sn: &DeviceSn, rule_id: i64, at: i64) {
+        let key = (device_sn.clone(), rule_id);
+        if let Some(before) = self.times.insert(key, at) {
+            self.order.remove(&(before, device_sn.clone(), rule_id));
+        }
+        self.order.insert((at, device_sn.clone(), rule_id));
+    }
+
+    /// The earliest that has come by `until`, taken out.
+    pub fn pop(&mut self, until: i64) -> Option<Due> {
+        if self.first()? > until {
+            return None;
+        }
+        let (at, device_sn, rule_id) = self.order.pop_first()?;
+        self.times.remove(&(device_sn.clone(), rule_id));
+        Some(Due { at, device_sn, rule_id })
+    }
+
+    /// The time of the earliest.
+    pub fn first(&self) -> Option<i64> {
+        self.order.first().map(|(at, ..)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dues_come_in_order_and_a_later_word_replaces_the_earlier() {
+        let sn = |text| DeviceSn::new(text).unwrap();
+        let mut list = Watchlist::default();
+        list.schedule(&sn("A"), 1, 30);
+        list.schedule(&sn("B"), 1, 20);
+        list.schedule(&sn("A"), 2, 10);
+        list.schedule(&sn("A"), 2, 25);
+        assert_eq!(list.first(), Some(20));
+        let mut order = Vec::new();
+        while let Some(due) = list.pop(29) {
+            order.push((due.at, due.device_sn.as_str().to_owned(), due.rule_id));
+        }
+        assert_eq!(order, [(20, "B".to_owned(), 1), (25, "A".to_owned(), 2)]);
+        assert_eq!(list.pop(30).map(|due| due.at), Some(30));
+        assert_eq!(list.first(), None);
+    }
+}

@@ -1,0 +1,103 @@
+//! What of a partition is stored, and what of that has changed.
+
+use ljwx_reading::DeviceSn;
+
+use super::{Device, Devices, Engine, Heard, Partition, Tracked};
+use crate::engine::journal::{Entry, Length};
+use crate::engine::no_data::partition_clock::Hearing;
+use crate::rules::vital::Seen;
+
+/// State to be written.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StateChanges {
+    /// The devices that were heard.
+    pub journal: Entry,
+    /// Rules on devices, in the order of the table's key; `None` where there is nothing left to
+    /// remember.
+    pub tracked: Vec<(i64, DeviceSn, Option<Tracked>)>,
+    /// The partition's hearing, where rules count absence by it. Its clock is to be written.
+    pub hearing: Option<Hearing>,
+    /// Whether since when its windows count is to be written as well.
+    pub windows_moved: bool,
+}
+
+/// What is stored of a partition.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Stored {
+    /// Its devices.
+    pub devices: Devices,
+    /// How long their journal is.
+    pub journal: Length,
+    /// Its hearing.
+    pub hearing: Hearing,
+}
+
+impl Engine {
+    /// What changed in a partition since it was last asked.
+    pub fn take_changes(&mut self, partition: i32) -> StateChanges {
+        let Some(partition) = self.partitions.get_mut(&partition) else {
+            return StateChanges::default();
+        };
+        let journal = partition.journal_entry();
+        let devices = &partition.devices;
+        let stepped = std::mem::take(&mut partition.stepped).into_iter();
+        StateChanges {
+            journal,
+            tracked: stepped
+                .map(|(id, sn)| {
+                    let tracked = devices.get(&sn).and_then(|device| device.tracked.get(&id));
+                    let tracked = tracked.cloned();
+                    (id, sn, tracked)
+                })
+                .collect(),
+            hearing: std::mem::take(&mut partition.heard).then(|| partition.hearing.clone()),
+            windows_moved: std::mem::take(&mut partition.windows_moved),
+        }
+    }
+
+    /// A partition as a restart finds it: what is written, read back.
+    #[cfg(test)]
+    pub fn as_stored(&self, partition: i32) -> Stored {
+        let partition = &self.partitions[&partition];
+        let mut devices = partition.devices.clone();
+        let journal = Entry::new(partition.devices.iter().map(line), true);
+        for one in journal.rows.iter().flat_map(|row| crate::engine::journal::read(&row.text)) {
+            let (sn, seen, heard) = one.expect("its own form");
+            let device = devices.entry(sn).or_default();
+            (device.seen, device.heard) = (seen, heard);
+        }
+        for device in devices.values_mut() {
+            device.moved = false;
+            for tracked in device.tracked.values_mut() {
+                let text = serde_json::to_string(tracked).expect("plain structs");
+                let version = tracked.version;
+                *tracked =
+                    Tracked { version, ..serde_json::from_str(&text).expect("its own form") };
+            }
+        }
+        let hearing = Hearing::stored(partition.hearing.clock_ms(), partition.hearing.since());
+        Stored { devices, journal: partition.journal, hearing }
+    }
+}
+
+impl Partition {
+    /// What the journal is to say of the devices that moved, or of all of them where it is long.
+    fn journal_entry(&mut self) -> Entry {
+        let moved = std::mem::take(&mut self.moved);
+        let whole = !moved.is_empty() && self.journal.is_due(self.devices.len());
+        moved.iter().for_each(|place| self.devices[*place].moved = false);
+        let entry = if whole {
+            self.journal = Length::default();
+            Entry::new(self.devices.iter().map(line), true)
+        } else {
+            let known = moved.iter().filter_map(|place| self.devices.get_index(*place));
+            Entry::new(known.map(line), false)
+        };
+        entry.rows.iter().for_each(|row| self.journal.add(row.lines));
+        entry
+    }
+}
+
+fn line<'a>((sn, device): (&'a DeviceSn, &'a Device)) -> (&'a DeviceSn, &'a Seen, Heard) {
+    (sn, &device.seen, device.heard)
+}

@@ -1,0 +1,66 @@
+//! Bringing a partition's state in line with the rules in force.
+
+use ljwx_reading::DeviceSn;
+
+use super::{Change, Engine, Moment, Tracked, moment};
+use crate::engine::episode::{Episode, To, Transition};
+use crate::rules::TEMPLATE_TENANT;
+use crate::rules::rule::Verdict;
+
+impl Engine {
+    /// State of another version, or of a rule that no longer concerns the device, starts over as
+    /// quiet; absence is counted by the rules in force.
+    pub fn realign(&mut self, partition: i32) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let Self { rules, zone, partitions } = self;
+        let Some(partition) = partitions.get_mut(&partition) else { return changes };
+        let now = moment(zone, partition.hearing.clock_ms());
+        for (sn, device) in &mut partition.devices {
+            for (id, tracked) in &mut device.tracked {
+                let tenant = tracked.ids.customer_id.unwrap_or(TEMPLATE_TENANT);
+                let rule = rules.in_force(tenant, *id);
+                if rule.is_some_and(|rule| rule.version == tracked.version) {
+                    continue;
+                }
+                let before = std::mem::take(&mut tracked.episode);
+                let (after, transition) = before.clone().supersede();
+                let remembered = tracked.memory.take().is_some();
+                let changed = after != before || rule.is_some() || remembered;
+                // The cooldown of a rule that is gone for good would stay for ever.
+                tracked.episode = if rules.knows(*id) { after } else { Episode::default() };
+                if changed || tracked.is_blank() {
+                    partition.stepped.insert((*id, sn.clone()));
+                }
+                changes.extend(
+                    transition
+                        .map(|transition| superseded((*id, sn), tracked, transition, before, now)),
+                );
+                tracked.version = rule.map_or(tracked.version, |rule| rule.version);
+            }
+            device.tracked.retain(|_, tracked| !tracked.is_blank());
+        }
+        partition.watch_all(rules);
+        changes
+    }
+}
+
+fn superseded(
+    (rule_id, sn): (i64, &DeviceSn),
+    tracked: &Tracked,
+    transition: Transition,
+    before: Episode,
+    at: Moment,
+) -> Change {
+    debug_assert_eq!(transition.to, To::Superseded);
+    Change {
+        rule: None,
+        rule_id,
+        rule_version: tracked.version,
+        device_sn: sn.clone(),
+        ids: tracked.ids,
+        transition,
+        verdict: Verdict::Absent,
+        at,
+        before,
+    }
+}

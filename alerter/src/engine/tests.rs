@@ -1,0 +1,229 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::engine::episode::To;
+use crate::engine::journal::Length;
+use crate::rules::validation::{Checked, check};
+use crate::test_support::{heart_rate, object, reading, rule};
+
+fn engine(rules: Vec<Rule>) -> Engine {
+    let mut engine = Engine::default();
+    engine.set_rules(Arc::new(RuleSet::new(rules)));
+    engine.load(0, Stored::default());
+    engine
+}
+
+/// The state of partition 0, as MySQL would hold it.
+fn state(engine: &Engine) -> Devices {
+    engine.partitions[&0].devices.clone()
+}
+
+#[test]
+fn every_worked_example_comes_out_as_written() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/cases/alert_cases.json");
+    let cases: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut run = 0;
+    for case in cases["cases"].as_array().unwrap() {
+        let name = case["name"].as_str().unwrap();
+        let rules = case["rules"].as_array().unwrap();
+        worked_example(name, rules, case);
+        run += 1;
+    }
+    assert_eq!(run, 30);
+}
+
+fn worked_example(name: &str, rules: &[Value], case: &Value) {
+    let rules = rules.iter().filter_map(|rule| match check(&object(rule.clone()), 1).checked {
+        Checked::Valid(rule) => Some(*rule),
+        Checked::Deleted => None,
+        other => panic!("{name}: {other:?}"),
+    });
+    let mut engine = engine(rules.collect());
+    let mut found = Vec::new();
+    for (at, fields) in case["readings"].as_array().unwrap().iter().enumerate() {
+        for change in engine.judge(0, &reading(fields.clone())).changes {
+            found.push(json!({
+                "reading": at,
+                "rule": change.rule_id,
+                "to": change.transition.to.as_str(),
+                "severity": change.transition.severity.as_str(),
+                "notify": change.transition.notify,
+            }));
+        }
+    }
+    assert_eq!(Value::Array(found), case["transitions"], "{name}");
+}
+
+#[test]
+fn late_is_late_before_and_after_a_restart_and_under_a_new_rule() {
+    let mut engine = engine(vec![rule(json!({}))]);
+    assert_eq!(engine.judge(0, &heart_rate(60, 90)).outcome, Outcome::Judged);
+    assert_eq!(engine.judge(0, &heart_rate(60, 150)).outcome, Outcome::Late);
+
+    let changes = engine.take_changes(0);
+    assert_eq!((changes.journal.rows.len(), changes.tracked.len()), (1, 0));
+    let stored = state(&engine);
+    engine.forget(0);
+    engine.load(0, Stored { devices: stored, ..Stored::default() });
+    engine.set_rules(Arc::new(RuleSet::new(vec![rule(json!({"id": 2, "threshold_max": 50}))])));
+    let judged = engine.judge(0, &heart_rate(30, 150));
+    assert_eq!((judged.outcome, judged.changes.len()), (Outcome::Late, 0));
+    assert_eq!(engine.take_changes(0), StateChanges::default());
+}
+
+#[test]
+fn a_journal_that_has_become_long_is_written_as_a_whole_and_grows_again() {
+    let mut first = engine(vec![rule(json!({}))]);
+    for device in ["A1", "A2"] {
+        first.judge(
+            0,
+            &reading(json!({
+                "device_sn": device, "timestamp": "2025-09-02 12:00:00", "heart_rate": 80,
+            })),
+        );
+    }
+    let entry = first.take_changes(0).journal;
+    assert_eq!((entry.whole, entry.rows[0].lines), (false, 2));
+    let devices = state(&first);
+
+    let mut engine = engine(vec![rule(json!({}))]);
+    let journal = Length { lines: 100_000, rows: 100 };
+    engine.load(0, Stored { devices, journal, ..Stored::default() });
+    assert!(!engine.take_changes(0).journal.whole, "not while nobody is heard");
+    let mut lines = |second: u32| {
+        engine.judge(0, &reading(json!({
+            "device_sn": "A1", "timestamp": format!("2025-09-02 12:00:{second}"), "heart_rate": 80,
+        })));
+        let entry = engine.take_changes(0).journal;
+        (entry.whole, entry.rows.iter().map(|row| row.lines).sum::<usize>())
+    };
+    assert_eq!(lines(10), (true, 2));
+    assert_eq!(lines(20), (false, 1));
+}
+
+#[test]
+fn readings_of_one_second_with_different_signs_both_count() {
+    let oxygen = json!({"id": 2, "physical_sign": "blood_oxygen", "threshold_max": null, "threshold_min": 90});
+    let mut engine = engine(vec![rule(json!({})), rule(oxygen)]);
+    let second = |fields: Value| {
+        let mut all = object(
+            json!({"device_sn": "A1", "customer_id": 7, "timestamp": "2025-09-02 12:00:00"}),
+        );
+        all.extend(object(fields));
+        reading(Value::Object(all))
+    };
+    assert_eq!(engine.judge(0, &second(json!({"blood_oxygen": 80}))).changes.len(), 1);
+    assert_eq!(engine.judge(0, &second(json!({"heart_rate": 120}))).changes.len(), 1);
+    assert_eq!(engine.judge(0, &second(json!({"heart_rate": 90}))).outcome, Outcome::Late);
+}
+
+#[test]
+fn a_reading_ahead_of_the_clock_moves_nothing() {
+    let mut engine = engine(vec![rule(json!({}))]);
+    let ahead = reading(json!({
+        "device_sn": "ABCDE25100000001", "customer_id": 7, "heart_rate": 150,
+        "timestamp": "2025-09-02 23:00:00", "received_at": 1_756_785_600_000_i64,
+    }));
+    assert_eq!(engine.judge(0, &ahead).outcome, Outcome::Ahead);
+    assert_eq!(engine.judge(0, &heart_rate(0, 150)).changes.len(), 1);
+}
+
+#[test]
+fn a_changed_rule_neither_fires_nor_resolves_and_closes_what_was_open() {
+    let mut engine = engine(vec![rule(json!({}))]);
+    engine.judge(0, &heart_rate(0, 110));
+    drop(engine.take_changes(0));
+
+    engine
+        .set_rules(Arc::new(RuleSet::new(vec![rule(json!({"version": 2, "threshold_max": 105}))])));
+    let changes = engine.realign(0);
+    assert_eq!(changes.len(), 1);
+    assert_eq!((changes[0].transition.to, changes[0].rule_version), (To::Superseded, 1));
+    let written = engine.take_changes(0).tracked;
+    assert!(matches!(&written[..], [(1, _, Some(Tracked { version: 2, .. }))]), "{written:?}");
+    assert!(engine.realign(0).is_empty());
+
+    let changes = engine.judge(0, &heart_rate(60, 110)).changes;
+    let [opened] = &changes[..] else { panic!("{changes:?}") };
+    assert_eq!(
+        (opened.transition.to, opened.transition.notify),
+        (To::Opened, false),
+        "in the cooldown"
+    );
+}
+
+#[test]
+fn a_changed_rule_forgets_since_when_its_conditions_held() {
+    let version = |version: i64| {
+        let condition = json!({
+            "physical_sign": "heart_rate", "operator": ">", "threshold": 100, "duration_seconds": 60,
+        });
+        let fields = json!({
+            "rule_category": "COMPOSITE", "version": version,
+            "condition_expression": {"conditions": [condition]},
+        });
+        Arc::new(RuleSet::new(vec![rule(fields)]))
+    };
+    let mut engine = Engine::default();
+    engine.set_rules(version(1));
+    engine.load(0, Stored::default());
+    engine.judge(0, &heart_rate(0, 110));
+    engine.set_rules(version(2));
+    engine.realign(0);
+    assert!(engine.judge(0, &heart_rate(60, 110)).changes.is_empty(), "60 s of the old version");
+    assert_eq!(engine.judge(0, &heart_rate(120, 110)).changes.len(), 1);
+}
+
+#[test]
+fn a_rule_that_is_gone_leaves_nothing_behind() {
+    let mut engine = engine(vec![rule(json!({}))]);
+    engine.judge(0, &heart_rate(0, 110));
+    engine.set_rules(Arc::default());
+    assert_eq!(engine.realign(0).len(), 1);
+    assert!(matches!(&engine.take_changes(0).tracked[..], [(1, _, None)]));
+    assert!(state(&engine).values().all(|device| device.tracked.is_empty()));
+}
+
+#[test]
+fn what_could_not_be_told_stays_untold_in_the_state() {
+    let mut engine = engine(vec![rule(json!({}))]);
+    let opened = engine.judge(0, &heart_rate(0, 110)).changes.remove(0);
+    engine.untold(0, &opened);
+    let again = engine.judge(0, &heart_rate(10, 110)).changes.remove(0);
+    assert_eq!((again.transition.to, again.transition.notify), (To::Notified, true));
+    assert_eq!(engine.open_episodes()[&Severity::Major], 1);
+}
+
+#[test]
+fn a_disabled_own_rule_keeps_the_template_out_and_a_deleted_one_does_not() {
+    let template = rule(json!({"id": 1, "customer_id": 0}));
+    let disabled = rule(json!({"id": 2, "is_enabled": 0}));
+    let rules = RuleSet::new(vec![template.clone(), disabled]);
+    let count = |rules: &RuleSet, tenant| rules.of(tenant).iter().count();
+    assert_eq!((count(&rules, 7), count(&rules, 8)), (0, 1));
+    let other_type = rule(json!({"id": 2, "is_enabled": 0, "rule_type": "custom"}));
+    assert_eq!(count(&RuleSet::new(vec![template, other_type]), 7), 1);
+}
+
+proptest! {
+    #[test]
+    fn replaying_any_prefix_changes_nothing(
+        values in proptest::collection::vec((0_u32..3_600, 60_i32..140), 1..60),
+        replayed in 0_usize..60,
+    ) {
+        let stream: Vec<_> = values.iter().map(|(second, value)| heart_rate(*second, *value)).collect();
+        let trend = rule(json!({"id": 2, "trend_duration": 3, "clear_max": 95, "clear_after": 2}));
+        let mut engine = engine(vec![rule(json!({})), trend]);
+        for reading in &stream {
+            engine.judge(0, reading);
+        }
+        let once = state(&engine);
+        for reading in stream.iter().take(replayed) {
+            let judged = engine.judge(0, reading);
+            prop_assert_eq!(judged.outcome, Outcome::Late);
+            prop_assert!(judged.changes.is_empty());
+        }
+        prop_assert_eq!(state(&engine), once);
+    }
+}

@@ -1,0 +1,236 @@
+//! Alerts as the platform sees them: one row of `t_alert_info` per episode, its status only moving
+//! forward.
+//!
+//! Runs statements inside the caller's transaction.
+
+use ljwx_ledger::mysql::MySqlConnection;
+use ljwx_reading::{DeviceSn, Ids};
+use sqlx::{MySql, QueryBuilder};
+use uuid::Uuid;
+
+use crate::mysql::columns::Columns;
+use crate::mysql::portions;
+use crate::rules::rule::Measured;
+use crate::rules::severity::Severity;
+
+/// Names an episode: the same for the same rule, version, device and opening, however often they
+/// are seen. A hash, because the platform's column compares without regard to case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpisodeKey(String);
+
+impl EpisodeKey {
+    /// The name of an episode.
+    pub fn new(rule_id: i64, rule_version: i64, device_sn: &DeviceSn, opened_at: i64) -> Self {
+        let name = format!("{rule_id}:{rule_version}:{device_sn}:{opened_at}");
+        Self(hash(&name))
+    }
+
+    /// The name as text: 32 characters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Names a digest as if it were an episode: of a recipient's notifications, the one that comes
+    /// first in it comes first in no other.
+    pub fn of_digest(customer_id: i64, recipient: &str, first_id: i64) -> Self {
+        Self(hash(&format!("digest:{customer_id}:{recipient}:{first_id}")))
+    }
+
+    /// Names one notification of the episode, for the platform that is to deliver it once.
+    pub fn client_msg_id(&self, transition_seq: u32, recipient: &str) -> String {
+        client_msg_id(&self.0, i64::from(transition_seq), recipient, 0)
+    }
+}
+
+/// Names a notification that was made anew as a repeat this often: each repeat is another one to the
+/// platform, and the same one to whoever makes it again.
+pub fn client_msg_id(key: &str, transition_seq: i64, recipient: &str, repeats: u32) -> String {
+    let name = format!("{key}:{transition_seq}:{recipient}");
+    match repeats {
+        0 => hash(&name),
+        repeats => hash(&format!("{name}:repeat:{repeats}")),
+    }
+}
+
+fn hash(name: &str) -> String {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).simple().to_string()
+}
+
+/// A row to be.
+#[derive(Debug)]
+pub struct Opened {
+    /// Names the episode.
+    pub key: EpisodeKey,
+    /// The rule.
+    pub rule_id: i64,
+    /// The platform's word for the kind of alert.
+    pub alert_type: String,
+    /// The device.
+    pub device_sn: DeviceSn,
+    /// Whose it is.
+    pub ids: Ids,
+    /// What was measured.
+    pub measured: Measured,
+    /// What the rule says about it.
+    pub text: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Event time, as stored.
+    pub occur_at: String,
+    /// Number of the reading; none where silence opened it.
+    pub health_id: Option<i64>,
+    /// Longitude, latitude, altitude, always given: the platform's own defaults are a place.
+    pub place: [Option<f64>; 3],
+}
+
+/// A change of a row that is there.
+#[derive(Debug)]
+pub enum Changed {
+    /// Its severity.
+    Severity(EpisodeKey, Severity),
+    /// It is over, since the given event time.
+    Resolved(EpisodeKey, String),
+    /// Its rule changed.
+    Superseded(EpisodeKey),
+    /// Its device has fallen silent.
+    Stale(EpisodeKey),
+}
+
+/// Alerts of one statement, at most: each has as many values as the statement has columns.
+const OPENED_MAX: usize = 128;
+
+/// Adds alerts; one that is there already stays as it is. Texts are cut to their `columns`, `plain` as
+/// [`Columns::fit`] says.
+pub async fn open(
+    connection: &mut MySqlConnection,
+    alerts: &[&Opened],
+    columns: &Columns,
+    plain: bool,
+) -> Result<(), sqlx::Error> {
+    let fit = |name, text| columns.fit(name, text, plain).into_owned();
+    for alerts in portions(alerts, OPENED_MAX) {
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+            "INSERT INTO t_alert_info (rule_id, alert_type, device_sn, alert_timestamp, \
+             alert_desc, severity_level, alert_status, longitude, latitude, altitude, health_id, \
+             user_id, org_id, customer_id, source, metric, value, level, status, dedup_key, \
+             occur_at) ",
+        );
+        query.push_values(alerts, |mut row, alert| {
+            let [longitude, latitude, altitude] = alert.place;
+            let severity = alert.severity.as_str();
+            row.push_bind(alert.rule_id)
+                .push_bind(fit("alert_type", &alert.alert_type))
+                .push_bind(fit("device_sn", alert.device_sn.as_str()))
+                .push_bind(&alert.occur_at)
+                .push_bind(fit("alert_desc", &alert.text))
+                .push_bind(fit("severity_level", severity))
+                .push("'pending'")
+                .push_bind(longitude)
+                .push_bind(latitude)
+                .push_bind(altitude)
+                .push_bind(alert.health_id)
+                .push_bind(alert.ids.user_id)
+                .push_bind(alert.ids.org_id)
+                .push_bind(alert.ids.customer_id.unwrap_or_default())
+                .push("'server'")
+                .push_bind(fit("metric", alert.measured.sign.as_str()))
+                .push_bind(alert.measured.value)
+                .push_bind(fit("level", severity))
+                .push("'NEW'")
+                .push_bind(alert.key.as_str())
+                .push_bind(&alert.occur_at);
+        });
+        query.push(" ON DUPLICATE KEY UPDATE rule_id = t_alert_info.rule_id");
+        query.build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Changes an alert; one that is over changes no more.
+pub async fn change(connection: &mut MySqlConnection, change: &Changed) -> Result<(), sqlx::Error> {
+    let query = match change {
+        Changed::Severity(key, severity) => sqlx::query(
+            "UPDATE t_alert_info SET severity_level = ?, level = ? WHERE dedup_key = ?",
+        )
+        .bind(severity.as_str())
+        .bind(severity.as_str())
+        .bind(key.as_str()),
+        Changed::Resolved(key, recover_at) => sqlx::query(
+            "UPDATE t_alert_info SET alert_status = 'RESOLVED', status = 'RESOLVED', recover_at = ? \
+             WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded', 'STALE')",
+        )
+        .bind(recover_at)
+        .bind(key.as_str()),
+        Changed::Superseded(key) => closed(key, "superseded"),
+        Changed::Stale(key) => closed(key, "STALE"),
+    };
+    query.execute(connection).await?;
+    Ok(())
+}
+
+fn closed<'a>(
+    key: &'a EpisodeKey,
+    status: &'static str,
+) -> sqlx::query::Query<'a, sqlx::MySql, sqlx::mysql::MySqlArguments> {
+    sqlx::query(
+        "UPDATE t_alert_info SET alert_status = ?, status = 'CLOSED' \
+         WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded', 'STALE')",
+    )
+    .bind(status)
+    .bind(key.as_str())
+}
+
+/// Alerts of one statement.
+const KEYS_MAX: usize = 500;
+
+/// Notes that somebody was told of these alerts.
+pub async fn notified(
+    connection: &mut MySqlConnection,
+    keys: &[String],
+) -> Result<(), sqlx::Error> {
+    for keys in keys.chunks(KEYS_MAX) {
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+            "UPDATE t_alert_info SET alert_status = 'NOTIFIED', status = 'NOTIFIED' \
+             WHERE alert_status = 'pending' AND dedup_key IN ",
+        );
+        query.push_tuples(keys, |mut row, key| {
+            row.push_bind(key);
+        });
+        query.build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_stable_and_tell_episodes_and_recipients_apart() {
+        let sn = |text| DeviceSn::new(text).unwrap();
+        let key = EpisodeKey::new(1, 2, &sn("A1"), 3);
+        assert_eq!(key, EpisodeKey::new(1, 2, &sn("A1"), 3));
+        assert_eq!(key.as_str().len(), 32);
+        let others = [
+            EpisodeKey::new(2, 2, &sn("A1"), 3),
+            EpisodeKey::new(1, 3, &sn("A1"), 3),
+            EpisodeKey::new(1, 2, &sn("a1"), 3),
+            EpisodeKey::new(1, 2, &sn("A1"), 4),
+        ];
+        assert!(!others.contains(&key));
+        assert_eq!(key.client_msg_id(0, "openid:o1").len(), 32);
+        assert_ne!(key.client_msg_id(0, "openid:o1"), key.client_msg_id(1, "openid:o1"));
+        assert_ne!(key.client_msg_id(0, "openid:o1"), key.client_msg_id(0, "openid:o2"));
+    }
+
+    #[test]
+    fn a_repeat_has_a_name_of_its_own_that_anybody_finds_again() {
+        let key = EpisodeKey::of_digest(7, "openid:o1", 42);
+        assert_eq!(key, EpisodeKey::of_digest(7, "openid:o1", 42));
+        let name = |repeats| client_msg_id(key.as_str(), 3, "openid:o1", repeats);
+        assert_eq!(name(0), key.client_msg_id(3, "openid:o1"));
+        let names = std::collections::HashSet::from([0, 1, 2].map(name));
+        assert_eq!(names.len(), 3);
+        assert_eq!(name(2), name(2));
+    }
+}

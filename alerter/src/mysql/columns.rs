@@ -1,0 +1,219 @@
+//! How much the text columns of a table take, as the server says: the platform's variants differ, and so
+//! do their character sets. A text that fits is no reason to refuse a row.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ljwx_ledger::mysql::MySqlPool;
+use tokio::sync::Mutex;
+
+/// What stands where a text was cut.
+const ELLIPSIS: char = '…';
+
+/// What stands for a character that a column has not, and where it has not even that.
+const MISSING: char = '□';
+const MISSING_ASCII: char = '?';
+
+/// Which characters a column has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Characters {
+    All,
+    /// Those of at most three bytes.
+    Basic,
+    Ascii,
+}
+
+impl Characters {
+    /// Of a character set's name. What a set of another language has is known to the server alone; it
+    /// has none of four bytes, and a row that is refused for another is written in ASCII.
+    fn of(charset: &str, plain: bool) -> Self {
+        match charset {
+            "utf8mb4" | "utf16" | "utf16le" | "utf32" | "gb18030" => Self::All,
+            "utf8" | "utf8mb3" | "ucs2" => Self::Basic,
+            "ascii" => Self::Ascii,
+            _ if plain => Self::Ascii,
+            _ => Self::Basic,
+        }
+    }
+
+    fn has(self, one: char) -> bool {
+        match self {
+            Self::All => true,
+            Self::Basic => one.len_utf8() <= 3,
+            Self::Ascii => one.is_ascii(),
+        }
+    }
+
+    fn fit(self, one: char) -> char {
+        match self {
+            _ if self.has(one) => one,
+            Self::Ascii => MISSING_ASCII,
+            Self::All | Self::Basic => MISSING,
+        }
+    }
+}
+
+/// What a text column takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Room {
+    chars: usize,
+    bytes: usize,
+    charset: String,
+}
+
+impl Room {
+    fn fit<'a>(&self, text: &'a str, plain: bool) -> Cow<'a, str> {
+        let characters = Characters::of(&self.charset, plain);
+        let fits = text.chars().count() <= self.chars && text.len() <= self.bytes;
+        if fits && text.chars().all(|one| characters.has(one)) {
+            return text.into();
+        }
+        let mut fitted: String = text.chars().map(|one| characters.fit(one)).collect();
+        if fitted.chars().count() > self.chars || fitted.len() > self.bytes {
+            let marked = self.chars > 1 && self.bytes > ELLIPSIS.len_utf8();
+            let ellipsis = Some(ELLIPSIS).filter(|one| marked && characters.has(*one));
+            let bytes = self.bytes.saturating_sub(ellipsis.map_or(0, char::len_utf8));
+            let chars = self.chars - usize::from(ellipsis.is_some());
+            let end = fitted.char_indices().nth(chars).map_or(fitted.len(), |(at, _)| at);
+            fitted.truncate(fitted.floor_char_boundary(end.min(bytes)));
+            fitted.extend(ellipsis);
+        }
+        fitted.into()
+    }
+}
+
+/// The columns of a table, by their names in small letters; `None` for those that are no text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Columns(HashMap<String, Option<Room>>);
+
+impl Columns {
+    /// Whether the table has a column of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// `text` as the column takes it: cut, and with □ for what its character set has not. `plain`: in
+    /// the form that every character set has, for a row that was refused.
+    pub fn fit<'a>(&self, name: &str, text: &'a str, plain: bool) -> Cow<'a, str> {
+        match self.0.get(name) {
+            Some(Some(room)) => room.fit(text, plain),
+            _ => text.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl<const N: usize> From<[&str; N]> for Columns {
+    fn from(names: [&str; N]) -> Self {
+        Self(names.into_iter().map(|name| (name.to_owned(), None)).collect())
+    }
+}
+
+/// A table, as far as this process knows it.
+#[derive(Debug)]
+pub struct Table {
+    pool: MySqlPool,
+    name: &'static str,
+    columns: Mutex<Option<Arc<Columns>>>,
+}
+
+impl Table {
+    /// A table in this database, looked at when it is first needed.
+    pub fn new(pool: MySqlPool, name: &'static str) -> Self {
+        Self { pool, name, columns: Mutex::default() }
+    }
+
+    /// The database.
+    pub fn pool(&self) -> &MySqlPool {
+        &self.pool
+    }
+
+    /// Its columns; none: there is no such table, which is asked anew next time.
+    pub async fn columns(&self) -> Result<Option<Arc<Columns>>, sqlx::Error> {
+        let mut known = self.columns.lock().await;
+        if known.is_none() {
+            type Row = (String, Option<i64>, Option<i64>, Option<String>);
+            let rows: Vec<Row> = sqlx::query_as(
+                "SELECT CAST(LOWER(COLUMN_NAME) AS CHAR), CAST(CHARACTER_MAXIMUM_LENGTH AS SIGNED), \
+                 CAST(CHARACTER_OCTET_LENGTH AS SIGNED), CAST(CHARACTER_SET_NAME AS CHAR) \
+                 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?",
+            )
+            .bind(self.name)
+            .fetch_all(&self.pool)
+            .await?;
+            let columns: HashMap<_, _> = rows
+                .into_iter()
+                .map(|(name, chars, bytes, charset)| (name, room(chars, bytes, charset)))
+                .collect();
+            *known = (!columns.is_empty()).then(|| Arc::new(Columns(columns)));
+        }
+        Ok(known.clone())
+    }
+
+    /// Forgets its columns, because it turned out to be another one.
+    pub async fn forget(&self) {
+        *self.columns.lock().await = None;
+    }
+}
+
+fn room(chars: Option<i64>, bytes: Option<i64>, charset: Option<String>) -> Option<Room> {
+    let length = |length: i64| usize::try_from(length).unwrap_or(usize::MAX);
+    let (chars, charset) = (length(chars?), charset?);
+    // Texts are counted here in UTF-8; what they take in another character set is not known.
+    let bytes = if charset.starts_with("utf8") { length(bytes?) } else { usize::MAX };
+    Some(Room { chars, bytes, charset })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn room(chars: usize, bytes: usize, charset: &str) -> Room {
+        Room { chars, bytes, charset: charset.into() }
+    }
+
+    #[test]
+    fn a_text_is_cut_to_its_column_and_shows_what_its_character_set_has_not() {
+        for (chars, bytes, charset, plain, text, fitted) in [
+            (4, 16, "utf8mb4", false, "𠮷心率", "𠮷心率"),
+            (4, 12, "utf8mb3", false, "𠮷心率", "□心率"),
+            (4, 12, "utf8mb3", false, "𠮷心率过高", "□心率…"),
+            (9, 9, "ascii", false, "心率 133", "?? 133"),
+            (4, 4, "ascii", false, "metrics", "metr"),
+            (4, 8, "gbk", false, "心率", "心率"),
+            (4, 8, "gbk", true, "心率a", "??a"),
+            (100, 7, "utf8mb4", false, "心率过高", "心…"),
+            (1, 4, "utf8mb4", false, "心率", "心"),
+            (0, 0, "utf8mb4", false, "心率", ""),
+        ] {
+            assert_eq!(room(chars, bytes, charset).fit(text, plain), fitted, "{text} {charset}");
+        }
+    }
+
+    #[test]
+    fn a_column_that_is_not_known_takes_the_text_as_it_is() {
+        let columns = Columns::from(["id"]);
+        assert_eq!(columns.fit("id", "心", true), "心");
+        assert_eq!(columns.fit("other", "心", true), "心");
+        assert!(columns.has("id") && !columns.has("other"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_text_it_fits(
+            text in ".{0,40}", chars in 0usize..30, bytes in 0usize..60, set in 0usize..4,
+            plain: bool,
+        ) {
+            let charset = ["utf8mb4", "utf8mb3", "ascii", "gbk"][set];
+            let fitted = room(chars, bytes, charset).fit(&text, plain);
+            prop_assert!(fitted.chars().count() <= chars && fitted.len() <= bytes);
+            let characters = Characters::of(charset, plain);
+            prop_assert!(fitted.chars().all(|one| characters.has(one)));
+            let whole = text.chars().count() <= chars && text.len() <= bytes;
+            prop_assert!(!whole || fitted.chars().count() == text.chars().count());
+        }
+    }
+}

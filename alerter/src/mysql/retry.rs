@@ -1,0 +1,134 @@
+//! Waiting out an outage of MySQL: the batch stays, offsets stand still, the process lives.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ljwx_service::backoff::Backoff;
+use ljwx_service::heartbeat::Pulse;
+use ljwx_service::lifecycle::{Deadline, Step};
+use ljwx_service::metrics::{BATCH_HELD, flag};
+use metrics::{counter, gauge};
+use tracing::{info, warn};
+
+use crate::metrics::COMMIT_RETRIES;
+
+/// First wait after a failure.
+const WAIT_MIN: Duration = Duration::from_millis(100);
+
+/// Longest wait between attempts.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The process is stopping and MySQL still does not answer; what is held is replayed by its next
+/// owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GaveUp;
+
+/// Tries again until it works.
+#[derive(Debug, Clone)]
+pub struct Hold {
+    deadline: Deadline,
+    /// How many are being tried again right now.
+    holding: Arc<AtomicUsize>,
+    pulse: Pulse,
+}
+
+impl Hold {
+    /// Gives up only when the process has to end.
+    ///
+    /// `pulse` is the loop's, which does not turn meanwhile.
+    pub fn new(deadline: Deadline, pulse: Pulse) -> Self {
+        gauge!(BATCH_HELD).set(0.0);
+        Self { deadline, holding: Arc::default(), pulse }
+    }
+
+    /// Whether something is being tried again right now.
+    pub fn is_holding(&self) -> bool {
+        self.holding.load(Ordering::Relaxed) > 0
+    }
+
+    /// The pulse of the loop.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// Said once; an outage of hours would fill the log.
+    fn hold(&self, what: &'static str, error: &impl std::fmt::Display) {
+        if self.holding.fetch_add(1, Ordering::Relaxed) == 0 {
+            gauge!(BATCH_HELD).set(flag(true));
+            warn!(what, %error, "MySQL does not take it; held and tried again");
+        }
+    }
+
+    fn release(&self, what: &'static str) {
+        if self.holding.fetch_sub(1, Ordering::Relaxed) == 1 {
+            gauge!(BATCH_HELD).set(flag(false));
+            info!(what, "MySQL takes it again");
+        }
+    }
+
+    /// Runs `attempt` until it succeeds. It has no other end than success and the process's own:
+    /// an outage costs nothing but time, passing it over would lose alerts.
+    pub async fn until_done<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+        &self,
+        what: &'static str,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, GaveUp> {
+        let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
+        let trying = async {
+            let mut held = false;
+            loop {
+                match attempt().await {
+                    Ok(done) => {
+                        if held {
+                            self.release(what);
+                        }
+                        break done;
+                    }
+                    Err(error) => {
+                        counter!(COMMIT_RETRIES).increment(1);
+                        if !std::mem::replace(&mut held, true) {
+                            self.hold(what, &error);
+                        }
+                        tokio::time::sleep(backoff.next(rand::random())).await;
+                    }
+                }
+            }
+        };
+        self.deadline.within(Step::Drain, self.pulse.during(trying)).await.ok_or(GaveUp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_tried_again_until_it_works() {
+        let deadline = Deadline::new(Duration::from_secs(20), CancellationToken::new());
+        let hold = Hold::new(deadline, Pulse::new());
+        let mut attempts = 0;
+        let done = hold
+            .until_done("test", || {
+                attempts += 1;
+                std::future::ready(if attempts < 100 { Err("down") } else { Ok(attempts) })
+            })
+            .await;
+        assert_eq!(done, Ok(100));
+        assert!(!hold.is_holding());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_gives_up_only_when_the_process_has_to_end() {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let deadline = Deadline::new(Duration::from_secs(20), stop);
+        let hold = Hold::new(deadline.clone(), Pulse::new());
+        let done: Result<(), _> = hold.until_done("test", async || Err("down")).await;
+        assert_eq!(done, Err(GaveUp));
+        let over = tokio::time::timeout(Duration::ZERO, deadline.passed(Step::Drain)).await;
+        assert_eq!(over, Ok(()), "it gave up before its time");
+    }
+}

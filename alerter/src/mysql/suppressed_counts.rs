@@ -1,0 +1,166 @@
+//! Notifications that were not sent, counted by day, rule, tenant and reason.
+//!
+//! They leave no row that could be counted later. Written in the transaction of the batch they
+//! belong to, so a replay counts nothing twice.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::civil::Date;
+use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::engine::episode::{To, Transition};
+
+/// Why a silence keeps a notification back.
+pub const SILENCED: &str = "silenced";
+
+/// Why an opening soon after another notification is not told.
+pub const COOLDOWN: &str = "cooldown";
+
+/// Why an opening that is one of many is not told.
+pub const FLAPPING: &str = "flapping";
+
+/// How long counts are kept.
+const KEPT_DAYS: u32 = 400;
+
+/// How often old ones are looked for.
+const REMOVE_INTERVAL: Duration = Duration::from_secs(6 * 3600);
+
+/// Rows removed at a time.
+const REMOVED_MAX: u64 = 1_000;
+
+/// Why nobody hears of a transition that people would hear of otherwise.
+///
+/// `nobody` is why nobody can be told. What is told later all the same counts once, when it was put
+/// off: each further reading that finds it still put off counts nothing, and so do reminders.
+pub fn reason(transition: Transition, nobody: Option<&'static str>) -> Option<&'static str> {
+    match transition.to {
+        To::Opened if !transition.notify => {
+            Some(if transition.flapping { FLAPPING } else { COOLDOWN })
+        }
+        To::Opened | To::Escalated => nobody,
+        _ => None,
+    }
+}
+
+/// What is counted apart: day on the devices' wall clock, rule, tenant, reason.
+type Key = (Date, i64, i64, &'static str);
+
+/// Counts of a batch, in the order of the table's key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Suppressed(BTreeMap<Key, u64>);
+
+impl Suppressed {
+    /// Counts one notification.
+    pub fn count(&mut self, day: Date, rule_id: i64, customer_id: i64, reason: &'static str) {
+        *self.0.entry((day, rule_id, customer_id, reason)).or_default() += 1;
+    }
+
+    /// Counts another batch's as well.
+    pub fn add(&mut self, other: &Self) {
+        for (key, count) in &other.0 {
+            *self.0.entry(*key).or_default() += count;
+        }
+    }
+}
+
+/// Adds counts to the table's, inside the caller's transaction.
+///
+/// One statement a row: there are at most as many as transitions of the same batch, and rows in one
+/// order keep two replicas from waiting for each other in a circle.
+pub async fn save(
+    connection: &mut MySqlConnection,
+    suppressed: &Suppressed,
+) -> Result<(), sqlx::Error> {
+    for ((day, rule_id, customer_id, reason), count) in &suppressed.0 {
+        let count = i64::try_from(*count).unwrap_or(i64::MAX);
+        sqlx::query(
+            "INSERT INTO t_alert_suppressed (event_day, rule_id, customer_id, reason, suppressed) \
+             VALUES (?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE suppressed = suppressed + ?",
+        )
+        .bind(day.to_string())
+        .bind(rule_id)
+        .bind(customer_id)
+        .bind(*reason)
+        .bind(count)
+        .bind(count)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Removes counts of long ago, now and then, until `stop`.
+pub async fn remove_old(pool: MySqlPool, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(REMOVE_INTERVAL);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        match remove(&pool).await {
+            Ok(removed) => debug!(removed, "old counts of notifications not sent removed"),
+            Err(error) => warn!(%error, "cannot remove old counts of notifications not sent"),
+        }
+    }
+}
+
+async fn remove(pool: &MySqlPool) -> Result<u64, sqlx::Error> {
+    let query = format!(
+        "DELETE FROM t_alert_suppressed WHERE event_day < CURRENT_DATE - INTERVAL {KEPT_DAYS} DAY \
+         LIMIT {REMOVED_MAX}"
+    );
+    let mut all = 0;
+    // The end: every turn but the last removes rows, of which nobody adds any so old.
+    loop {
+        let removed = sqlx::query(sqlx::AssertSqlSafe(query.clone())).execute(pool).await?;
+        all += removed.rows_affected();
+        if removed.rows_affected() < REMOVED_MAX {
+            return Ok(all);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::severity::Severity;
+
+    #[test]
+    fn what_people_would_have_heard_of_is_counted_by_why_they_did_not() {
+        for (to, notify, flapping, nobody, expected) in [
+            (To::Opened, true, false, None, None),
+            (To::Opened, true, true, None, None),
+            (To::Opened, false, false, Some("not_due"), Some(COOLDOWN)),
+            (To::Opened, false, true, Some("not_due"), Some(FLAPPING)),
+            (To::Opened, true, false, Some(SILENCED), Some(SILENCED)),
+            (To::Opened, true, false, Some("no_recipient"), Some("no_recipient")),
+            (To::Escalated, true, false, Some(SILENCED), Some(SILENCED)),
+            (To::Escalated, true, false, None, None),
+            (To::Notified, true, false, Some(SILENCED), None),
+            (To::Resolved, false, true, Some("not_due"), None),
+            (To::Superseded, false, false, None, None),
+        ] {
+            let severity = Severity::Major;
+            let transition = Transition { to, severity, notify, opened_at: 0, seq: 0, flapping };
+            assert_eq!(reason(transition, nobody), expected, "{transition:?} {nobody:?}");
+        }
+    }
+
+    #[test]
+    fn counts_of_several_stretches_add_up_in_the_order_of_the_key() {
+        let day = |day: &str| day.parse().unwrap();
+        let (mut one, mut other) = (Suppressed::default(), Suppressed::default());
+        one.count(day("2025-09-03"), 1, 7, COOLDOWN);
+        one.count(day("2025-09-03"), 1, 7, COOLDOWN);
+        other.count(day("2025-09-03"), 1, 7, COOLDOWN);
+        other.count(day("2025-09-02"), 9, 7, SILENCED);
+        one.add(&other);
+        let counts: Vec<_> = one.0.into_iter().collect();
+        let expected =
+            [((day("2025-09-02"), 9, 7, SILENCED), 1), ((day("2025-09-03"), 1, 7, COOLDOWN), 3)];
+        assert_eq!(counts, expected);
+    }
+}

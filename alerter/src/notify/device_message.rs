@@ -1,0 +1,204 @@
+//! Rows of the platform's `t_device_message`, which the watch polls and shows.
+//!
+//! Writes one row inside the caller's transaction, into those columns that the table has: the
+//! platform's variants differ. Who is told, and when, is decided elsewhere.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use ljwx_ledger::mysql::errors::{self, Remedy};
+use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
+use sqlx::{FromRow, MySql, QueryBuilder};
+
+use crate::engine::episode::To;
+use crate::mysql::columns::{self, Columns};
+use crate::notify::notice::{Notice, cut};
+
+/// Longest message, in bytes: a watch has a small screen.
+const MESSAGE_BYTES_MAX: usize = 1_000;
+
+/// A message for one person.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceMessage<'a> {
+    /// The device it is about.
+    pub device_sn: &'a str,
+    /// What the person reads.
+    pub text: String,
+    /// The person, by the platform's number.
+    pub user_id: i64,
+    /// Whether that is the wearer; otherwise somebody in charge.
+    pub is_wearer: bool,
+    /// Their organisation.
+    pub org_id: Option<i64>,
+    /// Tenant.
+    pub customer_id: i64,
+}
+
+/// Whose alert it is.
+#[derive(Debug, Clone, Default, FromRow)]
+pub struct Wearer {
+    /// Who wears the device.
+    pub user_id: Option<i64>,
+    /// Their organisation.
+    pub org_id: Option<i64>,
+}
+
+/// The table, as far as this process knows it.
+#[derive(Debug)]
+pub struct Table(columns::Table);
+
+impl Table {
+    /// The table in this database, looked at when it is first needed.
+    pub fn new(pool: MySqlPool) -> Self {
+        Self(columns::Table::new(pool, "t_device_message"))
+    }
+
+    /// Its columns; none: there is no such table, which is asked anew next time.
+    pub async fn columns(&self) -> Result<Option<Arc<Columns>>, sqlx::Error> {
+        self.0.columns().await
+    }
+
+    /// Forgets its columns, because it turned out to be another one.
+    pub async fn forget(&self) {
+        self.0.forget().await;
+    }
+
+    /// Whose alert this is, by its key.
+    pub async fn wearer(&self, dedup_key: &str) -> Result<Wearer, sqlx::Error> {
+        let wearer = sqlx::query_as(
+            "SELECT CAST(user_id AS SIGNED) AS user_id, CAST(org_id AS SIGNED) AS org_id \
+             FROM t_alert_info WHERE dedup_key = ?",
+        )
+        .bind(dedup_key)
+        .fetch_optional(self.0.pool())
+        .await?;
+        Ok(wearer.unwrap_or_default())
+    }
+}
+
+/// Adds a message; where the table refuses it, in its plain form ([`Columns::fit`]).
+pub async fn insert(
+    connection: &mut MySqlConnection,
+    columns: &Columns,
+    message: &DeviceMessage<'_>,
+) -> Result<(), sqlx::Error> {
+    let added = statement(columns, message, false).build().execute(&mut *connection).await;
+    match added {
+        Err(error) if errors::remedy(&error) == Remedy::Data => {
+            statement(columns, message, true).build().execute(connection).await?;
+        }
+        added => {
+            added?;
+        }
+    }
+    Ok(())
+}
+
+/// A value of a row.
+enum Value<'a> {
+    Text(Cow<'a, str>),
+    Number(Option<i64>),
+    Now,
+}
+
+fn statement(columns: &Columns, message: &DeviceMessage<'_>, plain: bool) -> QueryBuilder<MySql> {
+    let row = row(message);
+    let known: Vec<_> = row.into_iter().filter(|(name, _)| columns.has(name)).collect();
+    let names: Vec<_> = known.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let mut query = QueryBuilder::new("INSERT INTO t_device_message (");
+    query.push(names.join(", ")).push(") VALUES (");
+    let mut values = query.separated(", ");
+    for (name, value) in known {
+        match value {
+            Value::Text(text) => values.push_bind(columns.fit(name, &text, plain).into_owned()),
+            Value::Number(number) => values.push_bind(number),
+            Value::Now => values.push("NOW()"),
+        };
+    }
+    query.push(")");
+    query
+}
+
+fn row<'a>(message: &'a DeviceMessage<'_>) -> [(&'static str, Value<'a>); 15] {
+    let word = |word: &'static str| Value::Text(word.into());
+    let department = message.org_id.map(|org| org.to_string()).unwrap_or_default();
+    [
+        ("device_sn", Value::Text(message.device_sn.into())),
+        ("message", Value::Text(cut(&message.text, MESSAGE_BYTES_MAX))),
+        ("department_info", Value::Text(department.into())),
+        ("message_type", word("warning")),
+        ("sender_type", word("system")),
+        ("receiver_type", word(if message.is_wearer { "user" } else { "manager" })),
+        ("user_id", Value::Number(Some(message.user_id))),
+        ("org_id", Value::Number(message.org_id)),
+        ("customer_id", Value::Number(Some(message.customer_id))),
+        ("message_status", word("1")),
+        ("responded_number", Value::Number(Some(0))),
+        ("sent_time", Value::Now),
+        ("is_deleted", Value::Number(Some(0))),
+        ("create_time", Value::Now),
+        ("update_time", Value::Now),
+    ]
+}
+
+/// What the person reads: the platform's sentence, whose device it is where that is another's, and
+/// the rule's text.
+pub fn text(notice: &Notice, is_wearer: bool) -> String {
+    let Notice { device_sn, user, .. } = notice;
+    let (sign, level) = (notice.subject(), notice.severity.label());
+    let news = match notice.to {
+        To::Opened | To::Superseded if notice.flapping => {
+            format!("设备{device_sn}反复发生{sign}告警，严重级别：{level}，请及时处理。")
+        }
+        To::Opened | To::Superseded => {
+            format!("设备{device_sn}发生{sign}告警，严重级别：{level}，请及时处理。")
+        }
+        To::Notified => format!("设备{device_sn}{sign}告警持续，严重级别：{level}，请及时处理。"),
+        To::Escalated => {
+            format!("设备{device_sn}{sign}告警级别变更，严重级别：{level}，请及时处理。")
+        }
+        To::Resolved => format!("设备{device_sn}{sign}告警已恢复，严重级别：{level}。"),
+        To::Stale => format!("设备{device_sn}失联，{sign}告警关闭。"),
+    };
+    let delayed = if notice.delayed { "【延迟】" } else { "" };
+    let whose = if is_wearer { String::new() } else { format!("（设备用户：{user}）") };
+    format!("{delayed}{news}{whose}{}", notice.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::notice;
+
+    fn message() -> DeviceMessage<'static> {
+        DeviceMessage {
+            device_sn: "A1",
+            text: "x".into(),
+            user_id: 12,
+            is_wearer: true,
+            org_id: Some(3),
+            customer_id: 7,
+        }
+    }
+
+    #[test]
+    fn only_columns_that_the_table_has_are_filled() {
+        let columns = Columns::from(["id", "message", "user_id", "sent_time", "some_other"]);
+        assert_eq!(
+            statement(&columns, &message(), false).into_string(),
+            "INSERT INTO t_device_message (`message`, `user_id`, `sent_time`) VALUES (?, ?, NOW())"
+        );
+    }
+
+    #[test]
+    fn people_read_the_platform_s_sentence_and_the_rule_s_text() {
+        let notice = Notice { user: "王".into(), text: "心率 133".into(), ..notice() };
+        assert_eq!(text(&notice, true), "设备A1发生心率告警，严重级别：严重，请及时处理。心率 133");
+        assert_eq!(
+            text(&notice, false),
+            "设备A1发生心率告警，严重级别：严重，请及时处理。（设备用户：王）心率 133"
+        );
+        let over = Notice { to: To::Resolved, delayed: true, ..notice };
+        assert_eq!(text(&over, true), "【延迟】设备A1心率告警已恢复，严重级别：严重。心率 133");
+    }
+}

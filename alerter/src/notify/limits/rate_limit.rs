@@ -1,0 +1,124 @@
+//! How many messages may go: through an account in a second, to a recipient in a minute.
+//!
+//! Pure: time comes as an argument, and what other replicas sent comes from the outbox.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::notify::outbox::Recent;
+
+/// The limits, as operators set them.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Messages to one recipient in a minute, over all replicas.
+    pub recipient_per_minute: u32,
+    /// Messages through one account in a second, of this replica.
+    pub account_per_second: u32,
+    /// Episodes of one tenant in a minute beyond which they are told as a digest.
+    pub storm_per_minute: u32,
+}
+
+/// A token bucket that holds what one second gives.
+#[derive(Debug)]
+pub struct Bucket {
+    per_second: f64,
+    level: f64,
+    filled_at: Instant,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub fn new(per_second: u32, now: Instant) -> Self {
+        let per_second = f64::from(per_second.max(1));
+        Self { per_second, level: per_second, filled_at: now }
+    }
+
+    /// Takes one message's share; else says how long until there is one.
+    pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
+        self.level = (self.level + passed * self.per_second).min(self.per_second);
+        self.filled_at = now;
+        if self.level < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - self.level) / self.per_second));
+        }
+        self.level -= 1.0;
+        Ok(())
+    }
+}
+
+/// Names a recipient: the same address may be another person's at another tenant.
+pub type Recipient = (i64, String);
+
+/// Shortest wait of a recipient who has had enough; the clocks of two statements differ a little.
+const WAIT_MIN: Duration = Duration::from_millis(500);
+
+/// How long a recipient waits who has had enough in this very round.
+const ROUND_WAIT: Duration = Duration::from_secs(60);
+
+/// What recipients may still get in this round.
+#[derive(Debug)]
+pub struct Budget {
+    per_minute: i64,
+    recent: HashMap<Recipient, Recent>,
+}
+
+impl Budget {
+    /// The budget of a round, where `recent` is what was sent in the last minute.
+    pub fn new(per_minute: u32, recent: HashMap<Recipient, Recent>) -> Self {
+        Self { per_minute: i64::from(per_minute), recent }
+    }
+
+    /// How long a recipient has to wait for the next message; none: not at all.
+    pub fn wait(&self, recipient: &Recipient) -> Option<Duration> {
+        let recent = self.recent.get(recipient).filter(|recent| recent.sent >= self.per_minute)?;
+        let frees_in = u64::try_from(recent.frees_in_ms).unwrap_or_default();
+        Some(match frees_in {
+            0 => ROUND_WAIT,
+            frees_in => Duration::from_millis(frees_in).max(WAIT_MIN),
+        })
+    }
+
+    /// Counts a message that is about to be sent.
+    pub fn take(&mut self, recipient: &Recipient) {
+        match self.recent.get_mut(recipient) {
+            Some(recent) => recent.sent += 1,
+            None => {
+                self.recent.insert(recipient.clone(), Recent { sent: 1, frees_in_ms: 0 });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_sends_so_many_at_once_and_then_at_its_pace() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(4, start);
+        assert!((0..4).all(|_| bucket.take(start).is_ok()));
+        assert_eq!(bucket.take(start), Err(Duration::from_millis(250)));
+        let later = start + Duration::from_millis(250);
+        assert_eq!((bucket.take(later), bucket.take(later).is_err()), (Ok(()), true));
+        let much_later = start + Duration::from_secs(3_600);
+        assert_eq!((0..10).filter(|_| bucket.take(much_later).is_ok()).count(), 4, "no hoarding");
+    }
+
+    #[test]
+    fn a_recipient_gets_what_is_left_of_the_minute_and_others_are_not_concerned() {
+        let nurse = (7, "openid:o1".to_owned());
+        let namesake = (8, "openid:o1".to_owned());
+        let sent = HashMap::from([(nurse.clone(), Recent { sent: 18, frees_in_ms: 42_000 })]);
+        let mut budget = Budget::new(20, sent);
+        for _ in 0..2 {
+            assert_eq!(budget.wait(&nurse), None);
+            budget.take(&nurse);
+        }
+        assert_eq!(budget.wait(&nurse), Some(Duration::from_secs(42)));
+        assert_eq!(budget.wait(&namesake), None);
+        let mut small = Budget::new(1, HashMap::new());
+        small.take(&namesake);
+        assert_eq!(small.wait(&namesake), Some(ROUND_WAIT));
+    }
+}

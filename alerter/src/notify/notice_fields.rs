@@ -1,0 +1,173 @@
+//! A notice in the few words that every channel has room for: what happened, and how bad it is.
+//!
+//! Marks and state come first: an end, a relief and a reminder differ from a beginning within the
+//! first characters, so that no cut can hide it.
+
+use super::notice::{Notice, quantity};
+use crate::engine::episode::To;
+use crate::rules::vital::Sign;
+
+impl Notice {
+    /// What happened: marks, state, sign and value, such as `延迟 心率过高 151` or `已恢复 心率 88`.
+    pub fn event(&self) -> String {
+        let words = self.marks().into_iter().chain([self.state()]).flatten();
+        words.map(str::to_owned).chain([self.what()]).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether it tells of an end, whatever the reason.
+    pub const fn is_over(&self) -> bool {
+        matches!(self.to, To::Resolved | To::Stale | To::Superseded)
+    }
+
+    /// How bad it is, or that it is over.
+    pub fn level(&self) -> &'static str {
+        match self.to {
+            To::Resolved => "已恢复",
+            To::Stale | To::Superseded => "关闭",
+            To::Opened | To::Notified | To::Escalated => self.severity.label(),
+        }
+    }
+
+    /// One line that says it all but whom it is about: `【严重】心率过高 151 (>140)`.
+    pub fn headline(&self) -> String {
+        let marks: String =
+            self.marks().into_iter().flatten().map(|mark| format!("{mark} ")).collect();
+        format!("{marks}{}", self.news())
+    }
+
+    /// The headline without its marks.
+    pub fn news(&self) -> String {
+        let level = self.level();
+        // The level of an end says its state.
+        let state = self.state().filter(|state| *state != level);
+        let state = state.map(|state| format!("{state} ")).unwrap_or_default();
+        let beyond = match (self.value, self.bound) {
+            (Some(value), Some(bound)) => {
+                format!(" ({}{})", if value < bound { '<' } else { '>' }, bound)
+            }
+            _ => String::new(),
+        };
+        format!("【{level}】{state}{}{beyond}", self.what())
+    }
+
+    /// What it is about, in a word: the sign, or that it is a digest.
+    pub fn subject(&self) -> &'static str {
+        if self.digest_of.is_some() { "告警汇总" } else { self.sign.label() }
+    }
+
+    fn marks(&self) -> [Option<&'static str>; 2] {
+        [self.delayed.then_some("延迟"), self.repeat.then_some("重复?")]
+    }
+
+    /// What became of the episode; none: it began.
+    fn state(&self) -> Option<&'static str> {
+        match self.to {
+            _ if self.digest_of.is_some() => Some("汇总"),
+            To::Opened | To::Notified if self.flapping => Some("反复"),
+            To::Opened => None,
+            To::Notified => Some("持续"),
+            To::Escalated if self.eased => Some("缓解"),
+            To::Escalated => Some("升级"),
+            To::Resolved => Some("已恢复"),
+            To::Stale => Some("失联"),
+            To::Superseded => Some("关闭"),
+        }
+    }
+
+    /// Sign, side and value; of a digest, how many alerts it tells of.
+    fn what(&self) -> String {
+        if let Some(alerts) = self.digest_of {
+            return format!("{alerts}条");
+        }
+        let ends = self.is_over();
+        let side = match (self.value, self.bound) {
+            _ if ends || self.eased || self.sign == Sign::Absence => "",
+            (Some(value), Some(bound)) if value > bound => "过高",
+            (Some(value), Some(bound)) if value < bound => "过低",
+            _ => "异常",
+        };
+        let (sign, value) = match self.sign {
+            // Once a device is heard again it is silent for no time at all.
+            Sign::Absence => ("设备失联", self.value.filter(|_| !ends)),
+            sign => (sign.label(), self.value),
+        };
+        let value = value.map(|value| format!(" {}", quantity(self.sign, value)));
+        format!("{sign}{side}{}", value.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::severity::Severity;
+    use crate::test_support;
+
+    /// A heart rate of 151 above 140.
+    fn notice() -> Notice {
+        Notice { value: Some(151.0), bound: Some(140.0), ..test_support::notice() }
+    }
+
+    fn over(to: To) -> Notice {
+        Notice { to, value: Some(88.0), bound: None, ..notice() }
+    }
+
+    fn absent(to: To, seconds: f64) -> Notice {
+        Notice { to, sign: Sign::Absence, value: Some(seconds), bound: None, ..notice() }
+    }
+
+    #[test]
+    fn event_level_and_headline_say_what_happened_how_bad_it_is_and_whether_it_is_over() {
+        let eased = Notice {
+            to: To::Escalated,
+            eased: true,
+            severity: Severity::Major,
+            value: Some(150.0),
+            ..notice()
+        };
+        let low =
+            Notice { sign: Sign::BloodOxygen, value: Some(85.0), bound: Some(92.0), ..notice() };
+        let digest =
+            Notice { digest_of: Some(35), value: None, severity: Severity::Major, ..notice() };
+        for (notice, event, level, headline) in [
+            (notice(), "心率过高 151", "严重", "【严重】心率过高 151 (>140)"),
+            (low, "血氧过低 85", "严重", "【严重】血氧过低 85 (<92)"),
+            (Notice { bound: None, ..notice() }, "心率异常 151", "严重", "【严重】心率异常 151"),
+            (over(To::Resolved), "已恢复 心率 88", "已恢复", "【已恢复】心率 88"),
+            (
+                Notice { to: To::Notified, ..notice() },
+                "持续 心率过高 151",
+                "严重",
+                "【严重】持续 心率过高 151 (>140)",
+            ),
+            (
+                Notice { to: To::Escalated, ..notice() },
+                "升级 心率过高 151",
+                "严重",
+                "【严重】升级 心率过高 151 (>140)",
+            ),
+            (eased, "缓解 心率 150", "高级", "【高级】缓解 心率 150 (>140)"),
+            (
+                Notice { flapping: true, ..notice() },
+                "反复 心率过高 151",
+                "严重",
+                "【严重】反复 心率过高 151 (>140)",
+            ),
+            (Notice { value: None, ..over(To::Stale) }, "失联 心率", "关闭", "【关闭】失联 心率"),
+            (absent(To::Opened, 720.0), "设备失联 12分", "严重", "【严重】设备失联 12分"),
+            (absent(To::Resolved, 0.0), "已恢复 设备失联", "已恢复", "【已恢复】设备失联"),
+            (digest, "汇总 35条", "高级", "【高级】汇总 35条"),
+        ] {
+            assert_eq!((notice.event().as_str(), notice.level()), (event, level));
+            assert_eq!(notice.headline(), headline);
+        }
+    }
+
+    #[test]
+    fn marks_come_first() {
+        let late = Notice { delayed: true, ..over(To::Resolved) };
+        assert_eq!(late.event(), "延迟 已恢复 心率 88");
+        let again = Notice { delayed: true, repeat: true, ..notice() };
+        assert_eq!(again.event(), "延迟 重复? 心率过高 151");
+        assert_eq!(again.headline(), "延迟 重复? 【严重】心率过高 151 (>140)");
+    }
+}

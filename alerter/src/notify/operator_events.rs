@@ -1,0 +1,235 @@
+//! How operators hear of what metrics show too late or not at all: a line in the log, and a webhook
+//! where one is set.
+//!
+//! Tells what it is given, once; when there is something to tell is for others to say.
+//! Nothing here waits for the receiver.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args;
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::{SignedDuration, Timestamp};
+use ljwx_service::backoff::Backoff;
+use ljwx_service::config::Problems;
+use metrics::counter;
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use sha2::Sha256;
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+use crate::metrics::OPERATOR_NEWS;
+use crate::notify::limits::breaker;
+use crate::notify::wechat::Failure;
+
+/// News that wait for the receiver; beyond it they are in the log only.
+const QUEUE_MAX: usize = 64;
+
+/// Attempts at one piece of news.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// First wait before another attempt.
+const WAIT_MIN: Duration = Duration::from_secs(1);
+
+/// Longest wait before another attempt.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// How long one attempt may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Settings of the operators' webhook.
+#[derive(Debug, Clone, Args)]
+pub struct OperatorsArgs {
+    /// Where operators hear of an account that does not send, as http:// or https://; none: in the
+    /// log only.
+    #[arg(long, env = "OPERATORS_WEBHOOK_URL", hide_env_values = true)]
+    pub operators_webhook_url: Option<SecretString>,
+    /// What signs these calls, so that the receiver knows whose they are.
+    #[arg(long, env = "OPERATORS_WEBHOOK_SECRET", hide_env_values = true)]
+    pub operators_webhook_secret: Option<SecretString>,
+}
+
+impl OperatorsArgs {
+    /// Notes what is wrong with the settings.
+    pub fn validate(&self, problems: &mut Problems) {
+        problems.require(
+            self.operators_webhook_url.is_some() == self.operators_webhook_secret.is_some(),
+            || {
+                "--operators-webhook-url and --operators-webhook-secret belong together: set both \
+                 of them or none"
+                    .into()
+            },
+        );
+        problems.require(self.operators_webhook_url.is_none() || self.url().is_some(), || {
+            "--operators-webhook-url must be an address such as https://host/path".into()
+        });
+    }
+
+    fn url(&self) -> Option<Url> {
+        let url: Url = self.operators_webhook_url.as_ref()?.expose_secret().parse().ok()?;
+        matches!(url.scheme(), "http" | "https").then_some(url)
+    }
+
+    /// The way to the operators; calls are made in the background.
+    pub fn build(&self) -> anyhow::Result<Operators> {
+        let (Some(url), Some(secret)) = (self.url(), &self.operators_webhook_secret) else {
+            return Ok(Operators { queue: None });
+        };
+        let http = reqwest::Client::builder().timeout(TIMEOUT).build().context("HTTP client")?;
+        Ok(Operators::start(Webhook { http, url, secret: secret.clone(), wait_min: WAIT_MIN }))
+    }
+}
+
+/// Something operators are to hear.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct News {
+    /// `wechat_broken`, `wechat_works`, `row_refused` or `rules_shrunk`.
+    pub event: &'static str,
+    /// The account's public name, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// What the platform says, where it says something.
+    pub errcode: Option<i64>,
+    /// Since when it is so.
+    pub since: Timestamp,
+    /// All of it in words.
+    pub text: String,
+    /// When this was noticed.
+    pub at: Timestamp,
+}
+
+impl News {
+    /// News of an account at `at`, with the failure that opened its breaker.
+    pub fn new(
+        account: &str,
+        news: breaker::News,
+        failure: Option<&Failure>,
+        at: Timestamp,
+    ) -> Self {
+        let name = Some(account.to_owned());
+        let errcode = failure.and_then(|failure| failure.errcode);
+        match news {
+            breaker::News::Opened => {
+                let reason = failure.map_or("", |failure| failure.message.as_str());
+                let text = format!(
+                    "WeChat account {account} does not send: {reason}; its notifications wait"
+                );
+                Self { event: "wechat_broken", account: name, errcode, since: at, text, at }
+            }
+            breaker::News::Closed(since) => {
+                let lasted = Instant::now().saturating_duration_since(since);
+                let lasted = SignedDuration::try_from(lasted).unwrap_or_default();
+                let text = format!("WeChat account {account} sends again, after {lasted:#}");
+                let since = at.checked_sub(lasted).unwrap_or(at);
+                Self { event: "wechat_works", account: name, errcode, since, text, at }
+            }
+        }
+    }
+
+    /// News of no account.
+    pub fn about(event: &'static str, text: String, at: Timestamp) -> Self {
+        Self { event, account: None, errcode: None, since: at, text, at }
+    }
+}
+
+/// The way to the operators.
+#[derive(Debug, Clone)]
+pub struct Operators {
+    queue: Option<mpsc::Sender<News>>,
+}
+
+impl Operators {
+    /// Nobody but the log.
+    #[cfg(test)]
+    pub fn silent() -> Self {
+        Self { queue: None }
+    }
+
+    fn start(webhook: Webhook) -> Self {
+        let (queue, news) = mpsc::channel(QUEUE_MAX);
+        tokio::spawn(webhook.run(news));
+        Self { queue: Some(queue) }
+    }
+
+    /// Tells operators; returns at once.
+    pub fn tell(&self, news: News) {
+        let News { event, account, errcode, text, .. } = &news;
+        match *event {
+            "wechat_works" => warn!(target: "operators", event, account, "{text}"),
+            _ => error!(target: "operators", event, account, errcode, "{text}"),
+        }
+        let Some(queue) = &self.queue else { return };
+        if queue.try_send(news).is_err() {
+            lost("too much waits for the operators' webhook");
+        }
+    }
+}
+
+struct Webhook {
+    http: reqwest::Client,
+    url: Url,
+    secret: SecretString,
+    wait_min: Duration,
+}
+
+impl Webhook {
+    async fn run(self, mut news: mpsc::Receiver<News>) {
+        while let Some(news) = news.recv().await {
+            self.deliver(&news).await;
+        }
+    }
+
+    async fn deliver(&self, news: &News) {
+        let mut backoff = Backoff::new(self.wait_min, WAIT_MAX);
+        for attempt in 1..=ATTEMPTS_MAX {
+            match self.post(news).await {
+                Ok(()) => {
+                    counter!(OPERATOR_NEWS, "outcome" => "sent").increment(1);
+                    return;
+                }
+                Err(error) => warn!(%error, attempt, "the operators' webhook does not take it"),
+            }
+            if attempt < ATTEMPTS_MAX {
+                counter!(OPERATOR_NEWS, "outcome" => "retried").increment(1);
+                tokio::time::sleep(backoff.next(rand::random())).await;
+            }
+        }
+        lost("the operators' webhook did not take it");
+    }
+
+    async fn post(&self, news: &News) -> anyhow::Result<()> {
+        let body = serde_json::to_vec(news)?;
+        let time = Timestamp::now().as_second();
+        let signature = signature(self.secret.expose_secret(), time, &body)?;
+        let request = self
+            .http
+            .post(self.url.clone())
+            .header(reqwest::header::CONTENT_TYPE, "application/json")
+            .header("X-Signature", format!("t={time},v1={signature}"))
+            .body(body);
+        // The address may be all that protects the receiver.
+        let answer = request.send().await.map_err(reqwest::Error::without_url)?;
+        answer.error_for_status().map_err(reqwest::Error::without_url)?;
+        Ok(())
+    }
+}
+
+fn lost(why: &'static str) {
+    counter!(OPERATOR_NEWS, "outcome" => "lost").increment(1);
+    warn!("{why}; it is in the log only");
+}
+
+/// HMAC-SHA256 over the time and the body, so that neither can be another's, in hexadecimal.
+fn signature(secret: &str, time: i64, body: &[u8]) -> anyhow::Result<String> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())?;
+    mac.update(format!("{time}.").as_bytes());
+    mac.update(body);
+    let bytes = mac.finalize().into_bytes();
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+#[path = "operator_events_tests.rs"]
+mod tests;

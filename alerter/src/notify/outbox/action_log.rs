@@ -1,0 +1,58 @@
+//! The alerts' own log: who tried to tell of them, and what came of it.
+//!
+//! Written beside the outbox, after it: what is settled stays settled where this fails.
+
+use sqlx::{MySql, QueryBuilder};
+
+use super::{Attempt, Fate, Notification, Outbox};
+use crate::rules::channel::Channel;
+
+impl Outbox {
+    /// Adds to the alerts' log that somebody tried to tell of them. What a digest tells of is logged
+    /// once, when the digest is done with: hundreds of alerts need no line for every attempt.
+    pub async fn log(
+        &self,
+        notification: &Notification,
+        channel: Channel,
+        attempt: &Attempt,
+    ) -> Result<(), sqlx::Error> {
+        if notification.is_digest() && !attempt.fate.is_final() {
+            return Ok(());
+        }
+        let result = if attempt.fate == Fate::Sent { "success" } else { "failed" };
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+            "INSERT INTO t_alert_action_log (alert_id, action, action_timestamp, details, \
+             handled_via, result, notification_type, retry_attempt, customer_id, channel, actor, \
+             action_at) SELECT alert.id, 'notify', NOW(), ",
+        );
+        query.push_bind(details(notification, attempt));
+        query.push(", ").push_bind(channel.as_str());
+        query.push(", ").push_bind(result);
+        query.push(", ").push_bind(channel.as_str());
+        query.push(", ").push_bind(notification.attempts);
+        query.push(", ").push_bind(notification.customer_id);
+        query.push(", ").push_bind(channel.as_str()).push(", 'alerter', NOW() ");
+        if notification.is_digest() {
+            // Several notifications of one episode may be in one digest.
+            query.push(
+                "FROM t_alert_info AS alert JOIN (SELECT DISTINCT episode_key FROM t_alert_outbox \
+                 WHERE digest_id = ",
+            );
+            query.push_bind(notification.id);
+            query.push(") AS part ON alert.dedup_key = part.episode_key");
+        } else {
+            query.push("FROM t_alert_info AS alert WHERE alert.dedup_key = ");
+            query.push_bind(&notification.episode_key);
+        }
+        query.build().execute(&self.pool).await?;
+        Ok(())
+    }
+}
+
+fn details(notification: &Notification, attempt: &Attempt) -> String {
+    match (attempt.errcode, &attempt.reason) {
+        (Some(errcode), Some(reason)) => format!("errcode {errcode}: {reason}"),
+        (_, Some(reason)) => reason.to_string(),
+        _ => notification.transition.clone(),
+    }
+}

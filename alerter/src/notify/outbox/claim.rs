@@ -1,0 +1,130 @@
+//! Taking rows that are due, and noting that one is about to be sent.
+//!
+//! Says which rows may be sent at all: in order, one sender at a time.
+
+use std::time::Duration;
+
+use sqlx::{MySql, QueryBuilder};
+use uuid::Uuid;
+
+use super::{NOW_MS, Notification, Outbox, milliseconds, push_in};
+use crate::notify::notice::Notice;
+use crate::rules::channel::Channel;
+
+/// How long a claimed row is left to its sender: several times what one send may take.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// A request that was made anew.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rendered {
+    /// What it says.
+    pub notice: Notice,
+    /// The request, byte for byte.
+    pub payload: Vec<u8>,
+    /// How often it was made anew as a repeat.
+    pub repeats: i32,
+}
+
+impl Outbox {
+    /// Takes at most `max` rows that are due; nobody else sends them until the lease is over. Of one
+    /// device and recipient only the first waiting row is due, so that nobody reads of an end before
+    /// its beginning; rows that `resting` names, by tenant and channel, are left alone.
+    pub async fn claim(
+        &self,
+        max: usize,
+        resting: &[(i64, Channel)],
+    ) -> Result<Vec<Notification>, sqlx::Error> {
+        let ids: Vec<i64> = due(max, resting).build_query_scalar().fetch_all(&self.pool).await?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Others may have found the same rows: only the first one's update finds them free.
+        let claim = Uuid::new_v4().simple().to_string();
+        let mut take: QueryBuilder<MySql> =
+            QueryBuilder::new("UPDATE t_alert_outbox SET lease_owner = ");
+        take.push_bind(&claim);
+        take.push(format!(", lease_until = {NOW_MS} + {}", LEASE.as_millis()));
+        take.push(format!(" WHERE state = 'pending' AND lease_until <= {NOW_MS} AND id"));
+        push_in(&mut take, &ids);
+        take.build().execute(&self.pool).await?;
+        let mut taken: QueryBuilder<MySql> = QueryBuilder::new(format!(
+            "SELECT id, episode_key, transition_seq, transition, recipient, customer_id, payload, \
+             notice, traceparent, attempts, repeats, lease_owner, \
+             CAST({NOW_MS} - created_at AS SIGNED) AS age_ms, \
+             CAST({NOW_MS} - uncertain_since AS SIGNED) AS uncertain_ms \
+             FROM t_alert_outbox WHERE lease_owner = "
+        ));
+        taken.push_bind(&claim).push(" AND id");
+        push_in(&mut taken, &ids);
+        taken.push(" ORDER BY id");
+        taken.build_query_as().fetch_all(&self.pool).await
+    }
+
+    /// Notes, just before it is sent, that a claimed row may arrive from now on, and keeps the bytes
+    /// where they were made anew: whoever finds it after a crash sends the same ones. False: the
+    /// lease is over and another has it.
+    pub async fn begin(
+        &self,
+        notification: &Notification,
+        rendered: Option<&Rendered>,
+    ) -> Result<bool, sqlx::Error> {
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new("UPDATE t_alert_outbox SET ");
+        match rendered {
+            // Another request than before, of which nothing has been asked yet.
+            Some(rendered) => {
+                query.push("payload = ").push_bind(&rendered.payload);
+                query.push(", notice = ").push_bind(super::stored(&rendered.notice));
+                query.push(", repeats = ").push_bind(rendered.repeats);
+                query.push(format!(", uncertain_since = {NOW_MS}"));
+            }
+            None => {
+                query.push(format!("uncertain_since = COALESCE(uncertain_since, {NOW_MS})"));
+            }
+        }
+        query.push(format!(", lease_until = {NOW_MS} + {}", milliseconds(LEASE)));
+        query.push(" WHERE state = 'pending' AND id = ").push_bind(notification.id);
+        query.push(" AND lease_owner = ").push_bind(&notification.lease_owner);
+        let begun = query.build().execute(&self.pool).await?;
+        Ok(begun.rows_affected() > 0)
+    }
+}
+
+/// The rows that are due, the longest waiting first. What was folded into a digest still waits, so
+/// it holds back what comes after it.
+fn due(max: usize, resting: &[(i64, Channel)]) -> QueryBuilder<MySql> {
+    let mut query = QueryBuilder::new(format!(
+        "SELECT id FROM t_alert_outbox AS due \
+         WHERE state = 'pending' AND next_attempt_at <= {NOW_MS} AND lease_until <= {NOW_MS} \
+         AND NOT EXISTS (SELECT 1 FROM t_alert_outbox AS earlier \
+             WHERE earlier.episode_key = due.episode_key AND earlier.recipient = due.recipient \
+             AND earlier.transition_seq < due.transition_seq \
+             AND earlier.state IN ('pending', 'folded')) \
+         AND NOT EXISTS (SELECT 1 FROM t_alert_outbox AS earlier \
+             WHERE earlier.device_sn = due.device_sn AND earlier.recipient = due.recipient \
+             AND earlier.id < due.id AND earlier.state IN ('pending', 'folded'))"
+    ));
+    for (customer_id, channel) in resting {
+        query.push(" AND NOT (due.customer_id = ").push_bind(*customer_id);
+        // Kinds are words of ours, without anything that a pattern reads otherwise.
+        query.push(" AND due.recipient LIKE ").push_bind(format!("{}:%", channel.kind())).push(")");
+    }
+    query.push(format!(" ORDER BY next_attempt_at, id LIMIT {max}"));
+    query
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rests_is_left_out_of_what_is_due() {
+        let plain = due(8, &[]).into_string();
+        assert!(plain.ends_with("ORDER BY next_attempt_at, id LIMIT 8") && !plain.contains("LIKE"));
+        let resting = [(7, Channel::Official), (9, Channel::Wecom)];
+        let sql = due(8, &resting).into_string();
+        assert_eq!(
+            sql.matches("AND NOT (due.customer_id = ? AND due.recipient LIKE ?)").count(),
+            2
+        );
+    }
+}

@@ -1,0 +1,211 @@
+//! Rows that wait in a storm, and folding them into the row of a digest.
+//!
+//! Runs statements inside the caller's transaction; which rows to fold is for [`crate::notify::sender`].
+
+use std::time::Duration;
+
+use ljwx_ledger::mysql::{MySqlConnection, Transaction};
+use sqlx::{FromRow, MySql, QueryBuilder};
+
+use super::queries::MINUTE_MS;
+use super::{DIGEST, NOW_MS, Outbox, milliseconds, push_in, stored};
+use crate::mysql::alert_rows::EpisodeKey;
+use crate::notify::notice::Notice;
+use crate::rules::channel::Channel;
+
+/// Recipients of one tenant that are looked at at a time.
+const RECIPIENTS_MAX: usize = 200;
+
+/// How long after a digest what waited for the next one is still folded, in milliseconds: it falls due
+/// a minute after it, when the storm may be over.
+const AFTERMATH_MS: i64 = MINUTE_MS * 3 / 2;
+
+/// Rows of one digest; more wait for the next one.
+const ROWS_MAX: usize = 1_000;
+
+/// A row that waits.
+#[derive(Debug, Clone, FromRow)]
+pub struct Waiting {
+    /// Number of its row.
+    pub id: i64,
+    /// The episode.
+    pub episode_key: String,
+    /// What happened.
+    pub transition: String,
+    /// The device.
+    pub device_sn: String,
+    /// What it tells, as JSON.
+    pub notice: String,
+    /// Whether nobody is sending it, it cannot have arrived, and it is not too old.
+    pub free: bool,
+}
+
+impl Outbox {
+    /// Tenants of which more than `episodes` had notifications written in the last minute, and, with
+    /// `false`, those whose storm is over and whose last digest is not long ago.
+    pub async fn storms(&self, episodes: u32) -> Result<Vec<(i64, bool)>, sqlx::Error> {
+        let query = format!(
+            "SELECT customer_id, CAST(COUNT(DISTINCT IF(transition <> '{DIGEST}' \
+             AND created_at > {NOW_MS} - {MINUTE_MS}, episode_key, NULL)) AS SIGNED) AS episodes, \
+             CAST(SUM(transition = '{DIGEST}') AS SIGNED) AS digests FROM t_alert_outbox \
+             WHERE created_at > {NOW_MS} - {AFTERMATH_MS} \
+             GROUP BY customer_id HAVING episodes > ? OR digests > 0"
+        );
+        let rows: Vec<(i64, i64, i64)> =
+            sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(episodes).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(|(id, found, _)| (id, found > i64::from(episodes))).collect())
+    }
+
+    /// Whom something of the tenant's waits for; a channel of our own has no digests.
+    pub async fn waited_for(&self, customer_id: i64) -> Result<Vec<String>, sqlx::Error> {
+        let query = format!(
+            "SELECT DISTINCT recipient FROM t_alert_outbox WHERE customer_id = ? \
+             AND state = 'pending' AND transition <> '{DIGEST}' AND recipient NOT LIKE ? \
+             LIMIT {RECIPIENTS_MAX}"
+        );
+        sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+            .bind(customer_id)
+            .bind(format!("{}:%", Channel::Message.kind()))
+            .fetch_all(&self.pool)
+            .await
+    }
+
+    /// Puts off, until that time of the server's clock, what waits for a recipient and cannot have
+    /// arrived; says how many rows that are.
+    pub async fn put_off(
+        &self,
+        (customer_id, recipient): (i64, &str),
+        until_ms: i64,
+    ) -> Result<u64, sqlx::Error> {
+        let found = format!(
+            "SELECT id FROM t_alert_outbox WHERE customer_id = ? AND recipient = ? \
+             AND state = 'pending' AND transition <> '{DIGEST}' AND next_attempt_at < ? \
+             AND uncertain_since IS NULL AND lease_until <= {NOW_MS} ORDER BY id LIMIT {ROWS_MAX}"
+        );
+        let ids: Vec<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(found))
+            .bind(customer_id)
+            .bind(recipient)
+            .bind(until_ms)
+            .fetch_all(&self.pool)
+            .await?;
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let mut query: QueryBuilder<MySql> =
+            QueryBuilder::new("UPDATE t_alert_outbox SET next_attempt_at = ");
+        query.push_bind(until_ms);
+        query.push(format!(" WHERE state = 'pending' AND lease_until <= {NOW_MS} AND id"));
+        push_in(&mut query, &ids);
+        let put_off = query.build().execute(&self.pool).await?;
+        Ok(put_off.rows_affected())
+    }
+
+    /// Like [`Self::put_off`], for this long from now.
+    pub async fn put_off_for(&self, whom: (i64, &str), wait: Duration) -> Result<u64, sqlx::Error> {
+        let query = format!("SELECT {NOW_MS}");
+        let now: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(&self.pool).await?;
+        self.put_off(whom, now.saturating_add(milliseconds(wait))).await
+    }
+
+    /// A transaction to write a digest in.
+    pub async fn begin_fold(&self) -> Result<Transaction<'static>, sqlx::Error> {
+        self.pool.begin().await
+    }
+}
+
+/// The rows that wait for a recipient, in their order, none of them older than `age_max`; they are
+/// locked, so that no other replica folds them or begins to send them meanwhile.
+pub async fn lock(
+    connection: &mut MySqlConnection,
+    (customer_id, recipient): (i64, &str),
+    age_max: Duration,
+) -> Result<Vec<Waiting>, sqlx::Error> {
+    // Found first and locked by their numbers, in order: whoever else does so waits, and finds what
+    // is left. Rows that a sender has by now are read as they are then.
+    let found = format!(
+        "SELECT id FROM t_alert_outbox WHERE customer_id = ? AND recipient = ? \
+         AND state = 'pending' AND transition <> '{DIGEST}' ORDER BY id LIMIT {ROWS_MAX}"
+    );
+    let ids: Vec<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(found))
+        .bind(customer_id)
+        .bind(recipient)
+        .fetch_all(&mut *connection)
+        .await?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+        "SELECT id, episode_key, transition, device_sn, notice, CAST(IF(uncertain_since IS NULL \
+         AND lease_until <= {NOW_MS} AND created_at > {NOW_MS} - {}, 1, 0) AS SIGNED) AS free \
+         FROM t_alert_outbox WHERE state = 'pending' AND id",
+        milliseconds(age_max)
+    ));
+    push_in(&mut query, &ids);
+    query.push(" ORDER BY id FOR UPDATE");
+    query.build_query_as().fetch_all(connection).await
+}
+
+/// Until when, by the server's clock, the recipient gets no other digest.
+pub async fn digest_until(
+    connection: &mut MySqlConnection,
+    (customer_id, recipient): (i64, &str),
+) -> Result<Option<i64>, sqlx::Error> {
+    let query = format!(
+        "SELECT CAST(MAX(created_at) + {MINUTE_MS} AS SIGNED) FROM t_alert_outbox \
+         WHERE customer_id = ? AND recipient = ? AND transition = '{DIGEST}' \
+         AND created_at > {NOW_MS} - {MINUTE_MS}"
+    );
+    sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+        .bind(customer_id)
+        .bind(recipient)
+        .fetch_one(connection)
+        .await
+}
+
+/// Of these episodes, those of which somebody has received something.
+pub async fn told(
+    connection: &mut MySqlConnection,
+    keys: &[&str],
+) -> Result<Vec<String>, sqlx::Error> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+        "SELECT DISTINCT episode_key FROM t_alert_outbox WHERE state = 'sent' AND episode_key IN ",
+    );
+    query.push_tuples(keys, |mut row, key| {
+        row.push_bind(*key);
+    });
+    query.build_query_scalar().fetch_all(connection).await
+}
+
+/// Adds a digest and folds `members` into it. False: not all of them waited any more, and the caller
+/// had better roll back.
+pub async fn fold(
+    connection: &mut MySqlConnection,
+    (customer_id, recipient): (i64, &str),
+    notice: &Notice,
+    members: &[i64],
+) -> Result<bool, sqlx::Error> {
+    let first = members.first().copied().unwrap_or_default();
+    let query = format!(
+        "INSERT INTO t_alert_outbox (episode_key, transition_seq, transition, recipient, \
+         customer_id, notice, payload, next_attempt_at, created_at) \
+         VALUES (?, 0, '{DIGEST}', ?, ?, ?, '', {NOW_MS}, {NOW_MS})"
+    );
+    let digest = sqlx::query(sqlx::AssertSqlSafe(query))
+        .bind(EpisodeKey::of_digest(customer_id, recipient, first).as_str())
+        .bind(recipient)
+        .bind(customer_id)
+        .bind(stored(notice))
+        .execute(&mut *connection)
+        .await?
+        .last_insert_id();
+    let mut query: QueryBuilder<MySql> =
+        QueryBuilder::new("UPDATE t_alert_outbox SET state = 'folded', digest_id = ");
+    query.push_bind(i64::try_from(digest).unwrap_or(i64::MAX));
+    query.push(" WHERE state = 'pending' AND id");
+    push_in(&mut query, members);
+    let folded = query.build().execute(connection).await?;
+    Ok(folded.rows_affected() == members.len() as u64)
+}

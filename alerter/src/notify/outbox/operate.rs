@@ -1,0 +1,225 @@
+//! What operators see of the outbox and may change by hand.
+//!
+//! Neither shows nor reads what a notification says. Rows that are being sent are left alone.
+
+use std::time::Duration;
+
+use ljwx_ledger::mysql::MySqlConnection;
+use serde::Serialize;
+use sqlx::{FromRow, MySql, QueryBuilder};
+
+use super::settle::settle_members;
+use super::{NOW_MS, Outbox, REASON_BYTES_MAX, milliseconds, push_in};
+use crate::notify::notice::cut;
+
+/// Rows changed in one transaction.
+const ROWS_MAX: usize = 500;
+
+/// Which rows are meant: those that every field agrees with; an empty one agrees with all.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// In one of these states.
+    pub states: Vec<&'static str>,
+    /// One of these numbers.
+    pub ids: Vec<i64>,
+    /// Of this tenant.
+    pub customer_id: Option<i64>,
+    /// For this recipient, as kind:address.
+    pub recipient: Option<String>,
+    /// Written at least this long ago.
+    pub older_than: Option<Duration>,
+    /// Not part of a digest, which is dealt with as a whole.
+    pub whole: bool,
+}
+
+/// A row as operators see it.
+#[derive(Debug, Clone, PartialEq, FromRow, Serialize)]
+pub struct Listed {
+    /// Number of the row.
+    pub id: i64,
+    /// Where it stands.
+    pub state: String,
+    /// Tenant.
+    pub customer_id: i64,
+    /// Whom it is for, as kind:address.
+    pub recipient: String,
+    /// The device; a digest has none.
+    pub device_sn: Option<String>,
+    /// What happened.
+    pub transition: String,
+    /// Attempts so far.
+    pub attempts: i32,
+    /// Time since it was written.
+    pub age_seconds: i64,
+    /// Time until it is due; below zero: since it is.
+    pub due_in_seconds: i64,
+    /// Whether it may have arrived.
+    pub uncertain: bool,
+    /// The row that tells of this one.
+    pub digest_id: Option<i64>,
+    /// What the platform last answered.
+    pub last_errcode: Option<i64>,
+    /// Why it was not sent.
+    pub last_error: Option<String>,
+}
+
+impl Outbox {
+    /// The rows that are meant, oldest first, at most so many.
+    pub async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<Listed>, sqlx::Error> {
+        let mut query = select(filter, limit);
+        query.build_query_as().fetch_all(&self.pool).await
+    }
+
+    /// Makes rows due now; those that were given up begin anew, a digest with all it tells of. Says
+    /// how many there were.
+    pub async fn retry(&self, ids: &[i64]) -> Result<u64, sqlx::Error> {
+        let mut retried = 0;
+        for ids in ids.chunks(ROWS_MAX) {
+            let mut transaction = self.pool.begin().await?;
+            // Whoever retries may have mended the account, which is part of the request: it is made
+            // anew, unless it may have arrived. Assignments see those before them: the state last.
+            let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+                "UPDATE t_alert_outbox SET attempts = IF(state = 'pending', attempts, 0), \
+                 payload = IF(uncertain_since IS NULL, '', payload), \
+                 finished_at = NULL, next_attempt_at = {NOW_MS}, state = 'pending' \
+                 WHERE state IN ('pending', 'failed', 'dropped') AND digest_id IS NULL \
+                 AND lease_until <= {NOW_MS} AND id"
+            ));
+            push_in(&mut query, ids);
+            let changed = query.build().execute(&mut *transaction).await?;
+            let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+                "UPDATE t_alert_outbox SET state = 'folded', finished_at = NULL \
+                 WHERE state IN ('failed', 'dropped') AND digest_id",
+            );
+            push_in(&mut query, ids);
+            query.build().execute(&mut *transaction).await?;
+            transaction.commit().await?;
+            retried += changed.rows_affected();
+        }
+        Ok(retried)
+    }
+
+    /// Gives waiting rows up, a digest with all it tells of, and says so in their alerts' log. Says
+    /// how many there were.
+    pub async fn give_up(&self, ids: &[i64], reason: &str) -> Result<u64, sqlx::Error> {
+        let mut given_up = 0;
+        for ids in ids.chunks(ROWS_MAX) {
+            let mut transaction = self.pool.begin().await?;
+            let waiting = lock(&mut transaction, ids).await?;
+            if !waiting.is_empty() {
+                drop_rows(&mut transaction, &waiting, reason).await?;
+                log_drop(&mut transaction, &waiting, reason).await?;
+            }
+            transaction.commit().await?;
+            given_up += waiting.len() as u64;
+        }
+        Ok(given_up)
+    }
+}
+
+fn select(filter: &Filter, limit: usize) -> QueryBuilder<MySql> {
+    let mut query = QueryBuilder::new(format!(
+        "SELECT id, state, customer_id, recipient, device_sn, transition, attempts, \
+         CAST(({NOW_MS} - created_at) / 1000 AS SIGNED) AS age_seconds, \
+         CAST((next_attempt_at - {NOW_MS}) / 1000 AS SIGNED) AS due_in_seconds, \
+         CAST(uncertain_since IS NOT NULL AS SIGNED) AS uncertain, digest_id, last_errcode, \
+         last_error FROM t_alert_outbox WHERE 1 = 1"
+    ));
+    if !filter.states.is_empty() {
+        query.push(" AND state IN ").push_tuples(&filter.states, |mut row, state| {
+            row.push_bind(*state);
+        });
+    }
+    if !filter.ids.is_empty() {
+        query.push(" AND id");
+        push_in(&mut query, &filter.ids);
+    }
+    if let Some(customer_id) = filter.customer_id {
+        query.push(" AND customer_id = ").push_bind(customer_id);
+    }
+    if let Some(recipient) = &filter.recipient {
+        query.push(" AND recipient = ").push_bind(recipient);
+    }
+    if let Some(age) = filter.older_than {
+        query.push(format!(" AND created_at <= {NOW_MS} - {}", milliseconds(age)));
+    }
+    if filter.whole {
+        query.push(" AND digest_id IS NULL");
+    }
+    query.push(format!(" ORDER BY id LIMIT {limit}"));
+    query
+}
+
+/// Locks those of the rows that wait and are not being sent.
+async fn lock(connection: &mut MySqlConnection, ids: &[i64]) -> Result<Vec<i64>, sqlx::Error> {
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+        "SELECT id FROM t_alert_outbox WHERE state = 'pending' AND lease_until <= {NOW_MS} AND id"
+    ));
+    push_in(&mut query, ids);
+    query.push(" ORDER BY id FOR UPDATE");
+    query.build_query_scalar().fetch_all(connection).await
+}
+
+async fn drop_rows(
+    connection: &mut MySqlConnection,
+    ids: &[i64],
+    reason: &str,
+) -> Result<(), sqlx::Error> {
+    let reason = format!("operator: {reason}");
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+        "UPDATE t_alert_outbox SET state = 'dropped', finished_at = {NOW_MS}, \
+         next_attempt_at = {NOW_MS}, last_error = "
+    ));
+    query.push_bind(cut(&reason, REASON_BYTES_MAX)).push(" WHERE id");
+    push_in(&mut query, ids);
+    query.build().execute(&mut *connection).await?;
+    settle_members(connection, ids).await
+}
+
+async fn log_drop(
+    connection: &mut MySqlConnection,
+    ids: &[i64],
+    reason: &str,
+) -> Result<(), sqlx::Error> {
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+        "INSERT INTO t_alert_action_log (alert_id, action, action_timestamp, details, handled_via, \
+         result, customer_id, actor, action_at) SELECT alert.id, 'drop_notification', NOW(), ",
+    );
+    query.push_bind(reason);
+    query.push(
+        ", 'outbox', 'dropped', alert.customer_id, 'operator', NOW() FROM t_alert_info AS alert \
+         JOIN (SELECT DISTINCT episode_key FROM t_alert_outbox WHERE id",
+    );
+    push_in(&mut query, ids);
+    query.push(" OR digest_id");
+    push_in(&mut query, ids);
+    query.push(") AS dropped ON alert.dedup_key = dropped.episode_key");
+    query.build().execute(connection).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_names_only_what_it_filters_by_and_never_shows_what_is_said() {
+        let all = select(&Filter::default(), 5).into_string();
+        assert!(all.ends_with("WHERE 1 = 1 ORDER BY id LIMIT 5"), "{all}");
+        assert!(!all.contains("payload") && !all.contains("notice"));
+        let filter = Filter {
+            states: vec!["failed", "dropped"],
+            ids: vec![1, 2],
+            customer_id: Some(7),
+            recipient: Some("openid:o1".into()),
+            older_than: Some(Duration::from_secs(60)),
+            whole: true,
+        };
+        let sql = select(&filter, 5).into_string();
+        for part in
+            ["state IN", "id IN", "customer_id = ?", "recipient = ?", "- 60000", "digest_id"]
+        {
+            assert!(sql.contains(part), "{part}: {sql}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Writing down what an attempt came to, for the row, for what a digest tells of, and for the alerts.
+//!
+//! All of it in one transaction; a row that is done with changes no more.
+
+use ljwx_ledger::mysql::MySqlConnection;
+use sqlx::{MySql, QueryBuilder};
+
+use super::{Attempt, Fate, NOW_MS, Notification, Outbox, REASON_BYTES_MAX, milliseconds, push_in};
+use crate::mysql::alert_rows;
+use crate::mysql::columns::Columns;
+use crate::notify::device_message::{self, DeviceMessage};
+use crate::notify::notice::cut;
+
+/// How long rows are kept that are done with.
+pub(crate) const KEPT_DAYS: i64 = 30;
+
+/// Rows removed at a time.
+const REMOVED_MAX: i64 = 1_000;
+
+impl Outbox {
+    /// Writes down what an attempt came to and lets go of the row.
+    pub async fn settle(
+        &self,
+        notification: &Notification,
+        attempt: &Attempt,
+    ) -> Result<(), sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        settle(&mut transaction, notification, attempt).await?;
+        transaction.commit().await
+    }
+
+    /// Delivers a notification whose channel is a table of this database: the message and the row
+    /// that says it was sent are one transaction, so it is there once. False: it was sent before, or
+    /// another has it.
+    pub async fn deliver(
+        &self,
+        notification: &Notification,
+        columns: &Columns,
+        message: &DeviceMessage<'_>,
+    ) -> Result<bool, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        if !settle(&mut transaction, notification, &Attempt::sent(None)).await? {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        device_message::insert(&mut transaction, columns, message).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Removes rows that are long done with.
+    pub async fn remove_old(&self) -> Result<u64, sqlx::Error> {
+        let query = format!(
+            "DELETE FROM t_alert_outbox WHERE state IN ('sent', 'dropped', 'failed') \
+             AND next_attempt_at < {NOW_MS} - {} LIMIT {REMOVED_MAX}",
+            KEPT_DAYS * 86_400_000
+        );
+        let removed = sqlx::query(sqlx::AssertSqlSafe(query)).execute(&self.pool).await?;
+        Ok(removed.rows_affected())
+    }
+}
+
+/// Settles a row and what depends on it; false: it was done with, or is another's.
+async fn settle(
+    connection: &mut MySqlConnection,
+    notification: &Notification,
+    attempt: &Attempt,
+) -> Result<bool, sqlx::Error> {
+    if !settle_row(connection, notification, attempt).await? {
+        return Ok(false);
+    }
+    if notification.is_digest() && attempt.fate.is_final() {
+        settle_members(connection, &[notification.id]).await?;
+    }
+    if attempt.fate == Fate::Sent {
+        let keys = keys(connection, notification).await?;
+        alert_rows::notified(connection, &keys).await?;
+    }
+    Ok(true)
+}
+
+async fn settle_row(
+    connection: &mut MySqlConnection,
+    notification: &Notification,
+    attempt: &Attempt,
+) -> Result<bool, sqlx::Error> {
+    let delay = if let Fate::Later(delay) = attempt.fate { milliseconds(delay) } else { 0 };
+    // That it was sent holds whoever has the row by now; anything else is for its owner to say.
+    let query = format!(
+        "UPDATE t_alert_outbox SET state = ?, attempts = attempts + ?, lease_until = 0, \
+         next_attempt_at = {NOW_MS} + ?, last_errcode = ?, last_error = ?, \
+         finished_at = IF(?, {NOW_MS}, NULL), uncertain_since = IF(?, uncertain_since, NULL) \
+         WHERE id = ? AND state = 'pending' AND (? OR lease_owner = ?)"
+    );
+    let settled = sqlx::query(sqlx::AssertSqlSafe(query))
+        .bind(attempt.fate.state())
+        .bind(i32::from(attempt.asked))
+        .bind(delay)
+        .bind(attempt.errcode)
+        .bind(attempt.reason.as_deref().map(|reason| cut(reason, REASON_BYTES_MAX)))
+        .bind(attempt.fate.is_final())
+        .bind(attempt.uncertain || !attempt.asked)
+        .bind(notification.id)
+        .bind(attempt.fate == Fate::Sent)
+        .bind(&notification.lease_owner)
+        .execute(connection)
+        .await?;
+    Ok(settled.rows_affected() > 0)
+}
+
+/// What these digests tell of shares their fate, now that they have one.
+pub(super) async fn settle_members(
+    connection: &mut MySqlConnection,
+    digests: &[i64],
+) -> Result<(), sqlx::Error> {
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+        "UPDATE t_alert_outbox AS part \
+         JOIN t_alert_outbox AS digest ON digest.id = part.digest_id \
+         SET part.state = digest.state, part.finished_at = digest.finished_at, \
+         part.next_attempt_at = digest.next_attempt_at, \
+         part.uncertain_since = digest.uncertain_since, \
+         part.last_errcode = digest.last_errcode, part.last_error = digest.last_error \
+         WHERE part.state = 'folded' AND digest.state <> 'pending' AND digest.id",
+    );
+    push_in(&mut query, digests);
+    query.build().execute(connection).await?;
+    Ok(())
+}
+
+/// The alerts that a notification tells of.
+async fn keys(
+    connection: &mut MySqlConnection,
+    notification: &Notification,
+) -> Result<Vec<String>, sqlx::Error> {
+    if !notification.is_digest() {
+        return Ok(vec![notification.episode_key.clone()]);
+    }
+    sqlx::query_scalar("SELECT DISTINCT episode_key FROM t_alert_outbox WHERE digest_id = ?")
+        .bind(notification.id)
+        .fetch_all(connection)
+        .await
+}

@@ -1,0 +1,193 @@
+//! The tenants' accounts, from the platform's table of them.
+//!
+//! Pure, but for the question itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use super::platform_rows::{Fields, Tables};
+use crate::notify::wechat::{Accounts, OfficialAccount, WecomAccount, address};
+use crate::rules::channel::Channel;
+
+/// What the table holds.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// A tenant whose rows are all switched off has no account, and is here all the same.
+    tenants: HashMap<i64, Arc<Accounts>>,
+    /// Whether it has no row at all.
+    pub(super) is_empty: bool,
+    /// What makes rows unusable, for operators.
+    pub(super) faults: Vec<String>,
+}
+
+impl Loaded {
+    /// A tenant's own accounts.
+    pub(super) fn of(&self, customer_id: i64) -> Option<&Arc<Accounts>> {
+        self.tenants.get(&customer_id)
+    }
+}
+
+/// Reads the table.
+pub(super) async fn load(tables: &Tables) -> Result<Arc<Loaded>, sqlx::Error> {
+    let rows = tables.rows("t_wechat_alarm_config", "ORDER BY id").await?;
+    Ok(Arc::new(loaded(&rows)))
+}
+
+/// Of each kind a tenant's first row counts that is switched on and complete.
+fn loaded(rows: &[Fields]) -> Loaded {
+    let mut loaded = Loaded { is_empty: rows.is_empty(), ..Loaded::default() };
+    let mut tenants: HashMap<i64, Accounts> = HashMap::new();
+    for row in rows {
+        let name = format!("t_wechat_alarm_config row {}", row.text("id").unwrap_or("?"));
+        let Some(customer_id) = tenant(row) else {
+            loaded.faults.push(format!("{name}: customer_id is no number"));
+            continue;
+        };
+        let accounts = tenants.entry(customer_id).or_default();
+        if !row.flag("enabled", true) {
+            continue;
+        }
+        let mut fault = |text: String| loaded.faults.push(format!("{name}: {text}"));
+        match row.text("type").unwrap_or_default() {
+            "official" if accounts.official.is_none() => {
+                accounts.official = official(row).map_err(&mut fault).ok().map(Arc::new);
+            }
+            "enterprise" if accounts.wecom.is_none() => {
+                accounts.wecom = wecom(row).map_err(&mut fault).ok().map(Arc::new);
+            }
+            "official" | "enterprise" => {}
+            _ => fault("type must be official or enterprise".into()),
+        }
+        if let Some(Err(problem)) = default_address(row) {
+            fault(format!("default_address {problem}"));
+        }
+    }
+    loaded.tenants = tenants.into_iter().map(|(id, accounts)| (id, Arc::new(accounts))).collect();
+    loaded
+}
+
+fn tenant(row: &Fields) -> Option<i64> {
+    row.text("customer_id").or_else(|| row.text("tenant_id"))?.parse().ok()
+}
+
+fn official(row: &Fields) -> Result<OfficialAccount, String> {
+    Ok(OfficialAccount {
+        app_id: needed(row, "appid")?,
+        app_secret: SecretString::from(needed(row, "appsecret")?),
+        template_id: needed(row, "template_id")?,
+        default_address: default_address(row).and_then(Result::ok),
+    })
+}
+
+fn wecom(row: &Fields) -> Result<WecomAccount, String> {
+    Ok(WecomAccount {
+        corp_id: needed(row, "corp_id")?,
+        agent_id: needed(row, "agent_id")?
+            .parse()
+            .map_err(|_| "agent_id must be a whole number, such as 1000002".to_owned())?,
+        secret: SecretString::from(needed(row, "secret")?),
+        default_address: default_address(row).and_then(Result::ok),
+    })
+}
+
+fn needed(row: &Fields, column: &str) -> Result<String, String> {
+    row.text(column).map(str::to_owned).ok_or_else(|| format!("{column} is empty"))
+}
+
+/// The row's default address, or what is wrong with it.
+fn default_address(row: &Fields) -> Option<Result<String, &'static str>> {
+    let channel =
+        if row.text("type") == Some("enterprise") { Channel::Wecom } else { Channel::Official };
+    let name = row.text("default_address")?;
+    Some(address::check(channel, name).map(|()| name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn official_row(customer_id: &str, app_id: &str, enabled: &str) -> Fields {
+        Fields::from([
+            ("id", "1"),
+            ("customer_id", customer_id),
+            ("type", "official"),
+            ("appid", app_id),
+            ("appsecret", "hush"),
+            ("template_id", "t1"),
+            ("enabled", enabled),
+        ])
+    }
+
+    fn wecom_row(customer_id: &str, agent_id: &str, enabled: &str) -> Fields {
+        Fields::from([
+            ("id", "2"),
+            ("tenant_id", customer_id),
+            ("type", "enterprise"),
+            ("corp_id", "ww7"),
+            ("agent_id", agent_id),
+            ("secret", "hush"),
+            ("default_address", "nurse"),
+            ("enabled", enabled),
+        ])
+    }
+
+    /// The names of a tenant's two accounts.
+    fn names(loaded: &Loaded, customer_id: i64) -> Option<[Option<String>; 2]> {
+        let accounts = loaded.of(customer_id)?;
+        Some([Channel::Official, Channel::Wecom].map(|channel| accounts.name(channel)))
+    }
+
+    #[test]
+    fn each_tenant_has_its_first_usable_row_of_each_kind_and_nobody_else_s() {
+        let rows = [
+            official_row("7", "off", "0"),
+            official_row("7", "wx7", "1"),
+            official_row("7", "later", "1"),
+            wecom_row("7", "1000002", ""),
+            official_row("8", "wx8", "0"),
+            wecom_row("9", "5", "1"),
+        ];
+        let loaded = loaded(&rows);
+        assert!(loaded.faults.is_empty() && !loaded.is_empty, "{:?}", loaded.faults);
+        let name = |text: &str| Some(text.to_owned());
+        let expected = [name("official:wx7"), name("wecom:ww7:1000002")];
+        assert_eq!(names(&loaded, 7), Some(expected));
+        assert_eq!(names(&loaded, 8), Some([None, None]), "switched off is off");
+        assert_eq!(names(&loaded, 9), Some([None, name("wecom:ww7:5")]));
+        assert_eq!(names(&loaded, 0), None);
+        let nurse = loaded.of(9).and_then(|accounts| accounts.default_address(Channel::Wecom));
+        assert_eq!(nurse.map(|nurse| nurse.to_string()), name("wecom:nurse"));
+    }
+
+    #[test]
+    fn what_makes_a_row_unusable_is_named_and_costs_only_that_row() {
+        let mut everybody = wecom_row("9", "5", "1");
+        everybody = Fields::from([("default_address", "@all")]).or(everybody);
+        let rows = [
+            official_row("7", "", "1"),
+            official_row("7", "wx7", "1"),
+            wecom_row("7", "many", "1"),
+            official_row("x", "wx8", "1"),
+            Fields::from([("id", "4"), ("customer_id", "8"), ("type", "robot")]),
+            everybody,
+        ];
+        let loaded = loaded(&rows);
+        let expected = [
+            "row 1: appid is empty",
+            "row 2: agent_id must be",
+            "row 1: customer_id is no number",
+            "row 4: type must be official or enterprise",
+            "row 2: default_address @all would",
+        ];
+        assert_eq!(loaded.faults.len(), expected.len(), "{:#?}", loaded.faults);
+        for (fault, expected) in loaded.faults.iter().zip(expected) {
+            assert!(fault.contains(expected), "{fault}");
+        }
+        assert!(!loaded.faults.concat().contains("hush"));
+        assert_eq!(names(&loaded, 7), Some([Some("official:wx7".to_owned()), None]));
+        let nobody = loaded.of(9).and_then(|accounts| accounts.default_address(Channel::Wecom));
+        assert_eq!(nobody, None);
+    }
+}

@@ -1,0 +1,141 @@
+//! Where people are reached: our table of addresses, through a bounded cache that forgets quickly.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ljwx_ledger::mysql::MySqlPool;
+use moka::future::Cache;
+use sqlx::{MySql, QueryBuilder};
+use tracing::warn;
+
+use super::choice::Addresses;
+use crate::notify::wechat::address;
+use crate::rules::channel::{Address, Channel};
+
+/// How long an answer is believed.
+const BELIEVED: Duration = Duration::from_secs(10);
+
+/// Users whose addresses are kept in memory.
+const USERS_MAX: u64 = 100_000;
+
+/// The addresses of all tenants' users.
+pub(super) struct AddressBook {
+    pool: MySqlPool,
+    known: Cache<(i64, i64), Arc<[Address]>>,
+}
+
+impl AddressBook {
+    pub(super) fn new(pool: MySqlPool) -> Self {
+        let known = Cache::builder().max_capacity(USERS_MAX).time_to_live(BELIEVED).build();
+        Self { pool, known }
+    }
+
+    /// The addresses of a tenant's users that no platform has refused; those unknown are asked for in
+    /// one question.
+    pub(super) async fn of(
+        &self,
+        customer_id: i64,
+        users: &[i64],
+    ) -> Result<Addresses, sqlx::Error> {
+        let mut found = Addresses::with_capacity(users.len());
+        let mut asked = Vec::new();
+        for user_id in users {
+            match self.known.get(&(customer_id, *user_id)).await {
+                Some(addresses) => {
+                    found.insert(*user_id, addresses);
+                }
+                None => asked.push(*user_id),
+            }
+        }
+        if asked.is_empty() {
+            return Ok(found);
+        }
+        let mut loaded = self.load(customer_id, &asked).await?;
+        for user_id in asked {
+            let addresses: Arc<[Address]> = loaded.remove(&user_id).unwrap_or_default().into();
+            self.known.insert((customer_id, user_id), Arc::clone(&addresses)).await;
+            found.insert(user_id, addresses);
+        }
+        Ok(found)
+    }
+
+    async fn load(
+        &self,
+        customer_id: i64,
+        users: &[i64],
+    ) -> Result<HashMap<i64, Vec<Address>>, sqlx::Error> {
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+            "SELECT user_id, kind, address FROM t_alert_recipient_address \
+             WHERE refused_at IS NULL AND customer_id = ",
+        );
+        query.push_bind(customer_id);
+        query.push(" AND user_id IN (");
+        let mut list = query.separated(", ");
+        for user_id in users {
+            list.push_bind(*user_id);
+        }
+        query.push(") ORDER BY user_id, kind, address");
+        let rows: Vec<(i64, String, String)> = query.build_query_as().fetch_all(&self.pool).await?;
+        let mut loaded: HashMap<i64, Vec<Address>> = HashMap::new();
+        for (user_id, kind, name) in rows {
+            match usable(&kind, name) {
+                Ok(address) => loaded.entry(user_id).or_default().push(address),
+                // Written by hand, and possibly a name for many people.
+                Err(problem) => {
+                    warn!(customer_id, user_id, kind, problem, "recipient address left out");
+                }
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// Notes that a platform will not deliver to this address any more. An address that is not in the
+    /// table, such as an account's default, stays as it is.
+    pub(super) async fn refuse(
+        &self,
+        customer_id: i64,
+        address: &Address,
+        errcode: Option<i64>,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "UPDATE t_alert_recipient_address SET refused_at = NOW(), refused_errcode = ? \
+             WHERE customer_id = ? AND kind = ? AND address = ?",
+        )
+        .bind(errcode)
+        .bind(customer_id)
+        .bind(address.channel.kind())
+        .bind(&address.name)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
+
+fn usable(kind: &str, name: String) -> Result<Address, &'static str> {
+    let channel = Channel::from_kind(kind).filter(|channel| *channel != Channel::Message);
+    let channel = channel.ok_or("kind must be openid or wecom")?;
+    address::check(channel, &name)?;
+    Ok(Address { channel, name })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_name_of_one_person_becomes_an_address() {
+        for (kind, name, address) in [
+            ("openid", "o1", Some("openid:o1")),
+            ("official", "o1", None),
+            ("wecom", "nurse", Some("wecom:nurse")),
+            ("wecom", "@all", None),
+            ("wecom", "a|b", None),
+            ("message", "7", None),
+            ("fax", "1", None),
+        ] {
+            let usable = usable(kind, name.to_owned()).ok().map(|address| address.to_string());
+            assert_eq!(usable.as_deref(), address, "{kind} {name}");
+        }
+    }
+}

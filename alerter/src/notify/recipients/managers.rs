@@ -1,0 +1,165 @@
+//! Who manages an organisation, from the platform's tables.
+//!
+//! `sys_org_manager_cache` says it, or `sys_user_org` where it does not; `sys_org_units` says which
+//! organisation stands above. Answers are believed for a minute.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache;
+
+use super::platform_rows::{Fields, Tables};
+
+/// How long an answer is believed.
+const BELIEVED: Duration = Duration::from_secs(60);
+
+/// Organisations that are kept in memory.
+const ORGS_MAX: u64 = 20_000;
+
+/// Managers of organisations.
+pub(super) struct Managers {
+    tables: Arc<Tables>,
+    of_org: Cache<(i64, i64), Arc<[i64]>>,
+    above: Cache<i64, Option<i64>>,
+}
+
+impl Managers {
+    pub(super) fn new(tables: Arc<Tables>) -> Self {
+        Self {
+            tables,
+            of_org: Cache::builder().max_capacity(ORGS_MAX).time_to_live(BELIEVED).build(),
+            above: Cache::builder().max_capacity(ORGS_MAX).time_to_live(BELIEVED).build(),
+        }
+    }
+
+    /// The managers of an organisation other than `user_id`, or those of the one above where there
+    /// are none; one step up and no further.
+    pub(super) async fn of(
+        &self,
+        customer_id: i64,
+        org_id: i64,
+        user_id: Option<i64>,
+    ) -> Result<Vec<i64>, Arc<sqlx::Error>> {
+        let own = others(&self.of_org(customer_id, org_id).await?, user_id);
+        if !own.is_empty() {
+            return Ok(own);
+        }
+        Ok(match self.above(org_id).await? {
+            Some(above) => others(&self.of_org(customer_id, above).await?, user_id),
+            None => Vec::new(),
+        })
+    }
+
+    async fn of_org(&self, customer_id: i64, org_id: i64) -> Result<Arc<[i64]>, Arc<sqlx::Error>> {
+        let load = async {
+            let cached =
+                format!("WHERE org_id = {org_id} AND role_type = 'manager' ORDER BY user_id");
+            let mut found =
+                appointed(&self.tables.rows("sys_org_manager_cache", &cached).await?, customer_id);
+            if found.is_empty() {
+                // A number, a character or a bit: adding 0 makes a number of each.
+                let principals =
+                    format!("WHERE org_id = {org_id} AND principal + 0 = 1 ORDER BY user_id");
+                let rows = self.tables.rows("sys_user_org", &principals).await?;
+                found = appointed(&rows, customer_id);
+            }
+            if found.is_empty() {
+                return Ok(Arc::from(found));
+            }
+            let ids: Vec<_> = found.iter().map(i64::to_string).collect();
+            let users = format!("WHERE id IN ({})", ids.join(", "));
+            let users = self.tables.rows("sys_user", &users).await?;
+            Ok::<_, sqlx::Error>(Arc::from(in_service(found, &users)))
+        };
+        self.of_org.try_get_with((customer_id, org_id), load).await
+    }
+
+    async fn above(&self, org_id: i64) -> Result<Option<i64>, Arc<sqlx::Error>> {
+        let load = async {
+            let rows = self.tables.rows("sys_org_units", &format!("WHERE id = {org_id}")).await?;
+            Ok::<_, sqlx::Error>(rows.first().and_then(parent))
+        };
+        self.above.try_get_with(org_id, load).await
+    }
+}
+
+/// Everybody but the user, who is told as such.
+fn others(managers: &[i64], user_id: Option<i64>) -> Vec<i64> {
+    managers.iter().copied().filter(|manager| Some(*manager) != user_id).collect()
+}
+
+/// The users of rows that hold and are the tenant's; in rising order, each once.
+fn appointed(rows: &[Fields], customer_id: i64) -> Vec<i64> {
+    let holds = |row: &&Fields| {
+        row.flag("is_active", true) && !row.flag("is_deleted", false) && row.is_of(customer_id)
+    };
+    let mut users: Vec<i64> =
+        rows.iter().filter(holds).filter_map(|row| row.id("user_id")).collect();
+    users.sort_unstable();
+    users.dedup();
+    users
+}
+
+/// Those who have not left: what is left of them in other tables must tell them of no patient.
+fn in_service(managers: Vec<i64>, users: &[Fields]) -> Vec<i64> {
+    let gone = |user: &Fields| user.flag("is_deleted", false) || !user.flag("status", true);
+    let left: Vec<i64> =
+        users.iter().filter(|user| gone(user)).filter_map(|user| user.id("id")).collect();
+    managers.into_iter().filter(|manager| !left.contains(manager)).collect()
+}
+
+/// The organisation above one: the one it names, or the last of its ancestors.
+fn parent(unit: &Fields) -> Option<i64> {
+    unit.id("parent_id").or_else(|| {
+        let last = unit.text("ancestors")?.rsplit(',').next()?;
+        last.trim().parse().ok().filter(|id| *id != 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_rows_that_hold_and_are_the_tenant_s_appoint_a_manager() {
+        let rows = [
+            Fields::from([("user_id", "12"), ("is_active", "1"), ("customer_id", "7")]),
+            Fields::from([("user_id", "11"), ("is_active", "\u{1}"), ("customer_id", "0")]),
+            Fields::from([("user_id", "12")]),
+            Fields::from([("user_id", "13"), ("is_active", "0"), ("customer_id", "7")]),
+            Fields::from([("user_id", "14"), ("is_deleted", "1"), ("customer_id", "7")]),
+            Fields::from([("user_id", "15"), ("customer_id", "8")]),
+            Fields::from([("user_id", "0"), ("customer_id", "7")]),
+        ];
+        assert_eq!(appointed(&rows, 7), [11, 12]);
+    }
+
+    #[test]
+    fn who_has_left_is_told_of_nobody() {
+        let users = [
+            Fields::from([("id", "1"), ("is_deleted", "1")]),
+            Fields::from([("id", "2"), ("status", "0")]),
+            Fields::from([("id", "3"), ("status", "1"), ("is_deleted", "0")]),
+        ];
+        assert_eq!(in_service(vec![1, 2, 3, 4], &users), [3, 4], "who is not known is not gone");
+    }
+
+    #[test]
+    fn the_user_is_not_told_twice() {
+        assert_eq!(others(&[1, 2], Some(2)), [1]);
+        assert_eq!(others(&[1, 2], None), [1, 2]);
+    }
+
+    #[test]
+    fn above_an_organisation_stands_its_parent_or_its_last_ancestor() {
+        for (unit, above) in [
+            (Fields::from([("parent_id", "5"), ("ancestors", "0,3,4")]), Some(5)),
+            (Fields::from([("ancestors", "0,3,4")]), Some(4)),
+            (Fields::from([("parent_id", "0"), ("ancestors", "0, 3 ")]), Some(3)),
+            (Fields::from([("parent_id", "0"), ("ancestors", "0")]), None),
+            (Fields::from([]), None),
+        ] {
+            assert_eq!(parent(&unit), above, "{unit:?}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Who is told about a tenant's alerts, and through which accounts: the device's user and the managers
+//! of its organisation.
+//!
+//! Reads the platform's tables and our addresses, through bounded caches that forget quickly; decides
+//! nothing about when or what.
+
+mod accounts;
+mod addresses;
+mod choice;
+mod managers;
+mod platform_rows;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ljwx_ledger::mysql::MySqlPool;
+use ljwx_reading::Ids;
+use moka::future::Cache;
+use tracing::{debug, warn};
+
+use crate::notify::notice::cut;
+use crate::notify::wechat::Accounts;
+use crate::notify::wechat::escape::one_line;
+use crate::rules::channel::Address;
+use crate::rules::rule::Channels;
+use accounts::Loaded;
+use addresses::AddressBook;
+use choice::{Addresses, RECIPIENTS_MAX, choose, ways};
+use managers::Managers;
+use platform_rows::{Fields, Tables};
+
+/// How long the accounts are believed.
+const ACCOUNTS_BELIEVED: Duration = Duration::from_secs(10);
+
+/// How long a name is believed.
+const NAME_BELIEVED: Duration = Duration::from_secs(60);
+
+/// Users whose names are kept in memory, and organisations.
+const NAMES_MAX: u64 = 100_000;
+
+/// Longest name that is shown, in bytes.
+const NAME_BYTES_MAX: usize = 120;
+
+/// Who can be told.
+#[derive(Debug, Clone)]
+pub enum Reach {
+    /// These addresses, through these accounts.
+    Through(Arc<Accounts>, Arc<[Address]>),
+    /// Nobody, for this reason: `no_channel` the rule names none, `no_account` the tenant has none for
+    /// it, `no_recipient` nobody is known.
+    Nobody(&'static str),
+}
+
+/// Names by tenant and number.
+type Names = Cache<(i64, i64), Option<Arc<str>>>;
+
+/// Accounts, people and addresses.
+pub struct Directory {
+    tables: Arc<Tables>,
+    /// The accounts of a single-tenant installation.
+    single: Arc<Accounts>,
+    accounts: Cache<(), Arc<Loaded>>,
+    managers: Managers,
+    addresses: AddressBook,
+    names: Names,
+    wards: Names,
+    /// What was said last about accounts that cannot be used.
+    faults: Mutex<Vec<String>>,
+}
+
+impl Directory {
+    /// Asks `pool`; `single` serves an installation whose table of accounts has no row.
+    pub fn new(pool: MySqlPool, single: Accounts) -> Self {
+        let tables = Arc::new(Tables::new(pool.clone()));
+        let names = || Cache::builder().max_capacity(NAMES_MAX).time_to_live(NAME_BELIEVED).build();
+        Self {
+            managers: Managers::new(Arc::clone(&tables)),
+            tables,
+            single: Arc::new(single),
+            accounts: Cache::builder().max_capacity(1).time_to_live(ACCOUNTS_BELIEVED).build(),
+            addresses: AddressBook::new(pool),
+            names: names(),
+            wards: names(),
+            faults: Mutex::default(),
+        }
+    }
+
+    /// Who is told about an alert of `ids` by these channels.
+    pub async fn reach(&self, ids: Ids, channels: Channels) -> Result<Reach, Arc<sqlx::Error>> {
+        if !(channels.wechat || channels.wecom || channels.message) {
+            return Ok(Reach::Nobody("no_channel"));
+        }
+        let customer_id = ids.customer_id.unwrap_or_default();
+        let accounts = self.accounts(customer_id).await?;
+        let ways = ways(&accounts, channels);
+        if ways.is_empty() && !channels.message {
+            return Ok(Reach::Nobody("no_account"));
+        }
+        let people = self.people(customer_id, ids).await?;
+        let addresses = match ways.is_empty() {
+            true => Addresses::new(),
+            false => {
+                let everybody = [&people[..], &[0]].concat();
+                self.addresses.of(customer_id, &everybody).await?
+            }
+        };
+        let (told, cut) = choose(&people, &addresses, &accounts, &ways, channels.message);
+        if cut > 0 {
+            warn!(customer_id, org_id = ids.org_id, cut, "an alert tells {RECIPIENTS_MAX} at most");
+        }
+        Ok(match told.is_empty() {
+            true => Reach::Nobody("no_recipient"),
+            false => Reach::Through(accounts, told.into()),
+        })
+    }
+
+    /// The device's user, and the managers of its organisation.
+    async fn people(&self, customer_id: i64, ids: Ids) -> Result<Vec<i64>, Arc<sqlx::Error>> {
+        let mut people: Vec<i64> = ids.user_id.into_iter().collect();
+        if let Some(org_id) = ids.org_id {
+            people.extend(self.managers.of(customer_id, org_id, ids.user_id).await?);
+        }
+        Ok(people)
+    }
+
+    /// The accounts that tell about a tenant's alerts; none of them where it has none.
+    pub async fn accounts(&self, customer_id: i64) -> Result<Arc<Accounts>, Arc<sqlx::Error>> {
+        let load = async {
+            let loaded = accounts::load(&self.tables).await?;
+            self.say(&loaded.faults);
+            Ok::<_, sqlx::Error>(loaded)
+        };
+        let loaded = self.accounts.try_get_with((), load).await?;
+        Ok(match loaded.of(customer_id) {
+            Some(accounts) => Arc::clone(accounts),
+            // One tenant's people must never read of another's patients: where tenants have
+            // accounts of their own, the installation's serve nobody.
+            None if loaded.is_empty => Arc::clone(&self.single),
+            None => Arc::default(),
+        })
+    }
+
+    /// Says what is wrong with the accounts, once until it changes.
+    fn say(&self, faults: &[String]) {
+        let mut said = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        if *said != faults {
+            faults.iter().for_each(|fault| warn!(fault, "an account cannot be used"));
+            *said = faults.to_vec();
+        }
+    }
+
+    /// The name of a tenant's user, the real one or the one to log in with, in one line and of bounded
+    /// length; `None` where it is not known. Never holds anything up: without MySQL there is no name.
+    pub async fn name(&self, customer_id: i64, user_id: i64) -> Option<String> {
+        let columns = ["real_name", "user_name"];
+        self.called(&self.names, "sys_user", &columns, (customer_id, user_id)).await
+    }
+
+    /// The name of a tenant's organisation, like [`Self::name`].
+    pub async fn ward(&self, customer_id: i64, org_id: i64) -> Option<String> {
+        self.called(&self.wards, "sys_org_units", &["name"], (customer_id, org_id)).await
+    }
+
+    async fn called(
+        &self,
+        names: &Names,
+        table: &'static str,
+        columns: &[&str],
+        (customer_id, id): (i64, i64),
+    ) -> Option<String> {
+        let load = async {
+            let rows = self.tables.rows(table, &format!("WHERE id = {id}")).await?;
+            Ok::<_, sqlx::Error>(rows.first().and_then(|row| name(row, columns, customer_id)))
+        };
+        let name = names.try_get_with((customer_id, id), load).await;
+        let name = name.inspect_err(|error| debug!(%error, table, "cannot look up a name")).ok()?;
+        name.map(|name| name.as_ref().to_owned())
+    }
+
+    /// Notes that the platform will not deliver to this address any more; `errcode` is its reason.
+    pub async fn refuse(
+        &self,
+        customer_id: i64,
+        address: &Address,
+        errcode: Option<i64>,
+    ) -> Result<(), sqlx::Error> {
+        self.addresses.refuse(customer_id, address, errcode).await
+    }
+}
+
+/// What people call the one in a row: the first of these columns that says anything.
+fn name(row: &Fields, columns: &[&str], customer_id: i64) -> Option<Arc<str>> {
+    if row.flag("is_deleted", false) || !row.is_of(customer_id) {
+        return None;
+    }
+    let name = columns.iter().find_map(|column| row.text(column))?;
+    Some(cut(one_line(name).trim(), NAME_BYTES_MAX).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_called_by_the_real_name_in_one_line_and_not_for_ever() {
+        const COLUMNS: [&str; 2] = ["real_name", "user_name"];
+        let long = "王".repeat(3_000);
+        for (row, expected) in [
+            (Fields::from([("real_name", "王小明"), ("user_name", "u1")]), Some("王小明")),
+            (Fields::from([("real_name", ""), ("user_name", "u1")]), Some("u1")),
+            (Fields::from([("real_name", "a\nb"), ("customer_id", "7")]), Some("a b")),
+            (Fields::from([("real_name", "x"), ("customer_id", "8")]), None),
+            (Fields::from([("real_name", "x"), ("is_deleted", "1")]), None),
+            (Fields::from([("id", "1")]), None),
+        ] {
+            assert_eq!(name(&row, &COLUMNS, 7).as_deref(), expected, "{row:?}");
+        }
+        let name = name(&Fields::from([("real_name", long.as_str())]), &COLUMNS, 7).unwrap();
+        assert!(name.len() <= NAME_BYTES_MAX && name.ends_with('…'));
+    }
+}

@@ -1,0 +1,97 @@
+//! Rows that the server refuses, though they cost nobody else anything: counted, and said to operators.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use ljwx_ledger::mysql::errors;
+use metrics::counter;
+use tracing::warn;
+
+use crate::metrics::REFUSED_ROWS;
+use crate::mysql::alert_rows::EpisodeKey;
+use crate::notify::operator_events::{News, Operators};
+
+/// How long operators hear no more of refusals of one kind.
+const TOLD_AGAIN: Duration = Duration::from_secs(24 * 3600);
+
+/// A row that was written in its plain form, or left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    table: &'static str,
+    errno: u16,
+    episode_key: Option<String>,
+    /// What the server says, without the value.
+    message: String,
+}
+
+impl Refused {
+    /// The row of `table` that `error` is about.
+    pub fn new(table: &'static str, key: Option<&EpisodeKey>, error: &sqlx::Error) -> Self {
+        Self {
+            table,
+            errno: errors::number(error).unwrap_or_default(),
+            episode_key: key.map(|key| key.as_str().to_owned()),
+            message: errors::message(error),
+        }
+    }
+}
+
+/// Who hears of them, and what they have heard. Kinds are as many as tables and the errors of values
+/// that there are.
+#[derive(Debug, Clone)]
+pub struct Refusals {
+    operators: Operators,
+    told: Arc<Mutex<HashMap<(&'static str, u16), Instant>>>,
+}
+
+impl Refusals {
+    /// Says them to `operators`.
+    pub fn new(operators: Operators) -> Self {
+        Self { operators, told: Arc::default() }
+    }
+
+    /// Counts a refused row; operators hear of the first of its kind in a day.
+    pub fn note(&self, refused: &Refused) {
+        let Refused { table, errno, episode_key, message } = refused;
+        counter!(REFUSED_ROWS, "table" => *table, "errno" => errno.to_string()).increment(1);
+        warn!(table, errno, alert.episode_key = episode_key, message, "MySQL refuses a row");
+        if self.is_news((table, *errno), Instant::now()) {
+            let text = format!(
+                "MySQL refuses a row of {table} ({errno}: {message}); it is written in a plain form or \
+                 left out, and its notifications go out all the same"
+            );
+            self.operators.tell(News::about("row_refused", text, Timestamp::now()));
+        }
+    }
+
+    fn is_news(&self, kind: (&'static str, u16), now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = told.get(&kind).is_some_and(|at| now.duration_since(*at) < TOLD_AGAIN);
+        if !lately {
+            told.insert(kind, now);
+        }
+        !lately
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_hear_of_the_first_of_a_kind_and_again_after_a_day() {
+        let refusals = Refusals::new(Operators::silent());
+        let (begun, day) = (Instant::now(), TOLD_AGAIN);
+        for (kind, after, news) in [
+            (("t_alert_info", 1406), Duration::ZERO, true),
+            (("t_alert_info", 1406), day - Duration::from_secs(1), false),
+            (("t_alert_info", 1366), Duration::ZERO, true),
+            (("t_alert_outbox", 1406), Duration::ZERO, true),
+            (("t_alert_info", 1406), day, true),
+        ] {
+            assert_eq!(refusals.is_news(kind, begun + after), news, "{kind:?} {after:?}");
+        }
+    }
+}

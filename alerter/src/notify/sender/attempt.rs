@@ -1,0 +1,230 @@
+//! One attempt at one notification, to its end: what is known of it, whether it may go now, the call,
+//! and what follows from the answer.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use ljwx_service::telemetry::trace;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{Status, TraceContextExt};
+use tracing::{debug, info, warn};
+
+use super::decide::{AGE_MAX, Known, Now, decide, window};
+use super::retry_policy::{MEND_WAIT, RETRY_MIN, course};
+use super::routes::Route;
+use super::span;
+use super::{Round, Sender};
+use crate::notify::limits::breaker::Health;
+use crate::notify::limits::rate_limit::Recipient;
+use crate::notify::notice::Notice;
+use crate::notify::operator_events::News;
+use crate::notify::outbox::{Attempt, Fate, Notification, Rendered};
+use crate::notify::wechat::Failure;
+use crate::notify::wechat::error::Remedy;
+use crate::rules::channel::{Address, Channel};
+
+/// What is sent, and to whom.
+struct Letter<'a> {
+    notification: &'a Notification,
+    address: Address,
+    notice: Option<Notice>,
+}
+
+impl Sender {
+    /// One attempt; none: another replica has the notification by now.
+    pub(super) async fn attempt(
+        &self,
+        notification: &Notification,
+        round: &Round,
+    ) -> Option<Attempt> {
+        let Some(address) = Address::parse(&notification.recipient) else {
+            return Some(Attempt::unasked(Fate::Failed, "no_channel"));
+        };
+        let letter = Letter { notification, address, notice: notification.notice() };
+        let now = match self.decide(&letter, round).await {
+            Ok(now) => now,
+            Err(error) => {
+                debug!(%error, "cannot look into the outbox");
+                return Some(Attempt::later(RETRY_MIN, "database"));
+            }
+        };
+        let marks = match now {
+            Now::Drop(reason) => return Some(Attempt::unasked(Fate::Dropped, reason)),
+            Now::Later(wait, reason) => return Some(Attempt::later(wait, reason)),
+            Now::Stored => None,
+            Now::Anew { delayed, repeat } => Some((delayed, repeat)),
+        };
+        if letter.address.channel == Channel::Message {
+            let delayed = marks.is_some_and(|(delayed, _)| delayed);
+            return self.show(notification, &letter.address, letter.notice, delayed).await;
+        }
+        self.send(&letter, marks).await
+    }
+
+    async fn decide(&self, letter: &Letter<'_>, round: &Round) -> Result<Now, sqlx::Error> {
+        let notification = letter.notification;
+        let age = Duration::from_millis(u64::try_from(notification.age_ms).unwrap_or_default());
+        let is_end = notification.is_end();
+        let told = is_end && self.outbox.was_told(notification).await?;
+        let firing = age >= AGE_MAX && !is_end && self.outbox.still_fires(notification).await?;
+        let recipient: Recipient = (notification.customer_id, notification.recipient.clone());
+        // A table of this database takes as much as there is; the watch shows it as a list.
+        let limited = letter.address.channel != Channel::Message;
+        let known = Known {
+            age,
+            is_end,
+            told,
+            firing,
+            uncertain: notification
+                .uncertain_ms
+                .map(|since| Duration::from_millis(u64::try_from(since).unwrap_or_default())),
+            window: window(letter.address.channel),
+            tried: notification.attempts > 0,
+            has_bytes: !notification.payload.is_empty(),
+            has_notice: letter.notice.is_some(),
+            marked_delayed: letter.notice.as_ref().is_some_and(|notice| notice.delayed),
+            recipient_wait: if limited { round.wait(&recipient) } else { None },
+        };
+        let now = decide(&known);
+        if limited && matches!(now, Now::Stored | Now::Anew { .. }) {
+            round.take(&recipient);
+        }
+        Ok(now)
+    }
+
+    /// Sends it through the tenant's account, if that may send now.
+    async fn send(&self, letter: &Letter<'_>, marks: Option<(bool, bool)>) -> Option<Attempt> {
+        let Letter { notification, address, .. } = letter;
+        let scope = (notification.customer_id, address.channel);
+        let route = match self.routes.find(scope.0, scope.1).await {
+            Ok(Some(route)) => route,
+            Ok(None) => return Some(Attempt::later(MEND_WAIT, "no_account")),
+            Err(error) => {
+                debug!(%error, "cannot read the accounts");
+                return Some(Attempt::later(RETRY_MIN, "database"));
+            }
+        };
+        let rendered = match marks {
+            None => None,
+            Some((delayed, repeat)) => match render(letter, &route, delayed, repeat) {
+                None => return Some(Attempt::later(MEND_WAIT, "no_account")),
+                rendered => rendered,
+            },
+        };
+        if let Err((wait, reason)) = self.gates.admit(route.name(), scope, Instant::now()) {
+            return Some(Attempt::later(wait, reason));
+        }
+        match self.outbox.begin(notification, rendered.as_ref()).await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.gates.abandon(route.name(), Instant::now());
+                warn!("a notification was held for longer than its lease; another replica has it");
+                return None;
+            }
+            Err(error) => {
+                debug!(%error, "cannot note that a notification is sent");
+                self.gates.abandon(route.name(), Instant::now());
+                return Some(Attempt::later(RETRY_MIN, "database"));
+            }
+        }
+        let payload = rendered.as_ref().map_or(&notification.payload, |anew| &anew.payload);
+        Some(self.call(letter, &route, payload).await)
+    }
+
+    async fn call(&self, letter: &Letter<'_>, route: &Route, payload: &[u8]) -> Attempt {
+        let Letter { notification, address, .. } = letter;
+        let span = span::start(notification, address.channel);
+        let sent = self.routes.send(route, payload).await;
+        if let Err(failure) = &sent {
+            span.span().set_attribute(KeyValue::new("error.type", error_type(failure)));
+            span.span().set_status(Status::error("not sent"));
+        }
+        span.span().end();
+        let Err(failure) = sent else {
+            self.note(route, Health::Works, None);
+            info!(
+                alert.to = notification.transition,
+                notification.channel = address.channel.as_str(),
+                alert.episode_key = notification.episode_key,
+                attempt = notification.attempts + 1,
+                trace_id = notification.traceparent.as_deref().and_then(trace::id_in),
+                "notification sent"
+            );
+            return Attempt::sent(Some(0));
+        };
+        self.failed(letter, route, failure).await
+    }
+
+    async fn failed(&self, letter: &Letter<'_>, route: &Route, failure: Failure) -> Attempt {
+        let Letter { notification, address, .. } = letter;
+        let attempts = u32::try_from(notification.attempts).unwrap_or_default() + 1;
+        let until_tomorrow = until_tomorrow(&self.zone, Timestamp::now());
+        let course = course(failure.remedy, attempts, until_tomorrow, rand::random());
+        warn!(
+            account = route.name(),
+            errcode = failure.errcode,
+            error = %failure,
+            attempts,
+            "notification not sent"
+        );
+        let health = course.health(failure.remedy, failure.errcode.is_some());
+        self.note(route, health, Some(&failure));
+        if failure.remedy == Remedy::DropRecipient {
+            let refused =
+                self.routes.refuse(notification.customer_id, address, failure.errcode).await;
+            if let Err(error) = refused {
+                warn!(%error, "cannot note that a recipient is not reachable");
+            }
+        }
+        Attempt {
+            fate: course.fate,
+            asked: true,
+            // A certain answer says nothing of an earlier attempt that had none.
+            uncertain: failure.uncertain || notification.uncertain_ms.is_some(),
+            errcode: failure.errcode,
+            reason: Some(failure.message.into()),
+        }
+    }
+
+    /// Notes what an attempt says about the account, and tells operators what they are to hear.
+    fn note(&self, route: &Route, health: Health, failure: Option<&Failure>) {
+        let now = Instant::now();
+        let Some(news) = self.gates.report(route.name(), health, now, rand::random()) else {
+            return;
+        };
+        self.operators.tell(News::new(route.name(), news, failure, Timestamp::now()));
+    }
+}
+
+/// The request made anew; none: the account does not serve the address.
+fn render(letter: &Letter<'_>, route: &Route, delayed: bool, repeat: bool) -> Option<Rendered> {
+    let mut notice = letter.notice.clone()?;
+    // A mark once made stays: what may have arrived before may have done so for good.
+    notice.delayed |= delayed;
+    notice.repeat |= repeat;
+    let repeats = letter.notification.repeats + i32::from(repeat);
+    let id = letter.notification.client_msg_id(repeats);
+    let payload = route.render(&letter.address, &id, &notice)?;
+    Some(Rendered { notice, payload, repeats })
+}
+
+fn error_type(failure: &Failure) -> String {
+    failure.errcode.map_or_else(|| "unreachable".to_owned(), |errcode| errcode.to_string())
+}
+
+/// Time until the platform's day ends, which it counts in this zone.
+fn until_tomorrow(zone: &jiff::tz::TimeZone, now: Timestamp) -> Duration {
+    let tomorrow = zone
+        .to_datetime(now)
+        .date()
+        .tomorrow()
+        .ok()
+        .and_then(|day| zone.to_ambiguous_timestamp(day.at(0, 0, 0, 0)).compatible().ok());
+    tomorrow
+        .and_then(|tomorrow| Duration::try_from(tomorrow.duration_since(now)).ok())
+        .unwrap_or(Duration::from_secs(86_400))
+}
+
+#[cfg(test)]
+#[path = "attempt_tests.rs"]
+mod tests;

@@ -1,0 +1,92 @@
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+use super::*;
+use crate::mysql::alert_rows::EpisodeKey;
+use crate::notify::outbox::DIGEST;
+use crate::notify::wechat::{Accounts, OfficialAccount};
+use crate::test_support::notice;
+
+fn route() -> Route {
+    let official = OfficialAccount {
+        app_id: "wx7".into(),
+        app_secret: "hush".to_owned().into(),
+        template_id: "t1".into(),
+        default_address: None,
+    };
+    let accounts = Accounts { official: Some(Arc::new(official)), wecom: None };
+    Route::new(Arc::new(accounts), Channel::Official).unwrap()
+}
+
+fn notification(key: &EpisodeKey, repeats: i32) -> Notification {
+    Notification {
+        id: 1,
+        episode_key: key.as_str().into(),
+        transition_seq: 2,
+        transition: "opened".into(),
+        recipient: "openid:o1".into(),
+        customer_id: 7,
+        payload: Vec::new(),
+        notice: serde_json::to_string(&notice()).unwrap(),
+        traceparent: None,
+        attempts: 0,
+        repeats,
+        lease_owner: "me".into(),
+        age_ms: 0,
+        uncertain_ms: None,
+    }
+}
+
+/// The request made anew, as JSON, and how many repeats there are then.
+fn rendered(notification: &Notification, delayed: bool, repeat: bool) -> (Value, i32) {
+    let letter = Letter {
+        notification,
+        address: Address::parse(&notification.recipient).unwrap(),
+        notice: notification.notice(),
+    };
+    let rendered = render(&letter, &route(), delayed, repeat).unwrap();
+    (serde_json::from_slice(&rendered.payload).unwrap(), rendered.repeats)
+}
+
+#[test]
+fn a_repeat_is_another_message_to_the_platform_and_the_same_to_whoever_makes_it_again() {
+    let key = EpisodeKey::of_digest(7, "openid:o1", 1);
+    let (first, repeats) = rendered(&notification(&key, 0), false, false);
+    assert_eq!((&first["client_msg_id"], repeats), (&key.client_msg_id(2, "openid:o1").into(), 0));
+    let (repeat, repeats) = rendered(&notification(&key, 0), false, true);
+    assert_eq!(repeats, 1);
+    assert_ne!(repeat["client_msg_id"], first["client_msg_id"]);
+    assert_eq!(rendered(&notification(&key, 0), false, true).0, repeat);
+    assert_ne!(rendered(&notification(&key, 1), false, true).0, repeat);
+}
+
+#[test]
+fn marks_are_shown_and_stay() {
+    let key = EpisodeKey::of_digest(7, "openid:o1", 1);
+    let (late, _) = rendered(&notification(&key, 0), true, false);
+    assert_eq!(late["data"]["keyword2"]["value"], "延迟 心率过高 133");
+    let marked = Notice { repeat: true, ..notice() };
+    let again =
+        Notification { notice: serde_json::to_string(&marked).unwrap(), ..notification(&key, 1) };
+    let (late, repeats) = rendered(&again, true, false);
+    assert_eq!(late["data"]["keyword2"]["value"], "延迟 重复? 心率过高 133");
+    assert_eq!(repeats, 1, "it is the same repeat, only late");
+}
+
+#[test]
+fn a_notice_that_cannot_be_read_is_none() {
+    let key = EpisodeKey::of_digest(7, "openid:o1", 1);
+    let broken =
+        Notification { notice: "{}".into(), transition: DIGEST.into(), ..notification(&key, 0) };
+    assert_eq!(broken.notice(), None);
+    assert!(broken.is_digest() && !broken.is_end());
+}
+
+#[test]
+fn the_platform_s_day_ends_at_midnight_of_its_zone() {
+    let zone = TimeZone::get("Asia/Shanghai").unwrap();
+    let now = "2025-09-02T22:00:00+08:00".parse().unwrap();
+    assert_eq!(until_tomorrow(&zone, now), Duration::from_secs(2 * 3_600));
+}

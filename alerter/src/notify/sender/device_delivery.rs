@@ -1,0 +1,100 @@
+//! Notifications for the watch: rows of a table of this database, so no platform can lose, limit or
+//! repeat them.
+
+use opentelemetry::trace::{Status, TraceContextExt};
+use sqlx::mysql::MySqlDatabaseError;
+use tracing::{debug, info, warn};
+
+use super::retry_policy::{MEND_WAIT, RETRY_MIN, course};
+use super::{Sender, span};
+use crate::notify::device_message::{self, DeviceMessage};
+use crate::notify::notice::Notice;
+use crate::notify::outbox::{Attempt, Fate, Notification};
+use crate::notify::wechat::error::Remedy;
+use crate::rules::channel::{Address, Channel};
+
+/// Refusals without a class of their own: no default, a value of another kind.
+const REFUSED: [u16; 2] = [1364, 1366];
+
+impl Sender {
+    /// Puts a notification where the watch finds it; none: it is there, or another replica has it.
+    pub(super) async fn show(
+        &self,
+        notification: &Notification,
+        address: &Address,
+        notice: Option<Notice>,
+        delayed: bool,
+    ) -> Option<Attempt> {
+        let Some(notice) = notice else {
+            return Some(Attempt::unasked(Fate::Failed, "no_content"));
+        };
+        let Ok(user_id) = address.name.parse() else {
+            return Some(Attempt::unasked(Fate::Failed, "no_user"));
+        };
+        let facts = futures_util::future::try_join(
+            self.watch.columns(),
+            self.watch.wearer(&notification.episode_key),
+        );
+        let (columns, wearer) = match facts.await {
+            Ok((Some(columns), wearer)) => (columns, wearer),
+            Ok((None, _)) => return Some(Attempt::later(MEND_WAIT, "no_table")),
+            Err(error) => {
+                debug!(%error, "cannot look up whose alert it is");
+                return Some(Attempt::later(RETRY_MIN, "database"));
+            }
+        };
+        let is_wearer = wearer.user_id == Some(user_id);
+        let message = DeviceMessage {
+            device_sn: &notice.device_sn,
+            text: device_message::text(&Notice { delayed, ..notice.clone() }, is_wearer),
+            user_id,
+            is_wearer,
+            org_id: wearer.org_id,
+            customer_id: notification.customer_id,
+        };
+        let span = span::start(notification, Channel::Message);
+        let delivered = self.outbox.deliver(notification, &columns, &message).await;
+        if delivered.is_err() {
+            span.span().set_status(Status::error("not written"));
+        }
+        span.span().end();
+        match delivered {
+            Ok(true) => {
+                info!(
+                    alert.to = notification.transition,
+                    alert.episode_key = notification.episode_key,
+                    "notification written for the watch"
+                );
+                Some(Attempt::sent(None))
+            }
+            Ok(false) => None,
+            Err(error) => Some(self.not_shown(notification, &error).await),
+        }
+    }
+
+    async fn not_shown(&self, notification: &Notification, error: &sqlx::Error) -> Attempt {
+        // The platform may have changed its table.
+        self.watch.forget().await;
+        let attempts = u32::try_from(notification.attempts).unwrap_or_default() + 1;
+        // A value that the table refuses a few times it refuses for ever; anything else may pass.
+        let remedy = if is_refused(error) { Remedy::RetryThenPermanent } else { Remedy::Retry };
+        warn!(%error, attempts, "notification not written for the watch");
+        Attempt {
+            fate: course(remedy, attempts, MEND_WAIT, rand::random()).fate,
+            asked: true,
+            uncertain: false,
+            errcode: None,
+            reason: Some("t_device_message does not take it".into()),
+        }
+    }
+}
+
+/// Whether the server refuses the values rather than the moment.
+fn is_refused(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else { return false };
+    // Data that does not fit, and constraints.
+    let class =
+        error.code().is_some_and(|state| state.starts_with("22") || state.starts_with("23"));
+    let number = error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
+    class || number.is_some_and(|number| REFUSED.contains(&number))
+}

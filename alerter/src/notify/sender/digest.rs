@@ -1,0 +1,142 @@
+//! Many waiting notifications of one recipient as one: which of them, and what it says.
+//!
+//! Pure. Whether there is a storm, and writing the digest, is [`super::storm`]'s.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write;
+
+use ljwx_reading::wall_text;
+
+use crate::engine::episode::To;
+use crate::notify::notice::Notice;
+use crate::notify::outbox::digest_rows::Waiting;
+
+/// Alerts that a digest names; more are only counted.
+const LINES_MAX: usize = 20;
+
+/// Characters of a name that stands for several: an official account's field has 20 in all.
+const NAME_CHARS_MAX: usize = 12;
+
+/// A row that goes into a digest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member<'a> {
+    /// Number of its row.
+    pub id: i64,
+    /// The episode.
+    pub episode_key: &'a str,
+    /// What it tells.
+    pub notice: Notice,
+}
+
+/// Ends in `waiting`, in the order of their rows, whose beginnings are not in it: who was told of
+/// them has to be asked.
+pub fn ends_alone(waiting: &[Waiting]) -> Vec<&str> {
+    let mut begun = HashSet::new();
+    let mut alone = Vec::new();
+    for row in waiting {
+        if is_end(row) && !begun.contains(row.episode_key.as_str()) {
+            alone.push(row.episode_key.as_str());
+        }
+        begun.insert(row.episode_key.as_str());
+    }
+    alone
+}
+
+/// The rows to fold, in their order. A row that cannot be
+/// folded keeps back what comes after it from the same device, so that nobody reads of an end before
+/// its beginning. `told` are the episodes of [`ends_alone`] that somebody has heard of.
+pub fn choose<'a>(waiting: &'a [Waiting], told: &HashSet<String>) -> Vec<Member<'a>> {
+    let mut members: Vec<Member<'a>> = Vec::new();
+    let (mut kept_back, mut chosen) = (HashSet::new(), HashSet::new());
+    for row in waiting {
+        let key = row.episode_key.as_str();
+        let untold = is_end(row) && !chosen.contains(key) && !told.contains(key);
+        let barred = !row.free || untold || kept_back.contains(row.device_sn.as_str());
+        let notice = serde_json::from_str(&row.notice).ok();
+        let Some(notice) = notice.filter(|_| !barred) else {
+            kept_back.insert(row.device_sn.as_str());
+            continue;
+        };
+        chosen.insert(key);
+        members.push(Member { id: row.id, episode_key: key, notice });
+    }
+    // Also one alone: were it sent by itself, a storm whose alerts come one by one would be no digest.
+    members
+}
+
+fn is_end(row: &Waiting) -> bool {
+    [To::Resolved, To::Stale].iter().any(|end| row.transition == end.as_str())
+}
+
+/// What the digest says: how many alerts, how bad, and the worst of them by name, each as it stands
+/// now. None where there are none.
+pub fn notice(members: &[Member<'_>]) -> Option<Notice> {
+    // Of several notifications of one episode the last one tells how it stands.
+    let mut latest: BTreeMap<&str, &Member<'_>> = BTreeMap::new();
+    for member in members {
+        latest.insert(member.episode_key, member);
+    }
+    let mut alerts: Vec<&Member<'_>> = latest.into_values().collect();
+    // What lasts comes before what is over, however bad that was.
+    alerts.sort_by_key(|member| {
+        let Notice { severity, wall, .. } = member.notice;
+        (member.notice.is_over(), Reverse(severity), wall, member.id)
+    });
+    let worst = &alerts.first()?.notice;
+    let users: HashSet<_> = alerts.iter().map(|member| &member.notice.user).collect();
+    let user = match users.len() {
+        1 => worst.user.clone(),
+        several => format!("{}等{several}人", shortened(&worst.user)),
+    };
+    Some(Notice {
+        to: if worst.is_over() { worst.to } else { To::Opened },
+        severity: worst.severity,
+        flapping: false,
+        sign: worst.sign,
+        value: None,
+        bound: None,
+        eased: false,
+        device_sn: String::new(),
+        user,
+        ward: None,
+        wall: alerts.iter().map(|member| member.notice.wall).max()?,
+        text: text(&alerts),
+        delayed: false,
+        repeat: false,
+        digest_of: Some(alerts.len()),
+    })
+}
+
+/// A name that leaves room for how many it stands for.
+fn shortened(user: &str) -> String {
+    match user.char_indices().nth(NAME_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &user[..end]),
+        None => user.to_owned(),
+    }
+}
+
+/// `alerts` in the order of their levels.
+fn text(alerts: &[&Member<'_>]) -> String {
+    let levels: Vec<_> = alerts.iter().map(|alert| alert.notice.level()).collect();
+    let counts: Vec<_> = levels
+        .chunk_by(|one, next| one == next)
+        .map(|same| format!("{} {}", same[0], same.len()))
+        .collect();
+    let mut text = format!("共 {} 条：{}", alerts.len(), counts.join("、"));
+    for alert in alerts.iter().take(LINES_MAX) {
+        let Notice { user, wall, .. } = &alert.notice;
+        let wall = wall_text(*wall);
+        let time = wall.get("yyyy-MM-dd ".len()..).unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n{} {user} {time}", alert.notice.news());
+    }
+    if alerts.len() > LINES_MAX {
+        let _ = write!(text, "\n…共 {} 条", alerts.len());
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "digest_tests.rs"]
+mod tests;

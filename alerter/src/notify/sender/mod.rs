@@ -1,0 +1,209 @@
+//! Works the outbox: claims what is due, sends it, writes down what came of it.
+//!
+//! Never in the way of the evaluation; a slow platform only makes the outbox longer.
+//!
+//! ```text
+//! storm (digest) ─► claim ─► decide ─► gates (breaker, bucket) ─► deliver ─► course ─► settle
+//! ```
+
+pub mod routes;
+
+mod attempt;
+mod decide;
+mod device_delivery;
+mod digest;
+mod retry_policy;
+mod span;
+mod storm;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use jiff::tz::TimeZone;
+use metrics::{counter, gauge};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use self::routes::Routes;
+use super::limits::Gates;
+use super::limits::rate_limit::{Budget, Limits, Recipient};
+use crate::metrics::{NOTIFICATIONS, OUTBOX_DEPTH, OUTBOX_OLDEST_SECONDS, POSTPONED};
+use crate::mysql::retry::Hold;
+use crate::notify::device_message::Table;
+use crate::notify::operator_events::Operators;
+use crate::notify::outbox::{Attempt, Fate, Notification, Outbox};
+use crate::notify::wechat::error;
+use crate::rules::channel::{Address, Channel};
+
+/// Notifications sent side by side. All are through well within a lease.
+const AT_ONCE_MAX: usize = 8;
+
+/// How often the outbox is looked at when nobody says that there is something in it: rows of other
+/// replicas, and retries that fall due.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the outbox is measured.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often old rows are removed.
+const REMOVE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// What the sender is made of.
+pub struct Sender {
+    /// What there is to send.
+    pub outbox: Outbox,
+    /// Who delivers it, through whose accounts.
+    pub routes: Routes,
+    /// What the watch shows.
+    pub watch: Table,
+    /// Which accounts may send now.
+    pub gates: Gates,
+    /// How much may go.
+    pub limits: Limits,
+    /// Who hears of an account that does not send.
+    pub operators: Operators,
+    /// How outages of MySQL are waited out.
+    pub hold: Hold,
+    /// Says that there is something new.
+    pub wake: Arc<Notify>,
+    /// The zone in which the platform's day ends.
+    pub zone: TimeZone,
+}
+
+/// Rows that are worked side by side, and what their recipients may still get.
+struct Round(Mutex<Budget>);
+
+impl Round {
+    fn wait(&self, recipient: &Recipient) -> Option<Duration> {
+        self.lock().wait(recipient)
+    }
+
+    fn take(&self, recipient: &Recipient) {
+        self.lock().take(recipient);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Budget> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sender {
+    /// Sends until `stop`; what is being sent then is still settled.
+    pub async fn run(self, stop: CancellationToken) {
+        let (mut measured, mut removed) = (None, Instant::now());
+        while !stop.is_cancelled() {
+            if measured.is_none_or(|at: Instant| at.elapsed() >= MEASURE_INTERVAL) {
+                self.measure().await;
+                measured = Some(Instant::now());
+            }
+            if removed.elapsed() >= REMOVE_INTERVAL {
+                self.remove_old().await;
+                removed = Instant::now();
+            }
+            // Before every round: whatever a pause here lets through goes one by one.
+            self.calm_storms().await;
+            let worked = self.round().await.unwrap_or_else(|error| {
+                warn!(%error, "cannot look into the outbox");
+                false
+            });
+            if !worked {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = self.wake.notified() => {}
+                    () = tokio::time::sleep(LOOK_INTERVAL) => {}
+                }
+            }
+        }
+    }
+
+    /// Works what is due, side by side; false: nothing is.
+    async fn round(&self) -> Result<bool, sqlx::Error> {
+        let resting = self.gates.resting(Instant::now());
+        let claimed = self.outbox.claim(AT_ONCE_MAX, &resting).await?;
+        if claimed.is_empty() {
+            return Ok(false);
+        }
+        let recent = self.outbox.recent(&claimed).await?;
+        let round = Round(Mutex::new(Budget::new(self.limits.recipient_per_minute, recent)));
+        join_all(claimed.iter().map(|notification| self.attend(notification, &round))).await;
+        Ok(true)
+    }
+
+    /// One attempt at one notification, and what came of it written down.
+    async fn attend(&self, notification: &Notification, round: &Round) {
+        let Some(attempt) = self.attempt(notification, round).await else { return };
+        let channel = Address::parse(&notification.recipient).map(|address| address.channel);
+        count(&attempt, channel.map_or("none", |channel| channel.as_str()));
+        // What the watch shows was settled together with the message.
+        if channel != Some(Channel::Message) || attempt.fate != Fate::Sent {
+            // Until this is written the row is leased; after that another replica sends it again,
+            // and the platform knows it by its bytes.
+            let settle = self
+                .hold
+                .until_done("settle a notification", || self.outbox.settle(notification, &attempt));
+            if settle.await.is_err() {
+                warn!("stopping with a notification that is not settled");
+                return;
+            }
+        }
+        self.put_off_others(notification, &attempt).await;
+        if attempt.asked
+            && let Some(channel) = channel
+            && let Err(error) = self.outbox.log(notification, channel, &attempt).await
+        {
+            warn!(%error, "cannot add to t_alert_action_log");
+        }
+    }
+
+    /// Whoever has had enough has it for all that waits, which need not be claimed row by row.
+    async fn put_off_others(&self, notification: &Notification, attempt: &Attempt) {
+        let Fate::Later(wait) = attempt.fate else { return };
+        if attempt.asked || attempt.reason.as_deref() != Some("recipient_limit") {
+            return;
+        }
+        let whom = (notification.customer_id, notification.recipient.as_str());
+        match self.outbox.put_off_for(whom, wait).await {
+            Ok(rows) => counter!(POSTPONED, "reason" => "recipient_limit").increment(rows),
+            Err(error) => debug!(%error, "cannot put off what waits for a recipient"),
+        }
+    }
+
+    async fn measure(&self) {
+        if let Ok((depth, oldest_seconds)) = self.outbox.depth().await {
+            gauge!(OUTBOX_DEPTH).set(depth as f64);
+            gauge!(OUTBOX_OLDEST_SECONDS).set(oldest_seconds);
+        }
+    }
+
+    async fn remove_old(&self) {
+        match self.outbox.remove_old().await {
+            Ok(removed) => debug!(removed, "old notifications removed"),
+            Err(error) => warn!(%error, "cannot remove old notifications"),
+        }
+    }
+}
+
+/// Counts what became of a notification; where nobody was asked, by the word for why.
+fn count(attempt: &Attempt, channel: &'static str) {
+    let reason = || match &attempt.reason {
+        Some(std::borrow::Cow::Borrowed(word)) if !attempt.asked => *word,
+        _ => "none",
+    };
+    let outcome = match attempt.fate {
+        Fate::Sent => "sent",
+        Fate::Later(_) if attempt.asked => "retried",
+        Fate::Later(_) => {
+            counter!(POSTPONED, "reason" => reason()).increment(1);
+            return;
+        }
+        // By the platform, for this recipient; the row keeps the state of what nobody sends any more.
+        Fate::Dropped if attempt.asked => "refused",
+        Fate::Dropped => "dropped",
+        Fate::Failed => "failed",
+    };
+    let errcode = attempt.errcode.map_or_else(|| reason().to_owned(), error::label);
+    counter!(NOTIFICATIONS, "outcome" => outcome, "channel" => channel, "errcode" => errcode)
+        .increment(1);
+}

@@ -1,0 +1,82 @@
+//! Storms: a tenant with more alerts in a minute than anybody reads one by one gets digests.
+//!
+//! Looks before every round; what is folded is for [`super::digest`] to choose. Where it fails,
+//! everything waits as it is, or is sent one by one.
+
+use std::collections::HashSet;
+
+use metrics::counter;
+use tracing::{debug, info};
+
+use super::Sender;
+use super::decide::AGE_MAX;
+use super::digest::{choose, ends_alone, notice};
+use crate::metrics::{DIGESTS, FOLDED, POSTPONED};
+use crate::notify::outbox::digest_rows;
+
+/// Fewest rows that are folded once a storm is over.
+const GATHERED_MIN: usize = 2;
+
+impl Sender {
+    /// Folds what waits at tenants that have a storm.
+    pub(super) async fn calm_storms(&self) {
+        let storms = self.outbox.storms(self.limits.storm_per_minute).await;
+        let storms = storms.unwrap_or_else(|error| {
+            debug!(%error, "cannot look for storms");
+            Vec::new()
+        });
+        for (customer_id, lasts) in storms {
+            if let Err(error) = self.calm(customer_id, lasts).await {
+                debug!(%error, customer.id = customer_id, "cannot write digests");
+            }
+        }
+    }
+
+    async fn calm(&self, customer_id: i64, lasts: bool) -> Result<(), sqlx::Error> {
+        for recipient in self.outbox.waited_for(customer_id).await? {
+            self.digest((customer_id, &recipient), lasts).await?;
+        }
+        Ok(())
+    }
+
+    /// Folds what waits for one recipient, or puts it off until it may have another digest. Once the
+    /// storm is over only what has gathered meanwhile is folded; what comes then goes by itself.
+    async fn digest(&self, whom: (i64, &str), lasts: bool) -> Result<(), sqlx::Error> {
+        let mut transaction = self.outbox.begin_fold().await?;
+        let mut until = digest_rows::digest_until(&mut transaction, whom).await?;
+        let mut waiting = Vec::new();
+        if until.is_none() {
+            waiting = digest_rows::lock(&mut transaction, whom, AGE_MAX).await?;
+            // Another replica may have written one while its rows were waited for.
+            until = digest_rows::digest_until(&mut transaction, whom).await?;
+        }
+        if let Some(until) = until {
+            transaction.rollback().await?;
+            if !lasts {
+                return Ok(());
+            }
+            let put_off = self.outbox.put_off(whom, until).await?;
+            counter!(POSTPONED, "reason" => "storm").increment(put_off);
+            return Ok(());
+        }
+        let told = digest_rows::told(&mut transaction, &ends_alone(&waiting)).await?;
+        let members = choose(&waiting, &HashSet::from_iter(told));
+        if !lasts && members.len() < GATHERED_MIN {
+            return transaction.rollback().await;
+        }
+        let Some(notice) = notice(&members) else { return transaction.rollback().await };
+        let ids: Vec<i64> = members.iter().map(|member| member.id).collect();
+        if !digest_rows::fold(&mut transaction, whom, &notice, &ids).await? {
+            return transaction.rollback().await;
+        }
+        transaction.commit().await?;
+        counter!(DIGESTS).increment(1);
+        counter!(FOLDED).increment(ids.len() as u64);
+        info!(
+            customer.id = whom.0,
+            notifications = ids.len(),
+            "notifications folded into a digest"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,224 @@
+//! The silences in force, on every replica within seconds.
+//!
+//! [`table`] reads and writes them, [`index`] says which one covers a notification. What follows
+//! from that is for [`crate::pipeline`].
+
+pub mod index;
+pub mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use ljwx_ledger::mysql::MySqlPool;
+use ljwx_reading::DeviceSn;
+use ljwx_service::lifecycle::Vital;
+use metrics::gauge;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::engine::Change;
+use crate::engine::episode::To;
+use crate::metrics::SILENCES;
+use index::{Index, Silence};
+
+/// Time from one reading of the table to the next, give or take a tenth: with what a reading may
+/// take, a change is in force everywhere within 10 s.
+const READ_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long one reading of the table may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How much earlier or later than [`READ_INTERVAL`], so that replicas do not all ask at once.
+const JITTER: f64 = 0.1;
+
+/// What the table said last.
+#[derive(Debug)]
+struct Known {
+    index: Index,
+    /// How far the server's clock is ahead of this process's: silences end by the server's.
+    server_ahead_ms: i64,
+}
+
+impl Known {
+    fn new(silences: Vec<Silence>, server_ahead_ms: i64) -> Self {
+        Self { index: Index::new(silences), server_ahead_ms }
+    }
+
+    fn matching(
+        &self,
+        now_ms: i64,
+        customer_id: i64,
+        device_sn: &DeviceSn,
+        rule_id: i64,
+    ) -> Option<i64> {
+        self.index.matching(now_ms + self.server_ahead_ms, customer_id, device_sn, rule_id)
+    }
+}
+
+/// The silences in force.
+#[derive(Debug, Clone)]
+pub struct Silences(watch::Receiver<Option<Arc<Known>>>);
+
+impl Silences {
+    /// Starts to follow the table until `stop`. Where it cannot be read, what it said last stays
+    /// until it is over.
+    pub fn start(pool: MySqlPool, vital: &Vital, stop: &CancellationToken) -> Self {
+        let (sender, receiver) = watch::channel(None);
+        vital.spawn("what reads the silences", stop, follow(pool, sender, stop.clone()));
+        Self(receiver)
+    }
+
+    /// Waits until the table was read once: before that, what is silenced would be told.
+    pub async fn known(&mut self) {
+        // An error means that the process is stopping.
+        drop(self.0.wait_for(Option::is_some).await);
+    }
+
+    /// Whether the table was read once.
+    pub fn are_known(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
+    /// Whether a change is not to be told now, because a silence covers it. The end of an episode
+    /// is told all the same: whoever heard of its beginning waits for it.
+    pub fn cover(&self, now_ms: i64, change: &Change) -> bool {
+        let customer_id = change.ids.customer_id.unwrap_or_default();
+        let silence = || self.matching(now_ms, customer_id, &change.device_sn, change.rule_id);
+        matches!(change.transition.to, To::Opened | To::Notified | To::Escalated)
+            && silence().is_some()
+    }
+
+    /// The number of a silence that covers a notification now; `now_ms` is this process's clock.
+    pub fn matching(
+        &self,
+        now_ms: i64,
+        customer_id: i64,
+        device_sn: &DeviceSn,
+        rule_id: i64,
+    ) -> Option<i64> {
+        self.0.borrow().as_ref()?.matching(now_ms, customer_id, device_sn, rule_id)
+    }
+}
+
+async fn follow(
+    pool: MySqlPool,
+    sender: watch::Sender<Option<Arc<Known>>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let reading = tokio::time::timeout(READ_TIMEOUT, read(&pool));
+        match reading.await.context("MySQL does not answer").flatten() {
+            Ok(known) => {
+                let count = known.index.len();
+                gauge!(SILENCES).set(count as f64);
+                let before = sender.send_replace(Some(Arc::new(known)));
+                if before.map_or(0, |before| before.index.len()) != count {
+                    info!(silences = count, "silences changed");
+                }
+            }
+            Err(error) => {
+                warn!(
+                    error = format!("{error:#}"),
+                    "silences could not be read, those known stay until they are over"
+                );
+            }
+        }
+        let factor = 1.0 - JITTER + 2.0 * JITTER * rand::random::<f64>();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(READ_INTERVAL.mul_f64(factor)) => {}
+        }
+    }
+}
+
+async fn read(pool: &MySqlPool) -> anyhow::Result<Known> {
+    let mut connection = pool.acquire().await?;
+    let asked_at = Timestamp::now().as_millisecond();
+    let server_now = table::now_ms(&mut connection).await?;
+    let answered_at = Timestamp::now().as_millisecond();
+    // The server looked at its clock somewhere in between.
+    let server_ahead_ms = server_now - (asked_at + answered_at) / 2;
+    let silences =
+        table::unfinished(&mut connection).await.context("cannot read t_alert_silence")?;
+    Ok(Known::new(silences, server_ahead_ms))
+}
+
+#[cfg(test)]
+mod tests {
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::engine::Engine;
+    use crate::rules::RuleSet;
+    use crate::test_support::{heart_rate, rule};
+
+    fn known(starts_at: i64, ends_at: i64, server_ahead_ms: i64) -> Silences {
+        let silence = Silence {
+            id: 1,
+            customer_id: None,
+            device_sn: None,
+            rule_id: None,
+            starts_at,
+            ends_at,
+        };
+        let known = Arc::new(Known::new(vec![silence], server_ahead_ms));
+        Silences(watch::channel(Some(known)).1)
+    }
+
+    #[test]
+    fn a_silence_ends_by_the_server_s_clock_and_without_being_read_again() {
+        let device = DeviceSn::new("A1").unwrap();
+        for (server_ahead_ms, now_ms, covered) in [
+            (0, 1_999, true),
+            (0, 2_000, false),
+            (500, 1_499, true),
+            (500, 1_500, false),
+            (500, 499, false),
+            (500, 500, true),
+            (-500, 2_499, true),
+            (-500, 2_500, false),
+        ] {
+            let silences = known(1_000, 2_000, server_ahead_ms);
+            let found = silences.matching(now_ms, 7, &device, 3);
+            assert_eq!(found.is_some(), covered, "{server_ahead_ms} {now_ms}");
+        }
+    }
+
+    #[test]
+    fn a_silenced_episode_is_told_once_the_silence_ends_and_its_end_always() {
+        let silences = known(0, 1_000, 0);
+        let mut engine = Engine::default();
+        engine.set_rules(Arc::new(RuleSet::new(vec![rule(json!({}))])));
+        engine.load(3, crate::engine::Stored::default());
+        let mut told = Vec::new();
+        for (now_ms, second, value) in
+            [(0, 0, 110), (500, 10, 111), (1_000, 20, 112), (500, 30, 113), (500, 40, 90)]
+        {
+            for change in engine.judge(3, &heart_rate(second, value)).changes {
+                let covered = silences.cover(now_ms, &change);
+                if covered {
+                    engine.untold(3, &change);
+                }
+                told.push((second, change.transition.to, !covered));
+            }
+        }
+        let expected = [
+            (0, To::Opened, false),
+            (10, To::Notified, false),
+            (20, To::Notified, true),
+            (40, To::Resolved, true),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn nothing_is_silenced_before_the_table_was_read() {
+        let silences = Silences(watch::channel(None).1);
+        assert!(!silences.are_known());
+        assert_eq!(silences.matching(0, 7, &DeviceSn::new("A1").unwrap(), 3), None);
+    }
+}

@@ -1,0 +1,226 @@
+//! The table of silences. Rows are added and ended, never changed otherwise: they are the record of
+//! who silenced what, when and why.
+//!
+//! Runs statements; times are the server's, in milliseconds since 1970.
+
+use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::index::Silence;
+use crate::notify::outbox::NOW_MS;
+
+/// Silences that last or are to come, at most.
+pub const UNFINISHED_MAX: usize = 20_000;
+
+/// How long rows are kept after their end.
+const KEPT_DAYS: i64 = 400;
+
+/// Rows removed at a time.
+const REMOVED_MAX: i64 = 1_000;
+
+/// A silence to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSilence {
+    /// Tenant; `None`: any.
+    pub customer_id: Option<i64>,
+    /// Device; `None`: any.
+    pub device_sn: Option<String>,
+    /// Rule; `None`: any.
+    pub rule_id: Option<i64>,
+    /// Why.
+    pub reason: String,
+    /// Who.
+    pub author: String,
+    /// When it begins.
+    pub starts_at: i64,
+    /// When it is over.
+    pub ends_at: i64,
+}
+
+/// A row as people see it.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
+pub struct Record {
+    /// Its number.
+    pub id: i64,
+    /// Tenant; `None`: any.
+    pub customer_id: Option<i64>,
+    /// Device; `None`: any.
+    pub device_sn: Option<String>,
+    /// Rule; `None`: any.
+    pub rule_id: Option<i64>,
+    /// Why.
+    pub reason: String,
+    /// Who.
+    pub author: String,
+    /// When it begins.
+    pub starts_at: i64,
+    /// When it is over by itself.
+    pub ends_at: i64,
+    /// When somebody ended it.
+    pub ended_at: Option<i64>,
+    /// Who that was.
+    pub ended_by: Option<String>,
+    /// When it was added.
+    pub created_at: i64,
+}
+
+/// What a silence is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It is to come.
+    Planned,
+    /// It lasts.
+    Active,
+    /// It is over by itself.
+    Over,
+    /// Somebody ended it.
+    Ended,
+}
+
+impl Standing {
+    /// The word for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Active => "active",
+            Self::Over => "over",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+impl Record {
+    /// What it is doing at `now`.
+    pub fn standing(&self, now: i64) -> Standing {
+        if self.ended_at.is_some() {
+            Standing::Ended
+        } else if now >= self.ends_at {
+            Standing::Over
+        } else if now >= self.starts_at {
+            Standing::Active
+        } else {
+            Standing::Planned
+        }
+    }
+}
+
+/// The server's clock.
+pub async fn now_ms(connection: &mut MySqlConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(AssertSqlSafe(format!("SELECT {NOW_MS}"))).fetch_one(connection).await
+}
+
+/// Those that last or are to come. Of more than [`UNFINISHED_MAX`], which only other hands than
+/// [`add`]'s can have made, the newest do nothing.
+pub async fn unfinished(connection: &mut MySqlConnection) -> Result<Vec<Silence>, sqlx::Error> {
+    let query = format!(
+        "SELECT id, customer_id, device_sn, rule_id, starts_at, ends_at FROM t_alert_silence \
+         WHERE ends_at > {NOW_MS} AND ended_at IS NULL ORDER BY id LIMIT {UNFINISHED_MAX}"
+    );
+    sqlx::query_as(AssertSqlSafe(query)).fetch_all(connection).await
+}
+
+/// How many last or are to come.
+pub async fn count_unfinished(connection: &mut MySqlConnection) -> Result<i64, sqlx::Error> {
+    let query = format!(
+        "SELECT COUNT(*) FROM t_alert_silence WHERE ends_at > {NOW_MS} AND ended_at IS NULL"
+    );
+    sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(connection).await
+}
+
+/// Adds a silence and returns its number.
+pub async fn add(
+    connection: &mut MySqlConnection,
+    silence: &NewSilence,
+) -> Result<i64, sqlx::Error> {
+    let query = format!(
+        "INSERT INTO t_alert_silence (customer_id, device_sn, rule_id, reason, author, starts_at, \
+         ends_at, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, {NOW_MS})"
+    );
+    let added = sqlx::query(AssertSqlSafe(query))
+        .bind(silence.customer_id)
+        .bind(&silence.device_sn)
+        .bind(silence.rule_id)
+        .bind(&silence.reason)
+        .bind(&silence.author)
+        .bind(silence.starts_at)
+        .bind(silence.ends_at)
+        .execute(connection)
+        .await?;
+    // A key of BIGINT never gets near the sign bit.
+    Ok(added.last_insert_id().cast_signed())
+}
+
+/// Ends a silence that lasts or is to come; says whether it was one.
+pub async fn end(pool: &MySqlPool, id: i64, ended_by: &str) -> Result<bool, sqlx::Error> {
+    let query = format!(
+        "UPDATE t_alert_silence SET ended_at = {NOW_MS}, ended_by = ? \
+         WHERE id = ? AND ended_at IS NULL AND ends_at > {NOW_MS}"
+    );
+    let ended = sqlx::query(AssertSqlSafe(query)).bind(ended_by).bind(id).execute(pool).await?;
+    Ok(ended.rows_affected() > 0)
+}
+
+/// The row with this number.
+pub async fn find(pool: &MySqlPool, id: i64) -> Result<Option<Record>, sqlx::Error> {
+    let query = format!("SELECT {COLUMNS} FROM t_alert_silence WHERE id = ?");
+    sqlx::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(pool).await
+}
+
+/// The newest `max` rows, newest first; only those that last or are to come, unless `all`.
+pub async fn list(
+    connection: &mut MySqlConnection,
+    all: bool,
+    max: usize,
+) -> Result<Vec<Record>, sqlx::Error> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM t_alert_silence \
+         WHERE ? OR (ends_at > {NOW_MS} AND ended_at IS NULL) ORDER BY id DESC LIMIT {max}"
+    );
+    sqlx::query_as(AssertSqlSafe(query)).bind(all).fetch_all(connection).await
+}
+
+const COLUMNS: &str = "id, customer_id, device_sn, rule_id, reason, author, starts_at, ends_at, \
+     ended_at, ended_by, created_at";
+
+/// Removes rows that have been over for long.
+pub async fn remove_old(connection: &mut MySqlConnection) -> Result<u64, sqlx::Error> {
+    let query = format!(
+        "DELETE FROM t_alert_silence WHERE ends_at < {NOW_MS} - {} LIMIT {REMOVED_MAX}",
+        KEPT_DAYS * 86_400_000
+    );
+    Ok(sqlx::query(AssertSqlSafe(query)).execute(connection).await?.rows_affected())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silence_is_planned_then_active_then_over_unless_it_is_ended() {
+        let record = Record {
+            id: 1,
+            customer_id: Some(7),
+            device_sn: None,
+            rule_id: None,
+            reason: "moving".into(),
+            author: "ann".into(),
+            starts_at: 1_000,
+            ends_at: 2_000,
+            ended_at: None,
+            ended_by: None,
+            created_at: 500,
+        };
+        for (now, standing) in [
+            (999, Standing::Planned),
+            (1_000, Standing::Active),
+            (1_999, Standing::Active),
+            (2_000, Standing::Over),
+        ] {
+            assert_eq!(record.standing(now), standing, "{now}");
+            let ended = Record { ended_at: Some(1_200), ..record.clone() };
+            assert_eq!(ended.standing(now), Standing::Ended, "{now}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What the platforms take for the name of one person.
+//!
+//! Pure. Everything that is to become a recipient passes here, since a wrong name can mean many people:
+//! WeCom takes `a|b` for two members and `@all` for the whole company.
+
+use crate::rules::channel::Channel;
+
+/// Longest openid, in bytes: what its column holds.
+const OPENID_BYTES_MAX: usize = 128;
+
+/// Longest user id of a WeCom member, in bytes.
+const USERID_BYTES_MAX: usize = 64;
+
+/// Whether `name` is one person's address; the error says what is wrong with it.
+pub fn check(channel: Channel, name: &str) -> Result<(), &'static str> {
+    match channel {
+        Channel::Official => check_openid(name),
+        Channel::Wecom => check_userid(name),
+        Channel::Message if name.parse::<i64>().is_ok_and(|id| id > 0) => Ok(()),
+        Channel::Message => Err("must be the number of one of the platform's users"),
+    }
+}
+
+fn check_openid(name: &str) -> Result<(), &'static str> {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if (1..=OPENID_BYTES_MAX).contains(&name.len()) && name.bytes().all(known) {
+        Ok(())
+    } else {
+        Err("must be an openid: 1 to 128 letters, digits, _ and -")
+    }
+}
+
+fn check_userid(name: &str) -> Result<(), &'static str> {
+    if name.eq_ignore_ascii_case("@all") {
+        return Err("@all would tell everybody in the company: name one member by the user id");
+    }
+    let known =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'@' | b'.');
+    let begun = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if begun && name.len() <= USERID_BYTES_MAX && name.bytes().all(known) {
+        Ok(())
+    } else {
+        Err(
+            "must be one member's user id: 1 to 64 letters, digits, _ - @ and ., the first a letter \
+             or digit",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_name_of_one_person_is_an_address() {
+        let (long, longer) = ("a".repeat(64), "a".repeat(129));
+        for (channel, name, holds) in [
+            (Channel::Official, "oLVPpjqs9BhvzwPj5A-vTYAX3GLc", true),
+            (Channel::Official, "", false),
+            (Channel::Official, "o1|o2", false),
+            (Channel::Official, "o 1", false),
+            (Channel::Official, longer.as_str(), false),
+            (Channel::Wecom, "zhang.san_1-2@x", true),
+            (Channel::Wecom, long.as_str(), true),
+            (Channel::Wecom, "@all", false),
+            (Channel::Wecom, "@ALL", false),
+            (Channel::Wecom, "a|b", false),
+            (Channel::Wecom, "_a", false),
+            (Channel::Wecom, "张三", false),
+            (Channel::Wecom, longer.as_str(), false),
+            (Channel::Message, "1001", true),
+            (Channel::Message, "0", false),
+            (Channel::Message, "all", false),
+        ] {
+            assert_eq!(check(channel, name).is_ok(), holds, "{channel:?} {name}");
+        }
+        assert!(check(Channel::Wecom, "@all").unwrap_err().contains("everybody"));
+    }
+}

@@ -1,0 +1,126 @@
+//! Calls of a platform of WeChat's, or of a server that stands in for it.
+//!
+//! One call is one attempt here, and what became of it; when to try again is not decided here.
+
+use std::time::Duration;
+
+use reqwest::Url;
+use reqwest::redirect::Policy;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Failure;
+use super::error::{Kind, Remedy, Step};
+use crate::notify::notice::cut;
+
+/// How long one call may take. A claimed notification's lease is several times as long.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Longest part of the platform's own words that an error keeps, in bytes.
+const ERRMSG_BYTES_MAX: usize = 200;
+
+/// One call. Holds secrets, so nothing prints it.
+pub struct Call {
+    /// What it is for.
+    pub step: Step,
+    /// Below the platform's base address.
+    pub path: &'static str,
+    /// What follows the path.
+    pub query: Vec<(&'static str, String)>,
+    /// JSON that is posted; without it the call is a GET.
+    pub body: Option<Vec<u8>>,
+}
+
+/// What every answer of a platform may hold.
+#[derive(Debug, serde::Deserialize)]
+struct Status {
+    errcode: Option<i64>,
+    #[serde(default)]
+    errmsg: String,
+}
+
+/// A platform.
+#[derive(Debug, Clone)]
+pub struct Platform {
+    http: reqwest::Client,
+    base: Url,
+    kind: Kind,
+}
+
+impl Platform {
+    /// The platform of this kind at `base`, which may take `timeout` for one call.
+    pub fn new(kind: Kind, base: Url, timeout: Duration) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .timeout(timeout)
+            // Shorter, so that a server which is not there is told from one that is slow to answer.
+            .connect_timeout(timeout / 2)
+            // A redirect would take a token to wherever it leads.
+            .redirect(Policy::none())
+            .build()?;
+        Ok(Self { http, base, kind })
+    }
+
+    /// Makes one call; an answer with an errcode other than 0 is a failure, whatever its status.
+    pub(super) async fn call<T: DeserializeOwned>(&self, call: Call) -> Result<T, Failure> {
+        let Call { step, path, .. } = call;
+        let lost = |message: String, reached: bool| Failure {
+            remedy: Remedy::Retry,
+            errcode: None,
+            uncertain: reached && step == Step::Send,
+            message: format!("{path}: {message}"),
+        };
+        // The URL holds the token, and reqwest's errors hold the URL.
+        let unreachable = |error: reqwest::Error| {
+            let reached = !error.is_connect() && !error.is_builder();
+            lost(reason(&error.without_url()), reached)
+        };
+        let response = self.request(call).send().await.map_err(unreachable)?;
+        let status = response.status();
+        let answer = response.bytes().await.map_err(unreachable)?;
+        let garbage = || lost(format!("HTTP {status} without a usable answer"), true);
+        let said: Status = serde_json::from_slice(&answer).map_err(|_| garbage())?;
+        match said.errcode {
+            Some(errcode) if errcode != 0 => Err(Failure {
+                remedy: Remedy::of(self.kind, step, errcode),
+                errcode: Some(errcode),
+                uncertain: false,
+                message: format!("{path}: {}", cut(&said.errmsg, ERRMSG_BYTES_MAX)),
+            }),
+            _ if !status.is_success() => Err(garbage()),
+            _ => serde_json::from_slice(&answer).map_err(|_| garbage()),
+        }
+    }
+
+    fn request(&self, call: Call) -> reqwest::RequestBuilder {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{}", self.base.path().trim_end_matches('/'), call.path));
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(call.query);
+        }
+        match call.body {
+            Some(body) => self
+                .http
+                .post(url)
+                .header(reqwest::header::CONTENT_TYPE, "application/json; charset=utf-8")
+                .body(body),
+            None => self.http.get(url),
+        }
+    }
+}
+
+/// An error and what caused it, in one line.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// The bytes of a body.
+pub(super) fn json(body: &impl Serialize) -> Vec<u8> {
+    // Plain structs of strings and numbers always serialise.
+    serde_json::to_vec(body).unwrap_or_default()
+}

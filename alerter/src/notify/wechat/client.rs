@@ -1,0 +1,70 @@
+//! Sends stored bytes to a platform with the account's token.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::Failure;
+use super::api::{Call, Platform};
+use super::error::{Remedy, Step};
+use super::token::{TokenHolder, Tokens};
+
+/// A platform and the tokens of its accounts.
+#[derive(Clone)]
+pub struct Client {
+    platform: Platform,
+    tokens: Arc<Tokens>,
+}
+
+/// The answer to a message. Without an errcode it is no word of the platform: a proxy can answer in
+/// JSON too.
+#[derive(Debug, Deserialize)]
+pub(super) struct Sent {
+    pub(super) errcode: i64,
+    /// Of WeCom: who did not get it although the errcode is 0, joined by `|`.
+    pub(super) invaliduser: Option<String>,
+    pub(super) invalidparty: Option<String>,
+    pub(super) invalidtag: Option<String>,
+    pub(super) unlicenseduser: Option<String>,
+}
+
+impl Client {
+    /// Sends through `platform`; tokens are shared through `redis` where there is one.
+    pub fn new(platform: Platform, redis: Option<fred::clients::Client>) -> Self {
+        let tokens = Arc::new(Tokens::new(platform.clone(), redis));
+        Self { platform, tokens }
+    }
+
+    /// Posts stored bytes once, with one more attempt where the token turns out to be old.
+    pub(super) async fn send(
+        &self,
+        holder: &impl TokenHolder,
+        path: &'static str,
+        request: &[u8],
+    ) -> Result<Sent, Failure> {
+        let token = self.tokens.get(holder, None).await?;
+        let first = self.attempt(path, token.expose(), request).await;
+        match first {
+            Err(failure) if failure.remedy == Remedy::RefreshToken => {
+                let fresh = self.tokens.get(holder, Some(&token)).await?;
+                self.attempt(path, fresh.expose(), request).await
+            }
+            other => other,
+        }
+    }
+
+    async fn attempt(
+        &self,
+        path: &'static str,
+        token: &str,
+        request: &[u8],
+    ) -> Result<Sent, Failure> {
+        let call = Call {
+            step: Step::Send,
+            path,
+            query: vec![("access_token", token.to_owned())],
+            body: Some(request.to_vec()),
+        };
+        self.platform.call(call).await
+    }
+}

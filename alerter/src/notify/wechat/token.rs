@@ -1,0 +1,186 @@
+//! The access token of each account: asked for once, kept until shortly before it expires, shared
+//! with other replicas through Redis.
+//!
+//! Replicas need no lock among each other: both `stable_token` and WeCom's `gettoken` give whoever
+//! asks the token that is in force, so two that ask at once end up with the same one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use fred::interfaces::KeysInterface;
+use fred::types::Expiration;
+use jiff::Timestamp;
+use metrics::counter;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use tracing::debug;
+
+use super::Failure;
+use super::api::{Call, Platform};
+use super::error::Remedy;
+use crate::metrics::TOKEN_REFRESHES;
+
+/// A token is not used in its last five minutes: the platform may replace it in them.
+const MARGIN: Duration = Duration::from_secs(300);
+
+/// A token that lives shorter than the margin is still used for this long.
+const KEPT_MIN: Duration = Duration::from_secs(10);
+
+/// An account that its platform gives tokens to.
+pub trait TokenHolder {
+    /// Names the account among all accounts of every kind.
+    fn name(&self) -> String;
+    /// Asks the platform for a token.
+    fn token_call(&self) -> Call;
+}
+
+/// A token and when it ceases to be used.
+#[derive(Debug, Clone)]
+pub struct Token {
+    secret: SecretString,
+    until_ms: i64,
+}
+
+impl Token {
+    /// The token itself.
+    pub fn expose(&self) -> &str {
+        self.secret.expose_secret()
+    }
+
+    fn is_usable(&self, failed: Option<&Self>) -> bool {
+        let same = failed.is_some_and(|failed| failed.expose() == self.expose());
+        !same && now_ms() < self.until_ms
+    }
+}
+
+/// The tokens of all accounts of one platform.
+pub struct Tokens {
+    platform: Platform,
+    redis: Option<fred::clients::Client>,
+    slots: std::sync::Mutex<HashMap<String, Arc<tokio::sync::Mutex<Slot>>>>,
+}
+
+/// What is known about one account's token; who holds its lock is the one who asks for it.
+#[derive(Debug, Default)]
+struct Slot {
+    kept: Option<Token>,
+    refused: Option<(Instant, Failure)>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    access_token: String,
+    expires_in: u64,
+}
+
+/// The form a token is shared in.
+#[derive(Serialize, Deserialize)]
+struct Shared {
+    token: String,
+    until_ms: i64,
+}
+
+impl Tokens {
+    /// Tokens from `platform`, shared through `redis` where there is one.
+    pub fn new(platform: Platform, redis: Option<fred::clients::Client>) -> Self {
+        Self { platform, redis, slots: std::sync::Mutex::default() }
+    }
+
+    /// The account's token. `failed` is one that the platform has refused: another is asked for
+    /// only where it is still the one that is kept.
+    pub async fn get(
+        &self,
+        holder: &impl TokenHolder,
+        failed: Option<&Token>,
+    ) -> Result<Token, Failure> {
+        let (name, since) = (holder.name(), Instant::now());
+        let slot = self.slot(&name);
+        let mut slot = slot.lock().await;
+        if let Some(token) = slot.kept.as_ref().filter(|token| token.is_usable(failed)) {
+            return Ok(token.clone());
+        }
+        // One answer for everybody who waited for it, or they would be refused one after the other.
+        if let Some((_, failure)) = slot.refused.as_ref().filter(|(at, _)| *at >= since) {
+            return Err(failure.clone());
+        }
+        let token = match self.shared(&name).await.filter(|token| token.is_usable(failed)) {
+            Some(token) => {
+                counter!(TOKEN_REFRESHES, "outcome" => "shared").increment(1);
+                token
+            }
+            None => match self.fetch(&name, holder).await {
+                Ok(token) => token,
+                Err(failure) => {
+                    slot.refused = Some((Instant::now(), failure.clone()));
+                    return Err(failure);
+                }
+            },
+        };
+        *slot = Slot { kept: Some(token.clone()), refused: None };
+        Ok(token)
+    }
+
+    fn slot(&self, name: &str) -> Arc<tokio::sync::Mutex<Slot>> {
+        // A panic while the lock was held leaves a map that is still a map.
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(name.to_owned()).or_default())
+    }
+
+    async fn fetch(&self, name: &str, holder: &impl TokenHolder) -> Result<Token, Failure> {
+        // Counted from before the request, or a slow answer would stretch the token's life.
+        let asked_ms = now_ms();
+        let call = holder.token_call();
+        let path = call.path;
+        let answer: Result<Answer, Failure> = self.platform.call(call).await;
+        let outcome = if answer.is_ok() { "fetched" } else { "failed" };
+        counter!(TOKEN_REFRESHES, "outcome" => outcome).increment(1);
+        let answer = answer?;
+        if answer.access_token.is_empty() {
+            let message = format!("{path}: the answer holds no token");
+            return Err(Failure {
+                remedy: Remedy::Retry,
+                errcode: None,
+                uncertain: false,
+                message,
+            });
+        }
+        let kept = Duration::from_secs(answer.expires_in).saturating_sub(MARGIN).max(KEPT_MIN);
+        let until_ms = asked_ms.saturating_add(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
+        let token = Token { secret: answer.access_token.into(), until_ms };
+        self.share(name, &token, kept).await;
+        Ok(token)
+    }
+
+    async fn shared(&self, name: &str) -> Option<Token> {
+        let text: Option<String> = self
+            .redis
+            .as_ref()?
+            .get(key(name))
+            .await
+            .inspect_err(|error| debug!(%error, "cannot read the shared token"))
+            .ok()?;
+        let shared: Shared = serde_json::from_str(&text?).ok()?;
+        Some(Token { secret: shared.token.into(), until_ms: shared.until_ms })
+    }
+
+    /// Without Redis every replica asks for itself; nothing depends on this.
+    async fn share(&self, name: &str, token: &Token, kept: Duration) {
+        let Some(redis) = &self.redis else { return };
+        let shared = Shared { token: token.expose().to_owned(), until_ms: token.until_ms };
+        let Ok(text) = serde_json::to_string(&shared) else { return };
+        let seconds = Expiration::EX(i64::try_from(kept.as_secs()).unwrap_or(i64::MAX).max(1));
+        let set: Result<(), _> = redis.set(key(name), text, Some(seconds), None, false).await;
+        if let Err(error) = set {
+            debug!(%error, "cannot share the token");
+        }
+    }
+}
+
+fn key(name: &str) -> String {
+    format!("ljwx:wechat:token:{name}")
+}
+
+fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
+}

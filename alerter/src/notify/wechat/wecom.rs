@@ -1,0 +1,128 @@
+//! Messages of an application in WeCom.
+
+use std::time::Duration;
+
+use ljwx_reading::wall_text;
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+use super::account::WecomAccount;
+use super::api::json;
+use super::client::{Client, Sent};
+use super::error::Remedy;
+use super::escape::plain;
+use crate::notify::notice::{Notice, cut};
+
+const PATH: &str = "/cgi-bin/message/send";
+
+/// Longest text the platform takes, in bytes.
+const CONTENT_BYTES_MAX: usize = 2_048;
+
+/// Longest name, in bytes: it leaves room for the rule's text.
+const NAME_BYTES_MAX: usize = 120;
+
+/// For so long the platform takes the same bytes for the same message.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(1_800);
+
+/// Sends messages of applications.
+#[derive(Clone)]
+pub struct Wecom(Client);
+
+#[derive(Serialize)]
+struct Message<'a> {
+    touser: &'a str,
+    msgtype: &'static str,
+    agentid: i64,
+    text: Text,
+    enable_duplicate_check: u8,
+    duplicate_check_interval: u64,
+}
+
+#[derive(Serialize)]
+struct Text {
+    content: String,
+}
+
+/// Of a stored request, whom it is for.
+#[derive(Deserialize)]
+struct For {
+    touser: String,
+}
+
+/// The request that tells the member `userid` of `notice`. The platform knows a message that it has
+/// delivered by its bytes, so the same notice is always the same bytes.
+pub fn request(account: &WecomAccount, userid: &str, notice: &Notice) -> Vec<u8> {
+    json(&Message {
+        touser: userid,
+        // Markdown is not shown to members who read through WeChat.
+        msgtype: "text",
+        agentid: account.agent_id,
+        text: Text { content: content(notice) },
+        enable_duplicate_check: 1,
+        duplicate_check_interval: DUPLICATE_WINDOW.as_secs(),
+    })
+}
+
+/// Headline; patient and ward; time; and the rule's text, or the digest's lines, as far as there is room.
+fn content(notice: &Notice) -> String {
+    let name = |text: &str| cut(&plain(text), NAME_BYTES_MAX).into_owned();
+    let ward = notice.ward.as_deref().map(|ward| format!(" · {}", name(ward)));
+    let head = format!(
+        "{}\n{}{}\n{}\n",
+        notice.headline(),
+        name(&notice.user),
+        ward.unwrap_or_default(),
+        wall_text(notice.wall),
+    );
+    // A digest's lines are ours, a rule's text is one line of somebody else's.
+    let text = match notice.digest_of {
+        Some(_) => notice.text.lines().map(plain).collect::<Vec<_>>().join("\n"),
+        None => plain(&notice.text),
+    };
+    let room = CONTENT_BYTES_MAX.saturating_sub(head.len());
+    format!("{head}{}", cut(&text, room))
+}
+
+impl Wecom {
+    /// Sends through `client`.
+    pub fn new(client: Client) -> Self {
+        Self(client)
+    }
+
+    /// Sends stored bytes once, with one more attempt where the token turns out to be old. An answer
+    /// without an error that names the recipient as not reached is a failure too.
+    pub async fn send(&self, account: &WecomAccount, request: &[u8]) -> Result<(), Failure> {
+        let sent = self.0.send(account, PATH, request).await?;
+        let touser = serde_json::from_slice(request).map(|found: For| found.touser);
+        match missed(&sent, &touser.unwrap_or_default()) {
+            Some(field) => Err(Failure {
+                remedy: Remedy::DropRecipient,
+                errcode: Some(sent.errcode),
+                uncertain: false,
+                message: format!("{PATH}: {field} names the recipient"),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The field of an answer that says that `touser` was not reached.
+fn missed(sent: &Sent, touser: &str) -> Option<&'static str> {
+    [
+        ("invaliduser", &sent.invaliduser),
+        ("invalidparty", &sent.invalidparty),
+        ("invalidtag", &sent.invalidtag),
+        ("unlicenseduser", &sent.unlicenseduser),
+    ]
+    .into_iter()
+    .find(|(_, names)| {
+        let mut names = names.as_deref().unwrap_or_default().split('|');
+        // The platform says them in lower case, whatever they were written in.
+        names.any(|name| !name.is_empty() && name.eq_ignore_ascii_case(touser))
+    })
+    .map(|(field, _)| field)
+}
+
+#[cfg(test)]
+#[path = "wecom_tests.rs"]
+mod tests;

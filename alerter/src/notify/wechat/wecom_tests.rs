@@ -1,0 +1,175 @@
+use serde_json::{Value, json};
+use wiremock::{MockServer, Request, ResponseTemplate};
+
+use super::*;
+use crate::notify::wechat::error::{Kind, Reset};
+use crate::notify::wechat::test_support::*;
+
+const TOKEN: &str = "/cgi-bin/gettoken";
+
+fn account() -> WecomAccount {
+    WecomAccount {
+        corp_id: "ww7".into(),
+        agent_id: 1_000_002,
+        secret: "hush".to_owned().into(),
+        default_address: None,
+    }
+}
+
+fn asks_for_a_token(request: &Request) -> bool {
+    request.method.as_str() == "GET" && request.url.query() == Some("corpid=ww7&corpsecret=hush")
+}
+
+async fn platform(tokens: &[&str]) -> (MockServer, Wecom) {
+    let server = hand_out(tokens, TOKEN, asks_for_a_token).await;
+    let wecom = Wecom::new(client(Kind::Wecom, &server.uri()));
+    (server, wecom)
+}
+
+fn content_of(bytes: &[u8]) -> String {
+    let request: Value = serde_json::from_slice(bytes).unwrap();
+    request["text"]["content"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_request_holds_what_the_member_reads() {
+    let notice = Notice {
+        user: "王小明".into(),
+        ward: Some("三病区".into()),
+        text: "心率 133 太高".into(),
+        ..notice()
+    };
+    let bytes = request(&account(), "nurse", &notice);
+    let expected = json!({
+        "touser": "nurse", "msgtype": "text", "agentid": 1_000_002,
+        "text": {"content":
+            "【严重】心率过高 133 (>120)\n王小明 · 三病区\n2025-09-02 12:00:00\n心率 133 太高"},
+        "enable_duplicate_check": 1, "duplicate_check_interval": 1800,
+    });
+    assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), expected);
+    assert_eq!(bytes, request(&account(), "nurse", &notice), "the bytes are the message's name");
+}
+
+#[test]
+fn a_digest_has_a_line_for_each_alert() {
+    let text = "共 2 条：严重 2\n【严重】心率过高 133 (>120) 甲\n【严重】心率过高 140 (>120) 乙";
+    let digest = Notice {
+        digest_of: Some(2),
+        text: text.into(),
+        user: "甲等2人".into(),
+        bound: None,
+        ..notice()
+    };
+    assert_eq!(
+        content_of(&request(&account(), "u", &digest)),
+        "【严重】汇总 2条\n甲等2人\n2025-09-02 12:00:00\n共 2 条：严重 2\n\
+         【严重】心率过高 133 (＞120) 甲\n【严重】心率过高 140 (＞120) 乙"
+    );
+}
+
+#[test]
+fn no_name_and_no_text_becomes_a_link_or_a_line_or_makes_a_message_too_long() {
+    let own = content_of(&request(&account(), "u", &Notice { text: String::new(), ..notice() }));
+    let marks = |content: &str| ["<", "&", "://", "\n"].map(|mark| content.matches(mark).count());
+    for evil in
+        ["<a href=\"http://x.cn\">查看</a>", "\n【严重】心率过高 133\n", "&lt;a&gt;", "心", "\"\\"]
+    {
+        let evil = evil.repeat(10_000 / evil.len());
+        let notice =
+            Notice { user: evil.clone(), text: evil.clone(), ward: Some(evil), ..notice() };
+        let content = content_of(&request(&account(), "u", &notice));
+        assert!(content.len() <= 2_048, "{}", content.len());
+        assert_eq!(marks(&content), marks(&own), "{content}");
+        assert!(content.ends_with('…'));
+    }
+}
+
+#[tokio::test]
+async fn an_old_token_is_replaced_once_and_the_message_goes_out() {
+    let (server, wecom) = platform(&["OLD", "NEW"]).await;
+    answer(&server, PATH, "OLD", errcode(42001)).await;
+    answer(&server, PATH, "NEW", errcode(0)).await;
+    for _ in 0..3 {
+        wecom.send(&account(), b"{}").await.unwrap();
+    }
+    assert_eq!((asked(&server, TOKEN).await, asked(&server, PATH).await), (2, 4));
+}
+
+#[tokio::test]
+async fn each_application_has_a_token_of_its_own() {
+    let server = hand_out(&["T1"], TOKEN, |_| true).await;
+    answer(&server, PATH, "T1", errcode(0)).await;
+    let wecom = Wecom::new(client(Kind::Wecom, &server.uri()));
+    for agent_id in [1, 2, 1] {
+        wecom.send(&WecomAccount { agent_id, ..account() }, b"{}").await.unwrap();
+    }
+    assert_eq!(asked(&server, TOKEN).await, 2);
+}
+
+#[tokio::test]
+async fn every_class_of_code_comes_back_as_its_remedy() {
+    for (code, remedy) in [
+        (-1, Remedy::Retry),
+        (45009, Remedy::WaitUntil(Reset::AccountMinute)),
+        (81013, Remedy::DropRecipient),
+        (60020, Remedy::ConfigError),
+        (45002, Remedy::Permanent),
+        (12345, Remedy::RetryThenPermanent),
+    ] {
+        let (server, wecom) = platform(&["T1"]).await;
+        answer(&server, PATH, "T1", errcode(code)).await;
+        let failure = wecom.send(&account(), b"{}").await.unwrap_err();
+        assert_eq!((failure.remedy, failure.errcode), (remedy, Some(code)));
+        assert!(!failure.uncertain);
+    }
+}
+
+#[tokio::test]
+async fn a_recipient_who_is_named_as_not_reached_is_dropped_although_the_code_is_0() {
+    let request = request(&account(), "ZhangSan", &notice());
+    let all_empty =
+        json!({"errcode": 0, "invaliduser": "", "invalidparty": "", "invalidtag": null});
+    for (said, reached) in [
+        (json!({"errcode": 0}), true),
+        (all_empty, true),
+        (json!({"errcode": 0, "invaliduser": "somebody"}), true),
+        (json!({"errcode": 0, "invaliduser": "a|zhangsan"}), false),
+        (json!({"errcode": 0, "invalidparty": "zhangsan"}), false),
+        (json!({"errcode": 0, "invalidtag": "zhangsan"}), false),
+        (json!({"errcode": 0, "unlicenseduser": "zhangsan"}), false),
+    ] {
+        let (server, wecom) = platform(&["T1"]).await;
+        let response = ResponseTemplate::new(200).set_body_json(&said);
+        answer(&server, PATH, "T1", response).await;
+        let result = wecom.send(&account(), &request).await;
+        assert_eq!(result.is_ok(), reached, "{said}");
+        if let Err(failure) = result {
+            let Failure { remedy, errcode, uncertain, .. } = failure;
+            assert_eq!((remedy, errcode, uncertain), (Remedy::DropRecipient, Some(0), false));
+        }
+    }
+}
+
+#[tokio::test]
+async fn neither_an_error_nor_an_account_s_form_tells_a_secret() {
+    let nobody = Wecom::new(client(Kind::Wecom, "http://127.0.0.1:9"));
+    let unreachable = nobody.send(&account(), b"{}").await.unwrap_err();
+    let (_server, wecom) = platform(&["SECRET-TOKEN"]).await;
+    let not_found = wecom.send(&account(), b"{}").await.unwrap_err();
+    for text in [
+        format!("{unreachable} {unreachable:?}"),
+        format!("{not_found} {not_found:?}"),
+        format!("{:?}", account()),
+    ] {
+        assert!(!text.contains("hush") && !text.contains("SECRET-TOKEN"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_cut_connection_leaves_the_message_in_doubt() {
+    for (cuts, uncertain) in [(0, false), (1, true)] {
+        let wecom = Wecom::new(client(Kind::Wecom, &cut_off_after_a_token(cuts).await));
+        let failure = wecom.send(&account(), b"{}").await.unwrap_err();
+        assert_eq!((failure.remedy, failure.uncertain), (Remedy::Retry, uncertain), "{failure}");
+    }
+}

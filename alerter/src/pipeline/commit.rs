@@ -1,0 +1,174 @@
+//! One transaction for all that follows from a batch of readings: state, alerts, outbox, counts, and
+//! the ledger's moves over them.
+//!
+//! Makes one attempt; trying again, and in which parts, belongs to [`crate::pipeline`].
+
+use std::sync::Arc;
+
+use ljwx_ledger::ledger::{Ledger, Standing};
+use ljwx_ledger::mysql::errors::{self, Remedy};
+use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
+
+use crate::engine::StateChanges;
+use crate::mysql::columns::{Columns, Table};
+use crate::mysql::suppressed_counts::{self, Suppressed};
+use crate::mysql::{alert_rows, state_rows};
+use crate::notify::outbox;
+use crate::notify::rejected_rows::Refused;
+use crate::pipeline::partition_batch::Stretch;
+
+/// How an attempt to write a batch ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// It is written, but for these rows.
+    Done(Vec<Refused>),
+    /// Nothing is written, because the ledger does not stand where this stretch begins.
+    Refused(usize, Standing),
+    /// Nothing is written, because the server refuses a value.
+    Invalid,
+}
+
+/// Where batches go.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: MySqlPool,
+    ledger: Ledger,
+    /// The platform's table of alerts, whose columns differ.
+    alerts: Arc<Table>,
+}
+
+impl Store {
+    /// Writes to `pool`, accounted for in `ledger`.
+    pub fn new(pool: MySqlPool, ledger: Ledger) -> Self {
+        let alerts = Arc::new(Table::new(pool.clone(), "t_alert_info"));
+        Self { pool, ledger, alerts }
+    }
+
+    /// The database.
+    pub fn pool(&self) -> &MySqlPool {
+        &self.pool
+    }
+
+    /// Writes stretches of several partitions, all of them or none. After an error they may have
+    /// been written all the same; the next attempt finds out by the ledger.
+    pub async fn commit(&self, batch: &[Stretch]) -> Result<Committed, sqlx::Error> {
+        let columns = self.alerts.columns().await?.unwrap_or_default();
+        let mut connection = ljwx_ledger::mysql::acquire(&self.pool).await?;
+        let mut transaction = connection.begin().await?;
+        for (at, stretch) in batch.iter().enumerate() {
+            let advance = &stretch.advance;
+            // The ledger first: who does not own the partition finds out before writing anything.
+            if !self.ledger.advance(&mut transaction, advance).await? {
+                transaction.rollback().await?;
+                return Ok(Committed::Refused(at, self.ledger.standing(advance).await?));
+            }
+        }
+        match write(&mut transaction, batch, &columns).await {
+            Ok(()) => {}
+            Err(error) if errors::remedy(&error) == Remedy::Data => {
+                transaction.rollback().await?;
+                return Ok(Committed::Invalid);
+            }
+            Err(error) => return Err(error),
+        }
+        transaction.commit().await?;
+        Ok(Committed::Done(Vec::new()))
+    }
+
+    /// Writes one stretch row by row, in one transaction as well. A row that the server refuses is
+    /// written in its plain form, or left out: neither the others nor the partition wait for it.
+    pub async fn commit_by_row(&self, stretch: &Stretch) -> Result<Committed, sqlx::Error> {
+        // The platform may have changed its table.
+        self.alerts.forget().await;
+        let columns = self.alerts.columns().await?.unwrap_or_default();
+        let mut connection = ljwx_ledger::mysql::acquire(&self.pool).await?;
+        let mut transaction = connection.begin().await?;
+        if !self.ledger.advance(&mut transaction, &stretch.advance).await? {
+            transaction.rollback().await?;
+            return Ok(Committed::Refused(0, self.ledger.standing(&stretch.advance).await?));
+        }
+        let refused = write_by_row(&mut transaction, stretch, &columns).await?;
+        transaction.commit().await?;
+        Ok(Committed::Done(refused))
+    }
+}
+
+async fn write(
+    connection: &mut MySqlConnection,
+    batch: &[Stretch],
+    columns: &Columns,
+) -> Result<(), sqlx::Error> {
+    let states: Vec<_> =
+        batch.iter().map(|stretch| (stretch.advance.partition, &stretch.state)).collect();
+    state_rows::save(connection, &states).await?;
+    let opened: Vec<_> = batch.iter().flat_map(|stretch| &stretch.opened).collect();
+    alert_rows::open(connection, &opened, columns, false).await?;
+    let mut suppressed = Suppressed::default();
+    for stretch in batch {
+        for change in &stretch.changed {
+            alert_rows::change(connection, change).await?;
+        }
+        for notification in &stretch.notifications {
+            outbox::add(connection, notification).await?;
+        }
+        suppressed.add(&stretch.suppressed);
+    }
+    // Last, because these rows are shared with other replicas: they stay locked until the end.
+    suppressed_counts::save(connection, &suppressed).await
+}
+
+/// A refused statement leaves the transaction as it was before it.
+async fn write_by_row(
+    connection: &mut MySqlConnection,
+    stretch: &Stretch,
+    columns: &Columns,
+) -> Result<Vec<Refused>, sqlx::Error> {
+    let mut refused = Vec::new();
+    let partition = stretch.advance.partition;
+    let StateChanges { tracked, .. } = &stretch.state;
+    let rest = StateChanges { tracked: Vec::new(), ..stretch.state.clone() };
+    let saved = state_rows::save(connection, &[(partition, &rest)]).await;
+    note(&mut refused, "t_alert_journal", None, saved)?;
+    for row in tracked {
+        let one = StateChanges { tracked: vec![row.clone()], ..StateChanges::default() };
+        let saved = state_rows::save(connection, &[(partition, &one)]).await;
+        note(&mut refused, "t_alert_state", None, saved)?;
+    }
+    for alert in &stretch.opened {
+        let key = Some(&alert.key);
+        let opened = alert_rows::open(connection, &[alert], columns, false).await;
+        if note(&mut refused, "t_alert_info", key, opened)? {
+            // That it is refused has been noted; this is what may be had of it.
+            let plain = alert_rows::open(connection, &[alert], columns, true).await;
+            note(&mut Vec::new(), "t_alert_info", key, plain)?;
+        }
+    }
+    for change in &stretch.changed {
+        let changed = alert_rows::change(connection, change).await;
+        note(&mut refused, "t_alert_info", None, changed)?;
+    }
+    for notification in &stretch.notifications {
+        let added = outbox::add(connection, notification).await;
+        note(&mut refused, "t_alert_outbox", Some(&notification.key), added)?;
+    }
+    let counted = suppressed_counts::save(connection, &stretch.suppressed).await;
+    note(&mut refused, "t_alert_suppressed", None, counted)?;
+    Ok(refused)
+}
+
+/// Notes a row that the server refuses, and says whether it does; other errors go on.
+fn note(
+    refused: &mut Vec<Refused>,
+    table: &'static str,
+    key: Option<&alert_rows::EpisodeKey>,
+    written: Result<(), sqlx::Error>,
+) -> Result<bool, sqlx::Error> {
+    match written {
+        Ok(()) => Ok(false),
+        Err(error) if errors::remedy(&error) == Remedy::Data => {
+            refused.push(Refused::new(table, key, &error));
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,117 @@
+//! The last good version of each rule in table `t_alert_rule_good`.
+//!
+//! Runs statements, each under a deadline; which versions are good is for [`super::versions`] to say,
+//! and what a failure leads to for whoever asks. Replicas write the same rows: each write puts whole
+//! rows, so it does not matter who comes last.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use ljwx_ledger::mysql::MySqlPool;
+use sqlx::{FromRow, MySql, QueryBuilder};
+
+use super::versions::{Kept, KnownBy};
+
+/// Rows of one statement: a rule takes about a kilobyte, and its texts 64 of them at most.
+pub const ROWS_MAX: usize = 100;
+
+/// How long one statement may take: rules are not to wait for it.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why nothing could be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum GoodError {
+    /// MySQL says so.
+    #[error("t_alert_rule_good: {0}")]
+    MySql(#[from] sqlx::Error),
+    /// It says nothing.
+    #[error("t_alert_rule_good: no answer within {} s", TIMEOUT.as_secs())]
+    Timeout(#[from] tokio::time::error::Elapsed),
+}
+
+/// A version that was kept.
+#[derive(Debug, Clone, FromRow)]
+pub struct Version {
+    /// Number of the rule.
+    pub rule_id: i64,
+    /// Its fields, as JSON.
+    pub fields: String,
+    /// When it was accepted, on the devices' wall clock.
+    pub accepted_at: String,
+}
+
+/// What is kept of the rules of one source.
+#[derive(Debug, Clone)]
+pub struct GoodStore {
+    pool: MySqlPool,
+    source: &'static str,
+}
+
+impl GoodStore {
+    /// What is kept of rules from `source`, `table` or `file`.
+    pub fn new(pool: MySqlPool, source: &'static str) -> Self {
+        Self { pool, source }
+    }
+
+    /// How every version that is kept is known, by rule.
+    pub async fn known(&self) -> Result<HashMap<i64, KnownBy>, GoodError> {
+        let query = sqlx::query_as(
+            // A version of the alerter that knows no such column leaves it 0.
+            "SELECT rule_id, fingerprint, IF(counted_from = 0, \
+             CAST(UNIX_TIMESTAMP(accepted_at) * 1000 AS SIGNED), counted_from) \
+             FROM t_alert_rule_good WHERE source = ?",
+        )
+        .bind(self.source)
+        .fetch_all(&self.pool);
+        let rows: Vec<(i64, String, i64)> = tokio::time::timeout(TIMEOUT, query).await??;
+        let known = |(id, fingerprint, from_ms)| (id, KnownBy { fingerprint, from_ms });
+        Ok(rows.into_iter().map(known).collect())
+    }
+
+    /// What is kept of these rules.
+    pub async fn versions(&self, rules: &[i64]) -> Result<Vec<Version>, GoodError> {
+        let mut versions = Vec::new();
+        for rules in rules.chunks(ROWS_MAX) {
+            let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+                "SELECT rule_id, `fields`, \
+                 CAST(DATE_FORMAT(accepted_at, '%Y-%m-%d %H:%i:%s') AS CHAR) AS accepted_at \
+                 FROM t_alert_rule_good WHERE source = ",
+            );
+            query.push_bind(self.source).push(" AND rule_id IN ");
+            query.push_tuples(rules, |mut row, id| {
+                row.push_bind(id);
+            });
+            let query = query.build_query_as().fetch_all(&self.pool);
+            versions.extend(tokio::time::timeout(TIMEOUT, query).await??);
+        }
+        Ok(versions)
+    }
+
+    /// Keeps these forms, at most [`ROWS_MAX`].
+    pub async fn put(&self, forms: &[Kept]) -> Result<(), GoodError> {
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+            "REPLACE INTO t_alert_rule_good (source, rule_id, `fields`, fingerprint, counted_from) ",
+        );
+        query.push_values(forms, |mut row, kept| {
+            row.push_bind(self.source).push_bind(kept.rule_id);
+            row.push_bind(&*kept.form).push_bind(&kept.known_by.fingerprint);
+            row.push_bind(kept.known_by.from_ms);
+        });
+        let query = query.build().execute(&self.pool);
+        tokio::time::timeout(TIMEOUT, query).await??;
+        Ok(())
+    }
+
+    /// Keeps nothing of these rules any more, at most [`ROWS_MAX`].
+    pub async fn remove(&self, rules: &[i64]) -> Result<(), GoodError> {
+        let mut query: QueryBuilder<MySql> =
+            QueryBuilder::new("DELETE FROM t_alert_rule_good WHERE source = ");
+        query.push_bind(self.source).push(" AND rule_id IN ");
+        query.push_tuples(rules, |mut row, id| {
+            row.push_bind(id);
+        });
+        let query = query.build().execute(&self.pool);
+        tokio::time::timeout(TIMEOUT, query).await??;
+        Ok(())
+    }
+}

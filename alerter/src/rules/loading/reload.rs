@@ -1,0 +1,263 @@
+//! Keeps the rules in force up to date: reads the source every few seconds, and at once where
+//! somebody says that they changed, and hands out a new set where something did.
+//!
+//! A rule that does not validate is refused alone, and its last good version stays in force; a
+//! source that cannot be read leaves everything as it is. Where the last good versions cannot be kept,
+//! or not be read, rules load all the same.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use ljwx_ledger::mysql::MySqlPool;
+use ljwx_service::lifecycle::Vital;
+use metrics::{counter, gauge};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::last_good::{GoodError, GoodStore, ROWS_MAX};
+use super::shrinkage::{Shrinkage, Verdict};
+use super::source_file::FileError;
+use super::versions::{Accepted, Taken, Unkept};
+use super::{source, source_file};
+use crate::metrics as names;
+use crate::notify::operator_events::{News, Operators};
+use crate::rules::RuleSet;
+use crate::rules::validation::Check;
+
+/// How long to wait after one look before a message leads to the next: an edit of many rules at once
+/// makes many messages.
+const APART_MIN: Duration = Duration::from_millis(200);
+
+/// Where the rules are.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// The platform's table.
+    Table(MySqlPool),
+    /// A file.
+    File(PathBuf),
+}
+
+/// Why the source gave no rules at all.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The table cannot be read.
+    #[error("cannot read t_alert_rules: {0}")]
+    Table(#[from] sqlx::Error),
+    /// The file is refused whole.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl Source {
+    /// Reads and checks all rules.
+    pub async fn load(&self) -> Result<Vec<Check>, LoadError> {
+        match self {
+            Self::Table(pool) => Ok(source::load(pool).await?),
+            Self::File(path) => Ok(source_file::load(path)?),
+        }
+    }
+
+    /// Where the last good versions of its rules are kept.
+    pub fn store(&self, pool: MySqlPool) -> GoodStore {
+        GoodStore::new(pool, if matches!(self, Self::Table(_)) { "table" } else { "file" })
+    }
+}
+
+/// What keeps the rules up to date.
+#[derive(Debug)]
+pub struct Reload {
+    source: Source,
+    store: GoodStore,
+    accepted: Accepted,
+    shrinkage: Shrinkage,
+    operators: Operators,
+    /// Whether the last attempt to reach the store failed.
+    away: bool,
+}
+
+impl Reload {
+    /// Reads `source`; last good versions are kept in the database of `pool`. Operators hear of a
+    /// source that is not believed.
+    pub fn new(
+        source: Source,
+        pool: MySqlPool,
+        shrinkage: Shrinkage,
+        operators: Operators,
+    ) -> Self {
+        let store = source.store(pool);
+        let accepted = Accepted::default();
+        Self { source, store, accepted, shrinkage, operators, away: false }
+    }
+
+    /// Starts the task: a look at the source `every` so often, and soon after `heard` changes. The
+    /// receiver holds `None` until the rules were read once.
+    pub fn start(
+        mut self,
+        every: Duration,
+        mut heard: watch::Receiver<()>,
+        vital: &Vital,
+        stop: &CancellationToken,
+    ) -> watch::Receiver<Option<Arc<RuleSet>>> {
+        let (sender, receiver) = watch::channel(None);
+        let stopped = stop.clone();
+        vital.spawn("what reads the rules", stop, async move {
+            let mut tick = interval(every);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut looked_at = Instant::now();
+            loop {
+                tokio::select! {
+                    () = stopped.cancelled() => return,
+                    _ = tick.tick() => {}
+                    Ok(()) = heard.changed() => sleep_until(looked_at + APART_MIN).await,
+                }
+                looked_at = Instant::now();
+                // What was heard so far is answered by this look.
+                heard.mark_unchanged();
+                self.look(&sender).await;
+            }
+        });
+        receiver
+    }
+
+    async fn look(&mut self, sender: &watch::Sender<Option<Arc<RuleSet>>>) {
+        let checks = match self.source.load().await {
+            Ok(checks) => checks,
+            Err(error) => {
+                counter!(names::RULE_LOAD_ERRORS).increment(1);
+                warn!(%error, "rules could not be read, those in force stay");
+                return;
+            }
+        };
+        self.find_kept().await;
+        let standing = self.accepted.standing();
+        if let Verdict::Keep { yields, news } =
+            self.shrinkage.judge(standing, &checks, Instant::now())
+        {
+            self.keep_in_force(standing, yields, news);
+            if sender.borrow().is_none() && standing.is_some() {
+                self.recall(&self.accepted.forgotten()).await;
+                // A part of the rules would close the episodes of the others; the next look tries again.
+                if !self.accepted.forgotten().is_empty() {
+                    return;
+                }
+                let last_good = self.accepted.standing().unwrap_or_default();
+                report(&Taken { last_good, ..Taken::default() });
+                self.hand_out(sender);
+            }
+            return;
+        }
+        self.recall(&self.accepted.unknown(&checks)).await;
+        let taken = self.accepted.take(checks, Timestamp::now().as_millisecond());
+        report(&taken);
+        if taken.changed || sender.borrow().is_none() {
+            self.hand_out(sender);
+        }
+        // Last, so that nobody waits for it.
+        if self.accepted.unkept().is_some() {
+            let kept = self.keep().await;
+            self.reached(kept);
+        }
+    }
+
+    fn hand_out(&self, sender: &watch::Sender<Option<Arc<RuleSet>>>) {
+        let rules = Arc::new(self.accepted.rules());
+        info!(rules = rules.all().len(), "rules in force changed");
+        sender.send_replace(Some(rules));
+    }
+
+    /// Says that the source is not taken over.
+    fn keep_in_force(&self, standing: Option<usize>, yields: usize, news: bool) {
+        counter!(names::RULE_LOAD_ERRORS).increment(1);
+        if !news {
+            return;
+        }
+        let standing = standing.unwrap_or_default();
+        let text = format!(
+            "the source of the rules yields {yields} rules while {standing} are in force; those stay. A \
+             source without any is taken over with --allow-no-rules only, one with less than half of \
+             them once it reads the same for 5 min"
+        );
+        self.operators.tell(News::about("rules_shrunk", text, Timestamp::now()));
+    }
+
+    /// Finds out what is kept, where that is not known yet.
+    async fn find_kept(&mut self) {
+        if self.accepted.unkept().is_none() {
+            let known = self.store.known().await;
+            if let Some(known) = self.reached(known) {
+                self.accepted.found_kept(known);
+            }
+        }
+    }
+
+    /// Brings back what was kept of these rules.
+    async fn recall(&mut self, rules: &[i64]) {
+        if rules.is_empty() {
+            return;
+        }
+        let now_ms = Timestamp::now().as_millisecond();
+        let versions = self.store.versions(rules).await;
+        if let Some(versions) = self.reached(versions) {
+            for version in versions {
+                if !self.accepted.remember(version.rule_id, &version.fields, now_ms) {
+                    warn!(
+                        rule.id = version.rule_id,
+                        "the rule's last good version is refused by this version of the alerter"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Brings what is kept in line with what stands.
+    async fn keep(&mut self) -> Result<(), GoodError> {
+        let Some(Unkept { put, gone }) = self.accepted.unkept() else { return Ok(()) };
+        for forms in put.chunks(ROWS_MAX) {
+            self.store.put(forms).await?;
+            self.accepted.put(forms);
+        }
+        for rules in gone.chunks(ROWS_MAX) {
+            self.store.remove(rules).await?;
+            self.accepted.removed(rules);
+        }
+        Ok(())
+    }
+
+    /// Notes whether the store could be reached; a failure is said once.
+    fn reached<T>(&mut self, result: Result<T, GoodError>) -> Option<T> {
+        let was_away = std::mem::replace(&mut self.away, result.is_err());
+        match result {
+            Ok(found) => {
+                if was_away {
+                    info!("last good versions of rules are kept again");
+                }
+                Some(found)
+            }
+            Err(error) => {
+                counter!(names::RULE_KEEP_ERRORS).increment(1);
+                if !was_away {
+                    warn!(%error, "last good versions of rules cannot be kept; rules load all the same");
+                }
+                None
+            }
+        }
+    }
+}
+
+fn report(taken: &Taken) {
+    for (rule, problems) in &taken.news {
+        warn!(rule.id = rule, problems, "rule is not as it should be");
+    }
+    for (state, rules) in [
+        ("valid", taken.valid),
+        ("refused", taken.refused),
+        ("last_good", taken.last_good),
+        ("event", taken.events),
+    ] {
+        gauge!(names::RULES, "state" => state).set(rules as f64);
+    }
+}

@@ -1,0 +1,134 @@
+//! The rules as an alerter that starts now would find them, for commands that look at them.
+//!
+//! Asks the same source and the same store, and decides by the same [`Accepted`]; writes nothing.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+use super::last_good::{GoodStore, Version};
+use super::reload::Source;
+use super::versions::Accepted;
+use crate::rules::validation::fields::Problem;
+use crate::rules::validation::{Check, Checked};
+use crate::rules::{RuleSet, TEMPLATE_TENANT};
+
+/// The rules at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Those that stand, last good versions included.
+    pub rules: RuleSet,
+    /// Those that are refused as they are written now.
+    pub refused: Vec<Refused>,
+}
+
+/// A rule that is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its number, where it has one.
+    pub id: Option<i64>,
+    /// Its tenant; `None`: that cannot be read either.
+    pub customer_id: Option<i64>,
+    /// What is wrong with it: the field, and the remedy.
+    pub problems: Vec<String>,
+    /// What it is judged by instead.
+    pub last_good: LastGood,
+}
+
+/// What a refused rule is judged by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LastGood {
+    /// The version that was accepted at this wall clock.
+    Since(String),
+    /// Nothing: no good version was ever kept, or it is refused now.
+    None,
+    /// Nobody asked, because it was not said where MySQL is.
+    NotAsked,
+}
+
+impl Snapshot {
+    /// Reads the source and, where rules are refused, the store.
+    pub async fn read(source: &Source, store: Option<GoodStore>) -> anyhow::Result<Self> {
+        let checks = source.load().await?;
+        let unknown = Accepted::default().unknown(&checks);
+        let versions = match store {
+            Some(store) if !unknown.is_empty() => Some(store.versions(&unknown).await?),
+            Some(_) => Some(Vec::new()),
+            None => None,
+        };
+        Ok(Self::new(checks, versions))
+    }
+
+    /// What follows from these rules and the versions kept of the refused ones; `None`: nobody asked.
+    pub fn new(checks: Vec<Check>, versions: Option<Vec<Version>>) -> Self {
+        let mut accepted = Accepted::default();
+        let asked = versions.is_some();
+        let versions = versions.into_iter().flatten();
+        let standing: HashMap<i64, String> = versions
+            .filter(|version| accepted.remember(version.rule_id, &version.fields, 0))
+            .map(|version| (version.rule_id, version.accepted_at))
+            .collect();
+        let last_good = |id: Option<i64>| match id.and_then(|id| standing.get(&id)) {
+            Some(accepted_at) => LastGood::Since(accepted_at.clone()),
+            None if asked => LastGood::None,
+            None => LastGood::NotAsked,
+        };
+        let refused = checks.iter().filter_map(|check| {
+            let Checked::Refused(problems) = &check.checked else { return None };
+            let said = |one: &Problem| format!("{}: {}", one.field, one.message);
+            Some(Refused {
+                id: check.id,
+                customer_id: tenant(&check.form),
+                problems: problems.iter().map(said).collect(),
+                last_good: last_good(check.id),
+            })
+        });
+        let refused = refused.collect();
+        accepted.take(checks, 0);
+        Self { rules: accepted.rules(), refused }
+    }
+}
+
+fn tenant(form: &str) -> Option<i64> {
+    let fields: Map<String, Value> = serde_json::from_str(form).ok()?;
+    match fields.get("customer_id") {
+        None | Some(Value::Null) => Some(TEMPLATE_TENANT),
+        Some(Value::Number(number)) => number.as_i64(),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::loading::source_file;
+
+    const FILE: &str = "[{id: 1, physical_sign: stress, threshold_max: 70},
+        {id: 2, customer_id: 7, physical_sign: stress, threshold_max: oops},
+        {id: 3, customer_id: x, physical_sign: stress, threshold_max: oops}]";
+
+    fn version(rule_id: i64, fields: &str) -> Version {
+        let accepted_at = "2025-09-02 12:00:00".to_owned();
+        Version { rule_id, fields: fields.to_owned(), accepted_at }
+    }
+
+    #[test]
+    fn refused_rules_stand_by_their_last_good_version_and_say_so() {
+        let kept = version(2, r#"{"id": 2, "physical_sign": "stress", "threshold_max": 60}"#);
+        let outdated = version(3, r#"{"id": 3, "physical_sign": "mood"}"#);
+        let checks = || source_file::parse(FILE).unwrap();
+        let snapshot = Snapshot::new(checks(), Some(vec![kept, outdated]));
+        let numbers: Vec<_> = snapshot.rules.all().iter().map(|rule| rule.id).collect();
+        assert_eq!(numbers, [1, 2]);
+        let [second, third] = &snapshot.refused[..] else { panic!("{:?}", snapshot.refused) };
+        assert_eq!((second.id, second.customer_id), (Some(2), Some(7)));
+        assert_eq!(second.problems, ["threshold_max: must be a number"]);
+        assert_eq!(second.last_good, LastGood::Since("2025-09-02 12:00:00".into()));
+        assert_eq!((third.customer_id, &third.last_good), (None, &LastGood::None));
+        assert_eq!(third.problems.len(), 2, "{third:?}");
+
+        let unasked = Snapshot::new(checks(), None);
+        assert!(unasked.refused.iter().all(|one| one.last_good == LastGood::NotAsked));
+    }
+}

@@ -1,0 +1,39 @@
+//! Rules from the platform's table `t_alert_rules`, whichever of its variants is there.
+//!
+//! Reads; never writes.
+
+use ljwx_ledger::mysql::MySqlPool;
+use serde_json::{Map, Value};
+use sqlx::mysql::MySqlRow;
+use sqlx::{Column, Row};
+
+use crate::rules::validation::windows;
+use crate::rules::validation::{self, Check};
+
+/// Most rules of one installation; beyond it the load fails as a whole and the rules in force stay.
+const RULES_MAX: usize = 50_000;
+
+/// Reads and checks every row.
+pub async fn load(pool: &MySqlPool) -> Result<Vec<Check>, sqlx::Error> {
+    // As text, every column of every variant (numbers, times, JSON) comes in one form.
+    let query = format!("SELECT * FROM t_alert_rules LIMIT {}", RULES_MAX + 1);
+    let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(query)).fetch_all(pool).await?;
+    if rows.len() > RULES_MAX {
+        let message = format!("t_alert_rules has more than {RULES_MAX} rows");
+        return Err(sqlx::Error::Protocol(message));
+    }
+    let check = |(at, row)| Ok::<_, sqlx::Error>(validation::check(&fields(row)?, at + 1));
+    let mut checks: Vec<Check> = rows.iter().enumerate().map(check).collect::<Result<_, _>>()?;
+    windows::refuse_surplus(&mut checks);
+    Ok(checks)
+}
+
+/// A row as fields; columns that a variant lacks are simply not there.
+fn fields(row: &MySqlRow) -> Result<Map<String, Value>, sqlx::Error> {
+    let mut fields = Map::new();
+    for column in row.columns() {
+        let text: Option<String> = row.try_get_unchecked(column.ordinal())?;
+        fields.insert(column.name().to_owned(), text.map_or(Value::Null, Value::String));
+    }
+    Ok(fields)
+}

@@ -1,0 +1,130 @@
+//! Rules from a YAML file, for installations without the platform's table.
+//!
+//! The file is a list of rules, or a mapping with that list under `rules`; fields are named as the
+//! table's columns. A file of another form is refused whole, a rule in it alone.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::rules::validation::fields::FIELDS;
+use crate::rules::validation::windows;
+use crate::rules::validation::{self, Check};
+
+/// Why a file gave no rules at all.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("cannot read the rules file: {0}")]
+    Unreadable(#[from] std::io::Error),
+    /// It is not YAML.
+    #[error("the rules file is not YAML: {0}")]
+    NotYaml(#[from] serde_norway::Error),
+    /// It is YAML of another form.
+    #[error("the rules file must be a list of rules, or have that list under `rules`")]
+    OtherForm,
+}
+
+/// Reads and checks the rules of a file.
+pub fn load(path: &Path) -> Result<Vec<Check>, FileError> {
+    parse(&std::fs::read_to_string(path)?)
+}
+
+/// Checks the rules of a file's text.
+pub fn parse(text: &str) -> Result<Vec<Check>, FileError> {
+    let document: Value = serde_norway::from_str(text)?;
+    let list = match document {
+        Value::Null => Vec::new(),
+        Value::Array(list) => list,
+        Value::Object(mut fields) if fields.len() == 1 => match fields.remove("rules") {
+            Some(Value::Array(list)) => list,
+            _ => return Err(FileError::OtherForm),
+        },
+        _ => return Err(FileError::OtherForm),
+    };
+    let entries: Option<Vec<Map<String, Value>>> = list
+        .into_iter()
+        .map(|entry| if let Value::Object(fields) = entry { Some(fields) } else { None })
+        .collect();
+    let mut checks: Vec<_> = entries
+        .ok_or(FileError::OtherForm)?
+        .iter()
+        .enumerate()
+        .map(|(at, fields)| without_unknown_fields(validation::check(fields, at + 1), fields))
+        .collect();
+    refuse_shared_numbers(&mut checks);
+    windows::refuse_surplus(&mut checks);
+    Ok(checks)
+}
+
+/// A misspelt field would silently leave the rule without it; a table may have other columns, a
+/// file has no reason to.
+fn without_unknown_fields(mut check: Check, fields: &Map<String, Value>) -> Check {
+    let unknown: Vec<_> =
+        fields.keys().filter(|name| !FIELDS.contains(&name.as_str())).cloned().collect();
+    if !unknown.is_empty() {
+        check.refuse("fields", format!("no such field: {}", unknown.join(", ")));
+    }
+    check
+}
+
+fn refuse_shared_numbers(checks: &mut [Check]) {
+    let mut taken = std::collections::HashSet::new();
+    for check in checks {
+        if check.id.is_some_and(|id| !taken.insert(id)) {
+            check.refuse("id", "another rule above has this number".to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::validation::Checked;
+
+    const RULE: &str = "id: 1\n  physical_sign: heart_rate\n  threshold_max: 100\n";
+
+    fn problems(text: &str) -> Vec<String> {
+        let problems = |check: Check| match check.checked {
+            Checked::Refused(problems) => problems,
+            _ => Vec::new(),
+        };
+        parse(text).unwrap().into_iter().flat_map(problems).map(|one| one.to_string()).collect()
+    }
+
+    #[test]
+    fn a_list_of_rules_is_read_bare_or_named() {
+        for text in [format!("- {RULE}"), format!("rules:\n- {RULE}")] {
+            let checks = parse(&text).unwrap();
+            assert!(matches!(&checks[..], [Check { checked: Checked::Valid(_), .. }]), "{text}");
+        }
+        assert!(parse("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_documented_example_is_accepted_as_it_stands() {
+        let checks = parse(include_str!("../../../../docs/rules.example.yaml")).unwrap();
+        assert_eq!(checks.len(), 5);
+        for check in checks {
+            assert!(matches!(check.checked, Checked::Valid(_)), "{:?}", check.checked);
+            assert!(check.warnings.is_empty(), "rule {:?}: {:?}", check.id, check.warnings);
+        }
+    }
+
+    #[test]
+    fn another_form_is_refused_whole() {
+        for text in ["rules: 3", "- 1", "a: []", "just text", "- [", "rules: []\nmore: 1"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn misspelt_fields_and_shared_numbers_cost_the_rule_alone() {
+        assert_eq!(
+            problems(&format!("- {RULE}  treshold_min: 3\n")),
+            ["rule 1: fields: no such field: treshold_min"]
+        );
+        let found = problems(&format!("- {RULE}- {RULE}"));
+        assert_eq!(found, ["rule 1: id: another rule above has this number"]);
+    }
+}

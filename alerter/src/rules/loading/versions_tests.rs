@@ -1,0 +1,221 @@
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::*;
+use crate::rules::loading::source_file;
+use crate::test_support::object;
+
+/// What is kept of rules, as MySQL would.
+#[derive(Debug, Default)]
+struct Store {
+    forms: BTreeMap<i64, (Arc<str>, String)>,
+    writes: usize,
+}
+
+/// One look of a process at a source, and all that belongs to it.
+fn look(accepted: &mut Accepted, checks: Vec<Check>, store: Option<&mut Store>) -> Taken {
+    if let Some(store) = &store {
+        for id in accepted.unknown(&checks) {
+            store.forms.get(&id).map(|(form, _)| accepted.remember(id, form, 0));
+        }
+    }
+    let taken = accepted.take(checks, 0);
+    let Some(store) = store else { return taken };
+    if accepted.kept.is_none() {
+        let fingerprints = store.forms.iter().map(|(id, (_, fingerprint))| {
+            (*id, KnownBy { fingerprint: fingerprint.clone(), from_ms: 0 })
+        });
+        accepted.found_kept(fingerprints.collect());
+    }
+    let Unkept { put, gone } = accepted.unkept().unwrap();
+    store.writes += put.len() + gone.len();
+    gone.iter().for_each(|id| drop(store.forms.remove(id)));
+    for kept in &put {
+        store
+            .forms
+            .insert(kept.rule_id, (Arc::clone(&kept.form), kept.known_by.fingerprint.clone()));
+    }
+    accepted.put(&put);
+    accepted.removed(&gone);
+    taken
+}
+
+/// Two rules, the first one with this threshold.
+fn file(threshold: &str) -> Vec<Check> {
+    let text = format!(
+        "- {{id: 1, physical_sign: stress, threshold_max: {threshold}}}\n\
+         - {{id: 2, physical_sign: stress, threshold_max: 80}}\n"
+    );
+    source_file::parse(&text).unwrap()
+}
+
+/// The thresholds of both rules, where they stand.
+fn maxima(accepted: &Accepted) -> [Option<f64>; 2] {
+    let rules = accepted.rules();
+    [1, 2].map(|id| rules.in_force(7, id).and_then(|rule| rule.thresholds().max))
+}
+
+#[test]
+fn a_broken_rule_keeps_its_last_good_version_and_costs_no_other() {
+    let mut accepted = Accepted::default();
+    assert!(accepted.take(file("oops"), 0).changed);
+    assert_eq!(maxima(&accepted), [None, Some(80.0)]);
+
+    assert!(accepted.take(file("70"), 0).changed);
+    let good = accepted.rules();
+    let broken = accepted.take(file("oops"), 0);
+    assert_eq!((broken.valid, broken.refused, broken.last_good), (1, 1, 1));
+    assert!(!broken.changed && accepted.rules() == good);
+    assert!(!accepted.take(file("oops"), 0).changed && accepted.rules() == good, "and it stays so");
+
+    assert!(
+        accepted.take(Vec::new(), 0).changed && accepted.rules().all().is_empty(),
+        "gone is gone"
+    );
+}
+
+#[test]
+fn a_restart_does_not_forget_the_last_good_version_of_a_broken_rule() {
+    let mut store = Store::default();
+    let mut before = Accepted::default();
+    look(&mut before, file("70"), Some(&mut store));
+    look(&mut before, file("oops"), Some(&mut store));
+
+    let mut after = Accepted::default();
+    let taken = look(&mut after, file("oops"), Some(&mut store));
+    assert_eq!((taken.refused, taken.last_good, taken.changed), (1, 1, true));
+    assert_eq!(after.rules(), before.rules(), "to the version, so that no episode starts over");
+    assert_eq!(store.writes, 2);
+}
+
+#[test]
+fn only_what_changed_is_written_and_what_is_deleted_goes() {
+    let mut store = Store::default();
+    let mut accepted = Accepted::default();
+    look(&mut accepted, file("70"), Some(&mut store));
+    look(&mut accepted, file("70"), Some(&mut store));
+    assert_eq!(store.writes, 2);
+    look(&mut accepted, file("71"), Some(&mut store));
+    assert_eq!(store.writes, 3);
+    // A successor finds everything as it should be.
+    look(&mut Accepted::default(), file("71"), Some(&mut store));
+    assert_eq!(store.writes, 3);
+
+    let deleted = "[{id: 1, physical_sign: stress, is_deleted: 1}]";
+    look(&mut accepted, source_file::parse(deleted).unwrap(), Some(&mut store));
+    assert!(store.forms.is_empty(), "{store:?}");
+}
+
+#[test]
+fn without_the_store_rules_load_and_what_was_kept_comes_back_with_it() {
+    let mut store = Store::default();
+    look(&mut Accepted::default(), file("70"), Some(&mut store));
+
+    let mut accepted = Accepted::default();
+    look(&mut accepted, file("oops"), None);
+    assert_eq!(maxima(&accepted), [None, Some(80.0)]);
+    assert_eq!(accepted.unkept(), None, "nothing is deleted by whoever does not know what is kept");
+    assert!(look(&mut accepted, file("oops"), Some(&mut store)).changed);
+    assert_eq!(maxima(&accepted), [Some(70.0), Some(80.0)]);
+}
+
+#[test]
+fn a_kept_version_that_is_refused_now_is_passed_over_once_and_stays_kept() {
+    let mut store = Store::default();
+    for (id, form) in [(1, r#"{"id": 1, "physical_sign": "mood"}"#), (2, "no JSON"), (3, "{}")] {
+        store.forms.insert(id, (form.into(), "old".into()));
+    }
+    let mut accepted = Accepted::default();
+    let broken = "[{id: 1}, {id: 2}, {id: 3}]";
+    let unknown = accepted.unknown(&source_file::parse(broken).unwrap());
+    assert_eq!(unknown, [1, 2, 3]);
+    assert!(unknown.iter().all(|id| !accepted.remember(*id, &store.forms[id].0, 0)));
+    let taken = look(&mut accepted, source_file::parse(broken).unwrap(), Some(&mut store));
+    assert_eq!((taken.refused, taken.last_good), (3, 0));
+    assert!(accepted.unknown(&source_file::parse(broken).unwrap()).is_empty());
+    assert_eq!((store.writes, store.forms.len()), (0, 3));
+}
+
+#[test]
+fn where_two_rules_claim_one_number_the_good_one_has_it() {
+    let mut accepted = Accepted::default();
+    accepted.take(file("70"), 0);
+    let rule = "{id: 1, physical_sign: stress, threshold_max";
+    let twice = format!("[{rule}: 71}}, {rule}: 72}}]");
+    accepted.take(source_file::parse(&twice).unwrap(), 0);
+    assert_eq!(maxima(&accepted), [Some(71.0), None]);
+}
+
+#[test]
+fn the_same_complaint_is_made_once() {
+    let mut accepted = Accepted::default();
+    let [news] = &accepted.take(file("oops"), 0).news[..] else { panic!("one complaint") };
+    assert_eq!(*news, ("1".to_owned(), "threshold_max: must be a number".to_owned()));
+    assert!(accepted.take(file("oops"), 0).news.is_empty());
+    assert!(accepted.take(file("70"), 0).news.is_empty());
+    assert_eq!(accepted.take(file("oops"), 0).news.len(), 1);
+}
+
+#[test]
+fn a_kept_form_means_what_the_row_meant() {
+    let row = object(json!({
+        "id": "7", "customer_id": "7", "physical_sign": "heartRate", "threshold_max": "100.50",
+        "threshold_min": null, "is_enabled": "1", "effective_days": "1,3", "update_time": "now",
+        "escalation": "[{\"after_seconds\": 900, \"to\": \"critical\"}]", "rule_type": "心率",
+    }));
+    let check = validation::check(&row, 1);
+    assert!(!check.form.contains("update_time"), "{}", check.form);
+    let Checked::Valid(rule) = check.checked else { panic!() };
+    let mut accepted = Accepted::default();
+    assert!(accepted.remember(7, &check.form, 0));
+    assert_eq!(*accepted.good[&7].rule, *rule);
+    assert_eq!(*accepted.good[&7].form, *check.form);
+}
+
+#[test]
+fn a_version_counts_from_when_it_came_over_a_restart_and_an_edit_that_makes_no_other() {
+    let rule = |threshold: i32, version: i32| {
+        let text = format!(
+            "- {{id: 1, version: {version}, physical_sign: stress, threshold_max: {threshold}}}"
+        );
+        source_file::parse(&text).unwrap()
+    };
+    let from = |accepted: &Accepted| accepted.rules().in_force(7, 1).map(|rule| rule.from_ms);
+    let mut accepted = Accepted::default();
+    accepted.found_kept(HashMap::new());
+    accepted.take(rule(70, 1), 100);
+    accepted.take(rule(70, 1), 200);
+    assert_eq!(from(&accepted), Some(100));
+    accepted.take(rule(71, 1), 300);
+    assert_eq!(from(&accepted), Some(100), "the same version");
+    accepted.take(rule(71, 2), 400);
+    assert_eq!(from(&accepted), Some(400));
+    let kept = accepted.unkept().unwrap().put.remove(0);
+    let known: HashMap<_, _> = [(1, kept.known_by)].into();
+    for (threshold, version, expected) in [(71, 2, 400), (72, 3, 500)] {
+        let mut restarted = Accepted::default();
+        restarted.found_kept(known.clone());
+        restarted.take(rule(threshold, version), 500);
+        assert_eq!(from(&restarted), Some(expected), "as a restart finds it");
+    }
+}
+
+#[test]
+fn a_rule_that_was_off_counts_from_when_it_is_on_again() {
+    let rule = |enabled: bool| {
+        let fields = json!({
+            "id": 7, "version": 1, "rule_category": "NO_DATA", "physical_sign": null,
+            "time_window_seconds": 600, "is_enabled": enabled,
+        });
+        vec![validation::check(&object(fields), 1)]
+    };
+    let mut accepted = Accepted::default();
+    let from = |accepted: &Accepted| accepted.good[&7].rule.from_ms;
+    for (enabled, now_ms, from_ms) in
+        [(true, 10, 10), (true, 20, 10), (false, 30, 10), (true, 40, 40)]
+    {
+        accepted.take(rule(enabled), now_ms);
+        assert_eq!(from(&accepted), from_ms, "at {now_ms}");
+    }
+}

@@ -1,0 +1,80 @@
+//! Rules that are valid and can hardly mean what they say. They are judged by as they stand; whoever
+//! wrote them is told.
+
+use crate::rules::rule::{Range, Rule, Watch};
+use crate::rules::vital::Sign;
+
+/// What a healthy adult at rest shows of each sign.
+const USUAL: [(Sign, f64); 5] = [
+    (Sign::HeartRate, 75.0),
+    (Sign::BloodOxygen, 97.0),
+    (Sign::Temperature, 36.5),
+    (Sign::PressureHigh, 115.0),
+    (Sign::PressureLow, 75.0),
+];
+
+/// What makes one doubt that a rule means what it says.
+pub fn doubts(rule: &Rule) -> Vec<String> {
+    match &rule.watch {
+        Watch::Range(range) if rule.enabled => of_range(range),
+        _ => Vec::new(),
+    }
+}
+
+fn of_range(range: &Range) -> Vec<String> {
+    let both = range.sign == Sign::BloodPressure;
+    let watched =
+        |sign| sign == range.sign || both && matches!(sign, Sign::PressureHigh | Sign::PressureLow);
+    let mut found: Vec<String> = USUAL
+        .into_iter()
+        .filter(|(sign, value)| watched(*sign) && range.thresholds.broken_by(*value).is_some())
+        .map(|(sign, value)| {
+            let advice = if both {
+                "one range suits not both pressures, make a rule for each"
+            } else {
+                "the thresholds are the range in which all is well, not the one to warn in"
+            };
+            format!("a usual {} of {value} is a breach: {advice}", sign.as_str())
+        })
+        .collect();
+    if range.sign == Sign::Stress && range.thresholds.min.is_some_and(|min| min > 0.0) {
+        found.push(
+            "a stress of 0, which watches send where they measured none, is a breach: leave \
+             threshold_min out"
+                .into(),
+        );
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::test_support::rule;
+
+    /// The platform's rules as they are seeded, with what is doubted of each.
+    #[test]
+    fn the_platform_s_seeded_rules_load_and_those_that_cannot_be_meant_are_named() {
+        for (sign, min, max, doubted) in [
+            ("heart_rate", 60.0, 100.0, &[][..]),
+            ("blood_pressure", 91.0, 140.0, &["pressure_low of 75"][..]),
+            ("stress", 1.0, 66.0, &["stress of 0"][..]),
+            ("blood_oxygen", 90.0, 100.0, &[][..]),
+            ("temperature", 35.0, 37.5, &[][..]),
+            ("sleep", 6.0, 10.0, &[][..]),
+            ("heart_rate", 120.0, 140.0, &["heart_rate of 75"][..]),
+            ("heart_rate", 140.0, 160.0, &["heart_rate of 75"][..]),
+        ] {
+            let fields = json!({"physical_sign": sign, "threshold_min": min, "threshold_max": max});
+            let found = doubts(&rule(fields));
+            assert_eq!(found.len(), doubted.len(), "{sign} {min}–{max}: {found:?}");
+            for (found, doubted) in found.iter().zip(doubted) {
+                assert!(found.contains(doubted), "{found}");
+            }
+        }
+        let disabled: Value = json!({"threshold_min": 120, "threshold_max": 140, "is_enabled": 0});
+        assert_eq!(doubts(&rule(disabled)), [""; 0]);
+    }
+}

@@ -1,0 +1,304 @@
+//! The measured quantities that rules speak of, and when each was last seen on a device.
+
+use std::fmt::Write;
+
+use ljwx_reading::{Reading, Vitals};
+use serde::{Deserialize, Serialize};
+
+/// A quantity a rule can watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// Beats per minute.
+    HeartRate,
+    /// Percent.
+    BloodOxygen,
+    /// Degrees Celsius.
+    Temperature,
+    /// Systolic pressure.
+    PressureHigh,
+    /// Diastolic pressure.
+    PressureLow,
+    /// Either of the two pressures.
+    BloodPressure,
+    /// Score.
+    Stress,
+    /// Steps of the day.
+    Step,
+    /// Metres of the day.
+    Distance,
+    /// Small calories of the day.
+    Calorie,
+    /// Hours.
+    Sleep,
+    /// Seconds since the device was heard last. No reading carries it and no rule names it: it is
+    /// what a rule of category `NO_DATA` looks at.
+    Absence,
+}
+
+impl Sign {
+    /// All that a reading can carry.
+    pub const ALL: [Self; 11] = [
+        Self::HeartRate,
+        Self::BloodOxygen,
+        Self::Temperature,
+        Self::PressureHigh,
+        Self::PressureLow,
+        Self::BloodPressure,
+        Self::Stress,
+        Self::Step,
+        Self::Distance,
+        Self::Calorie,
+        Self::Sleep,
+    ];
+
+    /// Reads any spelling the platform has for a sign: snake case, camel case, the older names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let plain: String =
+            word.trim().chars().filter(|c| *c != '_').flat_map(char::to_lowercase).collect();
+        Some(match plain.as_str() {
+            "heartrate" => Self::HeartRate,
+            "bloodoxygen" => Self::BloodOxygen,
+            "temperature" | "bodytemperature" => Self::Temperature,
+            "pressurehigh" | "bloodpressuresystolic" => Self::PressureHigh,
+            "pressurelow" | "bloodpressurediastolic" => Self::PressureLow,
+            "bloodpressure" => Self::BloodPressure,
+            "stress" => Self::Stress,
+            "step" | "steps" => Self::Step,
+            "distance" => Self::Distance,
+            "calorie" | "calories" => Self::Calorie,
+            "sleep" => Self::Sleep,
+            _ => return None,
+        })
+    }
+
+    /// The canonical name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HeartRate => "heart_rate",
+            Self::BloodOxygen => "blood_oxygen",
+            Self::Temperature => "temperature",
+            Self::PressureHigh => "pressure_high",
+            Self::PressureLow => "pressure_low",
+            Self::BloodPressure => "blood_pressure",
+            Self::Stress => "stress",
+            Self::Step => "step",
+            Self::Distance => "distance",
+            Self::Calorie => "calorie",
+            Self::Sleep => "sleep",
+            Self::Absence => "no_data",
+        }
+    }
+
+    /// The name shown to the people who are told.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::HeartRate => "心率",
+            Self::BloodOxygen => "血氧",
+            Self::Temperature => "体温",
+            Self::PressureHigh => "收缩压",
+            Self::PressureLow => "舒张压",
+            Self::BloodPressure => "血压",
+            Self::Stress => "压力",
+            Self::Step => "步数",
+            Self::Distance => "距离",
+            Self::Calorie => "卡路里",
+            Self::Sleep => "睡眠",
+            Self::Absence => "数据中断",
+        }
+    }
+
+    /// The values a reading has for this sign; blood pressure may have two, the systolic one first.
+    pub fn values(self, vitals: &Vitals) -> impl Iterator<Item = (Self, f64)> + use<> {
+        let whole = |value: Option<i32>| value.map(f64::from);
+        let high = (Self::PressureHigh, whole(vitals.pressure_high));
+        let low = (Self::PressureLow, whole(vitals.pressure_low));
+        let none = (self, None);
+        let values = match self {
+            Self::HeartRate => [(self, whole(vitals.heart_rate)), none],
+            Self::BloodOxygen => [(self, whole(vitals.blood_oxygen)), none],
+            Self::Temperature => [(self, vitals.temperature), none],
+            Self::PressureHigh => [high, none],
+            Self::PressureLow => [low, none],
+            Self::BloodPressure => [high, low],
+            Self::Stress => [(self, whole(vitals.stress)), none],
+            Self::Step => [(self, whole(vitals.step)), none],
+            Self::Distance => [(self, vitals.distance), none],
+            Self::Calorie => [(self, vitals.calorie), none],
+            Self::Sleep => [(self, vitals.sleep), none],
+            Self::Absence => [none, none],
+        };
+        values.into_iter().filter_map(|(sign, value)| Some((sign, value?)))
+    }
+}
+
+/// A set of signs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Signs(u16);
+
+impl Signs {
+    /// Whether `sign` is one of them.
+    pub fn contains(self, sign: Sign) -> bool {
+        self.0 & (1 << sign as u16) != 0
+    }
+
+    /// Whether any of them is one of `others`.
+    pub fn intersects(self, others: Self) -> bool {
+        self.0 & others.0 != 0
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Sign> {
+        Sign::ALL.into_iter().filter(move |sign| self.contains(*sign))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn add(&mut self, sign: Sign) {
+        self.0 |= 1 << sign as u16;
+    }
+}
+
+impl FromIterator<Sign> for Signs {
+    fn from_iter<T: IntoIterator<Item = Sign>>(signs: T) -> Self {
+        let mut all = Self::default();
+        signs.into_iter().for_each(|sign| all.add(sign));
+        all
+    }
+}
+
+/// When a device last reported each sign, in milliseconds of event time.
+///
+/// Kept by device rather than by rule: what counts as late must not depend on which rules were in
+/// force when a reading came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen([i64; Sign::ALL.len()]);
+
+/// Before any time a reading can have.
+const NEVER: i64 = i64::MIN;
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self([NEVER; Sign::ALL.len()])
+    }
+}
+
+/// What a reading brings to a device: the signs it carries, and those of them that are news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carried {
+    /// Signs with a value.
+    pub all: Signs,
+    /// Signs whose last value is older than this one.
+    pub fresh: Signs,
+}
+
+impl Seen {
+    /// Notes the signs of `reading` and says which of them are newer than what was seen.
+    pub fn note(&mut self, reading: &Reading) -> Carried {
+        let mut carried = Carried { all: Signs::default(), fresh: Signs::default() };
+        for sign in Sign::ALL {
+            if sign.values(reading.vitals()).next().is_none() {
+                continue;
+            }
+            carried.all.add(sign);
+            let last = &mut self.0[sign as usize];
+            if *last < reading.epoch_ms() {
+                *last = reading.epoch_ms();
+                carried.fresh.add(sign);
+            }
+        }
+        carried
+    }
+
+    /// When `sign` was last reported.
+    pub fn last(&self, sign: Sign) -> Option<i64> {
+        Some(self.0[sign as usize]).filter(|time| *time != NEVER)
+    }
+
+    /// Adds the form it is stored in, see [`crate::engine::journal`].
+    pub fn write(&self, text: &mut String) {
+        let mut written = Signs::default();
+        for sign in Sign::ALL {
+            let time = self.0[sign as usize];
+            if time == NEVER || written.contains(sign) {
+                continue;
+            }
+            let alike = Sign::ALL.into_iter().filter(|other| self.0[*other as usize] == time);
+            let alike = Signs::from_iter(alike);
+            if !written.is_empty() {
+                text.push(',');
+            }
+            text.push_str(itoa::Buffer::new().format(time));
+            // Writing to memory cannot fail.
+            let _ = write!(text, "*{:x}", alike.0);
+            written.0 |= alike.0;
+        }
+        if written.is_empty() {
+            text.push('-');
+        }
+    }
+
+    /// Reads the stored form; `None` where it is none.
+    pub fn read(stored: &str) -> Option<Self> {
+        let mut seen = Self::default();
+        for word in stored.split(',').filter(|_| stored != "-") {
+            let (time, signs) = word.split_once('*')?;
+            let (time, signs) = (time.parse().ok()?, Signs(u16::from_str_radix(signs, 16).ok()?));
+            signs.iter().for_each(|sign| seen.0[sign as usize] = time);
+        }
+        Some(seen)
+    }
+
+    /// As if each sign had been reported at its time.
+    #[cfg(test)]
+    pub fn at<const N: usize>(times: [(Sign, i64); N]) -> Self {
+        let mut seen = Self::default();
+        times.into_iter().for_each(|(sign, time)| seen.0[sign as usize] = time);
+        seen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_one_sign_are_one_sign() {
+        for (word, sign) in [
+            ("heartRate", Sign::HeartRate),
+            ("body_temperature", Sign::Temperature),
+            ("bodyTemperature", Sign::Temperature),
+            ("bloodPressure", Sign::BloodPressure),
+            ("blood_pressure_systolic", Sign::PressureHigh),
+            ("pressureLow", Sign::PressureLow),
+            ("steps", Sign::Step),
+        ] {
+            assert_eq!(Sign::from_word(word), Some(sign), "{word}");
+        }
+        assert!(Sign::ALL.iter().all(|sign| Sign::from_word(sign.as_str()) == Some(*sign)));
+        assert!(Sign::ALL.iter().enumerate().all(|(place, sign)| *sign as usize == place));
+    }
+
+    #[test]
+    fn the_stored_form_of_seen_reads_back() {
+        let hour = 1_756_785_600_000;
+        for (seen, form) in [
+            (Seen::default(), "-"),
+            (Seen::at([(Sign::HeartRate, hour)]), "1756785600000*1"),
+            (
+                Seen::at([(Sign::HeartRate, 5), (Sign::Stress, hour), (Sign::Sleep, 5)]),
+                "5*401,1756785600000*40",
+            ),
+        ] {
+            let mut text = String::new();
+            seen.write(&mut text);
+            assert_eq!(text, form);
+            assert_eq!(Seen::read(&text), Some(seen));
+        }
+        assert_eq!(Seen::read("5*8001"), Some(Seen::at([(Sign::HeartRate, 5)])), "a sign to come");
+        assert_eq!([Seen::read("5"), Seen::read("5*"), Seen::read("5*1,")], [None, None, None]);
+    }
+}

@@ -1,0 +1,188 @@
+//! How far a group is behind, partition by partition. Pure: what was seen comes as an argument.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Instant;
+
+use crate::ledger::Entry;
+use ljwx_service::kafka::topic_reader::Ends;
+
+/// A partition whose oldest unprocessed record is older lags.
+const LAGGING_SECONDS: f64 = 5.0;
+
+/// What one look at the servers found.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// The group's rows in the ledger by partition, with who claimed each last.
+    pub ledger: BTreeMap<i32, (Entry, String)>,
+    /// The ends of the topic's partitions.
+    pub ends: Ends,
+    /// The Kafka time of the oldest unprocessed record, where it could be read.
+    pub oldest_ms: BTreeMap<i32, i64>,
+    /// Stretches up to a partition's end that were found to hold no record, only the markers of
+    /// transactions and what was aborted: nothing that anybody waits for.
+    pub void: BTreeMap<i32, Range<i64>>,
+    /// How long Kafka keeps a record; none: for ever.
+    pub retention_ms: Option<i64>,
+}
+
+impl Seen {
+    /// The next record of a partition; one without a row waits from its first record.
+    fn next(&self, partition: i32) -> i64 {
+        let low = self.ends.get(&partition).map_or(0, |ends| ends.low);
+        self.ledger.get(&partition).map_or(low, |(entry, _)| entry.next_offset.max(low))
+    }
+
+    /// What a partition has not been processed of, up to its end; empty where that is no record.
+    fn rest(&self, partition: i32) -> Range<i64> {
+        let next = self.next(partition);
+        let high = self.ends.get(&partition).map_or(next, |ends| ends.high.max(next));
+        let rest = next..high;
+        if self.void.get(&partition) == Some(&rest) { high..high } else { rest }
+    }
+
+    /// Where there is something to process, for all that is known: the partition, and what.
+    pub fn waiting(&self) -> BTreeMap<i32, Range<i64>> {
+        let rests = self.ends.keys().map(|partition| (*partition, self.rest(*partition)));
+        rests.filter(|(_, rest)| !rest.is_empty()).collect()
+    }
+}
+
+/// How far one partition is behind.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Lag {
+    /// The partition.
+    pub partition: i32,
+    /// Records that wait.
+    pub records: i64,
+    /// Age of the oldest of them; 0 without any.
+    pub seconds: f64,
+    /// How long there have been some without progress.
+    pub stalled_seconds: f64,
+    /// Until retention removes the oldest; none: never.
+    pub retention_left_seconds: Option<f64>,
+}
+
+/// Remembers when each partition moved last.
+#[derive(Debug, Default)]
+pub struct Progress(BTreeMap<i32, (i64, Instant)>);
+
+impl Progress {
+    /// How far each partition of the topic is behind.
+    pub fn lags(&mut self, seen: &Seen, now_ms: i64, now: Instant) -> Vec<Lag> {
+        let partitions = seen.ends.keys();
+        partitions
+            .map(|partition| {
+                let (next, rest) = (seen.next(*partition), seen.rest(*partition));
+                let records = rest.end - rest.start;
+                let known = self.0.entry(*partition).or_insert((next, now));
+                // Without lag the clock of a stall stands.
+                if known.0 != next || records == 0 {
+                    *known = (next, now);
+                }
+                let oldest_ms = seen.oldest_ms.get(partition).filter(|_| records > 0);
+                let age_ms = oldest_ms.map_or(0, |oldest| (now_ms - oldest).max(0));
+                Lag {
+                    partition: *partition,
+                    records,
+                    seconds: age_ms as f64 / 1000.0,
+                    stalled_seconds: now.saturating_duration_since(known.1).as_secs_f64(),
+                    retention_left_seconds: seen
+                        .retention_ms
+                        .map(|retention| (retention - age_ms) as f64 / 1000.0),
+                }
+            })
+            .collect()
+    }
+}
+
+/// Whether somebody owns several lagging partitions, so that another replica would take some over.
+pub fn more_replicas_help(seen: &Seen, lags: &[Lag]) -> bool {
+    let mut lagging: BTreeMap<&str, usize> = BTreeMap::new();
+    for lag in lags.iter().filter(|lag| lag.seconds > LAGGING_SECONDS) {
+        if let Some((_, owner)) = seen.ledger.get(&lag.partition) {
+            *lagging.entry(owner).or_default() += 1;
+        }
+    }
+    lagging.values().any(|partitions| *partitions > 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use ljwx_service::kafka::topic_reader::Watermarks;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn row(next_offset: i64, owner: &str) -> (Entry, String) {
+        (Entry { next_offset, ..Entry::default() }, owner.to_owned())
+    }
+
+    fn seen(high: i64) -> Seen {
+        Seen {
+            ledger: [(0, row(90, "a")), (1, row(100, "a"))].into(),
+            ends: (0..3).map(|partition| (partition, Watermarks { low: 10, high })).collect(),
+            oldest_ms: [(0, 1_000), (1, 5_000), (2, 7_000)].into(),
+            void: BTreeMap::new(),
+            retention_ms: Some(60_000),
+        }
+    }
+
+    #[test]
+    fn lag_is_counted_in_records_and_seconds_and_a_partition_without_a_row_waits_from_its_start() {
+        let mut progress = Progress::default();
+        let lags = progress.lags(&seen(100), 11_000, Instant::now());
+        let told: Vec<_> = lags
+            .iter()
+            .map(|lag| (lag.records, lag.seconds, lag.retention_left_seconds.unwrap()))
+            .collect();
+        assert_eq!(told, [(10, 10.0, 50.0), (0, 0.0, 60.0), (90, 4.0, 56.0)]);
+        assert_eq!(seen(100).waiting(), [(0, 90..100), (2, 10..100)].into());
+    }
+
+    #[test]
+    fn an_end_without_a_record_is_no_lag_until_something_follows_it() {
+        let ended = |high| Seen { void: [(0, 90..100)].into(), ..seen(high) };
+        let mut progress = Progress::default();
+        let start = Instant::now();
+        for (high, after, records, stalled) in
+            [(100, Duration::ZERO, 0, 0.0), (100, HOUR, 0, 0.0), (101, HOUR, 11, 0.0)]
+        {
+            let lag = progress.lags(&ended(high), 11_000, start + after)[0];
+            assert_eq!((lag.records, lag.stalled_seconds), (records, stalled), "up to {high}");
+        }
+        assert!(!ended(100).waiting().contains_key(&0), "it need not be asked for again");
+    }
+
+    #[test]
+    fn a_partition_is_stalled_from_when_it_had_lag_and_did_not_move() {
+        let mut progress = Progress::default();
+        let start = Instant::now();
+        let mut stalled = |seen: &Seen, at: Duration| {
+            progress
+                .lags(seen, 0, start + at)
+                .iter()
+                .map(|lag| lag.stalled_seconds)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(stalled(&seen(100), Duration::ZERO), [0.0; 3]);
+        assert_eq!(stalled(&seen(100), HOUR), [3600.0, 0.0, 3600.0], "one has nothing to do");
+        let mut moved = seen(100);
+        moved.ledger.insert(0, row(95, "a"));
+        assert_eq!(stalled(&moved, HOUR * 2), [0.0, 0.0, 7200.0]);
+    }
+
+    #[test]
+    fn more_replicas_help_who_owns_several_lagging_partitions() {
+        for (owners, helps) in [(["a", "a", "b"], true), (["a", "b", "c"], false)] {
+            let mut seen = seen(200);
+            seen.ledger = (0..3).map(|at| (at, row(20, owners[at as usize]))).collect();
+            let lags = Progress::default().lags(&seen, 60_000, Instant::now());
+            assert_eq!(more_replicas_help(&seen, &lags), helps, "{owners:?}");
+            let fresh = Progress::default().lags(&seen, 7_500, Instant::now());
+            assert!(!more_replicas_help(&seen, &fresh), "only one is older than the limit");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! A member of a consumer group that starts where the ledger stands, and how far its group is behind.
+
+mod claims;
+pub mod consumer;
+pub mod dead_letter_topic;
+pub mod lag;
+pub mod monitor;
+mod out_of_range;
+mod poll_thread;
+pub mod topic_check;

@@ -1,0 +1,200 @@
+//! Looks at what a consumer group depends on and how far it is behind, and shows it as metrics.
+//!
+//! Says what was seen; what follows from it belongs to the callers. Every replica looks at all
+//! partitions: one that nobody owns is seen all the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fred::clients::Client;
+use fred::interfaces::ClientLike;
+use jiff::Timestamp;
+use metrics::gauge;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use tokio::time::timeout;
+
+use crate::device_bindings::Bindings;
+use crate::group::lag::{Lag, Progress, Seen, more_replicas_help};
+use crate::ledger::{Entry, Ledger};
+use crate::mysql;
+use ljwx_service::kafka::KafkaArgs;
+use ljwx_service::kafka::topic_reader::{Ends, Reader};
+use ljwx_service::metrics::{
+    DEPENDENCY_UP, LAG_RECORDS, LAG_SECONDS, LEDGER_IMBALANCE, MORE_REPLICAS_HELP,
+    RETENTION_LEFT_SECONDS, STALLED_SECONDS, TOPIC_PARTITIONS, flag,
+};
+
+/// How often to look.
+pub const INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long one of the servers may take to answer.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often the topic's retention is asked for.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What one look found.
+#[derive(Debug)]
+pub struct Look<'a> {
+    /// Whether MySQL answered.
+    pub database: bool,
+    /// Whether Kafka answered.
+    pub kafka: bool,
+    /// Whether Redis is connected, or none is used.
+    pub redis: bool,
+    /// What each of them said last: while MySQL is away no position moves, and while Kafka is away
+    /// what waits grows older all the same.
+    pub seen: &'a Seen,
+    /// How far each partition is behind; empty before the ledger has been read once, since without
+    /// it all of the topic would seem to wait.
+    pub lags: Vec<Lag>,
+}
+
+/// The watch of one group.
+pub struct GroupWatch {
+    ledger: Ledger,
+    redis: Option<Client>,
+    bindings: Bindings,
+    reader: Arc<Reader>,
+    admin: AdminClient<DefaultClientContext>,
+    retention: Option<(Instant, Option<i64>)>,
+    seen: Seen,
+    /// Whether the ledger has been read.
+    knows_ledger: bool,
+    progress: Progress,
+}
+
+impl GroupWatch {
+    /// A watch that connects when it first looks, under a name that the brokers know it by.
+    pub fn new(
+        kafka: &KafkaArgs,
+        ledger: Ledger,
+        redis: Option<Client>,
+        bindings: Bindings,
+        client_id: &str,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            ledger,
+            redis,
+            bindings,
+            reader: Arc::new(Reader::of_single_records(kafka, client_id)?),
+            admin: kafka.client_config(client_id).create()?,
+            retention: None,
+            seen: Seen::default(),
+            knows_ledger: false,
+            progress: Progress::default(),
+        })
+    }
+
+    /// Looks once and shows what it found. `free` says that nothing but work holds this replica up.
+    pub async fn look(&mut self, free: bool) -> Look<'_> {
+        let ledger = timeout(ANSWER_TIMEOUT, self.entries()).await.ok().and_then(Result::ok);
+        if ledger.is_some() {
+            // What it shows is for people; a server that has just answered the ledger is there.
+            drop(timeout(ANSWER_TIMEOUT, mysql::observe(self.ledger.pool())).await);
+        }
+        let ends = self.ends().await;
+        let (database, kafka) = (ledger.is_some(), ends.is_some());
+        let redis = self.redis.as_ref().is_none_or(ClientLike::is_connected);
+        for (dependency, up) in [("mysql", database), ("kafka", kafka), ("redis", redis)] {
+            gauge!(DEPENDENCY_UP, "dependency" => dependency).set(flag(up));
+        }
+        self.bindings.show();
+        if let Some(ledger) = ledger {
+            self.seen.ledger = ledger;
+            self.knows_ledger = true;
+        }
+        if let Some(ends) = ends {
+            self.seen.ends = ends;
+            if self.knows_ledger {
+                self.look_at_oldest().await;
+            }
+            self.seen.retention_ms = self.retention().await;
+        }
+        let now_ms = Timestamp::now().as_millisecond();
+        let lags = if self.knows_ledger {
+            self.progress.lags(&self.seen, now_ms, Instant::now())
+        } else {
+            Vec::new()
+        };
+        let look = Look { database, kafka, redis, seen: &self.seen, lags };
+        show(self.ledger.group(), &look, free);
+        look
+    }
+
+    /// The ledger, once it is known how its offsets are counted.
+    async fn entries(&self) -> anyhow::Result<BTreeMap<i32, (Entry, String)>> {
+        let base = self.ledger.accepted().await?.base;
+        self.reader.count_from(self.ledger.topic(), base);
+        Ok(self.ledger.entries().await?)
+    }
+
+    async fn ends(&self) -> Option<Ends> {
+        let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
+        let asked = tokio::task::spawn_blocking(move || reader.ends_within(&topic, ANSWER_TIMEOUT));
+        asked.await.ok()?.ok()?
+    }
+
+    /// What Kafka does not bring in time is no younger than it was.
+    async fn look_at_oldest(&mut self) {
+        let waiting = self.seen.waiting();
+        self.seen.oldest_ms.retain(|partition, _| waiting.contains_key(partition));
+        if waiting.is_empty() {
+            return;
+        }
+        let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
+        let starts = waiting.iter().map(|(partition, rest)| (*partition, rest.start)).collect();
+        let asked =
+            tokio::task::spawn_blocking(move || reader.times(&topic, &starts, ANSWER_TIMEOUT));
+        for (partition, time) in asked.await.ok().and_then(Result::ok).unwrap_or_default() {
+            if let Some(ms) = time {
+                self.seen.oldest_ms.insert(partition, ms);
+            } else if let Some(rest) = waiting.get(&partition) {
+                self.seen.void.insert(partition, rest.clone());
+            }
+        }
+    }
+
+    /// How long the topic's records are kept; what was said last holds for a while.
+    async fn retention(&mut self) -> Option<i64> {
+        if self.retention.is_none_or(|(at, _)| at.elapsed() >= RETENTION_INTERVAL)
+            && let Some(answer) = self.ask_retention().await
+        {
+            self.retention = Some((Instant::now(), answer));
+        }
+        self.retention.and_then(|(_, retention)| retention)
+    }
+
+    /// The outer `None`: no answer; the inner: for ever.
+    async fn ask_retention(&self) -> Option<Option<i64>> {
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
+        let topic = [ResourceSpecifier::Topic(self.ledger.topic())];
+        let answer = self.admin.describe_configs(&topic, &options).await.ok()?;
+        let config = answer.into_iter().next()?.ok()?;
+        let value: i64 = config.get("retention.ms")?.value.as_deref()?.parse().ok()?;
+        Some((value >= 0).then_some(value))
+    }
+}
+
+fn show(group: &str, look: &Look<'_>, free: bool) {
+    let group = || group.to_owned();
+    if !look.seen.ends.is_empty() {
+        gauge!(TOPIC_PARTITIONS).set(look.seen.ends.len() as f64);
+    }
+    for lag in &look.lags {
+        let set = |name: &'static str, value: f64| {
+            let partition = lag.partition.to_string();
+            gauge!(name, "group" => group(), "partition" => partition).set(value);
+        };
+        set(LAG_RECORDS, lag.records as f64);
+        set(LAG_SECONDS, lag.seconds);
+        set(STALLED_SECONDS, lag.stalled_seconds);
+        set(RETENTION_LEFT_SECONDS, lag.retention_left_seconds.unwrap_or(f64::INFINITY));
+    }
+    let imbalance = look.seen.ledger.values().map(|(entry, _)| entry.difference().abs());
+    gauge!(LEDGER_IMBALANCE, "group" => group()).set(imbalance.sum::<i64>() as f64);
+    let helps = free && more_replicas_help(look.seen, &look.lags);
+    gauge!(MORE_REPLICAS_HELP, "group" => group()).set(flag(helps));
+}

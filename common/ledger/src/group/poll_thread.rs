@@ -1,0 +1,154 @@
+//! The polling thread: fetch, decode, hand over; pause while the pipeline has no room.
+
+use std::time::{Duration, Instant};
+
+use metrics::counter;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message};
+use rdkafka::types::RDKafkaErrorCode;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::claims::Assignment;
+use super::consumer::{CHUNK_DELIVERIES_MAX, Delivery, Record};
+use ljwx_reading::wire;
+use ljwx_service::metrics::CONSUMER_ERRORS;
+use ljwx_service::telemetry::trace::Origin;
+
+/// How long one poll may wait for a record.
+const POLL_WAIT: Duration = Duration::from_millis(50);
+
+/// How long a chunk may wait for room before partitions are paused. Pausing throws fetched records
+/// away, so it is not for every short stall.
+const ROOM_WAIT: Duration = Duration::from_secs(2);
+
+/// How often held partitions are tried again.
+const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the thread works with.
+pub struct Poll<'a> {
+    pub consumer: &'a BaseConsumer<Assignment>,
+    pub keeps_records: bool,
+    pub sender: &'a mpsc::Sender<Vec<Delivery>>,
+    pub stop: &'a CancellationToken,
+}
+
+impl Poll<'_> {
+    /// Polls until `stop`; then the sender goes, and with it the pipeline's last chunk arrives.
+    pub fn run(&self) {
+        let Self { consumer, stop, .. } = self;
+        let runtime = consumer.context().runtime().clone();
+        let mut claimed_at = Instant::now();
+        while !stop.is_cancelled() {
+            let chunk = self.chunk();
+            if !chunk.is_empty() && !self.hand_over(&runtime, chunk) {
+                return;
+            }
+            if claimed_at.elapsed() >= CLAIM_INTERVAL {
+                consumer.context().claim_waiting(consumer);
+                claimed_at = Instant::now();
+            }
+        }
+    }
+
+    /// What is there now, after waiting for the first record.
+    fn chunk(&self) -> Vec<Delivery> {
+        let consumer = self.consumer;
+        let mut deliveries = Vec::with_capacity(CHUNK_DELIVERIES_MAX);
+        let mut wait = POLL_WAIT;
+        while deliveries.len() < CHUNK_DELIVERIES_MAX {
+            match consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => deliveries.extend(self.delivery(&message)),
+                Some(Err(error)) => {
+                    let code = error.rdkafka_error_code();
+                    let label =
+                        code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
+                    counter!(CONSUMER_ERRORS, "code" => label).increment(1);
+                    if code == Some(RDKafkaErrorCode::AutoOffsetReset) {
+                        consumer.context().fail_outside(consumer, &error);
+                    }
+                    // The code is the cause, as of another member with this one's name.
+                    if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+                        consumer.context().fail(error.to_string());
+                    }
+                    warn!(%error, "cannot read from Kafka");
+                    break;
+                }
+            }
+            wait = Duration::ZERO;
+        }
+        deliveries
+    }
+
+    fn delivery(&self, message: &BorrowedMessage<'_>) -> Option<Delivery> {
+        let offset = message.offset() + self.consumer.context().base();
+        let epoch = self.consumer.context().admit(message.partition(), offset)?;
+        let value = message.payload().unwrap_or_default();
+        Some(Delivery {
+            partition: message.partition(),
+            offset,
+            epoch,
+            kafka_ms: message.timestamp().to_millis().unwrap_or_default(),
+            origin: message.headers().map(Origin::of_headers).unwrap_or_default(),
+            reading: wire::decode(value),
+            record: if self.keeps_records { record(message) } else { Record::default() },
+        })
+    }
+
+    /// Gives a chunk to the pipeline; while that has no room, keeps polling with partitions paused, or
+    /// the group would take this member for dead. `false` where the pipeline is gone, or must go
+    /// because the records are another topic's.
+    fn hand_over(&self, runtime: &Handle, mut chunk: Vec<Delivery>) -> bool {
+        let Self { consumer, sender, stop, .. } = self;
+        let mut paused = false;
+        loop {
+            let room = async { tokio::time::timeout(ROOM_WAIT, sender.reserve()).await };
+            match runtime.block_on(room) {
+                Ok(Ok(permit)) => {
+                    if !consumer.context().is_accepted_topic(consumer) {
+                        return false;
+                    }
+                    permit.send(chunk);
+                    if paused {
+                        set_paused(consumer, false);
+                    }
+                    return true;
+                }
+                Ok(Err(_)) => return false,
+                Err(_) if stop.is_cancelled() => return true,
+                Err(_) => {
+                    if !paused {
+                        set_paused(consumer, true);
+                        paused = true;
+                    }
+                    // Partitions that a rebalance brings meanwhile are not paused; their records wait.
+                    if let Some(Ok(message)) = consumer.poll(Duration::ZERO) {
+                        chunk.extend(self.delivery(&message));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn record(message: &BorrowedMessage<'_>) -> Record {
+    Record {
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().unwrap_or_default().to_vec(),
+        headers: message.headers().map(BorrowedHeaders::detach),
+    }
+}
+
+fn set_paused(consumer: &BaseConsumer<Assignment>, pause: bool) {
+    let changed = consumer.assignment().and_then(|list| {
+        let active = consumer.context().active(&list);
+        if pause { consumer.pause(&active) } else { consumer.resume(&active) }
+    });
+    if let Err(error) = changed {
+        warn!(%error, pause, "cannot pause or resume consumption");
+    }
+}

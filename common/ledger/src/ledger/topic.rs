@@ -1,0 +1,87 @@
+//! The topic that the ledger counts in. Its offsets are Kafka's plus a base, which rises when a topic that
+//! was made anew is accepted: so no offset ever means two records, and later ones stay later.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use sqlx::FromRow;
+
+use super::ClaimError;
+use crate::mysql::MySqlPool;
+use ljwx_service::kafka::topic_identity::TopicIdentity;
+use ljwx_service::kafka::topic_reader::Reader;
+
+/// A topic as `worker migrate` accepted it.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Accepted {
+    /// The id that the brokers gave it.
+    pub topic_id: String,
+    /// The id of its cluster; empty: not known.
+    pub cluster_id: String,
+    /// What the ledger's offsets are ahead of Kafka's.
+    pub base: i64,
+}
+
+impl Accepted {
+    /// Whether the topic found is this one.
+    pub fn is(&self, found: &TopicIdentity) -> bool {
+        let known = !self.cluster_id.is_empty() && !found.cluster_id.is_empty();
+        self.topic_id == found.topic_id && !(known && self.cluster_id != found.cluster_id)
+    }
+
+    /// Refuses a topic that is another one of the same name.
+    pub fn check(&self, topic: &str, found: &TopicIdentity) -> Result<(), ClaimError> {
+        if self.is(found) {
+            return Ok(());
+        }
+        Err(ClaimError::Refused(format!(
+            "topic {topic} was deleted and made anew: it is {} of cluster {}, and {} of cluster {} was \
+             accepted. Its offsets begin again, so the ledger's positions mean other records. Stop what \
+             reads it, then let `worker migrate --accept-topic` say where each group goes on",
+            found.topic_id, found.cluster_id, self.topic_id, self.cluster_id
+        )))
+    }
+
+    /// Lets `reader` say and take the topic's offsets as the ledger has them, once it is known that the
+    /// topic is this one.
+    pub fn count_in(&self, reader: &Reader, topic: &str, within: Duration) -> anyhow::Result<()> {
+        let found = reader.identity(topic, within)?;
+        self.check(topic, &found.with_context(|| format!("there is no topic {topic}"))?)?;
+        reader.count_from(topic, self.base);
+        Ok(())
+    }
+}
+
+/// The topic as it was accepted.
+pub async fn accepted(pool: &MySqlPool, topic: &str) -> Result<Accepted, ClaimError> {
+    let accepted = sqlx::query_as(
+        "SELECT topic_id, COALESCE(cluster_id, '') AS cluster_id, base FROM ingest_topic \
+         WHERE topic = ? AND topic_id IS NOT NULL",
+    )
+    .bind(topic)
+    .fetch_optional(pool)
+    .await?;
+    accepted.ok_or_else(|| {
+        ClaimError::NotYet(format!("nobody has accepted topic {topic} yet: run `worker migrate`"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_id_or_another_cluster_is_another_topic() {
+        let accepted =
+            |cluster: &str| Accepted { topic_id: "t".into(), cluster_id: cluster.into(), base: 7 };
+        let found = |topic: &str, cluster: &str| TopicIdentity {
+            topic_id: topic.into(),
+            cluster_id: cluster.into(),
+        };
+        assert!(accepted("c").is(&found("t", "c")));
+        assert!(accepted("").is(&found("t", "c")) && accepted("c").is(&found("t", "")));
+        assert!(!accepted("c").is(&found("u", "c")) && !accepted("c").is(&found("t", "d")));
+        let refused = accepted("c").check("readings", &found("u", "c")).unwrap_err().to_string();
+        assert!(refused.contains("worker migrate --accept-topic"), "{refused}");
+    }
+}

@@ -1,0 +1,229 @@
+//! Connecting to MySQL or MariaDB with the session every service relies on.
+//!
+//! Opens a pool; what runs on it belongs to the callers.
+
+pub mod errors;
+pub mod sql;
+
+mod limited;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use metrics::{counter, gauge};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
+use url::Url;
+
+pub use limited::{MySqlConnection, MySqlPool, Transaction};
+use ljwx_reading::offset_text;
+use ljwx_service::config::{Problems, duration};
+use ljwx_service::link::{Link, Tls};
+use ljwx_service::metrics::{
+    Counted, DATABASE_CONNECTIONS, DATABASE_CONNECTIONS_MAX, DATABASE_CONNECTIONS_WAITING, QUERIES,
+    QUESTIONS, THREADS_CONNECTED, THREADS_RUNNING,
+};
+
+/// Settings of the connection to MySQL.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MySqlArgs {
+    /// MySQL or MariaDB, as `mysql://user:password@host:port/database`; with TLS and chain and name of
+    /// the server verified by ?ssl-mode=VERIFY_IDENTITY, to which &ssl-ca=FILE, &ssl-cert=FILE and
+    /// &ssl-key=FILE may be added.
+    #[arg(id = "mysql-url", long = "mysql-url", env = "MYSQL_URL", hide_env_values = true)]
+    pub url: SecretString,
+    /// Connections this process may hold.
+    #[arg(
+        id = "mysql-pool-size",
+        long = "mysql-pool-size",
+        env = "MYSQL_POOL_SIZE",
+        default_value_t = 8
+    )]
+    pub pool_size: u32,
+    /// How long to wait for a free connection before the attempt counts as failed.
+    #[arg(
+        id = "mysql-acquire-timeout",
+        long = "mysql-acquire-timeout", env = "MYSQL_ACQUIRE_TIMEOUT", default_value = "5s", value_parser = duration)]
+    pub acquire_timeout: Duration,
+    /// How long one statement, or one transaction as a whole, may take; what takes longer counts as
+    /// failed, and its connection is closed.
+    #[arg(
+        id = "mysql-statement-timeout",
+        long = "mysql-statement-timeout", env = "MYSQL_STATEMENT_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub statement_timeout: Duration,
+}
+
+/// Shortest limit of a statement: below it a batch might never be written.
+const STATEMENT_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+
+impl MySqlArgs {
+    /// Notes what is wrong with the settings.
+    pub fn validate(&self, problems: &mut Problems) {
+        if let Err(problem) = self.options() {
+            problems.add(format!("--mysql-url: {problem}"));
+        }
+        problems.require(self.pool_size >= 2, || {
+            "--mysql-pool-size must be at least 2: one for batches, one for everything else".into()
+        });
+        problems.require(self.statement_timeout >= STATEMENT_TIMEOUT_MIN, || {
+            "--mysql-statement-timeout must be at least 1s: a busy server takes its time".into()
+        });
+    }
+
+    /// How the connection is secured.
+    pub fn link(&self) -> Option<Link> {
+        let (options, tls) = self.options().ok()?;
+        // A socket's file is on this machine, whatever stands in the host's place.
+        let host = options.get_socket().map_or(options.get_host(), |_| "localhost");
+        Some(Link::new("mysql", vec![host.to_owned()], tls.as_ref()))
+    }
+
+    /// Without a word on it the connection is plain: what may be TLS and may be not can be stripped of
+    /// it by whoever is on the way. Every mode of TLS verifies all.
+    fn options(&self) -> Result<(MySqlConnectOptions, Option<Tls>), String> {
+        let form = || "must read mysql://user:password@host:port/database".to_owned();
+        let url = Url::parse(self.url.expose_secret()).map_err(|_| form())?;
+        let mode = url.query_pairs().find(|(name, _)| name == "ssl-mode");
+        let encrypted = match mode.as_ref().map(|(_, mode)| &**mode) {
+            None | Some("DISABLED") => false,
+            Some("REQUIRED" | "VERIFY_CA" | "VERIFY_IDENTITY") => true,
+            Some(_) => return Err("ssl-mode must be VERIFY_IDENTITY, or DISABLED".into()),
+        };
+        let tls = Tls::of_url(&url, encrypted, "write ssl-mode=VERIFY_IDENTITY")?;
+        let options: MySqlConnectOptions = url.as_str().parse().map_err(|_| form())?;
+        if url.scheme() != "mysql" && url.scheme() != "mariadb" || options.get_database().is_none()
+        {
+            return Err(form());
+        }
+        let mode = match &tls {
+            None => MySqlSslMode::Disabled,
+            Some(tls) if tls.verified => MySqlSslMode::VerifyIdentity,
+            Some(_) => MySqlSslMode::Required,
+        };
+        Ok((options.ssl_mode(mode), tls))
+    }
+
+    /// A pool whose sessions are strict, READ COMMITTED and in `zone`; connects when first used, so
+    /// that a service starts while the database is away.
+    pub fn connect(&self, zone: &TimeZone) -> Result<MySqlPool, sqlx::Error> {
+        let options = self
+            .options()
+            .map_err(|problem| sqlx::Error::Configuration(problem.into()))?
+            .0
+            // Named zones are not loaded on fresh servers, so the offset it is.
+            .timezone(offset_text(zone, Timestamp::now()))
+            .charset("utf8mb4")
+            .pipes_as_concat(false)
+            .no_engine_substitution(false)
+            // Statements hold patients' values, and the library logs the slow ones whole.
+            .disable_statement_logging();
+        let session = session(self.statement_timeout);
+        let pool = MySqlPoolOptions::new()
+            .max_connections(self.pool_size)
+            .acquire_timeout(self.acquire_timeout)
+            // A ping before each batch costs a round trip; a dead connection fails the batch's
+            // first statement instead, and the batch is tried again.
+            .test_before_acquire(false)
+            .after_connect(move |connection, _| {
+                let session = session.clone();
+                Box::pin(async move {
+                    connection.execute(AssertSqlSafe(session)).await?;
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(options);
+        Ok(MySqlPool::new(pool, self.statement_timeout))
+    }
+}
+
+/// Strict, or a multi-row INSERT truncates silently; READ COMMITTED, because gap locks only make
+/// two workers wait for each other. The server gives up a lock before a statement's `limit` has passed:
+/// it does not notice that nobody waits for the statement any more, and sessions would pile up.
+fn session(limit: Duration) -> String {
+    let lock_wait = (limit.as_secs() / 2).max(1);
+    format!(
+        "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'; \
+         SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+         SET SESSION lock_wait_timeout = {lock_wait}, innodb_lock_wait_timeout = {lock_wait}"
+    )
+}
+
+/// A connection to write on; who waits for one is counted.
+pub async fn acquire(pool: &MySqlPool) -> Result<MySqlConnection, sqlx::Error> {
+    if let Some(connection) = pool.try_acquire() {
+        return Ok(connection);
+    }
+    let _waiting = Counted::begin(DATABASE_CONNECTIONS_WAITING);
+    pool.acquire().await
+}
+
+/// Shows the pool, and what the server says of its own load. Both servers have SHOW GLOBAL STATUS;
+/// `performance_schema` is off in many of them.
+pub async fn observe(pool: &MySqlPool) -> Result<(), sqlx::Error> {
+    let (all, idle) = (pool.unlimited().size() as usize, pool.unlimited().num_idle());
+    gauge!(DATABASE_CONNECTIONS, "state" => "in_use").set(all.saturating_sub(idle) as f64);
+    gauge!(DATABASE_CONNECTIONS, "state" => "idle").set(idle as f64);
+    gauge!(DATABASE_CONNECTIONS_MAX)
+        .set(f64::from(pool.unlimited().options().get_max_connections()));
+    gauge!(DATABASE_CONNECTIONS_WAITING).increment(0.0);
+    let status: Vec<(String, String)> = sqlx::query_as(
+        "SHOW GLOBAL STATUS WHERE Variable_name IN \
+         ('Threads_connected', 'Threads_running', 'Questions', 'Queries')",
+    )
+    .fetch_all(pool)
+    .await?;
+    for (name, value) in status {
+        let value: u64 = value.parse().unwrap_or_default();
+        match name.as_str() {
+            "Threads_connected" => gauge!(THREADS_CONNECTED).set(value as f64),
+            "Threads_running" => gauge!(THREADS_RUNNING).set(value as f64),
+            "Questions" => counter!(QUESTIONS).absolute(value),
+            "Queries" => counter!(QUERIES).absolute(value),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(url: &str) -> Result<MySqlSslMode, String> {
+        let timeout = Duration::from_secs(1);
+        let args = MySqlArgs {
+            url: url.into(),
+            pool_size: 2,
+            acquire_timeout: timeout,
+            statement_timeout: timeout,
+        };
+        args.options().map(|(options, _)| options.get_ssl_mode())
+    }
+
+    #[test]
+    fn tls_is_on_or_off_and_verified_unless_told_otherwise() {
+        for (query, expected) in [
+            ("", "Disabled"),
+            ("?ssl-mode=DISABLED", "Disabled"),
+            ("?ssl-mode=REQUIRED", "VerifyIdentity"),
+            ("?ssl-mode=VERIFY_CA", "VerifyIdentity"),
+            ("?ssl-mode=VERIFY_IDENTITY", "VerifyIdentity"),
+            ("?ssl-mode=REQUIRED&ssl-verify=off", "Required"),
+        ] {
+            let found = mode(&format!("mysql://u:p@h:1/d{query}")).unwrap();
+            assert_eq!(format!("{found:?}"), expected, "{query}");
+        }
+        for (url, named) in [
+            ("mysql://u:p@h/d?ssl-mode=PREFERRED", "ssl-mode"),
+            ("mysql://u:p@h/d?ssl-ca=/x", "VERIFY_IDENTITY"),
+            ("mysql://u:p@h", "database"),
+            ("postgres://u:p@h/d", "mysql://"),
+            ("nonsense", "mysql://"),
+        ] {
+            let problem = mode(url).unwrap_err();
+            assert!(problem.contains(named), "{url}: {problem}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The platform's tables: `sys_user` names a user's device, `sys_user_org` a user's organisation,
+//! `sys_org_units` what stands above an organisation.
+
+use std::collections::{HashMap, HashSet};
+use std::str::FromStr;
+
+use sqlx::mysql::MySqlRow;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use crate::mysql::MySqlPool;
+use crate::mysql::sql::Rows;
+use ljwx_reading::{DeviceSn, Ids};
+
+/// A user who wears a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct User {
+    id: i64,
+    device_sn: DeviceSn,
+    /// When the row was last changed, as text that sorts.
+    at: String,
+}
+
+/// A user's place in an organisation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    user_id: i64,
+    org_id: i64,
+    at: String,
+    id: i64,
+}
+
+/// What the devices are bound to; those nobody knows are not in it.
+pub async fn bindings(
+    pool: &MySqlPool,
+    devices: &[DeviceSn],
+) -> Result<HashMap<DeviceSn, Ids>, sqlx::Error> {
+    let wanted: HashSet<&DeviceSn> = devices.iter().collect();
+    let users = rows(pool, "sys_user", "device_sn", devices.iter().map(DeviceSn::as_str)).await?;
+    // The column's collation may find other serials too: two that differ in case are two devices.
+    let users = newest_users(users.iter().filter_map(user), &wanted);
+    if users.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let user_ids: Vec<String> = users.iter().map(|user| user.id.to_string()).collect();
+    let places = rows(pool, "sys_user_org", "user_id", user_ids.iter().map(String::as_str)).await?;
+    let places = newest_places(places.iter().filter_map(place));
+    let orgs: HashSet<i64> = places.values().copied().collect();
+    let org_ids: Vec<String> = orgs.iter().map(i64::to_string).collect();
+    let units = rows(pool, "sys_org_units", "id", org_ids.iter().map(String::as_str)).await?;
+    let tenants = units.iter().filter_map(|row| {
+        let id = parsed(row, "id")?;
+        Some((id, tenant(id, &text(row, "ancestors").unwrap_or_default())))
+    });
+    Ok(combine(&users, &places, &tenants.collect()))
+}
+
+fn combine(
+    users: &[User],
+    places: &HashMap<i64, i64>,
+    tenants: &HashMap<i64, i64>,
+) -> HashMap<DeviceSn, Ids> {
+    let ids = |user: &User| {
+        let org_id = places.get(&user.id).copied();
+        let customer_id = org_id.and_then(|org_id| tenants.get(&org_id).copied());
+        Ids { customer_id, org_id, user_id: Some(user.id) }
+    };
+    users.iter().map(|user| (user.device_sn.clone(), ids(user))).collect()
+}
+
+/// Of several users with one device the newest binding wins.
+fn newest_users(users: impl Iterator<Item = User>, wanted: &HashSet<&DeviceSn>) -> Vec<User> {
+    let mut newest: HashMap<DeviceSn, User> = HashMap::new();
+    for user in users.filter(|user| wanted.contains(&user.device_sn)) {
+        let slot = newest.entry(user.device_sn.clone()).or_insert_with(|| user.clone());
+        if (&user.at, user.id) > (&slot.at, slot.id) {
+            *slot = user;
+        }
+    }
+    newest.into_values().collect()
+}
+
+/// The organisation of each user: of several the newest place.
+fn newest_places(places: impl Iterator<Item = Place>) -> HashMap<i64, i64> {
+    let mut newest: HashMap<i64, Place> = HashMap::new();
+    for place in places {
+        let slot = newest.entry(place.user_id).or_insert_with(|| place.clone());
+        if (&place.at, place.id) > (&slot.at, slot.id) {
+            *slot = place;
+        }
+    }
+    newest.into_iter().map(|(user_id, place)| (user_id, place.org_id)).collect()
+}
+
+/// The tenant above an organisation: its first ancestor that is not 0, else itself.
+fn tenant(org_id: i64, ancestors: &str) -> i64 {
+    let ids = ancestors.split(',').filter_map(|id| id.trim().parse().ok());
+    ids.into_iter().find(|id| *id != 0).unwrap_or(org_id)
+}
+
+/// As text and with all columns, so that every variant of the platform's tables reads alike.
+async fn rows<'a>(
+    pool: &MySqlPool,
+    table: &str,
+    column: &str,
+    values: impl Iterator<Item = &'a str>,
+) -> Result<Vec<MySqlRow>, sqlx::Error> {
+    let mut list = Rows::after(format!("SELECT * FROM {table} WHERE {column} IN"));
+    list.begin(true);
+    let mut asked = false;
+    for value in values {
+        list.string(value);
+        asked = true;
+    }
+    list.end();
+    if !asked {
+        return Ok(Vec::new());
+    }
+    // Every value went through `sql::Rows`, which escapes.
+    sqlx::raw_sql(AssertSqlSafe(list.finish(""))).fetch_all(pool).await
+}
+
+fn user(row: &MySqlRow) -> Option<User> {
+    if deleted(row) {
+        return None;
+    }
+    let device_sn = DeviceSn::new(text(row, "device_sn")?.trim())?;
+    Some(User { id: nonzero(row, "id")?, device_sn, at: changed_at(row) })
+}
+
+fn place(row: &MySqlRow) -> Option<Place> {
+    if deleted(row) {
+        return None;
+    }
+    let (user_id, org_id) = (nonzero(row, "user_id")?, nonzero(row, "org_id")?);
+    let id = parsed(row, "id").unwrap_or_default();
+    Some(Place { user_id, org_id, at: changed_at(row), id })
+}
+
+/// Flags are numbers, characters or bits.
+fn deleted(row: &MySqlRow) -> bool {
+    text(row, "is_deleted").is_some_and(|flag| !matches!(flag.as_str(), "" | "0" | "\0"))
+}
+
+fn changed_at(row: &MySqlRow) -> String {
+    text(row, "update_time").or_else(|| text(row, "create_time")).unwrap_or_default()
+}
+
+fn nonzero(row: &MySqlRow, column: &str) -> Option<i64> {
+    parsed(row, column).filter(|id| *id != 0)
+}
+
+fn parsed<T: FromStr>(row: &MySqlRow, column: &str) -> Option<T> {
+    text(row, column)?.trim().parse().ok()
+}
+
+/// `None` also where there is no such column.
+fn text(row: &MySqlRow, column: &str) -> Option<String> {
+    row.try_get_unchecked(column).ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sn(text: &str) -> DeviceSn {
+        DeviceSn::new(text).unwrap()
+    }
+
+    #[test]
+    fn the_tenant_is_the_first_ancestor_or_the_organisation_itself() {
+        for (ancestors, expected) in
+            [("0,11,12", 11), ("0", 7), ("", 7), ("0, 11", 11), ("11,12", 11), ("0,0,5", 5)]
+        {
+            assert_eq!(tenant(7, ancestors), expected, "{ancestors:?}");
+        }
+    }
+
+    #[test]
+    fn of_several_users_and_places_the_newest_counts() {
+        let user = |id, at: &str| User { id, device_sn: sn("A"), at: at.into() };
+        let (device, other) = (sn("A"), sn("a"));
+        let wanted = HashSet::from([&device]);
+        let stranger = User { id: 9, device_sn: other, at: "2027".into() };
+        let users = [user(1, "2025-01-02"), user(2, "2025-01-03"), user(3, "2025-01-01"), stranger];
+        let newest = newest_users(users.into_iter(), &wanted);
+        assert_eq!(newest, [user(2, "2025-01-03")]);
+        let newest = newest_users([user(1, ""), user(4, ""), user(3, "")].into_iter(), &wanted);
+        assert_eq!(newest[0].id, 4, "without a time the latest id");
+        let place = |id, org_id, at: &str| Place { user_id: 1, org_id, at: at.into(), id };
+        let places = newest_places([place(1, 5, "2"), place(2, 6, "1")].into_iter());
+        assert_eq!(places, HashMap::from([(1, 5)]));
+    }
+
+    #[test]
+    fn what_is_missing_on_the_way_leaves_the_rest() {
+        let user = User { id: 1, device_sn: sn("A"), at: String::new() };
+        let ids = |places: &[(i64, i64)], tenants: &[(i64, i64)]| {
+            let (places, tenants) = (places.iter().copied(), tenants.iter().copied());
+            combine(std::slice::from_ref(&user), &places.collect(), &tenants.collect())[&sn("A")]
+        };
+        let some = |customer_id, org_id| Ids { customer_id, org_id, user_id: Some(1) };
+        assert_eq!(ids(&[(1, 5)], &[(5, 3)]), some(Some(3), Some(5)));
+        assert_eq!(ids(&[(1, 5)], &[]), some(None, Some(5)));
+        assert_eq!(ids(&[], &[]), some(None, None));
+    }
+}

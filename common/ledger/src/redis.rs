@@ -1,0 +1,214 @@
+//! Connecting to Redis with bounds on everything: fred's own defaults wait for ever and queue
+//! without limit while Redis is away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::interfaces::EventInterface;
+use fred::prelude::{Builder, Client, ClientLike, Config, Error, ReconnectPolicy};
+use fred::types::config::{Server, TlsConnector, UnresponsiveConfig};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tracing::warn;
+use url::Url;
+
+use ljwx_service::config::{Problems, duration};
+use ljwx_service::link::{Link, Tls};
+
+/// Settings of the connection to Redis.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RedisArgs {
+    /// Redis, as `redis://user:password@host:port/db`, or `rediss://` with TLS and chain and name of the
+    /// server verified, to which ?ssl-ca=FILE, &ssl-cert=FILE and &ssl-key=FILE may be added; behind
+    /// Sentinel as redis-sentinel:// or rediss-sentinel://, with sentinelServiceName.
+    #[arg(id = "redis-url", long = "redis-url", env = "REDIS_URL", hide_env_values = true)]
+    pub url: SecretString,
+    /// How long one command may take.
+    #[arg(
+        id = "redis-timeout",
+        long = "redis-timeout", env = "REDIS_TIMEOUT", default_value = "500ms", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// Longest time until the next attempt to connect, in milliseconds.
+const RECONNECT_MS_MAX: u32 = 2_000;
+
+/// First time until the next attempt to connect, in milliseconds.
+const RECONNECT_MS_MIN: u32 = 100;
+
+/// Commands that may wait for a connection; beyond it they fail at once.
+const WAITING_COMMANDS_MAX: usize = 1_000;
+
+/// What stands for the primary's host where Sentinel tells it: it may be any, so it is taken to be another
+/// than this one.
+const NAMED_BY_SENTINEL: &str = "the primary that Sentinel names";
+
+/// How a URL asks for TLS.
+const TLS_REMEDY: &str = "write rediss:// or rediss-sentinel://";
+
+impl RedisArgs {
+    /// Notes what is wrong with the settings.
+    pub fn validate(&self, problems: &mut Problems) {
+        if let Err(problem) = config(self.url.expose_secret()) {
+            problems.add(format!("--redis-url: {problem}"));
+        }
+    }
+
+    /// How the connection is secured.
+    pub fn link(&self) -> Option<Link> {
+        let (config, tls) = config(self.url.expose_secret()).ok()?;
+        let servers = config.server.hosts();
+        let mut hosts: Vec<_> = servers.iter().map(|server| server.host.to_string()).collect();
+        if config.server.is_sentinel() {
+            hosts.push(NAMED_BY_SENTINEL.to_owned());
+        }
+        Some(Link::new("redis", hosts, tls.as_ref()))
+    }
+
+    /// A client that connects in the background and keeps reconnecting.
+    pub fn connect(&self) -> Result<Client, Error> {
+        let client = self.builder()?.build()?;
+        tokio::spawn(say_why_not(client.error_rx(), client.reconnect_rx()));
+        // The task ends with the client; its result only repeats what commands report.
+        drop(client.connect());
+        Ok(client)
+    }
+
+    /// The builder behind [`Self::connect`], for clients of another kind (subscribers).
+    pub fn builder(&self) -> Result<Builder, Error> {
+        let timeout = self.timeout;
+        let config = config(self.url.expose_secret()).map(|(config, _)| config);
+        let mut builder = Builder::from_config(
+            config.map_err(|problem| Error::new(fred::error::ErrorKind::Config, problem))?,
+        );
+        builder
+            // Or a Redis that is away at the start would be away for good.
+            .with_config(|config| config.fail_fast = false)
+            .with_performance_config(|performance| {
+                performance.default_command_timeout = timeout;
+            })
+            .with_connection_config(|connection| {
+                connection.connection_timeout = timeout;
+                connection.max_command_attempts = 1;
+                connection.max_command_buffer_len = WAITING_COMMANDS_MAX;
+                connection.unresponsive =
+                    UnresponsiveConfig { max_timeout: Some(timeout * 4), interval: timeout };
+            })
+            .set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_MS_MIN, RECONNECT_MS_MAX, 2));
+        Ok(builder)
+    }
+}
+
+/// What a URL means to the client, and to TLS where it is encrypted; the error says what is wrong with it.
+pub fn config(url: &str) -> Result<(Config, Option<Tls>), String> {
+    let form = || "must read redis://host:port or redis://user:password@host:port/db".to_owned();
+    let mut url = Url::parse(url).map_err(|_| form())?;
+    let (encrypted, scheme) = match url.scheme() {
+        "redis" => (false, "redis"),
+        "rediss" => (true, "redis"),
+        "redis-sentinel" => (false, "redis-sentinel"),
+        "rediss-sentinel" => (true, "redis-sentinel"),
+        "redis-cluster" | "rediss-cluster" => {
+            return Err("Redis Cluster is not supported: one script call shows the readings of \
+                        many devices, whose keys a cluster spreads; use one primary as \
+                        redis://, or behind Sentinel as redis-sentinel://"
+                .into());
+        }
+        _ => return Err(form()),
+    };
+    // MySQL's word for it: whoever asks for TLS by it would be connected in plain.
+    if url.query_pairs().any(|(name, _)| name == "ssl-mode") {
+        return Err(format!("ssl-mode is not for Redis: {TLS_REMEDY}"));
+    }
+    let tls = Tls::of_url(&url, encrypted, TLS_REMEDY)?;
+    // The library makes a client of its own choice of a scheme with TLS; ours comes instead.
+    url.set_scheme(scheme).map_err(|()| form())?;
+    let mut config = Config::from_url(url.as_str()).map_err(|_| match scheme {
+        "redis" => form(),
+        _ => "must read redis-sentinel://user:password@sentinel:26379/db?\
+              sentinelServiceName=NAME&node=sentinel2:26379"
+            .to_owned(),
+    })?;
+    if let Some(tls) = &tls {
+        let connector = Arc::new(tls.client_config()?);
+        config.tls = Some(TlsConnector::Rustls(connector.into()).into());
+    }
+    Ok((config, tls))
+}
+
+/// Logs why there is no connection, once for each reason until there is one.
+async fn say_why_not(
+    mut errors: Receiver<(Error, Option<Server>)>,
+    mut connections: Receiver<Server>,
+) {
+    let mut said = String::new();
+    loop {
+        tokio::select! {
+            error = errors.recv() => match error {
+                Ok((error, _)) if !error.is_canceled() && *error.details() != *said => {
+                    said = error.details().to_owned();
+                    warn!(error = said, "Redis cannot be reached, trying again");
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            connected = connections.recv() => match connected {
+                Ok(_) => said.clear(),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_with_tls_is_never_spoken_to_in_plain() {
+        for (url, encrypted) in [
+            ("redis://h", false),
+            ("redis://u:p@h:1/2", false),
+            ("rediss://u:p@h:1/2", true),
+            ("rediss://h?ssl-verify=off", true),
+            ("redis-sentinel://u:p@h:1/2?sentinelServiceName=s&sentinelPassword=q&node=i:2", false),
+            ("rediss-sentinel://u:p@h:1/2?sentinelServiceName=s", true),
+        ] {
+            let (config, tls) = config(url).unwrap();
+            assert_eq!((config.uses_tls(), tls.is_some()), (encrypted, encrypted), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name() {
+        for (url, named) in [
+            ("redis-cluster://h:1", "Redis Cluster"),
+            ("rediss-cluster://h:1?node=i:1", "redis-sentinel://"),
+            ("redis-sentinel://h:1", "sentinelServiceName"),
+            ("redis://h?ssl-ca=/x", "rediss://"),
+            ("redis://h?ssl-mode=VERIFY_IDENTITY", "rediss://"),
+            ("rediss://h?ssl-mode=DISABLED", "ssl-mode"),
+            ("rediss://h?ssl-ca=/no/such/file", "/no/such/file"),
+            ("http://h", "redis://"),
+        ] {
+            let problem = config(url).unwrap_err();
+            assert!(problem.contains(named), "{url}: {problem}");
+        }
+    }
+
+    #[test]
+    fn the_primary_behind_sentinel_is_no_host_of_this_machine() {
+        for (url, hosts) in [
+            ("redis://127.0.0.1:1", &["127.0.0.1"][..]),
+            (
+                "redis-sentinel://127.0.0.1:1?sentinelServiceName=s",
+                &["127.0.0.1", NAMED_BY_SENTINEL],
+            ),
+        ] {
+            let args = RedisArgs { url: url.into(), timeout: Duration::from_secs(1) };
+            assert_eq!(args.link().unwrap().hosts, hosts, "{url}");
+        }
+    }
+}

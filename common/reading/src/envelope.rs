@@ -1,0 +1,211 @@
+//! The shapes a body may have: readings, bare or wrapped into `data`, alone or in lists.
+//!
+//! Finds the items; whether an item is a valid reading is for [`Reading::parse`] to say.
+//!
+//! [`Reading::parse`]: crate::Reading::parse
+
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::{Ids, Item, Rejection, RejectionCode};
+
+/// How often `data` may stand inside `data`.
+pub const LEVELS_MAX: usize = 4;
+
+/// Most readings of one body.
+pub const READINGS_MAX: usize = 1000;
+
+/// One item of a body: what stands where a reading should be.
+#[derive(Debug)]
+pub struct Found<'a> {
+    /// The item's own bytes.
+    pub raw: &'a RawValue,
+    /// Ids that stood beside the `data` around it.
+    pub ids: Ids,
+    /// Set where the item cannot be looked into.
+    pub rejection: Option<Rejection>,
+}
+
+/// A body that cannot be taken apart.
+#[derive(Debug, PartialEq)]
+pub enum BodyError {
+    /// Nothing was sent: no bytes, `{}` or `null`.
+    Empty,
+    /// The body is not JSON, or holds too much.
+    Rejected(Rejection),
+}
+
+/// Takes a body apart into its items, in order.
+pub fn unwrap(body: &[u8]) -> Result<Vec<Found<'_>>, BodyError> {
+    let malformed =
+        |what: String| BodyError::Rejected(Rejection::new(RejectionCode::MalformedBody, what));
+    let text = std::str::from_utf8(body).map_err(|error| {
+        let hint = if is_gbk(body) { ": it looks like GBK, send UTF-8" } else { "" };
+        malformed(format!("the body is not UTF-8 at byte {}{hint}", error.valid_up_to()))
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim().is_empty() {
+        return Err(BodyError::Empty);
+    }
+    let raw: &RawValue = serde_json::from_str(text).map_err(|error| {
+        malformed(format!(
+            "the body is not valid JSON at line {} column {}: send one JSON document",
+            error.line(),
+            error.column()
+        ))
+    })?;
+    if raw.get() == "null" || Item::read(raw).is_some_and(|item| item.is_empty()) {
+        return Err(BodyError::Empty);
+    }
+    let mut found = Vec::new();
+    Walk { found: &mut found }.value(raw, Ids::default(), 0)?;
+    Ok(found)
+}
+
+/// Whether the bytes could be GBK: ASCII, and pairs of its lead and trail bytes.
+fn is_gbk(mut bytes: &[u8]) -> bool {
+    while let Some((first, rest)) = bytes.split_first() {
+        bytes = match (first, rest) {
+            (0..=0x7f, rest) => rest,
+            (0x81..=0xfe, [0x40..=0x7e | 0x80..=0xfe, rest @ ..]) => rest,
+            _ => return false,
+        };
+    }
+    true
+}
+
+struct Walk<'a, 'f> {
+    found: &'f mut Vec<Found<'a>>,
+}
+
+impl<'a> Walk<'a, '_> {
+    /// A place where a list or a single item may stand.
+    fn value(&mut self, raw: &'a RawValue, ids: Ids, level: usize) -> Result<(), BodyError> {
+        if !raw.get().starts_with('[') {
+            return self.item(raw, ids, level);
+        }
+        let mut outcome = Ok(());
+        let list = Items(|item| {
+            outcome = self.item(item, ids, level);
+            outcome.is_ok()
+        });
+        // The list parsed as part of the body, so it parses again; one that is left early is refused.
+        let _ = serde_json::Deserializer::from_str(raw.get()).deserialize_seq(list);
+        outcome
+    }
+
+    /// A place where only an item may stand: an envelope, or what should be a reading.
+    fn item(&mut self, raw: &'a RawValue, ids: Ids, level: usize) -> Result<(), BodyError> {
+        let Some(item) = Item::read(raw) else { return self.push(raw, ids, None) };
+        let Some(data) = item.get("data") else { return self.push(raw, ids, None) };
+        let holds_more = data.get().starts_with(['{', '[']);
+        if !holds_more && crate::names_a_device(&item) {
+            return self.push(raw, ids, None);
+        }
+        if level == LEVELS_MAX {
+            let message = format!("data may stand inside data at most {LEVELS_MAX} times");
+            return self.push(raw, ids, Some(Rejection::new(RejectionCode::TooDeep, message)));
+        }
+        self.value(data, crate::ids_of(&item).or(ids), level + 1)
+    }
+
+    fn push(
+        &mut self,
+        raw: &'a RawValue,
+        ids: Ids,
+        rejection: Option<Rejection>,
+    ) -> Result<(), BodyError> {
+        if self.found.len() == READINGS_MAX {
+            return Err(BodyError::Rejected(Rejection::new(
+                RejectionCode::TooManyReadings,
+                format!("a body may hold at most {READINGS_MAX} readings: send several bodies"),
+            )));
+        }
+        self.found.push(Found { raw, ids, rejection });
+        Ok(())
+    }
+}
+
+/// Hands on a list's items one by one, for as long as they are wanted: collected first, those of a body
+/// full of numbers would take eight times its memory.
+struct Items<F>(F);
+
+impl<'de, F: FnMut(&'de RawValue) -> bool> Visitor<'de> for Items<F> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element()? {
+            if !(self.0)(item) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(body: &str) -> Vec<String> {
+        unwrap(body.as_bytes()).unwrap().iter().map(|found| found.raw.get().to_owned()).collect()
+    }
+
+    #[test]
+    fn every_shape_yields_its_items() {
+        let a = r#"{"id":"a"}"#;
+        for body in [
+            a.to_owned(),
+            format!("[{a}]"),
+            format!(r#"{{"data":{a}}}"#),
+            format!(r#"{{"data":[{a}]}}"#),
+            format!(r#"{{"type":"health","data":{{"data":{a}}}}}"#),
+            format!(r#"{{"data":{{"data":[{a}]}}}}"#),
+            format!(r#"{{"data":[{{"data":{a}}}]}}"#),
+            format!(r#"{{"data":{{"data":{{"data":{{"data":{a}}}}}}}}}"#),
+        ] {
+            assert_eq!(items(&body), [a], "{body}");
+        }
+        assert_eq!(items(r#"{"id":"a","data":null}"#), [r#"{"id":"a","data":null}"#]);
+        assert_eq!(items(r#"{"data":null}"#), ["null"]);
+        assert!(items(r#"{"data":[]}"#).is_empty());
+    }
+
+    #[test]
+    fn a_body_in_gbk_is_told_so() {
+        let told = |bytes: &[u8]| match unwrap(bytes) {
+            Err(BodyError::Rejected(rejection)) => rejection.message.contains("GBK"),
+            _ => panic!("{bytes:?} was taken"),
+        };
+        assert!(told(b"{\"name\":\"\xd5\xc5\xc8\xfd\"}"));
+        assert!(!told(b"\x1f\x8b\x08\x00\xff\xff"));
+    }
+
+    #[test]
+    fn too_deep_costs_the_item_and_too_many_the_body() {
+        let deep = format!("{}1{}", r#"{"data":"#.repeat(6), "}".repeat(6));
+        let found = unwrap(deep.as_bytes()).unwrap();
+        assert_eq!(found[0].rejection.as_ref().unwrap().code, RejectionCode::TooDeep);
+
+        let many = format!("[{}]", vec!["{}"; READINGS_MAX + 1].join(","));
+        let Err(BodyError::Rejected(rejection)) = unwrap(many.as_bytes()) else { panic!() };
+        assert_eq!(rejection.code, RejectionCode::TooManyReadings);
+    }
+
+    #[test]
+    fn nothing_sent_is_told_from_something_unreadable() {
+        for body in ["", "  ", "{}", "null", "\u{feff}"] {
+            assert_eq!(unwrap(body.as_bytes()).unwrap_err(), BodyError::Empty, "{body:?}");
+        }
+        for body in [&b"nope"[..], b"{\"data\":", b"\xff\xfe", b"{} x"] {
+            assert!(matches!(unwrap(body).unwrap_err(), BodyError::Rejected(_)), "{body:?}");
+        }
+    }
+}

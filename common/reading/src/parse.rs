@@ -1,0 +1,268 @@
+//! From a device's JSON object to a [`Reading`].
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::value::RawValue;
+
+use crate::document::{self, Nested};
+use crate::json_object::{Item, Scalar};
+use crate::number::{self, Number, NumberField};
+use crate::time::{self, Moment};
+use crate::{
+    DEVICE_SN_BYTES_MAX, DeviceSn, Document, Documents, Ids, Reading, Rejection, RejectionCode,
+    UploadMethod, Vitals, Warning, WarningCode,
+};
+
+const DEVICE_SN: &[&str] = &["deviceSn", "device_sn", "id", "device_id"];
+const TIMESTAMP: &[&str] = &["timestamp", "cjsj", "create_time"];
+const CUSTOMER_ID: &[&str] = &["customer_id", "customerId"];
+const ORG_ID: &[&str] = &["org_id", "orgId"];
+const USER_ID: &[&str] = &["user_id", "userId"];
+const UPLOAD_METHOD: &[&str] = &["upload_method", "uploadMethod"];
+const SLEEP_DATA: &[&str] = &["sleepData", "smData"];
+const EXERCISE_DAILY_DATA: &[&str] = &["exerciseDailyData", "ydData"];
+const EXERCISE_WEEK_DATA: &[&str] = &["exerciseWeekData", "exerciseDailyWeekData", "ydWeekData"];
+const SCIENTIFIC_SLEEP_DATA: &[&str] = &["scientificSleepData", "kxsmData"];
+const WORKOUT_DATA: &[&str] = &["workoutData"];
+
+/// What a reading's parser has to know beside the item itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Intake<'a> {
+    /// Zone of wall clocks without an offset.
+    pub zone: &'a TimeZone,
+    /// When the body was received.
+    pub received_at: Timestamp,
+    /// The item's place in its body, from 0.
+    pub index: usize,
+    /// Ids that stood beside `data`.
+    pub ids: Ids,
+}
+
+impl Reading {
+    /// Parses one item of a body.
+    ///
+    /// A field that cannot be used costs only itself and leaves a warning; an item without a usable
+    /// serial number or time is rejected whole.
+    pub fn parse(raw: &RawValue, intake: &Intake<'_>) -> Result<Self, Rejection> {
+        let item = Item::read(raw).ok_or_else(|| {
+            Rejection::new(RejectionCode::InvalidItem, "each reading must be a JSON object")
+        })?;
+        let device_sn = device_sn(&item)?;
+        let mut fields = Fields { item: &item, warnings: Vec::new() };
+        let moment = fields.moment(intake).map_err(|rejection| Rejection {
+            device_sn: Some(device_sn.as_str().to_owned()),
+            ..rejection
+        })?;
+        let ids = fields.ids().or(intake.ids);
+        let upload_method = fields.upload_method();
+        let mut vitals = fields.vitals();
+        let documents = fields.documents(&mut vitals);
+        Ok(Self {
+            device_sn,
+            timestamp: moment.wall,
+            epoch_ms: moment.epoch_ms,
+            received_at_ms: intake.received_at.as_millisecond(),
+            ids,
+            upload_method,
+            vitals,
+            documents,
+            warnings: fields.warnings,
+        })
+    }
+}
+
+/// Tenant, organisation and user given beside `data`.
+pub fn ids_of(item: &Item<'_>) -> Ids {
+    Fields { item, warnings: Vec::new() }.ids()
+}
+
+/// Whether the object names a device, so that a `data` key of its own does not make it an envelope.
+pub fn names_a_device(item: &Item<'_>) -> bool {
+    item.first_scalar(DEVICE_SN).is_some()
+}
+
+fn device_sn(item: &Item<'_>) -> Result<DeviceSn, Rejection> {
+    let (scalar, _) = item.first_scalar(DEVICE_SN).ok_or_else(|| {
+        Rejection::of_field(
+            RejectionCode::MissingDeviceSn,
+            "device_sn",
+            "device_sn is missing: send the serial number as deviceSn, device_sn, id or device_id",
+        )
+    })?;
+    scalar.text().and_then(DeviceSn::new).ok_or_else(|| {
+        Rejection::of_field(
+            RejectionCode::InvalidDeviceSn,
+            "device_sn",
+            format!("device_sn must be 1 to {DEVICE_SN_BYTES_MAX} visible ASCII characters"),
+        )
+    })
+}
+
+/// An item on its way to a reading, collecting warnings.
+struct Fields<'a> {
+    item: &'a Item<'a>,
+    warnings: Vec<Warning>,
+}
+
+impl Fields<'_> {
+    fn warn(&mut self, field: &'static str, code: WarningCode, raw: &str) {
+        self.warnings.push(Warning::new(field, code, raw));
+    }
+
+    fn moment(&mut self, intake: &Intake<'_>) -> Result<Moment, Rejection> {
+        let received_at_ms = intake.received_at.as_millisecond();
+        let Some((scalar, raw)) = self.item.first_scalar(TIMESTAMP) else {
+            self.warn("timestamp", WarningCode::Missing, "");
+            // The index keeps the readings of one body apart: they are different measurements.
+            let seconds = intake.received_at.as_second() + intake.index as i64;
+            return Moment::of_epoch(seconds, intake.zone).ok_or_else(out_of_range);
+        };
+        let moment = scalar.text().and_then(|text| time::read(text, intake.zone)).ok_or_else(|| {
+            Rejection::of_field(
+                RejectionCode::InvalidTimestamp,
+                "timestamp",
+                "timestamp must be yyyy-MM-dd HH:mm:ss, RFC 3339, or epoch seconds or milliseconds",
+            )
+        })?;
+        if !moment.is_in_range(received_at_ms) {
+            return Err(out_of_range());
+        }
+        if moment.epoch_ms - received_at_ms > time::AHEAD_OF_CLOCK_MS {
+            self.warn("timestamp", WarningCode::AheadOfClock, raw);
+        }
+        Ok(moment)
+    }
+
+    fn ids(&mut self) -> Ids {
+        Ids {
+            customer_id: self.id("customer_id", CUSTOMER_ID),
+            org_id: self.id("org_id", ORG_ID),
+            user_id: self.id("user_id", USER_ID),
+        }
+    }
+
+    /// An id is read as an integer, never through a float: 19 digits do not fit one.
+    fn id(&mut self, field: &'static str, spellings: &[&str]) -> Option<i64> {
+        for spelling in spellings {
+            let Some((scalar, raw)) = self.item.first_scalar(&[spelling]) else { continue };
+            match scalar.text().and_then(|text| text.parse::<i64>().ok()) {
+                Some(0) => {}
+                Some(id) if id > 0 => return Some(id),
+                Some(_) => {
+                    self.warn(field, WarningCode::OutOfRange, raw);
+                    return None;
+                }
+                None => {
+                    self.warn(field, WarningCode::Invalid, raw);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn upload_method(&mut self) -> UploadMethod {
+        let Some((scalar, raw)) = self.item.first_scalar(UPLOAD_METHOD) else {
+            return UploadMethod::default();
+        };
+        let word = match &scalar {
+            Scalar::Text(text) => UploadMethod::from_word(text),
+            _ => None,
+        };
+        word.unwrap_or_else(|| {
+            self.warn("upload_method", WarningCode::Invalid, raw);
+            UploadMethod::default()
+        })
+    }
+
+    fn number(&mut self, field: &'static NumberField) -> Option<f64> {
+        for spelling in field.spellings {
+            let Some((scalar, raw)) = self.item.first_scalar(&[spelling]) else { continue };
+            match scalar.text().map_or(Number::Invalid, |text| field.read(text)) {
+                Number::Absent => {}
+                Number::Value(value) => return Some(value),
+                Number::OutOfRange => {
+                    self.warn(field.name, WarningCode::OutOfRange, raw);
+                    return None;
+                }
+                Number::Invalid => {
+                    self.warn(field.name, WarningCode::Invalid, raw);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn whole(&mut self, field: &'static NumberField) -> Option<i32> {
+        // Every whole field's range lies within i32.
+        self.number(field).map(|value| value as i32)
+    }
+
+    fn vitals(&mut self) -> Vitals {
+        let mut vitals = Vitals {
+            heart_rate: self.whole(&number::HEART_RATE),
+            blood_oxygen: self.whole(&number::BLOOD_OXYGEN),
+            temperature: self.number(&number::TEMPERATURE),
+            pressure_high: self.whole(&number::PRESSURE_HIGH),
+            pressure_low: self.whole(&number::PRESSURE_LOW),
+            stress: self.whole(&number::STRESS),
+            step: self.whole(&number::STEP),
+            distance: self.number(&number::DISTANCE),
+            calorie: self.number(&number::CALORIE),
+            latitude: self.number(&number::LATITUDE),
+            longitude: self.number(&number::LONGITUDE),
+            altitude: self.number(&number::ALTITUDE),
+            sleep: None,
+        };
+        if vitals.latitude == Some(0.0) && vitals.longitude == Some(0.0) {
+            (vitals.latitude, vitals.longitude) = (None, None);
+        }
+        vitals
+    }
+
+    fn documents(&mut self, vitals: &mut Vitals) -> Documents {
+        Documents {
+            sleep_data: self.document("sleep_data", SLEEP_DATA).map(|(document, value)| {
+                vitals.sleep = document::sleep_hours(&value);
+                document
+            }),
+            exercise_daily_data: self.plain_document("exercise_daily_data", EXERCISE_DAILY_DATA),
+            exercise_week_data: self.plain_document("exercise_week_data", EXERCISE_WEEK_DATA),
+            scientific_sleep_data: self
+                .plain_document("scientific_sleep_data", SCIENTIFIC_SLEEP_DATA),
+            workout_data: self.plain_document("workout_data", WORKOUT_DATA),
+        }
+    }
+
+    fn plain_document(&mut self, field: &'static str, spellings: &[&str]) -> Option<Document> {
+        self.document(field, spellings).map(|(document, _)| document)
+    }
+
+    fn document(
+        &mut self,
+        field: &'static str,
+        spellings: &[&str],
+    ) -> Option<(Document, serde_json::Value)> {
+        for spelling in spellings {
+            let Some(raw) = self.item.get(spelling) else { continue };
+            match document::read(raw) {
+                Nested::Absent => {}
+                Nested::Value(document, value) => return Some((document, value)),
+                Nested::Unusable(code) => {
+                    self.warn(field, code, raw.get());
+                    return None;
+                }
+            }
+        }
+        None
+    }
+}
+
+fn out_of_range() -> Rejection {
+    Rejection::of_field(
+        RejectionCode::TimestampOutOfRange,
+        "timestamp",
+        "timestamp must lie between 2000-01-01 and 24 hours from now: set the device's clock",
+    )
+}

@@ -1,0 +1,273 @@
+//! One measurement of one device at one time, valid by construction.
+//!
+//! [`Reading::parse`] is the only way in from a device's JSON, [`crate::wire`] the only way in from
+//! Kafka; both refuse what is invalid, so nothing below them checks a value again.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use compact_str::CompactString;
+
+use crate::{AHEAD_OF_CLOCK_MS, Warning};
+use jiff::civil::DateTime;
+
+/// Longest device serial number, in bytes.
+pub const DEVICE_SN_BYTES_MAX: usize = 64;
+
+/// A device's serial number: 1 to 64 visible ASCII characters, compared bytewise. As long as those
+/// of the watches are, it takes no memory of its own: every reading brings one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct DeviceSn(CompactString);
+
+impl DeviceSn {
+    /// Takes a trimmed serial number; `None` where it is empty, too long or holds anything but
+    /// visible ASCII.
+    pub fn new(text: &str) -> Option<Self> {
+        let valid = (1..=DEVICE_SN_BYTES_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        valid.then(|| Self(text.into()))
+    }
+
+    /// The serial number as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DeviceSn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Tenant, organisation and user of a reading, as the device sent them; never zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    /// Tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer_id: Option<i64>,
+    /// Organisation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub org_id: Option<i64>,
+    /// User.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<i64>,
+}
+
+impl Ids {
+    /// Whether none is absent.
+    pub fn is_complete(&self) -> bool {
+        self.customer_id.is_some() && self.org_id.is_some() && self.user_id.is_some()
+    }
+
+    /// Fills what is absent here from `other`.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            customer_id: self.customer_id.or(other.customer_id),
+            org_id: self.org_id.or(other.org_id),
+            user_id: self.user_id.or(other.user_id),
+        }
+    }
+}
+
+/// How a reading came from the device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UploadMethod {
+    /// By the watch itself over Wi-Fi; also what is assumed where nothing is said.
+    #[default]
+    Wifi,
+    /// Through a phone.
+    Bluetooth,
+    /// By mobile network (`4g` is an older word for it).
+    Esim,
+    /// Inside an event of the watch.
+    CommonEvent,
+}
+
+impl UploadMethod {
+    /// The word stored in MySQL and Redis.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wifi => "wifi",
+            Self::Bluetooth => "bluetooth",
+            Self::Esim => "esim",
+            Self::CommonEvent => "common_event",
+        }
+    }
+
+    /// The method that a word means, older words included.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "wifi" => Self::Wifi,
+            "bluetooth" => Self::Bluetooth,
+            "esim" | "4g" => Self::Esim,
+            "common_event" => Self::CommonEvent,
+            _ => return None,
+        })
+    }
+}
+
+/// The numbers of a reading; each is absent or within its range.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Vitals {
+    /// Beats per minute, 1–300.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heart_rate: Option<i32>,
+    /// Percent, 1–100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blood_oxygen: Option<i32>,
+    /// Degrees Celsius, 20–45, two decimals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// Systolic pressure, mmHg, 20–300.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pressure_high: Option<i32>,
+    /// Diastolic pressure, mmHg, 10–250.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pressure_low: Option<i32>,
+    /// Score, 1–100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stress: Option<i32>,
+    /// Steps of the day, 0–1,000,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<i32>,
+    /// Metres of the day, 0–1,000,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distance: Option<f64>,
+    /// Small calories of the day, 0–100,000,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calorie: Option<f64>,
+    /// Degrees, −90–90.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latitude: Option<f64>,
+    /// Degrees, −180–180.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longitude: Option<f64>,
+    /// Metres, −500–20,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub altitude: Option<f64>,
+    /// Hours of sleep, more than 0, two decimals; derived from `sleep_data`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sleep: Option<f64>,
+}
+
+/// A JSON document of a reading, kept as the text it came in; it parses, and is never empty.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Document(pub(crate) Box<RawValue>);
+
+impl Document {
+    /// The document's JSON text.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl PartialEq for Document {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+/// The slow fields of a reading, each a JSON document.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Documents {
+    /// Sleep history; stored by day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sleep_data: Option<Document>,
+    /// Exercise of the day; stored by day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exercise_daily_data: Option<Document>,
+    /// Exercise of the week; stored by week.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exercise_week_data: Option<Document>,
+    /// Sleep stages; stored by day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scientific_sleep_data: Option<Document>,
+    /// Workouts; stored by day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workout_data: Option<Document>,
+}
+
+/// One measurement of one device at one time. Its identity is `(device_sn, timestamp)`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    pub(crate) device_sn: DeviceSn,
+    pub(crate) timestamp: DateTime,
+    pub(crate) epoch_ms: i64,
+    pub(crate) received_at_ms: i64,
+    pub(crate) ids: Ids,
+    pub(crate) upload_method: UploadMethod,
+    pub(crate) vitals: Vitals,
+    pub(crate) documents: Documents,
+    pub(crate) warnings: Vec<Warning>,
+}
+
+impl Reading {
+    /// The device's serial number.
+    pub fn device_sn(&self) -> &DeviceSn {
+        &self.device_sn
+    }
+
+    /// Wall clock of the configured zone, whole seconds.
+    pub fn timestamp(&self) -> DateTime {
+        self.timestamp
+    }
+
+    /// The same instant in milliseconds since 1970, UTC.
+    pub fn epoch_ms(&self) -> i64 {
+        self.epoch_ms
+    }
+
+    /// When the gateway first received it, in milliseconds since 1970, UTC.
+    pub fn received_at_ms(&self) -> i64 {
+        self.received_at_ms
+    }
+
+    /// Tenant, organisation and user, where the device knew them.
+    pub fn ids(&self) -> Ids {
+        self.ids
+    }
+
+    /// How it came.
+    pub fn upload_method(&self) -> UploadMethod {
+        self.upload_method
+    }
+
+    /// The measured numbers.
+    pub fn vitals(&self) -> &Vitals {
+        &self.vitals
+    }
+
+    /// The JSON documents.
+    pub fn documents(&self) -> &Documents {
+        &self.documents
+    }
+
+    /// What was left out of it, and why.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// Whether its clock runs ahead: such a reading is stored and moves no guard, no hash and no
+    /// alert, or one fast clock would silence a patient for a day.
+    pub fn ahead_of_clock(&self) -> bool {
+        self.epoch_ms - self.received_at_ms > AHEAD_OF_CLOCK_MS
+    }
+
+    /// Whether `other` says the same of the same identity; times of receipt and warnings aside.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        self.device_sn == other.device_sn
+            && self.timestamp == other.timestamp
+            && self.ids == other.ids
+            && self.upload_method == other.upload_method
+            && self.vitals == other.vitals
+            && self.documents == other.documents
+    }
+}

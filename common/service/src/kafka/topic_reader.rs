@@ -1,0 +1,278 @@
+//! Looking at topics: their ends, offsets at a time, stretches of records. Assigns and never joins a
+//! group nor commits, so that looking changes nothing.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+use serde::Serialize;
+use tracing::warn;
+
+use crate::kafka::topic_identity::TopicIdentity;
+use crate::kafka::{KafkaArgs, REQUEST_TIMEOUT};
+
+/// How long one poll may wait for a record.
+const POLL_WAIT: Duration = Duration::from_millis(200);
+
+/// How long Kafka may bring nothing while records are left.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// How many times as far back the last record is looked for where it was not found.
+const FURTHER_BACK: i64 = 16;
+
+/// The ends of one partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Watermarks {
+    /// Its first record.
+    pub low: i64,
+    /// Where its next record goes.
+    pub high: i64,
+}
+
+/// The ends of a topic's partitions.
+pub type Ends = BTreeMap<i32, Watermarks>;
+
+/// A reader of topics. All of it blocks.
+pub struct Reader {
+    consumer: BaseConsumer<EndsExpected>,
+    /// The topic whose offsets are the ledger's, and what these are ahead of Kafka's.
+    base: OnceLock<(String, i64)>,
+}
+
+/// To a reader the end of a partition is an answer; the library would log it as an error.
+struct EndsExpected;
+
+impl ClientContext for EndsExpected {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            warn!(%error, reason, "cannot read from Kafka");
+        }
+    }
+}
+
+impl ConsumerContext for EndsExpected {}
+
+impl Reader {
+    /// A reader that connects when first used, under the name that the brokers know it by.
+    pub fn new(kafka: &KafkaArgs, client_id: &str) -> anyhow::Result<Self> {
+        let mut config = kafka.client_config(client_id);
+        config.set("enable.partition.eof", "true");
+        Self::with(config, client_id)
+    }
+
+    /// A reader that only looks at single records and fetches hardly more.
+    pub fn of_single_records(kafka: &KafkaArgs, client_id: &str) -> anyhow::Result<Self> {
+        let mut config = kafka.client_config(client_id);
+        config
+            .set("fetch.message.max.bytes", "1024")
+            .set("queued.min.messages", "1")
+            .set("enable.partition.eof", "true");
+        Self::with(config, client_id)
+    }
+
+    fn with(mut config: ClientConfig, client_id: &str) -> anyhow::Result<Self> {
+        let consumer = config
+            // No group is ever joined; the library wants a name before it assigns.
+            .set("group.id", client_id)
+            .set("enable.auto.commit", "false")
+            // Retention may run meanwhile; what it takes is gone for whoever looks as well.
+            .set("auto.offset.reset", "earliest")
+            .create_with_context(EndsExpected)?;
+        Ok(Self { consumer, base: OnceLock::new() })
+    }
+
+    /// Which topic has this name now; `None` where there is none.
+    pub fn identity(&self, topic: &str, within: Duration) -> anyhow::Result<Option<TopicIdentity>> {
+        TopicIdentity::ask(self.consumer.client(), topic, within).context("Kafka does not answer")
+    }
+
+    /// From here on says and takes the offsets of this topic as the ledger has them.
+    pub fn count_from(&self, topic: &str, base: i64) {
+        self.base.get_or_init(|| (topic.to_owned(), base));
+    }
+
+    fn base(&self, topic: &str) -> i64 {
+        self.base.get().filter(|(name, _)| name == topic).map_or(0, |(_, base)| *base)
+    }
+
+    /// The offset of a record that was read here.
+    pub fn offset(&self, message: &BorrowedMessage<'_>) -> i64 {
+        message.offset() + self.base(message.topic())
+    }
+
+    /// The ends of a topic; `None` where there is no such topic.
+    pub fn ends(&self, topic: &str) -> anyhow::Result<Option<Ends>> {
+        self.ends_within(topic, REQUEST_TIMEOUT)
+    }
+
+    /// Like [`Self::ends`], each answer within this time.
+    pub fn ends_within(&self, topic: &str, within: Duration) -> anyhow::Result<Option<Ends>> {
+        let metadata =
+            self.consumer.fetch_metadata(Some(topic), within).context("Kafka does not answer")?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Ok(None);
+        };
+        let base = self.base(topic);
+        let mut ends = Ends::new();
+        for partition in found.partitions() {
+            let (low, high) = self
+                .consumer
+                .fetch_watermarks(topic, partition.id(), within)
+                .with_context(|| format!("partition {} of {topic}", partition.id()))?;
+            ends.insert(partition.id(), Watermarks { low: low + base, high: high + base });
+        }
+        Ok((!ends.is_empty()).then_some(ends))
+    }
+
+    /// The first offset of each partition whose record is not older than `at_ms`.
+    pub fn at_time(
+        &self,
+        topic: &str,
+        ends: &Ends,
+        at_ms: i64,
+    ) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let mut asked = TopicPartitionList::new();
+        for partition in ends.keys() {
+            asked.add_partition_offset(topic, *partition, Offset::Offset(at_ms))?;
+        }
+        let found = self.consumer.offsets_for_times(asked, REQUEST_TIMEOUT)?;
+        let mut offsets = BTreeMap::new();
+        for element in found.elements() {
+            element.error()?;
+            let end = ends.get(&element.partition()).map_or(0, |ends| ends.high);
+            let offset = match element.offset() {
+                Offset::Offset(offset) => offset + self.base(topic),
+                _ => end,
+            };
+            offsets.insert(element.partition(), offset);
+        }
+        Ok(offsets)
+    }
+
+    /// Shows `visit` every record that is left of these stretches.
+    pub fn read(
+        &self,
+        topic: &str,
+        stretches: &BTreeMap<i32, Range<i64>>,
+        mut visit: impl FnMut(&BorrowedMessage<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let base = self.base(topic);
+        let mut assignment = TopicPartitionList::new();
+        let mut ends = BTreeMap::new();
+        for (partition, stretch) in stretches.iter().filter(|(_, stretch)| !stretch.is_empty()) {
+            let start = Offset::Offset(stretch.start - base);
+            assignment.add_partition_offset(topic, *partition, start)?;
+            ends.insert(*partition, stretch.end - base);
+        }
+        if ends.is_empty() {
+            return Ok(());
+        }
+        self.consumer.assign(&assignment)?;
+        let mut heard_at = Instant::now();
+        while !ends.is_empty() {
+            ensure!(
+                heard_at.elapsed() < SILENCE_MAX,
+                "Kafka brought nothing of {topic} for {} s",
+                SILENCE_MAX.as_secs()
+            );
+            match self.consumer.poll(POLL_WAIT) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    ends.remove(&partition);
+                }
+                Some(Err(error)) => warn!(%error, topic, "cannot read from Kafka; trying again"),
+                Some(Ok(message)) => {
+                    heard_at = Instant::now();
+                    let Some(end) = ends.get(&message.partition()).copied() else { continue };
+                    if message.offset() < end {
+                        visit(&message)?;
+                    }
+                    if message.offset() + 1 >= end {
+                        ends.remove(&message.partition());
+                    }
+                }
+            }
+        }
+        self.consumer.unassign()?;
+        Ok(())
+    }
+
+    /// Where the records of these stretches end: behind the last one that can be read. Behind it there
+    /// may be offsets without one, such as the marker that ends a transaction, and what was aborted. A
+    /// stretch without a record ends where it begins.
+    pub fn record_ends(
+        &self,
+        topic: &str,
+        stretches: &BTreeMap<i32, Range<i64>>,
+    ) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let mut ends: BTreeMap<i32, i64> = BTreeMap::new();
+        let mut open = stretches.clone();
+        let mut back = 1;
+        while !open.is_empty() {
+            let tail = |stretch: &Range<i64>| (stretch.end - back).max(stretch.start)..stretch.end;
+            let tails = open.iter().map(|(partition, all)| (*partition, tail(all))).collect();
+            self.read(topic, &tails, |message| {
+                ends.insert(message.partition(), self.offset(message) + 1);
+                Ok(())
+            })?;
+            open.retain(|partition, all| {
+                !ends.contains_key(partition) && all.end - back > all.start
+            });
+            back *= FURTHER_BACK;
+        }
+        let end = |(partition, all): (&i32, &Range<i64>)| {
+            (*partition, ends.get(partition).copied().unwrap_or(all.start))
+        };
+        Ok(stretches.iter().map(end).collect())
+    }
+
+    /// The Kafka times of the first records at these offsets or behind them, by partition, in
+    /// milliseconds since 1970; `None` where no record follows. Partitions whose answer does not come
+    /// `within` this time are left out.
+    pub fn times(
+        &self,
+        topic: &str,
+        offsets: &BTreeMap<i32, i64>,
+        within: Duration,
+    ) -> anyhow::Result<BTreeMap<i32, Option<i64>>> {
+        let mut assignment = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            let offset = Offset::Offset(offset - self.base(topic));
+            assignment.add_partition_offset(topic, *partition, offset)?;
+        }
+        self.consumer.assign(&assignment)?;
+        let deadline = Instant::now() + within;
+        let mut times = BTreeMap::new();
+        while times.len() < offsets.len() && Instant::now() < deadline {
+            match self.consumer.poll(POLL_WAIT) {
+                Some(Ok(message)) => {
+                    let time = message.timestamp().to_millis();
+                    times.entry(message.partition()).or_insert(time);
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    times.entry(partition).or_insert(None);
+                }
+                // What has no answer is asked for again at the next look.
+                Some(Err(_)) | None => {}
+            }
+        }
+        self.consumer.unassign()?;
+        Ok(times)
+    }
+
+    /// The members of a consumer group.
+    pub fn members(&self, group: &str) -> anyhow::Result<Vec<String>> {
+        let groups = self.consumer.fetch_group_list(Some(group), REQUEST_TIMEOUT)?;
+        let found = groups.groups().iter().filter(|found| found.name() == group);
+        Ok(found
+            .flat_map(|found| found.members())
+            .map(|member| format!("{} at {}", member.client_id(), member.client_host()))
+            .collect())
+    }
+}

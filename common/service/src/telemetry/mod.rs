@@ -1,0 +1,226 @@
+//! Logs, metrics and spans of one process, set up once and flushed at its end.
+
+pub mod trace;
+
+mod logs;
+mod process;
+mod span_export;
+mod summary;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use metrics::gauge;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use url::Url;
+
+pub use self::logs::LogLevel;
+use self::process::Process;
+pub use self::summary::{Item, Shown};
+use crate::config::Problems;
+use crate::link::{Link, Tls};
+use crate::metrics::{self as names, BUILD_INFO, Metric, RECORDS_BUCKETS, SECONDS_BUCKETS, Zeros};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line, for machines.
+    Json,
+    /// Text, for people.
+    Human,
+}
+
+/// Settings of logs, metrics and spans.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TelemetryArgs {
+    /// What to log, as a filter such as info or ljwx=debug,info; a running service's is changed by PUT /loglevel.
+    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// How log lines look.
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
+    pub log_format: LogFormat,
+    /// OTLP collector (Jaeger) for spans, as `http://host:4317`, or https:// with TLS; none or empty: no
+    /// spans are sent.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// PEM file of authorities that are trusted for the collector, beside the machine's.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_CERTIFICATE")]
+    pub otlp_certificate: Option<PathBuf>,
+    /// PEM file of this service's own certificate for the collector.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE")]
+    pub otlp_client_certificate: Option<PathBuf>,
+    /// PEM file of that certificate's key.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_CLIENT_KEY")]
+    pub otlp_client_key: Option<PathBuf>,
+    /// Share of traces begun here that are recorded, 0 to 1; callers that the gateway is told of decide for theirs.
+    #[arg(long, env = "TRACE_SAMPLE_RATIO", default_value_t = 0.01)]
+    pub trace_sample_ratio: f64,
+    /// Memory the process may use, in bytes, for the share of it that is used; unset: its control group's limit, else the machine's memory.
+    #[arg(long, env = "MEMORY_LIMIT")]
+    pub memory_limit: Option<u64>,
+}
+
+/// How long the last spans may take at the end of the process.
+pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a service says about itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Service {
+    /// Its name in spans and metrics.
+    pub name: &'static str,
+    /// The metrics it declares.
+    pub metrics: &'static [Metric],
+    /// What its counters show at 0 from the start.
+    pub zeros: &'static [Zeros],
+    /// What its line a minute tells.
+    pub summary: &'static [Item],
+}
+
+impl TelemetryArgs {
+    /// Notes what is wrong with the settings.
+    pub fn validate(&self, problems: &mut Problems) {
+        problems.require((0.0..=1.0).contains(&self.trace_sample_ratio), || {
+            "--trace-sample-ratio must lie between 0 and 1".into()
+        });
+        problems.require(logs::is_filter(&self.log_level), || {
+            "--log-level must be a filter such as info or ljwx=debug,info".into()
+        });
+        problems.require(self.memory_limit != Some(0), || {
+            "--memory-limit must be above 0; leave it out for the control group's".into()
+        });
+        if let Err(problem) = self.collector() {
+            problems.add(format!("--otlp-endpoint: {problem}"));
+        }
+    }
+
+    /// Where spans go, if they go anywhere.
+    fn collector(&self) -> Result<Option<(Url, Option<Tls>)>, String> {
+        let Some(endpoint) = self.otlp_endpoint.as_deref().filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let url = Url::parse(endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let url = url.ok_or("must read http://host:4317 or https://host:4317")?;
+        let [ca, cert, key] =
+            [&self.otlp_certificate, &self.otlp_client_certificate, &self.otlp_client_key];
+        if url.scheme() == "https" {
+            let tls = Tls::new(ca.clone(), cert.clone(), key.clone(), true)?;
+            return Ok(Some((url, Some(tls))));
+        }
+        if [ca, cert, key].iter().any(|file| file.is_some()) {
+            return Err("certificates need TLS: write https://".into());
+        }
+        Ok(Some((url, None)))
+    }
+
+    /// How the connection to the collector is secured, where there is one.
+    pub fn link(&self) -> Option<Link> {
+        let (url, tls) = self.collector().ok()??;
+        Some(Link::new("otlp", vec![url.host_str()?.to_owned()], tls.as_ref()))
+    }
+
+    /// The memory that the process may use, in bytes, where it is known.
+    pub fn memory_limit(&self) -> Option<u64> {
+        self.memory_limit.or_else(process::memory_limit)
+    }
+
+    /// Installs logs, metrics and spans for this process.
+    pub fn init(&self, service: Service) -> anyhow::Result<Telemetry> {
+        let mut builder =
+            PrometheusBuilder::new().set_buckets(&SECONDS_BUCKETS).context("histogram buckets")?;
+        for metric in service.metrics.iter().filter(|metric| metric.counts_records()) {
+            let name = Matcher::Full(metric.name.to_owned());
+            builder =
+                builder.set_buckets_for_metric(name, &RECORDS_BUCKETS).context(metric.name)?;
+        }
+        let prometheus = builder.install_recorder().context("metrics recorder")?;
+        names::describe(names::DECLARED);
+        names::describe(service.metrics);
+        names::show_zeros(service.metrics, service.zeros);
+        names::show_zeros(&[], names::ZEROS);
+        let version = env!("CARGO_PKG_VERSION");
+        gauge!(BUILD_INFO, "service" => service.name, "version" => version).set(1.0);
+        let log_level = logs::install(&self.log_level, self.log_format)?;
+        let spans = self.collector().map_err(anyhow::Error::msg).context("--otlp-endpoint")?.map(
+            |(url, tls)| {
+                span_export::provider(
+                    service.name,
+                    url.as_str(),
+                    tls.as_ref(),
+                    self.trace_sample_ratio,
+                )
+            },
+        );
+        let spans = spans.transpose().context("--otlp-endpoint")?;
+        let process = Process::new(self.memory_limit);
+        Ok(Telemetry { metrics: Metrics { prometheus, process }, log_level, service, spans })
+    }
+}
+
+/// This machine's name, as other machines' logs will show it.
+pub fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
+/// The metrics of this process.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    prometheus: PrometheusHandle,
+    process: Process,
+}
+
+impl Metrics {
+    /// What `/metrics` answers.
+    pub fn render(&self) -> String {
+        self.process.collect();
+        self.prometheus.render()
+    }
+
+    /// Sums up the histograms' samples, which are kept until this or a look at them.
+    pub fn sweep(&self) {
+        self.prometheus.run_upkeep();
+    }
+}
+
+/// The telemetry of this process.
+#[derive(Debug)]
+pub struct Telemetry {
+    metrics: Metrics,
+    log_level: LogLevel,
+    service: Service,
+    spans: Option<SdkTracerProvider>,
+}
+
+impl Telemetry {
+    /// The metrics.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
+    /// What is logged.
+    pub fn log_level(&self) -> LogLevel {
+        self.log_level.clone()
+    }
+
+    /// Logs a line a minute of what happened in it, until `stop`.
+    pub fn summarise(&self, stop: CancellationToken) {
+        tokio::spawn(summary::run(self.service.summary, self.metrics.clone(), stop));
+    }
+
+    /// Sends the last spans, within a bound.
+    pub async fn shutdown(self) {
+        let Some(spans) = self.spans else { return };
+        let flushed =
+            tokio::task::spawn_blocking(move || spans.shutdown_with_timeout(FLUSH_TIMEOUT));
+        // A collector that is away in the middle of a call does not always mind that bound.
+        let flushed = tokio::time::timeout(FLUSH_TIMEOUT, flushed).await;
+        if !matches!(flushed, Ok(Ok(Ok(())))) {
+            warn!("the last spans could not be sent");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Settings of the public port's bounds, and the memory that they come to.
+
+use std::time::Duration;
+
+use clap::Args;
+use ipnet::IpNet;
+use ljwx_service::config::{Problems, duration};
+use ljwx_service::http::{Bounds, HEADER_TIMEOUT, IDLE_TIMEOUT};
+use rlimit::Resource;
+
+use crate::admission::byte_budget::Budget;
+use crate::admission::pace::Pace;
+use crate::http::read_body::Bodies;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// Connections where nothing else is said.
+const CONNECTIONS_MAX: usize = 4096;
+
+/// Files that are left for everything but the public port's connections.
+const FILES_RESERVED: u64 = 512;
+
+/// The process itself: code, threads, metrics, librdkafka's clients.
+const MEMORY_BASE: u64 = 48 * MIB;
+
+/// A connection's buffers, here and in the kernel.
+const MEMORY_CONNECTION: u64 = 48 * KIB;
+
+/// A body's bytes, what is parsed of them, and what becomes of it.
+const MEMORY_BODY_TIMES: u64 = 3;
+
+/// Bodies of the largest size that have to fit into the budget at least.
+const BODIES_AT_LEAST: usize = 8;
+
+/// How much earlier than the answer a record's wait must end: librdkafka looks once a second.
+const MESSAGE_MARGIN: Duration = Duration::from_secs(2);
+
+/// Bounds of the public port.
+#[derive(Debug, Clone, Args)]
+pub struct ProtectionArgs {
+    /// Connections at a time, further ones wait; unset: 4096, or what the limit of open files leaves.
+    #[arg(long, env = "CONNECTIONS_MAX")]
+    pub connections_max: Option<usize>,
+    /// How long a request's head may take, from its first byte.
+    #[arg(long, env = "HEADER_TIMEOUT", default_value = HEADER_TIMEOUT, value_parser = duration)]
+    pub header_timeout: Duration,
+    /// How long a connection may wait for its next request; longer than a balancer's keep-alive.
+    #[arg(long, env = "IDLE_TIMEOUT", default_value = IDLE_TIMEOUT, value_parser = duration)]
+    pub idle_timeout: Duration,
+    /// Largest body, received and opened, in bytes; a watch's full cache takes 160 KB.
+    #[arg(long, env = "BODY_BYTES_MAX", default_value_t = 1024 * 1024)]
+    pub body_bytes_max: usize,
+    /// Time that every body has to arrive, however slow its line is.
+    #[arg(long, env = "BODY_GRACE", default_value = "10s", value_parser = duration)]
+    pub body_grace: Duration,
+    /// Bytes a second that a body must reach beyond its grace.
+    #[arg(long, env = "BODY_RATE_MIN", default_value_t = 8192)]
+    pub body_rate_min: u32,
+    /// Longest pause of a body that is arriving.
+    #[arg(long, env = "BODY_GAP", default_value = "10s", value_parser = duration)]
+    pub body_gap: Duration,
+    /// Bytes of all bodies held at a time, received and opened; beyond them requests get 503.
+    #[arg(long, env = "INFLIGHT_BYTES_MAX", default_value_t = 32 * 1024 * 1024)]
+    pub inflight_bytes_max: usize,
+    /// Requests at a time whose body is complete; further ones get 503.
+    #[arg(long, env = "REQUESTS_MAX", default_value_t = 1000)]
+    pub requests_max: usize,
+    /// How long an answer may take from the body's last byte; watches give up after 10 s.
+    #[arg(long, env = "ANSWER_TIMEOUT", default_value = "9s", value_parser = duration)]
+    pub answer_timeout: Duration,
+    /// Networks whose trace headers are believed on /v1/readings, as 10.0.0.0/8,…; none: nobody's.
+    #[arg(long, env = "TRACE_CALLERS", value_delimiter = ',')]
+    pub trace_callers: Vec<IpNet>,
+}
+
+impl ProtectionArgs {
+    /// Notes what is wrong with the settings.
+    pub fn validate(&self, message_timeout: Duration, problems: &mut Problems) {
+        let room = connections_that_fit();
+        problems.require(self.connections_max.is_none_or(|max| max <= room), || {
+            format!(
+                "--connections-max must be at most {room}: the limit of open files (`ulimit -Hn`) \
+                 has to leave {FILES_RESERVED} for the rest; raise it"
+            )
+        });
+        problems.require(self.connections_max != Some(0) && room > 0, || {
+            "--connections-max must be at least 1; raise the limit of open files".into()
+        });
+        problems.require(self.body_bytes_max >= 1024, || {
+            "--body-bytes-max must be at least 1024".into()
+        });
+        let least = self.body_bytes_max.saturating_mul(BODIES_AT_LEAST);
+        problems.require(self.inflight_bytes_max >= least, || {
+            format!("--inflight-bytes-max must be at least {BODIES_AT_LEAST} × --body-bytes-max")
+        });
+        problems.require(self.body_rate_min >= 1, || "--body-rate-min must be at least 1".into());
+        problems.require(self.requests_max >= 1, || "--requests-max must be at least 1".into());
+        for (name, time) in [
+            ("--header-timeout", self.header_timeout),
+            ("--idle-timeout", self.idle_timeout),
+            ("--body-grace", self.body_grace),
+            ("--body-gap", self.body_gap),
+        ] {
+            problems.require(!time.is_zero(), || format!("{name} must be above 0"));
+        }
+        problems.require(self.answer_timeout >= message_timeout + MESSAGE_MARGIN, || {
+            "--answer-timeout must be longer than --message-timeout by 2 s at least: a request that \
+             ends first leaves readings in Kafka that were never acknowledged"
+                .into()
+        });
+    }
+
+    /// Bounds of connections.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            connections_max: self.connections(),
+            header_timeout: self.header_timeout,
+            idle_timeout: self.idle_timeout,
+        }
+    }
+
+    /// Bounds of bodies.
+    pub fn bodies(&self) -> Bodies {
+        Bodies {
+            bytes_max: self.body_bytes_max,
+            pace: Pace { grace: self.body_grace, rate_min: self.body_rate_min, gap: self.body_gap },
+            budget: Budget::new(self.inflight_bytes_max),
+        }
+    }
+
+    /// What the process can need at most, in bytes, with a producer's queue of these bounds.
+    pub fn memory_bound(&self, queue_kbytes: u32, queue_records: u32) -> u64 {
+        MEMORY_BASE
+            + self.connections() as u64 * MEMORY_CONNECTION
+            + self.inflight_bytes_max as u64 * MEMORY_BODY_TIMES
+            + u64::from(queue_kbytes) * KIB
+            + u64::from(queue_records) * KIB
+    }
+
+    fn connections(&self) -> usize {
+        self.connections_max.unwrap_or_else(|| connections_that_fit().min(CONNECTIONS_MAX))
+    }
+}
+
+/// What the hard limit of open files leaves.
+fn connections_that_fit() -> usize {
+    let hard = Resource::NOFILE.get_hard().unwrap_or(FILES_RESERVED);
+    usize::try_from(hard.saturating_sub(FILES_RESERVED)).unwrap_or(usize::MAX)
+}

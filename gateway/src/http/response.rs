@@ -1,0 +1,159 @@
+//! What the two policies answer: devices get a 200 for whatever must not be sent again, API
+//! clients the status codes that HTTP has for it.
+
+use axum::http::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
+use metrics::counter;
+use serde_json::{Value, json};
+
+use crate::metrics::REFUSALS;
+use crate::outcome::{Ingested, Policy, Remark};
+use crate::request_error::{Code, Refusal};
+
+/// Header with the request's id, in requests the client's own.
+pub const REQUEST_ID: &str = "x-request-id";
+
+/// What an answer is given by.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    pub policy: Policy,
+    /// Zone of the time in it.
+    pub zone: &'a TimeZone,
+    /// By which the request is found in logs and traces.
+    pub request_id: String,
+}
+
+impl Answer<'_> {
+    /// For a body that was taken in.
+    pub fn ingested(&self, result: &Ingested) -> Response {
+        let results = results(&result.remarks);
+        if let Some(code) = self.refusal(result) {
+            return self.problem(code, &result.remarks[0].message, results);
+        }
+        let accepted = result.success > 0 || result.error == 0;
+        let mut details = json!({
+            "success": result.success,
+            "duplicate": result.duplicate,
+            "error": result.error,
+        });
+        if !results.is_empty() {
+            details["results"] = Value::Array(results);
+        }
+        let body = json!({
+            "status": if accepted { "success" } else { "error" },
+            "message": message(result),
+            "details": details,
+        });
+        self.sealed(StatusCode::OK, "application/json", body)
+    }
+
+    /// What a body that was taken in is refused for all the same: API clients still hold their data, and
+    /// none of it is a reading.
+    pub fn refusal(&self, result: &Ingested) -> Option<Code> {
+        if self.policy == Policy::Device || result.success > 0 || result.error == 0 {
+            return None;
+        }
+        Some(match result.remarks[0].code {
+            code if result.malformed && code == Code::TooManyReadings.as_str() => {
+                Code::TooManyReadings
+            }
+            _ if result.malformed => Code::MalformedBody,
+            _ => Code::NoAcceptableReading,
+        })
+    }
+
+    /// For a request that was turned away.
+    pub fn refused(&self, refusal: Refusal) -> Response {
+        let Refusal { code, retry_after } = refusal;
+        let mut response = match self.policy {
+            Policy::Device => {
+                let body = json!({
+                    "status": "error",
+                    "code": code.as_str(),
+                    "message": code.message(),
+                });
+                counter!(REFUSALS, "code" => code.as_str()).increment(1);
+                self.sealed(code.status(), "application/json", body)
+            }
+            Policy::Api => self.problem(code, code.message(), Vec::new()),
+        };
+        let headers = response.headers_mut();
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if code.ends_connection() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        match code {
+            Code::UnsupportedEncoding => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
+            }
+            Code::MethodNotAllowed => {
+                headers.insert(ALLOW, HeaderValue::from_static("POST"));
+            }
+            _ => {}
+        }
+        response
+    }
+
+    /// An error as RFC 9457 has it.
+    fn problem(&self, code: Code, detail: &str, results: Vec<Value>) -> Response {
+        counter!(REFUSALS, "code" => code.as_str()).increment(1);
+        let mut body = json!({
+            "type": format!("urn:ljwx:problem:{}", code.as_str()),
+            "title": code.status().canonical_reason().unwrap_or_default(),
+            "status": code.status().as_u16(),
+            "detail": detail,
+            "code": code.as_str(),
+        });
+        if !results.is_empty() {
+            body["results"] = Value::Array(results);
+        }
+        self.sealed(code.status(), "application/problem+json", body)
+    }
+
+    /// Adds what every answer says: when it was given, and to which request.
+    fn sealed(&self, status: StatusCode, kind: &'static str, mut body: Value) -> Response {
+        let now = Timestamp::now();
+        let time = ZonedDateTime::new(now, self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z");
+        body["server_time"] = time.to_string().into();
+        body["server_epoch_ms"] = now.as_millisecond().into();
+        body["request_id"] = self.request_id.as_str().into();
+        let mut response = (status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        if let Ok(id) = HeaderValue::from_str(&self.request_id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        response
+    }
+}
+
+fn message(result: &Ingested) -> String {
+    if result.duplicate == 0 && result.error == 0 {
+        return "数据已接收并处理".into();
+    }
+    let mut message = format!("批量处理完成，成功{}条", result.success);
+    for (word, count) in [("重复", result.duplicate), ("失败", result.error)] {
+        if count > 0 {
+            message.push_str(&format!("，{word}{count}条"));
+        }
+    }
+    message
+}
+
+fn results(remarks: &[Remark]) -> Vec<Value> {
+    let entry = |remark: &Remark| {
+        json!({
+            "index": remark.index,
+            "device_sn": remark.device_sn,
+            "code": remark.code,
+            "field": remark.field,
+            "message": remark.message,
+        })
+    };
+    remarks.iter().map(entry).collect()
+}

@@ -1,0 +1,70 @@
+//! Checks that the topics are there and take whatever the gateway accepts.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ljwx_service::kafka::KafkaArgs;
+use tracing::{info, warn};
+
+/// How long until a check that failed is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the last check found; empty once everything is as it must be.
+#[derive(Debug, Clone)]
+pub struct TopicsChecked(Arc<Mutex<Option<String>>>);
+
+impl TopicsChecked {
+    /// Why the gateway must not take readings yet.
+    pub fn problem(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, problem: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+}
+
+/// Checks in the background until all is well, naming what is not.
+pub fn check(kafka: KafkaArgs, record_bytes: usize) -> TopicsChecked {
+    let checked = TopicsChecked(Arc::new(Mutex::new(Some("topics not checked yet".into()))));
+    let result = checked.clone();
+    tokio::spawn(async move {
+        let mut said = None;
+        loop {
+            let problem =
+                check_once(&kafka, record_bytes).await.err().map(|error| format!("{error:#}"));
+            result.set(problem.clone());
+            match problem {
+                None => return info!("topics checked"),
+                Some(problem) if said.as_ref() != Some(&problem) => {
+                    warn!(problem, "not ready: run `worker migrate`, or mend the topic");
+                    said = Some(problem);
+                }
+                Some(_) => {}
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+    });
+    checked
+}
+
+async fn check_once(kafka: &KafkaArgs, record_bytes: usize) -> anyhow::Result<()> {
+    let topics = [&kafka.readings_topic, &kafka.rejects_topic];
+    let question = kafka.clone();
+    let counts = tokio::task::spawn_blocking(move || {
+        [&question.readings_topic, &question.rejects_topic].map(|topic| question.partitions(topic))
+    })
+    .await?;
+    for (topic, count) in topics.iter().zip(counts) {
+        anyhow::ensure!(count?.is_some(), "topic {topic} does not exist");
+    }
+    let limits = kafka.record_bytes_max("gateway-check", &topics.map(String::as_str)).await?;
+    for (topic, limit) in topics.iter().zip(limits) {
+        anyhow::ensure!(
+            limit >= record_bytes,
+            "max.message.bytes of topic {topic} is {limit}, but a body may become a record of \
+             {record_bytes}"
+        );
+    }
+    Ok(())
+}

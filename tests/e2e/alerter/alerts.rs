@@ -1,0 +1,217 @@
+//! From a breach to the nurse's telephone, and no message twice.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ljwx_tests::accounting::verdict::wall_time;
+use ljwx_tests::clients::http;
+use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
+use ljwx_tests::fakes::wechat::{FakeWechat, NURSE};
+use ljwx_tests::fleet::TENANT;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::{eventually, pass};
+use ljwx_tests::stack::world::World;
+use serde_json::{Value, json};
+
+/// How long an alert may take, its rules' loading included.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// Sends readings with these heart rates, 15 s of event time apart, the last one at `end`.
+pub async fn measure(gateway: &Service, device: &str, end: i64, rates: &[i32]) -> Result<()> {
+    let count = i64::try_from(rates.len())?;
+    for (rate, step) in rates.iter().zip(1 - count..) {
+        report(gateway, device, end + step * 15, json!({ "heart_rate": rate })).await?;
+    }
+    Ok(())
+}
+
+/// Sends one reading of the tenant's device with these vitals.
+async fn report(gateway: &Service, device: &str, epoch: i64, vitals: Value) -> Result<()> {
+    let mut data = json!({
+        "deviceSn": device, "customerId": TENANT.to_string(), "timestamp": wall_time(epoch),
+    });
+    for (name, value) in vitals.as_object().into_iter().flatten() {
+        data[name] = value.clone();
+    }
+    let body = json!({ "data": data }).to_string();
+    let answer = http::post(&gateway.url("/upload_health_data"), body).await?;
+    ensure!(answer.status == 200, "{}", answer.text);
+    Ok(())
+}
+
+/// Waits until WeChat has received this many messages.
+pub async fn delivered(wechat: &FakeWechat, count: u64) -> Result<()> {
+    eventually(SOON, &format!("{count} messages at WeChat"), || async {
+        ensure!(wechat.delivered() >= count, "there are {}", wechat.delivered());
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// Waits until the alerter has judged everything sent so far.
+pub async fn judged(world: &World) -> Result<()> {
+    eventually(SOON, "the alerter passes every record", || async {
+        Ok((world.alerter_lag().await? == 0).then_some(()))
+    })
+    .await
+}
+
+async fn alerts(world: &World) -> Result<Vec<(String, String)>> {
+    let rows =
+        world.database.rows("SELECT device_sn, alert_status FROM t_alert_info ORDER BY id").await?;
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    Ok(rows.iter().map(|row| (text(&row[0]), text(&row[1]))).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_breach_is_told_once_its_end_once_and_a_restart_repeats_nothing() -> Result<()> {
+    let world = World::shared("alert").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let device = world.device(1);
+    let now = jiff::Timestamp::now().as_second();
+
+    // Two breaches are no trend; the third opens the episode, the fourth adds nothing.
+    measure(&gateway, &device, now - 300, &[80, 130, 131, 132, 133]).await?;
+    delivered(&wechat, 1).await?;
+    judged(&world).await?;
+    eventually(SOON, "the alert says that it was told", || async {
+        Ok((alerts(&world).await? == [(device.clone(), "NOTIFIED".to_owned())]).then_some(()))
+    })
+    .await?;
+    let first = &wechat.messages()[0];
+    // All that an official account's message shows: patient, event, level, time.
+    let shown = format!("{device} · 心率过高 132 · 高级 · ");
+    ensure!(first.touser == NURSE && first.text().starts_with(&shown), "{first:?}");
+
+    measure(&gateway, &device, now - 240, &[84]).await?;
+    delivered(&wechat, 2).await?;
+    eventually(SOON, "the alert is resolved", || async {
+        Ok((alerts(&world).await? == [(device.clone(), "RESOLVED".to_owned())]).then_some(()))
+    })
+    .await?;
+
+    // A successor takes up state, ledger and outbox where they stand.
+    alerter.kill().await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    measure(&gateway, &device, now - 200, &[85]).await?;
+    judged(&world).await?;
+    pass(Duration::from_secs(3)).await;
+    let messages = wechat.messages();
+    ensure!(messages.len() == 2, "{messages:#?}");
+    ensure!(alerts(&world).await?.len() == 1, "{:?}", alerts(&world).await?);
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_token_is_renewed_and_a_busy_platform_asked_again() -> Result<()> {
+    let world = World::shared("token").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let now = jiff::Timestamp::now().as_second();
+    measure(&gateway, &world.device(1), now - 300, &[130, 131, 132]).await?;
+    delivered(&wechat, 1).await?;
+    let tokens = wechat.token_requests();
+    ensure!(tokens == 1, "{tokens} tokens were asked for");
+
+    // The cached token is no longer valid, and then the platform is busy.
+    wechat.expire_token();
+    wechat.refuse_next(&[-1]);
+    measure(&gateway, &world.device(2), now - 300, &[130, 131, 132]).await?;
+    delivered(&wechat, 2).await?;
+    let text = wechat.messages()[1].text();
+    ensure!(text.contains(&world.device(2)), "{text}");
+    ensure!(wechat.token_requests() == tokens + 1, "{} tokens", wechat.token_requests());
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_of_two_signs_tells_once_both_hold_for_long_enough() -> Result<()> {
+    let world = World::shared("composite").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[]).await?;
+    // As the admin console writes it: camel case, and a name of its own for the signs.
+    let expression = json!({
+        "conditions": [
+            {"physicalSign": "heart_rate", "operator": ">", "threshold": 120, "durationSeconds": 30},
+            {"physicalSign": "blood_oxygen", "operator": "<", "threshold": 92, "durationSeconds": 0},
+        ],
+        "logicalOperator": "AND",
+    });
+    world
+        .database
+        .execute(&format!(
+            "INSERT INTO t_alert_rules (rule_type, rule_category, physical_sign, condition_expression, \
+             severity_level, alert_message, notification_type) VALUES ('composite', 'COMPOSITE', \
+             'composite_0001', '{expression}', 'critical', '{{device_sn}} {{sign}} {{value}}', 'wechat')"
+        ))
+        .await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (device, start) = (world.device(1), jiff::Timestamp::now().as_second() - 600);
+    for (second, heart_rate, blood_oxygen) in
+        [(0, 130, 97), (15, 131, 90), (30, 132, 95), (45, 133, 91)]
+    {
+        let vitals = json!({"heart_rate": heart_rate, "blood_oxygen": blood_oxygen});
+        report(&gateway, &device, start + second, vitals).await?;
+    }
+    delivered(&wechat, 1).await?;
+    judged(&world).await?;
+    let opened = world.database.rows("SELECT occur_at, alert_type FROM t_alert_info").await?;
+    let expected = [wall_time(start + 45), "composite".to_owned()].map(Some);
+    ensure!(opened == [expected], "only the last reading has both: {opened:?}");
+    let text = wechat.messages()[0].text();
+    ensure!(text.starts_with(&format!("{device} · 心率异常 133")), "{text}");
+    report(&gateway, &device, start + 60, json!({"heart_rate": 90, "blood_oxygen": 97})).await?;
+    delivered(&wechat, 2).await?;
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+/// So many readings brought this alerter no news.
+async fn ensure_late(alerter: &Service, expected: f64) -> Result<()> {
+    let late = alerter.metric("alerter_readings_total", "outcome=\"late\"").await?;
+    ensure!(late == expected, "{late} readings were late, {expected} expected");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_judged_stays_judged_over_a_restart() -> Result<()> {
+    let world = World::shared("restart").await?.with_partitions(1);
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let now = jiff::Timestamp::now().as_second();
+    let (usual, high) = (world.device(1), world.device(2));
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    measure(&gateway, &usual, now - 300, &[80, 81, 82]).await?;
+    measure(&gateway, &high, now - 200, &[130, 131, 132]).await?;
+    delivered(&wechat, 1).await?;
+    judged(&world).await?;
+    ensure_late(&alerter, 0.0).await?;
+    alerter.kill().await?;
+
+    // From now on only the journal knows. The first device would breach this time.
+    let alerter = world.alerter(&wechat).start().await?;
+    measure(&gateway, &high, now - 200, &[130, 131, 132]).await?;
+    measure(&gateway, &usual, now - 300, &[130, 131, 132]).await?;
+    judged(&world).await?;
+    ensure_late(&alerter, 6.0).await?;
+    ensure!(wechat.messages().len() == 1, "{:#?}", wechat.messages());
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}

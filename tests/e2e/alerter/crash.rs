@@ -1,0 +1,236 @@
+//! Alerters that die, freeze and share their work tell what an undisturbed one tells: the same
+//! episodes at the same times, and nobody anything twice.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ljwx_tests::accounting::verdict::wall_time;
+use ljwx_tests::clients::kafka;
+use ljwx_tests::fakes::platform;
+use ljwx_tests::fakes::wechat::FakeWechat;
+use ljwx_tests::fleet::TENANT;
+use ljwx_tests::stack::launch::Launch;
+use ljwx_tests::stack::wait::{eventually, pass};
+use ljwx_tests::stack::world::World;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+
+/// How long the last of it may take.
+const SOON: Duration = Duration::from_secs(900);
+
+/// Longer than the members' session.
+const FROZEN: Duration = Duration::from_secs(14);
+
+/// When the first reading was measured.
+const START: i64 = 1_756_785_600;
+
+/// How much is done; the full form of both tests is asked for by environment.
+struct Size {
+    devices: usize,
+    readings: usize,
+    kills: usize,
+}
+
+impl Size {
+    /// `ALERT_KILLS` and `ALERT_READINGS` (of one device) make it larger.
+    fn from_environment() -> Self {
+        let number = |name: &str, default| {
+            let text = std::env::var(name).ok();
+            text.and_then(|text| text.parse().ok()).unwrap_or(default)
+        };
+        Self {
+            devices: 40,
+            readings: number("ALERT_READINGS", 40),
+            kills: number("ALERT_KILLS", 6),
+        }
+    }
+}
+
+/// Rules of several kinds, so that every kind of state is carried over.
+async fn seed(world: &World) -> Result<()> {
+    platform::seed(world, &[]).await?;
+    let expression = json!({"logical_operator": "AND", "conditions": [
+        {"physical_sign": "heart_rate", "operator": ">", "threshold": 110, "duration_seconds": 20},
+        {"physical_sign": "blood_oxygen", "operator": "<", "threshold": 96, "duration_seconds": 0},
+    ]});
+    let columns = "rule_type, rule_category, physical_sign, threshold_min, threshold_max, clear_max, \
+                   clear_after, trend_duration, cooldown_seconds, condition_expression, escalation, \
+                   severity_level, notification_type";
+    let escalation = json!([{"after_seconds": 40, "to": "critical"}]);
+    for values in [
+        "'plain', 'SINGLE', 'heart_rate', NULL, 120, NULL, NULL, 1, 0, NULL, NULL, 'major', 'wechat'"
+            .to_owned(),
+        "'slow', 'SINGLE', 'heart_rate', NULL, 115, 105, 2, 3, 60, NULL, NULL, 'minor', 'wechat'"
+            .to_owned(),
+        format!(
+            "'low', 'SINGLE', 'blood_oxygen', 93, NULL, NULL, NULL, 1, 30, NULL, '{escalation}', \
+             'moderate', 'wechat'"
+        ),
+        format!(
+            "'both', 'COMPOSITE', NULL, NULL, NULL, NULL, NULL, 1, 0, '{expression}', NULL, \
+             'critical', 'wechat'"
+        ),
+    ] {
+        let sql = format!("INSERT INTO t_alert_rules ({columns}) VALUES ({values})");
+        world.database.execute(&sql).await?;
+    }
+    world.database.execute("UPDATE t_alert_rules SET time_window_seconds = 120").await?;
+    // One of them flaps; of the others everything is told.
+    let unsilenced = "UPDATE t_alert_rules SET flap_openings = 1000 WHERE rule_type <> 'low'";
+    world.database.execute(unsilenced).await
+}
+
+/// The same stream of readings for every world: heart rates and oxygen that wander.
+fn stream(world: &World, size: &Size) -> Vec<(String, Vec<u8>)> {
+    let mut random = StdRng::seed_from_u64(7);
+    let mut all = Vec::with_capacity(size.devices * size.readings);
+    for step in 0..size.readings {
+        for device in 0..size.devices {
+            let epoch = START + i64::try_from(step * 10).unwrap_or_default();
+            let (rate, oxygen) = (random.random_range(90..135), random.random_range(90..100));
+            let reading = json!({
+                "device_sn": world.device(device), "customer_id": TENANT,
+                "timestamp": wall_time(epoch), "epoch_ms": epoch * 1000,
+                "received_at": epoch * 1000, "upload_method": "wifi",
+                "heart_rate": rate, "blood_oxygen": oxygen,
+            });
+            all.push((world.device(device), reading.to_string().into_bytes()));
+        }
+    }
+    all
+}
+
+/// An alerter that no limit holds back: how much comes is not what this is about.
+fn alerter(world: &World, wechat: &FakeWechat) -> Launch {
+    world
+        .alerter(wechat)
+        .env("RECIPIENT_MESSAGES_PER_MINUTE", "1000000")
+        .env("ACCOUNT_MESSAGES_PER_SECOND", "100000")
+        .env("STORM_ALERTS_PER_MINUTE", "1000000")
+}
+
+/// What a run came to, without what names its world.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    alerts: BTreeSet<String>,
+    messages: BTreeSet<String>,
+}
+
+async fn outcome(world: &World, wechat: &FakeWechat, messages: Option<usize>) -> Result<Outcome> {
+    eventually(SOON, "everything is judged and told", || async {
+        let lag = world.alerter_lag().await?;
+        let waiting = "SELECT COUNT(*) FROM t_alert_outbox WHERE state = 'pending'";
+        let waiting = world.database.number(waiting).await?;
+        ensure!(lag == 0 && waiting == 0, "{lag} readings, {waiting} notifications");
+        Ok(Some(()))
+    })
+    .await?;
+    let prefix = world.serial_prefix();
+    let alerts = world
+        .database
+        .rows(
+            "SELECT CONCAT_WS(' ', rule_id, device_sn, occur_at, recover_at, severity_level, \
+             alert_status, metric, value) FROM t_alert_info",
+        )
+        .await?;
+    let count = alerts.len();
+    let alerts: BTreeSet<_> =
+        alerts.into_iter().flatten().flatten().map(|row| row.replace(&prefix, "")).collect();
+    ensure!(alerts.len() == count, "an episode has two alerts");
+    let received = wechat.messages();
+    let texts: BTreeSet<_> =
+        received.iter().map(|message| message.text().replace(&prefix, "")).collect();
+    let expected = messages.unwrap_or(received.len());
+    ensure!(received.len() == expected, "{} messages came, not {expected}", received.len());
+    Ok(Outcome { alerts, messages: texts })
+}
+
+/// The outcome and the number of messages of a run that nobody disturbs.
+async fn undisturbed(name: &str, size: &Size) -> Result<(Outcome, usize)> {
+    let world = World::shared(name).await?;
+    world.migrate().await?;
+    seed(&world).await?;
+    let wechat = FakeWechat::start().await?;
+    let alerter = alerter(&world, &wechat).start().await?;
+    kafka::fill(&world.stack.kafka_brokers, &world.readings_topic, &stream(&world, size)).await?;
+    let outcome = outcome(&world, &wechat, None).await?;
+    let count = wechat.messages().len();
+    ensure!(count > size.devices * size.readings / 4, "only {count} messages");
+    alerter.terminate().await?;
+    world.finish().await?;
+    Ok((outcome, count))
+}
+
+fn ensure_alike(found: &Outcome, expected: &Outcome) -> Result<()> {
+    for (what, found, expected) in [
+        ("alerts", &found.alerts, &expected.alerts),
+        ("messages", &found.messages, &expected.messages),
+    ] {
+        let missing: Vec<_> = expected.difference(found).take(5).collect();
+        let surplus: Vec<_> = found.difference(expected).take(5).collect();
+        ensure!(found == expected, "{what}: missing {missing:?}, too many {surplus:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alerter_killed_again_and_again_tells_what_an_undisturbed_one_tells() -> Result<()> {
+    let size = Size::from_environment();
+    let (expected, count) = undisturbed("calm", &size).await?;
+    let world = World::shared("killed").await?;
+    world.migrate().await?;
+    seed(&world).await?;
+    let wechat = FakeWechat::start().await?;
+    let all = stream(&world, &size);
+    let seed = rand::random();
+    eprintln!("kills at moments of seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    // The same member each time, so that it finds its partitions at once.
+    let member = || alerter(&world, &wechat).env("GROUP_INSTANCE_ID", "alerter-0");
+    for chunk in all.chunks(all.len().div_ceil(size.kills)) {
+        let alerter = member().spawn()?;
+        pass(Duration::from_millis(random.random_range(0..800))).await;
+        kafka::fill(&world.stack.kafka_brokers, &world.readings_topic, chunk).await?;
+        pass(Duration::from_millis(random.random_range(0..2_500))).await;
+        alerter.kill().await?;
+    }
+    let alerter = member().start().await?;
+    let found = outcome(&world, &wechat, Some(count)).await?;
+    ensure_alike(&found, &expected)?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerters_that_come_go_die_and_freeze_tell_nobody_anything_twice() -> Result<()> {
+    let size = Size::from_environment();
+    let (expected, count) = undisturbed("steady", &size).await?;
+    let world = World::shared("shared").await?.with_partitions(8);
+    world.migrate().await?;
+    seed(&world).await?;
+    let wechat = FakeWechat::start().await?;
+    let all = stream(&world, &size);
+    let (first, rest) = all.split_at(all.len() / 4);
+    let (second, rest) = rest.split_at(all.len() / 4);
+    let (third, last) = rest.split_at(all.len() / 4);
+    let publish = |part| kafka::fill(&world.stack.kafka_brokers, &world.readings_topic, part);
+    let (one, two) =
+        tokio::try_join!(alerter(&world, &wechat).start(), alerter(&world, &wechat).start())?;
+    publish(first).await?;
+    one.kill().await?;
+    publish(second).await?;
+    let three = alerter(&world, &wechat).start().await?;
+    two.signal("STOP").await?;
+    publish(third).await?;
+    pass(FROZEN).await;
+    // What it held when it froze it may still try to write and to send.
+    two.signal("CONT").await?;
+    publish(last).await?;
+    let found = outcome(&world, &wechat, Some(count)).await?;
+    ensure_alike(&found, &expected)?;
+    two.terminate().await?;
+    three.terminate().await?;
+    world.finish().await
+}

@@ -1,0 +1,189 @@
+//! What goes wrong around the alerter costs nobody an alert, and repeats none.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ljwx_tests::accounting::verdict::wall_time;
+use ljwx_tests::clients::http;
+use ljwx_tests::clients::kafka;
+use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
+use ljwx_tests::fakes::tcp_proxy::{Loss, Proxy};
+use ljwx_tests::fakes::wechat::FakeWechat;
+use ljwx_tests::fleet::TENANT;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::{eventually, pass};
+use ljwx_tests::stack::world::World;
+use serde_json::json;
+
+use crate::alerter::alerts::{delivered, judged, measure};
+
+/// How long anything here may take.
+const SOON: Duration = Duration::from_secs(40);
+
+/// A time at which watches measured, in seconds.
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+async fn world(name: &str) -> Result<(World, FakeWechat)> {
+    let world = World::shared(name).await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    Ok((world, FakeWechat::start().await?))
+}
+
+async fn end(world: World, gateway: Service, alerter: Service) -> Result<()> {
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_raises_nothing_twice() -> Result<()> {
+    for loss in [Loss::Answer, Loss::Request] {
+        let (world, wechat) = world(&format!("commit{loss:?}").to_lowercase()).await?;
+        let proxy = Proxy::start(world.database.url()).await?;
+        let alerter = world.alerter(&wechat).env("MYSQL_URL", proxy.url(world.database.url())?);
+        let (gateway, alerter) = tokio::try_join!(world.gateway().start(), alerter.start())?;
+        proxy.lose(loss);
+        measure(&gateway, &world.device(1), now() - 300, &[130, 131, 132, 80]).await?;
+        delivered(&wechat, 2).await?;
+        judged(&world).await?;
+        ensure!(proxy.lost() > 0, "no commit was lost");
+        measure(&gateway, &world.device(2), now() - 300, &[130, 131, 132]).await?;
+        delivered(&wechat, 3).await?;
+        let rows = world.database.count("t_alert_info").await?;
+        ensure!(
+            rows == 2 && wechat.messages().len() == 3,
+            "{rows} alerts, {:?}",
+            wechat.messages()
+        );
+        end(world, gateway, alerter).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_takes_nothing_delays_alerts_and_skips_none() -> Result<()> {
+    let world = World::exclusive("alertro").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let wechat = FakeWechat::start().await?;
+    // Who may administer the server may write to it all the same.
+    let url = world.database.create_user().await?;
+    let alerter = world.alerter(&wechat).env("MYSQL_URL", url);
+    let (gateway, alerter) = tokio::try_join!(world.gateway().start(), alerter.start())?;
+    eventually(SOON, "the alerter has its partitions", || async {
+        let ledger = world.database.ledger(&world.alerter_group).await?;
+        Ok((ledger.len() == world.partitions()).then_some(()))
+    })
+    .await?;
+    world
+        .database
+        .while_set("read_only", "1", async || {
+            measure(&gateway, &world.device(1), now() - 300, &[130, 131, 132]).await?;
+            eventually(SOON, "the alerter holds", || async {
+                let retries = alerter.metric("alerter_commit_retries_total", "").await?;
+                Ok((retries >= 2.0).then_some(()))
+            })
+            .await?;
+            ensure!(http::get(&alerter.admin("/livez")).await?.status == 200, "it stays alive");
+            ensure!(http::get(&alerter.admin("/readyz")).await?.status == 503, "it says so");
+            ensure!(wechat.delivered() == 0, "{:?}", wechat.messages());
+            Ok(())
+        })
+        .await?;
+    delivered(&wechat, 1).await?;
+    judged(&world).await?;
+    ensure!(world.database.count("t_alert_info").await? == 1);
+    end(world, gateway, alerter).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_people_are_told_and_rules_change_all_the_same() -> Result<()> {
+    let (world, wechat) = world("noredis").await?;
+    let alerter = world.alerter(&wechat).env("REDIS_URL", "redis://127.0.0.1:1");
+    let (gateway, alerter) = tokio::try_join!(world.gateway().start(), alerter.start())?;
+    measure(&gateway, &world.device(1), now() - 300, &[130, 131, 132]).await?;
+    delivered(&wechat, 1).await?;
+    let sql = "UPDATE t_alert_rules SET threshold_max = 90, trend_duration = 1, version = 2";
+    world.database.execute(sql).await?;
+    eventually(SOON, "the changed rule is in force", || async {
+        measure(&gateway, &world.device(2), now(), &[100]).await?;
+        pass(Duration::from_secs(1)).await;
+        Ok((wechat.delivered() == 2).then_some(()))
+    })
+    .await?;
+    end(world, gateway, alerter).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_reports_a_hundred_times_a_second_is_told_of_once() -> Result<()> {
+    let (world, wechat) = world("hasty").await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    let device = world.device(1);
+    let start = now() - 60;
+    // As gateways would publish what comes in bodies of its own each.
+    let record = |number: i64| {
+        let second = start + number / 100;
+        let reading = json!({"device_sn": device, "customer_id": TENANT, "heart_rate": 140,
+            "timestamp": wall_time(second), "epoch_ms": second * 1000,
+            "received_at": second * 1000, "upload_method": "wifi"});
+        (device.clone(), reading.to_string().into_bytes())
+    };
+    let records: Vec<_> = (0..2_000).map(record).collect();
+    kafka::fill(&world.stack.kafka_brokers, &world.readings_topic, &records).await?;
+    delivered(&wechat, 1).await?;
+    judged(&world).await?;
+    let late = alerter.metric("alerter_readings_total", "outcome=\"late\"").await?;
+    ensure!(late == 20.0 * 99.0, "{late} readings of a second that was seen");
+    ensure!(wechat.delivered() == 1, "{:?}", wechat.messages());
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn among_ten_thousand_rules_a_breach_is_told_once_and_a_broken_one_costs_nobody() -> Result<()>
+{
+    let (world, wechat) = world("rules").await?;
+    let digit = "(SELECT 0 AS d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 \
+                 UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9)";
+    // A hundred rules each for a hundred tenants, every thousandth of them without a threshold.
+    let sql = format!(
+        "INSERT INTO t_alert_rules (customer_id, rule_type, physical_sign, threshold_max, \
+         severity_level, notification_type) \
+         SELECT 1000 + a.d * 10 + b.d, CONCAT('kind', c.d, e.d), 'stress', \
+         IF(a.d = 0 AND c.d = 0 AND e.d = 0, NULL, 60), 'minor', 'wechat' \
+         FROM {digit} AS a, {digit} AS b, {digit} AS c, {digit} AS e"
+    );
+    world.database.execute(&sql).await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    measure(&gateway, &world.device(1), now() - 60, &[130, 131, 132]).await?;
+    delivered(&wechat, 1).await?;
+    judged(&world).await?;
+    ensure!(wechat.delivered() == 1, "{:?}", wechat.messages());
+    let rules = alerter.metric("alerter_rules", "state=\"valid\"").await?;
+    let refused = alerter.metric("alerter_rules", "state=\"refused\"").await?;
+    ensure!((rules, refused) == (9_991.0, 10.0), "{rules} rules, {refused} refused");
+    end(world, gateway, alerter).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_two_days_fast_silences_nobody_and_one_two_days_slow_is_believed() -> Result<()> {
+    let (world, wechat) = world("clocks").await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let days = 2 * 86_400;
+    let (fast, slow) = (world.device(1), world.device(2));
+    measure(&gateway, &fast, now() + days, &[130, 131, 132]).await?;
+    measure(&gateway, &slow, now() - days, &[130, 131, 132]).await?;
+    delivered(&wechat, 1).await?;
+    judged(&world).await?;
+    ensure!(wechat.messages()[0].text().contains(&slow), "{:?}", wechat.messages());
+    // The fast clock is put right.
+    measure(&gateway, &fast, now(), &[130, 131, 132]).await?;
+    delivered(&wechat, 2).await?;
+    ensure!(wechat.messages()[1].text().contains(&fast), "{:?}", wechat.messages());
+    end(world, gateway, alerter).await
+}

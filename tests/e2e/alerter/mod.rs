@@ -1,0 +1,12 @@
+//! Alerts and their notifications.
+
+pub mod alerts;
+pub mod cases;
+pub mod crash;
+pub mod faults;
+pub mod no_data;
+pub mod outbox;
+pub mod people;
+pub mod refused;
+pub mod rules;
+pub mod silences;

@@ -1,0 +1,149 @@
+//! Devices that fall silent are missed; patients are not, only because the gateway is away.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ljwx_tests::accounting::verdict::wall_time;
+use ljwx_tests::clients::http;
+use ljwx_tests::fakes::platform;
+use ljwx_tests::fakes::wechat::FakeWechat;
+use ljwx_tests::fleet::TENANT;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::{eventually, pass};
+use ljwx_tests::stack::world::World;
+use serde_json::json;
+
+/// How long a message may take.
+const SOON: Duration = Duration::from_secs(40);
+
+/// Longer than any silence that a rule here allows.
+const LONG: Duration = Duration::from_secs(20);
+
+async fn seed(world: &World) -> Result<()> {
+    platform::seed(world, &[]).await?;
+    world
+        .database
+        .execute(
+            "INSERT INTO t_alert_rules (rule_type, rule_category, time_window_seconds, \
+             severity_level, notification_type) VALUES ('silent', 'NO_DATA', 12, 'major', 'wechat')",
+        )
+        .await?;
+    world
+        .database
+        .execute(
+            "INSERT INTO t_alert_rules (rule_type, physical_sign, threshold_max, severity_level, \
+             stale_after_seconds, notification_type) \
+             VALUES ('fever', 'temperature', 38, 'major', 8, 'wechat')",
+        )
+        .await
+}
+
+/// One reading of a device, measured now.
+async fn report(gateway: &Service, device: &str, temperature: f64) -> Result<()> {
+    let data = json!({
+        "deviceSn": device, "customerId": TENANT.to_string(), "temperature": temperature,
+        "timestamp": wall_time(jiff::Timestamp::now().as_second()),
+    });
+    let body = json!({ "data": data }).to_string();
+    let answer = http::post(&gateway.url("/upload_health_data"), body).await?;
+    ensure!(answer.status == 200, "{}", answer.text);
+    Ok(())
+}
+
+/// Waits for a message about `device` that says `word`, while `others` go on reporting.
+async fn told(
+    (world, gateway, wechat): (&World, &Service, &FakeWechat),
+    others: &[usize],
+    device: &str,
+    word: &str,
+) -> Result<()> {
+    eventually(SOON, &format!("{word} of {device}"), || async {
+        for other in others {
+            report(gateway, &world.device(*other), 36.5).await?;
+        }
+        pass(Duration::from_millis(500)).await;
+        let messages = wechat.messages();
+        let mut texts = messages.iter().map(|message| message.text());
+        let found = texts.any(|text| text.contains(device) && text.contains(word));
+        ensure!(found, "{messages:?}");
+        Ok(Some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_device_is_missed_once_and_a_silent_gateway_is_no_reason_to() -> Result<()> {
+    let world = World::shared("silent").await?;
+    world.migrate().await?;
+    seed(&world).await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (silent, ill) = (world.device(1), world.device(2));
+    let all = (&world, &gateway, &wechat);
+    report(&gateway, &silent, 36.5).await?;
+    report(&gateway, &ill, 39.5).await?;
+    let others = [3, 4, 5, 6, 7, 8, 9, 10];
+    told(all, &others, &ill, "体温过高").await?;
+    told(all, &others, &ill, "失联 体温").await?;
+    told(all, &others, &silent, "设备失联").await?;
+    told(all, &others, &ill, "设备失联").await?;
+    let status =
+        format!("SELECT alert_status FROM t_alert_info WHERE device_sn = '{ill}' ORDER BY id");
+    let rows = world.database.rows(&status).await?;
+    ensure!(rows[0] == [Some("STALE".to_owned())], "{rows:?}");
+    report(&gateway, &silent, 36.5).await?;
+    told(all, &others, &silent, "已恢复").await?;
+
+    // Nobody is heard: the gateway is away, or nobody can reach it.
+    let before = wechat.delivered();
+    pass(LONG).await;
+    for other in others {
+        report(&gateway, &world.device(other), 36.5).await?;
+    }
+    pass(Duration::from_secs(3)).await;
+    ensure!(wechat.delivered() == before, "{:#?}", wechat.messages());
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_rules_on_absence_cost_a_batch_one_number_a_partition() -> Result<()> {
+    let world = World::shared("absences").await?.with_partitions(1);
+    world.migrate().await?;
+    seed(&world).await?;
+    // Fifty windows of their own, none of which ends within this test.
+    let rules: Vec<_> = (0..1_000)
+        .map(|rule| format!("('silent{rule}', 'NO_DATA', {}, 'major', 'wechat')", 600 + rule % 50))
+        .collect();
+    world
+        .database
+        .execute(&format!(
+            "INSERT INTO t_alert_rules (rule_type, rule_category, time_window_seconds, \
+             severity_level, notification_type) VALUES {}",
+            rules.join(", ")
+        ))
+        .await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (first, second) = (world.device(1), world.device(2));
+    report(&gateway, &first, 39.5).await?;
+    told((&world, &gateway, &wechat), &[3], &first, "体温过高").await?;
+    let windows = "SELECT COUNT(*) FROM t_alert_no_data_clock";
+    // Those of the two rules that `seed` adds, too.
+    ensure!(world.database.number(windows).await? == 52);
+    let clock = "SELECT COUNT(*) FROM t_alert_partition WHERE clock_ms > 0";
+    ensure!(world.database.number(clock).await? == 1);
+    let refused = alerter.metric("alerter_refused_rows_total", "").await.unwrap_or_default();
+    ensure!(refused == 0.0, "{refused} rows were refused");
+    alerter.terminate().await?;
+
+    let alerter = world.alerter(&wechat).start().await?;
+    report(&gateway, &second, 39.5).await?;
+    told((&world, &gateway, &wechat), &[3], &second, "体温过高").await?;
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}

@@ -1,0 +1,133 @@
+//! Rules that survive what is done to them, and looking at rules.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ljwx_tests::fakes::platform::{self, BLOOD_OXYGEN_LOW, HEART_RATE_HIGH};
+use ljwx_tests::fakes::wechat::FakeWechat;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::world::World;
+use serde_json::Value;
+
+use crate::alerter::alerts::{delivered, measure};
+
+/// How long a change of the rules may take to be seen.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Waits until this many rules are in the given state.
+async fn rules(alerter: &Service, state: &str, count: f64) -> Result<()> {
+    eventually(SOON, &format!("{count} rules are {state}"), || async {
+        let found = alerter.metric("alerter_rules", &format!("state=\"{state}\"")).await?;
+        Ok((found == count).then_some(()))
+    })
+    .await
+}
+
+/// Runs a command that prints JSON and does well.
+async fn document(world: &World, arguments: &[&str]) -> Result<Value> {
+    let done = world.launch("alerter", arguments).finish().await?;
+    ensure!(done.code == Some(0), "{arguments:?} ended with {:?}: {}", done.code, done.text);
+    // What is said on standard error comes behind it.
+    let document = serde_json::Deserializer::from_str(&done.text).into_iter::<Value>().next();
+    document.transpose()?.ok_or_else(|| anyhow::anyhow!("no document: {}", done.text))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_was_broken_is_judged_by_its_last_good_version_after_a_restart() -> Result<()> {
+    let world = World::shared("lastgood").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH, BLOOD_OXYGEN_LOW]).await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    eventually(SOON, "both rules are kept", || async {
+        Ok((world.database.count("t_alert_rule_good").await? == 2).then_some(()))
+    })
+    .await?;
+    alerter.terminate().await?;
+    let broken = "UPDATE t_alert_rules SET alert_message = '{vlaue}' WHERE id = 1";
+    world.database.execute(broken).await?;
+    world.database.execute("DELETE FROM t_alert_rules WHERE id = 2").await?;
+
+    let alerter = world.alerter(&wechat).start().await?;
+    rules(&alerter, "last_good", 1.0).await?;
+    rules(&alerter, "valid", 0.0).await?;
+    let now = jiff::Timestamp::now().as_second();
+    measure(&gateway, &world.device(1), now - 300, &[130, 131, 132]).await?;
+    delivered(&wechat, 1).await?;
+    eventually(SOON, "the deleted rule is not kept", || async {
+        Ok((world.database.count("t_alert_rule_good").await? == 1).then_some(()))
+    })
+    .await?;
+
+    let listed = document(&world, &["rules", "list", "--from-db", "--json"]).await?;
+    ensure!(listed["rules"][0]["last_good"].is_string(), "{listed}");
+    let instead = listed["refused"][0]["instead"].as_str().unwrap_or_default();
+    ensure!(instead.contains("last good version"), "{listed}");
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_on_the_channel_brings_a_changed_rule_into_force_at_once() -> Result<()> {
+    let world = World::shared("announced").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let wechat = FakeWechat::start().await?;
+    // Only the message can bring the second rule.
+    let alerter = world.alerter(&wechat).env("RULES_INTERVAL", "1h").start().await?;
+    rules(&alerter, "valid", 1.0).await?;
+    let second = "INSERT INTO t_alert_rules (rule_type, physical_sign, threshold_min) \
+                  VALUES ('BLOOD_OXYGEN_LOW_ALERT', 'blood_oxygen', 92)";
+    world.database.execute(second).await?;
+    eventually(SOON, "the second rule is in force", || async {
+        // Again and again, because nobody says when the alerter has begun to listen.
+        world.cache.announce_rules().await?;
+        Ok((alerter.metric("alerter_rules", "state=\"valid\"").await? == 2.0).then_some(()))
+    })
+    .await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backtest_says_who_would_hear_of_what_under_other_rules() -> Result<()> {
+    let world = World::shared("backtest").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let gateway = world.gateway().start().await?;
+    let now = jiff::Timestamp::now().as_second();
+    measure(&gateway, &world.device(1), now - 300, &[130, 131, 132, 80]).await?;
+    measure(&gateway, &world.device(2), now - 300, &[150, 151, 152, 80]).await?;
+    let file = world.logs.join("rules.yaml");
+    let rules = "[{id: 1, physical_sign: heart_rate, threshold_max: 140, trend_duration: 3}]";
+    std::fs::write(&file, rules)?;
+    let at = |second: i64| jiff::Timestamp::from_second(second).map(|at| at.to_string());
+    let (file, from, to) = (file.display().to_string(), at(now - 600)?, at(now + 600)?);
+    let arguments = [
+        "backtest",
+        "--rules",
+        file.as_str(),
+        "--from",
+        from.as_str(),
+        "--to",
+        to.as_str(),
+        "--json",
+    ];
+    let found = document(&world, &arguments).await?;
+    ensure!(found["records"]["judged"] == 8, "{found}");
+    ensure!(found["rules"][0]["a"]["episodes"] == 2, "{found}");
+    ensure!(found["rules"][0]["b"]["episodes"] == 1, "{found}");
+    ensure!(found["differences"]["only_a"] == 1, "{found}");
+    let listed = &found["differences"]["listed"][0];
+    ensure!(listed["device_sn"] == world.device(1).as_str(), "{found}");
+    ensure!(world.database.count("t_alert_info").await? == 0, "a backtest writes nothing");
+
+    std::fs::write(&file, "[{id: 1, physical_sign: mood}]")?;
+    let refused = world.launch("alerter", &arguments).finish().await?;
+    ensure!(refused.code == Some(2) && refused.text.contains("mood"), "{}", refused.text);
+    gateway.terminate().await?;
+    world.finish().await
+}

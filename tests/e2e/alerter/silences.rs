@@ -1,0 +1,91 @@
+//! A silence keeps notifications back and loses none.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ljwx_tests::accounting::verdict::wall_time;
+use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
+use ljwx_tests::fakes::wechat::FakeWechat;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::world::World;
+use serde_json::Value;
+
+use crate::alerter::alerts::{SOON, delivered, judged, measure};
+
+/// How long a change of the silences may take until every replica knows it.
+const IN_FORCE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Runs a command of the alerter; its exit code and the JSON document it printed, if any.
+async fn command(world: &World, arguments: &[&str]) -> Result<(Option<i32>, Value)> {
+    let done = world.launch("alerter", arguments).env("USER", "ann").finish().await?;
+    // Log lines follow the document.
+    let document = serde_json::Deserializer::from_str(&done.text).into_iter().next();
+    Ok((done.code, document.and_then(Result::ok).unwrap_or_default()))
+}
+
+async fn in_force(alerter: &Service, count: f64) -> Result<()> {
+    eventually(IN_FORCE_WITHIN, &format!("{count} silences are known"), || async {
+        Ok((alerter.metric("alerter_silences", "").await? == count).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_silenced_is_recorded_and_told_once_the_silence_ends() -> Result<()> {
+    let world = World::shared("silence").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (silenced, heard) = (world.device(1), world.device(2));
+    let now = jiff::Timestamp::now().as_second();
+    let add =
+        ["silence", "add", "--reason", "watch in repair", "--for", "1h", "--device", &silenced];
+    ensure!(command(&world, &add).await?.0 == Some(0), "silence add");
+    in_force(&alerter, 1.0).await?;
+
+    // Both breach; the fourth reading would tell late.
+    measure(&gateway, &silenced, now - 300, &[130, 131, 132, 133]).await?;
+    measure(&gateway, &heard, now - 300, &[130, 131, 132, 133]).await?;
+    delivered(&wechat, 1).await?;
+    judged(&world).await?;
+    let messages = wechat.messages();
+    ensure!(messages.len() == 1 && messages[0].text().contains(&heard), "{messages:#?}");
+    let states = "SELECT SUM(alert_status = 'NOTIFIED') * 10 + SUM(alert_status = 'pending') \
+                  FROM t_alert_info";
+    eventually(SOON, "both alerts are recorded, and one is told", || async {
+        Ok((world.database.number(states).await? == 11).then_some(()))
+    })
+    .await?;
+    let counted = "SELECT SUM(suppressed) FROM t_alert_suppressed WHERE reason = 'silenced'";
+    ensure!(world.database.number(counted).await? == 1, "and counted once");
+    let metric = alerter.metric("alerter_notifications_total", "outcome=\"silenced\"").await?;
+    ensure!(metric == 1.0, "{metric}");
+
+    let (_, listed) = command(&world, &["silence", "list", "--json"]).await?;
+    let id = listed[0]["id"].as_i64().with_context(|| format!("{listed:#}"))?.to_string();
+    ensure!(listed[0]["state"] == "active" && listed[0]["author"] == "ann", "{listed:#}");
+    ensure!(command(&world, &["silence", "end", &id]).await?.0 == Some(0), "silence end");
+    ensure!(command(&world, &["silence", "end", &id]).await?.0 == Some(1), "it is over already");
+    in_force(&alerter, 0.0).await?;
+    measure(&gateway, &silenced, now - 200, &[134]).await?;
+    delivered(&wechat, 2).await?;
+    ensure!(wechat.messages()[1].text().contains(&silenced), "{:#?}", wechat.messages());
+    let (_, listed) = command(&world, &["silence", "list", "--all", "--json"]).await?;
+    ensure!(listed[0]["ended_by"] == "ann", "its end is kept: {listed:#}");
+
+    eventually(SOON, "the report says that both were told", || async {
+        let (code, report) =
+            command(&world, &["report", "--json", "--from", &wall_time(now - 3_600)]).await?;
+        let line = &report["lines"][0];
+        let counts = [&line["episodes"], &line["told"], &line["suppressed"]["silenced"]];
+        ensure!(code == Some(0) && counts == [2, 2, 1], "{report:#}");
+        Ok(Some(()))
+    })
+    .await?;
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}

@@ -1,0 +1,74 @@
+//! A connection that is cut at a COMMIT: whether it was committed is found out, and counted once.
+
+use anyhow::{Result, ensure};
+use ljwx_tests::fakes::tcp_proxy::{Loss, Proxy};
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::world::World;
+
+use crate::faults::database::{AT, SOON, ends_well, held};
+use crate::faults::remedies::settled;
+use crate::worker::audit::send;
+
+/// Waits until the worker has counted so many readings as new rows, and none as anything else.
+async fn counted(worker: &Service, stored: f64) -> Result<()> {
+    eventually(SOON, "the worker counts every reading", || async {
+        let all = worker.metric("readings_total", "").await?;
+        let new = worker.metric("readings_total", "outcome=\"stored\"").await?;
+        ensure!(all <= stored && all == new, "{all} counted, {new} of them stored");
+        Ok((all == stored).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_is_recognised_as_one_s_own() -> Result<()> {
+    let worker = cut_at_commit("answer", Loss::Answer).await?;
+    ensure!(worker.contains("the ledger had moved without this batch"), "{worker}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_never_arrived_is_made_good() -> Result<()> {
+    let worker = cut_at_commit("request", Loss::Request).await?;
+    ensure!(!worker.contains("the ledger had moved"), "{worker}");
+    Ok(())
+}
+
+/// A batch whose connection is cut at its COMMIT; returns what the worker said.
+async fn cut_at_commit(name: &str, loss: Loss) -> Result<String> {
+    let world = World::shared(name).await?;
+    world.migrate().await?;
+    let proxy = Proxy::start(world.database.url()).await?;
+    let worker = world.worker().env("MYSQL_URL", proxy.url(world.database.url())?);
+    let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
+    // The claims have been committed by then.
+    send(&gateway, &world.device(1), AT, &[80]).await?;
+    settled(&world).await?;
+    proxy.lose(loss);
+    send(&gateway, &world.device(1), "2025-09-02 17:09", &[81, 82]).await?;
+    send(&gateway, &world.device(2), "2025-09-02 17:09", &[83, 84]).await?;
+    settled(&world).await?;
+    held(&worker, "infrastructure", 1.0, "batch held").await?;
+    ensure!(proxy.lost() == 1, "{} connections were cut", proxy.lost());
+    let again = "SELECT COUNT(*) FROM t_user_health_data WHERE deliveries <> 1";
+    ensure!(world.database.number(again).await? == 0, "a reading was written twice");
+    for number in [1, 2] {
+        let device = world.device(number);
+        eventually(SOON, "Redis shows the newest all the same", || async {
+            let time = world.cache.newest_time(&device).await?;
+            Ok((time.as_deref() == Some("2025-09-02 17:09:01")).then_some(()))
+        })
+        .await?;
+    }
+    // Also where the answer was lost, although trying again finds the rows there.
+    counted(&worker, 5.0).await?;
+    let said = worker.output();
+    // The partitions go on.
+    send(&gateway, &world.device(1), "2025-09-02 18:09", &[85]).await?;
+    send(&gateway, &world.device(2), "2025-09-02 18:09", &[86]).await?;
+    settled(&world).await?;
+    counted(&worker, 7.0).await?;
+    ends_well(world, [gateway, worker], 7).await?;
+    Ok(said)
+}

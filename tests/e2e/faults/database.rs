@@ -1,0 +1,304 @@
+//! Faults of the database seen through the running pipeline. Each is waited out: nothing is
+//! dead-lettered, everything is stored in the end, and the books balance.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ljwx_tests::accounting::verdict::wall_time;
+use ljwx_tests::clients::http;
+use ljwx_tests::fakes::tcp_proxy::Proxy;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::world::World;
+use serde_json::{Value, json};
+use sqlx::{Connection, MySqlConnection};
+
+use crate::faults::remedies::{finish, letters, pipeline, settled, totals};
+use crate::worker::audit::{ensure_holds, send};
+
+/// How long anything here may take.
+pub const SOON: Duration = Duration::from_secs(40);
+
+/// Second of the readings' times.
+pub const AT: &str = "2025-09-02 16:09";
+
+/// The worker has tried at least `times` to write, failed for a reason of this kind, and says so.
+pub async fn held(worker: &Service, kind: &str, times: f64, why: &str) -> Result<()> {
+    let labels = format!("kind=\"{kind}\"");
+    eventually(SOON, &format!("{times} attempts fail: {kind}, {why}"), || async {
+        let failed = worker.metric("write_errors_total", &labels).await?;
+        ensure!(worker.output().contains(why), "{failed} attempts failed otherwise");
+        Ok((failed >= times).then_some(()))
+    })
+    .await?;
+    ensure!(http::get(&worker.admin("/livez")).await?.status == 200, "the worker stays alive");
+    Ok(())
+}
+
+/// Nothing has been passed but what was stored before, and no reading given up.
+async fn nothing_moves(world: &World, stored: i64) -> Result<()> {
+    ensure!(totals(world).await? == (stored, 0), "{:?}", totals(world).await?);
+    ensure!(letters(world).await?.is_empty(), "a dead letter");
+    Ok(())
+}
+
+/// In the end everything is stored, once, and accounted for.
+pub async fn ends_well(world: World, services: [Service; 2], stored: i64) -> Result<()> {
+    settled(&world).await?;
+    nothing_moves(&world, stored).await?;
+    ensure!(world.database.count("t_user_health_data").await? == stored, "rows");
+    ensure_holds(&world, &[]).await?;
+    finish(world, services).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_server_is_waited_out() -> Result<()> {
+    let world = World::exclusive("readonly").await?;
+    world.migrate().await?;
+    // Who may administer the server may write to it all the same.
+    let url = world.database.create_user().await?;
+    let proxy = Proxy::start(&url).await?;
+    let worker = world.worker().env("MYSQL_URL", proxy.url(&url)?);
+    let worker = worker.env("MYSQL_POOL_SIZE", "2").env("BATCHES_IN_FLIGHT", "1");
+    let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
+    let while_read_only = async || {
+        send(&gateway, &world.device(1), AT, &[80, 81, 82]).await?;
+        held(&worker, "infrastructure", 2.0, "--read-only").await?;
+        // Another server may be the primary by now, and only new connections get there.
+        let connections = proxy.accepted();
+        eventually(SOON, "it lets go of the connections it has", || async {
+            Ok((proxy.accepted() > connections + 2).then_some(()))
+        })
+        .await?;
+        nothing_moves(&world, 0).await
+    };
+    world.database.while_set("read_only", "1", while_read_only).await?;
+    ends_well(world, [gateway, worker], 3).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_locked_for_longer_than_the_server_waits_are_written_later() -> Result<()> {
+    let world = World::exclusive("locked").await?;
+    world.migrate().await?;
+    let gateway = world.gateway().start().await?;
+    let device = world.device(1);
+    let impatient = async || {
+        let worker = world.worker().start().await?;
+        send(&gateway, &device, AT, &[80, 81, 82]).await?;
+        settled(&world).await?;
+        let lock = world.database.lock("t_user_health_data").await?;
+        send(&gateway, &device, AT, &[80, 81, 82]).await?;
+        held(&worker, "infrastructure", 2.0, "Lock wait timeout").await?;
+        nothing_moves(&world, 3).await?;
+        lock.release().await?;
+        anyhow::Ok(worker)
+    };
+    let worker = world.database.while_set("innodb_lock_wait_timeout", "1", impatient).await?;
+    ends_well(world, [gateway, worker], 3).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_victim_of_a_deadlock_tries_again() -> Result<()> {
+    let (world, gateway, worker) = pipeline("deadlock").await?;
+    send(&gateway, &world.device(1), AT, &[80]).await?;
+    settled(&world).await?;
+    world.database.execute("CREATE TABLE weight (n INT PRIMARY KEY)").await?;
+    let mut lock = world.database.lock("ingest_progress").await?;
+    // The transaction with less to undo is the victim, which shall be the worker's.
+    lock.execute(
+        "INSERT INTO weight WITH RECURSIVE numbers AS \
+         (SELECT 1 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < 900) SELECT n FROM numbers",
+    )
+    .await?;
+    let device = world.device(2);
+    send(&gateway, &device, AT, &[81]).await?;
+    // Not the one that only notes how far Redis is.
+    let waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                   WHERE db = DATABASE() AND info LIKE 'UPDATE ingest_progress SET next_offset%'";
+    eventually(SOON, "a batch waits for the ledger", || async {
+        Ok((world.database.number(waiting).await? > 0).then_some(()))
+    })
+    .await?;
+    let crossing = "UPDATE t_user_health_data SET phone_number = NULL WHERE device_sn =";
+    lock.execute(&format!("{crossing} '{device}'")).await?;
+    held(&worker, "infrastructure", 1.0, "Deadlock found").await?;
+    nothing_moves(&world, 1).await?;
+    lock.release().await?;
+    ends_well(world, [gateway, worker], 2).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_a_free_connection_is_waited_for() -> Result<()> {
+    let world = World::shared("connections").await?;
+    world.migrate().await?;
+    let url = world.database.create_user().await?;
+    let worker = world.worker().env("MYSQL_URL", &url);
+    let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
+    let user = world.database.user();
+    let limit = async |connections: u32| {
+        let limit = format!("ALTER USER {user} WITH MAX_CONNECTIONS_PER_HOUR {connections}");
+        world.database.execute(&limit).await
+    };
+    limit(1).await?;
+    let open = format!(
+        "SELECT id FROM information_schema.PROCESSLIST WHERE user = '{}'",
+        world.database.name()
+    );
+    send(&gateway, &world.device(1), AT, &[80]).await?;
+    settled(&world).await?;
+    eventually(SOON, "the worker has no connection and gets none", || async {
+        for row in world.database.rows(&open).await? {
+            let id = row.into_iter().flatten().next().context("id")?;
+            // It may have gone by itself meanwhile.
+            let _ = world.database.execute(&format!("KILL {id}")).await;
+        }
+        let refused = MySqlConnection::connect(&url).await.is_err();
+        let none = world.database.rows(&open).await?.is_empty();
+        Ok((refused && none).then_some(()))
+    })
+    .await?;
+    send(&gateway, &world.device(1), "2025-09-02 17:09", &[80, 81]).await?;
+    held(&worker, "saturated", 2.0, "max_connections_per_hour").await?;
+    nothing_moves(&world, 1).await?;
+    limit(0).await?;
+    ends_well(world, [gateway, worker], 3).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_larger_than_the_servers_packet_is_written_in_parts() -> Result<()> {
+    const PACKET_BYTES: &str = "65536";
+    const DEVICES: usize = 30;
+    let world = World::exclusive("packet").await?;
+    world.migrate().await?;
+    let gateway = world.gateway().start().await?;
+    // Documents that fill a packet together, and rows that do.
+    let document = json!({"code": 0, "data": [{"totalTime": 5}], "name": "n".repeat(9_000)});
+    for number in 0..DEVICES {
+        let device = world.device(number);
+        let reading = |(second, rate): (usize, i32)| {
+            json!({"deviceSn": device, "heart_rate": rate, "customerId": "1900000000000000001",
+                   "latitude": "22.54", "longitude": "114.05", "distance": "820.0", "step": 1,
+                   "exerciseDailyData": if second == 0 { document.clone() } else { Value::Null },
+                   "timestamp": format!("{AT}:{second:02}")})
+        };
+        // The last one twice: what is merged counts as such wherever the batch is cut.
+        let seconds = (0..30).map(|second| (second, 80)).chain([(29, 81)]);
+        let items: Vec<Value> = seconds.map(reading).collect();
+        let body = json!({ "data": items }).to_string();
+        let answer = http::post(&gateway.url("/upload_health_data"), body).await?;
+        ensure!(answer.json["details"]["success"] == 31, "{}", answer.text);
+    }
+    let small_packets = async || {
+        // All of it is there when the worker comes, so that its batches are as large as they get.
+        let worker = world.worker().env("BATCH_ROWS", "1000").env("REDIS_DEVICES_MAX", "10");
+        let worker = worker.start().await?;
+        settled(&world).await?;
+        anyhow::Ok(worker)
+    };
+    let worker =
+        world.database.while_set("max_allowed_packet", PACKET_BYTES, small_packets).await?;
+    let failed = worker.metric("write_errors_total", "").await?;
+    ensure!(failed == 0.0, "{failed} attempts failed");
+    let merged: i64 =
+        world.database.ledger(&world.worker_group).await?.iter().map(|row| row.merged).sum();
+    ensure!(DEVICES as i64 == merged, "{merged} merged");
+    let days = "SELECT COUNT(exercise_daily_data) FROM t_user_health_data_daily";
+    ensure!(world.database.number(days).await? == DEVICES as i64, "documents");
+    ends_well(world, [gateway, worker], 30 * DEVICES as i64).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_table_is_waited_out() -> Result<()> {
+    let (world, gateway, worker) = pipeline("full").await?;
+    // A table in memory takes the place of a full disk: the server says the same of both.
+    world
+        .database
+        .execute(
+            "SET SESSION max_heap_table_size = 16384; \
+             CREATE TABLE brim LIKE t_user_health_data; ALTER TABLE brim REMOVE PARTITIONING; \
+             ALTER TABLE brim ENGINE = MEMORY",
+        )
+        .await?;
+    let fill = "INSERT INTO brim (device_sn, timestamp) WITH RECURSIVE numbers AS \
+                (SELECT 1 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < 900) \
+                SELECT n, NOW() FROM numbers";
+    let full = world.database.execute(fill).await.err().context("it takes everything")?;
+    ensure!(format!("{full:#}").contains("is full"), "{full:#}");
+    let away = "RENAME TABLE t_user_health_data TO away, brim TO t_user_health_data";
+    world.database.execute(away).await?;
+    send(&gateway, &world.device(1), AT, &[80, 81, 82]).await?;
+    held(&worker, "infrastructure", 2.0, "is full").await?;
+    nothing_moves(&world, 0).await?;
+    let back = "RENAME TABLE t_user_health_data TO brim, away TO t_user_health_data";
+    world.database.execute(back).await?;
+    ends_well(world, [gateway, worker], 3).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_dropped_under_our_feet_is_named_and_waited_for() -> Result<()> {
+    let (world, gateway, worker) = pipeline("column").await?;
+    send(&gateway, &world.device(1), AT, &[80]).await?;
+    settled(&world).await?;
+    world.database.execute("ALTER TABLE t_user_health_data DROP COLUMN altitude").await?;
+    send(&gateway, &world.device(2), AT, &[81, 82]).await?;
+    held(&worker, "schema", 2.0, "altitude").await?;
+    eventually(SOON, "the health endpoint names the column", || async {
+        let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
+        let named = answer.json["reasons"].to_string().contains("altitude");
+        Ok((named && answer.json["status"] == "degraded").then_some(()))
+    })
+    .await?;
+    nothing_moves(&world, 1).await?;
+    let add = "ALTER TABLE t_user_health_data ADD COLUMN altitude DOUBLE NULL AFTER longitude";
+    world.database.execute(add).await?;
+    settled(&world).await?;
+    eventually(SOON, "the health endpoint has forgotten it", || async {
+        let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
+        Ok((answer.json["status"] == "healthy").then_some(()))
+    })
+    .await?;
+    ends_well(world, [gateway, worker], 3).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_clock_is_an_hour_off_changes_nothing() -> Result<()> {
+    for (name, seconds) in [("behind", -3600), ("before", 3600)] {
+        let world = World::exclusive(name).await?;
+        world.migrate().await?;
+        let url = world.database.create_user().await?;
+        let gateway = world.gateway().start().await?;
+        // Runs for every session of a user without rights on the server.
+        let clock = format!("SET timestamp = UNIX_TIMESTAMP() + {seconds}");
+        let off = async || {
+            let worker = world.worker().env("MYSQL_URL", url).start().await?;
+            let now = jiff::Timestamp::now().as_second();
+            for (number, at) in [(1, now - 60), (1, now), (2, now - 7200)] {
+                let (device, time) = (world.device(number), wall_time(at));
+                let body = json!({"data": {
+                    "deviceSn": device, "heart_rate": 80, "timestamp": time,
+                    "exerciseDailyData": {"code": 0, "data": [{"totalTime": 5}]},
+                }});
+                let url = gateway.url("/upload_health_data");
+                let answer = http::post(&url, body.to_string()).await?;
+                ensure!(answer.json["details"]["success"] == 1, "{}", answer.text);
+                eventually(SOON, "Redis shows what arrived", || async {
+                    Ok((world.cache.newest_time(&device).await? == Some(time.clone()))
+                        .then_some(()))
+                })
+                .await?;
+            }
+            let on_time = "SELECT COUNT(*) FROM t_user_health_data \
+                           WHERE ABS(TIMESTAMPDIFF(MINUTE, create_time, NOW())) < 30";
+            ensure!(world.database.number(on_time).await? == 0, "the server's clock is right");
+            let guard = "SELECT COUNT(*) FROM t_user_health_data_daily AS d \
+                         JOIN (SELECT device_sn, MAX(timestamp) AS at FROM t_user_health_data \
+                               GROUP BY device_sn) AS h \
+                         ON d.device_sn = h.device_sn AND d.exercise_daily_data_at = h.at";
+            ensure!(world.database.number(guard).await? == 2, "the days' documents");
+            anyhow::Ok(worker)
+        };
+        let worker = world.database.while_set("init_connect", &clock, off).await?;
+        ends_well(world, [gateway, worker], 3).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! A database that falls silent: it neither answers nor ends a connection. Nobody waits for it for longer
+//! than the limit of a statement.
+
+use anyhow::{Result, ensure};
+use ljwx_tests::accounting::history::Told;
+use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
+use ljwx_tests::fakes::tcp_proxy::{Loss, Proxy};
+use ljwx_tests::fakes::wechat::FakeWechat;
+use ljwx_tests::stack::Server;
+use ljwx_tests::stack::launch::Launch;
+use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::world::World;
+
+use crate::alerter::alerts::{delivered, judged, measure};
+use crate::faults::servers_lost::{judge, load};
+use crate::worker::audit::ensure_holds;
+use crate::worker::pipeline::{SOON, settled};
+
+/// Far less than what a server may take, and more than what it takes here.
+const LIMIT: &str = "2s";
+
+fn impatient(launch: Launch) -> Launch {
+    launch.env("MYSQL_STATEMENT_TIMEOUT", LIMIT)
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_freezes_under_load_is_waited_for_and_nothing_is_lost() -> Result<()> {
+    let world = World::exclusive("freezes").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let wechat = FakeWechat::start().await?;
+    let gateway = world.gateway().start().await?;
+    let worker = impatient(world.worker()).start().await?;
+    let alerter = impatient(world.alerter(&wechat)).start().await?;
+    let fleet = load(&world, &gateway).await?;
+    eventually(SOON, "something is stored", || async {
+        Ok((world.database.count("t_user_health_data").await? > 100).then_some(()))
+    })
+    .await?;
+    let frozen = Server::Database.freeze()?;
+    let (breached, at) = (world.device(9_000), now() - 300);
+    measure(&gateway, &breached, at, &[130, 131, 132]).await?;
+    eventually(SOON, "worker and alerter have given up waiting", || async {
+        let retries = alerter.metric("alerter_commit_retries_total", "").await?;
+        let held = worker.output().contains("MySQL did not answer within");
+        ensure!(held && retries >= 2.0, "worker: {held}, alerter: {retries}");
+        Ok(Some(()))
+    })
+    .await?;
+    drop(frozen);
+    let mut report = fleet.finish().await?;
+    for back in [0, 15, 30] {
+        report.history.note(&breached, at - back, Told::Unknown);
+    }
+    judge(&world, &report).await?;
+    judged(&world).await?;
+    delivered(&wechat, 1).await?;
+    ensure_holds(&world, &[]).await?;
+    let messages = wechat.messages();
+    let told = messages.iter().filter(|message| message.text().contains(&breached)).count();
+    ensure!(told == 1, "{told} messages about a breach");
+    for service in [gateway, worker, alerter] {
+        ensure!(service.terminate().await?.success(), "a service failed");
+    }
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_falls_silent_costs_its_limit_and_nothing_else() -> Result<()> {
+    let world = World::shared("silent").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let wechat = FakeWechat::start().await?;
+    let url = world.database.url();
+    let (front, back) = (Proxy::start(url).await?, Proxy::start(url).await?);
+    let gateway = world.gateway().start().await?;
+    let worker = impatient(world.worker()).env("MYSQL_URL", front.url(url)?).start().await?;
+    let alerter =
+        impatient(world.alerter(&wechat)).env("MYSQL_URL", back.url(url)?).start().await?;
+    let breach = async |number: u8| {
+        let device = world.device(number.into());
+        measure(&gateway, &device, now() - 300, &[130, 131, 132]).await?;
+        settled(&world).await?;
+        judged(&world).await?;
+        delivered(&wechat, number.into()).await
+    };
+    breach(1).await?;
+    // In mid-commit, where nobody can know whether it counts; then everywhere at once.
+    for (number, loss) in [(2, Loss::Answer), (3, Loss::Request)] {
+        front.lose_silently(loss);
+        back.lose_silently(loss);
+        breach(number).await?;
+    }
+    ensure!(front.lost() == 2 && back.lost() == 2, "{} and {}", front.lost(), back.lost());
+    front.silence();
+    back.silence();
+    breach(4).await?;
+    let stored = world.database.count("t_user_health_data").await?;
+    let alerts = world.database.count("t_alert_info").await?;
+    ensure!((stored, alerts) == (12, 4), "{stored} rows, {alerts} alerts");
+    ensure!(wechat.delivered() == 4, "{:?}", wechat.messages());
+    ensure_holds(&world, &[]).await?;
+    for service in [gateway, worker, alerter] {
+        ensure!(service.terminate().await?.success(), "a service failed");
+    }
+    world.finish().await
+}

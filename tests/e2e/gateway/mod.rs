@@ -1,0 +1,7 @@
+//! The gateway as its clients see it.
+
+pub mod cases;
+pub mod config;
+pub mod limits;
+pub mod public_port;
+pub mod traces;

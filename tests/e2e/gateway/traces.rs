@@ -1,0 +1,167 @@
+//! One reading's trace, from the device's request to the batch that stored it and to its alert.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ljwx_tests::clients::http::{self, Answer};
+use ljwx_tests::clients::jaeger::{self, Span, Trace};
+use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH, Rule};
+use ljwx_tests::fakes::wechat::FakeWechat;
+use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::world::World;
+use serde_json::json;
+
+/// Spans are exported in batches of their own.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Readings of the large batch: more than the 128 links an SDK keeps.
+const MANY: usize = 600;
+
+fn jaeger_url(world: &World) -> Result<&str> {
+    world.stack.jaeger_url.as_deref().context("JAEGER_URL is not set: this test needs Jaeger")
+}
+
+/// The trace of the request that was answered so.
+fn trace_of(answer: &Answer) -> Result<String> {
+    Ok(answer.json["request_id"].as_str().context("request_id")?.to_owned())
+}
+
+/// Waits until the trace has what `enough` asks for.
+async fn trace(
+    world: &World,
+    id: &str,
+    what: &str,
+    enough: impl Fn(&Trace) -> bool,
+) -> Result<Trace> {
+    let url = jaeger_url(world)?;
+    let enough = &enough;
+    eventually(SOON, what, || async move {
+        let found = jaeger::trace(url, id).await?.context("Jaeger does not know the trace")?;
+        let names: Vec<_> = found.spans.iter().map(|span| span.name.clone()).collect();
+        ensure!(enough(&found), "only {names:?}");
+        Ok(Some(found))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_can_go_from_a_request_to_its_batch_and_back_and_to_its_alert() -> Result<()> {
+    let world = World::shared("trace").await?;
+    jaeger_url(&world)?;
+    world.migrate().await?;
+    platform::seed(&world, &[Rule { trend: 1, ..HEART_RATE_HIGH }]).await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, worker, alerter) = tokio::try_join!(
+        world.gateway().start(),
+        world.worker().start(),
+        world.alerter(&wechat).start(),
+    )?;
+    let body = json!({"data": {
+        "deviceSn": world.device(1), "customerId": ljwx_tests::fleet::TENANT, "heart_rate": 150,
+    }});
+    let url = gateway.url("/upload_health_data");
+    let answer = http::post(&url, body.to_string()).await?;
+    ensure!(answer.status == 200, "{}", answer.text);
+    let id = trace_of(&answer)?;
+    let (send, process) =
+        (format!("send {}", world.readings_topic), format!("process {}", world.readings_topic));
+    let reading = trace(&world, &id, "spans of gateway, worker and alerter", |trace| {
+        ["POST /upload_health_data", &send, &process, "alert_check"]
+            .iter()
+            .all(|name| trace.one(name).is_ok())
+    })
+    .await?;
+    let request = reading.one("POST /upload_health_data")?;
+    let send = reading.one(&send)?;
+    let process = reading.one(&process)?;
+    let check = reading.one("alert_check")?;
+    ensure!(request.service == "gateway" && request.parent.is_none(), "{request:?}");
+    ensure!(send.service == "gateway" && under(send, request), "{send:?}");
+    ensure!(process.service == "worker" && under(process, send), "{process:?}");
+    ensure!(check.service == "alerter" && under(check, send), "{check:?}");
+
+    let (batch_trace, batch_span) =
+        process.links.first().context("the reading links to its batch")?;
+    let batch = trace(&world, batch_trace, "the batch with its children", |trace| {
+        ["batch_processing", "database_insert", "redis_update"]
+            .iter()
+            .all(|name| trace.one(name).is_ok())
+    })
+    .await?;
+    let processing = batch.one("batch_processing")?;
+    ensure!(processing.id == *batch_span && processing.service == "worker", "{processing:?}");
+    ensure!(
+        processing.links.contains(&(id.clone(), send.id.clone())),
+        "no way back: {processing:?}"
+    );
+    for name in ["batch.id", "batch.size", "messaging.system"] {
+        ensure!(processing.attribute(name).is_some(), "no attribute {name}: {processing:?}");
+    }
+    for child in ["database_insert", "redis_update"] {
+        ensure!(under(batch.one(child)?, processing), "{child} is not under its batch");
+    }
+    for service in [gateway, worker, alerter] {
+        service.terminate().await?;
+    }
+    world.finish().await
+}
+
+fn under(child: &Span, parent: &Span) -> bool {
+    child.parent.as_ref() == Some(&parent.id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_more_than_128_readings_loses_no_link() -> Result<()> {
+    let world = World::shared("links").await?.with_partitions(1);
+    jaeger_url(&world)?;
+    world.migrate().await?;
+    let gateway = world.gateway().start().await?;
+    let device = world.device(1);
+    let items: Vec<_> = (0..MANY)
+        .map(|number| {
+            let time = format!("2025-09-02 16:{:02}:{:02}", number / 60, number % 60);
+            json!({"deviceSn": device, "heart_rate": 60 + number % 40, "timestamp": time})
+        })
+        .collect();
+    let body = json!({ "data": items }).to_string();
+    let answer = http::post(&gateway.url("/v1/readings"), body).await?;
+    ensure!(answer.json["details"]["success"] == MANY, "{}", answer.text);
+    let id = trace_of(&answer)?;
+    // Only now, so that it finds them all at once.
+    let worker = world.worker().start().await?;
+    let (send, process) =
+        (format!("send {}", world.readings_topic), format!("process {}", world.readings_topic));
+    let readings = trace(&world, &id, "a process span for each reading", |trace| {
+        trace.named(&process).count() == MANY
+    })
+    .await?;
+    let sent: BTreeSet<String> = readings.named(&send).map(|span| span.id.clone()).collect();
+    ensure!(sent.len() == MANY, "{} send spans", sent.len());
+    let batches: BTreeSet<String> = readings
+        .named(&process)
+        .filter_map(|span| span.links.first())
+        .map(|link| link.0.clone())
+        .collect();
+    let (mut linked, mut links, mut largest) = (BTreeSet::new(), 0, 0);
+    for batch in &batches {
+        let batch =
+            trace(&world, batch, "the batch", |trace| trace.one("redis_update").is_ok()).await?;
+        let own: Vec<_> =
+            batch.spans.iter().flat_map(|span| &span.links).filter(|link| link.0 == id).collect();
+        let most = batch.spans.iter().map(|span| span.links.len()).max().unwrap_or_default();
+        ensure!(most <= 128, "a span with {most} links: the rest would be cut");
+        largest = largest.max(own.len());
+        links += own.len();
+        linked.extend(own.into_iter().map(|link| link.1.clone()));
+    }
+    ensure!(largest > 128, "no batch was large enough to prove it: {largest}");
+    ensure!(
+        links == MANY && linked == sent,
+        "{links} links to {} of {MANY} readings",
+        linked.len()
+    );
+    gateway.terminate().await?;
+    worker.terminate().await?;
+    world.finish().await
+}

@@ -1,0 +1,282 @@
+//! `worker audit`: silent while everything is accounted for, and never when it is not.
+
+use anyhow::{Context, Result, ensure};
+use ljwx_tests::clients::http;
+use ljwx_tests::clients::kafka;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::world::{TIME_ZONE, World};
+use serde_json::{Value, json};
+
+use crate::faults::servers_lost::SOON;
+use crate::worker::pipeline::{finish, pipeline, settled};
+
+/// Sends readings of one device, one a second from `at` on.
+pub async fn send(gateway: &Service, device: &str, at: &str, rates: &[i32]) -> Result<()> {
+    let item = |(second, rate): (usize, &i32)| json!({"deviceSn": device, "heart_rate": rate, "timestamp": format!("{at}:{second:02}")});
+    let items: Vec<Value> = rates.iter().enumerate().map(item).collect();
+    let body = json!({ "data": items }).to_string();
+    let answer = http::post(&gateway.url("/upload_health_data"), body).await?;
+    ensure!(answer.json["details"]["success"] == rates.len(), "{}", answer.text);
+    Ok(())
+}
+
+/// A pipeline that has been through new readings, repeated ones, and one that cannot be stored.
+pub async fn used(name: &str) -> Result<(World, Service, Service)> {
+    let (world, gateway, worker) = pipeline(name).await?;
+    world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
+    for number in 1..=6 {
+        send(&gateway, &world.device(number), "2025-09-02 16:09", &[80, 81, 82]).await?;
+    }
+    send(&gateway, &world.device(1), "2025-09-02 16:09", &[80, 81, 82]).await?;
+    send(&gateway, &world.device(1), "2025-09-02 17:00", &[83, 200, 84]).await?;
+    settled(&world).await?;
+    Ok((world, gateway, worker))
+}
+
+/// The exit code of `worker audit` and its report.
+pub async fn audit(world: &World, arguments: &[&str]) -> Result<(Option<i32>, Value)> {
+    let done = world.launch("worker", &[&["audit", "--json"], arguments].concat()).finish().await?;
+    // Log lines follow the report.
+    let report = serde_json::Deserializer::from_str(&done.text).into_iter().next();
+    let report = report.transpose().unwrap_or_default();
+    Ok((done.code, report.with_context(|| done.text)?))
+}
+
+pub fn codes(report: &Value, level: &str) -> Vec<String> {
+    let findings = report["findings"].as_array().into_iter().flatten();
+    let of_level = findings.filter(|finding| finding["level"] == level);
+    of_level.map(|finding| finding["code"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+pub async fn ensure_holds(world: &World, arguments: &[&str]) -> Result<Value> {
+    let (code, report) = audit(world, arguments).await?;
+    ensure!(code == Some(0) && report["holds"] == true, "{code:?}: {report:#}");
+    Ok(report)
+}
+
+async fn ensure_fails(world: &World, corruption: &str, expected: &[&str]) -> Result<()> {
+    let (code, report) = audit(world, &[]).await?;
+    let found = codes(&report, "failure");
+    ensure!(code == Some(1), "{corruption}: exit {code:?}, {report:#}");
+    ensure!(found == expected, "{corruption}: {found:?} instead of {expected:?}: {report:#}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthy_run_holds_in_every_view() -> Result<()> {
+    let (world, gateway, worker) = used("healthy").await?;
+    let report = ensure_holds(&world, &[]).await?;
+    let totals = &report["totals"];
+    for (name, value) in [("stored", 20), ("merged", 3), ("dead_lettered", 1), ("explained", 24)] {
+        ensure!(totals[name] == value, "{name}: {totals:#}");
+    }
+    ensure!(totals["rows"] == 20 && totals["letters"] == 1, "{totals:#}");
+    ensure!(totals["difference"] == 0 && totals["lag"] == 0, "{totals:#}");
+    let device = world.device(1);
+    let report = ensure_holds(&world, &["--device", &device]).await?;
+    let expected = json!({"records": 9, "stored": 8, "dead_lettered": 1, "unknown": 0,
+                          "missing": 0, "named": []});
+    ensure!(report["readings"] == expected, "{:#}", report["readings"]);
+    let report = ensure_holds(&world, &["--from", "2020-01-01 00:00:00"]).await?;
+    ensure!(report["readings"]["records"] == 24, "{:#}", report["readings"]);
+    let report = ensure_holds(&world, &["--to", "2020-01-01 00:00:00"]).await?;
+    ensure!(report["readings"]["records"] == 0, "{:#}", report["readings"]);
+    let table = world.launch("worker", &["audit"]).finish().await?;
+    ensure!(table.code == Some(0) && table.text.contains("\nholds\n"), "{}", table.text);
+    let refused = world.launch("worker", &["audit", "--from", "soon"]).finish().await?;
+    ensure!(refused.code == Some(2), "{}", refused.text);
+    let silent = world.launch("worker", &["audit"]).env("MYSQL_URL", "mysql://u@127.0.0.1:9/x");
+    let silent = silent.env("MYSQL_ACQUIRE_TIMEOUT", "1s").finish().await?;
+    ensure!(silent.code == Some(3), "{:?}: {}", silent.code, silent.text);
+    finish(world, gateway, worker).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_to_the_ledger_is_found() -> Result<()> {
+    let (world, gateway, worker) = used("ledger").await?;
+    let partition = partition_of(&world, 1).await?;
+    let row = format!("consumer_group = '{}' AND `partition` = {partition}", world.worker_group);
+    // The first record of partition 0 has the id 0 and is known as ours by where the ledger begins.
+    let (first_moved, unclaimed): (&[&str], &[&str]) = if partition == 0 {
+        (&["equation", "rows", "deliveries"], &["unclaimed", "other_rows"])
+    } else {
+        (&["equation"], &["unclaimed"])
+    };
+    for (change, undo, expected) in [
+        (
+            "`stored` = `stored` + 1",
+            "`stored` = `stored` - 1",
+            &["equation", "rows", "deliveries"][..],
+        ),
+        ("merged = merged - 1", "merged = merged + 1", &["equation", "deliveries"]),
+        ("next_offset = next_offset - 1", "next_offset = next_offset + 1", &["equation"]),
+        (
+            "next_offset = next_offset + 1",
+            "next_offset = next_offset - 1",
+            &["equation", "beyond_topic"],
+        ),
+        ("first_offset = first_offset + 1", "first_offset = first_offset - 1", first_moved),
+        ("skipped_gap = skipped_gap + 1", "skipped_gap = skipped_gap - 1", &["equation"]),
+        ("rewound = rewound + 1", "rewound = rewound - 1", &["equation"]),
+        (
+            "dead_lettered = dead_lettered + 1",
+            "dead_lettered = dead_lettered - 1",
+            &["equation", "dead_letters"],
+        ),
+        // Passed by an alerter, in books that balance.
+        (
+            "`stored` = `stored` - 1, processed = processed + 1",
+            "`stored` = `stored` + 1, processed = processed - 1",
+            &["processed", "rows", "deliveries"],
+        ),
+        // A dead letter that never was, in books that balance.
+        (
+            "dead_lettered = dead_lettered + 1, merged = merged - 1",
+            "dead_lettered = dead_lettered - 1, merged = merged + 1",
+            &["dead_letters", "deliveries"],
+        ),
+        // Passed over what does not exist yet, in books that balance.
+        (
+            "next_offset = next_offset + 5, skipped_gap = skipped_gap + 5",
+            "next_offset = next_offset - 5, skipped_gap = skipped_gap - 5",
+            &["beyond_topic"],
+        ),
+        ("`partition` = 99", "`partition` = 99", &["no_such_partition", "rows"]),
+    ] {
+        let set = |what: &str, row: &str| format!("UPDATE ingest_progress SET {what} WHERE {row}");
+        world.database.execute(&set(change, &row)).await?;
+        if change.starts_with("`partition`") {
+            let (code, report) = audit(&world, &[]).await?;
+            let found = codes(&report, "failure");
+            ensure!(code == Some(1) && found.contains(&expected[0].to_owned()), "{report:#}");
+            ensure!(codes(&report, "note") == unclaimed, "{report:#}");
+            let moved = row.replace(&format!("= {partition}"), "= 99");
+            world.database.execute(&set(&format!("`partition` = {partition}"), &moved)).await?;
+        } else {
+            ensure_fails(&world, change, expected).await?;
+            world.database.execute(&set(undo, &row)).await?;
+        }
+    }
+    ensure_holds(&world, &[]).await?;
+    finish(world, gateway, worker).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_to_the_rows_is_found() -> Result<()> {
+    let (world, gateway, worker) = used("rows").await?;
+    let row = format!("device_sn = '{}' AND timestamp = '2025-09-02 17:00:00'", world.device(1));
+    let table = "t_user_health_data";
+    world
+        .database
+        .execute(&format!("CREATE TABLE kept AS SELECT * FROM {table} WHERE {row}"))
+        .await?;
+    let restore = format!("REPLACE INTO {table} SELECT * FROM kept");
+    for (change, expected) in [
+        (format!("DELETE FROM {table} WHERE {row}"), &["rows", "deliveries"][..]),
+        (format!("UPDATE {table} SET deliveries = deliveries + 1 WHERE {row}"), &["deliveries"]),
+        (format!("UPDATE {table} SET deliveries = deliveries - 1 WHERE {row}"), &["deliveries"]),
+        (format!("UPDATE {table} SET id = id + (1 << 40) WHERE {row}"), &["rows"]),
+        (
+            format!(
+                "INSERT INTO {table} (device_sn, timestamp, id, last_source) \
+                 SELECT device_sn, '2025-09-02 18:00:00', id, last_source FROM kept"
+            ),
+            &["rows", "deliveries"],
+        ),
+    ] {
+        world.database.execute(&change).await?;
+        ensure_fails(&world, &change, expected).await?;
+        world.database.execute(&restore).await?;
+        let added = format!("DELETE FROM {table} WHERE timestamp = '2025-09-02 18:00:00'");
+        world.database.execute(&added).await?;
+    }
+    // Which one it is says the search by device.
+    world.database.execute(&format!("DELETE FROM {table} WHERE {row}")).await?;
+    let device = world.device(1);
+    let (code, report) = audit(&world, &["--device", &device]).await?;
+    ensure!(code == Some(1), "{report:#}");
+    ensure!(codes(&report, "failure").contains(&"missing_readings".to_owned()), "{report:#}");
+    let named = &report["readings"]["named"];
+    ensure!(named[0]["timestamp"] == "2025-09-02 17:00:00" && named[1].is_null(), "{named:#}");
+    world.database.execute(&restore).await?;
+    // Rows of other writers are none of ours.
+    let other = format!("INSERT INTO {table} (device_sn, timestamp) VALUES ('OTHER', NOW())");
+    world.database.execute(&other).await?;
+    let report = ensure_holds(&world, &[]).await?;
+    ensure!(codes(&report, "note") == ["other_rows"], "{report:#}");
+    finish(world, gateway, worker).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_too_many_are_found_and_expired_ones_are_not_missed() -> Result<()> {
+    let (world, gateway, worker) = used("forged").await?;
+    let brokers = &world.stack.kafka_brokers;
+    let topic = format!("{}.{}.dlq", world.readings_topic, world.worker_group);
+    let partition = partition_of(&world, 1).await?;
+    let letters = kafka::records(brokers, &topic).await?;
+    let letter = letters.first().context("a letter")?;
+    let source: i64 = letter.header("dlq.source.offset").context("offset")?.parse()?;
+    let headers = |offset: i64| {
+        [
+            ("dlq.source.topic", world.readings_topic.clone()),
+            ("dlq.source.partition", partition.to_string()),
+            ("dlq.source.offset", offset.to_string()),
+        ]
+    };
+    // The same letter once more, as after a crash between letter and commit.
+    kafka::produce(brokers, &topic, partition, &letter.value, &headers(source)).await?;
+    let report = ensure_holds(&world, &[]).await?;
+    ensure!(report["dead_letter_records"] == 2, "{report:#}");
+    // One that was not committed yet.
+    kafka::produce(brokers, &topic, partition, b"later", &headers(1_000)).await?;
+    let report = ensure_holds(&world, &[]).await?;
+    ensure!(codes(&report, "note") == ["letters_in_flight"], "{report:#}");
+    // One whose reading was stored after all.
+    let readings = kafka::records(brokers, &world.readings_topic).await?;
+    let other = readings.iter().find(|reading| reading.partition == partition).context("none")?;
+    kafka::produce(brokers, &topic, partition, &other.value, &headers(other.offset)).await?;
+    let report = ensure_holds(&world, &[]).await?;
+    ensure!(codes(&report, "note").contains(&"letters_stored".to_owned()), "{report:#}");
+    // One that never was.
+    kafka::produce(brokers, &topic, partition, b"forged", &headers(source - 1)).await?;
+    ensure_fails(&world, "a forged letter", &["dead_letters"]).await?;
+    let end = kafka::watermarks(brokers, &topic).await?;
+    let end = end.iter().find(|end| end.partition == partition).context("partition")?.high;
+    kafka::delete_before(brokers, &topic, partition, end).await?;
+    let report = ensure_holds(&world, &[]).await?;
+    ensure!(codes(&report, "note") == ["letters_expired"], "{report:#}");
+    finish(world, gateway, worker).await
+}
+
+/// The partition of a device's readings.
+pub async fn partition_of(world: &World, number: usize) -> Result<i32> {
+    let device = world.device(number);
+    let sql = format!(
+        "SELECT MIN(id) DIV 1099511627776 FROM t_user_health_data WHERE device_sn = '{device}'"
+    );
+    Ok(i32::try_from(world.database.number(&sql).await?)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_month_dropped_past_the_retention_stays_accounted_for() -> Result<()> {
+    let (world, gateway, worker) = used("months").await?;
+    let today = jiff::Timestamp::now().in_tz(TIME_ZONE)?.date();
+    send(&gateway, &world.device(1), &format!("{today} 00:00"), &[80, 81]).await?;
+    settled(&world).await?;
+    let before = audit(&world, &[]).await?;
+    ensure!(before.0 == Some(0), "{before:?}");
+    ensure!(worker.terminate().await?.success(), "the worker stops");
+    let worker = world.worker().env("RETENTION_DAYS", "0").start().await?;
+    eventually(SOON, "the old months are gone", || async {
+        Ok((world.database.count("t_user_health_data").await? == 2).then_some(()))
+    })
+    .await?;
+    let after = audit(&world, &[]).await?;
+    ensure!(after.0 == Some(0), "{after:?}");
+    ensure!(after.1["totals"]["rows"] == before.1["totals"]["rows"], "{after:?}");
+    world.database.execute("DELETE FROM t_user_health_data LIMIT 1").await?;
+    let (code, report) = audit(&world, &[]).await?;
+    ensure!(code == Some(1), "a row that was deleted is missed all the same: {report}");
+    finish(world, gateway, worker).await
+}

@@ -1,0 +1,134 @@
+//! Ids that a reading lacks come from the platform's tables, and never cost a reading.
+
+use anyhow::{Result, ensure};
+use ljwx_tests::clients::http;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::world::World;
+use serde_json::{Value, json};
+
+use crate::worker::pipeline::{SOON, finish, pipeline, settled};
+
+/// The platform's tables, as far as they matter; their flags are of different types there too.
+const TABLES: [&str; 3] = [
+    "CREATE TABLE sys_user (id BIGINT PRIMARY KEY, device_sn VARCHAR(50), \
+     is_deleted BIT(1) DEFAULT b'0', update_time DATETIME, KEY (device_sn)) \
+     DEFAULT CHARSET utf8mb4 COLLATE utf8mb4_general_ci",
+    "CREATE TABLE sys_user_org (id BIGINT PRIMARY KEY AUTO_INCREMENT, user_id BIGINT, org_id BIGINT, \
+     is_deleted TINYINT DEFAULT 0)",
+    "CREATE TABLE sys_org_units (id BIGINT PRIMARY KEY, ancestors VARCHAR(500), \
+     is_deleted VARCHAR(1) DEFAULT '0')",
+];
+
+async fn platform(world: &World) -> Result<()> {
+    for table in TABLES {
+        world.database.execute(table).await?;
+    }
+    world
+        .database
+        .execute("INSERT INTO sys_org_units (id, ancestors) VALUES (11, '0'), (22, '0,11,15')")
+        .await
+}
+
+async fn bind(world: &World, user: i64, device: &str, org: i64, at: &str) -> Result<()> {
+    let sql = format!(
+        "INSERT INTO sys_user (id, device_sn, update_time) VALUES ({user}, '{device}', '{at}')"
+    );
+    world.database.execute(&sql).await?;
+    let sql = format!("INSERT INTO sys_user_org (user_id, org_id) VALUES ({user}, {org})");
+    world.database.execute(&sql).await
+}
+
+async fn send(gateway: &Service, device: &str, second: u32, fields: Value) -> Result<()> {
+    let mut reading =
+        json!({"deviceSn": device, "timestamp": format!("2025-09-02 16:09:{second:02}")});
+    if let (Some(reading), Some(fields)) = (reading.as_object_mut(), fields.as_object()) {
+        reading.extend(fields.clone());
+    }
+    let answer =
+        http::post(&gateway.url("/upload_health_data"), json!({ "data": reading }).to_string())
+            .await?;
+    ensure!(answer.status == 200 && answer.json["details"]["success"] == 1, "{}", answer.text);
+    Ok(())
+}
+
+/// User, organisation and tenant of a device's rows, oldest first.
+async fn ids(world: &World, device: &str) -> Result<Vec<String>> {
+    let sql = format!(
+        "SELECT CONCAT_WS(' ', COALESCE(user_id, '-'), COALESCE(org_id, '-'), customer_id) \
+         FROM t_user_health_data WHERE device_sn = '{device}' ORDER BY timestamp"
+    );
+    let rows = world.database.rows(&sql).await?;
+    Ok(rows.into_iter().flatten().map(Option::unwrap_or_default).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reading_without_ids_gets_those_of_its_device_and_its_own_ids_win() -> Result<()> {
+    let (world, gateway, worker) = pipeline("bound").await?;
+    platform(&world).await?;
+    let (device, twin, alone) = (world.device(1), world.device(1).to_lowercase(), world.device(3));
+    bind(&world, 5, &device, 11, "2025-01-01 00:00:00").await?;
+    bind(&world, 6, &device, 22, "2025-02-01 00:00:00").await?;
+    bind(&world, 7, &device, 22, "2025-03-01 00:00:00").await?;
+    world.database.execute("UPDATE sys_user SET is_deleted = b'1' WHERE id = 7").await?;
+    bind(&world, 8, &alone, 11, "2025-01-01 00:00:00").await?;
+    send(&gateway, &device, 0, json!({"heart_rate": 80})).await?;
+    send(&gateway, &device, 1, json!({"heart_rate": 80, "orgId": "99"})).await?;
+    send(&gateway, &device, 2, json!({"userId": 1, "orgId": 2, "customerId": 3})).await?;
+    send(&gateway, &twin, 0, json!({"heart_rate": 80})).await?;
+    send(
+        &gateway,
+        &alone,
+        0,
+        json!({"heart_rate": 80, "sleepData": {"code": 0, "data": [{"type": 1}]}}),
+    )
+    .await?;
+    settled(&world).await?;
+    ensure!(
+        ids(&world, &device).await? == ["6 22 11", "6 99 11", "1 2 3"],
+        "{:?}",
+        ids(&world, &device).await?
+    );
+    ensure!(ids(&world, &twin).await? == ["- - 0"], "serials are compared bytewise");
+    ensure!(ids(&world, &alone).await? == ["8 11 11"], "a top organisation is its own tenant");
+    let daily =
+        world.database.row("SELECT user_id, customer_id FROM t_user_health_data_daily").await?;
+    ensure!(daily == [Some("8".into()), Some("11".into())], "{daily:?}");
+    let shown = world.cache.newest(&alone).await?;
+    ensure!(shown.get("customerId").map(String::as_str) == Some("11"), "{shown:?}");
+    // The device's own ids stay, whatever it is bound to, and a binding only fills.
+    send(&gateway, &device, 2, json!({"heart_rate": 81})).await?;
+    send(&gateway, &device, 0, json!({"userId": 9})).await?;
+    settled(&world).await?;
+    let found = ids(&world, &device).await?;
+    ensure!(found == ["9 22 11", "6 99 11", "1 2 3"], "{found:?}");
+    let shown = world.cache.newest(&device).await?;
+    ensure!(shown.get("userId").map(String::as_str) == Some("1"), "{shown:?}");
+    finish(world, gateway, worker).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_tables_and_unknown_devices_cost_no_reading() -> Result<()> {
+    let (world, gateway, worker) = pipeline("unbound").await?;
+    let device = world.device(1);
+    send(&gateway, &device, 0, json!({"heart_rate": 80})).await?;
+    settled(&world).await?;
+    ensure!(ids(&world, &device).await? == ["- - 0"]);
+    let unbound = worker.metric("readings_unbound_total", "").await?;
+    ensure!(unbound == 1.0, "{unbound} unbound");
+    // A device that is bound later is noticed once it has been unknown for long enough.
+    platform(&world).await?;
+    bind(&world, 5, &device, 22, "2025-01-01 00:00:00").await?;
+    let mut second = 0;
+    while !ids(&world, &device).await?.contains(&"5 22 11".to_owned()) {
+        second += 1;
+        ensure!(second < 60, "the binding was never noticed");
+        send(&gateway, &device, second, json!({"heart_rate": 80})).await?;
+        eventually(SOON, "one more row", || async {
+            Ok((ids(&world, &device).await?.len() > second as usize).then_some(()))
+        })
+        .await?;
+        ljwx_tests::stack::wait::pass(std::time::Duration::from_secs(1)).await;
+    }
+    finish(world, gateway, worker).await
+}

@@ -1,0 +1,16 @@
+//! Storing: rows, Redis, dead letters, and the commands of the worker.
+
+pub mod account;
+pub mod audit;
+pub mod bindings;
+pub mod codecs;
+pub mod dlq;
+pub mod merges;
+pub mod modes;
+pub mod offsets;
+pub mod pipeline;
+pub mod records;
+pub mod redis;
+pub mod sharing;
+pub mod tables;
+pub mod transactions;

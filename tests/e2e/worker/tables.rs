@@ -1,0 +1,181 @@
+//! Tables: those that were there before, and the months of the main one while somebody reads it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use ljwx_tests::clients::http;
+use ljwx_tests::clients::mysql::Database;
+use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::world::World;
+
+use crate::faults::servers_lost::SOON;
+use crate::worker::audit::{ensure_holds, send};
+use crate::worker::pipeline::{finish, pipeline, settled};
+
+/// The tables of the platform that was there before.
+const ORIGINAL: &str = include_str!("../../src/fakes/original.sql");
+
+/// Operators' instructions, of which the statements are tried out here.
+const OPERATIONS: &str = include_str!("../../../docs/operations.md");
+
+/// Every table and how it is made.
+async fn made(database: &Database) -> Result<BTreeMap<String, String>> {
+    let mut tables = BTreeMap::new();
+    for row in database.rows("SHOW TABLES").await? {
+        let name = row.into_iter().next().flatten().context("a table without a name")?;
+        let row = database.row(&format!("SHOW CREATE TABLE {name}")).await?;
+        tables.insert(name, row.into_iter().nth(1).flatten().unwrap_or_default());
+    }
+    Ok(tables)
+}
+
+async fn run_all(database: &Database, statements: &str) -> Result<()> {
+    let statements = statements.split(';').map(str::trim).filter(|sql| !sql.is_empty());
+    for statement in statements {
+        database.execute(statement).await?;
+    }
+    Ok(())
+}
+
+/// The platform's tables with rows of two devices.
+async fn fill_original(database: &Database, first: &str, second: &str) -> Result<()> {
+    run_all(database, ORIGINAL).await?;
+    for values in [
+        // Sent twice, as a watch does: the original keeps both.
+        format!("'{first}', '2025-09-02 16:09:00', 80, NULL, 'wifi', 7"),
+        format!("'{first}', '2025-09-02 16:09:00', 81, NULL, 'wifi', 7"),
+        format!("'{second}', '2025-09-02 16:09:00', NULL, 97, 'bluetooth', 0"),
+    ] {
+        let row = "INSERT INTO t_user_health_data (device_sn, timestamp, heart_rate, blood_oxygen, \
+                   upload_method, customer_id) VALUES";
+        database.execute(&format!("{row} ({values})")).await?;
+    }
+    database
+        .execute(&format!(
+            "INSERT INTO t_user_health_data_daily (device_sn, date, sleep_data, create_time, \
+             update_time) VALUES ('{first}', '2025-09-02', '{{\"code\": 0}}', NOW(), NOW())"
+        ))
+        .await?;
+    Ok(())
+}
+
+/// The statements by which the instructions carry rows over.
+fn carrying_over() -> Result<&'static str> {
+    let section = OPERATIONS.split("## An existing database").nth(1).context("the section")?;
+    let block = section.split("```sql").nth(1).context("the statements")?;
+    block.split("```").next().context("their end")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_existing_database_is_refused_untouched_and_taken_once_it_was_done_as_told() -> Result<()>
+{
+    let world = World::shared("existing").await?;
+    let database = &world.database;
+    let (first, second) = (world.device(1), world.device(2));
+    fill_original(database, &first, &second).await?;
+    let before = made(database).await?;
+
+    let refused = world.launch("worker", &["migrate"]).finish().await?;
+    ensure!(refused.code == Some(1), "{:?}: {}", refused.code, refused.text);
+    ensure!(made(database).await? == before, "something was altered: {}", refused.text);
+    for said in [
+        "its primary key is (id), not (device_sn, timestamp)",
+        "its primary key is (id), not (device_sn, date)",
+        "its primary key is (id), not (device_sn, week_start)",
+        "it lacks the columns deliveries, last_source",
+        "it lacks the columns customer_id, sleep_data_at",
+        "it wants a value for create_time, update_time",
+        "device_sn is varchar(255)",
+        "upload_method does not take esim",
+        "it is not partitioned by month",
+        "nothing was changed",
+    ] {
+        ensure!(refused.text.contains(said), "{said:?} is not in: {}", refused.text);
+    }
+    let told = refused.text.match_indices("RENAME TABLE ");
+    let told: Vec<&str> =
+        told.filter_map(|(at, _)| refused.text[at..].split_inclusive(';').next()).collect();
+    ensure!(told.len() == 3, "{told:?}: {}", refused.text);
+    run_all(database, &told.concat()).await?;
+
+    world.migrate().await?;
+    run_all(database, carrying_over()?).await?;
+    let rows = database
+        .rows("SELECT device_sn, heart_rate, blood_oxygen, id > 1960000000000000000 FROM t_user_health_data ORDER BY device_sn")
+        .await?;
+    let text = |value: &str| Some(value.to_owned());
+    let expected = [
+        vec![text(&first), text("81"), None, text("1")],
+        vec![text(&second), None, text("97"), text("1")],
+    ];
+    ensure!(rows == expected, "{rows:?}");
+    ensure!(database.count("t_user_health_data_daily WHERE sleep_data_at IS NOT NULL").await? == 1);
+
+    // And readings go on where the old rows end: one of them merges, one is new.
+    let (gateway, worker) = tokio::try_join!(world.gateway().start(), world.worker().start())?;
+    send(&gateway, &first, "2025-09-02 16:09", &[90, 91]).await?;
+    settled(&world).await?;
+    let rates =
+        format!("SELECT SUM(heart_rate) FROM t_user_health_data WHERE device_sn = '{first}'");
+    ensure!(database.number(&rates).await? == 90 + 91, "{}", database.number(&rates).await?);
+    ensure_holds(&world, &[]).await?;
+
+    // A table put aside that was recorded as ours comes back all the same.
+    ensure!(worker.terminate().await?.success(), "the worker failed");
+    database.execute("RENAME TABLE t_user_health_data TO t_user_health_data_202509").await?;
+    world.migrate().await?;
+    ensure!(database.count("t_user_health_data").await? == 0, "the table is not there");
+    ensure!(gateway.terminate().await?.success(), "the gateway failed");
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_readers_transaction_stops_no_reading_and_delays_only_the_month() -> Result<()> {
+    let (world, gateway, worker) = pipeline("months").await?;
+    ensure!(worker.terminate().await?.success(), "the worker failed");
+    let months = "SELECT COUNT(*) FROM information_schema.PARTITIONS \
+                  WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_user_health_data'";
+    let all = world.database.number(months).await?;
+    let last = "SELECT MAX(PARTITION_NAME) FROM information_schema.PARTITIONS \
+                WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_user_health_data' \
+                AND PARTITION_NAME <> 'p_future'";
+    let last = world.database.row(last).await?.into_iter().next().flatten().context("no month")?;
+    world
+        .database
+        .execute(&format!("ALTER TABLE t_user_health_data DROP PARTITION {last}"))
+        .await?;
+
+    // Whoever has read a table keeps its form until the transaction ends.
+    let reader = world.database.open_read("t_user_health_data").await?;
+    let mut worker = world.worker().start().await?;
+    for minute in 1..=2 {
+        eventually(SOON, "the month waits for the reader", || async {
+            Ok(worker.output().contains("months wait").then_some(()))
+        })
+        .await?;
+        // Several rounds of them, so that some fall into a try.
+        for second in 10..20 {
+            let at = format!("2025-09-02 {second}:{minute:02}");
+            send(&gateway, &world.device(1), &at, &[80]).await?;
+            settled(&world).await?;
+        }
+        if minute == 1 {
+            // Nor does the month keep a worker from stopping.
+            ensure!(worker.terminate().await?.success(), "the worker failed");
+            worker = world.worker().start().await?;
+        }
+    }
+    ensure!(
+        world.database.number(months).await? == all - 1,
+        "the reader did not hold the month up"
+    );
+    reader.release().await?;
+    eventually(SOON, "the month is there", || async {
+        Ok((world.database.number(months).await? == all).then_some(()))
+    })
+    .await?;
+    let health = http::get(&worker.admin("/api/batch_processor/health")).await?;
+    ensure!(health.json["status"] == "healthy", "{}", health.text);
+    ensure_holds(&world, &[]).await?;
+    finish(world, gateway, worker).await
+}

@@ -1,0 +1,105 @@
+//! A topic that a transactional producer writes to: markers and aborted records are no readings.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ljwx_tests::accounting::verdict::wall_time;
+use ljwx_tests::clients::transactions::TransactionalProducer;
+use ljwx_tests::clients::{http, kafka};
+use ljwx_tests::fakes::wechat::FakeWechat;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::{eventually, pass};
+use ljwx_tests::stack::world::World;
+use serde_json::json;
+
+use crate::worker::audit::ensure_holds;
+use crate::worker::pipeline::SOON;
+
+/// Long enough for several looks at the topic.
+const LOOKS: Duration = Duration::from_secs(6);
+
+/// When the readings were taken.
+const EPOCH: i64 = 1_756_800_000;
+
+/// Readings of a device as the gateway writes them, one a second.
+fn readings(world: &World, device: usize, count: i64) -> Vec<String> {
+    let reading = |second| {
+        let epoch = EPOCH + second;
+        json!({
+            "device_sn": world.device(device), "timestamp": wall_time(epoch),
+            "epoch_ms": epoch * 1000, "received_at": epoch * 1000, "customer_id": 1, "org_id": 2,
+            "user_id": 3, "upload_method": "wifi", "heart_rate": 80,
+        })
+        .to_string()
+    };
+    (0..count).map(reading).collect()
+}
+
+async fn stored(world: &World, count: i64) -> Result<()> {
+    eventually(SOON, &format!("{count} readings are stored"), || async {
+        let rows = world.database.count("t_user_health_data").await?;
+        ensure!(rows <= count, "{rows} rows");
+        Ok((rows == count).then_some(()))
+    })
+    .await
+}
+
+/// After some looks, nobody thinks that anything waits.
+async fn ensure_no_lag(services: &[&Service]) -> Result<()> {
+    pass(LOOKS).await;
+    for service in services {
+        for metric in ["consumer_lag_records", "consumer_lag_seconds", "consumer_stalled_seconds"] {
+            let lag = service.metric(metric, "").await?;
+            ensure!(lag == 0.0, "{}: {metric} is {lag}", service.name());
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn markers_and_aborted_readings_are_no_lag_and_no_rows() -> Result<()> {
+    let world = World::shared("transactions").await?.with_partitions(2);
+    world.migrate().await?;
+    let wechat = FakeWechat::start().await?;
+    let worker = world.worker().start().await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
+    let producer = TransactionalProducer::start(brokers, topic, topic).await?;
+
+    // One partition ends in a marker, the other has nothing but what was aborted.
+    producer.begin(0, &readings(&world, 1, 3)).await?;
+    producer.commit().await?;
+    producer.begin(0, &readings(&world, 2, 2)).await?;
+    producer.abort().await?;
+    producer.begin(1, &readings(&world, 3, 20)).await?;
+    producer.abort().await?;
+    stored(&world, 3).await?;
+    ensure!(world.lag().await? > 0, "there are offsets behind the last reading");
+    ensure_no_lag(&[&worker, &alerter]).await?;
+    let health = http::get(&worker.admin("/api/batch_processor/health")).await?;
+    ensure!(health.json["queue_size"] == 0, "{}", health.text);
+    let report = ensure_holds(&world, &[]).await?;
+    ensure!(report["totals"]["lag"] == 0, "{:#}", report["totals"]);
+
+    // What is not committed yet does not wait either, and is stored once it is.
+    producer.begin(0, &readings(&world, 4, 1)).await?;
+    ensure_no_lag(&[&worker, &alerter]).await?;
+    producer.commit().await?;
+    stored(&world, 4).await?;
+
+    ensure!(worker.terminate().await?.success(), "the worker failed");
+    producer.begin(0, &readings(&world, 5, 1)).await?;
+    producer.commit().await?;
+    producer.begin(1, &readings(&world, 6, 1)).await?;
+    producer.abort().await?;
+    let worker = world.worker().start().await?;
+    stored(&world, 5).await?;
+    ensure!(worker.terminate().await?.success(), "the worker failed");
+    let ledger = world.database.ledger(&world.worker_group).await?;
+    ensure!(ledger.iter().all(ljwx_tests::clients::mysql::LedgerRow::balances), "{ledger:?}");
+    let markers: i64 = ledger.iter().map(|row| row.skipped_gap).sum();
+    let ends = kafka::watermarks(brokers, topic).await?;
+    ensure!(markers > 0 && ends.len() == 2, "{markers} offsets without a reading in {ends:?}");
+    ensure!(alerter.terminate().await?.success(), "the alerter failed");
+    world.finish().await
+}

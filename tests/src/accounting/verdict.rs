@@ -1,0 +1,212 @@
+//! The verdict on a run: what the clients were told against what Kafka, MySQL and Redis hold.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::civil::DateTime;
+use jiff::tz::{TimeZone, offset};
+
+use crate::accounting::history::{History, Told};
+use crate::clients::{kafka, mysql};
+use crate::stack::wait::eventually;
+use crate::stack::world::World;
+
+/// Most problems of one kind that are spelled out.
+const EXAMPLES_MAX: usize = 5;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// What holds, with its figures.
+    pub facts: Vec<String>,
+    /// What does not.
+    pub problems: Vec<String>,
+}
+
+impl Verdict {
+    /// Fails where there is a problem, listing all of them.
+    pub fn into_result(self) -> anyhow::Result<()> {
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        anyhow::bail!("{} problem(s):\n  - {}", self.problems.len(), self.problems.join("\n  - "))
+    }
+
+    fn check(&mut self, holds: bool, fact: String) {
+        if holds { self.facts.push(fact) } else { self.problems.push(format!("not so: {fact}")) }
+    }
+
+    fn examples(&mut self, what: &str, found: &[String]) {
+        if !found.is_empty() {
+            let shown = found[..found.len().min(EXAMPLES_MAX)].join(", ");
+            self.problems.push(format!("{}: {}, such as {shown}", found.len(), what));
+        }
+    }
+}
+
+/// Waits until the workers have passed every record, then compares everything.
+pub async fn of(world: &World, history: &History, within: Duration) -> anyhow::Result<Verdict> {
+    let mut verdict = Verdict::default();
+    eventually(within, "the workers pass every record", || async {
+        Ok((world.lag().await? == 0).then_some(()))
+    })
+    .await?;
+    let newest = check_rows(world, history, &mut verdict).await?;
+    check_ledger(world, &mut verdict).await?;
+    check_rejects(world, history, &mut verdict).await?;
+    check_redis(world, &newest, within, &mut verdict).await?;
+    let (surprises, count) = history.surprises();
+    if count > 0 {
+        let first = surprises.join("; ");
+        verdict.problems.push(format!("{count} answers do not fit what was sent: {first}"));
+    }
+    Ok(verdict)
+}
+
+/// Every acknowledged reading exactly once, nothing refused, nothing that was never sent. Answers
+/// the newest time of each device.
+async fn check_rows(
+    world: &World,
+    history: &History,
+    verdict: &mut Verdict,
+) -> anyhow::Result<HashMap<String, String>> {
+    let rows = world.database.rows("SELECT device_sn, timestamp FROM t_user_health_data").await?;
+    let mut seen: HashMap<(String, i64), u32> = HashMap::with_capacity(rows.len());
+    let mut newest: HashMap<String, String> = HashMap::new();
+    for row in rows {
+        let [Some(device), Some(time)] = &row[..] else { continue };
+        let at = epoch_seconds(time)?;
+        *seen.entry((device.clone(), at)).or_default() += 1;
+        let known = newest.entry(device.clone()).or_default();
+        if *known < *time {
+            known.clone_from(time);
+        }
+    }
+    let (mut missing, mut double, mut refused, mut strange) = (vec![], vec![], vec![], vec![]);
+    for ((device, at), rows) in &seen {
+        let name = || format!("{device} at {}", wall_time(*at));
+        match history.told(device, *at) {
+            Some(Told::Refused) => refused.push(name()),
+            None if !history.others() => strange.push(name()),
+            _ => {}
+        }
+        if *rows > 1 {
+            double.push(name());
+        }
+    }
+    for (device, times) in history.devices() {
+        for (at, told) in times {
+            if *told == Told::Acknowledged && !seen.contains_key(&(device.to_owned(), *at)) {
+                missing.push(format!("{device} at {}", wall_time(*at)));
+            }
+        }
+    }
+    verdict.examples("acknowledged but not stored", &missing);
+    verdict.examples("stored more than once", &double);
+    verdict.examples("refused but stored", &refused);
+    verdict.examples("stored but never sent", &strange);
+    if missing.is_empty() && double.is_empty() {
+        let acknowledged = history.count(Told::Acknowledged);
+        verdict
+            .facts
+            .push(format!("all {acknowledged} acknowledged readings are stored exactly once"));
+    }
+    Ok(newest)
+}
+
+/// Every offset accounted for, by the workers and against the rows there are.
+async fn check_ledger(world: &World, verdict: &mut Verdict) -> anyhow::Result<()> {
+    let ledger = world.database.ledger(&world.worker_group).await?;
+    for row in ledger.iter().filter(|row| !row.balances()) {
+        verdict.problems.push(format!("the ledger does not balance: {row:?}"));
+    }
+    let ends = kafka::watermarks(&world.stack.kafka_brokers, &world.readings_topic).await?;
+    let lag = mysql::lag(&ledger, &ends);
+    verdict.check(lag == 0, format!("the ledger stands at the end of every partition (lag {lag})"));
+    let sum = |count: fn(&mysql::LedgerRow) -> i64| ledger.iter().map(count).sum::<i64>();
+    let (stored, merged) = (sum(|row| row.stored), sum(|row| row.merged));
+    let dead_lettered = sum(|row| row.dead_lettered);
+    let rows = world.database.count("t_user_health_data").await?;
+    verdict.check(
+        stored == rows,
+        format!("the ledger's stored ({stored}) are the table's rows ({rows})"),
+    );
+    let records: i64 = ends.iter().map(|end| end.high - end.low).sum();
+    verdict.check(
+        records == stored + merged + dead_lettered,
+        format!(
+            "{records} records = {stored} stored + {merged} merged + {dead_lettered} dead-lettered"
+        ),
+    );
+    Ok(())
+}
+
+/// No item of an acknowledged body is lost: what was rejected is in the rejects topic.
+async fn check_rejects(
+    world: &World,
+    history: &History,
+    verdict: &mut Verdict,
+) -> anyhow::Result<()> {
+    let records = kafka::records(&world.stack.kafka_brokers, &world.rejects_topic).await?;
+    // What was cut from an accepted reading is there as well, and no rejection.
+    let rejects =
+        records.iter().filter(|record| record.header("code").as_deref() != Some("field_dropped"));
+    let found = rejects.count() as u64;
+    let (least, most) = history.rejected();
+    verdict.check(
+        found >= least && (found <= most || history.others()),
+        format!("the rejects topic holds {found} items for {least} to {most} rejected ones"),
+    );
+    Ok(())
+}
+
+/// Redis shows the newest stored reading of each device.
+async fn check_redis(
+    world: &World,
+    newest: &HashMap<String, String>,
+    within: Duration,
+    verdict: &mut Verdict,
+) -> anyhow::Result<()> {
+    let mut stale = Vec::new();
+    for (device, time) in newest {
+        // Redis follows the commit, so it may be a moment behind; after the first stale device
+        // there is nothing to wait for any more.
+        let patience = if stale.is_empty() { within } else { Duration::from_millis(1) };
+        let current = eventually(patience, "Redis is current", || async {
+            Ok((world.cache.newest_time(device).await?.as_ref() == Some(time)).then_some(()))
+        })
+        .await;
+        if current.is_err() {
+            let shown = world.cache.newest_time(device).await?.unwrap_or_else(|| "nothing".into());
+            stale.push(format!("{device} shows {shown} instead of {time}"));
+        }
+    }
+    verdict.examples("devices whose Redis hash is not the newest reading", &stale);
+    if stale.is_empty() {
+        let devices = newest.len();
+        verdict.facts.push(format!("Redis shows the newest reading of all {devices} devices"));
+    }
+    Ok(())
+}
+
+/// The wall clock that the simulated devices show at `at`.
+pub fn wall_time(at: i64) -> String {
+    let instant = jiff::Timestamp::from_second(at).unwrap_or_default();
+    instant.to_zoned_datetime(TimeZone::fixed(offset(8))).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// The instant, in seconds since 1970, when the simulated devices show `wall`.
+pub fn epoch_seconds(wall: &str) -> anyhow::Result<i64> {
+    let wall: DateTime = wall.parse()?;
+    Ok(wall.to_zoned_datetime(TimeZone::fixed(offset(8)))?.timestamp().as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_wall_clock_goes_both_ways() {
+        let at = 1_756_800_540;
+        assert_eq!(super::wall_time(at), "2025-09-02 16:09:00");
+        assert_eq!(super::epoch_seconds("2025-09-02 16:09:00").unwrap(), at);
+    }
+}

@@ -1,0 +1,99 @@
+//! Traces as Jaeger's API tells them.
+
+use anyhow::Context;
+use serde_json::Value;
+
+use crate::clients::http;
+
+/// All spans of one trace.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    /// The spans, in no order.
+    pub spans: Vec<Span>,
+}
+
+/// A span.
+#[derive(Debug, Clone)]
+pub struct Span {
+    /// Its trace.
+    pub trace: String,
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The service that recorded it.
+    pub service: String,
+    /// Id of its parent.
+    pub parent: Option<String>,
+    /// What it links to: trace and span.
+    pub links: Vec<(String, String)>,
+    /// Its attributes, as text.
+    pub attributes: Vec<(String, String)>,
+}
+
+impl Span {
+    /// An attribute's text.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl Trace {
+    /// The spans of this name, of any service.
+    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Span> {
+        self.spans.iter().filter(move |span| span.name == name)
+    }
+
+    /// The first span of this name.
+    pub fn one(&self, name: &str) -> anyhow::Result<&Span> {
+        let names: Vec<_> = self.spans.iter().map(|span| span.name.as_str()).collect();
+        let found = self.spans.iter().find(|span| span.name == name);
+        found.with_context(|| format!("no span `{name}` among {names:?}"))
+    }
+
+    /// The spans directly under `parent`.
+    pub fn children<'a>(&'a self, parent: &'a Span) -> impl Iterator<Item = &'a Span> {
+        self.spans.iter().filter(|span| span.parent.as_ref() == Some(&parent.id))
+    }
+}
+
+/// One trace; none: Jaeger does not know it (yet).
+pub async fn trace(jaeger_url: &str, id: &str) -> anyhow::Result<Option<Trace>> {
+    let answer = http::get(&format!("{jaeger_url}/api/traces/{id}")).await?;
+    Ok(answer.json["data"].get(0).map(parse))
+}
+
+/// The traces that a search finds, by service, operation, tags (JSON) and the like.
+pub async fn search(jaeger_url: &str, asked: &[(&str, &str)]) -> anyhow::Result<Vec<Trace>> {
+    let url = reqwest::Url::parse_with_params(&format!("{jaeger_url}/api/traces"), asked)?;
+    let answer = http::get(url.as_str()).await?;
+    Ok(answer.json["data"].as_array().into_iter().flatten().map(parse).collect())
+}
+
+fn parse(trace: &Value) -> Trace {
+    let spans = trace["spans"].as_array().into_iter().flatten();
+    Trace { spans: spans.map(|span| parse_span(trace, span)).collect() }
+}
+
+fn parse_span(trace: &Value, span: &Value) -> Span {
+    let own_trace = text(&span["traceID"]);
+    let process = text(&span["processID"]);
+    let references = span["references"].as_array().map_or(&[][..], Vec::as_slice);
+    // Jaeger turns a parent into a CHILD_OF reference and each link into a FOLLOWS_FROM one.
+    let parent = references.iter().find(|reference| reference["refType"] == "CHILD_OF");
+    let links = references.iter().filter(|reference| reference["refType"] == "FOLLOWS_FROM");
+    let attributes = span["tags"].as_array().into_iter().flatten();
+    Span {
+        id: text(&span["spanID"]),
+        name: text(&span["operationName"]),
+        service: text(&trace["processes"][&process]["serviceName"]),
+        parent: parent.map(|parent| text(&parent["spanID"])),
+        links: links.map(|link| (text(&link["traceID"]), text(&link["spanID"]))).collect(),
+        attributes: attributes.map(|tag| (text(&tag["key"]), text(&tag["value"]))).collect(),
+        trace: own_trace,
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

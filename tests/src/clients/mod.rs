@@ -1,0 +1,9 @@
+//! What tests ask the servers.
+
+pub mod http;
+pub mod jaeger;
+pub mod kafka;
+pub mod mysql;
+pub mod prometheus;
+pub mod redis;
+pub mod transactions;

@@ -1,0 +1,272 @@
+//! What the tests ask MySQL: the ledger, counts, and rows as text.
+
+use anyhow::{Context, ensure};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+use sqlx::{AssertSqlSafe, Executor, MySql, MySqlPool, Row, Transaction};
+
+use crate::clients::kafka::Watermarks;
+
+/// Password of the users that tests create; MySQL makes them accounts of its default kind.
+pub const PASSWORD: &str = "of-a-test";
+
+/// A world's database.
+#[derive(Debug, Clone)]
+pub struct Database {
+    url: String,
+    name: String,
+    pool: MySqlPool,
+}
+
+impl Database {
+    /// Creates database `name` on the server that `url` names.
+    pub async fn create(url: &str, name: &str) -> anyhow::Result<Self> {
+        let (address, query) = url.split_at(url.find('?').unwrap_or(url.len()));
+        let server = address.rsplit_once('/').context("MYSQL_URL names no database")?.0;
+        let create = format!("CREATE DATABASE `{name}` CHARACTER SET utf8mb4");
+        let admin = pool(url)?;
+        admin.execute(AssertSqlSafe(create)).await.context("CREATE DATABASE")?;
+        admin.close().await;
+        let url = format!("{server}/{name}{query}");
+        Ok(Self { pool: pool(&url)?, url, name: name.into() })
+    }
+
+    /// Drops the database and its user.
+    pub async fn remove(&self) -> anyhow::Result<()> {
+        self.execute(&format!("DROP USER IF EXISTS {}", self.user())).await?;
+        self.execute(&format!("DROP DATABASE `{}`", self.name)).await
+    }
+
+    /// Creates a user who may do everything here and nothing to the server, and returns the URL to
+    /// connect as that user.
+    pub async fn create_user(&self) -> anyhow::Result<String> {
+        let (user, name) = (self.user(), &self.name);
+        self.execute(&format!("CREATE USER {user} IDENTIFIED BY '{PASSWORD}'")).await?;
+        self.execute(&format!("GRANT ALL ON `{name}`.* TO {user}")).await?;
+        let address = self.url.split_once("://").context("MYSQL_URL has no scheme")?.1;
+        let address = address.rsplit_once('@').map_or(address, |(_, address)| address);
+        Ok(format!("mysql://{name}:{PASSWORD}@{address}"))
+    }
+
+    /// The user of [`Database::create_user`], for statements.
+    pub fn user(&self) -> String {
+        format!("'{}'@'%'", self.name)
+    }
+
+    /// Its URL, for services.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the server says of itself; MariaDB names itself in it.
+    pub async fn version(&self) -> anyhow::Result<String> {
+        let row = self.row("SELECT VERSION()").await?;
+        row.into_iter().next().flatten().context("SELECT VERSION()")
+    }
+
+    /// Runs a statement.
+    pub async fn execute(&self, sql: &str) -> anyhow::Result<()> {
+        self.pool.execute(AssertSqlSafe(sql.to_owned())).await.with_context(|| sql.to_owned())?;
+        Ok(())
+    }
+
+    /// Runs a query; every value as the server's own text.
+    pub async fn rows(&self, sql: &str) -> anyhow::Result<Vec<Vec<Option<String>>>> {
+        // Text protocol: whatever its type, a value arrives as text.
+        let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        let rows = query.fetch_all(&self.pool).await.with_context(|| sql.to_owned())?;
+        rows.iter()
+            .map(|row| {
+                (0..row.len())
+                    .map(|column| Ok(row.try_get_unchecked::<Option<String>, _>(column)?))
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// The only row of a query.
+    pub async fn row(&self, sql: &str) -> anyhow::Result<Vec<Option<String>>> {
+        let mut rows = self.rows(sql).await?;
+        ensure!(rows.len() == 1, "{} rows for {sql}", rows.len());
+        Ok(rows.remove(0))
+    }
+
+    /// The only value of a query, as a number; NULL is 0.
+    pub async fn number(&self, sql: &str) -> anyhow::Result<i64> {
+        let row = self.row(sql).await?;
+        let text = row.into_iter().next().flatten();
+        let text = text.as_deref().unwrap_or("0");
+        text.parse().with_context(|| format!("{text} is no number: {sql}"))
+    }
+
+    /// Rows of a table.
+    pub async fn count(&self, table: &str) -> anyhow::Result<i64> {
+        self.number(&format!("SELECT COUNT(*) FROM {table}")).await
+    }
+
+    /// Locks all rows of a table against writing until it is released.
+    pub async fn lock(&self, table: &str) -> anyhow::Result<Lock> {
+        let mut transaction = self.pool.begin().await?;
+        let sql = format!("SELECT COUNT(*) FROM (SELECT * FROM {table} FOR UPDATE) AS locked");
+        transaction
+            .execute(AssertSqlSafe(sql))
+            .await
+            .with_context(|| format!("locking {table}"))?;
+        Ok(Lock { transaction })
+    }
+
+    /// Reads a table in a transaction that stays open until it is released: it locks no row, and keeps
+    /// the table from being altered.
+    pub async fn open_read(&self, table: &str) -> anyhow::Result<Lock> {
+        let mut transaction = self.pool.begin().await?;
+        transaction.execute(AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"))).await?;
+        Ok(Lock { transaction })
+    }
+
+    /// Runs `run` while a variable of the whole server has another value; only for a world of its own.
+    pub async fn while_set<T>(
+        &self,
+        variable: &str,
+        value: &str,
+        run: impl AsyncFnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let set = |value: &str| {
+            // Numbers must not be quoted, everything else must.
+            let quoted = format!("'{}'", value.replace('\'', "''"));
+            let value = if value.parse::<i64>().is_ok() { value } else { &quoted };
+            format!("SET GLOBAL {variable} = {value}")
+        };
+        let before = self.row(&format!("SELECT @@GLOBAL.{variable}")).await?;
+        let before = before.into_iter().next().flatten().unwrap_or_default();
+        self.execute(&set(value)).await?;
+        let result = run().await;
+        // Whatever came of it: the next test shall find the server as this one did.
+        self.execute(&set(&before)).await?;
+        result
+    }
+
+    /// The ledger of a consumer group.
+    pub async fn ledger(&self, group: &str) -> anyhow::Result<Vec<LedgerRow>> {
+        let sql = format!(
+            "SELECT topic, `partition`, first_offset, next_offset, redis_offset, `stored`, merged, \
+             dead_lettered, skipped_gap, rewound, processed \
+             FROM ingest_progress WHERE consumer_group = '{group}' ORDER BY topic, `partition`"
+        );
+        let rows = self.rows(&sql).await?;
+        rows.into_iter()
+            .map(|row| {
+                let mut values = row.into_iter().map(Option::unwrap_or_default);
+                let topic = values.next().unwrap_or_default();
+                let numbers =
+                    values.map(|value| value.parse().unwrap_or_default()).collect::<Vec<_>>();
+                let numbers =
+                    <[i64; 10]>::try_from(numbers).ok().context("columns of the ledger")?;
+                Ok(LedgerRow::new(topic, numbers))
+            })
+            .collect()
+    }
+}
+
+/// Rows that nobody else can write.
+#[derive(Debug)]
+#[must_use = "the lock is released when this is dropped"]
+pub struct Lock {
+    transaction: Transaction<'static, MySql>,
+}
+
+impl Lock {
+    /// Runs a statement in the transaction that holds the lock.
+    pub async fn execute(&mut self, sql: &str) -> anyhow::Result<()> {
+        let statement = AssertSqlSafe(sql.to_owned());
+        self.transaction.execute(statement).await.with_context(|| sql.to_owned())?;
+        Ok(())
+    }
+
+    /// Lets the others go on.
+    pub async fn release(self) -> anyhow::Result<()> {
+        Ok(self.transaction.rollback().await?)
+    }
+}
+
+fn pool(url: &str) -> anyhow::Result<MySqlPool> {
+    let options: MySqlConnectOptions = url.parse().context("MYSQL_URL")?;
+    // Zone of the devices, as the services have it; named zones are not loaded on fresh servers.
+    let options = options.timezone(Some("+08:00".to_owned()));
+    Ok(MySqlPoolOptions::new().max_connections(4).connect_lazy_with(options))
+}
+
+/// What the ledger says about one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i64,
+    /// Offset the group began with.
+    pub first_offset: i64,
+    /// Offset the group goes on with.
+    pub next_offset: i64,
+    /// Up to where Redis is known to be current.
+    pub redis_offset: i64,
+    /// New rows.
+    pub stored: i64,
+    /// Deliveries whose identity existed.
+    pub merged: i64,
+    /// Deliveries in the dead-letter topic.
+    pub dead_lettered: i64,
+    /// Offsets without a record.
+    pub skipped_gap: i64,
+    /// Offsets gone through again on an operator's order.
+    pub rewound: i64,
+    /// The alerter's only count.
+    pub processed: i64,
+}
+
+impl LedgerRow {
+    fn new(topic: String, numbers: [i64; 10]) -> Self {
+        let [
+            partition,
+            first_offset,
+            next_offset,
+            redis_offset,
+            stored,
+            merged,
+            dead_lettered,
+            skipped_gap,
+            rewound,
+            processed,
+        ] = numbers;
+        Self {
+            topic,
+            partition,
+            first_offset,
+            next_offset,
+            redis_offset,
+            stored,
+            merged,
+            dead_lettered,
+            skipped_gap,
+            rewound,
+            processed,
+        }
+    }
+
+    /// Whether every offset passed is accounted for.
+    pub const fn balances(&self) -> bool {
+        let counted = self.stored + self.merged + self.dead_lettered + self.processed;
+        self.next_offset - self.first_offset == counted + self.skipped_gap - self.rewound
+    }
+}
+
+/// Records not yet passed by the group whose `ledger` this is.
+pub fn lag(ledger: &[LedgerRow], ends: &[Watermarks]) -> i64 {
+    let behind = |end: &Watermarks| {
+        let row = ledger.iter().find(|row| row.partition == i64::from(end.partition));
+        end.high - row.map_or(end.low, |row| row.next_offset)
+    };
+    ends.iter().map(behind).sum()
+}

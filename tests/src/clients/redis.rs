@@ -1,0 +1,172 @@
+//! What the tests ask Redis.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::Context;
+use fred::clients::SubscriberClient;
+use fred::interfaces::{
+    ClientLike, EventInterface, HashesInterface, KeysInterface, PubsubInterface,
+};
+use fred::prelude::{Builder, Client, ReconnectPolicy};
+use fred::types::{ClusterHash, CustomCommand, Message};
+use tokio::sync::broadcast::Receiver;
+
+/// How long Redis may take for one answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// The cache of the devices' newest readings.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    client: Client,
+    url: String,
+}
+
+impl Cache {
+    /// Connects; a server that goes away later is waited for by each command.
+    pub async fn connect(url: &str) -> anyhow::Result<Self> {
+        let client = builder(url)?.build()?;
+        client.init().await.context("REDIS_URL")?;
+        Ok(Self { client, url: url.into() })
+    }
+
+    /// The hash of a device; empty where there is none.
+    pub async fn newest(&self, device: &str) -> anyhow::Result<HashMap<String, String>> {
+        Ok(self.client.hgetall(format!("health_data:{device}")).await?)
+    }
+
+    /// The time of a device's hash.
+    pub async fn newest_time(&self, device: &str) -> anyhow::Result<Option<String>> {
+        Ok(self.client.hget(format!("health_data:{device}"), "timestamp").await?)
+    }
+
+    /// The seconds until a device's hash expires; none: never.
+    pub async fn expires_in(&self, device: &str) -> anyhow::Result<Option<i64>> {
+        let seconds: i64 = self.client.ttl(format!("health_data:{device}")).await?;
+        Ok((seconds >= 0).then_some(seconds))
+    }
+
+    /// Sets one field of a device's hash.
+    pub async fn set_field(&self, device: &str, field: &str, value: &str) -> anyhow::Result<()> {
+        let key = format!("health_data:{device}");
+        Ok(self.client.hset(key, (field.to_owned(), value.to_owned())).await?)
+    }
+
+    /// Puts something that is no hash where a device's hash belongs.
+    pub async fn spoil(&self, device: &str) -> anyhow::Result<()> {
+        Ok(self.client.set(format!("health_data:{device}"), "stray", None, None, false).await?)
+    }
+
+    /// Puts something that is no string where the workers' sentinel belongs.
+    pub async fn spoil_sentinel(&self, group: &str) -> anyhow::Result<()> {
+        self.remove_sentinel(group).await?;
+        Ok(self.client.hset(sentinel(group), ("stray", "1")).await?)
+    }
+
+    /// Whether the workers' sentinel is a string that says something.
+    pub async fn has_sentinel(&self, group: &str) -> bool {
+        let held: Result<Option<String>, _> = self.client.get(sentinel(group)).await;
+        held.is_ok_and(|held| held.is_some_and(|held| held.contains(' ')))
+    }
+
+    /// Changes a setting of the server; only for a world of its own.
+    pub async fn configure(&self, setting: &str, value: &str) -> anyhow::Result<()> {
+        let config = CustomCommand::new_static("CONFIG", ClusterHash::Random, false);
+        let arguments = vec!["SET", setting, value];
+        Ok(fred::interfaces::ClientLike::custom(&self.client, config, arguments).await?)
+    }
+
+    /// Makes the server a replica of the one at this port; only for a world of its own.
+    pub async fn follow(&self, port: u16) -> anyhow::Result<()> {
+        let command = CustomCommand::new_static("REPLICAOF", ClusterHash::Random, false);
+        let arguments = vec!["127.0.0.1".to_owned(), port.to_string()];
+        Ok(fred::interfaces::ClientLike::custom(&self.client, command, arguments).await?)
+    }
+
+    /// Takes a device's hash away, as eviction does.
+    pub async fn evict(&self, device: &str) -> anyhow::Result<()> {
+        Ok(self.client.del(format!("health_data:{device}")).await?)
+    }
+
+    /// Removes everything of everybody; only for a world of its own.
+    pub async fn flush(&self) -> anyhow::Result<()> {
+        Ok(self.client.flushall(false).await?)
+    }
+
+    /// Lets the workers' sentinel say what it said before its first beat.
+    pub async fn turn_sentinel_back(&self, group: &str) -> anyhow::Result<()> {
+        let key = sentinel(group);
+        let now: String = self.client.get(&key).await?;
+        let (token, _) = now.split_once(' ').context("sentinel")?;
+        Ok(self.client.set(&key, format!("{token} 0"), None, None, false).await?)
+    }
+
+    /// Removes the workers' sentinel.
+    pub async fn remove_sentinel(&self, group: &str) -> anyhow::Result<()> {
+        Ok(self.client.del(sentinel(group)).await?)
+    }
+
+    /// Listens to what is published about a device.
+    pub async fn subscribe(&self, device: &str) -> anyhow::Result<Published> {
+        let client = builder(&self.url)?.build_subscriber_client()?;
+        let messages = client.message_rx();
+        client.init().await?;
+        client.subscribe(format!("health_data_channel:{device}")).await?;
+        Ok(Published { client, messages })
+    }
+
+    /// Says on the platform's channel that rules changed.
+    pub async fn announce_rules(&self) -> anyhow::Result<()> {
+        Ok(self.client.publish("alert_rules_channel", "changed").await?)
+    }
+
+    /// Removes the keys of all devices whose serial numbers open with `prefix`.
+    pub async fn remove(&self, prefix: &str) -> anyhow::Result<()> {
+        // KEYS blocks the server, which is fine for one that only tests use.
+        let keys = CustomCommand::new_static("KEYS", ClusterHash::Random, false);
+        let keys: Vec<String> = fred::interfaces::ClientLike::custom(
+            &self.client,
+            keys,
+            vec![format!("health_data:{prefix}*")],
+        )
+        .await?;
+        if !keys.is_empty() {
+            self.client.del::<(), _>(keys).await?;
+        }
+        Ok(())
+    }
+}
+
+fn sentinel(group: &str) -> String {
+    format!("ljwx:worker:sentinel:{group}")
+}
+
+/// A subscription to one device's channel.
+#[derive(Debug)]
+pub struct Published {
+    client: SubscriberClient,
+    messages: Receiver<Message>,
+}
+
+impl Published {
+    /// What has been published since the last call.
+    pub fn take(&mut self) -> Vec<String> {
+        let received = std::iter::from_fn(|| self.messages.try_recv().ok());
+        received.filter_map(|message| message.value.into_string()).collect()
+    }
+
+    /// Ends the subscription.
+    pub async fn end(self) -> anyhow::Result<()> {
+        Ok(self.client.quit().await?)
+    }
+}
+
+fn builder(url: &str) -> anyhow::Result<Builder> {
+    let (config, _) =
+        ljwx_ledger::redis::config(url).map_err(anyhow::Error::msg).context("REDIS_URL")?;
+    let mut builder = Builder::from_config(config);
+    builder.with_performance_config(|config| config.default_command_timeout = ANSWER_WITHIN);
+    // For ever: tests take the server away.
+    builder.set_policy(ReconnectPolicy::new_constant(0, 100));
+    Ok(builder)
+}

@@ -1,0 +1,189 @@
+//! The official accounts' calls: both ways to a token, and template messages.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, RawQuery, State};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::account::{Account, Kind};
+use super::answer::{Said, answer};
+use super::call::through;
+use super::fault::Endpoint;
+use super::limits::Limit;
+use super::message::{Message, SAME_WITHIN_OFFICIAL};
+use super::platform::{Platform, Shared, lock, parameter};
+use super::recent::Key;
+use super::template;
+use super::token::Source;
+use crate::fakes::http_server::Connection;
+
+/// Forced refreshes of one account: so long apart, and so many a day.
+const FORCED_APART: Limit = Limit { times: 1, within: Duration::from_secs(30) };
+const FORCED_DAY: Limit = Limit::a_day(20);
+
+/// Longest data of a template message, in bytes of its JSON.
+const DATA_BYTES_MAX: usize = 4_096;
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TokenRequest {
+    grant_type: String,
+    appid: String,
+    secret: String,
+    force_refresh: bool,
+}
+
+impl TokenRequest {
+    fn account(&self, platform: &mut Platform) -> Result<Account, i64> {
+        if self.grant_type != "client_credential" {
+            return Err(40002);
+        }
+        platform.account(Kind::Official, &self.appid, &self.secret)
+    }
+}
+
+/// `POST /cgi-bin/stable_token`: the same token for whoever asks, unless a new one is forced.
+pub(super) async fn stable_token(
+    State(platform): State<Shared>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    body: Bytes,
+) -> Response {
+    let request = serde_json::from_slice::<TokenRequest>(&body);
+    let account = request.as_ref().map_or("", |request| request.appid.as_str()).to_owned();
+    lock(&platform).token_requests.note(&account);
+    through(&platform, &connection, (Endpoint::Token, &account), |platform| {
+        let request = request.map_err(|_| 47001)?;
+        let account = request.account(platform)?;
+        let (now, life) = (platform.now(), platform.settings.token_life);
+        if !request.force_refresh {
+            return Ok(given(platform.tokens.current(Source::Stable, &account, life, now)));
+        }
+        let limits = &mut platform.limits;
+        if !limits.take("forced lately", &account.id, Some(FORCED_APART), now) {
+            return Err(45011);
+        }
+        if !limits.take("forced a day", &account.id, Some(FORCED_DAY), now) {
+            return Err(45009);
+        }
+        let overlap = platform.settings.token_overlap;
+        Ok(given(platform.tokens.replace(Source::Stable, &account, life, overlap, now)))
+    })
+    .await
+}
+
+/// `GET /cgi-bin/token`: every call replaces the token of the one before.
+pub(super) async fn token(
+    State(platform): State<Shared>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = query.unwrap_or_default();
+    let request = TokenRequest {
+        grant_type: parameter(&query, "grant_type"),
+        appid: parameter(&query, "appid"),
+        secret: parameter(&query, "secret"),
+        force_refresh: true,
+    };
+    lock(&platform).token_requests.note(&request.appid);
+    through(&platform, &connection, (Endpoint::Token, &request.appid), |platform| {
+        let account = request.account(platform)?;
+        let (now, life) = (platform.now(), platform.settings.token_life);
+        let overlap = platform.settings.token_overlap;
+        Ok(given(platform.tokens.replace(Source::Old, &account, life, overlap, now)))
+    })
+    .await
+}
+
+fn given((token, left): (String, Duration)) -> Value {
+    json!({ "access_token": token, "expires_in": left.as_secs() })
+}
+
+/// `POST /cgi-bin/message/template/send`: one message to one openid.
+pub(super) async fn send(
+    State(platform): State<Shared>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    RawQuery(query): RawQuery,
+    body: Bytes,
+) -> Response {
+    let admitted = lock(&platform).admit(Kind::Official, &query.unwrap_or_default());
+    match admitted {
+        Ok(account) => {
+            let call = (Endpoint::Send, account.id.as_str());
+            through(&platform, &connection, call, |platform| take(platform, &account, &body)).await
+        }
+        Err(code) => answer(Err(code)),
+    }
+}
+
+fn take(platform: &mut Platform, account: &Account, body: &[u8]) -> Said {
+    platform.charge(account)?;
+    let now = platform.now();
+    let Platform { settings, limits, recent, inbox, .. } = platform;
+    let request: Value = serde_json::from_slice(body).map_err(|_| 47001)?;
+    let openid = request["touser"].as_str().unwrap_or_default();
+    let known = settings.openids.as_ref().is_none_or(|openids| openids.contains(openid));
+    if openid.is_empty() || !known {
+        return Err(40003);
+    }
+    let template = request["template_id"].as_str().and_then(|id| settings.templates.get(id));
+    let template = template.ok_or(40037)?;
+    let data = &request["data"];
+    if !data.is_object() || data.to_string().len() > DATA_BYTES_MAX {
+        return Err(47003);
+    }
+    let fields = match template::show(template, data) {
+        Ok(fields) => fields,
+        Err(name) => return Ok(invalid(&name)),
+    };
+    let client_msg_id = match &request["client_msg_id"] {
+        Value::Null => None,
+        Value::String(id) => Some(id.clone()),
+        _ => return Err(47001),
+    };
+    if settings.not_following.contains(openid) {
+        return Err(43004);
+    }
+    if settings.refusing.contains(openid) {
+        return Err(43101);
+    }
+    let key = client_msg_id
+        .as_ref()
+        .map(|id| Key::of(&[b"official", account.id.as_bytes(), openid.as_bytes(), id.as_bytes()]));
+    // The same message for the same person: the answer is as it was, and nothing is delivered.
+    if let Some(number) = key.and_then(|key| recent.find(key, now)) {
+        return Ok(taken(number));
+    }
+    let person = format!("{} {openid}", account.id);
+    if !limits.take("openid", &person, settings.openid, now) {
+        return Err(43117);
+    }
+    let number = inbox.deliver(Message {
+        number: 0,
+        arrived: now,
+        kind: Kind::Official,
+        account: account.id.clone(),
+        touser: openid.to_owned(),
+        client_msg_id,
+        fields,
+    });
+    if let Some(key) = key {
+        recent.remember(key, now + SAME_WITHIN_OFFICIAL, number);
+    }
+    Ok(taken(number))
+}
+
+fn taken(number: u64) -> Value {
+    json!({ "errcode": 0, "errmsg": "ok", "msgid": number })
+}
+
+/// The answer that names the field whose value is refused.
+fn invalid(field: &str) -> Value {
+    json!({ "errcode": 47003, "errmsg": format!("argument invalid! data.{field}.value invalid") })
+}
+
+#[cfg(test)]
+#[path = "tests/official.rs"]
+mod tests;

@@ -1,0 +1,165 @@
+//! WeCom's calls: the token of an application, and its messages to members.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, RawQuery, State};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::account::{Account, Kind};
+use super::answer::{Said, answer};
+use super::call::through;
+use super::fault::Endpoint;
+use super::message::{Message, SAME_WITHIN_WECOM};
+use super::platform::{Platform, Shared, lock, parameter};
+use super::recent::Key;
+use super::settings::Settings;
+use super::token::Source;
+use crate::fakes::http_server::Connection;
+
+/// Longest time for which a request can ask to be known again.
+const SAME_WITHIN_MAX: Duration = Duration::from_secs(4 * 3_600);
+
+/// Everybody whom an application may tell.
+const EVERYBODY: &str = "@all";
+
+/// `GET /cgi-bin/gettoken`: the application's token, the same until it expires.
+pub(super) async fn token(
+    State(platform): State<Shared>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = query.unwrap_or_default();
+    let (id, secret) = (parameter(&query, "corpid"), parameter(&query, "corpsecret"));
+    lock(&platform).token_requests.note(&id);
+    through(&platform, &connection, (Endpoint::Token, &id), |platform| {
+        let account = platform.account(Kind::Wecom, &id, &secret)?;
+        let (now, life) = (platform.now(), platform.settings.token_life);
+        let (token, left) = platform.tokens.current(Source::Corp, &account, life, now);
+        Ok(json!({
+            "errcode": 0, "errmsg": "ok", "access_token": token, "expires_in": left.as_secs(),
+        }))
+    })
+    .await
+}
+
+/// `POST /cgi-bin/message/send`: one message to any number of members.
+pub(super) async fn send(
+    State(platform): State<Shared>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    RawQuery(query): RawQuery,
+    body: Bytes,
+) -> Response {
+    let admitted = lock(&platform).admit(Kind::Wecom, &query.unwrap_or_default());
+    match admitted {
+        Ok(account) => {
+            let call = (Endpoint::Send, account.id.as_str());
+            through(&platform, &connection, call, |platform| take(platform, &account, &body)).await
+        }
+        Err(code) => answer(Err(code)),
+    }
+}
+
+fn take(platform: &mut Platform, account: &Account, body: &[u8]) -> Said {
+    platform.charge(account)?;
+    let now = platform.now();
+    let request: Value = serde_json::from_slice(body).map_err(|_| 47001)?;
+    let agent = request["agentid"].as_i64().ok_or(40056)?;
+    if account.agent_id.is_some_and(|own| own != agent) {
+        return Err(301_002);
+    }
+    let content = content(&platform.settings, &request)?;
+    let (members, invalid) = addressed(&platform.settings, &request["touser"])?;
+    let same_within = same_within(&request);
+    let agent = format!("{} {agent}", account.id);
+    // The bytes as they came: a sender may rely on no more than that the same ones are known again.
+    let key = Key::of(&[b"wecom", agent.as_bytes(), body]);
+    if same_within.is_some()
+        && let Some(first) = platform.recent.find(key, now)
+    {
+        return Ok(taken(&invalid, first));
+    }
+    for member in members {
+        let person = format!("{agent} {member}");
+        // Nobody is told of what goes beyond this limit, the caller no more than the member.
+        if platform.limits.take("member", &person, platform.settings.member, now) {
+            platform.inbox.deliver(Message {
+                number: 0,
+                arrived: now,
+                kind: Kind::Wecom,
+                account: account.id.clone(),
+                touser: member,
+                client_msg_id: None,
+                fields: vec![("content".to_owned(), content.clone())],
+            });
+        } else {
+            platform.inbox.dropped += 1;
+        }
+    }
+    let number = platform.inbox.delivered;
+    if let Some(within) = same_within {
+        platform.recent.remember(key, now + within, number);
+    }
+    Ok(taken(&invalid, number))
+}
+
+fn taken(invalid: &[String], number: u64) -> Value {
+    json!({
+        "errcode": 0, "errmsg": "ok", "invaliduser": invalid.join("|"), "invalidparty": "",
+        "invalidtag": "", "msgid": number.to_string(),
+    })
+}
+
+/// What the members read, or the code of what is wrong with it.
+fn content(settings: &Settings, request: &Value) -> Result<String, i64> {
+    let form = request["msgtype"].as_str().unwrap_or_default();
+    let most = match form {
+        "markdown" => settings.markdown_bytes_max,
+        "text" => settings.text_bytes_max,
+        _ => return Err(40008),
+    };
+    let content = request[form]["content"].as_str().unwrap_or_default();
+    if content.is_empty() {
+        return Err(44004);
+    }
+    if content.len() > most { Err(45002) } else { Ok(content.to_owned()) }
+}
+
+/// The members that are addressed, and the addresses that are nobody's, in lower case as WeCom
+/// answers them; or the code where there is no member at all.
+fn addressed(settings: &Settings, touser: &Value) -> Result<(Vec<String>, Vec<String>), i64> {
+    let touser = touser.as_str().unwrap_or_default();
+    let named = touser.split('|').map(str::trim).filter(|name| !name.is_empty());
+    let (mut members, mut invalid) = (Vec::new(), Vec::new());
+    for name in named {
+        match &settings.members {
+            None => members.push(name.to_owned()),
+            Some(known) if name == EVERYBODY => members.extend(known.iter().cloned()),
+            Some(known) => match known.iter().find(|member| member.eq_ignore_ascii_case(name)) {
+                Some(member) => members.push(member.clone()),
+                None => invalid.push(name.to_lowercase()),
+            },
+        }
+    }
+    // However often a message names a member, it has one copy for them.
+    members.sort_unstable();
+    members.dedup();
+    match (members.is_empty(), invalid.is_empty()) {
+        (true, true) => Err(82001),
+        (true, false) => Err(81013),
+        _ => Ok((members, invalid)),
+    }
+}
+
+/// For how long the request asks to be known again.
+fn same_within(request: &Value) -> Option<Duration> {
+    let asked = request["enable_duplicate_check"].as_i64() == Some(1);
+    let seconds = request["duplicate_check_interval"].as_u64().filter(|seconds| *seconds > 0);
+    let within = seconds.map_or(SAME_WITHIN_WECOM, Duration::from_secs);
+    asked.then(|| within.min(SAME_WITHIN_MAX))
+}
+
+#[cfg(test)]
+#[path = "tests/wecom.rs"]
+mod tests;

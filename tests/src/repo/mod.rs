@@ -1,0 +1,12 @@
+//! Checks of the repository itself.
+
+pub mod metrics_page;
+
+#[cfg(test)]
+mod dependencies;
+
+#[cfg(test)]
+mod documents;
+
+#[cfg(test)]
+mod tiers;

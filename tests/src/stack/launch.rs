@@ -1,0 +1,167 @@
+//! Starting a program of this workspace from the target directory, with settings of its own and
+//! its output in a log.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use rand::RngExt;
+use tokio::process::Command;
+
+use crate::stack::process::Service;
+
+/// How long a command that ends by itself may take.
+const FINISHED_WITHIN: Duration = Duration::from_secs(45);
+
+/// A program about to be started.
+#[derive(Debug)]
+pub struct Launch {
+    pub(crate) name: String,
+    pub(crate) program: &'static str,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) log: PathBuf,
+    pub(crate) listens: bool,
+    pub(crate) at: Option<SocketAddr>,
+    pub(crate) open_files: Option<u32>,
+}
+
+impl Launch {
+    /// A program with nothing in its environment but what this process has.
+    pub fn bare(program: &'static str, arguments: &[&str]) -> anyhow::Result<Self> {
+        let folder = program_folder()?;
+        let logs = folder.parent().unwrap_or(&folder).join("logs");
+        std::fs::create_dir_all(&logs).context("folder for logs")?;
+        Ok(Self {
+            name: program.to_owned(),
+            program,
+            arguments: arguments.iter().map(Into::into).collect(),
+            environment: Vec::new(),
+            log: logs.join(format!("{program}-{}.log", std::process::id())),
+            listens: false,
+            at: None,
+            open_files: None,
+        })
+    }
+
+    /// Adds a command line argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Lets the service take the public address that a former one had.
+    #[must_use]
+    pub const fn at(mut self, address: SocketAddr) -> Self {
+        self.at = Some(address);
+        self
+    }
+
+    /// Lets it open so many files at first; it may raise that itself.
+    #[must_use]
+    pub const fn open_files(mut self, soft_limit: u32) -> Self {
+        self.open_files = Some(soft_limit);
+        self
+    }
+
+    /// Starts the service and waits until it is ready.
+    pub async fn start(self) -> anyhow::Result<Service> {
+        let mut service = self.spawn()?;
+        service.ready().await?;
+        Ok(service)
+    }
+
+    /// Starts the service without waiting for anything.
+    pub fn spawn(self) -> anyhow::Result<Service> {
+        let admin = free_address()?;
+        let listen = match self.at {
+            Some(address) => Some(address),
+            None => self.listens.then(free_address).transpose()?,
+        };
+        let log = File::create(&self.log).context("log file")?;
+        let mut command = self.command()?;
+        command.env("ADMIN_LISTEN", admin.to_string());
+        if let Some(listen) = listen {
+            command.env("LISTEN", listen.to_string());
+        }
+        command.stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().context("setpriv (of util-linux) could not be run")?;
+        Ok(Service { name: self.name, child, log: self.log, admin, listen })
+    }
+
+    /// Runs a command to its end and returns its exit code and all it printed.
+    pub async fn finish(self) -> anyhow::Result<Finished> {
+        let mut command = self.command()?;
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let output = tokio::time::timeout(FINISHED_WITHIN, command.output())
+            .await
+            .with_context(|| format!("{} did not come to its end", self.name))??;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        std::fs::write(&self.log, &text).context("log file")?;
+        Ok(Finished { code: output.status.code(), text })
+    }
+
+    fn command(&self) -> anyhow::Result<Command> {
+        // A process group of its own, so that Ctrl-C reaches the demo alone, which then ends its
+        // services in order; the death signal, so that they do not outlive a killed test.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        if let Some(soft_limit) = self.open_files {
+            command.arg("prlimit").arg(format!("--nofile={soft_limit}:"));
+        }
+        command.arg(program(self.program)?);
+        command.args(&self.arguments).process_group(0).kill_on_drop(true).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        Ok(command)
+    }
+}
+
+/// A command that has run to its end.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code; none: a signal ended it.
+    pub code: Option<i32>,
+    /// All it printed, standard output first.
+    pub text: String,
+}
+
+/// The folder with the programs of this build.
+pub fn program_folder() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("own path")?;
+    let folder = own.parent().context("own folder")?;
+    // Test programs lie one folder deeper than the others.
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    Ok(folder.into())
+}
+
+fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let path = program_folder()?.join(name);
+    ensure!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
+    Ok(path)
+}
+
+/// A local address nobody listens on. Below the range the kernel hands out to clients, or a
+/// connection could take the port before the service does.
+pub fn free_address() -> anyhow::Result<SocketAddr> {
+    for _ in 0..200 {
+        let port = rand::rng().random_range(15_000..32_000);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!("no free port between 15000 and 32000")
+}

@@ -1,0 +1,75 @@
+//! What a batch leaves in metrics and logs.
+
+use std::sync::Once;
+use std::time::Duration;
+
+use ljwx_ledger::ledger::Counts;
+use metrics::{counter, histogram};
+use tracing::{debug, warn};
+
+use crate::batch::{Batch, Segment};
+use crate::metrics::{
+    BATCH_PROCESSING_SECONDS, BATCH_QUEUE_WAIT_SECONDS, BATCH_SIZE, BATCHES, END_TO_END_SECONDS,
+    READINGS, UNBOUND,
+};
+
+/// How long a batch's records had waited, oldest and mean, when it was taken at `now_ms`.
+pub fn taken(batch: &Batch, now_ms: i64) {
+    let records = batch.records().max(1) as i64;
+    let oldest = batch.segments.iter().map(|segment| segment.oldest_ms).min().unwrap_or(now_ms);
+    let sum: i64 = batch.segments.iter().map(|segment| segment.sum_ms).sum();
+    for (statistic, wait_ms) in [("oldest", now_ms - oldest), ("mean", now_ms - sum / records)] {
+        histogram!(BATCH_QUEUE_WAIT_SECONDS, "statistic" => statistic)
+            .record(wait_ms.max(0) as f64 / 1000.0);
+    }
+}
+
+/// What became of a batch that was committed at `now_ms`, segment by segment.
+pub fn committed(batch: &Batch, counts: &[Counts], now_ms: i64) {
+    for (segment, counts) in batch.segments.iter().zip(counts) {
+        of_segment(segment, counts, now_ms);
+    }
+    let rows = batch.segments.iter().flat_map(Segment::all_rows);
+    let unbound = rows.filter(|(_, row)| row.all_ids().customer_id.is_none());
+    counter!(UNBOUND).increment(unbound.map(|(_, row)| row.deliveries.max(0) as u64).sum());
+    counter!(BATCHES, "reason" => batch.reason.as_str()).increment(1);
+    histogram!(BATCH_SIZE).record(batch.records() as f64);
+}
+
+fn of_segment(segment: &Segment, counts: &Counts, now_ms: i64) {
+    for (outcome, count) in [
+        ("stored", counts.stored),
+        ("merged", counts.merged),
+        ("dead_lettered", counts.dead_lettered),
+    ] {
+        counter!(READINGS, "outcome" => outcome).increment(count.max(0) as u64);
+    }
+    histogram!(END_TO_END_SECONDS).record((now_ms - segment.oldest_ms).max(0) as f64 / 1000.0);
+    if segment.gap > 0 {
+        // Nothing compacts this topic, so a hole in it is worth a look, but not one look a transaction.
+        static SAID: Once = Once::new();
+        SAID.call_once(|| warn!("offsets without a record, as transactions leave them; counted"));
+        debug!(
+            partition = segment.partition,
+            from = segment.from,
+            to = segment.to,
+            gap = segment.gap,
+            "offsets without a record"
+        );
+    }
+}
+
+/// The end of a batch, Redis included.
+pub fn done(batch: &Batch, counts: &Counts, took: Duration, trace_id: Option<String>) {
+    histogram!(BATCH_PROCESSING_SECONDS).record(took);
+    debug!(
+        batch.id,
+        trace_id,
+        batch.size = counts.stored + counts.merged + counts.dead_lettered,
+        batch.stored = counts.stored,
+        batch.letters = counts.dead_lettered,
+        batch.reason = batch.reason.as_str(),
+        seconds = took.as_secs_f64(),
+        "batch written"
+    );
+}

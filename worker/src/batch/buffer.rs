@@ -1,0 +1,239 @@
+//! What has been read and not yet written, lane by lane; pure, time comes as an argument.
+//!
+//! A partition is a lane. Its deliveries form segments; at most one of them is in flight, so that
+//! one partition's batches follow one another while those of different partitions run side by side.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use ljwx_ledger::group::consumer::Delivery;
+use ljwx_ledger::ledger::Claim;
+use opentelemetry::trace::SpanContext;
+
+use crate::batch::redis_progress::{InRedis, Shown};
+use crate::batch::{FlushReason, Segment};
+use crate::redis::repair::LaneView;
+
+/// Bounds of the buffer.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Rows that make a batch due, and the most of one segment.
+    pub batch_rows: usize,
+    /// Bytes that make a batch due, and the most of one segment.
+    pub batch_bytes: usize,
+    /// Age that makes a batch due.
+    pub batch_age: Duration,
+    /// Age that does where there are `COMPANY_ROWS` already.
+    pub company_age: Duration,
+    /// Deliveries in memory beyond which no more are taken in.
+    pub deliveries_max: usize,
+}
+
+/// Rows that make a batch worth its statements.
+pub const COMPANY_ROWS: usize = 50;
+
+#[derive(Debug)]
+struct Lane {
+    epoch: i64,
+    next: i64,
+    in_flight: usize,
+    waiting: VecDeque<(Instant, Segment)>,
+    shown: Shown,
+}
+
+/// The lanes of all partitions this process owns.
+#[derive(Debug)]
+pub struct Buffer {
+    limits: Limits,
+    lanes: BTreeMap<i32, Lane>,
+}
+
+impl Buffer {
+    /// An empty buffer.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, lanes: BTreeMap::new() }
+    }
+
+    /// From now on this many rows, and these ages, make a batch due.
+    pub fn tune(&mut self, batch_rows: usize, batch_age: Duration, company_age: Duration) {
+        self.limits.batch_rows = batch_rows;
+        self.limits.batch_age = batch_age;
+        self.limits.company_age = company_age;
+    }
+
+    /// Opens a lane where its claim stands.
+    pub fn open(&mut self, claim: Claim) {
+        let lane = Lane {
+            epoch: claim.epoch,
+            next: claim.next_offset,
+            in_flight: 0,
+            waiting: VecDeque::new(),
+            shown: Shown::new(claim.redis_offset, claim.next_offset),
+        };
+        self.lanes.insert(claim.partition, lane);
+    }
+
+    /// Drops lanes with all they hold.
+    pub fn forget(&mut self, partitions: &[i32]) {
+        self.lanes.retain(|partition, _| !partitions.contains(partition));
+    }
+
+    /// Drops the lane of one claim; a later claim of the same partition stays.
+    pub fn forget_claim(&mut self, partition: i32, epoch: i64) {
+        self.lanes.retain(|lane, held| *lane != partition || held.epoch != epoch);
+    }
+
+    /// Takes a delivery in; one of a claim that is gone is dropped: its new owner has it.
+    pub fn insert(&mut self, delivery: Delivery, origin: Option<SpanContext>, now: Instant) {
+        let Some(lane) = self.lanes.get_mut(&delivery.partition) else { return };
+        let expected = lane.waiting.back().map_or(lane.next, |(_, segment)| segment.to);
+        if delivery.epoch != lane.epoch || delivery.offset < expected {
+            return;
+        }
+        let full = lane.waiting.back().is_none_or(|(_, segment)| {
+            segment.rows.len() >= self.limits.batch_rows || segment.bytes >= self.limits.batch_bytes
+        });
+        if full {
+            let segment = Segment::new(delivery.partition, delivery.epoch, expected);
+            lane.waiting.push_back((now, segment));
+        }
+        if let Some((_, segment)) = lane.waiting.back_mut() {
+            segment.push(delivery, origin);
+        }
+    }
+
+    /// Deliveries in memory, waiting or in flight.
+    pub fn deliveries(&self) -> usize {
+        let waiting = |lane: &Lane| -> usize {
+            lane.waiting.iter().map(|(_, segment)| segment.records()).sum()
+        };
+        self.lanes.values().map(|lane| lane.in_flight + waiting(lane)).sum()
+    }
+
+    /// Whether more deliveries may be taken in.
+    pub fn has_room(&self) -> bool {
+        self.deliveries() < self.limits.deliveries_max
+    }
+
+    /// Whether a batch should be taken now, and why.
+    pub fn due(&self, now: Instant) -> Option<FlushReason> {
+        let (rows, bytes) = self.ready().fold((0, 0), |(rows, bytes), (_, segment)| {
+            (rows + segment.rows.len(), bytes + segment.bytes)
+        });
+        if rows >= self.limits.batch_rows {
+            Some(FlushReason::Rows)
+        } else if bytes >= self.limits.batch_bytes {
+            Some(FlushReason::Bytes)
+        } else {
+            self.due_at().filter(|due| now >= *due).map(|_| FlushReason::Age)
+        }
+    }
+
+    /// When the oldest delivery that could be written becomes due by age.
+    pub fn due_at(&self) -> Option<Instant> {
+        let since = self.ready().map(|(since, _)| *since).min()?;
+        let rows: usize = self.ready().map(|(_, segment)| segment.rows.len()).sum();
+        let age = match rows {
+            COMPANY_ROWS.. => self.limits.company_age,
+            _ => self.limits.batch_age,
+        };
+        Some(since + age)
+    }
+
+    /// The first segment of every lane that has nothing in flight.
+    fn ready(&self) -> impl Iterator<Item = &(Instant, Segment)> {
+        self.lanes
+            .values()
+            .filter(|lane| lane.in_flight == 0)
+            .filter_map(|lane| lane.waiting.front())
+    }
+
+    /// Takes the segments of one batch: the oldest lanes first, and no more lanes than it takes to
+    /// fill it, since every lane costs a statement of its own.
+    pub fn take(&mut self) -> Vec<Segment> {
+        self.take_of(|_| true)
+    }
+
+    /// Takes what the given partitions hold, whether due or not; their later segments follow with
+    /// further calls.
+    pub fn take_partitions(&mut self, partitions: &[i32]) -> Vec<Segment> {
+        self.take_of(|partition| partitions.contains(&partition))
+    }
+
+    fn take_of(&mut self, wanted: impl Fn(i32) -> bool) -> Vec<Segment> {
+        let mut order: Vec<(Instant, i32)> = self
+            .ready()
+            .filter(|(_, segment)| wanted(segment.partition))
+            .map(|(since, segment)| (*since, segment.partition))
+            .collect();
+        order.sort_unstable();
+        let mut taken: Vec<Segment> = Vec::new();
+        let (mut rows, mut bytes) = (0, 0);
+        for (_, partition) in order {
+            if rows >= self.limits.batch_rows || bytes >= self.limits.batch_bytes {
+                break;
+            }
+            let Some(lane) = self.lanes.get_mut(&partition) else { continue };
+            let Some((_, mut segment)) = lane.waiting.pop_front() else { continue };
+            lane.in_flight = segment.records().max(1);
+            lane.next = segment.to;
+            segment.redis_offset = Some(lane.shown.up_to());
+            segment.followed = !lane.waiting.is_empty();
+            rows += segment.rows.len();
+            bytes += segment.bytes;
+            taken.push(segment);
+        }
+        taken
+    }
+
+    /// Notes that a segment was written up to `to`, and whether Redis has it.
+    pub fn written(&mut self, partition: i32, epoch: i64, to: i64, in_redis: InRedis) {
+        let Some(lane) = self.lanes.get_mut(&partition) else { return };
+        if lane.epoch == epoch {
+            lane.in_flight = 0;
+            lane.shown.written(to, in_redis);
+        }
+    }
+
+    /// Notes that Redis has what a lane had when it looked like `then`.
+    pub fn repaired(&mut self, then: &LaneView) {
+        let lane = self.lanes.get_mut(&then.partition).filter(|lane| lane.epoch == then.epoch);
+        if let Some(lane) = lane {
+            lane.shown.repaired(&then.shown);
+        }
+    }
+
+    /// What a repair of Redis needs to know of every lane.
+    pub fn views(&self) -> Vec<LaneView> {
+        let view = |(partition, lane): (&i32, &Lane)| LaneView {
+            partition: *partition,
+            epoch: lane.epoch,
+            shown: lane.shown,
+            idle: lane.in_flight == 0 && lane.waiting.is_empty(),
+        };
+        self.lanes.iter().map(view).collect()
+    }
+
+    /// Whether a partition has nothing waiting and nothing in flight.
+    pub fn is_drained(&self, partitions: &[i32]) -> bool {
+        self.lanes
+            .iter()
+            .filter(|(partition, _)| partitions.contains(partition))
+            .all(|(_, lane)| lane.in_flight == 0 && lane.waiting.is_empty())
+    }
+
+    /// The partitions this process owns.
+    pub fn partitions(&self) -> Vec<i32> {
+        self.lanes.keys().copied().collect()
+    }
+
+    /// Kafka time of the oldest delivery that waits, in milliseconds.
+    pub fn oldest_ms(&self) -> Option<i64> {
+        let lanes = self.lanes.values();
+        lanes.filter_map(|lane| lane.waiting.front()).map(|(_, segment)| segment.oldest_ms).min()
+    }
+}
+
+#[cfg(test)]
+#[path = "buffer_tests.rs"]
+mod tests;

@@ -1,0 +1,175 @@
+//! One row of the main table on its way: a reading, or several deliveries of one identity merged
+//! field by field, the later delivery winning. The rule is MySQL's as well (`statements`), so where
+//! a batch is cut changes nothing.
+
+use jiff::civil::DateTime;
+use ljwx_reading::{DeviceSn, Documents, Ids, Reading, UploadMethod, Vitals};
+
+/// Place of a delivery in the topic as one number: `partition * 2^40 + offset`.
+pub fn source(partition: i32, offset: i64) -> i64 {
+    (i64::from(partition) << 40) + offset
+}
+
+/// Key of a row.
+pub type Identity = (DeviceSn, DateTime);
+
+/// The key of a reading's row.
+pub fn identity(reading: &Reading) -> Identity {
+    (reading.device_sn().clone(), reading.timestamp())
+}
+
+/// Which ids come from a device's binding alone: those fill what a stored row lacks, and overwrite
+/// nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fills(u8);
+
+impl Fills {
+    /// The user's id.
+    pub const USER: u8 = 1;
+    /// The organisation's.
+    pub const ORG: u8 = 2;
+    /// The tenant's.
+    pub const CUSTOMER: u8 = 4;
+
+    /// Every combination, in the order of [`Fills::index`].
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..8).map(Self)
+    }
+
+    /// What `bound` adds to a row's own ids.
+    pub fn of(own: Ids, bound: Ids) -> Self {
+        let adds = |own: Option<i64>, bound: Option<i64>| own.is_none() && bound.is_some();
+        let bits = [
+            (adds(own.user_id, bound.user_id), Self::USER),
+            (adds(own.org_id, bound.org_id), Self::ORG),
+            (adds(own.customer_id, bound.customer_id), Self::CUSTOMER),
+        ];
+        Self(bits.into_iter().filter(|(adds, _)| *adds).map(|(_, bit)| bit).sum())
+    }
+
+    /// Whether an id only fills.
+    pub fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+
+    /// Its place among all combinations.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A row to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Source of the first delivery.
+    pub id: i64,
+    /// Source of the latest.
+    pub last_source: i64,
+    /// How many deliveries.
+    pub deliveries: i64,
+    /// Whether its clock runs ahead, so that it moves no guard.
+    pub ahead: bool,
+    /// What its deliveries say.
+    pub ids: Ids,
+    /// What its device is bound to, where a delivery does not say (`bindings`).
+    pub bound: Ids,
+    pub upload_method: UploadMethod,
+    pub vitals: Vitals,
+    /// Those of deliveries that are not ahead of the clock: the others move no guard.
+    pub documents: Documents,
+    /// Where each of them came from.
+    pub document_sources: DocumentSources,
+}
+
+/// Sources of a row's documents; 0 where it has none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DocumentSources {
+    pub sleep_data: i64,
+    pub exercise_daily_data: i64,
+    pub exercise_week_data: i64,
+    pub scientific_sleep_data: i64,
+    pub workout_data: i64,
+}
+
+impl Row {
+    /// The row of one delivery.
+    pub fn new(reading: &Reading, source: i64) -> Self {
+        let mut row = Self {
+            id: source,
+            last_source: source,
+            deliveries: 1,
+            ahead: reading.ahead_of_clock(),
+            ids: reading.ids(),
+            bound: Ids::default(),
+            upload_method: reading.upload_method(),
+            vitals: *reading.vitals(),
+            documents: Documents::default(),
+            document_sources: DocumentSources::default(),
+        };
+        row.take_documents(reading, source);
+        row
+    }
+
+    /// The ids to store: a delivery's own, else those of the binding.
+    pub fn all_ids(&self) -> Ids {
+        self.ids.or(self.bound)
+    }
+
+    /// Merges a later delivery of the same identity: what it carries wins, what it lacks stays.
+    pub fn merge(&mut self, reading: &Reading, source: i64) {
+        self.last_source = source;
+        self.deliveries += 1;
+        // Once it is not ahead by one receipt, it is not ahead: the clock was judged again.
+        self.ahead &= reading.ahead_of_clock();
+        self.ids = reading.ids().or(self.ids);
+        self.upload_method = reading.upload_method();
+        self.vitals = later(reading.vitals(), &self.vitals);
+        self.take_documents(reading, source);
+    }
+
+    fn take_documents(&mut self, reading: &Reading, source: i64) {
+        if reading.ahead_of_clock() {
+            return;
+        }
+        let newer = reading.documents();
+        let (held, from) = (&mut self.documents, &mut self.document_sources);
+        for (value, slot, from) in [
+            (&newer.sleep_data, &mut held.sleep_data, &mut from.sleep_data),
+            (
+                &newer.exercise_daily_data,
+                &mut held.exercise_daily_data,
+                &mut from.exercise_daily_data,
+            ),
+            (&newer.exercise_week_data, &mut held.exercise_week_data, &mut from.exercise_week_data),
+            (
+                &newer.scientific_sleep_data,
+                &mut held.scientific_sleep_data,
+                &mut from.scientific_sleep_data,
+            ),
+            (&newer.workout_data, &mut held.workout_data, &mut from.workout_data),
+        ] {
+            if value.is_some() {
+                slot.clone_from(value);
+                *from = source;
+            }
+        }
+    }
+}
+
+fn later(newer: &Vitals, older: &Vitals) -> Vitals {
+    Vitals {
+        heart_rate: newer.heart_rate.or(older.heart_rate),
+        blood_oxygen: newer.blood_oxygen.or(older.blood_oxygen),
+        temperature: newer.temperature.or(older.temperature),
+        pressure_high: newer.pressure_high.or(older.pressure_high),
+        pressure_low: newer.pressure_low.or(older.pressure_low),
+        stress: newer.stress.or(older.stress),
+        step: newer.step.or(older.step),
+        distance: newer.distance.or(older.distance),
+        calorie: newer.calorie.or(older.calorie),
+        latitude: newer.latitude.or(older.latitude),
+        longitude: newer.longitude.or(older.longitude),
+        altitude: newer.altitude.or(older.altitude),
+        sleep: newer.sleep.or(older.sleep),
+    }
+}

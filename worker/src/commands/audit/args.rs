@@ -1,0 +1,59 @@
+//! Settings of `worker audit`.
+
+use std::time::Duration;
+
+use ljwx_ledger::mysql::MySqlArgs;
+use ljwx_service::config::{Problems, When, ZoneArgs, duration};
+use ljwx_service::kafka::KafkaArgs;
+use ljwx_service::telemetry::TelemetryArgs;
+
+/// Settings of `worker audit`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AuditConfig {
+    /// The connection to Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// Consumer group whose ledger is audited.
+    #[arg(long, env = "WORKER_GROUP", default_value = "worker")]
+    pub group: String,
+    /// The connection to MySQL.
+    #[command(flatten)]
+    pub mysql: MySqlArgs,
+    /// The devices' zone.
+    #[command(flatten)]
+    pub zone: ZoneArgs,
+    /// Print one JSON document instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Look for each reading received from then on, as `yyyy-MM-dd HH:mm:ss` in the devices' zone or
+    /// RFC 3339.
+    #[arg(long, value_parser = When::parse)]
+    pub from: Option<When>,
+    /// Look for each reading received before then.
+    #[arg(long, value_parser = When::parse)]
+    pub to: Option<When>,
+    /// Look for each reading of this device.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// How long the audit may take until it counts as not judged.
+    #[arg(long, env = "AUDIT_TIMEOUT", default_value = "10m", value_parser = duration)]
+    pub timeout: Duration,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+impl AuditConfig {
+    pub(crate) fn validate(&self, problems: &mut Problems) {
+        self.kafka.validate(problems);
+        self.mysql.validate(problems);
+        self.telemetry.validate(problems);
+        problems.check_group(&self.group, "WORKER_GROUP");
+        let zone = &self.zone.zone;
+        let ordered = match (self.from, self.to) {
+            (Some(from), Some(to)) => from.at_ms(zone) < to.at_ms(zone),
+            _ => true,
+        };
+        problems.require(ordered, || "--from must lie before --to".into());
+    }
+}

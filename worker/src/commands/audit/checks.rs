@@ -1,0 +1,355 @@
+//! The judgement: what was found is compared, without asking anybody. Every finding has a stable
+//! code and says what to do.
+
+use std::collections::BTreeMap;
+
+use ljwx_ledger::ledger::Entry;
+use ljwx_service::kafka::topic_reader::Ends;
+use serde::Serialize;
+
+use super::dead_letters::Letters;
+use super::snapshot::{Count, Snapshot};
+
+/// Whether a finding decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The books do not balance.
+    Failure,
+    /// Worth knowing.
+    Note,
+}
+
+/// Something that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The stable word.
+    pub code: &'static str,
+    /// Whether it decides.
+    pub level: Level,
+    /// The partition it is about.
+    pub partition: Option<i32>,
+    /// What does not fit.
+    pub message: String,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+/// Everything that was asked for, at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Evidence {
+    /// The ledger and its rows.
+    pub mysql: Snapshot,
+    /// The ends of the readings topic; `None` where there is no such topic.
+    pub readings: Option<Ends>,
+    /// Why it is another topic than the ledger's, if it is.
+    pub other_topic: Option<String>,
+    /// Where its partitions' records end: what lies behind is no reading.
+    pub record_ends: BTreeMap<i32, i64>,
+    /// The dead letters.
+    pub letters: Letters,
+}
+
+impl Evidence {
+    /// Behind a partition's last record; 0 where there is no such partition.
+    pub fn end(&self, partition: i32) -> i64 {
+        let high = || self.readings.as_ref()?.get(&partition).map(|ends| ends.high);
+        self.record_ends.get(&partition).copied().or_else(high).unwrap_or_default()
+    }
+}
+
+/// Findings so far.
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(
+        &mut self,
+        level: Level,
+        code: &'static str,
+        partition: impl Into<Option<i32>>,
+        message: String,
+        remedy: &'static str,
+    ) {
+        self.0.push(Finding { code, level, partition: partition.into(), message, remedy });
+    }
+}
+
+/// Compares everything with everything it must agree with.
+pub fn judge(evidence: &Evidence) -> Vec<Finding> {
+    let mut findings = Findings::default();
+    if evidence.mysql.ledger.is_empty() {
+        findings.add(
+            Level::Failure,
+            "no_ledger",
+            None,
+            "the group has no row in the ledger".into(),
+            "check --group and --readings-topic, or start a worker first",
+        );
+    }
+    if let Some(message) = &evidence.other_topic {
+        findings.add(
+            Level::Failure,
+            "other_topic",
+            None,
+            message.clone(),
+            "`worker migrate --accept-topic`, once nothing reads the topic",
+        );
+    }
+    for entry in evidence.mysql.ledger.values() {
+        equation(entry, &mut findings);
+        processed(entry, &mut findings);
+        if evidence.other_topic.is_none() {
+            positions(entry, evidence.readings.as_ref(), &mut findings);
+        }
+        letters(entry, &evidence.letters, &mut findings);
+    }
+    gaps(evidence, &mut findings);
+    unclaimed(evidence, &mut findings);
+    rows(evidence, &mut findings);
+    others(evidence, &mut findings);
+    findings.0
+}
+
+fn equation(entry: &Entry, findings: &mut Findings) {
+    let negative = entry.negative();
+    if !negative.is_empty() {
+        findings.add(
+            Level::Failure,
+            "negative_count",
+            entry.partition,
+            format!("below zero: {}", negative.join(", ")),
+            "the ledger was changed by hand: restore its row from a backup",
+        );
+    }
+    if entry.rewound == 0 && entry.first_offset > entry.next_offset {
+        findings.add(
+            Level::Failure,
+            "first_after_next",
+            entry.partition,
+            format!("begins at {} and stands at {}", entry.first_offset, entry.next_offset),
+            "the ledger was changed by hand: restore its row from a backup",
+        );
+    }
+    if entry.difference() != 0 {
+        findings.add(
+            Level::Failure,
+            "equation",
+            entry.partition,
+            format!(
+                "{} offsets passed, {} explained: {} unaccounted for",
+                entry.passed(),
+                entry.explained(),
+                entry.difference()
+            ),
+            "the ledger was changed by hand, or by another program: compare it with a backup, and \
+             move positions only by `worker offsets`",
+        );
+    }
+}
+
+/// What an alerter in this group passed no worker has stored, unless it was gone through again since.
+fn processed(entry: &Entry, findings: &mut Findings) {
+    if entry.processed > 0 {
+        let again = entry.rewound >= entry.processed;
+        findings.add(
+            if again { Level::Note } else { Level::Failure },
+            "processed",
+            entry.partition,
+            format!("{} deliveries were passed by an alerter of this group", entry.processed),
+            "no worker stored them: set ALERTER_GROUP to a name of its own; `worker offsets --to-start` \
+             then stores what the topic still has",
+        );
+    }
+}
+
+fn positions(entry: &Entry, ends: Option<&Ends>, findings: &mut Findings) {
+    let Some(ends) = ends.and_then(|ends| ends.get(&entry.partition)) else {
+        findings.add(
+            Level::Failure,
+            "no_such_partition",
+            entry.partition,
+            "the topic has no such partition".into(),
+            "check --readings-topic: the topic was deleted, or accepted with fewer partitions",
+        );
+        return;
+    };
+    let (first, next) = (entry.first_offset, entry.next_offset);
+    if next > ends.high || first > ends.high {
+        findings.add(
+            Level::Failure,
+            "beyond_topic",
+            entry.partition,
+            format!("stands at {next} (first {first}), but the topic ends at {}", ends.high),
+            "the brokers lost records: `worker offsets --to-end` goes on from the topic's end",
+        );
+    }
+    if next < ends.low {
+        findings.add(
+            Level::Failure,
+            "out_of_range",
+            entry.partition,
+            format!("stands at {next}, but retention has deleted everything before {}", ends.low),
+            "these readings are gone; `worker offsets --to-start` goes on with what is left and \
+             records the gap",
+        );
+    }
+}
+
+/// Exact while nothing was rewound. A rewind counts letters again, so then there are bounds.
+fn letters(entry: &Entry, letters: &Letters, findings: &mut Findings) {
+    let (partition, counted) = (entry.partition, entry.dead_lettered);
+    let passed = letters.tally(partition, &(entry.first_offset..entry.next_offset));
+    let rewound = entry.rewound.max(0);
+    let wide = entry.first_offset - rewound..entry.next_offset + rewound;
+    let least = passed.counted - passed.stored;
+    let expired = letters.expired.contains(&partition);
+    let most = if expired { i64::MAX } else { letters.tally(partition, &wide).counted + rewound };
+    if counted < least || counted > most {
+        findings.add(
+            Level::Failure,
+            "dead_letters",
+            partition,
+            format!(
+                "the ledger counts {counted}, the dead-letter topic has {} ({} stored after all)",
+                passed.counted, passed.stored
+            ),
+            "look at the topic's records by their dlq.source headers: a missing one is a lost \
+             reading, one too many is no letter of this group",
+        );
+    }
+    if passed.stored > 0 {
+        findings.add(
+            Level::Note,
+            "letters_stored",
+            partition,
+            format!("{} dead letters have a row after all", passed.stored),
+            "nothing: sent again or replayed, or a crash came between letter and commit",
+        );
+    }
+    if passed.in_flight > 0 && rewound == 0 {
+        findings.add(
+            Level::Note,
+            "letters_in_flight",
+            partition,
+            format!("{} dead letters are ahead of the ledger", passed.in_flight),
+            "nothing: their batch is not committed yet",
+        );
+    }
+    if expired {
+        findings.add(
+            Level::Note,
+            "letters_expired",
+            partition,
+            "retention has deleted old dead letters, so only the others were compared".into(),
+            "nothing",
+        );
+    }
+}
+
+/// Where topics ended that were made anew.
+fn gaps(evidence: &Evidence, findings: &mut Findings) {
+    for gap in &evidence.mysql.gaps {
+        findings.add(
+            Level::Note,
+            "topic_made_anew",
+            gap.partition,
+            format!(
+                "accepted on {}; the group stood at {} and went on at {}",
+                gap.accepted_at, gap.stood_at, gap.base
+            ),
+            "nothing can be done: acknowledged readings behind where it stood may be lost with the \
+             former topic",
+        );
+    }
+}
+
+/// Partitions that no worker has taken yet.
+fn unclaimed(evidence: &Evidence, findings: &mut Findings) {
+    let ledger = &evidence.mysql.ledger;
+    for (partition, ends) in evidence.readings.iter().flatten() {
+        if !ledger.is_empty() && !ledger.contains_key(partition) {
+            findings.add(
+                Level::Note,
+                "unclaimed",
+                *partition,
+                format!("no ledger row yet; {} records wait", evidence.end(*partition) - ends.low),
+                "nothing, once a worker has taken the partition",
+            );
+        }
+    }
+}
+
+fn rows(evidence: &Evidence, findings: &mut Findings) {
+    let mysql = &evidence.mysql;
+    let mut partitions: Vec<i32> =
+        mysql.expected.keys().chain(mysql.rows.keys()).copied().collect();
+    partitions.sort_unstable();
+    partitions.dedup();
+    for partition in partitions {
+        let expected = mysql.expected.get(&partition).copied().unwrap_or_default();
+        let found = own_rows(evidence, partition);
+        let deliveries = expected.stored + expected.merged;
+        if found.rows != expected.stored {
+            findings.add(
+                Level::Failure,
+                "rows",
+                partition,
+                format!("{} readings stored, {} rows found", expected.stored, found.rows),
+                "rows were deleted or added by another program: `worker audit --from` names the \
+                 missing ones, and a rewind by `worker offsets` brings back what Kafka still has",
+            );
+        }
+        // Merges into another writer's rows are counted, but not in a row of ours.
+        let at_most = mysql.others.rows > 0 || many_zeros(mysql);
+        if found.deliveries > deliveries || (!at_most && found.deliveries < deliveries) {
+            findings.add(
+                Level::Failure,
+                "deliveries",
+                partition,
+                format!("{deliveries} deliveries counted, {} found in rows", found.deliveries),
+                "rows were changed by another program, or counts of the ledger were",
+            );
+        }
+    }
+}
+
+/// The rows of a partition. The first record of partition 0 has the id 0, which is another writer's
+/// default as well: it is ours where the ledger begins there and it is no dead letter.
+pub fn own_rows(evidence: &Evidence, partition: i32) -> Count {
+    let mysql = &evidence.mysql;
+    let mut found = mysql.rows.get(&partition).copied().unwrap_or_default();
+    if partition == 0 && zero_is_ours(evidence) {
+        found.rows += 1;
+        // Of several rows with that id nobody can tell which is ours.
+        found.deliveries += if many_zeros(mysql) { 1 } else { mysql.id_zero.deliveries };
+    }
+    found
+}
+
+fn zero_is_ours(evidence: &Evidence) -> bool {
+    let begun = evidence.mysql.expected.get(&0).is_some_and(|expected| expected.stored > 0)
+        && evidence.mysql.ledger.get(&0).is_none_or(|entry| entry.first_offset == 0);
+    let letter =
+        evidence.letters.found.contains_key(&(0, 0)) && !evidence.letters.stored.contains(&(0, 0));
+    evidence.mysql.id_zero.rows > 0 && begun && !letter
+}
+
+fn many_zeros(mysql: &Snapshot) -> bool {
+    mysql.id_zero.rows > 1
+}
+
+fn others(evidence: &Evidence, findings: &mut Findings) {
+    let mysql = &evidence.mysql;
+    let zeros = mysql.id_zero.rows - i64::from(zero_is_ours(evidence));
+    let others = mysql.others.rows + zeros;
+    if others > 0 {
+        findings.add(
+            Level::Note,
+            "other_rows",
+            None,
+            format!("{others} rows of other writers, {zeros} of them with id 0, are not counted"),
+            "nothing, where another program writes the table or its rows were adopted",
+        );
+    }
+}

@@ -1,0 +1,135 @@
+//! The dead letters of a group: which delivery each one is, and whether its reading was stored
+//! after all.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Range;
+
+use anyhow::ensure;
+use ljwx_reading::wall_text;
+use ljwx_reading::wire;
+use ljwx_service::kafka::topic_reader::{Ends, Reader};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+
+use super::snapshot::Identity;
+
+/// Most dead letters an audit keeps in mind.
+const LETTERS_MAX: usize = 1_000_000;
+
+/// Partition and offset in the readings topic.
+pub type Source = (i32, i64);
+
+/// What the dead-letter topic holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Letters {
+    /// Records, letters written twice included.
+    pub records: i64,
+    /// Partitions whose oldest letters retention has deleted.
+    pub expired: BTreeSet<i32>,
+    /// Every delivery with a letter, and its reading's identity where it can be decoded.
+    pub found: BTreeMap<Source, Option<Identity>>,
+    /// Those whose identity has a row.
+    pub stored: BTreeSet<Source>,
+}
+
+/// One partition's letters beside its ledger.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Deliveries before the ledger's position.
+    pub counted: i64,
+    /// Of those, the ones with a row.
+    pub stored: i64,
+    /// Deliveries at or behind the ledger's position.
+    pub in_flight: i64,
+}
+
+impl Letters {
+    /// Reads the whole topic.
+    pub fn read(
+        reader: &Reader,
+        topic: &str,
+        ends: Option<&Ends>,
+        source_topic: &str,
+    ) -> anyhow::Result<Self> {
+        let Some(ends) = ends else { return Ok(Self::default()) };
+        let mut letters = Self {
+            expired: ends.iter().filter(|(_, ends)| ends.low > 0).map(|(p, _)| *p).collect(),
+            ..Self::default()
+        };
+        let stretches = ends.iter().map(|(partition, ends)| (*partition, ends.low..ends.high));
+        reader.read(topic, &stretches.collect(), |message| {
+            letters.records += 1;
+            if let Some(source) = source(message, source_topic) {
+                ensure!(letters.found.len() < LETTERS_MAX, "over {LETTERS_MAX} dead letters");
+                letters.found.insert(source, identity(message));
+            }
+            Ok(())
+        })?;
+        Ok(letters)
+    }
+
+    /// Notes which of them have a row, by the identities that do.
+    pub fn keep_stored(&mut self, rows: &HashSet<Identity>) {
+        let stored = self.found.iter().filter(|(_, identity)| {
+            identity.as_ref().is_some_and(|identity| rows.contains(identity))
+        });
+        self.stored = stored.map(|(source, _)| *source).collect();
+    }
+
+    /// The letters of the deliveries in `passed`, the stretch that the ledger has behind it.
+    pub fn tally(&self, partition: i32, passed: &Range<i64>) -> Tally {
+        let all = self.found.range((partition, i64::MIN)..=(partition, i64::MAX));
+        let mut tally = Tally::default();
+        for (source, _) in all {
+            if passed.contains(&source.1) {
+                tally.counted += 1;
+                tally.stored += i64::from(self.stored.contains(source));
+            } else if source.1 >= passed.end {
+                tally.in_flight += 1;
+            }
+        }
+        tally
+    }
+}
+
+/// Where a letter came from; `None` for one of another topic, or that does not say.
+fn source(message: &BorrowedMessage<'_>, source_topic: &str) -> Option<Source> {
+    let header = |name: &str| {
+        // The last one counts: a replayed letter that failed again carries older ones too.
+        let headers = message.headers()?;
+        let last = headers.iter().filter(|header| header.key == name).last()?;
+        std::str::from_utf8(last.value?).ok()
+    };
+    if header("dlq.source.topic")? != source_topic {
+        return None;
+    }
+    Some((
+        header("dlq.source.partition")?.parse().ok()?,
+        header("dlq.source.offset")?.parse().ok()?,
+    ))
+}
+
+/// The identity of a record's reading, where it can be decoded.
+pub fn identity(message: &BorrowedMessage<'_>) -> Option<Identity> {
+    let reading = wire::decode(message.payload().unwrap_or_default()).ok()?;
+    Some((reading.device_sn().as_str().to_owned(), wall_text(reading.timestamp())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_are_counted_by_what_the_ledger_has_passed() {
+        let mut letters = Letters::default();
+        for source in [(0, 5), (1, 3), (1, 9), (1, 10), (1, 12), (2, 4)] {
+            letters.found.insert(source, None);
+        }
+        letters.stored.insert((1, 9));
+        assert_eq!(
+            letters.tally(1, &(3..10)),
+            Tally { counted: 2, stored: 1, in_flight: 2 },
+            "written twice is one, and what lies behind the position is in flight"
+        );
+        assert_eq!(letters.tally(3, &(0..10)), Tally::default());
+    }
+}

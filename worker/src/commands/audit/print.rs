@@ -1,0 +1,103 @@
+//! The report on standard output: a table for people, or one JSON document.
+
+use std::io::{self, Write};
+
+use ljwx_service::text::table;
+
+use super::checks::Level;
+use super::reading_search::Search;
+use super::report::{Line, Report};
+
+/// Names of the table's columns.
+const COLUMNS: [&str; 15] = [
+    "partition",
+    "low",
+    "high",
+    "first",
+    "next",
+    "stored",
+    "merged",
+    "dead",
+    "gap",
+    "rewound",
+    "explained",
+    "difference",
+    "lag",
+    "letters",
+    "rows",
+];
+
+/// Prints the report.
+pub fn print(report: &Report, json: bool, out: &mut impl Write) -> io::Result<()> {
+    if json {
+        serde_json::to_writer_pretty(&mut *out, report)?;
+        return writeln!(out);
+    }
+    writeln!(out, "group {} on {}\n", report.group, report.topic)?;
+    let mut rows = vec![COLUMNS.map(str::to_owned)];
+    for line in &report.partitions {
+        rows.push(cells(&line.entry.partition.to_string(), line));
+    }
+    rows.push(cells("total", &report.totals));
+    table(&rows, out)?;
+    let rejects = report.reject_records.map_or("no topic".into(), |count| count.to_string());
+    writeln!(out, "\ndead-letter records {}, rejects {rejects}", report.dead_letter_records)?;
+    if let Some(search) = &report.readings {
+        readings(search, out)?;
+    }
+    for finding in &report.findings {
+        let level = if finding.level == Level::Failure { "FAILURE" } else { "note" };
+        let place = finding.partition.map(|partition| format!(" partition {partition}"));
+        let place = place.unwrap_or_default();
+        writeln!(out, "{level} {}{place}: {}", finding.code, finding.message)?;
+        writeln!(out, "    {}", finding.remedy)?;
+    }
+    writeln!(out, "{}", if report.holds { "holds" } else { "does not hold" })
+}
+
+fn cells(name: &str, line: &Line) -> [String; COLUMNS.len()] {
+    let entry = &line.entry;
+    let numbers = [
+        line.low,
+        line.high,
+        entry.first_offset,
+        entry.next_offset,
+        entry.stored,
+        entry.merged,
+        entry.dead_lettered,
+        entry.skipped_gap,
+        entry.rewound,
+        line.explained,
+        line.difference,
+        line.lag,
+        line.letters,
+        line.rows,
+    ];
+    let mut cells = std::array::from_fn(|_| String::new());
+    cells[0] = name.to_owned();
+    for (cell, number) in cells[1..].iter_mut().zip(numbers) {
+        *cell = number.to_string();
+    }
+    cells
+}
+
+fn readings(search: &Search, out: &mut impl Write) -> io::Result<()> {
+    let Search { records, stored, dead_lettered, unknown, missing, named } = search;
+    writeln!(
+        out,
+        "{records} readings looked for: {stored} stored, {dead_lettered} dead-lettered, \
+         {unknown} unknown, {missing} missing"
+    )?;
+    for reading in named {
+        let identity = match (&reading.device_sn, &reading.timestamp) {
+            (Some(device_sn), Some(timestamp)) => format!("{device_sn} at {timestamp}"),
+            _ => "undecodable".to_owned(),
+        };
+        writeln!(
+            out,
+            "    missing: partition {} offset {}: {identity}",
+            reading.partition, reading.offset
+        )?;
+    }
+    Ok(())
+}

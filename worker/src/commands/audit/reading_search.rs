@@ -1,0 +1,160 @@
+//! Looking for single readings: each one that the topic still has, of a device or a time, must have
+//! a row or a dead letter.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use ljwx_ledger::mysql::MySqlPool;
+use ljwx_service::config::When;
+use ljwx_service::kafka::topic_reader::Reader;
+use rdkafka::message::Message;
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use super::args::AuditConfig;
+use super::checks::{Evidence, Finding, Level};
+use super::dead_letters::{self, Source};
+use super::snapshot::{self, Identity};
+
+/// Most missing readings that are named.
+const NAMED_MAX: usize = 100;
+
+/// Readings looked up at a time.
+const LOOKED_UP_MAX: usize = 2_000;
+
+/// What became of the readings that were looked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Search {
+    /// Records looked at.
+    pub records: i64,
+    /// With a row.
+    pub stored: i64,
+    /// Without a row, but with a dead letter.
+    pub dead_lettered: i64,
+    /// Undecodable, from a time whose dead letters retention has deleted.
+    pub unknown: i64,
+    /// With neither.
+    pub missing: i64,
+    /// The first of these.
+    pub named: Vec<Missing>,
+}
+
+/// A reading that is nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Its device; `None`: undecodable.
+    pub device_sn: Option<String>,
+    /// Its time.
+    pub timestamp: Option<String>,
+}
+
+impl Search {
+    /// Looks for the readings that the settings name. Blocks.
+    pub fn run(
+        config: &AuditConfig,
+        evidence: &Evidence,
+        reader: &Reader,
+        pool: &MySqlPool,
+        runtime: &Handle,
+    ) -> anyhow::Result<Self> {
+        let stretches = stretches(config, evidence, reader)?;
+        let mut search = Self::default();
+        let mut waiting: Vec<(Source, Option<Identity>)> = Vec::new();
+        reader.read(&config.kafka.readings_topic, &stretches, |message| {
+            let identity = dead_letters::identity(message);
+            if let Some(device) = &config.device {
+                let own = identity.as_ref().map_or_else(
+                    || message.key() == Some(device.as_bytes()),
+                    |(device_sn, _)| device_sn == device,
+                );
+                if !own {
+                    return Ok(());
+                }
+            }
+            waiting.push(((message.partition(), reader.offset(message)), identity));
+            if waiting.len() >= LOOKED_UP_MAX {
+                search.look_up(std::mem::take(&mut waiting), evidence, pool, runtime)?;
+            }
+            Ok(())
+        })?;
+        search.look_up(waiting, evidence, pool, runtime)?;
+        Ok(search)
+    }
+
+    fn look_up(
+        &mut self,
+        readings: Vec<(Source, Option<Identity>)>,
+        evidence: &Evidence,
+        pool: &MySqlPool,
+        runtime: &Handle,
+    ) -> anyhow::Result<()> {
+        let identities = readings.iter().filter_map(|(_, identity)| identity.as_ref());
+        let found = runtime.block_on(snapshot::stored(pool, identities))?;
+        for (source, identity) in readings {
+            self.records += 1;
+            if identity.as_ref().is_some_and(|identity| found.contains(identity)) {
+                self.stored += 1;
+            } else if evidence.letters.found.contains_key(&source) {
+                self.dead_lettered += 1;
+            } else if identity.is_none() && evidence.letters.expired.contains(&source.0) {
+                self.unknown += 1;
+            } else {
+                self.miss(source, identity);
+            }
+        }
+        Ok(())
+    }
+
+    fn miss(&mut self, (partition, offset): Source, identity: Option<Identity>) {
+        self.missing += 1;
+        if self.named.len() < NAMED_MAX {
+            let (device_sn, timestamp) = identity.unzip();
+            self.named.push(Missing { partition, offset, device_sn, timestamp });
+        }
+    }
+
+    /// What follows from it.
+    pub fn finding(&self) -> Option<Finding> {
+        (self.missing > 0).then(|| Finding {
+            code: "missing_readings",
+            level: Level::Failure,
+            partition: None,
+            message: format!(
+                "{} of {} readings have neither a row nor a dead letter",
+                self.missing, self.records
+            ),
+            remedy: "passed over by `worker offsets`, deleted by another program, or of a dropped \
+                     month: a rewind by `worker offsets` stores them again",
+        })
+    }
+}
+
+/// What the ledger has behind it, as far as the topic still has it and the settings ask for it.
+fn stretches(
+    config: &AuditConfig,
+    evidence: &Evidence,
+    reader: &Reader,
+) -> anyhow::Result<BTreeMap<i32, Range<i64>>> {
+    let topic = &config.kafka.readings_topic;
+    let zone = &config.zone.zone;
+    let Some(ends) = &evidence.readings else { return Ok(BTreeMap::new()) };
+    let at = |when: Option<When>| {
+        when.map(|when| reader.at_time(topic, ends, when.at_ms(zone))).transpose()
+    };
+    let (from, to) = (at(config.from)?, at(config.to)?);
+    let bound = |times: &Option<BTreeMap<i32, i64>>, partition: i32| {
+        times.as_ref().and_then(|times| times.get(&partition).copied())
+    };
+    let stretches = evidence.mysql.ledger.values().filter_map(|entry| {
+        let partition = entry.partition;
+        let low = ends.get(&partition)?.low.max(entry.first_offset);
+        let start = bound(&from, partition).unwrap_or(low).max(low);
+        let end = bound(&to, partition).unwrap_or(entry.next_offset).min(entry.next_offset);
+        Some((partition, start..end))
+    });
+    Ok(stretches.collect())
+}

@@ -1,0 +1,119 @@
+//! The result in figures: one line for each partition, and their totals.
+
+use ljwx_ledger::ledger::Entry;
+use serde::Serialize;
+
+use super::checks::{Evidence, Finding, Level, judge};
+use super::reading_search::Search;
+
+/// One partition's line.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// What the topic still has: first record.
+    pub low: i64,
+    /// What the topic still has: end.
+    pub high: i64,
+    /// The ledger.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// Offsets the counts explain.
+    pub explained: i64,
+    /// Offsets unaccounted for.
+    pub difference: i64,
+    /// Records that wait.
+    pub lag: i64,
+    /// Deliveries in the dead-letter topic.
+    pub letters: i64,
+    /// Rows of the main table, those of dropped months included.
+    pub rows: i64,
+}
+
+/// The result.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The group.
+    pub group: String,
+    /// Its topic.
+    pub topic: String,
+    /// The verdict.
+    pub holds: bool,
+    /// The partitions.
+    pub partitions: Vec<Line>,
+    /// Their sums.
+    pub totals: Line,
+    /// Records of the dead-letter topic, letters written twice included.
+    pub dead_letter_records: i64,
+    /// Records of the rejects topic; `None` where there is no such topic.
+    pub reject_records: Option<i64>,
+    /// The readings that were looked for one by one.
+    pub readings: Option<Search>,
+    /// What was found, failures first.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Puts the figures together and judges them.
+    pub fn new(
+        group: &str,
+        topic: &str,
+        evidence: &Evidence,
+        rejects: Option<i64>,
+        readings: Option<Search>,
+    ) -> Self {
+        let mut findings = judge(evidence);
+        findings.extend(readings.as_ref().and_then(Search::finding));
+        findings.sort_by_key(|finding| finding.level != Level::Failure);
+        let partitions: Vec<Line> =
+            evidence.mysql.ledger.values().map(|entry| Line::new(entry, evidence)).collect();
+        Self {
+            group: group.to_owned(),
+            topic: topic.to_owned(),
+            holds: findings.iter().all(|finding| finding.level != Level::Failure),
+            totals: partitions.iter().fold(Line::default(), Line::plus),
+            partitions,
+            dead_letter_records: evidence.letters.records,
+            reject_records: rejects,
+            readings,
+            findings,
+        }
+    }
+}
+
+impl Line {
+    fn new(entry: &Entry, evidence: &Evidence) -> Self {
+        let ends = evidence.readings.as_ref().and_then(|ends| ends.get(&entry.partition));
+        let ends = ends.copied().unwrap_or_default();
+        let passed = entry.first_offset..entry.next_offset;
+        let rows = super::checks::own_rows(evidence, entry.partition).rows;
+        Self {
+            low: ends.low,
+            high: ends.high,
+            entry: *entry,
+            explained: entry.explained(),
+            difference: entry.difference(),
+            lag: (evidence.end(entry.partition) - entry.next_offset).max(0),
+            letters: evidence.letters.tally(entry.partition, &passed).counted,
+            rows,
+        }
+    }
+
+    fn plus(mut self, other: &Self) -> Self {
+        let (sum, entry) = (&mut self.entry, &other.entry);
+        sum.first_offset += entry.first_offset;
+        sum.next_offset += entry.next_offset;
+        sum.stored += entry.stored;
+        sum.merged += entry.merged;
+        sum.dead_lettered += entry.dead_lettered;
+        sum.skipped_gap += entry.skipped_gap;
+        sum.rewound += entry.rewound;
+        sum.processed += entry.processed;
+        self.low += other.low;
+        self.high += other.high;
+        self.explained += other.explained;
+        self.difference += other.difference;
+        self.lag += other.lag;
+        self.letters += other.letters;
+        self.rows += other.rows;
+        self
+    }
+}

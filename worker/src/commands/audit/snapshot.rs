@@ -1,0 +1,190 @@
+//! What MySQL holds: the ledger and the rows it accounts for, in one consistent snapshot, so that a
+//! running worker raises no false alarm.
+
+use std::collections::{BTreeMap, HashSet};
+
+use anyhow::Context;
+use ljwx_ledger::ledger::{ENTRY_COLUMNS, Entry};
+use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, Executor, FromRow, QueryBuilder};
+
+use crate::mysql::buckets;
+
+/// Identity of a reading as text: device and wall clock.
+pub type Identity = (String, String);
+
+/// Identities of one question.
+const IDENTITIES_MAX: usize = 200;
+
+/// Rows and the deliveries that made them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Rows.
+    pub rows: i64,
+    /// Sum of their deliveries.
+    pub deliveries: i64,
+}
+
+/// What the workers of every group together stored of one partition: ids name no group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// New rows.
+    pub stored: i64,
+    /// Deliveries that merged.
+    pub merged: i64,
+}
+
+/// Where the group stood in a partition when a topic that was made anew was accepted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
+pub struct Gap {
+    /// The partition.
+    pub partition: i32,
+    /// Its position in the topic that is gone.
+    pub stood_at: i64,
+    /// Where it went on.
+    pub base: i64,
+    /// When, by the devices' zone.
+    pub accepted_at: String,
+}
+
+/// MySQL at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The group's ledger.
+    pub ledger: BTreeMap<i32, Entry>,
+    /// What the rows of each partition must come to.
+    pub expected: BTreeMap<i32, Expected>,
+    /// The rows whose id lies in a partition of a ledger, as are all counts with those of dropped months.
+    pub rows: BTreeMap<i32, Count>,
+    /// Rows with id 0: another writer's, but for the first record of partition 0.
+    pub id_zero: Count,
+    /// Rows of other writers: adopted, or written beside this system.
+    pub others: Count,
+    /// Topics that were made anew.
+    pub gaps: Vec<Gap>,
+}
+
+/// Reads everything at one moment.
+pub async fn snapshot(pool: &MySqlPool, group: &str, topic: &str) -> anyhow::Result<Snapshot> {
+    let mut connection = pool.acquire().await.context("MySQL does not answer")?;
+    // The session is READ COMMITTED, where every statement has a snapshot of its own.
+    for statement in [
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+    ] {
+        connection.execute(statement).await?;
+    }
+    let snapshot = read(&mut connection, group, topic).await;
+    connection.execute("ROLLBACK").await?;
+    snapshot
+}
+
+async fn read(
+    connection: &mut MySqlConnection,
+    group: &str,
+    topic: &str,
+) -> anyhow::Result<Snapshot> {
+    let entries: Vec<Entry> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT {ENTRY_COLUMNS} FROM ingest_progress WHERE consumer_group = ? AND topic = ?"
+    )))
+    .bind(group)
+    .bind(topic)
+    .fetch_all(&mut *connection)
+    .await
+    .context("cannot read the ledger")?;
+    let expected: Vec<(i32, i64, i64)> = sqlx::query_as(
+        "SELECT `partition`, CAST(SUM(`stored`) AS SIGNED), CAST(SUM(merged) AS SIGNED) \
+         FROM ingest_progress GROUP BY `partition`",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut snapshot = Snapshot {
+        ledger: entries.into_iter().map(|entry| (entry.partition, entry)).collect(),
+        expected: expected
+            .into_iter()
+            .map(|(partition, stored, merged)| (partition, Expected { stored, merged }))
+            .collect(),
+        gaps: gaps(connection, group, topic).await?,
+        ..Snapshot::default()
+    };
+    let counts = [count(connection).await?, dropped(connection).await?].concat();
+    for (bucket, rows, deliveries) in counts {
+        let count = match i32::try_from(bucket) {
+            Ok(partition) if partition >= 0 => snapshot.rows.entry(partition).or_default(),
+            _ if bucket == buckets::ID_ZERO => &mut snapshot.id_zero,
+            _ => &mut snapshot.others,
+        };
+        count.rows += rows;
+        count.deliveries += deliveries;
+    }
+    Ok(snapshot)
+}
+
+async fn gaps(
+    connection: &mut MySqlConnection,
+    group: &str,
+    topic: &str,
+) -> anyhow::Result<Vec<Gap>> {
+    sqlx::query_as(
+        "SELECT `partition`, stood_at, base, \
+         CAST(DATE_FORMAT(accepted_at, '%Y-%m-%d %H:%i:%s') AS CHAR) AS accepted_at \
+         FROM ingest_topic_gap WHERE consumer_group = ? AND topic = ? \
+         ORDER BY ingest_topic_gap.accepted_at, `partition`",
+    )
+    .bind(group)
+    .bind(topic)
+    .fetch_all(connection)
+    .await
+    .context("cannot read where topics ended; run `worker migrate`")
+}
+
+/// One pass over the table. By id it would be a lookup for every row: `deliveries` is in no index.
+async fn count(connection: &mut MySqlConnection) -> anyhow::Result<Vec<(i64, i64, i64)>> {
+    let partitions = sqlx::query_scalar(buckets::PARTITIONS).fetch_one(&mut *connection).await?;
+    let columns = buckets::columns(partitions);
+    sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT {columns} FROM t_user_health_data GROUP BY bucket"
+    )))
+    .fetch_all(connection)
+    .await
+    .context("cannot count the rows")
+}
+
+/// What dropped months held. One whose drop was begun and not finished is still in the table.
+async fn dropped(connection: &mut MySqlConnection) -> anyhow::Result<Vec<(i64, i64, i64)>> {
+    sqlx::query_as(
+        "SELECT bucket, CAST(SUM(row_count) AS SIGNED), CAST(SUM(deliveries) AS SIGNED) \
+         FROM ingest_dropped_month WHERE CAST(month AS CHAR) NOT IN (\
+         SELECT CAST(PARTITION_NAME AS CHAR) FROM information_schema.PARTITIONS \
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_user_health_data' \
+         AND PARTITION_NAME IS NOT NULL) GROUP BY bucket",
+    )
+    .fetch_all(connection)
+    .await
+    .context("cannot read which months were dropped; run `worker migrate`")
+}
+
+/// Those of the identities that have a row.
+pub async fn stored<'a>(
+    pool: &MySqlPool,
+    identities: impl IntoIterator<Item = &'a Identity>,
+) -> anyhow::Result<HashSet<Identity>> {
+    let identities: Vec<&Identity> = identities.into_iter().collect();
+    let mut found = HashSet::new();
+    for chunk in identities.chunks(IDENTITIES_MAX) {
+        let mut query = QueryBuilder::new(
+            "SELECT CAST(device_sn AS CHAR), \
+             CAST(DATE_FORMAT(timestamp, '%Y-%m-%d %H:%i:%s') AS CHAR) \
+             FROM t_user_health_data WHERE ",
+        );
+        for (index, (device_sn, timestamp)) in chunk.iter().enumerate() {
+            // Spelled out: MariaDB uses no index for a list of pairs.
+            query.push(if index == 0 { "(device_sn = " } else { " OR (device_sn = " });
+            query.push_bind(device_sn).push(" AND timestamp = ").push_bind(timestamp).push(")");
+        }
+        let rows: Vec<Identity> =
+            query.build_query_as().persistent(false).fetch_all(pool).await.context("rows")?;
+        found.extend(rows);
+    }
+    Ok(found)
+}

@@ -1,0 +1,171 @@
+//! The judgement on evidence that nobody had to ask for.
+
+use ljwx_ledger::ledger::Entry;
+use ljwx_service::kafka::topic_reader::Watermarks;
+
+use super::checks::{Evidence, Level, judge};
+use super::report::Report;
+use super::snapshot::{Count, Expected, Gap};
+
+/// Partition 1 with 10 offsets: 6 stored, 3 merged, 1 dead-lettered; partition 0 with id 0.
+fn healthy() -> Evidence {
+    let mut evidence = Evidence::default();
+    let zero = Entry { next_offset: 2, stored: 2, ..Entry::default() };
+    let one = Entry {
+        partition: 1,
+        first_offset: 5,
+        next_offset: 15,
+        stored: 6,
+        merged: 3,
+        dead_lettered: 1,
+        ..Entry::default()
+    };
+    evidence.mysql.ledger = [(0, zero), (1, one)].into();
+    evidence.mysql.expected =
+        [(0, Expected { stored: 2, merged: 0 }), (1, Expected { stored: 6, merged: 3 })].into();
+    evidence.mysql.rows =
+        [(0, Count { rows: 1, deliveries: 1 }), (1, Count { rows: 6, deliveries: 9 })].into();
+    evidence.mysql.id_zero = Count { rows: 1, deliveries: 1 };
+    let low_high = |low, high| Watermarks { low, high };
+    evidence.readings = Some([(0, low_high(0, 2)), (1, low_high(5, 20))].into());
+    evidence.letters.found = [((1, 7), None)].into();
+    evidence
+}
+
+fn check(change: impl FnOnce(&mut Evidence), expected: &[(&str, Level)]) {
+    let mut evidence = healthy();
+    change(&mut evidence);
+    let found: Vec<_> =
+        judge(&evidence).iter().map(|finding| (finding.code, finding.level)).collect();
+    assert_eq!(found, expected);
+}
+
+fn entry(evidence: &mut Evidence) -> &mut Entry {
+    evidence.mysql.ledger.get_mut(&1).unwrap()
+}
+
+const FAILURE: Level = Level::Failure;
+const NOTE: Level = Level::Note;
+
+#[test]
+fn what_balances_is_silent() {
+    check(|_| {}, &[]);
+}
+
+#[test]
+fn the_ledger_is_held_against_itself_and_the_topic() {
+    check(|e| entry(e).next_offset += 1, &[("equation", FAILURE)]);
+    check(|e| entry(e).first_offset -= 1, &[("equation", FAILURE)]);
+    check(|e| entry(e).skipped_gap -= 1, &[("negative_count", FAILURE), ("equation", FAILURE)]);
+    check(
+        |e| (entry(e).next_offset, entry(e).skipped_gap) = (25, 10),
+        &[("beyond_topic", FAILURE)],
+    );
+    check(
+        |e| e.readings.as_mut().unwrap().get_mut(&1).unwrap().low = 16,
+        &[("out_of_range", FAILURE)],
+    );
+    check(
+        |e| e.readings.as_mut().unwrap().retain(|p, _| *p != 1),
+        &[("no_such_partition", FAILURE)],
+    );
+    check(
+        |e| e.readings.as_mut().unwrap().extend([(2, Watermarks { low: 0, high: 4 })]),
+        &[("unclaimed", NOTE)],
+    );
+    let passed = |e: &mut Evidence| (entry(e).next_offset, entry(e).processed) = (19, 4);
+    check(passed, &[("processed", FAILURE)]);
+    check(
+        |e| {
+            passed(e);
+            *entry(e) = entry(e).moved_to(15);
+        },
+        &[("processed", NOTE)],
+    );
+    check(
+        |e| (e.readings, e.other_topic) = (None, Some("made anew".into())),
+        &[("other_topic", FAILURE)],
+    );
+    check(
+        |e| e.mysql.gaps.push(Gap { partition: 1, ..Gap::default() }),
+        &[("topic_made_anew", NOTE)],
+    );
+    check(|e| (e.mysql, e.readings) = Default::default(), &[("no_ledger", FAILURE)]);
+}
+
+#[test]
+fn dead_letters_are_counted_once_and_only_where_the_ledger_has_been() {
+    check(|e| drop(e.letters.found.remove(&(1, 7))), &[("dead_letters", FAILURE)]);
+    check(|e| drop(e.letters.found.insert((1, 8), None)), &[("dead_letters", FAILURE)]);
+    check(|e| drop(e.letters.found.insert((1, 15), None)), &[("letters_in_flight", NOTE)]);
+    check(
+        |e| {
+            e.letters.found.insert((1, 8), None);
+            e.letters.stored.insert((1, 8));
+        },
+        &[("letters_stored", NOTE)],
+    );
+    check(
+        |e| {
+            e.letters.found.clear();
+            e.letters.expired.insert(1);
+        },
+        &[("letters_expired", NOTE)],
+    );
+    check(
+        |e| {
+            e.letters.found.insert((1, 8), None);
+            e.letters.expired.insert(1);
+        },
+        &[("dead_letters", FAILURE), ("letters_expired", NOTE)],
+    );
+    // Gone back over the letter and through it again: counted twice, one in the topic.
+    check(
+        |e| {
+            *entry(e) = entry(e).moved_to(7);
+            *entry(e) = Entry { next_offset: 15, dead_lettered: 2, merged: 10, ..*entry(e) };
+            e.mysql.expected.get_mut(&1).unwrap().merged = 10;
+            e.mysql.rows.get_mut(&1).unwrap().deliveries = 16;
+        },
+        &[],
+    );
+}
+
+#[test]
+fn rows_are_held_against_the_counts() {
+    let rows = |e: &mut Evidence, rows, deliveries| {
+        e.mysql.rows.insert(1, Count { rows, deliveries });
+    };
+    check(|e| rows(e, 5, 8), &[("rows", FAILURE), ("deliveries", FAILURE)]);
+    check(|e| rows(e, 6, 10), &[("deliveries", FAILURE)]);
+    check(|e| e.mysql.id_zero.rows = 3, &[("other_rows", NOTE)]);
+    check(|e| e.mysql.id_zero = Count::default(), &[("rows", FAILURE), ("deliveries", FAILURE)]);
+    check(|e| e.mysql.others.rows = 4, &[("other_rows", NOTE)]);
+}
+
+#[test]
+fn the_report_reads_the_same_as_table_and_as_json() {
+    let mut evidence = healthy();
+    entry(&mut evidence).stored += 1;
+    let report = Report::new("worker", "health.readings", &evidence, Some(4), None);
+    assert!(!report.holds);
+    let mut table = Vec::new();
+    super::print::print(&report, false, &mut table).unwrap();
+    let table = String::from_utf8(table).unwrap();
+    assert!(
+        table.contains("FAILURE equation partition 1: 10 offsets passed, 11 explained"),
+        "{table}"
+    );
+    assert!(table.ends_with("does not hold\n"), "{table}");
+    let total = table.lines().find(|line| line.contains("total")).unwrap();
+    let cells: Vec<_> = total.split_whitespace().collect();
+    let expected =
+        ["total", "5", "22", "5", "17", "9", "3", "1", "0", "0", "13", "-1", "5", "1", "8"];
+    assert_eq!(cells, expected);
+    let mut json = Vec::new();
+    super::print::print(&report, true, &mut json).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["partitions"][1]["difference"], -1);
+    assert_eq!(json["totals"]["lag"], 5);
+    assert_eq!(json["findings"][0]["code"], "equation");
+}

@@ -1,0 +1,240 @@
+//! A record of a dead-letter or rejects topic, and the records that replaying it sends. Pure.
+
+use std::borrow::Cow;
+
+use crate::batch::delivery::{REPLAY_COUNT, REPLAY_OFFSET, REPLAY_PARTITION};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use ljwx_ledger::group::dead_letter_topic::CUT_FROM_BYTES;
+use ljwx_reading::content_encoding::{CONTENT_ENCODING, Encoding};
+use ljwx_reading::{Ids, Intake, Reading};
+use ljwx_reading::{envelope, wire};
+use ljwx_service::kafka::MESSAGE_BYTES_MAX;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+
+use super::args::Kind;
+
+/// A record as it stands in its topic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Letter {
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp_ms: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Vec<u8>,
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+/// A record to be sent to the readings topic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replayed {
+    pub key: Option<Vec<u8>>,
+    pub value: Vec<u8>,
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Letter {
+    /// Copies a record.
+    pub fn of(message: &BorrowedMessage<'_>) -> Self {
+        let headers = message.headers().map(|headers| {
+            headers
+                .iter()
+                .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+                .collect()
+        });
+        Self {
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().unwrap_or_default().to_vec(),
+            headers: headers.unwrap_or_default(),
+        }
+    }
+
+    /// The last value of a header, as text: a letter that came back has the newer one later.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().rev().find(|(key, _)| key == name)?;
+        std::str::from_utf8(&found.1).ok()
+    }
+
+    /// Why it is here: the class of a dead letter, the code of a reject.
+    pub fn class(&self) -> &str {
+        self.header("dlq.error.class").or_else(|| self.header("code")).unwrap_or("unknown")
+    }
+
+    /// The device, where it is known.
+    pub fn device(&self) -> Option<&str> {
+        self.key.as_deref().and_then(|key| std::str::from_utf8(key).ok())
+    }
+
+    /// Its value; of one that is kept compressed, as much as opens.
+    pub fn opened(&self) -> Cow<'_, [u8]> {
+        match self.header(CONTENT_ENCODING).and_then(Encoding::named) {
+            Some(encoding) => encoding.open_in_part(&self.value, MESSAGE_BYTES_MAX).into(),
+            None => self.value.as_slice().into(),
+        }
+    }
+
+    /// How often it was replayed before.
+    pub fn replays(&self) -> u32 {
+        self.header(REPLAY_COUNT).and_then(|count| count.parse().ok()).unwrap_or(0)
+    }
+
+    /// What replaying it sends; empty where no reading can be made of it today either.
+    pub fn replayed(&self, kind: Kind, zone: &TimeZone) -> Vec<Replayed> {
+        match kind {
+            // What was cut off is in no letter.
+            Kind::DeadLetters if self.header(CUT_FROM_BYTES).is_some() => Vec::new(),
+            Kind::DeadLetters => vec![self.dead_letter()],
+            Kind::Rejects => self.reject(zone),
+        }
+    }
+
+    /// The record as it was, with its first place in the readings topic: what is replayed must not
+    /// count as newer than what came after it.
+    fn dead_letter(&self) -> Replayed {
+        let mut headers: Vec<_> = self
+            .headers
+            .iter()
+            .filter(|(key, _)| !key.starts_with("dlq.") && key != REPLAY_COUNT)
+            .cloned()
+            .collect();
+        if self.header(REPLAY_OFFSET).is_none() {
+            for (ours, theirs) in
+                [(REPLAY_PARTITION, "dlq.source.partition"), (REPLAY_OFFSET, "dlq.source.offset")]
+            {
+                if let Some(value) = self.header(theirs) {
+                    headers.push((ours.to_owned(), value.as_bytes().to_vec()));
+                }
+            }
+        }
+        headers.push(self.count());
+        Replayed { key: self.key.clone(), value: self.value.clone(), headers }
+    }
+
+    /// The partition that it came from.
+    pub fn source_partition(&self) -> Option<i32> {
+        self.header("dlq.source.partition")?.parse().ok()
+    }
+
+    fn count(&self) -> (String, Vec<u8>) {
+        (REPLAY_COUNT.to_owned(), (self.replays() + 1).to_string().into_bytes())
+    }
+
+    /// Parses the item anew, as if it came when it first did.
+    fn reject(&self, zone: &TimeZone) -> Vec<Replayed> {
+        let number = |name: &str| self.header(name).and_then(|text| text.parse::<i64>().ok());
+        let received_at_ms = number("received_at").unwrap_or(self.timestamp_ms);
+        let Ok(received_at) = Timestamp::from_millisecond(received_at_ms) else {
+            return Vec::new();
+        };
+        let value = self.opened();
+        let Ok(found) = envelope::unwrap(&value) else { return Vec::new() };
+        let outer = Ids {
+            customer_id: number("customer_id"),
+            org_id: number("org_id"),
+            user_id: number("user_id"),
+        };
+        let first = number("index").and_then(|index| usize::try_from(index).ok()).unwrap_or(0);
+        let readings = found.iter().enumerate().filter_map(|(index, item)| {
+            let intake =
+                Intake { zone, received_at, index: first + index, ids: item.ids.or(outer) };
+            Reading::parse(item.raw, &intake).ok()
+        });
+        readings
+            .map(|reading| Replayed {
+                key: Some(reading.device_sn().as_str().as_bytes().to_vec()),
+                value: wire::encode(&reading),
+                headers: vec![
+                    ("schema".to_owned(), wire::SCHEMA.as_bytes().to_vec()),
+                    self.count(),
+                ],
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(value: &str, headers: &[(&str, &str)]) -> Letter {
+        Letter {
+            partition: 1,
+            offset: 2,
+            timestamp_ms: 1_756_800_600_000,
+            key: Some(b"a".to_vec()),
+            value: value.as_bytes().to_vec(),
+            headers: headers
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_goes_back_as_it_was_with_its_first_place() {
+        let first = letter(
+            "{}",
+            &[
+                ("traceparent", "00-x"),
+                ("dlq.source.partition", "4"),
+                ("dlq.source.offset", "17"),
+                ("dlq.error.class", "data"),
+            ],
+        );
+        let sent = &first.replayed(Kind::DeadLetters, &TimeZone::UTC)[0];
+        let texts: Vec<_> = sent
+            .headers
+            .iter()
+            .map(|(key, value)| (key.as_str(), std::str::from_utf8(value).unwrap()))
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                ("traceparent", "00-x"),
+                (REPLAY_PARTITION, "4"),
+                (REPLAY_OFFSET, "17"),
+                (REPLAY_COUNT, "1"),
+            ]
+        );
+        // It came back: its first place stays, its new one is another record's.
+        let mut again = Letter { headers: sent.headers.clone(), ..first };
+        again.headers.push(("dlq.source.offset".into(), b"99".to_vec()));
+        let sent = &again.replayed(Kind::DeadLetters, &TimeZone::UTC)[0];
+        assert!(sent.headers.contains(&(REPLAY_OFFSET.into(), b"17".to_vec())));
+        assert!(sent.headers.contains(&(REPLAY_COUNT.into(), b"2".to_vec())));
+    }
+
+    #[test]
+    fn a_letter_that_was_cut_is_not_sent_as_if_it_were_whole() {
+        let cut = letter("{}", &[("dlq.source.partition", "4"), (CUT_FROM_BYTES, "3000000")]);
+        assert!(cut.replayed(Kind::DeadLetters, &TimeZone::UTC).is_empty());
+        assert_eq!(cut.source_partition(), Some(4));
+    }
+
+    #[test]
+    fn a_reject_is_parsed_anew_as_of_its_first_receipt() {
+        let zone = TimeZone::get("Asia/Shanghai").unwrap();
+        let headers = [("received_at", "1756800540000"), ("index", "3"), ("org_id", "7")];
+        let sent = letter(r#"{"id":"b","xlv":80}"#, &headers).replayed(Kind::Rejects, &zone);
+        let reading = wire::decode(&sent[0].value).unwrap();
+        assert_eq!(reading.epoch_ms(), 1_756_800_543_000);
+        assert_eq!(reading.ids().org_id, Some(7));
+        assert_eq!(sent[0].key.as_deref(), Some(&b"b"[..]));
+        assert!(letter("nope", &headers).replayed(Kind::Rejects, &zone).is_empty());
+    }
+
+    #[test]
+    fn a_compressed_body_that_something_follows_is_opened_as_far_as_it_goes() {
+        let mut compressed = zstd::bulk::compress(br#"{"id":"b","xlv":80}"#, 0).unwrap();
+        compressed.extend(b"trailing");
+        let first = letter("", &[("received_at", "1756800540000"), ("content_encoding", "zstd")]);
+        let first = Letter { value: compressed, ..first };
+        assert_eq!(&*first.opened(), br#"{"id":"b","xlv":80}"#);
+        assert_eq!(first.replayed(Kind::Rejects, &TimeZone::UTC).len(), 1);
+        let unknown = letter("as it is", &[("content_encoding", "br")]);
+        assert_eq!(&*unknown.opened(), b"as it is");
+    }
+}

@@ -1,0 +1,188 @@
+//! Sending records back through the readings topic: keys and headers kept, at a rate, and resumable,
+//! because a position moves only past what Kafka has confirmed.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use ljwx_service::kafka::publisher::{Outgoing, Publisher, PublisherLimits};
+use ljwx_service::kafka::{MESSAGE_BYTES_MAX, REQUEST_TIMEOUT};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::args::{DlqConfig, Kind};
+use super::open;
+use super::record::{Letter, Replayed};
+
+/// Bounds of the producer.
+const LIMITS: PublisherLimits = PublisherLimits {
+    message_timeout: Duration::from_secs(30),
+    linger: Duration::from_millis(5),
+    queue_kbytes: 64 * 1024,
+    queue_records: 10_000,
+    message_bytes_max: MESSAGE_BYTES_MAX,
+};
+
+/// What a replay came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    sent: usize,
+    unreadable: usize,
+    exhausted: usize,
+}
+
+/// Replays what `config` means.
+#[expect(clippy::print_stdout, reason = "the command's answer")]
+pub async fn run(
+    config: &DlqConfig,
+    dry_run: bool,
+    rate: u32,
+    max_replays: u32,
+    name: &str,
+) -> anyhow::Result<()> {
+    let position = Position::new(config, name)?;
+    let own = config.clone();
+    let starts = position.starts.clone();
+    let letters = tokio::task::spawn_blocking(move || {
+        let (reader, topic, ends) = open(&own)?;
+        let stretches = ends
+            .iter()
+            .map(|(partition, ends)| {
+                let start = starts.get(partition).copied().unwrap_or(ends.low).max(ends.low);
+                (*partition, start..ends.high)
+            })
+            .collect();
+        let mut letters = Vec::new();
+        reader.read(&topic, &stretches, |message| {
+            letters.push(Letter::of(message));
+            anyhow::ensure!(
+                letters.len() <= LETTERS_MAX,
+                "more than {LETTERS_MAX} records: use --from and --to, and several --name"
+            );
+            Ok(())
+        })?;
+        anyhow::Ok(letters)
+    })
+    .await??;
+    let publisher = Publisher::new(config.kafka.client_config("worker-dlq"), &LIMITS)?;
+    let mut tally = Tally::default();
+    let pace = Duration::from_secs(1) / rate;
+    for letter in &letters {
+        if config.accepts(letter) {
+            let begun = Instant::now();
+            let sent = tally.sent;
+            replay(config, letter, max_replays, (!dry_run).then_some(&publisher), &mut tally)
+                .await?;
+            let share = pace * u32::try_from(tally.sent - sent).unwrap_or(u32::MAX);
+            if !dry_run {
+                tokio::time::sleep(share.saturating_sub(begun.elapsed())).await;
+            }
+        }
+        if !dry_run {
+            position.pass(letter)?;
+        }
+    }
+    let verb = if dry_run { "would be sent" } else { "sent" };
+    println!(
+        "{} reading(s) {verb}, {} record(s) still unreadable, {} replayed {max_replays} times already",
+        tally.sent, tally.unreadable, tally.exhausted
+    );
+    Ok(())
+}
+
+/// Most records of one run; all of them are read before the first is sent, so that what comes back
+/// meanwhile is not sent again.
+const LETTERS_MAX: usize = 100_000;
+
+async fn replay(
+    config: &DlqConfig,
+    letter: &Letter,
+    max_replays: u32,
+    publisher: Option<&Publisher>,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
+    if letter.replays() >= max_replays {
+        tally.exhausted += 1;
+        return Ok(());
+    }
+    let readings = letter.replayed(config.of, &config.zone.zone);
+    if readings.is_empty() {
+        tally.unreadable += 1;
+    }
+    for reading in readings {
+        if let Some(publisher) = publisher {
+            // A dead letter goes back to where it came from, wherever it lies itself.
+            let partition = match config.of {
+                Kind::DeadLetters => letter.source_partition(),
+                Kind::Rejects => None,
+            };
+            send(publisher, &config.kafka.readings_topic, partition, &reading).await?;
+        }
+        tally.sent += 1;
+    }
+    Ok(())
+}
+
+async fn send(
+    publisher: &Publisher,
+    topic: &str,
+    partition: Option<i32>,
+    reading: &Replayed,
+) -> anyhow::Result<()> {
+    let headers = reading.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+        headers.insert(Header { key, value: Some(value) })
+    });
+    let pending = publisher.enqueue(Outgoing {
+        topic,
+        key: reading.key.as_deref(),
+        partition,
+        value: &reading.value,
+        headers,
+        // Its own time would let retention take it before anybody has read it.
+        timestamp_ms: None,
+    })?;
+    pending.confirmed().await.context("stopped; the same command goes on from here")?;
+    Ok(())
+}
+
+/// How far a replay is, kept by Kafka under the replay's name.
+struct Position {
+    consumer: BaseConsumer,
+    topic: String,
+    starts: BTreeMap<i32, i64>,
+}
+
+impl Position {
+    fn new(config: &DlqConfig, name: &str) -> anyhow::Result<Self> {
+        let topic = config.topic();
+        let consumer: BaseConsumer = config
+            .kafka
+            .client_config("worker-dlq")
+            .set("group.id", format!("{}.{name}", config.group))
+            .set("enable.auto.commit", "false")
+            .create()?;
+        let (_, _, ends) = open(config)?;
+        let mut asked = TopicPartitionList::new();
+        for partition in ends.keys() {
+            asked.add_partition(&topic, *partition);
+        }
+        let committed = consumer.committed_offsets(asked, REQUEST_TIMEOUT)?;
+        let starts = committed
+            .elements()
+            .iter()
+            .filter_map(|element| match element.offset() {
+                Offset::Offset(offset) => Some((element.partition(), offset)),
+                _ => None,
+            })
+            .collect();
+        Ok(Self { consumer, topic, starts })
+    }
+
+    fn pass(&self, letter: &Letter) -> anyhow::Result<()> {
+        let mut list = TopicPartitionList::new();
+        let next = Offset::Offset(letter.offset + 1);
+        list.add_partition_offset(&self.topic, letter.partition, next)?;
+        self.consumer.commit(&list, CommitMode::Sync).context("cannot note the position")
+    }
+}

@@ -1,0 +1,135 @@
+//! Accepting the readings topic: which one of its name it is, and where each group goes on where that is
+//! another one than before.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use ljwx_ledger::ledger::Accepted;
+use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
+use ljwx_service::kafka::topic_identity::TopicIdentity;
+use ljwx_service::text::table;
+use sqlx::FromRow;
+
+/// What a moved row shows its holder as, until it is claimed.
+const OWNER: &str = "worker migrate";
+
+/// Names of the table's columns.
+const COLUMNS: [&str; 4] = ["group", "partition", "stood at", "goes on at"];
+
+/// Where a group stood when the topic was made anew.
+#[derive(Debug, FromRow)]
+struct Stood {
+    consumer_group: String,
+    partition: i32,
+    next_offset: i64,
+    rewound: i64,
+}
+
+/// Notes which topic this is. Where another one was noted before, that needs `accept`: its first offset
+/// becomes the greatest position of any group, so that every offset is used once.
+pub async fn accept_topic(
+    pool: &MySqlPool,
+    topic: &str,
+    found: &TopicIdentity,
+    accept: bool,
+) -> anyhow::Result<()> {
+    let mut connection = pool.acquire().await.context("MySQL does not answer")?;
+    let mut transaction = connection.begin().await?;
+    let known: Option<Accepted> = sqlx::query_as(
+        "SELECT topic_id, COALESCE(cluster_id, '') AS cluster_id, base FROM ingest_topic \
+         WHERE topic = ? AND topic_id IS NOT NULL FOR UPDATE",
+    )
+    .bind(topic)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let mut base = known.as_ref().map_or(0, |known| known.base);
+    let mut stood = Vec::new();
+    if let Some(known) = known.filter(|known| !known.is(found)) {
+        if !accept {
+            known.check(topic, found)?;
+        }
+        stood = positions(&mut transaction, topic).await?;
+        // A group that was sent back has been further on: its rewinds say how far at most.
+        base = stood.iter().map(|stood| stood.next_offset + stood.rewound).fold(base, i64::max);
+        move_to(&mut transaction, topic, &known.topic_id, base).await?;
+    }
+    sqlx::query("UPDATE ingest_topic SET topic_id = ?, cluster_id = ?, base = ? WHERE topic = ?")
+        .bind(&found.topic_id)
+        .bind(&found.cluster_id)
+        .bind(base)
+        .bind(topic)
+        .execute(&mut *transaction)
+        .await?;
+    transaction
+        .commit()
+        .await
+        .context("nobody knows whether the topic was accepted: run it again")?;
+    tracing::info!(topic, topic_id = found.topic_id, base, "topic accepted");
+    if !stood.is_empty() {
+        print(&stood, base, &mut io::stdout())?;
+    }
+    Ok(())
+}
+
+async fn positions(connection: &mut MySqlConnection, topic: &str) -> sqlx::Result<Vec<Stood>> {
+    sqlx::query_as(
+        "SELECT CAST(consumer_group AS CHAR) AS consumer_group, `partition`, next_offset, rewound \
+         FROM ingest_progress WHERE topic = ? ORDER BY consumer_group, `partition` FOR UPDATE",
+    )
+    .bind(topic)
+    .fetch_all(connection)
+    .await
+}
+
+/// Moves every group to the new topic's first offset and keeps where it stood. The epoch is raised, so
+/// that whoever holds a partition writes nothing for it any more.
+async fn move_to(
+    connection: &mut MySqlConnection,
+    topic: &str,
+    former_id: &str,
+    base: i64,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO ingest_topic_gap (consumer_group, topic, `partition`, former_id, stood_at, base) \
+         SELECT consumer_group, topic, `partition`, ?, next_offset, ? FROM ingest_progress \
+         WHERE topic = ? ON DUPLICATE KEY UPDATE stood_at = VALUES(stood_at), base = VALUES(base), \
+         accepted_at = CURRENT_TIMESTAMP",
+    )
+    .bind(former_id)
+    .bind(base)
+    .bind(topic)
+    .execute(&mut *connection)
+    .await?;
+    // Assignments run from left to right. What Redis lacks is then looked up in MySQL.
+    sqlx::query(
+        "UPDATE ingest_progress SET skipped_gap = skipped_gap + (? - next_offset), \
+         redis_offset = IF(redis_offset >= next_offset, ?, redis_offset), next_offset = ?, \
+         epoch = epoch + 1, owner = ? WHERE topic = ?",
+    )
+    .bind(base)
+    .bind(base)
+    .bind(base)
+    .bind(OWNER)
+    .bind(topic)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn print(stood: &[Stood], base: i64, out: &mut impl Write) -> io::Result<()> {
+    let rows = stood.iter().map(|stood| {
+        [
+            stood.consumer_group.clone(),
+            stood.partition.to_string(),
+            stood.next_offset.to_string(),
+            base.to_string(),
+        ]
+    });
+    let rows: Vec<_> = std::iter::once(COLUMNS.map(str::to_owned)).chain(rows).collect();
+    table(&rows, out)?;
+    writeln!(
+        out,
+        "\nthe former topic is gone: readings that were acknowledged behind where a group stood may be \
+         lost. What lies between there and {base} is no record and counts as skipped_gap"
+    )
+}

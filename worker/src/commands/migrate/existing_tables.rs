@@ -1,0 +1,342 @@
+//! Tables that are there before `worker migrate` first runs.
+//!
+//! Migrations create a table only where it is missing, so one of the same name that another program
+//! made would be taken for ours. What is wrong with such a table is said before anything is recorded
+//! or altered; whose rows it holds, and what becomes of them, is the operator's to decide.
+
+use anyhow::ensure;
+use ljwx_ledger::mysql::MySqlPool;
+use sqlx::migrate::Migrator;
+use tracing::{error, info};
+
+/// A table that readings are stored in.
+struct Table {
+    name: &'static str,
+    /// The migration that creates it.
+    version: i64,
+    key: [&'static str; 2],
+    /// Whether the month of the reading decides the partition.
+    by_month: bool,
+    /// Columns that statements name, of those that the migration creates: what a later one adds, it
+    /// adds to a table that is ours already.
+    columns: &'static [&'static str],
+}
+
+const TABLES: [Table; 3] = [
+    Table {
+        name: "t_user_health_data",
+        version: 1,
+        key: ["device_sn", "timestamp"],
+        by_month: true,
+        columns: &[
+            "device_sn",
+            "timestamp",
+            "id",
+            "user_id",
+            "org_id",
+            "customer_id",
+            "heart_rate",
+            "blood_oxygen",
+            "temperature",
+            "pressure_high",
+            "pressure_low",
+            "stress",
+            "step",
+            "distance",
+            "calorie",
+            "latitude",
+            "longitude",
+            "altitude",
+            "sleep",
+            "upload_method",
+            "user_name",
+            "deliveries",
+            "last_source",
+        ],
+    },
+    Table {
+        name: "t_user_health_data_daily",
+        version: 2,
+        key: ["device_sn", "date"],
+        by_month: false,
+        columns: &[
+            "device_sn",
+            "date",
+            "id",
+            "user_id",
+            "org_id",
+            "customer_id",
+            "sleep_data",
+            "sleep_data_at",
+            "sleep_data_source",
+            "exercise_daily_data",
+            "exercise_daily_data_at",
+            "exercise_daily_data_source",
+            "workout_data",
+            "workout_data_at",
+            "workout_data_source",
+            "scientific_sleep_data",
+            "scientific_sleep_data_at",
+            "scientific_sleep_data_source",
+        ],
+    },
+    Table {
+        name: "t_user_health_data_weekly",
+        version: 3,
+        key: ["device_sn", "week_start"],
+        by_month: false,
+        columns: &[
+            "device_sn",
+            "week_start",
+            "id",
+            "user_id",
+            "org_id",
+            "customer_id",
+            "exercise_week_data",
+            "exercise_week_data_at",
+            "exercise_week_data_source",
+        ],
+    },
+];
+
+/// Longest serial number, in characters.
+const DEVICE_SN_CHARS: i64 = 64;
+
+/// Words of `upload_method`, each of which a reading may have.
+const UPLOAD_METHODS: [&str; 4] = ["wifi", "bluetooth", "common_event", "esim"];
+
+/// A table as the server describes it.
+#[derive(Debug, Clone)]
+struct Found {
+    /// None for a view.
+    engine: Option<String>,
+    key: Vec<String>,
+    columns: Vec<Column>,
+    partitions: Vec<String>,
+}
+
+#[derive(Debug, Clone, sqlx::FromRow)]
+struct Column {
+    name: String,
+    kind: String,
+    collation: Option<String>,
+    chars: Option<i64>,
+    /// Whether an INSERT has to name it.
+    required: bool,
+}
+
+/// Refuses tables of our names that are not as statements need them. Changes nothing.
+pub async fn check(pool: &MySqlPool) -> anyhow::Result<()> {
+    let mut unfit = Vec::new();
+    for table in &TABLES {
+        let Some(found) = describe(pool, table.name).await? else { continue };
+        let problems = problems(table, &found);
+        if !problems.is_empty() {
+            let name = table.name;
+            error!(
+                table = name,
+                problems = problems.join("; "),
+                remedy = format!("RENAME TABLE {name} TO {name}_before;"),
+                "a table of this name exists and cannot take readings"
+            );
+            unfit.push(name);
+        }
+    }
+    ensure!(
+        unfit.is_empty(),
+        "{} cannot be used as they are; nothing was changed. Stop what writes them, put each aside as \
+         its remedy says, and migrate again; docs/operations.md, \"An existing database\", says how \
+         to carry their rows over",
+        unfit.join(", ")
+    );
+    Ok(())
+}
+
+/// Creates tables that are recorded as created and are not there: put aside after an earlier
+/// version had taken them for ours.
+pub async fn restore(pool: &MySqlPool, migrations: &Migrator) -> anyhow::Result<()> {
+    for table in &TABLES {
+        let creates = migrations.iter().find(|migration| migration.version == table.version);
+        if let (None, Some(migration)) = (describe(pool, table.name).await?, creates) {
+            sqlx::raw_sql(migration.sql.clone()).execute(pool).await?;
+            info!(table = table.name, "table created anew");
+        }
+    }
+    Ok(())
+}
+
+/// What speaks against a table; pure.
+fn problems(table: &Table, found: &Found) -> Vec<String> {
+    let mut problems = Vec::new();
+    match found.engine.as_deref() {
+        None => return vec!["it is a view".to_owned()],
+        Some("InnoDB") => {}
+        Some(engine) => problems.push(format!("its engine is {engine}, which has no transactions")),
+    }
+    if found.key != table.key {
+        problems.push(format!(
+            "its primary key is ({}), not ({}): what is sent again would become another row",
+            found.key.join(", "),
+            table.key.join(", ")
+        ));
+    }
+    let of = |name: &str| found.columns.iter().find(|column| column.name == name);
+    let missing: Vec<&str> =
+        table.columns.iter().copied().filter(|name| of(name).is_none()).collect();
+    if !missing.is_empty() {
+        problems.push(format!("it lacks the columns {}", missing.join(", ")));
+    }
+    let required = found.columns.iter().filter(|column| column.required);
+    let foreign: Vec<&str> = required
+        .map(|column| column.name.as_str())
+        .filter(|name| !table.columns.contains(name))
+        .collect();
+    if !foreign.is_empty() {
+        problems.push(format!("it wants a value for {}, which no reading has", foreign.join(", ")));
+    }
+    problems.extend(of("device_sn").and_then(serial_number));
+    problems.extend(of("upload_method").and_then(upload_method));
+    if table.by_month && !found.partitions.iter().any(|name| name == "p_future") {
+        problems.push("it is not partitioned by month with p_future".to_owned());
+    }
+    problems
+}
+
+fn serial_number(column: &Column) -> Option<String> {
+    let collation = column.collation.as_deref().unwrap_or("none");
+    (collation != "ascii_bin" || column.chars < Some(DEVICE_SN_CHARS)).then(|| {
+        format!(
+            "device_sn is {} with collation {collation}, not ascii_bin of {DEVICE_SN_CHARS} \
+             characters: serial numbers that differ in case would be one device",
+            column.kind
+        )
+    })
+}
+
+fn upload_method(column: &Column) -> Option<String> {
+    let lacks: Vec<&str> = UPLOAD_METHODS
+        .into_iter()
+        .filter(|word| {
+            column.kind.starts_with("enum") && !column.kind.contains(&format!("'{word}'"))
+        })
+        .collect();
+    (!lacks.is_empty()).then(|| format!("upload_method does not take {}", lacks.join(", ")))
+}
+
+/// A table or view of the database; `None` where there is none.
+async fn describe(pool: &MySqlPool, name: &str) -> Result<Option<Found>, sqlx::Error> {
+    let engine: Option<Option<String>> = sqlx::query_scalar(
+        "SELECT CAST(ENGINE AS CHAR) FROM information_schema.TABLES \
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?",
+    )
+    .bind(name)
+    .fetch_optional(pool)
+    .await?;
+    let Some(engine) = engine else { return Ok(None) };
+    let key = sqlx::query_scalar(
+        "SELECT CAST(LOWER(COLUMN_NAME) AS CHAR) FROM information_schema.STATISTICS \
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? \
+         AND INDEX_NAME = 'PRIMARY' ORDER BY SEQ_IN_INDEX",
+    )
+    .bind(name)
+    .fetch_all(pool)
+    .await?;
+    let columns = sqlx::query_as(
+        "SELECT CAST(LOWER(COLUMN_NAME) AS CHAR) AS name, CAST(COLUMN_TYPE AS CHAR) AS kind, \
+         CAST(COLLATION_NAME AS CHAR) AS `collation`, \
+         CAST(CHARACTER_MAXIMUM_LENGTH AS SIGNED) AS chars, \
+         IS_NULLABLE = 'NO' AND COLUMN_DEFAULT IS NULL AND EXTRA NOT LIKE '%auto_increment%' \
+         AND EXTRA NOT LIKE '%GENERATED%' AS required \
+         FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? \
+         ORDER BY ORDINAL_POSITION",
+    )
+    .bind(name)
+    .fetch_all(pool)
+    .await?;
+    let partitions = sqlx::query_scalar(
+        "SELECT CAST(PARTITION_NAME AS CHAR) FROM information_schema.PARTITIONS \
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND PARTITION_NAME IS NOT NULL",
+    )
+    .bind(name)
+    .fetch_all(pool)
+    .await?;
+    Ok(Some(Found { engine, key, columns, partitions }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(name: &str) -> Column {
+        Column {
+            name: name.to_owned(),
+            kind: "int".to_owned(),
+            collation: None,
+            chars: None,
+            required: false,
+        }
+    }
+
+    /// The main table as the first migration makes it.
+    fn ours() -> Found {
+        let table = &TABLES[0];
+        let mut columns: Vec<Column> = table.columns.iter().map(|name| column(name)).collect();
+        columns[0] = Column {
+            kind: "varchar(64)".to_owned(),
+            collation: Some("ascii_bin".to_owned()),
+            chars: Some(64),
+            required: true,
+            ..column("device_sn")
+        };
+        let method = columns.iter_mut().find(|column| column.name == "upload_method").unwrap();
+        method.kind = "enum('wifi','bluetooth','common_event','esim')".to_owned();
+        columns.push(column("phone_number"));
+        Found {
+            engine: Some("InnoDB".to_owned()),
+            key: table.key.map(str::to_owned).to_vec(),
+            columns,
+            partitions: vec!["p202511".to_owned(), "p_future".to_owned()],
+        }
+    }
+
+    type Change = fn(&mut Found);
+
+    #[test]
+    fn what_makes_a_table_unfit_is_named() {
+        fn no_change(_: &mut Found) {}
+        let cases: [(Change, &str); 9] = [
+            (no_change, ""),
+            (|found| found.engine = None, "it is a view"),
+            (|found| found.engine = Some("MyISAM".into()), "its engine is MyISAM"),
+            (
+                |found| found.key = vec!["id".into()],
+                "its primary key is (id), not (device_sn, timestamp)",
+            ),
+            (
+                |found| found.columns.retain(|c| c.name != "deliveries"),
+                "it lacks the columns deliveries",
+            ),
+            (
+                |found| found.columns.push(Column { required: true, ..column("nurse") }),
+                "it wants a value for nurse",
+            ),
+            (
+                |found| found.columns[0].collation = Some("utf8mb4_bin".into()),
+                "device_sn is varchar(64) with collation utf8mb4_bin",
+            ),
+            (|found| found.columns[0].chars = Some(20), "not ascii_bin of 64 characters"),
+            (|found| found.partitions.clear(), "it is not partitioned by month"),
+        ];
+        for (change, expected) in cases {
+            let mut found = ours();
+            change(&mut found);
+            let said = problems(&TABLES[0], &found).join("; ");
+            let right = if expected.is_empty() { said.is_empty() } else { said.contains(expected) };
+            assert!(right, "{expected:?}: {said}");
+        }
+        let mut old = ours();
+        let method = old.columns.iter_mut().find(|column| column.name == "upload_method").unwrap();
+        method.kind = "enum('wifi','bluetooth','common_event')".to_owned();
+        assert_eq!(problems(&TABLES[0], &old), ["upload_method does not take esim"]);
+    }
+}

@@ -1,0 +1,6 @@
+//! The commands beside the service.
+
+pub mod audit;
+pub mod dlq;
+pub mod migrate;
+pub mod offsets;

@@ -1,0 +1,85 @@
+//! Settings of `worker offsets`.
+
+use ljwx_ledger::mysql::MySqlArgs;
+use ljwx_service::config::{Problems, When, ZoneArgs};
+use ljwx_service::kafka::KafkaArgs;
+use ljwx_service::telemetry::TelemetryArgs;
+
+/// Settings of `worker offsets`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OffsetsConfig {
+    /// The connection to Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// Consumer group whose position is shown or moved.
+    #[arg(long, env = "WORKER_GROUP", default_value = "worker")]
+    pub group: String,
+    /// The connection to MySQL.
+    #[command(flatten)]
+    pub mysql: MySqlArgs,
+    /// The devices' zone.
+    #[command(flatten)]
+    pub zone: ZoneArgs,
+    /// Only this partition; may be given several times.
+    #[arg(long = "partition")]
+    pub partitions: Vec<i32>,
+    /// Go on with this offset.
+    #[arg(long, conflicts_with_all = ["to_time", "to_end", "to_start"])]
+    pub to_offset: Option<i64>,
+    /// Go on with the first reading received at this time or later, as `yyyy-MM-dd HH:mm:ss` in the
+    /// devices' zone or RFC 3339.
+    #[arg(long, value_parser = When::parse, conflicts_with_all = ["to_end", "to_start"])]
+    pub to_time: Option<When>,
+    /// Go on with what comes from now on; everything before is passed over.
+    #[arg(long, conflicts_with = "to_start")]
+    pub to_end: bool,
+    /// Go through everything again that the topic still has.
+    #[arg(long)]
+    pub to_start: bool,
+    /// Move it; without, only say what would happen.
+    #[arg(long)]
+    pub execute: bool,
+    /// Move it although the group has members; they stop writing and have to be restarted.
+    #[arg(long, requires = "execute")]
+    pub force: bool,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+/// Where to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// An offset.
+    Offset(i64),
+    /// A time, in milliseconds since 1970.
+    Time(i64),
+    /// The end of the topic.
+    End,
+    /// What the topic still has.
+    Start,
+}
+
+impl OffsetsConfig {
+    pub(crate) fn validate(&self, problems: &mut Problems) {
+        self.kafka.validate(problems);
+        self.mysql.validate(problems);
+        self.telemetry.validate(problems);
+        problems.check_group(&self.group, "WORKER_GROUP");
+        problems.require(self.to_offset.is_none() || !self.partitions.is_empty(), || {
+            "--to-offset needs --partition: offsets of different partitions have nothing in common"
+                .into()
+        });
+        problems.require(!self.execute || self.target().is_some(), || {
+            "--execute needs one of --to-offset, --to-time, --to-end and --to-start".into()
+        });
+    }
+
+    /// Where to; `None`: nowhere, only show.
+    pub(crate) fn target(&self) -> Option<Target> {
+        let time = self.to_time.map(|when| Target::Time(when.at_ms(&self.zone.zone)));
+        let end = self.to_end.then_some(Target::End);
+        let start = self.to_start.then_some(Target::Start);
+        self.to_offset.map(Target::Offset).or(time).or(end).or(start)
+    }
+}

@@ -1,0 +1,86 @@
+//! Reads and moves the ledger's rows for `worker offsets`, all of them or none.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, ensure};
+use ljwx_ledger::ledger::{ENTRY_COLUMNS, Entry};
+use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
+use sqlx::AssertSqlSafe;
+
+use super::plan::Move;
+
+/// What a moved row shows its holder as, until a worker claims it.
+const OWNER: &str = "worker offsets";
+
+/// The group's rows.
+pub async fn ledger(
+    pool: &MySqlPool,
+    group: &str,
+    topic: &str,
+) -> anyhow::Result<BTreeMap<i32, Entry>> {
+    let mut connection = pool.acquire().await.context("MySQL does not answer")?;
+    entries(&mut connection, group, topic, "").await
+}
+
+async fn entries(
+    connection: &mut MySqlConnection,
+    group: &str,
+    topic: &str,
+    lock: &str,
+) -> anyhow::Result<BTreeMap<i32, Entry>> {
+    let entries: Vec<Entry> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT {ENTRY_COLUMNS} FROM ingest_progress \
+         WHERE consumer_group = ? AND topic = ? {lock}"
+    )))
+    .bind(group)
+    .bind(topic)
+    .fetch_all(connection)
+    .await
+    .context("cannot read the ledger")?;
+    Ok(entries.into_iter().map(|entry| (entry.partition, entry)).collect())
+}
+
+/// Moves the rows in one transaction, unless one of them is no longer as it was planned for. The
+/// epoch is raised, so that whoever holds a partition writes nothing for it any more.
+pub async fn execute(
+    pool: &MySqlPool,
+    group: &str,
+    topic: &str,
+    moves: &[Move],
+) -> anyhow::Result<()> {
+    let mut connection = pool.acquire().await.context("MySQL does not answer")?;
+    let mut transaction = connection.begin().await?;
+    let now = entries(&mut transaction, group, topic, "FOR UPDATE").await?;
+    for planned in moves {
+        let Some(moved) = planned.moved() else { continue };
+        ensure!(
+            now.get(&planned.partition).copied() == planned.entry,
+            "partition {} moved meanwhile: nothing was changed, run it again",
+            planned.partition
+        );
+        sqlx::query(
+            "INSERT INTO ingest_progress (consumer_group, topic, `partition`, first_offset, \
+             next_offset, redis_offset, epoch, owner, skipped_gap, rewound) \
+             VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?) ON DUPLICATE KEY UPDATE \
+             next_offset = ?, redis_offset = LEAST(redis_offset, ?), epoch = epoch + 1, \
+             owner = ?, skipped_gap = ?, rewound = ?",
+        )
+        .bind(group)
+        .bind(topic)
+        .bind(moved.partition)
+        .bind(moved.first_offset)
+        .bind(moved.next_offset)
+        .bind(moved.next_offset)
+        .bind(OWNER)
+        .bind(moved.skipped_gap)
+        .bind(moved.rewound)
+        .bind(moved.next_offset)
+        .bind(moved.next_offset)
+        .bind(OWNER)
+        .bind(moved.skipped_gap)
+        .bind(moved.rewound)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await.context("nobody knows whether it was moved: look again")
+}

@@ -1,0 +1,118 @@
+//! `worker offsets`: shows where a group stands and moves it, with an entry in the ledger for every
+//! offset that is passed over or gone through again.
+
+mod args;
+mod ledger_rows;
+mod plan;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use ljwx_ledger::ledger::Accepted;
+use ljwx_service::kafka::REQUEST_TIMEOUT;
+use ljwx_service::kafka::topic_reader::{Ends, Reader};
+use ljwx_service::text::table;
+use tokio_util::sync::CancellationToken;
+
+pub use args::OffsetsConfig;
+
+use args::Target;
+use plan::Move;
+
+/// Names of the table's columns.
+const COLUMNS: [&str; 8] =
+    ["partition", "low", "high", "position", "lag", "target", "skipped", "rewound"];
+
+/// What Kafka knows about the group and its topic.
+struct Found {
+    ends: Ends,
+    record_ends: BTreeMap<i32, i64>,
+    at_time: BTreeMap<i32, i64>,
+    members: Vec<String>,
+}
+
+/// Shows the group's position, or moves it.
+pub async fn offsets(config: &OffsetsConfig, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    tokio::select! {
+        done = run(config) => done.map(|()| ExitCode::SUCCESS),
+        () = stop.cancelled() => anyhow::bail!("interrupted"),
+    }
+}
+
+async fn run(config: &OffsetsConfig) -> anyhow::Result<()> {
+    let (group, topic) = (&config.group, &config.kafka.readings_topic);
+    let pool = config.mysql.connect(&config.zone.zone)?;
+    let (asked, accepted) = (config.clone(), ljwx_ledger::ledger::accepted(&pool, topic).await?);
+    let found = tokio::task::spawn_blocking(move || ask_kafka(&asked, &accepted)).await??;
+    let ledger = ledger_rows::ledger(&pool, group, topic).await?;
+    let target = config.target();
+    let moves = plan::plan(&config.partitions, target, &ledger, &found.ends, &found.at_time)?;
+    let mut out = io::stdout();
+    print(config, &moves, &found.record_ends, &mut out)?;
+    if !config.execute {
+        if target.is_some() {
+            writeln!(out, "\nnothing was moved: add --execute")?;
+        }
+        return Ok(());
+    }
+    ensure!(
+        config.force || found.members.is_empty() || !moves.iter().any(Move::is_worked_on),
+        "the group has {} member(s): {}. Stop them first, or add --force: they then write nothing \
+         more for these partitions and have to be restarted",
+        found.members.len(),
+        found.members.join(", ")
+    );
+    ledger_rows::execute(&pool, group, topic, &moves).await?;
+    let moved = moves.iter().filter(|planned| planned.target.is_some()).count();
+    writeln!(
+        out,
+        "\nmoved {moved} partition(s); whoever held them writes nothing for them any more"
+    )?;
+    Ok(())
+}
+
+/// Blocks.
+fn ask_kafka(config: &OffsetsConfig, accepted: &Accepted) -> anyhow::Result<Found> {
+    let topic = &config.kafka.readings_topic;
+    let reader = Reader::new(&config.kafka, "worker-offsets")?;
+    accepted.count_in(&reader, topic, REQUEST_TIMEOUT)?;
+    let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
+    let at_time = match config.target() {
+        Some(Target::Time(at_ms)) => reader.at_time(topic, &ends, at_ms)?,
+        _ => BTreeMap::new(),
+    };
+    let members = if config.execute { reader.members(&config.group)? } else { Vec::new() };
+    let stretches = ends.iter().map(|(partition, ends)| (*partition, ends.low..ends.high));
+    let record_ends = reader.record_ends(topic, &stretches.collect())?;
+    Ok(Found { ends, record_ends, at_time, members })
+}
+
+fn print(
+    config: &OffsetsConfig,
+    moves: &[Move],
+    record_ends: &BTreeMap<i32, i64>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    writeln!(out, "group {} on {}\n", config.group, config.kafka.readings_topic)?;
+    let rows = moves.iter().map(|planned| {
+        let position = planned.position();
+        let stands = planned.entry.map_or("none".to_owned(), |_| position.to_string());
+        let target = planned.target.map_or("-".to_owned(), |target| target.to_string());
+        [
+            planned.partition.to_string(),
+            planned.low.to_string(),
+            planned.high.to_string(),
+            stands,
+            (record_ends.get(&planned.partition).unwrap_or(&planned.high) - position)
+                .max(0)
+                .to_string(),
+            target,
+            planned.skipped().to_string(),
+            planned.rewound().to_string(),
+        ]
+    });
+    let rows: Vec<_> = std::iter::once(COLUMNS.map(str::to_owned)).chain(rows).collect();
+    table(&rows, out)
+}

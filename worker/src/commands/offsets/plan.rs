@@ -1,0 +1,151 @@
+//! What moving a group's position means, worked out before anything is moved.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail, ensure};
+use ljwx_ledger::ledger::Entry;
+use ljwx_service::kafka::topic_reader::Ends;
+
+use super::args::Target;
+
+/// One partition's position, and where it is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Move {
+    /// The partition.
+    pub partition: i32,
+    /// The topic's first record.
+    pub low: i64,
+    /// The topic's end.
+    pub high: i64,
+    /// The ledger; `None`: no worker has taken the partition yet.
+    pub entry: Option<Entry>,
+    /// The position it is to have; `None`: it stays.
+    pub target: Option<i64>,
+}
+
+impl Move {
+    /// Where it stands: a partition without a row starts at the topic's first record.
+    pub fn position(&self) -> i64 {
+        self.entry.map_or(self.low, |entry| entry.next_offset)
+    }
+
+    /// Whether a member of the group may be at work on a partition that is to be moved. At a
+    /// position that the topic does not have there is none: it stops and says so.
+    pub fn is_worked_on(&self) -> bool {
+        self.target.is_some() && (self.low..=self.high).contains(&self.position())
+    }
+
+    /// The ledger's row after the move.
+    pub fn moved(&self) -> Option<Entry> {
+        let start = Entry {
+            partition: self.partition,
+            first_offset: self.low,
+            next_offset: self.low,
+            ..Entry::default()
+        };
+        self.target.map(|target| self.entry.unwrap_or(start).moved_to(target))
+    }
+
+    /// Offsets that are passed over.
+    pub fn skipped(&self) -> i64 {
+        self.target.map_or(0, |target| (target - self.position()).max(0))
+    }
+
+    /// Offsets gone through again.
+    pub fn rewound(&self) -> i64 {
+        self.target.map_or(0, |target| (self.position() - target).max(0))
+    }
+}
+
+/// A plan for the partitions asked for, all of them where none is. `at_time` holds the offsets of a
+/// target in time.
+pub fn plan(
+    wanted: &[i32],
+    target: Option<Target>,
+    ledger: &BTreeMap<i32, Entry>,
+    ends: &Ends,
+    at_time: &BTreeMap<i32, i64>,
+) -> anyhow::Result<Vec<Move>> {
+    if let Some(partition) = wanted.iter().find(|partition| !ends.contains_key(partition)) {
+        bail!("the topic has no partition {partition}");
+    }
+    let partitions = ends.iter().filter(|(p, _)| wanted.is_empty() || wanted.contains(p));
+    partitions
+        .map(|(partition, ends)| {
+            let offset = match target {
+                None => None,
+                Some(Target::Offset(offset)) => Some(offset),
+                Some(Target::Time(_)) => Some(*at_time.get(partition).context("no such time")?),
+                Some(Target::End) => Some(ends.high),
+                Some(Target::Start) => Some(ends.low),
+            };
+            if let Some(offset) = offset {
+                ensure!(
+                    (ends.low..=ends.high).contains(&offset),
+                    "partition {partition} cannot go to {offset}: the topic has {} to {}",
+                    ends.low,
+                    ends.high
+                );
+            }
+            let entry = ledger.get(partition).copied();
+            let found =
+                Move { partition: *partition, low: ends.low, high: ends.high, entry, target: None };
+            Ok(Move { target: offset.filter(|offset| *offset != found.position()), ..found })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ljwx_service::kafka::topic_reader::Watermarks;
+
+    use super::*;
+
+    fn planned(target: Option<Target>) -> anyhow::Result<Vec<Move>> {
+        let stored = Entry { partition: 0, next_offset: 50, stored: 50, ..Entry::default() };
+        let gone = Entry { partition: 1, next_offset: 5, merged: 5, ..Entry::default() };
+        let ends = Watermarks { low: 10, high: 80 };
+        plan(
+            &[],
+            target,
+            &[(0, stored), (1, gone)].into(),
+            &[(0, ends), (1, ends), (2, ends)].into(),
+            &[(0, 40), (1, 40), (2, 40)].into(),
+        )
+    }
+
+    fn check(target: Target, expected: [(i64, i64); 3]) {
+        let moves = planned(Some(target)).unwrap();
+        let found: Vec<_> = moves.iter().map(|m| (m.skipped(), m.rewound())).collect();
+        assert_eq!(found, expected, "{target:?}");
+        for moved in moves.iter().filter_map(Move::moved) {
+            assert_eq!(moved.difference(), 0, "{moved:?}");
+        }
+    }
+
+    #[test]
+    fn every_target_is_a_stretch_skipped_or_rewound() {
+        check(Target::End, [(30, 0), (75, 0), (70, 0)]);
+        check(Target::Start, [(0, 40), (5, 0), (0, 0)]);
+        check(Target::Time(0), [(0, 10), (35, 0), (30, 0)]);
+        check(Target::Offset(50), [(0, 0), (45, 0), (40, 0)]);
+    }
+
+    #[test]
+    fn a_partition_outside_its_topic_is_worked_on_by_nobody() {
+        let worked_on = |target| -> Vec<bool> {
+            planned(target).unwrap().iter().map(Move::is_worked_on).collect()
+        };
+        assert_eq!(worked_on(Some(Target::End)), [true, false, true]);
+        assert_eq!(worked_on(None), [false, false, false]);
+    }
+
+    #[test]
+    fn nothing_goes_where_the_topic_is_not() {
+        for offset in [-1, 9, 81] {
+            assert!(planned(Some(Target::Offset(offset))).is_err(), "{offset}");
+        }
+        let shown = planned(None).unwrap();
+        assert!(shown.iter().all(|shown| shown.target.is_none()), "{shown:?}");
+    }
+}

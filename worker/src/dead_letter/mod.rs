@@ -1,0 +1,176 @@
+//! Sending a batch's dead letters: confirmed by Kafka before their offsets may count, and only while
+//! the breaker lets them through.
+
+pub mod breaker;
+pub mod topic_check;
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ljwx_ledger::group::consumer::Delivery;
+use ljwx_ledger::group::dead_letter_topic::{DeadLetters, Form, Reason};
+use ljwx_service::backoff::Backoff;
+use ljwx_service::metrics::flag;
+use metrics::{counter, gauge};
+use tracing::{error, info, warn};
+
+use crate::batch::spans;
+use crate::batch::{Batch, Segment};
+use crate::dead_letter::breaker::Breaker;
+use crate::health::Health;
+use crate::metrics::{BREAKER_OPEN, LETTERS, LETTERS_ALTERED};
+
+/// First wait after a letter that was not confirmed.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest wait between attempts.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// The way out for what cannot be stored.
+pub struct Letters {
+    topic: DeadLetters,
+    breaker: Mutex<Breaker>,
+    /// The batches that it holds back; those beside them go on.
+    held: Mutex<HashSet<String>>,
+    health: Health,
+}
+
+/// There are too many of them: something else is wrong, and the batch has to wait.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused;
+
+impl Letters {
+    /// Letters to `topic`, as many as `breaker` allows.
+    pub fn new(topic: DeadLetters, breaker: Breaker, health: Health) -> Self {
+        gauge!(BREAKER_OPEN).set(0.0);
+        Self { topic, breaker: Mutex::new(breaker), held: Mutex::default(), health }
+    }
+
+    /// Sends the letters of a batch that Kafka does not have yet, however long that takes.
+    pub async fn send(&self, batch: &mut Batch) -> Result<(), Refused> {
+        let pending = batch.segments.iter().flat_map(|s| &s.letters).any(|l| !l.confirmed);
+        if !pending {
+            return Ok(());
+        }
+        if !self.allows(batch) {
+            return Err(Refused);
+        }
+        for segment in &mut batch.segments {
+            self.send_segment(segment, &batch.id).await;
+        }
+        Ok(())
+    }
+
+    async fn send_segment(&self, segment: &mut Segment, batch_id: &str) {
+        for letter in segment.letters.iter_mut().filter(|letter| !letter.confirmed) {
+            let found = segment.deliveries.iter().find(|held| held.offset == letter.offset);
+            let Some(delivery) = found else { continue };
+            let reason = Reason {
+                class: letter.class,
+                code: letter.code.as_deref(),
+                message: &letter.message,
+                batch_id,
+            };
+            let form = self.confirm(delivery, &reason).await;
+            letter.confirmed = true;
+            let origin = delivery.origin.context();
+            let trace_id = origin.as_ref().map(|origin| origin.trace_id().to_string());
+            spans::dead_letter(self.topic.name(), origin, letter, segment.partition, batch_id);
+            counter!(LETTERS, "class" => letter.class.as_str()).increment(1);
+            for (altered, how) in [(!form.beside, "elsewhere"), (!form.whole, "cut")] {
+                counter!(LETTERS_ALTERED, "how" => how).increment(u64::from(altered));
+            }
+            warn!(
+                partition = segment.partition,
+                offset = letter.offset,
+                class = letter.class.as_str(),
+                code = letter.code,
+                batch.id = batch_id,
+                trace_id,
+                beside = form.beside,
+                whole = form.whole,
+                "delivery dead-lettered"
+            );
+        }
+    }
+
+    /// Sends a letter until Kafka has it, and returns in which form.
+    async fn confirm(&self, delivery: &Delivery, reason: &Reason<'_>) -> Form {
+        let (partition, offset) = (delivery.partition, delivery.offset);
+        let mut form = Form::AS_IT_CAME;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        loop {
+            let sent = match self.topic.send(delivery, reason, form) {
+                Ok(pending) => pending.confirmed().await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = sent else {
+                self.health.letter_held(partition, None);
+                return form;
+            };
+            if let Some(next) = form.after(&error) {
+                form = next;
+                continue;
+            }
+            let why = format!("dead letter {partition}/{offset}: {error}");
+            self.health.letter_held(partition, Some(why));
+            if backoff.attempts() == 0 {
+                warn!(partition, offset, %error, "dead letter not confirmed; its batch is held");
+            }
+            tokio::time::sleep(backoff.next(rand::random())).await;
+        }
+    }
+
+    fn allows(&self, batch: &Batch) -> bool {
+        let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowed = breaker.allows(Instant::now(), &marks(batch));
+        drop(breaker);
+        if !allowed && self.hold(&batch.id) {
+            error!(
+                batch.id,
+                batch.size = batch.records(),
+                letters = batch.letters(),
+                "dead-letter breaker open: too many readings are refused; look for a change to the \
+                 tables or to what devices send, then restart or raise --dead-letter-ratio-max"
+            );
+        }
+        allowed
+    }
+
+    /// Notes a batch that was committed.
+    pub fn committed(&self, batch: &Batch) {
+        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        breaker.note(Instant::now(), &marks(batch));
+    }
+
+    /// Notes that a batch has come to its end, whatever that was.
+    pub fn done(&self, batch_id: &str) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.remove(batch_id) && held.is_empty() {
+            self.show(false);
+            info!(batch.id = batch_id, "dead-letter breaker closed");
+        }
+    }
+
+    /// Notes that a batch is held back; `true` where it is the first one.
+    fn hold(&self, batch_id: &str) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.insert(batch_id.to_owned());
+        self.show(true)
+    }
+
+    fn show(&self, open: bool) -> bool {
+        gauge!(BREAKER_OPEN).set(flag(open));
+        self.health.breaker(open)
+    }
+}
+
+/// For every record in order, whether it is a dead letter.
+fn marks(batch: &Batch) -> Vec<bool> {
+    let of = |segment: &'_ Segment| -> Vec<bool> {
+        let letter = |offset| segment.letters.binary_search_by_key(&offset, |l| l.offset).is_ok();
+        segment.deliveries.iter().map(|delivery| letter(delivery.offset)).collect()
+    };
+    batch.segments.iter().flat_map(of).collect()
+}

@@ -1,0 +1,74 @@
+use fred::error::{Error, ErrorKind};
+use ljwx_ledger::group::lag::{Lag, Seen};
+
+use super::*;
+
+/// A worker that has stored nothing for longer than it may.
+fn silent(partitions: &[i32]) -> Health {
+    let health = Health::new(GroupProtocol::Classic);
+    health.turned(partitions.to_vec(), None);
+    health.joined();
+    let mut state = health.state();
+    state.last_stored = state.started.checked_sub(STORE_WINDOW * 2).unwrap();
+    drop(state);
+    health
+}
+
+/// What is said after a look that found a record of partition 3 waiting for so long.
+fn status(health: &Health, stalled_seconds: f64) -> &'static str {
+    let lag = Lag {
+        partition: 3,
+        records: 1,
+        seconds: 0.0,
+        stalled_seconds,
+        retention_left_seconds: None,
+    };
+    let seen = Seen { ends: [(3, Default::default())].into(), ..Seen::default() };
+    let (database, kafka, redis) = (true, true, true);
+    health.observed(&Look { database, kafka, redis, seen: &seen, lags: vec![lag] });
+    health.report(0).status
+}
+
+#[test]
+fn only_what_has_waited_long_in_own_partitions_speaks_against_a_worker() {
+    for (partitions, stalled_seconds, said) in [
+        (&[][..], 3600.0, "healthy"),
+        (&[4], 3600.0, "healthy"),
+        (&[3, 4], 2.0, "healthy"),
+        (&[3, 4], 3600.0, "unhealthy"),
+    ] {
+        let health = silent(partitions);
+        assert_eq!(status(&health, stalled_seconds), said, "{partitions:?} {stalled_seconds}");
+        assert_eq!(health.ready(), Ok(()), "{partitions:?}");
+    }
+    let storing = silent(&[3]);
+    storing.stored(1, 0);
+    assert_eq!(status(&storing, 3600.0), "healthy", "another partition goes on");
+}
+
+#[test]
+fn a_worker_is_ready_once_the_group_has_answered() {
+    let health = Health::new(GroupProtocol::Classic);
+    health.write_failed();
+    assert_eq!(health.ready(), Err("the group has not answered yet".into()));
+    health.joined();
+    assert_eq!(health.ready(), Err("MySQL is not reachable".into()));
+}
+
+#[test]
+fn a_redis_that_refuses_writes_for_a_minute_is_unhealthy_and_says_why() {
+    let health = Health::new(GroupProtocol::Classic);
+    let writes = health.redis_writes();
+    let reason = "redis refuses writes: OOM command not allowed";
+    let says_why = |report: &Report| report.reasons.iter().any(|why| why == reason);
+    let error = Error::new(ErrorKind::Unknown, "OOM command not allowed");
+    writes.failed(&error, Instant::now());
+    let report = health.report(0);
+    assert!(says_why(&report) && report.status == "degraded", "{report:?}");
+    writes.taken();
+    writes.failed(&error, Instant::now() - REDIS_REFUSES_MAX);
+    let report = health.report(0);
+    assert!(says_why(&report) && report.status == "unhealthy", "{report:?}");
+    writes.taken();
+    assert!(!says_why(&health.report(0)));
+}

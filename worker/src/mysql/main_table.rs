@@ -1,0 +1,206 @@
+//! The upsert of the main table. Assignments run from left to right and later ones see earlier
+//! results, so whatever a condition looks at is assigned last.
+
+use std::collections::BTreeMap;
+
+use crate::batch::Segment;
+use crate::batch::row::{Fills, Identity, Row};
+use ljwx_ledger::mysql::sql::{Dialect, Rows, fill};
+
+const MAIN_TABLE: &str = "t_user_health_data";
+
+/// Columns that a later delivery overwrites where it has them.
+const FIELDS: [&str; 15] = [
+    "user_id",
+    "org_id",
+    "heart_rate",
+    "blood_oxygen",
+    "temperature",
+    "pressure_high",
+    "pressure_low",
+    "stress",
+    "step",
+    "distance",
+    "calorie",
+    "latitude",
+    "longitude",
+    "altitude",
+    "sleep",
+];
+
+/// The texts of the statement, apart from its rows.
+#[derive(Debug, Clone)]
+pub struct Statements {
+    head: String,
+    /// By which ids only fill.
+    tails: Vec<String>,
+}
+
+impl Statements {
+    /// The statements in the words of one server.
+    pub fn new(dialect: Dialect) -> Self {
+        Self {
+            head: format!(
+                "INSERT INTO {MAIN_TABLE} (device_sn,timestamp,id,{},customer_id,\
+                 upload_method,user_name,deliveries,last_source) VALUES",
+                FIELDS.join(",")
+            ),
+            tails: Fills::all().map(|fills| main_tail(dialect, fills)).collect(),
+        }
+    }
+
+    /// The upserts of a segment in texts of at most `bytes_max` bytes, with the number of their rows:
+    /// those of its merged rows, and one of each replay, since several of one identity must not meet
+    /// in a statement.
+    pub fn main(&self, segment: &Segment, bytes_max: usize) -> Vec<(String, i64)> {
+        let mut statements = Vec::with_capacity(1 + segment.replays.len());
+        for (fills, rows) in groups(segment) {
+            let tail = &self.tails[fills.index()];
+            statements.extend(fill(&self.head, tail, bytes_max, rows.into_iter(), main_row));
+        }
+        statements
+    }
+
+    /// Whose row is the `row`th, from 1, of the `statement`th, from 0; `counts` says how many rows each
+    /// segment's statements have. What comes after those is nobody's alone.
+    pub fn named<'a>(
+        segments: &'a [Segment],
+        counts: &[Vec<i64>],
+        mut statement: usize,
+        row: usize,
+    ) -> Option<&'a Identity> {
+        for (segment, counts) in segments.iter().zip(counts) {
+            if let Some(count) = counts.get(statement) {
+                let before: i64 = counts[..statement].iter().sum();
+                let place = row.checked_sub(1).filter(|place| *place < *count as usize)?;
+                let mut rows = groups(segment).flat_map(|(_, rows)| rows);
+                return rows.nth(before as usize + place).map(|(identity, _)| identity);
+            }
+            statement -= counts.len();
+        }
+        None
+    }
+}
+
+type Group<'a> = (Fills, Vec<(&'a Identity, &'a Row)>);
+
+/// A segment's rows in the order they are written in, with what they have to share a statement by.
+fn groups(segment: &Segment) -> impl Iterator<Item = Group<'_>> {
+    // A device is bound or not, so that there is hardly ever more than one group.
+    let mut groups: BTreeMap<Fills, Vec<(&Identity, &Row)>> = BTreeMap::new();
+    for (identity, row) in &segment.rows {
+        groups.entry(fills(row)).or_default().push((identity, row));
+    }
+    for rows in groups.values_mut() {
+        // Sorted by key: two writers then lock in one order.
+        rows.sort_unstable_by_key(|(identity, _)| *identity);
+    }
+    let replays = segment.replays.iter().map(|(identity, row)| (fills(row), vec![(identity, row)]));
+    groups.into_iter().chain(replays)
+}
+
+fn fills(row: &Row) -> Fills {
+    Fills::of(row.ids, row.bound)
+}
+
+fn main_row(rows: &mut Rows, ((device_sn, timestamp), row): (&Identity, &Row)) {
+    let vitals = &row.vitals;
+    let ids = row.all_ids();
+    rows.string(device_sn.as_str());
+    rows.datetime(Some(*timestamp));
+    rows.whole(row.id);
+    rows.number(ids.user_id);
+    rows.number(ids.org_id);
+    for whole in [vitals.heart_rate, vitals.blood_oxygen] {
+        rows.number(whole);
+    }
+    rows.number(vitals.temperature);
+    for whole in [vitals.pressure_high, vitals.pressure_low, vitals.stress, vitals.step] {
+        rows.number(whole);
+    }
+    for number in [
+        vitals.distance,
+        vitals.calorie,
+        vitals.latitude,
+        vitals.longitude,
+        vitals.altitude,
+        vitals.sleep,
+    ] {
+        rows.number(number);
+    }
+    rows.whole(ids.customer_id.unwrap_or(0));
+    rows.string(row.upload_method.as_str());
+    rows.string("");
+    rows.whole(row.deliveries);
+    rows.whole(row.last_source);
+}
+
+fn main_tail(dialect: Dialect, fills: Fills) -> String {
+    let table = MAIN_TABLE;
+    let later = format!("{}>{table}.last_source", dialect.incoming("last_source"));
+    let mut tail = format!("{} ON DUPLICATE KEY UPDATE ", dialect.alias());
+    for field in FIELDS {
+        let incoming = dialect.incoming(field);
+        let stored = format!("{table}.`{field}`");
+        let fills = match field {
+            "user_id" => fills.has(Fills::USER),
+            "org_id" => fills.has(Fills::ORG),
+            _ => false,
+        };
+        let value = if fills {
+            format!("COALESCE({stored},{incoming})")
+        } else {
+            format!("IF({later},COALESCE({incoming},{stored}),COALESCE({stored},{incoming}))")
+        };
+        tail.push_str(&format!("`{field}`={value},"));
+    }
+    let customer = dialect.incoming("customer_id");
+    let overwrites = if fills.has(Fills::CUSTOMER) { "0".to_owned() } else { later.clone() };
+    tail.push_str(&format!(
+        "customer_id=IF({customer}<>0 AND ({overwrites} OR {table}.customer_id=0),{customer},{table}.customer_id),\
+         upload_method=IF({later},{method},{table}.upload_method),\
+         deliveries={table}.deliveries+{deliveries},\
+         last_source=GREATEST({table}.last_source,{source})",
+        method = dialect.incoming("upload_method"),
+        deliveries = dialect.incoming("deliveries"),
+        source = dialect.incoming("last_source"),
+    ));
+    tail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::test_support::delivery;
+
+    fn segment(partition: i32, devices: &[&str]) -> Segment {
+        let mut segment = Segment::new(partition, 1, 0);
+        for (offset, sn) in (0..).zip(devices) {
+            segment.push(delivery(partition, offset, sn, 0, 80), None);
+        }
+        segment
+    }
+
+    #[test]
+    fn a_row_of_a_statement_is_found_by_its_number() {
+        let segments = [segment(0, &["D3", "D1", "D2"]), segment(1, &["E2", "E1"])];
+        let statements = Statements::new(Dialect::MariaDb);
+        // So small that every row has a statement of its own, and so large that each segment has.
+        for (bytes_max, asked) in [
+            (1, [(0, 1, "D1"), (1, 1, "D2"), (2, 1, "D3"), (3, 1, "E1"), (4, 1, "E2")]),
+            (99_999, [(0, 1, "D1"), (0, 2, "D2"), (0, 3, "D3"), (1, 1, "E1"), (1, 2, "E2")]),
+        ] {
+            let counts: Vec<Vec<i64>> = segments
+                .iter()
+                .map(|s| statements.main(s, bytes_max).into_iter().map(|(_, rows)| rows).collect())
+                .collect();
+            let named = |statement, row| {
+                Statements::named(&segments, &counts, statement, row).map(|(sn, _)| sn.as_str())
+            };
+            for (statement, row, device) in asked {
+                assert_eq!(named(statement, row), Some(device), "{bytes_max}");
+            }
+            assert_eq!((named(0, 0), named(0, 9), named(9, 1)), (None, None, None));
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Months of the main table: split off `p_future` ahead of time, dropped past the retention.
+
+use std::time::Duration;
+
+use jiff::Span;
+use jiff::civil::Date;
+use ljwx_ledger::mysql::MySqlPool;
+use ljwx_ledger::mysql::errors;
+use ljwx_service::backoff::Backoff;
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
+use tracing::{info, warn};
+
+use crate::mysql::buckets;
+
+const TABLE: &str = "t_user_health_data";
+
+/// Months that are there before they begin.
+const MONTHS_AHEAD: i32 = 2;
+
+/// Months before this one that a table without any gets: caches hold late readings.
+const MONTHS_BACK: i32 = 1;
+
+/// Lock that keeps replicas from altering the table side by side, in seconds of waiting.
+const LOCK_SECONDS: i64 = 10;
+
+/// How long a statement may wait for the table, in seconds: whoever wants to write waits behind it.
+const TABLE_WAIT_SECONDS: u32 = 1;
+
+/// First wait after the table was not to be had.
+const BUSY_FIRST: Duration = Duration::from_secs(1);
+
+/// Longest wait until it is tried again: writers then stand still for a second a minute at most.
+const BUSY_MAX: Duration = Duration::from_secs(60);
+
+/// Makes sure that the months around `today` exist, and drops those older than `retention_days`.
+///
+/// A transaction that keeps the table open is waited for, in tries that let writers through between
+/// them; dropping the future gives up.
+pub async fn maintain(
+    pool: &MySqlPool,
+    today: Date,
+    retention_days: Option<u32>,
+) -> Result<(), sqlx::Error> {
+    // Not one of the pool's: it may be waiting for hours, and its locks and settings end with it.
+    let mut connection = pool.unlimited().acquire().await?.detach();
+    sqlx::query("SET SESSION lock_wait_timeout = ?")
+        .bind(TABLE_WAIT_SECONDS)
+        .execute(&mut connection)
+        .await?;
+    let lock: Option<i64> = sqlx::query_scalar("SELECT GET_LOCK('ljwx_partitions', ?)")
+        .bind(LOCK_SECONDS)
+        .fetch_one(&mut connection)
+        .await?;
+    if lock != Some(1) {
+        // Another replica is at it.
+        return connection.close().await;
+    }
+    let mut backoff = Backoff::new(BUSY_FIRST, BUSY_MAX);
+    loop {
+        match maintain_locked(&mut connection, today, retention_days).await {
+            Err(error) if is_busy(&error) => {
+                if backoff.attempts() == 0 {
+                    warn!("months wait: a transaction keeps {TABLE} open; trying again");
+                }
+                tokio::time::sleep(backoff.next(rand::random())).await;
+            }
+            Err(error) => return Err(error),
+            Ok(()) => break,
+        }
+    }
+    if backoff.attempts() > 0 {
+        info!(attempts = backoff.attempts(), "months are looked after again");
+    }
+    connection.close().await
+}
+
+/// Whether a statement did not get the table in time.
+fn is_busy(error: &sqlx::Error) -> bool {
+    errors::code(error).is_some_and(|code| code.starts_with("1205/"))
+}
+
+async fn maintain_locked(
+    connection: &mut MySqlConnection,
+    today: Date,
+    retention_days: Option<u32>,
+) -> Result<(), sqlx::Error> {
+    let existing = names(connection).await?;
+    if !existing.iter().any(|name| name == "p_future") {
+        warn!("{TABLE} is not partitioned by month; its partitions are left alone");
+        return Ok(());
+    }
+    let this_month = today.first_of_month();
+    let latest = existing.iter().filter_map(|name| month_of(name)).max();
+    let first = latest.and_then(|month| plus_months(month, 1));
+    let first = first.or_else(|| plus_months(this_month, -MONTHS_BACK));
+    let mut month = first;
+    while let Some(start) =
+        month.filter(|start| Some(*start) <= plus_months(this_month, MONTHS_AHEAD))
+    {
+        let Some(end) = plus_months(start, 1) else { break };
+        let name = name_of(start);
+        // Names and dates are made here, of digits only.
+        let statement = format!(
+            "ALTER TABLE {TABLE} REORGANIZE PARTITION p_future INTO (\
+             PARTITION {name} VALUES LESS THAN ('{end} 00:00:00'), \
+             PARTITION p_future VALUES LESS THAN (MAXVALUE))"
+        );
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
+        info!(partition = name, "month added");
+        month = Some(end);
+    }
+    if let Some(days) = retention_days {
+        drop_expired(connection, &existing, today, days).await?;
+    }
+    Ok(())
+}
+
+async fn drop_expired(
+    connection: &mut MySqlConnection,
+    existing: &[String],
+    today: Date,
+    days: u32,
+) -> Result<(), sqlx::Error> {
+    let Ok(oldest) = today.checked_sub(Span::new().days(i64::from(days))) else { return Ok(()) };
+    for name in existing {
+        let end = month_of(name).and_then(|month| plus_months(month, 1));
+        if end.is_some_and(|end| end <= oldest) {
+            drop_month(connection, name).await?;
+            info!(partition = name, "month dropped: it is past the retention");
+        }
+    }
+    Ok(())
+}
+
+/// Counts a month's rows for the ledger and drops it, with nobody writing in between.
+async fn drop_month(connection: &mut MySqlConnection, name: &str) -> Result<(), sqlx::Error> {
+    let partitions = sqlx::query_scalar(buckets::PARTITIONS).fetch_one(&mut *connection).await?;
+    // The name is digits, the columns are ours.
+    let statements = [
+        format!("LOCK TABLES {TABLE} WRITE, ingest_dropped_month WRITE"),
+        format!("DELETE FROM ingest_dropped_month WHERE month = '{name}'"),
+        format!(
+            "INSERT INTO ingest_dropped_month (month, bucket, row_count, deliveries) \
+             SELECT '{name}', {} FROM {TABLE} PARTITION ({name}) GROUP BY bucket",
+            buckets::columns(partitions)
+        ),
+        format!("ALTER TABLE {TABLE} DROP PARTITION {name}"),
+    ];
+    let mut done = Ok(());
+    for statement in statements {
+        if done.is_ok() {
+            done = connection.execute(AssertSqlSafe(statement)).await.map(drop);
+        }
+    }
+    // Whatever happened: a connection with locks must not go back to the pool.
+    connection.execute("UNLOCK TABLES").await?;
+    done
+}
+
+async fn names(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT CAST(PARTITION_NAME AS CHAR) FROM information_schema.PARTITIONS \
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND PARTITION_NAME IS NOT NULL",
+    )
+    .bind(TABLE)
+    .fetch_all(connection)
+    .await
+}
+
+/// `p202511`.
+fn name_of(month: Date) -> String {
+    format!("p{:04}{:02}", month.year(), month.month())
+}
+
+fn month_of(name: &str) -> Option<Date> {
+    let digits = name.strip_prefix('p').filter(|digits| digits.len() == 6)?;
+    Date::new(digits[..4].parse().ok()?, digits[4..].parse().ok()?, 1).ok()
+}
+
+fn plus_months(month: Date, months: i32) -> Option<Date> {
+    month.checked_add(Span::new().months(months)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_and_its_name_belong_together() {
+        let month = Date::new(2025, 12, 1).unwrap();
+        assert_eq!(name_of(month), "p202512");
+        assert_eq!(month_of("p202512"), Some(month));
+        assert_eq!(month_of("p_future"), None);
+        assert_eq!(name_of(plus_months(month, 1).unwrap()), "p202601");
+    }
+}

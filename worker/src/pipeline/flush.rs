@@ -1,0 +1,310 @@
+//! What becomes of a batch: dead letters confirmed, rows and ledger in one transaction, then Redis.
+//! This is where it is decided whether to hold, to give up a partition, or to go on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use jiff::Timestamp;
+use ljwx_ledger::ledger::{Advance, Counts, Standing};
+use ljwx_service::backoff::Backoff;
+use ljwx_service::telemetry::trace;
+use metrics::{counter, histogram};
+use opentelemetry::Context;
+use tracing::{debug, error, info, warn};
+
+use crate::batch::batch_metrics;
+use crate::batch::redis_progress::InRedis;
+use crate::batch::row::Identity;
+use crate::batch::spans::{BatchSpans, SpanNames};
+use crate::batch::{Batch, Letter, Segment};
+use crate::dead_letter::Letters;
+use crate::health::Health;
+use crate::metrics::{DATABASE_INSERT_SECONDS, REDIS_ERRORS, REDIS_UPDATE_SECONDS, WRITE_ERRORS};
+use crate::mysql::bisect::isolate;
+use crate::mysql::device_ids;
+use crate::mysql::{Store, WriteError};
+use crate::redis::Latest;
+use ljwx_ledger::device_bindings::Bindings;
+use ljwx_ledger::mysql::errors::Remedy;
+
+/// First wait after an attempt that failed.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest wait between attempts: how late a database's return may be noticed.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// What became of one segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Written and accounted for up to `to`.
+    Written { to: i64, in_redis: InRedis },
+    /// Another process has the partition; nothing was written for it.
+    Lost,
+    /// The ledger stands where nobody expects it; only a new claim tells from where to go on.
+    Astray { at: i64 },
+}
+
+/// A segment's partition and claim, and what became of it.
+pub type Flushed = Vec<(i32, i64, Outcome)>;
+
+/// The parts a batch goes through.
+pub struct Flush {
+    pub store: Store,
+    pub latest: Option<Arc<Latest>>,
+    pub letters: Letters,
+    pub bindings: Bindings,
+    pub health: Health,
+    pub names: SpanNames,
+    /// Whether it was said that Redis misses batches.
+    pub redis_misses: AtomicBool,
+}
+
+impl Flush {
+    /// Brings one batch to its end; returns only then, however long the database is away.
+    pub async fn flush(&self, mut batch: Batch) -> Flushed {
+        let started = Instant::now();
+        let spans = BatchSpans::start(&self.names, &batch);
+        batch_metrics::taken(&batch, Timestamp::now().as_millisecond());
+        let mut ended = Ended::default();
+        let counts = self.write(&mut batch, &mut ended, spans.context()).await;
+        self.letters.done(&batch.id);
+        self.account(&batch, &counts, &mut ended);
+        let in_redis = self.update_redis(&batch, spans.context()).await;
+        for (segment, in_redis) in batch.segments.iter().zip(in_redis) {
+            let outcome = Outcome::Written { to: segment.to, in_redis };
+            ended.flushed.push((segment.partition, segment.epoch, outcome));
+        }
+        batch_metrics::done(&batch, &ended.counts, started.elapsed(), trace::id(spans.context()));
+        spans.end(&ended.counts);
+        ended.flushed
+    }
+
+    /// Writes until nothing of the batch is left to be written. This is the policy: one remedy a
+    /// kind of error.
+    async fn write(&self, batch: &mut Batch, ended: &mut Ended, parent: &Context) -> Vec<Counts> {
+        let mut hold = Hold::new(&batch.id, parent);
+        while !batch.segments.is_empty() {
+            if self.letters.send(batch).await.is_err() {
+                hold.wait("breaker", "too many dead letters").await;
+                // Whatever made so many be refused may be mended by now, so all are tried again.
+                batch.segments.iter_mut().for_each(Segment::reconsider);
+                continue;
+            }
+            let attempt = match device_ids::fill(&self.bindings, batch).await {
+                Ok(()) => self.attempt(batch, parent).await,
+                Err(error) => Err(WriteError::from(error)),
+            };
+            match attempt {
+                Ok(counts) => {
+                    hold.over();
+                    return counts;
+                }
+                Err(WriteError::Held { remedy, message, unanswered }) => {
+                    if !unanswered.is_empty() {
+                        ended.unanswered = unanswered;
+                    }
+                    self.health.write_failed();
+                    self.health.held(Some(message.clone()));
+                    hold.wait(remedy.as_str(), &message).await;
+                }
+                Err(WriteError::Data { code, message, suspect }) => {
+                    debug!(batch.id, code, "a value is refused; looking for it");
+                    self.refuse(batch, &mut hold, &message, suspect.as_ref()).await;
+                }
+                Err(WriteError::Fenced(advances)) => {
+                    self.settle(&advances, batch, ended, &mut hold).await;
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// Counts what was committed, once, wherever that was noticed.
+    fn account(&self, batch: &Batch, counts: &[Counts], ended: &mut Ended) {
+        if batch.segments.is_empty() {
+            return;
+        }
+        batch_metrics::committed(batch, counts, Timestamp::now().as_millisecond());
+        counts.iter().for_each(|counts| ended.counts += *counts);
+        self.letters.committed(batch);
+        self.health.stored(batch.records() as i64, batch.letters() as i64);
+        self.health.held(None);
+    }
+
+    /// Finds the deliveries that are refused and makes letters of them; the rest is tried anew.
+    async fn refuse(
+        &self,
+        batch: &mut Batch,
+        hold: &mut Hold,
+        message: &str,
+        suspect: Option<&Identity>,
+    ) {
+        match isolate(&self.store, batch, suspect).await {
+            Ok(found) if found.is_empty() => {
+                // Refused as a whole and not in parts: no delivery can be blamed, so none is.
+                hold.wait(Remedy::Data.as_str(), message).await;
+            }
+            Ok(found) => {
+                for segment in &mut batch.segments {
+                    let own = |(partition, letter): &(i32, Letter)| {
+                        (*partition == segment.partition).then(|| letter.clone())
+                    };
+                    segment.refuse(found.iter().filter_map(own).collect());
+                }
+            }
+            Err(error) => hold.wait(error.kind(), &error.to_string()).await,
+        }
+    }
+
+    async fn attempt(&self, batch: &Batch, parent: &Context) -> Result<Vec<Counts>, WriteError> {
+        let started = Instant::now();
+        let span = crate::batch::spans::database_insert(parent, batch);
+        let result = self.store.write(batch).await;
+        histogram!(DATABASE_INSERT_SECONDS).record(started.elapsed());
+        if let Err(error) = &result {
+            counter!(WRITE_ERRORS, "kind" => error.kind()).increment(1);
+            let since = SystemTime::now() - started.elapsed();
+            crate::batch::spans::failed_insert(parent, batch, since, error.kind());
+        }
+        crate::batch::spans::end(&span, result.as_ref().err().map(WriteError::kind));
+        result
+    }
+
+    /// Asks the ledger what a failed compare-and-set means, and takes those segments out of the
+    /// batch; the rest is written without them.
+    async fn settle(
+        &self,
+        advances: &[Advance],
+        batch: &mut Batch,
+        ended: &mut Ended,
+        hold: &mut Hold,
+    ) {
+        let mut own = Batch { id: batch.id.clone(), reason: batch.reason, segments: Vec::new() };
+        let mut counts = Vec::new();
+        for advance in advances {
+            let standing = self.standing(advance, hold).await;
+            let outcome = match standing {
+                Standing::Lost => Outcome::Lost,
+                Standing::Committed => Outcome::Written { to: advance.to, in_redis: InRedis::No },
+                Standing::At(at) => Outcome::Astray { at },
+            };
+            warn!(
+                partition = advance.partition,
+                ?outcome,
+                "the ledger had moved without this batch"
+            );
+            ended.flushed.push((advance.partition, advance.epoch, outcome));
+            let segments =
+                batch.segments.extract_if(.., |held| held.partition == advance.partition);
+            if standing == Standing::Committed {
+                own.segments.extend(segments);
+                counts.push(ended.committed(advance));
+            } else {
+                segments.for_each(drop);
+            }
+        }
+        self.account(&own, &counts, ended);
+    }
+
+    async fn standing(&self, advance: &Advance, hold: &mut Hold) -> Standing {
+        loop {
+            match self.store.ledger().standing(advance).await {
+                Ok(standing) => return standing,
+                Err(error) => hold.wait("infrastructure", &error.to_string()).await,
+            }
+        }
+    }
+
+    async fn update_redis(&self, batch: &Batch, parent: &Context) -> Vec<InRedis> {
+        let missed = || vec![InRedis::No; batch.segments.len()];
+        let Some(latest) = &self.latest else { return missed() };
+        let started = Instant::now();
+        let span = crate::batch::spans::redis_update(parent, batch);
+        let result = latest.update(batch).await;
+        histogram!(REDIS_UPDATE_SECONDS).record(started.elapsed());
+        crate::batch::spans::end(&span, result.as_ref().err().map(|_| "redis"));
+        match &result {
+            Ok(_) if self.redis_misses.swap(false, Ordering::Relaxed) => {
+                info!(batch.id, "Redis takes batches again; what it missed is repaired");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                counter!(REDIS_ERRORS).increment(1);
+                if !self.redis_misses.swap(true, Ordering::Relaxed) {
+                    warn!(batch.id, %error, "Redis does not take batches; MySQL has them");
+                }
+            }
+        }
+        result.unwrap_or_else(|_| missed())
+    }
+}
+
+/// What has become of a batch so far.
+#[derive(Default)]
+struct Ended {
+    flushed: Flushed,
+    counts: Counts,
+    /// The moves of the last COMMIT that was not answered.
+    unanswered: Vec<Advance>,
+}
+
+impl Ended {
+    /// What was counted when a move was committed whose answer was lost. Trying again finds the rows
+    /// there, so only the attempt that put them there knows which of them were new.
+    fn committed(&self, again: &Advance) -> Counts {
+        let of = |made: &&Advance| made.partition == again.partition && made.epoch == again.epoch;
+        self.unanswered.iter().find(of).unwrap_or(again).counts
+    }
+}
+
+/// A batch that waits: said once at its beginning and once at its end.
+struct Hold {
+    batch_id: String,
+    /// Of the batch's trace, where it is recorded.
+    trace_id: Option<String>,
+    backoff: Backoff,
+    said: Option<&'static str>,
+}
+
+impl Hold {
+    fn new(batch_id: &str, span: &Context) -> Self {
+        let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        Self { batch_id: batch_id.to_owned(), trace_id: trace::id(span), backoff, said: None }
+    }
+
+    async fn wait(&mut self, why: &'static str, message: &str) {
+        if self.said != Some(why) {
+            self.said = Some(why);
+            let trace_id = self.trace_id.as_deref();
+            if why == Remedy::Schema.as_str() {
+                error!(
+                    batch.id = self.batch_id,
+                    trace_id,
+                    error = message,
+                    "batch held: the tables lack something; run `worker migrate`"
+                );
+            } else {
+                warn!(
+                    batch.id = self.batch_id,
+                    trace_id,
+                    why,
+                    error = message,
+                    "batch held; trying again"
+                );
+            }
+        }
+        tokio::time::sleep(self.backoff.next(rand::random())).await;
+    }
+
+    fn over(&self) {
+        if self.said.is_some() {
+            warn!(
+                batch.id = self.batch_id,
+                trace_id = self.trace_id.as_deref(),
+                attempts = self.backoff.attempts(),
+                "held batch written"
+            );
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The loop: events in, batches out. What goes into a batch `buffer` decides, what becomes of it
+//! `flush` does; here they only meet.
+
+pub mod flush;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ljwx_ledger::group::consumer::{Event, Revocation, Source};
+use ljwx_service::lifecycle::{Deadline, Step};
+use metrics::gauge;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::batch::buffer::{Buffer, Limits};
+use crate::batch::size::{Adaptive, Sample};
+use crate::batch::{Batch, FlushReason, Segment};
+use crate::health::Health;
+use crate::metrics::{BATCH_ROWS_WANTED, BATCHES_IN_FLIGHT_WANTED, BUFFERED};
+use crate::mysql::group_control::Gate;
+use crate::pipeline::flush::{Flush, Flushed, Outcome};
+use crate::redis::repair::Link;
+
+/// The loop says at least this often that it turns.
+const TURN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the loop is made of.
+pub struct Pipeline {
+    source: Source,
+    buffer: Buffer,
+    flush: Arc<Flush>,
+    health: Health,
+    adaptive: Adaptive,
+    in_flight: JoinSet<(Flushed, Sample)>,
+    revoked: Vec<Revocation>,
+    repair: Link,
+    gate: watch::Receiver<Gate>,
+}
+
+/// What it is made from.
+pub struct Parts {
+    /// Where deliveries come from.
+    pub source: Source,
+    /// What becomes of a batch.
+    pub flush: Flush,
+    /// The repair of Redis, which runs beside it.
+    pub repair: Link,
+    /// Bounds of the buffer.
+    pub limits: Limits,
+    /// What moves within them.
+    pub adaptive: Adaptive,
+    /// Whether deliveries may be taken in.
+    pub gate: watch::Receiver<Gate>,
+}
+
+/// How the loop ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// Everything taken in was written.
+    Drained,
+    /// The deadline came first; what was not written will be read again by whoever comes next.
+    OutOfTime,
+}
+
+impl Pipeline {
+    /// A loop over a source.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { source, flush, repair, limits, adaptive, gate } = parts;
+        let mut buffer = Buffer::new(limits);
+        buffer.tune(adaptive.rows(), adaptive.linger(), adaptive.company_linger());
+        Self {
+            source,
+            buffer,
+            health: flush.health.clone(),
+            flush: Arc::new(flush),
+            adaptive,
+            in_flight: JoinSet::new(),
+            revoked: Vec::new(),
+            repair,
+            gate,
+        }
+    }
+
+    /// Turns until `stop`, then drains and leaves the group, each within its share of `deadline`. An
+    /// error stops the process as well.
+    pub async fn run(
+        mut self,
+        deadline: &Deadline,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<End> {
+        if let Err(error) = self.turn_until(stop).await {
+            // The time for leaving the group runs from here on.
+            stop.cancel();
+            self.in_flight.shutdown().await;
+            self.source.close(deadline).await;
+            return Err(error);
+        }
+        self.health.draining();
+        info!(deliveries = self.buffer.deliveries(), "draining");
+        let end = match deadline.within(Step::Drain, self.drain()).await {
+            Some(()) => End::Drained,
+            None => {
+                warn!(
+                    deliveries = self.buffer.deliveries(),
+                    "not drained in time; the rest will be read again"
+                );
+                self.in_flight.shutdown().await;
+                End::OutOfTime
+            }
+        };
+        self.source.close(deadline).await;
+        Ok(end)
+    }
+
+    /// What the source still holds at `stop` is left there: it will be read again.
+    async fn turn_until(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
+        loop {
+            self.start_due_batches();
+            let now = Instant::now();
+            let next_turn = now + TURN_INTERVAL;
+            let may_start = self.in_flight.len() < self.adaptive.in_flight();
+            let wake = self
+                .buffer
+                .due_at()
+                .filter(|_| may_start)
+                .map_or(next_turn, |due| due.min(next_turn));
+            let admit = self.buffer.has_room() && *self.gate.borrow() == Gate::Open;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                Some(done) = self.in_flight.join_next() => self.done(done?)?,
+                Some(then) = self.repair.repaired.recv() => self.buffer.repaired(&then),
+                Ok(()) = self.gate.changed() => self.check_gate()?,
+                event = self.source.next(admit) => match event {
+                    Event::Closed if stop.is_cancelled() => return Ok(()),
+                    Event::Closed => anyhow::bail!("the consumer ended without being told to"),
+                    event => self.event(event)?,
+                },
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+            self.release_revoked();
+            self.repair.lanes.send_replace(self.buffer.views());
+            self.health.turned(self.buffer.partitions(), self.buffer.oldest_ms());
+            gauge!(BUFFERED).set(self.buffer.deliveries() as f64);
+        }
+    }
+
+    fn check_gate(&self) -> anyhow::Result<()> {
+        match &*self.gate.borrow() {
+            Gate::Refused(reason) => anyhow::bail!("{reason}"),
+            Gate::Paused(reason) => {
+                info!(reason, "paused by command; `worker resume` lets it go on")
+            }
+            Gate::Open => info!("taking readings"),
+            Gate::Unknown => {}
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event) -> anyhow::Result<()> {
+        match event {
+            Event::Assigned(claims) => {
+                self.health.joined();
+                for claim in claims {
+                    // It came back before it was drained: what the former claim held is fenced.
+                    for revocation in &mut self.revoked {
+                        revocation.partitions.retain(|partition| *partition != claim.partition);
+                    }
+                    self.buffer.open(claim);
+                }
+            }
+            Event::Deliveries(deliveries) => {
+                let now = Instant::now();
+                for delivery in deliveries {
+                    let origin = delivery.origin.sampled();
+                    self.buffer.insert(delivery, origin, now);
+                }
+            }
+            Event::Revoked(revocation) if revocation.lost => {
+                self.buffer.forget(&revocation.partitions)
+            }
+            Event::Revoked(revocation) => self.revoked.push(revocation),
+            Event::Failed(reason) => anyhow::bail!("the consumer cannot go on: {reason}"),
+            Event::Closed => {}
+        }
+        Ok(())
+    }
+
+    fn start_due_batches(&mut self) {
+        let leaving: Vec<i32> =
+            self.revoked.iter().flat_map(|revocation| revocation.partitions.clone()).collect();
+        if !leaving.is_empty() {
+            // Whoever waits for these partitions waits for nothing else, so no limit holds here.
+            self.start(FlushReason::Revoked, |buffer| buffer.take_partitions(&leaving));
+        }
+        while self.in_flight.len() < self.adaptive.in_flight() {
+            let Some(reason) = self.buffer.due(Instant::now()) else { return };
+            if !self.start(reason, Buffer::take) {
+                return;
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        reason: FlushReason,
+        take: impl FnOnce(&mut Buffer) -> Vec<Segment>,
+    ) -> bool {
+        let segments = take(&mut self.buffer);
+        if segments.is_empty() {
+            return false;
+        }
+        let batch = Batch { id: Uuid::new_v4().to_string(), reason, segments };
+        let flush = Arc::clone(&self.flush);
+        self.in_flight.spawn(async move {
+            let (started, records) = (Instant::now(), batch.records());
+            let full = matches!(reason, FlushReason::Rows | FlushReason::Bytes);
+            let flushed = flush.flush(batch).await;
+            (flushed, Sample { records, took: started.elapsed(), full })
+        });
+        true
+    }
+
+    fn done(&mut self, (flushed, sample): (Flushed, Sample)) -> anyhow::Result<()> {
+        self.adaptive.note(Instant::now(), sample);
+        let adaptive = &self.adaptive;
+        self.buffer.tune(adaptive.rows(), adaptive.linger(), adaptive.company_linger());
+        gauge!(BATCH_ROWS_WANTED).set(self.adaptive.rows() as f64);
+        gauge!(BATCHES_IN_FLIGHT_WANTED).set(self.adaptive.in_flight() as f64);
+        self.flushed(flushed)
+    }
+
+    fn flushed(&mut self, flushed: Flushed) -> anyhow::Result<()> {
+        let mut committed = Vec::with_capacity(flushed.len());
+        for (partition, epoch, outcome) in flushed {
+            match outcome {
+                Outcome::Written { to, in_redis } => {
+                    self.buffer.written(partition, epoch, to, in_redis);
+                    committed.push((partition, to));
+                }
+                Outcome::Lost => self.buffer.forget_claim(partition, epoch),
+                Outcome::Astray { at } => anyhow::bail!(
+                    "partition {partition}: the ledger stands at {at} under this process's own \
+                     claim; only a new claim is safe"
+                ),
+            }
+        }
+        self.source.commit(committed);
+        Ok(())
+    }
+
+    /// Lets go of revoked partitions that have nothing left; dropping a revocation says so.
+    fn release_revoked(&mut self) {
+        let buffer = &mut self.buffer;
+        self.revoked.retain(|revocation| {
+            let drained = buffer.is_drained(&revocation.partitions);
+            if drained {
+                buffer.forget(&revocation.partitions);
+            }
+            !drained
+        });
+    }
+
+    /// Writes everything that was taken in.
+    async fn drain(&mut self) {
+        let all = self.buffer.partitions();
+        loop {
+            while self.in_flight.len() < self.adaptive.in_flight()
+                && self.start(FlushReason::Shutdown, |buffer| buffer.take_partitions(&all))
+            {
+            }
+            let Some(done) = self.in_flight.join_next().await else { return };
+            let ended = done.map_err(anyhow::Error::from).and_then(|done| self.done(done));
+            if let Err(error) = ended {
+                warn!(%error, "a batch could not be finished while draining");
+            }
+        }
+    }
+}

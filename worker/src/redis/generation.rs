@@ -1,0 +1,268 @@
+//! Notices that Redis was flushed or went back in time: a key in Redis that everything else there
+//! shares its fate with, and a row in MySQL that remembers what the key must say.
+//!
+//! The key is written before the row, so what the row says the key has had; reading goes the other
+//! way round. All replicas of a group share both.
+
+use std::time::Instant;
+
+use fred::clients::Client;
+use fred::interfaces::KeysInterface;
+use fred::types::scripts::Script;
+use ljwx_ledger::mysql::MySqlPool;
+use sqlx::FromRow;
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::redis::{RedisFailure, Writes};
+
+/// Writes "token beat", unless the key has this token with a later beat. With `ARGV[3]` = 'only' it
+/// changes nothing but a key with this token: a beat must not make a loss unseen. A key that is no
+/// string has no token.
+const BEAT: &str = r"
+local held = redis.pcall('GET', KEYS[1])
+local token, beat = string.match(type(held) == 'string' and held or '', '^(%S+) (%d+)$')
+if token == ARGV[1] then
+  if tonumber(beat) >= tonumber(ARGV[2]) then return 0 end
+elseif ARGV[3] == 'only' then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2])
+return 1
+";
+
+/// How long a replica may refill without a sign of life.
+const REFILL_SECONDS_MAX: i64 = 60;
+
+/// What the row says.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+struct Expected {
+    token: String,
+    placed: bool,
+    beat: i64,
+    generation: i64,
+    refilled: i64,
+}
+
+/// Which generation of Redis this is, and which one was last complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Generation {
+    /// The present one; a loss begins the next.
+    pub present: i64,
+    /// The last one that everything was shown in.
+    pub refilled: i64,
+}
+
+impl Generation {
+    /// Whether Redis lacks more than a few stretches.
+    pub fn is_lost(&self) -> bool {
+        self.refilled < self.present
+    }
+}
+
+/// The key and the row of one group.
+pub struct Sentinel {
+    client: Client,
+    pool: MySqlPool,
+    group: String,
+    key: String,
+    owner: String,
+    beat: Script,
+    writes: Writes,
+}
+
+impl Sentinel {
+    /// The sentinel of `group`; `owner` is what the row calls this replica, `writes` is told what
+    /// became of each beat.
+    pub fn new(
+        client: Client,
+        pool: MySqlPool,
+        group: &str,
+        owner: String,
+        writes: Writes,
+    ) -> Self {
+        Self {
+            client,
+            pool,
+            group: group.to_owned(),
+            key: format!("ljwx:worker:sentinel:{group}"),
+            owner,
+            beat: Script::from_lua(BEAT),
+            writes,
+        }
+    }
+
+    /// Compares the key with the row; what is lost begins a new generation.
+    pub async fn check(&self) -> Result<Generation, RedisFailure> {
+        let mut expected = self.expected().await?;
+        if expected.placed {
+            let found = self.found().await?;
+            if expected.is_met_by(found.as_deref()) {
+                self.advance(&expected).await?;
+                return Ok(expected.generation());
+            }
+            if self.lose(&expected).await? {
+                warn!(
+                    generation = expected.generation + 1,
+                    found = found.is_some(),
+                    "Redis was flushed or went back in time; filling it anew"
+                );
+            }
+            expected = self.expected().await?;
+        }
+        if !expected.placed {
+            self.place(&expected).await?;
+        }
+        Ok(expected.generation())
+    }
+
+    /// What the key says; nothing where somebody put something else there.
+    async fn found(&self) -> Result<Option<String>, RedisFailure> {
+        match self.client.get(&self.key).await {
+            Err(error) if error.details().starts_with("WRONGTYPE") => Ok(None),
+            found => Ok(found?),
+        }
+    }
+
+    async fn expected(&self) -> Result<Expected, sqlx::Error> {
+        if let Some(expected) = self.select().await? {
+            return Ok(expected);
+        }
+        sqlx::query("INSERT IGNORE INTO redis_sentinel (consumer_group, token) VALUES (?, ?)")
+            .bind(&self.group)
+            .bind(Uuid::new_v4().to_string())
+            .execute(&self.pool)
+            .await?;
+        self.select().await?.ok_or(sqlx::Error::RowNotFound)
+    }
+
+    async fn select(&self) -> Result<Option<Expected>, sqlx::Error> {
+        sqlx::query_as(
+            "SELECT token, placed, beat, generation, refilled FROM redis_sentinel \
+             WHERE consumer_group = ?",
+        )
+        .bind(&self.group)
+        .fetch_optional(&self.pool)
+        .await
+    }
+
+    /// Begins a new generation; `false` where another replica did.
+    async fn lose(&self, expected: &Expected) -> Result<bool, sqlx::Error> {
+        let begun = sqlx::query(
+            "UPDATE redis_sentinel SET token = ?, placed = 0, generation = generation + 1 \
+             WHERE consumer_group = ? AND token = ? AND placed = 1",
+        )
+        .bind(Uuid::new_v4().to_string())
+        .bind(&self.group)
+        .bind(&expected.token)
+        .execute(&self.pool)
+        .await?;
+        Ok(begun.rows_affected() == 1)
+    }
+
+    async fn place(&self, expected: &Expected) -> Result<(), RedisFailure> {
+        self.write(&expected.token, expected.beat, "any").await?;
+        sqlx::query("UPDATE redis_sentinel SET placed = 1 WHERE consumer_group = ? AND token = ?")
+            .bind(&self.group)
+            .bind(&expected.token)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    async fn advance(&self, expected: &Expected) -> Result<(), RedisFailure> {
+        let beat = expected.beat + 1;
+        if !self.write(&expected.token, beat, "only").await? {
+            return Ok(());
+        }
+        sqlx::query(
+            "UPDATE redis_sentinel SET beat = GREATEST(beat, ?) \
+             WHERE consumer_group = ? AND token = ?",
+        )
+        .bind(beat)
+        .bind(&self.group)
+        .bind(&expected.token)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    async fn write(&self, token: &str, beat: i64, which: &str) -> Result<bool, RedisFailure> {
+        let arguments = vec![token.to_owned(), beat.to_string(), which.to_owned()];
+        let written: Result<i64, _> =
+            self.beat.evalsha_with_reload(&self.client, vec![self.key.as_str()], arguments).await;
+        match written {
+            Ok(1) => self.writes.taken(),
+            Ok(_) => {}
+            Err(ref error) => self.writes.failed(error, Instant::now()),
+        }
+        Ok(written? == 1)
+    }
+
+    /// Takes on, or keeps, the refilling of the present generation; `false` where another replica
+    /// is at it or it is done.
+    pub async fn take_refill(&self) -> Result<bool, sqlx::Error> {
+        let taken = sqlx::query(
+            "UPDATE redis_sentinel SET refiller = ?, \
+             refill_until = UTC_TIMESTAMP(3) + INTERVAL ? SECOND \
+             WHERE consumer_group = ? AND refilled < generation AND (refiller = ? \
+             OR refill_until IS NULL OR refill_until < UTC_TIMESTAMP(3))",
+        )
+        .bind(&self.owner)
+        .bind(REFILL_SECONDS_MAX)
+        .bind(&self.group)
+        .bind(&self.owner)
+        .execute(&self.pool)
+        .await?;
+        Ok(taken.rows_affected() == 1)
+    }
+
+    /// Notes that everything was shown in a generation.
+    pub async fn refilled(&self, generation: i64) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "UPDATE redis_sentinel SET refilled = GREATEST(refilled, ?), refiller = NULL, \
+             refill_until = NULL WHERE consumer_group = ?",
+        )
+        .bind(generation)
+        .bind(&self.group)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
+
+impl Expected {
+    fn generation(&self) -> Generation {
+        Generation { present: self.generation, refilled: self.refilled }
+    }
+
+    /// Whether the key says at least what the row says.
+    fn is_met_by(&self, found: Option<&str>) -> bool {
+        let Some((token, beat)) = found.and_then(|found| found.split_once(' ')) else {
+            return false;
+        };
+        token == self.token && beat.parse().is_ok_and(|beat: i64| beat >= self.beat)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_gone_foreign_or_older_is_a_loss() {
+        let expected =
+            Expected { token: "a".into(), placed: true, beat: 7, generation: 1, refilled: 1 };
+        for (found, met) in [
+            (Some("a 7"), true),
+            (Some("a 8"), true),
+            (Some("a 6"), false),
+            (Some("b 9"), false),
+            (Some("a"), false),
+            (Some(""), false),
+            (None, false),
+        ] {
+            assert_eq!(expected.is_met_by(found), met, "{found:?}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Brings Redis up to date with MySQL: after an outage, a crash between COMMIT and Redis, a flush, a
+//! step back in time. Beside the pipeline, so that nothing here slows storing.
+//!
+//! The topic says which devices a short stretch is about; a long one, or a loss, is about all of
+//! them. What is shown always comes from MySQL, the only place that knows how deliveries merged and
+//! which were refused; the script decides whether it is news.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use ljwx_ledger::ledger::Ledger;
+use ljwx_reading::DeviceSn;
+use metrics::{counter, gauge};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+pub use super::changed_devices::{Stretch, Topic};
+pub use super::generation::{Generation, Sentinel};
+use crate::batch::redis_progress::Shown;
+use crate::metrics::{REDIS_BEHIND, REDIS_REPAIRED};
+use crate::mysql::newest_rows::Newest;
+use crate::redis::Latest;
+
+/// How often the lanes are looked at.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often the sentinel is looked at while nothing is behind.
+const SENTINEL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Rest between two refills: a Redis that evicts its sentinel would be refilled without end.
+const REFILL_REST: Duration = Duration::from_secs(10);
+
+/// Deliveries that are looked up in the topic; for more, MySQL's devices are gone through.
+const STRETCH_DELIVERIES_MAX: i64 = 50_000;
+
+/// One partition as the pipeline has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneView {
+    /// The partition.
+    pub partition: i32,
+    /// Its claim.
+    pub epoch: i64,
+    /// How far Redis is.
+    pub shown: Shown,
+    /// Whether no batch is on its way that would tell the ledger.
+    pub idle: bool,
+}
+
+/// The pipeline's end.
+pub struct Link {
+    /// Where the pipeline shows its lanes.
+    pub lanes: watch::Sender<Vec<LaneView>>,
+    /// Lanes whose readings of then are in Redis.
+    pub repaired: mpsc::UnboundedReceiver<LaneView>,
+}
+
+/// The repair's end.
+pub struct LinkEnd {
+    lanes: watch::Receiver<Vec<LaneView>>,
+    // One message for each lane and turn at most, and the pipeline takes them before anything else.
+    repaired: mpsc::UnboundedSender<LaneView>,
+}
+
+/// Connects a pipeline with its repair.
+pub fn link() -> (Link, LinkEnd) {
+    let (lanes_sender, lanes) = watch::channel(Vec::new());
+    let (repaired_sender, repaired) = mpsc::unbounded_channel();
+    (Link { lanes: lanes_sender, repaired }, LinkEnd { lanes, repaired: repaired_sender })
+}
+
+/// What a repair needs.
+pub struct Repair {
+    pub latest: Arc<Latest>,
+    pub newest: Newest,
+    pub sentinel: Sentinel,
+    pub topic: Topic,
+    pub ledger: Ledger,
+    pub link: LinkEnd,
+}
+
+/// What a repair remembers from turn to turn.
+#[derive(Default)]
+struct Memory {
+    generation: Option<(Instant, Generation)>,
+    refilled_at: Option<Instant>,
+    /// What the ledger has been told: epoch and offset by partition.
+    noted: BTreeMap<i32, (i64, i64)>,
+    failing: bool,
+}
+
+impl Repair {
+    /// Repairs until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut memory = Memory::default();
+        let mut interval = tokio::time::interval(INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = interval.tick() => {}
+            }
+            let turned = tokio::select! {
+                () = stop.cancelled() => return,
+                turned = self.turn(&mut memory, &stop) => turned,
+            };
+            match turned {
+                Ok(()) => memory.failing = false,
+                Err(error) if memory.failing => debug!(%error, "Redis cannot be repaired yet"),
+                Err(error) => {
+                    memory.failing = true;
+                    warn!(error = %format!("{error:#}"), "Redis cannot be repaired yet; trying on");
+                }
+            }
+        }
+    }
+
+    async fn turn(&self, memory: &mut Memory, stop: &CancellationToken) -> anyhow::Result<()> {
+        let lanes = self.link.lanes.borrow().clone();
+        let behind: Vec<LaneView> =
+            lanes.iter().filter(|lane| lane.shown.behind() > 0).copied().collect();
+        let known = memory.generation.map(|(_, generation)| generation);
+        gauge!(REDIS_BEHIND).set(deliveries_behind(&lanes, known) as f64);
+        if !self.latest.reachable() {
+            // Whoever comes back may be another one.
+            memory.generation = memory.generation.filter(|(_, generation)| generation.is_lost());
+            return Ok(());
+        }
+        let generation = self.generation(memory, behind.is_empty()).await?;
+        let rested = memory.refilled_at.is_none_or(|at| at.elapsed() >= REFILL_REST);
+        if generation.is_lost() && rested && self.sentinel.take_refill().await? {
+            self.refill(generation).await?;
+            memory.refilled_at = Some(Instant::now());
+            memory.generation = None;
+            self.tell(&behind).await?;
+        } else if !behind.is_empty() {
+            self.repair(&behind, stop).await?;
+            self.tell(&behind).await?;
+        }
+        self.note(&lanes, memory).await
+    }
+
+    async fn generation(&self, memory: &mut Memory, fresh: bool) -> anyhow::Result<Generation> {
+        if let Some((at, generation)) = memory.generation
+            && fresh
+            && at.elapsed() < SENTINEL_INTERVAL
+        {
+            return Ok(generation);
+        }
+        let generation = self.sentinel.check().await.context("sentinel")?;
+        memory.generation = Some((Instant::now(), generation));
+        Ok(generation)
+    }
+
+    async fn refill(&self, generation: Generation) -> anyhow::Result<()> {
+        let devices = self.show_all(true).await?;
+        self.sentinel.refilled(generation.present).await?;
+        if devices > 0 {
+            info!(devices, generation = generation.present, "Redis filled from MySQL");
+        }
+        Ok(())
+    }
+
+    /// Shows what the lanes that are behind may lack, and perhaps more.
+    async fn repair(&self, behind: &[LaneView], stop: &CancellationToken) -> anyhow::Result<()> {
+        let deliveries: i64 = behind.iter().map(|lane| lane.shown.behind()).sum();
+        let named = match deliveries {
+            0..=STRETCH_DELIVERIES_MAX => self.named(behind, stop).await,
+            _ => Err(anyhow::anyhow!("a long stretch")),
+        };
+        let (devices, source) = match named {
+            Ok(devices) => {
+                self.latest.refresh(&devices).await?;
+                counter!(REDIS_REPAIRED, "source" => "topic").increment(devices.len() as u64);
+                (devices.len(), "topic")
+            }
+            Err(reason) => {
+                debug!(%reason, deliveries, "the topic does not say which devices; taking all");
+                (self.show_all(false).await?, "mysql")
+            }
+        };
+        info!(deliveries, devices, source, "Redis repaired");
+        Ok(())
+    }
+
+    /// The devices that the topic has between what Redis and what MySQL has.
+    async fn named(
+        &self,
+        behind: &[LaneView],
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Vec<DeviceSn>> {
+        let stretches: Vec<Stretch> = behind
+            .iter()
+            .map(|lane| Stretch {
+                partition: lane.partition,
+                from: lane.shown.up_to(),
+                to: lane.shown.done(),
+            })
+            .collect();
+        let (topic, base, stop) = (self.topic.clone(), self.ledger.base(), stop.clone());
+        let asked = move || topic.devices(&stretches, base, &stop);
+        let devices = tokio::task::spawn_blocking(asked).await??;
+        Ok(devices.into_iter().collect())
+    }
+
+    /// Shows the newest row of every device there is; returns how many those are.
+    async fn show_all(&self, refilling: bool) -> anyhow::Result<usize> {
+        let (mut last, mut all) = (String::new(), 0);
+        loop {
+            let page = self.newest.devices_after(&last).await?;
+            let Some(end) = page.last() else { return Ok(all) };
+            last.clone_from(end);
+            let devices: Vec<DeviceSn> = page.iter().filter_map(|sn| DeviceSn::new(sn)).collect();
+            self.latest.refresh(&devices).await?;
+            counter!(REDIS_REPAIRED, "source" => "mysql").increment(devices.len() as u64);
+            all += devices.len();
+            if refilling {
+                anyhow::ensure!(self.sentinel.take_refill().await?, "another replica refills");
+            }
+        }
+    }
+
+    /// Tells pipeline and ledger what has been repaired.
+    async fn tell(&self, repaired: &[LaneView]) -> Result<(), sqlx::Error> {
+        for lane in repaired {
+            // Without a pipeline nobody has to know.
+            let _ = self.link.repaired.send(*lane);
+            self.ledger.redis_current(lane.partition, lane.epoch, lane.shown.done()).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the ledger of partitions that no batch will tell it of.
+    async fn note(&self, lanes: &[LaneView], memory: &mut Memory) -> anyhow::Result<()> {
+        for lane in lanes.iter().filter(|lane| lane.idle && lane.shown.behind() == 0) {
+            let standing = (lane.epoch, lane.shown.up_to());
+            if memory.noted.get(&lane.partition) != Some(&standing) {
+                self.ledger.redis_current(lane.partition, standing.0, standing.1).await?;
+                memory.noted.insert(lane.partition, standing);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Deliveries that Redis may lack; after a loss that is all of them.
+fn deliveries_behind(lanes: &[LaneView], generation: Option<Generation>) -> i64 {
+    let lost = generation.is_some_and(|generation| generation.is_lost());
+    let behind = |lane: &LaneView| if lost { lane.shown.done() } else { lane.shown.behind() };
+    lanes.iter().map(behind).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_loss_everything_is_behind() {
+        let lane = LaneView { partition: 0, epoch: 1, shown: Shown::new(4, 10), idle: true };
+        let generation = |refilled| Some(Generation { present: 2, refilled });
+        for (generation, behind) in [(None, 6), (generation(2), 6), (generation(1), 10)] {
+            assert_eq!(deliveries_behind(&[lane], generation), behind);
+        }
+    }
+}
