@@ -135,10 +135,10 @@ mod tests {
         for (ours, item) in [Code::MalformedBody, Code::TooManyReadings].into_iter().zip(items) {
             assert_eq!(ours.as_str(), item.as_str(), "a record's header says it otherwise");
         }
-        let documents = include_str!("../../docs/operations.md");
+        let documents = include_str!("../../docs/running.md");
         for code in Code::ALL {
             let row = format!("| `{}` | {} |", code.as_str(), code.status().as_u16());
-            assert!(documents.contains(&row), "docs/operations.md lacks {row}");
+            assert!(documents.contains(&row), "docs/running.md lacks {row}");
         }
         let zeros = crate::metrics::SERVICE.zeros.iter();
         let (_, _, shown) =

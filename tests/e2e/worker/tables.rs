@@ -16,7 +16,7 @@ use crate::worker::pipeline::{finish, pipeline, settled};
 const ORIGINAL: &str = include_str!("../../src/fakes/original.sql");
 
 /// Operators' instructions, of which the statements are tried out here.
-const OPERATIONS: &str = include_str!("../../../docs/operations.md");
+const OPERATIONS: &str = include_str!("../../../docs/data.md");
 
 /// Every table and how it is made.
 async fn made(database: &Database) -> Result<BTreeMap<String, String>> {

@@ -145,7 +145,7 @@ pub async fn check(pool: &MySqlPool) -> anyhow::Result<()> {
     ensure!(
         unfit.is_empty(),
         "{} cannot be used as they are; nothing was changed. Stop what writes them, put each aside as \
-         its remedy says, and migrate again; docs/operations.md, \"An existing database\", says how \
+         its remedy says, and migrate again; docs/data.md, \"An existing database\", says how \
          to carry their rows over",
         unfit.join(", ")
     );
