@@ -1,5 +1,5 @@
-# Every command here works on a fresh machine: what is missing is installed by the stack.
-# ARGS is handed on, as in `make demo ARGS=--smoke`.
+# Every command here works on a fresh machine: the stack installs what is missing.
+# Targets forward ARGS, as in `make demo ARGS=--smoke`.
 
 include tests/tiers.mk
 
@@ -7,7 +7,7 @@ STACK := deploy/stack
 ARGS  ?=
 FILE  ?= tests/cases/gateway_cases.json
 
-# What measures or brings its own Prometheus has no use for the stack's.
+# Benchmarks, and tests that start their own Prometheus, do not use the stack's.
 ALONE := STACK_WITHOUT=prometheus
 
 .PHONY: help demo check test soak cases bench bench-pipeline bench-worker bench-alerter bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
@@ -15,15 +15,15 @@ ALONE := STACK_WITHOUT=prometheus
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-demo: install  ## Run everything with a simulated fleet; ARGS=--smoke: 30 s, judged
+demo: install  ## Run everything with a simulated fleet; ARGS=--smoke: 30 s, with a verdict
 	cargo build --workspace --bins
 	$(STACK) run -- target/debug/demo $(ARGS)
 
-check: install fmt lint unit e2e-check  ## For a commit: format, clippy, unit tests, the main promises on MariaDB; 12 min at most
+check: install fmt lint unit e2e-check  ## Before a commit: format, clippy, unit tests, the main promises on MariaDB; 12 min at most
 
-test: install fmt lint docs unit deny promtool e2e e2e-mysql  ## Everything that CI runs; 50 min at most
+test: install fmt lint docs unit deny promtool e2e e2e-mysql  ## All that CI runs; 50 min at most
 
-soak: install  ## For a release: kills, overload, long runs, on both databases, in an hour; keeps the results
+soak: install  ## Before a release: kills, overload and long runs on both databases, in an hour; saves the results
 	cargo build --workspace --bins
 	cargo build --release --workspace --bins
 	@status=0; for database in mariadb mysql; do \
@@ -32,56 +32,56 @@ soak: install  ## For a release: kills, overload, long runs, on both databases, 
 	  $(ALONE) $(STACK) run -- target/release/bench store --rounds 0 --soak 10m --save || status=1; \
 	done; exit $$status
 
-bench: install  ## Figures beside their targets, and ratios to what the machine can do
+bench: install  ## Figures with their targets, and ratios to the machine's limits
 	cargo build --release --workspace --bins
 	$(ALONE) $(STACK) run -- target/release/bench $(ARGS)
 
-bench-pipeline: install  ## The plan's figures, five runs of the whole pipeline; keeps the figures
+bench-pipeline: install  ## The plan's figures from five runs of the whole pipeline; saves the figures
 	cargo build --release --workspace --bins
 	STACK_BINLOG=1 $(ALONE) $(STACK) run --require-jaeger -- target/release/bench pipeline --runs 5 --save $(or $(ARGS),now)
 
-bench-worker: install  ## The worker against what MariaDB and MySQL can take, in two hours; keeps the figures
+bench-worker: install  ## The worker against the limits of MariaDB and MySQL, in two hours; saves the figures
 	cargo build --release --workspace --bins
 	@status=0; for database in mariadb mysql; do \
 	  $(ALONE) STACK_DATABASE=$$database $(STACK) run -- target/release/bench store --save $(ARGS) || status=1; \
 	done; exit $$status
 
-bench-alerter: install  ## Readings judged a second by one core, then the alerter on the real servers; keeps the figures
-	cargo bench -p ljwx-alerter --bench evaluation
+bench-alerter: install  ## Readings that one core evaluates a second, then the alerter on the real servers; saves the figures
+	cargo bench -p alerter --bench evaluation
 	cargo build --release --workspace --bins
 	$(ALONE) $(STACK) run -- target/release/bench alerter --memory --save $(ARGS)
 
-bench-telemetry: install  ## What spans cost the gateway and the worker
+bench-telemetry: install  ## The cost of spans for the gateway and the worker
 	cargo build --release --workspace --bins
 	$(ALONE) $(STACK) run -- target/release/bench --rounds 5 telemetry
 
-bench-takeover: install  ## How soon others store and alert for a killed replica, 20 kills; keeps the figures
+bench-takeover: install  ## Time until others store and alert for a killed replica, 20 kills; saves the figures
 	cargo build --release --workspace --bins
 	$(ALONE) $(STACK) run -- target/release/bench takeover --save $(ARGS)
 
-install:  ## Install what is missing: servers, and what the build needs
+install:  ## Install missing servers and build tools
 	$(STACK) install
 
-fmt:  ## Check the format
+fmt:  ## Check the formatting
 	cargo fmt --all --check
 
-lint:  ## Clippy, warnings denied
+lint:  ## Run Clippy, warnings denied
 	cargo clippy --workspace --all-targets -- -D warnings
 
 docs:  ## Build the documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 
-unit:  ## Unit and property tests, which need no server
+unit:  ## Run unit and property tests, which need no server
 	cargo test --workspace --lib --bins
 
-e2e:  ## End-to-end and storage tests on the real servers, but for those of soak; ARGS=names: these
+e2e:  ## Run end-to-end and storage tests on the real servers, except those of soak; ARGS=names: only these
 	cargo build --workspace --bins
 	$(ALONE) $(STACK) run --require-jaeger -- cargo test --workspace --test e2e --test storage -- $(or $(ARGS),$(SOAK:%=--skip %))
 
 e2e-check:
 	$(MAKE) e2e ARGS="$(CHECK)"
 
-e2e-mysql:  ## Those whose SQL differs, with MySQL in MariaDB's place; ARGS=names: these
+e2e-mysql:  ## Run the tests whose SQL differs on MySQL instead of MariaDB; ARGS=names: only these
 	STACK_DATABASE=mysql $(MAKE) install
 	cargo build --workspace --bins
 	STACK_DATABASE=mysql $(ALONE) $(STACK) run -- sh -c 'cargo test --workspace --test storage && \
@@ -94,6 +94,6 @@ cases: install  ## Run a file of worked examples against the real gateway: FILE=
 promtool:  ## Check the operators' alert rules and run their unit tests
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules rules_test.yml
 
-deny:  ## Licences and sources of dependencies, where cargo-deny is installed
+deny:  ## Check licences and sources of dependencies, if cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; \
 	else echo "cargo-deny is not installed: licences are checked by a unit test, sources and advisories are not"; fi

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# The commands for a stack of a longer stay, and for one server of a stack.
+# The commands for a stack that stays up, and for one server of a stack.
 
-# start_all SERVICE…: get and prepare them, start them side by side, wait for each. What was
-# started is in STARTED, also if a later one fails.
+# start_all SERVICE…: installs and prepares them, starts them in parallel, waits for each. STARTED holds
+# the started ones, also if a later one fails.
 STARTED=()
 start_all() {
   local name since job services=()
@@ -10,14 +10,14 @@ start_all() {
     if "${name}_install"; then
       services+=("$name")
     else
-      ! required "$name" || die "$name is required but could not be had"
-      say "going on without $name"
+      ! required "$name" || die "$name is required but could not be installed"
+      say "continuing without $name"
     fi
   done
   mkdir -p "$STATE/logs" "$STATE/pids"
   now && since=$NOW
   for name in "${services[@]}"; do claim_ports "$name"; done
-  # Creating data folders takes longest, so all at once; `begin` then finds them.
+  # Creating data folders takes longest, so they are created in parallel; `begin` then finds them.
   for name in "${services[@]}"; do
     "${name}_prepare" &
     PREPARING+=("$!:$name")
@@ -32,15 +32,15 @@ start_all() {
   await_ready "$since" "${services[@]}" || exit 1
 }
 
-# with_lock COMMAND…: one change of the stack in STATE at a time. Braces, not a subshell: servers
-# that shall die with this process must be its own children.
+# with_lock COMMAND…: allows one change of the stack in STATE at a time. Braces, not a subshell: servers
+# that must die with this process must be its own children.
 with_lock() {
   mkdir -p "$STATE"
   { flock 9 && "$@"; } 9>"$STATE/lock"
 }
 
-# choose_database: sets DATABASE to what STACK_DATABASE says, else to the one that the stack in STATE
-# already runs.
+# choose_database: sets DATABASE to STACK_DATABASE, else to the database that the stack in STATE already
+# runs.
 choose_database() {
   DATABASE=${STACK_DATABASE:-$(running_database)}
   DATABASE=${DATABASE:-mariadb}
@@ -52,7 +52,7 @@ running_database() {
   for name in "${DATABASES[@]}"; do if alive "$name"; then echo "$name"; fi; done
 }
 
-# unchosen SERVICE: is it the database that this stack shall not have?
+# unchosen SERVICE: succeeds for the database that this stack does not have.
 unchosen() { [[ $1 != "$DATABASE" && " ${DATABASES[*]} " == *" $1 "* ]]; }
 
 # other_database: sets OTHER if the stack in STATE runs the database that was not chosen.
@@ -61,7 +61,7 @@ other_database() {
   [[ -n $OTHER && $OTHER != "$DATABASE" ]]
 }
 
-# required SERVICE: is a stack without it none?
+# required SERVICE: succeeds if a stack cannot run without it.
 required() { [[ " ${OPTIONAL[*]} " != *" $1 "* || ($1 == jaeger && -n $REQUIRE_JAEGER) ]]; }
 
 skipped() {

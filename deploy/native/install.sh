@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Getting what the machine lacks, through its own package clients, and saying so.
+# Installs missing programs through the machine's own package clients, and prints each installation.
 
-# What the Rust workspace needs to build, for librdkafka and TLS; and what the runbook's commands use.
+# Needed to build the Rust workspace (librdkafka, TLS), and by the runbook's commands.
 BUILD_TOOLS=(cmake:cmake g++:g++ make:make pkg-config:pkg-config curl:curl jq:jq)
 
 BACKGROUND=  # the pid of a long command, see interruptible
@@ -14,15 +14,15 @@ packages() {
   command -v apt-get >/dev/null || die "$purpose is missing, and so is apt-get: please install it (Debian calls it: $*)"
   ((EUID == 0)) || sudo=(sudo -n)
   apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600)
-  local install=(install -y --no-install-recommends --no-remove) # never at the cost of another package
+  local install=(install -y --no-install-recommends --no-remove) # never removes another package
   say "installing for $purpose: apt-get install $*"
-  # The package lists may be missing or stale, so the first failure is answered with an update.
+  # The package lists may be missing or stale, so update them after the first failure.
   "${apt[@]}" "${install[@]}" "$@" >/dev/null 2>&1 ||
     { "${apt[@]}" update >/dev/null && "${apt[@]}" "${install[@]}" "$@" >/dev/null; } ||
     die "apt-get could not install: $*"
 }
 
-# first_package PACKAGE…: print the first that this distribution has, else the last.
+# first_package PACKAGE…: prints the first package that this distribution has, else the last.
 first_package() {
   while (($# > 1)); do
     [[ -z $(apt-cache show "$1" 2>/dev/null) ]] || break
@@ -31,11 +31,11 @@ first_package() {
   printf '%s\n' "$1"
 }
 
-# have COMMAND: also in the folders for servers, which a user's PATH may leave out.
+# have COMMAND: looks also in the folders for servers, which may be missing in a user's PATH.
 have() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
 
-# interruptible COMMAND…: for long work. Bash handles a signal only between commands, but at once
-# while it waits for a background process.
+# interruptible COMMAND…: runs long work in the background. Bash handles a signal only between commands,
+# but at once while it waits for a background process.
 interruptible() {
   local status=0
   "$@" &
@@ -45,9 +45,9 @@ interruptible() {
   return "$status"
 }
 
-# cached NAME BUILDER: CACHE/NAME, made by `BUILDER FOLDER` if it is not there. Made beside and
-# renamed, so that an interrupted build is never taken for a complete one; under a lock, so that two
-# runs do not build the same.
+# cached NAME BUILDER: creates CACHE/NAME by `BUILDER FOLDER` if it does not exist. The builder works in
+# another folder, which is then renamed, so an interrupted build never looks complete. A lock keeps two runs
+# from building the same.
 cached() {
   local target=$CACHE/$1 lock
   [[ ! -d $target ]] || return 0
@@ -66,8 +66,8 @@ cached() {
   exec {lock}>&-
 }
 
-# Work in the background must not go on when the script ends. A data folder being created takes a
-# second or so, by processes of its own: waited for, not stopped.
+# Background work must not continue after the script's end. Creating a data folder takes about a second, in
+# processes of its own, so the script waits for it and does not stop it.
 end_background() {
   local job
   [[ -z $BACKGROUND ]] || kill -TERM "$BACKGROUND" 2>/dev/null || true
@@ -88,7 +88,7 @@ install_all() {
   for name in "${SERVICES[@]}"; do
     unchosen "$name" && continue
     if "${name}_install"; then
-      say "$name $("${name}_version") is there"
+      say "$name $("${name}_version") is available"
     elif required "$name"; then
       die "$name could not be installed"
     fi

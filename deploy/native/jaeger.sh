@@ -1,20 +1,20 @@
 # shellcheck shell=bash
 # Jaeger all-in-one: from the PATH, else built from its Go module (jaeger/go.mod) and cached.
-# The only server a run may go without; its traces are in memory and gone when it stops.
+# A run may go without it. Its traces are in memory and lost when it stops.
 
 jaeger_release() { sed -n 's/^require .*jaeger v//p' "$HERE/jaeger/go.mod"; }
 jaeger_cached() { echo "$CACHE/jaeger-$(jaeger_release)/jaeger-all-in-one"; }
 jaeger_binary() { command -v jaeger-all-in-one || jaeger_cached; }
 jaeger_given() { [[ -n ${OTEL_EXPORTER_OTLP_ENDPOINT:-} && -n ${JAEGER_URL:-} ]]; }
 
-# A build from the module does not know its own version, so that is the one it was built from.
+# A build from the module does not know its own version: print the release it was built from.
 jaeger_version() {
   local version
   version=$("$(jaeger_binary)" version 2>/dev/null | sed -n 's/.*"gitVersion":"v\{0,1\}\([^"]*\)".*/\1/p')
   echo "${version:-$(jaeger_release)}"
 }
 
-# Every listener gets a port of its own, or two stacks would clash on the defaults.
+# Every listener gets its own port, or two stacks would clash on the defaults.
 jaeger_ports() {
   echo jaeger jaeger-otlp-grpc jaeger-otlp-http jaeger-query-grpc jaeger-admin jaeger-collector-grpc \
     jaeger-collector-http
@@ -69,7 +69,7 @@ collector.otlp.grpc.tls.key: $TLS/server.key}
 EOF
 }
 
-# It would trace itself too, into the default port and with a wait of 10 s when stopping.
+# Jaeger would trace itself too, to the default port, and wait 10 s when it stops.
 jaeger_command() {
   ARGV=(env -u OTEL_EXPORTER_OTLP_ENDPOINT OTEL_TRACES_SAMPLER=always_off SPAN_STORAGE_TYPE=memory
     "$(jaeger_binary)" --config-file "$STATE/jaeger/jaeger.yaml")

@@ -4,7 +4,7 @@
 kafka_version() { sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$HERE/kafka/pom.xml"; }
 kafka_ports() { echo kafka kafka-controller "${TLS:+kafka-tls}"; }
 kafka_given() { [[ -n ${KAFKA_BROKERS:-} ]]; }
-# With TLS it has a second listener, where user `ingest` logs in by SCRAM or PLAIN.
+# With TLS, Kafka has a second listener, where user `ingest` logs in by SCRAM or PLAIN.
 kafka_variables() {
   echo "KAFKA_BROKERS=127.0.0.1:$(port kafka)"
   [[ -z $TLS ]] || echo "KAFKA_TLS_BROKERS=127.0.0.1:$(port kafka-tls)"
@@ -27,14 +27,14 @@ kafka_install() {
   cached "$(basename "$(kafka_libs)")" kafka_fetch
 }
 
-# The folder is named after the whole list, so that a changed pom.xml is fetched anew.
+# The folder's name holds a checksum of the whole list, so a changed pom.xml is fetched again.
 kafka_libs() { echo "$CACHE/kafka-$(kafka_version)-formatted-$(cksum <"$HERE/kafka/pom.xml" | cut -d' ' -f1)"; }
 
-# Fetches the jars and formats a data folder, which every new stack copies: formatting takes a Java
-# process 2 s and always gives the same but for the cluster's id.
+# Fetches the jars and formats a data folder, which every new stack copies. Formatting takes a Java process
+# 2 s, and its results differ only in the cluster's id.
 kafka_fetch() {
   say "fetching kafka $(kafka_version) with Maven (about 45 MB)"
-  # Maven writes target/ beside the pom, so it gets a copy outside the checkout.
+  # Maven writes target/ beside the pom, so copy the pom out of the checkout.
   cp "$HERE/kafka/pom.xml" "$1/pom.xml"
   interruptible mvn -q -B -f "$1/pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
     -DoutputDirectory="$1" >"$1/fetch.log" 2>&1 || { tail -n 20 "$1/fetch.log" >&2 && return 1; }
@@ -95,9 +95,9 @@ min.insync.replicas=1
 default.replication.factor=1
 num.partitions=12
 
-# A consumer group begins at once, and a topic exists only because somebody created it.
+# A consumer group starts at once. Topics are created explicitly.
 group.initial.rebalance.delay.ms=0
-# Where the broker assigns (KIP-848), sessions are its settings: as short as the services' own.
+# If the broker assigns partitions (KIP-848), it sets the sessions: as short as the services' own.
 group.consumer.session.timeout.ms=6000
 group.consumer.min.session.timeout.ms=6000
 group.consumer.heartbeat.interval.ms=1000
@@ -106,29 +106,29 @@ auto.create.topics.enable=false
 message.max.bytes=4194304
 replica.fetch.max.bytes=4194304
 
-# A killed broker is let back in only when its old session has run out; the default is 9 s. Not much
-# less, or a machine busy compiling would lose a broker that is well.
+# A killed broker can return only when its old session has expired; the default is 9 s. Not much less, or a
+# machine that is busy compiling would lose a healthy broker.
 broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=1000
 EOF
   [[ -z $TLS ]] || kafka_tls >>"$home/server.properties"
   [[ -d $home/data ]] && return
   if [[ -n $TLS ]]; then
-    # Only formatting can create a user before there is a broker.
+    # Before a broker runs, only formatting can create a user.
     java "-Dlog4j2.configurationFile=$HERE/kafka/log4j2.properties" -cp "$(kafka_libs)/*" \
       kafka.tools.StorageTool format -t "$(kafka_cluster_id)" -c "$home/server.properties" \
       --add-scram "SCRAM-SHA-512=[name=ingest,password=$PASSWORD]" >"$home/format.log" 2>&1 ||
       { rm -rf -- "$home/data" && tail -n 20 "$home/format.log" >&2 && return 1; }
     return
   fi
-  # Made beside and renamed: an interrupted copy must not look like a complete one.
+  # Copy to another folder and rename it: an interrupted copy must not look complete.
   rm -rf -- "$home/data.part"
   cp -r -- "$(kafka_libs)/formatted" "$home/data.part"
   sed -i "s/^cluster.id=.*/cluster.id=$(kafka_cluster_id)/" "$home/data.part/meta.properties"
   mv -- "$home/data.part" "$home/data"
 }
 
-# What Kafka calls a UUID: 16 bytes as base64 of the URL alphabet.
+# Kafka's form of a UUID: 16 bytes as base64 in the URL alphabet.
 kafka_cluster_id() { head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c1-22; }
 
 kafka_command() {
@@ -136,8 +136,8 @@ kafka_command() {
     -cp "$(kafka_libs)/*" kafka.Kafka "$STATE/kafka/server.properties")
 }
 
-# Ready when a Metadata request (v4, no topics) is answered with at least one broker: a broker that
-# is not yet allowed to serve is missing from that list, although its port is open.
+# Ready when the answer to a Metadata request (v4, no topics) lists at least one broker. The list omits a
+# broker that may not serve yet, although its port is open.
 kafka_ready() {
   local answer
   # shellcheck disable=SC2016

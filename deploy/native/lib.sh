@@ -1,19 +1,19 @@
 # shellcheck shell=bash
-# What every part shares: names, folders, messages, ports, small network probes.
+# Shared by all parts: names, folders, messages, ports, small network probes.
 #
-# A server is one file here defining, for a service NAME:
+# A server is one file here that defines, for a service NAME:
 #   NAME_install      get the binaries if the machine lacks them
 #   NAME_version      print the version
-#   NAME_ports        print the names of its ports; the first, NAME, is the one that is announced
-#   NAME_given        succeed if the environment already says where a server is
+#   NAME_ports        print the names of its ports; messages show the first, NAME
+#   NAME_given        succeed if the environment already holds a server's address
 #   NAME_prepare      write the configuration; create the data folder if there is none
-#   NAME_command      fill the array ARGV; the state folder must occur in it (see process.sh)
-#   NAME_ready        succeed once it answers a request
+#   NAME_command      fill the array ARGV; it must contain the state folder (see process.sh)
+#   NAME_ready        succeed once the server answers a request
 #   NAME_variables    print VARIABLE=value lines for its users
 
 SERVICES=(kafka mariadb mysql redis jaeger prometheus)
 DATABASES=(mariadb mysql)    # a stack has one of them, see choose_database
-OPTIONAL=(jaeger prometheus) # a stack may lack them, see required
+OPTIONAL=(jaeger prometheus) # a stack may run without them, see required
 STATE=$(realpath -m -- "${STACK_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/ljwx-stack}")
 CACHE=$(realpath -m -- "${STACK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ljwx-ingest}")
 TEMP=$(realpath -m -- "${TMPDIR:-/tmp}")
@@ -28,10 +28,10 @@ say() { printf 'stack: %s\n' "$*" >&2; }
 die() { say "$*" && exit 1; }
 usage() { say "$* (see deploy/stack --help)" && exit 2; }
 
-# Sets NOW to milliseconds without forking, because it is asked for in loops.
+# Sets NOW to milliseconds without forking, because loops call it.
 now() { NOW=${EPOCHREALTIME/[.,]/} && NOW=$((NOW / 1000)); }
 seconds_since() { now && printf '%d.%d s' $(((NOW - $1) / 1000)) $(((NOW - $1) % 1000 / 100)); }
-# A signal that comes meanwhile may end the sleep early; that is no error.
+# A signal may end the sleep early, which is no error.
 nap() { sleep "${1:-0.1}" || true; }
 
 # --- network, without needing curl or kcat ---
@@ -51,8 +51,8 @@ http_ok() {
 port() { cat "$STATE/ports/$1"; }
 has_ports() { [[ -s $STATE/ports/$1 ]]; }
 
-# Below the range the kernel hands out to clients, or a connection could take a server's port
-# while that server is down for a moment.
+# Below the range that the kernel gives to clients, or a connection could take a server's port while the
+# server is down for a moment.
 port_range() {
   local low=32768
   read -r low _ </proc/sys/net/ipv4/ip_local_port_range || true
@@ -60,15 +60,15 @@ port_range() {
   PORT_TO=$((low > 17000 ? low - 1 : 30000))
 }
 
-# Is PORT held by another stack that is not listening at the moment? CACHE/ports/PORT names the
-# stack's folder; a stack that is gone holds nothing.
+# port_reserved PORT: succeeds if another stack that does not listen at the moment holds it.
+# CACHE/ports/PORT names the stack's folder; a removed stack holds no port.
 port_reserved() {
   local by
   by=$(cat "$CACHE/ports/$1" 2>/dev/null) || return 1
   grep -qxs "$1" "$by"/ports/*
 }
 
-# choose_port NAME: under a lock, since two stacks may start at the same time.
+# choose_port NAME: chooses under a lock, because two stacks may start at the same time.
 choose_port() {
   local try candidate
   mkdir -p "$STATE/ports" "$CACHE/ports"
@@ -87,8 +87,8 @@ choose_port() {
   die "no free port between $PORT_FROM and $PORT_TO"
 }
 
-# claim_ports SERVICE: choose the ports it has not got yet. A kept port that somebody else listens
-# on by now is chosen anew, but not with KEEP_PORTS: there a client already knows the address.
+# claim_ports SERVICE: chooses the ports that the service does not have yet. If another program listens on
+# a kept port, chooses a new one, but not with KEEP_PORTS: a client then already knows the address.
 claim_ports() {
   local name
   for name in $("$1_ports"); do
@@ -100,7 +100,7 @@ claim_ports() {
   done
 }
 
-# Forget the reservations of the stack in folder DIR, which is about to be removed.
+# release_ports DIR: deletes the reservations of the stack in DIR, which is about to be removed.
 release_ports() {
   local file
   for file in "$1"/ports/*; do
@@ -108,9 +108,9 @@ release_ports() {
   done
 }
 
-# --- what MariaDB and MySQL share ---
+# --- shared by MariaDB and MySQL ---
 
-# A binary log as a server with replicas has it costs each commit a flush; tests do without.
+# A binary log, which a server with replicas has, costs a flush at each commit. Tests run without it.
 database_binlog() {
   if [[ -n ${STACK_BINLOG:-} ]]; then
     echo --log-bin=binlog --server-id=1 --binlog-format=ROW --sync-binlog=1
@@ -119,21 +119,21 @@ database_binlog() {
   fi
 }
 
-database_user() { ((EUID != 0)) || echo --user=root; } # they refuse root unless told
+database_user() { ((EUID != 0)) || echo --user=root; } # they refuse to run as root otherwise
 
-# With TLS nothing else is taken.
+# With TLS, plain connections are refused.
 database_tls() {
   [[ -z $TLS ]] ||
     echo "--require-secure-transport=ON --ssl-ca=$TLS/ca.pem --ssl-cert=$TLS/server.pem --ssl-key=$TLS/server.key"
 }
 
-# database_url NAME: root's, by TLS where there is.
+# database_url NAME: prints the URL of user root, with TLS if the stack has it.
 database_url() {
   echo "mysql://root:$PASSWORD@127.0.0.1:$(port "$1")/ljwx${TLS:+?ssl-mode=VERIFY_IDENTITY&ssl-ca=$TLS/ca.pem}"
 }
 
-# Run at every start before the first connection is taken, hence IF NOT EXISTS. The accounts are of the
-# server's default kind.
+# The server runs this at every start before it accepts the first connection, hence IF NOT EXISTS. The
+# accounts are of the server's default kind.
 database_init_sql() {
   cat <<SQL
 CREATE DATABASE IF NOT EXISTS ljwx CHARACTER SET utf8mb4;

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# MariaDB with its own data folder. Its settings are those of mysql.sh.
+# MariaDB with its own data folder and the settings of mysql.sh.
 
 mariadb_version() { mariadb_server --version | sed -n 's/.*Ver \([0-9.]*\).*/\1/p'; }
 mariadb_ports() { echo mariadb; }
 mariadb_given() { [[ -n ${MYSQL_URL:-} ]]; }
 mariadb_variables() { echo "MYSQL_URL=$(database_url mariadb)"; }
 
-# Debian keeps mariadbd in /usr/sbin, which a user's PATH may leave out.
+# Debian keeps mariadbd in /usr/sbin, which may be missing in a user's PATH.
 mariadb_server() { PATH=$PATH:/usr/sbin mariadbd --no-defaults "$@"; }
 
 mariadb_install() {
@@ -32,7 +32,7 @@ mariadb_prepare() {
 
 mariadb_command() {
   local home=$STATE/mariadb
-  # innodb_flush_log_at_trx_commit=1: a committed row survives a crash, which is the point.
+  # innodb_flush_log_at_trx_commit=1: a committed row must survive a crash.
   # The socket's path is relative to the data folder: socket paths may not exceed 107 characters.
   # shellcheck disable=SC2207
   ARGV=("$(PATH=$PATH:/usr/sbin command -v mariadbd)" --no-defaults $(database_user)

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# MySQL in MariaDB's place (STACK_DATABASE=mysql): the machine's own, else the distribution's packages
-# unpacked into the cache and run from there. They are not installed, because MariaDB's and MySQL's
-# packages exclude each other, and nobody should have to choose for the whole machine.
+# MySQL in place of MariaDB (STACK_DATABASE=mysql): the machine's own, else the distribution's packages,
+# unpacked into the cache and run from there. They are not installed, because MariaDB's and MySQL's packages
+# exclude each other, and a stack must not force that choice on the whole machine.
 
 mysql_version() { mysql_locate && "${MYSQLD[@]}" --no-defaults --version | sed -n 's/.*Ver \([0-9.]*\).*/\1/p'; }
 mysql_ports() { echo mysql; }
@@ -10,8 +10,8 @@ mysql_variables() { echo "MYSQL_URL=$(database_url mysql)"; }
 
 mysql_cached() { echo "$CACHE/mysql"; }
 
-# mysql_own: print the machine's mysqld. MariaDB's goes by the same name; and one that AppArmor
-# confines, as with Ubuntu's full mysql-server, may not write to a stack's folder.
+# mysql_own: prints the machine's mysqld. It skips MariaDB's, which has the same name, and one that AppArmor
+# confines, as Ubuntu's full mysql-server is: that one may not write to a stack's folder.
 mysql_own() {
   local server version
   server=$(PATH=$PATH:/usr/sbin:/sbin command -v mysqld) || return 1
@@ -21,9 +21,9 @@ mysql_own() {
   printf '%s\n' "$server"
 }
 
-# mysql_locate: sets MYSQLD and MYSQLD_FILES, or fails. An unpacked server is started by the dynamic
-# linker it came with, its libraries being newer than the machine's. Unlike in a chroot every path
-# stays what it is, so the process is known by its command line (process.sh).
+# mysql_locate: sets MYSQLD and MYSQLD_FILES, or fails. An unpacked server starts with the dynamic linker
+# of its packages, because its libraries are newer than the machine's. Unlike in a chroot, every path stays
+# the same, so process.sh recognises the process by its command line.
 mysql_locate() {
   local root linker server
   MYSQLD_FILES=()
@@ -39,7 +39,7 @@ mysql_locate() {
   fi
 }
 
-# mysql_linker USR: a pattern, since the architecture has another name in each of its parts.
+# mysql_linker USR: matches a pattern, because the architecture's name differs in each part of the path.
 mysql_linker() { printf '%s\n' "$1"/lib/*-linux-gnu*/ld-linux*.so.* | head -n 1; }
 
 mysql_install() {
@@ -47,8 +47,8 @@ mysql_install() {
   mysql_locate
 }
 
-# mysql_fetch FOLDER: an apt-get with folders of its own, which knows of no installed package, brings
-# the server and all it needs, libc included; no root needed. Kept is only what mysqld loads.
+# mysql_fetch FOLDER: downloads the server and all its dependencies, with libc, by an apt-get with its own
+# folders, which knows no installed package. Needs no root. Keeps only the files that mysqld loads.
 mysql_fetch() {
   local log=$CACHE/mysql-fetch.log work=$1/work deb libs file
   have apt-get || { say 'no mysql: please put its mysqld on the PATH (MariaDB goes by the same name)' && return 1; }
@@ -69,17 +69,17 @@ mysql_fetch() {
   done < <("$file" --library-path "${file%/*}" --list "$work/root/usr/sbin/mysqld" | sed -n 's/.* => \(.*\) (.*/\1/p')
   cp -- "$work/root/usr/sbin/mysqld" "$1/usr/sbin" || return 1
   cp -r -- "$work"/root/usr/share/mysql/{charsets,english} "$1/usr/share/mysql" || return 1
-  # The one plugin that MySQL 9 loads unasked.
+  # The one plugin that MySQL 9 loads by default.
   file=usr/lib/mysql/plugin/component_reference_cache.so
   [[ ! -e $work/root/$file ]] || cp -- "$work/root/$file" "$1/$file" || return 1
   rm -rf -- "$work"
-  # If something is missing, better seen now than at every start.
+  # If a file is missing, fail now and not at every start.
   "$libs"/ld-linux*.so.* --library-path "$libs" "$1/usr/sbin/mysqld" --no-defaults --version >>"$log" 2>&1 ||
     { tail -n 20 "$log" >&2 && return 1; }
 }
 
-# mysql_download WORK: the packages, to WORK/cache/archives. From the machine's own suite if that has
-# MySQL, as Ubuntu's do; Debian has it in sid alone, taken from the mirror that apt uses.
+# mysql_download WORK: downloads the packages to WORK/cache/archives, from the machine's own suite if it has
+# MySQL, as Ubuntu's do. Debian has MySQL only in sid, which comes from the mirror that apt uses.
 mysql_download() {
   local work=$1 apt package mirror
   mkdir -p "$work"/{lists,cache,root}
@@ -107,7 +107,7 @@ mysql_prepare() {
   local home=$STATE/mysql
   mkdir -p "$home"
   database_init_sql >"$home/init.sql"
-  # It would not start where its killed predecessor's lock names a process, be it a zombie or a stranger.
+  # MySQL does not start if the lock of a killed predecessor names any process, a zombie or an unrelated one.
   rm -f -- "$home/data/mysql.sock.lock"
   [[ -d $home/data ]] && return
   rm -rf -- "$home/data.part"
@@ -122,7 +122,7 @@ mysql_prepare() {
 mysql_command() {
   local home=$STATE/mysql
   mysql_locate
-  # As in mariadb.sh, and without the second protocol, whose port is always the same.
+  # As in mariadb.sh, but without the second protocol, whose port is fixed.
   # shellcheck disable=SC2207
   ARGV=("${MYSQLD[@]}" --no-defaults $(database_user) "${MYSQLD_FILES[@]}"
     --datadir="$home/data" --socket=mysql.sock --pid-file="$home/mysql.pid"
@@ -133,8 +133,8 @@ mysql_command() {
     --max-connections=500 --max-allowed-packet=64M $(database_tls))
 }
 
-# Ready when it greets with version 10 of its protocol: the init file is run before the first connection
-# is taken. A machine that has mysqld need not have a client, and a login takes more than bash.
+# Ready when it greets with version 10 of its protocol: the server runs the init file before it accepts the
+# first connection. A machine with mysqld may have no client, and bash alone cannot log in.
 mysql_ready() {
   local greeting
   # shellcheck disable=SC2016

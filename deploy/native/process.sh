@@ -5,22 +5,22 @@
 # How launch starts a server: `child` (dies with this process) or `detached` (outlives it).
 MODE=detached
 
-# Runs as the server to be: checks that the owner still lives (the death signal only covers what
-# comes after it is set), drops every inherited descriptor (a pipe held open by a server would keep
-# its reader waiting), notes its own pid and becomes the server.
+# The process that becomes the server. It checks that the owner still lives (the death signal only covers
+# the time after it is set), closes every inherited descriptor (a reader would wait for a pipe that a server
+# holds open), writes its own pid and execs the server.
 # shellcheck disable=SC2016
 LAUNCHER='[[ -z $2 || $PPID == "$2" ]] || exit 1
 for fd in /proc/self/fd/*; do fd=${fd##*/}; ((fd < 3)) || eval "exec $fd>&-"; done
 echo $$ >"$1"; shift 2; exec "$@"'
 
-# our_process PID DIR: is PID a process of the stack in DIR, not a stranger with a reused number?
+# our_process PID DIR: succeeds if PID is a process of the stack in DIR, not another one with a reused pid.
 our_process() {
   local line
   line=$(tr '\0' ' ' <"/proc/$1/cmdline") 2>/dev/null || return 1
   [[ $line == *"$2/"* ]]
 }
 
-# pid_of SERVICE [DIR]: sets PID if it runs. A zombie has an empty command line and so counts as dead.
+# pid_of SERVICE [DIR]: sets PID if the service runs. A zombie has an empty command line, so it counts as dead.
 pid_of() {
   local dir=${2:-$STATE}
   PID=$(cat "$dir/pids/$1" 2>/dev/null) && [[ $PID =~ ^[0-9]+$ ]] && our_process "$PID" "$dir" 2>/dev/null
@@ -32,7 +32,7 @@ any_alive() {
   return 1
 }
 
-# The start time beside the pid tells a reused pid apart. Field 22 of stat, counted after the name.
+# The start time reveals a reused pid. It is field 22 of stat, counted after the name.
 start_time() {
   local stat fields
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
@@ -46,9 +46,9 @@ owner_of() {
   read -r OWNER since 2>/dev/null <"$1/owner" && [[ $(start_time "$OWNER") == "$since" ]]
 }
 
-# launch SERVICE: fork and return; await_ready waits.
+# launch SERVICE: forks and returns; await_ready waits.
 launch() {
-  local ARGV=() wrap=(setsid) owner='' # own session: Ctrl-C at the terminal is not for servers
+  local ARGV=() wrap=(setsid) owner='' # own session: Ctrl-C at the terminal must not reach servers
   "$1_command"
   if [[ $MODE == child ]]; then
     wrap+=(setpriv --pdeathsig KILL) # also when this script is killed with SIGKILL
@@ -57,10 +57,10 @@ launch() {
   mkdir -p "$STATE/logs" "$STATE/pids"
   "${wrap[@]}" bash -c "$LAUNCHER" stack "$STATE/pids/$1" "$owner" "${ARGV[@]}" \
     </dev/null >>"$STATE/logs/$1.log" 2>&1 &
-  disown # or bash reports on it when it is killed on purpose
+  disown # or bash prints a message when it is killed on purpose
 }
 
-# begin SERVICE: prepare it and have it launched by whoever it shall die with.
+# begin SERVICE: prepares it, then launches it, or asks the owner to: it must die with its owner.
 begin() {
   claim_ports "$1"
   "$1_prepare"
@@ -74,7 +74,7 @@ begin() {
   fi
 }
 
-# The owner's side of `begin`, as handler of USR1.
+# The owner's part of `begin`: the handler of USR1.
 serve_requests() {
   local file
   for file in "$STATE"/requests/*; do
@@ -84,8 +84,8 @@ serve_requests() {
   done
 }
 
-# await_ready SINCE SERVICE…: until each answers, announcing it then; if one does not, show the end of
-# its log and fail.
+# await_ready SINCE SERVICE…: waits until each answers, and prints it. If one does not answer, prints the end
+# of its log and fails.
 await_ready() {
   local since=$1 name waiting
   shift
@@ -98,7 +98,7 @@ await_ready() {
       fi
       waiting+=("$name")
       now
-      # The pid file appears with the process: a pid file without a process is one that died.
+      # The pid file appears with the process, so a pid file without a process means that it died.
       if { [[ -s $STATE/pids/$name ]] && ! alive "$name"; } || ((NOW - since > WAIT_SECONDS * 1000)); then
         say "$name did not start; the end of its log:"
         tail -n 20 "$STATE/logs/$name.log" 2>/dev/null | sed 's/^/    /' >&2 || true
@@ -110,8 +110,9 @@ await_ready() {
   done
 }
 
-# await_end PID: until it is a zombie without threads, or gone. The command line is gone earlier, but
-# threads end one by one, and only the last one closes the port. Bounded, should the number be reused.
+# await_end PID: waits until the process is a zombie without threads, or gone. Its command line disappears
+# earlier, but threads end one by one, and only the last one closes the port. The wait is bounded, because
+# the pid may be reused.
 await_end() {
   local try tasks stat
   for ((try = 0; try < 250; try++)); do
@@ -122,7 +123,7 @@ await_end() {
   done
 }
 
-# halt_all SERVICE…: ask all to end first, then wait for each, so that the slowest sets the time.
+# halt_all SERVICE…: signals all first, then waits for each, so the slowest sets the time.
 halt_all() {
   local name since ending
   for name in "$@"; do
@@ -145,7 +146,7 @@ halt_all() {
   done
 }
 
-# slay SERVICE [DIR]: SIGKILL and wait until it is gone.
+# slay SERVICE [DIR]: sends SIGKILL and waits until the process is gone.
 slay() {
   local ending=
   while pid_of "$1" "${2:-$STATE}"; do
@@ -157,17 +158,17 @@ slay() {
   rm -f "${2:-$STATE}/pids/$1"
 }
 
-# sweep: remove what crashed runs left. Normally their servers died with them; the folders stay.
+# sweep: removes the folders of crashed runs. Their servers normally died with them.
 sweep() {
   local dir name
   for dir in "$TEMP"/ljwx-stack.*; do
     [[ -d $dir && -O $dir ]] || continue
     owner_of "$dir" && continue
-    # No owner yet: perhaps being created at this moment.
+    # No owner yet: a run may be creating the folder at this moment.
     [[ -e $dir/owner || -n $(find "$dir" -maxdepth 0 -mmin +5) ]] || continue
     for name in "${SERVICES[@]}"; do slay "$name" "$dir"; done
     release_ports "$dir"
     rm -rf -- "$dir"
-    say "swept what a crashed run left: $dir"
+    say "removed the folder of a crashed run: $dir"
   done
 }

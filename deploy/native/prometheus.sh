@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Prometheus with the alert rules of this checkout, for what is run beside it: whoever starts services
-# writes their operators' ports to PROMETHEUS_TARGETS. A run may go without it.
+# Prometheus with the alert rules of this checkout. A program that starts services writes their admin ports
+# to PROMETHEUS_TARGETS. A run may go without it.
 
 prometheus_version() { prometheus --version 2>&1 | sed -n 's/^prometheus, version \([0-9.]*\).*/\1/p'; }
 prometheus_ports() { echo prometheus; }
@@ -10,12 +10,12 @@ prometheus_variables() {
   echo "PROMETHEUS_TARGETS=$STATE/prometheus/targets"
 }
 
-# In a subshell, because `packages` ends the script where it fails.
+# In a subshell, because `packages` ends the script if it fails.
 prometheus_install() {
   have prometheus || (packages Prometheus prometheus) || { say 'no prometheus: its package could not be installed' && return 1; }
 }
 
-# The targets stay over a restart; nothing removes them but whoever wrote them, and `down --wipe`.
+# The targets survive a restart. Only their writer and `down --wipe` remove them.
 prometheus_prepare() {
   local home=$STATE/prometheus rules job
   rules=$(realpath -m -- "${PROMETHEUS_RULES:-$HERE/../prometheus/rules.yml}")
@@ -41,7 +41,7 @@ EOF
   } >"$home/prometheus.yml"
 }
 
-# With enable-lifecycle a POST to /-/reload reads changed rules.
+# With enable-lifecycle a POST to /-/reload loads changed rules.
 prometheus_command() {
   local home=$STATE/prometheus
   ARGV=(prometheus --config.file="$home/prometheus.yml" --storage.tsdb.path="$home/data"

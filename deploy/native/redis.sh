@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Redis with an append-only file, so that its data outlives a stop or a kill as in production.
+# Redis with an append-only file, so its data survives a stop or a kill as in production.
 
 redis_version() { redis-server --version | sed -n 's/.* v=\([0-9.]*\).*/\1/p'; }
 redis_ports() { echo redis; }
@@ -14,7 +14,7 @@ redis_install() {
 
 redis_prepare() {
   mkdir -p "$STATE/redis/data"
-  # set-proc-title no: a rewritten command line could not be told from a stranger's (process.sh).
+  # set-proc-title no: process.sh could not recognise a rewritten command line.
   cat >"$STATE/redis/redis.conf" <<EOF
 bind 127.0.0.1
 ${TLS:+port 0

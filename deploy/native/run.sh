@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# `run`: a stack for the time of one command. It uses a stack that `up` left running, else one of
-# its own in a temporary folder, and starts only what neither the environment nor that stack has.
+# `run`: a stack for the time of one command. It uses a stack that `up` left running, else its own in a
+# temporary folder, and starts only servers that neither the environment nor that stack has.
 
-GRACE_SECONDS=${STACK_GRACE:-20} # after a signal, until CMD is told again and harder
+GRACE_SECONDS=${STACK_GRACE:-20} # after a signal, until CMD gets a stronger one
 OWN_STATE=                       # the temporary folder to remove
 CMD_PID=
-CMD_TARGET=  # what signals are sent to: CMD's process or its group
-SIGNALS=0    # how many INT, TERM or HUP have come
+CMD_TARGET=  # receives the signals: CMD's process or its group
+SIGNALS=0    # number of INT, TERM and HUP received
 DEADLINE=0
 
 run_command() {
@@ -23,9 +23,9 @@ run_command() {
   trap serve_requests USR1
   sweep
   MODE=child
-  # CMD takes servers away by name, so the addresses it is given and that name must belong together.
+  # CMD stops servers by name, so its addresses and these names must belong together.
   if other_database && "${DATABASE}_given"; then
-    die "MYSQL_URL is set, but the stack in $STATE has $OTHER, not $DATABASE: unset it, or say STACK_DATABASE=$OTHER"
+    die "MYSQL_URL is set, but the stack in $STATE has $OTHER, not $DATABASE: unset it, or set STACK_DATABASE=$OTHER"
   fi
   if ! any_alive || other_database; then
     OWN_STATE=$(mktemp -d "$TEMP/ljwx-stack.XXXXXX")
@@ -47,7 +47,7 @@ run_command() {
     fi
   done
   export STACK_DIR=$STATE STACK_DATABASE=$DATABASE
-  # Half an address is none; and what could not be had here is not tried again by a `run` in CMD.
+  # Half an address is useless, so unset both. A `run` inside CMD must not try the server again.
   if ! jaeger_given; then
     unset OTEL_EXPORTER_OTLP_ENDPOINT JAEGER_URL
     export STACK_WITHOUT="${STACK_WITHOUT:+$STACK_WITHOUT }jaeger"
@@ -59,9 +59,9 @@ run_command() {
   run_and_wait "$@"
 }
 
-# CMD dies with us, since its servers do. It gets back the default action for Ctrl-C, which bash
-# takes from background processes. At a terminal it stays in our process group, to be able to read
-# from it; elsewhere it gets a group of its own, to be signalled together with its children.
+# CMD dies with this script, because its servers do. CMD gets the default action for Ctrl-C back, which bash
+# removes from background processes. At a terminal CMD stays in the script's process group, to read from the
+# terminal. Elsewhere CMD gets its own group, so that signals reach its children, too.
 run_and_wait() {
   local status=0 again=0
   local wrap=(setpriv --pdeathsig TERM env --default-signal=INT --default-signal=QUIT)
@@ -79,13 +79,13 @@ run_and_wait() {
       nap
     fi
   done
-  # If a signal interrupted the wait that CMD's end fell into, its status is still to be had.
+  # If a signal interrupted the wait during which CMD ended, its status is still available.
   wait "$CMD_PID" 2>/dev/null && again=0 || again=$?
   ((again == 127)) || status=$again
   exit "$status"
 }
 
-# interrupted NAME NUMBER: pass it on to CMD once, and harder each further time.
+# interrupted NAME NUMBER: forwards the first signal to CMD, and sends a stronger one each further time.
 interrupted() {
   [[ -n $CMD_PID ]] || exit $((128 + $2))
   SIGNALS=$((SIGNALS + 1))
@@ -94,11 +94,11 @@ interrupted() {
     return
   fi
   now && DEADLINE=$((NOW + GRACE_SECONDS * 1000))
-  # Ctrl-C at a terminal has reached CMD, being in the same group, already.
+  # Ctrl-C at a terminal has already reached CMD, which is in the same group.
   [[ $1 == INT && -t 0 ]] || kill -s "$1" -- "$CMD_TARGET" 2>/dev/null || true
 }
 
-# TERM first, KILL from then on.
+# First TERM, afterwards KILL.
 ESCALATION=TERM
 harder() {
   say "the command still runs; sending $ESCALATION"
@@ -107,7 +107,7 @@ harder() {
   now && DEADLINE=$((NOW + 5000))
 }
 
-# At every exit: stop what was started, remove what was made.
+# At every exit: stops the started servers and removes the created folder.
 finish() {
   local status=$?
   trap '' INT TERM HUP USR1
