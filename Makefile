@@ -47,7 +47,7 @@ bench-worker: install  ## The worker against the limits of MariaDB and MySQL, in
 	done; exit $$status
 
 bench-alerter: install  ## Readings that one core evaluates a second, then the alerter on the real servers; saves the figures
-	cargo bench -p alerter --bench evaluation
+	cargo bench -p ljwx-alerter --bench evaluation
 	cargo build --release --workspace --bins
 	$(ALONE) $(STACK) run -- target/release/bench alerter --memory --save $(ARGS)
 
