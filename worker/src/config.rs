@@ -16,9 +16,10 @@ use crate::batch::buffer::Limits;
 use crate::batch::size::AdaptiveLimits;
 use crate::commands::audit::AuditConfig;
 use crate::commands::dlq::DlqConfig;
+use crate::commands::migrate::MigrateConfig;
 use crate::commands::offsets::OffsetsConfig;
+use crate::commands::pause::ControlConfig;
 use crate::dead_letter::breaker::BreakerLimits;
-use crate::mysql::group_control::ControlConfig;
 
 /// Stores readings from Kafka in MySQL, accounts for each of them, and keeps Redis at the latest.
 #[derive(Debug, Parser)]
@@ -179,40 +180,6 @@ impl RunConfig {
     }
 }
 
-/// Settings of `worker migrate`.
-#[derive(Debug, Clone, clap::Args)]
-pub struct MigrateConfig {
-    /// The connection to Kafka.
-    #[command(flatten)]
-    pub kafka: KafkaArgs,
-    /// Consumer groups whose dead-letter topics are to be created.
-    #[arg(long = "group", env = "WORKER_GROUP", default_value = "worker", value_delimiter = ',')]
-    pub groups: Vec<String>,
-    /// The connection to MySQL.
-    #[command(flatten)]
-    pub mysql: MySqlArgs,
-    /// The devices' zone.
-    #[command(flatten)]
-    pub zone: ZoneArgs,
-    /// Partitions of topics that are created; devices are spread over them for good.
-    #[arg(long, env = "PARTITIONS", default_value_t = 12)]
-    pub partitions: i32,
-    /// How long MySQL may take for all changes of its tables; filled ones take their time.
-    #[arg(long, env = "MIGRATE_TIMEOUT", default_value = "1h", value_parser = duration)]
-    pub timeout: Duration,
-    /// Accept that the readings topic has another number of partitions than before, once the workers
-    /// have finished what was there.
-    #[arg(long)]
-    pub accept_partitions: bool,
-    /// Accept that the readings topic was deleted and made anew: every group goes on with its first
-    /// record. Readings that were acknowledged and not read before are lost with the former topic.
-    #[arg(long)]
-    pub accept_topic: bool,
-    /// Logs.
-    #[command(flatten)]
-    pub telemetry: TelemetryArgs,
-}
-
 impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
         match self {
@@ -221,17 +188,7 @@ impl Validate for Config {
             Self::Offsets(config) => config.validate(problems),
             Self::Dlq(config) => config.validate(problems),
             Self::Pause(config) | Self::Resume(config) => config.validate(problems),
-            Self::Migrate(config) => {
-                config.kafka.validate(problems);
-                config.mysql.validate(problems);
-                config.telemetry.validate(problems);
-                for group in &config.groups {
-                    problems.check_group(group, "WORKER_GROUP");
-                }
-                problems.require((1..=1000).contains(&config.partitions), || {
-                    "--partitions must lie between 1 and 1000".into()
-                });
-            }
+            Self::Migrate(config) => config.validate(problems),
         }
     }
 }

@@ -10,9 +10,8 @@ use ljwx_ledger::group::consumer::Delivery;
 use ljwx_ledger::ledger::Claim;
 use opentelemetry::trace::SpanContext;
 
-use crate::batch::redis_progress::{InRedis, Shown};
+use crate::batch::redis_progress::{InRedis, LaneView, Shown};
 use crate::batch::{FlushReason, Segment};
-use crate::redis::repair::LaneView;
 
 /// Bounds of the buffer.
 #[derive(Debug, Clone)]

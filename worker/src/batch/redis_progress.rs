@@ -74,6 +74,19 @@ impl Shown {
     }
 }
 
+/// One partition as the pipeline has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneView {
+    /// The partition.
+    pub partition: i32,
+    /// Its claim.
+    pub epoch: i64,
+    /// How far Redis is.
+    pub shown: Shown,
+    /// Whether no batch is on its way that would tell the ledger.
+    pub idle: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::InRedis::{Later, No, Yes};

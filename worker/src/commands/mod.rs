@@ -4,3 +4,4 @@ pub mod audit;
 pub mod dlq;
 pub mod migrate;
 pub mod offsets;
+pub mod pause;

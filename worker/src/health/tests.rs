@@ -1,6 +1,7 @@
 use fred::error::{Error, ErrorKind};
 use ljwx_ledger::group::lag::{Lag, Seen};
 
+use super::status::{REDIS_REFUSES_MAX, STORE_WINDOW};
 use super::*;
 
 /// A worker that has stored nothing for longer than it may.

@@ -1,14 +1,7 @@
 //! What operators have said about a group: whether it may consume, and how many partitions its topic
 //! was accepted with. Kept in MySQL, so that it holds for all replicas and over restarts.
 
-use clap::Args;
-use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_ledger::mysql::MySqlPool;
-use ljwx_service::config::{Problems, ZoneArgs};
-use ljwx_service::telemetry::{TelemetryArgs, host_name};
-
-/// Longest reason, in characters.
-const REASON_CHARS_MAX: usize = 255;
 
 /// Whether deliveries may be taken in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,58 +14,6 @@ pub enum Gate {
     Paused(String),
     /// They may not, and only an operator can change that.
     Refused(String),
-}
-
-/// Settings of `worker pause` and `worker resume`.
-#[derive(Debug, Clone, Args)]
-pub struct ControlConfig {
-    /// Consumer group that is paused or resumed.
-    #[arg(long, env = "WORKER_GROUP", default_value = "worker")]
-    pub group: String,
-    /// Why, for whoever looks at the workers' health meanwhile.
-    #[arg(long, default_value = "")]
-    pub reason: String,
-    /// The connection to MySQL.
-    #[command(flatten)]
-    pub mysql: MySqlArgs,
-    /// The devices' zone.
-    #[command(flatten)]
-    pub zone: ZoneArgs,
-    /// Logs.
-    #[command(flatten)]
-    pub telemetry: TelemetryArgs,
-}
-
-impl ControlConfig {
-    pub(crate) fn validate(&self, problems: &mut Problems) {
-        self.mysql.validate(problems);
-        self.telemetry.validate(problems);
-        problems.check_group(&self.group, "WORKER_GROUP");
-        problems.require(self.reason.chars().count() <= REASON_CHARS_MAX, || {
-            format!("--reason must have at most {REASON_CHARS_MAX} characters")
-        });
-    }
-}
-
-/// Pauses or resumes a group; its workers notice within seconds.
-pub async fn control(config: &ControlConfig, paused: bool) -> anyhow::Result<()> {
-    let pool = config.mysql.connect(&config.zone.zone)?;
-    sqlx::query(
-        "INSERT INTO ingest_control (consumer_group, paused, reason, changed_by) \
-         VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE paused = ?, reason = ?, changed_by = ?",
-    )
-    .bind(&config.group)
-    .bind(paused)
-    .bind(&config.reason)
-    .bind(host_name())
-    .bind(paused)
-    .bind(&config.reason)
-    .bind(host_name())
-    .execute(&pool)
-    .await?;
-    let (group, word) = (&config.group, if paused { "paused" } else { "resumed" });
-    tracing::info!(group, reason = config.reason, "consumption {word}");
-    Ok(())
 }
 
 /// What holds for `group` on a topic that has this many partitions.

@@ -168,6 +168,27 @@ fn main_tail(dialect: Dialect, fills: Fills) -> String {
     tail
 }
 
+/// Ids of one partition.
+const ID_PARTITION: i64 = 1 << 40;
+
+/// Bucket of rows with id 0: another writer's default, and the first record of partition 0.
+pub const ID_ZERO: i64 = -1;
+
+/// Columns of a SELECT that counts rows and deliveries by writer, to be grouped by `bucket`: a partition
+/// below `partitions`, [`ID_ZERO`], or -2 for another writer. An id tells the writer of its row.
+pub fn bucket_columns(partitions: i64) -> String {
+    // The id is the first delivery's source, so another writer's is above the latest one's.
+    format!(
+        "CAST(CASE WHEN id = 0 THEN {ID_ZERO} \
+         WHEN id > 0 AND id < {} AND last_source >= id THEN id DIV {ID_PARTITION} ELSE -2 END AS SIGNED) \
+         AS bucket, COUNT(*), CAST(SUM(deliveries) AS SIGNED)",
+        partitions * ID_PARTITION
+    )
+}
+
+/// A SELECT of the number of partitions that any group's ledger knows.
+pub const PARTITIONS: &str = "SELECT COALESCE(MAX(`partition`), -1) + 1 FROM ingest_progress";
+
 #[cfg(test)]
 mod tests {
     use super::*;

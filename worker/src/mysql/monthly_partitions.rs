@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use jiff::Span;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_ledger::mysql::errors;
 use ljwx_service::backoff::Backoff;
+use ljwx_service::lifecycle::within;
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::mysql::buckets;
+use crate::mysql::main_table;
 
 const TABLE: &str = "t_user_health_data";
 
@@ -31,6 +34,35 @@ const BUSY_FIRST: Duration = Duration::from_secs(1);
 
 /// Longest wait until it is tried again: writers then stand still for a second a minute at most.
 const BUSY_MAX: Duration = Duration::from_secs(60);
+
+/// How often months are added and dropped.
+const MAINTAIN_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Adds and drops months every hour, until `stop`. Today's date is that of `zone`.
+pub async fn maintain_loop(
+    pool: MySqlPool,
+    zone: TimeZone,
+    retention_days: Option<u32>,
+    stop: CancellationToken,
+) {
+    let mut interval = tokio::time::interval(MAINTAIN_INTERVAL);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = interval.tick() => {}
+        }
+        let today = zone.to_datetime(Timestamp::now()).date();
+        let maintained = maintain(&pool, today, retention_days);
+        let kept = tokio::select! {
+            () = stop.cancelled() => return,
+            // Whatever keeps it waiting, a server that hangs included, is looked at anew then.
+            kept = within(MAINTAIN_INTERVAL, maintained) => kept,
+        };
+        if let Some(Err(error)) = kept {
+            warn!(%error, "months could not be looked after; p_future takes what they would");
+        }
+    }
+}
 
 /// Makes sure that the months around `today` exist, and drops those older than `retention_days`.
 ///
@@ -134,7 +166,7 @@ async fn drop_expired(
 
 /// Counts a month's rows for the ledger and drops it, with nobody writing in between.
 async fn drop_month(connection: &mut MySqlConnection, name: &str) -> Result<(), sqlx::Error> {
-    let partitions = sqlx::query_scalar(buckets::PARTITIONS).fetch_one(&mut *connection).await?;
+    let partitions = sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
     // The name is digits, the columns are ours.
     let statements = [
         format!("LOCK TABLES {TABLE} WRITE, ingest_dropped_month WRITE"),
@@ -142,7 +174,7 @@ async fn drop_month(connection: &mut MySqlConnection, name: &str) -> Result<(), 
         format!(
             "INSERT INTO ingest_dropped_month (month, bucket, row_count, deliveries) \
              SELECT '{name}', {} FROM {TABLE} PARTITION ({name}) GROUP BY bucket",
-            buckets::columns(partitions)
+            main_table::bucket_columns(partitions)
         ),
         format!("ALTER TABLE {TABLE} DROP PARTITION {name}"),
     ];

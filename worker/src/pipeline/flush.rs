@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
 use ljwx_ledger::ledger::{Advance, Counts, Standing};
-use ljwx_service::backoff::Backoff;
 use ljwx_service::telemetry::trace;
 use metrics::{counter, histogram};
 use opentelemetry::Context;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
+use super::held_batch::Hold;
 use crate::batch::batch_metrics;
 use crate::batch::redis_progress::InRedis;
 use crate::batch::row::Identity;
@@ -27,12 +27,6 @@ use crate::mysql::{Store, WriteError};
 use crate::redis::Latest;
 use ljwx_ledger::device_bindings::Bindings;
 use ljwx_ledger::mysql::errors::Remedy;
-
-/// First wait after an attempt that failed.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-
-/// Longest wait between attempts: how late a database's return may be noticed.
-const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// What became of one segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,56 +249,5 @@ impl Ended {
     fn committed(&self, again: &Advance) -> Counts {
         let of = |made: &&Advance| made.partition == again.partition && made.epoch == again.epoch;
         self.unanswered.iter().find(of).unwrap_or(again).counts
-    }
-}
-
-/// A batch that waits: said once at its beginning and once at its end.
-struct Hold {
-    batch_id: String,
-    /// Of the batch's trace, where it is recorded.
-    trace_id: Option<String>,
-    backoff: Backoff,
-    said: Option<&'static str>,
-}
-
-impl Hold {
-    fn new(batch_id: &str, span: &Context) -> Self {
-        let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
-        Self { batch_id: batch_id.to_owned(), trace_id: trace::id(span), backoff, said: None }
-    }
-
-    async fn wait(&mut self, why: &'static str, message: &str) {
-        if self.said != Some(why) {
-            self.said = Some(why);
-            let trace_id = self.trace_id.as_deref();
-            if why == Remedy::Schema.as_str() {
-                error!(
-                    batch.id = self.batch_id,
-                    trace_id,
-                    error = message,
-                    "batch held: the tables lack something; run `worker migrate`"
-                );
-            } else {
-                warn!(
-                    batch.id = self.batch_id,
-                    trace_id,
-                    why,
-                    error = message,
-                    "batch held; trying again"
-                );
-            }
-        }
-        tokio::time::sleep(self.backoff.next(rand::random())).await;
-    }
-
-    fn over(&self) {
-        if self.said.is_some() {
-            warn!(
-                batch.id = self.batch_id,
-                trace_id = self.trace_id.as_deref(),
-                attempts = self.backoff.attempts(),
-                "held batch written"
-            );
-        }
     }
 }

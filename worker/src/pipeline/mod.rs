@@ -2,6 +2,7 @@
 //! `flush` does; here they only meet.
 
 pub mod flush;
+mod held_batch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -10,7 +10,6 @@ pub mod repair;
 
 mod deferred;
 mod fields;
-mod write_outcome;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -28,11 +27,11 @@ use tracing::warn;
 use crate::batch::Batch;
 use crate::batch::redis_progress::InRedis;
 use crate::batch::row::{Identity, Row};
+use crate::health::redis_writes::Writes;
 use crate::metrics::{REDIS_REPLACED, REDIS_STALE};
 use crate::mysql::newest_rows::Newest;
 use deferred::PutOff;
 use fields::{packed_fields, packed_row};
-pub use write_outcome::Writes;
 
 /// How long Redis is left alone after a failure, so that its absence does not slow every batch.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);

@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 pub use super::changed_devices::{Stretch, Topic};
 pub use super::generation::{Generation, Sentinel};
-use crate::batch::redis_progress::Shown;
+use crate::batch::redis_progress::LaneView;
 use crate::metrics::{REDIS_BEHIND, REDIS_REPAIRED};
 use crate::mysql::newest_rows::Newest;
 use crate::redis::Latest;
@@ -35,19 +35,6 @@ const REFILL_REST: Duration = Duration::from_secs(10);
 
 /// Deliveries that are looked up in the topic; for more, MySQL's devices are gone through.
 const STRETCH_DELIVERIES_MAX: i64 = 50_000;
-
-/// One partition as the pipeline has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LaneView {
-    /// The partition.
-    pub partition: i32,
-    /// Its claim.
-    pub epoch: i64,
-    /// How far Redis is.
-    pub shown: Shown,
-    /// Whether no batch is on its way that would tell the ledger.
-    pub idle: bool,
-}
 
 /// The pipeline's end.
 pub struct Link {
@@ -255,6 +242,7 @@ fn deliveries_behind(lanes: &[LaneView], generation: Option<Generation>) -> i64 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::redis_progress::Shown;
 
     #[test]
     fn after_a_loss_everything_is_behind() {

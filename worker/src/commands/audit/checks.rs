@@ -5,35 +5,10 @@ use std::collections::BTreeMap;
 
 use ljwx_ledger::ledger::Entry;
 use ljwx_service::kafka::topic_reader::Ends;
-use serde::Serialize;
 
 use super::dead_letters::Letters;
+use super::finding::{Finding, Findings, Level};
 use super::snapshot::{Count, Snapshot};
-
-/// Whether a finding decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// The books do not balance.
-    Failure,
-    /// Worth knowing.
-    Note,
-}
-
-/// Something that was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// The stable word.
-    pub code: &'static str,
-    /// Whether it decides.
-    pub level: Level,
-    /// The partition it is about.
-    pub partition: Option<i32>,
-    /// What does not fit.
-    pub message: String,
-    /// What to do.
-    pub remedy: &'static str,
-}
 
 /// Everything that was asked for, at one moment.
 #[derive(Debug, Clone, Default)]
@@ -55,23 +30,6 @@ impl Evidence {
     pub fn end(&self, partition: i32) -> i64 {
         let high = || self.readings.as_ref()?.get(&partition).map(|ends| ends.high);
         self.record_ends.get(&partition).copied().or_else(high).unwrap_or_default()
-    }
-}
-
-/// Findings so far.
-#[derive(Default)]
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn add(
-        &mut self,
-        level: Level,
-        code: &'static str,
-        partition: impl Into<Option<i32>>,
-        message: String,
-        remedy: &'static str,
-    ) {
-        self.0.push(Finding { code, level, partition: partition.into(), message, remedy });
     }
 }
 

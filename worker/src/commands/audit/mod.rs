@@ -6,6 +6,7 @@
 mod args;
 mod checks;
 mod dead_letters;
+mod finding;
 mod print;
 mod reading_search;
 mod report;

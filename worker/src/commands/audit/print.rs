@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use ljwx_service::text::table;
 
-use super::checks::Level;
+use super::finding::Level;
 use super::reading_search::Search;
 use super::report::{Line, Report};
 

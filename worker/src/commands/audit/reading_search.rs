@@ -12,8 +12,9 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::args::AuditConfig;
-use super::checks::{Evidence, Finding, Level};
+use super::checks::Evidence;
 use super::dead_letters::{self, Source};
+use super::finding::{Finding, Level};
 use super::snapshot::{self, Identity};
 
 /// Most missing readings that are named.

@@ -3,7 +3,8 @@
 use ljwx_ledger::ledger::Entry;
 use serde::Serialize;
 
-use super::checks::{Evidence, Finding, Level, judge};
+use super::checks::{Evidence, judge};
+use super::finding::{Finding, Level};
 use super::reading_search::Search;
 
 /// One partition's line.

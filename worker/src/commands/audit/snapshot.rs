@@ -8,7 +8,7 @@ use ljwx_ledger::ledger::{ENTRY_COLUMNS, Entry};
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{AssertSqlSafe, Executor, FromRow, QueryBuilder};
 
-use crate::mysql::buckets;
+use crate::mysql::main_table;
 
 /// Identity of a reading as text: device and wall clock.
 pub type Identity = (String, String);
@@ -111,7 +111,7 @@ async fn read(
     for (bucket, rows, deliveries) in counts {
         let count = match i32::try_from(bucket) {
             Ok(partition) if partition >= 0 => snapshot.rows.entry(partition).or_default(),
-            _ if bucket == buckets::ID_ZERO => &mut snapshot.id_zero,
+            _ if bucket == main_table::ID_ZERO => &mut snapshot.id_zero,
             _ => &mut snapshot.others,
         };
         count.rows += rows;
@@ -140,8 +140,8 @@ async fn gaps(
 
 /// One pass over the table. By id it would be a lookup for every row: `deliveries` is in no index.
 async fn count(connection: &mut MySqlConnection) -> anyhow::Result<Vec<(i64, i64, i64)>> {
-    let partitions = sqlx::query_scalar(buckets::PARTITIONS).fetch_one(&mut *connection).await?;
-    let columns = buckets::columns(partitions);
+    let partitions = sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
+    let columns = main_table::bucket_columns(partitions);
     sqlx::query_as(AssertSqlSafe(format!(
         "SELECT {columns} FROM t_user_health_data GROUP BY bucket"
     )))

@@ -3,7 +3,8 @@
 use ljwx_ledger::ledger::Entry;
 use ljwx_service::kafka::topic_reader::Watermarks;
 
-use super::checks::{Evidence, Level, judge};
+use super::checks::{Evidence, judge};
+use super::finding::Level;
 use super::report::Report;
 use super::snapshot::{Count, Expected, Gap};
 

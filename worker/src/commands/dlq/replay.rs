@@ -12,8 +12,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::args::{DlqConfig, Kind};
-use super::open;
 use super::record::{Letter, Replayed};
+use super::topic::open;
 
 /// Bounds of the producer.
 const LIMITS: PublisherLimits = PublisherLimits {

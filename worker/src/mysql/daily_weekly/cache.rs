@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::civil::Date;
 use ljwx_reading::{DeviceSn, Document, Ids};
 
-use super::{Calendar, Content, Guard, Guarded, Period, Periods};
+use super::periods::{Calendar, Content, Guard, Guarded, Period, Periods};
 
 /// Periods of one generation; two are remembered.
 const GENERATION_PERIODS_MAX: usize = 50_000;

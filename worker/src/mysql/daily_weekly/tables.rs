@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ljwx_reading::wall_text;
 
-use super::{Calendar, Content, DAILY, Key, Kind, Period, Periods, WEEKLY};
+use super::periods::{Calendar, Content, DAILY, Key, Kind, Period, Periods, WEEKLY};
 use crate::batch::row::Fills;
 use ljwx_ledger::mysql::sql::{Dialect, Rows, fill};
 

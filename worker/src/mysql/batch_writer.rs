@@ -1,0 +1,275 @@
+//! Writes one batch to MySQL in one transaction. Retrying, waiting and dead-lettering belong to
+//! `pipeline`.
+
+use futures_util::TryStreamExt;
+use ljwx_ledger::ledger::{Advance, Counts, Ledger};
+use ljwx_ledger::mysql::errors;
+use ljwx_ledger::mysql::sql::Dialect;
+use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, Row as _};
+use tokio::sync::OnceCell;
+
+use super::daily_weekly::{Calendar, PeriodStatements, PeriodUpsert, Remembered};
+use super::error::WriteError;
+use super::main_table::Statements;
+use super::packet_limit::{Packet, joined};
+use crate::batch::{Batch, Segment};
+
+/// The tables of the readings and their ledger.
+pub struct Store {
+    pool: MySqlPool,
+    ledger: Ledger,
+    texts: OnceCell<Texts>,
+    remembered: Remembered,
+    packet: Packet,
+}
+
+/// All statements, in the words of the server.
+struct Texts {
+    main: Statements,
+    periods: PeriodStatements,
+}
+
+/// What became of the rows of a transaction.
+enum Rows {
+    /// Written; how many of the main table's were new, segment by segment.
+    Written(Vec<i64>),
+    /// A period was not there of which only the guard was to be moved.
+    Gone,
+}
+
+impl Store {
+    /// A store on `pool`, accounted for in `ledger`.
+    pub fn new(pool: MySqlPool, ledger: Ledger) -> Self {
+        Self {
+            pool,
+            ledger,
+            texts: OnceCell::new(),
+            remembered: Remembered::new(),
+            packet: Packet::default(),
+        }
+    }
+
+    /// The ledger that this store's transactions move.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Writes all rows of a batch and moves its partitions, or does nothing. Returns what became of
+    /// the deliveries, segment by segment.
+    pub async fn write(&self, batch: &Batch) -> Result<Vec<Counts>, WriteError> {
+        let written = self.try_write(batch).await;
+        self.ask_again_after(&written);
+        written
+    }
+
+    async fn try_write(&self, batch: &Batch) -> Result<Vec<Counts>, WriteError> {
+        let whole = Calendar::of(&batch.segments);
+        let rest = self.remembered.rest(&whole);
+        let counts = match self.transact(batch, &rest).await? {
+            Some(counts) => counts,
+            None => {
+                self.remembered.forget(&whole);
+                self.transact(batch, &whole).await?.unwrap_or_default()
+            }
+        };
+        self.remembered.committed(&whole);
+        self.remembered.show();
+        Ok(counts)
+    }
+
+    /// `None` where nothing was written because a period was gone.
+    async fn transact(
+        &self,
+        batch: &Batch,
+        calendar: &Calendar<'_>,
+    ) -> Result<Option<Vec<Counts>>, WriteError> {
+        let mut connection = ljwx_ledger::mysql::acquire(&self.pool).await?;
+        let written = self.transact_on(&mut connection, batch, calendar).await;
+        if matches!(written, Err(WriteError::Held { .. })) {
+            // Where another server is the primary now, the one before keeps its connections and
+            // refuses to write on them for ever.
+            connection.close_on_drop();
+        }
+        written
+    }
+
+    async fn transact_on(
+        &self,
+        connection: &mut MySqlConnection,
+        batch: &Batch,
+        calendar: &Calendar<'_>,
+    ) -> Result<Option<Vec<Counts>>, WriteError> {
+        let texts = self.texts(connection).await?;
+        let text_max = self.packet.text_max(connection).await?;
+        let mut transaction = connection.begin().await?;
+        let segments = &batch.segments;
+        let written = write_rows(&mut transaction, texts, segments, calendar, text_max).await;
+        let stored = match written {
+            Ok(Rows::Written(stored)) => stored,
+            Ok(Rows::Gone) => {
+                transaction.rollback().await?;
+                return Ok(None);
+            }
+            Err(error @ WriteError::Data { .. }) => {
+                // The next attempt needs a connection as well, and this one is sound.
+                transaction.rollback().await?;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
+        let moves = segments.iter().zip(stored).map(|(segment, stored)| segment.advance(stored));
+        let moves: Vec<Advance> = moves.collect();
+        let mut fenced = Vec::new();
+        for advance in &moves {
+            if !self.ledger.advance(&mut transaction, advance).await? {
+                fenced.push(*advance);
+            }
+        }
+        if !fenced.is_empty() {
+            transaction.rollback().await?;
+            return Err(WriteError::Fenced(fenced));
+        }
+        let counts = moves.iter().map(|advance| advance.counts).collect();
+        match transaction.commit().await {
+            Ok(()) => Ok(Some(counts)),
+            Err(error) => Err(WriteError::held(&error, moves)),
+        }
+    }
+
+    /// Tries whether rows would be taken, and takes them back.
+    pub async fn probe(&self, segments: &[Segment]) -> Result<(), WriteError> {
+        let tried = self.try_probe(segments).await;
+        self.ask_again_after(&tried);
+        tried
+    }
+
+    async fn try_probe(&self, segments: &[Segment]) -> Result<(), WriteError> {
+        let mut connection = self.pool.acquire().await?;
+        let texts = self.texts(&mut connection).await?;
+        let text_max = self.packet.text_max(&mut connection).await?;
+        let mut transaction = connection.begin().await?;
+        let calendar = Calendar::of(segments);
+        let tried = write_rows(&mut transaction, texts, segments, &calendar, text_max).await;
+        transaction.rollback().await?;
+        tried.map(drop)
+    }
+
+    fn ask_again_after<T>(&self, result: &Result<T, WriteError>) {
+        if matches!(result, Err(WriteError::Held { .. })) {
+            self.packet.ask_again();
+        }
+    }
+
+    async fn texts(&self, connection: &mut MySqlConnection) -> Result<&Texts, sqlx::Error> {
+        self.texts.get_or_try_init(|| texts(connection)).await
+    }
+}
+
+async fn texts(connection: &mut MySqlConnection) -> Result<Texts, sqlx::Error> {
+    let row = sqlx::query("SELECT VERSION()").fetch_one(connection).await?;
+    let dialect = Dialect::of_version(row.try_get::<&str, _>(0)?);
+    Ok(Texts { main: Statements::new(dialect), periods: PeriodStatements::new(dialect) })
+}
+
+/// All upserts of a batch as texts of statements, and how many rows each is about: `affected` can be
+/// read only beside them.
+struct Upserts<'a> {
+    segments: &'a [Segment],
+    texts: Vec<String>,
+    /// Rows of each statement of the main table, segment by segment. Each segment has statements of its
+    /// own, because only a statement's affected rows tell new rows from merged ones, and the ledger
+    /// counts by partition.
+    rows: Vec<Vec<i64>>,
+    /// Rows of each statement of the other tables, if all of them must be there.
+    known: Vec<Option<i64>>,
+}
+
+impl<'a> Upserts<'a> {
+    fn of(
+        texts: &Texts,
+        segments: &'a [Segment],
+        calendar: &Calendar<'_>,
+        text_max: usize,
+    ) -> Self {
+        let mut upserts = Self { segments, texts: Vec::new(), rows: Vec::new(), known: Vec::new() };
+        for segment in segments {
+            let (main, rows): (Vec<_>, _) = texts.main.main(segment, text_max).into_iter().unzip();
+            upserts.texts.extend(main);
+            upserts.rows.push(rows);
+        }
+        for PeriodUpsert { text, known } in texts.periods.upserts(calendar, text_max) {
+            upserts.texts.push(text);
+            upserts.known.push(known);
+        }
+        upserts
+    }
+
+    /// Why a statement failed, after `done` of them succeeded.
+    fn failed(&self, error: sqlx::Error, done: usize) -> WriteError {
+        let suspect = errors::row(&error)
+            .and_then(|row| Statements::named(self.segments, &self.rows, done, row));
+        WriteError::of_rows(error, suspect.cloned())
+    }
+}
+
+/// Sends all upserts in one round trip, or in as few as `text_max` allows.
+async fn write_rows(
+    connection: &mut MySqlConnection,
+    texts: &Texts,
+    segments: &[Segment],
+    calendar: &Calendar<'_>,
+    text_max: usize,
+) -> Result<Rows, WriteError> {
+    let mut upserts = Upserts::of(texts, segments, calendar, text_max);
+    let mut affected = Vec::with_capacity(upserts.texts.len());
+    for text in joined(std::mem::take(&mut upserts.texts), text_max) {
+        // Every value went through `sql::Rows`, which escapes.
+        let mut results = sqlx::raw_sql(AssertSqlSafe(text)).execute_many(&mut *connection);
+        loop {
+            match results.try_next().await {
+                Ok(Some(result)) => affected.push(result.rows_affected() as i64),
+                Ok(None) => break,
+                Err(error) => return Err(upserts.failed(error, affected.len())),
+            }
+        }
+    }
+    Ok(new_rows(&upserts.rows, &upserts.known, &affected))
+}
+
+/// How many rows were new, segment by segment, by the server's numbers of affected rows: a new row
+/// counts 1, a changed one 2. `deliveries` grows with every merge, so a merged row always counts 2.
+fn new_rows(rows: &[Vec<i64>], known: &[Option<i64>], affected: &[i64]) -> Rows {
+    let mut affected = affected.iter().copied();
+    let mut next = || affected.next().unwrap_or_default();
+    let stored = rows.iter().map(|own| own.iter().map(|rows| 2 * rows - next()).sum()).collect();
+    let mut there = true;
+    for known in known {
+        let affected = next();
+        there &= known.is_none_or(|rows| affected == 2 * rows);
+    }
+    if there { Rows::Written(stored) } else { Rows::Gone }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn affected_rows_tell_new_rows_from_merged_ones_and_periods_that_are_gone() {
+        let rows = [vec![3, 2], vec![1]];
+        for (known, affected, expected) in [
+            // Of three rows one was new, both of the second statement, and the other segment's merged.
+            (vec![], vec![5, 2, 2], Some(vec![3, 0])),
+            (vec![Some(2), None], vec![6, 4, 1, 4, 0], Some(vec![0, 1])),
+            // One of two known periods was not there, so the statement made a new row of it.
+            (vec![Some(2)], vec![6, 4, 2, 3], None),
+        ] {
+            let found = match new_rows(&rows, &known, &affected) {
+                Rows::Written(stored) => Some(stored),
+                Rows::Gone => None,
+            };
+            assert_eq!(found, expected, "{affected:?}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Waits between attempts to write a batch, and logs the start and the end of the wait.
+
+use std::time::Duration;
+
+use ljwx_ledger::mysql::errors::Remedy;
+use ljwx_service::backoff::Backoff;
+use ljwx_service::telemetry::trace;
+use opentelemetry::Context;
+use tracing::{error, warn};
+
+/// First wait after an attempt that failed.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest wait between attempts: how late a database's return may be noticed.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// A batch that MySQL does not take; the log has one line when it begins to wait and one when it ends.
+pub(super) struct Hold {
+    batch_id: String,
+    /// Of the batch's trace, where it is recorded.
+    trace_id: Option<String>,
+    backoff: Backoff,
+    said: Option<&'static str>,
+}
+
+impl Hold {
+    pub(super) fn new(batch_id: &str, span: &Context) -> Self {
+        let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        Self { batch_id: batch_id.to_owned(), trace_id: trace::id(span), backoff, said: None }
+    }
+
+    pub(super) async fn wait(&mut self, why: &'static str, message: &str) {
+        if self.said != Some(why) {
+            self.said = Some(why);
+            let trace_id = self.trace_id.as_deref();
+            if why == Remedy::Schema.as_str() {
+                error!(
+                    batch.id = self.batch_id,
+                    trace_id,
+                    error = message,
+                    "batch held: the tables lack something; run `worker migrate`"
+                );
+            } else {
+                warn!(
+                    batch.id = self.batch_id,
+                    trace_id,
+                    why,
+                    error = message,
+                    "batch held; trying again"
+                );
+            }
+        }
+        tokio::time::sleep(self.backoff.next(rand::random())).await;
+    }
+
+    pub(super) fn over(&self) {
+        if self.said.is_some() {
+            warn!(
+                batch.id = self.batch_id,
+                trace_id = self.trace_id.as_deref(),
+                attempts = self.backoff.attempts(),
+                "held batch written"
+            );
+        }
+    }
+}
