@@ -1,6 +1,6 @@
--- The rules. The platform's admin console writes this table where there is one; ours has the union
--- of the columns its variants have, and those it lacks: clear_min, clear_max, clear_after,
--- repeat_interval_seconds, escalation. A table without them is read as well.
+-- The rules. The platform's admin console writes this table. The columns are the union of those that
+-- the platform's variants have, and the fields that only this system knows. 0009 adds the latter to a
+-- table that the platform made.
 CREATE TABLE IF NOT EXISTS t_alert_rules (
     id                      BIGINT NOT NULL AUTO_INCREMENT,
     customer_id             BIGINT NOT NULL DEFAULT 0 COMMENT '0: template of all tenants',
@@ -44,6 +44,22 @@ CREATE TABLE IF NOT EXISTS t_alert_rules (
     update_user             VARCHAR(255),
     update_user_id          BIGINT,
     update_time             DATETIME DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP,
+    flap_openings           INT,
+    flap_window_seconds     INT,
+    stale_after_seconds     INT,
     PRIMARY KEY (id),
     KEY idx_customer_enabled (customer_id, is_enabled)
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
+
+-- The last valid version of each rule. The alerter keeps evaluating it after a restart while the rule
+-- is invalid at its source. The alerter deletes the row with its rule. Absence counts from
+-- counted_from, the time at which the version became active.
+CREATE TABLE IF NOT EXISTS t_alert_rule_good (
+    source       VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'table or file',
+    rule_id      BIGINT NOT NULL,
+    `fields`     MEDIUMTEXT NOT NULL COMMENT 'JSON',
+    fingerprint  CHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'of the fields',
+    accepted_at  TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
+    counted_from BIGINT NOT NULL DEFAULT 0 COMMENT 'epoch ms',
+    PRIMARY KEY (source, rule_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
