@@ -18,6 +18,9 @@ const ORIGINAL: &str = include_str!("../../src/fakes/original.sql");
 /// Operators' instructions, of which the statements are tried out here.
 const OPERATIONS: &str = include_str!("../../../docs/data.md");
 
+/// Rules of the migrations, of which the remedy for an earlier database is tried out here.
+const MIGRATIONS: &str = include_str!("../../migrations/README.md");
+
 /// Every table and how it is made.
 async fn made(database: &Database) -> Result<BTreeMap<String, String>> {
     let mut tables = BTreeMap::new();
@@ -126,6 +129,54 @@ async fn an_existing_database_is_refused_untouched_and_taken_once_it_was_done_as
     world.migrate().await?;
     ensure!(database.count("t_user_health_data").await? == 0, "the table is not there");
     ensure!(gateway.terminate().await?.success(), "the gateway failed");
+    world.finish().await
+}
+
+/// Records the files that the baseline replaced as applied, up to `last`.
+async fn record_replaced_files(database: &Database, last: i64) -> Result<()> {
+    database.execute("DELETE FROM _sqlx_migrations").await?;
+    let versions = (1..=11).chain(101..=111).chain(114..=118).chain(120..=129);
+    for version in versions.filter(|version| *version <= last) {
+        database
+            .execute(&format!(
+                "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 VALUES ({version}, 'user health data', TRUE, '', 0)"
+            ))
+            .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_replaced_files_is_refused_untouched_and_taken_once_it_was_done_as_told()
+-> Result<()> {
+    let world = World::shared("replaced").await?;
+    let database = &world.database;
+    world.migrate().await?;
+    let rule = "INSERT INTO t_alert_rules (rule_type, threshold_max) VALUES ('fast', 120)";
+    database.execute(rule).await?;
+    let before = made(database).await?;
+    let remedy = MIGRATIONS.split("```sql").nth(1).and_then(|rest| rest.split("```").next());
+    let remedy = remedy.context("the remedy")?.trim();
+
+    for (last, told) in [(118, "Create it anew"), (129, remedy)] {
+        record_replaced_files(database, last).await?;
+        let recorded = database.count("_sqlx_migrations").await?;
+        let refused = world.launch("worker", &["migrate"]).finish().await?;
+        ensure!(refused.code == Some(1), "{last}, {:?}: {}", refused.code, refused.text);
+        ensure!(refused.text.contains(told), "{told:?} is not in: {}", refused.text);
+        let dangerous = last != 129 && refused.text.contains(remedy);
+        ensure!(!dangerous, "tables that differ were taken for ours: {}", refused.text);
+        ensure!(made(database).await? == before, "something was altered: {}", refused.text);
+        ensure!(database.count("_sqlx_migrations").await? == recorded, "{}", refused.text);
+    }
+    run_all(database, remedy).await?;
+    world.migrate().await?;
+    ensure!(made(database).await? == before, "the remedy altered a table");
+    ensure!(
+        database.count("t_alert_rules WHERE threshold_max = 120").await? == 1,
+        "a rule is gone"
+    );
     world.finish().await
 }
 

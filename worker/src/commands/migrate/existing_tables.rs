@@ -12,8 +12,6 @@ use tracing::{error, info};
 /// A table that readings are stored in.
 struct Table {
     name: &'static str,
-    /// The migration that creates it.
-    version: i64,
     key: [&'static str; 2],
     /// Whether the month of the reading decides the partition.
     by_month: bool,
@@ -22,10 +20,12 @@ struct Table {
     columns: &'static [&'static str],
 }
 
+/// The migration that creates them.
+const CREATED_BY: i64 = 1;
+
 const TABLES: [Table; 3] = [
     Table {
         name: "t_user_health_data",
-        version: 1,
         key: ["device_sn", "timestamp"],
         by_month: true,
         columns: &[
@@ -56,7 +56,6 @@ const TABLES: [Table; 3] = [
     },
     Table {
         name: "t_user_health_data_daily",
-        version: 2,
         key: ["device_sn", "date"],
         by_month: false,
         columns: &[
@@ -82,7 +81,6 @@ const TABLES: [Table; 3] = [
     },
     Table {
         name: "t_user_health_data_weekly",
-        version: 3,
         key: ["device_sn", "week_start"],
         by_month: false,
         columns: &[
@@ -155,11 +153,18 @@ pub async fn check(pool: &MySqlPool) -> anyhow::Result<()> {
 /// Creates tables that are recorded as created and are not there: put aside after an earlier
 /// version had taken them for ours.
 pub async fn restore(pool: &MySqlPool, migrations: &Migrator) -> anyhow::Result<()> {
+    let mut missing = Vec::new();
     for table in &TABLES {
-        let creates = migrations.iter().find(|migration| migration.version == table.version);
-        if let (None, Some(migration)) = (describe(pool, table.name).await?, creates) {
-            sqlx::raw_sql(migration.sql.clone()).execute(pool).await?;
-            info!(table = table.name, "table created anew");
+        if describe(pool, table.name).await?.is_none() {
+            missing.push(table.name);
+        }
+    }
+    let creates = migrations.iter().find(|migration| migration.version == CREATED_BY);
+    if let (false, Some(migration)) = (missing.is_empty(), creates) {
+        // It creates each table only if it is missing.
+        sqlx::raw_sql(migration.sql.clone()).execute(pool).await?;
+        for table in missing {
+            info!(table, "table created anew");
         }
     }
     Ok(())
