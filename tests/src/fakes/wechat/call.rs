@@ -1,12 +1,18 @@
-//! One call on its way through the faults in force.
+//! One call: through the faults in force to its answer, which is JSON with an errcode and HTTP 200
+//! whatever became of the call. Choosing the fault belongs to [`super::fault`].
 
-use axum::response::{IntoResponse, Response};
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Response};
+use serde_json::{Value, json};
 
-use super::answer::{Said, answer, page, without_errcode};
 use super::fault::{Effect, Endpoint, Moment};
 use super::platform::{Platform, Shared, lock};
 use crate::fakes::http_server::Connection;
 use crate::stack::wait;
+
+/// What the platform has to say: the answer, or the code of a refusal.
+pub(super) type Said = Result<Value, i64>;
 
 /// Answers a call of `account`. `handle` is the platform's own doing; it is not done where a fault
 /// keeps it from that.
@@ -43,5 +49,54 @@ pub(super) async fn through(
         }
         Effect::Page(status) => page(status),
         Effect::NoErrcode => without_errcode(),
+    }
+}
+
+/// The answer to a call.
+pub(super) fn answer(said: Said) -> Response {
+    let value = said.unwrap_or_else(|code| json!({ "errcode": code, "errmsg": errmsg(code) }));
+    Json(value).into_response()
+}
+
+/// A page of a gateway that could not reach the platform.
+fn page(status: u16) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, Html(format!("<html><body><h1>{status}</h1><hr>nginx</body></html>"))).into_response()
+}
+
+/// An answer that is JSON and says nothing.
+fn without_errcode() -> Response {
+    Json(json!({ "status": "fine" })).into_response()
+}
+
+fn errmsg(code: i64) -> &'static str {
+    match code {
+        -1 => "system error",
+        40001 => "invalid credential, access_token is invalid or not latest",
+        40002 => "invalid grant_type",
+        40003 => "invalid openid",
+        40008 => "invalid message type",
+        40013 => "invalid appid or corpid",
+        40014 => "invalid access_token",
+        40037 => "invalid template_id",
+        40056 => "invalid agentid",
+        40125 => "invalid appsecret",
+        41001 => "access_token missing",
+        41002 => "appid or corpid missing",
+        41004 => "appsecret or corpsecret missing",
+        42001 => "access_token expired",
+        43004 => "require subscribe",
+        43101 => "user refuse to accept the msg",
+        43117 => "too many messages to this user",
+        44004 => "empty content",
+        45002 => "content size out of limit",
+        45009 => "reach max api daily quota limit",
+        45011 => "api minute-quota reach limit, must slower, retry next minute",
+        47001 => "data format error",
+        47003 => "argument invalid",
+        81013 => "user & party & tag all invalid",
+        82001 => "all touser & toparty & totag are empty",
+        301002 => "not allow operate another agent with this accesstoken",
+        _ => "refused",
     }
 }

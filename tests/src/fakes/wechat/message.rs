@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use super::account::Kind;
+use super::settings::Kind;
 
 /// Most messages kept; a demo may run for days.
 const KEPT_MAX: usize = 100_000;

@@ -8,14 +8,13 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::account::{Account, Kind};
-use super::answer::{Said, answer};
-use super::call::through;
+use super::call::{Said, answer, through};
 use super::fault::Endpoint;
 use super::limits::Limit;
 use super::message::{Message, SAME_WITHIN_OFFICIAL};
 use super::platform::{Platform, Shared, lock, parameter};
 use super::recent::Key;
+use super::settings::{Account, Kind};
 use super::template;
 use super::token::Source;
 use crate::fakes::http_server::Connection;

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use reqwest::Url;
 
-use super::account::{Account, Kind};
 use super::fault::Faults;
 use super::limits::Limits;
 use super::message::Inbox;
 use super::recent::Recent;
-use super::settings::Settings;
+use super::settings::{Account, Kind, Settings};
 use super::token::{Invalid, Tokens};
 
 /// Most accounts whose calls are counted one by one.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::account::Account;
+use super::settings::Account;
 
 /// Most tokens remembered; the oldest are then as unknown as any other text.
 const TOKENS_MAX: usize = 1_000;

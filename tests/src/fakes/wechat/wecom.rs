@@ -7,14 +7,12 @@ use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::account::{Account, Kind};
-use super::answer::{Said, answer};
-use super::call::through;
+use super::call::{Said, answer, through};
 use super::fault::Endpoint;
 use super::message::{Message, SAME_WITHIN_WECOM};
 use super::platform::{Platform, Shared, lock, parameter};
 use super::recent::Key;
-use super::settings::Settings;
+use super::settings::{Account, Kind, Settings};
 use super::token::Source;
 use crate::fakes::http_server::Connection;
 

@@ -1,5 +1,8 @@
 //! Faults as a caller meets them.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::fakes::wechat::tests::*;
