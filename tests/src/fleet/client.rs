@@ -17,8 +17,7 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 /// Where requests go.
 pub struct Target {
-    /// The server.
-    pub address: SocketAddr,
+    address: SocketAddr,
     head: String,
 }
 
@@ -35,6 +34,11 @@ impl Target {
              content-type: application/json; charset=UTF-8\r\ncontent-length: "
         );
         Ok(Self { address, head })
+    }
+
+    /// Whether the server runs on this machine.
+    pub const fn is_local(&self) -> bool {
+        self.address.ip().is_loopback()
     }
 }
 

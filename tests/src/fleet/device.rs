@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 use super::body::{Flaw, TENANT, broken_body, phone_body, serial, watch_body, watch_item};
 use super::report::Sent;
+use super::settings::Settings;
+use super::shared::Shared;
 use super::vitals::Patient;
-use super::{Settings, Shared};
 
 /// A watch keeps this many readings; then the oldest goes.
 const CACHE_MAX: usize = 100;
