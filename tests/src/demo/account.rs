@@ -10,7 +10,8 @@ use crate::accounting::verdict::{self, Verdict};
 use crate::fleet::Report;
 use crate::stack::wait::eventually;
 
-use super::{Arguments, Stage};
+use super::arguments::Arguments;
+use super::stage::Stage;
 
 /// How long the services may take to catch up.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(60);

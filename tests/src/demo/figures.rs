@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::clients::kafka;
 use crate::clients::mysql;
 
-use super::Stage;
 use super::probe::Marker;
+use super::stage::Stage;
 
 /// How things stand; what could not be read is missing.
 #[derive(Debug, Default)]

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::fakes::wechat::FakeWechat;
 
-use super::Stage;
 use super::figures::Figures;
+use super::stage::Stage;
 
 /// How often the screen changes: on a terminal, and elsewhere.
 const REFRESH: Duration = Duration::from_secs(1);
