@@ -1,85 +1,22 @@
-//! The benchmarks: the plan's figures from one run of the whole pipeline, and two ratios against
-//! ceilings measured in the same run, since absolute figures belong to the machine they came from.
+//! The benchmarks: measure the figures of the plan in one run of the whole pipeline, and ratios against
+//! ceilings measured in the same run, because absolute figures belong to their machine. The servers and
+//! services belong to [`crate::stack`], the load of the pipeline to [`crate::fleet`].
 #![expect(clippy::print_stdout, reason = "printing figures is what a benchmark is for")]
 
 mod alerter;
+mod fill_topic;
 mod gateway;
 mod gateway_ceiling;
 mod histogram;
 mod pipeline;
+mod run;
 mod series;
 mod store;
 mod table;
 mod takeover;
 mod telemetry;
 mod usage;
-mod worker;
+mod worker_run;
+mod workload;
 
-use clap::{Parser, Subcommand};
-
-/// Prints the plan's figures beside their targets, and the ratios to what the machine can do.
-/// Start it through `deploy/stack run -- target/release/bench`.
-#[derive(Debug, Parser)]
-#[command(version)]
-pub struct Arguments {
-    /// What to measure; all of it where nothing is named.
-    #[command(subcommand)]
-    part: Option<Part>,
-    /// Rounds of each ratio; ceiling and product take turns.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Readings of one round of the worker's ratio.
-    #[arg(long, default_value_t = 300_000)]
-    readings: usize,
-}
-
-#[derive(Debug, Subcommand)]
-enum Part {
-    /// The whole pipeline at a rate.
-    Pipeline(pipeline::Settings),
-    /// The gateway against a server that only publishes.
-    Gateway,
-    /// The worker against the bare UPSERT.
-    Worker,
-    /// The worker against several ceilings and the plan's old way, at length; not part of all.
-    Store(store::Settings),
-    /// The alerter against merely reading the topic, and its way to WeChat; not part of all.
-    Alerter(alerter::Settings),
-    /// Kills replicas: how soon others store and alert in their place; not part of all.
-    Takeover(takeover::Settings),
-    /// Gateway and worker with and without telemetry; not part of all.
-    Telemetry,
-    /// The server that only publishes; the gateway's ceiling.
-    #[command(hide = true)]
-    Bare,
-}
-
-/// Measures; `true` where every target is met.
-pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
-    let Arguments { part, rounds, readings } = arguments;
-    let mut table = table::Table::default();
-    let table = &mut table;
-    if !matches!(part, Some(Part::Bare)) {
-        println!("{}", table::machine());
-    }
-    match part {
-        Some(Part::Bare) => {
-            gateway_ceiling::serve().await?;
-            return Ok(true);
-        }
-        Some(Part::Pipeline(settings)) => pipeline::measure(&settings, table).await?,
-        Some(Part::Gateway) => gateway::measure(rounds, table).await?,
-        Some(Part::Worker) => worker::measure(rounds, readings, table).await?,
-        Some(Part::Telemetry) => telemetry::measure(rounds, readings, table).await?,
-        Some(Part::Store(settings)) => store::measure(&settings, table).await?,
-        Some(Part::Takeover(settings)) => takeover::measure(&settings, table).await?,
-        Some(Part::Alerter(settings)) => alerter::measure(&settings, table).await?,
-        None => {
-            gateway::measure(rounds, table).await?;
-            worker::measure(rounds, readings, table).await?;
-            pipeline::measure(&pipeline::Settings::default(), table).await?;
-        }
-    }
-    println!("{table}");
-    Ok(table.met())
-}
+pub use run::{Arguments, run};

@@ -8,10 +8,10 @@ use anyhow::{Context, ensure};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::alerter::record;
+use super::fill_topic::Filler;
 use super::series::{self, Series};
-use super::store::Filler;
 use super::table::{Table, machine, median};
+use super::workload::record;
 use crate::fakes::wechat::FakeWechat;
 use crate::stack::process::Service;
 use crate::stack::wait::{eventually, pass};

@@ -1,10 +1,12 @@
 //! What telemetry costs: gateway and worker that send no span, in turn with ones that send the spans of
 //! one trace in a hundred.
 
+use super::fill_topic::{Filler, cleared};
 use super::gateway;
 use super::series::Series;
-use super::store::{Feed, Filler, Workload, cleared, run_with};
 use super::table::{Table, median};
+use super::worker_run::run_with;
+use super::workload::{Feed, Workload};
 use crate::stack::launch::Launch;
 use crate::stack::world::World;
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::ensure;
 use tokio::time::Instant;
 
-use super::PARTITIONS;
 use super::run::alerter;
-use super::workload::{Record, add_rules, record};
-use crate::bench::store::Filler;
+use super::workload::{PARTITIONS, add_rules};
+use crate::bench::fill_topic::Filler;
 use crate::bench::table::Table;
+use crate::bench::workload::{Record, record};
 use crate::fakes::wechat::{APP_SECRET, FakeWechat, TEMPLATE_ID};
 use crate::fleet::TENANT;
 use crate::stack::wait::{eventually, pass};

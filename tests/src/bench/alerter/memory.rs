@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::PARTITIONS;
 use super::run::{alerter, passed, watched};
-use super::workload::{Record, record};
-use crate::bench::store::Filler;
+use super::workload::PARTITIONS;
+use crate::bench::fill_topic::Filler;
 use crate::bench::table::Table;
 use crate::bench::usage;
+use crate::bench::workload::{Record, record};
 use crate::fakes::wechat::FakeWechat;
 use crate::stack::wait::eventually;
 use crate::stack::world::World;

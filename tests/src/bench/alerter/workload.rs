@@ -1,11 +1,13 @@
-//! The rules that readings are judged by, and the readings: devices take turns, one reading in a
-//! hundred breaches.
+//! The rules of a run and its readings: devices take turns, and one reading in a hundred breaches.
+//! Filling the topic belongs to [`crate::bench::fill_topic`].
 
 use serde_json::json;
 
-use crate::accounting::verdict::wall_time;
-use crate::fleet::TENANT;
+use crate::bench::workload::{Record, record};
 use crate::stack::world::World;
+
+/// Partitions of the topic.
+pub(super) const PARTITIONS: u32 = 6;
 
 /// Readings of a device that breach in a row, and those in a row that do not.
 const STRETCH: usize = 10;
@@ -77,14 +79,6 @@ async fn add_rule(
         .await
 }
 
-/// A reading, and where it goes.
-#[derive(Debug)]
-pub(in crate::bench) struct Record {
-    pub(in crate::bench) device: String,
-    pub(in crate::bench) partition: usize,
-    pub(in crate::bench) value: String,
-}
-
 /// Readings in the order they are sent in.
 #[derive(Debug)]
 pub(super) struct Feed<'a> {
@@ -118,24 +112,4 @@ impl Iterator for Feed<'_> {
         };
         Some(record(self.world, device, self.first + turn as i64 * STEP_SECONDS, heart_rate))
     }
-}
-
-/// A watch's reading at a second.
-pub(in crate::bench) fn record(
-    world: &World,
-    device: usize,
-    epoch: i64,
-    heart_rate: usize,
-) -> Record {
-    let (serial, time) = (world.device(device), wall_time(epoch));
-    let (org, user) = (TENANT + 1, TENANT + 2 + device as i64);
-    let value = format!(
-        "{{\"device_sn\":\"{serial}\",\"timestamp\":\"{time}\",\"epoch_ms\":{epoch}000,\
-         \"received_at\":{epoch}500,\"customer_id\":{TENANT},\"org_id\":{org},\
-         \"user_id\":{user},\"upload_method\":\"wifi\",\"heart_rate\":{heart_rate},\
-         \"blood_oxygen\":97,\"temperature\":36.5,\"pressure_high\":125,\"pressure_low\":86,\
-         \"stress\":30,\"step\":1280,\"distance\":820.0,\"calorie\":41230.0,\
-         \"latitude\":22.540368,\"longitude\":114.01509,\"altitude\":0.0}}"
-    );
-    Record { device: serial, partition: device % world.partitions(), value }
 }

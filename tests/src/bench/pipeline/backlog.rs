@@ -1,9 +1,11 @@
 //! From which rate on a worker writes the batches that the plan asks for: what it makes of a backlog,
 //! where every batch is as large as it likes.
 
-use super::PARTITIONS;
-use crate::bench::store::{Workload, filled, run};
+use super::settings::PARTITIONS;
+use crate::bench::fill_topic::filled;
 use crate::bench::table::{Table, median};
+use crate::bench::worker_run::run;
+use crate::bench::workload::Workload;
 use crate::stack::world::World;
 
 /// The plan's target for batches, which at its own rate of records would be batches of 40.

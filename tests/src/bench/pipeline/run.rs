@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
-use super::{PARTITIONS, Settings};
+use super::settings::{PARTITIONS, Settings};
 use crate::accounting::history::Told;
 use crate::accounting::verdict;
 use crate::bench::histogram::Buckets;

@@ -15,8 +15,9 @@ use tokio::time::Instant;
 
 use super::hashes::{Pipeline, Raw};
 use super::rows::{Upsert, Upserts, Value};
-use super::workload::Sample;
 use super::write_method::Form;
+use crate::bench::fill_topic::cleared;
+use crate::bench::workload::Sample;
 use crate::stack::world::World;
 
 /// As the worker's sessions are; gap locks would only make connections wait for each other.
@@ -42,19 +43,19 @@ struct Job {
 }
 
 /// The database, and Redis where hashes are wanted.
-pub(in crate::bench) struct Ceiling<'a> {
+pub(super) struct Ceiling<'a> {
     world: &'a World,
     upserts: Upserts,
     hashes: bool,
 }
 
 impl<'a> Ceiling<'a> {
-    pub(in crate::bench) async fn new(world: &'a World, hashes: bool) -> anyhow::Result<Self> {
+    pub(super) async fn new(world: &'a World, hashes: bool) -> anyhow::Result<Self> {
         Ok(Self { world, upserts: Upserts::new(world).await?, hashes })
     }
 
     /// The fastest form, by the first of the samples.
-    pub(in crate::bench) async fn best(&self, samples: &[Sample]) -> anyhow::Result<Form> {
+    pub(super) async fn best(&self, samples: &[Sample]) -> anyhow::Result<Form> {
         let samples = &samples[..TRIED.min(samples.len())];
         let mut seconds: Vec<(Form, f64)> = Form::all().map(|form| (form, 0.0)).collect();
         // One run that does not count, for caches and files.
@@ -72,16 +73,12 @@ impl<'a> Ceiling<'a> {
     }
 
     /// Rows a second.
-    pub(in crate::bench) async fn rate(
-        &self,
-        samples: &[Sample],
-        form: Form,
-    ) -> anyhow::Result<f64> {
+    pub(super) async fn rate(&self, samples: &[Sample], form: Form) -> anyhow::Result<f64> {
         Ok(samples.len() as f64 / self.seconds(samples, form).await?)
     }
 
     async fn seconds(&self, samples: &[Sample], form: Form) -> anyhow::Result<f64> {
-        super::cleared(self.world).await?;
+        cleared(self.world).await?;
         let jobs: anyhow::Result<VecDeque<Job>> =
             batches(samples, form.rows, self.world.partitions())
                 .iter()

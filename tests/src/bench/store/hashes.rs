@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::workload::Sample;
+use crate::bench::workload::Sample;
 use crate::fleet::TENANT;
 
 /// Commands to be sent together.

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::run::Run;
-use super::workload::{DEVICES, Workload};
-use super::{PARTITIONS, Settings};
+use super::settings::{PARTITIONS, Settings};
 use crate::bench::series::{self, Series};
 use crate::bench::table::{Table, machine};
+use crate::bench::worker_run::Run;
+use crate::bench::workload::{DEVICES, Workload};
 use crate::stack::world::World;
 
 /// What is kept of a run of the worker beside its rate, with its unit.

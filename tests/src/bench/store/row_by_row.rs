@@ -4,7 +4,8 @@ use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use tokio::time::Instant;
 
 use super::rows::Upserts;
-use super::workload::Sample;
+use crate::bench::fill_topic::cleared;
+use crate::bench::workload::Sample;
 use crate::stack::world::World;
 
 /// Readings that the rate is told by: few do, being slow.
@@ -13,7 +14,7 @@ const READINGS: usize = 3_000;
 /// Readings a second, by the first of the samples.
 pub(super) async fn rate(world: &World, samples: &[Sample]) -> anyhow::Result<f64> {
     let samples = &samples[..READINGS.min(samples.len())];
-    super::cleared(world).await?;
+    cleared(world).await?;
     let upserts = Upserts::new(world).await?;
     let mut statements = Vec::new();
     for sample in samples {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sqlx::Arguments;
 use sqlx::mysql::MySqlArguments;
 
-use super::workload::{Documents, Sample};
+use crate::bench::workload::{Documents, Sample};
 use crate::fleet::TENANT;
 use crate::stack::world::World;
 

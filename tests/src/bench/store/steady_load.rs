@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::ensure;
 use tokio::time::Instant;
 
-use super::PARTITIONS;
-use super::fill_topic::Filler;
-use super::run::{passed, worker};
-use super::workload::{Feed, Sample, Workload};
+use super::settings::PARTITIONS;
+use crate::bench::fill_topic::Filler;
 use crate::bench::histogram::Buckets;
 use crate::bench::table::{Table, median};
 use crate::bench::usage;
+use crate::bench::worker_run::{passed, worker};
+use crate::bench::workload::{DEVICES, Feed, Sample, Workload};
 use crate::stack::process::Service;
 use crate::stack::wait::{eventually, pass};
 use crate::stack::world::World;
@@ -87,7 +87,7 @@ pub(super) async fn wait_at_half(rate: f64, table: &mut Table) -> anyhow::Result
 pub(super) async fn soak(length: Duration, table: &mut Table) -> anyhow::Result<()> {
     let (world, service) = idle().await?;
     // The readings' times start a day ago: a second holds those of all devices once.
-    let mut feed = Feed::new(&world, Workload::VitalsTurns, super::workload::DEVICES * 86_400);
+    let mut feed = Feed::new(&world, Workload::VitalsTurns, DEVICES * 86_400);
     let filler = Filler::new(&world)?;
     let (started, mut sent) = (Instant::now(), 0_i64);
     let mut resident = Vec::new();

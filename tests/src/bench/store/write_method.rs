@@ -10,7 +10,7 @@ const CONNECTIONS: [usize; 3] = [1, 2, 4];
 
 /// A way to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::bench) struct Form {
+pub(super) struct Form {
     pub(super) prepared: bool,
     pub(super) rows: usize,
     pub(super) connections: usize,

@@ -1,4 +1,5 @@
-//! What is stored: the same readings as records of the topic and as rows of the ceilings.
+//! The readings of the benchmarks: the same readings as records of the topic and as rows of the ceilings.
+//! Filling the topic belongs to [`super::fill_topic`], the rows to [`super::store`].
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use crate::fleet::TENANT;
 use crate::stack::world::World;
 
 /// Devices that the readings are of.
-pub(in crate::bench) const DEVICES: usize = 1000;
+pub(super) const DEVICES: usize = 1000;
 
 /// Readings of a device that come in a row, as from a watch's cache.
 const BURST: usize = 20;
@@ -25,7 +26,7 @@ const DOCUMENTS_STAY: usize = 10;
 
 /// What readings carry and in which order devices send them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::bench) enum Workload {
+pub(super) enum Workload {
     /// Vitals only, devices taking turns.
     VitalsTurns,
     /// Vitals only, 20 readings of a device in a row.
@@ -59,7 +60,7 @@ impl fmt::Display for Workload {
 
 /// One reading, and where it lies in the topic.
 #[derive(Debug, Clone)]
-pub(in crate::bench) struct Sample {
+pub(super) struct Sample {
     pub(super) device: String,
     pub(super) user: i64,
     pub(super) epoch: i64,
@@ -106,7 +107,7 @@ impl Documents {
 /// names one partition gets a tenth more, another one in every run, and the end of a run would be
 /// that partition's alone.
 #[derive(Debug)]
-pub(in crate::bench) struct Feed<'a> {
+pub(super) struct Feed<'a> {
     world: &'a World,
     workload: Workload,
     first: i64,
@@ -116,7 +117,7 @@ pub(in crate::bench) struct Feed<'a> {
 
 impl<'a> Feed<'a> {
     /// A feed whose first `readings` readings are all of the past.
-    pub(in crate::bench) fn new(world: &'a World, workload: Workload, readings: usize) -> Self {
+    pub(super) fn new(world: &'a World, workload: Workload, readings: usize) -> Self {
         let first = jiff::Timestamp::now().as_second() - 3600 - (readings / DEVICES) as i64;
         Self { world, workload, first, next: 0, offsets: vec![0; world.partitions()] }
     }
@@ -178,4 +179,27 @@ impl Sample {
 /// How many of the first `readings` readings a narrowed column refuses.
 pub(super) const fn refused(readings: usize) -> usize {
     (readings + REFUSED_EVERY / 2 - 1) / REFUSED_EVERY
+}
+
+/// A reading, and where it goes.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) device: String,
+    pub(super) partition: usize,
+    pub(super) value: String,
+}
+
+/// A watch's reading at a second.
+pub(super) fn record(world: &World, device: usize, epoch: i64, heart_rate: usize) -> Record {
+    let (serial, time) = (world.device(device), wall_time(epoch));
+    let (org, user) = (TENANT + 1, TENANT + 2 + device as i64);
+    let value = format!(
+        "{{\"device_sn\":\"{serial}\",\"timestamp\":\"{time}\",\"epoch_ms\":{epoch}000,\
+         \"received_at\":{epoch}500,\"customer_id\":{TENANT},\"org_id\":{org},\
+         \"user_id\":{user},\"upload_method\":\"wifi\",\"heart_rate\":{heart_rate},\
+         \"blood_oxygen\":97,\"temperature\":36.5,\"pressure_high\":125,\"pressure_low\":86,\
+         \"stress\":30,\"step\":1280,\"distance\":820.0,\"calorie\":41230.0,\
+         \"latitude\":22.540368,\"longitude\":114.01509,\"altitude\":0.0}}"
+    );
+    Record { device: serial, partition: device % world.partitions(), value }
 }

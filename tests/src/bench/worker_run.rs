@@ -1,13 +1,13 @@
-//! The worker on a topic that is full.
+//! A run of the worker on a topic that is full: rate, batches and use of the machine. Filling the topic
+//! belongs to [`super::fill_topic`].
 
 use std::time::Duration;
 
 use anyhow::ensure;
 use tokio::time::Instant;
 
-use crate::bench::usage::{self, Mark};
-use crate::clients::kafka;
-use crate::clients::mysql::LedgerRow;
+use super::fill_topic::cleared;
+use super::usage::{self, Mark};
 use crate::stack::process::Service;
 use crate::stack::wait::pass;
 use crate::stack::world::World;
@@ -20,11 +20,11 @@ const DONE_WITHIN: Duration = Duration::from_secs(900);
 
 /// What the worker made of a topic.
 #[derive(Debug)]
-pub(in crate::bench) struct Run {
+pub(super) struct Run {
     /// Readings a second, from the ledger's first move to its last.
-    pub(in crate::bench) rate: f64,
+    pub(super) rate: f64,
     /// Batches a second.
-    pub(in crate::bench) batches: f64,
+    pub(super) batches: f64,
     /// The worker's processor seconds per 100,000 readings.
     pub(super) cpu: f64,
     /// Those of the database's server.
@@ -42,17 +42,13 @@ pub(super) fn worker(world: &World, redis: bool) -> anyhow::Result<Service> {
 }
 
 /// Empties the tables and has a worker store all of the topic.
-pub(in crate::bench) async fn run(
-    world: &World,
-    readings: usize,
-    redis: bool,
-) -> anyhow::Result<Run> {
-    super::cleared(world).await?;
+pub(super) async fn run(world: &World, readings: usize, redis: bool) -> anyhow::Result<Run> {
+    cleared(world).await?;
     run_with(world, worker(world, redis)?, readings, redis).await
 }
 
 /// Has this worker store all of the topic, into tables that are empty where it has just been started.
-pub(in crate::bench) async fn run_with(
+pub(super) async fn run_with(
     world: &World,
     worker: Service,
     readings: usize,
@@ -89,43 +85,8 @@ pub(in crate::bench) async fn run_with(
     Ok(run)
 }
 
-/// The same with a column that refuses `refused` of the readings: the good ones must be stored and
-/// only the others dead-lettered.
-pub(super) async fn run_refused(
-    world: &World,
-    readings: usize,
-    refused: usize,
-) -> anyhow::Result<Run> {
-    let narrow = |kind| format!("ALTER TABLE t_user_health_data MODIFY heart_rate {kind} NULL");
-    super::cleared(world).await?;
-    world.database.execute(&narrow("TINYINT")).await?;
-    let letters = letters(world).await?;
-    let run = run(world, readings, false).await?;
-    let letters = self::letters(world).await? - letters;
-    let ledger = world.database.ledger(&world.worker_group).await?;
-    let stored: i64 = ledger.iter().map(|row| row.stored).sum();
-    let dead: i64 = ledger.iter().map(|row| row.dead_lettered).sum();
-    let rows = world.database.count("t_user_health_data").await?;
-    let (good, refused) = ((readings - refused) as i64, refused as i64);
-    ensure!(
-        (stored, rows, dead, letters) == (good, good, refused, refused),
-        "{good} good and {refused} refused readings: {stored} stored, {rows} rows, {dead} \
-         dead-lettered, {letters} letters"
-    );
-    ensure!(ledger.iter().all(LedgerRow::balances), "{ledger:?}");
-    super::cleared(world).await?;
-    world.database.execute(&narrow("INT")).await?;
-    Ok(run)
-}
-
 /// Readings that the ledger has passed.
 pub(super) async fn passed(world: &World) -> anyhow::Result<i64> {
     let ledger = world.database.ledger(&world.worker_group).await?;
     Ok(ledger.iter().map(|row| row.next_offset - row.first_offset).sum())
-}
-
-async fn letters(world: &World) -> anyhow::Result<i64> {
-    let topic = format!("{}.{}.dlq", world.readings_topic, world.worker_group);
-    let ends = kafka::watermarks(&world.stack.kafka_brokers, &topic).await?;
-    Ok(ends.iter().map(|end| end.high - end.low).sum())
 }

@@ -1,8 +1,11 @@
-//! The worker's figures of the plan, beside the bare UPSERT: vitals only, Redis left alone.
-//! `store` measures the same at length.
+//! The worker's figures of the plan beside the bare UPSERT: vitals only, without Redis. [`super::measure`]
+//! measures the same at length.
 
-use super::store::{Ceiling, Workload, filled, run};
-use super::table::{Table, median};
+use super::ceiling::Ceiling;
+use crate::bench::fill_topic::filled;
+use crate::bench::table::{Table, median};
+use crate::bench::worker_run::run;
+use crate::bench::workload::Workload;
 use crate::stack::world::World;
 
 /// The least share of the ceiling.
@@ -12,7 +15,7 @@ const RATIO_MIN: f64 = 0.5;
 const RECORDS_MIN: f64 = 2000.0;
 
 /// Measures both in turn.
-pub(super) async fn measure(
+pub(crate) async fn measure(
     rounds: usize,
     readings: usize,
     table: &mut Table,

@@ -1,4 +1,5 @@
-//! Readings into a world's topic.
+//! Prepares a world for a run: puts readings into its topic and empties the worker's tables. Making the
+//! readings belongs to [`super::workload`].
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 
-use super::workload::Sample;
+use super::workload::{Feed, Sample, Workload};
+use crate::clients::kafka;
 use crate::stack::world::World;
 
 /// How long filling a topic may take.
@@ -26,13 +28,13 @@ fn headers(traceparent: &str) -> OwnedHeaders {
 }
 
 /// Puts readings into a world's topic.
-pub(in crate::bench) struct Filler {
+pub(super) struct Filler {
     producer: ThreadedProducer<DefaultProducerContext>,
     topic: String,
 }
 
 impl Filler {
-    pub(in crate::bench) fn new(world: &World) -> anyhow::Result<Self> {
+    pub(super) fn new(world: &World) -> anyhow::Result<Self> {
         let producer = ClientConfig::new()
             .set("bootstrap.servers", &world.stack.kafka_brokers)
             // A feed's offsets are the topic's only if nothing is sent twice.
@@ -43,7 +45,7 @@ impl Filler {
     }
 
     /// Queues readings; waits while the queue is full.
-    pub(in crate::bench) fn send<'a>(
+    pub(super) fn send<'a>(
         &self,
         samples: impl IntoIterator<Item = &'a Sample>,
     ) -> anyhow::Result<()> {
@@ -54,21 +56,12 @@ impl Filler {
     }
 
     /// Queues the record of one reading; waits while the queue is full.
-    pub(in crate::bench) fn put(
-        &self,
-        device: &str,
-        partition: usize,
-        value: &str,
-    ) -> anyhow::Result<()> {
+    pub(super) fn put(&self, device: &str, partition: usize, value: &str) -> anyhow::Result<()> {
         self.queue(device, partition, value, UNTRACED)
     }
 
     /// Queues one reading with this context.
-    pub(in crate::bench) fn send_under(
-        &self,
-        sample: &Sample,
-        context: &str,
-    ) -> anyhow::Result<()> {
+    pub(super) fn send_under(&self, sample: &Sample, context: &str) -> anyhow::Result<()> {
         self.queue(&sample.device, sample.partition, &sample.value(), context)
     }
 
@@ -94,7 +87,34 @@ impl Filler {
     }
 
     /// Waits until Kafka has all of it.
-    pub(in crate::bench) fn flush(&self) -> anyhow::Result<()> {
+    pub(super) fn flush(&self) -> anyhow::Result<()> {
         self.producer.flush(FILLED_WITHIN).context("filling the topic")
     }
+}
+
+/// The readings of a world's topic that is filled with them.
+pub(super) async fn filled(
+    world: &World,
+    workload: Workload,
+    readings: usize,
+) -> anyhow::Result<Vec<Sample>> {
+    world.migrate().await?;
+    let samples: Vec<Sample> = Feed::new(world, workload, readings).take(readings).collect();
+    let filler = Filler::new(world)?;
+    filler.send(&samples)?;
+    filler.flush()?;
+    let ends = kafka::watermarks(&world.stack.kafka_brokers, &world.readings_topic).await?;
+    let sent: i64 = ends.iter().map(|end| end.high - end.low).sum();
+    anyhow::ensure!(sent == readings as i64, "{sent} records in the topic, not {readings}");
+    Ok(samples)
+}
+
+/// A world as before anything was stored; its topic stays as it is.
+pub(super) async fn cleared(world: &World) -> anyhow::Result<()> {
+    for table in ["t_user_health_data", "t_user_health_data_daily", "t_user_health_data_weekly"] {
+        world.database.execute(&format!("TRUNCATE TABLE {table}")).await?;
+    }
+    // Without its row a partition starts with its first record again.
+    world.database.execute("DELETE FROM ingest_progress").await?;
+    world.cache.remove(&world.serial_prefix()).await
 }

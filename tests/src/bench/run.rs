@@ -1,0 +1,74 @@
+//! Runs the part of the benchmarks that the arguments name, and prints its table. Each part measures by
+//! itself.
+
+use clap::{Parser, Subcommand};
+
+use super::table::{self, Table};
+use super::{alerter, gateway, gateway_ceiling, pipeline, store, takeover, telemetry};
+
+/// Prints the plan's figures beside their targets, and the ratios to what the machine can do.
+/// Start it through `deploy/stack run -- target/release/bench`.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Arguments {
+    /// What to measure; all of it where nothing is named.
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// Rounds of each ratio; ceiling and product take turns.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Readings of one round of the worker's ratio.
+    #[arg(long, default_value_t = 300_000)]
+    readings: usize,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// The whole pipeline at a rate.
+    Pipeline(pipeline::Settings),
+    /// The gateway against a server that only publishes.
+    Gateway,
+    /// The worker against the bare UPSERT.
+    Worker,
+    /// The worker against several ceilings and the plan's old way, at length; not part of all.
+    Store(store::Settings),
+    /// The alerter against merely reading the topic, and its way to WeChat; not part of all.
+    Alerter(alerter::Settings),
+    /// Kills replicas: how soon others store and alert in their place; not part of all.
+    Takeover(takeover::Settings),
+    /// Gateway and worker with and without telemetry; not part of all.
+    Telemetry,
+    /// The server that only publishes; the gateway's ceiling.
+    #[command(hide = true)]
+    Bare,
+}
+
+/// Measures; `true` where every target is met.
+pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
+    let Arguments { part, rounds, readings } = arguments;
+    let mut table = Table::default();
+    let table = &mut table;
+    if !matches!(part, Some(Part::Bare)) {
+        println!("{}", table::machine());
+    }
+    match part {
+        Some(Part::Bare) => {
+            gateway_ceiling::serve().await?;
+            return Ok(true);
+        }
+        Some(Part::Pipeline(settings)) => pipeline::measure(&settings, table).await?,
+        Some(Part::Gateway) => gateway::measure(rounds, table).await?,
+        Some(Part::Worker) => store::worker::measure(rounds, readings, table).await?,
+        Some(Part::Telemetry) => telemetry::measure(rounds, readings, table).await?,
+        Some(Part::Store(settings)) => store::measure(&settings, table).await?,
+        Some(Part::Takeover(settings)) => takeover::measure(&settings, table).await?,
+        Some(Part::Alerter(settings)) => alerter::measure(&settings, table).await?,
+        None => {
+            gateway::measure(rounds, table).await?;
+            store::worker::measure(rounds, readings, table).await?;
+            pipeline::measure(&pipeline::Settings::default(), table).await?;
+        }
+    }
+    println!("{table}");
+    Ok(table.met())
+}

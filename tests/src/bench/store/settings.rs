@@ -1,0 +1,41 @@
+//! What `bench store` measures. [`super::measure`] acts on it.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::bench::workload::Workload;
+use crate::fleet::duration;
+
+/// Partitions of the topic.
+pub(super) const PARTITIONS: u32 = 6;
+
+/// What to store.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Settings {
+    /// Readings of one run.
+    #[arg(long, default_value_t = 600_000)]
+    pub(super) readings: usize,
+    /// Rounds; everything measured takes turns. 0: only what --soak asks for.
+    #[arg(long, default_value_t = 5)]
+    pub(super) rounds: usize,
+    /// Workloads, may be repeated; all of them where none is named.
+    #[arg(long = "workload", value_enum)]
+    workloads: Vec<Workload>,
+    /// Flood a worker for that long as well, and look at its memory.
+    #[arg(long, value_parser = duration)]
+    pub(super) soak: Option<Duration>,
+    /// Keep the figures as a file under tests/bench/results.
+    #[arg(long)]
+    pub(super) save: bool,
+}
+
+impl Settings {
+    /// The workloads to measure.
+    pub(super) fn workloads(&self) -> &[Workload] {
+        match &self.workloads[..] {
+            [] => Workload::value_variants(),
+            some => some,
+        }
+    }
+}
