@@ -7,4 +7,5 @@ mod alerter;
 mod faults;
 mod gateway;
 mod operators;
+mod support;
 mod worker;

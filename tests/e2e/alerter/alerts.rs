@@ -4,57 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
-use ljwx_tests::clients::http;
 use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
 use ljwx_tests::fakes::wechat::{FakeWechat, NURSE};
-use ljwx_tests::fleet::TENANT;
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
-use serde_json::{Value, json};
+use serde_json::json;
 
-/// How long an alert may take, its rules' loading included.
-pub const SOON: Duration = Duration::from_secs(30);
-
-/// Sends readings with these heart rates, 15 s of event time apart, the last one at `end`.
-pub async fn measure(gateway: &Service, device: &str, end: i64, rates: &[i32]) -> Result<()> {
-    let count = i64::try_from(rates.len())?;
-    for (rate, step) in rates.iter().zip(1 - count..) {
-        report(gateway, device, end + step * 15, json!({ "heart_rate": rate })).await?;
-    }
-    Ok(())
-}
-
-/// Sends one reading of the tenant's device with these vitals.
-async fn report(gateway: &Service, device: &str, epoch: i64, vitals: Value) -> Result<()> {
-    let mut data = json!({
-        "deviceSn": device, "customerId": TENANT.to_string(), "timestamp": wall_time(epoch),
-    });
-    for (name, value) in vitals.as_object().into_iter().flatten() {
-        data[name] = value.clone();
-    }
-    let body = json!({ "data": data }).to_string();
-    let answer = http::post(&gateway.url("/upload_health_data"), body).await?;
-    ensure!(answer.status == 200, "{}", answer.text);
-    Ok(())
-}
-
-/// Waits until WeChat has received this many messages.
-pub async fn delivered(wechat: &FakeWechat, count: u64) -> Result<()> {
-    eventually(SOON, &format!("{count} messages at WeChat"), || async {
-        ensure!(wechat.delivered() >= count, "there are {}", wechat.delivered());
-        Ok(Some(()))
-    })
-    .await
-}
-
-/// Waits until the alerter has judged everything sent so far.
-pub async fn judged(world: &World) -> Result<()> {
-    eventually(SOON, "the alerter passes every record", || async {
-        Ok((world.alerter_lag().await? == 0).then_some(()))
-    })
-    .await
-}
+use crate::support::{SOON, delivered, judged, measure, report};
 
 async fn alerts(world: &World) -> Result<Vec<(String, String)>> {
     let rows =

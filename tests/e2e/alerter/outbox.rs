@@ -13,7 +13,7 @@ use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::Value;
 
-use crate::alerter::alerts::{delivered, judged, measure};
+use crate::support::{delivered, judged, measure};
 
 /// How long anything here may take; an account that did not answer rests for some of it.
 const SOON: Duration = Duration::from_secs(60);

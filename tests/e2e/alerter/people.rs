@@ -11,7 +11,7 @@ use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use crate::alerter::alerts::judged;
+use crate::support::judged;
 
 /// How long anything here may take.
 const SOON: Duration = Duration::from_secs(40);

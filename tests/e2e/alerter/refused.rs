@@ -7,7 +7,7 @@ use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
-use crate::alerter::alerts::{SOON, delivered, judged, measure};
+use crate::support::{SOON, delivered, judged, measure};
 
 /// Breaches of a device's heart rate some minutes ago.
 async fn breach(gateway: &Service, device: &str) -> Result<()> {

@@ -10,7 +10,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::Value;
 
-use crate::alerter::alerts::{delivered, measure};
+use crate::support::{delivered, measure};
 
 /// How long a change of the rules may take to be seen.
 const SOON: Duration = Duration::from_secs(30);

@@ -11,7 +11,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::Value;
 
-use crate::alerter::alerts::{SOON, delivered, judged, measure};
+use crate::support::{SOON, delivered, judged, measure};
 
 /// How long a change of the silences may take until every replica knows it.
 const IN_FORCE_WITHIN: Duration = Duration::from_secs(10);

@@ -6,13 +6,11 @@ use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
-use crate::faults::database::{AT, SOON, ends_well, held};
-use crate::faults::remedies::settled;
-use crate::worker::audit::send;
+use crate::support::{AT, RECOVERED_WITHIN, ends_well, held, send, settled};
 
 /// Waits until the worker has counted so many readings as new rows, and none as anything else.
 async fn counted(worker: &Service, stored: f64) -> Result<()> {
-    eventually(SOON, "the worker counts every reading", || async {
+    eventually(RECOVERED_WITHIN, "the worker counts every reading", || async {
         let all = worker.metric("readings_total", "").await?;
         let new = worker.metric("readings_total", "outcome=\"stored\"").await?;
         ensure!(all <= stored && all == new, "{all} counted, {new} of them stored");
@@ -55,7 +53,7 @@ async fn cut_at_commit(name: &str, loss: Loss) -> Result<String> {
     ensure!(world.database.number(again).await? == 0, "a reading was written twice");
     for number in [1, 2] {
         let device = world.device(number);
-        eventually(SOON, "Redis shows the newest all the same", || async {
+        eventually(RECOVERED_WITHIN, "Redis shows the newest all the same", || async {
             let time = world.cache.newest_time(&device).await?;
             Ok((time.as_deref() == Some("2025-09-02 17:09:01")).then_some(()))
         })

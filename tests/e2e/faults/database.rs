@@ -1,55 +1,18 @@
 //! Faults of the database seen through the running pipeline. Each is waited out: nothing is
 //! dead-lettered, everything is stored in the end, and the books balance.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::clients::http;
 use ljwx_tests::fakes::tcp_proxy::Proxy;
-use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 use sqlx::{Connection, MySqlConnection};
 
-use crate::faults::remedies::{finish, letters, pipeline, settled, totals};
-use crate::worker::audit::{ensure_holds, send};
-
-/// How long anything here may take.
-pub const SOON: Duration = Duration::from_secs(40);
-
-/// Second of the readings' times.
-pub const AT: &str = "2025-09-02 16:09";
-
-/// The worker has tried at least `times` to write, failed for a reason of this kind, and says so.
-pub async fn held(worker: &Service, kind: &str, times: f64, why: &str) -> Result<()> {
-    let labels = format!("kind=\"{kind}\"");
-    eventually(SOON, &format!("{times} attempts fail: {kind}, {why}"), || async {
-        let failed = worker.metric("write_errors_total", &labels).await?;
-        ensure!(worker.output().contains(why), "{failed} attempts failed otherwise");
-        Ok((failed >= times).then_some(()))
-    })
-    .await?;
-    ensure!(http::get(&worker.admin("/livez")).await?.status == 200, "the worker stays alive");
-    Ok(())
-}
-
-/// Nothing has been passed but what was stored before, and no reading given up.
-async fn nothing_moves(world: &World, stored: i64) -> Result<()> {
-    ensure!(totals(world).await? == (stored, 0), "{:?}", totals(world).await?);
-    ensure!(letters(world).await?.is_empty(), "a dead letter");
-    Ok(())
-}
-
-/// In the end everything is stored, once, and accounted for.
-pub async fn ends_well(world: World, services: [Service; 2], stored: i64) -> Result<()> {
-    settled(&world).await?;
-    nothing_moves(&world, stored).await?;
-    ensure!(world.database.count("t_user_health_data").await? == stored, "rows");
-    ensure_holds(&world, &[]).await?;
-    finish(world, services).await
-}
+use crate::support::{
+    AT, RECOVERED_WITHIN, ends_well, held, nothing_moves, pipeline, send, settled,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_only_server_is_waited_out() -> Result<()> {
@@ -66,7 +29,7 @@ async fn a_read_only_server_is_waited_out() -> Result<()> {
         held(&worker, "infrastructure", 2.0, "--read-only").await?;
         // Another server may be the primary by now, and only new connections get there.
         let connections = proxy.accepted();
-        eventually(SOON, "it lets go of the connections it has", || async {
+        eventually(RECOVERED_WITHIN, "it lets go of the connections it has", || async {
             Ok((proxy.accepted() > connections + 2).then_some(()))
         })
         .await?;
@@ -115,7 +78,7 @@ async fn the_victim_of_a_deadlock_tries_again() -> Result<()> {
     // Not the one that only notes how far Redis is.
     let waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
                    WHERE db = DATABASE() AND info LIKE 'UPDATE ingest_progress SET next_offset%'";
-    eventually(SOON, "a batch waits for the ledger", || async {
+    eventually(RECOVERED_WITHIN, "a batch waits for the ledger", || async {
         Ok((world.database.number(waiting).await? > 0).then_some(()))
     })
     .await?;
@@ -146,7 +109,7 @@ async fn a_server_without_a_free_connection_is_waited_for() -> Result<()> {
     );
     send(&gateway, &world.device(1), AT, &[80]).await?;
     settled(&world).await?;
-    eventually(SOON, "the worker has no connection and gets none", || async {
+    eventually(RECOVERED_WITHIN, "the worker has no connection and gets none", || async {
         for row in world.database.rows(&open).await? {
             let id = row.into_iter().flatten().next().context("id")?;
             // It may have gone by itself meanwhile.
@@ -242,7 +205,7 @@ async fn a_column_dropped_under_our_feet_is_named_and_waited_for() -> Result<()>
     world.database.execute("ALTER TABLE t_user_health_data DROP COLUMN altitude").await?;
     send(&gateway, &world.device(2), AT, &[81, 82]).await?;
     held(&worker, "schema", 2.0, "altitude").await?;
-    eventually(SOON, "the health endpoint names the column", || async {
+    eventually(RECOVERED_WITHIN, "the health endpoint names the column", || async {
         let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
         let named = answer.json["reasons"].to_string().contains("altitude");
         Ok((named && answer.json["status"] == "degraded").then_some(()))
@@ -252,7 +215,7 @@ async fn a_column_dropped_under_our_feet_is_named_and_waited_for() -> Result<()>
     let add = "ALTER TABLE t_user_health_data ADD COLUMN altitude DOUBLE NULL AFTER longitude";
     world.database.execute(add).await?;
     settled(&world).await?;
-    eventually(SOON, "the health endpoint has forgotten it", || async {
+    eventually(RECOVERED_WITHIN, "the health endpoint has forgotten it", || async {
         let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
         Ok((answer.json["status"] == "healthy").then_some(()))
     })
@@ -281,7 +244,7 @@ async fn a_server_whose_clock_is_an_hour_off_changes_nothing() -> Result<()> {
                 let url = gateway.url("/upload_health_data");
                 let answer = http::post(&url, body.to_string()).await?;
                 ensure!(answer.json["details"]["success"] == 1, "{}", answer.text);
-                eventually(SOON, "Redis shows what arrived", || async {
+                eventually(RECOVERED_WITHIN, "Redis shows what arrived", || async {
                     Ok((world.cache.newest_time(&device).await? == Some(time.clone()))
                         .then_some(()))
                 })

@@ -9,9 +9,9 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
-use crate::faults::database::{AT, SOON, ends_well, held};
-use crate::faults::remedies::{letters, pipeline, settled, totals};
-use crate::worker::audit::send;
+use crate::support::{
+    AT, RECOVERED_WITHIN, ends_well, held, letters, pipeline, send, settled, totals,
+};
 
 /// Readings before the room ends: a table above 1 MiB has pages to spare. A younger one grows page by
 /// page, and where MariaDB cannot add the page that taking a statement back needs, it ends itself.
@@ -58,7 +58,7 @@ impl Devices {
     ) -> Result<()> {
         while self.sent < ENOUGH {
             self.send(STEP, world, gateway).await?;
-            let full = eventually(SOON, "they are stored, or not", || async {
+            let full = eventually(RECOVERED_WITHIN, "they are stored, or not", || async {
                 let failed = worker.metric("write_errors_total", "").await?;
                 if failed > 0.0 {
                     return Ok(Some(true));
@@ -85,7 +85,7 @@ async fn no_room_is_waited_out(name: &str, room: Room) -> Result<()> {
     server.fill().await?;
     devices.send_until_full(&world, &gateway, &worker).await?;
     held(&worker, "infrastructure", 3.0, "is full").await?;
-    eventually(SOON, "the health endpoint says what is wrong", || async {
+    eventually(RECOVERED_WITHIN, "the health endpoint says what is wrong", || async {
         let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
         Ok(answer.json["reasons"].to_string().contains("is full").then_some(()))
     })

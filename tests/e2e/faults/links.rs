@@ -4,9 +4,7 @@ use anyhow::{Context, Result};
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
-use crate::faults::database::{AT, SOON, ends_well};
-use crate::faults::remedies::settled;
-use crate::worker::audit::send;
+use crate::support::{AT, RECOVERED_WITHIN, ends_well, send, settled};
 
 /// On MySQL the account is of its default kind, whose full login takes the server's RSA key. Who
 /// has logged in once is remembered, until privileges are flushed or the server is started again.
@@ -33,7 +31,7 @@ async fn an_account_with_a_password_logs_in_again_after_its_privileges_were_flus
     }
     send(&gateway, &world.device(1), "2025-09-02 17:09", &[81, 82]).await?;
     settled(&world).await?;
-    eventually(SOON, "it works by connections of its own that are new", || async {
+    eventually(RECOVERED_WITHIN, "it works by connections of its own that are new", || async {
         let now = world.database.rows(&open).await?;
         Ok((!now.is_empty() && now.iter().all(|row| !before.contains(row))).then_some(()))
     })

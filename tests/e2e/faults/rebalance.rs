@@ -10,7 +10,7 @@ use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use tokio_util::sync::CancellationToken;
 
-use crate::faults::servers_lost::{SOON, judge};
+use crate::support::{SOON, judge};
 
 /// Long enough for every change below and for a session to run out.
 const LOAD: Duration = Duration::from_secs(50);

@@ -1,65 +1,11 @@
 //! Each kind of error of the database, provoked on the real server, and its remedy.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::http;
-use ljwx_tests::clients::kafka::{self, Record};
-use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
-use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
-/// How long anything here may take.
-const SOON: Duration = Duration::from_secs(40);
-
-pub async fn pipeline(name: &str) -> Result<(World, Service, Service)> {
-    let world = World::shared(name).await?;
-    world.migrate().await?;
-    let (gateway, worker) = tokio::try_join!(world.gateway().start(), world.worker().start())?;
-    Ok((world, gateway, worker))
-}
-
-pub async fn finish(world: World, services: [Service; 2]) -> Result<()> {
-    for service in services {
-        ensure!(service.terminate().await?.success(), "a service failed");
-    }
-    world.finish().await
-}
-
-/// Readings of one device, one a second, in one body.
-async fn send(gateway: &Service, device: &str, rates: &[i32]) -> Result<()> {
-    let item = |(second, rate): (usize, &i32)| {
-        json!({"deviceSn": device, "heart_rate": rate,
-               "timestamp": format!("2025-09-02 16:09:{second:02}")})
-    };
-    let items: Vec<Value> = rates.iter().enumerate().map(item).collect();
-    let answer =
-        http::post(&gateway.url("/upload_health_data"), json!({"data": items}).to_string()).await?;
-    ensure!(answer.json["details"]["success"] == rates.len(), "{}", answer.text);
-    Ok(())
-}
-
-pub async fn settled(world: &World) -> Result<()> {
-    eventually(SOON, "the workers pass every record", || async {
-        Ok((world.lag().await? == 0).then_some(()))
-    })
-    .await
-}
-
-pub async fn letters(world: &World) -> Result<Vec<Record>> {
-    let topic = format!("{}.{}.dlq", world.readings_topic, world.worker_group);
-    kafka::records(&world.stack.kafka_brokers, &topic).await
-}
-
-pub async fn totals(world: &World) -> Result<(i64, i64)> {
-    let ledger = world.database.ledger(&world.worker_group).await?;
-    ensure!(ledger.iter().all(|row| row.balances()), "{ledger:?}");
-    Ok((
-        ledger.iter().map(|row| row.stored).sum(),
-        ledger.iter().map(|row| row.dead_lettered).sum(),
-    ))
-}
+use crate::support::{AT, RECOVERED_WITHIN, finish, letters, pipeline, send, settled, totals};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poison_reading_is_dead_lettered_and_the_rest_is_stored() -> Result<()> {
@@ -67,7 +13,7 @@ async fn a_poison_reading_is_dead_lettered_and_the_rest_is_stored() -> Result<()
     // What no reading can hold today a narrower column makes refusable.
     world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
     let device = world.device(1);
-    send(&gateway, &device, &[80, 81, 200, 82, 83, 201, 84]).await?;
+    send(&gateway, &device, AT, &[80, 81, 200, 82, 83, 201, 84]).await?;
     settled(&world).await?;
     ensure!(totals(&world).await? == (5, 2), "{:?}", totals(&world).await?);
     let kept = letters(&world).await?;
@@ -113,8 +59,8 @@ async fn a_refused_delivery_does_not_cost_the_others_of_its_identity() -> Result
 async fn a_missing_table_holds_everything_says_so_and_resumes_by_itself() -> Result<()> {
     let (world, gateway, worker) = pipeline("schema").await?;
     world.database.execute("RENAME TABLE t_user_health_data TO away").await?;
-    send(&gateway, &world.device(1), &[80, 81, 82]).await?;
-    eventually(SOON, "the health endpoint names what is missing", || async {
+    send(&gateway, &world.device(1), AT, &[80, 81, 82]).await?;
+    eventually(RECOVERED_WITHIN, "the health endpoint names what is missing", || async {
         let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
         let named = answer.text.contains("t_user_health_data");
         Ok((named && answer.json["status"] == "degraded").then_some(()))
@@ -136,8 +82,8 @@ async fn a_flood_of_refusals_opens_the_breaker_and_waits_instead() -> Result<()>
         world.worker().env("DEAD_LETTERS_IN_A_ROW_MAX", "5").start().await?
     };
     world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
-    send(&gateway, &world.device(1), &[200; 20]).await?;
-    eventually(SOON, "the breaker opens", || async {
+    send(&gateway, &world.device(1), AT, &[200; 20]).await?;
+    eventually(RECOVERED_WITHIN, "the breaker opens", || async {
         let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
         Ok((answer.status == 503 && answer.text.contains("breaker")).then_some(()))
     })

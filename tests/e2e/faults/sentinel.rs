@@ -12,9 +12,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use tokio::process::{Child, Command};
 
-use crate::faults::database::{AT, SOON};
-use crate::faults::remedies::{finish, settled};
-use crate::worker::audit::send;
+use crate::support::{AT, RECOVERED_WITHIN, finish, send, settled};
 
 /// Password of Redis, and of the one who watches it.
 const PASSWORD: &str = "of-the-data";
@@ -53,7 +51,10 @@ impl Server {
     /// What it holds, to be seen once it answers.
     async fn cache(&self) -> Result<Cache> {
         let url = self.url();
-        eventually(SOON, "Redis answers", || async { Ok(Cache::connect(&url).await.ok()) }).await
+        eventually(RECOVERED_WITHIN, "Redis answers", || async {
+            Ok(Cache::connect(&url).await.ok())
+        })
+        .await
     }
 }
 
@@ -65,7 +66,7 @@ fn data(primary: Option<u16>) -> String {
 }
 
 async fn shown(cache: &Cache, device: &str, time: &str) -> Result<()> {
-    eventually(SOON, &format!("{device} is shown at {time}"), || async {
+    eventually(RECOVERED_WITHIN, &format!("{device} is shown at {time}"), || async {
         Ok((cache.newest_time(device).await?.as_deref() == Some(time)).then_some(()))
     })
     .await
@@ -121,7 +122,7 @@ async fn the_worker_follows_the_primary_that_sentinel_names() -> Result<()> {
     // Sentinel asks for replicas when it starts, and seldom later: there shall be one by then.
     let device = world.device(1);
     before.set_field(&device, "probe", "1").await?;
-    eventually(SOON, "the replica follows", || async {
+    eventually(RECOVERED_WITHIN, "the replica follows", || async {
         Ok((!after.newest(&device).await?.is_empty()).then_some(()))
     })
     .await?;

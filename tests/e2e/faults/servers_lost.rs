@@ -5,46 +5,17 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ljwx_tests::accounting::history::Told;
-use ljwx_tests::accounting::verdict::{self, wall_time};
+use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::clients::http;
-use ljwx_tests::fleet::{Fleet, Report, Settings};
 use ljwx_tests::stack::Server;
-use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-/// How long the load runs.
-const LOAD: Duration = Duration::from_secs(10);
-
-/// How long the pipeline may take to catch up after a fault; a dead member of a consumer group is
-/// given up by Kafka only after its session.
-pub const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(90);
+use crate::support::{SOON, judge, load};
 
 /// Number of the device that asks while the broker is away.
 const PROBE: usize = 999_999;
-
-/// How long anything else may take.
-pub const SOON: Duration = Duration::from_secs(30);
-
-/// A few hundred readings a second for a few seconds.
-pub async fn load(world: &World, gateway: &Service) -> Result<Fleet> {
-    Fleet::start(&Settings {
-        url: gateway.url("/upload_health_data"),
-        serial_prefix: world.serial_prefix(),
-        devices: 400,
-        rate: 300.0,
-        duration: LOAD,
-        ..Settings::default()
-    })
-    .await
-}
-
-/// Judges what became of the load.
-pub async fn judge(world: &World, report: &Report) -> Result<()> {
-    ensure!(report.acknowledged > 1000, "hardly anything was acknowledged:\n{report}");
-    verdict::of(world, &report.history, CAUGHT_UP_WITHIN).await?.into_result()
-}
 
 async fn stored(world: &World) -> Result<i64> {
     world.database.count("t_user_health_data").await

@@ -11,10 +11,7 @@ use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 
-use crate::alerter::alerts::{judged, measure};
-use crate::faults::servers_lost::{CAUGHT_UP_WITHIN, SOON, judge, load};
-use crate::worker::audit::ensure_holds;
-use crate::worker::pipeline::settled;
+use crate::support::{CAUGHT_UP_WITHIN, SOON, ensure_holds, judge, judged, load, measure, settled};
 
 async fn drained(service: Service) -> Result<()> {
     let name = service.name().to_owned();

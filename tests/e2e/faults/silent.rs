@@ -11,10 +11,7 @@ use ljwx_tests::stack::launch::Launch;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
-use crate::alerter::alerts::{delivered, judged, measure};
-use crate::faults::servers_lost::{judge, load};
-use crate::worker::audit::ensure_holds;
-use crate::worker::pipeline::{SOON, settled};
+use crate::support::{SOON, delivered, ensure_holds, judge, judged, load, measure, settled};
 
 /// Far less than what a server may take, and more than what it takes here.
 const LIMIT: &str = "2s";

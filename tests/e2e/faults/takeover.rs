@@ -8,7 +8,7 @@ use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 
-use crate::worker::pipeline::{SOON, settled};
+use crate::support::{SOON, settled};
 
 /// Shorter than a session of 6 s less a heartbeat's second.
 const FROZEN: Duration = Duration::from_secs(4);

@@ -13,9 +13,7 @@ use ljwx_tests::stack::tls_stack::TlsStack;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
-use crate::faults::database::SOON;
-use crate::faults::remedies::{letters, settled};
-use crate::worker::audit::{ensure_holds, send};
+use crate::support::{RECOVERED_WITHIN, ensure_holds, letters, send, settled};
 
 /// Attempts to connect to one server, of all of a worker's connections together: what they may be in a
 /// second, and at the beginning. Far above what the pauses between attempts let through.
@@ -48,7 +46,7 @@ async fn the_pipeline_runs_by_tls_and_heals_from_restarts_and_bad_certificates()
     let sent = sent_during_restarts(&world, &servers, &gateway).await?;
     settled(&world).await?;
     certificates_that_expired_are_said(&world, &servers, [&gateway, &worker]).await?;
-    eventually(SOON, "everything sent is stored, shown and judged", || async {
+    eventually(RECOVERED_WITHIN, "everything sent is stored, shown and judged", || async {
         let stored = world.database.count("t_user_health_data").await?;
         let shown = world.cache.newest_time(&world.device(0)).await?.is_some();
         let behind = world.alerter_lag().await?;
@@ -59,7 +57,7 @@ async fn the_pipeline_runs_by_tls_and_heals_from_restarts_and_bad_certificates()
     ensure!(letters(&world).await?.is_empty(), "a dead letter");
     ensure_holds(&world, &[]).await?;
     if let Some(jaeger) = &world.stack.jaeger_url {
-        eventually(SOON, "spans came by TLS", || async {
+        eventually(RECOVERED_WITHIN, "spans came by TLS", || async {
             Ok(http::get(&format!("{jaeger}/api/services"))
                 .await?
                 .text
@@ -106,7 +104,7 @@ async fn sent_during_restarts(
 
 async fn more_is_stored(world: &World) -> Result<()> {
     let before = world.database.count("t_user_health_data").await?;
-    eventually(SOON, "more is stored", || async {
+    eventually(RECOVERED_WITHIN, "more is stored", || async {
         Ok((world.database.count("t_user_health_data").await? > before).then_some(()))
     })
     .await
@@ -133,7 +131,7 @@ async fn wrong_passwords_are_said_and_not_stormed(
         .env("REDIS_URL", wrong(redis_proxy.url(&redis)?)?)
         .spawn()?;
     says(&worker, &["Access denied", "WRONGPASS"]).await?;
-    eventually(SOON, "it tries again", || async {
+    eventually(RECOVERED_WITHIN, "it tries again", || async {
         Ok((mysql_proxy.accepted() > 3 && redis_proxy.accepted() > 3).then_some(()))
     })
     .await?;
@@ -201,7 +199,7 @@ async fn certificates_that_expired_are_said(
     servers.restart(&both).await?;
     send(gateway, &world.device(9), "2025-09-02 16:09", &[81]).await?;
     says(worker, &["xpired"]).await?;
-    eventually(SOON, "the reason is said of Redis as well", || async {
+    eventually(RECOVERED_WITHIN, "the reason is said of Redis as well", || async {
         let output = worker.output();
         let mut lines = output.lines().filter(|line| line.contains("Redis cannot be reached"));
         Ok(lines.any(|line| line.contains("xpired")).then_some(()))
@@ -214,7 +212,7 @@ async fn certificates_that_expired_are_said(
 
 async fn says(service: &Service, texts: &[&str]) -> Result<()> {
     for text in texts {
-        eventually(SOON, &format!("{} says {text}", service.name()), || async {
+        eventually(RECOVERED_WITHIN, &format!("{} says {text}", service.name()), || async {
             Ok(service.output().contains(text).then_some(()))
         })
         .await?;

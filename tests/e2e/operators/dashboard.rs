@@ -7,7 +7,7 @@ use ljwx_tests::clients::prometheus::{Prometheus, deploy_folder};
 use ljwx_tests::stack::wait::eventually;
 use serde_json::Value;
 
-use super::{DEVICES, SOON, Watched};
+use super::watched::{DEVICES, SOON, Watched};
 
 /// What Grafana puts in for its own variables, with scrapes every second.
 const VARIABLES: [(&str, &str); 4] = [

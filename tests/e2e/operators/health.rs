@@ -8,7 +8,7 @@ use ljwx_tests::fakes::tcp_proxy::Proxy;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
-use super::{SOON, Watched};
+use super::watched::{SOON, Watched, send};
 
 async fn status(watched: &Watched, wanted: &str) -> Result<http::Answer> {
     eventually(SOON, &format!("the worker is {wanted}"), || async {
@@ -70,7 +70,7 @@ async fn a_gateway_that_drains_says_so_before_it_takes_nothing_more() -> Result<
     })
     .await?;
     let url = gateway.url("/upload_health_data");
-    let taken = super::send(&url, &world.device(1), 70).await?;
+    let taken = send(&url, &world.device(1), 70).await?;
     ensure!(taken == 200, "{taken}: whoever was sent here must still be served");
     ensure!(http::get(&gateway.admin("/livez")).await?.status == 200);
     gateway.terminate().await?;

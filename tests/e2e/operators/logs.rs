@@ -9,7 +9,7 @@ use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use serde_json::json;
 
-use super::{SOON, Watched};
+use super::watched::{SOON, Watched};
 
 /// How every token of the stand-in begins.
 const TOKEN: &str = "token-of-the-stand-in";

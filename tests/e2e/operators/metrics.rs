@@ -8,7 +8,7 @@ use ljwx_tests::repo::metrics_page::{self, Row};
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 
-use super::{DEVICES, SOON, Watched, send};
+use super::watched::{DEVICES, SOON, Watched, send};
 
 /// Metrics that only something wrong brings about, each caused by another test of its own.
 const OF_FAULTS: [&str; 5] = [

@@ -9,7 +9,7 @@ use ljwx_tests::stack::world::World;
 
 use super::scenarios::{database_away, database_slow, nobody_told, processes_gone, wrong_data};
 use super::unnoticed::nobody_notices;
-use super::{SOON, Watched};
+use super::watched::{SOON, Watched};
 
 /// What [`servers_that_are_away_are_told_of_until_they_are_back`] causes, with the servers that all tests share away.
 const OF_SERVERS: [&str; 3] = ["GatewayRefusing", "KafkaUnreachable", "RedisUnreachable"];

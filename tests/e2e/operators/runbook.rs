@@ -11,7 +11,7 @@ use ljwx_tests::stack::wait::{eventually, pass};
 use serde_json::json;
 use tokio::process::Command;
 
-use super::{DEVICES, SOON, Watched};
+use super::watched::{DEVICES, SOON, Watched};
 
 /// How long one block may take.
 const BLOCK_WITHIN: Duration = Duration::from_secs(60);

@@ -13,7 +13,7 @@ use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use super::{SOON, Watched, send};
+use super::watched::{SOON, Watched, send};
 
 /// Rules that a scenario has seen.
 pub type Proved = Vec<&'static str>;

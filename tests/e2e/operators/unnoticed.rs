@@ -10,7 +10,7 @@ use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 
 use super::scenarios::Proved;
-use super::{DEVICES, LOAD_INTERVAL, SOON, Watched, send};
+use super::watched::{DEVICES, LOAD_INTERVAL, SOON, Watched, send};
 
 /// One rule, as a file has it.
 const RULE: &str = "\

@@ -11,7 +11,7 @@ use ljwx_tests::stack::world::World;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::{SOON, Watched};
+use super::watched::{SOON, Watched};
 
 /// How long the body of a slow upload takes.
 const SLOW: Duration = Duration::from_millis(700);

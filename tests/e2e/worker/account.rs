@@ -12,10 +12,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use crate::alerter::alerts::judged;
-use crate::faults::servers_lost::SOON;
-use crate::worker::audit::{audit, codes, ensure_holds, send};
-use crate::worker::pipeline::{finish, pipeline, settled};
+use crate::support::{SOON, audit, codes, ensure_holds, finish, judged, pipeline, send, settled};
 
 /// What ends every refusal of a topic that was made anew.
 const WAY_OUT: &str = "worker migrate --accept-topic";
@@ -58,7 +55,7 @@ async fn a_worker_and_an_alerter_never_share_a_group() -> Result<()> {
     let report = ensure_holds(&world, &[]).await?;
     ensure!(report["totals"]["stored"] == 60 && report["totals"]["processed"] == 0, "{report:#}");
     ensure!(alerter.terminate().await?.success(), "the alerter ends well");
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,7 +204,7 @@ async fn a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole
     let made_anew = codes(&report, "note").iter().filter(|code| *code == "topic_made_anew").count();
     ensure!(made_anew == 2, "{report:#}");
     ensure!(alerter.terminate().await?.success(), "the alerter ends well");
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

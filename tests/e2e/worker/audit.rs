@@ -1,59 +1,12 @@
 //! `worker audit`: silent while everything is accounted for, and never when it is not.
 
 use anyhow::{Context, Result, ensure};
-use ljwx_tests::clients::http;
 use ljwx_tests::clients::kafka;
-use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::{TIME_ZONE, World};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::faults::servers_lost::SOON;
-use crate::worker::pipeline::{finish, pipeline, settled};
-
-/// Sends readings of one device, one a second from `at` on.
-pub async fn send(gateway: &Service, device: &str, at: &str, rates: &[i32]) -> Result<()> {
-    let item = |(second, rate): (usize, &i32)| json!({"deviceSn": device, "heart_rate": rate, "timestamp": format!("{at}:{second:02}")});
-    let items: Vec<Value> = rates.iter().enumerate().map(item).collect();
-    let body = json!({ "data": items }).to_string();
-    let answer = http::post(&gateway.url("/upload_health_data"), body).await?;
-    ensure!(answer.json["details"]["success"] == rates.len(), "{}", answer.text);
-    Ok(())
-}
-
-/// A pipeline that has been through new readings, repeated ones, and one that cannot be stored.
-pub async fn used(name: &str) -> Result<(World, Service, Service)> {
-    let (world, gateway, worker) = pipeline(name).await?;
-    world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
-    for number in 1..=6 {
-        send(&gateway, &world.device(number), "2025-09-02 16:09", &[80, 81, 82]).await?;
-    }
-    send(&gateway, &world.device(1), "2025-09-02 16:09", &[80, 81, 82]).await?;
-    send(&gateway, &world.device(1), "2025-09-02 17:00", &[83, 200, 84]).await?;
-    settled(&world).await?;
-    Ok((world, gateway, worker))
-}
-
-/// The exit code of `worker audit` and its report.
-pub async fn audit(world: &World, arguments: &[&str]) -> Result<(Option<i32>, Value)> {
-    let done = world.launch("worker", &[&["audit", "--json"], arguments].concat()).finish().await?;
-    // Log lines follow the report.
-    let report = serde_json::Deserializer::from_str(&done.text).into_iter().next();
-    let report = report.transpose().unwrap_or_default();
-    Ok((done.code, report.with_context(|| done.text)?))
-}
-
-pub fn codes(report: &Value, level: &str) -> Vec<String> {
-    let findings = report["findings"].as_array().into_iter().flatten();
-    let of_level = findings.filter(|finding| finding["level"] == level);
-    of_level.map(|finding| finding["code"].as_str().unwrap_or_default().to_owned()).collect()
-}
-
-pub async fn ensure_holds(world: &World, arguments: &[&str]) -> Result<Value> {
-    let (code, report) = audit(world, arguments).await?;
-    ensure!(code == Some(0) && report["holds"] == true, "{code:?}: {report:#}");
-    Ok(report)
-}
+use crate::support::{SOON, audit, codes, ensure_holds, finish, partition_of, send, settled, used};
 
 async fn ensure_fails(world: &World, corruption: &str, expected: &[&str]) -> Result<()> {
     let (code, report) = audit(world, &[]).await?;
@@ -89,7 +42,7 @@ async fn a_healthy_run_holds_in_every_view() -> Result<()> {
     let silent = world.launch("worker", &["audit"]).env("MYSQL_URL", "mysql://u@127.0.0.1:9/x");
     let silent = silent.env("MYSQL_ACQUIRE_TIMEOUT", "1s").finish().await?;
     ensure!(silent.code == Some(3), "{:?}: {}", silent.code, silent.text);
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,7 +112,7 @@ async fn every_change_to_the_ledger_is_found() -> Result<()> {
         }
     }
     ensure_holds(&world, &[]).await?;
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,7 +158,7 @@ async fn every_change_to_the_rows_is_found() -> Result<()> {
     world.database.execute(&other).await?;
     let report = ensure_holds(&world, &[]).await?;
     ensure!(codes(&report, "note") == ["other_rows"], "{report:#}");
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,16 +199,7 @@ async fn dead_letters_too_many_are_found_and_expired_ones_are_not_missed() -> Re
     kafka::delete_before(brokers, &topic, partition, end).await?;
     let report = ensure_holds(&world, &[]).await?;
     ensure!(codes(&report, "note") == ["letters_expired"], "{report:#}");
-    finish(world, gateway, worker).await
-}
-
-/// The partition of a device's readings.
-pub async fn partition_of(world: &World, number: usize) -> Result<i32> {
-    let device = world.device(number);
-    let sql = format!(
-        "SELECT MIN(id) DIV 1099511627776 FROM t_user_health_data WHERE device_sn = '{device}'"
-    );
-    Ok(i32::try_from(world.database.number(&sql).await?)?)
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,5 +222,5 @@ async fn a_month_dropped_past_the_retention_stays_accounted_for() -> Result<()> 
     world.database.execute("DELETE FROM t_user_health_data LIMIT 1").await?;
     let (code, report) = audit(&world, &[]).await?;
     ensure!(code == Some(1), "a row that was deleted is missed all the same: {report}");
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }

@@ -7,7 +7,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
-use crate::worker::pipeline::{SOON, finish, pipeline, settled};
+use crate::support::{SOON, finish, pipeline, settled};
 
 /// The platform's tables, as far as they matter; their flags are of different types there too.
 const TABLES: [&str; 3] = [
@@ -104,7 +104,7 @@ async fn a_reading_without_ids_gets_those_of_its_device_and_its_own_ids_win() ->
     ensure!(found == ["9 22 11", "6 99 11", "1 2 3"], "{found:?}");
     let shown = world.cache.newest(&device).await?;
     ensure!(shown.get("userId").map(String::as_str) == Some("1"), "{shown:?}");
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,5 +130,5 @@ async fn missing_tables_and_unknown_devices_cost_no_reading() -> Result<()> {
         .await?;
         ljwx_tests::stack::wait::pass(std::time::Duration::from_secs(1)).await;
     }
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }

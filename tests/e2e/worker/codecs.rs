@@ -9,8 +9,7 @@ use ljwx_tests::fleet::TENANT;
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use crate::alerter::alerts::{delivered, judged};
-use crate::worker::pipeline::{finish, settled};
+use crate::support::{delivered, finish, judged, settled};
 
 /// Every codec that Kafka has.
 const CODECS: [&str; 4] = ["gzip", "snappy", "lz4", "zstd"];
@@ -44,5 +43,5 @@ async fn batches_of_every_codec_are_stored_and_judged() -> Result<()> {
     ensure!(stored == 10 * CODECS.len() as i64, "{stored} rows");
     let alerts = world.database.count("t_alert_info").await?;
     ensure!(alerts == CODECS.len() as i64, "{alerts} alerts");
-    finish(world, alerter, worker).await
+    finish(world, [alerter, worker]).await
 }

@@ -9,9 +9,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use crate::faults::remedies::{finish, letters, pipeline, settled, totals};
-use crate::faults::servers_lost::SOON;
-use crate::worker::audit::ensure_holds;
+use crate::support::{SOON, ensure_holds, finish, letters, pipeline, settled, totals};
 
 async fn dlq(world: &World, arguments: &[&str]) -> Result<String> {
     let done = world.launch("worker", &[&["dlq"], arguments].concat()).finish().await?;

@@ -5,8 +5,7 @@ use ljwx_tests::clients::{http, kafka};
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
-use crate::worker::audit::send;
-use crate::worker::pipeline::{SOON, finish, pipeline, settled};
+use crate::support::{SOON, finish, pipeline, send, settled};
 
 /// Three readings, one of each kind of device, at a minute of their own.
 async fn three(
@@ -50,7 +49,7 @@ async fn a_paused_group_takes_nothing_until_it_is_resumed() -> Result<()> {
     ensure!(world.launch("worker", &["resume"]).finish().await?.code == Some(0), "resume failed");
     settled(&world).await?;
     ensure!(rows(&world).await? == 6, "{} rows", rows(&world).await?);
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,5 +77,5 @@ async fn more_partitions_are_refused_until_somebody_accepts_them() -> Result<()>
     three(&world, &gateway, 2).await?;
     settled(&world).await?;
     ensure!(rows(&world).await? == 6, "{} rows", rows(&world).await?);
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }

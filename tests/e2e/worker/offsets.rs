@@ -5,8 +5,7 @@ use ljwx_tests::clients::kafka;
 use ljwx_tests::stack::launch::Finished;
 use ljwx_tests::stack::world::World;
 
-use crate::worker::audit::{audit, codes, ensure_holds, partition_of, send, used};
-use crate::worker::pipeline::settled;
+use crate::support::{audit, codes, ensure_holds, finish, partition_of, send, settled, used};
 
 async fn offsets(world: &World, arguments: &[&str]) -> Result<Finished> {
     world.launch("worker", &[&["offsets"], arguments].concat()).finish().await
@@ -40,7 +39,7 @@ async fn a_rewind_changes_nothing_and_is_accounted_for() -> Result<()> {
     let totals = &report["totals"];
     ensure!(totals["rewound"] == 24 && totals["merged"] == 26, "{totals:#}");
     ensure!(totals["dead_lettered"] == 2 && totals["stored"] == 20, "{totals:#}");
-    crate::worker::pipeline::finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +64,7 @@ async fn what_is_passed_over_is_accounted_for_and_can_be_named() -> Result<()> {
     settled(&world).await?;
     ensure!(rows(&world).await?.len() == 21, "the two that were passed over stay out");
     ensure_holds(&world, &[]).await?;
-    crate::worker::pipeline::finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,5 +93,5 @@ async fn a_position_outside_the_topic_stops_the_worker_with_the_way_out() -> Res
     ensure!(rows(&world).await?.len() == 21, "the last of the three is still there");
     let report = ensure_holds(&world, &[]).await?;
     ensure!(report["totals"]["skipped_gap"] == 2, "{:#}", report["totals"]);
-    crate::worker::pipeline::finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }

@@ -1,7 +1,5 @@
 //! The way of a reading through gateway, Kafka and worker into MySQL and Redis.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use ljwx_tests::clients::http;
 use ljwx_tests::stack::process::Service;
@@ -9,39 +7,13 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
-/// How long anything here may take.
-pub const SOON: Duration = Duration::from_secs(30);
-
-/// A pipeline with one worker.
-pub async fn pipeline(name: &str) -> Result<(World, Service, Service)> {
-    let world = World::shared(name).await?;
-    world.migrate().await?;
-    let (gateway, worker) = tokio::try_join!(world.gateway().start(), world.worker().start())?;
-    Ok((world, gateway, worker))
-}
-
-pub async fn finish(world: World, gateway: Service, worker: Service) -> Result<()> {
-    for service in [gateway, worker] {
-        let name = service.name().to_owned();
-        let status = service.terminate().await?;
-        ensure!(status.success(), "{name} ended with {status}");
-    }
-    world.finish().await
-}
+use crate::support::{SOON, finish, pipeline, settled};
 
 async fn send(gateway: &Service, reading: &Value) -> Result<()> {
     let body = json!({ "data": reading }).to_string();
     let answer = http::post(&gateway.url("/upload_health_data"), body).await?;
     ensure!(answer.status == 200 && answer.json["details"]["success"] == 1, "{}", answer.text);
     Ok(())
-}
-
-/// Waits until the workers have passed everything sent so far.
-pub async fn settled(world: &World) -> Result<()> {
-    eventually(SOON, "the workers pass every record", || async {
-        Ok((world.lag().await? == 0).then_some(()))
-    })
-    .await
 }
 
 async fn columns(world: &World, columns: &str, device: &str) -> Result<Vec<String>> {
@@ -112,7 +84,7 @@ async fn a_reading_reaches_every_table_and_redis() -> Result<()> {
     })
     .await?;
     published.end().await?;
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 async fn documents_are_stored(world: &World, device: &str) -> Result<()> {
@@ -189,7 +161,7 @@ async fn a_reading_sent_again_merges_and_changes_nothing() -> Result<()> {
     let counts: Vec<_> =
         ledger.iter().map(|row| (row.stored, row.merged)).filter(|row| *row != (0, 0)).collect();
     ensure!(counts == [(1, 1)], "{ledger:?}");
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,7 +186,7 @@ async fn a_fuller_reading_completes_the_stored_one_field_by_field() -> Result<()
         Ok((fields == ["86", "97", "36.5"]).then_some(()))
     })
     .await?;
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,7 +217,7 @@ async fn an_older_reading_is_stored_but_never_replaces_the_newest() -> Result<()
     ensure!(heard.is_empty(), "published {heard:?}");
     ensure!(world.database.count("t_user_health_data").await? == 3, "rows");
     published.end().await?;
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -274,7 +246,7 @@ async fn an_unchanged_document_moves_its_guard_and_comes_back_where_its_row_is_g
     world.database.execute(other).await?;
     let fourth = row(4).await?;
     ensure!(fourth[0].ends_with("16:09:04") && fourth[1] == first[1], "{fourth:?}");
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,5 +275,5 @@ async fn guards_of_a_row_move_together_or_not_at_all() -> Result<()> {
     let third = row(4).await?;
     ensure!(third[0].ends_with("16:09:04") && third[1] == first[1], "{third:?}");
     ensure!(third[2].ends_with("16:09:04") && third[3] == first[3], "{third:?}");
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }

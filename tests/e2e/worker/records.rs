@@ -11,8 +11,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
-use crate::faults::remedies::{finish, letters, pipeline, settled, totals};
-use crate::worker::audit::ensure_holds;
+use crate::support::{ensure_holds, finish, letters, pipeline, settled, totals};
 
 /// How long anything here may take.
 const SOON: Duration = Duration::from_secs(40);

@@ -12,7 +12,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
-use crate::worker::pipeline::{finish, pipeline, settled};
+use crate::support::{finish, pipeline, settled};
 
 /// How long anything here may take.
 const SOON: Duration = Duration::from_secs(40);
@@ -117,7 +117,7 @@ async fn an_outage_leaves_no_device_stale() -> Result<()> {
     .await?;
     let live = values(&world, &other).await?;
     ensure!(repaired == live, "{repaired:?}\nis not\n{live:?}");
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,7 +131,7 @@ async fn a_flush_is_made_good_without_a_new_reading() -> Result<()> {
     noted(&world).await?;
     world.cache.flush().await?;
     current(&world).await?;
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +155,7 @@ async fn a_server_with_a_small_packet_is_asked_for_the_newest_rows_in_parts() ->
     let second =
         world.database.while_set("max_allowed_packet", PACKET_BYTES, small_packets).await?;
     ensure!(!second.output().contains("cannot be repaired"), "{}", second.output());
-    finish(world, gateway, second).await
+    finish(world, [gateway, second]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,7 +174,7 @@ async fn a_redis_that_went_back_in_time_is_filled_anew() -> Result<()> {
     }
     world.cache.turn_sentinel_back(&world.worker_group).await?;
     current(&world).await?;
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +191,7 @@ async fn an_evicted_hash_is_filled_with_the_newest_not_with_what_comes_next() ->
     let hash = world.cache.newest(&device).await?;
     ensure!(hash.get("heart_rate").map(String::as_str) == Some("90"), "{hash:?}");
     ensure!(world.cache.expires_in(&device).await?.is_none(), "hashes stay unless told otherwise");
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,7 +212,7 @@ async fn a_worker_killed_before_redis_had_its_batches_leaves_no_device_stale() -
     noted(&world).await?;
     let left = world.cache.expires_in(&world.device(1)).await?;
     ensure!(left.is_some_and(|left| (3500..=3600).contains(&left)), "expires in {left:?}");
-    finish(world, gateway, second).await
+    finish(world, [gateway, second]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,7 +232,7 @@ async fn what_the_topic_no_longer_has_is_repaired_from_mysql() -> Result<()> {
     noted(&world).await?;
     let named = second.metric("redis_repaired_total", "mysql").await?;
     ensure!(named >= DEVICES as f64, "{named} devices from MySQL");
-    finish(world, gateway, second).await
+    finish(world, [gateway, second]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -271,7 +271,7 @@ async fn equal_times_merge_by_source_and_only_older_ones_are_stale() -> Result<(
         Ok((worker.metric("redis_stale_total", "").await? == 1.0).then_some(()))
     })
     .await?;
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,7 +298,7 @@ async fn keys_of_another_type_cost_no_device_its_view_and_are_replaced() -> Resu
     })
     .await?;
     current(&world).await?;
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -336,5 +336,5 @@ async fn a_redis_that_refuses_writes_is_said_so_and_is_current_afterwards() -> R
     }
     says(None).await?;
     current(&world).await?;
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }

@@ -8,7 +8,7 @@ use ljwx_tests::fleet::{self, Settings};
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
-use crate::worker::pipeline::{SOON, finish, pipeline, settled};
+use crate::support::{SOON, finish, pipeline, settled};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_workers_share_the_partitions_and_store_everything_once() -> Result<()> {
@@ -52,7 +52,7 @@ async fn shared_by_two(name: &str, protocol: &str) -> Result<()> {
         );
     }
     second.terminate().await?;
-    finish(world, gateway, first).await
+    finish(world, [gateway, first]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +82,7 @@ async fn a_stretch_delivered_again_changes_no_value() -> Result<()> {
     ensure!(before == after, "{before:?} became {after:?}");
     let ledger = world.database.ledger(&world.worker_group).await?;
     ensure!(ledger.iter().all(|row| row.balances() && row.rewound > 0), "{ledger:?}");
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }
 
 /// All values of all rows, but for how often and from where they came.

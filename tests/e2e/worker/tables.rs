@@ -8,9 +8,7 @@ use ljwx_tests::clients::mysql::Database;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
-use crate::faults::servers_lost::SOON;
-use crate::worker::audit::{ensure_holds, send};
-use crate::worker::pipeline::{finish, pipeline, settled};
+use crate::support::{SOON, ensure_holds, finish, pipeline, send, settled};
 
 /// The tables of the platform that was there before.
 const ORIGINAL: &str = include_str!("../../src/fakes/original.sql");
@@ -228,5 +226,5 @@ async fn a_readers_transaction_stops_no_reading_and_delays_only_the_month() -> R
     let health = http::get(&worker.admin("/api/batch_processor/health")).await?;
     ensure!(health.json["status"] == "healthy", "{}", health.text);
     ensure_holds(&world, &[]).await?;
-    finish(world, gateway, worker).await
+    finish(world, [gateway, worker]).await
 }

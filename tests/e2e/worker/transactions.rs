@@ -12,8 +12,7 @@ use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use crate::worker::audit::ensure_holds;
-use crate::worker::pipeline::SOON;
+use crate::support::{SOON, ensure_holds};
 
 /// Long enough for several looks at the topic.
 const LOOKS: Duration = Duration::from_secs(6);
