@@ -13,9 +13,9 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use uuid::Uuid;
 
+use crate::stack::environment::stack_command;
 use crate::stack::launch::program_folder;
 use crate::stack::process::{send_signal, tail};
-use crate::stack::stack_command;
 
 /// How long the server may take until it answers; its data folder is created first.
 const READY_WITHIN: Duration = Duration::from_secs(90);

@@ -12,9 +12,9 @@ use tokio::process::{Child, Command};
 use uuid::Uuid;
 
 use crate::stack::certificates::Authority;
+use crate::stack::environment::{Stack, stack_command};
 use crate::stack::launch::program_folder;
 use crate::stack::process::{send_signal, tail};
-use crate::stack::{Stack, stack_command};
 
 /// How long the servers may take until they answer.
 const READY_WITHIN: Duration = Duration::from_secs(120);

@@ -12,7 +12,7 @@ use crate::clients::mysql::Database;
 use crate::clients::redis::Cache;
 use crate::clients::{kafka, mysql};
 use crate::fakes::wechat::{APP_SECRET, FakeWechat, TEMPLATE_ID};
-use crate::stack::Stack;
+use crate::stack::environment::Stack;
 use crate::stack::launch::{Launch, program_folder};
 use crate::stack::own_server::OwnServer;
 use crate::stack::process::tail;

@@ -1,0 +1,126 @@
+//! Runs the worked examples against the real gateway, in the order of their file. Judging an answer
+//! belongs to [`super::check`], the form of the file to [`super::form`].
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, Method};
+
+use super::check::{self, Published};
+use super::form::{Case, File};
+use super::raw;
+use crate::clients::http::{ANSWER_WITHIN, Answer};
+use crate::clients::kafka::TopicReader;
+use crate::stack::process::Service;
+use crate::stack::world::World;
+
+/// What became of a case: nothing to say where it holds.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its name.
+    pub name: String,
+    /// Why it does not hold.
+    pub problems: Vec<String>,
+}
+
+/// Runs the cases in their order, on one partition, because an example gives an order across devices.
+pub async fn run(file: &File) -> Result<Vec<Outcome>> {
+    let world = World::shared("cases").await?.with_partitions(1);
+    world.migrate().await?;
+    let help = world.launch("gateway", &["--help"]).finish().await?.text;
+    let brokers = &world.stack.kafka_brokers;
+    let mut topics = Topics {
+        readings: TopicReader::from_start(brokers, &world.readings_topic).await?,
+        rejects: TopicReader::from_start(brokers, &world.rejects_topic).await?,
+    };
+    let mut shared = world.gateway().env("TIME_ZONE", &file.zone).start().await?;
+    let mut outcomes = Vec::new();
+    for case in &file.cases {
+        let problems = match case.not_built(&help) {
+            Some(missing) => vec![missing],
+            None => one(case, file, &world, &mut shared, &mut topics).await?,
+        };
+        outcomes.push(Outcome { name: case.name.clone(), problems });
+    }
+    shared.terminate().await?;
+    world.finish().await?;
+    Ok(outcomes)
+}
+
+struct Topics {
+    readings: TopicReader,
+    rejects: TopicReader,
+}
+
+async fn one(
+    case: &Case,
+    file: &File,
+    world: &World,
+    shared: &mut Service,
+    topics: &mut Topics,
+) -> Result<Vec<String>> {
+    let mut own = None;
+    if case.needs_a_gateway_of_its_own() {
+        let launch = world.gateway().env("TIME_ZONE", &file.zone);
+        let settings = case.settings.iter();
+        let launch = settings.fold(launch, |launch, (name, value)| launch.env(name, value));
+        match launch.start().await {
+            Ok(gateway) => own = Some(gateway),
+            Err(error) => return Ok(vec![format!("the gateway does not start: {error:#}")]),
+        }
+    }
+    let gateway = own.as_mut().unwrap_or(shared);
+    let mut problems = match &case.steps {
+        Some(steps) => raw::run(case, steps, gateway).await.err(),
+        None => ask(case, gateway).await.err(),
+    }
+    .map(|error| vec![format!("{error:#}")])
+    .unwrap_or_default();
+    let published = Published {
+        readings: topics.readings.read_new().await?,
+        rejects: topics.rejects.read_new().await?,
+    };
+    problems.extend(published.problems(case));
+    if let Some(own) = own {
+        // A case may have ended it.
+        let _ = own.terminate().await;
+    }
+    Ok(problems)
+}
+
+async fn ask(case: &Case, gateway: &Service) -> Result<()> {
+    let url = match case.port.as_deref() {
+        Some("admin") => gateway.admin(&case.route),
+        _ => gateway.url(&case.route),
+    };
+    let client = Client::builder().timeout(ANSWER_WITHIN).no_proxy().build()?;
+    let method: Method = case.method().parse()?;
+    let mut request = client.request(method, &url);
+    let body = case.body();
+    if !body.is_empty() {
+        request = request.body(body);
+    }
+    let own = |name: &str| case.headers.keys().any(|own| own.eq_ignore_ascii_case(name));
+    if case.method() == "POST" && !own("content-type") {
+        request = request.header(CONTENT_TYPE, "application/json");
+    }
+    for (name, value) in &case.headers {
+        if let Some(value) = value {
+            request = request.header(name, value);
+        }
+    }
+    let asked = Instant::now();
+    let response = request.send().await.context("no answer")?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let text = response.text().await.context("no whole answer")?;
+    let took = asked.elapsed();
+    let json = serde_json::from_str(&text).unwrap_or_default();
+    let answer = Answer { status, headers, text, json };
+    check::answer(case, &answer)?;
+    if let Some(expected) = &case.expect {
+        check::expected(expected, &answer, took)?;
+    }
+    ensure!(case.status.is_some(), "the case does not say what is expected");
+    Ok(())
+}
