@@ -119,6 +119,25 @@ async fn positions(world: &World) -> Result<Vec<i64>> {
     Ok(positions)
 }
 
+/// The dead letter keeps its first place: a replay fills the gaps of later values and replaces none.
+async fn the_dead_letter_is_replayed(world: &World, gateway: &Service) -> Result<()> {
+    send(gateway, &world.device(9), "2025-09-02 17:00", &[90]).await?;
+    settled(world).await?;
+    let replayed = world.launch("worker", &["dlq", "replay"]).finish().await?;
+    ensure!(replayed.text.contains("1 reading(s) sent"), "{}", replayed.text);
+    settled(world).await?;
+    let device = world.device(9);
+    let sql =
+        format!("SELECT heart_rate, step FROM t_user_health_data WHERE device_sn = '{device}'");
+    let row: Vec<_> = world.database.row(&sql).await?.into_iter().flatten().collect();
+    ensure!(row == ["90", "1"], "{row:?}");
+    eventually(SOON, "Redis shows it", || async {
+        let hash = world.cache.newest(&device).await?;
+        Ok((hash.get("step").map(String::as_str) == Some("1")).then_some(()))
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole() -> Result<()> {
     let world = World::shared("anew").await?.with_partitions(1);
@@ -168,22 +187,7 @@ async fn a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole
     ensure!(codes(&report, "note") == ["topic_made_anew"], "{report:#}");
     ensure!(report["readings"]["stored"] == 390 && report["totals"]["lag"] == 0, "{report:#}");
 
-    // The dead letter keeps its first place: it fills what later values lack, and replaces none.
-    send(&gateway, &world.device(9), "2025-09-02 17:00", &[90]).await?;
-    settled(&world).await?;
-    let replayed = world.launch("worker", &["dlq", "replay"]).finish().await?;
-    ensure!(replayed.text.contains("1 reading(s) sent"), "{}", replayed.text);
-    settled(&world).await?;
-    let device = world.device(9);
-    let sql =
-        format!("SELECT heart_rate, step FROM t_user_health_data WHERE device_sn = '{device}'");
-    let row: Vec<_> = world.database.row(&sql).await?.into_iter().flatten().collect();
-    ensure!(row == ["90", "1"], "{row:?}");
-    eventually(SOON, "Redis shows it", || async {
-        let hash = world.cache.newest(&device).await?;
-        Ok((hash.get("step").map(String::as_str) == Some("1")).then_some(()))
-    })
-    .await?;
+    the_dead_letter_is_replayed(&world, &gateway).await?;
 
     // A second time, and short of where they stand: no gap to be skipped, but another topic.
     ensure!(gateway.terminate().await?.success(), "the gateway ends well");
