@@ -1,14 +1,19 @@
-//! The harness of the end-to-end tests, the simulated fleet and the demo.
+//! Runs the services as programs against real servers, and compares the answers to clients with the
+//! contents of Kafka, MySQL, Redis, Jaeger and the stand-in for WeChat.
+//!
+//! The tests of the whole system stand in `tests/e2e`. Each crate tests its own logic beside its code.
 //!
 //! ```text
-//! Stack (real servers)                 fleet ── History (what each client was told)
-//!   └─ World (own database, topics)      │                       │
-//!        └─ Service (a real process) ◄───┘                       ▼
-//!             └─ MySQL, Redis, Kafka, Jaeger, FakeWechat ──► Verdict
+//! Stack (the real servers)
+//!   └─ World (a database, topics and groups of its own)
+//!        └─ Service (a real process) ◄── readings ── fleet ── answers ──► History
+//!             └─ Kafka, MySQL, Redis, Jaeger, FakeWechat                     │
+//!                  └─ clients ── records, rows, messages ──► Verdict ◄───────┘
 //! ```
 //!
-//! The services are black boxes here: started as programs from the target directory, spoken to
-//! over HTTP, judged by Kafka, MySQL, Redis, Jaeger and what WeChat received.
+//! `stack` starts servers, worlds and services; `clients` asks the servers; `fakes` stands in for servers of
+//! others; `accounting` compares. `fleet`, `demo`, `bench` and `cases` are programs built on these, each with
+//! a binary. `repo` checks the repository itself.
 
 pub mod accounting;
 pub mod bench;

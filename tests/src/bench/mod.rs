@@ -1,6 +1,7 @@
-//! The benchmarks: measure the figures of the plan in one run of the whole pipeline, and ratios against
-//! ceilings measured in the same run, because absolute figures belong to their machine. The servers and
-//! services belong to [`crate::stack`], the load of the pipeline to [`crate::fleet`].
+//! Measures the plan's figures in one run of the whole pipeline, and ratios against ceilings measured in
+//! the same run, because absolute figures belong to their machine.
+//!
+//! The servers and services belong to [`crate::stack`], the load of the pipeline to [`crate::fleet`].
 #![expect(clippy::print_stdout, reason = "printing figures is what a benchmark is for")]
 
 mod alerter;

@@ -1,6 +1,7 @@
 //! Simulates a fleet: watches with caches, retries and bursts, phones that relay and forget, realistic
-//! and faulty readings, and some patients who drift into a breach and recover. Judging the answers
-//! against the stored readings belongs to [`crate::accounting`].
+//! and faulty readings, and some patients who drift into a breach and recover.
+//!
+//! Comparing the answers with the stored readings belongs to [`crate::accounting`].
 //!
 //! The schedule is open-loop: every reading has a planned time, and its latency counts from then,
 //! so that a slow server shows as latency and never as fewer requests.

@@ -1,6 +1,7 @@
-//! The real servers and the services that tests and demo run: a world with its own database and topics,
-//! the processes in it, and taking a server away for a while. Asking the servers belongs to
-//! [`crate::clients`].
+//! Starts the services in a world with its own database and topics on the real servers, and takes a
+//! server away for a while.
+//!
+//! Asking the servers belongs to [`crate::clients`].
 
 pub mod certificates;
 mod environment;
