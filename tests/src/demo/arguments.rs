@@ -1,4 +1,4 @@
-//! The arguments of the demo, and the settings of its fleet that follow from them. [`super::run`] acts
+//! The arguments of the demo, and the settings of its fleet that follow from them. [`mod@super::run`] acts
 //! on them.
 
 use std::time::Duration;

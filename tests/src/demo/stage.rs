@@ -1,5 +1,5 @@
 //! The stage of a run: starts the services in their world and stops them. Load and account belong to
-//! [`super::run`].
+//! [`mod@super::run`].
 
 use super::targets::Targets;
 use crate::fakes::platform::{self, BLOOD_OXYGEN_LOW, HEART_RATE_HIGH, TEMPERATURE_HIGH};

@@ -1,4 +1,4 @@
-//! What `bench pipeline` measures. [`super::measure`] acts on it.
+//! The settings of `bench pipeline`. [`mod@super::measure`] acts on them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What `bench store` measures. [`super::measure`] acts on it.
+//! The settings of `bench store`. [`mod@super::measure`] acts on them.
 
 use std::time::Duration;
 

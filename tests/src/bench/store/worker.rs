@@ -1,4 +1,4 @@
-//! The worker's figures of the plan beside the bare UPSERT: vitals only, without Redis. [`super::measure`]
+//! The worker's figures of the plan beside the bare UPSERT: vitals only, without Redis. [`mod@super::measure`]
 //! measures the same at length.
 
 use super::ceiling::Ceiling;
