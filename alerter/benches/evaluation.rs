@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ljwx_alerter::engine::{Engine, Stored};
-use ljwx_alerter::rules::RuleSet;
+use ljwx_alerter::rules::index::RuleSet;
 use ljwx_alerter::rules::validation::{Checked, check};
 use ljwx_reading::Reading;
 use serde_json::{Value, json};

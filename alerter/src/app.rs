@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use fred::clients::Client;
+use jiff::Timestamp;
 use ljwx_ledger::device_bindings::Bindings;
 use ljwx_ledger::group::consumer::{self, Source, SourceConfig};
 use ljwx_ledger::group::monitor::GroupWatch;
@@ -23,7 +24,7 @@ use crate::mysql::retry::Hold;
 use crate::mysql::suppressed_counts;
 use crate::notify::device_message::Table;
 use crate::notify::limits::Gates;
-use crate::notify::operator_events::Operators;
+use crate::notify::operator_events::{News, Operators};
 use crate::notify::outbox::Outbox;
 use crate::notify::recipients::Directory;
 use crate::notify::rejected_rows::Refusals;
@@ -34,7 +35,7 @@ use crate::notify::wechat::Platforms;
 use crate::pipeline::commit::Store;
 use crate::pipeline::monitor::Watch;
 use crate::pipeline::{DELIVERIES_MAX, Parts, Pipeline};
-use crate::rules::RuleSet;
+use crate::rules::index::RuleSet;
 use crate::rules::loading::reload::{self, Reload};
 use crate::rules::loading::shrinkage::Shrinkage;
 use crate::rules::loading::{change_listener, source_file};
@@ -84,7 +85,11 @@ impl App {
         let vital = Vital::new();
         let operators = config.operators.build()?;
         let shrinkage = Shrinkage::new(config.rules.allow_no_rules);
-        let reload = Reload::new(source, pool.clone(), shrinkage, operators.clone());
+        let shrunk = operators.clone();
+        let on_shrunk = Box::new(move |text| {
+            shrunk.tell(News::about("rules_shrunk", text, Timestamp::now()));
+        });
+        let reload = Reload::new(source, pool.clone(), shrinkage, on_shrunk);
         let rules =
             reload.start(config.rules.rules_interval, changed_rules(config, stop)?, &vital, stop);
         let silences = Silences::start(pool.clone(), &vital, stop);

@@ -11,8 +11,7 @@
 
 use ljwx_reading::{DeviceSn, Ids};
 
-use crate::engine::Heard;
-use crate::rules::vital::Seen;
+use crate::engine::device::{Heard, Seen};
 
 /// Lines of one row, and of the rows of one statement, at most: some 70 kB. For packets from 128 kB on
 /// the server gets its memory from the system, each time anew.

@@ -3,181 +3,36 @@
 //! Pure: holds the state of every device of the owned partitions in memory, performs no I/O, knows
 //! no clock. [`crate::pipeline`] feeds it and writes down what changed.
 
+pub mod device;
 pub mod episode;
 pub mod journal;
-
-#[cfg(test)]
-mod model_tests;
-
 pub mod no_data;
+pub mod outcome;
+mod partition;
 mod persisted_state;
 mod rule_change;
 mod step;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use indexmap::IndexMap;
-use jiff::Timestamp;
-use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use ljwx_reading::{DeviceSn, Ids, Reading};
-use serde::{Deserialize, Serialize};
 
-use crate::engine::episode::evaluate::{Memory, leaves_quiet};
-use crate::engine::episode::{Episode, Transition};
-use crate::engine::journal::Length;
-use crate::engine::no_data::deadlines::Watchlist;
-use crate::engine::no_data::partition_clock::Hearing;
-use crate::rules::rule::{Rule, Verdict};
+use crate::engine::episode::evaluate::leaves_quiet;
+use crate::engine::no_data::deadlines::watch_opened;
+use crate::engine::partition::Partition;
+use crate::rules::index::RuleSet;
+use crate::rules::rule::TEMPLATE_TENANT;
 use crate::rules::severity::Severity;
-use crate::rules::vital::Seen;
-use crate::rules::{RuleSet, TEMPLATE_TENANT};
+use crate::rules::verdict::Verdict;
 
+pub use self::device::{Device, Devices, Heard, Tracked};
+pub use self::outcome::{Arrival, Change, Judged, Moment, Outcome};
 pub use self::persisted_state::{StateChanges, Stored};
 
-/// Where one rule stands on one device, as it is kept between readings.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Tracked {
-    /// Version of the rule that this state belongs to; kept in a column of its own.
-    #[serde(skip)]
-    pub version: i64,
-    /// Whose reading last moved it: an episode's later notices go to the people of its opening.
-    #[serde(default)]
-    pub ids: Ids,
-    /// The course so far.
-    pub episode: Episode,
-    /// What the rule remembers beside it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<Memory>,
-}
-
-impl Tracked {
-    fn is_blank(&self) -> bool {
-        self.episode.is_blank() && self.memory.is_none()
-    }
-}
-
-/// A device's last sign of life, whatever it said.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// Kafka record time, in milliseconds; 0: not known.
-    pub at: i64,
-    /// Whose device it was.
-    pub ids: Ids,
-}
-
-/// What is known of one device.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Device {
-    /// When each sign was last reported.
-    pub seen: Seen,
-    /// When it was heard last.
-    pub heard: Heard,
-    /// By rule; a rule with nothing to remember has no entry.
-    pub tracked: BTreeMap<i64, Tracked>,
-    /// Whether it was heard since what changed was last asked for.
-    moved: bool,
-}
-
-impl Device {
-    /// Notes, once, that the device at this place is to be written.
-    fn moves(&mut self, place: usize, moved: &mut Vec<usize>) {
-        if !std::mem::replace(&mut self.moved, true) {
-            moved.push(place);
-        }
-    }
-}
-
-/// Devices of a partition. None is ever taken out, so that each keeps its place.
-pub type Devices = IndexMap<DeviceSn, Device, ahash::RandomState>;
-
-/// What became of a reading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Its news were judged.
-    Judged,
-    /// It brought no news: every sign it carries was seen as late or later.
-    Late,
-    /// The device's clock runs ahead; it was not judged.
-    Ahead,
-}
-
-/// A reading as it came.
-#[derive(Debug, Clone, Copy)]
-pub struct Arrival<'a> {
-    /// What it says.
-    pub reading: &'a Reading,
-    /// Whose it is: as it says, else as its device is bound.
-    pub ids: Ids,
-    /// Kafka record time, in milliseconds.
-    pub kafka_ms: i64,
-}
-
-/// As the gateway received it, and of whom it says it is.
-impl<'a> From<&'a Reading> for Arrival<'a> {
-    fn from(reading: &'a Reading) -> Self {
-        Self { reading, ids: reading.ids(), kafka_ms: reading.received_at_ms() }
-    }
-}
-
-/// When something happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
-    /// Milliseconds: event time of a reading, record time of an absence.
-    pub ms: i64,
-    /// The same as a wall clock: the device's own, or the zone's.
-    pub wall: DateTime,
-}
-
-/// A transition and what caused it.
-#[derive(Debug, Clone)]
-pub struct Change {
-    /// The rule, as it was when it caused the transition; unknown where the change is its removal.
-    pub rule: Option<Arc<Rule>>,
-    /// Number and version that name the episode, with the device and the opening.
-    pub rule_id: i64,
-    /// See `rule_id`.
-    pub rule_version: i64,
-    /// The device.
-    pub device_sn: DeviceSn,
-    /// Whose episode it is.
-    pub ids: Ids,
-    /// What happened.
-    pub transition: Transition,
-    /// What was seen.
-    pub verdict: Verdict,
-    /// When.
-    pub at: Moment,
-    /// Where the rule stood before.
-    pub before: Episode,
-}
-
-/// What a reading led to.
-#[derive(Debug)]
-pub struct Judged {
-    /// What became of it.
-    pub outcome: Outcome,
-    /// Rules it breached.
-    pub breaches: u64,
-    /// What changed, in the order of the rules.
-    pub changes: Vec<Change>,
-}
-
-#[derive(Debug, Default)]
-struct Partition {
-    devices: Devices,
-    journal: Length,
-    hearing: Hearing,
-    /// Whether its clock is to be written.
-    heard: bool,
-    /// Whether since when its windows count is to be written.
-    windows_moved: bool,
-    watchlist: Watchlist,
-    /// Places of the devices that are to be written.
-    moved: Vec<usize>,
-    stepped: BTreeSet<(i64, DeviceSn)>,
-}
+/// How long a reading may be on its way from the gateway to Kafka, in milliseconds: wall time says
+/// nothing about the last of it.
+const UNDERWAY_MS: i64 = 5_000;
 
 /// The state of the owned partitions and the rules in force.
 #[derive(Debug)]
@@ -249,7 +104,7 @@ impl Engine {
             rules.concerned(fresh)
         };
         for rule in concerned {
-            if rule.is_past(reading.epoch_ms(), &device.seen) {
+            if step::is_past(rule, reading.epoch_ms(), &device.seen) {
                 continue;
             }
             let tracked = !device.tracked.is_empty() && device.tracked.contains_key(&rule.id);
@@ -260,16 +115,54 @@ impl Engine {
                 step::step(device, rule, fresh, &arrival, &mut partition.stepped);
             judged.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));
             if let Some(change) = change {
-                no_data::watch_opened(
-                    &mut partition.watchlist,
-                    &partition.hearing,
-                    device,
-                    &change,
-                );
+                watch_opened(&mut partition.watchlist, &partition.hearing, device, &change);
                 judged.changes.push(change);
             }
         }
         judged
+    }
+
+    /// Partitions in which an absence is due by wall time `now_ms`, though no record has shown it.
+    /// None while nobody is heard: then it is not the devices that are away.
+    pub fn overdue(&self, now_ms: i64) -> Vec<i32> {
+        let shortest = self.rules.absence_windows().first();
+        let heard = self.partitions.values().map(|partition| partition.hearing.clock_ms()).max();
+        let (Some(shortest), Some(heard)) = (shortest, heard) else { return Vec::new() };
+        let until = now_ms - UNDERWAY_MS;
+        if heard < until - shortest / 2 {
+            return Vec::new();
+        }
+        let due = |partition: &Partition| partition.watchlist.first().is_some_and(|at| at <= until);
+        self.partitions.iter().filter(|(_, one)| due(one)).map(|(number, _)| *number).collect()
+    }
+
+    /// What wall time `now_ms` shows in a partition all of whose records were judged.
+    pub fn tick(&mut self, partition: i32, now_ms: i64) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let Self { rules, zone, partitions } = self;
+        if let Some(partition) = partitions.get_mut(&partition) {
+            partition.fall_due(now_ms - UNDERWAY_MS, rules, zone, &mut changes);
+        }
+        changes
+    }
+
+    /// State of another version, or of a rule that no longer concerns the device, starts over as
+    /// quiet; absence is counted by the rules in force.
+    pub fn realign(&mut self, partition: i32) -> Vec<Change> {
+        let Self { rules, zone, partitions } = self;
+        partitions.get_mut(&partition).map_or_else(Vec::new, |one| one.realign(rules, zone))
+    }
+
+    /// What changed in a partition since it was last asked.
+    pub fn take_changes(&mut self, partition: i32) -> StateChanges {
+        let partition = self.partitions.get_mut(&partition);
+        partition.map_or_else(StateChanges::default, Partition::take_changes)
+    }
+
+    /// A partition as a restart finds it: what is written, read back.
+    #[cfg(test)]
+    pub fn as_stored(&self, partition: i32) -> Stored {
+        self.partitions[&partition].as_stored()
     }
 
     /// Takes back that `change` was told, because nobody could be.
@@ -304,13 +197,8 @@ impl Engine {
     }
 }
 
-/// A record time as a moment in `zone`.
-fn moment(zone: &TimeZone, ms: i64) -> Moment {
-    // Record times are those of Kafka, far inside what a timestamp can hold.
-    let instant = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
-    let wall = zone.to_datetime(instant);
-    Moment { ms, wall: wall.with().subsec_nanosecond(0).build().unwrap_or(wall) }
-}
+#[cfg(test)]
+mod model_tests;
 
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,13 @@
 //! What of a partition is stored, and what of that has changed.
+//!
+//! Pure. [`crate::mysql::state_rows`] writes and reads it.
 
 use ljwx_reading::DeviceSn;
 
-use super::{Device, Devices, Engine, Heard, Partition, Tracked};
+use crate::engine::device::{Device, Devices, Heard, Seen, Tracked};
 use crate::engine::journal::{Entry, Length};
 use crate::engine::no_data::partition_clock::Hearing;
-use crate::rules::vital::Seen;
+use crate::engine::partition::Partition;
 
 /// State to be written.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -32,15 +34,12 @@ pub struct Stored {
     pub hearing: Hearing,
 }
 
-impl Engine {
-    /// What changed in a partition since it was last asked.
-    pub fn take_changes(&mut self, partition: i32) -> StateChanges {
-        let Some(partition) = self.partitions.get_mut(&partition) else {
-            return StateChanges::default();
-        };
-        let journal = partition.journal_entry();
-        let devices = &partition.devices;
-        let stepped = std::mem::take(&mut partition.stepped).into_iter();
+impl Partition {
+    /// What changed since it was last asked.
+    pub(super) fn take_changes(&mut self) -> StateChanges {
+        let journal = self.journal_entry();
+        let devices = &self.devices;
+        let stepped = std::mem::take(&mut self.stepped).into_iter();
         StateChanges {
             journal,
             tracked: stepped
@@ -50,17 +49,16 @@ impl Engine {
                     (id, sn, tracked)
                 })
                 .collect(),
-            hearing: std::mem::take(&mut partition.heard).then(|| partition.hearing.clone()),
-            windows_moved: std::mem::take(&mut partition.windows_moved),
+            hearing: std::mem::take(&mut self.heard).then(|| self.hearing.clone()),
+            windows_moved: std::mem::take(&mut self.windows_moved),
         }
     }
 
-    /// A partition as a restart finds it: what is written, read back.
+    /// The partition as a restart finds it: what is written, read back.
     #[cfg(test)]
-    pub fn as_stored(&self, partition: i32) -> Stored {
-        let partition = &self.partitions[&partition];
-        let mut devices = partition.devices.clone();
-        let journal = Entry::new(partition.devices.iter().map(line), true);
+    pub(super) fn as_stored(&self) -> Stored {
+        let mut devices = self.devices.clone();
+        let journal = Entry::new(self.devices.iter().map(line), true);
         for one in journal.rows.iter().flat_map(|row| crate::engine::journal::read(&row.text)) {
             let (sn, seen, heard) = one.expect("its own form");
             let device = devices.entry(sn).or_default();
@@ -75,12 +73,10 @@ impl Engine {
                     Tracked { version, ..serde_json::from_str(&text).expect("its own form") };
             }
         }
-        let hearing = Hearing::stored(partition.hearing.clock_ms(), partition.hearing.since());
-        Stored { devices, journal: partition.journal, hearing }
+        let hearing = Hearing::stored(self.hearing.clock_ms(), self.hearing.since());
+        Stored { devices, journal: self.journal, hearing }
     }
-}
 
-impl Partition {
     /// What the journal is to say of the devices that moved, or of all of them where it is long.
     fn journal_entry(&mut self) -> Entry {
         let moved = std::mem::take(&mut self.moved);

@@ -1,21 +1,25 @@
 //! Bringing a partition's state in line with the rules in force.
+//!
+//! Pure. Which rules those are is for [`crate::rules::loading`] to say.
 
+use jiff::tz::TimeZone;
 use ljwx_reading::DeviceSn;
 
-use super::{Change, Engine, Moment, Tracked, moment};
+use crate::engine::device::Tracked;
 use crate::engine::episode::{Episode, To, Transition};
-use crate::rules::TEMPLATE_TENANT;
-use crate::rules::rule::Verdict;
+use crate::engine::outcome::{Change, Moment, moment};
+use crate::engine::partition::Partition;
+use crate::rules::index::RuleSet;
+use crate::rules::rule::TEMPLATE_TENANT;
+use crate::rules::verdict::Verdict;
 
-impl Engine {
+impl Partition {
     /// State of another version, or of a rule that no longer concerns the device, starts over as
     /// quiet; absence is counted by the rules in force.
-    pub fn realign(&mut self, partition: i32) -> Vec<Change> {
+    pub(super) fn realign(&mut self, rules: &RuleSet, zone: &TimeZone) -> Vec<Change> {
         let mut changes = Vec::new();
-        let Self { rules, zone, partitions } = self;
-        let Some(partition) = partitions.get_mut(&partition) else { return changes };
-        let now = moment(zone, partition.hearing.clock_ms());
-        for (sn, device) in &mut partition.devices {
+        let now = moment(zone, self.hearing.clock_ms());
+        for (sn, device) in &mut self.devices {
             for (id, tracked) in &mut device.tracked {
                 let tenant = tracked.ids.customer_id.unwrap_or(TEMPLATE_TENANT);
                 let rule = rules.in_force(tenant, *id);
@@ -29,7 +33,7 @@ impl Engine {
                 // The cooldown of a rule that is gone for good would stay for ever.
                 tracked.episode = if rules.knows(*id) { after } else { Episode::default() };
                 if changed || tracked.is_blank() {
-                    partition.stepped.insert((*id, sn.clone()));
+                    self.stepped.insert((*id, sn.clone()));
                 }
                 changes.extend(
                     transition
@@ -39,7 +43,7 @@ impl Engine {
             }
             device.tracked.retain(|_, tracked| !tracked.is_blank());
         }
-        partition.watch_all(rules);
+        self.watch_all(rules);
         changes
     }
 }

@@ -1,13 +1,17 @@
 //! One rule's step on one device at one reading.
+//!
+//! Pure. What the rule sees belongs to [`crate::engine::episode::evaluate`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ljwx_reading::DeviceSn;
 
-use super::{Arrival, Change, Device, Moment, Tracked};
+use crate::engine::device::{Device, Seen, Tracked};
 use crate::engine::episode::evaluate::see;
-use crate::rules::rule::{Rule, Verdict};
+use crate::engine::outcome::{Arrival, Change, Moment};
+use crate::rules::rule::{Rule, Watch};
+use crate::rules::verdict::Verdict;
 use crate::rules::vital::Signs;
 
 /// What the rule sees in the `fresh` signs of a reading, and what changed by it. `stepped` takes the
@@ -58,4 +62,14 @@ pub(super) fn step(
         before,
     });
     (verdict, change)
+}
+
+/// Whether the rule has looked at a later second of a device than `at`: of several signs one may be
+/// news of a second that another has passed.
+pub(super) fn is_past(rule: &Rule, at: i64, seen: &Seen) -> bool {
+    match &rule.watch {
+        // News of its only sign are the latest.
+        Watch::Range(_) | Watch::Absence(_) => false,
+        Watch::Conditions(composite) => composite.signs().any(|sign| seen.last(sign) > Some(at)),
+    }
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::engine::episode::To;
 use crate::engine::journal::Length;
+use crate::rules::rule::Rule;
 use crate::rules::validation::{Checked, check};
 use crate::test_support::{heart_rate, object, reading, rule};
 

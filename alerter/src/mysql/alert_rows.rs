@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::mysql::columns::Columns;
 use crate::mysql::portions;
-use crate::rules::rule::Measured;
 use crate::rules::severity::Severity;
+use crate::rules::verdict::Measured;
 
 /// Names an episode: the same for the same rule, version, device and opening, however often they
 /// are seen. A hash, because the platform's column compares without regard to case.

@@ -1,5 +1,6 @@
 //! From a transition to a person: notices, recipients, silences, the outbox, the sender and the platforms.
 
+pub mod address;
 pub mod device_message;
 pub mod limits;
 pub mod notice;

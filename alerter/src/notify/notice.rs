@@ -3,178 +3,14 @@
 //! Knows no channel; [`crate::notify::wechat`] puts a notice into the form its platform takes.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 use jiff::civil::DateTime;
-use ljwx_reading::wall_text;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::To;
-use crate::rules::rule::{Bounds, Measured};
 use crate::rules::severity::Severity;
+use crate::rules::template::duration;
 use crate::rules::vital::Sign;
-
-/// The text of a rule without one.
-pub const DEFAULT_TEMPLATE: &str = "{sign}异常：{value}（阈值 {threshold}）";
-
-/// The text of a rule on absence without one.
-pub const ABSENCE_TEMPLATE: &str = "{sign}：设备已 {value} 没有数据";
-
-/// What is said of an episode that closes because its device has fallen silent.
-pub fn stale_text(silent_ms: i64) -> String {
-    format!("设备已 {} 没有数据，告警关闭", duration(silent_ms))
-}
-
-/// A rule's text, taken apart once.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Template(Vec<Part>);
-
-#[derive(Debug, Clone, PartialEq)]
-enum Part {
-    Text(Box<str>),
-    Fill(Placeholder),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Placeholder {
-    DeviceSn,
-    UserName,
-    CustomerId,
-    Sign,
-    Value,
-    Threshold,
-    Severity,
-    Timestamp,
-    Duration,
-}
-
-impl Placeholder {
-    fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "device_sn" => Self::DeviceSn,
-            "user_name" => Self::UserName,
-            "customer_id" => Self::CustomerId,
-            "sign" => Self::Sign,
-            "value" => Self::Value,
-            "threshold" => Self::Threshold,
-            "severity" => Self::Severity,
-            "timestamp" => Self::Timestamp,
-            "duration" => Self::Duration,
-            _ => return None,
-        })
-    }
-}
-
-/// What fills the placeholders.
-#[derive(Debug, Clone)]
-pub struct Facts<'a> {
-    /// The device.
-    pub device_sn: &'a str,
-    /// Who wears it, as far as known.
-    pub user_name: Option<&'a str>,
-    /// Tenant.
-    pub customer_id: i64,
-    /// The value that decided.
-    pub measured: Measured,
-    /// The threshold it lies beyond, if it does.
-    pub bound: Option<f64>,
-    /// The rule's thresholds.
-    pub thresholds: Bounds,
-    /// Severity now.
-    pub severity: Severity,
-    /// Wall clock of the reading.
-    pub wall: DateTime,
-    /// How long the episode has lasted.
-    pub lasted_ms: i64,
-}
-
-impl Template {
-    /// Takes `text` apart; the error names the placeholder that nothing can fill.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some(open) = rest.find('{') {
-            let Some(close) = rest[open..].find('}').map(|length| open + length) else {
-                return Err("a { without its }".to_owned());
-            };
-            let name = &rest[open + 1..close];
-            let placeholder = Placeholder::from_name(name.trim())
-                .ok_or_else(|| format!("nothing fills the placeholder {{{name}}}"))?;
-            parts.push(Part::Text(rest[..open].into()));
-            parts.push(Part::Fill(placeholder));
-            rest = &rest[close + 1..];
-        }
-        parts.push(Part::Text(rest.into()));
-        Ok(Self(parts))
-    }
-
-    /// The text with `facts` in it.
-    pub fn render(&self, facts: &Facts<'_>) -> String {
-        let mut text = String::new();
-        for part in &self.0 {
-            match part {
-                Part::Text(plain) => text.push_str(plain),
-                Part::Fill(placeholder) => text.push_str(&facts.fill(*placeholder)),
-            }
-        }
-        text
-    }
-}
-
-impl Facts<'_> {
-    fn fill(&self, placeholder: Placeholder) -> Cow<'_, str> {
-        match placeholder {
-            Placeholder::DeviceSn => self.device_sn.into(),
-            Placeholder::UserName => self.user_name.unwrap_or(self.device_sn).into(),
-            Placeholder::CustomerId => self.customer_id.to_string().into(),
-            Placeholder::Sign => self.measured.sign.label().into(),
-            Placeholder::Value => quantity(self.measured.sign, self.measured.value).into(),
-            Placeholder::Threshold => match self.bound {
-                Some(bound) => quantity(self.measured.sign, bound).into(),
-                None => threshold(self.thresholds).into(),
-            },
-            Placeholder::Severity => self.severity.label().into(),
-            Placeholder::Timestamp => wall_text(self.wall).into(),
-            Placeholder::Duration => duration(self.lasted_ms).into(),
-        }
-    }
-}
-
-/// Absence is measured in seconds, and read as hours and minutes.
-pub(super) fn quantity(sign: Sign, value: f64) -> String {
-    match sign {
-        Sign::Absence => duration((value * 1000.0) as i64),
-        _ => value.to_string(),
-    }
-}
-
-fn threshold(thresholds: Bounds) -> String {
-    match (thresholds.min, thresholds.max) {
-        (Some(min), Some(max)) => format!("{min}~{max}"),
-        (Some(min), None) => format!("≥{min}"),
-        (None, Some(max)) => format!("≤{max}"),
-        (None, None) => String::new(),
-    }
-}
-
-fn duration(lasted_ms: i64) -> String {
-    let seconds = lasted_ms / 1000;
-    let mut text = String::new();
-    for (unit, name) in [(86_400, "天"), (3_600, "小时"), (60, "分"), (1, "秒")] {
-        let count =
-            if unit == 86_400 { seconds / unit } else { seconds % (unit * next(unit)) / unit };
-        if count > 0 {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{count}{name}");
-        }
-    }
-    if text.is_empty() { "0秒".to_owned() } else { text }
-}
-
-/// How many of `unit` make the next larger one.
-fn next(unit: i64) -> i64 {
-    if unit == 3_600 { 24 } else { 60 }
-}
 
 /// One thing to tell one person, whatever the channel. Stored beside its bytes, as JSON, so that they
 /// can be made anew.
@@ -229,45 +65,15 @@ pub fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
     format!("{}{ELLIPSIS}", &text[..end]).into()
 }
 
+/// What is said of an episode that closes because its device has fallen silent.
+pub fn stale_text(silent_ms: i64) -> String {
+    format!("设备已 {} 没有数据，告警关闭", duration(silent_ms))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::test_support::{self, notice};
-
-    fn facts() -> Facts<'static> {
-        Facts {
-            device_sn: "ABCDE25100000001",
-            user_name: None,
-            customer_id: 7,
-            measured: Measured { sign: Sign::HeartRate, value: 110.0 },
-            bound: Some(100.0),
-            thresholds: Bounds { min: None, max: Some(100.0) },
-            severity: Severity::Critical,
-            wall: "2025-09-02T12:00:00".parse().unwrap(),
-            lasted_ms: 3_661_000,
-        }
-    }
-
-    #[test]
-    fn every_placeholder_is_filled() {
-        let all = "{device_sn} {user_name} {customer_id} {sign} {value} {threshold} {severity} {timestamp} {duration}";
-        assert_eq!(
-            Template::parse(all).unwrap().render(&facts()),
-            "ABCDE25100000001 ABCDE25100000001 7 心率 110 100 严重 2025-09-02 12:00:00 1小时1分1秒"
-        );
-        let template = Template::parse(DEFAULT_TEMPLATE).unwrap();
-        assert_eq!(template.render(&facts()), "心率异常：110（阈值 100）");
-        let unbroken = Facts { bound: None, lasted_ms: 0, ..facts() };
-        let template = Template::parse("{threshold}{duration}").unwrap();
-        assert_eq!(template.render(&unbroken), "≤1000秒");
-    }
-
-    #[test]
-    fn what_nothing_fills_is_refused_by_name() {
-        assert!(Template::parse("{vlaue}").unwrap_err().contains("{vlaue}"));
-        assert!(Template::parse("a { b").is_err());
-        assert!(Template::parse("}").is_ok());
-    }
 
     #[test]
     fn a_notice_reads_back_as_it_was_stored() {

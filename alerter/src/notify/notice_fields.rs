@@ -3,8 +3,9 @@
 //! Marks and state come first: an end, a relief and a reminder differ from a beginning within the
 //! first characters, so that no cut can hide it.
 
-use super::notice::{Notice, quantity};
+use super::notice::Notice;
 use crate::engine::episode::To;
+use crate::rules::template::quantity;
 use crate::rules::vital::Sign;
 
 impl Notice {

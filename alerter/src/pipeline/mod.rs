@@ -36,7 +36,7 @@ use crate::notify::rejected_rows::Refusals;
 use crate::notify::silences::Silences;
 use crate::pipeline::commit::Store;
 use crate::pipeline::partition_batch::Stretch;
-use crate::rules::RuleSet;
+use crate::rules::index::RuleSet;
 use deliveries::Tally;
 use writing::{Writer, Writing, Written};
 

@@ -17,11 +17,13 @@ use crate::engine::{Change, StateChanges};
 use crate::metrics::{NOTIFICATIONS, TRANSITIONS};
 use crate::mysql::alert_rows::{Changed, EpisodeKey, Opened};
 use crate::mysql::suppressed_counts::{self, SILENCED, Suppressed};
-use crate::notify::notice::{Facts, Notice, stale_text};
+use crate::notify::notice::{Notice, stale_text};
 use crate::notify::outbox::NewNotification;
 use crate::notify::recipients::Reach;
 use crate::notify::wechat;
-use crate::rules::rule::{Measured, Rule, Verdict, Watch};
+use crate::rules::rule::{Rule, Watch};
+use crate::rules::template::Facts;
+use crate::rules::verdict::{Measured, Verdict};
 
 /// Offsets of one partition below this make the lower part of a reading's number.
 const OFFSETS_MAX: i64 = 1 << 40;

@@ -4,9 +4,9 @@ use serde_json::json;
 
 use super::*;
 use crate::engine::{Engine, Stored};
+use crate::notify::address::Address;
 use crate::notify::wechat::{Accounts, OfficialAccount};
-use crate::rules::RuleSet;
-use crate::rules::channel::Address;
+use crate::rules::index::RuleSet;
 use crate::test_support::{heart_rate, rule};
 
 fn reach() -> Reach {

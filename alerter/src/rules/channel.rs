@@ -1,6 +1,6 @@
-//! The ways a notification can go, and an address on one of them.
-
-use std::fmt;
+//! The ways a notification can go, and those that a rule asks for.
+//!
+//! Pure. An address on one of them is [`crate::notify::address`]'s.
 
 /// A way to tell a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,39 +47,15 @@ impl Channel {
     }
 }
 
-/// Where a person is reached.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Address {
-    /// By which way.
-    pub channel: Channel,
-    /// What that way calls the person.
-    pub name: String,
-}
-
-impl Address {
-    /// Reads the outbox's form, `kind:name`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (kind, name) = text.split_once(':')?;
-        Some(Self { channel: Channel::from_kind(kind)?, name: name.to_owned() })
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.channel.kind(), self.name)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_outbox_s_form_reads_back() {
-        for channel in Channel::ALL {
-            let address = Address { channel, name: "a:b".into() };
-            assert_eq!(Address::parse(&address.to_string()), Some(address));
-        }
-        assert_eq!(Address::parse("fax:1"), None);
-    }
+/// By which ways a rule's notifications go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Channels {
+    /// WeChat, by whichever of official account and WeCom the tenant has.
+    pub wechat: bool,
+    /// WeCom, whatever else the tenant has.
+    pub wecom: bool,
+    /// The platform's own messages, which the watch shows.
+    pub message: bool,
+    /// The service's log.
+    pub log: bool,
 }

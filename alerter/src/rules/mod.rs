@@ -1,21 +1,17 @@
-//! The rules in force: which ones there are, and which of them concern a reading.
+//! Rules: what a rule is, what makes one valid, which rules a reading meets, and how they are loaded.
 //!
 //! [`validation`] turns a row or a file's entry into a rule or a list of what is wrong with it;
-//! [`loading::source`] and [`loading::source_file`] fetch the rows; [`loading::versions`] says which versions stand and
-//! [`loading::last_good`] keeps them over a restart; [`loading::shrinkage`] says when a source is not believed; [`loading::reload`] does it all again and again, at once where
-//! [`loading::change_listener`] hears of a change. [`index`] is what readings are judged by.
+//! [`loading`] fetches the rows and keeps the last good versions; [`index`] is what readings are judged
+//! by. All but [`loading`] is pure.
 
 pub mod channel;
 pub mod condition;
+pub mod index;
 pub mod loading;
+pub mod policy;
 pub mod rule;
 pub mod severity;
-pub mod vital;
-
-pub mod index;
+pub mod template;
 pub mod validation;
-
-pub use index::RuleSet;
-
-/// The tenant whose rules are the template of all others.
-pub const TEMPLATE_TENANT: i64 = 0;
+pub mod verdict;
+pub mod vital;

@@ -1,32 +1,16 @@
-//! A rule in the form it is judged in.
+//! A valid rule: what it watches, when it may open an episode, and where its notifications go.
 //!
-//! Pure: a rule looks at one reading and says what it sees. What follows from a series of readings
-//! belongs to [`crate::engine::episode`]; what makes a rule valid belongs to [`crate::rules`].
+//! Pure. What a rule sees in a reading belongs to [`crate::engine::episode::evaluate`]; what makes a
+//! rule valid belongs to [`crate::rules::validation`].
 
 use jiff::civil::{DateTime, Time};
 
-use crate::engine::episode::Policy;
-use crate::engine::episode::value_window::Deviation;
-use crate::engine::no_data::partition_clock::AbsenceRule;
-use crate::notify::notice::Template;
+use crate::rules::channel::Channels;
 use crate::rules::condition::Composite;
-use crate::rules::vital::{Seen, Sign, Signs};
-
-/// The range a value is to lie in; an absent end does not bound.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Bounds {
-    /// Values below this lie outside.
-    pub min: Option<f64>,
-    /// Values above this lie outside.
-    pub max: Option<f64>,
-}
-
-impl Bounds {
-    /// The end that `value` lies beyond; a value equal to an end lies inside.
-    pub fn broken_by(&self, value: f64) -> Option<f64> {
-        self.min.filter(|min| value < *min).or(self.max.filter(|max| value > *max))
-    }
-}
+use crate::rules::policy::Policy;
+use crate::rules::template::Template;
+use crate::rules::verdict::{Bounds, Measured, Range};
+use crate::rules::vital::{Sign, Signs};
 
 /// When a rule may open an episode, by the reading's own wall clock.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,61 +42,6 @@ impl Effective {
     }
 }
 
-/// A value and the sign it belongs to: of blood pressure, the one of the two that decided.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Measured {
-    /// Which quantity.
-    pub sign: Sign,
-    /// How much of it.
-    pub value: f64,
-}
-
-/// What a rule sees in one reading.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Verdict {
-    /// The reading does not carry the sign.
-    Absent,
-    /// Inside the clear bounds.
-    Clear(Measured),
-    /// No breach, yet not inside the clear bounds.
-    Between(Measured),
-    /// Beyond a threshold.
-    Breach {
-        /// The value that breaches.
-        measured: Measured,
-        /// The threshold it lies beyond.
-        bound: f64,
-        /// Whether the rule may open an episode at this time of day and week.
-        may_open: bool,
-    },
-}
-
-/// By which ways a rule's notifications go.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Channels {
-    /// WeChat, by whichever of official account and WeCom the tenant has.
-    pub wechat: bool,
-    /// WeCom, whatever else the tenant has.
-    pub wecom: bool,
-    /// The platform's own messages, which the watch shows.
-    pub message: bool,
-    /// The service's log.
-    pub log: bool,
-}
-
-/// A sign and the range it is to lie in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Range {
-    /// What is watched.
-    pub sign: Sign,
-    /// Beyond these a value is a breach.
-    pub thresholds: Bounds,
-    /// Inside these an episode ends; at or inside the thresholds.
-    pub clear: Bounds,
-    /// Beyond this it is a breach as well.
-    pub deviation: Option<Deviation>,
-}
-
 /// What a rule watches.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Watch {
@@ -133,6 +62,18 @@ pub enum Slot<'a> {
     Conditions(&'a str),
     /// Absence, and the rule type.
     Absence(&'a str),
+}
+
+/// The tenant whose rules are the template of all others.
+pub const TEMPLATE_TENANT: i64 = 0;
+
+/// A rule on absence: how long an absence it allows, and since when it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AbsenceRule {
+    /// Longest absence, in milliseconds.
+    pub window_ms: i64,
+    /// When this version of the rule came into force.
+    pub from_ms: i64,
 }
 
 /// A valid rule.
@@ -183,18 +124,6 @@ impl Rule {
             Watch::Range(_) | Watch::Conditions(_) => self.stale_after_ms?,
         };
         Some(AbsenceRule { window_ms, from_ms: self.from_ms })
-    }
-
-    /// Whether it has looked at a later second of a device than `at`: of several signs one may be
-    /// news of a second that another has passed.
-    pub fn is_past(&self, at: i64, seen: &Seen) -> bool {
-        match &self.watch {
-            // News of its only sign are the latest.
-            Watch::Range(_) | Watch::Absence(_) => false,
-            Watch::Conditions(composite) => {
-                composite.signs().any(|sign| seen.last(sign) > Some(at))
-            }
-        }
     }
 
     /// The thresholds of a range; none where conditions have their own.
@@ -266,16 +195,5 @@ mod tests {
         check(Some("00:00:00"), Some("00:00:00"), ALL_DAYS, "2025-09-02T12:00:00", true);
         check(None, None, 1 << 2, "2025-09-02T12:00:00", true);
         check(None, None, 1 << 3, "2025-09-02T12:00:00", false);
-    }
-
-    #[test]
-    fn a_value_on_a_bound_breaks_nothing() {
-        let bounds = Bounds { min: Some(60.0), max: Some(100.0) };
-        for (value, broken) in
-            [(59.9, Some(60.0)), (60.0, None), (100.0, None), (100.1, Some(100.0))]
-        {
-            assert_eq!(bounds.broken_by(value), broken, "{value}");
-        }
-        assert_eq!(Bounds::default().broken_by(1e9), None);
     }
 }

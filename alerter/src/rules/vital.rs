@@ -1,8 +1,8 @@
-//! The measured quantities that rules speak of, and when each was last seen on a device.
+//! The measured quantities that rules speak of, and sets of them.
+//!
+//! Pure. When a device last reported each belongs to [`crate::engine::device`].
 
-use std::fmt::Write;
-
-use ljwx_reading::{Reading, Vitals};
+use ljwx_reading::Vitals;
 use serde::{Deserialize, Serialize};
 
 /// A quantity a rule can watch.
@@ -157,8 +157,19 @@ impl Signs {
         self.0 == 0
     }
 
-    fn add(&mut self, sign: Sign) {
+    /// Adds a sign.
+    pub fn add(&mut self, sign: Sign) {
         self.0 |= 1 << sign as u16;
+    }
+
+    /// Bit n stands for the sign at place n of [`Sign::ALL`].
+    pub fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// The signs of these bits; those that stand for none are kept, and are in no iteration.
+    pub fn from_bits(bits: u16) -> Self {
+        Self(bits)
     }
 }
 
@@ -167,97 +178,6 @@ impl FromIterator<Sign> for Signs {
         let mut all = Self::default();
         signs.into_iter().for_each(|sign| all.add(sign));
         all
-    }
-}
-
-/// When a device last reported each sign, in milliseconds of event time.
-///
-/// Kept by device rather than by rule: what counts as late must not depend on which rules were in
-/// force when a reading came.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen([i64; Sign::ALL.len()]);
-
-/// Before any time a reading can have.
-const NEVER: i64 = i64::MIN;
-
-impl Default for Seen {
-    fn default() -> Self {
-        Self([NEVER; Sign::ALL.len()])
-    }
-}
-
-/// What a reading brings to a device: the signs it carries, and those of them that are news.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Carried {
-    /// Signs with a value.
-    pub all: Signs,
-    /// Signs whose last value is older than this one.
-    pub fresh: Signs,
-}
-
-impl Seen {
-    /// Notes the signs of `reading` and says which of them are newer than what was seen.
-    pub fn note(&mut self, reading: &Reading) -> Carried {
-        let mut carried = Carried { all: Signs::default(), fresh: Signs::default() };
-        for sign in Sign::ALL {
-            if sign.values(reading.vitals()).next().is_none() {
-                continue;
-            }
-            carried.all.add(sign);
-            let last = &mut self.0[sign as usize];
-            if *last < reading.epoch_ms() {
-                *last = reading.epoch_ms();
-                carried.fresh.add(sign);
-            }
-        }
-        carried
-    }
-
-    /// When `sign` was last reported.
-    pub fn last(&self, sign: Sign) -> Option<i64> {
-        Some(self.0[sign as usize]).filter(|time| *time != NEVER)
-    }
-
-    /// Adds the form it is stored in, see [`crate::engine::journal`].
-    pub fn write(&self, text: &mut String) {
-        let mut written = Signs::default();
-        for sign in Sign::ALL {
-            let time = self.0[sign as usize];
-            if time == NEVER || written.contains(sign) {
-                continue;
-            }
-            let alike = Sign::ALL.into_iter().filter(|other| self.0[*other as usize] == time);
-            let alike = Signs::from_iter(alike);
-            if !written.is_empty() {
-                text.push(',');
-            }
-            text.push_str(itoa::Buffer::new().format(time));
-            // Writing to memory cannot fail.
-            let _ = write!(text, "*{:x}", alike.0);
-            written.0 |= alike.0;
-        }
-        if written.is_empty() {
-            text.push('-');
-        }
-    }
-
-    /// Reads the stored form; `None` where it is none.
-    pub fn read(stored: &str) -> Option<Self> {
-        let mut seen = Self::default();
-        for word in stored.split(',').filter(|_| stored != "-") {
-            let (time, signs) = word.split_once('*')?;
-            let (time, signs) = (time.parse().ok()?, Signs(u16::from_str_radix(signs, 16).ok()?));
-            signs.iter().for_each(|sign| seen.0[sign as usize] = time);
-        }
-        Some(seen)
-    }
-
-    /// As if each sign had been reported at its time.
-    #[cfg(test)]
-    pub fn at<const N: usize>(times: [(Sign, i64); N]) -> Self {
-        let mut seen = Self::default();
-        times.into_iter().for_each(|(sign, time)| seen.0[sign as usize] = time);
-        seen
     }
 }
 
@@ -280,25 +200,5 @@ mod tests {
         }
         assert!(Sign::ALL.iter().all(|sign| Sign::from_word(sign.as_str()) == Some(*sign)));
         assert!(Sign::ALL.iter().enumerate().all(|(place, sign)| *sign as usize == place));
-    }
-
-    #[test]
-    fn the_stored_form_of_seen_reads_back() {
-        let hour = 1_756_785_600_000;
-        for (seen, form) in [
-            (Seen::default(), "-"),
-            (Seen::at([(Sign::HeartRate, hour)]), "1756785600000*1"),
-            (
-                Seen::at([(Sign::HeartRate, 5), (Sign::Stress, hour), (Sign::Sleep, 5)]),
-                "5*401,1756785600000*40",
-            ),
-        ] {
-            let mut text = String::new();
-            seen.write(&mut text);
-            assert_eq!(text, form);
-            assert_eq!(Seen::read(&text), Some(seen));
-        }
-        assert_eq!(Seen::read("5*8001"), Some(Seen::at([(Sign::HeartRate, 5)])), "a sign to come");
-        assert_eq!([Seen::read("5"), Seen::read("5*"), Seen::read("5*1,")], [None, None, None]);
     }
 }

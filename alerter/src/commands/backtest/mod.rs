@@ -27,7 +27,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::rule_source::{mysql, pool};
-use crate::rules::RuleSet;
+use crate::rules::index::RuleSet;
 use crate::rules::loading::reload::Source;
 use crate::rules::loading::snapshot::Snapshot;
 use crate::rules::loading::source_file;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::compare::{Count, Course, Difference, Findings};
 use super::trial::Records;
-use crate::rules::RuleSet;
+use crate::rules::index::RuleSet;
 use crate::rules::severity::Severity;
 
 /// What a backtest came to.

@@ -11,8 +11,9 @@ use ljwx_reading::{DeviceSn, Reading};
 use super::compare::{Comparison, Findings, Note, SIDES};
 use crate::engine::episode::To;
 use crate::engine::{Change, Engine, Outcome, Stored};
-use crate::rules::rule::Channels;
-use crate::rules::{RuleSet, TEMPLATE_TENANT};
+use crate::rules::channel::Channels;
+use crate::rules::index::RuleSet;
+use crate::rules::rule::TEMPLATE_TENANT;
 
 /// Readings after which the engines' notes on what to write are thrown away.
 const READINGS_BETWEEN_CLEANING: u64 = 10_000;

@@ -6,7 +6,7 @@ use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::config::{Problems, ZoneArgs};
 
-use crate::notify::wechat::address;
+use crate::notify::address;
 use crate::rules::channel::Channel;
 
 /// What can be done with recipients.

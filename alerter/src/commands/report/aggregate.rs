@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use jiff::civil::Date;
 
 use super::percentiles::Sample;
-use crate::engine::episode::Policy;
 use crate::engine::episode::notify_history::Past;
+use crate::rules::policy::Policy;
 
 /// Longer than this share of the span a device of a healthy rule has no open episode.
 const OPEN_SHARE_MAX: f64 = 0.8;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::aggregate::Tally;
 use super::assemble::Question;
 use crate::notify::outbox::KEPT_DAYS;
-use crate::rules::RuleSet;
+use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
 
 /// A rule in force that did not fire.

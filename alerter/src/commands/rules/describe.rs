@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use crate::rules::channel::Channels;
 use crate::rules::condition::Composite;
-use crate::rules::rule::{Channels, Range, Rule, Watch};
+use crate::rules::rule::{Rule, Watch};
+use crate::rules::verdict::Range;
 
 /// What a rule watches, such as `heart_rate < 50 or > 120, 3 times within 300 s`.
 pub fn watches(rule: &Rule) -> String {

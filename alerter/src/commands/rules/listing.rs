@@ -6,9 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::commands::rules::describe::{channels, watches};
-use crate::rules::TEMPLATE_TENANT;
 use crate::rules::loading::snapshot::{LastGood, Refused, Snapshot};
-use crate::rules::rule::{Rule, Slot};
+use crate::rules::rule::{Rule, Slot, TEMPLATE_TENANT};
 use crate::rules::severity::Severity;
 
 /// Most rules that are named as overriding, or overridden by, one rule.

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::listing::{Line, Origin, Report, State};
 use crate::commands::layout::{columns, wrapped};
-use crate::rules::TEMPLATE_TENANT;
+use crate::rules::rule::TEMPLATE_TENANT;
 
 /// Tenants that are named.
 const TENANTS_NAMED_MAX: usize = 20;

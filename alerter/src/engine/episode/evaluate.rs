@@ -6,9 +6,10 @@ use ljwx_reading::Reading;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::Episode;
+use crate::engine::episode::condition_state::{Held, Sight};
 use crate::engine::episode::value_window::Recent;
-use crate::rules::condition::{Held, Sight};
-use crate::rules::rule::{Effective, Measured, Range, Rule, Verdict, Watch};
+use crate::rules::rule::{Effective, Rule, Watch};
+use crate::rules::verdict::{Measured, Range, Verdict};
 use crate::rules::vital::Signs;
 
 /// What a rule remembers of a device beside the course of its episode.
@@ -64,7 +65,7 @@ pub fn see(
                 _ => Held::default(),
             };
             let before = held.begin(reading.epoch_ms(), &now);
-            let sight = composite.look(&mut held, fresh, reading);
+            let sight = held.look(composite, fresh, reading);
             let verdict = in_conditions(sight, &rule.effective, reading);
             (before, verdict, Some(Memory::Conditions(held)))
         }
@@ -97,7 +98,7 @@ fn in_range(
         // Every value is noted, also of a reading that is a breach already.
         let unusual = range
             .deviation
-            .and_then(|usual| usual.broken_by(recent, sign, reading.epoch_ms(), value));
+            .and_then(|usual| recent.broken_by(&usual, sign, reading.epoch_ms(), value));
         if let Some(bound) = range.thresholds.broken_by(value).or(unusual) {
             broken = broken.or(Some((measured, bound)));
         } else if range.clear.broken_by(value).is_some() {

@@ -3,45 +3,20 @@
 //! Pure: event time comes as an argument, in milliseconds, never older than before. Who is told,
 //! and whether anybody can be, is not known here; [`Episode::untold`] takes back what could not be.
 
+pub mod condition_state;
 pub mod evaluate;
 pub mod notify_history;
+pub mod transition;
 pub mod value_window;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::episode::notify_history::{FlapLimits, Past};
-use crate::rules::rule::Verdict;
+use crate::engine::episode::notify_history::Past;
+use crate::rules::policy::Policy;
 use crate::rules::severity::Severity;
+use crate::rules::verdict::Verdict;
 
-/// What a rule makes of a series of verdicts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Policy {
-    /// Consecutive breaches that open an episode.
-    pub trend: usize,
-    /// Time from the first to the last of them, at most.
-    pub window_ms: i64,
-    /// Consecutive clear readings that end it.
-    pub clear_after: u32,
-    /// Silence after a notification.
-    pub cooldown_ms: i64,
-    /// Reminders while it lasts.
-    pub repeat_ms: Option<i64>,
-    /// Severity at the opening.
-    pub severity: Severity,
-    /// Severities later on, in rising order of time.
-    pub escalation: Vec<Escalation>,
-    /// When openings are too many to be told one by one.
-    pub flap: FlapLimits,
-}
-
-/// A change of severity while an episode lasts.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Escalation {
-    /// Time since the opening.
-    pub after_ms: i64,
-    /// The severity from then on; lower ones are a timed de-escalation.
-    pub to: Severity,
-}
+pub use self::transition::{To, Transition};
 
 /// Where one rule stands on one device, and when it last told somebody.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -76,55 +51,6 @@ pub struct Open {
     steps: usize,
     /// Transitions so far, the opening included.
     transitions: u32,
-}
-
-/// What happened to an episode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum To {
-    /// It began.
-    Opened,
-    /// It goes on, and somebody is to be told (again).
-    Notified,
-    /// Its severity changed.
-    Escalated,
-    /// It ended.
-    Resolved,
-    /// It was closed because its rule changed.
-    Superseded,
-    /// It was closed because its device has fallen silent.
-    Stale,
-}
-
-impl To {
-    /// The word in tables and metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Opened => "opened",
-            Self::Notified => "notified",
-            Self::Escalated => "escalated",
-            Self::Resolved => "resolved",
-            Self::Superseded => "superseded",
-            Self::Stale => "stale",
-        }
-    }
-}
-
-/// A change worth recording.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transition {
-    /// What happened.
-    pub to: To,
-    /// Severity after it.
-    pub severity: Severity,
-    /// Whether people are to be told.
-    pub notify: bool,
-    /// Names the episode, together with rule, version and device.
-    pub opened_at: i64,
-    /// Counts the episode's transitions from 0.
-    pub seq: u32,
-    /// Whether it is one of many: people hear of that, and then of no more openings until it settles.
-    pub flapping: bool,
 }
 
 impl Episode {

@@ -4,16 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::episode::Policy;
-
-/// So many openings within so long are flapping.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct FlapLimits {
-    /// Openings.
-    pub openings: usize,
-    /// The time that all of them lie within; after as long without one it has settled.
-    pub window_ms: i64,
-}
+use crate::rules::policy::Policy;
 
 /// What outlasts an episode.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

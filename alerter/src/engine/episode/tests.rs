@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::rules::rule::Measured;
+use crate::rules::policy::{Escalation, FlapLimits};
+use crate::rules::verdict::Measured;
 use crate::rules::vital::Sign;
 
 fn policy() -> Policy {

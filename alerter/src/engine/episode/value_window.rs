@@ -1,9 +1,10 @@
-//! How far a value lies from what is usual for its device.
+//! The latest values of a device, and how far a value lies from their mean.
 //!
-//! Pure: event time comes as an argument.
+//! Pure: event time comes as an argument. How far is too far is the rule's to say.
 
 use serde::{Deserialize, Serialize};
 
+use crate::rules::verdict::Deviation;
 use crate::rules::vital::Sign;
 
 /// Values that make a mean worth comparing with.
@@ -12,24 +13,15 @@ const VALUES_MIN: usize = 10;
 /// Values kept of a sign; of a longer window only the latest count.
 const VALUES_MAX: usize = 1_000;
 
-/// What counts as unusual.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Deviation {
-    /// Largest distance from the mean, in percent of it.
-    pub percentage: f64,
-    /// Time before a reading that its mean is taken over.
-    pub window_ms: i64,
-}
-
 /// A device's latest values of the signs that a rule watches, oldest first, with their event times.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Recent(Vec<(Sign, Vec<(i64, f64)>)>);
 
-impl Deviation {
+impl Recent {
     /// The end of the usual range that `value` lies beyond at `at`; notes the value for those after.
-    pub fn broken_by(&self, recent: &mut Recent, sign: Sign, at: i64, value: f64) -> Option<f64> {
-        let values = recent.of(sign);
-        values.retain(|(since, _)| at - since <= self.window_ms);
+    pub fn broken_by(&mut self, usual: &Deviation, sign: Sign, at: i64, value: f64) -> Option<f64> {
+        let values = self.of(sign);
+        values.retain(|(since, _)| at - since <= usual.window_ms);
         let count = values.len();
         let sum = values.iter().map(|(_, value)| value).sum::<f64>();
         values.push((at, value));
@@ -37,16 +29,14 @@ impl Deviation {
         values.drain(..surplus);
         let times = count as f64;
         // Undivided, so that whole numbers stay whole and equal is equal.
-        let beyond = (value * times - sum).abs() * 100.0 > self.percentage * sum.abs();
+        let beyond = (value * times - sum).abs() * 100.0 > usual.percentage * sum.abs();
         (count >= VALUES_MIN && beyond).then(|| {
             let mean = sum / times;
-            let usual = self.percentage / 100.0 * mean.abs();
-            rounded(mean + usual.copysign(value - mean))
+            let distance = usual.percentage / 100.0 * mean.abs();
+            rounded(mean + distance.copysign(value - mean))
         })
     }
-}
 
-impl Recent {
     fn of(&mut self, sign: Sign) -> &mut Vec<(i64, f64)> {
         let place = self.0.iter().position(|(known, _)| *known == sign);
         let place = place.unwrap_or_else(|| {
@@ -71,7 +61,7 @@ mod tests {
     fn noted(values: &[(i64, f64)]) -> Recent {
         let mut recent = Recent::default();
         for (second, value) in values {
-            FIFTH.broken_by(&mut recent, Sign::HeartRate, second * 1000, *value);
+            recent.broken_by(&FIFTH, Sign::HeartRate, second * 1000, *value);
         }
         recent
     }
@@ -88,11 +78,11 @@ mod tests {
             (&ten[..], 101, 96.1, None),
         ] {
             let mut recent = noted(before);
-            let found = FIFTH.broken_by(&mut recent, Sign::HeartRate, second * 1000, value);
+            let found = recent.broken_by(&FIFTH, Sign::HeartRate, second * 1000, value);
             assert_eq!(found, bound, "{value} after {} at {second}", before.len());
         }
         let mut other = noted(&ten);
-        assert_eq!(FIFTH.broken_by(&mut other, Sign::Stress, 10_000, 1.0), None, "another sign");
+        assert_eq!(other.broken_by(&FIFTH, Sign::Stress, 10_000, 1.0), None, "another sign");
     }
 
     #[test]
@@ -101,8 +91,7 @@ mod tests {
             let exactly = Deviation { percentage: f64::from(percentage), ..FIFTH };
             for (value, bound) in [(100 - percentage, false), (100 - percentage - 1, true)] {
                 let mut recent = noted(&[(0, 100.0); 10]);
-                let found =
-                    exactly.broken_by(&mut recent, Sign::HeartRate, 1_000, f64::from(value));
+                let found = recent.broken_by(&exactly, Sign::HeartRate, 1_000, f64::from(value));
                 assert_eq!(found.is_some(), bound, "{value} at {percentage} %");
             }
         }

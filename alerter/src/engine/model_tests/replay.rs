@@ -9,7 +9,7 @@ use super::spec::{Event, Line, Report, START_MS, Spec};
 use crate::engine::episode::To;
 use crate::engine::journal::read;
 use crate::engine::{Change, Engine, StateChanges, Stored, Tracked};
-use crate::rules::RuleSet;
+use crate::rules::index::RuleSet;
 
 /// The one partition there is.
 const PARTITION: i32 = 0;

@@ -4,8 +4,15 @@
 //! until then.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use ljwx_reading::DeviceSn;
+
+use crate::engine::device::Device;
+use crate::engine::episode::To;
+use crate::engine::no_data::partition_clock::Hearing;
+use crate::engine::outcome::Change;
+use crate::rules::rule::Rule;
 
 /// Dues in the order of their times; one for each rule and device at most.
 #[derive(Debug, Default)]
@@ -48,6 +55,33 @@ impl Watchlist {
     /// The time of the earliest.
     pub fn first(&self) -> Option<i64> {
         self.order.first().map(|(at, ..)| *at)
+    }
+}
+
+/// Watches an episode that a reading has opened, where it may become stale.
+pub fn watch_opened(
+    watchlist: &mut Watchlist,
+    hearing: &Hearing,
+    device: &Device,
+    change: &Change,
+) {
+    if change.transition.to == To::Opened {
+        watch(watchlist, hearing, change.rule.iter(), &change.device_sn, device);
+    }
+}
+
+/// Schedules the next look of each of the rules that make anything of absence.
+pub fn watch<'a>(
+    watchlist: &mut Watchlist,
+    hearing: &Hearing,
+    rules: impl Iterator<Item = &'a Arc<Rule>>,
+    sn: &DeviceSn,
+    device: &Device,
+) {
+    for rule in rules {
+        if let Some(at) = rule.absence().and_then(|one| hearing.due(one, device.heard.at)) {
+            watchlist.schedule(sn, rule.id, at);
+        }
     }
 }
 

@@ -6,18 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::rules::rule::AbsenceRule;
+
 /// A device that had been silent for this long when a rule came into force is out of service, and
 /// none of its business: 7 days, in milliseconds.
 pub const OUT_OF_SERVICE_MS: i64 = 7 * 86_400_000;
-
-/// A rule on absence: how long an absence it allows, and since when it counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AbsenceRule {
-    /// Longest absence, in milliseconds.
-    pub window_ms: i64,
-    /// When this version of the rule came into force.
-    pub from_ms: i64,
-}
 
 /// What is known of a partition's hearing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,8 +1,12 @@
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::*;
-use crate::engine::{Outcome, Stored};
-use crate::rules::RuleSet;
+use crate::engine::outcome::moment;
+use crate::engine::{Change, Engine, Outcome, Stored};
+use crate::rules::index::RuleSet;
+use crate::rules::rule::Rule;
 use crate::test_support::{merged, reading, rule};
 
 /// The hour in which everything here happens, in milliseconds.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::platform_rows::{Fields, Tables};
-use crate::notify::wechat::{Accounts, OfficialAccount, WecomAccount, address};
+use crate::notify::address;
+use crate::notify::wechat::{Accounts, OfficialAccount, WecomAccount};
 use crate::rules::channel::Channel;
 
 /// What the table holds.

@@ -10,8 +10,9 @@ use sqlx::{MySql, QueryBuilder};
 use tracing::warn;
 
 use super::choice::Addresses;
-use crate::notify::wechat::address;
-use crate::rules::channel::{Address, Channel};
+use crate::notify::address;
+use crate::notify::address::Address;
+use crate::rules::channel::Channel;
 
 /// How long an answer is believed.
 const BELIEVED: Duration = Duration::from_secs(10);

@@ -5,9 +5,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::notify::address::Address;
 use crate::notify::wechat::Accounts;
-use crate::rules::channel::{Address, Channel};
-use crate::rules::rule::Channels;
+use crate::rules::channel::{Channel, Channels};
 
 /// Most addresses that one alert tells.
 pub(super) const RECIPIENTS_MAX: usize = 50;

@@ -18,11 +18,11 @@ use ljwx_reading::Ids;
 use moka::future::Cache;
 use tracing::{debug, warn};
 
+use crate::notify::address::Address;
 use crate::notify::notice::cut;
 use crate::notify::wechat::Accounts;
 use crate::notify::wechat::escape::one_line;
-use crate::rules::channel::Address;
-use crate::rules::rule::Channels;
+use crate::rules::channel::Channels;
 use accounts::Loaded;
 use addresses::AddressBook;
 use choice::{Addresses, RECIPIENTS_MAX, choose, ways};

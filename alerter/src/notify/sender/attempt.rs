@@ -12,8 +12,8 @@ use tracing::{debug, info, warn};
 use super::decide::{AGE_MAX, Known, Now, decide, window};
 use super::retry_policy::{MEND_WAIT, RETRY_MIN, course};
 use super::routes::Route;
-use super::span;
-use super::{Round, Sender};
+use super::{Round, Sender, span};
+use crate::notify::address::Address;
 use crate::notify::limits::breaker::Health;
 use crate::notify::limits::rate_limit::Recipient;
 use crate::notify::notice::Notice;
@@ -21,7 +21,7 @@ use crate::notify::operator_events::News;
 use crate::notify::outbox::{Attempt, Fate, Notification, Rendered};
 use crate::notify::wechat::Failure;
 use crate::notify::wechat::error::Remedy;
-use crate::rules::channel::{Address, Channel};
+use crate::rules::channel::Channel;
 
 /// What is sent, and to whom.
 struct Letter<'a> {

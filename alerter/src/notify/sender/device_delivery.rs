@@ -7,11 +7,12 @@ use tracing::{debug, info, warn};
 
 use super::retry_policy::{MEND_WAIT, RETRY_MIN, course};
 use super::{Sender, span};
+use crate::notify::address::Address;
 use crate::notify::device_message::{self, DeviceMessage};
 use crate::notify::notice::Notice;
 use crate::notify::outbox::{Attempt, Fate, Notification};
 use crate::notify::wechat::error::Remedy;
-use crate::rules::channel::{Address, Channel};
+use crate::rules::channel::Channel;
 
 /// Refusals without a class of their own: no default, a value of another kind.
 const REFUSED: [u16; 2] = [1364, 1366];

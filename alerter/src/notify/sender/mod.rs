@@ -31,11 +31,12 @@ use super::limits::Gates;
 use super::limits::rate_limit::{Budget, Limits, Recipient};
 use crate::metrics::{NOTIFICATIONS, OUTBOX_DEPTH, OUTBOX_OLDEST_SECONDS, POSTPONED};
 use crate::mysql::retry::Hold;
+use crate::notify::address::Address;
 use crate::notify::device_message::Table;
 use crate::notify::operator_events::Operators;
 use crate::notify::outbox::{Attempt, Fate, Notification, Outbox};
 use crate::notify::wechat::error;
-use crate::rules::channel::{Address, Channel};
+use crate::rules::channel::Channel;
 
 /// Notifications sent side by side. All are through well within a lease.
 const AT_ONCE_MAX: usize = 8;

@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
+use crate::notify::address::Address;
 use crate::notify::notice::Notice;
 use crate::notify::recipients::Directory;
 use crate::notify::wechat::{self, Accounts, Failure, Platforms};
-use crate::rules::channel::{Address, Channel};
+use crate::rules::channel::Channel;
 
 /// The ways to the platforms: the tenants' accounts on them.
 #[derive(Clone)]

@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
     use crate::engine::Engine;
-    use crate::rules::RuleSet;
+    use crate::rules::index::RuleSet;
     use crate::test_support::{heart_rate, rule};
 
     fn known(starts_at: i64, ends_at: i64, server_ahead_ms: i64) -> Silences {

@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::api::{Call, json};
 use super::error::Step;
 use super::token::TokenHolder;
-use crate::rules::channel::{Address, Channel};
+use crate::notify::address::Address;
+use crate::rules::channel::Channel;
 
 /// An official account of one tenant.
 #[derive(Debug, Clone)]

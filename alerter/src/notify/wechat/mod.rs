@@ -5,7 +5,6 @@
 //! [`crate::notify::sender`], who is told to [`crate::notify::recipients`].
 
 pub mod account;
-pub mod address;
 pub mod api;
 pub mod client;
 pub mod error;
@@ -18,8 +17,9 @@ pub mod wecom;
 #[cfg(test)]
 mod test_support;
 
+use crate::notify::address::Address;
 use crate::notify::notice::Notice;
-use crate::rules::channel::{Address, Channel};
+use crate::rules::channel::Channel;
 
 pub use account::{Accounts, OfficialAccount, WecomAccount};
 use api::{CALL_TIMEOUT, Platform};

@@ -8,7 +8,7 @@ use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::account::{Accounts, OfficialAccount, WecomAccount};
-use super::address;
+use crate::notify::address;
 use crate::rules::channel::Channel;
 
 /// Longest name, number or secret of an account, in bytes: what the platform's table holds.

@@ -6,7 +6,8 @@
 use ljwx_reading::Vitals;
 
 use crate::rules::condition::{Condition, Operator};
-use crate::rules::rule::{Range, Rule, Watch};
+use crate::rules::rule::{Rule, Watch};
+use crate::rules::verdict::Range;
 use crate::rules::vital::{Sign, Signs};
 
 /// For each sign a span of values in which every one of some rules leaves a device as it is

@@ -10,9 +10,8 @@ use std::sync::Arc;
 
 use ljwx_reading::Vitals;
 
-use super::TEMPLATE_TENANT;
-use super::index::fast_path::Quiet;
-use crate::rules::rule::{Rule, Slot, Watch};
+use crate::rules::index::fast_path::Quiet;
+use crate::rules::rule::{Rule, Slot, TEMPLATE_TENANT, Watch};
 use crate::rules::vital::{Sign, Signs};
 
 /// Rules of every tenant.

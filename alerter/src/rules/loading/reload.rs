@@ -24,8 +24,7 @@ use super::source_file::FileError;
 use super::versions::{Accepted, Taken, Unkept};
 use super::{source, source_file};
 use crate::metrics as names;
-use crate::notify::operator_events::{News, Operators};
-use crate::rules::RuleSet;
+use crate::rules::index::RuleSet;
 use crate::rules::validation::Check;
 
 /// How long to wait after one look before a message leads to the next: an edit of many rules at once
@@ -67,30 +66,27 @@ impl Source {
     }
 }
 
+/// Takes the words for operators when a source is not believed.
+pub type OnShrunk = Box<dyn Fn(String) + Send + Sync>;
+
 /// What keeps the rules up to date.
-#[derive(Debug)]
 pub struct Reload {
     source: Source,
     store: GoodStore,
     accepted: Accepted,
     shrinkage: Shrinkage,
-    operators: Operators,
+    on_shrunk: OnShrunk,
     /// Whether the last attempt to reach the store failed.
     away: bool,
 }
 
 impl Reload {
-    /// Reads `source`; last good versions are kept in the database of `pool`. Operators hear of a
-    /// source that is not believed.
-    pub fn new(
-        source: Source,
-        pool: MySqlPool,
-        shrinkage: Shrinkage,
-        operators: Operators,
-    ) -> Self {
+    /// Reads `source`; last good versions are kept in the database of `pool`. `on_shrunk` is
+    /// called once for a source that is not believed.
+    pub fn new(source: Source, pool: MySqlPool, shrinkage: Shrinkage, on_shrunk: OnShrunk) -> Self {
         let store = source.store(pool);
         let accepted = Accepted::default();
-        Self { source, store, accepted, shrinkage, operators, away: false }
+        Self { source, store, accepted, shrinkage, on_shrunk, away: false }
     }
 
     /// Starts the task: a look at the source `every` so often, and soon after `heard` changes. The
@@ -181,7 +177,7 @@ impl Reload {
              source without any is taken over with --allow-no-rules only, one with less than half of \
              them once it reads the same for 5 min"
         );
-        self.operators.tell(News::about("rules_shrunk", text, Timestamp::now()));
+        (self.on_shrunk)(text);
     }
 
     /// Finds out what is kept, where that is not known yet.

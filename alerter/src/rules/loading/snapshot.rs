@@ -9,9 +9,10 @@ use serde_json::{Map, Value};
 use super::last_good::{GoodStore, Version};
 use super::reload::Source;
 use super::versions::Accepted;
+use crate::rules::index::RuleSet;
+use crate::rules::rule::TEMPLATE_TENANT;
 use crate::rules::validation::fields::Problem;
 use crate::rules::validation::{Check, Checked};
-use crate::rules::{RuleSet, TEMPLATE_TENANT};
 
 /// The rules at one moment.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::rules::RuleSet;
+use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
 use crate::rules::validation::{self, Check, Checked};
 

@@ -41,6 +41,12 @@ pub const FIELDS: [&str; 32] = [
     "alert_message",
 ];
 
+/// Longest time a rule may speak of, in seconds: 30 days.
+pub(super) const SECONDS_MAX: i64 = 30 * 86_400;
+
+/// The time window of a rule that names none, in seconds.
+pub(super) const WINDOW_SECONDS: i64 = 300;
+
 /// The fields of a rule that are looked at, as JSON: what is kept of it. Nulls too, because the
 /// version of a rule that names none follows from them.
 pub fn written(fields: &Map<String, Value>) -> String {

@@ -1,7 +1,8 @@
 //! Rules that are valid and can hardly mean what they say. They are judged by as they stand; whoever
 //! wrote them is told.
 
-use crate::rules::rule::{Range, Rule, Watch};
+use crate::rules::rule::{Rule, Watch};
+use crate::rules::verdict::Range;
 use crate::rules::vital::Sign;
 
 /// What a healthy adult at rest shows of each sign.

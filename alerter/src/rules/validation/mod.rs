@@ -11,14 +11,16 @@ use jiff::civil::Time;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::validation::fields::{FIELDS, Form, Problem, written};
-use super::validation::lints::doubts;
-use super::validation::trigger::watch;
-use crate::engine::episode::notify_history::FlapLimits;
-use crate::engine::episode::{Escalation, Policy};
-use crate::notify::notice::{ABSENCE_TEMPLATE, DEFAULT_TEMPLATE, Template};
-use crate::rules::rule::{ALL_DAYS, Channels, Effective, Rule, Watch};
+use crate::rules::channel::Channels;
+use crate::rules::policy::{Escalation, FlapLimits, Policy};
+use crate::rules::rule::{ALL_DAYS, Effective, Rule, Watch};
 use crate::rules::severity::Severity;
+use crate::rules::template::{ABSENCE_TEMPLATE, DEFAULT_TEMPLATE, Template};
+use crate::rules::validation::fields::{
+    FIELDS, Form, Problem, SECONDS_MAX, WINDOW_SECONDS, written,
+};
+use crate::rules::validation::lints::doubts;
+use crate::rules::validation::trigger::watch;
 
 /// Longest run a rule may ask for: each open run keeps that many times.
 const TREND_MAX: i64 = 1_000;
@@ -28,12 +30,6 @@ const RULE_TYPE_CHARS_MAX: usize = 50;
 
 /// Longest text of a rule, in characters: what fills its placeholders has to fit beside it.
 const MESSAGE_CHARS_MAX: usize = 1_000;
-
-/// Longest time a rule may speak of, in seconds: 30 days.
-pub(super) const SECONDS_MAX: i64 = 30 * 86_400;
-
-/// The time window of a rule that names none, in seconds.
-pub(super) const WINDOW_SECONDS: i64 = 300;
 
 /// So many openings are flapping.
 const FLAP_OPENINGS: i64 = 4;

@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::fields::Form;
-use super::{SECONDS_MAX, WINDOW_SECONDS};
-use crate::engine::episode::value_window::Deviation;
 use crate::rules::condition::{Composite, Condition, Operator};
-use crate::rules::rule::{Bounds, Range, Watch};
+use crate::rules::rule::Watch;
+use crate::rules::validation::fields::{SECONDS_MAX, WINDOW_SECONDS};
+use crate::rules::verdict::{Bounds, Deviation, Range};
 use crate::rules::vital::Sign;
 
 /// Conditions of one rule, at most.

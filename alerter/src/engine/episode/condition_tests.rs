@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::engine::{Engine, Stored};
-use crate::rules::RuleSet;
+use crate::rules::index::RuleSet;
 use crate::test_support::{object, reading, rule};
 
 /// Runs readings of one device, given by second and fields, under one rule; its transitions.

@@ -1,9 +1,34 @@
-//! What the platforms take for the name of one person.
+//! Where a person is reached: an address on one of the channels, and what makes one valid.
 //!
 //! Pure. Everything that is to become a recipient passes here, since a wrong name can mean many people:
 //! WeCom takes `a|b` for two members and `@all` for the whole company.
 
+use std::fmt;
+
 use crate::rules::channel::Channel;
+
+/// Where a person is reached.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    /// By which way.
+    pub channel: Channel,
+    /// What that way calls the person.
+    pub name: String,
+}
+
+impl Address {
+    /// Reads the outbox's form, `kind:name`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, name) = text.split_once(':')?;
+        Some(Self { channel: Channel::from_kind(kind)?, name: name.to_owned() })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.channel.kind(), self.name)
+    }
+}
 
 /// Longest openid, in bytes: what its column holds.
 const OPENID_BYTES_MAX: usize = 128;
@@ -50,6 +75,15 @@ fn check_userid(name: &str) -> Result<(), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_outbox_s_form_reads_back() {
+        for channel in Channel::ALL {
+            let address = Address { channel, name: "a:b".into() };
+            assert_eq!(Address::parse(&address.to_string()), Some(address));
+        }
+        assert_eq!(Address::parse("fax:1"), None);
+    }
 
     #[test]
     fn only_the_name_of_one_person_is_an_address() {

@@ -1,0 +1,140 @@
+//! What absence makes of single episodes: rules of category `NO_DATA` open, episodes of other rules
+//! close as stale.
+//!
+//! Pure. When an absence is due belongs to [`super::partition_clock`] and [`super::deadlines`].
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ljwx_reading::{DeviceSn, Ids};
+
+use crate::engine::device::{Device, Tracked};
+use crate::engine::outcome::{Change, Moment};
+use crate::rules::index::RuleSet;
+use crate::rules::rule::{Rule, TEMPLATE_TENANT, Watch};
+use crate::rules::verdict::{Measured, Verdict};
+use crate::rules::vital::Sign;
+
+/// How often an episode is looked at that may not open, or be told, at this time of day: one
+/// minute, in milliseconds.
+const RECHECK_MS: i64 = 60_000;
+
+/// The rules whose open episode is the device's absence.
+pub fn open_absences(device: &Device, rules: &RuleSet) -> Vec<Arc<Rule>> {
+    let open = device.tracked.iter().filter(|(_, tracked)| tracked.episode.open().is_some());
+    open.filter_map(|(id, tracked)| rules.in_force(tenant(tracked.ids), *id))
+        .filter(|rule| matches!(rule.watch, Watch::Absence(_)))
+        .cloned()
+        .collect()
+}
+
+/// The device is silent for longer than the rule allows.
+pub fn missed(
+    (device, sn): (&mut Device, &DeviceSn),
+    rule: &Arc<Rule>,
+    window_ms: i64,
+    at: Moment,
+    stepped: &mut BTreeSet<(i64, DeviceSn)>,
+) -> Option<Change> {
+    let may_open = rule.effective.holds(at.wall);
+    if !may_open && !is_open(device, rule.id) {
+        return None;
+    }
+    let seconds = |ms: i64| ms as f64 / 1000.0;
+    let measured = Measured { sign: Sign::Absence, value: seconds(at.ms - device.heard.at) };
+    let verdict = Verdict::Breach { measured, bound: seconds(window_ms), may_open };
+    advance((device, sn), rule, verdict, at, stepped)
+}
+
+/// When a silent device has to be looked at again.
+pub fn next_look(device: &Device, rule: &Rule, now: i64) -> i64 {
+    let tracked = device.tracked.get(&rule.id);
+    match tracked.filter(|tracked| tracked.episode.open().is_some()) {
+        // Open, and nothing more to tell: not before the device is heard again.
+        Some(tracked) => match tracked.episode.next_due(&rule.policy) {
+            None => i64::MAX,
+            Some(next) if next <= now => now + RECHECK_MS,
+            Some(next) => next,
+        },
+        None => now + RECHECK_MS,
+    }
+}
+
+/// One step of a rule on absence.
+pub fn advance(
+    (device, sn): (&mut Device, &DeviceSn),
+    rule: &Arc<Rule>,
+    verdict: Verdict,
+    at: Moment,
+    stepped: &mut BTreeSet<(i64, DeviceSn)>,
+) -> Option<Change> {
+    let prior = device.tracked.remove(&rule.id).unwrap_or_default();
+    let open = prior.episode.open().is_some();
+    let ids = if open { prior.ids } else { device.heard.ids };
+    let before = prior.episode;
+    let (episode, transition) = before.clone().step(&rule.policy, &verdict, at.ms);
+    let tracked = Tracked { version: rule.version, ids, episode, memory: None };
+    if !tracked.episode.is_blank() {
+        device.tracked.insert(rule.id, tracked);
+    }
+    stepped.insert((rule.id, sn.clone()));
+    Some(Change {
+        rule: Some(Arc::clone(rule)),
+        rule_id: rule.id,
+        rule_version: rule.version,
+        device_sn: sn.clone(),
+        ids,
+        transition: transition?,
+        verdict,
+        at,
+        before,
+    })
+}
+
+/// Closes an open episode whose device has fallen silent.
+pub fn stale(
+    (device, sn): (&mut Device, &DeviceSn),
+    rule: &Arc<Rule>,
+    at: Moment,
+    stepped: &mut BTreeSet<(i64, DeviceSn)>,
+) -> Option<Change> {
+    let tracked = device.tracked.get_mut(&rule.id)?;
+    let before = std::mem::take(&mut tracked.episode);
+    let (after, transition) = before.clone().give_up();
+    tracked.episode = after;
+    let transition = transition?;
+    // The rule starts over with whatever the device says once it is heard again.
+    tracked.memory = None;
+    let ids = tracked.ids;
+    if tracked.episode.is_blank() {
+        device.tracked.remove(&rule.id);
+    }
+    stepped.insert((rule.id, sn.clone()));
+    let value = (at.ms - device.heard.at) as f64 / 1000.0;
+    Some(Change {
+        rule: Some(Arc::clone(rule)),
+        rule_id: rule.id,
+        rule_version: rule.version,
+        device_sn: sn.clone(),
+        ids,
+        transition,
+        verdict: Verdict::Between(Measured { sign: Sign::Absence, value }),
+        at,
+        before,
+    })
+}
+
+/// Whose people a rule concerns on a device: those of the open episode, else those of the device.
+pub fn concerned(device: &Device, rule_id: i64) -> Ids {
+    let open = device.tracked.get(&rule_id).filter(|tracked| tracked.episode.open().is_some());
+    open.map_or(device.heard.ids, |tracked| tracked.ids)
+}
+
+fn is_open(device: &Device, rule_id: i64) -> bool {
+    device.tracked.get(&rule_id).is_some_and(|tracked| tracked.episode.open().is_some())
+}
+
+/// The tenant whose rules concern a device of these people.
+pub fn tenant(ids: Ids) -> i64 {
+    ids.customer_id.unwrap_or(TEMPLATE_TENANT)
+}

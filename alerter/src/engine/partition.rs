@@ -1,0 +1,151 @@
+//! The devices of one partition, and how record time moves them: who is heard, and what falls due.
+//!
+//! Pure. What becomes of a single episode belongs to [`crate::engine::step`] and
+//! [`crate::engine::no_data`].
+
+use std::collections::BTreeSet;
+
+use jiff::tz::TimeZone;
+use ljwx_reading::DeviceSn;
+
+use crate::engine::device::{Device, Devices, Heard};
+use crate::engine::journal::Length;
+use crate::engine::no_data::deadlines::{Watchlist, watch};
+use crate::engine::no_data::episodes::{
+    advance, concerned, missed, next_look, open_absences, stale, tenant,
+};
+use crate::engine::no_data::partition_clock::{Hearing, OUT_OF_SERVICE_MS};
+use crate::engine::outcome::{Arrival, Change, moment};
+use crate::rules::index::RuleSet;
+use crate::rules::rule::Watch;
+use crate::rules::verdict::{Measured, Verdict};
+use crate::rules::vital::Sign;
+
+/// A partition as it is kept in memory.
+#[derive(Debug, Default)]
+pub(super) struct Partition {
+    pub(super) devices: Devices,
+    pub(super) journal: Length,
+    pub(super) hearing: Hearing,
+    /// Whether its clock is to be written.
+    pub(super) heard: bool,
+    /// Whether since when its windows count is to be written.
+    pub(super) windows_moved: bool,
+    pub(super) watchlist: Watchlist,
+    /// Places of the devices that are to be written.
+    pub(super) moved: Vec<usize>,
+    pub(super) stepped: BTreeSet<(i64, DeviceSn)>,
+}
+
+impl Partition {
+    /// Takes a record for a sign of life: of the partition, then of its device. Says where that is
+    /// among the devices.
+    pub(super) fn hears(
+        &mut self,
+        arrival: &Arrival<'_>,
+        rules: &RuleSet,
+        zone: &TimeZone,
+        changes: &mut Vec<Change>,
+    ) -> usize {
+        self.windows_moved |= self.hearing.hears(arrival.kafka_ms);
+        self.heard |= self.hearing.counts();
+        self.fall_due(self.hearing.clock_ms(), rules, zone, changes);
+        let sn = arrival.reading.device_sn();
+        let place = match self.devices.get_index_of(sn) {
+            Some(place) => place,
+            None => self.devices.insert_full(sn.clone(), Device::default()).0,
+        };
+        let device = &mut self.devices[place];
+        let before = device.heard;
+        device.heard = Heard { at: before.at.max(arrival.kafka_ms), ids: arrival.ids };
+        if device.heard == before {
+            return place;
+        }
+        let ended = open_absences(device, rules);
+        if !ended.is_empty() {
+            let now = moment(zone, arrival.kafka_ms);
+            let verdict = Verdict::Clear(Measured { sign: Sign::Absence, value: 0.0 });
+            changes.extend(
+                ended.iter().filter_map(|rule| {
+                    advance((device, sn), rule, verdict, now, &mut self.stepped)
+                }),
+            );
+        }
+        let returned = arrival.kafka_ms - before.at > OUT_OF_SERVICE_MS;
+        if returned || before.ids.customer_id != arrival.ids.customer_id {
+            watch(
+                &mut self.watchlist,
+                &self.hearing,
+                rules.of(tenant(arrival.ids)).on_absence(),
+                sn,
+                device,
+            );
+        } else {
+            watch(&mut self.watchlist, &self.hearing, ended.iter(), sn, device);
+        }
+        device.moves(place, &mut self.moved);
+        place
+    }
+
+    /// Looks at whatever has fallen due by `until`.
+    pub(super) fn fall_due(
+        &mut self,
+        until: i64,
+        rules: &RuleSet,
+        zone: &TimeZone,
+        changes: &mut Vec<Change>,
+    ) {
+        while let Some(due) = self.watchlist.pop(until) {
+            let sn = &due.device_sn;
+            let Some(device) = self.devices.get_mut(sn) else { continue };
+            let Some(rule) = rules.in_force(tenant(concerned(device, due.rule_id)), due.rule_id)
+            else {
+                continue;
+            };
+            let due_at = rule.absence().and_then(|one| self.hearing.due(one, device.heard.at));
+            let Some(silent_at) = due_at else { continue };
+            if due.at < silent_at {
+                self.watchlist.schedule(sn, rule.id, silent_at);
+                continue;
+            }
+            let at = moment(zone, due.at);
+            let change = match rule.watch {
+                Watch::Absence(window_ms) => {
+                    let change = missed((device, sn), rule, window_ms, at, &mut self.stepped);
+                    self.watchlist.schedule(sn, rule.id, next_look(device, rule, due.at));
+                    change
+                }
+                Watch::Range(_) | Watch::Conditions(_) => {
+                    stale((device, sn), rule, at, &mut self.stepped)
+                }
+            };
+            changes.extend(change);
+        }
+    }
+
+    /// Counts absence by the rules in force, anew for those that changed.
+    pub(super) fn watch_all(&mut self, rules: &RuleSet) {
+        let armed = self.hearing.arm(rules.absence_windows());
+        self.heard |= armed;
+        self.windows_moved |= armed;
+        self.watchlist = Watchlist::default();
+        if !self.hearing.counts() {
+            return;
+        }
+        for (sn, device) in &self.devices {
+            let silent = rules.of(tenant(device.heard.ids)).on_absence();
+            watch(&mut self.watchlist, &self.hearing, silent, sn, device);
+            for (id, tracked) in &device.tracked {
+                let rule = rules.in_force(tenant(tracked.ids), *id);
+                let open = tracked.episode.open().is_some();
+                watch(
+                    &mut self.watchlist,
+                    &self.hearing,
+                    rule.filter(|_| open).into_iter(),
+                    sn,
+                    device,
+                );
+            }
+        }
+    }
+}
