@@ -22,7 +22,7 @@ use tracing::{error, warn};
 
 use crate::metrics::OPERATOR_NEWS;
 use crate::notify::limits::breaker;
-use crate::notify::wechat::Failure;
+use crate::notify::wechat::error::Failure;
 
 /// News that wait for the receiver; beyond it they are in the log only.
 const QUEUE_MAX: usize = 64;

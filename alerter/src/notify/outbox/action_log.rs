@@ -4,7 +4,9 @@
 
 use sqlx::{MySql, QueryBuilder};
 
-use super::{Attempt, Fate, Notification, Outbox};
+use crate::notify::outbox::attempt::{Attempt, Fate};
+use crate::notify::outbox::notification::Notification;
+use crate::notify::outbox::table::Outbox;
 use crate::rules::channel::Channel;
 
 impl Outbox {

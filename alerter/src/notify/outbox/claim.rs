@@ -7,8 +7,10 @@ use std::time::Duration;
 use sqlx::{MySql, QueryBuilder};
 use uuid::Uuid;
 
-use super::{NOW_MS, Notification, Outbox, milliseconds, push_in};
 use crate::notify::notice::Notice;
+use crate::notify::outbox::add::stored;
+use crate::notify::outbox::notification::Notification;
+use crate::notify::outbox::table::{NOW_MS, Outbox, milliseconds, push_in};
 use crate::rules::channel::Channel;
 
 /// How long a claimed row is left to its sender: several times what one send may take.
@@ -73,7 +75,7 @@ impl Outbox {
             // Another request than before, of which nothing has been asked yet.
             Some(rendered) => {
                 query.push("payload = ").push_bind(&rendered.payload);
-                query.push(", notice = ").push_bind(super::stored(&rendered.notice));
+                query.push(", notice = ").push_bind(stored(&rendered.notice));
                 query.push(", repeats = ").push_bind(rendered.repeats);
                 query.push(format!(", uncertain_since = {NOW_MS}"));
             }

@@ -8,9 +8,11 @@ use ljwx_ledger::mysql::{MySqlConnection, Transaction};
 use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::queries::MINUTE_MS;
-use super::{DIGEST, NOW_MS, Outbox, milliseconds, push_in, stored};
 use crate::mysql::alert_rows::EpisodeKey;
 use crate::notify::notice::Notice;
+use crate::notify::outbox::add::stored;
+use crate::notify::outbox::notification::DIGEST;
+use crate::notify::outbox::table::{NOW_MS, Outbox, milliseconds, push_in};
 use crate::rules::channel::Channel;
 
 /// Recipients of one tenant that are looked at at a time.

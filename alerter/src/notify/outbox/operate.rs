@@ -9,8 +9,8 @@ use serde::Serialize;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::settle::settle_members;
-use super::{NOW_MS, Outbox, REASON_BYTES_MAX, milliseconds, push_in};
 use crate::notify::notice::cut;
+use crate::notify::outbox::table::{NOW_MS, Outbox, REASON_BYTES_MAX, milliseconds, push_in};
 
 /// Rows changed in one transaction.
 const ROWS_MAX: usize = 500;

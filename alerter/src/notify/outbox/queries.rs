@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use sqlx::{MySql, QueryBuilder, Row};
 
-use super::{NOW_MS, Notification, Outbox};
+use crate::notify::outbox::notification::Notification;
+use crate::notify::outbox::table::{NOW_MS, Outbox};
 
 /// A minute of the server's clock.
 pub(super) const MINUTE_MS: i64 = 60_000;

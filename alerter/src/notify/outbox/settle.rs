@@ -5,11 +5,13 @@
 use ljwx_ledger::mysql::MySqlConnection;
 use sqlx::{MySql, QueryBuilder};
 
-use super::{Attempt, Fate, NOW_MS, Notification, Outbox, REASON_BYTES_MAX, milliseconds, push_in};
 use crate::mysql::alert_rows;
 use crate::mysql::columns::Columns;
 use crate::notify::device_message::{self, DeviceMessage};
 use crate::notify::notice::cut;
+use crate::notify::outbox::attempt::{Attempt, Fate};
+use crate::notify::outbox::notification::Notification;
+use crate::notify::outbox::table::{NOW_MS, Outbox, REASON_BYTES_MAX, milliseconds, push_in};
 
 /// How long rows are kept that are done with.
 pub(crate) const KEPT_DAYS: i64 = 30;

@@ -11,16 +11,15 @@ use tracing::{debug, info, warn};
 
 use super::decide::{AGE_MAX, Known, Now, decide, window};
 use super::retry_policy::{MEND_WAIT, RETRY_MIN, course};
-use super::routes::Route;
-use super::{Round, Sender, span};
+use super::routes::{Route, start_span};
+use super::{Round, Sender};
 use crate::notify::address::Address;
 use crate::notify::limits::breaker::Health;
 use crate::notify::limits::rate_limit::Recipient;
 use crate::notify::notice::Notice;
 use crate::notify::operator_events::News;
 use crate::notify::outbox::{Attempt, Fate, Notification, Rendered};
-use crate::notify::wechat::Failure;
-use crate::notify::wechat::error::Remedy;
+use crate::notify::wechat::error::{Failure, Remedy};
 use crate::rules::channel::Channel;
 
 /// What is sent, and to whom.
@@ -133,7 +132,7 @@ impl Sender {
 
     async fn call(&self, letter: &Letter<'_>, route: &Route, payload: &[u8]) -> Attempt {
         let Letter { notification, address, .. } = letter;
-        let span = span::start(notification, address.channel);
+        let span = start_span(notification, address.channel);
         let sent = self.routes.send(route, payload).await;
         if let Err(failure) = &sent {
             span.span().set_attribute(KeyValue::new("error.type", error_type(failure)));

@@ -5,8 +5,9 @@ use opentelemetry::trace::{Status, TraceContextExt};
 use sqlx::mysql::MySqlDatabaseError;
 use tracing::{debug, info, warn};
 
+use super::Sender;
 use super::retry_policy::{MEND_WAIT, RETRY_MIN, course};
-use super::{Sender, span};
+use super::routes::start_span;
 use crate::notify::address::Address;
 use crate::notify::device_message::{self, DeviceMessage};
 use crate::notify::notice::Notice;
@@ -53,7 +54,7 @@ impl Sender {
             org_id: wearer.org_id,
             customer_id: notification.customer_id,
         };
-        let span = span::start(notification, Channel::Message);
+        let span = start_span(notification, Channel::Message);
         let delivered = self.outbox.deliver(notification, &columns, &message).await;
         if delivered.is_err() {
             span.span().set_status(Status::error("not written"));

@@ -13,7 +13,6 @@ mod decide;
 mod device_delivery;
 mod digest;
 mod retry_policy;
-mod span;
 mod storm;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

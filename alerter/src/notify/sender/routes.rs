@@ -1,14 +1,20 @@
 //! The platforms as the sender sees them: which account serves a tenant, what a request looks like,
-//! and one call.
+//! one call, and the call's span.
 //!
 //! The only place of the sender that names a platform. Nothing is decided or tried again here.
 
 use std::sync::Arc;
 
+use ljwx_service::telemetry::trace::{self, NewSpan};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
+
 use crate::notify::address::Address;
 use crate::notify::notice::Notice;
+use crate::notify::outbox::Notification;
 use crate::notify::recipients::Directory;
-use crate::notify::wechat::{self, Accounts, Failure, Platforms};
+use crate::notify::wechat::error::Failure;
+use crate::notify::wechat::{self, Accounts, Platforms};
 use crate::rules::channel::Channel;
 
 /// The ways to the platforms: the tenants' accounts on them.
@@ -71,4 +77,19 @@ impl Routes {
     ) -> Result<(), sqlx::Error> {
         self.directory.refuse(customer_id, address, errcode).await
     }
+}
+
+/// A span under what the notification tells of; it holds neither address nor text.
+pub fn start_span(notification: &Notification, channel: Channel) -> opentelemetry::Context {
+    let mut span = NewSpan::new("notify", SpanKind::Client).with(vec![
+        KeyValue::new("notification.channel", channel.as_str()),
+        KeyValue::new("alert.episode_key", notification.episode_key.clone()),
+        KeyValue::new("alert.to", notification.transition.clone()),
+        KeyValue::new("notification.attempt", i64::from(notification.attempts) + 1),
+    ]);
+    let parent = notification.traceparent.as_deref();
+    if let Some(parent) = parent.and_then(|header| trace::read(header.as_bytes())) {
+        span = span.under_remote(parent);
+    }
+    span.start()
 }

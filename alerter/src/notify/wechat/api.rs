@@ -9,9 +9,9 @@ use reqwest::redirect::Policy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Failure;
 use super::error::{Kind, Remedy, Step};
 use crate::notify::notice::cut;
+use crate::notify::wechat::error::Failure;
 
 /// How long one call may take. A claimed notification's lease is several times as long.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(8);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::Failure;
 use super::api::{Call, Platform};
 use super::error::{Remedy, Step};
 use super::token::{TokenHolder, Tokens};
+use crate::notify::wechat::error::Failure;
 
 /// A platform and the tokens of its accounts.
 #[derive(Clone)]

@@ -1,4 +1,21 @@
-//! What the platforms' error codes ask for, by remedy.
+//! A failed call, and what the platforms' error codes ask for, by remedy.
+//!
+//! Pure. What a remedy leads to is for [`crate::notify::sender`] to decide.
+
+/// A call that did not do what it was for.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What to do about it.
+    pub remedy: Remedy,
+    /// The platform's code, where it answered.
+    pub errcode: Option<i64>,
+    /// Whether the message may have reached the person all the same: it was on its way, and no
+    /// answer says what became of it.
+    pub uncertain: bool,
+    /// What happened; holds no secret and no address with one.
+    pub message: String,
+}
 
 /// What to do about a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,25 +24,10 @@ use crate::rules::channel::Channel;
 pub use account::{Accounts, OfficialAccount, WecomAccount};
 use api::{CALL_TIMEOUT, Platform};
 use client::Client;
-use error::{Kind, Remedy};
+use error::{Failure, Kind, Remedy};
 use official::Official;
 pub use settings::WechatArgs;
 use wecom::Wecom;
-
-/// A call that did not do what it was for.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct Failure {
-    /// What to do about it.
-    pub remedy: Remedy,
-    /// The platform's code, where it answered.
-    pub errcode: Option<i64>,
-    /// Whether the message may have reached the person all the same: it was on its way, and no
-    /// answer says what became of it.
-    pub uncertain: bool,
-    /// What happened; holds no secret and no address with one.
-    pub message: String,
-}
 
 /// The request that tells `address` of `notice`, byte for byte.
 ///

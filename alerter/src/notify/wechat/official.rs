@@ -4,12 +4,12 @@ use ljwx_reading::wall_text;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Failure;
 use super::account::OfficialAccount;
 use super::api::json as bytes;
 use super::client::Client;
 use super::escape::field;
 use crate::notify::notice::Notice;
+use crate::notify::wechat::error::Failure;
 
 const PATH: &str = "/cgi-bin/message/template/send";
 

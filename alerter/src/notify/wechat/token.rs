@@ -16,10 +16,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tracing::debug;
 
-use super::Failure;
 use super::api::{Call, Platform};
 use super::error::Remedy;
 use crate::metrics::TOKEN_REFRESHES;
+use crate::notify::wechat::error::Failure;
 
 /// A token is not used in its last five minutes: the platform may replace it in them.
 const MARGIN: Duration = Duration::from_secs(300);

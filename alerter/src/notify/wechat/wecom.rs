@@ -5,13 +5,13 @@ use std::time::Duration;
 use ljwx_reading::wall_text;
 use serde::{Deserialize, Serialize};
 
-use super::Failure;
 use super::account::WecomAccount;
 use super::api::json;
 use super::client::{Client, Sent};
 use super::error::Remedy;
 use super::escape::plain;
 use crate::notify::notice::{Notice, cut};
+use crate::notify::wechat::error::Failure;
 
 const PATH: &str = "/cgi-bin/message/send";
 
