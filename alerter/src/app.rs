@@ -7,7 +7,7 @@ use fred::clients::Client;
 use jiff::Timestamp;
 use ljwx_ledger::device_bindings::Bindings;
 use ljwx_ledger::group::consumer::{self, Source, SourceConfig};
-use ljwx_ledger::group::monitor::GroupWatch;
+use ljwx_ledger::group::monitor::{self, GroupWatch};
 use ljwx_ledger::ledger::{Kind, Ledger};
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::heartbeat::Pulse;
@@ -33,7 +33,6 @@ use crate::notify::sender::routes::Routes;
 use crate::notify::silences::Silences;
 use crate::notify::wechat::Platforms;
 use crate::pipeline::commit::Store;
-use crate::pipeline::monitor::Watch;
 use crate::pipeline::{DELIVERIES_MAX, Parts, Pipeline};
 use crate::rules::index::RuleSet;
 use crate::rules::loading::reload::{self, Reload};
@@ -132,7 +131,8 @@ impl App {
     async fn work(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         consumer::check_start(&self.config.kafka, &self.ledger()).await?;
         let bindings = Bindings::new(self.pool.clone());
-        let watch = self.watch(bindings.clone())?.run(self.admin_stop.clone());
+        let group_watch = self.group_watch(bindings.clone())?;
+        let watch = watch_servers(group_watch, self.hold.clone(), self.admin_stop.clone());
         self.vital.spawn("the watch", &self.admin_stop, watch);
         // Without rules every reading would pass unjudged, without silences all would be told.
         let known = async {
@@ -179,14 +179,10 @@ impl App {
         Ledger::new(self.pool.clone(), Kind::Alerter, &self.config.group, topic, owner)
     }
 
-    fn watch(&self, bindings: Bindings) -> anyhow::Result<Watch> {
+    fn group_watch(&self, bindings: Bindings) -> anyhow::Result<GroupWatch> {
         let (ledger, redis) = (self.ledger(), self.redis.clone());
-        let watch = GroupWatch::new(&self.config.kafka, ledger, redis, bindings, "alerter-watch");
-        Ok(Watch {
-            group_watch: watch
-                .context("cannot create the clients of the watch; look at --kafka-set")?,
-            hold: self.hold.clone(),
-        })
+        GroupWatch::new(&self.config.kafka, ledger, redis, bindings, "alerter-watch")
+            .context("cannot create the clients of the watch; look at --kafka-set")
     }
 
     fn pipeline(
@@ -223,6 +219,18 @@ impl App {
             topic,
             zone: config.zone.zone.clone(),
         }))
+    }
+}
+
+/// Looks at the servers every few seconds until `stop`, for the metrics.
+async fn watch_servers(mut group_watch: GroupWatch, hold: Hold, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(monitor::INTERVAL);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = interval.tick() => {}
+        }
+        group_watch.look(!hold.is_holding()).await;
     }
 }
 

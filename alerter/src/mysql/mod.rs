@@ -1,16 +1,18 @@
-//! Rows of statements that write many.
+//! The alerter's rows in MySQL, and waiting out an outage.
 //!
-//! In portions of a power of two each, few texts of statements serve all sizes: each is prepared once,
-//! while preparing one and throwing it away costs a delayed answer of the network.
+//! Runs statements. What is written, and in which transaction, is for [`crate::pipeline`] and
+//! [`crate::notify`] to say.
 
 pub mod alert_rows;
 pub mod columns;
 pub mod retry;
-pub mod save_state;
 pub mod state_rows;
 pub mod suppressed_counts;
 
 /// The rows in their order, in portions of a power of two each, at most `max`.
+///
+/// Few texts of statements then serve all sizes: each is prepared once, while preparing one and throwing
+/// it away costs a delayed answer of the network.
 pub fn portions<T>(mut rows: &[T], max: usize) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let size = max.min(1 << rows.len().checked_ilog2()?);

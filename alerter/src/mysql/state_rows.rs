@@ -1,30 +1,38 @@
-//! The state of a partition's devices in MySQL: read as a whole when the partition is assigned;
-//! `save` writes what changed.
+//! The state of a partition's devices in MySQL: read as a whole when the partition is assigned,
+//! written as it changes.
 //!
-//! Runs statements; what they belong to, and what happens when they fail, is for [`crate::pipeline::commit`]
-//! and [`crate::pipeline`].
+//! Writes the changes of several partitions in as few statements as possible: what a statement costs
+//! beside its rows is most of what a batch costs. What the statements belong to, and what happens when
+//! they fail, is for [`crate::pipeline::commit`] and [`crate::pipeline`].
 
 use futures_util::TryStreamExt;
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use ljwx_reading::DeviceSn;
+use sqlx::{MySql, QueryBuilder};
 use tracing::error;
 
-pub use super::save_state::save;
-use crate::engine::journal::{self, Length};
+use crate::engine::journal::{self, Length, ROW_LINES_MAX, Row};
 use crate::engine::no_data::partition_clock::Hearing;
-use crate::engine::{Devices, Stored, Tracked};
+use crate::engine::{Devices, StateChanges, Stored, Tracked};
+use crate::mysql::portions;
+
+/// Rows of one statement, at most: five values each stay far below the server's limit of 65,535.
+const ROWS_MAX: usize = 256;
 
 /// Everything that is known of a partition.
 pub async fn load(pool: &MySqlPool, partition: i32) -> Result<Stored, sqlx::Error> {
     // One connection, which unlike the pool hands out the rows as they come.
     let mut connection = pool.acquire().await?;
-    let (mut devices, journal) = journal(&mut connection, partition).await?;
-    tracked(&mut connection, partition, &mut devices).await?;
-    let hearing = hearing(&mut connection, partition).await?;
+    let (mut devices, journal) = load_journal(&mut connection, partition).await?;
+    load_tracked(&mut connection, partition, &mut devices).await?;
+    let hearing = load_hearing(&mut connection, partition).await?;
     Ok(Stored { devices, journal, hearing })
 }
 
-async fn hearing(connection: &mut MySqlConnection, partition: i32) -> Result<Hearing, sqlx::Error> {
+async fn load_hearing(
+    connection: &mut MySqlConnection,
+    partition: i32,
+) -> Result<Hearing, sqlx::Error> {
     let clock_ms: Option<i64> =
         sqlx::query_scalar("SELECT clock_ms FROM t_alert_partition WHERE kafka_partition = ?")
             .bind(partition)
@@ -41,7 +49,7 @@ async fn hearing(connection: &mut MySqlConnection, partition: i32) -> Result<Hea
     Ok(Hearing::stored(clock_ms.unwrap_or_default(), windows))
 }
 
-async fn journal(
+async fn load_journal(
     connection: &mut MySqlConnection,
     partition: i32,
 ) -> Result<(Devices, Length), sqlx::Error> {
@@ -71,7 +79,7 @@ async fn journal(
     Ok((devices, length))
 }
 
-async fn tracked(
+async fn load_tracked(
     connection: &mut MySqlConnection,
     partition: i32,
     devices: &mut Devices,
@@ -93,6 +101,142 @@ async fn tracked(
                 error!(rule.id = rule_id, device.id = %sn, %error, "alert state is unreadable, starting over")
             }
         }
+    }
+    Ok(())
+}
+
+/// Writes what changed, inside the caller's transaction.
+pub async fn save(
+    connection: &mut MySqlConnection,
+    changes: &[(i32, &StateChanges)],
+) -> Result<(), sqlx::Error> {
+    save_journal(connection, changes).await?;
+    save_tracked(connection, changes).await?;
+    save_hearings(connection, changes).await
+}
+
+async fn save_journal(
+    connection: &mut MySqlConnection,
+    changes: &[(i32, &StateChanges)],
+) -> Result<(), sqlx::Error> {
+    let mut added: Vec<(i32, &Row)> = Vec::new();
+    for (partition, changes) in changes {
+        if changes.journal.whole {
+            sqlx::query("DELETE FROM t_alert_journal WHERE kafka_partition = ?")
+                .bind(partition)
+                .execute(&mut *connection)
+                .await?;
+        }
+        added.extend(changes.journal.rows.iter().map(|row| (*partition, row)));
+    }
+    let mut added = &added[..];
+    while !added.is_empty() {
+        let (rows, rest) = added.split_at(as_one(added));
+        added = rest;
+        let mut query: QueryBuilder<MySql> =
+            QueryBuilder::new("INSERT INTO t_alert_journal (kafka_partition, devices, entry) ");
+        query.push_values(rows, |mut values, (partition, row)| {
+            // Far below the limit of either.
+            let devices = i32::try_from(row.lines).unwrap_or(i32::MAX);
+            values.push_bind(partition).push_bind(devices).push_bind(row.text.as_bytes());
+        });
+        query.build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// How many of these rows one statement takes, at least one.
+fn as_one(rows: &[(i32, &Row)]) -> usize {
+    let mut lines = 0;
+    let fits = rows.iter().take_while(|(_, row)| {
+        lines += row.lines;
+        lines <= ROW_LINES_MAX
+    });
+    fits.count().max(1)
+}
+
+/// Rows come in the order of their keys, so that two writers never wait for each other in a circle.
+async fn save_tracked(
+    connection: &mut MySqlConnection,
+    changes: &[(i32, &StateChanges)],
+) -> Result<(), sqlx::Error> {
+    let mut kept: Vec<(i64, &DeviceSn, i32, &Tracked)> = Vec::new();
+    let mut gone: Vec<(i64, &DeviceSn)> = Vec::new();
+    for (partition, changes) in changes {
+        for (id, sn, tracked) in &changes.tracked {
+            match tracked {
+                Some(tracked) => kept.push((*id, sn, *partition, tracked)),
+                None => gone.push((*id, sn)),
+            }
+        }
+    }
+    kept.sort_unstable_by_key(|(id, sn, ..)| (*id, *sn));
+    gone.sort_unstable();
+    for rows in portions(&kept, ROWS_MAX) {
+        // REPLACE rather than an upsert: both servers know it alike, and every column is given.
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+            "REPLACE INTO t_alert_state (rule_id, device_sn, kafka_partition, rule_version, state) ",
+        );
+        query.push_values(rows, |mut row, (id, sn, partition, tracked)| {
+            // Plain structs and strings always serialise.
+            let state = serde_json::to_string(tracked).unwrap_or_default();
+            row.push_bind(id).push_bind(sn.as_str()).push_bind(partition);
+            row.push_bind(tracked.version).push_bind(state);
+        });
+        query.build().execute(&mut *connection).await?;
+    }
+    for rows in portions(&gone, ROWS_MAX) {
+        let mut query: QueryBuilder<MySql> =
+            QueryBuilder::new("DELETE FROM t_alert_state WHERE (rule_id, device_sn) IN ");
+        query.push_tuples(rows, |mut row, (id, sn)| {
+            row.push_bind(id).push_bind(sn.as_str());
+        });
+        query.build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn save_hearings(
+    connection: &mut MySqlConnection,
+    changes: &[(i32, &StateChanges)],
+) -> Result<(), sqlx::Error> {
+    let heard = changes.iter().filter_map(|(partition, changes)| {
+        Some((*partition, changes.hearing.as_ref()?, changes.windows_moved))
+    });
+    let heard: Vec<_> = heard.collect();
+    for rows in portions(&heard, ROWS_MAX) {
+        let mut query: QueryBuilder<MySql> =
+            QueryBuilder::new("REPLACE INTO t_alert_partition (kafka_partition, clock_ms) ");
+        query.push_values(rows, |mut row, (partition, hearing, _)| {
+            row.push_bind(partition).push_bind(hearing.clock_ms());
+        });
+        query.build().execute(&mut *connection).await?;
+    }
+    for (partition, hearing, _) in heard.iter().filter(|(_, _, moved)| *moved) {
+        save_windows(connection, *partition, hearing).await?;
+    }
+    Ok(())
+}
+
+/// Since when each window counts, as a whole: there are few, and they seldom change.
+async fn save_windows(
+    connection: &mut MySqlConnection,
+    partition: i32,
+    hearing: &Hearing,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM t_alert_no_data_clock WHERE kafka_partition = ?")
+        .bind(partition)
+        .execute(&mut *connection)
+        .await?;
+    let since: Vec<_> = hearing.since().collect();
+    for rows in portions(&since, ROWS_MAX) {
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+            "INSERT INTO t_alert_no_data_clock (kafka_partition, window_seconds, counted_from) ",
+        );
+        query.push_values(rows, |mut row, (window_ms, since)| {
+            row.push_bind(partition).push_bind(window_ms / 1000).push_bind(since);
+        });
+        query.build().execute(&mut *connection).await?;
     }
     Ok(())
 }

@@ -1,16 +1,20 @@
 //! The loop: deliveries in, one transaction out.
 //!
-//! Decides when things happen; `judge` puts together what. What follows from a reading is [`crate::engine`]'s to say, what is
-//! written about it [`crate::pipeline::partition_batch`]'s, how it is written [`crate::pipeline::commit`]'s.
+//! Decides when things happen; `deliveries` and `no_data_tick` put together what. What follows from a
+//! reading is [`crate::engine`]'s to say, what is written about it [`transition_rows`]'s, how it is
+//! written [`commit`]'s.
 
+pub mod alert_span;
 pub mod commit;
-pub mod monitor;
-pub mod partition_batch;
-
 mod deliveries;
+mod no_data_tick;
+pub mod partition_batch;
+mod reading_counts;
+mod route_transition;
+pub mod transition_rows;
 mod writing;
 
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use jiff::tz::TimeZone;
 use ljwx_ledger::device_bindings::Bindings;
-use ljwx_ledger::group::consumer::{Delivery, Event, Source};
+use ljwx_ledger::group::consumer::{Event, Source};
 use ljwx_ledger::ledger::{Advance, Claim, Standing};
 use ljwx_service::lifecycle::{Deadline, Step};
 use metrics::gauge;
@@ -29,7 +33,7 @@ use tracing::{info, warn};
 
 use crate::engine::Engine;
 use crate::metrics::{EPISODES_OPEN, RULE_STATES};
-use crate::mysql::retry::{GaveUp, Hold};
+use crate::mysql::retry::Hold;
 use crate::mysql::state_rows;
 use crate::notify::recipients::Directory;
 use crate::notify::rejected_rows::Refusals;
@@ -37,7 +41,7 @@ use crate::notify::silences::Silences;
 use crate::pipeline::commit::Store;
 use crate::pipeline::partition_batch::Stretch;
 use crate::rules::index::RuleSet;
-use deliveries::Tally;
+use reading_counts::Tally;
 use writing::{Writer, Writing, Written};
 
 /// How often open episodes are counted: it looks at every device.
@@ -217,47 +221,6 @@ impl Pipeline {
     fn stretch(&self, partition: i32) -> Option<Stretch> {
         let position = self.positions.get(&partition)?;
         Some(Stretch::new(partition, position.epoch, position.next))
-    }
-
-    /// Takes along what came while the last transaction was written: each costs the same whatever
-    /// is in it, so falling behind makes them larger instead of more.
-    fn and_what_waits(&mut self, first: Vec<Delivery>) -> Vec<Vec<Delivery>> {
-        let mut count = first.len();
-        let mut chunks = vec![first];
-        while count < DELIVERIES_MAX {
-            let Some(more) = self.parts.source.waiting() else { break };
-            count += more.len();
-            chunks.push(more);
-        }
-        chunks
-    }
-
-    async fn on_deliveries(
-        &mut self,
-        chunks: Vec<Vec<Delivery>>,
-    ) -> anyhow::Result<ControlFlow<()>> {
-        let begun = Instant::now();
-        let Ok(bound) = self.bound(&chunks).await else { return Ok(ControlFlow::Break(())) };
-        let mut batch: BTreeMap<i32, Stretch> = BTreeMap::new();
-        for delivery in chunks.iter().flatten() {
-            let stretch = match batch.entry(delivery.partition) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => match self.stretch(delivery.partition) {
-                    Some(stretch) => entry.insert(stretch),
-                    None => continue,
-                },
-            };
-            // What an earlier claim left in the queue is read again under this one.
-            let ours = delivery.epoch == stretch.advance.epoch;
-            if ours
-                && delivery.offset >= stretch.advance.to
-                && self.judge(delivery, &bound, stretch).await == Err(GaveUp)
-            {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        self.tally.count();
-        self.commit(batch.into_values().collect(), begun).await
     }
 
     fn measure(&self) {

@@ -1,9 +1,11 @@
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde_json::json;
 
 use super::*;
 use crate::engine::{Engine, Stored};
+use crate::mysql::suppressed_counts::Suppressed;
 use crate::notify::address::Address;
 use crate::notify::wechat::{Accounts, OfficialAccount};
 use crate::rules::index::RuleSet;

@@ -1,0 +1,52 @@
+//! Absences that no record shows, in partitions that have been read to their end.
+//!
+//! When an absence is due is [`crate::engine::no_data`]'s to say.
+
+use std::ops::ControlFlow;
+use std::time::{Instant, SystemTime};
+
+use jiff::Timestamp;
+use tracing::debug;
+
+use super::Pipeline;
+use crate::mysql::retry::GaveUp;
+use crate::pipeline::alert_span::Cause;
+
+impl Pipeline {
+    /// Looks for absences that no record shows, in partitions that have been read to their end.
+    pub(super) async fn on_absence(&mut self) -> anyhow::Result<ControlFlow<()>> {
+        let begun = Instant::now();
+        let now_ms = Timestamp::now().as_millisecond();
+        let overdue = self.engine.overdue(now_ms);
+        if overdue.is_empty() {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let ends = match self.parts.source.ends(overdue).await {
+            Ok(ends) => ends,
+            Err(error) => {
+                debug!(%error, "Kafka does not say where the topic ends");
+                return Ok(ControlFlow::Continue(()));
+            }
+        };
+        let mut batch = Vec::new();
+        for (partition, end) in ends {
+            let at_end = self.positions.get(&partition).is_some_and(|at| at.next >= end);
+            let Some(mut stretch) = self.stretch(partition).filter(|_| at_end) else { continue };
+            let cause = Cause {
+                reading: None,
+                partition,
+                offset: end,
+                topic: &self.parts.topic.clone(),
+                context: None,
+                since: SystemTime::now(),
+            };
+            for change in self.engine.tick(partition, now_ms) {
+                if self.record(&change, &cause, &mut stretch).await == Err(GaveUp) {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            batch.push(stretch);
+        }
+        self.commit(batch, begun).await
+    }
+}

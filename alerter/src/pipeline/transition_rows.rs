@@ -1,0 +1,214 @@
+//! What is written about a transition: the alert's row, the notice, the log line, the notifications.
+//!
+//! Puts together; [`crate::pipeline::commit`] writes. Who can be told is known by then.
+
+use ljwx_reading::{Reading, wall_text};
+use ljwx_service::telemetry::trace;
+use metrics::counter;
+use tracing::info;
+
+use crate::engine::Change;
+use crate::engine::episode::To;
+use crate::metrics::{NOTIFICATIONS, TRANSITIONS};
+use crate::mysql::alert_rows::{Changed, EpisodeKey, Opened};
+use crate::mysql::suppressed_counts::SILENCED;
+use crate::notify::notice::{Notice, stale_text};
+use crate::notify::outbox::NewNotification;
+use crate::notify::recipients::Reach;
+use crate::notify::wechat;
+use crate::pipeline::alert_span::Cause;
+use crate::pipeline::partition_batch::Stretch;
+use crate::rules::rule::{Rule, Watch};
+use crate::rules::template::Facts;
+use crate::rules::verdict::{Measured, Verdict};
+
+/// Offsets of one partition below this make the lower part of a reading's number.
+const OFFSETS_MAX: i64 = 1 << 40;
+
+/// Whose an alert is, in words that people know.
+#[derive(Debug, Default)]
+pub struct Named {
+    /// Who wears the device.
+    pub wearer: Option<String>,
+    /// Their organisation.
+    pub ward: Option<String>,
+}
+
+/// What a transition measured: a value, and the threshold that it lies beyond.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    measured: Measured,
+    bound: Option<f64>,
+}
+
+impl Stretch {
+    /// Adds what follows from a change; an absence has no reading for its cause.
+    pub fn add(
+        &mut self,
+        change: &Change,
+        rule: &Rule,
+        cause: &Cause<'_>,
+        reach: &Reach,
+        named: &Named,
+    ) {
+        let Some(seen) = seen(&change.verdict) else { return };
+        let notice = notice(change, rule, seen, named);
+        let key = change.key();
+        self.alert_row(change, &key, rule, cause, seen.measured, &notice.text);
+        let traceparent = cause.span(change);
+        log_alert(change, &key, traceparent.as_deref());
+        self.queue_notifications(change, &key, &notice, traceparent, reach);
+    }
+
+    /// Adds the alert's row, or the change of it.
+    fn alert_row(
+        &mut self,
+        change: &Change,
+        key: &EpisodeKey,
+        rule: &Rule,
+        cause: &Cause<'_>,
+        measured: Measured,
+        text: &str,
+    ) {
+        let (transition, key) = (change.transition, key.clone());
+        let wall = wall_text(change.at.wall);
+        match transition.to {
+            To::Opened => {
+                let vitals = cause.reading.map(Reading::vitals);
+                self.opened.push(Opened {
+                    key,
+                    rule_id: change.rule_id,
+                    alert_type: rule.alert_type().to_owned(),
+                    device_sn: change.device_sn.clone(),
+                    ids: change.ids,
+                    measured,
+                    text: text.to_owned(),
+                    severity: transition.severity,
+                    occur_at: wall,
+                    health_id: cause
+                        .reading
+                        .map(|_| i64::from(self.advance.partition) * OFFSETS_MAX + cause.offset),
+                    place: vitals.map_or([None; 3], |vitals| {
+                        [vitals.longitude, vitals.latitude, vitals.altitude]
+                    }),
+                });
+            }
+            To::Escalated => self.changed.push(Changed::Severity(key, transition.severity)),
+            To::Resolved => self.changed.push(Changed::Resolved(key, wall)),
+            To::Stale => self.changed.push(Changed::Stale(key)),
+            To::Notified | To::Superseded => {}
+        }
+    }
+
+    /// Adds a notification for each address, or counts that there is none.
+    fn queue_notifications(
+        &mut self,
+        change: &Change,
+        key: &EpisodeKey,
+        notice: &Notice,
+        traceparent: Option<String>,
+        reach: &Reach,
+    ) {
+        if !change.transition.notify {
+            return;
+        }
+        let (accounts, addresses) = match reach {
+            Reach::Through(accounts, addresses) => (accounts, addresses),
+            Reach::Nobody(SILENCED) => {
+                counter!(NOTIFICATIONS, "outcome" => SILENCED, "channel" => "none", "errcode" => "none").increment(1);
+                return;
+            }
+            Reach::Nobody(reason) => {
+                let (outcome, channel) = ("unreachable", "none");
+                counter!(NOTIFICATIONS, "outcome" => outcome, "channel" => channel, "errcode" => *reason)
+                    .increment(1);
+                return;
+            }
+        };
+        for address in addresses.iter() {
+            let recipient = address.to_string();
+            let id = key.client_msg_id(change.transition.seq, &recipient);
+            // The watch's message is a row, made when its turn comes.
+            let payload = wechat::request(accounts, address, &id, notice).unwrap_or_default();
+            self.notifications.push(NewNotification {
+                key: key.clone(),
+                transition_seq: change.transition.seq,
+                to: change.transition.to,
+                recipient,
+                customer_id: change.ids.customer_id.unwrap_or_default(),
+                notice: notice.clone(),
+                payload,
+                traceparent: traceparent.clone(),
+            });
+        }
+    }
+}
+
+/// What people are told of the change.
+fn notice(change: &Change, rule: &Rule, Seen { measured, bound }: Seen, named: &Named) -> Notice {
+    let wearer = named.wearer.as_deref();
+    let transition = change.transition;
+    let facts = Facts {
+        device_sn: change.device_sn.as_str(),
+        user_name: wearer,
+        customer_id: change.ids.customer_id.unwrap_or_default(),
+        measured,
+        bound,
+        thresholds: rule.thresholds(),
+        severity: transition.severity,
+        wall: change.at.wall,
+        lasted_ms: change.at.ms - transition.opened_at,
+    };
+    let text = match transition.to {
+        To::Stale => stale_text((measured.value * 1000.0) as i64),
+        _ => rule.message.render(&facts),
+    };
+    Notice {
+        to: transition.to,
+        severity: transition.severity,
+        flapping: transition.flapping,
+        sign: rule.named_sign(measured),
+        // What a stale episode has measured is the silence, and no value of its sign.
+        value: (transition.to != To::Stale).then_some(measured.value),
+        // Of several conditions, the one that decided need not be the one the value belongs to.
+        bound: bound.filter(|_| matches!(rule.watch, Watch::Range(_))),
+        eased: change.before.open().is_some_and(|open| open.severity > transition.severity),
+        device_sn: change.device_sn.as_str().to_owned(),
+        user: wearer.unwrap_or(change.device_sn.as_str()).to_owned(),
+        ward: named.ward.clone(),
+        wall: change.at.wall,
+        text,
+        delayed: false,
+        repeat: false,
+        digest_of: None,
+    }
+}
+
+fn log_alert(change: &Change, key: &EpisodeKey, traceparent: Option<&str>) {
+    let transition = change.transition;
+    counter!(TRANSITIONS, "to" => transition.to.as_str()).increment(1);
+    info!(
+        rule.id = change.rule_id,
+        device.id = %change.device_sn,
+        alert.to = transition.to.as_str(),
+        alert.severity = transition.severity.as_str(),
+        alert.notify = transition.notify,
+        alert.episode_key = key.as_str(),
+        trace_id = traceparent.and_then(trace::id_in),
+        "alert"
+    );
+}
+
+fn seen(verdict: &Verdict) -> Option<Seen> {
+    match *verdict {
+        Verdict::Absent => None,
+        Verdict::Clear(measured) | Verdict::Between(measured) => {
+            Some(Seen { measured, bound: None })
+        }
+        Verdict::Breach { measured, bound, .. } => Some(Seen { measured, bound: Some(bound) }),
+    }
+}
+
+#[cfg(test)]
+#[path = "transition_rows_tests.rs"]
+mod tests;
