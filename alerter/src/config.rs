@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser};
 use ljwx_ledger::group::consumer::GroupArgs;
 use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_ledger::redis::RedisArgs;
@@ -18,8 +18,7 @@ use crate::commands::backtest::BacktestConfig;
 use crate::commands::outbox::OutboxConfig;
 use crate::commands::recipients::RecipientsCommand;
 use crate::commands::report::ReportConfig;
-use crate::commands::rule_source::SourceArgs;
-use crate::commands::rules::list::ListConfig;
+use crate::commands::rules::RulesCommand;
 use crate::commands::silence::SilenceCommand;
 use crate::notify::limits::rate_limit::Limits;
 use crate::notify::operator_events::OperatorsArgs;
@@ -47,15 +46,6 @@ pub enum Config {
     Outbox(Box<OutboxConfig>),
     /// Says what other rules would have made of past readings, beside those in force; tells nobody.
     Backtest(Box<BacktestConfig>),
-}
-
-/// What can be done with rules.
-#[derive(Debug, Clone, Subcommand)]
-pub enum RulesCommand {
-    /// Validates rules as the service would and lists every problem; exits 1 if there is one.
-    Check(SourceArgs),
-    /// Shows the rules in force for a tenant, where each comes from, and those that are refused.
-    List(ListConfig),
 }
 
 /// Settings of the service.
@@ -170,8 +160,7 @@ impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
         let run = match self {
             Self::Run(run) => run,
-            Self::Rules(RulesCommand::Check(source)) => return source.validate(problems),
-            Self::Rules(RulesCommand::List(list)) => return list.validate(problems),
+            Self::Rules(command) => return command.validate(problems),
             Self::Recipients(command) => return command.validate(problems),
             Self::Silence(command) => return command.validate(problems),
             Self::Report(config) => return config.validate(problems),

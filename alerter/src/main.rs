@@ -3,9 +3,6 @@
 use std::process::ExitCode;
 
 use ljwx_alerter::commands::backtest::backtest;
-use ljwx_alerter::commands::rules::check::rules_check;
-use ljwx_alerter::commands::rules::list::rules_list;
-use ljwx_alerter::config::RulesCommand;
 use ljwx_alerter::{App, Config};
 
 fn main() -> ExitCode {
@@ -14,8 +11,7 @@ fn main() -> ExitCode {
             || config.telemetry.init(ljwx_alerter::SERVICE),
             async |telemetry, stop| App::build(&config, telemetry, &stop).await?.run(stop).await,
         ),
-        Config::Rules(RulesCommand::Check(config)) => rules_check(&config),
-        Config::Rules(RulesCommand::List(config)) => rules_list(&config),
+        Config::Rules(command) => command.run(),
         Config::Backtest(config) => ljwx_service::lifecycle::run_to_code(
             || config.telemetry.init(ljwx_alerter::SERVICE),
             ExitCode::FAILURE,

@@ -1,15 +1,15 @@
 //! The commands beside the service: each looks at the tables, or changes them, and ends.
 
-pub mod rules;
-
 pub mod backtest;
 mod layout;
 pub mod outbox;
 pub mod recipients;
 pub mod report;
 pub mod rule_source;
+pub mod rules;
 pub mod silence;
 
+use anyhow::Context;
 use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -44,4 +44,10 @@ fn wall(epoch_ms: i64, zone: &TimeZone) -> String {
     // Beyond the calendar only the number says anything.
     Timestamp::from_millisecond(epoch_ms)
         .map_or_else(|_| epoch_ms.to_string(), |at| wall_text(zone.to_datetime(at)))
+}
+
+/// Runs a command's work to its end, on this thread.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(work)
 }

@@ -79,11 +79,6 @@ pub fn pool(url: &SecretString, zone: &TimeZone) -> anyhow::Result<MySqlPool> {
     mysql(url).connect(zone).context("--mysql-url")
 }
 
-/// Runs a command's questions to their answer.
-pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

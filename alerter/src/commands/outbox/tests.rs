@@ -1,7 +1,9 @@
 use ljwx_service::config::Refusal;
 
-use super::*;
+use super::args::{OutboxConfig, State};
+use super::run::show;
 use crate::Config;
+use crate::notify::outbox::Listed;
 
 fn parse(arguments: &[&str]) -> Result<OutboxConfig, Vec<String>> {
     let arguments = [&["alerter", "outbox", "--mysql-url", "mysql://u@h/d"], arguments].concat();

@@ -9,16 +9,15 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use ljwx_service::text::{Side, table_of};
 
+use super::block_on;
 pub use args::{EntryConfig, ListConfig, RecipientsCommand};
 use rows::{LISTED_MAX, Listed, add, find, remove};
 
 /// Runs the command to its end; what it did stands on standard output.
 pub fn run(command: &RecipientsCommand) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = runtime
-        .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(obey(command, &mut std::io::stdout())));
+    let done = block_on(obey(command, &mut std::io::stdout()));
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
@@ -76,13 +75,7 @@ fn as_table(found: &[Listed], out: &mut impl Write) -> anyhow::Result<()> {
     };
     let rows: Vec<_> =
         std::iter::once(head.map(str::to_owned)).chain(found.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
-    let widths: [usize; 7] = std::array::from_fn(width);
-    for row in &rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-    }
-    Ok(())
+    Ok(table_of([Side::Left; 7], &rows, out)?)
 }
 
 #[cfg(test)]

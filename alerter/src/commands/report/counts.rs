@@ -7,7 +7,7 @@ use ljwx_ledger::mysql::MySqlConnection;
 use serde::Serialize;
 use sqlx::FromRow;
 
-use super::assemble::Question;
+use crate::commands::report::query::Question;
 use crate::rules::channel::Channel;
 
 /// Notifications of one rule and tenant that went the same way.

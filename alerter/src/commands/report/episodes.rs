@@ -9,7 +9,7 @@ use ljwx_ledger::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::aggregate::{Fold, History};
-use super::assemble::Question;
+use crate::commands::report::query::Question;
 
 /// A device's clock may be ahead, so that a notification is older than what it tells of: by so long
 /// at most.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::aggregate::Tally;
-use super::assemble::Question;
+use crate::commands::report::query::Question;
 use crate::notify::outbox::KEPT_DAYS;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;

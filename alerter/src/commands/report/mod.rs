@@ -2,13 +2,14 @@
 //!
 //! Reads the question; [`crate::commands::report::assemble`] answers it.
 
-pub mod aggregate;
-pub mod assemble;
-pub mod counts;
-pub mod episodes;
-pub mod findings;
-pub mod percentiles;
-pub mod print;
+mod aggregate;
+mod assemble;
+mod counts;
+mod episodes;
+mod findings;
+mod percentiles;
+mod print;
+mod query;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,8 +22,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::TableArgs;
-use crate::commands::report::assemble::{Question, Report};
+use crate::commands::report::assemble::Report;
 use crate::commands::report::print::print;
+use crate::commands::report::query::Question;
 use crate::rules::loading::reload::Source;
 use crate::rules::rule::Rule;
 use crate::rules::validation::{Check, Checked};

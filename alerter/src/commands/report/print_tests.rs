@@ -1,5 +1,5 @@
 use super::*;
-use crate::commands::report::assemble::Notifications;
+use crate::commands::report::counts::Notifications;
 use crate::commands::report::findings::{AllDay, NeverFired};
 
 fn notifications(channel: &str, outcome: &str, errcode: Option<i64>, count: i64) -> Notifications {

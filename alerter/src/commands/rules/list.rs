@@ -8,7 +8,8 @@ use ljwx_service::config::Problems;
 
 use super::listing::Report;
 use super::print::print;
-use crate::commands::rule_source::{SourceArgs, block_on};
+use crate::commands::block_on;
+use crate::commands::rule_source::SourceArgs;
 use crate::rules::loading::snapshot::Snapshot;
 
 /// Settings of `rules list`.

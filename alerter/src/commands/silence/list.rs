@@ -3,12 +3,12 @@
 use std::io::{self, Write};
 
 use anyhow::Context;
+use clap::Args;
 use jiff::tz::TimeZone;
 use ljwx_service::text::{Side, table_of};
 use serde::Serialize;
 
-use super::ListConfig;
-use crate::commands::wall;
+use crate::commands::{TableArgs, wall};
 use crate::notify::silences::table::{self, Record, Standing};
 
 /// Silences shown, at most: the newest.
@@ -29,6 +29,20 @@ const SIDES: [Side; 8] = [
     Side::Right,
     Side::Left,
 ];
+
+/// Settings of `silence list`.
+#[derive(Debug, Clone, Args)]
+pub struct ListConfig {
+    /// Those that are over, too: who silenced what, when and why, for 400 days.
+    #[arg(long)]
+    pub all: bool,
+    /// Print one JSON document instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// The tables.
+    #[command(flatten)]
+    pub tables: TableArgs,
+}
 
 /// A silence and what it is doing.
 #[derive(Debug, Serialize)]

@@ -1,3 +1,4 @@
+use jiff::tz::TimeZone;
 use ljwx_service::config::Refusal;
 
 use super::*;

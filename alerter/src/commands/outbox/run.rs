@@ -1,0 +1,110 @@
+//! Lists notifications, makes them due, or gives them up.
+//!
+//! The statements belong to [`crate::notify::outbox`].
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use ljwx_service::text::{Side, table_of};
+
+use super::args::{Action, OutboxConfig, State};
+use crate::commands::block_on;
+use crate::notify::outbox::{Listed, Outbox};
+
+/// Rows that one command changes at most; run it again for more.
+const CHANGED_MAX: usize = 10_000;
+
+/// `alerter outbox`.
+pub fn run(config: &OutboxConfig) -> ExitCode {
+    let result = block_on(async {
+        let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
+        act(config, &Outbox::new(pool), &mut io::stdout()).await
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn act(config: &OutboxConfig, outbox: &Outbox, out: &mut impl Write) -> anyhow::Result<()> {
+    match &config.action {
+        Action::List { limit, json } => {
+            let rows = outbox.list(&config.filter(&[]), *limit).await?;
+            show(&rows, *json, out)?;
+        }
+        Action::Retry { dry_run } => {
+            let states = [State::Pending, State::Failed, State::Dropped];
+            let rows = outbox.list(&config.filter(&states), CHANGED_MAX).await?;
+            if *dry_run {
+                show(&rows, false, out)?;
+                writeln!(out, "{} notification(s) would be made due", rows.len())?;
+            } else {
+                let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+                writeln!(out, "{} notification(s) made due", outbox.retry(&ids).await?)?;
+            }
+        }
+        Action::Drop { reason, dry_run } => {
+            let rows = outbox.list(&config.filter(&[State::Pending]), CHANGED_MAX).await?;
+            if *dry_run {
+                show(&rows, false, out)?;
+                writeln!(out, "{} notification(s) would be dropped", rows.len())?;
+            } else {
+                let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+                let dropped = outbox.give_up(&ids, reason.trim()).await?;
+                writeln!(out, "{dropped} notification(s) dropped")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Names of the table's columns.
+const COLUMNS: [&str; 11] = [
+    "id",
+    "state",
+    "customer",
+    "recipient",
+    "device",
+    "what",
+    "attempts",
+    "age",
+    "due in",
+    "errcode",
+    "why",
+];
+
+pub(super) fn show(rows: &[Listed], json: bool, out: &mut impl Write) -> io::Result<()> {
+    if json {
+        serde_json::to_writer_pretty(&mut *out, rows)?;
+        return writeln!(out);
+    }
+    let mut cells = vec![COLUMNS.map(str::to_owned)];
+    cells.extend(rows.iter().map(line));
+    table_of([Side::Left; COLUMNS.len()], &cells, out)
+}
+
+fn line(row: &Listed) -> [String; COLUMNS.len()] {
+    let state = match row.digest_id {
+        Some(digest) => format!("{} in {digest}", row.state),
+        None if row.uncertain => format!("{}, uncertain", row.state),
+        None => row.state.clone(),
+    };
+    let waits = row.state == "pending";
+    [
+        row.id.to_string(),
+        state,
+        row.customer_id.to_string(),
+        row.recipient.clone(),
+        row.device_sn.clone().unwrap_or_default(),
+        row.transition.clone(),
+        row.attempts.to_string(),
+        format!("{}s", row.age_seconds),
+        if waits { format!("{}s", row.due_in_seconds.max(0)) } else { String::new() },
+        row.last_errcode.map(|code| code.to_string()).unwrap_or_default(),
+        row.last_error.clone().unwrap_or_default(),
+    ]
+}
