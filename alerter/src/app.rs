@@ -35,8 +35,9 @@ use crate::notify::wechat::Platforms;
 use crate::pipeline::commit::Store;
 use crate::pipeline::{DELIVERIES_MAX, Parts, Pipeline};
 use crate::rules::index::RuleSet;
-use crate::rules::loading::reload::{self, Reload};
+use crate::rules::loading::reload::{OnShrunk, Reload};
 use crate::rules::loading::shrinkage::Shrinkage;
+use crate::rules::loading::source::Source as RuleSource;
 use crate::rules::loading::{change_listener, source_file};
 
 /// The rules in force, once they have been read.
@@ -73,22 +74,11 @@ impl App {
             config.redis().map(|redis| redis.connect()).transpose().context("--redis-url")?;
         let platforms = Platforms::new(&config.wechat, redis.clone())
             .context("cannot create the HTTP clients")?;
-        let source = match &config.rules.rules_file {
-            Some(path) => {
-                // Wrong from the start is for whoever starts it; wrong later, the rules stay.
-                source_file::load(path).with_context(|| path.display().to_string())?;
-                reload::Source::File(path.clone())
-            }
-            None => reload::Source::Table(pool.clone()),
-        };
+        let source = rule_source(config, &pool)?;
         let vital = Vital::new();
         let operators = config.operators.build()?;
         let shrinkage = Shrinkage::new(config.rules.allow_no_rules);
-        let shrunk = operators.clone();
-        let on_shrunk = Box::new(move |text| {
-            shrunk.tell(News::about("rules_shrunk", text, Timestamp::now()));
-        });
-        let reload = Reload::new(source, pool.clone(), shrinkage, on_shrunk);
+        let reload = Reload::new(source, pool.clone(), shrinkage, on_shrunk(operators.clone()));
         let rules =
             reload.start(config.rules.rules_interval, changed_rules(config, stop)?, &vital, stop);
         let silences = Silences::start(pool.clone(), &vital, stop);
@@ -232,6 +222,19 @@ async fn watch_servers(mut group_watch: GroupWatch, hold: Hold, stop: Cancellati
         }
         group_watch.look(!hold.is_holding()).await;
     }
+}
+
+/// Where the rules are. A file that is wrong from the start is for whoever starts the alerter; one that
+/// is wrong later leaves the rules as they are.
+fn rule_source(config: &RunConfig, pool: &MySqlPool) -> anyhow::Result<RuleSource> {
+    let Some(path) = &config.rules.rules_file else { return Ok(RuleSource::Table(pool.clone())) };
+    source_file::load(path).with_context(|| path.display().to_string())?;
+    Ok(RuleSource::File(path.clone()))
+}
+
+/// Tells operators of a source of rules that is not believed.
+fn on_shrunk(operators: Operators) -> OnShrunk {
+    Box::new(move |text| operators.tell(News::about("rules_shrunk", text, Timestamp::now())))
 }
 
 /// Changes when somebody says that the rules did; never, where there is no Redis.

@@ -10,7 +10,7 @@ use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::config::{Problems, ZoneArgs};
 use secrecy::SecretString;
 
-use crate::rules::loading::reload::Source;
+use crate::rules::loading::source::Source;
 
 /// How long a command waits for MySQL.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -28,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::rule_source::{mysql, pool};
 use crate::rules::index::RuleSet;
-use crate::rules::loading::reload::Source;
 use crate::rules::loading::snapshot::Snapshot;
+use crate::rules::loading::source::Source;
 use crate::rules::loading::source_file;
 use report::{Report, Subject};
 use trial::{Trial, Wanted};

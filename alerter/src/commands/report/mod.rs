@@ -25,7 +25,7 @@ use super::TableArgs;
 use crate::commands::report::assemble::Report;
 use crate::commands::report::print::print;
 use crate::commands::report::query::Question;
-use crate::rules::loading::reload::Source;
+use crate::rules::loading::source::Source;
 use crate::rules::rule::Rule;
 use crate::rules::validation::{Check, Checked};
 

@@ -5,7 +5,6 @@
 //! source that cannot be read leaves everything as it is. Where the last good versions cannot be kept,
 //! or not be read, rules load all the same.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,51 +19,14 @@ use tracing::{info, warn};
 
 use super::last_good::{GoodError, GoodStore, ROWS_MAX};
 use super::shrinkage::{Shrinkage, Verdict};
-use super::source_file::FileError;
+use super::source::Source;
 use super::versions::{Accepted, Taken, Unkept};
-use super::{source, source_file};
 use crate::metrics as names;
 use crate::rules::index::RuleSet;
-use crate::rules::validation::Check;
 
 /// How long to wait after one look before a message leads to the next: an edit of many rules at once
 /// makes many messages.
 const APART_MIN: Duration = Duration::from_millis(200);
-
-/// Where the rules are.
-#[derive(Debug, Clone)]
-pub enum Source {
-    /// The platform's table.
-    Table(MySqlPool),
-    /// A file.
-    File(PathBuf),
-}
-
-/// Why the source gave no rules at all.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The table cannot be read.
-    #[error("cannot read t_alert_rules: {0}")]
-    Table(#[from] sqlx::Error),
-    /// The file is refused whole.
-    #[error(transparent)]
-    File(#[from] FileError),
-}
-
-impl Source {
-    /// Reads and checks all rules.
-    pub async fn load(&self) -> Result<Vec<Check>, LoadError> {
-        match self {
-            Self::Table(pool) => Ok(source::load(pool).await?),
-            Self::File(path) => Ok(source_file::load(path)?),
-        }
-    }
-
-    /// Where the last good versions of its rules are kept.
-    pub fn store(&self, pool: MySqlPool) -> GoodStore {
-        GoodStore::new(pool, if matches!(self, Self::Table(_)) { "table" } else { "file" })
-    }
-}
 
 /// Takes the words for operators when a source is not believed.
 pub type OnShrunk = Box<dyn Fn(String) + Send + Sync>;

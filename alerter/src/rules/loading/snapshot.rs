@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::last_good::{GoodStore, Version};
-use super::reload::Source;
 use super::versions::Accepted;
 use crate::rules::index::RuleSet;
+use crate::rules::loading::source::Source;
 use crate::rules::rule::TEMPLATE_TENANT;
 use crate::rules::validation::fields::Problem;
 use crate::rules::validation::{Check, Checked};

@@ -1,20 +1,60 @@
-//! Rules from the platform's table `t_alert_rules`, whichever of its variants is there.
+//! Where the rules are: a file, or the platform's table `t_alert_rules`, whichever of its variants is
+//! there.
 //!
-//! Reads; never writes.
+//! Reads; never writes. What makes a rule valid is for [`crate::rules::validation`] to say.
+
+use std::path::PathBuf;
 
 use ljwx_ledger::mysql::MySqlPool;
 use serde_json::{Map, Value};
 use sqlx::mysql::MySqlRow;
 use sqlx::{Column, Row};
 
+use super::last_good::GoodStore;
+use super::source_file::{self, FileError};
 use crate::rules::validation::windows;
 use crate::rules::validation::{self, Check};
 
 /// Most rules of one installation; beyond it the load fails as a whole and the rules in force stay.
 const RULES_MAX: usize = 50_000;
 
+/// Where the rules are.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// The platform's table.
+    Table(MySqlPool),
+    /// A file.
+    File(PathBuf),
+}
+
+/// Why the source gave no rules at all.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The table cannot be read.
+    #[error("cannot read t_alert_rules: {0}")]
+    Table(#[from] sqlx::Error),
+    /// The file is refused whole.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl Source {
+    /// Reads and checks all rules.
+    pub async fn load(&self) -> Result<Vec<Check>, LoadError> {
+        match self {
+            Self::Table(pool) => Ok(load(pool).await?),
+            Self::File(path) => Ok(source_file::load(path)?),
+        }
+    }
+
+    /// Where the last good versions of its rules are kept.
+    pub fn store(&self, pool: MySqlPool) -> GoodStore {
+        GoodStore::new(pool, if matches!(self, Self::Table(_)) { "table" } else { "file" })
+    }
+}
+
 /// Reads and checks every row.
-pub async fn load(pool: &MySqlPool) -> Result<Vec<Check>, sqlx::Error> {
+async fn load(pool: &MySqlPool) -> Result<Vec<Check>, sqlx::Error> {
     // As text, every column of every variant (numbers, times, JSON) comes in one form.
     let query = format!("SELECT * FROM t_alert_rules LIMIT {}", RULES_MAX + 1);
     let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(query)).fetch_all(pool).await?;
