@@ -1,7 +1,7 @@
 //! What is remembered of one device between readings.
 //!
-//! Pure. How it moves on belongs to [`crate::engine::step`] and [`crate::engine::no_data`]; how it is
-//! stored, to [`crate::engine::journal`] and [`crate::engine::persisted_state`].
+//! Pure. How it moves on belongs to `step` and [`crate::engine::no_data`]; how it is stored, to
+//! [`crate::engine::journal`] and `persisted_state`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

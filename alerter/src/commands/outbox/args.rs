@@ -1,6 +1,6 @@
 //! The settings of `alerter outbox`: which notifications, and what to do with them.
 //!
-//! Does nothing; [`super::run`] does.
+//! Does nothing; `run` does.
 
 use std::time::Duration;
 

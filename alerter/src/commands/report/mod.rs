@@ -1,6 +1,6 @@
 //! `alerter report`: how good the alerts of a span of time were.
 //!
-//! Reads the question; [`crate::commands::report::assemble`] answers it.
+//! Reads the question; `assemble` answers it.
 
 mod aggregate;
 mod assemble;

@@ -1,6 +1,6 @@
 //! What an attempt came to, and what becomes of the notification.
 //!
-//! Pure. What becomes of it is for [`crate::notify::sender`] to decide; [`super::settle`] writes it down.
+//! Pure. What becomes of it is for [`crate::notify::sender`] to decide; `settle` writes it down.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! A notification, as it is written and as a sender claims it.
 //!
-//! Pure. The statements belong to [`super::add`] and [`super::claim`].
+//! Pure. The statements belong to `add` and `claim`.
 
 use sqlx::FromRow;
 

@@ -1,7 +1,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::rules::rule::Watch;
+use crate::rules::channel::Channels;
+use crate::rules::rule::{ALL_DAYS, Effective, Watch};
+use crate::rules::severity::Severity;
 use crate::test_support::object;
 
 fn base() -> Value {

@@ -1,0 +1,49 @@
+//! When a rule may open an episode: times of day, and days of the week.
+//!
+//! Pure. Whether it may at a given time is for [`Effective`] to say.
+
+use jiff::civil::Time;
+use serde_json::Value;
+
+use super::fields::Form;
+use crate::rules::rule::{ALL_DAYS, Effective};
+
+/// When the rule may open an episode; what is wrong with that is noted.
+pub(super) fn effective(form: &mut Form<'_>) -> Effective {
+    Effective {
+        start: time(form, "effective_time_start"),
+        end: time(form, "effective_time_end"),
+        days: days(form),
+    }
+}
+
+fn time(form: &mut Form<'_>, field: &'static str) -> Option<Time> {
+    let text = form.text(field)?;
+    let time = text.parse().ok();
+    if time.is_none() {
+        form.refuse(field, "must be a time of day such as 22:00:00");
+    }
+    time
+}
+
+fn days(form: &mut Form<'_>) -> u8 {
+    let words: Vec<String> = match form.value("effective_days") {
+        None => return ALL_DAYS,
+        Some(Value::Array(days)) => days.iter().map(Value::to_string).collect(),
+        Some(Value::String(text)) => {
+            text.trim_matches(['[', ']']).split(',').map(str::to_owned).collect()
+        }
+        Some(other) => vec![other.to_string()],
+    };
+    let mut days = 0;
+    for word in words {
+        match word.trim().trim_matches('"').parse::<u8>() {
+            Ok(day @ 1..=7) => days |= 1 << day,
+            _ => {
+                form.refuse("effective_days", "must list ISO days, 1 (Monday) to 7, as in 1,2,3");
+                return ALL_DAYS;
+            }
+        }
+    }
+    days
+}

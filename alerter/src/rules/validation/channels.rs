@@ -1,0 +1,46 @@
+//! By which ways a rule's notifications go, in each form that the platform writes them.
+//!
+//! Pure. Whom they reach is for [`crate::notify::recipients`] to say.
+
+use serde_json::Value;
+
+use super::fields::Form;
+use crate::rules::channel::Channels;
+
+/// The ways of the rule's notifications; `skipped` takes those that are not known here.
+pub(super) fn channels(form: &mut Form<'_>, skipped: &mut Vec<String>) -> Channels {
+    let mut words: Vec<String> = match form.value("enabled_channels").cloned() {
+        Some(Value::Array(_)) => list(form.document("enabled_channels")),
+        Some(Value::String(text)) if text.trim_start().starts_with('[') => {
+            list(form.document("enabled_channels"))
+        }
+        Some(Value::String(text)) => text.split(',').map(str::to_owned).collect(),
+        Some(_) => {
+            form.refuse("enabled_channels", "must be a list of channels");
+            return Channels::default();
+        }
+        None => Vec::new(),
+    };
+    words.retain(|word| !word.trim().is_empty());
+    if words.is_empty() {
+        // A rule that names no channel is still meant to reach people.
+        words.push(form.text("notification_type").unwrap_or_else(|| "both".to_owned()));
+    }
+    let mut channels = Channels::default();
+    for word in words {
+        match word.trim().to_lowercase().as_str() {
+            "wechat" => channels.wechat = true,
+            "wecom" => channels.wecom = true,
+            "message" => channels.message = true,
+            "both" => (channels.wechat, channels.message) = (true, true),
+            "log" => channels.log = true,
+            _ => skipped.push(word),
+        }
+    }
+    channels
+}
+
+fn list(document: Option<Value>) -> Vec<String> {
+    let Some(Value::Array(words)) = document else { return Vec::new() };
+    words.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}

@@ -1,0 +1,86 @@
+//! What follows from a series of verdicts: runs, cooldown, severity, escalation, flapping.
+//!
+//! Pure. [`crate::engine::episode`] applies it.
+
+use serde_json::Value;
+
+use super::fields::{Form, SECONDS_MAX, WINDOW_SECONDS};
+use crate::rules::policy::{Escalation, FlapLimits, Policy};
+use crate::rules::severity::Severity;
+
+/// Longest run a rule may ask for: each open run keeps that many times.
+const TREND_MAX: i64 = 1_000;
+
+/// So many openings are flapping.
+const FLAP_OPENINGS: i64 = 4;
+
+/// Within so long, in seconds.
+const FLAP_WINDOW_SECONDS: i64 = 600;
+
+/// What the rule makes of a series of verdicts. `absence`: nothing is counted but the one absence,
+/// whatever the platform's columns hold.
+pub(super) fn policy(form: &mut Form<'_>, absence: bool) -> Option<Policy> {
+    let counted = |form: &mut Form<'_>, field| {
+        if absence { 1 } else { form.whole(field, 1, 1, TREND_MAX) }
+    };
+    let trend = counted(form, "trend_duration");
+    let window = form.whole("time_window_seconds", WINDOW_SECONDS, 1, SECONDS_MAX);
+    if trend - 1 > window {
+        form.refuse("trend_duration", format!("{trend} readings cannot lie within {window} s"));
+    }
+    let repeat = form
+        .value("repeat_interval_seconds")
+        .is_some()
+        .then(|| form.whole("repeat_interval_seconds", 0, 1, SECONDS_MAX));
+    let clear_after = counted(form, "clear_after");
+    let cooldown = form.whole("cooldown_seconds", 600, 0, SECONDS_MAX);
+    let flap_openings = form.whole("flap_openings", FLAP_OPENINGS, 2, TREND_MAX);
+    let flap_window = form.whole("flap_window_seconds", FLAP_WINDOW_SECONDS, 1, SECONDS_MAX);
+    let severity = severity(form);
+    let escalation = escalation(form);
+    Some(Policy {
+        // All at most TREND_MAX, so they fit.
+        trend: trend as usize,
+        clear_after: clear_after as u32,
+        window_ms: window * 1000,
+        cooldown_ms: cooldown * 1000,
+        repeat_ms: repeat.map(|seconds| seconds * 1000),
+        severity: severity?,
+        escalation,
+        flap: FlapLimits { openings: flap_openings as usize, window_ms: flap_window * 1000 },
+    })
+}
+
+fn severity(form: &mut Form<'_>) -> Option<Severity> {
+    let field = if form.value("severity_level").is_some() { "severity_level" } else { "level" };
+    let word = form.text(field).unwrap_or_else(|| "minor".to_owned());
+    let severity = Severity::from_word(&word);
+    if severity.is_none() {
+        form.refuse(
+            field,
+            format!("{word} is no severity: info, minor, moderate, major, critical"),
+        );
+    }
+    severity
+}
+
+fn escalation(form: &mut Form<'_>) -> Vec<Escalation> {
+    let Some(document) = form.document("escalation") else { return Vec::new() };
+    let step = |step: &Value| -> Option<Escalation> {
+        let after = step.get("after_seconds")?.as_i64()?;
+        let to = Severity::from_word(step.get("to")?.as_str()?)?;
+        (1..=SECONDS_MAX).contains(&after).then_some(Escalation { after_ms: after * 1000, to })
+    };
+    let steps: Option<Vec<_>> =
+        document.as_array().and_then(|steps| steps.iter().map(step).collect());
+    match steps {
+        Some(steps) if steps.is_sorted_by(|a, b| a.after_ms < b.after_ms) => steps,
+        _ => {
+            form.refuse(
+                "escalation",
+                "must be a list of {after_seconds, to} in rising order of time",
+            );
+            Vec::new()
+        }
+    }
+}

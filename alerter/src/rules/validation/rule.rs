@@ -1,0 +1,94 @@
+//! A rule from its form: every field is looked at, so that all problems are listed.
+//!
+//! Pure. The groups of fields belong to `trigger`, `policy`, `active_hours` and `channels`.
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::active_hours::effective;
+use super::channels::channels;
+use super::fields::{FIELDS, Form, SECONDS_MAX};
+use super::policy::policy;
+use super::trigger::watch;
+use crate::rules::rule::{Rule, Watch};
+use crate::rules::template::{ABSENCE_TEMPLATE, DEFAULT_TEMPLATE, Template};
+
+/// Longest rule type, in characters: the platform's column takes no more.
+const RULE_TYPE_CHARS_MAX: usize = 50;
+
+/// Longest text of a rule, in characters: what fills its placeholders has to fit beside it.
+const MESSAGE_CHARS_MAX: usize = 1_000;
+
+/// The form's rule; what is wrong with it is noted.
+pub(super) fn rule(
+    form: &mut Form<'_>,
+    id: i64,
+    fields: &Map<String, Value>,
+    skipped_channels: &mut Vec<String>,
+) -> Option<Rule> {
+    let customer_id = form.whole("customer_id", 0, 0, i64::MAX);
+    let watch = watch(form);
+    let absence = matches!(watch, Some(Watch::Absence(_)));
+    let policy = policy(form, absence);
+    let version = if form.value("version").is_some() {
+        form.whole("version", 1, 0, i64::MAX)
+    } else {
+        fingerprint(fields)
+    };
+    // Everything is looked at before anything is given up, so that all problems are listed.
+    let enabled = form.flag("is_enabled", true);
+    let priority = form.whole("priority_level", 3, 1, 5);
+    let effective = effective(form);
+    let channels = channels(form, skipped_channels);
+    let message = message(form, absence);
+    let rule_type = text(form, "rule_type", RULE_TYPE_CHARS_MAX).unwrap_or_default();
+    let stale_after = form
+        .value("stale_after_seconds")
+        .is_some()
+        .then(|| form.whole("stale_after_seconds", 0, 1, SECONDS_MAX));
+    Some(Rule {
+        id,
+        version,
+        customer_id,
+        rule_type,
+        watch: watch?,
+        enabled,
+        // At most 5, so it fits.
+        priority: priority as u8,
+        effective,
+        policy: policy?,
+        stale_after_ms: stale_after.map(|seconds| seconds * 1000),
+        channels,
+        message: message?,
+        // That is for whoever takes it over to say.
+        from_ms: 0,
+    })
+}
+
+/// A field's text of bounded length.
+fn text(form: &mut Form<'_>, field: &'static str, chars_max: usize) -> Option<String> {
+    let text = form.text(field)?;
+    let chars = text.chars().count();
+    if chars > chars_max {
+        form.refuse(field, format!("has {chars} characters, of {chars_max} at most"));
+    }
+    Some(text)
+}
+
+fn message(form: &mut Form<'_>, absence: bool) -> Option<Template> {
+    let default = if absence { ABSENCE_TEMPLATE } else { DEFAULT_TEMPLATE };
+    let text = text(form, "alert_message", MESSAGE_CHARS_MAX);
+    let text = text.unwrap_or_else(|| default.to_owned());
+    Template::parse(&text).map_err(|problem| form.refuse("alert_message", problem)).ok()
+}
+
+/// A version for a rule that has none: it changes with every edit.
+fn fingerprint(fields: &Map<String, Value>) -> i64 {
+    let mut text = String::new();
+    for (name, value) in FIELDS.iter().filter_map(|name| Some((name, fields.get(*name)?))) {
+        text.push_str(&format!("{name}={value}\n"));
+    }
+    let (high, _) = Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()).as_u64_pair();
+    // The upper half alone, so that it stays short and positive.
+    (high >> 32) as i64
+}
