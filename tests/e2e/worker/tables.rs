@@ -17,7 +17,7 @@ const ORIGINAL: &str = include_str!("../../src/fakes/original.sql");
 const OPERATIONS: &str = include_str!("../../../docs/data.md");
 
 /// Rules of the migrations, of which the remedy for an earlier database is tried out here.
-const MIGRATIONS: &str = include_str!("../../migrations/README.md");
+const MIGRATIONS: &str = include_str!("../../../migrations/README.md");
 
 /// Every table and how it is made.
 async fn made(database: &Database) -> Result<BTreeMap<String, String>> {
