@@ -1,4 +1,4 @@
-//! The worker's parts and how they start and stop.
+//! Builds the parts of the worker, starts them and stops them.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,7 +40,7 @@ use crate::pipeline::{Parts, Pipeline};
 use crate::redis::Latest;
 use crate::redis::repair::{self, Repair, Sentinel, Topic};
 
-/// Bounds of the producer of dead letters.
+/// Limits of the producer of dead letters.
 const LETTERS: PublisherLimits = PublisherLimits {
     message_timeout: Duration::from_secs(30),
     linger: Duration::from_millis(5),
@@ -49,10 +49,10 @@ const LETTERS: PublisherLimits = PublisherLimits {
     message_bytes_max: LETTER_BYTES_MAX,
 };
 
-/// Deliveries that wait for the buffer, at most.
+/// Most deliveries that wait for the buffer.
 const WAITING_MAX: usize = 4_096;
 
-/// A worker that has joined its group.
+/// A worker with all its parts, ready to run.
 pub struct App {
     config: RunConfig,
     pipeline: Pipeline,
@@ -62,7 +62,7 @@ pub struct App {
 }
 
 impl App {
-    /// Builds every part in the order of its needs.
+    /// Connects to the servers and builds the parts, each after those that it needs.
     pub async fn build(
         config: &RunConfig,
         telemetry: &Telemetry,
@@ -100,19 +100,19 @@ impl App {
         Ok(Self { config: config.clone(), pipeline, pool, vital, background })
     }
 
-    /// Works until `stop`, or until a part of it is lost, then drains.
+    /// Runs the pipeline until `stop` or until an essential task ends, then drains.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let deadline = Deadline::new(self.config.lifecycle.drain_timeout, stop.clone());
         let end = self.vital.during(&stop, self.pipeline.run(&deadline, &stop)).await?;
         info!(?end, "worker stopped");
         self.background.cancel();
-        // A connection that does not come back in time goes with the process.
+        // A connection that is not returned in time ends with the process.
         let _closed = deadline.within(Step::Close, self.pool.close()).await;
         Ok(())
     }
 }
 
-/// The servers a worker is connected to, and what its parts share.
+/// The connections of the worker, and the state that its parts share.
 struct Connected<'a> {
     config: &'a RunConfig,
     pool: MySqlPool,
@@ -150,7 +150,7 @@ impl<'a> Connected<'a> {
         })
     }
 
-    /// The producer of dead letters.
+    /// Creates the producer of dead letters. The worker stops if the producer fails.
     fn publisher(&self) -> anyhow::Result<Publisher> {
         let publisher = Publisher::new(self.config.kafka.client_config("worker"), &LETTERS)
             .context("cannot create the producer; look at --kafka-set")?;
@@ -159,7 +159,8 @@ impl<'a> Connected<'a> {
         Ok(publisher)
     }
 
-    /// The hashes in Redis, and the pipeline's end of their repair.
+    /// Starts the repair of Redis. Returns the writer of the hashes, if the worker uses Redis, and
+    /// the pipeline's handle of the repair.
     fn redis(&self) -> (Option<Arc<Latest>>, repair::Link) {
         let config = self.config;
         let (link, link_end) = repair::link();
@@ -225,7 +226,8 @@ impl<'a> Connected<'a> {
             .context("cannot create the consumer; look at --kafka-set")
     }
 
-    /// Starts to watch the servers and the topics; returns where an operator's pause is seen.
+    /// Starts the monitor of the servers and the check of the dead-letter topic. Returns the
+    /// receiver of the group's consumption state.
     fn monitor(&self) -> anyhow::Result<watch::Receiver<Gate>> {
         let (config, background) = (self.config, &self.background);
         let (ledger, redis) = (self.ledger.clone(), self.redis.clone());
@@ -259,7 +261,8 @@ impl<'a> Connected<'a> {
     }
 }
 
-/// A Redis that answers has the first batch, too; an unreachable one is not waited for.
+/// Connects to Redis and waits for the connection, so that Redis gets the first batch too. If Redis
+/// is unreachable, the wait ends after `--redis-timeout`.
 async fn connect_redis(config: &RunConfig) -> anyhow::Result<Client> {
     let client = config.redis.connect().context("--redis-url")?;
     let _connected = within(config.redis.timeout, client.wait_for_connect()).await;

@@ -1,4 +1,4 @@
-//! The worker's commands and settings.
+//! Commands and settings of the worker.
 
 use std::time::Duration;
 
@@ -21,40 +21,41 @@ use crate::commands::offsets::OffsetsConfig;
 use crate::commands::pause::ControlConfig;
 use crate::dead_letter::breaker::BreakerLimits;
 
-/// Stores readings from Kafka in MySQL, accounts for each of them, and keeps Redis at the latest.
+/// Store readings from Kafka in MySQL, account for each of them, and keep the latest in Redis.
 #[derive(Debug, Parser)]
 #[command(name = "worker", version)]
 pub enum Config {
-    /// Run one replica; run as many as there are partitions to share.
+    /// Run one replica; start at most one replica per partition.
     Run(Box<RunConfig>),
-    /// Create what is missing: tables, their partitions, and Kafka's topics. Changes nothing twice.
+    /// Create what is missing: tables, their months, and the Kafka topics. A second run changes
+    /// nothing.
     Migrate(Box<MigrateConfig>),
-    /// Check that every reading is accounted for. Exits 0 if so, 1 if not, 3 if a server did not
-    /// answer.
+    /// Check that every reading is accounted for. The exit code is 0 if so, 1 if not, and 3 if a
+    /// server did not answer.
     Audit(Box<AuditConfig>),
-    /// Show where the group stands, or move it: to an offset, a time, the end or the start.
+    /// Show the positions of the group, or move them: to an offset, a time, the end or the start.
     Offsets(Box<OffsetsConfig>),
-    /// Stop a group's consumption, for all its replicas and over restarts, until `worker resume`.
+    /// Pause a group until `worker resume`: all its replicas, across restarts.
     Pause(Box<ControlConfig>),
-    /// Let a paused group go on.
+    /// Resume the consumption of a paused group.
     Resume(Box<ControlConfig>),
-    /// Look at dead letters and rejects, send them back, or delete old ones.
+    /// List dead letters and rejects, show them, replay them, or delete old ones.
     Dlq(Box<DlqConfig>),
 }
 
 /// Settings of `worker run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunConfig {
-    /// The operators' port.
+    /// The admin port.
     #[command(flatten)]
     pub admin: AdminArgs,
     /// The connection to Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
-    /// Consumer group; the ledger has one row for each of its partitions.
+    /// Consumer group. The ledger has one row for each of its partitions.
     #[arg(long, env = "WORKER_GROUP", default_value = "worker")]
     pub group: String,
-    /// This replica's place in the group.
+    /// The membership of this replica in the group.
     #[command(flatten)]
     pub member: GroupArgs,
     /// The connection to MySQL.
@@ -63,41 +64,42 @@ pub struct RunConfig {
     /// The connection to Redis.
     #[command(flatten)]
     pub redis: RedisArgs,
-    /// Leave Redis alone, for a replica that only fills MySQL.
+    /// Use no Redis, for a replica that writes to MySQL only.
     #[arg(long, env = "NO_REDIS")]
     pub no_redis: bool,
-    /// Devices of one call to Redis.
+    /// Most devices in one call to Redis.
     #[arg(long, env = "REDIS_DEVICES_MAX", default_value_t = 100)]
     pub redis_devices_max: usize,
-    /// How long a device's hash stays without a new reading; unset: for ever.
+    /// Time for which a device's hash stays in Redis without a new reading; unset: for ever.
     #[arg(long, env = "REDIS_TTL", value_parser = duration)]
     pub redis_ttl: Option<Duration>,
-    /// The devices' zone.
+    /// The time zone of the devices.
     #[command(flatten)]
     pub zone: ZoneArgs,
-    /// Rows that make a batch due, 1 to 1000; unset: 50 to 1000, moved by what the last batches took.
+    /// Rows that make a batch due, 1 to 1000; unset: 50 to 1000, adapted to the times of the last
+    /// batches.
     #[arg(long, env = "BATCH_ROWS")]
     pub batch_rows: Option<usize>,
     /// Bytes of readings that make a batch due.
     #[arg(long, env = "BATCH_BYTES", default_value_t = 1024 * 1024)]
     pub batch_bytes: usize,
-    /// Age that makes a batch due: how long a lone reading waits for company at most; less where the
-    /// database is quick.
+    /// Age that makes a batch due: the longest wait of a lone reading for more rows; shorter if the
+    /// database is fast.
     #[arg(long, env = "BATCH_AGE", default_value = "25ms", value_parser = duration)]
     pub batch_age: Duration,
-    /// Batches of different partitions written side by side, at most.
+    /// Most batches of different partitions that are written at the same time.
     #[arg(long, env = "BATCHES_IN_FLIGHT", default_value_t = 4)]
     pub batches_in_flight: usize,
-    /// Largest share of dead letters in 10 minutes, 0 to 1; beyond it batches wait instead.
+    /// Largest share of dead letters in 10 minutes, 0 to 1; above it, batches wait instead.
     #[arg(long, env = "DEAD_LETTER_RATIO_MAX", default_value_t = 0.05)]
     pub dead_letter_ratio_max: f64,
-    /// Most dead letters in a row; beyond it batches wait instead.
+    /// Most consecutive dead letters; above this number, batches wait instead.
     #[arg(long, env = "DEAD_LETTERS_IN_A_ROW_MAX", default_value_t = 1000)]
     pub dead_letters_in_a_row_max: usize,
-    /// Drop months of the main table older than this many days; unset: keep them for ever.
+    /// Age in days above which months of the main table are dropped; unset: they are kept for ever.
     #[arg(long, env = "RETENTION_DAYS")]
     pub retention_days: Option<u32>,
-    /// How to stop.
+    /// The shutdown.
     #[command(flatten)]
     pub lifecycle: LifecycleArgs,
     /// Logs and spans.
@@ -108,17 +110,17 @@ pub struct RunConfig {
 /// Most rows of one statement.
 const BATCH_ROWS_MAX: usize = 1000;
 
-/// A batch may hold one segment more than its own size; both servers take 16 MiB and more.
+/// A batch may exceed its size by one segment. Both databases take 16 MiB and more.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Redis counts in whole seconds.
+/// `EXPIRE` takes whole seconds.
 const REDIS_TTL_MIN: Duration = Duration::from_secs(1);
 
-/// Deliveries in memory, in full batches per batch in flight.
+/// Full batches of deliveries in memory, for each batch in flight.
 const BUFFERED_BATCHES: usize = 4;
 
 impl RunConfig {
-    /// When the dead-letter breaker opens.
+    /// Returns the limits of the dead-letter breaker.
     pub(crate) fn breaker(&self) -> BreakerLimits {
         BreakerLimits {
             ratio_max: self.dead_letter_ratio_max,
@@ -126,7 +128,7 @@ impl RunConfig {
         }
     }
 
-    /// Bounds of the buffer at the beginning.
+    /// Returns the limits of the buffer at the start.
     pub(crate) fn limits(&self) -> Limits {
         let rows_max = self.batch_rows.unwrap_or(BATCH_ROWS_MAX);
         Limits {
@@ -138,7 +140,7 @@ impl RunConfig {
         }
     }
 
-    /// Bounds of what moves.
+    /// Returns the limits of the adaptive batch size.
     pub(crate) fn adaptive(&self) -> AdaptiveLimits {
         AdaptiveLimits {
             rows_fixed: self.batch_rows,

@@ -1,8 +1,9 @@
-//! The worker: takes readings from Kafka, stores them in MySQL with a ledger that accounts for each
-//! of them, and keeps Redis at the latest.
+//! The worker consumes readings from Kafka and stores them in MySQL. Its ledger accounts for every
+//! delivery. Redis holds the latest reading of each device.
 //!
-//! `pipeline` holds the loop; `buffer` decides what goes into a batch, `flush` what becomes of it;
-//! `store` and `redis` run the statements; `repair` brings Redis up to date after a fault.
+//! `pipeline` runs the main loop. `batch::buffer` decides what goes into a batch, and
+//! `pipeline::flush` writes the batch. `mysql` and `redis` run the statements. `redis::repair`
+//! updates Redis after a fault.
 
 mod app;
 mod batch;

@@ -1,4 +1,4 @@
-//! The worker and its commands.
+//! Runs the worker or one of its commands.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The worker's metrics, and what its log says of them every minute.
+//! Declares the metrics of the worker and its minute summary.
 
 use ljwx_service::metrics::{LAG_RECORDS, LAG_SECONDS};
 use ljwx_service::telemetry::{Item, Service, Shown};
@@ -8,49 +8,49 @@ ljwx_service::declare_metrics! {
     Gauge HEALTH = "worker_health" by "status";
     /// Readings by outcome: `stored`, `merged`, `dead_lettered`.
     Counter READINGS = "readings_total" by "outcome";
-    /// Readings stored without a tenant: nobody knows their device.
+    /// Readings stored without a tenant: neither the reading nor a binding names one.
     Counter UNBOUND = "readings_unbound_total";
     /// Rows that make a batch due at present.
     Gauge BATCH_ROWS_WANTED = "batch_rows_wanted";
-    /// Batches that may be in flight at present.
+    /// Most batches in flight at present.
     Gauge BATCHES_IN_FLIGHT_WANTED = "batches_in_flight_wanted";
-    /// Batches by what made them due.
+    /// Batches by the reason for which they were taken.
     Counter BATCHES = "batches_total" by "reason";
-    /// Deliveries of a batch.
+    /// Deliveries in a batch.
     Histogram BATCH_SIZE = "batch_size";
-    /// From taking a batch to the end of its Redis update.
+    /// Seconds from the taking of a batch to the end of its Redis update.
     Histogram BATCH_PROCESSING_SECONDS = "batch_processing_seconds";
-    /// From a record's Kafka time to the flush, oldest and mean of a batch.
+    /// Seconds from Kafka record time to the taking of the batch: oldest and mean of its records.
     Histogram BATCH_QUEUE_WAIT_SECONDS = "batch_queue_wait_seconds" by "statistic";
-    /// One transaction.
+    /// Seconds of one attempt to write a batch to MySQL.
     Histogram DATABASE_INSERT_SECONDS = "database_insert_seconds";
-    /// One batch's update of Redis.
+    /// Seconds of the Redis update of one batch.
     Histogram REDIS_UPDATE_SECONDS = "redis_update_seconds";
-    /// From the gateway's receipt to the commit, of the oldest reading of a batch.
+    /// Seconds from the gateway's receipt to the commit, of the oldest reading of each segment.
     Histogram END_TO_END_SECONDS = "end_to_end_seconds";
-    /// Attempts to write a batch that failed.
+    /// Failed attempts to write a batch, by kind of error.
     Counter WRITE_ERRORS = "write_errors_total" by "kind";
-    /// Batches that Redis could not take.
+    /// Batches that could not be written to Redis.
     Counter REDIS_ERRORS = "redis_errors_total";
     /// Deliveries in memory, waiting or in flight.
     Gauge BUFFERED = "buffered_deliveries";
-    /// Deliveries in MySQL that Redis may lack, over this replica's partitions.
+    /// Deliveries in MySQL that may be missing in Redis, over this replica's partitions.
     Gauge REDIS_BEHIND = "redis_behind";
-    /// Devices gone through to repair Redis, by where their names came from.
+    /// Devices processed to repair Redis, by the source of their serial numbers.
     Counter REDIS_REPAIRED = "redis_repaired_total" by "source";
-    /// Readings that came after a newer one was shown in Redis.
+    /// Newest readings of a batch for which Redis already had a newer one.
     Counter REDIS_STALE = "redis_stale_total";
-    /// Keys of devices in Redis that were no hashes and were replaced.
+    /// Redis keys of devices that were no hashes and were replaced.
     Counter REDIS_REPLACED = "redis_replaced_total";
-    /// Dead letters.
+    /// Dead letters by class of error.
     Counter LETTERS = "dead_letters_total" by "class";
-    /// Dead letters that Kafka did not take as they came, by what was done.
+    /// Dead letters that Kafka did not take unchanged, by the alteration.
     Counter LETTERS_ALTERED = "dead_letters_altered_total" by "how";
-    /// Whether the dead-letter breaker holds batches back.
+    /// 1 while the dead-letter breaker is open and batches wait, else 0.
     Gauge BREAKER_OPEN = "dead_letter_breaker_open";
 }
 
-/// What the worker says about itself.
+/// Name, metrics and minute summary of the worker.
 pub const SERVICE: Service = Service {
     name: "worker",
     metrics: DECLARED,
