@@ -1,4 +1,4 @@
-//! What a batch leaves in metrics and logs.
+//! Exports the metrics of a batch and logs its end.
 
 use std::sync::Once;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use crate::metrics::{
     READINGS, UNBOUND,
 };
 
-/// How long a batch's records had waited, oldest and mean, when it was taken at `now_ms`.
+/// Exports how long the records of a batch had waited when it was taken at `now_ms`: oldest and
+/// mean.
 pub fn taken(batch: &Batch, now_ms: i64) {
     let records = batch.records().max(1) as i64;
     let oldest = batch.segments.iter().map(|segment| segment.oldest_ms).min().unwrap_or(now_ms);
@@ -24,7 +25,7 @@ pub fn taken(batch: &Batch, now_ms: i64) {
     }
 }
 
-/// What became of a batch that was committed at `now_ms`, segment by segment.
+/// Counts the outcome of a batch that was committed at `now_ms`, segment by segment.
 pub fn committed(batch: &Batch, counts: &[Counts], now_ms: i64) {
     for (segment, counts) in batch.segments.iter().zip(counts) {
         of_segment(segment, counts, now_ms);
@@ -46,7 +47,8 @@ fn of_segment(segment: &Segment, counts: &Counts, now_ms: i64) {
     }
     histogram!(END_TO_END_SECONDS).record((now_ms - segment.oldest_ms).max(0) as f64 / 1000.0);
     if segment.gap > 0 {
-        // Nothing compacts this topic, so a hole in it is worth a look, but not one look a transaction.
+        // Warn once: nothing compacts this topic, so a gap is worth a look, but each transaction
+        // leaves one.
         static SAID: Once = Once::new();
         SAID.call_once(|| warn!("offsets without a record, as transactions leave them; counted"));
         debug!(
@@ -59,7 +61,7 @@ fn of_segment(segment: &Segment, counts: &Counts, now_ms: i64) {
     }
 }
 
-/// The end of a batch, Redis included.
+/// Logs and measures the end of a batch, after its Redis update.
 pub fn done(batch: &Batch, counts: &Counts, took: Duration, trace_id: Option<String>) {
     histogram!(BATCH_PROCESSING_SECONDS).record(took);
     debug!(

@@ -1,7 +1,9 @@
-//! What has been read and not yet written, lane by lane; pure, time comes as an argument.
+//! Holds the deliveries that are read and not yet written, by lane. Pure: time comes as an
+//! argument.
 //!
-//! A partition is a lane. Its deliveries form segments; at most one of them is in flight, so that
-//! one partition's batches follow one another while those of different partitions run side by side.
+//! A lane is the queue of one partition. Its deliveries form segments, and at most one segment is
+//! in flight. So the batches of one partition follow one another, and those of different partitions
+//! run at the same time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -13,18 +15,18 @@ use opentelemetry::trace::SpanContext;
 use crate::batch::redis_progress::{InRedis, LaneView, Shown};
 use crate::batch::{FlushReason, Segment};
 
-/// Bounds of the buffer.
+/// The limits of the buffer.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Rows that make a batch due, and the most of one segment.
+    /// Rows that make a batch due, and most rows of one segment.
     pub batch_rows: usize,
-    /// Bytes that make a batch due, and the most of one segment.
+    /// Bytes that make a batch due, and most bytes of one segment.
     pub batch_bytes: usize,
     /// Age that makes a batch due.
     pub batch_age: Duration,
-    /// Age that does where there are `COMPANY_ROWS` already.
+    /// Age that makes a batch due if `COMPANY_ROWS` rows wait.
     pub company_age: Duration,
-    /// Deliveries in memory beyond which no more are taken in.
+    /// Deliveries in memory from which on no more are taken in.
     pub deliveries_max: usize,
 }
 
@@ -40,7 +42,7 @@ struct Lane {
     shown: Shown,
 }
 
-/// The lanes of all partitions this process owns.
+/// The lanes of all partitions that this process owns.
 #[derive(Debug)]
 pub struct Buffer {
     limits: Limits,
@@ -48,19 +50,19 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// An empty buffer.
+    /// Creates an empty buffer.
     pub fn new(limits: Limits) -> Self {
         Self { limits, lanes: BTreeMap::new() }
     }
 
-    /// From now on this many rows, and these ages, make a batch due.
+    /// Sets the rows and the ages that make a batch due.
     pub fn tune(&mut self, batch_rows: usize, batch_age: Duration, company_age: Duration) {
         self.limits.batch_rows = batch_rows;
         self.limits.batch_age = batch_age;
         self.limits.company_age = company_age;
     }
 
-    /// Opens a lane where its claim stands.
+    /// Opens a lane at the offset of its claim.
     pub fn open(&mut self, claim: Claim) {
         let lane = Lane {
             epoch: claim.epoch,
@@ -72,17 +74,18 @@ impl Buffer {
         self.lanes.insert(claim.partition, lane);
     }
 
-    /// Drops lanes with all they hold.
+    /// Drops lanes with all their deliveries.
     pub fn forget(&mut self, partitions: &[i32]) {
         self.lanes.retain(|partition, _| !partitions.contains(partition));
     }
 
-    /// Drops the lane of one claim; a later claim of the same partition stays.
+    /// Drops the lane of one claim. The lane of a later claim of the partition stays.
     pub fn forget_claim(&mut self, partition: i32, epoch: i64) {
         self.lanes.retain(|lane, held| *lane != partition || held.epoch != epoch);
     }
 
-    /// Takes a delivery in; one of a claim that is gone is dropped: its new owner has it.
+    /// Takes a delivery in. Drops a delivery of a former claim, which the new owner reads, and an
+    /// offset that the lane already has.
     pub fn insert(&mut self, delivery: Delivery, origin: Option<SpanContext>, now: Instant) {
         let Some(lane) = self.lanes.get_mut(&delivery.partition) else { return };
         let expected = lane.waiting.back().map_or(lane.next, |(_, segment)| segment.to);
@@ -101,7 +104,7 @@ impl Buffer {
         }
     }
 
-    /// Deliveries in memory, waiting or in flight.
+    /// Returns the number of deliveries in memory, waiting or in flight.
     pub fn deliveries(&self) -> usize {
         let waiting = |lane: &Lane| -> usize {
             lane.waiting.iter().map(|(_, segment)| segment.records()).sum()
@@ -109,12 +112,12 @@ impl Buffer {
         self.lanes.values().map(|lane| lane.in_flight + waiting(lane)).sum()
     }
 
-    /// Whether more deliveries may be taken in.
+    /// Returns whether more deliveries may be taken in.
     pub fn has_room(&self) -> bool {
         self.deliveries() < self.limits.deliveries_max
     }
 
-    /// Whether a batch should be taken now, and why.
+    /// Returns the reason to take a batch now, if there is one.
     pub fn due(&self, now: Instant) -> Option<FlushReason> {
         let (rows, bytes) = self.ready().fold((0, 0), |(rows, bytes), (_, segment)| {
             (rows + segment.rows.len(), bytes + segment.bytes)
@@ -128,7 +131,7 @@ impl Buffer {
         }
     }
 
-    /// When the oldest delivery that could be written becomes due by age.
+    /// Returns when the oldest delivery that could be written becomes due by age.
     pub fn due_at(&self) -> Option<Instant> {
         let since = self.ready().map(|(since, _)| *since).min()?;
         let rows: usize = self.ready().map(|(_, segment)| segment.rows.len()).sum();
@@ -139,7 +142,7 @@ impl Buffer {
         Some(since + age)
     }
 
-    /// The first segment of every lane that has nothing in flight.
+    /// Returns the first segment of every lane that has nothing in flight.
     fn ready(&self) -> impl Iterator<Item = &(Instant, Segment)> {
         self.lanes
             .values()
@@ -147,14 +150,14 @@ impl Buffer {
             .filter_map(|lane| lane.waiting.front())
     }
 
-    /// Takes the segments of one batch: the oldest lanes first, and no more lanes than it takes to
-    /// fill it, since every lane costs a statement of its own.
+    /// Takes the segments of one batch, oldest lanes first, until the batch is full. It takes no
+    /// further lanes, because every lane costs a statement of its own.
     pub fn take(&mut self) -> Vec<Segment> {
         self.take_of(|_| true)
     }
 
-    /// Takes what the given partitions hold, whether due or not; their later segments follow with
-    /// further calls.
+    /// Takes the first segments of the given partitions, due or not. Further calls take the later
+    /// segments.
     pub fn take_partitions(&mut self, partitions: &[i32]) -> Vec<Segment> {
         self.take_of(|partition| partitions.contains(&partition))
     }
@@ -185,7 +188,7 @@ impl Buffer {
         taken
     }
 
-    /// Notes that a segment was written up to `to`, and whether Redis has it.
+    /// Advances a lane after its segment was written up to `to`.
     pub fn written(&mut self, partition: i32, epoch: i64, to: i64, in_redis: InRedis) {
         let Some(lane) = self.lanes.get_mut(&partition) else { return };
         if lane.epoch == epoch {
@@ -194,7 +197,7 @@ impl Buffer {
         }
     }
 
-    /// Notes that Redis has what a lane had when it looked like `then`.
+    /// Applies a finished repair of Redis that began when the lane was at `then`.
     pub fn repaired(&mut self, then: &LaneView) {
         let lane = self.lanes.get_mut(&then.partition).filter(|lane| lane.epoch == then.epoch);
         if let Some(lane) = lane {
@@ -202,7 +205,7 @@ impl Buffer {
         }
     }
 
-    /// What a repair of Redis needs to know of every lane.
+    /// Returns the progress of every lane, for the repair of Redis.
     pub fn views(&self) -> Vec<LaneView> {
         let view = |(partition, lane): (&i32, &Lane)| LaneView {
             partition: *partition,
@@ -213,7 +216,7 @@ impl Buffer {
         self.lanes.iter().map(view).collect()
     }
 
-    /// Whether a partition has nothing waiting and nothing in flight.
+    /// Returns whether these partitions have nothing waiting and nothing in flight.
     pub fn is_drained(&self, partitions: &[i32]) -> bool {
         self.lanes
             .iter()
@@ -221,12 +224,12 @@ impl Buffer {
             .all(|(_, lane)| lane.in_flight == 0 && lane.waiting.is_empty())
     }
 
-    /// The partitions this process owns.
+    /// Returns the partitions that this process owns.
     pub fn partitions(&self) -> Vec<i32> {
         self.lanes.keys().copied().collect()
     }
 
-    /// Kafka time of the oldest delivery that waits, in milliseconds.
+    /// Returns the Kafka record time of the oldest waiting delivery, in milliseconds.
     pub fn oldest_ms(&self) -> Option<i64> {
         let lanes = self.lanes.values();
         lanes.filter_map(|lane| lane.waiting.front()).map(|(_, segment)| segment.oldest_ms).min()

@@ -1,4 +1,4 @@
-//! Headers of a reading that was sent once more from a dead-letter or rejects topic.
+//! The headers of a replayed reading.
 
 use rdkafka::message::{Headers, OwnedHeaders};
 
@@ -8,10 +8,10 @@ pub const REPLAY_PARTITION: &str = "replay.partition";
 /// Offset of the reading's first record.
 pub const REPLAY_OFFSET: &str = "replay.offset";
 
-/// How often it was replayed.
+/// Number of replays of the reading.
 pub const REPLAY_COUNT: &str = "replay.count";
 
-/// The first place of a replayed reading, as partition and offset; `None` for any other.
+/// Returns partition and offset of the first record of a replayed dead letter; `None` for others.
 pub fn first_place(headers: Option<&OwnedHeaders>) -> Option<(i32, i64)> {
     let headers = headers?;
     let text = |name: &str| {

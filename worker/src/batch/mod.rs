@@ -1,5 +1,5 @@
-//! What is written together in one transaction: a batch of segments, one a partition. No MySQL and no
-//! Redis here: `mysql` and `redis` write a batch, `pipeline` decides what follows.
+//! A batch: the segments that are written in one transaction, at most one of each partition.
+//! `mysql` and `redis` write the batch, and `pipeline` decides what follows.
 
 pub mod batch_metrics;
 pub mod buffer;
@@ -15,7 +15,7 @@ pub mod test_support;
 
 pub use segment::{Letter, Segment};
 
-/// Why a batch was taken; the words are metric labels.
+/// The reason for which a batch was taken. The words are metric labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlushReason {
     /// Enough rows.
@@ -24,14 +24,14 @@ pub enum FlushReason {
     Bytes,
     /// The oldest delivery waited long enough.
     Age,
-    /// Partitions go away.
+    /// Partitions are revoked.
     Revoked,
     /// The process is stopping.
     Shutdown,
 }
 
 impl FlushReason {
-    /// The stable word.
+    /// Returns the stable word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rows => "rows",
@@ -48,19 +48,18 @@ impl FlushReason {
 pub struct Batch {
     /// Names the batch in spans and logs.
     pub id: String,
-    /// Why it was taken.
     pub reason: FlushReason,
-    /// Its segments, at most one a partition.
+    /// At most one segment of each partition.
     pub segments: Vec<Segment>,
 }
 
 impl Batch {
-    /// Records of all segments.
+    /// Returns the number of records of all segments.
     pub fn records(&self) -> usize {
         self.segments.iter().map(Segment::records).sum()
     }
 
-    /// Dead letters of all segments.
+    /// Returns the number of dead letters of all segments.
     pub fn letters(&self) -> usize {
         self.segments.iter().map(|segment| segment.letters.len()).sum()
     }

@@ -1,56 +1,56 @@
-//! How far Redis is with one partition; pure. What a batch could not show leaves a hole, and only a
-//! repair closes it; what it put off is shown with a later one.
+//! Tracks up to which offset Redis is current on one partition. A batch that Redis missed leaves a
+//! gap that only a repair closes. A deferred batch is written with a later batch. Pure.
 
-/// Whether Redis has what a segment brought.
+/// Whether Redis has the rows of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InRedis {
-    /// It has, and everything that was put off before.
+    /// Redis has the rows, and all rows that were deferred before.
     Yes,
-    /// Not yet: it is shown with a segment that waits already.
+    /// The rows are deferred to a segment that already waits.
     Later,
-    /// It may lack it, and what was put off before.
+    /// Redis may be missing the rows, and the rows that were deferred before.
     No,
 }
 
-/// Redis beside the ledger, for one partition.
+/// The progress of MySQL and Redis on one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shown {
-    /// Everything before it is in Redis.
+    /// Every delivery before this offset is in Redis.
     up_to: i64,
-    /// Everything before it is in MySQL.
+    /// Every delivery before this offset is in MySQL.
     done: i64,
-    /// Where what was put off and not shown yet begins.
+    /// First offset of the deferred rows that are not written yet.
     put_off: Option<i64>,
-    /// Whether something before that may be missing.
+    /// Whether Redis may be missing rows that no later batch writes.
     hole: bool,
-    /// Batches that did not reach Redis, ever: a repair closes the holes that it knew of.
+    /// Batches that Redis ever missed. A repair closes only the gaps of batches that it counted.
     misses: u64,
 }
 
 impl Shown {
-    /// As the ledger has it.
+    /// Creates the progress that the ledger has.
     pub fn new(redis_offset: i64, next_offset: i64) -> Self {
-        // A group that was rewound has shown what it will go through again.
+        // In a rewound group Redis already has the deliveries that are reprocessed.
         let up_to = redis_offset.min(next_offset);
         Self { up_to, done: next_offset, put_off: None, hole: up_to < next_offset, misses: 0 }
     }
 
-    /// Everything before it is in Redis.
+    /// Returns the offset before which every delivery is in Redis.
     pub fn up_to(&self) -> i64 {
         self.up_to
     }
 
-    /// Everything before it is in MySQL.
+    /// Returns the offset before which every delivery is in MySQL.
     pub fn done(&self) -> i64 {
         self.done
     }
 
-    /// Deliveries that Redis may lack and that no batch will show.
+    /// Returns the number of deliveries that Redis may be missing and that no batch will write.
     pub fn behind(&self) -> i64 {
         if self.hole { self.done - self.up_to } else { 0 }
     }
 
-    /// A batch was committed up to `to`.
+    /// Advances the progress after a batch was committed up to `to`.
     pub fn written(&mut self, to: i64, in_redis: InRedis) {
         match in_redis {
             InRedis::Later => self.put_off = self.put_off.or(Some(self.done)),
@@ -65,25 +65,24 @@ impl Shown {
         self.done = to;
     }
 
-    /// A repair that began as `then` has shown everything of then.
+    /// Applies a finished repair, which wrote to Redis every delivery before the end of `then`.
     pub fn repaired(&mut self, then: &Self) {
-        // What was written meanwhile reached Redis by itself, was put off, or is a miss.
+        // A batch that was written meanwhile reached Redis, was deferred, or was missed.
         self.hole = then.misses != self.misses;
         let by_itself = if self.hole { then.done } else { self.put_off.unwrap_or(self.done) };
         self.up_to = self.up_to.max(by_itself).max(then.done);
     }
 }
 
-/// One partition as the pipeline has it.
+/// The progress of one lane, for the repair of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaneView {
-    /// The partition.
     pub partition: i32,
-    /// Its claim.
+    /// Epoch of the claim.
     pub epoch: i64,
-    /// How far Redis is.
+    /// Progress of MySQL and Redis.
     pub shown: Shown,
-    /// Whether no batch is on its way that would tell the ledger.
+    /// Whether the lane is empty, so that no batch will advance `redis_offset` in the ledger.
     pub idle: bool,
 }
 
@@ -147,7 +146,7 @@ mod tests {
         shown.written(14, Later);
         shown.repaired(&then);
         assert_eq!((shown.up_to(), shown.behind()), (12, 0));
-        // What was put off before it began it has shown from MySQL.
+        // The repair has written from MySQL the rows that were deferred before it began.
         let mut shown = Shown::new(4, 10);
         shown.written(12, Later);
         let then = shown;

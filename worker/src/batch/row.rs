@@ -1,11 +1,11 @@
-//! One row of the main table on its way: a reading, or several deliveries of one identity merged
-//! field by field, the later delivery winning. The rule is MySQL's as well (`statements`), so where
-//! a batch is cut changes nothing.
+//! A row of the main table before it is written: one reading, or several deliveries of one
+//! identity, merged. A later delivery wins field by field. The upsert in `mysql::main_table`
+//! follows the same rule, so the place at which a batch is cut changes nothing.
 
 use jiff::civil::DateTime;
 use ljwx_reading::{DeviceSn, Documents, Ids, Reading, UploadMethod, Vitals};
 
-/// Place of a delivery in the topic as one number: `partition * 2^40 + offset`.
+/// Returns the source of a delivery: `partition * 2^40 + offset`.
 pub fn source(partition: i32, offset: i64) -> i64 {
     (i64::from(partition) << 40) + offset
 }
@@ -13,30 +13,30 @@ pub fn source(partition: i32, offset: i64) -> i64 {
 /// Key of a row.
 pub type Identity = (DeviceSn, DateTime);
 
-/// The key of a reading's row.
+/// Returns the key of a reading's row.
 pub fn identity(reading: &Reading) -> Identity {
     (reading.device_sn().clone(), reading.timestamp())
 }
 
-/// Which ids come from a device's binding alone: those fill what a stored row lacks, and overwrite
-/// nothing.
+/// The ids that come from a device's binding alone. They fill ids that a stored row is missing, and
+/// overwrite nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fills(u8);
 
 impl Fills {
     /// The user's id.
     pub const USER: u8 = 1;
-    /// The organisation's.
+    /// The organisation's id.
     pub const ORG: u8 = 2;
-    /// The tenant's.
+    /// The tenant's id.
     pub const CUSTOMER: u8 = 4;
 
-    /// Every combination, in the order of [`Fills::index`].
+    /// Returns every combination, in the order of [`Fills::index`].
     pub fn all() -> impl Iterator<Item = Self> {
         (0..8).map(Self)
     }
 
-    /// What `bound` adds to a row's own ids.
+    /// Returns the ids that `bound` adds to a row's own ids.
     pub fn of(own: Ids, bound: Ids) -> Self {
         let adds = |own: Option<i64>, bound: Option<i64>| own.is_none() && bound.is_some();
         let bits = [
@@ -47,12 +47,12 @@ impl Fills {
         Self(bits.into_iter().filter(|(adds, _)| *adds).map(|(_, bit)| bit).sum())
     }
 
-    /// Whether an id only fills.
+    /// Returns whether an id only fills.
     pub fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
     }
 
-    /// Its place among all combinations.
+    /// Returns the index of this combination among all.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
@@ -63,25 +63,25 @@ impl Fills {
 pub struct Row {
     /// Source of the first delivery.
     pub id: i64,
-    /// Source of the latest.
+    /// Source of the latest delivery.
     pub last_source: i64,
-    /// How many deliveries.
     pub deliveries: i64,
-    /// Whether its clock runs ahead, so that it moves no guard.
+    /// Whether its event time is ahead of the clock at the receipt, so that the row moves no guard.
     pub ahead: bool,
-    /// What its deliveries say.
+    /// The ids in its deliveries.
     pub ids: Ids,
-    /// What its device is bound to, where a delivery does not say (`bindings`).
+    /// The ids of its device's binding, if its deliveries do not have all ids
+    /// (`mysql::device_ids`).
     pub bound: Ids,
     pub upload_method: UploadMethod,
     pub vitals: Vitals,
-    /// Those of deliveries that are not ahead of the clock: the others move no guard.
+    /// The documents of deliveries that are not ahead of the clock: the others move no guard.
     pub documents: Documents,
-    /// Where each of them came from.
+    /// The source of each document.
     pub document_sources: DocumentSources,
 }
 
-/// Sources of a row's documents; 0 where it has none.
+/// Sources of a row's documents; 0 without a document.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DocumentSources {
     pub sleep_data: i64,
@@ -92,7 +92,7 @@ pub struct DocumentSources {
 }
 
 impl Row {
-    /// The row of one delivery.
+    /// Creates the row of one delivery.
     pub fn new(reading: &Reading, source: i64) -> Self {
         let mut row = Self {
             id: source,
@@ -110,16 +110,18 @@ impl Row {
         row
     }
 
-    /// The ids to store: a delivery's own, else those of the binding.
+    /// Returns the ids to store: those of the deliveries, else those of the binding.
     pub fn all_ids(&self) -> Ids {
         self.ids.or(self.bound)
     }
 
-    /// Merges a later delivery of the same identity: what it carries wins, what it lacks stays.
+    /// Merges a later delivery of the same identity. Its fields win, and fields that it does not
+    /// have stay.
     pub fn merge(&mut self, reading: &Reading, source: i64) {
         self.last_source = source;
         self.deliveries += 1;
-        // Once it is not ahead by one receipt, it is not ahead: the clock was judged again.
+        // One delivery that is not ahead is enough: each receipt compares the reading with the
+        // clock again.
         self.ahead &= reading.ahead_of_clock();
         self.ids = reading.ids().or(self.ids);
         self.upload_method = reading.upload_method();

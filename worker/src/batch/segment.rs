@@ -10,23 +10,22 @@ use opentelemetry::trace::SpanContext;
 use super::delivery;
 use super::row::{self, Identity, Row};
 
-/// A contiguous stretch of one partition's deliveries, merged by identity.
+/// A contiguous range of one partition's deliveries, merged by identity.
 #[derive(Debug)]
 pub struct Segment {
-    /// The partition.
     pub partition: i32,
-    /// The claim it was read under.
+    /// Epoch of the claim under which the deliveries were read.
     pub epoch: i64,
     /// First offset.
     pub from: i64,
     /// One past the last offset.
     pub to: i64,
-    /// Every record, in order; kept as they came, since any of them may have to be dead-lettered.
+    /// Every delivery in order, unchanged, because any of them may have to be dead-lettered.
     pub deliveries: Vec<Delivery>,
-    /// Rows by identity, of all deliveries without a letter.
+    /// Rows by identity, of all deliveries that are neither dead letters nor in `replays`.
     pub rows: HashMap<Identity, Row>,
-    /// Rows of readings that were sent once more from a dead-letter or rejects topic, each with its
-    /// first source. Not merged with others: a merged row has one source, and theirs is older.
+    /// Rows of replayed dead letters, each with its first source. They are not merged with others:
+    /// a merged row has one source, and theirs is older.
     pub replays: Vec<(Identity, Row)>,
     /// Deliveries that are dead letters, in order.
     pub letters: Vec<Letter>,
@@ -34,44 +33,42 @@ pub struct Segment {
     pub gap: i64,
     /// Bytes of the deliveries' values.
     pub bytes: usize,
-    /// Kafka times: oldest and sum, in milliseconds.
+    /// Oldest Kafka record time, in milliseconds.
     pub oldest_ms: i64,
-    /// Sum of Kafka times, for their mean.
+    /// Sum of Kafka record times in milliseconds, for their mean.
     pub sum_ms: i64,
-    /// Contexts of the sampled deliveries.
+    /// Trace contexts of the sampled deliveries.
     pub origins: Vec<Origin>,
-    /// Up to where Redis was current before this segment, where it is known.
+    /// Offset up to which Redis was current before this segment, if known.
     pub redis_offset: Option<i64>,
-    /// Whether another segment of the partition waits behind it.
+    /// Whether another segment of the partition waits behind this segment.
     pub followed: bool,
 }
 
 /// A delivery of a segment that cannot be stored, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {
-    /// The delivery's offset.
     pub offset: i64,
-    /// What is wrong, as a stable word.
+    /// Class of the error, a stable word.
     pub class: ErrorClass,
-    /// The database's own code.
+    /// Error code of MySQL.
     pub code: Option<String>,
-    /// What is wrong, without any value.
+    /// Error message, without any value.
     pub message: String,
-    /// Whether Kafka has it.
+    /// Whether Kafka has confirmed the dead letter.
     pub confirmed: bool,
 }
 
-/// A sampled delivery's place in its trace.
+/// The trace context of a sampled delivery.
 #[derive(Debug, Clone)]
 pub struct Origin {
-    /// The span that sent it.
+    /// The span that sent the delivery.
     pub context: SpanContext,
-    /// Its offset.
     pub offset: i64,
 }
 
 impl Segment {
-    /// An empty segment of a partition that stands at `from`.
+    /// Creates an empty segment that begins at `from`.
     pub fn new(partition: i32, epoch: i64, from: i64) -> Self {
         Self {
             partition,
@@ -128,15 +125,16 @@ impl Segment {
             .or_insert_with(|| Row::new(reading, source));
     }
 
-    /// Adds letters for deliveries that turned out to be refused, and merges the others anew: a row
-    /// may have held a refused delivery's value over a good one's.
+    /// Adds dead letters for deliveries that MySQL rejects, and merges the others again: a row may
+    /// hold a rejected delivery's value over a good one's.
     pub fn refuse(&mut self, letters: Vec<Letter>) {
         self.letters.extend(letters);
         self.letters.sort_by_key(|letter| letter.offset);
         self.merge_anew();
     }
 
-    /// Takes back the letters that only the database's refusal made and nobody has yet.
+    /// Removes dead letters of data errors that Kafka has not confirmed, and merges their
+    /// deliveries again.
     pub fn reconsider(&mut self) {
         self.letters.retain(|letter| letter.confirmed || letter.class == ErrorClass::Undecodable);
         self.merge_anew();
@@ -153,29 +151,29 @@ impl Segment {
         self.deliveries = deliveries;
     }
 
-    /// The deliveries without a letter, with their places.
+    /// Returns the deliveries that are not dead letters, with their indexes.
     pub fn good(&self) -> impl Iterator<Item = (usize, &Delivery)> {
         self.deliveries.iter().enumerate().filter(|(_, delivery)| {
             self.letters.binary_search_by_key(&delivery.offset, |letter| letter.offset).is_err()
         })
     }
 
-    /// Every row, those of replays included.
+    /// Returns every row, those of replays included.
     pub fn all_rows(&self) -> impl Iterator<Item = (&Identity, &Row)> {
         self.rows.iter().chain(self.replays.iter().map(|(identity, row)| (identity, row)))
     }
 
-    /// All records.
+    /// Returns the number of all records.
     pub fn records(&self) -> usize {
         self.deliveries.len()
     }
 
-    /// Records that became rows.
+    /// Returns the number of records that are not dead letters.
     pub fn readings(&self) -> i64 {
         (self.deliveries.len() - self.letters.len()) as i64
     }
 
-    /// The ledger's move, given how many of the rows were new.
+    /// Returns the advance of the ledger, given that `stored` rows were new.
     pub fn advance(&self, stored: i64) -> Advance {
         Advance {
             partition: self.partition,

@@ -1,106 +1,107 @@
-//! How large batches are, how many are in flight and how long a lone reading waits for company, moved
-//! by what the last batches took. Pure: time comes as an argument.
+//! Adapts the size of batches, their number in flight and the wait of a lone reading to the times
+//! of the last batches. Pure: time comes as an argument.
 //!
-//! Under a flood it climbs: now and then a neighbouring setting has its turn and is kept where it gets
-//! more through. Otherwise batches are taken by age, their size does not matter, and all there is to
-//! win is the wait: a quick database is asked sooner.
+//! Under a flood the controller climbs: from time to time it tries a neighbouring setting, and
+//! keeps the setting if the throughput is higher. Without a flood batches are taken by age and
+//! their size does not matter. Then only the wait can improve: a fast database gets its batches
+//! sooner.
 
 use std::time::{Duration, Instant};
 
 /// Sizes of a batch to choose from, in rows.
 const ROWS: [usize; 7] = [50, 100, 200, 350, 500, 700, 1000];
 
-/// Where climbing starts: 1,000 rows, two batches in flight. A flood is mostly a backlog, and there the
-/// largest batches are rarely far from the best.
+/// The first setting: 1,000 rows, two batches in flight. A flood is mostly a backlog, and for a
+/// backlog the largest batches are rarely far from the best.
 const START: Setting = Setting { rows: 6, depth: 2 };
 
-/// Batches of one measurement, at least.
+/// Fewest batches of one measurement.
 const WINDOW_BATCHES: u32 = 4;
 
-/// Length of one measurement, at least.
+/// Shortest time of one measurement.
 const WINDOW: Duration = Duration::from_millis(400);
 
-/// Measurements of the setting in force between two of its neighbours; one more after each that was
-/// no better.
+/// Measurements of the active setting between two trials of a neighbour. Each trial that was no
+/// better adds one.
 const STAYS_MIN: u32 = 2;
 
-/// The most of them: what has settled is hardly disturbed.
+/// Most measurements between two trials: a settled setting is rarely disturbed.
 const STAYS_MAX: u32 = 20;
 
-/// A change of the throughput by which another database is recognised, and looking begins anew.
+/// Relative change of the throughput that indicates a changed database. Frequent trials begin
+/// again.
 const CHANGED: f64 = 0.25;
 
-/// How much better a neighbour must be: measurements of one setting differ by about as much. Also
-/// where it is fewer batches at a time: at a load that is no flood fewer do as well, until they do not.
+/// Gain that a neighbour must show: measurements of one setting differ by about as much. Fewer
+/// batches in flight must show the gain too: below a flood they are as good, until the load grows.
 const BETTER: f64 = 1.05;
 
-/// How good larger batches must be: they take fewer statements, messages and calls of
-/// Redis for the same readings.
+/// Least throughput of larger batches, as a share of the active setting's. They take fewer
+/// statements, messages and Redis calls for the same readings.
 const AS_GOOD: f64 = 0.98;
 
-/// A gain that needs no second look.
+/// Gain that needs no second measurement.
 const CLEARLY_BETTER: f64 = 1.15;
 
-/// Weight of the latest measurement in what the setting in force gets through.
+/// Weight of the latest measurement in the score of the active setting.
 const LATEST_SCORE_WEIGHT: f64 = 0.5;
 
-/// Time of a batch beyond which more throughput is not worth its wait.
+/// Time of a batch above which more throughput is not worth the wait.
 const BATCH_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// A wait is as long as this many batches take: asked more often, a database that shares its machine
-/// has less left for its neighbours than readings gain.
+/// The wait of a lone reading, in times of a small batch. Shorter waits would take more from the
+/// programs beside the database than readings gain.
 const IDLE_SHARE: u32 = 10;
 
-/// The same where enough readings are there already, so that each costs little.
+/// The same wait if `COMPANY_ROWS` rows wait, so that each row costs little.
 const COMPANY_SHARE: u32 = 4;
 
-/// Shortest wait for company.
+/// Shortest wait for more rows.
 const LINGER_MIN: Duration = Duration::from_millis(5);
 
 /// Weight of the latest batch in the mean time of small batches.
 const LATEST_WEIGHT: f64 = 0.1;
 
-/// Bounds of what is chosen.
+/// The limits of the adaptive batch size.
 #[derive(Debug, Clone)]
 pub struct AdaptiveLimits {
-    /// A size that is not to be moved.
+    /// The rows of a batch, if they are fixed.
     pub rows_fixed: Option<usize>,
     /// Most batches in flight.
     pub in_flight_max: usize,
-    /// Longest wait for company.
+    /// Longest wait for more rows.
     pub age_max: Duration,
 }
 
-/// What a batch took.
+/// The measured time of one batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
-    /// Its records.
     pub records: usize,
-    /// From taking it to its commit.
+    /// Time from the taking of the batch to its end, the Redis update included.
     pub took: Duration,
-    /// Whether it was full, so that more may have been waiting.
+    /// Whether the batch was full, so that more rows may have been waiting.
     pub full: bool,
 }
 
-/// Place in [`ROWS`], and batches in flight.
+/// Index in [`ROWS`], and batches in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Setting {
     rows: usize,
     depth: usize,
 }
 
-/// The controller.
+/// The controller of size, number in flight and wait.
 #[derive(Debug)]
 pub struct Adaptive {
     limits: AdaptiveLimits,
-    /// In force, with what it got through when measured last.
+    /// The active setting. `base_score` is its score so far.
     base: Setting,
     base_score: f64,
     stays: u32,
     stays_wanted: u32,
-    /// The neighbour whose turn it is.
+    /// The neighbour under trial.
     trial: Option<Setting>,
-    /// One that was good once: one measurement may be luck, so it has another turn.
+    /// A neighbour that was better once. One measurement may be luck, so it gets a second trial.
     promising: Option<Setting>,
     next_neighbour: usize,
     window: Option<Window>,
@@ -116,7 +117,7 @@ struct Window {
 }
 
 impl Adaptive {
-    /// Starts in the middle.
+    /// Starts with [`START`], within `limits`.
     pub fn new(limits: AdaptiveLimits) -> Self {
         let base = Setting { depth: START.depth.min(limits.in_flight_max), ..START };
         Self {
@@ -137,31 +138,32 @@ impl Adaptive {
         self.trial.unwrap_or(self.base)
     }
 
-    /// Rows that make a batch due.
+    /// Returns the rows that make a batch due.
     pub fn rows(&self) -> usize {
         self.limits.rows_fixed.unwrap_or(ROWS[self.current().rows])
     }
 
-    /// Batches in flight.
+    /// Returns the most batches in flight.
     pub fn in_flight(&self) -> usize {
         self.current().depth
     }
 
-    /// Age that makes a batch due.
+    /// Returns the age that makes a batch due.
     pub fn linger(&self) -> Duration {
         (self.small_batch * IDLE_SHARE)
             .clamp(LINGER_MIN.min(self.limits.age_max), self.limits.age_max)
     }
 
-    /// Age that makes a batch due which has company already.
+    /// Returns the age that makes a batch due if `COMPANY_ROWS` rows wait.
     pub fn company_linger(&self) -> Duration {
         (self.small_batch * COMPANY_SHARE).min(self.linger())
     }
 
-    /// Notes a batch that was committed at `now`.
+    /// Adds a batch that ended at `now` to the measurements.
     pub fn note(&mut self, now: Instant, sample: Sample) {
         if !sample.full {
-            // No flood, nothing to climb; a measurement under way would say nothing.
+            // Without a flood there is nothing to climb, and a measurement under way would be
+            // wrong.
             self.window = None;
             self.trial = None;
             self.promising = None;
@@ -172,7 +174,7 @@ impl Adaptive {
             return;
         }
         let Some(window) = &mut self.window else {
-            // What is in flight when a setting changes still belongs to the one before.
+            // Batches in flight at a change of the setting still belong to the former setting.
             self.window = Some(Window { since: now, batches: 0, records: 0, took: Duration::ZERO });
             return;
         };
@@ -190,7 +192,7 @@ impl Adaptive {
     fn measured(&mut self, score: f64) {
         match self.trial.take() {
             Some(trial) if self.is_kept(trial, score) => {
-                // The same way again, as long as it goes up.
+                // Try the same direction again, as long as the throughput rises.
                 self.next_neighbour = self.next_neighbour.wrapping_sub(1);
                 (self.base, self.base_score) = (trial, score);
                 self.stays_wanted = STAYS_MIN;
@@ -218,7 +220,8 @@ impl Adaptive {
         }
     }
 
-    /// Whether a trial is good enough to stay, now or for the second time; notes it if the first.
+    /// Returns whether the trial becomes the active setting: it is clearly better, or better for
+    /// the second time. Remembers a first success as promising.
     fn is_kept(&mut self, trial: Setting, score: f64) -> bool {
         let good = score > self.base_score * self.least_gain(trial);
         let clearly = score > self.base_score * CLEARLY_BETTER;
@@ -233,7 +236,7 @@ impl Adaptive {
         if trial.rows > self.base.rows { AS_GOOD } else { BETTER }
     }
 
-    /// The next of the up to four neighbours.
+    /// Returns the next of the up to four neighbours.
     fn neighbour(&mut self) -> Option<Setting> {
         for _ in 0..4 {
             let Setting { rows, depth } = self.base;
@@ -254,7 +257,7 @@ impl Adaptive {
     }
 }
 
-/// Records a second, less where batches take too long.
+/// Returns records per second, reduced if batches take longer than [`BATCH_TIME_MAX`].
 fn score(window: &Window, length: Duration) -> f64 {
     let mean = window.took / window.batches.max(1);
     let patience = BATCH_TIME_MAX.as_secs_f64() / mean.max(BATCH_TIME_MAX).as_secs_f64();

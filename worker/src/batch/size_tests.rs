@@ -1,31 +1,31 @@
-//! Against a simulated database whose capacity changes: at every load better than the plan's rule and
-//! within 5 % of the best size that does not move.
+//! Tests the controller on a simulated database whose capacity changes. At every load it must be
+//! better than the plan's rule and within 5 % of the best fixed size.
 
 use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::batch::buffer::COMPANY_ROWS;
 
-/// Longest wait for company, everywhere.
+/// Longest wait for more rows, in all tests.
 const AGE: Duration = Duration::from_millis(100);
 
-/// What a batch costs: a part for itself, a part a row, and one that grows with its size.
+/// The cost of a batch: a constant, a part per row, and a part that grows with its size.
 #[derive(Clone, Copy)]
 struct Database {
     batch: f64,
     row: f64,
     crowd: f64,
-    /// Batches that it works on side by side.
+    /// Batches that it processes at the same time.
     workers: usize,
-    /// By how much times differ, up and down.
+    /// Relative spread of the times, up and down.
     noise: f64,
 }
 
 const QUICK: Database = Database { batch: 0.002, row: 12e-6, crowd: 0.0, workers: 2, noise: 0.0 };
 const SLOW: Database = Database { batch: 0.060, row: 450e-6, crowd: 0.0, workers: 1, noise: 0.0 };
-/// As on a machine that others use too.
+/// As on a machine that other programs use too.
 const NOISY: Database = Database { noise: 0.4, ..QUICK };
-/// Large batches get in each other's way.
+/// Large batches slow each other down.
 const CROWDED: Database =
     Database { batch: 0.004, row: 20e-6, crowd: 1e-7, workers: 4, noise: 0.0 };
 
@@ -37,7 +37,7 @@ impl Database {
     }
 }
 
-/// Who chooses.
+/// The rule that chooses size and wait.
 enum Rule {
     Fixed {
         rows: usize,
@@ -67,7 +67,7 @@ impl Rule {
         }
     }
 
-    /// How long the oldest of `waiting` may wait.
+    /// Returns how long the oldest of `waiting` readings may wait.
     fn linger(&self, waiting: usize) -> f64 {
         match self {
             Self::Ours(ours) if waiting >= COMPANY_ROWS => ours.company_linger().as_secs_f64(),
@@ -76,7 +76,8 @@ impl Rule {
         }
     }
 
-    /// How many more make what waits worth asking for; as many as fill it where it is only that.
+    /// Returns the number of waiting readings that shortens the wait; without a shorter wait, the
+    /// number that fills a batch.
     fn company(&self) -> usize {
         match self {
             Self::Ours(_) => COMPANY_ROWS.min(self.rows()),
@@ -97,13 +98,13 @@ impl Rule {
     }
 }
 
-/// Readings a second, or `None` for as many as can be taken; with the databases of each stretch.
+/// Readings per second, or `None` for a flood, and the length and database of each period.
 struct Load {
     rate: Option<f64>,
     stretches: Vec<(f64, Database)>,
 }
 
-/// What a run came to: records stored a second, and their mean wait until stored.
+/// The result of a run: records stored per second, and their mean wait until stored.
 #[derive(Debug, Clone, Copy)]
 struct Result {
     throughput: f64,
@@ -115,9 +116,9 @@ fn run(mut rule: Rule, load: &Load) -> Result {
     let end: f64 = load.stretches.iter().map(|(length, _)| length).sum();
     let (mut now, mut arrived, mut taken) = (0.0_f64, 0_u64, 0_u64);
     let (mut stored, mut waited) = (0_u64, 0.0_f64);
-    // End, start, records and sum of arrival times of what is in flight.
+    // End, start, records, sum of arrival times, and whether full, of each batch in flight.
     let mut in_flight: Vec<(f64, f64, usize, f64, bool)> = Vec::new();
-    // The same for everyone, every time.
+    // A fixed seed gives every rule the same noise in every run.
     let mut random = rand::rngs::StdRng::seed_from_u64(1);
     let arrival = |n: u64| load.rate.map_or(0.0, |rate| n as f64 / rate);
     while now < end {
@@ -154,7 +155,7 @@ fn run(mut rule: Rule, load: &Load) -> Result {
             if in_flight.len() >= rule.depth() {
                 f64::INFINITY
             } else {
-                // What comes first of those that may make it due.
+                // The next number of readings that may make the batch due.
                 let company = rule.company();
                 let next = if waiting < company { company } else { rule.rows() };
                 arrival(taken + next as u64)
@@ -177,7 +178,7 @@ fn ours() -> Rule {
     Rule::Ours(Box::new(Adaptive::new(limits)))
 }
 
-/// Every size and depth that does not move.
+/// Runs every fixed size and depth.
 fn fixed(load: &Load) -> Vec<Result> {
     let sizes = ROWS.iter().flat_map(|rows| (1..=4).map(|depth| (*rows, depth)));
     sizes.map(|(rows, depth)| run(Rule::Fixed { rows, depth }, load)).collect()
@@ -198,7 +199,7 @@ fn under_a_flood_more_gets_through_than_by_the_plan_s_rule_and_nearly_the_best()
         let ours = run(ours(), &load).throughput;
         println!("flood, {name}: ours {ours:.0}, plan {plan:.0}, best fixed {best:.0} rows/s");
         assert!(ours >= 0.95 * best, "{name}: {ours:.0} of {best:.0} rows/s");
-        // The rule grows to the largest size wherever 2,000 rows/s are exceeded, which may be best.
+        // Above 2,000 rows/s the plan's rule grows to the largest size, which may be the best.
         assert!(ours > plan || plan >= 0.99 * best, "{name}: {ours:.0}, the rule {plan:.0} rows/s");
     }
 }

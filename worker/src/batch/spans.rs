@@ -1,7 +1,8 @@
-//! The spans of a batch, and the way between a reading's trace and its batch in both directions.
+//! Creates the spans of a batch, and links the traces of readings and batches in both directions.
 //!
 //! A span has one parent, so a batch can only link to its readings, and links are one-way in most
-//! tools. So each sampled reading also gets a short `process` span in its own trace, linked back.
+//! tools. So each sampled reading also gets a short `process` span in its own trace, with a link to
+//! the batch.
 
 use std::time::SystemTime;
 
@@ -12,12 +13,10 @@ use opentelemetry::{Context, KeyValue};
 
 use crate::batch::{Batch, Letter};
 
-/// What spans speak of.
+/// Names that the spans carry.
 #[derive(Debug, Clone)]
 pub struct SpanNames {
-    /// The topic.
     pub topic: String,
-    /// The consumer group.
     pub group: String,
 }
 
@@ -33,14 +32,14 @@ impl SpanNames {
     }
 }
 
-/// The span `batch_processing` and what hangs on it.
+/// The span `batch_processing`, the parent of the other spans of the batch.
 pub struct BatchSpans {
     batch: Context,
 }
 
 impl BatchSpans {
-    /// Starts the batch's span, linked to every sampled reading: directly where they fit, else
-    /// through child spans, since SDKs cut links at a limit without a word.
+    /// Starts the batch's span and links it to every sampled reading. Above `LINKS_MAX` readings,
+    /// child spans carry the links, because SDKs drop links above a limit silently.
     pub fn start(names: &SpanNames, batch: &Batch) -> Self {
         let origins: Vec<(i32, SpanContext, i64)> = batch
             .segments
@@ -62,7 +61,8 @@ impl BatchSpans {
             KeyValue::new("batch.links", contexts.len() as i64),
         ]);
         let mut span = NewSpan::new("batch_processing", SpanKind::Consumer).with(attributes);
-        // Recorded whenever a reading of it is: a trace that ends at the queue answers nothing.
+        // Record the batch if a reading of it is sampled: a trace that ends at the queue answers
+        // nothing.
         if !contexts.is_empty() {
             span = span.recorded();
         }
@@ -79,12 +79,12 @@ impl BatchSpans {
         Self { batch: context }
     }
 
-    /// The batch's span as a parent.
+    /// Returns the batch's span, as a parent of others.
     pub fn context(&self) -> &Context {
         &self.batch
     }
 
-    /// Ends the batch's span with what became of it.
+    /// Ends the batch's span with the counts of its outcome.
     pub fn end(self, counts: &Counts) {
         let span = self.batch.span();
         span.set_attribute(KeyValue::new("batch.stored", counts.stored));
@@ -107,7 +107,7 @@ fn link_in_chunks(batch: &Context, batch_id: &str, contexts: &[SpanContext]) {
     }
 }
 
-/// The reading's own side: a short span under the one that sent it, linked to the batch.
+/// Creates a short span in the reading's trace, under the span that sent it, linked to the batch.
 fn process(
     names: &SpanNames,
     batch: &Context,
@@ -131,8 +131,8 @@ fn process(
         .end();
 }
 
-/// What became of a delivery that could not be stored: a span under the one that sent it, recorded
-/// whatever the ratio says, so that a dead letter leads to its trace.
+/// Creates the span of a dead letter, under the span that sent the delivery. The span is always
+/// recorded, so that a dead letter leads to its trace.
 pub fn dead_letter(
     topic: &str,
     origin: Option<SpanContext>,
@@ -156,7 +156,8 @@ pub fn dead_letter(
     end(&context, Some(class));
 }
 
-/// An attempt to write a batch that failed, where its own span was not recorded.
+/// Creates the span of a failed attempt to write a batch, if the attempt's own span was not
+/// recorded.
 pub fn failed_insert(parent: &Context, batch: &Batch, since: SystemTime, kind: &'static str) {
     if parent.span().span_context().is_sampled() {
         return;
@@ -166,7 +167,7 @@ pub fn failed_insert(parent: &Context, batch: &Batch, since: SystemTime, kind: &
     end(&span.start(), Some(kind));
 }
 
-/// The span of one transaction.
+/// Starts the span of one transaction.
 pub fn database_insert(parent: &Context, batch: &Batch) -> Context {
     insert(parent, batch).start()
 }
@@ -180,7 +181,7 @@ fn insert(parent: &Context, batch: &Batch) -> NewSpan {
     ])
 }
 
-/// The span of one batch's update of Redis.
+/// Starts the span of one batch's Redis update.
 pub fn redis_update(parent: &Context, batch: &Batch) -> Context {
     NewSpan::new("redis_update", SpanKind::Client)
         .under(parent)
@@ -192,7 +193,7 @@ pub fn redis_update(parent: &Context, batch: &Batch) -> Context {
         .start()
 }
 
-/// Ends a span, with the kind of its failure where it failed.
+/// Ends a span, with the kind of its failure if it failed.
 pub fn end(context: &Context, failure: Option<&'static str>) {
     let span = context.span();
     if let Some(kind) = failure {

@@ -4,8 +4,8 @@ use ljwx_ledger::group::consumer::{Delivery, Record};
 use ljwx_reading::wire;
 use ljwx_service::telemetry::trace::Origin;
 
-/// A delivery under claim 1 of a reading of `sn`, measured `second` seconds into a minute; its Kafka
-/// time is its offset.
+/// Returns a delivery under claim 1 of a reading of `sn`, measured `second` seconds into a minute.
+/// Its Kafka record time is its offset.
 pub fn delivery(partition: i32, offset: i64, sn: &str, second: u32, heart_rate: i32) -> Delivery {
     let value = format!(
         "{{\"device_sn\":\"{sn}\",\"timestamp\":\"2025-09-02 16:09:{second:02}\",\"epoch_ms\":1,\
