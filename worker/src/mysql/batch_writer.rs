@@ -15,7 +15,7 @@ use super::main_table::Statements;
 use super::packet_limit::{Packet, joined};
 use crate::batch::{Batch, Segment};
 
-/// The tables of the readings and their ledger.
+/// Writes batches to the tables of readings and advances the ledger.
 pub struct Store {
     pool: MySqlPool,
     ledger: Ledger,
@@ -24,22 +24,22 @@ pub struct Store {
     packet: Packet,
 }
 
-/// All statements, in the words of the server.
+/// All statements, in the dialect of the server.
 struct Texts {
     main: Statements,
     periods: PeriodStatements,
 }
 
-/// What became of the rows of a transaction.
+/// The outcome of a transaction's rows.
 enum Rows {
-    /// Written; how many of the main table's were new, segment by segment.
+    /// Written, with the number of new rows of the main table, segment by segment.
     Written(Vec<i64>),
-    /// A period was not there of which only the guard was to be moved.
+    /// A period of which only the guard was to move is missing or has another document.
     Gone,
 }
 
 impl Store {
-    /// A store on `pool`, accounted for in `ledger`.
+    /// Creates a writer on `pool`, whose transactions advance `ledger`.
     pub fn new(pool: MySqlPool, ledger: Ledger) -> Self {
         Self {
             pool,
@@ -50,13 +50,13 @@ impl Store {
         }
     }
 
-    /// The ledger that this store's transactions move.
+    /// Returns the ledger that the transactions advance.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// Writes all rows of a batch and moves its partitions, or does nothing. Returns what became of
-    /// the deliveries, segment by segment.
+    /// Writes all rows of a batch and advances the ledger of its partitions, or changes nothing.
+    /// Returns the counts of the deliveries, segment by segment.
     pub async fn write(&self, batch: &Batch) -> Result<Vec<Counts>, WriteError> {
         let written = self.try_write(batch).await;
         self.ask_again_after(&written);
@@ -78,7 +78,7 @@ impl Store {
         Ok(counts)
     }
 
-    /// `None` where nothing was written because a period was gone.
+    /// Returns `None` if nothing was written because a period was not as expected.
     async fn transact(
         &self,
         batch: &Batch,
@@ -87,8 +87,8 @@ impl Store {
         let mut connection = ljwx_ledger::mysql::acquire(&self.pool).await?;
         let written = self.transact_on(&mut connection, batch, calendar).await;
         if matches!(written, Err(WriteError::Held { .. })) {
-            // Where another server is the primary now, the one before keeps its connections and
-            // refuses to write on them for ever.
+            // After a failover the former primary keeps its connections and never accepts a write
+            // on them.
             connection.close_on_drop();
         }
         written
@@ -112,7 +112,7 @@ impl Store {
                 return Ok(None);
             }
             Err(error @ WriteError::Data { .. }) => {
-                // The next attempt needs a connection as well, and this one is sound.
+                // The next attempt needs a connection, and this connection is sound.
                 transaction.rollback().await?;
                 return Err(error);
             }
@@ -137,7 +137,7 @@ impl Store {
         }
     }
 
-    /// Tries whether rows would be taken, and takes them back.
+    /// Writes the rows of `segments` and rolls back, to learn whether MySQL accepts them.
     pub async fn probe(&self, segments: &[Segment]) -> Result<(), WriteError> {
         let tried = self.try_probe(segments).await;
         self.ask_again_after(&tried);
@@ -172,16 +172,16 @@ async fn texts(connection: &mut MySqlConnection) -> Result<Texts, sqlx::Error> {
     Ok(Texts { main: Statements::new(dialect), periods: PeriodStatements::new(dialect) })
 }
 
-/// All upserts of a batch as texts of statements, and how many rows each is about: `affected` can be
-/// read only beside them.
+/// All upserts of a batch as texts, with the number of rows of each. The server's affected rows
+/// have a meaning only beside these numbers.
 struct Upserts<'a> {
     segments: &'a [Segment],
     texts: Vec<String>,
-    /// Rows of each statement of the main table, segment by segment. Each segment has statements of its
-    /// own, because only a statement's affected rows tell new rows from merged ones, and the ledger
-    /// counts by partition.
+    /// Rows of each statement of the main table, segment by segment. Each segment has its own
+    /// statements: only a statement's affected rows distinguish new rows from merged ones, and the
+    /// ledger counts by partition.
     rows: Vec<Vec<i64>>,
-    /// Rows of each statement of the other tables, if all of them must be there.
+    /// Rows of each statement of the other tables, if all of these rows must exist.
     known: Vec<Option<i64>>,
 }
 
@@ -205,7 +205,7 @@ impl<'a> Upserts<'a> {
         upserts
     }
 
-    /// Why a statement failed, after `done` of them succeeded.
+    /// Returns the error of the statement that failed after `done` statements succeeded.
     fn failed(&self, error: sqlx::Error, done: usize) -> WriteError {
         let suspect = errors::row(&error)
             .and_then(|row| Statements::named(self.segments, &self.rows, done, row));
@@ -224,7 +224,7 @@ async fn write_rows(
     let mut upserts = Upserts::of(texts, segments, calendar, text_max);
     let mut affected = Vec::with_capacity(upserts.texts.len());
     for text in joined(std::mem::take(&mut upserts.texts), text_max) {
-        // Every value went through `sql::Rows`, which escapes.
+        // Safe: `sql::Rows` has escaped every value.
         let mut results = sqlx::raw_sql(AssertSqlSafe(text)).execute_many(&mut *connection);
         loop {
             match results.try_next().await {
@@ -237,8 +237,8 @@ async fn write_rows(
     Ok(new_rows(&upserts.rows, &upserts.known, &affected))
 }
 
-/// How many rows were new, segment by segment, by the server's numbers of affected rows: a new row
-/// counts 1, a changed one 2. `deliveries` grows with every merge, so a merged row always counts 2.
+/// Returns the number of new rows, segment by segment, from the server's affected rows: a new row
+/// counts 1, a changed row 2. `deliveries` grows with every merge, so a merged row always counts 2.
 fn new_rows(rows: &[Vec<i64>], known: &[Option<i64>], affected: &[i64]) -> Rows {
     let mut affected = affected.iter().copied();
     let mut next = || affected.next().unwrap_or_default();
@@ -259,10 +259,11 @@ mod tests {
     fn affected_rows_tell_new_rows_from_merged_ones_and_periods_that_are_gone() {
         let rows = [vec![3, 2], vec![1]];
         for (known, affected, expected) in [
-            // Of three rows one was new, both of the second statement, and the other segment's merged.
+            // One row of the first statement and both of the second are new. The other segment's
+            // row merged.
             (vec![], vec![5, 2, 2], Some(vec![3, 0])),
             (vec![Some(2), None], vec![6, 4, 1, 4, 0], Some(vec![0, 1])),
-            // One of two known periods was not there, so the statement made a new row of it.
+            // One of two known periods was missing, so the statement inserted it.
             (vec![Some(2)], vec![6, 4, 2, 3], None),
         ] {
             let found = match new_rows(&rows, &known, &affected) {

@@ -1,8 +1,10 @@
-//! Finding the deliveries that the database refuses: those it named first, then by halving. Each part
-//! is tried and rolled back, so that nothing is blamed on a message alone.
+//! Finds the deliveries that MySQL rejects: first those of the row that the server named, then by
+//! halving. Each part is written and rolled back, so that no delivery is suspected on a message
+//! alone.
 //!
-//! Goes down to single deliveries rather than rows, since of several deliveries of one identity only
-//! one may be at fault. Halving takes about `2·k·log2(n)` transactions for `k` refused of `n`.
+//! The search goes down to deliveries rather than rows, because of several deliveries of one
+//! identity only one may be wrong. Halving takes about `2·k·log2(n)` transactions for `k` rejected
+//! of `n`.
 
 use ljwx_ledger::group::dead_letter_topic::ErrorClass;
 
@@ -10,20 +12,20 @@ use crate::batch::row::{self, Identity};
 use crate::batch::{Batch, Letter, Segment};
 use crate::mysql::{Store, WriteError};
 
-/// A delivery of a batch: segment and place in it.
+/// A delivery of a batch: the index of its segment, and its index in the segment.
 type Place = (usize, usize);
 
-/// Rows of a batch that are believed to be at fault because the server named them. Each costs an
-/// attempt at the whole batch, so where many are refused halving is quicker.
+/// Dead letters of a batch below which the row that the server named is tried first. Each named row
+/// costs an attempt at the whole batch, so with many rejected rows halving is faster.
 const SUSPECTS_MAX: usize = 3;
 
-/// Deliveries beside a suspect that are tried with it, spread over the batch: where they are refused as
-/// well it is no lone value, and the breaker shall hear of all of them at once.
+/// Deliveries beside the named row that are tried too, spread over the batch. If MySQL rejects some
+/// of them, the named row is not alone, and the breaker must count all of them at once.
 const SAMPLE: usize = 8;
 
-/// Deliveries of `batch` that are refused on their own, as letters to be sent; empty where only the
-/// whole is refused and no part of it, or no longer. If it is the row that the server named and hardly another, those
-/// are left to the next attempt.
+/// Returns the deliveries that MySQL rejects on their own, as dead letters to be sent. The list is
+/// empty if MySQL rejects the batch but none of its parts, or accepts it by now. If MySQL named a
+/// row and accepts a sample of the others, only that row is tried. The next attempt finds the rest.
 pub async fn isolate(
     store: &Store,
     batch: &Batch,
@@ -31,8 +33,8 @@ pub async fn isolate(
 ) -> Result<Vec<(i32, Letter)>, WriteError> {
     let found = find(store, batch, suspect).await?;
     let Some((first, _)) = found.first() else { return Ok(Vec::new()) };
-    // It was tried before all others: if it is taken now, somebody mended the table meanwhile, and what
-    // was refused before that is nobody's fault.
+    // The first delivery was tried before all others. If MySQL accepts it now, the table was fixed
+    // meanwhile, and the earlier rejections prove nothing.
     match store.probe(&part_of(batch, &[*first])).await {
         Ok(()) => Ok(Vec::new()),
         Err(WriteError::Data { .. }) => {
@@ -43,7 +45,7 @@ pub async fn isolate(
     }
 }
 
-/// The refused deliveries, in the order they were found to be.
+/// Returns the rejected deliveries, in the order in which they were found.
 async fn find(
     store: &Store,
     batch: &Batch,
@@ -64,7 +66,7 @@ async fn find(
     halve(store, batch, all).await
 }
 
-/// The good deliveries whose identity is `wanted`.
+/// Returns the good deliveries whose identity is `wanted`.
 fn places(batch: &Batch, wanted: impl Fn(Option<&Identity>) -> bool) -> Vec<Place> {
     let segments = batch.segments.iter().enumerate();
     let good = segments.flat_map(|(segment, held)| {
@@ -112,7 +114,7 @@ async fn halve(
     Ok(refused)
 }
 
-/// The rows of some deliveries of a batch, as segments that are never accounted for.
+/// Returns the rows of some deliveries of a batch, as segments that the ledger never counts.
 fn part_of(batch: &Batch, part: &[Place]) -> Vec<Segment> {
     let mut segments: Vec<Segment> = Vec::new();
     for (segment, index) in part {

@@ -1,4 +1,5 @@
-//! Notes in rows whose readings do not say whose device it is what the platform's tables say.
+//! Finds user, organisation and tenant of rows whose readings do not carry all ids, in the
+//! platform's tables.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +9,8 @@ use ljwx_reading::DeviceSn;
 use crate::batch::Batch;
 use crate::batch::row::Row;
 
-/// Notes in every row that lacks an id what its device is bound to. Fails only where the database
-/// cannot be asked, and then nothing can be written either.
+/// Adds the ids of the device's binding to every row that is missing an id. Errors only if MySQL is
+/// unreachable; the batch could not be written then either.
 pub async fn fill(bindings: &Bindings, batch: &mut Batch) -> Result<(), sqlx::Error> {
     let wanted: BTreeSet<DeviceSn> = batch
         .segments

@@ -1,40 +1,40 @@
-//! Why a batch was not written, named by the remedy. What is then done belongs to `pipeline`.
+//! Describes why a batch was not written, by the remedy. `pipeline` applies the remedy.
 
 use ljwx_ledger::ledger::Advance;
 use ljwx_ledger::mysql::errors::{self, Remedy};
 
 use crate::batch::row::Identity;
 
-/// Why a batch was not written, named by the remedy.
+/// The reason for which a batch was not written, named by the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The database cannot take it now, or lacks something: hold the batch and try again.
+    /// MySQL cannot take the batch now, or its tables are missing something: hold the batch and
+    /// retry.
     #[error("{message}")]
     Held {
-        /// What would help.
         remedy: Remedy,
-        /// What the database said.
+        /// Message of the server.
         message: String,
-        /// The moves of a COMMIT that was not answered, so that they may have been made; else none.
+        /// Advances of a COMMIT without an answer, which may have taken effect; else none.
         unanswered: Vec<Advance>,
     },
-    /// A value is refused: find the deliveries it is in.
+    /// MySQL rejects a value: find the deliveries that carry the value.
     #[error("{code}: {message}")]
     Data {
         /// Number and SQLSTATE.
         code: String,
-        /// What the database said, without the value.
+        /// Message of the server, without the value.
         message: String,
-        /// The row that it named, not tried on its own.
+        /// The row that the server named, not tried on its own.
         suspect: Option<Identity>,
     },
-    /// The ledger does not stand where the batch begins: ask it what that means.
+    /// The ledger has another claim or position than the batch: query the ledger for the reason.
     #[error("the ledger stands elsewhere for {} partition(s)", .0.len())]
     Fenced(Vec<Advance>),
 }
 
 impl WriteError {
-    /// The stable word: metric label.
+    /// Returns the stable word, a metric label.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Held { remedy, .. } => remedy.as_str(),
@@ -43,7 +43,8 @@ impl WriteError {
         }
     }
 
-    /// Of a statement that carries readings' values: the only ones that may be at fault themselves.
+    /// Classifies the error of a statement that carries values of readings. Only these statements
+    /// can have a data error.
     pub(super) fn of_rows(error: sqlx::Error, suspect: Option<Identity>) -> Self {
         match errors::remedy(&error) {
             Remedy::Data => Self::Data {
@@ -64,7 +65,7 @@ impl WriteError {
     }
 }
 
-/// Of everything else: the ledger's row, the transaction itself.
+/// Errors of all other statements: of the ledger's row, and of the transaction itself.
 impl From<sqlx::Error> for WriteError {
     fn from(error: sqlx::Error) -> Self {
         Self::held(&error, Vec::new())

@@ -1,22 +1,22 @@
-//! What operators have said about a group: whether it may consume, and how many partitions its topic
-//! was accepted with. Kept in MySQL, so that it holds for all replicas and over restarts.
+//! Reads what operators decided about a group: whether it is paused, and with how many partitions
+//! its topic was accepted. MySQL keeps the decisions for all replicas and across restarts.
 
 use ljwx_ledger::mysql::MySqlPool;
 
 /// Whether deliveries may be taken in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gate {
-    /// Not known yet: nothing is taken in before it is.
+    /// Not known yet: no deliveries are taken in.
     Unknown,
-    /// They may.
+    /// Deliveries are taken in.
     Open,
     /// An operator paused the group, for this reason.
     Paused(String),
-    /// They may not, and only an operator can change that.
+    /// No deliveries are taken in, and only an operator can change that.
     Refused(String),
 }
 
-/// What holds for `group` on a topic that has this many partitions.
+/// Reads the consumption state of `group`, on a topic that has `partitions` partitions.
 pub async fn gate(
     pool: &MySqlPool,
     group: &str,
@@ -47,7 +47,7 @@ async fn accepted_partitions(pool: &MySqlPool, topic: &str) -> Result<Option<i64
         .await
 }
 
-/// Notes how many partitions a topic has; a number that was noted before changes only with `accept`.
+/// Stores the number of partitions of a topic. Another number than the stored one needs `accept`.
 pub async fn accept_partitions(
     pool: &MySqlPool,
     topic: &str,

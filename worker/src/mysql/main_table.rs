@@ -1,5 +1,5 @@
-//! The upsert of the main table. Assignments run from left to right and later ones see earlier
-//! results, so whatever a condition looks at is assigned last.
+//! Writes the upsert of the main table. Assignments run from left to right and later ones see
+//! earlier results, so columns that a condition reads are assigned last.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use ljwx_ledger::mysql::sql::{Dialect, Rows, fill};
 
 const MAIN_TABLE: &str = "t_user_health_data";
 
-/// Columns that a later delivery overwrites where it has them.
+/// Columns that a later delivery overwrites if it has a value.
 const FIELDS: [&str; 15] = [
     "user_id",
     "org_id",
@@ -28,16 +28,16 @@ const FIELDS: [&str; 15] = [
     "sleep",
 ];
 
-/// The texts of the statement, apart from its rows.
+/// The text of the upsert, without its rows.
 #[derive(Debug, Clone)]
 pub struct Statements {
     head: String,
-    /// By which ids only fill.
+    /// Tails, by the ids that only fill.
     tails: Vec<String>,
 }
 
 impl Statements {
-    /// The statements in the words of one server.
+    /// Creates the statements in the dialect of one server.
     pub fn new(dialect: Dialect) -> Self {
         Self {
             head: format!(
@@ -49,9 +49,9 @@ impl Statements {
         }
     }
 
-    /// The upserts of a segment in texts of at most `bytes_max` bytes, with the number of their rows:
-    /// those of its merged rows, and one of each replay, since several of one identity must not meet
-    /// in a statement.
+    /// Returns the upserts of a segment in texts of at most `bytes_max` bytes, with their numbers
+    /// of rows. Merged rows share statements. Each replay has its own statement, because two rows
+    /// of one identity must not meet in a statement.
     pub fn main(&self, segment: &Segment, bytes_max: usize) -> Vec<(String, i64)> {
         let mut statements = Vec::with_capacity(1 + segment.replays.len());
         for (fills, rows) in groups(segment) {
@@ -61,8 +61,9 @@ impl Statements {
         statements
     }
 
-    /// Whose row is the `row`th, from 1, of the `statement`th, from 0; `counts` says how many rows each
-    /// segment's statements have. What comes after those is nobody's alone.
+    /// Returns the identity of a row: the `row`th (from 1) of the `statement`th statement (from 0).
+    /// `counts` holds the rows of each segment's statements. A later statement gives `None`,
+    /// because its rows belong to no single reading.
     pub fn named<'a>(
         segments: &'a [Segment],
         counts: &[Vec<i64>],
@@ -84,15 +85,16 @@ impl Statements {
 
 type Group<'a> = (Fills, Vec<(&'a Identity, &'a Row)>);
 
-/// A segment's rows in the order they are written in, with what they have to share a statement by.
+/// Returns a segment's rows in the order in which they are written, by the ids that only fill: rows
+/// with other ids need another statement.
 fn groups(segment: &Segment) -> impl Iterator<Item = Group<'_>> {
-    // A device is bound or not, so that there is hardly ever more than one group.
+    // A device is bound or not, so there is rarely more than one group.
     let mut groups: BTreeMap<Fills, Vec<(&Identity, &Row)>> = BTreeMap::new();
     for (identity, row) in &segment.rows {
         groups.entry(fills(row)).or_default().push((identity, row));
     }
     for rows in groups.values_mut() {
-        // Sorted by key: two writers then lock in one order.
+        // Sort by key, so that two writers lock rows in the same order.
         rows.sort_unstable_by_key(|(identity, _)| *identity);
     }
     let replays = segment.replays.iter().map(|(identity, row)| (fills(row), vec![(identity, row)]));
@@ -168,16 +170,18 @@ fn main_tail(dialect: Dialect, fills: Fills) -> String {
     tail
 }
 
-/// Ids of one partition.
+/// Number of ids of one Kafka partition.
 const ID_PARTITION: i64 = 1 << 40;
 
 /// Bucket of rows with id 0: another writer's default, and the first record of partition 0.
 pub const ID_ZERO: i64 = -1;
 
-/// Columns of a SELECT that counts rows and deliveries by writer, to be grouped by `bucket`: a partition
-/// below `partitions`, [`ID_ZERO`], or -2 for another writer. An id tells the writer of its row.
+/// Returns the columns of a SELECT that counts rows and deliveries by writer, to be grouped by
+/// `bucket`: a Kafka partition below `partitions`, [`ID_ZERO`], or -2 for another writer. The id of
+/// a row shows its writer.
 pub fn bucket_columns(partitions: i64) -> String {
-    // The id is the first delivery's source, so another writer's is above the latest one's.
+    // The worker's id is the first delivery's source, so it is never above `last_source`. Another
+    // writer's id is.
     format!(
         "CAST(CASE WHEN id = 0 THEN {ID_ZERO} \
          WHEN id > 0 AND id < {} AND last_source >= id THEN id DIV {ID_PARTITION} ELSE -2 END AS SIGNED) \
@@ -186,7 +190,7 @@ pub fn bucket_columns(partitions: i64) -> String {
     )
 }
 
-/// A SELECT of the number of partitions that any group's ledger knows.
+/// A SELECT of the number of Kafka partitions in the ledgers of all groups.
 pub const PARTITIONS: &str = "SELECT COALESCE(MAX(`partition`), -1) + 1 FROM ingest_progress";
 
 #[cfg(test)]
@@ -206,7 +210,7 @@ mod tests {
     fn a_row_of_a_statement_is_found_by_its_number() {
         let segments = [segment(0, &["D3", "D1", "D2"]), segment(1, &["E2", "E1"])];
         let statements = Statements::new(Dialect::MariaDb);
-        // So small that every row has a statement of its own, and so large that each segment has.
+        // The first limit gives every row a statement of its own, the second every segment.
         for (bytes_max, asked) in [
             (1, [(0, 1, "D1"), (1, 1, "D2"), (2, 1, "D3"), (3, 1, "E1"), (4, 1, "E2")]),
             (99_999, [(0, 1, "D1"), (0, 2, "D2"), (0, 3, "D3"), (1, 1, "E1"), (1, 2, "E2")]),

@@ -1,4 +1,4 @@
-//! Everything that the worker writes to MySQL or reads from it.
+//! Writes and reads the worker's data in MySQL.
 
 pub mod batch_writer;
 pub mod bisect;

@@ -1,4 +1,5 @@
-//! Months of the main table: split off `p_future` ahead of time, dropped past the retention.
+//! Maintains the months of the main table: splits them off `p_future` ahead of time, and drops them
+//! after the retention.
 
 use std::time::Duration;
 
@@ -17,22 +18,22 @@ use crate::mysql::main_table;
 
 const TABLE: &str = "t_user_health_data";
 
-/// Months that are there before they begin.
+/// Months that exist before they begin.
 const MONTHS_AHEAD: i32 = 2;
 
-/// Months before this one that a table without any gets: caches hold late readings.
+/// Past months that a table without months gets, for late readings from caches.
 const MONTHS_BACK: i32 = 1;
 
-/// Lock that keeps replicas from altering the table side by side, in seconds of waiting.
+/// Longest wait, in seconds, for the lock that keeps replicas from altering the table together.
 const LOCK_SECONDS: i64 = 10;
 
-/// How long a statement may wait for the table, in seconds: whoever wants to write waits behind it.
+/// Longest wait of a statement for the table, in seconds: writers wait behind the statement.
 const TABLE_WAIT_SECONDS: u32 = 1;
 
-/// First wait after the table was not to be had.
+/// First wait after a statement did not get the table.
 const BUSY_FIRST: Duration = Duration::from_secs(1);
 
-/// Longest wait until it is tried again: writers then stand still for a second a minute at most.
+/// Longest wait before a retry: writers then stop for at most one second per minute.
 const BUSY_MAX: Duration = Duration::from_secs(60);
 
 /// How often months are added and dropped.
@@ -55,7 +56,7 @@ pub async fn maintain_loop(
         let maintained = maintain(&pool, today, retention_days);
         let kept = tokio::select! {
             () = stop.cancelled() => return,
-            // Whatever keeps it waiting, a server that hangs included, is looked at anew then.
+            // If the server hangs or the table stays busy, start again after this time.
             kept = within(MAINTAIN_INTERVAL, maintained) => kept,
         };
         if let Some(Err(error)) = kept {
@@ -64,16 +65,17 @@ pub async fn maintain_loop(
     }
 }
 
-/// Makes sure that the months around `today` exist, and drops those older than `retention_days`.
+/// Creates missing months around `today`, and drops months older than `retention_days`.
 ///
-/// A transaction that keeps the table open is waited for, in tries that let writers through between
-/// them; dropping the future gives up.
+/// If a transaction keeps the table open, it retries, with pauses that let writers through.
+/// Dropping the future ends the retries.
 pub async fn maintain(
     pool: &MySqlPool,
     today: Date,
     retention_days: Option<u32>,
 ) -> Result<(), sqlx::Error> {
-    // Not one of the pool's: it may be waiting for hours, and its locks and settings end with it.
+    // Detach the connection from the pool: it may wait for hours, and its lock and settings end
+    // with it.
     let mut connection = pool.unlimited().acquire().await?.detach();
     sqlx::query("SET SESSION lock_wait_timeout = ?")
         .bind(TABLE_WAIT_SECONDS)
@@ -84,7 +86,7 @@ pub async fn maintain(
         .fetch_one(&mut connection)
         .await?;
     if lock != Some(1) {
-        // Another replica is at it.
+        // Another replica maintains the months.
         return connection.close().await;
     }
     let mut backoff = Backoff::new(BUSY_FIRST, BUSY_MAX);
@@ -106,7 +108,7 @@ pub async fn maintain(
     connection.close().await
 }
 
-/// Whether a statement did not get the table in time.
+/// Returns whether a statement did not get the table in time.
 fn is_busy(error: &sqlx::Error) -> bool {
     errors::code(error).is_some_and(|code| code.starts_with("1205/"))
 }
@@ -131,7 +133,7 @@ async fn maintain_locked(
     {
         let Some(end) = plus_months(start, 1) else { break };
         let name = name_of(start);
-        // Names and dates are made here, of digits only.
+        // Safe: names and dates are made here, from digits only.
         let statement = format!(
             "ALTER TABLE {TABLE} REORGANIZE PARTITION p_future INTO (\
              PARTITION {name} VALUES LESS THAN ('{end} 00:00:00'), \
@@ -164,10 +166,10 @@ async fn drop_expired(
     Ok(())
 }
 
-/// Counts a month's rows for the ledger and drops it, with nobody writing in between.
+/// Counts a month's rows for the ledger and drops the month, under a lock against writers.
 async fn drop_month(connection: &mut MySqlConnection, name: &str) -> Result<(), sqlx::Error> {
     let partitions = sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
-    // The name is digits, the columns are ours.
+    // Safe: the name is digits, and the columns come from `main_table`.
     let statements = [
         format!("LOCK TABLES {TABLE} WRITE, ingest_dropped_month WRITE"),
         format!("DELETE FROM ingest_dropped_month WHERE month = '{name}'"),
@@ -184,7 +186,7 @@ async fn drop_month(connection: &mut MySqlConnection, name: &str) -> Result<(), 
             done = connection.execute(AssertSqlSafe(statement)).await.map(drop);
         }
     }
-    // Whatever happened: a connection with locks must not go back to the pool.
+    // Unlock after a failure too: this connection is used again, for tables that it has not locked.
     connection.execute("UNLOCK TABLES").await?;
     done
 }
@@ -199,7 +201,7 @@ async fn names(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Er
     .await
 }
 
-/// `p202511`.
+/// Returns the name of a month: `p202511`.
 fn name_of(month: Date) -> String {
     format!("p{:04}{:02}", month.year(), month.month())
 }

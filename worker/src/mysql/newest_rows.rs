@@ -1,4 +1,4 @@
-//! What MySQL has newest of devices: the truth that Redis is repaired from.
+//! Reads the newest rows of devices from MySQL. The repair of Redis writes them.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -15,17 +15,17 @@ use crate::batch::row::{DocumentSources, Identity, Row};
 use crate::mysql::packet_limit::{Packet, joined};
 use ljwx_ledger::mysql::sql::Rows;
 
-/// How long a page may take: where the server reads every row of the devices for it, that is long.
+/// Time limit of a page. A page takes long if the server reads every row of its devices.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Devices of one page of [`Newest::devices_after`].
 pub const PAGE_DEVICES: usize = 100;
 
-/// Queries of one text: the server answers them one after the other, with nothing between.
+/// Most queries of one text: the server answers them one after the other, with nothing between.
 const QUERIES_MAX: usize = 100;
 
-/// The newest row of one device and the documents that came with it. What was ahead of its clock
-/// when it arrived (`update_time`) moved no guard and is not shown, as if it had never come.
+/// Selects the newest row of one device and the documents that came with it. A reading ahead of the
+/// clock at its arrival (`update_time`) moved no guard, so the query skips its row.
 const NEWEST: [&str; 2] = [
     "SELECT h.*, \
      IF(d.sleep_data_at = h.timestamp, d.sleep_data, NULL) AS sleep_data, \
@@ -46,7 +46,7 @@ const NEWEST: [&str; 2] = [
      AND w.week_start = DATE(h.timestamp) - INTERVAL WEEKDAY(h.timestamp) DAY",
 ];
 
-/// The newest rows in MySQL.
+/// Reads the newest rows from MySQL.
 #[derive(Debug, Clone)]
 pub struct Newest {
     pool: MySqlPool,
@@ -54,13 +54,13 @@ pub struct Newest {
 }
 
 impl Newest {
-    /// Reads from `pool`.
+    /// Creates a reader on `pool`.
     pub fn new(pool: MySqlPool) -> Self {
         Self { pool, packet: Arc::default() }
     }
 
-    /// The newest row of each of these devices that has one, in as few round trips as the server's
-    /// packet allows.
+    /// Returns the newest row of each of these devices that has a row, in as few round trips as the
+    /// server's packet allows.
     pub async fn rows(
         &self,
         devices: impl IntoIterator<Item = &DeviceSn>,
@@ -84,13 +84,13 @@ impl Newest {
         let text_max = self.packet.text_max(&mut connection).await?;
         let mut rows = Vec::with_capacity(queries.len());
         for text in texts(queries, text_max) {
-            // Serial numbers went through `sql::Rows`, which escapes.
+            // Safe: `sql::Rows` has escaped the serial numbers.
             rows.extend(sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut connection).await?);
         }
         Ok(rows)
     }
 
-    /// The devices with rows whose serial numbers come after `last`, a page of them.
+    /// Returns a page of the devices with rows, beginning after the serial number `last`.
     pub async fn devices_after(&self, last: &str) -> Result<Vec<String>, sqlx::Error> {
         let rows = sqlx::query(
             "SELECT DISTINCT device_sn FROM t_user_health_data WHERE device_sn > ? \
@@ -104,15 +104,16 @@ impl Newest {
     }
 }
 
-/// One device's query. A union of many would open the table, with all its months, for each.
+/// Returns the query of one device. A UNION would open the table, with all its months, for each
+/// device.
 fn query(device_sn: &DeviceSn) -> String {
     let mut value = Rows::after(NEWEST[0].to_owned());
     value.string(device_sn.as_str());
     value.finish(NEWEST[1])
 }
 
-/// Queries in texts of at most `QUERIES_MAX` of them and, where a single one does not exceed that,
-/// `text_max` bytes.
+/// Joins queries to texts of at most `QUERIES_MAX` queries and `text_max` bytes. A longer query has
+/// a text of its own.
 fn texts(queries: Vec<String>, text_max: usize) -> Vec<String> {
     let mut queries = queries.into_iter().peekable();
     let mut texts = Vec::new();
@@ -122,8 +123,8 @@ fn texts(queries: Vec<String>, text_max: usize) -> Vec<String> {
     texts
 }
 
-/// A row as it would have come from Kafka; `None` for one that some other program wrote and that no
-/// reading could be.
+/// Decodes a row as if its reading came from Kafka. Returns `None` for a row of another program
+/// that no reading can have.
 fn decode(row: &MySqlRow) -> Result<Option<(Identity, Row)>, sqlx::Error> {
     let (Some(device_sn), Some(timestamp)) = (
         text(row, "device_sn")?.and_then(|sn| DeviceSn::new(&sn)),
@@ -154,7 +155,7 @@ fn decode(row: &MySqlRow) -> Result<Option<(Identity, Row)>, sqlx::Error> {
             scientific_sleep_data: document(row, "scientific_sleep_data")?,
             workout_data: document(row, "workout_data")?,
         },
-        // Only rows on their way to MySQL have them.
+        // Only rows that are about to be written have sources.
         document_sources: DocumentSources::default(),
     };
     Ok(Some(((device_sn, timestamp), found)))
@@ -178,7 +179,7 @@ fn vitals(row: &MySqlRow) -> Result<Vitals, sqlx::Error> {
     })
 }
 
-/// Unprepared statements answer in text, whatever the column's type.
+/// Reads a column as text: unprepared statements return text for every type.
 fn text(row: &MySqlRow, column: &str) -> Result<Option<String>, sqlx::Error> {
     row.try_get_unchecked(column)
 }
@@ -203,7 +204,7 @@ mod tests {
             .map(|sn| query(&sn))
             .collect();
         let one = queries[0].len();
-        // A query that is too long by itself goes alone: the server may take it all the same.
+        // A query that is too long has a text of its own: the server may still accept it.
         for (text_max, count) in
             [(usize::MAX, QUERIES_MAX), (3 * one + 2, 3), (3 * one + 1, 2), (1, 1)]
         {

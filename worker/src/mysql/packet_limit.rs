@@ -1,24 +1,24 @@
-//! How long a text of statements may be for the server at hand, and joining statements to such texts.
+//! Limits texts of statements to the packet of the server, and joins statements to texts.
 //!
-//! Splitting a statement that is too long by itself belongs to whoever writes it (`sql::fill`).
+//! `sql::fill` splits a statement that is too long by itself.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ljwx_ledger::mysql::MySqlConnection;
 
-/// A text of statements takes at most this part of the largest packet, so that neither escaping nor
-/// a single large row comes near it.
+/// A text takes at most the largest packet divided by this number, so that neither escaping nor one
+/// large row exceeds the packet.
 const PART_OF_PACKET: usize = 4;
 
-/// What a server takes at a time; asked once.
+/// The limit of texts, queried from the server once.
 #[derive(Debug, Default)]
 pub struct Packet {
-    /// Most bytes of one text of statements; 0: the server is to be asked.
+    /// Most bytes of one text of statements; 0: not queried yet.
     text_max: AtomicUsize,
 }
 
 impl Packet {
-    /// The most bytes that a text of statements should have.
+    /// Returns the most bytes that a text of statements should have.
     pub async fn text_max(&self, connection: &mut MySqlConnection) -> Result<usize, sqlx::Error> {
         let known = self.text_max.load(Ordering::Relaxed);
         if known > 0 {
@@ -32,13 +32,14 @@ impl Packet {
         Ok(text_max)
     }
 
-    /// A connection that failed may be followed by one to a server that takes less.
+    /// Forgets the limit after a failure: the next connection may reach a server with a smaller
+    /// packet.
     pub fn ask_again(&self) {
         self.text_max.store(0, Ordering::Relaxed);
     }
 }
 
-/// Statements joined to as few texts of at most `text_max` bytes as keep their order.
+/// Joins statements in their order to as few texts of at most `text_max` bytes as possible.
 pub fn joined(statements: impl IntoIterator<Item = String>, text_max: usize) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     for statement in statements {

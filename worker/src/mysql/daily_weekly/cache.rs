@@ -1,9 +1,8 @@
-//! What was last written of each period, so that a document which a device sends again and again is
-//! stored once: while it stays the same only its guard moves, and what is older is not sent at all.
+//! Caches the last document written of each period, so that a document which a device repeats is
+//! stored once. If the document is unchanged, only its guard moves. An older document is not sent.
 //!
-//! A guard only grows, so the memory is never ahead of it. Whether the stored document is still the
-//! remembered one the statement itself finds out, by its source; the memory may be wrong and is
-//! bounded.
+//! A guard only grows, so the cache is never ahead of it. The statement itself compares the source
+//! of the stored document, so the cache may be wrong. The cache is bounded.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -14,10 +13,10 @@ use ljwx_reading::{DeviceSn, Document, Ids};
 
 use super::periods::{Calendar, Content, Guard, Guarded, Period, Periods};
 
-/// Periods of one generation; two are remembered.
+/// Most periods of one half of a table's cache.
 const GENERATION_PERIODS_MAX: usize = 50_000;
 
-/// What was last written to both tables.
+/// The caches of both tables.
 #[derive(Debug)]
 pub struct Remembered {
     days: Written<4>,
@@ -25,12 +24,12 @@ pub struct Remembered {
 }
 
 impl Remembered {
-    /// A memory that knows nothing yet.
+    /// Creates an empty cache.
     pub fn new() -> Self {
         Self { days: Written::new(), weeks: Written::new() }
     }
 
-    /// Shows how full the memory is.
+    /// Exports how full the cache is.
     pub fn show(&self) {
         let entries = self.days.len() + self.weeks.len();
         ljwx_service::metrics::cache(
@@ -40,25 +39,26 @@ impl Remembered {
         );
     }
 
-    /// What of `whole` has to be written.
+    /// Returns the part of `whole` that has to be written.
     pub fn rest<'a>(&self, whole: &Calendar<'a>) -> Calendar<'a> {
         Calendar { days: self.days.rest(&whole.days), weeks: self.weeks.rest(&whole.weeks) }
     }
 
-    /// Notes what a committed transaction wrote: `whole`, whatever was left out of it.
+    /// Caches the periods of a committed transaction: `whole`, with the documents that were left
+    /// out.
     pub fn committed(&self, whole: &Calendar<'_>) {
         self.days.committed(&whole.days);
         self.weeks.committed(&whole.weeks);
     }
 
-    /// Forgets these periods: they are not what was remembered.
+    /// Forgets these periods: the tables do not have what the cache has.
     pub fn forget(&self, whole: &Calendar<'_>) {
         self.days.forget(&whole.days);
         self.weeks.forget(&whole.weeks);
     }
 }
 
-/// What was written of one period.
+/// The last written ids and documents of one period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Last<const N: usize> {
     ids: Ids,
@@ -68,11 +68,11 @@ struct Last<const N: usize> {
 
 type Generation<const N: usize> = HashMap<(DeviceSn, Date), Last<N>>;
 
-/// Periods of one table that were written.
+/// The cache of one table.
 #[derive(Debug)]
 struct Written<const N: usize> {
     hasher: RandomState,
-    /// The current one and the one before it.
+    /// The current half and the former half.
     generations: Mutex<[Generation<N>; 2]>,
 }
 
@@ -96,7 +96,8 @@ impl<const N: usize> Written<N> {
         rest
     }
 
-    /// Whether anything of the period has to be written; leaves out what has not.
+    /// Returns whether any part of the period has to be written. Removes the documents that need no
+    /// write.
     fn differs(&self, last: &Last<N>, period: &mut Period<'_, N>) -> bool {
         for (slot, last) in period.documents.iter_mut().zip(&last.documents) {
             if slot.zip(*last).is_some_and(|(new, (guard, _))| new.guard <= guard) {
@@ -107,8 +108,8 @@ impl<const N: usize> Written<N> {
             let Some(new) = slot else { return Some(None) };
             self.same(new, (*last)?).map(Some)
         });
-        // A row is written whole or only moved, and one that only moves shows by changing that it is
-        // the one that is meant: nothing else of it may change.
+        // A row is written whole, or only its guards move. A moved row shows by its change that it
+        // is the expected row, so nothing else of it may change.
         let ids_differ = last.ids != period.ids || last.bound != period.bound;
         if let Some(same) = same.collect::<Option<Vec<_>>>().filter(|_| !ids_differ) {
             for (slot, same) in period.documents.iter_mut().zip(same) {
@@ -118,7 +119,7 @@ impl<const N: usize> Written<N> {
         ids_differ || period.documents.iter().any(Option::is_some)
     }
 
-    /// The move of the guard alone, where it goes on visibly and the document is the same.
+    /// Returns the move of the guard alone, if its time grows and the document is unchanged.
     fn same<'a>(&self, new: &Guarded<'a>, (guard, hash): (Guard, u64)) -> Option<Guarded<'a>> {
         let Content::Document(document) = new.content else { return None };
         let same = new.guard.0 > guard.0 && self.hash(document) == hash;
@@ -162,7 +163,7 @@ impl<const N: usize> Written<N> {
         self.hasher.hash_one(document.as_str())
     }
 
-    /// A panic while the lock was held leaves maps that are still maps.
+    /// Ignores poisoning: a panic under the lock leaves valid maps.
     fn lock(&self) -> MutexGuard<'_, [Generation<N>; 2]> {
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -237,7 +238,8 @@ mod tests {
     /// A row of a table with two documents, as the statements treat it.
     type Stored<'a> = Option<[Option<(Guard, &'a Document)>; 2]>;
 
-    /// What the upserts do; `None` where a row that only moves was not there or is another.
+    /// Does what the upserts do. Returns `None` if a row that only moves is missing or is another
+    /// row.
     fn upsert<'a>(stored: Stored<'a>, rest: &Period<'a, 2>) -> Option<Stored<'a>> {
         let mut row = stored.unwrap_or_default();
         for (slot, new) in row.iter_mut().zip(&rest.documents) {
@@ -256,7 +258,7 @@ mod tests {
         Some(Some(row))
     }
 
-    /// A reading: second, and documents by their place among two.
+    /// A reading: its second, and the text of each of its two documents by index.
     type Sent = (i8, [Option<usize>; 2]);
 
     proptest! {
@@ -313,7 +315,7 @@ mod tests {
                 }
                 written.committed(&whole);
                 if *forgets {
-                    // Another worker goes on.
+                    // Another worker continues, with an empty cache.
                     written = Written::new();
                 }
             }

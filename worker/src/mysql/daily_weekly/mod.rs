@@ -1,4 +1,5 @@
-//! The daily and the weekly table: one row a device and period, with the newest document of each kind.
+//! Writes the daily and the weekly table: one row per device and period, with the newest document
+//! of each kind.
 
 mod cache;
 mod periods;

@@ -1,5 +1,5 @@
-//! The newest document of each kind per device and day, and per device and week, of one batch. Pure:
-//! `tables` makes statements of them.
+//! Collects the newest document of each kind in a batch, per device and day, and per device and
+//! week. Pure: `tables` makes statements of them.
 
 use std::collections::BTreeMap;
 
@@ -9,24 +9,23 @@ use ljwx_reading::{DeviceSn, Document, Ids};
 use crate::batch::Segment;
 use crate::batch::row::Row;
 
-/// When and where a document came from: the newest time wins, of one time the latest source.
+/// Time and source of the reading that a document came with. The newest time wins, and of equal
+/// times the latest source.
 pub type Guard = (DateTime, i64);
 
 /// A document with its guard.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Guarded<'a> {
-    /// When and where it came from.
     pub guard: Guard,
-    /// What it says.
     pub content: Content<'a>,
 }
 
-/// What a document says.
+/// The content of a document.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Content<'a> {
-    /// This.
+    /// The document itself.
     Document(&'a Document),
-    /// The same as the stored one, which came from this source: only the guard moves.
+    /// The same as the stored document, which came from this source. Only the guard moves.
     As(i64),
 }
 
@@ -49,21 +48,20 @@ pub const DAILY: Kind<4> = Kind {
 pub const WEEKLY: Kind<1> =
     Kind { table: "t_user_health_data_weekly", day: "week_start", columns: ["exercise_week_data"] };
 
-/// Documents of one day of one device, or of one week, in the order of their table's columns.
+/// The documents of one device's day or week, in the order of the table's columns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Period<'a, const N: usize> {
     /// Source of the first delivery.
     pub id: i64,
-    /// The largest id of each kind: the same whatever the order, and the newest where ids grow.
+    /// The largest id of each kind: independent of the order, and the newest if ids grow.
     pub ids: Ids,
-    /// What the device is bound to, where its readings do not say.
+    /// The ids of the device's binding, if its readings do not have all ids.
     pub bound: Ids,
-    /// The documents.
     pub documents: [Option<Guarded<'a>>; N],
 }
 
 impl<const N: usize> Period<'_, N> {
-    /// Whether only guards move, of a row that must be there.
+    /// Returns whether only guards move, so that the row must exist.
     pub fn moves_only(&self) -> bool {
         self.documents.iter().flatten().any(|slot| matches!(slot.content, Content::As(_)))
     }
@@ -72,20 +70,20 @@ impl<const N: usize> Period<'_, N> {
 /// A device and the first day of a period.
 pub type Key<'a> = (&'a DeviceSn, Date);
 
-/// Periods, sorted as their table's key is.
+/// Periods in the order of their table's key.
 pub type Periods<'a, const N: usize> = BTreeMap<Key<'a>, Period<'a, N>>;
 
 /// The periods of a batch, of both tables.
 #[derive(Debug, PartialEq)]
 pub struct Calendar<'a> {
-    /// Of the daily table.
+    /// Periods of the daily table.
     pub days: Periods<'a, 4>,
-    /// Of the weekly table.
+    /// Periods of the weekly table.
     pub weeks: Periods<'a, 1>,
 }
 
 impl<'a> Calendar<'a> {
-    /// Everything that `segments` have documents for.
+    /// Collects the periods that `segments` have documents for.
     pub fn of(segments: &'a [Segment]) -> Self {
         Self { days: daily(segments), weeks: weekly(segments) }
     }
@@ -94,7 +92,7 @@ impl<'a> Calendar<'a> {
 /// A row's document of one kind and its source.
 type Found<'a> = (&'a Option<Document>, i64);
 
-/// The days that `segments` have documents for.
+/// Returns the days that `segments` have documents for.
 fn daily(segments: &[Segment]) -> Periods<'_, 4> {
     collect(segments, Some, |row| {
         let (documents, from) = (&row.documents, &row.document_sources);
@@ -107,7 +105,7 @@ fn daily(segments: &[Segment]) -> Periods<'_, 4> {
     })
 }
 
-/// The weeks that `segments` have documents for.
+/// Returns the weeks that `segments` have documents for.
 fn weekly(segments: &[Segment]) -> Periods<'_, 1> {
     collect(segments, monday, |row| {
         [(&row.documents.exercise_week_data, row.document_sources.exercise_week_data)]

@@ -1,4 +1,4 @@
-//! The upserts of the daily and the weekly table.
+//! Writes the upserts of the daily and the weekly table.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::periods::{Calendar, Content, DAILY, Key, Kind, Period, Periods, WEEKL
 use crate::batch::row::Fills;
 use ljwx_ledger::mysql::sql::{Dialect, Rows, fill};
 
-/// The texts of both statements, apart from their rows.
+/// The texts of both tables' upserts, without their rows.
 #[derive(Debug, Clone)]
 pub struct PeriodStatements {
     daily: Texts,
@@ -18,28 +18,27 @@ pub struct PeriodStatements {
 #[derive(Debug, Clone)]
 struct Texts {
     head: String,
-    /// Of rows with documents, by which ids only fill.
+    /// Tails of rows with documents, by the ids that only fill.
     whole: Vec<String>,
-    /// Of rows that only move guards.
+    /// Tails of rows that only move guards, by the ids that only fill.
     moved: Vec<String>,
 }
 
 /// An upsert of periods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeriodUpsert {
-    /// Its text.
     pub text: String,
-    /// Where every one of its rows must exist and change: how many they are.
+    /// The number of its rows, if every row must exist and change.
     pub known: Option<i64>,
 }
 
 impl PeriodStatements {
-    /// The statements in the words of one server.
+    /// Creates the statements in the dialect of one server.
     pub fn new(dialect: Dialect) -> Self {
         Self { daily: Texts::new(dialect, &DAILY), weekly: Texts::new(dialect, &WEEKLY) }
     }
 
-    /// The upserts of both tables, in texts of at most `bytes_max` bytes.
+    /// Returns the upserts of both tables, in texts of at most `bytes_max` bytes.
     pub fn upserts(&self, calendar: &Calendar<'_>, bytes_max: usize) -> Vec<PeriodUpsert> {
         let days = self.daily.upserts(&calendar.days, bytes_max);
         days.into_iter().chain(self.weekly.upserts(&calendar.weeks, bytes_max)).collect()
@@ -54,8 +53,8 @@ impl Texts {
         Self { head: head(kind), whole: tails(written), moved: tails(moved) }
     }
 
-    /// Rows that only move a guard are apart from the others: if one of those does not exist, that
-    /// must show.
+    /// Returns the upserts of one table. Rows that only move a guard have statements of their own,
+    /// so that a missing row is noticed.
     fn upserts<const N: usize>(
         &self,
         periods: &Periods<'_, N>,
@@ -88,7 +87,8 @@ fn row<const N: usize>(rows: &mut Rows, ((device_sn, day), period): (&Key<'_>, &
     for slot in &period.documents {
         match slot.map(|slot| slot.content) {
             Some(Content::Document(document)) => rows.string(document.as_str()),
-            // Nothing of such a row is ever inserted, so there is room for what is compared.
+            // If this row is inserted, the transaction is rolled back. So the column is free for
+            // the source to compare.
             Some(Content::As(source)) => rows.string(&source.to_string()),
             None => rows.optional_string(None),
         }
@@ -114,7 +114,7 @@ fn tail<const N: usize>(
     fills: Fills,
     guarded: fn(Dialect, &str, &[&str]) -> String,
 ) -> String {
-    // Qualified: beside a row alias a bare name would be ambiguous.
+    // Qualify the name: beside a row alias a bare name is ambiguous.
     let stored = |column: &str| format!("{}.`{column}`", kind.table);
     let mut tail = format!("{} ON DUPLICATE KEY UPDATE ", dialect.alias());
     tail.push_str(&guarded(dialect, kind.table, &kind.columns));
@@ -135,7 +135,7 @@ fn tail<const N: usize>(
     tail
 }
 
-/// Documents with their guards.
+/// Returns the assignments of documents and their guards.
 fn written(dialect: Dialect, table: &str, columns: &[&str]) -> String {
     columns.iter().map(|column| written_one(dialect, table, column)).collect()
 }
@@ -149,15 +149,15 @@ fn written_one(dialect: Dialect, table: &str, column: &str) -> String {
         "{new_at} IS NOT NULL AND ({old_at} IS NULL OR {new_at}>{old_at} OR \
          ({new_at}={old_at} AND {new_source}>={old_source}))"
     );
-    // The time last: it becomes the larger one whatever the condition says.
+    // Assign the time last: the conditions read it, and it always becomes the larger time.
     format!(
         "{column}=IF({wins},{new},{old}),{source}=IF({wins},{new_source},{old_source}),\
          {at}=COALESCE(GREATEST({old_at},{new_at}),{old_at},{new_at}),"
     )
 }
 
-/// The guards alone, of all documents of a row or of none: only a row that stays as it is shows that
-/// one of them is not the one that is meant.
+/// Returns the assignments of guards alone: all guards of a row move, or none. A row that stays
+/// unchanged shows that a stored document is not the expected one.
 fn moved(dialect: Dialect, table: &str, columns: &[&str]) -> String {
     let stored = |column: &str| format!("{table}.`{column}_source`");
     let is = |column: &&str, source: String| {
@@ -173,7 +173,7 @@ fn moved(dialect: Dialect, table: &str, columns: &[&str]) -> String {
         assignments.push_str(&format!("{column}_at=IF({all},COALESCE({new},{old}),{old}),"));
     }
     for (index, column) in columns.iter().enumerate() {
-        // The sources before this one are the new ones by now, if all were meant.
+        // If all documents match, the sources before this column are already the new ones.
         let (before, after) = columns.split_at(index);
         let all = before.iter().map(taken).chain(after.iter().map(meant)).collect::<Vec<_>>();
         let (new, old) = (dialect.incoming(&format!("{column}_source")), stored(column));
