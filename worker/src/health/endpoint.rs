@@ -1,4 +1,4 @@
-//! `GET /api/batch_processor/health`, on the admin port.
+//! Serves `GET /api/batch_processor/health` on the admin port.
 
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::Health;
 
-/// The route: 503 while unhealthy, else 200, with the status as JSON.
+/// Returns the route. It answers 503 while unhealthy, else 200, with the status as JSON.
 pub fn route(health: Health) -> Router {
     Router::new().route(
         "/api/batch_processor/health",

@@ -1,5 +1,5 @@
-//! Whether readings are being stored. The pipeline and the monitor report what happened; `status` says
-//! what it means, `endpoint` and the probes answer with it.
+//! Tracks whether the worker stores readings. The pipeline and the monitor report events, and
+//! `status` derives the status. `endpoint` and the probes answer with the result.
 
 pub mod endpoint;
 pub mod monitor;
@@ -20,10 +20,11 @@ use self::status::{GroupTotals, Report, State};
 use crate::metrics::HEALTH;
 use crate::mysql::group_control::Gate;
 
-/// What the status can be.
+/// All values of the status.
 const STATUSES: [&str; 3] = ["healthy", "degraded", "unhealthy"];
 
-/// Shared by the pipeline, which reports, and the operators' port, which asks.
+/// The health of the worker, shared by the pipeline, which reports, and the admin port, which
+/// reads.
 #[derive(Clone)]
 pub struct Health {
     state: Arc<Mutex<State>>,
@@ -32,7 +33,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Health of a process that starts now, and joins its group by this protocol.
+    /// Creates the health of a process that starts now and joins its group by `protocol`.
     pub fn new(protocol: GroupProtocol) -> Self {
         gauge!(BATCH_HELD).set(0.0);
         let state = Arc::new(Mutex::new(State::new(protocol, Instant::now())));
@@ -43,29 +44,30 @@ impl Health {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A batch was stored.
+    /// Reports a stored batch.
     pub fn stored(&self, records: i64, dead_letters: i64) {
         self.state().stored(records, dead_letters, Instant::now());
     }
 
-    /// An attempt to write failed.
+    /// Reports a failed attempt to write.
     pub fn write_failed(&self) {
         self.state().mysql_ok = false;
     }
 
-    /// To be told whether Redis takes what is written to it.
+    /// Returns the state to which writers of Redis report their results.
     pub fn redis_writes(&self) -> Writes {
         self.redis_writes.clone()
     }
 
-    /// Why the database does not take a batch, or that it does.
+    /// Reports why MySQL does not take a batch, or with `None` that it does.
     pub fn held(&self, why: Option<String>) {
         let mut state = self.state();
         state.held = why;
         state.show_held();
     }
 
-    /// Why Kafka does not take a partition's dead letter, or that it did; batches beside it go on.
+    /// Reports why Kafka does not take a partition's dead letter, or with `None` that it did. Other
+    /// batches continue.
     pub fn letter_held(&self, partition: i32, why: Option<String>) {
         let mut state = self.state();
         match why {
@@ -75,12 +77,12 @@ impl Health {
         state.show_held();
     }
 
-    /// What is wrong with the topic of the dead letters, or that nothing is.
+    /// Reports the problem of the dead-letter topic, or with `None` that there is none.
     pub fn letters_topic(&self, problem: Option<String>) {
         self.state().letters_topic = problem;
     }
 
-    /// Whether an operator has paused the group.
+    /// Reports whether an operator has paused the group.
     pub fn gate(&self, gate: &Gate) {
         self.state().paused = match gate {
             Gate::Paused(reason) => Some(reason.clone()),
@@ -88,17 +90,17 @@ impl Health {
         };
     }
 
-    /// The dead-letter breaker opened or closed; `true` where that is news.
+    /// Reports whether the dead-letter breaker is open. Returns `true` if this is a change.
     pub fn breaker(&self, open: bool) -> bool {
         std::mem::replace(&mut self.state().breaker_open, open) != open
     }
 
-    /// The group has answered.
+    /// Reports that the group has answered.
     pub fn joined(&self) {
         self.state().joined = true;
     }
 
-    /// The loop turned: what it holds.
+    /// Reports a turn of the main loop, with its partitions and its oldest waiting delivery.
     pub fn turned(&self, partitions: Vec<i32>, oldest_ms: Option<i64>) {
         self.pulse.turn();
         let mut state = self.state();
@@ -106,13 +108,13 @@ impl Health {
         state.oldest_ms = oldest_ms;
     }
 
-    /// The process is stopping.
+    /// Reports that the process is stopping.
     pub fn draining(&self) {
         self.state().draining = true;
     }
 
-    /// What the last look at the servers found. Where one of them did not answer, what was seen last
-    /// still stands.
+    /// Reports the last observation of the servers. If a server did not answer, its former values
+    /// stay.
     pub fn observed(&self, look: &Look<'_>) {
         let mut state = self.state();
         state.mysql_ok = look.database;
@@ -121,7 +123,7 @@ impl Health {
         if !look.redis {
             self.redis_writes.unknown();
         }
-        // Where the broker assigns, it has no word for a member without partitions.
+        // A broker that assigns partitions sends no answer to a member without partitions.
         state.joined |= look.kafka && state.protocol == GroupProtocol::Consumer;
         if look.database {
             state.group = GroupTotals::of(look);
@@ -135,14 +137,14 @@ impl Health {
         }
     }
 
-    /// Whether nothing but work holds this replica up.
+    /// Returns whether only the amount of work limits this replica.
     pub fn is_free(&self) -> bool {
         let state = self.state();
         let held = state.held.is_some() || !state.letters_held.is_empty();
         !held && state.paused.is_none() && !state.breaker_open && state.mysql_ok
     }
 
-    /// Shows the present status as a metric.
+    /// Exports the present status as a metric.
     pub fn show(&self, now_ms: i64) {
         let now = self.report(now_ms).status;
         for status in STATUSES {
@@ -150,12 +152,13 @@ impl Health {
         }
     }
 
-    /// Whether the loop turns; no other server's fault fails this.
+    /// Checks that the main loop turns. A failure of another server does not fail the check.
     pub fn live(&self) -> Result<(), String> {
         self.pulse.check()
     }
 
-    /// Whether this replica takes part.
+    /// Checks that the replica takes part: it has joined its group, MySQL is reachable, and it does
+    /// not drain.
     pub fn ready(&self) -> Result<(), String> {
         let state = self.state();
         if state.draining {
@@ -170,7 +173,7 @@ impl Health {
         Ok(())
     }
 
-    /// The whole picture, at `now_ms`.
+    /// Returns the complete status at `now_ms`.
     pub fn report(&self, now_ms: i64) -> Report {
         let now = Instant::now();
         let loop_stopped = self.pulse.check().is_err();

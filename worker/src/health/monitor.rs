@@ -1,4 +1,4 @@
-//! Looks at the servers every few seconds, for the health endpoint, the probes and the metrics.
+//! Polls the servers every few seconds, for the health endpoint, the probes and the metrics.
 
 use jiff::Timestamp;
 use ljwx_ledger::group::monitor::{ANSWER_TIMEOUT, GroupWatch, INTERVAL};
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::health::Health;
 use crate::mysql::group_control::{self, Gate};
 
-/// What is looked at.
+/// The monitor of the servers.
 pub struct Watch {
     pub group_watch: GroupWatch,
     pub pool: MySqlPool,
@@ -22,7 +22,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Looks until `stop`.
+    /// Polls the servers until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut interval = tokio::time::interval(INTERVAL);
         loop {
@@ -40,7 +40,7 @@ impl Watch {
         }
     }
 
-    /// Where MySQL does not answer, what was said last still holds.
+    /// Updates the consumption state. If MySQL does not answer, the former state stays.
     async fn look_at_gate(&self, partitions: usize) {
         let asked = group_control::gate(&self.pool, &self.group, &self.topic, partitions);
         if let Ok(Ok(gate)) = tokio::time::timeout(ANSWER_TIMEOUT, asked).await {

@@ -1,12 +1,12 @@
-//! Whether Redis takes what is written to it: one that is reached may refuse all the same, for want of
-//! memory, of replicas, of a disk, or because it is none's primary any more.
+//! Tracks whether Redis accepts writes. A reachable Redis may reject them: memory, replicas or disk
+//! are missing, or it is no longer a primary.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fred::error::Error;
 
-/// What became of the last writes; shared by whoever writes and the health endpoint.
+/// The result of the last writes, shared by the writers and the health endpoint.
 #[derive(Debug, Clone, Default)]
 pub struct Writes(Arc<Mutex<Option<Refusal>>>);
 
@@ -17,26 +17,26 @@ struct Refusal {
 }
 
 impl Writes {
-    /// Redis took a write.
+    /// Reports that Redis accepted a write.
     pub fn taken(&self) {
         *self.lock() = None;
     }
 
-    /// Redis, at `now`, did not take a write.
+    /// Reports that a write to Redis failed at `now`.
     pub fn failed(&self, error: &Error, now: Instant) {
-        // Of a script the server adds where in it; that is for nobody.
+        // Cut the position in the script, which the server adds: it is of no use to operators.
         let why = error.details().split(" script:").next().unwrap_or_default().to_owned();
         let mut refusal = self.lock();
         let since = refusal.as_ref().map_or(now, |refusal| refusal.since);
         *refusal = Some(Refusal { since, why });
     }
 
-    /// Redis is not reached, so nobody can say what it would take.
+    /// Reports that Redis is unreachable, so that it is unknown whether Redis accepts writes.
     pub fn unknown(&self) {
         *self.lock() = None;
     }
 
-    /// For how long nothing was taken, and why not the last time.
+    /// Returns for how long Redis has accepted no write, and the last error.
     pub fn refused(&self, now: Instant) -> Option<(Duration, String)> {
         let refusal = self.lock();
         let Refusal { since, why } = refusal.as_ref()?;

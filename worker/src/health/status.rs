@@ -1,4 +1,5 @@
-//! What the reported state means for the worker's health. Pure: time comes as an argument.
+//! Derives the health status of the worker from the reported state. Pure: time comes as an
+//! argument.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,22 +13,23 @@ use serde::Serialize;
 /// Window of the error rate.
 const ERROR_WINDOW: Duration = Duration::from_secs(600);
 
-/// Window of the throughput, and how long storing may pause before the service is unhealthy.
+/// Window of the throughput, and longest time without a stored batch while readings wait. After it
+/// the service is unhealthy.
 pub(super) const STORE_WINDOW: Duration = Duration::from_secs(60);
 
-/// How long Redis may refuse what is written to it before the service is unhealthy.
+/// Longest time that Redis may reject writes before the service is unhealthy.
 pub(super) const REDIS_REFUSES_MAX: Duration = Duration::from_secs(60);
 
 /// Error rate above which the service is degraded.
 const ERROR_RATE_MAX: f64 = 0.01;
 
-/// Age of the oldest unprocessed reading above which it is degraded.
+/// Age of the oldest unprocessed reading above which the service is degraded.
 const UNPROCESSED_AGE_MAX: Duration = Duration::from_secs(60);
 
-/// What the pipeline and the monitor have reported.
+/// The state that the pipeline and the monitor have reported.
 pub(super) struct State {
     pub(super) started: Instant,
-    /// Per second: records and dead letters.
+    /// Records and dead letters, second by second.
     pub(super) seconds: VecDeque<(Instant, i64, i64)>,
     pub(super) processed_total: i64,
     pub(super) batches_total: i64,
@@ -42,12 +44,12 @@ pub(super) struct State {
     pub(super) paused: Option<String>,
     pub(super) draining: bool,
     pub(super) protocol: GroupProtocol,
-    /// Whether the group has answered: with partitions, or that there is none to have.
+    /// Whether the group has answered, with partitions or with none.
     pub(super) joined: bool,
     pub(super) partitions: Vec<i32>,
     pub(super) oldest_ms: Option<i64>,
     pub(super) queue_size: i64,
-    /// For how long each partition of the group has had lag and not moved.
+    /// Time for which each partition of the group has been stalled.
     pub(super) stalled_seconds: BTreeMap<i32, f64>,
     pub(super) group_oldest_seconds: f64,
     pub(super) group: GroupTotals,
@@ -98,7 +100,7 @@ impl State {
         }
     }
 
-    /// Records and dead letters stored within `window` before `now`.
+    /// Returns the records and dead letters stored within `window` before `now`.
     fn within(&self, window: Duration, now: Instant) -> (i64, i64) {
         self.seconds
             .iter()
@@ -116,7 +118,7 @@ impl State {
         (age_ms as f64 / 1000.0).max(self.group_oldest_seconds)
     }
 
-    /// What speaks against healthy, of what was reported.
+    /// Returns the reasons against `healthy` in the reported state.
     fn reasons(&self, now: Instant, now_ms: i64) -> Vec<String> {
         let old = self.age_seconds(now_ms) > UNPROCESSED_AGE_MAX.as_secs_f64();
         let checks = [
@@ -139,8 +141,8 @@ impl State {
         gauge!(BATCH_HELD).set(flag(self.held.is_some() || !self.letters_held.is_empty()));
     }
 
-    /// Whether nothing was stored although readings wait in partitions of this replica: what waits in
-    /// others' is not its to store, and a reading that has just come waits for nobody.
+    /// Returns whether nothing was stored although readings wait in partitions of this replica.
+    /// Other replicas' partitions and readings that have just arrived do not count.
     fn is_stalled(&self, now: Instant) -> bool {
         let long = Some(STORE_WINDOW.as_secs_f64());
         let stalled = |partition| self.stalled_seconds.get(partition).copied() > long;
@@ -160,9 +162,9 @@ pub struct GroupTotals {
     pub dead_lettered: i64,
     /// Offsets without a record.
     pub skipped_gap: i64,
-    /// Offsets gone through twice by an operator's command.
+    /// Offsets gone back on an operator's order.
     pub rewound: i64,
-    /// Partitions with a row.
+    /// Partitions with a ledger row.
     pub partitions: i64,
 }
 
@@ -181,33 +183,33 @@ impl GroupTotals {
     }
 }
 
-/// What `GET /api/batch_processor/health` answers.
+/// The answer to `GET /api/batch_processor/health`.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// healthy, degraded or unhealthy.
     pub status: &'static str,
-    /// What speaks against healthy.
+    /// The reasons against `healthy`.
     pub reasons: Vec<String>,
-    /// Records of the group that wait, over all its partitions.
+    /// Lag of the group in records, over all its partitions.
     pub queue_size: i64,
-    /// Records this replica processed since it started.
+    /// Records that this replica has processed since its start.
     pub processed_total: i64,
-    /// Dead letters of all processed in the last 10 minutes, of this replica.
+    /// Share of dead letters among the records of this replica in the last 10 minutes.
     pub error_rate: f64,
-    /// Records a batch, since start.
+    /// Mean number of records in a batch since the start.
     pub avg_batch_size: f64,
-    /// Records a second in the last minute, of this replica.
+    /// Records per second of this replica in the last minute.
     pub throughput_per_second: f64,
-    /// Age of the oldest reading that is not processed, in this replica's memory or in Kafka.
+    /// Age of the oldest unprocessed reading, in this replica's memory or in Kafka.
     pub oldest_unprocessed_seconds: f64,
     /// Partitions of this replica.
     pub partitions: usize,
-    /// All replicas together.
+    /// Totals of all replicas.
     pub group: GroupTotals,
 }
 
 impl Report {
-    /// The status that follows from `state`, at `now`, which is `now_ms` since 1970.
+    /// Derives the status from `state`, at `now`, which is `now_ms` since 1970.
     pub(super) fn of(
         state: &State,
         loop_stopped: bool,

@@ -4,7 +4,7 @@ use ljwx_ledger::group::lag::{Lag, Seen};
 use super::status::{REDIS_REFUSES_MAX, STORE_WINDOW};
 use super::*;
 
-/// A worker that has stored nothing for longer than it may.
+/// Returns the health of a worker that has stored nothing for too long.
 fn silent(partitions: &[i32]) -> Health {
     let health = Health::new(GroupProtocol::Classic);
     health.turned(partitions.to_vec(), None);
@@ -15,7 +15,7 @@ fn silent(partitions: &[i32]) -> Health {
     health
 }
 
-/// What is said after a look that found a record of partition 3 waiting for so long.
+/// Returns the status after an observation in which partition 3 is stalled for this time.
 fn status(health: &Health, stalled_seconds: f64) -> &'static str {
     let lag = Lag {
         partition: 3,
