@@ -1,24 +1,26 @@
-//! The breaker of the dead-letter topic: a few refused readings are set aside, a flood of them means
-//! that something else is wrong, and a backlog is better than a topic emptied into dead letters.
+//! The dead-letter breaker. A few data errors are dead-lettered. A flood of them points to another
+//! error, so the breaker opens and batches wait: a backlog is better than a topic emptied into dead
+//! letters.
 //!
 //! Pure: time comes as an argument.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// When the breaker opens.
+/// The limits above which the breaker opens.
 #[derive(Debug, Clone)]
 pub struct BreakerLimits {
     /// Largest share of dead letters among the records of the window.
     pub ratio_max: f64,
-    /// Most dead letters in a row.
+    /// Most consecutive dead letters.
     pub consecutive_max: usize,
 }
 
-/// The window that the ratio is taken over.
+/// Window of the ratio.
 const WINDOW: Duration = Duration::from_secs(600);
 
-/// Records in the window below which no ratio is judged: one in ten is no flood.
+/// Records in the window below which the ratio does not count: one dead letter in ten records is no
+/// flood.
 const RECORDS_MIN: usize = 1000;
 
 /// Counts dead letters among records.
@@ -30,13 +32,13 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// A closed breaker.
+    /// Creates a closed breaker.
     pub fn new(limits: BreakerLimits) -> Self {
         Self { limits, window: VecDeque::new(), consecutive: 0 }
     }
 
-    /// Whether a batch may have its dead letters; `marks` says of each record in order whether it is
-    /// one. Changes nothing.
+    /// Returns whether a batch may send its dead letters. `marks` holds for each record in order
+    /// whether it is a dead letter. Changes nothing.
     pub fn allows(&self, now: Instant, marks: &[bool]) -> bool {
         let letters = letters(marks);
         if letters == 0 {
@@ -53,7 +55,8 @@ impl Breaker {
         all < RECORDS_MIN || dead as f64 <= self.limits.ratio_max * all as f64
     }
 
-    /// Most letters in a row, wherever they are; the first ones go on from earlier batches.
+    /// Returns the most consecutive dead letters. A run at the start of the batch continues the run
+    /// of earlier batches.
     fn longest_run(&self, marks: &[bool]) -> usize {
         let mut run = self.consecutive;
         let mut longest = 0;
@@ -64,7 +67,7 @@ impl Breaker {
         longest
     }
 
-    /// Notes a batch that was written.
+    /// Counts a batch that was written.
     pub fn note(&mut self, now: Instant, marks: &[bool]) {
         self.window.push_back((now, marks.len(), letters(marks)));
         while self.window.front().is_some_and(|(at, ..)| now.duration_since(*at) > WINDOW) {
@@ -88,13 +91,13 @@ mod tests {
         Breaker::new(BreakerLimits { ratio_max: 0.05, consecutive_max: 10 })
     }
 
-    /// Stretches of good records and of letters, taking turns.
+    /// Returns runs of good records and runs of dead letters, in turn.
     fn marks(stretches: &[usize]) -> Vec<bool> {
         let stretch = |(index, length): (usize, &usize)| vec![index % 2 == 1; *length];
         stretches.iter().enumerate().flat_map(stretch).collect()
     }
 
-    /// `letters` of `records` in short runs.
+    /// Returns `records` records with `letters` dead letters in short runs.
     fn spread(records: usize, letters: usize) -> Vec<bool> {
         (0..records).map(|record| record % 2 == 1 && record / 2 < letters).collect()
     }

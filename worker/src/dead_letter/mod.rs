@@ -1,5 +1,5 @@
-//! Sending a batch's dead letters: confirmed by Kafka before their offsets may count, and only while
-//! the breaker lets them through.
+//! Sends the dead letters of a batch, if the breaker allows it. Kafka confirms a dead letter before
+//! its offset counts.
 
 pub mod breaker;
 pub mod topic_check;
@@ -21,33 +21,34 @@ use crate::dead_letter::breaker::Breaker;
 use crate::health::Health;
 use crate::metrics::{BREAKER_OPEN, LETTERS, LETTERS_ALTERED};
 
-/// First wait after a letter that was not confirmed.
+/// First wait after a dead letter was not confirmed.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 
 /// Longest wait between attempts.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// The way out for what cannot be stored.
+/// Sends deliveries that cannot be stored to the dead-letter topic.
 pub struct Letters {
     topic: DeadLetters,
     breaker: Mutex<Breaker>,
-    /// The batches that it holds back; those beside them go on.
+    /// The batches that the breaker holds back. Other batches continue.
     held: Mutex<HashSet<String>>,
     health: Health,
 }
 
-/// There are too many of them: something else is wrong, and the batch has to wait.
+/// The breaker is open: there are too many dead letters, and the batch has to wait.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused;
 
 impl Letters {
-    /// Letters to `topic`, as many as `breaker` allows.
+    /// Creates a sender to `topic`, of as many dead letters as `breaker` allows.
     pub fn new(topic: DeadLetters, breaker: Breaker, health: Health) -> Self {
         gauge!(BREAKER_OPEN).set(0.0);
         Self { topic, breaker: Mutex::new(breaker), held: Mutex::default(), health }
     }
 
-    /// Sends the letters of a batch that Kafka does not have yet, however long that takes.
+    /// Sends the dead letters of a batch that Kafka has not confirmed yet, and retries until it
+    /// does.
     pub async fn send(&self, batch: &mut Batch) -> Result<(), Refused> {
         let pending = batch.segments.iter().flat_map(|s| &s.letters).any(|l| !l.confirmed);
         if !pending {
@@ -95,7 +96,7 @@ impl Letters {
         }
     }
 
-    /// Sends a letter until Kafka has it, and returns in which form.
+    /// Sends a dead letter until Kafka confirms it, and returns its form.
     async fn confirm(&self, delivery: &Delivery, reason: &Reason<'_>) -> Form {
         let (partition, offset) = (delivery.partition, delivery.offset);
         let mut form = Form::AS_IT_CAME;
@@ -138,13 +139,14 @@ impl Letters {
         allowed
     }
 
-    /// Notes a batch that was committed.
+    /// Counts a committed batch in the breaker.
     pub fn committed(&self, batch: &Batch) {
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         breaker.note(Instant::now(), &marks(batch));
     }
 
-    /// Notes that a batch has come to its end, whatever that was.
+    /// Removes an ended batch from the held ones, with any outcome. The breaker closes after the
+    /// last.
     pub fn done(&self, batch_id: &str) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.remove(batch_id) && held.is_empty() {
@@ -153,7 +155,7 @@ impl Letters {
         }
     }
 
-    /// Notes that a batch is held back; `true` where it is the first one.
+    /// Holds a batch back. Returns `true` if it is the first held batch.
     fn hold(&self, batch_id: &str) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.insert(batch_id.to_owned());
@@ -166,7 +168,7 @@ impl Letters {
     }
 }
 
-/// For every record in order, whether it is a dead letter.
+/// Returns for every record in order whether it is a dead letter.
 fn marks(batch: &Batch) -> Vec<bool> {
     let of = |segment: &'_ Segment| -> Vec<bool> {
         let letter = |offset| segment.letters.binary_search_by_key(&offset, |l| l.offset).is_ok();

@@ -1,6 +1,6 @@
-//! Whether the dead-letter topic takes whatever may have to be dead-lettered. Looks, and changes
-//! nothing: letters are rare, so what is wrong with their topic would show months later, with a
-//! partition waiting for it.
+//! Checks that the dead-letter topic accepts every possible dead letter. Changes nothing. Dead
+//! letters are rare: without the check an error of the topic would show months later, and a
+//! partition would wait for it.
 
 use std::time::Duration;
 
@@ -11,12 +11,13 @@ use tracing::{info, warn};
 
 use crate::health::Health;
 
-/// How long until a check that failed is tried again.
+/// Wait before a failed check is repeated.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Looks until all is well or `stop`; what is not is said once and shown by the health endpoint.
+/// Repeats the check until it succeeds or until `stop`. Logs a problem once and reports it to the
+/// health endpoint.
 ///
-/// Storing goes on meanwhile: most batches have no letter.
+/// Storing continues meanwhile, because most batches have no dead letter.
 pub async fn check(kafka: KafkaArgs, group: String, health: Health, stop: CancellationToken) {
     let mut said = None;
     loop {
@@ -63,7 +64,7 @@ async fn check_once(kafka: &KafkaArgs, group: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is wrong with a topic that takes no more than `limit` bytes, and what mends it.
+/// Returns the problem of a topic that accepts at most `limit` bytes, and its fix.
 pub fn too_small(topic: &str, limit: usize) -> String {
     format!(
         "max.message.bytes of topic {topic} is {limit}, so a large letter would be cut: kafka-configs.sh \
