@@ -1,4 +1,5 @@
-//! Which devices a stretch of the topic is about, read by a consumer of no group.
+//! Reads from the topic which devices have readings in a range of offsets. The consumer joins no
+//! group.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -12,24 +13,23 @@ use rdkafka::message::Message;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
-/// How long reading may take; what is not through by then is looked up in MySQL.
+/// Time limit of the reading. After it the repair takes all devices of MySQL.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long one poll may wait.
+/// Longest wait of one poll.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
-/// Offsets of one partition.
+/// A range of offsets of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {
-    /// The partition.
     pub partition: i32,
     /// First offset.
     pub from: i64,
-    /// One past the last.
+    /// One past the last offset.
     pub to: i64,
 }
 
-/// The topic, for a look back.
+/// Reads past records of the readings topic.
 #[derive(Clone)]
 pub struct Topic {
     client: ClientConfig,
@@ -37,20 +37,22 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// `group` is not joined: the brokers may let only it read the topic.
+    /// Creates a reader with the id of `group`, because the brokers may let only this group read
+    /// the topic. The reader does not join the group.
     pub fn new(mut client: ClientConfig, name: &str, group: &str) -> Self {
         client
             .set("group.id", group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true")
-            // What is no longer in the topic is a reason to ask MySQL, not to read something else.
+            // If an offset is no longer in the topic, fail: the repair then takes MySQL, not other
+            // offsets.
             .set("auto.offset.reset", "error")
             .set("fetch.wait.max.ms", "50");
         Self { client, name: name.to_owned() }
     }
 
-    /// The devices of the readings in these stretches, whose offsets are ahead of Kafka's by `base`.
+    /// Returns the devices of the readings in these ranges, whose offsets are Kafka's plus `base`.
     /// Blocks.
     pub fn devices(
         &self,
@@ -77,7 +79,7 @@ impl Topic {
                 None => {}
                 Some(Ok(message)) => {
                     let Some(to) = open.get(&message.partition()) else { continue };
-                    // What is no reading has no row either.
+                    // A record that is no reading has no row.
                     if message.offset() < *to
                         && let Ok(reading) = wire::decode(message.payload().unwrap_or_default())
                     {

@@ -1,7 +1,9 @@
-//! What of a batch is shown now and what is left to the batch behind it; pure.
+//! Decides which rows of a batch are written to Redis now and which are deferred to the next batch.
+//! Pure.
 //!
-//! In a backlog a device's readings follow one another faster than anybody looks at them. A partition
-//! that has more waiting shows its devices only every so often, each once with what is newest then.
+//! In a backlog the readings of a device follow one another faster than people look at them. So a
+//! partition with more waiting segments writes its devices only at intervals, each device once with
+//! its newest row.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -12,13 +14,13 @@ use crate::batch::Batch;
 use crate::batch::redis_progress::InRedis;
 use crate::batch::row::{Identity, Row};
 
-/// How long a partition with more waiting shows nothing.
+/// Time for which a partition with more waiting segments writes nothing to Redis.
 const SHOW_INTERVAL: Duration = Duration::from_millis(300);
 
-/// A row to be shown, with its key.
+/// A row to be written to Redis, with its key.
 pub type Shown = (Identity, Row);
 
-/// What partitions have put off.
+/// The deferred rows of all partitions.
 #[derive(Debug, Default)]
 pub struct PutOff(HashMap<i32, Lane>);
 
@@ -29,7 +31,8 @@ struct Lane {
     devices: Devices,
 }
 
-/// The newest row of each device; of one time all, as each says what the others may lack.
+/// The newest row of each device. Rows of the same time all stay, because each may have fields that
+/// the others do not have.
 #[derive(Debug, Default)]
 struct Devices(BTreeMap<DeviceSn, Vec<Shown>>);
 
@@ -48,8 +51,8 @@ impl Devices {
 }
 
 impl PutOff {
-    /// The rows to be shown at `now`, and for each segment of the batch whether its are among them.
-    /// Rows ahead of the clock are never shown.
+    /// Returns the rows to be written at `now`, and for each segment of the batch whether its rows
+    /// are among them. Rows ahead of the clock are never written.
     pub fn sort(&mut self, batch: &Batch, now: Instant) -> (Vec<Shown>, Vec<InRedis>) {
         let mut rows = Vec::new();
         let mut outcomes = Vec::with_capacity(batch.segments.len());

@@ -5,8 +5,8 @@ use super::*;
 use crate::batch::test_support::delivery;
 use crate::batch::{FlushReason, Segment};
 
-/// A batch of one segment of partition 0 under a claim, of readings given by device, second and heart
-/// rate, with or without more waiting.
+/// Returns a batch of one segment of partition 0 under the claim `epoch`, with or without more
+/// waiting segments. `readings` are device, second and heart rate.
 fn batch(epoch: i64, followed: bool, from: i64, readings: &[(&str, u32, i32)]) -> Batch {
     let mut segment = Segment::new(0, epoch, from);
     segment.followed = followed;
@@ -17,7 +17,7 @@ fn batch(epoch: i64, followed: bool, from: i64, readings: &[(&str, u32, i32)]) -
     Batch { id: String::new(), reason: FlushReason::Rows, segments: vec![segment] }
 }
 
-/// Devices and heart rates of what is shown.
+/// Returns devices and heart rates of rows.
 fn shown(rows: Vec<Shown>) -> Vec<(String, i32)> {
     let values = |((sn, _), row): Shown| (sn.as_str().to_owned(), row.vitals.heart_rate.unwrap());
     rows.into_iter().map(values).collect()

@@ -1,4 +1,4 @@
-//! The fields of a device's hash.
+//! Packs the fields of a device's hash into arguments of the script.
 
 use std::fmt::{Display, Write};
 
@@ -8,8 +8,8 @@ use rmp::encode;
 
 use crate::batch::row::{Fills, Identity, Row};
 
-/// Fields of the hash with the place of their value in a [`packed_row`], the timestamp first; both spellings
-/// of each, so that all readers work.
+/// Fields of the hash, each with the index of its value among the values of a [`packed_row`]; the
+/// timestamp is first. Both spellings of each are written, so that all readers work.
 const FIELDS: [(&str, usize); 38] = [
     ("timestamp", 0),
     ("deviceSn", 1),
@@ -51,10 +51,11 @@ const FIELDS: [(&str, usize); 38] = [
     ("workoutData", 23),
 ];
 
-/// Values of a hash.
+/// Number of values in a hash.
 const VALUES: u32 = 24;
 
-/// The fields' names, each with the place of its value, as one argument of the script.
+/// Returns the names of the fields, each with the index of its value, as one argument of the
+/// script.
 pub fn packed_fields() -> Bytes {
     let mut packed = Packed::new(FIELDS.len() as u32 * 2);
     for (name, place) in FIELDS {
@@ -64,9 +65,9 @@ pub fn packed_fields() -> Bytes {
     packed.finish()
 }
 
-/// A device's row as one argument of the script: its source, which of its ids only fill, and the
-/// values of its hash, absent ones empty. One rather than many, since each costs both sides more than
-/// its bytes.
+/// Returns a device's row as one argument of the script: its source, the ids that only fill, and
+/// the values of its hash, absent ones empty. Several arguments would cost both sides more than
+/// their bytes.
 pub fn packed_row((device_sn, timestamp): &Identity, row: &Row) -> Bytes {
     let mut packed = Packed::new(2 + VALUES);
     packed.text(row.last_source);
@@ -105,7 +106,7 @@ pub fn packed_row((device_sn, timestamp): &Identity, row: &Row) -> Bytes {
     packed.finish()
 }
 
-/// A typical row, in bytes.
+/// Bytes of a typical row.
 const ROW_BYTES_EXPECTED: usize = 256;
 
 /// An array of strings in `MessagePack`.

@@ -1,8 +1,8 @@
-//! Notices that Redis was flushed or went back in time: a key in Redis that everything else there
-//! shares its fate with, and a row in MySQL that remembers what the key must say.
+//! Detects that Redis was flushed or went back in time. A key in Redis shares the fate of all other
+//! keys, and a row in MySQL holds the value that the key must have.
 //!
-//! The key is written before the row, so what the row says the key has had; reading goes the other
-//! way round. All replicas of a group share both.
+//! The key is written before the row and read after it, so the key is behind the row only after a
+//! loss. All replicas of a group share key and row.
 
 use std::time::Instant;
 
@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use crate::redis::{RedisFailure, Writes};
 
-/// Writes "token beat", unless the key has this token with a later beat. With `ARGV[3]` = 'only' it
-/// changes nothing but a key with this token: a beat must not make a loss unseen. A key that is no
-/// string has no token.
+/// Writes "token beat", unless the key has this token with the same beat or a later one. With
+/// `ARGV[3]` = 'only' it changes only a key with this token, so that a beat does not hide a loss. A
+/// key that is no string has no token.
 const BEAT: &str = r"
 local held = redis.pcall('GET', KEYS[1])
 local token, beat = string.match(type(held) == 'string' and held or '', '^(%S+) (%d+)$')
@@ -31,10 +31,10 @@ redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2])
 return 1
 ";
 
-/// How long a replica may refill without a sign of life.
+/// Longest time, in seconds, between two signs of life of a replica that refills.
 const REFILL_SECONDS_MAX: i64 = 60;
 
-/// What the row says.
+/// The row of a group.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 struct Expected {
     token: String,
@@ -44,17 +44,17 @@ struct Expected {
     refilled: i64,
 }
 
-/// Which generation of Redis this is, and which one was last complete.
+/// The present generation of Redis, and the last complete one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Generation {
-    /// The present one; a loss begins the next.
+    /// The present generation. A loss begins the next.
     pub present: i64,
-    /// The last one that everything was shown in.
+    /// The last generation to which everything was written.
     pub refilled: i64,
 }
 
 impl Generation {
-    /// Whether Redis lacks more than a few stretches.
+    /// Returns whether Redis may be missing any device, not only some ranges of offsets.
     pub fn is_lost(&self) -> bool {
         self.refilled < self.present
     }
@@ -72,8 +72,8 @@ pub struct Sentinel {
 }
 
 impl Sentinel {
-    /// The sentinel of `group`; `owner` is what the row calls this replica, `writes` is told what
-    /// became of each beat.
+    /// Creates the check of `group`. `owner` names this replica in the row, and `writes` gets the
+    /// result of each beat.
     pub fn new(
         client: Client,
         pool: MySqlPool,
@@ -92,7 +92,7 @@ impl Sentinel {
         }
     }
 
-    /// Compares the key with the row; what is lost begins a new generation.
+    /// Compares the key with the row. A loss begins a new generation.
     pub async fn check(&self) -> Result<Generation, RedisFailure> {
         let mut expected = self.expected().await?;
         if expected.placed {
@@ -116,7 +116,7 @@ impl Sentinel {
         Ok(expected.generation())
     }
 
-    /// What the key says; nothing where somebody put something else there.
+    /// Returns the value of the key; `None` if the key is missing or has another type.
     async fn found(&self) -> Result<Option<String>, RedisFailure> {
         match self.client.get(&self.key).await {
             Err(error) if error.details().starts_with("WRONGTYPE") => Ok(None),
@@ -146,7 +146,7 @@ impl Sentinel {
         .await
     }
 
-    /// Begins a new generation; `false` where another replica did.
+    /// Begins a new generation. Returns `false` if another replica did.
     async fn lose(&self, expected: &Expected) -> Result<bool, sqlx::Error> {
         let begun = sqlx::query(
             "UPDATE redis_sentinel SET token = ?, placed = 0, generation = generation + 1 \
@@ -199,8 +199,8 @@ impl Sentinel {
         Ok(written? == 1)
     }
 
-    /// Takes on, or keeps, the refilling of the present generation; `false` where another replica
-    /// is at it or it is done.
+    /// Takes or keeps the refill of the present generation. Returns `false` if another replica has
+    /// the refill or the refill is done.
     pub async fn take_refill(&self) -> Result<bool, sqlx::Error> {
         let taken = sqlx::query(
             "UPDATE redis_sentinel SET refiller = ?, \
@@ -217,7 +217,7 @@ impl Sentinel {
         Ok(taken.rows_affected() == 1)
     }
 
-    /// Notes that everything was shown in a generation.
+    /// Stores that everything was written to a generation.
     pub async fn refilled(&self, generation: i64) -> Result<(), sqlx::Error> {
         sqlx::query(
             "UPDATE redis_sentinel SET refilled = GREATEST(refilled, ?), refiller = NULL, \
@@ -236,7 +236,7 @@ impl Expected {
         Generation { present: self.generation, refilled: self.refilled }
     }
 
-    /// Whether the key says at least what the row says.
+    /// Returns whether the key has the row's token and at least the row's beat.
     fn is_met_by(&self, found: Option<&str>) -> bool {
         let Some((token, beat)) = found.and_then(|found| found.split_once(' ')) else {
             return false;

@@ -1,26 +1,28 @@
--- Decides for each device in one call. KEYS: hash and channel of each device. ARGV: the mode; the seconds
--- until a hash expires ("" = never); then in MessagePack, as lists of strings, the fields' names, the
--- timestamp first, each with the place of its value, and for each device the source of what is shown,
--- which ids only fill what is absent (bits, as `Fills` has them), and every value ("" = absent), the
--- timestamp first and the serial number second. Modes: "reading", one delivery or several merged,
--- which says nothing about the fields it lacks; "row", the whole row of MySQL as it stood after the
--- delivery `source`.
--- Answers per device: 0 the same, 1 changed, 2 there is no hash (a reading alone must not make one:
--- it may be older than what was evicted), 3 the hash is newer, 4 the hash has a later delivery than
--- the row, so the row has to be read again. After them come the numbers of the devices, from 1, whose
--- keys were no hashes and are gone.
+-- Updates the hashes of several devices in one call, each if the new row is newer.
+-- KEYS: hash and channel of each device.
+-- ARGV[1]: mode. "reading": one delivery, or several merged; fields that it does not have stay.
+--   "row": the whole row of MySQL after the delivery `source`.
+-- ARGV[2]: seconds until a hash expires ("" = never).
+-- ARGV[3]: names of the fields, each with the index of its value; the timestamp is first.
+-- ARGV[4] and following: for each device the source, the ids that only fill (bits, as in `Fills`), and
+--   every value ("" = absent); the timestamp is first, the serial number second.
+-- ARGV[3] and following are lists of strings in MessagePack.
+-- Answer for each device: 0 unchanged; 1 changed; 2 there is no hash, and a reading alone must not
+--   create one, because it may be older than an evicted hash; 3 the hash is newer; 4 the hash has a
+--   later delivery than the row, so the row has to be read again.
+-- After these answers: the numbers, from 1, of the devices whose keys were no hashes and are deleted.
 local row, ttl, named = ARGV[1] == 'row', ARGV[2], cmsgpack.unpack(ARGV[3])
 local n, fields, places, whole = #named / 2, {}, {}, {'last_source', ''}
 for i = 1, n do
-  -- Source and ids come first.
+  -- Source and ids come before the values.
   fields[i], places[i] = named[2 * i - 1], tonumber(named[2 * i]) + 3
-  -- Where all values change, only they do: the names stay in their places.
+  -- If all values change, only the values are replaced here. The names keep their places.
   whole[2 * i + 1] = fields[i]
 end
 local ids = {userId = 1, user_id = 1, orgId = 2, org_id = 2, customerId = 4, customer_id = 4}
 local answers, removed = {}, {}
 
--- What is no hash is nobody's view of a device, and must not cost the others theirs.
+-- A key of another type is of no use to readers, and must not fail the other devices.
 local function shown_of(key)
   local old = redis.pcall('HMGET', key, 'timestamp', 'last_source')
   if not old.err then return old end
@@ -32,15 +34,15 @@ end
 local function replace(key, new)
   whole[2] = new[1]
   for i = 1, n do whole[2 * i + 2] = new[places[i]] end
-  -- Written over, which is quicker than made anew, unless somebody added fields or took some away.
+  -- Overwriting a hash is faster than creating it again. Delete a hash with more or fewer fields.
   local held = redis.call('HLEN', key)
   if held ~= 0 and held ~= n + 1 then redis.call('DEL', key) end
   redis.call('HSET', key, unpack(whole))
-  -- Hashes may have been given an end when there was one to give.
+  -- A hash may have a time to live from an earlier setting.
   if ttl == '' then redis.call('PERSIST', key) end
 end
 
--- A later delivery wins field by field, an earlier one fills what is absent, as MySQL's rows do.
+-- As in MySQL, a later delivery wins field by field, and an earlier one fills absent fields.
 local function merge(key, new, held)
   local source, fills = tonumber(new[1]), tonumber(new[2])
   local old, pairs = redis.call('HMGET', key, unpack(fields)), {}
@@ -57,7 +59,7 @@ local function merge(key, new, held)
   local changed = #pairs > 0
   if source > held then
     pairs[#pairs + 1] = 'last_source'
-    -- Formatted: 2^40 and more would come out in scientific notation.
+    -- Format the number: Lua writes more than 14 digits in scientific notation.
     pairs[#pairs + 1] = string.format('%.0f', source)
   end
   if #pairs > 0 then redis.call('HSET', key, unpack(pairs)) end

@@ -1,8 +1,8 @@
-//! The latest value of each device in Redis: one hash a device, changed only by what is newer, and
-//! one message for each that changed.
+//! Writes the latest values of each device to Redis: one hash per device, which only newer values
+//! change, and one message for each changed hash.
 //!
-//! MySQL is the truth; this is written after its commit and may fail without holding anything up.
-//! What failed is made good by `repair`.
+//! MySQL is the truth. Redis is written after the commit, and a failure of Redis delays nothing.
+//! `repair` writes what a failure missed.
 
 pub mod changed_devices;
 pub mod generation;
@@ -33,14 +33,14 @@ use crate::mysql::newest_rows::Newest;
 use deferred::PutOff;
 use fields::{packed_fields, packed_row};
 
-/// How long Redis is left alone after a failure, so that its absence does not slow every batch.
+/// Pause after a failure of Redis, so that an unreachable Redis does not slow every batch.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// How often a row is read again because the hash had moved on meanwhile. A device would have to
-/// send again between each reading and writing, so the second time settles it but for a flood.
+/// Most reads of a row whose hash has a later delivery than the row. Each further read needs a
+/// delivery between a read and its write, so two reads are enough except in a flood.
 const READ_AGAIN_MAX: usize = 10;
 
-/// The hashes and channels in Redis.
+/// Writes the hashes in Redis and publishes to their channels.
 pub struct Latest {
     client: Client,
     script: Script,
@@ -53,24 +53,24 @@ pub struct Latest {
     rests_until: Mutex<Option<Instant>>,
 }
 
-/// Why Redis does not have a batch.
+/// The reason for which Redis does not have a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisFailure {
-    /// It did not take it.
+    /// Redis did not accept the write.
     #[error("{0}")]
     Failed(#[from] fred::error::Error),
-    /// It is away; nothing was tried.
+    /// Redis is unreachable or paused. Nothing was tried.
     #[error("Redis is away")]
     Away,
-    /// What it lacks could not be read.
+    /// The rows for Redis could not be read.
     #[error("MySQL: {0}")]
     MySql(#[from] sqlx::Error),
-    /// A hash moved on faster than its row could be read.
+    /// Hashes changed faster than their rows could be read.
     #[error("{0} device(s) change faster than they can be read")]
     Unsettled(usize),
 }
 
-/// What the script says about a device.
+/// The script's answer for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
     Same,
@@ -92,7 +92,7 @@ impl Answer {
     }
 }
 
-/// What a call shows: readings as they came, or whole rows of MySQL.
+/// The rows that a call writes: readings of a batch, or whole rows of MySQL.
 #[derive(Debug, Clone, Copy)]
 enum Mode {
     Reading,
@@ -108,14 +108,14 @@ impl Mode {
     }
 }
 
-/// The script's arguments ahead of the devices'.
+/// Number of the script's arguments before those of the devices.
 const ARGUMENTS_AHEAD: usize = 3;
 
 type Shown<'a> = (&'a Identity, &'a Row);
 
 impl Latest {
-    /// Updates at most `devices_max` devices a call; hashes expire `ttl` after their last change.
-    /// `writes` is told what became of each.
+    /// Creates a writer of at most `devices_max` devices per call. A hash expires `ttl` after the
+    /// last row that was not older than the hash. `writes` gets the results.
     pub fn new(
         client: Client,
         newest: Newest,
@@ -136,13 +136,13 @@ impl Latest {
         }
     }
 
-    /// Whether Redis is connected and did not fail just now.
+    /// Returns whether Redis is connected and not paused after a failure.
     pub fn reachable(&self) -> bool {
         !self.rests() && self.client.is_connected()
     }
 
-    /// Shows the newest reading of every device of a batch, or puts off those of a partition that has
-    /// more waiting; says which, segment by segment.
+    /// Writes the newest reading of every device of a batch, or defers the devices of a partition
+    /// that has more waiting. Returns the choice, segment by segment.
     pub async fn update(&self, batch: &Batch) -> Result<Vec<InRedis>, RedisFailure> {
         if !self.reachable() {
             return Err(RedisFailure::Away);
@@ -150,7 +150,7 @@ impl Latest {
         let (rows, outcomes) = self.sort(batch);
         let devices: Vec<Shown<'_>> = rows.iter().map(|(identity, row)| (identity, row)).collect();
         let chunks = || devices.chunks(self.devices_max);
-        // Side by side: while one is under way the next is on its way.
+        // Make the calls at the same time: while Redis runs one call, the next one travels.
         let answers = try_join_all(chunks().map(|chunk| self.call(Mode::Reading, chunk))).await?;
         let mut stale = 0;
         for (chunk, answers) in chunks().zip(answers) {
@@ -161,7 +161,7 @@ impl Latest {
             }
         }
         counter!(REDIS_STALE).increment(stale as u64);
-        // What was replayed may be older than what is there or may be the newest; MySQL has decided.
+        // A replayed reading may be the newest or not. MySQL has decided, so write its row.
         let replayed: BTreeSet<&DeviceSn> =
             batch.segments.iter().flat_map(|s| &s.replays).map(|((sn, _), _)| sn).collect();
         self.refresh(&replayed.into_iter().cloned().collect::<Vec<_>>()).await?;
@@ -173,14 +173,14 @@ impl Latest {
         put_off.sort(batch, Instant::now())
     }
 
-    /// Makes the hashes of devices that have none, from what is newest in MySQL.
+    /// Creates the hashes of devices without a hash, from their newest rows in MySQL.
     async fn fill(&self, arrived: &[Shown<'_>]) -> Result<(), RedisFailure> {
         let stored = self.newest.rows(arrived.iter().map(|((sn, _), _)| sn)).await?;
         let shown: Vec<Shown<'_>> = arrived
             .iter()
             .map(|(identity, row)| match stored.get(&identity.0) {
-                // Committed before, so MySQL has it; unless the servers' clocks differ so much that
-                // it looks ahead of its clock there.
+                // The row is committed, so MySQL has it or a newer one. Only if the servers' clocks
+                // differ much does the query skip the row as ahead of the clock.
                 Some((newest, stored)) if newest.1 >= identity.1 => (newest, stored),
                 _ => (*identity, *row),
             })
@@ -188,7 +188,8 @@ impl Latest {
         self.call(Mode::Row, &shown).await.map(drop)
     }
 
-    /// Shows what MySQL has newest of the given devices; returns how many hashes changed.
+    /// Writes the newest rows of these devices in MySQL to Redis. Returns the number of changed
+    /// hashes.
     pub async fn refresh(&self, devices: &[DeviceSn]) -> Result<usize, RedisFailure> {
         let mut changed = 0;
         for chunk in devices.chunks(self.devices_max) {
@@ -260,7 +261,7 @@ impl Latest {
     }
 }
 
-/// Says which keys were no hashes; `numbers` are their devices', from 1.
+/// Logs and counts the keys that were no hashes. `numbers` are their devices' numbers, from 1.
 fn tell_replaced(shown: &[Shown<'_>], numbers: &[i64]) {
     let device = |number: &i64| shown.get(usize::try_from(*number - 1).ok()?);
     let Some((first, _)) = numbers.first().and_then(device) else { return };

@@ -1,9 +1,10 @@
-//! Brings Redis up to date with MySQL: after an outage, a crash between COMMIT and Redis, a flush, a
-//! step back in time. Beside the pipeline, so that nothing here slows storing.
+//! Writes to Redis from MySQL what Redis missed: after an outage, a crash between COMMIT and Redis,
+//! a flush, or a step back in time. Runs beside the pipeline, so that it does not slow storing.
 //!
-//! The topic says which devices a short stretch is about; a long one, or a loss, is about all of
-//! them. What is shown always comes from MySQL, the only place that knows how deliveries merged and
-//! which were refused; the script decides whether it is news.
+//! For a short range of offsets the topic names the devices. For a long range, or after a loss, the
+//! repair takes all devices. The rows always come from MySQL, because only MySQL knows how
+//! deliveries merged and which it rejected. The script decides whether a row is newer than the
+//! hash.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,30 +25,32 @@ use crate::metrics::{REDIS_BEHIND, REDIS_REPAIRED};
 use crate::mysql::newest_rows::Newest;
 use crate::redis::Latest;
 
-/// How often the lanes are looked at.
+/// Interval at which the lanes are checked.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often the sentinel is looked at while nothing is behind.
+/// Interval at which the generation is checked while nothing is behind.
 const SENTINEL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Rest between two refills: a Redis that evicts its sentinel would be refilled without end.
+/// Pause between two refills. Without the pause, a Redis that evicts the generation's key would be
+/// refilled without end.
 const REFILL_REST: Duration = Duration::from_secs(10);
 
-/// Deliveries that are looked up in the topic; for more, MySQL's devices are gone through.
+/// Most deliveries that are looked up in the topic. For more, all devices of MySQL are processed.
 const STRETCH_DELIVERIES_MAX: i64 = 50_000;
 
-/// The pipeline's end.
+/// The pipeline's handle of the repair.
 pub struct Link {
-    /// Where the pipeline shows its lanes.
+    /// Takes the progress of the lanes from the pipeline.
     pub lanes: watch::Sender<Vec<LaneView>>,
-    /// Lanes whose readings of then are in Redis.
+    /// Returns repaired lanes, with the progress that they had when their repair began.
     pub repaired: mpsc::UnboundedReceiver<LaneView>,
 }
 
-/// The repair's end.
+/// The repair's end of the handle.
 pub struct LinkEnd {
     lanes: watch::Receiver<Vec<LaneView>>,
-    // One message for each lane and turn at most, and the pipeline takes them before anything else.
+    // Unbounded: there is at most one message per lane and turn, and the pipeline takes messages
+    // before deliveries.
     repaired: mpsc::UnboundedSender<LaneView>,
 }
 
@@ -58,7 +61,7 @@ pub fn link() -> (Link, LinkEnd) {
     (Link { lanes: lanes_sender, repaired }, LinkEnd { lanes, repaired: repaired_sender })
 }
 
-/// What a repair needs.
+/// The repair of Redis and the parts that it uses.
 pub struct Repair {
     pub latest: Arc<Latest>,
     pub newest: Newest,
@@ -68,12 +71,12 @@ pub struct Repair {
     pub link: LinkEnd,
 }
 
-/// What a repair remembers from turn to turn.
+/// The state of the repair between two turns.
 #[derive(Default)]
 struct Memory {
     generation: Option<(Instant, Generation)>,
     refilled_at: Option<Instant>,
-    /// What the ledger has been told: epoch and offset by partition.
+    /// Epoch and offset that the ledger has, by partition.
     noted: BTreeMap<i32, (i64, i64)>,
     failing: bool,
 }
@@ -111,7 +114,7 @@ impl Repair {
         let known = memory.generation.map(|(_, generation)| generation);
         gauge!(REDIS_BEHIND).set(deliveries_behind(&lanes, known) as f64);
         if !self.latest.reachable() {
-            // Whoever comes back may be another one.
+            // A Redis that reconnects may be a different instance: check the generation again.
             memory.generation = memory.generation.filter(|(_, generation)| generation.is_lost());
             return Ok(());
         }
@@ -150,7 +153,7 @@ impl Repair {
         Ok(())
     }
 
-    /// Shows what the lanes that are behind may lack, and perhaps more.
+    /// Writes the devices that Redis may be missing on these lanes, and perhaps more.
     async fn repair(&self, behind: &[LaneView], stop: &CancellationToken) -> anyhow::Result<()> {
         let deliveries: i64 = behind.iter().map(|lane| lane.shown.behind()).sum();
         let named = match deliveries {
@@ -172,7 +175,7 @@ impl Repair {
         Ok(())
     }
 
-    /// The devices that the topic has between what Redis and what MySQL has.
+    /// Returns the devices of the readings in the topic between the progress of Redis and of MySQL.
     async fn named(
         &self,
         behind: &[LaneView],
@@ -192,7 +195,7 @@ impl Repair {
         Ok(devices.into_iter().collect())
     }
 
-    /// Shows the newest row of every device there is; returns how many those are.
+    /// Writes the newest row of every device to Redis. Returns the number of devices.
     async fn show_all(&self, refilling: bool) -> anyhow::Result<usize> {
         let (mut last, mut all) = (String::new(), 0);
         loop {
@@ -209,17 +212,17 @@ impl Repair {
         }
     }
 
-    /// Tells pipeline and ledger what has been repaired.
+    /// Reports the repaired lanes to the pipeline and to the ledger.
     async fn tell(&self, repaired: &[LaneView]) -> Result<(), sqlx::Error> {
         for lane in repaired {
-            // Without a pipeline nobody has to know.
+            // If the pipeline has ended, the report is not needed.
             let _ = self.link.repaired.send(*lane);
             self.ledger.redis_current(lane.partition, lane.epoch, lane.shown.done()).await?;
         }
         Ok(())
     }
 
-    /// Tells the ledger of partitions that no batch will tell it of.
+    /// Advances `redis_offset` in the ledger for lanes whose batches will not advance it.
     async fn note(&self, lanes: &[LaneView], memory: &mut Memory) -> anyhow::Result<()> {
         for lane in lanes.iter().filter(|lane| lane.idle && lane.shown.behind() == 0) {
             let standing = (lane.epoch, lane.shown.up_to());
@@ -232,7 +235,7 @@ impl Repair {
     }
 }
 
-/// Deliveries that Redis may lack; after a loss that is all of them.
+/// Returns the number of deliveries that Redis may be missing: after a loss, all deliveries.
 fn deliveries_behind(lanes: &[LaneView], generation: Option<Generation>) -> i64 {
     let lost = generation.is_some_and(|generation| generation.is_lost());
     let behind = |lane: &LaneView| if lost { lane.shown.done() } else { lane.shown.behind() };
