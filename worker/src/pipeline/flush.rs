@@ -1,5 +1,5 @@
-//! What becomes of a batch: dead letters confirmed, rows and ledger in one transaction, then Redis.
-//! This is where it is decided whether to hold, to give up a partition, or to go on.
+//! Brings a batch to its end: confirms the dead letters, writes rows and ledger in one transaction,
+//! then updates Redis. Decides whether to hold the batch, to release a partition, or to continue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,21 +28,21 @@ use crate::redis::Latest;
 use ljwx_ledger::device_bindings::Bindings;
 use ljwx_ledger::mysql::errors::Remedy;
 
-/// What became of one segment.
+/// The outcome of one segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Written and accounted for up to `to`.
     Written { to: i64, in_redis: InRedis },
-    /// Another process has the partition; nothing was written for it.
+    /// Another process has the partition. Nothing was written for the segment.
     Lost,
-    /// The ledger stands where nobody expects it; only a new claim tells from where to go on.
+    /// The ledger has an unexpected position. Only a new claim shows where to continue.
     Astray { at: i64 },
 }
 
-/// A segment's partition and claim, and what became of it.
+/// Partition, epoch and outcome of each segment.
 pub type Flushed = Vec<(i32, i64, Outcome)>;
 
-/// The parts a batch goes through.
+/// Writes batches, with the parts that a batch passes.
 pub struct Flush {
     pub store: Store,
     pub latest: Option<Arc<Latest>>,
@@ -50,12 +50,12 @@ pub struct Flush {
     pub bindings: Bindings,
     pub health: Health,
     pub names: SpanNames,
-    /// Whether it was said that Redis misses batches.
+    /// Whether the outage of Redis has been logged.
     pub redis_misses: AtomicBool,
 }
 
 impl Flush {
-    /// Brings one batch to its end; returns only then, however long the database is away.
+    /// Brings one batch to its end. Returns only then, however long MySQL is unreachable.
     pub async fn flush(&self, mut batch: Batch) -> Flushed {
         let started = Instant::now();
         let spans = BatchSpans::start(&self.names, &batch);
@@ -74,14 +74,14 @@ impl Flush {
         ended.flushed
     }
 
-    /// Writes until nothing of the batch is left to be written. This is the policy: one remedy a
-    /// kind of error.
+    /// Retries until no segment of the batch is left to write. Each kind of error has one remedy
+    /// here.
     async fn write(&self, batch: &mut Batch, ended: &mut Ended, parent: &Context) -> Vec<Counts> {
         let mut hold = Hold::new(&batch.id, parent);
         while !batch.segments.is_empty() {
             if self.letters.send(batch).await.is_err() {
                 hold.wait("breaker", "too many dead letters").await;
-                // Whatever made so many be refused may be mended by now, so all are tried again.
+                // The cause may be fixed by now: retry every delivery.
                 batch.segments.iter_mut().for_each(Segment::reconsider);
                 continue;
             }
@@ -114,7 +114,7 @@ impl Flush {
         Vec::new()
     }
 
-    /// Counts what was committed, once, wherever that was noticed.
+    /// Counts committed segments once, for both ways in which a commit is noticed.
     fn account(&self, batch: &Batch, counts: &[Counts], ended: &mut Ended) {
         if batch.segments.is_empty() {
             return;
@@ -126,7 +126,8 @@ impl Flush {
         self.health.held(None);
     }
 
-    /// Finds the deliveries that are refused and makes letters of them; the rest is tried anew.
+    /// Finds the deliveries that MySQL rejects and makes dead letters of them. The next attempt
+    /// writes the rest.
     async fn refuse(
         &self,
         batch: &mut Batch,
@@ -136,7 +137,7 @@ impl Flush {
     ) {
         match isolate(&self.store, batch, suspect).await {
             Ok(found) if found.is_empty() => {
-                // Refused as a whole and not in parts: no delivery can be blamed, so none is.
+                // MySQL rejects the batch but no part of it. No delivery can be named, so retry.
                 hold.wait(Remedy::Data.as_str(), message).await;
             }
             Ok(found) => {
@@ -165,8 +166,8 @@ impl Flush {
         result
     }
 
-    /// Asks the ledger what a failed compare-and-set means, and takes those segments out of the
-    /// batch; the rest is written without them.
+    /// Queries the ledger for the reason of each fenced advance, and takes these segments out of
+    /// the batch. The next attempt writes the rest.
     async fn settle(
         &self,
         advances: &[Advance],
@@ -234,18 +235,18 @@ impl Flush {
     }
 }
 
-/// What has become of a batch so far.
+/// The outcome of a batch so far.
 #[derive(Default)]
 struct Ended {
     flushed: Flushed,
     counts: Counts,
-    /// The moves of the last COMMIT that was not answered.
+    /// The advances of the last COMMIT without an answer.
     unanswered: Vec<Advance>,
 }
 
 impl Ended {
-    /// What was counted when a move was committed whose answer was lost. Trying again finds the rows
-    /// there, so only the attempt that put them there knows which of them were new.
+    /// Returns the counts of an advance that was committed without an answer. A retry finds the
+    /// rows stored, so only the attempt that stored them knows which were new.
     fn committed(&self, again: &Advance) -> Counts {
         let of = |made: &&Advance| made.partition == again.partition && made.epoch == again.epoch;
         self.unanswered.iter().find(of).unwrap_or(again).counts

@@ -8,16 +8,17 @@ use ljwx_service::telemetry::trace;
 use opentelemetry::Context;
 use tracing::{error, warn};
 
-/// First wait after an attempt that failed.
+/// First wait after a failed attempt.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 
-/// Longest wait between attempts: how late a database's return may be noticed.
+/// Longest wait between attempts, and so until a recovered MySQL is noticed.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// A batch that MySQL does not take; the log has one line when it begins to wait and one when it ends.
+/// A batch that MySQL does not take. The log has one line for each new reason of the wait and one
+/// line at its end.
 pub(super) struct Hold {
     batch_id: String,
-    /// Of the batch's trace, where it is recorded.
+    /// Id of the batch's trace, if the trace is recorded.
     trace_id: Option<String>,
     backoff: Backoff,
     said: Option<&'static str>,

@@ -1,5 +1,5 @@
-//! The loop: events in, batches out. What goes into a batch `buffer` decides, what becomes of it
-//! `flush` does; here they only meet.
+//! The main loop. `buffer` decides what goes into a batch, and `flush` writes the batch. This
+//! module connects them.
 
 pub mod flush;
 mod held_batch;
@@ -25,10 +25,10 @@ use crate::mysql::group_control::Gate;
 use crate::pipeline::flush::{Flush, Flushed, Outcome};
 use crate::redis::repair::Link;
 
-/// The loop says at least this often that it turns.
+/// Longest time between two turns of the loop, each of which reports to the health state.
 const TURN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the loop is made of.
+/// The main loop.
 pub struct Pipeline {
     source: Source,
     buffer: Buffer,
@@ -41,33 +41,34 @@ pub struct Pipeline {
     gate: watch::Receiver<Gate>,
 }
 
-/// What it is made from.
+/// The parts of the main loop.
 pub struct Parts {
-    /// Where deliveries come from.
+    /// Consumes the deliveries.
     pub source: Source,
-    /// What becomes of a batch.
+    /// Writes the batches.
     pub flush: Flush,
-    /// The repair of Redis, which runs beside it.
+    /// The repair of Redis, which runs beside the loop.
     pub repair: Link,
-    /// Bounds of the buffer.
+    /// The limits of the buffer.
     pub limits: Limits,
-    /// What moves within them.
+    /// Adapts size and wait within the limits.
     pub adaptive: Adaptive,
     /// Whether deliveries may be taken in.
     pub gate: watch::Receiver<Gate>,
 }
 
-/// How the loop ended.
+/// The way in which the loop ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {
-    /// Everything taken in was written.
+    /// All deliveries in memory were written.
     Drained,
-    /// The deadline came first; what was not written will be read again by whoever comes next.
+    /// The deadline came first. The next owner of the partitions reads the unwritten deliveries
+    /// again.
     OutOfTime,
 }
 
 impl Pipeline {
-    /// A loop over a source.
+    /// Creates the loop from its parts.
     pub fn new(parts: Parts) -> Self {
         let Parts { source, flush, repair, limits, adaptive, gate } = parts;
         let mut buffer = Buffer::new(limits);
@@ -85,7 +86,7 @@ impl Pipeline {
         }
     }
 
-    /// Turns until `stop`, then drains and leaves the group, each within its share of `deadline`. An
+    /// Runs until `stop`, then drains and leaves the group, each within its share of `deadline`. An
     /// error stops the process as well.
     pub async fn run(
         mut self,
@@ -93,7 +94,7 @@ impl Pipeline {
         stop: &CancellationToken,
     ) -> anyhow::Result<End> {
         if let Err(error) = self.turn_until(stop).await {
-            // The time for leaving the group runs from here on.
+            // Start the time limit for leaving the group.
             stop.cancel();
             self.in_flight.shutdown().await;
             self.source.close(deadline).await;
@@ -116,7 +117,7 @@ impl Pipeline {
         Ok(end)
     }
 
-    /// What the source still holds at `stop` is left there: it will be read again.
+    /// Turns until `stop`. Deliveries that the consumer still holds then are read again later.
     async fn turn_until(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
         loop {
             self.start_due_batches();
@@ -166,7 +167,8 @@ impl Pipeline {
             Event::Assigned(claims) => {
                 self.health.joined();
                 for claim in claims {
-                    // It came back before it was drained: what the former claim held is fenced.
+                    // The partition came back before it was drained. Writes of its former claim are
+                    // fenced.
                     for revocation in &mut self.revoked {
                         revocation.partitions.retain(|partition| *partition != claim.partition);
                     }
@@ -194,7 +196,7 @@ impl Pipeline {
         let leaving: Vec<i32> =
             self.revoked.iter().flat_map(|revocation| revocation.partitions.clone()).collect();
         if !leaving.is_empty() {
-            // Whoever waits for these partitions waits for nothing else, so no limit holds here.
+            // The next owner waits for these partitions, so ignore the limit of batches in flight.
             self.start(FlushReason::Revoked, |buffer| buffer.take_partitions(&leaving));
         }
         while self.in_flight.len() < self.adaptive.in_flight() {
@@ -253,7 +255,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Lets go of revoked partitions that have nothing left; dropping a revocation says so.
+    /// Releases revoked partitions that are drained. Dropping a revocation reports the release.
     fn release_revoked(&mut self) {
         let buffer = &mut self.buffer;
         self.revoked.retain(|revocation| {
@@ -265,7 +267,7 @@ impl Pipeline {
         });
     }
 
-    /// Writes everything that was taken in.
+    /// Writes all deliveries in memory.
     async fn drain(&mut self) {
         let all = self.buffer.partitions();
         loop {
