@@ -1,4 +1,4 @@
-//! The commands beside the service.
+//! The commands of the worker, beside the service.
 
 pub mod audit;
 pub mod dlq;

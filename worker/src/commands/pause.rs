@@ -15,13 +15,13 @@ pub struct ControlConfig {
     /// Consumer group that is paused or resumed.
     #[arg(long, env = "WORKER_GROUP", default_value = "worker")]
     pub group: String,
-    /// Why, for whoever looks at the workers' health meanwhile.
+    /// Reason for the pause, shown by the workers' health endpoint.
     #[arg(long, default_value = "")]
     pub reason: String,
     /// The connection to MySQL.
     #[command(flatten)]
     pub mysql: MySqlArgs,
-    /// The devices' zone.
+    /// The time zone of the devices.
     #[command(flatten)]
     pub zone: ZoneArgs,
     /// Logs.
@@ -40,7 +40,7 @@ impl ControlConfig {
     }
 }
 
-/// Pauses or resumes a group; its workers notice within seconds.
+/// Pauses or resumes a group. Its workers follow within seconds.
 pub async fn control(config: &ControlConfig, paused: bool) -> anyhow::Result<()> {
     let pool = config.mysql.connect(&config.zone.zone)?;
     sqlx::query(

@@ -1,5 +1,5 @@
-//! The table of errors, each entry that plain SQL can provoke: the server has to raise the number
-//! that the table names, in the version that runs.
+//! Tests the table of errors: for each entry that plain SQL can provoke, the running server must
+//! raise the number that the table names.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::scratch::{Scratch, run};
 
 use Remedy::{Data, Infrastructure, Saturated, Schema};
 
-/// How long a statement may take to arrive at the server.
+/// Longest time until a statement arrives at the server.
 const SOON: Duration = Duration::from_secs(30);
 
-/// What the statements below are about.
+/// The tables that the statements below use.
 const TABLES: &[&str] = &[
     "CREATE TABLE parent (id INT PRIMARY KEY)",
     "CREATE TABLE t (id INT PRIMARY KEY, needed INT NOT NULL, tiny TINYINT NULL, \
@@ -27,12 +27,12 @@ const TABLES: &[&str] = &[
     "INSERT INTO t (id, needed) VALUES (1, 1), (2, 2)",
 ];
 
-/// The number of an error; none for one that is not the server's.
+/// Returns the number of an error, if it is the server's.
 fn number_of(error: &sqlx::Error) -> Option<u16> {
     errors::code(error)?.split('/').next()?.parse().ok()
 }
 
-/// Runs a statement that has to fail with one of these numbers, and that remedy.
+/// Runs a statement that has to fail with one of these numbers and with this remedy.
 async fn provoke(
     session: &mut MySqlConnection,
     sql: &str,
@@ -72,7 +72,7 @@ async fn a_value_that_is_refused_is_the_values_fault() -> Result<()> {
         ("word", "'long'", &[1406]),
         ("at", "STR_TO_DATE('never', '%Y-%m-%d')", &[1411]),
         ("tiny", "9223372036854775807 + 1", &[1690]),
-        // MariaDB's JSON is a constraint on a text.
+        // The JSON type of MariaDB is a constraint on text.
         ("doc", "'{'", if scratch.mariadb { &[4025] } else { &[3140] }),
         ("checked", "0", if scratch.mariadb { &[4025] } else { &[3819] }),
     ] {
@@ -82,7 +82,7 @@ async fn a_value_that_is_refused_is_the_values_fault() -> Result<()> {
         provoke(&mut session, &sql, numbers, Data).await?;
     }
     provoke(&mut session, "INSERT INTO child VALUES (1, 9)", &[1452], Data).await?;
-    // In no table, but of the class of data exceptions.
+    // The table does not name this number, but its class is that of data exceptions.
     run(&mut session, "SET SESSION sql_mode = CONCAT(@@sql_mode, ',ERROR_FOR_DIVISION_BY_ZERO')")
         .await?;
     let divided = "INSERT INTO t (id, needed, tiny) VALUES (9, 1, 1 / 0)";
@@ -140,7 +140,7 @@ async fn what_the_server_cannot_take_now_is_waited_out() -> Result<()> {
     run(&mut session, limit).await?;
     let slow = format!("SELECT COUNT(*) FROM {columns} AS a, {columns} AS b, {columns} AS c");
     provoke(&mut session, &slow, &[number], Infrastructure).await?;
-    // The server answers and hangs up while the client may still be sending.
+    // The server answers and closes the connection while the client may still be sending.
     let mut session = scratch.session().await?;
     let packet: i64 = sqlx::query_scalar("SELECT CAST(@@max_allowed_packet AS SIGNED)")
         .fetch_one(&mut session)
@@ -161,7 +161,7 @@ async fn who_meets_another_on_a_row_tries_again() -> Result<()> {
     run(&mut first, "BEGIN").await?;
     run(&mut first, &touch(1)).await?;
     provoke(&mut second, &touch(1), &[1205], Infrastructure).await?;
-    // The other way round: each has what the other one wants.
+    // A deadlock: each transaction holds the row that the other one wants.
     run(&mut second, "SET SESSION innodb_lock_wait_timeout = 50").await?;
     // The transaction with less to undo is the victim.
     run(
@@ -214,7 +214,7 @@ async fn who_is_interrupted_tries_again() -> Result<()> {
         tokio::time::timeout(SOON, waits_now).await.context("it never waits")??;
         run(&mut first, &format!("{kill} {id}")).await?;
         let error = waiting.await?.err().context("it goes on")?;
-        // A connection that is killed may end without a word.
+        // A killed connection may end without an error of the server.
         if kill == "KILL QUERY" || number_of(&error).is_some() {
             judge(&error, kill, numbers, Infrastructure)?;
         }

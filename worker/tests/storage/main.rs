@@ -1,5 +1,5 @@
-//! What the worker expects of the database, held against the real server. Run it through
-//! `deploy/stack run -- cargo test --workspace --test storage`.
+//! Tests on a real server what the worker expects of the database. Run the tests with `deploy/stack
+//! run -- cargo test --workspace --test storage`.
 
 mod errors;
 mod scratch;

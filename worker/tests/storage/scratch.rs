@@ -1,13 +1,13 @@
-//! A database of its own for each test, on the server that `MYSQL_URL` names.
+//! Creates a database of its own for each test, on the server that `MYSQL_URL` names.
 
 use anyhow::{Context, Result};
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection};
 
-/// Strict as the worker's sessions are.
+/// The strict SQL mode of the worker's sessions.
 const SESSION: &str = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'";
 
-/// A database that nobody else uses; a test that failed leaves it to be looked into.
+/// A database of one test. A failed test leaves the database for inspection.
 pub struct Scratch {
     options: MySqlConnectOptions,
     name: String,
@@ -29,14 +29,15 @@ impl Scratch {
         Ok(Self { options, name, mariadb: version.contains("MariaDB") })
     }
 
-    /// A session as the worker has it.
+    /// Opens a session with the worker's SQL mode.
     pub async fn session(&self) -> Result<MySqlConnection> {
         let mut session = self.options.connect().await?;
         session.execute(SESSION).await?;
         Ok(session)
     }
 
-    /// Creates a user, named and with a password as the database, with these rights, as in `GRANT SELECT ON db.t`, and these limits.
+    /// Creates a user whose name and password are the name of the database, with the rights
+    /// `right`, as in `GRANT SELECT ON db.t`, and with the limits `limits`.
     pub async fn create_user(&self, right: &str, limits: &str) -> Result<()> {
         let mut admin = self.session().await?;
         let name = &self.name;
@@ -46,7 +47,7 @@ impl Scratch {
         Ok(())
     }
 
-    /// A session of that user.
+    /// Opens a session of the created user.
     pub async fn user_session(&self) -> Result<MySqlConnection, sqlx::Error> {
         self.options.clone().username(&self.name).password(&self.name).connect().await
     }

@@ -19,23 +19,23 @@ pub struct AuditConfig {
     /// The connection to MySQL.
     #[command(flatten)]
     pub mysql: MySqlArgs,
-    /// The devices' zone.
+    /// The time zone of the devices.
     #[command(flatten)]
     pub zone: ZoneArgs,
     /// Print one JSON document instead of a table.
     #[arg(long)]
     pub json: bool,
-    /// Look for each reading received from then on, as `yyyy-MM-dd HH:mm:ss` in the devices' zone or
-    /// RFC 3339.
+    /// Look up each reading received at this time or later, as `yyyy-MM-dd HH:mm:ss` in the
+    /// devices' time zone or RFC 3339.
     #[arg(long, value_parser = When::parse)]
     pub from: Option<When>,
-    /// Look for each reading received before then.
+    /// Look up each reading received before this time.
     #[arg(long, value_parser = When::parse)]
     pub to: Option<When>,
-    /// Look for each reading of this device.
+    /// Look up each reading of this device.
     #[arg(long)]
     pub device: Option<String>,
-    /// How long the audit may take until it counts as not judged.
+    /// Time limit of the audit, after which it has no result.
     #[arg(long, env = "AUDIT_TIMEOUT", default_value = "10m", value_parser = duration)]
     pub timeout: Duration,
     /// Logs.

@@ -1,5 +1,5 @@
-//! The judgement: what was found is compared, without asking anybody. Every finding has a stable
-//! code and says what to do.
+//! Compares the values that the audit has read, without a query. Every finding has a stable code
+//! and a remedy.
 
 use std::collections::BTreeMap;
 
@@ -10,30 +10,32 @@ use super::dead_letters::Letters;
 use super::finding::{Finding, Findings, Level};
 use super::snapshot::{Count, Snapshot};
 
-/// Everything that was asked for, at one moment.
+/// The values that the audit has read from MySQL and Kafka.
 #[derive(Debug, Clone, Default)]
 pub struct Evidence {
-    /// The ledger and its rows.
+    /// The ledger and the rows that it counts.
     pub mysql: Snapshot,
-    /// The ends of the readings topic; `None` where there is no such topic.
+    /// Watermarks of the readings topic; `None` if there is no topic of this name, or if it is
+    /// another topic than the ledger's.
     pub readings: Option<Ends>,
-    /// Why it is another topic than the ledger's, if it is.
+    /// The reason, if the topic is another one than the ledger's.
     pub other_topic: Option<String>,
-    /// Where its partitions' records end: what lies behind is no reading.
+    /// Ends of the records in the topic's partitions. Later offsets are no readings.
     pub record_ends: BTreeMap<i32, i64>,
     /// The dead letters.
     pub letters: Letters,
 }
 
 impl Evidence {
-    /// Behind a partition's last record; 0 where there is no such partition.
+    /// Returns the offset after a partition's last record; 0 if the topic does not have the
+    /// partition.
     pub fn end(&self, partition: i32) -> i64 {
         let high = || self.readings.as_ref()?.get(&partition).map(|ends| ends.high);
         self.record_ends.get(&partition).copied().or_else(high).unwrap_or_default()
     }
 }
 
-/// Compares everything with everything it must agree with.
+/// Compares all values that must agree.
 pub fn judge(evidence: &Evidence) -> Vec<Finding> {
     let mut findings = Findings::default();
     if evidence.mysql.ledger.is_empty() {
@@ -106,7 +108,8 @@ fn equation(entry: &Entry, findings: &mut Findings) {
     }
 }
 
-/// What an alerter in this group passed no worker has stored, unless it was gone through again since.
+/// No worker has stored the deliveries that an alerter in this group passed, unless they were
+/// reprocessed since.
 fn processed(entry: &Entry, findings: &mut Findings) {
     if entry.processed > 0 {
         let again = entry.rewound >= entry.processed;
@@ -154,7 +157,8 @@ fn positions(entry: &Entry, ends: Option<&Ends>, findings: &mut Findings) {
     }
 }
 
-/// Exact while nothing was rewound. A rewind counts letters again, so then there are bounds.
+/// Compares exactly while nothing was rewound. A rewind counts dead letters again, so after it only
+/// bounds hold.
 fn letters(entry: &Entry, letters: &Letters, findings: &mut Findings) {
     let (partition, counted) = (entry.partition, entry.dead_lettered);
     let passed = letters.tally(partition, &(entry.first_offset..entry.next_offset));
@@ -205,7 +209,7 @@ fn letters(entry: &Entry, letters: &Letters, findings: &mut Findings) {
     }
 }
 
-/// Where topics ended that were made anew.
+/// Reports where former topics ended that were recreated.
 fn gaps(evidence: &Evidence, findings: &mut Findings) {
     for gap in &evidence.mysql.gaps {
         findings.add(
@@ -222,7 +226,7 @@ fn gaps(evidence: &Evidence, findings: &mut Findings) {
     }
 }
 
-/// Partitions that no worker has taken yet.
+/// Reports partitions that no worker has claimed yet.
 fn unclaimed(evidence: &Evidence, findings: &mut Findings) {
     let ledger = &evidence.mysql.ledger;
     for (partition, ends) in evidence.readings.iter().flatten() {
@@ -258,7 +262,7 @@ fn rows(evidence: &Evidence, findings: &mut Findings) {
                  missing ones, and a rewind by `worker offsets` brings back what Kafka still has",
             );
         }
-        // Merges into another writer's rows are counted, but not in a row of ours.
+        // The ledger counts merges into rows of other writers, but no row of the worker does.
         let at_most = mysql.others.rows > 0 || many_zeros(mysql);
         if found.deliveries > deliveries || (!at_most && found.deliveries < deliveries) {
             findings.add(
@@ -272,14 +276,15 @@ fn rows(evidence: &Evidence, findings: &mut Findings) {
     }
 }
 
-/// The rows of a partition. The first record of partition 0 has the id 0, which is another writer's
-/// default as well: it is ours where the ledger begins there and it is no dead letter.
+/// Returns the rows of a partition. The first record of partition 0 has the id 0, which is also the
+/// default of other writers. The row belongs to the partition if the ledger begins there and the
+/// record is no dead letter.
 pub fn own_rows(evidence: &Evidence, partition: i32) -> Count {
     let mysql = &evidence.mysql;
     let mut found = mysql.rows.get(&partition).copied().unwrap_or_default();
     if partition == 0 && zero_is_ours(evidence) {
         found.rows += 1;
-        // Of several rows with that id nobody can tell which is ours.
+        // If several rows have the id 0, the worker's row among them is unknown.
         found.deliveries += if many_zeros(mysql) { 1 } else { mysql.id_zero.deliveries };
     }
     found

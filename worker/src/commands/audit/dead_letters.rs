@@ -1,4 +1,4 @@
-//! The dead letters of a group: which delivery each one is, and whether its reading was stored
+//! Reads the dead letters of a group: the delivery of each, and whether its reading was stored
 //! after all.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -12,33 +12,33 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 
 use super::snapshot::Identity;
 
-/// Most dead letters an audit keeps in mind.
+/// Most dead letters that an audit keeps in memory.
 const LETTERS_MAX: usize = 1_000_000;
 
 /// Partition and offset in the readings topic.
 pub type Source = (i32, i64);
 
-/// What the dead-letter topic holds.
+/// The content of the dead-letter topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Letters {
-    /// Records, letters written twice included.
+    /// Records, including dead letters that were written twice.
     pub records: i64,
-    /// Partitions whose oldest letters retention has deleted.
+    /// Partitions whose oldest dead letters retention has deleted.
     pub expired: BTreeSet<i32>,
-    /// Every delivery with a letter, and its reading's identity where it can be decoded.
+    /// Every dead-lettered delivery, and its reading's identity if it can be decoded.
     pub found: BTreeMap<Source, Option<Identity>>,
-    /// Those whose identity has a row.
+    /// Dead-lettered deliveries whose identity has a row.
     pub stored: BTreeSet<Source>,
 }
 
-/// One partition's letters beside its ledger.
+/// The dead letters of one partition, compared with its ledger.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Deliveries before the ledger's position.
+    /// Dead-lettered deliveries before the ledger's position.
     pub counted: i64,
-    /// Of those, the ones with a row.
+    /// Counted deliveries with a row.
     pub stored: i64,
-    /// Deliveries at or behind the ledger's position.
+    /// Dead-lettered deliveries at or after the ledger's position.
     pub in_flight: i64,
 }
 
@@ -67,7 +67,7 @@ impl Letters {
         Ok(letters)
     }
 
-    /// Notes which of them have a row, by the identities that do.
+    /// Marks the dead letters whose identity is in `rows`.
     pub fn keep_stored(&mut self, rows: &HashSet<Identity>) {
         let stored = self.found.iter().filter(|(_, identity)| {
             identity.as_ref().is_some_and(|identity| rows.contains(identity))
@@ -75,7 +75,7 @@ impl Letters {
         self.stored = stored.map(|(source, _)| *source).collect();
     }
 
-    /// The letters of the deliveries in `passed`, the stretch that the ledger has behind it.
+    /// Counts the dead letters of a partition. `passed` is the range that the ledger has passed.
     pub fn tally(&self, partition: i32, passed: &Range<i64>) -> Tally {
         let all = self.found.range((partition, i64::MIN)..=(partition, i64::MAX));
         let mut tally = Tally::default();
@@ -91,10 +91,11 @@ impl Letters {
     }
 }
 
-/// Where a letter came from; `None` for one of another topic, or that does not say.
+/// Returns the delivery of a dead letter; `None` if it is of another topic, or if headers are
+/// missing.
 fn source(message: &BorrowedMessage<'_>, source_topic: &str) -> Option<Source> {
     let header = |name: &str| {
-        // The last one counts: a replayed letter that failed again carries older ones too.
+        // The last header counts: a replayed dead letter that failed again has older headers too.
         let headers = message.headers()?;
         let last = headers.iter().filter(|header| header.key == name).last()?;
         std::str::from_utf8(last.value?).ok()
@@ -108,7 +109,7 @@ fn source(message: &BorrowedMessage<'_>, source_topic: &str) -> Option<Source> {
     ))
 }
 
-/// The identity of a record's reading, where it can be decoded.
+/// Returns the identity of a record's reading, if it can be decoded.
 pub fn identity(message: &BorrowedMessage<'_>) -> Option<Identity> {
     let reading = wire::decode(message.payload().unwrap_or_default()).ok()?;
     Some((reading.device_sn().as_str().to_owned(), wall_text(reading.timestamp())))

@@ -2,28 +2,28 @@
 
 use serde::Serialize;
 
-/// Whether a finding decides.
+/// Whether a finding fails the audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// The books do not balance.
+    /// A mismatch that fails the audit.
     Failure,
-    /// Worth knowing.
+    /// An observation that does not fail the audit.
     Note,
 }
 
-/// Something that was found.
+/// A mismatch or an observation, with a remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The stable word.
+    /// Stable word of the finding.
     pub code: &'static str,
-    /// Whether it decides.
+    /// Whether the finding fails the audit.
     pub level: Level,
-    /// The partition it is about.
+    /// The partition, if the finding is about one partition.
     pub partition: Option<i32>,
-    /// What does not fit.
+    /// The mismatch or the observation.
     pub message: String,
-    /// What to do.
+    /// The next step for the operator.
     pub remedy: &'static str,
 }
 

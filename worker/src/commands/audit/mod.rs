@@ -1,7 +1,8 @@
-//! `worker audit`: is everything accounted for? The ledger's equation, beside Kafka's watermarks,
-//! the dead-letter and rejects topics, and the rows themselves.
+//! `worker audit`: checks that every reading is accounted for. The audit compares the ledger's
+//! equation with Kafka's watermarks, the dead-letter and rejects topics, and the rows.
 //!
-//! `rows` and `letters` ask, `findings` judges without asking, `print` shows it.
+//! `snapshot` and `dead_letters` read the values, `checks` compares them, and `print` prints the
+//! report.
 
 mod args;
 mod checks;
@@ -31,13 +32,13 @@ use dead_letters::Letters;
 use reading_search::Search;
 use report::Report;
 
-/// Exit code: the books do not balance.
+/// Exit code: readings are not accounted for.
 const EXIT_FAILURE: u8 = 1;
 
-/// Exit code: nobody can tell, because a server did not answer.
+/// Exit code: there is no result, because a server did not answer.
 pub const EXIT_UNKNOWN: u8 = 3;
 
-/// Audits a group and prints the report; the exit code is the verdict.
+/// Audits a group and prints the report. The exit code is the result.
 pub async fn audit(config: &AuditConfig, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let work = tokio::time::timeout(config.timeout, report(config));
     let report = tokio::select! {
@@ -49,9 +50,10 @@ pub async fn audit(config: &AuditConfig, stop: CancellationToken) -> anyhow::Res
 }
 
 async fn report(config: &AuditConfig) -> anyhow::Result<Report> {
-    // The whole of it has a limit; one of its scans may take as long.
+    // The audit as a whole has this limit, so one of its scans may take as long.
     let pool = config.mysql.connect(&config.zone.zone)?.with_limit(config.timeout);
-    // Before the watermarks and the letters: what the ledger has passed, they have by then.
+    // Read the ledger before the watermarks and the dead letters: they then have everything that
+    // the ledger has passed.
     let mysql = snapshot::snapshot(&pool, &config.group, &config.kafka.readings_topic).await?;
     let accepted = ljwx_ledger::ledger::accepted(&pool, &config.kafka.readings_topic).await?;
     let (config, runtime) = (config.clone(), Handle::current());
@@ -59,7 +61,7 @@ async fn report(config: &AuditConfig) -> anyhow::Result<Report> {
     tokio::task::spawn_blocking(work).await?
 }
 
-/// What Kafka says about the snapshot. Blocks.
+/// Reads from Kafka the values to compare with the snapshot. Blocks.
 fn ask_kafka(
     config: &AuditConfig,
     mysql: snapshot::Snapshot,
@@ -72,7 +74,7 @@ fn ask_kafka(
     let found = reader.identity(topic, REQUEST_TIMEOUT)?;
     let other_topic = found.and_then(|found| accepted.check(topic, &found).err());
     reader.count_from(topic, accepted.base);
-    // The ends of another topic say nothing about this ledger.
+    // Watermarks of another topic cannot be compared with this ledger.
     let readings = if other_topic.is_none() { reader.ends(topic)? } else { None };
     let other_topic = other_topic.map(|error| error.to_string());
     let stretches = readings.iter().flatten().map(|(at, ends)| (*at, ends.low..ends.high));

@@ -1,4 +1,4 @@
-//! The report on standard output: a table for people, or one JSON document.
+//! Prints the report to standard output: a table for people, or one JSON document.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! Looking for single readings: each one that the topic still has, of a device or a time, must have
+//! Looks up single readings, of a device or a time. Each reading that the topic still has must have
 //! a row or a dead letter.
 
 use std::collections::BTreeMap;
@@ -17,44 +17,42 @@ use super::dead_letters::{self, Source};
 use super::finding::{Finding, Level};
 use super::snapshot::{self, Identity};
 
-/// Most missing readings that are named.
+/// Most missing readings that are listed.
 const NAMED_MAX: usize = 100;
 
-/// Readings looked up at a time.
+/// Readings of one lookup.
 const LOOKED_UP_MAX: usize = 2_000;
 
-/// What became of the readings that were looked for.
+/// The outcome of the readings that were looked up.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Search {
-    /// Records looked at.
+    /// Records that were looked up.
     pub records: i64,
-    /// With a row.
+    /// Readings with a row.
     pub stored: i64,
-    /// Without a row, but with a dead letter.
+    /// Readings without a row, but with a dead letter.
     pub dead_lettered: i64,
-    /// Undecodable, from a time whose dead letters retention has deleted.
+    /// Undecodable records of partitions whose oldest dead letters retention has deleted.
     pub unknown: i64,
-    /// With neither.
+    /// Readings with neither.
     pub missing: i64,
-    /// The first of these.
+    /// The first missing readings.
     pub named: Vec<Missing>,
 }
 
-/// A reading that is nowhere.
+/// A reading with neither a row nor a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Missing {
-    /// Its partition.
     pub partition: i32,
-    /// Its offset.
     pub offset: i64,
-    /// Its device; `None`: undecodable.
+    /// Serial number; `None`: the record is undecodable.
     pub device_sn: Option<String>,
-    /// Its time.
+    /// Event time.
     pub timestamp: Option<String>,
 }
 
 impl Search {
-    /// Looks for the readings that the settings name. Blocks.
+    /// Looks up the readings that the settings name. Blocks.
     pub fn run(
         config: &AuditConfig,
         evidence: &Evidence,
@@ -118,7 +116,7 @@ impl Search {
         }
     }
 
-    /// What follows from it.
+    /// Returns the finding, if readings are missing.
     pub fn finding(&self) -> Option<Finding> {
         (self.missing > 0).then(|| Finding {
             code: "missing_readings",
@@ -134,7 +132,8 @@ impl Search {
     }
 }
 
-/// What the ledger has behind it, as far as the topic still has it and the settings ask for it.
+/// Returns the offsets that the ledger has passed, as far as the topic still has them and the
+/// settings include them.
 fn stretches(
     config: &AuditConfig,
     evidence: &Evidence,

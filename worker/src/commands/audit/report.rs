@@ -1,4 +1,4 @@
-//! The result in figures: one line for each partition, and their totals.
+//! Computes the report: one line for each partition, and their totals.
 
 use ljwx_ledger::ledger::Entry;
 use serde::Serialize;
@@ -7,21 +7,21 @@ use super::checks::{Evidence, judge};
 use super::finding::{Finding, Level};
 use super::reading_search::Search;
 
-/// One partition's line.
+/// The line of one partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// What the topic still has: first record.
+    /// First record that the topic still has.
     pub low: i64,
-    /// What the topic still has: end.
+    /// End of the topic.
     pub high: i64,
-    /// The ledger.
+    /// The row of the ledger.
     #[serde(flatten)]
     pub entry: Entry,
-    /// Offsets the counts explain.
+    /// Offsets that the counts explain.
     pub explained: i64,
     /// Offsets unaccounted for.
     pub difference: i64,
-    /// Records that wait.
+    /// Records that the group has not processed.
     pub lag: i64,
     /// Deliveries in the dead-letter topic.
     pub letters: i64,
@@ -29,31 +29,28 @@ pub struct Line {
     pub rows: i64,
 }
 
-/// The result.
+/// The result of the audit.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// The group.
     pub group: String,
-    /// Its topic.
     pub topic: String,
-    /// The verdict.
+    /// Whether no finding fails the audit.
     pub holds: bool,
-    /// The partitions.
     pub partitions: Vec<Line>,
-    /// Their sums.
+    /// Sums of all partitions.
     pub totals: Line,
-    /// Records of the dead-letter topic, letters written twice included.
+    /// Records of the dead-letter topic, including dead letters that were written twice.
     pub dead_letter_records: i64,
-    /// Records of the rejects topic; `None` where there is no such topic.
+    /// Records of the rejects topic; `None` if there is no rejects topic.
     pub reject_records: Option<i64>,
-    /// The readings that were looked for one by one.
+    /// The readings that were looked up one by one.
     pub readings: Option<Search>,
-    /// What was found, failures first.
+    /// Findings, failures first.
     pub findings: Vec<Finding>,
 }
 
 impl Report {
-    /// Puts the figures together and judges them.
+    /// Computes the lines and the findings.
     pub fn new(
         group: &str,
         topic: &str,

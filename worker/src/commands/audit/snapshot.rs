@@ -1,5 +1,5 @@
-//! What MySQL holds: the ledger and the rows it accounts for, in one consistent snapshot, so that a
-//! running worker raises no false alarm.
+//! Reads from MySQL the ledger and the rows that it counts, in one consistent snapshot, so that a
+//! running worker causes no false alarm.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,19 +13,18 @@ use crate::mysql::main_table;
 /// Identity of a reading as text: device and wall clock.
 pub type Identity = (String, String);
 
-/// Identities of one question.
+/// Most identities of one query.
 const IDENTITIES_MAX: usize = 200;
 
 /// Rows and the deliveries that made them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
-    /// Rows.
     pub rows: i64,
     /// Sum of their deliveries.
     pub deliveries: i64,
 }
 
-/// What the workers of every group together stored of one partition: ids name no group.
+/// The counts of one partition, over the workers of all groups: ids name no group.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Expected {
     /// New rows.
@@ -34,40 +33,39 @@ pub struct Expected {
     pub merged: i64,
 }
 
-/// Where the group stood in a partition when a topic that was made anew was accepted.
+/// Position of the group in a partition when a recreated topic was accepted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
 pub struct Gap {
-    /// The partition.
     pub partition: i32,
-    /// Its position in the topic that is gone.
+    /// Position in the former topic.
     pub stood_at: i64,
-    /// Where it went on.
+    /// Offset at which the group continued.
     pub base: i64,
-    /// When, by the devices' zone.
+    /// Time of the acceptance, in the devices' time zone.
     pub accepted_at: String,
 }
 
-/// MySQL at one moment.
+/// The state of MySQL at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// The group's ledger.
     pub ledger: BTreeMap<i32, Entry>,
-    /// What the rows of each partition must come to.
+    /// Expected counts of the rows of each partition.
     pub expected: BTreeMap<i32, Expected>,
-    /// The rows whose id lies in a partition of a ledger, as are all counts with those of dropped months.
+    /// Rows whose id lies in a partition of a ledger. All counts include dropped months.
     pub rows: BTreeMap<i32, Count>,
-    /// Rows with id 0: another writer's, but for the first record of partition 0.
+    /// Rows with id 0: of another writer, except for the first record of partition 0.
     pub id_zero: Count,
     /// Rows of other writers: adopted, or written beside this system.
     pub others: Count,
-    /// Topics that were made anew.
+    /// Ends of former topics that were recreated.
     pub gaps: Vec<Gap>,
 }
 
-/// Reads everything at one moment.
+/// Reads the state of MySQL at one moment.
 pub async fn snapshot(pool: &MySqlPool, group: &str, topic: &str) -> anyhow::Result<Snapshot> {
     let mut connection = pool.acquire().await.context("MySQL does not answer")?;
-    // The session is READ COMMITTED, where every statement has a snapshot of its own.
+    // The session is READ COMMITTED, in which every statement has a snapshot of its own.
     for statement in [
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
         "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
@@ -138,7 +136,8 @@ async fn gaps(
     .context("cannot read where topics ended; run `worker migrate`")
 }
 
-/// One pass over the table. By id it would be a lookup for every row: `deliveries` is in no index.
+/// Counts in one pass over the table. By id every row would be looked up, because no index has
+/// `deliveries`.
 async fn count(connection: &mut MySqlConnection) -> anyhow::Result<Vec<(i64, i64, i64)>> {
     let partitions = sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
     let columns = main_table::bucket_columns(partitions);
@@ -150,7 +149,7 @@ async fn count(connection: &mut MySqlConnection) -> anyhow::Result<Vec<(i64, i64
     .context("cannot count the rows")
 }
 
-/// What dropped months held. One whose drop was begun and not finished is still in the table.
+/// Returns the counts of dropped months. A month whose drop was not finished is still in the table.
 async fn dropped(connection: &mut MySqlConnection) -> anyhow::Result<Vec<(i64, i64, i64)>> {
     sqlx::query_as(
         "SELECT bucket, CAST(SUM(row_count) AS SIGNED), CAST(SUM(deliveries) AS SIGNED) \
@@ -164,7 +163,7 @@ async fn dropped(connection: &mut MySqlConnection) -> anyhow::Result<Vec<(i64, i
     .context("cannot read which months were dropped; run `worker migrate`")
 }
 
-/// Those of the identities that have a row.
+/// Returns the identities that have a row.
 pub async fn stored<'a>(
     pool: &MySqlPool,
     identities: impl IntoIterator<Item = &'a Identity>,
@@ -178,7 +177,7 @@ pub async fn stored<'a>(
              FROM t_user_health_data WHERE ",
         );
         for (index, (device_sn, timestamp)) in chunk.iter().enumerate() {
-            // Spelled out: MariaDB uses no index for a list of pairs.
+            // Spell the pairs out: MariaDB uses no index for a list of pairs.
             query.push(if index == 0 { "(device_sn = " } else { " OR (device_sn = " });
             query.push_bind(device_sn).push(" AND timestamp = ").push_bind(timestamp).push(")");
         }

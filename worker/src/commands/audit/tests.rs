@@ -1,4 +1,4 @@
-//! The judgement on evidence that nobody had to ask for.
+//! Tests the checks on constructed values.
 
 use ljwx_ledger::ledger::Entry;
 use ljwx_service::kafka::topic_reader::Watermarks;
@@ -120,7 +120,7 @@ fn dead_letters_are_counted_once_and_only_where_the_ledger_has_been() {
         },
         &[("dead_letters", FAILURE), ("letters_expired", NOTE)],
     );
-    // Gone back over the letter and through it again: counted twice, one in the topic.
+    // A rewind over the dead letter: the ledger counts it twice, and the topic has it once.
     check(
         |e| {
             *entry(e) = entry(e).moved_to(7);

@@ -10,19 +10,19 @@ pub struct DlqConfig {
     /// The connection to Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
-    /// Consumer group whose dead letters are meant.
+    /// Consumer group of the dead letters.
     #[arg(long, env = "WORKER_GROUP", default_value = "worker", global = true)]
     pub group: String,
-    /// What to look at: what could not be stored, or what no reading could be made of.
+    /// Topic to use: deliveries that could not be stored, or items that could not become a reading.
     #[arg(long, value_enum, default_value = "dead-letters", global = true)]
     pub of: Kind,
-    /// The devices' zone.
+    /// The time zone of the devices.
     #[command(flatten)]
     pub zone: ZoneArgs,
-    /// Only these.
+    /// The filter.
     #[command(flatten)]
     pub filter: FilterArgs,
-    /// What to do.
+    /// The action.
     #[command(subcommand)]
     pub action: Action,
     /// Logs.
@@ -30,73 +30,74 @@ pub struct DlqConfig {
     pub telemetry: TelemetryArgs,
 }
 
-/// A topic of what did not get through.
+/// A topic of records that were not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// Records of the readings topic that could not be stored.
     DeadLetters,
-    /// What devices sent and no reading could be made of.
+    /// Items that could not become a reading.
     Rejects,
 }
 
-/// Which records are meant; without any, all of them.
+/// Filter of the records; unset: all records.
 #[derive(Debug, Clone, clap::Args)]
 pub struct FilterArgs {
-    /// Only of this class (undecodable, data) or, of rejects, this code.
+    /// Only dead letters of this class (undecodable, data), or rejects with this code.
     #[arg(long, global = true)]
     pub class: Option<String>,
-    /// Only of this device.
+    /// Only records of this device.
     #[arg(long, global = true)]
     pub device: Option<String>,
-    /// Only received from then on, as `yyyy-MM-dd HH:mm:ss` in the devices' zone or RFC 3339.
+    /// Only records received at this time or later, as `yyyy-MM-dd HH:mm:ss` in the devices' time
+    /// zone or RFC 3339.
     #[arg(long, value_parser = When::parse, global = true)]
     pub from: Option<When>,
-    /// Only received before then.
+    /// Only records received before this time.
     #[arg(long, value_parser = When::parse, global = true)]
     pub to: Option<When>,
 }
 
-/// What `worker dlq` does.
+/// An action of `worker dlq`.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Action {
-    /// One line a record: where, when, of which device, and why.
+    /// Print one line per record: position, time, device and reason.
     List {
         /// Most lines.
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
-    /// One record whole, with its headers.
+    /// Print one complete record, with its headers.
     Show {
-        /// Its partition.
+        /// Partition of the record.
         partition: i32,
-        /// Its offset.
+        /// Offset of the record.
         offset: i64,
     },
-    /// Send records back through the readings topic; a stop goes on where it stopped.
+    /// Send records through the readings topic again. After a stop the same command continues.
     Replay {
-        /// Only say what would be sent.
+        /// Print only what would be sent.
         #[arg(long)]
         dry_run: bool,
-        /// Most records a second.
+        /// Most records per second.
         #[arg(long, default_value_t = 100)]
         rate: u32,
-        /// Leave out what was replayed this often already.
+        /// Skip records that were replayed this many times.
         #[arg(long, default_value_t = 3)]
         max_replays: u32,
-        /// Remembers how far this replay is; another name starts at the beginning.
+        /// Name that keeps the position of this replay; another name starts at the beginning.
         #[arg(long, default_value = "replay")]
         name: String,
     },
-    /// Delete what was received before --to. Nothing else can be deleted from a topic's middle.
+    /// Delete the records received before --to. Kafka deletes only from the beginning of a topic.
     Purge {
-        /// Delete; without it only say what would be deleted.
+        /// Delete the records; unset: print only how many would be deleted.
         #[arg(long)]
         execute: bool,
     },
 }
 
 impl DlqConfig {
-    /// Notes what is wrong with the settings.
+    /// Adds the errors of the settings to `problems`.
     pub(crate) fn validate(&self, problems: &mut Problems) {
         self.kafka.validate(problems);
         self.telemetry.validate(problems);
@@ -119,7 +120,7 @@ impl DlqConfig {
         }
     }
 
-    /// The topic meant.
+    /// Returns the name of the topic.
     pub(crate) fn topic(&self) -> String {
         match self.of {
             Kind::DeadLetters => self.kafka.dead_letter_topic(&self.group),

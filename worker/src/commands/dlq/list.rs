@@ -10,7 +10,7 @@ use super::args::{Action, DlqConfig};
 use super::record::Letter;
 use super::topic::open;
 
-/// Prints one record whole, or a line for each that the filter accepts.
+/// Prints one complete record, or one line for each record that the filter accepts.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub fn look(config: &DlqConfig) -> anyhow::Result<()> {
     let (reader, topic, ends) = open(config)?;
@@ -42,8 +42,8 @@ pub fn look(config: &DlqConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All of the topic. A dead letter keeps its reading's time, so times do not rise along a partition,
-/// and only each record's own tells whether it is meant.
+/// Returns the ranges of the whole topic. A dead letter keeps its reading's time, so times do not
+/// rise along a partition, and the filter has to check every record.
 fn all(ends: &Ends) -> BTreeMap<i32, Range<i64>> {
     ends.iter().map(|(partition, ends)| (*partition, ends.low..ends.high)).collect()
 }

@@ -1,4 +1,4 @@
-//! `worker dlq`: lists dead letters and rejects, sends them back, and deletes old ones.
+//! `worker dlq`: lists dead letters and rejects, replays them, and deletes old ones.
 
 mod args;
 mod list;
@@ -10,7 +10,7 @@ pub use args::DlqConfig;
 
 use args::Action;
 
-/// Does what `config` says; prints to standard output.
+/// Runs the action of `config` and prints to standard output.
 pub async fn dlq(config: &DlqConfig) -> anyhow::Result<()> {
     match &config.action {
         Action::Replay { dry_run, rate, max_replays, name } => {

@@ -1,4 +1,4 @@
-//! A record of a dead-letter or rejects topic, and the records that replaying it sends. Pure.
+//! A record of a dead-letter or rejects topic, and the records that its replay sends. Pure.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 
 use super::args::Kind;
 
-/// A record as it stands in its topic.
+/// A record as its topic has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Letter {
     pub partition: i32,
@@ -52,23 +52,24 @@ impl Letter {
         }
     }
 
-    /// The last value of a header, as text: a letter that came back has the newer one later.
+    /// Returns the last value of a header as text: a record that came back has its newer headers
+    /// last.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().rev().find(|(key, _)| key == name)?;
         std::str::from_utf8(&found.1).ok()
     }
 
-    /// Why it is here: the class of a dead letter, the code of a reject.
+    /// Returns the class of a dead letter or the code of a reject.
     pub fn class(&self) -> &str {
         self.header("dlq.error.class").or_else(|| self.header("code")).unwrap_or("unknown")
     }
 
-    /// The device, where it is known.
+    /// Returns the device, if it is known.
     pub fn device(&self) -> Option<&str> {
         self.key.as_deref().and_then(|key| std::str::from_utf8(key).ok())
     }
 
-    /// Its value; of one that is kept compressed, as much as opens.
+    /// Returns the value, decompressed as far as possible if it is compressed.
     pub fn opened(&self) -> Cow<'_, [u8]> {
         match self.header(CONTENT_ENCODING).and_then(Encoding::named) {
             Some(encoding) => encoding.open_in_part(&self.value, MESSAGE_BYTES_MAX).into(),
@@ -76,23 +77,24 @@ impl Letter {
         }
     }
 
-    /// How often it was replayed before.
+    /// Returns the number of earlier replays.
     pub fn replays(&self) -> u32 {
         self.header(REPLAY_COUNT).and_then(|count| count.parse().ok()).unwrap_or(0)
     }
 
-    /// What replaying it sends; empty where no reading can be made of it today either.
+    /// Returns the records that a replay sends; empty if no reading can be made of this record now
+    /// either.
     pub fn replayed(&self, kind: Kind, zone: &TimeZone) -> Vec<Replayed> {
         match kind {
-            // What was cut off is in no letter.
+            // The part of the value that was cut off is lost.
             Kind::DeadLetters if self.header(CUT_FROM_BYTES).is_some() => Vec::new(),
             Kind::DeadLetters => vec![self.dead_letter()],
             Kind::Rejects => self.reject(zone),
         }
     }
 
-    /// The record as it was, with its first place in the readings topic: what is replayed must not
-    /// count as newer than what came after it.
+    /// Returns the original record with its first position in the readings topic: a replayed
+    /// reading must not count as newer than readings that came after it.
     fn dead_letter(&self) -> Replayed {
         let mut headers: Vec<_> = self
             .headers
@@ -113,7 +115,7 @@ impl Letter {
         Replayed { key: self.key.clone(), value: self.value.clone(), headers }
     }
 
-    /// The partition that it came from.
+    /// Returns the partition of the dead-lettered delivery.
     pub fn source_partition(&self) -> Option<i32> {
         self.header("dlq.source.partition")?.parse().ok()
     }
@@ -122,7 +124,7 @@ impl Letter {
         (REPLAY_COUNT.to_owned(), (self.replays() + 1).to_string().into_bytes())
     }
 
-    /// Parses the item anew, as if it came when it first did.
+    /// Parses the item again, as of its first receipt.
     fn reject(&self, zone: &TimeZone) -> Vec<Replayed> {
         let number = |name: &str| self.header(name).and_then(|text| text.parse::<i64>().ok());
         let received_at_ms = number("received_at").unwrap_or(self.timestamp_ms);
@@ -199,7 +201,7 @@ mod tests {
                 (REPLAY_COUNT, "1"),
             ]
         );
-        // It came back: its first place stays, its new one is another record's.
+        // The record came back: its first position stays, and the new position is the replay's.
         let mut again = Letter { headers: sent.headers.clone(), ..first };
         again.headers.push(("dlq.source.offset".into(), b"99".to_vec()));
         let sent = &again.replayed(Kind::DeadLetters, &TimeZone::UTC)[0];

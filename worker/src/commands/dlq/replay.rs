@@ -1,5 +1,5 @@
-//! Sending records back through the readings topic: keys and headers kept, at a rate, and resumable,
-//! because a position moves only past what Kafka has confirmed.
+//! Sends records through the readings topic again, with their keys and headers, at a limited rate.
+//! A replay can be resumed, because its position moves only past records that Kafka has confirmed.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use super::args::{DlqConfig, Kind};
 use super::record::{Letter, Replayed};
 use super::topic::open;
 
-/// Bounds of the producer.
+/// Limits of the producer.
 const LIMITS: PublisherLimits = PublisherLimits {
     message_timeout: Duration::from_secs(30),
     linger: Duration::from_millis(5),
@@ -24,7 +24,7 @@ const LIMITS: PublisherLimits = PublisherLimits {
     message_bytes_max: MESSAGE_BYTES_MAX,
 };
 
-/// What a replay came to.
+/// The result of a replay.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
     sent: usize,
@@ -32,7 +32,7 @@ struct Tally {
     exhausted: usize,
 }
 
-/// Replays what `config` means.
+/// Replays the records that `config` selects.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(
     config: &DlqConfig,
@@ -91,8 +91,8 @@ pub async fn run(
     Ok(())
 }
 
-/// Most records of one run; all of them are read before the first is sent, so that what comes back
-/// meanwhile is not sent again.
+/// Most records of one run. All records are read before the first is sent, so that a record that
+/// comes back meanwhile is not sent again.
 const LETTERS_MAX: usize = 100_000;
 
 async fn replay(
@@ -112,7 +112,7 @@ async fn replay(
     }
     for reading in readings {
         if let Some(publisher) = publisher {
-            // A dead letter goes back to where it came from, wherever it lies itself.
+            // A dead letter goes back to the partition of its delivery, whatever its own partition.
             let partition = match config.of {
                 Kind::DeadLetters => letter.source_partition(),
                 Kind::Rejects => None,
@@ -139,14 +139,14 @@ async fn send(
         partition,
         value: &reading.value,
         headers,
-        // Its own time would let retention take it before anybody has read it.
+        // With its own time, retention might delete the record before a worker reads it.
         timestamp_ms: None,
     })?;
     pending.confirmed().await.context("stopped; the same command goes on from here")?;
     Ok(())
 }
 
-/// How far a replay is, kept by Kafka under the replay's name.
+/// The position of a replay, which Kafka keeps under the replay's name.
 struct Position {
     consumer: BaseConsumer,
     topic: String,

@@ -1,4 +1,4 @@
-//! The topic that a command is about, its filter, and deleting old records.
+//! Opens the topic of a command, applies the filter, and deletes old records.
 
 use anyhow::Context;
 use ljwx_service::config::When;
@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::args::{DlqConfig, FilterArgs};
 use super::record::Letter;
 
-/// The reader, the topic and its ends.
+/// Returns a reader, the name of the topic and its watermarks.
 pub fn open(config: &DlqConfig) -> anyhow::Result<(Reader, String, Ends)> {
     let topic = config.topic();
     let reader = Reader::new(&config.kafka, "worker-dlq")?;
@@ -19,7 +19,7 @@ pub fn open(config: &DlqConfig) -> anyhow::Result<(Reader, String, Ends)> {
     Ok((reader, topic, ends))
 }
 
-/// `worker dlq purge`: deletes the records before `--to`, or says how many there are.
+/// `worker dlq purge`: deletes the records before `--to`, or prints their number.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub async fn purge(config: &DlqConfig, execute: bool) -> anyhow::Result<()> {
     let to = config.filter.to.context("--to")?.at_ms(&config.zone.zone);
@@ -52,14 +52,14 @@ pub async fn purge(config: &DlqConfig, execute: bool) -> anyhow::Result<()> {
 }
 
 impl DlqConfig {
-    /// The filter with its times as numbers.
+    /// Returns the times of the filter, in milliseconds since 1970.
     pub fn times(&self) -> (i64, i64) {
         let at =
             |when: Option<When>, default| when.map_or(default, |when| when.at_ms(&self.zone.zone));
         (at(self.filter.from, i64::MIN), at(self.filter.to, i64::MAX))
     }
 
-    /// Whether a record is meant.
+    /// Returns whether the filter accepts a record.
     pub fn accepts(&self, letter: &Letter) -> bool {
         let (from, to) = self.times();
         let FilterArgs { class, device, .. } = &self.filter;

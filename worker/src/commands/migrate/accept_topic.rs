@@ -1,5 +1,5 @@
-//! Accepting the readings topic: which one of its name it is, and where each group goes on where that is
-//! another one than before.
+//! Accepts the readings topic: stores its identity, and moves every group if the topic was
+//! recreated.
 
 use std::io::{self, Write};
 
@@ -10,13 +10,13 @@ use ljwx_service::kafka::topic_identity::TopicIdentity;
 use ljwx_service::text::table;
 use sqlx::FromRow;
 
-/// What a moved row shows its holder as, until it is claimed.
+/// Owner of a moved ledger row until the partition is claimed.
 const OWNER: &str = "worker migrate";
 
 /// Names of the table's columns.
 const COLUMNS: [&str; 4] = ["group", "partition", "stood at", "goes on at"];
 
-/// Where a group stood when the topic was made anew.
+/// Position of a group when the topic was recreated.
 #[derive(Debug, FromRow)]
 struct Stood {
     consumer_group: String,
@@ -25,8 +25,9 @@ struct Stood {
     rewound: i64,
 }
 
-/// Notes which topic this is. Where another one was noted before, that needs `accept`: its first offset
-/// becomes the greatest position of any group, so that every offset is used once.
+/// Stores the identity of the topic. If another identity was stored before, this needs `accept`.
+/// The topic's first offset then becomes the greatest position of any group, so that every offset
+/// is used once.
 pub async fn accept_topic(
     pool: &MySqlPool,
     topic: &str,
@@ -49,7 +50,7 @@ pub async fn accept_topic(
             known.check(topic, found)?;
         }
         stood = positions(&mut transaction, topic).await?;
-        // A group that was sent back has been further on: its rewinds say how far at most.
+        // A rewound group was further before: its rewound offsets are an upper bound.
         base = stood.iter().map(|stood| stood.next_offset + stood.rewound).fold(base, i64::max);
         move_to(&mut transaction, topic, &known.topic_id, base).await?;
     }
@@ -81,8 +82,8 @@ async fn positions(connection: &mut MySqlConnection, topic: &str) -> sqlx::Resul
     .await
 }
 
-/// Moves every group to the new topic's first offset and keeps where it stood. The epoch is raised, so
-/// that whoever holds a partition writes nothing for it any more.
+/// Moves every group to the new topic's first offset and stores its former position. The raised
+/// epoch fences the present owners of the partitions.
 async fn move_to(
     connection: &mut MySqlConnection,
     topic: &str,
@@ -100,7 +101,7 @@ async fn move_to(
     .bind(topic)
     .execute(&mut *connection)
     .await?;
-    // Assignments run from left to right. What Redis lacks is then looked up in MySQL.
+    // Assignments run from left to right. If Redis was behind, the repair then reads MySQL.
     sqlx::query(
         "UPDATE ingest_progress SET skipped_gap = skipped_gap + (? - next_offset), \
          redis_offset = IF(redis_offset >= next_offset, ?, redis_offset), next_offset = ?, \

@@ -19,21 +19,22 @@ pub struct MigrateConfig {
     /// The connection to MySQL.
     #[command(flatten)]
     pub mysql: MySqlArgs,
-    /// The devices' zone.
+    /// The time zone of the devices.
     #[command(flatten)]
     pub zone: ZoneArgs,
-    /// Partitions of topics that are created; devices are spread over them for good.
+    /// Partitions of topics that are created; devices are spread over the partitions for good.
     #[arg(long, env = "PARTITIONS", default_value_t = 12)]
     pub partitions: i32,
-    /// How long MySQL may take for all changes of its tables; filled ones take their time.
+    /// Time limit of MySQL for all changes of its tables; tables with many rows take long.
     #[arg(long, env = "MIGRATE_TIMEOUT", default_value = "1h", value_parser = duration)]
     pub timeout: Duration,
-    /// Accept that the readings topic has another number of partitions than before, once the workers
-    /// have finished what was there.
+    /// Accept that the readings topic has another number of partitions than before, once the
+    /// workers have processed its former records.
     #[arg(long)]
     pub accept_partitions: bool,
-    /// Accept that the readings topic was deleted and made anew: every group goes on with its first
-    /// record. Readings that were acknowledged and not read before are lost with the former topic.
+    /// Accept that the readings topic was deleted and recreated: every group continues with its
+    /// first record. Readings that were acknowledged and not read before are lost with the former
+    /// topic.
     #[arg(long)]
     pub accept_topic: bool,
     /// Logs.

@@ -1,8 +1,8 @@
-//! Tables that are there before `worker migrate` first runs.
+//! Checks tables that exist before the first `worker migrate`.
 //!
-//! Migrations create a table only where it is missing, so one of the same name that another program
-//! made would be taken for ours. What is wrong with such a table is said before anything is recorded
-//! or altered; whose rows it holds, and what becomes of them, is the operator's to decide.
+//! Migrations create a table only if it is missing, so a table of another program with the same
+//! name would be used. The check logs the problems of this table before anything is recorded or
+//! altered. The operator decides what happens to its rows.
 
 use anyhow::ensure;
 use ljwx_ledger::mysql::MySqlPool;
@@ -13,14 +13,14 @@ use tracing::{error, info};
 struct Table {
     name: &'static str,
     key: [&'static str; 2],
-    /// Whether the month of the reading decides the partition.
+    /// Whether the table is divided into months by the time of the reading.
     by_month: bool,
-    /// Columns that statements name, of those that the migration creates: what a later one adds, it
-    /// adds to a table that is ours already.
+    /// Columns that statements name, of those that the migration creates. A later migration adds
+    /// columns only to a table that is the worker's already.
     columns: &'static [&'static str],
 }
 
-/// The migration that creates them.
+/// The migration that creates the tables.
 const CREATED_BY: i64 = 1;
 
 const TABLES: [Table; 3] = [
@@ -100,13 +100,13 @@ const TABLES: [Table; 3] = [
 /// Longest serial number, in characters.
 const DEVICE_SN_CHARS: i64 = 64;
 
-/// Words of `upload_method`, each of which a reading may have.
+/// Words of `upload_method` that a reading may have.
 const UPLOAD_METHODS: [&str; 4] = ["wifi", "bluetooth", "common_event", "esim"];
 
 /// A table as the server describes it.
 #[derive(Debug, Clone)]
 struct Found {
-    /// None for a view.
+    /// `None` for a view.
     engine: Option<String>,
     key: Vec<String>,
     columns: Vec<Column>,
@@ -119,11 +119,11 @@ struct Column {
     kind: String,
     collation: Option<String>,
     chars: Option<i64>,
-    /// Whether an INSERT has to name it.
+    /// Whether an INSERT has to name the column.
     required: bool,
 }
 
-/// Refuses tables of our names that are not as statements need them. Changes nothing.
+/// Fails if a table with the name of a worker's table does not fit the statements. Changes nothing.
 pub async fn check(pool: &MySqlPool) -> anyhow::Result<()> {
     let mut unfit = Vec::new();
     for table in &TABLES {
@@ -150,8 +150,8 @@ pub async fn check(pool: &MySqlPool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Creates tables that are recorded as created and are not there: put aside after an earlier
-/// version had taken them for ours.
+/// Creates tables that are recorded as created and are missing: an operator put them aside after an
+/// earlier version had used them.
 pub async fn restore(pool: &MySqlPool, migrations: &Migrator) -> anyhow::Result<()> {
     let mut missing = Vec::new();
     for table in &TABLES {
@@ -161,7 +161,7 @@ pub async fn restore(pool: &MySqlPool, migrations: &Migrator) -> anyhow::Result<
     }
     let creates = migrations.iter().find(|migration| migration.version == CREATED_BY);
     if let (false, Some(migration)) = (missing.is_empty(), creates) {
-        // It creates each table only if it is missing.
+        // The migration creates each table only if it is missing.
         sqlx::raw_sql(migration.sql.clone()).execute(pool).await?;
         for table in missing {
             info!(table, "table created anew");
@@ -170,7 +170,7 @@ pub async fn restore(pool: &MySqlPool, migrations: &Migrator) -> anyhow::Result<
     Ok(())
 }
 
-/// What speaks against a table; pure.
+/// Returns the problems of a table. Pure.
 fn problems(table: &Table, found: &Found) -> Vec<String> {
     let mut problems = Vec::new();
     match found.engine.as_deref() {
@@ -228,7 +228,7 @@ fn upload_method(column: &Column) -> Option<String> {
     (!lacks.is_empty()).then(|| format!("upload_method does not take {}", lacks.join(", ")))
 }
 
-/// A table or view of the database; `None` where there is none.
+/// Reads the description of a table or view; `None` if it does not exist.
 async fn describe(pool: &MySqlPool, name: &str) -> Result<Option<Found>, sqlx::Error> {
     let engine: Option<Option<String>> = sqlx::query_scalar(
         "SELECT CAST(ENGINE AS CHAR) FROM information_schema.TABLES \
@@ -282,7 +282,7 @@ mod tests {
         }
     }
 
-    /// The main table as the first migration makes it.
+    /// Returns the main table as the first migration creates it.
     fn ours() -> Found {
         let table = &TABLES[0];
         let mut columns: Vec<Column> = table.columns.iter().map(|name| column(name)).collect();

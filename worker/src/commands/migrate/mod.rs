@@ -1,4 +1,4 @@
-//! `worker migrate`: creates tables, their monthly partitions, and topics, and accepts a changed topic.
+//! `worker migrate`: creates tables, their months, and topics, and accepts a changed topic.
 
 mod accept_topic;
 mod args;

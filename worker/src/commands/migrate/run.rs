@@ -1,4 +1,4 @@
-//! `worker migrate`: tables, their partitions, and topics.
+//! `worker migrate`: creates tables, their months, and topics.
 
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,13 @@ use crate::dead_letter::topic_check;
 use crate::mysql::group_control;
 use crate::mysql::monthly_partitions;
 
-/// How long a topic that was just created may stay unknown.
+/// Longest time until a created topic is visible.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long months may wait for transactions on the main table.
+/// Longest wait of months for transactions on the main table.
 const MONTHS_WITHIN: Duration = Duration::from_secs(30);
 
-/// How often a topic is looked for.
+/// Interval at which a created topic is looked up.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
@@ -34,18 +34,19 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 /// Description of the first of the files that the baseline replaced.
 const REPLACED_FIRST: &str = "user health data";
 
-/// How many files the baseline replaced.
+/// Number of files that the baseline replaced.
 const REPLACED_FILES: usize = 37;
 
-/// Version of the last of them.
+/// Version of the last file that the baseline replaced.
 const REPLACED_LAST: i64 = 129;
 
-/// Turns a database that has all of them into one of the baseline.
+/// Turns a database with all replaced files into a database of the baseline.
 const REMEDY: &str = "DELETE FROM _sqlx_migrations;";
 
-/// Creates what is missing; running it again changes nothing.
+/// Creates what is missing. A second run changes nothing.
 pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
-    // A migration waits for its tables as long as it may: one that is given up half-way is mended by hand.
+    // A migration may wait for its tables as long as the limit allows: an operator has to fix a
+    // migration that stops half-way.
     let mysql = MySqlArgs { statement_timeout: config.timeout, ..config.mysql.clone() };
     let pool = mysql.connect(&config.zone.zone)?.with_limit(config.mysql.statement_timeout);
     existing_tables::check(&pool).await?;
@@ -84,8 +85,8 @@ struct Applied {
     success: bool,
 }
 
-/// Refuses a database of the files that the baseline replaced: sqlx would only name a version that it
-/// does not know. Changes nothing.
+/// Fails for a database of the files that the baseline replaced: sqlx would only name a version
+/// that it does not know. Changes nothing.
 async fn refuse_replaced_files(pool: &MySqlPool) -> anyhow::Result<()> {
     let record: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM information_schema.TABLES \
@@ -107,7 +108,8 @@ async fn refuse_replaced_files(pool: &MySqlPool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Why the applied files are not the baseline's and how to continue, if the baseline replaced them; pure.
+/// Returns why the applied files are not the baseline's and how to continue, if the baseline
+/// replaced them. Pure.
 fn replaced_files(applied: &[Applied]) -> Option<String> {
     let (first, last) = (applied.first()?, applied.last()?);
     if (first.version, first.description.as_str()) != (1, REPLACED_FIRST) {
@@ -135,7 +137,8 @@ fn spec(name: &str, partitions: i32, retention: Duration, message_bytes_max: usi
     TopicSpec { name: name.to_owned(), partitions, retention, message_bytes_max }
 }
 
-/// A letter stays beside what it came from, so these topics have as many partitions as the readings'.
+/// Creates the dead-letter topics and adds missing partitions. A dead letter keeps the partition
+/// number of its delivery, so these topics have as many partitions as the readings topic.
 async fn letter_topics(config: &MigrateConfig, partitions: usize) -> anyhow::Result<Vec<String>> {
     let kafka = &config.kafka;
     let count = i32::try_from(partitions)?;
@@ -155,7 +158,7 @@ async fn letter_topics(config: &MigrateConfig, partitions: usize) -> anyhow::Res
     Ok(created)
 }
 
-/// How many partitions the readings topic has, once that is accepted.
+/// Returns the number of partitions of the readings topic, once the number is accepted.
 async fn check_partitions(config: &MigrateConfig, pool: &MySqlPool) -> anyhow::Result<usize> {
     let kafka = config.kafka.clone();
     let wanted = config.partitions as usize;
@@ -165,7 +168,7 @@ async fn check_partitions(config: &MigrateConfig, pool: &MySqlPool) -> anyhow::R
         let found = tokio::task::spawn_blocking(move || asked.partitions(&asked.readings_topic));
         match found.await?? {
             Some(found) => break found,
-            // A topic is made before every broker knows it.
+            // A topic exists before every broker knows the topic.
             None if Instant::now() < deadline => tokio::time::sleep(LOOK_INTERVAL).await,
             None => anyhow::bail!("the readings topic has no partitions"),
         }

@@ -11,35 +11,36 @@ pub struct OffsetsConfig {
     /// The connection to Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
-    /// Consumer group whose position is shown or moved.
+    /// Consumer group whose positions are shown or moved.
     #[arg(long, env = "WORKER_GROUP", default_value = "worker")]
     pub group: String,
     /// The connection to MySQL.
     #[command(flatten)]
     pub mysql: MySqlArgs,
-    /// The devices' zone.
+    /// The time zone of the devices.
     #[command(flatten)]
     pub zone: ZoneArgs,
     /// Only this partition; may be given several times.
     #[arg(long = "partition")]
     pub partitions: Vec<i32>,
-    /// Go on with this offset.
+    /// Continue at this offset.
     #[arg(long, conflicts_with_all = ["to_time", "to_end", "to_start"])]
     pub to_offset: Option<i64>,
-    /// Go on with the first reading received at this time or later, as `yyyy-MM-dd HH:mm:ss` in the
-    /// devices' zone or RFC 3339.
+    /// Continue at the first reading received at this time or later, as `yyyy-MM-dd HH:mm:ss` in
+    /// the devices' time zone or RFC 3339.
     #[arg(long, value_parser = When::parse, conflicts_with_all = ["to_end", "to_start"])]
     pub to_time: Option<When>,
-    /// Go on with what comes from now on; everything before is passed over.
+    /// Continue at the end of the topic; everything before is skipped.
     #[arg(long, conflicts_with = "to_start")]
     pub to_end: bool,
-    /// Go through everything again that the topic still has.
+    /// Reprocess everything that the topic still has.
     #[arg(long)]
     pub to_start: bool,
-    /// Move it; without, only say what would happen.
+    /// Move the positions; unset: print only what would happen.
     #[arg(long)]
     pub execute: bool,
-    /// Move it although the group has members; they stop writing and have to be restarted.
+    /// Move the positions although the group has members; the members stop writing and have to be
+    /// restarted.
     #[arg(long, requires = "execute")]
     pub force: bool,
     /// Logs.
@@ -47,7 +48,7 @@ pub struct OffsetsConfig {
     pub telemetry: TelemetryArgs,
 }
 
-/// Where to.
+/// The target of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// An offset.
@@ -56,7 +57,7 @@ pub enum Target {
     Time(i64),
     /// The end of the topic.
     End,
-    /// What the topic still has.
+    /// The first record that the topic still has.
     Start,
 }
 
@@ -75,7 +76,7 @@ impl OffsetsConfig {
         });
     }
 
-    /// Where to; `None`: nowhere, only show.
+    /// Returns the target; `None`: only show the positions.
     pub(crate) fn target(&self) -> Option<Target> {
         let time = self.to_time.map(|when| Target::Time(when.at_ms(&self.zone.zone)));
         let end = self.to_end.then_some(Target::End);

@@ -9,10 +9,10 @@ use sqlx::AssertSqlSafe;
 
 use super::plan::Move;
 
-/// What a moved row shows its holder as, until a worker claims it.
+/// Owner of a moved ledger row until a worker claims the partition.
 const OWNER: &str = "worker offsets";
 
-/// The group's rows.
+/// Reads the group's rows.
 pub async fn ledger(
     pool: &MySqlPool,
     group: &str,
@@ -40,8 +40,8 @@ async fn entries(
     Ok(entries.into_iter().map(|entry| (entry.partition, entry)).collect())
 }
 
-/// Moves the rows in one transaction, unless one of them is no longer as it was planned for. The
-/// epoch is raised, so that whoever holds a partition writes nothing for it any more.
+/// Moves the rows in one transaction, if all of them are still as planned. The raised epoch fences
+/// the present owners of the partitions.
 pub async fn execute(
     pool: &MySqlPool,
     group: &str,

@@ -1,5 +1,5 @@
-//! `worker offsets`: shows where a group stands and moves it, with an entry in the ledger for every
-//! offset that is passed over or gone through again.
+//! `worker offsets`: shows the positions of a group and moves them. The ledger counts every offset
+//! that is skipped or reprocessed.
 
 mod args;
 mod ledger_rows;
@@ -25,7 +25,7 @@ use plan::Move;
 const COLUMNS: [&str; 8] =
     ["partition", "low", "high", "position", "lag", "target", "skipped", "rewound"];
 
-/// What Kafka knows about the group and its topic.
+/// The state of the group and its topic in Kafka.
 struct Found {
     ends: Ends,
     record_ends: BTreeMap<i32, i64>,
@@ -33,7 +33,7 @@ struct Found {
     members: Vec<String>,
 }
 
-/// Shows the group's position, or moves it.
+/// Shows or moves the positions of the group.
 pub async fn offsets(config: &OffsetsConfig, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     tokio::select! {
         done = run(config) => done.map(|()| ExitCode::SUCCESS),
@@ -73,7 +73,7 @@ async fn run(config: &OffsetsConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Blocks.
+/// Reads the state in Kafka. Blocks.
 fn ask_kafka(config: &OffsetsConfig, accepted: &Accepted) -> anyhow::Result<Found> {
     let topic = &config.kafka.readings_topic;
     let reader = Reader::new(&config.kafka, "worker-offsets")?;

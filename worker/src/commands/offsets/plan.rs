@@ -1,4 +1,4 @@
-//! What moving a group's position means, worked out before anything is moved.
+//! Computes the effect of a move of positions before anything is moved.
 
 use std::collections::BTreeMap;
 
@@ -8,34 +8,33 @@ use ljwx_service::kafka::topic_reader::Ends;
 
 use super::args::Target;
 
-/// One partition's position, and where it is to go.
+/// The position of one partition, and its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Move {
-    /// The partition.
     pub partition: i32,
     /// The topic's first record.
     pub low: i64,
     /// The topic's end.
     pub high: i64,
-    /// The ledger; `None`: no worker has taken the partition yet.
+    /// The row of the ledger; `None`: no worker has claimed the partition yet.
     pub entry: Option<Entry>,
-    /// The position it is to have; `None`: it stays.
+    /// The new position; `None`: the position stays.
     pub target: Option<i64>,
 }
 
 impl Move {
-    /// Where it stands: a partition without a row starts at the topic's first record.
+    /// Returns the position. A partition without a row starts at the topic's first record.
     pub fn position(&self) -> i64 {
         self.entry.map_or(self.low, |entry| entry.next_offset)
     }
 
-    /// Whether a member of the group may be at work on a partition that is to be moved. At a
-    /// position that the topic does not have there is none: it stops and says so.
+    /// Returns whether the partition is to be moved and a member of the group may work on it. A
+    /// member stops at a position that the topic does not have.
     pub fn is_worked_on(&self) -> bool {
         self.target.is_some() && (self.low..=self.high).contains(&self.position())
     }
 
-    /// The ledger's row after the move.
+    /// Returns the ledger's row after the move.
     pub fn moved(&self) -> Option<Entry> {
         let start = Entry {
             partition: self.partition,
@@ -46,19 +45,19 @@ impl Move {
         self.target.map(|target| self.entry.unwrap_or(start).moved_to(target))
     }
 
-    /// Offsets that are passed over.
+    /// Returns the number of skipped offsets.
     pub fn skipped(&self) -> i64 {
         self.target.map_or(0, |target| (target - self.position()).max(0))
     }
 
-    /// Offsets gone through again.
+    /// Returns the number of reprocessed offsets.
     pub fn rewound(&self) -> i64 {
         self.target.map_or(0, |target| (self.position() - target).max(0))
     }
 }
 
-/// A plan for the partitions asked for, all of them where none is. `at_time` holds the offsets of a
-/// target in time.
+/// Plans the moves of the wanted partitions; of all if none is wanted. `at_time` holds the offsets
+/// of a target in time.
 pub fn plan(
     wanted: &[i32],
     target: Option<Target>,
