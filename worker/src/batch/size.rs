@@ -1,5 +1,5 @@
-//! Adapts the size of batches, their number in flight and the wait of a lone reading to the times
-//! of the last batches. Pure: time comes as an argument.
+//! Adapts three values to the times of the last batches: the size of a batch, the number in flight
+//! and the wait of a lone reading. Pure: time comes as an argument.
 //!
 //! Under a flood the controller climbs: from time to time it tries a neighbouring setting, and
 //! keeps the setting if the throughput is higher. Without a flood batches are taken by age and

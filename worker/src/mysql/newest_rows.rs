@@ -59,8 +59,8 @@ impl Newest {
         Self { pool, packet: Arc::default() }
     }
 
-    /// Returns the newest row of each of these devices that has a row, in as few round trips as the
-    /// server's packet allows.
+    /// Returns the newest row of each of these devices, if it has one. The round trips are as few
+    /// as the server's packet allows.
     pub async fn rows(
         &self,
         devices: impl IntoIterator<Item = &DeviceSn>,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ljwx_ledger::mysql::MySqlConnection;
 
-/// A text takes at most the largest packet divided by this number, so that neither escaping nor one
+/// A text takes at most the largest packet divided by this number. So neither escaping nor one
 /// large row exceeds the packet.
 const PART_OF_PACKET: usize = 4;
 

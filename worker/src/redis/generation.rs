@@ -1,5 +1,5 @@
 //! Detects that Redis was flushed or went back in time. A key in Redis shares the fate of all other
-//! keys, and a row in MySQL holds the value that the key must have.
+//! keys. A row in MySQL holds the value that the key must have.
 //!
 //! The key is written before the row and read after it, so the key is behind the row only after a
 //! loss. All replicas of a group share key and row.

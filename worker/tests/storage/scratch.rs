@@ -36,8 +36,8 @@ impl Scratch {
         Ok(session)
     }
 
-    /// Creates a user whose name and password are the name of the database, with the rights
-    /// `right`, as in `GRANT SELECT ON db.t`, and with the limits `limits`.
+    /// Creates a user whose name and password are the name of the database. `right` is as in `GRANT
+    /// SELECT ON db.t`, and `limits` are the user's limits.
     pub async fn create_user(&self, right: &str, limits: &str) -> Result<()> {
         let mut admin = self.session().await?;
         let name = &self.name;

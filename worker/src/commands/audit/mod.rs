@@ -32,7 +32,7 @@ use dead_letters::Letters;
 use reading_search::Search;
 use report::Report;
 
-/// Exit code: readings are not accounted for.
+/// Exit code: a finding fails the audit.
 const EXIT_FAILURE: u8 = 1;
 
 /// Exit code: there is no result, because a server did not answer.

@@ -1,5 +1,5 @@
-//! Reads from MySQL the ledger and the rows that it counts, in one consistent snapshot, so that a
-//! running worker causes no false alarm.
+//! Reads from MySQL the ledger and the rows that it counts. One consistent snapshot keeps a running
+//! worker from causing a false alarm.
 
 use std::collections::{BTreeMap, HashSet};
 

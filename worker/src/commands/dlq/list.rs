@@ -43,7 +43,7 @@ pub fn look(config: &DlqConfig) -> anyhow::Result<()> {
 }
 
 /// Returns the ranges of the whole topic. A dead letter keeps its reading's time, so times do not
-/// rise along a partition, and the filter has to check every record.
+/// rise along a partition. The filter has to check every record.
 fn all(ends: &Ends) -> BTreeMap<i32, Range<i64>> {
     ends.iter().map(|(partition, ends)| (*partition, ends.low..ends.high)).collect()
 }

@@ -112,7 +112,8 @@ async fn replay(
     }
     for reading in readings {
         if let Some(publisher) = publisher {
-            // A dead letter goes back to the partition of its delivery, whatever its own partition.
+            // A dead letter goes back to the partition of its delivery, even from another
+            // partition.
             let partition = match config.of {
                 Kind::DeadLetters => letter.source_partition(),
                 Kind::Rejects => None,
