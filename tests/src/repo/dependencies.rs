@@ -1,5 +1,6 @@
-//! Licences of all dependencies against the list in `deny.toml`.
+//! Dependencies: their licences against the list in `deny.toml`, and what a package must not link.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use serde_json::Value;
@@ -22,10 +23,56 @@ fn met(expression: &str, allowed: &[&str]) -> bool {
     })
 }
 
+fn metadata() -> Value {
+    let output = Command::new(env!("CARGO")).args(["metadata", "--format-version", "1"]).output();
+    serde_json::from_slice(&output.unwrap().stdout).unwrap()
+}
+
+/// The names of all packages that `package` links, itself included.
+fn linked(metadata: &Value, package: &str) -> BTreeSet<String> {
+    let packages = metadata["packages"].as_array().unwrap();
+    let names: BTreeMap<&str, &str> = packages
+        .iter()
+        .map(|package| (package["id"].as_str().unwrap(), package["name"].as_str().unwrap()))
+        .collect();
+    let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
+    let node = |id: &str| nodes.iter().find(|node| node["id"] == id).unwrap();
+    let is_normal = |dependency: &&Value| {
+        let kinds = dependency["dep_kinds"].as_array().unwrap();
+        kinds.iter().any(|kind| kind["kind"].is_null())
+    };
+    let (start, _) = names.iter().find(|(_, name)| **name == package).expect(package);
+    let (mut open, mut found) = (vec![*start], BTreeSet::new());
+    while let Some(id) = open.pop() {
+        if found.insert(names[id].to_owned()) {
+            let dependencies = node(id)["deps"].as_array().unwrap().iter().filter(is_normal);
+            open.extend(dependencies.map(|dependency| dependency["pkg"].as_str().unwrap()));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_gateway_links_neither_mysql_nor_redis_and_the_reading_no_runtime() {
+    let metadata = metadata();
+    for (package, linked_all, never) in [
+        ("ljwx-gateway", vec!["rdkafka", "axum"], vec!["sqlx", "sqlx-mysql", "fred"]),
+        ("ljwx-service", vec!["rdkafka"], vec!["sqlx", "sqlx-mysql", "fred", "ljwx-reading"]),
+        ("ljwx-reading", vec!["serde_json"], vec!["tokio", "rdkafka", "sqlx", "fred", "axum"]),
+    ] {
+        let linked = linked(&metadata, package);
+        for name in linked_all {
+            assert!(linked.contains(name), "{package} links {name}");
+        }
+        for name in never {
+            assert!(!linked.contains(name), "{package} links {name}");
+        }
+    }
+}
+
 #[test]
 fn every_dependency_has_a_licence_that_is_allowed() {
-    let output = Command::new(env!("CARGO")).args(["metadata", "--format-version", "1"]).output();
-    let metadata: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    let metadata = metadata();
     let allowed = allowed();
     assert!(allowed.len() > 5, "deny.toml lists what is allowed");
     let packages = metadata["packages"].as_array().unwrap();

@@ -4,9 +4,9 @@ pub mod metrics_page;
 
 #[cfg(test)]
 mod dependencies;
-
 #[cfg(test)]
 mod documents;
-
+#[cfg(test)]
+mod floors;
 #[cfg(test)]
 mod tiers;
