@@ -6,8 +6,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::json_object::string;
+use crate::reading::Document;
+use crate::rejection::WarningCode;
 use crate::time::EPOCH_SECONDS_MAX;
-use crate::{Document, WarningCode};
 
 /// Longest nested field, in bytes of its JSON.
 pub const NESTED_BYTES_MAX: usize = 64 * 1024;

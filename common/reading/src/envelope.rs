@@ -10,7 +10,10 @@ use serde::Deserializer;
 use serde::de::{SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::{Ids, Item, Rejection, RejectionCode};
+use crate::device::Ids;
+use crate::json_object::Item;
+use crate::parse::{ids_of, names_a_device};
+use crate::rejection::{Rejection, RejectionCode};
 
 /// How often `data` may stand inside `data`.
 pub const LEVELS_MAX: usize = 4;
@@ -102,14 +105,14 @@ impl<'a> Walk<'a, '_> {
         let Some(item) = Item::read(raw) else { return self.push(raw, ids, None) };
         let Some(data) = item.get("data") else { return self.push(raw, ids, None) };
         let holds_more = data.get().starts_with(['{', '[']);
-        if !holds_more && crate::names_a_device(&item) {
+        if !holds_more && names_a_device(&item) {
             return self.push(raw, ids, None);
         }
         if level == LEVELS_MAX {
             let message = format!("data may stand inside data at most {LEVELS_MAX} times");
             return self.push(raw, ids, Some(Rejection::new(RejectionCode::TooDeep, message)));
         }
-        self.value(data, crate::ids_of(&item).or(ids), level + 1)
+        self.value(data, ids_of(&item).or(ids), level + 1)
     }
 
     fn push(

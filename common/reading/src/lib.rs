@@ -1,10 +1,7 @@
-//! A reading, how it is parsed from a device's JSON, and how it travels in Kafka.
-//!
-//! Pure: no I/O, no clock, no async. [`Reading::parse`] is the only way in from a device's JSON,
-//! [`wire`] the only way in from Kafka; both refuse what is invalid, so nothing below them checks a
-//! value again.
+#![doc = include_str!("../README.md")]
 
 pub mod content_encoding;
+mod device;
 mod document;
 pub mod envelope;
 mod json_object;
@@ -15,10 +12,11 @@ mod rejection;
 mod time;
 pub mod wire;
 
+pub use device::{DEVICE_SN_BYTES_MAX, DeviceSn, Ids, UploadMethod};
 pub use document::NESTED_BYTES_MAX;
 pub use json_object::{Item, Scalar};
 pub use number::NumberField;
 pub use parse::{Intake, ids_of, names_a_device};
-pub use reading::*;
+pub use reading::{Document, Documents, Reading, Vitals};
 pub use rejection::{Rejection, RejectionCode, WARNING_RAW_BYTES_MAX, Warning, WarningCode};
 pub use time::{AHEAD_OF_CLOCK_MS, TIMESTAMP_AHEAD_MS_MAX, offset_text, wall_text};

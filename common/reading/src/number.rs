@@ -1,6 +1,6 @@
 //! Numbers that come as JSON numbers or as strings, and the ranges they must lie in.
 
-use crate::Vitals;
+use crate::reading::Vitals;
 
 /// How a number is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,14 +4,13 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::value::RawValue;
 
+use crate::device::{DEVICE_SN_BYTES_MAX, DeviceSn, Ids, UploadMethod};
 use crate::document::{self, Nested};
 use crate::json_object::{Item, Scalar};
 use crate::number::{self, Number, NumberField};
+use crate::reading::{Document, Documents, Reading, Vitals};
+use crate::rejection::{Rejection, RejectionCode, Warning, WarningCode};
 use crate::time::{self, Moment};
-use crate::{
-    DEVICE_SN_BYTES_MAX, DeviceSn, Document, Documents, Ids, Reading, Rejection, RejectionCode,
-    UploadMethod, Vitals, Warning, WarningCode,
-};
 
 const DEVICE_SN: &[&str] = &["deviceSn", "device_sn", "id", "device_id"];
 const TIMESTAMP: &[&str] = &["timestamp", "cjsj", "create_time"];

@@ -1,115 +1,15 @@
 //! One measurement of one device at one time, valid by construction.
 //!
-//! [`Reading::parse`] is the only way in from a device's JSON, [`crate::wire`] the only way in from
-//! Kafka; both refuse what is invalid, so nothing below them checks a value again.
+//! `Reading::parse` is the only way in from a device's JSON and `wire` the only way in from Kafka.
+//! Both refuse what is invalid, so no other code checks a value again.
 
-use std::fmt;
-
+use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use compact_str::CompactString;
-
-use crate::{AHEAD_OF_CLOCK_MS, Warning};
-use jiff::civil::DateTime;
-
-/// Longest device serial number, in bytes.
-pub const DEVICE_SN_BYTES_MAX: usize = 64;
-
-/// A device's serial number: 1 to 64 visible ASCII characters, compared bytewise. As long as those
-/// of the watches are, it takes no memory of its own: every reading brings one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct DeviceSn(CompactString);
-
-impl DeviceSn {
-    /// Takes a trimmed serial number; `None` where it is empty, too long or holds anything but
-    /// visible ASCII.
-    pub fn new(text: &str) -> Option<Self> {
-        let valid = (1..=DEVICE_SN_BYTES_MAX).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_graphic());
-        valid.then(|| Self(text.into()))
-    }
-
-    /// The serial number as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for DeviceSn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Tenant, organisation and user of a reading, as the device sent them; never zero.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ids {
-    /// Tenant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub customer_id: Option<i64>,
-    /// Organisation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub org_id: Option<i64>,
-    /// User.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user_id: Option<i64>,
-}
-
-impl Ids {
-    /// Whether none is absent.
-    pub fn is_complete(&self) -> bool {
-        self.customer_id.is_some() && self.org_id.is_some() && self.user_id.is_some()
-    }
-
-    /// Fills what is absent here from `other`.
-    #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        Self {
-            customer_id: self.customer_id.or(other.customer_id),
-            org_id: self.org_id.or(other.org_id),
-            user_id: self.user_id.or(other.user_id),
-        }
-    }
-}
-
-/// How a reading came from the device.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UploadMethod {
-    /// By the watch itself over Wi-Fi; also what is assumed where nothing is said.
-    #[default]
-    Wifi,
-    /// Through a phone.
-    Bluetooth,
-    /// By mobile network (`4g` is an older word for it).
-    Esim,
-    /// Inside an event of the watch.
-    CommonEvent,
-}
-
-impl UploadMethod {
-    /// The word stored in MySQL and Redis.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Wifi => "wifi",
-            Self::Bluetooth => "bluetooth",
-            Self::Esim => "esim",
-            Self::CommonEvent => "common_event",
-        }
-    }
-
-    /// The method that a word means, older words included.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Some(match word {
-            "wifi" => Self::Wifi,
-            "bluetooth" => Self::Bluetooth,
-            "esim" | "4g" => Self::Esim,
-            "common_event" => Self::CommonEvent,
-            _ => return None,
-        })
-    }
-}
+use crate::device::{DeviceSn, Ids, UploadMethod};
+use crate::rejection::Warning;
+use crate::time::AHEAD_OF_CLOCK_MS;
 
 /// The numbers of a reading; each is absent or within its range.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

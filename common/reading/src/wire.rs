@@ -6,7 +6,10 @@ use std::str::FromStr;
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceSn, Documents, Ids, Reading, UploadMethod, Vitals, Warning, wall_text};
+use crate::device::{DeviceSn, Ids, UploadMethod};
+use crate::reading::{Document, Documents, Reading, Vitals};
+use crate::rejection::Warning;
+use crate::time::wall_text;
 
 /// Value of the `schema` header.
 pub const SCHEMA: &str = "reading.v1";
@@ -90,11 +93,11 @@ struct Decoded<'a> {
     longitude: Option<f64>,
     altitude: Option<f64>,
     sleep: Option<f64>,
-    sleep_data: Option<crate::Document>,
-    exercise_daily_data: Option<crate::Document>,
-    exercise_week_data: Option<crate::Document>,
-    scientific_sleep_data: Option<crate::Document>,
-    workout_data: Option<crate::Document>,
+    sleep_data: Option<Document>,
+    exercise_daily_data: Option<Document>,
+    exercise_week_data: Option<Document>,
+    scientific_sleep_data: Option<Document>,
+    workout_data: Option<Document>,
     #[serde(default)]
     warnings: Vec<Warning>,
 }
