@@ -1,6 +1,6 @@
 //! The alerter's metrics, and what its log says of them every minute.
 
-use ljwx_service::metrics::{LAG_RECORDS, LAG_SECONDS};
+use ljwx_ledger::metrics::{LAG_RECORDS, LAG_SECONDS};
 use ljwx_service::telemetry::{Item, Service, Shown};
 
 ljwx_service::declare_metrics! {
@@ -54,7 +54,7 @@ ljwx_service::declare_metrics! {
 /// What the alerter says about itself.
 pub const SERVICE: Service = Service {
     name: "alerter",
-    metrics: DECLARED,
+    metrics: &[DECLARED, ljwx_ledger::metrics::DECLARED],
     zeros: &[
         (READINGS, "outcome", &["judged", "late", "ahead", "undecodable"]),
         (OPERATOR_NEWS, "outcome", &["sent", "retried", "lost"]),

@@ -38,7 +38,7 @@ ljwx_service::declare_metrics! {
 /// What the gateway says about itself.
 pub const SERVICE: Service = Service {
     name: "gateway",
-    metrics: DECLARED,
+    metrics: &[DECLARED],
     zeros: &[
         (READINGS, "outcome", &["accepted", "duplicate", "rejected"]),
         (REFUSALS, "code", &CODES),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use ljwx_ledger::group::consumer::GroupArgs;
+use ljwx_ledger::group::settings::GroupArgs;
 use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_ledger::redis::RedisArgs;
 use ljwx_service::config::{Problems, Validate, ZoneArgs, duration};

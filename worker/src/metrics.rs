@@ -1,6 +1,6 @@
 //! Declares the metrics of the worker and its minute summary.
 
-use ljwx_service::metrics::{LAG_RECORDS, LAG_SECONDS};
+use ljwx_ledger::metrics::{LAG_RECORDS, LAG_SECONDS};
 use ljwx_service::telemetry::{Item, Service, Shown};
 
 ljwx_service::declare_metrics! {
@@ -53,7 +53,7 @@ ljwx_service::declare_metrics! {
 /// Name, metrics and minute summary of the worker.
 pub const SERVICE: Service = Service {
     name: "worker",
-    metrics: DECLARED,
+    metrics: &[DECLARED, ljwx_ledger::metrics::DECLARED],
     zeros: &[
         (READINGS, "outcome", &["stored", "merged", "dead_lettered"]),
         (LETTERS, "class", &["undecodable", "data"]),

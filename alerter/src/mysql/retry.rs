@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ljwx_ledger::metrics::BATCH_HELD;
 use ljwx_service::backoff::Backoff;
 use ljwx_service::heartbeat::Pulse;
 use ljwx_service::lifecycle::{Deadline, Step};
-use ljwx_service::metrics::{BATCH_HELD, flag};
+use ljwx_service::metrics::flag;
 use metrics::{counter, gauge};
 use tracing::{info, warn};
 

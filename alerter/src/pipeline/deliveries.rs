@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::time::{Instant, SystemTime};
 
-use ljwx_ledger::group::consumer::Delivery;
+use ljwx_ledger::group::delivery::Delivery;
 use ljwx_reading::{DeviceSn, Ids};
 use tracing::debug;
 

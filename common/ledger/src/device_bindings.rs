@@ -12,10 +12,10 @@ use std::time::Duration;
 use moka::future::Cache;
 use tracing::warn;
 
+use crate::metrics;
 use crate::mysql::MySqlPool;
 use crate::mysql::errors::{self, Remedy};
 use ljwx_reading::{DeviceSn, Ids};
-use ljwx_service::metrics;
 
 /// Devices that are remembered, known ones and unknown ones each.
 const DEVICES_MAX: u64 = 200_000;

@@ -1,9 +1,9 @@
-//! The ledger of `ingest_progress`, the connections to MySQL and Redis, and the member of a consumer
-//! group that starts where the ledger stands.
+#![doc = include_str!("../README.md")]
 
 pub mod device_bindings;
 pub mod group;
 pub mod ledger;
+pub mod metrics;
 pub mod mysql;
 pub mod platform_tables;
 pub mod redis;

@@ -1,5 +1,4 @@
-//! What every process has: settings, start and stop, HTTP, logs, metrics, spans, text output, and
-//! the connection to Kafka.
+#![doc = include_str!("../README.md")]
 
 pub mod backoff;
 pub mod config;

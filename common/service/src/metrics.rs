@@ -1,7 +1,7 @@
-//! Declaring metrics: each once, by name, type, labels and meaning. The services' own are in their
-//! `metrics` modules; here are those that more than one of them has.
+//! Declares metrics, each once, by name, type, labels and meaning; here are those that this crate sets.
 //!
-//! `docs/metrics.md` is held against these declarations by a test.
+//! The other crates declare theirs in their own `metrics` modules. A test compares `docs/metrics.md`
+//! with all declarations.
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 
@@ -93,54 +93,8 @@ declare_metrics! {
     Gauge CONNECTION_PLAINTEXT = "connection_plaintext" by "dependency";
     /// 1 where the connection is encrypted and the server's certificate is not verified.
     Gauge CONNECTION_UNVERIFIED = "connection_unverified" by "dependency";
-    /// 1 while it answers: kafka, mysql, redis (or none is used).
-    Gauge DEPENDENCY_UP = "dependency_up" by "dependency";
-    /// Partitions of the readings topic.
-    Gauge TOPIC_PARTITIONS = "topic_partitions";
-    /// Partitions that this process works on.
-    Gauge PARTITIONS_OWNED = "partitions_owned";
-    /// Partitions assigned by Kafka that wait for their row in the ledger.
-    Gauge PARTITIONS_HELD = "partitions_held";
-    /// Records behind the ledger, of all partitions of the group.
-    Gauge LAG_RECORDS = "consumer_lag_records" by "group", "partition";
-    /// Age of the oldest unprocessed record; 0 without lag.
-    Gauge LAG_SECONDS = "consumer_lag_seconds" by "group", "partition";
-    /// How long there has been lag and no progress.
-    Gauge STALLED_SECONDS = "consumer_stalled_seconds" by "group", "partition";
-    /// Until retention removes the oldest unprocessed record.
-    Gauge RETENTION_LEFT_SECONDS = "consumer_retention_left_seconds" by "group", "partition";
-    /// 1 while an owner has several lagging partitions and nothing else holds it back.
-    Gauge MORE_REPLICAS_HELP = "would_more_replicas_help" by "group";
-    /// 1 while an operator's command keeps the group from consuming.
-    Gauge PAUSED = "consumer_paused" by "group";
-    /// Errors of the consumer.
-    Counter CONSUMER_ERRORS = "consumer_errors_total" by "code";
-    /// Offsets that could not be committed to the group; the ledger is not concerned.
-    Counter COMMIT_ERRORS = "commit_errors_total" by "code";
-    /// Offsets that the ledger does not explain.
-    Gauge LEDGER_IMBALANCE = "ledger_imbalance_records" by "group";
     /// When the main loop turned last, in seconds since 1970.
     Gauge LOOP_TURNED = "loop_turned_timestamp_seconds";
-    /// 1 while the database does not take a batch.
-    Gauge BATCH_HELD = "batch_held";
-    /// Connections of the pool by state: `in_use`, idle.
-    Gauge DATABASE_CONNECTIONS = "database_connections" by "state";
-    /// How many connections the pool may have.
-    Gauge DATABASE_CONNECTIONS_MAX = "database_connections_max";
-    /// Writes that wait for a connection.
-    Gauge DATABASE_CONNECTIONS_WAITING = "database_connections_waiting";
-    /// The server's `Threads_connected`.
-    Gauge THREADS_CONNECTED = "mysql_threads_connected";
-    /// The server's `Threads_running`.
-    Gauge THREADS_RUNNING = "mysql_threads_running";
-    /// The server's `Questions`.
-    Counter QUESTIONS = "mysql_questions_total";
-    /// The server's `Queries`.
-    Counter QUERIES = "mysql_queries_total";
-    /// Entries of the bounded memories.
-    Gauge CACHE_ENTRIES = "cache_entries" by "cache";
-    /// Their bounds.
-    Gauge CACHE_ENTRIES_MAX = "cache_entries_max" by "cache";
 }
 
 /// What every process shows at 0 from the start.
@@ -193,10 +147,4 @@ impl Drop for Counted {
     fn drop(&mut self) {
         metrics::gauge!(self.0).decrement(1.0);
     }
-}
-
-/// Shows how full a bounded memory is.
-pub fn cache(name: &'static str, entries: u64, max: u64) {
-    metrics::gauge!(CACHE_ENTRIES, "cache" => name).set(entries as f64);
-    metrics::gauge!(CACHE_ENTRIES_MAX, "cache" => name).set(max as f64);
 }

@@ -20,7 +20,7 @@ const OF_LIBRARY: &str = "process_";
 
 /// The crates that declare metrics.
 #[cfg(test)]
-const CRATES: [&str; 4] = ["common/service", "gateway", "worker", "alerter"];
+const CRATES: [&str; 5] = ["common/service", "common/ledger", "gateway", "worker", "alerter"];
 
 fn read(path: &str) -> anyhow::Result<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use ljwx_ledger::group::consumer::Delivery;
+use ljwx_ledger::group::delivery::Delivery;
 use ljwx_ledger::ledger::Claim;
 use opentelemetry::trace::SpanContext;
 

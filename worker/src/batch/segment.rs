@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ljwx_ledger::group::consumer::Delivery;
+use ljwx_ledger::group::delivery::Delivery;
 use ljwx_ledger::group::dead_letter_topic::ErrorClass;
 use ljwx_ledger::ledger::{Advance, Counts};
 use opentelemetry::trace::SpanContext;

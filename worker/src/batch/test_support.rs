@@ -1,8 +1,8 @@
 //! Deliveries for tests.
 
-use ljwx_ledger::group::consumer::{Delivery, Record};
+use ljwx_ledger::group::delivery::{Delivery, Record};
 use ljwx_reading::wire;
-use ljwx_service::telemetry::trace::Origin;
+use ljwx_service::kafka::record_trace::Origin;
 
 /// Returns a delivery under claim 1 of a reading of `sn`, measured `second` seconds into a minute.
 /// Its Kafka record time is its offset.

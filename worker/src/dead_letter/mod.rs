@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ljwx_ledger::group::consumer::Delivery;
 use ljwx_ledger::group::dead_letter_topic::{DeadLetters, Form, Reason};
+use ljwx_ledger::group::delivery::Delivery;
 use ljwx_service::backoff::Backoff;
 use ljwx_service::metrics::flag;
 use metrics::{counter, gauge};

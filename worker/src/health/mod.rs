@@ -9,10 +9,11 @@ mod status;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use ljwx_ledger::group::consumer::GroupProtocol;
 use ljwx_ledger::group::monitor::Look;
+use ljwx_ledger::group::settings::GroupProtocol;
+use ljwx_ledger::metrics::BATCH_HELD;
 use ljwx_service::heartbeat::Pulse;
-use ljwx_service::metrics::{BATCH_HELD, flag};
+use ljwx_service::metrics::flag;
 use metrics::gauge;
 
 use self::redis_writes::Writes;

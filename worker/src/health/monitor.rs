@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use ljwx_ledger::group::monitor::{ANSWER_TIMEOUT, GroupWatch, INTERVAL};
+use ljwx_ledger::metrics::PAUSED;
 use ljwx_ledger::mysql::MySqlPool;
-use ljwx_service::metrics::{PAUSED, flag};
+use ljwx_service::metrics::flag;
 use metrics::gauge;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

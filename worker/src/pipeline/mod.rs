@@ -7,7 +7,8 @@ mod held_batch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ljwx_ledger::group::consumer::{Event, Revocation, Source};
+use ljwx_ledger::group::consumer::Source;
+use ljwx_ledger::group::delivery::{Event, Revocation};
 use ljwx_service::lifecycle::{Deadline, Step};
 use metrics::gauge;
 use tokio::sync::watch;

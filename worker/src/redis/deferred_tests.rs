@@ -1,4 +1,4 @@
-use ljwx_ledger::group::consumer::Delivery;
+use ljwx_ledger::group::delivery::Delivery;
 
 use super::InRedis::{Later, Yes};
 use super::*;

@@ -1,32 +1,29 @@
-//! Rebalances: claim in the ledger first, then assign from there; drain before giving away.
+//! Claims partitions in the ledger, and admits the records of claimed ones only.
+//!
+//! Knows no rebalance: `rebalance` asks for claims when Kafka assigns partitions, `poll_thread` when a claim
+//! has to be tried again.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use metrics::{counter, gauge};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use metrics::gauge;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::consumer::{Event, Revocation};
+use super::delivery::Event;
 use super::out_of_range::Gap;
 use super::topic_check::TopicCheck;
-use crate::ledger::{Claim, Ledger};
+use crate::ledger::{Claim, ClaimError, Ledger};
+use crate::metrics::{PARTITIONS_HELD, PARTITIONS_OWNED};
 use ljwx_service::kafka::REQUEST_TIMEOUT;
-use ljwx_service::metrics::{CONSUMER_ERRORS, PARTITIONS_HELD, PARTITIONS_OWNED};
 
 /// How long one claim may keep a rebalance waiting.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long what was read of revoked partitions may take to be written before they go. Heartbeats
-/// have a thread of their own, so this may be longer than a session.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often the end of a topic is asked for that seems to lie before the ledger's position.
 const ENDS_ASKED_MAX: u32 = 4;
@@ -36,32 +33,30 @@ const ENDS_ASKED_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is known of an assigned partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
+enum Held {
     /// Claimed under `epoch`; records below `next` are not for us.
     Active { epoch: i64, next: i64 },
     /// Assigned by Kafka, but the ledger could not be read: paused until it can.
     Waiting,
 }
 
-/// The consumer's context: what is assigned, and the way to the ledger.
-pub struct Assignment {
+/// The assigned partitions, and the ledger that they are claimed in.
+pub(super) struct ClaimTable {
     ledger: Ledger,
     group: String,
     topic: String,
     runtime: Handle,
     control: mpsc::UnboundedSender<Event>,
-    closing: CancellationToken,
     partitions: Mutex<BTreeMap<i32, Held>>,
     topic_check: TopicCheck,
 }
 
-impl Assignment {
-    pub fn new(
+impl ClaimTable {
+    pub(super) fn new(
         ledger: Ledger,
         group: String,
         topic: String,
         control: mpsc::UnboundedSender<Event>,
-        closing: CancellationToken,
     ) -> Self {
         gauges(&BTreeMap::new());
         Self {
@@ -70,14 +65,13 @@ impl Assignment {
             topic,
             runtime: Handle::current(),
             control,
-            closing,
             partitions: Mutex::default(),
             topic_check: TopicCheck::default(),
         }
     }
 
     /// Admits a record: the epoch it belongs to, or `None` for one that is not ours to process.
-    pub fn admit(&self, partition: i32, offset: i64) -> Option<i64> {
+    pub(super) fn admit(&self, partition: i32, offset: i64) -> Option<i64> {
         match lock(&self.partitions).get_mut(&partition) {
             Some(Held::Active { epoch, next }) if offset >= *next => {
                 *next = offset + 1;
@@ -88,16 +82,16 @@ impl Assignment {
     }
 
     /// What the ledger's offsets are ahead of Kafka's.
-    pub fn base(&self) -> i64 {
+    pub(super) fn base(&self) -> i64 {
         self.ledger.base()
     }
 
     /// Whether what has been fetched by now is of the accepted topic; where it is not, says so and that
     /// the process must end. Blocks.
-    pub fn is_accepted_topic(&self, consumer: &BaseConsumer<Self>) -> bool {
+    pub(super) fn is_accepted_topic<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) -> bool {
         let checked = self.topic_check.check(consumer.client(), &self.ledger);
         let Err(error) = self.runtime.block_on(checked) else { return true };
-        let refused = super::consumer::is_refused(&error);
+        let refused = is_refused(&error);
         if refused {
             self.fail(format!("{error:#}"));
         } else {
@@ -110,13 +104,23 @@ impl Assignment {
         !refused
     }
 
+    /// The group.
+    pub(super) fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// The topic.
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// The runtime that the ledger's statements run on.
-    pub fn runtime(&self) -> &Handle {
+    pub(super) fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
     /// The partitions of `list` that are claimed.
-    pub fn active(&self, list: &TopicPartitionList) -> TopicPartitionList {
+    pub(super) fn active(&self, list: &TopicPartitionList) -> TopicPartitionList {
         let partitions = lock(&self.partitions);
         let mut active = TopicPartitionList::new();
         for element in list.elements() {
@@ -128,37 +132,20 @@ impl Assignment {
     }
 
     /// Reports a failure that only a new process can mend.
-    pub fn fail(&self, reason: String) {
+    pub(super) fn fail(&self, reason: String) {
         self.send(Event::Failed(reason));
     }
 
-    /// Reports that a position lies outside the topic, naming the partitions where that is so.
-    pub fn fail_outside(&self, consumer: &BaseConsumer<Self>, error: &KafkaError) {
-        // Of a topic that was made anew this is no gap, and there is another way out.
-        self.topic_check.forget();
-        if !self.is_accepted_topic(consumer) {
-            return;
-        }
-        let held = lock(&self.partitions).clone();
-        let outside = held.into_iter().filter_map(|(partition, held)| {
-            let Held::Active { next: position, .. } = held else { return None };
-            let (low, high) = self.ends(consumer, partition).ok()?;
-            Gap { partition, position, low, high }.message(&self.group)
-        });
-        let outside: Vec<String> = outside.collect();
-        self.fail(if outside.is_empty() {
-            format!("the ledger stands outside the topic: {error}; see `worker offsets`")
-        } else {
-            outside.join("; ")
-        });
-    }
-
-    fn send(&self, event: Event) {
+    pub(super) fn send(&self, event: Event) {
         // The pipeline ends before its source only when the process is going down anyway.
         let _ = self.control.send(event);
     }
 
-    fn claim(&self, consumer: &BaseConsumer<Self>, partition: i32) -> Option<Claim> {
+    pub(super) fn claim<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        partition: i32,
+    ) -> Option<Claim> {
         let claiming = async {
             self.topic_check.check(consumer.client(), &self.ledger).await?;
             let row = self.ledger.read(partition).await?;
@@ -174,7 +161,7 @@ impl Assignment {
             self.runtime.block_on(async { tokio::time::timeout(CLAIM_TIMEOUT, claiming).await? });
         claimed
             .inspect_err(|error| {
-                if super::consumer::is_refused(error) {
+                if is_refused(error) {
                     self.fail(format!("{error:#}"));
                 }
                 self.tell_held(partition, error);
@@ -191,16 +178,42 @@ impl Assignment {
         }
     }
 
+    /// The partitions that are claimed, with the next offset of each.
+    pub(super) fn positions(&self) -> Vec<(i32, i64)> {
+        let partitions = lock(&self.partitions);
+        let active = partitions.iter().filter_map(|(partition, held)| match held {
+            Held::Active { next, .. } => Some((*partition, *next)),
+            Held::Waiting => None,
+        });
+        active.collect()
+    }
+
+    /// Gives up the claims of `gone`; their records are admitted no more.
+    pub(super) fn release(&self, gone: &[i32]) {
+        let mut partitions = lock(&self.partitions);
+        partitions.retain(|partition, _| !gone.contains(partition));
+        gauges(&partitions);
+    }
+
+    /// Has the next claim ask which topic this is.
+    pub(super) fn forget_topic(&self) {
+        self.topic_check.forget();
+    }
+
     /// Where a partition begins and ends, as the ledger counts.
-    fn ends(&self, consumer: &BaseConsumer<Self>, partition: i32) -> KafkaResult<(i64, i64)> {
+    pub(super) fn ends<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        partition: i32,
+    ) -> KafkaResult<(i64, i64)> {
         let (low, high) = consumer.fetch_watermarks(&self.topic, partition, CLAIM_TIMEOUT)?;
         Ok((low + self.base(), high + self.base()))
     }
 
     /// Where a partition stands in its topic; without a position, at the first record.
-    async fn gap(
+    async fn gap<C: ConsumerContext>(
         &self,
-        consumer: &BaseConsumer<Self>,
+        consumer: &BaseConsumer<C>,
         partition: i32,
         position: Option<i64>,
     ) -> anyhow::Result<Gap> {
@@ -217,48 +230,12 @@ impl Assignment {
         }
     }
 
-    fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
-        let wanted: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
-        self.topic_check.forget();
-        let mut claims = Vec::new();
-        let mut waiting = TopicPartitionList::new();
-        let mut reachable = true;
-        for partition in &wanted {
-            // One that fails is enough: each would keep the rebalance waiting as long.
-            let claim = if reachable { self.claim(consumer, *partition) } else { None };
-            reachable = claim.is_some();
-            // Before the assign: a seek right after it fails. What waits is paused, wherever it is.
-            let start = claim.map_or(Offset::Beginning, |claim| self.kafka_offset(&claim));
-            if let Err(error) = list.set_partition_offset(&self.topic, *partition, start) {
-                self.fail(format!("cannot start partition {partition}: {error}"));
-            }
-            match claim {
-                Some(claim) => claims.push(claim),
-                None => {
-                    waiting.add_partition(&self.topic, *partition);
-                }
-            }
-        }
-        self.set_active(&claims);
-        if wanted.is_empty() {
-            self.send(Event::Assigned(Vec::new()));
-        }
-        let assigned = match consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
-            _ => consumer.assign(list),
-        };
-        if let Err(error) = assigned {
-            self.fail(format!("cannot take partitions: {error}"));
-        }
-        self.hold(consumer, &waiting);
-    }
-
     /// Where a claimed partition goes on, as Kafka counts.
-    fn kafka_offset(&self, claim: &Claim) -> Offset {
+    pub(super) fn kafka_offset(&self, claim: &Claim) -> Offset {
         Offset::Offset(claim.next_offset - self.base())
     }
 
-    fn set_active(&self, claims: &[Claim]) {
+    pub(super) fn set_active(&self, claims: &[Claim]) {
         let mut partitions = lock(&self.partitions);
         for claim in claims {
             let held = Held::Active { epoch: claim.epoch, next: claim.next_offset };
@@ -277,7 +254,11 @@ impl Assignment {
         }
     }
 
-    fn hold(&self, consumer: &BaseConsumer<Self>, waiting: &TopicPartitionList) {
+    pub(super) fn hold<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        waiting: &TopicPartitionList,
+    ) {
         if waiting.count() == 0 {
             return;
         }
@@ -293,7 +274,7 @@ impl Assignment {
     }
 
     /// Tries again for what is assigned but not claimed.
-    pub fn claim_waiting(&self, consumer: &BaseConsumer<Self>) {
+    pub(super) fn claim_waiting<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
         let waiting: Vec<i32> = lock(&self.partitions)
             .iter()
             .filter(|(_, held)| **held == Held::Waiting)
@@ -316,39 +297,11 @@ impl Assignment {
             }
         }
     }
+}
 
-    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
-        let gone: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
-        let lost = consumer.assignment_lost();
-        {
-            let mut partitions = lock(&self.partitions);
-            partitions.retain(|partition, _| !gone.contains(partition));
-            gauges(&partitions);
-        }
-        if !gone.is_empty() && !self.closing.is_cancelled() {
-            info!(partitions = ?gone, lost, "partitions revoked");
-            let (done, drained) = oneshot::channel();
-            self.send(Event::Revoked(Revocation { partitions: gone, lost, done: Some(done) }));
-            if !lost {
-                let wait = async {
-                    tokio::select! {
-                        done = tokio::time::timeout(DRAIN_TIMEOUT, drained) => done.is_ok(),
-                        () = self.closing.cancelled() => true,
-                    }
-                };
-                if !self.runtime.block_on(wait) {
-                    warn!("revoked partitions were not drained in time; their new owner replays");
-                }
-            }
-        }
-        let unassigned = match consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
-            _ => consumer.unassign(),
-        };
-        if let Err(error) = unassigned {
-            warn!(%error, "cannot give partitions away");
-        }
-    }
+/// Whether this is for good, until somebody changes settings, ledger or topic.
+pub(super) fn is_refused(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ClaimError::Refused(_)))
 }
 
 fn gauges(partitions: &BTreeMap<i32, Held>) {
@@ -360,40 +313,4 @@ fn gauges(partitions: &BTreeMap<i32, Held>) {
 /// A panic while the lock was held leaves a map that is still a map.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl ConsumerContext for Assignment {
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        error: RDKafkaRespErr,
-        list: &mut TopicPartitionList,
-    ) {
-        match error {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, list),
-            error => {
-                warn!(error = %RDKafkaErrorCode::from(error), "rebalance failed");
-                self.revoke(consumer, list);
-            }
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            super::consumer::count_commit_error(&error);
-        }
-    }
-}
-
-impl ClientContext for Assignment {
-    fn error(&self, error: KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code();
-        let label = code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
-        counter!(CONSUMER_ERRORS, "code" => label).increment(1);
-        warn!(%error, reason, "consumer error");
-        if code == Some(RDKafkaErrorCode::Fatal) {
-            self.fail(reason.to_owned());
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rdkafka::message::{Header, OwnedHeaders};
 
-use crate::group::consumer::Delivery;
+use super::delivery::Delivery;
 use ljwx_service::kafka::publisher::{Outgoing, Pending, PublishError, Publisher};
 
 /// Why a delivery cannot be stored. The words are stable.

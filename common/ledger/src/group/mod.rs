@@ -3,8 +3,11 @@
 mod claims;
 pub mod consumer;
 pub mod dead_letter_topic;
+pub mod delivery;
 pub mod lag;
 pub mod monitor;
 mod out_of_range;
 mod poll_thread;
+mod rebalance;
+pub mod settings;
 pub mod topic_check;

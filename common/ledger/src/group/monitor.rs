@@ -15,16 +15,17 @@ use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use tokio::time::timeout;
 
+use super::lag::{Lag, Progress, Seen, more_replicas_help};
 use crate::device_bindings::Bindings;
-use crate::group::lag::{Lag, Progress, Seen, more_replicas_help};
 use crate::ledger::{Entry, Ledger};
+use crate::metrics::{
+    DEPENDENCY_UP, LAG_RECORDS, LAG_SECONDS, LEDGER_IMBALANCE, MORE_REPLICAS_HELP,
+    RETENTION_LEFT_SECONDS, STALLED_SECONDS, TOPIC_PARTITIONS,
+};
 use crate::mysql;
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::kafka::topic_reader::{Ends, Reader};
-use ljwx_service::metrics::{
-    DEPENDENCY_UP, LAG_RECORDS, LAG_SECONDS, LEDGER_IMBALANCE, MORE_REPLICAS_HELP,
-    RETENTION_LEFT_SECONDS, STALLED_SECONDS, TOPIC_PARTITIONS, flag,
-};
+use ljwx_service::metrics::flag;
 
 /// How often to look.
 pub const INTERVAL: Duration = Duration::from_secs(2);

@@ -1,5 +1,9 @@
-//! The polling thread: fetch, decode, hand over; pause while the pipeline has no room.
+//! Polls Kafka on a thread of its own: fetches, decodes and hands over deliveries, and pauses partitions while
+//! the pipeline has no room.
+//!
+//! Leaves the right to a partition to `claims` and the rebalances to `rebalance`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use metrics::counter;
@@ -12,11 +16,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::claims::Assignment;
-use super::consumer::{CHUNK_DELIVERIES_MAX, Delivery, Record};
+use super::delivery::{CHUNK_DELIVERIES_MAX, Delivery, Event, Record};
+use super::rebalance::Assignment;
+use crate::metrics::CONSUMER_ERRORS;
 use ljwx_reading::wire;
-use ljwx_service::metrics::CONSUMER_ERRORS;
-use ljwx_service::telemetry::trace::Origin;
+use ljwx_service::kafka::error_label;
+use ljwx_service::kafka::record_trace::Origin;
 
 /// How long one poll may wait for a record.
 const POLL_WAIT: Duration = Duration::from_millis(50);
@@ -40,7 +45,7 @@ impl Poll<'_> {
     /// Polls until `stop`; then the sender goes, and with it the pipeline's last chunk arrives.
     pub fn run(&self) {
         let Self { consumer, stop, .. } = self;
-        let runtime = consumer.context().runtime().clone();
+        let runtime = consumer.context().claims.runtime().clone();
         let mut claimed_at = Instant::now();
         while !stop.is_cancelled() {
             let chunk = self.chunk();
@@ -48,7 +53,7 @@ impl Poll<'_> {
                 return;
             }
             if claimed_at.elapsed() >= CLAIM_INTERVAL {
-                consumer.context().claim_waiting(consumer);
+                consumer.context().claims.claim_waiting(consumer);
                 claimed_at = Instant::now();
             }
         }
@@ -65,15 +70,13 @@ impl Poll<'_> {
                 Some(Ok(message)) => deliveries.extend(self.delivery(&message)),
                 Some(Err(error)) => {
                     let code = error.rdkafka_error_code();
-                    let label =
-                        code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
-                    counter!(CONSUMER_ERRORS, "code" => label).increment(1);
+                    counter!(CONSUMER_ERRORS, "code" => error_label(code)).increment(1);
                     if code == Some(RDKafkaErrorCode::AutoOffsetReset) {
                         consumer.context().fail_outside(consumer, &error);
                     }
                     // The code is the cause, as of another member with this one's name.
                     if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
-                        consumer.context().fail(error.to_string());
+                        consumer.context().claims.fail(error.to_string());
                     }
                     warn!(%error, "cannot read from Kafka");
                     break;
@@ -85,8 +88,8 @@ impl Poll<'_> {
     }
 
     fn delivery(&self, message: &BorrowedMessage<'_>) -> Option<Delivery> {
-        let offset = message.offset() + self.consumer.context().base();
-        let epoch = self.consumer.context().admit(message.partition(), offset)?;
+        let offset = message.offset() + self.consumer.context().claims.base();
+        let epoch = self.consumer.context().claims.admit(message.partition(), offset)?;
         let value = message.payload().unwrap_or_default();
         Some(Delivery {
             partition: message.partition(),
@@ -109,7 +112,7 @@ impl Poll<'_> {
             let room = async { tokio::time::timeout(ROOM_WAIT, sender.reserve()).await };
             match runtime.block_on(room) {
                 Ok(Ok(permit)) => {
-                    if !consumer.context().is_accepted_topic(consumer) {
+                    if !consumer.context().claims.is_accepted_topic(consumer) {
                         return false;
                     }
                     permit.send(chunk);
@@ -145,10 +148,33 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
 
 fn set_paused(consumer: &BaseConsumer<Assignment>, pause: bool) {
     let changed = consumer.assignment().and_then(|list| {
-        let active = consumer.context().active(&list);
+        let active = consumer.context().claims.active(&list);
         if pause { consumer.pause(&active) } else { consumer.resume(&active) }
     });
     if let Err(error) = changed {
         warn!(%error, pause, "cannot pause or resume consumption");
+    }
+}
+
+/// Runs the polling thread. One that dies is no end in order: nothing would be read any more.
+pub(super) fn run_or_fail(control: &mpsc::UnboundedSender<Event>, run: impl FnOnce()) {
+    // Nothing that it has touched is used again but through locks that are held by nobody.
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        // Where the pipeline is gone, the process is going down anyway.
+        let _ = control.send(Event::Failed("the polling thread has panicked".into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_polling_thread_that_dies_is_a_failure_and_one_that_stops_is_none() {
+        let (control, mut events) = mpsc::unbounded_channel();
+        run_or_fail(&control, || {});
+        assert!(events.try_recv().is_err());
+        run_or_fail(&control, || panic!("on purpose"));
+        assert!(matches!(events.try_recv(), Ok(Event::Failed(_))));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use sqlx::FromRow;
 
-use super::ClaimError;
+use super::group_kind::ClaimError;
 use crate::mysql::MySqlPool;
 use ljwx_service::kafka::topic_identity::TopicIdentity;
 use ljwx_service::kafka::topic_reader::Reader;

@@ -17,14 +17,15 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use url::Url;
 
+use crate::metrics::{
+    DATABASE_CONNECTIONS, DATABASE_CONNECTIONS_MAX, DATABASE_CONNECTIONS_WAITING, QUERIES,
+    QUESTIONS, THREADS_CONNECTED, THREADS_RUNNING,
+};
 pub use limited::{MySqlConnection, MySqlPool, Transaction};
 use ljwx_reading::offset_text;
 use ljwx_service::config::{Problems, duration};
 use ljwx_service::link::{Link, Tls};
-use ljwx_service::metrics::{
-    Counted, DATABASE_CONNECTIONS, DATABASE_CONNECTIONS_MAX, DATABASE_CONNECTIONS_WAITING, QUERIES,
-    QUESTIONS, THREADS_CONNECTED, THREADS_RUNNING,
-};
+use ljwx_service::metrics::Counted;
 
 /// Settings of the connection to MySQL.
 #[derive(Debug, Clone, clap::Args)]

@@ -1,8 +1,31 @@
-//! A moment as an operator writes it on a command line.
+//! Reads the values of settings: durations, time zones and moments.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+/// Reads a duration such as `250ms`, `8s` or `5m`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or_else(|| "write a duration with its unit, such as 250ms, 8s or 5m".to_owned())
+}
+
+/// Reads the name of a time zone.
+pub fn time_zone(text: &str) -> Result<TimeZone, String> {
+    TimeZone::get(text).map_err(|_| "write an IANA zone name, such as Asia/Shanghai".to_owned())
+}
+
+/// The zone of the devices' wall clocks; all services must agree on it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ZoneArgs {
+    /// Zone of the devices' wall clocks and of every stored time; the same for all services.
+    #[arg(long = "time-zone", env = "TIME_ZONE", default_value = "Asia/Shanghai", value_parser = time_zone)]
+    pub zone: TimeZone,
+}
 
 /// A moment as an operator writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,8 @@ use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::http::{Bounds, Server, Stop};
+use super::bounds::Bounds;
+use super::server::{Server, Stop};
 use crate::lifecycle::{Vital, within};
 use crate::telemetry::{LogLevel, Metrics, Telemetry};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::Shared;
+use super::bounds::Shared;
 
 /// How long a peer may take nothing of an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -14,8 +14,8 @@ use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use serde::Serialize;
 use tracing::warn;
 
-use crate::kafka::topic_identity::TopicIdentity;
-use crate::kafka::{KafkaArgs, REQUEST_TIMEOUT};
+use super::client::{KafkaArgs, REQUEST_TIMEOUT};
+use super::topic_identity::TopicIdentity;
 
 /// How long one poll may wait for a record.
 const POLL_WAIT: Duration = Duration::from_millis(200);

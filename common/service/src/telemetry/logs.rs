@@ -3,14 +3,23 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
+use clap::ValueEnum;
 use metrics::counter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
-use super::LogFormat;
 use crate::metrics::LOG_LINES;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line, for machines.
+    Json,
+    /// Text, for people.
+    Human,
+}
 
 /// What is logged, for as long as the process runs.
 #[derive(Debug, Clone)]

@@ -1,39 +1,31 @@
-//! Logs, metrics and spans of one process, set up once and flushed at its end.
-
-pub mod trace;
+//! Sets up logs, metrics and spans of one process, and flushes the spans at its end.
+//!
+//! Leaves the content to the modules that log, count and trace.
 
 mod logs;
 mod process;
+mod recorder;
 mod span_export;
 mod summary;
+pub mod trace;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::ValueEnum;
 use metrics::gauge;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use url::Url;
 
-pub use self::logs::LogLevel;
-use self::process::Process;
+pub use self::logs::{LogFormat, LogLevel};
+pub use self::process::host_name;
+pub use self::recorder::Metrics;
 pub use self::summary::{Item, Shown};
 use crate::config::Problems;
 use crate::link::{Link, Tls};
-use crate::metrics::{self as names, BUILD_INFO, Metric, RECORDS_BUCKETS, SECONDS_BUCKETS, Zeros};
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line, for machines.
-    Json,
-    /// Text, for people.
-    Human,
-}
+use crate::metrics::{BUILD_INFO, Metric, Zeros};
 
 /// Settings of logs, metrics and spans.
 #[derive(Debug, Clone, clap::Args)]
@@ -73,8 +65,8 @@ pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Service {
     /// Its name in spans and metrics.
     pub name: &'static str,
-    /// The metrics it declares.
-    pub metrics: &'static [Metric],
+    /// The metrics that it declares, then those of each library that it uses; this crate's are added.
+    pub metrics: &'static [&'static [Metric]],
     /// What its counters show at 0 from the start.
     pub zeros: &'static [Zeros],
     /// What its line a minute tells.
@@ -130,18 +122,7 @@ impl TelemetryArgs {
 
     /// Installs logs, metrics and spans for this process.
     pub fn init(&self, service: Service) -> anyhow::Result<Telemetry> {
-        let mut builder =
-            PrometheusBuilder::new().set_buckets(&SECONDS_BUCKETS).context("histogram buckets")?;
-        for metric in service.metrics.iter().filter(|metric| metric.counts_records()) {
-            let name = Matcher::Full(metric.name.to_owned());
-            builder =
-                builder.set_buckets_for_metric(name, &RECORDS_BUCKETS).context(metric.name)?;
-        }
-        let prometheus = builder.install_recorder().context("metrics recorder")?;
-        names::describe(names::DECLARED);
-        names::describe(service.metrics);
-        names::show_zeros(service.metrics, service.zeros);
-        names::show_zeros(&[], names::ZEROS);
+        let metrics = Metrics::install(service.metrics, service.zeros, self.memory_limit)?;
         let version = env!("CARGO_PKG_VERSION");
         gauge!(BUILD_INFO, "service" => service.name, "version" => version).set(1.0);
         let log_level = logs::install(&self.log_level, self.log_format)?;
@@ -156,34 +137,7 @@ impl TelemetryArgs {
             },
         );
         let spans = spans.transpose().context("--otlp-endpoint")?;
-        let process = Process::new(self.memory_limit);
-        Ok(Telemetry { metrics: Metrics { prometheus, process }, log_level, service, spans })
-    }
-}
-
-/// This machine's name, as other machines' logs will show it.
-pub fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
-}
-
-/// The metrics of this process.
-#[derive(Debug, Clone)]
-pub struct Metrics {
-    prometheus: PrometheusHandle,
-    process: Process,
-}
-
-impl Metrics {
-    /// What `/metrics` answers.
-    pub fn render(&self) -> String {
-        self.process.collect();
-        self.prometheus.render()
-    }
-
-    /// Sums up the histograms' samples, which are kept until this or a look at them.
-    pub fn sweep(&self) {
-        self.prometheus.run_upkeep();
+        Ok(Telemetry { metrics, log_level, service, spans })
     }
 }
 

@@ -33,6 +33,12 @@ impl Process {
     }
 }
 
+/// This machine's name, as other machines' logs will show it.
+pub fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
 /// What this process may use, in bytes, where that can be read.
 pub(super) fn memory_limit() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();

@@ -21,10 +21,10 @@ use opentelemetry_sdk::trace::{
 
 use tracing::{info, warn};
 
-use super::host_name;
+use super::process::host_name;
+use super::trace::{self, PrioritySampler};
 use crate::link::Tls;
 use crate::metrics::{SPANS, SPANS_WAITING};
-use crate::telemetry::trace::PrioritySampler;
 
 /// Spans waiting for the collector; beyond it they are dropped, never waited for.
 const SPANS_WAITING_MAX: usize = 65_536;
@@ -69,7 +69,7 @@ pub(super) fn provider(
                 .build(),
         )
         .build();
-    crate::telemetry::trace::install(provider.tracer("ljwx-ingest"));
+    trace::install(provider.tracer("ljwx-ingest"));
     Ok(provider)
 }
 

@@ -7,7 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::Metrics;
+use super::recorder::Metrics;
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(60);

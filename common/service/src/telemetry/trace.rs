@@ -1,5 +1,7 @@
-//! Spans and the context that travels with a reading, from the device's request through Kafka to
-//! the batch and the alert.
+//! Starts spans, and reads and writes the context that travels with a reading from the device's request
+//! to the batch and the alert.
+//!
+//! Leaves a record's headers to `kafka::record_trace` and the export of spans to `span_export`.
 
 use std::sync::OnceLock;
 use std::time::SystemTime;
@@ -12,13 +14,9 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{
     Sampler, SamplingDecision, SamplingResult, SdkTracer, ShouldSample,
 };
-use rdkafka::message::Headers;
 
 /// Header with the context of the span that sent a record.
 pub const TRACEPARENT: &str = "traceparent";
-
-/// Bytes of such a context; later versions may add to them.
-const TRACEPARENT_BYTES: usize = 55;
 
 /// Most links of one span: SDKs cut at 128, silently.
 pub const LINKS_MAX: usize = 100;
@@ -131,36 +129,6 @@ impl NewSpan {
             }
             None => self.parent,
         }
-    }
-}
-
-/// What a record's headers say of the span that sent it, not looked at yet: of most records nobody
-/// wants to know.
-#[derive(Debug, Clone, Default)]
-pub struct Origin {
-    traceparent: Option<[u8; TRACEPARENT_BYTES]>,
-}
-
-impl Origin {
-    /// Takes it from the headers of a record.
-    pub fn of_headers<H: Headers>(headers: &H) -> Self {
-        let traceparent = headers.iter().find(|header| header.key == TRACEPARENT);
-        let value = traceparent.and_then(|header| header.value);
-        Self { traceparent: value.and_then(|value| value.first_chunk().copied()) }
-    }
-
-    /// The context of that span; `None` where it is not said, or nonsense.
-    pub fn context(&self) -> Option<SpanContext> {
-        read(self.traceparent.as_ref()?)
-    }
-
-    /// The same where it is sampled; others have nothing to link to.
-    pub fn sampled(&self) -> Option<SpanContext> {
-        // The last two digits are the flags; most records are not sampled, and are read no further.
-        if self.traceparent?.ends_with(b"00") {
-            return None;
-        }
-        self.context().filter(SpanContext::is_sampled)
     }
 }
 

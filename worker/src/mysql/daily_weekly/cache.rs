@@ -32,7 +32,7 @@ impl Remembered {
     /// Exports how full the cache is.
     pub fn show(&self) {
         let entries = self.days.len() + self.weeks.len();
-        ljwx_service::metrics::cache(
+        ljwx_ledger::metrics::cache(
             "daily_written",
             entries as u64,
             GENERATION_PERIODS_MAX as u64 * 4,

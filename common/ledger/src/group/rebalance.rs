@@ -1,0 +1,157 @@
+//! Takes and gives away partitions as Kafka assigns and revokes them: claims first, then assigns; drains, then
+//! gives away.
+//!
+//! Leaves the ledger to `claims`.
+
+use std::time::Duration;
+
+use metrics::counter;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::claims::ClaimTable;
+use super::delivery::{Event, Revocation};
+use super::out_of_range::Gap;
+use crate::metrics::{CONSUMER_ERRORS, count_commit_error};
+use ljwx_service::kafka::error_label;
+
+/// How long what was read of revoked partitions may take to be written before they go. Heartbeats
+/// have a thread of their own, so this may be longer than a session.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The context of the group's consumer.
+pub(super) struct Assignment {
+    pub(super) claims: ClaimTable,
+    /// Cancelled when the member leaves: then nothing is drained any more.
+    pub(super) closing: CancellationToken,
+}
+
+impl Assignment {
+    /// Reports that a position lies outside the topic, naming the partitions where that is so.
+    pub(super) fn fail_outside(&self, consumer: &BaseConsumer<Self>, error: &KafkaError) {
+        // Of a topic that was made anew this is no gap, and there is another way out.
+        self.claims.forget_topic();
+        if !self.claims.is_accepted_topic(consumer) {
+            return;
+        }
+        let outside = self.claims.positions().into_iter().filter_map(|(partition, position)| {
+            let (low, high) = self.claims.ends(consumer, partition).ok()?;
+            Gap { partition, position, low, high }.message(self.claims.group())
+        });
+        let outside: Vec<String> = outside.collect();
+        self.claims.fail(if outside.is_empty() {
+            format!("the ledger stands outside the topic: {error}; see `worker offsets`")
+        } else {
+            outside.join("; ")
+        });
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
+        let wanted: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
+        self.claims.forget_topic();
+        let mut claims = Vec::new();
+        let mut waiting = TopicPartitionList::new();
+        let mut reachable = true;
+        for partition in &wanted {
+            // One that fails is enough: each would keep the rebalance waiting as long.
+            let claim = if reachable { self.claims.claim(consumer, *partition) } else { None };
+            reachable = claim.is_some();
+            // Before the assign: a seek right after it fails. What waits is paused, wherever it is.
+            let start = claim.map_or(Offset::Beginning, |claim| self.claims.kafka_offset(&claim));
+            if let Err(error) = list.set_partition_offset(self.claims.topic(), *partition, start) {
+                self.claims.fail(format!("cannot start partition {partition}: {error}"));
+            }
+            match claim {
+                Some(claim) => claims.push(claim),
+                None => {
+                    waiting.add_partition(self.claims.topic(), *partition);
+                }
+            }
+        }
+        self.claims.set_active(&claims);
+        if wanted.is_empty() {
+            self.claims.send(Event::Assigned(Vec::new()));
+        }
+        let assigned = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
+            _ => consumer.assign(list),
+        };
+        if let Err(error) = assigned {
+            self.claims.fail(format!("cannot take partitions: {error}"));
+        }
+        self.claims.hold(consumer, &waiting);
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        let gone: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
+        let lost = consumer.assignment_lost();
+        self.claims.release(&gone);
+        if !gone.is_empty() && !self.closing.is_cancelled() {
+            info!(partitions = ?gone, lost, "partitions revoked");
+            let (done, drained) = oneshot::channel();
+            self.claims.send(Event::Revoked(Revocation {
+                partitions: gone,
+                lost,
+                done: Some(done),
+            }));
+            if !lost {
+                let wait = async {
+                    tokio::select! {
+                        done = tokio::time::timeout(DRAIN_TIMEOUT, drained) => done.is_ok(),
+                        () = self.closing.cancelled() => true,
+                    }
+                };
+                if !self.claims.runtime().block_on(wait) {
+                    warn!("revoked partitions were not drained in time; their new owner replays");
+                }
+            }
+        }
+        let unassigned = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+            _ => consumer.unassign(),
+        };
+        if let Err(error) = unassigned {
+            warn!(%error, "cannot give partitions away");
+        }
+    }
+}
+
+impl ConsumerContext for Assignment {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, list),
+            error => {
+                warn!(error = %RDKafkaErrorCode::from(error), "rebalance failed");
+                self.revoke(consumer, list);
+            }
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            count_commit_error(&error);
+        }
+    }
+}
+
+impl ClientContext for Assignment {
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        counter!(CONSUMER_ERRORS, "code" => error_label(code)).increment(1);
+        warn!(%error, reason, "consumer error");
+        if code == Some(RDKafkaErrorCode::Fatal) {
+            self.claims.fail(reason.to_owned());
+        }
+    }
+}

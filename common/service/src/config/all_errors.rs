@@ -1,0 +1,189 @@
+//! Finds every faulty setting of a command line, where clap stops at the first one.
+//!
+//! Takes each faulty setting away and parses again. Leaves combinations of settings to the parser's caller.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::ffi::OsString;
+
+use clap::builder::{Resettable, ValueParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgMatches, Command};
+
+use super::problems::Problems;
+use super::secret;
+
+/// The way through all faulty settings: each is noted, taken away, and parsing tried again.
+pub(super) struct Search {
+    command: Command,
+    arguments: Vec<OsString>,
+    /// Variables of the secret settings, by long name.
+    secrets: BTreeMap<String, String>,
+    /// Long names of the settings that were taken away.
+    faulty: Vec<String>,
+    /// Whether some setting's value means nothing any more.
+    guessing: bool,
+}
+
+impl Search {
+    /// Begins with all settings of `command`; none of them is faulty yet.
+    pub(super) fn new(command: Command, arguments: Vec<OsString>) -> Self {
+        let secrets = secret::secrets(&command, &arguments);
+        Self { command, arguments, secrets, faulty: Vec::new(), guessing: false }
+    }
+
+    /// Whether `problem` concerns a setting that was found faulty by itself.
+    pub(super) fn found_faulty(&self, problem: &str) -> bool {
+        self.faulty.iter().any(|name| mentions(problem, name))
+    }
+
+    /// Takes the secrets that are in files, and names those files in `--help`.
+    pub(super) fn read_files(&mut self, problems: &mut Problems) {
+        for (name, variable) in self.secrets.clone() {
+            self.change(&name, &|argument| {
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                argument.help(format!("{help} [file: {variable}_FILE]"))
+            });
+            let flag = format!("--{name}");
+            let given = std::env::var_os(&variable).is_some_and(|value| !value.is_empty())
+                || self.arguments.iter().any(|argument| is_flag(argument, &flag));
+            match secret::from_file(&variable, given) {
+                Ok(None) => {}
+                Ok(Some(secret)) => {
+                    // For as long as the process: clap holds defaults that way.
+                    let secret: &'static str = secret.leak();
+                    self.change(&name, &|argument| {
+                        let argument = argument.env(Resettable::Reset).required(false);
+                        argument.default_value(secret).hide_default_value(true)
+                    });
+                }
+                Err(problem) => {
+                    problems.add(problem);
+                    self.take_away(&name);
+                    self.faulty.push(name);
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, name: &str, how: &dyn Fn(Arg) -> Arg) {
+        let command = std::mem::replace(&mut self.command, Command::new("search"));
+        self.command = change(command, name, how);
+    }
+
+    /// What is wrong, without the value of a secret.
+    fn problem(&self, error: &clap::Error, names: &[String]) -> String {
+        match (names.iter().find(|name| self.secrets.contains_key(*name)), error.source()) {
+            (Some(name), Some(cause)) => format!("--{name}: {cause}"),
+            _ => first_line(error),
+        }
+    }
+
+    /// What remains once the faulty settings are away; `None` where nothing can stand in for them.
+    pub(super) fn go_on(
+        &mut self,
+        problems: &mut Problems,
+    ) -> Result<Option<ArgMatches>, clap::Error> {
+        for _ in 0..PROBLEMS_MAX {
+            let error = match self.command.clone().try_get_matches_from(&self.arguments) {
+                Ok(matches) => return Ok((!self.guessing).then_some(matches)),
+                Err(error) => error,
+            };
+            let Some(names) = settings_at_fault(&error) else {
+                return if problems.list().is_empty() { Err(error) } else { Ok(None) };
+            };
+            if names.iter().all(|name| self.faulty.contains(name)) {
+                // The stand-in does not do either; from here on only further faults are looked for.
+                self.guessing = true;
+                for name in names {
+                    self.change(&name, &|argument| {
+                        argument.value_parser(Resettable::Value(ValueParser::os_string()))
+                    });
+                }
+                continue;
+            }
+            problems.add(self.problem(&error, &names));
+            for name in names {
+                self.take_away(&name);
+                self.faulty.push(name);
+            }
+        }
+        Ok(None)
+    }
+
+    fn take_away(&mut self, name: &str) {
+        let flag = format!("--{name}");
+        let mut rest = std::mem::take(&mut self.arguments).into_iter();
+        while let Some(argument) = rest.next() {
+            if argument == flag.as_str() {
+                rest.next();
+            } else if !is_flag(&argument, &flag) {
+                self.arguments.push(argument);
+            }
+        }
+        // Its default stands in, or a word where it has none.
+        self.change(name, &|argument| {
+            let without_default = argument.get_default_values().is_empty();
+            let argument = argument.required(false).env(Resettable::Reset);
+            if without_default { argument.default_value("missing") } else { argument }
+        });
+    }
+}
+
+/// Whether a problem is about `--name` and not merely about one that begins alike.
+fn mentions(problem: &str, name: &str) -> bool {
+    let flag = format!("--{name}");
+    problem.split([' ', ',', ':']).any(|word| word == flag)
+}
+
+/// Whether an argument is `--name`, alone or with its value.
+fn is_flag(argument: &OsString, flag: &str) -> bool {
+    let argument = argument.to_string_lossy();
+    argument.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+}
+
+/// More settings than any service has.
+const PROBLEMS_MAX: usize = 100;
+
+/// The long names of the settings that an error is about, where going on without them helps.
+fn settings_at_fault(error: &clap::Error) -> Option<Vec<String>> {
+    let going_on_helps = matches!(
+        error.kind(),
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::MissingRequiredArgument
+    );
+    if !going_on_helps {
+        return None;
+    }
+    let shown = match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(shown) => vec![shown.clone()],
+        ContextValue::Strings(shown) => shown.clone(),
+        _ => return None,
+    };
+    // Shown as `--name <VALUE>`.
+    let long = |shown: &String| {
+        shown.trim_start_matches('-').split([' ', '=']).next().unwrap_or_default().to_owned()
+    };
+    Some(shown.iter().map(long).collect())
+}
+
+fn first_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let end = text.find("\n\nUsage").or_else(|| text.find("\n\nFor more")).unwrap_or(text.len());
+    text[..end].split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Changes the setting `--name` in a command and all its subcommands.
+fn change(command: Command, name: &str, how: &dyn Fn(Arg) -> Arg) -> Command {
+    let found = command.get_arguments().find(|argument| argument.get_long() == Some(name));
+    let found = found.map(|argument| argument.get_id().clone());
+    let subcommands: Vec<_> =
+        command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    let command = match found {
+        Some(id) => command.mut_arg(id, how),
+        None => command,
+    };
+    subcommands
+        .into_iter()
+        .fold(command, |command, sub| command.mut_subcommand(sub, |sub| change(sub, name, how)))
+}

@@ -1,0 +1,104 @@
+//! Reads the command line and the environment, and reports every problem at once.
+//!
+//! Leaves the search for faulty values to `all_errors` and the check of combinations to [`Validate`].
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use super::all_errors::Search;
+use super::problems::{Problems, Validate};
+
+/// Exit code for a configuration that is refused.
+pub const EXIT_CONFIG: i32 = 2;
+
+/// Parses the process's arguments and environment, or prints what is wrong and exits with
+/// [`EXIT_CONFIG`] (0 for `--help` and `--version`).
+pub fn parse_or_exit<T: CommandFactory + FromArgMatches + Validate>() -> T {
+    match parse(std::env::args_os().collect()) {
+        Ok(config) => config,
+        Err(Refusal::Clap(error)) => error.exit(),
+        Err(Refusal::Problems(problems)) => {
+            eprintln!("error: the configuration has {} problem(s):", problems.list().len());
+            problems.list().iter().for_each(|problem| eprintln!("  - {problem}"));
+            eprintln!("see --help for every setting");
+            std::process::exit(EXIT_CONFIG)
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Help, version, or a usage error that leaves nothing to go on with.
+    Clap(clap::Error),
+    /// Settings that are missing, wrong or unsafe.
+    Problems(Problems),
+}
+
+/// Parses `arguments` (the first is the program's name) and the environment.
+pub fn parse<T: CommandFactory + FromArgMatches + Validate>(
+    arguments: Vec<OsString>,
+) -> Result<T, Refusal> {
+    let mut search = Search::new(T::command(), arguments);
+    let mut problems = Problems::default();
+    search.read_files(&mut problems);
+    let matches = search.go_on(&mut problems).map_err(Refusal::Clap)?;
+    let Some(matches) = matches else { return Err(Refusal::Problems(problems)) };
+    let config = T::from_arg_matches(&matches).map_err(Refusal::Clap)?;
+    let mut combined = Problems::default();
+    config.validate(&mut combined);
+    // A faulty setting holds a stand-in's value, so a combination with it says nothing.
+    let found = combined.0.into_iter().filter(|problem| !search.found_faulty(problem));
+    found.for_each(|problem| problems.add(problem));
+    if problems.list().is_empty() { Ok(config) } else { Err(Refusal::Problems(problems)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::values::duration;
+
+    #[derive(Debug, clap::Parser)]
+    struct Example {
+        #[arg(long)]
+        size: u8,
+        #[arg(long, default_value = "1s", value_parser = duration)]
+        age: Duration,
+        #[arg(long)]
+        url: String,
+    }
+
+    impl Validate for Example {
+        fn validate(&self, problems: &mut Problems) {
+            problems.require(self.size > 0, || "--size must be at least 1".into());
+        }
+    }
+
+    fn problems(arguments: &[&str]) -> Vec<String> {
+        let arguments = [&["example"], arguments].concat();
+        match parse::<Example>(arguments.into_iter().map(Into::into).collect()) {
+            Ok(_) => Vec::new(),
+            Err(Refusal::Problems(problems)) => problems.0,
+            Err(Refusal::Clap(error)) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
+        let found = problems(&["--size", "many", "--age", "8"]);
+        assert_eq!(found.len(), 3, "{found:#?}");
+        for setting in ["--size", "--age", "--url"] {
+            assert!(found.iter().any(|problem| problem.contains(setting)), "{setting}: {found:?}");
+        }
+        let found = problems(&["--size", "0", "--age", "soon", "--url", "x"]);
+        assert_eq!(found.len(), 2, "one value and one combination: {found:?}");
+        assert_eq!(
+            problems(&["--size", "0", "--age", "8s", "--url", "x"]),
+            ["--size must be at least 1"]
+        );
+        assert!(problems(&["--size", "1", "--age", "8s", "--url", "x"]).is_empty());
+    }
+}

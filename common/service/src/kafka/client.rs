@@ -1,0 +1,227 @@
+//! Configures the clients of Kafka: brokers, fixed settings, the settings of operators, security.
+//!
+//! Leaves what a producer or a consumer adds to `publisher`, `topic_reader` and the group's member.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::types::RDKafkaErrorCode;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::config::Problems;
+use crate::link::Link;
+
+/// Settings of the connection to Kafka.
+#[derive(Debug, Clone, clap::Args)]
+pub struct KafkaArgs {
+    /// Brokers to start from, as host:port,host:port.
+    #[arg(long = "kafka-brokers", env = "KAFKA_BROKERS")]
+    pub brokers: String,
+    /// Topic of the readings.
+    #[arg(long, env = "READINGS_TOPIC", default_value = "health.readings")]
+    pub readings_topic: String,
+    /// Topic of what devices sent and no reading could be made of.
+    #[arg(long, env = "REJECTS_TOPIC", default_value = "health.readings.rejected")]
+    pub rejects_topic: String,
+    /// Any further setting of librdkafka (TLS, SASL, …), as key=value; may be given several times, and in
+    /// the variable or its file one a line. Everything after the first = is the value.
+    #[arg(long = "kafka-set", env = "KAFKA_SET", hide_env_values = true, value_parser = KafkaSettings::parse)]
+    pub set: Vec<KafkaSettings>,
+}
+
+/// Settings of librdkafka; each value may be a secret.
+#[derive(Debug, Clone)]
+pub struct KafkaSettings(Vec<(String, SecretString)>);
+
+impl KafkaSettings {
+    /// Reads key=value of each line that is not blank.
+    fn parse(text: &str) -> Result<Self, String> {
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        let parsed = lines.map(|line| {
+            let (key, value) = line.split_once('=')?;
+            Some((key.trim().to_owned(), SecretString::from(value)))
+        });
+        parsed.collect::<Option<_>>().map(Self).ok_or_else(|| {
+            "write key=value, one a line, such as security.protocol=SASL_SSL".to_owned()
+        })
+    }
+}
+
+/// Settings of librdkafka that this system's promises rest on, by all their names; they are not for
+/// `--kafka-set`.
+const FIXED: &[&str] = &[
+    "acks",
+    "auto.commit.enable",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "delivery.timeout.ms",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.idempotence",
+    "group.id",
+    "group.protocol",
+    "message.timeout.ms",
+    "metadata.broker.list",
+    "partition.assignment.strategy",
+    "partitioner",
+    "request.required.acks",
+];
+
+/// The codecs that batches may be written with.
+const CODECS: &str = "gzip,snappy,lz4,zstd";
+
+/// How long one question to the brokers may take.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl KafkaArgs {
+    /// Notes what is wrong with the settings.
+    pub fn validate(&self, problems: &mut Problems) {
+        problems.require(!self.brokers.trim().is_empty(), || {
+            "--kafka-brokers must name at least one host:port".into()
+        });
+        for (key, value) in self.settings() {
+            problems.require(!FIXED.contains(&key), || match key {
+                "bootstrap.servers" | "metadata.broker.list" => {
+                    format!("--kafka-set {key}: the brokers are those of --kafka-brokers")
+                }
+                _ => format!("--kafka-set {key} would lose readings: it is fixed by this service"),
+            });
+            // The library's own message would show the value.
+            problems.require(ClientConfig::new().set(key, value).create_native_config().is_ok(), || {
+                format!("--kafka-set {key}: librdkafka has no such setting, or not with this value; \
+                         KAFKA_SET has one key=value a line")
+            });
+            if let (true, Err(error)) = (key.ends_with(".location"), std::fs::metadata(value)) {
+                problems.add(format!("--kafka-set {key}: {value} cannot be read: {error}"));
+            }
+        }
+        problems.require(self.readings_topic != self.rejects_topic, || {
+            "--readings-topic and --rejects-topic must differ".into()
+        });
+    }
+
+    /// The settings every client shares.
+    pub fn client_config(&self, client_id: &str) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", client_id)
+            // Other producers may write with any of them, and a batch that cannot be read would hold
+            // its partition for ever: a build without one is refused when its first client is made.
+            .set("builtin.features", CODECS)
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("socket.keepalive.enable", "true");
+        for (key, value) in self.settings() {
+            config.set(key, value);
+        }
+        config
+    }
+
+    fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.set.iter().flat_map(|settings| &settings.0);
+        all.map(|(key, value)| (key.as_str(), value.expose_secret()))
+    }
+
+    /// How the connections are secured.
+    pub fn link(&self) -> Link {
+        let set =
+            |key| self.settings().filter(|(set, _)| *set == key).last().map(|(_, value)| value);
+        let protocol = set("security.protocol").unwrap_or_default().to_ascii_uppercase();
+        let host = |broker: &str| {
+            let address = broker.trim().rsplit("://").next().unwrap_or_default();
+            address.rsplit_once(':').map_or(address, |(host, _)| host).to_owned()
+        };
+        // librdkafka reads them without regard to case.
+        let is = |key, words: &[&str]| {
+            let value = set(key).unwrap_or_default().trim();
+            words.iter().any(|word| value.eq_ignore_ascii_case(word))
+        };
+        Link {
+            dependency: "kafka",
+            hosts: self.brokers.split(',').map(host).collect(),
+            encrypted: protocol.ends_with("SSL"),
+            verified: !is("enable.ssl.certificate.verification", &["false", "f", "0"])
+                && !is("ssl.endpoint.identification.algorithm", &["none"]),
+        }
+    }
+}
+
+/// The label of an error in metrics: librdkafka's name for its code.
+pub fn error_label(code: Option<RDKafkaErrorCode>) -> String {
+    code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(set: &[&str]) -> KafkaArgs {
+        KafkaArgs {
+            brokers: "b1.example.com:9092, 127.0.0.1:9092".into(),
+            readings_topic: "r".into(),
+            rejects_topic: "j".into(),
+            set: set.iter().map(|text| KafkaSettings::parse(text).unwrap()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_value_may_hold_blanks_and_equals_signs_and_is_shown_nowhere() {
+        let args = args(&["\nsasl.username=a b\n\nsasl.password= p=q r \r\n", "client.rack=z"]);
+        let config = args.client_config("test");
+        for (key, value) in
+            [("sasl.username", "a b"), ("sasl.password", " p=q r "), ("client.rack", "z")]
+        {
+            assert_eq!(config.get(key), Some(value));
+        }
+        assert!(!format!("{args:?}").contains("p=q"), "{args:?}");
+        assert!(KafkaSettings::parse("security.protocol").is_err());
+    }
+
+    #[test]
+    fn a_setting_that_cannot_be_is_named_without_its_value() {
+        let mut problems = Problems::default();
+        // The last is what used to be two settings.
+        let wrong = [
+            "acks=1",
+            "request.required.acks=1",
+            "bootstrap.servers=hush:9092",
+            "no.such.thing=hush",
+            "ssl.ca.location=/none",
+            "security.protocol=SSL sasl.password=hush",
+        ];
+        args(&wrong).validate(&mut problems);
+        let found = problems.list();
+        assert_eq!(found.len(), 6, "{found:?}");
+        for named in [
+            "--kafka-set acks",
+            "request.required.acks",
+            "--kafka-brokers",
+            "no.such.thing",
+            "/none",
+            "one key=value a line",
+        ] {
+            assert!(found.iter().any(|problem| problem.contains(named)), "{named}: {found:?}");
+        }
+        assert!(!found.concat().contains("hush"), "{found:?}");
+    }
+
+    #[test]
+    fn the_link_is_as_the_settings_secure_it() {
+        for (set, encrypted, verified) in [
+            (&[][..], false, true),
+            (&["security.protocol=sasl_plaintext"], false, true),
+            (&["security.protocol=sasl_ssl"], true, true),
+            (&["security.protocol=SSL\nenable.ssl.certificate.verification=false"], true, false),
+            (&["security.protocol=SSL\nenable.ssl.certificate.verification=F"], true, false),
+            (&["security.protocol=SSL\nenable.ssl.certificate.verification=0"], true, false),
+            (&["security.protocol=SSL\nenable.ssl.certificate.verification=True"], true, true),
+            (&["security.protocol=SSL\nssl.endpoint.identification.algorithm=None"], true, false),
+            (&["security.protocol=SSL\nssl.endpoint.identification.algorithm=https"], true, true),
+        ] {
+            let link = args(set).link();
+            assert_eq!((link.encrypted, link.verified), (encrypted, verified), "{set:?}");
+            assert_eq!(link.hosts, ["b1.example.com", "127.0.0.1"]);
+        }
+    }
+}

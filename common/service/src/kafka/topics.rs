@@ -1,0 +1,148 @@
+//! Looks at topics, creates the missing ones and adds partitions.
+//!
+//! The services only check topics at their start; `worker migrate` creates and changes them.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::client::{KafkaArgs, REQUEST_TIMEOUT};
+
+impl KafkaArgs {
+    /// The dead-letter topic of a consumer group.
+    pub fn dead_letter_topic(&self, group: &str) -> String {
+        format!("{}.{group}.dlq", self.readings_topic)
+    }
+
+    /// How many partitions a topic has; `None` where there is no such topic. Blocks.
+    pub fn partitions(&self, topic: &str) -> anyhow::Result<Option<usize>> {
+        Ok(self.look(topic)?.partitions)
+    }
+
+    /// Asks for one topic only: whoever may not see the others may see this one. Blocks.
+    fn look(&self, topic: &str) -> anyhow::Result<TopicLook> {
+        let client: BaseConsumer = self.client_config("ljwx-check").create()?;
+        let metadata = client
+            .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+            .with_context(|| format!("Kafka at {} does not answer", self.brokers))?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let partitions = found.map(|found| found.partitions().len()).filter(|count| *count > 0);
+        Ok(TopicLook { brokers: metadata.brokers().len(), partitions })
+    }
+
+    /// The largest record that each of `topics` takes, in bytes.
+    pub async fn record_bytes_max(
+        &self,
+        client_id: &str,
+        topics: &[&str],
+    ) -> anyhow::Result<Vec<usize>> {
+        let admin: AdminClient<DefaultClientContext> = self.client_config(client_id).create()?;
+        let resources: Vec<_> =
+            topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        let described = admin.describe_configs(&resources, &options).await?;
+        described
+            .into_iter()
+            .map(|resource| {
+                let resource =
+                    resource.map_err(|code| anyhow::anyhow!("cannot describe a topic: {code}"))?;
+                let limit = resource.get("max.message.bytes");
+                let limit = limit.and_then(|entry| entry.value.as_deref()?.parse().ok());
+                Ok(limit.unwrap_or(0))
+            })
+            .collect()
+    }
+}
+
+/// What one question for a topic tells.
+struct TopicLook {
+    /// Brokers of the cluster.
+    brokers: usize,
+    /// Partitions of the topic, where there is one.
+    partitions: Option<usize>,
+}
+
+/// A topic as `worker migrate` creates it.
+#[derive(Debug, Clone)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// How many partitions.
+    pub partitions: i32,
+    /// How long records are kept.
+    pub retention: Duration,
+    /// Largest record, in bytes.
+    pub message_bytes_max: usize,
+}
+
+/// Readings are kept 7 days: time to repair what consumes them.
+pub const READINGS_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Rejects and dead letters are kept 90 days: a person has to look at them.
+pub const LETTERS_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// Largest record: above the largest body that the gateway takes, which may become one reject.
+pub const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Largest dead letter: a record as it came, which may be as large as one can be, and the headers
+/// that say where it came from.
+pub const LETTER_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 64 * 1024;
+
+/// Creates the topics that are missing, replicated three times where there are three brokers;
+/// returns the names of those it created.
+///
+/// Topics that are there are left to whoever made them, and no right to create any is needed for them.
+pub async fn create_missing(kafka: &KafkaArgs, specs: &[TopicSpec]) -> anyhow::Result<Vec<String>> {
+    let admin: AdminClient<DefaultClientContext> = kafka.client_config("ljwx-migrate").create()?;
+    let mut created = Vec::new();
+    for spec in specs {
+        let (asked, name) = (kafka.clone(), spec.name.clone());
+        let found = tokio::task::spawn_blocking(move || asked.look(&name)).await??;
+        if found.partitions.is_some() {
+            continue;
+        }
+        let replicated = found.brokers >= 3;
+        let retention = spec.retention.as_millis().to_string();
+        let bytes = spec.message_bytes_max.to_string();
+        let topic = NewTopic::new(
+            &spec.name,
+            spec.partitions,
+            TopicReplication::Fixed(if replicated { 3 } else { 1 }),
+        )
+        .set("retention.ms", &retention)
+        .set("max.message.bytes", &bytes)
+        .set("min.insync.replicas", if replicated { "2" } else { "1" });
+        let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
+        for result in admin.create_topics([&topic], &options).await? {
+            match result {
+                Ok(name) => created.push(name),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((name, code)) => anyhow::bail!("cannot create topic {name}: {code}"),
+            }
+        }
+    }
+    Ok(created)
+}
+
+/// Gives `topic` as many partitions as `count` where it has fewer; `true` where it had.
+pub async fn extend(kafka: &KafkaArgs, topic: &str, count: usize) -> anyhow::Result<bool> {
+    let (asked, name) = (kafka.clone(), topic.to_owned());
+    let found = tokio::task::spawn_blocking(move || asked.partitions(&name)).await??;
+    if found.is_none_or(|found| found >= count) {
+        return Ok(false);
+    }
+    let admin: AdminClient<DefaultClientContext> = kafka.client_config("ljwx-migrate").create()?;
+    let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
+    for result in admin.create_partitions([&NewPartitions::new(topic, count)], &options).await? {
+        result.map_err(|(topic, code)| {
+            anyhow::anyhow!("cannot give topic {topic} {count} partitions: {code}")
+        })?;
+    }
+    Ok(true)
+}
