@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, FLUSH_RESERVE};
+use crate::http::read_body::Bodies;
 use crate::http::{API_ROUTE, DEVICE_ROUTE, Routes};
 use crate::ingest::Ingest;
 use crate::metrics::{CONNECTIONS, CONNECTIONS_REFUSED, MEMORY_BOUND, REQUESTS};
@@ -52,7 +53,7 @@ impl App {
                 },
                 zone: config.zone.zone.clone(),
             },
-            bodies: config.protection.bodies(),
+            bodies: Bodies::new(&config.protection),
             answer_timeout: config.protection.answer_timeout,
             slots: Semaphore::new(config.protection.requests_max),
             trace_callers: TraceCallers::new(&config.protection.trace_callers),

@@ -1,34 +1,66 @@
-//! From a body to records in Kafka: parse every item, publish what is a reading and, for devices,
-//! what is not, and wait for all delivery reports.
+//! Publishes the items of a body to Kafka and waits for all delivery reports: every reading, and for devices
+//! every rejection.
 //!
-//! Says what happened; which HTTP answer that is, `answer` knows.
-
-use std::collections::HashMap;
+//! Leaves parsing to `items` and the answer to `http::response`.
 
 use jiff::Timestamp;
-use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use ljwx_reading::content_encoding::Encoding;
-use ljwx_reading::envelope::{self, BodyError, Found};
-use ljwx_reading::{DeviceSn, Ids, Intake, Reading, Rejection, RejectionCode};
+use ljwx_reading::{Reading, Rejection};
 use ljwx_service::kafka::publisher::PublishError;
 use metrics::counter;
 
+use crate::items::{Content, ItemSource, ParseContext, Parsed, ParsedItem, Remark, parse_body};
 use crate::metrics::{READINGS, REJECTIONS, WARNINGS};
-use crate::outcome::{Ingested, NotIngested, Policy, Remark};
 use crate::records::{Records, Reject, Sent};
 use crate::request_span::RequestSpan;
 
-/// A body as far as it could be opened.
-#[derive(Debug, Clone, Copy)]
-pub enum Content<'a> {
-    /// What the sender means.
-    Open(&'a [u8]),
-    /// Compressed, and broken.
-    Broken { received: &'a [u8], encoding: Encoding },
+/// Whom a route serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Watches and phones: they cannot be told what is wrong, so rejects are kept for them.
+    Device,
+    /// Clients that read the answer and still hold their data.
+    Api,
 }
 
-/// Bodies above this are taken apart off the runtime's threads, where others wait.
+/// What became of a body whose records are all in Kafka.
+#[derive(Debug, Default, PartialEq)]
+pub struct Ingested {
+    /// Readings published.
+    pub success: usize,
+    /// Readings equal to the one before them.
+    pub duplicate: usize,
+    /// Items rejected.
+    pub error: usize,
+    /// Rejections and warnings, in the order of the items, at most [`REMARKS_MAX`]: the rest is only
+    /// counted.
+    pub remarks: Vec<Remark>,
+    /// Whether the body as a whole could not be read.
+    pub malformed: bool,
+}
+
+/// Why a body is not acknowledged.
+#[derive(Debug, PartialEq)]
+pub enum NotIngested {
+    /// It holds nothing.
+    Empty,
+    /// Kafka could not take it now.
+    Unavailable(PublishError),
+}
+
+/// Most remarks about one body, and so most entries of `results` in an answer.
+const REMARKS_MAX: usize = 100;
+
+impl Ingested {
+    /// Notes a remark where there is still room for it; it is not even made otherwise.
+    pub fn remark(&mut self, remark: impl FnOnce() -> Remark) {
+        if self.remarks.len() < REMARKS_MAX {
+            self.remarks.push(remark());
+        }
+    }
+}
+
+/// Bodies above this are parsed off the runtime's threads, where others wait.
 pub const OFF_THREAD_BYTES: usize = 64 * 1024;
 
 /// Code of a reject that keeps what was cut from an accepted reading.
@@ -60,7 +92,7 @@ impl Ingest {
         intake.confirmed().await.map_err(NotIngested::Unavailable)
     }
 
-    /// Takes the body apart and hands its records over.
+    /// Parses the body and hands its records over.
     fn enqueue<'a>(
         &'a self,
         content: Content<'_>,
@@ -68,30 +100,19 @@ impl Ingest {
         received_at: Timestamp,
         request: &'a RequestSpan,
     ) -> Result<BodyIntake<'a>, NotIngested> {
+        let context = ParseContext { zone: &self.zone, received_at };
+        let body = parse_body(content, &context).ok_or(NotIngested::Empty)?;
         let mut intake = BodyIntake {
             ingest: self,
             policy,
             received_at,
             request,
             sent: Vec::new(),
-            result: Ingested::default(),
+            result: Ingested { malformed: body.malformed, ..Ingested::default() },
         };
-        let body = match content {
-            Content::Open(body) => body,
-            Content::Broken { received, encoding } => {
-                intake.broken(received, encoding).map_err(NotIngested::Unavailable)?;
-                return Ok(intake);
-            }
-        };
-        match envelope::unwrap(body) {
-            Err(BodyError::Empty) => return Err(NotIngested::Empty),
-            Err(BodyError::Rejected(rejection)) => {
-                intake.result.malformed = true;
-                intake.reject(body, 0, Ids::default(), None, rejection)
-            }
-            Ok(items) => intake.items(&items),
+        for item in body.items {
+            intake.item(item).map_err(NotIngested::Unavailable)?;
         }
-        .map_err(NotIngested::Unavailable)?;
         Ok(intake)
     }
 }
@@ -107,124 +128,57 @@ struct BodyIntake<'a> {
 }
 
 impl BodyIntake<'_> {
-    /// Keeps a body that does not open as it was sent.
-    fn broken(&mut self, received: &[u8], encoding: Encoding) -> Result<(), PublishError> {
-        self.result.malformed = true;
-        let message = format!(
-            "the body is not {}, though its header says so: it is cut short or damaged",
-            encoding.as_str()
-        );
-        let rejection = Rejection::new(RejectionCode::MalformedBody, message);
-        self.reject(received, 0, Ids::default(), Some(encoding), rejection)
-    }
-
-    fn items(&mut self, items: &[Found<'_>]) -> Result<(), PublishError> {
-        let mut latest: HashMap<(DeviceSn, DateTime), Reading> = HashMap::new();
-        for (index, item) in items.iter().enumerate() {
-            let intake = Intake {
-                zone: &self.ingest.zone,
-                received_at: self.received_at,
-                index,
-                ids: item.ids,
-            };
-            let parsed = match &item.rejection {
-                Some(rejection) => Err(rejection.clone()),
-                None => Reading::parse(item.raw, &intake),
-            };
-            match parsed {
-                Err(rejection) => {
-                    let value = item.raw.get().as_bytes();
-                    self.reject(value, index, item.ids, None, rejection)?;
-                }
-                Ok(reading) => {
-                    // A body of one has nothing to be a duplicate of.
-                    let identity = (items.len() > 1)
-                        .then(|| (reading.device_sn().clone(), reading.timestamp()));
-                    let repeated = identity
-                        .as_ref()
-                        .and_then(|identity| latest.get(identity))
-                        .is_some_and(|before| before.says_the_same_as(&reading));
-                    if repeated {
-                        self.result.duplicate += 1;
-                        continue;
-                    }
-                    self.accept(&reading, item, index)?;
-                    if let Some(identity) = identity {
-                        latest.insert(identity, reading);
-                    }
-                }
+    /// Hands one item over, or counts it where it needs no record.
+    fn item(&mut self, item: ParsedItem<'_>) -> Result<(), PublishError> {
+        match item.parsed {
+            Parsed::Accepted(reading) => self.accept(&reading, &item.source),
+            Parsed::Duplicate => {
+                self.result.duplicate += 1;
+                Ok(())
             }
+            Parsed::Rejected(rejection) => self.reject(&item.source, rejection),
         }
-        Ok(())
     }
 
-    fn accept(
-        &mut self,
-        reading: &Reading,
-        item: &Found<'_>,
-        index: usize,
-    ) -> Result<(), PublishError> {
+    fn accept(&mut self, reading: &Reading, item: &ItemSource<'_>) -> Result<(), PublishError> {
         self.sent.push(self.ingest.records.reading(reading, self.request.context())?);
         self.result.success += 1;
         let device_sn = reading.device_sn().as_str();
         for warning in reading.warnings() {
             counter!(WARNINGS, "field" => warning.field.to_string(), "code" => warning.code.as_str())
                 .increment(1);
-            self.result.remark(|| Remark {
-                index,
-                device_sn: Some(device_sn.to_owned()),
-                code: warning.code.as_str(),
-                field: Some(warning.field.to_string()),
-                message: format!(
-                    "{} was not usable as sent; the rest of the reading was accepted",
-                    warning.field
-                ),
-            });
+            self.result.remark(|| Remark::of_warning(item.index, device_sn, warning));
         }
         if self.policy == Policy::Device && reading.warnings().iter().any(|warning| warning.cut) {
-            let reject = Reject {
-                value: item.raw.get().as_bytes(),
+            self.send_reject(&Reject {
+                value: item.raw,
                 code: FIELD_DROPPED,
                 message: "a field was left out of the reading; the whole item is kept here",
                 device_sn: Some(device_sn),
-                index,
+                index: item.index,
                 ids: item.ids,
                 encoding: None,
-            };
-            self.send_reject(&reject)?;
+            })?;
         }
         Ok(())
     }
 
-    fn reject(
-        &mut self,
-        value: &[u8],
-        index: usize,
-        ids: Ids,
-        encoding: Option<Encoding>,
-        rejection: Rejection,
-    ) -> Result<(), PublishError> {
+    fn reject(&mut self, item: &ItemSource<'_>, rejection: Rejection) -> Result<(), PublishError> {
         let code = rejection.code.as_str();
         if self.policy == Policy::Device {
             self.send_reject(&Reject {
-                value,
+                value: item.raw,
                 code,
                 message: &rejection.message,
                 device_sn: rejection.device_sn.as_deref(),
-                index,
-                ids,
-                encoding,
+                index: item.index,
+                ids: item.ids,
+                encoding: item.encoding,
             })?;
         }
         counter!(REJECTIONS, "code" => code).increment(1);
         self.result.error += 1;
-        self.result.remark(|| Remark {
-            index,
-            device_sn: rejection.device_sn,
-            code,
-            field: rejection.field.map(str::to_owned),
-            message: rejection.message,
-        });
+        self.result.remark(|| Remark::of_rejection(item.index, rejection));
         Ok(())
     }
 

@@ -1,17 +1,16 @@
 //! The gateway: one HTTP request in, one answer out, and between them every reading confirmed by
 //! Kafka.
 //!
-//! `routes` reads requests, `ingest` turns a body into records and waits for their delivery
-//! reports, `answer` says it in the words of the route's policy. The gateway knows no MySQL and no
-//! Redis.
+//! `http` reads requests and answers them by the policy of their route, `items` parses a body, `ingest`
+//! publishes its items and waits for their delivery reports. The gateway knows no MySQL and no Redis.
 
 mod admission;
 mod app;
 mod config;
 mod http;
 mod ingest;
+mod items;
 mod metrics;
-mod outcome;
 mod records;
 mod request_error;
 mod request_span;

@@ -12,7 +12,8 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Context, KeyValue};
 
-use crate::http::response::REQUEST_ID;
+/// Header with the request's id, in requests the client's own.
+pub const REQUEST_ID: &str = "x-request-id";
 
 /// How many requests a second a caller can have recorded.
 const SAMPLED_PER_SECOND: u32 = 10;

@@ -10,7 +10,6 @@ use rlimit::Resource;
 
 use crate::admission::byte_budget::Budget;
 use crate::admission::pace::Pace;
-use crate::http::read_body::Bodies;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -120,13 +119,14 @@ impl ProtectionArgs {
         }
     }
 
-    /// Bounds of bodies.
-    pub fn bodies(&self) -> Bodies {
-        Bodies {
-            bytes_max: self.body_bytes_max,
-            pace: Pace { grace: self.body_grace, rate_min: self.body_rate_min, gap: self.body_gap },
-            budget: Budget::new(self.inflight_bytes_max),
-        }
+    /// The pace that a body must keep.
+    pub fn pace(&self) -> Pace {
+        Pace { grace: self.body_grace, rate_min: self.body_rate_min, gap: self.body_gap }
+    }
+
+    /// A budget of all bodies, nothing of it taken.
+    pub fn budget(&self) -> Budget {
+        Budget::new(self.inflight_bytes_max)
     }
 
     /// What the process can need at most, in bytes, with a producer's queue of these bounds.

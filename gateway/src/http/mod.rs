@@ -1,8 +1,10 @@
-//! The public routes: reads a request within its bounds, takes it in, answers.
+//! The public routes: admits a request, reads its body, has it ingested and answers.
+//!
+//! Leaves connections to `ljwx_service::http` and the readings to `ingest`.
 
-pub mod headers;
+mod headers;
 pub mod read_body;
-pub mod response;
+mod response;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,14 +22,14 @@ use ljwx_service::metrics::Counted;
 use metrics::{counter, histogram};
 use tokio::sync::Semaphore;
 
-use crate::http::read_body::{Bodies, BodyFailure, Received};
-use crate::http::response::Answer;
-use crate::ingest::{Content, Ingest, OFF_THREAD_BYTES};
+use self::headers::Coding;
+use self::read_body::{Bodies, BodyFailure, Received};
+use self::response::Answer;
+use crate::ingest::{Ingest, Ingested, NotIngested, OFF_THREAD_BYTES, Policy};
+use crate::items::Content;
 use crate::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT, RETRY_AFTER};
-use crate::outcome::{Ingested, NotIngested, Policy};
 use crate::request_error::{Code, Refusal};
 use crate::request_span::{self, RequestSpan, TraceCallers};
-use headers::Coding;
 
 /// What the routes need.
 pub struct Routes {

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::StreamExt;
 
 use crate::admission::byte_budget::{Budget, Held, NoRoom};
+use crate::admission::limits::ProtectionArgs;
 use crate::admission::pace::Pace;
 use crate::metrics::BODY_SECONDS;
 
@@ -55,6 +56,15 @@ pub struct Received {
 }
 
 impl Bodies {
+    /// The bounds that the settings name, with a budget of their own.
+    pub fn new(protection: &ProtectionArgs) -> Self {
+        Self {
+            bytes_max: protection.body_bytes_max,
+            pace: protection.pace(),
+            budget: protection.budget(),
+        }
+    }
+
     /// Reads a body whose head has just ended. `expected`: the sender waits to be asked for it.
     ///
     /// What its length alone shows to be oversized is then not on its way; one without a length is, since

@@ -9,12 +9,11 @@ use jiff::{Timestamp, ZonedDateTime};
 use metrics::counter;
 use serde_json::{Value, json};
 
+use crate::ingest::{Ingested, Policy};
+use crate::items::Remark;
 use crate::metrics::REFUSALS;
-use crate::outcome::{Ingested, Policy, Remark};
 use crate::request_error::{Code, Refusal};
-
-/// Header with the request's id, in requests the client's own.
-pub const REQUEST_ID: &str = "x-request-id";
+use crate::request_span::REQUEST_ID;
 
 /// What an answer is given by.
 #[derive(Debug)]
