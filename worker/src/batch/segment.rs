@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use ljwx_ledger::group::delivery::Delivery;
 use ljwx_ledger::group::dead_letter_topic::ErrorClass;
+use ljwx_ledger::group::delivery::Delivery;
 use ljwx_ledger::ledger::{Advance, Counts};
 use opentelemetry::trace::SpanContext;
 

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use ljwx_ledger::group::consumer::GroupProtocol;
 use ljwx_ledger::group::monitor::Look;
-use ljwx_service::metrics::{BATCH_HELD, flag};
+use ljwx_ledger::group::settings::GroupProtocol;
+use ljwx_ledger::metrics::BATCH_HELD;
+use ljwx_service::metrics::flag;
 use metrics::gauge;
 use serde::Serialize;
 
