@@ -137,6 +137,10 @@ impl Visit<'_> for Names {
         visit::visit_path(self, path);
     }
 
+    fn visit_visibility(&mut self, _: &syn::Visibility) {
+        // `pub(super)` names a module and imports nothing of it.
+    }
+
     fn visit_macro(&mut self, called: &syn::Macro) {
         visit::visit_macro(self, called);
         // A macro's arguments are tokens, which print with a blank on both sides of `::`.
