@@ -69,8 +69,10 @@ const FLOORS: [(&str, &[&str]); 7] = [
     ("tests/src", &[]),
 ];
 
-/// Folders of the alerter that decide without I/O, and names that would be I/O or a clock there.
+/// Folders of the alerter that decide without I/O.
 const PURE: [&str; 4] = ["rules", "rules/validation", "rules/index", "engine"];
+
+/// Names that mean I/O or a clock.
 const IMPURE: [&str; 5] = ["sqlx", "fred", "reqwest", "tokio", "SystemTime"];
 
 /// What a file names.
@@ -133,7 +135,10 @@ impl Visit<'_> for Names {
     }
 
     fn visit_path(&mut self, path: &syn::Path) {
-        self.paths.insert(path.segments.iter().map(|part| part.ident.to_string()).collect());
+        // One name alone may be a variable of the same name as a module.
+        if path.segments.len() > 1 {
+            self.paths.insert(path.segments.iter().map(|part| part.ident.to_string()).collect());
+        }
         visit::visit_path(self, path);
     }
 
