@@ -1,7 +1,9 @@
-//! The promises of the whole system, each a test against real servers and real processes. Run it
-//! through `deploy/stack run -- cargo test --workspace --test e2e`, after `cargo build --workspace`.
+//! Tests the promises of the whole system, each against real servers and real processes. Run them
+//! through `deploy/stack run -- cargo test --workspace --test e2e`, after `cargo build
+//! --workspace`.
 //!
-//! One program, so that tests which take a server away can keep all others out meanwhile.
+//! All tests are one program, so that a test that stops a server can keep all other tests from
+//! running.
 
 mod alerter;
 mod faults;

@@ -1,5 +1,6 @@
-//! Steps that several tests share: starting and ending a pipeline, sending readings, waiting until the
-//! services have passed them, and judging the result. A step of a single test stays with that test.
+//! Steps that several tests share: starting and ending a pipeline, sending readings, waiting until
+//! the services have processed them, and checking the result. A step of a single test stays with
+//! that test.
 
 use std::time::Duration;
 
@@ -14,20 +15,21 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
-/// How long a step without a time of its own may take.
+/// The longest that a step without a time limit of its own may take.
 pub const SOON: Duration = Duration::from_secs(30);
 
-/// How long the pipeline may take to pass everything, also after a fault of the database.
+/// The longest that the pipeline may take to process every record, also after a fault of the
+/// database.
 pub const RECOVERED_WITHIN: Duration = Duration::from_secs(40);
 
-/// How long the pipeline may take to catch up after a fault. Kafka drops a dead member of a consumer
-/// group only after its session.
+/// The longest that the pipeline may take to catch up after a fault. Kafka removes a dead member of
+/// a consumer group only after its session.
 pub const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(90);
 
-/// How long the load runs.
+/// The duration of the load.
 const LOAD: Duration = Duration::from_secs(10);
 
-/// Minute of the readings' times.
+/// The minute of the readings' times.
 pub const AT: &str = "2025-09-02 16:09";
 
 /// Starts a gateway and a worker in a new world.
@@ -58,7 +60,7 @@ pub async fn send(gateway: &Service, device: &str, at: &str, rates: &[i32]) -> R
     Ok(())
 }
 
-/// Waits until the workers have passed every record sent so far.
+/// Waits until the workers have processed every record sent so far.
 pub async fn settled(world: &World) -> Result<()> {
     eventually(RECOVERED_WITHIN, "the workers pass every record", || async {
         Ok((world.lag().await? == 0).then_some(()))
@@ -72,7 +74,7 @@ pub async fn letters(world: &World) -> Result<Vec<Record>> {
     kafka::records(&world.stack.kafka_brokers, &topic).await
 }
 
-/// The stored and the dead-lettered readings of a ledger that balances.
+/// Returns the numbers of stored and of dead-lettered readings, from a ledger that balances.
 pub async fn totals(world: &World) -> Result<(i64, i64)> {
     let ledger = world.database.ledger(&world.worker_group).await?;
     ensure!(ledger.iter().all(|row| row.balances()), "{ledger:?}");
@@ -82,7 +84,8 @@ pub async fn totals(world: &World) -> Result<(i64, i64)> {
     ))
 }
 
-/// Starts a pipeline and lets it pass new readings, repeated ones, and one that cannot be stored.
+/// Starts a pipeline and sends it new readings, repeated readings, and a reading that cannot be
+/// stored.
 pub async fn used(name: &str) -> Result<(World, Service, Service)> {
     let (world, gateway, worker) = pipeline(name).await?;
     world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
@@ -95,7 +98,7 @@ pub async fn used(name: &str) -> Result<(World, Service, Service)> {
     Ok((world, gateway, worker))
 }
 
-/// The exit code of `worker audit` and its report.
+/// Runs `worker audit` and returns its exit code and its report.
 pub async fn audit(world: &World, arguments: &[&str]) -> Result<(Option<i32>, Value)> {
     let done = world.launch("worker", &[&["audit", "--json"], arguments].concat()).finish().await?;
     // Log lines follow the report.
@@ -104,7 +107,7 @@ pub async fn audit(world: &World, arguments: &[&str]) -> Result<(Option<i32>, Va
     Ok((done.code, report.with_context(|| done.text)?))
 }
 
-/// The codes of the findings at this level.
+/// Returns the codes of the findings at this level.
 pub fn codes(report: &Value, level: &str) -> Vec<String> {
     let findings = report["findings"].as_array().into_iter().flatten();
     let of_level = findings.filter(|finding| finding["level"] == level);
@@ -118,7 +121,7 @@ pub async fn ensure_holds(world: &World, arguments: &[&str]) -> Result<Value> {
     Ok(report)
 }
 
-/// The partition of a device's readings.
+/// Returns the partition of a device's readings.
 pub async fn partition_of(world: &World, number: usize) -> Result<i32> {
     let device = world.device(number);
     let sql = format!(
@@ -127,7 +130,7 @@ pub async fn partition_of(world: &World, number: usize) -> Result<i32> {
     Ok(i32::try_from(world.database.number(&sql).await?)?)
 }
 
-/// Waits until at least `times` attempts to write have failed for this reason, and ensures that the
+/// Waits until at least `times` attempts to write have failed for this reason. Ensures that the
 /// worker stays alive.
 pub async fn held(worker: &Service, kind: &str, times: f64, why: &str) -> Result<()> {
     let labels = format!("kind=\"{kind}\"");
