@@ -1,4 +1,4 @@
-//! The worked examples of the contract, unchanged, through the real gateway and real Kafka.
+//! Runs the worked examples of the contract, unchanged, through the real gateway and real Kafka.
 
 use anyhow::{Result, ensure};
 use ljwx_tests::cases::{self, File};
@@ -8,7 +8,7 @@ const CASES: &str = include_str!("../../cases/cases.json");
 
 const GATEWAY_CASES: &str = include_str!("../../cases/gateway_cases.json");
 
-/// The gateway's cases that hold; the others ask for what is not built.
+/// The gateway's cases that hold. The other cases need features that are not built.
 const HOLDING: &[&str] = &[
     "gzip_on_the_device_route",
     "gzip_on_the_api_route",

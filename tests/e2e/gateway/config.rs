@@ -1,9 +1,9 @@
-//! Settings: wrong ones are refused all at once, and `--help` is enough to work from.
+//! Settings: a start lists all wrong settings at once, and `--help` names every setting.
 
 use anyhow::{Result, ensure};
 use ljwx_tests::stack::launch::Launch;
 
-/// The services as they are started.
+/// The services and the arguments that start them.
 const SERVICES: [(&str, &[&str]); 3] =
     [("gateway", &[]), ("worker", &["run"]), ("alerter", &["run"])];
 
@@ -92,7 +92,7 @@ async fn help_names_every_shared_variable() -> Result<()> {
     Ok(())
 }
 
-/// A file of a test's own, gone with it.
+/// A file that belongs to one test and is deleted when dropped.
 struct SecretFile(std::path::PathBuf);
 
 impl SecretFile {
@@ -123,7 +123,7 @@ async fn secrets_come_from_files_and_are_shown_nowhere() -> Result<()> {
         let launch = launch.env("KAFKA_BROKERS", "127.0.0.1:9").env("MYSQL_URL", "");
         anyhow::Ok(launch.env("REDIS_URL", "redis://127.0.0.1:9"))
     };
-    // Beside a wrong setting, so that it ends: what is in the files is right.
+    // One setting is wrong, so that the program ends: the settings in the files are right.
     let read = bare(&["run"])?
         .env("MYSQL_URL_FILE", url.path())
         .env("KAFKA_SET_FILE", set.path())
@@ -149,7 +149,7 @@ async fn secrets_come_from_files_and_are_shown_nowhere() -> Result<()> {
         .finish()
         .await?;
     ensure!(help.code == Some(0) && help.text.contains("KAFKA_SET_FILE"), "{}", help.text);
-    // Two settings in a line, as it used to be written, and a line that is none.
+    // Two settings in one line, as an older form allowed, and a line that is no setting.
     let old = bare(&["run"])?
         .env("MYSQL_URL_FILE", url.path())
         .env("KAFKA_SET", "security.protocol=SASL_SSL sasl.password=hush")

@@ -1,4 +1,4 @@
-//! What the gateway answers at its bounds, and what it keeps of what it cannot take.
+//! The gateway's answers at its bounds, and the rejects that it keeps.
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::http::{self, Answer};

@@ -1,4 +1,4 @@
-//! What strangers, slow lines and full buffers can do to the public port: nothing to anybody else.
+//! Strangers, slow lines and full buffers at the public port do not affect other clients.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use tokio::time::timeout;
 
 const DEVICES: &str = "/upload_health_data";
 
-/// A request that keeps its connection and costs nobody anything.
+/// A request that keeps its connection open and publishes no record.
 const NOTHING: &str = "POST /upload_health_data HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
 
-/// How long a condition may take to come about.
+/// The longest that a condition may take to come true.
 const SOON: Duration = Duration::from_secs(20);
 
 fn reading(world: &World, number: usize) -> Value {
@@ -41,7 +41,7 @@ async fn silent_connections_do_not_take_the_gateway_away() -> Result<()> {
     let world = World::shared("silent").await?;
     world.migrate().await?;
     let body = reading(&world, 1).to_string();
-    // More than the files it may open at first, and none of them ends by itself.
+    // More connections than files that the gateway may open at first. No connection ends by itself.
     let gateway = world.gateway().open_files(1024).env("HEADER_TIMEOUT", "5m").start().await?;
     let connections = silent(&gateway, 1_100).await?;
     eventually(SOON, "all of them are held", || async {
@@ -54,7 +54,8 @@ async fn silent_connections_do_not_take_the_gateway_away() -> Result<()> {
     drop(connections);
     ensure!(gateway.terminate().await?.success());
 
-    // More than it takes at a time: the rest waits in the kernel, and the clock of heads makes room.
+    // More connections than the gateway takes at a time. The others wait in the kernel until the
+    // timeout of heads makes room.
     let gateway = world.gateway().env("HEADER_TIMEOUT", "2s").start().await?;
     let connections = silent(&gateway, 5_000).await?;
     ensure!(http::get(&gateway.admin("/readyz")).await?.status == 200);
@@ -71,7 +72,8 @@ async fn silent_connections_do_not_take_the_gateway_away() -> Result<()> {
     world.finish().await
 }
 
-/// Asks by a connection that stays open, and answers whether the gateway means to end it.
+/// Sends a request on a connection that stays open. Returns whether the gateway's answer announces
+/// the end of the connection.
 async fn is_ended(connection: &mut TcpStream) -> Result<bool> {
     connection.write_all(NOTHING.as_bytes()).await?;
     let (mut answer, mut part) = (Vec::new(), [0; 4096]);
@@ -108,7 +110,8 @@ async fn a_peer_that_takes_no_answers_is_left() -> Result<()> {
     let gateway = world.gateway().start().await?;
     let mut deaf = silent(&gateway, 1).await?.remove(0);
     let requests = NOTHING.repeat(1_000);
-    // Requests without end, of whose answers none is read: both directions fill up, until it is ended.
+    // The peer sends requests without end and reads no answer. Both directions fill up until the
+    // gateway ends the connection.
     let asking =
         tokio::spawn(async move { while deaf.write_all(requests.as_bytes()).await.is_ok() {} });
     let reason = "reason=\"write_timeout\"";
@@ -126,7 +129,7 @@ async fn a_peer_that_takes_no_answers_is_left() -> Result<()> {
 async fn a_full_cache_over_a_slow_line_is_accepted_and_holds_up_nobody() -> Result<()> {
     let world = World::shared("slow").await?;
     world.migrate().await?;
-    // One slot: a body that is still arriving must not hold it.
+    // The gateway has one slot: a body that is still arriving must not hold it.
     let gateway = world.gateway().env("REQUESTS_MAX", "1").start().await?;
     let address = gateway.listen().context("the gateway listens")?;
     let item = |number: usize| {
@@ -139,7 +142,7 @@ async fn a_full_cache_over_a_slow_line_is_accepted_and_holds_up_nobody() -> Resu
     ensure!(cache.len() >= 160_000, "{} bytes are no full cache", cache.len());
     let slow = http::post_at_rate(address, DEVICES, &cache, 25_000);
     let others = async {
-        // Watches do not wait for each other.
+        // Devices do not wait for each other.
         eventually(SOON, "another device is heard", || async {
             let answer = http::post(&gateway.url(DEVICES), reading(&world, 2).to_string()).await?;
             Ok((answer.status == 200).then_some(()))
@@ -153,7 +156,7 @@ async fn a_full_cache_over_a_slow_line_is_accepted_and_holds_up_nobody() -> Resu
     world.finish().await
 }
 
-/// A connection that has sent all but the last byte of a body of this size.
+/// Opens a connection and sends all but the last byte of a body of this size.
 async fn body_under_way(gateway: &Service, bytes: usize) -> Result<TcpStream> {
     let mut connection = silent(gateway, 1).await?.remove(0);
     let head = format!("POST {DEVICES} HTTP/1.1\r\nhost: x\r\ncontent-length: {bytes}\r\n\r\n");
@@ -216,7 +219,8 @@ async fn the_memory_bound_holds_with_all_its_terms_at_once() -> Result<()> {
         .env("DRAIN_TIMEOUT", "70s")
         .start()
         .await?;
-    // The producer's queue, which Kafka does not empty: bodies of a thousand readings each.
+    // Fill the producer's queue, which a frozen Kafka does not empty: each body has a thousand
+    // readings.
     let frozen = Server::Kafka.freeze()?;
     let items: Vec<_> = (0..1_000).map(|number| reading(&world, number)).collect();
     let many = json!({"data": items}).to_string();
@@ -230,12 +234,12 @@ async fn the_memory_bound_holds_with_all_its_terms_at_once() -> Result<()> {
         Ok((gateway.metric("gateway_requests_total", "status=\"503\"").await? > 0.0).then_some(()))
     })
     .await?;
-    // What is left of the budget, by bodies that are long lists of nothing.
+    // Fill the rest of the budget with bodies that are long lists of numbers.
     let mut bodies = Vec::new();
     for _ in 0..24 {
         bodies.push(body_under_way(&gateway, 1024 * 1024).await?);
     }
-    // All other connections, each with a head that does not end.
+    // Open all other connections, each with a head that does not end.
     let half = format!("POST {DEVICES} HTTP/1.1\r\nhost: x\r\nfiller: {}", "x".repeat(15_000));
     let mut heads = silent(&gateway, 3_900).await?;
     for head in &mut heads {
@@ -247,7 +251,7 @@ async fn the_memory_bound_holds_with_all_its_terms_at_once() -> Result<()> {
         Ok((heads >= 3_900.0 && bytes > 24.0 * 1024.0 * 1024.0).then_some(()))
     })
     .await?;
-    // The bodies end, and are taken apart at once.
+    // End the bodies. The gateway parses them all at once.
     for body in &mut bodies {
         body.write_all(b"]").await?;
     }

@@ -1,4 +1,4 @@
-//! One reading's trace, from the device's request to the batch that stored it and to its alert.
+//! One reading's trace: from the device's request to the batch that stored it and to its alert.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,22 +12,22 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-/// Spans are exported in batches of their own.
+/// The longest that a condition may take to come true. Each process exports its spans in batches.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Readings of the large batch: more than the 128 links an SDK keeps.
+/// Readings of the large batch: more than the 128 links that an SDK keeps.
 const MANY: usize = 600;
 
 fn jaeger_url(world: &World) -> Result<&str> {
     world.stack.jaeger_url.as_deref().context("JAEGER_URL is not set: this test needs Jaeger")
 }
 
-/// The trace of the request that was answered so.
+/// Returns the trace id of the request that got this answer.
 fn trace_of(answer: &Answer) -> Result<String> {
     Ok(answer.json["request_id"].as_str().context("request_id")?.to_owned())
 }
 
-/// Waits until the trace has what `enough` asks for.
+/// Waits until the trace satisfies `enough`.
 async fn trace(
     world: &World,
     id: &str,
@@ -128,7 +128,7 @@ async fn a_batch_of_more_than_128_readings_loses_no_link() -> Result<()> {
     let answer = http::post(&gateway.url("/v1/readings"), body).await?;
     ensure!(answer.json["details"]["success"] == MANY, "{}", answer.text);
     let id = trace_of(&answer)?;
-    // Only now, so that it finds them all at once.
+    // Start the worker after all readings are published, so that it takes them at once.
     let worker = world.worker().start().await?;
     let (send, process) =
         (format!("send {}", world.readings_topic), format!("process {}", world.readings_topic));
