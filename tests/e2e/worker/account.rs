@@ -1,5 +1,5 @@
-//! The account holds in spite of those who run it: each group is of one kind, and a topic that was made
-//! anew is another topic.
+//! The account holds in spite of operators' mistakes. A group belongs to workers or to alerters,
+//! and a recreated topic counts as another topic.
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
@@ -14,13 +14,13 @@ use serde_json::json;
 
 use crate::support::{SOON, audit, codes, ensure_holds, finish, judged, pipeline, send, settled};
 
-/// What ends every refusal of a topic that was made anew.
+/// The command that every error about a recreated topic names.
 const WAY_OUT: &str = "worker migrate --accept-topic";
 
-/// When the first reading was measured.
+/// The time of the first reading.
 const START: i64 = 1_756_785_600;
 
-/// Runs what must end by itself with exit code 1 and this in its log.
+/// Ensures that the program ends by itself with exit code 1 and with this text in its log.
 async fn ensure_refused(launch: Launch, says: &str) -> Result<()> {
     let refused = launch.finish().await?;
     ensure!(refused.code == Some(1), "ended with {:?}: {}", refused.code, refused.text);
@@ -43,7 +43,7 @@ async fn a_worker_and_an_alerter_never_share_a_group() -> Result<()> {
     ensure_refused(intruder, "Set ALERTER_GROUP to a name that no other").await?;
     let intruder = world.worker().env("WORKER_GROUP", &world.alerter_group);
     ensure_refused(intruder, "Set WORKER_GROUP to a name that no other").await?;
-    // A row from before kinds were noted tells it by its counts.
+    // A row written before the column `kind` existed shows the kind by its counts.
     world.database.execute("UPDATE ingest_progress SET kind = NULL").await?;
     let intruder = world.alerter(&wechat).env("ALERTER_GROUP", &world.worker_group);
     ensure_refused(intruder, "is a worker's").await?;
@@ -76,8 +76,8 @@ async fn the_former_name_of_the_group_is_refused_with_the_new_one() -> Result<()
     Ok(())
 }
 
-/// Publishes readings of one device, as a gateway does whose body was acknowledged: one a second from the
-/// `first`th on.
+/// Publishes readings of one device, as a gateway publishes an acknowledged body: one reading a
+/// second, from number `first` on.
 async fn publish(world: &World, device: usize, first: i64, count: i64) -> Result<()> {
     let device = world.device(device);
     let record = |number: i64| {
@@ -98,7 +98,7 @@ async fn ensure_ends(mut service: Service) -> Result<()> {
     Ok(())
 }
 
-/// Accepts the topic; both groups must stand there again in what the command says.
+/// Accepts the topic and ensures that the command's output names both groups.
 async fn accept(world: &World) -> Result<()> {
     let refused = world.launch("worker", &["migrate"]).finish().await?;
     ensure!(refused.code == Some(1) && refused.text.contains(WAY_OUT), "{}", refused.text);
@@ -119,7 +119,8 @@ async fn positions(world: &World) -> Result<Vec<i64>> {
     Ok(positions)
 }
 
-/// The dead letter keeps its first place: a replay fills the gaps of later values and replaces none.
+/// Ensures that the dead letter keeps its first place: a replay fills the gaps of later values and
+/// replaces none.
 async fn the_dead_letter_is_replayed(world: &World, gateway: &Service) -> Result<()> {
     send(gateway, &world.device(9), "2025-09-02 17:00", &[90]).await?;
     settled(world).await?;
@@ -148,7 +149,7 @@ async fn a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole
     let (worker, alerter) = (world.worker(), world.alerter(&wechat));
     let (gateway, worker, alerter) =
         tokio::try_join!(world.gateway().start(), worker.start(), alerter.start())?;
-    // A dead letter of the first topic, for later.
+    // Create a dead letter of the first topic, to be replayed later.
     let table = "ALTER TABLE t_user_health_data MODIFY heart_rate";
     world.database.execute(&format!("{table} TINYINT NULL")).await?;
     let refused = json!({"data": {"deviceSn": world.device(9), "heart_rate": 200, "step": 1,
@@ -161,7 +162,7 @@ async fn a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole
     world.database.execute(&format!("{table} INT NULL")).await?;
     ensure!(gateway.terminate().await?.success(), "the gateway ends well");
 
-    // Made anew under them and filled past where they stand.
+    // Recreate the topic under the running services and fill it beyond their positions.
     kafka::remake_topic(brokers, topic, 1).await?;
     publish(&world, 2, 0, 390).await?;
     ensure_ends(worker).await?;
@@ -189,7 +190,8 @@ async fn a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole
 
     the_dead_letter_is_replayed(&world, &gateway).await?;
 
-    // A second time, and short of where they stand: no gap to be skipped, but another topic.
+    // Recreate it a second time, with fewer records than their positions: the services must see
+    // another topic and skip no gap.
     ensure!(gateway.terminate().await?.success(), "the gateway ends well");
     judged(&world).await?;
     kafka::remake_topic(brokers, topic, 1).await?;

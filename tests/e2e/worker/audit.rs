@@ -1,4 +1,4 @@
-//! `worker audit`: silent while everything is accounted for, and never when it is not.
+//! `worker audit`: finds nothing while everything is accounted for, and finds every mismatch.
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::kafka;
@@ -50,7 +50,8 @@ async fn every_change_to_the_ledger_is_found() -> Result<()> {
     let (world, gateway, worker) = used("ledger").await?;
     let partition = partition_of(&world, 1).await?;
     let row = format!("consumer_group = '{}' AND `partition` = {partition}", world.worker_group);
-    // The first record of partition 0 has the id 0 and is known as ours by where the ledger begins.
+    // The first record of partition 0 has the id 0. Its row counts as the workers' only if the
+    // ledger begins at offset 0.
     let (first_moved, unclaimed): (&[&str], &[&str]) = if partition == 0 {
         (&["equation", "rows", "deliveries"], &["unclaimed", "other_rows"])
     } else {
@@ -77,19 +78,19 @@ async fn every_change_to_the_ledger_is_found() -> Result<()> {
             "dead_lettered = dead_lettered - 1",
             &["equation", "dead_letters"],
         ),
-        // Passed by an alerter, in books that balance.
+        // A delivery counted as processed, which only an alerter does, in a ledger that balances.
         (
             "`stored` = `stored` - 1, processed = processed + 1",
             "`stored` = `stored` + 1, processed = processed - 1",
             &["processed", "rows", "deliveries"],
         ),
-        // A dead letter that never was, in books that balance.
+        // A dead letter that does not exist, in a ledger that balances.
         (
             "dead_lettered = dead_lettered + 1, merged = merged - 1",
             "dead_lettered = dead_lettered - 1, merged = merged + 1",
             &["dead_letters", "deliveries"],
         ),
-        // Passed over what does not exist yet, in books that balance.
+        // Offsets skipped that do not exist yet, in a ledger that balances.
         (
             "next_offset = next_offset + 5, skipped_gap = skipped_gap + 5",
             "next_offset = next_offset - 5, skipped_gap = skipped_gap - 5",
@@ -144,7 +145,7 @@ async fn every_change_to_the_rows_is_found() -> Result<()> {
         let added = format!("DELETE FROM {table} WHERE timestamp = '2025-09-02 18:00:00'");
         world.database.execute(&added).await?;
     }
-    // Which one it is says the search by device.
+    // The search by device names the missing reading.
     world.database.execute(&format!("DELETE FROM {table} WHERE {row}")).await?;
     let device = world.device(1);
     let (code, report) = audit(&world, &["--device", &device]).await?;
@@ -153,7 +154,7 @@ async fn every_change_to_the_rows_is_found() -> Result<()> {
     let named = &report["readings"]["named"];
     ensure!(named[0]["timestamp"] == "2025-09-02 17:00:00" && named[1].is_null(), "{named:#}");
     world.database.execute(&restore).await?;
-    // Rows of other writers are none of ours.
+    // Rows of other programs are not the workers'.
     let other = format!("INSERT INTO {table} (device_sn, timestamp) VALUES ('OTHER', NOW())");
     world.database.execute(&other).await?;
     let report = ensure_holds(&world, &[]).await?;
@@ -177,21 +178,21 @@ async fn dead_letters_too_many_are_found_and_expired_ones_are_not_missed() -> Re
             ("dlq.source.offset", offset.to_string()),
         ]
     };
-    // The same letter once more, as after a crash between letter and commit.
+    // The same dead letter a second time, as after a crash between publishing and commit.
     kafka::produce(brokers, &topic, partition, &letter.value, &headers(source)).await?;
     let report = ensure_holds(&world, &[]).await?;
     ensure!(report["dead_letter_records"] == 2, "{report:#}");
-    // One that was not committed yet.
+    // A dead letter whose transaction is not committed yet.
     kafka::produce(brokers, &topic, partition, b"later", &headers(1_000)).await?;
     let report = ensure_holds(&world, &[]).await?;
     ensure!(codes(&report, "note") == ["letters_in_flight"], "{report:#}");
-    // One whose reading was stored after all.
+    // A dead letter whose reading is stored as well.
     let readings = kafka::records(brokers, &world.readings_topic).await?;
     let other = readings.iter().find(|reading| reading.partition == partition).context("none")?;
     kafka::produce(brokers, &topic, partition, &other.value, &headers(other.offset)).await?;
     let report = ensure_holds(&world, &[]).await?;
     ensure!(codes(&report, "note").contains(&"letters_stored".to_owned()), "{report:#}");
-    // One that never was.
+    // A dead letter of a delivery that was never dead-lettered.
     kafka::produce(brokers, &topic, partition, b"forged", &headers(source - 1)).await?;
     ensure_fails(&world, "a forged letter", &["dead_letters"]).await?;
     let end = kafka::watermarks(brokers, &topic).await?;

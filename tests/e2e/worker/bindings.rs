@@ -1,4 +1,5 @@
-//! Ids that a reading lacks come from the platform's tables, and never cost a reading.
+//! The worker takes ids that a reading does not carry from the platform's tables, and never loses a
+//! reading for them.
 
 use anyhow::{Result, ensure};
 use ljwx_tests::clients::http;
@@ -9,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::support::{SOON, finish, pipeline, settled};
 
-/// The platform's tables, as far as they matter; their flags are of different types there too.
+/// The platform's tables, with the columns that matter. Their flags are of different types on the
+/// platform, too.
 const TABLES: [&str; 3] = [
     "CREATE TABLE sys_user (id BIGINT PRIMARY KEY, device_sn VARCHAR(50), \
      is_deleted BIT(1) DEFAULT b'0', update_time DATETIME, KEY (device_sn)) \
@@ -52,7 +54,7 @@ async fn send(gateway: &Service, device: &str, second: u32, fields: Value) -> Re
     Ok(())
 }
 
-/// User, organisation and tenant of a device's rows, oldest first.
+/// Returns user, organisation and tenant of a device's rows, oldest first.
 async fn ids(world: &World, device: &str) -> Result<Vec<String>> {
     let sql = format!(
         "SELECT CONCAT_WS(' ', COALESCE(user_id, '-'), COALESCE(org_id, '-'), customer_id) \
@@ -96,7 +98,7 @@ async fn a_reading_without_ids_gets_those_of_its_device_and_its_own_ids_win() ->
     ensure!(daily == [Some("8".into()), Some("11".into())], "{daily:?}");
     let shown = world.cache.newest(&alone).await?;
     ensure!(shown.get("customerId").map(String::as_str) == Some("11"), "{shown:?}");
-    // The device's own ids stay, whatever it is bound to, and a binding only fills.
+    // The device's own ids stay, whatever its binding: a binding only fills missing ids.
     send(&gateway, &device, 2, json!({"heart_rate": 81})).await?;
     send(&gateway, &device, 0, json!({"userId": 9})).await?;
     settled(&world).await?;
@@ -116,7 +118,7 @@ async fn missing_tables_and_unknown_devices_cost_no_reading() -> Result<()> {
     ensure!(ids(&world, &device).await? == ["- - 0"]);
     let unbound = worker.metric("readings_unbound_total", "").await?;
     ensure!(unbound == 1.0, "{unbound} unbound");
-    // A device that is bound later is noticed once it has been unknown for long enough.
+    // The worker notices a new binding once the device has been cached as unknown for long enough.
     platform(&world).await?;
     bind(&world, 5, &device, 22, "2025-01-01 00:00:00").await?;
     let mut second = 0;

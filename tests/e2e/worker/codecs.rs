@@ -1,4 +1,4 @@
-//! Batches that other producers wrote with a codec.
+//! Batches that other producers compressed with a codec.
 
 use anyhow::{Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;

@@ -1,4 +1,4 @@
-//! What did not get through: found, looked at, sent back, without turning time back.
+//! Dead letters and rejects: listed, shown and replayed, and no replay replaces newer values.
 
 use anyhow::{Context, Result, ensure};
 use ljwx_service::kafka::{LETTER_BYTES_MAX, MESSAGE_BYTES_MAX};
@@ -36,7 +36,8 @@ async fn a_dead_letter_goes_back_once_and_never_over_newer_values() -> Result<()
     ]});
     let newer =
         json!({"data": {"deviceSn": first, "timestamp": at, "heart_rate": 90, "blood_oxygen": 97}});
-    // One after the other: merged in one batch, the 90 would replace the 200 before any server refused it.
+    // Send the bodies one after the other. Merged in one batch, the 90 would replace the 200 before
+    // MySQL rejects it.
     for (body, expected) in [(refused, (0, 2)), (newer, (1, 2))] {
         let answer = http::post(&url, body.to_string()).await?;
         ensure!(answer.status == 200, "{}", answer.text);
@@ -65,7 +66,7 @@ async fn a_dead_letter_goes_back_once_and_never_over_newer_values() -> Result<()
         .into_iter()
         .map(|row| row.into_iter().map(|value| value.unwrap_or("-".into())).collect())
         .collect();
-    // The later delivery's 90 stands; what only the earlier one had is filled in.
+    // The later delivery's 90 stays. The earlier delivery only fills the columns that were empty.
     ensure!(rows == [["90", "1", "97", "2"], ["210", "-", "-", "1"]], "{rows:?}");
     eventually(SOON, "Redis shows what was replayed", || async {
         let hash = world.cache.newest(&second).await?;
@@ -90,7 +91,7 @@ async fn a_reject_is_parsed_anew_and_old_ones_can_be_deleted() -> Result<()> {
     let told = run(&["replay"]).await?;
     says(&told, "1 reading(s) sent, 1 record(s) still unreadable")?;
     settled(&world).await?;
-    // The time that was missing is derived as it was then, so it is the same reading.
+    // The time that was missing is derived as it was before, so the replay is the same reading.
     let deliveries =
         world.database.number("SELECT SUM(deliveries) FROM t_user_health_data").await?;
     ensure!(totals(&world).await?.0 == 1 && deliveries == 2, "{deliveries} deliveries");
@@ -101,7 +102,8 @@ async fn a_reject_is_parsed_anew_and_old_ones_can_be_deleted() -> Result<()> {
     finish(world, [gateway, worker]).await
 }
 
-/// Puts what is no reading into a partition and returns its letter once the workers are past it.
+/// Puts a value that is no reading into a partition and returns its dead letter once the workers
+/// are past it.
 async fn poison(world: &World, partition: i32, value: &[u8]) -> Result<Record> {
     let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
     let known = letters(world).await?.len();
@@ -121,7 +123,8 @@ async fn poison(world: &World, partition: i32, value: &[u8]) -> Result<Record> {
         .context("no letter of the partition")
 }
 
-/// Waits until the worker's health says `what`, or nothing, of its dead letters.
+/// Waits until the reasons in the worker's health contain `what`. Without `what`, waits until they
+/// mention no dead letter.
 async fn health_says(worker: &Service, what: Option<&str>) -> Result<()> {
     eventually(SOON, &format!("health says {what:?}"), || async {
         let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
@@ -153,7 +156,7 @@ async fn dead_letters_follow_partitions_that_are_added_and_never_wait_for_one() 
     health_says(&worker, None).await?;
     ensure!(worker.terminate().await?.success(), "the worker failed");
 
-    // Accepted by somebody who did not think of the letters.
+    // An operator accepts the new partitions without extending the dead-letter topic.
     kafka::add_partitions(&brokers, &world.readings_topic, 6).await?;
     world.database.execute("UPDATE ingest_topic SET `partitions` = 6").await?;
     let worker = eventually(SOON, "a worker sees the sixth partition", || async {
@@ -177,7 +180,7 @@ async fn a_record_of_any_size_is_dead_lettered_whole_or_cut_and_says_which() -> 
     let (world, gateway, worker) = pipeline("large").await?;
     let brokers = world.stack.kafka_brokers.clone();
     let topic = format!("{}.{}.dlq", world.readings_topic, world.worker_group);
-    // As large as the readings topic takes, beside what Kafka itself adds.
+    // As large as the readings topic allows, less Kafka's own overhead.
     let large = vec![b'x'; MESSAGE_BYTES_MAX - 300];
     let letter = poison(&world, 0, &large).await?;
     ensure!(letter.value == large, "{} bytes", letter.value.len());
@@ -195,7 +198,8 @@ async fn a_record_of_any_size_is_dead_lettered_whole_or_cut_and_says_which() -> 
     let told = dlq(&world, &["replay", "--dry-run"]).await?;
     says(&told, "1 reading(s) would be sent, 1 record(s) still unreadable")?;
 
-    // What its topic does not take at all waits, in the open, and holds up nobody else.
+    // A record that the dead-letter topic rejects altogether waits. Health reports it, and other
+    // partitions continue.
     kafka::set_record_bytes_max(&brokers, &topic, 10_000).await?;
     kafka::produce(&brokers, &world.readings_topic, 0, &large, &[]).await?;
     health_says(&worker, Some("held: dead letter 0/2")).await?;
@@ -209,7 +213,7 @@ async fn a_record_of_any_size_is_dead_lettered_whole_or_cut_and_says_which() -> 
     finish(world, [gateway, worker]).await
 }
 
-/// A small poison of another partition, and its letter.
+/// Puts a small poison record into another partition and returns its dead letter.
 async fn poison_beside(world: &World) -> Result<Record> {
     let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
     kafka::produce(brokers, topic, 1, b"small", &[]).await?;

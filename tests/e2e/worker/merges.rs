@@ -1,5 +1,5 @@
-//! Ten thousand devices whose readings come in any order, in batches cut anywhere, from a worker that
-//! stops in between, and then all over again: the rows are those of a plain model.
+//! Ten thousand devices send readings in any order. A worker stores them in batches of any size,
+//! stops in between, and processes them all again. The rows equal those of a plain model.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 /// Devices, each a case of its own.
 const CASES: usize = 10_000;
 
-/// How long the worker may take for one pass.
+/// The longest that the worker may take for one pass.
 const PASSED_WITHIN: Duration = Duration::from_secs(240);
 
 /// Numbers that later deliveries overwrite.
@@ -38,7 +38,7 @@ enum Period {
     Week,
 }
 
-/// Two days of two weeks with few times each, so that identities and periods meet.
+/// Two days of two weeks with few times each, so that identities and periods collide.
 const TIMES: [&str; 6] = [
     "2025-09-06 08:00:00",
     "2025-09-06 08:00:01",
@@ -48,10 +48,10 @@ const TIMES: [&str; 6] = [
     "2025-09-08 08:00:01",
 ];
 
-/// How often an identity came, and its numbers.
+/// The number of deliveries of an identity, and its numbers.
 type Numbers = (i64, Vec<Option<i64>>);
 
-/// What the rows must be: numbers by identity, documents with their guards by period.
+/// The expected rows: numbers by identity, documents with their guards by period.
 #[derive(Debug, Default, PartialEq)]
 struct Rows {
     main: BTreeMap<(String, String), Numbers>,
@@ -62,7 +62,7 @@ fn reading(rng: &mut StdRng, device: &str) -> Result<Vec<u8>> {
     let mut value = Map::new();
     let time = *TIMES.choose(rng).unwrap_or(&TIMES[0]);
     let epoch_ms = epoch_seconds(time)? * 1000;
-    // One in twenty comes from a clock that runs ahead.
+    // One delivery in twenty comes from a clock that runs ahead.
     let received = if rng.random_ratio(1, 20) { epoch_ms - 3_600_000 } else { epoch_ms + 1000 };
     value.insert("device_sn".into(), json!(device));
     value.insert("timestamp".into(), json!(time));
@@ -83,11 +83,12 @@ fn reading(rng: &mut StdRng, device: &str) -> Result<Vec<u8>> {
     Ok(Value::Object(value).to_string().into_bytes())
 }
 
-/// The rules of the contract in their plainest form, over the topic as it is.
+/// Applies the rules of the contract in their plainest form to the records of the topic.
 fn model(records: &[kafka::Record]) -> Result<Rows> {
     let mut rows = Rows::default();
     let mut guards: HashMap<(String, String, &str), (String, i64)> = HashMap::new();
-    // Whether a reading is ahead is decided for its identity: it is not, once one delivery is not.
+    // Apply the deliveries in the order of their sources. A delivery ahead of its receipt changes
+    // no document.
     let mut sorted: Vec<&kafka::Record> = records.iter().collect();
     sorted.sort_by_key(|record| (record.partition, record.offset));
     for record in sorted {
@@ -172,7 +173,7 @@ fn compare(found: &Rows, expected: &Rows, passes: i64, records: &[kafka::Record]
     Ok(())
 }
 
-/// What a device sent, in its order: offset and value.
+/// Returns what a device sent, in its order: offset and value.
 fn deliveries_of(records: &[kafka::Record], device: &str) -> Vec<String> {
     let own = records.iter().filter(|record| record.key.as_deref() == Some(device.as_bytes()));
     own.map(|record| format!("{}: {}", record.offset, String::from_utf8_lossy(&record.value)))

@@ -1,4 +1,4 @@
-//! Operators pause workers, and workers refuse a changed topic until an operator has accepted it.
+//! Operators pause workers. Workers stop at a changed topic until an operator has accepted it.
 
 use anyhow::{Result, ensure};
 use ljwx_tests::clients::{http, kafka};
@@ -7,7 +7,7 @@ use ljwx_tests::stack::world::World;
 
 use crate::support::{SOON, finish, pipeline, send, settled};
 
-/// Three readings, one of each kind of device, at a minute of their own.
+/// Sends three readings, one of each kind of device, at a minute of their own.
 async fn three(
     world: &World,
     gateway: &ljwx_tests::stack::process::Service,
@@ -36,7 +36,7 @@ async fn a_paused_group_takes_nothing_until_it_is_resumed() -> Result<()> {
     })
     .await?;
     three(&world, &gateway, 2).await?;
-    // A restart does not forget it.
+    // The pause outlasts a restart.
     worker.terminate().await?;
     let worker = world.worker().start().await?;
     eventually(SOON, "the worker knows that readings wait", || async {

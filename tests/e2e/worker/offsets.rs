@@ -1,4 +1,4 @@
-//! `worker offsets`: a position is moved on an operator's order only, and the books still balance.
+//! `worker offsets`: a position moves on an operator's order only, and the ledger still balances.
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::kafka;

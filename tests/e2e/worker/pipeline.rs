@@ -1,4 +1,4 @@
-//! The way of a reading through gateway, Kafka and worker into MySQL and Redis.
+//! The path of a reading through gateway, Kafka and worker into MySQL and Redis.
 
 use anyhow::{Result, ensure};
 use ljwx_tests::clients::http;
@@ -204,7 +204,8 @@ async fn an_older_reading_is_stored_but_never_replaces_the_newest() -> Result<()
     let mut published = world.cache.subscribe(&device).await?;
     send(&gateway, &reading(60, "2025-09-02 15:00:00")).await?;
     settled(&world).await?;
-    // A later reading of another device shows that Redis has been through the older one.
+    // A later reading of another device in Redis proves that the worker has written the older
+    // reading to Redis.
     let other = world.device(2);
     send(&gateway, &json!({"deviceSn": other, "heart_rate": 70, "timestamp": newest})).await?;
     eventually(SOON, "the other device in Redis", || async {
@@ -241,7 +242,7 @@ async fn an_unchanged_document_moves_its_guard_and_comes_back_where_its_row_is_g
     world.database.execute("DELETE FROM t_user_health_data_daily").await?;
     let third = row(3).await?;
     ensure!(third[0].ends_with("16:09:03") && third[1] == first[1], "{third:?}");
-    // Another program's document is not taken for the one that is meant.
+    // Another program's document is not taken for the worker's last document.
     let other = "UPDATE t_user_health_data_daily SET sleep_data = '[9]', sleep_data_source = 777";
     world.database.execute(other).await?;
     let fourth = row(4).await?;
@@ -265,7 +266,7 @@ async fn guards_of_a_row_move_together_or_not_at_all() -> Result<()> {
         Ok(world.database.row(sql).await?.into_iter().map(Option::unwrap_or_default).collect())
     };
     let first = row(1).await?;
-    // Another program's workout, newer than what comes next and older than what comes then.
+    // Another program's workout, newer than the next reading and older than the reading after that.
     let other = "UPDATE t_user_health_data_daily SET workout_data = '[9]', workout_data_source = 777, \
                  workout_data_at = '2025-09-02 16:09:03'";
     world.database.execute(other).await?;

@@ -1,4 +1,4 @@
-//! Odd records of the readings topic, and odd batches of them.
+//! Unusual records of the readings topic, and unusual batches of them.
 
 use std::time::Duration;
 
@@ -13,20 +13,20 @@ use serde_json::{Value, json};
 
 use crate::support::{ensure_holds, finish, letters, pipeline, settled, totals};
 
-/// How long anything here may take.
+/// The longest that a step may take.
 const SOON: Duration = Duration::from_secs(40);
 
 /// The partition that records are put into.
 const PARTITION: i32 = 0;
 
-/// A `reading.v1` with one sign.
+/// Returns a `reading.v1` with one vital.
 fn reading(device: &str, second: i64, rate: i32) -> Value {
     json!({"device_sn": device, "timestamp": format!("2025-09-02 16:09:{second:02}"),
            "epoch_ms": 1_756_800_540_000 + second * 1000, "received_at": 1_756_800_600_000_i64,
            "upload_method": "wifi", "heart_rate": rate})
 }
 
-/// Adds a record by itself, as no gateway would.
+/// Publishes a record that no gateway would publish.
 async fn put(world: &World, key: Option<&str>, value: Option<&[u8]>, schema: &str) -> Result<()> {
     let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
     let headers = [("schema", schema.to_owned())];
@@ -128,7 +128,7 @@ async fn a_reading_a_day_ahead_is_stored_and_silences_nobody() -> Result<()> {
     send(&gateway, &[item(now, 80)]).await?;
     settled(&world).await?;
     shown(&world, &device, "timestamp", &wall_time(now)).await?;
-    // With a hash to compare with, too.
+    // Repeat it now that Redis has a hash to compare with.
     send(&gateway, &[item(now + 23 * 3600 + 1, 98)]).await?;
     send(&gateway, &[item(now + 1, 81)]).await?;
     settled(&world).await?;
@@ -188,7 +188,8 @@ async fn one_refused_reading_of_500_costs_the_others_nothing() -> Result<()> {
         })
         .collect();
     send(&gateway, &items).await?;
-    // All of it is there when the worker comes, and goes into as few batches as can be.
+    // All readings are in the topic when the worker starts, so that they go into as few batches as
+    // possible.
     let worker = world.worker().start().await?;
     settled(&world).await?;
     ensure!(totals(&world).await? == (499, 1), "{:?}", totals(&world).await?);

@@ -1,5 +1,5 @@
-//! Redis beside MySQL: whatever happens to it, in the end every hash is the newest row, without any
-//! new reading.
+//! Redis beside MySQL: after any fault, every hash ends up as the newest row, without a new
+//! reading.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 
 use crate::support::{finish, pipeline, settled};
 
-/// How long anything here may take.
+/// The longest that a step may take.
 const SOON: Duration = Duration::from_secs(40);
 
 /// Devices of a test.
 const DEVICES: usize = 30;
 
-/// What a device sends: all kinds of fields, the minute as told.
+/// Returns a device's item with all kinds of fields, at this minute.
 fn reading(device: &str, minute: u32, rate: i32) -> Value {
     let document = json!({"code": 0, "data": [{"totalTime": 5}], "name": rate}).to_string();
     json!({
@@ -33,7 +33,7 @@ fn reading(device: &str, minute: u32, rate: i32) -> Value {
     })
 }
 
-/// One reading of every device.
+/// Sends one reading of every device.
 async fn send(world: &World, gateway: &Service, minute: u32, rate: i32) -> Result<()> {
     let items: Vec<Value> =
         (0..DEVICES).map(|number| reading(&world.device(number), minute, rate)).collect();
@@ -47,7 +47,7 @@ async fn send_items(gateway: &Service, items: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// Waits until every device's hash says what its newest row says.
+/// Waits until every device's hash equals its newest row.
 async fn current(world: &World) -> Result<()> {
     let sql = "SELECT device_sn, MAX(timestamp) FROM t_user_health_data GROUP BY device_sn";
     let rows = world.database.rows(sql).await?;
@@ -63,7 +63,7 @@ async fn current(world: &World) -> Result<()> {
     .await
 }
 
-/// Waits until the ledger says that Redis is current.
+/// Waits until the ledger has Redis as current.
 async fn noted(world: &World) -> Result<()> {
     eventually(SOON, "redis_offset catches up", || async {
         let ledger = world.database.ledger(&world.worker_group).await?;
@@ -75,7 +75,7 @@ async fn noted(world: &World) -> Result<()> {
     .await
 }
 
-/// The values of a hash that do not depend on the device.
+/// Returns the values of a hash that do not depend on the device.
 async fn values(world: &World, device: &str) -> Result<HashMap<String, String>> {
     let mut hash = world.cache.newest(device).await?;
     for field in ["deviceSn", "device_sn", "last_source"] {
@@ -106,7 +106,7 @@ async fn an_outage_leaves_no_device_stale() -> Result<()> {
         Ok((worker.metric("redis_behind", "").await? == 0.0).then_some(()))
     })
     .await?;
-    // What was repaired reads as what came by itself.
+    // A repaired hash equals a hash written from the topic.
     let device = world.device(0);
     let repaired = values(&world, &device).await?;
     let other = world.device(DEVICES);
@@ -136,7 +136,7 @@ async fn a_flush_is_made_good_without_a_new_reading() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_with_a_small_packet_is_asked_for_the_newest_rows_in_parts() -> Result<()> {
-    // Far less than a question about all devices takes.
+    // Far less than a query about all devices takes.
     const PACKET_BYTES: &str = "16384";
     let world = World::exclusive("parts").await?;
     world.migrate().await?;
@@ -255,11 +255,11 @@ async fn equal_times_merge_by_source_and_only_older_ones_are_stale() -> Result<(
         }
     };
     shows("stress", "1").await?;
-    // A later delivery of the same time wins where it has a value, and leaves the rest.
+    // A later delivery of the same time replaces the values that it carries and leaves the others.
     send_items(&gateway, &[item(9, "blood_oxygen", 2)]).await?;
     let hash = shows("blood_oxygen", "2").await?;
     ensure!(hash["heart_rate"] == "82" && hash["stress"] == "1", "{hash:?}");
-    // An earlier one only fills what is absent: as if the hash showed a delivery yet to come.
+    // An earlier delivery only fills missing fields. The hash is set to a later source for this.
     world.cache.set_field(&device, "last_source", "4000000000000000").await?;
     send_items(&gateway, &[item(9, "step", 3)]).await?;
     let hash = shows("step", "3").await?;
@@ -290,7 +290,7 @@ async fn keys_of_another_type_cost_no_device_its_view_and_are_replaced() -> Resu
     let metric = |name: &'static str| worker.metric(name, "");
     ensure!(metric("redis_replaced_total").await? == 1.0, "one key was replaced");
     ensure!(metric("redis_errors_total").await? == 0.0, "no batch missed Redis");
-    // The sentinel's own key is no better protected.
+    // The generation key may be of another type, too.
     world.cache.spoil_sentinel(&world.worker_group).await?;
     world.cache.evict(&world.device(9)).await?;
     eventually(SOON, "the sentinel is placed again", || async {
@@ -327,7 +327,7 @@ async fn a_redis_that_refuses_writes_is_said_so_and_is_current_afterwards() -> R
     {
         says(None).await?;
         world.cache.configure(setting, refusing).await?;
-        // Nobody sends: the sentinel's beat finds out.
+        // No device sends: the heartbeat of the generation key finds the fault.
         let said = says(Some(why)).await;
         send(&world, &gateway, 2, 80).await?;
         settled(&world).await?;

@@ -1,4 +1,4 @@
-//! Work that is shared between workers, and work that is done once more.
+//! Work that workers share, and work that is repeated.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ async fn a_stretch_delivered_again_changes_no_value() -> Result<()> {
     verdict::of(&world, &report.history, SOON).await?.into_result()?;
     worker.terminate().await?;
     let before = fingerprint(&world).await?;
-    // As an operator's rewind: the whole topic once more.
+    // Rewind the whole topic, as an operator does.
     world
         .database
         .execute(
@@ -85,7 +85,7 @@ async fn a_stretch_delivered_again_changes_no_value() -> Result<()> {
     finish(world, [gateway, worker]).await
 }
 
-/// All values of all rows, but for how often and from where they came.
+/// Returns all values of all rows, except the counts and the sources of their deliveries.
 async fn fingerprint(world: &World) -> Result<Vec<Option<String>>> {
     let sql = "SELECT COUNT(*), SUM(CRC32(CONCAT_WS('|', device_sn, timestamp, id, user_id, org_id, \
                customer_id, heart_rate, blood_oxygen, temperature, pressure_high, pressure_low, stress, \

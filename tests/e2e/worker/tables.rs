@@ -1,4 +1,5 @@
-//! Tables: those that were there before, and the months of the main one while somebody reads it.
+//! Tables: the platform's tables that existed before, and the months of the main table while a
+//! transaction reads it.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +11,16 @@ use ljwx_tests::stack::world::World;
 
 use crate::support::{SOON, ensure_holds, finish, pipeline, send, settled};
 
-/// The tables of the platform that was there before.
+/// The platform's tables that existed before.
 const ORIGINAL: &str = include_str!("../../src/fakes/original.sql");
 
-/// Operators' instructions, of which the statements are tried out here.
+/// Operators' instructions. The tests run the statements in them.
 const OPERATIONS: &str = include_str!("../../../docs/data.md");
 
-/// Rules of the migrations, of which the remedy for an earlier database is tried out here.
+/// Rules of the migrations. The tests run the remedy for an earlier database.
 const MIGRATIONS: &str = include_str!("../../../migrations/README.md");
 
-/// Every table and how it is made.
+/// Returns every table with its CREATE statement.
 async fn made(database: &Database) -> Result<BTreeMap<String, String>> {
     let mut tables = BTreeMap::new();
     for row in database.rows("SHOW TABLES").await? {
@@ -38,11 +39,11 @@ async fn run_all(database: &Database, statements: &str) -> Result<()> {
     Ok(())
 }
 
-/// The platform's tables with rows of two devices.
+/// Creates the platform's tables with rows of two devices.
 async fn fill_original(database: &Database, first: &str, second: &str) -> Result<()> {
     run_all(database, ORIGINAL).await?;
     for values in [
-        // Sent twice, as a watch does: the original keeps both.
+        // The same time twice, as a watch sends it: the original table keeps both rows.
         format!("'{first}', '2025-09-02 16:09:00', 80, NULL, 'wifi', 7"),
         format!("'{first}', '2025-09-02 16:09:00', 81, NULL, 'wifi', 7"),
         format!("'{second}', '2025-09-02 16:09:00', NULL, 97, 'bluetooth', 0"),
@@ -60,7 +61,7 @@ async fn fill_original(database: &Database, first: &str, second: &str) -> Result
     Ok(())
 }
 
-/// The statements by which the instructions carry rows over.
+/// Returns the statements by which the instructions carry rows over.
 fn carrying_over() -> Result<&'static str> {
     let section = OPERATIONS.split("## An existing database").nth(1).context("the section")?;
     let block = section.split("```sql").nth(1).context("the statements")?;
@@ -112,7 +113,7 @@ async fn an_existing_database_is_refused_untouched_and_taken_once_it_was_done_as
     ensure!(rows == expected, "{rows:?}");
     ensure!(database.count("t_user_health_data_daily WHERE sleep_data_at IS NOT NULL").await? == 1);
 
-    // And readings go on where the old rows end: one of them merges, one is new.
+    // Readings continue where the old rows end: one merges, one is new.
     let (gateway, worker) = tokio::try_join!(world.gateway().start(), world.worker().start())?;
     send(&gateway, &first, "2025-09-02 16:09", &[90, 91]).await?;
     settled(&world).await?;
@@ -121,7 +122,7 @@ async fn an_existing_database_is_refused_untouched_and_taken_once_it_was_done_as
     ensure!(database.number(&rates).await? == 90 + 91, "{}", database.number(&rates).await?);
     ensure_holds(&world, &[]).await?;
 
-    // A table put aside that was recorded as ours comes back all the same.
+    // A table that was renamed after it was recorded as ours is created again.
     ensure!(worker.terminate().await?.success(), "the worker failed");
     database.execute("RENAME TABLE t_user_health_data TO t_user_health_data_202509").await?;
     world.migrate().await?;
@@ -194,7 +195,7 @@ async fn a_readers_transaction_stops_no_reading_and_delays_only_the_month() -> R
         .execute(&format!("ALTER TABLE t_user_health_data DROP PARTITION {last}"))
         .await?;
 
-    // Whoever has read a table keeps its form until the transaction ends.
+    // A transaction that has read a table keeps its definition until the transaction ends.
     let reader = world.database.open_read("t_user_health_data").await?;
     let mut worker = world.worker().start().await?;
     for minute in 1..=2 {
@@ -202,14 +203,14 @@ async fn a_readers_transaction_stops_no_reading_and_delays_only_the_month() -> R
             Ok(worker.output().contains("months wait").then_some(()))
         })
         .await?;
-        // Several rounds of them, so that some fall into a try.
+        // Send several rounds, so that some coincide with an attempt to add the month.
         for second in 10..20 {
             let at = format!("2025-09-02 {second}:{minute:02}");
             send(&gateway, &world.device(1), &at, &[80]).await?;
             settled(&world).await?;
         }
         if minute == 1 {
-            // Nor does the month keep a worker from stopping.
+            // The waiting month does not keep a worker from stopping.
             ensure!(worker.terminate().await?.success(), "the worker failed");
             worker = world.worker().start().await?;
         }

@@ -1,4 +1,4 @@
-//! A topic that a transactional producer writes to: markers and aborted records are no readings.
+//! A topic of a transactional producer: markers and aborted records are no readings.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use serde_json::json;
 
 use crate::support::{SOON, ensure_holds};
 
-/// Long enough for several looks at the topic.
+/// Long enough for several checks of the topic.
 const LOOKS: Duration = Duration::from_secs(6);
 
-/// When the readings were taken.
+/// The time of the readings.
 const EPOCH: i64 = 1_756_800_000;
 
-/// Readings of a device as the gateway writes them, one a second.
+/// Returns readings of a device as the gateway writes them, one a second.
 fn readings(world: &World, device: usize, count: i64) -> Vec<String> {
     let reading = |second| {
         let epoch = EPOCH + second;
@@ -43,7 +43,7 @@ async fn stored(world: &World, count: i64) -> Result<()> {
     .await
 }
 
-/// After some looks, nobody thinks that anything waits.
+/// Ensures that after some checks no service reports lag.
 async fn ensure_no_lag(services: &[&Service]) -> Result<()> {
     pass(LOOKS).await;
     for service in services {
@@ -65,7 +65,7 @@ async fn markers_and_aborted_readings_are_no_lag_and_no_rows() -> Result<()> {
     let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
     let producer = TransactionalProducer::start(brokers, topic, topic).await?;
 
-    // One partition ends in a marker, the other has nothing but what was aborted.
+    // One partition ends in a marker. The other has only aborted records.
     producer.begin(0, &readings(&world, 1, 3)).await?;
     producer.commit().await?;
     producer.begin(0, &readings(&world, 2, 2)).await?;
@@ -80,7 +80,7 @@ async fn markers_and_aborted_readings_are_no_lag_and_no_rows() -> Result<()> {
     let report = ensure_holds(&world, &[]).await?;
     ensure!(report["totals"]["lag"] == 0, "{:#}", report["totals"]);
 
-    // What is not committed yet does not wait either, and is stored once it is.
+    // A record that is not committed yet is no lag either. It is stored once it is committed.
     producer.begin(0, &readings(&world, 4, 1)).await?;
     ensure_no_lag(&[&worker, &alerter]).await?;
     producer.commit().await?;
