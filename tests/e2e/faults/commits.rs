@@ -1,4 +1,5 @@
-//! A connection that is cut at a COMMIT: whether it was committed is found out, and counted once.
+//! A connection that is cut at a COMMIT: the worker finds out whether MySQL committed, and counts
+//! the batch once.
 
 use anyhow::{Result, ensure};
 use ljwx_tests::fakes::tcp_proxy::{Loss, Proxy};
@@ -8,7 +9,8 @@ use ljwx_tests::stack::world::World;
 
 use crate::support::{AT, RECOVERED_WITHIN, ends_well, held, send, settled};
 
-/// Waits until the worker has counted so many readings as new rows, and none as anything else.
+/// Waits until the worker has counted this many readings as new rows, and none with another
+/// outcome.
 async fn counted(worker: &Service, stored: f64) -> Result<()> {
     eventually(RECOVERED_WITHIN, "the worker counts every reading", || async {
         let all = worker.metric("readings_total", "").await?;
@@ -33,14 +35,14 @@ async fn a_commit_that_never_arrived_is_made_good() -> Result<()> {
     Ok(())
 }
 
-/// A batch whose connection is cut at its COMMIT; returns what the worker said.
+/// Cuts a batch's connection at its COMMIT and returns the worker's log.
 async fn cut_at_commit(name: &str, loss: Loss) -> Result<String> {
     let world = World::shared(name).await?;
     world.migrate().await?;
     let proxy = Proxy::start(world.database.url()).await?;
     let worker = world.worker().env("MYSQL_URL", proxy.url(world.database.url())?);
     let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
-    // The claims have been committed by then.
+    // A stored reading proves that the claims are committed: only a batch's COMMIT is left to cut.
     send(&gateway, &world.device(1), AT, &[80]).await?;
     settled(&world).await?;
     proxy.lose(loss);
@@ -59,10 +61,10 @@ async fn cut_at_commit(name: &str, loss: Loss) -> Result<String> {
         })
         .await?;
     }
-    // Also where the answer was lost, although trying again finds the rows there.
+    // This also holds if the answer was lost, although the retry finds the rows there.
     counted(&worker, 5.0).await?;
     let said = worker.output();
-    // The partitions go on.
+    // The partitions continue.
     send(&gateway, &world.device(1), "2025-09-02 18:09", &[85]).await?;
     send(&gateway, &world.device(2), "2025-09-02 18:09", &[86]).await?;
     settled(&world).await?;

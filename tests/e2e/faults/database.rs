@@ -1,5 +1,5 @@
-//! Faults of the database seen through the running pipeline. Each is waited out: nothing is
-//! dead-lettered, everything is stored in the end, and the books balance.
+//! Faults of the database under the running pipeline. The worker waits for the end of each: no
+//! reading is dead-lettered, every reading is stored in the end, and the ledger balances.
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
@@ -18,7 +18,8 @@ use crate::support::{
 async fn a_read_only_server_is_waited_out() -> Result<()> {
     let world = World::exclusive("readonly").await?;
     world.migrate().await?;
-    // Who may administer the server may write to it all the same.
+    // Administrators of the server may write in spite of `read_only`, so the worker gets a user
+    // without their rights.
     let url = world.database.create_user().await?;
     let proxy = Proxy::start(&url).await?;
     let worker = world.worker().env("MYSQL_URL", proxy.url(&url)?);
@@ -27,7 +28,7 @@ async fn a_read_only_server_is_waited_out() -> Result<()> {
     let while_read_only = async || {
         send(&gateway, &world.device(1), AT, &[80, 81, 82]).await?;
         held(&worker, "infrastructure", 2.0, "--read-only").await?;
-        // Another server may be the primary by now, and only new connections get there.
+        // Another server may be the primary by now, and only new connections reach it.
         let connections = proxy.accepted();
         eventually(RECOVERED_WITHIN, "it lets go of the connections it has", || async {
             Ok((proxy.accepted() > connections + 2).then_some(()))
@@ -67,7 +68,7 @@ async fn the_victim_of_a_deadlock_tries_again() -> Result<()> {
     settled(&world).await?;
     world.database.execute("CREATE TABLE weight (n INT PRIMARY KEY)").await?;
     let mut lock = world.database.lock("ingest_progress").await?;
-    // The transaction with less to undo is the victim, which shall be the worker's.
+    // The server aborts the transaction with less to undo. That must be the worker's transaction.
     lock.execute(
         "INSERT INTO weight WITH RECURSIVE numbers AS \
          (SELECT 1 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < 900) SELECT n FROM numbers",
@@ -75,7 +76,7 @@ async fn the_victim_of_a_deadlock_tries_again() -> Result<()> {
     .await?;
     let device = world.device(2);
     send(&gateway, &device, AT, &[81]).await?;
-    // Not the one that only notes how far Redis is.
+    // The statement that only advances `redis_offset` does not count.
     let waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
                    WHERE db = DATABASE() AND info LIKE 'UPDATE ingest_progress SET next_offset%'";
     eventually(RECOVERED_WITHIN, "a batch waits for the ledger", || async {
@@ -112,7 +113,7 @@ async fn a_server_without_a_free_connection_is_waited_for() -> Result<()> {
     eventually(RECOVERED_WITHIN, "the worker has no connection and gets none", || async {
         for row in world.database.rows(&open).await? {
             let id = row.into_iter().flatten().next().context("id")?;
-            // It may have gone by itself meanwhile.
+            // The connection may have ended meanwhile.
             let _ = world.database.execute(&format!("KILL {id}")).await;
         }
         let refused = MySqlConnection::connect(&url).await.is_err();
@@ -134,7 +135,7 @@ async fn a_batch_larger_than_the_servers_packet_is_written_in_parts() -> Result<
     let world = World::exclusive("packet").await?;
     world.migrate().await?;
     let gateway = world.gateway().start().await?;
-    // Documents that fill a packet together, and rows that do.
+    // Documents that together exceed a packet, and rows that do so, too.
     let document = json!({"code": 0, "data": [{"totalTime": 5}], "name": "n".repeat(9_000)});
     for number in 0..DEVICES {
         let device = world.device(number);
@@ -144,7 +145,8 @@ async fn a_batch_larger_than_the_servers_packet_is_written_in_parts() -> Result<
                    "exerciseDailyData": if second == 0 { document.clone() } else { Value::Null },
                    "timestamp": format!("{AT}:{second:02}")})
         };
-        // The last one twice: what is merged counts as such wherever the batch is cut.
+        // The last reading is sent twice: a merge must be counted as a merge wherever the batch is
+        // cut.
         let seconds = (0..30).map(|second| (second, 80)).chain([(29, 81)]);
         let items: Vec<Value> = seconds.map(reading).collect();
         let body = json!({ "data": items }).to_string();
@@ -152,7 +154,8 @@ async fn a_batch_larger_than_the_servers_packet_is_written_in_parts() -> Result<
         ensure!(answer.json["details"]["success"] == 31, "{}", answer.text);
     }
     let small_packets = async || {
-        // All of it is there when the worker comes, so that its batches are as large as they get.
+        // All readings are in the topic when the worker starts, so that its batches are as large as
+        // possible.
         let worker = world.worker().env("BATCH_ROWS", "1000").env("REDIS_DEVICES_MAX", "10");
         let worker = worker.start().await?;
         settled(&world).await?;
@@ -173,7 +176,7 @@ async fn a_batch_larger_than_the_servers_packet_is_written_in_parts() -> Result<
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_table_is_waited_out() -> Result<()> {
     let (world, gateway, worker) = pipeline("full").await?;
-    // A table in memory takes the place of a full disk: the server says the same of both.
+    // A table in memory takes the place of a full disk: the server reports the same error for both.
     world
         .database
         .execute(
@@ -230,7 +233,7 @@ async fn a_server_whose_clock_is_an_hour_off_changes_nothing() -> Result<()> {
         world.migrate().await?;
         let url = world.database.create_user().await?;
         let gateway = world.gateway().start().await?;
-        // Runs for every session of a user without rights on the server.
+        // Each session of a user without rights on the server runs this statement.
         let clock = format!("SET timestamp = UNIX_TIMESTAMP() + {seconds}");
         let off = async || {
             let worker = world.worker().env("MYSQL_URL", url).start().await?;

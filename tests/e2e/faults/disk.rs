@@ -1,5 +1,6 @@
-//! A database that has no room left, and other things that only its operator can change. Waited out as
-//! in `servers`; here the server is the test's own, since the others need theirs.
+//! A database without free space, and other errors that only its operator can fix. The worker waits
+//! for their end, as in `database`. A test that uses up the space has a server of its own, because
+//! other tests need the shared one.
 
 use anyhow::{Result, ensure};
 use ljwx_tests::clients::http;
@@ -13,21 +14,21 @@ use crate::support::{
     AT, RECOVERED_WITHIN, ends_well, held, letters, pipeline, send, settled, totals,
 };
 
-/// Readings before the room ends: a table above 1 MiB has pages to spare. A younger one grows page by
-/// page, and where MariaDB cannot add the page that taking a statement back needs, it ends itself.
+/// Readings before the space ends. A table above 1 MiB has pages to spare. A smaller table grows
+/// page by page, and MariaDB ends itself if it cannot add the page that a rollback needs.
 const BEFORE: usize = 12_000;
 
-/// Readings that fill any server's room, and more.
+/// Enough readings to fill any server's space.
 const ENOUGH: usize = 300_000;
 
-/// Readings between two looks at the worker.
+/// Readings between two checks of the worker.
 const STEP: usize = 4_000;
 
 /// Readings of one body.
 const BODY: usize = 1_000;
 
-/// Devices that send once each, so that every reading needs room of its own. Without documents: what
-/// is said above of young tables MariaDB does with any table whose large values find no room.
+/// Devices that send once each, so that every reading needs space of its own. They send no
+/// documents: MariaDB also ends itself if large values of any table find no space.
 #[derive(Default)]
 struct Devices {
     sent: usize,
@@ -49,7 +50,7 @@ impl Devices {
         Ok(())
     }
 
-    /// Sends until the worker has to wait.
+    /// Sends readings until a write of the worker fails.
     async fn send_until_full(
         &mut self,
         world: &World,
@@ -102,7 +103,8 @@ async fn no_room_is_waited_out(name: &str, room: Room) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_waited_out() -> Result<()> {
     if !Room::Filesystem.is_allowed().await? {
-        // Not less tested for that: the server says the same where its files may not grow.
+        // `files_that_may_not_grow_are_waited_out` tests the same: the server reports the same
+        // error if its files may not grow.
         eprintln!(
             "no filesystem can be mounted here: files_that_may_not_grow_are_waited_out has to do"
         );
@@ -119,7 +121,7 @@ async fn files_that_may_not_grow_are_waited_out() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_other_servers_say_is_waited_out_as_well() -> Result<()> {
     let (world, gateway, worker) = pipeline("numbers").await?;
-    // See `ljwx_worker::errors` for who says them of an INSERT.
+    // `ljwx_ledger::mysql::errors` lists the servers that return these errors for an INSERT.
     for (number, error) in (1..).zip([3, 1015, 1021, 1036, 1836]) {
         let refuse = format!(
             "CREATE TRIGGER refuse BEFORE INSERT ON t_user_health_data FOR EACH ROW \

@@ -1,4 +1,4 @@
-//! Logging in to the servers without TLS, by passwords; with TLS: `tls`.
+//! Logins with passwords and without TLS. Logins with TLS belong to `tls`.
 
 use anyhow::{Context, Result};
 use ljwx_tests::stack::wait::eventually;
@@ -6,8 +6,8 @@ use ljwx_tests::stack::world::World;
 
 use crate::support::{AT, RECOVERED_WITHIN, ends_well, send, settled};
 
-/// On MySQL the account is of its default kind, whose full login takes the server's RSA key. Who
-/// has logged in once is remembered, until privileges are flushed or the server is started again.
+/// On MySQL the account is of its default kind, whose full login needs the server's RSA key. The
+/// server caches a successful login until privileges are flushed or the server restarts.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_with_a_password_logs_in_again_after_its_privileges_were_flushed() -> Result<()>
 {
@@ -26,7 +26,7 @@ async fn an_account_with_a_password_logs_in_again_after_its_privileges_were_flus
     let before = world.database.rows(&open).await?;
     for row in &before {
         let id = row.iter().flatten().next().context("id")?;
-        // It may have gone by itself meanwhile.
+        // The connection may have ended meanwhile.
         let _ = world.database.execute(&format!("KILL {id}")).await;
     }
     send(&gateway, &world.device(1), "2025-09-02 17:09", &[81, 82]).await?;

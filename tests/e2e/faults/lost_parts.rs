@@ -1,4 +1,4 @@
-//! A process that has lost a part of itself ends, so that whoever supervises it starts a whole one.
+//! A process that has lost a part of itself ends, so that its supervisor starts a new one.
 
 use anyhow::{Result, ensure};
 use ljwx_tests::stack::world::World;
@@ -9,7 +9,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 async fn a_producer_that_can_publish_no_more_ends_gateway_and_worker_with_1() -> Result<()> {
     let world = World::shared("fatal").await?;
     world.migrate().await?;
-    // Brokers that know nothing but to refuse producers, as without the right to write.
+    // Brokers that only refuse producers, as if the right to write were missing.
     let brokers = MockCluster::new(1)?;
     let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
     brokers.request_errors(RDKafkaApiKey::InitProducerId, &[refusal; 2]);

@@ -1,4 +1,5 @@
-//! Workers that come and go, die and freeze, under load: totals stay exact, no offset moves back.
+//! Workers that start, stop, die and freeze under load: totals stay exact, and no offset moves
+//! back.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{SOON, judge};
 
-/// Long enough for every change below and for a session to run out.
+/// Long enough for every change below and for a session to expire.
 const LOAD: Duration = Duration::from_secs(50);
 
 /// Longer than the members' session.
 const FROZEN: Duration = Duration::from_secs(14);
 
-/// Looks at the ledger until `stop`; the first offset that moved back, if any.
+/// Checks the ledger until `stop`. Errors if an offset moves back or a row does not balance.
 async fn watch(database: Database, group: String, stop: CancellationToken) -> Result<()> {
     let mut seen: HashMap<i64, i64> = HashMap::new();
     while !stop.is_cancelled() {
@@ -56,7 +57,8 @@ async fn one_to_four_to_two_workers_with_one_killed_and_one_frozen_keep_totals_e
     second.kill().await?;
     third.signal("STOP").await?;
     pass(FROZEN).await;
-    // What it held when it froze it may still try to write; the ledger must refuse it.
+    // The worker may still try to write the batch that it held when it froze. The ledger must fence
+    // it.
     third.signal("CONT").await?;
     eventually(SOON, "the frozen worker takes part again", || async {
         let owned = third.metric("partitions_owned", "").await?;

@@ -1,4 +1,4 @@
-//! Each kind of error of the database, provoked on the real server, and its remedy.
+//! Provokes each kind of database error on the real server and tests its remedy.
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::http;
@@ -10,7 +10,7 @@ use crate::support::{AT, RECOVERED_WITHIN, finish, letters, pipeline, send, sett
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poison_reading_is_dead_lettered_and_the_rest_is_stored() -> Result<()> {
     let (world, gateway, worker) = pipeline("poison").await?;
-    // What no reading can hold today a narrower column makes refusable.
+    // The real column takes every value of a valid reading. A narrower column rejects some.
     world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
     let device = world.device(1);
     send(&gateway, &device, AT, &[80, 81, 200, 82, 83, 201, 84]).await?;

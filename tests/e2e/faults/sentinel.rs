@@ -1,5 +1,5 @@
-//! Redis with a replica, each with a password: the worker follows the primary, which Sentinel names or
-//! which only its refusals tell.
+//! Redis with a replica, each with a password. The worker follows the primary: Sentinel names it,
+//! or only the refusals of the other server show it.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,18 +14,18 @@ use tokio::process::{Child, Command};
 
 use crate::support::{AT, RECOVERED_WITHIN, finish, send, settled};
 
-/// Password of Redis, and of the one who watches it.
+/// The passwords of Redis and of Sentinel.
 const PASSWORD: &str = "of-the-data";
 const WATCHER_PASSWORD: &str = "of-the-watcher";
 
-/// A server of the test's own; dropped, it is killed.
+/// A server that belongs to the test. It is killed when dropped.
 struct Server {
     child: Child,
     port: u16,
 }
 
 impl Server {
-    /// Starts `redis-server` with this configuration and a port of its own.
+    /// Starts `redis-server` with this configuration on a port of its own.
     fn start(folder: &Path, name: &str, configuration: &str, arguments: &[&str]) -> Result<Self> {
         let port = free_address()?.port();
         let file = folder.join(format!("{name}.conf"));
@@ -48,7 +48,7 @@ impl Server {
         format!("redis://default:{PASSWORD}@127.0.0.1:{}", self.port)
     }
 
-    /// What it holds, to be seen once it answers.
+    /// Connects to the server once it answers.
     async fn cache(&self) -> Result<Cache> {
         let url = self.url();
         eventually(RECOVERED_WITHIN, "Redis answers", || async {
@@ -72,7 +72,7 @@ async fn shown(cache: &Cache, device: &str, time: &str) -> Result<()> {
     .await
 }
 
-/// Folder of a world's own servers.
+/// Creates and returns the folder of a world's own servers.
 fn folder(world: &World) -> Result<PathBuf> {
     let folder = program_folder()?.join("..").join("logs").join(world.app_id());
     std::fs::create_dir_all(&folder)?;
@@ -119,7 +119,8 @@ async fn the_worker_follows_the_primary_that_sentinel_names() -> Result<()> {
         primary.port
     );
     let (before, after) = (primary.cache().await?, replica.cache().await?);
-    // Sentinel asks for replicas when it starts, and seldom later: there shall be one by then.
+    // Sentinel looks for replicas when it starts, and seldom later: the replica must be connected
+    // by then.
     let device = world.device(1);
     before.set_field(&device, "probe", "1").await?;
     eventually(RECOVERED_WITHIN, "the replica follows", || async {

@@ -1,4 +1,4 @@
-//! Servers and services that go away under load. After each: the ledger balances, and every
+//! Servers and services that are lost under load. After each loss the ledger balances, and every
 //! reading acknowledged with 200 is stored exactly once.
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::support::{SOON, judge, load};
 
-/// Number of the device that asks while the broker is away.
+/// The number of the device that sends while Kafka is unreachable.
 const PROBE: usize = 999_999;
 
 async fn stored(world: &World) -> Result<i64> {
@@ -51,7 +51,7 @@ async fn broker_stopped_means_503_with_retry_after_and_no_200_without_a_record()
     })
     .await?;
     let mut report = fleet.finish().await?;
-    // The probe was told to come again, so it may be stored or not.
+    // The probe got a 503, so its reading may be stored or not.
     report.history.note(&device, at, Told::Unknown);
     ensure!(report.statuses.contains_key(&503), "nobody was told to come back:\n{report}");
     judge(&world, &report).await?;
@@ -70,7 +70,7 @@ async fn worker_killed_in_mid_batch_loses_and_doubles_nothing() -> Result<()> {
         Ok((stored(&world).await? > 100).then_some(()))
     })
     .await?;
-    // With the ledger locked, the batch's transaction stands open when the worker dies.
+    // The ledger is locked, so the batch's transaction is open when the worker dies.
     let lock = world.database.lock("ingest_progress").await?;
     let waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
                    WHERE db = DATABASE() AND info LIKE 'UPDATE ingest_progress%'";

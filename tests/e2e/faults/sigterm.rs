@@ -1,4 +1,4 @@
-//! SIGTERM of each service under load: it drains, exits with 0, and its successor goes on.
+//! SIGTERM of each service under load: it drains, exits with 0, and its successor continues.
 
 use std::time::Duration;
 
@@ -91,7 +91,8 @@ async fn sigterm_of_the_alerter_under_load_loses_and_repeats_no_alert() -> Resul
     world.finish().await
 }
 
-/// A worker and an alerter with such a session, whose database can be taken away.
+/// Starts a worker and an alerter with this session timeout, behind a proxy that can make the
+/// database unreachable.
 async fn pair(
     world: &World,
     wechat: &FakeWechat,
@@ -121,7 +122,7 @@ async fn sigterm_ends_in_time_while_a_member_is_frozen_and_while_mysql_is_away()
     let wechat = FakeWechat::start().await?;
     let proxy = Proxy::start(world.database.url()).await?;
     let gateway = world.gateway().start().await?;
-    // A session that outlasts what a process may take to stop.
+    // A session that is longer than a process may take to stop.
     let frozen = pair(&world, &wechat, &proxy, "40s").await?;
     let leaving = pair(&world, &wechat, &proxy, "6s").await?;
     let now = jiff::Timestamp::now().as_second() - 600;
@@ -129,7 +130,7 @@ async fn sigterm_ends_in_time_while_a_member_is_frozen_and_while_mysql_is_away()
     settled(&world).await?;
     judged(&world).await?;
 
-    // A newcomer opens a rebalance that waits for the frozen members.
+    // A new member starts a rebalance that waits for the frozen members.
     for service in &frozen {
         service.signal("STOP").await?;
     }
@@ -147,7 +148,8 @@ async fn sigterm_ends_in_time_while_a_member_is_frozen_and_while_mysql_is_away()
     settled(&world).await?;
     judged(&world).await?;
 
-    // What is read now cannot be written; it is left where it is.
+    // Readings that are read while the database is unreachable cannot be written. They stay in the
+    // topic.
     for service in newcomers {
         drained(service).await?;
     }

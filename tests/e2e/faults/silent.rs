@@ -1,5 +1,5 @@
-//! A database that falls silent: it neither answers nor ends a connection. Nobody waits for it for longer
-//! than the limit of a statement.
+//! A database that falls silent: it neither answers nor ends a connection. No service waits for it
+//! longer than the time limit of a statement.
 
 use anyhow::{Result, ensure};
 use ljwx_tests::accounting::history::Told;
@@ -13,7 +13,7 @@ use ljwx_tests::stack::world::World;
 
 use crate::support::{SOON, delivered, ensure_holds, judge, judged, load, measure, settled};
 
-/// Far less than what a server may take, and more than what it takes here.
+/// Far below the usual limit of a statement, and above the time that statements take here.
 const LIMIT: &str = "2s";
 
 fn impatient(launch: Launch) -> Launch {
@@ -86,7 +86,8 @@ async fn a_connection_that_falls_silent_costs_its_limit_and_nothing_else() -> Re
         delivered(&wechat, number.into()).await
     };
     breach(1).await?;
-    // In mid-commit, where nobody can know whether it counts; then everywhere at once.
+    // Silence two commits, whose result the client cannot know. Then silence all connections at
+    // once.
     for (number, loss) in [(2, Loss::Answer), (3, Loss::Request)] {
         front.lose_silently(loss);
         back.lose_silently(loss);

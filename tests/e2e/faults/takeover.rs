@@ -1,4 +1,4 @@
-//! Replicas that freeze, die or have nothing to do: who has which partition, and how soon.
+//! Replicas that freeze, die or have no partition: which replica has which partition, and how soon.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use ljwx_tests::stack::world::World;
 
 use crate::support::{SOON, settled};
 
-/// Shorter than a session of 6 s less a heartbeat's second.
+/// Shorter than a session of 6 s, less one second for a heartbeat.
 const FROZEN: Duration = Duration::from_secs(4);
 
-/// For so long nothing may have moved after a freeze.
+/// The time after a freeze in which no partition may move.
 const UNMOVED: Duration = Duration::from_secs(3);
 
-/// A session of 6 s, and what a crowded machine adds.
+/// A session of 6 s, and a margin for a busy machine.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(20);
 
 /// The partitions of the topic.
@@ -42,7 +42,7 @@ async fn freeze_and_kill(name: &str, protocol: &str) -> Result<()> {
         Ok((owned == [1.0, 1.0]).then_some(()))
     })
     .await?;
-    // More replicas than partitions: who has none is ready all the same, and nothing ails it.
+    // More replicas than partitions: a replica without a partition is ready and healthy, too.
     let spare = worker().await?;
     ensure!(owned(&spare).await? == 0.0, "it took a partition away");
     eventually(SOON, "the spare one is healthy", || async {
@@ -75,7 +75,7 @@ async fn owned(worker: &Service) -> Result<f64> {
     worker.metric("partitions_owned", "").await
 }
 
-/// The claims of each partition so far: every move makes one more.
+/// Returns the epoch of each partition: every move raises it by one.
 async fn epochs(world: &World) -> Result<Vec<Vec<Option<String>>>> {
     world.database.rows("SELECT `partition`, epoch FROM ingest_progress ORDER BY 1").await
 }

@@ -1,5 +1,5 @@
-//! TLS to every server, on a stack of the test's own that takes nothing else: the whole pipeline runs, and
-//! what is wrong with a login or a certificate is said, waited out and never stormed against.
+//! TLS to every server, on a stack that belongs to the test. The whole pipeline runs. A worker logs
+//! a wrong login or certificate, waits until it is fixed, and retries only with pauses.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -15,8 +15,8 @@ use ljwx_tests::stack::world::World;
 
 use crate::support::{RECOVERED_WITHIN, ensure_holds, letters, send, settled};
 
-/// Attempts to connect to one server, of all of a worker's connections together: what they may be in a
-/// second, and at the beginning. Far above what the pauses between attempts let through.
+/// Bounds on the attempts to connect to one server, of all connections of a worker together: in a
+/// second, and at the start. Both are far above the number that the pauses between attempts allow.
 const ATTEMPTS_A_SECOND: usize = 10;
 const ATTEMPTS_AT_FIRST: usize = 40;
 
@@ -73,8 +73,8 @@ async fn the_pipeline_runs_by_tls_and_heals_from_restarts_and_bad_certificates()
     servers.stop().await
 }
 
-/// Sends readings one after the other, while privileges are flushed and the database and Redis are
-/// started again, and says how many. None of this concerns a device.
+/// Sends readings one after the other while privileges are flushed and the database and Redis
+/// restart. Returns the number of readings. Errors if a device gets an error.
 async fn sent_during_restarts(
     world: &World,
     servers: &TlsStack,
@@ -110,7 +110,8 @@ async fn more_is_stored(world: &World) -> Result<()> {
     .await
 }
 
-/// A worker whose logins are all refused says so of each server, and tries again with pauses.
+/// Ensures that a worker whose logins are all rejected names each server in its log and retries
+/// with pauses.
 async fn wrong_passwords_are_said_and_not_stormed(
     world: &World,
     servers: &TlsStack,
@@ -187,8 +188,8 @@ async fn wrong_names_are_said(world: &World, url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Servers that come back with an expired certificate are not spoken to; once they have another, all
-/// goes on by itself.
+/// Ensures that a worker uses no server with an expired certificate, and continues by itself once
+/// the certificate is valid.
 async fn certificates_that_expired_are_said(
     world: &World,
     servers: &TlsStack,

@@ -1,4 +1,4 @@
-//! The judge is judged: a verdict that finds nothing wrong is worth what it would have found.
+//! Tests the verdict itself: it must find every kind of mismatch.
 
 use std::time::Duration;
 
