@@ -1,4 +1,4 @@
-//! From a breach to the nurse's telephone, and no message twice.
+//! From a breach to the message on the nurse's telephone, and no message twice.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn a_breach_is_told_once_its_end_once_and_a_restart_repeats_nothing() -> R
     let device = world.device(1);
     let now = jiff::Timestamp::now().as_second();
 
-    // Two breaches are no trend; the third opens the episode, the fourth adds nothing.
+    // Two breaches do not meet the trend. The third opens the episode, the fourth adds nothing.
     measure(&gateway, &device, now - 300, &[80, 130, 131, 132, 133]).await?;
     delivered(&wechat, 1).await?;
     judged(&world).await?;
@@ -40,7 +40,7 @@ async fn a_breach_is_told_once_its_end_once_and_a_restart_repeats_nothing() -> R
     })
     .await?;
     let first = &wechat.messages()[0];
-    // All that an official account's message shows: patient, event, level, time.
+    // An official account's message shows only patient, event, level and time.
     let shown = format!("{device} · 心率过高 132 · 高级 · ");
     ensure!(first.touser == NURSE && first.text().starts_with(&shown), "{first:?}");
 
@@ -51,7 +51,7 @@ async fn a_breach_is_told_once_its_end_once_and_a_restart_repeats_nothing() -> R
     })
     .await?;
 
-    // A successor takes up state, ledger and outbox where they stand.
+    // A new alerter continues with the stored state, ledger and outbox.
     alerter.kill().await?;
     let alerter = world.alerter(&wechat).start().await?;
     measure(&gateway, &device, now - 200, &[85]).await?;
@@ -79,7 +79,7 @@ async fn a_refused_token_is_renewed_and_a_busy_platform_asked_again() -> Result<
     let tokens = wechat.token_requests();
     ensure!(tokens == 1, "{tokens} tokens were asked for");
 
-    // The cached token is no longer valid, and then the platform is busy.
+    // The cached token becomes invalid, and then the platform answers that it is busy.
     wechat.expire_token();
     wechat.refuse_next(&[-1]);
     measure(&gateway, &world.device(2), now - 300, &[130, 131, 132]).await?;
@@ -97,7 +97,7 @@ async fn a_rule_of_two_signs_tells_once_both_hold_for_long_enough() -> Result<()
     let world = World::shared("composite").await?;
     world.migrate().await?;
     platform::seed(&world, &[]).await?;
-    // As the admin console writes it: camel case, and a name of its own for the signs.
+    // The form that the admin console writes: camel case, and its own name for the vital.
     let expression = json!({
         "conditions": [
             {"physicalSign": "heart_rate", "operator": ">", "threshold": 120, "durationSeconds": 30},
@@ -137,7 +137,7 @@ async fn a_rule_of_two_signs_tells_once_both_hold_for_long_enough() -> Result<()
     world.finish().await
 }
 
-/// So many readings brought this alerter no news.
+/// Ensures that this alerter has counted `expected` readings as late.
 async fn ensure_late(alerter: &Service, expected: f64) -> Result<()> {
     let late = alerter.metric("alerter_readings_total", "outcome=\"late\"").await?;
     ensure!(late == expected, "{late} readings were late, {expected} expected");
@@ -161,7 +161,8 @@ async fn what_was_judged_stays_judged_over_a_restart() -> Result<()> {
     ensure_late(&alerter, 0.0).await?;
     alerter.kill().await?;
 
-    // From now on only the journal knows. The first device would breach this time.
+    // The next alerter knows the evaluated readings from the journal only. Without it, the first
+    // device would breach.
     let alerter = world.alerter(&wechat).start().await?;
     measure(&gateway, &high, now - 200, &[130, 131, 132]).await?;
     measure(&gateway, &usual, now - 300, &[130, 131, 132]).await?;

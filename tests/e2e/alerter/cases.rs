@@ -1,4 +1,5 @@
-//! The worked examples of rules, through real Kafka and MySQL to what people receive.
+//! Runs the worked examples of rules through real Kafka and MySQL, up to the messages that people
+//! receive.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,13 +13,14 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Map, Value, json};
 
-/// How long all of it may take.
+/// The longest that a set of examples may take.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Numbers of one example's tenants, rules and devices lie this far from the next one's.
+/// The distance between an example's numbers of tenants, rules and devices and the next example's.
 const STRIDE: i64 = 1000;
 
-/// The examples, apart from those that a rule of the template tenant would mix up with others.
+/// Returns the examples with or without rules of the template tenant: those rules would affect
+/// other examples.
 fn cases(template: bool) -> Result<Vec<Value>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/cases/alert_cases.json");
     let all: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
@@ -31,7 +33,7 @@ fn cases(template: bool) -> Result<Vec<Value>> {
     Ok(all.into_iter().filter(|case| of_template(case) == template).collect())
 }
 
-/// What the worked examples leave out, in their form.
+/// Cases that the worked examples leave out, in the same form.
 fn further_cases() -> Vec<Value> {
     let rule = |fields: Value| {
         let mut rule = json!({"id": 1, "customer_id": 7, "rule_type": "further",
@@ -82,7 +84,7 @@ fn further_cases() -> Vec<Value> {
     ]
 }
 
-/// A number of an example, told from the same number of another; 0 is everybody's.
+/// Shifts a number of an example, so that no other example has it. 0, the template tenant, stays 0.
 fn apart(place: usize, number: &Value) -> i64 {
     let number = number.as_i64().unwrap_or_default();
     if number == 0 { 0 } else { (place as i64 + 1) * STRIDE + number }
@@ -99,7 +101,7 @@ async fn add_rule(world: &World, place: usize, rule: &Map<String, Value>) -> Res
     world.database.execute(&sql).await
 }
 
-/// A value of an example as SQL; none of them holds a quote.
+/// Returns a value of an example as SQL. No value holds a quote.
 fn literal(value: &Value) -> String {
     match value {
         Value::Null => "NULL".to_owned(),
@@ -109,7 +111,7 @@ fn literal(value: &Value) -> String {
     }
 }
 
-/// The nurse of a tenant, who hears of nobody else's patients.
+/// Returns the nurse of a tenant. Each nurse receives only alerts of her own tenant.
 fn nurse(customer_id: i64) -> String {
     format!("openid-nurse-{customer_id}")
 }
@@ -132,7 +134,7 @@ async fn add_tenant(world: &World, customer_id: i64) -> Result<()> {
     Ok(())
 }
 
-/// An example's readings as the gateway would have published them.
+/// Returns an example's readings as the gateway would have published them.
 fn records(world: &World, place: usize, case: &Value) -> Result<Vec<(String, Vec<u8>)>> {
     let zone = TimeZone::get("Asia/Shanghai")?;
     let readings = case["readings"].as_array().into_iter().flatten();
@@ -152,12 +154,12 @@ fn records(world: &World, place: usize, case: &Value) -> Result<Vec<(String, Vec
         .collect()
 }
 
-/// Words that the event a person reads may begin with, by transition. An opening has none of its own:
-/// it says the sign at once, or that it is one of many.
+/// Words that begin the event in a message, by transition. An opening has no word of its own: it
+/// begins with the vital, or says that it is one of several.
 const STATES: [(&str, &[&str]); 3] =
     [("notified", &["持续"]), ("escalated", &["升级", "缓解"]), ("resolved", &["已恢复"])];
 
-/// Whether an event is that of this transition and of no other.
+/// Whether an event belongs to this transition and to no other.
 fn tells(event: &str, to: &str) -> bool {
     let begins = |states: &[&str]| states.iter().any(|state| event.starts_with(state));
     match STATES.iter().find(|(one, _)| *one == to) {

@@ -1,5 +1,5 @@
-//! Alerters that die, freeze and share their work tell what an undisturbed one tells: the same
-//! episodes at the same times, and nobody anything twice.
+//! Alerters that die, freeze and share their work notify like an undisturbed one: the same episodes
+//! at the same times, and no message twice.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-/// How long the last of it may take.
+/// The longest that the last evaluation and notification may take.
 const SOON: Duration = Duration::from_secs(900);
 
 /// Longer than the members' session.
 const FROZEN: Duration = Duration::from_secs(14);
 
-/// When the first reading was measured.
+/// The time of the first reading.
 const START: i64 = 1_756_785_600;
 
-/// How much is done; the full form of both tests is asked for by environment.
+/// The size of the tests. The environment can set the full size.
 struct Size {
     devices: usize,
     readings: usize,
@@ -34,7 +34,8 @@ struct Size {
 }
 
 impl Size {
-    /// `ALERT_KILLS` and `ALERT_READINGS` (of one device) make it larger.
+    /// Reads the size from `ALERT_KILLS` and `ALERT_READINGS` (of one device), which can make it
+    /// larger.
     fn from_environment() -> Self {
         let number = |name: &str, default| {
             let text = std::env::var(name).ok();
@@ -48,7 +49,7 @@ impl Size {
     }
 }
 
-/// Rules of several kinds, so that every kind of state is carried over.
+/// Creates rules of several kinds, so that every kind of state is stored and loaded.
 async fn seed(world: &World) -> Result<()> {
     platform::seed(world, &[]).await?;
     let expression = json!({"logical_operator": "AND", "conditions": [
@@ -77,12 +78,14 @@ async fn seed(world: &World) -> Result<()> {
         world.database.execute(&sql).await?;
     }
     world.database.execute("UPDATE t_alert_rules SET time_window_seconds = 120").await?;
-    // One of them flaps; of the others everything is told.
+    // The rule `low` may flap. The other rules cannot flap, so that all their notifications are
+    // sent.
     let unsilenced = "UPDATE t_alert_rules SET flap_openings = 1000 WHERE rule_type <> 'low'";
     world.database.execute(unsilenced).await
 }
 
-/// The same stream of readings for every world: heart rates and oxygen that wander.
+/// Returns the same stream of readings for every world: random heart rates and blood oxygen of one
+/// seed.
 fn stream(world: &World, size: &Size) -> Vec<(String, Vec<u8>)> {
     let mut random = StdRng::seed_from_u64(7);
     let mut all = Vec::with_capacity(size.devices * size.readings);
@@ -102,7 +105,7 @@ fn stream(world: &World, size: &Size) -> Vec<(String, Vec<u8>)> {
     all
 }
 
-/// An alerter that no limit holds back: how much comes is not what this is about.
+/// An alerter without effective limits: these tests are not about the number of messages.
 fn alerter(world: &World, wechat: &FakeWechat) -> Launch {
     world
         .alerter(wechat)
@@ -111,7 +114,7 @@ fn alerter(world: &World, wechat: &FakeWechat) -> Launch {
         .env("STORM_ALERTS_PER_MINUTE", "1000000")
 }
 
-/// What a run came to, without what names its world.
+/// The result of a run, without the names that belong to its world.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     alerts: BTreeSet<String>,
@@ -147,7 +150,7 @@ async fn outcome(world: &World, wechat: &FakeWechat, messages: Option<usize>) ->
     Ok(Outcome { alerts, messages: texts })
 }
 
-/// The outcome and the number of messages of a run that nobody disturbs.
+/// Returns the outcome and the number of messages of an undisturbed run.
 async fn undisturbed(name: &str, size: &Size) -> Result<(Outcome, usize)> {
     let world = World::shared(name).await?;
     world.migrate().await?;
@@ -187,7 +190,7 @@ async fn an_alerter_killed_again_and_again_tells_what_an_undisturbed_one_tells()
     let seed = rand::random();
     eprintln!("kills at moments of seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    // The same member each time, so that it finds its partitions at once.
+    // The group instance is the same each time, so that it gets its partitions at once.
     let member = || alerter(&world, &wechat).env("GROUP_INSTANCE_ID", "alerter-0");
     for chunk in all.chunks(all.len().div_ceil(size.kills)) {
         let alerter = member().spawn()?;
@@ -225,7 +228,7 @@ async fn alerters_that_come_go_die_and_freeze_tell_nobody_anything_twice() -> Re
     two.signal("STOP").await?;
     publish(third).await?;
     pass(FROZEN).await;
-    // What it held when it froze it may still try to write and to send.
+    // The alerter may still try to write and send what it held when it froze.
     two.signal("CONT").await?;
     publish(last).await?;
     let found = outcome(&world, &wechat, Some(count)).await?;

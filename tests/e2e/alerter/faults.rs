@@ -1,4 +1,4 @@
-//! What goes wrong around the alerter costs nobody an alert, and repeats none.
+//! Faults around the alerter lose no alert and repeat none.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use serde_json::json;
 
 use crate::support::{delivered, judged, measure};
 
-/// How long anything here may take.
+/// The longest that a step may take.
 const SOON: Duration = Duration::from_secs(40);
 
-/// A time at which watches measured, in seconds.
+/// Returns the present time in seconds, for readings.
 fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
@@ -69,7 +69,8 @@ async fn a_database_that_takes_nothing_delays_alerts_and_skips_none() -> Result<
     world.migrate().await?;
     platform::seed(&world, &[HEART_RATE_HIGH]).await?;
     let wechat = FakeWechat::start().await?;
-    // Who may administer the server may write to it all the same.
+    // Administrators of the server may write in spite of `read_only`, so the alerter gets a user
+    // without their rights.
     let url = world.database.create_user().await?;
     let alerter = world.alerter(&wechat).env("MYSQL_URL", url);
     let (gateway, alerter) = tokio::try_join!(world.gateway().start(), alerter.start())?;
@@ -123,7 +124,7 @@ async fn a_device_that_reports_a_hundred_times_a_second_is_told_of_once() -> Res
     let alerter = world.alerter(&wechat).start().await?;
     let device = world.device(1);
     let start = now() - 60;
-    // As gateways would publish what comes in bodies of its own each.
+    // The records that gateways publish if each reading comes in a body of its own.
     let record = |number: i64| {
         let second = start + number / 100;
         let reading = json!({"device_sn": device, "customer_id": TENANT, "heart_rate": 140,
@@ -148,7 +149,7 @@ async fn among_ten_thousand_rules_a_breach_is_told_once_and_a_broken_one_costs_n
     let (world, wechat) = world("rules").await?;
     let digit = "(SELECT 0 AS d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 \
                  UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9)";
-    // A hundred rules each for a hundred tenants, every thousandth of them without a threshold.
+    // A hundred rules for each of a hundred tenants. Every thousandth rule has no threshold.
     let sql = format!(
         "INSERT INTO t_alert_rules (customer_id, rule_type, physical_sign, threshold_max, \
          severity_level, notification_type) \
@@ -181,7 +182,7 @@ async fn a_clock_two_days_fast_silences_nobody_and_one_two_days_slow_is_believed
     delivered(&wechat, 1).await?;
     judged(&world).await?;
     ensure!(wechat.messages()[0].text().contains(&slow), "{:?}", wechat.messages());
-    // The fast clock is put right.
+    // The fast clock is set right.
     measure(&gateway, &fast, now(), &[130, 131, 132]).await?;
     delivered(&wechat, 2).await?;
     ensure!(wechat.messages()[1].text().contains(&fast), "{:?}", wechat.messages());

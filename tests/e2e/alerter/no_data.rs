@@ -1,4 +1,4 @@
-//! Devices that fall silent are missed; patients are not, only because the gateway is away.
+//! A device that falls silent opens an alert. A silent gateway opens none.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-/// How long a message may take.
+/// The longest that a message may take.
 const SOON: Duration = Duration::from_secs(40);
 
-/// Longer than any silence that a rule here allows.
+/// Longer than the window of any NO_DATA rule here.
 const LONG: Duration = Duration::from_secs(20);
 
 async fn seed(world: &World) -> Result<()> {
@@ -38,7 +38,7 @@ async fn seed(world: &World) -> Result<()> {
         .await
 }
 
-/// One reading of a device, measured now.
+/// Sends one reading of a device, measured now.
 async fn report(gateway: &Service, device: &str, temperature: f64) -> Result<()> {
     let data = json!({
         "deviceSn": device, "customerId": TENANT.to_string(), "temperature": temperature,
@@ -50,7 +50,7 @@ async fn report(gateway: &Service, device: &str, temperature: f64) -> Result<()>
     Ok(())
 }
 
-/// Waits for a message about `device` that says `word`, while `others` go on reporting.
+/// Waits for a message about `device` that contains `word`. Meanwhile `others` send readings.
 async fn told(
     (world, gateway, wechat): (&World, &Service, &FakeWechat),
     others: &[usize],
@@ -95,7 +95,7 @@ async fn a_silent_device_is_missed_once_and_a_silent_gateway_is_no_reason_to() -
     report(&gateway, &silent, 36.5).await?;
     told(all, &others, &silent, "已恢复").await?;
 
-    // Nobody is heard: the gateway is away, or nobody can reach it.
+    // No readings arrive: the gateway has stopped, or no device can reach it.
     let before = wechat.delivered();
     pass(LONG).await;
     for other in others {
@@ -113,7 +113,7 @@ async fn a_thousand_rules_on_absence_cost_a_batch_one_number_a_partition() -> Re
     let world = World::shared("absences").await?.with_partitions(1);
     world.migrate().await?;
     seed(&world).await?;
-    // Fifty windows of their own, none of which ends within this test.
+    // Fifty windows of their own. None ends within this test.
     let rules: Vec<_> = (0..1_000)
         .map(|rule| format!("('silent{rule}', 'NO_DATA', {}, 'major', 'wechat')", 600 + rule % 50))
         .collect();
@@ -132,7 +132,7 @@ async fn a_thousand_rules_on_absence_cost_a_batch_one_number_a_partition() -> Re
     report(&gateway, &first, 39.5).await?;
     told((&world, &gateway, &wechat), &[3], &first, "体温过高").await?;
     let windows = "SELECT COUNT(*) FROM t_alert_no_data_clock";
-    // Those of the two rules that `seed` adds, too.
+    // The windows include those of the two rules that `seed` adds.
     ensure!(world.database.number(windows).await? == 52);
     let clock = "SELECT COUNT(*) FROM t_alert_partition WHERE clock_ms > 0";
     ensure!(world.database.number(clock).await? == 1);

@@ -1,4 +1,4 @@
-//! Between the outbox and a person: outages, lost answers, limits, storms, and accounts that fail.
+//! From the outbox to a person: outages, lost answers, limits, storms, and accounts that fail.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,10 +15,11 @@ use serde_json::Value;
 
 use crate::support::{delivered, judged, measure};
 
-/// How long anything here may take; an account that did not answer rests for some of it.
+/// The longest that a step may take, including the pause of an account whose platform did not
+/// answer.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Long enough for what should not come to come.
+/// Long enough for an unwanted message to arrive.
 const WHILE: Duration = Duration::from_secs(5);
 
 /// Three breaches, which open an episode.
@@ -54,7 +55,7 @@ impl Here {
         Ok(())
     }
 
-    /// Waits until so many rows of the outbox are in a state.
+    /// Waits until this many rows of the outbox are in a state.
     async fn outbox(&self, state: &str, count: i64) -> Result<()> {
         let sql = format!("SELECT COUNT(*) FROM t_alert_outbox WHERE state = '{state}'");
         eventually(SOON, &format!("{count} notifications are {state}"), || async {
@@ -65,7 +66,7 @@ impl Here {
         .await
     }
 
-    /// Makes what waits older than it is, and due.
+    /// Makes pending notifications older by this time, and due.
     async fn age(&self, minutes: i64) -> Result<()> {
         let sql = format!(
             "UPDATE t_alert_outbox SET created_at = created_at - {minutes} * 60000, \
@@ -126,13 +127,13 @@ async fn an_outage_of_wechat_loses_nothing_and_keeps_each_device_s_order() -> Re
 #[tokio::test(flavor = "multi_thread")]
 async fn after_an_hour_what_still_matters_comes_marked_and_the_rest_is_dropped() -> Result<()> {
     let here = Here::start("late", |alerter| alerter).await?;
-    // Refused for certain: nothing of it may have arrived.
+    // The platform rejects every send, so it is certain that no message has arrived.
     let busy = here.wechat.inject(Fault::on(Endpoint::Send, Effect::Errcode(-1)));
     here.breach([1, 2]).await?;
     measure(&here.gateway, &here.world.device(2), now(), &[80]).await?;
     here.outbox("pending", 3).await?;
     here.age(61).await?;
-    // What was being sent meanwhile knew nothing of its age.
+    // An attempt that was under way did not know the new age. Wait for the next attempt.
     let marked = "SELECT COUNT(*) FROM t_alert_outbox WHERE state = 'pending' \
                   AND notice LIKE '%\"delayed\":true%'";
     eventually(SOON, "it was tried again, marked", || async {
@@ -162,7 +163,7 @@ async fn what_may_have_arrived_long_ago_comes_again_as_a_repeat() -> Result<()> 
         Ok((here.world.database.number(sql).await? == 1).then_some(()))
     })
     .await?;
-    // Longer ago than the platform knows a message again.
+    // Longer ago than the platform remembers a message.
     here.wechat.advance(Duration::from_secs(900));
     here.world
         .database
@@ -222,7 +223,7 @@ async fn a_wrong_secret_is_told_to_operators_once_and_tried_seldom() -> Result<(
     let here = Here::start("secret", told).await?;
     let wrong = "UPDATE t_wechat_alarm_config SET appsecret = 'not-the-secret'";
     here.world.database.execute(wrong).await?;
-    // What the alerter believed before is believed for a while.
+    // Wait until the alerter no longer uses the cached account.
     pass(Duration::from_secs(11)).await;
     here.breach(1..=8).await?;
     eventually(SOON, "operators are told", || async {
@@ -253,7 +254,7 @@ async fn a_platform_that_limits_tokens_is_asked_seldom_and_loses_nothing() -> Re
     pass(WHILE).await;
     ensure!(here.wechat.delivered() == 0);
     ensure!(here.wechat.token_requests() == 1, "{} tokens", here.wechat.token_requests());
-    // The account rests until the platform's minute is over.
+    // The account stays paused until the platform's minute is over.
     eventually(SOON * 2, "all three are told", || async {
         Ok((here.wechat.inbox(NURSE).len() == 3).then_some(()))
     })
@@ -264,7 +265,7 @@ async fn a_platform_that_limits_tokens_is_asked_seldom_and_loses_nothing() -> Re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_code_of_the_platform_is_treated_by_its_remedy() -> Result<()> {
-    // The code, what becomes of the notification, and whether the account rests.
+    // The code, the state of the notification, and whether the account is paused.
     for (code, state, rests) in [
         (-1, "sent", false),
         (40001, "sent", false),

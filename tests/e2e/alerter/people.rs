@@ -1,4 +1,5 @@
-//! Who is told: the wearer and the managers, by the tenant's own accounts, and nobody else.
+//! The wearer and the managers are notified by the tenant's own accounts. No other person is
+//! notified.
 
 use std::time::Duration;
 
@@ -13,16 +14,17 @@ use serde_json::json;
 
 use crate::support::judged;
 
-/// How long anything here may take.
+/// The longest that a step may take.
 const SOON: Duration = Duration::from_secs(40);
 
 /// The tenant, which is the organisation at the top.
 const TENANT: i64 = 11;
 
-/// Another tenant, whose people must never read of this one's patients.
+/// Another tenant, whose people must never read about this tenant's patients.
 const STRANGERS: i64 = 77;
 
-/// The platform's tables, as far as they matter; their flags are of different types there too.
+/// The platform's tables, with the columns that matter. Their flags are of different types on the
+/// platform, too.
 const TABLES: [&str; 4] = [
     "CREATE TABLE sys_user (id BIGINT PRIMARY KEY, device_sn VARCHAR(50), user_name VARCHAR(40), \
      real_name TEXT, customer_id BIGINT DEFAULT 0, is_deleted BIT(1) DEFAULT b'0', \
@@ -75,7 +77,7 @@ async fn platform(world: &World, devices: [&str; 2], name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Says where a person is reached, as operators do.
+/// Adds a person's address, as operators do.
 async fn reach(world: &World, tenant: i64, user: i64, kind: &str, address: &str) -> Result<()> {
     let (tenant, user) = (tenant.to_string(), user.to_string());
     let arguments = [
@@ -95,7 +97,7 @@ async fn reach(world: &World, tenant: i64, user: i64, kind: &str, address: &str)
     Ok(())
 }
 
-/// One reading that does not say whose it is.
+/// Sends one breaching reading without ids.
 async fn breach(gateway: &Service, device: &str) -> Result<()> {
     let data = json!({"deviceSn": device, "heartRate": 150,
         "timestamp": wall_time(jiff::Timestamp::now().as_second() - 10)});
@@ -121,7 +123,7 @@ async fn wearer_and_managers_are_told_by_their_tenant_s_accounts_and_nobody_else
     let world = World::shared("people").await?;
     world.migrate().await?;
     let (one, two) = (world.device(1), world.device(2));
-    // A name that would be a link, bold, and far too long, were it taken for what it says.
+    // A name that would be a link, bold, and far too long if it were interpreted.
     let name = format!("**张三** [x](http://evil.example) {}", "很".repeat(3_400));
     platform(&world, [&one, &two], &name).await?;
     reach(&world, TENANT, 5, "openid", "openid-5").await?;
@@ -158,7 +160,7 @@ async fn wearer_and_managers_are_told_by_their_tenant_s_accounts_and_nobody_else
     let of_wecom = wechat.messages().into_iter().filter(|message| message.kind == Kind::Wecom);
     ensure!(of_wecom.count() == 1, "{:#?}", wechat.messages());
 
-    // The watches show it too, each once.
+    // The watches show the alerts, too, each alert once per person.
     let shown = "SELECT COUNT(*), COUNT(DISTINCT device_sn, user_id) FROM t_device_message \
                  WHERE message_type = 'warning' AND user_id IN (5, 6, 50)";
     eventually(SOON, "four messages of the platform", || async {
@@ -199,7 +201,7 @@ async fn without_anybody_to_tell_the_alert_stays_pending_until_somebody_is_named
     let counted = alerter.metric("alerter_notifications_total", labels).await?;
     ensure!(counted == 1.0, "{counted} counted");
 
-    // The next breach is told, late, once somebody is named.
+    // Once a recipient is added, the next breach notifies late.
     reach(&world, TENANT, 50, "openid", "openid-50").await?;
     pass(Duration::from_secs(11)).await;
     breach(&gateway, &one).await?;

@@ -1,4 +1,4 @@
-//! What MySQL refuses, and a source of rules that is not believed: neither stops alerting.
+//! Rows that MySQL rejects, and a source of rules that is suddenly empty: neither stops alerting.
 
 use anyhow::{Result, ensure};
 use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH, Rule};
@@ -9,7 +9,7 @@ use ljwx_tests::stack::world::World;
 
 use crate::support::{SOON, delivered, judged, measure};
 
-/// Breaches of a device's heart rate some minutes ago.
+/// Sends breaches of a device's heart rate, some minutes old.
 async fn breach(gateway: &Service, device: &str) -> Result<()> {
     let now = jiff::Timestamp::now().as_second();
     measure(gateway, device, now - 300, &[130, 131, 132]).await
@@ -19,7 +19,7 @@ async fn breach(gateway: &Service, device: &str) -> Result<()> {
 async fn a_refused_row_costs_itself_alone_and_its_message_goes_out() -> Result<()> {
     let world = World::shared("refused").await?.with_partitions(1);
     world.migrate().await?;
-    // A character of four bytes, which the platform's table has not.
+    // A character of four bytes, which the platform's table cannot store.
     let message = "𠮷 {device_sn} {sign} {value}";
     platform::seed(&world, &[Rule { message, ..HEART_RATE_HIGH }]).await?;
     let refused = world.device(1);
@@ -49,7 +49,7 @@ async fn a_refused_row_costs_itself_alone_and_its_message_goes_out() -> Result<(
     ensure!(found == 1.0, "{found} rows were refused");
     ensure!(alerter.output().contains("row_refused"), "operators hear of it");
 
-    // The table changes under a running alerter: its rows are cut to what it takes now.
+    // The table changes under a running alerter, which cuts its rows to the new length.
     world.database.execute("UPDATE t_alert_info SET alert_type = 'x'").await?;
     world
         .database
@@ -98,7 +98,7 @@ async fn an_emptied_rules_file_changes_nothing_until_somebody_means_it() -> Resu
     delivered(&wechat, 2).await?;
     alerter.terminate().await?;
 
-    // Nor does a restart make the empty file believable.
+    // After a restart, the empty file still removes no rule.
     let alerter = launch().start().await?;
     breach(&gateway, &world.device(3)).await?;
     delivered(&wechat, 3).await?;

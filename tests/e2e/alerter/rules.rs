@@ -1,4 +1,4 @@
-//! Rules that survive what is done to them, and looking at rules.
+//! Rules that survive changes of their source, and the commands that show rules.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::support::{delivered, measure};
 
-/// How long a change of the rules may take to be seen.
+/// The longest until the alerter sees a change of the rules.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Waits until this many rules are in the given state.
@@ -24,11 +24,11 @@ async fn rules(alerter: &Service, state: &str, count: f64) -> Result<()> {
     .await
 }
 
-/// Runs a command that prints JSON and does well.
+/// Runs a command that must succeed and returns the JSON that it prints.
 async fn document(world: &World, arguments: &[&str]) -> Result<Value> {
     let done = world.launch("alerter", arguments).finish().await?;
     ensure!(done.code == Some(0), "{arguments:?} ended with {:?}: {}", done.code, done.text);
-    // What is said on standard error comes behind it.
+    // Standard error follows the document.
     let document = serde_json::Deserializer::from_str(&done.text).into_iter::<Value>().next();
     document.transpose()?.ok_or_else(|| anyhow::anyhow!("no document: {}", done.text))
 }
@@ -76,14 +76,14 @@ async fn a_message_on_the_channel_brings_a_changed_rule_into_force_at_once() -> 
     world.migrate().await?;
     platform::seed(&world, &[HEART_RATE_HIGH]).await?;
     let wechat = FakeWechat::start().await?;
-    // Only the message can bring the second rule.
+    // The interval is long: only the message on the channel can bring the second rule.
     let alerter = world.alerter(&wechat).env("RULES_INTERVAL", "1h").start().await?;
     rules(&alerter, "valid", 1.0).await?;
     let second = "INSERT INTO t_alert_rules (rule_type, physical_sign, threshold_min) \
                   VALUES ('BLOOD_OXYGEN_LOW_ALERT', 'blood_oxygen', 92)";
     world.database.execute(second).await?;
     eventually(SOON, "the second rule is in force", || async {
-        // Again and again, because nobody says when the alerter has begun to listen.
+        // Publish the message again and again: nothing shows when the alerter has begun to listen.
         world.cache.announce_rules().await?;
         Ok((alerter.metric("alerter_rules", "state=\"valid\"").await? == 2.0).then_some(()))
     })

@@ -1,4 +1,4 @@
-//! A silence keeps notifications back and loses none.
+//! A silence delays notifications and loses none.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use serde_json::Value;
 
 use crate::support::{SOON, delivered, judged, measure};
 
-/// How long a change of the silences may take until every replica knows it.
+/// The longest until every replica knows a change of the silences.
 const IN_FORCE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Runs a command of the alerter; its exit code and the JSON document it printed, if any.
+/// Runs a command of the alerter. Returns its exit code and the JSON document it printed, if any.
 async fn command(world: &World, arguments: &[&str]) -> Result<(Option<i32>, Value)> {
     let done = world.launch("alerter", arguments).env("USER", "ann").finish().await?;
     // Log lines follow the document.
@@ -46,7 +46,7 @@ async fn what_is_silenced_is_recorded_and_told_once_the_silence_ends() -> Result
     ensure!(command(&world, &add).await?.0 == Some(0), "silence add");
     in_force(&alerter, 1.0).await?;
 
-    // Both breach; the fourth reading would tell late.
+    // Both devices breach. Without the silence, the fourth reading would notify late.
     measure(&gateway, &silenced, now - 300, &[130, 131, 132, 133]).await?;
     measure(&gateway, &heard, now - 300, &[130, 131, 132, 133]).await?;
     delivered(&wechat, 1).await?;
