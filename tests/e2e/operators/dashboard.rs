@@ -1,4 +1,4 @@
-//! The dashboards show something: every query answers with data while the pipeline works.
+//! The dashboards show data: every query returns some while the pipeline works.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::watched::{DEVICES, SOON, Watched};
 
-/// What Grafana puts in for its own variables, with scrapes every second.
+/// Values of Grafana's own variables, for scrapes every second.
 const VARIABLES: [(&str, &str); 4] = [
     ("$__rate_interval", "15s"),
     ("$__interval", "5s"),
@@ -44,7 +44,7 @@ async fn every_query_of_the_dashboards_returns_data() -> Result<()> {
     watched.end().await
 }
 
-/// Of these queries, by their panels, those without data.
+/// Returns those of these queries that have no data, by their panels.
 async fn without_data(
     prometheus: &Prometheus,
     queries: BTreeMap<String, String>,
@@ -59,7 +59,7 @@ async fn without_data(
     Ok(silent)
 }
 
-/// The queries of all dashboards: panel, number, query.
+/// Returns the queries of all dashboards: panel, number, query.
 fn queries() -> Result<BTreeMap<String, String>> {
     let mut queries = BTreeMap::new();
     for file in std::fs::read_dir(deploy_folder().join("grafana/dashboards"))? {

@@ -1,6 +1,8 @@
-//! The worker's health says what is the matter, and its levels are what they are said to be. (That a
-//! database that is away makes it unhealthy and never dead, an open breaker unhealthy and a pause
-//! degraded, the scenarios of the alert rules show.)
+//! The worker's health names the fault, and its levels are as documented.
+//!
+//! The scenarios of the alert rules test further faults: an unreachable database makes the worker
+//! unhealthy and never dead, an open dead-letter breaker makes it unhealthy, and a pause makes it
+//! degraded.
 
 use anyhow::{Result, ensure};
 use ljwx_tests::clients::http;

@@ -1,4 +1,4 @@
-//! The logs: changed while a service runs, and never with what concerns a patient alone.
+//! The logs: their level changes while a service runs, and they contain no data of a patient.
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
@@ -11,13 +11,13 @@ use serde_json::json;
 
 use super::watched::{SOON, Watched};
 
-/// How every token of the stand-in begins.
+/// The beginning of every token of the stand-in.
 const TOKEN: &str = "token-of-the-stand-in";
 
-/// Values that nothing else can be mistaken for.
+/// Values that cannot be mistaken for others.
 const VALUES: [&str; 4] = ["22.540987", "114.061234", "39.87", "HW-APP-9731"];
 
-/// Everything the services say of their own work.
+/// The most detailed logs of the services' own code.
 const LOUD: &str = "ljwx=trace,info";
 
 async fn set_level(service: &Service, filter: &str) -> Result<http::Answer> {
@@ -63,7 +63,8 @@ async fn no_line_span_or_metric_holds_a_health_value_a_token_or_a_secret() -> Re
             "latitude": VALUES[0], "longitude": VALUES[1], "temperature": VALUES[2],
         })
     };
-    // Accepted, told of, refused by the database, and rejected.
+    // Readings that are accepted, notified, and rejected by the database, and an item that is
+    // rejected.
     watched.narrow().await?;
     let mut items: Vec<_> = (0..3).map(|step| reading(1, 60 - step * 15, 125)).collect();
     items.push(reading(2, 30, 201));
@@ -85,7 +86,7 @@ async fn no_line_span_or_metric_holds_a_health_value_a_token_or_a_secret() -> Re
         Ok(Some(()))
     })
     .await?;
-    // A start that fails shall not tell, either.
+    // A start that fails must not show secrets, either.
     let refused = world
         .worker()
         .env("MYSQL_URL", format!("mysql://root:{password}@127.0.0.1:1"))

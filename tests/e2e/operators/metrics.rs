@@ -1,4 +1,4 @@
-//! What services answer on /metrics is what `docs/metrics.md` says, all of it and nothing else.
+//! The services export exactly the metrics that `docs/metrics.md` lists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use ljwx_tests::stack::wait::eventually;
 
 use super::watched::{DEVICES, SOON, Watched, send};
 
-/// Metrics that only something wrong brings about, each caused by another test of its own.
+/// Metrics that only a fault brings about. Each is caused by another test.
 const OF_FAULTS: [&str; 5] = [
     "alerter_notifications_postponed_total",
     "alerter_refused_rows_total",
@@ -24,7 +24,7 @@ async fn services_answer_the_documented_metrics_and_no_others() -> Result<()> {
     let watched = Watched::start("opmetrics", |launch| launch).await?;
     let load = watched.load();
     watched.measure(DEVICES + 1, &[130, 131, 132]).await?;
-    // A value that is left out, and an item that is rejected.
+    // A reading with a dropped value, and a rejected item.
     let url = watched.gateway.url("/upload_health_data");
     send(&url, &watched.world.device(DEVICES + 2), 4000).await?;
     send(&url, "", 70).await?;
@@ -50,7 +50,8 @@ async fn services_answer_the_documented_metrics_and_no_others() -> Result<()> {
     watched.end().await
 }
 
-/// The names that a service answers; an error where one is not as documented.
+/// Returns the names of the metrics that a service exports. Errors if a metric is not as
+/// documented.
 async fn compared(service: &Service, documented: &BTreeMap<String, Row>) -> Result<Vec<String>> {
     let page = http::get(&service.admin("/metrics")).await?.text;
     let mut names = Vec::new();
@@ -67,7 +68,7 @@ async fn compared(service: &Service, documented: &BTreeMap<String, Row>) -> Resu
         let Some((name, labels)) = line.split_once('{') else { continue };
         let name = base(name);
         let labels = labels.rsplit_once('}').map_or("", |(labels, _)| labels);
-        // Values may hold anything but quotes.
+        // Label values may hold anything but quotes.
         let keys = labels.split('"').step_by(2).map(|key| key.trim_matches([',', '=']));
         let keys: BTreeSet<_> = keys.filter(|key| !key.is_empty() && *key != "le").collect();
         let row = documented.get(name).with_context(|| format!("{name} is not documented"))?;
@@ -77,7 +78,7 @@ async fn compared(service: &Service, documented: &BTreeMap<String, Row>) -> Resu
     Ok(names)
 }
 
-/// The name of a histogram from that of its parts.
+/// Returns the name of a histogram from the name of one of its series.
 fn base(name: &str) -> &str {
     ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
 }

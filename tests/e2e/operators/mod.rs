@@ -1,5 +1,5 @@
-//! What operators see, on the whole pipeline with a Prometheus that watches it. The servers behind the
-//! pipeline make no difference here, so these run on one database only.
+//! The operators' view of the whole pipeline, with a Prometheus that scrapes it. The servers behind
+//! the pipeline make no difference here, so these tests run on one database only.
 
 mod dashboard;
 mod health;

@@ -1,4 +1,4 @@
-//! Every alert rule fires when its cause is there and clears when it is gone.
+//! Every operator alert rule fires on its cause and clears when the cause is gone.
 
 use std::collections::BTreeSet;
 
@@ -11,15 +11,16 @@ use super::scenarios::{database_away, database_slow, nobody_told, processes_gone
 use super::unnoticed::nobody_notices;
 use super::watched::{SOON, Watched};
 
-/// What [`servers_that_are_away_are_told_of_until_they_are_back`] causes, with the servers that all tests share away.
+/// The rules that fire in [`servers_that_are_away_are_told_of_until_they_are_back`] while servers
+/// that all tests share are stopped.
 const OF_SERVERS: [&str; 3] = ["GatewayRefusing", "KafkaUnreachable", "RedisUnreachable"];
 
-/// The same with Redis there, which takes nothing.
+/// The rule that fires in the same test while Redis is up and rejects writes.
 const OF_REDIS: [&str; 1] = ["RedisBehind"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_rule_fires_on_its_cause_and_clears() -> Result<()> {
-    // Side by side, because most of their time is waiting for an age that is too high.
+    // The scenarios run side by side: most of their time they wait for an age that is too high.
     let proved = tokio::try_join!(
         database_away(),
         database_slow(),

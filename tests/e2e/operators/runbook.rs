@@ -1,4 +1,4 @@
-//! The commands of the runbook that are marked as runnable are run, each as it stands.
+//! Runs the commands of the runbook that are marked as runnable, each unchanged.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use tokio::process::Command;
 
 use super::watched::{DEVICES, SOON, Watched};
 
-/// How long one block may take.
+/// The longest that one block may take.
 const BLOCK_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long a slow upload takes.
+/// The duration of a slow upload.
 const SLOW_UPLOAD: Duration = Duration::from_millis(700);
 
-/// How long a slow batch takes.
+/// The duration of a slow batch.
 const SLOW_BATCH: Duration = Duration::from_millis(1500);
 
-/// A block to be run, with the line that it begins in.
+/// A block to run, and the line at which it begins.
 struct Block {
     line: usize,
     script: String,
@@ -59,7 +59,7 @@ async fn every_runnable_command_of_the_runbook_runs() -> Result<()> {
     let load = watched.load();
     watched.narrow().await?;
     watched.measure(DEVICES + 1, &[121, 122, 123, 201]).await?;
-    // For those who look for what is slow.
+    // The commands that search for slow work need a slow request and a slow batch.
     let address = watched.gateway.listen().context("an address")?;
     let body =
         json!({"data": {"deviceSn": world.device(DEVICES + 2), "heart_rate": 70}}).to_string();

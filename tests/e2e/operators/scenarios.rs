@@ -1,4 +1,5 @@
-//! Causes of alerts. Each brings the names of the rules that it saw fire and clear.
+//! Causes of operator alerts. Each scenario returns the names of the rules that it saw fire and
+//! clear.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -15,23 +16,23 @@ use serde_json::json;
 
 use super::watched::{SOON, Watched, send};
 
-/// Rules that a scenario has seen.
+/// Rules that a scenario has seen fire and clear.
 pub type Proved = Vec<&'static str>;
 
-/// How long a rule may take whose cause is an age of two minutes.
+/// The longest that a rule may take to fire whose cause is an age of two minutes.
 const LATE: Duration = Duration::from_secs(200);
 
-/// How long each batch of a slow database takes.
+/// The duration of each batch of a slow database.
 const LOCKED: Duration = Duration::from_secs(7);
 
-/// Retention below which readings that wait are about to be lost, in milliseconds.
+/// The topic's retention, in milliseconds: readings that wait are then about to be lost.
 const RETENTION_MS: i64 = 3_600_000;
 
 async fn health(worker: &Service) -> Result<http::Answer> {
     http::get(&worker.admin("/api/batch_processor/health")).await
 }
 
-/// The database is away for two minutes.
+/// The database is unreachable until readings are older than two minutes.
 pub async fn database_away() -> Result<Proved> {
     const RULES: [&str; 6] = [
         "DatabaseUnreachable",
@@ -67,7 +68,7 @@ pub async fn database_away() -> Result<Proved> {
 
 const STORED: &str = "SELECT COALESCE(SUM(`stored` + merged), 0) FROM ingest_progress";
 
-/// The database takes every batch, each after a while.
+/// The database accepts every batch, each after a delay.
 pub async fn database_slow() -> Result<Proved> {
     const RULES: [&str; 2] = ["BatchProcessingSlow", "EndToEndSlow"];
     let watched = Watched::start("opslow", |launch| launch).await?;
@@ -78,17 +79,17 @@ pub async fn database_slow() -> Result<Proved> {
         ended = hold_up(database, lock) => match ended? {},
         fired = watched.prometheus.fire(&RULES, LATE) => fired?,
     }
-    // The lock was dropped with what held it.
+    // The lock was dropped with the future that held it.
     watched.prometheus.clear(&RULES, SOON).await?;
     drop(load);
     watched.end().await?;
     Ok(RULES.into())
 }
 
-/// Holds every batch up for a while, without end.
+/// Delays every batch, without end.
 async fn hold_up(database: &Database, mut lock: Lock) -> Result<Infallible> {
     loop {
-        // The next lock waits behind the batches that the first one holds up, and before those
+        // The next lock waits behind the batches that the first lock delays, and before the batches
         // that come after them.
         let (next, released) = tokio::join!(locked(database), async {
             pass(LOCKED).await;
@@ -99,7 +100,7 @@ async fn hold_up(database: &Database, mut lock: Lock) -> Result<Infallible> {
     }
 }
 
-/// Locks the ledger, again where a batch and the lock were in each other's way.
+/// Locks the ledger. Retries if a batch and the lock block each other.
 async fn locked(database: &Database) -> Lock {
     loop {
         if let Ok(lock) = database.lock("ingest_progress").await {
@@ -109,7 +110,7 @@ async fn locked(database: &Database) -> Lock {
     }
 }
 
-/// WeChat is away, a rule cannot be used, a process has too little memory.
+/// WeChat is unreachable, a rule is invalid, a process has too little memory.
 pub async fn nobody_told() -> Result<Proved> {
     const RULES: [&str; 4] =
         ["WechatFailing", "NotificationsLate", "AlertRulesRefused", "MemoryHigh"];
@@ -122,7 +123,8 @@ pub async fn nobody_told() -> Result<Proved> {
                  severity_level) VALUES ('WRONG', 'heart_rate', 200, 100, 'major')";
     watched.world.database.execute(wrong).await?;
     watched.world.cache.announce_rules().await?;
-    // A gateway refuses to start where its bounds are above its memory.
+    // A worker starts in spite of this limit. A gateway would not start: its bounds would exceed
+    // its memory.
     let small = watched.world.worker().env("MEMORY_LIMIT", "1000000").start().await?;
     watched.prometheus.add("worker", &small)?;
     watched.prometheus.fire(&RULES, LATE).await?;
@@ -137,11 +139,12 @@ pub async fn nobody_told() -> Result<Proved> {
     Ok(RULES.into())
 }
 
-/// Processes are killed, first a replica, then all.
+/// Processes are killed: first a replica, then all.
 pub async fn processes_gone() -> Result<Proved> {
     const LOST: [&str; 2] = ["WorkerReplicaLost", "PartitionWithoutOwner"];
     const STOPPED: [&str; 3] = ["WorkerStopped", "AlerterStopped", "GatewayStopped"];
-    // Long enough to be seen before the others take its partitions over.
+    // The session is long enough for the alerts to fire before other replicas take the partitions
+    // over.
     let long = |launch: ljwx_tests::stack::launch::Launch| launch.env("SESSION_TIMEOUT", "15s");
     let mut watched = Watched::start("opgone", long).await?;
     let second = long(watched.world.worker()).start().await?;
@@ -172,8 +175,8 @@ pub async fn processes_gone() -> Result<Proved> {
     Ok([&LOST[..], &STOPPED[..]].concat())
 }
 
-/// Values that the tables refuse, a ledger that lies, a pause that is forgotten, a collector that is
-/// away.
+/// Values that the tables reject, a ledger that does not balance, a forgotten pause, and an
+/// unreachable collector.
 pub async fn wrong_data() -> Result<Proved> {
     let world = World::shared("opdata").await?;
     world.migrate().await?;
@@ -231,7 +234,7 @@ pub async fn wrong_data() -> Result<Proved> {
     ])
 }
 
-/// Single readings that are refused among those of the load, without end.
+/// Sends single readings that the database rejects beside those of the load, without end.
 async fn refused(url: &str, device: &str) -> Result<Infallible> {
     loop {
         send(url, device, 200).await?;
@@ -239,7 +242,7 @@ async fn refused(url: &str, device: &str) -> Result<Infallible> {
     }
 }
 
-/// More refused readings in a row than the breaker lets through.
+/// Sends more rejected readings in a row than the dead-letter breaker allows.
 async fn burst(url: &str, device: &str) -> Result<()> {
     let items: Vec<_> = (0..20)
         .map(|second| {

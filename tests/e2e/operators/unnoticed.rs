@@ -1,4 +1,5 @@
-//! Causes of alerts while every process and every server is up, so that only these alerts can tell.
+//! Causes of operator alerts while every process and every server is up, so that only these alerts
+//! show them.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -12,7 +13,7 @@ use ljwx_tests::stack::world::World;
 use super::scenarios::Proved;
 use super::watched::{DEVICES, LOAD_INTERVAL, SOON, Watched, send};
 
-/// One rule, as a file has it.
+/// One rule in the form of a rules file.
 const RULE: &str = "\
 - id: 1
   rule_type: HEARTRATE_HIGH_ALERT
@@ -23,8 +24,8 @@ const RULE: &str = "\
   notification_type: wechat
 ";
 
-/// There are no rules, half of what comes is rejected, what people are sent is refused or too late,
-/// and then nothing comes any more.
+/// There are no rules, half of the items are rejected, messages are rejected or too late, and then
+/// no readings arrive.
 pub async fn nobody_notices() -> Result<Proved> {
     const AT_FIRST: [&str; 2] = ["NoRulesInForce", "RejectsHigh"];
     let world = World::shared("opunseen").await?;
@@ -54,7 +55,7 @@ pub async fn nobody_notices() -> Result<Proved> {
     Ok([&AT_FIRST[..], &["ReadingsStopped", "WechatFailing"]].concat())
 }
 
-/// One message is refused for its recipient; another one waits until what it tells of is over.
+/// One message is rejected for its recipient. Another message waits until its episode is over.
 async fn nobody_told(watched: &Watched) -> Result<()> {
     let gone = Fault::on(Endpoint::Send, Effect::Errcode(43004));
     let gone = watched.wechat.inject(gone);
@@ -88,7 +89,7 @@ async fn failing(prometheus: &Prometheus, outcome: &str, errcode: &str) -> Resul
     .await
 }
 
-/// Readings that are none, without end.
+/// Sends items that are no readings, without end.
 async fn rejected(url: &str) -> Result<Infallible> {
     loop {
         send(url, "", 70).await?;
@@ -96,7 +97,7 @@ async fn rejected(url: &str) -> Result<Infallible> {
     }
 }
 
-/// Written beside and moved, so that nobody reads half of it.
+/// Writes another file and renames it, so that no reader sees half of it.
 fn replace(path: &Path, text: &str) -> Result<()> {
     let half = path.with_extension("half");
     std::fs::write(&half, text)?;

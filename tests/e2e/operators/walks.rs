@@ -1,4 +1,5 @@
-//! The walk-throughs of the runbook, as Jaeger's API answers them: each end is found from the other.
+//! The walk-throughs of the runbook, as Jaeger's API answers them: each end is found from the
+//! other.
 
 use std::time::Duration;
 
@@ -13,20 +14,20 @@ use tokio::net::TcpListener;
 
 use super::watched::{SOON, Watched};
 
-/// How long the body of a slow upload takes.
+/// The duration of a slow upload's body.
 const SLOW: Duration = Duration::from_millis(700);
 
-/// How long a slow batch is held up.
+/// The delay of a slow batch.
 const SLOW_BATCH: Duration = Duration::from_millis(1500);
 
-/// Offsets of one partition make the lower part of a reading's number.
+/// The bits of a source that hold the offset. The partition is above them.
 const OFFSET_BITS: i64 = 40;
 
 fn jaeger_url(world: &World) -> Result<&str> {
     world.stack.jaeger_url.as_deref().context("JAEGER_URL is not set: this test needs Jaeger")
 }
 
-/// Waits for the trace that `find` chooses among those that a search brings.
+/// Waits for the trace that `find` chooses among the results of a search.
 async fn search(
     world: &World,
     asked: &[(&str, &str)],
@@ -218,7 +219,7 @@ async fn what_somebody_will_ask_about_is_traced_whatever_the_ratio() -> Result<(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_never_answers_costs_nothing_but_counted_spans() -> Result<()> {
-    // It takes connections, and that is all.
+    // The collector accepts connections and does nothing else.
     let collector = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", collector.local_addr()?);
     let watched =

@@ -1,4 +1,4 @@
-//! The pipeline with a Prometheus that watches it, and a load on it. Faults belong to
+//! The pipeline with a Prometheus that scrapes it, and a load on it. Faults belong to
 //! [`super::scenarios`] and to the tests.
 
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use tokio::task::JoinHandle;
 
 use crate::support;
 
-/// How long a step without a time of its own may take.
+/// The longest that a step without a time limit of its own may take.
 pub(super) const SOON: Duration = Duration::from_secs(60);
 
 /// Devices of a load: enough to have some in every partition.
 pub(super) const DEVICES: usize = 40;
 
-/// Between two readings of a load.
+/// The time between two readings of a load.
 pub(super) const LOAD_INTERVAL: Duration = Duration::from_millis(30);
 
-/// The pipeline, watched.
+/// The pipeline and its Prometheus.
 pub(super) struct Watched {
     pub(super) prometheus: Prometheus,
     pub(super) gateway: Service,
@@ -41,14 +41,15 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// One replica of each service in a new world; `adapt` may change how each is started.
+    /// Starts one replica of each service in a new world. `adapt` may change how each service is
+    /// started.
     pub(super) async fn start(name: &str, adapt: impl Fn(Launch) -> Launch) -> Result<Self> {
         let world = World::shared(name).await?;
         world.migrate().await?;
         Self::start_in(world, adapt).await
     }
 
-    /// The same in a world that has its tables and topics.
+    /// Starts the same in a world that has its tables and topics.
     pub(super) async fn start_in(world: World, adapt: impl Fn(Launch) -> Launch) -> Result<Self> {
         platform::seed(&world, &[HEART_RATE_HIGH]).await?;
         let wechat = FakeWechat::start().await?;
@@ -69,19 +70,19 @@ impl Watched {
         Ok(Self { prometheus, gateway, worker, alerter, wechat, world })
     }
 
-    /// Readings of these heart rates, 15 s apart, the last one of now.
+    /// Sends readings of these heart rates, 15 s apart, the last one of now.
     pub(super) async fn measure(&self, device: usize, rates: &[i32]) -> Result<()> {
         let now = jiff::Timestamp::now().as_second();
         support::measure(&self.gateway, &self.world.device(device), now, rates).await
     }
 
-    /// Has the database refuse heart rates above 127.
+    /// Makes the database reject heart rates above 127.
     pub(super) async fn narrow(&self) -> Result<()> {
         let narrow = "ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL";
         self.world.database.execute(narrow).await
     }
 
-    /// Readings without end, of people who are well.
+    /// Sends readings without a breach, without end.
     pub(super) fn load(&self) -> Load {
         Load::start(self.gateway.url("/upload_health_data"), self.world.serial_prefix())
     }
@@ -108,7 +109,8 @@ impl Load {
         let task = tokio::spawn(async move {
             for number in 0.. {
                 let device = format!("{prefix}{:09}", number % DEVICES);
-                // A device sends a refused reading again; here the next reading follows instead.
+                // A device sends an unacknowledged reading again. This load sends the next reading
+                // instead.
                 if send(&url, &device, 70).await.is_ok_and(|status| status == 200) {
                     count.fetch_add(1, Ordering::Relaxed);
                 }
@@ -118,7 +120,7 @@ impl Load {
         Self { sent, task }
     }
 
-    /// Readings that were acknowledged so far.
+    /// Returns the number of readings acknowledged so far.
     pub(super) fn acknowledged(&self) -> i64 {
         self.sent.load(Ordering::Relaxed)
     }
@@ -130,7 +132,7 @@ impl Drop for Load {
     }
 }
 
-/// Sends one reading of now; the answer's status comes back.
+/// Sends one reading of now and returns the answer's status.
 pub(super) async fn send(url: &str, device: &str, heart_rate: i32) -> Result<u16> {
     let now = jiff::Timestamp::now();
     let data = json!({
