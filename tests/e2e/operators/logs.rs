@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::watched::{SOON, Watched};
 
-/// The beginning of every token of the stand-in.
+/// The beginning of every token of the fake WeChat.
 const TOKEN: &str = "token-of-the-stand-in";
 
 /// Values that cannot be mistaken for others.
