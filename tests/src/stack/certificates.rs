@@ -1,5 +1,5 @@
-//! An authority of a test's own, and what it signs, as PEM files in a folder: `ca.pem`, `server.pem` with
-//! `server.key`, `client.pem` with `client.key`.
+//! An authority that belongs to a test, and the PEM files that it signs, in a folder: `ca.pem`,
+//! `server.pem` with `server.key`, `client.pem` with `client.key`.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// An authority that has signed a client's certificate, and one for servers at 127.0.0.1.
+    /// Creates an authority and signs a certificate for a client and one for servers at 127.0.0.1.
     pub fn new(folder: PathBuf) -> anyhow::Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -28,18 +28,18 @@ impl Authority {
         Ok(authority)
     }
 
-    /// Its folder.
+    /// The folder with the files.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The path of a file in it.
+    /// The path of a file in the folder.
     pub fn path(&self, file: &str) -> String {
         self.folder.join(file).display().to_string()
     }
 
-    /// Gives the servers a new certificate for 127.0.0.1, for their next start: one that is in force, or
-    /// that expired long ago.
+    /// Signs a new certificate of the servers for 127.0.0.1, for their next start: a valid one, or
+    /// one that expired long ago.
     pub fn sign_server(&self, expired: bool) -> anyhow::Result<()> {
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
         if expired {

@@ -1,28 +1,28 @@
-//! The environment that `deploy/stack` exports: the addresses of the real servers, the checkout, and the
-//! command itself. Starting the services in it belongs to [`super::world`].
+//! The environment that `deploy/stack` exports: the addresses of the real servers, the checkout,
+//! and the command itself. Starting the services in it belongs to [`super::world`].
 
 use std::path::PathBuf;
 
 use anyhow::Context;
 
-/// Where the servers are.
+/// The addresses of the servers.
 #[derive(Debug, Clone)]
 pub struct Stack {
     /// Kafka's bootstrap addresses.
     pub kafka_brokers: String,
-    /// URL of a MySQL server and a database that exists.
+    /// URL of a MySQL server and an existing database.
     pub mysql_url: String,
     /// URL of Redis.
     pub redis_url: String,
-    /// Where spans go; none: there is no Jaeger.
+    /// The address to send spans to; `None` without Jaeger.
     pub otlp_endpoint: Option<String>,
-    /// Where spans can be read.
+    /// The address to read spans from; `None` without Jaeger.
     pub jaeger_url: Option<String>,
-    /// Where Prometheus answers; none: there is none.
+    /// The address of Prometheus; `None` without Prometheus.
     pub prometheus_url: Option<String>,
-    /// The folder in which it looks for what to scrape.
+    /// The folder in which Prometheus looks for targets.
     pub prometheus_targets: Option<PathBuf>,
-    /// What services need in their environment besides, or in place of the addresses above.
+    /// Further environment variables of the services. They win over the addresses above.
     pub environment: Vec<(String, String)>,
 }
 
@@ -42,19 +42,19 @@ impl Stack {
     }
 }
 
-/// A variable that is set and not empty.
+/// Returns a variable that is set and not empty.
 pub(super) fn optional(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// A variable that the stack must set.
+/// Returns a variable that the stack must set.
 pub(super) fn required(name: &str) -> anyhow::Result<String> {
     optional(name).with_context(|| {
         format!("{name} is not set: run this through the stack, as `deploy/stack run -- COMMAND`")
     })
 }
 
-/// The folder of the checkout.
+/// Returns the folder of the checkout.
 pub(crate) fn root() -> PathBuf {
     optional("STACK_ROOT").map_or_else(
         || {
@@ -65,7 +65,7 @@ pub(crate) fn root() -> PathBuf {
     )
 }
 
-/// The command that starts and stops the servers.
+/// Returns the path of the command that starts and stops the servers.
 pub(super) fn stack_command() -> PathBuf {
     root().join("deploy/stack")
 }

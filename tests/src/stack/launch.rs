@@ -1,5 +1,5 @@
-//! Starting a program of this workspace from the target directory, with settings of its own and
-//! its output in a log.
+//! Starts a program of this workspace from the target directory, with settings of its own and its
+//! output in a log.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -14,10 +14,10 @@ use tokio::process::Command;
 
 use crate::stack::process::Service;
 
-/// How long a command that ends by itself may take.
+/// The longest that a command may take to end by itself.
 const FINISHED_WITHIN: Duration = Duration::from_secs(45);
 
-/// A program about to be started.
+/// A program to be started.
 #[derive(Debug)]
 pub struct Launch {
     pub(crate) name: String,
@@ -31,7 +31,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// A program with nothing in its environment but what this process has.
+    /// Describes a program whose environment is only that of this process.
     pub fn bare(program: &'static str, arguments: &[&str]) -> anyhow::Result<Self> {
         let folder = program_folder()?;
         let logs = folder.parent().unwrap_or(&folder).join("logs");
@@ -62,14 +62,14 @@ impl Launch {
         self
     }
 
-    /// Lets the service take the public address that a former one had.
+    /// Gives the service the public address of an earlier one.
     #[must_use]
     pub const fn at(mut self, address: SocketAddr) -> Self {
         self.at = Some(address);
         self
     }
 
-    /// Lets it open so many files at first; it may raise that itself.
+    /// Limits the files that the service may open at first. The service may raise the limit itself.
     #[must_use]
     pub const fn open_files(mut self, soft_limit: u32) -> Self {
         self.open_files = Some(soft_limit);
@@ -83,7 +83,7 @@ impl Launch {
         Ok(service)
     }
 
-    /// Starts the service without waiting for anything.
+    /// Starts the service without waiting.
     pub fn spawn(self) -> anyhow::Result<Service> {
         let admin = free_address()?;
         let listen = match self.at {
@@ -101,7 +101,7 @@ impl Launch {
         Ok(Service { name: self.name, child, log: self.log, admin, listen })
     }
 
-    /// Runs a command to its end and returns its exit code and all it printed.
+    /// Runs a command to its end and returns its exit code and its output.
     pub async fn finish(self) -> anyhow::Result<Finished> {
         let mut command = self.command()?;
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -115,8 +115,8 @@ impl Launch {
     }
 
     fn command(&self) -> anyhow::Result<Command> {
-        // A process group of its own, so that Ctrl-C reaches the demo alone, which then ends its
-        // services in order; the death signal, so that they do not outlive a killed test.
+        // A process group of its own: Ctrl-C then reaches the demo alone, which ends its services
+        // in order. The death signal: services must not outlive a killed test.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]);
         if let Some(soft_limit) = self.open_files {
@@ -132,17 +132,17 @@ impl Launch {
 /// A command that has run to its end.
 #[derive(Debug)]
 pub struct Finished {
-    /// Its exit code; none: a signal ended it.
+    /// The exit code; `None` if a signal ended it.
     pub code: Option<i32>,
-    /// All it printed, standard output first.
+    /// The output, standard output first.
     pub text: String,
 }
 
-/// The folder with the programs of this build.
+/// Returns the folder with the programs of this build.
 pub fn program_folder() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("own path")?;
     let folder = own.parent().context("own folder")?;
-    // Test programs lie one folder deeper than the others.
+    // Test programs are one folder deeper than the others.
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     Ok(folder.into())
 }
@@ -153,8 +153,8 @@ fn program(name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// A local address nobody listens on. Below the range the kernel hands out to clients, or a
-/// connection could take the port before the service does.
+/// Returns a local address on which no process listens. Its port is below the range that the kernel
+/// gives to clients: a connection could otherwise take the port before the service does.
 pub fn free_address() -> anyhow::Result<SocketAddr> {
     for _ in 0..200 {
         let port = rand::rng().random_range(15_000..32_000);

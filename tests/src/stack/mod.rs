@@ -1,7 +1,7 @@
-//! Starts the services in a world with its own database and topics on the real servers, and takes a
-//! server away for a while.
+//! Starts the services in a world with its own database and topics on the real servers, and stops a
+//! server for a while.
 //!
-//! Asking the servers belongs to [`crate::clients`].
+//! Querying the servers belongs to [`crate::clients`].
 
 pub mod certificates;
 mod environment;

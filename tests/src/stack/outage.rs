@@ -1,5 +1,5 @@
-//! Takes a server of the stack away for a while: stops, kills or freezes it, and brings it back. A server
-//! of one test alone belongs to [`super::own_server`].
+//! Takes a server of the stack from its users for a while: stops, kills or freezes it, and starts
+//! it again. A server that belongs to one test is in [`super::own_server`].
 
 use std::path::PathBuf;
 
@@ -7,19 +7,19 @@ use anyhow::{Context, ensure};
 
 use super::environment::{optional, required, stack_command};
 
-/// A server that can be taken away.
+/// A server that can be stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Server {
     /// The only broker.
     Kafka,
-    /// The store: MariaDB, or what `STACK_DATABASE` says.
+    /// The database: MariaDB, or the one that `STACK_DATABASE` names.
     Database,
-    /// The cache.
+    /// Redis.
     Redis,
 }
 
 impl Server {
-    /// What `deploy/stack` calls it.
+    /// The server's name in `deploy/stack`.
     fn name(self) -> String {
         match self {
             Self::Kafka => "kafka".into(),
@@ -28,17 +28,17 @@ impl Server {
         }
     }
 
-    /// Stops it in an orderly way.
+    /// Stops the server in an orderly way.
     pub async fn stop(self) -> anyhow::Result<Outage> {
         self.away("stop").await
     }
 
-    /// Kills it with SIGKILL.
+    /// Kills the server with SIGKILL.
     pub async fn kill(self) -> anyhow::Result<Outage> {
         self.away("kill").await
     }
 
-    /// Stops its process without closing a connection, as a machine does that hangs.
+    /// Stops the server's process without closing a connection, like a machine that hangs.
     pub fn freeze(self) -> anyhow::Result<Frozen> {
         let folder = PathBuf::from(required("STACK_DIR")?);
         let pid = std::fs::read_to_string(folder.join("pids").join(self.name()))?;
@@ -48,14 +48,14 @@ impl Server {
     }
 
     async fn away(self, how: &str) -> anyhow::Result<Outage> {
-        // First the guard: a command that half worked must be undone too.
+        // Create the guard first: a command that fails half-way must be undone, too.
         let outage = Outage { server: self, over: false };
         run(how, self).await?;
         Ok(outage)
     }
 }
 
-/// A server is away until this ends, at the latest when it is dropped.
+/// A stopped server. It starts again when this ends or is dropped.
 #[derive(Debug)]
 #[must_use = "the server comes back when this is dropped"]
 pub struct Outage {
@@ -75,7 +75,7 @@ impl Outage {
 impl Drop for Outage {
     fn drop(&mut self) {
         if !self.over {
-            // A failed test must not take the others down with it.
+            // A failed test must not fail the other tests.
             let started = std::process::Command::new(stack_command())
                 .args(["start", self.server.name().as_str()])
                 .status();
@@ -93,7 +93,7 @@ pub struct Frozen(String);
 
 impl Frozen {
     fn signal(&self, signal: &str) -> anyhow::Result<()> {
-        // At once, and also where the test has failed.
+        // A blocking call, so that `drop` can resume the server after a failed test, too.
         let sent = std::process::Command::new("sh")
             .args(["-c", "kill -\"$0\" \"$1\"", signal, &self.0])
             .status()?;

@@ -1,5 +1,5 @@
-//! A database server of a test's own, whose room the test can take away and give back: started by
-//! `deploy/stack` beside the servers that all tests share, and gone with the test.
+//! A database server that belongs to a test, which can fill and free the server's space.
+//! `deploy/stack` starts it beside the servers that all tests share, and it ends with the test.
 
 use std::fs::File;
 use std::io;
@@ -17,30 +17,30 @@ use crate::stack::environment::stack_command;
 use crate::stack::launch::program_folder;
 use crate::stack::process::{send_signal, tail};
 
-/// How long the server may take until it answers; its data folder is created first.
+/// The longest that the server may take to answer. Its data folder is created first.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 
-/// How long it may take to stop.
+/// The longest that the server may take to stop.
 const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Size of a filesystem of its own: what the larger of the servers needs, and room to spare.
+/// Size of the server's filesystem: enough for the larger of the servers, with space to spare.
 const FILESYSTEM_BYTES: u64 = 512 * 1024 * 1024;
 
-/// Size of MariaDB's redo log, which is one file: the least that it takes.
+/// Size of MariaDB's redo log, which is one file: the smallest size that MariaDB accepts.
 const REDO_LOG_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What can keep its files from growing.
+/// The limit that keeps the server's files from growing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
     /// A small filesystem of its own. Not every machine lets its users mount one.
     Filesystem,
-    /// The largest size of a file. Anybody may limit their own processes so; the system then tells the
-    /// server that a file is too large, not that the disk is full, and the server treats both alike.
+    /// The largest size of a file. Every user may limit their own processes this way. The system
+    /// then reports a file that is too large, not a full disk; the server treats both alike.
     FileSize,
 }
 
 impl Room {
-    /// Whether this machine allows it.
+    /// Whether this machine allows this limit.
     pub async fn is_allowed(self) -> anyhow::Result<bool> {
         if self == Self::FileSize {
             return Ok(true);
@@ -51,7 +51,7 @@ impl Room {
     }
 }
 
-/// A running server; dropped, it is killed.
+/// A running server. It is killed when dropped.
 #[derive(Debug)]
 pub struct OwnServer {
     room: Room,
@@ -62,7 +62,7 @@ pub struct OwnServer {
 }
 
 impl OwnServer {
-    /// Starts a server of the kind that the stack has.
+    /// Starts a server of the stack's kind.
     pub async fn start(room: Room) -> anyhow::Result<Self> {
         let programs = program_folder()?;
         let name = format!("own-{}", Uuid::new_v4().simple());
@@ -84,12 +84,12 @@ impl OwnServer {
         Ok(Self { room, stack, folder, url, pid })
     }
 
-    /// URL of the server and a database that exists.
+    /// URL of the server and an existing database.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Takes away all room that is left: from now on its files hold what they hold.
+    /// Takes all free space: from now on the server's files cannot grow.
     pub async fn fill(&self) -> anyhow::Result<()> {
         match self.room {
             Room::Filesystem => {
@@ -100,14 +100,14 @@ impl OwnServer {
                 Ok(())
             }
             Room::FileSize => {
-                // What exists stays writable.
+                // Existing parts of the files stay writable.
                 let data = PathBuf::from(format!("/proc/{}/cwd", self.pid));
                 self.limit(&largest(&data)?.to_string()).await
             }
         }
     }
 
-    /// Gives it back.
+    /// Frees the space.
     pub async fn free(&self) -> anyhow::Result<()> {
         match self.room {
             Room::Filesystem => std::fs::remove_file(self.ballast()).context("ballast"),
@@ -115,7 +115,7 @@ impl OwnServer {
         }
     }
 
-    /// Stops it and removes what it left.
+    /// Stops the server and removes its files.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         send_signal(self.stack.id().context("the server is gone")?, "TERM").await?;
         tokio::time::timeout(STOPPED_WITHIN, self.stack.wait())
@@ -124,7 +124,7 @@ impl OwnServer {
         std::fs::remove_dir_all(&self.folder).context("folder of a server")
     }
 
-    /// In the server's own filesystem, which only it and its kin see.
+    /// A file in the server's own filesystem, which only the server's processes see.
     fn ballast(&self) -> PathBuf {
         let inside = format!("/proc/{}/root{}", self.pid, disk(&self.folder).display());
         Path::new(&inside).join("ballast")
@@ -141,13 +141,13 @@ impl OwnServer {
     }
 }
 
-/// The stack with nothing but a database, which says where that is and who, and stays until it is told
-/// to end.
+/// Starts the stack with only a database. It prints the database's URL and process id, and runs
+/// until it is ended.
 fn serve(room: Room, folder: &Path) -> Command {
     let mut command = match room {
         Room::Filesystem => mounted(&disk(folder)),
         Room::FileSize => {
-            // Else a write beyond the limit ends the server instead of failing.
+            // Without this, a write beyond the limit ends the server instead of failing.
             let mut command = Command::new("env");
             command.arg("--ignore-signal=XFSZ");
             command
@@ -163,7 +163,7 @@ fn serve(room: Room, folder: &Path) -> Command {
         .env("STACK_WITHOUT", "kafka redis jaeger")
         .env("TMPDIR", disk(folder))
         .env_remove("MYSQL_URL")
-        // There it would insist on Jaeger.
+        // With `CI` set, the stack would insist on Jaeger.
         .env_remove("CI")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -171,12 +171,12 @@ fn serve(room: Room, folder: &Path) -> Command {
     command
 }
 
-/// Where the server's files are.
+/// Returns the folder of the server's files.
 fn disk(folder: &Path) -> PathBuf {
     folder.join("disk")
 }
 
-/// Runs what follows where `folder` is a small filesystem, for nobody else to see.
+/// Runs the arguments that follow in a mount namespace in which `folder` is a small filesystem.
 fn mounted(folder: &Path) -> Command {
     let mount =
         format!("mount -t tmpfs -o size={FILESYSTEM_BYTES},mode=700 none \"$0\" && exec \"$@\"");

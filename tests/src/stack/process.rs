@@ -1,4 +1,4 @@
-//! One service as a real process: watched until it is ready, told to end, or killed. Only processes
+//! One service as a real process: checked until it is ready, ended, or killed. Only processes
 //! started here are ever signalled.
 
 use std::net::SocketAddr;
@@ -12,13 +12,13 @@ use tokio::process::{Child, Command};
 use crate::clients::http;
 use crate::stack::wait::eventually;
 
-/// How long a service may take until `/readyz` says yes.
+/// The longest that a service may take until `/readyz` returns 200.
 const READY_WITHIN: Duration = Duration::from_secs(45);
 
-/// How long a service may take from SIGTERM to its exit: what is promised.
+/// The longest that a service may take from SIGTERM to its exit, as promised.
 const EXITED_WITHIN: Duration = Duration::from_secs(20);
 
-/// A running service; dropped, it is killed.
+/// A running service. It is killed when dropped.
 #[derive(Debug)]
 pub struct Service {
     pub(crate) name: String,
@@ -29,27 +29,27 @@ pub struct Service {
 }
 
 impl Service {
-    /// What the service is called in messages.
+    /// The service's name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its process id, while it runs.
+    /// The process id while the service runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Its public address, where it has one.
+    /// The service's public address, if it has one.
     pub const fn listen(&self) -> Option<SocketAddr> {
         self.listen
     }
 
-    /// Address of a path on its operators' port.
+    /// Address of a path on the service's admin port.
     pub fn admin(&self, path: &str) -> String {
         format!("http://{}{path}", self.admin)
     }
 
-    /// Address of a path on its public port.
+    /// Address of a path on the service's public port.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.listen.unwrap_or(self.admin))
     }
@@ -60,12 +60,12 @@ impl Service {
         Ok(http::metric(&page.text, name, labels))
     }
 
-    /// All that the service has printed so far.
+    /// All output of the service so far.
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Waits until the service says that it is ready.
+    /// Waits until the service is ready.
     pub async fn ready(&mut self) -> anyhow::Result<()> {
         let url = self.admin("/readyz");
         let what = format!("{} is ready", self.name);
@@ -88,7 +88,8 @@ impl Service {
         }
     }
 
-    /// Memory in MiB, by a line of `/proc/PID/status`: `VmRSS` now, `VmHWM` at most so far.
+    /// Returns the memory in MiB from a line of `/proc/PID/status`: `VmRSS` now, `VmHWM` at most so
+    /// far.
     pub fn memory(&self, line: &str) -> Option<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
         let line = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'))?;
@@ -130,7 +131,7 @@ impl Service {
 
 /// Sends the named signal to a process that was started here.
 pub(crate) async fn send_signal(pid: u32, signal: &str) -> anyhow::Result<()> {
-    // Through a shell's own kill: the call itself would be this workspace's only unsafe code.
+    // Use a shell's own kill: a direct call would be this workspace's only unsafe code.
     let sent = Command::new("sh")
         .args(["-c", "kill -\"$0\" \"$1\"", signal, &pid.to_string()])
         .status()
@@ -139,7 +140,7 @@ pub(crate) async fn send_signal(pid: u32, signal: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The end of a log, for a message.
+/// Returns the end of a log, for a message.
 pub fn tail(log: &Path) -> String {
     const LINES: usize = 40;
     let text = std::fs::read(log).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! A stack of a test's own whose servers speak TLS, with certificates of the test's own.
+//! A stack that belongs to a test: its servers speak TLS, with certificates that belong to the
+//! test.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,18 +17,18 @@ use crate::stack::environment::{Stack, stack_command};
 use crate::stack::launch::program_folder;
 use crate::stack::process::{send_signal, tail};
 
-/// How long the servers may take until they answer.
+/// The longest that the servers may take to answer.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 
-/// How long they may take to stop.
+/// The longest that the servers may take to stop.
 const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 
-/// What the stack says once it is up, after its variables.
+/// The line that the stack prints after its variables, once it is up.
 const UP: &str = "the stack is up";
 
-/// Running servers; dropped, they are killed.
+/// Running servers. They are killed when dropped.
 pub struct TlsStack {
-    /// Who signed their certificates.
+    /// The authority that signed their certificates.
     pub authority: Authority,
     child: Child,
     folder: PathBuf,
@@ -35,7 +36,7 @@ pub struct TlsStack {
 }
 
 impl TlsStack {
-    /// Starts the kinds of servers that the stack of the tests has.
+    /// Starts the kinds of servers that the tests' stack has.
     pub async fn start() -> anyhow::Result<Self> {
         let programs = program_folder()?;
         let name = format!("tls-{}", Uuid::new_v4().simple());
@@ -55,7 +56,7 @@ impl TlsStack {
             .env_remove("REDIS_URL")
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
             .env_remove("JAEGER_URL")
-            // There it would insist on Jaeger.
+            // With `CI` set, the stack would insist on Jaeger.
             .env_remove("CI")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -81,12 +82,13 @@ impl TlsStack {
         Ok(Self { authority, child, folder, variables })
     }
 
-    /// A variable that the stack gives to its users.
+    /// Returns a variable that the stack exports.
     pub fn variable(&self, name: &str) -> anyhow::Result<&str> {
         self.variables.get(name).map(String::as_str).with_context(|| format!("no {name}"))
     }
 
-    /// Where the servers are, and what services need besides to speak TLS to Kafka and the collector.
+    /// Returns the addresses of the servers, and the settings that services need to speak TLS to
+    /// Kafka and the collector.
     pub fn stack(&self) -> anyhow::Result<Stack> {
         let optional = |name| self.variable(name).ok().map(str::to_owned);
         let mut environment = vec![
@@ -107,7 +109,7 @@ impl TlsStack {
         })
     }
 
-    /// What `KAFKA_SET` has to be for a login.
+    /// Returns the value of `KAFKA_SET` for a login.
     pub fn kafka_set(&self, mechanism: &str, password: &str) -> String {
         format!(
             "security.protocol=SASL_SSL\nssl.ca.location={}\nsasl.mechanism={mechanism}\n\
@@ -116,18 +118,18 @@ impl TlsStack {
         )
     }
 
-    /// Redis, with the client's certificate.
+    /// Returns the URL of Redis with the client's certificate.
     fn redis_url(&self) -> anyhow::Result<String> {
         Ok(format!("{}{}", self.variable("REDIS_URL")?, self.client()))
     }
 
-    /// The client's certificate, as parameters of a URL that has some already.
+    /// Returns the client's certificate as further parameters of a URL that has parameters.
     pub fn client(&self) -> String {
         let path = |file| self.authority.path(file);
         format!("&ssl-cert={}&ssl-key={}", path("client.pem"), path("client.key"))
     }
 
-    /// Stops servers and starts them again: they then have the certificate that was signed last.
+    /// Stops servers and starts them again. They then have the certificate that was signed last.
     pub async fn restart(&self, servers: &[&str]) -> anyhow::Result<()> {
         for (command, server) in
             servers.iter().flat_map(|server| [("stop", server), ("start", server)])
@@ -142,12 +144,12 @@ impl TlsStack {
         Ok(())
     }
 
-    /// What the stack calls its database.
+    /// Returns the stack's name of its database.
     pub fn database(&self) -> anyhow::Result<&str> {
         self.variable("STACK_DATABASE")
     }
 
-    /// Stops the servers and removes what they left.
+    /// Stops the servers and removes their files.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         send_signal(self.child.id().context("the servers are gone")?, "TERM").await?;
         tokio::time::timeout(STOPPED_WITHIN, self.child.wait())

@@ -1,5 +1,5 @@
-//! A world of its own for each test on the servers they share: database, topics, consumer groups,
-//! serial numbers and logs that nobody else uses.
+//! A world of its own for each test on the servers that tests share: database, topics, consumer
+//! groups, serial numbers and logs that no other test uses.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,13 +17,13 @@ use crate::stack::launch::{Launch, program_folder};
 use crate::stack::own_server::OwnServer;
 use crate::stack::process::tail;
 
-/// Zone of the simulated devices.
+/// Time zone of the simulated devices.
 pub const TIME_ZONE: &str = "Asia/Shanghai";
 
-/// Partitions of a world's topics: few, since each costs the broker files and time.
+/// Partitions of a world's topics. They are few because each costs the broker files and time.
 const PARTITIONS: u32 = 4;
 
-/// Held shared by tests that need the servers, exclusively by those that take them away.
+/// Held shared by tests that need the servers, exclusively by tests that stop them.
 static SERVERS: RwLock<()> = RwLock::const_new(());
 
 #[derive(Debug)]
@@ -32,14 +32,14 @@ enum Hold {
     Exclusive { _guard: RwLockWriteGuard<'static, ()> },
 }
 
-/// A pipeline's surroundings.
+/// The surroundings of a pipeline.
 #[derive(Debug)]
 pub struct World {
     /// The servers.
     pub stack: Stack,
     /// This world's database.
     pub database: Database,
-    /// This world's Redis keys (those of its devices).
+    /// This world's Redis keys: those of its devices.
     pub cache: Cache,
     /// Topic of the readings.
     pub readings_topic: String,
@@ -55,31 +55,31 @@ pub struct World {
     partitions: u32,
     launched: AtomicUsize,
     finished: bool,
-    // Last, so that everything else of this world is gone before another one starts.
+    // This field is last, so that all else of this world is gone before another world starts.
     _hold: Hold,
 }
 
 impl World {
-    /// A world beside others.
+    /// Creates a world beside others.
     pub async fn shared(name: &str) -> anyhow::Result<Self> {
         let hold = Hold::Shared { _guard: SERVERS.read().await };
         Self::new(name, Stack::from_env()?, hold).await
     }
 
-    /// A world beside others, with its database on a server of its own.
+    /// Creates a world beside others, with its database on a server of its own.
     pub async fn on(name: &str, server: &OwnServer) -> anyhow::Result<Self> {
         let hold = Hold::Shared { _guard: SERVERS.read().await };
         let stack = Stack { mysql_url: server.url().to_owned(), ..Stack::from_env()? };
         Self::new(name, stack, hold).await
     }
 
-    /// A world beside others, on servers of its own.
+    /// Creates a world beside others, on servers of its own.
     pub async fn on_stack(name: &str, stack: Stack) -> anyhow::Result<Self> {
         let hold = Hold::Shared { _guard: SERVERS.read().await };
         Self::new(name, stack, hold).await
     }
 
-    /// A world whose test may stop the servers, so that no other one runs meanwhile.
+    /// Creates a world whose test may stop the servers. No other world exists meanwhile.
     pub async fn exclusive(name: &str) -> anyhow::Result<Self> {
         let hold = Hold::Exclusive { _guard: SERVERS.write().await };
         Self::new(name, Stack::from_env()?, hold).await
@@ -116,23 +116,24 @@ impl World {
         self
     }
 
-    /// How many partitions its topics have.
+    /// The number of partitions of each topic.
     pub const fn partitions(&self) -> usize {
         self.partitions as usize
     }
 
-    /// The letters that open the serial numbers of this world's devices.
+    /// The letters at the start of the serial numbers of this world's devices.
     pub fn serial_prefix(&self) -> String {
         let letters = self.id.bytes().take(7).map(|byte| char::from(b'A' + byte % 26));
         letters.collect()
     }
 
-    /// Serial number of the `number`th device: as long as a real one.
+    /// Serial number of the `number`th device, as long as a real one.
     pub fn device(&self, number: usize) -> String {
         format!("{}{number:09}", self.serial_prefix())
     }
 
-    /// Application id of this world's WeChat account; tokens are shared through Redis by it.
+    /// Application id of this world's WeChat account, by which processes share tokens through
+    /// Redis.
     pub fn app_id(&self) -> String {
         format!("wx{}", self.id)
     }
@@ -144,19 +145,19 @@ impl World {
         Ok(())
     }
 
-    /// A gateway on a port of its own.
+    /// Returns a gateway to launch, on a port of its own.
     pub fn gateway(&self) -> Launch {
         let mut launch = self.launch("gateway", &[]);
         launch.listens = true;
         launch
     }
 
-    /// A worker.
+    /// Returns a worker to launch.
     pub fn worker(&self) -> Launch {
         self.launch("worker", &["run"]).env("WORKER_GROUP", &self.worker_group)
     }
 
-    /// An alerter that sends to `wechat`.
+    /// Returns an alerter to launch, which sends to `wechat`.
     pub fn alerter(&self, wechat: &FakeWechat) -> Launch {
         self.launch("alerter", &["run"])
             .env("ALERTER_GROUP", &self.alerter_group)
@@ -168,7 +169,8 @@ impl World {
             .env("WECHAT_USER_OPENID", crate::fakes::wechat::NURSE)
     }
 
-    /// Any program of the workspace, with this world's addresses in its environment.
+    /// Returns any program of the workspace to launch, with this world's addresses in its
+    /// environment.
     pub fn launch(&self, program: &'static str, arguments: &[&str]) -> Launch {
         let number = self.launched.fetch_add(1, Ordering::Relaxed);
         let name = format!("{program}-{number}");
@@ -201,12 +203,12 @@ impl World {
         launch
     }
 
-    /// Records of the readings topic that no transaction of the workers has passed yet.
+    /// Returns the number of readings records that no transaction of the workers has passed yet.
     pub async fn lag(&self) -> anyhow::Result<i64> {
         self.lag_of(&self.worker_group).await
     }
 
-    /// Records of the readings topic that no transaction of the alerters has passed yet.
+    /// Returns the number of readings records that no transaction of the alerters has passed yet.
     pub async fn alerter_lag(&self) -> anyhow::Result<i64> {
         self.lag_of(&self.alerter_group).await
     }
@@ -221,8 +223,8 @@ impl World {
         Ok(mysql::lag(&ledger, &ends))
     }
 
-    /// Removes what this world left on the servers. A test that failed never gets here: its
-    /// database and logs stay for whoever looks into it.
+    /// Removes this world from the servers. A failed test never calls this: its database and logs
+    /// stay for a diagnosis.
     pub async fn finish(mut self) -> anyhow::Result<()> {
         self.finished = true;
         self.database.remove().await?;
