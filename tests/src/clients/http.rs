@@ -1,4 +1,4 @@
-//! Asking an HTTP server and reading Prometheus text. For load there is `fleet`.
+//! Sends HTTP requests and reads Prometheus text. Load belongs to `fleet`.
 
 use std::net::SocketAddr;
 use std::sync::LazyLock;
@@ -13,15 +13,15 @@ use tokio::net::TcpStream;
 
 use crate::stack::wait::pass;
 
-/// As long as a watch waits for an answer.
+/// The time that a watch waits for an answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Tests of one process share their connections only within one runtime, so none are kept.
+/// Tests of one process share connections only within one runtime, so no connection is kept.
 static CLIENT: LazyLock<Option<Client>> = LazyLock::new(|| {
     Client::builder().timeout(ANSWER_WITHIN).pool_max_idle_per_host(0).no_proxy().build().ok()
 });
 
-/// What a server answered.
+/// A server's answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// HTTP status.
@@ -30,12 +30,12 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body.
     pub text: String,
-    /// The body, where it is JSON; else null.
+    /// The body if it is JSON, else null.
     pub json: Value,
 }
 
 impl Answer {
-    /// A header's text, where there is one.
+    /// A header's text, if the header exists.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
@@ -51,7 +51,7 @@ pub async fn put(url: &str, body: &str) -> anyhow::Result<Answer> {
     answer(client()?.put(url).body(body.to_owned()), url).await
 }
 
-/// POSTs a body of which the second half comes `later`; brings the answer as it stands on the wire.
+/// POSTs a body whose second half follows after `later`. Returns the answer as it is on the wire.
 pub async fn post_slowly(
     address: SocketAddr,
     path: &str,
@@ -73,8 +73,8 @@ pub async fn post_slowly(
     Ok(answer)
 }
 
-/// POSTs a JSON body over a line that takes so many bytes a second; brings the answer as it stands on
-/// the wire.
+/// POSTs a JSON body over a line that takes this many bytes a second. Returns the answer as it is
+/// on the wire.
 pub async fn post_at_rate(
     address: SocketAddr,
     path: &str,

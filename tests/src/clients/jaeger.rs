@@ -1,4 +1,4 @@
-//! Traces as Jaeger's API tells them.
+//! Reads traces from Jaeger's API.
 
 use anyhow::Context;
 use serde_json::Value;
@@ -15,55 +15,55 @@ pub struct Trace {
 /// A span.
 #[derive(Debug, Clone)]
 pub struct Span {
-    /// Its trace.
+    /// Id of the trace.
     pub trace: String,
-    /// Its id.
+    /// Id of the span.
     pub id: String,
-    /// Its name.
+    /// Name of the span.
     pub name: String,
-    /// The service that recorded it.
+    /// The service that recorded the span.
     pub service: String,
-    /// Id of its parent.
+    /// Id of the parent span.
     pub parent: Option<String>,
-    /// What it links to: trace and span.
+    /// Trace and span of each link.
     pub links: Vec<(String, String)>,
-    /// Its attributes, as text.
+    /// The attributes, as text.
     pub attributes: Vec<(String, String)>,
 }
 
 impl Span {
-    /// An attribute's text.
+    /// Returns an attribute's text.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
 impl Trace {
-    /// The spans of this name, of any service.
+    /// Returns the spans of this name, of any service.
     pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Span> {
         self.spans.iter().filter(move |span| span.name == name)
     }
 
-    /// The first span of this name.
+    /// Returns the first span of this name.
     pub fn one(&self, name: &str) -> anyhow::Result<&Span> {
         let names: Vec<_> = self.spans.iter().map(|span| span.name.as_str()).collect();
         let found = self.spans.iter().find(|span| span.name == name);
         found.with_context(|| format!("no span `{name}` among {names:?}"))
     }
 
-    /// The spans directly under `parent`.
+    /// Returns the spans directly under `parent`.
     pub fn children<'a>(&'a self, parent: &'a Span) -> impl Iterator<Item = &'a Span> {
         self.spans.iter().filter(|span| span.parent.as_ref() == Some(&parent.id))
     }
 }
 
-/// One trace; none: Jaeger does not know it (yet).
+/// Returns one trace, or `None` if Jaeger does not know it (yet).
 pub async fn trace(jaeger_url: &str, id: &str) -> anyhow::Result<Option<Trace>> {
     let answer = http::get(&format!("{jaeger_url}/api/traces/{id}")).await?;
     Ok(answer.json["data"].get(0).map(parse))
 }
 
-/// The traces that a search finds, by service, operation, tags (JSON) and the like.
+/// Returns the traces that a search finds, by service, operation, tags (JSON) and the like.
 pub async fn search(jaeger_url: &str, asked: &[(&str, &str)]) -> anyhow::Result<Vec<Trace>> {
     let url = reqwest::Url::parse_with_params(&format!("{jaeger_url}/api/traces"), asked)?;
     let answer = http::get(url.as_str()).await?;
@@ -79,7 +79,7 @@ fn parse_span(trace: &Value, span: &Value) -> Span {
     let own_trace = text(&span["traceID"]);
     let process = text(&span["processID"]);
     let references = span["references"].as_array().map_or(&[][..], Vec::as_slice);
-    // Jaeger turns a parent into a CHILD_OF reference and each link into a FOLLOWS_FROM one.
+    // Jaeger turns a parent into a CHILD_OF reference and each link into a FOLLOWS_FROM reference.
     let parent = references.iter().find(|reference| reference["refType"] == "CHILD_OF");
     let links = references.iter().filter(|reference| reference["refType"] == "FOLLOWS_FROM");
     let attributes = span["tags"].as_array().into_iter().flatten();

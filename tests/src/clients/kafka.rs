@@ -1,4 +1,4 @@
-//! Reading topics as they are, without a consumer group.
+//! Reads topics as they are, without a consumer group.
 
 use std::time::{Duration, Instant};
 
@@ -17,26 +17,26 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::stack::wait::eventually;
 
-/// How long Kafka may take for one answer.
+/// The longest that Kafka may take for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long reading a stretch of a topic may take.
+/// The longest that reading a part of a topic may take.
 const READ_WITHIN: Duration = Duration::from_secs(60);
 
 /// A record of a topic.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// Its partition.
+    /// The partition.
     pub partition: i32,
-    /// Its offset there.
+    /// The offset in the partition.
     pub offset: i64,
-    /// Its key.
+    /// The key.
     pub key: Option<Vec<u8>>,
-    /// Its value.
+    /// The value.
     pub value: Vec<u8>,
-    /// Its headers in their order.
+    /// The headers, in their order.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// Its time in milliseconds.
+    /// The Kafka record time in milliseconds.
     pub timestamp_ms: i64,
 }
 
@@ -48,24 +48,24 @@ impl Record {
     }
 }
 
-/// The ends of a partition.
+/// The first and the next offset of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watermarks {
     /// The partition.
     pub partition: i32,
-    /// Offset of its first record.
+    /// Offset of the first record.
     pub low: i64,
-    /// Offset that its next record will have.
+    /// Offset of the next record.
     pub high: i64,
 }
 
-/// The ends of every partition of a topic.
+/// Returns the ends of every partition of a topic.
 pub async fn watermarks(brokers: &str, topic: &str) -> anyhow::Result<Vec<Watermarks>> {
     let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
     tokio::task::spawn_blocking(move || ends(&consumer(&brokers)?, &topic)).await?
 }
 
-/// All records of a topic, partition by partition.
+/// Returns all records of a topic, partition by partition.
 pub async fn records(brokers: &str, topic: &str) -> anyhow::Result<Vec<Record>> {
     let mut reader = TopicReader::from_start(brokers, topic).await?;
     reader.read_new().await
@@ -93,7 +93,7 @@ impl TopicReader {
         Ok(Self { brokers: brokers.into(), topic: topic.into(), next })
     }
 
-    /// The records added since the last call.
+    /// Returns the records added since the last call.
     pub async fn read_new(&mut self) -> anyhow::Result<Vec<Record>> {
         let (brokers, topic, next) = (self.brokers.clone(), self.topic.clone(), self.next.clone());
         let (records, ends) =
@@ -114,7 +114,7 @@ pub async fn produce(
     produce_record(brokers, topic, partition, None, Some(value), headers).await
 }
 
-/// Adds a record to a partition; without a value it is a tombstone.
+/// Adds a record to a partition. A record without a value is a tombstone.
 pub async fn produce_record(
     brokers: &str,
     topic: &str,
@@ -177,15 +177,15 @@ pub async fn delete_before(
     Ok(())
 }
 
-/// Has Kafka keep a topic's records for so long, in milliseconds. A topic's settings are replaced as a
-/// whole, so the largest record is set again.
+/// Sets how long Kafka keeps a topic's records, in milliseconds. Kafka replaces a topic's settings
+/// as a whole, so the largest record is set again.
 pub async fn set_retention(brokers: &str, topic: &str, milliseconds: i64) -> anyhow::Result<()> {
     let bytes = ljwx_service::kafka::MESSAGE_BYTES_MAX.to_string();
     let settings = [("retention.ms", milliseconds.to_string()), ("max.message.bytes", bytes)];
     set(brokers, topic, &settings).await
 }
 
-/// Has a topic take records of so many bytes at most; its other settings become the broker's.
+/// Sets the largest record of a topic, in bytes. The topic's other settings become the broker's.
 pub async fn set_record_bytes_max(brokers: &str, topic: &str, bytes: usize) -> anyhow::Result<()> {
     set(brokers, topic, &[("max.message.bytes", bytes.to_string())]).await
 }
@@ -211,7 +211,7 @@ pub async fn add_partitions(brokers: &str, topic: &str, count: usize) -> anyhow:
     Ok(())
 }
 
-/// Deletes a topic and makes it anew at once, as a script does.
+/// Deletes a topic and recreates it at once, as a script does.
 pub async fn remake_topic(brokers: &str, topic: &str, partitions: usize) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> = config(brokers).create()?;
     let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
@@ -226,7 +226,7 @@ pub async fn remake_topic(brokers: &str, topic: &str, partitions: usize) -> anyh
     .await
 }
 
-/// Deletes a topic and those derived from it, such as its dead letters.
+/// Deletes a topic and the topics derived from it, such as its dead-letter topic.
 pub async fn remove_topics(brokers: &str, prefix: &str) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> = config(brokers).create()?;
     let names = {
@@ -248,7 +248,7 @@ fn topics(brokers: &str, prefix: &str) -> anyhow::Result<Vec<String>> {
 
 fn config(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    // No group is ever joined; the name only satisfies the library.
+    // No group is ever joined; the library only needs the name.
     config
         .set("bootstrap.servers", brokers)
         .set("group.id", "tests")
@@ -303,7 +303,7 @@ fn read(
         }
         let Some(message) = consumer.poll(Duration::from_millis(200)) else { continue };
         let message = message?;
-        // Records may be added while this reads; the next call takes those.
+        // Records may be added during the read; the next call returns them.
         let end = ends.iter().find(|end| end.partition == message.partition());
         if end.is_some_and(|end| message.offset() < end.high) {
             left -= 1;

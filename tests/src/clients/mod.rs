@@ -1,4 +1,4 @@
-//! What tests ask the servers.
+//! Queries the servers for the tests.
 
 pub mod http;
 pub mod jaeger;

@@ -1,4 +1,4 @@
-//! What the tests ask MySQL: the ledger, counts, and rows as text.
+//! Queries MySQL for the tests: the ledger, counts, and rows as text.
 
 use anyhow::{Context, ensure};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Executor, MySql, MySqlPool, Row, Transaction};
 
 use crate::clients::kafka::Watermarks;
 
-/// Password of the users that tests create; MySQL makes them accounts of its default kind.
+/// Password of the users that tests create. On MySQL their accounts are of its default kind.
 pub const PASSWORD: &str = "of-a-test";
 
 /// A world's database.
@@ -36,7 +36,7 @@ impl Database {
         self.execute(&format!("DROP DATABASE `{}`", self.name)).await
     }
 
-    /// Creates a user who may do everything here and nothing to the server, and returns the URL to
+    /// Creates a user with all rights on this database and none on the server. Returns the URL to
     /// connect as that user.
     pub async fn create_user(&self) -> anyhow::Result<String> {
         let (user, name) = (self.user(), &self.name);
@@ -52,17 +52,17 @@ impl Database {
         format!("'{}'@'%'", self.name)
     }
 
-    /// Its URL, for services.
+    /// URL of the database, for services.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Its name.
+    /// Name of the database.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What the server says of itself; MariaDB names itself in it.
+    /// Returns the server's version; MariaDB names itself in it.
     pub async fn version(&self) -> anyhow::Result<String> {
         let row = self.row("SELECT VERSION()").await?;
         row.into_iter().next().flatten().context("SELECT VERSION()")
@@ -74,9 +74,9 @@ impl Database {
         Ok(())
     }
 
-    /// Runs a query; every value as the server's own text.
+    /// Runs a query and returns every value as the server's own text.
     pub async fn rows(&self, sql: &str) -> anyhow::Result<Vec<Vec<Option<String>>>> {
-        // Text protocol: whatever its type, a value arrives as text.
+        // With the text protocol a value of any type arrives as text.
         let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
         let rows = query.fetch_all(&self.pool).await.with_context(|| sql.to_owned())?;
         rows.iter()
@@ -88,14 +88,14 @@ impl Database {
             .collect()
     }
 
-    /// The only row of a query.
+    /// Returns the only row of a query.
     pub async fn row(&self, sql: &str) -> anyhow::Result<Vec<Option<String>>> {
         let mut rows = self.rows(sql).await?;
         ensure!(rows.len() == 1, "{} rows for {sql}", rows.len());
         Ok(rows.remove(0))
     }
 
-    /// The only value of a query, as a number; NULL is 0.
+    /// Returns the only value of a query as a number; NULL is 0.
     pub async fn number(&self, sql: &str) -> anyhow::Result<i64> {
         let row = self.row(sql).await?;
         let text = row.into_iter().next().flatten();
@@ -103,12 +103,12 @@ impl Database {
         text.parse().with_context(|| format!("{text} is no number: {sql}"))
     }
 
-    /// Rows of a table.
+    /// Returns the number of rows of a table.
     pub async fn count(&self, table: &str) -> anyhow::Result<i64> {
         self.number(&format!("SELECT COUNT(*) FROM {table}")).await
     }
 
-    /// Locks all rows of a table against writing until it is released.
+    /// Locks all rows of a table against writing until the lock is released.
     pub async fn lock(&self, table: &str) -> anyhow::Result<Lock> {
         let mut transaction = self.pool.begin().await?;
         let sql = format!("SELECT COUNT(*) FROM (SELECT * FROM {table} FOR UPDATE) AS locked");
@@ -119,15 +119,16 @@ impl Database {
         Ok(Lock { transaction })
     }
 
-    /// Reads a table in a transaction that stays open until it is released: it locks no row, and keeps
-    /// the table from being altered.
+    /// Reads a table in a transaction that stays open until it is released. The transaction locks
+    /// no row, and keeps the table from being altered.
     pub async fn open_read(&self, table: &str) -> anyhow::Result<Lock> {
         let mut transaction = self.pool.begin().await?;
         transaction.execute(AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"))).await?;
         Ok(Lock { transaction })
     }
 
-    /// Runs `run` while a variable of the whole server has another value; only for a world of its own.
+    /// Runs `run` while a variable of the whole server has another value; only for an exclusive
+    /// world.
     pub async fn while_set<T>(
         &self,
         variable: &str,
@@ -144,12 +145,12 @@ impl Database {
         let before = before.into_iter().next().flatten().unwrap_or_default();
         self.execute(&set(value)).await?;
         let result = run().await;
-        // Whatever came of it: the next test shall find the server as this one did.
+        // Restore the value after a failure, too: the next test must find the server unchanged.
         self.execute(&set(&before)).await?;
         result
     }
 
-    /// The ledger of a consumer group.
+    /// Returns the ledger of a consumer group.
     pub async fn ledger(&self, group: &str) -> anyhow::Result<Vec<LedgerRow>> {
         let sql = format!(
             "SELECT topic, `partition`, first_offset, next_offset, redis_offset, `stored`, merged, \
@@ -171,7 +172,7 @@ impl Database {
     }
 }
 
-/// Rows that nobody else can write.
+/// Rows that no other session can write.
 #[derive(Debug)]
 #[must_use = "the lock is released when this is dropped"]
 pub struct Lock {
@@ -186,7 +187,7 @@ impl Lock {
         Ok(())
     }
 
-    /// Lets the others go on.
+    /// Releases the rows.
     pub async fn release(self) -> anyhow::Result<()> {
         Ok(self.transaction.rollback().await?)
     }
@@ -194,23 +195,23 @@ impl Lock {
 
 fn pool(url: &str) -> anyhow::Result<MySqlPool> {
     let options: MySqlConnectOptions = url.parse().context("MYSQL_URL")?;
-    // Zone of the devices, as the services have it; named zones are not loaded on fresh servers.
+    // The devices' time zone, as in the services. Fresh servers have not loaded named zones.
     let options = options.timezone(Some("+08:00".to_owned()));
     Ok(MySqlPoolOptions::new().max_connections(4).connect_lazy_with(options))
 }
 
-/// What the ledger says about one partition.
+/// The ledger's row of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerRow {
     /// The topic.
     pub topic: String,
     /// The partition.
     pub partition: i64,
-    /// Offset the group began with.
+    /// Offset at which the group began.
     pub first_offset: i64,
-    /// Offset the group goes on with.
+    /// Offset at which the group continues.
     pub next_offset: i64,
-    /// Up to where Redis is known to be current.
+    /// Offset up to which Redis is known to be current.
     pub redis_offset: i64,
     /// New rows.
     pub stored: i64,
@@ -220,9 +221,9 @@ pub struct LedgerRow {
     pub dead_lettered: i64,
     /// Offsets without a record.
     pub skipped_gap: i64,
-    /// Offsets gone through again on an operator's order.
+    /// Offsets gone back on an operator's order.
     pub rewound: i64,
-    /// The alerter's only count.
+    /// Deliveries that the alerter has processed; its only count.
     pub processed: i64,
 }
 
@@ -255,14 +256,14 @@ impl LedgerRow {
         }
     }
 
-    /// Whether every offset passed is accounted for.
+    /// Whether the counts account for every offset passed.
     pub const fn balances(&self) -> bool {
         let counted = self.stored + self.merged + self.dead_lettered + self.processed;
         self.next_offset - self.first_offset == counted + self.skipped_gap - self.rewound
     }
 }
 
-/// Records not yet passed by the group whose `ledger` this is.
+/// Returns the number of records that the group of this `ledger` has not passed yet.
 pub fn lag(ledger: &[LedgerRow], ends: &[Watermarks]) -> i64 {
     let behind = |end: &Watermarks| {
         let row = ledger.iter().find(|row| row.partition == i64::from(end.partition));

@@ -1,5 +1,5 @@
-//! A Prometheus of a test's own: it scrapes the services it is told of, every second, and judges them
-//! by the operators' alert rules with all times shortened.
+//! A Prometheus that belongs to a test. It scrapes its targets every second and evaluates the
+//! operator alert rules, with all times shortened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,22 +15,22 @@ use crate::clients::http;
 use crate::stack::launch::free_address;
 use crate::stack::wait::eventually;
 
-/// By how much the rules' times are shortened: five minutes become ten seconds.
+/// The factor by which the rules' times are shortened: five minutes become ten seconds.
 pub const HASTE: u64 = 30;
 
-/// How long the server may take until it answers.
+/// The longest that the server may take to answer.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// A value of a query, with its labels.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// Its labels.
+    /// The labels.
     pub labels: BTreeMap<String, String>,
-    /// Its value.
+    /// The value.
     pub value: f64,
 }
 
-/// A running server; dropped, it is killed.
+/// A running server. It is killed when dropped.
 #[derive(Debug)]
 pub struct Prometheus {
     url: String,
@@ -39,13 +39,13 @@ pub struct Prometheus {
     _child: Child,
 }
 
-/// Where the operators' files are.
+/// The folder of the operators' files.
 pub fn deploy_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
 
 impl Prometheus {
-    /// Starts a server that knows no target yet, with its files in `folder`.
+    /// Starts a server without targets, with its files in `folder`.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
         let folder = folder.join("prometheus");
         std::fs::create_dir_all(folder.join("targets"))?;
@@ -79,7 +79,7 @@ impl Prometheus {
         Ok(server)
     }
 
-    /// Its address.
+    /// The server's address.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -94,7 +94,7 @@ impl Prometheus {
         self.write(job)
     }
 
-    /// Forgets a service: it was taken away on purpose.
+    /// Stops scraping a service that was stopped on purpose.
     pub fn remove(
         &mut self,
         job: &str,
@@ -107,13 +107,13 @@ impl Prometheus {
     fn write(&self, job: &str) -> anyhow::Result<()> {
         let targets: Vec<_> = self.targets[job].iter().map(ToString::to_string).collect();
         let path = self.folder.join(format!("targets/{job}.json"));
-        // Written beside and moved, so that nobody reads half of it.
+        // Write another file and rename it, so that Prometheus never reads half of it.
         let half = path.with_extension("half");
         std::fs::write(&half, json!([{ "targets": targets }]).to_string())?;
         Ok(std::fs::rename(half, path)?)
     }
 
-    /// What a query answers now.
+    /// Returns the present result of a query.
     pub async fn query(&self, query: &str) -> anyhow::Result<Vec<Sample>> {
         let url = format!("{}/api/v1/query", self.url);
         let url = reqwest::Url::parse_with_params(&url, [("query", query)])?;
@@ -137,7 +137,7 @@ impl Prometheus {
             .collect()
     }
 
-    /// The names of the alerts that fire now.
+    /// Returns the names of the alerts that fire now.
     pub async fn firing(&self) -> anyhow::Result<BTreeSet<String>> {
         let answer = http::get(&format!("{}/api/v1/alerts", self.url)).await?;
         let alerts = answer.json["data"]["alerts"].as_array().context("no list of alerts")?;
@@ -148,12 +148,12 @@ impl Prometheus {
             .collect())
     }
 
-    /// Waits until all of these fire, not necessarily at once.
+    /// Waits until each of these alerts has fired, not necessarily at the same time.
     pub async fn fire(&self, names: &[&str], within: Duration) -> anyhow::Result<()> {
         self.each(names, within, "fires", true).await
     }
 
-    /// Waits until none of these fires any more.
+    /// Waits until none of these alerts fires.
     pub async fn clear(&self, names: &[&str], within: Duration) -> anyhow::Result<()> {
         self.each(names, within, "clears", false).await
     }
@@ -184,7 +184,7 @@ fn number(value: &Value) -> Option<f64> {
     value.as_str()?.parse().ok()
 }
 
-/// The rules' names, in their order.
+/// Returns the rules' names in their order.
 pub fn rule_names() -> anyhow::Result<Vec<String>> {
     let rules = std::fs::read_to_string(deploy_folder().join("prometheus/rules.yml"))?;
     let names = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
@@ -206,7 +206,7 @@ scrape_configs:
     file_sd_configs: [{ files: [targets/alerter.json], refresh_interval: 1s }]
 ";
 
-/// Rules with every `for:` and every range shortened.
+/// Returns the rules with every `for:` and every range shortened.
 fn hasten(rules: &str) -> anyhow::Result<String> {
     let mut hastened = String::with_capacity(rules.len());
     for line in rules.lines() {
@@ -239,7 +239,7 @@ fn hasten_ranges(line: &str) -> anyhow::Result<String> {
     Ok(hastened)
 }
 
-/// `5m` as milliseconds of its shortened length.
+/// Returns the shortened length of a time such as `5m`, in milliseconds.
 fn shorter(time: &str) -> anyhow::Result<String> {
     let unit = time.len() - 1;
     let (number, unit) = (time.get(..unit), time.get(unit..));

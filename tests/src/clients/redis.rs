@@ -1,4 +1,4 @@
-//! What the tests ask Redis.
+//! Queries Redis for the tests.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use fred::prelude::{Builder, Client, ReconnectPolicy};
 use fred::types::{ClusterHash, CustomCommand, Message};
 use tokio::sync::broadcast::Receiver;
 
-/// How long Redis may take for one answer.
+/// The longest that Redis may take for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The cache of the devices' newest readings.
@@ -23,24 +23,24 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Connects; a server that goes away later is waited for by each command.
+    /// Connects. If the server stops later, each command waits for it.
     pub async fn connect(url: &str) -> anyhow::Result<Self> {
         let client = builder(url)?.build()?;
         client.init().await.context("REDIS_URL")?;
         Ok(Self { client, url: url.into() })
     }
 
-    /// The hash of a device; empty where there is none.
+    /// Returns the hash of a device; empty if there is none.
     pub async fn newest(&self, device: &str) -> anyhow::Result<HashMap<String, String>> {
         Ok(self.client.hgetall(format!("health_data:{device}")).await?)
     }
 
-    /// The time of a device's hash.
+    /// Returns the time in a device's hash.
     pub async fn newest_time(&self, device: &str) -> anyhow::Result<Option<String>> {
         Ok(self.client.hget(format!("health_data:{device}"), "timestamp").await?)
     }
 
-    /// The seconds until a device's hash expires; none: never.
+    /// Returns the seconds until a device's hash expires; `None` if it never does.
     pub async fn expires_in(&self, device: &str) -> anyhow::Result<Option<i64>> {
         let seconds: i64 = self.client.ttl(format!("health_data:{device}")).await?;
         Ok((seconds >= 0).then_some(seconds))
@@ -52,48 +52,48 @@ impl Cache {
         Ok(self.client.hset(key, (field.to_owned(), value.to_owned())).await?)
     }
 
-    /// Puts something that is no hash where a device's hash belongs.
+    /// Replaces a device's hash by a value that is no hash.
     pub async fn spoil(&self, device: &str) -> anyhow::Result<()> {
         Ok(self.client.set(format!("health_data:{device}"), "stray", None, None, false).await?)
     }
 
-    /// Puts something that is no string where the workers' sentinel belongs.
+    /// Replaces the workers' generation key by a value that is no string.
     pub async fn spoil_sentinel(&self, group: &str) -> anyhow::Result<()> {
         self.remove_sentinel(group).await?;
         Ok(self.client.hset(sentinel(group), ("stray", "1")).await?)
     }
 
-    /// Whether the workers' sentinel is a string that says something.
+    /// Whether the workers' generation key is a string with a value.
     pub async fn has_sentinel(&self, group: &str) -> bool {
         let held: Result<Option<String>, _> = self.client.get(sentinel(group)).await;
         held.is_ok_and(|held| held.is_some_and(|held| held.contains(' ')))
     }
 
-    /// Changes a setting of the server; only for a world of its own.
+    /// Changes a setting of the server; only for an exclusive world.
     pub async fn configure(&self, setting: &str, value: &str) -> anyhow::Result<()> {
         let config = CustomCommand::new_static("CONFIG", ClusterHash::Random, false);
         let arguments = vec!["SET", setting, value];
         Ok(fred::interfaces::ClientLike::custom(&self.client, config, arguments).await?)
     }
 
-    /// Makes the server a replica of the one at this port; only for a world of its own.
+    /// Makes the server a replica of the one at this port; only for an exclusive world.
     pub async fn follow(&self, port: u16) -> anyhow::Result<()> {
         let command = CustomCommand::new_static("REPLICAOF", ClusterHash::Random, false);
         let arguments = vec!["127.0.0.1".to_owned(), port.to_string()];
         Ok(fred::interfaces::ClientLike::custom(&self.client, command, arguments).await?)
     }
 
-    /// Takes a device's hash away, as eviction does.
+    /// Deletes a device's hash, as eviction does.
     pub async fn evict(&self, device: &str) -> anyhow::Result<()> {
         Ok(self.client.del(format!("health_data:{device}")).await?)
     }
 
-    /// Removes everything of everybody; only for a world of its own.
+    /// Deletes all keys of the server; only for an exclusive world.
     pub async fn flush(&self) -> anyhow::Result<()> {
         Ok(self.client.flushall(false).await?)
     }
 
-    /// Lets the workers' sentinel say what it said before its first beat.
+    /// Sets the workers' generation key back to its value before its first heartbeat.
     pub async fn turn_sentinel_back(&self, group: &str) -> anyhow::Result<()> {
         let key = sentinel(group);
         let now: String = self.client.get(&key).await?;
@@ -101,12 +101,12 @@ impl Cache {
         Ok(self.client.set(&key, format!("{token} 0"), None, None, false).await?)
     }
 
-    /// Removes the workers' sentinel.
+    /// Deletes the workers' generation key.
     pub async fn remove_sentinel(&self, group: &str) -> anyhow::Result<()> {
         Ok(self.client.del(sentinel(group)).await?)
     }
 
-    /// Listens to what is published about a device.
+    /// Subscribes to the messages about a device.
     pub async fn subscribe(&self, device: &str) -> anyhow::Result<Published> {
         let client = builder(&self.url)?.build_subscriber_client()?;
         let messages = client.message_rx();
@@ -115,14 +115,14 @@ impl Cache {
         Ok(Published { client, messages })
     }
 
-    /// Says on the platform's channel that rules changed.
+    /// Publishes on the platform's channel that rules changed.
     pub async fn announce_rules(&self) -> anyhow::Result<()> {
         Ok(self.client.publish("alert_rules_channel", "changed").await?)
     }
 
-    /// Removes the keys of all devices whose serial numbers open with `prefix`.
+    /// Deletes the keys of all devices whose serial numbers start with `prefix`.
     pub async fn remove(&self, prefix: &str) -> anyhow::Result<()> {
-        // KEYS blocks the server, which is fine for one that only tests use.
+        // KEYS blocks the server, which only tests use.
         let keys = CustomCommand::new_static("KEYS", ClusterHash::Random, false);
         let keys: Vec<String> = fred::interfaces::ClientLike::custom(
             &self.client,
@@ -149,7 +149,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// What has been published since the last call.
+    /// Returns the messages published since the last call.
     pub fn take(&mut self) -> Vec<String> {
         let received = std::iter::from_fn(|| self.messages.try_recv().ok());
         received.filter_map(|message| message.value.into_string()).collect()
@@ -166,7 +166,7 @@ fn builder(url: &str) -> anyhow::Result<Builder> {
         ljwx_ledger::redis::config(url).map_err(anyhow::Error::msg).context("REDIS_URL")?;
     let mut builder = Builder::from_config(config);
     builder.with_performance_config(|config| config.default_command_timeout = ANSWER_WITHIN);
-    // For ever: tests take the server away.
+    // Reconnect for ever: tests stop the server.
     builder.set_policy(ReconnectPolicy::new_constant(0, 100));
     Ok(builder)
 }

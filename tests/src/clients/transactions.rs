@@ -7,17 +7,17 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-/// How long Kafka may take for one answer.
+/// The longest that Kafka may take for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// One transaction after the other.
+/// A producer that writes one transaction after the other.
 pub struct TransactionalProducer {
     producer: Arc<BaseProducer>,
     topic: String,
 }
 
 impl TransactionalProducer {
-    /// Registers under an id that nobody else uses.
+    /// Registers under a transactional id that no other producer uses.
     pub async fn start(brokers: &str, topic: &str, id: &str) -> anyhow::Result<Self> {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
@@ -28,7 +28,7 @@ impl TransactionalProducer {
         Ok(started)
     }
 
-    /// Begins a transaction and brings records to a partition; consumers do not see them yet.
+    /// Begins a transaction and sends records to a partition. Consumers do not see them yet.
     pub async fn begin(&self, partition: i32, values: &[String]) -> anyhow::Result<()> {
         self.producer.begin_transaction()?;
         for value in values {
@@ -39,12 +39,12 @@ impl TransactionalProducer {
         self.call(|producer| producer.flush(ANSWER_WITHIN)).await
     }
 
-    /// Makes them visible.
+    /// Commits the transaction: consumers see its records.
     pub async fn commit(&self) -> anyhow::Result<()> {
         self.call(|producer| producer.commit_transaction(ANSWER_WITHIN)).await
     }
 
-    /// Takes them back.
+    /// Aborts the transaction: consumers never see its records.
     pub async fn abort(&self) -> anyhow::Result<()> {
         self.call(|producer| producer.abort_transaction(ANSWER_WITHIN)).await
     }
