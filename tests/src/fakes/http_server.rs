@@ -1,5 +1,5 @@
-//! A stand-in HTTP server that can go away and come back without losing its port, and cut a single
-//! connection. What it answers is its router's business.
+//! A fake HTTP server that can stop and start without losing its port, and cut a single connection.
+//! The answers belong to its router.
 
 use std::io::{Error, ErrorKind, Result as IoResult};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// A running server; dropped, it stops and its connections end.
+/// A running server. When dropped, it stops and its connections end.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -25,7 +25,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `router` on `address`; port 0 takes a free one. Its handlers can ask for
+    /// Serves `router` on `address`; port 0 takes a free port. The handlers can extract
     /// `ConnectInfo<Connection>`.
     pub async fn start(address: SocketAddr, router: Router) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| address.to_string())?;
@@ -41,13 +41,13 @@ impl Server {
         Ok(Self { address, door, serving })
     }
 
-    /// Its base address.
+    /// The server's base address.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Ends every connection, and every new one at once, until [`Self::up`]. The port stays taken, so
-    /// that no other server of a test run gets it.
+    /// Ends every connection, and every new one at once, until [`Self::up`]. The port stays taken,
+    /// so that no other server of a test run gets it.
     pub fn down(&self) {
         self.door.close();
     }
@@ -72,7 +72,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Cuts it: whatever the handler answers now, nothing reaches the caller.
+    /// Cuts the connection: no answer of the handler reaches the caller.
     pub fn cut(&self) {
         self.cut.cancel();
     }
@@ -84,7 +84,7 @@ impl Connected<IncomingStream<'_, Entrance>> for Connection {
     }
 }
 
-/// Open: holds what ends the connections of now. Closed: nothing.
+/// An open door holds the token that ends the present connections. A closed door holds none.
 #[derive(Debug)]
 struct Door(Mutex<Option<CancellationToken>>);
 
@@ -127,7 +127,7 @@ impl Listener for Entrance {
     async fn accept(&mut self) -> (Line, SocketAddr) {
         loop {
             let (stream, caller) = Listener::accept(&mut self.listener).await;
-            // Before a closed door the stream is dropped: the caller sees its connection end.
+            // If the door is closed, the stream is dropped: the caller sees its connection end.
             if let Some(cut) = self.door.enter() {
                 let cutting = Box::pin(cut.clone().cancelled_owned());
                 return (Line { stream, cut, cutting }, caller);
@@ -140,7 +140,7 @@ impl Listener for Entrance {
     }
 }
 
-/// A stream that fails once it is cut. Reading wakes up for that, so an idle one ends as well.
+/// A stream that fails once it is cut. The cut wakes a read, so an idle connection ends, too.
 struct Line {
     stream: TcpStream,
     cut: CancellationToken,
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use crate::clients::http;
 
-    /// The server, and what tells of each call that hangs.
+    /// Starts a server. The notification fires for each call that hangs.
     async fn server() -> (Server, Arc<Notify>) {
         let hanging = Arc::new(Notify::new());
         let told = Arc::clone(&hanging);

@@ -1,4 +1,4 @@
-//! Servers that stand in for those of others.
+//! Fakes of servers that are not ours.
 
 pub mod http_server;
 pub mod platform;

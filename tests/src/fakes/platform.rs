@@ -1,4 +1,4 @@
-//! What the platform's admin console writes and the alerter reads, as far as tests and demo need it.
+//! Writes the platform's rows that the alerter reads, as far as tests and demo need them.
 
 use anyhow::ensure;
 
@@ -6,28 +6,28 @@ use crate::fakes::wechat::{APP_SECRET, NURSE, TEMPLATE_ID};
 use crate::fleet::TENANT;
 use crate::stack::world::World;
 
-/// A threshold rule of the template tenant, in force for every tenant.
+/// A threshold rule of the template tenant, active for every tenant.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// What kind of alert it raises.
+    /// The kind of alert that the rule opens.
     pub rule_type: &'static str,
-    /// The sign it watches.
+    /// The vital that the rule evaluates.
     pub sign: &'static str,
-    /// Breach below this.
+    /// A value below this is a breach.
     pub min: Option<f64>,
-    /// Breach above this.
+    /// A value above this is a breach.
     pub max: Option<f64>,
     /// Breaches in a row that open an episode.
     pub trend: u32,
-    /// Quiet time after a notification, in seconds.
+    /// Cooldown after a notification, in seconds.
     pub cooldown: u32,
-    /// How bad it is.
+    /// Severity of the alert.
     pub severity: &'static str,
-    /// What the nurse reads.
+    /// Text of the message.
     pub message: &'static str,
 }
 
-/// What the nurse reads; the platform's users read Chinese.
+/// Text of the message. The platform's users read Chinese.
 const MESSAGE: &str = "设备 {device_sn}：{sign} {value}，阈值 {threshold}，请查看佩戴者";
 
 /// Heart rate above 120 three times in a row.
@@ -66,7 +66,7 @@ pub const TEMPERATURE_HIGH: Rule = Rule {
     message: MESSAGE,
 };
 
-/// Puts the rules into the platform's table and gives the fleet's tenant a WeChat account.
+/// Writes the rules into the platform's table and gives the fleet's tenant a WeChat account.
 pub async fn seed(world: &World, rules: &[Rule]) -> anyhow::Result<()> {
     for rule in rules {
         add_rule(world, rule).await?;

@@ -1,8 +1,8 @@
-//! A TCP proxy before a server, which can take it away.
+//! A TCP proxy before a server, which can make the server unreachable.
 //!
 //! Before a database it cuts a connection at its COMMIT, on demand: on the way there, or on the way
-//! back, when the server has committed and the client cannot know. Or it falls silent instead, as a
-//! server does whose machine is gone: nothing comes any more, not even the connection's end.
+//! back, when the server has committed and the client cannot know. The proxy can also fall silent,
+//! like a server whose machine has failed: no byte arrives any more, not even the connection's end.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,12 +19,12 @@ const COMMIT: &[u8] = b"\x07\0\0\0\x03COMMIT";
 /// Bytes read at a time.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// What is lost at a COMMIT.
+/// The packet that is lost at a COMMIT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// The COMMIT itself, so that nothing was committed.
+    /// The COMMIT itself: MySQL has committed nothing.
     Request,
-    /// The server's answer, so that all was.
+    /// The server's answer: MySQL has committed.
     Answer,
 }
 
@@ -33,12 +33,12 @@ struct State {
     server: String,
     accepted: usize,
     next: Option<Loss>,
-    /// Whether what is lost is all that the client hears.
+    /// Whether the connection stays open without an answer, so that the client sees no end.
     silently: bool,
     lost: usize,
 }
 
-/// A running proxy; dropped, it takes no more connections.
+/// A running proxy. When dropped, it takes no more connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -49,7 +49,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Stands before the server that `url` names.
+    /// Starts a proxy before the server that `url` names.
     pub async fn start(url: &str) -> anyhow::Result<Self> {
         let state = State { server: parts(url)?.1.to_owned(), ..State::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -72,7 +72,7 @@ impl Proxy {
                 let mut silence = silence.clone();
                 silence.mark_unchanged();
                 tokio::spawn(async move {
-                    // Either side's end is the connection's end; the client sees to the rest.
+                    // If either side ends, the connection ends. The client handles the rest.
                     if let Ok(server) = TcpStream::connect(server).await {
                         let (mut client, mut server) = (client, server);
                         let silent = tokio::select! {
@@ -83,8 +83,8 @@ impl Proxy {
                             _ = cut.wait_for(|cut| *cut) => false,
                         };
                         if silent {
-                            // A server that is gone holds no locks; the client's end stays open, for
-                            // as long as the proxy is there.
+                            // A server that has failed holds no locks, so its connection ends. The
+                            // client's end stays open until `Proxy::away`.
                             drop(server);
                             let _ = cut.wait_for(|cut| *cut).await;
                         }
@@ -95,13 +95,13 @@ impl Proxy {
         Ok(Self { address, state, away, silenced, accepting })
     }
 
-    /// `url` by way of this proxy.
+    /// Returns `url` with the proxy's address.
     pub fn url(&self, url: &str) -> anyhow::Result<String> {
         let (before, _, after) = parts(url)?;
         Ok(format!("{before}{}{after}", self.address))
     }
 
-    /// Ends all connections and takes no more, until [`Self::back`].
+    /// Ends all connections and takes no new ones until [`Self::back`].
     pub fn away(&self) {
         self.away.send_replace(true);
     }
@@ -111,37 +111,37 @@ impl Proxy {
         self.away.send_replace(false);
     }
 
-    /// Lets nothing through any more on the connections that there are, and tells nobody. New ones go
-    /// to the server, as when another one has taken the address over.
+    /// Forwards nothing on the present connections, without ending them. New connections reach the
+    /// server, as if another server had taken the address over.
     pub fn silence(&self) {
         self.silenced.send_modify(|times| *times += 1);
     }
 
-    /// Leads new connections to the server that `url` names; those that there are stay, as when a
-    /// name or a service comes to mean another server.
+    /// Connects new connections to the server that `url` names, as if a name now meant another
+    /// server. Present connections stay.
     pub fn lead_to(&self, url: &str) -> anyhow::Result<()> {
         lock(&self.state).server = parts(url)?.1.to_owned();
         Ok(())
     }
 
-    /// How many connections have been taken.
+    /// Returns the number of connections taken.
     pub fn accepted(&self) -> usize {
         lock(&self.state).accepted
     }
 
-    /// Cuts the connection that next sends a COMMIT.
+    /// Cuts the next connection that sends a COMMIT.
     pub fn lose(&self, what: Loss) {
         let mut state = lock(&self.state);
         (state.next, state.silently) = (Some(what), false);
     }
 
-    /// Lets the connection fall silent that next sends a COMMIT.
+    /// Silences the next connection that sends a COMMIT.
     pub fn lose_silently(&self, what: Loss) {
         let mut state = lock(&self.state);
         (state.next, state.silently) = (Some(what), true);
     }
 
-    /// How many connections have been cut.
+    /// Returns the number of connections cut.
     pub fn lost(&self) -> usize {
         lock(&self.state).lost
     }
@@ -153,7 +153,7 @@ impl Drop for Proxy {
     }
 }
 
-/// A URL as what stands before its address, the address, and what follows.
+/// Splits a URL into the text before its address, the address, and the rest.
 fn parts(url: &str) -> anyhow::Result<(&str, &str, &str)> {
     let start = url.find("://").context("a server's URL has no scheme")? + 3;
     let end = url[start..].find('/').map_or(url.len(), |slash| start + slash);
@@ -165,7 +165,7 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How a connection ends.
+/// The way a connection ended.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     Cut,
@@ -185,7 +185,7 @@ async fn relay(
                 if asked.is_empty() {
                     return Ok(End::Cut);
                 }
-                // A client waits for the answer before it, so a COMMIT comes alone and whole.
+                // A client waits for the previous answer, so a COMMIT comes alone and whole.
                 let loss = if asked == COMMIT { lock(state).next.take() } else { None };
                 if loss != Some(Loss::Request) {
                     server.write_all(asked).await?;

@@ -1,5 +1,5 @@
-//! A receiver of webhooks: it keeps what is posted to it and checks who posted it, as an operator's
-//! own receiver would. What a post says is its tests' business.
+//! A receiver of webhooks: it keeps its posts and checks their signatures, like an operator's own
+//! receiver. The content of a post belongs to its tests.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -19,13 +19,13 @@ use crate::fakes::http_server::Server;
 /// The header with the time of the post and its signature: `t=…,v1=…`.
 const SIGNATURE: &str = "x-signature";
 
-/// How old a signature may be, in seconds: an older one is somebody's copy.
+/// Greatest age of a signature, in seconds: an older signature may be a replay.
 const AGE_MAX: i64 = 300;
 
 /// Most posts kept.
 const KEPT_MAX: usize = 10_000;
 
-/// The one path that takes posts.
+/// The only path that takes posts.
 const PATH: &str = "/operators";
 
 /// One post.
@@ -33,11 +33,11 @@ const PATH: &str = "/operators";
 pub struct Post {
     /// All headers.
     pub headers: HeaderMap,
-    /// The body as it came.
+    /// The body, unchanged.
     pub body: Bytes,
-    /// The body, where it is JSON; else null.
+    /// The body if it is JSON, else null.
     pub json: Value,
-    /// Whether it was signed with the secret; if not, why it was refused.
+    /// Whether the secret signed the post; if not, the reason.
     pub signed: Result<(), String>,
 }
 
@@ -54,7 +54,7 @@ fn lock(receiver: &Shared) -> MutexGuard<'_, Receiver> {
     receiver.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The running receiver; dropped, it stops.
+/// The running receiver. It stops when dropped.
 #[derive(Debug)]
 pub struct Webhook {
     server: Server,
@@ -62,7 +62,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Receives on a free local port what is signed with `secret`.
+    /// Receives posts signed with `secret` on a free local port.
     pub async fn start(secret: &str) -> anyhow::Result<Self> {
         let receiver = Receiver {
             secret: secret.to_owned(),
@@ -75,12 +75,12 @@ impl Webhook {
         Ok(Self { server, receiver })
     }
 
-    /// Where to post.
+    /// URL to post to.
     pub fn url(&self) -> String {
         format!("{}{PATH}", self.server.url())
     }
 
-    /// What was posted, oldest first, the refused posts included.
+    /// The posts, oldest first, including rejected posts.
     pub fn posts(&self) -> Vec<Post> {
         lock(&self.receiver).posts.iter().cloned().collect()
     }
@@ -90,12 +90,12 @@ impl Webhook {
         lock(&self.receiver).answers.extend(statuses);
     }
 
-    /// Is away from now on: ends every connection, and every new one at once.
+    /// Stops: ends every connection, and every new one at once.
     pub fn down(&self) {
         self.server.down();
     }
 
-    /// Is back, under the same address.
+    /// Starts again under the same address.
     pub fn up(&self) {
         self.server.up();
     }
@@ -119,7 +119,7 @@ async fn receive(State(receiver): State<Shared>, headers: HeaderMap, body: Bytes
     }
 }
 
-/// Whether `header` signs `body` with `secret`, not long before `now` (seconds of the epoch).
+/// Verifies that `header` signs `body` with `secret`, not long before `now` (seconds of the epoch).
 fn verify(secret: &str, header: &str, body: &[u8], now: i64) -> Result<(), String> {
     let part = |name: &str| {
         header.split(',').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::clients::http;
 
-    /// Of `{"a":1}` at 1700000000 with the secret `hush`, by another tool.
+    /// The signature of `{"a":1}` at 1700000000 with the secret `hush`, made by another tool.
     const TAG: &str = "7cfd1df542c33ab7251748ffdc6e7fed278c63b83d4ece95a4534b0ad465571b";
     const TIME: i64 = 1_700_000_000;
 

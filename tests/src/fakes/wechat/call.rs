@@ -1,5 +1,5 @@
-//! One call: through the faults in force to its answer, which is JSON with an errcode and HTTP 200
-//! whatever became of the call. Choosing the fault belongs to [`super::fault`].
+//! Carries out one call through the active faults. The answer is JSON with an errcode and HTTP 200,
+//! even for a failure. Choosing the fault belongs to [`super::fault`].
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -11,11 +11,10 @@ use super::platform::{Platform, Shared, lock};
 use crate::fakes::http_server::Connection;
 use crate::stack::wait;
 
-/// What the platform has to say: the answer, or the code of a refusal.
+/// The platform's answer, or the errcode of a failure.
 pub(super) type Said = Result<Value, i64>;
 
-/// Answers a call of `account`. `handle` is the platform's own doing; it is not done where a fault
-/// keeps it from that.
+/// Answers a call of `account`. `handle` is the platform's work, unless a fault prevents it.
 pub(super) async fn through(
     platform: &Shared,
     connection: &Connection,
@@ -52,19 +51,19 @@ pub(super) async fn through(
     }
 }
 
-/// The answer to a call.
+/// Turns a result into the response to a call.
 pub(super) fn answer(said: Said) -> Response {
     let value = said.unwrap_or_else(|code| json!({ "errcode": code, "errmsg": errmsg(code) }));
     Json(value).into_response()
 }
 
-/// A page of a gateway that could not reach the platform.
+/// Returns the error page of a proxy that could not reach the platform.
 fn page(status: u16) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, Html(format!("<html><body><h1>{status}</h1><hr>nginx</body></html>"))).into_response()
 }
 
-/// An answer that is JSON and says nothing.
+/// Returns JSON without an errcode.
 fn without_errcode() -> Response {
     Json(json!({ "status": "fine" })).into_response()
 }

@@ -1,46 +1,45 @@
-//! Faults on demand: which call fails next, and how. Carrying one out belongs to [`super::call`].
+//! Chooses the fault of the next call. Carrying a fault out belongs to [`super::call`].
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-/// Which calls a fault concerns.
+/// The calls that a fault affects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
-    /// Asking for a token.
+    /// Requests for a token.
     Token,
-    /// Sending a message, with a token that works: a call that is refused for its token uses up no
-    /// fault.
+    /// Sends with a valid token. A call that fails for its token uses up no fault.
     Send,
 }
 
-/// On which side of the platform's own doing something goes wrong.
+/// Whether the fault comes before or after the platform's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// Nothing is done.
+    /// The platform does nothing.
     Before,
-    /// All is done; a message is delivered, and its sender cannot know.
+    /// The platform does its work: a message is delivered, and its sender cannot know.
     After,
 }
 
-/// What goes wrong.
+/// The effect of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// This code is the answer, and nothing is done.
+    /// The call fails with this errcode, and nothing is done.
     Errcode(i64),
-    /// The call is handled so much later.
+    /// The call is handled after this delay.
     Delay(Duration),
-    /// The call hangs until the fault ends; then it goes on.
+    /// The call hangs until the fault ends, then continues.
     Hang(Moment),
     /// The connection is cut without an answer.
     Cut(Moment),
-    /// A page of HTML with this HTTP status, as from a gateway in front of the platform.
+    /// An HTML page with this HTTP status, as from a proxy in front of the platform.
     Page(u16),
     /// JSON without an errcode and without a token, as from a proxy on the way.
     NoErrcode,
 }
 
-/// What goes wrong, for whom and how often.
+/// A fault: its calls, its effect, its account and its count.
 #[derive(Debug, Clone)]
 pub struct Fault {
     endpoint: Endpoint,
@@ -50,38 +49,38 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault of every call there, until it is ended.
+    /// A fault of every call to `endpoint` until the fault is ended.
     pub const fn on(endpoint: Endpoint, effect: Effect) -> Self {
         Self { endpoint, effect, account: None, times: None }
     }
 
-    /// Only for the next so many calls.
+    /// Limits the fault to the next `times` calls.
     #[must_use]
     pub fn times(self, times: usize) -> Self {
         Self { times: Some(times), ..self }
     }
 
-    /// Only for the account with this appid or corp id.
+    /// Limits the fault to the account with this appid or corp id.
     #[must_use]
     pub fn of(self, account: &str) -> Self {
         Self { account: Some(account.to_owned()), ..self }
     }
 }
 
-/// A fault in force.
+/// An active fault.
 #[derive(Debug, Clone)]
 pub struct Injected {
     ended: CancellationToken,
 }
 
 impl Injected {
-    /// Ends it; what hangs by it goes on.
+    /// Ends the fault. Calls that hang continue.
     pub fn end(&self) {
         self.ended.cancel();
     }
 }
 
-/// The faults in force, oldest first: of several that fit a call the oldest strikes.
+/// The active faults, oldest first. If several match a call, the oldest applies.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     injected: Vec<(Fault, CancellationToken)>,
@@ -95,13 +94,14 @@ impl Faults {
         Injected { ended }
     }
 
-    /// Ends them all, those included that strike no further call and by which one still hangs.
+    /// Ends all faults, including used-up faults by which a call still hangs.
     pub(super) fn end(&mut self) {
         self.injected.clear();
         std::mem::take(&mut self.all).cancel();
     }
 
-    /// What goes wrong with the next call of `account`, and what tells when it has ended.
+    /// Returns the effect on the next call of `account`, and the token that is cancelled when the
+    /// fault ends.
     pub(super) fn strike(
         &mut self,
         endpoint: Endpoint,

@@ -1,33 +1,34 @@
-//! How often something may happen: so many times within any stretch of so long.
+//! Limits how often a thing may happen within any period of a given length.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-/// Keys after which those are forgotten that no longer limit anything.
+/// Number of keys from which on keys without effect are removed.
 const KEYS_MAX: usize = 10_000;
 
-/// At most so many within so long.
+/// At most `times` events within any period `within`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// How many are allowed.
+    /// Number of events that are allowed.
     pub times: usize,
-    /// Within how long.
+    /// Length of the period.
     pub within: Duration,
 }
 
 impl Limit {
-    /// So many within any minute.
+    /// A limit within any minute.
     pub const fn a_minute(times: usize) -> Self {
         Self { times, within: Duration::from_secs(60) }
     }
 
-    /// So many within any 24 hours. The platform counts by the calendar; a test cannot wait for it.
+    /// A limit within any 24 hours. The platform counts by the calendar; a test cannot wait for
+    /// that.
     pub const fn a_day(times: usize) -> Self {
         Self { times, within: Duration::from_secs(86_400) }
     }
 }
 
-/// What has happened within the limits. Times are the stand-in's, since its start.
+/// The events counted towards limits. Times are the fake's, since its start.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
     taken: HashMap<(&'static str, String), Taken>,
@@ -48,7 +49,8 @@ impl Taken {
 }
 
 impl Limits {
-    /// Whether `what` may happen to `whom` now; if so it has. What is refused does not count.
+    /// Counts an event `what` of `whom` if its limit allows it, and returns whether it does. A
+    /// rejected event does not count.
     pub(super) fn take(
         &mut self,
         what: &'static str,

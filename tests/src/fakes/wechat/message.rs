@@ -1,4 +1,4 @@
-//! What people have received, by whichever platform: the end that tests judge by.
+//! The messages that people have received by either platform. Tests check these messages.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -8,28 +8,30 @@ use super::settings::Kind;
 /// Most messages kept; a demo may run for days.
 const KEPT_MAX: usize = 100_000;
 
-/// How long an official account knows a message again by its `client_msg_id`.
+/// The time for which an official account remembers a message by its `client_msg_id`.
 pub const SAME_WITHIN_OFFICIAL: Duration = Duration::from_secs(600);
 
-/// How long WeCom knows a request again that asks for it and does not say how long.
+/// The time for which WeCom remembers a request that asks for a duplicate check without an
+/// interval.
 pub const SAME_WITHIN_WECOM: Duration = Duration::from_secs(1_800);
 
 /// A message that reached a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Its place among all messages, from 1.
+    /// Position among all messages, from 1.
     pub number: u64,
-    /// When it arrived, by the stand-in's clock, since its start.
+    /// Time of arrival by the fake's clock, since its start.
     pub arrived: Duration,
-    /// By which platform.
+    /// The platform that delivered the message.
     pub kind: Kind,
-    /// From which account: its appid or corp id.
+    /// Appid or corp id of the sending account.
     pub account: String,
-    /// The openid or member who received it.
+    /// The openid or member who received the message.
     pub touser: String,
-    /// The sender's idempotency key, where there is one.
+    /// The sender's idempotency key, if the message has one.
     pub client_msg_id: Option<String>,
-    /// The fields of the template as they are shown, in their order; WeCom's have one, `content`.
+    /// The fields of the template as they are shown, in their order. WeCom's messages have one,
+    /// `content`.
     pub fields: Vec<(String, String)>,
 }
 
@@ -40,7 +42,7 @@ impl Message {
         fields.filter(|value| !value.is_empty()).collect::<Vec<_>>().join(" · ")
     }
 
-    /// What the person reads before opening it: the first line.
+    /// The line that the person reads before opening the message: the first.
     pub fn title(&self) -> String {
         let fields = self.fields.iter().flat_map(|(_, value)| value.lines());
         fields.map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
@@ -63,7 +65,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Gives a message to its person and tells its number; the one it has is ignored.
+    /// Delivers a message and returns its number. The number that the message has is ignored.
     pub(super) fn deliver(&mut self, message: Message) -> u64 {
         self.delivered += 1;
         self.messages.push_back(Message { number: self.delivered, ..message });
@@ -73,13 +75,13 @@ impl Inbox {
         self.delivered
     }
 
-    /// The messages after number `seen`.
+    /// Returns the messages after number `seen`.
     pub(super) fn since(&self, seen: u64) -> Vec<Message> {
         self.messages.iter().filter(|message| message.number > seen).cloned().collect()
     }
 
-    /// The messages that repeat, within their platform's window, one that the same address got
-    /// before: one of `keys` is the same.
+    /// Returns the messages that repeat an earlier message to the same address within their
+    /// platform's window: one of `keys` is the same.
     pub(super) fn repeated<K: AsRef<[String]>>(
         &self,
         keys: impl Fn(&Message) -> K,
@@ -101,7 +103,7 @@ impl Inbox {
     }
 }
 
-/// What makes a message the same for its reader, and for the platform.
+/// Returns the keys by which the reader or the platform sees the same message.
 pub(super) fn sameness(message: &Message) -> Vec<String> {
     let id = message.client_msg_id.iter().map(|id| format!("id {id}"));
     id.chain([format!("text {}", message.text())]).collect()

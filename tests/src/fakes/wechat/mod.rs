@@ -1,4 +1,4 @@
-//! A stand-in for WeChat's two platforms on one port: official accounts (template messages) and WeCom
+//! A fake of WeChat's two platforms on one port: official accounts (template messages) and WeCom
 //! (applications' messages), with their tokens, validation, limits and memory of the messages sent.
 //!
 //! People receive only the part of a message that the platforms show.
@@ -9,10 +9,11 @@
 //!                                             limits, recent)
 //! ```
 //!
-//! As the stand-in starts, it accepts every well-formed call. Tests set what it knows and allows
-//! ([`FakeWechat::set`]), make calls fail ([`FakeWechat::inject`], [`FakeWechat::down`]), advance its
-//! clock ([`FakeWechat::advance`]), and judge by the messages that people received
-//! ([`FakeWechat::inbox`]), not by the calls. How a caller reacts to an answer is left to the caller.
+//! By default the fake accepts every well-formed call. Tests change its settings
+//! ([`FakeWechat::set`]), make calls fail ([`FakeWechat::inject`], [`FakeWechat::down`]), advance
+//! its clock ([`FakeWechat::advance`]), and check the messages that people received
+//! ([`FakeWechat::inbox`]), not the calls. The fake does not prescribe how a caller reacts to an
+//! answer.
 
 mod call;
 mod fake_wechat;

@@ -1,4 +1,4 @@
-//! The official accounts' calls: both ways to a token, and template messages.
+//! Handles the official accounts' calls: both token APIs, and template messages.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::template;
 use super::token::Source;
 use crate::fakes::http_server::Connection;
 
-/// Forced refreshes of one account: so long apart, and so many a day.
+/// Forced refreshes of one account: the time between two of them, and the number a day.
 const FORCED_APART: Limit = Limit { times: 1, within: Duration::from_secs(30) };
 const FORCED_DAY: Limit = Limit::a_day(20);
 
@@ -44,7 +44,8 @@ impl TokenRequest {
     }
 }
 
-/// `POST /cgi-bin/stable_token`: the same token for whoever asks, unless a new one is forced.
+/// `POST /cgi-bin/stable_token`: returns the same token to every caller, unless a caller forces a
+/// new one.
 pub(super) async fn stable_token(
     State(platform): State<Shared>,
     ConnectInfo(connection): ConnectInfo<Connection>,
@@ -73,7 +74,7 @@ pub(super) async fn stable_token(
     .await
 }
 
-/// `GET /cgi-bin/token`: every call replaces the token of the one before.
+/// `GET /cgi-bin/token`: every call replaces the token of the call before.
 pub(super) async fn token(
     State(platform): State<Shared>,
     ConnectInfo(connection): ConnectInfo<Connection>,
@@ -100,7 +101,7 @@ fn given((token, left): (String, Duration)) -> Value {
     json!({ "access_token": token, "expires_in": left.as_secs() })
 }
 
-/// `POST /cgi-bin/message/template/send`: one message to one openid.
+/// `POST /cgi-bin/message/template/send`: sends one message to one openid.
 pub(super) async fn send(
     State(platform): State<Shared>,
     ConnectInfo(connection): ConnectInfo<Connection>,
@@ -151,7 +152,7 @@ fn take(platform: &mut Platform, account: &Account, body: &[u8]) -> Said {
     let key = client_msg_id
         .as_ref()
         .map(|id| Key::of(&[b"official", account.id.as_bytes(), openid.as_bytes(), id.as_bytes()]));
-    // The same message for the same person: the answer is as it was, and nothing is delivered.
+    // The same message for the same person: the answer is the same, and nothing is delivered.
     if let Some(number) = key.and_then(|key| recent.find(key, now)) {
         return Ok(taken(number));
     }
@@ -178,7 +179,7 @@ fn taken(number: u64) -> Value {
     json!({ "errcode": 0, "errmsg": "ok", "msgid": number })
 }
 
-/// The answer that names the field whose value is refused.
+/// Returns the answer that names the field whose value is invalid.
 fn invalid(field: &str) -> Value {
     json!({ "errcode": 47003, "errmsg": format!("argument invalid! data.{field}.value invalid") })
 }

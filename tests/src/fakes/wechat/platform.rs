@@ -1,4 +1,5 @@
-//! What both platforms have in common: accounts with their tokens, limits, and who received what.
+//! The state that both platforms share: accounts with their tokens, limits, and the messages
+//! received.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,7 @@ use super::token::{Invalid, Tokens};
 /// Most accounts whose calls are counted one by one.
 const COUNTED_MAX: usize = 1_000;
 
-/// Everything the stand-in knows.
+/// The whole state of the fake.
 #[derive(Debug)]
 pub(super) struct Platform {
     pub(super) settings: Settings,
@@ -37,7 +38,7 @@ pub(super) fn lock(platform: &Shared) -> MutexGuard<'_, Platform> {
     platform.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How often something was asked for.
+/// The number of calls of one kind.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     pub(super) all: usize,
@@ -77,7 +78,7 @@ impl Default for Platform {
 }
 
 impl Platform {
-    /// The stand-in's clock: time since its start, and what it was put ahead.
+    /// The fake's clock: the time since its start, and the time it was put ahead.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed() + self.ahead
     }
@@ -86,7 +87,7 @@ impl Platform {
         self.ahead += by;
     }
 
-    /// Who asks for a token, or the code of what is wrong with that.
+    /// Returns the account that requests a token, or the errcode of an invalid request.
     pub(super) fn account(&mut self, kind: Kind, id: &str, secret: &str) -> Result<Account, i64> {
         if id.is_empty() {
             return Err(41002);
@@ -105,7 +106,8 @@ impl Platform {
         Account::find(&self.settings, kind, id, secret)
     }
 
-    /// Counts a send and tells whose token it has in its query, or the code of what is wrong with it.
+    /// Counts a send. Returns the account of the token in the query, or the errcode of an invalid
+    /// token.
     pub(super) fn admit(&mut self, kind: Kind, query: &str) -> Result<Account, i64> {
         let token = parameter(query, "access_token");
         let owner = self.tokens.owner(&token, self.now());
@@ -114,13 +116,13 @@ impl Platform {
             _ if token.is_empty() => Err(41001),
             Ok(account) if account.kind == kind => Ok(account),
             Err(Invalid::Expired) => Err(42001),
-            // WeCom has one code for all that is no token of its own.
+            // WeCom has one errcode for every text that is no token of its own.
             Ok(_) | Err(Invalid::Replaced) if kind == Kind::Official => Err(40001),
             Ok(_) | Err(Invalid::Replaced | Invalid::Malformed) => Err(40014),
         }
     }
 
-    /// Counts a send towards its account's limits, or tells which one it goes beyond.
+    /// Counts a send towards its account's limits. Returns the errcode of a limit that it exceeds.
     pub(super) fn charge(&mut self, account: &Account) -> Result<(), i64> {
         let now = self.now();
         let (minute, day) = (self.settings.account_minute, self.settings.account_day);
@@ -137,7 +139,7 @@ impl Platform {
     }
 }
 
-/// What a query says by this name, decoded; empty where it says nothing.
+/// Returns a parameter of a query, decoded; empty if the query has none.
 pub(super) fn parameter(query: &str, name: &str) -> String {
     let Ok(url) = Url::parse(&format!("http://stand-in/?{query}")) else { return String::new() };
     let mut pairs = url.query_pairs();

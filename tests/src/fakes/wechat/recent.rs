@@ -1,23 +1,23 @@
-//! What the platform remembers of the messages it has taken, to know one that is sent again.
+//! Remembers the messages that the platform has taken, to recognise a message that is sent again.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-/// Most messages remembered; the oldest are forgotten before their time.
+/// Most messages remembered. Beyond them the oldest are forgotten before their time.
 const REMEMBERED_MAX: usize = 100_000;
 
-/// What makes a message the same as another one.
+/// The key by which two messages are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key([u8; 32]);
 
 impl Key {
-    /// The key that these parts make. A digest, because a part may be a whole request.
+    /// Computes the key of these parts. It is a digest, because a part may be a whole request.
     pub(super) fn of(parts: &[&[u8]]) -> Self {
         let mut digest = Sha256::new();
         for part in parts {
-            // With its length, so that no two lists of parts run together alike.
+            // Include the length, so that no two lists of parts give the same bytes.
             digest.update(part.len().to_le_bytes());
             digest.update(part);
         }
@@ -25,7 +25,7 @@ impl Key {
     }
 }
 
-/// The messages of late, each as long as its own window.
+/// The latest messages, each remembered for its own window.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     taken: HashMap<Key, (Duration, u64)>,
@@ -33,7 +33,7 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// The number of the message with this key, where it is still remembered at `now`.
+    /// Returns the number of the message with this key, if it is still remembered at `now`.
     pub(super) fn find(&self, key: Key, now: Duration) -> Option<u64> {
         self.taken.get(&key).filter(|(until, _)| now < *until).map(|(_, number)| *number)
     }
@@ -44,7 +44,7 @@ impl Recent {
         self.order.push_back((key, until));
         if self.order.len() > REMEMBERED_MAX
             && let Some((oldest, until)) = self.order.pop_front()
-            // It may have been remembered anew since.
+            // The message may have been remembered again since.
             && self.taken.get(&oldest).is_some_and(|(kept, _)| *kept == until)
         {
             self.taken.remove(&oldest);

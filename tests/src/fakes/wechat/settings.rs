@@ -1,4 +1,4 @@
-//! The accounts and settings that a test may change. As the stand-in starts, it knows every account and
+//! The accounts and settings that a test may change. By default the fake knows every account and
 //! limits nothing. Counting towards the limits belongs to [`super::platform`].
 
 use std::collections::{HashMap, HashSet};
@@ -7,59 +7,60 @@ use std::time::Duration;
 use super::limits::Limit;
 use super::template::OLD_FIELDS;
 
-/// Secret of every official account, unless [`Settings::accounts`] says otherwise.
+/// Secret of every official account, unless [`Settings::accounts`] lists the accounts.
 pub const APP_SECRET: &str = "secret-of-the-stand-in";
 
-/// Secret of every application in WeCom, unless [`Settings::accounts`] says otherwise.
+/// Secret of every WeCom application, unless [`Settings::accounts`] lists the accounts.
 pub const CORP_SECRET: &str = "corp-secret-of-the-stand-in";
 
 /// Template of every account here.
 pub const TEMPLATE_ID: &str = "template-alarm";
 
-/// The person who receives the alarms.
+/// The person who receives the alerts.
 pub const NURSE: &str = "openid-nurse";
 
-/// As both platforms give tokens.
+/// The life of the real platforms' tokens.
 const TOKEN_LIFE: Duration = Duration::from_secs(7_200);
 
-/// What a test may change, see [`super::FakeWechat::set`].
+/// The settings that a test may change, see [`super::FakeWechat::set`].
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The only accounts there are; `None`: every id that begins as its kind does, with
+    /// The only accounts that exist. `None`: every id with the prefix of its kind, and
     /// [`APP_SECRET`] or [`CORP_SECRET`].
     pub accounts: Option<Vec<Account>>,
-    /// How long new tokens live.
+    /// Life of a new token.
     pub token_life: Duration,
-    /// How long a token still works after the old token API or a forced refresh has replaced it.
+    /// Time for which a token still works after the old token API or a forced refresh has replaced
+    /// it.
     pub token_overlap: Duration,
-    /// Calls for a token of one account: beyond them 45011 within a minute, 45009 within a day.
+    /// Token requests of one account. Beyond the limit: 45011 within a minute, 45009 within a day.
     pub token_minute: Option<Limit>,
     /// See [`Self::token_minute`].
     pub token_day: Option<Limit>,
 
-    /// Templates of every official account, with the names of their fields; a name without its number
-    /// is the field's type.
+    /// Templates of every official account, with the names of their fields. A name without its
+    /// number is the field's type.
     pub templates: HashMap<String, Vec<String>>,
-    /// The only openids there are; `None`: any.
+    /// The only openids that exist; `None`: any.
     pub openids: Option<HashSet<String>>,
     /// Openids that have left their account: 43004.
     pub not_following: HashSet<String>,
-    /// Openids that have refused its messages: 43101.
+    /// Openids that have refused the account's messages: 43101.
     pub refusing: HashSet<String>,
     /// The only members of every WeCom application; `None`: any.
     pub members: Option<HashSet<String>>,
-    /// Whose address an address is, for [`super::FakeWechat::inbox`]; one that is missing here is a
-    /// person of its own.
+    /// The person of an address, for [`super::FakeWechat::inbox`]. An address that is not listed is
+    /// a person of its own.
     pub people: HashMap<String, String>,
 
-    /// Sends of one account within a minute: beyond them 45011, in WeCom 45009.
+    /// Sends of one account within a minute. Beyond the limit: 45011, in WeCom 45009.
     pub account_minute: Option<Limit>,
-    /// Sends of one account within a day: beyond them 45009.
+    /// Sends of one account within a day. Beyond the limit: 45009.
     pub account_day: Option<Limit>,
-    /// Messages of one official account to one openid: beyond them 43117.
+    /// Messages of one official account to one openid. Beyond the limit: 43117.
     pub openid: Option<Limit>,
-    /// Messages of one WeCom application to one member. The rest is dropped, and the caller told that
-    /// all is well; the platform's own limit is 30 a minute.
+    /// Messages of one WeCom application to one member. Further messages are dropped, and the
+    /// answer is success. The platform's own limit is 30 a minute.
     pub member: Option<Limit>,
 
     /// Longest markdown of WeCom, in bytes.
@@ -95,17 +96,17 @@ impl Default for Settings {
     }
 }
 
-/// Which of the two platforms.
+/// One of the two platforms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// An official account; addresses are openids.
+    /// An official account. Its addresses are openids.
     Official,
-    /// An application of WeCom; addresses are its user ids.
+    /// An application of WeCom. Its addresses are user ids.
     Wecom,
 }
 
 impl Kind {
-    /// How the id of every account of this kind begins.
+    /// Prefix of every account id of this kind.
     const fn prefix(self) -> &'static str {
         match self {
             Self::Official => "wx",
@@ -121,16 +122,16 @@ impl Kind {
     }
 }
 
-/// An account, which is what a token is given to.
+/// An account, to which the platform gives tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Account {
-    /// Which platform it is one of.
+    /// The account's platform.
     pub kind: Kind,
-    /// Its appid or corp id.
+    /// Appid or corp id.
     pub id: String,
-    /// What proves that a caller may use it.
+    /// The secret that a caller must know.
     pub secret: String,
-    /// The application that a WeCom secret belongs to; `None`: any.
+    /// The application of a WeCom secret; `None`: any.
     pub agent_id: Option<i64>,
 }
 
@@ -146,7 +147,7 @@ impl Account {
         Self { kind: Kind::Wecom, id: id.into(), secret: secret.into(), agent_id }
     }
 
-    /// The account that `id` and `secret` stand for, or the code of what is wrong with them.
+    /// Returns the account of `id` and `secret`, or the errcode of wrong ones.
     pub(super) fn find(
         settings: &Settings,
         kind: Kind,

@@ -1,20 +1,21 @@
-//! What the platform makes of a template's fields: which it shows, how much of them, and which values
-//! it refuses. A field's type is its name without its number.
+//! Decides which of a template's fields the platform shows, how much of each, and which values it
+//! rejects. A field's type is its name without its number.
 
 use serde_json::Value;
 
-/// Fields of the templates of old, as [`super::TEMPLATE_ID`] has them. The first and the last have
-/// ceased to be shown in May 2023; sending them succeeds.
+/// Fields of the old templates, as [`super::TEMPLATE_ID`] has them. The platform stopped showing
+/// the first and the last in May 2023; sending them succeeds.
 pub const OLD_FIELDS: [&str; 6] =
     ["first", "keyword1", "keyword2", "keyword3", "keyword4", "remark"];
 
-/// Characters of a field that are shown, and that a name may have.
+/// Characters that a field shows, and that a name may have.
 const CHARS_MAX: usize = 20;
 
 /// Words that were approved together with every template here.
 pub const CONSTS: [&str; 2] = ["异常", "已恢复"];
 
-/// The fields as a person sees them, or the name of the one whose value the platform refuses.
+/// Returns the fields as a person sees them, or the name of the field whose value the platform
+/// rejects.
 pub(super) fn show(fields: &[String], data: &Value) -> Result<Vec<(String, String)>, String> {
     let mut shown = Vec::new();
     for name in fields {
@@ -34,7 +35,7 @@ pub(super) fn show(fields: &[String], data: &Value) -> Result<Vec<(String, Strin
     Ok(shown)
 }
 
-/// An old template's field: one line without pictures, what is too long cut.
+/// Cuts an old template's field to one line without pictures and to the greatest length.
 fn cut(value: &str) -> String {
     let visible = value.chars().filter(|one| !one.is_control() && !is_emoji(*one));
     let visible: Vec<char> = visible.collect();
@@ -48,7 +49,7 @@ fn is_emoji(one: char) -> bool {
     matches!(one, '\u{200d}' | '\u{fe0f}' | '\u{2600}'..='\u{27bf}' | '\u{1f000}'..='\u{1faff}')
 }
 
-/// Whether a template's field of today takes a value.
+/// Whether a field of the present templates takes a value.
 fn takes(kind: &str, value: &str) -> bool {
     let count = value.chars().count();
     let is_han = |one: char| ('\u{4e00}'..='\u{9fff}').contains(&one);

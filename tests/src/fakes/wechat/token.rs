@@ -1,4 +1,4 @@
-//! The tokens that are out: when each ends, and what replaced it.
+//! The valid tokens: the end of each, and the token that replaced it.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -7,19 +7,19 @@ use uuid::Uuid;
 
 use super::settings::Account;
 
-/// Most tokens remembered; the oldest are then as unknown as any other text.
+/// Most tokens remembered. Beyond them the oldest are as unknown as any other text.
 const TOKENS_MAX: usize = 1_000;
 
-/// The length of every token: the platform asks for room for so much, and not less shall do here.
+/// The length of every token: the platform asks its users for so much room.
 const TOKEN_BYTES: usize = 512;
 
-/// How every token begins; what begins otherwise was never one.
+/// The beginning of every token. A text without it never was a token.
 pub const TOKEN_PREFIX: &str = "token-of-the-stand-in-";
 
 /// A stable token is replaced in the last part of its life: five minutes of two hours.
 const RENEWED_IN_LAST: u32 = 24;
 
-/// Which call gave a token. The tokens of one call and those of another do not replace each other.
+/// The call that gave a token. Tokens of different calls do not replace each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Source {
     /// `stable_token`.
@@ -30,14 +30,14 @@ pub(super) enum Source {
     Corp,
 }
 
-/// Why a token does not work.
+/// The reason why a token does not work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Invalid {
-    /// It has no token's form.
+    /// The text does not have a token's form.
     Malformed,
-    /// Another has replaced it, or it was revoked, or it was never given out.
+    /// The token was replaced, revoked, or never given.
     Replaced,
-    /// Its time is over.
+    /// The token has expired.
     Expired,
 }
 
@@ -58,7 +58,7 @@ impl Grant {
     }
 }
 
-/// All tokens. Times are the stand-in's, since its start.
+/// All tokens. Times are the fake's, since its start.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     grants: HashMap<String, Grant>,
@@ -67,7 +67,8 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// The token that the account has, or its first or next one, and how long that will live.
+    /// Returns the account's token, or a new one if the token is missing or near its end, and its
+    /// remaining life.
     pub(super) fn current(
         &mut self,
         source: Source,
@@ -92,7 +93,7 @@ impl Tokens {
         (self.give(slot, life, now), life)
     }
 
-    /// A new token in place of the one that the account has, which works for `overlap` more.
+    /// Gives a new token in place of the account's token, which works for `overlap` longer.
     pub(super) fn replace(
         &mut self,
         source: Source,
@@ -109,7 +110,7 @@ impl Tokens {
     }
 
     fn give(&mut self, slot: (Source, Account), life: Duration, now: Duration) -> String {
-        // Random, because a service may still hold one of an earlier stand-in.
+        // The token is random, because a service may still hold a token of an earlier fake.
         let mut token = format!("{TOKEN_PREFIX}{}-", Uuid::new_v4());
         token.extend(std::iter::repeat_n('x', TOKEN_BYTES.saturating_sub(token.len())));
         let grant = Grant { slot: slot.clone(), life, expires: now + life, replaced: None };
@@ -126,7 +127,7 @@ impl Tokens {
         token
     }
 
-    /// Whose token it is.
+    /// Returns the account of a token.
     pub(super) fn owner(&self, token: &str, now: Duration) -> Result<Account, Invalid> {
         if !token.starts_with(TOKEN_PREFIX) {
             return Err(Invalid::Malformed);
@@ -135,14 +136,14 @@ impl Tokens {
         grant.state(now).map(|()| grant.slot.1.clone())
     }
 
-    /// Ends the life of every token.
+    /// Makes every token expire.
     pub(super) fn expire(&mut self, now: Duration) {
         for grant in self.grants.values_mut() {
             grant.expires = grant.expires.min(now);
         }
     }
 
-    /// Takes every token of an account back.
+    /// Revokes every token of an account.
     pub(super) fn revoke(&mut self, id: &str, now: Duration) {
         for grant in self.grants.values_mut().filter(|grant| grant.slot.1.id == id) {
             grant.replaced = Some(now);

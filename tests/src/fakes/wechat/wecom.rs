@@ -1,4 +1,4 @@
-//! WeCom's calls: the token of an application, and its messages to members.
+//! Handles WeCom's calls: the token of an application, and its messages to members.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use super::settings::{Account, Kind, Settings};
 use super::token::Source;
 use crate::fakes::http_server::Connection;
 
-/// Longest time for which a request can ask to be known again.
+/// Longest time for which a request can ask for a duplicate check.
 const SAME_WITHIN_MAX: Duration = Duration::from_secs(4 * 3_600);
 
-/// Everybody whom an application may tell.
+/// The address of all members of an application.
 const EVERYBODY: &str = "@all";
 
-/// `GET /cgi-bin/gettoken`: the application's token, the same until it expires.
+/// `GET /cgi-bin/gettoken`: returns the application's token, the same until it expires.
 pub(super) async fn token(
     State(platform): State<Shared>,
     ConnectInfo(connection): ConnectInfo<Connection>,
@@ -42,7 +42,7 @@ pub(super) async fn token(
     .await
 }
 
-/// `POST /cgi-bin/message/send`: one message to any number of members.
+/// `POST /cgi-bin/message/send`: sends one message to any number of members.
 pub(super) async fn send(
     State(platform): State<Shared>,
     ConnectInfo(connection): ConnectInfo<Connection>,
@@ -71,7 +71,8 @@ fn take(platform: &mut Platform, account: &Account, body: &[u8]) -> Said {
     let (members, invalid) = addressed(&platform.settings, &request["touser"])?;
     let same_within = same_within(&request);
     let agent = format!("{} {agent}", account.id);
-    // The bytes as they came: a sender may rely on no more than that the same ones are known again.
+    // The key is the request's unchanged bytes: a sender may rely on no more than that the same
+    // bytes are recognised.
     let key = Key::of(&[b"wecom", agent.as_bytes(), body]);
     if same_within.is_some()
         && let Some(first) = platform.recent.find(key, now)
@@ -80,7 +81,7 @@ fn take(platform: &mut Platform, account: &Account, body: &[u8]) -> Said {
     }
     for member in members {
         let person = format!("{agent} {member}");
-        // Nobody is told of what goes beyond this limit, the caller no more than the member.
+        // Beyond this limit the message is dropped. Neither the caller nor the member is notified.
         if platform.limits.take("member", &person, platform.settings.member, now) {
             platform.inbox.deliver(Message {
                 number: 0,
@@ -109,7 +110,7 @@ fn taken(invalid: &[String], number: u64) -> Value {
     })
 }
 
-/// What the members read, or the code of what is wrong with it.
+/// Returns the text that the members read, or the errcode of an invalid message.
 fn content(settings: &Settings, request: &Value) -> Result<String, i64> {
     let form = request["msgtype"].as_str().unwrap_or_default();
     let most = match form {
@@ -124,8 +125,8 @@ fn content(settings: &Settings, request: &Value) -> Result<String, i64> {
     if content.len() > most { Err(45002) } else { Ok(content.to_owned()) }
 }
 
-/// The members that are addressed, and the addresses that are nobody's, in lower case as WeCom
-/// answers them; or the code where there is no member at all.
+/// Returns the addressed members, and the unknown addresses in lower case, as WeCom answers them.
+/// Fails with the errcode for a message without any known member.
 fn addressed(settings: &Settings, touser: &Value) -> Result<(Vec<String>, Vec<String>), i64> {
     let touser = touser.as_str().unwrap_or_default();
     let named = touser.split('|').map(str::trim).filter(|name| !name.is_empty());
@@ -140,7 +141,7 @@ fn addressed(settings: &Settings, touser: &Value) -> Result<(Vec<String>, Vec<St
             },
         }
     }
-    // However often a message names a member, it has one copy for them.
+    // A member gets one copy, however often a message names the member.
     members.sort_unstable();
     members.dedup();
     match (members.is_empty(), invalid.is_empty()) {
@@ -150,7 +151,7 @@ fn addressed(settings: &Settings, touser: &Value) -> Result<(Vec<String>, Vec<St
     }
 }
 
-/// For how long the request asks to be known again.
+/// Returns the time for which the request asks for a duplicate check.
 fn same_within(request: &Value) -> Option<Duration> {
     let asked = request["enable_duplicate_check"].as_i64() == Some(1);
     let seconds = request["duplicate_check_interval"].as_u64().filter(|seconds| *seconds > 0);

@@ -1,4 +1,4 @@
-//! Faults as a caller meets them.
+//! Tests the faults as a caller meets them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ async fn a_send_that_is_cut_after_it_is_handled_delivers_and_its_retry_does_not_
     let retry = try_send(&wechat, &token, &template("1")).await.unwrap();
     assert_eq!(retry.json, json!({"errcode": 0, "errmsg": "ok", "msgid": 1}));
     assert_eq!(wechat.inbox(NURSE).len(), 1);
-    // Nor in WeCom, where the request asks for it.
+    // WeCom does not deliver it twice either if the request asks for a duplicate check.
     let token = corp(&wechat).await;
     let mut message = markdown("nurse", "a");
     message["enable_duplicate_check"] = 1.into();
@@ -57,7 +57,7 @@ async fn a_send_that_is_cut_after_it_is_handled_delivers_and_its_retry_does_not_
 async fn refusals_come_in_their_order_and_then_all_is_well() {
     let (wechat, token) = start().await;
     wechat.refuse_next(&[-1, 45009]);
-    // A call with an old token is refused for that and uses up nothing.
+    // A call with an old token fails for its token and uses up no fault.
     wechat.expire_token();
     assert_eq!(send(&wechat, &token, &template("1")).await, 42001);
     let token = official(&wechat).await;

@@ -1,4 +1,4 @@
-//! A caller of both platforms, as simple as can be: one call, one answer, nothing tried again.
+//! A minimal caller of both platforms: one call, one answer, no retry.
 
 #[cfg(test)]
 mod fault;
@@ -16,7 +16,7 @@ pub(super) async fn stable_token(wechat: &FakeWechat, request: Value) -> Answer 
     http::post(&url, request.to_string()).await.unwrap()
 }
 
-/// What asks for the stable token of an account.
+/// Returns the request for the stable token of an account.
 pub(super) fn asking(appid: &str) -> Value {
     json!({ "grant_type": "client_credential", "appid": appid, "secret": APP_SECRET })
 }
@@ -29,23 +29,23 @@ pub(super) async fn corp_token(wechat: &FakeWechat, query: &str) -> Answer {
     http::get(&format!("{}/cgi-bin/gettoken?{query}", wechat.url())).await.unwrap()
 }
 
-/// The token in an answer.
+/// Returns the token in an answer.
 pub(super) fn token(answer: &Answer) -> String {
     answer.json["access_token"].as_str().unwrap_or_default().to_owned()
 }
 
-/// The stable token of `wx1`.
+/// Requests the stable token of `wx1`.
 pub(super) async fn official(wechat: &FakeWechat) -> String {
     token(&stable_token(wechat, asking("wx1")).await)
 }
 
-/// The token of an application of [`CORP`].
+/// Requests the token of an application of [`CORP`].
 pub(super) async fn corp(wechat: &FakeWechat) -> String {
     let query = format!("corpid={CORP}&corpsecret={CORP_SECRET}");
     token(&corp_token(wechat, &query).await)
 }
 
-/// A template message for the nurse.
+/// Returns a template message for the nurse.
 pub(super) fn template(id: &str) -> Value {
     json!({
         "touser": NURSE, "template_id": TEMPLATE_ID, "client_msg_id": id,
@@ -53,14 +53,14 @@ pub(super) fn template(id: &str) -> Value {
     })
 }
 
-/// A markdown message for `touser`.
+/// Returns a markdown message for `touser`.
 pub(super) fn markdown(touser: &str, content: &str) -> Value {
     json!({
         "touser": touser, "agentid": 1, "msgtype": "markdown", "markdown": { "content": content },
     })
 }
 
-/// Sends a template message; an error where no answer came.
+/// Sends a template message. Errors if no answer arrives.
 pub(super) async fn try_send(
     wechat: &FakeWechat,
     token: &str,
@@ -70,7 +70,7 @@ pub(super) async fn try_send(
     http::post(&url, message.to_string()).await
 }
 
-/// Sends a template message and tells the code of the answer.
+/// Sends a template message and returns the errcode of the answer.
 pub(super) async fn send(wechat: &FakeWechat, token: &str, message: &Value) -> i64 {
     errcode(&try_send(wechat, token, message).await.unwrap())
 }
@@ -81,7 +81,7 @@ pub(super) async fn tell(wechat: &FakeWechat, token: &str, message: &Value) -> A
     http::post(&url, message.to_string()).await.unwrap()
 }
 
-/// The code of an answer, which every answer here has.
+/// Returns the errcode of an answer. Every answer here has one.
 pub(super) fn errcode(answer: &Answer) -> i64 {
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json["errcode"].as_i64().unwrap_or_else(|| panic!("no errcode: {}", answer.text))

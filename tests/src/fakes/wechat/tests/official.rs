@@ -155,7 +155,8 @@ async fn the_same_id_is_delivered_once_within_ten_minutes_and_again_after_them()
     assert_eq!(send(&wechat, &token, &template("1")).await, 0);
     assert_eq!(wechat.inbox(NURSE).len(), 2);
     assert!(wechat.received_twice().is_empty(), "the window was over");
-    // The same words under another id: the platform cannot know, the person does.
+    // The same words under another id: the platform does not recognise the message, the person
+    // does.
     let mut reworded = template("1");
     reworded["client_msg_id"] = "2".into();
     assert_eq!(send(&wechat, &token, &reworded).await, 0);

@@ -20,7 +20,7 @@ fn asking_again_gives_the_same_token_until_shortly_before_its_end() {
     let (next, left) = tokens.current(Source::Stable, &account(), LIFE, seconds(6_900));
     assert_eq!(left, LIFE);
     assert_ne!(next, first);
-    // The one before is still good for the rest of its life.
+    // The earlier token works for the rest of its life.
     assert_eq!(tokens.owner(&first, seconds(7_199)), Ok(account()));
     assert_eq!(tokens.owner(&first, seconds(7_200)), Err(Invalid::Expired));
 }

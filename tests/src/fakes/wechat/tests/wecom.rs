@@ -18,7 +18,7 @@ fn members(names: &[&str]) -> Option<HashSet<String>> {
     Some(names.iter().map(|name| (*name).to_owned()).collect())
 }
 
-/// A message that asks to be known again.
+/// Returns a message that asks for a duplicate check.
 fn checked(content: &str) -> Value {
     let mut message = markdown("nurse", content);
     message["enable_duplicate_check"] = 1.into();
@@ -88,7 +88,7 @@ async fn what_wecom_would_not_take_is_refused_by_its_code() {
         (with("markdown", Value::Null), 44004),
         (markdown("nurse", &"x".repeat(2_049)), 45002),
         (markdown("nurse", &"x".repeat(2_048)), 0),
-        // Bytes, not characters.
+        // The limit counts bytes, not characters.
         (markdown("nurse", &"严".repeat(683)), 45002),
         (text(2_049), 45002),
         (text(2_048), 0),
