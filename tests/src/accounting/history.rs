@@ -1,22 +1,24 @@
-//! What the clients were told about each reading they sent: the one truth to judge the pipeline by.
+//! Records the answers that the clients got for each reading. The verdict compares them with the
+//! pipeline.
 
 use std::collections::HashMap;
 
-/// What a client knows about a reading.
+/// The client's knowledge about a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
-    /// A definitive refusal of the whole body (4xx): it must not appear.
+    /// The whole body was rejected for good (4xx): the reading must not be stored.
     Refused,
-    /// No answer, or one that asks to send again (5xx): it may appear, once.
+    /// No answer, or an answer that asks to send again (5xx): the reading may be stored, once.
     Unknown,
-    /// 200: it must appear, once.
+    /// 200: the reading must be stored, once.
     Acknowledged,
 }
 
-/// Everything the clients were told.
+/// All answers that the clients got.
 #[derive(Debug, Default, Clone)]
 pub struct History {
-    /// Per device, by time of measurement in epoch seconds: serials need storing only once.
+    /// Readings by device and by time of measurement in epoch seconds: each serial number is stored
+    /// once.
     devices: HashMap<String, HashMap<i64, Told>>,
     rejected: u64,
     rejected_unknown: u64,
@@ -25,18 +27,18 @@ pub struct History {
     surprise_count: u64,
 }
 
-/// Most surprises kept in words.
+/// Most surprises kept as text.
 const SURPRISES_MAX: usize = 20;
 
 impl History {
-    /// Notes what an answer said about one reading of its body.
+    /// Records what an answer means for one reading of its body.
     pub fn note(&mut self, device: &str, at: i64, told: Told) {
         let known = match self.devices.get_mut(device) {
             Some(times) => times.entry(at).or_insert(told),
             None => self.devices.entry(device.to_owned()).or_default().entry(at).or_insert(told),
         };
-        // An acknowledgement stands whatever a later attempt is told; and a refusal says nothing
-        // about an earlier attempt that got no answer.
+        // An acknowledgement stays, whatever a later attempt gets. A rejection does not settle an
+        // earlier attempt without an answer.
         *known = match (*known, told) {
             (Told::Acknowledged, _) | (_, Told::Acknowledged) => Told::Acknowledged,
             (Told::Refused, Told::Refused) => Told::Refused,
@@ -44,27 +46,27 @@ impl History {
         };
     }
 
-    /// Notes items that an acknowledged body had in it and that no reading can be made of.
+    /// Counts items of an acknowledged body that cannot become readings.
     pub const fn note_rejected(&mut self, items: u64) {
         self.rejected += items;
     }
 
-    /// Notes such items of a body whose answer never came: the rejects topic may hold them.
+    /// Counts the same of a body without an answer: the rejects topic may hold them.
     pub const fn note_rejected_unknown(&mut self, items: u64) {
         self.rejected_unknown += items;
     }
 
-    /// Notes that others send too, so that more than this may be found.
+    /// Records that other clients send, too, so that further readings may be found.
     pub const fn note_others(&mut self) {
         self.others = true;
     }
 
-    /// Whether others send too.
+    /// Whether other clients send, too.
     pub const fn others(&self) -> bool {
         self.others
     }
 
-    /// Notes an answer that does not fit what was sent.
+    /// Records an answer that does not fit the body.
     pub fn note_surprise(&mut self, surprise: String) {
         self.surprise_count += 1;
         if self.surprises.len() < SURPRISES_MAX {
@@ -72,7 +74,7 @@ impl History {
         }
     }
 
-    /// Takes over what other clients were told.
+    /// Adds the history of other clients.
     pub fn absorb(&mut self, other: Self) {
         for (device, times) in other.devices {
             for (at, told) in times {
@@ -87,29 +89,29 @@ impl History {
         self.surprises.extend(other.surprises.into_iter().take(room));
     }
 
-    /// What was told about a reading; none: it was never sent.
+    /// Returns the knowledge about a reading; `None` if it was never sent.
     pub fn told(&self, device: &str, at: i64) -> Option<Told> {
         self.devices.get(device)?.get(&at).copied()
     }
 
-    /// Every device with its readings.
+    /// Returns every device with its readings.
     pub fn devices(&self) -> impl Iterator<Item = (&str, &HashMap<i64, Told>)> {
         self.devices.iter().map(|(device, times)| (device.as_str(), times))
     }
 
-    /// How many readings the clients were told this about.
+    /// Returns the number of readings with this knowledge.
     pub fn count(&self, told: Told) -> usize {
         let of_device =
             |times: &HashMap<i64, Told>| times.values().filter(|known| **known == told).count();
         self.devices.values().map(of_device).sum()
     }
 
-    /// Items in the rejects topic, at least and at most.
+    /// Returns the least and the greatest number of items in the rejects topic.
     pub const fn rejected(&self) -> (u64, u64) {
         (self.rejected, self.rejected + self.rejected_unknown)
     }
 
-    /// Answers that did not fit what was sent.
+    /// Returns the answers that did not fit their body, and their number.
     pub fn surprises(&self) -> (&[String], u64) {
         (&self.surprises, self.surprise_count)
     }

@@ -1,4 +1,4 @@
-//! What clients were told, held against what Kafka, MySQL and Redis have.
+//! Compares the answers that clients got with the contents of Kafka, MySQL and Redis.
 
 pub mod history;
 pub mod verdict;

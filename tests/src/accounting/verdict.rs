@@ -1,4 +1,4 @@
-//! The verdict on a run: what the clients were told against what Kafka, MySQL and Redis hold.
+//! The verdict on a run: compares the clients' answers with the contents of Kafka, MySQL and Redis.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use crate::clients::{kafka, mysql};
 use crate::stack::wait::eventually;
 use crate::stack::world::World;
 
-/// Most problems of one kind that are spelled out.
+/// Most problems of one kind that are listed.
 const EXAMPLES_MAX: usize = 5;
 
-/// What was found.
+/// The results of the comparison.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// What holds, with its figures.
+    /// The facts that hold, with their figures.
     pub facts: Vec<String>,
-    /// What does not.
+    /// The mismatches.
     pub problems: Vec<String>,
 }
 
 impl Verdict {
-    /// Fails where there is a problem, listing all of them.
+    /// Errors if there is a problem, and lists all problems.
     pub fn into_result(self) -> anyhow::Result<()> {
         if self.problems.is_empty() {
             return Ok(());
@@ -44,7 +44,7 @@ impl Verdict {
     }
 }
 
-/// Waits until the workers have passed every record, then compares everything.
+/// Waits until the workers have processed every record, then compares everything.
 pub async fn of(world: &World, history: &History, within: Duration) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict::default();
     eventually(within, "the workers pass every record", || async {
@@ -63,8 +63,8 @@ pub async fn of(world: &World, history: &History, within: Duration) -> anyhow::R
     Ok(verdict)
 }
 
-/// Every acknowledged reading exactly once, nothing refused, nothing that was never sent. Answers
-/// the newest time of each device.
+/// Checks that every acknowledged reading is stored exactly once, and no rejected or unknown
+/// reading is stored. Returns the newest time of each device.
 async fn check_rows(
     world: &World,
     history: &History,
@@ -114,7 +114,7 @@ async fn check_rows(
     Ok(newest)
 }
 
-/// Every offset accounted for, by the workers and against the rows there are.
+/// Checks that the workers' ledger accounts for every offset and agrees with the number of rows.
 async fn check_ledger(world: &World, verdict: &mut Verdict) -> anyhow::Result<()> {
     let ledger = world.database.ledger(&world.worker_group).await?;
     for row in ledger.iter().filter(|row| !row.balances()) {
@@ -141,14 +141,15 @@ async fn check_ledger(world: &World, verdict: &mut Verdict) -> anyhow::Result<()
     Ok(())
 }
 
-/// No item of an acknowledged body is lost: what was rejected is in the rejects topic.
+/// Checks that no item of an acknowledged body is lost: every rejected item is in the rejects
+/// topic.
 async fn check_rejects(
     world: &World,
     history: &History,
     verdict: &mut Verdict,
 ) -> anyhow::Result<()> {
     let records = kafka::records(&world.stack.kafka_brokers, &world.rejects_topic).await?;
-    // What was cut from an accepted reading is there as well, and no rejection.
+    // The topic also holds fields that were dropped from accepted readings. They are no rejections.
     let rejects =
         records.iter().filter(|record| record.header("code").as_deref() != Some("field_dropped"));
     let found = rejects.count() as u64;
@@ -160,7 +161,7 @@ async fn check_rejects(
     Ok(())
 }
 
-/// Redis shows the newest stored reading of each device.
+/// Checks that Redis has the newest stored reading of each device.
 async fn check_redis(
     world: &World,
     newest: &HashMap<String, String>,
@@ -169,8 +170,8 @@ async fn check_redis(
 ) -> anyhow::Result<()> {
     let mut stale = Vec::new();
     for (device, time) in newest {
-        // Redis follows the commit, so it may be a moment behind; after the first stale device
-        // there is nothing to wait for any more.
+        // Redis follows the commit, so it may be a moment late. After the first stale device there
+        // is no reason to wait longer.
         let patience = if stale.is_empty() { within } else { Duration::from_millis(1) };
         let current = eventually(patience, "Redis is current", || async {
             Ok((world.cache.newest_time(device).await?.as_ref() == Some(time)).then_some(()))
@@ -189,13 +190,13 @@ async fn check_redis(
     Ok(())
 }
 
-/// The wall clock that the simulated devices show at `at`.
+/// Returns the wall-clock time that the simulated devices show at `at`.
 pub fn wall_time(at: i64) -> String {
     let instant = jiff::Timestamp::from_second(at).unwrap_or_default();
     instant.to_zoned_datetime(TimeZone::fixed(offset(8))).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// The instant, in seconds since 1970, when the simulated devices show `wall`.
+/// Returns the instant, in seconds since 1970, at which the simulated devices show `wall`.
 pub fn epoch_seconds(wall: &str) -> anyhow::Result<i64> {
     let wall: DateTime = wall.parse()?;
     Ok(wall.to_zoned_datetime(TimeZone::fixed(offset(8)))?.timestamp().as_second())
