@@ -1,4 +1,4 @@
-//! Links and paths in documents against what is there: a file that moves takes its mentions along.
+//! Checks that the links and paths in documents exist: moving a file must also change its mentions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ fn documents() -> Vec<PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
 }
 
-/// What stands between `open` and `close`, each time.
+/// Returns each text between `open` and `close`.
 fn between<'a>(text: &'a str, open: &str, close: char) -> Vec<&'a str> {
     text.split(open).skip(1).filter_map(|rest| Some(rest.split_once(close)?.0)).collect()
 }
 
-/// A heading as links name it.
+/// Returns the anchor of a heading in links.
 fn anchor(heading: &str) -> String {
     let kept = |letter: &char| letter.is_alphanumeric() || matches!(letter, '_' | '-' | ' ');
     heading.trim().to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")
@@ -34,21 +34,21 @@ fn leads_somewhere(document: &Path, text: &str, link: &str) -> bool {
     !target.is_empty() && (heading.is_empty() || anchors.any(|anchor| anchor == heading))
 }
 
-/// A file's text; something for a folder, nothing for what is not there.
+/// Returns a file's text, a word for a folder, and nothing for a missing path.
 fn read(path: &Path) -> String {
     if path.is_dir() { "folder".into() } else { fs::read_to_string(path).unwrap_or_default() }
 }
 
-/// Whether `path` is a file or a folder; Rust files may be named without their ending.
+/// Whether `path` is a file or a folder. Rust files may be named without their ending.
 fn exists(path: &str) -> bool {
     [path.to_owned(), format!("{path}.rs")].iter().any(|name| root().join(name).exists())
 }
 
-/// Whether it is meant to be a path of this repository: its first part is one of its folders.
+/// Whether a text is meant as a path of this repository: its first part is one of the folders.
 fn is_path(span: &str) -> bool {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "_-./".contains(letter);
     let first = span.split('/').next().unwrap_or_default();
-    // What whoever runs it makes, such as deploy/.env, is not there.
+    // Files that a user creates, such as deploy/.env, do not exist here.
     let made = span.contains("/.") || first == "target";
     span.contains('/')
         && span.chars().all(plain)
@@ -70,7 +70,7 @@ fn every_link_and_every_path_in_a_document_leads_somewhere() {
                 .filter(|link| !leads_somewhere(&document, &text, link))
                 .map(|link| format!("{}: {link}", document.display())),
         );
-        // Every second part of a line lies between backticks.
+        // Every second part of a line is between backticks.
         let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
         lost.extend(
             spans

@@ -1,4 +1,4 @@
-//! Which file may import which: folders stand on floors, and no two files import each other.
+//! Checks which file may import which: folders are on floors, and no two files import each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,11 +9,11 @@ use syn::{Attribute, Item, UseTree};
 
 use crate::stack::root;
 
-/// A module by its names from the crate's root on.
+/// A module: its names from the crate's root on.
 type Module = Vec<String>;
 
-/// Each crate's sources, and its folders and files from the lowest floor to the highest: each may import
-/// those that stand before it. `lib` and `main` stand above all.
+/// Each crate's sources, and its folders and files from the lowest floor to the highest. Each may
+/// import those listed before it. `lib` and `main` are above all.
 const FLOORS: [(&str, &[&str]); 7] = [
     ("common/reading/src", &[]),
     ("common/service/src", &[]),
@@ -75,7 +75,7 @@ const PURE: [&str; 4] = ["rules", "rules/validation", "rules/index", "engine"];
 /// Names that mean I/O or a clock.
 const IMPURE: [&str; 5] = ["sqlx", "fred", "reqwest", "tokio", "SystemTime"];
 
-/// What a file names.
+/// The names in a file.
 #[derive(Default)]
 struct Names {
     /// Paths in `use` items and in code, segment by segment.
@@ -158,7 +158,7 @@ impl Visit<'_> for Names {
     }
 }
 
-/// The files of a crate that are no tests, by their modules.
+/// Collects the files of a crate that are no tests, by their modules.
 fn sources(folder: &Path, module: &Module, found: &mut BTreeMap<Module, PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -181,7 +181,7 @@ fn sources(folder: &Path, module: &Module, found: &mut BTreeMap<Module, PathBuf>
     }
 }
 
-/// The modules that each module of a crate imports, itself and the crate's root left out.
+/// Returns the modules that each module of a crate imports, without itself and the crate's root.
 fn imports(crate_sources: &str) -> BTreeMap<Module, BTreeSet<Module>> {
     let mut files = BTreeMap::new();
     sources(&root().join(crate_sources), &Module::new(), &mut files);
@@ -216,7 +216,7 @@ fn imports(crate_sources: &str) -> BTreeMap<Module, BTreeSet<Module>> {
     files.iter().map(of).collect()
 }
 
-/// Where a module stands: the longest entry of `floors` that it lies in.
+/// Returns the floor of a module: the longest entry of `floors` that contains it.
 fn floor(module: &Module, floors: &[&str]) -> Option<usize> {
     let path = format!("{}/", module.join("/"));
     let stands =
@@ -246,7 +246,8 @@ fn no_file_imports_from_a_floor_above_its_own() {
 fn no_two_files_import_each_other_directly_or_by_others() {
     for (crate_sources, _) in FLOORS {
         let mut modules = imports(crate_sources);
-        // What nobody imports and what imports nobody is on no circle; what is left in the end is.
+        // A module without importers or without imports is on no circle. The modules left at the
+        // end are.
         loop {
             let left: BTreeSet<Module> = modules.keys().cloned().collect();
             let imported: BTreeSet<Module> = modules.values().flatten().cloned().collect();

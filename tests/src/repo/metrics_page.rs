@@ -1,4 +1,4 @@
-//! The metrics as `docs/metrics.md` lists them, and as the services declare them.
+//! The metrics that `docs/metrics.md` lists, and the metrics that the services declare.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,9 +8,9 @@ use anyhow::{Context, ensure};
 /// One metric of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Its type: counter, gauge or histogram.
+    /// The type: counter, gauge or histogram.
     pub kind: String,
-    /// The names of its labels.
+    /// The names of the labels.
     pub labels: Vec<String>,
 }
 
@@ -27,14 +27,14 @@ fn read(path: &str) -> anyhow::Result<String> {
     std::fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
 
-/// What the documentation says.
+/// Returns the metrics that the documentation lists.
 pub fn documented() -> anyhow::Result<BTreeMap<String, Row>> {
     let mut rows = BTreeMap::new();
     for line in read("docs/metrics.md")?.lines() {
         let Some(rest) = line.strip_prefix("| `") else { continue };
         let (name, rest) = rest.split_once('`').context("a name without an end")?;
         let cells: Vec<_> = rest.split('|').map(str::trim).collect();
-        // What is before the first bar, the four cells, what is behind the last bar.
+        // The text before the first bar, the four cells, and the text after the last bar.
         ensure!(cells.len() == 6, "{name}: {} columns", cells.len());
         ensure!(!cells[3].is_empty(), "{name} has no meaning");
         let labels = cells[2].split(',').map(str::trim).filter(|label| !label.is_empty());
@@ -44,13 +44,13 @@ pub fn documented() -> anyhow::Result<BTreeMap<String, Row>> {
     Ok(rows)
 }
 
-/// What the services' sources declare.
+/// Returns the metrics that the services' sources declare.
 #[cfg(test)]
 fn declared() -> anyhow::Result<BTreeMap<String, Row>> {
     let mut rows = BTreeMap::new();
     for crate_name in CRATES {
         for line in read(&format!("{crate_name}/src/metrics.rs"))?.lines() {
-            // As in `Counter READINGS = "readings_total" by "outcome";`
+            // A line such as `Counter READINGS = "readings_total" by "outcome";`
             let words: Vec<_> = line.split_whitespace().collect();
             let [kind @ ("Counter" | "Gauge" | "Histogram"), _, "=", ..] = words[..] else {
                 continue;

@@ -1,11 +1,11 @@
-//! The names in `tests/tiers.mk` against the end-to-end tests there are: one that fits nothing would leave
-//! its tier without a word.
+//! Compares the names in `tests/tiers.mk` with the end-to-end tests. A name without a test would
+//! silently leave its tier.
 
 use std::path::Path;
 
 const TIERS: &str = include_str!("../../tiers.mk");
 
-/// The names of all lists.
+/// Returns the names of all lists.
 fn names() -> Vec<&'static str> {
     let lines = TIERS.lines().filter(|line| !line.starts_with('#') && !line.contains(":="));
     lines.map(|line| line.trim_end_matches('\\').trim()).filter(|name| !name.is_empty()).collect()
