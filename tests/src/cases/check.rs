@@ -1,4 +1,4 @@
-//! Holding what came against what a case expects.
+//! Compares answers and records with the expectations of a case.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use super::form::{Case, Expect};
 use crate::clients::http::Answer;
 use crate::clients::kafka::Record;
 
-/// Members of a record's value that an example does not spell out.
+/// Members of a record's value that an example omits.
 const NOT_COMPARED: [&str; 3] = ["epoch_ms", "received_at", "warnings"];
 
-/// What a case led to in Kafka.
+/// The records that a case published.
 pub(super) struct Published {
     pub(super) readings: Vec<Record>,
     pub(super) rejects: Vec<Record>,
 }
 
-/// What a case says of its answer.
+/// Checks an answer against the case's main members.
 pub(super) fn answer(case: &Case, answer: &Answer) -> Result<()> {
     let text = &answer.text;
     if let Some(status) = case.status {
@@ -49,7 +49,7 @@ pub(super) fn answer(case: &Case, answer: &Answer) -> Result<()> {
     Ok(())
 }
 
-/// What is expected of an answer in detail.
+/// Checks an answer against detailed expectations.
 pub(super) fn expected(expect: &Expect, answer: &Answer, took: Duration) -> Result<()> {
     let text = &answer.text;
     if let Some(status) = expect.status {
@@ -69,8 +69,8 @@ pub(super) fn expected(expect: &Expect, answer: &Answer, took: Duration) -> Resu
     }
 }
 
-/// Whether a value is what is expected: literal, `{re}`, `{min, max}`, null for absent; of an object the
-/// members that are named, of a list its first items.
+/// Compares a value with its expectation: a literal, `{re}`, `{min, max}`, or null for absent. Only
+/// the named members of an object and the first items of a list are compared.
 fn matches(expected: &Value, found: &Value) -> Result<()> {
     match expected {
         Value::Object(members) if members.contains_key("re") => {
@@ -112,7 +112,7 @@ fn matches(expected: &Value, found: &Value) -> Result<()> {
 }
 
 impl Published {
-    /// Why this is not what the case expects.
+    /// Returns the differences to the case's expectations.
     pub(super) fn problems(&self, case: &Case) -> Vec<String> {
         let checks = [
             self.check_readings(case),
@@ -209,7 +209,7 @@ fn canonical(record: &Record) -> Result<Value> {
     Ok(Value::Object(value))
 }
 
-/// Equal with numbers by value: 84 is 84.0, but 19 digits are compared as they are.
+/// Compares numbers by value: 84 equals 84.0. Integers of 19 digits are compared exactly.
 fn equal(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Number(left), Value::Number(right)) => match (left.as_i64(), right.as_i64()) {

@@ -7,14 +7,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// What a POST sends that brings no body of its own.
+/// The body of a POST whose case has none.
 pub const MINIMAL_BODY: &str =
     r#"{"data":{"deviceSn":"ABCDE25100000001","heart_rate":82,"timestamp":"2025-09-02 16:09:00"}}"#;
 
 /// A file of cases.
 #[derive(Debug, Deserialize)]
 pub struct File {
-    /// Zone of the devices.
+    /// Time zone of the devices.
     pub zone: String,
     /// The cases.
     pub cases: Vec<Case>,
@@ -23,7 +23,7 @@ pub struct File {
 /// One case.
 #[derive(Debug, Deserialize)]
 pub struct Case {
-    /// Its name.
+    /// Name of the case.
     pub name: String,
     pub(super) route: String,
     method: Option<String>,
@@ -57,12 +57,12 @@ pub struct Case {
     pub(super) expect: Option<Expect>,
     #[serde(rename = "note")]
     _note: Option<String>,
-    /// Members that mean something nobody has built.
+    /// Members of features that are not built.
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
 }
 
-/// A piece of a body: literal, or repeated with `{i}` or `{t}` as a running number.
+/// A part of a body: literal, or repeated with `{i}` or `{t}` as a running number.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Part {
@@ -77,7 +77,7 @@ pub(super) enum Part {
     },
 }
 
-/// What is expected of an answer.
+/// The detailed expectations of an answer.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Expect {
     pub(super) status: Option<u16>,
@@ -136,7 +136,8 @@ impl Case {
         !self.settings.is_empty() || steps.any(|step| step.world.is_some())
     }
 
-    /// What of the case the gateway or this runner does not know; `help` lists the gateway's settings.
+    /// Returns the part of the case that the gateway or this runner does not know. `help` lists the
+    /// gateway's settings.
     pub(super) fn not_built(&self, help: &str) -> Option<String> {
         let known = |name: &String| help.contains(&format!("[env: {name}="));
         if let Some(name) = self.settings.keys().find(|name| !known(name)) {

@@ -1,5 +1,5 @@
 //! Worked examples of the gateway's answers and records, run against the real gateway. The files of
-//! examples explain their own members, under `about`.
+//! examples explain their members under `about`.
 
 mod check;
 mod form;

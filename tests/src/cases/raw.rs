@@ -1,4 +1,4 @@
-//! A case's steps over one raw connection.
+//! Runs a case's steps over one raw connection.
 
 use std::time::{Duration, Instant};
 
@@ -14,16 +14,16 @@ use crate::clients::http::{ANSWER_WITHIN, Answer};
 use crate::stack::process::Service;
 use crate::stack::wait::pass;
 
-/// How much is sent at a time where a rate is asked for.
+/// Bytes sent at a time if the step has a rate.
 const RATED_CHUNK_BYTES: usize = 1024;
 
 struct Connection {
     stream: TcpStream,
-    /// Read and not looked at yet.
+    /// Bytes read but not parsed yet.
     read: Vec<u8>,
 }
 
-/// Takes the steps; the error is why the case does not hold.
+/// Runs the steps. The error is the reason why the case does not hold.
 pub(super) async fn run(case: &Case, steps: &[Step], gateway: &mut Service) -> Result<()> {
     let address = gateway.listen().context("the gateway listens")?;
     let stream = TcpStream::connect(address).await.context("no connection")?;
@@ -97,17 +97,17 @@ async fn take(
 }
 
 impl Connection {
-    /// A peer that has closed already is seen by the step that looks for it.
+    /// Sends bytes. Errors are ignored: a later step finds out that the peer has closed.
     async fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
     }
 
-    /// Reads more; false: the peer has closed.
+    /// Reads more; `false` if the peer has closed.
     async fn more(&mut self) -> bool {
         matches!(self.stream.read_buf(&mut self.read).await, Ok(read) if read > 0)
     }
 
-    /// The next answer; one of status `never` must not come, not even an interim one.
+    /// Returns the next answer. No answer may have the status `never`, not even an interim answer.
     async fn answer(&mut self, never: Option<u16>) -> Result<Answer> {
         loop {
             let end = loop {

@@ -1,5 +1,5 @@
-//! Runs the worked examples against the real gateway, in the order of their file. Judging an answer
-//! belongs to [`super::check`], the form of the file to [`super::form`].
+//! Runs the worked examples against the real gateway, in the order of their file. Checking an
+//! answer belongs to [`super::check`], the form of the file to [`super::form`].
 
 use std::time::Instant;
 
@@ -15,16 +15,16 @@ use crate::clients::kafka::TopicReader;
 use crate::stack::process::Service;
 use crate::stack::world::World;
 
-/// What became of a case: nothing to say where it holds.
+/// The result of a case, without problems if it holds.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Its name.
+    /// Name of the case.
     pub name: String,
-    /// Why it does not hold.
+    /// The reasons why the case does not hold.
     pub problems: Vec<String>,
 }
 
-/// Runs the cases in their order, on one partition, because an example gives an order across devices.
+/// Runs the cases in their order, on one partition, because an example has an order across devices.
 pub async fn run(file: &File) -> Result<Vec<Outcome>> {
     let world = World::shared("cases").await?.with_partitions(1);
     world.migrate().await?;
@@ -83,7 +83,7 @@ async fn one(
     };
     problems.extend(published.problems(case));
     if let Some(own) = own {
-        // A case may have ended it.
+        // The case may have ended the gateway.
         let _ = own.terminate().await;
     }
     Ok(problems)
