@@ -1,4 +1,4 @@
-//! Bodies as watches and phones send them, and the faults seen in the field.
+//! Bodies in the form of watches and phones, with the faults seen in the field.
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -6,7 +6,8 @@ use rand::rngs::SmallRng;
 use super::vitals::Vitals;
 use crate::accounting::verdict::wall_time;
 
-/// Tenant of all simulated devices; beyond what a double can hold, as real ones are.
+/// Tenant of all simulated devices. Like real tenants, the number is beyond the exact integers of a
+/// double.
 pub const TENANT: i64 = 1_900_000_000_000_000_001;
 
 /// Length of a real serial number.
@@ -18,10 +19,10 @@ pub fn serial(prefix: &str, number: usize) -> String {
     format!("{prefix}{number:0width$}")
 }
 
-/// What is wrong with a reading.
+/// The fault of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// Nothing.
+    /// No fault.
     None,
     /// The sensor had no contact: all zeros.
     Zeros,
@@ -31,16 +32,16 @@ pub enum Flaw {
     FourG,
     /// A nested document cut in its middle.
     BrokenDocument,
-    /// No serial number: no reading can be made of it.
+    /// No serial number: the item cannot become a reading.
     NoSerial,
-    /// A time that nobody can read: no reading can be made of it.
+    /// An unreadable time: the item cannot become a reading.
     UnreadableTime,
-    /// A body that is no JSON.
+    /// A body that is not JSON.
     NotJson,
 }
 
 impl Flaw {
-    /// A fault at random.
+    /// Returns a random fault.
     pub fn any(random: &mut SmallRng) -> Self {
         const ALL: [Flaw; 7] = [
             Flaw::Zeros,
@@ -54,13 +55,13 @@ impl Flaw {
         ALL[random.random_range(0..ALL.len())]
     }
 
-    /// Whether no reading can be made of it.
+    /// Whether the item cannot become a reading.
     pub const fn rejected(self) -> bool {
         matches!(self, Self::NoSerial | Self::UnreadableTime | Self::NotJson)
     }
 }
 
-/// A reading as a watch holds it in its cache.
+/// Returns a reading as a watch caches it.
 pub fn watch_item(serial: &str, user: i64, at: i64, vitals: &Vitals, flaw: Flaw) -> String {
     let serial = if flaw == Flaw::NoSerial { "" } else { serial };
     let time = if flaw == Flaw::UnreadableTime { "yesterday".to_owned() } else { wall_time(at) };
@@ -87,7 +88,7 @@ pub fn watch_item(serial: &str, user: i64, at: i64, vitals: &Vitals, flaw: Flaw)
     )
 }
 
-/// The body of an upload of a watch's whole cache.
+/// Returns the body by which a watch uploads its whole cache.
 pub fn watch_body<'a>(items: impl ExactSizeIterator<Item = &'a str>) -> String {
     let alone = items.len() == 1;
     let mut body = String::with_capacity(items.len() * 900 + 16);
@@ -102,7 +103,8 @@ pub fn watch_body<'a>(items: impl ExactSizeIterator<Item = &'a str>) -> String {
     body
 }
 
-/// The body of a phone that relays one reading: every number a string, the serial in `id`.
+/// Returns the body of a phone that relays one reading: every number is a string, the serial number
+/// is in `id`.
 pub fn phone_body(serial: &str, at: i64, vitals: &Vitals, flaw: Flaw) -> String {
     let serial = if flaw == Flaw::NoSerial { "" } else { serial };
     let time = if flaw == Flaw::UnreadableTime { "yesterday".to_owned() } else { wall_time(at) };
@@ -123,7 +125,7 @@ pub fn phone_body(serial: &str, at: i64, vitals: &Vitals, flaw: Flaw) -> String 
     )
 }
 
-/// What is left of a body when its transmission broke off.
+/// Returns the first part of a body whose transmission broke off.
 pub fn broken_body(serial: &str) -> String {
     format!("{{\"data\":{{\"deviceSn\":\"{serial}\",\"heart_rate\":8")
 }

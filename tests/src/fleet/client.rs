@@ -1,5 +1,6 @@
 //! A keep-alive HTTP/1.1 client as small as a watch's, because the load generator shares the
-//! processors with what it measures. It knows answers with a `content-length` and nothing else.
+//! processors with the system that it measures. The client only understands answers with a
+//! `content-length`.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
@@ -12,10 +13,10 @@ use tokio::sync::Semaphore;
 
 use crate::clients::http::ANSWER_WITHIN;
 
-/// Longest answer that is read; the longest the gateway gives lists 100 results.
+/// Longest answer that is read. The gateway's longest answer lists 100 results.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
-/// Where requests go.
+/// The server and path of the requests.
 pub struct Target {
     address: SocketAddr,
     head: String,
@@ -42,7 +43,7 @@ impl Target {
     }
 }
 
-/// What the server answered.
+/// A server's answer.
 pub struct Response {
     pub status: u16,
     pub body: Vec<u8>,
@@ -60,7 +61,7 @@ impl Pool {
         Self { target, idle: Mutex::default(), slots: Semaphore::new(connections) }
     }
 
-    /// Sends a body and reads the answer. An error says nothing about whether the body arrived.
+    /// Sends a body and reads the answer. After an error the body may have arrived or not.
     pub async fn post(&self, body: &[u8]) -> Result<Response> {
         let _slot = self.slots.acquire().await.map_err(|_| Error::from(ErrorKind::Interrupted))?;
         tokio::time::timeout(ANSWER_WITHIN, self.exchange(body))
@@ -91,7 +92,7 @@ impl Pool {
         Ok(stream)
     }
 
-    /// An idle connection that the server has not closed meanwhile.
+    /// Returns an idle connection that the server has not closed.
     fn reusable(&self) -> Option<TcpStream> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         std::iter::from_fn(|| idle.pop()).find(|stream| {

@@ -1,6 +1,6 @@
-//! One device. A watch caches every reading before sending, posts its whole cache, clears it on
-//! exactly 200, tries again after 1, 2 and 3 s and then with its next reading. A phone sends once
-//! and forgets.
+//! One device. A watch caches every reading before it sends, posts its whole cache, and clears the
+//! cache on exactly 200. It retries after 1, 2 and 3 s, and then with its next reading. A phone
+//! sends a reading once and forgets it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,24 +16,24 @@ use super::settings::Settings;
 use super::shared::Shared;
 use super::vitals::Patient;
 
-/// A watch keeps this many readings; then the oldest goes.
+/// Readings that a watch keeps. Beyond them it drops the oldest.
 const CACHE_MAX: usize = 100;
 
-/// Pauses of a watch before it tries again.
+/// Pauses of a watch before it retries.
 const RETRY_PAUSES: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(3)];
 
-/// How often a watch tries to get rid of its cache at the end of a run.
+/// Attempts of a watch to send its cache at the end of a run.
 const LAST_TRIES: usize = 10;
 
-/// Chance per reading that a watch goes out of reach, and for how many readings at most.
+/// Chance per reading that a watch goes out of reach, and the most readings that it then stays so.
 const OFFLINE_CHANCE: f64 = 0.005;
 const OFFLINE_READINGS_MAX: u32 = 20;
 
-/// Chance that an answer gets lost on its way, so that the watch sends the same again.
+/// Chance that an answer is lost on its way, so that the watch sends the same readings again.
 const ANSWER_LOST_CHANCE: f64 = 0.005;
 
-/// A reading on its way.
+/// A reading that is not sent yet.
 pub(super) struct Pending {
     pub(super) at: i64,
     pub(super) due: Option<Instant>,
@@ -41,7 +41,7 @@ pub(super) struct Pending {
     text: String,
 }
 
-/// A watch or a phone with the person it belongs to.
+/// A watch or a phone, and its wearer.
 pub(super) struct Device {
     serial: String,
     user: i64,
@@ -64,21 +64,23 @@ impl Device {
         Self {
             serial: serial(&settings.serial_prefix, number as usize),
             user: TENANT + 1000 + i64::from(number),
-            // The drifting ones are watches that stay in reach, so that their alarms can be foretold.
+            // The drifting devices are watches that stay in reach, so that their alerts can be
+            // predicted.
             phone: !drifts && number % 5 == 4,
             steady: drifts,
             faulty_ratio: settings.faulty_ratio,
             patient: Patient::new(&mut random, drifts),
             random,
             cache: VecDeque::new(),
-            // Spread evenly, so that the rate is the same at any moment.
+            // The starts are spread evenly, so that the rate is constant.
             next: period.mul_f64(f64::from(number) / f64::from(settings.devices)),
             period,
             offline: 0,
         }
     }
 
-    /// The device's life: measure when due, send when in reach, and at the end send what is left.
+    /// Runs the device: measures when due, sends when in reach, and sends the remaining readings at
+    /// the end.
     pub(super) async fn live(mut self, shared: Arc<Shared>) {
         loop {
             let due = shared.begin + self.next;
@@ -105,7 +107,7 @@ impl Device {
         }
     }
 
-    /// Measures into the cache whatever is due by now.
+    /// Measures all due readings into the cache.
     async fn measure_due(&mut self, shared: &Shared) {
         loop {
             let due = shared.begin + self.next;
@@ -146,7 +148,8 @@ impl Device {
         self.offline == 0
     }
 
-    /// What has piled up is late because the watch was away, so its latency counts from now.
+    /// The latency of cached readings counts from now: they are late because the watch was out of
+    /// reach.
     fn back_in_reach(&mut self, now: Instant) {
         self.cache.iter_mut().for_each(|pending| pending.due = pending.due.map(|_| now));
     }
@@ -164,8 +167,8 @@ impl Device {
         self.send_cache(shared).await;
     }
 
-    /// Posts the whole cache; `true` on exactly 200. The real watch then also drops what was
-    /// measured meanwhile; here that stays, so that every reading is accounted for.
+    /// Posts the whole cache; `true` on exactly 200. The real watch then also drops the readings
+    /// measured meanwhile. They stay here, so that every reading is accounted for.
     async fn send_cache(&mut self, shared: &Shared) -> bool {
         let body = watch_body(self.cache.iter().map(|pending| pending.text.as_str()));
         let sent: Vec<Sent> =
@@ -175,13 +178,13 @@ impl Device {
         if taken && !lost {
             self.cache.clear();
         } else if taken {
-            // Next time it is a repeat: its answer has been counted.
+            // The next upload repeats these readings, whose answer has been counted.
             self.cache.iter_mut().for_each(|pending| pending.due = None);
         }
         taken
     }
 
-    /// A phone's one attempt.
+    /// Sends a phone's reading once.
     async fn relay(&mut self, due: Instant, shared: &Shared) {
         let flaw = self.flaw();
         let (at, vitals) = (shared.epoch(due), self.patient.measure(&mut self.random));

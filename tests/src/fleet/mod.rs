@@ -1,10 +1,10 @@
-//! Simulates a fleet: watches with caches, retries and bursts, phones that relay and forget, realistic
-//! and faulty readings, and some patients who drift into a breach and recover.
+//! Simulates a fleet: watches with caches, retries and bursts, phones that relay and forget,
+//! realistic and faulty readings, and some patients who drift into a breach and recover.
 //!
 //! Comparing the answers with the stored readings belongs to [`crate::accounting`].
 //!
-//! The schedule is open-loop: every reading has a planned time, and its latency counts from then,
-//! so that a slow server shows as latency and never as fewer requests.
+//! The schedule is open-loop: every reading has a planned time, from which its latency counts. A
+//! slow server shows as latency and never as fewer requests.
 
 mod body;
 mod client;
@@ -30,7 +30,7 @@ pub use settings::{Settings, duration};
 use device::Device;
 use shared::Shared;
 
-/// A fleet under way.
+/// A running fleet.
 pub struct Fleet {
     shared: Arc<Shared>,
     devices: JoinSet<()>,
@@ -47,7 +47,7 @@ impl Fleet {
             settings.url
         );
         let now = jiff::Timestamp::now().as_duration();
-        // The first reading is due a moment from now, when all devices stand ready.
+        // The first reading is due a moment from now, when all devices are ready.
         let begin = Instant::now() + Duration::from_millis(50);
         let shared = Arc::new(Shared {
             pool: Pool::new(target, settings.connections),
@@ -64,17 +64,17 @@ impl Fleet {
         Ok(Self { shared, devices })
     }
 
-    /// What has happened so far.
+    /// Returns a view of the report so far.
     pub fn progress<T>(&self, look: impl FnOnce(&Report) -> T) -> T {
         look(&self.shared.report())
     }
 
-    /// Lets all devices measure no more; they still send what they hold.
+    /// Stops all measuring. The devices still send the readings that they hold.
     pub fn stop(&self) {
         self.shared.stop.cancel();
     }
 
-    /// Waits until all devices are through, and answers what they were told.
+    /// Waits until all devices have finished, and returns the report.
     pub async fn finish(mut self) -> anyhow::Result<Report> {
         while let Some(ended) = self.devices.join_next().await {
             ended.context("a device")?;

@@ -1,4 +1,4 @@
-//! What the fleet has sent, what it was told, and how long that took.
+//! The readings that the fleet has sent, the answers, and their latency.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -13,30 +13,30 @@ use super::body::Flaw;
 use super::client::Response;
 use crate::accounting::history::{History, Told};
 
-/// A reading in a body: its time, when it was planned (unless it was answered before), its flaw.
+/// A reading in a body: its time, its planned time (unless it was answered before), its fault.
 pub(super) type Sent = (i64, Option<Instant>, Flaw);
 
-/// Longest latency that is told apart, in microseconds.
+/// Longest latency that is recorded, in microseconds. Longer ones count as this.
 const LATENCY_MAX: u64 = 600_000_000;
 
-/// The record of a run.
+/// The report of a run.
 #[derive(Debug)]
 pub struct Report {
     /// Bodies sent.
     pub requests: u64,
-    /// Readings in them, repeats included.
+    /// Readings in the bodies, repeats included.
     pub readings: u64,
-    /// Readings in bodies that were answered with 200, repeats and rejects included.
+    /// Readings in bodies answered with 200, repeats and rejects included.
     pub acknowledged: u64,
-    /// Answers by status; none came: 0.
+    /// Answers by status; 0 counts requests without an answer.
     pub statuses: BTreeMap<u16, u64>,
-    /// Readings that a full cache lost.
+    /// Readings that a full cache dropped.
     pub dropped: u64,
-    /// Planned time to answer, in microseconds, of each reading answered with 200.
+    /// Time from plan to answer, in microseconds, of each reading answered with 200.
     pub latency: Histogram<u64>,
-    /// How long the run took.
+    /// Duration of the run.
     pub elapsed: Duration,
-    /// What was told about each reading.
+    /// The client's knowledge about each reading.
     pub history: History,
 }
 
@@ -71,7 +71,7 @@ struct Details {
 }
 
 impl Report {
-    /// Notes an answer to a body; `true` for exactly 200.
+    /// Records the answer to a body; `true` for exactly 200.
     pub(super) fn note(
         &mut self,
         serial: &str,
@@ -125,7 +125,7 @@ impl Report {
         }
     }
 
-    /// A percentile of the latency.
+    /// Returns a percentile of the latency.
     pub fn latency_at(&self, percentile: f64) -> Duration {
         Duration::from_micros(self.latency.value_at_percentile(percentile))
     }

@@ -5,34 +5,35 @@ use std::time::Duration;
 use anyhow::ensure;
 use jiff::SignedDuration;
 
-/// Most readings of one run: what the clients were told is kept in memory.
+/// Most readings of one run: the history of all is kept in memory.
 const READINGS_MAX: f64 = 10_000_000.0;
 
-/// What the fleet does.
+/// The settings of a fleet.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
-    /// Where the devices send their readings.
+    /// URL to which the devices send their readings.
     #[arg(long, default_value = "http://127.0.0.1:8080/upload_health_data")]
     pub url: String,
-    /// How many devices there are; every fifth is a phone, the others are watches.
+    /// Number of devices; every fifth is a phone, the others are watches.
     #[arg(long, default_value_t = 300)]
     pub devices: u32,
     /// Readings per second of all devices together.
     #[arg(long, default_value_t = 200.0)]
     pub rate: f64,
-    /// How long it runs, such as 30s or 5m.
+    /// Duration of the run, such as 30s or 5m.
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub duration: Duration,
-    /// Seed of everything random: the same seed gives the same readings.
+    /// Seed of all random values: the same seed gives the same readings.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Share of readings that are faulty: zeros, out of range, 4g, no serial, broken JSON.
     #[arg(long, default_value_t = 0.01)]
     pub faulty_ratio: f64,
-    /// How many patients drift into a breach (heart rate above 120) and recover, again and again.
+    /// Number of patients who drift into a breach (heart rate above 120) and recover, again and
+    /// again.
     #[arg(long, default_value_t = 3)]
     pub drifting: u32,
-    /// What the serial numbers begin with; digits fill them up to 16 characters.
+    /// Prefix of the serial numbers; digits fill them up to 16 characters.
     #[arg(long, default_value = "FLEET")]
     pub serial_prefix: String,
     /// Most connections at a time.
@@ -43,7 +44,7 @@ pub struct Settings {
     pub allow_remote: bool,
 }
 
-/// Reads a duration such as `30s`.
+/// Parses a duration such as `30s`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<SignedDuration>().ok().and_then(|length| length.try_into().ok());
     parsed.ok_or_else(|| "write a duration with its unit, such as 30s or 5m".to_owned())
@@ -87,7 +88,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Time from one reading of a device to its next one.
+    /// Returns the time from one reading of a device to its next.
     pub(super) fn period(&self) -> Duration {
         Duration::from_secs_f64(f64::from(self.devices) / self.rate)
     }

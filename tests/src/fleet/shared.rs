@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::Pool;
 use super::report::Report;
 
-/// What all devices share.
+/// The state that all devices share.
 pub(super) struct Shared {
     pub(super) pool: Pool,
     pub(super) begin: Instant,
@@ -25,13 +25,13 @@ impl Shared {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Epoch second of a planned time.
+    /// Returns the epoch second of a planned time.
     pub(super) fn epoch(&self, due: Instant) -> i64 {
         let epoch = self.begin_epoch + due.duration_since(self.begin);
         i64::try_from(epoch.as_secs()).unwrap_or(i64::MAX)
     }
 
-    /// Waits until `due`; `false` where the fleet was stopped first.
+    /// Waits until `due`; `false` if the fleet was stopped first.
     pub(super) async fn wait_until(&self, due: Instant) -> bool {
         tokio::select! {
             biased;

@@ -1,15 +1,15 @@
-//! A patient's values: a random walk around what is normal for the person, and, for some, a drift
-//! into a breach and back. Synthetic throughout.
+//! A patient's values: a random walk around the person's normal values and, for some patients, a
+//! drift into a breach and back. All values are synthetic.
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-/// Readings of calm before the first breach, length of a breach, and calm between breaches.
+/// Readings before the first breach, of a breach, and between breaches.
 const CALM_FIRST: u32 = 4;
 const BREACH: u32 = 7;
 const CALM_BETWEEN: u32 = 80;
 
-/// What one measurement found.
+/// The values of one measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Vitals {
     pub heart_rate: i32,
@@ -40,7 +40,7 @@ pub struct Patient {
 }
 
 impl Patient {
-    /// A person at rest; `drifts` decides whether the heart rate breaches now and then.
+    /// Creates a person at rest. `drifts` decides whether the heart rate breaches now and then.
     pub fn new(random: &mut SmallRng, drifts: bool) -> Self {
         let resting = random.random_range(58.0..84.0);
         Self {
@@ -56,7 +56,7 @@ impl Patient {
         }
     }
 
-    /// The next measurement.
+    /// Returns the next measurement.
     pub fn measure(&mut self, random: &mut SmallRng) -> Vitals {
         let breaching = self.breaching();
         self.measured += 1;
@@ -73,7 +73,7 @@ impl Patient {
             heart_rate: heart_rate as i32,
             blood_oxygen: self.blood_oxygen as i32,
             temperature: self.temperature,
-            // As the watches compute it: from the heart rate, never measured.
+            // Watches compute the blood pressure from the heart rate and never measure it.
             systolic: (heart_rate * 260.0 / 255.0) as i32 + 40,
             diastolic: (heart_rate * 170.0 / 255.0) as i32 + 30,
             stress: random.random_range(20..60),
@@ -92,7 +92,7 @@ impl Patient {
     }
 }
 
-/// One step of a random walk that is pulled back to `normal`.
+/// Makes one step of a random walk that is pulled back to `normal`.
 fn walk(value: &mut f64, normal: f64, step: f64, random: &mut SmallRng) {
     *value += random.random_range(-step..step) + (normal - *value) * 0.05;
 }
