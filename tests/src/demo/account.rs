@@ -13,13 +13,13 @@ use crate::stack::wait::eventually;
 use super::arguments::Arguments;
 use super::stage::Stage;
 
-/// How long the services may take to catch up.
+/// The longest that the services may take to catch up.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(60);
 
 /// Shorter runs end before the drifting patients have breached.
 const ALERTS_AFTER: Duration = Duration::from_secs(25);
 
-/// Compares what the fleet was told with what there is.
+/// Compares the fleet's answers with the stored data.
 pub(super) async fn account(
     stage: &Stage,
     arguments: &Arguments,
@@ -37,7 +37,7 @@ pub(super) async fn account(
     Ok(verdict)
 }
 
-/// The alerter has judged every reading, and its ledger says so too.
+/// Checks that the alerter has evaluated every reading and that its ledger balances.
 async fn alerter_is_through(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
     let begun = Instant::now();
     eventually(CAUGHT_UP_WITHIN, "the alerter passes every record", || async {
@@ -56,7 +56,7 @@ async fn alerter_is_through(stage: &Stage, verdict: &mut Verdict) -> anyhow::Res
     Ok(())
 }
 
-/// At least one alert, and each message delivered once.
+/// Checks that there is an alert and that each message was delivered once.
 async fn alerts(stage: &Stage) -> anyhow::Result<String> {
     let opened = "SELECT COUNT(*) FROM t_alert_info WHERE alert_status IN ('NOTIFIED', 'RESOLVED')";
     let opened =
@@ -77,7 +77,7 @@ async fn alerts(stage: &Stage) -> anyhow::Result<String> {
     Ok(format!("{opened} alerts opened, {} messages delivered, none twice", messages.len()))
 }
 
-/// Prints the account; `true` where it holds.
+/// Prints the account; `true` if it holds.
 pub(super) fn print(verdict: &Verdict) -> bool {
     for fact in &verdict.facts {
         println!("PASS  {fact}");

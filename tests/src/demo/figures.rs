@@ -1,4 +1,4 @@
-//! The figures on the screen, read anew each time from those who know them.
+//! The figures on the screen, read anew each time from their sources.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::clients::mysql;
 use super::probe::Marker;
 use super::stage::Stage;
 
-/// How things stand; what could not be read is missing.
+/// The present figures. A figure that could not be read is missing.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     pub(super) accepted: Option<i64>,
@@ -25,7 +25,7 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    /// Asks the gateway, the ledger, Kafka, the alerts and the stand-in for WeChat.
+    /// Reads the figures from the gateway, the ledger, Kafka, the alerts and the fake WeChat.
     pub(super) async fn gather(stage: &Stage, marker: &Marker) -> Self {
         let (accepted, rejected, ledger, ends, judged, alerts_open) = tokio::join!(
             readings(stage, "accepted"),

@@ -1,5 +1,5 @@
-//! The demo: runs the whole pipeline with a simulated fleet, shows live figures, and accounts for every
-//! reading at its end. The comparison of readings belongs to [`crate::accounting`].
+//! The demo: runs the whole pipeline with a simulated fleet, shows live figures, and accounts for
+//! every reading at its end. The comparison of readings belongs to [`crate::accounting`].
 
 mod account;
 mod arguments;

@@ -1,5 +1,5 @@
-//! End-to-end time, measured and not computed: once a second a reading of each probe device is sent,
-//! and its row is looked for until it is there.
+//! Measures the end-to-end time: sends a reading of each probe device once a second, and queries
+//! its row until the row exists.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,18 +18,18 @@ use crate::stack::process::Service;
 use crate::stack::wait::eventually;
 use crate::stack::world::World;
 
-/// Number of the first device that is no patient's.
+/// Number of the first device that belongs to no patient.
 const DEVICE: usize = 900_000_000;
 
-/// From one reading of a probe device to its next: two within a second would be one identity.
+/// Time between two readings of a probe device: two within a second would have one identity.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// A row that takes longer is counted with this time.
+/// A row that takes longer counts with this time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 type Samples = Arc<Mutex<VecDeque<Duration>>>;
 
-/// The measurement under way.
+/// The running measurement.
 pub(crate) struct Marker {
     samples: Samples,
     stop: CancellationToken,
@@ -37,7 +37,7 @@ pub(crate) struct Marker {
 }
 
 impl Marker {
-    /// Begins to send and look with `devices` probe devices, spread over the second; the latest
+    /// Starts to send and query with `devices` probe devices, spread over the second. The latest
     /// `samples_max` samples count.
     pub(crate) fn start(
         gateway: &Service,
@@ -64,7 +64,7 @@ impl Marker {
         Self { samples, stop, probes }
     }
 
-    /// The time from sending to the visible row at a percentile of the latest samples.
+    /// Returns the time from sending to the visible row at a percentile of the latest samples.
     pub(crate) fn at(&self, percentile: usize) -> Option<Duration> {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sorted: Vec<_> = samples.iter().copied().collect();
@@ -72,17 +72,17 @@ impl Marker {
         sorted.get((sorted.len() * percentile / 100).min(sorted.len().saturating_sub(1))).copied()
     }
 
-    /// How many samples there are.
+    /// Returns the number of samples.
     pub(crate) fn count(&self) -> usize {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Forgets the samples so far: those of a warm-up.
+    /// Drops the samples so far: those of a warm-up.
     pub(crate) fn forget(&self) {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Ends the measurement and answers what the readings' senders were told.
+    /// Ends the measurement and returns the senders' history.
     pub(crate) async fn finish(&mut self) -> History {
         self.stop.cancel();
         let mut history = History::default();
@@ -132,8 +132,8 @@ impl Probe {
         history
     }
 
-    /// Sends a reading and waits for its row. The time counts from before it is sent, so it is a
-    /// little longer than from its receipt.
+    /// Sends a reading and waits for its row. The time counts from before the request, so it is a
+    /// little longer than from the receipt.
     async fn sample(&self, at: i64) -> Told {
         let sent = Instant::now();
         if self.send(at).await.is_err() {

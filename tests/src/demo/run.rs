@@ -1,5 +1,5 @@
-//! A run of the demo from start to end: sets the stage, plays the fleet, and prints the account. The
-//! figures on the screen belong to [`super::figures`], the judgement to [`super::account`].
+//! Runs the demo from start to end: sets the stage, runs the fleet, and prints the account. The
+//! figures on the screen belong to [`super::figures`], the verdict to [`super::account`].
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,10 +14,10 @@ use super::screen::{self, Screen};
 use super::stage::Stage;
 use crate::fleet::Fleet;
 
-/// The times from sending to the visible row that the screen judges by.
+/// Samples of the end-to-end time from which the screen computes its percentiles.
 const SAMPLES_MAX: usize = 60;
 
-/// Runs the demo; `true` where everything is accounted for.
+/// Runs the demo; `true` if everything is accounted for.
 pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let stop = stop_on_signal()?;
     let stage = tokio::select! {
@@ -27,7 +27,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     play(stage, &arguments, &stop).await
 }
 
-/// Sets the stage and says what can be seen on it.
+/// Sets the stage and prints hints about it.
 async fn set(arguments: &Arguments) -> anyhow::Result<Stage> {
     screen::say("creating tables and topics, seeding rules");
     let world = Stage::world().await?;
@@ -70,7 +70,7 @@ async fn play(
     Ok(passed)
 }
 
-/// Ctrl-C, SIGTERM and SIGHUP end the demo in order; a second one ends it at once.
+/// Makes Ctrl-C, SIGTERM and SIGHUP end the demo in order. A second signal ends it at once.
 fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;

@@ -1,4 +1,5 @@
-//! What the demo shows: a table that refreshes itself on a terminal, a line now and then elsewhere.
+//! The demo's screen: a table that refreshes itself on a terminal, and a line now and then
+//! elsewhere.
 #![expect(clippy::print_stdout, reason = "showing is what this file is for")]
 
 use std::io::{IsTerminal, Write};
@@ -11,11 +12,11 @@ use crate::fakes::wechat::FakeWechat;
 use super::figures::Figures;
 use super::stage::Stage;
 
-/// How often the screen changes: on a terminal, and elsewhere.
+/// Time between two refreshes: on a terminal, and elsewhere.
 const REFRESH: Duration = Duration::from_secs(1);
 const REFRESH_LOG: Duration = Duration::from_secs(5);
 
-/// The place of the table.
+/// The screen, which prints the table.
 pub(super) struct Screen {
     terminal: bool,
     begin: Instant,
@@ -28,23 +29,23 @@ impl Screen {
         Self { terminal: std::io::stdout().is_terminal(), begin: Instant::now(), lines: 0, seen: 0 }
     }
 
-    /// How long the figures stand.
+    /// Returns the time until the next refresh.
     pub(super) const fn refresh(&self) -> Duration {
         if self.terminal { REFRESH } else { REFRESH_LOG }
     }
 
-    /// Shows the figures in place of the former ones, and new messages above them.
+    /// Prints the figures in place of the last ones, and new messages above them.
     pub(super) fn show(&mut self, figures: &Figures, wechat: &FakeWechat) {
         self.clear();
         self.messages(wechat);
         let text = if self.terminal { self.table(figures) } else { self.line(figures) };
         println!("{text}");
         self.lines = if self.terminal { text.lines().count() } else { 0 };
-        // Piped output is read as it comes, too.
+        // Without a flush, a reader of piped output would see the figures late.
         let _ignored = std::io::stdout().flush();
     }
 
-    /// Prints the messages that have arrived since, as their receiver sees them.
+    /// Prints the messages that have arrived since the last call, as their receiver sees them.
     pub(super) fn messages(&mut self, wechat: &FakeWechat) {
         let (messages, seen) = wechat.messages_since(self.seen);
         self.seen = seen;
@@ -77,7 +78,7 @@ impl Screen {
             ("dead-lettered", count(figures.dead_lettered)),
             ("lag", count(figures.lag)),
         ];
-        // Narrower than any terminal: a line that wraps could not be replaced.
+        // The table is narrower than any terminal: a wrapped line could not be replaced.
         let gateway =
             [("accepted", count(figures.accepted)), ("rejected", count(figures.rejected))];
         [
@@ -123,12 +124,12 @@ fn time(value: Option<Duration>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{} ms", value.as_millis()))
 }
 
-/// Prints a line of the demo's own.
+/// Prints a line of the demo itself.
 pub(super) fn say(text: &str) {
     println!("demo: {text}");
 }
 
-/// Prints where to look and what to try.
+/// Prints addresses to open and commands to try.
 pub(super) fn hints(stage: &Stage) {
     println!();
     if let Some(jaeger) = &stage.world.stack.jaeger_url {
@@ -165,7 +166,7 @@ pub(super) fn hints(stage: &Stage) {
     println!("    redis-cli -u {} HGETALL health_data:{device}\n", stage.world.stack.redis_url);
 }
 
-/// The client's command line for a server's URL.
+/// Returns the client's command line for a server's URL.
 fn mariadb(url: &str) -> String {
     let rest = url.trim_start_matches("mysql://").split('/').next().unwrap_or_default();
     let (user, address) = rest.split_once('@').unwrap_or(("root", rest));

@@ -1,5 +1,5 @@
-//! The stage of a run: starts the services in their world and stops them. Load and account belong to
-//! [`mod@super::run`].
+//! The stage of a run: starts the services in their world and stops them. Load and account belong
+//! to [`mod@super::run`].
 
 use super::targets::Targets;
 use crate::fakes::platform::{self, BLOOD_OXYGEN_LOW, HEART_RATE_HIGH, TEMPERATURE_HIGH};
@@ -17,7 +17,7 @@ pub(super) struct Stage {
     alerter: Service,
     pub(super) wechat: FakeWechat,
     targets: Option<Targets>,
-    // Last: it must outlive the services.
+    // This field is last, because the world must outlive the services.
     pub(super) world: World,
 }
 
@@ -31,7 +31,7 @@ impl Stage {
         Ok(world)
     }
 
-    /// Starts the services in that world and names them to Prometheus, where there is one.
+    /// Starts the services in that world and adds them to Prometheus, if there is one.
     pub(super) async fn start(world: World) -> anyhow::Result<Self> {
         let wechat = FakeWechat::start().await?;
         let (gateway, first, second, alerter) = tokio::try_join!(
@@ -52,9 +52,9 @@ impl Stage {
         [&self.gateway].into_iter().chain(&self.workers).chain([&self.alerter])
     }
 
-    /// Ends the services in the order of the data's way.
+    /// Ends the services in the order in which the data flows.
     pub(super) async fn stop(self, passed: bool) -> anyhow::Result<()> {
-        // Before the services, or their end would look like a failure.
+        // Remove the targets before the services end: their end would look like a failure.
         drop(self.targets);
         self.gateway.terminate().await?;
         let [first, second] = self.workers;

@@ -1,4 +1,4 @@
-//! Tells the stack's Prometheus of the demo's services, for as long as they run.
+//! Adds the demo's services to the stack's Prometheus while they run.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,12 @@ use serde_json::json;
 
 use crate::stack::process::Service;
 
-/// Files that name what is scraped; dropped, they are removed.
+/// Files that name the targets. They are removed when dropped.
 #[derive(Debug)]
 pub(super) struct Targets(Vec<PathBuf>);
 
 impl Targets {
-    /// Writes one file a service to the folder that Prometheus looks into.
+    /// Writes one file per service to the folder that Prometheus reads.
     pub(super) fn write<'a>(
         folder: &Path,
         services: impl Iterator<Item = &'a Service>,
@@ -33,7 +33,7 @@ impl Targets {
 impl Drop for Targets {
     fn drop(&mut self) {
         for file in &self.0 {
-            // A file that is gone already is as good.
+            // A file that is already gone needs no removal.
             let _ = std::fs::remove_file(file);
         }
     }
