@@ -1,5 +1,5 @@
-//! Prepares a world for a run: puts readings into its topic and empties the worker's tables. Making the
-//! readings belongs to [`super::workload`].
+//! Prepares a world for a run: puts readings into its topic and empties the worker's tables. Making
+//! the readings belongs to [`super::workload`].
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use super::workload::{Feed, Sample, Workload};
 use crate::clients::kafka;
 use crate::stack::world::World;
 
-/// How long filling a topic may take.
+/// The longest that filling a topic may take.
 const FILLED_WITHIN: Duration = Duration::from_secs(60);
 
-/// What the gateway adds to a reading that is not traced.
+/// The trace context of a reading that is not sampled, as the gateway adds it.
 const UNTRACED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
 fn headers(traceparent: &str) -> OwnedHeaders {
@@ -37,7 +37,7 @@ impl Filler {
     pub(super) fn new(world: &World) -> anyhow::Result<Self> {
         let producer = ClientConfig::new()
             .set("bootstrap.servers", &world.stack.kafka_brokers)
-            // A feed's offsets are the topic's only if nothing is sent twice.
+            // A feed's offsets equal the topic's only if no record is sent twice.
             .set("enable.idempotence", "true")
             .set("queue.buffering.max.messages", "1000000")
             .create()?;
@@ -60,7 +60,7 @@ impl Filler {
         self.queue(device, partition, value, UNTRACED)
     }
 
-    /// Queues one reading with this context.
+    /// Queues one reading with this trace context.
     pub(super) fn send_under(&self, sample: &Sample, context: &str) -> anyhow::Result<()> {
         self.queue(&sample.device, sample.partition, &sample.value(), context)
     }
@@ -86,13 +86,13 @@ impl Filler {
         Ok(())
     }
 
-    /// Waits until Kafka has all of it.
+    /// Waits until Kafka has all queued records.
     pub(super) fn flush(&self) -> anyhow::Result<()> {
         self.producer.flush(FILLED_WITHIN).context("filling the topic")
     }
 }
 
-/// The readings of a world's topic that is filled with them.
+/// Fills a world's topic and returns the readings.
 pub(super) async fn filled(
     world: &World,
     workload: Workload,
@@ -109,7 +109,7 @@ pub(super) async fn filled(
     Ok(samples)
 }
 
-/// A world as before anything was stored; its topic stays as it is.
+/// Clears all that was stored; the topic stays.
 pub(super) async fn cleared(world: &World) -> anyhow::Result<()> {
     for table in ["t_user_health_data", "t_user_health_data_daily", "t_user_health_data_weekly"] {
         world.database.execute(&format!("TRUNCATE TABLE {table}")).await?;

@@ -1,4 +1,4 @@
-//! The gateway under a closed loop of 64 connections, in turn with its ceiling.
+//! Measures the gateway under a closed loop of 64 connections, in turn with its ceiling.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,23 +22,23 @@ const CONNECTIONS: usize = 64;
 /// Length of one measurement.
 const LENGTH: Duration = Duration::from_secs(8);
 
-/// Time before it that does not count.
+/// Time before a measurement that does not count.
 const WARM_UP: Duration = Duration::from_secs(2);
 
-/// Bodies, each of another device.
+/// Bodies, each of a different device.
 const DEVICES: usize = 1000;
 
 /// The least share of the ceiling.
 const RATIO_MIN: f64 = 0.6;
 
-/// What connections got through.
+/// The figures of one measurement.
 pub(super) struct Rate {
     pub(super) requests: f64,
     p50: Duration,
     p99: Duration,
 }
 
-/// Measures both in turn.
+/// Measures gateway and ceiling in turn.
 pub(super) async fn measure(rounds: usize, table: &mut Table) -> anyhow::Result<()> {
     println!("gateway: single readings of watches, {CONNECTIONS} connections, acks=all");
     let world = World::shared("bench").await?.with_partitions(12);
@@ -71,17 +71,17 @@ fn bare(world: &World) -> Launch {
     launch
 }
 
-/// With what a closed loop asks of the gateway.
+/// Gives the gateway the settings that a closed loop needs.
 pub(super) fn closed_loop(gateway: Launch) -> Launch {
     gateway.env("LINGER", format!("{}ms", LINGER.as_millis()))
 }
 
-/// A body of each device.
+/// Returns a body of each device.
 pub(super) fn bodies(world: &World) -> Arc<Vec<Vec<u8>>> {
     Arc::new((0..DEVICES).map(|n| body(&world.device(n))).collect())
 }
 
-/// Loads a gateway for a while, then ends it.
+/// Loads a server for a while, then ends it.
 pub(super) async fn run(service: Service, bodies: &Arc<Vec<Vec<u8>>>) -> anyhow::Result<Rate> {
     let target = Target::resolve(&service.url("/upload_health_data")).await?;
     let pool = Arc::new(Pool::new(target, CONNECTIONS));
@@ -122,7 +122,7 @@ async fn connection_loop(
     Ok(latency)
 }
 
-/// What a watch sends: 22 keys, numbers as strings, documents that are `"null"`.
+/// Returns a body as a watch sends it: 22 keys, numbers as strings, documents that are `"null"`.
 fn body(device: &str) -> Vec<u8> {
     let time = wall_time(jiff::Timestamp::now().as_second());
     format!(

@@ -1,4 +1,4 @@
-//! The gateway's ceiling: the same HTTP server and the same producer, and nothing between them.
+//! The gateway's ceiling: the same HTTP server and the same producer, with nothing between them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,11 +15,11 @@ use rdkafka::ClientConfig;
 use rdkafka::message::OwnedHeaders;
 use tokio::net::TcpListener;
 
-/// In a closed loop every connection waits for each linger, so that a longer one would be all that is
-/// measured; the gateway is given the same.
+/// In a closed loop every connection waits for each linger: a longer one would be all that is
+/// measured. The gateway gets the same linger.
 pub(super) const LINGER: Duration = Duration::from_millis(2);
 
-/// Keys that the records spread by, as those of as many devices.
+/// Number of keys over which the records spread, like those of this many devices.
 const KEYS: usize = 1000;
 
 #[derive(Clone)]
@@ -29,7 +29,7 @@ struct Bare {
     next: Arc<AtomicUsize>,
 }
 
-/// Publishes every body as it is and answers once Kafka has it.
+/// Publishes every body unchanged and answers once Kafka has it.
 pub(super) async fn serve() -> anyhow::Result<()> {
     let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
     let mut client = ClientConfig::new();

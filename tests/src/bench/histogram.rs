@@ -1,13 +1,13 @@
-//! A histogram of a service's `/metrics`, and quantiles of what it counted between two looks.
+//! A histogram of a service's `/metrics`, and quantiles of its counts between two readings.
 
 use crate::stack::process::Service;
 
-/// Upper bounds of the buckets and how many values lie at or below each, in ascending order.
+/// Upper bounds of the buckets and the number of values at or below each, in ascending order.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Buckets(Vec<(f64, f64)>);
 
 impl Buckets {
-    /// Those of the series of `name` whose labels contain `labels`.
+    /// Reads the buckets of the series of `name` whose labels contain `labels`.
     pub(super) async fn of(service: &Service, name: &str, labels: &str) -> anyhow::Result<Self> {
         let text = crate::clients::http::get(&service.admin("/metrics")).await?.text;
         Ok(Self::parse(&text, name, labels))
@@ -27,7 +27,7 @@ impl Buckets {
         Self(buckets)
     }
 
-    /// What was counted since `earlier`.
+    /// Returns the counts since `earlier`.
     pub(super) fn since(&self, earlier: &Self) -> Self {
         let before = |bound: f64| {
             let found = earlier.0.iter().find(|(known, _)| *known == bound);
@@ -36,8 +36,8 @@ impl Buckets {
         Self(self.0.iter().map(|(bound, count)| (*bound, count - before(*bound))).collect())
     }
 
-    /// The value below which a `share` of all lies, taken as evenly spread within its bucket, as
-    /// Prometheus does; beyond the last bound that is finite, that bound.
+    /// Returns the value below which a `share` of all values lies, spread evenly within its bucket
+    /// as Prometheus does. Beyond the last finite bound the result is that bound.
     pub(super) fn quantile(&self, share: f64) -> f64 {
         let all = self.0.last().map_or(0.0, |(_, count)| *count);
         let rank = all * share;

@@ -1,7 +1,8 @@
-//! Measures the plan's figures in one run of the whole pipeline, and ratios against ceilings measured in
-//! the same run, because absolute figures belong to their machine.
+//! Measures the plan's figures in one run of the whole pipeline, and ratios against ceilings
+//! measured in the same run, because absolute figures belong to their machine.
 //!
-//! The servers and services belong to [`crate::stack`], the load of the pipeline to [`crate::fleet`].
+//! The servers and services belong to [`crate::stack`], the load of the pipeline to
+//! [`crate::fleet`].
 #![expect(clippy::print_stdout, reason = "printing figures is what a benchmark is for")]
 
 mod alerter;

@@ -1,20 +1,20 @@
-//! Runs the part of the benchmarks that the arguments name, and prints its table. Each part measures by
-//! itself.
+//! Runs the part of the benchmarks that the arguments name, and prints its table. Each part
+//! measures by itself.
 
 use clap::{Parser, Subcommand};
 
 use super::table::{self, Table};
 use super::{alerter, gateway, gateway_ceiling, pipeline, store, takeover, telemetry};
 
-/// Prints the plan's figures beside their targets, and the ratios to what the machine can do.
+/// Print the plan's figures beside their targets, and the ratios to the ceilings of the machine.
 /// Start it through `deploy/stack run -- target/release/bench`.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Arguments {
-    /// What to measure; all of it where nothing is named.
+    /// Part to measure; all parts if none is named.
     #[command(subcommand)]
     part: Option<Part>,
-    /// Rounds of each ratio; ceiling and product take turns.
+    /// Rounds of each ratio, in which ceiling and product take turns.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Readings of one round of the worker's ratio.
@@ -24,26 +24,28 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Part {
-    /// The whole pipeline at a rate.
+    /// Measure the whole pipeline at a rate.
     Pipeline(pipeline::Settings),
-    /// The gateway against a server that only publishes.
+    /// Measure the gateway against a server that only publishes.
     Gateway,
-    /// The worker against the bare UPSERT.
+    /// Measure the worker against the bare UPSERT.
     Worker,
-    /// The worker against several ceilings and the plan's old way, at length; not part of all.
+    /// Measure the worker against several ceilings and the plan's old method, at length; not part
+    /// of all.
     Store(store::Settings),
-    /// The alerter against merely reading the topic, and its way to WeChat; not part of all.
+    /// Measure the alerter against only reading the topic, and its latency to WeChat; not part of
+    /// all.
     Alerter(alerter::Settings),
-    /// Kills replicas: how soon others store and alert in their place; not part of all.
+    /// Kill replicas and measure how soon others store and alert in their place; not part of all.
     Takeover(takeover::Settings),
-    /// Gateway and worker with and without telemetry; not part of all.
+    /// Measure gateway and worker with and without telemetry; not part of all.
     Telemetry,
-    /// The server that only publishes; the gateway's ceiling.
+    /// Run the server that only publishes: the gateway's ceiling.
     #[command(hide = true)]
     Bare,
 }
 
-/// Measures; `true` where every target is met.
+/// Measures; `true` if every target is met.
 pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let Arguments { part, rounds, readings } = arguments;
     let mut table = Table::default();

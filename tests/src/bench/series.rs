@@ -1,4 +1,4 @@
-//! What was measured round by round.
+//! Figures by name, measured round by round.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use crate::stack::root;
 
-/// Figures by name, one of each a round.
+/// Figures by name, one of each per round.
 #[derive(Debug, Default)]
 pub(super) struct Series(Vec<Figures>);
 
@@ -31,18 +31,18 @@ impl Series {
         }
     }
 
-    /// A name's figures, round by round.
+    /// Returns a name's figures, round by round.
     pub(super) fn of(&self, name: &str) -> Vec<f64> {
         let found = self.0.iter().find(|known| known.name == name);
         found.map(|known| known.rounds.clone()).unwrap_or_default()
     }
 
-    /// One name's figures over another's of the same round.
+    /// Returns one name's figures divided by another's of the same round.
     pub(super) fn ratios(&self, ours: &str, theirs: &str) -> Vec<f64> {
         self.of(ours).iter().zip(self.of(theirs)).map(|(ours, theirs)| ours / theirs).collect()
     }
 
-    /// The rates of the last round.
+    /// Returns the rates of the last round as text.
     pub(super) fn last(&self) -> String {
         let rates = self.0.iter().filter(|known| known.unit == "/s");
         let last = rates.filter_map(|Figures { name, rounds, .. }| {
@@ -51,7 +51,7 @@ impl Series {
         last.collect::<Vec<_>>().join(", ")
     }
 
-    /// All of it as Markdown.
+    /// Returns all figures as Markdown.
     pub(super) fn markdown(&self) -> String {
         let count = self.0.first().map_or(0, |known| known.rounds.len());
         let mut text = "| round by round |".to_owned();
@@ -69,17 +69,17 @@ impl Series {
     }
 }
 
-/// What a database is called in the names of files, by what it says of itself.
+/// Returns the database's name in file names, from its version.
 pub(super) fn database(version: &str) -> &'static str {
     if version.contains("MariaDB") { "mariadb" } else { "mysql" }
 }
 
-/// Today, as the names of files have it.
+/// Returns today's date in the form of file names.
 pub(super) fn today() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%d").to_string()
 }
 
-/// Keeps the text of a measurement as a file of this name.
+/// Writes the text of a measurement to a file of this name.
 pub(super) fn keep(name: &str, text: &str) -> anyhow::Result<()> {
     let folder = root().join("tests/bench/results");
     std::fs::create_dir_all(&folder).context("folder of results")?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A figure and what it should be.
+/// A figure and its target.
 #[derive(Debug)]
 struct Line {
     name: String,
@@ -26,22 +26,22 @@ impl Line {
 pub(super) struct Table(Vec<Line>);
 
 impl Table {
-    /// A figure that must be at least `target`.
+    /// Adds a figure that must be at least `target`.
     pub(super) fn at_least(&mut self, name: &str, figure: f64, target: f64, unit: &str) {
         self.line(name, figure, format!("≥ {target}{unit}"), figure >= target, unit);
     }
 
-    /// A figure that must be at most `target`.
+    /// Adds a figure that must be at most `target`.
     pub(super) fn at_most(&mut self, name: &str, figure: f64, target: f64, unit: &str) {
         self.line(name, figure, format!("≤ {target}{unit}"), figure <= target, unit);
     }
 
-    /// A figure without a target.
+    /// Adds a figure without a target.
     pub(super) fn fact(&mut self, name: &str, figure: f64, unit: &str) {
         self.line(name, figure, String::new(), true, unit);
     }
 
-    /// The same as Markdown.
+    /// Returns the table as Markdown.
     pub(super) fn markdown(&self) -> String {
         let mut text = "| figure | measured | target | |\n|---|---|---|---|\n".to_owned();
         for line in &self.0 {
@@ -78,14 +78,14 @@ impl fmt::Display for Table {
     }
 }
 
-/// The middle of several rounds, or what lies between the two middle ones.
+/// Returns the middle of several figures, or the mean of the two middle ones.
 pub(super) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
     f64::midpoint(at(figures.len().saturating_sub(1) / 2), at(figures.len() / 2))
 }
 
-/// What the figures were measured on.
+/// Returns a description of the machine.
 pub(super) fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");

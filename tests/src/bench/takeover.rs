@@ -1,5 +1,5 @@
-//! How soon others go on for a replica that is killed: from the kill to the next stored reading, and
-//! to the next alert, of the last of its partitions.
+//! Measures how soon other replicas continue for a killed one: from the kill to the next stored
+//! reading, and to the next alert, on the last of its partitions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,31 +20,32 @@ use crate::stack::world::World;
 /// Partitions of the topic; two replicas share them.
 const PARTITIONS: u32 = 4;
 
-/// How often each partition gets a reading: the error of a time.
+/// Time between two readings of each partition: the error of a figure.
 const STEP: Duration = Duration::from_millis(50);
 
-/// How often the ledger is looked at.
+/// Time between two checks of the ledger.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What breaches the rule; each reading is of a device of its own, so each opens an alert.
+/// A heart rate that breaches the rule. Each reading is of a different device, so each opens an
+/// alert.
 const HEART_RATE: usize = 200;
 
-/// How long anything may take: far longer than what is measured.
+/// The longest that a step may take: far longer than the measured times.
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 
 /// Longest time for 95 of 100 kills, in seconds.
 const P95_MAX: f64 = 10.0;
 
-/// What is measured, as it is printed.
+/// The measured times, as they are printed.
 const GROUPS: [&str; 2] = ["worker killed to next stored reading", "alerter killed to next alert"];
 
-/// What to measure.
+/// The settings of `bench takeover`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Settings {
-    /// Kills of a worker, and of an alerter at the same time.
+    /// Number of kills of a worker, and of an alerter at the same time.
     #[arg(long, default_value_t = 20)]
     kills: usize,
-    /// Keep the figures as a file under tests/bench/results.
+    /// Write the figures to a file under tests/bench/results.
     #[arg(long)]
     save: bool,
 }
@@ -115,7 +116,7 @@ async fn add_rule(world: &World) -> anyhow::Result<()> {
         .await
 }
 
-/// Brings a reading that breaches to every partition, again and again, until `stop`.
+/// Sends a breaching reading to every partition, again and again, until `stop`.
 async fn feed(world: &World, stop: &CancellationToken) -> anyhow::Result<()> {
     let filler = Filler::new(world)?;
     let mut device = 0;
@@ -131,7 +132,7 @@ async fn feed(world: &World, stop: &CancellationToken) -> anyhow::Result<()> {
     filler.flush()
 }
 
-/// Waits until both replicas have their half.
+/// Waits until each replica has half of the partitions.
 async fn shared(replicas: &[Service]) -> anyhow::Result<()> {
     let half = f64::from(PARTITIONS) / 2.0;
     for replica in replicas {
@@ -143,7 +144,7 @@ async fn shared(replicas: &[Service]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where a partition stands, and under which claim.
+/// The epoch and the next offset of each partition.
 type Standing = BTreeMap<i64, (i64, i64)>;
 
 async fn standing(world: &World, group: &str, owner: &str) -> anyhow::Result<Standing> {
@@ -159,8 +160,9 @@ async fn standing(world: &World, group: &str, owner: &str) -> anyhow::Result<Sta
     rows.iter().map(line).collect()
 }
 
-/// Kills a replica; seconds until each of its partitions has gone on under a new claim. A group's
-/// position moves in the transaction that stores readings or records alerts, here one for each reading.
+/// Kills a replica. Returns the seconds until each of its partitions has continued under a new
+/// claim. A group's position moves in the transaction that stores readings or alerts, here one
+/// alert per reading.
 async fn replaced(world: &World, group: &str, victim: Service) -> anyhow::Result<f64> {
     let pid = victim.pid().context("it has exited")?;
     let owned = standing(world, group, &format!(":{pid}")).await?;
@@ -182,7 +184,8 @@ async fn replaced(world: &World, group: &str, victim: Service) -> anyhow::Result
     }
 }
 
-/// Whether the audit finds anything, once all has been passed.
+/// Returns the number of the audit's failures and of readings without an alert, once all is
+/// processed.
 async fn unaccounted(world: &World) -> anyhow::Result<f64> {
     eventually(SETTLED_WITHIN, "everything is passed", || async {
         Ok((world.lag().await? == 0 && world.alerter_lag().await? == 0).then_some(()))

@@ -1,5 +1,5 @@
-//! What telemetry costs: gateway and worker that send no span, in turn with ones that send the spans of
-//! one trace in a hundred.
+//! Measures the cost of telemetry: gateway and worker without spans take turns with ones that send
+//! the spans of one trace in a hundred.
 
 use super::fill_topic::{Filler, cleared};
 use super::gateway;
@@ -13,13 +13,13 @@ use crate::stack::world::World;
 /// The least share of the throughput without telemetry.
 const RATIO_MIN: f64 = 0.95;
 
-/// One trace of so many is recorded.
+/// One trace in this many is sampled.
 const RECORDED_EVERY: usize = 100;
 
 /// Partitions of the topic.
 const PARTITIONS: u32 = 6;
 
-/// Measures both in turn.
+/// Measures with and without telemetry in turn.
 pub(super) async fn measure(
     rounds: usize,
     readings: usize,
@@ -79,7 +79,7 @@ fn adapted(launch: Launch, traced: bool) -> Launch {
     }
 }
 
-/// Readings as the gateway leaves them, one in a hundred of them recorded.
+/// Fills the topic with readings as the gateway publishes them, one in a hundred of them sampled.
 fn fill(world: &World, readings: usize) -> anyhow::Result<()> {
     let filler = Filler::new(world)?;
     for (number, sample) in

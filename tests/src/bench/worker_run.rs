@@ -1,5 +1,5 @@
-//! A run of the worker on a topic that is full: rate, batches and use of the machine. Filling the topic
-//! belongs to [`super::fill_topic`].
+//! Runs the worker on a full topic: rate, batches and use of the machine. Filling the topic belongs
+//! to [`super::fill_topic`].
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::stack::process::Service;
 use crate::stack::wait::pass;
 use crate::stack::world::World;
 
-/// How often the ledger is looked at.
+/// Time between two checks of the ledger.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long a run may take.
+/// The longest that a run may take.
 const DONE_WITHIN: Duration = Duration::from_secs(900);
 
-/// What the worker made of a topic.
+/// The figures of a run.
 #[derive(Debug)]
 pub(super) struct Run {
     /// Readings a second, from the ledger's first move to its last.
@@ -27,27 +27,27 @@ pub(super) struct Run {
     pub(super) batches: f64,
     /// The worker's processor seconds per 100,000 readings.
     pub(super) cpu: f64,
-    /// Those of the database's server.
+    /// The database server's processor seconds.
     pub(super) server_cpu: f64,
-    /// Those of Redis.
+    /// Redis's processor seconds.
     pub(super) redis_cpu: f64,
     /// The worker's resident memory at the end, in MiB.
     pub(super) resident: f64,
 }
 
-/// A worker that traces nothing.
+/// Starts a worker that records no trace.
 pub(super) fn worker(world: &World, redis: bool) -> anyhow::Result<Service> {
     let launch = world.worker().env("TRACE_SAMPLE_RATIO", "0");
     if redis { launch.spawn() } else { launch.env("NO_REDIS", "true").spawn() }
 }
 
-/// Empties the tables and has a worker store all of the topic.
+/// Empties the tables and makes a worker store the whole topic.
 pub(super) async fn run(world: &World, readings: usize, redis: bool) -> anyhow::Result<Run> {
     cleared(world).await?;
     run_with(world, worker(world, redis)?, readings, redis).await
 }
 
-/// Has this worker store all of the topic, into tables that are empty where it has just been started.
+/// Makes this worker store the whole topic. The caller has emptied the tables before its start.
 pub(super) async fn run_with(
     world: &World,
     worker: Service,
@@ -68,7 +68,7 @@ pub(super) async fn run_with(
         pass(LOOK_INTERVAL).await;
     };
     let usage = first.until(&last);
-    // Of all batches, those between the marks.
+    // The share of all batches that lies between the marks.
     let share = usage.readings / last.done as f64;
     let run = Run {
         rate: usage.rate(),
@@ -85,7 +85,7 @@ pub(super) async fn run_with(
     Ok(run)
 }
 
-/// Readings that the ledger has passed.
+/// Returns the number of readings that the ledger has passed.
 pub(super) async fn passed(world: &World) -> anyhow::Result<i64> {
     let ledger = world.database.ledger(&world.worker_group).await?;
     Ok(ledger.iter().map(|row| row.next_offset - row.first_offset).sum())

@@ -1,5 +1,5 @@
-//! The readings of the benchmarks: the same readings as records of the topic and as rows of the ceilings.
-//! Filling the topic belongs to [`super::fill_topic`], the rows to [`super::store`].
+//! The readings of the benchmarks: the same readings as records of the topic and as rows of the
+//! ceilings. Filling the topic belongs to [`super::fill_topic`], the rows to [`super::store`].
 
 use std::fmt;
 
@@ -9,29 +9,29 @@ use crate::accounting::verdict::wall_time;
 use crate::fleet::TENANT;
 use crate::stack::world::World;
 
-/// Devices that the readings are of.
+/// Number of devices of the readings.
 pub(super) const DEVICES: usize = 1000;
 
 /// Readings of a device that come in a row, as from a watch's cache.
 const BURST: usize = 20;
 
-/// One reading of so many holds the value that a narrowed column refuses.
+/// One reading in this many has the value that a narrowed column rejects.
 const REFUSED_EVERY: usize = 10_000;
 
-/// That value: valid, but beyond a TINYINT.
+/// A valid heart rate beyond a TINYINT.
 const REFUSED_HEART_RATE: usize = 200;
 
-/// Readings of a device that carry one state of its documents.
+/// Number of readings of a device for which its documents stay the same.
 const DOCUMENTS_STAY: usize = 10;
 
-/// What readings carry and in which order devices send them.
+/// The contents of the readings and the order in which devices send them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Workload {
     /// Vitals only, devices taking turns.
     VitalsTurns,
     /// Vitals only, 20 readings of a device in a row.
     VitalsBursts,
-    /// With exercise data, mostly what the reading before had; devices taking turns.
+    /// With exercise data, mostly the same as in the reading before; devices taking turns.
     WatchTurns,
     /// With exercise data, 20 readings of a device in a row.
     WatchBursts,
@@ -58,7 +58,7 @@ impl fmt::Display for Workload {
     }
 }
 
-/// One reading, and where it lies in the topic.
+/// One reading and its position in the topic.
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
     pub(super) device: String,
@@ -103,9 +103,9 @@ impl Documents {
     }
 }
 
-/// Readings in the order they are sent in. Devices are spread evenly over the partitions: by their
-/// names one partition gets a tenth more, another one in every run, and the end of a run would be
-/// that partition's alone.
+/// Readings in the order in which they are sent. Devices are spread evenly over the partitions. By
+/// their names, one partition would get a tenth more, a different partition in every run, and the
+/// end of a run would belong to that partition alone.
 #[derive(Debug)]
 pub(super) struct Feed<'a> {
     world: &'a World,
@@ -116,7 +116,7 @@ pub(super) struct Feed<'a> {
 }
 
 impl<'a> Feed<'a> {
-    /// A feed whose first `readings` readings are all of the past.
+    /// Creates a feed whose first `readings` readings are all in the past.
     pub(super) fn new(world: &'a World, workload: Workload, readings: usize) -> Self {
         let first = jiff::Timestamp::now().as_second() - 3600 - (readings / DEVICES) as i64;
         Self { world, workload, first, next: 0, offsets: vec![0; world.partitions()] }
@@ -157,7 +157,7 @@ impl Iterator for Feed<'_> {
 }
 
 impl Sample {
-    /// The value of its record.
+    /// Returns the value of the reading's record.
     pub(super) fn value(&self) -> String {
         let Self { device, user, epoch, time, heart_rate, step, .. } = self;
         let org = TENANT + 1;
@@ -176,12 +176,12 @@ impl Sample {
     }
 }
 
-/// How many of the first `readings` readings a narrowed column refuses.
+/// Returns how many of the first `readings` readings a narrowed column rejects.
 pub(super) const fn refused(readings: usize) -> usize {
     (readings + REFUSED_EVERY / 2 - 1) / REFUSED_EVERY
 }
 
-/// A reading, and where it goes.
+/// A record and its place: device, partition, value.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) device: String,
@@ -189,7 +189,7 @@ pub(super) struct Record {
     pub(super) value: String,
 }
 
-/// A watch's reading at a second.
+/// Returns a watch's reading at a second.
 pub(super) fn record(world: &World, device: usize, epoch: i64, heart_rate: usize) -> Record {
     let (serial, time) = (world.device(device), wall_time(epoch));
     let (org, user) = (TENANT + 1, TENANT + 2 + device as i64);

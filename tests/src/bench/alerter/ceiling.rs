@@ -1,5 +1,4 @@
-//! What reading the topic takes: the same records through one consumer that decodes them and does
-//! nothing else.
+//! The ceiling of reading the topic: one consumer decodes the same records and does nothing else.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +9,16 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::stack::world::World;
 
-/// How long reading the topic may take.
+/// The longest that reading the topic may take.
 const READ_WITHIN: Duration = Duration::from_secs(300);
 
-/// How long one record may take.
+/// The longest that one record may take.
 const RECORD_WITHIN: Duration = Duration::from_secs(10);
 
-/// Readings a second, from the first one to the last.
+/// Returns the readings a second, from the first reading to the last.
 pub(super) async fn rate(world: &World, readings: usize) -> anyhow::Result<f64> {
     let mut client = ClientConfig::new();
-    // As the services' consumers are; the group is never joined.
+    // The same settings as the services' consumers; the group is never joined.
     client
         .set("bootstrap.servers", &world.stack.kafka_brokers)
         .set("group.id", "bench")

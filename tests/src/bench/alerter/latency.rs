@@ -1,5 +1,6 @@
-//! How long it takes from a breaching reading's record in Kafka to the request at WeChat, while
-//! other readings come at a rate. Tenants are many, so that no limit of one holds messages back.
+//! Measures the time from a breaching reading's record in Kafka to the request at WeChat, while
+//! other readings come at a steady rate. There are many tenants, so that no limit of a tenant
+//! delays messages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -20,41 +21,41 @@ use crate::stack::world::World;
 /// Readings a second.
 const RATE: f64 = 2000.0;
 
-/// For so long.
+/// Duration of the load.
 const LENGTH: Duration = Duration::from_secs(60);
 
-/// Devices that the readings are of; each measures every ten seconds.
+/// Devices of the readings. Each measures every ten seconds.
 const DEVICES: usize = 20_000;
 
-/// One reading of so many breaches, once on each device: ten messages a second.
+/// One reading in this many breaches, once on each device: ten messages a second.
 const BREACHING_EVERY: usize = 200;
 
-/// Tenants; each is told of six beginnings and six ends a minute. With fewer of them the limit of 20
-/// messages a minute and recipient would be measured, and not the way.
+/// Tenants. Each gets six openings and six resolutions a minute. With fewer tenants the run would
+/// measure the limit of 20 messages a minute and recipient, and not the latency.
 const TENANTS: usize = 100;
 
-/// What breaches the rule that tells.
+/// A heart rate that breaches the notifying rule.
 const HEART_RATE: usize = 200;
 
-/// How often the producer catches up with its rate.
+/// Time between two steps in which the producer catches up with its rate.
 const STEP: Duration = Duration::from_millis(10);
 
-/// How often the stand-in is looked at: the error of a time.
+/// Time between two checks of the fake WeChat: the error of a latency.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// How long the alerter may take until it judges, and what was sent last until it is told.
+/// The longest until the alerter evaluates, and until the last message is sent.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Fewest messages that make a P95.
 const MESSAGES_MIN: usize = 400;
 
-/// Length of a part of the run that is told of by itself, in milliseconds.
+/// Length of a part of the run that is printed by itself, in milliseconds.
 const PART_MS: i64 = 5_000;
 
 /// Longest time for 95 of 100 messages, in seconds.
 const P95_MAX: f64 = 1.0;
 
-/// Measures from the record's time in Kafka to the arrival at the stand-in.
+/// Measures from the record's time in Kafka to the arrival at the fake WeChat.
 pub(super) async fn measure(table: &mut Table) -> anyhow::Result<()> {
     println!("alerter: {RATE} readings/s for {LENGTH:?}, messages by WeChat");
     let world = World::shared("bench").await?.with_partitions(PARTITIONS);
@@ -88,7 +89,7 @@ pub(super) async fn measure(table: &mut Table) -> anyhow::Result<()> {
     world.finish().await
 }
 
-/// Prints the latencies by when the breach was sent: the start and what came later are two things.
+/// Prints the latencies by the time of the breach: the start differs from the rest of the run.
 fn by_time(sent: &HashMap<String, i64>, arrived: &HashMap<String, i64>) {
     let Some(start) = sent.values().min() else { return };
     let mut parts: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
@@ -140,7 +141,7 @@ fn tenants() -> impl Iterator<Item = i64> {
     (0..TENANTS).map(|number| TENANT + number as i64)
 }
 
-/// Sends at the rate; when the breaching reading of each device was sent, in milliseconds.
+/// Sends at the rate. Returns when the breaching reading of each device was sent, in milliseconds.
 async fn send(world: &World) -> anyhow::Result<HashMap<String, i64>> {
     let filler = Filler::new(world)?;
     let all = (RATE * LENGTH.as_secs_f64()) as usize;
@@ -165,7 +166,7 @@ async fn send(world: &World) -> anyhow::Result<HashMap<String, i64>> {
     Ok(sent)
 }
 
-/// Every device breaches once at most: of each turn another two-hundredth.
+/// Every device breaches once at most: in each turn a different two-hundredth of them.
 fn breaches(number: usize) -> bool {
     let (device, turn) = (number % DEVICES, number / DEVICES);
     device % BREACHING_EVERY == turn
@@ -182,7 +183,7 @@ fn reading(world: &World, number: usize) -> Record {
     record
 }
 
-/// When the stand-in first heard of each device, in milliseconds.
+/// Returns when the fake WeChat first got a message about each device, in milliseconds.
 async fn arrivals(wechat: FakeWechat, prefix: String) -> HashMap<String, i64> {
     let expected = (RATE * LENGTH.as_secs_f64()) as usize / BREACHING_EVERY;
     let deadline = Instant::now() + LENGTH + SETTLED_WITHIN;

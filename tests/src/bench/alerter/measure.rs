@@ -1,6 +1,6 @@
-//! Measures the alerter from Kafka to its decisions in the database against merely reading the topic, for
-//! each number of devices. The way of a breach to WeChat belongs to [`super::latency`], the memory to
-//! [`super::memory`].
+//! Measures the alerter, from Kafka to its decisions in the database, against only reading the
+//! topic, for each number of devices. The time from a breach to WeChat belongs to
+//! [`super::latency`], the memory to [`super::memory`].
 
 use super::run::{self, run};
 use super::workload::{Feed, PARTITIONS, add_rules};
@@ -15,33 +15,33 @@ use crate::stack::world::World;
 /// The least share of the ceiling.
 const RATIO_MIN: f64 = 0.5;
 
-/// Devices that are measured where none are named.
+/// Numbers of devices that are measured if none is named.
 const DEVICES: [usize; 2] = [1_000, 100_000];
 
-/// What to measure.
+/// The settings of `bench alerter`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Settings {
     /// Readings of one run.
     #[arg(long, default_value_t = 2_400_000)]
     readings: usize,
-    /// Rounds; ceiling and alerter take turns. 0: no rounds.
+    /// Rounds, in which ceiling and alerter take turns; 0: no rounds.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Devices that the readings are of, may be repeated; 1,000 and 100,000 where none are named.
+    /// Number of devices of the readings, may be repeated; 1,000 and 100,000 if none is named.
     #[arg(long)]
     devices: Vec<usize>,
-    /// Leave out how long a breach takes to WeChat.
+    /// Do not measure the time from a breach to WeChat.
     #[arg(long)]
     no_latency: bool,
     /// Measure the memory of devices and rules as well.
     #[arg(long)]
     memory: bool,
-    /// Keep the figures as a file under tests/bench/results.
+    /// Write the figures to a file under tests/bench/results.
     #[arg(long)]
     save: bool,
 }
 
-/// Measures rounds for each number of devices, then the way to WeChat and the memory.
+/// Measures rounds for each number of devices, then the latency to WeChat and the memory.
 pub(crate) async fn measure(settings: &Settings, table: &mut Table) -> anyhow::Result<()> {
     let devices = if settings.devices.is_empty() { &DEVICES[..] } else { &settings.devices };
     let mut measured = Vec::new();
@@ -75,12 +75,12 @@ async fn rounds(devices: usize, settings: &Settings) -> anyhow::Result<Series> {
     }
     filler.flush()?;
     let wechat = FakeWechat::start().await?;
-    // The broker compiles its code while it runs: what comes first has less of the machine.
+    // The broker compiles its code while it runs: the first run gets less of the machine.
     let warm_up = ceiling::rate(&world, readings).await?;
     println!("  warm-up, not counted: ceiling {warm_up:.0}/s");
     let mut series = Series::default();
     for round in 0..settings.rounds {
-        // The first one changes by round, because the machine drifts within a round as well.
+        // The first of a round changes by round, because the machine also drifts within a round.
         let alerter_first = round % 2 == 1;
         for alerter in [alerter_first, !alerter_first] {
             if alerter {
@@ -95,7 +95,7 @@ async fn rounds(devices: usize, settings: &Settings) -> anyhow::Result<Series> {
     Ok(series)
 }
 
-/// What is kept of a run beside its rate, with its unit.
+/// Figures of a run beside its rate, with their units.
 const USAGE: [(&str, &str); 4] = [
     ("CPU per 100,000", " s"),
     ("database's CPU per 100,000", " s"),

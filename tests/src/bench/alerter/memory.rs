@@ -1,5 +1,5 @@
-//! What the alerter's memory holds of devices and of rules on them: the resident memory of a process
-//! that has just loaded so much state, less that of one that has loaded nothing.
+//! Measures the alerter's memory of devices and of rules on them: the resident memory of a process
+//! that has just loaded this state, less that of a process that has loaded nothing.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::fakes::wechat::FakeWechat;
 use crate::stack::wait::eventually;
 use crate::stack::world::World;
 
-/// Rules that look at every reading.
+/// Rules that evaluate every reading.
 const RULES: usize = 20;
 
-/// Devices with nothing tracked, and with every rule pending.
+/// Devices without a tracked rule, and with every rule pending.
 const DEVICES: usize = 100_000;
 
 /// Devices with every rule firing: each of their episodes is a row of the platform's table.
@@ -25,13 +25,13 @@ const FIRING_DEVICES: usize = 10_000;
 /// The heart rate of every reading.
 const HEART_RATE: usize = 70;
 
-/// How long loading may take.
+/// The longest that loading may take.
 const LOADED_WITHIN: Duration = Duration::from_secs(300);
 
 /// Bytes of a MiB.
 const MIB: f64 = 1_048_576.0;
 
-/// Where every rule stands on every device.
+/// The state of every rule on every device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Quiet,
@@ -60,7 +60,7 @@ pub(super) async fn measure(table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Resident memory of an alerter that has loaded this, in MiB.
+/// Returns the resident memory of an alerter that has loaded this state, in MiB.
 async fn loaded(devices: usize, standing: Standing) -> anyhow::Result<f64> {
     let world = World::shared("bench").await?.with_partitions(PARTITIONS);
     world.migrate().await?;
@@ -74,7 +74,7 @@ async fn loaded(devices: usize, standing: Standing) -> anyhow::Result<f64> {
         first.terminate().await?;
     }
     let alerter = alerter(&world, &wechat)?;
-    // A partition's state is loaded before its first reading is judged.
+    // A partition's state is loaded before its first reading is evaluated.
     send(&world, devices..devices + world.partitions(), now)?;
     let all = (devices + world.partitions()) as i64;
     eventually(LOADED_WITHIN, "the alerter has loaded its state", || async {
@@ -107,7 +107,7 @@ async fn add_rules(world: &World, standing: Standing) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One reading of each of these devices.
+/// Sends one reading of each of these devices.
 fn send(world: &World, devices: std::ops::Range<usize>, epoch: i64) -> anyhow::Result<()> {
     let filler = Filler::new(world)?;
     for device in devices {

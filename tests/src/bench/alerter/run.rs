@@ -1,4 +1,4 @@
-//! The alerter on a topic that is full.
+//! Runs the alerter on a full topic.
 
 use std::time::Duration;
 
@@ -11,33 +11,33 @@ use crate::stack::process::Service;
 use crate::stack::wait::pass;
 use crate::stack::world::World;
 
-/// How often the ledger is looked at.
+/// Time between two checks of the ledger.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long a run may take.
+/// The longest that a run may take.
 const DONE_WITHIN: Duration = Duration::from_secs(900);
 
-/// What the alerter writes.
+/// The tables that the alerter writes.
 const TABLES: [&str; 5] =
     ["t_alert_info", "t_alert_action_log", "t_alert_journal", "t_alert_state", "t_alert_outbox"];
 
-/// What the alerter made of a topic.
+/// The figures of a run.
 #[derive(Debug)]
 pub(super) struct Run {
-    /// From the ledger's first move to its last.
+    /// Use of the machine from the ledger's first move to its last.
     pub(super) usage: Usage,
     /// The alerter's resident memory at the end, in MiB.
     pub(super) resident: f64,
-    /// Episodes that began.
+    /// Episodes that opened.
     pub(super) opened: f64,
 }
 
-/// An alerter that traces nothing.
+/// Starts an alerter that records no trace.
 pub(super) fn alerter(world: &World, wechat: &FakeWechat) -> anyhow::Result<Service> {
     world.alerter(wechat).env("TRACE_SAMPLE_RATIO", "0").spawn()
 }
 
-/// A world as before anything was judged; topic and rules stay as they are.
+/// Clears all that was evaluated; topic and rules stay.
 pub(super) async fn cleared(world: &World) -> anyhow::Result<()> {
     for table in TABLES {
         world.database.execute(&format!("TRUNCATE TABLE {table}")).await?;
@@ -46,7 +46,7 @@ pub(super) async fn cleared(world: &World) -> anyhow::Result<()> {
     world.database.execute("DELETE FROM ingest_progress").await
 }
 
-/// Has an alerter that knows nothing yet judge all of the topic.
+/// Makes an alerter without state evaluate the whole topic.
 pub(super) async fn run(
     world: &World,
     wechat: &FakeWechat,
@@ -66,7 +66,7 @@ pub(super) async fn run(
     Ok(run)
 }
 
-/// The ledger's first move, and when `readings` were passed.
+/// Returns the marks at the ledger's first move and when `readings` were passed.
 pub(super) async fn watched(
     world: &World,
     alerter: &Service,
@@ -86,7 +86,7 @@ pub(super) async fn watched(
     }
 }
 
-/// Readings that the ledger has passed.
+/// Returns the number of readings that the ledger has passed.
 pub(super) async fn passed(world: &World) -> anyhow::Result<i64> {
     let ledger = world.database.ledger(&world.alerter_group).await?;
     Ok(ledger.iter().map(|row| row.next_offset - row.first_offset).sum())

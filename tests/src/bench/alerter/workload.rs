@@ -9,22 +9,23 @@ use crate::stack::world::World;
 /// Partitions of the topic.
 pub(super) const PARTITIONS: u32 = 6;
 
-/// Readings of a device that breach in a row, and those in a row that do not.
+/// Readings of a device in a row that all breach, or that all do not.
 const STRETCH: usize = 10;
 
-/// One stretch of so many breaches.
+/// One in this many such runs of readings breaches.
 const BREACHING_EVERY: usize = 100;
 
 /// Event time between two readings of a device, in seconds.
 const STEP_SECONDS: i64 = 5;
 
-/// Rules of each sign, each a bit further out than the one before.
+/// Rules of each vital, each with a threshold further from normal than the one before.
 const LEVELS: u32 = 5;
 
-/// What breaches the first rule on the heart rate, and no other.
+/// A heart rate that breaches the first heart rate rule and no other.
 const BREACHING_HEART_RATE: usize = 123;
 
-/// A sign, its first threshold, the distance of the next ones, and whether breaches lie above.
+/// A vital, its first threshold, the distance of the next thresholds, and whether breaches are
+/// above.
 const SIGNS: [(&str, f64, f64, bool); 9] = [
     ("heart_rate", 120.0, 5.0, true),
     ("blood_oxygen", 92.0, 2.0, false),
@@ -37,8 +38,8 @@ const SIGNS: [(&str, f64, f64, bool); 9] = [
     ("calorie", 900_000.0, 50_000.0, true),
 ];
 
-/// Gives every tenant fifty rules: forty-five on one sign, five on two. Notifications go to the log,
-/// so that the figures are those of the evaluation.
+/// Adds fifty rules that all tenants share: forty-five on one vital, five on two. Notifications go
+/// to the log, so that the figures are those of the evaluation.
 pub(super) async fn add_rules(world: &World) -> anyhow::Result<()> {
     for level in 0..LEVELS {
         let trend = 1 + level % 3;
@@ -79,7 +80,7 @@ async fn add_rule(
         .await
 }
 
-/// Readings in the order they are sent in.
+/// Readings in the order in which they are sent.
 #[derive(Debug)]
 pub(super) struct Feed<'a> {
     world: &'a World,
@@ -89,7 +90,7 @@ pub(super) struct Feed<'a> {
 }
 
 impl<'a> Feed<'a> {
-    /// A feed of so many devices whose first `readings` readings are all of the past.
+    /// Creates a feed of this many devices. Its first `readings` readings are all in the past.
     pub(super) fn new(world: &'a World, devices: usize, readings: usize) -> Self {
         let turns = readings.div_ceil(devices) as i64;
         let first = jiff::Timestamp::now().as_second() - 3600 - turns * STEP_SECONDS;
@@ -103,7 +104,8 @@ impl Iterator for Feed<'_> {
     fn next(&mut self) -> Option<Record> {
         let (device, turn) = (self.next % self.devices, self.next / self.devices);
         self.next += 1;
-        // Stretches begin at another turn on every device, and breach in another order.
+        // The runs of readings begin at a different turn on every device, and breach in a different
+        // order.
         let stretch = (turn + device) / STRETCH + device * 37;
         let heart_rate = if stretch.is_multiple_of(BREACHING_EVERY) {
             BREACHING_HEART_RATE

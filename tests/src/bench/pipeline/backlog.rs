@@ -1,5 +1,5 @@
-//! From which rate on a worker writes the batches that the plan asks for: what it makes of a backlog,
-//! where every batch is as large as it likes.
+//! Measures a worker with a backlog, in which every batch is as large as it likes: from which rate
+//! of records the plan's rate of batches would follow.
 
 use super::settings::PARTITIONS;
 use crate::bench::fill_topic::filled;
@@ -8,16 +8,16 @@ use crate::bench::worker_run::run;
 use crate::bench::workload::Workload;
 use crate::stack::world::World;
 
-/// The plan's target for batches, which at its own rate of records would be batches of 40.
+/// The plan's target for batches. At the plan's own rate of records it would mean batches of 40.
 const BATCHES_MIN: f64 = 50.0;
 
-/// Readings that wait for the worker.
+/// Readings of the backlog.
 const READINGS: usize = 600_000;
 
-/// How often it starts anew.
+/// Number of runs, each from the start.
 const ROUNDS: usize = 3;
 
-/// Measures, and states without judging: the plan's rate of records is far below.
+/// Measures without a target: the plan's rate of records is far below.
 pub(super) async fn measure(table: &mut Table) -> anyhow::Result<()> {
     println!("backlog: {READINGS} readings of vitals, Redis on");
     let world = World::shared("bench").await?.with_partitions(PARTITIONS);

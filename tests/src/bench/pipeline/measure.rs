@@ -1,5 +1,5 @@
-//! Measures the whole pipeline as often as asked, judges the worst run by the plan, then measures a worker
-//! with a backlog. One run belongs to [`super::run`], the backlog to [`super::backlog`].
+//! Measures the whole pipeline as often as set, compares the worst run with the plan, then measures
+//! a worker with a backlog. One run belongs to [`super::run`], the backlog to [`super::backlog`].
 
 use super::backlog;
 use super::run::{self, run};
@@ -8,7 +8,7 @@ use crate::bench::series::{self, Series};
 use crate::bench::table::{Table, machine, median};
 use crate::stack::world::World;
 
-/// A figure of the plan, or of what it took.
+/// A figure of the plan, or of the use of the machine.
 struct Aim {
     name: &'static str,
     unit: &'static str,
@@ -21,7 +21,7 @@ enum Target {
     Fact,
 }
 
-/// Runs as often as asked, and judges the worst run.
+/// Runs as often as set, and compares the worst run with the targets.
 pub(crate) async fn measure(settings: &Settings, table: &mut Table) -> anyhow::Result<()> {
     let Settings { rate, duration, warm_up, .. } = settings;
     println!(
@@ -54,7 +54,7 @@ pub(crate) async fn measure(settings: &Settings, table: &mut Table) -> anyhow::R
     }
 }
 
-/// What is judged, by the plan; and what is only stated.
+/// Returns the figures with a target of the plan, and the figures without one.
 fn aims(rate: f64) -> Vec<Aim> {
     let aim = |name, unit, target| Aim { name, unit, target };
     vec![

@@ -1,5 +1,5 @@
-//! The whole pipeline at a rate, then a worker with a backlog: each figure of the plan from the load for
-//! which it is true. The load belongs to [`crate::fleet`].
+//! Measures the whole pipeline at a rate, then a worker with a backlog: each figure of the plan
+//! under the load for which it is meant. The load belongs to [`crate::fleet`].
 
 mod backlog;
 mod measure;

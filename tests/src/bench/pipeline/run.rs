@@ -1,4 +1,4 @@
-//! One run: fleet and probes against gateway, worker and alerter, on topics and tables of its own.
+//! One run: fleet and probes against gateway, worker and alerter, on its own topics and tables.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use crate::stack::process::Service;
 use crate::stack::wait::pass;
 use crate::stack::world::World;
 
-/// How long the last readings may take to be stored.
+/// The longest until the last readings are stored.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Devices whose rows are looked for, each once a second.
+/// Devices whose rows are queried, each once a second.
 const PROBE_DEVICES: usize = 20;
 
-/// Samples kept: those of any run.
+/// Samples kept: more than those of any run.
 const SAMPLES_MAX: usize = 1_000_000;
 
-/// What the system takes of the processors: its services and servers, without load and probes.
+/// Processor use of the system: its services and servers, without load and probes.
 pub(super) const ALL: &str = "processor, services and servers";
 
 const WAIT: &str = "batch_queue_wait_seconds";
@@ -45,7 +45,7 @@ struct Services {
 
 impl Services {
     async fn start(world: &World, wechat: &FakeWechat) -> anyhow::Result<Self> {
-        // A world's services record every trace; these what they do unasked.
+        // A world's services record every trace. These record as many as by default.
         let plain = |launch: Launch| launch.env("TRACE_SAMPLE_RATIO", "0.01").start();
         Ok(Self {
             gateway: plain(world.gateway()).await?,
@@ -54,7 +54,7 @@ impl Services {
         })
     }
 
-    /// Processor seconds so far of everything that runs.
+    /// Returns the processor seconds so far of everything that runs.
     fn processors(&self) -> BTreeMap<&'static str, f64> {
         let seconds = |pid: Option<u32>| pid.and_then(usage::cpu).unwrap_or(0.0);
         BTreeMap::from([
@@ -70,10 +70,10 @@ impl Services {
     }
 }
 
-/// The load generator, which is this process: fleet, probes and the stand-in for WeChat.
+/// The load generator, which is this process: fleet, probes and the fake WeChat.
 const LOAD: &str = "load";
 
-/// Where everything stood at a moment.
+/// All counts at one moment.
 struct Look {
     at: Instant,
     processors: BTreeMap<&'static str, f64>,
@@ -108,7 +108,7 @@ impl Look {
     }
 }
 
-/// Runs once and adds the figures.
+/// Makes one run and adds the figures.
 pub(super) async fn run(settings: &Settings, series: &mut Series) -> anyhow::Result<()> {
     let world = World::shared("bench").await?.with_partitions(PARTITIONS);
     world.migrate().await?;
@@ -161,7 +161,7 @@ fn probes(marker: &Marker, series: &mut Series) {
     series.push("probes".into(), "", marker.count() as f64);
 }
 
-/// What passed between two looks, and how fast.
+/// Adds the figures of the flow between two moments.
 fn flow(first: &Look, last: &Look, series: &mut Series) -> anyhow::Result<()> {
     let seconds = (last.at - first.at).as_secs_f64();
     let requests = last.requests - first.requests;
@@ -180,7 +180,7 @@ fn flow(first: &Look, last: &Look, series: &mut Series) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Merged readings that the fleet did not send twice itself, of the whole run.
+/// Adds the share of merged readings in the whole run that the fleet did not send twice itself.
 async fn duplicates(world: &World, report: &Report, series: &mut Series) -> anyhow::Result<()> {
     let ledger = world.database.ledger(&world.worker_group).await?;
     let stored: i64 = ledger.iter().map(|row| row.stored).sum();
@@ -192,7 +192,7 @@ async fn duplicates(world: &World, report: &Report, series: &mut Series) -> anyh
     Ok(())
 }
 
-/// Shares of a core between two looks.
+/// Adds the shares of a core used between two moments.
 fn processors(first: &Look, last: &Look, series: &mut Series) {
     let seconds = (last.at - first.at).as_secs_f64();
     let mut all = 0.0;

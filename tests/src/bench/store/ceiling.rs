@@ -1,9 +1,9 @@
-//! What the database can take: the same rows into the same tables by bare multi-row upserts,
+//! The ceiling of the database: bare multi-row upserts of the same rows into the same tables,
 //! rendered before the clock starts.
 //!
-//! Readings without documents are one statement. Those with documents are main rows and one daily
-//! and one weekly row per device in one transaction: the least that a store has to write that keeps
-//! the newest document of each batch.
+//! Readings without documents are one statement. Readings with documents are main rows and one
+//! daily and one weekly row per device in one transaction: the least that a store must write to
+//! keep the newest document of each batch.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,16 +20,17 @@ use crate::bench::fill_topic::cleared;
 use crate::bench::workload::Sample;
 use crate::stack::world::World;
 
-/// As the worker's sessions are; gap locks would only make connections wait for each other.
+/// The isolation level of the worker's sessions. Gap locks would only make connections wait for
+/// each other.
 const SESSION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
-/// Readings that forms are tried with.
+/// Readings with which each form is tried.
 const TRIED: usize = 40_000;
 
 /// Forms that are printed, the fastest first.
 const SHOWN: usize = 3;
 
-/// How often each form is tried, in turn, since the machine drifts.
+/// Tries of each form. The forms take turns, because the machine drifts.
 const TRIES: usize = 2;
 
 enum Statement {
@@ -42,7 +43,7 @@ struct Job {
     hashes: Option<Pipeline>,
 }
 
-/// The database, and Redis where hashes are wanted.
+/// The database, and Redis if the hashes are wanted.
 pub(super) struct Ceiling<'a> {
     world: &'a World,
     upserts: Upserts,
@@ -54,11 +55,11 @@ impl<'a> Ceiling<'a> {
         Ok(Self { world, upserts: Upserts::new(world).await?, hashes })
     }
 
-    /// The fastest form, by the first of the samples.
+    /// Returns the fastest form, measured with the first of the samples.
     pub(super) async fn best(&self, samples: &[Sample]) -> anyhow::Result<Form> {
         let samples = &samples[..TRIED.min(samples.len())];
         let mut seconds: Vec<(Form, f64)> = Form::all().map(|form| (form, 0.0)).collect();
-        // One run that does not count, for caches and files.
+        // The first run does not count: it fills caches and files.
         self.seconds(samples, seconds[0].0).await?;
         for _ in 0..TRIES {
             for (form, total) in &mut seconds {
@@ -72,7 +73,7 @@ impl<'a> Ceiling<'a> {
         Ok(seconds[0].0)
     }
 
-    /// Rows a second.
+    /// Returns the rows a second.
     pub(super) async fn rate(&self, samples: &[Sample], form: Form) -> anyhow::Result<f64> {
         Ok(samples.len() as f64 / self.seconds(samples, form).await?)
     }
@@ -131,8 +132,8 @@ impl<'a> Ceiling<'a> {
     }
 }
 
-/// Rows of one partition each, sorted by key as the worker's are; the partitions take turns, so that
-/// connections rarely write beside each other.
+/// Forms batches of rows of one partition each, sorted by key like the worker's. The partitions
+/// take turns, so that connections rarely write to neighbouring keys.
 fn batches(samples: &[Sample], rows: usize, partitions: usize) -> Vec<Vec<&Sample>> {
     let mut lanes: Vec<Vec<&Sample>> = vec![Vec::new(); partitions];
     for sample in samples {

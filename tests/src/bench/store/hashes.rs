@@ -1,5 +1,6 @@
-//! The raw way to the hashes: every field of every device by HSET, commands made before the clock
-//! starts, sent in one write and answered in one go. No comparison, no message to the channel.
+//! The ceiling of the hashes: writes every field of every device by HSET. The commands are made
+//! before the clock starts, sent in one write, and answered at once. There is no comparison and no
+//! message on the channel.
 
 use std::fmt::Write;
 
@@ -10,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::bench::workload::Sample;
 use crate::fleet::TENANT;
 
-/// Commands to be sent together.
+/// Commands that are sent together.
 #[derive(Debug)]
 pub(super) struct Pipeline {
     text: String,
@@ -18,7 +19,7 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    /// One HSET for each of `newest`.
+    /// Creates one HSET for each of `newest`.
     pub(super) fn new<'a>(newest: impl IntoIterator<Item = &'a Sample>) -> Self {
         let mut pipeline = Self { text: String::new(), commands: 0 };
         for sample in newest {
@@ -37,7 +38,7 @@ impl Pipeline {
     }
 }
 
-/// The fields that the worker writes.
+/// Returns the fields that the worker writes.
 fn fields(sample: &Sample) -> Vec<(&'static str, String)> {
     let documents = sample.documents.as_ref();
     let daily = documents.map_or_else(String::new, |documents| documents.daily.clone());
@@ -75,7 +76,7 @@ fn fields(sample: &Sample) -> Vec<(&'static str, String)> {
 pub(super) struct Raw(TcpStream);
 
 impl Raw {
-    /// Connects to the server of a URL and logs in where that has a password.
+    /// Connects to the server of a URL and logs in if the URL has a password.
     pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
         let rest = url.trim_start_matches("redis://").split('/').next().unwrap_or_default();
         let (account, address) = rest.rsplit_once('@').unwrap_or(("", rest));
@@ -89,7 +90,7 @@ impl Raw {
         Ok(redis)
     }
 
-    /// Sends all commands and reads all answers, a line each.
+    /// Sends all commands and reads all answers, one line each.
     pub(super) async fn send(&mut self, pipeline: &Pipeline) -> anyhow::Result<()> {
         self.0.write_all(pipeline.text.as_bytes()).await?;
         let mut left = pipeline.commands;

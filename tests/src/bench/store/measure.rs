@@ -1,5 +1,6 @@
-//! Measures the worker's store against the ceilings of the database and against the plan's statement for
-//! every row, in turn, on one topic for each workload. Each of the three belongs to a file of its own.
+//! Measures the worker's store in turn with the ceilings of the database and with the plan's
+//! statement for every row, on one topic for each workload. Each of the three has a file of its
+//! own.
 
 use super::ceiling::Ceiling;
 use super::refused::run_refused;
@@ -16,13 +17,13 @@ use crate::stack::world::World;
 /// The least share of the ceilings.
 const VITALS_MIN: f64 = 0.8;
 
-/// The least share where every reading carries documents.
+/// The least share if every reading carries documents.
 const WATCH_MIN: f64 = 0.6;
 
-/// The least multiple of the old way.
+/// The least multiple of the old method's rate.
 const OLD_MIN: f64 = 20.0;
 
-/// The least share of the clean speed that refused values leave.
+/// The least share of the clean rate that remains with rejected values.
 const REFUSED_MIN: f64 = 0.9;
 
 /// Measures all workloads, then half load and flood.
@@ -64,7 +65,7 @@ async fn rounds(
     let refused = workload::refused(samples.len());
     let mut series = Series::default();
     for round in 0..settings.rounds {
-        // The first of a pair changes by round, because the machine drifts within a round as well.
+        // The first of a pair changes by round, because the machine also drifts within a round.
         let worker_first = round % 2 == 1;
         for (redis, ceiling, form) in [(false, &bare, form), (true, &shown, form_shown)] {
             let names =

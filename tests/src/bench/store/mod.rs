@@ -1,5 +1,5 @@
-//! The worker's store against the database: `bench store` at length, `bench worker` in short. The run of
-//! the worker belongs to [`super::worker_run`].
+//! Measures the worker's store against the database: `bench store` at length, `bench worker` in
+//! short. The run of the worker belongs to [`super::worker_run`].
 
 mod ceiling;
 mod hashes;

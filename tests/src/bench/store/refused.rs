@@ -1,4 +1,4 @@
-//! A run of the worker with values that the database refuses. The run itself belongs to
+//! Runs the worker with values that the database rejects. The run itself belongs to
 //! [`crate::bench::worker_run`].
 
 use anyhow::ensure;
@@ -9,8 +9,8 @@ use crate::clients::kafka;
 use crate::clients::mysql::LedgerRow;
 use crate::stack::world::World;
 
-/// Runs the worker with a column that refuses `refused` of the readings: the good ones must be stored
-/// and only the others dead-lettered.
+/// Runs the worker with a column that rejects `refused` of the readings. All other readings must be
+/// stored, and only the rejected ones dead-lettered.
 pub(super) async fn run_refused(
     world: &World,
     readings: usize,

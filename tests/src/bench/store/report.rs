@@ -1,4 +1,4 @@
-//! The file of a measurement: what it was done on, the figures with their targets, and every round.
+//! The file of a measurement: the machine, the figures with their targets, and every round.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use crate::bench::worker_run::Run;
 use crate::bench::workload::{DEVICES, Workload};
 use crate::stack::world::World;
 
-/// What is kept of a run of the worker beside its rate, with its unit.
+/// Figures of a worker's run beside its rate, with their units.
 pub(super) const USAGE: [(&str, &str); 4] = [
     ("CPU per 100,000", " s"),
     ("database's CPU per 100,000", " s"),
@@ -26,10 +26,10 @@ pub(super) fn add_run(series: &mut Series, name: &str, run: &Run) {
     }
 }
 
-/// What the file will say.
+/// The contents of the file.
 #[derive(Debug)]
 pub(super) struct Report {
-    /// What the database says of itself.
+    /// The database's version.
     pub(super) version: String,
     settings: String,
     soak_only: bool,
@@ -38,7 +38,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// An empty report; asks the database who it is.
+    /// Creates an empty report and queries the database's version.
     pub(super) async fn new(settings: &Settings) -> anyhow::Result<Self> {
         let world = World::shared("bench").await?;
         let version = world.database.version().await?;

@@ -1,4 +1,4 @@
-//! The plan's way: a statement for every row, each committed by itself.
+//! The plan's method: a statement for every row, each committed by itself.
 
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use tokio::time::Instant;
@@ -8,10 +8,10 @@ use crate::bench::fill_topic::cleared;
 use crate::bench::workload::Sample;
 use crate::stack::world::World;
 
-/// Readings that the rate is told by: few do, being slow.
+/// Readings from which the rate is computed. They are few because the method is slow.
 const READINGS: usize = 3_000;
 
-/// Readings a second, by the first of the samples.
+/// Returns the readings a second, measured with the first of the samples.
 pub(super) async fn rate(world: &World, samples: &[Sample]) -> anyhow::Result<f64> {
     let samples = &samples[..READINGS.min(samples.len())];
     cleared(world).await?;

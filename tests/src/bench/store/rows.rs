@@ -1,4 +1,4 @@
-//! Multi-row upserts as text and as statements with parameters, of the same values.
+//! Multi-row upserts of the same values, as text and as statements with parameters.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) struct Upsert {
     tail: String,
 }
 
-/// The upserts of all tables that readings go to, each the least that stores what the worker stores.
+/// The upserts of all tables of readings. Each is the least that stores what the worker stores.
 #[derive(Debug, Clone)]
 pub(super) struct Upserts {
     pub(super) main: Upsert,
@@ -39,7 +39,7 @@ const MAIN: &str = "device_sn,timestamp,id,user_id,org_id,heart_rate,blood_oxyge
     customer_id,upload_method,user_name,deliveries,last_source";
 
 impl Upserts {
-    /// In the words of the world's database.
+    /// Creates the upserts in the dialect of the world's database.
     pub(super) async fn new(world: &World) -> anyhow::Result<Self> {
         let version = &world.database.version().await?;
         let period = |table: &str, day: &str, document: &str| {
@@ -57,9 +57,9 @@ impl Upserts {
 }
 
 impl Upsert {
-    /// The first two columns are the key, the third is the id that stays.
+    /// Creates an upsert. The first two columns are the key, the third is the id that stays.
     fn new(version: &str, table: &str, columns: &str) -> Self {
-        // MariaDB refuses the alias; MySQL warns of VALUES().
+        // MariaDB rejects the alias; MySQL warns of VALUES().
         let maria = version.contains("MariaDB");
         let updates = columns.split(',').skip(3).map(|column| {
             if maria {
@@ -76,7 +76,7 @@ impl Upsert {
         }
     }
 
-    /// With the values in its text.
+    /// Returns the statement with the values in its text.
     pub(super) fn text(&self, rows: &[Vec<Value>]) -> String {
         let mut text = self.head.clone();
         for (row, values) in rows.iter().enumerate() {
@@ -98,7 +98,8 @@ impl Upsert {
         text + ")" + &self.tail
     }
 
-    /// With a parameter for each value; same numbers of rows give the same text.
+    /// Returns the statement with a parameter for each value. Equal numbers of rows give equal
+    /// text.
     pub(super) fn prepared(
         &self,
         rows: &[Vec<Value>],
@@ -120,12 +121,12 @@ impl Upsert {
 }
 
 impl Sample {
-    /// Place in the topic as one number, as the worker's rows have it.
+    /// Returns partition and offset as one number, as in the worker's rows.
     fn source(&self) -> i64 {
         ((self.partition as i64) << 40) + self.offset
     }
 
-    /// Row of the main table.
+    /// Returns the row of the main table.
     pub(super) fn row(&self) -> Vec<Value> {
         use Value::{Null, Real, Text, Whole};
         let source = self.source();
@@ -156,7 +157,7 @@ impl Sample {
         ]
     }
 
-    /// Rows of the daily and the weekly table.
+    /// Returns the rows of the daily and the weekly table.
     pub(super) fn periods(&self) -> Option<(Vec<Value>, Vec<Value>)> {
         let Documents { daily, weekly } = self.documents.as_ref()?;
         let day: jiff::civil::Date = self.time.get(..10)?.parse().ok()?;

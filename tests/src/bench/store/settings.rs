@@ -10,28 +10,28 @@ use crate::fleet::duration;
 /// Partitions of the topic.
 pub(super) const PARTITIONS: u32 = 6;
 
-/// What to store.
+/// The settings of `bench store`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Settings {
     /// Readings of one run.
     #[arg(long, default_value_t = 600_000)]
     pub(super) readings: usize,
-    /// Rounds; everything measured takes turns. 0: only what --soak asks for.
+    /// Rounds, in which all that is measured takes turns; 0: only what --soak asks for.
     #[arg(long, default_value_t = 5)]
     pub(super) rounds: usize,
-    /// Workloads, may be repeated; all of them where none is named.
+    /// Workloads, may be repeated; all of them if none is named.
     #[arg(long = "workload", value_enum)]
     workloads: Vec<Workload>,
-    /// Flood a worker for that long as well, and look at its memory.
+    /// Flood a worker for this time as well, and measure its memory.
     #[arg(long, value_parser = duration)]
     pub(super) soak: Option<Duration>,
-    /// Keep the figures as a file under tests/bench/results.
+    /// Write the figures to a file under tests/bench/results.
     #[arg(long)]
     pub(super) save: bool,
 }
 
 impl Settings {
-    /// The workloads to measure.
+    /// Returns the workloads to measure.
     pub(super) fn workloads(&self) -> &[Workload] {
         match &self.workloads[..] {
             [] => Workload::value_variants(),

@@ -1,5 +1,5 @@
-//! The worker beside a producer: how long readings wait at half load, and whether its memory grows
-//! in a flood.
+//! Measures the worker beside a producer: how long readings wait at half load, and whether the
+//! worker's memory grows in a flood.
 
 use std::time::Duration;
 
@@ -17,36 +17,36 @@ use crate::stack::process::Service;
 use crate::stack::wait::{eventually, pass};
 use crate::stack::world::World;
 
-/// Length of the half load.
+/// Duration of the half load.
 const HALF_LENGTH: Duration = Duration::from_secs(30);
 
-/// How often the producer catches up with its rate.
+/// Time between two steps in which the producer catches up with its rate.
 const STEP: Duration = Duration::from_millis(10);
 
-/// How long what was sent last may take.
+/// The longest until the last reading is stored.
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 
-/// Readings that a flood stays ahead by: seconds of work.
+/// Readings that a flood sends ahead of the worker: some seconds of work.
 const AHEAD: i64 = 200_000;
 
 /// Readings that a flood sends at a time.
 const WAVE: usize = 50_000;
 
-/// How often memory is looked at.
+/// Time between two samples of the memory.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Samples of a minute.
 const MINUTE: usize = 6;
 
-/// Growth of the resident memory that is none: what allocators keep varies.
+/// Growth of the resident memory that is accepted: the memory that allocators keep varies.
 const GROWTH_MAX: f64 = 1.1;
 
-/// A world, and a worker in it that has all of its partitions.
+/// Creates a world and a worker that has all of its partitions.
 async fn idle() -> anyhow::Result<(World, Service)> {
     let world = World::shared("bench").await?.with_partitions(PARTITIONS);
     world.migrate().await?;
     let service = worker(&world, true)?;
-    // What came before it has them would wait for the group, not for the worker.
+    // Readings sent before this would wait for the group, not for the worker.
     eventually(SETTLED_WITHIN, "the worker has its partitions", || async {
         let ledger = world.database.ledger(&world.worker_group).await?;
         Ok((ledger.len() == world.partitions()).then_some(()))
@@ -55,7 +55,7 @@ async fn idle() -> anyhow::Result<(World, Service)> {
     Ok((world, service))
 }
 
-/// The 95th percentile of a batch's oldest reading's wait, at half of `rate`.
+/// Measures the 95th percentile of the wait of a batch's oldest reading, at half of `rate`.
 pub(super) async fn wait_at_half(rate: f64, table: &mut Table) -> anyhow::Result<()> {
     let (world, service) = idle().await?;
     let all = (rate / 2.0 * HALF_LENGTH.as_secs_f64()) as usize;
@@ -83,10 +83,10 @@ pub(super) async fn wait_at_half(rate: f64, table: &mut Table) -> anyhow::Result
     world.finish().await
 }
 
-/// Floods a worker for `length`; a full topic throughout.
+/// Floods a worker for `length`; the topic is never empty.
 pub(super) async fn soak(length: Duration, table: &mut Table) -> anyhow::Result<()> {
     let (world, service) = idle().await?;
-    // The readings' times start a day ago: a second holds those of all devices once.
+    // The readings' times start a day ago: each second has one reading of every device.
     let mut feed = Feed::new(&world, Workload::VitalsTurns, DEVICES * 86_400);
     let filler = Filler::new(&world)?;
     let (started, mut sent) = (Instant::now(), 0_i64);

@@ -1,5 +1,5 @@
-//! The worker's figures of the plan beside the bare UPSERT: vitals only, without Redis. [`mod@super::measure`]
-//! measures the same at length.
+//! Measures the worker against the bare UPSERT, for the plan's figures: vitals only, without Redis.
+//! [`mod@super::measure`] measures the same at length.
 
 use super::ceiling::Ceiling;
 use crate::bench::fill_topic::filled;
@@ -14,7 +14,7 @@ const RATIO_MIN: f64 = 0.5;
 /// The plan's target for records.
 const RECORDS_MIN: f64 = 2000.0;
 
-/// Measures both in turn.
+/// Measures worker and ceiling in turn.
 pub(crate) async fn measure(
     rounds: usize,
     readings: usize,

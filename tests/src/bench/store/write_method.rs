@@ -1,14 +1,14 @@
-//! The ways to write that a ceiling tries.
+//! The methods of writing that a ceiling tries.
 
 use std::fmt;
 
-/// Rows of a statement that are tried.
+/// Rows per statement that are tried.
 const ROWS: [usize; 3] = [200, 500, 1000];
 
 /// Numbers of connections that are tried.
 const CONNECTIONS: [usize; 3] = [1, 2, 4];
 
-/// A way to write.
+/// A method of writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Form {
     pub(super) prepared: bool,
@@ -24,7 +24,7 @@ impl fmt::Display for Form {
 }
 
 impl Form {
-    /// All that are tried.
+    /// Returns all methods that are tried.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         [false, true].into_iter().flat_map(|prepared| {
             ROWS.into_iter().flat_map(move |rows| {
