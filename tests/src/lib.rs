@@ -1,7 +1,8 @@
 //! Runs the services as programs against real servers, and compares the answers to clients with the
-//! contents of Kafka, MySQL, Redis, Jaeger and the stand-in for WeChat.
+//! contents of Kafka, MySQL, Redis, Jaeger and the fake WeChat.
 //!
-//! The tests of the whole system stand in `tests/e2e`. Each crate tests its own logic beside its code.
+//! The tests of the whole system are in `tests/e2e`. Each crate tests its own logic beside its
+//! code.
 //!
 //! ```text
 //! Stack (the real servers)
@@ -11,9 +12,9 @@
 //!                  └─ clients ── records, rows, messages ──► Verdict ◄───────┘
 //! ```
 //!
-//! `stack` starts servers, worlds and services; `clients` asks the servers; `fakes` stands in for servers of
-//! others; `accounting` compares. `fleet`, `demo`, `bench` and `cases` are programs built on these, each with
-//! a binary. `repo` checks the repository itself.
+//! `stack` starts servers, worlds and services; `clients` queries the servers; `fakes` has fakes of
+//! servers that are not ours; `accounting` compares. `fleet`, `demo`, `bench` and `cases` are
+//! programs built on these, each with a binary. `repo` checks the repository itself.
 
 pub mod accounting;
 pub mod bench;

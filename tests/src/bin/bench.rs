@@ -1,4 +1,4 @@
-//! Prints the plan's figures beside their targets, and ratios to what the machine can do.
+//! Prints the plan's figures beside their targets, and ratios to the ceilings of the machine.
 
 use std::process::ExitCode;
 

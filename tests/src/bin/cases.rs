@@ -1,4 +1,5 @@
-//! `cases`: runs a file of worked examples against the real gateway and names those that do not hold.
+//! `cases`: runs a file of worked examples against the real gateway and prints the examples that do
+//! not hold.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,14 +8,14 @@ use anyhow::Context;
 use clap::Parser;
 use ljwx_tests::cases::{self, File};
 
-/// Exit code of a file that cannot be read.
+/// Exit code for a file that cannot be read.
 const UNREADABLE: u8 = 2;
 
-/// Runs a file of worked examples against the real gateway on the real servers.
+/// Run a file of worked examples against the real gateway on the real servers.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The file, of the form of those in `tests/cases`.
+    /// File of worked examples, in the form of the files in `tests/cases`.
     file: PathBuf,
 }
 

@@ -1,4 +1,4 @@
-//! `demo`: the whole pipeline at work, and an account of every reading at its end.
+//! `demo`: the whole pipeline at work, and an account of every reading at the end.
 
 use std::process::ExitCode;
 

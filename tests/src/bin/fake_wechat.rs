@@ -1,4 +1,4 @@
-//! `fake-wechat`: a stand-in for WeChat's official accounts and WeCom that prints every message.
+//! `fake-wechat`: a fake of WeChat's official accounts and WeCom that prints every message.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use clap::Parser;
 use ljwx_tests::fakes::wechat::{APP_SECRET, CORP_SECRET, FakeWechat, Kind, TEMPLATE_ID};
 
-/// A stand-in for WeChat's official accounts and WeCom, on one port, that prints every message as its
-/// receiver would see it.
+/// Fake WeChat's official accounts and WeCom on one port, and print every message as its receiver
+/// would see it.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
 }

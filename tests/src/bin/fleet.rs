@@ -3,8 +3,8 @@
 use clap::Parser;
 use ljwx_tests::fleet::{self, Settings};
 
-/// Simulated watches and phones that send readings to a gateway at a planned rate, and a summary of
-/// what they were told.
+/// Send readings of simulated watches and phones to a gateway at a planned rate, and print a
+/// summary of the answers.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -18,7 +18,7 @@ async fn main() -> anyhow::Result<()> {
     let Arguments { settings } = Arguments::parse();
     let fleet = fleet::Fleet::start(&settings).await?;
     let report = tokio::select! {
-        // Ctrl-C ends the measuring; what the devices hold is still sent.
+        // Ctrl-C ends the measuring. The devices still send the readings that they hold.
         _ = tokio::signal::ctrl_c() => { fleet.stop(); fleet.finish().await? }
         () = ended(&settings) => fleet.finish().await?,
     };
