@@ -1,5 +1,5 @@
-# Which end-to-end tests run when, by names as `cargo test` takes them: `module::` or `module::test`. Whatever
-# stands nowhere runs in `make test`, on MariaDB. A unit test holds every name against the sources.
+# The tiers of the end-to-end tests, by names as `cargo test` takes them: `module::` or `module::test`. A test in no
+# list runs in `make test`, on MariaDB. A unit test compares every name with the sources.
 
 # `make check`, for a commit: one test for each of the main promises.
 CHECK := \
@@ -24,8 +24,8 @@ CHECK := \
   alerter::people::wearer_and_managers_are_told_by_their_tenant_s_accounts_and_nobody_else \
   gateway::traces::one_can_go_from_a_request_to_its_batch_and_back_and_to_its_alert
 
-# `make test` runs these on MySQL as well: every statement once, and whatever the two servers do differently
-# (upserts, types, errors, locks, plans). The others' SQL is the same.
+# `make test` runs these on MySQL as well: every statement once, and all that the two servers do differently (upserts,
+# types, errors, locks, plans). The other tests use the same SQL.
 MYSQL := \
   worker::account::a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole \
   worker::account::a_worker_and_an_alerter_never_share_a_group \
