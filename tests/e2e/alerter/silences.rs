@@ -46,7 +46,7 @@ async fn what_is_silenced_is_recorded_and_told_once_the_silence_ends() -> Result
     ensure!(command(&world, &add).await?.0 == Some(0), "silence add");
     in_force(&alerter, 1.0).await?;
 
-    // Both devices breach. Without the silence, the fourth reading would notify late.
+    // Both devices breach. The silence must also cover the fourth reading, which would notify late.
     measure(&gateway, &silenced, now - 300, &[130, 131, 132, 133]).await?;
     measure(&gateway, &heard, now - 300, &[130, 131, 132, 133]).await?;
     delivered(&wechat, 1).await?;

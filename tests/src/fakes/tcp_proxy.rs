@@ -84,7 +84,7 @@ impl Proxy {
                         };
                         if silent {
                             // A server that has failed holds no locks, so its connection ends. The
-                            // client's end stays open until `Proxy::away`.
+                            // client's end stays open until the proxy ends its connections.
                             drop(server);
                             let _ = cut.wait_for(|cut| *cut).await;
                         }
