@@ -1,13 +1,13 @@
-//! The ways a notification can go, and those that a rule asks for.
+//! The channels of notifications, and the channels that a rule chooses.
 //!
-//! Pure. An address on one of them is [`crate::notify::address`]'s.
+//! Pure. Addresses belong to [`crate::notify::address`].
 
-/// A way to tell a person.
+/// A channel that notifies a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Channel {
     /// A template message of a WeChat official account; addresses are openids.
     Official,
-    /// An application's message in WeCom; addresses are its user ids.
+    /// A message of a WeCom application; addresses are its user ids.
     Wecom,
     /// A row of the platform's `t_device_message`, which the watch shows; addresses are the
     /// platform's user ids.
@@ -15,10 +15,11 @@ pub enum Channel {
 }
 
 impl Channel {
-    /// All of them.
+    /// All channels.
     pub const ALL: [Self; 3] = [Self::Official, Self::Wecom, Self::Message];
 
-    /// The word before an address in the outbox, and the kind of an address in our table.
+    /// Returns the word before an address in the outbox. `t_alert_recipient_address` has it as the
+    /// kind.
     pub fn kind(self) -> &'static str {
         match self {
             Self::Official => "openid",
@@ -27,7 +28,7 @@ impl Channel {
         }
     }
 
-    /// Reads a kind.
+    /// Parses a kind.
     pub fn from_kind(kind: &str) -> Option<Self> {
         Some(match kind {
             "openid" => Self::Official,
@@ -37,7 +38,7 @@ impl Channel {
         })
     }
 
-    /// The word in logs, spans and metric labels.
+    /// Returns the word for logs, spans and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Official => "wechat_official",
@@ -47,12 +48,12 @@ impl Channel {
     }
 }
 
-/// By which ways a rule's notifications go.
+/// The channels of a rule's notifications.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Channels {
-    /// WeChat, by whichever of official account and WeCom the tenant has.
+    /// WeChat: the official account or WeCom, as the tenant has.
     pub wechat: bool,
-    /// WeCom, whatever else the tenant has.
+    /// WeCom, even if the tenant also has an official account.
     pub wecom: bool,
     /// The platform's own messages, which the watch shows.
     pub message: bool,

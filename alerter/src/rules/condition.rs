@@ -1,6 +1,6 @@
-//! The conditions of a rule, each of which may have to hold for a while.
+//! The conditions of a COMPOSITE rule. A condition may have a duration for which it must hold.
 //!
-//! Pure. What is remembered of a device between readings belongs to
+//! Pure. The state of the conditions on a device belongs to
 //! [`crate::engine::episode::condition_state`].
 
 use ljwx_reading::{Reading, Vitals};
@@ -8,7 +8,7 @@ use ljwx_reading::{Reading, Vitals};
 use crate::rules::verdict::Measured;
 use crate::rules::vital::{Sign, Signs};
 
-/// How a value is compared with a condition's threshold.
+/// The comparison of a value with a condition's threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operator {
     /// `>`
@@ -26,7 +26,7 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// Reads the sign that stands for it.
+    /// Parses the symbol of an operator.
     pub fn from_text(text: &str) -> Option<Self> {
         Some(match text {
             ">" => Self::Above,
@@ -39,7 +39,7 @@ impl Operator {
         })
     }
 
-    /// The sign that stands for it.
+    /// Returns the symbol of the operator.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Above => ">",
@@ -57,7 +57,8 @@ impl Operator {
             Self::Below => value < threshold,
             Self::AtLeast => value >= threshold,
             Self::AtMost => value <= threshold,
-            // Values and thresholds are decimals of few digits, read the same way.
+            // Exact comparison is safe: both sides are decimals of few digits, parsed in the same
+            // way.
             Self::Equal => value == threshold,
             Self::NotEqual => value != threshold,
         }
@@ -67,18 +68,19 @@ impl Operator {
 /// One condition of a rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
-    /// What it looks at.
+    /// The vital to compare.
     pub sign: Sign,
-    /// How.
+    /// The comparison.
     pub operator: Operator,
-    /// With what.
+    /// The threshold to compare with.
     pub threshold: f64,
-    /// Event time for which it has to have been true on every reading; 0: at once.
+    /// Event time for which the condition must have been true on every reading, in milliseconds; 0:
+    /// at once.
     pub duration_ms: i64,
 }
 
 impl Condition {
-    /// The value that makes it true; of two blood pressures either may.
+    /// Returns the value that makes the condition true. For blood pressure either value may.
     pub fn true_value(&self, vitals: &Vitals) -> Option<Measured> {
         let mut values = self.sign.values(vitals);
         values
@@ -87,22 +89,22 @@ impl Condition {
     }
 }
 
-/// Conditions and how they are joined.
+/// Conditions, joined by AND or OR.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Composite {
-    /// At least one.
+    /// The conditions: at least one.
     pub conditions: Vec<Condition>,
-    /// Whether all have to hold, or one.
+    /// Whether all conditions must hold, or one.
     pub all: bool,
 }
 
 impl Composite {
-    /// The signs that its conditions look at.
+    /// Returns the vitals that the conditions compare.
     pub fn signs(&self) -> impl Iterator<Item = Sign> {
         self.conditions.iter().map(|condition| condition.sign)
     }
 
-    /// Whether the `fresh` signs of a reading make any condition true.
+    /// Whether the `fresh` vitals of a reading make any condition true.
     pub fn any_true(&self, fresh: Signs, reading: &Reading) -> bool {
         let mut fresh = self.conditions.iter().filter(|condition| fresh.contains(condition.sign));
         fresh.any(|condition| condition.true_value(reading.vitals()).is_some())

@@ -1,8 +1,8 @@
-//! Rules: what a rule is, what makes one valid, which rules a reading meets, and how they are loaded.
+//! Defines rules, validates them, finds the rules that concern a reading, and loads them.
 //!
-//! [`validation`] turns a row or a file's entry into a rule or a list of what is wrong with it;
-//! [`loading`] fetches the rows and keeps the last good versions; [`index`] is what readings are judged
-//! by. All but [`loading`] is pure.
+//! [`validation`] turns a row or an entry of a file into a rule or a list of its problems.
+//! [`loading`] fetches the rows and keeps the last good versions. [`index`] finds the rules that
+//! evaluate a reading. Everything except [`loading`] is pure.
 
 pub mod channel;
 pub mod condition;

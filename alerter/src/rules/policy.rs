@@ -1,44 +1,45 @@
-//! The settings by which a rule makes episodes and notifications of a series of verdicts.
+//! The policy of a rule: the settings that turn verdicts into episodes and notifications.
 //!
-//! Pure. [`crate::engine::episode`] applies them.
+//! Pure. [`crate::engine::episode`] applies the policy.
 
 use crate::rules::severity::Severity;
 
-/// What a rule makes of a series of verdicts.
+/// The settings that decide what follows from a series of verdicts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     /// Consecutive breaches that open an episode.
     pub trend: usize,
-    /// Time from the first to the last of them, at most.
+    /// Longest time from the first to the last of these breaches, in milliseconds.
     pub window_ms: i64,
-    /// Consecutive clear readings that end it.
+    /// Consecutive clear readings that end an episode.
     pub clear_after: u32,
-    /// Silence after a notification.
+    /// Cooldown after a notification, in milliseconds.
     pub cooldown_ms: i64,
-    /// Reminders while it lasts.
+    /// Time between reminders while an episode is open, in milliseconds; `None`: no reminders.
     pub repeat_ms: Option<i64>,
     /// Severity at the opening.
     pub severity: Severity,
-    /// Severities later on, in rising order of time.
+    /// Later severities, in rising order of time.
     pub escalation: Vec<Escalation>,
-    /// When openings are too many to be told one by one.
+    /// The limits of flapping.
     pub flap: FlapLimits,
 }
 
-/// A change of severity while an episode lasts.
+/// A change of severity during an episode.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Escalation {
-    /// Time since the opening.
+    /// Time since the opening, in milliseconds.
     pub after_ms: i64,
-    /// The severity from then on; lower ones are a timed de-escalation.
+    /// The severity from this time on. A lower severity is a timed de-escalation.
     pub to: Severity,
 }
 
-/// So many openings within so long are flapping.
+/// The number of openings within a time that is flapping.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FlapLimits {
-    /// Openings.
+    /// Number of openings.
     pub openings: usize,
-    /// The time that all of them lie within; after as long without one it has settled.
+    /// Time within which the openings lie, in milliseconds. Flapping ends after the same time
+    /// without an opening.
     pub window_ms: i64,
 }

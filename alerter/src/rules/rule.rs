@@ -1,7 +1,7 @@
-//! A valid rule: what it watches, when it may open an episode, and where its notifications go.
+//! A valid rule: its trigger, the hours in which it may open an episode, and its channels.
 //!
-//! Pure. What a rule sees in a reading belongs to [`crate::engine::episode::evaluate`]; what makes a
-//! rule valid belongs to [`crate::rules::validation`].
+//! Pure. The evaluation of a reading belongs to [`crate::engine::episode::evaluate`], the
+//! validation of a rule to [`crate::rules::validation`].
 
 use jiff::civil::{DateTime, Time};
 
@@ -12,7 +12,7 @@ use crate::rules::template::Template;
 use crate::rules::verdict::{Bounds, Measured, Range};
 use crate::rules::vital::{Sign, Signs};
 
-/// When a rule may open an episode, by the reading's own wall clock.
+/// The hours and days in which a rule may open an episode, by the reading's own wall clock.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Effective {
     /// Inclusive; `None`: from midnight.
@@ -27,14 +27,14 @@ pub struct Effective {
 pub const ALL_DAYS: u8 = 0b1111_1110;
 
 impl Effective {
-    /// Whether it may at this wall clock.
+    /// Whether the rule may open an episode at this wall clock.
     pub fn holds(&self, wall: DateTime) -> bool {
         let day = wall.weekday().to_monday_one_offset();
         let time = wall.time();
         let started = self.start.is_none_or(|start| start <= time);
         let not_ended = self.end.is_none_or(|end| time < end);
         let in_hours = match (self.start, self.end) {
-            // The window lies over midnight, or is the whole day where both ends are the same.
+            // The window spans midnight, or the whole day if both ends are equal.
             (Some(start), Some(end)) if start >= end => started || not_ended,
             _ => started && not_ended,
         };
@@ -42,73 +42,75 @@ impl Effective {
     }
 }
 
-/// What a rule watches.
+/// The trigger of a rule.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Watch {
-    /// One sign: category SINGLE.
+    /// The range of one vital: category SINGLE.
     Range(Range),
     /// Several conditions: category COMPOSITE.
     Conditions(Composite),
-    /// That the device is heard at least this often, in milliseconds: category `NO_DATA`.
+    /// The longest time without data from the device, in milliseconds: category `NO_DATA`.
     Absence(i64),
 }
 
-/// A place among a tenant's rules: of those in one slot, its own keep the template's out.
+/// A place among a tenant's rules. The tenant's own rule overrides the template rules of its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Slot<'a> {
-    /// Ranges of a sign, and the rule type.
+    /// A range: its vital, and the rule type.
     Range(Sign, &'a str),
     /// Conditions, and the rule type.
     Conditions(&'a str),
-    /// Absence, and the rule type.
+    /// Missing data, and the rule type.
     Absence(&'a str),
 }
 
-/// The tenant whose rules are the template of all others.
+/// The tenant whose rules are the template of all other tenants.
 pub const TEMPLATE_TENANT: i64 = 0;
 
-/// A rule on absence: how long an absence it allows, and since when it counts.
+/// The time without data that a rule allows, and the time from which the rule counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AbsenceRule {
-    /// Longest absence, in milliseconds.
+    /// Longest time without data, in milliseconds.
     pub window_ms: i64,
-    /// When this version of the rule came into force.
+    /// Time at which this version of the rule became active, in milliseconds.
     pub from_ms: i64,
 }
 
 /// A valid rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
-    /// Number of its row.
+    /// Number of the rule's row.
     pub id: i64,
-    /// Rises, or at least changes, with each edit.
+    /// Version, which rises, or at least changes, with each edit.
     pub version: i64,
     /// Tenant; 0 is the template of all tenants.
     pub customer_id: i64,
-    /// The platform's word for what kind of alert this is.
+    /// The platform's word for the kind of alert.
     pub rule_type: String,
-    /// What it watches.
+    /// The trigger.
     pub watch: Watch,
-    /// A disabled rule is never judged, but overrides the template's.
+    /// Whether the rule is enabled. A disabled rule is never evaluated, but overrides the
+    /// template's.
     pub enabled: bool,
-    /// 1 (first) to 5.
+    /// Priority, 1 (first) to 5.
     pub priority: u8,
-    /// When it may open an episode.
+    /// The hours and days in which the rule may open an episode.
     pub effective: Effective,
-    /// What follows from a series of verdicts.
+    /// The policy, which decides what follows from a series of verdicts.
     pub policy: Policy,
-    /// An open episode closes once its device has been silent for this long, in milliseconds.
+    /// Time without data from the device after which an open episode closes, in milliseconds.
     pub stale_after_ms: Option<i64>,
-    /// Where notifications go.
+    /// The channels of the notifications.
     pub channels: Channels,
-    /// What they say.
+    /// The text of the notifications.
     pub message: Template,
-    /// When this version came into force, in milliseconds: absence counts from then.
+    /// Time at which this version became active, in milliseconds. Time without data counts from
+    /// here.
     pub from_ms: i64,
 }
 
 impl Rule {
-    /// The signs whose news are news to this rule.
+    /// Returns the vitals that the rule watches.
     pub fn signs(&self) -> Signs {
         match &self.watch {
             Watch::Range(range) => Signs::from_iter([range.sign]),
@@ -117,7 +119,8 @@ impl Rule {
         }
     }
 
-    /// What the rule makes of absence, if anything: it tells of it, or closes its episodes then.
+    /// Returns the time without data after which a `NO_DATA` rule opens an episode, or another rule
+    /// closes its episode.
     pub fn absence(&self) -> Option<AbsenceRule> {
         let window_ms = match &self.watch {
             Watch::Absence(window_ms) => *window_ms,
@@ -126,7 +129,7 @@ impl Rule {
         Some(AbsenceRule { window_ms, from_ms: self.from_ms })
     }
 
-    /// The thresholds of a range; none where conditions have their own.
+    /// Returns the thresholds of a range. Other triggers have none here.
     pub fn thresholds(&self) -> Bounds {
         match &self.watch {
             Watch::Range(range) => range.thresholds,
@@ -134,7 +137,8 @@ impl Rule {
         }
     }
 
-    /// The sign to name to people: the one watched, or of several the one that decided.
+    /// Returns the vital to name to people: the vital of a range, or the vital that decided among
+    /// conditions.
     pub fn named_sign(&self, measured: Measured) -> Sign {
         match &self.watch {
             Watch::Range(range) => range.sign,
@@ -143,7 +147,7 @@ impl Rule {
         }
     }
 
-    /// The platform's word for the alerts of this rule.
+    /// Returns the platform's word for the alerts of this rule.
     pub fn alert_type(&self) -> &str {
         match &self.watch {
             _ if !self.rule_type.is_empty() => &self.rule_type,
@@ -153,7 +157,7 @@ impl Rule {
         }
     }
 
-    /// What an own rule of a tenant has in common with the template rules whose place it takes.
+    /// Returns the slot. A tenant's own rule overrides the template rules of the same slot.
     pub fn slot(&self) -> Slot<'_> {
         match &self.watch {
             Watch::Range(range) => Slot::Range(range.sign, &self.rule_type),

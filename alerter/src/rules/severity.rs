@@ -1,4 +1,4 @@
-//! How bad an alert is, in the words the platform and its people use.
+//! The severity of alerts, in the words of the platform and its users.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,11 +19,11 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// All of them, in rising order.
+    /// All severities, in rising order.
     pub const ALL: [Self; 5] =
         [Self::Info, Self::Minor, Self::Moderate, Self::Major, Self::Critical];
 
-    /// Reads any word in use for a severity, in any case.
+    /// Parses any word in use for a severity, in any case.
     pub fn from_word(word: &str) -> Option<Self> {
         Some(match word.trim().to_lowercase().as_str() {
             "info" => Self::Info,
@@ -35,7 +35,7 @@ impl Severity {
         })
     }
 
-    /// The word stored in tables and used as metric label.
+    /// Returns the word for tables and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -46,7 +46,7 @@ impl Severity {
         }
     }
 
-    /// The word shown to the people who are told.
+    /// Returns the word shown to the people who are notified.
     pub fn label(self) -> &'static str {
         match self {
             Self::Info => "提示",

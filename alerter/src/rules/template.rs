@@ -1,6 +1,6 @@
-//! The text of a rule, with placeholders, and the text that a reading makes of it.
+//! Parses the text of a rule, and fills its placeholders.
 //!
-//! Pure. What a notification says around it belongs to [`crate::notify::notice`].
+//! Pure. The text around it in a notification belongs to [`crate::notify::notice`].
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -12,13 +12,13 @@ use crate::rules::severity::Severity;
 use crate::rules::verdict::{Bounds, Measured};
 use crate::rules::vital::Sign;
 
-/// The text of a rule without one.
+/// The text of a rule without a text of its own.
 pub const DEFAULT_TEMPLATE: &str = "{sign}异常：{value}（阈值 {threshold}）";
 
-/// The text of a rule on absence without one.
+/// The text of a `NO_DATA` rule without a text of its own.
 pub const ABSENCE_TEMPLATE: &str = "{sign}：设备已 {value} 没有数据";
 
-/// A rule's text, taken apart once.
+/// A rule's text, parsed once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template(Vec<Part>);
 
@@ -58,31 +58,31 @@ impl Placeholder {
     }
 }
 
-/// What fills the placeholders.
+/// The values of the placeholders.
 #[derive(Debug, Clone)]
 pub struct Facts<'a> {
     /// The device.
     pub device_sn: &'a str,
-    /// Who wears it, as far as known.
+    /// The wearer's name, if known.
     pub user_name: Option<&'a str>,
     /// Tenant.
     pub customer_id: i64,
     /// The value that decided.
     pub measured: Measured,
-    /// The threshold it lies beyond, if it does.
+    /// The threshold that the value lies beyond, if any.
     pub bound: Option<f64>,
     /// The rule's thresholds.
     pub thresholds: Bounds,
-    /// Severity now.
+    /// Current severity.
     pub severity: Severity,
     /// Wall clock of the reading.
     pub wall: DateTime,
-    /// How long the episode has lasted.
+    /// Duration of the episode so far, in milliseconds.
     pub lasted_ms: i64,
 }
 
 impl Template {
-    /// Takes `text` apart; the error names the placeholder that nothing can fill.
+    /// Parses `text`. The error names the unknown placeholder.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -101,7 +101,7 @@ impl Template {
         Ok(Self(parts))
     }
 
-    /// The text with `facts` in it.
+    /// Returns the text with the placeholders filled from `facts`.
     pub fn render(&self, facts: &Facts<'_>) -> String {
         let mut text = String::new();
         for part in &self.0 {
@@ -133,7 +133,7 @@ impl Facts<'_> {
     }
 }
 
-/// Absence is measured in seconds, and read as hours and minutes.
+/// Formats a value. The value of a `NO_DATA` rule is in seconds, and is shown as a duration.
 pub(crate) fn quantity(sign: Sign, value: f64) -> String {
     match sign {
         Sign::Absence => duration((value * 1000.0) as i64),
@@ -150,7 +150,7 @@ fn threshold(thresholds: Bounds) -> String {
     }
 }
 
-/// A time in days, hours, minutes and seconds.
+/// Formats a duration in days, hours, minutes and seconds.
 pub(crate) fn duration(lasted_ms: i64) -> String {
     let seconds = lasted_ms / 1000;
     let mut text = String::new();
@@ -165,7 +165,7 @@ pub(crate) fn duration(lasted_ms: i64) -> String {
     if text.is_empty() { "0秒".to_owned() } else { text }
 }
 
-/// How many of `unit` make the next larger one.
+/// Returns how many of `unit` make the next larger unit.
 fn next(unit: i64) -> i64 {
     if unit == 3_600 { 24 } else { 60 }
 }

@@ -1,10 +1,10 @@
-//! What a rule compares a value with, and what it sees in one reading.
+//! The bounds of a rule, and the verdict of a rule on one reading.
 //!
-//! Pure. What follows from a series of verdicts belongs to [`crate::engine::episode`].
+//! Pure. The consequences of a series of verdicts belong to [`crate::engine::episode`].
 
 use crate::rules::vital::Sign;
 
-/// The range a value is to lie in; an absent end does not bound.
+/// The range in which a value should lie. A missing end does not bound the range.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Bounds {
     /// Values below this lie outside.
@@ -14,57 +14,57 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The end that `value` lies beyond; a value equal to an end lies inside.
+    /// Returns the end that `value` lies beyond. A value equal to an end lies inside.
     pub fn broken_by(&self, value: f64) -> Option<f64> {
         self.min.filter(|min| value < *min).or(self.max.filter(|max| value > *max))
     }
 }
 
-/// What counts as unusual.
+/// The deviation from the mean that is a breach.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deviation {
-    /// Largest distance from the mean, in percent of it.
+    /// Largest allowed distance from the mean, in percent of the mean.
     pub percentage: f64,
-    /// Time before a reading that its mean is taken over.
+    /// Time before a reading over which the mean is taken, in milliseconds.
     pub window_ms: i64,
 }
 
-/// A sign and the range it is to lie in.
+/// A vital and its allowed range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Range {
-    /// What is watched.
+    /// The vital.
     pub sign: Sign,
-    /// Beyond these a value is a breach.
+    /// A value beyond these bounds is a breach.
     pub thresholds: Bounds,
-    /// Inside these an episode ends; at or inside the thresholds.
+    /// A value inside these bounds is clear. These bounds lie at or inside the thresholds.
     pub clear: Bounds,
-    /// Beyond this it is a breach as well.
+    /// A value beyond this deviation is a breach as well.
     pub deviation: Option<Deviation>,
 }
 
-/// A value and the sign it belongs to: of blood pressure, the one of the two that decided.
+/// A value and its vital. For blood pressure, the vital is the one of the two that decided.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
-    /// Which quantity.
+    /// The vital.
     pub sign: Sign,
-    /// How much of it.
+    /// The value.
     pub value: f64,
 }
 
-/// What a rule sees in one reading.
+/// The conclusion of a rule from one reading.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Verdict {
-    /// The reading does not carry the sign.
+    /// The reading does not carry the vital.
     Absent,
     /// Inside the clear bounds.
     Clear(Measured),
-    /// No breach, yet not inside the clear bounds.
+    /// No breach, but not inside the clear bounds.
     Between(Measured),
-    /// Beyond a threshold.
+    /// The reading breaches the rule.
     Breach {
-        /// The value that breaches.
+        /// The value that breaches the rule.
         measured: Measured,
-        /// The threshold it lies beyond.
+        /// The threshold that the value lies beyond.
         bound: f64,
         /// Whether the rule may open an episode at this time of day and week.
         may_open: bool,

@@ -1,11 +1,11 @@
-//! The measured quantities that rules speak of, and sets of them.
+//! The vitals that rules use, and sets of vitals.
 //!
-//! Pure. When a device last reported each belongs to [`crate::engine::device`].
+//! Pure. The time at which a device last reported each vital belongs to [`crate::engine::device`].
 
 use ljwx_reading::Vitals;
 use serde::{Deserialize, Serialize};
 
-/// A quantity a rule can watch.
+/// A vital that a rule can watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sign {
@@ -31,13 +31,13 @@ pub enum Sign {
     Calorie,
     /// Hours.
     Sleep,
-    /// Seconds since the device was heard last. No reading carries it and no rule names it: it is
-    /// what a rule of category `NO_DATA` looks at.
+    /// Seconds since the device was last seen: the value of `NO_DATA` rules. No reading carries
+    /// this value, and no rule names it.
     Absence,
 }
 
 impl Sign {
-    /// All that a reading can carry.
+    /// All vitals that a reading can carry.
     pub const ALL: [Self; 11] = [
         Self::HeartRate,
         Self::BloodOxygen,
@@ -52,7 +52,8 @@ impl Sign {
         Self::Sleep,
     ];
 
-    /// Reads any spelling the platform has for a sign: snake case, camel case, the older names.
+    /// Parses any spelling that the platform has for a vital: snake case, camel case, the older
+    /// names.
     pub fn from_word(word: &str) -> Option<Self> {
         let plain: String =
             word.trim().chars().filter(|c| *c != '_').flat_map(char::to_lowercase).collect();
@@ -72,7 +73,7 @@ impl Sign {
         })
     }
 
-    /// The canonical name.
+    /// Returns the canonical name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::HeartRate => "heart_rate",
@@ -90,7 +91,7 @@ impl Sign {
         }
     }
 
-    /// The name shown to the people who are told.
+    /// Returns the name shown to the people who are notified.
     pub fn label(self) -> &'static str {
         match self {
             Self::HeartRate => "心率",
@@ -108,7 +109,8 @@ impl Sign {
         }
     }
 
-    /// The values a reading has for this sign; blood pressure may have two, the systolic one first.
+    /// Returns the values that a reading has for this vital. Blood pressure may have two, the
+    /// systolic value first.
     pub fn values(self, vitals: &Vitals) -> impl Iterator<Item = (Self, f64)> + use<> {
         let whole = |value: Option<i32>| value.map(f64::from);
         let high = (Self::PressureHigh, whole(vitals.pressure_high));
@@ -132,42 +134,42 @@ impl Sign {
     }
 }
 
-/// A set of signs.
+/// A set of vitals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Signs(u16);
 
 impl Signs {
-    /// Whether `sign` is one of them.
+    /// Whether the set contains `sign`.
     pub fn contains(self, sign: Sign) -> bool {
         self.0 & (1 << sign as u16) != 0
     }
 
-    /// Whether any of them is one of `others`.
+    /// Whether the two sets have a vital in common.
     pub fn intersects(self, others: Self) -> bool {
         self.0 & others.0 != 0
     }
 
-    /// Each of them.
+    /// Returns each vital of the set.
     pub fn iter(self) -> impl Iterator<Item = Sign> {
         Sign::ALL.into_iter().filter(move |sign| self.contains(*sign))
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Adds a sign.
+    /// Adds a vital.
     pub fn add(&mut self, sign: Sign) {
         self.0 |= 1 << sign as u16;
     }
 
-    /// Bit n stands for the sign at place n of [`Sign::ALL`].
+    /// Returns the set as bits. Bit n stands for the vital at place n of [`Sign::ALL`].
     pub fn bits(self) -> u16 {
         self.0
     }
 
-    /// The signs of these bits; those that stand for none are kept, and are in no iteration.
+    /// Returns the set of these bits. Bits without a vital are kept, and no iteration returns them.
     pub fn from_bits(bits: u16) -> Self {
         Self(bits)
     }

@@ -1,7 +1,7 @@
-//! The values in which rules see nothing, so long as they remember nothing of the device.
+//! Fast path: the values that change no rule, except rules that have state on the device.
 //!
-//! Pure. Most readings of most devices are such; one look at each of their values is then all that
-//! the rules cost, however many there are.
+//! Pure. Most readings of most devices have only these values. The rules then cost one comparison
+//! per value, for any number of rules.
 
 use ljwx_reading::Vitals;
 
@@ -10,12 +10,13 @@ use crate::rules::rule::{Rule, Watch};
 use crate::rules::verdict::Range;
 use crate::rules::vital::{Sign, Signs};
 
-/// For each sign a span of values in which every one of some rules leaves a device as it is
-/// ([`crate::engine::episode::evaluate::leaves_quiet`]). Beyond it a rule may take notice, but need not.
+/// For each vital, a range of values in which every added rule leaves a device without state as it
+/// is ([`crate::engine::episode::evaluate::leaves_quiet`]). A value outside the range may change
+/// the state of a rule, but need not.
 #[derive(Debug)]
 pub struct Quiet([Span; Sign::ALL.len()]);
 
-/// Both ends belong to it.
+/// A range that includes both ends.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     min: f64,
@@ -23,14 +24,14 @@ struct Span {
 }
 
 impl Default for Quiet {
-    /// No rule, no notice.
+    /// Returns the widest ranges: without rules no value changes any state.
     fn default() -> Self {
         Self([Span { min: f64::NEG_INFINITY, max: f64::INFINITY }; Sign::ALL.len()])
     }
 }
 
 impl Quiet {
-    /// Leaves out what `rule` may take notice of.
+    /// Narrows the ranges to the values that do not change the state of `rule`.
     pub fn add(&mut self, rule: &Rule) {
         match &rule.watch {
             Watch::Absence(_) => {}
@@ -58,12 +59,12 @@ impl Quiet {
                 span.raise(threshold);
                 span.lower(threshold);
             }
-            // Quiet on both sides of it; that is no span.
+            // The condition is false on both sides of its threshold. One range cannot express that.
             Operator::Equal => span.clear(),
         }
     }
 
-    /// Whether none of the rules takes notice of the `fresh` ones of these values.
+    /// Whether the `fresh` vitals among these values change the state of no rule.
     pub fn holds(&self, fresh: Signs, vitals: &Vitals) -> bool {
         fresh.iter().all(|sign| {
             let Span { min, max } = self.0[sign as usize];
@@ -129,7 +130,7 @@ mod tests {
             ("<", [false, true, true]),
             ("<=", [false, false, true]),
             ("!=", [false, true, false]),
-            // As far as a span can say it.
+            // One range cannot leave out a single value.
             ("==", [false, false, false]),
         ] {
             let mut quiet = Quiet::default();
@@ -163,7 +164,7 @@ mod tests {
                 let concerned = rules.iter().filter(|rule| signs(rule));
                 let none = concerned.clone().all(|rule| leaves_quiet(rule, fresh, &reading));
                 prop_assert!(none || !quiet.holds(fresh, reading.vitals()));
-                // A single bound loses nothing.
+                // For a single bound the range is exact.
                 if concerned.count() <= 1 && rules.iter().all(is_one_bound) {
                     prop_assert_eq!(quiet.holds(fresh, reading.vitals()), none);
                 }

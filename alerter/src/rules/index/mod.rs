@@ -1,7 +1,7 @@
-//! The rules of all tenants, so arranged that a reading meets only those it concerns.
+//! Indexes the rules of all tenants, so that a reading meets only the rules that it concerns.
 //!
-//! Pure. A tenant that has no rules of its own costs nothing, and one that has costs no copy of the
-//! template: the two are put together when a reading asks.
+//! Pure. A tenant without own rules costs nothing. A tenant with own rules costs no copy of the
+//! template: each lookup combines the two.
 
 pub mod fast_path;
 
@@ -14,39 +14,40 @@ use crate::rules::index::fast_path::Quiet;
 use crate::rules::rule::{Rule, Slot, TEMPLATE_TENANT, Watch};
 use crate::rules::vital::{Sign, Signs};
 
-/// Rules of every tenant.
+/// The rules of every tenant.
 #[derive(Debug, Default)]
 pub struct RuleSet {
-    /// In the order they are judged, disabled ones included.
+    /// All rules in the order of evaluation, disabled rules included.
     rules: Vec<Arc<Rule>>,
-    /// The slot of each of them, by number.
+    /// The slot number of each rule.
     slots: Vec<usize>,
-    /// Where the rule with a number stands among them.
+    /// The place of each rule in `rules`, by the rule's number.
     places: HashMap<i64, usize>,
     template: Index,
     tenants: HashMap<i64, Own>,
     absence_windows: BTreeSet<i64>,
 }
 
-/// Enabled rules, as places among all rules, in rising order.
+/// Enabled rules, as places in the list of all rules, in rising order.
 #[derive(Debug, Default)]
 struct Index {
     all: Vec<usize>,
     by_sign: [Vec<usize>; Sign::ALL.len()],
     quiet: Quiet,
-    /// Those that tell of an absence.
+    /// Rules of category `NO_DATA`.
     absence: Vec<usize>,
 }
 
-/// What a tenant has of its own.
+/// The own rules of a tenant.
 #[derive(Debug, Default)]
 struct Own {
     index: Index,
-    /// Slots of its rules. A disabled one has done its work once it keeps the template's out.
+    /// Slots of the tenant's rules. A disabled rule is listed only here: it still overrides the
+    /// template.
     slots: HashSet<usize>,
 }
 
-/// Two sets are the same where their rules are: everything else follows from them.
+/// Two sets are equal if their rules are equal: everything else derives from the rules.
 impl PartialEq for RuleSet {
     fn eq(&self, other: &Self) -> bool {
         self.rules == other.rules
@@ -54,7 +55,7 @@ impl PartialEq for RuleSet {
 }
 
 impl RuleSet {
-    /// Sorts valid rules, disabled ones included, by tenant and sign.
+    /// Indexes valid rules, disabled rules included, by tenant and vital.
     pub fn new<R: Into<Arc<Rule>>>(rules: impl IntoIterator<Item = R>) -> Self {
         let mut rules: Vec<Arc<Rule>> = rules.into_iter().map(Into::into).collect();
         rules.sort_by_key(|rule| (rule.priority, rule.id));
@@ -77,33 +78,33 @@ impl RuleSet {
         Self { rules, slots, places, template, tenants, absence_windows }
     }
 
-    /// The rules that readings of `customer_id` are judged by.
+    /// Returns the rules that evaluate readings of `customer_id`.
     pub fn of(&self, customer_id: i64) -> TenantRules<'_> {
         TenantRules { set: self, customer_id, own: self.tenants.get(&customer_id) }
     }
 
-    /// The rule with this number, where it is in force for `customer_id`.
+    /// Returns the rule with this number if it is active for `customer_id`.
     pub fn in_force(&self, customer_id: i64, id: i64) -> Option<&Arc<Rule>> {
         self.of(customer_id).place(id).map(|place| &self.rules[place])
     }
 
-    /// The absences that the enabled rules of all tenants allow, in milliseconds.
+    /// Returns the times without data that the enabled rules of all tenants allow, in milliseconds.
     pub fn absence_windows(&self) -> &BTreeSet<i64> {
         &self.absence_windows
     }
 
-    /// Whether a rule with this number exists, in force or not.
+    /// Whether a rule with this number exists, active or not.
     pub fn knows(&self, id: i64) -> bool {
         self.places.contains_key(&id)
     }
 
-    /// All of them in the order they are judged, disabled ones included.
+    /// Returns all rules in the order of evaluation, disabled rules included.
     pub fn all(&self) -> &[Arc<Rule>] {
         &self.rules
     }
 }
 
-/// Numbers slots, the same for rules of the same one.
+/// Numbers the slots. Rules of the same slot get the same number.
 fn slots(rules: &[Arc<Rule>]) -> Vec<usize> {
     let mut numbers: HashMap<Slot<'_>, usize> = HashMap::new();
     let mut slots = Vec::with_capacity(rules.len());
@@ -115,7 +116,7 @@ fn slots(rules: &[Arc<Rule>]) -> Vec<usize> {
 }
 
 impl Index {
-    /// Adds what comes after all that was added before.
+    /// Adds a rule whose place is greater than all places added before.
     fn add(&mut self, place: usize, rule: &Rule) {
         if !rule.enabled {
             return;
@@ -131,7 +132,7 @@ impl Index {
     }
 }
 
-/// The rules of one tenant: its own, and those of the template that it does not override.
+/// The rules of one tenant: its own, and the template rules that it does not override.
 #[derive(Debug, Clone, Copy)]
 pub struct TenantRules<'a> {
     set: &'a RuleSet,
@@ -140,7 +141,8 @@ pub struct TenantRules<'a> {
 }
 
 impl<'a> TenantRules<'a> {
-    /// The rules to which news of these signs are news, each once, in the order they are judged.
+    /// Returns the rules that watch any of the `fresh` vitals, each once, in the order of
+    /// evaluation.
     pub fn concerned(self, fresh: Signs) -> Vec<&'a Arc<Rule>> {
         let mut places = Vec::new();
         for sign in fresh.iter() {
@@ -149,20 +151,20 @@ impl<'a> TenantRules<'a> {
         self.in_order(places)
     }
 
-    /// The same, of those with these numbers.
+    /// Like [`Self::concerned`], but only rules with these numbers.
     pub fn concerned_of(self, ids: impl Iterator<Item = i64>, fresh: Signs) -> Vec<&'a Arc<Rule>> {
         let news = |place: &usize| self.set.rules[*place].signs().intersects(fresh);
         self.in_order(ids.filter_map(|id| self.place(id)).filter(news).collect())
     }
 
-    /// Whether the `fresh` signs of these vitals leave all rules as they are that remember nothing
-    /// of the device; `false` says nothing.
+    /// Whether the `fresh` vitals change the state of no rule, except rules that have state on the
+    /// device. `false` does not mean that a rule changes.
     pub fn is_quiet(self, fresh: Signs, vitals: &Vitals) -> bool {
         let holds = |index: &Index| index.quiet.holds(fresh, vitals);
         holds(&self.set.template) && self.own.is_none_or(|own| holds(&own.index))
     }
 
-    /// Where the rule with this number stands, if it is in force.
+    /// Returns the place of the rule with this number, if the rule is active.
     fn place(self, id: i64) -> Option<usize> {
         let place = *self.set.places.get(&id)?;
         let rule = self.set.rules.get(place).filter(|rule| rule.enabled)?;
@@ -174,14 +176,14 @@ impl<'a> TenantRules<'a> {
         in_force.then_some(place)
     }
 
-    /// The rules that tell of an absence of the tenant's devices.
+    /// Returns the `NO_DATA` rules of the tenant's devices.
     pub fn on_absence(self) -> impl Iterator<Item = &'a Arc<Rule>> {
         let mut places = Vec::new();
         self.collect(|index| &index.absence, &mut places);
         self.in_order(places).into_iter()
     }
 
-    /// All of them, in the order they are judged.
+    /// Returns all rules of the tenant, in the order of evaluation.
     pub fn iter(self) -> impl Iterator<Item = &'a Arc<Rule>> {
         let mut places = Vec::new();
         self.collect(|index| &index.all, &mut places);
@@ -197,7 +199,7 @@ impl<'a> TenantRules<'a> {
     }
 
     fn in_order(self, mut places: Vec<usize>) -> Vec<&'a Arc<Rule>> {
-        // Not the unstable sort: this one only merges what comes as a few sorted lists.
+        // Not the unstable sort: the stable sort only merges these few sorted lists.
         places.sort();
         places.dedup();
         let rules = &self.set.rules;

@@ -8,7 +8,7 @@ use crate::test_support::{reading, rule};
 /// Tenants of the tests; 0 is the template.
 const TENANTS: i64 = 4;
 
-/// Whether `own` takes the place of `template`, as the contract has it.
+/// Whether `own` overrides `template`, by the contract.
 fn is_overridden_by(template: &Rule, own: &Rule) -> bool {
     let alike = match (&template.watch, &own.watch) {
         (Watch::Range(range), Watch::Range(own)) => range.sign == own.sign,
@@ -18,7 +18,7 @@ fn is_overridden_by(template: &Rule, own: &Rule) -> bool {
     alike && template.rule_type == own.rule_type
 }
 
-/// The numbers of a tenant's rules in their order, found by looking at every pair of rules.
+/// Returns the numbers of a tenant's rules in their order, found by comparing every pair of rules.
 fn looked_through(rules: &[Rule], customer_id: i64, fresh: Option<Signs>) -> Vec<i64> {
     let own: Vec<&Rule> =
         rules.iter().filter(|rule| customer_id > 0 && rule.customer_id == customer_id).collect();

@@ -1,7 +1,8 @@
-//! Hears of changed rules: the platform publishes on a channel in Redis when somebody edits one.
+//! Listens for changed rules: the platform publishes on a channel in Redis when a user edits a
+//! rule.
 //!
-//! Only makes haste. What a message says is not looked at, and where Redis is away or was never there,
-//! the rules are read again in their own time.
+//! Only makes the reload faster. The content of a message is ignored. If Redis is unreachable or
+//! not configured, the rules are reloaded at their interval.
 
 use std::time::Duration;
 
@@ -14,13 +15,13 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// The channel.
+/// The Redis channel of rule changes.
 pub const CHANNEL: &str = "alert_rules_channel";
 
-/// How long to wait before another attempt, where a connected Redis does not let us listen.
+/// Time between attempts to subscribe, if a connected Redis rejects the subscription.
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(10);
 
-/// Starts listening in the background; the receiver sees a change for each message, or for several.
+/// Starts listening in the background. The receiver sees a change for each message, or for several.
 pub fn start(
     redis: &RedisArgs,
     stop: CancellationToken,
@@ -33,7 +34,7 @@ pub fn start(
 
 async fn listen(client: SubscriberClient, heard: watch::Sender<()>, stop: CancellationToken) {
     let (mut messages, mut connections) = (client.message_rx(), client.reconnect_rx());
-    // The task ends with the client; it reconnects by itself until then.
+    // The task ends with the client. Until then the client reconnects by itself.
     drop(client.connect());
     let mut again = interval(SUBSCRIBE_AGAIN);
     again.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -43,7 +44,8 @@ async fn listen(client: SubscriberClient, heard: watch::Sender<()>, stop: Cancel
             () = stop.cancelled() => break,
             connected = connections.recv() => match connected {
                 Err(RecvError::Closed) => break,
-                // Also the first time. A new connection knows nothing of the old one's channels.
+                // Also for the first connection. A new connection does not have the old one's
+                // subscriptions.
                 Ok(_) | Err(RecvError::Lagged(_)) => listening = subscribe(&client).await,
             },
             message = messages.recv() => match message {
@@ -55,7 +57,7 @@ async fn listen(client: SubscriberClient, heard: watch::Sender<()>, stop: Cancel
             }
         }
     }
-    // Nothing is lost with a connection that cannot say goodbye.
+    // A connection that cannot quit loses nothing.
     drop(client.quit().await);
 }
 

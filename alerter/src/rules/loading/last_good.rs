@@ -1,8 +1,8 @@
-//! The last good version of each rule in table `t_alert_rule_good`.
+//! The last good version of each rule, in table `t_alert_rule_good`.
 //!
-//! Runs statements, each under a deadline; which versions are good is for [`super::versions`] to say,
-//! and what a failure leads to for whoever asks. Replicas write the same rows: each write puts whole
-//! rows, so it does not matter who comes last.
+//! Runs statements, each with a deadline. [`super::versions`] decides which versions are good, and
+//! the caller handles failures. Replicas write the same rows. Each write replaces whole rows, so
+//! the order of the writes does not matter.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,35 +12,35 @@ use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::versions::{Kept, KnownBy};
 
-/// Rows of one statement: a rule takes about a kilobyte, and its texts 64 of them at most.
+/// Rows of one statement, at most. A rule takes about 1 kB, and its texts 64 kB at most.
 pub const ROWS_MAX: usize = 100;
 
-/// How long one statement may take: rules are not to wait for it.
+/// Deadline of one statement: the rules must not wait for the store.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why nothing could be read or written.
+/// The reason why nothing could be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum GoodError {
-    /// MySQL says so.
+    /// MySQL returned an error.
     #[error("t_alert_rule_good: {0}")]
     MySql(#[from] sqlx::Error),
-    /// It says nothing.
+    /// MySQL did not answer in time.
     #[error("t_alert_rule_good: no answer within {} s", TIMEOUT.as_secs())]
     Timeout(#[from] tokio::time::error::Elapsed),
 }
 
-/// A version that was kept.
+/// A stored version.
 #[derive(Debug, Clone, FromRow)]
 pub struct Version {
     /// Number of the rule.
     pub rule_id: i64,
-    /// Its fields, as JSON.
+    /// The rule's fields, as JSON.
     pub fields: String,
-    /// When it was accepted, on the devices' wall clock.
+    /// Time of acceptance, by the devices' wall clock.
     pub accepted_at: String,
 }
 
-/// What is kept of the rules of one source.
+/// The stored versions of the rules of one source.
 #[derive(Debug, Clone)]
 pub struct GoodStore {
     pool: MySqlPool,
@@ -48,15 +48,15 @@ pub struct GoodStore {
 }
 
 impl GoodStore {
-    /// What is kept of rules from `source`, `table` or `file`.
+    /// Returns the store of rules from `source`: `table` or `file`.
     pub fn new(pool: MySqlPool, source: &'static str) -> Self {
         Self { pool, source }
     }
 
-    /// How every version that is kept is known, by rule.
+    /// Returns the fingerprint and the start of every stored version, by rule.
     pub async fn known(&self) -> Result<HashMap<i64, KnownBy>, GoodError> {
         let query = sqlx::query_as(
-            // A version of the alerter that knows no such column leaves it 0.
+            // A version of the alerter without this column leaves it 0.
             "SELECT rule_id, fingerprint, IF(counted_from = 0, \
              CAST(UNIX_TIMESTAMP(accepted_at) * 1000 AS SIGNED), counted_from) \
              FROM t_alert_rule_good WHERE source = ?",
@@ -68,7 +68,7 @@ impl GoodStore {
         Ok(rows.into_iter().map(known).collect())
     }
 
-    /// What is kept of these rules.
+    /// Returns the stored versions of these rules.
     pub async fn versions(&self, rules: &[i64]) -> Result<Vec<Version>, GoodError> {
         let mut versions = Vec::new();
         for rules in rules.chunks(ROWS_MAX) {
@@ -87,7 +87,7 @@ impl GoodStore {
         Ok(versions)
     }
 
-    /// Keeps these forms, at most [`ROWS_MAX`].
+    /// Stores these versions, at most [`ROWS_MAX`].
     pub async fn put(&self, forms: &[Kept]) -> Result<(), GoodError> {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
             "REPLACE INTO t_alert_rule_good (source, rule_id, `fields`, fingerprint, counted_from) ",
@@ -102,7 +102,7 @@ impl GoodStore {
         Ok(())
     }
 
-    /// Keeps nothing of these rules any more, at most [`ROWS_MAX`].
+    /// Removes the stored versions of these rules, at most [`ROWS_MAX`].
     pub async fn remove(&self, rules: &[i64]) -> Result<(), GoodError> {
         let mut query: QueryBuilder<MySql> =
             QueryBuilder::new("DELETE FROM t_alert_rule_good WHERE source = ");

@@ -1,4 +1,4 @@
-//! How rules are loaded and kept: sources, versions, and the reload.
+//! Loads rules from their source, keeps their last good versions, and reloads them.
 
 pub mod change_listener;
 pub mod last_good;

@@ -1,9 +1,9 @@
-//! Keeps the rules in force up to date: reads the source every few seconds, and at once where
-//! somebody says that they changed, and hands out a new set where something did.
+//! Keeps the active rules up to date. Reads the source every few seconds, and at once after a
+//! message that rules changed. Hands out a new set if a rule changed.
 //!
-//! A rule that does not validate is refused alone, and its last good version stays in force; a
-//! source that cannot be read leaves everything as it is. Where the last good versions cannot be kept,
-//! or not be read, rules load all the same.
+//! If a rule is invalid, only this rule is affected: its last good version stays active. If the
+//! source cannot be read, all rules stay as they are. If the last good versions cannot be stored or
+//! read, the rules load all the same.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,35 +24,34 @@ use super::versions::{Accepted, Taken, Unkept};
 use crate::metrics as names;
 use crate::rules::index::RuleSet;
 
-/// How long to wait after one look before a message leads to the next: an edit of many rules at once
-/// makes many messages.
+/// Shortest time from one reload to a reload by message: an edit of many rules sends many messages.
 const APART_MIN: Duration = Duration::from_millis(200);
 
-/// Takes the words for operators when a source is not believed.
+/// Takes the text for operators if a source is not taken over.
 pub type OnShrunk = Box<dyn Fn(String) + Send + Sync>;
 
-/// What keeps the rules up to date.
+/// The task that keeps the rules up to date.
 pub struct Reload {
     source: Source,
     store: GoodStore,
     accepted: Accepted,
     shrinkage: Shrinkage,
     on_shrunk: OnShrunk,
-    /// Whether the last attempt to reach the store failed.
+    /// Whether the last access to the store failed.
     away: bool,
 }
 
 impl Reload {
-    /// Reads `source`; last good versions are kept in the database of `pool`. `on_shrunk` is
-    /// called once for a source that is not believed.
+    /// Reads `source`, and keeps last good versions in the database of `pool`. Calls `on_shrunk`
+    /// when a source is not taken over, and again once a day while that lasts.
     pub fn new(source: Source, pool: MySqlPool, shrinkage: Shrinkage, on_shrunk: OnShrunk) -> Self {
         let store = source.store(pool);
         let accepted = Accepted::default();
         Self { source, store, accepted, shrinkage, on_shrunk, away: false }
     }
 
-    /// Starts the task: a look at the source `every` so often, and soon after `heard` changes. The
-    /// receiver holds `None` until the rules were read once.
+    /// Starts the task, which reloads `every` so often, and soon after a message. The receiver
+    /// holds `None` until the rules were read once.
     pub fn start(
         mut self,
         every: Duration,
@@ -73,7 +72,7 @@ impl Reload {
                     Ok(()) = heard.changed() => sleep_until(looked_at + APART_MIN).await,
                 }
                 looked_at = Instant::now();
-                // What was heard so far is answered by this look.
+                // This reload covers all messages so far.
                 heard.mark_unchanged();
                 self.look(&sender).await;
             }
@@ -98,7 +97,8 @@ impl Reload {
             self.keep_in_force(standing, yields, news);
             if sender.borrow().is_none() && standing.is_some() {
                 self.recall(&self.accepted.forgotten()).await;
-                // A part of the rules would close the episodes of the others; the next look tries again.
+                // A part of the rules would close the episodes of the others. The next reload
+                // retries.
                 if !self.accepted.forgotten().is_empty() {
                     return;
                 }
@@ -114,7 +114,7 @@ impl Reload {
         if taken.changed || sender.borrow().is_none() {
             self.hand_out(sender);
         }
-        // Last, so that nobody waits for it.
+        // Last, so that the new rules do not wait for the store.
         if self.accepted.unkept().is_some() {
             let kept = self.keep().await;
             self.reached(kept);
@@ -127,7 +127,7 @@ impl Reload {
         sender.send_replace(Some(rules));
     }
 
-    /// Says that the source is not taken over.
+    /// Counts a source that is not taken over, and reports it to operators if that is due.
     fn keep_in_force(&self, standing: Option<usize>, yields: usize, news: bool) {
         counter!(names::RULE_LOAD_ERRORS).increment(1);
         if !news {
@@ -142,7 +142,7 @@ impl Reload {
         (self.on_shrunk)(text);
     }
 
-    /// Finds out what is kept, where that is not known yet.
+    /// Loads the fingerprints of the stored versions, if they are not known yet.
     async fn find_kept(&mut self) {
         if self.accepted.unkept().is_none() {
             let known = self.store.known().await;
@@ -152,7 +152,7 @@ impl Reload {
         }
     }
 
-    /// Brings back what was kept of these rules.
+    /// Restores the stored versions of these rules.
     async fn recall(&mut self, rules: &[i64]) {
         if rules.is_empty() {
             return;
@@ -171,7 +171,7 @@ impl Reload {
         }
     }
 
-    /// Brings what is kept in line with what stands.
+    /// Brings the store in line with the accepted versions.
     async fn keep(&mut self) -> Result<(), GoodError> {
         let Some(Unkept { put, gone }) = self.accepted.unkept() else { return Ok(()) };
         for forms in put.chunks(ROWS_MAX) {
@@ -185,7 +185,7 @@ impl Reload {
         Ok(())
     }
 
-    /// Notes whether the store could be reached; a failure is said once.
+    /// Tracks whether the store is reachable. An outage is logged once.
     fn reached<T>(&mut self, result: Result<T, GoodError>) -> Option<T> {
         let was_away = std::mem::replace(&mut self.away, result.is_err());
         match result {

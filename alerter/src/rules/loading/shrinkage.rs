@@ -1,7 +1,7 @@
-//! Whether a source is believed that yields far fewer rules than are in force.
+//! Decides whether to take over a source that has far fewer rules than are active.
 //!
-//! A file that is being written, a failed mount or a table being restored look like somebody who wants
-//! no rules, and taking that over would close every episode without a word.
+//! A half-written file, a failed mount or a table under restoration looks like an operator who
+//! wants no rules. To take this source over would silently close every episode.
 //!
 //! Pure: time comes as an argument.
 
@@ -12,46 +12,46 @@ use tokio::time::Instant;
 
 use crate::rules::validation::{Check, Checked};
 
-/// Rules in force from which on a loss of more than half of them is one.
+/// Number of active rules from which a loss of more than half of them is checked.
 const RULES_MIN: usize = 10;
 
-/// How long a source has to read the same until such a loss is believed.
+/// Time for which a source must stay the same before the loss is taken over.
 const BELIEVED_AFTER: Duration = Duration::from_secs(300);
 
-/// How long operators hear no more of it.
+/// Time between two operator events about the same source.
 const TOLD_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
-/// What to do with what a source says.
+/// The decision about a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// To take it over.
+    /// Take the source over.
     Take,
-    /// To leave the rules in force as they are.
+    /// Leave the active rules as they are.
     Keep {
-        /// Rules that the source yields.
+        /// Rules in the source.
         yields: usize,
-        /// Whether operators are to hear of it.
+        /// Whether an operator event is due.
         news: bool,
     },
 }
 
-/// What is remembered of a source that is not believed.
+/// State of a source that is not taken over.
 #[derive(Debug, Default)]
 pub struct Shrinkage {
-    /// Whether somebody means it who wants no rules.
+    /// Whether the operator allows a source without rules.
     allow_no_rules: bool,
-    /// What it said, and since when.
+    /// Fingerprint of the source, and the time since which it is the same.
     said: Option<(u64, Instant)>,
     told: Option<Instant>,
 }
 
 impl Shrinkage {
-    /// `allow_no_rules`: a source without rules is believed.
+    /// `allow_no_rules`: a source without rules is taken over.
     pub fn new(allow_no_rules: bool) -> Self {
         Self { allow_no_rules, ..Self::default() }
     }
 
-    /// What to do where `in_force` rules are in force, as far as that is known.
+    /// Decides about a source while `in_force` rules are active, as far as that number is known.
     pub fn judge(&mut self, in_force: Option<usize>, checks: &[Check], now: Instant) -> Verdict {
         let is_rule =
             |check: &&Check| matches!(check.checked, Checked::Valid(_) | Checked::Refused(_));

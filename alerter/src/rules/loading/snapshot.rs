@@ -1,6 +1,6 @@
-//! The rules as an alerter that starts now would find them, for commands that look at them.
+//! The rules as a starting alerter would load them, for commands that inspect rules.
 //!
-//! Asks the same source and the same store, and decides by the same [`Accepted`]; writes nothing.
+//! Reads the same source and the same store, and decides by the same [`Accepted`]. Writes nothing.
 
 use std::collections::HashMap;
 
@@ -17,38 +17,38 @@ use crate::rules::validation::{Check, Checked};
 /// The rules at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Those that stand, last good versions included.
+    /// The accepted rules, last good versions included.
     pub rules: RuleSet,
-    /// Those that are refused as they are written now.
+    /// The rules that are invalid as they are written now.
     pub refused: Vec<Refused>,
 }
 
-/// A rule that is refused.
+/// An invalid rule.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Its number, where it has one.
+    /// Number of the rule, if it has one.
     pub id: Option<i64>,
-    /// Its tenant; `None`: that cannot be read either.
+    /// Tenant of the rule; `None`: the tenant cannot be read either.
     pub customer_id: Option<i64>,
-    /// What is wrong with it: the field, and the remedy.
+    /// Problems of the rule: the field, and the remedy.
     pub problems: Vec<String>,
-    /// What it is judged by instead.
+    /// The version that is evaluated instead.
     pub last_good: LastGood,
 }
 
-/// What a refused rule is judged by.
+/// The version of an invalid rule that is evaluated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LastGood {
     /// The version that was accepted at this wall clock.
     Since(String),
-    /// Nothing: no good version was ever kept, or it is refused now.
+    /// None: no good version was ever stored, or the stored version is invalid now.
     None,
-    /// Nobody asked, because it was not said where MySQL is.
+    /// Unknown: the store was not queried, because no MySQL was given.
     NotAsked,
 }
 
 impl Snapshot {
-    /// Reads the source and, where rules are refused, the store.
+    /// Reads the source and, if rules are invalid, the store.
     pub async fn read(source: &Source, store: Option<GoodStore>) -> anyhow::Result<Self> {
         let checks = source.load().await?;
         let unknown = Accepted::default().unknown(&checks);
@@ -60,7 +60,8 @@ impl Snapshot {
         Ok(Self::new(checks, versions))
     }
 
-    /// What follows from these rules and the versions kept of the refused ones; `None`: nobody asked.
+    /// Combines these rules with the stored versions of the invalid ones; `None`: the store was not
+    /// queried.
     pub fn new(checks: Vec<Check>, versions: Option<Vec<Version>>) -> Self {
         let mut accepted = Accepted::default();
         let asked = versions.is_some();

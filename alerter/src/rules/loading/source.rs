@@ -1,7 +1,6 @@
-//! Where the rules are: a file, or the platform's table `t_alert_rules`, whichever of its variants is
-//! there.
+//! The source of rules: a file, or the platform's table `t_alert_rules` in any of its variants.
 //!
-//! Reads; never writes. What makes a rule valid is for [`crate::rules::validation`] to say.
+//! Reads and never writes. [`crate::rules::validation`] validates the rules.
 
 use std::path::PathBuf;
 
@@ -15,10 +14,11 @@ use super::source_file::{self, FileError};
 use crate::rules::validation::windows;
 use crate::rules::validation::{self, Check};
 
-/// Most rules of one installation; beyond it the load fails as a whole and the rules in force stay.
+/// Rules of one installation, at most. With more rules the load fails as a whole, and the active
+/// rules stay.
 const RULES_MAX: usize = 50_000;
 
-/// Where the rules are.
+/// The source of rules.
 #[derive(Debug, Clone)]
 pub enum Source {
     /// The platform's table.
@@ -27,19 +27,19 @@ pub enum Source {
     File(PathBuf),
 }
 
-/// Why the source gave no rules at all.
+/// The reason why the source gave no rules.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The table cannot be read.
     #[error("cannot read t_alert_rules: {0}")]
     Table(#[from] sqlx::Error),
-    /// The file is refused whole.
+    /// The file as a whole is invalid.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
 impl Source {
-    /// Reads and checks all rules.
+    /// Reads and validates all rules.
     pub async fn load(&self) -> Result<Vec<Check>, LoadError> {
         match self {
             Self::Table(pool) => Ok(load(pool).await?),
@@ -47,15 +47,15 @@ impl Source {
         }
     }
 
-    /// Where the last good versions of its rules are kept.
+    /// Returns the store for the last good versions of the rules from this source.
     pub fn store(&self, pool: MySqlPool) -> GoodStore {
         GoodStore::new(pool, if matches!(self, Self::Table(_)) { "table" } else { "file" })
     }
 }
 
-/// Reads and checks every row.
+/// Reads and validates every row.
 async fn load(pool: &MySqlPool) -> Result<Vec<Check>, sqlx::Error> {
-    // As text, every column of every variant (numbers, times, JSON) comes in one form.
+    // As text, every column of every variant (numbers, times, JSON) has one form.
     let query = format!("SELECT * FROM t_alert_rules LIMIT {}", RULES_MAX + 1);
     let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(query)).fetch_all(pool).await?;
     if rows.len() > RULES_MAX {
@@ -68,7 +68,7 @@ async fn load(pool: &MySqlPool) -> Result<Vec<Check>, sqlx::Error> {
     Ok(checks)
 }
 
-/// A row as fields; columns that a variant lacks are simply not there.
+/// Returns a row as fields. A column that the variant does not have is absent.
 fn fields(row: &MySqlRow) -> Result<Map<String, Value>, sqlx::Error> {
     let mut fields = Map::new();
     for column in row.columns() {

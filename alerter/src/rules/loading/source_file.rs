@@ -1,7 +1,8 @@
-//! Rules from a YAML file, for installations without the platform's table.
+//! Reads rules from a YAML file, for installations without the platform's table.
 //!
-//! The file is a list of rules, or a mapping with that list under `rules`; fields are named as the
-//! table's columns. A file of another form is refused whole, a rule in it alone.
+//! The file is a list of rules, or a mapping with this list under `rules`. Fields have the names of
+//! the table's columns. A file of another form is invalid as a whole. An invalid rule does not
+//! affect the other rules.
 
 use std::path::Path;
 
@@ -11,26 +12,26 @@ use crate::rules::validation::fields::FIELDS;
 use crate::rules::validation::windows;
 use crate::rules::validation::{self, Check};
 
-/// Why a file gave no rules at all.
+/// The reason why a file gave no rules.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the rules file: {0}")]
     Unreadable(#[from] std::io::Error),
-    /// It is not YAML.
+    /// The file is not YAML.
     #[error("the rules file is not YAML: {0}")]
     NotYaml(#[from] serde_norway::Error),
-    /// It is YAML of another form.
+    /// The file is YAML of another form.
     #[error("the rules file must be a list of rules, or have that list under `rules`")]
     OtherForm,
 }
 
-/// Reads and checks the rules of a file.
+/// Reads and validates the rules of a file.
 pub fn load(path: &Path) -> Result<Vec<Check>, FileError> {
     parse(&std::fs::read_to_string(path)?)
 }
 
-/// Checks the rules of a file's text.
+/// Validates the rules of a file's text.
 pub fn parse(text: &str) -> Result<Vec<Check>, FileError> {
     let document: Value = serde_norway::from_str(text)?;
     let list = match document {
@@ -57,8 +58,8 @@ pub fn parse(text: &str) -> Result<Vec<Check>, FileError> {
     Ok(checks)
 }
 
-/// A misspelt field would silently leave the rule without it; a table may have other columns, a
-/// file has no reason to.
+/// Makes a rule with unknown fields invalid: a misspelt field would silently be missing. A table
+/// may have other columns; a file has no reason to.
 fn without_unknown_fields(mut check: Check, fields: &Map<String, Value>) -> Check {
     let unknown: Vec<_> =
         fields.keys().filter(|name| !FIELDS.contains(&name.as_str())).cloned().collect();

@@ -1,8 +1,8 @@
-//! Which version of each rule stands: the one its source holds, or the last good one where that is
-//! refused.
+//! Decides which version of each rule is active: the source's version or, if that is invalid, the
+//! last good version.
 //!
-//! Pure: what a source says comes in, and so does what was kept of earlier ones; what is to be kept
-//! comes out. [`super::last_good`] keeps it, [`super::reload`] carries between the two.
+//! Pure: takes the rules of the source and the stored versions, and returns the versions to store.
+//! [`super::last_good`] stores them. [`super::reload`] connects the two.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
 use crate::rules::validation::{self, Check, Checked};
 
-/// A version of a rule that was accepted.
+/// An accepted version of a rule.
 #[derive(Debug, Clone)]
 struct Good {
     rule: Arc<Rule>,
@@ -30,69 +30,69 @@ impl Good {
     }
 }
 
-/// The form of an accepted rule, to be kept.
+/// An accepted version that is to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     /// Number of the rule.
     pub rule_id: i64,
-    /// Its fields, as JSON.
+    /// The rule's fields, as JSON.
     pub form: Arc<str>,
-    /// How it is known again.
+    /// The identity of the version.
     pub known_by: KnownBy,
 }
 
-/// How an accepted version is known again.
+/// The identity of an accepted version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownBy {
-    /// Short for the form: 32 characters.
+    /// Hash of the fields: 32 characters.
     pub fingerprint: String,
-    /// When it came into force, in milliseconds.
+    /// Time at which the version became active, in milliseconds.
     pub from_ms: i64,
 }
 
-/// How what is kept differs from what should be.
+/// The difference between the store and the accepted versions.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Unkept {
-    /// Forms that are new or have changed, in the order of their rules.
+    /// Versions that are new or have changed, in the order of their rules.
     pub put: Vec<Kept>,
-    /// Rules that are gone, in their order.
+    /// Rules that were removed, in their order.
     pub gone: Vec<i64>,
 }
 
-/// What a look at the source came to.
+/// The result of reading the source.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// Rules that stand as the source has them.
+    /// Rules that are valid in the source.
     pub valid: usize,
-    /// Rules that are refused.
+    /// Invalid rules.
     pub refused: usize,
-    /// Of these, the ones whose last good version stands.
+    /// Invalid rules whose last good version is active.
     pub last_good: usize,
     /// Rows for device events.
     pub events: usize,
-    /// Whether anything stands that did not before, or the other way round.
+    /// Whether an accepted version is new, changed or removed.
     pub changed: bool,
-    /// What is to be said of single rules that was not said before: the rule, and its problems.
+    /// New problems of single rules: the rule, and its problems.
     pub news: Vec<(String, String)>,
 }
 
-/// The versions that stand.
+/// The accepted versions.
 #[derive(Debug, Default)]
 pub struct Accepted {
     good: HashMap<i64, Good>,
-    /// Rules that the source mentions, good or bad.
+    /// Rules in the source, valid or invalid.
     mentioned: HashSet<i64>,
-    /// Rules whose kept form is of no use to this version of the program.
+    /// Rules whose stored version is invalid for this version of the alerter.
     outdated: HashSet<i64>,
-    /// Whether a kept version came back since the last look at the source.
+    /// Whether a stored version was restored since the source was last read.
     remembered: bool,
     complaints: HashMap<String, String>,
-    /// What is kept, once that is known.
+    /// The identities of the stored versions, once they are known.
     kept: Option<HashMap<i64, KnownBy>>,
 }
 
 impl Accepted {
-    /// Refused rules of which no good version is known here; it may be kept.
+    /// Returns the invalid rules without a good version in memory. The store may have a version.
     pub fn unknown(&self, checks: &[Check]) -> Vec<i64> {
         let refused = checks.iter().filter(|one| matches!(one.checked, Checked::Refused(_)));
         let ids: BTreeSet<i64> = refused.filter_map(|check| check.id).collect();
@@ -100,7 +100,7 @@ impl Accepted {
         ids.into_iter().filter(unknown).collect()
     }
 
-    /// How many rules are in force, or were before a restart; `None` while that is not known.
+    /// Returns how many rules are accepted, or were before a restart; `None`: not known yet.
     pub fn standing(&self) -> Option<usize> {
         if self.good.is_empty() {
             self.kept.as_ref().map(HashMap::len)
@@ -109,15 +109,15 @@ impl Accepted {
         }
     }
 
-    /// Rules of which nothing is known here but that they are kept.
+    /// Returns the rules that are stored, but not in memory.
     pub fn forgotten(&self) -> Vec<i64> {
         let kept = self.kept.iter().flat_map(HashMap::keys).copied();
         let known = |id: &i64| self.good.contains_key(id) || self.outdated.contains(id);
         kept.filter(|id| !known(id)).collect()
     }
 
-    /// Takes in, at `now_ms`, what was kept of a rule; `false` where this version of the program refuses
-    /// it.
+    /// Restores a stored version, at `now_ms`. Returns `false` if this version of the alerter finds
+    /// it invalid.
     pub fn remember(&mut self, rule_id: i64, form: &str, now_ms: i64) -> bool {
         let fields: Map<String, Value> = serde_json::from_str(form).unwrap_or_default();
         let check = validation::check(&fields, 1);
@@ -139,7 +139,7 @@ impl Accepted {
         self.kept.as_ref()?.get(&rule_id)
     }
 
-    /// Takes in what the source says now, at `now_ms`.
+    /// Takes over the present rules of the source, at `now_ms`.
     pub fn take(&mut self, checks: Vec<Check>, now_ms: i64) -> Taken {
         let mut taken = Taken { changed: self.remembered, ..Taken::default() };
         let mut before = std::mem::take(&mut self.good);
@@ -155,17 +155,19 @@ impl Accepted {
                     self.mentioned.insert(rule.id);
                     let good = match before.remove(&rule.id) {
                         Some(known) if *known.form == *check.form => known,
-                        // An edit of what makes no other version leaves it in force.
+                        // An edit that keeps the version number keeps the start of the version too.
                         Some(known) if known.rule.version == rule.version => {
                             taken.changed = true;
-                            // What nobody counted while it was off cannot be missing since then.
+                            // Time without data is not counted while a rule is disabled. Count from
+                            // now.
                             let begins = rule.enabled && !known.rule.enabled;
                             let from_ms = if begins { now_ms } else { known.rule.from_ms };
                             Good::new(*rule, check.form, |_| from_ms)
                         }
                         known => {
                             taken.changed = true;
-                            // As a restart finds it; only what is the same is the same version.
+                            // Only after a restart: if the fingerprint is equal, the version is the
+                            // same.
                             let kept = self.kept_of(rule.id).filter(|_| known.is_none());
                             let from = |fingerprint: &str| {
                                 kept.filter(|kept| kept.fingerprint == fingerprint)
@@ -193,7 +195,7 @@ impl Accepted {
         taken.valid = self.good.len();
         for id in refused {
             self.mentioned.insert(id);
-            // Where two rules claim one number, the one that is good has it.
+            // If two rules have the same number, the valid rule keeps it.
             if let Some(good) = before.remove(&id) {
                 self.good.insert(id, good);
                 taken.last_good += 1;
@@ -204,12 +206,13 @@ impl Accepted {
         taken
     }
 
-    /// The rules that follow.
+    /// Returns the set of accepted rules.
     pub fn rules(&self) -> RuleSet {
         RuleSet::new(self.good.values().map(|good| Arc::clone(&good.rule)))
     }
 
-    /// How what is kept differs from what should be; `None` while it is not known what is kept.
+    /// Returns the difference between the store and the accepted versions; `None`: the stored
+    /// versions are not known yet.
     pub fn unkept(&self) -> Option<Unkept> {
         let kept = self.kept.as_ref()?;
         let is_kept =
@@ -225,7 +228,7 @@ impl Accepted {
                 },
             })
             .collect();
-        // In one order, so that two replicas never wait for each other in a circle.
+        // Sorted, so that two replicas never deadlock.
         put.sort_by_key(|kept| kept.rule_id);
         let mut gone: Vec<i64> =
             kept.keys().copied().filter(|id| !self.mentioned.contains(id)).collect();
@@ -233,12 +236,12 @@ impl Accepted {
         Some(Unkept { put, gone })
     }
 
-    /// Notes what is kept.
+    /// Sets the identities of the stored versions.
     pub fn found_kept(&mut self, kept: HashMap<i64, KnownBy>) {
         self.kept = Some(kept);
     }
 
-    /// Notes that these forms are kept now.
+    /// Records that these versions are stored now.
     pub fn put(&mut self, forms: &[Kept]) {
         let forms = forms.iter().map(|form| (form.rule_id, form.known_by.clone()));
         if let Some(kept) = &mut self.kept {
@@ -246,14 +249,14 @@ impl Accepted {
         }
     }
 
-    /// Notes that nothing is kept of these rules any more.
+    /// Records that nothing is stored of these rules now.
     pub fn removed(&mut self, rules: &[i64]) {
         for rule_id in rules {
             self.kept.as_mut().and_then(|kept| kept.remove(rule_id));
         }
     }
 
-    /// What of `complaints` was not said before; they are what was said from now on.
+    /// Returns the new ones of `complaints`, and keeps all of them for the next comparison.
     fn complain(&mut self, complaints: HashMap<String, String>) -> Vec<(String, String)> {
         let before = std::mem::replace(&mut self.complaints, complaints);
         let new = self.complaints.iter().filter(|(rule, said)| before.get(*rule) != Some(*said));

@@ -6,14 +6,14 @@ use super::*;
 use crate::rules::loading::source_file;
 use crate::test_support::object;
 
-/// What is kept of rules, as MySQL would.
+/// The stored versions, as MySQL would hold them.
 #[derive(Debug, Default)]
 struct Store {
     forms: BTreeMap<i64, (Arc<str>, String)>,
     writes: usize,
 }
 
-/// One look of a process at a source, and all that belongs to it.
+/// One reload of a process from a source, and all that belongs to it.
 fn look(accepted: &mut Accepted, checks: Vec<Check>, store: Option<&mut Store>) -> Taken {
     if let Some(store) = &store {
         for id in accepted.unknown(&checks) {
@@ -41,7 +41,7 @@ fn look(accepted: &mut Accepted, checks: Vec<Check>, store: Option<&mut Store>) 
     taken
 }
 
-/// Two rules, the first one with this threshold.
+/// Two rules, the first with this threshold.
 fn file(threshold: &str) -> Vec<Check> {
     let text = format!(
         "- {{id: 1, physical_sign: stress, threshold_max: {threshold}}}\n\
@@ -50,7 +50,7 @@ fn file(threshold: &str) -> Vec<Check> {
     source_file::parse(&text).unwrap()
 }
 
-/// The thresholds of both rules, where they stand.
+/// The thresholds of both rules, if they are accepted.
 fn maxima(accepted: &Accepted) -> [Option<f64>; 2] {
     let rules = accepted.rules();
     [1, 2].map(|id| rules.in_force(7, id).and_then(|rule| rule.thresholds().max))
@@ -98,7 +98,7 @@ fn only_what_changed_is_written_and_what_is_deleted_goes() {
     assert_eq!(store.writes, 2);
     look(&mut accepted, file("71"), Some(&mut store));
     assert_eq!(store.writes, 3);
-    // A successor finds everything as it should be.
+    // A successor finds the store up to date.
     look(&mut Accepted::default(), file("71"), Some(&mut store));
     assert_eq!(store.writes, 3);
 

@@ -1,6 +1,6 @@
-//! When a rule may open an episode: times of day, and days of the week.
+//! Reads when a rule may open an episode: times of day, and days of the week.
 //!
-//! Pure. Whether it may at a given time is for [`Effective`] to say.
+//! Pure. [`Effective`] decides whether the rule may open an episode at a given time.
 
 use jiff::civil::Time;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::fields::Form;
 use crate::rules::rule::{ALL_DAYS, Effective};
 
-/// When the rule may open an episode; what is wrong with that is noted.
+/// Reads when the rule may open an episode, and records the problems.
 pub(super) fn effective(form: &mut Form<'_>) -> Effective {
     Effective {
         start: time(form, "effective_time_start"),

@@ -1,13 +1,13 @@
-//! By which ways a rule's notifications go, in each form that the platform writes them.
+//! Reads the channels of a rule's notifications, in each form that the platform writes.
 //!
-//! Pure. Whom they reach is for [`crate::notify::recipients`] to say.
+//! Pure. [`crate::notify::recipients`] decides whom the channels reach.
 
 use serde_json::Value;
 
 use super::fields::Form;
 use crate::rules::channel::Channels;
 
-/// The ways of the rule's notifications; `skipped` takes those that are not known here.
+/// Reads the channels of the rule. `skipped` receives the unknown channels.
 pub(super) fn channels(form: &mut Form<'_>, skipped: &mut Vec<String>) -> Channels {
     let mut words: Vec<String> = match form.value("enabled_channels").cloned() {
         Some(Value::Array(_)) => list(form.document("enabled_channels")),

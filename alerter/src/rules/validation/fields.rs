@@ -1,11 +1,11 @@
-//! A rule as somebody wrote it: a row of the platform or an entry of a file, seen as named fields
-//! whose values may be numbers, texts or documents, depending on where they come from.
+//! A written rule as named fields: a row of the platform or an entry of a file. The values may be
+//! numbers, texts or documents, depending on the source.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// Every field that a rule may have and that is looked at.
+/// Every field of a rule that is read.
 pub const FIELDS: [&str; 32] = [
     "id",
     "customer_id",
@@ -41,29 +41,29 @@ pub const FIELDS: [&str; 32] = [
     "alert_message",
 ];
 
-/// Longest time a rule may speak of, in seconds: 30 days.
+/// Longest time in a rule, in seconds: 30 days.
 pub(super) const SECONDS_MAX: i64 = 30 * 86_400;
 
-/// The time window of a rule that names none, in seconds.
+/// The default time window of a rule, in seconds.
 pub(super) const WINDOW_SECONDS: i64 = 300;
 
-/// The fields of a rule that are looked at, as JSON: what is kept of it. Nulls too, because the
-/// version of a rule that names none follows from them.
+/// Returns the fields that are read, as JSON: the stored form of a rule. Nulls are included,
+/// because the version of a rule without a version number derives from them.
 pub fn written(fields: &Map<String, Value>) -> String {
     let looked_at = FIELDS.iter().filter_map(|name| Some((*name, fields.get(*name)?)));
     let looked_at: BTreeMap<&str, &Value> = looked_at.collect();
-    // Values that came out of JSON or a row always serialise.
+    // Values from JSON or from a row always serialise.
     serde_json::to_string(&looked_at).unwrap_or_default()
 }
 
-/// What is wrong with one field of one rule.
+/// A problem with one field of one rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The rule, as `rule 7`, or its place where it has no number.
+    /// The rule, as `rule 7`, or its place if it has no number.
     pub rule: String,
     /// The field.
     pub field: &'static str,
-    /// What is wrong, and what would be right.
+    /// The problem, and the remedy.
     pub message: String,
 }
 
@@ -73,7 +73,7 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// The fields of one rule, and what was found wrong with them so far.
+/// The fields of one rule, and their problems so far.
 #[derive(Debug)]
 pub struct Form<'a> {
     fields: &'a Map<String, Value>,
@@ -82,7 +82,7 @@ pub struct Form<'a> {
 }
 
 impl<'a> Form<'a> {
-    /// The fields of the rule at `place` in its source, counted from 1.
+    /// Returns the form of the rule at `place` in its source, counted from 1.
     pub fn new(fields: &'a Map<String, Value>, place: usize) -> Self {
         let rule = match fields.get("id").and_then(whole) {
             Some(id) => format!("rule {id}"),
@@ -91,22 +91,22 @@ impl<'a> Form<'a> {
         Self { fields, rule, problems: Vec::new() }
     }
 
-    /// Notes a problem.
+    /// Records a problem.
     pub fn refuse(&mut self, field: &'static str, message: impl Into<String>) {
         self.problems.push(Problem { rule: self.rule.clone(), field, message: message.into() });
     }
 
-    /// What was found wrong.
+    /// Returns the problems.
     pub fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
 
-    /// Whether nothing was found wrong yet.
+    /// Whether there is no problem so far.
     pub fn is_clean(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// A field's value; blanks and nulls count as absent.
+    /// Returns a field's value. Blank texts and nulls count as absent.
     pub fn value(&self, field: &str) -> Option<&'a Value> {
         self.fields.get(field).filter(|value| match value {
             Value::Null => false,
@@ -115,7 +115,7 @@ impl<'a> Form<'a> {
         })
     }
 
-    /// A field's text.
+    /// Returns a field's text.
     pub fn text(&mut self, field: &'static str) -> Option<String> {
         match self.value(field)? {
             Value::String(text) => Some(text.trim().to_owned()),
@@ -127,7 +127,7 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// A field's number.
+    /// Returns a field's number.
     pub fn number(&mut self, field: &'static str) -> Option<f64> {
         let number = match self.value(field)? {
             Value::Number(number) => number.as_f64(),
@@ -141,7 +141,7 @@ impl<'a> Form<'a> {
         number
     }
 
-    /// A field's whole number between `min` and `max`, or `default` where there is none.
+    /// Returns a field's whole number between `min` and `max`, or `default` if the field is absent.
     pub fn whole(&mut self, field: &'static str, default: i64, min: i64, max: i64) -> i64 {
         let Some(value) = self.value(field) else { return default };
         match whole(value).filter(|number| (min..=max).contains(number)) {
@@ -153,7 +153,7 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// A field that is yes or no, or `default` where there is none.
+    /// Returns a field that is yes or no, or `default` if the field is absent.
     pub fn flag(&mut self, field: &'static str, default: bool) -> bool {
         let Some(value) = self.value(field) else { return default };
         match value {
@@ -169,7 +169,7 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// A field that is a document: itself, or the text of one.
+    /// Returns a field that is a document, or the text of a document.
     pub fn document(&mut self, field: &'static str) -> Option<Value> {
         match self.value(field)? {
             Value::String(text) => match serde_json::from_str(text) {

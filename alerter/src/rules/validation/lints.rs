@@ -1,11 +1,11 @@
-//! Rules that are valid and can hardly mean what they say. They are judged by as they stand; whoever
-//! wrote them is told.
+//! Finds valid rules that are probably mistakes. The rules are evaluated as they are, and a warning
+//! names the doubt.
 
 use crate::rules::rule::{Rule, Watch};
 use crate::rules::verdict::Range;
 use crate::rules::vital::Sign;
 
-/// What a healthy adult at rest shows of each sign.
+/// A value of each vital that is normal for a healthy adult at rest.
 const USUAL: [(Sign, f64); 5] = [
     (Sign::HeartRate, 75.0),
     (Sign::BloodOxygen, 97.0),
@@ -14,7 +14,7 @@ const USUAL: [(Sign, f64); 5] = [
     (Sign::PressureLow, 75.0),
 ];
 
-/// What makes one doubt that a rule means what it says.
+/// Returns the reasons to doubt that a rule is meant as written.
 pub fn doubts(rule: &Rule) -> Vec<String> {
     match &rule.watch {
         Watch::Range(range) if rule.enabled => of_range(range),
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use crate::test_support::rule;
 
-    /// The platform's rules as they are seeded, with what is doubted of each.
+    /// The platform's seeded rules, with the expected doubt about each.
     #[test]
     fn the_platform_s_seeded_rules_load_and_those_that_cannot_be_meant_are_named() {
         for (sign, min, max, doubted) in [

@@ -1,6 +1,6 @@
-//! From what somebody wrote to a valid rule, or to everything that is wrong with it.
+//! Validates a written rule, and returns a valid rule or all of its problems.
 //!
-//! Pure; the same for rows of the platform, entries of a file, and `rules check`.
+//! Pure. Rows of the platform, entries of a file and `rules check` are validated in the same way.
 
 mod active_hours;
 mod channels;
@@ -18,34 +18,34 @@ use crate::rules::validation::fields::{Form, Problem, written};
 use crate::rules::validation::lints::doubts;
 use crate::rules::validation::rule::rule;
 
-/// What a written rule turns out to be.
+/// The result of validating a written rule.
 #[derive(Debug)]
 pub enum Checked {
-    /// A rule to judge by.
+    /// A valid rule, which can be evaluated.
     Valid(Box<Rule>),
-    /// Deleted: as if it were not there.
+    /// Deleted: treated as absent.
     Deleted,
-    /// For device events, which come by another route: no error.
+    /// For device events, which take another route: no error.
     Event,
-    /// Refused, for all of these reasons.
+    /// Invalid, for all of these reasons.
     Refused(Vec<Problem>),
 }
 
-/// A checked rule.
+/// A written rule and the result of its validation.
 #[derive(Debug)]
 pub struct Check {
-    /// Number of the rule, where it has one.
+    /// Number of the rule, if it has one.
     pub id: Option<i64>,
-    /// What it turns out to be.
+    /// The result of the validation.
     pub checked: Checked,
-    /// What is not as it should be, though the rule stays.
+    /// Warnings, which do not make the rule invalid.
     pub warnings: Vec<String>,
-    /// The fields it was read from, as JSON.
+    /// The rule's fields, as JSON.
     pub form: String,
 }
 
 impl Check {
-    /// Refuses it for what is wrong with one field, whatever it was before.
+    /// Makes the rule invalid because of a problem with one field.
     pub fn refuse(&mut self, field: &'static str, message: String) {
         let rule =
             self.id.map_or_else(|| "a rule without a number".into(), |id| format!("rule {id}"));
@@ -57,7 +57,7 @@ impl Check {
     }
 }
 
-/// Checks the rule written at `place` (from 1) in its source.
+/// Validates the rule written at `place` (from 1) in its source.
 pub fn check(fields: &Map<String, Value>, place: usize) -> Check {
     let mut form = Form::new(fields, place);
     let id = form.whole("id", 0, 1, i64::MAX);

@@ -1,6 +1,6 @@
-//! What follows from a series of verdicts: runs, cooldown, severity, escalation, flapping.
+//! Reads the policy of a rule: runs, cooldown, severity, escalation, flapping.
 //!
-//! Pure. [`crate::engine::episode`] applies it.
+//! Pure. [`crate::engine::episode`] applies the policy.
 
 use serde_json::Value;
 
@@ -8,17 +8,17 @@ use super::fields::{Form, SECONDS_MAX, WINDOW_SECONDS};
 use crate::rules::policy::{Escalation, FlapLimits, Policy};
 use crate::rules::severity::Severity;
 
-/// Longest run a rule may ask for: each open run keeps that many times.
+/// Longest run that a rule may require: each run in progress holds as many times.
 const TREND_MAX: i64 = 1_000;
 
-/// So many openings are flapping.
+/// Default number of openings that is flapping.
 const FLAP_OPENINGS: i64 = 4;
 
-/// Within so long, in seconds.
+/// Default time within which these openings lie, in seconds.
 const FLAP_WINDOW_SECONDS: i64 = 600;
 
-/// What the rule makes of a series of verdicts. `absence`: nothing is counted but the one absence,
-/// whatever the platform's columns hold.
+/// Reads the policy. `absence`: a `NO_DATA` rule counts one verdict, so the platform's values for
+/// the runs are ignored.
 pub(super) fn policy(form: &mut Form<'_>, absence: bool) -> Option<Policy> {
     let counted = |form: &mut Form<'_>, field| {
         if absence { 1 } else { form.whole(field, 1, 1, TREND_MAX) }

@@ -1,4 +1,4 @@
-//! A rule from its form: every field is looked at, so that all problems are listed.
+//! Reads a rule from its form. Every field is read, so that all problems are listed.
 //!
 //! Pure. The groups of fields belong to `trigger`, `policy`, `active_hours` and `channels`.
 
@@ -13,13 +13,13 @@ use super::trigger::watch;
 use crate::rules::rule::{Rule, Watch};
 use crate::rules::template::{ABSENCE_TEMPLATE, DEFAULT_TEMPLATE, Template};
 
-/// Longest rule type, in characters: the platform's column takes no more.
+/// Longest rule type, in characters: the limit of the platform's column.
 const RULE_TYPE_CHARS_MAX: usize = 50;
 
-/// Longest text of a rule, in characters: what fills its placeholders has to fit beside it.
+/// Longest text of a rule, in characters: the values of its placeholders need room beside it.
 const MESSAGE_CHARS_MAX: usize = 1_000;
 
-/// The form's rule; what is wrong with it is noted.
+/// Reads the rule of the form, and records its problems.
 pub(super) fn rule(
     form: &mut Form<'_>,
     id: i64,
@@ -35,7 +35,7 @@ pub(super) fn rule(
     } else {
         fingerprint(fields)
     };
-    // Everything is looked at before anything is given up, so that all problems are listed.
+    // Read every field before the first `?`, so that all problems are listed.
     let enabled = form.flag("is_enabled", true);
     let priority = form.whole("priority_level", 3, 1, 5);
     let effective = effective(form);
@@ -60,12 +60,12 @@ pub(super) fn rule(
         stale_after_ms: stale_after.map(|seconds| seconds * 1000),
         channels,
         message: message?,
-        // That is for whoever takes it over to say.
+        // Set by the code that accepts the rule.
         from_ms: 0,
     })
 }
 
-/// A field's text of bounded length.
+/// Reads a field's text of bounded length.
 fn text(form: &mut Form<'_>, field: &'static str, chars_max: usize) -> Option<String> {
     let text = form.text(field)?;
     let chars = text.chars().count();
@@ -82,13 +82,13 @@ fn message(form: &mut Form<'_>, absence: bool) -> Option<Template> {
     Template::parse(&text).map_err(|problem| form.refuse("alert_message", problem)).ok()
 }
 
-/// A version for a rule that has none: it changes with every edit.
+/// Returns a version for a rule without one. It changes with every edit.
 fn fingerprint(fields: &Map<String, Value>) -> i64 {
     let mut text = String::new();
     for (name, value) in FIELDS.iter().filter_map(|name| Some((name, fields.get(*name)?))) {
         text.push_str(&format!("{name}={value}\n"));
     }
     let (high, _) = Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()).as_u64_pair();
-    // The upper half alone, so that it stays short and positive.
+    // The upper half alone keeps the version short and positive.
     (high >> 32) as i64
 }

@@ -161,7 +161,7 @@ fn channels_not_configured_here_are_skipped_and_the_rule_stays() {
     assert_eq!(check.warnings, ["notifications by sms, email are skipped: not configured here"]);
     let Checked::Valid(rule) = check.checked else { panic!() };
     assert_eq!(rule.channels, Channels { wechat: true, ..Channels::default() });
-    // Whoever asked only for these is not told by others.
+    // A rule with only unknown channels notifies by no channel.
     let check = checked(json!({"enabled_channels": ["sms"]}));
     let Checked::Valid(rule) = check.checked else { panic!() };
     assert_eq!(rule.channels, Channels::default());

@@ -1,4 +1,4 @@
-//! What a rule watches: one sign against a range, several conditions, or that a device is heard.
+//! Reads the trigger of a rule: the range of one vital, several conditions, or missing data.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use crate::rules::vital::Sign;
 /// Conditions of one rule, at most.
 const CONDITIONS_MAX: usize = 20;
 
-/// The form's watch; what is wrong with it is noted.
+/// Reads the trigger of the form, and records its problems.
 pub(super) fn watch(form: &mut Form<'_>) -> Option<Watch> {
     let category = form.text("rule_category").unwrap_or_else(|| "SINGLE".to_owned());
     match category.to_uppercase().as_str() {
@@ -60,7 +60,7 @@ fn sign(form: &mut Form<'_>) -> Option<Sign> {
     }
 }
 
-/// Unset and 0 mean none: the platform's column has 0 where nobody chose one.
+/// Reads the deviation. Unset and 0 mean none: the platform's column has 0 by default.
 fn deviation(form: &mut Form<'_>) -> Option<Deviation> {
     let percentage = form.number("deviation_percentage").filter(|percentage| *percentage != 0.0)?;
     if percentage < 0.0 {
@@ -106,7 +106,7 @@ fn bounds(form: &mut Form<'_>, has_deviation: bool) -> (Bounds, Bounds) {
     (thresholds, clear)
 }
 
-/// The conditions, in either spelling of their names: the platform writes both.
+/// Reads the conditions, in either spelling of their names: the platform writes both.
 fn conditions(form: &mut Form<'_>) -> Option<Composite> {
     const FIELD: &str = "condition_expression";
     let Some(document) = form.document(FIELD) else {

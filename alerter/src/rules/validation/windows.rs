@@ -1,15 +1,15 @@
-//! How many different absences the rules of an installation may allow: since when each counts is kept
-//! for every partition.
+//! Limits how many different times without data the rules of an installation may allow. Every
+//! partition stores from when each of these windows counts.
 
 use std::collections::BTreeSet;
 
 use super::{Check, Checked};
 use crate::rules::rule::{Rule, Watch};
 
-/// Different windows of absence, of all rules together.
+/// Different windows of all rules together, at most.
 const WINDOWS_MAX: usize = 64;
 
-/// Refuses rules whose window is one too many, those with the greatest numbers.
+/// Makes the rules invalid whose window exceeds the limit, those with the greatest numbers.
 pub fn refuse_surplus(checks: &mut [Check]) {
     let window = |rule: &Rule| rule.absence().filter(|_| rule.enabled).map(|one| one.window_ms);
     let mut counted: Vec<(i64, i64)> = checks
