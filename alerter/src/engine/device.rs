@@ -1,7 +1,7 @@
-//! What is remembered of one device between readings.
+//! The state of one device between readings.
 //!
-//! Pure. How it moves on belongs to `step` and [`crate::engine::no_data`]; how it is stored, to
-//! [`crate::engine::journal`] and `persisted_state`.
+//! Pure. `step` and [`crate::engine::no_data`] advance the state. [`crate::engine::journal`] and
+//! `persisted_state` define how it is stored.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,53 +14,54 @@ use crate::engine::episode::Episode;
 use crate::engine::episode::evaluate::Memory;
 use crate::rules::vital::{Sign, Signs};
 
-/// Where one rule stands on one device, as it is kept between readings.
+/// The state of one rule on one device, as it is kept between readings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tracked {
-    /// Version of the rule that this state belongs to; kept in a column of its own.
+    /// Version of the rule that this state belongs to; stored in a column of its own.
     #[serde(skip)]
     pub version: i64,
-    /// Whose reading last moved it: an episode's later notices go to the people of its opening.
+    /// User, organisation and tenant. While an episode is open they do not change: its later
+    /// notices go to the people of its opening.
     #[serde(default)]
     pub ids: Ids,
-    /// The course so far.
+    /// The episode so far.
     pub episode: Episode,
-    /// What the rule remembers beside it.
+    /// The state of the evaluation, beside the episode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
 }
 
 impl Tracked {
-    /// Whether nothing would be lost by forgetting it.
+    /// Whether dropping the state loses nothing.
     pub fn is_blank(&self) -> bool {
         self.episode.is_blank() && self.memory.is_none()
     }
 }
 
-/// A device's last sign of life, whatever it said.
+/// When a device was last seen, with any reading.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Heard {
     /// Kafka record time, in milliseconds; 0: not known.
     pub at: i64,
-    /// Whose device it was.
+    /// User, organisation and tenant of the device then.
     pub ids: Ids,
 }
 
-/// What is known of one device.
+/// The state of one device.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Device {
-    /// When each sign was last reported.
+    /// When each vital was last reported.
     pub seen: Seen,
-    /// When it was heard last.
+    /// When the device was last seen.
     pub heard: Heard,
-    /// By rule; a rule with nothing to remember has no entry.
+    /// State by rule. A rule without state has no entry.
     pub tracked: BTreeMap<i64, Tracked>,
-    /// Whether it was heard since what changed was last asked for.
+    /// Whether the device is already marked as to be written.
     pub(super) moved: bool,
 }
 
 impl Device {
-    /// Notes, once, that the device at this place is to be written.
+    /// Marks the device at this place, once, as to be written.
     pub(super) fn moves(&mut self, place: usize, moved: &mut Vec<usize>) {
         if !std::mem::replace(&mut self.moved, true) {
             moved.push(place);
@@ -68,17 +69,17 @@ impl Device {
     }
 }
 
-/// Devices of a partition. None is ever taken out, so that each keeps its place.
+/// Devices of a partition. Devices are never removed, so their places stay valid.
 pub type Devices = IndexMap<DeviceSn, Device, ahash::RandomState>;
 
-/// When a device last reported each sign, in milliseconds of event time.
+/// When a device last reported each vital, in milliseconds of event time.
 ///
-/// Kept by device rather than by rule: what counts as late must not depend on which rules were in
-/// force when a reading came.
+/// Kept by device rather than by rule. Lateness must not depend on the rules that were active when
+/// a reading arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen([i64; Sign::ALL.len()]);
 
-/// Before any time a reading can have.
+/// A time before any reading.
 const NEVER: i64 = i64::MIN;
 
 impl Default for Seen {
@@ -87,17 +88,17 @@ impl Default for Seen {
     }
 }
 
-/// What a reading brings to a device: the signs it carries, and those of them that are news.
+/// The vitals that a reading carries, and the ones among them that are newer than before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Carried {
-    /// Signs with a value.
+    /// Vitals with a value.
     pub all: Signs,
-    /// Signs whose last value is older than this one.
+    /// Vitals whose last value is older than this one.
     pub fresh: Signs,
 }
 
 impl Seen {
-    /// Notes the signs of `reading` and says which of them are newer than what was seen.
+    /// Records the vitals of `reading`, and returns which of them are newer than before.
     pub fn note(&mut self, reading: &Reading) -> Carried {
         let mut carried = Carried { all: Signs::default(), fresh: Signs::default() };
         for sign in Sign::ALL {
@@ -114,12 +115,12 @@ impl Seen {
         carried
     }
 
-    /// When `sign` was last reported.
+    /// Returns when `sign` was last reported.
     pub fn last(&self, sign: Sign) -> Option<i64> {
         Some(self.0[sign as usize]).filter(|time| *time != NEVER)
     }
 
-    /// Adds the form it is stored in, see [`crate::engine::journal`].
+    /// Appends the stored form, see [`crate::engine::journal`].
     pub fn write(&self, text: &mut String) {
         let mut written = Signs::default();
         for sign in Sign::ALL {
@@ -142,7 +143,7 @@ impl Seen {
         }
     }
 
-    /// Reads the stored form; `None` where it is none.
+    /// Parses the stored form. Returns `None` for any other text.
     pub fn read(stored: &str) -> Option<Self> {
         let mut seen = Self::default();
         for word in stored.split(',').filter(|_| stored != "-") {
@@ -154,7 +155,7 @@ impl Seen {
         Some(seen)
     }
 
-    /// As if each sign had been reported at its time.
+    /// Returns the state in which each vital was reported at its time.
     #[cfg(test)]
     pub fn at<const N: usize>(times: [(Sign, i64); N]) -> Self {
         let mut seen = Self::default();

@@ -1,51 +1,51 @@
-//! What is stored of a partition's devices: a journal of what was heard, as lines of text.
+//! The journal of a partition's devices: their stored state, as lines of text.
 //!
-//! Pure. Each batch adds an entry with the devices it heard, as they stand after it; read in order,
-//! the last word on a device counts. A row per device and batch would cost the database more than
-//! all the rest of judging. Once the entries hold far more lines than there are devices, the next
-//! one holds all devices and takes the place of those before it.
+//! Pure. Each batch adds an entry with the devices that it saw, in their state after the batch. The
+//! last line of a device counts. A row per device and batch would cost the database more than all
+//! the rest of the evaluation. Once the entries hold far more lines than there are devices, the
+//! next entry holds all devices. It replaces the entries before it.
 //!
-//! A line is `device_sn heard_at customer_id org_id user_id seen`, with `-` where there is nothing
-//! and `=` for what the line before says. `seen` is `epoch_ms*signs` for each time, joined by
-//! commas; the signs are hexadecimal bits in the order of [`Sign::ALL`](crate::rules::vital::Sign::ALL).
+//! A line is `device_sn heard_at customer_id org_id user_id seen`. `-` is no value, and `=` is the
+//! value of the line before. `seen` is `epoch_ms*signs` for each time, joined by commas. The vitals
+//! are hexadecimal bits in the order of [`Sign::ALL`](crate::rules::vital::Sign::ALL).
 
 use ljwx_reading::{DeviceSn, Ids};
 
 use crate::engine::device::{Heard, Seen};
 
-/// Lines of one row, and of the rows of one statement, at most: some 70 kB. For packets from 128 kB on
-/// the server gets its memory from the system, each time anew.
+/// Lines of one row, and of the rows of one statement, at most: some 70 kB. For packets from 128 kB
+/// on, the server takes memory from the system each time.
 pub const ROW_LINES_MAX: usize = 1_024;
 
-/// Bytes of a line as watches cause it.
+/// Bytes of a line, as a watch usually causes it.
 const LINE_BYTES_EXPECTED: usize = 72;
 
-/// Lines up to which a journal only grows, however few devices there are.
+/// Lines up to which a journal only grows, for any number of devices.
 const LINES_MAX: usize = 65_536;
 
-/// Lines up to which it only grows for each of its devices.
+/// Lines per device up to which a journal only grows.
 const LINES_PER_DEVICE_MAX: usize = 4;
 
-/// What reading one more row costs, in lines.
+/// Cost of reading one more row, in lines.
 const ROW_LINES: usize = 4;
 
-/// How long a partition's journal has become since it was last written as a whole.
+/// The size of a partition's journal since it was last written as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Length {
-    /// Lines of all its rows.
+    /// Lines of all rows.
     pub lines: usize,
-    /// Its rows.
+    /// Number of rows.
     pub rows: usize,
 }
 
 impl Length {
-    /// Whether a partition of so many devices is to be written as a whole.
+    /// Whether the journal of a partition with so many devices is to be written as a whole.
     pub fn is_due(self, devices: usize) -> bool {
         let cost = self.lines + self.rows * ROW_LINES;
         cost > LINES_MAX.max(devices * LINES_PER_DEVICE_MAX)
     }
 
-    /// Notes a row of so many lines.
+    /// Adds a row of so many lines.
     pub fn add(&mut self, lines: usize) {
         self.lines += lines;
         self.rows += 1;
@@ -55,23 +55,23 @@ impl Length {
 /// A row of the journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Row {
-    /// Its devices.
+    /// Number of devices.
     pub lines: usize,
-    /// A line for each.
+    /// One line for each device.
     pub text: String,
 }
 
-/// What a batch adds.
+/// The rows that a batch adds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// Rows to be added.
+    /// Rows to add.
     pub rows: Vec<Row>,
-    /// Whether all devices are in them, so that the rows before them are to go.
+    /// Whether the rows hold all devices, so that the rows before them are removed.
     pub whole: bool,
 }
 
 impl Entry {
-    /// An entry of these devices.
+    /// Returns the rows of these devices.
     pub fn new<'a>(
         devices: impl Iterator<Item = (&'a DeviceSn, &'a Seen, Heard)>,
         whole: bool,
@@ -96,7 +96,7 @@ impl Entry {
     }
 }
 
-/// The figures of a line in their order.
+/// Returns the figures of a line in their order.
 fn figures(Heard { at, ids: Ids { customer_id, org_id, user_id } }: Heard) -> [Option<i64>; 4] {
     [Some(at), customer_id, org_id, user_id]
 }
@@ -122,12 +122,13 @@ fn write_line(
     text.push('\n');
 }
 
-/// A line that is none.
+/// A line that cannot be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("no line of a journal: {0:?}")]
 pub struct Unreadable(pub String);
 
-/// The devices of a row, in the order of its lines. What a line has of the line before is lost with it.
+/// Returns the devices of a row, in the order of its lines. If a line is unreadable, a line after
+/// it that refers to it with `=` is unreadable too.
 pub fn read(text: &str) -> impl Iterator<Item = Result<(DeviceSn, Seen, Heard), Unreadable>> {
     let mut before = None;
     text.lines()

@@ -1,7 +1,7 @@
-//! Rules against readings: which episodes begin, go on and end, partition by partition.
+//! Evaluates readings by rules: opens, continues and ends episodes, partition by partition.
 //!
-//! Pure: holds the state of every device of the owned partitions in memory, performs no I/O, knows
-//! no clock. [`crate::pipeline`] feeds it and writes down what changed.
+//! Pure: holds the state of every device of the owned partitions in memory, performs no I/O and
+//! reads no clock. [`crate::pipeline`] feeds the engine and writes the changes.
 
 pub mod device;
 pub mod episode;
@@ -30,11 +30,11 @@ pub use self::device::{Device, Devices, Heard, Tracked};
 pub use self::outcome::{Arrival, Change, Judged, Moment, Outcome};
 pub use self::persisted_state::{StateChanges, Stored};
 
-/// How long a reading may be on its way from the gateway to Kafka, in milliseconds: wall time says
-/// nothing about the last of it.
+/// Longest time of a reading from the gateway to Kafka, in milliseconds. Wall time proves nothing
+/// about records of this last period.
 const UNDERWAY_MS: i64 = 5_000;
 
-/// The state of the owned partitions and the rules in force.
+/// The state of the owned partitions, and the active rules.
 #[derive(Debug)]
 pub struct Engine {
     rules: Arc<RuleSet>,
@@ -49,35 +49,36 @@ impl Default for Engine {
 }
 
 impl Engine {
-    /// Owns nothing yet; absences are dated in `zone`.
+    /// Returns an engine without partitions. Missing data is dated in `zone`.
     pub fn new(zone: TimeZone) -> Self {
         Self { rules: Arc::default(), zone, partitions: BTreeMap::new() }
     }
 
-    /// Takes a partition over with the state that was stored for it; [`Self::realign`] has to follow.
+    /// Takes over a partition with its stored state. The caller must call [`Self::realign`] next.
     pub fn load(&mut self, partition: i32, stored: Stored) {
         let Stored { devices, journal, hearing } = stored;
         let loaded = Partition { devices, journal, hearing, ..Partition::default() };
         self.partitions.insert(partition, loaded);
     }
 
-    /// Forgets a partition, and whatever of it was not written.
+    /// Drops a partition, and its changes that were not written.
     pub fn forget(&mut self, partition: i32) {
         self.partitions.remove(&partition);
     }
 
-    /// The partitions it has.
+    /// Returns the owned partitions.
     pub fn partitions(&self) -> Vec<i32> {
         self.partitions.keys().copied().collect()
     }
 
-    /// Judges by `rules` from now on; [`Self::realign`] brings a partition's state in line.
+    /// Evaluates by `rules` from now on. [`Self::realign`] brings a partition's state in line.
     pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
         self.rules = rules;
     }
 
-    /// Judges one reading: first what its record time says of silent devices, then the end of its
-    /// own device's absence, then its news. A partition that was never loaded has no news.
+    /// Evaluates one reading. First its record time shows which devices have fallen silent. Then
+    /// the missing data of its own device ends. Then its newer vitals are evaluated. For a
+    /// partition that was never loaded nothing changes.
     pub fn judge<'a>(&mut self, partition: i32, arrival: impl Into<Arrival<'a>>) -> Judged {
         let arrival = arrival.into();
         let reading = arrival.reading;
@@ -122,8 +123,9 @@ impl Engine {
         judged
     }
 
-    /// Partitions in which an absence is due by wall time `now_ms`, though no record has shown it.
-    /// None while nobody is heard: then it is not the devices that are away.
+    /// Returns partitions in which data is missing for too long by wall time `now_ms`, though no
+    /// record has shown it. Returns none while no partition has recent records: then the devices
+    /// are not the cause.
     pub fn overdue(&self, now_ms: i64) -> Vec<i32> {
         let shortest = self.rules.absence_windows().first();
         let heard = self.partitions.values().map(|partition| partition.hearing.clock_ms()).max();
@@ -136,7 +138,8 @@ impl Engine {
         self.partitions.iter().filter(|(_, one)| due(one)).map(|(number, _)| *number).collect()
     }
 
-    /// What wall time `now_ms` shows in a partition all of whose records were judged.
+    /// Processes wall time `now_ms` in a partition whose records are all evaluated, and returns the
+    /// changes.
     pub fn tick(&mut self, partition: i32, now_ms: i64) -> Vec<Change> {
         let mut changes = Vec::new();
         let Self { rules, zone, partitions } = self;
@@ -146,26 +149,27 @@ impl Engine {
         changes
     }
 
-    /// State of another version, or of a rule that no longer concerns the device, starts over as
-    /// quiet; absence is counted by the rules in force.
+    /// Brings a partition in line with the active rules. State of another rule version becomes
+    /// quiet, and so does state of a rule that no longer concerns the device. The active rules
+    /// restart the checks for missing data.
     pub fn realign(&mut self, partition: i32) -> Vec<Change> {
         let Self { rules, zone, partitions } = self;
         partitions.get_mut(&partition).map_or_else(Vec::new, |one| one.realign(rules, zone))
     }
 
-    /// What changed in a partition since it was last asked.
+    /// Returns the changes of a partition since the last call.
     pub fn take_changes(&mut self, partition: i32) -> StateChanges {
         let partition = self.partitions.get_mut(&partition);
         partition.map_or_else(StateChanges::default, Partition::take_changes)
     }
 
-    /// A partition as a restart finds it: what is written, read back.
+    /// Returns a partition as a restart loads it: written, and read back.
     #[cfg(test)]
     pub fn as_stored(&self, partition: i32) -> Stored {
         self.partitions[&partition].as_stored()
     }
 
-    /// Takes back that `change` was told, because nobody could be.
+    /// Reverts the notification of `change`, because it reached no recipient.
     pub fn untold(&mut self, partition: i32, change: &Change) {
         let tracked = self
             .partitions
@@ -178,7 +182,7 @@ impl Engine {
         }
     }
 
-    /// Open episodes by severity, over all partitions.
+    /// Returns the number of open episodes by severity, over all partitions.
     pub fn open_episodes(&self) -> BTreeMap<Severity, u64> {
         let mut open: BTreeMap<_, _> = Severity::ALL.map(|severity| (severity, 0)).into();
         let devices = self.partitions.values().flat_map(|partition| partition.devices.values());
@@ -190,7 +194,7 @@ impl Engine {
         open
     }
 
-    /// How many states of a rule on a device are in memory.
+    /// Returns how many states of a rule on a device are in memory.
     pub fn states(&self) -> usize {
         let devices = self.partitions.values().flat_map(|partition| partition.devices.values());
         devices.map(|device| device.tracked.len()).sum()

@@ -1,6 +1,6 @@
-//! What comes to the engine, and what a reading or an absence led to.
+//! The input of the engine, and the outcome of a reading or of missing data.
 //!
-//! Pure. [`crate::pipeline`] writes it down.
+//! Pure. [`crate::pipeline`] writes the outcome.
 
 use std::sync::Arc;
 
@@ -13,81 +13,81 @@ use crate::engine::episode::{Episode, Transition};
 use crate::rules::rule::Rule;
 use crate::rules::verdict::Verdict;
 
-/// What became of a reading.
+/// The outcome of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Its news were judged.
+    /// The reading was evaluated.
     Judged,
-    /// It brought no news: every sign it carries was seen as late or later.
+    /// The reading is late: every vital that it carries was already seen at this time or later.
     Late,
-    /// The device's clock runs ahead; it was not judged.
+    /// The device's clock runs ahead; the reading was not evaluated.
     Ahead,
 }
 
-/// A reading as it came.
+/// A reading as it arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival<'a> {
-    /// What it says.
+    /// The reading.
     pub reading: &'a Reading,
-    /// Whose it is: as it says, else as its device is bound.
+    /// User, organisation and tenant: from the reading, else from the device's binding.
     pub ids: Ids,
     /// Kafka record time, in milliseconds.
     pub kafka_ms: i64,
 }
 
-/// As the gateway received it, and of whom it says it is.
+/// Takes the receipt as record time, and the ids from the reading.
 impl<'a> From<&'a Reading> for Arrival<'a> {
     fn from(reading: &'a Reading) -> Self {
         Self { reading, ids: reading.ids(), kafka_ms: reading.received_at_ms() }
     }
 }
 
-/// When something happened.
+/// The time of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// Milliseconds: event time of a reading, record time of an absence.
+    /// Milliseconds: event time of a reading, or record time of missing data.
     pub ms: i64,
-    /// The same as a wall clock: the device's own, or the zone's.
+    /// The same time as a wall clock: the device's own, or the zone's.
     pub wall: DateTime,
 }
 
-/// A transition and what caused it.
+/// A transition and its cause.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// The rule, as it was when it caused the transition; unknown where the change is its removal.
+    /// The rule as it was at the transition; `None`: the rule changed or was removed.
     pub rule: Option<Arc<Rule>>,
-    /// Number and version that name the episode, with the device and the opening.
+    /// Number of the rule. Number, version, device and opening name the episode.
     pub rule_id: i64,
-    /// See `rule_id`.
+    /// Version of the rule, see `rule_id`.
     pub rule_version: i64,
     /// The device.
     pub device_sn: DeviceSn,
-    /// Whose episode it is.
+    /// User, organisation and tenant of the episode.
     pub ids: Ids,
-    /// What happened.
+    /// The transition.
     pub transition: Transition,
-    /// What was seen.
+    /// The verdict that caused it.
     pub verdict: Verdict,
-    /// When.
+    /// Time of the transition.
     pub at: Moment,
-    /// Where the rule stood before.
+    /// The episode before the transition.
     pub before: Episode,
 }
 
-/// What a reading led to.
+/// The result of evaluating a reading.
 #[derive(Debug)]
 pub struct Judged {
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Rules it breached.
+    /// Rules that the reading breached.
     pub breaches: u64,
-    /// What changed, in the order of the rules.
+    /// Transitions, in the order of the rules.
     pub changes: Vec<Change>,
 }
 
-/// A record time as a moment in `zone`.
+/// Returns a record time as a moment in `zone`.
 pub(super) fn moment(zone: &TimeZone, ms: i64) -> Moment {
-    // Record times are those of Kafka, far inside what a timestamp can hold.
+    // Record times of Kafka lie far inside the range of a timestamp.
     let instant = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
     let wall = zone.to_datetime(instant);
     Moment { ms, wall: wall.with().subsec_nanosecond(0).build().unwrap_or(wall) }

@@ -1,7 +1,6 @@
-//! The devices of one partition, and how record time moves them: who is heard, and what falls due.
+//! The devices of one partition. Record time moves them: devices are seen, and checks fall due.
 //!
-//! Pure. What becomes of a single episode belongs to [`crate::engine::step`] and
-//! [`crate::engine::no_data`].
+//! Pure. Single episodes belong to [`crate::engine::step`] and [`crate::engine::no_data`].
 
 use std::collections::BTreeSet;
 
@@ -21,15 +20,15 @@ use crate::rules::rule::Watch;
 use crate::rules::verdict::{Measured, Verdict};
 use crate::rules::vital::Sign;
 
-/// A partition as it is kept in memory.
+/// A partition, as it is kept in memory.
 #[derive(Debug, Default)]
 pub(super) struct Partition {
     pub(super) devices: Devices,
     pub(super) journal: Length,
     pub(super) hearing: Hearing,
-    /// Whether its clock is to be written.
+    /// Whether the partition's clock is to be written.
     pub(super) heard: bool,
-    /// Whether since when its windows count is to be written.
+    /// Whether the starts of the windows are to be written.
     pub(super) windows_moved: bool,
     pub(super) watchlist: Watchlist,
     /// Places of the devices that are to be written.
@@ -38,8 +37,7 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// Takes a record for a sign of life: of the partition, then of its device. Says where that is
-    /// among the devices.
+    /// Notes a record: the partition, and then the device, was seen. Returns the device's place.
     pub(super) fn hears(
         &mut self,
         arrival: &Arrival<'_>,
@@ -87,7 +85,7 @@ impl Partition {
         place
     }
 
-    /// Looks at whatever has fallen due by `until`.
+    /// Processes the checks that have fallen due by `until`.
     pub(super) fn fall_due(
         &mut self,
         until: i64,
@@ -123,7 +121,7 @@ impl Partition {
         }
     }
 
-    /// Counts absence by the rules in force, anew for those that changed.
+    /// Schedules the checks of all devices by the active rules. A new window counts from now.
     pub(super) fn watch_all(&mut self, rules: &RuleSet) {
         let armed = self.hearing.arm(rules.absence_windows());
         self.heard |= armed;

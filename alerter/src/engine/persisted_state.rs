@@ -1,6 +1,6 @@
-//! What of a partition is stored, and what of that has changed.
+//! What a partition persists, and what changed since the last commit.
 //!
-//! Pure. [`crate::mysql::state_rows`] writes and reads it.
+//! Pure. [`crate::mysql::state_rows`] writes and reads the state.
 
 use ljwx_reading::DeviceSn;
 
@@ -9,33 +9,33 @@ use crate::engine::journal::{Entry, Length};
 use crate::engine::no_data::partition_clock::Hearing;
 use crate::engine::partition::Partition;
 
-/// State to be written.
+/// State to write.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StateChanges {
-    /// The devices that were heard.
+    /// The devices that were seen.
     pub journal: Entry,
-    /// Rules on devices, in the order of the table's key; `None` where there is nothing left to
-    /// remember.
+    /// States of rules on devices, in the order of the table's key; `None`: the state is to be
+    /// removed.
     pub tracked: Vec<(i64, DeviceSn, Option<Tracked>)>,
-    /// The partition's hearing, where rules count absence by it. Its clock is to be written.
+    /// The partition's clock; `None`: the clock is not to be written.
     pub hearing: Option<Hearing>,
-    /// Whether since when its windows count is to be written as well.
+    /// Whether the starts of the windows are to be written as well.
     pub windows_moved: bool,
 }
 
-/// What is stored of a partition.
+/// The stored state of a partition.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stored {
-    /// Its devices.
+    /// The devices.
     pub devices: Devices,
-    /// How long their journal is.
+    /// The size of their journal.
     pub journal: Length,
-    /// Its hearing.
+    /// The partition's clock.
     pub hearing: Hearing,
 }
 
 impl Partition {
-    /// What changed since it was last asked.
+    /// Returns the changes since the last call.
     pub(super) fn take_changes(&mut self) -> StateChanges {
         let journal = self.journal_entry();
         let devices = &self.devices;
@@ -54,7 +54,7 @@ impl Partition {
         }
     }
 
-    /// The partition as a restart finds it: what is written, read back.
+    /// Returns the partition as a restart loads it: written, and read back.
     #[cfg(test)]
     pub(super) fn as_stored(&self) -> Stored {
         let mut devices = self.devices.clone();
@@ -77,7 +77,8 @@ impl Partition {
         Stored { devices, journal: self.journal, hearing }
     }
 
-    /// What the journal is to say of the devices that moved, or of all of them where it is long.
+    /// Returns the journal's next entry: the changed devices, or all devices if the journal is
+    /// long.
     fn journal_entry(&mut self) -> Entry {
         let moved = std::mem::take(&mut self.moved);
         let whole = !moved.is_empty() && self.journal.is_due(self.devices.len());

@@ -1,6 +1,6 @@
-//! Bringing a partition's state in line with the rules in force.
+//! Brings a partition's state in line with the active rules.
 //!
-//! Pure. Which rules those are is for [`crate::rules::loading`] to say.
+//! Pure. [`crate::rules::loading`] decides which rules are active.
 
 use jiff::tz::TimeZone;
 use ljwx_reading::DeviceSn;
@@ -14,8 +14,8 @@ use crate::rules::rule::TEMPLATE_TENANT;
 use crate::rules::verdict::Verdict;
 
 impl Partition {
-    /// State of another version, or of a rule that no longer concerns the device, starts over as
-    /// quiet; absence is counted by the rules in force.
+    /// State of another rule version becomes quiet, and so does state of a rule that no longer
+    /// concerns the device. The active rules restart the checks for missing data.
     pub(super) fn realign(&mut self, rules: &RuleSet, zone: &TimeZone) -> Vec<Change> {
         let mut changes = Vec::new();
         let now = moment(zone, self.hearing.clock_ms());
@@ -30,7 +30,7 @@ impl Partition {
                 let (after, transition) = before.clone().supersede();
                 let remembered = tracked.memory.take().is_some();
                 let changed = after != before || rule.is_some() || remembered;
-                // The cooldown of a rule that is gone for good would stay for ever.
+                // The cooldown of a removed rule would stay for ever.
                 tracked.episode = if rules.knows(*id) { after } else { Episode::default() };
                 if changed || tracked.is_blank() {
                     self.stepped.insert((*id, sn.clone()));

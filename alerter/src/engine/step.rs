@@ -1,6 +1,6 @@
-//! One rule's step on one device at one reading.
+//! Evaluates one rule on one device at one reading.
 //!
-//! Pure. What the rule sees belongs to [`crate::engine::episode::evaluate`].
+//! Pure. The verdict belongs to [`crate::engine::episode::evaluate`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::rules::rule::{Rule, Watch};
 use crate::rules::verdict::Verdict;
 use crate::rules::vital::Signs;
 
-/// What the rule sees in the `fresh` signs of a reading, and what changed by it. `stepped` takes the
-/// states that are to be written.
+/// Returns the rule's verdict on the `fresh` vitals of a reading, and the change that follows.
+/// `stepped` receives the states to write.
 pub(super) fn step(
     device: &mut Device,
     rule: &Arc<Rule>,
@@ -26,8 +26,8 @@ pub(super) fn step(
     let reading = arrival.reading;
     let prior = device.tracked.remove(&rule.id);
     let prior = prior.unwrap_or_else(|| Tracked { version: rule.version, ..Tracked::default() });
-    // A device that changes its tenant may bring state of an older version; an open episode cannot
-    // be among it, because realigning closes those.
+    // A device that changes its tenant may bring state of an older version. The state has no open
+    // episode, because realigning closes it.
     let outdated = prior.version != rule.version;
     let (now, memory) = if outdated {
         (prior.episode.clone().supersede().0, None)
@@ -64,11 +64,11 @@ pub(super) fn step(
     (verdict, change)
 }
 
-/// Whether the rule has looked at a later second of a device than `at`: of several signs one may be
-/// news of a second that another has passed.
+/// Whether the rule has evaluated a later second of the device than `at`. One of several vitals may
+/// be newer than before in a second that another vital has passed.
 pub(super) fn is_past(rule: &Rule, at: i64, seen: &Seen) -> bool {
     match &rule.watch {
-        // News of its only sign are the latest.
+        // A newer value of the only vital is always the latest.
         Watch::Range(_) | Watch::Absence(_) => false,
         Watch::Conditions(composite) => composite.signs().any(|sign| seen.last(sign) > Some(at)),
     }

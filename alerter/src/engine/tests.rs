@@ -15,7 +15,7 @@ fn engine(rules: Vec<Rule>) -> Engine {
     engine
 }
 
-/// The state of partition 0, as MySQL would hold it.
+/// Returns the state of partition 0, as MySQL would hold it.
 fn state(engine: &Engine) -> Devices {
     engine.partitions[&0].devices.clone()
 }

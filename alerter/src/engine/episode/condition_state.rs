@@ -1,7 +1,7 @@
-//! Since when the conditions of a rule have held on one device.
+//! Tracks since when the conditions of a rule have held on one device.
 //!
-//! Pure: event time comes as an argument. Readings of one second count as one, in whatever order they
-//! come. What a condition is belongs to [`crate::rules::condition`].
+//! Pure: event time comes as an argument. Readings of one second count as one, in any order. The
+//! definition of a condition belongs to [`crate::rules::condition`].
 
 use ljwx_reading::Reading;
 use serde::{Deserialize, Serialize};
@@ -11,65 +11,66 @@ use crate::rules::condition::Composite;
 use crate::rules::verdict::Measured;
 use crate::rules::vital::Signs;
 
-/// What a composite rule sees.
+/// The result of a COMPOSITE rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sight {
-    /// The value that decided, or the first that could have.
+    /// The value that decided, or the first value that could have.
     pub measured: Measured,
-    /// The threshold of its condition, where the rule as a whole is breached.
+    /// The threshold of the value's condition, if the rule as a whole is breached.
     pub bound: Option<f64>,
 }
 
-/// Where one condition stands on one device.
+/// The state of one condition on one device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Since {
-    /// First reading since which it has been true on every one.
+    /// First reading since which the condition has been true on every reading.
     now: Option<i64>,
-    /// The same before the second that was looked at last.
+    /// The value of `now` before the second that was evaluated last.
     before: Option<i64>,
 }
 
-/// What is remembered of a rule's conditions on one device.
+/// The state of a rule's conditions on one device.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Held {
-    /// The second that was looked at last, in milliseconds.
+    /// The second that was evaluated last, in milliseconds.
     at: i64,
     since: Vec<Since>,
-    /// The episode before that second, while nobody has heard of a change in it.
+    /// The episode before that second, while the second has made no transition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     before: Option<Episode>,
 }
 
 impl Held {
-    /// The episode that a reading at `at` goes on from, where the rule stands at `now`. Seconds come
-    /// in their order: `is_past` of [`crate::engine`] keeps out what is older.
+    /// Returns the episode that a reading at `at` continues, if the present episode is `now`.
+    /// Seconds arrive in order: `is_past` of [`crate::engine`] keeps older seconds out.
     pub fn begin(&mut self, at: i64, now: &Episode) -> Episode {
         if at == self.at {
-            // After a transition the rest of the second goes on from there, and still counts once.
+            // After a transition the rest of the second continues from there, and still counts
+            // once.
             return self.before.get_or_insert_with(|| now.clone()).clone();
         }
         self.at = at;
         for since in &mut self.since {
-            // Not true in this second until a reading says so.
+            // The condition is not true in this second before a reading shows it.
             *since = Since { now: None, before: since.now };
         }
         self.before = Some(now.clone());
         now.clone()
     }
 
-    /// Notes that a transition was made in this second: it stands, whatever comes of the rest.
+    /// Records that this second made a transition. The rest of the second does not revert it.
     pub fn settle(&mut self) {
         self.before = None;
     }
 
-    /// Whether nothing would be lost by forgetting it.
+    /// Whether dropping the state loses nothing.
     pub fn is_blank(&self) -> bool {
         self.since.iter().all(|since| *since == Since::default())
             && self.before.as_ref().is_none_or(Episode::is_blank)
     }
 
-    /// Looks at the `fresh` signs of a reading; a condition whose sign was reported in this second
-    /// already keeps what it said. To be called after [`Self::begin`].
+    /// Evaluates the `fresh` vitals of a reading. If a condition's vital was already reported in
+    /// this second, the condition keeps its result. Call [`Self::begin`] first.
     pub fn look(
         &mut self,
         composite: &Composite,
@@ -97,7 +98,7 @@ impl Held {
         if !breached {
             return Some(Sight { measured: measured?, bound: None });
         }
-        // What decides may have come with another reading of the second.
+        // The value that decided may have come with another reading of the second.
         let bound = Some(composite.conditions.first()?.threshold);
         decides.or_else(|| Some(Sight { measured: measured?, bound }))
     }

@@ -7,7 +7,8 @@ use crate::engine::{Engine, Stored};
 use crate::rules::index::RuleSet;
 use crate::test_support::{object, reading, rule};
 
-/// Runs readings of one device, given by second and fields, under one rule; its transitions.
+/// Runs readings of one device, given by second and fields, under one rule. Returns its
+/// transitions.
 fn run(fields: Value, readings: &[(u32, Value)]) -> Vec<String> {
     let mut base = object(json!({"rule_category": "COMPOSITE", "physical_sign": null}));
     base.extend(object(fields));
@@ -25,7 +26,7 @@ fn run(fields: Value, readings: &[(u32, Value)]) -> Vec<String> {
         seen.extend(
             judged.changes.iter().map(|c| format!("{second}: {}", c.transition.to.as_str())),
         );
-        // As after a crash at any moment: the state goes through its stored form.
+        // As after a crash at any moment: the state passes through its stored form.
         engine = stored_and_loaded(engine);
     }
     seen
@@ -103,20 +104,20 @@ fn an_older_second_changes_nothing() {
         ],
         "logical_operator": "OR",
     }});
-    // The stress of second 5 is news as a sign, but the rule has looked at second 10.
+    // The stress of second 5 is newer than before, but the rule has evaluated second 10.
     let readings = [
         (10, json!({"heart_rate": 110})),
         (5, json!({"stress": 10})),
         (11, json!({"heart_rate": 90})),
     ];
     assert_eq!(run(expression.clone(), &readings), ["10: opened", "11: resolved"]);
-    // The same where the rule found nothing to remember in second 10.
+    // The same if the rule kept no state in second 10.
     let readings = [(10, json!({"heart_rate": 90})), (5, json!({"stress": 60}))];
     assert_eq!(run(expression, &readings), [""; 0]);
 }
 
 proptest! {
-    /// Against the plainest reading of the rule: condition by condition over whole seconds.
+    /// Compares with the plainest implementation: condition by condition over whole seconds.
     #[test]
     fn durations_hold_as_a_plain_model_says(
         values in proptest::collection::vec((0_u32..40, 90_i32..115, proptest::option::of(88_i32..96)), 1..40),

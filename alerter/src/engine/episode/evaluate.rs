@@ -1,6 +1,6 @@
-//! What a rule sees in a reading, with what it remembers of the device between readings.
+//! Evaluates a reading by a rule, with the rule's state on the device between readings.
 //!
-//! Pure; the engine keeps the memory beside the episode.
+//! Pure. The engine keeps the state beside the episode.
 
 use ljwx_reading::Reading;
 use serde::{Deserialize, Serialize};
@@ -12,25 +12,25 @@ use crate::rules::rule::{Effective, Rule, Watch};
 use crate::rules::verdict::{Measured, Range, Verdict};
 use crate::rules::vital::Signs;
 
-/// What a rule remembers of a device beside the course of its episode.
+/// The state of a rule on a device, beside the episode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Memory {
-    /// Since when its conditions have held.
+    /// Since when the conditions have held.
     Conditions(Held),
-    /// The values that say what is usual.
+    /// The latest values, from which the usual range follows.
     Recent(Recent),
 }
 
 impl Memory {
-    /// Notes that a transition was made.
+    /// Records that a transition was made.
     pub fn settle(&mut self) {
         if let Self::Conditions(held) = self {
             held.settle();
         }
     }
 
-    /// Whether nothing would be lost by forgetting it.
+    /// Whether dropping the state loses nothing.
     pub fn is_blank(&self) -> bool {
         match self {
             Self::Conditions(held) => held.is_blank(),
@@ -39,8 +39,9 @@ impl Memory {
     }
 }
 
-/// What `rule` sees in the `fresh` signs of a reading, and the episode that it goes on from: for
-/// conditions, the one before the reading's second while nothing came of that.
+/// Returns the verdict of `rule` on the `fresh` vitals of a reading, and the episode from which it
+/// continues. For conditions this is the episode before the reading's second, while that second has
+/// made no transition.
 pub fn see(
     rule: &Rule,
     now: Episode,
@@ -57,7 +58,7 @@ pub fn see(
             let verdict = in_range(range, &rule.effective, &mut recent, reading);
             (now, verdict, range.deviation.map(|_| Memory::Recent(recent)))
         }
-        // No reading carries an absence.
+        // No reading carries missing data.
         Watch::Absence(_) => (now, Verdict::Absent, memory),
         Watch::Conditions(composite) => {
             let mut held = match memory {
@@ -72,8 +73,8 @@ pub fn see(
     }
 }
 
-/// Whether the `fresh` signs of a reading leave a rule as it is that remembers nothing of the device:
-/// nearly every reading does that to nearly every rule, and this is all that it costs then.
+/// Whether the `fresh` vitals of a reading cannot change a rule without state on the device. Fast
+/// path: most readings change the state of no rule.
 pub fn leaves_quiet(rule: &Rule, fresh: Signs, reading: &Reading) -> bool {
     match &rule.watch {
         Watch::Range(Range { deviation: Some(_), .. }) => false,
@@ -95,7 +96,7 @@ fn in_range(
     let (mut broken, mut between, mut clear) = (None, None, None);
     for (sign, value) in range.sign.values(reading.vitals()) {
         let measured = Measured { sign, value };
-        // Every value is noted, also of a reading that is a breach already.
+        // Every value enters the mean, even if the reading is already a breach.
         let unusual = range
             .deviation
             .and_then(|usual| recent.broken_by(&usual, sign, reading.epoch_ms(), value));

@@ -1,7 +1,8 @@
-//! The course of one rule on one device: quiet, pending, firing, recovering, quiet.
+//! The episode of one rule on one device: quiet, pending, firing, recovering, quiet.
 //!
-//! Pure: event time comes as an argument, in milliseconds, never older than before. Who is told,
-//! and whether anybody can be, is not known here; [`Episode::untold`] takes back what could not be.
+//! Pure: event time comes as an argument, in milliseconds, never older than before. The episode
+//! does not know its recipients. [`Episode::untold`] reverts a notification that reached no
+//! recipient.
 
 pub mod condition_state;
 pub mod evaluate;
@@ -18,7 +19,7 @@ use crate::rules::verdict::Verdict;
 
 pub use self::transition::{To, Transition};
 
-/// Where one rule stands on one device, and when it last told somebody.
+/// The phase of one rule on one device, and the history of its notifications.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Episode {
     #[serde(default)]
@@ -32,7 +33,7 @@ pub struct Episode {
 enum Phase {
     #[default]
     Quiet,
-    /// Times of consecutive breaches, too few of them yet.
+    /// Times of consecutive breaches, not enough yet.
     Pending(Vec<i64>),
     Firing(Open),
     Recovering(Open, u32),
@@ -43,18 +44,18 @@ enum Phase {
 pub struct Open {
     /// Event time of the opening.
     pub opened_at: i64,
-    /// Severity now.
+    /// Current severity.
     pub severity: Severity,
-    /// Whether a notification stands for it.
+    /// Whether the episode has a notification.
     told: bool,
-    /// Steps of the escalation that were taken.
+    /// Steps of the escalation so far.
     steps: usize,
     /// Transitions so far, the opening included.
     transitions: u32,
 }
 
 impl Episode {
-    /// Goes on by one verdict at event time `at`.
+    /// Advances the episode by one verdict at event time `at`.
     pub fn step(self, policy: &Policy, verdict: &Verdict, at: i64) -> (Self, Option<Transition>) {
         let Self { phase, past } = self;
         match (phase, verdict) {
@@ -69,7 +70,8 @@ impl Episode {
                 Self::go_on(policy, open, past, at)
             }
             (Phase::Quiet | Phase::Pending(_), Verdict::Clear(_) | Verdict::Between(_)) => {
-                // What can silence nothing any more is forgotten, so that its row can go.
+                // Drop history that can no longer suppress a notification, so that the row can be
+                // removed.
                 let mut past = past;
                 past.fade(policy, at);
                 (Self { phase: Phase::Quiet, past }, None)
@@ -93,7 +95,8 @@ impl Episode {
     ) -> (Self, Option<Transition>) {
         run.push(at);
         run.retain(|breach| at - breach <= policy.window_ms);
-        // Outside the effective hours a run goes on without an opening; only its end can matter.
+        // Outside the effective hours a run continues without an opening. Only its last breaches
+        // matter.
         let surplus = run.len().saturating_sub(policy.trend);
         run.drain(..surplus);
         if run.len() < policy.trend || !may_open {
@@ -110,7 +113,7 @@ impl Episode {
         (Self { phase: Phase::Firing(open), past }, Some(transition))
     }
 
-    /// One more breach of an open episode: it may be time to escalate, to tell late, to remind.
+    /// Continues an open episode by one more breach: escalates, notifies late, or reminds.
     fn go_on(
         policy: &Policy,
         mut open: Open,
@@ -121,7 +124,8 @@ impl Episode {
         let lasted = at - open.opened_at;
         let due = policy.escalation.iter().take_while(|step| step.after_ms <= lasted).count();
         let to = if due > open.steps {
-            // Several steps may fall due in one silence; the people hear of where it stands now.
+            // Several steps may fall due between two readings. The notification names the last
+            // step.
             open.steps = due;
             open.severity = policy.escalation[due - 1].to;
             Some(To::Escalated)
@@ -148,14 +152,15 @@ impl Episode {
         if clear < policy.clear_after {
             return (Self { phase: Phase::Recovering(open, clear), past }, None);
         }
-        // While it flaps, an end says no more than an opening would; it may have settled meanwhile.
+        // While the rule is flapping, an end is notified no more than an opening. Flapping may have
+        // ended by now.
         past.settle(policy, at);
         let told = open.told && !past.is_silent();
         let transition = open.transition(To::Resolved, told, &past);
         (Self { phase: Phase::Quiet, past }, Some(transition))
     }
 
-    /// Starts over because the rule changed; the cooldown goes on, and nobody is told.
+    /// Closes the episode without a notification, because the rule changed. The cooldown continues.
     pub fn supersede(self) -> (Self, Option<Transition>) {
         let transition = match self.phase {
             Phase::Firing(mut open) | Phase::Recovering(mut open, _) => {
@@ -166,7 +171,8 @@ impl Episode {
         (Self { phase: Phase::Quiet, past: self.past }, transition)
     }
 
-    /// Closes an open episode because its device has fallen silent; told where the opening was.
+    /// Closes an open episode because its device has fallen silent. Notifies if the episode has a
+    /// notification and flapping does not suppress it.
     pub fn give_up(self) -> (Self, Option<Transition>) {
         let Self { phase, past } = self;
         let transition = match phase {
@@ -179,8 +185,9 @@ impl Episode {
         (Self { phase: Phase::Quiet, past }, transition)
     }
 
-    /// When an open episode whose breach goes on has to be looked at again: the next step of its
-    /// escalation, its next reminder, or the end of the cooldown that kept it untold.
+    /// Returns when an open episode that stays in breach must be checked again. The time is its
+    /// next step of escalation, its next reminder, or the end of the cooldown that suppresses its
+    /// first notification.
     pub fn next_due(&self, policy: &Policy) -> Option<i64> {
         let open = self.open()?;
         let step = policy.escalation.get(open.steps).map(|step| open.opened_at + step.after_ms);
@@ -189,7 +196,7 @@ impl Episode {
         [step, repeat, late].into_iter().flatten().min()
     }
 
-    /// Takes back that somebody was told by the step from `before` to here: nobody could be.
+    /// Reverts the notification of the step from `before` to here, because it reached no recipient.
     #[must_use]
     pub fn untold(mut self, before: &Self, to: To) -> Self {
         self.past.untold(&before.past);
@@ -197,14 +204,14 @@ impl Episode {
         if let Phase::Firing(open) | Phase::Recovering(open, _) = &mut self.phase {
             open.told = told;
             if to == To::Notified {
-                // Nothing is recorded of it, so its number is free again.
+                // The transition is not recorded, so its number is free again.
                 open.transitions -= 1;
             }
         }
         self
     }
 
-    /// The open episode, if any.
+    /// Returns the open episode, if any.
     pub fn open(&self) -> Option<&Open> {
         match &self.phase {
             Phase::Firing(open) | Phase::Recovering(open, _) => Some(open),
@@ -212,7 +219,7 @@ impl Episode {
         }
     }
 
-    /// Whether nothing would be lost by forgetting it.
+    /// Whether dropping the episode loses nothing.
     pub fn is_blank(&self) -> bool {
         *self == Self::default()
     }

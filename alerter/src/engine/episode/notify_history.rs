@@ -1,4 +1,4 @@
-//! What outlasts an episode: when somebody was told last, and how often episodes have opened.
+//! The history that outlasts an episode: the last notification, and the latest openings.
 //!
 //! Pure: event time comes as an argument, in milliseconds, never older than before.
 
@@ -6,20 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules::policy::Policy;
 
-/// What outlasts an episode.
+/// The history that outlasts an episode.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Past {
-    /// Last notification of an opening, a repeat or an escalation: the cooldown counts from here.
+    /// Time of the last notification of an opening, a reminder or an escalation. The cooldown
+    /// counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     told_at: Option<i64>,
-    /// The latest openings, as many as could be flapping.
+    /// The latest openings, as many as flapping takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     openings: Vec<i64>,
     #[serde(default, skip_serializing_if = "Flap::is_none")]
     flap: Flap,
 }
 
-/// Whether openings come too often, and whether that was told.
+/// Whether openings come too often, and whether a notification has reported the flapping.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Flap {
@@ -36,7 +37,7 @@ impl Flap {
 }
 
 impl Past {
-    /// Forgets openings that are long ago; without any the flapping has settled.
+    /// Drops old openings. If none is left, flapping has ended.
     pub fn settle(&mut self, policy: &Policy, at: i64) {
         self.openings.retain(|opening| at - opening < policy.flap.window_ms);
         if self.openings.is_empty() {
@@ -44,7 +45,7 @@ impl Past {
         }
     }
 
-    /// Notes an opening.
+    /// Records an opening.
     pub fn opens(&mut self, policy: &Policy, at: i64) {
         self.settle(policy, at);
         self.openings.push(at);
@@ -55,12 +56,12 @@ impl Past {
         }
     }
 
-    /// Whether an opening, or a word about one, may be told.
+    /// Whether an opening, or a later notification about it, may be sent.
     pub fn may_tell(&self, policy: &Policy, at: i64) -> bool {
         self.since_told(at) >= policy.cooldown_ms && !self.is_silent()
     }
 
-    /// Notes that somebody is told.
+    /// Records a notification.
     pub fn tells(&mut self, at: i64) {
         self.told_at = Some(at);
         if self.flap == Flap::Untold {
@@ -68,7 +69,7 @@ impl Past {
         }
     }
 
-    /// Takes back that somebody was told since `before`.
+    /// Reverts the notification since `before`.
     pub fn untold(&mut self, before: &Self) {
         self.told_at = before.told_at;
         if self.flap == Flap::Told && before.flap != Flap::Told {
@@ -76,18 +77,18 @@ impl Past {
         }
     }
 
-    /// Forgets what can silence nothing any more.
+    /// Drops history that can no longer suppress a notification.
     pub fn fade(&mut self, policy: &Policy, at: i64) {
         self.told_at = self.told_at.filter(|told| at - told < policy.cooldown_ms);
         self.settle(policy, at);
     }
 
-    /// Time since somebody was told last.
+    /// Returns the time since the last notification.
     pub fn since_told(&self, at: i64) -> i64 {
         self.told_at.map_or(i64::MAX, |told| at - told)
     }
 
-    /// When somebody was told last, or `never` where nobody was.
+    /// Returns the time of the last notification, or `never` if there is none.
     pub fn told_or(&self, never: i64) -> i64 {
         self.told_at.unwrap_or(never)
     }
@@ -97,7 +98,7 @@ impl Past {
         !self.flap.is_none()
     }
 
-    /// Whether that was told, so that no more is until it settles.
+    /// Whether a notification has reported the flapping. Until flapping ends, no more are sent.
     pub fn is_silent(&self) -> bool {
         self.flap == Flap::Told
     }

@@ -28,7 +28,8 @@ const CLEAR: Verdict = Verdict::Clear(MEASURED);
 
 const BETWEEN: Verdict = Verdict::Between(MEASURED);
 
-/// Runs verdicts given as `(second, verdict)`; the transitions as `second: word, !` where told.
+/// Runs verdicts given as `(second, verdict)`. Returns the transitions as `second: word`, with `!`
+/// if notified.
 fn run(policy: &Policy, verdicts: &[(i64, Verdict)]) -> Vec<String> {
     let mut episode = Episode::default();
     let mut seen = Vec::new();
@@ -189,7 +190,7 @@ proptest! {
     }
 }
 
-/// Breaches at these seconds, each cleared two seconds later.
+/// Returns breaches at these seconds, each cleared two seconds later.
 fn breaches(seconds: &[i64]) -> Vec<(i64, Verdict)> {
     seconds.iter().flat_map(|second| [(*second, BREACH), (second + 2, CLEAR)]).collect()
 }
@@ -210,7 +211,7 @@ fn flapping_is_told_once_and_then_not_until_it_settles() {
         .collect();
     assert_eq!(told(&policy, &verdicts), first, "the fourth is told as flapping, then none");
 
-    // Ten minutes without an opening, and all is as before.
+    // After ten minutes without an opening, flapping has ended.
     verdicts.extend(breaches(&[39 * 60 + 600]));
     assert_eq!(told(&policy, &verdicts)[7..], ["2940: opened major!", "2942: resolved major!"]);
 }

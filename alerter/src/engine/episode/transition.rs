@@ -1,31 +1,31 @@
-//! What happens to an episode: the changes that are recorded, and told.
+//! The transitions of an episode: the changes that are recorded and notified.
 //!
-//! Pure. Which change a verdict leads to is for [`super::Episode`] to say.
+//! Pure. [`super::Episode`] decides which transition a verdict leads to.
 
 use serde::{Deserialize, Serialize};
 
 use crate::rules::severity::Severity;
 
-/// What happened to an episode.
+/// The kind of a transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum To {
-    /// It began.
+    /// The episode opened.
     Opened,
-    /// It goes on, and somebody is to be told (again).
+    /// The episode continues, and people are to be notified, for the first time or again.
     Notified,
-    /// Its severity changed.
+    /// The severity changed.
     Escalated,
-    /// It ended.
+    /// The episode ended.
     Resolved,
-    /// It was closed because its rule changed.
+    /// The episode closed because its rule changed.
     Superseded,
-    /// It was closed because its device has fallen silent.
+    /// The episode closed because its device has fallen silent.
     Stale,
 }
 
 impl To {
-    /// The word in tables and metric labels.
+    /// Returns the word for tables and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Opened => "opened",
@@ -38,19 +38,20 @@ impl To {
     }
 }
 
-/// A change worth recording.
+/// A change that is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transition {
-    /// What happened.
+    /// The kind of the transition.
     pub to: To,
-    /// Severity after it.
+    /// Severity after the transition.
     pub severity: Severity,
-    /// Whether people are to be told.
+    /// Whether people are to be notified.
     pub notify: bool,
-    /// Names the episode, together with rule, version and device.
+    /// Time of the opening, which with rule, version and device names the episode.
     pub opened_at: i64,
-    /// Counts the episode's transitions from 0.
+    /// Number of the transition in its episode, from 0.
     pub seq: u32,
-    /// Whether it is one of many: people hear of that, and then of no more openings until it settles.
+    /// Whether the rule is flapping. People are notified of the flapping, and of no more openings
+    /// until it ends.
     pub flapping: bool,
 }

@@ -1,24 +1,25 @@
-//! The latest values of a device, and how far a value lies from their mean.
+//! The latest values of a device, and the distance of a value from their mean.
 //!
-//! Pure: event time comes as an argument. How far is too far is the rule's to say.
+//! Pure: event time comes as an argument. The rule sets the allowed distance.
 
 use serde::{Deserialize, Serialize};
 
 use crate::rules::verdict::Deviation;
 use crate::rules::vital::Sign;
 
-/// Values that make a mean worth comparing with.
+/// Number of values from which on a mean is compared.
 const VALUES_MIN: usize = 10;
 
-/// Values kept of a sign; of a longer window only the latest count.
+/// Values stored per vital, at most. Of a longer window only the latest values count.
 const VALUES_MAX: usize = 1_000;
 
-/// A device's latest values of the signs that a rule watches, oldest first, with their event times.
+/// A device's latest values of the vitals that a rule watches, oldest first, with event times.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Recent(Vec<(Sign, Vec<(i64, f64)>)>);
 
 impl Recent {
-    /// The end of the usual range that `value` lies beyond at `at`; notes the value for those after.
+    /// Returns the end of the usual range that `value` lies beyond at `at`. Stores the value for
+    /// later calls.
     pub fn broken_by(&mut self, usual: &Deviation, sign: Sign, at: i64, value: f64) -> Option<f64> {
         let values = self.of(sign);
         values.retain(|(since, _)| at - since <= usual.window_ms);
@@ -28,7 +29,7 @@ impl Recent {
         let surplus = values.len().saturating_sub(VALUES_MAX);
         values.drain(..surplus);
         let times = count as f64;
-        // Undivided, so that whole numbers stay whole and equal is equal.
+        // Not divided: whole numbers stay whole, and equal values compare as equal.
         let beyond = (value * times - sum).abs() * 100.0 > usual.percentage * sum.abs();
         (count >= VALUES_MIN && beyond).then(|| {
             let mean = sum / times;
@@ -47,7 +48,7 @@ impl Recent {
     }
 }
 
-/// As people read it: a mean has more digits than any of its values.
+/// Rounds for readers: a mean has more digits than any of its values.
 fn rounded(bound: f64) -> f64 {
     (bound * 100.0).round() / 100.0
 }

@@ -1,11 +1,11 @@
-//! The model's reading of the contract: what a rule sees in a device's latest reading, found anew
-//! each time from all that the device ever reported.
+//! The verdict that the contract demands on a device's latest reading, computed each time from all
+//! reports of the device.
 
 use std::collections::BTreeMap;
 
 use super::spec::{BLOOD_PRESSURE, Condition, Report, SIGNS, START, Sign, Spec, Watch};
 
-/// What a rule sees.
+/// The verdict of a rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Sight {
     Breach { may_open: bool },
@@ -13,17 +13,17 @@ pub(super) enum Sight {
     Clear,
 }
 
-/// A second that a composite rule has looked at, with the values of its signs.
+/// A second that a composite rule has evaluated, with the values of its vitals.
 type Second = (i64, BTreeMap<Sign, Vec<i64>>);
 
-/// A reading that was not ahead of the clock, and which of its signs were news when it came.
+/// A reading that was not ahead of the clock, and the vitals that were newer than before.
 #[derive(Debug, Clone)]
 pub(super) struct Heard {
     pub(super) report: Report,
     pub(super) news: Vec<Sign>,
 }
 
-/// The values that a reading has for a sign.
+/// Returns the values that a reading has for a vital.
 fn values(report: &Report, sign: Sign) -> Vec<(Sign, i64)> {
     let parts: &[Sign] =
         if sign == BLOOD_PRESSURE { &["pressure_high", "pressure_low"] } else { &[sign] };
@@ -31,7 +31,8 @@ fn values(report: &Report, sign: Sign) -> Vec<(Sign, i64)> {
     found.collect()
 }
 
-/// The signs of a reading that nothing as new or newer has carried before.
+/// Returns the vitals of a reading that no reading before it has carried at the same second or
+/// later.
 pub(super) fn news(heard: &[Heard], report: &Report) -> Vec<Sign> {
     let of_device = |other: &&Heard| other.report.device == report.device;
     let is_news = |sign: &Sign| {
@@ -44,7 +45,7 @@ pub(super) fn news(heard: &[Heard], report: &Report) -> Vec<Sign> {
     SIGNS.into_iter().chain([BLOOD_PRESSURE]).filter(is_news).collect()
 }
 
-/// Whether a rule has seen a later second of the device than the last reading's.
+/// Whether a rule has seen a later second of the device than the second of the last reading.
 fn is_older(spec: &Spec, heard: &[Heard], last: &Report) -> bool {
     let later = |other: &Heard| {
         other.report.device == last.device
@@ -54,7 +55,7 @@ fn is_older(spec: &Spec, heard: &[Heard], last: &Report) -> bool {
     heard.iter().any(later)
 }
 
-/// What a rule that is in force since the reading numbered `since` sees in the last reading.
+/// Returns the verdict on the last reading, by a rule that is active since reading number `since`.
 pub(super) fn see(spec: &Spec, since: usize, heard: &[Heard]) -> Option<Sight> {
     let last = heard.last()?;
     let concerned = spec.signs().iter().any(|sign| last.news.contains(sign));
@@ -98,8 +99,8 @@ fn single(spec: &Spec, heard: &[Heard]) -> Option<Sight> {
     })
 }
 
-/// Whether a value differs from the mean of those in the window before it by more than allowed. In
-/// whole numbers, so that equal is equal.
+/// Whether a value differs from the mean of the values in the window before it by more than
+/// allowed. Computed in whole numbers, so that equal values compare as equal.
 fn is_unusual(spec: &Spec, before: &[Heard], last: &Report, part: Sign, value: i64) -> bool {
     let Watch::Single { sign, deviation: Some(percentage), .. } = spec.watch else { return false };
     let in_window = before.iter().filter(|other| {
@@ -113,8 +114,8 @@ fn is_unusual(spec: &Spec, before: &[Heard], last: &Report, part: Sign, value: i
     count >= 10 && (value * count - sum).abs() * 100 > percentage * sum.abs()
 }
 
-/// The seconds that a composite rule has looked at: readings of one second are one, and of a sign
-/// told twice the first counts.
+/// Returns the seconds that a composite rule has evaluated. Readings of one second count as one. If
+/// a vital comes twice in a second, the first value counts.
 fn seconds(spec: &Spec, since: usize, heard: &[Heard]) -> Vec<Second> {
     let mut seconds: Vec<Second> = Vec::new();
     let device = heard.last().map(|last| last.report.device);
@@ -140,7 +141,7 @@ fn seconds(spec: &Spec, since: usize, heard: &[Heard]) -> Vec<Second> {
     seconds
 }
 
-/// Whether a condition has been true in every second since a first one long enough ago.
+/// Whether a condition has been true in every second for its duration.
 fn holds(condition: &Condition, seconds: &[Second]) -> bool {
     let is_true = |value: &i64| {
         let threshold = condition.threshold;

@@ -1,17 +1,17 @@
-//! What holds for the transitions of any rules and any readings.
+//! The invariants of the transitions of any rules and any readings.
 
 use std::collections::BTreeMap;
 
 use super::spec::{Line, Spec};
 
-/// Where a rule stands on a device as far as the transitions tell.
+/// The state of a rule on a device, as its transitions show it.
 #[derive(Default)]
 struct Standing {
     open: Option<Vec<Line>>,
     told_at: Option<i64>,
 }
 
-/// Panics where one does not hold. `seconds` are those of the events.
+/// Panics if an invariant does not hold. `seconds` are the seconds of the events.
 pub(super) fn check(rules: &[Spec], seconds: &[i64], lines: &[Line]) {
     let mut standings: BTreeMap<(i64, usize), Standing> = BTreeMap::new();
     for line in lines {

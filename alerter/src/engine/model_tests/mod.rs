@@ -1,5 +1,5 @@
-//! The engine against a second, plain implementation of the contract's section 2, on random rules
-//! and random streams; and what holds for any of them.
+//! Compares the engine with a second, plain implementation of the contract's section 2, on random
+//! rules and random streams. Checks the invariants that hold for any of them.
 //!
 //! The model ([`model`], [`expected_verdict`]) knows the contract and nothing of the engine.
 
@@ -21,7 +21,7 @@ use strategies::{composite, deviation, events, parted, readings, rules, single, 
 /// Cases of each property.
 const PROPTEST_CASES: u32 = 2_000;
 
-/// The engine's transitions, once they are found to be the contract's.
+/// Returns the engine's transitions, after a comparison with the contract's.
 fn compared(rules: &[Spec], events: &[Event]) -> Result<Vec<Line>, TestCaseError> {
     let found = played(rules, events);
     let seconds = events.iter().map(|event| match event {
@@ -70,7 +70,7 @@ proptest! {
         compared(&rules, &events)?;
     }
 
-    /// Only an end is told as soon as a part of a second says so; these rules have none.
+    /// Only an end can follow from a part of a second. These rules never end an episode.
     #[test]
     fn a_second_is_the_same_in_one_reading_or_in_several_in_any_order(
         mut rules in rules(composite()),
@@ -81,7 +81,8 @@ proptest! {
         let (mut seconds, mut parts) = (Vec::new(), Vec::new());
         for (number, event) in whole.iter().enumerate() {
             let Event::Reading(report) = event else { continue };
-            // A second of its own for each, and nobody out of reach: who is depends on the part.
+            // Each reading has its own second, and its recipients are reachable: otherwise the
+            // parts would differ.
             let mut report = report.clone();
             (report.second, report.reachable) = (2 * number as i64, true);
             let several = parted(&report, &order).into_iter().map(Event::Reading);
@@ -97,7 +98,7 @@ proptest! {
                 .iter()
                 .map(|line| (second(line), line.device, line.rule, line.to, line.severity, line.notify))
                 .collect();
-            // Rules of other signs come in another order.
+            // Parts evaluate rules of different vitals in another order.
             facts.sort_unstable();
             facts
         };

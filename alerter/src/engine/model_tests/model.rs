@@ -1,12 +1,12 @@
-//! The model: section 2 of the contract once more, without regard to speed or memory. It keeps all
-//! that was ever seen and told, and looks everything up in there.
+//! The model: a second implementation of section 2 of the contract, without regard to speed or
+//! memory. The model keeps all readings and transitions, and derives every answer from them.
 
 use std::collections::BTreeMap;
 
 use super::expected_verdict::{Heard, Sight, news, see};
 use super::spec::{Event, Line, Report, Spec};
 
-/// The transitions that the contract demands.
+/// Returns the transitions that the contract demands.
 pub(super) fn expected(rules: &[Spec], events: &[Event]) -> Vec<Line> {
     let mut model = Model {
         rules: rules.iter().map(|spec| (spec.clone(), 0)).collect(),
@@ -17,7 +17,7 @@ pub(super) fn expected(rules: &[Spec], events: &[Event]) -> Vec<Line> {
     for (number, event) in events.iter().enumerate() {
         match event {
             Event::Reading(report) => model.hear(number, report),
-            // Nothing may follow from one.
+            // A crash must change nothing.
             Event::Crash => {}
             Event::Edit(place, watch) => {
                 let place = place % model.rules.len();
@@ -33,7 +33,7 @@ pub(super) fn expected(rules: &[Spec], events: &[Event]) -> Vec<Line> {
 }
 
 struct Model {
-    /// With how many readings had been heard when each came into force.
+    /// Each rule, with the number of readings before it became active.
     rules: Vec<(Spec, usize)>,
     heard: Vec<Heard>,
     courses: BTreeMap<(i64, usize), Course>,
@@ -63,14 +63,14 @@ impl Model {
                 continue;
             }
             let severity = course.severity();
-            // Nothing of its time matters.
+            // The time of this transition does not matter.
             course.made.push(Made { second: 0, to: "superseded", severity, ..Made::default() });
             self.lines.push(course.line(event, *device, id));
         }
     }
 }
 
-/// All that one rule ever saw of one device, and all that came of it.
+/// All verdicts of one rule on one device, and all transitions that followed.
 #[derive(Default)]
 struct Course {
     looks: Vec<Look>,
@@ -81,7 +81,7 @@ struct Look {
     second: i64,
     version: i64,
     sight: Sight,
-    /// Whether a transition came of it: that stands, whatever the rest of its second says.
+    /// Whether a transition followed. The transition stays, regardless of the rest of its second.
     stands: bool,
 }
 
@@ -96,10 +96,10 @@ struct Made {
 }
 
 impl Course {
-    /// Goes on by one look; whether a transition came of it.
+    /// Advances by one verdict. Returns whether a transition followed.
     fn look(&mut self, spec: &Spec, report: &Report, sight: Sight) -> bool {
         let (second, version) = (report.second, spec.version);
-        // What the same second said before is part of what it says now.
+        // Earlier readings of the same second are part of this verdict.
         self.looks.pop_if(|last| last.second == second && last.version == version && !last.stands);
         self.looks.push(Look { second, version, sight, stands: false });
         let before = self.made.len();
@@ -127,7 +127,7 @@ impl Course {
         });
         if may_open && long_enough {
             self.make(spec, report, "opened", spec.severity);
-            // Its own opening counts towards flapping.
+            // The opening itself counts towards flapping.
             let notify = self.may_tell(spec, report.second) && report.reachable;
             self.told(notify);
         }
@@ -178,7 +178,7 @@ impl Course {
         self.made.last_mut().expect("something was made").notify = notify;
     }
 
-    /// The transitions of the open episode; none where none is open.
+    /// Returns the transitions of the open episode; none if no episode is open.
     fn episode(&self) -> &[Made] {
         let over = |made: &Made| matches!(made.to, "resolved" | "superseded");
         match self.made.last() {
@@ -187,7 +187,7 @@ impl Course {
         }
     }
 
-    /// The transitions of the latest episode.
+    /// Returns the transitions of the latest episode.
     fn latest(&self) -> &[Made] {
         let opening = self.made.iter().rposition(|made| made.to == "opened");
         opening.map_or(&[], |opening| &self.made[opening..])
@@ -197,7 +197,7 @@ impl Course {
         self.made.last().expect("an episode is open").severity
     }
 
-    /// When somebody was last told of anything but an end.
+    /// Returns the time of the last notification, ends excluded.
     fn told_at(&self) -> Option<i64> {
         let told = self.made.iter().rfind(|made| made.notify && made.to != "resolved");
         told.map(|made| made.second)
@@ -208,7 +208,7 @@ impl Course {
         cool && !self.is_silent(spec, second)
     }
 
-    /// The opening that made so many of them that it is flapping, unless that has settled.
+    /// Returns the opening with which flapping began, unless flapping has ended.
     fn flapping_since(&self, spec: &Spec, second: i64) -> Option<usize> {
         let openings = self.made.iter().enumerate().filter(|(_, made)| made.to == "opened");
         let openings: Vec<(usize, i64)> = openings.map(|(n, made)| (n, made.second)).collect();
@@ -226,7 +226,7 @@ impl Course {
         since.filter(|_| second - last < spec.flap_window)
     }
 
-    /// Whether it is flapping and somebody has heard of that.
+    /// Whether the rule is flapping, and a notification has reported the flapping.
     fn is_silent(&self, spec: &Spec, second: i64) -> bool {
         let since = self.flapping_since(spec, second);
         since.is_some_and(|since| {
@@ -234,7 +234,7 @@ impl Course {
         })
     }
 
-    /// The last transition, to be compared.
+    /// Returns the last transition, for the comparison.
     fn line(&self, event: usize, device: usize, rule: i64) -> Line {
         let episode = self.latest();
         let last = episode.last().expect("something was made");

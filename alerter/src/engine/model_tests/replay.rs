@@ -1,5 +1,5 @@
-//! The engine, run on a stream of events as the pipeline runs it: transactions, crashes and edited
-//! rules included.
+//! Runs the engine on a stream of events as the pipeline runs it, with transactions, crashes and
+//! edited rules.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::engine::journal::read;
 use crate::engine::{Change, Engine, StateChanges, Stored, Tracked};
 use crate::rules::index::RuleSet;
 
-/// The one partition there is.
+/// The only partition.
 const PARTITION: i32 = 0;
 
-/// The transitions that the engine makes.
+/// Returns the transitions that the engine makes.
 pub(super) fn played(rules: &[Spec], events: &[Event]) -> Vec<Line> {
     let mut played = Played {
         rules: rules.to_vec(),
@@ -39,7 +39,7 @@ pub(super) fn played(rules: &[Spec], events: &[Event]) -> Vec<Line> {
     played.lines
 }
 
-/// What the engine makes of a reading: the one place that asks it.
+/// Returns the engine's changes at a reading. Only this function calls the evaluation.
 fn judged(engine: &mut Engine, reading: &Reading) -> Vec<Change> {
     engine.judge(PARTITION, reading).changes
 }
@@ -47,7 +47,7 @@ fn judged(engine: &mut Engine, reading: &Reading) -> Vec<Change> {
 struct Played {
     rules: Vec<Spec>,
     engine: Engine,
-    /// The state's tables.
+    /// The tables of the state.
     stored: Stored,
     lines: Vec<Line>,
     /// Events and lines that the last transaction covers.
@@ -84,7 +84,7 @@ impl Played {
         }
     }
 
-    /// Closes what the edit ends, device by device.
+    /// Closes the episodes that the edit ends, device by device.
     fn edited(&mut self, event: usize) {
         self.take_rules();
         let changes = self.engine.realign(PARTITION);
@@ -119,7 +119,7 @@ impl Played {
         self.committed = (event + 1, self.lines.len());
     }
 
-    /// Goes back to the last transaction and judges again what came after it.
+    /// Goes back to the last transaction, and evaluates the readings after it again.
     fn crash(&mut self, events: &[Event]) {
         let (events_done, lines_done) = self.committed;
         self.lines.truncate(lines_done);

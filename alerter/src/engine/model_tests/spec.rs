@@ -1,5 +1,5 @@
-//! Rules and readings in the words of the contract; the engine's and the model's are both made of
-//! these. Times are whole seconds.
+//! Rules and readings in the words of the contract. The engine and the model both run on them.
+//! Times are whole seconds.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,19 +10,19 @@ use serde_json::{Map, Value, json};
 use crate::rules::rule::Rule;
 use crate::test_support;
 
-/// Second 0 of every stream, from Monday's midnight: two minutes before Tuesday.
+/// Second 0 of every stream, counted from Monday's midnight: two minutes before Tuesday.
 pub(super) const START: i64 = 86_280;
 
-/// The same in milliseconds since 1970, in the zone of the test readings.
+/// The same time in milliseconds since 1970, in the zone of the test readings.
 pub(super) const START_MS: i64 = 1_756_742_280_000;
 
-/// A sign by its name.
+/// A vital, by its name.
 pub(super) type Sign = &'static str;
 
 /// Either of the two pressures.
 pub(super) const BLOOD_PRESSURE: Sign = "blood_pressure";
 
-/// The signs that readings carry values of.
+/// The vitals whose values readings carry.
 pub(super) const SIGNS: [Sign; 5] =
     ["heart_rate", "blood_oxygen", "stress", "pressure_high", "pressure_low"];
 
@@ -41,13 +41,13 @@ pub(super) struct Spec {
     pub(super) flap_window: i64,
     /// Start and end as seconds of the day.
     pub(super) hours: Option<(i64, i64)>,
-    /// ISO days; none: every day.
+    /// ISO days; empty: every day.
     pub(super) days: Vec<i64>,
     pub(super) severity: &'static str,
     pub(super) escalation: Vec<(i64, &'static str)>,
 }
 
-/// What a rule watches.
+/// The trigger of a rule.
 #[derive(Debug, Clone)]
 pub(super) enum Watch {
     Single {
@@ -73,7 +73,7 @@ pub(super) struct Condition {
     pub(super) duration: i64,
 }
 
-/// What a device reports.
+/// The report of a device.
 #[derive(Clone)]
 pub(super) struct Report {
     pub(super) device: usize,
@@ -81,24 +81,24 @@ pub(super) struct Report {
     pub(super) values: BTreeMap<Sign, i64>,
     /// Whether the device's clock runs ahead.
     pub(super) ahead: bool,
-    /// Whether there is anybody to be told.
+    /// Whether a recipient can be notified.
     pub(super) reachable: bool,
-    /// Whether a transaction ends with it; what came after the last one is judged again after a
-    /// crash.
+    /// Whether a transaction ends with this report. Reports after the last transaction are
+    /// evaluated again after a crash.
     pub(super) committed: bool,
 }
 
-/// What happens to an alerter.
+/// An event of an alerter.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
     Reading(Report),
-    /// It crashes and starts again.
+    /// The alerter crashes and starts again.
     Crash,
-    /// The rule at this place, counted round, watches something else.
+    /// The rule at this place, modulo the number of rules, gets another trigger.
     Edit(usize, Watch),
 }
 
-/// A transition, as the model and the engine are compared by.
+/// A transition, in the form in which model and engine are compared.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Line {
     pub(super) event: usize,
@@ -113,7 +113,7 @@ pub(super) struct Line {
 }
 
 impl Spec {
-    /// The signs that it looks at.
+    /// Returns the vitals that the rule watches.
     pub(super) fn signs(&self) -> Vec<Sign> {
         match &self.watch {
             Watch::Single { sign, .. } => vec![sign],
@@ -123,7 +123,7 @@ impl Spec {
         }
     }
 
-    /// The rule that the engine judges by.
+    /// Returns the rule for the engine.
     pub(super) fn rule(&self) -> Rule {
         let mut fields = object(json!({
             "id": self.id, "version": self.version, "rule_type": format!("rule-{}", self.id),
@@ -178,7 +178,7 @@ impl Condition {
     }
 }
 
-/// On one line, since a failed case is a list of many.
+/// On one line, because a failed case lists many reports.
 impl fmt::Debug for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "device {} at {}: {:?}", self.device, self.second, self.values)?;
@@ -196,12 +196,12 @@ impl fmt::Debug for Report {
 }
 
 impl Report {
-    /// Serial number of its device.
+    /// Returns the serial number of the device.
     pub(super) fn serial(&self) -> String {
         format!("MODEL{:011}", self.device)
     }
 
-    /// The reading that the engine judges.
+    /// Returns the reading for the engine.
     pub(super) fn reading(&self) -> Reading {
         let wall = START + self.second;
         let (day, second) = (1 + wall / 86_400, wall % 86_400);

@@ -14,15 +14,15 @@ use super::spec::{BLOOD_PRESSURE, Condition, Event, Report, SIGNS, START, Sign, 
 /// Devices of a stream.
 const DEVICES: usize = 2;
 
-/// Values of every sign; thresholds lie in their midst.
+/// Values of every vital; thresholds lie in the middle of them.
 const VALUES: RangeInclusive<i64> = 67..=75;
 
-/// Rules that look at one sign.
+/// Returns triggers of one vital.
 pub(super) fn single() -> impl Strategy<Value = Watch> {
     let sign = select(vec!["heart_rate", "blood_oxygen", "pressure_high", BLOOD_PRESSURE]);
     let bounds = (option::of(67_i64..=69), option::of(71_i64..=73), 0_i64..=1, 0_i64..=1);
     (sign, bounds).prop_map(|(sign, (min, max, min_clear, max_clear))| {
-        // At least one bound there must be.
+        // A rule needs at least one bound.
         let max = if min.is_none() { max.or(Some(72)) } else { max };
         Watch::Single {
             sign,
@@ -35,10 +35,10 @@ pub(super) fn single() -> impl Strategy<Value = Watch> {
     })
 }
 
-/// Percentages that rules allow; of 100, not all of them are whole numbers to a computer.
+/// Percentages that rules allow. In floating point, not all of them give whole numbers of 100.
 const PERCENTAGES: [i64; 5] = [7, 20, 28, 29, 58];
 
-/// Rules that compare the heart rate with what is usual.
+/// Returns triggers that compare the heart rate with its mean.
 pub(super) fn deviation() -> impl Strategy<Value = Watch> {
     (select(&PERCENTAGES[..]), option::of(101_i64..=140)).prop_map(|(percentage, max)| {
         Watch::Single {
@@ -52,7 +52,7 @@ pub(super) fn deviation() -> impl Strategy<Value = Watch> {
     })
 }
 
-/// Rules of several conditions.
+/// Returns triggers of several conditions.
 pub(super) fn composite() -> impl Strategy<Value = Watch> {
     let signs: Vec<Sign> = SIGNS.into_iter().chain([BLOOD_PRESSURE]).collect();
     let operator = select(vec![">", "<", ">=", "<=", "==", "!="]);
@@ -64,7 +64,7 @@ pub(super) fn composite() -> impl Strategy<Value = Watch> {
         .prop_map(|(all, conditions)| Watch::Composite { all, conditions })
 }
 
-/// One to five rules that watch this.
+/// Returns one to five rules with these triggers.
 pub(super) fn rules(watch: impl Strategy<Value = Watch>) -> impl Strategy<Value = Vec<Spec>> {
     let run = (1_usize..=3, 2_i64..=10, 1_usize..=3);
     let told = (0_i64..=20, option::of(1_i64..=20), 2_usize..=3, 2_i64..=40);
@@ -103,7 +103,7 @@ pub(super) fn rules(watch: impl Strategy<Value = Watch>) -> impl Strategy<Value 
     })
 }
 
-/// Windows that begin and end while a stream lasts, over midnight too.
+/// Returns windows that begin and end during a stream, over midnight too.
 fn hours() -> impl Strategy<Value = Option<(i64, i64)>> {
     let time = || (0_i64..=150).prop_map(|second| (START + second) % 86_400);
     prop_oneof![3 => Just(None), 1 => (time(), time()).prop_map(Some)]
@@ -113,12 +113,12 @@ fn days() -> impl Strategy<Value = Vec<i64>> {
     prop_oneof![4 => Just(Vec::new()), 1 => Just(vec![1]), 1 => Just(vec![2, 7])]
 }
 
-/// Readings, late and repeated ones, halves of seconds and fast clocks among them.
+/// Returns readings, among them late and repeated readings, parts of seconds and fast clocks.
 pub(super) fn readings() -> impl Strategy<Value = Vec<Event>> {
     vec(report(), 1..60).prop_map(|reports| in_time(reports.into_iter().map(Event::Reading)))
 }
 
-/// The same with crashes, and rules that are edited to watch something else.
+/// Returns readings with crashes, and with rules that are edited to another trigger.
 pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
     let edit = (0_usize..5, prop_oneof![single(), composite()]);
     let event = prop_oneof![
@@ -129,7 +129,7 @@ pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
     vec(event, 1..80).prop_map(|events| in_time(events.into_iter()))
 }
 
-/// Heart rates that are usual for long, and then lie beside it by just about a percentage.
+/// Returns heart rates that are usual for long, and then differ by about a percentage.
 pub(super) fn usual_readings() -> impl Strategy<Value = Vec<Event>> {
     let away = (select(&PERCENTAGES[..]), any::<bool>(), -1_i64..=1);
     let away = away.prop_map(|(percentage, above, beside)| {
@@ -143,7 +143,8 @@ pub(super) fn usual_readings() -> impl Strategy<Value = Vec<Event>> {
     vec(report, 20..60).prop_map(|reports| in_time(reports.into_iter().map(Event::Reading)))
 }
 
-/// A report whose second is the distance from the one before; negative ones come late.
+/// Returns a report whose second is the distance from the report before. A negative distance is a
+/// late report.
 fn report() -> impl Strategy<Value = Report> {
     let step = prop_oneof![4 => 1_i64..=3, 3 => Just(0_i64), 1 => -4_i64..=-1, 1 => 4_i64..=30];
     let values = SIGNS.map(|_| option::weighted(0.6, VALUES));
@@ -173,8 +174,8 @@ fn in_time(events: impl Iterator<Item = Event>) -> Vec<Event> {
     placed.collect()
 }
 
-/// A second's values in parts, each told by a reading of its own, in any order. The two pressures
-/// are measured together and stay together.
+/// Splits the values of a second into parts, each in a reading of its own, in any order. The two
+/// pressures are measured together and stay together.
 pub(super) fn parted(report: &Report, order: &[usize; SIGNS.len()]) -> Vec<Report> {
     let mut signs: Vec<(usize, Sign)> = order.iter().copied().zip(SIGNS).collect();
     signs.retain(|(_, sign)| *sign != "pressure_low");

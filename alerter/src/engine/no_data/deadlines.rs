@@ -1,6 +1,6 @@
-//! What falls due by itself: for each rule and device the next time at which absence may matter.
+//! For each rule and device, the next time at which missing data must be checked.
 //!
-//! Pure. A time is looked at again when it comes: a device that was heard meanwhile costs nothing
+//! Pure. A check that falls due is computed again: a device that is seen meanwhile costs nothing
 //! until then.
 
 use std::collections::{BTreeSet, HashMap};
@@ -14,17 +14,17 @@ use crate::engine::no_data::partition_clock::Hearing;
 use crate::engine::outcome::Change;
 use crate::rules::rule::Rule;
 
-/// Dues in the order of their times; one for each rule and device at most.
+/// Checks in the order of their times; at most one check for each rule and device.
 #[derive(Debug, Default)]
 pub struct Watchlist {
     order: BTreeSet<(i64, DeviceSn, i64)>,
     times: HashMap<(DeviceSn, i64), i64>,
 }
 
-/// One that has come.
+/// A check that has fallen due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
-    /// Its time, in milliseconds.
+    /// Time of the check, in milliseconds.
     pub at: i64,
     /// The device.
     pub device_sn: DeviceSn,
@@ -33,7 +33,7 @@ pub struct Due {
 }
 
 impl Watchlist {
-    /// Notes that the rule has to look at the device at `at`, and not before.
+    /// Schedules the rule's check of the device at `at`, and cancels the check before.
     pub fn schedule(&mut self, device_sn: &DeviceSn, rule_id: i64, at: i64) {
         let key = (device_sn.clone(), rule_id);
         if let Some(before) = self.times.insert(key, at) {
@@ -42,7 +42,7 @@ impl Watchlist {
         self.order.insert((at, device_sn.clone(), rule_id));
     }
 
-    /// The earliest that has come by `until`, taken out.
+    /// Removes and returns the earliest check that is due by `until`.
     pub fn pop(&mut self, until: i64) -> Option<Due> {
         if self.first()? > until {
             return None;
@@ -52,13 +52,13 @@ impl Watchlist {
         Some(Due { at, device_sn, rule_id })
     }
 
-    /// The time of the earliest.
+    /// Returns the time of the earliest check.
     pub fn first(&self) -> Option<i64> {
         self.order.first().map(|(at, ..)| *at)
     }
 }
 
-/// Watches an episode that a reading has opened, where it may become stale.
+/// Schedules the check of an episode that a reading has opened, if the episode may become stale.
 pub fn watch_opened(
     watchlist: &mut Watchlist,
     hearing: &Hearing,
@@ -70,7 +70,7 @@ pub fn watch_opened(
     }
 }
 
-/// Schedules the next look of each of the rules that make anything of absence.
+/// Schedules the next check of each rule for which missing data matters.
 pub fn watch<'a>(
     watchlist: &mut Watchlist,
     hearing: &Hearing,

@@ -1,7 +1,7 @@
-//! What absence makes of single episodes: rules of category `NO_DATA` open, episodes of other rules
-//! close as stale.
+//! Applies missing data to single episodes: rules of category `NO_DATA` open, episodes of other
+//! rules close as stale.
 //!
-//! Pure. When an absence is due belongs to [`super::partition_clock`] and [`super::deadlines`].
+//! Pure. [`super::partition_clock`] and [`super::deadlines`] decide when data is missing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::rules::rule::{Rule, TEMPLATE_TENANT, Watch};
 use crate::rules::verdict::{Measured, Verdict};
 use crate::rules::vital::Sign;
 
-/// How often an episode is looked at that may not open, or be told, at this time of day: one
-/// minute, in milliseconds.
+/// Time between checks of an episode that may not open or notify at this time: one minute, in
+/// milliseconds.
 const RECHECK_MS: i64 = 60_000;
 
-/// The rules whose open episode is the device's absence.
+/// Returns the `NO_DATA` rules whose episode on the device is open.
 pub fn open_absences(device: &Device, rules: &RuleSet) -> Vec<Arc<Rule>> {
     let open = device.tracked.iter().filter(|(_, tracked)| tracked.episode.open().is_some());
     open.filter_map(|(id, tracked)| rules.in_force(tenant(tracked.ids), *id))
@@ -28,7 +28,7 @@ pub fn open_absences(device: &Device, rules: &RuleSet) -> Vec<Arc<Rule>> {
         .collect()
 }
 
-/// The device is silent for longer than the rule allows.
+/// Evaluates a device that is silent for longer than the rule allows.
 pub fn missed(
     (device, sn): (&mut Device, &DeviceSn),
     rule: &Arc<Rule>,
@@ -46,11 +46,11 @@ pub fn missed(
     advance((device, sn), rule, verdict, at, stepped)
 }
 
-/// When a silent device has to be looked at again.
+/// Returns when a silent device must be checked again.
 pub fn next_look(device: &Device, rule: &Rule, now: i64) -> i64 {
     let tracked = device.tracked.get(&rule.id);
     match tracked.filter(|tracked| tracked.episode.open().is_some()) {
-        // Open, and nothing more to tell: not before the device is heard again.
+        // Open, and no notification is due: no check before the device is seen again.
         Some(tracked) => match tracked.episode.next_due(&rule.policy) {
             None => i64::MAX,
             Some(next) if next <= now => now + RECHECK_MS,
@@ -60,7 +60,7 @@ pub fn next_look(device: &Device, rule: &Rule, now: i64) -> i64 {
     }
 }
 
-/// One step of a rule on absence.
+/// Advances a `NO_DATA` rule by one verdict.
 pub fn advance(
     (device, sn): (&mut Device, &DeviceSn),
     rule: &Arc<Rule>,
@@ -103,7 +103,7 @@ pub fn stale(
     let (after, transition) = before.clone().give_up();
     tracked.episode = after;
     let transition = transition?;
-    // The rule starts over with whatever the device says once it is heard again.
+    // The rule starts over with the device's next reading.
     tracked.memory = None;
     let ids = tracked.ids;
     if tracked.episode.is_blank() {
@@ -124,7 +124,7 @@ pub fn stale(
     })
 }
 
-/// Whose people a rule concerns on a device: those of the open episode, else those of the device.
+/// Returns the ids that a rule concerns on a device: those of the open episode, else the device's.
 pub fn concerned(device: &Device, rule_id: i64) -> Ids {
     let open = device.tracked.get(&rule_id).filter(|tracked| tracked.episode.open().is_some());
     open.map_or(device.heard.ids, |tracked| tracked.ids)
@@ -134,7 +134,7 @@ fn is_open(device: &Device, rule_id: i64) -> bool {
     device.tracked.get(&rule_id).is_some_and(|tracked| tracked.episode.open().is_some())
 }
 
-/// The tenant whose rules concern a device of these people.
+/// Returns the tenant whose rules concern a device with these ids.
 pub fn tenant(ids: Ids) -> i64 {
     ids.customer_id.unwrap_or(TEMPLATE_TENANT)
 }

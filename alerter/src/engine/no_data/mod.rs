@@ -1,7 +1,8 @@
-//! What absence leads to: rules of category `NO_DATA` open, episodes of other rules close as stale.
+//! Missing data: rules of category `NO_DATA` open episodes, and episodes of other rules close as
+//! stale.
 //!
-//! Every time is a Kafka record time. Whether an episode opens, and when, follows from the records
-//! alone: what is noticed early, by the wall clock, is what the next record would have shown.
+//! Every time is a Kafka record time. Whether and when an episode opens follows from the records
+//! alone. The wall clock only shows earlier what the next record would show.
 
 pub(super) mod deadlines;
 pub(super) mod episodes;

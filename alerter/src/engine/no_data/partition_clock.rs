@@ -1,48 +1,48 @@
-//! When a partition was heard: the clock by which a device's absence is counted.
+//! The partition's clock: the greatest Kafka record time seen. NO_DATA timers run on it.
 //!
-//! Pure. The clock is the greatest Kafka record time of the partition, so that a replay and a
-//! backlog count as the live run did. A stretch in which nobody at all was heard says nothing about
-//! any one device (the gateway may have been away): after it absence is counted anew.
+//! Pure. With record time a replay and a backlog count as the live run did. A period without any
+//! record proves nothing about a single device, because the gateway may have been unreachable.
+//! After that period the timers restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::rules::rule::AbsenceRule;
 
-/// A device that had been silent for this long when a rule came into force is out of service, and
-/// none of its business: 7 days, in milliseconds.
+/// Time without data after which a device is out of service: 7 days, in milliseconds. A rule
+/// ignores a device that was out of service when the rule became active.
 pub const OUT_OF_SERVICE_MS: i64 = 7 * 86_400_000;
 
-/// What is known of a partition's hearing.
+/// A partition's clock, and the starts of the windows that run on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hearing {
     clock_ms: i64,
-    /// By window, in milliseconds: the end of the last stretch in which nobody was heard for half of
-    /// it. Rules with the same window share it.
+    /// By window, in milliseconds: the end of the last period without records that was longer than
+    /// half of it. Rules with the same window share it.
     since: BTreeMap<i64, i64>,
 }
 
 impl Hearing {
-    /// As it was stored: the clock, and since when each window counts, all in milliseconds.
+    /// Returns the stored clock, with the start of each window, all in milliseconds.
     pub fn stored(clock_ms: i64, since: impl IntoIterator<Item = (i64, i64)>) -> Self {
         Self { clock_ms, since: since.into_iter().collect() }
     }
 
-    /// The greatest record time so far, in milliseconds; 0: none yet.
+    /// Returns the greatest record time so far, in milliseconds; 0: no record yet.
     pub fn clock_ms(&self) -> i64 {
         self.clock_ms
     }
 
-    /// Since when each window counts, both in milliseconds.
+    /// Returns each window and its start, both in milliseconds.
     pub fn since(&self) -> impl Iterator<Item = (i64, i64)> {
         self.since.iter().map(|(window, since)| (*window, *since))
     }
 
-    /// Whether any rule counts absence here.
+    /// Whether any rule counts missing data here.
     pub fn counts(&self) -> bool {
         !self.since.is_empty()
     }
 
-    /// Notes a record of time `at`; says whether a window counts anew from then.
+    /// Notes a record of time `at`, and returns whether a window restarts then.
     pub fn hears(&mut self, at: i64) -> bool {
         let gap = at - self.clock_ms;
         if gap <= 0 {
@@ -51,7 +51,8 @@ impl Hearing {
         self.clock_ms = at;
         let mut anew = false;
         for (window, since) in &mut self.since {
-            // Half of it: a device heard just before must have its chance to be heard after.
+            // Half of the window: a device seen just before the gap must have time to be seen after
+            // it.
             if gap > window / 2 {
                 *since = at;
                 anew = true;
@@ -60,7 +61,7 @@ impl Hearing {
         anew
     }
 
-    /// Takes over the windows of the rules in force; one that is new counts from now. Says whether
+    /// Takes over the windows of the active rules. A new window counts from now. Returns whether
     /// anything changed.
     pub fn arm(&mut self, windows: &BTreeSet<i64>) -> bool {
         let since = |window: &i64| self.since.get(window).copied().unwrap_or(self.clock_ms);
@@ -71,8 +72,8 @@ impl Hearing {
         changed
     }
 
-    /// When a device last heard at `heard_at` will have been silent for as long as the rule allows;
-    /// `None` where the rule does not count this device.
+    /// Returns when a device last seen at `heard_at` will have been silent for as long as the rule
+    /// allows. Returns `None` if the rule does not count this device.
     pub fn due(&self, rule: AbsenceRule, heard_at: i64) -> Option<i64> {
         let AbsenceRule { window_ms, from_ms } = rule;
         let since = *self.since.get(&window_ms)?;

@@ -9,7 +9,7 @@ use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
 use crate::test_support::{merged, reading, rule};
 
-/// The hour in which everything here happens, in milliseconds.
+/// The hour of all events here, in milliseconds.
 const HOUR_MS: i64 = 1_756_785_600_000;
 
 fn rules(fields: Value) -> Arc<RuleSet> {
@@ -20,7 +20,7 @@ fn rules(fields: Value) -> Arc<RuleSet> {
     Arc::new(RuleSet::new(vec![rule(merged(silent, fields))]))
 }
 
-/// Rules that came into force `second` seconds into the hour.
+/// Returns rules that became active `second` seconds into the hour.
 fn rules_from(second: i64, fields: Value) -> Arc<RuleSet> {
     let from_ms = HOUR_MS + second * 1000;
     let came = |rule: &Arc<Rule>| Rule { from_ms, ..rule.as_ref().clone() };
@@ -35,7 +35,7 @@ fn engine(rules: &Arc<RuleSet>) -> Engine {
     engine
 }
 
-/// A device's heart rate arrives, `second` seconds into the hour.
+/// Evaluates a heart rate of a device, `second` seconds into the hour.
 fn heard(engine: &mut Engine, device: &str, second: i64, value: i64) -> Vec<String> {
     let at = HOUR_MS + second * 1000;
     let wall = moment(&TimeZone::get("Asia/Shanghai").unwrap(), at).wall;
@@ -48,7 +48,7 @@ fn heard(engine: &mut Engine, device: &str, second: i64, value: i64) -> Vec<Stri
     said(&judged.changes)
 }
 
-/// What happened to whom, when, and whether it is told.
+/// Returns the transitions: device, transition, time, and whether it is notified.
 fn said(changes: &[Change]) -> Vec<String> {
     let one = |change: &Change| {
         let (to, notify) = (change.transition.to.as_str(), change.transition.notify);
@@ -58,7 +58,7 @@ fn said(changes: &[Change]) -> Vec<String> {
     changes.iter().map(one).collect()
 }
 
-/// Another device is heard every minute in a stretch of seconds.
+/// Lets another device be seen every minute during a period of seconds.
 fn others(engine: &mut Engine, from: i64, to: i64) -> Vec<String> {
     let minutes = (from..=to).step_by(60);
     minutes.flat_map(|second| heard(engine, "B", second, 80)).collect()
@@ -130,7 +130,7 @@ fn a_changed_rule_starts_counting_anew() {
 
 #[test]
 fn an_absence_is_told_within_the_effective_hours_and_escalates_while_it_lasts() {
-    // The hour begins at 04:00 UTC, in which the engine of these tests dates absences.
+    // The hour begins at 04:00 UTC. The engine of these tests dates missing data in UTC.
     let mut by_night = engine(&rules(json!({"effective_time_start": "04:10:00"})));
     heard(&mut by_night, "A", 0, 80);
     assert_eq!(others(&mut by_night, 0, 900), ["A opened 600 told"]);

@@ -1,7 +1,7 @@
 //! Indexes the rules of all tenants, so that a reading meets only the rules that it concerns.
 //!
-//! Pure. A tenant without own rules costs nothing. A tenant with own rules costs no copy of the
-//! template: each lookup combines the two.
+//! Pure. A tenant without rules of its own costs nothing. A tenant with rules of its own costs no
+//! copy of the template: each lookup combines the two.
 
 pub mod fast_path;
 
@@ -38,7 +38,7 @@ struct Index {
     absence: Vec<usize>,
 }
 
-/// The own rules of a tenant.
+/// The rules that a tenant has of its own.
 #[derive(Debug, Default)]
 struct Own {
     index: Index,
