@@ -1,5 +1,5 @@
-//! Alerts as the platform sees them: one row of `t_alert_info` per episode, its status only moving
-//! forward.
+//! The platform's rows of alerts: one row of `t_alert_info` per episode. The status of a row only
+//! moves forward.
 //!
 //! Runs statements inside the caller's transaction.
 
@@ -13,37 +13,38 @@ use crate::mysql::portions;
 use crate::rules::severity::Severity;
 use crate::rules::verdict::Measured;
 
-/// Names an episode: the same for the same rule, version, device and opening, however often they
-/// are seen. A hash, because the platform's column compares without regard to case.
+/// The key of an episode: always the same for the same rule, version, device and opening. A hash,
+/// because the platform's column compares without regard to case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EpisodeKey(String);
 
 impl EpisodeKey {
-    /// The name of an episode.
+    /// Returns the key of an episode.
     pub fn new(rule_id: i64, rule_version: i64, device_sn: &DeviceSn, opened_at: i64) -> Self {
         let name = format!("{rule_id}:{rule_version}:{device_sn}:{opened_at}");
         Self(hash(&name))
     }
 
-    /// The name as text: 32 characters.
+    /// Returns the key as text: 32 characters.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Names a digest as if it were an episode: of a recipient's notifications, the one that comes
-    /// first in it comes first in no other.
+    /// Returns the key of a digest, as if the digest were an episode. The first notification of a
+    /// digest is the first in no other digest of the recipient.
     pub fn of_digest(customer_id: i64, recipient: &str, first_id: i64) -> Self {
         Self(hash(&format!("digest:{customer_id}:{recipient}:{first_id}")))
     }
 
-    /// Names one notification of the episode, for the platform that is to deliver it once.
+    /// Returns the name of one notification of the episode, for the platform that is to deliver it
+    /// once.
     pub fn client_msg_id(&self, transition_seq: u32, recipient: &str) -> String {
         client_msg_id(&self.0, i64::from(transition_seq), recipient, 0)
     }
 }
 
-/// Names a notification that was made anew as a repeat this often: each repeat is another one to the
-/// platform, and the same one to whoever makes it again.
+/// Returns the name of a notification that was repeated `repeats` times. Each repeat has a name of
+/// its own, so the platform delivers it. A repeat that is made again has the same name.
 pub fn client_msg_id(key: &str, transition_seq: i64, recipient: &str, repeats: u32) -> String {
     let name = format!("{key}:{transition_seq}:{recipient}");
     match repeats {
@@ -56,10 +57,10 @@ fn hash(name: &str) -> String {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).simple().to_string()
 }
 
-/// A row to be.
+/// A row to insert.
 #[derive(Debug)]
 pub struct Opened {
-    /// Names the episode.
+    /// The key of the episode.
     pub key: EpisodeKey,
     /// The rule.
     pub rule_id: i64,
@@ -67,40 +68,41 @@ pub struct Opened {
     pub alert_type: String,
     /// The device.
     pub device_sn: DeviceSn,
-    /// Whose it is.
+    /// User, organisation and tenant.
     pub ids: Ids,
-    /// What was measured.
+    /// The vital and its value.
     pub measured: Measured,
-    /// What the rule says about it.
+    /// The text of the rule.
     pub text: String,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
     /// Event time, as stored.
     pub occur_at: String,
-    /// Number of the reading; none where silence opened it.
+    /// Number of the reading; `None`: missing data opened the episode.
     pub health_id: Option<i64>,
-    /// Longitude, latitude, altitude, always given: the platform's own defaults are a place.
+    /// Longitude, latitude, altitude. Always written, because the platform's own defaults are a
+    /// place.
     pub place: [Option<f64>; 3],
 }
 
-/// A change of a row that is there.
+/// A change of an existing row.
 #[derive(Debug)]
 pub enum Changed {
-    /// Its severity.
+    /// The severity changed.
     Severity(EpisodeKey, Severity),
-    /// It is over, since the given event time.
+    /// The episode ended at the given event time.
     Resolved(EpisodeKey, String),
-    /// Its rule changed.
+    /// The rule changed.
     Superseded(EpisodeKey),
-    /// Its device has fallen silent.
+    /// The device has fallen silent.
     Stale(EpisodeKey),
 }
 
-/// Alerts of one statement, at most: each has as many values as the statement has columns.
+/// Alerts of one statement, at most. Each alert has as many values as the statement has columns.
 const OPENED_MAX: usize = 128;
 
-/// Adds alerts; one that is there already stays as it is. Texts are cut to their `columns`, `plain` as
-/// [`Columns::fit`] says.
+/// Inserts alerts. An existing alert stays unchanged. Texts are cut to their `columns`, with
+/// `plain` as in [`Columns::fit`].
 pub async fn open(
     connection: &mut MySqlConnection,
     alerts: &[&Opened],
@@ -146,7 +148,7 @@ pub async fn open(
     Ok(())
 }
 
-/// Changes an alert; one that is over changes no more.
+/// Changes an alert. The status of a closed alert does not change.
 pub async fn change(connection: &mut MySqlConnection, change: &Changed) -> Result<(), sqlx::Error> {
     let query = match change {
         Changed::Severity(key, severity) => sqlx::query(
@@ -180,10 +182,10 @@ fn closed<'a>(
     .bind(key.as_str())
 }
 
-/// Alerts of one statement.
+/// Alerts of one statement, at most.
 const KEYS_MAX: usize = 500;
 
-/// Notes that somebody was told of these alerts.
+/// Marks these alerts as notified.
 pub async fn notified(
     connection: &mut MySqlConnection,
     keys: &[String],

@@ -1,5 +1,6 @@
-//! How much the text columns of a table take, as the server says: the platform's variants differ, and so
-//! do their character sets. A text that fits is no reason to refuse a row.
+//! The capacity of a table's text columns, as the server reports it. The platform's variants
+//! differ, and so do their character sets. MySQL has no reason to reject a row for a text that
+//! fits.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,25 +9,26 @@ use std::sync::Arc;
 use ljwx_ledger::mysql::MySqlPool;
 use tokio::sync::Mutex;
 
-/// What stands where a text was cut.
+/// The mark of a cut text.
 const ELLIPSIS: char = '…';
 
-/// What stands for a character that a column has not, and where it has not even that.
+/// The replacements for a character that a column cannot hold: in general, and in ASCII columns.
 const MISSING: char = '□';
 const MISSING_ASCII: char = '?';
 
-/// Which characters a column has.
+/// The characters that a column can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Characters {
     All,
-    /// Those of at most three bytes.
+    /// Characters of at most three bytes.
     Basic,
     Ascii,
 }
 
 impl Characters {
-    /// Of a character set's name. What a set of another language has is known to the server alone; it
-    /// has none of four bytes, and a row that is refused for another is written in ASCII.
+    /// Returns the characters of a character set. Only the server knows the characters of a set for
+    /// another language. This set has no characters of four bytes. A row that is rejected for
+    /// another character is written in ASCII.
     fn of(charset: &str, plain: bool) -> Self {
         match charset {
             "utf8mb4" | "utf16" | "utf16le" | "utf32" | "gb18030" => Self::All,
@@ -54,7 +56,7 @@ impl Characters {
     }
 }
 
-/// What a text column takes.
+/// The capacity of a text column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Room {
     chars: usize,
@@ -83,7 +85,7 @@ impl Room {
     }
 }
 
-/// The columns of a table, by their names in small letters; `None` for those that are no text.
+/// The columns of a table, by their names in small letters; `None`: the column is not text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Columns(HashMap<String, Option<Room>>);
 
@@ -93,8 +95,9 @@ impl Columns {
         self.0.contains_key(name)
     }
 
-    /// `text` as the column takes it: cut, and with □ for what its character set has not. `plain`: in
-    /// the form that every character set has, for a row that was refused.
+    /// Returns `text` as the column can hold it: cut, and with □ for characters outside its
+    /// character set. `plain`: the form that every character set can hold, for a row that was
+    /// rejected.
     pub fn fit<'a>(&self, name: &str, text: &'a str, plain: bool) -> Cow<'a, str> {
         match self.0.get(name) {
             Some(Some(room)) => room.fit(text, plain),
@@ -119,7 +122,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table in this database, looked at when it is first needed.
+    /// Returns a table of this database. Its columns are queried when they are first needed.
     pub fn new(pool: MySqlPool, name: &'static str) -> Self {
         Self { pool, name, columns: Mutex::default() }
     }
@@ -129,7 +132,7 @@ impl Table {
         &self.pool
     }
 
-    /// Its columns; none: there is no such table, which is asked anew next time.
+    /// Returns the columns; `None`: the table does not exist, and the next call queries again.
     pub async fn columns(&self) -> Result<Option<Arc<Columns>>, sqlx::Error> {
         let mut known = self.columns.lock().await;
         if known.is_none() {
@@ -151,7 +154,7 @@ impl Table {
         Ok(known.clone())
     }
 
-    /// Forgets its columns, because it turned out to be another one.
+    /// Drops the cached columns, because the table is another one now.
     pub async fn forget(&self) {
         *self.columns.lock().await = None;
     }
@@ -160,7 +163,7 @@ impl Table {
 fn room(chars: Option<i64>, bytes: Option<i64>, charset: Option<String>) -> Option<Room> {
     let length = |length: i64| usize::try_from(length).unwrap_or(usize::MAX);
     let (chars, charset) = (length(chars?), charset?);
-    // Texts are counted here in UTF-8; what they take in another character set is not known.
+    // Texts are measured in UTF-8. Their size in other character sets is not known.
     let bytes = if charset.starts_with("utf8") { length(bytes?) } else { usize::MAX };
     Some(Room { chars, bytes, charset })
 }

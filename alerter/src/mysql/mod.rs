@@ -1,7 +1,7 @@
-//! The alerter's rows in MySQL, and waiting out an outage.
+//! The alerter's rows in MySQL, and the retries during an outage.
 //!
-//! Runs statements. What is written, and in which transaction, is for [`crate::pipeline`] and
-//! [`crate::notify`] to say.
+//! Runs statements. [`crate::pipeline`] and [`crate::notify`] decide what is written, and in which
+//! transaction.
 
 pub mod alert_rows;
 pub mod columns;
@@ -9,10 +9,10 @@ pub mod retry;
 pub mod state_rows;
 pub mod suppressed_counts;
 
-/// The rows in their order, in portions of a power of two each, at most `max`.
+/// Splits the rows, in their order, into portions of a power of two each, at most `max`.
 ///
-/// Few texts of statements then serve all sizes: each is prepared once, while preparing one and throwing
-/// it away costs a delayed answer of the network.
+/// A few statement texts then serve all sizes, and each is prepared once. Closing an unused
+/// prepared statement costs a 40 ms delayed ACK.
 pub fn portions<T>(mut rows: &[T], max: usize) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let size = max.min(1 << rows.len().checked_ilog2()?);

@@ -1,4 +1,5 @@
-//! Waiting out an outage of MySQL: the batch stays, offsets stand still, the process lives.
+//! Retries during an outage of MySQL: the batch stays, the offsets do not advance, and the process
+//! keeps running.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,40 +21,40 @@ const WAIT_MIN: Duration = Duration::from_millis(100);
 /// Longest wait between attempts.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// The process is stopping and MySQL still does not answer; what is held is replayed by its next
-/// owner.
+/// The process is stopping and MySQL still does not answer. The next owner of the partition
+/// processes the work again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GaveUp;
 
-/// Tries again until it works.
+/// Retries an operation until it succeeds.
 #[derive(Debug, Clone)]
 pub struct Hold {
     deadline: Deadline,
-    /// How many are being tried again right now.
+    /// Operations that are being retried now.
     holding: Arc<AtomicUsize>,
     pulse: Pulse,
 }
 
 impl Hold {
-    /// Gives up only when the process has to end.
+    /// Returns a retry that stops only if the process has to end.
     ///
-    /// `pulse` is the loop's, which does not turn meanwhile.
+    /// `pulse` belongs to the main loop, which does not turn during a retry.
     pub fn new(deadline: Deadline, pulse: Pulse) -> Self {
         gauge!(BATCH_HELD).set(0.0);
         Self { deadline, holding: Arc::default(), pulse }
     }
 
-    /// Whether something is being tried again right now.
+    /// Whether an operation is being retried now.
     pub fn is_holding(&self) -> bool {
         self.holding.load(Ordering::Relaxed) > 0
     }
 
-    /// The pulse of the loop.
+    /// Returns the pulse of the main loop.
     pub fn pulse(&self) -> &Pulse {
         &self.pulse
     }
 
-    /// Said once; an outage of hours would fill the log.
+    /// Logs once: a line for each attempt would fill the log in an outage of hours.
     fn hold(&self, what: &'static str, error: &impl std::fmt::Display) {
         if self.holding.fetch_add(1, Ordering::Relaxed) == 0 {
             gauge!(BATCH_HELD).set(flag(true));
@@ -68,8 +69,8 @@ impl Hold {
         }
     }
 
-    /// Runs `attempt` until it succeeds. It has no other end than success and the process's own:
-    /// an outage costs nothing but time, passing it over would lose alerts.
+    /// Runs `attempt` until it succeeds or the process has to end. An outage costs only time. To
+    /// skip the operation would lose alerts.
     pub async fn until_done<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
         &self,
         what: &'static str,

@@ -1,9 +1,9 @@
-//! The state of a partition's devices in MySQL: read as a whole when the partition is assigned,
-//! written as it changes.
+//! The state of a partition's devices in MySQL. It is read as a whole when the partition is
+//! assigned, and written as it changes.
 //!
-//! Writes the changes of several partitions in as few statements as possible: what a statement costs
-//! beside its rows is most of what a batch costs. What the statements belong to, and what happens when
-//! they fail, is for [`crate::pipeline::commit`] and [`crate::pipeline`].
+//! Writes the changes of several partitions in as few statements as possible. Most of a batch's
+//! cost is the fixed cost of its statements. [`crate::pipeline::commit`] owns the transaction, and
+//! [`crate::pipeline`] handles failures.
 
 use futures_util::TryStreamExt;
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
@@ -19,9 +19,9 @@ use crate::mysql::portions;
 /// Rows of one statement, at most: five values each stay far below the server's limit of 65,535.
 const ROWS_MAX: usize = 256;
 
-/// Everything that is known of a partition.
+/// Loads the state of a partition.
 pub async fn load(pool: &MySqlPool, partition: i32) -> Result<Stored, sqlx::Error> {
-    // One connection, which unlike the pool hands out the rows as they come.
+    // A connection streams the rows; the pool does not.
     let mut connection = pool.acquire().await?;
     let (mut devices, journal) = load_journal(&mut connection, partition).await?;
     load_tracked(&mut connection, partition, &mut devices).await?;
@@ -67,8 +67,7 @@ async fn load_journal(
                     let device = devices.entry(sn).or_default();
                     (device.seen, device.heard) = (seen, heard);
                 }
-                // Judging a late reading may repeat an alert; refusing the row would stop the
-                // partition.
+                // Evaluating a late reading may repeat an alert. An error would stop the partition.
                 Err(error) => {
                     error!(partition, %error, "a device's state is unreadable, starting over")
                 }
@@ -96,7 +95,7 @@ async fn load_tracked(
                 let tracked = Tracked { version, ..tracked };
                 devices.entry(sn).or_default().tracked.insert(rule_id, tracked);
             }
-            // Starting over may repeat an alert; refusing the row would stop the partition.
+            // Starting over may repeat an alert. An error would stop the partition.
             Err(error) => {
                 error!(rule.id = rule_id, device.id = %sn, %error, "alert state is unreadable, starting over")
             }
@@ -105,7 +104,7 @@ async fn load_tracked(
     Ok(())
 }
 
-/// Writes what changed, inside the caller's transaction.
+/// Writes the changes, inside the caller's transaction.
 pub async fn save(
     connection: &mut MySqlConnection,
     changes: &[(i32, &StateChanges)],
@@ -136,7 +135,7 @@ async fn save_journal(
         let mut query: QueryBuilder<MySql> =
             QueryBuilder::new("INSERT INTO t_alert_journal (kafka_partition, devices, entry) ");
         query.push_values(rows, |mut values, (partition, row)| {
-            // Far below the limit of either.
+            // A row has far fewer lines than the limit of either type.
             let devices = i32::try_from(row.lines).unwrap_or(i32::MAX);
             values.push_bind(partition).push_bind(devices).push_bind(row.text.as_bytes());
         });
@@ -145,7 +144,7 @@ async fn save_journal(
     Ok(())
 }
 
-/// How many of these rows one statement takes, at least one.
+/// Returns how many of these rows one statement takes, at least one.
 fn as_one(rows: &[(i32, &Row)]) -> usize {
     let mut lines = 0;
     let fits = rows.iter().take_while(|(_, row)| {
@@ -155,7 +154,7 @@ fn as_one(rows: &[(i32, &Row)]) -> usize {
     fits.count().max(1)
 }
 
-/// Rows come in the order of their keys, so that two writers never wait for each other in a circle.
+/// Writes the rows in the order of their keys, so that two writers never deadlock.
 async fn save_tracked(
     connection: &mut MySqlConnection,
     changes: &[(i32, &StateChanges)],
@@ -173,7 +172,7 @@ async fn save_tracked(
     kept.sort_unstable_by_key(|(id, sn, ..)| (*id, *sn));
     gone.sort_unstable();
     for rows in portions(&kept, ROWS_MAX) {
-        // REPLACE rather than an upsert: both servers know it alike, and every column is given.
+        // REPLACE rather than an upsert: both servers support it alike, and every column is given.
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
             "REPLACE INTO t_alert_state (rule_id, device_sn, kafka_partition, rule_version, state) ",
         );
@@ -218,7 +217,7 @@ async fn save_hearings(
     Ok(())
 }
 
-/// Since when each window counts, as a whole: there are few, and they seldom change.
+/// Rewrites the starts of all windows: there are few, and they seldom change.
 async fn save_windows(
     connection: &mut MySqlConnection,
     partition: i32,

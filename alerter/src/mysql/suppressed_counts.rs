@@ -1,7 +1,7 @@
-//! Notifications that were not sent, counted by day, rule, tenant and reason.
+//! Counts suppressed notifications by day, rule, tenant and reason.
 //!
-//! They leave no row that could be counted later. Written in the transaction of the batch they
-//! belong to, so a replay counts nothing twice.
+//! Suppressed notifications leave no row to count later. The counts are written in the transaction
+//! of their batch, so a batch that is processed again counts nothing twice.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,28 +13,29 @@ use tracing::{debug, warn};
 
 use crate::engine::episode::{To, Transition};
 
-/// Why a silence keeps a notification back.
+/// The reason if an operator's silence suppresses a notification.
 pub const SILENCED: &str = "silenced";
 
-/// Why an opening soon after another notification is not told.
+/// The reason if an opening follows too soon after another notification.
 pub const COOLDOWN: &str = "cooldown";
 
-/// Why an opening that is one of many is not told.
+/// The reason if an opening is one of too many.
 pub const FLAPPING: &str = "flapping";
 
-/// How long counts are kept.
+/// Days for which counts are kept.
 const KEPT_DAYS: u32 = 400;
 
-/// How often old ones are looked for.
+/// Time between two removals of old counts.
 const REMOVE_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
-/// Rows removed at a time.
+/// Rows removed by one statement, at most.
 const REMOVED_MAX: u64 = 1_000;
 
-/// Why nobody hears of a transition that people would hear of otherwise.
+/// Returns why a transition is not notified that would otherwise be notified.
 ///
-/// `nobody` is why nobody can be told. What is told later all the same counts once, when it was put
-/// off: each further reading that finds it still put off counts nothing, and so do reminders.
+/// `nobody` is the reason why no recipient can be notified. If the notification is sent later, it
+/// counts once, when it was first suppressed. Later readings that find it still suppressed count
+/// nothing, and neither do reminders.
 pub fn reason(transition: Transition, nobody: Option<&'static str>) -> Option<&'static str> {
     match transition.to {
         To::Opened if !transition.notify => {
@@ -45,7 +46,7 @@ pub fn reason(transition: Transition, nobody: Option<&'static str>) -> Option<&'
     }
 }
 
-/// What is counted apart: day on the devices' wall clock, rule, tenant, reason.
+/// The key of a count: day by the devices' wall clock, rule, tenant, reason.
 type Key = (Date, i64, i64, &'static str);
 
 /// Counts of a batch, in the order of the table's key.
@@ -58,7 +59,7 @@ impl Suppressed {
         *self.0.entry((day, rule_id, customer_id, reason)).or_default() += 1;
     }
 
-    /// Counts another batch's as well.
+    /// Adds the counts of another batch.
     pub fn add(&mut self, other: &Self) {
         for (key, count) in &other.0 {
             *self.0.entry(*key).or_default() += count;
@@ -66,10 +67,10 @@ impl Suppressed {
     }
 }
 
-/// Adds counts to the table's, inside the caller's transaction.
+/// Adds the counts to the table, inside the caller's transaction.
 ///
-/// One statement a row: there are at most as many as transitions of the same batch, and rows in one
-/// order keep two replicas from waiting for each other in a circle.
+/// One statement per row: there are at most as many rows as transitions in the batch. The order of
+/// the rows keeps two replicas from a deadlock.
 pub async fn save(
     connection: &mut MySqlConnection,
     suppressed: &Suppressed,
@@ -92,7 +93,7 @@ pub async fn save(
     Ok(())
 }
 
-/// Removes counts of long ago, now and then, until `stop`.
+/// Removes old counts at an interval, until `stop`.
 pub async fn remove_old(pool: MySqlPool, stop: CancellationToken) {
     let mut tick = tokio::time::interval(REMOVE_INTERVAL);
     loop {
@@ -113,7 +114,7 @@ async fn remove(pool: &MySqlPool) -> Result<u64, sqlx::Error> {
          LIMIT {REMOVED_MAX}"
     );
     let mut all = 0;
-    // The end: every turn but the last removes rows, of which nobody adds any so old.
+    // The loop ends: every round but the last removes rows, and no process adds rows that old.
     loop {
         let removed = sqlx::query(sqlx::AssertSqlSafe(query.clone())).execute(pool).await?;
         all += removed.rows_affected();
