@@ -1,5 +1,5 @@
-//! How many readings a second one core judges by fifty rules. Pure: no Kafka, no MySQL. What changed
-//! is taken as often as the pipeline takes it to write it down.
+//! Measures how many readings a second one core evaluates by fifty rules. Pure: no Kafka, no MySQL.
+//! Changes are taken as often as the pipeline takes them for writing.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// Readings between two transactions under load.
 const BATCH: usize = 4_096;
 
-/// One device of so many is in breach of most signs' rules, all the time.
+/// One device in so many breaches the rules of most vitals, all the time.
 const IN_BREACH_EVERY: usize = 100;
 
 /// Event time between two readings of a device, in seconds.
@@ -24,10 +24,10 @@ const STEP_SECONDS: usize = 5;
 /// Event time of the first readings: 2025-09-02 12:00:00 in Asia/Shanghai.
 const START: usize = 1_756_785_600;
 
-/// Rules of one sign: each a bit further out than the one before.
+/// Rules of one vital: each threshold lies a bit further out than the one before.
 const LEVELS: usize = 5;
 
-/// A sign's first threshold, the distance of the next ones, and whether breaches lie above.
+/// A vital's first threshold, the distance of the next thresholds, and whether breaches lie above.
 const SIGNS: [(&str, f64, f64, bool); 9] = [
     ("heart_rate", 120.0, 5.0, true),
     ("blood_oxygen", 92.0, 2.0, false),
@@ -76,7 +76,7 @@ fn rules() -> RuleSet {
     RuleSet::new(valid)
 }
 
-/// The `number`th reading of all: devices take turns.
+/// Returns the reading with this number: devices take turns.
 fn reading(number: usize, devices: usize) -> Reading {
     let (device, turn) = (number % devices, number / devices);
     let second = turn * STEP_SECONDS;
@@ -98,7 +98,7 @@ fn reading(number: usize, devices: usize) -> Reading {
     decoded.unwrap_or_else(|error| unreachable!("the reading above is valid: {error}"))
 }
 
-/// Time to judge `count` readings, those from `next` on.
+/// Returns the time to evaluate `count` readings from number `next` on.
 fn judging(engine: &mut Engine, next: &mut usize, devices: usize, count: u64) -> Duration {
     let mut left = usize::try_from(count).unwrap_or(usize::MAX);
     let mut spent = Duration::ZERO;

@@ -1,4 +1,4 @@
-//! The alerter's parts and how they start and stop.
+//! Builds, starts and stops the parts of the alerter.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ use crate::rules::loading::shrinkage::Shrinkage;
 use crate::rules::loading::source::Source as RuleSource;
 use crate::rules::loading::{change_listener, source_file};
 
-/// The rules in force, once they have been read.
+/// The active rules; `None` until they have been read.
 type Rules = watch::Receiver<Option<Arc<RuleSet>>>;
 
 /// An alerter that is ready to join its group.
@@ -61,7 +61,7 @@ pub struct App {
 }
 
 impl App {
-    /// Builds every part in the order of its needs.
+    /// Builds every part, in the order of their dependencies.
     pub async fn build(
         config: &RunConfig,
         telemetry: &Telemetry,
@@ -111,11 +111,11 @@ impl App {
         })
     }
 
-    /// Judges and notifies until `stop`, or until a part of it is lost, then leaves the group; what is
-    /// being sent is finished.
+    /// Evaluates and notifies until `stop`, or until an essential task ends. Then leaves the group,
+    /// and finishes the sends in progress.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let vital = self.vital.clone();
-        // Boxed: nested any deeper, its layout is beyond what the compiler computes.
+        // Boxed: a deeper nesting has a layout that the compiler cannot compute.
         vital.during(&stop, Box::pin(self.work(stop.clone()))).await
     }
 
@@ -125,7 +125,8 @@ impl App {
         let group_watch = self.group_watch(bindings.clone())?;
         let watch = watch_servers(group_watch, self.hold.clone(), self.admin_stop.clone());
         self.vital.spawn("the watch", &self.admin_stop, watch);
-        // Without rules every reading would pass unjudged, without silences all would be told.
+        // Without rules every reading would pass unevaluated. Without silences every alert would be
+        // notified.
         let known = async {
             drop(self.rules.wait_for(Option::is_some).await);
             self.silences.known().await;
@@ -213,7 +214,7 @@ impl App {
     }
 }
 
-/// Looks at the servers every few seconds until `stop`, for the metrics.
+/// Polls the servers every few seconds until `stop`, for the metrics.
 async fn watch_servers(mut group_watch: GroupWatch, hold: Hold, stop: CancellationToken) {
     let mut interval = tokio::time::interval(monitor::INTERVAL);
     loop {
@@ -225,20 +226,21 @@ async fn watch_servers(mut group_watch: GroupWatch, hold: Hold, stop: Cancellati
     }
 }
 
-/// Where the rules are. A file that is wrong from the start is for whoever starts the alerter; one that
-/// is wrong later leaves the rules as they are.
+/// Returns the source of the rules. A file that is invalid at the start fails the start. A file
+/// that becomes invalid later leaves the rules as they are.
 fn rule_source(config: &RunConfig, pool: &MySqlPool) -> anyhow::Result<RuleSource> {
     let Some(path) = &config.rules.rules_file else { return Ok(RuleSource::Table(pool.clone())) };
     source_file::load(path).with_context(|| path.display().to_string())?;
     Ok(RuleSource::File(path.clone()))
 }
 
-/// Tells operators of a source of rules that is not believed.
+/// Sends an operator event if a source of rules is not taken over.
 fn on_shrunk(operators: Operators) -> OnShrunk {
     Box::new(move |text| operators.tell(News::about("rules_shrunk", text, Timestamp::now())))
 }
 
-/// Changes when somebody says that the rules did; never, where there is no Redis.
+/// Returns a receiver that changes after each message about changed rules. Without Redis it never
+/// changes.
 fn changed_rules(
     config: &RunConfig,
     stop: &CancellationToken,

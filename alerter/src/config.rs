@@ -24,27 +24,27 @@ use crate::notify::limits::rate_limit::Limits;
 use crate::notify::operator_events::OperatorsArgs;
 use crate::notify::wechat::WechatArgs;
 
-/// Judges readings by rules, records alerts in MySQL and tells people by WeChat.
+/// Evaluate readings by rules, record alerts in MySQL and notify people by WeChat.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "alerter", version)]
 pub enum Config {
-    /// Runs the service.
+    /// Run the service.
     Run(Box<RunConfig>),
-    /// Looks at rules.
+    /// Inspect rules.
     #[command(subcommand)]
     Rules(RulesCommand),
-    /// Says where people are reached.
+    /// Manage the addresses at which people are notified.
     #[command(subcommand)]
     Recipients(RecipientsCommand),
-    /// Keeps notifications back for a while, and says what is kept back.
+    /// Suppress notifications for a period, and list silences.
     #[command(subcommand)]
     Silence(SilenceCommand),
-    /// Says how good the alerts of a span of time were: how many, how soon people were told, and what
+    /// Show how good the alerts of a period were: how many, how soon people were notified, and what
     /// was noise.
     Report(Box<ReportConfig>),
-    /// Looks at notifications that wait, failed or went out, makes them due, or gives them up.
+    /// Show pending, failed and sent notifications, make them due, or drop them.
     Outbox(Box<OutboxConfig>),
-    /// Says what other rules would have made of past readings, beside those in force; tells nobody.
+    /// Evaluate other rules on past readings and compare them with the active rules; send nothing.
     Backtest(Box<BacktestConfig>),
 }
 
@@ -57,39 +57,39 @@ pub struct RunConfig {
     /// Consumer group; also the group's name in the ledger.
     #[arg(long, env = "ALERTER_GROUP", default_value = "alerter")]
     pub group: String,
-    /// This member of the group.
+    /// This replica's membership of the group.
     #[command(flatten)]
     pub member: GroupArgs,
-    /// Rules, state, alerts, outbox and progress.
+    /// MySQL with rules, state, alerts, outbox and progress.
     #[command(flatten)]
     pub mysql: MySqlArgs,
-    /// Where replicas share WeChat tokens and hear of changed rules, as
-    /// redis://user:password@host:port/db; none: each asks for its own, and rules are only read again
-    /// in their own time.
+    /// Redis, as redis://user:password@host:port/db. Through it replicas share WeChat tokens and
+    /// get messages about changed rules. Unset: each replica fetches its own tokens, and rules are
+    /// only reloaded at their interval.
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<SecretString>,
-    /// How long one command to Redis may take.
+    /// Longest time of one command to Redis.
     #[arg(long, env = "REDIS_TIMEOUT", default_value = "500ms", value_parser = duration)]
     pub redis_timeout: Duration,
-    /// Where the rules are.
+    /// The source of the rules.
     #[command(flatten)]
     pub rules: RulesArgs,
     /// The platforms that deliver notifications.
     #[command(flatten)]
     pub wechat: WechatArgs,
-    /// How many notifications may go.
+    /// Limits of notifications.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// Who hears that they do not.
+    /// Where operators are alerted when notifications fail.
     #[command(flatten)]
     pub operators: OperatorsArgs,
-    /// The devices' zone.
+    /// The devices' time zone.
     #[command(flatten)]
     pub zone: ZoneArgs,
-    /// The operators' port.
+    /// The admin port.
     #[command(flatten)]
     pub admin: AdminArgs,
-    /// How to stop.
+    /// Settings of the shutdown.
     #[command(flatten)]
     pub lifecycle: LifecycleArgs,
     /// Logs and spans.
@@ -100,26 +100,28 @@ pub struct RunConfig {
 /// Settings of the rules.
 #[derive(Debug, Clone, Args)]
 pub struct RulesArgs {
-    /// YAML file with the rules, for installations without the platform's table; none: the table.
+    /// YAML file with the rules, for installations without the platform's table; unset: the table.
     #[arg(long, env = "RULES_FILE")]
     pub rules_file: Option<PathBuf>,
-    /// How often the rules are read again; a changed rule is in force after this time at the latest.
+    /// Interval at which the rules are reloaded; a changed rule is active after this time at the
+    /// latest.
     #[arg(long, env = "RULES_INTERVAL", default_value = "10s", value_parser = duration)]
     pub rules_interval: Duration,
-    /// Take over a source without any rule although some are in force. Otherwise they stay, because
-    /// an empty file or table is more often a mistake; it closes every open alert.
+    /// Take over a source without any rule although some are active. By default the active rules
+    /// stay, because an empty file or table is more often a mistake; taking it over closes every
+    /// open alert.
     #[arg(long, env = "ALLOW_NO_RULES")]
     pub allow_no_rules: bool,
 }
 
-/// How many notifications may go.
+/// Limits of notifications.
 #[derive(Debug, Clone, Args)]
 pub struct LimitArgs {
-    /// Messages to one recipient in a minute, over all replicas; more wait. WeCom loses what goes
-    /// beyond 30 without a word.
+    /// Messages to one recipient in a minute, over all replicas; further messages wait. WeCom
+    /// silently loses messages beyond 30.
     #[arg(long, env = "RECIPIENT_MESSAGES_PER_MINUTE", default_value_t = 20)]
     pub recipient_messages_per_minute: u32,
-    /// Messages through one account in a second, of this replica; more wait.
+    /// Messages through one account in a second, by this replica; further messages wait.
     #[arg(long, env = "ACCOUNT_MESSAGES_PER_SECOND", default_value_t = 50)]
     pub account_messages_per_second: u32,
     /// Alerts of one tenant in a minute beyond which each recipient gets a digest instead.
@@ -128,7 +130,7 @@ pub struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// The limits.
+    /// Returns the limits.
     pub fn limits(&self) -> Limits {
         Limits {
             recipient_per_minute: self.recipient_messages_per_minute,
@@ -149,7 +151,7 @@ impl LimitArgs {
 }
 
 impl RunConfig {
-    /// Redis, where there is one.
+    /// Returns the settings of Redis, if it is configured.
     pub fn redis(&self) -> Option<RedisArgs> {
         let url = self.redis_url.clone()?;
         Some(RedisArgs { url, timeout: self.redis_timeout })

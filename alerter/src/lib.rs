@@ -1,14 +1,14 @@
-//! The alerter: its own consumer group on the readings, rules from MySQL or a file, episodes of
-//! alerts, and notifications by WeChat and WeCom.
+//! The alerter: consumes readings in a group of its own, and evaluates rules from MySQL or a file.
+//! Records episodes of alerts, and notifies by WeChat and WeCom.
 //!
 //! ```text
-//! source ─ deliveries ─► pipeline ─► engine (rules × state → transitions)
-//!                           │
-//!                           ▼ one transaction: state, alerts, outbox, ledger
-//!                         MySQL ◄─ outbox ─► sender ─► WeChat, WeCom, the watch
+//! consumer ─ deliveries ─► pipeline ─► engine (rules × state → transitions)
+//!                             │
+//!                             ▼ one transaction: state, alerts, outbox, ledger
+//!                           MySQL ◄─ outbox ─► sender ─► WeChat, WeCom, the watch
 //! ```
 //!
-//! Nothing here waits for the worker, and the evaluation never waits for WeChat.
+//! The alerter never waits for the worker, and the evaluation never waits for WeChat.
 
 pub mod app;
 pub mod commands;

@@ -12,7 +12,7 @@ use crate::rules::severity::Severity;
 use crate::rules::validation::{Checked, check};
 use crate::rules::vital::Sign;
 
-/// A rule on heart rate above 100, changed by `fields`.
+/// Returns a rule on heart rate above 100, changed by `fields`.
 pub fn rule(fields: Value) -> Rule {
     let mut all = json!({
         "id": 1, "customer_id": 7, "version": 1, "rule_type": "metric", "physical_sign": "heart_rate",
@@ -26,7 +26,8 @@ pub fn rule(fields: Value) -> Rule {
     }
 }
 
-/// A reading from its canonical fields; `timestamp` in Asia/Shanghai, received when measured.
+/// Returns a reading from its canonical fields: `timestamp` in Asia/Shanghai, receipt at the same
+/// time.
 pub fn reading(fields: Value) -> Reading {
     let wall = fields["timestamp"].as_str().expect("timestamp");
     let wall: DateTime = wall.parse().expect("timestamp");
@@ -38,7 +39,7 @@ pub fn reading(fields: Value) -> Reading {
     ljwx_reading::wire::decode(all.to_string().as_bytes()).expect("a valid reading")
 }
 
-/// A reading of one device's heart rate, `second` seconds into an hour.
+/// Returns a reading of one device's heart rate, `second` seconds into an hour.
 pub fn heart_rate(second: u32, value: i32) -> Reading {
     reading(json!({
         "device_sn": "ABCDE25100000001", "customer_id": 7, "heart_rate": value,
@@ -53,13 +54,13 @@ fn merge(into: &mut Value, fields: Value) {
     let _: Vec<_> = fields.into_iter().map(|(name, value)| into.insert(name, value)).collect();
 }
 
-/// An object with the fields of another put over its own.
+/// Returns an object in which `fields` replace fields of the same name.
 pub fn merged(mut into: Value, fields: Value) -> Value {
     merge(&mut into, fields);
     into
 }
 
-/// The fields of an object.
+/// Returns the fields of an object.
 pub fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(fields) => fields,
@@ -67,7 +68,7 @@ pub fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// A notice of a critical heart rate of 133 that began, above the 120 that are allowed.
+/// Returns a notice of an opening: a critical heart rate of 133, above the allowed 120.
 pub fn notice() -> Notice {
     Notice {
         to: To::Opened,
