@@ -1,23 +1,23 @@
-//! Where a person is reached: an address on one of the channels, and what makes one valid.
+//! Defines the address at which a channel reaches a person, and checks addresses.
 //!
-//! Pure. Everything that is to become a recipient passes here, since a wrong name can mean many people:
-//! WeCom takes `a|b` for two members and `@all` for the whole company.
+//! Pure. Every address that is to become a recipient is checked here. A wrong name can reach many
+//! people: WeCom takes `a|b` for two members and `@all` for the whole company.
 
 use std::fmt;
 
 use crate::rules::channel::Channel;
 
-/// Where a person is reached.
+/// The address at which a channel reaches a person.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
-    /// By which way.
+    /// The channel.
     pub channel: Channel,
-    /// What that way calls the person.
+    /// The person's name on the channel.
     pub name: String,
 }
 
 impl Address {
-    /// Reads the outbox's form, `kind:name`.
+    /// Parses the outbox's form, `kind:name`.
     pub fn parse(text: &str) -> Option<Self> {
         let (kind, name) = text.split_once(':')?;
         Some(Self { channel: Channel::from_kind(kind)?, name: name.to_owned() })
@@ -30,13 +30,13 @@ impl fmt::Display for Address {
     }
 }
 
-/// Longest openid, in bytes: what its column holds.
+/// Longest openid, in bytes: the size of its column.
 const OPENID_BYTES_MAX: usize = 128;
 
 /// Longest user id of a WeCom member, in bytes.
 const USERID_BYTES_MAX: usize = 64;
 
-/// Whether `name` is one person's address; the error says what is wrong with it.
+/// Checks that `name` is the address of one person. The error says what is wrong with `name`.
 pub fn check(channel: Channel, name: &str) -> Result<(), &'static str> {
     match channel {
         Channel::Official => check_openid(name),

@@ -1,7 +1,7 @@
-//! Rows of the platform's `t_device_message`, which the watch polls and shows.
+//! Writes rows of the platform's `t_device_message`, which the watch polls and displays.
 //!
-//! Writes one row inside the caller's transaction, into those columns that the table has: the
-//! platform's variants differ. Who is told, and when, is decided elsewhere.
+//! A row is written inside the caller's transaction. Only columns that the table has are filled,
+//! because the platform's variants differ. The callers decide who is notified, and when.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,56 +14,57 @@ use crate::engine::episode::To;
 use crate::mysql::columns::{self, Columns};
 use crate::notify::notice::{Notice, cut};
 
-/// Longest message, in bytes: a watch has a small screen.
+/// Longest message, in bytes. A watch has a small screen.
 const MESSAGE_BYTES_MAX: usize = 1_000;
 
 /// A message for one person.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceMessage<'a> {
-    /// The device it is about.
+    /// The device of the alert.
     pub device_sn: &'a str,
-    /// What the person reads.
+    /// The text that the person reads.
     pub text: String,
     /// The person, by the platform's number.
     pub user_id: i64,
-    /// Whether that is the wearer; otherwise somebody in charge.
+    /// Whether the person is the wearer. Otherwise the person is a manager.
     pub is_wearer: bool,
-    /// Their organisation.
+    /// The person's organisation.
     pub org_id: Option<i64>,
-    /// Tenant.
+    /// The tenant.
     pub customer_id: i64,
 }
 
-/// Whose alert it is.
+/// The wearer of an alert's device.
 #[derive(Debug, Clone, Default, FromRow)]
 pub struct Wearer {
-    /// Who wears the device.
+    /// The wearer's user number.
     pub user_id: Option<i64>,
-    /// Their organisation.
+    /// The wearer's organisation.
     pub org_id: Option<i64>,
 }
 
-/// The table, as far as this process knows it.
+/// The table, with its columns as last read.
 #[derive(Debug)]
 pub struct Table(columns::Table);
 
 impl Table {
-    /// The table in this database, looked at when it is first needed.
+    /// A handle on the table in this database. The columns are read when they are first needed.
     pub fn new(pool: MySqlPool) -> Self {
         Self(columns::Table::new(pool, "t_device_message"))
     }
 
-    /// Its columns; none: there is no such table, which is asked anew next time.
+    /// Returns the table's columns. `None`: the table does not exist, and the next call checks
+    /// again.
     pub async fn columns(&self) -> Result<Option<Arc<Columns>>, sqlx::Error> {
         self.0.columns().await
     }
 
-    /// Forgets its columns, because it turned out to be another one.
+    /// Drops the cached columns, because the table turned out to be different.
     pub async fn forget(&self) {
         self.0.forget().await;
     }
 
-    /// Whose alert this is, by its key.
+    /// Returns the wearer of the alert with this key.
     pub async fn wearer(&self, dedup_key: &str) -> Result<Wearer, sqlx::Error> {
         let wearer = sqlx::query_as(
             "SELECT CAST(user_id AS SIGNED) AS user_id, CAST(org_id AS SIGNED) AS org_id \
@@ -76,7 +77,8 @@ impl Table {
     }
 }
 
-/// Adds a message; where the table refuses it, in its plain form ([`Columns::fit`]).
+/// Adds a message. If MySQL rejects the values, adds the message in its plain form
+/// ([`Columns::fit`]).
 pub async fn insert(
     connection: &mut MySqlConnection,
     columns: &Columns,
@@ -94,7 +96,6 @@ pub async fn insert(
     Ok(())
 }
 
-/// A value of a row.
 enum Value<'a> {
     Text(Cow<'a, str>),
     Number(Option<i64>),
@@ -141,8 +142,8 @@ fn row<'a>(message: &'a DeviceMessage<'_>) -> [(&'static str, Value<'a>); 15] {
     ]
 }
 
-/// What the person reads: the platform's sentence, whose device it is where that is another's, and
-/// the rule's text.
+/// Returns the text that the person reads: the platform's sentence, the device's user if the reader
+/// is not the wearer, and the rule's text.
 pub fn text(notice: &Notice, is_wearer: bool) -> String {
     let Notice { device_sn, user, .. } = notice;
     let (sign, level) = (notice.subject(), notice.severity.label());

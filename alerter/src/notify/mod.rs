@@ -1,4 +1,5 @@
-//! From a transition to a person: notices, recipients, silences, the outbox, the sender and the platforms.
+//! Brings a transition to a person: notices, recipients, silences, the outbox, the sender and the
+//! platforms.
 
 pub mod address;
 pub mod device_message;

@@ -1,6 +1,7 @@
-//! What people read: a rule's text with its placeholders filled, and the notice around it.
+//! A notice: the content of a notification, with the rule's text filled in.
 //!
-//! Knows no channel; [`crate::notify::wechat`] puts a notice into the form its platform takes.
+//! A notice does not depend on the channel. [`crate::notify::wechat`] renders a notice for its
+//! platform.
 
 use std::borrow::Cow;
 
@@ -12,50 +13,51 @@ use crate::rules::severity::Severity;
 use crate::rules::template::duration;
 use crate::rules::vital::Sign;
 
-/// One thing to tell one person, whatever the channel. Stored beside its bytes, as JSON, so that they
-/// can be made anew.
+/// The content of one notification, whatever the channel. Stored as JSON beside the request's
+/// bytes, so that the request can be rebuilt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
-    /// What happened.
+    /// The transition.
     pub to: To,
-    /// Severity now.
+    /// The severity now.
     pub severity: Severity,
-    /// Whether it is one of many, and the last that is told until it settles.
+    /// Whether the rule is flapping. No further opening is notified until flapping ends.
     pub flapping: bool,
-    /// The sign concerned.
+    /// The vital of the alert.
     pub sign: Sign,
-    /// Its value; none: it would say nothing of the sign. Notices of an older version have none.
+    /// The vital's value. `None`: the value would say nothing about the vital, or an older version
+    /// wrote the notice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<f64>,
-    /// The threshold of a range that the value lies beyond.
+    /// The threshold of the range that the value exceeds or falls below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<f64>,
-    /// Whether a change of severity is for the better.
+    /// Whether the severity changed for the better.
     #[serde(default)]
     pub eased: bool,
-    /// The device.
+    /// The device's serial number.
     pub device_sn: String,
-    /// Who wears it, or the device where that is not known.
+    /// The device's user, or the device if the user is unknown.
     pub user: String,
-    /// The organisation that cares for them, where its name is known.
+    /// The organisation that cares for the user, if its name is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ward: Option<String>,
-    /// Wall clock of the reading.
+    /// The wall-clock time of the reading.
     pub wall: DateTime,
-    /// The rule's text, filled; of a digest, its lines.
+    /// The rule's text with its placeholders filled. In a digest, the lines of the digest.
     pub text: String,
-    /// Whether it comes late, and what it tells of began a while ago.
+    /// Whether the notification is delayed: its transition happened a while ago.
     #[serde(default)]
     pub delayed: bool,
-    /// Whether the person may have received it before.
+    /// Whether the person may have received the notification before.
     #[serde(default)]
     pub repeat: bool,
-    /// Alerts that a digest tells of; none: it is no digest.
+    /// Number of alerts in the digest. `None`: the notice is not a digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest_of: Option<usize>,
 }
 
-/// `text` in at most `bytes_max` bytes, cut at a character and marked with `…`.
+/// Returns `text` in at most `bytes_max` bytes, cut at a character and marked with `…`.
 pub fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
     const ELLIPSIS: &str = "…";
     if text.len() <= bytes_max {
@@ -65,7 +67,7 @@ pub fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
     format!("{}{ELLIPSIS}", &text[..end]).into()
 }
 
-/// What is said of an episode that closes because its device has fallen silent.
+/// Returns the text of an episode that closes because its device fell silent.
 pub fn stale_text(silent_ms: i64) -> String {
     format!("设备已 {} 没有数据，告警关闭", duration(silent_ms))
 }

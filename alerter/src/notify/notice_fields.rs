@@ -1,7 +1,7 @@
-//! A notice in the few words that every channel has room for: what happened, and how bad it is.
+//! Puts a notice into the few words that every channel has room for: the event and its level.
 //!
-//! Marks and state come first: an end, a relief and a reminder differ from a beginning within the
-//! first characters, so that no cut can hide it.
+//! Marks and state come first. The first characters then distinguish a resolution, a relief and a
+//! reminder from an opening, however much is cut.
 
 use super::notice::Notice;
 use crate::engine::episode::To;
@@ -9,18 +9,18 @@ use crate::rules::template::quantity;
 use crate::rules::vital::Sign;
 
 impl Notice {
-    /// What happened: marks, state, sign and value, such as `延迟 心率过高 151` or `已恢复 心率 88`.
+    /// Returns the event: marks, state, vital and value, such as `延迟 心率过高 151` or `已恢复 心率 88`.
     pub fn event(&self) -> String {
         let words = self.marks().into_iter().chain([self.state()]).flatten();
         words.map(str::to_owned).chain([self.what()]).collect::<Vec<_>>().join(" ")
     }
 
-    /// Whether it tells of an end, whatever the reason.
+    /// Whether the notice reports the end of an episode, whatever the reason.
     pub const fn is_over(&self) -> bool {
         matches!(self.to, To::Resolved | To::Stale | To::Superseded)
     }
 
-    /// How bad it is, or that it is over.
+    /// Returns the severity, or that the episode is over.
     pub fn level(&self) -> &'static str {
         match self.to {
             To::Resolved => "已恢复",
@@ -29,17 +29,17 @@ impl Notice {
         }
     }
 
-    /// One line that says it all but whom it is about: `【严重】心率过高 151 (>140)`.
+    /// Returns the whole notice in one line, without the person: `【严重】心率过高 151 (>140)`.
     pub fn headline(&self) -> String {
         let marks: String =
             self.marks().into_iter().flatten().map(|mark| format!("{mark} ")).collect();
         format!("{marks}{}", self.news())
     }
 
-    /// The headline without its marks.
+    /// Returns the headline without its marks.
     pub fn news(&self) -> String {
         let level = self.level();
-        // The level of an end says its state.
+        // The level of an ended episode already contains the state.
         let state = self.state().filter(|state| *state != level);
         let state = state.map(|state| format!("{state} ")).unwrap_or_default();
         let beyond = match (self.value, self.bound) {
@@ -51,7 +51,7 @@ impl Notice {
         format!("【{level}】{state}{}{beyond}", self.what())
     }
 
-    /// What it is about, in a word: the sign, or that it is a digest.
+    /// Returns the subject in a word: the vital, or that the notice is a digest.
     pub fn subject(&self) -> &'static str {
         if self.digest_of.is_some() { "告警汇总" } else { self.sign.label() }
     }
@@ -60,7 +60,7 @@ impl Notice {
         [self.delayed.then_some("延迟"), self.repeat.then_some("重复?")]
     }
 
-    /// What became of the episode; none: it began.
+    /// Returns the state of the episode in a word. `None`: the episode opened.
     fn state(&self) -> Option<&'static str> {
         match self.to {
             _ if self.digest_of.is_some() => Some("汇总"),
@@ -75,7 +75,7 @@ impl Notice {
         }
     }
 
-    /// Sign, side and value; of a digest, how many alerts it tells of.
+    /// Returns the vital, the side and the value. For a digest, returns the number of its alerts.
     fn what(&self) -> String {
         if let Some(alerts) = self.digest_of {
             return format!("{alerts}条");
@@ -88,7 +88,8 @@ impl Notice {
             _ => "异常",
         };
         let (sign, value) = match self.sign {
-            // Once a device is heard again it is silent for no time at all.
+            // A resolved NO_DATA alert has no duration: the device sends again, so its silence is
+            // zero.
             Sign::Absence => ("设备失联", self.value.filter(|_| !ends)),
             sign => (sign.label(), self.value),
         };

@@ -1,8 +1,8 @@
-//! How operators hear of what metrics show too late or not at all: a line in the log, and a webhook
-//! where one is set.
+//! Sends operator events to the log, and to a webhook if a webhook is set. Metrics show these
+//! events too late or not at all.
 //!
-//! Tells what it is given, once; when there is something to tell is for others to say.
-//! Nothing here waits for the receiver.
+//! Each event is sent once. The callers decide when an event occurs. Nothing here waits for the
+//! receiver.
 
 use std::time::{Duration, Instant};
 
@@ -24,10 +24,10 @@ use crate::metrics::OPERATOR_NEWS;
 use crate::notify::limits::breaker;
 use crate::notify::wechat::error::Failure;
 
-/// News that wait for the receiver; beyond it they are in the log only.
+/// Events that wait for the receiver. Further events go to the log only.
 const QUEUE_MAX: usize = 64;
 
-/// Attempts at one piece of news.
+/// Attempts to send one event.
 const ATTEMPTS_MAX: u32 = 5;
 
 /// First wait before another attempt.
@@ -36,23 +36,23 @@ const WAIT_MIN: Duration = Duration::from_secs(1);
 /// Longest wait before another attempt.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// How long one attempt may take.
+/// Time limit of one attempt.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Settings of the operators' webhook.
 #[derive(Debug, Clone, Args)]
 pub struct OperatorsArgs {
-    /// Where operators hear of an account that does not send, as http:// or https://; none: in the
-    /// log only.
+    /// Address of the webhook for operator events, such as an account that does not send: http://
+    /// or https://; none: events go to the log only.
     #[arg(long, env = "OPERATORS_WEBHOOK_URL", hide_env_values = true)]
     pub operators_webhook_url: Option<SecretString>,
-    /// What signs these calls, so that the receiver knows whose they are.
+    /// Secret that signs the webhook's requests, so that the receiver can verify the sender.
     #[arg(long, env = "OPERATORS_WEBHOOK_SECRET", hide_env_values = true)]
     pub operators_webhook_secret: Option<SecretString>,
 }
 
 impl OperatorsArgs {
-    /// Notes what is wrong with the settings.
+    /// Adds what is wrong with the settings to `problems`.
     pub fn validate(&self, problems: &mut Problems) {
         problems.require(
             self.operators_webhook_url.is_some() == self.operators_webhook_secret.is_some(),
@@ -72,7 +72,7 @@ impl OperatorsArgs {
         matches!(url.scheme(), "http" | "https").then_some(url)
     }
 
-    /// The way to the operators; calls are made in the background.
+    /// Starts the channel to the operators. Requests are sent in the background.
     pub fn build(&self) -> anyhow::Result<Operators> {
         let (Some(url), Some(secret)) = (self.url(), &self.operators_webhook_secret) else {
             return Ok(Operators { queue: None });
@@ -82,26 +82,26 @@ impl OperatorsArgs {
     }
 }
 
-/// Something operators are to hear.
+/// An operator event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct News {
     /// `wechat_broken`, `wechat_works`, `row_refused` or `rules_shrunk`.
     pub event: &'static str,
-    /// The account's public name, where it is about one.
+    /// The account's public name, if the event concerns an account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// What the platform says, where it says something.
+    /// The platform's errcode, if it answered with an errcode.
     pub errcode: Option<i64>,
-    /// Since when it is so.
+    /// Start of the state that the event reports.
     pub since: Timestamp,
-    /// All of it in words.
+    /// The whole event in words.
     pub text: String,
-    /// When this was noticed.
+    /// Time of the event.
     pub at: Timestamp,
 }
 
 impl News {
-    /// News of an account at `at`, with the failure that opened its breaker.
+    /// An event of an account at `at`, with the failure that opened its breaker.
     pub fn new(
         account: &str,
         news: breaker::News,
@@ -128,20 +128,20 @@ impl News {
         }
     }
 
-    /// News of no account.
+    /// An event that concerns no account.
     pub fn about(event: &'static str, text: String, at: Timestamp) -> Self {
         Self { event, account: None, errcode: None, since: at, text, at }
     }
 }
 
-/// The way to the operators.
+/// The channel to the operators.
 #[derive(Debug, Clone)]
 pub struct Operators {
     queue: Option<mpsc::Sender<News>>,
 }
 
 impl Operators {
-    /// Nobody but the log.
+    /// A channel that only logs.
     #[cfg(test)]
     pub fn silent() -> Self {
         Self { queue: None }
@@ -153,7 +153,7 @@ impl Operators {
         Self { queue: Some(queue) }
     }
 
-    /// Tells operators; returns at once.
+    /// Logs an event and queues it for the webhook. Returns at once.
     pub fn tell(&self, news: News) {
         let News { event, account, errcode, text, .. } = &news;
         match *event {
@@ -209,7 +209,7 @@ impl Webhook {
             .header(reqwest::header::CONTENT_TYPE, "application/json")
             .header("X-Signature", format!("t={time},v1={signature}"))
             .body(body);
-        // The address may be all that protects the receiver.
+        // Without the URL: the address may be all that protects the receiver.
         let answer = request.send().await.map_err(reqwest::Error::without_url)?;
         answer.error_for_status().map_err(reqwest::Error::without_url)?;
         Ok(())
@@ -221,7 +221,7 @@ fn lost(why: &'static str) {
     warn!("{why}; it is in the log only");
 }
 
-/// HMAC-SHA256 over the time and the body, so that neither can be another's, in hexadecimal.
+/// Returns HMAC-SHA256 over the time and the body in hexadecimal, so that neither can be replaced.
 fn signature(secret: &str, time: i64, body: &[u8]) -> anyhow::Result<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())?;
     mac.update(format!("{time}.").as_bytes());

@@ -1,4 +1,4 @@
-//! Rows that the server refuses, though they cost nobody else anything: counted, and said to operators.
+//! Counts rows that MySQL rejects without harm to other rows, and notifies operators.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use crate::metrics::REFUSED_ROWS;
 use crate::mysql::alert_rows::EpisodeKey;
 use crate::notify::operator_events::{News, Operators};
 
-/// How long operators hear no more of refusals of one kind.
+/// Time for which operators get no further event of the same kind.
 const TOLD_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// A row that was written in its plain form, or left out.
@@ -22,12 +22,12 @@ pub struct Refused {
     table: &'static str,
     errno: u16,
     episode_key: Option<String>,
-    /// What the server says, without the value.
+    /// The server's message, without the value.
     message: String,
 }
 
 impl Refused {
-    /// The row of `table` that `error` is about.
+    /// The row of `table` that `error` concerns.
     pub fn new(table: &'static str, key: Option<&EpisodeKey>, error: &sqlx::Error) -> Self {
         Self {
             table,
@@ -38,8 +38,8 @@ impl Refused {
     }
 }
 
-/// Who hears of them, and what they have heard. Kinds are as many as tables and the errors of values
-/// that there are.
+/// Counts rejected rows and remembers the events already sent. The kinds are bounded by the tables
+/// and MySQL's data errors.
 #[derive(Debug, Clone)]
 pub struct Refusals {
     operators: Operators,
@@ -47,12 +47,13 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Says them to `operators`.
+    /// Reports rejected rows to `operators`.
     pub fn new(operators: Operators) -> Self {
         Self { operators, told: Arc::default() }
     }
 
-    /// Counts a refused row; operators hear of the first of its kind in a day.
+    /// Counts and logs a rejected row. Operators get an event for the first row of its kind in a
+    /// day.
     pub fn note(&self, refused: &Refused) {
         let Refused { table, errno, episode_key, message } = refused;
         counter!(REFUSED_ROWS, "table" => *table, "errno" => errno.to_string()).increment(1);
