@@ -1,46 +1,48 @@
-//! Whether an account may be used: closed while it works, open while it does not, and after a while
-//! one message tries it.
+//! Decides whether an account may be used. The breaker is closed while the account works and open
+//! while the account fails. After a wait, one message tries the account.
 //!
-//! Pure: time and chance come as arguments. [`crate::notify::limits`] keeps one for every account.
+//! Pure: time and randomness come as arguments. [`crate::notify::limits`] keeps a breaker for every
+//! account.
 
 use std::time::{Duration, Instant};
 
 use ljwx_service::backoff::Backoff;
 
-/// Doubtful attempts in a row that open it.
+/// Uncertain failures in a row that open a closed breaker.
 const DOUBTS_MAX: u32 = 5;
 
-/// First wait of a doubtful account.
+/// First wait after an uncertain failure.
 const DOUBT_WAIT_MIN: Duration = Duration::from_secs(5);
 
-/// Longest wait of a doubtful account.
+/// Longest wait after uncertain failures.
 const DOUBT_WAIT_MAX: Duration = Duration::from_secs(300);
 
-/// How long what comes while an account is tried waits for the outcome.
+/// Wait of other messages while one message tries the account.
 const TRIAL_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a trial may go without an outcome before another begins.
+/// Time after which a trial without an outcome is replaced by another.
 const TRIAL_MAX: Duration = Duration::from_secs(60);
 
-/// What an attempt says about the account.
+/// What an attempt shows about the account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// The platform serves it.
+    /// The platform accepted the request, or failed it for a reason that is not the account's.
     Works,
-    /// It did not send and may do so the next moment: no answer came, or one that may pass.
+    /// The account did not send and may send at the next attempt: no answer came, or a transient
+    /// errcode.
     Doubtful,
-    /// It has reached a limit, which passes after this time.
+    /// The account has reached a limit, which ends after this time.
     Limited(Duration),
-    /// Only an operator can mend it; it is tried again after this time.
+    /// Only an operator can fix the account. It is tried again after this time.
     Broken(Duration),
 }
 
-/// What operators are to hear.
+/// A change of the breaker that operators are notified of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
-    /// It does not send any more.
+    /// The account stopped sending.
     Opened,
-    /// It sends again, after not having done so since then.
+    /// The account sends again. It had failed since this time.
     Closed(Instant),
 }
 
@@ -62,8 +64,8 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// The breaker of an account of which nothing is known: its first message is a trial, so that a
-    /// wrong secret costs one request however much waits.
+    /// The breaker of an account whose state is unknown. Its first message is a trial, so that a
+    /// wrong secret costs one request however many messages are pending.
     pub fn new(now: Instant) -> Self {
         Self {
             state: State::Open { until: now },
@@ -74,7 +76,7 @@ impl Breaker {
         }
     }
 
-    /// Whether a message may be sent now; else how long it had better wait.
+    /// Whether a message may be sent now. Otherwise returns how long the message should wait.
     pub fn admit(&mut self, now: Instant) -> Result<(), Duration> {
         match self.state {
             State::Closed => Ok(()),
@@ -87,14 +89,15 @@ impl Breaker {
         }
     }
 
-    /// Takes back that a message was let through: it was not sent.
+    /// Reverts an admission, because the message was not sent.
     pub fn abandon(&mut self, now: Instant) {
         if matches!(self.state, State::Trial { .. }) {
             self.state = State::Open { until: now };
         }
     }
 
-    /// Notes what an attempt came to. What was on its way when the breaker opened changes nothing.
+    /// Records the result of an attempt. An attempt that began before the breaker opened cannot
+    /// close the breaker.
     pub fn report(&mut self, health: Health, now: Instant, random: f64) -> Option<News> {
         let open = matches!(self.state, State::Open { .. });
         match health {
@@ -115,12 +118,12 @@ impl Breaker {
         }
     }
 
-    /// Whether it is left alone at this time.
+    /// Whether the account is paused at this time.
     pub fn rests(&self, now: Instant) -> bool {
         matches!(self.state, State::Open { until } if now < until)
     }
 
-    /// Whether it has failed and not worked since.
+    /// Whether the account has failed and has not worked since.
     pub fn is_failing(&self) -> bool {
         self.failing_since.is_some()
     }

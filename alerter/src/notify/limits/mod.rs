@@ -1,7 +1,8 @@
-//! Whether a message may go through an account now: what this replica knows of the accounts it sends
-//! through, whether they work, how fast they may send, and whom they serve.
+//! Decides whether an account may send a message now. Keeps, for each account of this replica, its
+//! breaker, its rate and the tenants that it serves.
 //!
-//! Other replicas learn for themselves: what is unreachable from here may be reachable from there.
+//! Replicas do not share this state: a platform that one replica cannot reach may be reachable from
+//! another.
 
 pub mod breaker;
 pub mod rate_limit;
@@ -17,16 +18,17 @@ use super::limits::rate_limit::Bucket;
 use crate::metrics::BREAKER_OPEN;
 use crate::rules::channel::Channel;
 
-/// Tenants and channels that one look into the outbox leaves out; more are put off row by row.
+/// Tenants and channels that one claim on the outbox leaves out. Messages of further ones are
+/// postponed row by row.
 const RESTING_MAX: usize = 100;
 
-/// With more accounts than this, metrics show them as one.
+/// With more accounts than this, metrics export the accounts as one.
 const ACCOUNTS_SHOWN_MAX: usize = 500;
 
-/// Whom an account serves: a tenant on a channel.
+/// The scope that an account serves: a tenant on a channel.
 pub type Scope = (i64, Channel);
 
-/// The gates of the accounts that were used so far.
+/// The breakers and rate limits of the accounts used so far.
 #[derive(Debug)]
 pub struct Gates {
     per_second: u32,
@@ -46,13 +48,13 @@ struct Gate {
 }
 
 impl Gates {
-    /// No account yet; each may send so many messages a second.
+    /// Starts without accounts. Each account may send `per_second` messages a second.
     pub fn new(per_second: u32) -> Self {
         Self { per_second, known: Mutex::default() }
     }
 
-    /// Whether a message of this scope may go through the account now; else how long it had better
-    /// wait, and for what.
+    /// Whether the account may send a message of this scope now. Otherwise returns how long the
+    /// message should wait, and the reason.
     pub fn admit(
         &self,
         name: &str,
@@ -65,21 +67,22 @@ impl Gates {
             breaker: Breaker::new(now),
             bucket: Bucket::new(self.per_second, now),
         });
-        // A trial is one message; it must not be lost to the bucket after it was granted.
+        // If the breaker is open, skip the bucket: a granted trial must not be lost for want of a
+        // token.
         if !gate.breaker.rests(now) {
             gate.bucket.take(now).map_err(|wait| (wait, "account_limit"))?;
         }
         gate.breaker.admit(now).map_err(|wait| (wait, "breaker_open"))
     }
 
-    /// Takes back that a message was let through: it was not sent.
+    /// Reverts an admission, because the message was not sent.
     pub fn abandon(&self, name: &str, now: Instant) {
         if let Some(gate) = self.lock().gates.get_mut(name) {
             gate.breaker.abandon(now);
         }
     }
 
-    /// Notes what an attempt came to; what operators are to hear of it comes back.
+    /// Records the result of an attempt. Returns the change that operators are notified of.
     pub fn report(&self, name: &str, health: Health, now: Instant, random: f64) -> Option<News> {
         let mut known = self.lock();
         let gate = known.gates.get_mut(name)?;
@@ -93,7 +96,7 @@ impl Gates {
         news
     }
 
-    /// Whose rows are not worth looking at now.
+    /// Returns the scopes of paused accounts, whose rows need not be claimed now.
     pub fn resting(&self, now: Instant) -> Vec<Scope> {
         let known = self.lock();
         let rests =
@@ -103,14 +106,14 @@ impl Gates {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        // A panic while the lock was held leaves maps that are still maps.
+        // A panic while the lock was held leaves both maps usable.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Known {
-    /// Notes whom an account serves, and forgets accounts that serve nobody any more: a tenant whose
-    /// account was replaced is not told of the old one for ever.
+    /// Records the scope that an account serves, and drops accounts that serve no scope any more.
+    /// Otherwise the old account of a tenant would stay in the metrics for ever.
     fn serve(&mut self, name: &str, scope: Scope) {
         let before = self.serves.insert(scope, name.to_owned());
         if before.is_none_or(|before| before == name) {

@@ -1,6 +1,6 @@
-//! How many messages may go: through an account in a second, to a recipient in a minute.
+//! Limits messages: through an account in a second, and to a recipient in a minute.
 //!
-//! Pure: time comes as an argument, and what other replicas sent comes from the outbox.
+//! Pure: time comes as an argument. The messages that other replicas sent come from the outbox.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ pub struct Limits {
     pub recipient_per_minute: u32,
     /// Messages through one account in a second, of this replica.
     pub account_per_second: u32,
-    /// Episodes of one tenant in a minute beyond which they are told as a digest.
+    /// Episodes of one tenant in a minute above which they are notified in digests.
     pub storm_per_minute: u32,
 }
 
-/// A token bucket that holds what one second gives.
+/// A token bucket that holds the tokens of one second.
 #[derive(Debug)]
 pub struct Bucket {
     per_second: f64,
@@ -33,7 +33,7 @@ impl Bucket {
         Self { per_second, level: per_second, filled_at: now }
     }
 
-    /// Takes one message's share; else says how long until there is one.
+    /// Takes a token for one message. Without a token, returns the time until the next.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
         let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
         self.level = (self.level + passed * self.per_second).min(self.per_second);
@@ -46,16 +46,16 @@ impl Bucket {
     }
 }
 
-/// Names a recipient: the same address may be another person's at another tenant.
+/// Identifies a recipient. The same address may be another person's at another tenant.
 pub type Recipient = (i64, String);
 
-/// Shortest wait of a recipient who has had enough; the clocks of two statements differ a little.
+/// Shortest wait of a recipient at the limit, because the clocks of two statements differ a little.
 const WAIT_MIN: Duration = Duration::from_millis(500);
 
-/// How long a recipient waits who has had enough in this very round.
+/// Wait of a recipient who reached the limit within the present round.
 const ROUND_WAIT: Duration = Duration::from_secs(60);
 
-/// What recipients may still get in this round.
+/// The messages that recipients may still get in this round.
 #[derive(Debug)]
 pub struct Budget {
     per_minute: i64,
@@ -63,12 +63,12 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The budget of a round, where `recent` is what was sent in the last minute.
+    /// The budget of a round. `recent` holds the messages of the last minute.
     pub fn new(per_minute: u32, recent: HashMap<Recipient, Recent>) -> Self {
         Self { per_minute: i64::from(per_minute), recent }
     }
 
-    /// How long a recipient has to wait for the next message; none: not at all.
+    /// Returns how long a recipient has to wait for the next message. `None`: no wait.
     pub fn wait(&self, recipient: &Recipient) -> Option<Duration> {
         let recent = self.recent.get(recipient).filter(|recent| recent.sent >= self.per_minute)?;
         let frees_in = u64::try_from(recent.frees_in_ms).unwrap_or_default();
