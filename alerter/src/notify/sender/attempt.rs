@@ -1,5 +1,5 @@
-//! One attempt at one notification, to its end: what is known of it, whether it may go now, the call,
-//! and what follows from the answer.
+//! Makes one attempt at one notification: decides whether it may go now, calls the platform, and
+//! derives the settlement from the answer.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use crate::notify::outbox::{Attempt, Fate, Notification, Rendered};
 use crate::notify::wechat::error::{Failure, Remedy};
 use crate::rules::channel::Channel;
 
-/// What is sent, and to whom.
+/// A notification with its parsed address and notice.
 struct Letter<'a> {
     notification: &'a Notification,
     address: Address,
@@ -30,7 +30,7 @@ struct Letter<'a> {
 }
 
 impl Sender {
-    /// One attempt; none: another replica has the notification by now.
+    /// Makes one attempt. `None`: another replica has taken the notification.
     pub(super) async fn attempt(
         &self,
         notification: &Notification,
@@ -67,7 +67,8 @@ impl Sender {
         let told = is_end && self.outbox.was_told(notification).await?;
         let firing = age >= AGE_MAX && !is_end && self.outbox.still_fires(notification).await?;
         let recipient: Recipient = (notification.customer_id, notification.recipient.clone());
-        // A table of this database takes as much as there is; the watch shows it as a list.
+        // Messages to the watch have no limit: they are rows of this database, and the watch lists
+        // them.
         let limited = letter.address.channel != Channel::Message;
         let known = Known {
             age,
@@ -91,7 +92,7 @@ impl Sender {
         Ok(now)
     }
 
-    /// Sends it through the tenant's account, if that may send now.
+    /// Sends the notification through the tenant's account, if the account may send now.
     async fn send(&self, letter: &Letter<'_>, marks: Option<(bool, bool)>) -> Option<Attempt> {
         let Letter { notification, address, .. } = letter;
         let scope = (notification.customer_id, address.channel);
@@ -178,14 +179,14 @@ impl Sender {
         Attempt {
             fate: course.fate,
             asked: true,
-            // A certain answer says nothing of an earlier attempt that had none.
+            // A definite answer does not settle an earlier attempt that got no answer.
             uncertain: failure.uncertain || notification.uncertain_ms.is_some(),
             errcode: failure.errcode,
             reason: Some(failure.message.into()),
         }
     }
 
-    /// Notes what an attempt says about the account, and tells operators what they are to hear.
+    /// Records what an attempt shows about the account, and notifies operators of a change.
     fn note(&self, route: &Route, health: Health, failure: Option<&Failure>) {
         let now = Instant::now();
         let Some(news) = self.gates.report(route.name(), health, now, rand::random()) else {
@@ -195,10 +196,10 @@ impl Sender {
     }
 }
 
-/// The request made anew; none: the account does not serve the address.
+/// Rebuilds the request. `None`: the account does not serve the address.
 fn render(letter: &Letter<'_>, route: &Route, delayed: bool, repeat: bool) -> Option<Rendered> {
     let mut notice = letter.notice.clone()?;
-    // A mark once made stays: what may have arrived before may have done so for good.
+    // Marks stay once set: an earlier attempt that may have arrived may have been the final one.
     notice.delayed |= delayed;
     notice.repeat |= repeat;
     let repeats = letter.notification.repeats + i32::from(repeat);
@@ -211,7 +212,7 @@ fn error_type(failure: &Failure) -> String {
     failure.errcode.map_or_else(|| "unreachable".to_owned(), |errcode| errcode.to_string())
 }
 
-/// Time until the platform's day ends, which it counts in this zone.
+/// Returns the time until the platform's day ends in this zone.
 fn until_tomorrow(zone: &jiff::tz::TimeZone, now: Timestamp) -> Duration {
     let tomorrow = zone
         .to_datetime(now)

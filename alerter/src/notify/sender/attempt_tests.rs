@@ -39,7 +39,7 @@ fn notification(key: &EpisodeKey, repeats: i32) -> Notification {
     }
 }
 
-/// The request made anew, as JSON, and how many repeats there are then.
+/// Returns the rebuilt request as JSON, and the number of repeats after it.
 fn rendered(notification: &Notification, delayed: bool, repeat: bool) -> (Value, i32) {
     let letter = Letter {
         notification,

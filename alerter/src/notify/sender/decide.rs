@@ -1,64 +1,64 @@
-//! What to do with a notification now, by what is known of its row.
+//! Decides what to do with a notification now, from its row.
 //!
-//! Pure. Whether the account can send at all is another question, [`crate::notify::limits::breaker`]'s.
+//! Pure. Whether the account can send is decided by [`crate::notify::limits::breaker`].
 
 use std::time::Duration;
 
 use crate::rules::channel::Channel;
 
-/// A notification this old is sent only if what it tells of still goes on.
+/// Age from which a notification is sent only if it reports an end or its episode still fires.
 pub const AGE_MAX: Duration = Duration::from_secs(30 * 60);
 
-/// How long before the end of its window a platform is no longer trusted to know a request again:
-/// several times what one attempt takes.
+/// Margin before the end of a platform's window, several times the length of one attempt. Within
+/// the margin, do not rely on the platform to recognise a repeated request.
 const WINDOW_MARGIN: Duration = Duration::from_secs(60);
 
-/// What is known of a row.
+/// The facts about a notification that decide what to do with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
-    /// Time since it was written.
+    /// Time since the row was written.
     pub age: Duration,
-    /// Whether it tells of an end.
+    /// Whether the notification reports an end.
     pub is_end: bool,
-    /// Whether anybody heard of the beginning; asked of ends only.
+    /// Whether anyone was notified of the opening. Queried for ends only.
     pub told: bool,
-    /// Whether the episode still fires; asked of old ones only.
+    /// Whether the episode still fires. Queried for old notifications only.
     pub firing: bool,
-    /// Time since it may have arrived; none: it has not.
+    /// Time since the notification may have arrived. `None`: it has not arrived.
     pub uncertain: Option<Duration>,
-    /// How long the platform knows the same bytes again.
+    /// Time for which the platform recognises the same bytes.
     pub window: Duration,
-    /// Whether the platform was asked before.
+    /// Whether an attempt was made before.
     pub tried: bool,
-    /// Whether there are bytes.
+    /// Whether the row holds the bytes of a request.
     pub has_bytes: bool,
-    /// Whether the notice they are made from can be read.
+    /// Whether the row's notice can be read.
     pub has_notice: bool,
-    /// Whether the bytes say that they come late.
+    /// Whether the notice is marked as delayed.
     pub marked_delayed: bool,
-    /// How long its recipient has had enough messages; none: it has not.
+    /// Time until the recipient is below the limit. `None`: the recipient is below the limit.
     pub recipient_wait: Option<Duration>,
 }
 
-/// What to do with it.
+/// The decision about a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Now {
-    /// Send the bytes that are stored.
+    /// Send the stored bytes.
     Stored,
-    /// Make the request anew, then send it.
+    /// Rebuild the request, then send it.
     Anew {
-        /// It comes late.
+        /// Mark the notification as delayed.
         delayed: bool,
-        /// It may have arrived before.
+        /// Mark the notification as a possible repeat.
         repeat: bool,
     },
-    /// Leave it for this time.
+    /// Postpone the notification, with the wait and the reason.
     Later(Duration, &'static str),
-    /// Never send it.
+    /// Drop the notification, with the reason.
     Drop(&'static str),
 }
 
-/// What to do with a row of which this is known.
+/// Decides what to do with a notification of which `known` is known.
 pub fn decide(known: &Known) -> Now {
     if known.is_end && !known.told {
         return Now::Drop("nobody_told");
@@ -75,22 +75,23 @@ pub fn decide(known: &Known) -> Now {
     }
     let trusted = known.window.saturating_sub(WINDOW_MARGIN);
     match known.uncertain {
-        // The same bytes, whatever has happened since: by them the platform knows the request again.
+        // Send identical bytes: they let the platform recognise the repeated request.
         Some(since) if since < trusted && known.has_bytes => Now::Stored,
         Some(_) if known.has_notice => Now::Anew { delayed, repeat: true },
-        // What was refused may be taken once the account is mended, which is part of the bytes.
+        // Rebuild a failed request: its bytes depend on the account's settings, which may be fixed
+        // by now.
         None if known.has_notice
             && (known.tried || !known.has_bytes || delayed && !known.marked_delayed) =>
         {
             Now::Anew { delayed, repeat: false }
         }
-        // Without a notice that can be read the bytes are better sent as they are than lost.
+        // Without a readable notice, send the stored bytes rather than lose the notification.
         Some(_) | None => Now::Stored,
     }
 }
 
-/// How long the platform of a channel knows a request again: by its `client_msg_id`, or by all of it.
-/// A channel of our own is never uncertain.
+/// Returns how long a channel's platform recognises a request, by its `client_msg_id` or by all of
+/// its bytes. Messages to the watch are never uncertain.
 pub const fn window(channel: Channel) -> Duration {
     match channel {
         Channel::Official => Duration::from_secs(10 * 60),
@@ -105,7 +106,7 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    /// A young opening that was never sent.
+    /// A recent opening that was never sent.
     fn fresh() -> Known {
         Known {
             age: Duration::ZERO,

@@ -1,5 +1,5 @@
-//! Notifications for the watch: rows of a table of this database, so no platform can lose, limit or
-//! repeat them.
+//! Delivers notifications to the watch. They are rows of a table of this database, so no platform
+//! can lose, limit or repeat them.
 
 use opentelemetry::trace::{Status, TraceContextExt};
 use sqlx::mysql::MySqlDatabaseError;
@@ -15,11 +15,12 @@ use crate::notify::outbox::{Attempt, Fate, Notification};
 use crate::notify::wechat::error::Remedy;
 use crate::rules::channel::Channel;
 
-/// Refusals without a class of their own: no default, a value of another kind.
+/// Data errors outside SQLSTATE classes 22 and 23: a column without a default, a value of a wrong
+/// type.
 const REFUSED: [u16; 2] = [1364, 1366];
 
 impl Sender {
-    /// Puts a notification where the watch finds it; none: it is there, or another replica has it.
+    /// Writes a notification for the watch. `None`: the row is no longer pending.
     pub(super) async fn show(
         &self,
         notification: &Notification,
@@ -75,10 +76,11 @@ impl Sender {
     }
 
     async fn not_shown(&self, notification: &Notification, error: &sqlx::Error) -> Attempt {
-        // The platform may have changed its table.
+        // The platform may have changed its table: read the columns again.
         self.watch.forget().await;
         let attempts = u32::try_from(notification.attempts).unwrap_or_default() + 1;
-        // A value that the table refuses a few times it refuses for ever; anything else may pass.
+        // MySQL will keep rejecting a value that it has rejected a few times. Other errors may
+        // pass.
         let remedy = if is_refused(error) { Remedy::RetryThenPermanent } else { Remedy::Retry };
         warn!(%error, attempts, "notification not written for the watch");
         Attempt {
@@ -91,10 +93,10 @@ impl Sender {
     }
 }
 
-/// Whether the server refuses the values rather than the moment.
+/// Whether MySQL rejects the values, so that a retry cannot succeed.
 fn is_refused(error: &sqlx::Error) -> bool {
     let Some(error) = error.as_database_error() else { return false };
-    // Data that does not fit, and constraints.
+    // Classes 22 (data that does not fit) and 23 (constraints).
     let class =
         error.code().is_some_and(|state| state.starts_with("22") || state.starts_with("23"));
     let number = error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);

@@ -1,6 +1,7 @@
-//! Many waiting notifications of one recipient as one: which of them, and what it says.
+//! Groups many pending notifications of one recipient into a digest: chooses the rows and writes
+//! the notice.
 //!
-//! Pure. Whether there is a storm, and writing the digest, is [`super::storm`]'s.
+//! Pure. [`super::storm`] detects storms and stores digests.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
@@ -12,25 +13,25 @@ use crate::engine::episode::To;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::digest_rows::Waiting;
 
-/// Alerts that a digest names; more are only counted.
+/// Alerts that a digest names. Further alerts are only counted.
 const LINES_MAX: usize = 20;
 
-/// Characters of a name that stands for several: an official account's field has 20 in all.
+/// Characters of a name that stands for several people. An official account's field has 20 in all.
 const NAME_CHARS_MAX: usize = 12;
 
 /// A row that goes into a digest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member<'a> {
-    /// Number of its row.
+    /// The row's id.
     pub id: i64,
-    /// The episode.
+    /// The row's episode.
     pub episode_key: &'a str,
-    /// What it tells.
+    /// The row's notice.
     pub notice: Notice,
 }
 
-/// Ends in `waiting`, in the order of their rows, whose beginnings are not in it: who was told of
-/// them has to be asked.
+/// Returns the episodes whose end is in `waiting` and whose opening is not, in the order of their
+/// rows. The outbox must say whether anyone received those openings.
 pub fn ends_alone(waiting: &[Waiting]) -> Vec<&str> {
     let mut begun = HashSet::new();
     let mut alone = Vec::new();
@@ -43,9 +44,9 @@ pub fn ends_alone(waiting: &[Waiting]) -> Vec<&str> {
     alone
 }
 
-/// The rows to fold, in their order. A row that cannot be
-/// folded keeps back what comes after it from the same device, so that nobody reads of an end before
-/// its beginning. `told` are the episodes of [`ends_alone`] that somebody has heard of.
+/// Returns the rows that go into the digest, in their order. A row that cannot go in holds back
+/// later rows of the same device. So no end is read before its opening. `told` holds the episodes
+/// of [`ends_alone`] that someone was notified of.
 pub fn choose<'a>(waiting: &'a [Waiting], told: &HashSet<String>) -> Vec<Member<'a>> {
     let mut members: Vec<Member<'a>> = Vec::new();
     let (mut kept_back, mut chosen) = (HashSet::new(), HashSet::new());
@@ -61,7 +62,8 @@ pub fn choose<'a>(waiting: &'a [Waiting], told: &HashSet<String>) -> Vec<Member<
         chosen.insert(key);
         members.push(Member { id: row.id, episode_key: key, notice });
     }
-    // Also one alone: were it sent by itself, a storm whose alerts come one by one would be no digest.
+    // A single row becomes a digest too: otherwise a storm whose alerts come singly would have no
+    // digest.
     members
 }
 
@@ -69,16 +71,16 @@ fn is_end(row: &Waiting) -> bool {
     [To::Resolved, To::Stale].iter().any(|end| row.transition == end.as_str())
 }
 
-/// What the digest says: how many alerts, how bad, and the worst of them by name, each as it stands
-/// now. None where there are none.
+/// Returns the digest's notice: number of alerts, severity, and the worst alerts by name in their
+/// latest state. `None` if `members` is empty.
 pub fn notice(members: &[Member<'_>]) -> Option<Notice> {
-    // Of several notifications of one episode the last one tells how it stands.
+    // The last notification of an episode holds the episode's present state.
     let mut latest: BTreeMap<&str, &Member<'_>> = BTreeMap::new();
     for member in members {
         latest.insert(member.episode_key, member);
     }
     let mut alerts: Vec<&Member<'_>> = latest.into_values().collect();
-    // What lasts comes before what is over, however bad that was.
+    // Open alerts come before ended ones, whatever the severity.
     alerts.sort_by_key(|member| {
         let Notice { severity, wall, .. } = member.notice;
         (member.notice.is_over(), Reverse(severity), wall, member.id)
@@ -108,7 +110,7 @@ pub fn notice(members: &[Member<'_>]) -> Option<Notice> {
     })
 }
 
-/// A name that leaves room for how many it stands for.
+/// Shortens a name to leave room for the number of people that it stands for.
 fn shortened(user: &str) -> String {
     match user.char_indices().nth(NAME_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &user[..end]),
@@ -116,7 +118,7 @@ fn shortened(user: &str) -> String {
     }
 }
 
-/// `alerts` in the order of their levels.
+/// Writes the digest's text. `alerts` is sorted by level.
 fn text(alerts: &[&Member<'_>]) -> String {
     let levels: Vec<_> = alerts.iter().map(|alert| alert.notice.level()).collect();
     let counts: Vec<_> = levels

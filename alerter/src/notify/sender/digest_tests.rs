@@ -2,7 +2,7 @@ use super::*;
 use crate::rules::severity::Severity;
 use crate::test_support;
 
-/// A row that waits: the episode's key is the device's and the letter of its rule.
+/// A pending row. The episode's key is the device and the letter of its rule.
 fn waiting(id: i64, key: &str, to: To) -> Waiting {
     let device = key.split_once(':').unwrap().0;
     let notice =

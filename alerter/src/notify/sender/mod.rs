@@ -1,9 +1,9 @@
-//! Works the outbox: claims what is due, sends it, writes down what came of it.
+//! Works through the outbox: claims due rows, sends them and settles them.
 //!
-//! Never in the way of the evaluation; a slow platform only makes the outbox longer.
+//! The sender never delays evaluation. If a platform is slow, the outbox only grows.
 //!
 //! ```text
-//! storm (digest) ─► claim ─► decide ─► gates (breaker, bucket) ─► deliver ─► course ─► settle
+//! storm (digest) ─► claim ─► decide ─► limits (breaker, rate) ─► send ─► retry policy ─► settle
 //! ```
 
 pub mod routes;
@@ -37,42 +37,42 @@ use crate::notify::outbox::{Attempt, Fate, Notification, Outbox};
 use crate::notify::wechat::error;
 use crate::rules::channel::Channel;
 
-/// Notifications sent side by side. All are through well within a lease.
+/// Notifications sent at the same time, few enough to finish well within a lease.
 const AT_ONCE_MAX: usize = 8;
 
-/// How often the outbox is looked at when nobody says that there is something in it: rows of other
-/// replicas, and retries that fall due.
+/// Interval at which the outbox is polled without a wake-up, for rows of other replicas and retries
+/// that fall due.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the outbox is measured.
+/// Interval at which the outbox is measured.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often old rows are removed.
+/// Interval at which old rows are removed.
 const REMOVE_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// What the sender is made of.
+/// The sender, which works through the outbox.
 pub struct Sender {
-    /// What there is to send.
+    /// The outbox to send from.
     pub outbox: Outbox,
-    /// Who delivers it, through whose accounts.
+    /// The accounts and platforms that deliver.
     pub routes: Routes,
-    /// What the watch shows.
+    /// The table of messages that the watch polls.
     pub watch: Table,
-    /// Which accounts may send now.
+    /// The breakers and rates of the accounts.
     pub gates: Gates,
-    /// How much may go.
+    /// The limits on messages.
     pub limits: Limits,
-    /// Who hears of an account that does not send.
+    /// The channel to the operators, for accounts that stop or resume sending.
     pub operators: Operators,
-    /// How outages of MySQL are waited out.
+    /// Retries operations during an outage of MySQL.
     pub hold: Hold,
-    /// Says that there is something new.
+    /// Wakes the sender when the outbox has new rows.
     pub wake: Arc<Notify>,
     /// The zone in which the platform's day ends.
     pub zone: TimeZone,
 }
 
-/// Rows that are worked side by side, and what their recipients may still get.
+/// Claimed rows that are sent at the same time, with the budget of their recipients.
 struct Round(Mutex<Budget>);
 
 impl Round {
@@ -90,7 +90,7 @@ impl Round {
 }
 
 impl Sender {
-    /// Sends until `stop`; what is being sent then is still settled.
+    /// Sends until `stop`. Attempts under way at `stop` are still settled.
     pub async fn run(self, stop: CancellationToken) {
         let (mut measured, mut removed) = (None, Instant::now());
         while !stop.is_cancelled() {
@@ -102,7 +102,8 @@ impl Sender {
                 self.remove_old().await;
                 removed = Instant::now();
             }
-            // Before every round: whatever a pause here lets through goes one by one.
+            // Check before every round: after a pause, pending alerts of a storm would go out one
+            // by one.
             self.calm_storms().await;
             let worked = self.round().await.unwrap_or_else(|error| {
                 warn!(%error, "cannot look into the outbox");
@@ -118,7 +119,7 @@ impl Sender {
         }
     }
 
-    /// Works what is due, side by side; false: nothing is.
+    /// Claims due rows and sends them at the same time. Returns false if no row is due.
     async fn round(&self) -> Result<bool, sqlx::Error> {
         let resting = self.gates.resting(Instant::now());
         let claimed = self.outbox.claim(AT_ONCE_MAX, &resting).await?;
@@ -131,15 +132,15 @@ impl Sender {
         Ok(true)
     }
 
-    /// One attempt at one notification, and what came of it written down.
+    /// Makes one attempt at one notification and settles it.
     async fn attend(&self, notification: &Notification, round: &Round) {
         let Some(attempt) = self.attempt(notification, round).await else { return };
         let channel = Address::parse(&notification.recipient).map(|address| address.channel);
         count(&attempt, channel.map_or("none", |channel| channel.as_str()));
-        // What the watch shows was settled together with the message.
+        // A sent message to the watch was settled in the transaction that wrote it.
         if channel != Some(Channel::Message) || attempt.fate != Fate::Sent {
-            // Until this is written the row is leased; after that another replica sends it again,
-            // and the platform knows it by its bytes.
+            // The lease protects the row until it is settled. After the lease another replica sends
+            // it again, and the platform recognises the bytes.
             let settle = self
                 .hold
                 .until_done("settle a notification", || self.outbox.settle(notification, &attempt));
@@ -157,7 +158,8 @@ impl Sender {
         }
     }
 
-    /// Whoever has had enough has it for all that waits, which need not be claimed row by row.
+    /// Postpones all pending rows of a recipient at the limit, so that they are not claimed one by
+    /// one.
     async fn put_off_others(&self, notification: &Notification, attempt: &Attempt) {
         let Fate::Later(wait) = attempt.fate else { return };
         if attempt.asked || attempt.reason.as_deref() != Some("recipient_limit") {
@@ -185,7 +187,7 @@ impl Sender {
     }
 }
 
-/// Counts what became of a notification; where nobody was asked, by the word for why.
+/// Counts the outcome of an attempt. If no platform was called, the reason replaces the errcode.
 fn count(attempt: &Attempt, channel: &'static str) {
     let reason = || match &attempt.reason {
         Some(std::borrow::Cow::Borrowed(word)) if !attempt.asked => *word,
@@ -198,7 +200,7 @@ fn count(attempt: &Attempt, channel: &'static str) {
             counter!(POSTPONED, "reason" => reason()).increment(1);
             return;
         }
-        // By the platform, for this recipient; the row keeps the state of what nobody sends any more.
+        // The platform rejected the recipient. The row itself is stored as dropped.
         Fate::Dropped if attempt.asked => "refused",
         Fate::Dropped => "dropped",
         Fate::Failed => "failed",

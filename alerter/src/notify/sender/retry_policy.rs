@@ -1,7 +1,7 @@
-//! What a failed send leads to: another attempt, a rest for the account, or the end.
+//! Decides after a failed send: retry, pause the account, or give up.
 //!
-//! Pure: times and chance come as arguments. How long an account rests that does not answer at all is
-//! for its breaker to say, [`crate::notify::limits::breaker`].
+//! Pure: times and randomness come as arguments. If an account does not answer at all,
+//! [`crate::notify::limits::breaker`] decides how long it is paused.
 
 use std::time::Duration;
 
@@ -17,34 +17,34 @@ pub const RETRY_MIN: Duration = Duration::from_secs(2);
 /// Longest wait before another attempt.
 const RETRY_MAX: Duration = Duration::from_secs(300);
 
-/// How long an account rests that an operator has to mend.
+/// Pause of an account that an operator has to fix.
 pub const MEND_WAIT: Duration = Duration::from_secs(300);
 
-/// How long a recipient rests who was told too often.
+/// Wait of a recipient who got too many messages.
 const RECIPIENT_WAIT: Duration = Duration::from_secs(600);
 
-/// Attempts before a code that may pass is taken for one that will not.
+/// Attempts after which an errcode that may be transient is treated as permanent.
 const DOUBTFUL_ATTEMPTS_MAX: u32 = 4;
 
-/// What a failure leads to.
+/// What follows from a failure.
 #[derive(Debug, PartialEq)]
 pub struct Course {
-    /// What becomes of the notification.
+    /// The settlement of the notification.
     pub fate: Fate,
-    /// How long the whole account rests.
+    /// Pause of the whole account.
     pub rest: Option<Duration>,
-    /// Whether only an operator can mend it.
+    /// Whether only an operator can fix the account.
     pub operator: bool,
 }
 
 impl Course {
-    /// What the failure says about the account; `answered`: the platform gave a code.
+    /// Returns what the failure shows about the account. `answered`: the platform gave an errcode.
     pub fn health(&self, remedy: Remedy, answered: bool) -> Health {
         match self.rest {
             Some(wait) if self.operator => Health::Broken(wait),
             Some(wait) => Health::Limited(wait),
             None if !answered => Health::Doubtful,
-            // A token that is refused as soon as it is out, a template that is not known now.
+            // A new token that fails at once, or a template unknown for now, is uncertain.
             None => match remedy {
                 Remedy::RefreshToken | Remedy::RetryThenConfigError => Health::Doubtful,
                 _ => Health::Works,
@@ -53,26 +53,27 @@ impl Course {
     }
 }
 
-/// What to do after a failure of the `attempts`th attempt.
+/// Decides after the failure of attempt number `attempts`.
 pub fn course(remedy: Remedy, attempts: u32, until_tomorrow: Duration, random: f64) -> Course {
     let only = |fate| Course { fate, rest: None, operator: false };
     let all = |wait, operator| Course { fate: Fate::Later(wait), rest: Some(wait), operator };
     let retry = || {
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
         let mut wait = RETRY_MIN;
-        // Beyond a few doublings every wait is the longest.
+        // After a few doublings every wait is the longest.
         (0..attempts.min(16)).for_each(|_| wait = backoff.next(random));
         only(Fate::Later(wait))
     };
     let doubtful = attempts < DOUBTFUL_ATTEMPTS_MAX;
     match remedy {
-        // Without an end: the row keeps, its age is measured, and operators can drop it.
+        // Retry without an end: the row stays, its age is exported, and operators can drop it.
         Remedy::Retry | Remedy::RefreshToken => retry(),
         Remedy::RetryThenConfigError | Remedy::RetryThenPermanent if doubtful => retry(),
         Remedy::RetryThenConfigError | Remedy::ConfigError => all(MEND_WAIT, true),
         Remedy::RetryThenPermanent | Remedy::Permanent => only(Fate::Failed),
         Remedy::WaitUntil(Reset::AccountMinute) => all(Duration::from_secs(60), false),
-        // Nobody hears of anything until then, unless an operator has the quota raised.
+        // Notify operators: the account sends nothing until then, unless an operator has the quota
+        // raised.
         Remedy::WaitUntil(Reset::AccountDay) => all(until_tomorrow, true),
         Remedy::WaitUntil(Reset::Recipient) => only(Fate::Later(RECIPIENT_WAIT)),
         Remedy::DropRecipient => only(Fate::Dropped),

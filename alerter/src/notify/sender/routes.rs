@@ -1,7 +1,7 @@
-//! The platforms as the sender sees them: which account serves a tenant, what a request looks like,
-//! one call, and the call's span.
+//! The sender's view of the platforms: the account that serves a tenant, the form of a request, one
+//! call, and the span of the call.
 //!
-//! The only place of the sender that names a platform. Nothing is decided or tried again here.
+//! Only this module of the sender names a platform. It decides and retries nothing.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::notify::wechat::error::Failure;
 use crate::notify::wechat::{self, Accounts, Platforms};
 use crate::rules::channel::Channel;
 
-/// The ways to the platforms: the tenants' accounts on them.
+/// The routes to the platforms: the tenants' accounts on them.
 #[derive(Clone)]
 pub struct Routes {
-    /// Whose accounts there are.
+    /// The tenants' accounts.
     pub directory: Arc<Directory>,
     /// The platforms.
     pub platforms: Platforms,
@@ -35,7 +35,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// The way through the account that a tenant has for this channel, if it has one.
+    /// Returns the route through the tenant's account on this channel, if the tenant has one.
     pub fn new(accounts: Arc<Accounts>, channel: Channel) -> Option<Self> {
         let name = accounts.name(channel)?;
         Some(Self { accounts, channel, name })
@@ -46,14 +46,15 @@ impl Route {
         &self.name
     }
 
-    /// The request that tells `address` of `notice`; none: the account does not serve it.
+    /// Renders the request that sends `notice` to `address`. `None`: the account does not serve the
+    /// address.
     pub fn render(&self, address: &Address, id: &str, notice: &Notice) -> Option<Vec<u8>> {
         wechat::request(&self.accounts, address, id, notice)
     }
 }
 
 impl Routes {
-    /// The account that serves the tenant on this channel, if any.
+    /// Finds the account that serves the tenant on this channel.
     pub async fn find(
         &self,
         customer_id: i64,
@@ -68,7 +69,7 @@ impl Routes {
         self.platforms.send(&route.accounts, route.channel, payload).await
     }
 
-    /// Notes that an address cannot be reached any more.
+    /// Marks an address as disabled.
     pub async fn refuse(
         &self,
         customer_id: i64,
@@ -79,7 +80,8 @@ impl Routes {
     }
 }
 
-/// A span under what the notification tells of; it holds neither address nor text.
+/// Starts a span under the reading's span that the notification continues. The span holds neither
+/// address nor text.
 pub fn start_span(notification: &Notification, channel: Channel) -> opentelemetry::Context {
     let mut span = NewSpan::new("notify", SpanKind::Client).with(vec![
         KeyValue::new("notification.channel", channel.as_str()),

@@ -1,7 +1,7 @@
-//! Storms: a tenant with more alerts in a minute than anybody reads one by one gets digests.
+//! Sends digests during a storm: a tenant has more alerts in a minute than are sent one by one.
 //!
-//! Looks before every round; what is folded is for [`super::digest`] to choose. Where it fails,
-//! everything waits as it is, or is sent one by one.
+//! Runs before every round. [`super::digest`] chooses the rows. If a statement fails, the rows stay
+//! pending or are sent one by one.
 
 use std::collections::HashSet;
 
@@ -14,11 +14,11 @@ use super::digest::{choose, ends_alone, notice};
 use crate::metrics::{DIGESTS, FOLDED, POSTPONED};
 use crate::notify::outbox::digest_rows;
 
-/// Fewest rows that are folded once a storm is over.
+/// Fewest rows that become a digest once a storm is over.
 const GATHERED_MIN: usize = 2;
 
 impl Sender {
-    /// Folds what waits at tenants that have a storm.
+    /// Groups pending rows into digests at tenants that have a storm.
     pub(super) async fn calm_storms(&self) {
         let storms = self.outbox.storms(self.limits.storm_per_minute).await;
         let storms = storms.unwrap_or_else(|error| {
@@ -39,15 +39,17 @@ impl Sender {
         Ok(())
     }
 
-    /// Folds what waits for one recipient, or puts it off until it may have another digest. Once the
-    /// storm is over only what has gathered meanwhile is folded; what comes then goes by itself.
+    /// Groups a recipient's pending rows into a digest, or postpones them until the recipient may
+    /// get another. After the storm, only gathered rows become a digest. Later rows are sent
+    /// singly.
     async fn digest(&self, whom: (i64, &str), lasts: bool) -> Result<(), sqlx::Error> {
         let mut transaction = self.outbox.begin_fold().await?;
         let mut until = digest_rows::digest_until(&mut transaction, whom).await?;
         let mut waiting = Vec::new();
         if until.is_none() {
             waiting = digest_rows::lock(&mut transaction, whom, AGE_MAX).await?;
-            // Another replica may have written one while its rows were waited for.
+            // Check again: another replica may have written a digest while the rows were being
+            // locked.
             until = digest_rows::digest_until(&mut transaction, whom).await?;
         }
         if let Some(until) = until {
