@@ -1,4 +1,4 @@
-//! Which silence covers a notification.
+//! Finds the silence that covers a notification.
 //!
 //! Pure: the time comes as an argument, in milliseconds of the server's clock.
 
@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use ljwx_reading::DeviceSn;
 use sqlx::FromRow;
 
-/// A silence: no notification that it covers is sent while it lasts.
+/// A silence. No notification that it covers is sent while it is in effect.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct Silence {
-    /// Number of its row.
+    /// The row's id.
     pub id: i64,
     /// Tenant; `None`: any.
     pub customer_id: Option<i64>,
@@ -18,9 +18,9 @@ pub struct Silence {
     pub device_sn: Option<String>,
     /// Rule; `None`: any.
     pub rule_id: Option<i64>,
-    /// When it begins.
+    /// Start.
     pub starts_at: i64,
-    /// When it is over, exclusive.
+    /// End, exclusive.
     pub ends_at: i64,
 }
 
@@ -34,7 +34,7 @@ struct Span {
     ends_at: i64,
 }
 
-/// Silences by what they cover: looking one up costs the same however many there are.
+/// Silences by tenant, device and rule. A lookup costs the same whatever the number of silences.
 #[derive(Debug, Default)]
 pub struct Index {
     spans: HashMap<Matchers, Vec<Span>>,
@@ -42,7 +42,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// Sorts silences by what they cover.
+    /// Indexes silences by tenant, device and rule.
     pub fn new(silences: Vec<Silence>) -> Self {
         let len = silences.len();
         let mut spans: HashMap<Matchers, Vec<Span>> = HashMap::new();
@@ -53,7 +53,7 @@ impl Index {
         Self { spans, len }
     }
 
-    /// The number of a silence that covers this at `at`; of several, any.
+    /// Returns the id of a silence that covers these at `at`. If several do, returns any of them.
     pub fn matching(
         &self,
         at: i64,
@@ -64,7 +64,7 @@ impl Index {
         if self.spans.is_empty() {
             return None;
         }
-        // Each matcher is either this one or any: eight ways to be covered.
+        // Each matcher is either this value or any: eight combinations to look up.
         for customer_id in [None, Some(customer_id)] {
             for device_sn in [None, Some(device_sn.as_str().to_owned())] {
                 let mut matchers = (customer_id, device_sn, None);
@@ -82,12 +82,12 @@ impl Index {
         None
     }
 
-    /// How many there are, those to come included.
+    /// Number of silences, planned ones included.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether there are no silences.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -1,7 +1,7 @@
-//! The silences in force, on every replica within seconds.
+//! The silences in effect, known to every replica within seconds.
 //!
-//! [`table`] reads and writes them, [`index`] says which one covers a notification. What follows
-//! from that is for [`crate::pipeline`].
+//! [`table`] reads and writes them, and [`index`] finds the silence that covers a notification.
+//! [`crate::pipeline`] decides what follows.
 
 pub mod index;
 pub mod table;
@@ -24,21 +24,21 @@ use crate::engine::episode::To;
 use crate::metrics::SILENCES;
 use index::{Index, Silence};
 
-/// Time from one reading of the table to the next, give or take a tenth: with what a reading may
-/// take, a change is in force everywhere within 10 s.
+/// Interval between two reads of the table, give or take a tenth. With [`READ_TIMEOUT`], a change
+/// is in effect on every replica within 10 s.
 const READ_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long one reading of the table may take.
+/// Time limit of one read of the table.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How much earlier or later than [`READ_INTERVAL`], so that replicas do not all ask at once.
+/// Fraction by which [`READ_INTERVAL`] varies, so that replicas do not all query at once.
 const JITTER: f64 = 0.1;
 
-/// What the table said last.
+/// The silences as last read from the table.
 #[derive(Debug)]
 struct Known {
     index: Index,
-    /// How far the server's clock is ahead of this process's: silences end by the server's.
+    /// The server's clock minus this process's clock: silences end by the server's clock.
     server_ahead_ms: i64,
 }
 
@@ -58,20 +58,21 @@ impl Known {
     }
 }
 
-/// The silences in force.
+/// The silences in effect or planned.
 #[derive(Debug, Clone)]
 pub struct Silences(watch::Receiver<Option<Arc<Known>>>);
 
 impl Silences {
-    /// Starts to follow the table until `stop`. Where it cannot be read, what it said last stays
-    /// until it is over.
+    /// Starts to follow the table until `stop`. If the table cannot be read, the last known
+    /// silences stay until they end.
     pub fn start(pool: MySqlPool, vital: &Vital, stop: &CancellationToken) -> Self {
         let (sender, receiver) = watch::channel(None);
         vital.spawn("what reads the silences", stop, follow(pool, sender, stop.clone()));
         Self(receiver)
     }
 
-    /// Waits until the table was read once: before that, what is silenced would be told.
+    /// Waits until the table was read once. Before the first read, silenced alerts would be
+    /// notified.
     pub async fn known(&mut self) {
         // An error means that the process is stopping.
         drop(self.0.wait_for(Option::is_some).await);
@@ -82,8 +83,8 @@ impl Silences {
         self.0.borrow().is_some()
     }
 
-    /// Whether a change is not to be told now, because a silence covers it. The end of an episode
-    /// is told all the same: whoever heard of its beginning waits for it.
+    /// Whether a silence forbids to notify this change now. The end of an episode is notified all
+    /// the same, because a person notified of the opening waits for it.
     pub fn cover(&self, now_ms: i64, change: &Change) -> bool {
         let customer_id = change.ids.customer_id.unwrap_or_default();
         let silence = || self.matching(now_ms, customer_id, &change.device_sn, change.rule_id);
@@ -91,7 +92,8 @@ impl Silences {
             && silence().is_some()
     }
 
-    /// The number of a silence that covers a notification now; `now_ms` is this process's clock.
+    /// Returns the id of a silence that covers a notification now. `now_ms` is this process's
+    /// clock.
     pub fn matching(
         &self,
         now_ms: i64,
@@ -139,7 +141,7 @@ async fn read(pool: &MySqlPool) -> anyhow::Result<Known> {
     let asked_at = Timestamp::now().as_millisecond();
     let server_now = table::now_ms(&mut connection).await?;
     let answered_at = Timestamp::now().as_millisecond();
-    // The server looked at its clock somewhere in between.
+    // The server read its clock between the two: assume the middle.
     let server_ahead_ms = server_now - (asked_at + answered_at) / 2;
     let silences =
         table::unfinished(&mut connection).await.context("cannot read t_alert_silence")?;

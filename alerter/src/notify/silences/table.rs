@@ -1,7 +1,7 @@
-//! The table of silences. Rows are added and ended, never changed otherwise: they are the record of
-//! who silenced what, when and why.
+//! The table of silences. Rows are added and ended, and not changed otherwise: they record who
+//! silenced what, when and why.
 //!
-//! Runs statements; times are the server's, in milliseconds since 1970.
+//! Runs statements. Times are the server's, in milliseconds since 1970.
 
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use serde::Serialize;
@@ -10,16 +10,16 @@ use sqlx::{AssertSqlSafe, FromRow};
 use super::index::Silence;
 use crate::notify::outbox::NOW_MS;
 
-/// Silences that last or are to come, at most.
+/// Most silences in effect or planned.
 pub const UNFINISHED_MAX: usize = 20_000;
 
-/// How long rows are kept after their end.
+/// Days for which rows are kept after their end.
 const KEPT_DAYS: i64 = 400;
 
-/// Rows removed at a time.
+/// Rows removed by one statement.
 const REMOVED_MAX: i64 = 1_000;
 
-/// A silence to be.
+/// A silence to add.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewSilence {
     /// Tenant; `None`: any.
@@ -28,20 +28,20 @@ pub struct NewSilence {
     pub device_sn: Option<String>,
     /// Rule; `None`: any.
     pub rule_id: Option<i64>,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Who.
+    /// The author.
     pub author: String,
-    /// When it begins.
+    /// Start.
     pub starts_at: i64,
-    /// When it is over.
+    /// End.
     pub ends_at: i64,
 }
 
-/// A row as people see it.
+/// A row of the table as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
 pub struct Record {
-    /// Its number.
+    /// The row's id.
     pub id: i64,
     /// Tenant; `None`: any.
     pub customer_id: Option<i64>,
@@ -49,38 +49,38 @@ pub struct Record {
     pub device_sn: Option<String>,
     /// Rule; `None`: any.
     pub rule_id: Option<i64>,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Who.
+    /// The author.
     pub author: String,
-    /// When it begins.
+    /// Start.
     pub starts_at: i64,
-    /// When it is over by itself.
+    /// End, unless an operator ends the silence earlier.
     pub ends_at: i64,
-    /// When somebody ended it.
+    /// Time at which an operator ended the silence.
     pub ended_at: Option<i64>,
-    /// Who that was.
+    /// The operator who ended the silence.
     pub ended_by: Option<String>,
-    /// When it was added.
+    /// Time at which the silence was added.
     pub created_at: i64,
 }
 
-/// What a silence is doing.
+/// The state of a silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// It is to come.
+    /// The silence has not started.
     Planned,
-    /// It lasts.
+    /// The silence is in effect.
     Active,
-    /// It is over by itself.
+    /// The silence has reached its end.
     Over,
-    /// Somebody ended it.
+    /// An operator ended the silence.
     Ended,
 }
 
 impl Standing {
-    /// The word for people.
+    /// The state in words.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Planned => "planned",
@@ -92,7 +92,7 @@ impl Standing {
 }
 
 impl Record {
-    /// What it is doing at `now`.
+    /// Returns the silence's state at `now`.
     pub fn standing(&self, now: i64) -> Standing {
         if self.ended_at.is_some() {
             Standing::Ended
@@ -106,13 +106,13 @@ impl Record {
     }
 }
 
-/// The server's clock.
+/// Returns the server's clock.
 pub async fn now_ms(connection: &mut MySqlConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(AssertSqlSafe(format!("SELECT {NOW_MS}"))).fetch_one(connection).await
 }
 
-/// Those that last or are to come. Of more than [`UNFINISHED_MAX`], which only other hands than
-/// [`add`]'s can have made, the newest do nothing.
+/// Returns the silences in effect or planned. Of more than [`UNFINISHED_MAX`], the newest have no
+/// effect. `alerter silence add` adds no more, so only other programs can create so many.
 pub async fn unfinished(connection: &mut MySqlConnection) -> Result<Vec<Silence>, sqlx::Error> {
     let query = format!(
         "SELECT id, customer_id, device_sn, rule_id, starts_at, ends_at FROM t_alert_silence \
@@ -121,7 +121,7 @@ pub async fn unfinished(connection: &mut MySqlConnection) -> Result<Vec<Silence>
     sqlx::query_as(AssertSqlSafe(query)).fetch_all(connection).await
 }
 
-/// How many last or are to come.
+/// Counts the silences in effect or planned.
 pub async fn count_unfinished(connection: &mut MySqlConnection) -> Result<i64, sqlx::Error> {
     let query = format!(
         "SELECT COUNT(*) FROM t_alert_silence WHERE ends_at > {NOW_MS} AND ended_at IS NULL"
@@ -129,7 +129,7 @@ pub async fn count_unfinished(connection: &mut MySqlConnection) -> Result<i64, s
     sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(connection).await
 }
 
-/// Adds a silence and returns its number.
+/// Adds a silence and returns its id.
 pub async fn add(
     connection: &mut MySqlConnection,
     silence: &NewSilence,
@@ -152,7 +152,7 @@ pub async fn add(
     Ok(added.last_insert_id().cast_signed())
 }
 
-/// Ends a silence that lasts or is to come; says whether it was one.
+/// Ends a silence in effect or planned. Returns whether `id` was such a silence.
 pub async fn end(pool: &MySqlPool, id: i64, ended_by: &str) -> Result<bool, sqlx::Error> {
     let query = format!(
         "UPDATE t_alert_silence SET ended_at = {NOW_MS}, ended_by = ? \
@@ -162,13 +162,14 @@ pub async fn end(pool: &MySqlPool, id: i64, ended_by: &str) -> Result<bool, sqlx
     Ok(ended.rows_affected() > 0)
 }
 
-/// The row with this number.
+/// Returns the row with this id.
 pub async fn find(pool: &MySqlPool, id: i64) -> Result<Option<Record>, sqlx::Error> {
     let query = format!("SELECT {COLUMNS} FROM t_alert_silence WHERE id = ?");
     sqlx::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(pool).await
 }
 
-/// The newest `max` rows, newest first; only those that last or are to come, unless `all`.
+/// Returns the newest `max` rows, newest first. Without `all`, returns only silences in effect or
+/// planned.
 pub async fn list(
     connection: &mut MySqlConnection,
     all: bool,
@@ -184,7 +185,7 @@ pub async fn list(
 const COLUMNS: &str = "id, customer_id, device_sn, rule_id, reason, author, starts_at, ends_at, \
      ended_at, ended_by, created_at";
 
-/// Removes rows that have been over for long.
+/// Removes rows whose end is long past.
 pub async fn remove_old(connection: &mut MySqlConnection) -> Result<u64, sqlx::Error> {
     let query = format!(
         "DELETE FROM t_alert_silence WHERE ends_at < {NOW_MS} - {} LIMIT {REMOVED_MAX}",
