@@ -1,6 +1,6 @@
-//! The alerts' own log: who tried to tell of them, and what came of it.
+//! Writes the alerts' own log: each attempt to notify, and its outcome.
 //!
-//! Written beside the outbox, after it: what is settled stays settled where this fails.
+//! Written after the outbox. If a line cannot be written, the settled row stays settled.
 
 use sqlx::{MySql, QueryBuilder};
 
@@ -10,8 +10,8 @@ use crate::notify::outbox::table::Outbox;
 use crate::rules::channel::Channel;
 
 impl Outbox {
-    /// Adds to the alerts' log that somebody tried to tell of them. What a digest tells of is logged
-    /// once, when the digest is done with: hundreds of alerts need no line for every attempt.
+    /// Adds an attempt to the alerts' log. Alerts in a digest are logged once, when the digest is
+    /// final: hundreds of alerts need no line for every attempt.
     pub async fn log(
         &self,
         notification: &Notification,
@@ -35,7 +35,7 @@ impl Outbox {
         query.push(", ").push_bind(notification.customer_id);
         query.push(", ").push_bind(channel.as_str()).push(", 'alerter', NOW() ");
         if notification.is_digest() {
-            // Several notifications of one episode may be in one digest.
+            // DISTINCT: a digest may hold several notifications of one episode.
             query.push(
                 "FROM t_alert_info AS alert JOIN (SELECT DISTINCT episode_key FROM t_alert_outbox \
                  WHERE digest_id = ",

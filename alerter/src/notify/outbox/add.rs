@@ -1,7 +1,7 @@
-//! Adding notifications, in the transaction of what they tell about.
+//! Adds notifications in the transaction of their transition.
 //!
-//! Runs a statement inside the caller's transaction. Which notifications there are is for
-//! [`crate::pipeline`] to say.
+//! Runs a statement inside the caller's transaction. [`crate::pipeline`] decides which
+//! notifications there are.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use crate::notify::notice::Notice;
 use crate::notify::outbox::notification::NewNotification;
 use crate::notify::outbox::table::NOW_MS;
 
-/// Adds a notification; one that is there already stays as it is.
+/// Adds a notification. An existing one stays unchanged.
 pub async fn add(
     connection: &mut MySqlConnection,
     notification: &NewNotification,
@@ -37,8 +37,8 @@ pub async fn add(
     Ok(())
 }
 
-/// The form a notice is stored in: characters that a column may lack are written as JSON escapes, so
-/// that what is to be told never depends on a character set.
+/// Returns the stored form of a notice. Characters that a column may not be able to hold become
+/// JSON escapes. A notice then never depends on a character set.
 pub(super) fn stored(notice: &Notice) -> String {
     // Plain structs and strings always serialise.
     let json = serde_json::to_string(notice).unwrap_or_default();

@@ -1,25 +1,25 @@
-//! What an attempt came to, and what becomes of the notification.
+//! The outcome of an attempt, and the settlement of its notification.
 //!
-//! Pure. What becomes of it is for [`crate::notify::sender`] to decide; `settle` writes it down.
+//! Pure. [`crate::notify::sender`] decides the settlement, and `settle` stores it.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// What becomes of a claimed notification.
+/// The settlement of a claimed notification.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fate {
-    /// The platform took it.
+    /// The platform accepted the notification.
     Sent,
-    /// It is tried again after this time.
+    /// The notification is retried after this time.
     Later(Duration),
-    /// It is not to be sent any more.
+    /// The notification is not to be sent any more.
     Dropped,
-    /// It can never be sent.
+    /// The notification can never be sent.
     Failed,
 }
 
 impl Fate {
-    /// The word in the outbox.
+    /// The state's word in the outbox.
     pub(super) fn state(&self) -> &'static str {
         match self {
             Self::Sent => "sent",
@@ -29,41 +29,42 @@ impl Fate {
         }
     }
 
-    /// Whether it is the end.
+    /// Whether the settlement is final.
     pub(super) fn is_final(&self) -> bool {
         !matches!(self, Self::Later(_))
     }
 }
 
-/// What an attempt came to.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
-    /// What becomes of the notification.
+    /// The settlement of the notification.
     pub fate: Fate,
-    /// Whether anybody was asked to deliver it.
+    /// Whether a platform was called.
     pub asked: bool,
-    /// Whether this attempt may have arrived all the same; where nobody was asked, what was open
-    /// before stays so.
+    /// Whether the message of this attempt may have arrived without an answer. If no platform was
+    /// called, an earlier uncertainty stays.
     pub uncertain: bool,
-    /// What the platform answered.
+    /// The platform's errcode.
     pub errcode: Option<i64>,
-    /// Why it was not sent; one of a few words where nobody was asked.
+    /// The reason why the notification was not sent. If no platform was called, the reason is a
+    /// fixed word.
     pub reason: Option<Cow<'static, str>>,
 }
 
 impl Attempt {
-    /// The platform took it.
+    /// The platform accepted the notification.
     pub fn sent(errcode: Option<i64>) -> Self {
         Self { fate: Fate::Sent, asked: true, uncertain: false, errcode, reason: None }
     }
 
-    /// Nobody was asked, for a reason that is one of a few words.
+    /// No platform was called. The reason is a fixed word.
     pub fn unasked(fate: Fate, reason: &'static str) -> Self {
         let reason = Some(reason.into());
         Self { fate, asked: false, uncertain: false, errcode: None, reason }
     }
 
-    /// Nobody was asked yet.
+    /// No platform was called yet. The notification is postponed.
     pub fn later(wait: Duration, reason: &'static str) -> Self {
         Self::unasked(Fate::Later(wait), reason)
     }

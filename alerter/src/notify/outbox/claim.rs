@@ -1,6 +1,6 @@
-//! Taking rows that are due, and noting that one is about to be sent.
+//! Claims due rows, and marks a row just before it is sent.
 //!
-//! Says which rows may be sent at all: in order, one sender at a time.
+//! The queries decide which rows may be sent at all: in order, by one sender at a time.
 
 use std::time::Duration;
 
@@ -13,24 +13,25 @@ use crate::notify::outbox::notification::Notification;
 use crate::notify::outbox::table::{NOW_MS, Outbox, milliseconds, push_in};
 use crate::rules::channel::Channel;
 
-/// How long a claimed row is left to its sender: several times what one send may take.
+/// Time for which a claimed row belongs to its sender, several times the length of one send.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// A request that was made anew.
+/// A rebuilt request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rendered {
-    /// What it says.
+    /// The request's notice.
     pub notice: Notice,
     /// The request, byte for byte.
     pub payload: Vec<u8>,
-    /// How often it was made anew as a repeat.
+    /// Number of times the request was rebuilt as a repeat.
     pub repeats: i32,
 }
 
 impl Outbox {
-    /// Takes at most `max` rows that are due; nobody else sends them until the lease is over. Of one
-    /// device and recipient only the first waiting row is due, so that nobody reads of an end before
-    /// its beginning; rows that `resting` names, by tenant and channel, are left alone.
+    /// Claims at most `max` due rows. No other sender takes them before the lease is over.
+    ///
+    /// Of one device and recipient only the first pending row is due. So no end is read before its
+    /// opening. Rows of the tenants and channels in `resting` are left out.
     pub async fn claim(
         &self,
         max: usize,
@@ -40,7 +41,7 @@ impl Outbox {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        // Others may have found the same rows: only the first one's update finds them free.
+        // Other senders may have found the same rows. Only the first update finds them free.
         let claim = Uuid::new_v4().simple().to_string();
         let mut take: QueryBuilder<MySql> =
             QueryBuilder::new("UPDATE t_alert_outbox SET lease_owner = ");
@@ -62,9 +63,9 @@ impl Outbox {
         taken.build_query_as().fetch_all(&self.pool).await
     }
 
-    /// Notes, just before it is sent, that a claimed row may arrive from now on, and keeps the bytes
-    /// where they were made anew: whoever finds it after a crash sends the same ones. False: the
-    /// lease is over and another has it.
+    /// Marks a claimed row as uncertain just before it is sent, and stores the bytes if they were
+    /// rebuilt. After a crash the next sender sends the same bytes. Returns false if the lease is
+    /// over and another sender has the row.
     pub async fn begin(
         &self,
         notification: &Notification,
@@ -72,7 +73,7 @@ impl Outbox {
     ) -> Result<bool, sqlx::Error> {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new("UPDATE t_alert_outbox SET ");
         match rendered {
-            // Another request than before, of which nothing has been asked yet.
+            // A rebuilt request has not been sent yet: its uncertainty starts now.
             Some(rendered) => {
                 query.push("payload = ").push_bind(&rendered.payload);
                 query.push(", notice = ").push_bind(stored(&rendered.notice));
@@ -91,8 +92,8 @@ impl Outbox {
     }
 }
 
-/// The rows that are due, the longest waiting first. What was folded into a digest still waits, so
-/// it holds back what comes after it.
+/// Selects the due rows, the longest pending first. A row in a digest is still pending, so it holds
+/// back later rows.
 fn due(max: usize, resting: &[(i64, Channel)]) -> QueryBuilder<MySql> {
     let mut query = QueryBuilder::new(format!(
         "SELECT id FROM t_alert_outbox AS due \
@@ -107,7 +108,7 @@ fn due(max: usize, resting: &[(i64, Channel)]) -> QueryBuilder<MySql> {
     ));
     for (customer_id, channel) in resting {
         query.push(" AND NOT (due.customer_id = ").push_bind(*customer_id);
-        // Kinds are words of ours, without anything that a pattern reads otherwise.
+        // Kinds are our own words and contain no wildcard of LIKE.
         query.push(" AND due.recipient LIKE ").push_bind(format!("{}:%", channel.kind())).push(")");
     }
     query.push(format!(" ORDER BY next_attempt_at, id LIMIT {max}"));

@@ -1,6 +1,7 @@
-//! Rows that wait in a storm, and folding them into the row of a digest.
+//! Finds pending rows during a storm, and moves them into the row of a digest.
 //!
-//! Runs statements inside the caller's transaction; which rows to fold is for [`crate::notify::sender`].
+//! Runs statements inside the caller's transaction. [`crate::notify::sender`] chooses the rows of
+//! the digest.
 
 use std::time::Duration;
 
@@ -15,36 +16,37 @@ use crate::notify::outbox::notification::DIGEST;
 use crate::notify::outbox::table::{NOW_MS, Outbox, milliseconds, push_in};
 use crate::rules::channel::Channel;
 
-/// Recipients of one tenant that are looked at at a time.
+/// Most recipients of one tenant that are read at a time.
 const RECIPIENTS_MAX: usize = 200;
 
-/// How long after a digest what waited for the next one is still folded, in milliseconds: it falls due
-/// a minute after it, when the storm may be over.
+/// Time after a digest in which rows that waited for the next digest still become one, in
+/// milliseconds. They fall due a minute after the digest, when the storm may be over.
 const AFTERMATH_MS: i64 = MINUTE_MS * 3 / 2;
 
-/// Rows of one digest; more wait for the next one.
+/// Most rows of one digest. Further rows wait for the next digest.
 const ROWS_MAX: usize = 1_000;
 
-/// A row that waits.
+/// A pending row.
 #[derive(Debug, Clone, FromRow)]
 pub struct Waiting {
-    /// Number of its row.
+    /// The row's id.
     pub id: i64,
-    /// The episode.
+    /// The row's episode.
     pub episode_key: String,
-    /// What happened.
+    /// The row's transition.
     pub transition: String,
-    /// The device.
+    /// The device's serial number.
     pub device_sn: String,
-    /// What it tells, as JSON.
+    /// The notice, as JSON.
     pub notice: String,
-    /// Whether nobody is sending it, it cannot have arrived, and it is not too old.
+    /// Whether no sender has the row, it cannot have arrived, and it is not too old.
     pub free: bool,
 }
 
 impl Outbox {
-    /// Tenants of which more than `episodes` had notifications written in the last minute, and, with
-    /// `false`, those whose storm is over and whose last digest is not long ago.
+    /// Returns the tenants with a storm, each with `true`: notifications of more than `episodes`
+    /// episodes were written in the last minute. Tenants with a recent digest and no storm come
+    /// with `false`.
     pub async fn storms(&self, episodes: u32) -> Result<Vec<(i64, bool)>, sqlx::Error> {
         let query = format!(
             "SELECT customer_id, CAST(COUNT(DISTINCT IF(transition <> '{DIGEST}' \
@@ -58,7 +60,8 @@ impl Outbox {
         Ok(rows.into_iter().map(|(id, found, _)| (id, found > i64::from(episodes))).collect())
     }
 
-    /// Whom something of the tenant's waits for; a channel of our own has no digests.
+    /// Returns the recipients with pending rows of the tenant. Messages to the watch have no
+    /// digests.
     pub async fn waited_for(&self, customer_id: i64) -> Result<Vec<String>, sqlx::Error> {
         let query = format!(
             "SELECT DISTINCT recipient FROM t_alert_outbox WHERE customer_id = ? \
@@ -72,8 +75,8 @@ impl Outbox {
             .await
     }
 
-    /// Puts off, until that time of the server's clock, what waits for a recipient and cannot have
-    /// arrived; says how many rows that are.
+    /// Postpones a recipient's pending rows that cannot have arrived, until `until_ms` of the
+    /// server's clock. Returns the number of rows.
     pub async fn put_off(
         &self,
         (customer_id, recipient): (i64, &str),
@@ -102,28 +105,28 @@ impl Outbox {
         Ok(put_off.rows_affected())
     }
 
-    /// Like [`Self::put_off`], for this long from now.
+    /// Like [`Self::put_off`], for `wait` from now.
     pub async fn put_off_for(&self, whom: (i64, &str), wait: Duration) -> Result<u64, sqlx::Error> {
         let query = format!("SELECT {NOW_MS}");
         let now: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(&self.pool).await?;
         self.put_off(whom, now.saturating_add(milliseconds(wait))).await
     }
 
-    /// A transaction to write a digest in.
+    /// Begins the transaction of a digest.
     pub async fn begin_fold(&self) -> Result<Transaction<'static>, sqlx::Error> {
         self.pool.begin().await
     }
 }
 
-/// The rows that wait for a recipient, in their order, none of them older than `age_max`; they are
-/// locked, so that no other replica folds them or begins to send them meanwhile.
+/// Returns and locks the recipient's pending rows, in their order. Rows older than `age_max` are
+/// not free. The lock keeps other replicas from grouping the rows or starting to send them.
 pub async fn lock(
     connection: &mut MySqlConnection,
     (customer_id, recipient): (i64, &str),
     age_max: Duration,
 ) -> Result<Vec<Waiting>, sqlx::Error> {
-    // Found first and locked by their numbers, in order: whoever else does so waits, and finds what
-    // is left. Rows that a sender has by now are read as they are then.
+    // Find the rows first, then lock them by id, in order. A concurrent caller waits and gets the
+    // rest. Rows claimed in between are read as they are after the wait.
     let found = format!(
         "SELECT id FROM t_alert_outbox WHERE customer_id = ? AND recipient = ? \
          AND state = 'pending' AND transition <> '{DIGEST}' ORDER BY id LIMIT {ROWS_MAX}"
@@ -147,7 +150,7 @@ pub async fn lock(
     query.build_query_as().fetch_all(connection).await
 }
 
-/// Until when, by the server's clock, the recipient gets no other digest.
+/// Returns the time of the server's clock until which the recipient gets no other digest.
 pub async fn digest_until(
     connection: &mut MySqlConnection,
     (customer_id, recipient): (i64, &str),
@@ -164,7 +167,7 @@ pub async fn digest_until(
         .await
 }
 
-/// Of these episodes, those of which somebody has received something.
+/// Returns the episodes of `keys` of which someone received a notification.
 pub async fn told(
     connection: &mut MySqlConnection,
     keys: &[&str],
@@ -181,8 +184,8 @@ pub async fn told(
     query.build_query_scalar().fetch_all(connection).await
 }
 
-/// Adds a digest and folds `members` into it. False: not all of them waited any more, and the caller
-/// had better roll back.
+/// Adds a digest and moves `members` into it. Returns false if some members were no longer pending.
+/// The caller then has to roll back.
 pub async fn fold(
     connection: &mut MySqlConnection,
     (customer_id, recipient): (i64, &str),

@@ -1,9 +1,9 @@
-//! Notifications that stand in MySQL until they are sent, and who sends them.
+//! The outbox: notifications that stay in MySQL until they are sent.
 //!
-//! Rows are written in the transaction of what they tell about. A sender claims rows under a lease;
-//! one that dies leaves rows that another claims when the lease is over. Leases and attempts are
-//! timed by the server's clock, because replicas' clocks differ. What to do with a row is for
-//! [`crate::notify::sender`] to decide.
+//! A row is written in the transaction of its transition. A sender claims rows under a lease. If
+//! the sender dies, another claims its rows when the lease is over. The server's clock times leases
+//! and attempts, because replicas' clocks differ. [`crate::notify::sender`] decides what to do with
+//! a row.
 
 mod action_log;
 mod add;

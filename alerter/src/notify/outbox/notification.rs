@@ -8,80 +8,81 @@ use crate::engine::episode::To;
 use crate::mysql::alert_rows::{self, EpisodeKey};
 use crate::notify::notice::Notice;
 
-/// What a digest's row has in the place of a transition.
+/// The transition of a digest's row.
 pub const DIGEST: &str = "digest";
 
-/// A notification to be.
+/// A notification to add.
 #[derive(Debug)]
 pub struct NewNotification {
     /// The episode.
     pub key: EpisodeKey,
-    /// Which of its transitions.
+    /// The number of the transition within its episode.
     pub transition_seq: u32,
-    /// What happened.
+    /// The transition.
     pub to: To,
-    /// Whom to tell, as kind:address.
+    /// The recipient, as kind:address.
     pub recipient: String,
-    /// Whose account sends it.
+    /// The tenant whose account sends the notification.
     pub customer_id: i64,
-    /// What to tell, should the request have to be made anew.
+    /// The notice, from which the request can be rebuilt.
     pub notice: Notice,
-    /// The request, byte for byte; empty: it is made when it is sent.
+    /// The request, byte for byte. Empty: the request is built when it is sent.
     pub payload: Vec<u8>,
-    /// The span it belongs under.
+    /// The trace context of the parent span.
     pub traceparent: Option<String>,
 }
 
 /// A claimed notification.
 #[derive(Debug, Clone, FromRow)]
 pub struct Notification {
-    /// Number of its row.
+    /// The row's id.
     pub id: i64,
     /// The episode, or the digest.
     pub episode_key: String,
-    /// Which of its transitions.
+    /// The number of the transition within its episode.
     pub transition_seq: i32,
-    /// What happened.
+    /// The transition, or the word for a digest.
     pub transition: String,
-    /// Whom to tell, as kind:address.
+    /// The recipient, as kind:address.
     pub recipient: String,
-    /// Whose account sends it.
+    /// The tenant whose account sends the notification.
     pub customer_id: i64,
-    /// The request, byte for byte; empty: it is to be made.
+    /// The request, byte for byte. Empty: the request has to be built.
     pub payload: Vec<u8>,
-    /// What it tells, as JSON.
+    /// The notice, as JSON.
     pub notice: String,
-    /// The span it belongs under.
+    /// The trace context of the parent span.
     pub traceparent: Option<String>,
     /// Attempts before this one.
     pub attempts: i32,
-    /// How often it was made anew as a repeat.
+    /// Number of times the request was rebuilt as a repeat.
     pub repeats: i32,
-    /// The claim that it is held under.
+    /// The claim under which a sender holds the row.
     pub lease_owner: String,
-    /// Time since it was written.
+    /// Time since the row was written.
     pub age_ms: i64,
-    /// Time since it may have arrived; none: it has not.
+    /// Time since the notification may have arrived. `None`: it has not arrived.
     pub uncertain_ms: Option<i64>,
 }
 
 impl Notification {
-    /// What it tells, where that can be read.
+    /// Returns the notice, if it can be read.
     pub fn notice(&self) -> Option<Notice> {
         serde_json::from_str(&self.notice).ok()
     }
 
-    /// Whether it tells of several others.
+    /// Whether the notification is a digest.
     pub fn is_digest(&self) -> bool {
         self.transition == DIGEST
     }
 
-    /// Whether it tells of an end.
+    /// Whether the notification reports an end.
     pub fn is_end(&self) -> bool {
         [To::Resolved, To::Stale].iter().any(|end| self.transition == end.as_str())
     }
 
-    /// The name under which the platform is to deliver it once, after so many repeats.
+    /// Returns the name by which the platform delivers the notification only once, after `repeats`
+    /// repeats.
     pub fn client_msg_id(&self, repeats: i32) -> String {
         let repeats = u32::try_from(repeats).unwrap_or_default();
         let seq = i64::from(self.transition_seq);

@@ -1,6 +1,6 @@
-//! What operators see of the outbox and may change by hand.
+//! Lists, retries and drops outbox rows for operators.
 //!
-//! Neither shows nor reads what a notification says. Rows that are being sent are left alone.
+//! Never reads or prints the message text. Rows that are being sent are left alone.
 
 use std::time::Duration;
 
@@ -15,69 +15,70 @@ use crate::notify::outbox::table::{NOW_MS, Outbox, REASON_BYTES_MAX, millisecond
 /// Rows changed in one transaction.
 const ROWS_MAX: usize = 500;
 
-/// Which rows are meant: those that every field agrees with; an empty one agrees with all.
+/// Selects rows that match every field. An empty field matches all rows.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// In one of these states.
+    /// The rows' states.
     pub states: Vec<&'static str>,
-    /// One of these numbers.
+    /// The rows' ids.
     pub ids: Vec<i64>,
-    /// Of this tenant.
+    /// The tenant.
     pub customer_id: Option<i64>,
-    /// For this recipient, as kind:address.
+    /// The recipient, as kind:address.
     pub recipient: Option<String>,
-    /// Written at least this long ago.
+    /// The least age of a row.
     pub older_than: Option<Duration>,
-    /// Not part of a digest, which is dealt with as a whole.
+    /// Leaves out rows in a digest. A digest is handled as a whole.
     pub whole: bool,
 }
 
 /// A row as operators see it.
 #[derive(Debug, Clone, PartialEq, FromRow, Serialize)]
 pub struct Listed {
-    /// Number of the row.
+    /// The row's id.
     pub id: i64,
-    /// Where it stands.
+    /// The row's state.
     pub state: String,
-    /// Tenant.
+    /// The tenant.
     pub customer_id: i64,
-    /// Whom it is for, as kind:address.
+    /// The recipient, as kind:address.
     pub recipient: String,
-    /// The device; a digest has none.
+    /// The device's serial number. A digest has no device.
     pub device_sn: Option<String>,
-    /// What happened.
+    /// The transition, or the word for a digest.
     pub transition: String,
     /// Attempts so far.
     pub attempts: i32,
-    /// Time since it was written.
+    /// Time since the row was written.
     pub age_seconds: i64,
-    /// Time until it is due; below zero: since it is.
+    /// Time until the row is due. Negative: time since it fell due.
     pub due_in_seconds: i64,
-    /// Whether it may have arrived.
+    /// Whether the notification may have arrived.
     pub uncertain: bool,
-    /// The row that tells of this one.
+    /// The digest that holds this row.
     pub digest_id: Option<i64>,
-    /// What the platform last answered.
+    /// The platform's last errcode.
     pub last_errcode: Option<i64>,
-    /// Why it was not sent.
+    /// The reason why the notification was not sent.
     pub last_error: Option<String>,
 }
 
 impl Outbox {
-    /// The rows that are meant, oldest first, at most so many.
+    /// Returns the rows that match `filter`, oldest first, at most `limit`.
     pub async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<Listed>, sqlx::Error> {
         let mut query = select(filter, limit);
         query.build_query_as().fetch_all(&self.pool).await
     }
 
-    /// Makes rows due now; those that were given up begin anew, a digest with all it tells of. Says
-    /// how many there were.
+    /// Makes rows due now. Dropped and failed rows start again, a digest with all its rows. Returns
+    /// the number of rows, without those in digests.
     pub async fn retry(&self, ids: &[i64]) -> Result<u64, sqlx::Error> {
         let mut retried = 0;
         for ids in ids.chunks(ROWS_MAX) {
             let mut transaction = self.pool.begin().await?;
-            // Whoever retries may have mended the account, which is part of the request: it is made
-            // anew, unless it may have arrived. Assignments see those before them: the state last.
+            // Rebuild the request unless it may have arrived: the operator may have fixed the
+            // account, on which the request depends. Assignments see the values set before them, so
+            // the state comes last.
             let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
                 "UPDATE t_alert_outbox SET attempts = IF(state = 'pending', attempts, 0), \
                  payload = IF(uncertain_since IS NULL, '', payload), \
@@ -99,8 +100,8 @@ impl Outbox {
         Ok(retried)
     }
 
-    /// Gives waiting rows up, a digest with all it tells of, and says so in their alerts' log. Says
-    /// how many there were.
+    /// Drops pending rows, a digest with all its rows, and logs the drop in the alerts' log.
+    /// Returns the number of rows, without those in digests.
     pub async fn give_up(&self, ids: &[i64], reason: &str) -> Result<u64, sqlx::Error> {
         let mut given_up = 0;
         for ids in ids.chunks(ROWS_MAX) {
@@ -150,7 +151,7 @@ fn select(filter: &Filter, limit: usize) -> QueryBuilder<MySql> {
     query
 }
 
-/// Locks those of the rows that wait and are not being sent.
+/// Locks those of the rows that are pending and not being sent.
 async fn lock(connection: &mut MySqlConnection, ids: &[i64]) -> Result<Vec<i64>, sqlx::Error> {
     let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
         "SELECT id FROM t_alert_outbox WHERE state = 'pending' AND lease_until <= {NOW_MS} AND id"

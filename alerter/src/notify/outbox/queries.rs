@@ -1,6 +1,7 @@
-//! What a sender asks before it sends: who was told, what still fires, how much went out lately.
+//! Queries that precede a send: who was notified, which episodes still fire, and how much was sent
+//! recently.
 //!
-//! Reads only; nothing here is locked.
+//! Reads only, without locks.
 
 use std::collections::HashMap;
 
@@ -9,28 +10,28 @@ use sqlx::{MySql, QueryBuilder, Row};
 use crate::notify::outbox::notification::Notification;
 use crate::notify::outbox::table::{NOW_MS, Outbox};
 
-/// A minute of the server's clock.
+/// A minute, in milliseconds.
 pub(super) const MINUTE_MS: i64 = 60_000;
 
-/// Rows of which nobody may have heard any more: what was sent, and what was given up while it was
-/// open whether it had arrived.
+/// Matches rows that someone received or may have received: sent rows, and rows that ended while
+/// uncertain.
 const TOLD: &str =
     "(state = 'sent' OR state IN ('dropped', 'failed') AND uncertain_since IS NOT NULL)";
 
-/// An alert that is over, whatever word the platform has for it.
+/// Matches an alert that is over, whatever the platform's word for its status.
 const OVER: &str = "LOWER(alert_status) IN ('resolved', 'superseded', 'stale')";
 
-/// What a recipient was sent in the last minute.
+/// The messages that a recipient was sent in the last minute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recent {
-    /// How many.
+    /// Number of messages.
     pub sent: i64,
     /// Time until the first of them is a minute old.
     pub frees_in_ms: i64,
 }
 
 impl Outbox {
-    /// Whether anybody has received an earlier notification of the episode, or may have.
+    /// Whether anyone received, or may have received, an earlier notification of the episode.
     pub async fn was_told(&self, notification: &Notification) -> Result<bool, sqlx::Error> {
         let query = format!(
             "SELECT COUNT(*) FROM t_alert_outbox \
@@ -44,8 +45,8 @@ impl Outbox {
         Ok(told > 0)
     }
 
-    /// Whether the episode still fires, or one of those that a digest tells of. One whose alert the table
-    /// refused has no row, and is not known to be over.
+    /// Whether the episode, or any episode of a digest, still fires. If the table rejected an
+    /// alert, its episode has no row and counts as firing.
     pub async fn still_fires(&self, notification: &Notification) -> Result<bool, sqlx::Error> {
         let query = if notification.is_digest() {
             format!(
@@ -65,8 +66,8 @@ impl Outbox {
         Ok(firing > 0)
     }
 
-    /// What the recipients of these rows were sent in the last minute, by all replicas. What a digest
-    /// told of is one message, the digest.
+    /// Returns the messages of the last minute to the recipients of these rows, by all replicas. A
+    /// digest counts as one message.
     pub async fn recent(
         &self,
         claimed: &[Notification],
@@ -93,7 +94,7 @@ impl Outbox {
         recent.collect()
     }
 
-    /// How many rows wait, and how old the oldest is in seconds.
+    /// Returns the number of pending rows, and the age of the oldest in seconds.
     pub async fn depth(&self) -> Result<(i64, f64), sqlx::Error> {
         let query = format!(
             "SELECT COUNT(*), COALESCE({NOW_MS} - MIN(created_at), 0) FROM t_alert_outbox \

@@ -1,6 +1,6 @@
-//! Writing down what an attempt came to, for the row, for what a digest tells of, and for the alerts.
+//! Stores the outcome of an attempt in the row, in the rows of its digest, and in the alerts.
 //!
-//! All of it in one transaction; a row that is done with changes no more.
+//! All changes are one transaction. Final rows are not changed.
 
 use ljwx_ledger::mysql::MySqlConnection;
 use sqlx::{MySql, QueryBuilder};
@@ -13,14 +13,14 @@ use crate::notify::outbox::attempt::{Attempt, Fate};
 use crate::notify::outbox::notification::Notification;
 use crate::notify::outbox::table::{NOW_MS, Outbox, REASON_BYTES_MAX, milliseconds, push_in};
 
-/// How long rows are kept that are done with.
+/// Days for which final rows are kept.
 pub(crate) const KEPT_DAYS: i64 = 30;
 
-/// Rows removed at a time.
+/// Rows removed by one statement.
 const REMOVED_MAX: i64 = 1_000;
 
 impl Outbox {
-    /// Writes down what an attempt came to and lets go of the row.
+    /// Stores the outcome of an attempt and releases the row.
     pub async fn settle(
         &self,
         notification: &Notification,
@@ -31,9 +31,9 @@ impl Outbox {
         transaction.commit().await
     }
 
-    /// Delivers a notification whose channel is a table of this database: the message and the row
-    /// that says it was sent are one transaction, so it is there once. False: it was sent before, or
-    /// another has it.
+    /// Delivers a notification whose channel is a table of this database. The message and its
+    /// settlement are one transaction, so the message is written once. Returns false if the row is
+    /// no longer pending.
     pub async fn deliver(
         &self,
         notification: &Notification,
@@ -50,7 +50,7 @@ impl Outbox {
         Ok(true)
     }
 
-    /// Removes rows that are long done with.
+    /// Removes final rows older than `KEPT_DAYS`.
     pub async fn remove_old(&self) -> Result<u64, sqlx::Error> {
         let query = format!(
             "DELETE FROM t_alert_outbox WHERE state IN ('sent', 'dropped', 'failed') \
@@ -62,7 +62,8 @@ impl Outbox {
     }
 }
 
-/// Settles a row and what depends on it; false: it was done with, or is another's.
+/// Settles a row, the rows of its digest and its alerts. Returns false if the row is final or
+/// another sender has it.
 async fn settle(
     connection: &mut MySqlConnection,
     notification: &Notification,
@@ -87,7 +88,7 @@ async fn settle_row(
     attempt: &Attempt,
 ) -> Result<bool, sqlx::Error> {
     let delay = if let Fate::Later(delay) = attempt.fate { milliseconds(delay) } else { 0 };
-    // That it was sent holds whoever has the row by now; anything else is for its owner to say.
+    // A sent row is settled even if another sender owns the row now. Other outcomes need the lease.
     let query = format!(
         "UPDATE t_alert_outbox SET state = ?, attempts = attempts + ?, lease_until = 0, \
          next_attempt_at = {NOW_MS} + ?, last_errcode = ?, last_error = ?, \
@@ -110,7 +111,7 @@ async fn settle_row(
     Ok(settled.rows_affected() > 0)
 }
 
-/// What these digests tell of shares their fate, now that they have one.
+/// Gives the rows of these digests the settlement of their digest, if it is final.
 pub(super) async fn settle_members(
     connection: &mut MySqlConnection,
     digests: &[i64],
@@ -129,7 +130,7 @@ pub(super) async fn settle_members(
     Ok(())
 }
 
-/// The alerts that a notification tells of.
+/// Returns the alerts that a notification reports.
 async fn keys(
     connection: &mut MySqlConnection,
     notification: &Notification,
