@@ -1,4 +1,4 @@
-//! The accounts through which a tenant's people are told.
+//! The accounts that notify a tenant's recipients.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use crate::rules::channel::Channel;
 pub struct OfficialAccount {
     /// The account's public name.
     pub app_id: String,
-    /// What proves that it is ours.
+    /// The account's secret.
     pub app_secret: SecretString,
-    /// The template its messages have.
+    /// The template of the account's messages.
     pub template_id: String,
-    /// Openid of whoever is told where no recipient of the device is known.
+    /// The openid that is notified if no recipient of the device is known.
     pub default_address: Option<String>,
 }
 
@@ -31,24 +31,24 @@ pub struct WecomAccount {
     pub corp_id: String,
     /// The application's number within the company.
     pub agent_id: i64,
-    /// What proves that the application is ours.
+    /// The application's secret.
     pub secret: SecretString,
-    /// User id of whoever is told where no recipient of the device is known.
+    /// The user id that is notified if no recipient of the device is known.
     pub default_address: Option<String>,
 }
 
-/// What a tenant has of each kind.
+/// A tenant's accounts of each kind.
 #[derive(Debug, Clone, Default)]
 pub struct Accounts {
-    /// Its official account.
+    /// The tenant's official account.
     pub official: Option<Arc<OfficialAccount>>,
-    /// Its application in WeCom.
+    /// The tenant's application in WeCom.
     pub wecom: Option<Arc<WecomAccount>>,
 }
 
 impl Accounts {
-    /// Names the account of a channel among all accounts of all tenants; `None` where the tenant has
-    /// none, or the channel needs none.
+    /// Returns the name of a channel's account, unique among all tenants. `None` if the tenant has
+    /// no account for the channel, or the channel needs none.
     pub fn name(&self, channel: Channel) -> Option<String> {
         match channel {
             Channel::Official => Some(self.official.as_ref()?.name()),
@@ -57,7 +57,7 @@ impl Accounts {
         }
     }
 
-    /// Who is told by a channel where nobody else is known.
+    /// Returns the channel's default address, for alerts without a known recipient.
     pub fn default_address(&self, channel: Channel) -> Option<Address> {
         let name = match channel {
             Channel::Official => self.official.as_ref()?.default_address.clone()?,

@@ -1,6 +1,6 @@
-//! Calls of a platform of WeChat's, or of a server that stands in for it.
+//! Calls WeChat's platforms, or a server that stands in for one.
 //!
-//! One call is one attempt here, and what became of it; when to try again is not decided here.
+//! One call is one attempt. The callers decide when to retry.
 
 use std::time::Duration;
 
@@ -13,25 +13,25 @@ use super::error::{Kind, Remedy, Step};
 use crate::notify::notice::cut;
 use crate::notify::wechat::error::Failure;
 
-/// How long one call may take. A claimed notification's lease is several times as long.
+/// Time limit of one call. The lease of a claimed notification is several times as long.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Longest part of the platform's own words that an error keeps, in bytes.
+/// Longest part of the platform's error message that an error keeps, in bytes.
 const ERRMSG_BYTES_MAX: usize = 200;
 
-/// One call. Holds secrets, so nothing prints it.
+/// One call. A call holds secrets, so it has no `Debug`.
 pub struct Call {
-    /// What it is for.
+    /// The purpose of the call.
     pub step: Step,
-    /// Below the platform's base address.
+    /// Path below the platform's base address.
     pub path: &'static str,
-    /// What follows the path.
+    /// Query parameters.
     pub query: Vec<(&'static str, String)>,
-    /// JSON that is posted; without it the call is a GET.
+    /// JSON to post. `None`: the call is a GET.
     pub body: Option<Vec<u8>>,
 }
 
-/// What every answer of a platform may hold.
+/// The fields that every answer of a platform may hold.
 #[derive(Debug, serde::Deserialize)]
 struct Status {
     errcode: Option<i64>,
@@ -48,19 +48,19 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// The platform of this kind at `base`, which may take `timeout` for one call.
+    /// The platform of this kind at `base`. One call may take `timeout`.
     pub fn new(kind: Kind, base: Url, timeout: Duration) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .timeout(timeout)
-            // Shorter, so that a server which is not there is told from one that is slow to answer.
+            // Shorter than `timeout`, so that an absent server is distinguished from a slow one.
             .connect_timeout(timeout / 2)
-            // A redirect would take a token to wherever it leads.
+            // A redirect would send the token to another server.
             .redirect(Policy::none())
             .build()?;
         Ok(Self { http, base, kind })
     }
 
-    /// Makes one call; an answer with an errcode other than 0 is a failure, whatever its status.
+    /// Makes one call. An errcode other than 0 is a failure, whatever the HTTP status.
     pub(super) async fn call<T: DeserializeOwned>(&self, call: Call) -> Result<T, Failure> {
         let Call { step, path, .. } = call;
         let lost = |message: String, reached: bool| Failure {
@@ -69,7 +69,7 @@ impl Platform {
             uncertain: reached && step == Step::Send,
             message: format!("{path}: {message}"),
         };
-        // The URL holds the token, and reqwest's errors hold the URL.
+        // Without the URL: it holds the token, and reqwest's errors hold the URL.
         let unreachable = |error: reqwest::Error| {
             let reached = !error.is_connect() && !error.is_builder();
             lost(reason(&error.without_url()), reached)
@@ -108,7 +108,7 @@ impl Platform {
     }
 }
 
-/// An error and what caused it, in one line.
+/// Returns an error and its causes in one line.
 fn reason(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -119,7 +119,7 @@ fn reason(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The bytes of a body.
+/// Serialises a body.
 pub(super) fn json(body: &impl Serialize) -> Vec<u8> {
     // Plain structs of strings and numbers always serialise.
     serde_json::to_vec(body).unwrap_or_default()

@@ -16,12 +16,12 @@ pub struct Client {
     tokens: Arc<Tokens>,
 }
 
-/// The answer to a message. Without an errcode it is no word of the platform: a proxy can answer in
-/// JSON too.
+/// The answer to a message. An answer without an errcode is not the platform's: a proxy can answer
+/// in JSON too.
 #[derive(Debug, Deserialize)]
 pub(super) struct Sent {
     pub(super) errcode: i64,
-    /// Of WeCom: who did not get it although the errcode is 0, joined by `|`.
+    /// WeCom's list of members that it did not reach although the errcode is 0, joined by `|`.
     pub(super) invaliduser: Option<String>,
     pub(super) invalidparty: Option<String>,
     pub(super) invalidtag: Option<String>,
@@ -29,13 +29,13 @@ pub(super) struct Sent {
 }
 
 impl Client {
-    /// Sends through `platform`; tokens are shared through `redis` where there is one.
+    /// Sends through `platform`. Tokens are shared through `redis` if there is one.
     pub fn new(platform: Platform, redis: Option<fred::clients::Client>) -> Self {
         let tokens = Arc::new(Tokens::new(platform.clone(), redis));
         Self { platform, tokens }
     }
 
-    /// Posts stored bytes once, with one more attempt where the token turns out to be old.
+    /// Posts stored bytes once, and once more if the token has expired.
     pub(super) async fn send(
         &self,
         holder: &impl TokenHolder,

@@ -1,44 +1,43 @@
-//! A failed call, and what the platforms' error codes ask for, by remedy.
+//! A failed call, and the remedies for the platforms' errcodes.
 //!
-//! Pure. What a remedy leads to is for [`crate::notify::sender`] to decide.
+//! Pure. [`crate::notify::sender`] decides what follows from a remedy.
 
-/// A call that did not do what it was for.
+/// A failed call.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// What to do about it.
+    /// The remedy for the failure.
     pub remedy: Remedy,
-    /// The platform's code, where it answered.
+    /// The platform's errcode, if the platform answered.
     pub errcode: Option<i64>,
-    /// Whether the message may have reached the person all the same: it was on its way, and no
-    /// answer says what became of it.
+    /// Whether the message may have reached the person: it was on its way, and no answer arrived.
     pub uncertain: bool,
-    /// What happened; holds no secret and no address with one.
+    /// A description of the failure. Holds no secret, and no address with a secret.
     pub message: String,
 }
 
-/// What to do about a code.
+/// The remedy for an errcode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// Try again later.
+    /// Retry later.
     Retry,
-    /// Try again a few times, then take it for [`Self::ConfigError`].
+    /// Retry a few times, then treat the failure as [`Self::ConfigError`].
     RetryThenConfigError,
-    /// Try again a few times, then take it for [`Self::Permanent`].
+    /// Retry a few times, then treat the failure as [`Self::Permanent`].
     RetryThenPermanent,
-    /// Ask for another token and try once more.
+    /// Request another token and retry once.
     RefreshToken,
-    /// Try again once a limit is reset.
+    /// Retry once a limit is reset.
     WaitUntil(Reset),
-    /// This recipient cannot be told by this account any more.
+    /// Drop the message: this account cannot reach the recipient any more.
     DropRecipient,
-    /// Nothing of this account goes out until an operator changes something.
+    /// Pause the account until an operator changes something.
     ConfigError,
-    /// This message will never be taken.
+    /// Fail the message: the platform will never accept it.
     Permanent,
 }
 
-/// When a limit is reset, and whom it concerns until then.
+/// The time at which a limit is reset, and its subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reset {
     /// The account, within a minute.
@@ -49,26 +48,26 @@ pub enum Reset {
     Recipient,
 }
 
-/// Whose code it is: the same number can mean another thing to the other platform.
+/// The platform of an errcode. The same number can mean another thing on the other platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The official accounts'.
+    /// The official accounts' platform.
     Official,
-    /// WeCom's.
+    /// WeCom.
     Wecom,
 }
 
-/// Which call a code answers: the same code can mean another thing.
+/// The call that an errcode answers. The same errcode can mean another thing after another call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Asking for a token with the account's secret.
+    /// Requests a token with the account's secret.
     Token,
-    /// Anything with a token.
+    /// Sends something with a token.
     Send,
 }
 
-/// A code as a metric's label: those that are not documented are one, or whoever answers in the
-/// platform's place could fill the metrics' memory.
+/// Returns the metric label of an errcode. Undocumented errcodes share one label. Otherwise a
+/// server in the platform's place could fill the metrics' memory.
 pub fn label(errcode: i64) -> String {
     let asked = [Step::Send, Step::Token];
     let known = asked.into_iter().any(|step| {
@@ -80,15 +79,15 @@ pub fn label(errcode: i64) -> String {
 }
 
 impl Remedy {
-    /// The remedy for `errcode` in answer to `step`.
+    /// Returns the remedy for `errcode` in answer to `step`.
     pub fn of(kind: Kind, step: Step, errcode: i64) -> Self {
         match (errcode, step) {
             // System busy; bursts cause it.
             (-1, _) => Self::Retry,
-            // Without a token these say that the secret is wrong.
+            // In answer to a token request these mean that the secret is wrong.
             (40001 | 40014 | 41001 | 42001, Step::Send) => Self::RefreshToken,
             (40001 | 40014 | 41001 | 42001, Step::Token) => Self::ConfigError,
-            // Account or company unknown, its name or secret missing.
+            // Account or company unknown, or its name or secret missing.
             (40013 | 41002 | 41004, _) => Self::ConfigError,
             // Not JSON, or a field missing.
             (47001, _) => Self::Permanent,
@@ -101,17 +100,17 @@ impl Remedy {
 
     fn of_official(errcode: i64) -> Self {
         match errcode {
-            // Secret wrong, caller's address not allowed, account not allowed to.
+            // Secret wrong, caller's address not allowed, or account not permitted.
             40125 | 40164 | 45035 | 48001 | 50001 | 50002 | 61004 => Self::ConfigError,
             // Template unknown; also seen for a moment in bursts.
             40037 => Self::RetryThenConfigError,
-            // Openid wrong, no follower, refused.
+            // Openid wrong, not a follower, or messages rejected by the person.
             40003 | 43004 | 43101 => Self::DropRecipient,
-            // Told too often.
+            // The recipient got too many messages.
             43117 => Self::WaitUntil(Reset::Recipient),
             45011 => Self::WaitUntil(Reset::AccountMinute),
             45009 => Self::WaitUntil(Reset::AccountDay),
-            // A field too long; windows and limits of other kinds of message.
+            // A field too long, or a window or limit of another kind of message.
             45015 | 45047 | 47003 => Self::Permanent,
             _ => Self::RetryThenPermanent,
         }
@@ -119,15 +118,15 @@ impl Remedy {
 
     fn of_wecom(errcode: i64) -> Self {
         match errcode {
-            // Application unknown, missing, disabled or not ours; secret wrong.
+            // Application unknown, missing, disabled or not ours, or secret wrong.
             40056 | 40091 | 41011 | 41024 | 50003 | 301002 | 2000002 => Self::ConfigError,
-            // Caller's address not allowed, account not allowed to.
+            // Caller's address not allowed, or account not permitted.
             48001 | 48002 | 48004 | 60020 => Self::ConfigError,
-            // User id wrong, unknown, outside of what the application may see, never joined.
+            // User id wrong, unknown, outside the application's visible range, or never joined.
             40003 | 40031 | 43004 | 46004 | 50002 | 60011 | 60111 | 81013 | 82001 => {
                 Self::DropRecipient
             }
-            // Here a frequency, not the day's quota: it holds for a minute.
+            // On WeCom 45009 is a frequency limit of a minute, not the day's quota.
             45009 => Self::WaitUntil(Reset::AccountMinute),
             // Too many calls at once.
             45033 => Self::Retry,
@@ -152,7 +151,7 @@ mod tests {
         assert_eq!(label(1_234_567), "other");
     }
 
-    /// Code, official account's remedy, WeCom's remedy.
+    /// Errcode, the official accounts' remedy, WeCom's remedy.
     const SENT: [(i64, Remedy, Remedy); 31] = [
         (-1, Retry, Retry),
         (40001, RefreshToken, RefreshToken),

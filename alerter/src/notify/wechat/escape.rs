@@ -1,29 +1,30 @@
-//! Other people's words inside of messages: shown word for word, and never longer than there is room.
+//! Escapes foreign text inside messages: it is displayed literally and within a bounded length.
 //!
-//! Pure. What a message says is not decided here.
+//! Pure. The callers decide what a message contains.
 
-/// Characters of a template's field that the platform shows.
+/// Characters of a template's field that the platform displays.
 const FIELD_CHARS_MAX: usize = 20;
 
-/// What stands where a text was cut.
+/// Marks the place at which a text was cut.
 const ELLIPSIS: char = '…';
 
-/// What an empty field says: the platform takes none without a word.
+/// Stands in an empty field, because the platform accepts no empty field.
 const NOTHING: &str = "无";
 
-/// `text` without line breaks and other characters that move what stands around it: a name cannot
-/// write a line of its own.
+/// Returns `text` without line breaks and other characters that move the text around them. A name
+/// then cannot write a line of its own.
 pub fn one_line(text: &str) -> String {
     text.chars().map(|one| if moves(one) { ' ' } else { one }).collect()
 }
 
-/// Controls, line and paragraph separators, and what turns the direction of writing.
+/// Whether the character is a control, separates lines or paragraphs, or changes the direction of
+/// writing.
 fn moves(one: char) -> bool {
     one.is_control()
         || matches!(one, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// `text` as a template's field shows it: one line, without emoji, of bounded length, never empty.
+/// Returns `text` for a template's field: one line, without emoji, of bounded length, never empty.
 pub fn field(text: &str) -> String {
     let line: String = one_line(text).chars().filter(|one| !is_emoji(*one)).collect();
     let line = line.trim();
@@ -36,7 +37,8 @@ pub fn field(text: &str) -> String {
     line.chars().take(FIELD_CHARS_MAX - 1).chain([ELLIPSIS]).collect()
 }
 
-/// Pictures, and what joins, colours or chooses them; the platform drops them.
+/// Whether the character is a picture, or joins, colours or selects pictures. The platform drops
+/// them.
 fn is_emoji(one: char) -> bool {
     matches!(
         one,
@@ -46,10 +48,10 @@ fn is_emoji(one: char) -> bool {
     )
 }
 
-/// `text` as WeCom's text shows it word for word, in one line.
+/// Returns `text` for WeCom's text messages in one line, displayed literally.
 ///
-/// The platform knows no escape character, so whatever would be a link becomes the full-width form of
-/// the same character.
+/// The platform has no escape character. Characters that would form a link become their full-width
+/// forms.
 pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
@@ -57,7 +59,7 @@ pub fn plain(text: &str) -> String {
         let next = rest.peek().copied().unwrap_or_default();
         plain.push(match one {
             '<' | '>' | '&' => full_width(one),
-            // A bare address would be made a link; a number keeps its point.
+            // WeCom turns a bare address into a link. A number keeps its point.
             ':' if next == '/' => full_width(one),
             '.' if next.is_ascii_alphabetic() => full_width(one),
             one if moves(one) => ' ',
@@ -67,7 +69,7 @@ pub fn plain(text: &str) -> String {
     plain
 }
 
-/// The full-width form of a visible ASCII character.
+/// Returns the full-width form of a visible ASCII character.
 fn full_width(one: char) -> char {
     const DISTANCE: u32 = '！' as u32 - '!' as u32;
     char::from_u32(u32::from(one) + DISTANCE).unwrap_or(one)

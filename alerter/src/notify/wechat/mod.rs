@@ -1,8 +1,8 @@
-//! WeChat's two platforms: official accounts, which send template messages to whoever follows them,
-//! and WeCom, in which an application writes to the members of its company.
+//! WeChat's two platforms. Official accounts send template messages to their followers. A WeCom
+//! application writes to the members of its company.
 //!
-//! Makes requests and sends them. One call is one attempt here; when to try again belongs to
-//! [`crate::notify::sender`], who is told to [`crate::notify::recipients`].
+//! Renders requests and sends them. One call is one attempt. [`crate::notify::sender`] decides when
+//! to retry, and [`crate::notify::recipients`] who is notified.
 
 pub mod account;
 pub mod api;
@@ -29,10 +29,10 @@ use official::Official;
 pub use settings::WechatArgs;
 use wecom::Wecom;
 
-/// The request that tells `address` of `notice`, byte for byte.
+/// Renders the request that sends `notice` to `address`, byte for byte.
 ///
-/// `None` where the tenant has no account of that kind, or the channel is no platform's. `id` names the
-/// notification for platforms that take such a name.
+/// `None` if the tenant has no account of that kind, or no platform serves the channel. `id` names
+/// the notification on platforms that accept a name.
 pub fn request(
     accounts: &Accounts,
     address: &Address,
@@ -59,7 +59,7 @@ pub struct Platforms {
 }
 
 impl Platforms {
-    /// The platforms at the settings' addresses; tokens are shared through `redis` where there is one.
+    /// The platforms at the settings' addresses. Tokens are shared through `redis` if there is one.
     pub fn new(
         settings: &WechatArgs,
         redis: Option<fred::clients::Client>,
@@ -74,8 +74,8 @@ impl Platforms {
         })
     }
 
-    /// Sends stored bytes once by a channel's platform, with one more attempt where the account's
-    /// token turns out to be old.
+    /// Sends stored bytes once on a channel's platform, and once more if the account's token has
+    /// expired.
     pub async fn send(
         &self,
         accounts: &Accounts,

@@ -25,12 +25,12 @@ struct Message<'a> {
     data: Value,
 }
 
-/// The request that tells `openid` of `notice`: patient, event, level and time in the template's
-/// fields keyword1 to keyword4.
+/// Renders the request that sends `notice` to `openid`: patient, event, level and time in the
+/// template's fields keyword1 to keyword4.
 ///
-/// There is no `first` and no `remark`: the platform has ceased to show them, as it shows no colour.
-/// The same bytes are sent again on a retry, with the same `client_msg_id`, by which the platform knows
-/// that it has delivered them.
+/// The request has no `first`, no `remark` and no colour, because the platform no longer displays
+/// them. A retry sends the same bytes with the same `client_msg_id`, by which the platform
+/// recognises a delivered message.
 pub fn request(
     account: &OfficialAccount,
     openid: &str,
@@ -53,7 +53,7 @@ impl Official {
         Self(client)
     }
 
-    /// Sends stored bytes once, with one more attempt where the token turns out to be old.
+    /// Sends stored bytes once, and once more if the token has expired.
     pub async fn send(&self, account: &OfficialAccount, request: &[u8]) -> Result<(), Failure> {
         self.0.send(account, PATH, request).await.map(|_| ())
     }

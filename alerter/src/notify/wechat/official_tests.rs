@@ -29,7 +29,7 @@ async fn platform(tokens: &[&str]) -> (MockServer, Official) {
     (server, official)
 }
 
-/// Sends `times` messages side by side.
+/// Sends `times` messages at the same time.
 async fn send_at_once(official: &Official, times: usize) -> Vec<Result<(), Failure>> {
     let mut sends = tokio::task::JoinSet::new();
     for _ in 0..times {

@@ -11,49 +11,51 @@ use super::account::{Accounts, OfficialAccount, WecomAccount};
 use crate::notify::address;
 use crate::rules::channel::Channel;
 
-/// Longest name, number or secret of an account, in bytes: what the platform's table holds.
+/// Longest name, number or secret of an account, in bytes: the size of the platform's columns.
 const SETTING_BYTES_MAX: usize = 255;
 
 /// Settings of WeChat.
 #[derive(Debug, Clone, Args)]
 pub struct WechatArgs {
-    /// Base address of the official-account platform; a stand-in server can take its place.
+    /// Base address of the official-account platform; a stand-in server can replace it.
     #[arg(long, env = "WECHAT_API_URL", default_value = "https://api.weixin.qq.com", value_parser = base_url)]
     pub wechat_api_url: Url,
-    /// Official account of a single-tenant installation; used while the platform's table of accounts
-    /// holds none. Needs the secret and the template too.
+    /// Official account of a single-tenant installation; used while the platform's table of
+    /// accounts is empty. The secret and the template are needed too.
     #[arg(long, env = "WECHAT_APP_ID")]
     pub wechat_app_id: Option<String>,
-    /// The account's secret.
+    /// Secret of the official account.
     #[arg(long, env = "WECHAT_APP_SECRET", hide_env_values = true)]
     pub wechat_app_secret: Option<SecretString>,
-    /// The account's message template, with keyword1 to keyword4: patient, event, level, time.
+    /// Message template of the official account, with keyword1 to keyword4: patient, event, level,
+    /// time.
     #[arg(long, env = "WECHAT_TEMPLATE_ID")]
     pub wechat_template_id: Option<String>,
-    /// Openid of whoever is told where no recipient of a device is known.
+    /// Openid that is notified if no recipient of a device is known.
     #[arg(long, env = "WECHAT_USER_OPENID")]
     pub wechat_default_openid: Option<String>,
-    /// Base address of WeCom; a stand-in server can take its place.
+    /// Base address of WeCom; a stand-in server can replace it.
     #[arg(long, env = "WECOM_API_URL", default_value = "https://qyapi.weixin.qq.com", value_parser = base_url)]
     pub wecom_api_url: Url,
-    /// Company in WeCom of a single-tenant installation; used while the platform's table of accounts
-    /// holds none. Needs the secret and the number of the application too.
+    /// Company in WeCom of a single-tenant installation; used while the platform's table of
+    /// accounts is empty. The secret and the number of the application are needed too.
     #[arg(long, env = "CORP_ID")]
     pub wecom_corp_id: Option<String>,
-    /// The application's secret.
+    /// Secret of the application.
     #[arg(long, env = "CORP_SECRET", hide_env_values = true)]
     pub wecom_corp_secret: Option<SecretString>,
-    /// The application's number in the company.
+    /// Number of the application in the company.
     #[arg(long, env = "CORP_AGENT_ID")]
     pub wecom_agent_id: Option<i64>,
-    /// User id of the member who is told where no recipient of a device is known; one member, never
-    /// `@all`.
+    /// User id of the member who is notified if no recipient of a device is known; one member,
+    /// never `@all`.
     #[arg(long, env = "CORP_WECHAT_TOUSER")]
     pub wecom_default_user: Option<String>,
 }
 
 impl WechatArgs {
-    /// The accounts of a single-tenant installation: each where all of it is set.
+    /// Returns the accounts of a single-tenant installation. An account is included if all its
+    /// settings are set.
     pub fn accounts(&self) -> Accounts {
         Accounts { official: self.official().map(Arc::new), wecom: self.wecom().map(Arc::new) }
     }
@@ -76,7 +78,7 @@ impl WechatArgs {
         })
     }
 
-    /// Notes what is wrong with the settings.
+    /// Adds what is wrong with the settings to `problems`.
     pub fn validate(&self, problems: &mut Problems) {
         let official = [
             self.wechat_app_id.is_some(),
@@ -138,8 +140,8 @@ fn exposed(secret: &Option<SecretString>) -> Option<&str> {
     secret.as_ref().map(ExposeSecret::expose_secret)
 }
 
-/// Reads a platform's base address; the older form of the setting, a whole call's address with a
-/// placeholder for the token, means the same.
+/// Parses a platform's base address. Also accepts the older form of the setting: the address of a
+/// whole call with a placeholder for the token.
 pub fn base_url(text: &str) -> Result<Url, String> {
     let base = text.split("/cgi-bin").next().unwrap_or(text);
     let url: Url = base.parse().map_err(|_| "write https://host or http://host:port".to_owned())?;

@@ -1,4 +1,4 @@
-//! Stand-ins for the platforms, as far as both have the same form, and a notice to send.
+//! Fakes of the platforms, as far as both have the same form, and a notice to send.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::error::Kind;
 use super::settings::base_url;
 use crate::notify::notice::Notice;
 
-/// How long a call may take in tests.
+/// Time limit of a call in tests.
 pub const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A critical heart rate of the device A1, with a long text.
@@ -27,7 +27,8 @@ pub fn client(kind: Kind, url: &str) -> Client {
     Client::new(Platform::new(kind, base_url(url).unwrap(), TIMEOUT).unwrap(), None)
 }
 
-/// A server that hands out `tokens` one after the other, the last one for ever, to who `asks`.
+/// A server that hands out `tokens` to requests that match `asks`, one after the other, the last
+/// one for ever.
 pub async fn hand_out(tokens: &[&str], of: &str, asks: fn(&Request) -> bool) -> MockServer {
     let server = MockServer::start().await;
     for (at, token) in tokens.iter().enumerate() {
@@ -45,7 +46,7 @@ pub async fn hand_out(tokens: &[&str], of: &str, asks: fn(&Request) -> bool) -> 
     server
 }
 
-/// Lets `server` answer messages that come with `token`.
+/// Makes `server` answer messages that carry `token`.
 pub async fn answer(server: &MockServer, of: &str, token: &str, answer: ResponseTemplate) {
     Mock::given(method("POST"))
         .and(path(of))
@@ -55,19 +56,19 @@ pub async fn answer(server: &MockServer, of: &str, token: &str, answer: Response
         .await;
 }
 
-/// An answer with a code.
+/// An answer with an errcode.
 pub fn errcode(errcode: i64) -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_json(json!({"errcode": errcode, "errmsg": "said"}))
 }
 
-/// How many calls of a path came.
+/// Returns the number of calls to a path.
 pub async fn asked(server: &MockServer, of: &str) -> usize {
     let requests = server.received_requests().await.unwrap();
     requests.iter().filter(|request| request.url.path() == of).count()
 }
 
-/// A platform that hands out one token, cuts as many further connections once they have asked
-/// something, and is gone after that.
+/// A platform that hands out one token, cuts the next `cuts` connections after their request, and
+/// is unreachable after that.
 pub async fn cut_off_after_a_token(cuts: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -77,7 +78,7 @@ pub async fn cut_off_after_a_token(cuts: usize) -> String {
         for turn in 0..=cuts {
             let (mut stream, _) = listener.as_ref().unwrap().accept().await.unwrap();
             if turn == cuts {
-                // Before the answer, so that whoever has it finds nobody.
+                // Close before the answer: a client that has the answer finds no listener.
                 listener = None;
             }
             let read = stream.read(&mut [0; 4096]).await.unwrap();

@@ -1,8 +1,8 @@
-//! The access token of each account: asked for once, kept until shortly before it expires, shared
-//! with other replicas through Redis.
+//! The access token of each account: requested once, kept until shortly before it expires, and
+//! shared with other replicas through Redis.
 //!
-//! Replicas need no lock among each other: both `stable_token` and WeCom's `gettoken` give whoever
-//! asks the token that is in force, so two that ask at once end up with the same one.
+//! Replicas need no lock among each other. Both `stable_token` and WeCom's `gettoken` return the
+//! present token, so concurrent requests get the same one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -21,21 +21,21 @@ use super::error::Remedy;
 use crate::metrics::TOKEN_REFRESHES;
 use crate::notify::wechat::error::Failure;
 
-/// A token is not used in its last five minutes: the platform may replace it in them.
+/// Time before its expiry in which a token is not used, because the platform may replace it.
 const MARGIN: Duration = Duration::from_secs(300);
 
-/// A token that lives shorter than the margin is still used for this long.
+/// Time for which a token is used whose life is shorter than the margin.
 const KEPT_MIN: Duration = Duration::from_secs(10);
 
-/// An account that its platform gives tokens to.
+/// An account to which its platform gives tokens.
 pub trait TokenHolder {
-    /// Names the account among all accounts of every kind.
+    /// The account's name, unique among accounts of every kind.
     fn name(&self) -> String;
-    /// Asks the platform for a token.
+    /// Returns the call that requests a token from the platform.
     fn token_call(&self) -> Call;
 }
 
-/// A token and when it ceases to be used.
+/// A token, and the time until which it is used.
 #[derive(Debug, Clone)]
 pub struct Token {
     secret: SecretString,
@@ -43,7 +43,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// The token itself.
+    /// Returns the token itself.
     pub fn expose(&self) -> &str {
         self.secret.expose_secret()
     }
@@ -61,7 +61,7 @@ pub struct Tokens {
     slots: std::sync::Mutex<HashMap<String, Arc<tokio::sync::Mutex<Slot>>>>,
 }
 
-/// What is known about one account's token; who holds its lock is the one who asks for it.
+/// The state of one account's token. The holder of the slot's lock requests the token.
 #[derive(Debug, Default)]
 struct Slot {
     kept: Option<Token>,
@@ -74,7 +74,7 @@ struct Answer {
     expires_in: u64,
 }
 
-/// The form a token is shared in.
+/// The form in which Redis holds a token.
 #[derive(Serialize, Deserialize)]
 struct Shared {
     token: String,
@@ -82,13 +82,13 @@ struct Shared {
 }
 
 impl Tokens {
-    /// Tokens from `platform`, shared through `redis` where there is one.
+    /// Tokens from `platform`, shared through `redis` if there is one.
     pub fn new(platform: Platform, redis: Option<fred::clients::Client>) -> Self {
         Self { platform, redis, slots: std::sync::Mutex::default() }
     }
 
-    /// The account's token. `failed` is one that the platform has refused: another is asked for
-    /// only where it is still the one that is kept.
+    /// Returns the account's token. `failed` is a token that the platform rejected. Another token
+    /// is requested only if the kept or shared token is `failed`.
     pub async fn get(
         &self,
         holder: &impl TokenHolder,
@@ -100,7 +100,8 @@ impl Tokens {
         if let Some(token) = slot.kept.as_ref().filter(|token| token.is_usable(failed)) {
             return Ok(token.clone());
         }
-        // One answer for everybody who waited for it, or they would be refused one after the other.
+        // Share one failure with all callers that waited for it. Otherwise each of them would make
+        // the same failing request in turn.
         if let Some((_, failure)) = slot.refused.as_ref().filter(|(at, _)| *at >= since) {
             return Err(failure.clone());
         }
@@ -122,13 +123,13 @@ impl Tokens {
     }
 
     fn slot(&self, name: &str) -> Arc<tokio::sync::Mutex<Slot>> {
-        // A panic while the lock was held leaves a map that is still a map.
+        // A panic while the lock was held leaves the map usable.
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry(name.to_owned()).or_default())
     }
 
     async fn fetch(&self, name: &str, holder: &impl TokenHolder) -> Result<Token, Failure> {
-        // Counted from before the request, or a slow answer would stretch the token's life.
+        // Read before the request: a slow answer would otherwise extend the token's life.
         let asked_ms = now_ms();
         let call = holder.token_call();
         let path = call.path;
@@ -164,7 +165,7 @@ impl Tokens {
         Some(Token { secret: shared.token.into(), until_ms: shared.until_ms })
     }
 
-    /// Without Redis every replica asks for itself; nothing depends on this.
+    /// Shares a token through Redis. Without Redis every replica requests its own token.
     async fn share(&self, name: &str, token: &Token, kept: Duration) {
         let Some(redis) = &self.redis else { return };
         let shared = Shared { token: token.expose().to_owned(), until_ms: token.until_ms };

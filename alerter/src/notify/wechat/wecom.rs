@@ -15,13 +15,13 @@ use crate::notify::wechat::error::Failure;
 
 const PATH: &str = "/cgi-bin/message/send";
 
-/// Longest text the platform takes, in bytes.
+/// Longest text that the platform accepts, in bytes.
 const CONTENT_BYTES_MAX: usize = 2_048;
 
 /// Longest name, in bytes: it leaves room for the rule's text.
 const NAME_BYTES_MAX: usize = 120;
 
-/// For so long the platform takes the same bytes for the same message.
+/// Time for which the platform recognises the same bytes as the same message.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(1_800);
 
 /// Sends messages of applications.
@@ -43,18 +43,18 @@ struct Text {
     content: String,
 }
 
-/// Of a stored request, whom it is for.
+/// The addressee of a stored request.
 #[derive(Deserialize)]
 struct For {
     touser: String,
 }
 
-/// The request that tells the member `userid` of `notice`. The platform knows a message that it has
-/// delivered by its bytes, so the same notice is always the same bytes.
+/// Renders the request that sends `notice` to the member `userid`. The platform recognises a
+/// delivered message by its bytes, so equal notices give equal bytes.
 pub fn request(account: &WecomAccount, userid: &str, notice: &Notice) -> Vec<u8> {
     json(&Message {
         touser: userid,
-        // Markdown is not shown to members who read through WeChat.
+        // Members who read through WeChat do not see markdown.
         msgtype: "text",
         agentid: account.agent_id,
         text: Text { content: content(notice) },
@@ -63,7 +63,8 @@ pub fn request(account: &WecomAccount, userid: &str, notice: &Notice) -> Vec<u8>
     })
 }
 
-/// Headline; patient and ward; time; and the rule's text, or the digest's lines, as far as there is room.
+/// Headline; patient and ward; time; and as much of the rule's text, or the digest's lines, as
+/// fits.
 fn content(notice: &Notice) -> String {
     let name = |text: &str| cut(&plain(text), NAME_BYTES_MAX).into_owned();
     let ward = notice.ward.as_deref().map(|ward| format!(" · {}", name(ward)));
@@ -74,7 +75,7 @@ fn content(notice: &Notice) -> String {
         ward.unwrap_or_default(),
         wall_text(notice.wall),
     );
-    // A digest's lines are ours, a rule's text is one line of somebody else's.
+    // A digest's lines are ours. A rule's text is foreign and must stay in one line.
     let text = match notice.digest_of {
         Some(_) => notice.text.lines().map(plain).collect::<Vec<_>>().join("\n"),
         None => plain(&notice.text),
@@ -89,8 +90,8 @@ impl Wecom {
         Self(client)
     }
 
-    /// Sends stored bytes once, with one more attempt where the token turns out to be old. An answer
-    /// without an error that names the recipient as not reached is a failure too.
+    /// Sends stored bytes once, and once more if the token has expired. An answer without an error
+    /// that lists the recipient as not reached is a failure too.
     pub async fn send(&self, account: &WecomAccount, request: &[u8]) -> Result<(), Failure> {
         let sent = self.0.send(account, PATH, request).await?;
         let touser = serde_json::from_slice(request).map(|found: For| found.touser);
@@ -106,7 +107,7 @@ impl Wecom {
     }
 }
 
-/// The field of an answer that says that `touser` was not reached.
+/// Returns the answer's field that lists `touser` as not reached.
 fn missed(sent: &Sent, touser: &str) -> Option<&'static str> {
     [
         ("invaliduser", &sent.invaliduser),
@@ -117,7 +118,7 @@ fn missed(sent: &Sent, touser: &str) -> Option<&'static str> {
     .into_iter()
     .find(|(_, names)| {
         let mut names = names.as_deref().unwrap_or_default().split('|');
-        // The platform says them in lower case, whatever they were written in.
+        // The platform answers in lower case, whatever the case of the request.
         names.any(|name| !name.is_empty() && name.eq_ignore_ascii_case(touser))
     })
     .map(|(field, _)| field)
