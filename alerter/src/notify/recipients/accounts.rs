@@ -1,6 +1,6 @@
 //! The tenants' accounts, from the platform's table of them.
 //!
-//! Pure, but for the question itself.
+//! Pure, except for the query itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use crate::notify::address;
 use crate::notify::wechat::{Accounts, OfficialAccount, WecomAccount};
 use crate::rules::channel::Channel;
 
-/// What the table holds.
+/// The accounts of all tenants.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
-    /// A tenant whose rows are all switched off has no account, and is here all the same.
+    /// Also holds tenants whose rows are all switched off. They have no account.
     tenants: HashMap<i64, Arc<Accounts>>,
-    /// Whether it has no row at all.
+    /// Whether the table has no row at all.
     pub(super) is_empty: bool,
-    /// What makes rows unusable, for operators.
+    /// Faults that make rows unusable, for operators.
     pub(super) faults: Vec<String>,
 }
 
 impl Loaded {
-    /// A tenant's own accounts.
+    /// Returns a tenant's own accounts.
     pub(super) fn of(&self, customer_id: i64) -> Option<&Arc<Accounts>> {
         self.tenants.get(&customer_id)
     }
@@ -36,7 +36,7 @@ pub(super) async fn load(tables: &Tables) -> Result<Arc<Loaded>, sqlx::Error> {
     Ok(Arc::new(loaded(&rows)))
 }
 
-/// Of each kind a tenant's first row counts that is switched on and complete.
+/// Uses a tenant's first row of each kind that is switched on and complete.
 fn loaded(rows: &[Fields]) -> Loaded {
     let mut loaded = Loaded { is_empty: rows.is_empty(), ..Loaded::default() };
     let mut tenants: HashMap<i64, Accounts> = HashMap::new();
@@ -97,7 +97,7 @@ fn needed(row: &Fields, column: &str) -> Result<String, String> {
     row.text(column).map(str::to_owned).ok_or_else(|| format!("{column} is empty"))
 }
 
-/// The row's default address, or what is wrong with it.
+/// Returns the row's default address, or the fault in it.
 fn default_address(row: &Fields) -> Option<Result<String, &'static str>> {
     let channel =
         if row.text("type") == Some("enterprise") { Channel::Wecom } else { Channel::Official };

@@ -1,4 +1,4 @@
-//! Where people are reached: our table of addresses, through a bounded cache that forgets quickly.
+//! The addresses of users: the alerter's own table, through a bounded cache with a short lifetime.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::notify::address;
 use crate::notify::address::Address;
 use crate::rules::channel::Channel;
 
-/// How long an answer is believed.
+/// Lifetime of a cached answer.
 const BELIEVED: Duration = Duration::from_secs(10);
 
-/// Users whose addresses are kept in memory.
+/// Most users whose addresses are cached.
 const USERS_MAX: u64 = 100_000;
 
 /// The addresses of all tenants' users.
@@ -32,8 +32,8 @@ impl AddressBook {
         Self { pool, known }
     }
 
-    /// The addresses of a tenant's users that no platform has refused; those unknown are asked for in
-    /// one question.
+    /// Returns the addresses of a tenant's users that are not disabled. Users that are not cached
+    /// are read in one query.
     pub(super) async fn of(
         &self,
         customer_id: i64,
@@ -82,7 +82,7 @@ impl AddressBook {
         for (user_id, kind, name) in rows {
             match usable(&kind, name) {
                 Ok(address) => loaded.entry(user_id).or_default().push(address),
-                // Written by hand, and possibly a name for many people.
+                // Skip: the address was written by hand and may name many people.
                 Err(problem) => {
                     warn!(customer_id, user_id, kind, problem, "recipient address left out");
                 }
@@ -91,8 +91,8 @@ impl AddressBook {
         Ok(loaded)
     }
 
-    /// Notes that a platform will not deliver to this address any more. An address that is not in the
-    /// table, such as an account's default, stays as it is.
+    /// Marks an address as disabled. An address that is not in the table, such as an account's
+    /// default, stays unchanged.
     pub(super) async fn refuse(
         &self,
         customer_id: i64,

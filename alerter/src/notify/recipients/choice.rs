@@ -1,4 +1,4 @@
-//! Of the people who are concerned and their addresses, which are told.
+//! Chooses the addresses that receive an alert.
 //!
 //! Pure.
 
@@ -9,14 +9,14 @@ use crate::notify::address::Address;
 use crate::notify::wechat::Accounts;
 use crate::rules::channel::{Channel, Channels};
 
-/// Most addresses that one alert tells.
+/// Most addresses that one alert notifies.
 pub(super) const RECIPIENTS_MAX: usize = 50;
 
-/// The addresses of each user; user 0 stands for everybody without an own one.
+/// The addresses of each user. User 0 stands for all users without an address of their own.
 pub(super) type Addresses = HashMap<i64, Arc<[Address]>>;
 
-/// For each word of a rule the kinds of account that carry it, the preferred one first: a person is
-/// told by the first of them by which one is known.
+/// Returns, for each channel word of a rule, the kinds of account that serve it, the preferred one
+/// first. A person is notified by the first kind for which an address is known.
 pub(super) fn ways(accounts: &Accounts, channels: Channels) -> Vec<Vec<Channel>> {
     let has = |channel: &Channel| match channel {
         Channel::Official => accounts.official.is_some(),
@@ -34,9 +34,9 @@ pub(super) fn ways(accounts: &Accounts, channels: Channels) -> Vec<Vec<Channel>>
     .collect()
 }
 
-/// Who is told by `ways` and, where `message` says so, by the platform's own messages. Sorted, each
-/// once; the number is that of those for whom there was no more room. `people` begins with whom it
-/// concerns most.
+/// Chooses the addresses by `ways` and, if `message` is set, the platform's own messages. The
+/// addresses are sorted and distinct. The number counts addresses beyond [`RECIPIENTS_MAX`].
+/// `people` begins with the people concerned most.
 pub(super) fn choose(
     people: &[i64],
     addresses: &Addresses,
@@ -52,7 +52,7 @@ pub(super) fn choose(
             }
         }
     };
-    // Nobody known is one person without an address.
+    // If no person is known, the alert counts as one person without an address.
     let mut lacking = vec![people.is_empty(); ways.len()];
     for user_id in people {
         if message {
@@ -80,7 +80,7 @@ pub(super) fn choose(
     (chosen, cut)
 }
 
-/// A user's addresses of the first kind of which there are any.
+/// Returns a user's addresses of the first kind that has any.
 fn first_known(addresses: Option<&Arc<[Address]>>, way: &[Channel]) -> Vec<Address> {
     let of = |kind: &Channel| -> Vec<Address> {
         let all = addresses.into_iter().flat_map(|addresses| addresses.iter());

@@ -21,7 +21,7 @@ fn accounts(kinds: &str) -> Accounts {
     }
 }
 
-/// Which words of a rule are set.
+/// The channel words of a rule that are set.
 fn channels(words: &str) -> Channels {
     Channels {
         wechat: words.contains("wechat"),
@@ -69,7 +69,7 @@ fn who_has_no_address_is_told_by_the_tenant_s_and_nobody_at_all_by_the_account_s
     let one: (i64, &[&str]) = (1, &["openid:o1"]);
     let in_wecom: (i64, &[&str]) = (2, &["wecom:w2"]);
     for (words, kinds, people, known, expected) in [
-        // All have their own.
+        // All people have their own address.
         (
             "wechat",
             "ow",
@@ -77,16 +77,16 @@ fn who_has_no_address_is_told_by_the_tenant_s_and_nobody_at_all_by_the_account_s
             &[everybody, one, in_wecom][..],
             &["openid:o1", "wecom:w2"][..],
         ),
-        // One of them has none, and none of the kind that the tenant has.
+        // Some have no address, or none of the tenant's kinds.
         ("wechat", "ow", &[1, 3], &[everybody, one], &["openid:desk", "openid:o1"]),
         ("wechat", "o", &[1, 2], &[everybody, one, in_wecom], &["openid:desk", "openid:o1"]),
         ("wecom", "ow", &[1], &[everybody, one], &["wecom:desk"]),
-        // Nobody is known at all.
+        // No person is known.
         ("wechat", "ow", &[], &[everybody], &["openid:desk"]),
         ("wechat", "ow", &[], &[], &["openid:duty"]),
         ("wechat", "w", &[1, 3], &[one], &["wecom:duty"]),
         ("wecom wechat", "ow", &[], &[], &["openid:duty", "wecom:duty"]),
-        // Somebody is: the account's own is not for that.
+        // A person is known: the account's default address is not used.
         ("wechat", "ow", &[1, 3], &[one], &["openid:o1"]),
         ("message", "ow", &[], &[everybody], &[]),
         ("wechat", "", &[1], &[everybody, one], &[]),

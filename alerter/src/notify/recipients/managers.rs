@@ -1,7 +1,7 @@
-//! Who manages an organisation, from the platform's tables.
+//! The managers of an organisation, from the platform's tables.
 //!
-//! `sys_org_manager_cache` says it, or `sys_user_org` where it does not; `sys_org_units` says which
-//! organisation stands above. Answers are believed for a minute.
+//! `sys_org_manager_cache` lists the managers. If it lists none, `sys_user_org` does.
+//! `sys_org_units` holds the organisation above. Answers are cached for a minute.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use moka::future::Cache;
 
 use super::platform_rows::{Fields, Tables};
 
-/// How long an answer is believed.
+/// Lifetime of a cached answer.
 const BELIEVED: Duration = Duration::from_secs(60);
 
-/// Organisations that are kept in memory.
+/// Most organisations that are cached.
 const ORGS_MAX: u64 = 20_000;
 
 /// Managers of organisations.
@@ -32,8 +32,8 @@ impl Managers {
         }
     }
 
-    /// The managers of an organisation other than `user_id`, or those of the one above where there
-    /// are none; one step up and no further.
+    /// Returns the managers of an organisation other than `user_id`. If there are none, returns
+    /// those of the organisation above, one step up and no further.
     pub(super) async fn of(
         &self,
         customer_id: i64,
@@ -57,7 +57,7 @@ impl Managers {
             let mut found =
                 appointed(&self.tables.rows("sys_org_manager_cache", &cached).await?, customer_id);
             if found.is_empty() {
-                // A number, a character or a bit: adding 0 makes a number of each.
+                // The flag is a number, a character or a bit. Adding 0 makes a number of each.
                 let principals =
                     format!("WHERE org_id = {org_id} AND principal + 0 = 1 ORDER BY user_id");
                 let rows = self.tables.rows("sys_user_org", &principals).await?;
@@ -83,12 +83,12 @@ impl Managers {
     }
 }
 
-/// Everybody but the user, who is told as such.
+/// Leaves out the user, who is notified as the device's user.
 fn others(managers: &[i64], user_id: Option<i64>) -> Vec<i64> {
     managers.iter().copied().filter(|manager| Some(*manager) != user_id).collect()
 }
 
-/// The users of rows that hold and are the tenant's; in rising order, each once.
+/// Returns the users of valid rows of the tenant, in rising order, each once.
 fn appointed(rows: &[Fields], customer_id: i64) -> Vec<i64> {
     let holds = |row: &&Fields| {
         row.flag("is_active", true) && !row.flag("is_deleted", false) && row.is_of(customer_id)
@@ -100,7 +100,8 @@ fn appointed(rows: &[Fields], customer_id: i64) -> Vec<i64> {
     users
 }
 
-/// Those who have not left: what is left of them in other tables must tell them of no patient.
+/// Leaves out managers who have left. Their remaining rows in other tables must not send them a
+/// patient's alerts.
 fn in_service(managers: Vec<i64>, users: &[Fields]) -> Vec<i64> {
     let gone = |user: &Fields| user.flag("is_deleted", false) || !user.flag("status", true);
     let left: Vec<i64> =
@@ -108,7 +109,7 @@ fn in_service(managers: Vec<i64>, users: &[Fields]) -> Vec<i64> {
     managers.into_iter().filter(|manager| !left.contains(manager)).collect()
 }
 
-/// The organisation above one: the one it names, or the last of its ancestors.
+/// Returns the organisation above: the one in `parent_id`, or the last of the ancestors.
 fn parent(unit: &Fields) -> Option<i64> {
     unit.id("parent_id").or_else(|| {
         let last = unit.text("ancestors")?.rsplit(',').next()?;

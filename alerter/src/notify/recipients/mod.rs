@@ -1,8 +1,8 @@
-//! Who is told about a tenant's alerts, and through which accounts: the device's user and the managers
-//! of its organisation.
+//! Finds the recipients of a tenant's alerts, and the accounts that notify them. Recipients are the
+//! device's user and the managers of its organisation.
 //!
-//! Reads the platform's tables and our addresses, through bounded caches that forget quickly; decides
-//! nothing about when or what.
+//! Reads the platform's tables and our addresses, through bounded caches with short lifetimes.
+//! Other modules decide when to notify, and with what.
 
 mod accounts;
 mod addresses;
@@ -29,29 +29,29 @@ use choice::{Addresses, RECIPIENTS_MAX, choose, ways};
 use managers::Managers;
 use platform_rows::{Fields, Tables};
 
-/// How long the accounts are believed.
+/// Lifetime of the cached accounts.
 const ACCOUNTS_BELIEVED: Duration = Duration::from_secs(10);
 
-/// How long a name is believed.
+/// Lifetime of a cached name.
 const NAME_BELIEVED: Duration = Duration::from_secs(60);
 
-/// Users whose names are kept in memory, and organisations.
+/// Most users whose names are cached, and most organisations.
 const NAMES_MAX: u64 = 100_000;
 
-/// Longest name that is shown, in bytes.
+/// Longest name in a notice, in bytes.
 const NAME_BYTES_MAX: usize = 120;
 
-/// Who can be told.
+/// The recipients of an alert.
 #[derive(Debug, Clone)]
 pub enum Reach {
     /// These addresses, through these accounts.
     Through(Arc<Accounts>, Arc<[Address]>),
-    /// Nobody, for this reason: `no_channel` the rule names none, `no_account` the tenant has none for
-    /// it, `no_recipient` nobody is known.
+    /// No recipient, for this reason: `no_channel` (the rule names no channel), `no_account` (the
+    /// tenant has no account for the channel), `no_recipient` (no address is known).
     Nobody(&'static str),
 }
 
-/// Names by tenant and number.
+/// Names by tenant and id.
 type Names = Cache<(i64, i64), Option<Arc<str>>>;
 
 /// Accounts, people and addresses.
@@ -64,12 +64,12 @@ pub struct Directory {
     addresses: AddressBook,
     names: Names,
     wards: Names,
-    /// What was said last about accounts that cannot be used.
+    /// The faults of accounts that were logged last.
     faults: Mutex<Vec<String>>,
 }
 
 impl Directory {
-    /// Asks `pool`; `single` serves an installation whose table of accounts has no row.
+    /// Reads from `pool`. `single` serves an installation whose table of accounts has no row.
     pub fn new(pool: MySqlPool, single: Accounts) -> Self {
         let tables = Arc::new(Tables::new(pool.clone()));
         let names = || Cache::builder().max_capacity(NAMES_MAX).time_to_live(NAME_BELIEVED).build();
@@ -85,7 +85,7 @@ impl Directory {
         }
     }
 
-    /// Who is told about an alert of `ids` by these channels.
+    /// Finds the recipients of an alert of `ids` by these channels.
     pub async fn reach(&self, ids: Ids, channels: Channels) -> Result<Reach, Arc<sqlx::Error>> {
         if !(channels.wechat || channels.wecom || channels.message) {
             return Ok(Reach::Nobody("no_channel"));
@@ -114,7 +114,7 @@ impl Directory {
         })
     }
 
-    /// The device's user, and the managers of its organisation.
+    /// Returns the device's user and the managers of its organisation.
     async fn people(&self, customer_id: i64, ids: Ids) -> Result<Vec<i64>, Arc<sqlx::Error>> {
         let mut people: Vec<i64> = ids.user_id.into_iter().collect();
         if let Some(org_id) = ids.org_id {
@@ -123,7 +123,7 @@ impl Directory {
         Ok(people)
     }
 
-    /// The accounts that tell about a tenant's alerts; none of them where it has none.
+    /// Returns the accounts that notify a tenant's recipients. Empty if the tenant has no account.
     pub async fn accounts(&self, customer_id: i64) -> Result<Arc<Accounts>, Arc<sqlx::Error>> {
         let load = async {
             let loaded = accounts::load(&self.tables).await?;
@@ -133,14 +133,14 @@ impl Directory {
         let loaded = self.accounts.try_get_with((), load).await?;
         Ok(match loaded.of(customer_id) {
             Some(accounts) => Arc::clone(accounts),
-            // One tenant's people must never read of another's patients: where tenants have
-            // accounts of their own, the installation's serve nobody.
+            // One tenant's people must never read about another's patients. If tenants have
+            // accounts of their own, the installation's account serves no tenant.
             None if loaded.is_empty => Arc::clone(&self.single),
             None => Arc::default(),
         })
     }
 
-    /// Says what is wrong with the accounts, once until it changes.
+    /// Logs the faults of the accounts, once until they change.
     fn say(&self, faults: &[String]) {
         let mut said = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         if *said != faults {
@@ -149,14 +149,14 @@ impl Directory {
         }
     }
 
-    /// The name of a tenant's user, the real one or the one to log in with, in one line and of bounded
-    /// length; `None` where it is not known. Never holds anything up: without MySQL there is no name.
+    /// Returns the real name or the login name of a tenant's user, in one line and of bounded
+    /// length. `None` if the name is unknown or MySQL fails: a name never delays an alert.
     pub async fn name(&self, customer_id: i64, user_id: i64) -> Option<String> {
         let columns = ["real_name", "user_name"];
         self.called(&self.names, "sys_user", &columns, (customer_id, user_id)).await
     }
 
-    /// The name of a tenant's organisation, like [`Self::name`].
+    /// Returns the name of a tenant's organisation, like [`Self::name`].
     pub async fn ward(&self, customer_id: i64, org_id: i64) -> Option<String> {
         self.called(&self.wards, "sys_org_units", &["name"], (customer_id, org_id)).await
     }
@@ -177,7 +177,7 @@ impl Directory {
         name.map(|name| name.as_ref().to_owned())
     }
 
-    /// Notes that the platform will not deliver to this address any more; `errcode` is its reason.
+    /// Marks an address as disabled. `errcode` is the platform's reason.
     pub async fn refuse(
         &self,
         customer_id: i64,
@@ -188,7 +188,7 @@ impl Directory {
     }
 }
 
-/// What people call the one in a row: the first of these columns that says anything.
+/// Returns the name in a row: the first of these columns that has a text.
 fn name(row: &Fields, columns: &[&str], customer_id: i64) -> Option<Arc<str>> {
     if row.flag("is_deleted", false) || !row.is_of(customer_id) {
         return None;

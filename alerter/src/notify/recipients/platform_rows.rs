@@ -1,6 +1,6 @@
-//! Rows of the platform's tables as named texts, whichever variant of a table is there.
+//! Reads rows of the platform's tables as named texts, whichever variant of a table exists.
 //!
-//! Reads; never writes. What a row means is not decided here.
+//! Never writes. The callers interpret the rows.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -11,17 +11,17 @@ use sqlx::mysql::{MySqlDatabaseError, MySqlRow};
 use sqlx::{AssertSqlSafe, Column, Row};
 use tracing::warn;
 
-/// Rows of one question; beyond it the rest is not seen.
+/// Most rows of one query. Further rows are ignored.
 const ROWS_MAX: usize = 1_000;
 
-/// No such table, no such column, and neither of them for this user.
+/// MySQL's errors for a table or a column that does not exist, or that this user may not read.
 const NOT_THERE: [u16; 4] = [1146, 1054, 1142, 1143];
 
-/// One row: its columns by name, those that are NULL or blank left out.
+/// One row: its columns by name, without those that are NULL or blank.
 #[derive(Clone, Default)]
 pub struct Fields(HashMap<String, String>);
 
-// Some of the columns are secrets.
+// Debug prints only the names of the columns: some values are secrets.
 impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
@@ -37,22 +37,22 @@ impl Fields {
         Self(columns.filter(|(_, text)| !text.is_empty()).collect())
     }
 
-    /// A column's text; `None` also where there is no such column.
+    /// Returns a column's text. `None` also if the column does not exist.
     pub fn text(&self, column: &str) -> Option<&str> {
         self.0.get(column).map(String::as_str)
     }
 
-    /// A column's number; nowhere does 0 name anything.
+    /// Returns a column's id. 0 is never an id.
     pub fn id(&self, column: &str) -> Option<i64> {
         self.text(column)?.parse().ok().filter(|id| *id != 0)
     }
 
-    /// A column that is yes or no: a number, a character or a bit.
+    /// Returns a column that is yes or no: a number, a character or a bit.
     pub fn flag(&self, column: &str, default: bool) -> bool {
         self.text(column).map_or(default, |flag| !matches!(flag, "0" | "\0"))
     }
 
-    /// Whether a row may be used for a tenant: it is the tenant's, or says nothing of tenants.
+    /// Whether a row may be used for a tenant: it is the tenant's, or names no tenant.
     pub fn is_of(&self, customer_id: i64) -> bool {
         self.id("customer_id").or_else(|| self.id("tenant_id")).is_none_or(|id| id == customer_id)
     }
@@ -68,7 +68,7 @@ impl<const N: usize> From<[(&str, &str); N]> for Fields {
 
 #[cfg(test)]
 impl Fields {
-    /// These columns, and of `other` those that are not among them.
+    /// Returns these columns, and the columns of `other` that are not among them.
     pub fn or(self, other: Self) -> Self {
         Self(other.0.into_iter().chain(self.0).collect())
     }
@@ -77,7 +77,7 @@ impl Fields {
 /// The platform's tables.
 pub struct Tables {
     pool: MySqlPool,
-    /// Tables of which it was said that they cannot be read.
+    /// Tables whose absence has been logged.
     said: Mutex<BTreeSet<&'static str>>,
 }
 
@@ -87,8 +87,8 @@ impl Tables {
         Self { pool, said: Mutex::default() }
     }
 
-    /// Rows of `table` after a WHERE or ORDER BY, which must hold no text of others. A table that is
-    /// not there, or lacks a column, has no rows.
+    /// Returns the rows of `table` for a WHERE or ORDER BY, which must not contain foreign text. A
+    /// table that does not exist, or in which a column is missing, has no rows.
     pub async fn rows(
         &self,
         table: &'static str,
