@@ -1,6 +1,6 @@
-//! The span of a transition, under the span of the reading that caused it.
+//! Starts the span of a transition, under the span of the reading that caused it.
 //!
-//! Spans are exported by [`ljwx_service::telemetry`].
+//! [`ljwx_service::telemetry`] exports spans.
 
 use std::time::SystemTime;
 
@@ -11,25 +11,25 @@ use opentelemetry::{Context, KeyValue};
 
 use crate::engine::Change;
 
-/// What caused a change: a delivery, or that none came.
+/// The cause of a change: a delivery, or a missing one.
 #[derive(Debug)]
 pub struct Cause<'a> {
-    /// What the delivery says; `None`: a device was silent.
+    /// The delivery's reading. `None`: the device was silent.
     pub reading: Option<&'a Reading>,
-    /// Where it stands, or the next one will.
+    /// The partition of the delivery, or of the next one.
     pub partition: i32,
-    /// See `partition`.
+    /// The offset of the delivery, or of the next one.
     pub offset: i64,
-    /// The topic.
+    /// The topic of the delivery.
     pub topic: &'a str,
-    /// The context it carries.
+    /// The trace context of the delivery.
     pub context: Option<SpanContext>,
-    /// When its judgement began.
+    /// The time at which its evaluation began.
     pub since: SystemTime,
 }
 
 impl Cause<'_> {
-    /// A span for what the reading led to, under the reading's own; returns its context.
+    /// Adds a span for the change under the reading's own span. Returns its context.
     pub(super) fn span(&self, change: &Change) -> Option<String> {
         let mut span = NewSpan::new("alert_check", SpanKind::Consumer)
             .since(self.since)
@@ -47,7 +47,7 @@ impl Cause<'_> {
                 KeyValue::new("alert.severity", change.transition.severity.as_str()),
                 KeyValue::new("alert.notify", change.transition.notify),
             ])
-            // Somebody will ask for it.
+            // Always sampled: an alert is worth a trace.
             .recorded();
         if let Some(parent) = &self.context {
             span = span.under_remote(parent.clone());

@@ -1,7 +1,7 @@
-//! One transaction for all that follows from a batch of readings: state, alerts, outbox, counts, and
-//! the ledger's moves over them.
+//! Writes all results of a batch of readings in one transaction: state, alerts, outbox, counts, and
+//! the advance of the ledger.
 //!
-//! Makes one attempt; trying again, and in which parts, belongs to [`crate::pipeline`].
+//! Makes one attempt. [`crate::pipeline`] retries, and splits the batch.
 
 use std::sync::Arc;
 
@@ -17,47 +17,48 @@ use crate::notify::outbox;
 use crate::notify::rejected_rows::Refused;
 use crate::pipeline::partition_batch::Stretch;
 
-/// How an attempt to write a batch ended.
+/// The outcome of an attempt to write a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Committed {
-    /// It is written, but for these rows.
+    /// The batch is written, except for these rows.
     Done(Vec<Refused>),
-    /// Nothing is written, because the ledger does not stand where this stretch begins.
+    /// Nothing is written, because the batch of this partition is fenced.
     Refused(usize, Standing),
-    /// Nothing is written, because the server refuses a value.
+    /// Nothing is written, because MySQL rejects a value.
     Invalid,
 }
 
-/// Where batches go.
+/// Writes batches to MySQL.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: MySqlPool,
     ledger: Ledger,
-    /// The platform's table of alerts, whose columns differ.
+    /// The platform's table of alerts, whose columns differ between variants.
     alerts: Arc<Table>,
 }
 
 impl Store {
-    /// Writes to `pool`, accounted for in `ledger`.
+    /// Writes to `pool`, and accounts for batches in `ledger`.
     pub fn new(pool: MySqlPool, ledger: Ledger) -> Self {
         let alerts = Arc::new(Table::new(pool.clone(), "t_alert_info"));
         Self { pool, ledger, alerts }
     }
 
-    /// The database.
+    /// The pool of the database.
     pub fn pool(&self) -> &MySqlPool {
         &self.pool
     }
 
-    /// Writes stretches of several partitions, all of them or none. After an error they may have
-    /// been written all the same; the next attempt finds out by the ledger.
+    /// Writes the batches of several partitions, all of them or none. After an error they may have
+    /// been written. The next attempt finds out from the ledger.
     pub async fn commit(&self, batch: &[Stretch]) -> Result<Committed, sqlx::Error> {
         let columns = self.alerts.columns().await?.unwrap_or_default();
         let mut connection = ljwx_ledger::mysql::acquire(&self.pool).await?;
         let mut transaction = connection.begin().await?;
         for (at, stretch) in batch.iter().enumerate() {
             let advance = &stretch.advance;
-            // The ledger first: who does not own the partition finds out before writing anything.
+            // The ledger comes first: a replica that does not own the partition is fenced before it
+            // writes.
             if !self.ledger.advance(&mut transaction, advance).await? {
                 transaction.rollback().await?;
                 return Ok(Committed::Refused(at, self.ledger.standing(advance).await?));
@@ -75,10 +76,11 @@ impl Store {
         Ok(Committed::Done(Vec::new()))
     }
 
-    /// Writes one stretch row by row, in one transaction as well. A row that the server refuses is
-    /// written in its plain form, or left out: neither the others nor the partition wait for it.
+    /// Writes the batch of one partition row by row, also in one transaction. A row that MySQL
+    /// rejects is written in its plain form, or left out. The other rows and the partition do not
+    /// wait for it.
     pub async fn commit_by_row(&self, stretch: &Stretch) -> Result<Committed, sqlx::Error> {
-        // The platform may have changed its table.
+        // The platform may have changed its table: read the columns again.
         self.alerts.forget().await;
         let columns = self.alerts.columns().await?.unwrap_or_default();
         let mut connection = ljwx_ledger::mysql::acquire(&self.pool).await?;
@@ -113,11 +115,11 @@ async fn write(
         }
         suppressed.add(&stretch.suppressed);
     }
-    // Last, because these rows are shared with other replicas: they stay locked until the end.
+    // Last, because other replicas share these rows: they stay locked until the commit.
     suppressed_counts::save(connection, &suppressed).await
 }
 
-/// A refused statement leaves the transaction as it was before it.
+/// Writes row by row. A rejected statement leaves the transaction as it was before the statement.
 async fn write_by_row(
     connection: &mut MySqlConnection,
     stretch: &Stretch,
@@ -138,7 +140,7 @@ async fn write_by_row(
         let key = Some(&alert.key);
         let opened = alert_rows::open(connection, &[alert], columns, false).await;
         if note(&mut refused, "t_alert_info", key, opened)? {
-            // That it is refused has been noted; this is what may be had of it.
+            // The rejection is recorded already. Write as much of the alert as MySQL accepts.
             let plain = alert_rows::open(connection, &[alert], columns, true).await;
             note(&mut Vec::new(), "t_alert_info", key, plain)?;
         }
@@ -156,7 +158,7 @@ async fn write_by_row(
     Ok(refused)
 }
 
-/// Notes a row that the server refuses, and says whether it does; other errors go on.
+/// Records a row that MySQL rejects, and returns whether MySQL rejected it. Returns other errors.
 fn note(
     refused: &mut Vec<Refused>,
     table: &'static str,

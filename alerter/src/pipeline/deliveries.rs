@@ -1,7 +1,6 @@
-//! From deliveries to what their partitions have to write.
+//! Evaluates deliveries, and collects what each partition has to write.
 //!
-//! What follows from a reading is [`crate::engine`]'s to say; what is written about a transition,
-//! `route_transition`'s.
+//! [`crate::engine`] evaluates a reading, and `route_transition` adds the rows of a transition.
 
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::{BTreeSet, HashMap};
@@ -19,8 +18,8 @@ use crate::pipeline::alert_span::Cause;
 use crate::pipeline::partition_batch::Stretch;
 
 impl Pipeline {
-    /// Takes along what came while the last transaction was written: each costs the same whatever
-    /// is in it, so falling behind makes them larger instead of more.
+    /// Adds the deliveries that arrived while the last transaction was written. Every transaction
+    /// has the same fixed cost, so a backlog makes transactions larger instead of more numerous.
     pub(super) fn and_what_waits(&mut self, first: Vec<Delivery>) -> Vec<Vec<Delivery>> {
         let mut count = first.len();
         let mut chunks = vec![first];
@@ -32,7 +31,7 @@ impl Pipeline {
         chunks
     }
 
-    /// Judges deliveries, oldest first, and has written what follows.
+    /// Evaluates deliveries, oldest first, and starts writing the results.
     pub(super) async fn on_deliveries(
         &mut self,
         chunks: Vec<Vec<Delivery>>,
@@ -48,7 +47,7 @@ impl Pipeline {
                     None => continue,
                 },
             };
-            // What an earlier claim left in the queue is read again under this one.
+            // Skip deliveries of an earlier claim: they are read again under this one.
             let ours = delivery.epoch == stretch.advance.epoch;
             if ours
                 && delivery.offset >= stretch.advance.to
@@ -61,7 +60,7 @@ impl Pipeline {
         self.commit(batch.into_values().collect(), begun).await
     }
 
-    /// What the devices are bound to whose readings do not say whose they are.
+    /// Returns the bindings of devices whose readings carry no complete ids.
     async fn bound(&self, chunks: &[Vec<Delivery>]) -> Result<HashMap<DeviceSn, Ids>, GaveUp> {
         let deliveries = chunks.iter().flatten();
         let readings = deliveries.filter_map(|delivery| delivery.reading.as_ref().ok());
@@ -74,7 +73,7 @@ impl Pipeline {
         hold.until_done("look up bindings", || bindings.known(wanted.clone())).await
     }
 
-    /// Judges one delivery and adds what follows to its partition's stretch.
+    /// Evaluates one delivery, and adds the results to its partition's batch.
     async fn judge(
         &mut self,
         delivery: &Delivery,
@@ -85,7 +84,7 @@ impl Pipeline {
         let reading = match &delivery.reading {
             Ok(reading) => reading,
             Err(error) => {
-                // The worker's group keeps it in its dead-letter topic; once is enough.
+                // The worker's group keeps it in its dead-letter topic. One copy is enough.
                 self.tally.undecodable += 1;
                 debug!(partition = delivery.partition, offset = delivery.offset, %error, "undecodable reading passed");
                 return Ok(());
@@ -110,7 +109,8 @@ impl Pipeline {
         };
         let absence = Cause { reading: None, context: None, ..cause };
         for change in judged.changes {
-            // A record also shows which other devices are silent; it is not the cause of that.
+            // A record also shows that other devices are silent. The record is not the cause of
+            // their alerts.
             let own = change.device_sn == *reading.device_sn();
             self.record(&change, if own { &cause } else { &absence }, stretch).await?;
         }

@@ -1,8 +1,8 @@
-//! The loop: deliveries in, one transaction out.
+//! The main loop: deliveries in, one transaction out.
 //!
-//! Decides when things happen; `deliveries` and `no_data_tick` put together what. What follows from a
-//! reading is [`crate::engine`]'s to say, what is written about it [`transition_rows`]'s, how it is
-//! written [`commit`]'s.
+//! Decides when to act. `deliveries` and `no_data_tick` collect what to write. [`crate::engine`]
+//! evaluates readings, [`transition_rows`] builds the rows of a transition, and [`commit`] writes
+//! them.
 
 pub mod alert_span;
 pub mod commit;
@@ -45,50 +45,50 @@ use crate::rules::index::RuleSet;
 use reading_counts::Tally;
 use writing::{Writer, Writing, Written};
 
-/// How often open episodes are counted: it looks at every device.
+/// Interval at which open episodes are counted, because counting visits every device.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often absences are looked for that no record shows.
+/// Interval at which missing data is checked that no record shows.
 const ABSENCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Deliveries beyond which one transaction takes no more along; as many wait while it is judged.
+/// Deliveries from which a transaction takes no more. As many can wait while it is evaluated.
 pub const DELIVERIES_MAX: usize = 16_384;
 
-/// What the loop is made of.
+/// The parts of the loop.
 pub struct Parts {
-    /// Where deliveries come from.
+    /// The source of deliveries.
     pub source: Source,
-    /// Where what follows goes.
+    /// Writes the batches.
     pub store: Store,
-    /// Whose devices are whose, where readings do not say.
+    /// The bindings, for devices whose readings carry no ids.
     pub bindings: Bindings,
-    /// Who is told.
+    /// Finds the recipients.
     pub directory: Arc<Directory>,
-    /// The rules in force; they have been read at least once.
+    /// The active rules, which have been read at least once.
     pub rules: watch::Receiver<Option<Arc<RuleSet>>>,
-    /// The silences in force; they have been read at least once.
+    /// The silences in effect, which have been read at least once.
     pub silences: Silences,
-    /// How outages are waited out.
+    /// Retries operations during an outage of MySQL.
     pub hold: Hold,
-    /// Says that the process is to end.
+    /// Cancelled when the process has to end.
     pub stop: CancellationToken,
-    /// Until when it has to.
+    /// The time until which the process has to end.
     pub deadline: Deadline,
-    /// Tells the sender that there is something to send.
+    /// Wakes the sender when there is something to send.
     pub wake: Arc<Notify>,
-    /// Counts rows that the server refuses.
+    /// Counts rows that MySQL rejects.
     pub refusals: Refusals,
     /// The topic, as spans name it.
     pub topic: String,
-    /// The zone in which absences are dated.
+    /// The zone in which NO_DATA alerts are dated.
     pub zone: TimeZone,
 }
 
-/// Where an owned partition stands.
+/// The position of an owned partition.
 #[derive(Debug, Clone, Copy)]
 struct Position {
     epoch: i64,
-    /// The next offset to be judged.
+    /// The next offset to evaluate.
     next: i64,
 }
 
@@ -102,7 +102,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A loop that owns nothing yet.
+    /// A loop that owns no partition yet.
     pub fn new(parts: Parts) -> Self {
         let engine = Engine::new(parts.zone.clone());
         Self {
@@ -114,8 +114,8 @@ impl Pipeline {
         }
     }
 
-    /// Runs until the process is to end, settles what was judged and leaves the group, each within its
-    /// share of the deadline.
+    /// Runs until the process has to end. Then settles the last batch and leaves the group, each
+    /// within its share of the deadline.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let deadline = self.parts.deadline.clone();
         let ended = deadline.within(Step::Drain, self.turn()).await.unwrap_or_else(|| {
@@ -124,13 +124,13 @@ impl Pipeline {
         });
         // A loop that failed stops the process as a signal does.
         self.parts.stop.cancel();
-        // After a failure too: a consumer that is only dropped gives its partitions away on this thread,
-        // which may not wait.
+        // Close after a failure too: dropping the consumer revokes its partitions on this thread,
+        // which must not block.
         self.parts.source.close(&deadline).await;
         ended
     }
 
-    /// What the source still holds at the end is left there: it will be read again.
+    /// Runs the loop. Deliveries still in the source at the end stay there, and are read again.
     async fn turn(&mut self) -> anyhow::Result<()> {
         self.take_rules();
         let mut measure = tokio::time::interval(MEASURE_INTERVAL);
@@ -153,7 +153,7 @@ impl Pipeline {
                 break;
             }
         }
-        // What was judged last; that it was given up has been said.
+        // Settle the batch evaluated last. If it was released, that has been logged.
         let _ = self.settle().await?;
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Pipeline {
         }
     }
 
-    /// Loads a partition's state before its first reading is judged.
+    /// Loads a partition's state before its first reading is evaluated.
     async fn on_assigned(&mut self, claims: &[Claim]) -> anyhow::Result<ControlFlow<()>> {
         for claim in claims {
             let Parts { hold, store, .. } = &self.parts;
@@ -205,7 +205,7 @@ impl Pipeline {
         }
     }
 
-    /// Closes what the rules in force no longer know.
+    /// Closes the episodes of rules that are no longer active.
     async fn realign(&mut self, partitions: Vec<i32>) -> anyhow::Result<ControlFlow<()>> {
         let (begun, mut batch) = (Instant::now(), Vec::new());
         for partition in partitions {
@@ -218,7 +218,7 @@ impl Pipeline {
         self.commit(batch, begun).await
     }
 
-    /// A stretch of an owned partition that begins where the partition stands.
+    /// Returns an empty batch of an owned partition, which begins at the partition's position.
     fn stretch(&self, partition: i32) -> Option<Stretch> {
         let position = self.positions.get(&partition)?;
         Some(Stretch::new(partition, position.epoch, position.next))
@@ -231,7 +231,7 @@ impl Pipeline {
         gauge!(RULE_STATES).set(self.engine.states() as f64);
     }
 
-    /// Has a batch written, after the one before, and moves on.
+    /// Starts writing a batch once the one before is written, and continues.
     async fn commit(
         &mut self,
         mut batch: Vec<Stretch>,
@@ -249,7 +249,7 @@ impl Pipeline {
             return Ok(ControlFlow::Continue(()));
         }
         let flow = self.settle().await?;
-        // Of these the batch before has shown that another replica has them.
+        // The batch before may have shown that another replica owns some partitions.
         batch.retain(|stretch| self.owns(&stretch.advance));
         if flow.is_continue() && !batch.is_empty() {
             let Parts { store, hold, wake, refusals, .. } = &self.parts;
@@ -260,7 +260,7 @@ impl Pipeline {
         Ok(flow)
     }
 
-    /// Waits for what is being written.
+    /// Waits for the batch that is being written.
     async fn settle(&mut self) -> anyhow::Result<ControlFlow<()>> {
         if !self.writing.is_some() {
             return Ok(ControlFlow::Continue(()));
@@ -290,7 +290,7 @@ impl Pipeline {
                 warn!(partition, "another replica has claimed the partition");
                 self.forget(partition);
             }
-            // It went away meanwhile.
+            // The partition was revoked in the meantime.
             Standing::Lost => {}
             Standing::At(offset) => bail!(
                 "partition {partition}: the ledger was moved by hand, from {} to {offset}",

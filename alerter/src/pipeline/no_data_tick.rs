@@ -1,6 +1,6 @@
-//! Absences that no record shows, in partitions that have been read to their end.
+//! Finds missing data that no record shows, in partitions that have been read to their end.
 //!
-//! When an absence is due is [`crate::engine::no_data`]'s to say.
+//! [`crate::engine::no_data`] decides when a NO_DATA alert is due.
 
 use std::ops::ControlFlow;
 use std::time::{Instant, SystemTime};
@@ -13,7 +13,8 @@ use crate::mysql::retry::GaveUp;
 use crate::pipeline::alert_span::Cause;
 
 impl Pipeline {
-    /// Looks for absences that no record shows, in partitions that have been read to their end.
+    /// Evaluates NO_DATA rules that no record triggers, in partitions that have been read to their
+    /// end.
     pub(super) async fn on_absence(&mut self) -> anyhow::Result<ControlFlow<()>> {
         let begun = Instant::now();
         let now_ms = Timestamp::now().as_millisecond();

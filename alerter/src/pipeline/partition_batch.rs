@@ -1,7 +1,8 @@
-//! A stretch of one partition and all that is to be written about it, in one transaction.
+//! The part of a batch that comes from one partition, with everything to write about it in one
+//! transaction.
 //!
-//! [`crate::pipeline::transition_rows`] adds what follows from a transition;
-//! [`crate::pipeline::commit`] writes.
+//! [`crate::pipeline::transition_rows`] adds the rows of a transition. [`crate::pipeline::commit`]
+//! writes them.
 
 use ljwx_ledger::ledger::{Advance, Counts};
 use metrics::counter;
@@ -14,25 +15,25 @@ use crate::mysql::suppressed_counts::{self, Suppressed};
 use crate::notify::outbox::NewNotification;
 use crate::notify::recipients::Reach;
 
-/// What follows from a stretch of one partition.
+/// The results of consecutive offsets of one partition.
 #[derive(Debug)]
 pub struct Stretch {
-    /// Where it begins and ends.
+    /// The advance of the partition's ledger position.
     pub advance: Advance,
-    /// State to be written.
+    /// State to write.
     pub state: StateChanges,
-    /// Alerts to be added.
+    /// Alerts to add.
     pub opened: Vec<Opened>,
-    /// Alerts to be changed, after that.
+    /// Alerts to change, after the additions.
     pub changed: Vec<Changed>,
-    /// Notifications to be sent.
+    /// Notifications to add to the outbox.
     pub notifications: Vec<NewNotification>,
-    /// Notifications that are not sent, to be counted.
+    /// Counts of suppressed notifications.
     pub suppressed: Suppressed,
 }
 
 impl Stretch {
-    /// A stretch of `partition` under `epoch`, which moves nothing yet.
+    /// An empty batch of `partition` under `epoch`, which advances nothing yet.
     pub fn new(partition: i32, epoch: i64, from: i64) -> Self {
         let advance = Advance {
             partition,
@@ -59,7 +60,7 @@ impl Stretch {
         self.advance.to = offset + 1;
     }
 
-    /// Whether there is nothing to write, not even a move.
+    /// Whether there is nothing to write, not even an advance.
     pub fn is_empty(&self) -> bool {
         self.advance.from == self.advance.to
             && self.state == StateChanges::default()
@@ -67,7 +68,7 @@ impl Stretch {
             && self.changed.is_empty()
     }
 
-    /// Counts a change that people would hear of and do not.
+    /// Counts a change whose notification is suppressed.
     pub fn suppress(&mut self, change: &Change, reach: &Reach) {
         let nobody = match reach {
             Reach::Nobody(reason) => Some(*reason),
@@ -89,7 +90,7 @@ impl Stretch {
 }
 
 impl Change {
-    /// The name of the episode.
+    /// Returns the key of the episode.
     pub fn key(&self) -> EpisodeKey {
         EpisodeKey::new(self.rule_id, self.rule_version, &self.device_sn, self.transition.opened_at)
     }

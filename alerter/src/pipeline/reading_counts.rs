@@ -1,14 +1,14 @@
-//! What became of readings, counted in memory and added to the metrics once a batch.
+//! Counts the outcomes of readings in memory, and adds them to the metrics once a batch.
 //!
-//! What becomes of a reading is for [`crate::engine`] to say.
+//! [`crate::engine`] decides the outcome of a reading.
 
 use metrics::counter;
 
 use crate::engine::{Judged, Outcome};
 use crate::metrics::{BREACHES, READINGS};
 
-/// What became of readings since it was last counted: finding a counter takes longer than judging a
-/// reading does.
+/// The outcomes of readings since the last export. Finding a counter takes longer than evaluating a
+/// reading.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     judged: u64,
@@ -19,7 +19,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Adds what became of a reading.
+    /// Adds the outcome of a reading.
     pub(super) fn add(&mut self, judged: &Judged) {
         *match judged.outcome {
             Outcome::Judged => &mut self.judged,
@@ -29,7 +29,7 @@ impl Tally {
         self.breaches += judged.breaches;
     }
 
-    /// Adds it to the metrics.
+    /// Adds the counts to the metrics, and resets them.
     pub(super) fn count(&mut self) {
         let Self { judged, late, ahead, undecodable, breaches } = std::mem::take(self);
         let outcomes =

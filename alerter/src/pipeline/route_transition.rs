@@ -1,7 +1,7 @@
-//! Who can be told of a transition, and what is written where nobody can.
+//! Finds the recipients of a transition, and handles transitions without any.
 //!
-//! Whom to tell belongs to [`crate::notify::recipients`], when not to [`crate::notify::silences`]; the
-//! rows belong to [`crate::pipeline::transition_rows`].
+//! [`crate::notify::recipients`] chooses the recipients, and [`crate::notify::silences`] mutes
+//! alerts. [`crate::pipeline::transition_rows`] builds the rows.
 
 use jiff::Timestamp;
 use tracing::warn;
@@ -17,7 +17,7 @@ use crate::pipeline::partition_batch::Stretch;
 use crate::pipeline::transition_rows::Named;
 
 impl Pipeline {
-    /// Adds a change to the stretch, once it is known who can be told.
+    /// Finds the recipients of a change, and adds the change to the partition's batch.
     pub(super) async fn record(
         &mut self,
         change: &Change,
@@ -54,7 +54,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// What people call the wearer and the ward, where that is known.
+    /// Returns the names of the wearer and the ward, if they are known.
     async fn named(&self, change: &Change) -> Named {
         let directory = &self.parts.directory;
         let customer_id = change.ids.customer_id.unwrap_or_default();

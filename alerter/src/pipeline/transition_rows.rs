@@ -1,6 +1,6 @@
-//! What is written about a transition: the alert's row, the notice, the log line, the notifications.
+//! Builds the rows of a transition: the alert's row, the notice, the log line, the notifications.
 //!
-//! Puts together; [`crate::pipeline::commit`] writes. Who can be told is known by then.
+//! [`crate::pipeline::commit`] writes the rows. The recipients are known by then.
 
 use ljwx_reading::{Reading, wall_text};
 use ljwx_service::telemetry::trace;
@@ -22,19 +22,19 @@ use crate::rules::rule::{Rule, Watch};
 use crate::rules::template::Facts;
 use crate::rules::verdict::{Measured, Verdict};
 
-/// Offsets of one partition below this make the lower part of a reading's number.
+/// Number of offsets of a partition. A reading's source is partition × this number + offset.
 const OFFSETS_MAX: i64 = 1 << 40;
 
-/// Whose an alert is, in words that people know.
+/// The people of an alert, by name.
 #[derive(Debug, Default)]
 pub struct Named {
-    /// Who wears the device.
+    /// The name of the device's wearer.
     pub wearer: Option<String>,
-    /// Their organisation.
+    /// The name of the wearer's organisation.
     pub ward: Option<String>,
 }
 
-/// What a transition measured: a value, and the threshold that it lies beyond.
+/// The measurement of a transition: a value, and the threshold that it exceeds or falls below.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     measured: Measured,
@@ -42,7 +42,7 @@ struct Seen {
 }
 
 impl Stretch {
-    /// Adds what follows from a change; an absence has no reading for its cause.
+    /// Adds the rows of a change. A NO_DATA alert has no reading as its cause.
     pub fn add(
         &mut self,
         change: &Change,
@@ -60,7 +60,7 @@ impl Stretch {
         self.queue_notifications(change, &key, &notice, traceparent, reach);
     }
 
-    /// Adds the alert's row, or the change of it.
+    /// Adds the alert's row, or the change of the row.
     fn alert_row(
         &mut self,
         change: &Change,
@@ -100,7 +100,7 @@ impl Stretch {
         }
     }
 
-    /// Adds a notification for each address, or counts that there is none.
+    /// Adds a notification for each address. Without an address, counts the notification.
     fn queue_notifications(
         &mut self,
         change: &Change,
@@ -128,7 +128,7 @@ impl Stretch {
         for address in addresses.iter() {
             let recipient = address.to_string();
             let id = key.client_msg_id(change.transition.seq, &recipient);
-            // The watch's message is a row, made when its turn comes.
+            // A message to the watch is a row, which the sender builds.
             let payload = wechat::request(accounts, address, &id, notice).unwrap_or_default();
             self.notifications.push(NewNotification {
                 key: key.clone(),
@@ -144,7 +144,7 @@ impl Stretch {
     }
 }
 
-/// What people are told of the change.
+/// Builds the notice of the change.
 fn notice(change: &Change, rule: &Rule, Seen { measured, bound }: Seen, named: &Named) -> Notice {
     let wearer = named.wearer.as_deref();
     let transition = change.transition;
@@ -168,9 +168,9 @@ fn notice(change: &Change, rule: &Rule, Seen { measured, bound }: Seen, named: &
         severity: transition.severity,
         flapping: transition.flapping,
         sign: rule.named_sign(measured),
-        // What a stale episode has measured is the silence, and no value of its sign.
+        // A stale episode's measurement is the silence, not a value of its vital.
         value: (transition.to != To::Stale).then_some(measured.value),
-        // Of several conditions, the one that decided need not be the one the value belongs to.
+        // Of several conditions, the deciding one need not be the one to which the value belongs.
         bound: bound.filter(|_| matches!(rule.watch, Watch::Range(_))),
         eased: change.before.open().is_some_and(|open| open.severity > transition.severity),
         device_sn: change.device_sn.as_str().to_owned(),

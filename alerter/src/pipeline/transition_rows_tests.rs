@@ -23,7 +23,7 @@ fn reach() -> Reach {
     Reach::Through(Arc::new(accounts), Arc::from(addresses))
 }
 
-/// What follows from three readings that open an episode, escalate it and end it.
+/// The results of three readings that open an episode, escalate it and end it.
 fn stretch(reach: &Reach) -> Stretch {
     let escalation = json!({"escalation": [{"after_seconds": 60, "to": "critical"}]});
     let mut engine = Engine::default();
@@ -95,7 +95,8 @@ fn the_same_readings_become_the_same_bytes() {
 fn an_alert_stands_though_nobody_can_be_told_and_that_is_counted() {
     let stretch = stretch(&Reach::Nobody("no_account"));
     assert_eq!((stretch.opened.len(), stretch.notifications.len()), (1, 0));
-    // The opening and the escalation, by the day of the reading; an end nobody waits for is none.
+    // Counts the opening and the escalation on the day of the reading. An end without a notified
+    // opening does not count.
     let mut suppressed = Suppressed::default();
     let day = jiff::civil::date(2025, 9, 2);
     suppressed.count(day, 1, 7, "no_account");

@@ -1,5 +1,5 @@
-//! Writing a batch, however long it takes, while the next one is judged. One at a time: what is
-//! judged meanwhile begins where this one ends.
+//! Writes a batch in the background while the next one is evaluated. One batch is written at a
+//! time: the next one begins where this one ends.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,27 +18,27 @@ use crate::notify::rejected_rows::Refusals;
 use crate::pipeline::commit::{Committed, Store};
 use crate::pipeline::partition_batch::Stretch;
 
-/// What became of a batch.
+/// The outcome of writing a batch.
 #[derive(Debug, Default)]
 pub(super) struct Written {
-    /// Stretches that are written.
+    /// Partitions whose batch is written.
     pub(super) done: Vec<Advance>,
-    /// Those that are not, because the ledger stands elsewhere.
+    /// Partitions whose batch is fenced.
     pub(super) refused: Vec<(Advance, Standing)>,
-    /// Whether the rest was given up, because the process has to end.
+    /// Whether the rest was released unwritten, because the process has to end.
     pub(super) gave_up: bool,
 }
 
-/// What writes.
+/// The task that writes a batch.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     pub(super) store: Store,
     pub(super) hold: Hold,
-    /// Tells the sender that there is something to send.
+    /// Wakes the sender when there is something to send.
     pub(super) wake: Arc<Notify>,
-    /// Counts rows that the server refuses.
+    /// Counts rows that MySQL rejects.
     pub(super) refusals: Refusals,
-    /// When the batch began to be judged.
+    /// The time at which the evaluation of the batch began.
     pub(super) begun: Instant,
 }
 
@@ -46,7 +46,8 @@ impl Writer {
     async fn write(self, batch: Vec<Stretch>) -> Written {
         let mut written = Written::default();
         let mut parts = VecDeque::from([batch]);
-        // Each turn takes a stretch away, or makes a part smaller, or writes one by its rows.
+        // Each turn removes a partition, splits a part, or writes a partition row by row. So the
+        // loop ends.
         while let Some(mut part) = parts.pop_front() {
             let whole = || self.store.commit(&part);
             let mut committed = self.hold.until_done("write alerts", whole).await;
@@ -68,14 +69,14 @@ impl Writer {
                     refused.iter().for_each(|row| self.refusals.note(row));
                     part.iter().for_each(|stretch| self.done(stretch, &mut written));
                 }
-                // Which partition's it is shows when each goes by itself.
+                // Retry each partition alone, to find the one whose value MySQL rejects.
                 Ok(Committed::Invalid) => {
                     part.into_iter().rev().for_each(|stretch| parts.push_front(vec![stretch]));
                 }
                 Ok(Committed::Refused(at, standing)) => {
                     let stretch = part.remove(at);
                     match standing {
-                        // An earlier attempt was written and only its answer was lost.
+                        // An earlier attempt was committed and only its answer was lost.
                         Standing::Committed => self.done(&stretch, &mut written),
                         Standing::Lost | Standing::At(_) => {
                             written.refused.push((stretch.advance, standing));
@@ -104,12 +105,13 @@ impl Writer {
 pub(super) struct Writing(Option<JoinHandle<Written>>);
 
 impl Writing {
-    /// Begins to write a batch; the one before must have ended.
+    /// Starts to write a batch. The batch before must have ended.
     pub(super) fn begin(&mut self, writer: Writer, batch: Vec<Stretch>) {
         self.0 = Some(tokio::spawn(writer.write(batch)));
     }
 
-    /// Waits for its end; for ever where nothing is being written. May be dropped and called again.
+    /// Waits until the batch is written, or for ever if none is being written. The future may be
+    /// dropped and the call repeated.
     pub(super) async fn ended(&mut self) -> anyhow::Result<Written> {
         let Some(writing) = &mut self.0 else { return std::future::pending().await };
         let written = writing.await;
@@ -117,7 +119,7 @@ impl Writing {
         written.context("writing a batch ended in a panic")
     }
 
-    /// Whether there is one.
+    /// Whether a batch is being written.
     pub(super) fn is_some(&self) -> bool {
         self.0.is_some()
     }
