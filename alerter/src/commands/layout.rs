@@ -1,17 +1,17 @@
-//! Text in columns, no wider than a terminal.
+//! Prints text in columns, no wider than a terminal.
 
 use std::io::{self, Write};
 
-/// Columns of a terminal that lines are kept within.
+/// Width of the terminal, in columns.
 const WIDTH: usize = 100;
 
-/// Least room for the last column, even where the others leave less.
+/// Least width of the last column, even if the others leave less.
 const LAST_MIN: usize = 30;
 
-/// Between two columns.
+/// Gap between two columns.
 const GAP: &str = "  ";
 
-/// Rows of `N` cells and a last one of several lines, which are wrapped at spaces.
+/// Prints rows of `N` cells and a last cell of several lines, which are wrapped at spaces.
 pub fn columns<const N: usize>(
     rows: &[([String; N], Vec<String>)],
     out: &mut impl Write,
@@ -35,7 +35,7 @@ pub fn columns<const N: usize>(
     Ok(())
 }
 
-/// `text` in lines of at most `room`, but for words that are longer.
+/// Wraps `text` into lines of at most `room` columns. Longer words stay whole.
 pub fn wrapped(text: &str, room: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -53,12 +53,12 @@ pub fn wrapped(text: &str, room: usize) -> Vec<String> {
     lines
 }
 
-/// Columns that a text takes: Chinese characters take two.
+/// Returns the columns that a text takes. Chinese characters take two.
 fn width(text: &str) -> usize {
     text.chars().map(|character| if character >= '\u{1100}' { 2 } else { 1 }).sum()
 }
 
-/// Without what would move a terminal's cursor.
+/// Replaces characters that would move a terminal's cursor.
 fn plain(text: &str) -> String {
     text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
 }

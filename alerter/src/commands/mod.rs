@@ -1,4 +1,4 @@
-//! The commands beside the service: each looks at the tables, or changes them, and ends.
+//! The commands beside the service. Each reads or changes the tables, and ends.
 
 pub mod backtest;
 mod layout;
@@ -18,7 +18,7 @@ use ljwx_reading::wall_text;
 use ljwx_service::config::{Problems, ZoneArgs};
 use ljwx_service::telemetry::TelemetryArgs;
 
-/// Where a command finds the alerter's tables, and in which zone it reads and shows times.
+/// Settings of the alerter's tables, and of the zone in which a command reads and prints times.
 #[derive(Debug, Clone, Args)]
 pub struct TableArgs {
     /// The connection to MySQL.
@@ -39,14 +39,14 @@ impl TableArgs {
     }
 }
 
-/// A time in milliseconds since 1970 as people of `zone` write it.
+/// Formats milliseconds since 1970 as wall-clock time of `zone`.
 fn wall(epoch_ms: i64, zone: &TimeZone) -> String {
-    // Beyond the calendar only the number says anything.
+    // Beyond the calendar, print the number.
     Timestamp::from_millisecond(epoch_ms)
         .map_or_else(|_| epoch_ms.to_string(), |at| wall_text(zone.to_datetime(at)))
 }
 
-/// Runs a command's work to its end, on this thread.
+/// Runs a command's work to its end on this thread.
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(work)

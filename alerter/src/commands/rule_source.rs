@@ -1,4 +1,4 @@
-//! Where a command finds the rules it looks at.
+//! Settings of the rules that a command reads.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,23 +12,23 @@ use secrecy::SecretString;
 
 use crate::rules::loading::source::Source;
 
-/// How long a command waits for MySQL.
+/// Time for which a command waits for a connection to MySQL.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long MySQL may take for one answer.
+/// Time limit of one statement.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Settings of where the rules are.
+/// Settings of the source of the rules.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SourceArgs {
     /// YAML file with the rules.
     #[arg(conflicts_with = "from_db")]
     pub file: Option<PathBuf>,
-    /// Look at the platform's table instead of a file.
+    /// Read the platform's table instead of a file.
     #[arg(long)]
     pub from_db: bool,
-    /// MySQL or MariaDB, as mysql://user:password@host:port/database; for --from-db, and for the last
-    /// good versions of refused rules.
+    /// MySQL or MariaDB, as mysql://user:password@host:port/database; for --from-db, and for the
+    /// last good versions of invalid rules.
     #[arg(long, env = "MYSQL_URL", hide_env_values = true)]
     pub mysql_url: Option<SecretString>,
     /// The devices' zone.
@@ -37,7 +37,7 @@ pub struct SourceArgs {
 }
 
 impl SourceArgs {
-    /// Notes what is wrong with the settings.
+    /// Adds what is wrong with the settings to `problems`.
     pub fn validate(&self, problems: &mut Problems) {
         problems.require(self.file.is_some() || self.from_db, || {
             "name the FILE to look at, or --from-db for the platform's table".into()
@@ -50,12 +50,12 @@ impl SourceArgs {
         }
     }
 
-    /// The database, where it was said which. To be called inside a runtime.
+    /// Returns the database, if its URL is given. Must be called inside a runtime.
     pub fn pool(&self) -> anyhow::Result<Option<MySqlPool>> {
         self.mysql_url.as_ref().map(|url| pool(url, &self.zone.zone)).transpose()
     }
 
-    /// The rules' source.
+    /// Returns the source of the rules.
     pub fn source(&self, pool: Option<&MySqlPool>) -> anyhow::Result<Source> {
         match &self.file {
             Some(path) => Ok(Source::File(path.clone())),
@@ -64,7 +64,7 @@ impl SourceArgs {
     }
 }
 
-/// The connection to MySQL of a command that asks a few questions, one after the other.
+/// The connection to MySQL of a command that runs a few statements, one after the other.
 pub fn mysql(url: &SecretString) -> MySqlArgs {
     MySqlArgs {
         url: url.clone(),
@@ -74,7 +74,7 @@ pub fn mysql(url: &SecretString) -> MySqlArgs {
     }
 }
 
-/// The database behind [`mysql`].
+/// The database of [`mysql`].
 pub fn pool(url: &SecretString, zone: &TimeZone) -> anyhow::Result<MySqlPool> {
     mysql(url).connect(zone).context("--mysql-url")
 }

@@ -1,8 +1,9 @@
-//! What two sets of rules make of the same readings, counted by rule and compared by device.
+//! Compares the results of two sets of rules on the same readings: counts by rule, and differences
+//! by device.
 //!
-//! Pure. Rules are paired by their number. Episodes of one rule on one device that overlap, of either
-//! set, are looked at together once all of them are over, so that memory holds what is open and what is
-//! listed, however long the time is that is gone through.
+//! Pure. Rules are paired by their id. Overlapping episodes of one rule on one device, of either
+//! set, form a group. The group is compared once all of its episodes are over. So memory holds only
+//! open groups and listed differences, however long the period is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,13 +13,13 @@ use ljwx_reading::DeviceSn;
 use crate::engine::episode::To;
 use crate::rules::severity::Severity;
 
-/// Differences that are listed; more are only counted.
+/// Most differences that are listed. Further ones are only counted.
 pub const LISTED_MAX: usize = 10_000;
 
-/// Devices that are told apart, over both sets and all rules, 8 bytes each.
+/// Most devices that are distinguished, over both sets and all rules, 8 bytes each.
 const DEVICES_MAX: usize = 5_000_000;
 
-/// The two sets: the one in force, and the one that is tried.
+/// The two sets: the active rules, and the rules that are tried.
 pub const SIDES: [usize; 2] = [0, 1];
 
 /// A transition under one of the sets.
@@ -26,22 +27,22 @@ pub const SIDES: [usize; 2] = [0, 1];
 pub struct Note {
     /// The rule.
     pub rule_id: i64,
-    /// What happened.
+    /// The kind of transition.
     pub to: To,
-    /// Severity after it.
+    /// Severity after the transition.
     pub severity: Severity,
     /// Event time in milliseconds.
     pub at: i64,
-    /// Whether people would have been told.
+    /// Whether the transition would have been notified.
     pub told: bool,
 }
 
-/// What one rule came to under one set.
+/// The totals of one rule under one set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
     /// Episodes that opened.
     pub episodes: u64,
-    /// Devices they opened on.
+    /// Devices on which episodes opened.
     pub devices: u64,
     /// Notifications.
     pub told: u64,
@@ -50,48 +51,49 @@ pub struct Count {
 /// Overlapping episodes of one rule on one device under one set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Course {
-    /// How many.
+    /// Number of episodes.
     pub episodes: u32,
-    /// When the first one opened.
+    /// Opening of the first episode.
     pub opened_at: i64,
-    /// When the last one ended; `None`: it is open still.
+    /// End of the last episode. `None`: the episode is still open.
     pub ended_at: Option<i64>,
     /// The highest severity.
     pub severity: Severity,
     /// Notifications.
     pub told: u32,
-    /// Stands for every transition in its order.
+    /// Hash of every transition, in order.
     hash: u64,
 }
 
-/// A device that a rule treats otherwise under the other set.
+/// A device on which the two sets give different results for a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// The device.
     pub device_sn: DeviceSn,
     /// The rule.
     pub rule_id: i64,
-    /// What each set makes of it; at least one does.
+    /// The episodes under each set. At least one set has episodes.
     pub courses: [Option<Course>; 2],
 }
 
-/// What was found.
+/// The result of a comparison.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// Rules with an episode under either set.
     pub rules: BTreeMap<i64, [Count; 2]>,
-    /// Whether there were more devices than could be told apart: their counts are too low then.
+    /// Whether there were more than `DEVICES_MAX` devices. The counts of devices are too low
+    /// then.
     pub too_many_devices: bool,
-    /// Episodes that overlap none of the other set, by set.
+    /// Groups that overlap no episode of the other set, by set.
     pub only: [u64; 2],
-    /// Episodes under both, with other times, severities or notifications.
+    /// Groups under both sets, with different times, severities or notifications.
     pub other: u64,
-    /// The first of all of these, by device and rule.
+    /// The first of these differences, by device and rule.
     pub listed: Vec<Difference>,
 }
 
 impl Findings {
-    /// Differences that are counted only.
+    /// Returns the number of differences that are only counted.
     pub fn unlisted(&self) -> u64 {
         self.only[0] + self.only[1] + self.other - self.listed.len() as u64
     }
@@ -101,13 +103,13 @@ impl Findings {
 #[derive(Debug, Default)]
 pub struct Comparison {
     findings: Findings,
-    /// Courses with an episode that is open under either set.
+    /// Groups with an episode that is open under either set.
     open: HashMap<(i64, DeviceSn), [Option<Course>; 2]>,
     devices: HashSet<u64>,
 }
 
 impl Comparison {
-    /// Takes in what one reading of a device led to under each set.
+    /// Adds the results of one reading of a device under each set.
     pub fn reading(&mut self, device_sn: &DeviceSn, notes: [&[Note]; 2]) {
         let mut touched = BTreeSet::new();
         for side in SIDES {
@@ -116,7 +118,7 @@ impl Comparison {
                 touched.insert(note.rule_id);
             }
         }
-        // Not before both have been heard: what ends under one may begin under the other.
+        // Only after both sets: an episode may end under one set and open under the other.
         for rule_id in touched {
             let key = (rule_id, device_sn.clone());
             let is_open = |courses: &[Option<Course>; 2]| {
@@ -159,7 +161,7 @@ impl Comparison {
         }
     }
 
-    /// What was found; what is open still counts as it stands.
+    /// Returns the result. Open groups are compared as they are.
     pub fn finish(mut self) -> Findings {
         let open: BTreeMap<_, _> = std::mem::take(&mut self.open).into_iter().collect();
         for (key, courses) in open {

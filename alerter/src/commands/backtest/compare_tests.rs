@@ -8,7 +8,7 @@ fn note(to: To, at: i64) -> Note {
     Note { rule_id: 1, to, severity: Severity::Major, at, told: to != To::Escalated }
 }
 
-/// Episodes from and to these times, as what they lead to at each time.
+/// Episodes from and to these times, as their transitions at each time.
 fn episodes(spans: &[(i64, Option<i64>)]) -> BTreeMap<i64, Vec<Note>> {
     let mut notes: BTreeMap<i64, Vec<Note>> = BTreeMap::new();
     for (opened, ended) in spans {
@@ -20,7 +20,7 @@ fn episodes(spans: &[(i64, Option<i64>)]) -> BTreeMap<i64, Vec<Note>> {
     notes
 }
 
-/// Compares what two sets lead to on one device, reading by reading.
+/// Compares the transitions of two sets on one device, reading by reading.
 fn compared(sides: [&BTreeMap<i64, Vec<Note>>; 2]) -> Findings {
     let mut comparison = Comparison::default();
     let times: BTreeSet<i64> = sides.iter().flat_map(|side| side.keys().copied()).collect();
@@ -32,7 +32,8 @@ fn compared(sides: [&BTreeMap<i64, Vec<Note>>; 2]) -> Findings {
     comparison.finish()
 }
 
-/// Episodes by set, and the number of differences: only the one, only the other, otherwise.
+/// Episodes by set, and the number of differences: only the first set, only the second set,
+/// otherwise.
 fn check(one: &[(i64, Option<i64>)], other: &[(i64, Option<i64>)], expected: [u64; 3]) {
     let (one, other) = (episodes(one), episodes(other));
     let there = compared([&one, &other]);
@@ -59,10 +60,10 @@ fn episodes_are_compared_with_those_they_overlap() {
         (&[(0, Some(10))], &[(0, Some(15))], [0, 0, 1]),
         (&[(0, Some(30))], &[(0, Some(10)), (20, Some(30))], [0, 0, 1]),
         (&[(0, None)], &[(0, Some(10))], [0, 0, 1]),
-        // One after the other are two.
+        // Episodes one after the other do not overlap.
         (&[(0, Some(10))], &[(20, Some(30))], [1, 1, 0]),
         (&[(0, Some(10)), (20, Some(30))], &[(20, Some(30))], [1, 0, 0]),
-        // What ends where the other one begins belongs together.
+        // An episode that ends when another opens overlaps it.
         (&[(0, Some(10))], &[(10, Some(20))], [0, 0, 1]),
     ] {
         check(one, other, expected);

@@ -1,8 +1,8 @@
-//! `alerter backtest`: what other rules would have made of the readings that the topic still has,
-//! beside the rules in force.
+//! `alerter backtest`: evaluates other rules on the readings that the topic still holds, and
+//! compares them with the active rules.
 //!
-//! Reads the topic by time, in no group; writes nothing and tells nobody. `trial` judges, `compare`
-//! says what differs.
+//! Reads the topic by time, without a group. Writes and sends nothing. `trial` evaluates, and
+//! `compare` finds the differences.
 
 mod compare;
 mod report;
@@ -34,7 +34,7 @@ use crate::rules::loading::source_file;
 use report::{Report, Subject};
 use trial::{Trial, Wanted};
 
-/// Records between two words about how far it is.
+/// Records between two progress lines.
 const RECORDS_BETWEEN_WORDS: u64 = 100_000;
 
 /// Settings of `alerter backtest`.
@@ -43,17 +43,17 @@ pub struct BacktestConfig {
     /// The connection to Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
-    /// YAML file with the rules to try, all of them.
+    /// YAML file with the complete set of rules to try.
     #[arg(long, value_name = "FILE")]
     pub rules: PathBuf,
-    /// YAML file with the rules to compare with; none: the rules in force in the platform's table.
+    /// YAML file with the rules to compare with; none: the active rules in the platform's table.
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,
-    /// Begin with the readings received then, as `yyyy-MM-dd HH:mm:ss` in the devices' zone or
-    /// RFC 3339. Nothing is remembered of any device from before.
+    /// Time of receipt of the first readings, as `yyyy-MM-dd HH:mm:ss` in the devices' zone or RFC
+    /// 3339. No earlier state of any device is known.
     #[arg(long, value_parser = When::parse)]
     pub from: When,
-    /// End before the readings received then, at the latest with those that are there now.
+    /// Time of receipt before which the readings end; at the latest, the present end of the topic.
     #[arg(long, value_parser = When::parse)]
     pub to: When,
     /// Only readings of this tenant.
@@ -65,7 +65,7 @@ pub struct BacktestConfig {
     /// Print one JSON document instead of tables.
     #[arg(long)]
     pub json: bool,
-    /// MySQL or MariaDB, as mysql://user:password@host:port/database; for the rules in force.
+    /// MySQL or MariaDB, as mysql://user:password@host:port/database; for the active rules.
     #[arg(long, env = "MYSQL_URL", hide_env_values = true)]
     pub mysql_url: Option<SecretString>,
     /// The devices' zone.
@@ -77,7 +77,7 @@ pub struct BacktestConfig {
 }
 
 impl BacktestConfig {
-    /// Notes what is wrong with the settings.
+    /// Adds what is wrong with the settings to `problems`.
     pub fn validate(&self, problems: &mut Problems) {
         self.kafka.validate(problems);
         self.telemetry.validate(problems);
@@ -102,13 +102,13 @@ impl BacktestConfig {
     }
 }
 
-/// A set of rules, and where it is from.
+/// A set of rules and its name.
 struct Rules {
     name: String,
     set: Arc<RuleSet>,
 }
 
-/// Runs a backtest and prints what it came to. Exits with 2 where a file's rules are refused.
+/// Runs a backtest and prints its report. Exits with 2 if a rule of a file is invalid.
 pub async fn backtest(
     config: &BacktestConfig,
     stop: CancellationToken,
@@ -147,8 +147,8 @@ pub async fn backtest(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The rules of a file, or everything that is wrong with it: a trial without some of them would say
-/// little about all of them.
+/// Returns the rules of a file, or all of their problems. Without the invalid rules, a backtest
+/// would not be representative of the set.
 fn of_file(flag: &str, path: &Path) -> Result<Rules, Vec<String>> {
     let name = path.display().to_string();
     let checks =
@@ -165,7 +165,7 @@ fn of_file(flag: &str, path: &Path) -> Result<Rules, Vec<String>> {
     Err(refused.collect())
 }
 
-/// The rules that readings are judged by now.
+/// Returns the active rules.
 async fn in_force(config: &BacktestConfig) -> anyhow::Result<Rules> {
     let url = config.mysql_url.as_ref().context("--mysql-url is missing")?;
     let pool = pool(url, &config.zone.zone)?;
@@ -180,7 +180,7 @@ async fn in_force(config: &BacktestConfig) -> anyhow::Result<Rules> {
     Ok(Rules { name: "the rules in force in t_alert_rules".into(), set: Arc::new(snapshot.rules) })
 }
 
-/// Lets both sets judge what the topic has of the time that is meant. Blocks.
+/// Evaluates both sets on the topic's readings of the selected period. Blocks.
 fn go_through(
     config: &BacktestConfig,
     sets: [Arc<RuleSet>; 2],

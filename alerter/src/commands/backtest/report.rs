@@ -1,4 +1,4 @@
-//! The answer of `alerter backtest`: as tables for people, or as one JSON document.
+//! The report of `alerter backtest`, as tables for people or as one JSON document.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -14,100 +14,100 @@ use super::trial::Records;
 use crate::rules::index::RuleSet;
 use crate::rules::severity::Severity;
 
-/// What a backtest came to.
+/// The report of a backtest.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// First moment of receipt, wall clock of the devices.
+    /// Start of the period by time of receipt, on the devices' wall clock.
     pub from: String,
-    /// First moment that is not meant any more.
+    /// End of the period, exclusive.
     pub to: String,
-    /// Where the rules of set a are from, and those of set b.
+    /// Name of set a.
     pub a: String,
-    /// See `a`.
+    /// Name of set b.
     pub b: String,
-    /// What was read.
+    /// Counts of records.
     pub records: Records,
     /// Rules with an episode under either set.
     pub rules: Vec<RuleLine>,
     /// Whether the rules' counts of devices are too low, because there were too many.
     pub too_many_devices: bool,
-    /// What differs.
+    /// Differences between the sets.
     pub differences: Differences,
 }
 
 /// One rule.
 #[derive(Debug, Serialize)]
 pub struct RuleLine {
-    /// Its number.
+    /// The rule's id.
     pub id: i64,
-    /// The platform's word for its alerts.
+    /// The platform's word for the kind of alert.
     pub alert_type: String,
-    /// Under set a.
+    /// Totals under set a.
     pub a: Counted,
-    /// Under set b.
+    /// Totals under set b.
     pub b: Counted,
 }
 
-/// What a rule came to.
+/// The totals of a rule.
 #[derive(Debug, Default, Serialize)]
 pub struct Counted {
     /// Episodes.
     pub episodes: u64,
     /// Devices.
     pub devices: u64,
-    /// Notifications, each to however many people.
+    /// Notifications, each counted once whatever the number of recipients.
     pub notifications: u64,
 }
 
-/// What differs.
+/// Differences between the sets.
 #[derive(Debug, Serialize)]
 pub struct Differences {
-    /// Episodes of set a alone.
+    /// Groups of episodes of set a alone.
     pub only_a: u64,
-    /// Episodes of set b alone.
+    /// Groups of episodes of set b alone.
     pub only_b: u64,
-    /// Episodes of both, with other times, severities or notifications.
+    /// Groups under both sets, with different times, severities or notifications.
     pub otherwise: u64,
-    /// The first of them.
+    /// The first of the differences.
     pub listed: Vec<DifferenceLine>,
-    /// How many are not listed.
+    /// Number of differences that are not listed.
     pub unlisted: u64,
 }
 
-/// A device that a rule treats otherwise.
+/// A device on which the two sets give different results for a rule.
 #[derive(Debug, Serialize)]
 pub struct DifferenceLine {
     /// The device.
     pub device_sn: String,
-    /// The rule's number.
+    /// The rule's id.
     pub rule_id: i64,
-    /// Under set a.
+    /// Episodes under set a.
     pub a: Option<CourseLine>,
-    /// Under set b.
+    /// Episodes under set b.
     pub b: Option<CourseLine>,
 }
 
-/// What a rule makes of a device.
+/// The episodes of a rule on a device.
 #[derive(Debug, Serialize)]
 pub struct CourseLine {
-    /// Episodes; more than one where another set sees one.
+    /// Number of episodes. Several if they overlap one episode of the other set.
     pub episodes: u32,
-    /// When the first one opened.
+    /// Opening of the first episode.
     pub opened_at: String,
-    /// When the last one ended, if it did.
+    /// End of the last episode, if it ended.
     pub ended_at: Option<String>,
     /// The highest severity.
     pub severity: Severity,
-    /// Notifications, each to however many people.
+    /// Notifications, each counted once whatever the number of recipients.
     pub notifications: u32,
 }
 
-/// What a report is about.
+/// The subject of a report.
 #[derive(Debug)]
 pub struct Subject<'a> {
-    /// From and to, in milliseconds since 1970.
+    /// Start and end, in milliseconds since 1970.
     pub times: [i64; 2],
-    /// What the sets are called.
+    /// Names of the sets.
     pub names: [String; 2],
     /// The sets.
     pub rules: [&'a RuleSet; 2],
@@ -116,7 +116,7 @@ pub struct Subject<'a> {
 }
 
 impl Report {
-    /// Puts findings into words.
+    /// Builds the report of a comparison.
     pub fn new(subject: &Subject<'_>, records: Records, findings: Findings) -> Self {
         let all = subject.rules.iter().flat_map(|rules| rules.all());
         let types: HashMap<i64, &str> = all.map(|rule| (rule.id, rule.alert_type())).collect();
@@ -219,7 +219,7 @@ fn rules(report: &Report, out: &mut impl Write) -> io::Result<()> {
         rows.push([line.id.to_string(), line.alert_type.clone(), ae, ad, at, be, bd, bt]);
     }
     let [ae, at, be, bt] = totals.map(|total: u64| total.to_string());
-    // One device may show in several rules, so theirs do not add up.
+    // A device may occur under several rules, so the counts of devices do not add up.
     let none = String::new;
     rows.push(["total".into(), none(), ae, none(), at, be, none(), bt]);
     let mut sides = [Side::Right; 8];

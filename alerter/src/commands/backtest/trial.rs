@@ -1,7 +1,8 @@
-//! Two engines over the same readings: one with the rules in force, one with those that are tried.
+//! Runs two engines on the same readings: one with the active rules, one with the rules that are
+//! tried.
 //!
-//! Pure. People are told of nothing here, so everybody who would have been is taken to have been; a rule
-//! without a way to tell people told nobody.
+//! Pure. Nothing is sent. A notification that would have been sent counts as sent, except for rules
+//! without a channel, which notify no recipient.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,36 +16,36 @@ use crate::rules::channel::Channels;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::TEMPLATE_TENANT;
 
-/// Readings after which the engines' notes on what to write are thrown away.
+/// Readings after which the engines' pending changes are discarded.
 const READINGS_BETWEEN_CLEANING: u64 = 10_000;
 
-/// Which readings are meant; without any, all of them.
+/// Selects readings. Without a field, selects all readings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Only of this tenant.
+    /// Only this tenant.
     pub customer_id: Option<i64>,
-    /// Only of this device.
+    /// Only this device.
     pub device: Option<DeviceSn>,
 }
 
-/// What became of the records.
+/// Counts of records, by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Records {
-    /// All that were read.
+    /// All records that were read.
     pub read: u64,
-    /// Of another tenant or device than the one that is meant.
+    /// Records of another tenant or device than the selected ones.
     pub others: u64,
-    /// No reading could be made of them.
+    /// Records that hold no valid reading.
     pub undecodable: u64,
-    /// Their news were judged.
+    /// Readings that were evaluated.
     pub judged: u64,
-    /// They brought no news.
+    /// Readings without a newer vital.
     pub late: u64,
-    /// Their device's clock runs ahead.
+    /// Readings whose device's clock runs ahead.
     pub ahead: u64,
 }
 
-/// A trial under way.
+/// A backtest under way.
 #[derive(Debug)]
 pub struct Trial {
     engines: [Engine; 2],
@@ -55,8 +56,8 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// A trial of two sets of rules on the readings of these partitions; nothing is known of any
-    /// device.
+    /// A backtest of two sets of rules on the readings of these partitions, without any state of
+    /// devices.
     pub fn new(rules: [Arc<RuleSet>; 2], partitions: Vec<i32>, wanted: Wanted) -> Self {
         let engines = rules.map(|rules| {
             let mut engine = Engine::default();
@@ -71,24 +72,24 @@ impl Trial {
         Self { engines, partitions, wanted, comparison, records }
     }
 
-    /// Notes a record that no reading can be made of.
+    /// Counts a record that holds no valid reading.
     pub fn undecodable(&mut self) {
         self.records.read += 1;
         self.records.undecodable += 1;
     }
 
-    /// Lets both sets judge a reading.
+    /// Evaluates both sets on a reading.
     pub fn reading(&mut self, partition: i32, reading: &Reading) {
         self.records.read += 1;
         if !self.wanted.includes(reading) {
             self.records.others += 1;
             return;
         }
-        // A reading also shows which other devices are silent.
+        // A reading also shows that other devices are silent.
         let mut notes: BTreeMap<DeviceSn, [Vec<Note>; 2]> = BTreeMap::new();
         for side in SIDES {
             let judged = self.engines[side].judge(partition, reading);
-            // What is news to one engine is news to the other: that does not depend on rules.
+            // Count the outcome of one engine only: it does not depend on the rules.
             if side == 0 {
                 *self.records.of(judged.outcome) += 1;
             }
@@ -111,18 +112,18 @@ impl Trial {
         }
     }
 
-    /// What was read so far.
+    /// Returns the counts of records so far.
     pub fn records(&self) -> Records {
         self.records
     }
 
-    /// What it came to.
+    /// Returns the result of the comparison.
     pub fn finish(self) -> Findings {
         self.comparison.finish()
     }
 }
 
-/// What is noted of a change, as the service would have recorded it.
+/// Returns the transition of a change as the service would have recorded it, or `None`.
 fn note(change: &Change) -> Option<Note> {
     let transition = change.transition;
     let has_channel = change.rule.as_ref().is_some_and(|rule| rule.channels != Channels::default());

@@ -1,6 +1,6 @@
-//! The settings of `alerter outbox`: which notifications, and what to do with them.
+//! The settings of `alerter outbox`: the selected notifications, and the action.
 //!
-//! Does nothing; `run` does.
+//! `run` performs the action.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::notify::outbox::Filter;
 /// Longest reason, in characters.
 const REASON_CHARS_MAX: usize = 200;
 
-/// Numbers of rows that one command takes.
+/// Most row ids of one command.
 const IDS_MAX: usize = 1_000;
 
 /// Settings of `alerter outbox`.
@@ -25,46 +25,46 @@ pub struct OutboxConfig {
     /// The devices' zone.
     #[command(flatten)]
     pub zone: ZoneArgs,
-    /// Only these.
+    /// The selected notifications.
     #[command(flatten)]
     pub filter: FilterArgs,
-    /// What to do.
+    /// The action.
     #[command(subcommand)]
     pub action: Action,
 }
 
-/// Which notifications are meant; without any, all of them.
+/// Selects notifications. Without an option, selects all notifications.
 #[derive(Debug, Clone, Args)]
 pub struct FilterArgs {
-    /// Only in this state.
+    /// Only notifications in this state.
     #[arg(long, value_enum, global = true)]
     pub state: Option<State>,
-    /// Only of this tenant.
+    /// Only notifications of this tenant.
     #[arg(long, global = true)]
     pub customer_id: Option<i64>,
-    /// Only for this recipient, as kind:address.
+    /// Only notifications to this recipient, as kind:address.
     #[arg(long, global = true)]
     pub recipient: Option<String>,
-    /// Only these numbers, as `list` shows them.
+    /// Only notifications with these numbers, as `list` prints them.
     #[arg(long, value_delimiter = ',', global = true)]
     pub id: Vec<i64>,
-    /// Only those written longer ago than this, such as 30m.
+    /// Only notifications written longer ago than this, such as 30m.
     #[arg(long, value_parser = duration, global = true)]
     pub older_than: Option<Duration>,
 }
 
-/// Where a notification stands.
+/// The state of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum State {
-    /// It waits.
+    /// The notification is pending.
     Pending,
-    /// It waits as part of a digest.
+    /// The notification is pending in a digest.
     Folded,
-    /// The platform took it.
+    /// The platform accepted the notification.
     Sent,
-    /// It was given up: too old, nobody to tell, or an operator said so.
+    /// The notification was dropped: too old, no recipient, or on an operator's order.
     Dropped,
-    /// It can never be sent.
+    /// The notification can never be sent.
     Failed,
 }
 
@@ -80,38 +80,38 @@ impl State {
     }
 }
 
-/// What `alerter outbox` does.
+/// The actions of `alerter outbox`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Action {
-    /// One line a notification: whom it is for, where it stands, and why.
+    /// List notifications, one a line: recipient, state and reason.
     List {
         /// Most lines.
         #[arg(long, default_value_t = 100)]
         limit: usize,
-        /// One JSON document instead of a table.
+        /// Print one JSON document instead of a table.
         #[arg(long)]
         json: bool,
     },
-    /// Make notifications due now; those that failed or were dropped begin anew. One that is too old
-    /// by then is dropped again, unless what it tells of goes on.
+    /// Make notifications due now; failed and dropped notifications start again. A notification
+    /// that is too old by then is dropped again, unless its episode still fires.
     Retry {
-        /// Only say which.
+        /// Only print the selected notifications.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Give waiting notifications up for good; the alerts' log says so.
+    /// Drop pending notifications for good; the alerts' log records the drop.
     Drop {
-        /// Why, for whoever looks at the alert later.
+        /// Reason, for people who look at the alert later.
         #[arg(long)]
         reason: String,
-        /// Only say which.
+        /// Only print the selected notifications.
         #[arg(long)]
         dry_run: bool,
     },
 }
 
 impl OutboxConfig {
-    /// Notes what is wrong with the settings.
+    /// Adds what is wrong with the settings to `problems`.
     pub fn validate(&self, problems: &mut Problems) {
         self.mysql.validate(problems);
         let FilterArgs { state, customer_id, recipient, id, older_than } = &self.filter;
@@ -145,7 +145,8 @@ impl OutboxConfig {
         });
     }
 
-    /// The rows meant, among those in the given states; a digest stands for all it tells of.
+    /// Returns the filter of the selected rows, among those in the given states. When rows are
+    /// changed, a digest stands for all its rows.
     pub(super) fn filter(&self, states: &[State]) -> Filter {
         let given = &self.filter;
         let states = given.state.as_ref().map_or(states, std::slice::from_ref);

@@ -1,6 +1,6 @@
-//! `alerter outbox`: what waits to be sent, and doing something about it.
+//! `alerter outbox`: lists, retries and drops notifications.
 //!
-//! Shows neither what a notification says nor any measured value.
+//! Prints neither the message text nor any measured value.
 
 mod args;
 mod run;

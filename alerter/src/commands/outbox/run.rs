@@ -1,6 +1,6 @@
-//! Lists notifications, makes them due, or gives them up.
+//! Lists notifications, makes them due, or drops them.
 //!
-//! The statements belong to [`crate::notify::outbox`].
+//! [`crate::notify::outbox`] holds the statements.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -12,10 +12,10 @@ use super::args::{Action, OutboxConfig, State};
 use crate::commands::block_on;
 use crate::notify::outbox::{Listed, Outbox};
 
-/// Rows that one command changes at most; run it again for more.
+/// Most rows that one command changes. Run the command again for more.
 const CHANGED_MAX: usize = 10_000;
 
-/// `alerter outbox`.
+/// Runs `alerter outbox`.
 pub fn run(config: &OutboxConfig) -> ExitCode {
     let result = block_on(async {
         let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;

@@ -9,14 +9,14 @@ use ljwx_service::config::{Problems, ZoneArgs};
 use crate::notify::address;
 use crate::rules::channel::Channel;
 
-/// What can be done with recipients.
+/// The commands of `alerter recipients`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum RecipientsCommand {
-    /// Adds where a user is reached; an address that the platform has refused is tried again.
+    /// Add an address of a user; a disabled address is tried again.
     Add(EntryConfig),
-    /// Lists addresses, the refused ones with the platform's reason.
+    /// List addresses, disabled ones with the platform's reason.
     List(ListConfig),
-    /// Removes an address; exits 1 where it is not there.
+    /// Remove an address; exits 1 if the address does not exist.
     Remove(EntryConfig),
 }
 
@@ -26,14 +26,14 @@ pub struct EntryConfig {
     /// Tenant.
     #[arg(long)]
     pub customer_id: i64,
-    /// User; 0 for everybody of the tenant who has no address of that kind.
+    /// User; 0 for all users of the tenant without an address of that kind.
     #[arg(long)]
     pub user_id: i64,
-    /// Kind of the address: openid (of a follower of the official account) or wecom (a member's user
-    /// id).
+    /// Kind of the address: openid (of a follower of the official account) or wecom (a member's
+    /// user id).
     #[arg(long, value_parser = kind)]
     pub kind: Channel,
-    /// The address.
+    /// Address.
     #[arg(long)]
     pub address: String,
     /// The connection to MySQL.
@@ -44,19 +44,19 @@ pub struct EntryConfig {
     pub zone: ZoneArgs,
 }
 
-/// Which addresses, and how they are shown.
+/// Selects addresses, and the form of the output.
 #[derive(Debug, Clone, Args)]
 pub struct ListConfig {
-    /// Only this tenant's.
+    /// Only addresses of this tenant.
     #[arg(long)]
     pub customer_id: Option<i64>,
-    /// Only this user's.
+    /// Only addresses of this user.
     #[arg(long)]
     pub user_id: Option<i64>,
-    /// Only of this kind: openid or wecom.
+    /// Only addresses of this kind: openid or wecom.
     #[arg(long, value_parser = kind)]
     pub kind: Option<Channel>,
-    /// As JSON, for programs.
+    /// Print JSON, for programs.
     #[arg(long)]
     pub json: bool,
     /// The connection to MySQL.
@@ -74,7 +74,7 @@ fn kind(text: &str) -> Result<Channel, String> {
 }
 
 impl RecipientsCommand {
-    /// Notes what is wrong with the settings.
+    /// Adds what is wrong with the settings to `problems`.
     pub fn validate(&self, problems: &mut Problems) {
         let (customer_id, user_id, mysql) = match self {
             Self::Add(entry) | Self::Remove(entry) => {
@@ -89,7 +89,7 @@ impl RecipientsCommand {
         problems.require(user_id.is_none_or(|id| id >= 0), || {
             "--user-id must not be negative; 0 is everybody without an own address".into()
         });
-        // What is wrong and there can still be removed.
+        // `remove` accepts an invalid address too: the table may hold one.
         if let Self::Add(entry) = self
             && let Err(problem) = address::check(entry.kind, &entry.address)
         {
@@ -107,7 +107,7 @@ impl RecipientsCommand {
 }
 
 impl EntryConfig {
-    /// What it is, in words.
+    /// Names the address in words.
     pub(super) fn name(&self) -> String {
         let Self { customer_id, user_id, kind, address, .. } = self;
         let whose = match user_id {
@@ -154,7 +154,7 @@ mod tests {
             let text = format!("add --customer-id 7 --user-id 3 --kind {kind} --address 1");
             assert!(parse(&text).unwrap_err().to_string().contains("write openid or wecom"));
         }
-        // It may be there all the same, written by hand.
+        // The table may hold the address, written by hand.
         let remove = "remove --customer-id 7 --user-id 3 --kind wecom --address @all";
         assert_eq!(problems(remove), [""; 0]);
     }

@@ -1,6 +1,6 @@
-//! `alerter recipients`: where people are reached, as far as operators have said so.
+//! `alerter recipients`: the addresses of users, as operators entered them.
 //!
-//! Changes and shows `t_alert_recipient_address`. A running alerter notices within seconds.
+//! Changes and prints `t_alert_recipient_address`. A running alerter notices within seconds.
 
 mod args;
 mod rows;
@@ -15,7 +15,7 @@ use super::block_on;
 pub use args::{EntryConfig, ListConfig, RecipientsCommand};
 use rows::{LISTED_MAX, Listed, add, find, remove};
 
-/// Runs the command to its end; what it did stands on standard output.
+/// Runs the command to its end. Prints the result on standard output.
 pub fn run(command: &RecipientsCommand) -> ExitCode {
     let done = block_on(obey(command, &mut std::io::stdout()));
     done.unwrap_or_else(|error| {

@@ -1,4 +1,4 @@
-//! The table behind `alerter recipients`.
+//! The statements of `alerter recipients`.
 
 use ljwx_ledger::mysql::MySqlPool;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::rules::channel::Channel;
 /// Most addresses that are listed.
 pub(super) const LISTED_MAX: usize = 10_000;
 
-/// An address as it is listed.
+/// An address in the list.
 #[derive(Debug, Clone, PartialEq, FromRow, Serialize)]
 pub(super) struct Listed {
     pub(super) customer_id: i64,
@@ -18,7 +18,7 @@ pub(super) struct Listed {
     pub(super) kind: String,
     pub(super) address: String,
     pub(super) added_at: Option<String>,
-    /// Since when the platform does not deliver to it.
+    /// Time since which the address is disabled.
     pub(super) refused_at: Option<String>,
     /// The platform's reason.
     pub(super) refused_errcode: Option<i64>,
@@ -43,7 +43,7 @@ fn of_kind(query: &mut QueryBuilder<MySql>, kind: Channel) {
     query.push(" AND kind = ").push_bind(kind.kind());
 }
 
-/// Adds an address, or lets it be tried again; returns what that came to.
+/// Adds an address, or enables it again. Returns the result in words.
 pub(super) async fn add(pool: &MySqlPool, entry: &EntryConfig) -> Result<String, sqlx::Error> {
     let mut query = selection(Some(entry.customer_id), Some(entry.user_id));
     of_kind(&mut query, entry.kind);
@@ -69,7 +69,7 @@ pub(super) async fn add(pool: &MySqlPool, entry: &EntryConfig) -> Result<String,
     })
 }
 
-/// Removes an address; false where it was not there.
+/// Removes an address. Returns false if the address did not exist.
 pub(super) async fn remove(pool: &MySqlPool, entry: &EntryConfig) -> Result<bool, sqlx::Error> {
     let removed = sqlx::query(
         "DELETE FROM t_alert_recipient_address \
@@ -84,7 +84,7 @@ pub(super) async fn remove(pool: &MySqlPool, entry: &EntryConfig) -> Result<bool
     Ok(removed.rows_affected() > 0)
 }
 
-/// The addresses asked for, and one more where there are too many.
+/// Returns the selected addresses, at most one more than [`LISTED_MAX`].
 pub(super) async fn find(pool: &MySqlPool, list: &ListConfig) -> Result<Vec<Listed>, sqlx::Error> {
     let mut query = selection(list.customer_id, list.user_id);
     if let Some(kind) = list.kind {

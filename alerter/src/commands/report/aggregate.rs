@@ -1,6 +1,6 @@
-//! From episodes one by one to what is said of each rule and tenant.
+//! Aggregates single episodes into the figures of each rule and tenant.
 //!
-//! Pure: episodes come device by device, those of a device in the order of their openings.
+//! Pure. Episodes come device by device, and those of a device in the order of their openings.
 
 use std::collections::HashMap;
 
@@ -10,13 +10,13 @@ use super::percentiles::Sample;
 use crate::engine::episode::notify_history::Past;
 use crate::rules::policy::Policy;
 
-/// Longer than this share of the span a device of a healthy rule has no open episode.
+/// Largest share of the period in which a device of a healthy rule has an open episode.
 const OPEN_SHARE_MAX: f64 = 0.8;
 
-/// More episodes than this a healthy rule has of no device on any day.
+/// Most episodes that a device of a healthy rule has in a day.
 const EPISODES_A_DAY_MAX: u64 = 50;
 
-/// What the tables say about an episode; times in milliseconds since 1970.
+/// An episode as the tables hold it. Times are in milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
     /// The rule.
@@ -29,17 +29,18 @@ pub struct History {
     pub device_sn: String,
     /// Event time of the opening.
     pub opened_at: i64,
-    /// The same on the devices' wall clock.
+    /// Day of the opening on the devices' wall clock.
     pub opened_on: Date,
-    /// Event time of the end; `None` also where it is over and nothing says since when.
+    /// Event time of the end. `None` also if the episode is over and the time of its end is
+    /// unknown.
     pub over_at: Option<i64>,
-    /// Whether it goes on.
+    /// Whether the episode is open.
     pub is_open: bool,
-    /// Whether somebody received a notification of it.
+    /// Whether anyone received a notification of the episode.
     pub is_told: bool,
-    /// When its first notification was recorded.
+    /// Time at which its first notification was recorded.
     pub recorded_at: Option<i64>,
-    /// When the first one was received.
+    /// Time at which a notification was first received.
     pub delivered_at: Option<i64>,
 }
 
@@ -48,7 +49,7 @@ pub struct History {
 pub struct Loud {
     /// The device.
     pub device_sn: String,
-    /// Share of the span during which an episode was open, 0 to 1.
+    /// Share of the period in which an episode was open, 0 to 1.
     pub open_share: f64,
     /// Most episodes of one day.
     pub episodes_a_day: u64,
@@ -59,14 +60,14 @@ impl Loud {
         self.loudness() > 1.0
     }
 
-    /// Beyond 1 it is too much of either.
+    /// Returns the greater ratio to the two limits. Above 1 a limit is exceeded.
     fn loudness(&self) -> f64 {
         let of_a_day = self.episodes_a_day as f64 / EPISODES_A_DAY_MAX as f64;
         of_a_day.max(self.open_share / OPEN_SHARE_MAX)
     }
 }
 
-/// What is said of a rule and a tenant.
+/// The figures of a rule and a tenant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tally {
     /// The rule.
@@ -75,29 +76,30 @@ pub struct Tally {
     pub customer_id: i64,
     /// The platform's word for the kind of alert.
     pub alert_type: String,
-    /// Episodes that opened in the span.
+    /// Episodes that opened in the period.
     pub episodes: u64,
-    /// Of these, those that somebody was told of.
+    /// Of these, episodes that someone was notified of.
     pub told: u64,
-    /// Of these, those that ended.
+    /// Of these, episodes that ended.
     pub ended: u64,
-    /// Episodes that go on, those that opened earlier included.
+    /// Open episodes, including those that opened before the period.
     pub open: u64,
-    /// How long those that ended lasted.
+    /// Durations of the episodes that ended.
     pub lasted: Sample,
-    /// Time from the opening to the first delivery.
+    /// Times from the opening to the first delivery.
     pub since_event: Sample,
-    /// Time from the recording of the first notification to the first delivery.
+    /// Times from the recording of the first notification to the first delivery.
     pub since_recorded: Sample,
-    /// How often a device began to flap; `None` where the rule's limits are not known any more.
+    /// Number of times that a device began to flap. `None` if the rule's limits are no longer
+    /// known.
     pub flaps: Option<u64>,
-    /// Devices on which it fires all day.
+    /// Devices on which the rule fires all day.
     pub loud_devices: u64,
-    /// The loudest of them.
+    /// The noisiest of them.
     pub loudest: Option<Loud>,
 }
 
-/// One device's part.
+/// The figures of the present device.
 #[derive(Debug, Default)]
 struct Device {
     device_sn: String,
@@ -108,7 +110,7 @@ struct Device {
     past: Past,
 }
 
-/// The fold over all episodes of a span.
+/// The aggregation over all episodes of a period.
 #[derive(Debug)]
 pub struct Fold<'a> {
     from_ms: i64,
@@ -119,12 +121,12 @@ pub struct Fold<'a> {
 }
 
 impl<'a> Fold<'a> {
-    /// A fold over `from_ms..to_ms`; the rules' policies say what flapping is.
+    /// An aggregation over `from_ms..to_ms`. The rules' policies define flapping.
     pub fn new(from_ms: i64, to_ms: i64, policies: &'a HashMap<i64, Policy>) -> Self {
         Self { from_ms, to_ms, policies, tallies: Vec::new(), device: Device::default() }
     }
 
-    /// Takes one episode in, which may have opened before the span.
+    /// Adds one episode, which may have opened before the period.
     pub fn take(&mut self, history: &History) {
         self.turn_to(history);
         let opened_in_span = (self.from_ms..self.to_ms).contains(&history.opened_at);
@@ -146,7 +148,7 @@ impl<'a> Fold<'a> {
         }
     }
 
-    /// What is said of each rule and tenant.
+    /// Returns the figures of each rule and tenant.
     pub fn finish(mut self) -> Vec<Tally> {
         self.close_device();
         self.tallies
@@ -185,7 +187,7 @@ impl<'a> Fold<'a> {
         }
     }
 
-    /// How long the episode was open within the span.
+    /// Returns how long the episode was open within the period.
     fn open_ms(&self, history: &History) -> i64 {
         let until = history.over_at.or(history.is_open.then_some(self.to_ms));
         let until = until.map_or(self.from_ms, |until| until.min(self.to_ms));
@@ -220,7 +222,7 @@ impl Tally {
             self.lasted.add(over_at - history.opened_at);
         }
         if let Some(delivered_at) = history.delivered_at {
-            // A watch's clock may be ahead of ours.
+            // A device's clock may be ahead of the server's.
             self.since_event.add((delivered_at - history.opened_at).max(0));
             if let Some(recorded_at) = history.recorded_at {
                 self.since_recorded.add((delivered_at - recorded_at).max(0));

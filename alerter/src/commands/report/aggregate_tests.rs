@@ -6,7 +6,7 @@ use crate::test_support::rule;
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 
-/// An episode of rule 1, tenant 7, open for an hour and told 3 s after its recording.
+/// An episode of rule 1, tenant 7, open for an hour and notified 3 s after its recording.
 fn history(device_sn: &str, opened_at: i64) -> History {
     let day = i8::try_from(1 + opened_at.div_euclid(DAY).max(0)).unwrap();
     History {

@@ -1,4 +1,4 @@
-//! How good the alerts of a span of time were, by rule and tenant.
+//! Assembles the report on the alerts of a period, by rule and tenant.
 //!
 //! ```text
 //! t_alert_info, outbox, log ─ episodes ─► aggregate ─┐
@@ -19,66 +19,66 @@ use super::findings::{AllDay, NeverFired, all_day, never_fired};
 use super::query::Question;
 use crate::rules::rule::Rule;
 
-/// What is said of one rule and tenant. Times are in milliseconds; `None` where there is nothing to
+/// The figures of one rule and tenant. Times are in milliseconds. `None`: there is nothing to
 /// measure.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Line {
-    /// The rule; 0 for notifications of no single alert that is there.
+    /// The rule. 0: notifications that belong to no single existing alert.
     pub rule_id: i64,
     /// The tenant.
     pub customer_id: i64,
     /// The platform's word for the kind of alert.
     pub alert_type: String,
-    /// Episodes that opened in the span.
+    /// Episodes that opened in the period.
     pub episodes: u64,
-    /// Of these, those that somebody was told of.
+    /// Of these, episodes that someone was notified of.
     pub told: u64,
-    /// Of these, those that ended.
+    /// Of these, episodes that ended.
     pub ended: u64,
-    /// Episodes that go on, those that opened earlier included.
+    /// Open episodes, including those that opened before the period.
     pub open: u64,
-    /// Half of those that ended lasted no longer.
+    /// Median duration of the episodes that ended.
     pub lasted_p50_ms: Option<i64>,
-    /// From the event to the first delivery.
+    /// Median time from the event to the first delivery.
     pub event_to_delivery_p50_ms: Option<i64>,
-    /// See there.
+    /// 95th percentile of the time from the event to the first delivery.
     pub event_to_delivery_p95_ms: Option<i64>,
-    /// From the first notification's recording to the first delivery.
+    /// Median time from the recording of the first notification to the first delivery.
     pub recorded_to_delivery_p50_ms: Option<i64>,
-    /// See there.
+    /// 95th percentile of the time from the recording to the first delivery.
     pub recorded_to_delivery_p95_ms: Option<i64>,
-    /// Whether these are of a part of the episodes only, because there are so many.
+    /// Whether these times cover only a part of the episodes, because there are many.
     pub sampled: bool,
-    /// How often a device began to flap; `None` where the rule is gone.
+    /// Number of times that a device began to flap. `None` if the rule no longer exists.
     pub flaps: Option<u64>,
-    /// Notifications that were not sent, by reason.
+    /// Suppressed notifications, by reason.
     pub suppressed: BTreeMap<String, i64>,
-    /// What became of those that were recorded.
+    /// Recorded notifications, by outcome.
     pub notifications: Vec<Notifications>,
 }
 
 /// The report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Event time from which on.
+    /// Start of the period, by event time.
     pub from: String,
-    /// Event time before which.
+    /// End of the period, by event time, exclusive.
     pub to: String,
-    /// The zone of both.
+    /// The zone of both times.
     pub time_zone: String,
-    /// The only tenant it is about.
+    /// The only tenant of the report. `None`: all tenants.
     pub customer_id: Option<i64>,
-    /// What is said of each rule and tenant.
+    /// The figures of each rule and tenant.
     pub lines: Vec<Line>,
-    /// Rules in force of which no episode was open in the span.
+    /// Active rules without an open episode in the period.
     pub never_fired: Vec<NeverFired>,
     /// Rules that fire all day.
     pub all_day: Vec<AllDay>,
-    /// What the numbers do not include.
+    /// Notes on what the figures do not include.
     pub notes: Vec<String>,
 }
 
-/// Makes the report; `rules` are the valid ones, `now_ms` is the time.
+/// Makes the report. `rules` are the valid rules, and `now_ms` is the present time.
 pub async fn make(
     connection: &mut MySqlConnection,
     question: &Question,
@@ -108,7 +108,7 @@ fn assemble(
         .into_iter()
         .map(|tally| ((tally.rule_id, tally.customer_id), Line::from(tally)))
         .collect();
-    // A notification, or one that was not sent, may be of an episode before the span.
+    // A notification, or a suppressed one, may belong to an episode before the period.
     let blank = |rule_id, customer_id| Line {
         rule_id,
         customer_id,

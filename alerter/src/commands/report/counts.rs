@@ -1,6 +1,6 @@
-//! What became of notifications, and how many there never were, by rule and tenant.
+//! Counts notifications by outcome, and suppressed notifications, by rule and tenant.
 //!
-//! Runs statements; [`super`] puts the answers beside the episodes.
+//! Runs statements. [`super`] puts the counts beside the episodes.
 
 use anyhow::Context;
 use ljwx_ledger::mysql::MySqlConnection;
@@ -10,45 +10,45 @@ use sqlx::FromRow;
 use crate::commands::report::query::Question;
 use crate::rules::channel::Channel;
 
-/// Notifications of one rule and tenant that went the same way.
+/// Notifications of one rule and tenant with the same outcome.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct Counted {
-    /// The rule; 0 where there is no single alert.
+    /// The rule. 0 if there is no single alert.
     pub rule_id: i64,
     /// The tenant.
     pub customer_id: i64,
-    /// What they have in common.
+    /// Channel, outcome, errcode and number.
     #[sqlx(flatten)]
     pub what: Notifications,
 }
 
-/// Notifications that went the same way.
+/// Notifications with the same outcome.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
 pub struct Notifications {
     /// The channel.
     pub channel: String,
-    /// What became of them: a state of the outbox, or `attempt_failed` of single attempts.
+    /// The outcome: a state of the outbox, or `attempt_failed` for single attempts.
     pub outcome: String,
-    /// What the channel answered last; `None`: nothing, or nothing was asked.
+    /// The channel's last errcode. `None`: no answer, or no call.
     pub errcode: Option<i64>,
-    /// How many.
+    /// Number of notifications.
     pub notifications: i64,
 }
 
-/// Notifications that were not sent.
+/// Suppressed notifications.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct NotSent {
     /// The rule.
     pub rule_id: i64,
     /// The tenant.
     pub customer_id: i64,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// How many.
+    /// Number of notifications.
     pub suppressed: i64,
 }
 
-/// What became of the notifications recorded in the span, and what attempts failed in it.
+/// Counts the notifications recorded in the period, and the attempts that failed in it.
 pub async fn notifications(
     connection: &mut MySqlConnection,
     question: &Question,
@@ -86,7 +86,7 @@ async fn recorded(
     .await
 }
 
-/// The log says of a failed attempt `errcode N: …` where the channel answered.
+/// Counts failed attempts. If the channel answered, the log's details are `errcode N: …`.
 async fn failed_attempts(
     connection: &mut MySqlConnection,
     question: &Question,
@@ -110,7 +110,7 @@ async fn failed_attempts(
     .await
 }
 
-/// What was not sent on the days that the span touches.
+/// Counts suppressed notifications of the days that the period touches.
 pub async fn not_sent(
     connection: &mut MySqlConnection,
     question: &Question,

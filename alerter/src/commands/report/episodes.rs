@@ -1,6 +1,7 @@
-//! The episodes of a span as the tables tell of them, one by one.
+//! Reads the episodes of a period from the tables, one by one.
 //!
-//! Reads `t_alert_info` once, whole: neither the platform's table nor ours has an index for it.
+//! Reads `t_alert_info` once and as a whole: neither the platform's table nor ours has an index for
+//! the period.
 
 use anyhow::Context;
 use futures_util::TryStreamExt;
@@ -11,11 +12,11 @@ use sqlx::{AssertSqlSafe, FromRow};
 use super::aggregate::{Fold, History};
 use crate::commands::report::query::Question;
 
-/// A device's clock may be ahead, so that a notification is older than what it tells of: by so long
-/// at most.
+/// Most time by which a device's clock may be ahead. A notification may be that much older than its
+/// event.
 const AHEAD_MS_MAX: i64 = 24 * 3_600_000;
 
-/// Statuses of episodes that are over, beside whatever has a `recover_at`.
+/// Statuses of ended episodes. An episode with a `recover_at` has ended too.
 const OVER: &str = "'RESOLVED', 'superseded', 'STALE', 'CLOSED'";
 
 #[derive(Debug, FromRow)]
@@ -33,7 +34,7 @@ struct Row {
     logged: Option<String>,
 }
 
-/// Puts every episode that opened in the span, or was open in it, through `fold`.
+/// Adds every episode to `fold` that opened in the period or was open in it.
 pub async fn read(
     connection: &mut MySqlConnection,
     question: &Question,
@@ -55,8 +56,8 @@ pub async fn read(
     Ok(())
 }
 
-/// Rows of the platform have no key of an episode. Keys are compared as what ours are, or the
-/// platform's own character set would keep the index from being used.
+/// Builds the query. Rows of the platform have no episode key. Keys are compared in the character
+/// set of our tables: in the platform's own, MySQL could not use the index.
 fn query() -> String {
     let open = format!("a.recover_at IS NULL AND COALESCE(a.alert_status, '') NOT IN ({OVER})");
     format!(
@@ -85,7 +86,7 @@ impl Row {
     fn history(self, question: &Question) -> anyhow::Result<History> {
         let opened = wall(&self.opened)?;
         let at_ms = |text: &String| anyhow::Ok(question.at_ms(wall(text)?));
-        // The log is kept for longer than the outbox; it knows whole seconds only.
+        // The log is kept for longer than the outbox, but holds whole seconds only.
         let logged_at = self.logged.as_ref().map(at_ms).transpose()?;
         let delivered_at = self.delivered_at.or(logged_at);
         Ok(History {

@@ -1,5 +1,5 @@
-//! What is to be looked at: rules that say nothing, rules that never stop, and what the numbers do
-//! not include.
+//! Finds what needs attention: rules that never fire, rules that never stop, and gaps in the
+//! figures.
 //!
 //! Pure.
 
@@ -13,35 +13,35 @@ use crate::notify::outbox::KEPT_DAYS;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
 
-/// A rule in force that did not fire.
+/// An active rule that did not fire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NeverFired {
     /// The rule.
     pub rule_id: i64,
-    /// Whose it is; 0: the template of all tenants.
+    /// The rule's tenant. 0: the template of all tenants.
     pub customer_id: i64,
     /// The platform's word for the kind of alert.
     pub alert_type: String,
 }
 
-/// A rule that fires all day on some devices of a tenant: nobody listens to it any more.
+/// A rule that fires all day on some devices of a tenant, so that people ignore it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AllDay {
     /// The rule.
     pub rule_id: i64,
     /// The tenant.
     pub customer_id: i64,
-    /// On how many devices.
+    /// Number of devices.
     pub devices: u64,
-    /// The one on which it is worst.
+    /// The device on which the rule is noisiest.
     pub device_sn: String,
-    /// There, the share of the span during which an episode was open, 0 to 1.
+    /// Share of the period in which an episode was open on that device, 0 to 1.
     pub open_share: f64,
-    /// There, the most episodes of one day.
+    /// Most episodes of one day on that device.
     pub episodes_a_day: u64,
 }
 
-/// The rules in force, for one tenant or at all, that are not among the `seen`.
+/// Returns the active rules that are not among the `seen`, of one tenant or of all.
 pub fn never_fired(
     rules: Vec<Rule>,
     customer_id: Option<i64>,
@@ -55,7 +55,7 @@ pub fn never_fired(
         })
     };
     let mut found: Vec<_> = match customer_id {
-        // Of a tenant's rules those of the template count that it does not override.
+        // Of a tenant's rules, include those of the template that the tenant does not override.
         Some(customer_id) => {
             let rules = RuleSet::new(rules);
             rules.of(customer_id).iter().filter_map(|rule| silent(rule)).collect()
@@ -66,7 +66,7 @@ pub fn never_fired(
     found
 }
 
-/// The rules that fire all day.
+/// Returns the rules that fire all day.
 pub fn all_day(tallies: &[Tally]) -> Vec<AllDay> {
     tallies
         .iter()
@@ -84,7 +84,7 @@ pub fn all_day(tallies: &[Tally]) -> Vec<AllDay> {
         .collect()
 }
 
-/// What the numbers do not include.
+/// Returns notes on what the figures do not include.
 pub fn notes(question: &Question, now_ms: i64, sampled: bool) -> Vec<String> {
     let mut notes = Vec::new();
     let kept_from = now_ms - KEPT_DAYS * 86_400_000;

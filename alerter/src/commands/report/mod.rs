@@ -1,6 +1,6 @@
-//! `alerter report`: how good the alerts of a span of time were.
+//! `alerter report`: reports on the alerts of a period.
 //!
-//! Reads the question; `assemble` answers it.
+//! This module holds the settings. `assemble` makes the report.
 
 mod aggregate;
 mod assemble;
@@ -29,19 +29,19 @@ use crate::rules::loading::source::Source;
 use crate::rules::rule::Rule;
 use crate::rules::validation::{Check, Checked};
 
-/// How long one of its statements may take: they go through all alerts of the time that is asked for.
+/// Time limit of one statement. The statements read all alerts of the period.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Settings of `report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportConfig {
-    /// Alerts of this event time on, as `yyyy-MM-dd HH:mm:ss` in the devices' zone or RFC 3339.
+    /// Event time of the first alerts, as `yyyy-MM-dd HH:mm:ss` in the devices' zone or RFC 3339.
     #[arg(long, value_name = "T", value_parser = When::parse)]
     pub from: When,
-    /// Alerts before this event time; up to now where it is not given.
+    /// Event time before which the alerts end; none: now.
     #[arg(long, value_name = "T", value_parser = When::parse)]
     pub to: Option<When>,
-    /// Only this tenant's.
+    /// Only alerts of this tenant.
     #[arg(long)]
     pub customer_id: Option<i64>,
     /// Print one JSON document instead of tables.
@@ -94,7 +94,7 @@ impl ReportConfig {
     }
 }
 
-/// Rules that do not validate never fire, which is not their worst fault: `rules check` says it.
+/// Leaves out invalid rules. They never fire, but `rules check` reports their real fault.
 fn valid(checks: Vec<Check>) -> Vec<Rule> {
     let (mut rules, mut refused) = (Vec::new(), 0_u32);
     for check in checks {

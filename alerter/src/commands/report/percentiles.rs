@@ -1,12 +1,12 @@
 //! Percentiles of series that may be longer than memory should hold.
 //!
-//! Pure, and without chance: the same series gives the same answer.
+//! Pure and deterministic: the same series gives the same result.
 
-/// Values that are kept of one series.
+/// Most values that are kept of one series.
 const VALUES_MAX: usize = 4_096;
 
-/// Every value of a series, or every second, fourth, eighth …, so that it never holds more than
-/// [`VALUES_MAX`].
+/// Every value of a series, or every second, fourth, eighth …, so that at most [`VALUES_MAX`]
+/// values are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
     values: Vec<i64>,
@@ -21,7 +21,7 @@ impl Default for Sample {
 }
 
 impl Sample {
-    /// Takes one value in.
+    /// Adds one value.
     pub fn add(&mut self, value: i64) {
         if self.seen.is_multiple_of(self.every) {
             if self.values.len() == VALUES_MAX {
@@ -32,8 +32,8 @@ impl Sample {
         self.seen += 1;
     }
 
-    /// Called when twice as many values have been seen as will be kept, so that the next one, too,
-    /// is at a place that is kept.
+    /// Keeps every second value. The number of values seen is then a multiple of the new interval,
+    /// so the next value is kept too.
     fn thin_out(&mut self) {
         let mut at = 0_usize;
         self.values.retain(|_| {
@@ -43,7 +43,8 @@ impl Sample {
         self.every *= 2;
     }
 
-    /// The smallest values that this many percent are not above; `None` of an empty series.
+    /// Returns, for each percentage, the smallest value that at least so many percent of the values
+    /// do not exceed. `None` if the series is empty.
     pub fn percentiles<const N: usize>(&self, percents: [usize; N]) -> [Option<i64>; N] {
         let mut sorted = self.values.clone();
         sorted.sort_unstable();

@@ -1,4 +1,5 @@
-//! The report on standard output: tables for people, at most 110 columns wide, or one JSON document.
+//! Prints the report on standard output: tables for people, at most 110 columns wide, or one JSON
+//! document.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -8,7 +9,7 @@ use ljwx_service::text::{Side, table_of};
 use super::assemble::{Line, Report};
 use crate::mysql::suppressed_counts::{COOLDOWN, FLAPPING, SILENCED};
 
-/// Longest word for the kind of an alert that is shown whole, in characters.
+/// Longest kind of alert that is printed whole, in characters.
 const ALERT_CHARS_MAX: usize = 20;
 
 /// Names of the columns about episodes.
@@ -23,7 +24,7 @@ const NOTIFICATIONS: [&str; 12] = [
     "silenced", "other", "flaps",
 ];
 
-/// Names of the columns about what went wrong.
+/// Names of the columns about failures.
 const FAILURES: [&str; 6] = ["rule", "tenant", "channel", "outcome", "errcode", "count"];
 
 /// Prints the report.
@@ -114,7 +115,7 @@ fn notifications(line: &Line) -> [String; NOTIFICATIONS.len()] {
     ]
 }
 
-/// What did not reach anybody, and attempts that failed.
+/// Returns the notifications that reached no recipient, and failed attempts.
 fn failures(line: &Line) -> impl Iterator<Item = [String; FAILURES.len()]> {
     let went_wrong = |outcome: &str| matches!(outcome, "failed" | "dropped" | "attempt_failed");
     let sent = line.notifications.iter().filter(move |one| went_wrong(&one.outcome));
@@ -175,7 +176,7 @@ fn shortened(alert_type: &str) -> String {
     alert_type.chars().take(ALERT_CHARS_MAX - 1).chain(['…']).collect()
 }
 
-/// A time in at most six characters, such as 850ms, 12s, 3m20s, 2h05m, 4d12h.
+/// Formats a time in at most six characters, such as 850ms, 12s, 3m20s, 2h05m, 4d12h.
 fn short(milliseconds: i64) -> String {
     let seconds = milliseconds / 1_000;
     match seconds {

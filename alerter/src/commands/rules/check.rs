@@ -1,6 +1,6 @@
-//! `alerter rules check`: the validation of the service, before the service meets the rules.
+//! `alerter rules check`: validates rules as the service does, before the service reads them.
 //!
-//! Prints; what makes a rule valid is for [`crate::rules::validation`] to say.
+//! [`crate::rules::validation`] decides what makes a rule valid.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use crate::commands::block_on;
 use crate::commands::rule_source::SourceArgs;
 use crate::rules::validation::{Check, Checked};
 
-/// Lists every problem; fails where there is one, or where the rules cannot be read.
+/// Lists every problem. Fails if there is a problem, or if the rules cannot be read.
 pub fn rules_check(config: &SourceArgs) -> ExitCode {
     let checks = block_on(async {
         let pool = config.pool()?;
@@ -25,12 +25,12 @@ pub fn rules_check(config: &SourceArgs) -> ExitCode {
     }
 }
 
-/// What a check came to.
+/// The totals of a check.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Summary {
-    /// Rules that would be judged by, or are disabled.
+    /// Valid rules, disabled ones included.
     valid: usize,
-    /// Rules that would be refused.
+    /// Invalid rules.
     refused: usize,
     /// Rows for device events.
     events: usize,
@@ -38,7 +38,7 @@ struct Summary {
     deleted: usize,
 }
 
-/// Writes every problem, one a line, and what it came to.
+/// Prints every problem, one a line, and the totals.
 fn report(checks: &[Check], out: &mut impl Write) -> io::Result<Summary> {
     let mut summary = Summary::default();
     for check in checks {

@@ -1,4 +1,4 @@
-//! What a rule watches and how it tells, in words for operators.
+//! Describes a rule's trigger and channels in words for operators.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use crate::rules::condition::Composite;
 use crate::rules::rule::{Rule, Watch};
 use crate::rules::verdict::Range;
 
-/// What a rule watches, such as `heart_rate < 50 or > 120, 3 times within 300 s`.
+/// Describes a rule's trigger, such as `heart_rate < 50 or > 120, 3 times within 300 s`.
 pub fn watches(rule: &Rule) -> String {
     let mut words = match &rule.watch {
         Watch::Range(range) => in_range(range),
@@ -46,7 +46,7 @@ fn in_conditions(composite: &Composite) -> String {
     words.join(if composite.all { " and " } else { " or " })
 }
 
-/// The ways a rule tells people.
+/// Returns the channels of a rule.
 pub fn channels(rule: &Rule) -> Vec<&'static str> {
     let Channels { wechat, wecom, message, log } = rule.channels;
     let all = [(wechat, "wechat"), (wecom, "wecom"), (message, "message"), (log, "log")];

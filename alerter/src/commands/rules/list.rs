@@ -1,5 +1,5 @@
-//! `alerter rules list`: the rules in force for a tenant, where each comes from, and which ones are
-//! refused.
+//! `alerter rules list`: lists the active rules of a tenant with their origin, and the invalid
+//! rules.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -15,10 +15,10 @@ use crate::rules::loading::snapshot::Snapshot;
 /// Settings of `rules list`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ListConfig {
-    /// Where the rules are.
+    /// The source of the rules.
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Tenant whose rules are meant; 0: one that has none of its own.
+    /// Tenant whose rules are listed; 0: a tenant without rules of its own.
     #[arg(long, default_value_t = 0)]
     pub customer_id: i64,
     /// Print one JSON document instead of a table.
@@ -27,14 +27,14 @@ pub struct ListConfig {
 }
 
 impl ListConfig {
-    /// Notes what is wrong with the settings.
+    /// Adds what is wrong with the settings to `problems`.
     pub fn validate(&self, problems: &mut Problems) {
         self.source.validate(problems);
         problems.require(self.customer_id >= 0, || "--customer-id must be at least 0".into());
     }
 }
 
-/// Prints the rules; fails where they cannot be read.
+/// Prints the rules. Fails if the rules cannot be read.
 pub fn rules_list(config: &ListConfig) -> ExitCode {
     let listed = block_on(read(config)).and_then(|snapshot| {
         let report = Report::new(&snapshot, config.customer_id);

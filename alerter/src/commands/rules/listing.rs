@@ -1,4 +1,4 @@
-//! The answer of `alerter rules list`, worked out from a snapshot.
+//! The result of `alerter rules list`, built from a snapshot.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,80 +16,81 @@ const NAMED_MAX: usize = 10;
 /// The rules of one tenant.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The tenant; 0: one without rules of its own.
+    /// The tenant. 0: a tenant without rules of its own.
     pub customer_id: i64,
-    /// Its own and the template's: first those in force in the order they are judged, then the rest.
+    /// The tenant's and the template's rules. Active rules come first, in the order of their
+    /// evaluation.
     pub rules: Vec<Line>,
-    /// Rules of the two that are refused as they are written.
+    /// Invalid rules of the tenant and the template.
     pub refused: Vec<RefusedLine>,
-    /// How many rules of their own tenants have, disabled ones included.
+    /// Number of own rules by tenant, disabled ones included.
     pub tenants: BTreeMap<i64, usize>,
 }
 
-/// A rule.
+/// A rule in the list.
 #[derive(Debug, Serialize)]
 pub struct Line {
-    /// Number of the rule.
+    /// The rule's id.
     pub id: i64,
-    /// Its version.
+    /// The rule's version.
     pub version: i64,
-    /// Whose it is.
+    /// The rule's origin.
     pub origin: Origin,
-    /// Whether readings are judged by it.
+    /// Whether the rule is evaluated.
     pub state: State,
-    /// Own rules that take its place, the first ten.
+    /// The first ten rules of the tenant that override the rule.
     pub overridden_by: Vec<i64>,
-    /// Rules of the template whose place it takes, the first ten.
+    /// The first ten rules of the template that the rule overrides.
     pub overrides: Vec<i64>,
     /// 1 (first) to 5.
     pub priority: u8,
-    /// How bad its alerts are at first.
+    /// The first severity of the rule's alerts.
     pub severity: Severity,
-    /// The platform's word for its alerts.
+    /// The platform's word for the kind of alert.
     pub alert_type: String,
-    /// What it watches, in words.
+    /// The rule's trigger, in words.
     pub watches: String,
-    /// How it tells people.
+    /// The rule's channels.
     pub channels: Vec<&'static str>,
-    /// When this version was accepted, where the rule is refused as it is written now.
+    /// Time at which this version was accepted, if the rule's present version is invalid.
     pub last_good: Option<String>,
 }
 
-/// Whose a rule is.
+/// The origin of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// The tenant's.
+    /// The rule is the tenant's.
     Own,
-    /// Every tenant's.
+    /// The rule is the template's, for all tenants.
     Template,
 }
 
-/// Whether readings are judged by a rule.
+/// Whether a rule is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// They are.
+    /// The rule is active.
     InForce,
-    /// An own rule has its place.
+    /// A rule of the tenant overrides the rule.
     Overridden,
-    /// Somebody switched it off.
+    /// The rule is disabled.
     Disabled,
 }
 
-/// A refused rule.
+/// An invalid rule.
 #[derive(Debug, Serialize)]
 pub struct RefusedLine {
-    /// Number of the rule, where it has one.
+    /// The rule's id, if it has an id.
     pub id: Option<i64>,
-    /// What is wrong with it.
+    /// The rule's problems.
     pub problems: Vec<String>,
-    /// What it is judged by instead, in words.
+    /// What is evaluated instead of the rule, in words.
     pub instead: String,
 }
 
 impl Report {
-    /// The rules of a tenant.
+    /// Lists the rules of a tenant.
     pub fn new(snapshot: &Snapshot, customer_id: i64) -> Self {
         let rules = snapshot.rules.all();
         let is_own =
@@ -138,7 +139,7 @@ fn by_slot(rules: &[Arc<Rule>], wanted: impl Fn(&Rule) -> bool) -> HashMap<Slot<
 
 fn refused(all: &[Refused], customer_id: i64) -> Vec<RefusedLine> {
     let concerned = all.iter().filter(|refused| {
-        // One whose tenant cannot be read may be anybody's.
+        // A rule whose tenant cannot be read may belong to any tenant.
         refused.customer_id.is_none_or(|id| id == customer_id || id == TEMPLATE_TENANT)
     });
     concerned
@@ -174,7 +175,7 @@ impl Line {
         }
     }
 
-    /// With the state that follows from what overrides it.
+    /// Sets the state that follows from the overriding rules.
     fn settled(mut self) -> Self {
         if self.state == State::InForce && !self.overridden_by.is_empty() {
             self.state = State::Overridden;

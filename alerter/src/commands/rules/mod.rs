@@ -1,4 +1,4 @@
-//! `alerter rules`: checks rules and lists those in force.
+//! `alerter rules`: checks rules, and lists the active rules.
 //!
 //! Changes nothing.
 
@@ -17,12 +17,12 @@ use crate::commands::rule_source::SourceArgs;
 use crate::commands::rules::check::rules_check;
 use crate::commands::rules::list::{ListConfig, rules_list};
 
-/// What can be done with rules.
+/// The commands of `alerter rules`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum RulesCommand {
-    /// Validates rules as the service would and lists every problem; exits 1 if there is one.
+    /// Validate rules as the service would and list every problem; exits 1 if there is a problem.
     Check(SourceArgs),
-    /// Shows the rules in force for a tenant, where each comes from, and those that are refused.
+    /// List the active rules of a tenant with their origin, and the invalid rules.
     List(ListConfig),
 }
 
@@ -34,7 +34,7 @@ impl RulesCommand {
         }
     }
 
-    /// Does it; prints to standard output.
+    /// Runs the command. Prints to standard output.
     pub fn run(&self) -> ExitCode {
         match self {
             Self::Check(source) => rules_check(source),

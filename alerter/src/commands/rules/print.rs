@@ -1,4 +1,4 @@
-//! The answer of `alerter rules list` as a table for people.
+//! Prints the result of `alerter rules list` as a table for people.
 
 use std::io::{self, Write};
 
@@ -6,13 +6,13 @@ use super::listing::{Line, Origin, Report, State};
 use crate::commands::layout::{columns, wrapped};
 use crate::rules::rule::TEMPLATE_TENANT;
 
-/// Tenants that are named.
+/// Most tenants that are named.
 const TENANTS_NAMED_MAX: usize = 20;
 
-/// Columns that lines of text are kept within.
+/// Width of wrapped lines, in columns.
 const WIDTH: usize = 96;
 
-/// Prints the report as a table.
+/// Prints the rules as a table.
 pub fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let in_force = |line: &&Line| line.state == State::InForce;
     let count = report.rules.iter().filter(in_force).count();
@@ -50,7 +50,7 @@ pub fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     tenants(report, out)
 }
 
-/// What there is to say of a rule beside the other columns.
+/// Returns what the other columns do not hold.
 fn details(line: &Line) -> Vec<String> {
     let channels =
         if line.channels.is_empty() { "nobody".into() } else { line.channels.join(", ") };

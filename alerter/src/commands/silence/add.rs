@@ -1,6 +1,6 @@
-//! `alerter silence add`: what is silenced, from when, until when, and why.
+//! `alerter silence add`: adds a silence with its subject, period and reason.
 //!
-//! The statements belong to [`crate::notify::silences::table`].
+//! [`crate::notify::silences::table`] holds the statements.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::list::say;
 use crate::commands::{TableArgs, wall};
 use crate::notify::silences::table::{self, NewSilence, UNFINISHED_MAX};
 
-/// A silence ends at the latest this long after it was added: one that is forgotten hides alerts.
+/// Latest end of a silence after it was added, because a forgotten silence hides alerts.
 const ENDS_WITHIN: Duration = Duration::from_secs(30 * 86_400);
 
 /// Longest reason, in characters.
@@ -27,16 +27,17 @@ pub(super) const AUTHOR_CHARS_MAX: usize = 64;
 /// Settings of `silence add`.
 #[derive(Debug, Clone, Args)]
 pub struct AddConfig {
-    /// Why, for whoever wonders that nobody was told.
+    /// Reason, for people who wonder why no notification was sent.
     #[arg(long)]
     pub reason: String,
-    /// How long it lasts, such as 90m or 2h; at most 30 days.
+    /// Duration of the silence, such as 90m or 2h; at most 30 days.
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub lasts: Option<Duration>,
-    /// When it ends, as `yyyy-MM-dd HH:mm:ss` in the devices' zone or RFC 3339; within 30 days.
+    /// End of the silence, as `yyyy-MM-dd HH:mm:ss` in the devices' zone or RFC 3339; within 30
+    /// days.
     #[arg(long, value_name = "T", value_parser = When::parse)]
     pub until: Option<When>,
-    /// When it begins; at once where it is not given.
+    /// Start of the silence; none: at once.
     #[arg(long, value_name = "T", value_parser = When::parse)]
     pub from: Option<When>,
     /// Only this tenant.
@@ -48,10 +49,10 @@ pub struct AddConfig {
     /// Only this rule.
     #[arg(long)]
     pub rule_id: Option<i64>,
-    /// Everything: no notification of any tenant.
+    /// Everything: no notification of any tenant is sent.
     #[arg(long)]
     pub all: bool,
-    /// Who silences.
+    /// Author of the silence.
     #[arg(long, env = "USER")]
     pub author: String,
     /// The tables.
@@ -64,7 +65,7 @@ fn device_sn(text: &str) -> Result<DeviceSn, String> {
         .ok_or_else(|| "write a serial number of 1 to 64 visible ASCII characters".to_owned())
 }
 
-/// Notes a text that is blank, too long, or of several lines.
+/// Reports a text that is blank, too long, or of several lines.
 pub(super) fn require_text(name: &str, text: &str, chars_max: usize, problems: &mut Problems) {
     let fits = !text.trim().is_empty() && text.chars().count() <= chars_max;
     problems.require(fits && !text.contains(char::is_control), || {
@@ -93,7 +94,7 @@ impl AddConfig {
         });
     }
 
-    /// The silence that is meant at `now` of the server's clock.
+    /// Returns the silence to add at `now` of the server's clock.
     pub(super) fn silence(&self, now: i64, zone: &TimeZone) -> anyhow::Result<NewSilence> {
         let starts_at = self.from.map_or(now, |from| from.at_ms(zone).max(now));
         let lasting = |lasts: Duration| starts_at.saturating_add(millis(lasts));

@@ -1,6 +1,6 @@
-//! `alerter silence end`: ends a silence before its time.
+//! `alerter silence end`: ends a silence early.
 //!
-//! The statements belong to [`crate::notify::silences::table`].
+//! [`crate::notify::silences::table`] holds the statements.
 
 use anyhow::bail;
 use clap::Args;
@@ -15,9 +15,9 @@ use crate::notify::silences::table;
 /// Settings of `silence end`.
 #[derive(Debug, Clone, Args)]
 pub struct EndConfig {
-    /// Number of the silence, as `silence list` shows it.
+    /// Number of the silence, as `silence list` prints it.
     pub id: i64,
-    /// Who ends it.
+    /// Person who ends the silence.
     #[arg(long, env = "USER")]
     pub author: String,
     /// The tables.
@@ -26,7 +26,7 @@ pub struct EndConfig {
 }
 
 impl EndConfig {
-    /// Notes what is wrong with the settings.
+    /// Adds what is wrong with the settings to `problems`.
     pub(super) fn validate(&self, problems: &mut Problems) {
         require_text("--author", &self.author, AUTHOR_CHARS_MAX, problems);
     }

@@ -1,4 +1,4 @@
-//! `alerter silence list`: a table for people, or one JSON document.
+//! `alerter silence list`: prints a table for people, or one JSON document.
 
 use std::io::{self, Write};
 
@@ -11,14 +11,14 @@ use serde::Serialize;
 use crate::commands::{TableArgs, wall};
 use crate::notify::silences::table::{self, Record, Standing};
 
-/// Silences shown, at most: the newest.
+/// Most silences that are listed: the newest.
 const SHOWN_MAX: usize = 1_000;
 
 /// Names of the table's columns.
 const COLUMNS: [&str; 8] =
     ["id", "state", "from", "to", "tenant", "device", "rule", "reason (who)"];
 
-/// The sides of their cells.
+/// Alignment of the table's columns.
 const SIDES: [Side; 8] = [
     Side::Right,
     Side::Left,
@@ -33,7 +33,7 @@ const SIDES: [Side; 8] = [
 /// Settings of `silence list`.
 #[derive(Debug, Clone, Args)]
 pub struct ListConfig {
-    /// Those that are over, too: who silenced what, when and why, for 400 days.
+    /// Also silences that are over: who silenced what, when and why, for 400 days.
     #[arg(long)]
     pub all: bool,
     /// Print one JSON document instead of a table.
@@ -44,7 +44,7 @@ pub struct ListConfig {
     pub tables: TableArgs,
 }
 
-/// A silence and what it is doing.
+/// A silence and its state.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     state: Standing,

@@ -1,6 +1,6 @@
-//! `alerter silence`: adds silences, lists them, ends them.
+//! `alerter silence`: adds, lists and ends silences.
 //!
-//! Every replica of the alerter follows the table, so nothing else has to be told.
+//! Every replica of the alerter reads the table, so the commands notify no process.
 
 mod add;
 mod end;
@@ -17,20 +17,20 @@ use crate::commands::silence::add::AddConfig;
 use crate::commands::silence::end::EndConfig;
 use crate::commands::silence::list::ListConfig;
 
-/// What can be done with silences.
+/// The commands of `alerter silence`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum SilenceCommand {
-    /// Keep notifications back for a while; alerts are recorded all the same, and what still lasts
-    /// at the end is told then.
+    /// Suppress notifications for a period; alerts are still recorded, and alerts still open at the
+    /// end are notified then.
     Add(Box<AddConfig>),
-    /// Show silences that last or are to come.
+    /// List silences in effect or planned.
     List(ListConfig),
-    /// End a silence before its time.
+    /// End a silence early.
     End(EndConfig),
 }
 
 impl SilenceCommand {
-    /// The settings all of them have.
+    /// Returns the settings that all of these commands have.
     pub fn tables(&self) -> &TableArgs {
         match self {
             Self::Add(config) => &config.tables,
@@ -48,7 +48,7 @@ impl SilenceCommand {
         }
     }
 
-    /// Does it; prints to standard output.
+    /// Runs the command. Prints to standard output.
     pub async fn run(&self) -> anyhow::Result<()> {
         match self {
             Self::Add(config) => config.run().await,

@@ -20,7 +20,7 @@ fn parse(arguments: &[&str]) -> Result<AddConfig, Vec<String>> {
     }
 }
 
-/// When a silence added at [`NOW`] begins and ends, in hours from then.
+/// Start and end of a silence added at [`NOW`], in hours from then.
 fn hours(arguments: &[&str]) -> Option<(i64, i64)> {
     let config = parse(&[&["--all", "--reason", "r"], arguments].concat()).unwrap();
     let silence = config.silence(NOW, &TimeZone::get("Asia/Shanghai").unwrap()).ok()?;
