@@ -1,35 +1,35 @@
-//! Opening compressed bodies, never into more than a body may be.
+//! Decompresses bodies within a bound.
 
 use std::io::Read;
 
 use flate2::bufread::MultiGzDecoder;
 use zstd::zstd_safe::{self, zstd_sys::ZSTD_ErrorCode};
 
-/// Header of a reject that is kept as it was sent: how it was compressed.
+/// Header of a reject that is kept as received: the compression of its value.
 pub const CONTENT_ENCODING: &str = "content_encoding";
 
-/// How a body is compressed.
+/// Compression of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
-    /// RFC 1952, several members in a row included.
+    /// RFC 1952, with one member or several in a row.
     Gzip,
-    /// RFC 8878, several frames in a row included.
+    /// RFC 8878, with one frame or several in a row.
     Zstd,
 }
 
-/// Why a body could not be opened.
+/// The reason why a body could not be decompressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// It holds more than a body may.
+    /// The body decompresses to more bytes than allowed.
     #[error("it opens to more than a body may hold")]
     TooLarge,
-    /// It is cut short, followed by something else, or not compressed so at all.
+    /// The body is cut short, has other bytes behind it, or is not compressed in this way.
     #[error("it is cut short, damaged, or not compressed so at all")]
     Broken,
 }
 
 impl Encoding {
-    /// The coding that HTTP has this name for.
+    /// Returns the encoding with this name in HTTP, in any case.
     pub fn named(name: &str) -> Option<Self> {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         if is("gzip") || is("x-gzip") {
@@ -38,7 +38,7 @@ impl Encoding {
         is("zstd").then_some(Self::Zstd)
     }
 
-    /// Its name.
+    /// Returns the name in HTTP.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -46,8 +46,8 @@ impl Encoding {
         }
     }
 
-    /// Opens all of `received`, at most `bytes_max`, in a single pass into one buffer: so a window of
-    /// zstd costs nothing, whatever a header asks for.
+    /// Decompresses all of `received` in a single pass into one buffer of at most `bytes_max`
+    /// bytes. No window of zstd is allocated, whatever size a header asks for.
     pub fn open(self, received: &[u8], bytes_max: usize) -> Result<Vec<u8>, OpenError> {
         let mut opened = match self {
             Self::Gzip => open_gzip(received, bytes_max)?,
@@ -57,10 +57,11 @@ impl Encoding {
         Ok(opened)
     }
 
-    /// As much of `received` as opens, at most `bytes_max`: for a person who looks at what is broken.
+    /// Decompresses as much of `received` as is readable, at most `bytes_max` bytes. A person can
+    /// then look at a broken body.
     pub fn open_in_part(self, received: &[u8], bytes_max: usize) -> Vec<u8> {
         let mut opened = Vec::new();
-        // What went wrong is known already; what came before it is in the buffer.
+        // The caller knows the error already. The buffer holds everything before the error.
         let _ = match self {
             Self::Gzip => {
                 limited(MultiGzDecoder::new(received), bytes_max).read_to_end(&mut opened)
@@ -77,7 +78,7 @@ fn limited(reader: impl Read, bytes_max: usize) -> impl Read {
 }
 
 fn open_gzip(received: &[u8], bytes_max: usize) -> Result<Vec<u8>, OpenError> {
-    // One byte more than allowed tells a body that is too large from one that just fits.
+    // One byte more than allowed distinguishes a body that is too large from a body that just fits.
     let mut opened = Vec::with_capacity(bytes_max + 1);
     let read = limited(MultiGzDecoder::new(received), bytes_max + 1).read_to_end(&mut opened);
     if opened.len() > bytes_max {

@@ -1,6 +1,6 @@
-//! Who sent a reading: the device, the tenant, organisation and user, and the way of upload.
+//! The origin of a reading: device, tenant, organisation, user, and way of upload.
 //!
-//! Holds values only; the parsing of a device's JSON stands in the `parse` module.
+//! Holds values only. The `parse` module parses a device's JSON.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 /// Longest device serial number, in bytes.
 pub const DEVICE_SN_BYTES_MAX: usize = 64;
 
-/// A device's serial number: 1 to 64 visible ASCII characters, compared bytewise. As long as those
-/// of the watches are, it takes no memory of its own: every reading brings one.
+/// A device's serial number: 1 to 64 visible ASCII characters, compared bytewise. Serial numbers of
+/// watches are short enough to be stored inline, without an allocation for every reading.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct DeviceSn(CompactString);
 
 impl DeviceSn {
-    /// Takes a trimmed serial number; `None` where it is empty, too long or holds anything but
+    /// Takes a trimmed serial number. Returns `None` if it is empty, too long or holds anything but
     /// visible ASCII.
     pub fn new(text: &str) -> Option<Self> {
         let valid = (1..=DEVICE_SN_BYTES_MAX).contains(&text.len())
@@ -24,7 +24,7 @@ impl DeviceSn {
         valid.then(|| Self(text.into()))
     }
 
-    /// The serial number as text.
+    /// Returns the serial number as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -36,7 +36,7 @@ impl fmt::Display for DeviceSn {
     }
 }
 
-/// Tenant, organisation and user of a reading, as the device sent them; never zero.
+/// Tenant, organisation and user of a reading, as the device sent them. An id is never zero.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ids {
     /// Tenant.
@@ -51,12 +51,12 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// Whether none is absent.
+    /// Whether all three ids are present.
     pub fn is_complete(&self) -> bool {
         self.customer_id.is_some() && self.org_id.is_some() && self.user_id.is_some()
     }
 
-    /// Fills what is absent here from `other`.
+    /// Fills absent ids from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -67,23 +67,23 @@ impl Ids {
     }
 }
 
-/// How a reading came from the device.
+/// The way by which a reading was uploaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UploadMethod {
-    /// By the watch itself over Wi-Fi; also what is assumed where nothing is said.
+    /// By the watch itself over Wi-Fi. The default if an item names no method.
     #[default]
     Wifi,
     /// Through a phone.
     Bluetooth,
-    /// By mobile network (`4g` is an older word for it).
+    /// By mobile network. `4g` is an older word for this method.
     Esim,
     /// Inside an event of the watch.
     CommonEvent,
 }
 
 impl UploadMethod {
-    /// The word stored in MySQL and Redis.
+    /// Returns the word stored in MySQL and Redis.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Wifi => "wifi",
@@ -93,7 +93,7 @@ impl UploadMethod {
         }
     }
 
-    /// The method that a word means, older words included.
+    /// Returns the method that a word means, older words included.
     pub fn from_word(word: &str) -> Option<Self> {
         Some(match word {
             "wifi" => Self::Wifi,

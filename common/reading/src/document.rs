@@ -1,4 +1,5 @@
-//! Nested fields: JSON, or a string that holds JSON, with the damage that the field devices do.
+//! Parses nested fields: JSON, or a string that holds JSON, and repairs the known damage of devices
+//! in the field.
 
 use std::borrow::Cow;
 
@@ -13,20 +14,20 @@ use crate::time::EPOCH_SECONDS_MAX;
 /// Longest nested field, in bytes of its JSON.
 pub const NESTED_BYTES_MAX: usize = 64 * 1024;
 
-/// Deepest nesting that both servers and all readers take.
+/// Deepest nesting of a document. MariaDB, MySQL and all readers accept this depth.
 const NESTED_DEPTH_MAX: usize = 30;
 
-/// How often a document may be wrapped into a string again.
+/// Most string wrappings and repairs that are undone for one document.
 const QUOTE_LEVELS_MAX: usize = 3;
 
-/// What a nested field turned out to be.
+/// Result of reading a nested field.
 #[derive(Debug, PartialEq)]
 pub enum Nested {
-    /// Nothing, or an envelope without entries.
+    /// No value, or an envelope without entries.
     Absent,
     /// A document and its parsed form.
     Value(Document, Value),
-    /// Not usable, and why.
+    /// An unusable value, and the reason.
     Unusable(WarningCode),
 }
 
@@ -58,7 +59,7 @@ pub fn read(raw: &RawValue) -> Nested {
     }
 }
 
-/// Parses `text`, as it is or after the known repairs.
+/// Parses `text` unchanged, or else after the known repairs.
 fn parse(text: &str, levels: usize) -> Option<(String, Value)> {
     if let Ok(value) = serde_json::from_str::<Value>(text) {
         return match value {
@@ -70,7 +71,7 @@ fn parse(text: &str, levels: usize) -> Option<(String, Value)> {
     (levels > 0).then(|| parse(repaired.trim(), levels - 1)).flatten()
 }
 
-/// Undoes one known damage: a missing comma after the code, or outer quotes that were doubled.
+/// Undoes one known damage: a missing comma after the code, or doubled outer quotes.
 fn repair(text: &str) -> Option<String> {
     if text.contains(r#""0"data""#) {
         return Some(text.replace(r#""0"data""#, r#""0","data""#));
@@ -79,7 +80,8 @@ fn repair(text: &str) -> Option<String> {
     (!unquoted.is_empty()).then(|| unquoted.to_owned())
 }
 
-/// An object or a list; both servers store a bare number or word as JSON, but no reader wants it.
+/// Accepts an object or a list. MariaDB and MySQL would also store a bare number or word as JSON,
+/// but no reader can use it.
 fn is_usable(value: &Value) -> bool {
     matches!(value, Value::Object(_) | Value::Array(_)) && depth(value) <= NESTED_DEPTH_MAX
 }
@@ -114,8 +116,8 @@ fn is_minus_one(code: &Value) -> bool {
     code.as_i64() == Some(-1) || code.as_str().is_some_and(|code| code.trim() == "-1")
 }
 
-/// Hours asleep: the sum over entries with both ends and the end after the start, two decimals;
-/// `None` for nothing or zero.
+/// Returns the hours of sleep with two decimals: the sum over entries that have both ends and end
+/// after their start. `None` if the sum is zero.
 pub fn sleep_hours(value: &Value) -> Option<f64> {
     let entries = value.get("data")?.as_array()?;
     let seconds: f64 = entries.iter().filter_map(entry_seconds).sum();

@@ -1,6 +1,6 @@
-//! The shapes a body may have: readings, bare or wrapped into `data`, alone or in lists.
+//! Finds the items of a body: bare or inside `data`, alone or in lists.
 //!
-//! Finds the items; whether an item is a valid reading is for [`Reading::parse`] to say.
+//! Leaves the validation of an item to [`Reading::parse`].
 //!
 //! [`Reading::parse`]: crate::Reading::parse
 
@@ -15,33 +15,33 @@ use crate::json_object::Item;
 use crate::parse::{ids_of, names_a_device};
 use crate::rejection::{Rejection, RejectionCode};
 
-/// How often `data` may stand inside `data`.
+/// Most levels of `data` inside `data`.
 pub const LEVELS_MAX: usize = 4;
 
 /// Most readings of one body.
 pub const READINGS_MAX: usize = 1000;
 
-/// One item of a body: what stands where a reading should be.
+/// One item of a body: the value in the place of a reading.
 #[derive(Debug)]
 pub struct Found<'a> {
-    /// The item's own bytes.
+    /// The bytes of the item.
     pub raw: &'a RawValue,
-    /// Ids that stood beside the `data` around it.
+    /// Ids beside the `data` that holds the item.
     pub ids: Ids,
-    /// Set where the item cannot be looked into.
+    /// Set if the item is nested too deep to be unwrapped.
     pub rejection: Option<Rejection>,
 }
 
-/// A body that cannot be taken apart.
+/// The reason why a body has no items.
 #[derive(Debug, PartialEq)]
 pub enum BodyError {
-    /// Nothing was sent: no bytes, `{}` or `null`.
+    /// The body is empty: no bytes, `{}` or `null`.
     Empty,
-    /// The body is not JSON, or holds too much.
+    /// The body is not JSON, or holds too many items.
     Rejected(Rejection),
 }
 
-/// Takes a body apart into its items, in order.
+/// Splits a body into its items, in order.
 pub fn unwrap(body: &[u8]) -> Result<Vec<Found<'_>>, BodyError> {
     let malformed =
         |what: String| BodyError::Rejected(Rejection::new(RejectionCode::MalformedBody, what));
@@ -68,7 +68,7 @@ pub fn unwrap(body: &[u8]) -> Result<Vec<Found<'_>>, BodyError> {
     Ok(found)
 }
 
-/// Whether the bytes could be GBK: ASCII, and pairs of its lead and trail bytes.
+/// Whether the bytes could be GBK: ASCII, and pairs of GBK's lead and trail bytes.
 fn is_gbk(mut bytes: &[u8]) -> bool {
     while let Some((first, rest)) = bytes.split_first() {
         bytes = match (first, rest) {
@@ -85,7 +85,7 @@ struct Walk<'a, 'f> {
 }
 
 impl<'a> Walk<'a, '_> {
-    /// A place where a list or a single item may stand.
+    /// Unwraps a place that may hold a list or a single item.
     fn value(&mut self, raw: &'a RawValue, ids: Ids, level: usize) -> Result<(), BodyError> {
         if !raw.get().starts_with('[') {
             return self.item(raw, ids, level);
@@ -95,12 +95,13 @@ impl<'a> Walk<'a, '_> {
             outcome = self.item(item, ids, level);
             outcome.is_ok()
         });
-        // The list parsed as part of the body, so it parses again; one that is left early is refused.
+        // The list parsed as part of the body, so it parses again. Leaving the list early returns
+        // an error, which is ignored: `outcome` has the reason.
         let _ = serde_json::Deserializer::from_str(raw.get()).deserialize_seq(list);
         outcome
     }
 
-    /// A place where only an item may stand: an envelope, or what should be a reading.
+    /// Unwraps a place that may hold only an item: an envelope, or an item to be parsed.
     fn item(&mut self, raw: &'a RawValue, ids: Ids, level: usize) -> Result<(), BodyError> {
         let Some(item) = Item::read(raw) else { return self.push(raw, ids, None) };
         let Some(data) = item.get("data") else { return self.push(raw, ids, None) };
@@ -132,8 +133,8 @@ impl<'a> Walk<'a, '_> {
     }
 }
 
-/// Hands on a list's items one by one, for as long as they are wanted: collected first, those of a body
-/// full of numbers would take eight times its memory.
+/// Passes the items of a list on one by one until the function returns `false`. A collected list of
+/// a body full of numbers would take eight times the body's memory.
 struct Items<F>(F);
 
 impl<'de, F: FnMut(&'de RawValue) -> bool> Visitor<'de> for Items<F> {

@@ -1,4 +1,4 @@
-//! A JSON object seen as the keys and raw values it came with.
+//! A JSON object as keys and raw values, unchanged.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,12 +6,12 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The keys and raw values of one JSON object, in the order they came.
+/// The keys and raw values of one JSON object, in their order in the text.
 #[derive(Debug)]
 pub struct Item<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Item<'a> {
-    /// Reads `raw` as an object; `None` where it is something else.
+    /// Reads `raw` as an object. Returns `None` for any other value.
     pub fn read(raw: &'a RawValue) -> Option<Self> {
         raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok()).flatten()
     }
@@ -21,12 +21,13 @@ impl<'a> Item<'a> {
         self.0.is_empty()
     }
 
-    /// The value of `key`; of a key that came twice, the later one, as other JSON readers have it.
+    /// Returns the value of `key`. If a key occurs twice, the later value counts, as in other JSON
+    /// readers.
     pub fn get(&self, key: &str) -> Option<&'a RawValue> {
         self.0.iter().rev().find(|(name, _)| name == key).map(|(_, raw)| *raw)
     }
 
-    /// The first of `spellings` whose value is not absent.
+    /// Returns the first of `spellings` with a value that is not absent.
     pub fn first_scalar(&self, spellings: &[&str]) -> Option<(Scalar<'a>, &'a str)> {
         spellings.iter().find_map(|key| {
             let raw = self.get(key)?;
@@ -60,29 +61,29 @@ impl<'de: 'a, 'a> Deserialize<'de> for Item<'a> {
     }
 }
 
-/// A watch sends 22 keys; one allocation holds them.
+/// Capacity for the keys of one item: a watch sends 22, so one allocation holds them.
 const KEYS_EXPECTED: usize = 24;
 
-/// A key that borrows from the body unless it holds escapes.
+/// A key that borrows from the body unless the key holds escapes.
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A value as the fields of a reading see it.
+/// A JSON value as the fields of a reading see it.
 #[derive(Debug, PartialEq)]
 pub enum Scalar<'a> {
-    /// `null`, `""`, blanks, or the word `"null"`.
+    /// `null`, `""`, blanks, or the string `"null"`.
     Absent,
     /// A string, trimmed.
     Text(Cow<'a, str>),
     /// A JSON number, as written.
     Number(&'a str),
-    /// Something no field takes: a boolean, an object, an array, a broken string.
+    /// A value that no field accepts: a boolean, an object, an array, a broken string.
     Other,
 }
 
 impl<'a> Scalar<'a> {
-    /// Sorts a raw value.
+    /// Classifies a raw value.
     pub fn read(raw: &'a RawValue) -> Self {
         let text = raw.get();
         match text.as_bytes().first() {
@@ -98,7 +99,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// The text of a string or a number.
+    /// Returns the text of a string or a number.
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -113,7 +114,8 @@ fn is_absent(string: &str) -> bool {
     trimmed.is_empty() || trimmed == "null"
 }
 
-/// The content of a JSON string; `None` for what no string can hold, such as half a surrogate pair.
+/// Returns the content of a JSON string. `None` if the text is not a valid string, such as half a
+/// surrogate pair.
 pub fn string(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {

@@ -1,19 +1,19 @@
-//! Numbers that come as JSON numbers or as strings, and the ranges they must lie in.
+//! Reads numbers from JSON numbers or strings, and checks their ranges.
 
 use crate::reading::Vitals;
 
-/// How a number is rounded.
+/// Rounding of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounding {
     /// To the nearest whole number.
     Whole,
     /// To two decimals.
     Hundredths,
-    /// Not at all.
+    /// No rounding.
     None,
 }
 
-/// One numeric field: its names and what it may hold.
+/// One numeric field: its names, its range and its rounding.
 #[derive(Debug)]
 pub struct NumberField {
     /// Canonical name.
@@ -26,7 +26,7 @@ pub struct NumberField {
     pub(super) zero_is_absent: bool,
 }
 
-/// What a number turned out to be.
+/// Result of reading a number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Number {
     /// Not measured.
@@ -35,12 +35,12 @@ pub enum Number {
     Value(f64),
     /// Outside the range.
     OutOfRange,
-    /// No number.
+    /// Not a number.
     Invalid,
 }
 
 impl NumberField {
-    /// Judges `text`, plain or in scientific notation.
+    /// Reads `text`, plain or in scientific notation, and checks the range.
     pub fn read(&self, text: &str) -> Number {
         match decimal(text) {
             None => Number::Invalid,
@@ -64,13 +64,14 @@ impl NumberField {
         }
     }
 
-    /// Whether a value that is already canonical lies where it must.
+    /// Whether a value that is already rounded lies within the field's range.
     pub fn accepts(&self, value: f64) -> bool {
         matches!(self.judge(value), Number::Value(_))
     }
 }
 
-/// A finite decimal number; refuses what only some languages call a number (`inf`, `0x10`, `1_000`).
+/// Parses a finite decimal number. Rejects forms that only some languages accept (`inf`, `0x10`,
+/// `1_000`).
 fn decimal(text: &str) -> Option<f64> {
     let plain = |byte: u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
     if !text.bytes().all(plain) {
@@ -132,7 +133,7 @@ pub const CALORIE: NumberField =
 pub const LATITUDE: NumberField = exact("latitude", &["latitude", "wd"], -90.0, 90.0);
 pub const LONGITUDE: NumberField = exact("longitude", &["longitude", "jd"], -180.0, 180.0);
 pub const ALTITUDE: NumberField = exact("altitude", &["altitude", "hb"], -500.0, 20_000.0);
-/// Derived, never read from a device; a week is more than anyone sleeps in one history.
+/// Derived from `sleep_data`, never read from a device.
 pub const SLEEP: NumberField = NumberField {
     name: "sleep",
     spellings: &[],
@@ -143,7 +144,7 @@ pub const SLEEP: NumberField = NumberField {
 };
 
 impl Vitals {
-    /// The first number outside its field's range, by name.
+    /// Returns the name of the first number outside its field's range.
     pub fn first_out_of_range(&self) -> Option<&'static str> {
         let whole = |value: Option<i32>| value.map(f64::from);
         let all: [(&NumberField, Option<f64>); 13] = [

@@ -1,4 +1,4 @@
-//! From a device's JSON object to a [`Reading`].
+//! Parses a device's JSON object into a [`Reading`].
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -24,24 +24,24 @@ const EXERCISE_WEEK_DATA: &[&str] = &["exerciseWeekData", "exerciseDailyWeekData
 const SCIENTIFIC_SLEEP_DATA: &[&str] = &["scientificSleepData", "kxsmData"];
 const WORKOUT_DATA: &[&str] = &["workoutData"];
 
-/// What a reading's parser has to know beside the item itself.
+/// The facts that the parser needs beside the item itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Intake<'a> {
     /// Zone of wall clocks without an offset.
     pub zone: &'a TimeZone,
-    /// When the body was received.
+    /// Receipt of the body.
     pub received_at: Timestamp,
-    /// The item's place in its body, from 0.
+    /// The item's index in its body, from 0.
     pub index: usize,
-    /// Ids that stood beside `data`.
+    /// Ids beside the `data` that holds the item.
     pub ids: Ids,
 }
 
 impl Reading {
     /// Parses one item of a body.
     ///
-    /// A field that cannot be used costs only itself and leaves a warning; an item without a usable
-    /// serial number or time is rejected whole.
+    /// An unusable field costs only itself and leaves a warning. An item without a usable serial
+    /// number or with an unusable time is rejected whole.
     pub fn parse(raw: &RawValue, intake: &Intake<'_>) -> Result<Self, Rejection> {
         let item = Item::read(raw).ok_or_else(|| {
             Rejection::new(RejectionCode::InvalidItem, "each reading must be a JSON object")
@@ -70,12 +70,13 @@ impl Reading {
     }
 }
 
-/// Tenant, organisation and user given beside `data`.
+/// Returns tenant, organisation and user given beside `data`.
 pub fn ids_of(item: &Item<'_>) -> Ids {
     Fields { item, warnings: Vec::new() }.ids()
 }
 
-/// Whether the object names a device, so that a `data` key of its own does not make it an envelope.
+/// Whether the object names a device. A `data` key with a plain value does not make such an object
+/// an envelope.
 pub fn names_a_device(item: &Item<'_>) -> bool {
     item.first_scalar(DEVICE_SN).is_some()
 }
@@ -97,7 +98,7 @@ fn device_sn(item: &Item<'_>) -> Result<DeviceSn, Rejection> {
     })
 }
 
-/// An item on its way to a reading, collecting warnings.
+/// An item that is being parsed, with the warnings so far.
 struct Fields<'a> {
     item: &'a Item<'a>,
     warnings: Vec<Warning>,
@@ -140,7 +141,7 @@ impl Fields<'_> {
         }
     }
 
-    /// An id is read as an integer, never through a float: 19 digits do not fit one.
+    /// Reads an id as an integer, never as a float: a float cannot hold 19 digits.
     fn id(&mut self, field: &'static str, spellings: &[&str]) -> Option<i64> {
         for spelling in spellings {
             let Some((scalar, raw)) = self.item.first_scalar(&[spelling]) else { continue };
@@ -194,7 +195,7 @@ impl Fields<'_> {
     }
 
     fn whole(&mut self, field: &'static NumberField) -> Option<i32> {
-        // Every whole field's range lies within i32.
+        // The range of every whole field lies within i32.
         self.number(field).map(|value| value as i32)
     }
 

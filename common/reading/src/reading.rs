@@ -1,7 +1,7 @@
 //! One measurement of one device at one time, valid by construction.
 //!
-//! `Reading::parse` is the only way in from a device's JSON and `wire` the only way in from Kafka.
-//! Both refuse what is invalid, so no other code checks a value again.
+//! `Reading::parse` is the only way in from a device's JSON, and `wire` the only way in from Kafka.
+//! Both reject invalid values, so no other code checks a value again.
 
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::device::{DeviceSn, Ids, UploadMethod};
 use crate::rejection::Warning;
 use crate::time::AHEAD_OF_CLOCK_MS;
 
-/// The numbers of a reading; each is absent or within its range.
+/// The numbers of a reading. Each is absent or within its range.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Vitals {
@@ -51,18 +51,18 @@ pub struct Vitals {
     /// Metres, −500–20,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub altitude: Option<f64>,
-    /// Hours of sleep, more than 0, two decimals; derived from `sleep_data`.
+    /// Hours of sleep, more than 0, two decimals. Derived from `sleep_data`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sleep: Option<f64>,
 }
 
-/// A JSON document of a reading, kept as the text it came in; it parses, and is never empty.
+/// A JSON document of a reading, kept as the received text. The text parses and is never empty.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Document(pub(crate) Box<RawValue>);
 
 impl Document {
-    /// The document's JSON text.
+    /// Returns the JSON text of the document.
     pub fn as_str(&self) -> &str {
         self.0.get()
     }
@@ -74,7 +74,7 @@ impl PartialEq for Document {
     }
 }
 
-/// The slow fields of a reading, each a JSON document.
+/// The daily and weekly documents of a reading.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Documents {
@@ -110,58 +110,59 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The device's serial number.
+    /// Returns the device's serial number.
     pub fn device_sn(&self) -> &DeviceSn {
         &self.device_sn
     }
 
-    /// Wall clock of the configured zone, whole seconds.
+    /// Returns the time of measurement on the wall clock of the configured zone, in whole seconds.
     pub fn timestamp(&self) -> DateTime {
         self.timestamp
     }
 
-    /// The same instant in milliseconds since 1970, UTC.
+    /// Returns the time of measurement in milliseconds since 1970, UTC.
     pub fn epoch_ms(&self) -> i64 {
         self.epoch_ms
     }
 
-    /// When the gateway first received it, in milliseconds since 1970, UTC.
+    /// Returns the receipt at the gateway in milliseconds since 1970, UTC.
     pub fn received_at_ms(&self) -> i64 {
         self.received_at_ms
     }
 
-    /// Tenant, organisation and user, where the device knew them.
+    /// Returns tenant, organisation and user, as far as the device sent them.
     pub fn ids(&self) -> Ids {
         self.ids
     }
 
-    /// How it came.
+    /// Returns the way of upload.
     pub fn upload_method(&self) -> UploadMethod {
         self.upload_method
     }
 
-    /// The measured numbers.
+    /// Returns the measured numbers.
     pub fn vitals(&self) -> &Vitals {
         &self.vitals
     }
 
-    /// The JSON documents.
+    /// Returns the JSON documents.
     pub fn documents(&self) -> &Documents {
         &self.documents
     }
 
-    /// What was left out of it, and why.
+    /// Returns the warnings: fields that were left out or changed, with the reason.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 
-    /// Whether its clock runs ahead: such a reading is stored and moves no guard, no hash and no
-    /// alert, or one fast clock would silence a patient for a day.
+    /// Whether the device's clock runs ahead. Such a reading is stored but moves no guard, no Redis
+    /// hash and no alert: one fast clock could silence a patient for a day.
     pub fn ahead_of_clock(&self) -> bool {
         self.epoch_ms - self.received_at_ms > AHEAD_OF_CLOCK_MS
     }
 
-    /// Whether `other` says the same of the same identity; times of receipt and warnings aside.
+    /// Whether `other` has the same identity and the same content. Receipts and warnings are not
+    /// compared.
     pub fn says_the_same_as(&self, other: &Self) -> bool {
         self.device_sn == other.device_sn
             && self.timestamp == other.timestamp

@@ -1,34 +1,34 @@
-//! What is wrong with an item: a rejection costs the item, a warning costs one field.
+//! Names the faults of an item: a rejection costs the item, a warning costs one field.
 
 use serde::{Deserialize, Serialize};
 
-/// How much of a field's original text a warning carries, in bytes.
+/// Most bytes of a field's original text that a warning carries.
 pub const WARNING_RAW_BYTES_MAX: usize = 1024;
 
-/// Why an item cannot become a reading. The words are stable: they stand in answers, metric labels
-/// and record headers alike.
+/// The reason why an item cannot become a reading. The words are stable: answers, metric labels and
+/// record headers use them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RejectionCode {
     /// The body is not JSON.
     MalformedBody,
-    /// The body holds more readings than one body may.
+    /// The body holds more items than one body may.
     TooManyReadings,
-    /// `data` inside `data`, more often than is accepted.
+    /// `data` inside `data`, at more levels than are accepted.
     TooDeep,
-    /// The item is no JSON object.
+    /// The item is not a JSON object.
     InvalidItem,
     /// No serial number.
     MissingDeviceSn,
-    /// A serial number that is too long or holds other characters than visible ASCII.
+    /// A serial number that is too long or holds anything but visible ASCII.
     InvalidDeviceSn,
-    /// A time that cannot be read.
+    /// A time that cannot be parsed.
     InvalidTimestamp,
-    /// A time before 2000 or more than a day ahead.
+    /// A time before 2000 or more than 24 hours ahead.
     TimestampOutOfRange,
 }
 
 impl RejectionCode {
-    /// The stable word.
+    /// Returns the stable word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::MalformedBody => "malformed_body",
@@ -43,50 +43,50 @@ impl RejectionCode {
     }
 }
 
-/// An item that cannot become a reading, and what its sender can do about it.
+/// The statement that an item cannot become a reading, with the remedy for the sender.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Rejection {
-    /// Why.
+    /// The reason as a stable word.
     pub code: RejectionCode,
     /// The canonical name of the field at fault.
     pub field: Option<&'static str>,
-    /// Names the field and the remedy.
+    /// The reason as text, with the field and the remedy.
     pub message: String,
-    /// The serial number, where it could be read.
+    /// The serial number, if it could be read.
     pub device_sn: Option<String>,
 }
 
 impl Rejection {
-    /// A rejection of a whole item or body.
+    /// Rejects a whole item or body.
     pub fn new(code: RejectionCode, message: impl Into<String>) -> Self {
         Self { code, field: None, message: message.into(), device_sn: None }
     }
 
-    /// A rejection because of one field.
+    /// Rejects an item because of one field.
     pub fn of_field(code: RejectionCode, field: &'static str, message: impl Into<String>) -> Self {
         Self { code, field: Some(field), message: message.into(), device_sn: None }
     }
 }
 
-/// Why a field was left out or changed.
+/// The reason why a field was left out or changed, or has a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WarningCode {
-    /// It could not be read.
+    /// The field could not be read.
     Invalid,
-    /// It lies outside its range.
+    /// The field lies outside its range.
     OutOfRange,
-    /// It is longer than a field may be.
+    /// The field is longer than allowed.
     TooLarge,
-    /// It was not there and another value took its place.
+    /// The field was missing, and another value took its place.
     Missing,
     /// The device's clock runs ahead.
     AheadOfClock,
 }
 
 impl WarningCode {
-    /// The stable word.
+    /// Returns the stable word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Invalid => "invalid",
@@ -98,22 +98,22 @@ impl WarningCode {
     }
 }
 
-/// What was wrong with one field of a reading that was accepted all the same.
+/// A fault in one field of an accepted reading.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
     /// Canonical name of the field.
     pub field: Box<str>,
-    /// What was wrong.
+    /// The reason as a stable word.
     pub code: WarningCode,
-    /// The field as it came, at most [`WARNING_RAW_BYTES_MAX`] bytes of it.
+    /// The field as received, cut to [`WARNING_RAW_BYTES_MAX`] bytes.
     pub raw: Box<str>,
-    /// Whether `raw` is shorter than what came, so that the rest has to be kept elsewhere.
+    /// Whether `raw` was cut, so that the full text has to be kept elsewhere.
     #[serde(skip)]
     pub cut: bool,
 }
 
 impl Warning {
-    /// A warning that carries as much of `raw` as it may.
+    /// Creates a warning with as much of `raw` as allowed.
     pub fn new(field: &str, code: WarningCode, raw: &str) -> Self {
         let end = raw.floor_char_boundary(WARNING_RAW_BYTES_MAX);
         Self { field: field.into(), code, raw: raw[..end].into(), cut: end < raw.len() }

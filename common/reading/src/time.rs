@@ -1,22 +1,23 @@
-//! The times devices send, and their wall-clock form.
+//! Parses the times of devices and formats wall clocks.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 
-/// A reading this much later than its receipt is kept but moves no guard: 10 minutes.
+/// A reading that is later than its receipt by more than this is stored but moves no guard: 10
+/// minutes.
 pub const AHEAD_OF_CLOCK_MS: i64 = 10 * 60 * 1000;
 
-/// A reading later than this after its receipt is refused: 24 hours.
+/// A reading that is later than its receipt by more than this is rejected: 24 hours.
 pub const TIMESTAMP_AHEAD_MS_MAX: i64 = 24 * 60 * 60 * 1000;
 
-/// Numbers above this are milliseconds, at or below it seconds.
+/// Greatest number that is read as epoch seconds. Greater numbers are milliseconds.
 pub const EPOCH_SECONDS_MAX: i64 = 9_999_999_999;
 
-/// The first day a reading may carry.
+/// First year that a reading's time may have.
 const YEAR_MIN: i16 = 2000;
 
-/// An instant with its wall clock, whole seconds.
+/// An instant and its wall clock, in whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     pub wall: DateTime,
@@ -24,7 +25,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// The moment of `epoch_seconds`; `None` beyond the calendar.
+    /// Returns the moment of `epoch_seconds`. `None` beyond the calendar.
     pub fn of_epoch(epoch_seconds: i64, zone: &TimeZone) -> Option<Self> {
         let instant = Timestamp::from_second(epoch_seconds).ok()?;
         Some(Self { wall: zone.to_datetime(instant), epoch_ms: epoch_seconds.checked_mul(1000)? })
@@ -35,14 +36,14 @@ impl Moment {
         Some(Self { wall, epoch_ms: instant.as_millisecond() })
     }
 
-    /// Whether a device may have measured then, given when it was received.
+    /// Whether this time is possible for a reading received at `received_at_ms`.
     pub fn is_in_range(&self, received_at_ms: i64) -> bool {
         self.wall.year() >= YEAR_MIN && self.epoch_ms - received_at_ms <= TIMESTAMP_AHEAD_MS_MAX
     }
 }
 
-/// Reads `yyyy-MM-dd HH:mm:ss` (also with `T`, a fraction, an offset) or epoch seconds or
-/// milliseconds; `None` for anything else.
+/// Reads `yyyy-MM-dd HH:mm:ss` (also with `T`, a fraction, an offset), epoch seconds or epoch
+/// milliseconds. Returns `None` for anything else.
 pub fn read(text: &str, zone: &TimeZone) -> Option<Moment> {
     if text.as_bytes().get(4) == Some(&b'-') { calendar(text, zone) } else { epoch(text, zone) }
 }
@@ -53,7 +54,7 @@ fn epoch(text: &str, zone: &TimeZone) -> Option<Moment> {
         Err(_) => {
             let plain = |byte: u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
             let float: f64 = text.bytes().all(plain).then(|| text.parse().ok()).flatten()?;
-            // 1e18 is far beyond any date and well inside i64, so the cast below is exact enough.
+            // 1e18 is far beyond any date and well inside i64, so the cast is exact enough.
             (float.abs() < 1e18).then_some(float.floor() as i64)?
         }
     };
@@ -95,7 +96,7 @@ fn without_fraction(rest: &str) -> Option<&str> {
     (end > 0).then(|| &fraction[end..])
 }
 
-/// `Z`, `+08:00`, `+0800` or `+08`.
+/// Parses `Z`, `+08:00`, `+0800` or `+08`.
 fn offset_of(text: &str) -> Option<Offset> {
     if text.eq_ignore_ascii_case("z") {
         return Some(Offset::UTC);
@@ -116,7 +117,7 @@ fn offset_of(text: &str) -> Option<Offset> {
         .flatten()
 }
 
-/// `yyyy-MM-dd HH:mm:ss`, the form of every stored and published time.
+/// Formats `yyyy-MM-dd HH:mm:ss`, the form of every stored and published time.
 pub fn wall_text(wall: DateTime) -> String {
     format!(
         "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
@@ -129,8 +130,8 @@ pub fn wall_text(wall: DateTime) -> String {
     )
 }
 
-/// A zone's offset at `instant` as MySQL takes it, `+08:00`: named zones are not loaded on fresh
-/// servers.
+/// Formats a zone's offset at `instant` for MySQL, such as `+08:00`: fresh servers have no named
+/// zones loaded.
 pub fn offset_text(zone: &TimeZone, instant: Timestamp) -> String {
     let seconds = zone.to_offset(instant).seconds();
     let sign = if seconds < 0 { '-' } else { '+' };

@@ -1,5 +1,7 @@
-//! `reading.v1`: a reading as a Kafka record's value. `reading.v1.schema.json` beside this file is
-//! the same, for other languages; a test holds the two together.
+//! Encodes and decodes `reading.v1`, a reading as the value of a Kafka record.
+//!
+//! `reading.v1.schema.json` in the folder of the crate describes the same for other languages. A
+//! test holds the two together.
 
 use std::str::FromStr;
 
@@ -14,13 +16,13 @@ use crate::time::wall_text;
 /// Value of the `schema` header.
 pub const SCHEMA: &str = "reading.v1";
 
-/// A record's value that is no `reading.v1`.
+/// The reason why a record's value is not a `reading.v1`.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// Not JSON, or a field is missing or of another type.
+    /// The value is not JSON, or a field is missing or has another type.
     #[error("not a {SCHEMA}: {0}")]
     Json(#[from] serde_json::Error),
-    /// A field holds what no reading may hold.
+    /// A field holds a value that no reading may hold.
     #[error("not a {SCHEMA}: {0} is out of range")]
     Field(&'static str),
 }
@@ -42,7 +44,7 @@ struct Encoded<'a> {
     warnings: &'a [Warning],
 }
 
-/// The record value of a reading.
+/// Encodes a reading as the value of a record.
 pub fn encode(reading: &Reading) -> Vec<u8> {
     let encoded = Encoded {
         device_sn: &reading.device_sn,
@@ -56,18 +58,19 @@ pub fn encode(reading: &Reading) -> Vec<u8> {
         warnings: &reading.warnings,
     };
     let mut value = Vec::with_capacity(VALUE_BYTES_EXPECTED);
-    // Writing plain structs to memory cannot fail: no map keys but strings, no I/O.
+    // Serialising plain structs to memory cannot fail: all map keys are strings, and there is no
+    // I/O.
     if let Err(error) = serde_json::to_writer(&mut value, &encoded) {
         unreachable!("a reading always serialises: {error}");
     }
     value
 }
 
-/// A watch's reading without documents takes about 450 bytes.
+/// Capacity for one value: a reading of a watch without documents takes about 450 bytes.
 const VALUE_BYTES_EXPECTED: usize = 512;
 
-/// The same fields once more, flat: serde buffers flattened fields on the way in, and this is the
-/// hottest line of every consumer.
+/// The same fields as `Encoded`, not flattened: serde buffers flattened fields when it reads them.
+/// Decoding is the hottest path of every consumer.
 #[derive(Deserialize)]
 struct Decoded<'a> {
     #[serde(borrow)]
@@ -102,7 +105,7 @@ struct Decoded<'a> {
     warnings: Vec<Warning>,
 }
 
-/// The reading of a record's value.
+/// Decodes the value of a record.
 pub fn decode(value: &[u8]) -> Result<Reading, DecodeError> {
     let decoded: Decoded<'_> = serde_json::from_slice(value)?;
     let reading = Reading {
