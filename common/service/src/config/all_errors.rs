@@ -1,6 +1,6 @@
-//! Finds every faulty setting of a command line, where clap stops at the first one.
+//! Finds every faulty setting of a command line, although clap stops at the first.
 //!
-//! Takes each faulty setting away and parses again. Leaves combinations of settings to the parser's caller.
+//! Removes each faulty setting and parses again. The caller checks combinations of settings.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,31 +13,31 @@ use clap::{Arg, ArgMatches, Command};
 use super::problems::Problems;
 use super::secret;
 
-/// The way through all faulty settings: each is noted, taken away, and parsing tried again.
+/// Collects all faulty settings: adds a problem for each, removes the setting and parses again.
 pub(super) struct Search {
     command: Command,
     arguments: Vec<OsString>,
     /// Variables of the secret settings, by long name.
     secrets: BTreeMap<String, String>,
-    /// Long names of the settings that were taken away.
+    /// Long names of the removed settings.
     faulty: Vec<String>,
-    /// Whether some setting's value means nothing any more.
+    /// Whether a placeholder was not accepted either. No configuration can result then.
     guessing: bool,
 }
 
 impl Search {
-    /// Begins with all settings of `command`; none of them is faulty yet.
+    /// Starts with all settings of `command` and no faulty one.
     pub(super) fn new(command: Command, arguments: Vec<OsString>) -> Self {
         let secrets = secret::secrets(&command, &arguments);
         Self { command, arguments, secrets, faulty: Vec::new(), guessing: false }
     }
 
-    /// Whether `problem` concerns a setting that was found faulty by itself.
+    /// Whether `problem` is about a setting that is faulty by itself.
     pub(super) fn found_faulty(&self, problem: &str) -> bool {
         self.faulty.iter().any(|name| mentions(problem, name))
     }
 
-    /// Takes the secrets that are in files, and names those files in `--help`.
+    /// Reads the secrets that are in files, and names the variables of these files in `--help`.
     pub(super) fn read_files(&mut self, problems: &mut Problems) {
         for (name, variable) in self.secrets.clone() {
             self.change(&name, &|argument| {
@@ -50,7 +50,8 @@ impl Search {
             match secret::from_file(&variable, given) {
                 Ok(None) => {}
                 Ok(Some(secret)) => {
-                    // For as long as the process: clap holds defaults that way.
+                    // clap holds a default for the lifetime of the process, so the secret is
+                    // leaked.
                     let secret: &'static str = secret.leak();
                     self.change(&name, &|argument| {
                         let argument = argument.env(Resettable::Reset).required(false);
@@ -71,7 +72,7 @@ impl Search {
         self.command = change(command, name, how);
     }
 
-    /// What is wrong, without the value of a secret.
+    /// Describes the error, without the value of a secret.
     fn problem(&self, error: &clap::Error, names: &[String]) -> String {
         match (names.iter().find(|name| self.secrets.contains_key(*name)), error.source()) {
             (Some(name), Some(cause)) => format!("--{name}: {cause}"),
@@ -79,7 +80,8 @@ impl Search {
         }
     }
 
-    /// What remains once the faulty settings are away; `None` where nothing can stand in for them.
+    /// Parses until no setting is faulty and returns the arguments. Returns `None` if a placeholder
+    /// was not accepted, or if parsing cannot continue.
     pub(super) fn go_on(
         &mut self,
         problems: &mut Problems,
@@ -93,7 +95,8 @@ impl Search {
                 return if problems.list().is_empty() { Err(error) } else { Ok(None) };
             };
             if names.iter().all(|name| self.faulty.contains(name)) {
-                // The stand-in does not do either; from here on only further faults are looked for.
+                // The placeholder is not accepted either. Accept any text and search for further
+                // faults only.
                 self.guessing = true;
                 for name in names {
                     self.change(&name, &|argument| {
@@ -121,7 +124,7 @@ impl Search {
                 self.arguments.push(argument);
             }
         }
-        // Its default stands in, or a word where it has none.
+        // The placeholder is the default of the setting, or a word if there is no default.
         self.change(name, &|argument| {
             let without_default = argument.get_default_values().is_empty();
             let argument = argument.required(false).env(Resettable::Reset);
@@ -130,7 +133,7 @@ impl Search {
     }
 }
 
-/// Whether a problem is about `--name` and not merely about one that begins alike.
+/// Whether a problem names `--name` itself, not a longer name with the same beginning.
 fn mentions(problem: &str, name: &str) -> bool {
     let flag = format!("--{name}");
     problem.split([' ', ',', ':']).any(|word| word == flag)
@@ -142,10 +145,11 @@ fn is_flag(argument: &OsString, flag: &str) -> bool {
     argument.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
 }
 
-/// More settings than any service has.
+/// Bound of the search: more settings than any service has.
 const PROBLEMS_MAX: usize = 100;
 
-/// The long names of the settings that an error is about, where going on without them helps.
+/// Returns the long names of the settings that an error is about, if parsing can continue without
+/// them.
 fn settings_at_fault(error: &clap::Error) -> Option<Vec<String>> {
     let going_on_helps = matches!(
         error.kind(),
@@ -159,7 +163,7 @@ fn settings_at_fault(error: &clap::Error) -> Option<Vec<String>> {
         ContextValue::Strings(shown) => shown.clone(),
         _ => return None,
     };
-    // Shown as `--name <VALUE>`.
+    // clap prints the argument as `--name <VALUE>`.
     let long = |shown: &String| {
         shown.trim_start_matches('-').split([' ', '=']).next().unwrap_or_default().to_owned()
     };

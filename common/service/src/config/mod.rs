@@ -1,4 +1,4 @@
-//! Settings of a process: values, secrets, and every problem of a configuration in one answer.
+//! Reads the settings of a process: values, secrets, and all problems of a configuration at once.
 
 mod all_errors;
 mod parse;

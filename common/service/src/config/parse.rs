@@ -1,6 +1,7 @@
 //! Reads the command line and the environment, and reports every problem at once.
 //!
-//! Leaves the search for faulty values to `all_errors` and the check of combinations to [`Validate`].
+//! Leaves the search for faulty values to `all_errors`, and the check of combinations to
+//! [`Validate`].
 
 use std::ffi::OsString;
 
@@ -9,11 +10,11 @@ use clap::{CommandFactory, FromArgMatches};
 use super::all_errors::Search;
 use super::problems::{Problems, Validate};
 
-/// Exit code for a configuration that is refused.
+/// Exit code for an invalid configuration.
 pub const EXIT_CONFIG: i32 = 2;
 
-/// Parses the process's arguments and environment, or prints what is wrong and exits with
-/// [`EXIT_CONFIG`] (0 for `--help` and `--version`).
+/// Parses the process's arguments and environment. If they are invalid, prints all problems and
+/// exits with [`EXIT_CONFIG`] (0 for `--help` and `--version`).
 pub fn parse_or_exit<T: CommandFactory + FromArgMatches + Validate>() -> T {
     match parse(std::env::args_os().collect()) {
         Ok(config) => config,
@@ -27,16 +28,16 @@ pub fn parse_or_exit<T: CommandFactory + FromArgMatches + Validate>() -> T {
     }
 }
 
-/// Why there is no configuration.
+/// The reason why there is no configuration.
 #[derive(Debug)]
 pub enum Refusal {
-    /// Help, version, or a usage error that leaves nothing to go on with.
+    /// Help, version, or a usage error after which parsing cannot continue.
     Clap(clap::Error),
     /// Settings that are missing, wrong or unsafe.
     Problems(Problems),
 }
 
-/// Parses `arguments` (the first is the program's name) and the environment.
+/// Parses `arguments` and the environment. The first argument is the name of the program.
 pub fn parse<T: CommandFactory + FromArgMatches + Validate>(
     arguments: Vec<OsString>,
 ) -> Result<T, Refusal> {
@@ -48,7 +49,7 @@ pub fn parse<T: CommandFactory + FromArgMatches + Validate>(
     let config = T::from_arg_matches(&matches).map_err(Refusal::Clap)?;
     let mut combined = Problems::default();
     config.validate(&mut combined);
-    // A faulty setting holds a stand-in's value, so a combination with it says nothing.
+    // A faulty setting has a placeholder value: skip cross-field checks on it.
     let found = combined.0.into_iter().filter(|problem| !search.found_faulty(problem));
     found.for_each(|problem| problems.add(problem));
     if problems.list().is_empty() { Ok(config) } else { Err(Refusal::Problems(problems)) }

@@ -1,31 +1,31 @@
-//! Collects the problems of a configuration; the settings' own `validate` functions find them.
+//! Collects the problems of a configuration. The `validate` functions of the settings find them.
 
-/// Longest name of a consumer group; as long as the ledger's column.
+/// Longest name of a consumer group, as in the ledger's column.
 const GROUP_BYTES_MAX: usize = 64;
 
-/// What named the group of workers and alerters alike. A shared environment then put both into one
-/// group, where each kind passed what only the other had dealt with.
+/// The former variable for the groups of both workers and alerters. A shared environment put both
+/// into one group, where each kind skipped readings that only the other had processed.
 const FORMER_GROUP: &str = "CONSUMER_GROUP";
 
-/// What is wrong with a configuration; each entry names the setting and the remedy.
+/// The problems of a configuration. Each entry names the setting and the remedy.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub(super) Vec<String>);
 
 impl Problems {
-    /// Notes a problem.
+    /// Adds a problem.
     pub fn add(&mut self, problem: impl Into<String>) {
         self.0.push(problem.into());
     }
 
-    /// Notes a problem where `holds` is false.
+    /// Adds a problem if `holds` is false.
     pub fn require(&mut self, holds: bool, problem: impl FnOnce() -> String) {
         if !holds {
             self.0.push(problem());
         }
     }
 
-    /// Notes what is wrong with a consumer group, which `variable` sets; a problem that is known is not
-    /// noted twice.
+    /// Adds the problems of a consumer group that `variable` names. Adds the problem of the former
+    /// variable only once.
     pub fn check_group(&mut self, group: &str, variable: &str) {
         self.require(!group.trim().is_empty() && group.len() <= GROUP_BYTES_MAX, || {
             format!("--group must have 1 to {GROUP_BYTES_MAX} characters")
@@ -39,14 +39,14 @@ impl Problems {
         }
     }
 
-    /// The problems so far.
+    /// Returns the problems so far.
     pub fn list(&self) -> &[String] {
         &self.0
     }
 }
 
-/// A configuration that can say what is wrong with itself beyond single values.
+/// A configuration that can check more than single values.
 pub trait Validate {
-    /// Notes every combination that is unsafe or cannot work.
+    /// Adds a problem for every combination that is unsafe or cannot work.
     fn validate(&self, problems: &mut Problems);
 }

@@ -1,5 +1,7 @@
-//! Secret settings: each may be in a file instead, which the variable `NAME_FILE` names, and no message
-//! shows its value. A setting is secret where `--help` hides the value of its variable.
+//! Reads secret settings, also from a file that the variable `NAME_FILE` names. No message shows a
+//! secret.
+//!
+//! A setting is secret if `--help` hides the value of its variable.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,8 +9,8 @@ use std::path::Path;
 
 use clap::Command;
 
-/// The variable of each secret setting, by its long name, of a command and those of its subcommands that
-/// `arguments` may mean.
+/// Returns the variables of the secret settings by long name: those of a command, and those of the
+/// subcommands that `arguments` may mean.
 pub(super) fn secrets(command: &Command, arguments: &[OsString]) -> BTreeMap<String, String> {
     let variable = |argument: &clap::Arg| {
         let hidden = argument.is_hide_env_values_set();
@@ -21,8 +23,8 @@ pub(super) fn secrets(command: &Command, arguments: &[OsString]) -> BTreeMap<Str
     command.get_arguments().filter_map(variable).chain(deeper).collect()
 }
 
-/// The secret that the file named by `{variable}_FILE` holds, without the end of its last line; `None` if
-/// there is no such variable. The error names the variable and the remedy.
+/// Reads the secret from the file that `{variable}_FILE` names, without trailing line ends. Returns
+/// `None` if this variable is not set. The error names the variable and the remedy.
 pub(super) fn from_file(variable: &str, given: bool) -> Result<Option<String>, String> {
     let of_file = format!("{variable}_FILE");
     let Some(path) = std::env::var_os(&of_file).filter(|path| !path.is_empty()) else {

@@ -1,4 +1,4 @@
-//! Reads the values of settings: durations, time zones and moments.
+//! Parses the values of settings: durations, time zones and times.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-/// Reads a duration such as `250ms`, `8s` or `5m`.
+/// Parses a duration such as `250ms`, `8s` or `5m`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<SignedDuration>()
         .ok()
@@ -14,30 +14,30 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "write a duration with its unit, such as 250ms, 8s or 5m".to_owned())
 }
 
-/// Reads the name of a time zone.
+/// Parses the name of a time zone.
 pub fn time_zone(text: &str) -> Result<TimeZone, String> {
     TimeZone::get(text).map_err(|_| "write an IANA zone name, such as Asia/Shanghai".to_owned())
 }
 
-/// The zone of the devices' wall clocks; all services must agree on it.
+/// The zone of the devices' wall clocks. All services must have the same.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ZoneArgs {
-    /// Zone of the devices' wall clocks and of every stored time; the same for all services.
+    /// Time zone of the devices' wall clocks and of every stored time; the same for all services.
     #[arg(long = "time-zone", env = "TIME_ZONE", default_value = "Asia/Shanghai", value_parser = time_zone)]
     pub zone: TimeZone,
 }
 
-/// A moment as an operator writes it.
+/// A time as an operator writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// With an offset of its own.
+    /// A time with its own offset.
     Instant(Timestamp),
-    /// On the devices' wall clock.
+    /// A time on the devices' wall clock.
     Wall(DateTime),
 }
 
 impl When {
-    /// Reads a moment.
+    /// Parses a time.
     pub fn parse(text: &str) -> Result<Self, String> {
         let instant = text.parse().map(Self::Instant).ok();
         instant.or_else(|| text.parse().map(Self::Wall).ok()).ok_or_else(|| {
@@ -45,7 +45,8 @@ impl When {
         })
     }
 
-    /// Milliseconds since 1970; a wall clock that stands twice means the earlier moment.
+    /// Returns milliseconds since 1970. A wall clock time that occurs twice means its first
+    /// occurrence.
     pub fn at_ms(self, zone: &TimeZone) -> i64 {
         match self {
             Self::Instant(at) => at.as_millisecond(),
