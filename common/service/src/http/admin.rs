@@ -1,4 +1,5 @@
-//! The operators' port: liveness, readiness, metrics, what is logged. Never on the public port.
+//! Serves the admin port: liveness, readiness, metrics, log level. The public port never serves
+//! these.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,40 +19,38 @@ use super::server::{Server, Stop};
 use crate::lifecycle::{Vital, within};
 use crate::telemetry::{LogLevel, Metrics, Telemetry};
 
-/// How long a body may take: a connection has no clock between a head and its answer.
+/// Longest time for a body to arrive: the connection has no clock between a head and its answer.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Settings of the operators' port.
+/// Settings of the admin port.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AdminArgs {
-    /// Address of the operators' port: /livez, /readyz, /metrics, /loglevel.
+    /// Address of the admin port: /livez, /readyz, /metrics, /loglevel.
     #[arg(long, env = "ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
     pub admin_listen: SocketAddr,
 }
 
-/// A question an operator's probe asks; the error says why not.
+/// The check behind a probe. The error states the reason for a failure.
 pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// What the operators' port answers.
+/// The state behind the routes of the admin port.
 #[derive(Clone)]
 pub struct Admin {
-    /// Whether the process's main loop turns. Never depends on another server.
+    /// Whether the main loop of the process runs. Never depends on another server.
     live: Check,
-    /// Whether the process should be given work.
+    /// Whether the process is ready for work.
     ready: Check,
-    /// The process's metrics.
     metrics: Metrics,
-    /// What it logs.
     log_level: LogLevel,
 }
 
 impl Admin {
-    /// Answers of these checks and of the process's telemetry.
+    /// Creates the state from these checks and the process's telemetry.
     pub fn new(live: Check, ready: Check, telemetry: &Telemetry) -> Self {
         Self { live, ready, metrics: telemetry.metrics(), log_level: telemetry.log_level() }
     }
 
-    /// Binds the port now and serves it until `stop`; `more` adds the service's own routes.
+    /// Binds the port now and serves it until `stop`. `more` adds the service's own routes.
     pub async fn serve(
         self,
         args: &AdminArgs,
@@ -88,7 +87,7 @@ async fn log_level(State(admin): State<Admin>) -> String {
     format!("{}\n", admin.log_level.get())
 }
 
-/// The body is a filter; it holds until the next one or the process's end.
+/// Sets the filter in the body. The filter holds until the next change or the end of the process.
 async fn set_log_level(State(admin): State<Admin>, request: Request) -> (StatusCode, String) {
     let filter = match body(request).await {
         Ok(filter) => filter,
@@ -104,7 +103,7 @@ async fn set_log_level(State(admin): State<Admin>, request: Request) -> (StatusC
     }
 }
 
-/// A request's text; the error is the answer that says why there is none.
+/// Reads a request's text. The error is the answer to the client.
 async fn body(request: Request) -> Result<String, (StatusCode, String)> {
     match within(BODY_TIMEOUT, String::from_request(request, &())).await {
         Some(read) => read.map_err(|error| (error.status(), format!("{}\n", error.body_text()))),

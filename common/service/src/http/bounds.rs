@@ -8,28 +8,29 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, counter};
 use tokio::sync::Semaphore;
 
-/// Connections of the operators' port.
+/// Most connections of the admin port.
 const OPERATORS_CONNECTIONS_MAX: usize = 64;
 
 /// Default of [`Bounds::header_timeout`], as a setting.
 pub const HEADER_TIMEOUT: &str = "10s";
 
-/// Default of [`Bounds::idle_timeout`], as a setting: longer than balancers keep theirs.
+/// Default of [`Bounds::idle_timeout`], as a setting: longer than the keep-alive of load balancers.
 pub const IDLE_TIMEOUT: &str = "75s";
 
 /// Bounds of a port's connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// How many there may be; further ones wait in the kernel.
+    /// Most open connections. Further ones wait in the kernel.
     pub connections_max: usize,
-    /// For a head, from its first byte (the first one: from the connection) to its end.
+    /// Longest time for a head, from its first byte to its end. The first head's time starts with
+    /// the connection.
     pub header_timeout: Duration,
-    /// Between an answer and the next head's first byte.
+    /// Longest time between an answer and the first byte of the next head.
     pub idle_timeout: Duration,
 }
 
 impl Bounds {
-    /// Those of the operators' port.
+    /// Bounds of the admin port.
     pub const OPERATORS: Self = Self {
         connections_max: OPERATORS_CONNECTIONS_MAX,
         header_timeout: Duration::from_secs(10),
@@ -37,20 +38,20 @@ impl Bounds {
     };
 }
 
-/// Names of the metrics of a port's connections.
+/// Names of the metrics for the connections of a port.
 #[derive(Debug, Clone, Copy)]
 pub struct Names {
     /// Gauge by `state`: head, request, idle.
     pub connections: &'static str,
-    /// Counter by `reason`: see [`REFUSED_REASONS`].
+    /// Counter by `reason`, one of [`REFUSED_REASONS`].
     pub refused: &'static str,
 }
 
-/// Why a connection is closed without an answer of ours.
+/// Reasons why a connection is closed without the answer of a route.
 pub const REFUSED_REASONS: &[&str] =
     &["header_timeout", "write_timeout", "head_too_large", "no_http"];
 
-/// What all connections of a port share.
+/// State shared by all connections of a port.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) bounds: Bounds,
@@ -64,7 +65,8 @@ impl Shared {
         self.refused.map_or_else(Counter::noop, |name| counter!(name, "reason" => reason))
     }
 
-    /// Whether so many connections are open that each answer should end its own.
+    /// Whether more than four fifths of the connections are in use. Then each answer closes its
+    /// connection.
     pub(super) fn is_crowded(&self) -> bool {
         self.permits.available_permits() * 5 < self.bounds.connections_max
     }

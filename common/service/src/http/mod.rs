@@ -1,4 +1,4 @@
-//! The public port's server with its bounds, and the operators' port.
+//! Serves the public port within its bounds, and the admin port.
 
 pub mod admin;
 mod bounds;

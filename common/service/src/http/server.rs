@@ -1,4 +1,4 @@
-//! Serves HTTP/1 within bounds that no peer can stretch: connections, head size, time.
+//! Serves HTTP/1 within bounds that no client can exceed: connections, head size, time.
 //!
 //! Leaves the routes to the caller.
 
@@ -28,31 +28,31 @@ use tracing::{debug, warn};
 use super::bounds::{Bounds, Names, Shared};
 use super::timed::{Clock, Timed};
 
-/// Connections that the kernel keeps while none can be taken.
+/// Connections that wait in the kernel while the server accepts none.
 const BACKLOG: u32 = 4096;
 
-/// Request line and headers together, in bytes; hyper refuses more than 100 headers by itself.
+/// Largest request line and headers together, in bytes. hyper itself rejects more than 100 headers.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Until a connection is given up whose peer acknowledges nothing of what was sent.
+/// Longest time without an acknowledgement of sent bytes before the kernel closes a connection.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A silent peer is asked after so long, so often, so many times.
+/// TCP keep-alive of a silent connection: idle time, interval, number of probes.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(10), 3);
 
-/// How long no connection is taken after the system refused one for want of room.
+/// Pause of accepting after a failed accept, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// How to stop.
+/// The two steps of a stop.
 #[derive(Debug, Clone)]
 pub struct Stop {
-    /// From here on answers ask for their connection to be closed.
+    /// Once cancelled, every answer asks the client to close the connection.
     pub leaving: CancellationToken,
-    /// From here on nothing is accepted, and only requests that have begun go on.
+    /// Once cancelled, nothing is accepted, and only requests that have begun are completed.
     pub closing: CancellationToken,
 }
 
-/// A port about to be served.
+/// A bound port, ready to be served.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
@@ -82,13 +82,13 @@ impl Server {
         Ok(Self { listener, shared: Arc::new(shared) })
     }
 
-    /// Where it listens.
+    /// Returns the bound address.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until it is told to stop and the last request has its answer. Handlers can ask for
-    /// `ConnectInfo<SocketAddr>`.
+    /// Serves until `stop.closing` is cancelled and the last request has its answer. Handlers can
+    /// extract `ConnectInfo<SocketAddr>`.
     pub async fn serve(self, router: Router, stop: Stop) {
         let connections = TaskTracker::new();
         let router = TowerToHyperService::new(router);
@@ -108,14 +108,15 @@ impl Server {
         connections.wait().await;
     }
 
-    /// The permit comes first: what there is no room for waits in the kernel and costs nothing here.
+    /// Waits for a permit before it accepts: excess connections stay in the kernel and cost nothing
+    /// here.
     async fn accept(&self) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.shared.permits).acquire_owned().await.ok();
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => return (stream, peer, permit),
-                // The peer's, which has left again.
+                // The client has closed the connection already.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     warn!(%error, "no connection can be taken; look at the limit of open files");
@@ -156,10 +157,10 @@ async fn connection<S>(
         }
     });
     let mut builder = http1::Builder::new();
-    // Hyper's own clock is one for heads and idle connections alike, so those in `timed` strike first. It
-    // is set all the same: without it hyper reads no further once an answer is sent, and an idle
-    // connection's clock would never be looked at. The limit of heads holds for complete ones, that of
-    // the buffer ends the others.
+    // hyper has one clock for heads and idle connections, so the shorter clocks in `timed` expire
+    // first. hyper's clock is set nevertheless: without it hyper stops reading after an answer, and
+    // nothing would poll the clock of an idle connection. `max_header_size` limits complete heads,
+    // `max_buf_size` incomplete ones.
     let Bounds { header_timeout, idle_timeout, .. } = shared.bounds;
     builder
         .timer(TokioTimer::new())

@@ -1,4 +1,4 @@
-//! A connection's stream with clocks: one for heads, one between requests, one for writing.
+//! Wraps a connection's stream with clocks: one for heads, one between requests, one for writing.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -11,17 +11,17 @@ use tokio::time::{Instant, Sleep};
 
 use super::bounds::Shared;
 
-/// How long a peer may take nothing of an answer.
+/// Longest time in which a client accepts no byte of an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a connection is waiting for.
+/// The state of a connection, named for what it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The end of a head.
+    /// Waits for the end of a head.
     Head,
-    /// An answer, which has clocks of its own.
+    /// Waits for an answer, which has clocks of its own.
     Request,
-    /// The next head.
+    /// Waits for the next head.
     Idle,
 }
 
@@ -32,7 +32,7 @@ struct State {
     closing: bool,
 }
 
-/// Knows what a connection waits for, and how long it has.
+/// Tracks the state of a connection and the deadline of that state.
 #[derive(Debug)]
 pub(super) struct Clock {
     shared: Arc<Shared>,
@@ -40,29 +40,30 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// The first head's clock starts at once.
+    /// Creates the clock of a new connection. The time of the first head starts at once.
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         shared.states[Phase::Head as usize].increment(1.0);
         let state = State { phase: Phase::Head, since: Instant::now(), closing: false };
         Self { shared, state: Mutex::new(state) }
     }
 
-    /// A head is complete.
+    /// Records that a head is complete.
     pub(super) fn head_ended(&self) {
         self.change(&mut self.state(), Phase::Request);
     }
 
-    /// The answer is there and only has to be sent.
+    /// Records that the answer is ready and only has to be sent.
     pub(super) fn answered(&self) {
         self.change(&mut self.state(), Phase::Idle);
     }
 
-    /// No further head is read.
+    /// Stops the reading of further heads.
     pub(super) fn close(&self) {
         self.state().closing = true;
     }
 
-    /// Bytes arrived: between requests they begin a head; more of one do not set its clock back.
+    /// Records received bytes. After an answer they begin a head; further bytes of a head do not
+    /// restart its clock.
     fn received(&self) {
         let mut state = self.state();
         if state.phase == Phase::Idle {
@@ -70,7 +71,7 @@ impl Clock {
         }
     }
 
-    /// Bytes left: a connection is idle from its answer's last.
+    /// Records sent bytes. The idle time of a connection starts with the last byte of its answer.
     fn sent(&self) {
         let mut state = self.state();
         if state.phase == Phase::Idle {
@@ -83,7 +84,7 @@ impl Clock {
         state.closing && state.phase != Phase::Request
     }
 
-    /// When reading is given up.
+    /// Returns the deadline of the next read.
     fn deadline(&self) -> Option<Instant> {
         let state = self.state();
         match state.phase {
@@ -117,13 +118,13 @@ impl Drop for Clock {
     }
 }
 
-/// The stream.
+/// A stream with the clocks of its connection.
 #[derive(Debug)]
 pub(super) struct Timed<S> {
     stream: S,
     clock: Arc<Clock>,
     reading: Pin<Box<Sleep>>,
-    /// Set while the peer takes nothing.
+    /// The clock of a write, set while the client accepts nothing.
     writing: Option<Pin<Box<Sleep>>>,
 }
 
@@ -133,7 +134,7 @@ impl<S> Timed<S> {
         Self { stream, clock, reading, writing: None }
     }
 
-    /// What became of a write, unless the peer has taken nothing for too long.
+    /// Passes on the result of a write, or fails if the client has accepted nothing for too long.
     fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<T>) -> Poll<Result<T>> {
         if let Poll::Ready(written) = written {
             self.writing = None;
@@ -156,7 +157,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
     ) -> Poll<Result<()>> {
         let this = &mut *self;
         if this.clock.is_closed() {
-            // As if the peer had left.
+            // End of file, as if the client had closed the connection.
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
