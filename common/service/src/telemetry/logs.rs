@@ -1,4 +1,4 @@
-//! Log lines: their form, what is logged and how that is changed while the process runs.
+//! Sets up log lines: their form, and a filter that can change while the process runs.
 
 use std::io::IsTerminal;
 
@@ -12,7 +12,7 @@ use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::metrics::LOG_LINES;
 
-/// How log lines look.
+/// Form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// One JSON object a line, for machines.
@@ -21,17 +21,17 @@ pub enum LogFormat {
     Human,
 }
 
-/// What is logged, for as long as the process runs.
+/// The log filter, changeable while the process runs.
 #[derive(Debug, Clone)]
 pub struct LogLevel(reload::Handle<EnvFilter, Registry>);
 
 impl LogLevel {
-    /// The filter in force.
+    /// Returns the active filter.
     pub fn get(&self) -> String {
         self.0.with_current(ToString::to_string).unwrap_or_default()
     }
 
-    /// Logs by another filter from now on; the error says what is wrong with it.
+    /// Changes the filter. The error states the fault of an invalid filter.
     pub fn set(&self, filter: &str) -> Result<(), String> {
         let wrong = |error: &dyn std::fmt::Display| {
             format!("{error}; send a filter such as info or ljwx=debug,info")
@@ -41,12 +41,12 @@ impl LogLevel {
     }
 }
 
-/// Whether `text` is a filter.
+/// Whether `text` is a valid filter.
 pub(super) fn is_filter(text: &str) -> bool {
     parse(text).is_ok()
 }
 
-/// Empty text is no filter: it would log nothing but errors, and hardly anybody means that.
+/// Parses a filter. Rejects empty text: it would log only errors, which is hardly ever meant.
 fn parse(text: &str) -> anyhow::Result<EnvFilter> {
     let text = text.trim();
     anyhow::ensure!(!text.is_empty(), "the filter is empty");
@@ -67,7 +67,7 @@ pub(super) fn install(filter: &str, format: LogFormat) -> anyhow::Result<LogLeve
     Ok(LogLevel(handle))
 }
 
-/// Counts lines that somebody should read.
+/// Counts lines of level warn and error.
 struct CountLines;
 
 impl<S: Subscriber> Layer<S> for CountLines {

@@ -1,4 +1,4 @@
-//! Sets up logs, metrics and spans of one process, and flushes the spans at its end.
+//! Sets up logs, metrics and spans of one process, and exports the last spans at its end.
 //!
 //! Leaves the content to the modules that log, count and trace.
 
@@ -30,51 +30,55 @@ use crate::metrics::{BUILD_INFO, Metric, Zeros};
 /// Settings of logs, metrics and spans.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TelemetryArgs {
-    /// What to log, as a filter such as info or ljwx=debug,info; a running service's is changed by PUT /loglevel.
+    /// Log filter, such as info or ljwx=debug,info. PUT /loglevel changes the filter of a running
+    /// service.
     #[arg(long, env = "LOG_LEVEL", default_value = "info")]
     pub log_level: String,
-    /// How log lines look.
+    /// Form of log lines.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
-    /// OTLP collector (Jaeger) for spans, as `http://host:4317`, or https:// with TLS; none or empty: no
-    /// spans are sent.
+    /// OTLP collector (Jaeger) for spans, as `http://host:4317`, or https:// with TLS. None or
+    /// empty: no spans are exported.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
-    /// PEM file of authorities that are trusted for the collector, beside the machine's.
+    /// PEM file of authorities that are trusted for the collector, in addition to the machine's.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_CERTIFICATE")]
     pub otlp_certificate: Option<PathBuf>,
     /// PEM file of this service's own certificate for the collector.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE")]
     pub otlp_client_certificate: Option<PathBuf>,
-    /// PEM file of that certificate's key.
+    /// PEM file of the key of that certificate.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_CLIENT_KEY")]
     pub otlp_client_key: Option<PathBuf>,
-    /// Share of traces begun here that are recorded, 0 to 1; callers that the gateway is told of decide for theirs.
+    /// Share of traces begun here that are sampled, 0 to 1. Callers that the gateway trusts decide
+    /// for their own traces.
     #[arg(long, env = "TRACE_SAMPLE_RATIO", default_value_t = 0.01)]
     pub trace_sample_ratio: f64,
-    /// Memory the process may use, in bytes, for the share of it that is used; unset: its control group's limit, else the machine's memory.
+    /// Memory that the process may use, in bytes, as the base of its used share. Unset: the limit
+    /// of its control group, else the machine's memory.
     #[arg(long, env = "MEMORY_LIMIT")]
     pub memory_limit: Option<u64>,
 }
 
-/// How long the last spans may take at the end of the process.
+/// Longest time for the export of the last spans at the end of the process.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a service says about itself.
+/// A service as its telemetry describes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Service {
-    /// Its name in spans and metrics.
+    /// Name in spans and metrics.
     pub name: &'static str,
-    /// The metrics that it declares, then those of each library that it uses; this crate's are added.
+    /// Declared metrics: the service's own, then those of each library that it uses. The metrics of
+    /// this crate are added.
     pub metrics: &'static [&'static [Metric]],
-    /// What its counters show at 0 from the start.
+    /// Label values that counters export as 0 from the start.
     pub zeros: &'static [Zeros],
-    /// What its line a minute tells.
+    /// Items of the minute summary.
     pub summary: &'static [Item],
 }
 
 impl TelemetryArgs {
-    /// Notes what is wrong with the settings.
+    /// Adds the problems of these settings.
     pub fn validate(&self, problems: &mut Problems) {
         problems.require((0.0..=1.0).contains(&self.trace_sample_ratio), || {
             "--trace-sample-ratio must lie between 0 and 1".into()
@@ -90,7 +94,7 @@ impl TelemetryArgs {
         }
     }
 
-    /// Where spans go, if they go anywhere.
+    /// Returns the collector's URL and TLS, if a collector is configured.
     fn collector(&self) -> Result<Option<(Url, Option<Tls>)>, String> {
         let Some(endpoint) = self.otlp_endpoint.as_deref().filter(|text| !text.is_empty()) else {
             return Ok(None);
@@ -109,13 +113,13 @@ impl TelemetryArgs {
         Ok(Some((url, None)))
     }
 
-    /// How the connection to the collector is secured, where there is one.
+    /// Returns how the connection to the collector is secured, if a collector is configured.
     pub fn link(&self) -> Option<Link> {
         let (url, tls) = self.collector().ok()??;
         Some(Link::new("otlp", vec![url.host_str()?.to_owned()], tls.as_ref()))
     }
 
-    /// The memory that the process may use, in bytes, where it is known.
+    /// Returns the memory that the process may use, in bytes, if known.
     pub fn memory_limit(&self) -> Option<u64> {
         self.memory_limit.or_else(process::memory_limit)
     }
@@ -151,27 +155,27 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// The metrics.
+    /// Returns the metrics.
     pub fn metrics(&self) -> Metrics {
         self.metrics.clone()
     }
 
-    /// What is logged.
+    /// Returns the handle of the log filter.
     pub fn log_level(&self) -> LogLevel {
         self.log_level.clone()
     }
 
-    /// Logs a line a minute of what happened in it, until `stop`.
+    /// Logs the minute summary until `stop`.
     pub fn summarise(&self, stop: CancellationToken) {
         tokio::spawn(summary::run(self.service.summary, self.metrics.clone(), stop));
     }
 
-    /// Sends the last spans, within a bound.
+    /// Exports the last spans within [`FLUSH_TIMEOUT`].
     pub async fn shutdown(self) {
         let Some(spans) = self.spans else { return };
         let flushed =
             tokio::task::spawn_blocking(move || spans.shutdown_with_timeout(FLUSH_TIMEOUT));
-        // A collector that is away in the middle of a call does not always mind that bound.
+        // A collector that becomes unreachable during a call may exceed the SDK's own bound.
         let flushed = tokio::time::timeout(FLUSH_TIMEOUT, flushed).await;
         if !matches!(flushed, Ok(Ok(Ok(())))) {
             warn!("the last spans could not be sent");

@@ -1,15 +1,15 @@
-//! What the process uses of its machine.
+//! Measures the memory, processor time, files and threads of this process.
 
 use metrics::gauge;
 use metrics_process::Collector;
 
 use crate::metrics::MEMORY_LIMIT;
 
-/// Where a control group's limit stands: of version 2, then of version 1.
+/// Files with the memory limit of a control group: version 2, then version 1.
 const LIMIT_FILES: [&str; 2] =
     ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
 
-/// Memory, processor time, files and threads of this process.
+/// The collector of this process's metrics.
 #[derive(Debug, Clone)]
 pub(super) struct Process {
     collector: Collector,
@@ -17,14 +17,14 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// With a limit that was set, or the one that holds here.
+    /// Creates the collector with `limit`, or with the detected limit.
     pub(super) fn new(limit: Option<u64>) -> Self {
         let collector = Collector::default();
         collector.describe();
         Self { collector, memory_limit: limit.or_else(memory_limit) }
     }
 
-    /// Shows how things stand now.
+    /// Exports the present values.
     pub(super) fn collect(&self) {
         self.collector.collect();
         if let Some(limit) = self.memory_limit {
@@ -33,21 +33,21 @@ impl Process {
     }
 }
 
-/// This machine's name, as other machines' logs will show it.
+/// Returns this machine's name, as other machines log it.
 pub fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
-/// What this process may use, in bytes, where that can be read.
+/// Returns the memory that this process may use, in bytes, if the limit can be read.
 pub(super) fn memory_limit() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let groups = LIMIT_FILES.map(|file| std::fs::read_to_string(file).unwrap_or_default());
     limit_of(&groups, &meminfo)
 }
 
-/// The smallest of what the control groups and the machine allow, in bytes. `max`, or more than
-/// there is, is no limit.
+/// Returns the smallest limit of the control groups and the machine, in bytes. `max`, or more than
+/// the machine has, is no limit.
 fn limit_of(groups: &[String], meminfo: &str) -> Option<u64> {
     let machine = meminfo.lines().find_map(|line| {
         let kilobytes = line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim();

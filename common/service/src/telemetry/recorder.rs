@@ -1,4 +1,4 @@
-//! Installs the recorder of metrics and renders them for `/metrics`.
+//! Installs the recorder of metrics and renders the metrics for `/metrics`.
 //!
 //! Leaves the declaration of metrics to the crates that set them.
 
@@ -10,7 +10,7 @@ use crate::metrics::{
     DECLARED, Metric, RECORDS_BUCKETS, SECONDS_BUCKETS, ZEROS, Zeros, describe, show_zeros,
 };
 
-/// The metrics of this process.
+/// The recorder of this process.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     prometheus: PrometheusHandle,
@@ -18,7 +18,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Installs the recorder of this process for these lists of metrics, the service's own first.
+    /// Installs the recorder for these lists of metrics, the service's own list first.
     pub(super) fn install(
         lists: &[&[Metric]],
         zeros: &[Zeros],
@@ -34,19 +34,20 @@ impl Metrics {
         let prometheus = builder.install_recorder().context("metrics recorder")?;
         describe(DECLARED);
         lists.iter().for_each(|list| describe(list));
-        // Libraries' counters may follow a server's count, which a 0 before it would turn into an increase.
+        // Only the service's own counters start at 0. A library's counter may follow a server's
+        // count, and a 0 before that count would look like an increase.
         show_zeros(lists.first().copied().unwrap_or_default(), zeros);
         show_zeros(&[], ZEROS);
         Ok(Self { prometheus, process: Process::new(memory_limit) })
     }
 
-    /// What `/metrics` answers.
+    /// Renders the answer of `/metrics`.
     pub fn render(&self) -> String {
         self.process.collect();
         self.prometheus.render()
     }
 
-    /// Sums up the histograms' samples, which are kept until this or a look at them.
+    /// Aggregates the samples of histograms, which are kept until they are rendered or swept.
     pub fn sweep(&self) {
         self.prometheus.run_upkeep();
     }

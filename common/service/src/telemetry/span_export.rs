@@ -1,5 +1,5 @@
-//! Sending spans to the collector, and counting what became of them. A collector that is slow or away
-//! costs spans and nothing else.
+//! Exports spans to the collector and counts their outcomes. A slow or unreachable collector costs
+//! spans and nothing else.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,16 +26,16 @@ use super::trace::{self, PrioritySampler};
 use crate::link::Tls;
 use crate::metrics::{SPANS, SPANS_WAITING};
 
-/// Spans waiting for the collector; beyond it they are dropped, never waited for.
+/// Most spans that wait for the collector. Further spans are dropped; nothing waits for room.
 const SPANS_WAITING_MAX: usize = 65_536;
 
-/// Spans of one export.
+/// Most spans of one export.
 const SPANS_EXPORT_MAX: usize = 2_048;
 
-/// How often spans are sent.
+/// Interval of the exports.
 const EXPORT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Makes a tracer for this process that sends to `endpoint`, by TLS where that is said with what.
+/// Creates a tracer for this process that exports to `endpoint`, with TLS if `tls` is given.
 pub(super) fn provider(
     service: &'static str,
     endpoint: &str,
@@ -85,12 +85,12 @@ fn tls_config(tls: &Tls) -> anyhow::Result<ClientTlsConfig> {
     Ok(config)
 }
 
-/// How many spans wait. The library drops what is too much and says only that it did.
+/// Counts the waiting spans. The SDK drops excess spans without a count.
 #[derive(Debug, Clone, Default)]
 struct Waiting(Arc<AtomicUsize>);
 
 impl Waiting {
-    /// Counts one more; `false`: there is no room for it.
+    /// Counts one more span. Returns `false` if there is no room for the span.
     fn admit(&self) -> bool {
         let room = |waiting| (waiting < SPANS_WAITING_MAX).then_some(waiting + 1);
         let admitted = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok();
@@ -100,7 +100,7 @@ impl Waiting {
         admitted
     }
 
-    /// `count` of them wait no longer.
+    /// Removes `count` spans with this outcome.
     fn gone(&self, count: usize, outcome: &'static str) {
         counter!(SPANS, "outcome" => outcome).increment(count as u64);
         let before = self.0.fetch_sub(count, Ordering::Relaxed);
@@ -108,7 +108,7 @@ impl Waiting {
     }
 }
 
-/// Lets through what there is room for.
+/// Passes on the spans for which there is room.
 #[derive(Debug)]
 struct CountedProcessor {
     batches: BatchSpanProcessor,
@@ -121,7 +121,7 @@ impl SpanProcessor for CountedProcessor {
     }
 
     fn on_end(&self, span: SpanData) {
-        // What is not recorded never waits.
+        // Unsampled spans are never exported.
         if span.span_context.is_sampled() && self.waiting.admit() {
             self.batches.on_end(span);
         }
@@ -140,12 +140,12 @@ impl SpanProcessor for CountedProcessor {
     }
 }
 
-/// Counts what arrives.
+/// Counts the spans of each export by outcome.
 #[derive(Debug)]
 struct CountedExporter<E> {
     exporter: E,
     waiting: Waiting,
-    /// Whether the last export failed, so that an outage is one line.
+    /// Whether the last export failed, so that an outage is logged once.
     failing: AtomicBool,
 }
 

@@ -1,4 +1,4 @@
-//! One line a minute that says what happened, so that a quiet log is not a dead one.
+//! Logs the minute summary, so that a quiet log shows a running process.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -9,53 +9,53 @@ use tracing::info;
 
 use super::recorder::Metrics;
 
-/// How often.
+/// Interval of the minute summary.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// How a metric's values are put into a sentence.
+/// How the values of a metric become one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
-    /// How much a counter grew, over all its labels.
+    /// Increase of a counter, summed over all its labels.
     Growth,
-    /// The largest value a gauge has now, over all its labels.
+    /// Largest present value of a gauge, over all its labels.
     Largest,
-    /// The sum of a gauge's values now, over all its labels.
+    /// Sum of the present values of a gauge, over all its labels.
     Sum,
 }
 
-/// One word of the line.
+/// One item of the minute summary.
 #[derive(Debug, Clone, Copy)]
 pub struct Item {
-    /// What it is called there.
+    /// Name of the item in the summary.
     pub word: &'static str,
-    /// The metric.
+    /// Name of the metric.
     pub metric: &'static str,
-    /// The label that its values must have, as `name="value"`; empty: any.
+    /// Label of the values, as `name="value"`. Empty: any label.
     pub label: &'static str,
-    /// How it is shown.
+    /// How the values become one number.
     pub shown: Shown,
-    /// What stands behind its value.
+    /// Unit behind the value.
     pub unit: &'static str,
 }
 
 impl Item {
-    /// How much a counter grew.
+    /// Shows the increase of a counter.
     pub const fn growth(word: &'static str, metric: &'static str, label: &'static str) -> Self {
         Self { word, metric, label, shown: Shown::Growth, unit: "" }
     }
 
-    /// A gauge as it stands.
+    /// Shows the present value of a gauge.
     pub const fn gauge(word: &'static str, metric: &'static str, shown: Shown) -> Self {
         Self { word, metric, label: "", shown, unit: "" }
     }
 
-    /// The largest of a gauge's values, in seconds.
+    /// Shows the largest value of a gauge, in seconds.
     pub const fn seconds(word: &'static str, metric: &'static str) -> Self {
         Self { word, metric, label: "", shown: Shown::Largest, unit: " s" }
     }
 }
 
-/// Logs until `stop`.
+/// Logs the minute summary until `stop`.
 pub(super) async fn run(items: &'static [Item], metrics: Metrics, stop: CancellationToken) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -72,7 +72,7 @@ pub(super) async fn run(items: &'static [Item], metrics: Metrics, stop: Cancella
     }
 }
 
-/// The items' values in a rendered text.
+/// Reads the items' values from a rendered text.
 fn values(items: &[Item], text: &str) -> Vec<f64> {
     items.iter().map(|item| value(item, text)).collect()
 }
@@ -97,7 +97,7 @@ fn line(items: &[Item], before: &[f64], now: &[f64]) -> String {
     for ((item, before), now) in items.iter().zip(before).zip(now) {
         let value = if item.shown == Shown::Growth { now - before } else { *now };
         let separator = if line.is_empty() { "" } else { ", " };
-        // Whole numbers as such; a String takes all that is written to it.
+        // Write whole numbers without decimals. Writing to a String cannot fail.
         let _ = if value.fract() == 0.0 {
             write!(line, "{separator}{} {value:.0}{}", item.word, item.unit)
         } else {

@@ -1,5 +1,5 @@
-//! Starts spans, and reads and writes the context that travels with a reading from the device's request
-//! to the batch and the alert.
+//! Starts spans, and reads and writes trace contexts. A context travels with a reading from the
+//! device's request to the batch and the alert.
 //!
 //! Leaves a record's headers to `kafka::record_trace` and the export of spans to `span_export`.
 
@@ -15,16 +15,16 @@ use opentelemetry_sdk::trace::{
     Sampler, SamplingDecision, SamplingResult, SdkTracer, ShouldSample,
 };
 
-/// Header with the context of the span that sent a record.
+/// Header with the trace context of the span that sent a record.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// Most links of one span: SDKs cut at 128, silently.
+/// Most links of one span. SDKs drop links beyond 128 without a message.
 pub const LINKS_MAX: usize = 100;
 
-/// Attribute that asks the sampler to record a span.
+/// Attribute that makes the sampler record a span.
 const SAMPLING_PRIORITY: &str = "sampling.priority";
 
-/// Records what asks for it, and of the rest what its inner sampler chooses.
+/// Samples every span with [`SAMPLING_PRIORITY`], and others as the inner sampler decides.
 #[derive(Debug, Clone)]
 pub(crate) struct PrioritySampler(pub Sampler);
 
@@ -48,14 +48,14 @@ impl ShouldSample for PrioritySampler {
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
-/// Makes `tracer` the one of this process.
+/// Sets the tracer of this process.
 pub(crate) fn install(tracer: SdkTracer) {
     if TRACER.set(tracer).is_err() {
         tracing::warn!("a second tracer was ignored");
     }
 }
 
-/// A span to be started.
+/// A span that is not started yet.
 #[derive(Debug)]
 pub struct NewSpan {
     builder: SpanBuilder,
@@ -63,26 +63,27 @@ pub struct NewSpan {
 }
 
 impl NewSpan {
-    /// A span of `kind`, a root unless [`Self::under`] says otherwise.
+    /// Creates a span of `kind`. The span is a root unless [`Self::under`] or
+    /// [`Self::under_remote`] sets a parent.
     pub fn new(name: impl Into<std::borrow::Cow<'static, str>>, kind: SpanKind) -> Self {
         Self { builder: SpanBuilder::from_name(name).with_kind(kind), parent: Context::new() }
     }
 
-    /// Puts the span under `parent`, a context of this process.
+    /// Sets the parent to a context of this process.
     #[must_use]
     pub fn under(mut self, parent: &Context) -> Self {
         self.parent = parent.clone();
         self
     }
 
-    /// Puts the span under a context that came from elsewhere.
+    /// Sets the parent to a context from another process.
     #[must_use]
     pub fn under_remote(mut self, parent: SpanContext) -> Self {
         self.parent = Context::new().with_remote_span_context(parent);
         self
     }
 
-    /// A span of sending a record to `topic`.
+    /// Creates a span for sending a record to `topic`.
     pub fn send(topic: &str) -> Self {
         Self::new(format!("send {topic}"), SpanKind::Producer).with(vec![
             KeyValue::new("messaging.system", "kafka"),
@@ -92,14 +93,14 @@ impl NewSpan {
         ])
     }
 
-    /// Adds attributes; those a sampler may look at belong here.
+    /// Adds attributes. The sampler sees only attributes added before the start.
     #[must_use]
     pub fn with(mut self, attributes: Vec<KeyValue>) -> Self {
         self.builder.attributes.get_or_insert_default().extend(attributes);
         self
     }
 
-    /// Has the span recorded whatever the ratio says; for what is linked to something recorded.
+    /// Samples the span whatever the ratio is, because it is linked to a sampled span.
     #[must_use]
     pub fn recorded(self) -> Self {
         self.with(vec![KeyValue::new(SAMPLING_PRIORITY, 1)])
@@ -113,14 +114,14 @@ impl NewSpan {
         self
     }
 
-    /// Sets when the span began, where that was before now.
+    /// Sets the start time of the span to a time before now.
     #[must_use]
     pub fn since(mut self, start: SystemTime) -> Self {
         self.builder = self.builder.with_start_time(start);
         self
     }
 
-    /// Starts the span; without a collector it is a span that records nothing.
+    /// Starts the span. Without a collector the span records nothing.
     pub fn start(self) -> Context {
         match TRACER.get() {
             Some(tracer) => {
@@ -132,8 +133,8 @@ impl NewSpan {
     }
 }
 
-/// Reads the context a record or request carries; `None` where it carries none or a broken one.
-/// What vendors add in a `tracestate` is nobody's here.
+/// Reads the trace context of a record or a request. Returns `None` if the context is missing or
+/// broken. Ignores the vendors' `tracestate`.
 pub fn read(traceparent: &[u8]) -> Option<SpanContext> {
     let text = std::str::from_utf8(traceparent).ok()?;
     let mut parts = text.trim().split('-');
@@ -152,21 +153,22 @@ pub fn read(traceparent: &[u8]) -> Option<SpanContext> {
     context.is_valid().then_some(context)
 }
 
-/// The trace that a span belongs to, for log lines; `None` where nobody would find it.
+/// Returns the trace id of a sampled span, for log lines. The trace of any other span cannot be
+/// found.
 pub fn id(context: &Context) -> Option<String> {
     let span = context.span();
     let context = span.span_context();
     context.is_sampled().then(|| context.trace_id().to_string())
 }
 
-/// The same of a `traceparent` that is kept with what it belongs to.
+/// Returns the trace id in a stored `traceparent`, if the trace was sampled.
 pub fn id_in(traceparent: &str) -> Option<&str> {
     let mut parts = traceparent.split('-').skip(1);
     let (id, _, flags) = (parts.next()?, parts.next()?, parts.next()?);
     (flags == "01").then_some(id)
 }
 
-/// The `traceparent` of a context; `None` without a valid one.
+/// Formats a context as `traceparent`. Returns `None` if the context is invalid.
 pub fn traceparent(context: &SpanContext) -> Option<String> {
     context.is_valid().then(|| {
         format!(
