@@ -1,6 +1,7 @@
 //! Configures the clients of Kafka: brokers, fixed settings, the settings of operators, security.
 //!
-//! Leaves what a producer or a consumer adds to `publisher`, `topic_reader` and the group's member.
+//! Leaves further settings to `publisher` and `topic_reader`, and those of a consumer group's
+//! member to the ledger crate.
 
 use std::time::Duration;
 
@@ -14,27 +15,27 @@ use crate::link::Link;
 /// Settings of the connection to Kafka.
 #[derive(Debug, Clone, clap::Args)]
 pub struct KafkaArgs {
-    /// Brokers to start from, as host:port,host:port.
+    /// Brokers for the first connection, as host:port,host:port.
     #[arg(long = "kafka-brokers", env = "KAFKA_BROKERS")]
     pub brokers: String,
     /// Topic of the readings.
     #[arg(long, env = "READINGS_TOPIC", default_value = "health.readings")]
     pub readings_topic: String,
-    /// Topic of what devices sent and no reading could be made of.
+    /// Topic of the rejects: items of devices that could not become readings.
     #[arg(long, env = "REJECTS_TOPIC", default_value = "health.readings.rejected")]
     pub rejects_topic: String,
-    /// Any further setting of librdkafka (TLS, SASL, …), as key=value; may be given several times, and in
-    /// the variable or its file one a line. Everything after the first = is the value.
+    /// Any further setting of librdkafka (TLS, SASL, …), as key=value. May be given several times;
+    /// in the variable or its file, one a line. Everything after the first = is the value.
     #[arg(long = "kafka-set", env = "KAFKA_SET", hide_env_values = true, value_parser = KafkaSettings::parse)]
     pub set: Vec<KafkaSettings>,
 }
 
-/// Settings of librdkafka; each value may be a secret.
+/// Settings of librdkafka. Each value may be a secret.
 #[derive(Debug, Clone)]
 pub struct KafkaSettings(Vec<(String, SecretString)>);
 
 impl KafkaSettings {
-    /// Reads key=value of each line that is not blank.
+    /// Parses key=value from each line that is not blank.
     fn parse(text: &str) -> Result<Self, String> {
         let lines = text.lines().filter(|line| !line.trim().is_empty());
         let parsed = lines.map(|line| {
@@ -47,8 +48,8 @@ impl KafkaSettings {
     }
 }
 
-/// Settings of librdkafka that this system's promises rest on, by all their names; they are not for
-/// `--kafka-set`.
+/// Settings of librdkafka, under all their names, that the promises of this system depend on.
+/// `--kafka-set` must not change them.
 const FIXED: &[&str] = &[
     "acks",
     "auto.commit.enable",
@@ -67,14 +68,14 @@ const FIXED: &[&str] = &[
     "request.required.acks",
 ];
 
-/// The codecs that batches may be written with.
+/// The compression codecs that this build must be able to read.
 const CODECS: &str = "gzip,snappy,lz4,zstd";
 
-/// How long one question to the brokers may take.
+/// Longest time for one request to the brokers.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl KafkaArgs {
-    /// Notes what is wrong with the settings.
+    /// Adds the problems of these settings.
     pub fn validate(&self, problems: &mut Problems) {
         problems.require(!self.brokers.trim().is_empty(), || {
             "--kafka-brokers must name at least one host:port".into()
@@ -86,7 +87,7 @@ impl KafkaArgs {
                 }
                 _ => format!("--kafka-set {key} would lose readings: it is fixed by this service"),
             });
-            // The library's own message would show the value.
+            // librdkafka's own message would contain the value.
             problems.require(ClientConfig::new().set(key, value).create_native_config().is_ok(), || {
                 format!("--kafka-set {key}: librdkafka has no such setting, or not with this value; \
                          KAFKA_SET has one key=value a line")
@@ -100,14 +101,15 @@ impl KafkaArgs {
         });
     }
 
-    /// The settings every client shares.
+    /// Returns the settings that all clients share.
     pub fn client_config(&self, client_id: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", client_id)
-            // Other producers may write with any of them, and a batch that cannot be read would hold
-            // its partition for ever: a build without one is refused when its first client is made.
+            // Other producers may use any codec, and a batch that cannot be read would block its
+            // partition for ever. A build without one of the codecs fails when its first client is
+            // created.
             .set("builtin.features", CODECS)
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
@@ -123,7 +125,7 @@ impl KafkaArgs {
         all.map(|(key, value)| (key.as_str(), value.expose_secret()))
     }
 
-    /// How the connections are secured.
+    /// Returns how the connections are secured.
     pub fn link(&self) -> Link {
         let set =
             |key| self.settings().filter(|(set, _)| *set == key).last().map(|(_, value)| value);
@@ -132,7 +134,7 @@ impl KafkaArgs {
             let address = broker.trim().rsplit("://").next().unwrap_or_default();
             address.rsplit_once(':').map_or(address, |(host, _)| host).to_owned()
         };
-        // librdkafka reads them without regard to case.
+        // librdkafka ignores the case of these values.
         let is = |key, words: &[&str]| {
             let value = set(key).unwrap_or_default().trim();
             words.iter().any(|word| value.eq_ignore_ascii_case(word))
@@ -147,7 +149,7 @@ impl KafkaArgs {
     }
 }
 
-/// The label of an error in metrics: librdkafka's name for its code.
+/// Returns the label of an error in metrics: librdkafka's name of its code.
 pub fn error_label(code: Option<RDKafkaErrorCode>) -> String {
     code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"))
 }
@@ -181,7 +183,7 @@ mod tests {
     #[test]
     fn a_setting_that_cannot_be_is_named_without_its_value() {
         let mut problems = Problems::default();
-        // The last is what used to be two settings.
+        // The last entry is a line that was meant as two settings.
         let wrong = [
             "acks=1",
             "request.required.acks=1",

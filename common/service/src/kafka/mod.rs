@@ -1,4 +1,5 @@
-//! Connecting to Kafka, its topics, publishing, and reading topics without a consumer group.
+//! Connects to Kafka, checks and creates topics, publishes, and reads topics without a consumer
+//! group.
 
 mod client;
 mod producer_health;

@@ -1,4 +1,4 @@
-//! Keeps what a producer's statistics say of its health: reachable brokers, the queue, its rate.
+//! Derives a producer's health from its statistics: reachable brokers, the queue, its rate.
 //!
 //! Leaves publishing to `publisher` and the answer to a full queue to the caller.
 
@@ -16,24 +16,24 @@ use crate::metrics::{
     BROKER_RTT_SECONDS, BROKER_UP, PRODUCER_QUEUE_RECORDS, PRODUCER_UNREACHABLE_SECONDS, flag,
 };
 
-/// How often the producer reports on itself.
+/// Interval of the producer's statistics.
 pub(super) const STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shortest and longest answer of [`ProducerState::retry_after`], in seconds.
+/// Shortest and longest result of [`ProducerState::retry_after`], in seconds.
 const RETRY_AFTER_RANGE: (f64, f64) = (1.0, 60.0);
 
-/// What the producer's own statistics say about its health.
+/// The health of a producer, shared with its callbacks.
 #[derive(Debug, Clone)]
 pub(super) struct ProducerState {
     start: Instant,
     sent_total: Arc<AtomicI64>,
-    /// Records a second, as the bits of an `f64`.
+    /// Records sent a second, as the bits of an `f64`.
     drain_rate: Arc<AtomicU64>,
-    /// Milliseconds from `start` to when a broker was last seen up.
+    /// Milliseconds from `start` to the last time a broker was up.
     up_at: Arc<AtomicU64>,
-    /// Whether it was said that none is.
+    /// Whether the outage has been logged.
     said: Arc<AtomicBool>,
-    /// That it has reported an error, which may be its last.
+    /// Signals that the producer has reported an error, possibly a fatal one.
     trouble: Arc<Notify>,
 }
 
@@ -56,14 +56,14 @@ impl ProducerState {
         self.trouble.notified().await;
     }
 
-    /// How long no broker has been reachable; zero while one is.
+    /// Returns the time without a reachable broker. Zero while a broker is reachable.
     pub(super) fn unreachable_for(&self) -> Duration {
         let up_at = Duration::from_millis(self.up_at.load(Ordering::Relaxed));
         let since = self.start.elapsed().saturating_sub(up_at);
         since.saturating_sub(STATISTICS_INTERVAL * 2)
     }
 
-    /// Says once that Kafka is away, and once that it is back.
+    /// Logs the start and the end of an outage of Kafka, once each.
     fn tell(&self) {
         let away = !self.unreachable_for().is_zero();
         if self.said.swap(away, Ordering::Relaxed) != away {
@@ -75,7 +75,8 @@ impl ProducerState {
         }
     }
 
-    /// Whole seconds until `waiting` records will have drained; `random` in 0..1 spreads the answers.
+    /// Returns the whole seconds until `waiting` records will have drained. `random` in 0..1
+    /// spreads the results.
     pub(super) fn retry_after(&self, waiting: i32, random: f64) -> u64 {
         let rate = f64::from_bits(self.drain_rate.load(Ordering::Relaxed));
         let seconds = if rate >= 1.0 && self.unreachable_for().is_zero() {
@@ -99,14 +100,15 @@ impl ClientContext for ProducerState {
         let before = self.sent_total.swap(sent, Ordering::Relaxed);
         let rate = (sent - before) as f64 / STATISTICS_INTERVAL.as_secs_f64();
         self.drain_rate.store(rate.to_bits(), Ordering::Relaxed);
-        // Broker -1 is a bootstrap address; it counts, too: a name may be all there is yet.
+        // Broker -1 is a bootstrap address. It counts too: before the first metadata there may be
+        // no other broker.
         if statistics.brokers.values().any(|broker| broker.state == "UP") {
             self.up_at.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
         }
         self.tell();
         gauge!(PRODUCER_QUEUE_RECORDS).set(statistics.msg_cnt as f64);
         gauge!(PRODUCER_UNREACHABLE_SECONDS).set(self.unreachable_for().as_secs_f64());
-        // Bootstrap addresses have negative numbers; what is asked of them says nothing of a broker.
+        // Bootstrap addresses have negative ids. Their statistics describe no particular broker.
         for broker in statistics.brokers.values().filter(|broker| broker.nodeid >= 0) {
             let id = broker.nodeid.to_string();
             gauge!(BROKER_UP, "broker" => id.clone()).set(flag(broker.state == "UP"));

@@ -1,7 +1,7 @@
-//! Publishes records that must not be lost: idempotent, with acks=all; a record counts once its delivery
-//! report has arrived.
+//! Publishes records with acks=all and idempotence. A record counts as published once its delivery
+//! report arrives.
 //!
-//! Never waits for room: the caller answers a full queue.
+//! A full queue is an error. The caller decides what to answer.
 
 use std::time::Duration;
 
@@ -13,39 +13,39 @@ use tracing::error;
 
 use super::producer_health::{ProducerState, STATISTICS_INTERVAL};
 
-/// Bounds of the producer.
+/// Limits of the producer.
 #[derive(Debug, Clone)]
 pub struct PublisherLimits {
-    /// How long a record may wait for its delivery report.
+    /// Longest time until a record's delivery report.
     pub message_timeout: Duration,
-    /// How long a record waits for company in its batch.
+    /// Longest time for which a record waits for more records of its batch.
     pub linger: Duration,
-    /// Most memory of records that wait.
+    /// Most memory of waiting records, in KiB.
     pub queue_kbytes: u32,
-    /// Most records that wait.
+    /// Most waiting records.
     pub queue_records: u32,
-    /// Largest record.
+    /// Largest record, in bytes.
     pub message_bytes_max: usize,
 }
 
 /// A record to publish.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
-    /// Where to.
+    /// Destination topic.
     pub topic: &'a str,
-    /// What decides the partition; none: any.
+    /// The key, which decides the partition. `None`: any partition.
     pub key: Option<&'a [u8]>,
-    /// A partition that is fixed, where order across topics matters.
+    /// A fixed partition, if the order across topics matters.
     pub partition: Option<i32>,
-    /// What it says.
+    /// The record's value.
     pub value: &'a [u8],
-    /// Its headers.
+    /// The record's headers.
     pub headers: OwnedHeaders,
-    /// Its time, in milliseconds since 1970.
+    /// The record's time, in milliseconds since 1970.
     pub timestamp_ms: Option<i64>,
 }
 
-/// Why a record is not in Kafka, as far as is known.
+/// The reason why a record is not known to be in Kafka.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// The local queue has no room.
@@ -57,7 +57,7 @@ pub enum PublishError {
     /// The topic has no such partition.
     #[error("the topic has no such partition")]
     NoSuchPartition,
-    /// No delivery report said so; the record may be there all the same.
+    /// No delivery report confirmed the record. Kafka may have stored it nevertheless.
     #[error("Kafka did not confirm the record: {0}")]
     Unconfirmed(String),
 }
@@ -74,11 +74,11 @@ impl From<KafkaError> for PublishError {
     }
 }
 
-/// A record on its way.
+/// A record that waits for its delivery report.
 pub struct Pending(DeliveryFuture);
 
 impl Pending {
-    /// Waits for the delivery report: partition and offset of the record.
+    /// Waits for the delivery report and returns the record's partition and offset.
     pub async fn confirmed(self) -> Result<(i32, i64), PublishError> {
         match self.0.await {
             Ok(Ok(delivery)) => Ok((delivery.partition, delivery.offset)),
@@ -96,11 +96,12 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// A producer with `base`'s connection.
+    /// Creates a producer with the connection of `base`.
     pub fn new(mut base: ClientConfig, limits: &PublisherLimits) -> Result<Self, KafkaError> {
         base.set("acks", "all")
             .set("enable.idempotence", "true")
-            // Java's and Flink's producers place a key by murmur2, so all of them agree.
+            // The producers of Java and Flink hash keys with murmur2, so all producers choose the
+            // same partition.
             .set("partitioner", "murmur2_random")
             .set("message.timeout.ms", limits.message_timeout.as_millis().to_string())
             .set("linger.ms", limits.linger.as_millis().to_string())
@@ -113,7 +114,7 @@ impl Publisher {
         Ok(Self { producer, state })
     }
 
-    /// Hands a record to the producer, or says at once that there is no room.
+    /// Passes a record to the producer. Fails at once if there is no room.
     pub fn enqueue(&self, outgoing: Outgoing<'_>) -> Result<Pending, PublishError> {
         let record = FutureRecord {
             topic: outgoing.topic,
@@ -126,19 +127,19 @@ impl Publisher {
         self.producer.send_result(record).map(Pending).map_err(|(error, _)| error.into())
     }
 
-    /// Whole seconds until the queue will have drained, judged by its recent rate; while nothing
-    /// drains, longer the longer that lasts. `random` in 0..1 spreads the devices.
+    /// Returns the whole seconds until the queue will have drained at its recent rate. If nothing
+    /// drains, the result grows with the outage. `random` in 0..1 spreads the devices.
     pub fn retry_after(&self, random: f64) -> u64 {
         self.state.retry_after(self.producer.in_flight_count().max(0), random)
     }
 
-    /// How long no broker has been reachable; zero while one is.
+    /// Returns the time without a reachable broker. Zero while a broker is reachable.
     pub fn unreachable_for(&self) -> Duration {
         self.state.unreachable_for()
     }
 
-    /// Waits until the producer can publish nothing any more, whatever the brokers do: what it knows
-    /// of its own order is lost, or it was refused an id. Only a new process has a new one.
+    /// Waits until the producer fails for good, whatever the brokers do: its sequence is lost, or
+    /// it was granted no producer id. Only a new process gets a new producer.
     pub async fn failed(self) {
         loop {
             self.state.error_reported().await;
@@ -149,7 +150,7 @@ impl Publisher {
         }
     }
 
-    /// Waits for all delivery reports; `false` where records are left. Blocks.
+    /// Waits for all delivery reports. Returns `false` if records are left. Blocks.
     pub fn flush(&self, deadline: Duration) -> bool {
         self.producer.flush(deadline).is_ok() && self.producer.in_flight_count() == 0
     }

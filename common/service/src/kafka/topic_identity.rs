@@ -1,6 +1,6 @@
-//! Which topic a name stands for: one that is deleted and made again has the same name and another id.
+//! Finds out which topic a name stands for. A recreated topic has the same name and another id.
 //!
-//! `rdkafka` does not wrap the question, so this file asks librdkafka itself, and it alone may.
+//! `rdkafka` does not wrap this request, so this file calls librdkafka itself. No other file may.
 #![allow(unsafe_code, reason = "DescribeTopics is only there as a function of the C library")]
 
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -11,21 +11,21 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::{RDKafka, RDKafkaErrorCode};
 use rdkafka_sys as sys;
 
-/// Room for what librdkafka says about a timeout that it does not take.
+/// Room for librdkafka's message about a timeout that it does not accept.
 const TEXT_BYTES_MAX: usize = 128;
 
-/// A topic as the brokers know it, whatever its name.
+/// The identity of a topic, independent of its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicIdentity {
-    /// Its id, as `kafka-topics.sh --describe` prints it.
+    /// The topic's id, as `kafka-topics.sh --describe` prints it.
     pub topic_id: String,
-    /// The id of its cluster; empty where the brokers tell none.
+    /// The cluster's id. Empty if the brokers do not return an id.
     pub cluster_id: String,
 }
 
 impl TopicIdentity {
-    /// Asks which topic has this name now; `None` where there is none. Blocks, at most `within` for each
-    /// of two answers.
+    /// Queries the topic that has this name now. Returns `None` if there is no such topic. Blocks,
+    /// at most `within` for each of two answers.
     pub fn ask<C: ClientContext>(
         client: &Client<C>,
         topic: &str,
@@ -42,7 +42,7 @@ impl TopicIdentity {
     }
 }
 
-/// Something of librdkafka's that is destroyed with this.
+/// An object of librdkafka that is destroyed on drop.
 struct Owned<T> {
     it: *mut T,
     destroy: unsafe extern "C" fn(*mut T),
@@ -50,12 +50,13 @@ struct Owned<T> {
 
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
-        // SAFETY: `destroy` belongs to the kind of `it`, which this owns and nobody else destroys.
+        // SAFETY: `destroy` belongs to the type of `it`. This value owns `it`, and nothing else
+        // destroys it.
         unsafe { (self.destroy)(self.it) }
     }
 }
 
-/// `None` instead of an object that was not made.
+/// Owns an object of librdkafka. Returns `None` if the object was not created.
 fn owned<T>(it: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Option<Owned<T>> {
     (!it.is_null()).then_some(Owned { it, destroy })
 }
@@ -70,9 +71,9 @@ fn describe(
     let mut names = [topic.as_ptr()];
     let mut text: [c_char; TEXT_BYTES_MAX] = [0; TEXT_BYTES_MAX];
     let none = RDKafkaErrorCode::Fail;
-    // SAFETY: the caller's reference keeps the client alive meanwhile. Every object is checked before it
-    // is used and outlives its uses, since guards are dropped in the opposite order; what belongs to the
-    // event is read while the event lives, and only copied out.
+    // SAFETY: the caller's reference keeps the client alive during the call. Every object is
+    // checked before its use and outlives its uses, because guards are dropped in reverse order.
+    // Data of the event is read only while the event lives, and is copied out.
     unsafe {
         let topics = owned(
             sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len()),
@@ -113,7 +114,7 @@ fn describe(
         if id.is_null() {
             return Err(none);
         }
-        // The brokers' tools write ids in the alphabet for URLs.
+        // The brokers' tools print ids in the URL alphabet of base64.
         Ok(CStr::from_ptr(id).to_string_lossy().replace('+', "-").replace('/', "_"))
     }
 }

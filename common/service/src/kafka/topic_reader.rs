@@ -1,5 +1,5 @@
-//! Looking at topics: their ends, offsets at a time, stretches of records. Assigns and never joins a
-//! group nor commits, so that looking changes nothing.
+//! Reads topics: their watermarks, offsets at a time, ranges of records. Assigns partitions without
+//! joining a group and never commits, so reading changes nothing.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,35 +17,37 @@ use tracing::warn;
 use super::client::{KafkaArgs, REQUEST_TIMEOUT};
 use super::topic_identity::TopicIdentity;
 
-/// How long one poll may wait for a record.
+/// Longest wait of one poll for a record.
 const POLL_WAIT: Duration = Duration::from_millis(200);
 
-/// How long Kafka may bring nothing while records are left.
+/// Longest time without a record from Kafka while records are left to read.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// How many times as far back the last record is looked for where it was not found.
+/// Factor by which the search for the last record widens while it finds none.
 const FURTHER_BACK: i64 = 16;
 
-/// The ends of one partition.
+/// The watermarks of one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Watermarks {
-    /// Its first record.
+    /// Offset of the first record.
     pub low: i64,
-    /// Where its next record goes.
+    /// Offset of the next record.
     pub high: i64,
 }
 
-/// The ends of a topic's partitions.
+/// The watermarks of a topic's partitions.
 pub type Ends = BTreeMap<i32, Watermarks>;
 
-/// A reader of topics. All of it blocks.
+/// A reader of topics. All its methods block.
 pub struct Reader {
     consumer: BaseConsumer<EndsExpected>,
-    /// The topic whose offsets are the ledger's, and what these are ahead of Kafka's.
+    /// The topic whose offsets are counted as in the ledger, and the base that is added to Kafka's
+    /// offsets.
     base: OnceLock<(String, i64)>,
 }
 
-/// To a reader the end of a partition is an answer; the library would log it as an error.
+/// Ignores the end of a partition, which is an expected answer. The library would log it as an
+/// error.
 struct EndsExpected;
 
 impl ClientContext for EndsExpected {
@@ -59,14 +61,14 @@ impl ClientContext for EndsExpected {
 impl ConsumerContext for EndsExpected {}
 
 impl Reader {
-    /// A reader that connects when first used, under the name that the brokers know it by.
+    /// Creates a reader that connects on first use. The brokers log it as `client_id`.
     pub fn new(kafka: &KafkaArgs, client_id: &str) -> anyhow::Result<Self> {
         let mut config = kafka.client_config(client_id);
         config.set("enable.partition.eof", "true");
         Self::with(config, client_id)
     }
 
-    /// A reader that only looks at single records and fetches hardly more.
+    /// Creates a reader for single records that fetches hardly more.
     pub fn of_single_records(kafka: &KafkaArgs, client_id: &str) -> anyhow::Result<Self> {
         let mut config = kafka.client_config(client_id);
         config
@@ -78,21 +80,21 @@ impl Reader {
 
     fn with(mut config: ClientConfig, client_id: &str) -> anyhow::Result<Self> {
         let consumer = config
-            // No group is ever joined; the library wants a name before it assigns.
+            // No group is joined, but librdkafka requires a group id before an assignment.
             .set("group.id", client_id)
             .set("enable.auto.commit", "false")
-            // Retention may run meanwhile; what it takes is gone for whoever looks as well.
+            // Retention may delete records meanwhile. The next record that is left follows.
             .set("auto.offset.reset", "earliest")
             .create_with_context(EndsExpected)?;
         Ok(Self { consumer, base: OnceLock::new() })
     }
 
-    /// Which topic has this name now; `None` where there is none.
+    /// Returns the identity of the topic that has this name now. `None` if there is no such topic.
     pub fn identity(&self, topic: &str, within: Duration) -> anyhow::Result<Option<TopicIdentity>> {
         TopicIdentity::ask(self.consumer.client(), topic, within).context("Kafka does not answer")
     }
 
-    /// From here on says and takes the offsets of this topic as the ledger has them.
+    /// From now on converts the offsets of this topic to and from those of the ledger.
     pub fn count_from(&self, topic: &str, base: i64) {
         self.base.get_or_init(|| (topic.to_owned(), base));
     }
@@ -101,17 +103,17 @@ impl Reader {
         self.base.get().filter(|(name, _)| name == topic).map_or(0, |(_, base)| *base)
     }
 
-    /// The offset of a record that was read here.
+    /// Returns the offset of a record that this reader read.
     pub fn offset(&self, message: &BorrowedMessage<'_>) -> i64 {
         message.offset() + self.base(message.topic())
     }
 
-    /// The ends of a topic; `None` where there is no such topic.
+    /// Returns the watermarks of a topic. `None` if there is no such topic.
     pub fn ends(&self, topic: &str) -> anyhow::Result<Option<Ends>> {
         self.ends_within(topic, REQUEST_TIMEOUT)
     }
 
-    /// Like [`Self::ends`], each answer within this time.
+    /// Like [`Self::ends`], with at most `within` for each answer.
     pub fn ends_within(&self, topic: &str, within: Duration) -> anyhow::Result<Option<Ends>> {
         let metadata =
             self.consumer.fetch_metadata(Some(topic), within).context("Kafka does not answer")?;
@@ -130,7 +132,7 @@ impl Reader {
         Ok((!ends.is_empty()).then_some(ends))
     }
 
-    /// The first offset of each partition whose record is not older than `at_ms`.
+    /// Returns the first offset of each partition whose record is not older than `at_ms`.
     pub fn at_time(
         &self,
         topic: &str,
@@ -155,7 +157,7 @@ impl Reader {
         Ok(offsets)
     }
 
-    /// Shows `visit` every record that is left of these stretches.
+    /// Passes every record that is left in these ranges to `visit`.
     pub fn read(
         &self,
         topic: &str,
@@ -203,9 +205,9 @@ impl Reader {
         Ok(())
     }
 
-    /// Where the records of these stretches end: behind the last one that can be read. Behind it there
-    /// may be offsets without one, such as the marker that ends a transaction, and what was aborted. A
-    /// stretch without a record ends where it begins.
+    /// Returns the end of the records in these ranges: the offset after the last readable record.
+    /// Offsets without a record may follow, such as transaction markers and aborted records. The
+    /// end of a range without a record is its start.
     pub fn record_ends(
         &self,
         topic: &str,
@@ -232,9 +234,9 @@ impl Reader {
         Ok(stretches.iter().map(end).collect())
     }
 
-    /// The Kafka times of the first records at these offsets or behind them, by partition, in
-    /// milliseconds since 1970; `None` where no record follows. Partitions whose answer does not come
-    /// `within` this time are left out.
+    /// Returns the Kafka record times of the first records at or after these offsets, by partition,
+    /// in milliseconds since 1970. `None` if no record follows. Leaves out partitions whose answer
+    /// does not arrive `within` this time.
     pub fn times(
         &self,
         topic: &str,
@@ -258,7 +260,7 @@ impl Reader {
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     times.entry(partition).or_insert(None);
                 }
-                // What has no answer is asked for again at the next look.
+                // Partitions without an answer are queried again by the next call.
                 Some(Err(_)) | None => {}
             }
         }
@@ -266,7 +268,7 @@ impl Reader {
         Ok(times)
     }
 
-    /// The members of a consumer group.
+    /// Returns the members of a consumer group.
     pub fn members(&self, group: &str) -> anyhow::Result<Vec<String>> {
         let groups = self.consumer.fetch_group_list(Some(group), REQUEST_TIMEOUT)?;
         let found = groups.groups().iter().filter(|found| found.name() == group);

@@ -1,6 +1,6 @@
-//! Looks at topics, creates the missing ones and adds partitions.
+//! Checks topics, creates missing ones and adds partitions.
 //!
-//! The services only check topics at their start; `worker migrate` creates and changes them.
+//! The services only check topics at their start. `worker migrate` creates and changes them.
 
 use std::time::Duration;
 
@@ -15,17 +15,18 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::client::{KafkaArgs, REQUEST_TIMEOUT};
 
 impl KafkaArgs {
-    /// The dead-letter topic of a consumer group.
+    /// Returns the name of a consumer group's dead-letter topic.
     pub fn dead_letter_topic(&self, group: &str) -> String {
         format!("{}.{group}.dlq", self.readings_topic)
     }
 
-    /// How many partitions a topic has; `None` where there is no such topic. Blocks.
+    /// Returns the number of partitions of a topic. `None` if there is no such topic. Blocks.
     pub fn partitions(&self, topic: &str) -> anyhow::Result<Option<usize>> {
         Ok(self.look(topic)?.partitions)
     }
 
-    /// Asks for one topic only: whoever may not see the others may see this one. Blocks.
+    /// Queries one topic only: a client without the right to see other topics may see this one.
+    /// Blocks.
     fn look(&self, topic: &str) -> anyhow::Result<TopicLook> {
         let client: BaseConsumer = self.client_config("ljwx-check").create()?;
         let metadata = client
@@ -36,7 +37,7 @@ impl KafkaArgs {
         Ok(TopicLook { brokers: metadata.brokers().len(), partitions })
     }
 
-    /// The largest record that each of `topics` takes, in bytes.
+    /// Returns the largest record that each of `topics` accepts, in bytes.
     pub async fn record_bytes_max(
         &self,
         client_id: &str,
@@ -60,44 +61,44 @@ impl KafkaArgs {
     }
 }
 
-/// What one question for a topic tells.
+/// The answer about one topic.
 struct TopicLook {
-    /// Brokers of the cluster.
+    /// Number of brokers of the cluster.
     brokers: usize,
-    /// Partitions of the topic, where there is one.
+    /// Number of partitions, if the topic exists.
     partitions: Option<usize>,
 }
 
 /// A topic as `worker migrate` creates it.
 #[derive(Debug, Clone)]
 pub struct TopicSpec {
-    /// Its name.
+    /// Name of the topic.
     pub name: String,
-    /// How many partitions.
+    /// Number of partitions.
     pub partitions: i32,
-    /// How long records are kept.
+    /// Time for which records are kept.
     pub retention: Duration,
     /// Largest record, in bytes.
     pub message_bytes_max: usize,
 }
 
-/// Readings are kept 7 days: time to repair what consumes them.
+/// Readings are kept 7 days: time to fix a failed consumer.
 pub const READINGS_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Rejects and dead letters are kept 90 days: a person has to look at them.
+/// Rejects and dead letters are kept 90 days: a person has to inspect them.
 pub const LETTERS_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// Largest record: above the largest body that the gateway takes, which may become one reject.
+/// Largest record: above the largest body that the gateway accepts, because a body may become one
+/// reject.
 pub const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Largest dead letter: a record as it came, which may be as large as one can be, and the headers
-/// that say where it came from.
+/// Largest dead letter: an unchanged record of the largest size, and the headers with its origin.
 pub const LETTER_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 64 * 1024;
 
-/// Creates the topics that are missing, replicated three times where there are three brokers;
-/// returns the names of those it created.
+/// Creates the missing topics, with three replicas if there are at least three brokers. Returns the
+/// names of the created topics.
 ///
-/// Topics that are there are left to whoever made them, and no right to create any is needed for them.
+/// Existing topics are not changed, and need no right to create topics.
 pub async fn create_missing(kafka: &KafkaArgs, specs: &[TopicSpec]) -> anyhow::Result<Vec<String>> {
     let admin: AdminClient<DefaultClientContext> = kafka.client_config("ljwx-migrate").create()?;
     let mut created = Vec::new();
@@ -130,7 +131,7 @@ pub async fn create_missing(kafka: &KafkaArgs, specs: &[TopicSpec]) -> anyhow::R
     Ok(created)
 }
 
-/// Gives `topic` as many partitions as `count` where it has fewer; `true` where it had.
+/// Raises the number of partitions of `topic` to `count`. Returns `true` if the topic had fewer.
 pub async fn extend(kafka: &KafkaArgs, topic: &str, count: usize) -> anyhow::Result<bool> {
     let (asked, name) = (kafka.clone(), topic.to_owned());
     let found = tokio::task::spawn_blocking(move || asked.partitions(&name)).await??;
