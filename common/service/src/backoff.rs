@@ -1,8 +1,8 @@
-//! How long to wait before trying again.
+//! Computes the wait before the next attempt.
 
 use std::time::Duration;
 
-/// Waits that double up to a cap, each shortened by a random share so that replicas spread.
+/// Waits that double up to a maximum. A random share shortens each, so that replicas spread.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,
@@ -11,24 +11,24 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits from `first` to `max`.
+    /// Creates waits from `first` to `max`.
     pub fn new(first: Duration, max: Duration) -> Self {
         Self { first, max, attempts: 0 }
     }
 
-    /// The next wait; `random` lies in 0..1 and takes away up to half of it.
+    /// Returns the next wait. `random` in 0..1 shortens the wait by up to half.
     pub fn next(&mut self, random: f64) -> Duration {
         let full = self.first.saturating_mul(1_u32.checked_shl(self.attempts).unwrap_or(u32::MAX));
         self.attempts = self.attempts.saturating_add(1);
         full.min(self.max).mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0)
     }
 
-    /// How often it waited since the last success.
+    /// Returns the number of waits since the last success.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// Starts over after a success.
+    /// Restarts the waits after a success.
     pub fn reset(&mut self) {
         self.attempts = 0;
     }

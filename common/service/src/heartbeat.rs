@@ -1,4 +1,4 @@
-//! Whether a process's main loop turns.
+//! Detects a main loop that has stopped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,36 +10,36 @@ use tokio::time::Instant;
 
 use crate::metrics::LOOP_TURNED;
 
-/// How long the loop may be silent before the process counts as stuck.
+/// Longest time without a heartbeat before the process counts as stuck.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// How often a loop that waits for another server shows that it is alive.
+/// Interval of the heartbeats while the loop waits for another server.
 const WAITING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shared by the loop, which turns, and the probe, which asks.
+/// The heartbeat of a main loop. The loop sets it, the liveness probe reads it.
 #[derive(Debug, Clone)]
 pub struct Pulse {
     start: Instant,
-    /// Milliseconds from the start to the last turn.
+    /// Milliseconds from the start to the last heartbeat.
     turned: Arc<AtomicU64>,
 }
 
 impl Pulse {
-    /// The pulse of a loop that begins now.
+    /// Creates the heartbeat of a loop that begins now.
     pub fn new() -> Self {
         let pulse = Self { start: Instant::now(), turned: Arc::default() };
         pulse.turn();
         pulse
     }
 
-    /// The loop has turned.
+    /// Records a heartbeat.
     pub fn turn(&self) {
         self.turned.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
         gauge!(LOOP_TURNED).set(Timestamp::now().as_duration().as_secs_f64());
     }
 
-    /// Waits for another server. However long that takes, the loop is not stuck: a restart would
-    /// not bring the server back.
+    /// Waits for another server and keeps the heartbeat going. A loop that waits for a server is
+    /// not stuck: a restart would not bring the server back.
     pub async fn during<T>(&self, wait: impl Future<Output = T>) -> T {
         let mut ticks = tokio::time::interval(WAITING_INTERVAL);
         tokio::pin!(wait);
@@ -51,7 +51,7 @@ impl Pulse {
         }
     }
 
-    /// Whether the loop turns; the error says for how long it has not.
+    /// Checks that the loop runs. The error states the time since the last heartbeat.
     pub fn check(&self) -> Result<(), String> {
         let turned = Duration::from_millis(self.turned.load(Ordering::Relaxed));
         let silent = self.start.elapsed().saturating_sub(turned);

@@ -1,5 +1,7 @@
-//! Starting and stopping: one token says that the process should end, one deadline bounds how. A
-//! process that has lost a part of itself ends, too: what supervises it starts a whole one.
+//! Starts and stops a process. One token requests the end, one deadline bounds the time that the
+//! end takes.
+//!
+//! A process that loses a vital task also ends: its supervisor starts a complete process.
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -17,29 +19,29 @@ use tracing::{error, info};
 use crate::config::{Problems, duration};
 use crate::telemetry::{FLUSH_TIMEOUT, Telemetry};
 
-/// How long what still runs beside a service's end may take to go.
+/// Time that tasks of the runtime have to end after the service.
 const RUNTIME_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What is left for the end of the process itself once the service has ended.
+/// Time reserved for the exit of the process after the service has ended.
 const EXIT: Duration = Duration::from_millis(500);
 
-/// End of a stop that is not the service's: the last spans, what still runs, the process itself.
+/// Part of a stop that comes after the service: the last spans, remaining tasks, the exit.
 pub const PROCESS_END: Duration =
     FLUSH_TIMEOUT.saturating_add(RUNTIME_TIMEOUT).saturating_add(EXIT);
 
-/// Shortest time for a process to stop: a few seconds beside those that the last spans may take.
+/// Shortest time for a process to stop: a few seconds more than the last spans may take.
 const DRAIN_TIMEOUT_MIN: Duration = Duration::from_secs(10);
 
-/// Settings of stopping.
+/// Settings of the stop.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LifecycleArgs {
-    /// How long the process may take from SIGTERM to its exit; a supervisor must wait longer.
+    /// Time from SIGTERM to the exit of the process. A supervisor must wait longer.
     #[arg(long, env = "DRAIN_TIMEOUT", default_value = "20s", value_parser = duration)]
     pub drain_timeout: Duration,
 }
 
 impl LifecycleArgs {
-    /// Notes what is wrong with the settings.
+    /// Adds the problems of these settings.
     pub fn validate(&self, problems: &mut Problems) {
         problems.require(self.drain_timeout >= DRAIN_TIMEOUT_MIN, || {
             "--drain-timeout must be at least 10s: the last spans alone may take 2 s".into()
@@ -47,19 +49,20 @@ impl LifecycleArgs {
     }
 }
 
-/// A step of stopping; each ends when its share of the time has run out, whatever the ones before took.
+/// A step of the stop. Each step ends at its share of the time, however long the earlier steps
+/// took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// What was taken in is written.
+    /// Finish what was taken in.
     Drain,
-    /// The consumer group is left: a broker may let a member wait that leaves during a rebalance.
+    /// Leave the consumer group. A broker may delay a member that leaves during a rebalance.
     Leave,
-    /// Connections are given back.
+    /// Close connections.
     Close,
 }
 
 impl Step {
-    /// When it ends, as a share of the service's time.
+    /// The end of the step, as a share of the service's time.
     const fn end(self) -> f64 {
         match self {
             Self::Drain => 0.75,
@@ -69,23 +72,22 @@ impl Step {
     }
 }
 
-/// The one deadline of stopping. It begins with the signal, so that no step's wait is added to
-/// another one's.
+/// The one deadline of a stop. It starts with the signal, so the waits of the steps do not add up.
 #[derive(Debug, Clone)]
 pub struct Deadline {
     stop: CancellationToken,
     begun: Arc<OnceLock<Instant>>,
-    /// From the signal to the service's end; what follows is the process's.
+    /// Time from the signal to the end of the service. `PROCESS_END` follows.
     whole: Duration,
 }
 
 impl Deadline {
-    /// The deadline of a process that may take `drain_timeout` from `stop` to its exit.
+    /// Creates the deadline of a process that may take `drain_timeout` from `stop` to its exit.
     pub fn new(drain_timeout: Duration, stop: CancellationToken) -> Self {
         let begun = Arc::<OnceLock<Instant>>::default();
         let whole = drain_timeout.saturating_sub(PROCESS_END);
         let deadline = Self { stop, begun, whole };
-        // Who waits for a step may come late; the clock runs from the signal on.
+        // A step may begin to wait late, but its time runs from the signal on.
         let clock = deadline.clone();
         tokio::spawn(async move { clock.begin().await });
         deadline
@@ -96,13 +98,13 @@ impl Deadline {
         *self.begun.get_or_init(Instant::now)
     }
 
-    /// Waits until the time of `step` is over; for ever while the process is not stopping.
+    /// Waits until the time of `step` is over. Never returns unless the process is stopping.
     pub async fn passed(&self, step: Step) {
         let begun = self.begin().await;
         tokio::time::sleep_until(begun + self.whole.mul_f64(step.end())).await;
     }
 
-    /// Waits for `work` as long as `step` may take; `None` where its time ran out.
+    /// Waits for `work` as long as `step` may take. Returns `None` if the time runs out.
     pub async fn within<T>(&self, step: Step, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -112,7 +114,7 @@ impl Deadline {
     }
 }
 
-/// A token that is cancelled by SIGTERM or SIGINT.
+/// Creates a token that SIGTERM or SIGINT cancels.
 pub fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let cancelled = token.clone();
@@ -128,7 +130,7 @@ pub fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
     Ok(token)
 }
 
-/// Runs a service to its end: runtime, telemetry, the service itself, telemetry flushed.
+/// Runs a service from start to end: runtime, telemetry, the service itself, last spans.
 pub fn run<F>(telemetry: impl FnOnce() -> anyhow::Result<Telemetry>, service: F) -> ExitCode
 where
     F: AsyncFnOnce(&Telemetry, CancellationToken) -> anyhow::Result<()>,
@@ -138,7 +140,8 @@ where
     })
 }
 
-/// Runs a command whose exit code is its answer; `failed` is the one for no answer at all.
+/// Runs a command that returns its exit code. `failed` is the code of a command that ends with an
+/// error.
 pub fn run_to_code<F>(
     telemetry: impl FnOnce() -> anyhow::Result<Telemetry>,
     failed: ExitCode,
@@ -170,24 +173,24 @@ where
         telemetry.shutdown().await;
         code
     });
-    // Whoever still asks a server something has had the time to hear its answer.
+    // Blocking calls that still wait for a server get this time. Then they are abandoned.
     runtime.shutdown_timeout(RUNTIME_TIMEOUT);
     code
 }
 
-/// The tasks without which the process must not go on.
+/// The vital tasks of a process. If one of them ends early, the process stops.
 #[derive(Debug, Clone)]
 pub struct Vital {
     lost: watch::Sender<Option<&'static str>>,
 }
 
 impl Vital {
-    /// No tasks yet.
+    /// Creates an empty set of tasks.
     pub fn new() -> Self {
         Self { lost: watch::Sender::new(None) }
     }
 
-    /// Starts a task that ends after `stop` only; by a panic or by itself before, it is lost.
+    /// Starts a vital task. A task that ends before `stop`, by a panic or by itself, is lost.
     pub fn spawn(
         &self,
         name: &'static str,
@@ -197,7 +200,7 @@ impl Vital {
         let (lost, stop) = (self.lost.clone(), stop.clone());
         let task = tokio::spawn(task);
         tokio::spawn(async move {
-            // The panic itself has been reported by its hook.
+            // The panic hook has logged the panic itself.
             let panicked = task.await.is_err();
             if !stop.is_cancelled() {
                 error!(task = name, panicked, "a vital task has ended; the process stops");
@@ -206,8 +209,8 @@ impl Vital {
         })
     }
 
-    /// Brings `work` to its end. Where a task is lost meanwhile, `stop` tells the work to end, and the
-    /// loss is its error.
+    /// Runs `work` to its end. If a vital task is lost meanwhile, cancels `stop`, waits for `work`
+    /// and returns the loss as the error.
     pub async fn during<T>(
         &self,
         stop: &CancellationToken,
@@ -233,7 +236,7 @@ impl Default for Vital {
     }
 }
 
-/// Waits for `work` at most until `deadline`; `None` where it ran out.
+/// Waits for `work` at most for `deadline`. Returns `None` if the time runs out.
 pub async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(deadline, work).await.ok()
 }
@@ -242,7 +245,7 @@ pub async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Opt
 mod tests {
     use super::*;
 
-    /// What becomes of work that lasts until it is told to stop, beside `task`.
+    /// Returns the result of work that lasts until `stop`, with `task` as a vital task.
     async fn beside(task: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let (vital, stop) = (Vital::new(), CancellationToken::new());
         vital.spawn("the task", &stop, task);

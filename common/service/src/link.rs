@@ -1,4 +1,5 @@
-//! Reads and checks how a connection is secured: encryption, trusted authorities, the client's identity.
+//! Reads and checks how a connection is secured: encryption, trusted authorities, the client's
+//! identity.
 //!
 //! The URLs of MySQL and Redis carry the same parameters, the collector has settings. Their modules
 //! configure the clients.
@@ -19,10 +20,10 @@ use url::Url;
 
 use crate::metrics::{CONNECTION_PLAINTEXT, CONNECTION_UNVERIFIED, flag};
 
-/// What TLS is used with.
+/// The TLS parameters of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// PEM file of authorities that are trusted beside the public ones.
+    /// PEM file of authorities that are trusted in addition to the public ones.
     pub ca: Option<PathBuf>,
     /// PEM files of the client's own certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
@@ -31,7 +32,8 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// TLS with files as they were set; the error names what is wrong with them.
+    /// Creates the parameters and checks that the files are usable. The error names the faulty
+    /// file.
     pub fn new(
         ca: Option<PathBuf>,
         cert: Option<PathBuf>,
@@ -48,8 +50,9 @@ impl Tls {
         Ok(tls)
     }
 
-    /// What a URL's parameters `ssl-ca`, `ssl-cert`, `ssl-key` (PEM files) and `ssl-verify` (`on`, `off`)
-    /// say of TLS; `None` without `encrypted`, where they are refused with `remedy`.
+    /// Reads the URL parameters `ssl-ca`, `ssl-cert`, `ssl-key` (PEM files) and `ssl-verify` (`on`,
+    /// `off`). Without `encrypted` returns `None`, or an error with `remedy` if the URL has such a
+    /// parameter.
     pub fn of_url(url: &Url, encrypted: bool, remedy: &str) -> Result<Option<Self>, String> {
         let [mut ca, mut cert, mut key, mut verify] = [const { None }; 4];
         for (name, value) in url.query_pairs() {
@@ -80,7 +83,7 @@ impl Tls {
         Self::new(ca.map(Into::into), cert.map(Into::into), key.map(Into::into), verified).map(Some)
     }
 
-    /// The client's side of TLS, read from the files now.
+    /// Builds the client's TLS configuration and reads the files.
     pub fn client_config(&self) -> Result<ClientConfig, String> {
         let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         if let Some(path) = &self.ca {
@@ -110,7 +113,8 @@ impl Tls {
     }
 }
 
-/// Accepts every certificate and checks signatures only: neither the chain nor the name is verified.
+/// Accepts every certificate and checks only signatures. Neither the chain nor the name is
+/// verified.
 #[derive(Debug)]
 struct Unverified(Arc<WebPkiServerVerifier>);
 
@@ -149,7 +153,7 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
-/// The certificates of a PEM file, of which there is at least one.
+/// Reads the certificates of a PEM file. A file without a certificate is an error.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     let found: Vec<_> = read.map_err(|error| format!("{}: {error}", path.display()))?;
@@ -160,27 +164,28 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// A connection as it is set.
+/// A connection and how it is secured.
 #[derive(Debug, Clone)]
 pub struct Link {
-    /// What it leads to, as in metrics: `mysql`, `redis`, `kafka`, `otlp`.
+    /// The server behind the connection, as in metrics: `mysql`, `redis`, `kafka`, `otlp`.
     pub dependency: &'static str,
-    /// The hosts to start from, without ports.
+    /// The configured hosts, without ports.
     pub hosts: Vec<String>,
-    /// Whether it is encrypted.
+    /// Whether the connection is encrypted.
     pub encrypted: bool,
-    /// Whether chain and name of what answers are verified; of no meaning without encryption.
+    /// Whether the server's chain and name are verified. Has no meaning without encryption.
     pub verified: bool,
 }
 
 impl Link {
-    /// The link of a URL.
+    /// Creates the link of a URL.
     pub fn new(dependency: &'static str, hosts: Vec<String>, tls: Option<&Tls>) -> Self {
         let verified = tls.is_some_and(|tls| tls.verified);
         Self { dependency, hosts, encrypted: tls.is_some(), verified }
     }
 
-    /// Shows how the connection is secured, and warns where others on its way can read or take part.
+    /// Exports how the connection is secured. Warns if others can read the traffic or pose as the
+    /// server.
     fn announce(&self) {
         let dependency = self.dependency;
         let beyond = self.hosts.iter().find(|host| !is_loopback(host));
@@ -198,12 +203,12 @@ impl Link {
     }
 }
 
-/// Announces the links that there are.
+/// Announces every configured link.
 pub fn announce<const N: usize>(links: [Option<Link>; N]) {
     links.into_iter().flatten().for_each(|link| link.announce());
 }
 
-/// Whether a host, as settings name it, is this machine.
+/// Whether a host, as written in settings, is this machine.
 fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())

@@ -1,7 +1,8 @@
-//! Declares metrics, each once, by name, type, labels and meaning; here are those that this crate sets.
+//! Declares metrics, each once, by name, type, labels and meaning, and holds the metrics that this
+//! crate sets.
 //!
-//! The other crates declare theirs in their own `metrics` modules. A test compares `docs/metrics.md`
-//! with all declarations.
+//! The other crates declare their metrics in `metrics` modules of their own. A test compares
+//! `docs/metrics.md` with all declarations.
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 
@@ -15,50 +16,50 @@ pub const SECONDS_BUCKETS: [f64; 17] = [
 pub const RECORDS_BUCKETS: [f64; 10] =
     [1.0, 5.0, 20.0, 50.0, 100.0, 200.0, 350.0, 500.0, 700.0, 1000.0];
 
-/// What a metric's values are.
+/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows.
+    /// Only increases.
     Counter,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge,
     /// Counts values by size.
     Histogram,
 }
 
-/// A metric as it was declared.
+/// The declaration of a metric.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
-    /// Its name.
+    /// Name of the metric.
     pub name: &'static str,
-    /// What its values are.
+    /// The type.
     pub kind: Kind,
-    /// The names of its labels.
+    /// Names of the labels.
     pub labels: &'static [&'static str],
-    /// Its meaning.
+    /// The meaning, as the help text.
     pub help: &'static str,
 }
 
 impl Metric {
-    /// Whether it is a histogram of numbers of records; by convention the others, in seconds, are
-    /// named so.
+    /// Whether the metric is a histogram of record counts. By convention the names of all other
+    /// histograms end in `_seconds`.
     pub fn counts_records(&self) -> bool {
         self.kind == Kind::Histogram && !self.name.ends_with("_seconds")
     }
 }
 
-/// A counter of one label, and the label's values that are shown at 0 from the start: the first
-/// increase of a series that was not there before is none to Prometheus.
+/// A counter with one label, and the label values that are exported as 0 from the start. Prometheus
+/// cannot see the first increment of a series that did not exist.
 pub type Zeros = (&'static str, &'static str, &'static [&'static str]);
 
-/// Declares metrics: `/// Meaning.` and `Kind NAME = "name" by "label", "label";`. Makes a constant of
-/// each name, and `DECLARED` of all.
+/// Declares metrics from `/// Meaning.` and `Kind NAME = "name" by "label", "label";`. Creates a
+/// constant for each name, and `DECLARED` with all metrics.
 #[macro_export]
 macro_rules! declare_metrics {
     ($($(#[doc = $help:literal])+ $kind:ident $name:ident = $text:literal $(by $($label:literal),+)?;)+) => {
         $($(#[doc = $help])+ pub const $name: &str = $text;)+
 
-        /// All of the above.
+        /// All metrics declared above.
         pub const DECLARED: &[$crate::metrics::Metric] = &[$($crate::metrics::Metric {
             name: $text,
             kind: $crate::metrics::Kind::$kind,
@@ -71,37 +72,37 @@ macro_rules! declare_metrics {
 declare_metrics! {
     /// Always 1.
     Gauge BUILD_INFO = "build_info" by "service", "version";
-    /// What the process may use of memory, in bytes.
+    /// Memory that the process may use, in bytes.
     Gauge MEMORY_LIMIT = "process_memory_limit_bytes";
     /// Spans by outcome: sent, failed, dropped.
     Counter SPANS = "spans_total" by "outcome";
-    /// Spans that wait for the collector.
+    /// Spans waiting for the collector.
     Gauge SPANS_WAITING = "spans_waiting";
     /// Log lines of level warn and error.
     Counter LOG_LINES = "log_lines_total" by "level";
 
     /// Records waiting for Kafka.
     Gauge PRODUCER_QUEUE_RECORDS = "producer_queue_records";
-    /// How long no broker has been reachable; 0 while one is.
+    /// Time without a reachable broker; 0 while a broker is reachable.
     Gauge PRODUCER_UNREACHABLE_SECONDS = "producer_unreachable_seconds";
     /// 1 while connected to this broker.
     Gauge BROKER_UP = "producer_broker_up" by "broker";
-    /// A request's way to this broker and back.
+    /// Round trip of a request to this broker.
     Gauge BROKER_RTT_SECONDS = "producer_broker_rtt_seconds" by "broker", "statistic";
 
-    /// 1 where the connection is unencrypted and leads beyond this machine.
+    /// 1 if the connection is unencrypted and leaves this machine.
     Gauge CONNECTION_PLAINTEXT = "connection_plaintext" by "dependency";
-    /// 1 where the connection is encrypted and the server's certificate is not verified.
+    /// 1 if the connection is encrypted and the server's certificate is not verified.
     Gauge CONNECTION_UNVERIFIED = "connection_unverified" by "dependency";
-    /// When the main loop turned last, in seconds since 1970.
+    /// Last heartbeat of the main loop, in seconds since 1970.
     Gauge LOOP_TURNED = "loop_turned_timestamp_seconds";
 }
 
-/// What every process shows at 0 from the start.
+/// Counters that every process exports as 0 from the start.
 pub const ZEROS: &[Zeros] =
     &[(SPANS, "outcome", &["sent", "failed", "dropped"]), (LOG_LINES, "level", &["warn", "error"])];
 
-/// Gives the recorder of this process the meanings of `metrics`.
+/// Registers the help texts of `metrics` with the recorder of this process.
 pub fn describe(metrics: &[Metric]) {
     for metric in metrics {
         let (name, help) = (metric.name, metric.help.trim());
@@ -113,7 +114,7 @@ pub fn describe(metrics: &[Metric]) {
     }
 }
 
-/// Shows counters at 0: those without labels, and these label values.
+/// Exports counters as 0: those of `metrics` without labels, and the label values of `zeros`.
 pub fn show_zeros(metrics: &[Metric], zeros: &[Zeros]) {
     let plain = metrics.iter().filter(|metric| metric.kind == Kind::Counter);
     for metric in plain.filter(|metric| metric.labels.is_empty()) {
@@ -126,17 +127,17 @@ pub fn show_zeros(metrics: &[Metric], zeros: &[Zeros]) {
     }
 }
 
-/// 1 or 0.
+/// Returns 1 for `true`, 0 for `false`.
 pub fn flag(value: bool) -> f64 {
     f64::from(u8::from(value))
 }
 
-/// One more on a gauge for as long as this lives.
+/// Keeps a gauge raised by one until it is dropped.
 #[derive(Debug)]
 pub struct Counted(&'static str);
 
 impl Counted {
-    /// Counts one more.
+    /// Raises the gauge by one.
     pub fn begin(gauge: &'static str) -> Self {
         metrics::gauge!(gauge).increment(1.0);
         Self(gauge)

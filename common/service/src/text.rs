@@ -1,22 +1,23 @@
-//! Plain tables on standard output, for people.
+//! Formats plain tables for people.
 
 use std::io::{self, Write};
 
-/// At which side of its column a cell stands.
+/// Alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Text.
+    /// For text.
     Left,
-    /// Numbers.
+    /// For numbers.
     Right,
 }
 
-/// Right-aligned columns, each as wide as its widest cell.
+/// Writes right-aligned columns, each as wide as its widest cell.
 pub fn table<const N: usize>(rows: &[[String; N]], out: &mut impl Write) -> io::Result<()> {
     table_of([Side::Right; N], rows, out)
 }
 
-/// Columns of these sides, each as wide as its widest cell; lines end with their last character.
+/// Writes columns with these alignments, each as wide as its widest cell. Lines have no trailing
+/// blanks.
 pub fn table_of<const N: usize>(
     sides: [Side; N],
     rows: &[[String; N]],
