@@ -1,24 +1,24 @@
-//! What an error of the database calls for, in one table.
+//! Classifies the errors of MySQL and MariaDB by their remedy, in one table.
 //!
-//! Named by the remedy; what is then done belongs to `flush`.
+//! Leaves the remedy itself to the caller.
 
 use sqlx::mysql::MySqlDatabaseError;
 
-/// What is to be done about an error.
+/// The remedy for an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// The server cannot take anything now: hold the batch and try again.
+    /// The server cannot accept anything now: hold the batch and retry.
     Infrastructure,
-    /// There is no room for one more: wait, and never make it worse.
+    /// The server has no room for another connection or statement: wait, and add no load.
     Saturated,
-    /// Something that the statement names is missing: hold, and say what.
+    /// The statement names something that is missing: hold the batch, and log what is missing.
     Schema,
-    /// A value is refused: find it, dead-letter it, write the rest.
+    /// MySQL rejects a value: find the value, dead-letter its delivery, write the rest.
     Data,
 }
 
 impl Remedy {
-    /// The stable word: metric label and log field.
+    /// Returns the stable word for metric labels and log fields.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Infrastructure => "infrastructure",
@@ -31,14 +31,15 @@ impl Remedy {
 
 use Remedy::{Data, Infrastructure, Saturated, Schema};
 
-/// Errors by number, of MySQL 8 and 9 and of MariaDB; numbers above 1900 differ between them and
-/// are marked. What is not here is held: only what is known to be a value's fault may leave the
-/// table's way.
+/// Errors by number, of MySQL 8 and 9 and of MariaDB. Numbers above 1900 differ between the servers
+/// and are marked. Unlisted errors are retried, unless their SQLSTATE is of class 22: a delivery is
+/// dead-lettered only for an error that its own values cause.
 ///
-/// Of a full disk both servers say 1114 to an INSERT; 3 and 1021 are MariaDB's to statements that need
-/// a temporary file. A server in `read_only` says 1290. Where InnoDB is so, in `innodb_read_only` or
-/// `innodb_force_recovery`, an INSERT is told 1036, by MySQL in the former 1015; 1836 is MySQL's to
-/// changes of tables, and to INSERTs only in its relatives after a failover, as Aurora.
+/// If a disk is full, both servers answer 1114 to an INSERT. MariaDB answers 3 and 1021 to
+/// statements that need a temporary file. A server in `read_only` answers 1290. With InnoDB in
+/// `innodb_read_only` or `innodb_force_recovery`, an INSERT gets 1036, or 1015 from MySQL in
+/// `innodb_read_only`. MySQL answers 1836 to changes of tables; relatives such as Aurora also
+/// answer 1836 to INSERTs after a failover.
 const BY_NUMBER: &[(u16, Remedy, &str)] = &[
     (3, Infrastructure, "a file cannot be written (MariaDB)"),
     (1015, Infrastructure, "InnoDB is read-only (MySQL)"),
@@ -87,7 +88,7 @@ const BY_NUMBER: &[(u16, Remedy, &str)] = &[
     (4025, Data, "constraint, invalid JSON included (MariaDB)"),
 ];
 
-/// What to do about an error.
+/// Returns the remedy for an error.
 pub fn remedy(error: &sqlx::Error) -> Remedy {
     match error {
         sqlx::Error::PoolTimedOut => Saturated,
@@ -103,25 +104,25 @@ fn by_number(number: u16, state: Option<&str>) -> Remedy {
     let known = BY_NUMBER.iter().find(|(known, ..)| *known == number);
     match (known, state) {
         (Some((_, remedy, _)), _) => *remedy,
-        // Class 22 is "data exception" by the standard; numbers come and go, classes stay.
+        // Class 22 is "data exception" by the standard. Numbers come and go, classes stay.
         (None, Some(state)) if state.starts_with("22") => Data,
         (None, _) => Infrastructure,
     }
 }
 
-/// Number of an error that the server has answered.
+/// Returns the number of an error that the server has answered.
 pub fn number(error: &sqlx::Error) -> Option<u16> {
     let error = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
     Some(error.number())
 }
 
-/// Number and SQLSTATE of an error as `1264/22003`, for headers and logs.
+/// Returns number and SQLSTATE of an error, such as `1264/22003`, for headers and logs.
 pub fn code(error: &sqlx::Error) -> Option<String> {
     let error = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
     Some(format!("{}/{}", error.number(), error.code().unwrap_or("HY000")))
 }
 
-/// The server's message without the values it quotes: they are a patient's.
+/// Returns the server's message without the values that it quotes: they are a patient's.
 pub fn message(error: &sqlx::Error) -> String {
     let text = match error.as_database_error() {
         Some(error) => error.message(),
@@ -129,12 +130,13 @@ pub fn message(error: &sqlx::Error) -> String {
     };
     let Some(at) = text.find("value: '") else { return text.to_owned() };
     let (before, quoted) = text.split_at(at + "value: ".len());
-    // Messages go on with the column: `… for column 'x' at row 1`.
+    // Behind the value, messages name the column: `… for column 'x' at row 1`.
     let after = quoted.find("' for ").map_or("", |end| &quoted[end + 1..]);
     format!("{before}(not shown){after}")
 }
 
-/// Which row of its statement, from 1, the server says is at fault; most refusals name one.
+/// Returns the row that the server names as faulty, counted from 1 within its statement. Most data
+/// errors name a row.
 pub fn row(error: &sqlx::Error) -> Option<usize> {
     row_of(error.as_database_error()?.message())
 }

@@ -1,9 +1,9 @@
-//! Connections whose every statement has a limit, as has every transaction as a whole.
+//! Wraps connections so that every statement and every transaction has a time limit.
 //!
-//! The library waits for an answer for ever, and so does the socket where a server vanishes without a
-//! word. Here an answer that does not come in time is an error like a lost connection, and the
-//! connection is closed: whatever it still brings would be the answer to something else. So is one whose
-//! user stopped waiting.
+//! sqlx waits for an answer without limit, and so does the socket if a server vanishes silently.
+//! Here a late answer is an error like a lost connection, and the connection is closed: a late
+//! answer would be taken for the answer to the next statement. A connection whose user stopped
+//! waiting is closed too.
 
 use std::fmt::{self, Debug, Formatter};
 use std::io;
@@ -18,7 +18,7 @@ use sqlx::{Describe, Either, Error, Execute, Executor, MySql, SqlStr};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 
-/// Connections to MySQL.
+/// A pool of limited connections to MySQL.
 #[derive(Debug, Clone)]
 pub struct MySqlPool {
     pool: sqlx::MySqlPool,
@@ -26,27 +26,27 @@ pub struct MySqlPool {
 }
 
 impl MySqlPool {
-    /// Connections of `pool`; each statement and each transaction may take `limit`.
+    /// Wraps `pool`. Each statement and each transaction may take `limit`.
     pub(super) fn new(pool: sqlx::MySqlPool, limit: Duration) -> Self {
         Self { pool, limit }
     }
 
-    /// The same connections, with another limit.
+    /// Returns the same pool with another limit.
     pub fn with_limit(&self, limit: Duration) -> Self {
         Self { pool: self.pool.clone(), limit }
     }
 
-    /// The library's own pool, for what brings limits of its own.
+    /// Returns sqlx's own pool, for users with limits of their own.
     pub fn unlimited(&self) -> &sqlx::MySqlPool {
         &self.pool
     }
 
-    /// A connection; waiting for one has a limit of its own.
+    /// Returns a connection. The wait for a free connection has a limit of its own.
     pub async fn acquire(&self) -> Result<MySqlConnection, Error> {
         Ok(self.limited(self.pool.acquire().await?))
     }
 
-    /// A connection that is free right now.
+    /// Returns a connection if one is free now.
     pub(super) fn try_acquire(&self) -> Option<MySqlConnection> {
         self.pool.try_acquire().map(|connection| self.limited(connection))
     }
@@ -62,28 +62,28 @@ impl MySqlPool {
         }
     }
 
-    /// A transaction on a connection of its own.
+    /// Begins a transaction on a connection of its own.
     pub async fn begin(&self) -> Result<Transaction<'static>, Error> {
         Transaction::begin(Held::Own(Box::new(self.acquire().await?))).await
     }
 
-    /// Closes all connections, once they are free.
+    /// Closes all connections as soon as they are free.
     pub async fn close(&self) {
         self.pool.close().await;
     }
 }
 
-/// A connection from a pool, to which it goes back when it is dropped.
+/// A connection from a pool. Dropping the connection returns it to the pool.
 pub struct MySqlConnection {
     connection: PoolConnection<MySql>,
     limit: Duration,
-    /// When the transaction has to be over.
+    /// Deadline of the transaction.
     until: Option<Instant>,
-    /// Whether a transaction was begun and not ended.
+    /// Whether a transaction has begun and not ended.
     is_open: bool,
-    /// Whether an answer is outstanding, so that the connection is of no more use.
+    /// Whether an answer is outstanding, so that the connection cannot be reused.
     is_waiting: bool,
-    /// Whether its user wants it closed.
+    /// Whether the user wants the connection closed.
     is_refused: bool,
 }
 
@@ -93,7 +93,7 @@ impl MySqlConnection {
         Transaction::begin(Held::Lent(self)).await
     }
 
-    /// Has the connection closed instead of given back.
+    /// Closes the connection on drop instead of returning it.
     pub fn close_on_drop(&mut self) {
         self.is_refused = true;
     }
@@ -102,7 +102,7 @@ impl MySqlConnection {
         self.execute(statement).await.map(drop)
     }
 
-    /// The connection itself, what tells whether its answer has come, and when that has to be.
+    /// Returns sqlx's connection, and the outstanding answer with its deadline.
     fn ask(&mut self) -> (&mut sqlx::MySqlConnection, Answer<'_>) {
         let limit = Instant::now() + self.limit;
         let until = self.until.map_or(limit, |until| until.min(limit));
@@ -123,14 +123,14 @@ impl Drop for MySqlConnection {
         if self.is_waiting || self.is_open || self.is_refused {
             self.connection.close_on_drop();
         } else if let Ok(runtime) = Handle::try_current() {
-            // The library would ask the server without a limit whether it is still there.
+            // sqlx pings the server before the return, without a limit.
             let (limit, returned) = (self.limit, self.connection.return_to_pool());
             runtime.spawn(async move { timeout(limit, returned).await });
         }
     }
 }
 
-/// One that is waited for.
+/// An outstanding answer.
 struct Answer<'c> {
     until: Instant,
     limit: Duration,
@@ -138,7 +138,7 @@ struct Answer<'c> {
 }
 
 impl Answer<'_> {
-    /// What came in time, an error of the server included.
+    /// Records an answer that arrived in time, also an error of the server.
     fn came<T>(&mut self, result: Result<Result<T, Error>, Elapsed>) -> Result<T, Error> {
         let Ok(result) = result else {
             let text = format!(
@@ -219,7 +219,7 @@ impl<'c> Executor<'c> for &'c mut MySqlConnection {
     }
 }
 
-/// Each statement on a connection of its own, its rows read to the last before anybody sees one.
+/// Runs each statement on a connection of its own. Reads all rows before it returns the first.
 impl<'p> Executor<'p> for &'p MySqlPool {
     type Database = MySql;
 
@@ -266,15 +266,15 @@ impl<'p> Executor<'p> for &'p MySqlPool {
     }
 }
 
-/// Whose connection a transaction is on.
+/// The connection of a transaction.
 #[derive(Debug)]
 enum Held<'c> {
     Own(Box<MySqlConnection>),
     Lent(&'c mut MySqlConnection),
 }
 
-/// Statements that count all together or not at all. Dropped before its end it is undone: by closing
-/// the connection, so whoever expects that rolls it back.
+/// A transaction. A drop before its end undoes the transaction by closing the connection. To keep
+/// the connection, roll back explicitly.
 #[derive(Debug)]
 pub struct Transaction<'c>(Held<'c>);
 
@@ -282,7 +282,7 @@ impl<'c> Transaction<'c> {
     async fn begin(held: Held<'c>) -> Result<Self, Error> {
         let mut transaction = Self(held);
         if transaction.is_open {
-            // Of one that was dropped; BEGIN would commit it.
+            // A dropped transaction is still open here, and BEGIN would commit it.
             transaction.run("ROLLBACK").await?;
         }
         transaction.until = Some(Instant::now() + transaction.limit);
@@ -291,12 +291,12 @@ impl<'c> Transaction<'c> {
         Ok(transaction)
     }
 
-    /// Makes it count. After an error nobody knows whether it does.
+    /// Commits. After an error the outcome is unknown.
     pub async fn commit(self) -> Result<(), Error> {
         self.end("COMMIT").await
     }
 
-    /// Makes it undone.
+    /// Rolls back.
     pub async fn rollback(self) -> Result<(), Error> {
         self.end("ROLLBACK").await
     }

@@ -1,6 +1,6 @@
-//! Connecting to MySQL or MariaDB with the session every service relies on.
+//! Connects to MySQL or MariaDB with the session that every service relies on.
 //!
-//! Opens a pool; what runs on it belongs to the callers.
+//! Leaves the statements to the callers.
 
 pub mod errors;
 pub mod sql;
@@ -30,12 +30,12 @@ use ljwx_service::metrics::Counted;
 /// Settings of the connection to MySQL.
 #[derive(Debug, Clone, clap::Args)]
 pub struct MySqlArgs {
-    /// MySQL or MariaDB, as `mysql://user:password@host:port/database`; with TLS and chain and name of
-    /// the server verified by ?ssl-mode=VERIFY_IDENTITY, to which &ssl-ca=FILE, &ssl-cert=FILE and
-    /// &ssl-key=FILE may be added.
+    /// MySQL or MariaDB, as `mysql://user:password@host:port/database`. ?ssl-mode=VERIFY_IDENTITY
+    /// adds TLS with verified chain and name of the server; &ssl-ca=FILE, &ssl-cert=FILE and
+    /// &ssl-key=FILE may follow.
     #[arg(id = "mysql-url", long = "mysql-url", env = "MYSQL_URL", hide_env_values = true)]
     pub url: SecretString,
-    /// Connections this process may hold.
+    /// Connections that this process may hold.
     #[arg(
         id = "mysql-pool-size",
         long = "mysql-pool-size",
@@ -43,12 +43,12 @@ pub struct MySqlArgs {
         default_value_t = 8
     )]
     pub pool_size: u32,
-    /// How long to wait for a free connection before the attempt counts as failed.
+    /// Longest wait for a free connection before the attempt counts as failed.
     #[arg(
         id = "mysql-acquire-timeout",
         long = "mysql-acquire-timeout", env = "MYSQL_ACQUIRE_TIMEOUT", default_value = "5s", value_parser = duration)]
     pub acquire_timeout: Duration,
-    /// How long one statement, or one transaction as a whole, may take; what takes longer counts as
+    /// Longest time of one statement, or of one transaction as a whole. A longer one counts as
     /// failed, and its connection is closed.
     #[arg(
         id = "mysql-statement-timeout",
@@ -56,11 +56,11 @@ pub struct MySqlArgs {
     pub statement_timeout: Duration,
 }
 
-/// Shortest limit of a statement: below it a batch might never be written.
+/// Shortest limit of a statement. With a shorter limit, batches might never be written.
 const STATEMENT_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 impl MySqlArgs {
-    /// Notes what is wrong with the settings.
+    /// Adds the problems of these settings.
     pub fn validate(&self, problems: &mut Problems) {
         if let Err(problem) = self.options() {
             problems.add(format!("--mysql-url: {problem}"));
@@ -73,16 +73,16 @@ impl MySqlArgs {
         });
     }
 
-    /// How the connection is secured.
+    /// Returns how the connection is secured.
     pub fn link(&self) -> Option<Link> {
         let (options, tls) = self.options().ok()?;
-        // A socket's file is on this machine, whatever stands in the host's place.
+        // A socket's file is on this machine, whatever host the URL names.
         let host = options.get_socket().map_or(options.get_host(), |_| "localhost");
         Some(Link::new("mysql", vec![host.to_owned()], tls.as_ref()))
     }
 
-    /// Without a word on it the connection is plain: what may be TLS and may be not can be stripped of
-    /// it by whoever is on the way. Every mode of TLS verifies all.
+    /// Reads the URL. Without `ssl-mode` the connection is plain: an attacker could strip optional
+    /// TLS. Every mode of TLS verifies chain and name, unless `ssl-verify=off`.
     fn options(&self) -> Result<(MySqlConnectOptions, Option<Tls>), String> {
         let form = || "must read mysql://user:password@host:port/database".to_owned();
         let url = Url::parse(self.url.expose_secret()).map_err(|_| form())?;
@@ -106,26 +106,26 @@ impl MySqlArgs {
         Ok((options.ssl_mode(mode), tls))
     }
 
-    /// A pool whose sessions are strict, READ COMMITTED and in `zone`; connects when first used, so
-    /// that a service starts while the database is away.
+    /// Creates a pool whose sessions are strict, READ COMMITTED and in `zone`. The pool connects on
+    /// first use, so a service starts even if MySQL is unreachable.
     pub fn connect(&self, zone: &TimeZone) -> Result<MySqlPool, sqlx::Error> {
         let options = self
             .options()
             .map_err(|problem| sqlx::Error::Configuration(problem.into()))?
             .0
-            // Named zones are not loaded on fresh servers, so the offset it is.
+            // Fresh servers have no named zones loaded, so the offset is set.
             .timezone(offset_text(zone, Timestamp::now()))
             .charset("utf8mb4")
             .pipes_as_concat(false)
             .no_engine_substitution(false)
-            // Statements hold patients' values, and the library logs the slow ones whole.
+            // Statements hold patients' values, and sqlx logs slow statements whole.
             .disable_statement_logging();
         let session = session(self.statement_timeout);
         let pool = MySqlPoolOptions::new()
             .max_connections(self.pool_size)
             .acquire_timeout(self.acquire_timeout)
-            // A ping before each batch costs a round trip; a dead connection fails the batch's
-            // first statement instead, and the batch is tried again.
+            // A ping before each batch costs a round trip. Without the ping, a dead connection
+            // fails the batch's first statement, and the batch is retried.
             .test_before_acquire(false)
             .after_connect(move |connection, _| {
                 let session = session.clone();
@@ -139,9 +139,11 @@ impl MySqlArgs {
     }
 }
 
-/// Strict, or a multi-row INSERT truncates silently; READ COMMITTED, because gap locks only make
-/// two workers wait for each other. The server gives up a lock before a statement's `limit` has passed:
-/// it does not notice that nobody waits for the statement any more, and sessions would pile up.
+/// Returns the statements that prepare a session. Strict mode, because otherwise a multi-row INSERT
+/// truncates silently. READ COMMITTED, because gap locks only make two workers wait for each other.
+///
+/// The server gives up a lock before a statement's `limit` has passed. The server does not notice
+/// that the client has stopped waiting, and sessions would pile up.
 fn session(limit: Duration) -> String {
     let lock_wait = (limit.as_secs() / 2).max(1);
     format!(
@@ -151,7 +153,7 @@ fn session(limit: Duration) -> String {
     )
 }
 
-/// A connection to write on; who waits for one is counted.
+/// Returns a connection to write on, and counts the writes that wait for one.
 pub async fn acquire(pool: &MySqlPool) -> Result<MySqlConnection, sqlx::Error> {
     if let Some(connection) = pool.try_acquire() {
         return Ok(connection);
@@ -160,8 +162,8 @@ pub async fn acquire(pool: &MySqlPool) -> Result<MySqlConnection, sqlx::Error> {
     pool.acquire().await
 }
 
-/// Shows the pool, and what the server says of its own load. Both servers have SHOW GLOBAL STATUS;
-/// `performance_schema` is off in many of them.
+/// Exports the state of the pool and the server's own load. Both servers have SHOW GLOBAL STATUS;
+/// many have `performance_schema` off.
 pub async fn observe(pool: &MySqlPool) -> Result<(), sqlx::Error> {
     let (all, idle) = (pool.unlimited().size() as usize, pool.unlimited().num_idle());
     gauge!(DATABASE_CONNECTIONS, "state" => "in_use").set(all.saturating_sub(idle) as f64);

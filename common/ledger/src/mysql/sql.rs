@@ -1,28 +1,28 @@
-//! Building statement text value by value, so that nothing reaches it unescaped.
+//! Builds statement text value by value, so that every value is escaped.
 //!
-//! Text rather than bound parameters: batches come in every size, each size would be a statement to
-//! prepare, and both servers take multi-row text at least as fast.
+//! Text replaces bound parameters because batches have many sizes, and each size would be a
+//! statement to prepare. Both servers process multi-row text at least as fast.
 
 use std::fmt::{Display, Write};
 
 use jiff::civil::{Date, DateTime};
 
-/// How the server names the row that an upsert wanted to insert.
+/// The server's syntax for the row that an upsert wanted to insert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// `VALUES(column)`.
     MariaDb,
-    /// A row alias; there `VALUES()` is deprecated.
+    /// A row alias, because MySQL deprecates `VALUES()`.
     MySql,
 }
 
 impl Dialect {
-    /// Tells the server by what `SELECT VERSION()` says.
+    /// Recognises the server by its `SELECT VERSION()`.
     pub fn of_version(version: &str) -> Self {
         if version.contains("MariaDB") { Self::MariaDb } else { Self::MySql }
     }
 
-    /// What stands between the rows and `ON DUPLICATE KEY UPDATE`.
+    /// Returns the text between the rows and `ON DUPLICATE KEY UPDATE`.
     pub fn alias(self) -> &'static str {
         match self {
             Self::MariaDb => "",
@@ -30,7 +30,7 @@ impl Dialect {
         }
     }
 
-    /// The value that the insert had for `column`.
+    /// Returns the expression for the inserted value of `column`.
     pub fn incoming(self, column: &str) -> String {
         match self {
             Self::MariaDb => format!("VALUES(`{column}`)"),
@@ -47,21 +47,21 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Goes on after `text`, which ends with `VALUES`.
+    /// Starts with `text`, which ends with `VALUES`.
     pub fn after(text: String) -> Self {
         Self { text, columns: 0 }
     }
 
-    /// Bytes of the text so far.
+    /// Returns the bytes of the text so far.
     pub fn bytes(&self) -> usize {
         self.text.len()
     }
 
-    /// Takes a row back that began where the text had `bytes` bytes, and gives it to a statement of
-    /// its own that opens with `head`.
+    /// Moves the last row, which began at byte `bytes`, to a statement of its own that opens with
+    /// `head`.
     pub fn carry_over(&mut self, bytes: usize, head: &str) -> Self {
         let row = self.text.split_off(bytes);
-        // It began with a comma, which only stands between two rows.
+        // Drop the row's leading comma: the row is now the first.
         Self::after(format!("{head} {}", &row[1..]))
     }
 
@@ -88,13 +88,13 @@ impl Rows {
         self.columns += 1;
     }
 
-    /// A whole number.
+    /// Appends a whole number.
     pub fn whole(&mut self, value: i64) {
         self.separate();
         self.text.push_str(itoa::Buffer::new().format(value));
     }
 
-    /// A number, or NULL.
+    /// Appends a number, or NULL.
     pub fn number(&mut self, value: Option<impl Display>) {
         self.separate();
         match value {
@@ -103,7 +103,7 @@ impl Rows {
         }
     }
 
-    /// A string, escaped for a session without `NO_BACKSLASH_ESCAPES`.
+    /// Appends a string, escaped for a session without `NO_BACKSLASH_ESCAPES`.
     pub fn string(&mut self, value: &str) {
         self.separate();
         self.text.push('\'');
@@ -121,7 +121,7 @@ impl Rows {
         self.text.push('\'');
     }
 
-    /// A string, or NULL.
+    /// Appends a string, or NULL.
     pub fn optional_string(&mut self, value: Option<&str>) {
         match value {
             Some(value) => self.string(value),
@@ -129,7 +129,7 @@ impl Rows {
         }
     }
 
-    /// A wall clock, or NULL.
+    /// Appends a wall clock, or NULL.
     pub fn datetime(&mut self, value: Option<DateTime>) {
         self.separate();
         match value {
@@ -146,24 +146,25 @@ impl Rows {
         }
     }
 
-    /// A day.
+    /// Appends a day.
     pub fn date(&mut self, value: Date) {
         self.separate();
         self.write(format_args!("'{value}'"));
     }
 
-    /// The statement, with what follows its rows.
+    /// Returns the statement, with `tail` behind the rows.
     pub fn finish(mut self, tail: &str) -> String {
         self.text.push_str(tail);
         self.text
     }
 }
 
-/// A typical row of the main table, in bytes of text.
+/// Capacity for a typical row of the main table, in bytes of text.
 const ROW_BYTES_EXPECTED: usize = 256;
 
-/// As few statements as hold all rows in texts of at most `bytes_max` bytes, with the number of their
-/// rows. A row that is longer by itself has a statement of its own.
+/// Spreads the rows over as few statements as possible, each of at most `bytes_max` bytes. Returns
+/// each statement with its number of rows. A row that is longer by itself has a statement of its
+/// own.
 pub fn fill<T>(
     head: &str,
     tail: &str,
@@ -208,7 +209,7 @@ mod tests {
         assert_eq!(filled(whole.len(), &[1, 2, 3]), [(whole.to_owned(), 3)]);
         let parts = [("HEAD (1),(2)TAIL".to_owned(), 2), ("HEAD (3)TAIL".to_owned(), 1)];
         assert_eq!(filled(whole.len() - 1, &[1, 2, 3]), parts);
-        // What is too long by itself goes alone: the server may take it all the same.
+        // A row that is too long goes alone: the server may accept it nevertheless.
         let alone = [("HEAD (1)TAIL".to_owned(), 1), ("HEAD (22222)TAIL".to_owned(), 1)];
         assert_eq!(filled(1, &[1, 22222]), alone);
         assert_eq!(filled(100, &[]), []);
