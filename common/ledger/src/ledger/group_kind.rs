@@ -1,20 +1,20 @@
-//! Whose a group is, and why a partition is not claimed.
+//! The kind of a group, and the reasons why a partition is not claimed.
 
-/// A row's kind; of one from before kinds were noted, what its counts say.
+/// The kind of a row. Rows older than the column `kind` are recognised by their counts.
 pub(super) const KIND: &str = "COALESCE(kind, CASE WHEN `stored` + merged + dead_lettered > 0 THEN 'worker' \
                     WHEN processed > 0 THEN 'alerter' END)";
 
-/// What kind of service a group is of.
+/// The kind of service that a group belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Its deliveries become rows: stored, merged or dead-lettered.
+    /// Deliveries become rows: stored, merged or dead-lettered.
     Worker,
-    /// Its deliveries are judged and become no rows: processed.
+    /// Deliveries are evaluated and become no rows: processed.
     Alerter,
 }
 
 impl Kind {
-    /// The stable word: the ledger's column.
+    /// Returns the stable word in the ledger's column.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Worker => "worker",
@@ -22,7 +22,7 @@ impl Kind {
         }
     }
 
-    /// The setting that names such a service's group.
+    /// Returns the setting for the group of this kind.
     pub fn setting(self) -> &'static str {
         match self {
             Self::Worker => "WORKER_GROUP",
@@ -30,7 +30,7 @@ impl Kind {
         }
     }
 
-    /// Refuses a group whose row is of the kind `found`, if that is another one.
+    /// Fails if `found`, the kind of the group's row, is another kind.
     pub(super) fn check(self, group: &str, found: &str) -> Result<(), ClaimError> {
         if found == self.as_str() {
             return Ok(());
@@ -44,16 +44,16 @@ impl Kind {
     }
 }
 
-/// Why a partition was not claimed.
+/// The reason why a partition was not claimed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// It never will be before somebody changes the settings or the ledger.
+    /// Permanent until an operator changes the settings or the ledger.
     #[error("{0}")]
     Refused(String),
-    /// It will be once somebody has run a command that was to be run before.
+    /// Passes once an operator has run the command in the message.
     #[error("{0}")]
     NotYet(String),
-    /// The database did not do it; it may the next time.
+    /// The database failed. The next attempt may succeed.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }

@@ -1,7 +1,8 @@
-//! The ledger: one row of `ingest_progress` per group and partition, moved in the same transaction
-//! as the rows it accounts for. It is where a partition starts and who may write for it.
+//! The ledger: one row of `ingest_progress` for each group and partition, moved in the same
+//! transaction as the rows that it accounts for. The row says where a partition starts and which
+//! replica may write for it.
 //!
-//! Runs its statements and says what it found; what follows from that belongs to the callers.
+//! Runs its own statements and returns what they found. The callers decide what follows.
 
 mod group_kind;
 mod row;
@@ -33,20 +34,20 @@ pub struct Ledger {
     accepted: Arc<OnceCell<Accepted>>,
 }
 
-/// A partition taken over: from where, and under which epoch.
+/// A claimed partition: its position and its epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
 pub struct Claim {
     /// The partition.
     pub partition: i32,
-    /// Raised by every claim; who holds another one writes nothing any more.
+    /// The number of the claim. Every claim raises it, and a replica with an older epoch is fenced.
     pub epoch: i64,
     /// The next offset to process.
     pub next_offset: i64,
-    /// Up to where Redis is known to be current.
+    /// The offset up to which Redis is known to be current.
     pub redis_offset: i64,
 }
 
-/// What became of a stretch of deliveries.
+/// Counts of what became of a range of offsets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Deliveries that became a new row.
@@ -57,12 +58,12 @@ pub struct Counts {
     pub dead_lettered: i64,
     /// Offsets that hold no record.
     pub skipped_gap: i64,
-    /// Deliveries that a group without rows of its own went through.
+    /// Deliveries that an alerter's group, which writes no rows of its own, has evaluated.
     pub processed: i64,
 }
 
 impl Counts {
-    /// How many offsets these counts explain.
+    /// Returns the number of offsets that these counts explain.
     pub fn offsets(&self) -> i64 {
         self.stored + self.merged + self.dead_lettered + self.skipped_gap + self.processed
     }
@@ -78,36 +79,36 @@ impl AddAssign for Counts {
     }
 }
 
-/// One partition's move over `from..to`.
+/// The move of one partition over `from..to`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Advance {
     /// The partition.
     pub partition: i32,
-    /// The epoch it was claimed under.
+    /// The epoch of the claim.
     pub epoch: i64,
-    /// Where the ledger must stand.
+    /// The present position, which the ledger must have.
     pub from: i64,
-    /// Where it will stand.
+    /// The next position.
     pub to: i64,
-    /// Up to where Redis is current by now, where Redis is fed.
+    /// The offset up to which Redis is current, if Redis is used.
     pub redis_offset: Option<i64>,
-    /// What became of the deliveries.
+    /// Counts of what became of the deliveries.
     pub counts: Counts,
 }
 
-/// Where a failed compare-and-set leaves its batch.
+/// The ledger's position after a failed compare-and-set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Another process claimed the partition: forget it.
+    /// Another process claimed the partition: drop the batch.
     Lost,
-    /// The batch had been committed and only the answer was lost.
+    /// The batch was committed, and only the answer was lost.
     Committed,
-    /// The ledger stands elsewhere: go on from there.
+    /// The ledger has another position: continue from there.
     At(i64),
 }
 
 impl Ledger {
-    /// The ledger of `group`, which is of this kind, on `topic`; `owner` is what a row shows its holder as.
+    /// Creates the ledger of `group` on `topic`. Each row that this process claims names `owner`.
     pub fn new(pool: MySqlPool, kind: Kind, group: &str, topic: &str, owner: String) -> Self {
         Self {
             pool,
@@ -119,33 +120,34 @@ impl Ledger {
         }
     }
 
-    /// The database it is in.
+    /// Returns the pool of the ledger's database.
     pub fn pool(&self) -> &MySqlPool {
         &self.pool
     }
 
-    /// The group.
+    /// Returns the group.
     pub fn group(&self) -> &str {
         &self.group
     }
 
-    /// The topic.
+    /// Returns the topic.
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// The topic as it was accepted; asked once, since a process works on one topic and ends where
-    /// another one takes its place.
+    /// Returns the accepted topic. The database is queried once: a process works on one topic and
+    /// ends if another takes its place.
     pub async fn accepted(&self) -> Result<&Accepted, ClaimError> {
         self.accepted.get_or_try_init(|| topic::accepted(&self.pool, &self.topic)).await
     }
 
-    /// What the ledger's offsets are ahead of Kafka's; 0 as long as nothing has been claimed.
+    /// Returns the base that the ledger adds to Kafka's offsets. 0 until the accepted topic has
+    /// been read.
     pub fn base(&self) -> i64 {
         self.accepted.get().map_or(0, |accepted| accepted.base)
     }
 
-    /// All partitions that were ever processed, with who claimed each last.
+    /// Returns the rows of all partitions that were ever claimed, with the last owner of each.
     pub async fn entries(&self) -> Result<BTreeMap<i32, (Entry, String)>, sqlx::Error> {
         #[derive(FromRow)]
         struct Row {
@@ -165,7 +167,7 @@ impl Ledger {
         Ok(rows.into_iter().map(|row| (row.entry.partition, (row.entry, row.owner))).collect())
     }
 
-    /// Where a partition stands; `None` for one that was never processed.
+    /// Returns the position of a partition. `None` if the partition was never claimed.
     pub async fn read(&self, partition: i32) -> Result<Option<Claim>, sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
         self.select(&mut connection, partition).await
@@ -187,7 +189,7 @@ impl Ledger {
         .await
     }
 
-    /// Refuses a group in which a service of another kind has been at work on this topic.
+    /// Fails if a service of another kind has used this group on this topic.
     pub async fn check_kind(&self) -> Result<(), ClaimError> {
         let query =
             format!("SELECT {KIND} FROM ingest_progress WHERE consumer_group = ? AND topic = ?");
@@ -199,14 +201,14 @@ impl Ledger {
         kinds.iter().flatten().try_for_each(|found| self.kind.check(&self.group, found))
     }
 
-    /// Takes a partition over: raises its epoch, so that whoever had it can write no more. A
-    /// partition without a row starts at `low_watermark`.
+    /// Claims a partition: raises its epoch, so that the former owner is fenced. A partition
+    /// without a row starts at `low_watermark`.
     pub async fn claim(&self, partition: i32, low_watermark: i64) -> Result<Claim, ClaimError> {
         let mut connection = self.pool.acquire().await?;
         let claimed = self.claim_on(&mut connection, partition, low_watermark).await;
         if matches!(claimed, Err(ClaimError::Database(_))) {
-            // A server that is no longer the primary keeps its connections and refuses to write on
-            // them for ever.
+            // A server that is no longer the primary keeps its connections and rejects all writes
+            // on them. Close the connection, so that the next claim connects anew.
             connection.close_on_drop();
         }
         claimed
@@ -246,7 +248,7 @@ impl Ledger {
         .bind(partition)
         .fetch_one(&mut *transaction)
         .await?;
-        // What is refused is rolled back: whoever has the row keeps it.
+        // If the kind is wrong, the rollback leaves the row to its owner.
         self.kind.check(&self.group, &kind)?;
         let claim =
             self.select(&mut transaction, partition).await?.ok_or(sqlx::Error::RowNotFound)?;
@@ -254,15 +256,15 @@ impl Ledger {
         Ok(claim)
     }
 
-    /// Moves a partition inside the caller's transaction; `false` where the ledger does not stand
-    /// where `advance` says, so that the transaction must be rolled back.
+    /// Moves a partition inside the caller's transaction. Returns `false` if the ledger's position
+    /// or epoch is another: roll the transaction back.
     pub async fn advance(
         &self,
         connection: &mut MySqlConnection,
         advance: &Advance,
     ) -> Result<bool, sqlx::Error> {
         let counts = &advance.counts;
-        // Every successful move changes next_offset, so one row found is one row moved.
+        // Every move changes next_offset, so one affected row is one moved row.
         let moved = sqlx::query(
             "UPDATE ingest_progress SET next_offset = ?, \
              redis_offset = GREATEST(redis_offset, COALESCE(?, redis_offset)), \
@@ -288,8 +290,8 @@ impl Ledger {
         Ok(moved.rows_affected() == 1)
     }
 
-    /// Notes up to where Redis is current, for a partition that no batch moves meanwhile; does
-    /// nothing where another process has it.
+    /// Advances `redis_offset` of a partition that no batch moves. Does nothing if another process
+    /// has claimed the partition.
     pub async fn redis_current(
         &self,
         partition: i32,
@@ -310,7 +312,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// What a compare-and-set that failed, or a COMMIT without an answer, means for its batch.
+    /// Finds out what a failed compare-and-set, or a COMMIT without an answer, means for its batch.
     pub async fn standing(&self, advance: &Advance) -> Result<Standing, sqlx::Error> {
         let row = self.read(advance.partition).await?;
         Ok(match row {

@@ -1,4 +1,4 @@
-//! What the ledger says about a partition, and whether it adds up.
+//! A partition's row of the ledger, and the check that its counts add up.
 
 use serde::Serialize;
 use sqlx::FromRow;
@@ -8,9 +8,9 @@ use sqlx::FromRow;
 pub struct Entry {
     /// The partition.
     pub partition: i32,
-    /// Where the group began.
+    /// The offset at which the group began.
     pub first_offset: i64,
-    /// Where it goes on.
+    /// The offset at which the group continues.
     pub next_offset: i64,
     /// Deliveries that became a row.
     pub stored: i64,
@@ -18,36 +18,36 @@ pub struct Entry {
     pub merged: i64,
     /// Deliveries in the dead-letter topic.
     pub dead_lettered: i64,
-    /// Offsets that hold no record, or were passed over on an operator's order.
+    /// Offsets without a record, or skipped on an operator's order.
     pub skipped_gap: i64,
     /// Offsets gone back on an operator's order.
     pub rewound: i64,
-    /// The one count of a group without rows of its own, an alerter's.
+    /// Deliveries that an alerter's group, which writes no rows of its own, has evaluated.
     pub processed: i64,
 }
 
-/// What a SELECT of entries asks for.
+/// The columns of [`Entry`] in a SELECT.
 pub const ENTRY_COLUMNS: &str = "`partition`, first_offset, next_offset, `stored`, merged, \
      dead_lettered, skipped_gap, rewound, processed";
 
 impl Entry {
-    /// Offsets passed.
+    /// Returns the number of offsets between the start and the position.
     pub fn passed(&self) -> i64 {
         self.next_offset - self.first_offset
     }
 
-    /// Offsets that the counts explain.
+    /// Returns the number of offsets that the counts explain.
     pub fn explained(&self) -> i64 {
         self.stored + self.merged + self.dead_lettered + self.skipped_gap + self.processed
             - self.rewound
     }
 
-    /// What is passed but not explained; 0 where the equation holds.
+    /// Returns the offsets that no count explains. 0 if the equation holds.
     pub fn difference(&self) -> i64 {
         self.passed() - self.explained()
     }
 
-    /// The counts below zero, which no history leads to.
+    /// Returns the names of values below zero, which no history can produce.
     pub fn negative(&self) -> Vec<&'static str> {
         [
             ("first_offset", self.first_offset),
@@ -65,8 +65,8 @@ impl Entry {
         .collect()
     }
 
-    /// This row after an operator moved it to `target`: what is passed over or gone through again
-    /// is counted, so that the equation still holds.
+    /// Returns this row after an operator's move to `target`. Skipped offsets are counted as
+    /// `skipped_gap`, repeated ones as `rewound`, so the equation still holds.
     pub fn moved_to(mut self, target: i64) -> Self {
         let distance = target - self.next_offset;
         if distance > 0 {

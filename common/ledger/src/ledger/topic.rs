@@ -1,5 +1,6 @@
-//! The topic that the ledger counts in. Its offsets are Kafka's plus a base, which rises when a topic that
-//! was made anew is accepted: so no offset ever means two records, and later ones stay later.
+//! Reads the topic that the ledger counts in. The ledger's offsets are Kafka's plus a base. The
+//! base rises when a recreated topic is accepted, so no offset is reused and later offsets stay
+//! greater.
 
 use std::time::Duration;
 
@@ -14,22 +15,22 @@ use ljwx_service::kafka::topic_reader::Reader;
 /// A topic as `worker migrate` accepted it.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct Accepted {
-    /// The id that the brokers gave it.
+    /// The topic's id at the brokers.
     pub topic_id: String,
-    /// The id of its cluster; empty: not known.
+    /// The cluster's id. Empty if unknown.
     pub cluster_id: String,
-    /// What the ledger's offsets are ahead of Kafka's.
+    /// The base that the ledger adds to Kafka's offsets.
     pub base: i64,
 }
 
 impl Accepted {
-    /// Whether the topic found is this one.
+    /// Whether `found` is this topic.
     pub fn is(&self, found: &TopicIdentity) -> bool {
         let known = !self.cluster_id.is_empty() && !found.cluster_id.is_empty();
         self.topic_id == found.topic_id && !(known && self.cluster_id != found.cluster_id)
     }
 
-    /// Refuses a topic that is another one of the same name.
+    /// Fails if `found` is another topic of the same name.
     pub fn check(&self, topic: &str, found: &TopicIdentity) -> Result<(), ClaimError> {
         if self.is(found) {
             return Ok(());
@@ -42,8 +43,7 @@ impl Accepted {
         )))
     }
 
-    /// Lets `reader` say and take the topic's offsets as the ledger has them, once it is known that the
-    /// topic is this one.
+    /// Checks that `reader` sees this topic, and makes it count offsets as the ledger does.
     pub fn count_in(&self, reader: &Reader, topic: &str, within: Duration) -> anyhow::Result<()> {
         let found = reader.identity(topic, within)?;
         self.check(topic, &found.with_context(|| format!("there is no topic {topic}"))?)?;
@@ -52,7 +52,7 @@ impl Accepted {
     }
 }
 
-/// The topic as it was accepted.
+/// Returns the accepted topic.
 pub async fn accepted(pool: &MySqlPool, topic: &str) -> Result<Accepted, ClaimError> {
     let accepted = sqlx::query_as(
         "SELECT topic_id, COALESCE(cluster_id, '') AS cluster_id, base FROM ingest_topic \
