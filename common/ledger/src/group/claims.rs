@@ -1,7 +1,7 @@
-//! Claims partitions in the ledger, and admits the records of claimed ones only.
+//! Claims partitions in the ledger, and admits the records of claimed partitions only.
 //!
-//! Knows no rebalance: `rebalance` asks for claims when Kafka assigns partitions, `poll_thread` when a claim
-//! has to be tried again.
+//! Leaves rebalances to `rebalance`, which requests claims when Kafka assigns partitions.
+//! `poll_thread` requests retries.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,25 +22,25 @@ use crate::ledger::{Claim, ClaimError, Ledger};
 use crate::metrics::{PARTITIONS_HELD, PARTITIONS_OWNED};
 use ljwx_service::kafka::REQUEST_TIMEOUT;
 
-/// How long one claim may keep a rebalance waiting.
+/// Longest delay of a rebalance by one claim.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often the end of a topic is asked for that seems to lie before the ledger's position.
+/// Most queries for the end of a partition that seems to lie before the ledger's position.
 const ENDS_ASKED_MAX: u32 = 4;
 
-/// How long to wait between two of these questions.
+/// Wait between two of these queries.
 const ENDS_ASKED_AGAIN: Duration = Duration::from_secs(1);
 
-/// What is known of an assigned partition.
+/// The state of an assigned partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Held {
-    /// Claimed under `epoch`; records below `next` are not for us.
+    /// Claimed under `epoch`. Records below `next` are skipped.
     Active { epoch: i64, next: i64 },
-    /// Assigned by Kafka, but the ledger could not be read: paused until it can.
+    /// Unclaimed: assigned by Kafka, but not claimed in the ledger yet. Stays paused.
     Waiting,
 }
 
-/// The assigned partitions, and the ledger that they are claimed in.
+/// The assigned partitions, and the ledger in which they are claimed.
 pub(super) struct ClaimTable {
     ledger: Ledger,
     group: String,
@@ -70,7 +70,8 @@ impl ClaimTable {
         }
     }
 
-    /// Admits a record: the epoch it belongs to, or `None` for one that is not ours to process.
+    /// Admits a record and returns its epoch. Returns `None` if the record's partition is not
+    /// claimed or its offset is already processed.
     pub(super) fn admit(&self, partition: i32, offset: i64) -> Option<i64> {
         match lock(&self.partitions).get_mut(&partition) {
             Some(Held::Active { epoch, next }) if offset >= *next => {
@@ -81,13 +82,13 @@ impl ClaimTable {
         }
     }
 
-    /// What the ledger's offsets are ahead of Kafka's.
+    /// Returns the base that the ledger adds to Kafka's offsets.
     pub(super) fn base(&self) -> i64 {
         self.ledger.base()
     }
 
-    /// Whether what has been fetched by now is of the accepted topic; where it is not, says so and that
-    /// the process must end. Blocks.
+    /// Whether everything fetched so far belongs to the accepted topic. If the topic is another,
+    /// reports that the process must end. If the check fails, the topic counts as accepted. Blocks.
     pub(super) fn is_accepted_topic<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) -> bool {
         let checked = self.topic_check.check(consumer.client(), &self.ledger);
         let Err(error) = self.runtime.block_on(checked) else { return true };
@@ -96,7 +97,7 @@ impl ClaimTable {
             self.fail(format!("{error:#}"));
         } else {
             debug!(%error, "Kafka does not say whether the topic is the same");
-            // A topic that is gone may be made anew at any moment.
+            // Pause only if Kafka is silent: a deleted topic may be recreated at any moment.
             if error.downcast_ref::<KafkaError>().is_some() {
                 self.topic_check.rest();
             }
@@ -104,22 +105,20 @@ impl ClaimTable {
         !refused
     }
 
-    /// The group.
     pub(super) fn group(&self) -> &str {
         &self.group
     }
 
-    /// The topic.
     pub(super) fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// The runtime that the ledger's statements run on.
+    /// Returns the runtime for the ledger's statements.
     pub(super) fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
-    /// The partitions of `list` that are claimed.
+    /// Returns the claimed partitions of `list`.
     pub(super) fn active(&self, list: &TopicPartitionList) -> TopicPartitionList {
         let partitions = lock(&self.partitions);
         let mut active = TopicPartitionList::new();
@@ -131,13 +130,13 @@ impl ClaimTable {
         active
     }
 
-    /// Reports a failure that only a new process can mend.
+    /// Reports a failure that only a new process can fix.
     pub(super) fn fail(&self, reason: String) {
         self.send(Event::Failed(reason));
     }
 
     pub(super) fn send(&self, event: Event) {
-        // The pipeline ends before its source only when the process is going down anyway.
+        // The pipeline ends before this sender only if the process is ending anyway.
         let _ = self.control.send(event);
     }
 
@@ -151,7 +150,7 @@ impl ClaimTable {
             let row = self.ledger.read(partition).await?;
             let gap = self.gap(consumer, partition, row.map(|row| row.next_offset)).await?;
             if let Some(message) = gap.message(&self.group) {
-                // Nothing is claimed: whoever mends it shall find the row as it was.
+                // Claim nothing, so that the row stays unchanged for the operator.
                 self.fail(message.clone());
                 anyhow::bail!(message);
             }
@@ -169,7 +168,8 @@ impl ClaimTable {
             .ok()
     }
 
-    /// Says once that a partition has to wait; that it need not any more, its claim says.
+    /// Logs the first failed claim of a partition as a warning, later ones at debug. A successful
+    /// claim logs itself.
     fn tell_held(&self, partition: i32, error: &anyhow::Error) {
         if lock(&self.partitions).get(&partition) == Some(&Held::Waiting) {
             debug!(partition, %error, "partition still held");
@@ -178,7 +178,7 @@ impl ClaimTable {
         }
     }
 
-    /// The partitions that are claimed, with the next offset of each.
+    /// Returns the claimed partitions with the next offset of each.
     pub(super) fn positions(&self) -> Vec<(i32, i64)> {
         let partitions = lock(&self.partitions);
         let active = partitions.iter().filter_map(|(partition, held)| match held {
@@ -188,19 +188,19 @@ impl ClaimTable {
         active.collect()
     }
 
-    /// Gives up the claims of `gone`; their records are admitted no more.
+    /// Drops the claims of `gone`. Their records are no longer admitted.
     pub(super) fn release(&self, gone: &[i32]) {
         let mut partitions = lock(&self.partitions);
         partitions.retain(|partition, _| !gone.contains(partition));
         gauges(&partitions);
     }
 
-    /// Has the next claim ask which topic this is.
+    /// Makes the next claim query the topic's identity.
     pub(super) fn forget_topic(&self) {
         self.topic_check.forget();
     }
 
-    /// Where a partition begins and ends, as the ledger counts.
+    /// Returns the first and the next offset of a partition, as the ledger counts.
     pub(super) fn ends<C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,
@@ -210,7 +210,7 @@ impl ClaimTable {
         Ok((low + self.base(), high + self.base()))
     }
 
-    /// Where a partition stands in its topic; without a position, at the first record.
+    /// Compares a partition's position with its topic. Without a position, uses the first offset.
     async fn gap<C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,
@@ -222,7 +222,7 @@ impl ClaimTable {
             let (low, high) = self.ends(consumer, partition)?;
             let position = position.unwrap_or(low);
             asked += 1;
-            // A new leader may not know for a moment how far its followers have come.
+            // A new leader may briefly know an end that is too low: query again.
             if position <= high || asked == ENDS_ASKED_MAX {
                 return Ok(Gap { partition, position, low, high });
             }
@@ -230,7 +230,7 @@ impl ClaimTable {
         }
     }
 
-    /// Where a claimed partition goes on, as Kafka counts.
+    /// Returns the position of a claimed partition, as Kafka counts.
     pub(super) fn kafka_offset(&self, claim: &Claim) -> Offset {
         Offset::Offset(claim.next_offset - self.base())
     }
@@ -273,7 +273,7 @@ impl ClaimTable {
         }
     }
 
-    /// Tries again for what is assigned but not claimed.
+    /// Retries the claims of all unclaimed partitions.
     pub(super) fn claim_waiting<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
         let waiting: Vec<i32> = lock(&self.partitions)
             .iter()
@@ -284,7 +284,7 @@ impl ClaimTable {
             self.topic_check.forget();
         }
         for partition in waiting {
-            // One answer that does not come is enough: the next would not come either.
+            // After one failure the others would fail too.
             let Some(claim) = self.claim(consumer, partition) else { return };
             let mut list = TopicPartitionList::new();
             list.add_partition(&self.topic, partition);
@@ -299,7 +299,7 @@ impl ClaimTable {
     }
 }
 
-/// Whether this is for good, until somebody changes settings, ledger or topic.
+/// Whether the error is permanent until an operator changes settings, ledger or topic.
 pub(super) fn is_refused(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(ClaimError::Refused(_)))
 }
@@ -310,7 +310,7 @@ fn gauges(partitions: &BTreeMap<i32, Held>) {
     gauge!(PARTITIONS_OWNED).set((partitions.len() - waiting) as f64);
 }
 
-/// A panic while the lock was held leaves a map that is still a map.
+/// Locks a map. A panic under the lock leaves the map usable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

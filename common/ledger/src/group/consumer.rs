@@ -1,10 +1,9 @@
-//! Runs a member of a consumer group: its deliveries, partition by partition, each started where the ledger
-//! stands.
+//! Runs a member of a consumer group. Each partition starts at the ledger's position.
 //!
-//! Polling has a thread of its own (`poll_thread`): a rebalance reads the ledger before it assigns, and may
-//! block neither the runtime nor the pipeline. Control comes ahead of data. Deliveries carry the epoch of
-//! their claim, so a pipeline tells what a revoked partition left in the queue from what followed the next
-//! claim.
+//! Polling has a thread of its own (`poll_thread`): a rebalance reads the ledger before it assigns,
+//! and must block neither the runtime nor the pipeline. Control events overtake deliveries.
+//! Deliveries carry the epoch of their claim, so deliveries queued before a revocation are
+//! distinguished from those of the next claim.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -27,10 +26,10 @@ use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::kafka::topic_reader::Reader;
 use ljwx_service::lifecycle::{Deadline, Step};
 
-/// How long a broker may take to say where a partition ends.
+/// Longest wait for a broker's answer about the end of a partition.
 const ENDS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a start may wait for each server to say whether it is refused.
+/// Longest wait of the start check for the answer of each server.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running member of a consumer group.
@@ -44,8 +43,8 @@ pub struct Source {
     polling: CancellationToken,
 }
 
-/// Refuses to start where a claim would be refused, before a rebalance takes partitions from the
-/// group's members. A server that does not answer refuses nothing: claims wait for it.
+/// Fails if a claim would be refused, before a rebalance takes partitions from the group's members.
+/// An unreachable server is no failure: claims wait for it.
 pub async fn check_start(kafka: &KafkaArgs, ledger: &Ledger) -> anyhow::Result<()> {
     let checked = async {
         ledger.check_kind().await?;
@@ -61,7 +60,7 @@ pub async fn check_start(kafka: &KafkaArgs, ledger: &Ledger) -> anyhow::Result<(
 }
 
 impl Source {
-    /// Joins the group; polling ends when `stop` is cancelled.
+    /// Joins the group. Polling ends when `stop` is cancelled.
     pub fn start(
         config: SourceConfig,
         ledger: Ledger,
@@ -83,7 +82,7 @@ impl Source {
             Arc::new(client.create_with_context(assignment)?);
         consumer.subscribe(&[&config.topic])?;
         let polled = Arc::clone(&consumer);
-        // A pipeline that failed closes the source while the process was not told to stop.
+        // A failed pipeline closes this member while the process is not stopping.
         let polling = stop.child_token();
         let (until, keeps_records) = (polling.clone(), config.keeps_records);
         let thread = std::thread::Builder::new()
@@ -105,7 +104,7 @@ impl Source {
         })
     }
 
-    /// The next event; deliveries only where `admit`, control always.
+    /// Returns the next event. Deliveries only if `admit`, control events always.
     pub async fn next(&mut self, admit: bool) -> Event {
         tokio::select! {
             biased;
@@ -116,13 +115,12 @@ impl Source {
         }
     }
 
-    /// Deliveries that wait already, without waiting for more: a consumer that pays for each of its
-    /// transactions takes them together.
+    /// Returns queued deliveries without waiting, so that one transaction can cover more of them.
     pub fn waiting(&mut self) -> Option<Vec<Delivery>> {
         self.deliveries.try_recv().ok()
     }
 
-    /// Where partitions end right now, as the brokers say.
+    /// Queries the brokers for the present ends of partitions.
     pub async fn ends(&self, partitions: Vec<i32>) -> Result<Vec<(i32, i64)>, KafkaError> {
         let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
         let asked = tokio::task::spawn_blocking(move || {
@@ -135,12 +133,12 @@ impl Source {
         asked.await.unwrap_or(Err(KafkaError::Canceled))
     }
 
-    /// Tells the group how far partitions are done, for lag tools; the ledger is the truth.
+    /// Commits positions to the group, for lag tools. The ledger is the truth.
     pub fn commit(&self, next_offsets: impl IntoIterator<Item = (i32, i64)>) {
         let base = self.consumer.context().claims.base();
         let mut list = TopicPartitionList::new();
         for (partition, next) in next_offsets {
-            // Fails only for offsets that no ledger holds.
+            // Adding fails only for offsets that no ledger holds.
             let _ = list.add_partition_offset(&self.topic, partition, Offset::Offset(next - base));
         }
         if let Err(error) = self.consumer.store_offsets(&list) {
@@ -148,21 +146,21 @@ impl Source {
         }
     }
 
-    /// Commits the last offsets and leaves the group, as far as `deadline` lets it: while a rebalance is
-    /// under way, leaving waits for all members. A member that could not leave is missed after its
-    /// session.
+    /// Commits the last offsets and leaves the group, within `deadline`. During a rebalance,
+    /// leaving waits for all members. A member that does not leave in time is removed when its
+    /// session expires.
     pub async fn close(mut self, deadline: &Deadline) {
         self.closing.cancel();
         self.polling.cancel();
         let thread = self.thread.take();
         let consumer = self.consumer;
         let left = tokio::task::spawn_blocking(move || {
-            // Sent ahead of the leaving, and not waited for: the ledger is the truth.
+            // The commit is sent before the leave and not awaited: the ledger is the truth.
             if let Err(error) = consumer.commit_consumer_state(CommitMode::Async) {
                 count_commit_error(&error);
             }
             if let Some(thread) = thread {
-                // A panic there has been reported by its own hook.
+                // The panic hook has logged a panic of the thread.
                 let _ = thread.join();
             }
             drop(consumer);

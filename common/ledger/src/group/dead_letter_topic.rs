@@ -1,4 +1,5 @@
-//! Dead letters: what cannot be stored, kept verbatim with where it came from and why.
+//! Publishes dead letters: unchanged deliveries that cannot be stored, with their origin and the
+//! reason.
 
 use jiff::Timestamp;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -6,17 +7,17 @@ use rdkafka::message::{Header, OwnedHeaders};
 use super::delivery::Delivery;
 use ljwx_service::kafka::publisher::{Outgoing, Pending, PublishError, Publisher};
 
-/// Why a delivery cannot be stored. The words are stable.
+/// The class of a dead letter. The words are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// The record's value is no reading.
+    /// The record's value cannot be decoded as a reading.
     Undecodable,
-    /// The database refuses a value of it.
+    /// MySQL rejects a value of the reading.
     Data,
 }
 
 impl ErrorClass {
-    /// The stable word: header and metric label.
+    /// Returns the stable word for headers and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Undecodable => "undecodable",
@@ -25,36 +26,36 @@ impl ErrorClass {
     }
 }
 
-/// What is said about a dead letter.
+/// The reason for a dead letter.
 #[derive(Debug, Clone, Copy)]
 pub struct Reason<'a> {
     /// The stable word.
     pub class: ErrorClass,
-    /// The database's own code, as number and SQLSTATE.
+    /// The number and SQLSTATE of MySQL's error.
     pub code: Option<&'a str>,
-    /// What is wrong, without any value.
+    /// The error message, without any value.
     pub message: &'a str,
-    /// The batch it was in.
+    /// The batch of the delivery.
     pub batch_id: &'a str,
 }
 
-/// Where a letter lies and how much of its delivery it holds.
+/// The partition of a dead letter, and how much of the delivery it keeps.
 ///
-/// What Kafka refuses goes in the next form: a partition must not wait for ever for one record that
-/// its topic cannot take.
+/// If Kafka rejects one form, the next is tried: a partition must not wait for ever for one record
+/// that the dead-letter topic cannot take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Form {
-    /// In the partition of the number that its source has, beside what it came from.
+    /// Whether the dead letter goes to the partition with the number of its source.
     pub beside: bool,
-    /// With its whole value, key and headers.
+    /// Whether the dead letter has the whole value, key and headers.
     pub whole: bool,
 }
 
 impl Form {
-    /// As the delivery came, beside its source.
+    /// The first form: unchanged, in the partition of its source.
     pub const AS_IT_CAME: Self = Self { beside: true, whole: true };
 
-    /// The form to try once Kafka has refused this one; `None` where no form would help.
+    /// Returns the form to try after Kafka rejected this one. `None` if no form would help.
     pub fn after(self, refusal: &PublishError) -> Option<Self> {
         match refusal {
             PublishError::NoSuchPartition if self.beside => Some(Self { beside: false, ..self }),
@@ -64,17 +65,17 @@ impl Form {
     }
 }
 
-/// Header of a letter that was cut: the length of its value as it came, in bytes.
+/// Header of a cut dead letter: the original length of its value, in bytes.
 pub const CUT_FROM_BYTES: &str = "dlq.cut.from_bytes";
 
-/// Most bytes of a value that is cut: with the headers below what a topic takes that nobody
-/// configured, 1 MiB.
+/// Most bytes of a cut value. With the headers it stays below 1 MiB, the limit of a topic that
+/// nobody configured.
 const CUT_BYTES_MAX: usize = 256 * 1024;
 
-/// Longest key of a letter that is cut; a longer one is left out.
+/// Longest key of a cut dead letter. A longer key is left out.
 const CUT_KEY_BYTES_MAX: usize = 1024;
 
-/// Longest error message a header carries, in bytes.
+/// Longest error message in a header, in bytes.
 const MESSAGE_BYTES_MAX: usize = 512;
 
 /// The dead-letter topic of one consumer group.
@@ -87,18 +88,18 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// Dead letters of `group`, which reads `source_topic`, go to `topic`.
+    /// Creates the dead-letter topic of `group`, which reads `source_topic`.
     pub fn new(publisher: Publisher, topic: String, source_topic: String, group: String) -> Self {
         Self { publisher, topic, source_topic, group }
     }
 
-    /// The topic.
+    /// Returns the name of the topic.
     pub fn name(&self) -> &str {
         &self.topic
     }
 
-    /// Hands a delivery to Kafka in this form; it counts once the result is confirmed. A letter that
-    /// is cut says so by [`CUT_FROM_BYTES`] and has none of the record's own headers.
+    /// Hands a dead letter to Kafka in this form. It counts once its delivery report arrives. A cut
+    /// dead letter has the header [`CUT_FROM_BYTES`] and none of the record's own headers.
     pub fn send(
         &self,
         delivery: &Delivery,
@@ -142,7 +143,8 @@ impl DeadLetters {
         self.publisher.enqueue(Outgoing {
             topic: &self.topic,
             key,
-            // The topics have as many partitions, so letters stay beside what they came from.
+            // The topics have equally many partitions, so a dead letter keeps the partition of its
+            // source.
             partition: form.beside.then_some(delivery.partition),
             value,
             headers,

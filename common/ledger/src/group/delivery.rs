@@ -1,6 +1,7 @@
 //! The events of a group's member: claims, deliveries, revocations, failures.
 //!
-//! Holds values only. `poll_thread` and `claims` make them, the pipeline of a service receives them.
+//! Holds values only. `poll_thread`, `claims` and `rebalance` create them, and the pipeline of a
+//! service receives them.
 
 use rdkafka::message::OwnedHeaders;
 use tokio::sync::oneshot;
@@ -10,60 +11,61 @@ use ljwx_reading::Reading;
 use ljwx_reading::wire::DecodeError;
 use ljwx_service::kafka::record_trace::Origin;
 
-/// Deliveries handed over at a time, at most.
+/// Most deliveries handed over at a time.
 pub(super) const CHUNK_DELIVERIES_MAX: usize = 256;
 
 /// One record of the readings topic, decoded.
 #[derive(Debug)]
 pub struct Delivery {
-    /// Its partition.
+    /// The partition.
     pub partition: i32,
-    /// Its offset, as the ledger counts: Kafka's plus the topic's base.
+    /// The offset as the ledger counts: Kafka's plus the topic's base.
     pub offset: i64,
-    /// The claim it was read under.
+    /// The epoch of the claim under which the record was read.
     pub epoch: i64,
-    /// The record's time, in milliseconds since 1970: when the gateway received it.
+    /// The Kafka record time, in milliseconds since 1970: the receipt at the gateway.
     pub kafka_ms: i64,
-    /// The span that sent it.
+    /// The trace context in the record's headers.
     pub origin: Origin,
-    /// What it says, or why nobody can tell.
+    /// The reading, or the reason why the record cannot be decoded.
     pub reading: Result<Reading, DecodeError>,
-    /// The record itself; empty where the source keeps none.
+    /// The record itself. Empty if the member keeps no records.
     pub record: Record,
 }
 
-/// A record as it stands in Kafka.
+/// A record, unchanged.
 #[derive(Debug, Default)]
 pub struct Record {
-    /// Its key.
+    /// The key.
     pub key: Option<Vec<u8>>,
-    /// Its value.
+    /// The value.
     pub value: Vec<u8>,
-    /// Its headers.
+    /// The headers.
     pub headers: Option<OwnedHeaders>,
 }
 
-/// What a pipeline has to deal with.
+/// An event for the pipeline.
 #[derive(Debug)]
 pub enum Event {
-    /// Partitions are ours, from these positions; none where the group has none for this member.
+    /// Claimed partitions with their positions. Empty if the group has no partition for this
+    /// member.
     Assigned(Vec<Claim>),
-    /// Deliveries in the order of their partitions.
+    /// Deliveries, in order within each partition.
     Deliveries(Vec<Delivery>),
-    /// Partitions go away.
+    /// Partitions are being revoked.
     Revoked(Revocation),
-    /// No more deliveries will come: the process is stopping.
+    /// The process is stopping, and no more deliveries follow.
     Closed,
-    /// The consumer cannot go on; only a new process can.
+    /// The consumer failed for good. Only a new process helps.
     Failed(String),
 }
 
-/// Partitions that go away once this is dropped or its deadline has passed.
+/// Revoked partitions. They are given up once this value is dropped or its deadline has passed.
 #[derive(Debug)]
 pub struct Revocation {
-    /// Which.
+    /// The revoked partitions.
     pub partitions: Vec<i32>,
-    /// Whether somebody else has them already, so that nothing may be written any more.
+    /// Whether another member already owns the partitions. Nothing may be written for them then.
     pub lost: bool,
     pub(super) done: Option<oneshot::Sender<()>>,
 }
@@ -71,7 +73,7 @@ pub struct Revocation {
 impl Drop for Revocation {
     fn drop(&mut self) {
         if let Some(done) = self.done.take() {
-            // The waiting side gives up at its deadline; then nobody has to be told.
+            // The waiting side stops waiting at its deadline, and then nothing receives this.
             let _ = done.send(());
         }
     }

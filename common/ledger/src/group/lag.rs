@@ -1,4 +1,4 @@
-//! How far a group is behind, partition by partition. Pure: what was seen comes as an argument.
+//! Computes the lag of a group, partition by partition. Pure: observations are arguments.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,33 +7,35 @@ use std::time::Instant;
 use crate::ledger::Entry;
 use ljwx_service::kafka::topic_reader::Ends;
 
-/// A partition whose oldest unprocessed record is older lags.
+/// Age of the oldest unprocessed record above which a partition counts as lagging.
 const LAGGING_SECONDS: f64 = 5.0;
 
-/// What one look at the servers found.
+/// The observations of one check.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    /// The group's rows in the ledger by partition, with who claimed each last.
+    /// The group's rows in the ledger by partition, with the last owner of each.
     pub ledger: BTreeMap<i32, (Entry, String)>,
-    /// The ends of the topic's partitions.
+    /// The watermarks of the topic's partitions.
     pub ends: Ends,
-    /// The Kafka time of the oldest unprocessed record, where it could be read.
+    /// The Kafka record time of the oldest unprocessed record, if known.
     pub oldest_ms: BTreeMap<i32, i64>,
-    /// Stretches up to a partition's end that were found to hold no record, only the markers of
-    /// transactions and what was aborted: nothing that anybody waits for.
+    /// Ranges up to a partition's end that hold no record, only transaction markers and aborted
+    /// records. They are no lag.
     pub void: BTreeMap<i32, Range<i64>>,
-    /// How long Kafka keeps a record; none: for ever.
+    /// How long Kafka keeps a record. `None`: for ever.
     pub retention_ms: Option<i64>,
 }
 
 impl Seen {
-    /// The next record of a partition; one without a row waits from its first record.
+    /// Returns the next offset of a partition. A partition without a row starts at its first
+    /// record.
     fn next(&self, partition: i32) -> i64 {
         let low = self.ends.get(&partition).map_or(0, |ends| ends.low);
         self.ledger.get(&partition).map_or(low, |(entry, _)| entry.next_offset.max(low))
     }
 
-    /// What a partition has not been processed of, up to its end; empty where that is no record.
+    /// Returns the unprocessed range of a partition up to its end. Empty if the range holds no
+    /// record.
     fn rest(&self, partition: i32) -> Range<i64> {
         let next = self.next(partition);
         let high = self.ends.get(&partition).map_or(next, |ends| ends.high.max(next));
@@ -41,34 +43,34 @@ impl Seen {
         if self.void.get(&partition) == Some(&rest) { high..high } else { rest }
     }
 
-    /// Where there is something to process, for all that is known: the partition, and what.
+    /// Returns the partitions that may have unprocessed records, with their ranges.
     pub fn waiting(&self) -> BTreeMap<i32, Range<i64>> {
         let rests = self.ends.keys().map(|partition| (*partition, self.rest(*partition)));
         rests.filter(|(_, rest)| !rest.is_empty()).collect()
     }
 }
 
-/// How far one partition is behind.
+/// The lag of one partition.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lag {
     /// The partition.
     pub partition: i32,
-    /// Records that wait.
+    /// Unprocessed records.
     pub records: i64,
-    /// Age of the oldest of them; 0 without any.
+    /// Age of the oldest unprocessed record. 0 without lag.
     pub seconds: f64,
-    /// How long there have been some without progress.
+    /// Time with lag and without progress.
     pub stalled_seconds: f64,
-    /// Until retention removes the oldest; none: never.
+    /// Time until retention removes the oldest unprocessed record. `None`: never.
     pub retention_left_seconds: Option<f64>,
 }
 
-/// Remembers when each partition moved last.
+/// Tracks when each partition moved last.
 #[derive(Debug, Default)]
 pub struct Progress(BTreeMap<i32, (i64, Instant)>);
 
 impl Progress {
-    /// How far each partition of the topic is behind.
+    /// Returns the lag of each partition of the topic.
     pub fn lags(&mut self, seen: &Seen, now_ms: i64, now: Instant) -> Vec<Lag> {
         let partitions = seen.ends.keys();
         partitions
@@ -76,7 +78,7 @@ impl Progress {
                 let (next, rest) = (seen.next(*partition), seen.rest(*partition));
                 let records = rest.end - rest.start;
                 let known = self.0.entry(*partition).or_insert((next, now));
-                // Without lag the clock of a stall stands.
+                // A partition without lag cannot stall: restart its clock.
                 if known.0 != next || records == 0 {
                     *known = (next, now);
                 }
@@ -96,7 +98,8 @@ impl Progress {
     }
 }
 
-/// Whether somebody owns several lagging partitions, so that another replica would take some over.
+/// Whether an owner has several lagging partitions, so that another replica would take some of
+/// them.
 pub fn more_replicas_help(seen: &Seen, lags: &[Lag]) -> bool {
     let mut lagging: BTreeMap<&str, usize> = BTreeMap::new();
     for lag in lags.iter().filter(|lag| lag.seconds > LAGGING_SECONDS) {

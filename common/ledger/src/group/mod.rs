@@ -1,4 +1,4 @@
-//! A member of a consumer group that starts where the ledger stands, and how far its group is behind.
+//! A member of a consumer group that starts at the ledger's position, and the lag of its group.
 
 mod claims;
 pub mod consumer;

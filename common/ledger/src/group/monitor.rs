@@ -1,7 +1,8 @@
-//! Looks at what a consumer group depends on and how far it is behind, and shows it as metrics.
+//! Checks the servers that a consumer group depends on and the group's lag, and exports both as
+//! metrics.
 //!
-//! Says what was seen; what follows from it belongs to the callers. Every replica looks at all
-//! partitions: one that nobody owns is seen all the same.
+//! Returns what it found and leaves the consequences to the callers. Every replica checks all
+//! partitions, so a partition without an owner is seen too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,33 +28,33 @@ use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::kafka::topic_reader::{Ends, Reader};
 use ljwx_service::metrics::flag;
 
-/// How often to look.
+/// Interval of the checks.
 pub const INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long one of the servers may take to answer.
+/// Longest wait for the answer of one server.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often the topic's retention is asked for.
+/// Interval of the queries for the topic's retention.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What one look found.
+/// The result of one check.
 #[derive(Debug)]
 pub struct Look<'a> {
     /// Whether MySQL answered.
     pub database: bool,
     /// Whether Kafka answered.
     pub kafka: bool,
-    /// Whether Redis is connected, or none is used.
+    /// Whether Redis is connected, or not used.
     pub redis: bool,
-    /// What each of them said last: while MySQL is away no position moves, and while Kafka is away
-    /// what waits grows older all the same.
+    /// The last answers of MySQL and Kafka. While MySQL is unreachable no position moves. While
+    /// Kafka is unreachable pending records still grow older.
     pub seen: &'a Seen,
-    /// How far each partition is behind; empty before the ledger has been read once, since without
-    /// it all of the topic would seem to wait.
+    /// The lag of each partition. Empty until the ledger has been read once: without the ledger the
+    /// whole topic would count as lag.
     pub lags: Vec<Lag>,
 }
 
-/// The watch of one group.
+/// Monitors one group.
 pub struct GroupWatch {
     ledger: Ledger,
     redis: Option<Client>,
@@ -62,13 +63,12 @@ pub struct GroupWatch {
     admin: AdminClient<DefaultClientContext>,
     retention: Option<(Instant, Option<i64>)>,
     seen: Seen,
-    /// Whether the ledger has been read.
     knows_ledger: bool,
     progress: Progress,
 }
 
 impl GroupWatch {
-    /// A watch that connects when it first looks, under a name that the brokers know it by.
+    /// Creates a monitor that connects on its first check. The brokers log it as `client_id`.
     pub fn new(
         kafka: &KafkaArgs,
         ledger: Ledger,
@@ -89,11 +89,13 @@ impl GroupWatch {
         })
     }
 
-    /// Looks once and shows what it found. `free` says that nothing but work holds this replica up.
+    /// Checks once and exports the result. `free` means that nothing but work slows this replica
+    /// down.
     pub async fn look(&mut self, free: bool) -> Look<'_> {
         let ledger = timeout(ANSWER_TIMEOUT, self.entries()).await.ok().and_then(Result::ok);
         if ledger.is_some() {
-            // What it shows is for people; a server that has just answered the ledger is there.
+            // These metrics are for people only. A server that has just returned the ledger is
+            // reachable.
             drop(timeout(ANSWER_TIMEOUT, mysql::observe(self.ledger.pool())).await);
         }
         let ends = self.ends().await;
@@ -125,7 +127,7 @@ impl GroupWatch {
         look
     }
 
-    /// The ledger, once it is known how its offsets are counted.
+    /// Returns the rows of the ledger, and gives the reader the base of its offsets.
     async fn entries(&self) -> anyhow::Result<BTreeMap<i32, (Entry, String)>> {
         let base = self.ledger.accepted().await?.base;
         self.reader.count_from(self.ledger.topic(), base);
@@ -138,7 +140,8 @@ impl GroupWatch {
         asked.await.ok()?.ok()?
     }
 
-    /// What Kafka does not bring in time is no younger than it was.
+    /// Reads the ages of the oldest records. If Kafka does not answer in time, keeps the last known
+    /// times: they can only have grown older.
     async fn look_at_oldest(&mut self) {
         let waiting = self.seen.waiting();
         self.seen.oldest_ms.retain(|partition, _| waiting.contains_key(partition));
@@ -158,7 +161,7 @@ impl GroupWatch {
         }
     }
 
-    /// How long the topic's records are kept; what was said last holds for a while.
+    /// Returns how long the topic's records are kept. The last answer is reused for a while.
     async fn retention(&mut self) -> Option<i64> {
         if self.retention.is_none_or(|(at, _)| at.elapsed() >= RETENTION_INTERVAL)
             && let Some(answer) = self.ask_retention().await
@@ -168,7 +171,7 @@ impl GroupWatch {
         self.retention.and_then(|(_, retention)| retention)
     }
 
-    /// The outer `None`: no answer; the inner: for ever.
+    /// Queries the retention. The outer `None` means no answer, the inner one means for ever.
     async fn ask_retention(&self) -> Option<Option<i64>> {
         let options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
         let topic = [ResourceSpecifier::Topic(self.ledger.topic())];

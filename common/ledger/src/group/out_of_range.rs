@@ -1,7 +1,8 @@
-//! A position that the topic does not have: readings that retention deleted, or that brokers lost.
-//! Said in words that name the gap and the command; nothing is ever reset in silence.
+//! A position outside the topic: retention deleted readings, or brokers lost readings.
+//!
+//! The message names the missing offsets and the command. No position is ever reset silently.
 
-/// A partition's position beside the topic's ends.
+/// A partition's position and the topic's watermarks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
     pub partition: i32,
@@ -11,7 +12,7 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// What is wrong and the way out; `None` where the topic has the position.
+    /// Describes the missing offsets and the remedy. Returns `None` if the topic has the position.
     pub fn message(&self, group: &str) -> Option<String> {
         let Self { partition, position, low, high } = *self;
         let (what, target) = if position < low {

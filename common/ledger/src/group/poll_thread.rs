@@ -1,7 +1,7 @@
-//! Polls Kafka on a thread of its own: fetches, decodes and hands over deliveries, and pauses partitions while
-//! the pipeline has no room.
+//! Polls Kafka on a thread of its own. Fetches, decodes and hands over deliveries, and pauses
+//! partitions while the pipeline has no room.
 //!
-//! Leaves the right to a partition to `claims` and the rebalances to `rebalance`.
+//! Leaves claims to `claims` and rebalances to `rebalance`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -26,14 +26,14 @@ use ljwx_service::kafka::record_trace::Origin;
 /// How long one poll may wait for a record.
 const POLL_WAIT: Duration = Duration::from_millis(50);
 
-/// How long a chunk may wait for room before partitions are paused. Pausing throws fetched records
-/// away, so it is not for every short stall.
+/// How long a chunk may wait for room before partitions are paused. A pause discards fetched
+/// records, so a short stall does not pause.
 const ROOM_WAIT: Duration = Duration::from_secs(2);
 
-/// How often held partitions are tried again.
+/// Interval of the retries for unclaimed partitions.
 const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the thread works with.
+/// The parts that the thread works with.
 pub struct Poll<'a> {
     pub consumer: &'a BaseConsumer<Assignment>,
     pub keeps_records: bool,
@@ -42,7 +42,7 @@ pub struct Poll<'a> {
 }
 
 impl Poll<'_> {
-    /// Polls until `stop`; then the sender goes, and with it the pipeline's last chunk arrives.
+    /// Polls until `stop`. The sender is dropped at the end, after the pipeline's last chunk.
     pub fn run(&self) {
         let Self { consumer, stop, .. } = self;
         let runtime = consumer.context().claims.runtime().clone();
@@ -59,7 +59,7 @@ impl Poll<'_> {
         }
     }
 
-    /// What is there now, after waiting for the first record.
+    /// Waits for the first record and returns all records that are there.
     fn chunk(&self) -> Vec<Delivery> {
         let consumer = self.consumer;
         let mut deliveries = Vec::with_capacity(CHUNK_DELIVERIES_MAX);
@@ -74,7 +74,8 @@ impl Poll<'_> {
                     if code == Some(RDKafkaErrorCode::AutoOffsetReset) {
                         consumer.context().fail_outside(consumer, &error);
                     }
-                    // The code is the cause, as of another member with this one's name.
+                    // This error comes with the code of its cause, for example another member with
+                    // the same name.
                     if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
                         consumer.context().claims.fail(error.to_string());
                     }
@@ -102,9 +103,11 @@ impl Poll<'_> {
         })
     }
 
-    /// Gives a chunk to the pipeline; while that has no room, keeps polling with partitions paused, or
-    /// the group would take this member for dead. `false` where the pipeline is gone, or must go
-    /// because the records are another topic's.
+    /// Hands a chunk to the pipeline. While the pipeline has no room, keeps polling with paused
+    /// partitions: otherwise the group would expel this member.
+    ///
+    /// Returns `false` if the pipeline is gone, or must end because the records are another
+    /// topic's.
     fn hand_over(&self, runtime: &Handle, mut chunk: Vec<Delivery>) -> bool {
         let Self { consumer, sender, stop, .. } = self;
         let mut paused = false;
@@ -128,7 +131,8 @@ impl Poll<'_> {
                         set_paused(consumer, true);
                         paused = true;
                     }
-                    // Partitions that a rebalance brings meanwhile are not paused; their records wait.
+                    // A rebalance meanwhile may bring partitions that are not paused. Their records
+                    // join the chunk.
                     if let Some(Ok(message)) = consumer.poll(Duration::ZERO) {
                         chunk.extend(self.delivery(&message));
                     }
@@ -156,11 +160,12 @@ fn set_paused(consumer: &BaseConsumer<Assignment>, pause: bool) {
     }
 }
 
-/// Runs the polling thread. One that dies is no end in order: nothing would be read any more.
+/// Runs the polling thread. A panic is a failure of the process, because nothing would be read any
+/// more.
 pub(super) fn run_or_fail(control: &mpsc::UnboundedSender<Event>, run: impl FnOnce()) {
-    // Nothing that it has touched is used again but through locks that are held by nobody.
+    // Everything that the thread shares is behind locks, which are released by now.
     if catch_unwind(AssertUnwindSafe(run)).is_err() {
-        // Where the pipeline is gone, the process is going down anyway.
+        // If the pipeline is gone, the process is ending anyway.
         let _ = control.send(Event::Failed("the polling thread has panicked".into()));
     }
 }

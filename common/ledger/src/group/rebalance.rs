@@ -1,5 +1,5 @@
-//! Takes and gives away partitions as Kafka assigns and revokes them: claims first, then assigns; drains, then
-//! gives away.
+//! Handles Kafka's rebalances. An assigned partition is claimed, then started. A revoked partition
+//! is drained, then given up.
 //!
 //! Leaves the ledger to `claims`.
 
@@ -20,21 +20,21 @@ use super::out_of_range::Gap;
 use crate::metrics::{CONSUMER_ERRORS, count_commit_error};
 use ljwx_service::kafka::error_label;
 
-/// How long what was read of revoked partitions may take to be written before they go. Heartbeats
-/// have a thread of their own, so this may be longer than a session.
+/// Longest time to write what was read of revoked partitions. Heartbeats have a thread of their
+/// own, so this may be longer than a session.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The context of the group's consumer.
+/// The context of the group's consumer, which handles its rebalances.
 pub(super) struct Assignment {
     pub(super) claims: ClaimTable,
-    /// Cancelled when the member leaves: then nothing is drained any more.
+    /// Cancelled when the member leaves the group. Nothing is drained any more then.
     pub(super) closing: CancellationToken,
 }
 
 impl Assignment {
-    /// Reports that a position lies outside the topic, naming the partitions where that is so.
+    /// Reports that positions lie outside the topic, and names the partitions.
     pub(super) fn fail_outside(&self, consumer: &BaseConsumer<Self>, error: &KafkaError) {
-        // Of a topic that was made anew this is no gap, and there is another way out.
+        // If the topic was recreated, no offsets are missing and the remedy is another.
         self.claims.forget_topic();
         if !self.claims.is_accepted_topic(consumer) {
             return;
@@ -58,10 +58,12 @@ impl Assignment {
         let mut waiting = TopicPartitionList::new();
         let mut reachable = true;
         for partition in &wanted {
-            // One that fails is enough: each would keep the rebalance waiting as long.
+            // After one failure claim no further partition: each attempt would delay the rebalance
+            // as long.
             let claim = if reachable { self.claims.claim(consumer, *partition) } else { None };
             reachable = claim.is_some();
-            // Before the assign: a seek right after it fails. What waits is paused, wherever it is.
+            // Set the offset before the assignment, because a seek right after it fails. An
+            // unclaimed partition is paused, so its offset does not matter.
             let start = claim.map_or(Offset::Beginning, |claim| self.claims.kafka_offset(&claim));
             if let Err(error) = list.set_partition_offset(self.claims.topic(), *partition, start) {
                 self.claims.fail(format!("cannot start partition {partition}: {error}"));

@@ -1,5 +1,7 @@
-//! Whether the topic that is read is still the one that the ledger counts in. A client that reads one
-//! which is deleted and made again goes on in the new one without a word, where it stood in the old one.
+//! Checks that the topic is still the one that the ledger counts in.
+//!
+//! If a topic is recreated while a client reads it, the client continues silently in the new topic,
+//! at its old position.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,23 +12,25 @@ use rdkafka::client::{Client, ClientContext};
 use crate::ledger::Ledger;
 use ljwx_service::kafka::topic_identity::TopicIdentity;
 
-/// How long the brokers may take to say which topic this is.
+/// Longest wait for the brokers' answer about the topic.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long their answer holds. In less time no topic is deleted, made again, filled past where the
-/// ledger stands, and fetched by a client that has to learn of it first.
+/// How long an answer holds. Within this time no topic can be deleted, recreated and filled beyond
+/// the ledger's position. A client would also have to notice the change before it fetched from the
+/// new topic.
 const TRUSTED: Duration = Duration::from_millis(200);
 
-/// How long they are not asked again once they did not answer: then they make no topic either.
+/// Pause of the queries after the brokers did not answer. Brokers that do not answer create no
+/// topic either.
 const UNANSWERED_REST: Duration = Duration::from_secs(5);
 
-/// Remembers until when the topic is taken for the one that it was.
+/// Caches until when the topic counts as the accepted one.
 #[derive(Default)]
 pub struct TopicCheck(Mutex<Option<Instant>>);
 
 impl TopicCheck {
-    /// Fails where the topic is not the accepted one, or nobody says which it is. What was fetched before
-    /// the question is of the topic that the answer names, since no id comes again. Blocks.
+    /// Fails if the topic is not the accepted one, or if the brokers do not answer. Records fetched
+    /// before the query belong to the topic in the answer, because no id is reused. Blocks.
     pub async fn check<C: ClientContext>(
         &self,
         client: &Client<C>,
@@ -43,12 +47,12 @@ impl TopicCheck {
         Ok(())
     }
 
-    /// Has the next check ask in any case.
+    /// Makes the next check query the brokers in any case.
     pub fn forget(&self) {
         *self.until() = None;
     }
 
-    /// Takes the topic for the same although nobody answered.
+    /// Trusts the topic for a while although the brokers did not answer.
     pub fn rest(&self) {
         *self.until() = Some(Instant::now() + UNANSWERED_REST);
     }
