@@ -1,8 +1,8 @@
-//! Whose device it is, where its readings do not say: the platform's tables know the user it is bound
-//! to, that user's organisation and the tenant above it.
+//! Finds user, organisation and tenant of devices whose readings carry no ids, in the platform's
+//! tables.
 //!
-//! One question for all unknown devices of a batch, answered from a bounded memory most of the time.
-//! A reading whose device nobody knows is kept all the same; it has no tenant then.
+//! Queries all unknown devices of a batch at once, and mostly answers from a bounded cache. A
+//! reading of an unbound device is stored nevertheless, without a tenant.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,44 +17,44 @@ use crate::mysql::MySqlPool;
 use crate::mysql::errors::{self, Remedy};
 use ljwx_reading::{DeviceSn, Ids};
 
-/// Devices that are remembered, known ones and unknown ones each.
+/// Most cached devices, bound and unbound each.
 const DEVICES_MAX: u64 = 200_000;
 
-/// How long a binding is believed.
+/// How long a binding is cached.
 const BOUND_FOR: Duration = Duration::from_secs(600);
 
-/// How long a device stays unknown: within this time a new binding is noticed.
+/// How long a missing binding is cached. A new binding is noticed within this time.
 const UNBOUND_FOR: Duration = Duration::from_secs(30);
 
-/// Devices of one question.
+/// Most devices of one query.
 const DEVICES_ASKED_MAX: usize = 500;
 
-/// Users, organisations and tenants by device; clones share one memory.
+/// Users, organisations and tenants by device. Clones share one cache.
 #[derive(Clone)]
 pub struct Bindings {
     pool: MySqlPool,
     bound: Cache<DeviceSn, Ids>,
     unbound: Cache<DeviceSn, ()>,
-    /// Whether it was said that the platform's tables are not there.
+    /// Whether the missing tables have been logged.
     said: Arc<AtomicBool>,
 }
 
 impl Bindings {
-    /// Asks the platform's tables in the database of `pool`.
+    /// Creates an empty cache in front of the platform's tables in the database of `pool`.
     pub fn new(pool: MySqlPool) -> Self {
         let bound = Cache::builder().max_capacity(DEVICES_MAX).time_to_live(BOUND_FOR).build();
         let unbound = Cache::builder().max_capacity(DEVICES_MAX).time_to_live(UNBOUND_FOR).build();
         Self { pool, bound, unbound, said: Arc::default() }
     }
 
-    /// Shows how full the memory is.
+    /// Exports how full the cache is.
     pub fn show(&self) {
         metrics::cache("bindings_bound", self.bound.entry_count(), DEVICES_MAX);
         metrics::cache("bindings_unbound", self.unbound.entry_count(), DEVICES_MAX);
     }
 
-    /// What the wanted devices are bound to; those nobody knows are not in it. Fails only where the
-    /// database cannot be asked, and then nothing can be written either.
+    /// Returns the bindings of the wanted devices. Unbound devices are left out. Errors only if
+    /// MySQL is unreachable; the batch could not be written then either.
     pub async fn known(
         &self,
         wanted: BTreeSet<DeviceSn>,
@@ -83,7 +83,8 @@ impl Bindings {
         Ok(known)
     }
 
-    /// Tables that are missing, or are not the platform's, cost no reading.
+    /// Queries the tables. If they are missing or are not the platform's, no device is bound, and
+    /// no reading is lost.
     async fn ask(&self, devices: &[DeviceSn]) -> Result<HashMap<DeviceSn, Ids>, sqlx::Error> {
         match super::platform_tables::bindings(&self.pool, devices).await {
             Err(error) if errors::remedy(&error) == Remedy::Schema => {

@@ -1,5 +1,5 @@
-//! The platform's tables: `sys_user` names a user's device, `sys_user_org` a user's organisation,
-//! `sys_org_units` what stands above an organisation.
+//! Reads bindings from the platform's tables: `sys_user` has a user's device, `sys_user_org` a
+//! user's organisation, `sys_org_units` the ancestors of an organisation.
 
 use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
@@ -16,11 +16,11 @@ use ljwx_reading::{DeviceSn, Ids};
 struct User {
     id: i64,
     device_sn: DeviceSn,
-    /// When the row was last changed, as text that sorts.
+    /// Time of the row's last change, as sortable text.
     at: String,
 }
 
-/// A user's place in an organisation.
+/// A user's membership in an organisation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Place {
     user_id: i64,
@@ -29,14 +29,15 @@ struct Place {
     id: i64,
 }
 
-/// What the devices are bound to; those nobody knows are not in it.
+/// Returns the bindings of the devices. Unbound devices are left out.
 pub async fn bindings(
     pool: &MySqlPool,
     devices: &[DeviceSn],
 ) -> Result<HashMap<DeviceSn, Ids>, sqlx::Error> {
     let wanted: HashSet<&DeviceSn> = devices.iter().collect();
     let users = rows(pool, "sys_user", "device_sn", devices.iter().map(DeviceSn::as_str)).await?;
-    // The column's collation may find other serials too: two that differ in case are two devices.
+    // The column's collation may find other serials too: two serials that differ only in case are
+    // two devices.
     let users = newest_users(users.iter().filter_map(user), &wanted);
     if users.is_empty() {
         return Ok(HashMap::new());
@@ -67,7 +68,7 @@ fn combine(
     users.iter().map(|user| (user.device_sn.clone(), ids(user))).collect()
 }
 
-/// Of several users with one device the newest binding wins.
+/// Keeps the newest binding if several users have one device.
 fn newest_users(users: impl Iterator<Item = User>, wanted: &HashSet<&DeviceSn>) -> Vec<User> {
     let mut newest: HashMap<DeviceSn, User> = HashMap::new();
     for user in users.filter(|user| wanted.contains(&user.device_sn)) {
@@ -79,7 +80,7 @@ fn newest_users(users: impl Iterator<Item = User>, wanted: &HashSet<&DeviceSn>) 
     newest.into_values().collect()
 }
 
-/// The organisation of each user: of several the newest place.
+/// Returns the organisation of each user, from the newest of several memberships.
 fn newest_places(places: impl Iterator<Item = Place>) -> HashMap<i64, i64> {
     let mut newest: HashMap<i64, Place> = HashMap::new();
     for place in places {
@@ -91,13 +92,14 @@ fn newest_places(places: impl Iterator<Item = Place>) -> HashMap<i64, i64> {
     newest.into_iter().map(|(user_id, place)| (user_id, place.org_id)).collect()
 }
 
-/// The tenant above an organisation: its first ancestor that is not 0, else itself.
+/// Returns the tenant of an organisation: its first ancestor that is not 0, else the organisation
+/// itself.
 fn tenant(org_id: i64, ancestors: &str) -> i64 {
     let ids = ancestors.split(',').filter_map(|id| id.trim().parse().ok());
     ids.into_iter().find(|id| *id != 0).unwrap_or(org_id)
 }
 
-/// As text and with all columns, so that every variant of the platform's tables reads alike.
+/// Reads whole rows as text, so that every variant of the platform's tables reads alike.
 async fn rows<'a>(
     pool: &MySqlPool,
     table: &str,
@@ -115,7 +117,7 @@ async fn rows<'a>(
     if !asked {
         return Ok(Vec::new());
     }
-    // Every value went through `sql::Rows`, which escapes.
+    // `sql::Rows` has escaped every value.
     sqlx::raw_sql(AssertSqlSafe(list.finish(""))).fetch_all(pool).await
 }
 
@@ -136,7 +138,7 @@ fn place(row: &MySqlRow) -> Option<Place> {
     Some(Place { user_id, org_id, at: changed_at(row), id })
 }
 
-/// Flags are numbers, characters or bits.
+/// Whether the row is marked as deleted. The flag may be a number, a character or a bit.
 fn deleted(row: &MySqlRow) -> bool {
     text(row, "is_deleted").is_some_and(|flag| !matches!(flag.as_str(), "" | "0" | "\0"))
 }
@@ -153,7 +155,7 @@ fn parsed<T: FromStr>(row: &MySqlRow, column: &str) -> Option<T> {
     text(row, column)?.trim().parse().ok()
 }
 
-/// `None` also where there is no such column.
+/// Returns a column as text. `None` if the column is NULL or does not exist.
 fn text(row: &MySqlRow, column: &str) -> Option<String> {
     row.try_get_unchecked(column).ok().flatten()
 }

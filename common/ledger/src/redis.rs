@@ -1,5 +1,5 @@
-//! Connecting to Redis with bounds on everything: fred's own defaults wait for ever and queue
-//! without limit while Redis is away.
+//! Connects to Redis with bounds on everything. fred's defaults wait for ever, and queue without
+//! limit while Redis is unreachable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,43 +19,43 @@ use ljwx_service::link::{Link, Tls};
 /// Settings of the connection to Redis.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RedisArgs {
-    /// Redis, as `redis://user:password@host:port/db`, or `rediss://` with TLS and chain and name of the
-    /// server verified, to which ?ssl-ca=FILE, &ssl-cert=FILE and &ssl-key=FILE may be added; behind
+    /// Redis, as `redis://user:password@host:port/db`. `rediss://` adds TLS with verified chain and
+    /// name of the server; ?ssl-ca=FILE, &ssl-cert=FILE and &ssl-key=FILE may follow. Behind
     /// Sentinel as redis-sentinel:// or rediss-sentinel://, with sentinelServiceName.
     #[arg(id = "redis-url", long = "redis-url", env = "REDIS_URL", hide_env_values = true)]
     pub url: SecretString,
-    /// How long one command may take.
+    /// Longest time of one command.
     #[arg(
         id = "redis-timeout",
         long = "redis-timeout", env = "REDIS_TIMEOUT", default_value = "500ms", value_parser = duration)]
     pub timeout: Duration,
 }
 
-/// Longest time until the next attempt to connect, in milliseconds.
+/// Longest wait before the next attempt to connect, in milliseconds.
 const RECONNECT_MS_MAX: u32 = 2_000;
 
-/// First time until the next attempt to connect, in milliseconds.
+/// First wait before the next attempt to connect, in milliseconds.
 const RECONNECT_MS_MIN: u32 = 100;
 
-/// Commands that may wait for a connection; beyond it they fail at once.
+/// Most commands that may wait for a connection. Further commands fail at once.
 const WAITING_COMMANDS_MAX: usize = 1_000;
 
-/// What stands for the primary's host where Sentinel tells it: it may be any, so it is taken to be another
-/// than this one.
+/// Stands for the host of the primary behind Sentinel. The primary may be anywhere, so it counts as
+/// another machine.
 const NAMED_BY_SENTINEL: &str = "the primary that Sentinel names";
 
-/// How a URL asks for TLS.
+/// The remedy for TLS parameters without TLS.
 const TLS_REMEDY: &str = "write rediss:// or rediss-sentinel://";
 
 impl RedisArgs {
-    /// Notes what is wrong with the settings.
+    /// Adds the problems of these settings.
     pub fn validate(&self, problems: &mut Problems) {
         if let Err(problem) = config(self.url.expose_secret()) {
             problems.add(format!("--redis-url: {problem}"));
         }
     }
 
-    /// How the connection is secured.
+    /// Returns how the connection is secured.
     pub fn link(&self) -> Option<Link> {
         let (config, tls) = config(self.url.expose_secret()).ok()?;
         let servers = config.server.hosts();
@@ -66,16 +66,17 @@ impl RedisArgs {
         Some(Link::new("redis", hosts, tls.as_ref()))
     }
 
-    /// A client that connects in the background and keeps reconnecting.
+    /// Creates a client that connects in the background and reconnects.
     pub fn connect(&self) -> Result<Client, Error> {
         let client = self.builder()?.build()?;
         tokio::spawn(say_why_not(client.error_rx(), client.reconnect_rx()));
-        // The task ends with the client; its result only repeats what commands report.
+        // The task ends with the client. Its result only repeats the errors of commands.
         drop(client.connect());
         Ok(client)
     }
 
-    /// The builder behind [`Self::connect`], for clients of another kind (subscribers).
+    /// Returns the builder behind [`Self::connect`], for other kinds of clients such as
+    /// subscribers.
     pub fn builder(&self) -> Result<Builder, Error> {
         let timeout = self.timeout;
         let config = config(self.url.expose_secret()).map(|(config, _)| config);
@@ -83,7 +84,7 @@ impl RedisArgs {
             config.map_err(|problem| Error::new(fred::error::ErrorKind::Config, problem))?,
         );
         builder
-            // Or a Redis that is away at the start would be away for good.
+            // With `fail_fast` a Redis that is unreachable at the start would stay unreachable.
             .with_config(|config| config.fail_fast = false)
             .with_performance_config(|performance| {
                 performance.default_command_timeout = timeout;
@@ -100,7 +101,8 @@ impl RedisArgs {
     }
 }
 
-/// What a URL means to the client, and to TLS where it is encrypted; the error says what is wrong with it.
+/// Parses a URL into the client's configuration, and TLS if the URL is encrypted. The error states
+/// the fault of the URL.
 pub fn config(url: &str) -> Result<(Config, Option<Tls>), String> {
     let form = || "must read redis://host:port or redis://user:password@host:port/db".to_owned();
     let mut url = Url::parse(url).map_err(|_| form())?;
@@ -117,12 +119,13 @@ pub fn config(url: &str) -> Result<(Config, Option<Tls>), String> {
         }
         _ => return Err(form()),
     };
-    // MySQL's word for it: whoever asks for TLS by it would be connected in plain.
+    // MySQL's parameter for TLS would be ignored here, and the connection would be plain.
     if url.query_pairs().any(|(name, _)| name == "ssl-mode") {
         return Err(format!("ssl-mode is not for Redis: {TLS_REMEDY}"));
     }
     let tls = Tls::of_url(&url, encrypted, TLS_REMEDY)?;
-    // The library makes a client of its own choice of a scheme with TLS; ours comes instead.
+    // fred builds its own TLS client for a scheme with TLS. The plain scheme lets the client below
+    // replace it.
     url.set_scheme(scheme).map_err(|()| form())?;
     let mut config = Config::from_url(url.as_str()).map_err(|_| match scheme {
         "redis" => form(),
@@ -137,7 +140,7 @@ pub fn config(url: &str) -> Result<(Config, Option<Tls>), String> {
     Ok((config, tls))
 }
 
-/// Logs why there is no connection, once for each reason until there is one.
+/// Logs the reason for a missing connection, once for each reason until a connection exists.
 async fn say_why_not(
     mut errors: Receiver<(Error, Option<Server>)>,
     mut connections: Receiver<Server>,
