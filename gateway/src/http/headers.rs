@@ -1,17 +1,17 @@
-//! What a request's head says of its body. Pure.
+//! Reads what a request's head states about its body. Pure.
 
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use ljwx_reading::content_encoding::Encoding;
 
-/// How a body is compressed, if it is.
+/// The compression of a body. `None`: not compressed.
 pub type Coding = Option<Encoding>;
 
-/// It is compressed in a way that is not taken, or more than once.
+/// The body has an unknown compression, or more than one.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnknownCoding;
 
-/// How the body is compressed.
+/// Returns the compression of the body.
 pub fn coding(headers: &HeaderMap) -> Result<Coding, UnknownCoding> {
     let mut values = headers.get_all(CONTENT_ENCODING).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -25,8 +25,8 @@ pub fn coding(headers: &HeaderMap) -> Result<Coding, UnknownCoding> {
     Encoding::named(name).map(Some).ok_or(UnknownCoding)
 }
 
-/// Whether the body is JSON in UTF-8 by its content type. One that is missing is taken for JSON, as the
-/// body's parser will find out.
+/// Whether the content type is JSON in UTF-8. A missing content type counts as JSON, because the
+/// parser checks the body anyway.
 pub fn is_json(headers: &HeaderMap) -> bool {
     let Some(content_type) = headers.get(CONTENT_TYPE) else { return true };
     let content_type = content_type.to_str().unwrap_or_default().to_ascii_lowercase();

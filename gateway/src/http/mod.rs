@@ -1,4 +1,4 @@
-//! The public routes: admits a request, reads its body, has it ingested and answers.
+//! Serves the public routes: admits a request, reads its body, passes it to `ingest` and answers.
 //!
 //! Leaves connections to `ljwx_service::http` and the readings to `ingest`.
 
@@ -31,7 +31,7 @@ use crate::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT, RETRY_AFTER}
 use crate::request_error::{Code, Refusal};
 use crate::request_span::{self, RequestSpan, TraceCallers};
 
-/// What the routes need.
+/// The parts that the routes need.
 pub struct Routes {
     pub ingest: Ingest,
     pub bodies: Bodies,
@@ -43,17 +43,17 @@ pub struct Routes {
 /// Route of the devices in the field.
 pub const DEVICE_ROUTE: &str = "/upload_health_data";
 
-/// Route of everybody else.
+/// Route of API clients.
 pub const API_ROUTE: &str = "/v1/readings";
 
-/// What begins the paths of the API.
+/// Prefix of the API's paths.
 const API_PATHS: &str = "/v1/";
 
-/// What metrics call all paths that are no route.
+/// Label in metrics for all paths without a route.
 const NO_ROUTE: &str = "none";
 
 impl Routes {
-    /// The public routes.
+    /// Builds the router of the public port.
     pub fn router(self) -> Router {
         let route = |policy: Policy, route: &'static str| {
             post(
@@ -72,7 +72,7 @@ impl Routes {
             .with_state(Arc::new(self))
     }
 
-    /// Neither path nor method: in the words of whoever will have meant it.
+    /// Answers an unknown path or method, in the form that clients of such a path expect.
     async fn unknown(
         State(routes): State<Arc<Self>>,
         method: Method,
@@ -120,7 +120,7 @@ impl Routes {
         counted(route, response)
     }
 
-    /// What can be refused by the head alone is, before anything of the body is read.
+    /// Rejects what the head alone rules out before it reads the body.
     async fn take_in(
         &self,
         policy: Policy,

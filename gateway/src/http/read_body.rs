@@ -1,4 +1,4 @@
-//! Reading a request's body within its bounds.
+//! Reads a request's body within its bounds.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::admission::limits::ProtectionArgs;
 use crate::admission::pace::Pace;
 use crate::metrics::BODY_SECONDS;
 
-/// Why there is no body.
+/// The reason why a body was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFailure {
-    /// It is larger than a body may be.
+    /// The body is larger than allowed.
     TooLarge,
-    /// It did not arrive in time, or the connection broke.
+    /// The body did not arrive in time, or the connection broke.
     Stalled,
-    /// Too many bodies are being held already.
+    /// The budget of all bodies has no room.
     NoRoom,
 }
 
@@ -30,17 +30,16 @@ impl From<NoRoom> for BodyFailure {
     }
 }
 
-/// How much of an oversized body is read and thrown away, so that its sender sees the answer
-/// instead of a reset connection.
+/// How much of an oversized body is read and discarded, so that the client sees the answer instead
+/// of a reset connection.
 const DRAIN_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// How long that may take.
+/// Longest time for this discarding.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A sender that is silent for so long sends no more of it.
+/// Silence after which a client is taken to send no more of the body.
 const DRAIN_GAP: Duration = Duration::from_secs(1);
 
-/// Bounds of bodies.
 #[derive(Debug, Clone)]
 pub struct Bodies {
     pub bytes_max: usize,
@@ -48,7 +47,7 @@ pub struct Bodies {
     pub budget: Budget,
 }
 
-/// A body, and its part of the budget.
+/// A body and its part of the budget.
 #[derive(Debug)]
 pub struct Received {
     pub bytes: Bytes,
@@ -56,7 +55,7 @@ pub struct Received {
 }
 
 impl Bodies {
-    /// The bounds that the settings name, with a budget of their own.
+    /// Takes the bounds from the settings, and creates the budget.
     pub fn new(protection: &ProtectionArgs) -> Self {
         Self {
             bytes_max: protection.body_bytes_max,
@@ -65,10 +64,11 @@ impl Bodies {
         }
     }
 
-    /// Reads a body whose head has just ended. `expected`: the sender waits to be asked for it.
+    /// Reads a body whose head has just ended. `expected` means that the client waits for `100
+    /// Continue` before it sends the body.
     ///
-    /// What its length alone shows to be oversized is then not on its way; one without a length is, since
-    /// to read it is to ask for it.
+    /// If the length of an expected body is too large, the body is never sent, so nothing is
+    /// discarded. Without a length the read itself asks for the body.
     pub async fn read(&self, body: Body, expected: bool) -> Result<Received, BodyFailure> {
         let started = Instant::now();
         let length = body.size_hint().exact().map(usize::try_from);
@@ -84,7 +84,7 @@ impl Bodies {
         match result {
             Ok(_) => histogram!(BODY_SECONDS).record(started.elapsed()),
             Err(BodyFailure::TooLarge) if !unasked => {
-                // Whether all of it could be drained changes nothing about the answer.
+                // The answer is the same, whether the discarding is complete or not.
                 let _ = timeout(DRAIN_TIMEOUT, drain(&mut stream)).await;
             }
             Err(_) => {}
@@ -105,7 +105,7 @@ impl Bodies {
             let deadline = started + self.pace.deadline(received, last);
             let next = timeout_at(deadline, stream.next()).await;
             let Some(chunk) = next.map_err(|_| BodyFailure::Stalled)? else {
-                // Nearly every body is one chunk, which needs no copy.
+                // Nearly every body is one chunk and needs no copy.
                 return Ok(Received { bytes: first.unwrap_or_else(|| whole.freeze()), held });
             };
             let chunk = chunk.map_err(|_| BodyFailure::Stalled)?;

@@ -1,5 +1,5 @@
-//! What the two policies answer: devices get a 200 for whatever must not be sent again, API
-//! clients the status codes that HTTP has for it.
+//! Builds the answers of the two policies. Devices get 200 for everything that they must not send
+//! again. API clients get the matching HTTP status.
 
 use axum::http::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
@@ -15,18 +15,18 @@ use crate::metrics::REFUSALS;
 use crate::request_error::{Code, Refusal};
 use crate::request_span::REQUEST_ID;
 
-/// What an answer is given by.
+/// The context of an answer.
 #[derive(Debug)]
 pub struct Answer<'a> {
     pub policy: Policy,
-    /// Zone of the time in it.
+    /// Zone of the answer's time.
     pub zone: &'a TimeZone,
-    /// By which the request is found in logs and traces.
+    /// The id of the request in logs and traces.
     pub request_id: String,
 }
 
 impl Answer<'_> {
-    /// For a body that was taken in.
+    /// Answers a body whose records are all in Kafka.
     pub fn ingested(&self, result: &Ingested) -> Response {
         let results = results(&result.remarks);
         if let Some(code) = self.refusal(result) {
@@ -49,8 +49,8 @@ impl Answer<'_> {
         self.sealed(StatusCode::OK, "application/json", body)
     }
 
-    /// What a body that was taken in is refused for all the same: API clients still hold their data, and
-    /// none of it is a reading.
+    /// Returns the error for a body without an accepted reading. API clients get an error because
+    /// they still hold their data. Devices get 200.
     pub fn refusal(&self, result: &Ingested) -> Option<Code> {
         if self.policy == Policy::Device || result.success > 0 || result.error == 0 {
             return None;
@@ -64,7 +64,7 @@ impl Answer<'_> {
         })
     }
 
-    /// For a request that was turned away.
+    /// Answers a request that was refused.
     pub fn refused(&self, refusal: Refusal) -> Response {
         let Refusal { code, retry_after } = refusal;
         let mut response = match self.policy {
@@ -98,7 +98,7 @@ impl Answer<'_> {
         response
     }
 
-    /// An error as RFC 9457 has it.
+    /// Builds an error by RFC 9457.
     fn problem(&self, code: Code, detail: &str, results: Vec<Value>) -> Response {
         counter!(REFUSALS, "code" => code.as_str()).increment(1);
         let mut body = json!({
@@ -114,7 +114,7 @@ impl Answer<'_> {
         self.sealed(code.status(), "application/problem+json", body)
     }
 
-    /// Adds what every answer says: when it was given, and to which request.
+    /// Adds to the answer the time and the id of the request.
     fn sealed(&self, status: StatusCode, kind: &'static str, mut body: Value) -> Response {
         let now = Timestamp::now();
         let time = ZonedDateTime::new(now, self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z");
