@@ -1,4 +1,4 @@
-//! How many bytes of bodies may be held at a time.
+//! Limits the bytes of bodies held at a time.
 
 use std::sync::Arc;
 
@@ -7,35 +7,35 @@ use tokio::sync::Semaphore;
 
 use crate::metrics::BYTES_IN_FLIGHT;
 
-/// Bytes of a page; a body takes whole ones.
+/// Bytes of a page. A body takes whole pages.
 const PAGE_BYTES: usize = 4 * 1024;
 
-/// From here on a body takes [`STEP_PAGES`] at a time.
+/// Above this, a body takes [`STEP_PAGES`] at a time.
 const SMALL_PAGES: usize = 4;
 
 const STEP_PAGES: usize = 4;
 
-/// The budget of all bodies, received and opened.
+/// The budget of all bodies, received and decompressed.
 #[derive(Debug, Clone)]
 pub struct Budget(Arc<Semaphore>);
 
-/// There is no room for more.
+/// The budget has no room for more.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NoRoom;
 
 impl Budget {
-    /// Of so many bytes.
+    /// Creates a budget of `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes / PAGE_BYTES)))
     }
 
-    /// One body's part, nothing yet.
+    /// Returns an empty part for one body.
     pub fn hold(&self) -> Held {
         Held { budget: Arc::clone(&self.0), pages: 0 }
     }
 }
 
-/// One body's part of the budget; dropped, it is given back.
+/// One body's part of the budget. Dropping the part returns it.
 #[derive(Debug)]
 pub struct Held {
     budget: Arc<Semaphore>,
@@ -43,7 +43,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// Takes what is missing for `bytes` in all.
+    /// Takes what is missing for `bytes` in total.
     pub fn cover(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let missing = pages(bytes).saturating_sub(self.pages);
         if missing == 0 {
@@ -55,7 +55,7 @@ impl Held {
         Ok(())
     }
 
-    /// Gives back what is beyond `bytes`.
+    /// Returns everything beyond `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         self.change(0, self.pages.saturating_sub(pages(bytes)));
     }
@@ -74,7 +74,8 @@ impl Drop for Held {
     }
 }
 
-/// Small steps first, so that many small bodies fit; larger ones then, so that a large one counts seldom.
+/// Rounds up to whole steps. Small first steps let many small bodies fit, and larger ones later
+/// save operations.
 fn pages(bytes: usize) -> usize {
     let pages = bytes.div_ceil(PAGE_BYTES);
     if pages <= SMALL_PAGES { pages } else { pages.next_multiple_of(STEP_PAGES) }

@@ -1,4 +1,4 @@
-//! Settings of the public port's bounds, and the memory that they come to.
+//! Settings for the bounds of the public port, and the memory that they can need.
 
 use std::time::Duration;
 
@@ -14,67 +14,69 @@ use crate::admission::pace::Pace;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// Connections where nothing else is said.
+/// Most connections by default.
 const CONNECTIONS_MAX: usize = 4096;
 
-/// Files that are left for everything but the public port's connections.
+/// Open files reserved for everything but the public port's connections.
 const FILES_RESERVED: u64 = 512;
 
-/// The process itself: code, threads, metrics, librdkafka's clients.
+/// Memory of the process itself: code, threads, metrics, librdkafka's clients.
 const MEMORY_BASE: u64 = 48 * MIB;
 
-/// A connection's buffers, here and in the kernel.
+/// Memory of a connection's buffers, in the process and in the kernel.
 const MEMORY_CONNECTION: u64 = 48 * KIB;
 
-/// A body's bytes, what is parsed of them, and what becomes of it.
+/// Memory of a body as a multiple of its bytes: the body, its parsed items, their records.
 const MEMORY_BODY_TIMES: u64 = 3;
 
-/// Bodies of the largest size that have to fit into the budget at least.
+/// Bodies of the largest size that the budget must hold at least.
 const BODIES_AT_LEAST: usize = 8;
 
-/// How much earlier than the answer a record's wait must end: librdkafka looks once a second.
+/// How much earlier than the answer a record's wait must end: librdkafka checks once a second.
 const MESSAGE_MARGIN: Duration = Duration::from_secs(2);
 
 /// Bounds of the public port.
 #[derive(Debug, Clone, Args)]
 pub struct ProtectionArgs {
-    /// Connections at a time, further ones wait; unset: 4096, or what the limit of open files leaves.
+    /// Most connections at a time; further ones wait. Unset: 4096, or fewer if the limit of open
+    /// files requires it.
     #[arg(long, env = "CONNECTIONS_MAX")]
     pub connections_max: Option<usize>,
-    /// How long a request's head may take, from its first byte.
+    /// Longest time of a request's head, from its first byte.
     #[arg(long, env = "HEADER_TIMEOUT", default_value = HEADER_TIMEOUT, value_parser = duration)]
     pub header_timeout: Duration,
-    /// How long a connection may wait for its next request; longer than a balancer's keep-alive.
+    /// Longest wait of a connection for its next request; longer than a load balancer's keep-alive.
     #[arg(long, env = "IDLE_TIMEOUT", default_value = IDLE_TIMEOUT, value_parser = duration)]
     pub idle_timeout: Duration,
-    /// Largest body, received and opened, in bytes; a watch's full cache takes 160 KB.
+    /// Largest body, received and decompressed, in bytes; a watch's full cache takes 160 KB.
     #[arg(long, env = "BODY_BYTES_MAX", default_value_t = 1024 * 1024)]
     pub body_bytes_max: usize,
     /// Time that every body has to arrive, however slow its line is.
     #[arg(long, env = "BODY_GRACE", default_value = "10s", value_parser = duration)]
     pub body_grace: Duration,
-    /// Bytes a second that a body must reach beyond its grace.
+    /// Bytes a second that a body must reach after its grace.
     #[arg(long, env = "BODY_RATE_MIN", default_value_t = 8192)]
     pub body_rate_min: u32,
-    /// Longest pause of a body that is arriving.
+    /// Longest pause of an arriving body.
     #[arg(long, env = "BODY_GAP", default_value = "10s", value_parser = duration)]
     pub body_gap: Duration,
-    /// Bytes of all bodies held at a time, received and opened; beyond them requests get 503.
+    /// Bytes of all bodies held at a time, received and decompressed; beyond them requests get 503.
     #[arg(long, env = "INFLIGHT_BYTES_MAX", default_value_t = 32 * 1024 * 1024)]
     pub inflight_bytes_max: usize,
-    /// Requests at a time whose body is complete; further ones get 503.
+    /// Requests with a complete body at a time; further ones get 503.
     #[arg(long, env = "REQUESTS_MAX", default_value_t = 1000)]
     pub requests_max: usize,
-    /// How long an answer may take from the body's last byte; watches give up after 10 s.
+    /// Longest time of an answer, from the body's last byte; watches give up after 10 s.
     #[arg(long, env = "ANSWER_TIMEOUT", default_value = "9s", value_parser = duration)]
     pub answer_timeout: Duration,
-    /// Networks whose trace headers are believed on /v1/readings, as 10.0.0.0/8,…; none: nobody's.
+    /// Networks whose trace headers are trusted on /v1/readings, as 10.0.0.0/8,…; none: no caller
+    /// is trusted.
     #[arg(long, env = "TRACE_CALLERS", value_delimiter = ',')]
     pub trace_callers: Vec<IpNet>,
 }
 
 impl ProtectionArgs {
-    /// Notes what is wrong with the settings.
+    /// Adds the problems of these settings.
     pub fn validate(&self, message_timeout: Duration, problems: &mut Problems) {
         let room = connections_that_fit();
         problems.require(self.connections_max.is_none_or(|max| max <= room), || {
@@ -110,7 +112,7 @@ impl ProtectionArgs {
         });
     }
 
-    /// Bounds of connections.
+    /// Returns the bounds of connections.
     pub fn bounds(&self) -> Bounds {
         Bounds {
             connections_max: self.connections(),
@@ -119,17 +121,18 @@ impl ProtectionArgs {
         }
     }
 
-    /// The pace that a body must keep.
+    /// Returns the pace that a body must keep.
     pub fn pace(&self) -> Pace {
         Pace { grace: self.body_grace, rate_min: self.body_rate_min, gap: self.body_gap }
     }
 
-    /// A budget of all bodies, nothing of it taken.
+    /// Creates an empty budget for all bodies.
     pub fn budget(&self) -> Budget {
         Budget::new(self.inflight_bytes_max)
     }
 
-    /// What the process can need at most, in bytes, with a producer's queue of these bounds.
+    /// Returns the most memory that the process can need, in bytes, with a producer's queue of
+    /// these limits.
     pub fn memory_bound(&self, queue_kbytes: u32, queue_records: u32) -> u64 {
         MEMORY_BASE
             + self.connections() as u64 * MEMORY_CONNECTION
@@ -143,7 +146,7 @@ impl ProtectionArgs {
     }
 }
 
-/// What the hard limit of open files leaves.
+/// Returns the connections for which the hard limit of open files has room.
 fn connections_that_fit() -> usize {
     let hard = Resource::NOFILE.get_hard().unwrap_or(FILES_RESERVED);
     usize::try_from(hard.saturating_sub(FILES_RESERVED)).unwrap_or(usize::MAX)

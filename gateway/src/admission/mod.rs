@@ -1,4 +1,5 @@
-//! Which requests are admitted: bytes held at a time, the pace of a body, and the bounds of the public port.
+//! Admission of requests: the bytes held at a time, the pace of a body, and the bounds of the
+//! public port.
 
 pub mod byte_budget;
 pub mod limits;

@@ -1,21 +1,21 @@
-//! When a body that arrives slowly is given up. Pure.
+//! Computes when a slow body is given up. Pure.
 
 use std::time::Duration;
 
-/// What is asked of a body on its way: progress, not haste.
+/// The progress that a body must make.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Time that every body has, however little of it has come.
+    /// Time that every body has, however few bytes have arrived.
     pub grace: Duration,
-    /// Bytes a second that a body must reach beyond that.
+    /// Bytes a second that a body must reach after the grace.
     pub rate_min: u32,
-    /// Longest pause.
+    /// Longest pause between two chunks.
     pub gap: Duration,
 }
 
 impl Pace {
-    /// When a body ends that gets no further: `received` bytes of it have arrived, the last of them
-    /// at `last`. All times count from the end of the head.
+    /// Returns when a body is given up if nothing more arrives. `received` bytes have arrived, the
+    /// last at `last`. All times count from the end of the head.
     pub fn deadline(&self, received: usize, last: Duration) -> Duration {
         let earned = Duration::from_secs_f64(received as f64 / f64::from(self.rate_min));
         (self.grace + earned).min(last + self.gap)
@@ -64,7 +64,7 @@ mod tests {
                 .collect()
         }
 
-        /// Whether it arrives, and the second at which that is known.
+        /// Whether the body arrives, and the second at which this is known.
         fn outcome(&self) -> (bool, f64) {
             let pace = Pace {
                 grace: Duration::from_secs_f64(self.grace_s),
