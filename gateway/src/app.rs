@@ -1,4 +1,4 @@
-//! The gateway's parts and how they start and stop.
+//! Builds, starts and stops the parts of the gateway.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +25,7 @@ use crate::records::Records;
 use crate::request_span::TraceCallers;
 use crate::topic_check;
 
-/// A gateway that is bound to its ports.
+/// A gateway bound to its ports.
 pub struct App {
     config: Config,
     server: Server,
@@ -37,7 +37,7 @@ pub struct App {
 }
 
 impl App {
-    /// Builds every part in the order of its needs.
+    /// Builds every part after the parts that it needs.
     pub async fn build(config: &Config, telemetry: &Telemetry) -> anyhow::Result<Self> {
         link::announce([Some(config.kafka.link()), config.telemetry.link()]);
         let publisher =
@@ -58,7 +58,7 @@ impl App {
             slots: Semaphore::new(config.protection.requests_max),
             trace_callers: TraceCallers::new(&config.protection.trace_callers),
         };
-        // Validated: the hard limit has room for every connection.
+        // The validation has checked that the hard limit has room for every connection.
         rlimit::increase_nofile_limit(u64::MAX).context("cannot raise the limit of open files")?;
         let bounds = config.protection.bounds();
         let names = Names { connections: CONNECTIONS, refused: CONNECTIONS_REFUSED };
@@ -88,8 +88,8 @@ impl App {
         Ok(Self { config: config.clone(), server, routes, publisher, not_ready, vital, admin_stop })
     }
 
-    /// Serves until `stop`, or until a part of it is lost, then drains: readiness first, the port next,
-    /// the producer last; one deadline bounds it all.
+    /// Serves until `stop` or the loss of a vital task, then drains: readiness first, the port
+    /// next, the producer last. One deadline bounds the drain.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let vital = self.vital.clone();
         vital.during(&stop, self.serve(stop.clone())).await
@@ -116,7 +116,7 @@ impl App {
             () = server.serve(routes.router(), Stop { leaving: stop.clone(), closing }) => {}
             () = too_late => warn!("requests were still open near the end of --drain-timeout"),
         }
-        // What is left after it belongs to the spans and to the end of the process.
+        // The rest of the reserve belongs to the spans and to the end of the process.
         let left = FLUSH_RESERVE - PROCESS_END;
         let flushed = tokio::task::spawn_blocking(move || publisher.flush(left));
         match within(left, flushed).await {

@@ -13,60 +13,60 @@ use ljwx_service::telemetry::TelemetryArgs;
 
 use crate::admission::limits::ProtectionArgs;
 
-/// Takes readings from watches, phones and other systems by HTTP and publishes them to Kafka. A 200
-/// means that Kafka has every reading of the body.
+/// Receives readings from watches, phones and other systems by HTTP and publishes them to Kafka. A
+/// 200 means that Kafka has every reading of the body.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "gateway", version)]
 pub struct Config {
-    /// Address devices post to.
+    /// Address that devices post to.
     #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
-    /// The operators' port.
+    /// Settings of the admin port.
     #[command(flatten)]
     pub admin: AdminArgs,
-    /// The connection to Kafka.
+    /// Settings of the connection to Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
-    /// The devices' zone.
+    /// Zone of the devices' wall clocks.
     #[command(flatten)]
     pub zone: ZoneArgs,
-    /// The public port's bounds.
+    /// Bounds of the public port.
     #[command(flatten)]
     pub protection: ProtectionArgs,
-    /// How long a record may wait for Kafka's confirmation; must end before the answer's does.
+    /// Longest wait of a record for Kafka's confirmation; must end before the answer's time does.
     #[arg(long, env = "MESSAGE_TIMEOUT", default_value = "6s", value_parser = duration)]
     pub message_timeout: Duration,
-    /// How long a record waits for company in its batch to Kafka.
+    /// Longest wait of a record for more records of its batch to Kafka.
     #[arg(long, env = "LINGER", default_value = "10ms", value_parser = duration)]
     pub linger: Duration,
-    /// Most memory of records that wait for Kafka, in KiB.
+    /// Most memory of records waiting for Kafka, in KiB.
     #[arg(long, env = "QUEUE_KBYTES", default_value_t = 64 * 1024)]
     pub queue_kbytes: u32,
-    /// Most records that wait for Kafka.
+    /// Most records waiting for Kafka.
     #[arg(long, env = "QUEUE_RECORDS", default_value_t = 50_000)]
     pub queue_records: u32,
-    /// How long Kafka may be unreachable before /readyz says so.
+    /// Time without a reachable broker before /readyz fails.
     #[arg(long, env = "READY_GRACE", default_value = "5s", value_parser = duration)]
     pub ready_grace: Duration,
-    /// How long to go on serving after SIGTERM, so that load balancers see /readyz turn first.
+    /// Time to serve on after SIGTERM, so that load balancers see /readyz fail first.
     #[arg(long, env = "DRAIN_DELAY", default_value = "1s", value_parser = duration)]
     pub drain_delay: Duration,
-    /// How to stop.
+    /// Settings of the stop.
     #[command(flatten)]
     pub lifecycle: LifecycleArgs,
-    /// Logs and spans.
+    /// Settings of logs, metrics and spans.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 }
 
-/// End of `--drain-timeout` that is not the requests': the producer flushes, then the spans.
+/// Last part of `--drain-timeout`, after the requests: the producer flushes, then the spans.
 pub(crate) const FLUSH_RESERVE: Duration = Duration::from_secs(5);
 
-/// Share of a record that is not the body: key, headers, framing.
+/// Room for the parts of a record beside the body: key, headers, framing.
 const RECORD_OVERHEAD_BYTES: usize = 64 * 1024;
 
 impl Config {
-    /// Bounds of the producer.
+    /// Returns the limits of the producer.
     pub(crate) fn publisher_limits(&self) -> PublisherLimits {
         PublisherLimits {
             message_timeout: self.message_timeout,
@@ -77,12 +77,12 @@ impl Config {
         }
     }
 
-    /// What the process can need at most, in bytes.
+    /// Returns the most memory that the process can need, in bytes.
     pub(crate) fn memory_bound(&self) -> u64 {
         self.protection.memory_bound(self.queue_kbytes, self.queue_records)
     }
 
-    /// The largest record that a body may become.
+    /// Returns the largest record that a body may become, in bytes.
     pub(crate) fn record_bytes_max(&self) -> usize {
         self.protection.body_bytes_max + RECORD_OVERHEAD_BYTES
     }
@@ -140,7 +140,7 @@ mod tests {
     fn the_defaults_fit_into_the_memory_that_is_documented() {
         let config =
             Config::parse_from(["gateway", "--kafka-brokers", "x:1", "--connections-max", "4096"]);
-        // 48 + 192 of connections + 96 of bodies + 64 + 49 of the queue.
+        // 48 base + 192 connections + 96 bodies + 64 queue + 49 queue records.
         assert_eq!(config.memory_bound() / (1024 * 1024), 448);
     }
 

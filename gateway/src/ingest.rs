@@ -1,5 +1,5 @@
-//! Publishes the items of a body to Kafka and waits for all delivery reports: every reading, and for devices
-//! every rejection.
+//! Publishes the items of a body to Kafka and waits for all delivery reports. Publishes every
+//! reading, and for devices every reject.
 //!
 //! Leaves parsing to `items` and the answer to `http::response`.
 
@@ -14,37 +14,37 @@ use crate::metrics::{READINGS, REJECTIONS, WARNINGS};
 use crate::records::{Records, Reject, Sent};
 use crate::request_span::RequestSpan;
 
-/// Whom a route serves.
+/// The clients of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    /// Watches and phones: they cannot be told what is wrong, so rejects are kept for them.
+    /// Watches and phones. They cannot act on a rejection, so their rejects are kept in Kafka.
     Device,
     /// Clients that read the answer and still hold their data.
     Api,
 }
 
-/// What became of a body whose records are all in Kafka.
+/// The result of a body whose records are all in Kafka.
 #[derive(Debug, Default, PartialEq)]
 pub struct Ingested {
-    /// Readings published.
+    /// Published readings.
     pub success: usize,
-    /// Readings equal to the one before them.
+    /// Readings equal to the last one with their identity.
     pub duplicate: usize,
-    /// Items rejected.
+    /// Rejected items.
     pub error: usize,
-    /// Rejections and warnings, in the order of the items, at most [`REMARKS_MAX`]: the rest is only
-    /// counted.
+    /// Rejections and warnings in the order of the items, at most [`REMARKS_MAX`]. Further ones are
+    /// only counted.
     pub remarks: Vec<Remark>,
-    /// Whether the body as a whole could not be read.
+    /// Whether the whole body could not be parsed.
     pub malformed: bool,
 }
 
-/// Why a body is not acknowledged.
+/// The reason why a body is not acknowledged.
 #[derive(Debug, PartialEq)]
 pub enum NotIngested {
-    /// It holds nothing.
+    /// The body is empty.
     Empty,
-    /// Kafka could not take it now.
+    /// Kafka could not take a record now.
     Unavailable(PublishError),
 }
 
@@ -52,7 +52,7 @@ pub enum NotIngested {
 const REMARKS_MAX: usize = 100;
 
 impl Ingested {
-    /// Notes a remark where there is still room for it; it is not even made otherwise.
+    /// Adds a remark if there is room. Otherwise the remark is not even created.
     pub fn remark(&mut self, remark: impl FnOnce() -> Remark) {
         if self.remarks.len() < REMARKS_MAX {
             self.remarks.push(remark());
@@ -60,13 +60,14 @@ impl Ingested {
     }
 }
 
-/// Bodies above this are parsed off the runtime's threads, where others wait.
+/// Bodies above this size are parsed outside the runtime's async threads, so that other requests do
+/// not wait.
 pub const OFF_THREAD_BYTES: usize = 64 * 1024;
 
-/// Code of a reject that keeps what was cut from an accepted reading.
+/// Code of a reject that keeps the full item of an accepted reading with a cut field.
 const FIELD_DROPPED: &str = "field_dropped";
 
-/// The gateway's way from bodies to Kafka.
+/// Publishes bodies to Kafka.
 #[derive(Clone)]
 pub struct Ingest {
     pub records: Records,
@@ -74,7 +75,7 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Takes one body in; `request` is the span that the records belong to.
+    /// Publishes one body. `request` is the span of its records.
     pub async fn ingest(
         &self,
         content: Content<'_>,
@@ -92,7 +93,7 @@ impl Ingest {
         intake.confirmed().await.map_err(NotIngested::Unavailable)
     }
 
-    /// Parses the body and hands its records over.
+    /// Parses the body and passes its records to the producer.
     fn enqueue<'a>(
         &'a self,
         content: Content<'_>,
@@ -117,7 +118,7 @@ impl Ingest {
     }
 }
 
-/// One body on its way.
+/// A body whose records are being published.
 struct BodyIntake<'a> {
     ingest: &'a Ingest,
     policy: Policy,
@@ -128,7 +129,7 @@ struct BodyIntake<'a> {
 }
 
 impl BodyIntake<'_> {
-    /// Hands one item over, or counts it where it needs no record.
+    /// Publishes one item, or counts an item that needs no record.
     fn item(&mut self, item: ParsedItem<'_>) -> Result<(), PublishError> {
         match item.parsed {
             Parsed::Accepted(reading) => self.accept(&reading, &item.source),
@@ -189,12 +190,13 @@ impl BodyIntake<'_> {
         Ok(())
     }
 
-    /// All records were handed over before the first is waited for, so they share a batch.
+    /// Waits for the delivery reports. All records are enqueued before the first wait, so they
+    /// share a batch.
     async fn confirmed(self) -> Result<Ingested, PublishError> {
         for sent in self.sent {
             sent.confirmed().await?;
         }
-        // Only now: a body without its answer is sent again and would count twice.
+        // Count after confirmation: a client that gets no answer sends the body again.
         for (outcome, count) in [
             ("accepted", self.result.success),
             ("duplicate", self.result.duplicate),

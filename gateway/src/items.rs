@@ -1,6 +1,6 @@
-//! Parses a body into its items: readings, repeated readings and rejections, in their order.
+//! Parses a body into its items: readings, repeated readings and rejections, in order.
 //!
-//! Pure: publishing and counting belong to `ingest`, the form of an answer to `http::response`.
+//! Pure. Leaves publishing and counting to `ingest`, and the form of an answer to `http::response`.
 
 use std::collections::HashMap;
 
@@ -11,50 +11,48 @@ use ljwx_reading::content_encoding::Encoding;
 use ljwx_reading::envelope::{self, BodyError, Found};
 use ljwx_reading::{DeviceSn, Ids, Intake, Reading, Rejection, RejectionCode, Warning};
 
-/// A body as far as it could be opened.
+/// A body after decompression.
 #[derive(Debug, Clone, Copy)]
 pub enum Content<'a> {
-    /// The bytes that the sender means.
+    /// The decompressed bytes.
     Open(&'a [u8]),
-    /// A compressed body that is broken.
+    /// A compressed body that cannot be decompressed.
     Broken { received: &'a [u8], encoding: Encoding },
 }
 
-/// The circumstances of a body that its items do not hold.
+/// The facts about a body that its items do not hold.
 #[derive(Debug, Clone, Copy)]
 pub struct ParseContext<'a> {
-    /// Zone of the devices' wall clocks.
     pub zone: &'a TimeZone,
-    /// When the gateway received the body.
+    /// Receipt of the body.
     pub received_at: Timestamp,
 }
 
 /// A parsed body.
 #[derive(Debug)]
 pub struct ParsedBody<'a> {
-    /// Its items in order; the one item of a malformed body is the body itself.
+    /// The items in order. The one item of a malformed body is the body itself.
     pub items: Vec<ParsedItem<'a>>,
-    /// Whether the body as a whole could not be read.
+    /// Whether the whole body could not be parsed.
     pub malformed: bool,
 }
 
-/// One item, and the reading or the rejection that it became.
+/// One item and the result of parsing it.
 #[derive(Debug)]
 pub struct ParsedItem<'a> {
     pub source: ItemSource<'a>,
     pub parsed: Parsed,
 }
 
-/// An item as its sender wrote it.
+/// An item as received.
 #[derive(Debug, Clone, Copy)]
 pub struct ItemSource<'a> {
-    /// The item's place in its body.
+    /// The item's index in its body.
     pub index: usize,
-    /// The item's own bytes.
     pub raw: &'a [u8],
-    /// Ids that stood beside the `data` around it.
+    /// Ids beside the `data` that holds the item.
     pub ids: Ids,
-    /// How the bytes are compressed, if the body could not be opened.
+    /// The compression of the bytes, if the body could not be decompressed.
     pub encoding: Option<Encoding>,
 }
 
@@ -62,15 +60,13 @@ pub struct ItemSource<'a> {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly every item is a reading")]
 pub enum Parsed {
-    /// A reading.
     Accepted(Reading),
-    /// The same as the last reading of the same identity in this body.
+    /// Equal to the last reading of the same identity in this body.
     Duplicate,
-    /// No reading.
     Rejected(Rejection),
 }
 
-/// Parses a body; `None` if it is empty.
+/// Parses a body. Returns `None` if the body is empty.
 pub fn parse_body<'a>(content: Content<'a>, context: &ParseContext<'_>) -> Option<ParsedBody<'a>> {
     match content {
         Content::Open(body) => match envelope::unwrap(body) {
@@ -89,7 +85,7 @@ pub fn parse_body<'a>(content: Content<'a>, context: &ParseContext<'_>) -> Optio
     }
 }
 
-/// A body that is rejected as a whole.
+/// Rejects a body as a whole.
 fn malformed(raw: &[u8], encoding: Option<Encoding>, rejection: Rejection) -> ParsedBody<'_> {
     let source = ItemSource { index: 0, raw, ids: Ids::default(), encoding };
     let item = ParsedItem { source, parsed: Parsed::Rejected(rejection) };
@@ -98,7 +94,7 @@ fn malformed(raw: &[u8], encoding: Option<Encoding>, rejection: Rejection) -> Pa
 
 fn parse_items<'a>(found: &[Found<'a>], context: &ParseContext<'_>) -> Vec<ParsedItem<'a>> {
     let mut items: Vec<ParsedItem<'a>> = Vec::with_capacity(found.len());
-    // The place of the last reading of each identity.
+    // The index of the last reading of each identity.
     let mut latest: HashMap<(DeviceSn, DateTime), usize> = HashMap::new();
     for (index, item) in found.iter().enumerate() {
         let intake =
@@ -132,23 +128,23 @@ fn parse_items<'a>(found: &[Found<'a>], context: &ParseContext<'_>) -> Vec<Parse
     items
 }
 
-/// The remark of an answer about one item that was not plainly accepted.
+/// An entry of an answer about one rejected item or one warning.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Remark {
-    /// The item's place in its body.
+    /// The item's index in its body.
     pub index: usize,
-    /// Its serial number, where it has a readable one.
+    /// The item's serial number, if it could be read.
     pub device_sn: Option<String>,
-    /// Stable word of the rejection or warning.
+    /// The stable word of the rejection or warning.
     pub code: &'static str,
     /// Canonical name of the field.
     pub field: Option<String>,
-    /// The fault and the remedy.
+    /// The fault and, for a rejection, the remedy.
     pub message: String,
 }
 
 impl Remark {
-    /// The remark about a field that was left out of an accepted reading.
+    /// Describes a field that was left out of an accepted reading.
     pub fn of_warning(index: usize, device_sn: &str, warning: &Warning) -> Self {
         Self {
             index,
@@ -162,7 +158,7 @@ impl Remark {
         }
     }
 
-    /// The remark about a rejected item.
+    /// Describes a rejected item.
     pub fn of_rejection(index: usize, rejection: Rejection) -> Self {
         Self {
             index,
@@ -184,7 +180,7 @@ mod tests {
         parse_body(content, &ParseContext { zone: &zone, received_at })
     }
 
-    /// Each item in one word: a, d or the code of its rejection.
+    /// Returns each item in one word: a (accepted), d (duplicate) or the code of its rejection.
     fn outcomes(body: &str) -> Vec<&'static str> {
         let parsed = parse(Content::Open(body.as_bytes())).unwrap();
         assert!(!parsed.malformed, "{body}");

@@ -1,8 +1,9 @@
-//! The gateway: one HTTP request in, one answer out, and between them every reading confirmed by
-//! Kafka.
+//! The gateway: one HTTP request in, one answer out, and in between a confirmation by Kafka for
+//! every reading.
 //!
-//! `http` reads requests and answers them by the policy of their route, `items` parses a body, `ingest`
-//! publishes its items and waits for their delivery reports. The gateway knows no MySQL and no Redis.
+//! `http` reads requests and answers them by the policy of their route, `items` parses a body,
+//! `ingest` publishes its items and waits for their delivery reports. The gateway uses neither
+//! MySQL nor Redis.
 
 mod admission;
 mod app;

@@ -1,4 +1,4 @@
-//! The gateway: takes what devices send and acknowledges only what Kafka has.
+//! The gateway: receives readings and acknowledges only what Kafka has confirmed.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The gateway's metrics, and what its log says of them every minute.
+//! The gateway's metrics, and its minute summary.
 
 use ljwx_service::http::REFUSED_REASONS;
 use ljwx_service::metrics::PRODUCER_QUEUE_RECORDS;
@@ -7,13 +7,13 @@ use ljwx_service::telemetry::{Item, Service, Shown};
 use crate::request_error::Code;
 
 ljwx_service::declare_metrics! {
-    /// Requests answered.
+    /// Answered requests.
     Counter REQUESTS = "gateway_requests_total" by "route", "status";
-    /// Requests whose body is complete and that wait for their answer.
+    /// Requests with a complete body that wait for their answer.
     Gauge REQUESTS_IN_FLIGHT = "gateway_requests_in_flight";
-    /// Time from the end of the request's head to its answer.
+    /// Time from the end of the head to the answer.
     Histogram REQUEST_SECONDS = "gateway_request_seconds" by "route";
-    /// Requests refused.
+    /// Refused requests.
     Counter REFUSALS = "gateway_refusals_total" by "code";
     /// Readings by outcome: accepted, duplicate, rejected.
     Counter READINGS = "gateway_readings_total" by "outcome";
@@ -21,21 +21,21 @@ ljwx_service::declare_metrics! {
     Counter REJECTIONS = "gateway_rejections_total" by "code";
     /// Fields left out of accepted readings.
     Counter WARNINGS = "gateway_warnings_total" by "field", "code";
-    /// What answers of 503 asked their senders to wait.
+    /// Wait that 503 answers asked for.
     Histogram RETRY_AFTER = "gateway_retry_after_seconds";
-    /// Connections by what they wait for: head, request, idle.
+    /// Connections by state: head, request, idle.
     Gauge CONNECTIONS = "gateway_connections" by "state";
-    /// Connections closed without an answer of a route.
+    /// Connections closed without a route's answer.
     Counter CONNECTIONS_REFUSED = "gateway_connections_refused_total" by "reason";
-    /// Bytes of the budget that bodies hold, received and opened.
+    /// Bytes of the budget that bodies hold, received and decompressed.
     Gauge BYTES_IN_FLIGHT = "gateway_bytes_in_flight";
-    /// Time from the end of a head to the end of its body.
+    /// Time from the end of the head to the end of its body.
     Histogram BODY_SECONDS = "gateway_body_seconds";
-    /// What the process can need at most by its settings.
+    /// Most memory that the process can need with its settings.
     Gauge MEMORY_BOUND = "gateway_memory_bound_bytes";
 }
 
-/// What the gateway says about itself.
+/// The gateway as its telemetry describes it.
 pub const SERVICE: Service = Service {
     name: "gateway",
     metrics: &[DECLARED],

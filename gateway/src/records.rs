@@ -1,4 +1,4 @@
-//! Readings and rejects as Kafka records.
+//! Publishes readings and rejects as Kafka records.
 
 use ljwx_reading::content_encoding::{CONTENT_ENCODING, Encoding};
 use ljwx_reading::wire;
@@ -9,7 +9,7 @@ use opentelemetry::trace::{SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use rdkafka::message::{Header, OwnedHeaders};
 
-/// Where records go.
+/// The producer and its topics.
 #[derive(Clone)]
 pub struct Records {
     pub publisher: Publisher,
@@ -17,14 +17,14 @@ pub struct Records {
     pub rejects_topic: String,
 }
 
-/// A record on its way, with the span that waits for its delivery report.
+/// A record that waits for its delivery report, with the span of the wait.
 pub struct Sent {
     pending: Pending,
     span: Context,
 }
 
 impl Sent {
-    /// Waits until Kafka has the record.
+    /// Waits for the delivery report.
     pub async fn confirmed(self) -> Result<(), PublishError> {
         let result = self.pending.confirmed().await;
         let span = self.span.span();
@@ -46,18 +46,18 @@ impl Sent {
     }
 }
 
-/// An item that no reading could be made of, or that a reading was made of without all of it.
+/// A rejected item, or an accepted item that the reading does not hold in full.
 #[derive(Debug)]
 pub struct Reject<'a> {
     pub value: &'a [u8],
     pub code: &'static str,
     pub message: &'a str,
     pub device_sn: Option<&'a str>,
-    /// The item's place in its body: a time that is missing is derived from it.
+    /// The item's index in its body. A missing time is derived from the index.
     pub index: usize,
-    /// Ids that stood beside `data`, which the item's own bytes do not hold.
+    /// Ids beside `data`, which the item's own bytes do not hold.
     pub ids: Ids,
-    /// How the value is compressed, where it is kept as it was sent.
+    /// The compression of the value, if the value is kept as received.
     pub encoding: Option<Encoding>,
 }
 
@@ -80,7 +80,7 @@ impl Records {
         Ok(Sent { pending, span })
     }
 
-    /// Publishes what was rejected, verbatim.
+    /// Publishes a reject, unchanged.
     pub fn reject(
         &self,
         reject: &Reject<'_>,
@@ -121,7 +121,7 @@ impl Records {
         Ok(Sent { pending, span })
     }
 
-    /// A span of its own only for what is recorded; otherwise the request's context goes along.
+    /// Starts a span for a sampled request. Other records carry the request's context.
     fn send_span(&self, topic: &str, request: &Context, device_sn: Option<&str>) -> Context {
         if !request.span().span_context().is_sampled() {
             return request.clone();

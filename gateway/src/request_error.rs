@@ -1,36 +1,36 @@
-//! Why a request is refused, in one table: what answers, metrics and documents call it.
+//! Names the errors of requests, in one table for answers, metrics and documents.
 
 use axum::http::StatusCode;
 
-/// A reason, by its stable code.
+/// The stable code of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// Nothing was sent.
+    /// The body is empty.
     EmptyBody,
-    /// The body cannot be read.
+    /// The body cannot be parsed.
     MalformedBody,
-    /// The body is larger than one may be, received or opened.
+    /// The body is larger than allowed, received or decompressed.
     PayloadTooLarge,
-    /// The body came too slowly, or its connection broke.
+    /// The body arrived too slowly, or its connection broke.
     BodyTimeout,
-    /// Not JSON by its content type.
+    /// The content type is not JSON.
     UnsupportedMediaType,
-    /// Compressed in a way that is not taken.
+    /// The compression is not supported.
     UnsupportedEncoding,
     /// No item of the body is a reading.
     NoAcceptableReading,
-    /// The body holds too many readings.
+    /// The body holds too many items.
     TooManyReadings,
-    /// Kafka, the queue or this process cannot take it now.
+    /// Kafka, the queue or this process cannot accept the body now.
     Unavailable,
-    /// There is no such path.
+    /// The path does not exist.
     NotFound,
-    /// The path has no such method.
+    /// The path does not support the method.
     MethodNotAllowed,
 }
 
 impl Code {
-    /// All of them.
+    /// All codes.
     pub const ALL: [Self; 11] = [
         Self::EmptyBody,
         Self::MalformedBody,
@@ -45,7 +45,7 @@ impl Code {
         Self::MethodNotAllowed,
     ];
 
-    /// The word that never changes.
+    /// Returns the stable word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::EmptyBody => "empty_body",
@@ -62,7 +62,7 @@ impl Code {
         }
     }
 
-    /// The HTTP status that it is told by.
+    /// Returns the HTTP status.
     pub const fn status(self) -> StatusCode {
         match self {
             Self::EmptyBody | Self::MalformedBody => StatusCode::BAD_REQUEST,
@@ -78,7 +78,8 @@ impl Code {
         }
     }
 
-    /// What it says to people. Bodies that were taken in are told by their items' own words.
+    /// Returns the message for people. The answer to a parsed body uses the messages of its items
+    /// instead.
     pub const fn message(self) -> &'static str {
         match self {
             Self::EmptyBody => "请求体不能为空",
@@ -95,7 +96,7 @@ impl Code {
         }
     }
 
-    /// Whether what is left of the request makes its connection useless: its body is not read to the end.
+    /// Whether the answer closes the connection, because the rest of the body is not read.
     pub const fn ends_connection(self) -> bool {
         matches!(
             self,
@@ -109,11 +110,11 @@ impl Code {
     }
 }
 
-/// A request that is turned away before or instead of being taken in.
+/// A refused request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     pub code: Code,
-    /// Seconds until it is worth another try.
+    /// Seconds until a retry is worthwhile.
     pub retry_after: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! The span of one request.
+//! Starts and ends the span of one request.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,30 +12,30 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Context, KeyValue};
 
-/// Header with the request's id, in requests the client's own.
+/// Header with the request's id in answers, and the client's own id in requests.
 pub const REQUEST_ID: &str = "x-request-id";
 
-/// How many requests a second a caller can have recorded.
+/// Most requests a second that all trusted callers together can have sampled.
 const SAMPLED_PER_SECOND: u32 = 10;
 
-/// Longest id of a client's own that is noted.
+/// Longest client id that is kept.
 const CLIENT_ID_BYTES_MAX: usize = 64;
 
-/// Whose trace headers are believed: nobody's, unless a setting names them.
+/// The trusted callers, whose trace headers count. None by default.
 #[derive(Debug, Clone)]
 pub struct TraceCallers {
     networks: Arc<[IpNet]>,
-    /// The second that is counted, and how many were sampled in it.
+    /// Start of the current second, and the sampled requests in it.
     sampled: Arc<Mutex<(Instant, u32)>>,
 }
 
 impl TraceCallers {
-    /// Those of these networks.
+    /// Trusts callers from these networks.
     pub fn new(networks: &[IpNet]) -> Self {
         Self { networks: networks.into(), sampled: Arc::new(Mutex::new((Instant::now(), 0))) }
     }
 
-    /// The context that a request from `peer` belongs to, where that is the caller's to say.
+    /// Returns the trace context of a request from `peer`, if `peer` is trusted.
     pub fn context(&self, peer: IpAddr, headers: &HeaderMap) -> Option<SpanContext> {
         let peer = peer.to_canonical();
         if !self.networks.iter().any(|network| network.contains(&peer)) {
@@ -58,29 +58,29 @@ impl TraceCallers {
     }
 }
 
-/// A context that nothing is recorded of.
+/// Creates a context that is not sampled.
 fn remote(trace: TraceId, span: SpanId) -> SpanContext {
     SpanContext::new(trace, span, TraceFlags::default(), true, TraceState::default())
 }
 
-/// A fresh id for a request that gets no span.
+/// Creates an id for a request without a span.
 pub fn new_id() -> String {
     TraceId::from(rand::random::<u128>()).to_string()
 }
 
-/// The server's span, which becomes a recorded one once there is something wrong with the request.
+/// The span of a request. If the request fails or has a reject, a sampled span is added.
 pub struct RequestSpan {
     route: &'static str,
     started: SystemTime,
     context: Context,
     /// The client's own id of the request.
     client_id: Option<String>,
-    /// In the same trace, where the sampler had not chosen it.
+    /// A sampled span in the same trace, if the sampler had not chosen the request.
     recorded: OnceLock<Context>,
 }
 
 impl RequestSpan {
-    /// Starts the span, under the `caller`'s where there is one.
+    /// Starts the span, with `caller` as its parent if there is one.
     pub fn start(route: &'static str, caller: Option<SpanContext>, headers: &HeaderMap) -> Self {
         let client_id = headers.get(REQUEST_ID).and_then(client_id);
         let span = named(route, client_id.as_deref());
@@ -88,7 +88,7 @@ impl RequestSpan {
             Some(caller) => span.under_remote(caller).start(),
             None => span.start(),
         };
-        // Without a collector there is no tracer, and yet a request and its records have an id.
+        // Without a collector there is no tracer, but the request and its records need an id.
         let context = if context.span().span_context().is_valid() {
             context
         } else {
@@ -98,22 +98,22 @@ impl RequestSpan {
         Self { route, started: SystemTime::now(), context, client_id, recorded: OnceLock::new() }
     }
 
-    /// The id by which the request is found.
+    /// Returns the id of the request in logs and traces.
     pub fn request_id(&self) -> String {
         self.context.span().span_context().trace_id().to_string()
     }
 
-    /// The id that its sender gave it.
+    /// Returns the client's own id of the request.
     pub fn client_id(&self) -> Option<&str> {
         self.client_id.as_deref()
     }
 
-    /// What the request's records belong to.
+    /// Returns the context for the request's records.
     pub fn context(&self) -> &Context {
         &self.context
     }
 
-    /// The same for records that somebody will ask about: recorded whatever the ratio says.
+    /// Returns a context that is always sampled, for rejects and failed requests.
     pub fn recorded(&self) -> &Context {
         if self.is_sampled() {
             return &self.context;
@@ -128,7 +128,7 @@ impl RequestSpan {
         self.recorded.get_or_init(start)
     }
 
-    /// Ends the span with the answer's status; a request that was not acknowledged is recorded.
+    /// Ends the span with the answer's status. A request that was not acknowledged is sampled.
     pub fn end(&self, status: StatusCode) {
         let context = if status.is_server_error() {
             self.recorded()
@@ -158,7 +158,7 @@ fn named(route: &'static str, client_id: Option<&str>) -> NewSpan {
     NewSpan::new(format!("POST {route}"), SpanKind::Server).with(attributes)
 }
 
-/// An id that may stand in a log: a stranger's text otherwise.
+/// Returns a client's id if it is short and plain enough for a log.
 fn client_id(value: &HeaderValue) -> Option<String> {
     let text = value.to_str().ok()?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -186,7 +186,7 @@ mod tests {
         let id = TraceId::from_hex("0af7651916cd43dd8448eb211c80319c").unwrap();
         assert!(contexts.iter().all(|context| context.trace_id() == id));
         let sampled = contexts.iter().filter(|context| context.is_sampled()).count();
-        // Twice as many where a second ends meanwhile.
+        // Twice as many if a second ends meanwhile.
         assert!((10..=20).contains(&sampled), "{sampled} of 50");
     }
 

@@ -1,4 +1,4 @@
-//! Checks that the topics are there and take whatever the gateway accepts.
+//! Checks that the topics exist and accept every record that the gateway may publish.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use ljwx_service::kafka::KafkaArgs;
 use tracing::{info, warn};
 
-/// How long until a check that failed is tried again.
+/// Wait before a failed check is repeated.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the last check found; empty once everything is as it must be.
+/// The problem that the last check found. `None` once the topics are as required.
 #[derive(Debug, Clone)]
 pub struct TopicsChecked(Arc<Mutex<Option<String>>>);
 
 impl TopicsChecked {
-    /// Why the gateway must not take readings yet.
+    /// Returns the reason why the gateway must not accept readings yet.
     pub fn problem(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -24,7 +24,7 @@ impl TopicsChecked {
     }
 }
 
-/// Checks in the background until all is well, naming what is not.
+/// Checks in the background until the topics are as required, and logs each new problem.
 pub fn check(kafka: KafkaArgs, record_bytes: usize) -> TopicsChecked {
     let checked = TopicsChecked(Arc::new(Mutex::new(Some("topics not checked yet".into()))));
     let result = checked.clone();
