@@ -40,7 +40,9 @@ impl Memory {
 }
 
 /// Returns the verdict of `rule` on the `fresh` vitals of a reading, and the episode from which it
-/// continues. For conditions this is the episode before the reading's second, while that second has
+/// continues.
+///
+/// For conditions this is the episode before the reading's second, while that second has
 /// made no transition.
 pub fn see(
     rule: &Rule,

@@ -11,7 +11,9 @@ use crate::rules::verdict::Range;
 use crate::rules::vital::{Sign, Signs};
 
 /// For each vital, a range of values in which every added rule leaves a device without state as it
-/// is ([`crate::engine::episode::evaluate::leaves_quiet`]). A value outside the range may change
+/// is ([`crate::engine::episode::evaluate::leaves_quiet`]).
+///
+/// A value outside the range may change
 /// the state of a rule, but need not.
 #[derive(Debug)]
 pub struct Quiet([Span; Sign::ALL.len()]);

@@ -1,5 +1,7 @@
 //! The ledger: one row of `ingest_progress` for each group and partition, moved in the same
-//! transaction as the rows that it accounts for. The row says where a partition starts and which
+//! transaction as the rows that it accounts for.
+//!
+//! The row says where a partition starts and which
 //! replica may write for it.
 //!
 //! Runs its own statements and returns what they found. The callers decide what follows.
