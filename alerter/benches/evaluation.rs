@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ljwx_alerter::engine::{Engine, Stored};
+use ljwx_alerter::engine::{Engine, StoredPartition};
 use ljwx_alerter::rules::index::RuleSet;
-use ljwx_alerter::rules::validation::{Checked, check};
+use ljwx_alerter::rules::validation::{RuleStatus, check};
 use ljwx_reading::Reading;
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ fn rules() -> RuleSet {
     let valid = rules.iter().map(|fields| {
         let fields = fields.as_object().cloned().unwrap_or_default();
         match check(&fields, 1).checked {
-            Checked::Valid(rule) => *rule,
+            RuleStatus::Valid(rule) => *rule,
             other => unreachable!("the rules above are valid: {other:?}"),
         }
     });
@@ -109,7 +109,7 @@ fn judging(engine: &mut Engine, next: &mut usize, devices: usize, count: u64) ->
         left -= batch.len();
         let begun = Instant::now();
         for reading in &batch {
-            black_box(engine.judge(0, reading));
+            black_box(engine.evaluate(0, reading));
         }
         black_box(engine.take_changes(0));
         spent += begun.elapsed();
@@ -123,7 +123,7 @@ fn evaluation(criterion: &mut Criterion) {
     for devices in [1_000, 100_000] {
         let mut engine = Engine::default();
         engine.set_rules(Arc::new(rules()));
-        engine.load(0, Stored::default());
+        engine.load(0, StoredPartition::default());
         engine.realign(0);
         let mut next = 0;
         // Every device is known before the clock starts.

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use anyhow::Context;
 use fred::clients::Client;
 use jiff::Timestamp;
-use ljwx_ledger::device_bindings::Bindings;
-use ljwx_ledger::group::consumer::{self, Source};
-use ljwx_ledger::group::monitor::{self, GroupWatch};
-use ljwx_ledger::group::settings::SourceConfig;
-use ljwx_ledger::ledger::{Kind, Ledger};
+use ljwx_ledger::device_bindings::DeviceBindings;
+use ljwx_ledger::group::consumer::{self, GroupConsumer};
+use ljwx_ledger::group::monitor::{self, GroupMonitor};
+use ljwx_ledger::group::settings::GroupConsumerConfig;
+use ljwx_ledger::ledger::{GroupKind, Ledger};
 use ljwx_ledger::mysql::MySqlPool;
-use ljwx_service::heartbeat::Pulse;
-use ljwx_service::http::admin::{Admin, Check};
-use ljwx_service::lifecycle::{Deadline, Step, Vital};
+use ljwx_service::heartbeat::Heartbeat;
+use ljwx_service::http::admin::{AdminServer, Probe};
+use ljwx_service::lifecycle::{Deadline, EssentialTasks, ShutdownStep};
 use ljwx_service::link;
 use ljwx_service::telemetry::{Telemetry, host_name};
 use tokio::sync::{Notify, watch};
@@ -21,28 +21,28 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::RunConfig;
-use crate::mysql::retry::Hold;
+use crate::mysql::retry::MysqlRetry;
 use crate::mysql::suppressed_counts;
-use crate::notify::device_message::Table;
-use crate::notify::limits::Gates;
-use crate::notify::operator_events::{News, Operators};
+use crate::notify::device_message::DeviceMessageTable;
+use crate::notify::limits::AccountLimits;
+use crate::notify::operator_events::{OperatorEvent, OperatorEvents};
 use crate::notify::outbox::Outbox;
 use crate::notify::recipients::Directory;
-use crate::notify::rejected_rows::Refusals;
+use crate::notify::rejected_rows::RejectedRows;
 use crate::notify::sender::Sender;
-use crate::notify::sender::routes::Routes;
-use crate::notify::silences::Silences;
+use crate::notify::sender::routes::SenderRoutes;
+use crate::notify::silences::ActiveSilences;
 use crate::notify::wechat::Platforms;
-use crate::pipeline::commit::Store;
-use crate::pipeline::{DELIVERIES_MAX, Parts, Pipeline};
+use crate::pipeline::commit::BatchCommit;
+use crate::pipeline::{DELIVERIES_MAX, Pipeline, PipelineParts};
 use crate::rules::index::RuleSet;
-use crate::rules::loading::reload::{OnShrunk, Reload};
-use crate::rules::loading::shrinkage::Shrinkage;
-use crate::rules::loading::source::Source as RuleSource;
+use crate::rules::loading::reload::{OnShrunk, RuleReloader};
+use crate::rules::loading::shrinkage::SourceGuard;
+use crate::rules::loading::source::RuleSource;
 use crate::rules::loading::{change_listener, source_file};
 
 /// The active rules; `None` until they have been read.
-type Rules = watch::Receiver<Option<Arc<RuleSet>>>;
+type ActiveRules = watch::Receiver<Option<Arc<RuleSet>>>;
 
 /// An alerter that is ready to join its group.
 pub struct App {
@@ -51,12 +51,12 @@ pub struct App {
     redis: Option<Client>,
     directory: Arc<Directory>,
     platforms: Platforms,
-    rules: Rules,
-    silences: Silences,
-    operators: Operators,
-    hold: Hold,
+    rules: ActiveRules,
+    silences: ActiveSilences,
+    operators: OperatorEvents,
+    mysql_retry: MysqlRetry,
     deadline: Deadline,
-    vital: Vital,
+    essential: EssentialTasks,
     admin_stop: CancellationToken,
 }
 
@@ -76,23 +76,29 @@ impl App {
         let platforms = Platforms::new(&config.wechat, redis.clone())
             .context("cannot create the HTTP clients")?;
         let source = rule_source(config, &pool)?;
-        let vital = Vital::new();
+        let essential = EssentialTasks::new();
         let operators = config.operators.build()?;
-        let shrinkage = Shrinkage::new(config.rules.allow_no_rules);
-        let reload = Reload::new(source, pool.clone(), shrinkage, on_shrunk(operators.clone()));
-        let rules =
-            reload.start(config.rules.rules_interval, changed_rules(config, stop)?, &vital, stop);
-        let silences = Silences::start(pool.clone(), &vital, stop);
+        let shrinkage = SourceGuard::new(config.rules.allow_no_rules);
+        let reload =
+            RuleReloader::new(source, pool.clone(), shrinkage, on_shrunk(operators.clone()));
+        let rules = reload.start(
+            config.rules.rules_interval,
+            changed_rules(config, stop)?,
+            &essential,
+            stop,
+        );
+        let silences = ActiveSilences::start(pool.clone(), &essential, stop);
         let removal = suppressed_counts::remove_old(pool.clone(), stop.clone());
-        vital.spawn("the removal of old counts", stop, removal);
-        let pulse = Pulse::new();
+        essential.spawn("the removal of old counts", stop, removal);
+        let heartbeat = Heartbeat::new();
         let deadline = Deadline::new(config.lifecycle.drain_timeout, stop.clone());
-        let hold = Hold::new(deadline.clone(), pulse.clone());
+        let mysql_retry = MysqlRetry::new(deadline.clone(), heartbeat.clone());
         let admin_stop = CancellationToken::new();
-        let ready = ready(rules.clone(), silences.clone(), hold.clone(), stop.clone());
-        let admin = Admin::new(Arc::new(move || pulse.check()), ready, telemetry);
+        let ready = ready(rules.clone(), silences.clone(), mysql_retry.clone(), stop.clone());
+        let admin = AdminServer::new(Arc::new(move || heartbeat.check()), ready, telemetry);
         telemetry.summarise(admin_stop.clone());
-        let address = admin.serve(&config.admin, axum::Router::new(), &vital, &admin_stop).await?;
+        let address =
+            admin.serve(&config.admin, axum::Router::new(), &essential, &admin_stop).await?;
         info!(version = env!("CARGO_PKG_VERSION"), admin = %address, wechat = %config.wechat.wechat_api_url,
             wecom = %config.wechat.wecom_api_url, "alerter started");
         Ok(Self {
@@ -104,9 +110,9 @@ impl App {
             rules,
             silences,
             operators,
-            hold,
+            mysql_retry,
             deadline,
-            vital,
+            essential,
             admin_stop,
         })
     }
@@ -114,17 +120,17 @@ impl App {
     /// Evaluates and notifies until `stop`, or until an essential task ends. Then leaves the group,
     /// and finishes the sends in progress.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let vital = self.vital.clone();
+        let essential = self.essential.clone();
         // Boxed: a deeper nesting has a layout that the compiler cannot compute.
-        vital.during(&stop, Box::pin(self.work(stop.clone()))).await
+        essential.during(&stop, Box::pin(self.work(stop.clone()))).await
     }
 
     async fn work(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         consumer::check_start(&self.config.kafka, &self.ledger()).await?;
-        let bindings = Bindings::new(self.pool.clone());
+        let bindings = DeviceBindings::new(self.pool.clone());
         let group_watch = self.group_watch(bindings.clone())?;
-        let watch = watch_servers(group_watch, self.hold.clone(), self.admin_stop.clone());
-        self.vital.spawn("the watch", &self.admin_stop, watch);
+        let watch = watch_servers(group_watch, self.mysql_retry.clone(), self.admin_stop.clone());
+        self.essential.spawn("the watch", &self.admin_stop, watch);
         // Without rules every reading would pass unevaluated. Without silences every alert would be
         // notified.
         let known = async {
@@ -132,15 +138,15 @@ impl App {
             self.silences.known().await;
         };
         tokio::select! {
-            () = self.hold.pulse().during(known) => {}
+            () = self.mysql_retry.heartbeat().during(known) => {}
             () = stop.cancelled() => return Ok(()),
         }
         let wake = Arc::new(Notify::new());
         let sender = self.sender(Arc::clone(&wake));
-        let sending = self.vital.spawn("the sender", &stop, sender.run(stop.clone()));
+        let sending = self.essential.spawn("the sender", &stop, sender.run(stop.clone()));
         let pipeline = self.pipeline(wake, bindings, stop)?;
         let result = pipeline.run().await;
-        if self.deadline.within(Step::Close, sending).await.is_none() {
+        if self.deadline.within(ShutdownStep::Close, sending).await.is_none() {
             warn!("a notification was still being sent; it is sent again by its next owner");
         }
         self.admin_stop.cancel();
@@ -151,15 +157,15 @@ impl App {
         let limits = self.config.limits.limits();
         Sender {
             outbox: Outbox::new(self.pool.clone()),
-            routes: Routes {
+            routes: SenderRoutes {
                 directory: Arc::clone(&self.directory),
                 platforms: self.platforms.clone(),
             },
-            watch: Table::new(self.pool.clone()),
-            gates: Gates::new(limits.account_per_second),
+            device_messages: DeviceMessageTable::new(self.pool.clone()),
+            gates: AccountLimits::new(limits.account_per_second),
             limits,
             operators: self.operators.clone(),
-            hold: self.hold.clone(),
+            mysql_retry: self.mysql_retry.clone(),
             wake,
             zone: self.config.zone.zone.clone(),
         }
@@ -168,25 +174,25 @@ impl App {
     fn ledger(&self) -> Ledger {
         let owner = format!("{}:{}", host_name(), std::process::id());
         let topic = &self.config.kafka.readings_topic;
-        Ledger::new(self.pool.clone(), Kind::Alerter, &self.config.group, topic, owner)
+        Ledger::new(self.pool.clone(), GroupKind::Alerter, &self.config.group, topic, owner)
     }
 
-    fn group_watch(&self, bindings: Bindings) -> anyhow::Result<GroupWatch> {
+    fn group_watch(&self, bindings: DeviceBindings) -> anyhow::Result<GroupMonitor> {
         let (ledger, redis) = (self.ledger(), self.redis.clone());
-        GroupWatch::new(&self.config.kafka, ledger, redis, bindings, "alerter-watch")
+        GroupMonitor::new(&self.config.kafka, ledger, redis, bindings, "alerter-watch")
             .context("cannot create the clients of the watch; look at --kafka-set")
     }
 
     fn pipeline(
         &self,
         wake: Arc<Notify>,
-        bindings: Bindings,
+        bindings: DeviceBindings,
         stop: CancellationToken,
     ) -> anyhow::Result<Pipeline> {
         let config = &self.config;
         let topic = config.kafka.readings_topic.clone();
         let ledger = self.ledger();
-        let source = SourceConfig {
+        let source = GroupConsumerConfig {
             client: config.kafka.client_config("alerter"),
             group: config.group.clone(),
             topic: topic.clone(),
@@ -194,20 +200,20 @@ impl App {
             keeps_records: false,
             waiting_max: DELIVERIES_MAX,
         };
-        let source = Source::start(source, ledger.clone(), stop.clone())
+        let source = GroupConsumer::start(source, ledger.clone(), stop.clone())
             .context("cannot create the consumer; look at --kafka-set")?;
-        Ok(Pipeline::new(Parts {
+        Ok(Pipeline::new(PipelineParts {
             source,
-            store: Store::new(self.pool.clone(), ledger),
+            store: BatchCommit::new(self.pool.clone(), ledger),
             bindings,
             directory: Arc::clone(&self.directory),
             rules: self.rules.clone(),
             silences: self.silences.clone(),
-            hold: self.hold.clone(),
+            mysql_retry: self.mysql_retry.clone(),
             stop,
             deadline: self.deadline.clone(),
             wake,
-            refusals: Refusals::new(self.operators.clone()),
+            rejected_rows: RejectedRows::new(self.operators.clone()),
             topic,
             zone: config.zone.zone.clone(),
         }))
@@ -215,14 +221,18 @@ impl App {
 }
 
 /// Polls the servers every few seconds until `stop`, for the metrics.
-async fn watch_servers(mut group_watch: GroupWatch, hold: Hold, stop: CancellationToken) {
+async fn watch_servers(
+    mut group_watch: GroupMonitor,
+    mysql_retry: MysqlRetry,
+    stop: CancellationToken,
+) {
     let mut interval = tokio::time::interval(monitor::INTERVAL);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = interval.tick() => {}
         }
-        group_watch.look(!hold.is_holding()).await;
+        group_watch.observe(!mysql_retry.is_retrying()).await;
     }
 }
 
@@ -235,8 +245,10 @@ fn rule_source(config: &RunConfig, pool: &MySqlPool) -> anyhow::Result<RuleSourc
 }
 
 /// Sends an operator event if a source of rules is not taken over.
-fn on_shrunk(operators: Operators) -> OnShrunk {
-    Box::new(move |text| operators.tell(News::about("rules_shrunk", text, Timestamp::now())))
+fn on_shrunk(operators: OperatorEvents) -> OnShrunk {
+    Box::new(move |text| {
+        operators.notify(OperatorEvent::about("rules_shrunk", text, Timestamp::now()))
+    })
 }
 
 /// Returns a receiver that changes after each message about changed rules. Without Redis it never
@@ -249,7 +261,12 @@ fn changed_rules(
     change_listener::start(&redis, stop.clone()).context("--redis-url")
 }
 
-fn ready(rules: Rules, silences: Silences, hold: Hold, stop: CancellationToken) -> Check {
+fn ready(
+    rules: ActiveRules,
+    silences: ActiveSilences,
+    mysql_retry: MysqlRetry,
+    stop: CancellationToken,
+) -> Probe {
     Arc::new(move || {
         if stop.is_cancelled() {
             return Err("draining".into());
@@ -260,7 +277,7 @@ fn ready(rules: Rules, silences: Silences, hold: Hold, stop: CancellationToken) 
         if !silences.are_known() {
             return Err("the silences could not be read yet".into());
         }
-        if hold.is_holding() {
+        if mysql_retry.is_retrying() {
             return Err("MySQL does not take alerts".into());
         }
         Ok(())

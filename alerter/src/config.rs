@@ -14,13 +14,13 @@ use ljwx_service::lifecycle::LifecycleArgs;
 use ljwx_service::telemetry::TelemetryArgs;
 use secrecy::SecretString;
 
-use crate::commands::backtest::BacktestConfig;
-use crate::commands::outbox::OutboxConfig;
+use crate::commands::backtest::BacktestArgs;
+use crate::commands::outbox::OutboxArgs;
 use crate::commands::recipients::RecipientsCommand;
-use crate::commands::report::ReportConfig;
+use crate::commands::report::ReportArgs;
 use crate::commands::rules::RulesCommand;
 use crate::commands::silence::SilenceCommand;
-use crate::notify::limits::rate_limit::Limits;
+use crate::notify::limits::rate_limit::SendLimits;
 use crate::notify::operator_events::OperatorsArgs;
 use crate::notify::wechat::WechatArgs;
 
@@ -41,11 +41,11 @@ pub enum Config {
     Silence(SilenceCommand),
     /// Show how good the alerts of a period were: how many, how soon people were notified, and what
     /// was noise.
-    Report(Box<ReportConfig>),
+    Report(Box<ReportArgs>),
     /// Show pending, failed and sent notifications, make them due, or drop them.
-    Outbox(Box<OutboxConfig>),
+    Outbox(Box<OutboxArgs>),
     /// Evaluate other rules on past readings and compare them with the active rules; send nothing.
-    Backtest(Box<BacktestConfig>),
+    Backtest(Box<BacktestArgs>),
 }
 
 /// Settings of the service.
@@ -131,8 +131,8 @@ pub struct LimitArgs {
 
 impl LimitArgs {
     /// Returns the limits.
-    pub fn limits(&self) -> Limits {
-        Limits {
+    pub fn limits(&self) -> SendLimits {
+        SendLimits {
             recipient_per_minute: self.recipient_messages_per_minute,
             account_per_second: self.account_messages_per_second,
             storm_per_minute: self.storm_alerts_per_minute,
@@ -190,7 +190,7 @@ impl Validate for Config {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use ljwx_service::config::Refusal;
+    use ljwx_service::config::ConfigError;
 
     use super::*;
 
@@ -208,8 +208,8 @@ mod tests {
         match ljwx_service::config::parse::<Config>(arguments.into_iter().map(Into::into).collect())
         {
             Ok(_) => Vec::new(),
-            Err(Refusal::Problems(problems)) => problems.list().to_vec(),
-            Err(Refusal::Clap(error)) => panic!("{error}"),
+            Err(ConfigError::Problems(problems)) => problems.list().to_vec(),
+            Err(ConfigError::Clap(error)) => panic!("{error}"),
         }
     }
 

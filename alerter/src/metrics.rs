@@ -1,7 +1,7 @@
 //! The alerter's metrics, and the items of its minute summary.
 
 use ljwx_ledger::metrics::{LAG_RECORDS, LAG_SECONDS};
-use ljwx_service::telemetry::{Item, Service, Shown};
+use ljwx_service::telemetry::{ServiceInfo, SummaryFormat, SummaryItem};
 
 ljwx_service::declare_metrics! {
     /// Readings by outcome: judged, late, ahead, undecodable.
@@ -20,11 +20,11 @@ ljwx_service::declare_metrics! {
     /// Digests written.
     Counter DIGESTS = "alerter_digests_total";
     /// Notifications that are part of a digest.
-    Counter FOLDED = "alerter_notifications_folded_total";
+    Counter IN_DIGESTS = "alerter_notifications_folded_total";
     /// 1 while an account fails and has not worked since.
     Gauge BREAKER_OPEN = "wechat_breaker_open" by "account";
     /// Operator events by webhook, by outcome: sent, retried, lost.
-    Counter OPERATOR_NEWS = "alerter_operator_news_total" by "outcome";
+    Counter OPERATOR_EVENTS = "alerter_operator_news_total" by "outcome";
     /// Access tokens of WeChat, by outcome: fetched, shared, failed.
     Counter TOKEN_REFRESHES = "alerter_token_refreshes_total" by "outcome";
     /// Pending notifications in the outbox, with those in a pending digest.
@@ -41,34 +41,34 @@ ljwx_service::declare_metrics! {
     /// Times that the source of the rules could not be read, or was not taken over.
     Counter RULE_LOAD_ERRORS = "alerter_rule_load_errors_total";
     /// Failed attempts to store or read the last good versions of rules.
-    Counter RULE_KEEP_ERRORS = "alerter_rule_keep_errors_total";
+    Counter LAST_GOOD_ERRORS = "alerter_rule_keep_errors_total";
     /// States of a rule on a device in memory.
     Gauge RULE_STATES = "alerter_rule_states";
     /// Rows that MySQL rejected for a value, by table and the server's error number; they were
     /// written in a plain form or left out.
-    Counter REFUSED_ROWS = "alerter_refused_rows_total" by "table", "errno";
+    Counter REJECTED_ROWS = "alerter_refused_rows_total" by "table", "errno";
     /// Failed commits that were retried.
     Counter COMMIT_RETRIES = "alerter_commit_retries_total";
 }
 
 /// The alerter's name, metrics and minute summary.
-pub const SERVICE: Service = Service {
+pub const SERVICE: ServiceInfo = ServiceInfo {
     name: "alerter",
     metrics: &[DECLARED, ljwx_ledger::metrics::DECLARED],
     zeros: &[
         (READINGS, "outcome", &["judged", "late", "ahead", "undecodable"]),
-        (OPERATOR_NEWS, "outcome", &["sent", "retried", "lost"]),
+        (OPERATOR_EVENTS, "outcome", &["sent", "retried", "lost"]),
         (TOKEN_REFRESHES, "outcome", &["fetched", "shared", "failed"]),
     ],
     summary: &[
-        Item::growth("judged", READINGS, "outcome=\"judged\""),
-        Item::growth("repeated or late", READINGS, "outcome=\"late\""),
-        Item::growth("transitions", TRANSITIONS, ""),
-        Item::growth("notifications sent", NOTIFICATIONS, "outcome=\"sent\""),
-        Item::growth("notifications failed", NOTIFICATIONS, "outcome=\"failed\""),
-        Item::gauge("notifications waiting", OUTBOX_DEPTH, Shown::Largest),
-        Item::gauge("episodes open", EPISODES_OPEN, Shown::Sum),
-        Item::gauge("waiting in Kafka", LAG_RECORDS, Shown::Sum),
-        Item::seconds("oldest waiting", LAG_SECONDS),
+        SummaryItem::growth("judged", READINGS, "outcome=\"judged\""),
+        SummaryItem::growth("repeated or late", READINGS, "outcome=\"late\""),
+        SummaryItem::growth("transitions", TRANSITIONS, ""),
+        SummaryItem::growth("notifications sent", NOTIFICATIONS, "outcome=\"sent\""),
+        SummaryItem::growth("notifications failed", NOTIFICATIONS, "outcome=\"failed\""),
+        SummaryItem::gauge("notifications waiting", OUTBOX_DEPTH, SummaryFormat::Largest),
+        SummaryItem::gauge("episodes open", EPISODES_OPEN, SummaryFormat::Sum),
+        SummaryItem::gauge("waiting in Kafka", LAG_RECORDS, SummaryFormat::Sum),
+        SummaryItem::seconds("oldest waiting", LAG_SECONDS),
     ],
 };

@@ -5,12 +5,12 @@ use jiff::tz::TimeZone;
 use ljwx_reading::Reading;
 use serde_json::{Map, Value, json};
 
-use crate::engine::episode::To;
+use crate::engine::episode::TransitionKind;
 use crate::notify::notice::Notice;
 use crate::rules::rule::Rule;
 use crate::rules::severity::Severity;
-use crate::rules::validation::{Checked, check};
-use crate::rules::vital::Sign;
+use crate::rules::validation::{RuleStatus, check};
+use crate::rules::vital::Vital;
 
 /// Returns a rule on heart rate above 100, changed by `fields`.
 pub fn rule(fields: Value) -> Rule {
@@ -21,7 +21,7 @@ pub fn rule(fields: Value) -> Rule {
     merge(&mut all, fields);
     let Value::Object(all) = all else { panic!("fields must be an object") };
     match check(&all, 1).checked {
-        Checked::Valid(rule) => *rule,
+        RuleStatus::Valid(rule) => *rule,
         other => panic!("{other:?}"),
     }
 }
@@ -71,10 +71,10 @@ pub fn object(value: Value) -> Map<String, Value> {
 /// Returns a notice of an opening: a critical heart rate of 133, above the allowed 120.
 pub fn notice() -> Notice {
     Notice {
-        to: To::Opened,
+        to: TransitionKind::Opened,
         severity: Severity::Critical,
         flapping: false,
-        sign: Sign::HeartRate,
+        vital: Vital::HeartRate,
         value: Some(133.0),
         bound: Some(120.0),
         eased: false,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use ljwx_service::http::admin::Admin;
-use ljwx_service::http::{Names, Server, Stop};
+use ljwx_service::http::admin::AdminServer;
+use ljwx_service::http::{ConnectionMetrics, HttpServer, ServerStop};
 use ljwx_service::kafka::publisher::Publisher;
-use ljwx_service::lifecycle::{PROCESS_END, Vital, within};
+use ljwx_service::lifecycle::{EssentialTasks, PROCESS_END, within};
 use ljwx_service::link;
 use ljwx_service::telemetry::Telemetry;
 use metrics::{counter, gauge};
@@ -17,22 +17,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, FLUSH_RESERVE};
-use crate::http::read_body::Bodies;
+use crate::http::read_body::BodyReader;
 use crate::http::{API_ROUTE, DEVICE_ROUTE, Routes};
 use crate::ingest::Ingest;
 use crate::metrics::{CONNECTIONS, CONNECTIONS_REFUSED, MEMORY_BOUND, REQUESTS};
-use crate::records::Records;
+use crate::records::RecordPublisher;
 use crate::request_span::TraceCallers;
 use crate::topic_check;
 
 /// A gateway bound to its ports.
 pub struct App {
     config: Config,
-    server: Server,
+    server: HttpServer,
     routes: Routes,
     publisher: Publisher,
     not_ready: Arc<AtomicBool>,
-    vital: Vital,
+    essential: EssentialTasks,
     admin_stop: CancellationToken,
 }
 
@@ -46,14 +46,14 @@ impl App {
         let topics = topic_check::check(config.kafka.clone(), config.record_bytes_max());
         let routes = Routes {
             ingest: Ingest {
-                records: Records {
+                records: RecordPublisher {
                     publisher: publisher.clone(),
                     readings_topic: config.kafka.readings_topic.clone(),
                     rejects_topic: config.kafka.rejects_topic.clone(),
                 },
                 zone: config.zone.zone.clone(),
             },
-            bodies: Bodies::new(&config.protection),
+            bodies: BodyReader::new(&config.protection),
             answer_timeout: config.protection.answer_timeout,
             slots: Semaphore::new(config.protection.requests_max),
             trace_callers: TraceCallers::new(&config.protection.trace_callers),
@@ -61,20 +61,20 @@ impl App {
         // The validation has checked that the hard limit has room for every connection.
         rlimit::increase_nofile_limit(u64::MAX).context("cannot raise the limit of open files")?;
         let bounds = config.protection.bounds();
-        let names = Names { connections: CONNECTIONS, refused: CONNECTIONS_REFUSED };
-        let server = Server::bind(config.listen, bounds, Some(names))
+        let names = ConnectionMetrics { connections: CONNECTIONS, refused: CONNECTIONS_REFUSED };
+        let server = HttpServer::bind(config.listen, bounds, Some(names))
             .with_context(|| format!("--listen {}", config.listen))?;
         let not_ready = Arc::new(AtomicBool::new(false));
-        let (vital, admin_stop) = (Vital::new(), CancellationToken::new());
-        vital.spawn("the producer", &admin_stop, publisher.clone().failed());
+        let (essential, admin_stop) = (EssentialTasks::new(), CancellationToken::new());
+        essential.spawn("the producer", &admin_stop, publisher.clone().failed());
         for route in [DEVICE_ROUTE, API_ROUTE] {
             counter!(REQUESTS, "route" => route, "status" => "503").increment(0);
         }
         let ready = ready(config, publisher.clone(), topics, Arc::clone(&not_ready));
-        let admin = Admin::new(Arc::new(|| Ok(())), ready, telemetry);
+        let admin = AdminServer::new(Arc::new(|| Ok(())), ready, telemetry);
         telemetry.summarise(admin_stop.clone());
         let admin_address =
-            admin.serve(&config.admin, axum::Router::new(), &vital, &admin_stop).await?;
+            admin.serve(&config.admin, axum::Router::new(), &essential, &admin_stop).await?;
         let memory_bound = config.memory_bound();
         gauge!(MEMORY_BOUND).set(memory_bound as f64);
         info!(
@@ -85,14 +85,22 @@ impl App {
             memory_bound_mib = memory_bound / (1024 * 1024),
             "gateway started"
         );
-        Ok(Self { config: config.clone(), server, routes, publisher, not_ready, vital, admin_stop })
+        Ok(Self {
+            config: config.clone(),
+            server,
+            routes,
+            publisher,
+            not_ready,
+            essential,
+            admin_stop,
+        })
     }
 
     /// Serves until `stop` or the loss of a vital task, then drains: readiness first, the port
     /// next, the producer last. One deadline bounds the drain.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let vital = self.vital.clone();
-        vital.during(&stop, self.serve(stop.clone())).await
+        let essential = self.essential.clone();
+        essential.during(&stop, self.serve(stop.clone())).await
     }
 
     async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
@@ -113,7 +121,7 @@ impl App {
             tokio::time::sleep_until(deadline - FLUSH_RESERVE).await;
         };
         tokio::select! {
-            () = server.serve(routes.router(), Stop { leaving: stop.clone(), closing }) => {}
+            () = server.serve(routes.router(), ServerStop { leaving: stop.clone(), closing }) => {}
             () = too_late => warn!("requests were still open near the end of --drain-timeout"),
         }
         // The rest of the reserve belongs to the spans and to the end of the process.
@@ -131,16 +139,16 @@ impl App {
 fn ready(
     config: &Config,
     publisher: Publisher,
-    topics: topic_check::TopicsChecked,
+    topics: topic_check::TopicsReadiness,
     not_ready: Arc<AtomicBool>,
-) -> ljwx_service::http::admin::Check {
+) -> ljwx_service::http::admin::Probe {
     let grace = config.ready_grace;
     Arc::new(move || {
         if not_ready.load(Ordering::Relaxed) {
             return Err("draining".into());
         }
-        if let Some(problem) = topics.problem() {
-            return Err(problem);
+        if let Some(reason) = topics.reason() {
+            return Err(reason);
         }
         let unreachable = publisher.unreachable_for();
         if unreachable > grace {

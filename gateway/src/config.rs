@@ -159,7 +159,7 @@ mod tests {
         ];
         let refused =
             ljwx_service::config::parse::<Config>(arguments.iter().map(Into::into).collect());
-        let Err(ljwx_service::config::Refusal::Problems(problems)) = refused else { panic!() };
+        let Err(ljwx_service::config::ConfigError::Problems(problems)) = refused else { panic!() };
         for setting in
             ["--answer-timeout", "--kafka-set acks", "--body-bytes-max", "--inflight-bytes-max"]
         {

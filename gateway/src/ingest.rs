@@ -9,14 +9,16 @@ use ljwx_reading::{Reading, Rejection};
 use ljwx_service::kafka::publisher::PublishError;
 use metrics::counter;
 
-use crate::items::{Content, ItemSource, ParseContext, Parsed, ParsedItem, Remark, parse_body};
+use crate::items::{
+    BodyContent, BodyContext, ItemResult, ItemSource, Parsed, ParsedItem, parse_body,
+};
 use crate::metrics::{READINGS, REJECTIONS, WARNINGS};
-use crate::records::{Records, Reject, Sent};
+use crate::records::{RecordPublisher, RejectRecord, SentRecord};
 use crate::request_span::RequestSpan;
 
 /// The clients of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
+pub enum RoutePolicy {
     /// Watches and phones. They cannot act on a rejection, so their rejects are kept in Kafka.
     Device,
     /// Clients that read the answer and still hold their data.
@@ -25,37 +27,37 @@ pub enum Policy {
 
 /// The result of a body whose records are all in Kafka.
 #[derive(Debug, Default, PartialEq)]
-pub struct Ingested {
+pub struct IngestResult {
     /// Published readings.
     pub success: usize,
     /// Readings equal to the last one with their identity.
     pub duplicate: usize,
     /// Rejected items.
     pub error: usize,
-    /// Rejections and warnings in the order of the items, at most [`REMARKS_MAX`]. Further ones are
+    /// Rejections and warnings in the order of the items, at most [`ITEM_RESULTS_MAX`]. Further ones are
     /// only counted.
-    pub remarks: Vec<Remark>,
+    pub item_results: Vec<ItemResult>,
     /// Whether the whole body could not be parsed.
     pub malformed: bool,
 }
 
 /// The reason why a body is not acknowledged.
 #[derive(Debug, PartialEq)]
-pub enum NotIngested {
+pub enum IngestError {
     /// The body is empty.
     Empty,
     /// Kafka could not take a record now.
     Unavailable(PublishError),
 }
 
-/// Most remarks about one body, and so most entries of `results` in an answer.
-const REMARKS_MAX: usize = 100;
+/// Most item results of one body, and so most entries of `results` in an answer.
+const ITEM_RESULTS_MAX: usize = 100;
 
-impl Ingested {
+impl IngestResult {
     /// Adds a remark if there is room. Otherwise the remark is not even created.
-    pub fn remark(&mut self, remark: impl FnOnce() -> Remark) {
-        if self.remarks.len() < REMARKS_MAX {
-            self.remarks.push(remark());
+    pub fn add_item_result(&mut self, add_item_result: impl FnOnce() -> ItemResult) {
+        if self.item_results.len() < ITEM_RESULTS_MAX {
+            self.item_results.push(add_item_result());
         }
     }
 }
@@ -70,7 +72,7 @@ const FIELD_DROPPED: &str = "field_dropped";
 /// Publishes bodies to Kafka.
 #[derive(Clone)]
 pub struct Ingest {
-    pub records: Records,
+    pub records: RecordPublisher,
     pub zone: TimeZone,
 }
 
@@ -78,57 +80,57 @@ impl Ingest {
     /// Publishes one body. `request` is the span of its records.
     pub async fn ingest(
         &self,
-        content: Content<'_>,
-        policy: Policy,
+        content: BodyContent<'_>,
+        policy: RoutePolicy,
         received_at: Timestamp,
         request: &RequestSpan,
-    ) -> Result<Ingested, NotIngested> {
+    ) -> Result<IngestResult, IngestError> {
         let enqueue = || self.enqueue(content, policy, received_at, request);
         let intake = match content {
-            Content::Open(body) if body.len() > OFF_THREAD_BYTES => {
+            BodyContent::Open(body) if body.len() > OFF_THREAD_BYTES => {
                 tokio::task::block_in_place(enqueue)?
             }
             _ => enqueue()?,
         };
-        intake.confirmed().await.map_err(NotIngested::Unavailable)
+        intake.confirmed().await.map_err(IngestError::Unavailable)
     }
 
     /// Parses the body and passes its records to the producer.
     fn enqueue<'a>(
         &'a self,
-        content: Content<'_>,
-        policy: Policy,
+        content: BodyContent<'_>,
+        policy: RoutePolicy,
         received_at: Timestamp,
         request: &'a RequestSpan,
-    ) -> Result<BodyIntake<'a>, NotIngested> {
-        let context = ParseContext { zone: &self.zone, received_at };
-        let body = parse_body(content, &context).ok_or(NotIngested::Empty)?;
-        let mut intake = BodyIntake {
+    ) -> Result<BodyPublisher<'a>, IngestError> {
+        let context = BodyContext { zone: &self.zone, received_at };
+        let body = parse_body(content, &context).ok_or(IngestError::Empty)?;
+        let mut intake = BodyPublisher {
             ingest: self,
             policy,
             received_at,
             request,
             sent: Vec::new(),
-            result: Ingested { malformed: body.malformed, ..Ingested::default() },
+            result: IngestResult { malformed: body.malformed, ..IngestResult::default() },
         };
         for item in body.items {
-            intake.item(item).map_err(NotIngested::Unavailable)?;
+            intake.item(item).map_err(IngestError::Unavailable)?;
         }
         Ok(intake)
     }
 }
 
 /// A body whose records are being published.
-struct BodyIntake<'a> {
+struct BodyPublisher<'a> {
     ingest: &'a Ingest,
-    policy: Policy,
+    policy: RoutePolicy,
     received_at: Timestamp,
     request: &'a RequestSpan,
-    sent: Vec<Sent>,
-    result: Ingested,
+    sent: Vec<SentRecord>,
+    result: IngestResult,
 }
 
-impl BodyIntake<'_> {
+impl BodyPublisher<'_> {
     /// Publishes one item, or counts an item that needs no record.
     fn item(&mut self, item: ParsedItem<'_>) -> Result<(), PublishError> {
         match item.parsed {
@@ -148,10 +150,12 @@ impl BodyIntake<'_> {
         for warning in reading.warnings() {
             counter!(WARNINGS, "field" => warning.field.to_string(), "code" => warning.code.as_str())
                 .increment(1);
-            self.result.remark(|| Remark::of_warning(item.index, device_sn, warning));
+            self.result.add_item_result(|| ItemResult::of_warning(item.index, device_sn, warning));
         }
-        if self.policy == Policy::Device && reading.warnings().iter().any(|warning| warning.cut) {
-            self.send_reject(&Reject {
+        if self.policy == RoutePolicy::Device
+            && reading.warnings().iter().any(|warning| warning.cut)
+        {
+            self.send_reject(&RejectRecord {
                 value: item.raw,
                 code: FIELD_DROPPED,
                 message: "a field was left out of the reading; the whole item is kept here",
@@ -166,8 +170,8 @@ impl BodyIntake<'_> {
 
     fn reject(&mut self, item: &ItemSource<'_>, rejection: Rejection) -> Result<(), PublishError> {
         let code = rejection.code.as_str();
-        if self.policy == Policy::Device {
-            self.send_reject(&Reject {
+        if self.policy == RoutePolicy::Device {
+            self.send_reject(&RejectRecord {
                 value: item.raw,
                 code,
                 message: &rejection.message,
@@ -179,11 +183,11 @@ impl BodyIntake<'_> {
         }
         counter!(REJECTIONS, "code" => code).increment(1);
         self.result.error += 1;
-        self.result.remark(|| Remark::of_rejection(item.index, rejection));
+        self.result.add_item_result(|| ItemResult::of_rejection(item.index, rejection));
         Ok(())
     }
 
-    fn send_reject(&mut self, reject: &Reject<'_>) -> Result<(), PublishError> {
+    fn send_reject(&mut self, reject: &RejectRecord<'_>) -> Result<(), PublishError> {
         let received_at_ms = self.received_at.as_millisecond();
         let request = self.request.recorded();
         self.sent.push(self.ingest.records.reject(reject, received_at_ms, request)?);
@@ -192,7 +196,7 @@ impl BodyIntake<'_> {
 
     /// Waits for the delivery reports. All records are enqueued before the first wait, so they
     /// share a batch.
-    async fn confirmed(self) -> Result<Ingested, PublishError> {
+    async fn confirmed(self) -> Result<IngestResult, PublishError> {
         for sent in self.sent {
             sent.confirmed().await?;
         }

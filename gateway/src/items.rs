@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use ljwx_reading::content_encoding::Encoding;
-use ljwx_reading::envelope::{self, BodyError, Found};
-use ljwx_reading::{DeviceSn, Ids, Intake, Reading, Rejection, RejectionCode, Warning};
+use ljwx_reading::envelope::{self, BodyError, BodyItem};
+use ljwx_reading::{DeviceSn, Ids, ParseContext, Reading, Rejection, RejectionCode, Warning};
 
 /// A body after decompression.
 #[derive(Debug, Clone, Copy)]
-pub enum Content<'a> {
+pub enum BodyContent<'a> {
     /// The decompressed bytes.
     Open(&'a [u8]),
     /// A compressed body that cannot be decompressed.
@@ -22,7 +22,7 @@ pub enum Content<'a> {
 
 /// The facts about a body that its items do not hold.
 #[derive(Debug, Clone, Copy)]
-pub struct ParseContext<'a> {
+pub struct BodyContext<'a> {
     pub zone: &'a TimeZone,
     /// Receipt of the body.
     pub received_at: Timestamp,
@@ -67,14 +67,17 @@ pub enum Parsed {
 }
 
 /// Parses a body. Returns `None` if the body is empty.
-pub fn parse_body<'a>(content: Content<'a>, context: &ParseContext<'_>) -> Option<ParsedBody<'a>> {
+pub fn parse_body<'a>(
+    content: BodyContent<'a>,
+    context: &BodyContext<'_>,
+) -> Option<ParsedBody<'a>> {
     match content {
-        Content::Open(body) => match envelope::unwrap(body) {
+        BodyContent::Open(body) => match envelope::unwrap(body) {
             Ok(found) => Some(ParsedBody { items: parse_items(&found, context), malformed: false }),
             Err(BodyError::Empty) => None,
             Err(BodyError::Rejected(rejection)) => Some(malformed(body, None, rejection)),
         },
-        Content::Broken { received, encoding } => {
+        BodyContent::Broken { received, encoding } => {
             let message = format!(
                 "the body is not {}, though its header says so: it is cut short or damaged",
                 encoding.as_str()
@@ -92,13 +95,17 @@ fn malformed(raw: &[u8], encoding: Option<Encoding>, rejection: Rejection) -> Pa
     ParsedBody { items: vec![item], malformed: true }
 }
 
-fn parse_items<'a>(found: &[Found<'a>], context: &ParseContext<'_>) -> Vec<ParsedItem<'a>> {
+fn parse_items<'a>(found: &[BodyItem<'a>], context: &BodyContext<'_>) -> Vec<ParsedItem<'a>> {
     let mut items: Vec<ParsedItem<'a>> = Vec::with_capacity(found.len());
     // The index of the last reading of each identity.
     let mut latest: HashMap<(DeviceSn, DateTime), usize> = HashMap::new();
     for (index, item) in found.iter().enumerate() {
-        let intake =
-            Intake { zone: context.zone, received_at: context.received_at, index, ids: item.ids };
+        let intake = ParseContext {
+            zone: context.zone,
+            received_at: context.received_at,
+            index,
+            ids: item.ids,
+        };
         let parsed = match &item.rejection {
             Some(rejection) => Err(rejection.clone()),
             None => Reading::parse(item.raw, &intake),
@@ -111,7 +118,7 @@ fn parse_items<'a>(found: &[Found<'a>], context: &ParseContext<'_>) -> Vec<Parse
                 let identity = (reading.device_sn().clone(), reading.timestamp());
                 let before = latest.get(&identity).map(|place| &items[*place].parsed);
                 let repeated = matches!(
-                    before, Some(Parsed::Accepted(before)) if before.says_the_same_as(&reading)
+                    before, Some(Parsed::Accepted(before)) if before.has_same_content_as(&reading)
                 );
                 if repeated {
                     Parsed::Duplicate
@@ -130,7 +137,7 @@ fn parse_items<'a>(found: &[Found<'a>], context: &ParseContext<'_>) -> Vec<Parse
 
 /// An entry of an answer about one rejected item or one warning.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Remark {
+pub struct ItemResult {
     /// The item's index in its body.
     pub index: usize,
     /// The item's serial number, if it could be read.
@@ -143,7 +150,7 @@ pub struct Remark {
     pub message: String,
 }
 
-impl Remark {
+impl ItemResult {
     /// Describes a field that was left out of an accepted reading.
     pub fn of_warning(index: usize, device_sn: &str, warning: &Warning) -> Self {
         Self {
@@ -174,15 +181,15 @@ impl Remark {
 mod tests {
     use super::*;
 
-    fn parse<'a>(content: Content<'a>) -> Option<ParsedBody<'a>> {
+    fn parse<'a>(content: BodyContent<'a>) -> Option<ParsedBody<'a>> {
         let zone = TimeZone::get("Asia/Shanghai").unwrap();
         let received_at = "2025-09-02T08:30:00Z".parse().unwrap();
-        parse_body(content, &ParseContext { zone: &zone, received_at })
+        parse_body(content, &BodyContext { zone: &zone, received_at })
     }
 
     /// Returns each item in one word: a (accepted), d (duplicate) or the code of its rejection.
     fn outcomes(body: &str) -> Vec<&'static str> {
-        let parsed = parse(Content::Open(body.as_bytes())).unwrap();
+        let parsed = parse(BodyContent::Open(body.as_bytes())).unwrap();
         assert!(!parsed.malformed, "{body}");
         let places: Vec<_> = parsed.items.iter().map(|item| item.source.index).collect();
         assert_eq!(places, (0..parsed.items.len()).collect::<Vec<_>>());
@@ -217,14 +224,14 @@ mod tests {
     fn a_rejected_item_costs_no_other_item_and_keeps_its_own_bytes() {
         let body = format!(r#"[{},1,{{"heart_rate":70}}]"#, item("A", 70));
         assert_eq!(outcomes(&body), ["a", "invalid_item", "missing_device_sn"]);
-        let parsed = parse(Content::Open(body.as_bytes())).unwrap();
+        let parsed = parse(BodyContent::Open(body.as_bytes())).unwrap();
         assert_eq!(parsed.items[2].source.raw, br#"{"heart_rate":70}"#);
     }
 
     #[test]
     fn ids_beside_the_data_go_with_each_of_its_items() {
         let body = format!(r#"{{"customer_id":7,"data":[{},1]}}"#, item("A", 70));
-        let parsed = parse(Content::Open(body.as_bytes())).unwrap();
+        let parsed = parse(BodyContent::Open(body.as_bytes())).unwrap();
         let ids: Vec<_> = parsed.items.iter().map(|item| item.source.ids.customer_id).collect();
         assert_eq!(ids, [Some(7), Some(7)]);
         let Parsed::Accepted(reading) = &parsed.items[0].parsed else { panic!("{parsed:?}") };
@@ -233,12 +240,12 @@ mod tests {
 
     #[test]
     fn an_empty_body_is_none_and_a_malformed_one_is_its_own_item() {
-        assert!(parse(Content::Open(b" ")).is_none());
-        assert!(parse(Content::Open(b"{}")).is_none());
-        assert!(parse(Content::Open(br#"{"data":[]}"#)).unwrap().items.is_empty());
-        let broken = Content::Broken { received: b"\x1f\x8b", encoding: Encoding::Gzip };
+        assert!(parse(BodyContent::Open(b" ")).is_none());
+        assert!(parse(BodyContent::Open(b"{}")).is_none());
+        assert!(parse(BodyContent::Open(br#"{"data":[]}"#)).unwrap().items.is_empty());
+        let broken = BodyContent::Broken { received: b"\x1f\x8b", encoding: Encoding::Gzip };
         for (content, raw, encoding, message) in [
-            (Content::Open(b"nope"), &b"nope"[..], None, "is not valid JSON"),
+            (BodyContent::Open(b"nope"), &b"nope"[..], None, "is not valid JSON"),
             (broken, b"\x1f\x8b", Some(Encoding::Gzip), "the body is not gzip"),
         ] {
             let parsed = parse(content).unwrap();
@@ -254,14 +261,14 @@ mod tests {
     #[test]
     fn a_remark_names_the_item_the_field_and_the_remedy() {
         let body = r#"{"deviceSn":"A","timestamp":"2025-09-02 16:09:00","heart_rate":999}"#;
-        let parsed = parse(Content::Open(body.as_bytes())).unwrap();
+        let parsed = parse(BodyContent::Open(body.as_bytes())).unwrap();
         let Parsed::Accepted(reading) = &parsed.items[0].parsed else { panic!("{parsed:?}") };
-        let remark = Remark::of_warning(3, "A", &reading.warnings()[0]);
+        let remark = ItemResult::of_warning(3, "A", &reading.warnings()[0]);
         assert_eq!((remark.index, remark.code), (3, "out_of_range"));
         assert_eq!(remark.field.as_deref(), Some("heart_rate"));
         assert!(remark.message.starts_with("heart_rate was not usable as sent"));
         let rejection = Rejection::of_field(RejectionCode::InvalidTimestamp, "timestamp", "why");
-        let remark = Remark::of_rejection(4, rejection);
+        let remark = ItemResult::of_rejection(4, rejection);
         assert_eq!((remark.index, remark.code), (4, "invalid_timestamp"));
         assert_eq!((remark.field.as_deref(), remark.message.as_str()), (Some("timestamp"), "why"));
     }

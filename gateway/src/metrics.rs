@@ -2,9 +2,9 @@
 
 use ljwx_service::http::REFUSED_REASONS;
 use ljwx_service::metrics::PRODUCER_QUEUE_RECORDS;
-use ljwx_service::telemetry::{Item, Service, Shown};
+use ljwx_service::telemetry::{ServiceInfo, SummaryFormat, SummaryItem};
 
-use crate::request_error::Code;
+use crate::request_error::ErrorCode;
 
 ljwx_service::declare_metrics! {
     /// Answered requests.
@@ -36,7 +36,7 @@ ljwx_service::declare_metrics! {
 }
 
 /// The gateway as its telemetry describes it.
-pub const SERVICE: Service = Service {
+pub const SERVICE: ServiceInfo = ServiceInfo {
     name: "gateway",
     metrics: &[DECLARED],
     zeros: &[
@@ -45,20 +45,24 @@ pub const SERVICE: Service = Service {
         (CONNECTIONS_REFUSED, "reason", REFUSED_REASONS),
     ],
     summary: &[
-        Item::growth("requests", REQUESTS, ""),
-        Item::growth("requests not acknowledged", REQUESTS, "status=\"503\""),
-        Item::growth("readings accepted", READINGS, "outcome=\"accepted\""),
-        Item::growth("readings that repeat the one before", READINGS, "outcome=\"duplicate\""),
-        Item::growth("items rejected", READINGS, "outcome=\"rejected\""),
-        Item::gauge("waiting for Kafka", PRODUCER_QUEUE_RECORDS, Shown::Largest),
+        SummaryItem::growth("requests", REQUESTS, ""),
+        SummaryItem::growth("requests not acknowledged", REQUESTS, "status=\"503\""),
+        SummaryItem::growth("readings accepted", READINGS, "outcome=\"accepted\""),
+        SummaryItem::growth(
+            "readings that repeat the one before",
+            READINGS,
+            "outcome=\"duplicate\"",
+        ),
+        SummaryItem::growth("items rejected", READINGS, "outcome=\"rejected\""),
+        SummaryItem::gauge("waiting for Kafka", PRODUCER_QUEUE_RECORDS, SummaryFormat::Largest),
     ],
 };
 
-const CODES: [&str; Code::ALL.len()] = {
-    let mut codes = [""; Code::ALL.len()];
+const CODES: [&str; ErrorCode::ALL.len()] = {
+    let mut codes = [""; ErrorCode::ALL.len()];
     let mut at = 0;
     while at < codes.len() {
-        codes[at] = Code::ALL[at].as_str();
+        codes[at] = ErrorCode::ALL[at].as_str();
         at += 1;
     }
     codes

@@ -3,7 +3,7 @@
 use ljwx_reading::content_encoding::{CONTENT_ENCODING, Encoding};
 use ljwx_reading::wire;
 use ljwx_reading::{Ids, Reading};
-use ljwx_service::kafka::publisher::{Outgoing, Pending, PublishError, Publisher};
+use ljwx_service::kafka::publisher::{OutgoingRecord, PendingRecord, PublishError, Publisher};
 use ljwx_service::telemetry::trace::{self, NewSpan, TRACEPARENT};
 use opentelemetry::trace::{SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
@@ -11,19 +11,19 @@ use rdkafka::message::{Header, OwnedHeaders};
 
 /// The producer and its topics.
 #[derive(Clone)]
-pub struct Records {
+pub struct RecordPublisher {
     pub publisher: Publisher,
     pub readings_topic: String,
     pub rejects_topic: String,
 }
 
 /// A record that waits for its delivery report, with the span of the wait.
-pub struct Sent {
-    pending: Pending,
+pub struct SentRecord {
+    pending: PendingRecord,
     span: Context,
 }
 
-impl Sent {
+impl SentRecord {
     /// Waits for the delivery report.
     pub async fn confirmed(self) -> Result<(), PublishError> {
         let result = self.pending.confirmed().await;
@@ -48,7 +48,7 @@ impl Sent {
 
 /// A rejected item, or an accepted item that the reading does not hold in full.
 #[derive(Debug)]
-pub struct Reject<'a> {
+pub struct RejectRecord<'a> {
     pub value: &'a [u8],
     pub code: &'static str,
     pub message: &'a str,
@@ -61,15 +61,19 @@ pub struct Reject<'a> {
     pub encoding: Option<Encoding>,
 }
 
-impl Records {
+impl RecordPublisher {
     /// Publishes a reading under the request's span.
-    pub fn reading(&self, reading: &Reading, request: &Context) -> Result<Sent, PublishError> {
+    pub fn reading(
+        &self,
+        reading: &Reading,
+        request: &Context,
+    ) -> Result<SentRecord, PublishError> {
         let span =
             self.send_span(&self.readings_topic, request, Some(reading.device_sn().as_str()));
         let context = span.span().span_context().clone();
         let headers = with_context(OwnedHeaders::new(), &context)
             .insert(Header { key: "schema", value: Some(wire::SCHEMA) });
-        let pending = self.publisher.enqueue(Outgoing {
+        let pending = self.publisher.enqueue(OutgoingRecord {
             topic: &self.readings_topic,
             key: Some(reading.device_sn().as_str().as_bytes()),
             partition: None,
@@ -77,16 +81,16 @@ impl Records {
             headers,
             timestamp_ms: Some(reading.received_at_ms()),
         })?;
-        Ok(Sent { pending, span })
+        Ok(SentRecord { pending, span })
     }
 
     /// Publishes a reject, unchanged.
     pub fn reject(
         &self,
-        reject: &Reject<'_>,
+        reject: &RejectRecord<'_>,
         received_at_ms: i64,
         request: &Context,
-    ) -> Result<Sent, PublishError> {
+    ) -> Result<SentRecord, PublishError> {
         let span = self.send_span(&self.rejects_topic, request, None);
         let context = span.span().span_context().clone();
         let received_at = received_at_ms.to_string();
@@ -110,7 +114,7 @@ impl Records {
                 headers = headers.insert(Header { key, value: Some(&id.to_string()) });
             }
         }
-        let pending = self.publisher.enqueue(Outgoing {
+        let pending = self.publisher.enqueue(OutgoingRecord {
             topic: &self.rejects_topic,
             key: reject.device_sn.map(str::as_bytes),
             partition: None,
@@ -118,7 +122,7 @@ impl Records {
             headers,
             timestamp_ms: Some(received_at_ms),
         })?;
-        Ok(Sent { pending, span })
+        Ok(SentRecord { pending, span })
     }
 
     /// Starts a span for a sampled request. Other records carry the request's context.

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 
 /// The stable code of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
+pub enum ErrorCode {
     /// The body is empty.
     EmptyBody,
     /// The body cannot be parsed.
@@ -29,7 +29,7 @@ pub enum Code {
     MethodNotAllowed,
 }
 
-impl Code {
+impl ErrorCode {
     /// All codes.
     pub const ALL: [Self; 11] = [
         Self::EmptyBody,
@@ -112,14 +112,14 @@ impl Code {
 
 /// A refused request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    pub code: Code,
+pub struct RequestError {
+    pub code: ErrorCode,
     /// Seconds until a retry is worthwhile.
     pub retry_after: Option<u64>,
 }
 
-impl From<Code> for Refusal {
-    fn from(code: Code) -> Self {
+impl From<ErrorCode> for RequestError {
+    fn from(code: ErrorCode) -> Self {
         Self { code, retry_after: None }
     }
 }
@@ -133,17 +133,19 @@ mod tests {
     #[test]
     fn a_code_is_one_word_in_answers_records_metrics_and_documents() {
         let items = [RejectionCode::MalformedBody, RejectionCode::TooManyReadings];
-        for (ours, item) in [Code::MalformedBody, Code::TooManyReadings].into_iter().zip(items) {
+        for (ours, item) in
+            [ErrorCode::MalformedBody, ErrorCode::TooManyReadings].into_iter().zip(items)
+        {
             assert_eq!(ours.as_str(), item.as_str(), "a record's header says it otherwise");
         }
         let documents = include_str!("../../docs/running.md");
-        for code in Code::ALL {
+        for code in ErrorCode::ALL {
             let row = format!("| `{}` | {} |", code.as_str(), code.status().as_u16());
             assert!(documents.contains(&row), "docs/running.md lacks {row}");
         }
         let zeros = crate::metrics::SERVICE.zeros.iter();
         let (_, _, shown) =
             zeros.clone().find(|(name, ..)| *name == crate::metrics::REFUSALS).unwrap();
-        assert_eq!(*shown, Code::ALL.map(Code::as_str), "shown at 0 from the start");
+        assert_eq!(*shown, ErrorCode::ALL.map(ErrorCode::as_str), "shown at 0 from the start");
     }
 }

@@ -11,34 +11,34 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The problem that the last check found. `None` once the topics are as required.
 #[derive(Debug, Clone)]
-pub struct TopicsChecked(Arc<Mutex<Option<String>>>);
+pub struct TopicsReadiness(Arc<Mutex<Option<String>>>);
 
-impl TopicsChecked {
+impl TopicsReadiness {
     /// Returns the reason why the gateway must not accept readings yet.
-    pub fn problem(&self) -> Option<String> {
+    pub fn reason(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, problem: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    fn set(&self, reason: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 }
 
 /// Checks in the background until the topics are as required, and logs each new problem.
-pub fn check(kafka: KafkaArgs, record_bytes: usize) -> TopicsChecked {
-    let checked = TopicsChecked(Arc::new(Mutex::new(Some("topics not checked yet".into()))));
+pub fn check(kafka: KafkaArgs, record_bytes: usize) -> TopicsReadiness {
+    let checked = TopicsReadiness(Arc::new(Mutex::new(Some("topics not checked yet".into()))));
     let result = checked.clone();
     tokio::spawn(async move {
-        let mut said = None;
+        let mut logged = None;
         loop {
-            let problem =
+            let reason =
                 check_once(&kafka, record_bytes).await.err().map(|error| format!("{error:#}"));
-            result.set(problem.clone());
-            match problem {
+            result.set(reason.clone());
+            match reason {
                 None => return info!("topics checked"),
-                Some(problem) if said.as_ref() != Some(&problem) => {
-                    warn!(problem, "not ready: run `worker migrate`, or mend the topic");
-                    said = Some(problem);
+                Some(reason) if logged.as_ref() != Some(&reason) => {
+                    warn!(reason, "not ready: run `worker migrate`, or mend the topic");
+                    logged = Some(reason);
                 }
                 Some(_) => {}
             }

@@ -7,47 +7,47 @@ use std::time::Duration;
 use anyhow::Context;
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
-use ljwx_ledger::device_bindings::Bindings;
-use ljwx_ledger::group::consumer::{self, Source};
-use ljwx_ledger::group::dead_letter_topic::DeadLetters;
-use ljwx_ledger::group::monitor::GroupWatch;
-use ljwx_ledger::group::settings::SourceConfig;
-use ljwx_ledger::ledger::{Kind, Ledger};
+use ljwx_ledger::device_bindings::DeviceBindings;
+use ljwx_ledger::group::consumer::{self, GroupConsumer};
+use ljwx_ledger::group::dead_letter_topic::DeadLetterTopic;
+use ljwx_ledger::group::monitor::GroupMonitor;
+use ljwx_ledger::group::settings::GroupConsumerConfig;
+use ljwx_ledger::ledger::{GroupKind, Ledger};
 use ljwx_ledger::mysql::MySqlPool;
-use ljwx_service::http::admin::Admin;
-use ljwx_service::kafka::LETTER_BYTES_MAX;
+use ljwx_service::http::admin::AdminServer;
+use ljwx_service::kafka::DEAD_LETTER_BYTES_MAX;
 use ljwx_service::kafka::publisher::{Publisher, PublisherLimits};
-use ljwx_service::lifecycle::{Deadline, Step, Vital, within};
+use ljwx_service::lifecycle::{Deadline, EssentialTasks, ShutdownStep, within};
 use ljwx_service::link;
 use ljwx_service::telemetry::{Telemetry, host_name};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::batch::size::Adaptive;
+use crate::batch::size::BatchSizer;
 use crate::batch::spans::SpanNames;
 use crate::config::RunConfig;
-use crate::dead_letter::Letters;
-use crate::dead_letter::breaker::Breaker;
+use crate::dead_letter::DeadLetterSender;
+use crate::dead_letter::breaker::DeadLetterBreaker;
 use crate::dead_letter::topic_check;
-use crate::health::monitor::Watch;
+use crate::health::monitor::ServerMonitor;
 use crate::health::{Health, endpoint};
-use crate::mysql::Store;
-use crate::mysql::group_control::Gate;
+use crate::mysql::BatchWriter;
+use crate::mysql::group_control::ConsumptionState;
 use crate::mysql::monthly_partitions;
-use crate::mysql::newest_rows::Newest;
+use crate::mysql::newest_rows::NewestRows;
 use crate::pipeline::flush::Flush;
-use crate::pipeline::{Parts, Pipeline};
-use crate::redis::Latest;
-use crate::redis::repair::{self, Repair, Sentinel, Topic};
+use crate::pipeline::{Pipeline, PipelineParts};
+use crate::redis::LatestHashes;
+use crate::redis::repair::{self, GenerationCheck, ReadingsTopic, Repair};
 
 /// Limits of the producer of dead letters.
-const LETTERS: PublisherLimits = PublisherLimits {
+const DEAD_LETTER_LIMITS: PublisherLimits = PublisherLimits {
     message_timeout: Duration::from_secs(30),
     linger: Duration::from_millis(5),
     queue_kbytes: 16 * 1024,
     queue_records: 10_000,
-    message_bytes_max: LETTER_BYTES_MAX,
+    message_bytes_max: DEAD_LETTER_BYTES_MAX,
 };
 
 /// Most deliveries that wait for the buffer.
@@ -58,7 +58,7 @@ pub struct App {
     config: RunConfig,
     pipeline: Pipeline,
     pool: MySqlPool,
-    vital: Vital,
+    essential: EssentialTasks,
     background: CancellationToken,
 }
 
@@ -74,41 +74,44 @@ impl App {
         let (latest, repair) = parts.redis();
         let flush = parts.flush(publisher, latest);
         let source = parts.source(stop)?;
-        let gate = parts.monitor()?;
+        let consumption_state = parts.monitor()?;
         parts.keep_months();
         telemetry.summarise(parts.background.clone());
         let (live, ready) = (parts.health.clone(), parts.health.clone());
-        let address =
-            Admin::new(Arc::new(move || live.live()), Arc::new(move || ready.ready()), telemetry)
-                .serve(
-                    &config.admin,
-                    endpoint::route(parts.health.clone()),
-                    &parts.vital,
-                    &parts.background,
-                )
-                .await?;
+        let address = AdminServer::new(
+            Arc::new(move || live.live()),
+            Arc::new(move || ready.ready()),
+            telemetry,
+        )
+        .serve(
+            &config.admin,
+            endpoint::route(parts.health.clone()),
+            &parts.essential,
+            &parts.background,
+        )
+        .await?;
         let version = env!("CARGO_PKG_VERSION");
         info!(version, admin = %address, group = config.group, "worker started");
-        let pipeline = Pipeline::new(Parts {
+        let pipeline = Pipeline::new(PipelineParts {
             source,
             flush,
             repair,
             limits: config.limits(),
-            adaptive: Adaptive::new(config.adaptive()),
-            gate,
+            adaptive: BatchSizer::new(config.adaptive()),
+            consumption_state,
         });
-        let Connected { pool, vital, background, .. } = parts;
-        Ok(Self { config: config.clone(), pipeline, pool, vital, background })
+        let Connected { pool, essential, background, .. } = parts;
+        Ok(Self { config: config.clone(), pipeline, pool, essential, background })
     }
 
     /// Runs the pipeline until `stop` or until an essential task ends, then drains.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let deadline = Deadline::new(self.config.lifecycle.drain_timeout, stop.clone());
-        let end = self.vital.during(&stop, self.pipeline.run(&deadline, &stop)).await?;
+        let end = self.essential.during(&stop, self.pipeline.run(&deadline, &stop)).await?;
         info!(?end, "worker stopped");
         self.background.cancel();
         // A connection that is not returned in time ends with the process.
-        let _closed = deadline.within(Step::Close, self.pool.close()).await;
+        let _closed = deadline.within(ShutdownStep::Close, self.pool.close()).await;
         Ok(())
     }
 }
@@ -121,9 +124,9 @@ struct Connected<'a> {
     /// Names this process in the ledger and in Redis.
     owner: String,
     redis: Option<Client>,
-    bindings: Bindings,
+    bindings: DeviceBindings,
     health: Health,
-    vital: Vital,
+    essential: EssentialTasks,
     background: CancellationToken,
 }
 
@@ -135,40 +138,42 @@ impl<'a> Connected<'a> {
         let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
         let topic = &config.kafka.readings_topic;
         let owner = format!("{}:{}", host_name(), std::process::id());
-        let ledger = Ledger::new(pool.clone(), Kind::Worker, &config.group, topic, owner.clone());
+        let ledger =
+            Ledger::new(pool.clone(), GroupKind::Worker, &config.group, topic, owner.clone());
         consumer::check_start(&config.kafka, &ledger).await?;
         let redis = if config.no_redis { None } else { Some(connect_redis(config).await?) };
         Ok(Self {
             config,
-            bindings: Bindings::new(pool.clone()),
+            bindings: DeviceBindings::new(pool.clone()),
             pool,
             ledger,
             owner,
             redis,
             health: Health::new(config.member.group_protocol),
-            vital: Vital::new(),
+            essential: EssentialTasks::new(),
             background: CancellationToken::new(),
         })
     }
 
     /// Creates the producer of dead letters. The worker stops if the producer fails.
     fn publisher(&self) -> anyhow::Result<Publisher> {
-        let publisher = Publisher::new(self.config.kafka.client_config("worker"), &LETTERS)
-            .context("cannot create the producer; look at --kafka-set")?;
+        let publisher =
+            Publisher::new(self.config.kafka.client_config("worker"), &DEAD_LETTER_LIMITS)
+                .context("cannot create the producer; look at --kafka-set")?;
         let failed = publisher.clone().failed();
-        self.vital.spawn("the producer of dead letters", &self.background, failed);
+        self.essential.spawn("the producer of dead letters", &self.background, failed);
         Ok(publisher)
     }
 
     /// Starts the repair of Redis. Returns the writer of the hashes, if the worker uses Redis, and
     /// the pipeline's handle of the repair.
-    fn redis(&self) -> (Option<Arc<Latest>>, repair::Link) {
+    fn redis(&self) -> (Option<Arc<LatestHashes>>, repair::RepairHandle) {
         let config = self.config;
         let (link, link_end) = repair::link();
         let Some(client) = self.redis.clone() else { return (None, link) };
-        let newest = Newest::new(self.pool.clone());
+        let newest = NewestRows::new(self.pool.clone());
         let writes = self.health.redis_writes();
-        let latest = Arc::new(Latest::new(
+        let latest = Arc::new(LatestHashes::new(
             client.clone(),
             newest.clone(),
             config.redis_devices_max,
@@ -176,16 +181,22 @@ impl<'a> Connected<'a> {
             writes.clone(),
         ));
         let owner = self.owner.clone();
-        let look_back = config.kafka.client_config("worker-repair");
+        let repair_topic = config.kafka.client_config("worker-repair");
         let repair = Repair {
             latest: Arc::clone(&latest),
             newest,
-            sentinel: Sentinel::new(client, self.pool.clone(), &config.group, owner, writes),
-            topic: Topic::new(look_back, &config.kafka.readings_topic, &config.group),
+            generation_check: GenerationCheck::new(
+                client,
+                self.pool.clone(),
+                &config.group,
+                owner,
+                writes,
+            ),
+            topic: ReadingsTopic::new(repair_topic, &config.kafka.readings_topic, &config.group),
             ledger: self.ledger.clone(),
             link: link_end,
         };
-        self.vital.spawn(
+        self.essential.spawn(
             "the repair of Redis",
             &self.background,
             repair.run(self.background.clone()),
@@ -193,29 +204,33 @@ impl<'a> Connected<'a> {
         (Some(latest), link)
     }
 
-    fn flush(&self, publisher: Publisher, latest: Option<Arc<Latest>>) -> Flush {
+    fn flush(&self, publisher: Publisher, latest: Option<Arc<LatestHashes>>) -> Flush {
         let config = self.config;
         let (topic, group) = (config.kafka.readings_topic.clone(), config.group.clone());
-        let letters = DeadLetters::new(
+        let dead_letter_sender = DeadLetterTopic::new(
             publisher,
             config.kafka.dead_letter_topic(&group),
             topic.clone(),
             group.clone(),
         );
         Flush {
-            store: Store::new(self.pool.clone(), self.ledger.clone()),
+            store: BatchWriter::new(self.pool.clone(), self.ledger.clone()),
             latest,
             bindings: self.bindings.clone(),
-            letters: Letters::new(letters, Breaker::new(config.breaker()), self.health.clone()),
+            dead_letter_sender: DeadLetterSender::new(
+                dead_letter_sender,
+                DeadLetterBreaker::new(config.breaker()),
+                self.health.clone(),
+            ),
             health: self.health.clone(),
             names: SpanNames { topic, group },
-            redis_misses: AtomicBool::new(false),
+            redis_outage_logged: AtomicBool::new(false),
         }
     }
 
-    fn source(&self, stop: &CancellationToken) -> anyhow::Result<Source> {
+    fn source(&self, stop: &CancellationToken) -> anyhow::Result<GroupConsumer> {
         let config = self.config;
-        let source = SourceConfig {
+        let source = GroupConsumerConfig {
             client: config.kafka.client_config(&format!("worker-{}", std::process::id())),
             group: config.group.clone(),
             topic: config.kafka.readings_topic.clone(),
@@ -223,27 +238,27 @@ impl<'a> Connected<'a> {
             keeps_records: true,
             waiting_max: WAITING_MAX,
         };
-        Source::start(source, self.ledger.clone(), stop.clone())
+        GroupConsumer::start(source, self.ledger.clone(), stop.clone())
             .context("cannot create the consumer; look at --kafka-set")
     }
 
     /// Starts the monitor of the servers and the check of the dead-letter topic. Returns the
     /// receiver of the group's consumption state.
-    fn monitor(&self) -> anyhow::Result<watch::Receiver<Gate>> {
+    fn monitor(&self) -> anyhow::Result<watch::Receiver<ConsumptionState>> {
         let (config, background) = (self.config, &self.background);
         let (ledger, redis) = (self.ledger.clone(), self.redis.clone());
         let bindings = self.bindings.clone();
-        let (gate, gate_end) = watch::channel(Gate::Unknown);
-        let watch = Watch {
-            group_watch: GroupWatch::new(&config.kafka, ledger, redis, bindings, "worker-watch")
+        let (consumption_state, gate_end) = watch::channel(ConsumptionState::Unknown);
+        let watch = ServerMonitor {
+            group_watch: GroupMonitor::new(&config.kafka, ledger, redis, bindings, "worker-watch")
                 .context("cannot create the clients of the watch; look at --kafka-set")?,
             pool: self.pool.clone(),
             group: config.group.clone(),
             topic: config.kafka.readings_topic.clone(),
             health: self.health.clone(),
-            gate,
+            consumption_state,
         };
-        self.vital.spawn("the watch", background, watch.run(background.clone()));
+        self.essential.spawn("the watch", background, watch.run(background.clone()));
         let (kafka, group) = (config.kafka.clone(), config.group.clone());
         let health = self.health.clone();
         tokio::spawn(topic_check::check(kafka, group, health, background.clone()));
@@ -258,7 +273,7 @@ impl<'a> Connected<'a> {
             days,
             self.background.clone(),
         );
-        self.vital.spawn("the care for months", &self.background, months);
+        self.essential.spawn("the care for months", &self.background, months);
     }
 }
 

@@ -12,13 +12,13 @@ use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::lifecycle::LifecycleArgs;
 use ljwx_service::telemetry::TelemetryArgs;
 
-use crate::batch::buffer::Limits;
-use crate::batch::size::AdaptiveLimits;
-use crate::commands::audit::AuditConfig;
-use crate::commands::dlq::DlqConfig;
-use crate::commands::migrate::MigrateConfig;
-use crate::commands::offsets::OffsetsConfig;
-use crate::commands::pause::ControlConfig;
+use crate::batch::buffer::BufferLimits;
+use crate::batch::size::BatchSizeLimits;
+use crate::commands::audit::AuditArgs;
+use crate::commands::dlq::DlqArgs;
+use crate::commands::migrate::MigrateArgs;
+use crate::commands::offsets::OffsetsArgs;
+use crate::commands::pause::PauseArgs;
 use crate::dead_letter::breaker::BreakerLimits;
 
 /// Store readings from Kafka in MySQL, account for each of them, and keep the latest in Redis.
@@ -29,18 +29,18 @@ pub enum Config {
     Run(Box<RunConfig>),
     /// Create what is missing: tables, their months, and the Kafka topics. A second run changes
     /// nothing.
-    Migrate(Box<MigrateConfig>),
+    Migrate(Box<MigrateArgs>),
     /// Check that every reading is accounted for. The exit code is 0 if so, 1 if not, and 3 if a
     /// server did not answer.
-    Audit(Box<AuditConfig>),
+    Audit(Box<AuditArgs>),
     /// Show the positions of the group, or move them: to an offset, a time, the end or the start.
-    Offsets(Box<OffsetsConfig>),
+    Offsets(Box<OffsetsArgs>),
     /// Pause a group until `worker resume`: all its replicas, across restarts.
-    Pause(Box<ControlConfig>),
+    Pause(Box<PauseArgs>),
     /// Resume the consumption of a paused group.
-    Resume(Box<ControlConfig>),
+    Resume(Box<PauseArgs>),
     /// List dead letters and rejects, show them, replay them, or delete old ones.
-    Dlq(Box<DlqConfig>),
+    Dlq(Box<DlqArgs>),
 }
 
 /// Settings of `worker run`.
@@ -129,20 +129,20 @@ impl RunConfig {
     }
 
     /// Returns the limits of the buffer at the start.
-    pub(crate) fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> BufferLimits {
         let rows_max = self.batch_rows.unwrap_or(BATCH_ROWS_MAX);
-        Limits {
+        BufferLimits {
             batch_rows: rows_max,
             batch_bytes: self.batch_bytes,
             batch_age: self.batch_age,
-            company_age: self.batch_age,
+            fast_age: self.batch_age,
             deliveries_max: rows_max * self.batches_in_flight * BUFFERED_BATCHES,
         }
     }
 
     /// Returns the limits of the adaptive batch size.
-    pub(crate) fn adaptive(&self) -> AdaptiveLimits {
-        AdaptiveLimits {
+    pub(crate) fn adaptive(&self) -> BatchSizeLimits {
+        BatchSizeLimits {
             rows_fixed: self.batch_rows,
             in_flight_max: self.batches_in_flight,
             age_max: self.batch_age,

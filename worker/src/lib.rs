@@ -17,10 +17,10 @@ mod pipeline;
 mod redis;
 
 pub use app::App;
-pub use commands::audit::{AuditConfig, EXIT_UNKNOWN, audit};
+pub use commands::audit::{AuditArgs, EXIT_UNKNOWN, audit};
 pub use commands::dlq::dlq;
-pub use commands::migrate::{MigrateConfig, migrate};
-pub use commands::offsets::{OffsetsConfig, offsets};
-pub use commands::pause::{ControlConfig, control};
+pub use commands::migrate::{MigrateArgs, migrate};
+pub use commands::offsets::{OffsetsArgs, offsets};
+pub use commands::pause::{PauseArgs, set_paused};
 pub use config::{Config, RunConfig};
 pub use metrics::SERVICE;

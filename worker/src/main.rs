@@ -32,11 +32,11 @@ fn main() -> ExitCode {
         ),
         Config::Pause(config) => ljwx_service::lifecycle::run(
             || config.telemetry.init(ljwx_worker::SERVICE),
-            async |_, _| ljwx_worker::control(&config, true).await,
+            async |_, _| ljwx_worker::set_paused(&config, true).await,
         ),
         Config::Resume(config) => ljwx_service::lifecycle::run(
             || config.telemetry.init(ljwx_worker::SERVICE),
-            async |_, _| ljwx_worker::control(&config, false).await,
+            async |_, _| ljwx_worker::set_paused(&config, false).await,
         ),
         Config::Offsets(config) => ljwx_service::lifecycle::run_to_code(
             || config.telemetry.init(ljwx_worker::SERVICE),

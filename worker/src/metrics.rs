@@ -1,7 +1,7 @@
 //! Declares the metrics of the worker and its minute summary.
 
 use ljwx_ledger::metrics::{LAG_RECORDS, LAG_SECONDS};
-use ljwx_service::telemetry::{Item, Service, Shown};
+use ljwx_service::telemetry::{ServiceInfo, SummaryFormat, SummaryItem};
 
 ljwx_service::declare_metrics! {
     /// 1 for the present status of the health endpoint.
@@ -11,9 +11,9 @@ ljwx_service::declare_metrics! {
     /// Readings stored without a tenant: neither the reading nor a binding names one.
     Counter UNBOUND = "readings_unbound_total";
     /// Rows that make a batch due at present.
-    Gauge BATCH_ROWS_WANTED = "batch_rows_wanted";
+    Gauge BATCH_ROWS_TARGET = "batch_rows_wanted";
     /// Most batches in flight at present.
-    Gauge BATCHES_IN_FLIGHT_WANTED = "batches_in_flight_wanted";
+    Gauge BATCHES_IN_FLIGHT_TARGET = "batches_in_flight_wanted";
     /// Batches by the reason for which they were taken.
     Counter BATCHES = "batches_total" by "reason";
     /// Deliveries in a batch.
@@ -43,31 +43,31 @@ ljwx_service::declare_metrics! {
     /// Redis keys of devices that were no hashes and were replaced.
     Counter REDIS_REPLACED = "redis_replaced_total";
     /// Dead letters by class of error.
-    Counter LETTERS = "dead_letters_total" by "class";
+    Counter DEAD_LETTERS = "dead_letters_total" by "class";
     /// Dead letters that Kafka did not take unchanged, by the alteration.
-    Counter LETTERS_ALTERED = "dead_letters_altered_total" by "how";
+    Counter DEAD_LETTERS_ALTERED = "dead_letters_altered_total" by "how";
     /// 1 while the dead-letter breaker is open and batches wait, else 0.
     Gauge BREAKER_OPEN = "dead_letter_breaker_open";
 }
 
 /// Name, metrics and minute summary of the worker.
-pub const SERVICE: Service = Service {
+pub const SERVICE: ServiceInfo = ServiceInfo {
     name: "worker",
     metrics: &[DECLARED, ljwx_ledger::metrics::DECLARED],
     zeros: &[
         (READINGS, "outcome", &["stored", "merged", "dead_lettered"]),
-        (LETTERS, "class", &["undecodable", "data"]),
-        (LETTERS_ALTERED, "how", &["elsewhere", "cut"]),
+        (DEAD_LETTERS, "class", &["undecodable", "data"]),
+        (DEAD_LETTERS_ALTERED, "how", &["elsewhere", "cut"]),
         (WRITE_ERRORS, "kind", &["infrastructure", "schema", "saturated", "data", "fenced"]),
         (REDIS_REPAIRED, "source", &["topic", "mysql"]),
     ],
     summary: &[
-        Item::growth("stored", READINGS, "outcome=\"stored\""),
-        Item::growth("merged into what was stored", READINGS, "outcome=\"merged\""),
-        Item::growth("dead-lettered", READINGS, "outcome=\"dead_lettered\""),
-        Item::growth("batches", BATCHES, ""),
-        Item::growth("failed writes", WRITE_ERRORS, ""),
-        Item::gauge("waiting in Kafka", LAG_RECORDS, Shown::Sum),
-        Item::seconds("oldest waiting", LAG_SECONDS),
+        SummaryItem::growth("stored", READINGS, "outcome=\"stored\""),
+        SummaryItem::growth("merged into what was stored", READINGS, "outcome=\"merged\""),
+        SummaryItem::growth("dead-lettered", READINGS, "outcome=\"dead_lettered\""),
+        SummaryItem::growth("batches", BATCHES, ""),
+        SummaryItem::growth("failed writes", WRITE_ERRORS, ""),
+        SummaryItem::gauge("waiting in Kafka", LAG_RECORDS, SummaryFormat::Sum),
+        SummaryItem::seconds("oldest waiting", LAG_SECONDS),
     ],
 };

@@ -20,7 +20,7 @@ use ljwx_service::telemetry::TelemetryArgs;
 
 /// Settings of the alerter's tables, and of the zone in which a command reads and prints times.
 #[derive(Debug, Clone, Args)]
-pub struct TableArgs {
+pub struct DatabaseArgs {
     /// The connection to MySQL.
     #[command(flatten)]
     pub mysql: MySqlArgs,
@@ -32,7 +32,7 @@ pub struct TableArgs {
     pub telemetry: TelemetryArgs,
 }
 
-impl TableArgs {
+impl DatabaseArgs {
     fn validate(&self, problems: &mut Problems) {
         self.mysql.validate(problems);
         self.telemetry.validate(problems);

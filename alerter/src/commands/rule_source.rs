@@ -10,7 +10,7 @@ use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::config::{Problems, ZoneArgs};
 use secrecy::SecretString;
 
-use crate::rules::loading::source::Source;
+use crate::rules::loading::source::RuleSource;
 
 /// Time for which a command waits for a connection to MySQL.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,10 +56,10 @@ impl SourceArgs {
     }
 
     /// Returns the source of the rules.
-    pub fn source(&self, pool: Option<&MySqlPool>) -> anyhow::Result<Source> {
+    pub fn source(&self, pool: Option<&MySqlPool>) -> anyhow::Result<RuleSource> {
         match &self.file {
-            Some(path) => Ok(Source::File(path.clone())),
-            None => Ok(Source::Table(pool.context("--mysql-url is missing")?.clone())),
+            Some(path) => Ok(RuleSource::File(path.clone())),
+            None => Ok(RuleSource::Table(pool.context("--mysql-url is missing")?.clone())),
         }
     }
 }

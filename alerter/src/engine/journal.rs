@@ -7,11 +7,11 @@
 //!
 //! A line is `device_sn heard_at customer_id org_id user_id seen`. `-` is no value, and `=` is the
 //! value of the line before. `seen` is `epoch_ms*signs` for each time, joined by commas. The vitals
-//! are hexadecimal bits in the order of [`Sign::ALL`](crate::rules::vital::Sign::ALL).
+//! are hexadecimal bits in the order of [`Vital::ALL`](crate::rules::vital::Sign::ALL).
 
 use ljwx_reading::{DeviceSn, Ids};
 
-use crate::engine::device::{Heard, Seen};
+use crate::engine::device::{LastSeen, VitalTimes};
 
 /// Lines of one row, and of the rows of one statement, at most: some 70 kB. For packets from 128 kB
 /// on, the server takes memory from the system each time.
@@ -31,14 +31,14 @@ const ROW_LINES: usize = 4;
 
 /// The size of a partition's journal since it was last written as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Length {
+pub struct JournalSize {
     /// Lines of all rows.
     pub lines: usize,
     /// Number of rows.
     pub rows: usize,
 }
 
-impl Length {
+impl JournalSize {
     /// Whether the journal of a partition with so many devices is to be written as a whole.
     pub fn is_due(self, devices: usize) -> bool {
         let cost = self.lines + self.rows * ROW_LINES;
@@ -54,7 +54,7 @@ impl Length {
 
 /// A row of the journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Row {
+pub struct JournalRow {
     /// Number of devices.
     pub lines: usize,
     /// One line for each device.
@@ -63,26 +63,26 @@ pub struct Row {
 
 /// The rows that a batch adds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Entry {
+pub struct JournalBatch {
     /// Rows to add.
-    pub rows: Vec<Row>,
+    pub rows: Vec<JournalRow>,
     /// Whether the rows hold all devices, so that the rows before them are removed.
     pub whole: bool,
 }
 
-impl Entry {
+impl JournalBatch {
     /// Returns the rows of these devices.
     pub fn new<'a>(
-        devices: impl Iterator<Item = (&'a DeviceSn, &'a Seen, Heard)>,
+        devices: impl Iterator<Item = (&'a DeviceSn, &'a VitalTimes, LastSeen)>,
         whole: bool,
     ) -> Self {
         let mut left = devices.size_hint().1.unwrap_or(ROW_LINES_MAX);
-        let mut rows: Vec<Row> = Vec::new();
+        let mut rows: Vec<JournalRow> = Vec::new();
         let mut before = None;
         for (sn, seen, heard) in devices {
             if rows.last().is_none_or(|row| row.lines == ROW_LINES_MAX) {
                 let bytes = left.min(ROW_LINES_MAX) * LINE_BYTES_EXPECTED;
-                rows.push(Row { lines: 0, text: String::with_capacity(bytes) });
+                rows.push(JournalRow { lines: 0, text: String::with_capacity(bytes) });
                 before = None;
             }
             let Some(row) = rows.last_mut() else { break };
@@ -97,7 +97,9 @@ impl Entry {
 }
 
 /// Returns the figures of a line in their order.
-fn figures(Heard { at, ids: Ids { customer_id, org_id, user_id } }: Heard) -> [Option<i64>; 4] {
+fn figures(
+    LastSeen { at, ids: Ids { customer_id, org_id, user_id } }: LastSeen,
+) -> [Option<i64>; 4] {
     [Some(at), customer_id, org_id, user_id]
 }
 
@@ -106,7 +108,7 @@ fn write_line(
     sn: &DeviceSn,
     figures: [Option<i64>; 4],
     before: Option<[Option<i64>; 4]>,
-    seen: &Seen,
+    seen: &VitalTimes,
 ) {
     text.push_str(sn.as_str());
     for (place, figure) in figures.into_iter().enumerate() {
@@ -125,17 +127,23 @@ fn write_line(
 /// A line that cannot be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("no line of a journal: {0:?}")]
-pub struct Unreadable(pub String);
+pub struct UnreadableLine(pub String);
 
 /// Returns the devices of a row, in the order of its lines. If a line is unreadable, a line after
 /// it that refers to it with `=` is unreadable too.
-pub fn read(text: &str) -> impl Iterator<Item = Result<(DeviceSn, Seen, Heard), Unreadable>> {
+pub fn read(
+    text: &str,
+) -> impl Iterator<Item = Result<(DeviceSn, VitalTimes, LastSeen), UnreadableLine>> {
     let mut before = None;
-    text.lines()
-        .map(move |line| read_line(line, &mut before).ok_or_else(|| Unreadable(line.to_owned())))
+    text.lines().map(move |line| {
+        read_line(line, &mut before).ok_or_else(|| UnreadableLine(line.to_owned()))
+    })
 }
 
-fn read_line(line: &str, before: &mut Option<[Option<i64>; 4]>) -> Option<(DeviceSn, Seen, Heard)> {
+fn read_line(
+    line: &str,
+    before: &mut Option<[Option<i64>; 4]>,
+) -> Option<(DeviceSn, VitalTimes, LastSeen)> {
     let last = before.take();
     let mut words = line.split(' ');
     let sn = DeviceSn::new(words.next()?)?;
@@ -148,8 +156,8 @@ fn read_line(line: &str, before: &mut Option<[Option<i64>; 4]>) -> Option<(Devic
         };
     }
     let [at, customer_id, org_id, user_id] = figures;
-    let seen = Seen::read(words.next()?)?;
-    let heard = Heard { at: at?, ids: Ids { customer_id, org_id, user_id } };
+    let seen = VitalTimes::read(words.next()?)?;
+    let heard = LastSeen { at: at?, ids: Ids { customer_id, org_id, user_id } };
     if words.next().is_some() {
         return None;
     }
@@ -162,7 +170,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rules::vital::Sign;
+    use crate::rules::vital::Vital;
 
     fn sn(text: &str) -> DeviceSn {
         DeviceSn::new(text).unwrap()
@@ -172,20 +180,20 @@ mod tests {
         Ids { customer_id: Some(7), org_id: None, user_id: Some(user_id) }
     }
 
-    fn text(entry: &Entry) -> String {
+    fn text(entry: &JournalBatch) -> String {
         entry.rows.iter().map(|row| row.text.as_str()).collect()
     }
 
     #[test]
     fn a_line_says_what_the_line_before_does_not() {
-        let seen = Seen::at([(Sign::HeartRate, 5), (Sign::Stress, 5), (Sign::Sleep, 9)]);
+        let seen = VitalTimes::at([(Vital::HeartRate, 5), (Vital::Stress, 5), (Vital::Sleep, 9)]);
         let devices = [
-            (sn("A1"), seen.clone(), Heard { at: 100, ids: ids(1) }),
-            (sn("A2"), Seen::default(), Heard { at: 100, ids: ids(2) }),
-            (sn("A3"), seen, Heard { at: 101, ids: Ids::default() }),
+            (sn("A1"), seen.clone(), LastSeen { at: 100, ids: ids(1) }),
+            (sn("A2"), VitalTimes::default(), LastSeen { at: 100, ids: ids(2) }),
+            (sn("A3"), seen, LastSeen { at: 101, ids: Ids::default() }),
         ];
         let lines = devices.iter().map(|(sn, seen, heard)| (sn, seen, *heard));
-        let entry = Entry::new(lines, false);
+        let entry = JournalBatch::new(lines, false);
         assert_eq!(
             text(&entry),
             "A1 100 7 - 1 5*41,9*400\nA2 = = = 2 -\nA3 101 - = - 5*41,9*400\n"
@@ -199,24 +207,27 @@ mod tests {
         for broken in ["", "A1", "A1 5 - - -", "A1 5 - - - 5*g", "A1 x - - - -", "A1 5 - - - - -"] {
             let text = format!("{broken}\nA2 6 - - - 7*1\n");
             let mut lines = read(&text);
-            assert_eq!(lines.next().unwrap(), Err(Unreadable(broken.to_owned())));
+            assert_eq!(lines.next().unwrap(), Err(UnreadableLine(broken.to_owned())));
             let (sn, seen, heard) = lines.next().unwrap().unwrap();
-            assert_eq!((sn.as_str(), seen.last(Sign::HeartRate), heard.at), ("A2", Some(7), 6));
+            assert_eq!((sn.as_str(), seen.last(Vital::HeartRate), heard.at), ("A2", Some(7), 6));
         }
         let text = "A1 5 1 - 9 -\nA2 6 2 x - -\nA3 7 = - - -\nA4 8 4 - - -\nA5 = = = = -\n";
         let read: Vec<_> = read(text).map(|line| line.ok().map(|(_, _, heard)| heard)).collect();
         let heard = |at, customer_id, user_id| {
-            Some(Heard { at, ids: Ids { customer_id: Some(customer_id), org_id: None, user_id } })
+            Some(LastSeen {
+                at,
+                ids: Ids { customer_id: Some(customer_id), org_id: None, user_id },
+            })
         };
         assert_eq!(read, [heard(5, 1, Some(9)), None, None, heard(8, 4, None), heard(8, 4, None)]);
     }
 
     #[test]
     fn a_long_entry_has_rows_that_can_each_be_read_alone() {
-        let heard = Heard { at: 100, ids: ids(1) };
+        let heard = LastSeen { at: 100, ids: ids(1) };
         let sns: Vec<_> = (0..ROW_LINES_MAX + 1).map(|number| sn(&number.to_string())).collect();
-        let seen = Seen::default();
-        let entry = Entry::new(sns.iter().map(|sn| (sn, &seen, heard)), true);
+        let seen = VitalTimes::default();
+        let entry = JournalBatch::new(sns.iter().map(|sn| (sn, &seen, heard)), true);
         let lines: Vec<_> = entry.rows.iter().map(|row| row.lines).collect();
         assert_eq!(lines, [ROW_LINES_MAX, 1]);
         let (_, _, last) = read(&entry.rows[1].text).next().unwrap().unwrap();
@@ -225,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_journal_is_written_anew_once_it_is_long_for_its_devices() {
-        let length = |lines, rows| Length { lines, rows };
+        let length = |lines, rows| JournalSize { lines, rows };
         assert!(!length(LINES_MAX, 0).is_due(10));
         assert!(length(LINES_MAX + 1, 0).is_due(10));
         assert!(length(0, LINES_MAX).is_due(10), "rows count as well");

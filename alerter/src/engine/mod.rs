@@ -18,21 +18,21 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use crate::engine::episode::evaluate::leaves_quiet;
-use crate::engine::no_data::deadlines::watch_opened;
+use crate::engine::episode::evaluate::cannot_change_state;
+use crate::engine::no_data::deadlines::schedule_stale_check;
 use crate::engine::partition::Partition;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::TEMPLATE_TENANT;
 use crate::rules::severity::Severity;
 use crate::rules::verdict::Verdict;
 
-pub use self::device::{Device, Devices, Heard, Tracked};
-pub use self::outcome::{Arrival, Change, Judged, Moment, Outcome};
-pub use self::persisted_state::{StateChanges, Stored};
+pub use self::device::{Device, Devices, LastSeen, RuleState};
+pub use self::outcome::{Arrival, Change, Evaluated, EventTime, ReadingOutcome};
+pub use self::persisted_state::{StateChanges, StoredPartition};
 
 /// Longest time of a reading from the gateway to Kafka, in milliseconds. Wall time proves nothing
 /// about records of this last period.
-const UNDERWAY_MS: i64 = 5_000;
+const IN_TRANSIT_MS: i64 = 5_000;
 
 /// The state of the owned partitions, and the active rules.
 #[derive(Debug)]
@@ -55,9 +55,9 @@ impl Engine {
     }
 
     /// Takes over a partition with its stored state. The caller must call [`Self::realign`] next.
-    pub fn load(&mut self, partition: i32, stored: Stored) {
-        let Stored { devices, journal, hearing } = stored;
-        let loaded = Partition { devices, journal, hearing, ..Partition::default() };
+    pub fn load(&mut self, partition: i32, stored: StoredPartition) {
+        let StoredPartition { devices, journal, clock } = stored;
+        let loaded = Partition { devices, journal, clock, ..Partition::default() };
         self.partitions.insert(partition, loaded);
     }
 
@@ -79,48 +79,53 @@ impl Engine {
     /// Evaluates one reading. First its record time shows which devices have fallen silent. Then
     /// the missing data of its own device ends. Then its newer vitals are evaluated. For a
     /// partition that was never loaded nothing changes.
-    pub fn judge<'a>(&mut self, partition: i32, arrival: impl Into<Arrival<'a>>) -> Judged {
+    pub fn evaluate<'a>(&mut self, partition: i32, arrival: impl Into<Arrival<'a>>) -> Evaluated {
         let arrival = arrival.into();
         let reading = arrival.reading;
-        let mut judged = Judged { outcome: Outcome::Ahead, breaches: 0, changes: Vec::new() };
+        let mut evaluated =
+            Evaluated { outcome: ReadingOutcome::AheadOfClock, breaches: 0, changes: Vec::new() };
         let Self { rules, zone, partitions } = self;
-        let Some(partition) = partitions.get_mut(&partition) else { return judged };
-        let place = partition.hears(&arrival, rules, zone, &mut judged.changes);
+        let Some(partition) = partitions.get_mut(&partition) else { return evaluated };
+        let place = partition.saw_record(&arrival, rules, zone, &mut evaluated.changes);
         if reading.ahead_of_clock() {
-            return judged;
+            return evaluated;
         }
         let device = &mut partition.devices[place];
         let carried = device.seen.note(reading);
-        if carried.fresh.is_empty() {
-            judged.outcome = if carried.all.is_empty() { Outcome::Judged } else { Outcome::Late };
-            return judged;
+        if carried.newer.is_empty() {
+            evaluated.outcome = if carried.present.is_empty() {
+                ReadingOutcome::Evaluated
+            } else {
+                ReadingOutcome::Late
+            };
+            return evaluated;
         }
-        judged.outcome = Outcome::Judged;
+        evaluated.outcome = ReadingOutcome::Evaluated;
         device.moves(place, &mut partition.moved);
         let tenant = arrival.ids.customer_id.unwrap_or(TEMPLATE_TENANT);
-        let (fresh, rules) = (carried.fresh, rules.of(tenant));
-        let concerned = if rules.is_quiet(fresh, reading.vitals()) {
-            rules.concerned_of(device.tracked.keys().copied(), fresh)
+        let (fresh, rules) = (carried.newer, rules.of(tenant));
+        let affected = if rules.all_in_safe_ranges(fresh, reading.vitals()) {
+            rules.affected_among(device.tracked.keys().copied(), fresh)
         } else {
-            rules.concerned(fresh)
+            rules.affected(fresh)
         };
-        for rule in concerned {
+        for rule in affected {
             if step::is_past(rule, reading.epoch_ms(), &device.seen) {
                 continue;
             }
             let tracked = !device.tracked.is_empty() && device.tracked.contains_key(&rule.id);
-            if !tracked && leaves_quiet(rule, fresh, reading) {
+            if !tracked && cannot_change_state(rule, fresh, reading) {
                 continue;
             }
             let (verdict, change) =
                 step::step(device, rule, fresh, &arrival, &mut partition.stepped);
-            judged.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));
+            evaluated.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));
             if let Some(change) = change {
-                watch_opened(&mut partition.watchlist, &partition.hearing, device, &change);
-                judged.changes.push(change);
+                schedule_stale_check(&mut partition.deadlines, &partition.clock, device, &change);
+                evaluated.changes.push(change);
             }
         }
-        judged
+        evaluated
     }
 
     /// Returns partitions in which data is missing for too long by wall time `now_ms`, though no
@@ -128,13 +133,13 @@ impl Engine {
     /// are not the cause.
     pub fn overdue(&self, now_ms: i64) -> Vec<i32> {
         let shortest = self.rules.absence_windows().first();
-        let heard = self.partitions.values().map(|partition| partition.hearing.clock_ms()).max();
+        let heard = self.partitions.values().map(|partition| partition.clock.clock_ms()).max();
         let (Some(shortest), Some(heard)) = (shortest, heard) else { return Vec::new() };
-        let until = now_ms - UNDERWAY_MS;
+        let until = now_ms - IN_TRANSIT_MS;
         if heard < until - shortest / 2 {
             return Vec::new();
         }
-        let due = |partition: &Partition| partition.watchlist.first().is_some_and(|at| at <= until);
+        let due = |partition: &Partition| partition.deadlines.first().is_some_and(|at| at <= until);
         self.partitions.iter().filter(|(_, one)| due(one)).map(|(number, _)| *number).collect()
     }
 
@@ -144,7 +149,7 @@ impl Engine {
         let mut changes = Vec::new();
         let Self { rules, zone, partitions } = self;
         if let Some(partition) = partitions.get_mut(&partition) {
-            partition.fall_due(now_ms - UNDERWAY_MS, rules, zone, &mut changes);
+            partition.fall_due(now_ms - IN_TRANSIT_MS, rules, zone, &mut changes);
         }
         changes
     }
@@ -165,12 +170,12 @@ impl Engine {
 
     /// Returns a partition as a restart loads it: written, and read back.
     #[cfg(test)]
-    pub fn as_stored(&self, partition: i32) -> Stored {
+    pub fn as_stored(&self, partition: i32) -> StoredPartition {
         self.partitions[&partition].as_stored()
     }
 
     /// Reverts the notification of `change`, because it reached no recipient.
-    pub fn untold(&mut self, partition: i32, change: &Change) {
+    pub fn undo_notification(&mut self, partition: i32, change: &Change) {
         let tracked = self
             .partitions
             .get_mut(&partition)
@@ -178,7 +183,7 @@ impl Engine {
             .and_then(|device| device.tracked.get_mut(&change.rule_id));
         if let Some(tracked) = tracked {
             let episode = std::mem::take(&mut tracked.episode);
-            tracked.episode = episode.untold(&change.before, change.transition.to);
+            tracked.episode = episode.undo_notification(&change.before, change.transition.to);
         }
     }
 

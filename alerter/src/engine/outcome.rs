@@ -15,13 +15,13 @@ use crate::rules::verdict::Verdict;
 
 /// The outcome of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ReadingOutcome {
     /// The reading was evaluated.
-    Judged,
+    Evaluated,
     /// The reading is late: every vital that it carries was already seen at this time or later.
     Late,
     /// The device's clock runs ahead; the reading was not evaluated.
-    Ahead,
+    AheadOfClock,
 }
 
 /// A reading as it arrived.
@@ -44,7 +44,7 @@ impl<'a> From<&'a Reading> for Arrival<'a> {
 
 /// The time of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
+pub struct EventTime {
     /// Milliseconds: event time of a reading, or record time of missing data.
     pub ms: i64,
     /// The same time as a wall clock: the device's own, or the zone's.
@@ -69,16 +69,16 @@ pub struct Change {
     /// The verdict that caused it.
     pub verdict: Verdict,
     /// Time of the transition.
-    pub at: Moment,
+    pub at: EventTime,
     /// The episode before the transition.
     pub before: Episode,
 }
 
 /// The result of evaluating a reading.
 #[derive(Debug)]
-pub struct Judged {
+pub struct Evaluated {
     /// The outcome.
-    pub outcome: Outcome,
+    pub outcome: ReadingOutcome,
     /// Rules that the reading breached.
     pub breaches: u64,
     /// Transitions, in the order of the rules.
@@ -86,9 +86,9 @@ pub struct Judged {
 }
 
 /// Returns a record time as a moment in `zone`.
-pub(super) fn moment(zone: &TimeZone, ms: i64) -> Moment {
+pub(super) fn moment(zone: &TimeZone, ms: i64) -> EventTime {
     // Record times of Kafka lie far inside the range of a timestamp.
     let instant = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
     let wall = zone.to_datetime(instant);
-    Moment { ms, wall: wall.with().subsec_nanosecond(0).build().unwrap_or(wall) }
+    EventTime { ms, wall: wall.with().subsec_nanosecond(0).build().unwrap_or(wall) }
 }

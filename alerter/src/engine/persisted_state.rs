@@ -4,34 +4,34 @@
 
 use ljwx_reading::DeviceSn;
 
-use crate::engine::device::{Device, Devices, Heard, Seen, Tracked};
-use crate::engine::journal::{Entry, Length};
-use crate::engine::no_data::partition_clock::Hearing;
+use crate::engine::device::{Device, Devices, LastSeen, RuleState, VitalTimes};
+use crate::engine::journal::{JournalBatch, JournalSize};
+use crate::engine::no_data::partition_clock::PartitionClock;
 use crate::engine::partition::Partition;
 
 /// State to write.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StateChanges {
     /// The devices that were seen.
-    pub journal: Entry,
+    pub journal: JournalBatch,
     /// States of rules on devices, in the order of the table's key; `None`: the state is to be
     /// removed.
-    pub tracked: Vec<(i64, DeviceSn, Option<Tracked>)>,
+    pub tracked: Vec<(i64, DeviceSn, Option<RuleState>)>,
     /// The partition's clock; `None`: the clock is not to be written.
-    pub hearing: Option<Hearing>,
+    pub clock: Option<PartitionClock>,
     /// Whether the starts of the windows are to be written as well.
     pub windows_moved: bool,
 }
 
 /// The stored state of a partition.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Stored {
+pub struct StoredPartition {
     /// The devices.
     pub devices: Devices,
     /// The size of their journal.
-    pub journal: Length,
+    pub journal: JournalSize,
     /// The partition's clock.
-    pub hearing: Hearing,
+    pub clock: PartitionClock,
 }
 
 impl Partition {
@@ -49,20 +49,20 @@ impl Partition {
                     (id, sn, tracked)
                 })
                 .collect(),
-            hearing: std::mem::take(&mut self.heard).then(|| self.hearing.clone()),
+            clock: std::mem::take(&mut self.clock_changed).then(|| self.clock.clone()),
             windows_moved: std::mem::take(&mut self.windows_moved),
         }
     }
 
     /// Returns the partition as a restart loads it: written, and read back.
     #[cfg(test)]
-    pub(super) fn as_stored(&self) -> Stored {
+    pub(super) fn as_stored(&self) -> StoredPartition {
         let mut devices = self.devices.clone();
-        let journal = Entry::new(self.devices.iter().map(line), true);
+        let journal = JournalBatch::new(self.devices.iter().map(line), true);
         for one in journal.rows.iter().flat_map(|row| crate::engine::journal::read(&row.text)) {
             let (sn, seen, heard) = one.expect("its own form");
             let device = devices.entry(sn).or_default();
-            (device.seen, device.heard) = (seen, heard);
+            (device.seen, device.last_seen) = (seen, heard);
         }
         for device in devices.values_mut() {
             device.moved = false;
@@ -70,31 +70,31 @@ impl Partition {
                 let text = serde_json::to_string(tracked).expect("plain structs");
                 let version = tracked.version;
                 *tracked =
-                    Tracked { version, ..serde_json::from_str(&text).expect("its own form") };
+                    RuleState { version, ..serde_json::from_str(&text).expect("its own form") };
             }
         }
-        let hearing = Hearing::stored(self.hearing.clock_ms(), self.hearing.since());
-        Stored { devices, journal: self.journal, hearing }
+        let clock = PartitionClock::stored(self.clock.clock_ms(), self.clock.since());
+        StoredPartition { devices, journal: self.journal, clock }
     }
 
     /// Returns the journal's next entry: the changed devices, or all devices if the journal is
     /// long.
-    fn journal_entry(&mut self) -> Entry {
+    fn journal_entry(&mut self) -> JournalBatch {
         let moved = std::mem::take(&mut self.moved);
         let whole = !moved.is_empty() && self.journal.is_due(self.devices.len());
         moved.iter().for_each(|place| self.devices[*place].moved = false);
         let entry = if whole {
-            self.journal = Length::default();
-            Entry::new(self.devices.iter().map(line), true)
+            self.journal = JournalSize::default();
+            JournalBatch::new(self.devices.iter().map(line), true)
         } else {
             let known = moved.iter().filter_map(|place| self.devices.get_index(*place));
-            Entry::new(known.map(line), false)
+            JournalBatch::new(known.map(line), false)
         };
         entry.rows.iter().for_each(|row| self.journal.add(row.lines));
         entry
     }
 }
 
-fn line<'a>((sn, device): (&'a DeviceSn, &'a Device)) -> (&'a DeviceSn, &'a Seen, Heard) {
-    (sn, &device.seen, device.heard)
+fn line<'a>((sn, device): (&'a DeviceSn, &'a Device)) -> (&'a DeviceSn, &'a VitalTimes, LastSeen) {
+    (sn, &device.seen, device.last_seen)
 }

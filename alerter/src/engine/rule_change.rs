@@ -5,9 +5,9 @@
 use jiff::tz::TimeZone;
 use ljwx_reading::DeviceSn;
 
-use crate::engine::device::Tracked;
-use crate::engine::episode::{Episode, To, Transition};
-use crate::engine::outcome::{Change, Moment, moment};
+use crate::engine::device::RuleState;
+use crate::engine::episode::{Episode, Transition, TransitionKind};
+use crate::engine::outcome::{Change, EventTime, moment};
 use crate::engine::partition::Partition;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::TEMPLATE_TENANT;
@@ -18,7 +18,7 @@ impl Partition {
     /// concerns the device. The active rules restart the checks for missing data.
     pub(super) fn realign(&mut self, rules: &RuleSet, zone: &TimeZone) -> Vec<Change> {
         let mut changes = Vec::new();
-        let now = moment(zone, self.hearing.clock_ms());
+        let now = moment(zone, self.clock.clock_ms());
         for (sn, device) in &mut self.devices {
             for (id, tracked) in &mut device.tracked {
                 let tenant = tracked.ids.customer_id.unwrap_or(TEMPLATE_TENANT);
@@ -32,7 +32,7 @@ impl Partition {
                 let changed = after != before || rule.is_some() || remembered;
                 // The cooldown of a removed rule would stay for ever.
                 tracked.episode = if rules.knows(*id) { after } else { Episode::default() };
-                if changed || tracked.is_blank() {
+                if changed || tracked.is_default() {
                     self.stepped.insert((*id, sn.clone()));
                 }
                 changes.extend(
@@ -41,21 +41,21 @@ impl Partition {
                 );
                 tracked.version = rule.map_or(tracked.version, |rule| rule.version);
             }
-            device.tracked.retain(|_, tracked| !tracked.is_blank());
+            device.tracked.retain(|_, tracked| !tracked.is_default());
         }
-        self.watch_all(rules);
+        self.schedule_all(rules);
         changes
     }
 }
 
 fn superseded(
     (rule_id, sn): (i64, &DeviceSn),
-    tracked: &Tracked,
+    tracked: &RuleState,
     transition: Transition,
     before: Episode,
-    at: Moment,
+    at: EventTime,
 ) -> Change {
-    debug_assert_eq!(transition.to, To::Superseded);
+    debug_assert_eq!(transition.to, TransitionKind::Superseded);
     Change {
         rule: None,
         rule_id,

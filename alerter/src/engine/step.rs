@@ -7,25 +7,26 @@ use std::sync::Arc;
 
 use ljwx_reading::DeviceSn;
 
-use crate::engine::device::{Device, Seen, Tracked};
-use crate::engine::episode::evaluate::see;
-use crate::engine::outcome::{Arrival, Change, Moment};
-use crate::rules::rule::{Rule, Watch};
+use crate::engine::device::{Device, RuleState, VitalTimes};
+use crate::engine::episode::evaluate::evaluate;
+use crate::engine::outcome::{Arrival, Change, EventTime};
+use crate::rules::rule::{Rule, Trigger};
 use crate::rules::verdict::Verdict;
-use crate::rules::vital::Signs;
+use crate::rules::vital::VitalSet;
 
 /// Returns the rule's verdict on the `fresh` vitals of a reading, and the change that follows.
 /// `stepped` receives the states to write.
 pub(super) fn step(
     device: &mut Device,
     rule: &Arc<Rule>,
-    fresh: Signs,
+    fresh: VitalSet,
     arrival: &Arrival<'_>,
     stepped: &mut BTreeSet<(i64, DeviceSn)>,
 ) -> (Verdict, Option<Change>) {
     let reading = arrival.reading;
     let prior = device.tracked.remove(&rule.id);
-    let prior = prior.unwrap_or_else(|| Tracked { version: rule.version, ..Tracked::default() });
+    let prior =
+        prior.unwrap_or_else(|| RuleState { version: rule.version, ..RuleState::default() });
     // A device that changes its tenant may bring state of an older version. The state has no open
     // episode, because realigning closes it.
     let outdated = prior.version != rule.version;
@@ -35,19 +36,19 @@ pub(super) fn step(
         (prior.episode.clone(), prior.memory.clone())
     };
     let ids = if now.open().is_none() { arrival.ids } else { prior.ids };
-    let (before, verdict, mut memory) = see(rule, now, memory, fresh, reading);
+    let (before, verdict, mut memory) = evaluate(rule, now, memory, fresh, reading);
     let (after, transition) = before.clone().step(&rule.policy, &verdict, reading.epoch_ms());
     if transition.is_some()
         && let Some(memory) = &mut memory
     {
-        memory.settle();
+        memory.transition_made();
     }
-    let memory = memory.filter(|memory| !memory.is_blank());
-    let next = Tracked { version: rule.version, ids, episode: after, memory };
+    let memory = memory.filter(|memory| !memory.is_default());
+    let next = RuleState { version: rule.version, ids, episode: after, memory };
     if next.episode != prior.episode || next.memory != prior.memory || outdated {
         stepped.insert((rule.id, reading.device_sn().clone()));
     }
-    if !next.is_blank() {
+    if !next.is_default() {
         device.tracked.insert(rule.id, next);
     }
     let change = transition.map(|transition| Change {
@@ -58,7 +59,7 @@ pub(super) fn step(
         ids,
         transition,
         verdict,
-        at: Moment { ms: reading.epoch_ms(), wall: reading.timestamp() },
+        at: EventTime { ms: reading.epoch_ms(), wall: reading.timestamp() },
         before,
     });
     (verdict, change)
@@ -66,10 +67,12 @@ pub(super) fn step(
 
 /// Whether the rule has evaluated a later second of the device than `at`. One of several vitals may
 /// be newer than before in a second that another vital has passed.
-pub(super) fn is_past(rule: &Rule, at: i64, seen: &Seen) -> bool {
-    match &rule.watch {
+pub(super) fn is_past(rule: &Rule, at: i64, seen: &VitalTimes) -> bool {
+    match &rule.trigger {
         // A newer value of the only vital is always the latest.
-        Watch::Range(_) | Watch::Absence(_) => false,
-        Watch::Conditions(composite) => composite.signs().any(|sign| seen.last(sign) > Some(at)),
+        Trigger::Range(_) | Trigger::NoData(_) => false,
+        Trigger::Conditions(composite) => {
+            composite.watched_vitals().any(|sign| seen.last(sign) > Some(at))
+        }
     }
 }

@@ -2,16 +2,16 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::engine::episode::To;
-use crate::engine::journal::Length;
+use crate::engine::episode::TransitionKind;
+use crate::engine::journal::JournalSize;
 use crate::rules::rule::Rule;
-use crate::rules::validation::{Checked, check};
+use crate::rules::validation::{RuleStatus, check};
 use crate::test_support::{heart_rate, object, reading, rule};
 
 fn engine(rules: Vec<Rule>) -> Engine {
     let mut engine = Engine::default();
     engine.set_rules(Arc::new(RuleSet::new(rules)));
-    engine.load(0, Stored::default());
+    engine.load(0, StoredPartition::default());
     engine
 }
 
@@ -36,14 +36,14 @@ fn every_worked_example_comes_out_as_written() {
 
 fn worked_example(name: &str, rules: &[Value], case: &Value) {
     let rules = rules.iter().filter_map(|rule| match check(&object(rule.clone()), 1).checked {
-        Checked::Valid(rule) => Some(*rule),
-        Checked::Deleted => None,
+        RuleStatus::Valid(rule) => Some(*rule),
+        RuleStatus::Deleted => None,
         other => panic!("{name}: {other:?}"),
     });
     let mut engine = engine(rules.collect());
     let mut found = Vec::new();
     for (at, fields) in case["readings"].as_array().unwrap().iter().enumerate() {
-        for change in engine.judge(0, &reading(fields.clone())).changes {
+        for change in engine.evaluate(0, &reading(fields.clone())).changes {
             found.push(json!({
                 "reading": at,
                 "rule": change.rule_id,
@@ -59,17 +59,17 @@ fn worked_example(name: &str, rules: &[Value], case: &Value) {
 #[test]
 fn late_is_late_before_and_after_a_restart_and_under_a_new_rule() {
     let mut engine = engine(vec![rule(json!({}))]);
-    assert_eq!(engine.judge(0, &heart_rate(60, 90)).outcome, Outcome::Judged);
-    assert_eq!(engine.judge(0, &heart_rate(60, 150)).outcome, Outcome::Late);
+    assert_eq!(engine.evaluate(0, &heart_rate(60, 90)).outcome, ReadingOutcome::Evaluated);
+    assert_eq!(engine.evaluate(0, &heart_rate(60, 150)).outcome, ReadingOutcome::Late);
 
     let changes = engine.take_changes(0);
     assert_eq!((changes.journal.rows.len(), changes.tracked.len()), (1, 0));
     let stored = state(&engine);
     engine.forget(0);
-    engine.load(0, Stored { devices: stored, ..Stored::default() });
+    engine.load(0, StoredPartition { devices: stored, ..StoredPartition::default() });
     engine.set_rules(Arc::new(RuleSet::new(vec![rule(json!({"id": 2, "threshold_max": 50}))])));
-    let judged = engine.judge(0, &heart_rate(30, 150));
-    assert_eq!((judged.outcome, judged.changes.len()), (Outcome::Late, 0));
+    let evaluated = engine.evaluate(0, &heart_rate(30, 150));
+    assert_eq!((evaluated.outcome, evaluated.changes.len()), (ReadingOutcome::Late, 0));
     assert_eq!(engine.take_changes(0), StateChanges::default());
 }
 
@@ -77,7 +77,7 @@ fn late_is_late_before_and_after_a_restart_and_under_a_new_rule() {
 fn a_journal_that_has_become_long_is_written_as_a_whole_and_grows_again() {
     let mut first = engine(vec![rule(json!({}))]);
     for device in ["A1", "A2"] {
-        first.judge(
+        first.evaluate(
             0,
             &reading(json!({
                 "device_sn": device, "timestamp": "2025-09-02 12:00:00", "heart_rate": 80,
@@ -89,11 +89,11 @@ fn a_journal_that_has_become_long_is_written_as_a_whole_and_grows_again() {
     let devices = state(&first);
 
     let mut engine = engine(vec![rule(json!({}))]);
-    let journal = Length { lines: 100_000, rows: 100 };
-    engine.load(0, Stored { devices, journal, ..Stored::default() });
+    let journal = JournalSize { lines: 100_000, rows: 100 };
+    engine.load(0, StoredPartition { devices, journal, ..StoredPartition::default() });
     assert!(!engine.take_changes(0).journal.whole, "not while nobody is heard");
     let mut lines = |second: u32| {
-        engine.judge(0, &reading(json!({
+        engine.evaluate(0, &reading(json!({
             "device_sn": "A1", "timestamp": format!("2025-09-02 12:00:{second}"), "heart_rate": 80,
         })));
         let entry = engine.take_changes(0).journal;
@@ -114,9 +114,12 @@ fn readings_of_one_second_with_different_signs_both_count() {
         all.extend(object(fields));
         reading(Value::Object(all))
     };
-    assert_eq!(engine.judge(0, &second(json!({"blood_oxygen": 80}))).changes.len(), 1);
-    assert_eq!(engine.judge(0, &second(json!({"heart_rate": 120}))).changes.len(), 1);
-    assert_eq!(engine.judge(0, &second(json!({"heart_rate": 90}))).outcome, Outcome::Late);
+    assert_eq!(engine.evaluate(0, &second(json!({"blood_oxygen": 80}))).changes.len(), 1);
+    assert_eq!(engine.evaluate(0, &second(json!({"heart_rate": 120}))).changes.len(), 1);
+    assert_eq!(
+        engine.evaluate(0, &second(json!({"heart_rate": 90}))).outcome,
+        ReadingOutcome::Late
+    );
 }
 
 #[test]
@@ -126,30 +129,33 @@ fn a_reading_ahead_of_the_clock_moves_nothing() {
         "device_sn": "ABCDE25100000001", "customer_id": 7, "heart_rate": 150,
         "timestamp": "2025-09-02 23:00:00", "received_at": 1_756_785_600_000_i64,
     }));
-    assert_eq!(engine.judge(0, &ahead).outcome, Outcome::Ahead);
-    assert_eq!(engine.judge(0, &heart_rate(0, 150)).changes.len(), 1);
+    assert_eq!(engine.evaluate(0, &ahead).outcome, ReadingOutcome::AheadOfClock);
+    assert_eq!(engine.evaluate(0, &heart_rate(0, 150)).changes.len(), 1);
 }
 
 #[test]
 fn a_changed_rule_neither_fires_nor_resolves_and_closes_what_was_open() {
     let mut engine = engine(vec![rule(json!({}))]);
-    engine.judge(0, &heart_rate(0, 110));
+    engine.evaluate(0, &heart_rate(0, 110));
     drop(engine.take_changes(0));
 
     engine
         .set_rules(Arc::new(RuleSet::new(vec![rule(json!({"version": 2, "threshold_max": 105}))])));
     let changes = engine.realign(0);
     assert_eq!(changes.len(), 1);
-    assert_eq!((changes[0].transition.to, changes[0].rule_version), (To::Superseded, 1));
+    assert_eq!(
+        (changes[0].transition.to, changes[0].rule_version),
+        (TransitionKind::Superseded, 1)
+    );
     let written = engine.take_changes(0).tracked;
-    assert!(matches!(&written[..], [(1, _, Some(Tracked { version: 2, .. }))]), "{written:?}");
+    assert!(matches!(&written[..], [(1, _, Some(RuleState { version: 2, .. }))]), "{written:?}");
     assert!(engine.realign(0).is_empty());
 
-    let changes = engine.judge(0, &heart_rate(60, 110)).changes;
+    let changes = engine.evaluate(0, &heart_rate(60, 110)).changes;
     let [opened] = &changes[..] else { panic!("{changes:?}") };
     assert_eq!(
         (opened.transition.to, opened.transition.notify),
-        (To::Opened, false),
+        (TransitionKind::Opened, false),
         "in the cooldown"
     );
 }
@@ -168,18 +174,18 @@ fn a_changed_rule_forgets_since_when_its_conditions_held() {
     };
     let mut engine = Engine::default();
     engine.set_rules(version(1));
-    engine.load(0, Stored::default());
-    engine.judge(0, &heart_rate(0, 110));
+    engine.load(0, StoredPartition::default());
+    engine.evaluate(0, &heart_rate(0, 110));
     engine.set_rules(version(2));
     engine.realign(0);
-    assert!(engine.judge(0, &heart_rate(60, 110)).changes.is_empty(), "60 s of the old version");
-    assert_eq!(engine.judge(0, &heart_rate(120, 110)).changes.len(), 1);
+    assert!(engine.evaluate(0, &heart_rate(60, 110)).changes.is_empty(), "60 s of the old version");
+    assert_eq!(engine.evaluate(0, &heart_rate(120, 110)).changes.len(), 1);
 }
 
 #[test]
 fn a_rule_that_is_gone_leaves_nothing_behind() {
     let mut engine = engine(vec![rule(json!({}))]);
-    engine.judge(0, &heart_rate(0, 110));
+    engine.evaluate(0, &heart_rate(0, 110));
     engine.set_rules(Arc::default());
     assert_eq!(engine.realign(0).len(), 1);
     assert!(matches!(&engine.take_changes(0).tracked[..], [(1, _, None)]));
@@ -189,10 +195,10 @@ fn a_rule_that_is_gone_leaves_nothing_behind() {
 #[test]
 fn what_could_not_be_told_stays_untold_in_the_state() {
     let mut engine = engine(vec![rule(json!({}))]);
-    let opened = engine.judge(0, &heart_rate(0, 110)).changes.remove(0);
-    engine.untold(0, &opened);
-    let again = engine.judge(0, &heart_rate(10, 110)).changes.remove(0);
-    assert_eq!((again.transition.to, again.transition.notify), (To::Notified, true));
+    let opened = engine.evaluate(0, &heart_rate(0, 110)).changes.remove(0);
+    engine.undo_notification(0, &opened);
+    let again = engine.evaluate(0, &heart_rate(10, 110)).changes.remove(0);
+    assert_eq!((again.transition.to, again.transition.notify), (TransitionKind::Notified, true));
     assert_eq!(engine.open_episodes()[&Severity::Major], 1);
 }
 
@@ -217,13 +223,13 @@ proptest! {
         let trend = rule(json!({"id": 2, "trend_duration": 3, "clear_max": 95, "clear_after": 2}));
         let mut engine = engine(vec![rule(json!({})), trend]);
         for reading in &stream {
-            engine.judge(0, reading);
+            engine.evaluate(0, reading);
         }
         let once = state(&engine);
         for reading in stream.iter().take(replayed) {
-            let judged = engine.judge(0, reading);
-            prop_assert_eq!(judged.outcome, Outcome::Late);
-            prop_assert!(judged.changes.is_empty());
+            let evaluated = engine.evaluate(0, reading);
+            prop_assert_eq!(evaluated.outcome, ReadingOutcome::Late);
+            prop_assert!(evaluated.changes.is_empty());
         }
         prop_assert_eq!(state(&engine), once);
     }

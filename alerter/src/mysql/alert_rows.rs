@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::mysql::columns::Columns;
 use crate::mysql::portions;
 use crate::rules::severity::Severity;
-use crate::rules::verdict::Measured;
+use crate::rules::verdict::Measurement;
 
 /// The key of an episode: always the same for the same rule, version, device and opening. A hash,
 /// because the platform's column compares without regard to case.
@@ -59,7 +59,7 @@ fn hash(name: &str) -> String {
 
 /// A row to insert.
 #[derive(Debug)]
-pub struct Opened {
+pub struct NewAlert {
     /// The key of the episode.
     pub key: EpisodeKey,
     /// The rule.
@@ -71,7 +71,7 @@ pub struct Opened {
     /// User, organisation and tenant.
     pub ids: Ids,
     /// The vital and its value.
-    pub measured: Measured,
+    pub measured: Measurement,
     /// The text of the rule.
     pub text: String,
     /// The severity.
@@ -87,7 +87,7 @@ pub struct Opened {
 
 /// A change of an existing row.
 #[derive(Debug)]
-pub enum Changed {
+pub enum AlertChange {
     /// The severity changed.
     Severity(EpisodeKey, Severity),
     /// The episode ended at the given event time.
@@ -99,18 +99,18 @@ pub enum Changed {
 }
 
 /// Alerts of one statement, at most. Each alert has as many values as the statement has columns.
-const OPENED_MAX: usize = 128;
+const NEW_ALERTS_MAX: usize = 128;
 
 /// Inserts alerts. An existing alert stays unchanged. Texts are cut to their `columns`, with
 /// `plain` as in [`Columns::fit`].
 pub async fn open(
     connection: &mut MySqlConnection,
-    alerts: &[&Opened],
+    alerts: &[&NewAlert],
     columns: &Columns,
     plain: bool,
 ) -> Result<(), sqlx::Error> {
     let fit = |name, text| columns.fit(name, text, plain).into_owned();
-    for alerts in portions(alerts, OPENED_MAX) {
+    for alerts in portions(alerts, NEW_ALERTS_MAX) {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
             "INSERT INTO t_alert_info (rule_id, alert_type, device_sn, alert_timestamp, \
              alert_desc, severity_level, alert_status, longitude, latitude, altitude, health_id, \
@@ -135,7 +135,7 @@ pub async fn open(
                 .push_bind(alert.ids.org_id)
                 .push_bind(alert.ids.customer_id.unwrap_or_default())
                 .push("'server'")
-                .push_bind(fit("metric", alert.measured.sign.as_str()))
+                .push_bind(fit("metric", alert.measured.vital.as_str()))
                 .push_bind(alert.measured.value)
                 .push_bind(fit("level", severity))
                 .push("'NEW'")
@@ -149,22 +149,25 @@ pub async fn open(
 }
 
 /// Changes an alert. The status of a closed alert does not change.
-pub async fn change(connection: &mut MySqlConnection, change: &Changed) -> Result<(), sqlx::Error> {
+pub async fn change(
+    connection: &mut MySqlConnection,
+    change: &AlertChange,
+) -> Result<(), sqlx::Error> {
     let query = match change {
-        Changed::Severity(key, severity) => sqlx::query(
+        AlertChange::Severity(key, severity) => sqlx::query(
             "UPDATE t_alert_info SET severity_level = ?, level = ? WHERE dedup_key = ?",
         )
         .bind(severity.as_str())
         .bind(severity.as_str())
         .bind(key.as_str()),
-        Changed::Resolved(key, recover_at) => sqlx::query(
+        AlertChange::Resolved(key, recover_at) => sqlx::query(
             "UPDATE t_alert_info SET alert_status = 'RESOLVED', status = 'RESOLVED', recover_at = ? \
              WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded', 'STALE')",
         )
         .bind(recover_at)
         .bind(key.as_str()),
-        Changed::Superseded(key) => closed(key, "superseded"),
-        Changed::Stale(key) => closed(key, "STALE"),
+        AlertChange::Superseded(key) => closed(key, "superseded"),
+        AlertChange::Stale(key) => closed(key, "STALE"),
     };
     query.execute(connection).await?;
     Ok(())

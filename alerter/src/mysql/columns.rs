@@ -58,13 +58,13 @@ impl Characters {
 
 /// The capacity of a text column.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Room {
+struct ColumnSize {
     chars: usize,
     bytes: usize,
     charset: String,
 }
 
-impl Room {
+impl ColumnSize {
     fn fit<'a>(&self, text: &'a str, plain: bool) -> Cow<'a, str> {
         let characters = Characters::of(&self.charset, plain);
         let fits = text.chars().count() <= self.chars && text.len() <= self.bytes;
@@ -87,7 +87,7 @@ impl Room {
 
 /// The columns of a table, by their names in small letters; `None`: the column is not text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Columns(HashMap<String, Option<Room>>);
+pub struct Columns(HashMap<String, Option<ColumnSize>>);
 
 impl Columns {
     /// Whether the table has a column of this name.
@@ -115,13 +115,13 @@ impl<const N: usize> From<[&str; N]> for Columns {
 
 /// A table, as far as this process knows it.
 #[derive(Debug)]
-pub struct Table {
+pub struct ColumnCache {
     pool: MySqlPool,
     name: &'static str,
     columns: Mutex<Option<Arc<Columns>>>,
 }
 
-impl Table {
+impl ColumnCache {
     /// Returns a table of this database. Its columns are queried when they are first needed.
     pub fn new(pool: MySqlPool, name: &'static str) -> Self {
         Self { pool, name, columns: Mutex::default() }
@@ -160,12 +160,12 @@ impl Table {
     }
 }
 
-fn room(chars: Option<i64>, bytes: Option<i64>, charset: Option<String>) -> Option<Room> {
+fn room(chars: Option<i64>, bytes: Option<i64>, charset: Option<String>) -> Option<ColumnSize> {
     let length = |length: i64| usize::try_from(length).unwrap_or(usize::MAX);
     let (chars, charset) = (length(chars?), charset?);
     // Texts are measured in UTF-8. Their size in other character sets is not known.
     let bytes = if charset.starts_with("utf8") { length(bytes?) } else { usize::MAX };
-    Some(Room { chars, bytes, charset })
+    Some(ColumnSize { chars, bytes, charset })
 }
 
 #[cfg(test)]
@@ -174,8 +174,8 @@ mod tests {
 
     use super::*;
 
-    fn room(chars: usize, bytes: usize, charset: &str) -> Room {
-        Room { chars, bytes, charset: charset.into() }
+    fn room(chars: usize, bytes: usize, charset: &str) -> ColumnSize {
+        ColumnSize { chars, bytes, charset: charset.into() }
     }
 
     #[test]

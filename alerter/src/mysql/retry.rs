@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ljwx_ledger::metrics::BATCH_HELD;
 use ljwx_service::backoff::Backoff;
-use ljwx_service::heartbeat::Pulse;
-use ljwx_service::lifecycle::{Deadline, Step};
+use ljwx_service::heartbeat::Heartbeat;
+use ljwx_service::lifecycle::{Deadline, ShutdownStep};
 use ljwx_service::metrics::flag;
 use metrics::{counter, gauge};
 use tracing::{info, warn};
@@ -24,48 +24,48 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// The process is stopping and MySQL still does not answer. The next owner of the partition
 /// processes the work again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GaveUp;
+pub struct Stopping;
 
 /// Retries an operation until it succeeds.
 #[derive(Debug, Clone)]
-pub struct Hold {
+pub struct MysqlRetry {
     deadline: Deadline,
     /// Operations that are being retried now.
     holding: Arc<AtomicUsize>,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
 }
 
-impl Hold {
+impl MysqlRetry {
     /// Returns a retry that stops only if the process has to end.
     ///
     /// `pulse` belongs to the main loop, which does not turn during a retry.
-    pub fn new(deadline: Deadline, pulse: Pulse) -> Self {
+    pub fn new(deadline: Deadline, heartbeat: Heartbeat) -> Self {
         gauge!(BATCH_HELD).set(0.0);
-        Self { deadline, holding: Arc::default(), pulse }
+        Self { deadline, holding: Arc::default(), heartbeat }
     }
 
     /// Whether an operation is being retried now.
-    pub fn is_holding(&self) -> bool {
+    pub fn is_retrying(&self) -> bool {
         self.holding.load(Ordering::Relaxed) > 0
     }
 
     /// Returns the pulse of the main loop.
-    pub fn pulse(&self) -> &Pulse {
-        &self.pulse
+    pub fn heartbeat(&self) -> &Heartbeat {
+        &self.heartbeat
     }
 
     /// Logs once: a line for each attempt would fill the log in an outage of hours.
-    fn hold(&self, what: &'static str, error: &impl std::fmt::Display) {
+    fn begin_retry(&self, operation: &'static str, error: &impl std::fmt::Display) {
         if self.holding.fetch_add(1, Ordering::Relaxed) == 0 {
             gauge!(BATCH_HELD).set(flag(true));
-            warn!(what, %error, "MySQL does not take it; held and tried again");
+            warn!(operation, %error, "MySQL does not take it; held and tried again");
         }
     }
 
-    fn release(&self, what: &'static str) {
+    fn end_retry(&self, operation: &'static str) {
         if self.holding.fetch_sub(1, Ordering::Relaxed) == 1 {
             gauge!(BATCH_HELD).set(flag(false));
-            info!(what, "MySQL takes it again");
+            info!(operation, "MySQL takes it again");
         }
     }
 
@@ -73,9 +73,9 @@ impl Hold {
     /// skip the operation would lose alerts.
     pub async fn until_done<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
         &self,
-        what: &'static str,
+        operation: &'static str,
         mut attempt: impl FnMut() -> F,
-    ) -> Result<T, GaveUp> {
+    ) -> Result<T, Stopping> {
         let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
         let trying = async {
             let mut held = false;
@@ -83,21 +83,24 @@ impl Hold {
                 match attempt().await {
                     Ok(done) => {
                         if held {
-                            self.release(what);
+                            self.end_retry(operation);
                         }
                         break done;
                     }
                     Err(error) => {
                         counter!(COMMIT_RETRIES).increment(1);
                         if !std::mem::replace(&mut held, true) {
-                            self.hold(what, &error);
+                            self.begin_retry(operation, &error);
                         }
                         tokio::time::sleep(backoff.next(rand::random())).await;
                     }
                 }
             }
         };
-        self.deadline.within(Step::Drain, self.pulse.during(trying)).await.ok_or(GaveUp)
+        self.deadline
+            .within(ShutdownStep::Drain, self.heartbeat.during(trying))
+            .await
+            .ok_or(Stopping)
     }
 }
 
@@ -110,7 +113,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failure_is_tried_again_until_it_works() {
         let deadline = Deadline::new(Duration::from_secs(20), CancellationToken::new());
-        let hold = Hold::new(deadline, Pulse::new());
+        let hold = MysqlRetry::new(deadline, Heartbeat::new());
         let mut attempts = 0;
         let done = hold
             .until_done("test", || {
@@ -119,7 +122,7 @@ mod tests {
             })
             .await;
         assert_eq!(done, Ok(100));
-        assert!(!hold.is_holding());
+        assert!(!hold.is_retrying());
     }
 
     #[tokio::test(start_paused = true)]
@@ -127,10 +130,10 @@ mod tests {
         let stop = CancellationToken::new();
         stop.cancel();
         let deadline = Deadline::new(Duration::from_secs(20), stop);
-        let hold = Hold::new(deadline.clone(), Pulse::new());
+        let hold = MysqlRetry::new(deadline.clone(), Heartbeat::new());
         let done: Result<(), _> = hold.until_done("test", async || Err("down")).await;
-        assert_eq!(done, Err(GaveUp));
-        let over = tokio::time::timeout(Duration::ZERO, deadline.passed(Step::Drain)).await;
+        assert_eq!(done, Err(Stopping));
+        let over = tokio::time::timeout(Duration::ZERO, deadline.passed(ShutdownStep::Drain)).await;
         assert_eq!(over, Ok(()), "it gave up before its time");
     }
 }

@@ -11,28 +11,28 @@ use ljwx_reading::DeviceSn;
 use sqlx::{MySql, QueryBuilder};
 use tracing::error;
 
-use crate::engine::journal::{self, Length, ROW_LINES_MAX, Row};
-use crate::engine::no_data::partition_clock::Hearing;
-use crate::engine::{Devices, StateChanges, Stored, Tracked};
+use crate::engine::journal::{self, JournalRow, JournalSize, ROW_LINES_MAX};
+use crate::engine::no_data::partition_clock::PartitionClock;
+use crate::engine::{Devices, RuleState, StateChanges, StoredPartition};
 use crate::mysql::portions;
 
 /// Rows of one statement, at most: five values each stay far below the server's limit of 65,535.
 const ROWS_MAX: usize = 256;
 
 /// Loads the state of a partition.
-pub async fn load(pool: &MySqlPool, partition: i32) -> Result<Stored, sqlx::Error> {
+pub async fn load(pool: &MySqlPool, partition: i32) -> Result<StoredPartition, sqlx::Error> {
     // A connection streams the rows; the pool does not.
     let mut connection = pool.acquire().await?;
     let (mut devices, journal) = load_journal(&mut connection, partition).await?;
     load_tracked(&mut connection, partition, &mut devices).await?;
-    let hearing = load_hearing(&mut connection, partition).await?;
-    Ok(Stored { devices, journal, hearing })
+    let clock = load_hearing(&mut connection, partition).await?;
+    Ok(StoredPartition { devices, journal, clock })
 }
 
 async fn load_hearing(
     connection: &mut MySqlConnection,
     partition: i32,
-) -> Result<Hearing, sqlx::Error> {
+) -> Result<PartitionClock, sqlx::Error> {
     let clock_ms: Option<i64> =
         sqlx::query_scalar("SELECT clock_ms FROM t_alert_partition WHERE kafka_partition = ?")
             .bind(partition)
@@ -46,15 +46,15 @@ async fn load_hearing(
     .fetch_all(connection)
     .await?;
     let windows = windows.into_iter().map(|(seconds, since)| (seconds * 1000, since));
-    Ok(Hearing::stored(clock_ms.unwrap_or_default(), windows))
+    Ok(PartitionClock::stored(clock_ms.unwrap_or_default(), windows))
 }
 
 async fn load_journal(
     connection: &mut MySqlConnection,
     partition: i32,
-) -> Result<(Devices, Length), sqlx::Error> {
+) -> Result<(Devices, JournalSize), sqlx::Error> {
     let mut devices: Devices = Devices::default();
-    let mut length = Length::default();
+    let mut length = JournalSize::default();
     let mut rows = sqlx::query_as::<_, (i32, Vec<u8>)>(
         "SELECT devices, entry FROM t_alert_journal WHERE kafka_partition = ? ORDER BY id",
     )
@@ -65,7 +65,7 @@ async fn load_journal(
             match line {
                 Ok((sn, seen, heard)) => {
                     let device = devices.entry(sn).or_default();
-                    (device.seen, device.heard) = (seen, heard);
+                    (device.seen, device.last_seen) = (seen, heard);
                 }
                 // Evaluating a late reading may repeat an alert. An error would stop the partition.
                 Err(error) => {
@@ -90,9 +90,9 @@ async fn load_tracked(
     .fetch(connection);
     while let Some((rule_id, sn, version, state)) = rows.try_next().await? {
         let Some(sn) = DeviceSn::new(&sn) else { continue };
-        match serde_json::from_str::<Tracked>(&state) {
+        match serde_json::from_str::<RuleState>(&state) {
             Ok(tracked) => {
-                let tracked = Tracked { version, ..tracked };
+                let tracked = RuleState { version, ..tracked };
                 devices.entry(sn).or_default().tracked.insert(rule_id, tracked);
             }
             // Starting over may repeat an alert. An error would stop the partition.
@@ -118,7 +118,7 @@ async fn save_journal(
     connection: &mut MySqlConnection,
     changes: &[(i32, &StateChanges)],
 ) -> Result<(), sqlx::Error> {
-    let mut added: Vec<(i32, &Row)> = Vec::new();
+    let mut added: Vec<(i32, &JournalRow)> = Vec::new();
     for (partition, changes) in changes {
         if changes.journal.whole {
             sqlx::query("DELETE FROM t_alert_journal WHERE kafka_partition = ?")
@@ -145,7 +145,7 @@ async fn save_journal(
 }
 
 /// Returns how many of these rows one statement takes, at least one.
-fn as_one(rows: &[(i32, &Row)]) -> usize {
+fn as_one(rows: &[(i32, &JournalRow)]) -> usize {
     let mut lines = 0;
     let fits = rows.iter().take_while(|(_, row)| {
         lines += row.lines;
@@ -159,7 +159,7 @@ async fn save_tracked(
     connection: &mut MySqlConnection,
     changes: &[(i32, &StateChanges)],
 ) -> Result<(), sqlx::Error> {
-    let mut kept: Vec<(i64, &DeviceSn, i32, &Tracked)> = Vec::new();
+    let mut kept: Vec<(i64, &DeviceSn, i32, &RuleState)> = Vec::new();
     let mut gone: Vec<(i64, &DeviceSn)> = Vec::new();
     for (partition, changes) in changes {
         for (id, sn, tracked) in &changes.tracked {
@@ -200,19 +200,19 @@ async fn save_hearings(
     changes: &[(i32, &StateChanges)],
 ) -> Result<(), sqlx::Error> {
     let heard = changes.iter().filter_map(|(partition, changes)| {
-        Some((*partition, changes.hearing.as_ref()?, changes.windows_moved))
+        Some((*partition, changes.clock.as_ref()?, changes.windows_moved))
     });
     let heard: Vec<_> = heard.collect();
     for rows in portions(&heard, ROWS_MAX) {
         let mut query: QueryBuilder<MySql> =
             QueryBuilder::new("REPLACE INTO t_alert_partition (kafka_partition, clock_ms) ");
-        query.push_values(rows, |mut row, (partition, hearing, _)| {
-            row.push_bind(partition).push_bind(hearing.clock_ms());
+        query.push_values(rows, |mut row, (partition, clock, _)| {
+            row.push_bind(partition).push_bind(clock.clock_ms());
         });
         query.build().execute(&mut *connection).await?;
     }
-    for (partition, hearing, _) in heard.iter().filter(|(_, _, moved)| *moved) {
-        save_windows(connection, *partition, hearing).await?;
+    for (partition, clock, _) in heard.iter().filter(|(_, _, moved)| *moved) {
+        save_windows(connection, *partition, clock).await?;
     }
     Ok(())
 }
@@ -221,13 +221,13 @@ async fn save_hearings(
 async fn save_windows(
     connection: &mut MySqlConnection,
     partition: i32,
-    hearing: &Hearing,
+    clock: &PartitionClock,
 ) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM t_alert_no_data_clock WHERE kafka_partition = ?")
         .bind(partition)
         .execute(&mut *connection)
         .await?;
-    let since: Vec<_> = hearing.since().collect();
+    let since: Vec<_> = clock.since().collect();
     for rows in portions(&since, ROWS_MAX) {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
             "INSERT INTO t_alert_no_data_clock (kafka_partition, window_seconds, counted_from) ",

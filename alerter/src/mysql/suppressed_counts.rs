@@ -11,7 +11,7 @@ use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::engine::episode::{To, Transition};
+use crate::engine::episode::{Transition, TransitionKind};
 
 /// The reason if an operator's silence suppresses a notification.
 pub const SILENCED: &str = "silenced";
@@ -38,22 +38,22 @@ const REMOVED_MAX: u64 = 1_000;
 /// nothing, and neither do reminders.
 pub fn reason(transition: Transition, nobody: Option<&'static str>) -> Option<&'static str> {
     match transition.to {
-        To::Opened if !transition.notify => {
+        TransitionKind::Opened if !transition.notify => {
             Some(if transition.flapping { FLAPPING } else { COOLDOWN })
         }
-        To::Opened | To::Escalated => nobody,
+        TransitionKind::Opened | TransitionKind::Escalated => nobody,
         _ => None,
     }
 }
 
 /// The key of a count: day by the devices' wall clock, rule, tenant, reason.
-type Key = (Date, i64, i64, &'static str);
+type SuppressedKey = (Date, i64, i64, &'static str);
 
 /// Counts of a batch, in the order of the table's key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Suppressed(BTreeMap<Key, u64>);
+pub struct SuppressedCounts(BTreeMap<SuppressedKey, u64>);
 
-impl Suppressed {
+impl SuppressedCounts {
     /// Counts one notification.
     pub fn count(&mut self, day: Date, rule_id: i64, customer_id: i64, reason: &'static str) {
         *self.0.entry((day, rule_id, customer_id, reason)).or_default() += 1;
@@ -73,7 +73,7 @@ impl Suppressed {
 /// the rows keeps two replicas from a deadlock.
 pub async fn save(
     connection: &mut MySqlConnection,
-    suppressed: &Suppressed,
+    suppressed: &SuppressedCounts,
 ) -> Result<(), sqlx::Error> {
     for ((day, rule_id, customer_id, reason), count) in &suppressed.0 {
         let count = i64::try_from(*count).unwrap_or(i64::MAX);
@@ -132,17 +132,17 @@ mod tests {
     #[test]
     fn what_people_would_have_heard_of_is_counted_by_why_they_did_not() {
         for (to, notify, flapping, nobody, expected) in [
-            (To::Opened, true, false, None, None),
-            (To::Opened, true, true, None, None),
-            (To::Opened, false, false, Some("not_due"), Some(COOLDOWN)),
-            (To::Opened, false, true, Some("not_due"), Some(FLAPPING)),
-            (To::Opened, true, false, Some(SILENCED), Some(SILENCED)),
-            (To::Opened, true, false, Some("no_recipient"), Some("no_recipient")),
-            (To::Escalated, true, false, Some(SILENCED), Some(SILENCED)),
-            (To::Escalated, true, false, None, None),
-            (To::Notified, true, false, Some(SILENCED), None),
-            (To::Resolved, false, true, Some("not_due"), None),
-            (To::Superseded, false, false, None, None),
+            (TransitionKind::Opened, true, false, None, None),
+            (TransitionKind::Opened, true, true, None, None),
+            (TransitionKind::Opened, false, false, Some("not_due"), Some(COOLDOWN)),
+            (TransitionKind::Opened, false, true, Some("not_due"), Some(FLAPPING)),
+            (TransitionKind::Opened, true, false, Some(SILENCED), Some(SILENCED)),
+            (TransitionKind::Opened, true, false, Some("no_recipient"), Some("no_recipient")),
+            (TransitionKind::Escalated, true, false, Some(SILENCED), Some(SILENCED)),
+            (TransitionKind::Escalated, true, false, None, None),
+            (TransitionKind::Notified, true, false, Some(SILENCED), None),
+            (TransitionKind::Resolved, false, true, Some("not_due"), None),
+            (TransitionKind::Superseded, false, false, None, None),
         ] {
             let severity = Severity::Major;
             let transition = Transition { to, severity, notify, opened_at: 0, seq: 0, flapping };
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn counts_of_several_stretches_add_up_in_the_order_of_the_key() {
         let day = |day: &str| day.parse().unwrap();
-        let (mut one, mut other) = (Suppressed::default(), Suppressed::default());
+        let (mut one, mut other) = (SuppressedCounts::default(), SuppressedCounts::default());
         one.count(day("2025-09-03"), 1, 7, COOLDOWN);
         one.count(day("2025-09-03"), 1, 7, COOLDOWN);
         other.count(day("2025-09-03"), 1, 7, COOLDOWN);

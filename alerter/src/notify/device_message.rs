@@ -10,7 +10,7 @@ use ljwx_ledger::mysql::errors::{self, Remedy};
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{FromRow, MySql, QueryBuilder};
 
-use crate::engine::episode::To;
+use crate::engine::episode::TransitionKind;
 use crate::mysql::columns::{self, Columns};
 use crate::notify::notice::{Notice, cut};
 
@@ -45,12 +45,12 @@ pub struct Wearer {
 
 /// The table, with its columns as last read.
 #[derive(Debug)]
-pub struct Table(columns::Table);
+pub struct DeviceMessageTable(columns::ColumnCache);
 
-impl Table {
+impl DeviceMessageTable {
     /// A handle on the table in this database. The columns are read when they are first needed.
     pub fn new(pool: MySqlPool) -> Self {
-        Self(columns::Table::new(pool, "t_device_message"))
+        Self(columns::ColumnCache::new(pool, "t_device_message"))
     }
 
     /// Returns the table's columns. `None`: the table does not exist, and the next call checks
@@ -96,7 +96,7 @@ pub async fn insert(
     Ok(())
 }
 
-enum Value<'a> {
+enum RowValue<'a> {
     Text(Cow<'a, str>),
     Number(Option<i64>),
     Now,
@@ -111,34 +111,34 @@ fn statement(columns: &Columns, message: &DeviceMessage<'_>, plain: bool) -> Que
     let mut values = query.separated(", ");
     for (name, value) in known {
         match value {
-            Value::Text(text) => values.push_bind(columns.fit(name, &text, plain).into_owned()),
-            Value::Number(number) => values.push_bind(number),
-            Value::Now => values.push("NOW()"),
+            RowValue::Text(text) => values.push_bind(columns.fit(name, &text, plain).into_owned()),
+            RowValue::Number(number) => values.push_bind(number),
+            RowValue::Now => values.push("NOW()"),
         };
     }
     query.push(")");
     query
 }
 
-fn row<'a>(message: &'a DeviceMessage<'_>) -> [(&'static str, Value<'a>); 15] {
-    let word = |word: &'static str| Value::Text(word.into());
+fn row<'a>(message: &'a DeviceMessage<'_>) -> [(&'static str, RowValue<'a>); 15] {
+    let word = |word: &'static str| RowValue::Text(word.into());
     let department = message.org_id.map(|org| org.to_string()).unwrap_or_default();
     [
-        ("device_sn", Value::Text(message.device_sn.into())),
-        ("message", Value::Text(cut(&message.text, MESSAGE_BYTES_MAX))),
-        ("department_info", Value::Text(department.into())),
+        ("device_sn", RowValue::Text(message.device_sn.into())),
+        ("message", RowValue::Text(cut(&message.text, MESSAGE_BYTES_MAX))),
+        ("department_info", RowValue::Text(department.into())),
         ("message_type", word("warning")),
         ("sender_type", word("system")),
         ("receiver_type", word(if message.is_wearer { "user" } else { "manager" })),
-        ("user_id", Value::Number(Some(message.user_id))),
-        ("org_id", Value::Number(message.org_id)),
-        ("customer_id", Value::Number(Some(message.customer_id))),
+        ("user_id", RowValue::Number(Some(message.user_id))),
+        ("org_id", RowValue::Number(message.org_id)),
+        ("customer_id", RowValue::Number(Some(message.customer_id))),
         ("message_status", word("1")),
-        ("responded_number", Value::Number(Some(0))),
-        ("sent_time", Value::Now),
-        ("is_deleted", Value::Number(Some(0))),
-        ("create_time", Value::Now),
-        ("update_time", Value::Now),
+        ("responded_number", RowValue::Number(Some(0))),
+        ("sent_time", RowValue::Now),
+        ("is_deleted", RowValue::Number(Some(0))),
+        ("create_time", RowValue::Now),
+        ("update_time", RowValue::Now),
     ]
 }
 
@@ -148,18 +148,20 @@ pub fn text(notice: &Notice, is_wearer: bool) -> String {
     let Notice { device_sn, user, .. } = notice;
     let (sign, level) = (notice.subject(), notice.severity.label());
     let news = match notice.to {
-        To::Opened | To::Superseded if notice.flapping => {
+        TransitionKind::Opened | TransitionKind::Superseded if notice.flapping => {
             format!("设备{device_sn}反复发生{sign}告警，严重级别：{level}，请及时处理。")
         }
-        To::Opened | To::Superseded => {
+        TransitionKind::Opened | TransitionKind::Superseded => {
             format!("设备{device_sn}发生{sign}告警，严重级别：{level}，请及时处理。")
         }
-        To::Notified => format!("设备{device_sn}{sign}告警持续，严重级别：{level}，请及时处理。"),
-        To::Escalated => {
+        TransitionKind::Notified => {
+            format!("设备{device_sn}{sign}告警持续，严重级别：{level}，请及时处理。")
+        }
+        TransitionKind::Escalated => {
             format!("设备{device_sn}{sign}告警级别变更，严重级别：{level}，请及时处理。")
         }
-        To::Resolved => format!("设备{device_sn}{sign}告警已恢复，严重级别：{level}。"),
-        To::Stale => format!("设备{device_sn}失联，{sign}告警关闭。"),
+        TransitionKind::Resolved => format!("设备{device_sn}{sign}告警已恢复，严重级别：{level}。"),
+        TransitionKind::Stale => format!("设备{device_sn}失联，{sign}告警关闭。"),
     };
     let delayed = if notice.delayed { "【延迟】" } else { "" };
     let whose = if is_wearer { String::new() } else { format!("（设备用户：{user}）") };
@@ -199,7 +201,7 @@ mod tests {
             text(&notice, false),
             "设备A1发生心率告警，严重级别：严重，请及时处理。（设备用户：王）心率 133"
         );
-        let over = Notice { to: To::Resolved, delayed: true, ..notice };
+        let over = Notice { to: TransitionKind::Resolved, delayed: true, ..notice };
         assert_eq!(text(&over, true), "【延迟】设备A1心率告警已恢复，严重级别：严重。心率 133");
     }
 }

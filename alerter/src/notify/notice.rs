@@ -8,23 +8,24 @@ use std::borrow::Cow;
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::episode::To;
+use crate::engine::episode::TransitionKind;
 use crate::rules::severity::Severity;
 use crate::rules::template::duration;
-use crate::rules::vital::Sign;
+use crate::rules::vital::Vital;
 
 /// The content of one notification, whatever the channel. Stored as JSON beside the request's
 /// bytes, so that the request can be rebuilt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
     /// The transition.
-    pub to: To,
+    pub to: TransitionKind,
     /// The severity now.
     pub severity: Severity,
     /// Whether the rule is flapping. No further opening is notified until flapping ends.
     pub flapping: bool,
     /// The vital of the alert.
-    pub sign: Sign,
+    #[serde(rename = "sign")]
+    pub vital: Vital,
     /// The vital's value. `None`: the value would say nothing about the vital, or an older version
     /// wrote the notice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,7 +83,7 @@ mod tests {
         let notice = Notice { repeat: true, digest_of: Some(2), ..notice() };
         let stored = serde_json::to_string(&notice).unwrap();
         assert_eq!(serde_json::from_str::<Notice>(&stored).unwrap(), notice);
-        let old = r#"{"to":"opened","severity":"critical","flapping":false,"sign":"heart_rate",
+        let old = r#"{"to":"opened","severity":"critical","flapping":false,"vital":"heart_rate",
             "device_sn":"A1","user":"A1","wall":"2025-09-02T12:00:00","text":"心率 133"}"#;
         let old: Notice = serde_json::from_str(old).unwrap();
         assert_eq!(old, Notice { value: None, bound: None, ..test_support::notice() });

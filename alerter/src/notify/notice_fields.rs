@@ -4,9 +4,9 @@
 //! reminder from an opening, however much is cut.
 
 use super::notice::Notice;
-use crate::engine::episode::To;
+use crate::engine::episode::TransitionKind;
 use crate::rules::template::quantity;
-use crate::rules::vital::Sign;
+use crate::rules::vital::Vital;
 
 impl Notice {
     /// Returns the event: marks, state, vital and value, such as `延迟 心率过高 151` or `已恢复 心率 88`.
@@ -17,15 +17,20 @@ impl Notice {
 
     /// Whether the notice reports the end of an episode, whatever the reason.
     pub const fn is_over(&self) -> bool {
-        matches!(self.to, To::Resolved | To::Stale | To::Superseded)
+        matches!(
+            self.to,
+            TransitionKind::Resolved | TransitionKind::Stale | TransitionKind::Superseded
+        )
     }
 
     /// Returns the severity, or that the episode is over.
     pub fn level(&self) -> &'static str {
         match self.to {
-            To::Resolved => "已恢复",
-            To::Stale | To::Superseded => "关闭",
-            To::Opened | To::Notified | To::Escalated => self.severity.label(),
+            TransitionKind::Resolved => "已恢复",
+            TransitionKind::Stale | TransitionKind::Superseded => "关闭",
+            TransitionKind::Opened | TransitionKind::Notified | TransitionKind::Escalated => {
+                self.severity.label()
+            }
         }
     }
 
@@ -33,11 +38,11 @@ impl Notice {
     pub fn headline(&self) -> String {
         let marks: String =
             self.marks().into_iter().flatten().map(|mark| format!("{mark} ")).collect();
-        format!("{marks}{}", self.news())
+        format!("{marks}{}", self.headline_text())
     }
 
     /// Returns the headline without its marks.
-    pub fn news(&self) -> String {
+    pub fn headline_text(&self) -> String {
         let level = self.level();
         // The level of an ended episode already contains the state.
         let state = self.state().filter(|state| *state != level);
@@ -53,7 +58,7 @@ impl Notice {
 
     /// Returns the subject in a word: the vital, or that the notice is a digest.
     pub fn subject(&self) -> &'static str {
-        if self.digest_of.is_some() { "告警汇总" } else { self.sign.label() }
+        if self.digest_of.is_some() { "告警汇总" } else { self.vital.label() }
     }
 
     fn marks(&self) -> [Option<&'static str>; 2] {
@@ -64,14 +69,14 @@ impl Notice {
     fn state(&self) -> Option<&'static str> {
         match self.to {
             _ if self.digest_of.is_some() => Some("汇总"),
-            To::Opened | To::Notified if self.flapping => Some("反复"),
-            To::Opened => None,
-            To::Notified => Some("持续"),
-            To::Escalated if self.eased => Some("缓解"),
-            To::Escalated => Some("升级"),
-            To::Resolved => Some("已恢复"),
-            To::Stale => Some("失联"),
-            To::Superseded => Some("关闭"),
+            TransitionKind::Opened | TransitionKind::Notified if self.flapping => Some("反复"),
+            TransitionKind::Opened => None,
+            TransitionKind::Notified => Some("持续"),
+            TransitionKind::Escalated if self.eased => Some("缓解"),
+            TransitionKind::Escalated => Some("升级"),
+            TransitionKind::Resolved => Some("已恢复"),
+            TransitionKind::Stale => Some("失联"),
+            TransitionKind::Superseded => Some("关闭"),
         }
     }
 
@@ -82,19 +87,19 @@ impl Notice {
         }
         let ends = self.is_over();
         let side = match (self.value, self.bound) {
-            _ if ends || self.eased || self.sign == Sign::Absence => "",
+            _ if ends || self.eased || self.vital == Vital::NoData => "",
             (Some(value), Some(bound)) if value > bound => "过高",
             (Some(value), Some(bound)) if value < bound => "过低",
             _ => "异常",
         };
-        let (sign, value) = match self.sign {
+        let (vital, value) = match self.vital {
             // A resolved NO_DATA alert has no duration: the device sends again, so its silence is
             // zero.
-            Sign::Absence => ("设备失联", self.value.filter(|_| !ends)),
-            sign => (sign.label(), self.value),
+            Vital::NoData => ("设备失联", self.value.filter(|_| !ends)),
+            vital => (vital.label(), self.value),
         };
-        let value = value.map(|value| format!(" {}", quantity(self.sign, value)));
-        format!("{sign}{side}{}", value.unwrap_or_default())
+        let value = value.map(|value| format!(" {}", quantity(self.vital, value)));
+        format!("{vital}{side}{}", value.unwrap_or_default())
     }
 }
 
@@ -109,40 +114,40 @@ mod tests {
         Notice { value: Some(151.0), bound: Some(140.0), ..test_support::notice() }
     }
 
-    fn over(to: To) -> Notice {
+    fn over(to: TransitionKind) -> Notice {
         Notice { to, value: Some(88.0), bound: None, ..notice() }
     }
 
-    fn absent(to: To, seconds: f64) -> Notice {
-        Notice { to, sign: Sign::Absence, value: Some(seconds), bound: None, ..notice() }
+    fn absent(to: TransitionKind, seconds: f64) -> Notice {
+        Notice { to, vital: Vital::NoData, value: Some(seconds), bound: None, ..notice() }
     }
 
     #[test]
     fn event_level_and_headline_say_what_happened_how_bad_it_is_and_whether_it_is_over() {
         let eased = Notice {
-            to: To::Escalated,
+            to: TransitionKind::Escalated,
             eased: true,
             severity: Severity::Major,
             value: Some(150.0),
             ..notice()
         };
         let low =
-            Notice { sign: Sign::BloodOxygen, value: Some(85.0), bound: Some(92.0), ..notice() };
+            Notice { vital: Vital::BloodOxygen, value: Some(85.0), bound: Some(92.0), ..notice() };
         let digest =
             Notice { digest_of: Some(35), value: None, severity: Severity::Major, ..notice() };
         for (notice, event, level, headline) in [
             (notice(), "心率过高 151", "严重", "【严重】心率过高 151 (>140)"),
             (low, "血氧过低 85", "严重", "【严重】血氧过低 85 (<92)"),
             (Notice { bound: None, ..notice() }, "心率异常 151", "严重", "【严重】心率异常 151"),
-            (over(To::Resolved), "已恢复 心率 88", "已恢复", "【已恢复】心率 88"),
+            (over(TransitionKind::Resolved), "已恢复 心率 88", "已恢复", "【已恢复】心率 88"),
             (
-                Notice { to: To::Notified, ..notice() },
+                Notice { to: TransitionKind::Notified, ..notice() },
                 "持续 心率过高 151",
                 "严重",
                 "【严重】持续 心率过高 151 (>140)",
             ),
             (
-                Notice { to: To::Escalated, ..notice() },
+                Notice { to: TransitionKind::Escalated, ..notice() },
                 "升级 心率过高 151",
                 "严重",
                 "【严重】升级 心率过高 151 (>140)",
@@ -154,9 +159,24 @@ mod tests {
                 "严重",
                 "【严重】反复 心率过高 151 (>140)",
             ),
-            (Notice { value: None, ..over(To::Stale) }, "失联 心率", "关闭", "【关闭】失联 心率"),
-            (absent(To::Opened, 720.0), "设备失联 12分", "严重", "【严重】设备失联 12分"),
-            (absent(To::Resolved, 0.0), "已恢复 设备失联", "已恢复", "【已恢复】设备失联"),
+            (
+                Notice { value: None, ..over(TransitionKind::Stale) },
+                "失联 心率",
+                "关闭",
+                "【关闭】失联 心率",
+            ),
+            (
+                absent(TransitionKind::Opened, 720.0),
+                "设备失联 12分",
+                "严重",
+                "【严重】设备失联 12分",
+            ),
+            (
+                absent(TransitionKind::Resolved, 0.0),
+                "已恢复 设备失联",
+                "已恢复",
+                "【已恢复】设备失联",
+            ),
             (digest, "汇总 35条", "高级", "【高级】汇总 35条"),
         ] {
             assert_eq!((notice.event().as_str(), notice.level()), (event, level));
@@ -166,7 +186,7 @@ mod tests {
 
     #[test]
     fn marks_come_first() {
-        let late = Notice { delayed: true, ..over(To::Resolved) };
+        let late = Notice { delayed: true, ..over(TransitionKind::Resolved) };
         assert_eq!(late.event(), "延迟 已恢复 心率 88");
         let again = Notice { delayed: true, repeat: true, ..notice() };
         assert_eq!(again.event(), "延迟 重复? 心率过高 151");

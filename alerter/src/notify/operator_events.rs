@@ -20,7 +20,7 @@ use sha2::Sha256;
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
-use crate::metrics::OPERATOR_NEWS;
+use crate::metrics::OPERATOR_EVENTS;
 use crate::notify::limits::breaker;
 use crate::notify::wechat::error::Failure;
 
@@ -73,18 +73,18 @@ impl OperatorsArgs {
     }
 
     /// Starts the channel to the operators. Requests are sent in the background.
-    pub fn build(&self) -> anyhow::Result<Operators> {
+    pub fn build(&self) -> anyhow::Result<OperatorEvents> {
         let (Some(url), Some(secret)) = (self.url(), &self.operators_webhook_secret) else {
-            return Ok(Operators { queue: None });
+            return Ok(OperatorEvents { queue: None });
         };
         let http = reqwest::Client::builder().timeout(TIMEOUT).build().context("HTTP client")?;
-        Ok(Operators::start(Webhook { http, url, secret: secret.clone(), wait_min: WAIT_MIN }))
+        Ok(OperatorEvents::start(Webhook { http, url, secret: secret.clone(), wait_min: WAIT_MIN }))
     }
 }
 
 /// An operator event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct News {
+pub struct OperatorEvent {
     /// `wechat_broken`, `wechat_works`, `row_refused` or `rules_shrunk`.
     pub event: &'static str,
     /// The account's public name, if the event concerns an account.
@@ -100,25 +100,25 @@ pub struct News {
     pub at: Timestamp,
 }
 
-impl News {
+impl OperatorEvent {
     /// An event of an account at `at`, with the failure that opened its breaker.
     pub fn new(
         account: &str,
-        news: breaker::News,
+        operator_event: breaker::AccountChange,
         failure: Option<&Failure>,
         at: Timestamp,
     ) -> Self {
         let name = Some(account.to_owned());
         let errcode = failure.and_then(|failure| failure.errcode);
-        match news {
-            breaker::News::Opened => {
+        match operator_event {
+            breaker::AccountChange::Opened => {
                 let reason = failure.map_or("", |failure| failure.message.as_str());
                 let text = format!(
                     "WeChat account {account} does not send: {reason}; its notifications wait"
                 );
                 Self { event: "wechat_broken", account: name, errcode, since: at, text, at }
             }
-            breaker::News::Closed(since) => {
+            breaker::AccountChange::Closed(since) => {
                 let lasted = Instant::now().saturating_duration_since(since);
                 let lasted = SignedDuration::try_from(lasted).unwrap_or_default();
                 let text = format!("WeChat account {account} sends again, after {lasted:#}");
@@ -136,11 +136,11 @@ impl News {
 
 /// The channel to the operators.
 #[derive(Debug, Clone)]
-pub struct Operators {
-    queue: Option<mpsc::Sender<News>>,
+pub struct OperatorEvents {
+    queue: Option<mpsc::Sender<OperatorEvent>>,
 }
 
-impl Operators {
+impl OperatorEvents {
     /// A channel that only logs.
     #[cfg(test)]
     pub fn silent() -> Self {
@@ -148,20 +148,20 @@ impl Operators {
     }
 
     fn start(webhook: Webhook) -> Self {
-        let (queue, news) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(webhook.run(news));
+        let (queue, operator_event) = mpsc::channel(QUEUE_MAX);
+        tokio::spawn(webhook.run(operator_event));
         Self { queue: Some(queue) }
     }
 
     /// Logs an event and queues it for the webhook. Returns at once.
-    pub fn tell(&self, news: News) {
-        let News { event, account, errcode, text, .. } = &news;
+    pub fn notify(&self, operator_event: OperatorEvent) {
+        let OperatorEvent { event, account, errcode, text, .. } = &operator_event;
         match *event {
             "wechat_works" => warn!(target: "operators", event, account, "{text}"),
             _ => error!(target: "operators", event, account, errcode, "{text}"),
         }
         let Some(queue) = &self.queue else { return };
-        if queue.try_send(news).is_err() {
+        if queue.try_send(operator_event).is_err() {
             lost("too much waits for the operators' webhook");
         }
     }
@@ -175,32 +175,32 @@ struct Webhook {
 }
 
 impl Webhook {
-    async fn run(self, mut news: mpsc::Receiver<News>) {
-        while let Some(news) = news.recv().await {
-            self.deliver(&news).await;
+    async fn run(self, mut operator_event: mpsc::Receiver<OperatorEvent>) {
+        while let Some(operator_event) = operator_event.recv().await {
+            self.deliver(&operator_event).await;
         }
     }
 
-    async fn deliver(&self, news: &News) {
+    async fn deliver(&self, operator_event: &OperatorEvent) {
         let mut backoff = Backoff::new(self.wait_min, WAIT_MAX);
         for attempt in 1..=ATTEMPTS_MAX {
-            match self.post(news).await {
+            match self.post(operator_event).await {
                 Ok(()) => {
-                    counter!(OPERATOR_NEWS, "outcome" => "sent").increment(1);
+                    counter!(OPERATOR_EVENTS, "outcome" => "sent").increment(1);
                     return;
                 }
                 Err(error) => warn!(%error, attempt, "the operators' webhook does not take it"),
             }
             if attempt < ATTEMPTS_MAX {
-                counter!(OPERATOR_NEWS, "outcome" => "retried").increment(1);
+                counter!(OPERATOR_EVENTS, "outcome" => "retried").increment(1);
                 tokio::time::sleep(backoff.next(rand::random())).await;
             }
         }
         lost("the operators' webhook did not take it");
     }
 
-    async fn post(&self, news: &News) -> anyhow::Result<()> {
-        let body = serde_json::to_vec(news)?;
+    async fn post(&self, operator_event: &OperatorEvent) -> anyhow::Result<()> {
+        let body = serde_json::to_vec(operator_event)?;
         let time = Timestamp::now().as_second();
         let signature = signature(self.secret.expose_secret(), time, &body)?;
         let request = self
@@ -216,9 +216,9 @@ impl Webhook {
     }
 }
 
-fn lost(why: &'static str) {
-    counter!(OPERATOR_NEWS, "outcome" => "lost").increment(1);
-    warn!("{why}; it is in the log only");
+fn lost(reason: &'static str) {
+    counter!(OPERATOR_EVENTS, "outcome" => "lost").increment(1);
+    warn!("{reason}; it is in the log only");
 }
 
 /// Returns HMAC-SHA256 over the time and the body in hexadecimal, so that neither can be replaced.

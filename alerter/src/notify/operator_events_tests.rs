@@ -3,7 +3,7 @@ use wiremock::matchers::method;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::*;
-use crate::notify::wechat::error::Remedy;
+use crate::notify::wechat::error::ErrcodeRemedy;
 
 const SECRET: &str = "key-of-the-operators";
 
@@ -11,14 +11,14 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
 }
 
-fn broken() -> News {
+fn broken() -> OperatorEvent {
     let failure = Failure {
         uncertain: false,
-        remedy: Remedy::ConfigError,
+        remedy: ErrcodeRemedy::ConfigError,
         errcode: Some(40164),
         message: "/cgi-bin/stable_token: invalid ip".into(),
     };
-    News::new("wx7", breaker::News::Opened, Some(&failure), at(1_756_785_600))
+    OperatorEvent::new("wx7", breaker::AccountChange::Opened, Some(&failure), at(1_756_785_600))
 }
 
 async fn webhook(server: &MockServer) -> Webhook {
@@ -32,9 +32,9 @@ async fn webhook(server: &MockServer) -> Webhook {
 
 #[test]
 fn news_say_which_account_since_when_and_why() {
-    let news = serde_json::to_value(broken()).unwrap();
+    let operator_event = serde_json::to_value(broken()).unwrap();
     assert_eq!(
-        news,
+        operator_event,
         json!({
             "event": "wechat_broken", "account": "wx7", "errcode": 40164,
             "since": "2025-09-02T04:00:00Z", "at": "2025-09-02T04:00:00Z",
@@ -42,7 +42,8 @@ fn news_say_which_account_since_when_and_why() {
                      notifications wait",
         })
     );
-    let works = News::new("wx7", breaker::News::Closed(Instant::now()), None, at(60));
+    let works =
+        OperatorEvent::new("wx7", breaker::AccountChange::Closed(Instant::now()), None, at(60));
     assert_eq!((works.event, works.errcode), ("wechat_works", None));
 }
 

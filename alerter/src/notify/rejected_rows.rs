@@ -9,16 +9,16 @@ use ljwx_ledger::mysql::errors;
 use metrics::counter;
 use tracing::warn;
 
-use crate::metrics::REFUSED_ROWS;
+use crate::metrics::REJECTED_ROWS;
 use crate::mysql::alert_rows::EpisodeKey;
-use crate::notify::operator_events::{News, Operators};
+use crate::notify::operator_events::{OperatorEvent, OperatorEvents};
 
 /// Time for which operators get no further event of the same kind.
-const TOLD_AGAIN: Duration = Duration::from_secs(24 * 3600);
+const EVENT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
 /// A row that was written in its plain form, or left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RejectedRow {
     table: &'static str,
     errno: u16,
     episode_key: Option<String>,
@@ -26,7 +26,7 @@ pub struct Refused {
     message: String,
 }
 
-impl Refused {
+impl RejectedRow {
     /// The row of `table` that `error` concerns.
     pub fn new(table: &'static str, key: Option<&EpisodeKey>, error: &sqlx::Error) -> Self {
         Self {
@@ -41,37 +41,37 @@ impl Refused {
 /// Counts rejected rows and remembers the events already sent. The kinds are bounded by the tables
 /// and MySQL's data errors.
 #[derive(Debug, Clone)]
-pub struct Refusals {
-    operators: Operators,
-    told: Arc<Mutex<HashMap<(&'static str, u16), Instant>>>,
+pub struct RejectedRows {
+    operators: OperatorEvents,
+    notified: Arc<Mutex<HashMap<(&'static str, u16), Instant>>>,
 }
 
-impl Refusals {
+impl RejectedRows {
     /// Reports rejected rows to `operators`.
-    pub fn new(operators: Operators) -> Self {
-        Self { operators, told: Arc::default() }
+    pub fn new(operators: OperatorEvents) -> Self {
+        Self { operators, notified: Arc::default() }
     }
 
     /// Counts and logs a rejected row. Operators get an event for the first row of its kind in a
     /// day.
-    pub fn note(&self, refused: &Refused) {
-        let Refused { table, errno, episode_key, message } = refused;
-        counter!(REFUSED_ROWS, "table" => *table, "errno" => errno.to_string()).increment(1);
+    pub fn note(&self, refused: &RejectedRow) {
+        let RejectedRow { table, errno, episode_key, message } = refused;
+        counter!(REJECTED_ROWS, "table" => *table, "errno" => errno.to_string()).increment(1);
         warn!(table, errno, alert.episode_key = episode_key, message, "MySQL refuses a row");
-        if self.is_news((table, *errno), Instant::now()) {
+        if self.is_due((table, *errno), Instant::now()) {
             let text = format!(
                 "MySQL refuses a row of {table} ({errno}: {message}); it is written in a plain form or \
                  left out, and its notifications go out all the same"
             );
-            self.operators.tell(News::about("row_refused", text, Timestamp::now()));
+            self.operators.notify(OperatorEvent::about("row_refused", text, Timestamp::now()));
         }
     }
 
-    fn is_news(&self, kind: (&'static str, u16), now: Instant) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let lately = told.get(&kind).is_some_and(|at| now.duration_since(*at) < TOLD_AGAIN);
+    fn is_due(&self, kind: (&'static str, u16), now: Instant) -> bool {
+        let mut notified = self.notified.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = notified.get(&kind).is_some_and(|at| now.duration_since(*at) < EVENT_INTERVAL);
         if !lately {
-            told.insert(kind, now);
+            notified.insert(kind, now);
         }
         !lately
     }
@@ -83,8 +83,8 @@ mod tests {
 
     #[test]
     fn operators_hear_of_the_first_of_a_kind_and_again_after_a_day() {
-        let refusals = Refusals::new(Operators::silent());
-        let (begun, day) = (Instant::now(), TOLD_AGAIN);
+        let refusals = RejectedRows::new(OperatorEvents::silent());
+        let (begun, day) = (Instant::now(), EVENT_INTERVAL);
         for (kind, after, news) in [
             (("t_alert_info", 1406), Duration::ZERO, true),
             (("t_alert_info", 1406), day - Duration::from_secs(1), false),
@@ -92,7 +92,7 @@ mod tests {
             (("t_alert_outbox", 1406), Duration::ZERO, true),
             (("t_alert_info", 1406), day, true),
         ] {
-            assert_eq!(refusals.is_news(kind, begun + after), news, "{kind:?} {after:?}");
+            assert_eq!(refusals.is_due(kind, begun + after), news, "{kind:?} {after:?}");
         }
     }
 }

@@ -11,16 +11,16 @@ use ljwx_ledger::group::delivery::Delivery;
 use ljwx_reading::{DeviceSn, Ids};
 use tracing::debug;
 
-use super::{DELIVERIES_MAX, Parts, Pipeline};
+use super::{DELIVERIES_MAX, Pipeline, PipelineParts};
 use crate::engine::Arrival;
-use crate::mysql::retry::GaveUp;
+use crate::mysql::retry::Stopping;
 use crate::pipeline::alert_span::Cause;
-use crate::pipeline::partition_batch::Stretch;
+use crate::pipeline::partition_batch::PartitionBatch;
 
 impl Pipeline {
     /// Adds the deliveries that arrived while the last transaction was written. Every transaction
     /// has the same fixed cost, so a backlog makes transactions larger instead of more numerous.
-    pub(super) fn and_what_waits(&mut self, first: Vec<Delivery>) -> Vec<Vec<Delivery>> {
+    pub(super) fn with_waiting(&mut self, first: Vec<Delivery>) -> Vec<Vec<Delivery>> {
         let mut count = first.len();
         let mut chunks = vec![first];
         while count < DELIVERIES_MAX {
@@ -38,30 +38,30 @@ impl Pipeline {
     ) -> anyhow::Result<ControlFlow<()>> {
         let begun = Instant::now();
         let Ok(bound) = self.bound(&chunks).await else { return Ok(ControlFlow::Break(())) };
-        let mut batch: BTreeMap<i32, Stretch> = BTreeMap::new();
+        let mut batch: BTreeMap<i32, PartitionBatch> = BTreeMap::new();
         for delivery in chunks.iter().flatten() {
-            let stretch = match batch.entry(delivery.partition) {
+            let partition_batch = match batch.entry(delivery.partition) {
                 Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => match self.stretch(delivery.partition) {
-                    Some(stretch) => entry.insert(stretch),
+                Entry::Vacant(entry) => match self.partition_batch(delivery.partition) {
+                    Some(partition_batch) => entry.insert(partition_batch),
                     None => continue,
                 },
             };
             // Skip deliveries of an earlier claim: they are read again under this one.
-            let ours = delivery.epoch == stretch.advance.epoch;
+            let ours = delivery.epoch == partition_batch.advance.epoch;
             if ours
-                && delivery.offset >= stretch.advance.to
-                && self.judge(delivery, &bound, stretch).await == Err(GaveUp)
+                && delivery.offset >= partition_batch.advance.to
+                && self.evaluate(delivery, &bound, partition_batch).await == Err(Stopping)
             {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        self.tally.count();
+        self.counts.count();
         self.commit(batch.into_values().collect(), begun).await
     }
 
     /// Returns the bindings of devices whose readings carry no complete ids.
-    async fn bound(&self, chunks: &[Vec<Delivery>]) -> Result<HashMap<DeviceSn, Ids>, GaveUp> {
+    async fn bound(&self, chunks: &[Vec<Delivery>]) -> Result<HashMap<DeviceSn, Ids>, Stopping> {
         let deliveries = chunks.iter().flatten();
         let readings = deliveries.filter_map(|delivery| delivery.reading.as_ref().ok());
         let lacking = readings.filter(|reading| !reading.ids().is_complete());
@@ -69,23 +69,23 @@ impl Pipeline {
         if wanted.is_empty() {
             return Ok(HashMap::new());
         }
-        let Parts { hold, bindings, .. } = &self.parts;
-        hold.until_done("look up bindings", || bindings.known(wanted.clone())).await
+        let PipelineParts { mysql_retry, bindings, .. } = &self.parts;
+        mysql_retry.until_done("look up bindings", || bindings.known(wanted.clone())).await
     }
 
     /// Evaluates one delivery, and adds the results to its partition's batch.
-    async fn judge(
+    async fn evaluate(
         &mut self,
         delivery: &Delivery,
         bound: &HashMap<DeviceSn, Ids>,
-        stretch: &mut Stretch,
-    ) -> Result<(), GaveUp> {
-        stretch.pass(delivery.offset);
+        partition_batch: &mut PartitionBatch,
+    ) -> Result<(), Stopping> {
+        partition_batch.pass(delivery.offset);
         let reading = match &delivery.reading {
             Ok(reading) => reading,
             Err(error) => {
                 // The worker's group keeps it in its dead-letter topic. One copy is enough.
-                self.tally.undecodable += 1;
+                self.counts.undecodable += 1;
                 debug!(partition = delivery.partition, offset = delivery.offset, %error, "undecodable reading passed");
                 return Ok(());
             }
@@ -94,9 +94,9 @@ impl Pipeline {
         let bound = bound.get(reading.device_sn()).copied().unwrap_or_default();
         let ids = reading.ids().or(bound);
         let arrival = Arrival { reading, ids, kafka_ms: delivery.kafka_ms };
-        let judged = self.engine.judge(delivery.partition, arrival);
-        self.tally.add(&judged);
-        if judged.changes.is_empty() {
+        let evaluated = self.engine.evaluate(delivery.partition, arrival);
+        self.counts.add(&evaluated);
+        if evaluated.changes.is_empty() {
             return Ok(());
         }
         let cause = Cause {
@@ -108,11 +108,11 @@ impl Pipeline {
             since,
         };
         let absence = Cause { reading: None, context: None, ..cause };
-        for change in judged.changes {
+        for change in evaluated.changes {
             // A record also shows that other devices are silent. The record is not the cause of
             // their alerts.
             let own = change.device_sn == *reading.device_sn();
-            self.record(&change, if own { &cause } else { &absence }, stretch).await?;
+            self.record(&change, if own { &cause } else { &absence }, partition_batch).await?;
         }
         Ok(())
     }

@@ -21,11 +21,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use jiff::tz::TimeZone;
-use ljwx_ledger::device_bindings::Bindings;
-use ljwx_ledger::group::consumer::Source;
-use ljwx_ledger::group::delivery::Event;
-use ljwx_ledger::ledger::{Advance, Claim, Standing};
-use ljwx_service::lifecycle::{Deadline, Step};
+use ljwx_ledger::device_bindings::DeviceBindings;
+use ljwx_ledger::group::consumer::GroupConsumer;
+use ljwx_ledger::group::delivery::ConsumerEvent;
+use ljwx_ledger::ledger::{Advance, Claim, LedgerPosition};
+use ljwx_service::lifecycle::{Deadline, ShutdownStep};
 use metrics::gauge;
 use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
@@ -34,42 +34,42 @@ use tracing::{info, warn};
 
 use crate::engine::Engine;
 use crate::metrics::{EPISODES_OPEN, RULE_STATES};
-use crate::mysql::retry::Hold;
+use crate::mysql::retry::MysqlRetry;
 use crate::mysql::state_rows;
 use crate::notify::recipients::Directory;
-use crate::notify::rejected_rows::Refusals;
-use crate::notify::silences::Silences;
-use crate::pipeline::commit::Store;
-use crate::pipeline::partition_batch::Stretch;
+use crate::notify::rejected_rows::RejectedRows;
+use crate::notify::silences::ActiveSilences;
+use crate::pipeline::commit::BatchCommit;
+use crate::pipeline::partition_batch::PartitionBatch;
 use crate::rules::index::RuleSet;
-use reading_counts::Tally;
-use writing::{Writer, Writing, Written};
+use reading_counts::ReadingCounts;
+use writing::{BackgroundWrite, BatchTask, WriteOutcome};
 
 /// Interval at which open episodes are counted, because counting visits every device.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Interval at which missing data is checked that no record shows.
-const ABSENCE_INTERVAL: Duration = Duration::from_secs(1);
+const NO_DATA_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Deliveries from which a transaction takes no more. As many can wait while it is evaluated.
 pub const DELIVERIES_MAX: usize = 16_384;
 
 /// The parts of the loop.
-pub struct Parts {
+pub struct PipelineParts {
     /// The source of deliveries.
-    pub source: Source,
+    pub source: GroupConsumer,
     /// Writes the batches.
-    pub store: Store,
+    pub store: BatchCommit,
     /// The bindings, for devices whose readings carry no ids.
-    pub bindings: Bindings,
+    pub bindings: DeviceBindings,
     /// Finds the recipients.
     pub directory: Arc<Directory>,
     /// The active rules, which have been read at least once.
     pub rules: watch::Receiver<Option<Arc<RuleSet>>>,
     /// The silences in effect, which have been read at least once.
-    pub silences: Silences,
+    pub silences: ActiveSilences,
     /// Retries operations during an outage of MySQL.
-    pub hold: Hold,
+    pub mysql_retry: MysqlRetry,
     /// Cancelled when the process has to end.
     pub stop: CancellationToken,
     /// The time until which the process has to end.
@@ -77,7 +77,7 @@ pub struct Parts {
     /// Wakes the sender when there is something to send.
     pub wake: Arc<Notify>,
     /// Counts rows that MySQL rejects.
-    pub refusals: Refusals,
+    pub rejected_rows: RejectedRows,
     /// The topic, as spans name it.
     pub topic: String,
     /// The zone in which NO_DATA alerts are dated.
@@ -86,7 +86,7 @@ pub struct Parts {
 
 /// The position of an owned partition.
 #[derive(Debug, Clone, Copy)]
-struct Position {
+struct PartitionPosition {
     epoch: i64,
     /// The next offset to evaluate.
     next: i64,
@@ -94,23 +94,23 @@ struct Position {
 
 /// The running loop.
 pub struct Pipeline {
-    parts: Parts,
+    parts: PipelineParts,
     engine: Engine,
-    positions: BTreeMap<i32, Position>,
-    tally: Tally,
-    writing: Writing,
+    positions: BTreeMap<i32, PartitionPosition>,
+    counts: ReadingCounts,
+    writing: BackgroundWrite,
 }
 
 impl Pipeline {
     /// A loop that owns no partition yet.
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: PipelineParts) -> Self {
         let engine = Engine::new(parts.zone.clone());
         Self {
             parts,
             engine,
             positions: BTreeMap::new(),
-            tally: Tally::default(),
-            writing: Writing::default(),
+            counts: ReadingCounts::default(),
+            writing: BackgroundWrite::default(),
         }
     }
 
@@ -118,7 +118,7 @@ impl Pipeline {
     /// within its share of the deadline.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let deadline = self.parts.deadline.clone();
-        let ended = deadline.within(Step::Drain, self.turn()).await.unwrap_or_else(|| {
+        let ended = deadline.within(ShutdownStep::Drain, self.turn()).await.unwrap_or_else(|| {
             warn!("stopping in the middle of a batch; it is judged again");
             Ok(())
         });
@@ -134,16 +134,16 @@ impl Pipeline {
     async fn turn(&mut self) -> anyhow::Result<()> {
         self.take_rules();
         let mut measure = tokio::time::interval(MEASURE_INTERVAL);
-        let mut absence = tokio::time::interval(ABSENCE_INTERVAL);
+        let mut absence = tokio::time::interval(NO_DATA_INTERVAL);
         absence.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.parts.hold.pulse().turn();
+            self.parts.mysql_retry.heartbeat().turn();
             let flow = tokio::select! {
                 () = self.parts.stop.cancelled() => ControlFlow::Break(()),
                 event = self.parts.source.next(true) => self.on_event(event).await?,
                 written = self.writing.ended() => self.on_written(written?)?,
                 Ok(()) = self.parts.rules.changed() => self.on_rules().await?,
-                _ = absence.tick() => self.on_absence().await?,
+                _ = absence.tick() => self.on_no_data_tick().await?,
                 _ = measure.tick() => {
                     self.measure();
                     ControlFlow::Continue(())
@@ -154,42 +154,43 @@ impl Pipeline {
             }
         }
         // Settle the batch evaluated last. If it was released, that has been logged.
-        let _ = self.settle().await?;
+        let _ = self.finish_writing().await?;
         Ok(())
     }
 
-    async fn on_event(&mut self, event: Event) -> anyhow::Result<ControlFlow<()>> {
+    async fn on_event(&mut self, event: ConsumerEvent) -> anyhow::Result<ControlFlow<()>> {
         match event {
-            Event::Assigned(claims) => self.on_assigned(&claims).await,
-            Event::Deliveries(deliveries) => {
-                let chunks = self.and_what_waits(deliveries);
+            ConsumerEvent::Assigned(claims) => self.on_assigned(&claims).await,
+            ConsumerEvent::Deliveries(deliveries) => {
+                let chunks = self.with_waiting(deliveries);
                 self.on_deliveries(chunks).await
             }
-            Event::Revoked(revocation) => {
-                if self.settle().await?.is_break() {
+            ConsumerEvent::Revoked(revocation) => {
+                if self.finish_writing().await?.is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
                 revocation.partitions.iter().for_each(|partition| self.forget(*partition));
                 drop(revocation);
                 Ok(ControlFlow::Continue(()))
             }
-            Event::Closed if self.parts.stop.is_cancelled() => Ok(ControlFlow::Break(())),
-            Event::Closed => bail!("the consumer ended without being asked to"),
-            Event::Failed(reason) => bail!("the consumer cannot go on: {reason}"),
+            ConsumerEvent::Closed if self.parts.stop.is_cancelled() => Ok(ControlFlow::Break(())),
+            ConsumerEvent::Closed => bail!("the consumer ended without being asked to"),
+            ConsumerEvent::Failed(reason) => bail!("the consumer cannot go on: {reason}"),
         }
     }
 
     /// Loads a partition's state before its first reading is evaluated.
     async fn on_assigned(&mut self, claims: &[Claim]) -> anyhow::Result<ControlFlow<()>> {
         for claim in claims {
-            let Parts { hold, store, .. } = &self.parts;
-            let load = hold
+            let PipelineParts { mysql_retry, store, .. } = &self.parts;
+            let load = mysql_retry
                 .until_done("load alert state", || state_rows::load(store.pool(), claim.partition));
             let Ok(stored) = load.await else { return Ok(ControlFlow::Break(())) };
             let (partition, next_offset) = (claim.partition, claim.next_offset);
             info!(partition, devices = stored.devices.len(), next_offset, "alert state loaded");
             self.engine.load(partition, stored);
-            self.positions.insert(partition, Position { epoch: claim.epoch, next: next_offset });
+            self.positions
+                .insert(partition, PartitionPosition { epoch: claim.epoch, next: next_offset });
         }
         self.realign(claims.iter().map(|claim| claim.partition).collect()).await
     }
@@ -209,19 +210,19 @@ impl Pipeline {
     async fn realign(&mut self, partitions: Vec<i32>) -> anyhow::Result<ControlFlow<()>> {
         let (begun, mut batch) = (Instant::now(), Vec::new());
         for partition in partitions {
-            let Some(mut stretch) = self.stretch(partition) else { continue };
+            let Some(mut partition_batch) = self.partition_batch(partition) else { continue };
             for change in self.engine.realign(partition) {
-                stretch.supersede(&change);
+                partition_batch.supersede(&change);
             }
-            batch.push(stretch);
+            batch.push(partition_batch);
         }
         self.commit(batch, begun).await
     }
 
     /// Returns an empty batch of an owned partition, which begins at the partition's position.
-    fn stretch(&self, partition: i32) -> Option<Stretch> {
+    fn partition_batch(&self, partition: i32) -> Option<PartitionBatch> {
         let position = self.positions.get(&partition)?;
-        Some(Stretch::new(partition, position.epoch, position.next))
+        Some(PartitionBatch::new(partition, position.epoch, position.next))
     }
 
     fn measure(&self) {
@@ -234,34 +235,34 @@ impl Pipeline {
     /// Starts writing a batch once the one before is written, and continues.
     async fn commit(
         &mut self,
-        mut batch: Vec<Stretch>,
+        mut batch: Vec<PartitionBatch>,
         begun: Instant,
     ) -> anyhow::Result<ControlFlow<()>> {
-        for stretch in &mut batch {
-            let advance = &stretch.advance;
-            stretch.state = self.engine.take_changes(advance.partition);
+        for partition_batch in &mut batch {
+            let advance = &partition_batch.advance;
+            partition_batch.state = self.engine.take_changes(advance.partition);
             if let Some(position) = self.positions.get_mut(&advance.partition) {
                 position.next = advance.to;
             }
         }
-        batch.retain(|stretch| !stretch.is_empty());
+        batch.retain(|partition_batch| !partition_batch.is_empty());
         if batch.is_empty() {
             return Ok(ControlFlow::Continue(()));
         }
-        let flow = self.settle().await?;
+        let flow = self.finish_writing().await?;
         // The batch before may have shown that another replica owns some partitions.
-        batch.retain(|stretch| self.owns(&stretch.advance));
+        batch.retain(|partition_batch| self.owns(&partition_batch.advance));
         if flow.is_continue() && !batch.is_empty() {
-            let Parts { store, hold, wake, refusals, .. } = &self.parts;
-            let (store, hold, wake) = (store.clone(), hold.clone(), Arc::clone(wake));
-            let refusals = refusals.clone();
-            self.writing.begin(Writer { store, hold, wake, refusals, begun }, batch);
+            let PipelineParts { store, mysql_retry, wake, rejected_rows, .. } = &self.parts;
+            let (store, mysql_retry, wake) = (store.clone(), mysql_retry.clone(), Arc::clone(wake));
+            let rejected_rows = rejected_rows.clone();
+            self.writing.begin(BatchTask { store, mysql_retry, wake, rejected_rows, begun }, batch);
         }
         Ok(flow)
     }
 
     /// Waits for the batch that is being written.
-    async fn settle(&mut self) -> anyhow::Result<ControlFlow<()>> {
+    async fn finish_writing(&mut self) -> anyhow::Result<ControlFlow<()>> {
         if !self.writing.is_some() {
             return Ok(ControlFlow::Continue(()));
         }
@@ -269,30 +270,30 @@ impl Pipeline {
         self.on_written(written)
     }
 
-    fn on_written(&mut self, written: Written) -> anyhow::Result<ControlFlow<()>> {
+    fn on_written(&mut self, written: WriteOutcome) -> anyhow::Result<ControlFlow<()>> {
         let done = written.done.iter().map(|advance| (advance.partition, advance.to));
         self.parts.source.commit(done);
-        for (advance, standing) in written.refused {
-            self.refused(&advance, standing)?;
+        for (advance, position) in written.fenced {
+            self.fenced(&advance, position)?;
         }
-        Ok(if written.gave_up { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        Ok(if written.released { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
     fn owns(&self, advance: &Advance) -> bool {
         self.positions.get(&advance.partition).is_some_and(|at| at.epoch == advance.epoch)
     }
 
-    fn refused(&mut self, advance: &Advance, standing: Standing) -> anyhow::Result<()> {
+    fn fenced(&mut self, advance: &Advance, position: LedgerPosition) -> anyhow::Result<()> {
         let partition = advance.partition;
-        match standing {
-            Standing::Committed => {}
-            Standing::Lost if self.owns(advance) => {
+        match position {
+            LedgerPosition::Committed => {}
+            LedgerPosition::Lost if self.owns(advance) => {
                 warn!(partition, "another replica has claimed the partition");
                 self.forget(partition);
             }
             // The partition was revoked in the meantime.
-            Standing::Lost => {}
-            Standing::At(offset) => bail!(
+            LedgerPosition::Lost => {}
+            LedgerPosition::At(offset) => bail!(
                 "partition {partition}: the ledger was moved by hand, from {} to {offset}",
                 advance.from
             ),

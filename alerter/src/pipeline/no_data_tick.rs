@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use tracing::debug;
 
 use super::Pipeline;
-use crate::mysql::retry::GaveUp;
+use crate::mysql::retry::Stopping;
 use crate::pipeline::alert_span::Cause;
 
 impl Pipeline {
     /// Evaluates NO_DATA rules that no record triggers, in partitions that have been read to their
     /// end.
-    pub(super) async fn on_absence(&mut self) -> anyhow::Result<ControlFlow<()>> {
+    pub(super) async fn on_no_data_tick(&mut self) -> anyhow::Result<ControlFlow<()>> {
         let begun = Instant::now();
         let now_ms = Timestamp::now().as_millisecond();
         let overdue = self.engine.overdue(now_ms);
@@ -32,7 +32,10 @@ impl Pipeline {
         let mut batch = Vec::new();
         for (partition, end) in ends {
             let at_end = self.positions.get(&partition).is_some_and(|at| at.next >= end);
-            let Some(mut stretch) = self.stretch(partition).filter(|_| at_end) else { continue };
+            let Some(mut partition_batch) = self.partition_batch(partition).filter(|_| at_end)
+            else {
+                continue;
+            };
             let cause = Cause {
                 reading: None,
                 partition,
@@ -42,11 +45,11 @@ impl Pipeline {
                 since: SystemTime::now(),
             };
             for change in self.engine.tick(partition, now_ms) {
-                if self.record(&change, &cause, &mut stretch).await == Err(GaveUp) {
+                if self.record(&change, &cause, &mut partition_batch).await == Err(Stopping) {
                     return Ok(ControlFlow::Break(()));
                 }
             }
-            batch.push(stretch);
+            batch.push(partition_batch);
         }
         self.commit(batch, begun).await
     }

@@ -10,29 +10,29 @@ use tracing::info;
 
 use crate::engine::{Change, StateChanges};
 use crate::metrics::TRANSITIONS;
-use crate::mysql::alert_rows::{Changed, EpisodeKey, Opened};
-use crate::mysql::suppressed_counts::{self, Suppressed};
+use crate::mysql::alert_rows::{AlertChange, EpisodeKey, NewAlert};
+use crate::mysql::suppressed_counts::{self, SuppressedCounts};
 use crate::notify::outbox::NewNotification;
-use crate::notify::recipients::Reach;
+use crate::notify::recipients::Recipients;
 
 /// The results of consecutive offsets of one partition.
 #[derive(Debug)]
-pub struct Stretch {
+pub struct PartitionBatch {
     /// The advance of the partition's ledger position.
     pub advance: Advance,
     /// State to write.
     pub state: StateChanges,
     /// Alerts to add.
-    pub opened: Vec<Opened>,
+    pub opened: Vec<NewAlert>,
     /// Alerts to change, after the additions.
-    pub changed: Vec<Changed>,
+    pub changed: Vec<AlertChange>,
     /// Notifications to add to the outbox.
     pub notifications: Vec<NewNotification>,
     /// Counts of suppressed notifications.
-    pub suppressed: Suppressed,
+    pub suppressed: SuppressedCounts,
 }
 
-impl Stretch {
+impl PartitionBatch {
     /// An empty batch of `partition` under `epoch`, which advances nothing yet.
     pub fn new(partition: i32, epoch: i64, from: i64) -> Self {
         let advance = Advance {
@@ -49,7 +49,7 @@ impl Stretch {
             opened: Vec::new(),
             changed: Vec::new(),
             notifications: Vec::new(),
-            suppressed: Suppressed::default(),
+            suppressed: SuppressedCounts::default(),
         }
     }
 
@@ -69,10 +69,10 @@ impl Stretch {
     }
 
     /// Counts a change whose notification is suppressed.
-    pub fn suppress(&mut self, change: &Change, reach: &Reach) {
-        let nobody = match reach {
-            Reach::Nobody(reason) => Some(*reason),
-            Reach::Through(..) => None,
+    pub fn suppress(&mut self, change: &Change, recipients: &Recipients) {
+        let nobody = match recipients {
+            Recipients::NotNotified(reason) => Some(*reason),
+            Recipients::Reached(..) => None,
         };
         if let Some(reason) = suppressed_counts::reason(change.transition, nobody) {
             let day = change.at.wall.date();
@@ -83,7 +83,7 @@ impl Stretch {
 
     /// Adds that an episode was closed because its rule changed.
     pub fn supersede(&mut self, change: &Change) {
-        self.changed.push(Changed::Superseded(change.key()));
+        self.changed.push(AlertChange::Superseded(change.key()));
         counter!(TRANSITIONS, "to" => change.transition.to.as_str()).increment(1);
         info!(rule.id = change.rule_id, device.id = %change.device_sn, "alert closed, its rule changed");
     }

@@ -6,15 +6,15 @@
 use jiff::Timestamp;
 use tracing::warn;
 
-use super::{Parts, Pipeline};
+use super::{Pipeline, PipelineParts};
 use crate::engine::Change;
-use crate::engine::episode::To;
-use crate::mysql::retry::GaveUp;
+use crate::engine::episode::TransitionKind;
+use crate::mysql::retry::Stopping;
 use crate::mysql::suppressed_counts::SILENCED;
-use crate::notify::recipients::Reach;
+use crate::notify::recipients::Recipients;
 use crate::pipeline::alert_span::Cause;
-use crate::pipeline::partition_batch::Stretch;
-use crate::pipeline::transition_rows::Named;
+use crate::pipeline::partition_batch::PartitionBatch;
+use crate::pipeline::transition_rows::DisplayNames;
 
 impl Pipeline {
     /// Finds the recipients of a change, and adds the change to the partition's batch.
@@ -22,40 +22,43 @@ impl Pipeline {
         &mut self,
         change: &Change,
         cause: &Cause<'_>,
-        stretch: &mut Stretch,
-    ) -> Result<(), GaveUp> {
+        partition_batch: &mut PartitionBatch,
+    ) -> Result<(), Stopping> {
         let Some(rule) = change.rule.as_deref() else { return Ok(()) };
-        let reach = if !change.transition.notify {
-            Reach::Nobody("not_due")
+        let recipients = if !change.transition.notify {
+            Recipients::NotNotified("not_due")
         } else if self.parts.silences.cover(Timestamp::now().as_millisecond(), change) {
-            Reach::Nobody(SILENCED)
+            Recipients::NotNotified(SILENCED)
         } else {
-            let Parts { hold, directory, .. } = &self.parts;
-            hold.until_done("look up recipients", || directory.reach(change.ids, rule.channels))
+            let PipelineParts { mysql_retry, directory, .. } = &self.parts;
+            mysql_retry
+                .until_done("look up recipients", || {
+                    directory.recipients(change.ids, rule.channels)
+                })
                 .await?
         };
-        let silenced = matches!(reach, Reach::Nobody(SILENCED));
+        let silenced = matches!(recipients, Recipients::NotNotified(SILENCED));
         let logged = rule.channels.log && change.transition.notify && !silenced;
         if logged {
             warn!(rule.id = rule.id, device.id = %change.device_sn, alert.to = change.transition.to.as_str(),
                 alert.severity = change.transition.severity.as_str(), "alert notification");
         }
-        if change.transition.notify && matches!(reach, Reach::Nobody(_)) && !logged {
-            self.engine.untold(cause.partition, change);
-            if change.transition.to == To::Notified {
+        if change.transition.notify && matches!(recipients, Recipients::NotNotified(_)) && !logged {
+            self.engine.undo_notification(cause.partition, change);
+            if change.transition.to == TransitionKind::Notified {
                 return Ok(());
             }
         }
         if !logged {
-            stretch.suppress(change, &reach);
+            partition_batch.suppress(change, &recipients);
         }
         let named = self.named(change).await;
-        stretch.add(change, rule, cause, &reach, &named);
+        partition_batch.add(change, rule, cause, &recipients, &named);
         Ok(())
     }
 
     /// Returns the names of the wearer and the ward, if they are known.
-    async fn named(&self, change: &Change) -> Named {
+    async fn named(&self, change: &Change) -> DisplayNames {
         let directory = &self.parts.directory;
         let customer_id = change.ids.customer_id.unwrap_or_default();
         let (mut wearer, mut ward) = (None, None);
@@ -65,6 +68,6 @@ impl Pipeline {
         if let Some(org_id) = change.ids.org_id {
             ward = directory.ward(customer_id, org_id).await;
         }
-        Named { wearer, ward }
+        DisplayNames { wearer, ward }
     }
 }

@@ -8,26 +8,26 @@ use metrics::counter;
 use tracing::info;
 
 use crate::engine::Change;
-use crate::engine::episode::To;
+use crate::engine::episode::TransitionKind;
 use crate::metrics::{NOTIFICATIONS, TRANSITIONS};
-use crate::mysql::alert_rows::{Changed, EpisodeKey, Opened};
+use crate::mysql::alert_rows::{AlertChange, EpisodeKey, NewAlert};
 use crate::mysql::suppressed_counts::SILENCED;
 use crate::notify::notice::{Notice, stale_text};
 use crate::notify::outbox::NewNotification;
-use crate::notify::recipients::Reach;
+use crate::notify::recipients::Recipients;
 use crate::notify::wechat;
 use crate::pipeline::alert_span::Cause;
-use crate::pipeline::partition_batch::Stretch;
-use crate::rules::rule::{Rule, Watch};
-use crate::rules::template::Facts;
-use crate::rules::verdict::{Measured, Verdict};
+use crate::pipeline::partition_batch::PartitionBatch;
+use crate::rules::rule::{Rule, Trigger};
+use crate::rules::template::TemplateValues;
+use crate::rules::verdict::{Measurement, Verdict};
 
 /// Number of offsets of a partition. A reading's source is partition × this number + offset.
 const OFFSETS_MAX: i64 = 1 << 40;
 
 /// The people of an alert, by name.
 #[derive(Debug, Default)]
-pub struct Named {
+pub struct DisplayNames {
     /// The name of the device's wearer.
     pub wearer: Option<String>,
     /// The name of the wearer's organisation.
@@ -37,19 +37,19 @@ pub struct Named {
 /// The measurement of a transition: a value, and the threshold that it exceeds or falls below.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
-    measured: Measured,
+    measured: Measurement,
     bound: Option<f64>,
 }
 
-impl Stretch {
+impl PartitionBatch {
     /// Adds the rows of a change. A NO_DATA alert has no reading as its cause.
     pub fn add(
         &mut self,
         change: &Change,
         rule: &Rule,
         cause: &Cause<'_>,
-        reach: &Reach,
-        named: &Named,
+        recipients: &Recipients,
+        named: &DisplayNames,
     ) {
         let Some(seen) = seen(&change.verdict) else { return };
         let notice = notice(change, rule, seen, named);
@@ -57,7 +57,7 @@ impl Stretch {
         self.alert_row(change, &key, rule, cause, seen.measured, &notice.text);
         let traceparent = cause.span(change);
         log_alert(change, &key, traceparent.as_deref());
-        self.queue_notifications(change, &key, &notice, traceparent, reach);
+        self.queue_notifications(change, &key, &notice, traceparent, recipients);
     }
 
     /// Adds the alert's row, or the change of the row.
@@ -67,15 +67,15 @@ impl Stretch {
         key: &EpisodeKey,
         rule: &Rule,
         cause: &Cause<'_>,
-        measured: Measured,
+        measured: Measurement,
         text: &str,
     ) {
         let (transition, key) = (change.transition, key.clone());
         let wall = wall_text(change.at.wall);
         match transition.to {
-            To::Opened => {
+            TransitionKind::Opened => {
                 let vitals = cause.reading.map(Reading::vitals);
-                self.opened.push(Opened {
+                self.opened.push(NewAlert {
                     key,
                     rule_id: change.rule_id,
                     alert_type: rule.alert_type().to_owned(),
@@ -93,10 +93,12 @@ impl Stretch {
                     }),
                 });
             }
-            To::Escalated => self.changed.push(Changed::Severity(key, transition.severity)),
-            To::Resolved => self.changed.push(Changed::Resolved(key, wall)),
-            To::Stale => self.changed.push(Changed::Stale(key)),
-            To::Notified | To::Superseded => {}
+            TransitionKind::Escalated => {
+                self.changed.push(AlertChange::Severity(key, transition.severity))
+            }
+            TransitionKind::Resolved => self.changed.push(AlertChange::Resolved(key, wall)),
+            TransitionKind::Stale => self.changed.push(AlertChange::Stale(key)),
+            TransitionKind::Notified | TransitionKind::Superseded => {}
         }
     }
 
@@ -107,18 +109,18 @@ impl Stretch {
         key: &EpisodeKey,
         notice: &Notice,
         traceparent: Option<String>,
-        reach: &Reach,
+        recipients: &Recipients,
     ) {
         if !change.transition.notify {
             return;
         }
-        let (accounts, addresses) = match reach {
-            Reach::Through(accounts, addresses) => (accounts, addresses),
-            Reach::Nobody(SILENCED) => {
+        let (accounts, addresses) = match recipients {
+            Recipients::Reached(accounts, addresses) => (accounts, addresses),
+            Recipients::NotNotified(SILENCED) => {
                 counter!(NOTIFICATIONS, "outcome" => SILENCED, "channel" => "none", "errcode" => "none").increment(1);
                 return;
             }
-            Reach::Nobody(reason) => {
+            Recipients::NotNotified(reason) => {
                 let (outcome, channel) = ("unreachable", "none");
                 counter!(NOTIFICATIONS, "outcome" => outcome, "channel" => channel, "errcode" => *reason)
                     .increment(1);
@@ -145,10 +147,15 @@ impl Stretch {
 }
 
 /// Builds the notice of the change.
-fn notice(change: &Change, rule: &Rule, Seen { measured, bound }: Seen, named: &Named) -> Notice {
+fn notice(
+    change: &Change,
+    rule: &Rule,
+    Seen { measured, bound }: Seen,
+    named: &DisplayNames,
+) -> Notice {
     let wearer = named.wearer.as_deref();
     let transition = change.transition;
-    let facts = Facts {
+    let facts = TemplateValues {
         device_sn: change.device_sn.as_str(),
         user_name: wearer,
         customer_id: change.ids.customer_id.unwrap_or_default(),
@@ -160,18 +167,18 @@ fn notice(change: &Change, rule: &Rule, Seen { measured, bound }: Seen, named: &
         lasted_ms: change.at.ms - transition.opened_at,
     };
     let text = match transition.to {
-        To::Stale => stale_text((measured.value * 1000.0) as i64),
+        TransitionKind::Stale => stale_text((measured.value * 1000.0) as i64),
         _ => rule.message.render(&facts),
     };
     Notice {
         to: transition.to,
         severity: transition.severity,
         flapping: transition.flapping,
-        sign: rule.named_sign(measured),
+        vital: rule.named_vital(measured),
         // A stale episode's measurement is the silence, not a value of its vital.
-        value: (transition.to != To::Stale).then_some(measured.value),
+        value: (transition.to != TransitionKind::Stale).then_some(measured.value),
         // Of several conditions, the deciding one need not be the one to which the value belongs.
-        bound: bound.filter(|_| matches!(rule.watch, Watch::Range(_))),
+        bound: bound.filter(|_| matches!(rule.trigger, Trigger::Range(_))),
         eased: change.before.open().is_some_and(|open| open.severity > transition.severity),
         device_sn: change.device_sn.as_str().to_owned(),
         user: wearer.unwrap_or(change.device_sn.as_str()).to_owned(),

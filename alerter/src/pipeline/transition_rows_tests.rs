@@ -4,14 +4,14 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use super::*;
-use crate::engine::{Engine, Stored};
-use crate::mysql::suppressed_counts::Suppressed;
+use crate::engine::{Engine, StoredPartition};
+use crate::mysql::suppressed_counts::SuppressedCounts;
 use crate::notify::address::Address;
 use crate::notify::wechat::{Accounts, OfficialAccount};
 use crate::rules::index::RuleSet;
 use crate::test_support::{heart_rate, rule};
 
-fn reach() -> Reach {
+fn recipients() -> Recipients {
     let account = OfficialAccount {
         app_id: "wx7".into(),
         app_secret: "hush".to_owned().into(),
@@ -20,16 +20,16 @@ fn reach() -> Reach {
     };
     let accounts = Accounts { official: Some(Arc::new(account)), wecom: None };
     let addresses = ["openid:o1", "openid:o2"].map(|text| Address::parse(text).unwrap());
-    Reach::Through(Arc::new(accounts), Arc::from(addresses))
+    Recipients::Reached(Arc::new(accounts), Arc::from(addresses))
 }
 
 /// The results of three readings that open an episode, escalate it and end it.
-fn stretch(reach: &Reach) -> Stretch {
+fn stretch(recipients: &Recipients) -> PartitionBatch {
     let escalation = json!({"escalation": [{"after_seconds": 60, "to": "critical"}]});
     let mut engine = Engine::default();
     engine.set_rules(Arc::new(RuleSet::new(vec![rule(escalation)])));
-    engine.load(3, Stored::default());
-    let mut stretch = Stretch::new(3, 1, 10);
+    engine.load(3, StoredPartition::default());
+    let mut stretch = PartitionBatch::new(3, 1, 10);
     for (offset, second, value) in [(10, 0, 110), (12, 60, 120), (13, 70, 90)] {
         let reading = heart_rate(second, value);
         stretch.pass(offset);
@@ -41,10 +41,10 @@ fn stretch(reach: &Reach) -> Stretch {
             context: None,
             since: SystemTime::now(),
         };
-        for change in engine.judge(3, &reading).changes {
+        for change in engine.evaluate(3, &reading).changes {
             let rule = change.rule.clone().unwrap();
-            stretch.suppress(&change, reach);
-            stretch.add(&change, &rule, &cause, reach, &Named::default());
+            stretch.suppress(&change, recipients);
+            stretch.add(&change, &rule, &cause, recipients, &DisplayNames::default());
         }
     }
     stretch
@@ -52,14 +52,14 @@ fn stretch(reach: &Reach) -> Stretch {
 
 #[test]
 fn an_episode_becomes_one_alert_its_changes_and_a_notice_to_each_recipient() {
-    let stretch = stretch(&reach());
+    let stretch = stretch(&recipients());
     let [opened] = &stretch.opened[..] else { panic!("{:?}", stretch.opened) };
     assert_eq!(opened.health_id, Some(3 * OFFSETS_MAX + 10));
     assert_eq!((opened.occur_at.as_str(), opened.measured.value), ("2025-09-02 12:00:00", 110.0));
-    let changed = |change: &Changed| match change {
-        Changed::Severity(key, severity) => (key.clone(), severity.as_str().to_owned()),
-        Changed::Resolved(key, at) => (key.clone(), at.clone()),
-        Changed::Superseded(key) | Changed::Stale(key) => (key.clone(), String::new()),
+    let changed = |change: &AlertChange| match change {
+        AlertChange::Severity(key, severity) => (key.clone(), severity.as_str().to_owned()),
+        AlertChange::Resolved(key, at) => (key.clone(), at.clone()),
+        AlertChange::Superseded(key) | AlertChange::Stale(key) => (key.clone(), String::new()),
     };
     let changes: Vec<_> = stretch.changed.iter().map(changed).collect();
     let key = opened.key.clone();
@@ -70,34 +70,34 @@ fn an_episode_becomes_one_alert_its_changes_and_a_notice_to_each_recipient() {
         .map(|one| (one.transition_seq, one.to, one.recipient.as_str()))
         .collect();
     let expected = [
-        (0, To::Opened, "openid:o1"),
-        (0, To::Opened, "openid:o2"),
-        (1, To::Escalated, "openid:o1"),
-        (1, To::Escalated, "openid:o2"),
-        (2, To::Resolved, "openid:o1"),
-        (2, To::Resolved, "openid:o2"),
+        (0, TransitionKind::Opened, "openid:o1"),
+        (0, TransitionKind::Opened, "openid:o2"),
+        (1, TransitionKind::Escalated, "openid:o1"),
+        (1, TransitionKind::Escalated, "openid:o2"),
+        (2, TransitionKind::Resolved, "openid:o1"),
+        (2, TransitionKind::Resolved, "openid:o2"),
     ];
     assert_eq!(sent, expected);
 }
 
 #[test]
 fn the_same_readings_become_the_same_bytes() {
-    let bytes = |stretch: Stretch| -> Vec<_> {
+    let bytes = |stretch: PartitionBatch| -> Vec<_> {
         stretch.notifications.into_iter().map(|one| one.payload).collect()
     };
-    let once = bytes(stretch(&reach()));
-    assert_eq!(once, bytes(stretch(&reach())));
+    let once = bytes(stretch(&recipients()));
+    assert_eq!(once, bytes(stretch(&recipients())));
     let distinct: std::collections::HashSet<_> = once.iter().collect();
     assert_eq!(distinct.len(), 6);
 }
 
 #[test]
 fn an_alert_stands_though_nobody_can_be_told_and_that_is_counted() {
-    let stretch = stretch(&Reach::Nobody("no_account"));
+    let stretch = stretch(&Recipients::NotNotified("no_account"));
     assert_eq!((stretch.opened.len(), stretch.notifications.len()), (1, 0));
     // Counts the opening and the escalation on the day of the reading. An end without a notified
     // opening does not count.
-    let mut suppressed = Suppressed::default();
+    let mut suppressed = SuppressedCounts::default();
     let day = jiff::civil::date(2025, 9, 2);
     suppressed.count(day, 1, 7, "no_account");
     suppressed.count(day, 1, 7, "no_account");
@@ -106,7 +106,7 @@ fn an_alert_stands_though_nobody_can_be_told_and_that_is_counted() {
 
 #[test]
 fn every_offset_of_a_stretch_is_accounted_for() {
-    let advance = stretch(&reach()).advance;
+    let advance = stretch(&recipients()).advance;
     assert_eq!((advance.from, advance.to), (10, 14));
     assert_eq!((advance.counts.processed, advance.counts.skipped_gap), (3, 1));
     assert_eq!(advance.counts.offsets(), advance.to - advance.from);

@@ -6,80 +6,83 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use ljwx_ledger::ledger::{Advance, Standing};
+use ljwx_ledger::ledger::{Advance, LedgerPosition};
 use metrics::histogram;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::metrics::ALERT_CHECK_SECONDS;
-use crate::mysql::retry::{GaveUp, Hold};
-use crate::notify::rejected_rows::Refusals;
-use crate::pipeline::commit::{Committed, Store};
-use crate::pipeline::partition_batch::Stretch;
+use crate::mysql::retry::{MysqlRetry, Stopping};
+use crate::notify::rejected_rows::RejectedRows;
+use crate::pipeline::commit::{BatchCommit, CommitOutcome};
+use crate::pipeline::partition_batch::PartitionBatch;
 
 /// The outcome of writing a batch.
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub(super) struct WriteOutcome {
     /// Partitions whose batch is written.
     pub(super) done: Vec<Advance>,
     /// Partitions whose batch is fenced.
-    pub(super) refused: Vec<(Advance, Standing)>,
+    pub(super) fenced: Vec<(Advance, LedgerPosition)>,
     /// Whether the rest was released unwritten, because the process has to end.
-    pub(super) gave_up: bool,
+    pub(super) released: bool,
 }
 
 /// The task that writes a batch.
 #[derive(Debug, Clone)]
-pub(super) struct Writer {
-    pub(super) store: Store,
-    pub(super) hold: Hold,
+pub(super) struct BatchTask {
+    pub(super) store: BatchCommit,
+    pub(super) mysql_retry: MysqlRetry,
     /// Wakes the sender when there is something to send.
     pub(super) wake: Arc<Notify>,
     /// Counts rows that MySQL rejects.
-    pub(super) refusals: Refusals,
+    pub(super) rejected_rows: RejectedRows,
     /// The time at which the evaluation of the batch began.
     pub(super) begun: Instant,
 }
 
-impl Writer {
-    async fn write(self, batch: Vec<Stretch>) -> Written {
-        let mut written = Written::default();
+impl BatchTask {
+    async fn write(self, batch: Vec<PartitionBatch>) -> WriteOutcome {
+        let mut written = WriteOutcome::default();
         let mut parts = VecDeque::from([batch]);
         // Each turn removes a partition, splits a part, or writes a partition row by row. So the
         // loop ends.
         while let Some(mut part) = parts.pop_front() {
             let whole = || self.store.commit(&part);
-            let mut committed = self.hold.until_done("write alerts", whole).await;
-            if committed == Ok(Committed::Invalid)
-                && let [stretch] = &part[..]
+            let mut committed = self.mysql_retry.until_done("write alerts", whole).await;
+            if committed == Ok(CommitOutcome::DataError)
+                && let [partition_batch] = &part[..]
             {
-                let by_row = || self.store.commit_by_row(stretch);
-                committed = self.hold.until_done("write alerts", by_row).await;
+                let by_row = || self.store.commit_by_row(partition_batch);
+                committed = self.mysql_retry.until_done("write alerts", by_row).await;
             }
             match committed {
-                Err(GaveUp) => {
+                Err(Stopping) => {
                     warn!(
                         "stopping with readings that were judged and not written; they are judged again"
                     );
-                    written.gave_up = true;
+                    written.released = true;
                     break;
                 }
-                Ok(Committed::Done(refused)) => {
-                    refused.iter().for_each(|row| self.refusals.note(row));
-                    part.iter().for_each(|stretch| self.done(stretch, &mut written));
+                Ok(CommitOutcome::Done(refused)) => {
+                    refused.iter().for_each(|row| self.rejected_rows.note(row));
+                    part.iter()
+                        .for_each(|partition_batch| self.done(partition_batch, &mut written));
                 }
                 // Retry each partition alone, to find the one whose value MySQL rejects.
-                Ok(Committed::Invalid) => {
-                    part.into_iter().rev().for_each(|stretch| parts.push_front(vec![stretch]));
+                Ok(CommitOutcome::DataError) => {
+                    part.into_iter()
+                        .rev()
+                        .for_each(|partition_batch| parts.push_front(vec![partition_batch]));
                 }
-                Ok(Committed::Refused(at, standing)) => {
-                    let stretch = part.remove(at);
-                    match standing {
+                Ok(CommitOutcome::Fenced(at, position)) => {
+                    let partition_batch = part.remove(at);
+                    match position {
                         // An earlier attempt was committed and only its answer was lost.
-                        Standing::Committed => self.done(&stretch, &mut written),
-                        Standing::Lost | Standing::At(_) => {
-                            written.refused.push((stretch.advance, standing));
+                        LedgerPosition::Committed => self.done(&partition_batch, &mut written),
+                        LedgerPosition::Lost | LedgerPosition::At(_) => {
+                            written.fenced.push((partition_batch.advance, position));
                         }
                     }
                     if !part.is_empty() {
@@ -92,9 +95,9 @@ impl Writer {
         written
     }
 
-    fn done(&self, stretch: &Stretch, written: &mut Written) {
-        written.done.push(stretch.advance);
-        if !stretch.notifications.is_empty() {
+    fn done(&self, partition_batch: &PartitionBatch, written: &mut WriteOutcome) {
+        written.done.push(partition_batch.advance);
+        if !partition_batch.notifications.is_empty() {
             self.wake.notify_one();
         }
     }
@@ -102,17 +105,17 @@ impl Writer {
 
 /// The batch that is being written, if any.
 #[derive(Debug, Default)]
-pub(super) struct Writing(Option<JoinHandle<Written>>);
+pub(super) struct BackgroundWrite(Option<JoinHandle<WriteOutcome>>);
 
-impl Writing {
+impl BackgroundWrite {
     /// Starts to write a batch. The batch before must have ended.
-    pub(super) fn begin(&mut self, writer: Writer, batch: Vec<Stretch>) {
+    pub(super) fn begin(&mut self, writer: BatchTask, batch: Vec<PartitionBatch>) {
         self.0 = Some(tokio::spawn(writer.write(batch)));
     }
 
     /// Waits until the batch is written, or for ever if none is being written. The future may be
     /// dropped and the call repeated.
-    pub(super) async fn ended(&mut self) -> anyhow::Result<Written> {
+    pub(super) async fn ended(&mut self) -> anyhow::Result<WriteOutcome> {
         let Some(writing) = &mut self.0 else { return std::future::pending().await };
         let written = writing.await;
         self.0 = None;

@@ -5,8 +5,8 @@
 
 use ljwx_reading::{Reading, Vitals};
 
-use crate::rules::verdict::Measured;
-use crate::rules::vital::{Sign, Signs};
+use crate::rules::verdict::Measurement;
+use crate::rules::vital::{Vital, VitalSet};
 
 /// The comparison of a value with a condition's threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Operator {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
     /// The vital to compare.
-    pub sign: Sign,
+    pub vital: Vital,
     /// The comparison.
     pub operator: Operator,
     /// The threshold to compare with.
@@ -81,11 +81,11 @@ pub struct Condition {
 
 impl Condition {
     /// Returns the value that makes the condition true. For blood pressure either value may.
-    pub fn true_value(&self, vitals: &Vitals) -> Option<Measured> {
-        let mut values = self.sign.values(vitals);
+    pub fn true_value(&self, vitals: &Vitals) -> Option<Measurement> {
+        let mut values = self.vital.values(vitals);
         values
             .find(|(_, value)| self.operator.holds(*value, self.threshold))
-            .map(|(sign, value)| Measured { sign, value })
+            .map(|(vital, value)| Measurement { vital, value })
     }
 }
 
@@ -100,13 +100,13 @@ pub struct Composite {
 
 impl Composite {
     /// Returns the vitals that the conditions compare.
-    pub fn signs(&self) -> impl Iterator<Item = Sign> {
-        self.conditions.iter().map(|condition| condition.sign)
+    pub fn watched_vitals(&self) -> impl Iterator<Item = Vital> {
+        self.conditions.iter().map(|condition| condition.vital)
     }
 
     /// Whether the `fresh` vitals of a reading make any condition true.
-    pub fn any_true(&self, fresh: Signs, reading: &Reading) -> bool {
-        let mut fresh = self.conditions.iter().filter(|condition| fresh.contains(condition.sign));
+    pub fn any_true(&self, fresh: VitalSet, reading: &Reading) -> bool {
+        let mut fresh = self.conditions.iter().filter(|condition| fresh.contains(condition.vital));
         fresh.any(|condition| condition.true_value(reading.vitals()).is_some())
     }
 }

@@ -9,12 +9,12 @@ use crate::rules::channel::Channels;
 use crate::rules::condition::Composite;
 use crate::rules::policy::Policy;
 use crate::rules::template::Template;
-use crate::rules::verdict::{Bounds, Measured, Range};
-use crate::rules::vital::{Sign, Signs};
+use crate::rules::verdict::{Bounds, Measurement, Range};
+use crate::rules::vital::{Vital, VitalSet};
 
 /// The hours and days in which a rule may open an episode, by the reading's own wall clock.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Effective {
+pub struct ActiveHours {
     /// Inclusive; `None`: from midnight.
     pub start: Option<Time>,
     /// Exclusive; `None`: until midnight.
@@ -26,7 +26,7 @@ pub struct Effective {
 /// Every ISO day.
 pub const ALL_DAYS: u8 = 0b1111_1110;
 
-impl Effective {
+impl ActiveHours {
     /// Whether the rule may open an episode at this wall clock.
     pub fn holds(&self, wall: DateTime) -> bool {
         let day = wall.weekday().to_monday_one_offset();
@@ -44,24 +44,24 @@ impl Effective {
 
 /// The trigger of a rule.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Watch {
+pub enum Trigger {
     /// The range of one vital: category SINGLE.
     Range(Range),
     /// Several conditions: category COMPOSITE.
     Conditions(Composite),
     /// The longest time without data from the device, in milliseconds: category `NO_DATA`.
-    Absence(i64),
+    NoData(i64),
 }
 
 /// A place among a tenant's rules. The tenant's own rule overrides the template rules of its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Slot<'a> {
     /// A range: its vital, and the rule type.
-    Range(Sign, &'a str),
+    Range(Vital, &'a str),
     /// Conditions, and the rule type.
     Conditions(&'a str),
     /// Missing data, and the rule type.
-    Absence(&'a str),
+    NoData(&'a str),
 }
 
 /// The tenant whose rules are the template of all other tenants.
@@ -69,7 +69,7 @@ pub const TEMPLATE_TENANT: i64 = 0;
 
 /// The time without data that a rule allows, and the time from which the rule counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AbsenceRule {
+pub struct NoDataRule {
     /// Longest time without data, in milliseconds.
     pub window_ms: i64,
     /// Time at which this version of the rule became active, in milliseconds.
@@ -88,14 +88,14 @@ pub struct Rule {
     /// The platform's word for the kind of alert.
     pub rule_type: String,
     /// The trigger.
-    pub watch: Watch,
+    pub trigger: Trigger,
     /// Whether the rule is enabled. A disabled rule is never evaluated, but overrides the
     /// template's.
     pub enabled: bool,
     /// Priority, 1 (first) to 5.
     pub priority: u8,
     /// The hours and days in which the rule may open an episode.
-    pub effective: Effective,
+    pub effective: ActiveHours,
     /// The policy, which decides what follows from a series of verdicts.
     pub policy: Policy,
     /// Time without data from the device after which an open episode closes, in milliseconds.
@@ -111,58 +111,58 @@ pub struct Rule {
 
 impl Rule {
     /// Returns the vitals that the rule watches.
-    pub fn signs(&self) -> Signs {
-        match &self.watch {
-            Watch::Range(range) => Signs::from_iter([range.sign]),
-            Watch::Conditions(composite) => composite.signs().collect(),
-            Watch::Absence(_) => Signs::default(),
+    pub fn watched_vitals(&self) -> VitalSet {
+        match &self.trigger {
+            Trigger::Range(range) => VitalSet::from_iter([range.vital]),
+            Trigger::Conditions(composite) => composite.watched_vitals().collect(),
+            Trigger::NoData(_) => VitalSet::default(),
         }
     }
 
     /// Returns the time without data after which a `NO_DATA` rule opens an episode, or another rule
     /// closes its episode.
-    pub fn absence(&self) -> Option<AbsenceRule> {
-        let window_ms = match &self.watch {
-            Watch::Absence(window_ms) => *window_ms,
-            Watch::Range(_) | Watch::Conditions(_) => self.stale_after_ms?,
+    pub fn absence(&self) -> Option<NoDataRule> {
+        let window_ms = match &self.trigger {
+            Trigger::NoData(window_ms) => *window_ms,
+            Trigger::Range(_) | Trigger::Conditions(_) => self.stale_after_ms?,
         };
-        Some(AbsenceRule { window_ms, from_ms: self.from_ms })
+        Some(NoDataRule { window_ms, from_ms: self.from_ms })
     }
 
     /// Returns the thresholds of a range. Other triggers have none here.
     pub fn thresholds(&self) -> Bounds {
-        match &self.watch {
-            Watch::Range(range) => range.thresholds,
-            Watch::Conditions(_) | Watch::Absence(_) => Bounds::default(),
+        match &self.trigger {
+            Trigger::Range(range) => range.thresholds,
+            Trigger::Conditions(_) | Trigger::NoData(_) => Bounds::default(),
         }
     }
 
     /// Returns the vital to name to people: the vital of a range, or the vital that decided among
     /// conditions.
-    pub fn named_sign(&self, measured: Measured) -> Sign {
-        match &self.watch {
-            Watch::Range(range) => range.sign,
-            Watch::Conditions(_) => measured.sign,
-            Watch::Absence(_) => Sign::Absence,
+    pub fn named_vital(&self, measured: Measurement) -> Vital {
+        match &self.trigger {
+            Trigger::Range(range) => range.vital,
+            Trigger::Conditions(_) => measured.vital,
+            Trigger::NoData(_) => Vital::NoData,
         }
     }
 
     /// Returns the platform's word for the alerts of this rule.
     pub fn alert_type(&self) -> &str {
-        match &self.watch {
+        match &self.trigger {
             _ if !self.rule_type.is_empty() => &self.rule_type,
-            Watch::Range(range) => range.sign.as_str(),
-            Watch::Conditions(_) => "composite",
-            Watch::Absence(_) => Sign::Absence.as_str(),
+            Trigger::Range(range) => range.vital.as_str(),
+            Trigger::Conditions(_) => "composite",
+            Trigger::NoData(_) => Vital::NoData.as_str(),
         }
     }
 
     /// Returns the slot. A tenant's own rule overrides the template rules of the same slot.
     pub fn slot(&self) -> Slot<'_> {
-        match &self.watch {
-            Watch::Range(range) => Slot::Range(range.sign, &self.rule_type),
-            Watch::Conditions(_) => Slot::Conditions(&self.rule_type),
-            Watch::Absence(_) => Slot::Absence(&self.rule_type),
+        match &self.trigger {
+            Trigger::Range(range) => Slot::Range(range.vital, &self.rule_type),
+            Trigger::Conditions(_) => Slot::Conditions(&self.rule_type),
+            Trigger::NoData(_) => Slot::NoData(&self.rule_type),
         }
     }
 }
@@ -173,7 +173,7 @@ mod tests {
 
     fn check(start: Option<&str>, end: Option<&str>, days: u8, wall: &str, holds: bool) {
         let time = |text: &str| text.parse().unwrap();
-        let effective = Effective { start: start.map(time), end: end.map(time), days };
+        let effective = ActiveHours { start: start.map(time), end: end.map(time), days };
         assert_eq!(effective.holds(wall.parse().unwrap()), holds, "{start:?}-{end:?} at {wall}");
     }
 

@@ -9,14 +9,14 @@ use jiff::civil::DateTime;
 use ljwx_reading::wall_text;
 
 use crate::rules::severity::Severity;
-use crate::rules::verdict::{Bounds, Measured};
-use crate::rules::vital::Sign;
+use crate::rules::verdict::{Bounds, Measurement};
+use crate::rules::vital::Vital;
 
 /// The text of a rule without a text of its own.
 pub const DEFAULT_TEMPLATE: &str = "{sign}异常：{value}（阈值 {threshold}）";
 
 /// The text of a `NO_DATA` rule without a text of its own.
-pub const ABSENCE_TEMPLATE: &str = "{sign}：设备已 {value} 没有数据";
+pub const NO_DATA_TEMPLATE: &str = "{sign}：设备已 {value} 没有数据";
 
 /// A rule's text, parsed once.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +60,7 @@ impl Placeholder {
 
 /// The values of the placeholders.
 #[derive(Debug, Clone)]
-pub struct Facts<'a> {
+pub struct TemplateValues<'a> {
     /// The device.
     pub device_sn: &'a str,
     /// The wearer's name, if known.
@@ -68,7 +68,7 @@ pub struct Facts<'a> {
     /// Tenant.
     pub customer_id: i64,
     /// The value that decided.
-    pub measured: Measured,
+    pub measured: Measurement,
     /// The threshold that the value lies beyond, if any.
     pub bound: Option<f64>,
     /// The rule's thresholds.
@@ -102,7 +102,7 @@ impl Template {
     }
 
     /// Returns the text with the placeholders filled from `facts`.
-    pub fn render(&self, facts: &Facts<'_>) -> String {
+    pub fn render(&self, facts: &TemplateValues<'_>) -> String {
         let mut text = String::new();
         for part in &self.0 {
             match part {
@@ -114,16 +114,16 @@ impl Template {
     }
 }
 
-impl Facts<'_> {
+impl TemplateValues<'_> {
     fn fill(&self, placeholder: Placeholder) -> Cow<'_, str> {
         match placeholder {
             Placeholder::DeviceSn => self.device_sn.into(),
             Placeholder::UserName => self.user_name.unwrap_or(self.device_sn).into(),
             Placeholder::CustomerId => self.customer_id.to_string().into(),
-            Placeholder::Sign => self.measured.sign.label().into(),
-            Placeholder::Value => quantity(self.measured.sign, self.measured.value).into(),
+            Placeholder::Sign => self.measured.vital.label().into(),
+            Placeholder::Value => quantity(self.measured.vital, self.measured.value).into(),
             Placeholder::Threshold => match self.bound {
-                Some(bound) => quantity(self.measured.sign, bound).into(),
+                Some(bound) => quantity(self.measured.vital, bound).into(),
                 None => threshold(self.thresholds).into(),
             },
             Placeholder::Severity => self.severity.label().into(),
@@ -134,9 +134,9 @@ impl Facts<'_> {
 }
 
 /// Formats a value. The value of a `NO_DATA` rule is in seconds, and is shown as a duration.
-pub(crate) fn quantity(sign: Sign, value: f64) -> String {
-    match sign {
-        Sign::Absence => duration((value * 1000.0) as i64),
+pub(crate) fn quantity(vital: Vital, value: f64) -> String {
+    match vital {
+        Vital::NoData => duration((value * 1000.0) as i64),
         _ => value.to_string(),
     }
 }
@@ -174,12 +174,12 @@ fn next(unit: i64) -> i64 {
 mod tests {
     use super::*;
 
-    fn facts() -> Facts<'static> {
-        Facts {
+    fn facts() -> TemplateValues<'static> {
+        TemplateValues {
             device_sn: "ABCDE25100000001",
             user_name: None,
             customer_id: 7,
-            measured: Measured { sign: Sign::HeartRate, value: 110.0 },
+            measured: Measurement { vital: Vital::HeartRate, value: 110.0 },
             bound: Some(100.0),
             thresholds: Bounds { min: None, max: Some(100.0) },
             severity: Severity::Critical,
@@ -197,7 +197,7 @@ mod tests {
         );
         let template = Template::parse(DEFAULT_TEMPLATE).unwrap();
         assert_eq!(template.render(&facts()), "心率异常：110（阈值 100）");
-        let unbroken = Facts { bound: None, lasted_ms: 0, ..facts() };
+        let unbroken = TemplateValues { bound: None, lasted_ms: 0, ..facts() };
         let template = Template::parse("{threshold}{duration}").unwrap();
         assert_eq!(template.render(&unbroken), "≤1000秒");
     }

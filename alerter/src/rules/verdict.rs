@@ -2,7 +2,7 @@
 //!
 //! Pure. The consequences of a series of verdicts belong to [`crate::engine::episode`].
 
-use crate::rules::vital::Sign;
+use crate::rules::vital::Vital;
 
 /// The range in which a value should lie. A missing end does not bound the range.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -33,7 +33,7 @@ pub struct Deviation {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Range {
     /// The vital.
-    pub sign: Sign,
+    pub vital: Vital,
     /// A value beyond these bounds is a breach.
     pub thresholds: Bounds,
     /// A value inside these bounds is clear. These bounds lie at or inside the thresholds.
@@ -44,9 +44,9 @@ pub struct Range {
 
 /// A value and its vital. For blood pressure, the vital is the one of the two that decided.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Measured {
+pub struct Measurement {
     /// The vital.
-    pub sign: Sign,
+    pub vital: Vital,
     /// The value.
     pub value: f64,
 }
@@ -57,13 +57,13 @@ pub enum Verdict {
     /// The reading does not carry the vital.
     Absent,
     /// Inside the clear bounds.
-    Clear(Measured),
+    Clear(Measurement),
     /// No breach, but not inside the clear bounds.
-    Between(Measured),
+    Between(Measurement),
     /// The reading breaches the rule.
     Breach {
         /// The value that breaches the rule.
-        measured: Measured,
+        measured: Measurement,
         /// The threshold that the value lies beyond.
         bound: f64,
         /// Whether the rule may open an episode at this time of day and week.

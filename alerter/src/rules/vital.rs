@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// A vital that a rule can watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Sign {
+pub enum Vital {
     /// Beats per minute.
     HeartRate,
     /// Percent.
@@ -33,10 +33,11 @@ pub enum Sign {
     Sleep,
     /// Seconds since the device was last seen: the value of `NO_DATA` rules. No reading carries
     /// this value, and no rule names it.
-    Absence,
+    #[serde(rename = "absence")]
+    NoData,
 }
 
-impl Sign {
+impl Vital {
     /// All vitals that a reading can carry.
     pub const ALL: [Self; 11] = [
         Self::HeartRate,
@@ -87,7 +88,7 @@ impl Sign {
             Self::Distance => "distance",
             Self::Calorie => "calorie",
             Self::Sleep => "sleep",
-            Self::Absence => "no_data",
+            Self::NoData => "no_data",
         }
     }
 
@@ -105,7 +106,7 @@ impl Sign {
             Self::Distance => "距离",
             Self::Calorie => "卡路里",
             Self::Sleep => "睡眠",
-            Self::Absence => "数据中断",
+            Self::NoData => "数据中断",
         }
     }
 
@@ -128,20 +129,20 @@ impl Sign {
             Self::Distance => [(self, vitals.distance), none],
             Self::Calorie => [(self, vitals.calorie), none],
             Self::Sleep => [(self, vitals.sleep), none],
-            Self::Absence => [none, none],
+            Self::NoData => [none, none],
         };
-        values.into_iter().filter_map(|(sign, value)| Some((sign, value?)))
+        values.into_iter().filter_map(|(vital, value)| Some((vital, value?)))
     }
 }
 
 /// A set of vitals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Signs(u16);
+pub struct VitalSet(u16);
 
-impl Signs {
+impl VitalSet {
     /// Whether the set contains `sign`.
-    pub fn contains(self, sign: Sign) -> bool {
-        self.0 & (1 << sign as u16) != 0
+    pub fn contains(self, vital: Vital) -> bool {
+        self.0 & (1 << vital as u16) != 0
     }
 
     /// Whether the two sets have a vital in common.
@@ -150,8 +151,8 @@ impl Signs {
     }
 
     /// Returns each vital of the set.
-    pub fn iter(self) -> impl Iterator<Item = Sign> {
-        Sign::ALL.into_iter().filter(move |sign| self.contains(*sign))
+    pub fn iter(self) -> impl Iterator<Item = Vital> {
+        Vital::ALL.into_iter().filter(move |vital| self.contains(*vital))
     }
 
     /// Whether the set is empty.
@@ -160,11 +161,11 @@ impl Signs {
     }
 
     /// Adds a vital.
-    pub fn add(&mut self, sign: Sign) {
-        self.0 |= 1 << sign as u16;
+    pub fn add(&mut self, vital: Vital) {
+        self.0 |= 1 << vital as u16;
     }
 
-    /// Returns the set as bits. Bit n stands for the vital at place n of [`Sign::ALL`].
+    /// Returns the set as bits. Bit n stands for the vital at place n of [`Vital::ALL`].
     pub fn bits(self) -> u16 {
         self.0
     }
@@ -175,10 +176,10 @@ impl Signs {
     }
 }
 
-impl FromIterator<Sign> for Signs {
-    fn from_iter<T: IntoIterator<Item = Sign>>(signs: T) -> Self {
+impl FromIterator<Vital> for VitalSet {
+    fn from_iter<T: IntoIterator<Item = Vital>>(signs: T) -> Self {
         let mut all = Self::default();
-        signs.into_iter().for_each(|sign| all.add(sign));
+        signs.into_iter().for_each(|vital| all.add(vital));
         all
     }
 }
@@ -189,18 +190,18 @@ mod tests {
 
     #[test]
     fn spellings_of_one_sign_are_one_sign() {
-        for (word, sign) in [
-            ("heartRate", Sign::HeartRate),
-            ("body_temperature", Sign::Temperature),
-            ("bodyTemperature", Sign::Temperature),
-            ("bloodPressure", Sign::BloodPressure),
-            ("blood_pressure_systolic", Sign::PressureHigh),
-            ("pressureLow", Sign::PressureLow),
-            ("steps", Sign::Step),
+        for (word, vital) in [
+            ("heartRate", Vital::HeartRate),
+            ("body_temperature", Vital::Temperature),
+            ("bodyTemperature", Vital::Temperature),
+            ("bloodPressure", Vital::BloodPressure),
+            ("blood_pressure_systolic", Vital::PressureHigh),
+            ("pressureLow", Vital::PressureLow),
+            ("steps", Vital::Step),
         ] {
-            assert_eq!(Sign::from_word(word), Some(sign), "{word}");
+            assert_eq!(Vital::from_word(word), Some(vital), "{word}");
         }
-        assert!(Sign::ALL.iter().all(|sign| Sign::from_word(sign.as_str()) == Some(*sign)));
-        assert!(Sign::ALL.iter().enumerate().all(|(place, sign)| *sign as usize == place));
+        assert!(Vital::ALL.iter().all(|vital| Vital::from_word(vital.as_str()) == Some(*vital)));
+        assert!(Vital::ALL.iter().enumerate().all(|(place, vital)| *vital as usize == place));
     }
 }

@@ -21,36 +21,36 @@ use ljwx_reading::{DeviceSn, Ids};
 const DEVICES_MAX: u64 = 200_000;
 
 /// How long a binding is cached.
-const BOUND_FOR: Duration = Duration::from_secs(600);
+const BOUND_TTL: Duration = Duration::from_secs(600);
 
 /// How long a missing binding is cached. A new binding is noticed within this time.
-const UNBOUND_FOR: Duration = Duration::from_secs(30);
+const UNBOUND_TTL: Duration = Duration::from_secs(30);
 
 /// Most devices of one query.
-const DEVICES_ASKED_MAX: usize = 500;
+const DEVICES_PER_QUERY: usize = 500;
 
 /// Users, organisations and tenants by device. Clones share one cache.
 #[derive(Clone)]
-pub struct Bindings {
+pub struct DeviceBindings {
     pool: MySqlPool,
     bound: Cache<DeviceSn, Ids>,
     unbound: Cache<DeviceSn, ()>,
     /// Whether the missing tables have been logged.
-    said: Arc<AtomicBool>,
+    logged: Arc<AtomicBool>,
 }
 
-impl Bindings {
+impl DeviceBindings {
     /// Creates an empty cache in front of the platform's tables in the database of `pool`.
     pub fn new(pool: MySqlPool) -> Self {
-        let bound = Cache::builder().max_capacity(DEVICES_MAX).time_to_live(BOUND_FOR).build();
-        let unbound = Cache::builder().max_capacity(DEVICES_MAX).time_to_live(UNBOUND_FOR).build();
-        Self { pool, bound, unbound, said: Arc::default() }
+        let bound = Cache::builder().max_capacity(DEVICES_MAX).time_to_live(BOUND_TTL).build();
+        let unbound = Cache::builder().max_capacity(DEVICES_MAX).time_to_live(UNBOUND_TTL).build();
+        Self { pool, bound, unbound, logged: Arc::default() }
     }
 
     /// Exports how full the cache is.
-    pub fn show(&self) {
-        metrics::cache("bindings_bound", self.bound.entry_count(), DEVICES_MAX);
-        metrics::cache("bindings_unbound", self.unbound.entry_count(), DEVICES_MAX);
+    pub fn export(&self) {
+        metrics::export_cache("bindings_bound", self.bound.entry_count(), DEVICES_MAX);
+        metrics::export_cache("bindings_unbound", self.unbound.entry_count(), DEVICES_MAX);
     }
 
     /// Returns the bindings of the wanted devices. Unbound devices are left out. Errors only if
@@ -60,16 +60,16 @@ impl Bindings {
         wanted: BTreeSet<DeviceSn>,
     ) -> Result<HashMap<DeviceSn, Ids>, sqlx::Error> {
         let mut known = HashMap::with_capacity(wanted.len());
-        let mut asked = Vec::new();
+        let mut unknown = Vec::new();
         for device_sn in wanted {
             if let Some(ids) = self.bound.get(&device_sn).await {
                 known.insert(device_sn, ids);
             } else if !self.unbound.contains_key(&device_sn) {
-                asked.push(device_sn);
+                unknown.push(device_sn);
             }
         }
-        for devices in asked.chunks(DEVICES_ASKED_MAX) {
-            let found = self.ask(devices).await?;
+        for devices in unknown.chunks(DEVICES_PER_QUERY) {
+            let found = self.query(devices).await?;
             for device_sn in devices {
                 match found.get(device_sn) {
                     Some(ids) => {
@@ -85,10 +85,10 @@ impl Bindings {
 
     /// Queries the tables. If they are missing or are not the platform's, no device is bound, and
     /// no reading is lost.
-    async fn ask(&self, devices: &[DeviceSn]) -> Result<HashMap<DeviceSn, Ids>, sqlx::Error> {
+    async fn query(&self, devices: &[DeviceSn]) -> Result<HashMap<DeviceSn, Ids>, sqlx::Error> {
         match super::platform_tables::bindings(&self.pool, devices).await {
             Err(error) if errors::remedy(&error) == Remedy::Schema => {
-                if !self.said.swap(true, Ordering::Relaxed) {
+                if !self.logged.swap(true, Ordering::Relaxed) {
                     let error = errors::message(&error);
                     warn!(
                         error,

@@ -17,7 +17,7 @@ ljwx_service::declare_metrics! {
     /// Partitions that this process owns.
     Gauge PARTITIONS_OWNED = "partitions_owned";
     /// Assigned partitions whose ledger row cannot be claimed.
-    Gauge PARTITIONS_HELD = "partitions_held";
+    Gauge PARTITIONS_UNCLAIMED = "partitions_held";
     /// Records behind the ledger, of all partitions of the group.
     Gauge LAG_RECORDS = "consumer_lag_records" by "group", "partition";
     /// Age of the oldest unprocessed record; 0 without lag.
@@ -59,7 +59,7 @@ ljwx_service::declare_metrics! {
 }
 
 /// Exports the size and the limit of a cache.
-pub fn cache(name: &'static str, entries: u64, max: u64) {
+pub fn export_cache(name: &'static str, entries: u64, max: u64) {
     gauge!(CACHE_ENTRIES, "cache" => name).set(entries as f64);
     gauge!(CACHE_ENTRIES_MAX, "cache" => name).set(max as f64);
 }

@@ -8,12 +8,12 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::mysql::MySqlPool;
-use crate::mysql::sql::Rows;
+use crate::mysql::sql::ValueList;
 use ljwx_reading::{DeviceSn, Ids};
 
 /// A user who wears a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct User {
+struct DeviceUser {
     id: i64,
     device_sn: DeviceSn,
     /// Time of the row's last change, as sortable text.
@@ -22,7 +22,7 @@ struct User {
 
 /// A user's membership in an organisation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct UserOrg {
     user_id: i64,
     org_id: i64,
     at: String,
@@ -56,11 +56,11 @@ pub async fn bindings(
 }
 
 fn combine(
-    users: &[User],
+    users: &[DeviceUser],
     places: &HashMap<i64, i64>,
     tenants: &HashMap<i64, i64>,
 ) -> HashMap<DeviceSn, Ids> {
-    let ids = |user: &User| {
+    let ids = |user: &DeviceUser| {
         let org_id = places.get(&user.id).copied();
         let customer_id = org_id.and_then(|org_id| tenants.get(&org_id).copied());
         Ids { customer_id, org_id, user_id: Some(user.id) }
@@ -69,8 +69,11 @@ fn combine(
 }
 
 /// Keeps the newest binding if several users have one device.
-fn newest_users(users: impl Iterator<Item = User>, wanted: &HashSet<&DeviceSn>) -> Vec<User> {
-    let mut newest: HashMap<DeviceSn, User> = HashMap::new();
+fn newest_users(
+    users: impl Iterator<Item = DeviceUser>,
+    wanted: &HashSet<&DeviceSn>,
+) -> Vec<DeviceUser> {
+    let mut newest: HashMap<DeviceSn, DeviceUser> = HashMap::new();
     for user in users.filter(|user| wanted.contains(&user.device_sn)) {
         let slot = newest.entry(user.device_sn.clone()).or_insert_with(|| user.clone());
         if (&user.at, user.id) > (&slot.at, slot.id) {
@@ -81,8 +84,8 @@ fn newest_users(users: impl Iterator<Item = User>, wanted: &HashSet<&DeviceSn>) 
 }
 
 /// Returns the organisation of each user, from the newest of several memberships.
-fn newest_places(places: impl Iterator<Item = Place>) -> HashMap<i64, i64> {
-    let mut newest: HashMap<i64, Place> = HashMap::new();
+fn newest_places(places: impl Iterator<Item = UserOrg>) -> HashMap<i64, i64> {
+    let mut newest: HashMap<i64, UserOrg> = HashMap::new();
     for place in places {
         let slot = newest.entry(place.user_id).or_insert_with(|| place.clone());
         if (&place.at, place.id) > (&slot.at, slot.id) {
@@ -106,7 +109,7 @@ async fn rows<'a>(
     column: &str,
     values: impl Iterator<Item = &'a str>,
 ) -> Result<Vec<MySqlRow>, sqlx::Error> {
-    let mut list = Rows::after(format!("SELECT * FROM {table} WHERE {column} IN"));
+    let mut list = ValueList::after(format!("SELECT * FROM {table} WHERE {column} IN"));
     list.begin(true);
     let mut asked = false;
     for value in values {
@@ -121,21 +124,21 @@ async fn rows<'a>(
     sqlx::raw_sql(AssertSqlSafe(list.finish(""))).fetch_all(pool).await
 }
 
-fn user(row: &MySqlRow) -> Option<User> {
+fn user(row: &MySqlRow) -> Option<DeviceUser> {
     if deleted(row) {
         return None;
     }
     let device_sn = DeviceSn::new(text(row, "device_sn")?.trim())?;
-    Some(User { id: nonzero(row, "id")?, device_sn, at: changed_at(row) })
+    Some(DeviceUser { id: nonzero(row, "id")?, device_sn, at: changed_at(row) })
 }
 
-fn place(row: &MySqlRow) -> Option<Place> {
+fn place(row: &MySqlRow) -> Option<UserOrg> {
     if deleted(row) {
         return None;
     }
     let (user_id, org_id) = (nonzero(row, "user_id")?, nonzero(row, "org_id")?);
     let id = parsed(row, "id").unwrap_or_default();
-    Some(Place { user_id, org_id, at: changed_at(row), id })
+    Some(UserOrg { user_id, org_id, at: changed_at(row), id })
 }
 
 /// Whether the row is marked as deleted. The flag may be a number, a character or a bit.
@@ -179,23 +182,23 @@ mod tests {
 
     #[test]
     fn of_several_users_and_places_the_newest_counts() {
-        let user = |id, at: &str| User { id, device_sn: sn("A"), at: at.into() };
+        let user = |id, at: &str| DeviceUser { id, device_sn: sn("A"), at: at.into() };
         let (device, other) = (sn("A"), sn("a"));
         let wanted = HashSet::from([&device]);
-        let stranger = User { id: 9, device_sn: other, at: "2027".into() };
+        let stranger = DeviceUser { id: 9, device_sn: other, at: "2027".into() };
         let users = [user(1, "2025-01-02"), user(2, "2025-01-03"), user(3, "2025-01-01"), stranger];
         let newest = newest_users(users.into_iter(), &wanted);
         assert_eq!(newest, [user(2, "2025-01-03")]);
         let newest = newest_users([user(1, ""), user(4, ""), user(3, "")].into_iter(), &wanted);
         assert_eq!(newest[0].id, 4, "without a time the latest id");
-        let place = |id, org_id, at: &str| Place { user_id: 1, org_id, at: at.into(), id };
+        let place = |id, org_id, at: &str| UserOrg { user_id: 1, org_id, at: at.into(), id };
         let places = newest_places([place(1, 5, "2"), place(2, 6, "1")].into_iter());
         assert_eq!(places, HashMap::from([(1, 5)]));
     }
 
     #[test]
     fn what_is_missing_on_the_way_leaves_the_rest() {
-        let user = User { id: 1, device_sn: sn("A"), at: String::new() };
+        let user = DeviceUser { id: 1, device_sn: sn("A"), at: String::new() };
         let ids = |places: &[(i64, i64)], tenants: &[(i64, i64)]| {
             let (places, tenants) = (places.iter().copied(), tenants.iter().copied());
             combine(std::slice::from_ref(&user), &places.collect(), &tenants.collect())[&sn("A")]

@@ -14,7 +14,7 @@ use tracing::warn;
 use url::Url;
 
 use ljwx_service::config::{Problems, duration};
-use ljwx_service::link::{Link, Tls};
+use ljwx_service::link::{ConnectionSecurity, Tls};
 
 /// Settings of the connection to Redis.
 #[derive(Debug, Clone, clap::Args)]
@@ -56,20 +56,20 @@ impl RedisArgs {
     }
 
     /// Returns how the connection is secured.
-    pub fn link(&self) -> Option<Link> {
+    pub fn link(&self) -> Option<ConnectionSecurity> {
         let (config, tls) = config(self.url.expose_secret()).ok()?;
         let servers = config.server.hosts();
         let mut hosts: Vec<_> = servers.iter().map(|server| server.host.to_string()).collect();
         if config.server.is_sentinel() {
             hosts.push(NAMED_BY_SENTINEL.to_owned());
         }
-        Some(Link::new("redis", hosts, tls.as_ref()))
+        Some(ConnectionSecurity::new("redis", hosts, tls.as_ref()))
     }
 
     /// Creates a client that connects in the background and reconnects.
     pub fn connect(&self) -> Result<Client, Error> {
         let client = self.builder()?.build()?;
-        tokio::spawn(say_why_not(client.error_rx(), client.reconnect_rx()));
+        tokio::spawn(log_unreachable(client.error_rx(), client.reconnect_rx()));
         // The task ends with the client. Its result only repeats the errors of commands.
         drop(client.connect());
         Ok(client)
@@ -141,23 +141,23 @@ pub fn config(url: &str) -> Result<(Config, Option<Tls>), String> {
 }
 
 /// Logs the reason for a missing connection, once for each reason until a connection exists.
-async fn say_why_not(
+async fn log_unreachable(
     mut errors: Receiver<(Error, Option<Server>)>,
     mut connections: Receiver<Server>,
 ) {
-    let mut said = String::new();
+    let mut logged = String::new();
     loop {
         tokio::select! {
             error = errors.recv() => match error {
-                Ok((error, _)) if !error.is_canceled() && *error.details() != *said => {
-                    said = error.details().to_owned();
-                    warn!(error = said, "Redis cannot be reached, trying again");
+                Ok((error, _)) if !error.is_canceled() && *error.details() != *logged => {
+                    logged = error.details().to_owned();
+                    warn!(error = logged, "Redis cannot be reached, trying again");
                 }
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },
             connected = connections.recv() => match connected {
-                Ok(_) => said.clear(),
+                Ok(_) => logged.clear(),
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },

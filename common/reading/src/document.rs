@@ -22,7 +22,7 @@ const QUOTE_LEVELS_MAX: usize = 3;
 
 /// Result of reading a nested field.
 #[derive(Debug, PartialEq)]
-pub enum Nested {
+pub enum ParsedDocument {
     /// No value, or an envelope without entries.
     Absent,
     /// A document and its parsed form.
@@ -32,30 +32,30 @@ pub enum Nested {
 }
 
 /// Reads one nested field.
-pub fn read(raw: &RawValue) -> Nested {
+pub fn read(raw: &RawValue) -> ParsedDocument {
     let json = raw.get();
     if json.len() > NESTED_BYTES_MAX {
-        return Nested::Unusable(WarningCode::TooLarge);
+        return ParsedDocument::Unusable(WarningCode::TooLarge);
     }
     let text = match json.as_bytes().first() {
-        Some(b'n') => return Nested::Absent,
+        Some(b'n') => return ParsedDocument::Absent,
         Some(b'"') => match string(json) {
             Some(text) => text,
-            None => return Nested::Unusable(WarningCode::Invalid),
+            None => return ParsedDocument::Unusable(WarningCode::Invalid),
         },
         _ => Cow::Borrowed(json),
     };
     let trimmed = text.trim();
     if trimmed.is_empty() || trimmed == "null" {
-        return Nested::Absent;
+        return ParsedDocument::Absent;
     }
     match parse(trimmed, QUOTE_LEVELS_MAX) {
-        Some((_, value)) if has_no_entries(&value) => Nested::Absent,
+        Some((_, value)) if has_no_entries(&value) => ParsedDocument::Absent,
         Some((text, value)) if is_usable(&value) => match RawValue::from_string(text) {
-            Ok(raw) => Nested::Value(Document(raw), value),
-            Err(_) => Nested::Unusable(WarningCode::Invalid),
+            Ok(raw) => ParsedDocument::Value(Document(raw), value),
+            Err(_) => ParsedDocument::Unusable(WarningCode::Invalid),
         },
-        _ => Nested::Unusable(WarningCode::Invalid),
+        _ => ParsedDocument::Unusable(WarningCode::Invalid),
     }
 }
 
@@ -141,7 +141,7 @@ fn epoch_seconds(value: &Value) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn read_text(json: &str) -> Nested {
+    fn read_text(json: &str) -> ParsedDocument {
         read(serde_json::from_str::<&RawValue>(json).unwrap())
     }
 
@@ -161,7 +161,7 @@ mod tests {
             quoted(&format!("\"\"{plain}\"\"")),
         ];
         for json in cases {
-            let Nested::Value(document, _) = read_text(&json) else { panic!("{json}") };
+            let ParsedDocument::Value(document, _) = read_text(&json) else { panic!("{json}") };
             assert_eq!(document.as_str(), plain, "{json}");
         }
     }
@@ -180,7 +180,7 @@ mod tests {
             r#"{"code":"-1","data":[1]}"#,
             r#""{\"data\":null}""#,
         ] {
-            assert_eq!(read_text(json), Nested::Absent, "{json}");
+            assert_eq!(read_text(json), ParsedDocument::Absent, "{json}");
         }
     }
 
@@ -189,9 +189,9 @@ mod tests {
         let deep = format!("{{\"data\":{}1{}}}", "[".repeat(40), "]".repeat(40));
         for json in ["5", "true", r#""x""#, r#"{"data":[1e999]}"#, r#"{"data":["\ud800"]}"#, &deep]
         {
-            assert_eq!(read_text(json), Nested::Unusable(WarningCode::Invalid), "{json}");
+            assert_eq!(read_text(json), ParsedDocument::Unusable(WarningCode::Invalid), "{json}");
         }
         let long = format!("{{\"data\":[\"{}\"]}}", "x".repeat(NESTED_BYTES_MAX));
-        assert_eq!(read_text(&long), Nested::Unusable(WarningCode::TooLarge));
+        assert_eq!(read_text(&long), ParsedDocument::Unusable(WarningCode::TooLarge));
     }
 }

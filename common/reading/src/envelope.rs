@@ -11,7 +11,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::device::Ids;
-use crate::json_object::Item;
+use crate::json_object::JsonObject;
 use crate::parse::{ids_of, names_a_device};
 use crate::rejection::{Rejection, RejectionCode};
 
@@ -23,7 +23,7 @@ pub const READINGS_MAX: usize = 1000;
 
 /// One item of a body: the value in the place of a reading.
 #[derive(Debug)]
-pub struct Found<'a> {
+pub struct BodyItem<'a> {
     /// The bytes of the item.
     pub raw: &'a RawValue,
     /// Ids beside the `data` that holds the item.
@@ -42,7 +42,7 @@ pub enum BodyError {
 }
 
 /// Splits a body into its items, in order.
-pub fn unwrap(body: &[u8]) -> Result<Vec<Found<'_>>, BodyError> {
+pub fn unwrap(body: &[u8]) -> Result<Vec<BodyItem<'_>>, BodyError> {
     let malformed =
         |what: String| BodyError::Rejected(Rejection::new(RejectionCode::MalformedBody, what));
     let text = std::str::from_utf8(body).map_err(|error| {
@@ -60,11 +60,11 @@ pub fn unwrap(body: &[u8]) -> Result<Vec<Found<'_>>, BodyError> {
             error.column()
         ))
     })?;
-    if raw.get() == "null" || Item::read(raw).is_some_and(|item| item.is_empty()) {
+    if raw.get() == "null" || JsonObject::read(raw).is_some_and(|item| item.is_empty()) {
         return Err(BodyError::Empty);
     }
     let mut found = Vec::new();
-    Walk { found: &mut found }.value(raw, Ids::default(), 0)?;
+    Unwrapper { found: &mut found }.value(raw, Ids::default(), 0)?;
     Ok(found)
 }
 
@@ -80,11 +80,11 @@ fn is_gbk(mut bytes: &[u8]) -> bool {
     true
 }
 
-struct Walk<'a, 'f> {
-    found: &'f mut Vec<Found<'a>>,
+struct Unwrapper<'a, 'f> {
+    found: &'f mut Vec<BodyItem<'a>>,
 }
 
-impl<'a> Walk<'a, '_> {
+impl<'a> Unwrapper<'a, '_> {
     /// Unwraps a place that may hold a list or a single item.
     fn value(&mut self, raw: &'a RawValue, ids: Ids, level: usize) -> Result<(), BodyError> {
         if !raw.get().starts_with('[') {
@@ -103,7 +103,7 @@ impl<'a> Walk<'a, '_> {
 
     /// Unwraps a place that may hold only an item: an envelope, or an item to be parsed.
     fn item(&mut self, raw: &'a RawValue, ids: Ids, level: usize) -> Result<(), BodyError> {
-        let Some(item) = Item::read(raw) else { return self.push(raw, ids, None) };
+        let Some(item) = JsonObject::read(raw) else { return self.push(raw, ids, None) };
         let Some(data) = item.get("data") else { return self.push(raw, ids, None) };
         let holds_more = data.get().starts_with(['{', '[']);
         if !holds_more && names_a_device(&item) {
@@ -128,7 +128,7 @@ impl<'a> Walk<'a, '_> {
                 format!("a body may hold at most {READINGS_MAX} readings: send several bodies"),
             )));
         }
-        self.found.push(Found { raw, ids, rejection });
+        self.found.push(BodyItem { raw, ids, rejection });
         Ok(())
     }
 }

@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 
 /// The keys and raw values of one JSON object, in their order in the text.
 #[derive(Debug)]
-pub struct Item<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub struct JsonObject<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
-impl<'a> Item<'a> {
+impl<'a> JsonObject<'a> {
     /// Reads `raw` as an object. Returns `None` for any other value.
     pub fn read(raw: &'a RawValue) -> Option<Self> {
         raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok()).flatten()
@@ -39,22 +39,22 @@ impl<'a> Item<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Item<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for JsonObject<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Pairs;
         impl<'de> Visitor<'de> for Pairs {
-            type Value = Item<'de>;
+            type Value = JsonObject<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Item<'de>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonObject<'de>, A::Error> {
                 let mut pairs = Vec::with_capacity(KEYS_EXPECTED);
                 while let Some(Key(key)) = map.next_key()? {
                     pairs.push((key, map.next_value()?));
                 }
-                Ok(Item(pairs))
+                Ok(JsonObject(pairs))
             }
         }
         deserializer.deserialize_map(Pairs)

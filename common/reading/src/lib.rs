@@ -15,9 +15,9 @@ pub mod wire;
 
 pub use device::{DEVICE_SN_BYTES_MAX, DeviceSn, Ids, UploadMethod};
 pub use document::NESTED_BYTES_MAX;
-pub use json_object::{Item, Scalar};
+pub use json_object::{JsonObject, Scalar};
 pub use number::NumberField;
-pub use parse::{Intake, ids_of, names_a_device};
+pub use parse::{ParseContext, ids_of, names_a_device};
 pub use reading::{Document, Documents, Reading, Vitals};
 pub use rejection::{Rejection, RejectionCode, WARNING_RAW_BYTES_MAX, Warning, WarningCode};
 pub use time::{AHEAD_OF_CLOCK_MS, TIMESTAMP_AHEAD_MS_MAX, offset_text, wall_text};

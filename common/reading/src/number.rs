@@ -28,7 +28,7 @@ pub struct NumberField {
 
 /// Result of reading a number.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Number {
+pub enum ParsedNumber {
     /// Not measured.
     Absent,
     /// Within the range.
@@ -41,32 +41,32 @@ pub enum Number {
 
 impl NumberField {
     /// Reads `text`, plain or in scientific notation, and checks the range.
-    pub fn read(&self, text: &str) -> Number {
+    pub fn read(&self, text: &str) -> ParsedNumber {
         match decimal(text) {
-            None => Number::Invalid,
-            Some(value) => self.judge(value),
+            None => ParsedNumber::Invalid,
+            Some(value) => self.check(value),
         }
     }
 
-    fn judge(&self, value: f64) -> Number {
+    fn check(&self, value: f64) -> ParsedNumber {
         let value = match self.rounding {
             Rounding::Whole => value.round(),
             Rounding::Hundredths => (value * 100.0).round() / 100.0,
             Rounding::None => value,
         };
         if value == 0.0 && self.zero_is_absent {
-            Number::Absent
+            ParsedNumber::Absent
         } else if (self.min..=self.max).contains(&value) {
             // Adding zero turns -0.0 into 0.0, which would print as "-0".
-            Number::Value(value + 0.0)
+            ParsedNumber::Value(value + 0.0)
         } else {
-            Number::OutOfRange
+            ParsedNumber::OutOfRange
         }
     }
 
     /// Whether a value that is already rounded lies within the field's range.
     pub fn accepts(&self, value: f64) -> bool {
-        matches!(self.judge(value), Number::Value(_))
+        matches!(self.check(value), ParsedNumber::Value(_))
     }
 }
 
@@ -175,25 +175,25 @@ mod tests {
     #[test]
     fn numbers_come_in_every_notation_the_devices_use() {
         for (text, expected) in [
-            ("84", Number::Value(84.0)),
-            ("8.26E1", Number::Value(83.0)),
-            ("97.0", Number::Value(97.0)),
-            ("0", Number::Absent),
-            ("0E-8", Number::Absent),
-            ("0.4", Number::Absent),
-            ("1000", Number::OutOfRange),
-            ("-5", Number::OutOfRange),
-            ("1e999", Number::Invalid),
-            ("NaN", Number::Invalid),
-            ("inf", Number::Invalid),
-            ("0x10", Number::Invalid),
-            ("", Number::Invalid),
-            ("-", Number::Invalid),
+            ("84", ParsedNumber::Value(84.0)),
+            ("8.26E1", ParsedNumber::Value(83.0)),
+            ("97.0", ParsedNumber::Value(97.0)),
+            ("0", ParsedNumber::Absent),
+            ("0E-8", ParsedNumber::Absent),
+            ("0.4", ParsedNumber::Absent),
+            ("1000", ParsedNumber::OutOfRange),
+            ("-5", ParsedNumber::OutOfRange),
+            ("1e999", ParsedNumber::Invalid),
+            ("NaN", ParsedNumber::Invalid),
+            ("inf", ParsedNumber::Invalid),
+            ("0x10", ParsedNumber::Invalid),
+            ("", ParsedNumber::Invalid),
+            ("-", ParsedNumber::Invalid),
         ] {
             assert_eq!(HEART_RATE.read(text), expected, "{text}");
         }
-        assert_eq!(TEMPERATURE.read("36.555"), Number::Value(36.56));
-        assert_eq!(STEP.read("0"), Number::Value(0.0));
-        assert_eq!(ALTITUDE.read("1.2E2"), Number::Value(120.0));
+        assert_eq!(TEMPERATURE.read("36.555"), ParsedNumber::Value(36.56));
+        assert_eq!(STEP.read("0"), ParsedNumber::Value(0.0));
+        assert_eq!(ALTITUDE.read("1.2E2"), ParsedNumber::Value(120.0));
     }
 }

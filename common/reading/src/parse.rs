@@ -5,12 +5,12 @@ use jiff::tz::TimeZone;
 use serde_json::value::RawValue;
 
 use crate::device::{DEVICE_SN_BYTES_MAX, DeviceSn, Ids, UploadMethod};
-use crate::document::{self, Nested};
-use crate::json_object::{Item, Scalar};
-use crate::number::{self, Number, NumberField};
+use crate::document::{self, ParsedDocument};
+use crate::json_object::{JsonObject, Scalar};
+use crate::number::{self, NumberField, ParsedNumber};
 use crate::reading::{Document, Documents, Reading, Vitals};
 use crate::rejection::{Rejection, RejectionCode, Warning, WarningCode};
-use crate::time::{self, Moment};
+use crate::time::{self, ReadingTime};
 
 const DEVICE_SN: &[&str] = &["deviceSn", "device_sn", "id", "device_id"];
 const TIMESTAMP: &[&str] = &["timestamp", "cjsj", "create_time"];
@@ -26,7 +26,7 @@ const WORKOUT_DATA: &[&str] = &["workoutData"];
 
 /// The facts that the parser needs beside the item itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Intake<'a> {
+pub struct ParseContext<'a> {
     /// Zone of wall clocks without an offset.
     pub zone: &'a TimeZone,
     /// Receipt of the body.
@@ -42,12 +42,12 @@ impl Reading {
     ///
     /// An unusable field costs only itself and leaves a warning. An item without a usable serial
     /// number or with an unusable time is rejected whole.
-    pub fn parse(raw: &RawValue, intake: &Intake<'_>) -> Result<Self, Rejection> {
-        let item = Item::read(raw).ok_or_else(|| {
+    pub fn parse(raw: &RawValue, intake: &ParseContext<'_>) -> Result<Self, Rejection> {
+        let item = JsonObject::read(raw).ok_or_else(|| {
             Rejection::new(RejectionCode::InvalidItem, "each reading must be a JSON object")
         })?;
         let device_sn = device_sn(&item)?;
-        let mut fields = Fields { item: &item, warnings: Vec::new() };
+        let mut fields = ItemFields { item: &item, warnings: Vec::new() };
         let moment = fields.moment(intake).map_err(|rejection| Rejection {
             device_sn: Some(device_sn.as_str().to_owned()),
             ..rejection
@@ -71,17 +71,17 @@ impl Reading {
 }
 
 /// Returns tenant, organisation and user given beside `data`.
-pub fn ids_of(item: &Item<'_>) -> Ids {
-    Fields { item, warnings: Vec::new() }.ids()
+pub fn ids_of(item: &JsonObject<'_>) -> Ids {
+    ItemFields { item, warnings: Vec::new() }.ids()
 }
 
 /// Whether the object names a device. A `data` key with a plain value does not make such an object
 /// an envelope.
-pub fn names_a_device(item: &Item<'_>) -> bool {
+pub fn names_a_device(item: &JsonObject<'_>) -> bool {
     item.first_scalar(DEVICE_SN).is_some()
 }
 
-fn device_sn(item: &Item<'_>) -> Result<DeviceSn, Rejection> {
+fn device_sn(item: &JsonObject<'_>) -> Result<DeviceSn, Rejection> {
     let (scalar, _) = item.first_scalar(DEVICE_SN).ok_or_else(|| {
         Rejection::of_field(
             RejectionCode::MissingDeviceSn,
@@ -99,23 +99,23 @@ fn device_sn(item: &Item<'_>) -> Result<DeviceSn, Rejection> {
 }
 
 /// An item that is being parsed, with the warnings so far.
-struct Fields<'a> {
-    item: &'a Item<'a>,
+struct ItemFields<'a> {
+    item: &'a JsonObject<'a>,
     warnings: Vec<Warning>,
 }
 
-impl Fields<'_> {
+impl ItemFields<'_> {
     fn warn(&mut self, field: &'static str, code: WarningCode, raw: &str) {
         self.warnings.push(Warning::new(field, code, raw));
     }
 
-    fn moment(&mut self, intake: &Intake<'_>) -> Result<Moment, Rejection> {
+    fn moment(&mut self, intake: &ParseContext<'_>) -> Result<ReadingTime, Rejection> {
         let received_at_ms = intake.received_at.as_millisecond();
         let Some((scalar, raw)) = self.item.first_scalar(TIMESTAMP) else {
             self.warn("timestamp", WarningCode::Missing, "");
             // The index keeps the readings of one body apart: they are different measurements.
             let seconds = intake.received_at.as_second() + intake.index as i64;
-            return Moment::of_epoch(seconds, intake.zone).ok_or_else(out_of_range);
+            return ReadingTime::of_epoch(seconds, intake.zone).ok_or_else(out_of_range);
         };
         let moment = scalar.text().and_then(|text| time::read(text, intake.zone)).ok_or_else(|| {
             Rejection::of_field(
@@ -178,14 +178,14 @@ impl Fields<'_> {
     fn number(&mut self, field: &'static NumberField) -> Option<f64> {
         for spelling in field.spellings {
             let Some((scalar, raw)) = self.item.first_scalar(&[spelling]) else { continue };
-            match scalar.text().map_or(Number::Invalid, |text| field.read(text)) {
-                Number::Absent => {}
-                Number::Value(value) => return Some(value),
-                Number::OutOfRange => {
+            match scalar.text().map_or(ParsedNumber::Invalid, |text| field.read(text)) {
+                ParsedNumber::Absent => {}
+                ParsedNumber::Value(value) => return Some(value),
+                ParsedNumber::OutOfRange => {
                     self.warn(field.name, WarningCode::OutOfRange, raw);
                     return None;
                 }
-                Number::Invalid => {
+                ParsedNumber::Invalid => {
                     self.warn(field.name, WarningCode::Invalid, raw);
                     return None;
                 }
@@ -247,9 +247,9 @@ impl Fields<'_> {
         for spelling in spellings {
             let Some(raw) = self.item.get(spelling) else { continue };
             match document::read(raw) {
-                Nested::Absent => {}
-                Nested::Value(document, value) => return Some((document, value)),
-                Nested::Unusable(code) => {
+                ParsedDocument::Absent => {}
+                ParsedDocument::Value(document, value) => return Some((document, value)),
+                ParsedDocument::Unusable(code) => {
                     self.warn(field, code, raw.get());
                     return None;
                 }

@@ -163,7 +163,7 @@ impl Reading {
 
     /// Whether `other` has the same identity and the same content. Receipts and warnings are not
     /// compared.
-    pub fn says_the_same_as(&self, other: &Self) -> bool {
+    pub fn has_same_content_as(&self, other: &Self) -> bool {
         self.device_sn == other.device_sn
             && self.timestamp == other.timestamp
             && self.ids == other.ids

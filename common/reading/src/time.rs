@@ -19,12 +19,12 @@ const YEAR_MIN: i16 = 2000;
 
 /// An instant and its wall clock, in whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
+pub struct ReadingTime {
     pub wall: DateTime,
     pub epoch_ms: i64,
 }
 
-impl Moment {
+impl ReadingTime {
     /// Returns the moment of `epoch_seconds`. `None` beyond the calendar.
     pub fn of_epoch(epoch_seconds: i64, zone: &TimeZone) -> Option<Self> {
         let instant = Timestamp::from_second(epoch_seconds).ok()?;
@@ -44,11 +44,11 @@ impl Moment {
 
 /// Reads `yyyy-MM-dd HH:mm:ss` (also with `T`, a fraction, an offset), epoch seconds or epoch
 /// milliseconds. Returns `None` for anything else.
-pub fn read(text: &str, zone: &TimeZone) -> Option<Moment> {
+pub fn read(text: &str, zone: &TimeZone) -> Option<ReadingTime> {
     if text.as_bytes().get(4) == Some(&b'-') { calendar(text, zone) } else { epoch(text, zone) }
 }
 
-fn epoch(text: &str, zone: &TimeZone) -> Option<Moment> {
+fn epoch(text: &str, zone: &TimeZone) -> Option<ReadingTime> {
     let number: i64 = match text.parse() {
         Ok(number) => number,
         Err(_) => {
@@ -59,10 +59,10 @@ fn epoch(text: &str, zone: &TimeZone) -> Option<Moment> {
         }
     };
     let seconds = if number > EPOCH_SECONDS_MAX { number.div_euclid(1000) } else { number };
-    Moment::of_epoch(seconds, zone)
+    ReadingTime::of_epoch(seconds, zone)
 }
 
-fn calendar(text: &str, zone: &TimeZone) -> Option<Moment> {
+fn calendar(text: &str, zone: &TimeZone) -> Option<ReadingTime> {
     let bytes = text.as_bytes();
     let separated = bytes.len() >= 19
         && bytes[7] == b'-'
@@ -82,10 +82,10 @@ fn calendar(text: &str, zone: &TimeZone) -> Option<Moment> {
             .ok()?;
     let rest = without_fraction(text.get(19..)?)?;
     match rest.trim_start() {
-        "" => Moment::of_wall(wall, zone),
+        "" => ReadingTime::of_wall(wall, zone),
         offset => {
             let instant = offset_of(offset)?.to_timestamp(wall).ok()?;
-            Moment::of_epoch(instant.as_second(), zone)
+            ReadingTime::of_epoch(instant.as_second(), zone)
         }
     }
 }

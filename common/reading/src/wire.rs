@@ -28,7 +28,7 @@ pub enum DecodeError {
 }
 
 #[derive(Serialize)]
-struct Encoded<'a> {
+struct EncodedReading<'a> {
     device_sn: &'a DeviceSn,
     timestamp: String,
     epoch_ms: i64,
@@ -46,7 +46,7 @@ struct Encoded<'a> {
 
 /// Encodes a reading as the value of a record.
 pub fn encode(reading: &Reading) -> Vec<u8> {
-    let encoded = Encoded {
+    let encoded = EncodedReading {
         device_sn: &reading.device_sn,
         timestamp: wall_text(reading.timestamp),
         epoch_ms: reading.epoch_ms,
@@ -69,10 +69,10 @@ pub fn encode(reading: &Reading) -> Vec<u8> {
 /// Capacity for one value: a reading of a watch without documents takes about 450 bytes.
 const VALUE_BYTES_EXPECTED: usize = 512;
 
-/// The same fields as `Encoded`, not flattened: serde buffers flattened fields when it reads them.
+/// The same fields as `EncodedReading`, not flattened: serde buffers flattened fields when it reads them.
 /// Decoding is the hottest path of every consumer.
 #[derive(Deserialize)]
-struct Decoded<'a> {
+struct DecodedReading<'a> {
     #[serde(borrow)]
     device_sn: std::borrow::Cow<'a, str>,
     #[serde(borrow)]
@@ -107,7 +107,7 @@ struct Decoded<'a> {
 
 /// Decodes the value of a record.
 pub fn decode(value: &[u8]) -> Result<Reading, DecodeError> {
-    let decoded: Decoded<'_> = serde_json::from_slice(value)?;
+    let decoded: DecodedReading<'_> = serde_json::from_slice(value)?;
     let reading = Reading {
         device_sn: DeviceSn::new(&decoded.device_sn).ok_or(DecodeError::Field("device_sn"))?,
         timestamp: wall(&decoded.timestamp).ok_or(DecodeError::Field("timestamp"))?,
@@ -162,7 +162,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::Intake;
+    use crate::ParseContext;
 
     const SCHEMA_TEXT: &str = include_str!("../reading.v1.schema.json");
 
@@ -172,7 +172,7 @@ mod tests {
 
     fn parse(item: &Value) -> Reading {
         let zone = TimeZone::get("Asia/Shanghai").unwrap();
-        let intake = Intake {
+        let intake = ParseContext {
             zone: &zone,
             received_at: Timestamp::from_second(1_756_800_600).unwrap(),
             index: 0,
@@ -257,7 +257,7 @@ mod tests {
         ) {
             let zone = TimeZone::UTC;
             let received_at = Timestamp::from_second(1_756_800_600).unwrap();
-            let intake = Intake { zone: &zone, received_at, index: 0, ids: Ids::default() };
+            let intake = ParseContext { zone: &zone, received_at, index: 0, ids: Ids::default() };
             let mut item = json!({"id": "x"});
             item[key] = Value::String(text);
             let raw = RawValue::from_string(item.to_string()).unwrap();

@@ -8,34 +8,34 @@ use jiff::Timestamp;
 use metrics::gauge;
 use tokio::time::Instant;
 
-use crate::metrics::LOOP_TURNED;
+use crate::metrics::LOOP_HEARTBEAT;
 
 /// Longest time without a heartbeat before the process counts as stuck.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// Interval of the heartbeats while the loop waits for another server.
 const WAITING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The heartbeat of a main loop. The loop sets it, the liveness probe reads it.
 #[derive(Debug, Clone)]
-pub struct Pulse {
+pub struct Heartbeat {
     start: Instant,
     /// Milliseconds from the start to the last heartbeat.
     turned: Arc<AtomicU64>,
 }
 
-impl Pulse {
+impl Heartbeat {
     /// Creates the heartbeat of a loop that begins now.
     pub fn new() -> Self {
-        let pulse = Self { start: Instant::now(), turned: Arc::default() };
-        pulse.turn();
-        pulse
+        let heartbeat = Self { start: Instant::now(), turned: Arc::default() };
+        heartbeat.turn();
+        heartbeat
     }
 
     /// Records a heartbeat.
     pub fn turn(&self) {
         self.turned.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
-        gauge!(LOOP_TURNED).set(Timestamp::now().as_duration().as_secs_f64());
+        gauge!(LOOP_HEARTBEAT).set(Timestamp::now().as_duration().as_secs_f64());
     }
 
     /// Waits for another server and keeps the heartbeat going. A loop that waits for a server is
@@ -55,14 +55,14 @@ impl Pulse {
     pub fn check(&self) -> Result<(), String> {
         let turned = Duration::from_millis(self.turned.load(Ordering::Relaxed));
         let silent = self.start.elapsed().saturating_sub(turned);
-        if silent > SILENCE_MAX {
+        if silent > STUCK_AFTER {
             return Err(format!("the loop has not turned for {} s", silent.as_secs()));
         }
         Ok(())
     }
 }
 
-impl Default for Pulse {
+impl Default for Heartbeat {
     fn default() -> Self {
         Self::new()
     }
@@ -74,13 +74,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_loop_that_does_not_turn_is_stuck_and_one_that_waits_for_a_server_is_not() {
-        let pulse = Pulse::new();
-        pulse.during(tokio::time::sleep(SILENCE_MAX * 10)).await;
-        assert_eq!(pulse.check(), Ok(()));
-        tokio::time::advance(SILENCE_MAX + Duration::from_secs(2)).await;
-        let stuck = pulse.check().unwrap_err();
+        let heartbeat = Heartbeat::new();
+        heartbeat.during(tokio::time::sleep(STUCK_AFTER * 10)).await;
+        assert_eq!(heartbeat.check(), Ok(()));
+        tokio::time::advance(STUCK_AFTER + Duration::from_secs(2)).await;
+        let stuck = heartbeat.check().unwrap_err();
         assert!(stuck.starts_with("the loop has not turned for 3"), "{stuck}");
-        pulse.turn();
-        assert_eq!(pulse.check(), Ok(()));
+        heartbeat.turn();
+        assert_eq!(heartbeat.check(), Ok(()));
     }
 }

@@ -52,7 +52,7 @@ impl LifecycleArgs {
 /// A step of the stop. Each step ends at its share of the time, however long the earlier steps
 /// took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum ShutdownStep {
     /// Finish what was taken in.
     Drain,
     /// Leave the consumer group. A broker may delay a member that leaves during a rebalance.
@@ -61,7 +61,7 @@ pub enum Step {
     Close,
 }
 
-impl Step {
+impl ShutdownStep {
     /// The end of the step, as a share of the service's time.
     const fn end(self) -> f64 {
         match self {
@@ -99,13 +99,13 @@ impl Deadline {
     }
 
     /// Waits until the time of `step` is over. Never returns unless the process is stopping.
-    pub async fn passed(&self, step: Step) {
+    pub async fn passed(&self, step: ShutdownStep) {
         let begun = self.begin().await;
         tokio::time::sleep_until(begun + self.whole.mul_f64(step.end())).await;
     }
 
     /// Waits for `work` as long as `step` may take. Returns `None` if the time runs out.
-    pub async fn within<T>(&self, step: Step, work: impl Future<Output = T>) -> Option<T> {
+    pub async fn within<T>(&self, step: ShutdownStep, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
             done = work => Some(done),
@@ -180,11 +180,11 @@ where
 
 /// The vital tasks of a process. If one of them ends early, the process stops.
 #[derive(Debug, Clone)]
-pub struct Vital {
+pub struct EssentialTasks {
     lost: watch::Sender<Option<&'static str>>,
 }
 
-impl Vital {
+impl EssentialTasks {
     /// Creates an empty set of tasks.
     pub fn new() -> Self {
         Self { lost: watch::Sender::new(None) }
@@ -230,7 +230,7 @@ impl Vital {
     }
 }
 
-impl Default for Vital {
+impl Default for EssentialTasks {
     fn default() -> Self {
         Self::new()
     }
@@ -247,13 +247,13 @@ mod tests {
 
     /// Returns the result of work that lasts until `stop`, with `task` as a vital task.
     async fn beside(task: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let (vital, stop) = (Vital::new(), CancellationToken::new());
-        vital.spawn("the task", &stop, task);
+        let (essential, stop) = (EssentialTasks::new(), CancellationToken::new());
+        essential.spawn("the task", &stop, task);
         let work = async {
             stop.cancelled().await;
             Ok(())
         };
-        vital.during(&stop, work).await
+        essential.during(&stop, work).await
     }
 
     #[tokio::test]
@@ -265,13 +265,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_ends_when_it_is_told_to_is_not_lost() {
-        let (vital, stop) = (Vital::new(), CancellationToken::new());
-        let task = vital.spawn("the task", &stop, stop.clone().cancelled_owned());
+        let (essential, stop) = (EssentialTasks::new(), CancellationToken::new());
+        let task = essential.spawn("the task", &stop, stop.clone().cancelled_owned());
         let work = async {
             stop.cancel();
             Ok(task.await?)
         };
-        assert!(vital.during(&stop, work).await.is_ok());
+        assert!(essential.during(&stop, work).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -279,17 +279,25 @@ mod tests {
         let stop = CancellationToken::new();
         let deadline = Deadline::new(Duration::from_secs(20), stop.clone());
         let hour = tokio::time::sleep(Duration::from_secs(3600));
-        assert_eq!(deadline.within(Step::Drain, hour).await, Some(()), "nobody has to stop");
+        assert_eq!(
+            deadline.within(ShutdownStep::Drain, hour).await,
+            Some(()),
+            "nobody has to stop"
+        );
         stop.cancel();
         let signalled = Instant::now();
         tokio::task::yield_now().await;
         let never = std::future::pending::<()>;
-        for (step, seconds) in [(Step::Drain, 12.75), (Step::Leave, 16.15), (Step::Close, 17.0)] {
+        for (step, seconds) in [
+            (ShutdownStep::Drain, 12.75),
+            (ShutdownStep::Leave, 16.15),
+            (ShutdownStep::Close, 17.0),
+        ] {
             assert_eq!(deadline.within(step, never()).await, None);
             let took = signalled.elapsed().as_secs_f64();
             assert!((took - seconds).abs() < 0.01, "{step:?} ended after {took} s");
         }
-        let late = deadline.within(Step::Drain, std::future::ready(())).await;
+        let late = deadline.within(ShutdownStep::Drain, std::future::ready(())).await;
         assert_eq!(late, Some(()), "what is done is done");
     }
 }

@@ -166,7 +166,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 
 /// A connection and how it is secured.
 #[derive(Debug, Clone)]
-pub struct Link {
+pub struct ConnectionSecurity {
     /// The server behind the connection, as in metrics: `mysql`, `redis`, `kafka`, `otlp`.
     pub dependency: &'static str,
     /// The configured hosts, without ports.
@@ -177,7 +177,7 @@ pub struct Link {
     pub verified: bool,
 }
 
-impl Link {
+impl ConnectionSecurity {
     /// Creates the link of a URL.
     pub fn new(dependency: &'static str, hosts: Vec<String>, tls: Option<&Tls>) -> Self {
         let verified = tls.is_some_and(|tls| tls.verified);
@@ -204,7 +204,7 @@ impl Link {
 }
 
 /// Announces every configured link.
-pub fn announce<const N: usize>(links: [Option<Link>; N]) {
+pub fn announce<const N: usize>(links: [Option<ConnectionSecurity>; N]) {
     links.into_iter().flatten().for_each(|link| link.announce());
 }
 

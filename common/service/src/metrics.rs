@@ -18,7 +18,7 @@ pub const RECORDS_BUCKETS: [f64; 10] =
 
 /// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only increases.
     Counter,
     /// Increases and decreases.
@@ -33,7 +33,7 @@ pub struct Metric {
     /// Name of the metric.
     pub name: &'static str,
     /// The type.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Names of the labels.
     pub labels: &'static [&'static str],
     /// The meaning, as the help text.
@@ -44,13 +44,13 @@ impl Metric {
     /// Whether the metric is a histogram of record counts. By convention the names of all other
     /// histograms end in `_seconds`.
     pub fn counts_records(&self) -> bool {
-        self.kind == Kind::Histogram && !self.name.ends_with("_seconds")
+        self.kind == MetricKind::Histogram && !self.name.ends_with("_seconds")
     }
 }
 
 /// A counter with one label, and the label values that are exported as 0 from the start. Prometheus
 /// cannot see the first increment of a series that did not exist.
-pub type Zeros = (&'static str, &'static str, &'static [&'static str]);
+pub type ZeroedCounter = (&'static str, &'static str, &'static [&'static str]);
 
 /// Declares metrics from `/// Meaning.` and `Kind NAME = "name" by "label", "label";`. Creates a
 /// constant for each name, and `DECLARED` with all metrics.
@@ -62,7 +62,7 @@ macro_rules! declare_metrics {
         /// All metrics declared above.
         pub const DECLARED: &[$crate::metrics::Metric] = &[$($crate::metrics::Metric {
             name: $text,
-            kind: $crate::metrics::Kind::$kind,
+            kind: $crate::metrics::MetricKind::$kind,
             labels: &[$($($label),+)?],
             help: concat!($($help),+),
         }),+];
@@ -95,11 +95,11 @@ declare_metrics! {
     /// 1 if the connection is encrypted and the server's certificate is not verified.
     Gauge CONNECTION_UNVERIFIED = "connection_unverified" by "dependency";
     /// Last heartbeat of the main loop, in seconds since 1970.
-    Gauge LOOP_TURNED = "loop_turned_timestamp_seconds";
+    Gauge LOOP_HEARTBEAT = "loop_turned_timestamp_seconds";
 }
 
 /// Counters that every process exports as 0 from the start.
-pub const ZEROS: &[Zeros] =
+pub const ZEROS: &[ZeroedCounter] =
     &[(SPANS, "outcome", &["sent", "failed", "dropped"]), (LOG_LINES, "level", &["warn", "error"])];
 
 /// Registers the help texts of `metrics` with the recorder of this process.
@@ -107,16 +107,16 @@ pub fn describe(metrics: &[Metric]) {
     for metric in metrics {
         let (name, help) = (metric.name, metric.help.trim());
         match metric.kind {
-            Kind::Counter => describe_counter!(name, help),
-            Kind::Gauge => describe_gauge!(name, help),
-            Kind::Histogram => describe_histogram!(name, help),
+            MetricKind::Counter => describe_counter!(name, help),
+            MetricKind::Gauge => describe_gauge!(name, help),
+            MetricKind::Histogram => describe_histogram!(name, help),
         }
     }
 }
 
 /// Exports counters as 0: those of `metrics` without labels, and the label values of `zeros`.
-pub fn show_zeros(metrics: &[Metric], zeros: &[Zeros]) {
-    let plain = metrics.iter().filter(|metric| metric.kind == Kind::Counter);
+pub fn export_zeros(metrics: &[Metric], zeros: &[ZeroedCounter]) {
+    let plain = metrics.iter().filter(|metric| metric.kind == MetricKind::Counter);
     for metric in plain.filter(|metric| metric.labels.is_empty()) {
         counter!(metric.name).increment(0);
     }
@@ -134,9 +134,9 @@ pub fn flag(value: bool) -> f64 {
 
 /// Keeps a gauge raised by one until it is dropped.
 #[derive(Debug)]
-pub struct Counted(&'static str);
+pub struct GaugeGuard(&'static str);
 
-impl Counted {
+impl GaugeGuard {
     /// Raises the gauge by one.
     pub fn begin(gauge: &'static str) -> Self {
         metrics::gauge!(gauge).increment(1.0);
@@ -144,7 +144,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         metrics::gauge!(self.0).decrement(1.0);
     }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 /// Alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub enum Align {
     /// For text.
     Left,
     /// For numbers.
@@ -13,13 +13,13 @@ pub enum Side {
 
 /// Writes right-aligned columns, each as wide as its widest cell.
 pub fn table<const N: usize>(rows: &[[String; N]], out: &mut impl Write) -> io::Result<()> {
-    table_of([Side::Right; N], rows, out)
+    table_of([Align::Right; N], rows, out)
 }
 
 /// Writes columns with these alignments, each as wide as its widest cell. Lines have no trailing
 /// blanks.
 pub fn table_of<const N: usize>(
-    sides: [Side; N],
+    sides: [Align; N],
     rows: &[[String; N]],
     out: &mut impl Write,
 ) -> io::Result<()> {
@@ -32,8 +32,8 @@ pub fn table_of<const N: usize>(
             .iter()
             .zip(widths.into_iter().zip(sides))
             .map(|(cell, (width, side))| match side {
-                Side::Left => format!("{cell:<width$}"),
-                Side::Right => format!("{cell:>width$}"),
+                Align::Left => format!("{cell:<width$}"),
+                Align::Right => format!("{cell:>width$}"),
             })
             .collect();
         writeln!(out, "{}", cells.join("  ").trim_end())?;
@@ -50,7 +50,7 @@ mod tests {
         let rows = [["id", "count", "why"], ["night", "7", "é"], ["x", "12345678", ""]]
             .map(|row| row.map(str::to_owned));
         let mut out = Vec::new();
-        table_of([Side::Left, Side::Right, Side::Left], &rows, &mut out).unwrap();
+        table_of([Align::Left, Align::Right, Align::Left], &rows, &mut out).unwrap();
         let expected = "id        count  why\nnight         7  é\nx      12345678\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }

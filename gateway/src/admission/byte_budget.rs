@@ -17,32 +17,32 @@ const STEP_PAGES: usize = 4;
 
 /// The budget of all bodies, received and decompressed.
 #[derive(Debug, Clone)]
-pub struct Budget(Arc<Semaphore>);
+pub struct BodyBudget(Arc<Semaphore>);
 
 /// The budget has no room for more.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NoRoom;
 
-impl Budget {
+impl BodyBudget {
     /// Creates a budget of `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes / PAGE_BYTES)))
     }
 
     /// Returns an empty part for one body.
-    pub fn hold(&self) -> Held {
-        Held { budget: Arc::clone(&self.0), pages: 0 }
+    pub fn hold(&self) -> BodyReservation {
+        BodyReservation { budget: Arc::clone(&self.0), pages: 0 }
     }
 }
 
 /// One body's part of the budget. Dropping the part returns it.
 #[derive(Debug)]
-pub struct Held {
+pub struct BodyReservation {
     budget: Arc<Semaphore>,
     pages: usize,
 }
 
-impl Held {
+impl BodyReservation {
     /// Takes what is missing for `bytes` in total.
     pub fn cover(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let missing = pages(bytes).saturating_sub(self.pages);
@@ -68,7 +68,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for BodyReservation {
     fn drop(&mut self) {
         self.shrink_to(0);
     }
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_body_takes_steps_and_gives_all_of_them_back() {
-        let budget = Budget::new(64 * 1024);
+        let budget = BodyBudget::new(64 * 1024);
         let mut first = budget.hold();
         for (bytes, left) in [(0, 16), (1, 15), (4096, 15), (16_384, 12), (16_385, 8)] {
             first.cover(bytes).unwrap();

@@ -5,10 +5,10 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 use ljwx_service::config::{Problems, duration};
-use ljwx_service::http::{Bounds, HEADER_TIMEOUT, IDLE_TIMEOUT};
+use ljwx_service::http::{ConnectionLimits, HEADER_TIMEOUT, IDLE_TIMEOUT};
 use rlimit::Resource;
 
-use crate::admission::byte_budget::Budget;
+use crate::admission::byte_budget::BodyBudget;
 use crate::admission::pace::Pace;
 
 const KIB: u64 = 1024;
@@ -113,8 +113,8 @@ impl ProtectionArgs {
     }
 
     /// Returns the bounds of connections.
-    pub fn bounds(&self) -> Bounds {
-        Bounds {
+    pub fn bounds(&self) -> ConnectionLimits {
+        ConnectionLimits {
             connections_max: self.connections(),
             header_timeout: self.header_timeout,
             idle_timeout: self.idle_timeout,
@@ -127,8 +127,8 @@ impl ProtectionArgs {
     }
 
     /// Creates an empty budget for all bodies.
-    pub fn budget(&self) -> Budget {
-        Budget::new(self.inflight_bytes_max)
+    pub fn budget(&self) -> BodyBudget {
+        BodyBudget::new(self.inflight_bytes_max)
     }
 
     /// Returns the most memory that the process can need, in bytes, with a producer's queue of

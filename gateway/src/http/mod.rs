@@ -18,23 +18,23 @@ use axum::response::Response;
 use axum::routing::post;
 use jiff::Timestamp;
 use ljwx_reading::content_encoding::OpenError;
-use ljwx_service::metrics::Counted;
+use ljwx_service::metrics::GaugeGuard;
 use metrics::{counter, histogram};
 use tokio::sync::Semaphore;
 
 use self::headers::Coding;
-use self::read_body::{Bodies, BodyFailure, Received};
-use self::response::Answer;
-use crate::ingest::{Ingest, Ingested, NotIngested, OFF_THREAD_BYTES, Policy};
-use crate::items::Content;
+use self::read_body::{BodyReadError, BodyReader, ReceivedBody};
+use self::response::Responder;
+use crate::ingest::{Ingest, IngestError, IngestResult, OFF_THREAD_BYTES, RoutePolicy};
+use crate::items::BodyContent;
 use crate::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT, RETRY_AFTER};
-use crate::request_error::{Code, Refusal};
+use crate::request_error::{ErrorCode, RequestError};
 use crate::request_span::{self, RequestSpan, TraceCallers};
 
 /// The parts that the routes need.
 pub struct Routes {
     pub ingest: Ingest,
-    pub bodies: Bodies,
+    pub bodies: BodyReader,
     pub answer_timeout: Duration,
     pub slots: Semaphore,
     pub trace_callers: TraceCallers,
@@ -55,7 +55,7 @@ const NO_ROUTE: &str = "none";
 impl Routes {
     /// Builds the router of the public port.
     pub fn router(self) -> Router {
-        let route = |policy: Policy, route: &'static str| {
+        let route = |policy: RoutePolicy, route: &'static str| {
             post(
                 async move |State(routes): State<Arc<Self>>,
                             ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -65,8 +65,8 @@ impl Routes {
             )
         };
         Router::new()
-            .route(DEVICE_ROUTE, route(Policy::Device, DEVICE_ROUTE))
-            .route(API_ROUTE, route(Policy::Api, API_ROUTE))
+            .route(DEVICE_ROUTE, route(RoutePolicy::Device, DEVICE_ROUTE))
+            .route(API_ROUTE, route(RoutePolicy::Api, API_ROUTE))
             .method_not_allowed_fallback(Self::unknown)
             .fallback(Self::unknown)
             .with_state(Arc::new(self))
@@ -80,21 +80,22 @@ impl Routes {
     ) -> Response {
         let path = request.uri().path();
         let (route, code) = match path {
-            DEVICE_ROUTE => (DEVICE_ROUTE, Code::MethodNotAllowed),
-            API_ROUTE => (API_ROUTE, Code::MethodNotAllowed),
-            _ => (NO_ROUTE, Code::NotFound),
+            DEVICE_ROUTE => (DEVICE_ROUTE, ErrorCode::MethodNotAllowed),
+            API_ROUTE => (API_ROUTE, ErrorCode::MethodNotAllowed),
+            _ => (NO_ROUTE, ErrorCode::NotFound),
         };
-        let policy = if path.starts_with(API_PATHS) { Policy::Api } else { Policy::Device };
+        let policy =
+            if path.starts_with(API_PATHS) { RoutePolicy::Api } else { RoutePolicy::Device };
         let answer =
-            Answer { policy, zone: &routes.ingest.zone, request_id: request_span::new_id() };
+            Responder { policy, zone: &routes.ingest.zone, request_id: request_span::new_id() };
         let request_id = answer.request_id.as_str();
         tracing::debug!(%method, code = code.as_str(), request_id, "no route");
-        counted(route, answer.refused(code.into()))
+        counted(route, answer.error_response(code.into()))
     }
 
     async fn handle(
         &self,
-        policy: Policy,
+        policy: RoutePolicy,
         route: &'static str,
         peer: SocketAddr,
         request: Request,
@@ -102,16 +103,16 @@ impl Routes {
         let started = Instant::now();
         let headers = request.headers();
         let caller = match policy {
-            Policy::Device => None,
-            Policy::Api => self.trace_callers.context(peer.ip(), headers),
+            RoutePolicy::Device => None,
+            RoutePolicy::Api => self.trace_callers.context(peer.ip(), headers),
         };
         let span = RequestSpan::start(route, caller, headers);
-        let answer = Answer { policy, zone: &self.ingest.zone, request_id: span.request_id() };
-        let (refused, response) = match self.take_in(policy, request, &span).await {
-            Ok(result) => (answer.refusal(&result), answer.ingested(&result)),
-            Err(refusal) => (Some(refusal.code), answer.refused(refusal)),
+        let answer = Responder { policy, zone: &self.ingest.zone, request_id: span.request_id() };
+        let (error_response, response) = match self.take_in(policy, request, &span).await {
+            Ok(result) => (answer.error_code(&result), answer.ingested(&result)),
+            Err(error_code) => (Some(error_code.code), answer.error_response(error_code)),
         };
-        if let Some(code) = refused {
+        if let Some(code) = error_response {
             let (request_id, client_id) = (answer.request_id.as_str(), span.client_id());
             tracing::debug!(route, code = code.as_str(), request_id, client_id, "request refused");
         }
@@ -123,10 +124,10 @@ impl Routes {
     /// Rejects what the head alone rules out before it reads the body.
     async fn take_in(
         &self,
-        policy: Policy,
+        policy: RoutePolicy,
         request: Request,
         span: &RequestSpan,
-    ) -> Result<Ingested, Refusal> {
+    ) -> Result<IngestResult, RequestError> {
         let received_at = Timestamp::now();
         if self.slots.available_permits() == 0 {
             return Err(self.unavailable());
@@ -134,9 +135,9 @@ impl Routes {
         let coding = acceptable(policy, request.headers())?;
         let expected = request.headers().contains_key(EXPECT);
         let body = self.bodies.read(request.into_body(), expected).await;
-        let body = body.map_err(|failure| self.no_body(failure))?;
+        let body = body.map_err(|failure| self.body_error(failure))?;
         let Ok(_slot) = self.slots.try_acquire() else { return Err(self.unavailable()) };
-        let _in_flight = Counted::begin(REQUESTS_IN_FLIGHT);
+        let _in_flight = GaugeGuard::begin(REQUESTS_IN_FLIGHT);
         let taking_in = self.take_in_body(policy, body, coding, received_at, span);
         match tokio::time::timeout(self.answer_timeout, taking_in).await {
             Ok(result) => result,
@@ -149,13 +150,13 @@ impl Routes {
 
     async fn take_in_body(
         &self,
-        policy: Policy,
-        body: Received,
+        policy: RoutePolicy,
+        body: ReceivedBody,
         coding: Coding,
         received_at: Timestamp,
         span: &RequestSpan,
-    ) -> Result<Ingested, Refusal> {
-        let Received { bytes, mut held } = body;
+    ) -> Result<IngestResult, RequestError> {
+        let ReceivedBody { bytes, mut held } = body;
         let opened;
         let content = match coding {
             Some(encoding) if !bytes.is_empty() => {
@@ -171,39 +172,39 @@ impl Routes {
                     Ok(whole) => {
                         opened = whole;
                         held.shrink_to(bytes.len() + opened.len());
-                        Content::Open(&opened)
+                        BodyContent::Open(&opened)
                     }
-                    Err(OpenError::TooLarge) => return Err(Code::PayloadTooLarge.into()),
+                    Err(OpenError::TooLarge) => return Err(ErrorCode::PayloadTooLarge.into()),
                     Err(OpenError::Broken) => {
                         held.shrink_to(bytes.len());
-                        Content::Broken { received: &bytes, encoding }
+                        BodyContent::Broken { received: &bytes, encoding }
                     }
                 }
             }
-            _ => Content::Open(&bytes),
+            _ => BodyContent::Open(&bytes),
         };
         let taken = self.ingest.ingest(content, policy, received_at, span).await;
         taken.map_err(|reason| match reason {
-            NotIngested::Empty => Code::EmptyBody.into(),
-            NotIngested::Unavailable(error) => {
+            IngestError::Empty => ErrorCode::EmptyBody.into(),
+            IngestError::Unavailable(error) => {
                 not_acknowledged(span, &error.to_string());
                 self.unavailable()
             }
         })
     }
 
-    fn no_body(&self, failure: BodyFailure) -> Refusal {
+    fn body_error(&self, failure: BodyReadError) -> RequestError {
         match failure {
-            BodyFailure::TooLarge => Code::PayloadTooLarge.into(),
-            BodyFailure::Stalled => Code::BodyTimeout.into(),
-            BodyFailure::NoRoom => self.unavailable(),
+            BodyReadError::TooLarge => ErrorCode::PayloadTooLarge.into(),
+            BodyReadError::Stalled => ErrorCode::BodyTimeout.into(),
+            BodyReadError::NoRoom => self.unavailable(),
         }
     }
 
-    fn unavailable(&self) -> Refusal {
+    fn unavailable(&self) -> RequestError {
         let retry_after = self.ingest.records.publisher.retry_after(rand::random());
         histogram!(RETRY_AFTER).record(retry_after as f64);
-        Refusal { code: Code::Unavailable, retry_after: Some(retry_after) }
+        RequestError { code: ErrorCode::Unavailable, retry_after: Some(retry_after) }
     }
 }
 
@@ -212,11 +213,11 @@ fn not_acknowledged(span: &RequestSpan, error: &str) {
     tracing::debug!(error, request_id, client_id, "body not acknowledged");
 }
 
-fn acceptable(policy: Policy, headers: &HeaderMap) -> Result<Coding, Refusal> {
-    if policy == Policy::Api && !headers::is_json(headers) {
-        return Err(Code::UnsupportedMediaType.into());
+fn acceptable(policy: RoutePolicy, headers: &HeaderMap) -> Result<Coding, RequestError> {
+    if policy == RoutePolicy::Api && !headers::is_json(headers) {
+        return Err(ErrorCode::UnsupportedMediaType.into());
     }
-    headers::coding(headers).map_err(|_| Code::UnsupportedEncoding.into())
+    headers::coding(headers).map_err(|_| ErrorCode::UnsupportedEncoding.into())
 }
 
 fn counted(route: &'static str, response: Response) -> Response {

@@ -8,14 +8,14 @@ use metrics::histogram;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::StreamExt;
 
-use crate::admission::byte_budget::{Budget, Held, NoRoom};
+use crate::admission::byte_budget::{BodyBudget, BodyReservation, NoRoom};
 use crate::admission::limits::ProtectionArgs;
 use crate::admission::pace::Pace;
 use crate::metrics::BODY_SECONDS;
 
 /// The reason why a body was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyFailure {
+pub enum BodyReadError {
     /// The body is larger than allowed.
     TooLarge,
     /// The body did not arrive in time, or the connection broke.
@@ -24,7 +24,7 @@ pub enum BodyFailure {
     NoRoom,
 }
 
-impl From<NoRoom> for BodyFailure {
+impl From<NoRoom> for BodyReadError {
     fn from(_: NoRoom) -> Self {
         Self::NoRoom
     }
@@ -41,20 +41,20 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 const DRAIN_GAP: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
-pub struct Bodies {
+pub struct BodyReader {
     pub bytes_max: usize,
     pub pace: Pace,
-    pub budget: Budget,
+    pub budget: BodyBudget,
 }
 
 /// A body and its part of the budget.
 #[derive(Debug)]
-pub struct Received {
+pub struct ReceivedBody {
     pub bytes: Bytes,
-    pub held: Held,
+    pub held: BodyReservation,
 }
 
-impl Bodies {
+impl BodyReader {
     /// Takes the bounds from the settings, and creates the budget.
     pub fn new(protection: &ProtectionArgs) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl Bodies {
     ///
     /// If the length of an expected body is too large, the body is never sent, so nothing is
     /// discarded. Without a length the read itself asks for the body.
-    pub async fn read(&self, body: Body, expected: bool) -> Result<Received, BodyFailure> {
+    pub async fn read(&self, body: Body, expected: bool) -> Result<ReceivedBody, BodyReadError> {
         let started = Instant::now();
         let length = body.size_hint().exact().map(usize::try_from);
         let unasked = expected && length.is_some();
@@ -78,12 +78,12 @@ impl Bodies {
             Some(length) if length.is_ok_and(|length| length <= self.bytes_max) => {
                 self.collect(&mut stream, length.unwrap_or_default(), started).await
             }
-            Some(_) => Err(BodyFailure::TooLarge),
+            Some(_) => Err(BodyReadError::TooLarge),
             None => self.collect(&mut stream, 0, started).await,
         };
         match result {
             Ok(_) => histogram!(BODY_SECONDS).record(started.elapsed()),
-            Err(BodyFailure::TooLarge) if !unasked => {
+            Err(BodyReadError::TooLarge) if !unasked => {
                 // The answer is the same, whether the discarding is complete or not.
                 let _ = timeout(DRAIN_TIMEOUT, drain(&mut stream)).await;
             }
@@ -97,21 +97,21 @@ impl Bodies {
         stream: &mut BodyDataStream,
         length: usize,
         started: Instant,
-    ) -> Result<Received, BodyFailure> {
+    ) -> Result<ReceivedBody, BodyReadError> {
         let mut held = self.budget.hold();
         let (mut first, mut whole) = (None, BytesMut::new());
         let (mut received, mut last) = (0, Duration::ZERO);
         loop {
             let deadline = started + self.pace.deadline(received, last);
             let next = timeout_at(deadline, stream.next()).await;
-            let Some(chunk) = next.map_err(|_| BodyFailure::Stalled)? else {
+            let Some(chunk) = next.map_err(|_| BodyReadError::Stalled)? else {
                 // Nearly every body is one chunk and needs no copy.
-                return Ok(Received { bytes: first.unwrap_or_else(|| whole.freeze()), held });
+                return Ok(ReceivedBody { bytes: first.unwrap_or_else(|| whole.freeze()), held });
             };
-            let chunk = chunk.map_err(|_| BodyFailure::Stalled)?;
+            let chunk = chunk.map_err(|_| BodyReadError::Stalled)?;
             (received, last) = (received + chunk.len(), started.elapsed());
             if received > self.bytes_max {
-                return Err(BodyFailure::TooLarge);
+                return Err(BodyReadError::TooLarge);
             }
             held.cover(received)?;
             if received == chunk.len() {

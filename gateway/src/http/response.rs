@@ -9,28 +9,28 @@ use jiff::{Timestamp, ZonedDateTime};
 use metrics::counter;
 use serde_json::{Value, json};
 
-use crate::ingest::{Ingested, Policy};
-use crate::items::Remark;
+use crate::ingest::{IngestResult, RoutePolicy};
+use crate::items::ItemResult;
 use crate::metrics::REFUSALS;
-use crate::request_error::{Code, Refusal};
+use crate::request_error::{ErrorCode, RequestError};
 use crate::request_span::REQUEST_ID;
 
 /// The context of an answer.
 #[derive(Debug)]
-pub struct Answer<'a> {
-    pub policy: Policy,
+pub struct Responder<'a> {
+    pub policy: RoutePolicy,
     /// Zone of the answer's time.
     pub zone: &'a TimeZone,
     /// The id of the request in logs and traces.
     pub request_id: String,
 }
 
-impl Answer<'_> {
+impl Responder<'_> {
     /// Answers a body whose records are all in Kafka.
-    pub fn ingested(&self, result: &Ingested) -> Response {
-        let results = results(&result.remarks);
-        if let Some(code) = self.refusal(result) {
-            return self.problem(code, &result.remarks[0].message, results);
+    pub fn ingested(&self, result: &IngestResult) -> Response {
+        let results = results(&result.item_results);
+        if let Some(code) = self.error_code(result) {
+            return self.problem(code, &result.item_results[0].message, results);
         }
         let accepted = result.success > 0 || result.error == 0;
         let mut details = json!({
@@ -51,24 +51,24 @@ impl Answer<'_> {
 
     /// Returns the error for a body without an accepted reading. API clients get an error because
     /// they still hold their data. Devices get 200.
-    pub fn refusal(&self, result: &Ingested) -> Option<Code> {
-        if self.policy == Policy::Device || result.success > 0 || result.error == 0 {
+    pub fn error_code(&self, result: &IngestResult) -> Option<ErrorCode> {
+        if self.policy == RoutePolicy::Device || result.success > 0 || result.error == 0 {
             return None;
         }
-        Some(match result.remarks[0].code {
-            code if result.malformed && code == Code::TooManyReadings.as_str() => {
-                Code::TooManyReadings
+        Some(match result.item_results[0].code {
+            code if result.malformed && code == ErrorCode::TooManyReadings.as_str() => {
+                ErrorCode::TooManyReadings
             }
-            _ if result.malformed => Code::MalformedBody,
-            _ => Code::NoAcceptableReading,
+            _ if result.malformed => ErrorCode::MalformedBody,
+            _ => ErrorCode::NoAcceptableReading,
         })
     }
 
     /// Answers a request that was refused.
-    pub fn refused(&self, refusal: Refusal) -> Response {
-        let Refusal { code, retry_after } = refusal;
+    pub fn error_response(&self, error_code: RequestError) -> Response {
+        let RequestError { code, retry_after } = error_code;
         let mut response = match self.policy {
-            Policy::Device => {
+            RoutePolicy::Device => {
                 let body = json!({
                     "status": "error",
                     "code": code.as_str(),
@@ -77,7 +77,7 @@ impl Answer<'_> {
                 counter!(REFUSALS, "code" => code.as_str()).increment(1);
                 self.sealed(code.status(), "application/json", body)
             }
-            Policy::Api => self.problem(code, code.message(), Vec::new()),
+            RoutePolicy::Api => self.problem(code, code.message(), Vec::new()),
         };
         let headers = response.headers_mut();
         if let Some(seconds) = retry_after {
@@ -87,10 +87,10 @@ impl Answer<'_> {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         match code {
-            Code::UnsupportedEncoding => {
+            ErrorCode::UnsupportedEncoding => {
                 headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
             }
-            Code::MethodNotAllowed => {
+            ErrorCode::MethodNotAllowed => {
                 headers.insert(ALLOW, HeaderValue::from_static("POST"));
             }
             _ => {}
@@ -99,7 +99,7 @@ impl Answer<'_> {
     }
 
     /// Builds an error by RFC 9457.
-    fn problem(&self, code: Code, detail: &str, results: Vec<Value>) -> Response {
+    fn problem(&self, code: ErrorCode, detail: &str, results: Vec<Value>) -> Response {
         counter!(REFUSALS, "code" => code.as_str()).increment(1);
         let mut body = json!({
             "type": format!("urn:ljwx:problem:{}", code.as_str()),
@@ -131,7 +131,7 @@ impl Answer<'_> {
     }
 }
 
-fn message(result: &Ingested) -> String {
+fn message(result: &IngestResult) -> String {
     if result.duplicate == 0 && result.error == 0 {
         return "数据已接收并处理".into();
     }
@@ -144,8 +144,8 @@ fn message(result: &Ingested) -> String {
     message
 }
 
-fn results(remarks: &[Remark]) -> Vec<Value> {
-    let entry = |remark: &Remark| {
+fn results(item_results: &[ItemResult]) -> Vec<Value> {
+    let entry = |remark: &ItemResult| {
         json!({
             "index": remark.index,
             "device_sn": remark.device_sn,
@@ -154,5 +154,5 @@ fn results(remarks: &[Remark]) -> Vec<Value> {
             "message": remark.message,
         })
     };
-    remarks.iter().map(entry).collect()
+    item_results.iter().map(entry).collect()
 }

@@ -1,7 +1,7 @@
 //! Dead letters and rejects: listed, shown and replayed, and no replay replaces newer values.
 
 use anyhow::{Context, Result, ensure};
-use ljwx_service::kafka::{LETTER_BYTES_MAX, MESSAGE_BYTES_MAX};
+use ljwx_service::kafka::{DEAD_LETTER_BYTES_MAX, MESSAGE_BYTES_MAX};
 use ljwx_tests::clients::http;
 use ljwx_tests::clients::kafka::{self, Record};
 use ljwx_tests::stack::process::Service;
@@ -205,7 +205,7 @@ async fn a_record_of_any_size_is_dead_lettered_whole_or_cut_and_says_which() -> 
     health_says(&worker, Some("held: dead letter 0/2")).await?;
     let small = poison_beside(&world).await?;
     ensure!(small.value == b"small", "{} bytes", small.value.len());
-    kafka::set_record_bytes_max(&brokers, &topic, LETTER_BYTES_MAX).await?;
+    kafka::set_record_bytes_max(&brokers, &topic, DEAD_LETTER_BYTES_MAX).await?;
     settled(&world).await?;
     ensure!(totals(&world).await? == (0, 4), "{:?}", totals(&world).await?);
     health_says(&worker, None).await?;

@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use ljwx_service::kafka::publisher::{Outgoing, Publisher, PublisherLimits};
+use ljwx_service::kafka::publisher::{OutgoingRecord, Publisher, PublisherLimits};
 use rdkafka::ClientConfig;
 use rdkafka::message::OwnedHeaders;
 use tokio::net::TcpListener;
@@ -56,7 +56,7 @@ pub(super) async fn serve() -> anyhow::Result<()> {
 
 async fn publish(State(bare): State<Bare>, body: Bytes) -> (StatusCode, &'static str) {
     let key = (bare.next.fetch_add(1, Ordering::Relaxed) % KEYS).to_string();
-    let pending = bare.publisher.enqueue(Outgoing {
+    let pending = bare.publisher.enqueue(OutgoingRecord {
         topic: &bare.topic,
         key: Some(key.as_bytes()),
         partition: None,

@@ -49,8 +49,8 @@ fn of_segment(segment: &Segment, counts: &Counts, now_ms: i64) {
     if segment.gap > 0 {
         // Warn once: nothing compacts this topic, so a gap is worth a look, but each transaction
         // leaves one.
-        static SAID: Once = Once::new();
-        SAID.call_once(|| warn!("offsets without a record, as transactions leave them; counted"));
+        static LOGGED: Once = Once::new();
+        LOGGED.call_once(|| warn!("offsets without a record, as transactions leave them; counted"));
         debug!(
             partition = segment.partition,
             from = segment.from,
@@ -69,7 +69,7 @@ pub fn done(batch: &Batch, counts: &Counts, took: Duration, trace_id: Option<Str
         trace_id,
         batch.size = counts.stored + counts.merged + counts.dead_lettered,
         batch.stored = counts.stored,
-        batch.letters = counts.dead_lettered,
+        batch.dead_letters = counts.dead_lettered,
         batch.reason = batch.reason.as_str(),
         seconds = took.as_secs_f64(),
         "batch written"

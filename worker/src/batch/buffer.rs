@@ -12,26 +12,26 @@ use ljwx_ledger::group::delivery::Delivery;
 use ljwx_ledger::ledger::Claim;
 use opentelemetry::trace::SpanContext;
 
-use crate::batch::redis_progress::{InRedis, LaneView, Shown};
+use crate::batch::redis_progress::{LaneProgress, RedisProgress, RedisWrite};
 use crate::batch::{FlushReason, Segment};
 
 /// The limits of the buffer.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct BufferLimits {
     /// Rows that make a batch due, and most rows of one segment.
     pub batch_rows: usize,
     /// Bytes that make a batch due, and most bytes of one segment.
     pub batch_bytes: usize,
     /// Age that makes a batch due.
     pub batch_age: Duration,
-    /// Age that makes a batch due if `COMPANY_ROWS` rows wait.
-    pub company_age: Duration,
+    /// Age that makes a batch due if `FAST_ROWS` rows wait.
+    pub fast_age: Duration,
     /// Deliveries in memory from which on no more are taken in.
     pub deliveries_max: usize,
 }
 
 /// Rows that make a batch worth its statements.
-pub const COMPANY_ROWS: usize = 50;
+pub const FAST_ROWS: usize = 50;
 
 #[derive(Debug)]
 struct Lane {
@@ -39,27 +39,27 @@ struct Lane {
     next: i64,
     in_flight: usize,
     waiting: VecDeque<(Instant, Segment)>,
-    shown: Shown,
+    redis_progress: RedisProgress,
 }
 
 /// The lanes of all partitions that this process owns.
 #[derive(Debug)]
 pub struct Buffer {
-    limits: Limits,
+    limits: BufferLimits,
     lanes: BTreeMap<i32, Lane>,
 }
 
 impl Buffer {
     /// Creates an empty buffer.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: BufferLimits) -> Self {
         Self { limits, lanes: BTreeMap::new() }
     }
 
     /// Sets the rows and the ages that make a batch due.
-    pub fn tune(&mut self, batch_rows: usize, batch_age: Duration, company_age: Duration) {
+    pub fn tune(&mut self, batch_rows: usize, batch_age: Duration, fast_age: Duration) {
         self.limits.batch_rows = batch_rows;
         self.limits.batch_age = batch_age;
-        self.limits.company_age = company_age;
+        self.limits.fast_age = fast_age;
     }
 
     /// Opens a lane at the offset of its claim.
@@ -69,7 +69,7 @@ impl Buffer {
             next: claim.next_offset,
             in_flight: 0,
             waiting: VecDeque::new(),
-            shown: Shown::new(claim.redis_offset, claim.next_offset),
+            redis_progress: RedisProgress::new(claim.redis_offset, claim.next_offset),
         };
         self.lanes.insert(claim.partition, lane);
     }
@@ -136,7 +136,7 @@ impl Buffer {
         let since = self.ready().map(|(since, _)| *since).min()?;
         let rows: usize = self.ready().map(|(_, segment)| segment.rows.len()).sum();
         let age = match rows {
-            COMPANY_ROWS.. => self.limits.company_age,
+            FAST_ROWS.. => self.limits.fast_age,
             _ => self.limits.batch_age,
         };
         Some(since + age)
@@ -179,8 +179,8 @@ impl Buffer {
             let Some((_, mut segment)) = lane.waiting.pop_front() else { continue };
             lane.in_flight = segment.records().max(1);
             lane.next = segment.to;
-            segment.redis_offset = Some(lane.shown.up_to());
-            segment.followed = !lane.waiting.is_empty();
+            segment.redis_offset = Some(lane.redis_progress.up_to());
+            segment.has_successor = !lane.waiting.is_empty();
             rows += segment.rows.len();
             bytes += segment.bytes;
             taken.push(segment);
@@ -189,28 +189,28 @@ impl Buffer {
     }
 
     /// Advances a lane after its segment was written up to `to`.
-    pub fn written(&mut self, partition: i32, epoch: i64, to: i64, in_redis: InRedis) {
+    pub fn written(&mut self, partition: i32, epoch: i64, to: i64, in_redis: RedisWrite) {
         let Some(lane) = self.lanes.get_mut(&partition) else { return };
         if lane.epoch == epoch {
             lane.in_flight = 0;
-            lane.shown.written(to, in_redis);
+            lane.redis_progress.written(to, in_redis);
         }
     }
 
     /// Applies a finished repair of Redis that began when the lane was at `then`.
-    pub fn repaired(&mut self, then: &LaneView) {
+    pub fn repaired(&mut self, then: &LaneProgress) {
         let lane = self.lanes.get_mut(&then.partition).filter(|lane| lane.epoch == then.epoch);
         if let Some(lane) = lane {
-            lane.shown.repaired(&then.shown);
+            lane.redis_progress.repaired(&then.redis_progress);
         }
     }
 
     /// Returns the progress of every lane, for the repair of Redis.
-    pub fn views(&self) -> Vec<LaneView> {
-        let view = |(partition, lane): (&i32, &Lane)| LaneView {
+    pub fn views(&self) -> Vec<LaneProgress> {
+        let view = |(partition, lane): (&i32, &Lane)| LaneProgress {
             partition: *partition,
             epoch: lane.epoch,
-            shown: lane.shown,
+            redis_progress: lane.redis_progress,
             idle: lane.in_flight == 0 && lane.waiting.is_empty(),
         };
         self.lanes.iter().map(view).collect()

@@ -2,11 +2,11 @@ use super::*;
 use crate::batch::test_support::delivery;
 
 fn buffer(batch_rows: usize, partitions: &[i32]) -> Buffer {
-    let mut buffer = Buffer::new(Limits {
+    let mut buffer = Buffer::new(BufferLimits {
         batch_rows,
         batch_bytes: 1 << 20,
         batch_age: Duration::from_millis(100),
-        company_age: Duration::from_millis(10),
+        fast_age: Duration::from_millis(10),
         deliveries_max: 100,
     });
     for partition in partitions {
@@ -33,7 +33,7 @@ fn enough_rows_wait_less_for_more() {
     let now = Instant::now();
     let mut buffer = buffer(1000, &[0, 1]);
     let soon = now + Duration::from_millis(10);
-    for offset in 0..COMPANY_ROWS as i64 {
+    for offset in 0..FAST_ROWS as i64 {
         assert_eq!(buffer.due(soon), None, "{offset} rows");
         buffer.insert(delivery((offset % 2) as i32, offset / 2, "a", offset as u32, 80), None, now);
     }
@@ -53,7 +53,7 @@ fn one_partition_has_one_segment_in_flight_and_keeps_its_order() {
     assert!(buffer.take().is_empty(), "the lane has something in flight");
     buffer.insert(delivery(1, 0, "b", 0, 80), None, now);
     assert_eq!(buffer.take()[0].partition, 1, "another lane goes on");
-    buffer.written(0, 1, 2, InRedis::Yes);
+    buffer.written(0, 1, 2, RedisWrite::Done);
     let second = buffer.take();
     assert_eq!((second[0].from, second[0].to, second[0].redis_offset), (2, 4, Some(2)));
     assert!(!buffer.is_drained(&[0]));
@@ -85,7 +85,7 @@ fn what_a_former_claim_left_in_flight_does_not_touch_the_new_one() {
     buffer.take();
     buffer.open(Claim { partition: 0, epoch: 2, next_offset: 0, redis_offset: 0 });
     buffer.forget_claim(0, 1);
-    buffer.written(0, 1, 1, InRedis::Yes);
+    buffer.written(0, 1, 1, RedisWrite::Done);
     assert_eq!(buffer.partitions(), [0]);
     buffer.insert(Delivery { epoch: 2, ..delivery(0, 0, "a", 0, 80) }, None, now);
     assert_eq!(buffer.take()[0].from, 0);
@@ -95,15 +95,15 @@ fn what_a_former_claim_left_in_flight_does_not_touch_the_new_one() {
 fn a_segment_takes_along_how_far_redis_was() {
     let now = Instant::now();
     let mut buffer = buffer(1, &[0]);
-    let outcomes = [(0, InRedis::Yes, 0), (1, InRedis::No, 1), (2, InRedis::Yes, 1)];
+    let outcomes = [(0, RedisWrite::Done, 0), (1, RedisWrite::Missed, 1), (2, RedisWrite::Done, 1)];
     for (offset, in_redis, redis_offset) in outcomes {
         buffer.insert(delivery(0, offset, "a", offset as u32, 80), None, now);
         assert_eq!(buffer.take()[0].redis_offset, Some(redis_offset));
         buffer.written(0, 1, offset + 1, in_redis);
     }
     let then = buffer.views()[0];
-    buffer.repaired(&LaneView { epoch: 7, ..then });
-    assert_eq!(buffer.views()[0].shown.up_to(), 1, "another claim's repair says nothing");
+    buffer.repaired(&LaneProgress { epoch: 7, ..then });
+    assert_eq!(buffer.views()[0].redis_progress.up_to(), 1, "another claim's repair says nothing");
     buffer.repaired(&then);
-    assert_eq!(buffer.views()[0].shown.up_to(), 3);
+    assert_eq!(buffer.views()[0].redis_progress.up_to(), 3);
 }

@@ -60,7 +60,7 @@ impl Batch {
     }
 
     /// Returns the number of dead letters of all segments.
-    pub fn letters(&self) -> usize {
-        self.segments.iter().map(|segment| segment.letters.len()).sum()
+    pub fn dead_letters(&self) -> usize {
+        self.segments.iter().map(|segment| segment.dead_letters.len()).sum()
     }
 }

@@ -21,9 +21,9 @@ pub fn identity(reading: &Reading) -> Identity {
 /// The ids that come from a device's binding alone. They fill ids that a stored row is missing, and
 /// overwrite nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fills(u8);
+pub struct FillOnlyIds(u8);
 
-impl Fills {
+impl FillOnlyIds {
     /// The user's id.
     pub const USER: u8 = 1;
     /// The organisation's id.
@@ -31,7 +31,7 @@ impl Fills {
     /// The tenant's id.
     pub const CUSTOMER: u8 = 4;
 
-    /// Returns every combination, in the order of [`Fills::index`].
+    /// Returns every combination, in the order of [`FillOnlyIds::index`].
     pub fn all() -> impl Iterator<Item = Self> {
         (0..8).map(Self)
     }
@@ -60,7 +60,7 @@ impl Fills {
 
 /// A row to be written.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row {
+pub struct ReadingRow {
     /// Source of the first delivery.
     pub id: i64,
     /// Source of the latest delivery.
@@ -91,7 +91,7 @@ pub struct DocumentSources {
     pub workout_data: i64,
 }
 
-impl Row {
+impl ReadingRow {
     /// Creates the row of one delivery.
     pub fn new(reading: &Reading, source: i64) -> Self {
         let mut row = Self {

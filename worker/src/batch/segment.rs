@@ -8,7 +8,7 @@ use ljwx_ledger::ledger::{Advance, Counts};
 use opentelemetry::trace::SpanContext;
 
 use super::delivery;
-use super::row::{self, Identity, Row};
+use super::row::{self, Identity, ReadingRow};
 
 /// A contiguous range of one partition's deliveries, merged by identity.
 #[derive(Debug)]
@@ -23,12 +23,12 @@ pub struct Segment {
     /// Every delivery in order, unchanged, because any of them may have to be dead-lettered.
     pub deliveries: Vec<Delivery>,
     /// Rows by identity, of all deliveries that are neither dead letters nor in `replays`.
-    pub rows: HashMap<Identity, Row>,
+    pub rows: HashMap<Identity, ReadingRow>,
     /// Rows of replayed dead letters, each with its first source. They are not merged with others:
     /// a merged row has one source, and theirs is older.
-    pub replays: Vec<(Identity, Row)>,
+    pub replays: Vec<(Identity, ReadingRow)>,
     /// Deliveries that are dead letters, in order.
-    pub letters: Vec<Letter>,
+    pub dead_letters: Vec<Letter>,
     /// Offsets without a record.
     pub gap: i64,
     /// Bytes of the deliveries' values.
@@ -38,11 +38,11 @@ pub struct Segment {
     /// Sum of Kafka record times in milliseconds, for their mean.
     pub sum_ms: i64,
     /// Trace contexts of the sampled deliveries.
-    pub origins: Vec<Origin>,
+    pub origins: Vec<SampledSpan>,
     /// Offset up to which Redis was current before this segment, if known.
     pub redis_offset: Option<i64>,
     /// Whether another segment of the partition waits behind this segment.
-    pub followed: bool,
+    pub has_successor: bool,
 }
 
 /// A delivery of a segment that cannot be stored, and why.
@@ -61,7 +61,7 @@ pub struct Letter {
 
 /// The trace context of a sampled delivery.
 #[derive(Debug, Clone)]
-pub struct Origin {
+pub struct SampledSpan {
     /// The span that sent the delivery.
     pub context: SpanContext,
     pub offset: i64,
@@ -78,14 +78,14 @@ impl Segment {
             deliveries: Vec::new(),
             rows: HashMap::new(),
             replays: Vec::new(),
-            letters: Vec::new(),
+            dead_letters: Vec::new(),
             gap: 0,
             bytes: 0,
             oldest_ms: i64::MAX,
             sum_ms: 0,
             origins: Vec::new(),
             redis_offset: None,
-            followed: false,
+            has_successor: false,
         }
     }
 
@@ -96,10 +96,10 @@ impl Segment {
         self.bytes += delivery.record.value.len();
         self.oldest_ms = self.oldest_ms.min(delivery.kafka_ms);
         self.sum_ms += delivery.kafka_ms;
-        self.origins.extend(origin.map(|context| Origin { context, offset: delivery.offset }));
+        self.origins.extend(origin.map(|context| SampledSpan { context, offset: delivery.offset }));
         match &delivery.reading {
             Ok(_) => self.merge(&delivery),
-            Err(error) => self.letters.push(Letter {
+            Err(error) => self.dead_letters.push(Letter {
                 offset: delivery.offset,
                 class: ErrorClass::Undecodable,
                 code: None,
@@ -115,51 +115,55 @@ impl Segment {
         let Ok(reading) = &delivery.reading else { return };
         let identity = row::identity(reading);
         if let Some((partition, offset)) = delivery::first_place(delivery.record.headers.as_ref()) {
-            self.replays.push((identity, Row::new(reading, row::source(partition, offset))));
+            self.replays.push((identity, ReadingRow::new(reading, row::source(partition, offset))));
             return;
         }
         let source = row::source(self.partition, delivery.offset);
         self.rows
             .entry(identity)
             .and_modify(|row| row.merge(reading, source))
-            .or_insert_with(|| Row::new(reading, source));
+            .or_insert_with(|| ReadingRow::new(reading, source));
     }
 
     /// Adds dead letters for deliveries that MySQL rejects, and merges the others again: a row may
     /// hold a rejected delivery's value over a good one's.
-    pub fn refuse(&mut self, letters: Vec<Letter>) {
-        self.letters.extend(letters);
-        self.letters.sort_by_key(|letter| letter.offset);
+    pub fn add_dead_letters(&mut self, dead_letters: Vec<Letter>) {
+        self.dead_letters.extend(dead_letters);
+        self.dead_letters.sort_by_key(|letter| letter.offset);
         self.merge_anew();
     }
 
     /// Removes dead letters of data errors that Kafka has not confirmed, and merges their
     /// deliveries again.
     pub fn reconsider(&mut self) {
-        self.letters.retain(|letter| letter.confirmed || letter.class == ErrorClass::Undecodable);
+        self.dead_letters
+            .retain(|letter| letter.confirmed || letter.class == ErrorClass::Undecodable);
         self.merge_anew();
     }
 
     fn merge_anew(&mut self) {
         self.rows.clear();
         self.replays.clear();
-        let good: Vec<usize> = self.good().map(|(index, _)| index).collect();
+        let without_dead_letter: Vec<usize> =
+            self.without_dead_letter().map(|(index, _)| index).collect();
         let deliveries = std::mem::take(&mut self.deliveries);
-        for index in good {
+        for index in without_dead_letter {
             self.merge(&deliveries[index]);
         }
         self.deliveries = deliveries;
     }
 
     /// Returns the deliveries that are not dead letters, with their indexes.
-    pub fn good(&self) -> impl Iterator<Item = (usize, &Delivery)> {
+    pub fn without_dead_letter(&self) -> impl Iterator<Item = (usize, &Delivery)> {
         self.deliveries.iter().enumerate().filter(|(_, delivery)| {
-            self.letters.binary_search_by_key(&delivery.offset, |letter| letter.offset).is_err()
+            self.dead_letters
+                .binary_search_by_key(&delivery.offset, |letter| letter.offset)
+                .is_err()
         })
     }
 
     /// Returns every row, those of replays included.
-    pub fn all_rows(&self) -> impl Iterator<Item = (&Identity, &Row)> {
+    pub fn all_rows(&self) -> impl Iterator<Item = (&Identity, &ReadingRow)> {
         self.rows.iter().chain(self.replays.iter().map(|(identity, row)| (identity, row)))
     }
 
@@ -170,7 +174,7 @@ impl Segment {
 
     /// Returns the number of records that are not dead letters.
     pub fn readings(&self) -> i64 {
-        (self.deliveries.len() - self.letters.len()) as i64
+        (self.deliveries.len() - self.dead_letters.len()) as i64
     }
 
     /// Returns the advance of the ledger, given that `stored` rows were new.
@@ -184,7 +188,7 @@ impl Segment {
             counts: Counts {
                 stored,
                 merged: self.readings() - stored,
-                dead_lettered: self.letters.len() as i64,
+                dead_lettered: self.dead_letters.len() as i64,
                 skipped_gap: self.gap,
                 processed: 0,
             },

@@ -13,7 +13,7 @@ const ROWS: [usize; 7] = [50, 100, 200, 350, 500, 700, 1000];
 
 /// The first setting: 1,000 rows, two batches in flight. A flood is mostly a backlog, and for a
 /// backlog the largest batches are rarely far from the best.
-const START: Setting = Setting { rows: 6, depth: 2 };
+const START: SizeAndDepth = SizeAndDepth { rows: 6, depth: 2 };
 
 /// Fewest batches of one measurement.
 const WINDOW_BATCHES: u32 = 4;
@@ -54,7 +54,7 @@ const BATCH_TIME_MAX: Duration = Duration::from_secs(1);
 const IDLE_SHARE: u32 = 10;
 
 /// The same wait if `COMPANY_ROWS` rows wait, so that each row costs little.
-const COMPANY_SHARE: u32 = 4;
+const FAST_SHARE: u32 = 4;
 
 /// Shortest wait for more rows.
 const LINGER_MIN: Duration = Duration::from_millis(5);
@@ -64,7 +64,7 @@ const LATEST_WEIGHT: f64 = 0.1;
 
 /// The limits of the adaptive batch size.
 #[derive(Debug, Clone)]
-pub struct AdaptiveLimits {
+pub struct BatchSizeLimits {
     /// The rows of a batch, if they are fixed.
     pub rows_fixed: Option<usize>,
     /// Most batches in flight.
@@ -75,7 +75,7 @@ pub struct AdaptiveLimits {
 
 /// The measured time of one batch.
 #[derive(Debug, Clone, Copy)]
-pub struct Sample {
+pub struct BatchTiming {
     pub records: usize,
     /// Time from the taking of the batch to its end, the Redis update included.
     pub took: Duration,
@@ -85,41 +85,41 @@ pub struct Sample {
 
 /// Index in [`ROWS`], and batches in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Setting {
+struct SizeAndDepth {
     rows: usize,
     depth: usize,
 }
 
 /// The controller of size, number in flight and wait.
 #[derive(Debug)]
-pub struct Adaptive {
-    limits: AdaptiveLimits,
+pub struct BatchSizer {
+    limits: BatchSizeLimits,
     /// The active setting. `base_score` is its score so far.
-    base: Setting,
+    base: SizeAndDepth,
     base_score: f64,
     stays: u32,
     stays_wanted: u32,
     /// The neighbour under trial.
-    trial: Option<Setting>,
+    trial: Option<SizeAndDepth>,
     /// A neighbour that was better once. One measurement may be luck, so it gets a second trial.
-    promising: Option<Setting>,
+    promising: Option<SizeAndDepth>,
     next_neighbour: usize,
-    window: Option<Window>,
+    window: Option<ThroughputWindow>,
     small_batch: Duration,
 }
 
 #[derive(Debug)]
-struct Window {
+struct ThroughputWindow {
     since: Instant,
     batches: u32,
     records: usize,
     took: Duration,
 }
 
-impl Adaptive {
+impl BatchSizer {
     /// Starts with [`START`], within `limits`.
-    pub fn new(limits: AdaptiveLimits) -> Self {
-        let base = Setting { depth: START.depth.min(limits.in_flight_max), ..START };
+    pub fn new(limits: BatchSizeLimits) -> Self {
+        let base = SizeAndDepth { depth: START.depth.min(limits.in_flight_max), ..START };
         Self {
             small_batch: limits.age_max / IDLE_SHARE,
             limits,
@@ -134,7 +134,7 @@ impl Adaptive {
         }
     }
 
-    fn current(&self) -> Setting {
+    fn current(&self) -> SizeAndDepth {
         self.trial.unwrap_or(self.base)
     }
 
@@ -155,12 +155,12 @@ impl Adaptive {
     }
 
     /// Returns the age that makes a batch due if `COMPANY_ROWS` rows wait.
-    pub fn company_linger(&self) -> Duration {
-        (self.small_batch * COMPANY_SHARE).min(self.linger())
+    pub fn fast_linger(&self) -> Duration {
+        (self.small_batch * FAST_SHARE).min(self.linger())
     }
 
     /// Adds a batch that ended at `now` to the measurements.
-    pub fn note(&mut self, now: Instant, sample: Sample) {
+    pub fn note(&mut self, now: Instant, sample: BatchTiming) {
         if !sample.full {
             // Without a flood there is nothing to climb, and a measurement under way would be
             // wrong.
@@ -175,7 +175,8 @@ impl Adaptive {
         }
         let Some(window) = &mut self.window else {
             // Batches in flight at a change of the setting still belong to the former setting.
-            self.window = Some(Window { since: now, batches: 0, records: 0, took: Duration::ZERO });
+            self.window =
+                Some(ThroughputWindow { since: now, batches: 0, records: 0, took: Duration::ZERO });
             return;
         };
         window.batches += 1;
@@ -222,7 +223,7 @@ impl Adaptive {
 
     /// Returns whether the trial becomes the active setting: it is clearly better, or better for
     /// the second time. Remembers a first success as promising.
-    fn is_kept(&mut self, trial: Setting, score: f64) -> bool {
+    fn is_kept(&mut self, trial: SizeAndDepth, score: f64) -> bool {
         let good = score > self.base_score * self.least_gain(trial);
         let clearly = score > self.base_score * CLEARLY_BETTER;
         let again = self.promising.take() == Some(trial);
@@ -232,21 +233,21 @@ impl Adaptive {
         clearly || good && again
     }
 
-    fn least_gain(&self, trial: Setting) -> f64 {
+    fn least_gain(&self, trial: SizeAndDepth) -> f64 {
         if trial.rows > self.base.rows { AS_GOOD } else { BETTER }
     }
 
     /// Returns the next of the up to four neighbours.
-    fn neighbour(&mut self) -> Option<Setting> {
+    fn neighbour(&mut self) -> Option<SizeAndDepth> {
         for _ in 0..4 {
-            let Setting { rows, depth } = self.base;
+            let SizeAndDepth { rows, depth } = self.base;
             let turn = self.next_neighbour % 4;
             self.next_neighbour = self.next_neighbour.wrapping_add(1);
             let found = match turn {
-                0 if rows + 1 < ROWS.len() => Setting { rows: rows + 1, depth },
-                1 if depth < self.limits.in_flight_max => Setting { rows, depth: depth + 1 },
-                2 if rows > 0 => Setting { rows: rows - 1, depth },
-                3 if depth > 1 => Setting { rows, depth: depth - 1 },
+                0 if rows + 1 < ROWS.len() => SizeAndDepth { rows: rows + 1, depth },
+                1 if depth < self.limits.in_flight_max => SizeAndDepth { rows, depth: depth + 1 },
+                2 if rows > 0 => SizeAndDepth { rows: rows - 1, depth },
+                3 if depth > 1 => SizeAndDepth { rows, depth: depth - 1 },
                 _ => continue,
             };
             if self.limits.rows_fixed.is_none() || found.rows == rows {
@@ -258,7 +259,7 @@ impl Adaptive {
 }
 
 /// Returns records per second, reduced if batches take longer than [`BATCH_TIME_MAX`].
-fn score(window: &Window, length: Duration) -> f64 {
+fn score(window: &ThroughputWindow, length: Duration) -> f64 {
     let mean = window.took / window.batches.max(1);
     let patience = BATCH_TIME_MAX.as_secs_f64() / mean.max(BATCH_TIME_MAX).as_secs_f64();
     window.records as f64 / length.as_secs_f64() * patience

@@ -4,7 +4,7 @@
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::batch::buffer::COMPANY_ROWS;
+use crate::batch::buffer::FAST_ROWS;
 
 /// Longest wait for more rows, in all tests.
 const AGE: Duration = Duration::from_millis(100);
@@ -47,7 +47,7 @@ enum Rule {
     Plan {
         rows: f64,
     },
-    Ours(Box<Adaptive>),
+    Ours(Box<BatchSizer>),
 }
 
 impl Rule {
@@ -70,7 +70,7 @@ impl Rule {
     /// Returns how long the oldest of `waiting` readings may wait.
     fn linger(&self, waiting: usize) -> f64 {
         match self {
-            Self::Ours(ours) if waiting >= COMPANY_ROWS => ours.company_linger().as_secs_f64(),
+            Self::Ours(ours) if waiting >= FAST_ROWS => ours.fast_linger().as_secs_f64(),
             Self::Ours(ours) => ours.linger().as_secs_f64(),
             _ => AGE.as_secs_f64(),
         }
@@ -80,12 +80,12 @@ impl Rule {
     /// number that fills a batch.
     fn company(&self) -> usize {
         match self {
-            Self::Ours(_) => COMPANY_ROWS.min(self.rows()),
+            Self::Ours(_) => FAST_ROWS.min(self.rows()),
             _ => self.rows(),
         }
     }
 
-    fn note(&mut self, now: Instant, sample: Sample) {
+    fn note(&mut self, now: Instant, sample: BatchTiming) {
         match self {
             Self::Fixed { .. } => {}
             Self::Plan { rows } => {
@@ -167,15 +167,15 @@ fn run(mut rule: Rule, load: &Load) -> Result {
             stored += records as u64;
             waited += at * records as f64 - arrivals;
             let took = Duration::from_secs_f64(at - since);
-            rule.note(start + Duration::from_secs_f64(at), Sample { records, took, full });
+            rule.note(start + Duration::from_secs_f64(at), BatchTiming { records, took, full });
         }
     }
     Result { throughput: stored as f64 / end, wait: waited / stored.max(1) as f64 }
 }
 
 fn ours() -> Rule {
-    let limits = AdaptiveLimits { rows_fixed: None, in_flight_max: 4, age_max: AGE };
-    Rule::Ours(Box::new(Adaptive::new(limits)))
+    let limits = BatchSizeLimits { rows_fixed: None, in_flight_max: 4, age_max: AGE };
+    Rule::Ours(Box::new(BatchSizer::new(limits)))
 }
 
 /// Runs every fixed size and depth.
@@ -229,13 +229,13 @@ fn without_a_flood_readings_wait_less_than_by_the_plan_s_rule() {
 
 #[test]
 fn a_fixed_size_stays_and_bounds_hold() {
-    let limits = AdaptiveLimits { rows_fixed: Some(300), in_flight_max: 3, age_max: AGE };
-    let mut adaptive = Adaptive::new(limits);
+    let limits = BatchSizeLimits { rows_fixed: Some(300), in_flight_max: 3, age_max: AGE };
+    let mut adaptive = BatchSizer::new(limits);
     let start = Instant::now();
     for n in 0..10_000_u64 {
         let took = Duration::from_millis(20 + n % 7);
         let now = start + Duration::from_millis(20 * n);
-        adaptive.note(now, Sample { records: 300, took, full: n % 50 != 0 });
+        adaptive.note(now, BatchTiming { records: 300, took, full: n % 50 != 0 });
         assert_eq!(adaptive.rows(), 300);
         assert!((1..=3).contains(&adaptive.in_flight()));
         assert!((LINGER_MIN..=AGE).contains(&adaptive.linger()));

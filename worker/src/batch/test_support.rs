@@ -1,8 +1,8 @@
 //! Deliveries for tests.
 
-use ljwx_ledger::group::delivery::{Delivery, Record};
+use ljwx_ledger::group::delivery::{Delivery, RawRecord};
 use ljwx_reading::wire;
-use ljwx_service::kafka::record_trace::Origin;
+use ljwx_service::kafka::record_trace::RecordTrace;
 
 /// Returns a delivery under claim 1 of a reading of `sn`, measured `second` seconds into a minute.
 /// Its Kafka record time is its offset.
@@ -18,8 +18,8 @@ pub fn delivery(partition: i32, offset: i64, sn: &str, second: u32, heart_rate: 
         offset,
         epoch: 1,
         kafka_ms: offset,
-        origin: Origin::default(),
+        origin: RecordTrace::default(),
         reading,
-        record: Record { value, ..Record::default() },
+        record: RawRecord { value, ..RawRecord::default() },
     }
 }

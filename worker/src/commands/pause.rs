@@ -11,7 +11,7 @@ const REASON_CHARS_MAX: usize = 255;
 
 /// Settings of `worker pause` and `worker resume`.
 #[derive(Debug, Clone, Args)]
-pub struct ControlConfig {
+pub struct PauseArgs {
     /// Consumer group that is paused or resumed.
     #[arg(long, env = "WORKER_GROUP", default_value = "worker")]
     pub group: String,
@@ -29,7 +29,7 @@ pub struct ControlConfig {
     pub telemetry: TelemetryArgs,
 }
 
-impl ControlConfig {
+impl PauseArgs {
     pub(crate) fn validate(&self, problems: &mut Problems) {
         self.mysql.validate(problems);
         self.telemetry.validate(problems);
@@ -41,7 +41,7 @@ impl ControlConfig {
 }
 
 /// Pauses or resumes a group. Its workers follow within seconds.
-pub async fn control(config: &ControlConfig, paused: bool) -> anyhow::Result<()> {
+pub async fn set_paused(config: &PauseArgs, paused: bool) -> anyhow::Result<()> {
     let pool = config.mysql.connect(&config.zone.zone)?;
     sqlx::query(
         "INSERT INTO ingest_control (consumer_group, paused, reason, changed_by) \

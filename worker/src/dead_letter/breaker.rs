@@ -25,13 +25,13 @@ const RECORDS_MIN: usize = 1000;
 
 /// Counts dead letters among records.
 #[derive(Debug)]
-pub struct Breaker {
+pub struct DeadLetterBreaker {
     limits: BreakerLimits,
     window: VecDeque<(Instant, usize, usize)>,
     consecutive: usize,
 }
 
-impl Breaker {
+impl DeadLetterBreaker {
     /// Creates a closed breaker.
     pub fn new(limits: BreakerLimits) -> Self {
         Self { limits, window: VecDeque::new(), consecutive: 0 }
@@ -87,8 +87,8 @@ fn letters(marks: &[bool]) -> usize {
 mod tests {
     use super::*;
 
-    fn breaker() -> Breaker {
-        Breaker::new(BreakerLimits { ratio_max: 0.05, consecutive_max: 10 })
+    fn breaker() -> DeadLetterBreaker {
+        DeadLetterBreaker::new(BreakerLimits { ratio_max: 0.05, consecutive_max: 10 })
     }
 
     /// Returns runs of good records and runs of dead letters, in turn.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ljwx_ledger::group::dead_letter_topic::{DeadLetters, Form, Reason};
+use ljwx_ledger::group::dead_letter_topic::{DeadLetterForm, DeadLetterReason, DeadLetterTopic};
 use ljwx_ledger::group::delivery::Delivery;
 use ljwx_service::backoff::Backoff;
 use ljwx_service::metrics::flag;
@@ -17,9 +17,9 @@ use tracing::{error, info, warn};
 
 use crate::batch::spans;
 use crate::batch::{Batch, Segment};
-use crate::dead_letter::breaker::Breaker;
+use crate::dead_letter::breaker::DeadLetterBreaker;
 use crate::health::Health;
-use crate::metrics::{BREAKER_OPEN, LETTERS, LETTERS_ALTERED};
+use crate::metrics::{BREAKER_OPEN, DEAD_LETTERS, DEAD_LETTERS_ALTERED};
 
 /// First wait after a dead letter was not confirmed.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -28,9 +28,9 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// Sends deliveries that cannot be stored to the dead-letter topic.
-pub struct Letters {
-    topic: DeadLetters,
-    breaker: Mutex<Breaker>,
+pub struct DeadLetterSender {
+    topic: DeadLetterTopic,
+    breaker: Mutex<DeadLetterBreaker>,
     /// The batches that the breaker holds back. Other batches continue.
     held: Mutex<HashSet<String>>,
     health: Health,
@@ -38,24 +38,24 @@ pub struct Letters {
 
 /// The breaker is open: there are too many dead letters, and the batch has to wait.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refused;
+pub struct BreakerOpen;
 
-impl Letters {
+impl DeadLetterSender {
     /// Creates a sender to `topic`, of as many dead letters as `breaker` allows.
-    pub fn new(topic: DeadLetters, breaker: Breaker, health: Health) -> Self {
+    pub fn new(topic: DeadLetterTopic, breaker: DeadLetterBreaker, health: Health) -> Self {
         gauge!(BREAKER_OPEN).set(0.0);
         Self { topic, breaker: Mutex::new(breaker), held: Mutex::default(), health }
     }
 
     /// Sends the dead letters of a batch that Kafka has not confirmed yet, and retries until it
     /// does.
-    pub async fn send(&self, batch: &mut Batch) -> Result<(), Refused> {
-        let pending = batch.segments.iter().flat_map(|s| &s.letters).any(|l| !l.confirmed);
+    pub async fn send(&self, batch: &mut Batch) -> Result<(), BreakerOpen> {
+        let pending = batch.segments.iter().flat_map(|s| &s.dead_letters).any(|l| !l.confirmed);
         if !pending {
             return Ok(());
         }
         if !self.allows(batch) {
-            return Err(Refused);
+            return Err(BreakerOpen);
         }
         for segment in &mut batch.segments {
             self.send_segment(segment, &batch.id).await;
@@ -64,10 +64,10 @@ impl Letters {
     }
 
     async fn send_segment(&self, segment: &mut Segment, batch_id: &str) {
-        for letter in segment.letters.iter_mut().filter(|letter| !letter.confirmed) {
+        for letter in segment.dead_letters.iter_mut().filter(|letter| !letter.confirmed) {
             let found = segment.deliveries.iter().find(|held| held.offset == letter.offset);
             let Some(delivery) = found else { continue };
-            let reason = Reason {
+            let reason = DeadLetterReason {
                 class: letter.class,
                 code: letter.code.as_deref(),
                 message: &letter.message,
@@ -78,9 +78,9 @@ impl Letters {
             let origin = delivery.origin.context();
             let trace_id = origin.as_ref().map(|origin| origin.trace_id().to_string());
             spans::dead_letter(self.topic.name(), origin, letter, segment.partition, batch_id);
-            counter!(LETTERS, "class" => letter.class.as_str()).increment(1);
-            for (altered, how) in [(!form.beside, "elsewhere"), (!form.whole, "cut")] {
-                counter!(LETTERS_ALTERED, "how" => how).increment(u64::from(altered));
+            counter!(DEAD_LETTERS, "class" => letter.class.as_str()).increment(1);
+            for (altered, how) in [(!form.same_partition, "elsewhere"), (!form.complete, "cut")] {
+                counter!(DEAD_LETTERS_ALTERED, "how" => how).increment(u64::from(altered));
             }
             warn!(
                 partition = segment.partition,
@@ -89,17 +89,17 @@ impl Letters {
                 code = letter.code,
                 batch.id = batch_id,
                 trace_id,
-                beside = form.beside,
-                whole = form.whole,
+                same_partition = form.same_partition,
+                complete = form.complete,
                 "delivery dead-lettered"
             );
         }
     }
 
     /// Sends a dead letter until Kafka confirms it, and returns its form.
-    async fn confirm(&self, delivery: &Delivery, reason: &Reason<'_>) -> Form {
+    async fn confirm(&self, delivery: &Delivery, reason: &DeadLetterReason<'_>) -> DeadLetterForm {
         let (partition, offset) = (delivery.partition, delivery.offset);
-        let mut form = Form::AS_IT_CAME;
+        let mut form = DeadLetterForm::UNCHANGED;
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
         loop {
             let sent = match self.topic.send(delivery, reason, form) {
@@ -107,7 +107,7 @@ impl Letters {
                 Err(error) => Err(error),
             };
             let Err(error) = sent else {
-                self.health.letter_held(partition, None);
+                self.health.dead_letter_held(partition, None);
                 return form;
             };
             if let Some(next) = form.after(&error) {
@@ -115,7 +115,7 @@ impl Letters {
                 continue;
             }
             let why = format!("dead letter {partition}/{offset}: {error}");
-            self.health.letter_held(partition, Some(why));
+            self.health.dead_letter_held(partition, Some(why));
             if backoff.attempts() == 0 {
                 warn!(partition, offset, %error, "dead letter not confirmed; its batch is held");
             }
@@ -131,7 +131,7 @@ impl Letters {
             error!(
                 batch.id,
                 batch.size = batch.records(),
-                letters = batch.letters(),
+                dead_letters = batch.dead_letters(),
                 "dead-letter breaker open: too many readings are refused; look for a change to the \
                  tables or to what devices send, then restart or raise --dead-letter-ratio-max"
             );
@@ -150,7 +150,7 @@ impl Letters {
     pub fn done(&self, batch_id: &str) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.remove(batch_id) && held.is_empty() {
-            self.show(false);
+            self.export(false);
             info!(batch.id = batch_id, "dead-letter breaker closed");
         }
     }
@@ -159,10 +159,10 @@ impl Letters {
     fn hold(&self, batch_id: &str) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.insert(batch_id.to_owned());
-        self.show(true)
+        self.export(true)
     }
 
-    fn show(&self, open: bool) -> bool {
+    fn export(&self, open: bool) -> bool {
         gauge!(BREAKER_OPEN).set(flag(open));
         self.health.breaker(open)
     }
@@ -171,7 +171,8 @@ impl Letters {
 /// Returns for every record in order whether it is a dead letter.
 fn marks(batch: &Batch) -> Vec<bool> {
     let of = |segment: &'_ Segment| -> Vec<bool> {
-        let letter = |offset| segment.letters.binary_search_by_key(&offset, |l| l.offset).is_ok();
+        let letter =
+            |offset| segment.dead_letters.binary_search_by_key(&offset, |l| l.offset).is_ok();
         segment.deliveries.iter().map(|delivery| letter(delivery.offset)).collect()
     };
     batch.segments.iter().flat_map(of).collect()

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use ljwx_service::kafka::{KafkaArgs, LETTER_BYTES_MAX};
+use ljwx_service::kafka::{DEAD_LETTER_BYTES_MAX, KafkaArgs};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -19,19 +19,19 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 ///
 /// Storing continues meanwhile, because most batches have no dead letter.
 pub async fn check(kafka: KafkaArgs, group: String, health: Health, stop: CancellationToken) {
-    let mut said = None;
+    let mut logged = None;
     loop {
         let checked = tokio::select! {
             () = stop.cancelled() => return,
             checked = check_once(&kafka, &group) => checked,
         };
-        let problem = checked.err().map(|error| format!("{error:#}"));
-        health.letters_topic(problem.clone());
-        match problem {
+        let reason = checked.err().map(|error| format!("{error:#}"));
+        health.dead_letter_topic(reason.clone());
+        match reason {
             None => return info!("dead letters' topic checked"),
-            Some(problem) if said.as_ref() != Some(&problem) => {
-                warn!(problem, "dead letters may have to wait or to be cut");
-                said = Some(problem);
+            Some(reason) if logged.as_ref() != Some(&reason) => {
+                warn!(reason, "dead letters may have to wait or to be cut");
+                logged = Some(reason);
             }
             Some(_) => {}
         }
@@ -60,7 +60,7 @@ async fn check_once(kafka: &KafkaArgs, group: &str) -> anyhow::Result<()> {
     );
     let limits = kafka.record_bytes_max("worker-check", &[&topic]).await?;
     let limit = limits.first().copied().unwrap_or_default();
-    ensure!(limit >= LETTER_BYTES_MAX, "{}", too_small(&topic, limit));
+    ensure!(limit >= DEAD_LETTER_BYTES_MAX, "{}", too_small(&topic, limit));
     Ok(())
 }
 
@@ -69,6 +69,6 @@ pub fn too_small(topic: &str, limit: usize) -> String {
     format!(
         "max.message.bytes of topic {topic} is {limit}, so a large letter would be cut: kafka-configs.sh \
          --alter --entity-type topics --entity-name {topic} --add-config \
-         max.message.bytes={LETTER_BYTES_MAX}"
+         max.message.bytes={DEAD_LETTER_BYTES_MAX}"
     )
 }

@@ -9,17 +9,17 @@ mod status;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use ljwx_ledger::group::monitor::Look;
+use ljwx_ledger::group::monitor::Observation;
 use ljwx_ledger::group::settings::GroupProtocol;
 use ljwx_ledger::metrics::BATCH_HELD;
-use ljwx_service::heartbeat::Pulse;
+use ljwx_service::heartbeat::Heartbeat;
 use ljwx_service::metrics::flag;
 use metrics::gauge;
 
-use self::redis_writes::Writes;
-use self::status::{GroupTotals, Report, State};
+use self::redis_writes::RedisWriteHealth;
+use self::status::{GroupTotals, HealthState, HealthStatus};
 use crate::metrics::HEALTH;
-use crate::mysql::group_control::Gate;
+use crate::mysql::group_control::ConsumptionState;
 
 /// All values of the status.
 const STATUSES: [&str; 3] = ["healthy", "degraded", "unhealthy"];
@@ -28,20 +28,20 @@ const STATUSES: [&str; 3] = ["healthy", "degraded", "unhealthy"];
 /// reads.
 #[derive(Clone)]
 pub struct Health {
-    state: Arc<Mutex<State>>,
-    pulse: Pulse,
-    redis_writes: Writes,
+    state: Arc<Mutex<HealthState>>,
+    heartbeat: Heartbeat,
+    redis_writes: RedisWriteHealth,
 }
 
 impl Health {
     /// Creates the health of a process that starts now and joins its group by `protocol`.
     pub fn new(protocol: GroupProtocol) -> Self {
         gauge!(BATCH_HELD).set(0.0);
-        let state = Arc::new(Mutex::new(State::new(protocol, Instant::now())));
-        Self { state, pulse: Pulse::new(), redis_writes: Writes::default() }
+        let state = Arc::new(Mutex::new(HealthState::new(protocol, Instant::now())));
+        Self { state, heartbeat: Heartbeat::new(), redis_writes: RedisWriteHealth::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HealthState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -56,7 +56,7 @@ impl Health {
     }
 
     /// Returns the state to which writers of Redis report their results.
-    pub fn redis_writes(&self) -> Writes {
+    pub fn redis_writes(&self) -> RedisWriteHealth {
         self.redis_writes.clone()
     }
 
@@ -64,29 +64,29 @@ impl Health {
     pub fn held(&self, why: Option<String>) {
         let mut state = self.state();
         state.held = why;
-        state.show_held();
+        state.export_held();
     }
 
     /// Reports why Kafka does not take a partition's dead letter, or with `None` that it did. Other
     /// batches continue.
-    pub fn letter_held(&self, partition: i32, why: Option<String>) {
+    pub fn dead_letter_held(&self, partition: i32, why: Option<String>) {
         let mut state = self.state();
         match why {
-            Some(why) => state.letters_held.insert(partition, why),
-            None => state.letters_held.remove(&partition),
+            Some(why) => state.dead_letters_held.insert(partition, why),
+            None => state.dead_letters_held.remove(&partition),
         };
-        state.show_held();
+        state.export_held();
     }
 
     /// Reports the problem of the dead-letter topic, or with `None` that there is none.
-    pub fn letters_topic(&self, problem: Option<String>) {
-        self.state().letters_topic = problem;
+    pub fn dead_letter_topic(&self, problem: Option<String>) {
+        self.state().dead_letter_topic = problem;
     }
 
     /// Reports whether an operator has paused the group.
-    pub fn gate(&self, gate: &Gate) {
-        self.state().paused = match gate {
-            Gate::Paused(reason) => Some(reason.clone()),
+    pub fn consumption_state(&self, consumption_state: &ConsumptionState) {
+        self.state().paused = match consumption_state {
+            ConsumptionState::Paused(reason) => Some(reason.clone()),
             _ => None,
         };
     }
@@ -103,7 +103,7 @@ impl Health {
 
     /// Reports a turn of the main loop, with its partitions and its oldest waiting delivery.
     pub fn turned(&self, partitions: Vec<i32>, oldest_ms: Option<i64>) {
-        self.pulse.turn();
+        self.heartbeat.turn();
         let mut state = self.state();
         state.partitions = partitions;
         state.oldest_ms = oldest_ms;
@@ -116,37 +116,37 @@ impl Health {
 
     /// Reports the last observation of the servers. If a server did not answer, its former values
     /// stay.
-    pub fn observed(&self, look: &Look<'_>) {
+    pub fn observed(&self, observation: &Observation<'_>) {
         let mut state = self.state();
-        state.mysql_ok = look.database;
-        state.kafka_ok = look.kafka;
-        state.redis_ok = look.redis;
-        if !look.redis {
+        state.mysql_ok = observation.database;
+        state.kafka_ok = observation.kafka;
+        state.redis_ok = observation.redis;
+        if !observation.redis {
             self.redis_writes.unknown();
         }
         // A broker that assigns partitions sends no answer to a member without partitions.
-        state.joined |= look.kafka && state.protocol == GroupProtocol::Consumer;
-        if look.database {
-            state.group = GroupTotals::of(look);
+        state.joined |= observation.kafka && state.protocol == GroupProtocol::Consumer;
+        if observation.database {
+            state.group = GroupTotals::of(observation);
         }
-        if !look.seen.ends.is_empty() {
-            state.queue_size = look.lags.iter().map(|lag| lag.records).sum();
+        if !observation.seen.ends.is_empty() {
+            state.queue_size = observation.lags.iter().map(|lag| lag.records).sum();
             state.stalled_seconds =
-                look.lags.iter().map(|lag| (lag.partition, lag.stalled_seconds)).collect();
+                observation.lags.iter().map(|lag| (lag.partition, lag.stalled_seconds)).collect();
             state.group_oldest_seconds =
-                look.lags.iter().map(|lag| lag.seconds).fold(0.0, f64::max);
+                observation.lags.iter().map(|lag| lag.seconds).fold(0.0, f64::max);
         }
     }
 
     /// Returns whether only the amount of work limits this replica.
     pub fn is_free(&self) -> bool {
         let state = self.state();
-        let held = state.held.is_some() || !state.letters_held.is_empty();
+        let held = state.held.is_some() || !state.dead_letters_held.is_empty();
         !held && state.paused.is_none() && !state.breaker_open && state.mysql_ok
     }
 
     /// Exports the present status as a metric.
-    pub fn show(&self, now_ms: i64) {
+    pub fn export(&self, now_ms: i64) {
         let now = self.report(now_ms).status;
         for status in STATUSES {
             gauge!(HEALTH, "status" => status).set(flag(status == now));
@@ -155,7 +155,7 @@ impl Health {
 
     /// Checks that the main loop turns. A failure of another server does not fail the check.
     pub fn live(&self) -> Result<(), String> {
-        self.pulse.check()
+        self.heartbeat.check()
     }
 
     /// Checks that the replica takes part: it has joined its group, MySQL is reachable, and it does
@@ -175,11 +175,11 @@ impl Health {
     }
 
     /// Returns the complete status at `now_ms`.
-    pub fn report(&self, now_ms: i64) -> Report {
+    pub fn report(&self, now_ms: i64) -> HealthStatus {
         let now = Instant::now();
-        let loop_stopped = self.pulse.check().is_err();
-        let redis_refused = self.redis_writes.refused(now);
-        Report::of(&self.state(), loop_stopped, redis_refused, now, now_ms)
+        let loop_stopped = self.heartbeat.check().is_err();
+        let redis_refused = self.redis_writes.failing_for(now);
+        HealthStatus::of(&self.state(), loop_stopped, redis_refused, now, now_ms)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use ljwx_ledger::group::monitor::Look;
+use ljwx_ledger::group::monitor::Observation;
 use ljwx_ledger::group::settings::GroupProtocol;
 use ljwx_ledger::metrics::BATCH_HELD;
 use ljwx_service::metrics::flag;
@@ -19,7 +19,7 @@ const ERROR_WINDOW: Duration = Duration::from_secs(600);
 pub(super) const STORE_WINDOW: Duration = Duration::from_secs(60);
 
 /// Longest time that Redis may reject writes before the service is unhealthy.
-pub(super) const REDIS_REFUSES_MAX: Duration = Duration::from_secs(60);
+pub(super) const REDIS_REJECTS_MAX: Duration = Duration::from_secs(60);
 
 /// Error rate above which the service is degraded.
 const ERROR_RATE_MAX: f64 = 0.01;
@@ -28,7 +28,7 @@ const ERROR_RATE_MAX: f64 = 0.01;
 const UNPROCESSED_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// The state that the pipeline and the monitor have reported.
-pub(super) struct State {
+pub(super) struct HealthState {
     pub(super) started: Instant,
     /// Records and dead letters, second by second.
     pub(super) seconds: VecDeque<(Instant, i64, i64)>,
@@ -40,8 +40,8 @@ pub(super) struct State {
     pub(super) kafka_ok: bool,
     pub(super) breaker_open: bool,
     pub(super) held: Option<String>,
-    pub(super) letters_held: BTreeMap<i32, String>,
-    pub(super) letters_topic: Option<String>,
+    pub(super) dead_letters_held: BTreeMap<i32, String>,
+    pub(super) dead_letter_topic: Option<String>,
     pub(super) paused: Option<String>,
     pub(super) draining: bool,
     pub(super) protocol: GroupProtocol,
@@ -56,7 +56,7 @@ pub(super) struct State {
     pub(super) group: GroupTotals,
 }
 
-impl State {
+impl HealthState {
     pub(super) fn new(protocol: GroupProtocol, now: Instant) -> Self {
         Self {
             started: now,
@@ -69,8 +69,8 @@ impl State {
             kafka_ok: false,
             breaker_open: false,
             held: None,
-            letters_held: BTreeMap::new(),
-            letters_topic: None,
+            dead_letters_held: BTreeMap::new(),
+            dead_letter_topic: None,
             paused: None,
             draining: false,
             protocol,
@@ -132,14 +132,14 @@ impl State {
         let wrong = checks.into_iter().filter(|(wrong, _)| *wrong);
         let mut reasons: Vec<String> = wrong.map(|(_, reason)| reason.to_owned()).collect();
         reasons.extend(self.held.iter().map(|why| format!("held: {why}")));
-        reasons.extend(self.letters_held.values().map(|why| format!("held: {why}")));
-        reasons.extend(self.letters_topic.iter().map(|why| format!("dead letters: {why}")));
+        reasons.extend(self.dead_letters_held.values().map(|why| format!("held: {why}")));
+        reasons.extend(self.dead_letter_topic.iter().map(|why| format!("dead letters: {why}")));
         reasons.extend(self.paused.iter().map(|reason| format!("paused by command: {reason}")));
         reasons
     }
 
-    pub(super) fn show_held(&self) {
-        gauge!(BATCH_HELD).set(flag(self.held.is_some() || !self.letters_held.is_empty()));
+    pub(super) fn export_held(&self) {
+        gauge!(BATCH_HELD).set(flag(self.held.is_some() || !self.dead_letters_held.is_empty()));
     }
 
     /// Returns whether nothing was stored although readings wait in partitions of this replica.
@@ -170,9 +170,9 @@ pub struct GroupTotals {
 }
 
 impl GroupTotals {
-    pub(super) fn of(look: &Look<'_>) -> Self {
+    pub(super) fn of(observation: &Observation<'_>) -> Self {
         let mut totals = Self::default();
-        for (entry, _) in look.seen.ledger.values() {
+        for (entry, _) in observation.seen.ledger.values() {
             totals.stored += entry.stored;
             totals.merged += entry.merged;
             totals.dead_lettered += entry.dead_lettered;
@@ -186,7 +186,7 @@ impl GroupTotals {
 
 /// The answer to `GET /api/batch_processor/health`.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct HealthStatus {
     /// healthy, degraded or unhealthy.
     pub status: &'static str,
     /// The reasons against `healthy`.
@@ -209,17 +209,17 @@ pub struct Report {
     pub group: GroupTotals,
 }
 
-impl Report {
+impl HealthStatus {
     /// Derives the status from `state`, at `now`, which is `now_ms` since 1970.
     pub(super) fn of(
-        state: &State,
+        state: &HealthState,
         loop_stopped: bool,
         redis_refused: Option<(Duration, String)>,
         now: Instant,
         now_ms: i64,
     ) -> Self {
         let mut reasons = state.reasons(now, now_ms);
-        let refuses = redis_refused.as_ref().is_some_and(|(since, _)| *since >= REDIS_REFUSES_MAX);
+        let refuses = redis_refused.as_ref().is_some_and(|(since, _)| *since >= REDIS_REJECTS_MAX);
         reasons.extend(redis_refused.map(|(_, why)| format!("redis refuses writes: {why}")));
         let stalled = state.is_stalled(now);
         for (wrong, reason) in [

@@ -1,7 +1,7 @@
 use fred::error::{Error, ErrorKind};
-use ljwx_ledger::group::lag::{Lag, Seen};
+use ljwx_ledger::group::lag::{GroupState, Lag};
 
-use super::status::{REDIS_REFUSES_MAX, STORE_WINDOW};
+use super::status::{REDIS_REJECTS_MAX, STORE_WINDOW};
 use super::*;
 
 /// Returns the health of a worker that has stored nothing for too long.
@@ -24,9 +24,9 @@ fn status(health: &Health, stalled_seconds: f64) -> &'static str {
         stalled_seconds,
         retention_left_seconds: None,
     };
-    let seen = Seen { ends: [(3, Default::default())].into(), ..Seen::default() };
+    let seen = GroupState { ends: [(3, Default::default())].into(), ..GroupState::default() };
     let (database, kafka, redis) = (true, true, true);
-    health.observed(&Look { database, kafka, redis, seen: &seen, lags: vec![lag] });
+    health.observed(&Observation { database, kafka, redis, seen: &seen, lags: vec![lag] });
     health.report(0).status
 }
 
@@ -61,13 +61,13 @@ fn a_redis_that_refuses_writes_for_a_minute_is_unhealthy_and_says_why() {
     let health = Health::new(GroupProtocol::Classic);
     let writes = health.redis_writes();
     let reason = "redis refuses writes: OOM command not allowed";
-    let says_why = |report: &Report| report.reasons.iter().any(|why| why == reason);
+    let says_why = |report: &HealthStatus| report.reasons.iter().any(|why| why == reason);
     let error = Error::new(ErrorKind::Unknown, "OOM command not allowed");
     writes.failed(&error, Instant::now());
     let report = health.report(0);
     assert!(says_why(&report) && report.status == "degraded", "{report:?}");
     writes.taken();
-    writes.failed(&error, Instant::now() - REDIS_REFUSES_MAX);
+    writes.failed(&error, Instant::now() - REDIS_REJECTS_MAX);
     let report = health.report(0);
     assert!(says_why(&report) && report.status == "unhealthy", "{report:?}");
     writes.taken();

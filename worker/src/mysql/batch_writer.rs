@@ -9,44 +9,44 @@ use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{AssertSqlSafe, Row as _};
 use tokio::sync::OnceCell;
 
-use super::daily_weekly::{Calendar, PeriodStatements, PeriodUpsert, Remembered};
+use super::daily_weekly::{PeriodCache, PeriodDocuments, PeriodStatements, PeriodUpsert};
 use super::error::WriteError;
-use super::main_table::Statements;
-use super::packet_limit::{Packet, joined};
+use super::main_table::MainTableUpsert;
+use super::packet_limit::{PacketLimit, joined};
 use crate::batch::{Batch, Segment};
 
 /// Writes batches to the tables of readings and advances the ledger.
-pub struct Store {
+pub struct BatchWriter {
     pool: MySqlPool,
     ledger: Ledger,
-    texts: OnceCell<Texts>,
-    remembered: Remembered,
-    packet: Packet,
+    texts: OnceCell<BatchStatements>,
+    period_cache: PeriodCache,
+    packet: PacketLimit,
 }
 
 /// All statements, in the dialect of the server.
-struct Texts {
-    main: Statements,
+struct BatchStatements {
+    main: MainTableUpsert,
     periods: PeriodStatements,
 }
 
 /// The outcome of a transaction's rows.
-enum Rows {
+enum WriteResult {
     /// Written, with the number of new rows of the main table, segment by segment.
     Written(Vec<i64>),
     /// A period of which only the guard was to move is missing or has another document.
     Gone,
 }
 
-impl Store {
+impl BatchWriter {
     /// Creates a writer on `pool`, whose transactions advance `ledger`.
     pub fn new(pool: MySqlPool, ledger: Ledger) -> Self {
         Self {
             pool,
             ledger,
             texts: OnceCell::new(),
-            remembered: Remembered::new(),
-            packet: Packet::default(),
+            period_cache: PeriodCache::new(),
+            packet: PacketLimit::default(),
         }
     }
 
@@ -59,22 +59,22 @@ impl Store {
     /// Returns the counts of the deliveries, segment by segment.
     pub async fn write(&self, batch: &Batch) -> Result<Vec<Counts>, WriteError> {
         let written = self.try_write(batch).await;
-        self.ask_again_after(&written);
+        self.reset_limit_after(&written);
         written
     }
 
     async fn try_write(&self, batch: &Batch) -> Result<Vec<Counts>, WriteError> {
-        let whole = Calendar::of(&batch.segments);
-        let rest = self.remembered.rest(&whole);
+        let whole = PeriodDocuments::of(&batch.segments);
+        let rest = self.period_cache.rest(&whole);
         let counts = match self.transact(batch, &rest).await? {
             Some(counts) => counts,
             None => {
-                self.remembered.forget(&whole);
+                self.period_cache.forget(&whole);
                 self.transact(batch, &whole).await?.unwrap_or_default()
             }
         };
-        self.remembered.committed(&whole);
-        self.remembered.show();
+        self.period_cache.committed(&whole);
+        self.period_cache.export();
         Ok(counts)
     }
 
@@ -82,11 +82,11 @@ impl Store {
     async fn transact(
         &self,
         batch: &Batch,
-        calendar: &Calendar<'_>,
+        calendar: &PeriodDocuments<'_>,
     ) -> Result<Option<Vec<Counts>>, WriteError> {
         let mut connection = ljwx_ledger::mysql::acquire(&self.pool).await?;
         let written = self.transact_on(&mut connection, batch, calendar).await;
-        if matches!(written, Err(WriteError::Held { .. })) {
+        if matches!(written, Err(WriteError::Retry { .. })) {
             // After a failover the former primary keeps its connections and never accepts a write
             // on them.
             connection.close_on_drop();
@@ -98,7 +98,7 @@ impl Store {
         &self,
         connection: &mut MySqlConnection,
         batch: &Batch,
-        calendar: &Calendar<'_>,
+        calendar: &PeriodDocuments<'_>,
     ) -> Result<Option<Vec<Counts>>, WriteError> {
         let texts = self.texts(connection).await?;
         let text_max = self.packet.text_max(connection).await?;
@@ -106,8 +106,8 @@ impl Store {
         let segments = &batch.segments;
         let written = write_rows(&mut transaction, texts, segments, calendar, text_max).await;
         let stored = match written {
-            Ok(Rows::Written(stored)) => stored,
-            Ok(Rows::Gone) => {
+            Ok(WriteResult::Written(stored)) => stored,
+            Ok(WriteResult::Gone) => {
                 transaction.rollback().await?;
                 return Ok(None);
             }
@@ -140,7 +140,7 @@ impl Store {
     /// Writes the rows of `segments` and rolls back, to learn whether MySQL accepts them.
     pub async fn probe(&self, segments: &[Segment]) -> Result<(), WriteError> {
         let tried = self.try_probe(segments).await;
-        self.ask_again_after(&tried);
+        self.reset_limit_after(&tried);
         tried
     }
 
@@ -149,27 +149,33 @@ impl Store {
         let texts = self.texts(&mut connection).await?;
         let text_max = self.packet.text_max(&mut connection).await?;
         let mut transaction = connection.begin().await?;
-        let calendar = Calendar::of(segments);
+        let calendar = PeriodDocuments::of(segments);
         let tried = write_rows(&mut transaction, texts, segments, &calendar, text_max).await;
         transaction.rollback().await?;
         tried.map(drop)
     }
 
-    fn ask_again_after<T>(&self, result: &Result<T, WriteError>) {
-        if matches!(result, Err(WriteError::Held { .. })) {
-            self.packet.ask_again();
+    fn reset_limit_after<T>(&self, result: &Result<T, WriteError>) {
+        if matches!(result, Err(WriteError::Retry { .. })) {
+            self.packet.reset();
         }
     }
 
-    async fn texts(&self, connection: &mut MySqlConnection) -> Result<&Texts, sqlx::Error> {
+    async fn texts(
+        &self,
+        connection: &mut MySqlConnection,
+    ) -> Result<&BatchStatements, sqlx::Error> {
         self.texts.get_or_try_init(|| texts(connection)).await
     }
 }
 
-async fn texts(connection: &mut MySqlConnection) -> Result<Texts, sqlx::Error> {
+async fn texts(connection: &mut MySqlConnection) -> Result<BatchStatements, sqlx::Error> {
     let row = sqlx::query("SELECT VERSION()").fetch_one(connection).await?;
     let dialect = Dialect::of_version(row.try_get::<&str, _>(0)?);
-    Ok(Texts { main: Statements::new(dialect), periods: PeriodStatements::new(dialect) })
+    Ok(BatchStatements {
+        main: MainTableUpsert::new(dialect),
+        periods: PeriodStatements::new(dialect),
+    })
 }
 
 /// All upserts of a batch as texts, with the number of rows of each. The server's affected rows
@@ -187,9 +193,9 @@ struct Upserts<'a> {
 
 impl<'a> Upserts<'a> {
     fn of(
-        texts: &Texts,
+        texts: &BatchStatements,
         segments: &'a [Segment],
-        calendar: &Calendar<'_>,
+        calendar: &PeriodDocuments<'_>,
         text_max: usize,
     ) -> Self {
         let mut upserts = Self { segments, texts: Vec::new(), rows: Vec::new(), known: Vec::new() };
@@ -208,7 +214,7 @@ impl<'a> Upserts<'a> {
     /// Returns the error of the statement that failed after `done` statements succeeded.
     fn failed(&self, error: sqlx::Error, done: usize) -> WriteError {
         let suspect = errors::row(&error)
-            .and_then(|row| Statements::named(self.segments, &self.rows, done, row));
+            .and_then(|row| MainTableUpsert::named(self.segments, &self.rows, done, row));
         WriteError::of_rows(error, suspect.cloned())
     }
 }
@@ -216,11 +222,11 @@ impl<'a> Upserts<'a> {
 /// Sends all upserts in one round trip, or in as few as `text_max` allows.
 async fn write_rows(
     connection: &mut MySqlConnection,
-    texts: &Texts,
+    texts: &BatchStatements,
     segments: &[Segment],
-    calendar: &Calendar<'_>,
+    calendar: &PeriodDocuments<'_>,
     text_max: usize,
-) -> Result<Rows, WriteError> {
+) -> Result<WriteResult, WriteError> {
     let mut upserts = Upserts::of(texts, segments, calendar, text_max);
     let mut affected = Vec::with_capacity(upserts.texts.len());
     for text in joined(std::mem::take(&mut upserts.texts), text_max) {
@@ -239,7 +245,7 @@ async fn write_rows(
 
 /// Returns the number of new rows, segment by segment, from the server's affected rows: a new row
 /// counts 1, a changed row 2. `deliveries` grows with every merge, so a merged row always counts 2.
-fn new_rows(rows: &[Vec<i64>], known: &[Option<i64>], affected: &[i64]) -> Rows {
+fn new_rows(rows: &[Vec<i64>], known: &[Option<i64>], affected: &[i64]) -> WriteResult {
     let mut affected = affected.iter().copied();
     let mut next = || affected.next().unwrap_or_default();
     let stored = rows.iter().map(|own| own.iter().map(|rows| 2 * rows - next()).sum()).collect();
@@ -248,7 +254,7 @@ fn new_rows(rows: &[Vec<i64>], known: &[Option<i64>], affected: &[i64]) -> Rows 
         let affected = next();
         there &= known.is_none_or(|rows| affected == 2 * rows);
     }
-    if there { Rows::Written(stored) } else { Rows::Gone }
+    if there { WriteResult::Written(stored) } else { WriteResult::Gone }
 }
 
 #[cfg(test)]
@@ -267,8 +273,8 @@ mod tests {
             (vec![Some(2)], vec![6, 4, 2, 3], None),
         ] {
             let found = match new_rows(&rows, &known, &affected) {
-                Rows::Written(stored) => Some(stored),
-                Rows::Gone => None,
+                WriteResult::Written(stored) => Some(stored),
+                WriteResult::Gone => None,
             };
             assert_eq!(found, expected, "{affected:?}");
         }

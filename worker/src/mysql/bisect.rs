@@ -10,10 +10,10 @@ use ljwx_ledger::group::dead_letter_topic::ErrorClass;
 
 use crate::batch::row::{self, Identity};
 use crate::batch::{Batch, Letter, Segment};
-use crate::mysql::{Store, WriteError};
+use crate::mysql::{BatchWriter, WriteError};
 
 /// A delivery of a batch: the index of its segment, and its index in the segment.
-type Place = (usize, usize);
+type DeliveryIndex = (usize, usize);
 
 /// Dead letters of a batch below which the row that the server named is tried first. Each named row
 /// costs an attempt at the whole batch, so with many rejected rows halving is faster.
@@ -27,7 +27,7 @@ const SAMPLE: usize = 8;
 /// empty if MySQL rejects the batch but none of its parts, or accepts it by now. If MySQL named a
 /// row and accepts a sample of the others, only that row is tried. The next attempt finds the rest.
 pub async fn isolate(
-    store: &Store,
+    store: &BatchWriter,
     batch: &Batch,
     suspect: Option<&Identity>,
 ) -> Result<Vec<(i32, Letter)>, WriteError> {
@@ -38,7 +38,7 @@ pub async fn isolate(
     match store.probe(&part_of(batch, &[*first])).await {
         Ok(()) => Ok(Vec::new()),
         Err(WriteError::Data { .. }) => {
-            let of = |(segment, _): Place| batch.segments[segment].partition;
+            let of = |(segment, _): DeliveryIndex| batch.segments[segment].partition;
             Ok(found.into_iter().map(|(place, letter)| (of(place), letter)).collect())
         }
         Err(error) => Err(error),
@@ -47,15 +47,15 @@ pub async fn isolate(
 
 /// Returns the rejected deliveries, in the order in which they were found.
 async fn find(
-    store: &Store,
+    store: &BatchWriter,
     batch: &Batch,
     suspect: Option<&Identity>,
-) -> Result<Vec<(Place, Letter)>, WriteError> {
+) -> Result<Vec<(DeliveryIndex, Letter)>, WriteError> {
     let all = places(batch, |_| true);
-    if let Some(suspect) = suspect.filter(|_| batch.letters() < SUSPECTS_MAX) {
+    if let Some(suspect) = suspect.filter(|_| batch.dead_letters() < SUSPECTS_MAX) {
         let suspects = places(batch, |held| held == Some(suspect));
         let others = all.iter().filter(|place| !suspects.contains(place)).copied();
-        let sample: Vec<Place> = others.step_by((all.len() / SAMPLE).max(1)).collect();
+        let sample: Vec<DeliveryIndex> = others.step_by((all.len() / SAMPLE).max(1)).collect();
         if halve(store, batch, sample).await?.is_empty() {
             let refused = halve(store, batch, suspects).await?;
             if !refused.is_empty() {
@@ -67,21 +67,22 @@ async fn find(
 }
 
 /// Returns the good deliveries whose identity is `wanted`.
-fn places(batch: &Batch, wanted: impl Fn(Option<&Identity>) -> bool) -> Vec<Place> {
+fn places(batch: &Batch, wanted: impl Fn(Option<&Identity>) -> bool) -> Vec<DeliveryIndex> {
     let segments = batch.segments.iter().enumerate();
-    let good = segments.flat_map(|(segment, held)| {
-        held.good().map(move |(index, delivery)| (segment, index, delivery))
+    let without_dead_letter = segments.flat_map(|(segment, held)| {
+        held.without_dead_letter().map(move |(index, delivery)| (segment, index, delivery))
     });
-    good.filter(|(.., delivery)| wanted(delivery.reading.as_ref().ok().map(row::identity).as_ref()))
+    without_dead_letter
+        .filter(|(.., delivery)| wanted(delivery.reading.as_ref().ok().map(row::identity).as_ref()))
         .map(|(segment, index, _)| (segment, index))
         .collect()
 }
 
 async fn halve(
-    store: &Store,
+    store: &BatchWriter,
     batch: &Batch,
-    among: Vec<Place>,
-) -> Result<Vec<(Place, Letter)>, WriteError> {
+    among: Vec<DeliveryIndex>,
+) -> Result<Vec<(DeliveryIndex, Letter)>, WriteError> {
     let mut refused = Vec::new();
     let mut parts = vec![among];
     while let Some(mut part) = parts.pop() {
@@ -115,7 +116,7 @@ async fn halve(
 }
 
 /// Returns the rows of some deliveries of a batch, as segments that the ledger never counts.
-fn part_of(batch: &Batch, part: &[Place]) -> Vec<Segment> {
+fn part_of(batch: &Batch, part: &[DeliveryIndex]) -> Vec<Segment> {
     let mut segments: Vec<Segment> = Vec::new();
     for (segment, index) in part {
         let held = &batch.segments[*segment];

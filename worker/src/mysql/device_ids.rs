@@ -3,20 +3,20 @@
 
 use std::collections::BTreeSet;
 
-use ljwx_ledger::device_bindings::Bindings;
+use ljwx_ledger::device_bindings::DeviceBindings;
 use ljwx_reading::DeviceSn;
 
 use crate::batch::Batch;
-use crate::batch::row::Row;
+use crate::batch::row::ReadingRow;
 
 /// Adds the ids of the device's binding to every row that is missing an id. Errors only if MySQL is
 /// unreachable; the batch could not be written then either.
-pub async fn fill(bindings: &Bindings, batch: &mut Batch) -> Result<(), sqlx::Error> {
+pub async fn fill(bindings: &DeviceBindings, batch: &mut Batch) -> Result<(), sqlx::Error> {
     let wanted: BTreeSet<DeviceSn> = batch
         .segments
         .iter()
         .flat_map(|segment| segment.all_rows())
-        .filter(|(_, row)| lacks_an_id(row))
+        .filter(|(_, row)| is_missing_an_id(row))
         .map(|(identity, _)| identity.0.clone())
         .collect();
     if wanted.is_empty() {
@@ -26,13 +26,14 @@ pub async fn fill(bindings: &Bindings, batch: &mut Batch) -> Result<(), sqlx::Er
     for segment in &mut batch.segments {
         let merged = segment.rows.iter_mut();
         let replays = segment.replays.iter_mut().map(|(identity, row)| (&*identity, row));
-        for ((device_sn, _), row) in merged.chain(replays).filter(|(_, row)| lacks_an_id(row)) {
+        for ((device_sn, _), row) in merged.chain(replays).filter(|(_, row)| is_missing_an_id(row))
+        {
             row.bound = known.get(device_sn).copied().unwrap_or_default();
         }
     }
     Ok(())
 }
 
-fn lacks_an_id(row: &Row) -> bool {
+fn is_missing_an_id(row: &ReadingRow) -> bool {
     !row.ids.is_complete()
 }

@@ -11,7 +11,7 @@ pub enum WriteError {
     /// MySQL cannot take the batch now, or its tables are missing something: hold the batch and
     /// retry.
     #[error("{message}")]
-    Held {
+    Retry {
         remedy: Remedy,
         /// Message of the server.
         message: String,
@@ -37,7 +37,7 @@ impl WriteError {
     /// Returns the stable word, a metric label.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Held { remedy, .. } => remedy.as_str(),
+            Self::Retry { remedy, .. } => remedy.as_str(),
             Self::Data { .. } => Remedy::Data.as_str(),
             Self::Fenced(_) => "fenced",
         }
@@ -61,7 +61,7 @@ impl WriteError {
             Remedy::Data => Remedy::Infrastructure,
             remedy => remedy,
         };
-        Self::Held { remedy, message: errors::message(error), unanswered }
+        Self::Retry { remedy, message: errors::message(error), unanswered }
     }
 }
 

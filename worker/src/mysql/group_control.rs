@@ -5,28 +5,28 @@ use ljwx_ledger::mysql::MySqlPool;
 
 /// Whether deliveries may be taken in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Gate {
+pub enum ConsumptionState {
     /// Not known yet: no deliveries are taken in.
     Unknown,
     /// Deliveries are taken in.
-    Open,
+    Running,
     /// An operator paused the group, for this reason.
     Paused(String),
     /// No deliveries are taken in, and only an operator can change that.
-    Refused(String),
+    Blocked(String),
 }
 
 /// Reads the consumption state of `group`, on a topic that has `partitions` partitions.
-pub async fn gate(
+pub async fn consumption_state(
     pool: &MySqlPool,
     group: &str,
     topic: &str,
     partitions: usize,
-) -> Result<Gate, sqlx::Error> {
+) -> Result<ConsumptionState, sqlx::Error> {
     if let Some(accepted) = accepted_partitions(pool, topic).await?
         && accepted != partitions as i64
     {
-        return Ok(Gate::Refused(format!(
+        return Ok(ConsumptionState::Blocked(format!(
             "{topic} has {partitions} partitions and was accepted with {accepted}: devices have \
              moved between partitions. Let the workers finish what is there, then run \
              `worker migrate --accept-partitions`"
@@ -37,7 +37,7 @@ pub async fn gate(
             .bind(group)
             .fetch_optional(pool)
             .await?;
-    Ok(reason.map_or(Gate::Open, Gate::Paused))
+    Ok(reason.map_or(ConsumptionState::Running, ConsumptionState::Paused))
 }
 
 async fn accepted_partitions(pool: &MySqlPool, topic: &str) -> Result<Option<i64>, sqlx::Error> {

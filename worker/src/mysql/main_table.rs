@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::batch::Segment;
-use crate::batch::row::{Fills, Identity, Row};
-use ljwx_ledger::mysql::sql::{Dialect, Rows, fill};
+use crate::batch::row::{FillOnlyIds, Identity, ReadingRow};
+use ljwx_ledger::mysql::sql::{Dialect, ValueList, fill};
 
 const MAIN_TABLE: &str = "t_user_health_data";
 
@@ -30,13 +30,13 @@ const FIELDS: [&str; 15] = [
 
 /// The text of the upsert, without its rows.
 #[derive(Debug, Clone)]
-pub struct Statements {
+pub struct MainTableUpsert {
     head: String,
     /// Tails, by the ids that only fill.
     tails: Vec<String>,
 }
 
-impl Statements {
+impl MainTableUpsert {
     /// Creates the statements in the dialect of one server.
     pub fn new(dialect: Dialect) -> Self {
         Self {
@@ -45,7 +45,7 @@ impl Statements {
                  upload_method,user_name,deliveries,last_source) VALUES",
                 FIELDS.join(",")
             ),
-            tails: Fills::all().map(|fills| main_tail(dialect, fills)).collect(),
+            tails: FillOnlyIds::all().map(|fills| main_tail(dialect, fills)).collect(),
         }
     }
 
@@ -83,13 +83,13 @@ impl Statements {
     }
 }
 
-type Group<'a> = (Fills, Vec<(&'a Identity, &'a Row)>);
+type Group<'a> = (FillOnlyIds, Vec<(&'a Identity, &'a ReadingRow)>);
 
 /// Returns a segment's rows in the order in which they are written, by the ids that only fill: rows
 /// with other ids need another statement.
 fn groups(segment: &Segment) -> impl Iterator<Item = Group<'_>> {
     // A device is bound or not, so there is rarely more than one group.
-    let mut groups: BTreeMap<Fills, Vec<(&Identity, &Row)>> = BTreeMap::new();
+    let mut groups: BTreeMap<FillOnlyIds, Vec<(&Identity, &ReadingRow)>> = BTreeMap::new();
     for (identity, row) in &segment.rows {
         groups.entry(fills(row)).or_default().push((identity, row));
     }
@@ -101,11 +101,11 @@ fn groups(segment: &Segment) -> impl Iterator<Item = Group<'_>> {
     groups.into_iter().chain(replays)
 }
 
-fn fills(row: &Row) -> Fills {
-    Fills::of(row.ids, row.bound)
+fn fills(row: &ReadingRow) -> FillOnlyIds {
+    FillOnlyIds::of(row.ids, row.bound)
 }
 
-fn main_row(rows: &mut Rows, ((device_sn, timestamp), row): (&Identity, &Row)) {
+fn main_row(rows: &mut ValueList, ((device_sn, timestamp), row): (&Identity, &ReadingRow)) {
     let vitals = &row.vitals;
     let ids = row.all_ids();
     rows.string(device_sn.as_str());
@@ -137,7 +137,7 @@ fn main_row(rows: &mut Rows, ((device_sn, timestamp), row): (&Identity, &Row)) {
     rows.whole(row.last_source);
 }
 
-fn main_tail(dialect: Dialect, fills: Fills) -> String {
+fn main_tail(dialect: Dialect, fills: FillOnlyIds) -> String {
     let table = MAIN_TABLE;
     let later = format!("{}>{table}.last_source", dialect.incoming("last_source"));
     let mut tail = format!("{} ON DUPLICATE KEY UPDATE ", dialect.alias());
@@ -145,8 +145,8 @@ fn main_tail(dialect: Dialect, fills: Fills) -> String {
         let incoming = dialect.incoming(field);
         let stored = format!("{table}.`{field}`");
         let fills = match field {
-            "user_id" => fills.has(Fills::USER),
-            "org_id" => fills.has(Fills::ORG),
+            "user_id" => fills.has(FillOnlyIds::USER),
+            "org_id" => fills.has(FillOnlyIds::ORG),
             _ => false,
         };
         let value = if fills {
@@ -157,7 +157,7 @@ fn main_tail(dialect: Dialect, fills: Fills) -> String {
         tail.push_str(&format!("`{field}`={value},"));
     }
     let customer = dialect.incoming("customer_id");
-    let overwrites = if fills.has(Fills::CUSTOMER) { "0".to_owned() } else { later.clone() };
+    let overwrites = if fills.has(FillOnlyIds::CUSTOMER) { "0".to_owned() } else { later.clone() };
     tail.push_str(&format!(
         "customer_id=IF({customer}<>0 AND ({overwrites} OR {table}.customer_id=0),{customer},{table}.customer_id),\
          upload_method=IF({later},{method},{table}.upload_method),\
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn a_row_of_a_statement_is_found_by_its_number() {
         let segments = [segment(0, &["D3", "D1", "D2"]), segment(1, &["E2", "E1"])];
-        let statements = Statements::new(Dialect::MariaDb);
+        let statements = MainTableUpsert::new(Dialect::MariaDb);
         // The first limit gives every row a statement of its own, the second every segment.
         for (bytes_max, asked) in [
             (1, [(0, 1, "D1"), (1, 1, "D2"), (2, 1, "D3"), (3, 1, "E1"), (4, 1, "E2")]),
@@ -220,7 +220,8 @@ mod tests {
                 .map(|s| statements.main(s, bytes_max).into_iter().map(|(_, rows)| rows).collect())
                 .collect();
             let named = |statement, row| {
-                Statements::named(&segments, &counts, statement, row).map(|(sn, _)| sn.as_str())
+                MainTableUpsert::named(&segments, &counts, statement, row)
+                    .map(|(sn, _)| sn.as_str())
             };
             for (statement, row, device) in asked {
                 assert_eq!(named(statement, row), Some(device), "{bytes_max}");

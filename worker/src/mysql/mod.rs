@@ -11,5 +11,5 @@ pub mod monthly_partitions;
 pub mod newest_rows;
 pub mod packet_limit;
 
-pub use batch_writer::Store;
+pub use batch_writer::BatchWriter;
 pub use error::WriteError;

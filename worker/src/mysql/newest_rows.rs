@@ -11,14 +11,14 @@ use ljwx_reading::{DeviceSn, Document, Documents, Ids, UploadMethod, Vitals};
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use crate::batch::row::{DocumentSources, Identity, Row};
-use crate::mysql::packet_limit::{Packet, joined};
-use ljwx_ledger::mysql::sql::Rows;
+use crate::batch::row::{DocumentSources, Identity, ReadingRow};
+use crate::mysql::packet_limit::{PacketLimit, joined};
+use ljwx_ledger::mysql::sql::ValueList;
 
 /// Time limit of a page. A page takes long if the server reads every row of its devices.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Devices of one page of [`Newest::devices_after`].
+/// Devices of one page of [`NewestRows::devices_after`].
 pub const PAGE_DEVICES: usize = 100;
 
 /// Most queries of one text: the server answers them one after the other, with nothing between.
@@ -48,12 +48,12 @@ const NEWEST: [&str; 2] = [
 
 /// Reads the newest rows from MySQL.
 #[derive(Debug, Clone)]
-pub struct Newest {
+pub struct NewestRows {
     pool: MySqlPool,
-    packet: Arc<Packet>,
+    packet: Arc<PacketLimit>,
 }
 
-impl Newest {
+impl NewestRows {
     /// Creates a reader on `pool`.
     pub fn new(pool: MySqlPool) -> Self {
         Self { pool, packet: Arc::default() }
@@ -64,12 +64,12 @@ impl Newest {
     pub async fn rows(
         &self,
         devices: impl IntoIterator<Item = &DeviceSn>,
-    ) -> Result<HashMap<DeviceSn, (Identity, Row)>, sqlx::Error> {
+    ) -> Result<HashMap<DeviceSn, (Identity, ReadingRow)>, sqlx::Error> {
         let queries: Vec<String> = devices.into_iter().map(query).collect();
         if queries.is_empty() {
             return Ok(HashMap::new());
         }
-        let rows = self.fetch(queries).await.inspect_err(|_| self.packet.ask_again())?;
+        let rows = self.fetch(queries).await.inspect_err(|_| self.packet.reset())?;
         let mut newest = HashMap::with_capacity(rows.len());
         for row in &rows {
             if let Some((identity, row)) = decode(row)? {
@@ -107,7 +107,7 @@ impl Newest {
 /// Returns the query of one device. A UNION would open the table, with all its months, for each
 /// device.
 fn query(device_sn: &DeviceSn) -> String {
-    let mut value = Rows::after(NEWEST[0].to_owned());
+    let mut value = ValueList::after(NEWEST[0].to_owned());
     value.string(device_sn.as_str());
     value.finish(NEWEST[1])
 }
@@ -125,7 +125,7 @@ fn texts(queries: Vec<String>, text_max: usize) -> Vec<String> {
 
 /// Decodes a row as if its reading came from Kafka. Returns `None` for a row of another program
 /// that no reading can have.
-fn decode(row: &MySqlRow) -> Result<Option<(Identity, Row)>, sqlx::Error> {
+fn decode(row: &MySqlRow) -> Result<Option<(Identity, ReadingRow)>, sqlx::Error> {
     let (Some(device_sn), Some(timestamp)) = (
         text(row, "device_sn")?.and_then(|sn| DeviceSn::new(&sn)),
         parsed::<DateTime>(row, "timestamp")?,
@@ -135,7 +135,7 @@ fn decode(row: &MySqlRow) -> Result<Option<(Identity, Row)>, sqlx::Error> {
     let last_source = parsed(row, "last_source")?.unwrap_or_default();
     let some = |id: &i64| *id != 0;
     let method = text(row, "upload_method")?;
-    let found = Row {
+    let found = ReadingRow {
         id: parsed(row, "id")?.unwrap_or_default(),
         last_source,
         deliveries: parsed(row, "deliveries")?.unwrap_or(1),

@@ -12,12 +12,12 @@ const PART_OF_PACKET: usize = 4;
 
 /// The limit of texts, queried from the server once.
 #[derive(Debug, Default)]
-pub struct Packet {
+pub struct PacketLimit {
     /// Most bytes of one text of statements; 0: not queried yet.
     text_max: AtomicUsize,
 }
 
-impl Packet {
+impl PacketLimit {
     /// Returns the most bytes that a text of statements should have.
     pub async fn text_max(&self, connection: &mut MySqlConnection) -> Result<usize, sqlx::Error> {
         let known = self.text_max.load(Ordering::Relaxed);
@@ -34,7 +34,7 @@ impl Packet {
 
     /// Forgets the limit after a failure: the next connection may reach a server with a smaller
     /// packet.
-    pub fn ask_again(&self) {
+    pub fn reset(&self) {
         self.text_max.store(0, Ordering::Relaxed);
     }
 }

@@ -6,33 +6,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
-use ljwx_ledger::ledger::{Advance, Counts, Standing};
+use ljwx_ledger::ledger::{Advance, Counts, LedgerPosition};
 use ljwx_service::telemetry::trace;
 use metrics::{counter, histogram};
 use opentelemetry::Context;
 use tracing::{debug, info, warn};
 
-use super::held_batch::Hold;
+use super::held_batch::HeldBatch;
 use crate::batch::batch_metrics;
-use crate::batch::redis_progress::InRedis;
+use crate::batch::redis_progress::RedisWrite;
 use crate::batch::row::Identity;
 use crate::batch::spans::{BatchSpans, SpanNames};
 use crate::batch::{Batch, Letter, Segment};
-use crate::dead_letter::Letters;
+use crate::dead_letter::DeadLetterSender;
 use crate::health::Health;
 use crate::metrics::{DATABASE_INSERT_SECONDS, REDIS_ERRORS, REDIS_UPDATE_SECONDS, WRITE_ERRORS};
 use crate::mysql::bisect::isolate;
 use crate::mysql::device_ids;
-use crate::mysql::{Store, WriteError};
-use crate::redis::Latest;
-use ljwx_ledger::device_bindings::Bindings;
+use crate::mysql::{BatchWriter, WriteError};
+use crate::redis::LatestHashes;
+use ljwx_ledger::device_bindings::DeviceBindings;
 use ljwx_ledger::mysql::errors::Remedy;
 
 /// The outcome of one segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SegmentOutcome {
     /// Written and accounted for up to `to`.
-    Written { to: i64, in_redis: InRedis },
+    Written { to: i64, in_redis: RedisWrite },
     /// Another process has the partition. Nothing was written for the segment.
     Lost,
     /// The ledger has an unexpected position. Only a new claim shows where to continue.
@@ -40,33 +40,33 @@ pub enum Outcome {
 }
 
 /// Partition, epoch and outcome of each segment.
-pub type Flushed = Vec<(i32, i64, Outcome)>;
+pub type FlushResult = Vec<(i32, i64, SegmentOutcome)>;
 
 /// Writes batches, with the parts that a batch passes.
 pub struct Flush {
-    pub store: Store,
-    pub latest: Option<Arc<Latest>>,
-    pub letters: Letters,
-    pub bindings: Bindings,
+    pub store: BatchWriter,
+    pub latest: Option<Arc<LatestHashes>>,
+    pub dead_letter_sender: DeadLetterSender,
+    pub bindings: DeviceBindings,
     pub health: Health,
     pub names: SpanNames,
     /// Whether the outage of Redis has been logged.
-    pub redis_misses: AtomicBool,
+    pub redis_outage_logged: AtomicBool,
 }
 
 impl Flush {
     /// Brings one batch to its end. Returns only then, however long MySQL is unreachable.
-    pub async fn flush(&self, mut batch: Batch) -> Flushed {
+    pub async fn flush(&self, mut batch: Batch) -> FlushResult {
         let started = Instant::now();
         let spans = BatchSpans::start(&self.names, &batch);
         batch_metrics::taken(&batch, Timestamp::now().as_millisecond());
-        let mut ended = Ended::default();
+        let mut ended = FlushState::default();
         let counts = self.write(&mut batch, &mut ended, spans.context()).await;
-        self.letters.done(&batch.id);
+        self.dead_letter_sender.done(&batch.id);
         self.account(&batch, &counts, &mut ended);
         let in_redis = self.update_redis(&batch, spans.context()).await;
         for (segment, in_redis) in batch.segments.iter().zip(in_redis) {
-            let outcome = Outcome::Written { to: segment.to, in_redis };
+            let outcome = SegmentOutcome::Written { to: segment.to, in_redis };
             ended.flushed.push((segment.partition, segment.epoch, outcome));
         }
         batch_metrics::done(&batch, &ended.counts, started.elapsed(), trace::id(spans.context()));
@@ -76,10 +76,15 @@ impl Flush {
 
     /// Retries until no segment of the batch is left to write. Each kind of error has one remedy
     /// here.
-    async fn write(&self, batch: &mut Batch, ended: &mut Ended, parent: &Context) -> Vec<Counts> {
-        let mut hold = Hold::new(&batch.id, parent);
+    async fn write(
+        &self,
+        batch: &mut Batch,
+        ended: &mut FlushState,
+        parent: &Context,
+    ) -> Vec<Counts> {
+        let mut hold = HeldBatch::new(&batch.id, parent);
         while !batch.segments.is_empty() {
-            if self.letters.send(batch).await.is_err() {
+            if self.dead_letter_sender.send(batch).await.is_err() {
                 hold.wait("breaker", "too many dead letters").await;
                 // The cause may be fixed by now: retry every delivery.
                 batch.segments.iter_mut().for_each(Segment::reconsider);
@@ -94,7 +99,7 @@ impl Flush {
                     hold.over();
                     return counts;
                 }
-                Err(WriteError::Held { remedy, message, unanswered }) => {
+                Err(WriteError::Retry { remedy, message, unanswered }) => {
                     if !unanswered.is_empty() {
                         ended.unanswered = unanswered;
                     }
@@ -104,10 +109,10 @@ impl Flush {
                 }
                 Err(WriteError::Data { code, message, suspect }) => {
                     debug!(batch.id, code, "a value is refused; looking for it");
-                    self.refuse(batch, &mut hold, &message, suspect.as_ref()).await;
+                    self.isolate_data_errors(batch, &mut hold, &message, suspect.as_ref()).await;
                 }
                 Err(WriteError::Fenced(advances)) => {
-                    self.settle(&advances, batch, ended, &mut hold).await;
+                    self.resolve_fenced(&advances, batch, ended, &mut hold).await;
                 }
             }
         }
@@ -115,23 +120,23 @@ impl Flush {
     }
 
     /// Counts committed segments once, for both ways in which a commit is noticed.
-    fn account(&self, batch: &Batch, counts: &[Counts], ended: &mut Ended) {
+    fn account(&self, batch: &Batch, counts: &[Counts], ended: &mut FlushState) {
         if batch.segments.is_empty() {
             return;
         }
         batch_metrics::committed(batch, counts, Timestamp::now().as_millisecond());
         counts.iter().for_each(|counts| ended.counts += *counts);
-        self.letters.committed(batch);
-        self.health.stored(batch.records() as i64, batch.letters() as i64);
+        self.dead_letter_sender.committed(batch);
+        self.health.stored(batch.records() as i64, batch.dead_letters() as i64);
         self.health.held(None);
     }
 
     /// Finds the deliveries that MySQL rejects and makes dead letters of them. The next attempt
     /// writes the rest.
-    async fn refuse(
+    async fn isolate_data_errors(
         &self,
         batch: &mut Batch,
-        hold: &mut Hold,
+        hold: &mut HeldBatch,
         message: &str,
         suspect: Option<&Identity>,
     ) {
@@ -145,7 +150,7 @@ impl Flush {
                     let own = |(partition, letter): &(i32, Letter)| {
                         (*partition == segment.partition).then(|| letter.clone())
                     };
-                    segment.refuse(found.iter().filter_map(own).collect());
+                    segment.add_dead_letters(found.iter().filter_map(own).collect());
                 }
             }
             Err(error) => hold.wait(error.kind(), &error.to_string()).await,
@@ -168,21 +173,23 @@ impl Flush {
 
     /// Queries the ledger for the reason of each fenced advance, and takes these segments out of
     /// the batch. The next attempt writes the rest.
-    async fn settle(
+    async fn resolve_fenced(
         &self,
         advances: &[Advance],
         batch: &mut Batch,
-        ended: &mut Ended,
-        hold: &mut Hold,
+        ended: &mut FlushState,
+        hold: &mut HeldBatch,
     ) {
         let mut own = Batch { id: batch.id.clone(), reason: batch.reason, segments: Vec::new() };
         let mut counts = Vec::new();
         for advance in advances {
-            let standing = self.standing(advance, hold).await;
-            let outcome = match standing {
-                Standing::Lost => Outcome::Lost,
-                Standing::Committed => Outcome::Written { to: advance.to, in_redis: InRedis::No },
-                Standing::At(at) => Outcome::Astray { at },
+            let position = self.position(advance, hold).await;
+            let outcome = match position {
+                LedgerPosition::Lost => SegmentOutcome::Lost,
+                LedgerPosition::Committed => {
+                    SegmentOutcome::Written { to: advance.to, in_redis: RedisWrite::Missed }
+                }
+                LedgerPosition::At(at) => SegmentOutcome::Astray { at },
             };
             warn!(
                 partition = advance.partition,
@@ -192,7 +199,7 @@ impl Flush {
             ended.flushed.push((advance.partition, advance.epoch, outcome));
             let segments =
                 batch.segments.extract_if(.., |held| held.partition == advance.partition);
-            if standing == Standing::Committed {
+            if position == LedgerPosition::Committed {
                 own.segments.extend(segments);
                 counts.push(ended.committed(advance));
             } else {
@@ -202,17 +209,17 @@ impl Flush {
         self.account(&own, &counts, ended);
     }
 
-    async fn standing(&self, advance: &Advance, hold: &mut Hold) -> Standing {
+    async fn position(&self, advance: &Advance, hold: &mut HeldBatch) -> LedgerPosition {
         loop {
-            match self.store.ledger().standing(advance).await {
-                Ok(standing) => return standing,
+            match self.store.ledger().position(advance).await {
+                Ok(position) => return position,
                 Err(error) => hold.wait("infrastructure", &error.to_string()).await,
             }
         }
     }
 
-    async fn update_redis(&self, batch: &Batch, parent: &Context) -> Vec<InRedis> {
-        let missed = || vec![InRedis::No; batch.segments.len()];
+    async fn update_redis(&self, batch: &Batch, parent: &Context) -> Vec<RedisWrite> {
+        let missed = || vec![RedisWrite::Missed; batch.segments.len()];
         let Some(latest) = &self.latest else { return missed() };
         let started = Instant::now();
         let span = crate::batch::spans::redis_update(parent, batch);
@@ -220,13 +227,13 @@ impl Flush {
         histogram!(REDIS_UPDATE_SECONDS).record(started.elapsed());
         crate::batch::spans::end(&span, result.as_ref().err().map(|_| "redis"));
         match &result {
-            Ok(_) if self.redis_misses.swap(false, Ordering::Relaxed) => {
+            Ok(_) if self.redis_outage_logged.swap(false, Ordering::Relaxed) => {
                 info!(batch.id, "Redis takes batches again; what it missed is repaired");
             }
             Ok(_) => {}
             Err(error) => {
                 counter!(REDIS_ERRORS).increment(1);
-                if !self.redis_misses.swap(true, Ordering::Relaxed) {
+                if !self.redis_outage_logged.swap(true, Ordering::Relaxed) {
                     warn!(batch.id, %error, "Redis does not take batches; MySQL has them");
                 }
             }
@@ -237,14 +244,14 @@ impl Flush {
 
 /// The outcome of a batch so far.
 #[derive(Default)]
-struct Ended {
-    flushed: Flushed,
+struct FlushState {
+    flushed: FlushResult,
     counts: Counts,
     /// The advances of the last COMMIT without an answer.
     unanswered: Vec<Advance>,
 }
 
-impl Ended {
+impl FlushState {
     /// Returns the counts of an advance that was committed without an answer. A retry finds the
     /// rows stored, so only the attempt that stored them knows which were new.
     fn committed(&self, again: &Advance) -> Counts {

@@ -16,25 +16,25 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// A batch that MySQL does not take. The log has one line for each new reason of the wait and one
 /// line at its end.
-pub(super) struct Hold {
+pub(super) struct HeldBatch {
     batch_id: String,
     /// Id of the batch's trace, if the trace is recorded.
     trace_id: Option<String>,
     backoff: Backoff,
-    said: Option<&'static str>,
+    logged: Option<&'static str>,
 }
 
-impl Hold {
+impl HeldBatch {
     pub(super) fn new(batch_id: &str, span: &Context) -> Self {
         let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
-        Self { batch_id: batch_id.to_owned(), trace_id: trace::id(span), backoff, said: None }
+        Self { batch_id: batch_id.to_owned(), trace_id: trace::id(span), backoff, logged: None }
     }
 
-    pub(super) async fn wait(&mut self, why: &'static str, message: &str) {
-        if self.said != Some(why) {
-            self.said = Some(why);
+    pub(super) async fn wait(&mut self, reason: &'static str, message: &str) {
+        if self.logged != Some(reason) {
+            self.logged = Some(reason);
             let trace_id = self.trace_id.as_deref();
-            if why == Remedy::Schema.as_str() {
+            if reason == Remedy::Schema.as_str() {
                 error!(
                     batch.id = self.batch_id,
                     trace_id,
@@ -45,7 +45,7 @@ impl Hold {
                 warn!(
                     batch.id = self.batch_id,
                     trace_id,
-                    why,
+                    reason,
                     error = message,
                     "batch held; trying again"
                 );
@@ -55,7 +55,7 @@ impl Hold {
     }
 
     pub(super) fn over(&self) {
-        if self.said.is_some() {
+        if self.logged.is_some() {
             warn!(
                 batch.id = self.batch_id,
                 trace_id = self.trace_id.as_deref(),

@@ -7,9 +7,9 @@ mod held_batch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ljwx_ledger::group::consumer::Source;
-use ljwx_ledger::group::delivery::{Event, Revocation};
-use ljwx_service::lifecycle::{Deadline, Step};
+use ljwx_ledger::group::consumer::GroupConsumer;
+use ljwx_ledger::group::delivery::{ConsumerEvent, Revocation};
+use ljwx_service::lifecycle::{Deadline, ShutdownStep};
 use metrics::gauge;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,50 +17,50 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::batch::buffer::{Buffer, Limits};
-use crate::batch::size::{Adaptive, Sample};
+use crate::batch::buffer::{Buffer, BufferLimits};
+use crate::batch::size::{BatchSizer, BatchTiming};
 use crate::batch::{Batch, FlushReason, Segment};
 use crate::health::Health;
-use crate::metrics::{BATCH_ROWS_WANTED, BATCHES_IN_FLIGHT_WANTED, BUFFERED};
-use crate::mysql::group_control::Gate;
-use crate::pipeline::flush::{Flush, Flushed, Outcome};
-use crate::redis::repair::Link;
+use crate::metrics::{BATCH_ROWS_TARGET, BATCHES_IN_FLIGHT_TARGET, BUFFERED};
+use crate::mysql::group_control::ConsumptionState;
+use crate::pipeline::flush::{Flush, FlushResult, SegmentOutcome};
+use crate::redis::repair::RepairHandle;
 
 /// Longest time between two turns of the loop, each of which reports to the health state.
 const TURN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The main loop.
 pub struct Pipeline {
-    source: Source,
+    source: GroupConsumer,
     buffer: Buffer,
     flush: Arc<Flush>,
     health: Health,
-    adaptive: Adaptive,
-    in_flight: JoinSet<(Flushed, Sample)>,
+    adaptive: BatchSizer,
+    in_flight: JoinSet<(FlushResult, BatchTiming)>,
     revoked: Vec<Revocation>,
-    repair: Link,
-    gate: watch::Receiver<Gate>,
+    repair: RepairHandle,
+    consumption_state: watch::Receiver<ConsumptionState>,
 }
 
 /// The parts of the main loop.
-pub struct Parts {
+pub struct PipelineParts {
     /// Consumes the deliveries.
-    pub source: Source,
+    pub source: GroupConsumer,
     /// Writes the batches.
     pub flush: Flush,
     /// The repair of Redis, which runs beside the loop.
-    pub repair: Link,
+    pub repair: RepairHandle,
     /// The limits of the buffer.
-    pub limits: Limits,
+    pub limits: BufferLimits,
     /// Adapts size and wait within the limits.
-    pub adaptive: Adaptive,
+    pub adaptive: BatchSizer,
     /// Whether deliveries may be taken in.
-    pub gate: watch::Receiver<Gate>,
+    pub consumption_state: watch::Receiver<ConsumptionState>,
 }
 
 /// The way in which the loop ended.
 #[derive(Debug, PartialEq, Eq)]
-pub enum End {
+pub enum StopReason {
     /// All deliveries in memory were written.
     Drained,
     /// The deadline came first. The next owner of the partitions reads the unwritten deliveries
@@ -70,10 +70,10 @@ pub enum End {
 
 impl Pipeline {
     /// Creates the loop from its parts.
-    pub fn new(parts: Parts) -> Self {
-        let Parts { source, flush, repair, limits, adaptive, gate } = parts;
+    pub fn new(parts: PipelineParts) -> Self {
+        let PipelineParts { source, flush, repair, limits, adaptive, consumption_state } = parts;
         let mut buffer = Buffer::new(limits);
-        buffer.tune(adaptive.rows(), adaptive.linger(), adaptive.company_linger());
+        buffer.tune(adaptive.rows(), adaptive.linger(), adaptive.fast_linger());
         Self {
             source,
             buffer,
@@ -83,7 +83,7 @@ impl Pipeline {
             in_flight: JoinSet::new(),
             revoked: Vec::new(),
             repair,
-            gate,
+            consumption_state,
         }
     }
 
@@ -93,7 +93,7 @@ impl Pipeline {
         mut self,
         deadline: &Deadline,
         stop: &CancellationToken,
-    ) -> anyhow::Result<End> {
+    ) -> anyhow::Result<StopReason> {
         if let Err(error) = self.turn_until(stop).await {
             // Start the time limit for leaving the group.
             stop.cancel();
@@ -103,15 +103,15 @@ impl Pipeline {
         }
         self.health.draining();
         info!(deliveries = self.buffer.deliveries(), "draining");
-        let end = match deadline.within(Step::Drain, self.drain()).await {
-            Some(()) => End::Drained,
+        let end = match deadline.within(ShutdownStep::Drain, self.drain()).await {
+            Some(()) => StopReason::Drained,
             None => {
                 warn!(
                     deliveries = self.buffer.deliveries(),
                     "not drained in time; the rest will be read again"
                 );
                 self.in_flight.shutdown().await;
-                End::OutOfTime
+                StopReason::OutOfTime
             }
         };
         self.source.close(deadline).await;
@@ -130,16 +130,17 @@ impl Pipeline {
                 .due_at()
                 .filter(|_| may_start)
                 .map_or(next_turn, |due| due.min(next_turn));
-            let admit = self.buffer.has_room() && *self.gate.borrow() == Gate::Open;
+            let admit = self.buffer.has_room()
+                && *self.consumption_state.borrow() == ConsumptionState::Running;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 Some(done) = self.in_flight.join_next() => self.done(done?)?,
                 Some(then) = self.repair.repaired.recv() => self.buffer.repaired(&then),
-                Ok(()) = self.gate.changed() => self.check_gate()?,
+                Ok(()) = self.consumption_state.changed() => self.check_gate()?,
                 event = self.source.next(admit) => match event {
-                    Event::Closed if stop.is_cancelled() => return Ok(()),
-                    Event::Closed => anyhow::bail!("the consumer ended without being told to"),
+                    ConsumerEvent::Closed if stop.is_cancelled() => return Ok(()),
+                    ConsumerEvent::Closed => anyhow::bail!("the consumer ended without being told to"),
                     event => self.event(event)?,
                 },
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -152,20 +153,20 @@ impl Pipeline {
     }
 
     fn check_gate(&self) -> anyhow::Result<()> {
-        match &*self.gate.borrow() {
-            Gate::Refused(reason) => anyhow::bail!("{reason}"),
-            Gate::Paused(reason) => {
+        match &*self.consumption_state.borrow() {
+            ConsumptionState::Blocked(reason) => anyhow::bail!("{reason}"),
+            ConsumptionState::Paused(reason) => {
                 info!(reason, "paused by command; `worker resume` lets it go on")
             }
-            Gate::Open => info!("taking readings"),
-            Gate::Unknown => {}
+            ConsumptionState::Running => info!("taking readings"),
+            ConsumptionState::Unknown => {}
         }
         Ok(())
     }
 
-    fn event(&mut self, event: Event) -> anyhow::Result<()> {
+    fn event(&mut self, event: ConsumerEvent) -> anyhow::Result<()> {
         match event {
-            Event::Assigned(claims) => {
+            ConsumerEvent::Assigned(claims) => {
                 self.health.joined();
                 for claim in claims {
                     // The partition came back before it was drained. Writes of its former claim are
@@ -176,19 +177,19 @@ impl Pipeline {
                     self.buffer.open(claim);
                 }
             }
-            Event::Deliveries(deliveries) => {
+            ConsumerEvent::Deliveries(deliveries) => {
                 let now = Instant::now();
                 for delivery in deliveries {
                     let origin = delivery.origin.sampled();
                     self.buffer.insert(delivery, origin, now);
                 }
             }
-            Event::Revoked(revocation) if revocation.lost => {
+            ConsumerEvent::Revoked(revocation) if revocation.lost => {
                 self.buffer.forget(&revocation.partitions)
             }
-            Event::Revoked(revocation) => self.revoked.push(revocation),
-            Event::Failed(reason) => anyhow::bail!("the consumer cannot go on: {reason}"),
-            Event::Closed => {}
+            ConsumerEvent::Revoked(revocation) => self.revoked.push(revocation),
+            ConsumerEvent::Failed(reason) => anyhow::bail!("the consumer cannot go on: {reason}"),
+            ConsumerEvent::Closed => {}
         }
         Ok(())
     }
@@ -223,30 +224,30 @@ impl Pipeline {
             let (started, records) = (Instant::now(), batch.records());
             let full = matches!(reason, FlushReason::Rows | FlushReason::Bytes);
             let flushed = flush.flush(batch).await;
-            (flushed, Sample { records, took: started.elapsed(), full })
+            (flushed, BatchTiming { records, took: started.elapsed(), full })
         });
         true
     }
 
-    fn done(&mut self, (flushed, sample): (Flushed, Sample)) -> anyhow::Result<()> {
+    fn done(&mut self, (flushed, sample): (FlushResult, BatchTiming)) -> anyhow::Result<()> {
         self.adaptive.note(Instant::now(), sample);
         let adaptive = &self.adaptive;
-        self.buffer.tune(adaptive.rows(), adaptive.linger(), adaptive.company_linger());
-        gauge!(BATCH_ROWS_WANTED).set(self.adaptive.rows() as f64);
-        gauge!(BATCHES_IN_FLIGHT_WANTED).set(self.adaptive.in_flight() as f64);
+        self.buffer.tune(adaptive.rows(), adaptive.linger(), adaptive.fast_linger());
+        gauge!(BATCH_ROWS_TARGET).set(self.adaptive.rows() as f64);
+        gauge!(BATCHES_IN_FLIGHT_TARGET).set(self.adaptive.in_flight() as f64);
         self.flushed(flushed)
     }
 
-    fn flushed(&mut self, flushed: Flushed) -> anyhow::Result<()> {
+    fn flushed(&mut self, flushed: FlushResult) -> anyhow::Result<()> {
         let mut committed = Vec::with_capacity(flushed.len());
         for (partition, epoch, outcome) in flushed {
             match outcome {
-                Outcome::Written { to, in_redis } => {
+                SegmentOutcome::Written { to, in_redis } => {
                     self.buffer.written(partition, epoch, to, in_redis);
                     committed.push((partition, to));
                 }
-                Outcome::Lost => self.buffer.forget_claim(partition, epoch),
-                Outcome::Astray { at } => anyhow::bail!(
+                SegmentOutcome::Lost => self.buffer.forget_claim(partition, epoch),
+                SegmentOutcome::Astray { at } => anyhow::bail!(
                     "partition {partition}: the ledger stands at {at} under this process's own \
                      claim; only a new claim is safe"
                 ),

@@ -21,7 +21,7 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 
 /// A range of offsets of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stretch {
+pub struct OffsetRange {
     pub partition: i32,
     /// First offset.
     pub from: i64,
@@ -31,12 +31,12 @@ pub struct Stretch {
 
 /// Reads past records of the readings topic.
 #[derive(Clone)]
-pub struct Topic {
+pub struct ReadingsTopic {
     client: ClientConfig,
     name: String,
 }
 
-impl Topic {
+impl ReadingsTopic {
     /// Creates a reader with the id of `group`, because the brokers may let only this group read
     /// the topic. The reader does not join the group.
     pub fn new(mut client: ClientConfig, name: &str, group: &str) -> Self {
@@ -56,20 +56,20 @@ impl Topic {
     /// Blocks.
     pub fn devices(
         &self,
-        stretches: &[Stretch],
+        ranges: &[OffsetRange],
         base: i64,
         stop: &CancellationToken,
     ) -> anyhow::Result<BTreeSet<DeviceSn>> {
         let consumer: BaseConsumer = self.client.create()?;
         let mut list = TopicPartitionList::new();
-        for stretch in stretches {
+        for stretch in ranges {
             ensure!(stretch.from >= base, "the topic that they were in is gone");
             let from = Offset::Offset(stretch.from - base);
             list.add_partition_offset(&self.name, stretch.partition, from)?;
         }
         consumer.assign(&list)?;
         let mut open: BTreeMap<i32, i64> =
-            stretches.iter().map(|stretch| (stretch.partition, stretch.to - base)).collect();
+            ranges.iter().map(|stretch| (stretch.partition, stretch.to - base)).collect();
         let mut devices = BTreeSet::new();
         let until = Instant::now() + READ_TIMEOUT;
         while !open.is_empty() {

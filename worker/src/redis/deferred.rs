@@ -11,21 +11,21 @@ use std::time::{Duration, Instant};
 use ljwx_reading::DeviceSn;
 
 use crate::batch::Batch;
-use crate::batch::redis_progress::InRedis;
-use crate::batch::row::{Identity, Row};
+use crate::batch::redis_progress::RedisWrite;
+use crate::batch::row::{Identity, ReadingRow};
 
 /// Time for which a partition with more waiting segments writes nothing to Redis.
-const SHOW_INTERVAL: Duration = Duration::from_millis(300);
+const WRITE_INTERVAL: Duration = Duration::from_millis(300);
 
 /// A row to be written to Redis, with its key.
-pub type Shown = (Identity, Row);
+pub type DeferredRow = (Identity, ReadingRow);
 
 /// The deferred rows of all partitions.
 #[derive(Debug, Default)]
-pub struct PutOff(HashMap<i32, Lane>);
+pub struct DeferredDevices(HashMap<i32, DeferredLane>);
 
 #[derive(Debug)]
-struct Lane {
+struct DeferredLane {
     epoch: i64,
     since: Instant,
     devices: Devices,
@@ -34,10 +34,10 @@ struct Lane {
 /// The newest row of each device. Rows of the same time all stay, because each may have fields that
 /// the others do not have.
 #[derive(Debug, Default)]
-struct Devices(BTreeMap<DeviceSn, Vec<Shown>>);
+struct Devices(BTreeMap<DeviceSn, Vec<DeferredRow>>);
 
 impl Devices {
-    fn take(&mut self, identity: &Identity, row: &Row) {
+    fn take(&mut self, identity: &Identity, row: &ReadingRow) {
         let rows = self.0.entry(identity.0.clone()).or_default();
         let newest = rows.last().map(|((_, timestamp), _)| *timestamp);
         if newest.is_some_and(|newest| newest > identity.1) {
@@ -50,26 +50,26 @@ impl Devices {
     }
 }
 
-impl PutOff {
+impl DeferredDevices {
     /// Returns the rows to be written at `now`, and for each segment of the batch whether its rows
     /// are among them. Rows ahead of the clock are never written.
-    pub fn sort(&mut self, batch: &Batch, now: Instant) -> (Vec<Shown>, Vec<InRedis>) {
+    pub fn sort(&mut self, batch: &Batch, now: Instant) -> (Vec<DeferredRow>, Vec<RedisWrite>) {
         let mut rows = Vec::new();
         let mut outcomes = Vec::with_capacity(batch.segments.len());
         for segment in &batch.segments {
             let (partition, epoch) = (segment.partition, segment.epoch);
             let held = self.0.remove(&partition).filter(|lane| lane.epoch == epoch);
-            let fresh = || Lane { epoch, since: now, devices: Devices::default() };
+            let fresh = || DeferredLane { epoch, since: now, devices: Devices::default() };
             let mut lane = held.unwrap_or_else(fresh);
             for (identity, row) in segment.rows.iter().filter(|(_, row)| !row.ahead) {
                 lane.devices.take(identity, row);
             }
-            if segment.followed && now.saturating_duration_since(lane.since) < SHOW_INTERVAL {
+            if segment.has_successor && now.saturating_duration_since(lane.since) < WRITE_INTERVAL {
                 self.0.insert(partition, lane);
-                outcomes.push(InRedis::Later);
+                outcomes.push(RedisWrite::Deferred);
             } else {
                 rows.extend(lane.devices.0.into_values().flatten());
-                outcomes.push(InRedis::Yes);
+                outcomes.push(RedisWrite::Done);
             }
         }
         (rows, outcomes)

@@ -6,7 +6,7 @@ use fred::bytes::Bytes;
 use ljwx_reading::{Document, wall_text};
 use rmp::encode;
 
-use crate::batch::row::{Fills, Identity, Row};
+use crate::batch::row::{FillOnlyIds, Identity, ReadingRow};
 
 /// Fields of the hash, each with the index of its value among the values of a [`packed_row`]; the
 /// timestamp is first. Both spellings of each are written, so that all readers work.
@@ -57,7 +57,7 @@ const VALUES: u32 = 24;
 /// Returns the names of the fields, each with the index of its value, as one argument of the
 /// script.
 pub fn packed_fields() -> Bytes {
-    let mut packed = Packed::new(FIELDS.len() as u32 * 2);
+    let mut packed = PackedRow::new(FIELDS.len() as u32 * 2);
     for (name, place) in FIELDS {
         packed.text(name);
         packed.text(place);
@@ -68,10 +68,10 @@ pub fn packed_fields() -> Bytes {
 /// Returns a device's row as one argument of the script: its source, the ids that only fill, and
 /// the values of its hash, absent ones empty. Several arguments would cost both sides more than
 /// their bytes.
-pub fn packed_row((device_sn, timestamp): &Identity, row: &Row) -> Bytes {
-    let mut packed = Packed::new(2 + VALUES);
+pub fn packed_row((device_sn, timestamp): &Identity, row: &ReadingRow) -> Bytes {
+    let mut packed = PackedRow::new(2 + VALUES);
     packed.text(row.last_source);
-    packed.text(Fills::of(row.ids, row.bound).index());
+    packed.text(FillOnlyIds::of(row.ids, row.bound).index());
     packed.text(wall_text(*timestamp));
     packed.text(device_sn.as_str());
     let vitals = &row.vitals;
@@ -110,12 +110,12 @@ pub fn packed_row((device_sn, timestamp): &Identity, row: &Row) -> Bytes {
 const ROW_BYTES_EXPECTED: usize = 256;
 
 /// An array of strings in `MessagePack`.
-struct Packed {
+struct PackedRow {
     bytes: Vec<u8>,
     scratch: String,
 }
 
-impl Packed {
+impl PackedRow {
     fn new(strings: u32) -> Self {
         let mut bytes = Vec::with_capacity(ROW_BYTES_EXPECTED);
         // Writing to a Vec cannot fail.

@@ -14,7 +14,7 @@ use sqlx::FromRow;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::redis::{RedisFailure, Writes};
+use crate::redis::{RedisError, RedisWriteHealth};
 
 /// Writes "token beat", unless the key has this token with the same beat or a later one. With
 /// `ARGV[3]` = 'only' it changes only a key with this token, so that a beat does not hide a loss. A
@@ -36,7 +36,7 @@ const REFILL_SECONDS_MAX: i64 = 60;
 
 /// The row of a group.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-struct Expected {
+struct GenerationRow {
     token: String,
     placed: bool,
     beat: i64,
@@ -61,17 +61,17 @@ impl Generation {
 }
 
 /// The key and the row of one group.
-pub struct Sentinel {
+pub struct GenerationCheck {
     client: Client,
     pool: MySqlPool,
     group: String,
     key: String,
     owner: String,
     beat: Script,
-    writes: Writes,
+    writes: RedisWriteHealth,
 }
 
-impl Sentinel {
+impl GenerationCheck {
     /// Creates the check of `group`. `owner` names this replica in the row, and `writes` gets the
     /// result of each beat.
     pub fn new(
@@ -79,7 +79,7 @@ impl Sentinel {
         pool: MySqlPool,
         group: &str,
         owner: String,
-        writes: Writes,
+        writes: RedisWriteHealth,
     ) -> Self {
         Self {
             client,
@@ -93,7 +93,7 @@ impl Sentinel {
     }
 
     /// Compares the key with the row. A loss begins a new generation.
-    pub async fn check(&self) -> Result<Generation, RedisFailure> {
+    pub async fn check(&self) -> Result<Generation, RedisError> {
         let mut expected = self.expected().await?;
         if expected.placed {
             let found = self.found().await?;
@@ -117,14 +117,14 @@ impl Sentinel {
     }
 
     /// Returns the value of the key; `None` if the key is missing or has another type.
-    async fn found(&self) -> Result<Option<String>, RedisFailure> {
+    async fn found(&self) -> Result<Option<String>, RedisError> {
         match self.client.get(&self.key).await {
             Err(error) if error.details().starts_with("WRONGTYPE") => Ok(None),
             found => Ok(found?),
         }
     }
 
-    async fn expected(&self) -> Result<Expected, sqlx::Error> {
+    async fn expected(&self) -> Result<GenerationRow, sqlx::Error> {
         if let Some(expected) = self.select().await? {
             return Ok(expected);
         }
@@ -136,7 +136,7 @@ impl Sentinel {
         self.select().await?.ok_or(sqlx::Error::RowNotFound)
     }
 
-    async fn select(&self) -> Result<Option<Expected>, sqlx::Error> {
+    async fn select(&self) -> Result<Option<GenerationRow>, sqlx::Error> {
         sqlx::query_as(
             "SELECT token, placed, beat, generation, refilled FROM redis_sentinel \
              WHERE consumer_group = ?",
@@ -147,7 +147,7 @@ impl Sentinel {
     }
 
     /// Begins a new generation. Returns `false` if another replica did.
-    async fn lose(&self, expected: &Expected) -> Result<bool, sqlx::Error> {
+    async fn lose(&self, expected: &GenerationRow) -> Result<bool, sqlx::Error> {
         let begun = sqlx::query(
             "UPDATE redis_sentinel SET token = ?, placed = 0, generation = generation + 1 \
              WHERE consumer_group = ? AND token = ? AND placed = 1",
@@ -160,7 +160,7 @@ impl Sentinel {
         Ok(begun.rows_affected() == 1)
     }
 
-    async fn place(&self, expected: &Expected) -> Result<(), RedisFailure> {
+    async fn place(&self, expected: &GenerationRow) -> Result<(), RedisError> {
         self.write(&expected.token, expected.beat, "any").await?;
         sqlx::query("UPDATE redis_sentinel SET placed = 1 WHERE consumer_group = ? AND token = ?")
             .bind(&self.group)
@@ -170,7 +170,7 @@ impl Sentinel {
         Ok(())
     }
 
-    async fn advance(&self, expected: &Expected) -> Result<(), RedisFailure> {
+    async fn advance(&self, expected: &GenerationRow) -> Result<(), RedisError> {
         let beat = expected.beat + 1;
         if !self.write(&expected.token, beat, "only").await? {
             return Ok(());
@@ -187,7 +187,7 @@ impl Sentinel {
         Ok(())
     }
 
-    async fn write(&self, token: &str, beat: i64, which: &str) -> Result<bool, RedisFailure> {
+    async fn write(&self, token: &str, beat: i64, which: &str) -> Result<bool, RedisError> {
         let arguments = vec![token.to_owned(), beat.to_string(), which.to_owned()];
         let written: Result<i64, _> =
             self.beat.evalsha_with_reload(&self.client, vec![self.key.as_str()], arguments).await;
@@ -231,7 +231,7 @@ impl Sentinel {
     }
 }
 
-impl Expected {
+impl GenerationRow {
     fn generation(&self) -> Generation {
         Generation { present: self.generation, refilled: self.refilled }
     }
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn a_key_that_is_gone_foreign_or_older_is_a_loss() {
         let expected =
-            Expected { token: "a".into(), placed: true, beat: 7, generation: 1, refilled: 1 };
+            GenerationRow { token: "a".into(), placed: true, beat: 7, generation: 1, refilled: 1 };
         for (found, met) in [
             (Some("a 7"), true),
             (Some("a 8"), true),

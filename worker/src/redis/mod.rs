@@ -25,43 +25,43 @@ use metrics::counter;
 use tracing::warn;
 
 use crate::batch::Batch;
-use crate::batch::redis_progress::InRedis;
-use crate::batch::row::{Identity, Row};
-use crate::health::redis_writes::Writes;
+use crate::batch::redis_progress::RedisWrite;
+use crate::batch::row::{Identity, ReadingRow};
+use crate::health::redis_writes::RedisWriteHealth;
 use crate::metrics::{REDIS_REPLACED, REDIS_STALE};
-use crate::mysql::newest_rows::Newest;
-use deferred::PutOff;
+use crate::mysql::newest_rows::NewestRows;
+use deferred::DeferredDevices;
 use fields::{packed_fields, packed_row};
 
 /// Pause after a failure of Redis, so that an unreachable Redis does not slow every batch.
-const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Most reads of a row whose hash has a later delivery than the row. Each further read needs a
 /// delivery between a read and its write, so two reads are enough except in a flood.
 const READ_AGAIN_MAX: usize = 10;
 
 /// Writes the hashes in Redis and publishes to their channels.
-pub struct Latest {
+pub struct LatestHashes {
     client: Client,
     script: Script,
     fields: Bytes,
     devices_max: usize,
     ttl: Option<Duration>,
-    newest: Newest,
-    put_off: Mutex<PutOff>,
-    writes: Writes,
-    rests_until: Mutex<Option<Instant>>,
+    newest: NewestRows,
+    deferred: Mutex<DeferredDevices>,
+    writes: RedisWriteHealth,
+    paused_until: Mutex<Option<Instant>>,
 }
 
 /// The reason for which Redis does not have a batch.
 #[derive(Debug, thiserror::Error)]
-pub enum RedisFailure {
+pub enum RedisError {
     /// Redis did not accept the write.
     #[error("{0}")]
     Failed(#[from] fred::error::Error),
     /// Redis is unreachable or paused. Nothing was tried.
     #[error("Redis is away")]
-    Away,
+    Unreachable,
     /// The rows for Redis could not be read.
     #[error("MySQL: {0}")]
     MySql(#[from] sqlx::Error),
@@ -72,7 +72,7 @@ pub enum RedisFailure {
 
 /// The script's answer for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
+enum ScriptReply {
     Same,
     Changed,
     Missing,
@@ -80,7 +80,7 @@ enum Answer {
     Outdated,
 }
 
-impl Answer {
+impl ScriptReply {
     fn of(code: i64) -> Self {
         match code {
             1 => Self::Changed,
@@ -94,12 +94,12 @@ impl Answer {
 
 /// The rows that a call writes: readings of a batch, or whole rows of MySQL.
 #[derive(Debug, Clone, Copy)]
-enum Mode {
+enum WriteMode {
     Reading,
     Row,
 }
 
-impl Mode {
+impl WriteMode {
     fn as_str(self) -> &'static str {
         match self {
             Self::Reading => "reading",
@@ -111,17 +111,17 @@ impl Mode {
 /// Number of the script's arguments before those of the devices.
 const ARGUMENTS_AHEAD: usize = 3;
 
-type Shown<'a> = (&'a Identity, &'a Row);
+type RowRef<'a> = (&'a Identity, &'a ReadingRow);
 
-impl Latest {
+impl LatestHashes {
     /// Creates a writer of at most `devices_max` devices per call. A hash expires `ttl` after the
     /// last row that was not older than the hash. `writes` gets the results.
     pub fn new(
         client: Client,
-        newest: Newest,
+        newest: NewestRows,
         devices_max: usize,
         ttl: Option<Duration>,
-        writes: Writes,
+        writes: RedisWriteHealth,
     ) -> Self {
         Self {
             client,
@@ -130,32 +130,33 @@ impl Latest {
             devices_max,
             ttl,
             newest,
-            put_off: Mutex::default(),
+            deferred: Mutex::default(),
             writes,
-            rests_until: Mutex::new(None),
+            paused_until: Mutex::new(None),
         }
     }
 
     /// Returns whether Redis is connected and not paused after a failure.
     pub fn reachable(&self) -> bool {
-        !self.rests() && self.client.is_connected()
+        !self.is_paused() && self.client.is_connected()
     }
 
     /// Writes the newest reading of every device of a batch, or defers the devices of a partition
     /// that has more waiting. Returns the choice, segment by segment.
-    pub async fn update(&self, batch: &Batch) -> Result<Vec<InRedis>, RedisFailure> {
+    pub async fn update(&self, batch: &Batch) -> Result<Vec<RedisWrite>, RedisError> {
         if !self.reachable() {
-            return Err(RedisFailure::Away);
+            return Err(RedisError::Unreachable);
         }
         let (rows, outcomes) = self.sort(batch);
-        let devices: Vec<Shown<'_>> = rows.iter().map(|(identity, row)| (identity, row)).collect();
+        let devices: Vec<RowRef<'_>> = rows.iter().map(|(identity, row)| (identity, row)).collect();
         let chunks = || devices.chunks(self.devices_max);
         // Make the calls at the same time: while Redis runs one call, the next one travels.
-        let answers = try_join_all(chunks().map(|chunk| self.call(Mode::Reading, chunk))).await?;
+        let answers =
+            try_join_all(chunks().map(|chunk| self.call(WriteMode::Reading, chunk))).await?;
         let mut stale = 0;
         for (chunk, answers) in chunks().zip(answers) {
-            stale += count(&answers, Answer::Newer);
-            let missing = chosen(chunk, &answers, Answer::Missing);
+            stale += count(&answers, ScriptReply::Newer);
+            let missing = chosen(chunk, &answers, ScriptReply::Missing);
             if !missing.is_empty() {
                 self.fill(&missing).await?;
             }
@@ -168,15 +169,15 @@ impl Latest {
         Ok(outcomes)
     }
 
-    fn sort(&self, batch: &Batch) -> (Vec<deferred::Shown>, Vec<InRedis>) {
-        let mut put_off = self.put_off.lock().unwrap_or_else(PoisonError::into_inner);
-        put_off.sort(batch, Instant::now())
+    fn sort(&self, batch: &Batch) -> (Vec<deferred::DeferredRow>, Vec<RedisWrite>) {
+        let mut deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner);
+        deferred.sort(batch, Instant::now())
     }
 
     /// Creates the hashes of devices without a hash, from their newest rows in MySQL.
-    async fn fill(&self, arrived: &[Shown<'_>]) -> Result<(), RedisFailure> {
+    async fn fill(&self, arrived: &[RowRef<'_>]) -> Result<(), RedisError> {
         let stored = self.newest.rows(arrived.iter().map(|((sn, _), _)| sn)).await?;
-        let shown: Vec<Shown<'_>> = arrived
+        let row_refs: Vec<RowRef<'_>> = arrived
             .iter()
             .map(|(identity, row)| match stored.get(&identity.0) {
                 // The row is committed, so MySQL has it or a newer one. Only if the servers' clocks
@@ -185,64 +186,68 @@ impl Latest {
                 _ => (*identity, *row),
             })
             .collect();
-        self.call(Mode::Row, &shown).await.map(drop)
+        self.call(WriteMode::Row, &row_refs).await.map(drop)
     }
 
     /// Writes the newest rows of these devices in MySQL to Redis. Returns the number of changed
     /// hashes.
-    pub async fn refresh(&self, devices: &[DeviceSn]) -> Result<usize, RedisFailure> {
+    pub async fn refresh(&self, devices: &[DeviceSn]) -> Result<usize, RedisError> {
         let mut changed = 0;
         for chunk in devices.chunks(self.devices_max) {
             let mut open: Vec<DeviceSn> = chunk.to_vec();
             for _ in 0..READ_AGAIN_MAX {
                 let stored = self.newest.rows(&open).await?;
-                let shown: Vec<Shown<'_>> =
+                let row_refs: Vec<RowRef<'_>> =
                     stored.values().map(|(identity, row)| (identity, row)).collect();
-                let answers = self.call(Mode::Row, &shown).await?;
-                changed += count(&answers, Answer::Changed);
-                let outdated = chosen(&shown, &answers, Answer::Outdated);
+                let answers = self.call(WriteMode::Row, &row_refs).await?;
+                changed += count(&answers, ScriptReply::Changed);
+                let outdated = chosen(&row_refs, &answers, ScriptReply::Outdated);
                 open = outdated.into_iter().map(|(identity, _)| identity.0.clone()).collect();
                 if open.is_empty() {
                     break;
                 }
             }
             if !open.is_empty() {
-                return Err(RedisFailure::Unsettled(open.len()));
+                return Err(RedisError::Unsettled(open.len()));
             }
         }
         Ok(changed)
     }
 
-    async fn call(&self, mode: Mode, shown: &[Shown<'_>]) -> Result<Vec<Answer>, RedisFailure> {
-        if shown.is_empty() {
+    async fn call(
+        &self,
+        mode: WriteMode,
+        row_refs: &[RowRef<'_>],
+    ) -> Result<Vec<ScriptReply>, RedisError> {
+        if row_refs.is_empty() {
             return Ok(Vec::new());
         }
-        let (keys, arguments) = self.arguments(mode, shown);
+        let (keys, arguments) = self.arguments(mode, row_refs);
         let answers: Result<Vec<i64>, _> =
             self.script.evalsha_with_reload(&self.client, keys, arguments).await;
         match answers {
             Ok(mut answers) => {
-                tell_replaced(shown, &answers.split_off(shown.len().min(answers.len())));
-                let answers: Vec<Answer> = answers.into_iter().map(Answer::of).collect();
-                if answers.contains(&Answer::Changed) {
+                log_replaced(row_refs, &answers.split_off(row_refs.len().min(answers.len())));
+                let answers: Vec<ScriptReply> = answers.into_iter().map(ScriptReply::of).collect();
+                if answers.contains(&ScriptReply::Changed) {
                     self.writes.taken();
                 }
                 Ok(answers)
             }
             Err(error) => {
                 self.writes.failed(&error, Instant::now());
-                self.rest();
+                self.pause();
                 Err(error.into())
             }
         }
     }
 
-    fn arguments(&self, mode: Mode, shown: &[Shown<'_>]) -> (Vec<String>, Vec<Bytes>) {
-        let mut keys = Vec::with_capacity(shown.len() * 2);
-        let mut arguments = Vec::with_capacity(ARGUMENTS_AHEAD + shown.len());
+    fn arguments(&self, mode: WriteMode, row_refs: &[RowRef<'_>]) -> (Vec<String>, Vec<Bytes>) {
+        let mut keys = Vec::with_capacity(row_refs.len() * 2);
+        let mut arguments = Vec::with_capacity(ARGUMENTS_AHEAD + row_refs.len());
         let ttl = self.ttl.map(|ttl| ttl.as_secs().max(1).to_string()).unwrap_or_default();
         arguments.extend([mode.as_str().into(), ttl.into(), self.fields.clone()]);
-        for (identity, row) in shown {
+        for (identity, row) in row_refs {
             keys.push(format!("health_data:{}", identity.0));
             keys.push(format!("health_data_channel:{}", identity.0));
             arguments.push(packed_row(identity, row));
@@ -250,31 +255,35 @@ impl Latest {
         (keys, arguments)
     }
 
-    fn rests(&self) -> bool {
-        let until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+    fn is_paused(&self) -> bool {
+        let until = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
         until.is_some_and(|until| Instant::now() < until)
     }
 
-    fn rest(&self) {
-        let mut until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
-        *until = Some(Instant::now() + REST_AFTER_FAILURE);
+    fn pause(&self) {
+        let mut until = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = Some(Instant::now() + PAUSE_AFTER_FAILURE);
     }
 }
 
 /// Logs and counts the keys that were no hashes. `numbers` are their devices' numbers, from 1.
-fn tell_replaced(shown: &[Shown<'_>], numbers: &[i64]) {
-    let device = |number: &i64| shown.get(usize::try_from(*number - 1).ok()?);
+fn log_replaced(row_refs: &[RowRef<'_>], numbers: &[i64]) {
+    let device = |number: &i64| row_refs.get(usize::try_from(*number - 1).ok()?);
     let Some((first, _)) = numbers.first().and_then(device) else { return };
     counter!(REDIS_REPLACED).increment(numbers.len() as u64);
     let key = format!("health_data:{}", first.0);
     warn!(keys = numbers.len(), first = key, "keys of another type replaced by devices' hashes");
 }
 
-fn count(answers: &[Answer], wanted: Answer) -> usize {
+fn count(answers: &[ScriptReply], wanted: ScriptReply) -> usize {
     answers.iter().filter(|answer| **answer == wanted).count()
 }
 
-fn chosen<'a>(shown: &[Shown<'a>], answers: &[Answer], wanted: Answer) -> Vec<Shown<'a>> {
-    let pairs = shown.iter().zip(answers);
-    pairs.filter(|(_, answer)| **answer == wanted).map(|(shown, _)| *shown).collect()
+fn chosen<'a>(
+    row_refs: &[RowRef<'a>],
+    answers: &[ScriptReply],
+    wanted: ScriptReply,
+) -> Vec<RowRef<'a>> {
+    let pairs = row_refs.iter().zip(answers);
+    pairs.filter(|(_, answer)| **answer == wanted).map(|(row_refs, _)| *row_refs).collect()
 }

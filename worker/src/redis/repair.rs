@@ -18,62 +18,65 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-pub use super::changed_devices::{Stretch, Topic};
-pub use super::generation::{Generation, Sentinel};
-use crate::batch::redis_progress::LaneView;
+pub use super::changed_devices::{OffsetRange, ReadingsTopic};
+pub use super::generation::{Generation, GenerationCheck};
+use crate::batch::redis_progress::LaneProgress;
 use crate::metrics::{REDIS_BEHIND, REDIS_REPAIRED};
-use crate::mysql::newest_rows::Newest;
-use crate::redis::Latest;
+use crate::mysql::newest_rows::NewestRows;
+use crate::redis::LatestHashes;
 
 /// Interval at which the lanes are checked.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Interval at which the generation is checked while nothing is behind.
-const SENTINEL_INTERVAL: Duration = Duration::from_secs(2);
+const GENERATION_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Pause between two refills. Without the pause, a Redis that evicts the generation's key would be
 /// refilled without end.
-const REFILL_REST: Duration = Duration::from_secs(10);
+const REFILL_PAUSE: Duration = Duration::from_secs(10);
 
 /// Most deliveries that are looked up in the topic. For more, all devices of MySQL are processed.
-const STRETCH_DELIVERIES_MAX: i64 = 50_000;
+const RANGE_DELIVERIES_MAX: i64 = 50_000;
 
 /// The pipeline's handle of the repair.
-pub struct Link {
+pub struct RepairHandle {
     /// Takes the progress of the lanes from the pipeline.
-    pub lanes: watch::Sender<Vec<LaneView>>,
+    pub lanes: watch::Sender<Vec<LaneProgress>>,
     /// Returns repaired lanes, with the progress that they had when their repair began.
-    pub repaired: mpsc::UnboundedReceiver<LaneView>,
+    pub repaired: mpsc::UnboundedReceiver<LaneProgress>,
 }
 
 /// The repair's end of the handle.
-pub struct LinkEnd {
-    lanes: watch::Receiver<Vec<LaneView>>,
+pub struct RepairInbox {
+    lanes: watch::Receiver<Vec<LaneProgress>>,
     // Unbounded: there is at most one message per lane and turn, and the pipeline takes messages
     // before deliveries.
-    repaired: mpsc::UnboundedSender<LaneView>,
+    repaired: mpsc::UnboundedSender<LaneProgress>,
 }
 
 /// Connects a pipeline with its repair.
-pub fn link() -> (Link, LinkEnd) {
+pub fn link() -> (RepairHandle, RepairInbox) {
     let (lanes_sender, lanes) = watch::channel(Vec::new());
     let (repaired_sender, repaired) = mpsc::unbounded_channel();
-    (Link { lanes: lanes_sender, repaired }, LinkEnd { lanes, repaired: repaired_sender })
+    (
+        RepairHandle { lanes: lanes_sender, repaired },
+        RepairInbox { lanes, repaired: repaired_sender },
+    )
 }
 
 /// The repair of Redis and the parts that it uses.
 pub struct Repair {
-    pub latest: Arc<Latest>,
-    pub newest: Newest,
-    pub sentinel: Sentinel,
-    pub topic: Topic,
+    pub latest: Arc<LatestHashes>,
+    pub newest: NewestRows,
+    pub generation_check: GenerationCheck,
+    pub topic: ReadingsTopic,
     pub ledger: Ledger,
-    pub link: LinkEnd,
+    pub link: RepairInbox,
 }
 
 /// The state of the repair between two turns.
 #[derive(Default)]
-struct Memory {
+struct RepairState {
     generation: Option<(Instant, Generation)>,
     refilled_at: Option<Instant>,
     /// Epoch and offset that the ledger has, by partition.
@@ -84,7 +87,7 @@ struct Memory {
 impl Repair {
     /// Repairs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut memory = Memory::default();
+        let mut memory = RepairState::default();
         let mut interval = tokio::time::interval(INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -107,10 +110,10 @@ impl Repair {
         }
     }
 
-    async fn turn(&self, memory: &mut Memory, stop: &CancellationToken) -> anyhow::Result<()> {
+    async fn turn(&self, memory: &mut RepairState, stop: &CancellationToken) -> anyhow::Result<()> {
         let lanes = self.link.lanes.borrow().clone();
-        let behind: Vec<LaneView> =
-            lanes.iter().filter(|lane| lane.shown.behind() > 0).copied().collect();
+        let behind: Vec<LaneProgress> =
+            lanes.iter().filter(|lane| lane.redis_progress.behind() > 0).copied().collect();
         let known = memory.generation.map(|(_, generation)| generation);
         gauge!(REDIS_BEHIND).set(deliveries_behind(&lanes, known) as f64);
         if !self.latest.reachable() {
@@ -119,34 +122,38 @@ impl Repair {
             return Ok(());
         }
         let generation = self.generation(memory, behind.is_empty()).await?;
-        let rested = memory.refilled_at.is_none_or(|at| at.elapsed() >= REFILL_REST);
-        if generation.is_lost() && rested && self.sentinel.take_refill().await? {
+        let rested = memory.refilled_at.is_none_or(|at| at.elapsed() >= REFILL_PAUSE);
+        if generation.is_lost() && rested && self.generation_check.take_refill().await? {
             self.refill(generation).await?;
             memory.refilled_at = Some(Instant::now());
             memory.generation = None;
-            self.tell(&behind).await?;
+            self.report_repaired(&behind).await?;
         } else if !behind.is_empty() {
             self.repair(&behind, stop).await?;
-            self.tell(&behind).await?;
+            self.report_repaired(&behind).await?;
         }
         self.note(&lanes, memory).await
     }
 
-    async fn generation(&self, memory: &mut Memory, fresh: bool) -> anyhow::Result<Generation> {
+    async fn generation(
+        &self,
+        memory: &mut RepairState,
+        fresh: bool,
+    ) -> anyhow::Result<Generation> {
         if let Some((at, generation)) = memory.generation
             && fresh
-            && at.elapsed() < SENTINEL_INTERVAL
+            && at.elapsed() < GENERATION_INTERVAL
         {
             return Ok(generation);
         }
-        let generation = self.sentinel.check().await.context("sentinel")?;
+        let generation = self.generation_check.check().await.context("sentinel")?;
         memory.generation = Some((Instant::now(), generation));
         Ok(generation)
     }
 
     async fn refill(&self, generation: Generation) -> anyhow::Result<()> {
-        let devices = self.show_all(true).await?;
-        self.sentinel.refilled(generation.present).await?;
+        let devices = self.refresh_all(true).await?;
+        self.generation_check.refilled(generation.present).await?;
         if devices > 0 {
             info!(devices, generation = generation.present, "Redis filled from MySQL");
         }
@@ -154,13 +161,17 @@ impl Repair {
     }
 
     /// Writes the devices that Redis may be missing on these lanes, and perhaps more.
-    async fn repair(&self, behind: &[LaneView], stop: &CancellationToken) -> anyhow::Result<()> {
-        let deliveries: i64 = behind.iter().map(|lane| lane.shown.behind()).sum();
-        let named = match deliveries {
-            0..=STRETCH_DELIVERIES_MAX => self.named(behind, stop).await,
+    async fn repair(
+        &self,
+        behind: &[LaneProgress],
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let deliveries: i64 = behind.iter().map(|lane| lane.redis_progress.behind()).sum();
+        let changed_devices = match deliveries {
+            0..=RANGE_DELIVERIES_MAX => self.changed_devices(behind, stop).await,
             _ => Err(anyhow::anyhow!("a long stretch")),
         };
-        let (devices, source) = match named {
+        let (devices, source) = match changed_devices {
             Ok(devices) => {
                 self.latest.refresh(&devices).await?;
                 counter!(REDIS_REPAIRED, "source" => "topic").increment(devices.len() as u64);
@@ -168,7 +179,7 @@ impl Repair {
             }
             Err(reason) => {
                 debug!(%reason, deliveries, "the topic does not say which devices; taking all");
-                (self.show_all(false).await?, "mysql")
+                (self.refresh_all(false).await?, "mysql")
             }
         };
         info!(deliveries, devices, source, "Redis repaired");
@@ -176,27 +187,27 @@ impl Repair {
     }
 
     /// Returns the devices of the readings in the topic between the progress of Redis and of MySQL.
-    async fn named(
+    async fn changed_devices(
         &self,
-        behind: &[LaneView],
+        behind: &[LaneProgress],
         stop: &CancellationToken,
     ) -> anyhow::Result<Vec<DeviceSn>> {
-        let stretches: Vec<Stretch> = behind
+        let ranges: Vec<OffsetRange> = behind
             .iter()
-            .map(|lane| Stretch {
+            .map(|lane| OffsetRange {
                 partition: lane.partition,
-                from: lane.shown.up_to(),
-                to: lane.shown.done(),
+                from: lane.redis_progress.up_to(),
+                to: lane.redis_progress.done(),
             })
             .collect();
         let (topic, base, stop) = (self.topic.clone(), self.ledger.base(), stop.clone());
-        let asked = move || topic.devices(&stretches, base, &stop);
+        let asked = move || topic.devices(&ranges, base, &stop);
         let devices = tokio::task::spawn_blocking(asked).await??;
         Ok(devices.into_iter().collect())
     }
 
     /// Writes the newest row of every device to Redis. Returns the number of devices.
-    async fn show_all(&self, refilling: bool) -> anyhow::Result<usize> {
+    async fn refresh_all(&self, refilling: bool) -> anyhow::Result<usize> {
         let (mut last, mut all) = (String::new(), 0);
         loop {
             let page = self.newest.devices_after(&last).await?;
@@ -207,28 +218,33 @@ impl Repair {
             counter!(REDIS_REPAIRED, "source" => "mysql").increment(devices.len() as u64);
             all += devices.len();
             if refilling {
-                anyhow::ensure!(self.sentinel.take_refill().await?, "another replica refills");
+                anyhow::ensure!(
+                    self.generation_check.take_refill().await?,
+                    "another replica refills"
+                );
             }
         }
     }
 
     /// Reports the repaired lanes to the pipeline and to the ledger.
-    async fn tell(&self, repaired: &[LaneView]) -> Result<(), sqlx::Error> {
+    async fn report_repaired(&self, repaired: &[LaneProgress]) -> Result<(), sqlx::Error> {
         for lane in repaired {
             // If the pipeline has ended, the report is not needed.
             let _ = self.link.repaired.send(*lane);
-            self.ledger.redis_current(lane.partition, lane.epoch, lane.shown.done()).await?;
+            self.ledger
+                .redis_current(lane.partition, lane.epoch, lane.redis_progress.done())
+                .await?;
         }
         Ok(())
     }
 
     /// Advances `redis_offset` in the ledger for lanes whose batches will not advance it.
-    async fn note(&self, lanes: &[LaneView], memory: &mut Memory) -> anyhow::Result<()> {
-        for lane in lanes.iter().filter(|lane| lane.idle && lane.shown.behind() == 0) {
-            let standing = (lane.epoch, lane.shown.up_to());
-            if memory.noted.get(&lane.partition) != Some(&standing) {
-                self.ledger.redis_current(lane.partition, standing.0, standing.1).await?;
-                memory.noted.insert(lane.partition, standing);
+    async fn note(&self, lanes: &[LaneProgress], memory: &mut RepairState) -> anyhow::Result<()> {
+        for lane in lanes.iter().filter(|lane| lane.idle && lane.redis_progress.behind() == 0) {
+            let position = (lane.epoch, lane.redis_progress.up_to());
+            if memory.noted.get(&lane.partition) != Some(&position) {
+                self.ledger.redis_current(lane.partition, position.0, position.1).await?;
+                memory.noted.insert(lane.partition, position);
             }
         }
         Ok(())
@@ -236,20 +252,27 @@ impl Repair {
 }
 
 /// Returns the number of deliveries that Redis may be missing: after a loss, all deliveries.
-fn deliveries_behind(lanes: &[LaneView], generation: Option<Generation>) -> i64 {
+fn deliveries_behind(lanes: &[LaneProgress], generation: Option<Generation>) -> i64 {
     let lost = generation.is_some_and(|generation| generation.is_lost());
-    let behind = |lane: &LaneView| if lost { lane.shown.done() } else { lane.shown.behind() };
+    let behind = |lane: &LaneProgress| {
+        if lost { lane.redis_progress.done() } else { lane.redis_progress.behind() }
+    };
     lanes.iter().map(behind).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::redis_progress::Shown;
+    use crate::batch::redis_progress::RedisProgress;
 
     #[test]
     fn after_a_loss_everything_is_behind() {
-        let lane = LaneView { partition: 0, epoch: 1, shown: Shown::new(4, 10), idle: true };
+        let lane = LaneProgress {
+            partition: 0,
+            epoch: 1,
+            redis_progress: RedisProgress::new(4, 10),
+            idle: true,
+        };
         let generation = |refilled| Some(Generation { present: 2, refilled });
         for (generation, behind) in [(None, 6), (generation(2), 6), (generation(1), 10)] {
             assert_eq!(deliveries_behind(&[lane], generation), behind);

@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use ljwx_reading::DeviceSn;
 
-use crate::engine::episode::To;
+use crate::engine::episode::TransitionKind;
 use crate::rules::severity::Severity;
 
 /// Most differences that are listed. Further ones are only counted.
@@ -24,33 +24,33 @@ pub const SIDES: [usize; 2] = [0, 1];
 
 /// A transition under one of the sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Note {
+pub struct TransitionNote {
     /// The rule.
     pub rule_id: i64,
     /// The kind of transition.
-    pub to: To,
+    pub to: TransitionKind,
     /// Severity after the transition.
     pub severity: Severity,
     /// Event time in milliseconds.
     pub at: i64,
     /// Whether the transition would have been notified.
-    pub told: bool,
+    pub notified: bool,
 }
 
 /// The totals of one rule under one set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Count {
+pub struct RuleTotals {
     /// Episodes that opened.
     pub episodes: u64,
     /// Devices on which episodes opened.
     pub devices: u64,
     /// Notifications.
-    pub told: u64,
+    pub notified: u64,
 }
 
 /// Overlapping episodes of one rule on one device under one set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Course {
+pub struct EpisodeGroup {
     /// Number of episodes.
     pub episodes: u32,
     /// Opening of the first episode.
@@ -60,7 +60,7 @@ pub struct Course {
     /// The highest severity.
     pub severity: Severity,
     /// Notifications.
-    pub told: u32,
+    pub notified: u32,
     /// Hash of every transition, in order.
     hash: u64,
 }
@@ -73,14 +73,14 @@ pub struct Difference {
     /// The rule.
     pub rule_id: i64,
     /// The episodes under each set. At least one set has episodes.
-    pub courses: [Option<Course>; 2],
+    pub groups: [Option<EpisodeGroup>; 2],
 }
 
 /// The result of a comparison.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Findings {
+pub struct ComparisonResult {
     /// Rules with an episode under either set.
-    pub rules: BTreeMap<i64, [Count; 2]>,
+    pub rules: BTreeMap<i64, [RuleTotals; 2]>,
     /// Whether there were more than `DEVICES_MAX` devices. The counts of devices are too low
     /// then.
     pub too_many_devices: bool,
@@ -92,7 +92,7 @@ pub struct Findings {
     pub listed: Vec<Difference>,
 }
 
-impl Findings {
+impl ComparisonResult {
     /// Returns the number of differences that are only counted.
     pub fn unlisted(&self) -> u64 {
         self.only[0] + self.only[1] + self.other - self.listed.len() as u64
@@ -102,15 +102,15 @@ impl Findings {
 /// A comparison under way.
 #[derive(Debug, Default)]
 pub struct Comparison {
-    findings: Findings,
+    findings: ComparisonResult,
     /// Groups with an episode that is open under either set.
-    open: HashMap<(i64, DeviceSn), [Option<Course>; 2]>,
+    open: HashMap<(i64, DeviceSn), [Option<EpisodeGroup>; 2]>,
     devices: HashSet<u64>,
 }
 
 impl Comparison {
     /// Adds the results of one reading of a device under each set.
-    pub fn reading(&mut self, device_sn: &DeviceSn, notes: [&[Note]; 2]) {
+    pub fn reading(&mut self, device_sn: &DeviceSn, notes: [&[TransitionNote]; 2]) {
         let mut touched = BTreeSet::new();
         for side in SIDES {
             for note in notes[side] {
@@ -121,21 +121,21 @@ impl Comparison {
         // Only after both sets: an episode may end under one set and open under the other.
         for rule_id in touched {
             let key = (rule_id, device_sn.clone());
-            let is_open = |courses: &[Option<Course>; 2]| {
-                courses.iter().flatten().any(|course| course.ended_at.is_none())
+            let is_open = |groups: &[Option<EpisodeGroup>; 2]| {
+                groups.iter().flatten().any(|course| course.ended_at.is_none())
             };
             if !self.open.get(&key).is_some_and(is_open)
-                && let Some(courses) = self.open.remove(&key)
+                && let Some(groups) = self.open.remove(&key)
             {
-                self.settle(key, courses);
+                self.settle(key, groups);
             }
         }
     }
 
-    fn note(&mut self, device_sn: &DeviceSn, side: usize, note: &Note) {
+    fn note(&mut self, device_sn: &DeviceSn, side: usize, note: &TransitionNote) {
         let count = &mut self.findings.rules.entry(note.rule_id).or_default()[side];
-        count.told += u64::from(note.told);
-        if note.to == To::Opened {
+        count.notified += u64::from(note.notified);
+        if note.to == TransitionKind::Opened {
             count.episodes += 1;
             let device = hash(&(side, note.rule_id, device_sn));
             if self.devices.len() < DEVICES_MAX {
@@ -144,31 +144,31 @@ impl Comparison {
                 self.findings.too_many_devices = true;
             }
         }
-        let courses = self.open.entry((note.rule_id, device_sn.clone())).or_default();
-        courses[side].get_or_insert_with(|| Course::new(note)).go_on(note);
+        let groups = self.open.entry((note.rule_id, device_sn.clone())).or_default();
+        groups[side].get_or_insert_with(|| EpisodeGroup::new(note)).go_on(note);
     }
 
-    fn settle(&mut self, (rule_id, device_sn): (i64, DeviceSn), courses: [Option<Course>; 2]) {
+    fn settle(&mut self, (rule_id, device_sn): (i64, DeviceSn), groups: [Option<EpisodeGroup>; 2]) {
         let findings = &mut self.findings;
-        match courses {
+        match groups {
             [Some(one), Some(other)] if one == other => return,
             [Some(_), Some(_)] => findings.other += 1,
             [Some(_), None] => findings.only[0] += 1,
             [None, _] => findings.only[1] += 1,
         }
         if findings.listed.len() < LISTED_MAX {
-            findings.listed.push(Difference { device_sn, rule_id, courses });
+            findings.listed.push(Difference { device_sn, rule_id, groups });
         }
     }
 
     /// Returns the result. Open groups are compared as they are.
-    pub fn finish(mut self) -> Findings {
+    pub fn finish(mut self) -> ComparisonResult {
         let open: BTreeMap<_, _> = std::mem::take(&mut self.open).into_iter().collect();
-        for (key, courses) in open {
-            self.settle(key, courses);
+        for (key, groups) in open {
+            self.settle(key, groups);
         }
         let opened_at = |difference: &Difference| {
-            difference.courses.iter().flatten().map(|course| course.opened_at).min()
+            difference.groups.iter().flatten().map(|course| course.opened_at).min()
         };
         self.findings.listed.sort_by(|one, other| {
             let place = |difference: &Difference| (difference.rule_id, opened_at(difference));
@@ -178,23 +178,25 @@ impl Comparison {
     }
 }
 
-impl Course {
-    fn new(note: &Note) -> Self {
-        let Note { at, severity, .. } = *note;
-        Self { episodes: 0, opened_at: at, ended_at: None, severity, told: 0, hash: 0 }
+impl EpisodeGroup {
+    fn new(note: &TransitionNote) -> Self {
+        let TransitionNote { at, severity, .. } = *note;
+        Self { episodes: 0, opened_at: at, ended_at: None, severity, notified: 0, hash: 0 }
     }
 
-    fn go_on(&mut self, note: &Note) {
+    fn go_on(&mut self, note: &TransitionNote) {
         match note.to {
-            To::Opened => {
+            TransitionKind::Opened => {
                 self.episodes += 1;
                 self.ended_at = None;
             }
-            To::Notified | To::Escalated => {}
-            To::Resolved | To::Superseded | To::Stale => self.ended_at = Some(note.at),
+            TransitionKind::Notified | TransitionKind::Escalated => {}
+            TransitionKind::Resolved | TransitionKind::Superseded | TransitionKind::Stale => {
+                self.ended_at = Some(note.at)
+            }
         }
         self.severity = self.severity.max(note.severity);
-        self.told += u32::from(note.told);
+        self.notified += u32::from(note.notified);
         self.hash = hash(&(self.hash, note));
     }
 }

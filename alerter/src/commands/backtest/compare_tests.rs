@@ -4,24 +4,30 @@ fn sn(number: u32) -> DeviceSn {
     DeviceSn::new(&format!("D{number:05}")).unwrap()
 }
 
-fn note(to: To, at: i64) -> Note {
-    Note { rule_id: 1, to, severity: Severity::Major, at, told: to != To::Escalated }
+fn note(to: TransitionKind, at: i64) -> TransitionNote {
+    TransitionNote {
+        rule_id: 1,
+        to,
+        severity: Severity::Major,
+        at,
+        notified: to != TransitionKind::Escalated,
+    }
 }
 
 /// Episodes from and to these times, as their transitions at each time.
-fn episodes(spans: &[(i64, Option<i64>)]) -> BTreeMap<i64, Vec<Note>> {
-    let mut notes: BTreeMap<i64, Vec<Note>> = BTreeMap::new();
+fn episodes(spans: &[(i64, Option<i64>)]) -> BTreeMap<i64, Vec<TransitionNote>> {
+    let mut notes: BTreeMap<i64, Vec<TransitionNote>> = BTreeMap::new();
     for (opened, ended) in spans {
-        notes.entry(*opened).or_default().push(note(To::Opened, *opened));
+        notes.entry(*opened).or_default().push(note(TransitionKind::Opened, *opened));
         if let Some(ended) = ended {
-            notes.entry(*ended).or_default().push(note(To::Resolved, *ended));
+            notes.entry(*ended).or_default().push(note(TransitionKind::Resolved, *ended));
         }
     }
     notes
 }
 
 /// Compares the transitions of two sets on one device, reading by reading.
-fn compared(sides: [&BTreeMap<i64, Vec<Note>>; 2]) -> Findings {
+fn compared(sides: [&BTreeMap<i64, Vec<TransitionNote>>; 2]) -> ComparisonResult {
     let mut comparison = Comparison::default();
     let times: BTreeSet<i64> = sides.iter().flat_map(|side| side.keys().copied()).collect();
     for at in times {
@@ -76,13 +82,13 @@ fn another_severity_another_time_of_it_or_one_notification_more_is_a_difference(
     let mut severe = plain.clone();
     severe.get_mut(&0).unwrap()[0].severity = Severity::Critical;
     let mut reminded = plain.clone();
-    reminded.insert(5, vec![note(To::Notified, 5)]);
+    reminded.insert(5, vec![note(TransitionKind::Notified, 5)]);
     for changed in [severe, reminded] {
         assert_eq!(compared([&plain, &changed]).other, 1, "{changed:?}");
     }
     let escalated = |at| {
         let mut notes = plain.clone();
-        notes.insert(at, vec![note(To::Escalated, at)]);
+        notes.insert(at, vec![note(TransitionKind::Escalated, at)]);
         notes
     };
     assert_eq!(compared([&escalated(5), &escalated(5)]).other, 0);
@@ -95,22 +101,25 @@ fn a_difference_says_what_each_set_makes_of_it() {
     let other = episodes(&[(5, None)]);
     let found = compared([&one, &other]);
     let [difference] = &found.listed[..] else { panic!("{found:?}") };
-    let [Some(one), Some(other)] = difference.courses else { panic!("{difference:?}") };
-    assert_eq!((one.episodes, one.opened_at, one.ended_at, one.told), (2, 0, Some(30), 4));
-    assert_eq!((other.episodes, other.opened_at, other.ended_at, other.told), (1, 5, None, 1));
+    let [Some(one), Some(other)] = difference.groups else { panic!("{difference:?}") };
+    assert_eq!((one.episodes, one.opened_at, one.ended_at, one.notified), (2, 0, Some(30), 4));
+    assert_eq!((other.episodes, other.opened_at, other.ended_at, other.notified), (1, 5, None, 1));
     let [first, second] = found.rules[&1];
-    assert_eq!(first, Count { episodes: 2, devices: 1, told: 4 });
-    assert_eq!(second, Count { episodes: 1, devices: 1, told: 1 });
+    assert_eq!(first, RuleTotals { episodes: 2, devices: 1, notified: 4 });
+    assert_eq!(second, RuleTotals { episodes: 1, devices: 1, notified: 1 });
 }
 
 #[test]
 fn devices_and_rules_are_told_apart() {
     let mut comparison = Comparison::default();
-    let opened = |rule_id| Note { rule_id, ..note(To::Opened, 0) };
+    let opened = |rule_id| TransitionNote { rule_id, ..note(TransitionKind::Opened, 0) };
     comparison.reading(&sn(2), [&[opened(1), opened(2)], &[opened(1)]]);
     comparison.reading(&sn(1), [&[opened(1)], &[]]);
     let found = comparison.finish();
-    assert_eq!(found.rules[&1], [2, 1].map(|n| Count { episodes: n, devices: n, told: n }));
+    assert_eq!(
+        found.rules[&1],
+        [2, 1].map(|n| RuleTotals { episodes: n, devices: n, notified: n })
+    );
     let listed: Vec<_> =
         found.listed.iter().map(|one| (one.device_sn.clone(), one.rule_id)).collect();
     assert_eq!(listed, [(sn(1), 1), (sn(2), 2)]);
@@ -120,7 +129,10 @@ fn devices_and_rules_are_told_apart() {
 fn differences_beyond_those_that_are_listed_are_counted() {
     let mut comparison = Comparison::default();
     for number in 0..LISTED_MAX as u32 + 7 {
-        comparison.reading(&sn(number), [&[note(To::Opened, 0), note(To::Resolved, 1)], &[]]);
+        comparison.reading(
+            &sn(number),
+            [&[note(TransitionKind::Opened, 0), note(TransitionKind::Resolved, 1)], &[]],
+        );
     }
     assert!(comparison.open.is_empty());
     let found = comparison.finish();

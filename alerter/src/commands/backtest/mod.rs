@@ -18,9 +18,9 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use ljwx_reading::DeviceSn;
 use ljwx_reading::wire;
-use ljwx_service::config::{EXIT_CONFIG, Problems, When, ZoneArgs};
+use ljwx_service::config::{EXIT_CONFIG, Problems, TimeArg, ZoneArgs};
 use ljwx_service::kafka::KafkaArgs;
-use ljwx_service::kafka::topic_reader::{Reader, Watermarks};
+use ljwx_service::kafka::topic_reader::{TopicReader, Watermarks};
 use ljwx_service::telemetry::TelemetryArgs;
 use rdkafka::message::Message;
 use secrecy::SecretString;
@@ -28,18 +28,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::rule_source::{mysql, pool};
 use crate::rules::index::RuleSet;
-use crate::rules::loading::snapshot::Snapshot;
-use crate::rules::loading::source::Source;
+use crate::rules::loading::snapshot::RulesSnapshot;
+use crate::rules::loading::source::RuleSource;
 use crate::rules::loading::source_file;
-use report::{Report, Subject};
-use trial::{Trial, Wanted};
+use report::{BacktestReport, BacktestSubject};
+use trial::{BacktestRun, Selection};
 
 /// Records between two progress lines.
-const RECORDS_BETWEEN_WORDS: u64 = 100_000;
+const RECORDS_PER_PROGRESS_LINE: u64 = 100_000;
 
 /// Settings of `alerter backtest`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct BacktestConfig {
+pub struct BacktestArgs {
     /// The connection to Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
@@ -51,11 +51,11 @@ pub struct BacktestConfig {
     pub against: Option<PathBuf>,
     /// Time of receipt of the first readings, as `yyyy-MM-dd HH:mm:ss` in the devices' zone or RFC
     /// 3339. No earlier state of any device is known.
-    #[arg(long, value_parser = When::parse)]
-    pub from: When,
+    #[arg(long, value_parser = TimeArg::parse)]
+    pub from: TimeArg,
     /// Time of receipt before which the readings end; at the latest, the present end of the topic.
-    #[arg(long, value_parser = When::parse)]
-    pub to: When,
+    #[arg(long, value_parser = TimeArg::parse)]
+    pub to: TimeArg,
     /// Only readings of this tenant.
     #[arg(long)]
     pub customer_id: Option<i64>,
@@ -76,7 +76,7 @@ pub struct BacktestConfig {
     pub telemetry: TelemetryArgs,
 }
 
-impl BacktestConfig {
+impl BacktestArgs {
     /// Adds what is wrong with the settings to `problems`.
     pub fn validate(&self, problems: &mut Problems) {
         self.kafka.validate(problems);
@@ -103,16 +103,13 @@ impl BacktestConfig {
 }
 
 /// A set of rules and its name.
-struct Rules {
+struct NamedRules {
     name: String,
     set: Arc<RuleSet>,
 }
 
 /// Runs a backtest and prints its report. Exits with 2 if a rule of a file is invalid.
-pub async fn backtest(
-    config: &BacktestConfig,
-    stop: CancellationToken,
-) -> anyhow::Result<ExitCode> {
+pub async fn backtest(config: &BacktestArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let against = config.against.as_ref().map(|path| of_file("--against", path)).transpose();
     let (against, tried) = match (against, of_file("--rules", &config.rules)) {
         (Ok(against), Ok(tried)) => (against, tried),
@@ -129,14 +126,14 @@ pub async fn backtest(
     let sets = [Arc::clone(&against.set), Arc::clone(&tried.set)];
     let own = config.clone();
     let trial = tokio::task::spawn_blocking(move || go_through(&own, sets, &stop)).await??;
-    let subject = Subject {
+    let subject = BacktestSubject {
         times: config.times(),
         names: [against.name, tried.name],
         rules: [&against.set, &tried.set],
         zone: &config.zone.zone,
     };
     let records = trial.records();
-    let report = Report::new(&subject, records, trial.finish());
+    let report = BacktestReport::new(&subject, records, trial.finish());
     let mut out = io::stdout().lock();
     if config.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
@@ -149,13 +146,13 @@ pub async fn backtest(
 
 /// Returns the rules of a file, or all of their problems. Without the invalid rules, a backtest
 /// would not be representative of the set.
-fn of_file(flag: &str, path: &Path) -> Result<Rules, Vec<String>> {
+fn of_file(flag: &str, path: &Path) -> Result<NamedRules, Vec<String>> {
     let name = path.display().to_string();
     let checks =
         source_file::load(path).map_err(|error| vec![format!("{flag} {name}: {error}")])?;
-    let snapshot = Snapshot::new(checks, None);
+    let snapshot = RulesSnapshot::new(checks, None);
     if snapshot.refused.is_empty() {
-        return Ok(Rules { name, set: Arc::new(snapshot.rules) });
+        return Ok(NamedRules { name, set: Arc::new(snapshot.rules) });
     }
     let refused = snapshot.refused.iter().flat_map(|refused| {
         let rule = refused.id.map_or("a rule without a number".into(), |id| format!("rule {id}"));
@@ -166,28 +163,31 @@ fn of_file(flag: &str, path: &Path) -> Result<Rules, Vec<String>> {
 }
 
 /// Returns the active rules.
-async fn in_force(config: &BacktestConfig) -> anyhow::Result<Rules> {
+async fn in_force(config: &BacktestArgs) -> anyhow::Result<NamedRules> {
     let url = config.mysql_url.as_ref().context("--mysql-url is missing")?;
     let pool = pool(url, &config.zone.zone)?;
-    let source = Source::Table(pool.clone());
-    let snapshot = Snapshot::read(&source, Some(source.store(pool))).await?;
+    let source = RuleSource::Table(pool.clone());
+    let snapshot = RulesSnapshot::read(&source, Some(source.store(pool))).await?;
     if !snapshot.refused.is_empty() {
         let refused = snapshot.refused.len();
         eprintln!(
             "{refused} rule(s) in force are refused as they are written: see `alerter rules list`"
         );
     }
-    Ok(Rules { name: "the rules in force in t_alert_rules".into(), set: Arc::new(snapshot.rules) })
+    Ok(NamedRules {
+        name: "the rules in force in t_alert_rules".into(),
+        set: Arc::new(snapshot.rules),
+    })
 }
 
 /// Evaluates both sets on the topic's readings of the selected period. Blocks.
 fn go_through(
-    config: &BacktestConfig,
+    config: &BacktestArgs,
     sets: [Arc<RuleSet>; 2],
     stop: &CancellationToken,
-) -> anyhow::Result<Trial> {
+) -> anyhow::Result<BacktestRun> {
     let topic = &config.kafka.readings_topic;
-    let reader = Reader::new(&config.kafka, "alerter-backtest")?;
+    let reader = TopicReader::new(&config.kafka, "alerter-backtest")?;
     let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
     let [from, to] = config.times();
     let (from, to) = (reader.at_time(topic, &ends, from)?, reader.at_time(topic, &ends, to)?);
@@ -199,11 +199,11 @@ fn go_through(
     let stretches: BTreeMap<i32, Range<i64>> = ends.iter().map(stretch).collect();
     let all: i64 = stretches.values().map(|stretch| (stretch.end - stretch.start).max(0)).sum();
     eprintln!("{all} records to go through");
-    let wanted = Wanted {
+    let wanted = Selection {
         customer_id: config.customer_id,
         device: config.device.as_deref().and_then(DeviceSn::new),
     };
-    let mut trial = Trial::new(sets, ends.into_keys().collect(), wanted);
+    let mut trial = BacktestRun::new(sets, ends.into_keys().collect(), wanted);
     reader.read(topic, &stretches, |message| {
         ensure!(!stop.is_cancelled(), "interrupted");
         match wire::decode(message.payload().unwrap_or_default()) {
@@ -211,7 +211,7 @@ fn go_through(
             Err(_) => trial.undecodable(),
         }
         let read = trial.records().read;
-        if read.is_multiple_of(RECORDS_BETWEEN_WORDS) {
+        if read.is_multiple_of(RECORDS_PER_PROGRESS_LINE) {
             eprintln!("{read} of {all} records");
         }
         Ok(())

@@ -6,17 +6,17 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ljwx_reading::wall_text;
-use ljwx_service::text::{Side, table, table_of};
+use ljwx_service::text::{Align, table, table_of};
 use serde::Serialize;
 
-use super::compare::{Count, Course, Difference, Findings};
-use super::trial::Records;
+use super::compare::{ComparisonResult, Difference, EpisodeGroup, RuleTotals};
+use super::trial::RecordCounts;
 use crate::rules::index::RuleSet;
 use crate::rules::severity::Severity;
 
 /// The report of a backtest.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct BacktestReport {
     /// Start of the period by time of receipt, on the devices' wall clock.
     pub from: String,
     /// End of the period, exclusive.
@@ -26,7 +26,7 @@ pub struct Report {
     /// Name of set b.
     pub b: String,
     /// Counts of records.
-    pub records: Records,
+    pub records: RecordCounts,
     /// Rules with an episode under either set.
     pub rules: Vec<RuleLine>,
     /// Whether the rules' counts of devices are too low, because there were too many.
@@ -43,14 +43,14 @@ pub struct RuleLine {
     /// The platform's word for the kind of alert.
     pub alert_type: String,
     /// Totals under set a.
-    pub a: Counted,
+    pub a: RuleCounts,
     /// Totals under set b.
-    pub b: Counted,
+    pub b: RuleCounts,
 }
 
 /// The totals of a rule.
 #[derive(Debug, Default, Serialize)]
-pub struct Counted {
+pub struct RuleCounts {
     /// Episodes.
     pub episodes: u64,
     /// Devices.
@@ -82,14 +82,14 @@ pub struct DifferenceLine {
     /// The rule's id.
     pub rule_id: i64,
     /// Episodes under set a.
-    pub a: Option<CourseLine>,
+    pub a: Option<EpisodeGroupLine>,
     /// Episodes under set b.
-    pub b: Option<CourseLine>,
+    pub b: Option<EpisodeGroupLine>,
 }
 
 /// The episodes of a rule on a device.
 #[derive(Debug, Serialize)]
-pub struct CourseLine {
+pub struct EpisodeGroupLine {
     /// Number of episodes. Several if they overlap one episode of the other set.
     pub episodes: u32,
     /// Opening of the first episode.
@@ -104,7 +104,7 @@ pub struct CourseLine {
 
 /// The subject of a report.
 #[derive(Debug)]
-pub struct Subject<'a> {
+pub struct BacktestSubject<'a> {
     /// Start and end, in milliseconds since 1970.
     pub times: [i64; 2],
     /// Names of the sets.
@@ -115,9 +115,13 @@ pub struct Subject<'a> {
     pub zone: &'a TimeZone,
 }
 
-impl Report {
+impl BacktestReport {
     /// Builds the report of a comparison.
-    pub fn new(subject: &Subject<'_>, records: Records, findings: Findings) -> Self {
+    pub fn new(
+        subject: &BacktestSubject<'_>,
+        records: RecordCounts,
+        findings: ComparisonResult,
+    ) -> Self {
         let all = subject.rules.iter().flat_map(|rules| rules.all());
         let types: HashMap<i64, &str> = all.map(|rule| (rule.id, rule.alert_type())).collect();
         let zone = subject.zone;
@@ -151,20 +155,20 @@ impl Report {
     }
 }
 
-fn counted(count: &Count) -> Counted {
-    let Count { episodes, devices, told } = *count;
-    Counted { episodes, devices, notifications: told }
+fn counted(count: &RuleTotals) -> RuleCounts {
+    let RuleTotals { episodes, devices, notified } = *count;
+    RuleCounts { episodes, devices, notifications: notified }
 }
 
 fn difference_line(difference: &Difference, zone: &TimeZone) -> DifferenceLine {
-    let course = |course: Course| CourseLine {
+    let course = |course: EpisodeGroup| EpisodeGroupLine {
         episodes: course.episodes,
         opened_at: wall(course.opened_at, zone),
         ended_at: course.ended_at.map(|at| wall(at, zone)),
         severity: course.severity,
-        notifications: course.told,
+        notifications: course.notified,
     };
-    let [a, b] = difference.courses.map(|side| side.map(course));
+    let [a, b] = difference.groups.map(|side| side.map(course));
     let device_sn = difference.device_sn.to_string();
     DifferenceLine { device_sn, rule_id: difference.rule_id, a, b }
 }
@@ -175,8 +179,8 @@ fn wall(at_ms: i64, zone: &TimeZone) -> String {
 }
 
 /// Prints the report as tables.
-pub fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let Records { read, others, undecodable, judged, late, ahead } = report.records;
+pub fn print(report: &BacktestReport, out: &mut impl Write) -> io::Result<()> {
+    let RecordCounts { read, others, undecodable, judged, late, ahead } = report.records;
     writeln!(out, "received from {} to {}", report.from, report.to)?;
     writeln!(
         out,
@@ -205,7 +209,7 @@ pub fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\nnothing was written and nobody was told")
 }
 
-fn rules(report: &Report, out: &mut impl Write) -> io::Result<()> {
+fn rules(report: &BacktestReport, out: &mut impl Write) -> io::Result<()> {
     let heads = ["rule", "type", "A episodes", "devices", "told", "B episodes", "devices", "told"];
     let mut rows = vec![heads.map(str::to_owned)];
     let mut totals = [0; 4];
@@ -222,8 +226,8 @@ fn rules(report: &Report, out: &mut impl Write) -> io::Result<()> {
     // A device may occur under several rules, so the counts of devices do not add up.
     let none = String::new;
     rows.push(["total".into(), none(), ae, none(), at, be, none(), bt]);
-    let mut sides = [Side::Right; 8];
-    sides[1] = Side::Left;
+    let mut sides = [Align::Right; 8];
+    sides[1] = Align::Left;
     table_of(sides, &rows, out)
 }
 
@@ -231,8 +235,8 @@ fn differences(listed: &[DifferenceLine], out: &mut impl Write) -> io::Result<()
     let heads = ["device", "rule", "set", "opened", "ended", "severity", "episodes", "told"];
     let mut rows = vec![heads.map(str::to_owned)];
     for difference in listed {
-        let courses = [("A", &difference.a), ("B", &difference.b)];
-        for (set, course) in courses.into_iter().filter_map(|(set, one)| Some((set, one.as_ref()?)))
+        let groups = [("A", &difference.a), ("B", &difference.b)];
+        for (set, course) in groups.into_iter().filter_map(|(set, one)| Some((set, one.as_ref()?)))
         {
             rows.push([
                 difference.device_sn.clone(),

@@ -3,25 +3,25 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::commands::backtest::trial::{Trial, Wanted};
+use crate::commands::backtest::trial::{BacktestRun, Selection};
 use crate::test_support::{heart_rate, rule};
 
-fn report() -> Report {
+fn report() -> BacktestReport {
     let sets = [json!({}), json!({"threshold_max": 120})]
         .map(|fields| Arc::new(RuleSet::new([rule(fields)])));
-    let mut trial = Trial::new(sets.clone(), vec![0], Wanted::default());
+    let mut trial = BacktestRun::new(sets.clone(), vec![0], Selection::default());
     for (second, rate) in [(0, 80), (60, 110), (120, 90), (180, 130), (240, 130), (300, 110)] {
         trial.reading(0, &heart_rate(second, rate));
     }
     let zone = TimeZone::get("Asia/Shanghai").unwrap();
-    let subject = Subject {
+    let subject = BacktestSubject {
         times: [1_756_785_600_000, 1_756_789_200_000],
         names: ["t_alert_rules".into(), "new.yaml".into()],
         rules: [&sets[0], &sets[1]],
         zone: &zone,
     };
     let records = trial.records();
-    Report::new(&subject, records, trial.finish())
+    BacktestReport::new(&subject, records, trial.finish())
 }
 
 #[test]

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use ljwx_reading::{DeviceSn, Reading};
 
-use super::compare::{Comparison, Findings, Note, SIDES};
-use crate::engine::episode::To;
-use crate::engine::{Change, Engine, Outcome, Stored};
+use super::compare::{Comparison, ComparisonResult, SIDES, TransitionNote};
+use crate::engine::episode::TransitionKind;
+use crate::engine::{Change, Engine, ReadingOutcome, StoredPartition};
 use crate::rules::channel::Channels;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::TEMPLATE_TENANT;
@@ -21,7 +21,7 @@ const READINGS_BETWEEN_CLEANING: u64 = 10_000;
 
 /// Selects readings. Without a field, selects all readings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Selection {
     /// Only this tenant.
     pub customer_id: Option<i64>,
     /// Only this device.
@@ -30,7 +30,7 @@ pub struct Wanted {
 
 /// Counts of records, by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Records {
+pub struct RecordCounts {
     /// All records that were read.
     pub read: u64,
     /// Records of another tenant or device than the selected ones.
@@ -47,23 +47,23 @@ pub struct Records {
 
 /// A backtest under way.
 #[derive(Debug)]
-pub struct Trial {
+pub struct BacktestRun {
     engines: [Engine; 2],
     partitions: Vec<i32>,
-    wanted: Wanted,
+    wanted: Selection,
     comparison: Comparison,
-    records: Records,
+    records: RecordCounts,
 }
 
-impl Trial {
+impl BacktestRun {
     /// A backtest of two sets of rules on the readings of these partitions, without any state of
     /// devices.
-    pub fn new(rules: [Arc<RuleSet>; 2], partitions: Vec<i32>, wanted: Wanted) -> Self {
+    pub fn new(rules: [Arc<RuleSet>; 2], partitions: Vec<i32>, wanted: Selection) -> Self {
         let engines = rules.map(|rules| {
             let mut engine = Engine::default();
             engine.set_rules(rules);
             partitions.iter().for_each(|partition| {
-                engine.load(*partition, Stored::default());
+                engine.load(*partition, StoredPartition::default());
                 engine.realign(*partition);
             });
             engine
@@ -86,14 +86,14 @@ impl Trial {
             return;
         }
         // A reading also shows that other devices are silent.
-        let mut notes: BTreeMap<DeviceSn, [Vec<Note>; 2]> = BTreeMap::new();
+        let mut notes: BTreeMap<DeviceSn, [Vec<TransitionNote>; 2]> = BTreeMap::new();
         for side in SIDES {
-            let judged = self.engines[side].judge(partition, reading);
+            let evaluated = self.engines[side].evaluate(partition, reading);
             // Count the outcome of one engine only: it does not depend on the rules.
             if side == 0 {
-                *self.records.of(judged.outcome) += 1;
+                *self.records.of(evaluated.outcome) += 1;
             }
-            for change in judged.changes {
+            for change in evaluated.changes {
                 let of_device = notes.entry(change.device_sn.clone()).or_default();
                 of_device[side].extend(note(&change));
             }
@@ -113,29 +113,29 @@ impl Trial {
     }
 
     /// Returns the counts of records so far.
-    pub fn records(&self) -> Records {
+    pub fn records(&self) -> RecordCounts {
         self.records
     }
 
     /// Returns the result of the comparison.
-    pub fn finish(self) -> Findings {
+    pub fn finish(self) -> ComparisonResult {
         self.comparison.finish()
     }
 }
 
 /// Returns the transition of a change as the service would have recorded it, or `None`.
-fn note(change: &Change) -> Option<Note> {
+fn note(change: &Change) -> Option<TransitionNote> {
     let transition = change.transition;
     let has_channel = change.rule.as_ref().is_some_and(|rule| rule.channels != Channels::default());
-    let told = transition.notify && has_channel;
-    if transition.to == To::Notified && !told {
+    let notified = transition.notify && has_channel;
+    if transition.to == TransitionKind::Notified && !notified {
         return None;
     }
     let (to, severity, at) = (transition.to, transition.severity, change.at.ms);
-    Some(Note { rule_id: change.rule_id, to, severity, at, told })
+    Some(TransitionNote { rule_id: change.rule_id, to, severity, at, notified })
 }
 
-impl Wanted {
+impl Selection {
     fn includes(&self, reading: &Reading) -> bool {
         let customer_id = reading.ids().customer_id.unwrap_or(TEMPLATE_TENANT);
         self.customer_id.is_none_or(|wanted| wanted == customer_id)
@@ -143,12 +143,12 @@ impl Wanted {
     }
 }
 
-impl Records {
-    fn of(&mut self, outcome: Outcome) -> &mut u64 {
+impl RecordCounts {
+    fn of(&mut self, outcome: ReadingOutcome) -> &mut u64 {
         match outcome {
-            Outcome::Judged => &mut self.judged,
-            Outcome::Late => &mut self.late,
-            Outcome::Ahead => &mut self.ahead,
+            ReadingOutcome::Evaluated => &mut self.judged,
+            ReadingOutcome::Late => &mut self.late,
+            ReadingOutcome::AheadOfClock => &mut self.ahead,
         }
     }
 }
@@ -157,17 +157,17 @@ impl Records {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::compare::Count;
+    use super::super::compare::RuleTotals;
     use super::*;
     use crate::test_support::{heart_rate, rule};
 
-    fn trial(one: Value, other: Value, wanted: Wanted) -> Trial {
+    fn trial(one: Value, other: Value, wanted: Selection) -> BacktestRun {
         let rules = [one, other].map(|fields| Arc::new(RuleSet::new([rule(fields)])));
-        Trial::new(rules, vec![0], wanted)
+        BacktestRun::new(rules, vec![0], wanted)
     }
 
-    fn found(one: Value, other: Value, rates: &[i32]) -> Findings {
-        let mut trial = trial(one, other, Wanted::default());
+    fn found(one: Value, other: Value, rates: &[i32]) -> ComparisonResult {
+        let mut trial = trial(one, other, Selection::default());
         for (second, rate) in (0_u32..).step_by(60).zip(rates) {
             trial.reading(0, &heart_rate(second, *rate));
         }
@@ -189,11 +189,11 @@ mod tests {
     fn notifications_are_counted_with_their_cooldowns() {
         let rates = [110, 90, 110, 90];
         let there = found(json!({}), json!({"cooldown_seconds": 0}), &rates);
-        let told = there.rules[&1].map(|count| count.told);
-        assert_eq!(told, [2, 4], "within the cooldown the second episode is told of no more");
+        let notified = there.rules[&1].map(|count| count.notified);
+        assert_eq!(notified, [2, 4], "within the cooldown the second episode is told of no more");
         let silent = json!({"enabled_channels": ["sms"]});
         let [one, other] = found(json!({}), silent, &rates).rules[&1];
-        assert_eq!(other, Count { told: 0, ..one });
+        assert_eq!(other, RuleTotals { notified: 0, ..one });
     }
 
     #[test]
@@ -210,23 +210,23 @@ mod tests {
     fn only_the_wanted_readings_are_judged() {
         let device = DeviceSn::new("another");
         for (wanted, judged) in [
-            (Wanted { customer_id: Some(7), ..Wanted::default() }, 1),
-            (Wanted { customer_id: Some(8), ..Wanted::default() }, 0),
-            (Wanted { device, ..Wanted::default() }, 0),
+            (Selection { customer_id: Some(7), ..Selection::default() }, 1),
+            (Selection { customer_id: Some(8), ..Selection::default() }, 0),
+            (Selection { device, ..Selection::default() }, 0),
         ] {
             let mut trial = trial(json!({}), json!({}), wanted);
             trial.reading(0, &heart_rate(0, 110));
             trial.undecodable();
             let others = 1 - judged;
             let expected =
-                Records { read: 2, undecodable: 1, judged, others, ..Records::default() };
+                RecordCounts { read: 2, undecodable: 1, judged, others, ..RecordCounts::default() };
             assert_eq!(trial.records(), expected);
         }
     }
 
     #[test]
     fn what_is_written_down_elsewhere_does_not_pile_up() {
-        let mut trial = trial(json!({}), json!({}), Wanted::default());
+        let mut trial = trial(json!({}), json!({}), Selection::default());
         trial.reading(0, &heart_rate(0, 110));
         trial.clean();
         assert!(

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_service::config::{Problems, ZoneArgs, duration};
 
-use crate::notify::outbox::Filter;
+use crate::notify::outbox::OutboxFilter;
 
 /// Longest reason, in characters.
 const REASON_CHARS_MAX: usize = 200;
@@ -18,7 +18,7 @@ const IDS_MAX: usize = 1_000;
 
 /// Settings of `alerter outbox`.
 #[derive(Debug, Clone, Args)]
-pub struct OutboxConfig {
+pub struct OutboxArgs {
     /// The connection to MySQL.
     #[command(flatten)]
     pub mysql: MySqlArgs,
@@ -27,18 +27,18 @@ pub struct OutboxConfig {
     pub zone: ZoneArgs,
     /// The selected notifications.
     #[command(flatten)]
-    pub filter: FilterArgs,
+    pub filter: OutboxFilterArgs,
     /// The action.
     #[command(subcommand)]
-    pub action: Action,
+    pub action: OutboxAction,
 }
 
 /// Selects notifications. Without an option, selects all notifications.
 #[derive(Debug, Clone, Args)]
-pub struct FilterArgs {
+pub struct OutboxFilterArgs {
     /// Only notifications in this state.
     #[arg(long, value_enum, global = true)]
-    pub state: Option<State>,
+    pub state: Option<OutboxState>,
     /// Only notifications of this tenant.
     #[arg(long, global = true)]
     pub customer_id: Option<i64>,
@@ -55,7 +55,7 @@ pub struct FilterArgs {
 
 /// The state of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum State {
+pub enum OutboxState {
     /// The notification is pending.
     Pending,
     /// The notification is pending in a digest.
@@ -68,7 +68,7 @@ pub enum State {
     Failed,
 }
 
-impl State {
+impl OutboxState {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -82,7 +82,7 @@ impl State {
 
 /// The actions of `alerter outbox`.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Action {
+pub enum OutboxAction {
     /// List notifications, one a line: recipient, state and reason.
     List {
         /// Most lines.
@@ -110,29 +110,31 @@ pub enum Action {
     },
 }
 
-impl OutboxConfig {
+impl OutboxArgs {
     /// Adds what is wrong with the settings to `problems`.
     pub fn validate(&self, problems: &mut Problems) {
         self.mysql.validate(problems);
-        let FilterArgs { state, customer_id, recipient, id, older_than } = &self.filter;
+        let OutboxFilterArgs { state, customer_id, recipient, id, older_than } = &self.filter;
         problems.require(id.len() <= IDS_MAX, || format!("--id takes at most {IDS_MAX} numbers"));
         let filtered = state.is_some()
             || customer_id.is_some()
             || recipient.is_some()
             || !id.is_empty()
             || older_than.is_some();
-        let may_be: &[State] = match &self.action {
-            Action::List { limit, .. } => {
+        let may_be: &[OutboxState] = match &self.action {
+            OutboxAction::List { limit, .. } => {
                 problems.require(*limit >= 1, || "--limit must be at least 1".into());
                 return;
             }
-            Action::Retry { .. } => &[State::Pending, State::Failed, State::Dropped],
-            Action::Drop { reason, .. } => {
+            OutboxAction::Retry { .. } => {
+                &[OutboxState::Pending, OutboxState::Failed, OutboxState::Dropped]
+            }
+            OutboxAction::Drop { reason, .. } => {
                 let length = reason.trim().chars().count();
                 problems.require((1..=REASON_CHARS_MAX).contains(&length), || {
                     format!("--reason must have 1 to {REASON_CHARS_MAX} characters")
                 });
-                &[State::Pending]
+                &[OutboxState::Pending]
             }
         };
         problems.require(filtered, || {
@@ -147,16 +149,16 @@ impl OutboxConfig {
 
     /// Returns the filter of the selected rows, among those in the given states. When rows are
     /// changed, a digest stands for all its rows.
-    pub(super) fn filter(&self, states: &[State]) -> Filter {
+    pub(super) fn filter(&self, states: &[OutboxState]) -> OutboxFilter {
         let given = &self.filter;
         let states = given.state.as_ref().map_or(states, std::slice::from_ref);
-        Filter {
+        OutboxFilter {
             states: states.iter().map(|state| state.as_str()).collect(),
             ids: given.id.clone(),
             customer_id: given.customer_id,
             recipient: given.recipient.clone(),
             older_than: given.older_than,
-            whole: !matches!(self.action, Action::List { .. }),
+            whole: !matches!(self.action, OutboxAction::List { .. }),
         }
     }
 }

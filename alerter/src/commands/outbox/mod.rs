@@ -8,5 +8,5 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub use args::OutboxConfig;
+pub use args::OutboxArgs;
 pub use run::run;

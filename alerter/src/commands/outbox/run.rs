@@ -6,17 +6,17 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use ljwx_service::text::{Side, table_of};
+use ljwx_service::text::{Align, table_of};
 
-use super::args::{Action, OutboxConfig, State};
+use super::args::{OutboxAction, OutboxArgs, OutboxState};
 use crate::commands::block_on;
-use crate::notify::outbox::{Listed, Outbox};
+use crate::notify::outbox::{Outbox, OutboxRow};
 
 /// Most rows that one command changes. Run the command again for more.
 const CHANGED_MAX: usize = 10_000;
 
 /// Runs `alerter outbox`.
-pub fn run(config: &OutboxConfig) -> ExitCode {
+pub fn run(config: &OutboxArgs) -> ExitCode {
     let result = block_on(async {
         let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
         act(config, &Outbox::new(pool), &mut io::stdout()).await
@@ -30,31 +30,31 @@ pub fn run(config: &OutboxConfig) -> ExitCode {
     }
 }
 
-async fn act(config: &OutboxConfig, outbox: &Outbox, out: &mut impl Write) -> anyhow::Result<()> {
+async fn act(config: &OutboxArgs, outbox: &Outbox, out: &mut impl Write) -> anyhow::Result<()> {
     match &config.action {
-        Action::List { limit, json } => {
+        OutboxAction::List { limit, json } => {
             let rows = outbox.list(&config.filter(&[]), *limit).await?;
-            show(&rows, *json, out)?;
+            print(&rows, *json, out)?;
         }
-        Action::Retry { dry_run } => {
-            let states = [State::Pending, State::Failed, State::Dropped];
+        OutboxAction::Retry { dry_run } => {
+            let states = [OutboxState::Pending, OutboxState::Failed, OutboxState::Dropped];
             let rows = outbox.list(&config.filter(&states), CHANGED_MAX).await?;
             if *dry_run {
-                show(&rows, false, out)?;
+                print(&rows, false, out)?;
                 writeln!(out, "{} notification(s) would be made due", rows.len())?;
             } else {
                 let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
                 writeln!(out, "{} notification(s) made due", outbox.retry(&ids).await?)?;
             }
         }
-        Action::Drop { reason, dry_run } => {
-            let rows = outbox.list(&config.filter(&[State::Pending]), CHANGED_MAX).await?;
+        OutboxAction::Drop { reason, dry_run } => {
+            let rows = outbox.list(&config.filter(&[OutboxState::Pending]), CHANGED_MAX).await?;
             if *dry_run {
-                show(&rows, false, out)?;
+                print(&rows, false, out)?;
                 writeln!(out, "{} notification(s) would be dropped", rows.len())?;
             } else {
                 let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-                let dropped = outbox.give_up(&ids, reason.trim()).await?;
+                let dropped = outbox.discard(&ids, reason.trim()).await?;
                 writeln!(out, "{dropped} notification(s) dropped")?;
             }
         }
@@ -77,17 +77,17 @@ const COLUMNS: [&str; 11] = [
     "why",
 ];
 
-pub(super) fn show(rows: &[Listed], json: bool, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn print(rows: &[OutboxRow], json: bool, out: &mut impl Write) -> io::Result<()> {
     if json {
         serde_json::to_writer_pretty(&mut *out, rows)?;
         return writeln!(out);
     }
     let mut cells = vec![COLUMNS.map(str::to_owned)];
     cells.extend(rows.iter().map(line));
-    table_of([Side::Left; COLUMNS.len()], &cells, out)
+    table_of([Align::Left; COLUMNS.len()], &cells, out)
 }
 
-fn line(row: &Listed) -> [String; COLUMNS.len()] {
+fn line(row: &OutboxRow) -> [String; COLUMNS.len()] {
     let state = match row.digest_id {
         Some(digest) => format!("{} in {digest}", row.state),
         None if row.uncertain => format!("{}, uncertain", row.state),

@@ -1,22 +1,22 @@
-use ljwx_service::config::Refusal;
+use ljwx_service::config::ConfigError;
 
-use super::args::{OutboxConfig, State};
-use super::run::show;
+use super::args::{OutboxArgs, OutboxState};
+use super::run::print;
 use crate::Config;
-use crate::notify::outbox::Listed;
+use crate::notify::outbox::OutboxRow;
 
-fn parse(arguments: &[&str]) -> Result<OutboxConfig, Vec<String>> {
+fn parse(arguments: &[&str]) -> Result<OutboxArgs, Vec<String>> {
     let arguments = [&["alerter", "outbox", "--mysql-url", "mysql://u@h/d"], arguments].concat();
     match ljwx_service::config::parse::<Config>(arguments.into_iter().map(Into::into).collect()) {
         Ok(Config::Outbox(config)) => Ok(*config),
         Ok(other) => panic!("{other:?}"),
-        Err(Refusal::Problems(problems)) => Err(problems.list().to_vec()),
-        Err(Refusal::Clap(error)) => panic!("{error}"),
+        Err(ConfigError::Problems(problems)) => Err(problems.list().to_vec()),
+        Err(ConfigError::Clap(error)) => panic!("{error}"),
     }
 }
 
-fn listed() -> Listed {
-    Listed {
+fn listed() -> OutboxRow {
+    OutboxRow {
         id: 41,
         state: "pending".into(),
         customer_id: 7,
@@ -47,7 +47,7 @@ fn what_changes_the_outbox_says_which_notifications_it_means() {
 #[test]
 fn without_a_state_only_those_are_meant_that_can_be_changed() {
     let config = parse(&["drop", "--older-than", "30m", "--reason", "over"]).unwrap();
-    let filter = config.filter(&[State::Pending]);
+    let filter = config.filter(&[OutboxState::Pending]);
     assert_eq!((filter.states, filter.whole), (vec!["pending"], true));
     let config = parse(&["list", "--state", "sent", "--customer-id", "7"]).unwrap();
     let filter = config.filter(&[]);
@@ -57,14 +57,14 @@ fn without_a_state_only_those_are_meant_that_can_be_changed() {
 #[test]
 fn a_list_is_a_table_or_a_document() {
     let mut table = Vec::new();
-    show(&[listed()], false, &mut table).unwrap();
+    print(&[listed()], false, &mut table).unwrap();
     let table = String::from_utf8(table).unwrap();
     let lines: Vec<_> = table.lines().collect();
     assert!(lines[0].starts_with("id  state"), "{table}");
     assert!(lines[1].starts_with("41  pending, uncertain  7 "), "{table}");
     assert!(lines[1].ends_with("90s  0s      -1       system busy"), "{table}");
     let mut document = Vec::new();
-    show(&[listed()], true, &mut document).unwrap();
+    print(&[listed()], true, &mut document).unwrap();
     let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
     assert_eq!((&document[0]["id"], &document[0]["recipient"]), (&41.into(), &"openid:o1".into()));
 }

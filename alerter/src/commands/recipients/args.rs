@@ -13,16 +13,16 @@ use crate::rules::channel::Channel;
 #[derive(Debug, Clone, Subcommand)]
 pub enum RecipientsCommand {
     /// Add an address of a user; a disabled address is tried again.
-    Add(EntryConfig),
+    Add(AddressArgs),
     /// List addresses, disabled ones with the platform's reason.
-    List(ListConfig),
+    List(AddressListArgs),
     /// Remove an address; exits 1 if the address does not exist.
-    Remove(EntryConfig),
+    Remove(AddressArgs),
 }
 
 /// One address of one user.
 #[derive(Debug, Clone, Args)]
-pub struct EntryConfig {
+pub struct AddressArgs {
     /// Tenant.
     #[arg(long)]
     pub customer_id: i64,
@@ -46,7 +46,7 @@ pub struct EntryConfig {
 
 /// Selects addresses, and the form of the output.
 #[derive(Debug, Clone, Args)]
-pub struct ListConfig {
+pub struct AddressListArgs {
     /// Only addresses of this tenant.
     #[arg(long)]
     pub customer_id: Option<i64>,
@@ -106,7 +106,7 @@ impl RecipientsCommand {
     }
 }
 
-impl EntryConfig {
+impl AddressArgs {
     /// Names the address in words.
     pub(super) fn name(&self) -> String {
         let Self { customer_id, user_id, kind, address, .. } = self;

@@ -9,22 +9,25 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use ljwx_service::text::{Side, table_of};
+use ljwx_service::text::{Align, table_of};
 
 use super::block_on;
-pub use args::{EntryConfig, ListConfig, RecipientsCommand};
-use rows::{LISTED_MAX, Listed, add, find, remove};
+pub use args::{AddressArgs, AddressListArgs, RecipientsCommand};
+use rows::{AddressRow, LISTED_MAX, add, find, remove};
 
 /// Runs the command to its end. Prints the result on standard output.
 pub fn run(command: &RecipientsCommand) -> ExitCode {
-    let done = block_on(obey(command, &mut std::io::stdout()));
+    let done = block_on(run_command(command, &mut std::io::stdout()));
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
 }
 
-async fn obey(command: &RecipientsCommand, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+async fn run_command(
+    command: &RecipientsCommand,
+    out: &mut impl Write,
+) -> anyhow::Result<ExitCode> {
     const TABLE: &str = "cannot use t_alert_recipient_address, which `worker migrate` creates";
     let pool = command.connect()?;
     match command {
@@ -54,15 +57,15 @@ async fn obey(command: &RecipientsCommand, out: &mut impl Write) -> anyhow::Resu
     Ok(ExitCode::SUCCESS)
 }
 
-fn as_json(found: &[Listed], out: &mut impl Write) -> anyhow::Result<()> {
+fn as_json(found: &[AddressRow], out: &mut impl Write) -> anyhow::Result<()> {
     serde_json::to_writer_pretty(&mut *out, found)?;
     Ok(writeln!(out)?)
 }
 
-fn as_table(found: &[Listed], out: &mut impl Write) -> anyhow::Result<()> {
+fn as_table(found: &[AddressRow], out: &mut impl Write) -> anyhow::Result<()> {
     let head = ["TENANT", "USER", "KIND", "ADDRESS", "ADDED", "REFUSED", "ERRCODE"];
     let none = || "-".to_owned();
-    let row = |one: &Listed| {
+    let row = |one: &AddressRow| {
         [
             one.customer_id.to_string(),
             one.user_id.to_string(),
@@ -75,15 +78,15 @@ fn as_table(found: &[Listed], out: &mut impl Write) -> anyhow::Result<()> {
     };
     let rows: Vec<_> =
         std::iter::once(head.map(str::to_owned)).chain(found.iter().map(row)).collect();
-    Ok(table_of([Side::Left; 7], &rows, out)?)
+    Ok(table_of([Align::Left; 7], &rows, out)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn listed() -> [Listed; 2] {
-        let told = Listed {
+    fn listed() -> [AddressRow; 2] {
+        let told = AddressRow {
             customer_id: 7,
             user_id: 0,
             kind: "openid".into(),
@@ -92,7 +95,7 @@ mod tests {
             refused_at: None,
             refused_errcode: None,
         };
-        let refused = Listed {
+        let refused = AddressRow {
             user_id: 1001,
             refused_at: Some("2025-09-03 12:00:00".into()),
             refused_errcode: Some(43004),

@@ -4,7 +4,7 @@ use ljwx_ledger::mysql::MySqlPool;
 use serde::Serialize;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
-use super::args::{EntryConfig, ListConfig};
+use super::args::{AddressArgs, AddressListArgs};
 use crate::rules::channel::Channel;
 
 /// Most addresses that are listed.
@@ -12,7 +12,7 @@ pub(super) const LISTED_MAX: usize = 10_000;
 
 /// An address in the list.
 #[derive(Debug, Clone, PartialEq, FromRow, Serialize)]
-pub(super) struct Listed {
+pub(super) struct AddressRow {
     pub(super) customer_id: i64,
     pub(super) user_id: i64,
     pub(super) kind: String,
@@ -44,11 +44,11 @@ fn of_kind(query: &mut QueryBuilder<MySql>, kind: Channel) {
 }
 
 /// Adds an address, or enables it again. Returns the result in words.
-pub(super) async fn add(pool: &MySqlPool, entry: &EntryConfig) -> Result<String, sqlx::Error> {
+pub(super) async fn add(pool: &MySqlPool, entry: &AddressArgs) -> Result<String, sqlx::Error> {
     let mut query = selection(Some(entry.customer_id), Some(entry.user_id));
     of_kind(&mut query, entry.kind);
     query.push(" AND address = ").push_bind(&entry.address);
-    let there: Vec<Listed> = query.build_query_as().fetch_all(pool).await?;
+    let there: Vec<AddressRow> = query.build_query_as().fetch_all(pool).await?;
     sqlx::query(
         "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address) \
          VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE refused_at = NULL, refused_errcode = NULL",
@@ -61,8 +61,8 @@ pub(super) async fn add(pool: &MySqlPool, entry: &EntryConfig) -> Result<String,
     .await?;
     Ok(match there.first() {
         None => format!("added {}", entry.name()),
-        Some(Listed { refused_at: None, .. }) => format!("there was already {}", entry.name()),
-        Some(Listed { refused_at: Some(since), refused_errcode, .. }) => {
+        Some(AddressRow { refused_at: None, .. }) => format!("there was already {}", entry.name()),
+        Some(AddressRow { refused_at: Some(since), refused_errcode, .. }) => {
             let code = refused_errcode.map_or_else(|| "?".into(), |code| code.to_string());
             format!("trying again {}, refused since {since} (errcode {code})", entry.name())
         }
@@ -70,7 +70,7 @@ pub(super) async fn add(pool: &MySqlPool, entry: &EntryConfig) -> Result<String,
 }
 
 /// Removes an address. Returns false if the address did not exist.
-pub(super) async fn remove(pool: &MySqlPool, entry: &EntryConfig) -> Result<bool, sqlx::Error> {
+pub(super) async fn remove(pool: &MySqlPool, entry: &AddressArgs) -> Result<bool, sqlx::Error> {
     let removed = sqlx::query(
         "DELETE FROM t_alert_recipient_address \
          WHERE customer_id = ? AND user_id = ? AND kind = ? AND address = ?",
@@ -85,7 +85,10 @@ pub(super) async fn remove(pool: &MySqlPool, entry: &EntryConfig) -> Result<bool
 }
 
 /// Returns the selected addresses, at most one more than [`LISTED_MAX`].
-pub(super) async fn find(pool: &MySqlPool, list: &ListConfig) -> Result<Vec<Listed>, sqlx::Error> {
+pub(super) async fn find(
+    pool: &MySqlPool,
+    list: &AddressListArgs,
+) -> Result<Vec<AddressRow>, sqlx::Error> {
     let mut query = selection(list.customer_id, list.user_id);
     if let Some(kind) = list.kind {
         of_kind(&mut query, kind);

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use jiff::civil::Date;
 
-use super::percentiles::Sample;
-use crate::engine::episode::notify_history::Past;
+use super::percentiles::Percentiles;
+use crate::engine::episode::notify_history::NotifyHistory;
 use crate::rules::policy::Policy;
 
 /// Largest share of the period in which a device of a healthy rule has an open episode.
@@ -18,7 +18,7 @@ const EPISODES_A_DAY_MAX: u64 = 50;
 
 /// An episode as the tables hold it. Times are in milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct History {
+pub struct EpisodeHistory {
     /// The rule.
     pub rule_id: i64,
     /// The tenant.
@@ -37,7 +37,7 @@ pub struct History {
     /// Whether the episode is open.
     pub is_open: bool,
     /// Whether anyone received a notification of the episode.
-    pub is_told: bool,
+    pub is_notified: bool,
     /// Time at which its first notification was recorded.
     pub recorded_at: Option<i64>,
     /// Time at which a notification was first received.
@@ -46,7 +46,7 @@ pub struct History {
 
 /// A device on which a rule fires all day.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Loud {
+pub struct NoisyDevice {
     /// The device.
     pub device_sn: String,
     /// Share of the period in which an episode was open, 0 to 1.
@@ -55,7 +55,7 @@ pub struct Loud {
     pub episodes_a_day: u64,
 }
 
-impl Loud {
+impl NoisyDevice {
     fn is_too_loud(&self) -> bool {
         self.loudness() > 1.0
     }
@@ -69,7 +69,7 @@ impl Loud {
 
 /// The figures of a rule and a tenant.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tally {
+pub struct RuleStats {
     /// The rule.
     pub rule_id: i64,
     /// The tenant.
@@ -85,49 +85,49 @@ pub struct Tally {
     /// Open episodes, including those that opened before the period.
     pub open: u64,
     /// Durations of the episodes that ended.
-    pub lasted: Sample,
+    pub lasted: Percentiles,
     /// Times from the opening to the first delivery.
-    pub since_event: Sample,
+    pub since_event: Percentiles,
     /// Times from the recording of the first notification to the first delivery.
-    pub since_recorded: Sample,
+    pub since_recorded: Percentiles,
     /// Number of times that a device began to flap. `None` if the rule's limits are no longer
     /// known.
     pub flaps: Option<u64>,
     /// Devices on which the rule fires all day.
     pub loud_devices: u64,
     /// The noisiest of them.
-    pub loudest: Option<Loud>,
+    pub loudest: Option<NoisyDevice>,
 }
 
 /// The figures of the present device.
 #[derive(Debug, Default)]
-struct Device {
+struct DeviceStats {
     device_sn: String,
     open_ms: i64,
     day: Option<Date>,
     of_day: u64,
     episodes_a_day: u64,
-    past: Past,
+    past: NotifyHistory,
 }
 
 /// The aggregation over all episodes of a period.
 #[derive(Debug)]
-pub struct Fold<'a> {
+pub struct Aggregation<'a> {
     from_ms: i64,
     to_ms: i64,
     policies: &'a HashMap<i64, Policy>,
-    tallies: Vec<Tally>,
-    device: Device,
+    tallies: Vec<RuleStats>,
+    device: DeviceStats,
 }
 
-impl<'a> Fold<'a> {
+impl<'a> Aggregation<'a> {
     /// An aggregation over `from_ms..to_ms`. The rules' policies define flapping.
     pub fn new(from_ms: i64, to_ms: i64, policies: &'a HashMap<i64, Policy>) -> Self {
-        Self { from_ms, to_ms, policies, tallies: Vec::new(), device: Device::default() }
+        Self { from_ms, to_ms, policies, tallies: Vec::new(), device: DeviceStats::default() }
     }
 
     /// Adds one episode, which may have opened before the period.
-    pub fn take(&mut self, history: &History) {
+    pub fn take(&mut self, history: &EpisodeHistory) {
         self.turn_to(history);
         let opened_in_span = (self.from_ms..self.to_ms).contains(&history.opened_at);
         let open_ms = self.open_ms(history);
@@ -149,13 +149,13 @@ impl<'a> Fold<'a> {
     }
 
     /// Returns the figures of each rule and tenant.
-    pub fn finish(mut self) -> Vec<Tally> {
+    pub fn finish(mut self) -> Vec<RuleStats> {
         self.close_device();
         self.tallies
     }
 
-    fn turn_to(&mut self, history: &History) {
-        let of_last = |last: &Tally| {
+    fn turn_to(&mut self, history: &EpisodeHistory) {
+        let of_last = |last: &RuleStats| {
             (last.rule_id, last.customer_id) == (history.rule_id, history.customer_id)
         };
         let same_rule = self.tallies.last().is_some_and(of_last);
@@ -163,17 +163,18 @@ impl<'a> Fold<'a> {
             return;
         }
         self.close_device();
-        self.device = Device { device_sn: history.device_sn.clone(), ..Device::default() };
+        self.device =
+            DeviceStats { device_sn: history.device_sn.clone(), ..DeviceStats::default() };
         if !same_rule {
             let flaps = self.policies.contains_key(&history.rule_id).then_some(0);
-            self.tallies.push(Tally::new(history, flaps));
+            self.tallies.push(RuleStats::new(history, flaps));
         }
     }
 
     fn close_device(&mut self) {
         let Some(tally) = self.tallies.last_mut() else { return };
         let device = std::mem::take(&mut self.device);
-        let loud = Loud {
+        let loud = NoisyDevice {
             device_sn: device.device_sn,
             open_share: device.open_ms as f64 / (self.to_ms - self.from_ms).max(1) as f64,
             episodes_a_day: device.episodes_a_day,
@@ -188,15 +189,15 @@ impl<'a> Fold<'a> {
     }
 
     /// Returns how long the episode was open within the period.
-    fn open_ms(&self, history: &History) -> i64 {
+    fn open_ms(&self, history: &EpisodeHistory) -> i64 {
         let until = history.over_at.or(history.is_open.then_some(self.to_ms));
         let until = until.map_or(self.from_ms, |until| until.min(self.to_ms));
         (until - history.opened_at.max(self.from_ms)).max(0)
     }
 }
 
-impl Tally {
-    fn new(history: &History, flaps: Option<u64>) -> Self {
+impl RuleStats {
+    fn new(history: &EpisodeHistory, flaps: Option<u64>) -> Self {
         Self {
             rule_id: history.rule_id,
             customer_id: history.customer_id,
@@ -205,18 +206,18 @@ impl Tally {
             told: 0,
             ended: 0,
             open: 0,
-            lasted: Sample::default(),
-            since_event: Sample::default(),
-            since_recorded: Sample::default(),
+            lasted: Percentiles::default(),
+            since_event: Percentiles::default(),
+            since_recorded: Percentiles::default(),
             flaps,
             loud_devices: 0,
             loudest: None,
         }
     }
 
-    fn count(&mut self, history: &History) {
+    fn count(&mut self, history: &EpisodeHistory) {
         self.episodes += 1;
-        self.told += u64::from(history.is_told);
+        self.told += u64::from(history.is_notified);
         self.ended += u64::from(!history.is_open);
         if let Some(over_at) = history.over_at {
             self.lasted.add(over_at - history.opened_at);
@@ -231,7 +232,7 @@ impl Tally {
     }
 }
 
-impl Device {
+impl DeviceStats {
     fn count(&mut self, day: Date) {
         if self.day != Some(day) {
             (self.day, self.of_day) = (Some(day), 0);

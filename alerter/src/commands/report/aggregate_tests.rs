@@ -7,9 +7,9 @@ const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 
 /// An episode of rule 1, tenant 7, open for an hour and notified 3 s after its recording.
-fn history(device_sn: &str, opened_at: i64) -> History {
+fn history(device_sn: &str, opened_at: i64) -> EpisodeHistory {
     let day = i8::try_from(1 + opened_at.div_euclid(DAY).max(0)).unwrap();
-    History {
+    EpisodeHistory {
         rule_id: 1,
         customer_id: 7,
         alert_type: "metric".into(),
@@ -18,24 +18,24 @@ fn history(device_sn: &str, opened_at: i64) -> History {
         opened_on: jiff::civil::date(2026, 1, day),
         over_at: Some(opened_at + HOUR),
         is_open: false,
-        is_told: true,
+        is_notified: true,
         recorded_at: Some(opened_at + 1_000),
         delivered_at: Some(opened_at + 4_000),
     }
 }
 
-fn fold(span_ms: i64, histories: &[History]) -> Vec<Tally> {
+fn fold(span_ms: i64, histories: &[EpisodeHistory]) -> Vec<RuleStats> {
     let rule = rule(json!({"flap_openings": 3, "flap_window_seconds": 600}));
     let policies = HashMap::from([(1, rule.policy)]);
-    let mut fold = Fold::new(0, span_ms, &policies);
+    let mut fold = Aggregation::new(0, span_ms, &policies);
     histories.iter().for_each(|history| fold.take(history));
     fold.finish()
 }
 
 #[test]
 fn each_rule_and_tenant_is_told_apart() {
-    let other_tenant = History { customer_id: 8, ..history("A", 0) };
-    let other_rule = History { rule_id: 2, ..history("A", 0) };
+    let other_tenant = EpisodeHistory { customer_id: 8, ..history("A", 0) };
+    let other_rule = EpisodeHistory { rule_id: 2, ..history("A", 0) };
     let episodes =
         [history("A", 0), history("A", 2 * HOUR), history("B", 0), other_tenant, other_rule];
     let tallies = fold(DAY, &episodes);
@@ -48,12 +48,16 @@ fn each_rule_and_tenant_is_told_apart() {
 #[test]
 fn an_episode_counts_by_its_opening_and_how_soon_it_was_told() {
     let ahead =
-        History { delivered_at: Some(DAY - 10), recorded_at: None, ..history("B", DAY - 5) };
-    let still_open = History { over_at: None, is_open: true, ..history("C", 5 * HOUR) };
-    let superseded =
-        History { over_at: None, is_told: false, delivered_at: None, ..still_open.clone() };
-    let superseded = History { is_open: false, device_sn: "D".into(), ..superseded };
-    let carried = History { over_at: None, is_open: true, ..history("E", -HOUR) };
+        EpisodeHistory { delivered_at: Some(DAY - 10), recorded_at: None, ..history("B", DAY - 5) };
+    let still_open = EpisodeHistory { over_at: None, is_open: true, ..history("C", 5 * HOUR) };
+    let superseded = EpisodeHistory {
+        over_at: None,
+        is_notified: false,
+        delivered_at: None,
+        ..still_open.clone()
+    };
+    let superseded = EpisodeHistory { is_open: false, device_sn: "D".into(), ..superseded };
+    let carried = EpisodeHistory { over_at: None, is_open: true, ..history("E", -HOUR) };
     let later = history("F", DAY);
     let tallies = fold(DAY, &[history("A", 0), ahead, still_open, superseded, carried, later]);
     let [tally] = &tallies[..] else { panic!("{tallies:?}") };
@@ -66,15 +70,18 @@ fn an_episode_counts_by_its_opening_and_how_soon_it_was_told() {
 #[test]
 fn a_rule_fires_all_day_that_is_open_for_most_of_the_span_or_opens_again_and_again() {
     let minute = HOUR / 60;
-    let episodes = |count: i64, lasts: i64, first: i64| -> Vec<History> {
+    let episodes = |count: i64, lasts: i64, first: i64| -> Vec<EpisodeHistory> {
         let at = |number| first + number * 20 * minute;
-        let one =
-            |number| History { over_at: Some(at(number) + lasts), ..history("A", at(number)) };
+        let one = |number| EpisodeHistory {
+            over_at: Some(at(number) + lasts),
+            ..history("A", at(number))
+        };
         (0..count).map(one).collect()
     };
-    let until = |until: i64| vec![History { over_at: Some(until), ..history("A", -5 * DAY) }];
-    let open = |since| vec![History { over_at: None, is_open: true, ..history("A", since) }];
-    let superseded = vec![History { over_at: None, ..history("A", -5 * DAY) }];
+    let until =
+        |until: i64| vec![EpisodeHistory { over_at: Some(until), ..history("A", -5 * DAY) }];
+    let open = |since| vec![EpisodeHistory { over_at: None, is_open: true, ..history("A", since) }];
+    let superseded = vec![EpisodeHistory { over_at: None, ..history("A", -5 * DAY) }];
     for (span, episodes, loud) in [
         (DAY, episodes(50, minute, 0), false),
         (DAY, episodes(51, minute, 0), true),
@@ -96,7 +103,8 @@ fn a_rule_fires_all_day_that_is_open_for_most_of_the_span_or_opens_again_and_aga
 
 #[test]
 fn the_loudest_device_is_named_and_the_others_counted() {
-    let until = |device, hours| History { over_at: Some(hours * HOUR), ..history(device, -HOUR) };
+    let until =
+        |device, hours| EpisodeHistory { over_at: Some(hours * HOUR), ..history(device, -HOUR) };
     let tallies = fold(DAY, &[until("A", 21), until("B", 23), until("C", 22), until("D", 1)]);
     assert_eq!(tallies[0].loud_devices, 3);
     assert_eq!(tallies[0].loudest.as_ref().map(|loud| loud.device_sn.as_str()), Some("B"));

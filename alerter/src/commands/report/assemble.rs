@@ -13,16 +13,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use ljwx_ledger::mysql::MySqlConnection;
 use serde::Serialize;
 
-use super::aggregate::{Fold, Tally};
-use super::counts::{Counted, NotSent, Notifications};
+use super::aggregate::{Aggregation, RuleStats};
+use super::counts::{NotSent, NotificationCounts, NotificationGroup};
 use super::findings::{AllDay, NeverFired, all_day, never_fired};
-use super::query::Question;
+use super::query::ReportQuery;
 use crate::rules::rule::Rule;
 
 /// The figures of one rule and tenant. Times are in milliseconds. `None`: there is nothing to
 /// measure.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Line {
+pub struct RuleSummary {
     /// The rule. 0: notifications that belong to no single existing alert.
     pub rule_id: i64,
     /// The tenant.
@@ -54,12 +54,12 @@ pub struct Line {
     /// Suppressed notifications, by reason.
     pub suppressed: BTreeMap<String, i64>,
     /// Recorded notifications, by outcome.
-    pub notifications: Vec<Notifications>,
+    pub notifications: Vec<NotificationGroup>,
 }
 
 /// The report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct AlertReport {
     /// Start of the period, by event time.
     pub from: String,
     /// End of the period, by event time, exclusive.
@@ -69,7 +69,7 @@ pub struct Report {
     /// The only tenant of the report. `None`: all tenants.
     pub customer_id: Option<i64>,
     /// The figures of each rule and tenant.
-    pub lines: Vec<Line>,
+    pub lines: Vec<RuleSummary>,
     /// Active rules without an open episode in the period.
     pub never_fired: Vec<NeverFired>,
     /// Rules that fire all day.
@@ -81,12 +81,12 @@ pub struct Report {
 /// Makes the report. `rules` are the valid rules, and `now_ms` is the present time.
 pub async fn make(
     connection: &mut MySqlConnection,
-    question: &Question,
+    question: &ReportQuery,
     rules: Vec<Rule>,
     now_ms: i64,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<AlertReport> {
     let policies: HashMap<_, _> = rules.iter().map(|rule| (rule.id, rule.policy.clone())).collect();
-    let mut fold = Fold::new(question.from_ms, question.to_ms, &policies);
+    let mut fold = Aggregation::new(question.from_ms, question.to_ms, &policies);
     super::episodes::read(&mut *connection, question, &mut fold).await?;
     let notifications = super::counts::notifications(&mut *connection, question).await?;
     let not_sent = super::counts::not_sent(connection, question).await?;
@@ -94,28 +94,28 @@ pub async fn make(
 }
 
 fn assemble(
-    question: &Question,
+    question: &ReportQuery,
     rules: Vec<Rule>,
-    tallies: Vec<Tally>,
-    (notifications, not_sent): (Vec<Counted>, Vec<NotSent>),
+    tallies: Vec<RuleStats>,
+    (notifications, not_sent): (Vec<NotificationCounts>, Vec<NotSent>),
     now_ms: i64,
-) -> Report {
+) -> AlertReport {
     let all_day = all_day(&tallies);
     let seen: BTreeSet<_> = tallies.iter().map(|tally| tally.rule_id).collect();
     let names: HashMap<_, _> =
         rules.iter().map(|rule| (rule.id, rule.alert_type().to_owned())).collect();
     let mut lines: BTreeMap<_, _> = tallies
         .into_iter()
-        .map(|tally| ((tally.rule_id, tally.customer_id), Line::from(tally)))
+        .map(|tally| ((tally.rule_id, tally.customer_id), RuleSummary::from(tally)))
         .collect();
     // A notification, or a suppressed one, may belong to an episode before the period.
-    let blank = |rule_id, customer_id| Line {
+    let blank = |rule_id, customer_id| RuleSummary {
         rule_id,
         customer_id,
         alert_type: names.get(&rule_id).cloned().unwrap_or_default(),
-        ..Line::default()
+        ..RuleSummary::default()
     };
-    for Counted { rule_id, customer_id, what } in notifications {
+    for NotificationCounts { rule_id, customer_id, what } in notifications {
         let line = lines.entry((rule_id, customer_id));
         line.or_insert_with(|| blank(rule_id, customer_id)).notifications.push(what);
     }
@@ -125,7 +125,7 @@ fn assemble(
         line.suppressed.insert(reason, suppressed);
     }
     let lines: Vec<_> = lines.into_values().collect();
-    Report {
+    AlertReport {
         from: question.wall(question.from_ms),
         to: question.wall(question.to_ms),
         time_zone: question.zone.iana_name().unwrap_or("fixed offset").to_owned(),
@@ -137,8 +137,8 @@ fn assemble(
     }
 }
 
-impl From<Tally> for Line {
-    fn from(tally: Tally) -> Self {
+impl From<RuleStats> for RuleSummary {
+    fn from(tally: RuleStats) -> Self {
         let [lasted] = tally.lasted.percentiles([50]);
         let [event_p50, event_p95] = tally.since_event.percentiles([50, 95]);
         let [recorded_p50, recorded_p95] = tally.since_recorded.percentiles([50, 95]);

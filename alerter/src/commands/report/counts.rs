@@ -7,24 +7,24 @@ use ljwx_ledger::mysql::MySqlConnection;
 use serde::Serialize;
 use sqlx::FromRow;
 
-use crate::commands::report::query::Question;
+use crate::commands::report::query::ReportQuery;
 use crate::rules::channel::Channel;
 
 /// Notifications of one rule and tenant with the same outcome.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct Counted {
+pub struct NotificationCounts {
     /// The rule. 0 if there is no single alert.
     pub rule_id: i64,
     /// The tenant.
     pub customer_id: i64,
     /// Channel, outcome, errcode and number.
     #[sqlx(flatten)]
-    pub what: Notifications,
+    pub what: NotificationGroup,
 }
 
 /// Notifications with the same outcome.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
-pub struct Notifications {
+pub struct NotificationGroup {
     /// The channel.
     pub channel: String,
     /// The outcome: a state of the outbox, or `attempt_failed` for single attempts.
@@ -51,8 +51,8 @@ pub struct NotSent {
 /// Counts the notifications recorded in the period, and the attempts that failed in it.
 pub async fn notifications(
     connection: &mut MySqlConnection,
-    question: &Question,
-) -> anyhow::Result<Vec<Counted>> {
+    question: &ReportQuery,
+) -> anyhow::Result<Vec<NotificationCounts>> {
     let mut counted =
         recorded(&mut *connection, question).await.context("cannot read t_alert_outbox")?;
     for one in &mut counted {
@@ -67,8 +67,8 @@ pub async fn notifications(
 
 async fn recorded(
     connection: &mut MySqlConnection,
-    question: &Question,
-) -> Result<Vec<Counted>, sqlx::Error> {
+    question: &ReportQuery,
+) -> Result<Vec<NotificationCounts>, sqlx::Error> {
     sqlx::query_as(
         "SELECT COALESCE(a.rule_id, 0) AS rule_id, o.customer_id, \
          SUBSTRING_INDEX(o.recipient, ':', 1) AS channel, o.state AS outcome, \
@@ -89,8 +89,8 @@ async fn recorded(
 /// Counts failed attempts. If the channel answered, the log's details are `errcode N: …`.
 async fn failed_attempts(
     connection: &mut MySqlConnection,
-    question: &Question,
-) -> Result<Vec<Counted>, sqlx::Error> {
+    question: &ReportQuery,
+) -> Result<Vec<NotificationCounts>, sqlx::Error> {
     sqlx::query_as(
         "SELECT rule_id, customer_id, channel, 'attempt_failed' AS outcome, errcode, \
          COUNT(*) AS notifications FROM ( \
@@ -113,7 +113,7 @@ async fn failed_attempts(
 /// Counts suppressed notifications of the days that the period touches.
 pub async fn not_sent(
     connection: &mut MySqlConnection,
-    question: &Question,
+    question: &ReportQuery,
 ) -> anyhow::Result<Vec<NotSent>> {
     let (first, last) = question.days();
     sqlx::query_as(

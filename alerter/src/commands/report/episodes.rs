@@ -9,8 +9,8 @@ use jiff::civil::DateTime;
 use ljwx_ledger::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::aggregate::{Fold, History};
-use crate::commands::report::query::Question;
+use super::aggregate::{Aggregation, EpisodeHistory};
+use crate::commands::report::query::ReportQuery;
 
 /// Most time by which a device's clock may be ahead. A notification may be that much older than its
 /// event.
@@ -20,7 +20,7 @@ const AHEAD_MS_MAX: i64 = 24 * 3_600_000;
 const OVER: &str = "'RESOLVED', 'superseded', 'STALE', 'CLOSED'";
 
 #[derive(Debug, FromRow)]
-struct Row {
+struct EpisodeRow {
     rule_id: i64,
     customer_id: i64,
     alert_type: String,
@@ -37,11 +37,11 @@ struct Row {
 /// Adds every episode to `fold` that opened in the period or was open in it.
 pub async fn read(
     connection: &mut MySqlConnection,
-    question: &Question,
-    fold: &mut Fold<'_>,
+    question: &ReportQuery,
+    fold: &mut Aggregation<'_>,
 ) -> anyhow::Result<()> {
     let (from, to) = (question.wall(question.from_ms), question.wall(question.to_ms));
-    let mut rows = sqlx::query_as::<_, Row>(AssertSqlSafe(query()))
+    let mut rows = sqlx::query_as::<_, EpisodeRow>(AssertSqlSafe(query()))
         .bind(question.from_ms - AHEAD_MS_MAX)
         .bind(question.wall(question.from_ms - AHEAD_MS_MAX))
         .bind(to)
@@ -82,14 +82,14 @@ fn query() -> String {
     )
 }
 
-impl Row {
-    fn history(self, question: &Question) -> anyhow::Result<History> {
+impl EpisodeRow {
+    fn history(self, question: &ReportQuery) -> anyhow::Result<EpisodeHistory> {
         let opened = wall(&self.opened)?;
         let at_ms = |text: &String| anyhow::Ok(question.at_ms(wall(text)?));
         // The log is kept for longer than the outbox, but holds whole seconds only.
         let logged_at = self.logged.as_ref().map(at_ms).transpose()?;
         let delivered_at = self.delivered_at.or(logged_at);
-        Ok(History {
+        Ok(EpisodeHistory {
             rule_id: self.rule_id,
             customer_id: self.customer_id,
             alert_type: self.alert_type,
@@ -98,7 +98,7 @@ impl Row {
             opened_on: opened.date(),
             over_at: self.recovered.as_ref().map(at_ms).transpose()?,
             is_open: self.is_open != 0,
-            is_told: delivered_at.is_some() || self.is_notified != 0,
+            is_notified: delivered_at.is_some() || self.is_notified != 0,
             recorded_at: self.recorded_at,
             delivered_at,
         })
@@ -115,13 +115,13 @@ mod tests {
 
     #[test]
     fn a_delivery_is_known_from_the_outbox_or_else_from_the_log() {
-        let question = Question {
+        let question = ReportQuery {
             from_ms: 0,
             to_ms: 1,
             customer_id: None,
             zone: jiff::tz::TimeZone::get("Asia/Shanghai").unwrap(),
         };
-        let row = |delivered_at, logged: Option<&str>, is_notified| Row {
+        let row = |delivered_at, logged: Option<&str>, is_notified| EpisodeRow {
             rule_id: 1,
             customer_id: 7,
             alert_type: "metric".into(),
@@ -135,14 +135,14 @@ mod tests {
             logged: logged.map(str::to_owned),
         };
         let opened_at = 1_756_800_540_000;
-        for (row, is_told, delivered_at) in [
+        for (row, is_notified, delivered_at) in [
             (row(Some(5), Some("2025-09-02 16:09:03"), 0), true, Some(5)),
             (row(None, Some("2025-09-02 16:09:03"), 0), true, Some(opened_at + 3_000)),
             (row(None, None, 1), true, None),
             (row(None, None, 0), false, None),
         ] {
             let history = row.history(&question).unwrap();
-            assert_eq!((history.is_told, history.delivered_at), (is_told, delivered_at));
+            assert_eq!((history.is_notified, history.delivered_at), (is_notified, delivered_at));
             assert_eq!((history.opened_at, history.over_at), (opened_at, Some(opened_at + 60_000)));
         }
     }

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::aggregate::Tally;
-use crate::commands::report::query::Question;
+use super::aggregate::RuleStats;
+use crate::commands::report::query::ReportQuery;
 use crate::notify::outbox::KEPT_DAYS;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
@@ -67,7 +67,7 @@ pub fn never_fired(
 }
 
 /// Returns the rules that fire all day.
-pub fn all_day(tallies: &[Tally]) -> Vec<AllDay> {
+pub fn all_day(tallies: &[RuleStats]) -> Vec<AllDay> {
     tallies
         .iter()
         .filter_map(|tally| {
@@ -85,7 +85,7 @@ pub fn all_day(tallies: &[Tally]) -> Vec<AllDay> {
 }
 
 /// Returns notes on what the figures do not include.
-pub fn notes(question: &Question, now_ms: i64, sampled: bool) -> Vec<String> {
+pub fn notes(question: &ReportQuery, now_ms: i64, sampled: bool) -> Vec<String> {
     let mut notes = Vec::new();
     let kept_from = now_ms - KEPT_DAYS * 86_400_000;
     if question.from_ms < kept_from {
@@ -148,7 +148,7 @@ mod tests {
     fn what_the_numbers_do_not_include_is_said() {
         let day = 86_400_000;
         let question =
-            |from_ms, to_ms| Question { from_ms, to_ms, customer_id: None, zone: TimeZone::UTC };
+            |from_ms, to_ms| ReportQuery { from_ms, to_ms, customer_id: None, zone: TimeZone::UTC };
         for (from_ms, to_ms, sampled, said) in [
             (70 * day, 100 * day, false, &[][..]),
             (70 * day - 1_000, 100 * day, false, &["30 days", "by the day"]),

@@ -17,30 +17,30 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::Args;
 use jiff::Timestamp;
-use ljwx_service::config::{Problems, When};
+use ljwx_service::config::{Problems, TimeArg};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::TableArgs;
-use crate::commands::report::assemble::Report;
+use super::DatabaseArgs;
+use crate::commands::report::assemble::AlertReport;
 use crate::commands::report::print::print;
-use crate::commands::report::query::Question;
-use crate::rules::loading::source::Source;
+use crate::commands::report::query::ReportQuery;
+use crate::rules::loading::source::RuleSource;
 use crate::rules::rule::Rule;
-use crate::rules::validation::{Check, Checked};
+use crate::rules::validation::{CheckedRule, RuleStatus};
 
 /// Time limit of one statement. The statements read all alerts of the period.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Settings of `report`.
 #[derive(Debug, Clone, Args)]
-pub struct ReportConfig {
+pub struct ReportArgs {
     /// Event time of the first alerts, as `yyyy-MM-dd HH:mm:ss` in the devices' zone or RFC 3339.
-    #[arg(long, value_name = "T", value_parser = When::parse)]
-    pub from: When,
+    #[arg(long, value_name = "T", value_parser = TimeArg::parse)]
+    pub from: TimeArg,
     /// Event time before which the alerts end; none: now.
-    #[arg(long, value_name = "T", value_parser = When::parse)]
-    pub to: Option<When>,
+    #[arg(long, value_name = "T", value_parser = TimeArg::parse)]
+    pub to: Option<TimeArg>,
     /// Only alerts of this tenant.
     #[arg(long)]
     pub customer_id: Option<i64>,
@@ -52,10 +52,10 @@ pub struct ReportConfig {
     pub rules_file: Option<PathBuf>,
     /// The tables.
     #[command(flatten)]
-    pub tables: TableArgs,
+    pub tables: DatabaseArgs,
 }
 
-impl ReportConfig {
+impl ReportArgs {
     pub(crate) fn validate(&self, problems: &mut Problems) {
         self.tables.validate(problems);
         let zone = &self.tables.zone.zone;
@@ -72,12 +72,12 @@ impl ReportConfig {
         Ok(print(&report, self.json, &mut std::io::stdout())?)
     }
 
-    async fn make(&self) -> anyhow::Result<Report> {
+    async fn make(&self) -> anyhow::Result<AlertReport> {
         let zone = &self.tables.zone.zone;
         let now_ms = Timestamp::now().as_millisecond();
         let from_ms = self.from.at_ms(zone);
         ensure!(from_ms < now_ms, "--from must lie in the past");
-        let question = Question {
+        let question = ReportQuery {
             from_ms,
             to_ms: self.to.map_or(now_ms, |to| to.at_ms(zone).min(now_ms)),
             customer_id: self.customer_id,
@@ -85,8 +85,8 @@ impl ReportConfig {
         };
         let pool = self.tables.mysql.connect(zone)?.with_limit(STATEMENT_TIMEOUT);
         let source = match &self.rules_file {
-            Some(path) => Source::File(path.clone()),
-            None => Source::Table(pool.clone()),
+            Some(path) => RuleSource::File(path.clone()),
+            None => RuleSource::Table(pool.clone()),
         };
         let rules = valid(source.load().await?);
         let mut connection = pool.acquire().await.context("MySQL does not answer")?;
@@ -95,13 +95,13 @@ impl ReportConfig {
 }
 
 /// Leaves out invalid rules. They never fire, but `rules check` reports their real fault.
-fn valid(checks: Vec<Check>) -> Vec<Rule> {
+fn valid(checks: Vec<CheckedRule>) -> Vec<Rule> {
     let (mut rules, mut refused) = (Vec::new(), 0_u32);
     for check in checks {
         match check.checked {
-            Checked::Valid(rule) => rules.push(*rule),
-            Checked::Refused(_) => refused += 1,
-            Checked::Deleted | Checked::Event => {}
+            RuleStatus::Valid(rule) => rules.push(*rule),
+            RuleStatus::Invalid(_) => refused += 1,
+            RuleStatus::Deleted | RuleStatus::Event => {}
         }
     }
     if refused > 0 {

@@ -8,19 +8,19 @@ const VALUES_MAX: usize = 4_096;
 /// Every value of a series, or every second, fourth, eighth …, so that at most [`VALUES_MAX`]
 /// values are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sample {
+pub struct Percentiles {
     values: Vec<i64>,
     every: u64,
     seen: u64,
 }
 
-impl Default for Sample {
+impl Default for Percentiles {
     fn default() -> Self {
         Self { values: Vec::new(), every: 1, seen: 0 }
     }
 }
 
-impl Sample {
+impl Percentiles {
     /// Adds one value.
     pub fn add(&mut self, value: i64) {
         if self.seen.is_multiple_of(self.every) {
@@ -64,8 +64,8 @@ impl Sample {
 mod tests {
     use super::*;
 
-    fn sample(values: impl IntoIterator<Item = i64>) -> Sample {
-        let mut sample = Sample::default();
+    fn sample(values: impl IntoIterator<Item = i64>) -> Percentiles {
+        let mut sample = Percentiles::default();
         values.into_iter().for_each(|value| sample.add(value));
         sample
     }

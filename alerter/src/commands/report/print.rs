@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use ljwx_service::text::{Side, table_of};
+use ljwx_service::text::{Align, table_of};
 
-use super::assemble::{Line, Report};
+use super::assemble::{AlertReport, RuleSummary};
 use crate::mysql::suppressed_counts::{COOLDOWN, FLAPPING, SILENCED};
 
 /// Longest kind of alert that is printed whole, in characters.
@@ -28,7 +28,7 @@ const NOTIFICATIONS: [&str; 12] = [
 const FAILURES: [&str; 6] = ["rule", "tenant", "channel", "outcome", "errcode", "count"];
 
 /// Prints the report.
-pub fn print(report: &Report, json: bool, out: &mut impl Write) -> io::Result<()> {
+pub fn print(report: &AlertReport, json: bool, out: &mut impl Write) -> io::Result<()> {
     if json {
         serde_json::to_writer_pretty(&mut *out, report)?;
         return writeln!(out);
@@ -43,22 +43,22 @@ pub fn print(report: &Report, json: bool, out: &mut impl Write) -> io::Result<()
     findings(report, out)
 }
 
-fn tables(lines: &[Line], out: &mut impl Write) -> io::Result<()> {
-    let mut sides = [Side::Right; EPISODES.len()];
-    sides[2] = Side::Left;
+fn tables(lines: &[RuleSummary], out: &mut impl Write) -> io::Result<()> {
+    let mut sides = [Align::Right; EPISODES.len()];
+    sides[2] = Align::Left;
     table_of(sides, &with_head(EPISODES, lines.iter().map(episodes)), out)?;
     writeln!(
         out,
         "lasted: median of those that ended; e: from the event to the first delivery, r: from the \
          recording\n"
     )?;
-    let sides = [Side::Right; NOTIFICATIONS.len()];
+    let sides = [Align::Right; NOTIFICATIONS.len()];
     table_of(sides, &with_head(NOTIFICATIONS, lines.iter().map(notifications)), out)?;
     writeln!(out, "cooldown to other: not sent, and why; flaps: devices that began to flap")?;
     let failures: Vec<_> = lines.iter().flat_map(failures).collect();
     if !failures.is_empty() {
         writeln!(out)?;
-        let (left, right) = (Side::Left, Side::Right);
+        let (left, right) = (Align::Left, Align::Right);
         let sides = [right, right, left, left, right, right];
         table_of(sides, &with_head(FAILURES, failures), out)?;
     }
@@ -72,7 +72,7 @@ fn with_head<const N: usize>(
     std::iter::once(head.map(str::to_owned)).chain(rows).collect()
 }
 
-fn episodes(line: &Line) -> [String; EPISODES.len()] {
+fn episodes(line: &RuleSummary) -> [String; EPISODES.len()] {
     let time = |milliseconds: Option<i64>| milliseconds.map_or_else(|| "-".to_owned(), short);
     [
         line.rule_id.to_string(),
@@ -90,7 +90,7 @@ fn episodes(line: &Line) -> [String; EPISODES.len()] {
     ]
 }
 
-fn notifications(line: &Line) -> [String; NOTIFICATIONS.len()] {
+fn notifications(line: &RuleSummary) -> [String; NOTIFICATIONS.len()] {
     let mut outcomes: BTreeMap<&str, i64> = BTreeMap::new();
     for one in &line.notifications {
         *outcomes.entry(&one.outcome).or_default() += one.notifications;
@@ -116,7 +116,7 @@ fn notifications(line: &Line) -> [String; NOTIFICATIONS.len()] {
 }
 
 /// Returns the notifications that reached no recipient, and failed attempts.
-fn failures(line: &Line) -> impl Iterator<Item = [String; FAILURES.len()]> {
+fn failures(line: &RuleSummary) -> impl Iterator<Item = [String; FAILURES.len()]> {
     let went_wrong = |outcome: &str| matches!(outcome, "failed" | "dropped" | "attempt_failed");
     let sent = line.notifications.iter().filter(move |one| went_wrong(&one.outcome));
     let sent = sent.map(|one| {
@@ -134,7 +134,7 @@ fn failures(line: &Line) -> impl Iterator<Item = [String; FAILURES.len()]> {
     })
 }
 
-fn findings(report: &Report, out: &mut impl Write) -> io::Result<()> {
+fn findings(report: &AlertReport, out: &mut impl Write) -> io::Result<()> {
     if !(report.never_fired.is_empty() && report.all_day.is_empty() && report.notes.is_empty()) {
         writeln!(out)?;
     }

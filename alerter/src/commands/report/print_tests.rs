@@ -1,9 +1,14 @@
 use super::*;
-use crate::commands::report::counts::Notifications;
+use crate::commands::report::counts::NotificationGroup;
 use crate::commands::report::findings::{AllDay, NeverFired};
 
-fn notifications(channel: &str, outcome: &str, errcode: Option<i64>, count: i64) -> Notifications {
-    Notifications {
+fn notifications(
+    channel: &str,
+    outcome: &str,
+    errcode: Option<i64>,
+    count: i64,
+) -> NotificationGroup {
+    NotificationGroup {
         channel: channel.into(),
         outcome: outcome.into(),
         errcode,
@@ -11,8 +16,8 @@ fn notifications(channel: &str, outcome: &str, errcode: Option<i64>, count: i64)
     }
 }
 
-fn report() -> Report {
-    let line = Line {
+fn report() -> AlertReport {
+    let line = RuleSummary {
         rule_id: 12,
         customer_id: 7,
         alert_type: "HEARTRATE_HIGH_ALERT_OF_OLD".into(),
@@ -37,7 +42,7 @@ fn report() -> Report {
             notifications("wecom", "attempt_failed", None, 5),
         ],
     };
-    Report {
+    AlertReport {
         from: "2026-01-01 00:00:00".into(),
         to: "2026-01-02 00:00:00".into(),
         time_zone: "Asia/Shanghai".into(),

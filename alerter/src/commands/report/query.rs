@@ -9,7 +9,7 @@ use ljwx_reading::wall_text;
 
 /// The subject of a report.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct ReportQuery {
     /// Start of the period by event time, in milliseconds since 1970.
     pub from_ms: i64,
     /// End of the period, exclusive. Not after now.
@@ -20,7 +20,7 @@ pub struct Question {
     pub zone: TimeZone,
 }
 
-impl Question {
+impl ReportQuery {
     /// Formats an instant as the tables hold it.
     pub(super) fn wall(&self, epoch_ms: i64) -> String {
         wall_text(self.datetime(epoch_ms))

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use crate::commands::block_on;
 use crate::commands::rule_source::SourceArgs;
-use crate::rules::validation::{Check, Checked};
+use crate::rules::validation::{CheckedRule, RuleStatus};
 
 /// Lists every problem. Fails if there is a problem, or if the rules cannot be read.
 pub fn rules_check(config: &SourceArgs) -> ExitCode {
@@ -27,7 +27,7 @@ pub fn rules_check(config: &SourceArgs) -> ExitCode {
 
 /// The totals of a check.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Summary {
+struct CheckSummary {
     /// Valid rules, disabled ones included.
     valid: usize,
     /// Invalid rules.
@@ -39,14 +39,14 @@ struct Summary {
 }
 
 /// Prints every problem, one a line, and the totals.
-fn report(checks: &[Check], out: &mut impl Write) -> io::Result<Summary> {
-    let mut summary = Summary::default();
+fn report(checks: &[CheckedRule], out: &mut impl Write) -> io::Result<CheckSummary> {
+    let mut summary = CheckSummary::default();
     for check in checks {
         match &check.checked {
-            Checked::Valid(_) => summary.valid += 1,
-            Checked::Deleted => summary.deleted += 1,
-            Checked::Event => summary.events += 1,
-            Checked::Refused(problems) => {
+            RuleStatus::Valid(_) => summary.valid += 1,
+            RuleStatus::Deleted => summary.deleted += 1,
+            RuleStatus::Event => summary.events += 1,
+            RuleStatus::Invalid(problems) => {
                 summary.refused += 1;
                 for problem in problems {
                     writeln!(out, "error: {problem}")?;
@@ -58,7 +58,7 @@ fn report(checks: &[Check], out: &mut impl Write) -> io::Result<Summary> {
             writeln!(out, "warning: rule {rule}: {warning}")?;
         }
     }
-    let Summary { valid, refused, events, deleted } = summary;
+    let CheckSummary { valid, refused, events, deleted } = summary;
     writeln!(out, "{valid} valid, {refused} refused, {events} for events, {deleted} deleted")?;
     Ok(summary)
 }

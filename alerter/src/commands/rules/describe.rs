@@ -4,15 +4,15 @@ use std::fmt::Write;
 
 use crate::rules::channel::Channels;
 use crate::rules::condition::Composite;
-use crate::rules::rule::{Rule, Watch};
+use crate::rules::rule::{Rule, Trigger};
 use crate::rules::verdict::Range;
 
 /// Describes a rule's trigger, such as `heart_rate < 50 or > 120, 3 times within 300 s`.
-pub fn watches(rule: &Rule) -> String {
-    let mut words = match &rule.watch {
-        Watch::Range(range) => in_range(range),
-        Watch::Conditions(composite) => in_conditions(composite),
-        Watch::Absence(window_ms) => format!("no data for {} s", window_ms / 1000),
+pub fn describe(rule: &Rule) -> String {
+    let mut words = match &rule.trigger {
+        Trigger::Range(range) => in_range(range),
+        Trigger::Conditions(composite) => in_conditions(composite),
+        Trigger::NoData(window_ms) => format!("no data for {} s", window_ms / 1000),
     };
     if rule.policy.trend > 1 {
         let (trend, seconds) = (rule.policy.trend, rule.policy.window_ms / 1000);
@@ -30,17 +30,17 @@ fn in_range(range: &Range) -> String {
         format!("over {percent} % off its mean of {} s", usual.window_ms / 1000)
     });
     let all: Vec<String> = min.into_iter().chain(max).chain(deviation).collect();
-    format!("{} {}", range.sign.as_str(), all.join(" or "))
+    format!("{} {}", range.vital.as_str(), all.join(" or "))
 }
 
 fn in_conditions(composite: &Composite) -> String {
     let words = composite.conditions.iter().map(|condition| {
-        let (sign, operator) = (condition.sign.as_str(), condition.operator.as_str());
+        let (vital, operator) = (condition.vital.as_str(), condition.operator.as_str());
         let lasting = match condition.duration_ms / 1000 {
             0 => String::new(),
             seconds => format!(" for {seconds} s"),
         };
-        format!("{sign} {operator} {}{lasting}", condition.threshold)
+        format!("{vital} {operator} {}{lasting}", condition.threshold)
     });
     let words: Vec<String> = words.collect();
     words.join(if composite.all { " and " } else { " or " })
@@ -81,7 +81,7 @@ mod tests {
                 "heart_rate >= 120 for 30 s or blood_oxygen != 91.5",
             ),
         ] {
-            assert_eq!(watches(&rule(fields)), words);
+            assert_eq!(describe(&rule(fields)), words);
         }
         let both = rule(json!({"enabled_channels": ["wechat", "log"]}));
         assert_eq!(channels(&both), ["wechat", "log"]);

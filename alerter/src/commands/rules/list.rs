@@ -6,15 +6,15 @@ use std::process::ExitCode;
 
 use ljwx_service::config::Problems;
 
-use super::listing::Report;
+use super::listing::RuleListing;
 use super::print::print;
 use crate::commands::block_on;
 use crate::commands::rule_source::SourceArgs;
-use crate::rules::loading::snapshot::Snapshot;
+use crate::rules::loading::snapshot::RulesSnapshot;
 
 /// Settings of `rules list`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct ListConfig {
+pub struct RuleListArgs {
     /// The source of the rules.
     #[command(flatten)]
     pub source: SourceArgs,
@@ -26,7 +26,7 @@ pub struct ListConfig {
     pub json: bool,
 }
 
-impl ListConfig {
+impl RuleListArgs {
     /// Adds what is wrong with the settings to `problems`.
     pub fn validate(&self, problems: &mut Problems) {
         self.source.validate(problems);
@@ -35,9 +35,9 @@ impl ListConfig {
 }
 
 /// Prints the rules. Fails if the rules cannot be read.
-pub fn rules_list(config: &ListConfig) -> ExitCode {
+pub fn rules_list(config: &RuleListArgs) -> ExitCode {
     let listed = block_on(read(config)).and_then(|snapshot| {
-        let report = Report::new(&snapshot, config.customer_id);
+        let report = RuleListing::new(&snapshot, config.customer_id);
         let mut out = io::stdout().lock();
         if config.json {
             serde_json::to_writer_pretty(&mut out, &report)?;
@@ -54,9 +54,9 @@ pub fn rules_list(config: &ListConfig) -> ExitCode {
     }
 }
 
-async fn read(config: &ListConfig) -> anyhow::Result<Snapshot> {
+async fn read(config: &RuleListArgs) -> anyhow::Result<RulesSnapshot> {
     let pool = config.source.pool()?;
     let source = config.source.source(pool.as_ref())?;
     let store = pool.map(|pool| source.store(pool));
-    Snapshot::read(&source, store).await
+    RulesSnapshot::read(&source, store).await
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::commands::rules::describe::{channels, watches};
-use crate::rules::loading::snapshot::{LastGood, Refused, Snapshot};
+use crate::commands::rules::describe::{channels, describe};
+use crate::rules::loading::snapshot::{InvalidRule, LastGood, RulesSnapshot};
 use crate::rules::rule::{Rule, Slot, TEMPLATE_TENANT};
 use crate::rules::severity::Severity;
 
@@ -15,29 +15,29 @@ const NAMED_MAX: usize = 10;
 
 /// The rules of one tenant.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct RuleListing {
     /// The tenant. 0: a tenant without rules of its own.
     pub customer_id: i64,
     /// The tenant's and the template's rules. Active rules come first, in the order of their
     /// evaluation.
-    pub rules: Vec<Line>,
+    pub rules: Vec<ListedRule>,
     /// Invalid rules of the tenant and the template.
-    pub refused: Vec<RefusedLine>,
+    pub refused: Vec<ListedInvalidRule>,
     /// Number of own rules by tenant, disabled ones included.
     pub tenants: BTreeMap<i64, usize>,
 }
 
 /// A rule in the list.
 #[derive(Debug, Serialize)]
-pub struct Line {
+pub struct ListedRule {
     /// The rule's id.
     pub id: i64,
     /// The rule's version.
     pub version: i64,
     /// The rule's origin.
-    pub origin: Origin,
+    pub origin: RuleOrigin,
     /// Whether the rule is evaluated.
-    pub state: State,
+    pub state: ListedState,
     /// The first ten rules of the tenant that override the rule.
     pub overridden_by: Vec<i64>,
     /// The first ten rules of the template that the rule overrides.
@@ -59,7 +59,7 @@ pub struct Line {
 /// The origin of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
+pub enum RuleOrigin {
     /// The rule is the tenant's.
     Own,
     /// The rule is the template's, for all tenants.
@@ -69,7 +69,7 @@ pub enum Origin {
 /// Whether a rule is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum ListedState {
     /// The rule is active.
     InForce,
     /// A rule of the tenant overrides the rule.
@@ -80,7 +80,7 @@ pub enum State {
 
 /// An invalid rule.
 #[derive(Debug, Serialize)]
-pub struct RefusedLine {
+pub struct ListedInvalidRule {
     /// The rule's id, if it has an id.
     pub id: Option<i64>,
     /// The rule's problems.
@@ -89,9 +89,9 @@ pub struct RefusedLine {
     pub instead: String,
 }
 
-impl Report {
+impl RuleListing {
     /// Lists the rules of a tenant.
-    pub fn new(snapshot: &Snapshot, customer_id: i64) -> Self {
+    pub fn new(snapshot: &RulesSnapshot, customer_id: i64) -> Self {
         let rules = snapshot.rules.all();
         let is_own =
             |rule: &Rule| customer_id != TEMPLATE_TENANT && rule.customer_id == customer_id;
@@ -108,16 +108,17 @@ impl Report {
             ids.copied().take(NAMED_MAX).collect()
         };
         let concerned = rules.iter().filter(|rule| is_own(rule) || is_template(rule));
-        let mut lines: Vec<Line> = concerned
+        let mut lines: Vec<ListedRule> = concerned
             .map(|rule| {
                 let (overrides, overridden_by) = if is_own(rule) {
                     (in_slot(&template, rule), Vec::new())
                 } else {
                     (Vec::new(), in_slot(&own, rule))
                 };
-                let origin = if is_own(rule) { Origin::Own } else { Origin::Template };
+                let origin = if is_own(rule) { RuleOrigin::Own } else { RuleOrigin::Template };
                 let last_good = last_good.get(&rule.id).cloned();
-                Line { overrides, overridden_by, last_good, ..Line::new(rule, origin) }.settled()
+                ListedRule { overrides, overridden_by, last_good, ..ListedRule::new(rule, origin) }
+                    .settled()
             })
             .collect();
         lines.sort_by_key(|line| line.state);
@@ -137,13 +138,13 @@ fn by_slot(rules: &[Arc<Rule>], wanted: impl Fn(&Rule) -> bool) -> HashMap<Slot<
     index
 }
 
-fn refused(all: &[Refused], customer_id: i64) -> Vec<RefusedLine> {
+fn refused(all: &[InvalidRule], customer_id: i64) -> Vec<ListedInvalidRule> {
     let concerned = all.iter().filter(|refused| {
         // A rule whose tenant cannot be read may belong to any tenant.
         refused.customer_id.is_none_or(|id| id == customer_id || id == TEMPLATE_TENANT)
     });
     concerned
-        .map(|refused| RefusedLine {
+        .map(|refused| ListedInvalidRule {
             id: refused.id,
             problems: refused.problems.clone(),
             instead: match &refused.last_good {
@@ -157,19 +158,19 @@ fn refused(all: &[Refused], customer_id: i64) -> Vec<RefusedLine> {
         .collect()
 }
 
-impl Line {
-    fn new(rule: &Rule, origin: Origin) -> Self {
+impl ListedRule {
+    fn new(rule: &Rule, origin: RuleOrigin) -> Self {
         Self {
             id: rule.id,
             version: rule.version,
             origin,
-            state: if rule.enabled { State::InForce } else { State::Disabled },
+            state: if rule.enabled { ListedState::InForce } else { ListedState::Disabled },
             overridden_by: Vec::new(),
             overrides: Vec::new(),
             priority: rule.priority,
             severity: rule.policy.severity,
             alert_type: rule.alert_type().to_owned(),
-            watches: watches(rule),
+            watches: describe(rule),
             channels: channels(rule),
             last_good: None,
         }
@@ -177,8 +178,8 @@ impl Line {
 
     /// Sets the state that follows from the overriding rules.
     fn settled(mut self) -> Self {
-        if self.state == State::InForce && !self.overridden_by.is_empty() {
-            self.state = State::Overridden;
+        if self.state == ListedState::InForce && !self.overridden_by.is_empty() {
+            self.state = ListedState::Overridden;
         }
         self
     }

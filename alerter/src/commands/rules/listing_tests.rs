@@ -1,6 +1,6 @@
 use super::*;
 use crate::commands::rules::print::print;
-use crate::rules::loading::last_good::Version;
+use crate::rules::loading::last_good::StoredVersion;
 use crate::rules::loading::source_file;
 
 const RULES: &str = "
@@ -16,33 +16,33 @@ const RULES: &str = "
 - {id: 202, customer_id: 8, physical_sign: step, threshold_max: 9}
 ";
 
-fn snapshot() -> Snapshot {
+fn snapshot() -> RulesSnapshot {
     let fields = r#"{"id": 103, "customer_id": 7, "physical_sign": "step", "threshold_max": 5}"#;
     let accepted_at = "2025-09-02 12:00:00".to_owned();
-    let kept = Version { rule_id: 103, fields: fields.into(), accepted_at };
-    Snapshot::new(source_file::parse(RULES).unwrap(), Some(vec![kept]))
+    let kept = StoredVersion { rule_id: 103, fields: fields.into(), accepted_at };
+    RulesSnapshot::new(source_file::parse(RULES).unwrap(), Some(vec![kept]))
 }
 
 fn printed(customer_id: i64) -> String {
     let mut out = Vec::new();
-    print(&Report::new(&snapshot(), customer_id), &mut out).unwrap();
+    print(&RuleListing::new(&snapshot(), customer_id), &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
 #[test]
 fn a_tenant_s_rules_say_where_they_come_from_and_what_overrides_what() {
-    let report = Report::new(&snapshot(), 7);
+    let report = RuleListing::new(&snapshot(), 7);
     let found: Vec<_> =
         report.rules.iter().map(|line| (line.id, line.origin, line.state)).collect();
     assert_eq!(
         found,
         [
-            (101, Origin::Own, State::InForce),
-            (103, Origin::Own, State::InForce),
-            (1, Origin::Template, State::Overridden),
-            (2, Origin::Template, State::Overridden),
-            (3, Origin::Template, State::Disabled),
-            (102, Origin::Own, State::Disabled),
+            (101, RuleOrigin::Own, ListedState::InForce),
+            (103, RuleOrigin::Own, ListedState::InForce),
+            (1, RuleOrigin::Template, ListedState::Overridden),
+            (2, RuleOrigin::Template, ListedState::Overridden),
+            (3, RuleOrigin::Template, ListedState::Disabled),
+            (102, RuleOrigin::Own, ListedState::Disabled),
         ]
     );
     let line = |id| report.rules.iter().find(|line| line.id == id).unwrap();
@@ -57,8 +57,8 @@ fn a_tenant_s_rules_say_where_they_come_from_and_what_overrides_what() {
 fn what_is_listed_in_force_is_what_readings_are_judged_by() {
     let snapshot = snapshot();
     for tenant in [0, 7, 8, 9] {
-        let report = Report::new(&snapshot, tenant);
-        let listed = report.rules.iter().filter(|line| line.state == State::InForce);
+        let report = RuleListing::new(&snapshot, tenant);
+        let listed = report.rules.iter().filter(|line| line.state == ListedState::InForce);
         let listed: Vec<i64> = listed.map(|line| line.id).collect();
         let judged: Vec<i64> = snapshot.rules.of(tenant).iter().map(|rule| rule.id).collect();
         assert_eq!(listed, judged, "tenant {tenant}");

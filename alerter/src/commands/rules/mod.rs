@@ -15,7 +15,7 @@ use ljwx_service::config::Problems;
 
 use crate::commands::rule_source::SourceArgs;
 use crate::commands::rules::check::rules_check;
-use crate::commands::rules::list::{ListConfig, rules_list};
+use crate::commands::rules::list::{RuleListArgs, rules_list};
 
 /// The commands of `alerter rules`.
 #[derive(Debug, Clone, Subcommand)]
@@ -23,7 +23,7 @@ pub enum RulesCommand {
     /// Validate rules as the service would and list every problem; exits 1 if there is a problem.
     Check(SourceArgs),
     /// List the active rules of a tenant with their origin, and the invalid rules.
-    List(ListConfig),
+    List(RuleListArgs),
 }
 
 impl RulesCommand {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::listing::{Line, Origin, Report, State};
+use super::listing::{ListedRule, ListedState, RuleListing, RuleOrigin};
 use crate::commands::layout::{columns, wrapped};
 use crate::rules::rule::TEMPLATE_TENANT;
 
@@ -13,10 +13,10 @@ const TENANTS_NAMED_MAX: usize = 20;
 const WIDTH: usize = 96;
 
 /// Prints the rules as a table.
-pub fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let in_force = |line: &&Line| line.state == State::InForce;
+pub fn print(report: &RuleListing, out: &mut impl Write) -> io::Result<()> {
+    let in_force = |line: &&ListedRule| line.state == ListedState::InForce;
     let count = report.rules.iter().filter(in_force).count();
-    let own = report.rules.iter().filter(in_force).filter(|line| line.origin == Origin::Own);
+    let own = report.rules.iter().filter(in_force).filter(|line| line.origin == RuleOrigin::Own);
     match report.customer_id {
         TEMPLATE_TENANT => {
             writeln!(out, "a tenant without rules of its own: {count} rules in force\n")?;
@@ -26,7 +26,7 @@ pub fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let heads = ["id", "of", "prio", "severity", "type"].map(str::to_owned);
     let mut rows = vec![(heads, vec!["watches".to_owned()])];
     for line in &report.rules {
-        let origin = if line.origin == Origin::Own { "own" } else { "template" };
+        let origin = if line.origin == RuleOrigin::Own { "own" } else { "template" };
         let cells = [
             line.id.to_string(),
             origin.to_owned(),
@@ -51,7 +51,7 @@ pub fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Returns what the other columns do not hold.
-fn details(line: &Line) -> Vec<String> {
+fn details(line: &ListedRule) -> Vec<String> {
     let channels =
         if line.channels.is_empty() { "nobody".into() } else { line.channels.join(", ") };
     let numbers = |ids: &[i64]| {
@@ -59,7 +59,7 @@ fn details(line: &Line) -> Vec<String> {
         ids.join(", ")
     };
     let mut details = vec![format!("{}; tells {channels}", line.watches)];
-    if line.state == State::Disabled {
+    if line.state == ListedState::Disabled {
         details.push("disabled".into());
     }
     if !line.overridden_by.is_empty() {
@@ -73,7 +73,7 @@ fn details(line: &Line) -> Vec<String> {
     details
 }
 
-fn tenants(report: &Report, out: &mut impl Write) -> io::Result<()> {
+fn tenants(report: &RuleListing, out: &mut impl Write) -> io::Result<()> {
     if report.customer_id != TEMPLATE_TENANT || report.tenants.is_empty() {
         return Ok(());
     }

@@ -8,11 +8,11 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use jiff::tz::TimeZone;
 use ljwx_reading::DeviceSn;
-use ljwx_service::config::{Problems, When, duration};
+use ljwx_service::config::{Problems, TimeArg, duration};
 use tracing::info;
 
-use super::list::say;
-use crate::commands::{TableArgs, wall};
+use super::list::print_line;
+use crate::commands::{DatabaseArgs, wall};
 use crate::notify::silences::table::{self, NewSilence, UNFINISHED_MAX};
 
 /// Latest end of a silence after it was added, because a forgotten silence hides alerts.
@@ -26,7 +26,7 @@ pub(super) const AUTHOR_CHARS_MAX: usize = 64;
 
 /// Settings of `silence add`.
 #[derive(Debug, Clone, Args)]
-pub struct AddConfig {
+pub struct SilenceAddArgs {
     /// Reason, for people who wonder why no notification was sent.
     #[arg(long)]
     pub reason: String,
@@ -35,11 +35,11 @@ pub struct AddConfig {
     pub lasts: Option<Duration>,
     /// End of the silence, as `yyyy-MM-dd HH:mm:ss` in the devices' zone or RFC 3339; within 30
     /// days.
-    #[arg(long, value_name = "T", value_parser = When::parse)]
-    pub until: Option<When>,
+    #[arg(long, value_name = "T", value_parser = TimeArg::parse)]
+    pub until: Option<TimeArg>,
     /// Start of the silence; none: at once.
-    #[arg(long, value_name = "T", value_parser = When::parse)]
-    pub from: Option<When>,
+    #[arg(long, value_name = "T", value_parser = TimeArg::parse)]
+    pub from: Option<TimeArg>,
     /// Only this tenant.
     #[arg(long)]
     pub customer_id: Option<i64>,
@@ -57,7 +57,7 @@ pub struct AddConfig {
     pub author: String,
     /// The tables.
     #[command(flatten)]
-    pub tables: TableArgs,
+    pub tables: DatabaseArgs,
 }
 
 fn device_sn(text: &str) -> Result<DeviceSn, String> {
@@ -73,7 +73,7 @@ pub(super) fn require_text(name: &str, text: &str, chars_max: usize, problems: &
     });
 }
 
-impl AddConfig {
+impl SilenceAddArgs {
     pub(super) fn validate(&self, problems: &mut Problems) {
         require_text("--reason", &self.reason, REASON_CHARS_MAX, problems);
         require_text("--author", &self.author, AUTHOR_CHARS_MAX, problems);
@@ -131,7 +131,7 @@ impl AddConfig {
         let id = table::add(&mut connection, &silence).await?;
         let (starts, ends) = (wall(silence.starts_at, zone), wall(silence.ends_at, zone));
         info!(silence.id = id, author = silence.author, "silence added");
-        say(&format!("silence {id}, from {starts} to {ends}: in force within 10 s\n"))
+        print_line(&format!("silence {id}, from {starts} to {ends}: in force within 10 s\n"))
     }
 }
 

@@ -8,13 +8,13 @@ use ljwx_service::config::Problems;
 use tracing::info;
 
 use super::add::{AUTHOR_CHARS_MAX, require_text};
-use super::list::say;
-use crate::commands::{TableArgs, wall};
+use super::list::print_line;
+use crate::commands::{DatabaseArgs, wall};
 use crate::notify::silences::table;
 
 /// Settings of `silence end`.
 #[derive(Debug, Clone, Args)]
-pub struct EndConfig {
+pub struct SilenceEndArgs {
     /// Number of the silence, as `silence list` prints it.
     pub id: i64,
     /// Person who ends the silence.
@@ -22,10 +22,10 @@ pub struct EndConfig {
     pub author: String,
     /// The tables.
     #[command(flatten)]
-    pub tables: TableArgs,
+    pub tables: DatabaseArgs,
 }
 
-impl EndConfig {
+impl SilenceEndArgs {
     /// Adds what is wrong with the settings to `problems`.
     pub(super) fn validate(&self, problems: &mut Problems) {
         require_text("--author", &self.author, AUTHOR_CHARS_MAX, problems);
@@ -37,7 +37,7 @@ impl EndConfig {
         let id = self.id;
         if table::end(&pool, id, self.author.trim()).await? {
             info!(silence.id = id, author = self.author.trim(), "silence ended");
-            return say(&format!("silence {id} ended: nothing is kept back within 10 s\n"));
+            return print_line(&format!("silence {id} ended: nothing is kept back within 10 s\n"));
         }
         match table::find(&pool, id).await? {
             None => bail!("there is no silence {id}: `alerter silence list` shows those there are"),

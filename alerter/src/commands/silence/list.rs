@@ -5,34 +5,34 @@ use std::io::{self, Write};
 use anyhow::Context;
 use clap::Args;
 use jiff::tz::TimeZone;
-use ljwx_service::text::{Side, table_of};
+use ljwx_service::text::{Align, table_of};
 use serde::Serialize;
 
-use crate::commands::{TableArgs, wall};
-use crate::notify::silences::table::{self, Record, Standing};
+use crate::commands::{DatabaseArgs, wall};
+use crate::notify::silences::table::{self, SilenceRow, SilenceState};
 
 /// Most silences that are listed: the newest.
-const SHOWN_MAX: usize = 1_000;
+const LISTED_MAX: usize = 1_000;
 
 /// Names of the table's columns.
 const COLUMNS: [&str; 8] =
     ["id", "state", "from", "to", "tenant", "device", "rule", "reason (who)"];
 
 /// Alignment of the table's columns.
-const SIDES: [Side; 8] = [
-    Side::Right,
-    Side::Left,
-    Side::Left,
-    Side::Left,
-    Side::Right,
-    Side::Left,
-    Side::Right,
-    Side::Left,
+const SIDES: [Align; 8] = [
+    Align::Right,
+    Align::Left,
+    Align::Left,
+    Align::Left,
+    Align::Right,
+    Align::Left,
+    Align::Right,
+    Align::Left,
 ];
 
 /// Settings of `silence list`.
 #[derive(Debug, Clone, Args)]
-pub struct ListConfig {
+pub struct SilenceListArgs {
     /// Also silences that are over: who silenced what, when and why, for 400 days.
     #[arg(long)]
     pub all: bool,
@@ -41,25 +41,25 @@ pub struct ListConfig {
     pub json: bool,
     /// The tables.
     #[command(flatten)]
-    pub tables: TableArgs,
+    pub tables: DatabaseArgs,
 }
 
 /// A silence and its state.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
-    state: Standing,
+struct ListedSilence<'a> {
+    state: SilenceState,
     #[serde(flatten)]
-    record: &'a Record,
+    record: &'a SilenceRow,
 }
 
 /// Lists silences on standard output.
-pub async fn run(config: &ListConfig) -> anyhow::Result<()> {
+pub async fn run(config: &SilenceListArgs) -> anyhow::Result<()> {
     let zone = &config.tables.zone.zone;
     let pool = config.tables.mysql.connect(zone)?;
     let mut connection = pool.acquire().await.context("MySQL does not answer")?;
     let now = table::now_ms(&mut connection).await?;
-    let records = table::list(&mut connection, config.all, SHOWN_MAX + 1).await?;
-    let shown = &records[..records.len().min(SHOWN_MAX)];
+    let records = table::list(&mut connection, config.all, LISTED_MAX + 1).await?;
+    let shown = &records[..records.len().min(LISTED_MAX)];
     let mut out = io::stdout();
     if config.json {
         json(shown, now, &mut out)?;
@@ -73,21 +73,26 @@ pub async fn run(config: &ListConfig) -> anyhow::Result<()> {
 }
 
 /// Writes to standard output.
-pub fn say(text: &str) -> anyhow::Result<()> {
+pub fn print_line(text: &str) -> anyhow::Result<()> {
     Ok(io::stdout().write_all(text.as_bytes())?)
 }
 
-fn json(records: &[Record], now: i64, out: &mut impl Write) -> anyhow::Result<()> {
-    let line = |record| Line { state: Record::standing(record, now), record };
+fn json(records: &[SilenceRow], now: i64, out: &mut impl Write) -> anyhow::Result<()> {
+    let line = |record| ListedSilence { state: SilenceRow::standing(record, now), record };
     let lines: Vec<_> = records.iter().map(line).collect();
     serde_json::to_writer_pretty(&mut *out, &lines)?;
     Ok(writeln!(out)?)
 }
 
-fn print(records: &[Record], now: i64, zone: &TimeZone, out: &mut impl Write) -> io::Result<()> {
+fn print(
+    records: &[SilenceRow],
+    now: i64,
+    zone: &TimeZone,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let any = |number: Option<i64>| number.map_or_else(|| "any".to_owned(), |one| one.to_string());
-    let line = |record: &Record| {
-        let Record { author, reason, .. } = record;
+    let line = |record: &SilenceRow| {
+        let SilenceRow { author, reason, .. } = record;
         let by = record.ended_by.as_ref().map_or_else(String::new, |by| format!(", ended by {by}"));
         [
             record.id.to_string(),
@@ -111,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_list_says_what_is_silenced_until_when_and_by_whom() {
-        let lasting = Record {
+        let lasting = SilenceRow {
             id: 2,
             customer_id: Some(7),
             device_sn: None,
@@ -124,7 +129,7 @@ mod tests {
             ended_by: None,
             created_at: 0,
         };
-        let ended = Record {
+        let ended = SilenceRow {
             id: 1,
             customer_id: None,
             device_sn: Some("A1".into()),

@@ -12,26 +12,26 @@ mod tests;
 use clap::Subcommand;
 use ljwx_service::config::Problems;
 
-use crate::commands::TableArgs;
-use crate::commands::silence::add::AddConfig;
-use crate::commands::silence::end::EndConfig;
-use crate::commands::silence::list::ListConfig;
+use crate::commands::DatabaseArgs;
+use crate::commands::silence::add::SilenceAddArgs;
+use crate::commands::silence::end::SilenceEndArgs;
+use crate::commands::silence::list::SilenceListArgs;
 
 /// The commands of `alerter silence`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum SilenceCommand {
     /// Suppress notifications for a period; alerts are still recorded, and alerts still open at the
     /// end are notified then.
-    Add(Box<AddConfig>),
+    Add(Box<SilenceAddArgs>),
     /// List silences in effect or planned.
-    List(ListConfig),
+    List(SilenceListArgs),
     /// End a silence early.
-    End(EndConfig),
+    End(SilenceEndArgs),
 }
 
 impl SilenceCommand {
     /// Returns the settings that all of these commands have.
-    pub fn tables(&self) -> &TableArgs {
+    pub fn tables(&self) -> &DatabaseArgs {
         match self {
             Self::Add(config) => &config.tables,
             Self::List(config) => &config.tables,

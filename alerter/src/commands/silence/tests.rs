@@ -1,5 +1,5 @@
 use jiff::tz::TimeZone;
-use ljwx_service::config::Refusal;
+use ljwx_service::config::ConfigError;
 
 use super::*;
 use crate::Config;
@@ -9,14 +9,14 @@ const HOUR_MS: i64 = 3_600_000;
 /// 2026-01-01 08:00:00 in Shanghai.
 const NOW: i64 = 1_767_225_600_000;
 
-fn parse(arguments: &[&str]) -> Result<AddConfig, Vec<String>> {
+fn parse(arguments: &[&str]) -> Result<SilenceAddArgs, Vec<String>> {
     let fixed = ["alerter", "silence", "add", "--mysql-url", "mysql://u@h/d", "--author", "ann"];
     let arguments = [&fixed[..], arguments].concat();
     match ljwx_service::config::parse(arguments.into_iter().map(Into::into).collect()) {
         Ok(Config::Silence(SilenceCommand::Add(config))) => Ok(*config),
         Ok(other) => panic!("{other:?}"),
-        Err(Refusal::Problems(problems)) => Err(problems.list().to_vec()),
-        Err(Refusal::Clap(error)) => panic!("{error}"),
+        Err(ConfigError::Problems(problems)) => Err(problems.list().to_vec()),
+        Err(ConfigError::Clap(error)) => panic!("{error}"),
     }
 }
 

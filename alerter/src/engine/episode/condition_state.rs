@@ -8,21 +8,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::Episode;
 use crate::rules::condition::Composite;
-use crate::rules::verdict::Measured;
-use crate::rules::vital::Signs;
+use crate::rules::verdict::Measurement;
+use crate::rules::vital::VitalSet;
 
 /// The result of a COMPOSITE rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sight {
+pub struct ConditionResult {
     /// The value that decided, or the first value that could have.
-    pub measured: Measured,
+    pub measured: Measurement,
     /// The threshold of the value's condition, if the rule as a whole is breached.
     pub bound: Option<f64>,
 }
 
 /// The state of one condition on one device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-struct Since {
+struct ConditionSince {
     /// First reading since which the condition has been true on every reading.
     now: Option<i64>,
     /// The value of `now` before the second that was evaluated last.
@@ -31,16 +31,16 @@ struct Since {
 
 /// The state of a rule's conditions on one device.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Held {
+pub struct ConditionState {
     /// The second that was evaluated last, in milliseconds.
     at: i64,
-    since: Vec<Since>,
+    since: Vec<ConditionSince>,
     /// The episode before that second, while the second has made no transition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     before: Option<Episode>,
 }
 
-impl Held {
+impl ConditionState {
     /// Returns the episode that a reading at `at` continues, if the present episode is `now`.
     /// Seconds arrive in order: `is_past` of [`crate::engine`] keeps older seconds out.
     pub fn begin(&mut self, at: i64, now: &Episode) -> Episode {
@@ -52,55 +52,56 @@ impl Held {
         self.at = at;
         for since in &mut self.since {
             // The condition is not true in this second before a reading shows it.
-            *since = Since { now: None, before: since.now };
+            *since = ConditionSince { now: None, before: since.now };
         }
         self.before = Some(now.clone());
         now.clone()
     }
 
     /// Records that this second made a transition. The rest of the second does not revert it.
-    pub fn settle(&mut self) {
+    pub fn transition_made(&mut self) {
         self.before = None;
     }
 
     /// Whether dropping the state loses nothing.
-    pub fn is_blank(&self) -> bool {
-        self.since.iter().all(|since| *since == Since::default())
-            && self.before.as_ref().is_none_or(Episode::is_blank)
+    pub fn is_default(&self) -> bool {
+        self.since.iter().all(|since| *since == ConditionSince::default())
+            && self.before.as_ref().is_none_or(Episode::is_default)
     }
 
     /// Evaluates the `fresh` vitals of a reading. If a condition's vital was already reported in
     /// this second, the condition keeps its result. Call [`Self::begin`] first.
-    pub fn look(
+    pub fn evaluate(
         &mut self,
         composite: &Composite,
-        fresh: Signs,
+        fresh: VitalSet,
         reading: &Reading,
-    ) -> Option<Sight> {
+    ) -> Option<ConditionResult> {
         let (at, vitals) = (self.at, reading.vitals());
-        self.since.resize(composite.conditions.len(), Since::default());
+        self.since.resize(composite.conditions.len(), ConditionSince::default());
         let mut decides = None;
         let mut count = 0;
         for (condition, since) in composite.conditions.iter().zip(&mut self.since) {
-            let true_value = fresh.contains(condition.sign).then(|| condition.true_value(vitals));
+            let true_value = fresh.contains(condition.vital).then(|| condition.true_value(vitals));
             if let Some(true_value) = true_value {
                 since.now = true_value.map(|_| since.before.unwrap_or(at));
             }
             let holds = since.now.is_some_and(|since| at - since >= condition.duration_ms);
             count += usize::from(holds);
             if holds && let Some(Some(measured)) = true_value {
-                decides = decides.or(Some(Sight { measured, bound: Some(condition.threshold) }));
+                decides = decides
+                    .or(Some(ConditionResult { measured, bound: Some(condition.threshold) }));
             }
         }
-        let carried = composite.signs().find_map(|sign| sign.values(vitals).next());
-        let measured = carried.map(|(sign, value)| Measured { sign, value });
+        let carried = composite.watched_vitals().find_map(|vital| vital.values(vitals).next());
+        let measured = carried.map(|(vital, value)| Measurement { vital, value });
         let breached = if composite.all { count == composite.conditions.len() } else { count > 0 };
         if !breached {
-            return Some(Sight { measured: measured?, bound: None });
+            return Some(ConditionResult { measured: measured?, bound: None });
         }
         // The value that decided may have come with another reading of the second.
         let bound = Some(composite.conditions.first()?.threshold);
-        decides.or_else(|| Some(Sight { measured: measured?, bound }))
+        decides.or_else(|| Some(ConditionResult { measured: measured?, bound }))
     }
 }
 

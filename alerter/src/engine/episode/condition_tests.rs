@@ -3,7 +3,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::engine::{Engine, Stored};
+use crate::engine::{Engine, StoredPartition};
 use crate::rules::index::RuleSet;
 use crate::test_support::{object, reading, rule};
 
@@ -14,7 +14,7 @@ fn run(fields: Value, readings: &[(u32, Value)]) -> Vec<String> {
     base.extend(object(fields));
     let mut engine = Engine::default();
     engine.set_rules(Arc::new(RuleSet::new(vec![rule(Value::Object(base))])));
-    engine.load(0, Stored::default());
+    engine.load(0, StoredPartition::default());
     let mut seen = Vec::new();
     for (second, fields) in readings {
         let mut all = object(json!({
@@ -22,7 +22,7 @@ fn run(fields: Value, readings: &[(u32, Value)]) -> Vec<String> {
             "timestamp": format!("2025-09-02 12:{:02}:{:02}", second / 60, second % 60),
         }));
         all.extend(object(fields.clone()));
-        let judged = engine.judge(0, &reading(Value::Object(all)));
+        let judged = engine.evaluate(0, &reading(Value::Object(all)));
         seen.extend(
             judged.changes.iter().map(|c| format!("{second}: {}", c.transition.to.as_str())),
         );

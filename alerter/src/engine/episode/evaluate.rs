@@ -6,35 +6,36 @@ use ljwx_reading::Reading;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::Episode;
-use crate::engine::episode::condition_state::{Held, Sight};
-use crate::engine::episode::value_window::Recent;
-use crate::rules::rule::{Effective, Rule, Watch};
-use crate::rules::verdict::{Measured, Range, Verdict};
-use crate::rules::vital::Signs;
+use crate::engine::episode::condition_state::{ConditionResult, ConditionState};
+use crate::engine::episode::value_window::ValueWindow;
+use crate::rules::rule::{ActiveHours, Rule, Trigger};
+use crate::rules::verdict::{Measurement, Range, Verdict};
+use crate::rules::vital::VitalSet;
 
 /// The state of a rule on a device, beside the episode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Memory {
+pub enum EvaluationState {
     /// Since when the conditions have held.
-    Conditions(Held),
+    Conditions(ConditionState),
     /// The latest values, from which the usual range follows.
-    Recent(Recent),
+    #[serde(rename = "recent")]
+    ValueWindow(ValueWindow),
 }
 
-impl Memory {
+impl EvaluationState {
     /// Records that a transition was made.
-    pub fn settle(&mut self) {
+    pub fn transition_made(&mut self) {
         if let Self::Conditions(held) = self {
-            held.settle();
+            held.transition_made();
         }
     }
 
     /// Whether dropping the state loses nothing.
-    pub fn is_blank(&self) -> bool {
+    pub fn is_default(&self) -> bool {
         match self {
-            Self::Conditions(held) => held.is_blank(),
-            Self::Recent(_) => false,
+            Self::Conditions(held) => held.is_default(),
+            Self::ValueWindow(_) => false,
         }
     }
 }
@@ -44,64 +45,64 @@ impl Memory {
 ///
 /// For conditions this is the episode before the reading's second, while that second has
 /// made no transition.
-pub fn see(
+pub fn evaluate(
     rule: &Rule,
     now: Episode,
-    memory: Option<Memory>,
-    fresh: Signs,
+    memory: Option<EvaluationState>,
+    fresh: VitalSet,
     reading: &Reading,
-) -> (Episode, Verdict, Option<Memory>) {
-    match &rule.watch {
-        Watch::Range(range) => {
+) -> (Episode, Verdict, Option<EvaluationState>) {
+    match &rule.trigger {
+        Trigger::Range(range) => {
             let mut recent = match memory {
-                Some(Memory::Recent(recent)) => recent,
-                _ => Recent::default(),
+                Some(EvaluationState::ValueWindow(recent)) => recent,
+                _ => ValueWindow::default(),
             };
             let verdict = in_range(range, &rule.effective, &mut recent, reading);
-            (now, verdict, range.deviation.map(|_| Memory::Recent(recent)))
+            (now, verdict, range.deviation.map(|_| EvaluationState::ValueWindow(recent)))
         }
         // No reading carries missing data.
-        Watch::Absence(_) => (now, Verdict::Absent, memory),
-        Watch::Conditions(composite) => {
+        Trigger::NoData(_) => (now, Verdict::Absent, memory),
+        Trigger::Conditions(composite) => {
             let mut held = match memory {
-                Some(Memory::Conditions(held)) => held,
-                _ => Held::default(),
+                Some(EvaluationState::Conditions(held)) => held,
+                _ => ConditionState::default(),
             };
             let before = held.begin(reading.epoch_ms(), &now);
-            let sight = held.look(composite, fresh, reading);
+            let sight = held.evaluate(composite, fresh, reading);
             let verdict = in_conditions(sight, &rule.effective, reading);
-            (before, verdict, Some(Memory::Conditions(held)))
+            (before, verdict, Some(EvaluationState::Conditions(held)))
         }
     }
 }
 
 /// Whether the `fresh` vitals of a reading cannot change a rule without state on the device. Fast
 /// path: most readings change the state of no rule.
-pub fn leaves_quiet(rule: &Rule, fresh: Signs, reading: &Reading) -> bool {
-    match &rule.watch {
-        Watch::Range(Range { deviation: Some(_), .. }) => false,
-        Watch::Range(range) => {
-            let mut values = range.sign.values(reading.vitals());
+pub fn cannot_change_state(rule: &Rule, fresh: VitalSet, reading: &Reading) -> bool {
+    match &rule.trigger {
+        Trigger::Range(Range { deviation: Some(_), .. }) => false,
+        Trigger::Range(range) => {
+            let mut values = range.vital.values(reading.vitals());
             values.all(|(_, value)| range.thresholds.broken_by(value).is_none())
         }
-        Watch::Conditions(composite) => !composite.any_true(fresh, reading),
-        Watch::Absence(_) => true,
+        Trigger::Conditions(composite) => !composite.any_true(fresh, reading),
+        Trigger::NoData(_) => true,
     }
 }
 
 fn in_range(
     range: &Range,
-    effective: &Effective,
-    recent: &mut Recent,
+    effective: &ActiveHours,
+    recent: &mut ValueWindow,
     reading: &Reading,
 ) -> Verdict {
     let (mut broken, mut between, mut clear) = (None, None, None);
-    for (sign, value) in range.sign.values(reading.vitals()) {
-        let measured = Measured { sign, value };
+    for (vital, value) in range.vital.values(reading.vitals()) {
+        let measured = Measurement { vital, value };
         // Every value enters the mean, even if the reading is already a breach.
         let unusual = range
             .deviation
-            .and_then(|usual| recent.broken_by(&usual, sign, reading.epoch_ms(), value));
+            .and_then(|usual| recent.broken_by(&usual, vital, reading.epoch_ms(), value));
         if let Some(bound) = range.thresholds.broken_by(value).or(unusual) {
             broken = broken.or(Some((measured, bound)));
         } else if range.clear.broken_by(value).is_some() {
@@ -121,11 +122,15 @@ fn in_range(
     }
 }
 
-fn in_conditions(sight: Option<Sight>, effective: &Effective, reading: &Reading) -> Verdict {
+fn in_conditions(
+    sight: Option<ConditionResult>,
+    effective: &ActiveHours,
+    reading: &Reading,
+) -> Verdict {
     match sight {
         None => Verdict::Absent,
-        Some(Sight { measured, bound: None }) => Verdict::Clear(measured),
-        Some(Sight { measured, bound: Some(bound) }) => {
+        Some(ConditionResult { measured, bound: None }) => Verdict::Clear(measured),
+        Some(ConditionResult { measured, bound: Some(bound) }) => {
             let may_open = effective.holds(reading.timestamp());
             Verdict::Breach { measured, bound, may_open }
         }

@@ -12,12 +12,12 @@ pub mod value_window;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::episode::notify_history::Past;
+use crate::engine::episode::notify_history::NotifyHistory;
 use crate::rules::policy::Policy;
 use crate::rules::severity::Severity;
 use crate::rules::verdict::Verdict;
 
-pub use self::transition::{To, Transition};
+pub use self::transition::{Transition, TransitionKind};
 
 /// The phase of one rule on one device, and the history of its notifications.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub struct Episode {
     #[serde(default)]
     phase: Phase,
     #[serde(flatten)]
-    past: Past,
+    past: NotifyHistory,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -35,19 +35,20 @@ enum Phase {
     Quiet,
     /// Times of consecutive breaches, not enough yet.
     Pending(Vec<i64>),
-    Firing(Open),
-    Recovering(Open, u32),
+    Firing(OpenEpisode),
+    Recovering(OpenEpisode, u32),
 }
 
 /// An open episode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Open {
+pub struct OpenEpisode {
     /// Event time of the opening.
     pub opened_at: i64,
     /// Current severity.
     pub severity: Severity,
     /// Whether the episode has a notification.
-    told: bool,
+    #[serde(rename = "told")]
+    notified: bool,
     /// Steps of the escalation so far.
     steps: usize,
     /// Transitions so far, the opening included.
@@ -67,13 +68,13 @@ impl Episode {
                 Self::run(policy, run, past, at, *may_open)
             }
             (Phase::Firing(open) | Phase::Recovering(open, _), Verdict::Breach { .. }) => {
-                Self::go_on(policy, open, past, at)
+                Self::breach_again(policy, open, past, at)
             }
             (Phase::Quiet | Phase::Pending(_), Verdict::Clear(_) | Verdict::Between(_)) => {
                 // Drop history that can no longer suppress a notification, so that the row can be
                 // removed.
                 let mut past = past;
-                past.fade(policy, at);
+                past.expire(policy, at);
                 (Self { phase: Phase::Quiet, past }, None)
             }
             (Phase::Firing(open) | Phase::Recovering(open, _), Verdict::Between(_)) => {
@@ -89,7 +90,7 @@ impl Episode {
     fn run(
         policy: &Policy,
         mut run: Vec<i64>,
-        mut past: Past,
+        mut past: NotifyHistory,
         at: i64,
         may_open: bool,
     ) -> (Self, Option<Transition>) {
@@ -103,24 +104,25 @@ impl Episode {
             return (Self { phase: Phase::Pending(run), past }, None);
         }
         past.opens(policy, at);
-        let notify = past.may_tell(policy, at);
+        let notify = past.may_notify(policy, at);
         if notify {
-            past.tells(at);
+            past.record_notification(at);
         }
         let severity = policy.severity;
-        let mut open = Open { opened_at: at, severity, told: notify, steps: 0, transitions: 0 };
-        let transition = open.transition(To::Opened, notify, &past);
+        let mut open =
+            OpenEpisode { opened_at: at, severity, notified: notify, steps: 0, transitions: 0 };
+        let transition = open.transition(TransitionKind::Opened, notify, &past);
         (Self { phase: Phase::Firing(open), past }, Some(transition))
     }
 
     /// Continues an open episode by one more breach: escalates, notifies late, or reminds.
-    fn go_on(
+    fn breach_again(
         policy: &Policy,
-        mut open: Open,
-        mut past: Past,
+        mut open: OpenEpisode,
+        mut past: NotifyHistory,
         at: i64,
     ) -> (Self, Option<Transition>) {
-        past.settle(policy, at);
+        past.end_flapping(policy, at);
         let lasted = at - open.opened_at;
         let due = policy.escalation.iter().take_while(|step| step.after_ms <= lasted).count();
         let to = if due > open.steps {
@@ -128,15 +130,15 @@ impl Episode {
             // step.
             open.steps = due;
             open.severity = policy.escalation[due - 1].to;
-            Some(To::Escalated)
+            Some(TransitionKind::Escalated)
         } else {
-            let repeat = policy.repeat_ms.is_some_and(|repeat| past.since_told(at) >= repeat);
-            let late = !open.told;
-            ((late || repeat) && past.may_tell(policy, at)).then_some(To::Notified)
+            let repeat = policy.repeat_ms.is_some_and(|repeat| past.since_notified(at) >= repeat);
+            let late = !open.notified;
+            ((late || repeat) && past.may_notify(policy, at)).then_some(TransitionKind::Notified)
         };
         if to.is_some() {
-            open.told = true;
-            past.tells(at);
+            open.notified = true;
+            past.record_notification(at);
         }
         let transition = to.map(|to| open.transition(to, true, &past));
         (Self { phase: Phase::Firing(open), past }, transition)
@@ -144,9 +146,9 @@ impl Episode {
 
     fn clear(
         policy: &Policy,
-        mut open: Open,
+        mut open: OpenEpisode,
         clear: u32,
-        mut past: Past,
+        mut past: NotifyHistory,
         at: i64,
     ) -> (Self, Option<Transition>) {
         if clear < policy.clear_after {
@@ -154,9 +156,9 @@ impl Episode {
         }
         // While the rule is flapping, an end is notified no more than an opening. Flapping may have
         // ended by now.
-        past.settle(policy, at);
-        let told = open.told && !past.is_silent();
-        let transition = open.transition(To::Resolved, told, &past);
+        past.end_flapping(policy, at);
+        let notified = open.notified && !past.is_muted_by_flapping();
+        let transition = open.transition(TransitionKind::Resolved, notified, &past);
         (Self { phase: Phase::Quiet, past }, Some(transition))
     }
 
@@ -164,7 +166,7 @@ impl Episode {
     pub fn supersede(self) -> (Self, Option<Transition>) {
         let transition = match self.phase {
             Phase::Firing(mut open) | Phase::Recovering(mut open, _) => {
-                Some(open.transition(To::Superseded, false, &self.past))
+                Some(open.transition(TransitionKind::Superseded, false, &self.past))
             }
             Phase::Quiet | Phase::Pending(_) => None,
         };
@@ -173,12 +175,12 @@ impl Episode {
 
     /// Closes an open episode because its device has fallen silent. Notifies if the episode has a
     /// notification and flapping does not suppress it.
-    pub fn give_up(self) -> (Self, Option<Transition>) {
+    pub fn close_stale(self) -> (Self, Option<Transition>) {
         let Self { phase, past } = self;
         let transition = match phase {
             Phase::Firing(mut open) | Phase::Recovering(mut open, _) => {
-                let told = open.told && !past.is_silent();
-                Some(open.transition(To::Stale, told, &past))
+                let notified = open.notified && !past.is_muted_by_flapping();
+                Some(open.transition(TransitionKind::Stale, notified, &past))
             }
             Phase::Quiet | Phase::Pending(_) => None,
         };
@@ -191,19 +193,20 @@ impl Episode {
     pub fn next_due(&self, policy: &Policy) -> Option<i64> {
         let open = self.open()?;
         let step = policy.escalation.get(open.steps).map(|step| open.opened_at + step.after_ms);
-        let repeat = policy.repeat_ms.map(|repeat| self.past.told_or(open.opened_at) + repeat);
-        let late = (!open.told).then(|| self.past.told_or(open.opened_at) + policy.cooldown_ms);
+        let repeat = policy.repeat_ms.map(|repeat| self.past.notified_or(open.opened_at) + repeat);
+        let late =
+            (!open.notified).then(|| self.past.notified_or(open.opened_at) + policy.cooldown_ms);
         [step, repeat, late].into_iter().flatten().min()
     }
 
     /// Reverts the notification of the step from `before` to here, because it reached no recipient.
     #[must_use]
-    pub fn untold(mut self, before: &Self, to: To) -> Self {
-        self.past.untold(&before.past);
-        let told = before.open().is_some_and(|open| open.told);
+    pub fn undo_notification(mut self, before: &Self, to: TransitionKind) -> Self {
+        self.past.undo_notification(&before.past);
+        let notified = before.open().is_some_and(|open| open.notified);
         if let Phase::Firing(open) | Phase::Recovering(open, _) = &mut self.phase {
-            open.told = told;
-            if to == To::Notified {
+            open.notified = notified;
+            if to == TransitionKind::Notified {
                 // The transition is not recorded, so its number is free again.
                 open.transitions -= 1;
             }
@@ -212,7 +215,7 @@ impl Episode {
     }
 
     /// Returns the open episode, if any.
-    pub fn open(&self) -> Option<&Open> {
+    pub fn open(&self) -> Option<&OpenEpisode> {
         match &self.phase {
             Phase::Firing(open) | Phase::Recovering(open, _) => Some(open),
             Phase::Quiet | Phase::Pending(_) => None,
@@ -220,13 +223,13 @@ impl Episode {
     }
 
     /// Whether dropping the episode loses nothing.
-    pub fn is_blank(&self) -> bool {
+    pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
 
-impl Open {
-    fn transition(&mut self, to: To, notify: bool, past: &Past) -> Transition {
+impl OpenEpisode {
+    fn transition(&mut self, to: TransitionKind, notify: bool, past: &NotifyHistory) -> Transition {
         let seq = self.transitions;
         self.transitions += 1;
         let flapping = past.is_flapping();

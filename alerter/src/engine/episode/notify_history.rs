@@ -8,11 +8,11 @@ use crate::rules::policy::Policy;
 
 /// The history that outlasts an episode.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Past {
+pub struct NotifyHistory {
     /// Time of the last notification of an opening, a reminder or an escalation. The cooldown
     /// counts from here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    told_at: Option<i64>,
+    #[serde(default, rename = "told_at", skip_serializing_if = "Option::is_none")]
+    notified_at: Option<i64>,
     /// The latest openings, as many as flapping takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     openings: Vec<i64>,
@@ -26,8 +26,10 @@ pub struct Past {
 enum Flap {
     #[default]
     None,
-    Untold,
-    Told,
+    #[serde(rename = "untold")]
+    Unnotified,
+    #[serde(rename = "told")]
+    Notified,
 }
 
 impl Flap {
@@ -36,9 +38,9 @@ impl Flap {
     }
 }
 
-impl Past {
+impl NotifyHistory {
     /// Drops old openings. If none is left, flapping has ended.
-    pub fn settle(&mut self, policy: &Policy, at: i64) {
+    pub fn end_flapping(&mut self, policy: &Policy, at: i64) {
         self.openings.retain(|opening| at - opening < policy.flap.window_ms);
         if self.openings.is_empty() {
             self.flap = Flap::None;
@@ -47,50 +49,50 @@ impl Past {
 
     /// Records an opening.
     pub fn opens(&mut self, policy: &Policy, at: i64) {
-        self.settle(policy, at);
+        self.end_flapping(policy, at);
         self.openings.push(at);
         let surplus = self.openings.len().saturating_sub(policy.flap.openings);
         self.openings.drain(..surplus);
         if self.flap.is_none() && self.openings.len() >= policy.flap.openings {
-            self.flap = Flap::Untold;
+            self.flap = Flap::Unnotified;
         }
     }
 
     /// Whether an opening, or a later notification about it, may be sent.
-    pub fn may_tell(&self, policy: &Policy, at: i64) -> bool {
-        self.since_told(at) >= policy.cooldown_ms && !self.is_silent()
+    pub fn may_notify(&self, policy: &Policy, at: i64) -> bool {
+        self.since_notified(at) >= policy.cooldown_ms && !self.is_muted_by_flapping()
     }
 
     /// Records a notification.
-    pub fn tells(&mut self, at: i64) {
-        self.told_at = Some(at);
-        if self.flap == Flap::Untold {
-            self.flap = Flap::Told;
+    pub fn record_notification(&mut self, at: i64) {
+        self.notified_at = Some(at);
+        if self.flap == Flap::Unnotified {
+            self.flap = Flap::Notified;
         }
     }
 
     /// Reverts the notification since `before`.
-    pub fn untold(&mut self, before: &Self) {
-        self.told_at = before.told_at;
-        if self.flap == Flap::Told && before.flap != Flap::Told {
-            self.flap = Flap::Untold;
+    pub fn undo_notification(&mut self, before: &Self) {
+        self.notified_at = before.notified_at;
+        if self.flap == Flap::Notified && before.flap != Flap::Notified {
+            self.flap = Flap::Unnotified;
         }
     }
 
     /// Drops history that can no longer suppress a notification.
-    pub fn fade(&mut self, policy: &Policy, at: i64) {
-        self.told_at = self.told_at.filter(|told| at - told < policy.cooldown_ms);
-        self.settle(policy, at);
+    pub fn expire(&mut self, policy: &Policy, at: i64) {
+        self.notified_at = self.notified_at.filter(|told| at - told < policy.cooldown_ms);
+        self.end_flapping(policy, at);
     }
 
     /// Returns the time since the last notification.
-    pub fn since_told(&self, at: i64) -> i64 {
-        self.told_at.map_or(i64::MAX, |told| at - told)
+    pub fn since_notified(&self, at: i64) -> i64 {
+        self.notified_at.map_or(i64::MAX, |told| at - told)
     }
 
     /// Returns the time of the last notification, or `never` if there is none.
-    pub fn told_or(&self, never: i64) -> i64 {
-        self.told_at.unwrap_or(never)
+    pub fn notified_or(&self, never: i64) -> i64 {
+        self.notified_at.unwrap_or(never)
     }
 
     /// Whether openings come too often.
@@ -99,7 +101,7 @@ impl Past {
     }
 
     /// Whether a notification has reported the flapping. Until flapping ends, no more are sent.
-    pub fn is_silent(&self) -> bool {
-        self.flap == Flap::Told
+    pub fn is_muted_by_flapping(&self) -> bool {
+        self.flap == Flap::Notified
     }
 }

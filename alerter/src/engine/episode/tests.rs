@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::rules::policy::{Escalation, FlapLimits};
-use crate::rules::verdict::Measured;
-use crate::rules::vital::Sign;
+use crate::rules::verdict::Measurement;
+use crate::rules::vital::Vital;
 
 fn policy() -> Policy {
     Policy {
@@ -18,7 +18,7 @@ fn policy() -> Policy {
     }
 }
 
-const MEASURED: Measured = Measured { sign: Sign::HeartRate, value: 1.0 };
+const MEASURED: Measurement = Measurement { vital: Vital::HeartRate, value: 1.0 };
 
 const BREACH: Verdict = Verdict::Breach { measured: MEASURED, bound: 0.0, may_open: true };
 
@@ -111,12 +111,16 @@ fn what_nobody_could_be_told_is_told_at_the_next_breach() {
     let policy = policy();
     let quiet = Episode::default();
     let (opened, transition) = quiet.clone().step(&policy, &BREACH, 0);
-    let opened = opened.untold(&quiet, transition.unwrap().to);
+    let opened = opened.undo_notification(&quiet, transition.unwrap().to);
 
     let (again, transition) = opened.clone().step(&policy, &BREACH, 1_000);
     let transition = transition.unwrap();
-    assert_eq!((transition.to, transition.seq), (To::Notified, 1));
-    assert_eq!(again.untold(&opened, To::Notified), opened, "an attempt leaves no trace");
+    assert_eq!((transition.to, transition.seq), (TransitionKind::Notified, 1));
+    assert_eq!(
+        again.undo_notification(&opened, TransitionKind::Notified),
+        opened,
+        "an attempt leaves no trace"
+    );
 
     let (_, transition) = opened.step(&policy, &CLEAR, 2_000);
     assert!(!transition.unwrap().notify, "nobody heard of the opening");
@@ -128,11 +132,14 @@ fn a_changed_rule_closes_silently_and_the_cooldown_goes_on() {
     let (open, _) = Episode::default().step(&policy, &BREACH, 0);
     let (after, transition) = open.supersede();
     let transition = transition.unwrap();
-    assert_eq!((transition.to, transition.notify, transition.seq), (To::Superseded, false, 1));
+    assert_eq!(
+        (transition.to, transition.notify, transition.seq),
+        (TransitionKind::Superseded, false, 1)
+    );
     let (_, transition) = after.clone().step(&policy, &BREACH, 10_000);
     assert!(!transition.unwrap().notify);
     let (blank, _) = after.step(&policy, &CLEAR, 600_000);
-    assert!(blank.is_blank(), "a cooldown that is over is forgotten");
+    assert!(blank.is_default(), "a cooldown that is over is forgotten");
     assert_eq!(Episode::default().supersede(), (Episode::default(), None));
 }
 
@@ -177,12 +184,12 @@ proptest! {
             let (next, transition) = episode.step(&policy, &verdict, at);
             episode = next;
             let Some(transition) = transition else { continue };
-            prop_assert_eq!(seq.is_none(), transition.to == To::Opened);
+            prop_assert_eq!(seq.is_none(), transition.to == TransitionKind::Opened);
             prop_assert_eq!(transition.seq, seq.map_or(0, |seq: u32| seq + 1));
-            seq = (transition.to != To::Resolved).then_some(transition.seq);
-            if transition.notify && transition.to != To::Resolved {
+            seq = (transition.to != TransitionKind::Resolved).then_some(transition.seq);
+            if transition.notify && transition.to != TransitionKind::Resolved {
                 let silence = told_at.map_or(i64::MAX, |told| at - told);
-                prop_assert!(silence >= policy.cooldown_ms || transition.to == To::Escalated);
+                prop_assert!(silence >= policy.cooldown_ms || transition.to == TransitionKind::Escalated);
                 told_at = Some(at);
             }
         }

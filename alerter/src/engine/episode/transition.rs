@@ -9,7 +9,7 @@ use crate::rules::severity::Severity;
 /// The kind of a transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum To {
+pub enum TransitionKind {
     /// The episode opened.
     Opened,
     /// The episode continues, and people are to be notified, for the first time or again.
@@ -24,7 +24,7 @@ pub enum To {
     Stale,
 }
 
-impl To {
+impl TransitionKind {
     /// Returns the word for tables and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl To {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transition {
     /// The kind of the transition.
-    pub to: To,
+    pub to: TransitionKind,
     /// Severity after the transition.
     pub severity: Severity,
     /// Whether people are to be notified.

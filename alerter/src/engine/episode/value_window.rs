@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::rules::verdict::Deviation;
-use crate::rules::vital::Sign;
+use crate::rules::vital::Vital;
 
 /// Number of values from which on a mean is compared.
 const VALUES_MIN: usize = 10;
@@ -15,13 +15,19 @@ const VALUES_MAX: usize = 1_000;
 
 /// A device's latest values of the vitals that a rule watches, oldest first, with event times.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Recent(Vec<(Sign, Vec<(i64, f64)>)>);
+pub struct ValueWindow(Vec<(Vital, Vec<(i64, f64)>)>);
 
-impl Recent {
+impl ValueWindow {
     /// Returns the end of the usual range that `value` lies beyond at `at`. Stores the value for
     /// later calls.
-    pub fn broken_by(&mut self, usual: &Deviation, sign: Sign, at: i64, value: f64) -> Option<f64> {
-        let values = self.of(sign);
+    pub fn broken_by(
+        &mut self,
+        usual: &Deviation,
+        vital: Vital,
+        at: i64,
+        value: f64,
+    ) -> Option<f64> {
+        let values = self.of(vital);
         values.retain(|(since, _)| at - since <= usual.window_ms);
         let count = values.len();
         let sum = values.iter().map(|(_, value)| value).sum::<f64>();
@@ -38,10 +44,10 @@ impl Recent {
         })
     }
 
-    fn of(&mut self, sign: Sign) -> &mut Vec<(i64, f64)> {
-        let place = self.0.iter().position(|(known, _)| *known == sign);
+    fn of(&mut self, vital: Vital) -> &mut Vec<(i64, f64)> {
+        let place = self.0.iter().position(|(known, _)| *known == vital);
         let place = place.unwrap_or_else(|| {
-            self.0.push((sign, Vec::new()));
+            self.0.push((vital, Vec::new()));
             self.0.len() - 1
         });
         &mut self.0[place].1
@@ -59,10 +65,10 @@ mod tests {
 
     const FIFTH: Deviation = Deviation { percentage: 20.0, window_ms: 100_000 };
 
-    fn noted(values: &[(i64, f64)]) -> Recent {
-        let mut recent = Recent::default();
+    fn noted(values: &[(i64, f64)]) -> ValueWindow {
+        let mut recent = ValueWindow::default();
         for (second, value) in values {
-            recent.broken_by(&FIFTH, Sign::HeartRate, second * 1000, *value);
+            recent.broken_by(&FIFTH, Vital::HeartRate, second * 1000, *value);
         }
         recent
     }
@@ -79,11 +85,11 @@ mod tests {
             (&ten[..], 101, 96.1, None),
         ] {
             let mut recent = noted(before);
-            let found = recent.broken_by(&FIFTH, Sign::HeartRate, second * 1000, value);
+            let found = recent.broken_by(&FIFTH, Vital::HeartRate, second * 1000, value);
             assert_eq!(found, bound, "{value} after {} at {second}", before.len());
         }
         let mut other = noted(&ten);
-        assert_eq!(other.broken_by(&FIFTH, Sign::Stress, 10_000, 1.0), None, "another sign");
+        assert_eq!(other.broken_by(&FIFTH, Vital::Stress, 10_000, 1.0), None, "another sign");
     }
 
     #[test]
@@ -92,7 +98,7 @@ mod tests {
             let exactly = Deviation { percentage: f64::from(percentage), ..FIFTH };
             for (value, bound) in [(100 - percentage, false), (100 - percentage - 1, true)] {
                 let mut recent = noted(&[(0, 100.0); 10]);
-                let found = recent.broken_by(&exactly, Sign::HeartRate, 1_000, f64::from(value));
+                let found = recent.broken_by(&exactly, Vital::HeartRate, 1_000, f64::from(value));
                 assert_eq!(found.is_some(), bound, "{value} at {percentage} %");
             }
         }

@@ -3,29 +3,31 @@
 
 use std::collections::BTreeMap;
 
-use super::spec::{BLOOD_PRESSURE, Condition, Report, SIGNS, START, Sign, Spec, Watch};
+use super::spec::{
+    BLOOD_PRESSURE, ConditionSpec, DeviceReport, SIGNS, START, Spec, TriggerSpec, VitalName,
+};
 
 /// The verdict of a rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Sight {
+pub(super) enum ExpectedVerdict {
     Breach { may_open: bool },
     Between,
     Clear,
 }
 
 /// A second that a composite rule has evaluated, with the values of its vitals.
-type Second = (i64, BTreeMap<Sign, Vec<i64>>);
+type Second = (i64, BTreeMap<VitalName, Vec<i64>>);
 
 /// A reading that was not ahead of the clock, and the vitals that were newer than before.
 #[derive(Debug, Clone)]
-pub(super) struct Heard {
-    pub(super) report: Report,
-    pub(super) news: Vec<Sign>,
+pub(super) struct SeenReport {
+    pub(super) report: DeviceReport,
+    pub(super) news: Vec<VitalName>,
 }
 
 /// Returns the values that a reading has for a vital.
-fn values(report: &Report, sign: Sign) -> Vec<(Sign, i64)> {
-    let parts: &[Sign] =
+fn values(report: &DeviceReport, sign: VitalName) -> Vec<(VitalName, i64)> {
+    let parts: &[VitalName] =
         if sign == BLOOD_PRESSURE { &["pressure_high", "pressure_low"] } else { &[sign] };
     let found = parts.iter().filter_map(|part| Some((*part, *report.values.get(part)?)));
     found.collect()
@@ -33,9 +35,9 @@ fn values(report: &Report, sign: Sign) -> Vec<(Sign, i64)> {
 
 /// Returns the vitals of a reading that no reading before it has carried at the same second or
 /// later.
-pub(super) fn news(heard: &[Heard], report: &Report) -> Vec<Sign> {
-    let of_device = |other: &&Heard| other.report.device == report.device;
-    let is_news = |sign: &Sign| {
+pub(super) fn news(heard: &[SeenReport], report: &DeviceReport) -> Vec<VitalName> {
+    let of_device = |other: &&SeenReport| other.report.device == report.device;
+    let is_news = |sign: &VitalName| {
         let mut carriers = heard.iter().filter(of_device);
         !values(report, sign).is_empty()
             && carriers.all(|other| {
@@ -46,8 +48,8 @@ pub(super) fn news(heard: &[Heard], report: &Report) -> Vec<Sign> {
 }
 
 /// Whether a rule has seen a later second of the device than the second of the last reading.
-fn is_older(spec: &Spec, heard: &[Heard], last: &Report) -> bool {
-    let later = |other: &Heard| {
+fn is_older(spec: &Spec, heard: &[SeenReport], last: &DeviceReport) -> bool {
+    let later = |other: &SeenReport| {
         other.report.device == last.device
             && other.report.second > last.second
             && spec.signs().iter().any(|sign| !values(&other.report, sign).is_empty())
@@ -56,30 +58,36 @@ fn is_older(spec: &Spec, heard: &[Heard], last: &Report) -> bool {
 }
 
 /// Returns the verdict on the last reading, by a rule that is active since reading number `since`.
-pub(super) fn see(spec: &Spec, since: usize, heard: &[Heard]) -> Option<Sight> {
+pub(super) fn see(spec: &Spec, since: usize, heard: &[SeenReport]) -> Option<ExpectedVerdict> {
     let last = heard.last()?;
     let concerned = spec.signs().iter().any(|sign| last.news.contains(sign));
     if !concerned || is_older(spec, heard, &last.report) {
         return None;
     }
     let breach = match &spec.watch {
-        Watch::Single { .. } => single(spec, &heard[since..])?,
-        Watch::Composite { all, conditions } => {
+        TriggerSpec::Single { .. } => single(spec, &heard[since..])?,
+        TriggerSpec::Composite { all, conditions } => {
             let seconds = seconds(spec, since, heard);
-            let holds = |condition: &Condition| holds(condition, &seconds);
+            let holds = |condition: &ConditionSpec| holds(condition, &seconds);
             let breached =
                 if *all { conditions.iter().all(holds) } else { conditions.iter().any(holds) };
-            if breached { Sight::Breach { may_open: true } } else { Sight::Clear }
+            if breached {
+                ExpectedVerdict::Breach { may_open: true }
+            } else {
+                ExpectedVerdict::Clear
+            }
         }
     };
     Some(match breach {
-        Sight::Breach { .. } => Sight::Breach { may_open: may_open(spec, last.report.second) },
+        ExpectedVerdict::Breach { .. } => {
+            ExpectedVerdict::Breach { may_open: may_open(spec, last.report.second) }
+        }
         other => other,
     })
 }
 
-fn single(spec: &Spec, heard: &[Heard]) -> Option<Sight> {
-    let Watch::Single { sign, min, max, clear_min, clear_max, .. } = spec.watch else {
+fn single(spec: &Spec, heard: &[SeenReport]) -> Option<ExpectedVerdict> {
+    let TriggerSpec::Single { sign, min, max, clear_min, clear_max, .. } = spec.watch else {
         return None;
     };
     let (last, before) = heard.split_last()?;
@@ -87,22 +95,30 @@ fn single(spec: &Spec, heard: &[Heard]) -> Option<Sight> {
     let outside = |value: i64, min: Option<i64>, max: Option<i64>| {
         min.is_some_and(|min| value < min) || max.is_some_and(|max| value > max)
     };
-    let breaches = |(part, value): &(Sign, i64)| {
+    let breaches = |(part, value): &(VitalName, i64)| {
         outside(*value, min, max) || is_unusual(spec, before, &last.report, part, *value)
     };
     Some(if values.iter().any(breaches) {
-        Sight::Breach { may_open: true }
+        ExpectedVerdict::Breach { may_open: true }
     } else if values.iter().any(|(_, value)| outside(*value, clear_min, clear_max)) {
-        Sight::Between
+        ExpectedVerdict::Between
     } else {
-        Sight::Clear
+        ExpectedVerdict::Clear
     })
 }
 
 /// Whether a value differs from the mean of the values in the window before it by more than
 /// allowed. Computed in whole numbers, so that equal values compare as equal.
-fn is_unusual(spec: &Spec, before: &[Heard], last: &Report, part: Sign, value: i64) -> bool {
-    let Watch::Single { sign, deviation: Some(percentage), .. } = spec.watch else { return false };
+fn is_unusual(
+    spec: &Spec,
+    before: &[SeenReport],
+    last: &DeviceReport,
+    part: VitalName,
+    value: i64,
+) -> bool {
+    let TriggerSpec::Single { sign, deviation: Some(percentage), .. } = spec.watch else {
+        return false;
+    };
     let in_window = before.iter().filter(|other| {
         other.report.device == last.device
             && other.news.contains(&sign)
@@ -116,13 +132,13 @@ fn is_unusual(spec: &Spec, before: &[Heard], last: &Report, part: Sign, value: i
 
 /// Returns the seconds that a composite rule has evaluated. Readings of one second count as one. If
 /// a vital comes twice in a second, the first value counts.
-fn seconds(spec: &Spec, since: usize, heard: &[Heard]) -> Vec<Second> {
+fn seconds(spec: &Spec, since: usize, heard: &[SeenReport]) -> Vec<Second> {
     let mut seconds: Vec<Second> = Vec::new();
     let device = heard.last().map(|last| last.report.device);
     for (number, one) in heard.iter().enumerate().skip(since) {
         let report = &one.report;
         let signs = spec.signs().into_iter().filter(|sign| one.news.contains(sign));
-        let signs: Vec<Sign> = signs.collect();
+        let signs: Vec<VitalName> = signs.collect();
         if Some(report.device) != device
             || signs.is_empty()
             || is_older(spec, &heard[..number], report)
@@ -142,7 +158,7 @@ fn seconds(spec: &Spec, since: usize, heard: &[Heard]) -> Vec<Second> {
 }
 
 /// Whether a condition has been true in every second for its duration.
-fn holds(condition: &Condition, seconds: &[Second]) -> bool {
+fn holds(condition: &ConditionSpec, seconds: &[Second]) -> bool {
     let is_true = |value: &i64| {
         let threshold = condition.threshold;
         match condition.operator {

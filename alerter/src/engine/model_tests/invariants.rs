@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::spec::{Line, Spec};
+use super::spec::{ExpectedTransition, Spec};
 
 /// The state of a rule on a device, as its transitions show it.
 #[derive(Default)]
-struct Standing {
-    open: Option<Vec<Line>>,
+struct EpisodeCheck {
+    open: Option<Vec<ExpectedTransition>>,
     told_at: Option<i64>,
 }
 
 /// Panics if an invariant does not hold. `seconds` are the seconds of the events.
-pub(super) fn check(rules: &[Spec], seconds: &[i64], lines: &[Line]) {
-    let mut standings: BTreeMap<(i64, usize), Standing> = BTreeMap::new();
+pub(super) fn check(rules: &[Spec], seconds: &[i64], lines: &[ExpectedTransition]) {
+    let mut standings: BTreeMap<(i64, usize), EpisodeCheck> = BTreeMap::new();
     for line in lines {
         let standing = standings.entry((line.rule, line.device)).or_default();
         if line.to == "opened" {

@@ -15,18 +15,21 @@ use proptest::prelude::*;
 
 use model::expected;
 use replay::played;
-use spec::{Event, Line, Spec};
+use spec::{ExpectedTransition, ModelEvent, Spec};
 use strategies::{composite, deviation, events, parted, readings, rules, single, usual_readings};
 
 /// Cases of each property.
 const PROPTEST_CASES: u32 = 2_000;
 
 /// Returns the engine's transitions, after a comparison with the contract's.
-fn compared(rules: &[Spec], events: &[Event]) -> Result<Vec<Line>, TestCaseError> {
+fn compared(
+    rules: &[Spec],
+    events: &[ModelEvent],
+) -> Result<Vec<ExpectedTransition>, TestCaseError> {
     let found = played(rules, events);
     let seconds = events.iter().map(|event| match event {
-        Event::Reading(report) => report.second,
-        Event::Crash | Event::Edit(..) => 0,
+        ModelEvent::Reading(report) => report.second,
+        ModelEvent::Crash | ModelEvent::Edit(..) => 0,
     });
     invariants::check(rules, &seconds.collect::<Vec<_>>(), &found);
     prop_assert_eq!(&found, &expected(rules, events), "the engine's, and the model's");
@@ -80,19 +83,19 @@ proptest! {
         rules.iter_mut().for_each(|rule| rule.clear_after = whole.len() + 1);
         let (mut seconds, mut parts) = (Vec::new(), Vec::new());
         for (number, event) in whole.iter().enumerate() {
-            let Event::Reading(report) = event else { continue };
+            let ModelEvent::Reading(report) = event else { continue };
             // Each reading has its own second, and its recipients are reachable: otherwise the
             // parts would differ.
             let mut report = report.clone();
             (report.second, report.reachable) = (2 * number as i64, true);
-            let several = parted(&report, &order).into_iter().map(Event::Reading);
+            let several = parted(&report, &order).into_iter().map(ModelEvent::Reading);
             parts.extend(several);
-            seconds.push(Event::Reading(report));
+            seconds.push(ModelEvent::Reading(report));
         }
-        let facts = |lines: Vec<Line>, events: &[Event]| -> Vec<_> {
-            let second = |line: &Line| match &events[line.event] {
-                Event::Reading(report) => report.second,
-                Event::Crash | Event::Edit(..) => 0,
+        let facts = |lines: Vec<ExpectedTransition>, events: &[ModelEvent]| -> Vec<_> {
+            let second = |line: &ExpectedTransition| match &events[line.event] {
+                ModelEvent::Reading(report) => report.second,
+                ModelEvent::Crash | ModelEvent::Edit(..) => 0,
             };
             let mut facts: Vec<_> = lines
                 .iter()

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::expected_verdict::{Heard, Sight, news, see};
-use super::spec::{Event, Line, Report, Spec};
+use super::expected_verdict::{ExpectedVerdict, SeenReport, news, see};
+use super::spec::{DeviceReport, ExpectedTransition, ModelEvent, Spec};
 
 /// Returns the transitions that the contract demands.
-pub(super) fn expected(rules: &[Spec], events: &[Event]) -> Vec<Line> {
+pub(super) fn expected(rules: &[Spec], events: &[ModelEvent]) -> Vec<ExpectedTransition> {
     let mut model = Model {
         rules: rules.iter().map(|spec| (spec.clone(), 0)).collect(),
         heard: Vec::new(),
@@ -16,10 +16,10 @@ pub(super) fn expected(rules: &[Spec], events: &[Event]) -> Vec<Line> {
     };
     for (number, event) in events.iter().enumerate() {
         match event {
-            Event::Reading(report) => model.hear(number, report),
+            ModelEvent::Reading(report) => model.hear(number, report),
             // A crash must change nothing.
-            Event::Crash => {}
-            Event::Edit(place, watch) => {
+            ModelEvent::Crash => {}
+            ModelEvent::Edit(place, watch) => {
                 let place = place % model.rules.len();
                 model.supersede(number, place);
                 let (spec, since) = &mut model.rules[place];
@@ -35,18 +35,18 @@ pub(super) fn expected(rules: &[Spec], events: &[Event]) -> Vec<Line> {
 struct Model {
     /// Each rule, with the number of readings before it became active.
     rules: Vec<(Spec, usize)>,
-    heard: Vec<Heard>,
-    courses: BTreeMap<(i64, usize), Course>,
-    lines: Vec<Line>,
+    heard: Vec<SeenReport>,
+    courses: BTreeMap<(i64, usize), RuleCourse>,
+    lines: Vec<ExpectedTransition>,
 }
 
 impl Model {
-    fn hear(&mut self, event: usize, report: &Report) {
+    fn hear(&mut self, event: usize, report: &DeviceReport) {
         if report.ahead {
             return;
         }
         let news = news(&self.heard, report);
-        self.heard.push(Heard { report: report.clone(), news });
+        self.heard.push(SeenReport { report: report.clone(), news });
         for (spec, since) in &self.rules {
             let Some(sight) = see(spec, *since, &self.heard) else { continue };
             let course = self.courses.entry((spec.id, report.device)).or_default();
@@ -64,7 +64,12 @@ impl Model {
             }
             let severity = course.severity();
             // The time of this transition does not matter.
-            course.made.push(Made { second: 0, to: "superseded", severity, ..Made::default() });
+            course.made.push(MadeTransition {
+                second: 0,
+                to: "superseded",
+                severity,
+                ..MadeTransition::default()
+            });
             self.lines.push(course.line(event, *device, id));
         }
     }
@@ -72,22 +77,22 @@ impl Model {
 
 /// All verdicts of one rule on one device, and all transitions that followed.
 #[derive(Default)]
-struct Course {
-    looks: Vec<Look>,
-    made: Vec<Made>,
+struct RuleCourse {
+    looks: Vec<ModelStep>,
+    made: Vec<MadeTransition>,
 }
 
-struct Look {
+struct ModelStep {
     second: i64,
     version: i64,
-    sight: Sight,
+    sight: ExpectedVerdict,
     /// Whether a transition followed. The transition stays, regardless of the rest of its second.
     stands: bool,
 }
 
 /// A transition that was made.
 #[derive(Debug, Clone, Copy, Default)]
-struct Made {
+struct MadeTransition {
     second: i64,
     to: &'static str,
     severity: &'static str,
@@ -95,19 +100,19 @@ struct Made {
     flapping: bool,
 }
 
-impl Course {
+impl RuleCourse {
     /// Advances by one verdict. Returns whether a transition followed.
-    fn look(&mut self, spec: &Spec, report: &Report, sight: Sight) -> bool {
+    fn look(&mut self, spec: &Spec, report: &DeviceReport, sight: ExpectedVerdict) -> bool {
         let (second, version) = (report.second, spec.version);
         // Earlier readings of the same second are part of this verdict.
         self.looks.pop_if(|last| last.second == second && last.version == version && !last.stands);
-        self.looks.push(Look { second, version, sight, stands: false });
+        self.looks.push(ModelStep { second, version, sight, stands: false });
         let before = self.made.len();
         match (self.episode().is_empty(), sight) {
-            (true, Sight::Breach { may_open }) => self.maybe_open(spec, report, may_open),
-            (false, Sight::Breach { .. }) => self.go_on(spec, report),
-            (false, Sight::Clear) => self.maybe_resolve(spec, report),
-            (_, Sight::Between | Sight::Clear) => {}
+            (true, ExpectedVerdict::Breach { may_open }) => self.maybe_open(spec, report, may_open),
+            (false, ExpectedVerdict::Breach { .. }) => self.go_on(spec, report),
+            (false, ExpectedVerdict::Clear) => self.maybe_resolve(spec, report),
+            (_, ExpectedVerdict::Between | ExpectedVerdict::Clear) => {}
         }
         let made = self.made.len() > before;
         if let Some(look) = self.looks.last_mut() {
@@ -116,10 +121,10 @@ impl Course {
         made
     }
 
-    fn maybe_open(&mut self, spec: &Spec, report: &Report, may_open: bool) {
+    fn maybe_open(&mut self, spec: &Spec, report: &DeviceReport, may_open: bool) {
         let run = self.looks.iter().rev();
         let run = run.take_while(|look| {
-            look.version == spec.version && matches!(look.sight, Sight::Breach { .. })
+            look.version == spec.version && matches!(look.sight, ExpectedVerdict::Breach { .. })
         });
         let first = run.take(spec.trend).enumerate().last();
         let long_enough = first.is_some_and(|(place, first)| {
@@ -128,12 +133,12 @@ impl Course {
         if may_open && long_enough {
             self.make(spec, report, "opened", spec.severity);
             // The opening itself counts towards flapping.
-            let notify = self.may_tell(spec, report.second) && report.reachable;
+            let notify = self.may_notify(spec, report.second) && report.reachable;
             self.told(notify);
         }
     }
 
-    fn go_on(&mut self, spec: &Spec, report: &Report) {
+    fn go_on(&mut self, spec: &Spec, report: &DeviceReport) {
         let second = report.second;
         let opened_at = self.episode()[0].second;
         let due = |at: i64| spec.escalation.iter().rfind(|(after, _)| at - opened_at >= *after);
@@ -151,14 +156,15 @@ impl Course {
         let again = spec
             .repeat
             .is_some_and(|repeat| told_at.is_none_or(|told_at| second - told_at >= repeat));
-        if (late || again) && self.may_tell(spec, second) && report.reachable {
+        if (late || again) && self.may_notify(spec, second) && report.reachable {
             self.make(spec, report, "notified", self.severity());
             self.told(true);
         }
     }
 
-    fn maybe_resolve(&mut self, spec: &Spec, report: &Report) {
-        let clear = self.looks.iter().rev().take_while(|look| look.sight == Sight::Clear).count();
+    fn maybe_resolve(&mut self, spec: &Spec, report: &DeviceReport) {
+        let clear =
+            self.looks.iter().rev().take_while(|look| look.sight == ExpectedVerdict::Clear).count();
         if clear < spec.clear_after {
             return;
         }
@@ -168,8 +174,19 @@ impl Course {
         self.told(told && !silent && report.reachable);
     }
 
-    fn make(&mut self, spec: &Spec, report: &Report, to: &'static str, severity: &'static str) {
-        self.made.push(Made { second: report.second, to, severity, ..Made::default() });
+    fn make(
+        &mut self,
+        spec: &Spec,
+        report: &DeviceReport,
+        to: &'static str,
+        severity: &'static str,
+    ) {
+        self.made.push(MadeTransition {
+            second: report.second,
+            to,
+            severity,
+            ..MadeTransition::default()
+        });
         let flapping = self.flapping_since(spec, report.second).is_some();
         self.made.last_mut().expect("just pushed").flapping = flapping;
     }
@@ -179,8 +196,8 @@ impl Course {
     }
 
     /// Returns the transitions of the open episode; none if no episode is open.
-    fn episode(&self) -> &[Made] {
-        let over = |made: &Made| matches!(made.to, "resolved" | "superseded");
+    fn episode(&self) -> &[MadeTransition] {
+        let over = |made: &MadeTransition| matches!(made.to, "resolved" | "superseded");
         match self.made.last() {
             Some(last) if !over(last) => self.latest(),
             _ => &[],
@@ -188,7 +205,7 @@ impl Course {
     }
 
     /// Returns the transitions of the latest episode.
-    fn latest(&self) -> &[Made] {
+    fn latest(&self) -> &[MadeTransition] {
         let opening = self.made.iter().rposition(|made| made.to == "opened");
         opening.map_or(&[], |opening| &self.made[opening..])
     }
@@ -203,7 +220,7 @@ impl Course {
         told.map(|made| made.second)
     }
 
-    fn may_tell(&self, spec: &Spec, second: i64) -> bool {
+    fn may_notify(&self, spec: &Spec, second: i64) -> bool {
         let cool = self.told_at().is_none_or(|told_at| second - told_at >= spec.cooldown);
         cool && !self.is_silent(spec, second)
     }
@@ -235,10 +252,10 @@ impl Course {
     }
 
     /// Returns the last transition, for the comparison.
-    fn line(&self, event: usize, device: usize, rule: i64) -> Line {
+    fn line(&self, event: usize, device: usize, rule: i64) -> ExpectedTransition {
         let episode = self.latest();
         let last = episode.last().expect("something was made");
-        Line {
+        ExpectedTransition {
             event,
             device,
             rule,

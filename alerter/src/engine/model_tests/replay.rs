@@ -5,30 +5,30 @@ use std::sync::Arc;
 
 use ljwx_reading::Reading;
 
-use super::spec::{Event, Line, Report, START_MS, Spec};
-use crate::engine::episode::To;
+use super::spec::{DeviceReport, ExpectedTransition, ModelEvent, START_MS, Spec};
+use crate::engine::episode::TransitionKind;
 use crate::engine::journal::read;
-use crate::engine::{Change, Engine, StateChanges, Stored, Tracked};
+use crate::engine::{Change, Engine, RuleState, StateChanges, StoredPartition};
 use crate::rules::index::RuleSet;
 
 /// The only partition.
 const PARTITION: i32 = 0;
 
 /// Returns the transitions that the engine makes.
-pub(super) fn played(rules: &[Spec], events: &[Event]) -> Vec<Line> {
+pub(super) fn played(rules: &[Spec], events: &[ModelEvent]) -> Vec<ExpectedTransition> {
     let mut played = Played {
         rules: rules.to_vec(),
         engine: Engine::default(),
-        stored: Stored::default(),
+        stored: StoredPartition::default(),
         lines: Vec::new(),
         committed: (0, 0),
     };
     played.start();
     for (number, event) in events.iter().enumerate() {
         match event {
-            Event::Reading(report) => played.hear(number, report),
-            Event::Crash => played.crash(&events[..number]),
-            Event::Edit(place, watch) => {
+            ModelEvent::Reading(report) => played.hear(number, report),
+            ModelEvent::Crash => played.crash(&events[..number]),
+            ModelEvent::Edit(place, watch) => {
                 let place = place % rules.len();
                 played.rules[place].watch = watch.clone();
                 played.rules[place].version += 1;
@@ -40,16 +40,16 @@ pub(super) fn played(rules: &[Spec], events: &[Event]) -> Vec<Line> {
 }
 
 /// Returns the engine's changes at a reading. Only this function calls the evaluation.
-fn judged(engine: &mut Engine, reading: &Reading) -> Vec<Change> {
-    engine.judge(PARTITION, reading).changes
+fn evaluated(engine: &mut Engine, reading: &Reading) -> Vec<Change> {
+    engine.evaluate(PARTITION, reading).changes
 }
 
 struct Played {
     rules: Vec<Spec>,
     engine: Engine,
     /// The tables of the state.
-    stored: Stored,
-    lines: Vec<Line>,
+    stored: StoredPartition,
+    lines: Vec<ExpectedTransition>,
     /// Events and lines that the last transaction covers.
     committed: (usize, usize),
 }
@@ -67,12 +67,12 @@ impl Played {
         self.engine.set_rules(Arc::new(RuleSet::new(rules)));
     }
 
-    fn hear(&mut self, event: usize, report: &Report) {
-        for change in judged(&mut self.engine, &report.reading()) {
+    fn hear(&mut self, event: usize, report: &DeviceReport) {
+        for change in evaluated(&mut self.engine, &report.reading()) {
             let to = change.transition.to;
             if change.transition.notify && !report.reachable {
-                self.engine.untold(PARTITION, &change);
-                if to == To::Notified {
+                self.engine.undo_notification(PARTITION, &change);
+                if to == TransitionKind::Notified {
                     continue;
                 }
             }
@@ -90,24 +90,29 @@ impl Played {
         let changes = self.engine.realign(PARTITION);
         let lines = changes.iter().map(|change| {
             let device = change.device_sn.as_str().trim_start_matches("MODEL");
-            assert_eq!(change.transition.to, To::Superseded, "an edit opens and ends nothing");
+            assert_eq!(
+                change.transition.to,
+                TransitionKind::Superseded,
+                "an edit opens and ends nothing"
+            );
             line(event, device.parse().expect("a number"), change, change.transition.notify)
         });
-        let mut lines: Vec<Line> = lines.map(|line| Line { flapping: false, ..line }).collect();
+        let mut lines: Vec<ExpectedTransition> =
+            lines.map(|line| ExpectedTransition { flapping: false, ..line }).collect();
         lines.sort_by_key(|line| (line.rule, line.device));
         self.lines.extend(lines);
         self.commit(event);
     }
 
     fn commit(&mut self, event: usize) {
-        let StateChanges { journal, tracked, hearing, .. } = self.engine.take_changes(PARTITION);
+        let StateChanges { journal, tracked, clock, .. } = self.engine.take_changes(PARTITION);
         for line in journal.rows.iter().flat_map(|row| read(&row.text)) {
             let (sn, seen, heard) = line.expect("its own form");
             let device = self.stored.devices.entry(sn).or_default();
-            (device.seen, device.heard) = (seen, heard);
+            (device.seen, device.last_seen) = (seen, heard);
         }
-        if let Some(hearing) = hearing {
-            self.stored.hearing = hearing;
+        if let Some(clock) = clock {
+            self.stored.clock = clock;
         }
         for (rule, sn, tracked) in tracked {
             let device = self.stored.devices.entry(sn).or_default();
@@ -120,26 +125,26 @@ impl Played {
     }
 
     /// Goes back to the last transaction, and evaluates the readings after it again.
-    fn crash(&mut self, events: &[Event]) {
+    fn crash(&mut self, events: &[ModelEvent]) {
         let (events_done, lines_done) = self.committed;
         self.lines.truncate(lines_done);
         self.start();
         for (number, event) in events.iter().enumerate().skip(events_done) {
-            if let Event::Reading(report) = event {
+            if let ModelEvent::Reading(report) = event {
                 self.hear(number, report);
             }
         }
     }
 }
 
-fn read_back(tracked: &Tracked) -> Tracked {
+fn read_back(tracked: &RuleState) -> RuleState {
     let text = serde_json::to_string(tracked).expect("plain structs");
-    Tracked { version: tracked.version, ..serde_json::from_str(&text).expect("its own form") }
+    RuleState { version: tracked.version, ..serde_json::from_str(&text).expect("its own form") }
 }
 
-fn line(event: usize, device: usize, change: &Change, notify: bool) -> Line {
+fn line(event: usize, device: usize, change: &Change, notify: bool) -> ExpectedTransition {
     let transition = change.transition;
-    Line {
+    ExpectedTransition {
         event,
         device,
         rule: change.rule_id,

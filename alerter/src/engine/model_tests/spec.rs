@@ -17,13 +17,13 @@ pub(super) const START: i64 = 86_280;
 pub(super) const START_MS: i64 = 1_756_742_280_000;
 
 /// A vital, by its name.
-pub(super) type Sign = &'static str;
+pub(super) type VitalName = &'static str;
 
 /// Either of the two pressures.
-pub(super) const BLOOD_PRESSURE: Sign = "blood_pressure";
+pub(super) const BLOOD_PRESSURE: VitalName = "blood_pressure";
 
 /// The vitals whose values readings carry.
-pub(super) const SIGNS: [Sign; 5] =
+pub(super) const SIGNS: [VitalName; 5] =
     ["heart_rate", "blood_oxygen", "stress", "pressure_high", "pressure_low"];
 
 /// A rule.
@@ -31,7 +31,7 @@ pub(super) const SIGNS: [Sign; 5] =
 pub(super) struct Spec {
     pub(super) id: i64,
     pub(super) version: i64,
-    pub(super) watch: Watch,
+    pub(super) watch: TriggerSpec,
     pub(super) trend: usize,
     pub(super) window: i64,
     pub(super) clear_after: usize,
@@ -49,9 +49,9 @@ pub(super) struct Spec {
 
 /// The trigger of a rule.
 #[derive(Debug, Clone)]
-pub(super) enum Watch {
+pub(super) enum TriggerSpec {
     Single {
-        sign: Sign,
+        sign: VitalName,
         min: Option<i64>,
         max: Option<i64>,
         clear_min: Option<i64>,
@@ -60,14 +60,14 @@ pub(super) enum Watch {
     },
     Composite {
         all: bool,
-        conditions: Vec<Condition>,
+        conditions: Vec<ConditionSpec>,
     },
 }
 
 /// One condition of a composite rule.
 #[derive(Debug, Clone)]
-pub(super) struct Condition {
-    pub(super) sign: Sign,
+pub(super) struct ConditionSpec {
+    pub(super) sign: VitalName,
     pub(super) operator: &'static str,
     pub(super) threshold: i64,
     pub(super) duration: i64,
@@ -75,10 +75,10 @@ pub(super) struct Condition {
 
 /// The report of a device.
 #[derive(Clone)]
-pub(super) struct Report {
+pub(super) struct DeviceReport {
     pub(super) device: usize,
     pub(super) second: i64,
-    pub(super) values: BTreeMap<Sign, i64>,
+    pub(super) values: BTreeMap<VitalName, i64>,
     /// Whether the device's clock runs ahead.
     pub(super) ahead: bool,
     /// Whether a recipient can be notified.
@@ -90,17 +90,17 @@ pub(super) struct Report {
 
 /// An event of an alerter.
 #[derive(Debug, Clone)]
-pub(super) enum Event {
-    Reading(Report),
+pub(super) enum ModelEvent {
+    Reading(DeviceReport),
     /// The alerter crashes and starts again.
     Crash,
     /// The rule at this place, modulo the number of rules, gets another trigger.
-    Edit(usize, Watch),
+    Edit(usize, TriggerSpec),
 }
 
 /// A transition, in the form in which model and engine are compared.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Line {
+pub(super) struct ExpectedTransition {
     pub(super) event: usize,
     pub(super) device: usize,
     pub(super) rule: i64,
@@ -114,10 +114,10 @@ pub(super) struct Line {
 
 impl Spec {
     /// Returns the vitals that the rule watches.
-    pub(super) fn signs(&self) -> Vec<Sign> {
+    pub(super) fn signs(&self) -> Vec<VitalName> {
         match &self.watch {
-            Watch::Single { sign, .. } => vec![sign],
-            Watch::Composite { conditions, .. } => {
+            TriggerSpec::Single { sign, .. } => vec![sign],
+            TriggerSpec::Composite { conditions, .. } => {
                 conditions.iter().map(|condition| condition.sign).collect()
             }
         }
@@ -148,7 +148,7 @@ impl Spec {
     }
 }
 
-impl Watch {
+impl TriggerSpec {
     fn fields(&self) -> Map<String, Value> {
         object(match self {
             Self::Single { sign, min, max, clear_min, clear_max, deviation } => json!({
@@ -156,7 +156,7 @@ impl Watch {
                 "clear_min": clear_min, "clear_max": clear_max, "deviation_percentage": deviation,
             }),
             Self::Composite { all, conditions } => {
-                let conditions: Vec<Value> = conditions.iter().map(Condition::fields).collect();
+                let conditions: Vec<Value> = conditions.iter().map(ConditionSpec::fields).collect();
                 let operator = if *all { "AND" } else { "OR" };
                 json!({
                     "rule_category": "COMPOSITE", "physical_sign": null, "threshold_max": null,
@@ -169,7 +169,7 @@ impl Watch {
     }
 }
 
-impl Condition {
+impl ConditionSpec {
     fn fields(&self) -> Value {
         json!({
             "physical_sign": self.sign, "operator": self.operator, "threshold": self.threshold,
@@ -179,7 +179,7 @@ impl Condition {
 }
 
 /// On one line, because a failed case lists many reports.
-impl fmt::Debug for Report {
+impl fmt::Debug for DeviceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "device {} at {}: {:?}", self.device, self.second, self.values)?;
         for (word, said) in [
@@ -195,7 +195,7 @@ impl fmt::Debug for Report {
     }
 }
 
-impl Report {
+impl DeviceReport {
     /// Returns the serial number of the device.
     pub(super) fn serial(&self) -> String {
         format!("MODEL{:011}", self.device)

@@ -9,7 +9,10 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::spec::{BLOOD_PRESSURE, Condition, Event, Report, SIGNS, START, Sign, Spec, Watch};
+use super::spec::{
+    BLOOD_PRESSURE, ConditionSpec, DeviceReport, ModelEvent, SIGNS, START, Spec, TriggerSpec,
+    VitalName,
+};
 
 /// Devices of a stream.
 const DEVICES: usize = 2;
@@ -18,13 +21,13 @@ const DEVICES: usize = 2;
 const VALUES: RangeInclusive<i64> = 67..=75;
 
 /// Returns triggers of one vital.
-pub(super) fn single() -> impl Strategy<Value = Watch> {
+pub(super) fn single() -> impl Strategy<Value = TriggerSpec> {
     let sign = select(vec!["heart_rate", "blood_oxygen", "pressure_high", BLOOD_PRESSURE]);
     let bounds = (option::of(67_i64..=69), option::of(71_i64..=73), 0_i64..=1, 0_i64..=1);
     (sign, bounds).prop_map(|(sign, (min, max, min_clear, max_clear))| {
         // A rule needs at least one bound.
         let max = if min.is_none() { max.or(Some(72)) } else { max };
-        Watch::Single {
+        TriggerSpec::Single {
             sign,
             min,
             max,
@@ -39,9 +42,9 @@ pub(super) fn single() -> impl Strategy<Value = Watch> {
 const PERCENTAGES: [i64; 5] = [7, 20, 28, 29, 58];
 
 /// Returns triggers that compare the heart rate with its mean.
-pub(super) fn deviation() -> impl Strategy<Value = Watch> {
+pub(super) fn deviation() -> impl Strategy<Value = TriggerSpec> {
     (select(&PERCENTAGES[..]), option::of(101_i64..=140)).prop_map(|(percentage, max)| {
-        Watch::Single {
+        TriggerSpec::Single {
             sign: "heart_rate",
             min: None,
             max,
@@ -53,19 +56,24 @@ pub(super) fn deviation() -> impl Strategy<Value = Watch> {
 }
 
 /// Returns triggers of several conditions.
-pub(super) fn composite() -> impl Strategy<Value = Watch> {
-    let signs: Vec<Sign> = SIGNS.into_iter().chain([BLOOD_PRESSURE]).collect();
+pub(super) fn composite() -> impl Strategy<Value = TriggerSpec> {
+    let signs: Vec<VitalName> = SIGNS.into_iter().chain([BLOOD_PRESSURE]).collect();
     let operator = select(vec![">", "<", ">=", "<=", "==", "!="]);
     let duration = prop_oneof![3 => Just(0_i64), 2 => 1_i64..=8];
     let condition = (select(signs), operator, 69_i64..=73, duration).prop_map(
-        |(sign, operator, threshold, duration)| Condition { sign, operator, threshold, duration },
+        |(sign, operator, threshold, duration)| ConditionSpec {
+            sign,
+            operator,
+            threshold,
+            duration,
+        },
     );
     (any::<bool>(), vec(condition, 1..=3))
-        .prop_map(|(all, conditions)| Watch::Composite { all, conditions })
+        .prop_map(|(all, conditions)| TriggerSpec::Composite { all, conditions })
 }
 
 /// Returns one to five rules with these triggers.
-pub(super) fn rules(watch: impl Strategy<Value = Watch>) -> impl Strategy<Value = Vec<Spec>> {
+pub(super) fn rules(watch: impl Strategy<Value = TriggerSpec>) -> impl Strategy<Value = Vec<Spec>> {
     let run = (1_usize..=3, 2_i64..=10, 1_usize..=3);
     let told = (0_i64..=20, option::of(1_i64..=20), 2_usize..=3, 2_i64..=40);
     let severity = || select(vec!["info", "minor", "moderate", "major", "critical"]);
@@ -114,23 +122,23 @@ fn days() -> impl Strategy<Value = Vec<i64>> {
 }
 
 /// Returns readings, among them late and repeated readings, parts of seconds and fast clocks.
-pub(super) fn readings() -> impl Strategy<Value = Vec<Event>> {
-    vec(report(), 1..60).prop_map(|reports| in_time(reports.into_iter().map(Event::Reading)))
+pub(super) fn readings() -> impl Strategy<Value = Vec<ModelEvent>> {
+    vec(report(), 1..60).prop_map(|reports| in_time(reports.into_iter().map(ModelEvent::Reading)))
 }
 
 /// Returns readings with crashes, and with rules that are edited to another trigger.
-pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
+pub(super) fn events() -> impl Strategy<Value = Vec<ModelEvent>> {
     let edit = (0_usize..5, prop_oneof![single(), composite()]);
     let event = prop_oneof![
-        16 => report().prop_map(Event::Reading),
-        2 => Just(Event::Crash),
-        1 => edit.prop_map(|(place, watch)| Event::Edit(place, watch)),
+        16 => report().prop_map(ModelEvent::Reading),
+        2 => Just(ModelEvent::Crash),
+        1 => edit.prop_map(|(place, watch)| ModelEvent::Edit(place, watch)),
     ];
     vec(event, 1..80).prop_map(|events| in_time(events.into_iter()))
 }
 
 /// Returns heart rates that are usual for long, and then differ by about a percentage.
-pub(super) fn usual_readings() -> impl Strategy<Value = Vec<Event>> {
+pub(super) fn usual_readings() -> impl Strategy<Value = Vec<ModelEvent>> {
     let away = (select(&PERCENTAGES[..]), any::<bool>(), -1_i64..=1);
     let away = away.prop_map(|(percentage, above, beside)| {
         100 + beside + if above { percentage } else { -percentage }
@@ -140,34 +148,34 @@ pub(super) fn usual_readings() -> impl Strategy<Value = Vec<Event>> {
         report.values.insert("heart_rate", value);
         report
     });
-    vec(report, 20..60).prop_map(|reports| in_time(reports.into_iter().map(Event::Reading)))
+    vec(report, 20..60).prop_map(|reports| in_time(reports.into_iter().map(ModelEvent::Reading)))
 }
 
 /// Returns a report whose second is the distance from the report before. A negative distance is a
 /// late report.
-fn report() -> impl Strategy<Value = Report> {
+fn report() -> impl Strategy<Value = DeviceReport> {
     let step = prop_oneof![4 => 1_i64..=3, 3 => Just(0_i64), 1 => -4_i64..=-1, 1 => 4_i64..=30];
     let values = SIGNS.map(|_| option::weighted(0.6, VALUES));
     let flags = (prop::bool::weighted(0.05), prop::bool::weighted(0.1), any::<bool>());
     (0..DEVICES, step, values, flags).prop_map(
         |(device, second, values, (ahead, nobody, committed))| {
             let values = SIGNS.into_iter().zip(values);
-            let values: BTreeMap<Sign, i64> =
+            let values: BTreeMap<VitalName, i64> =
                 values.filter_map(|(sign, value)| Some((sign, value?))).collect();
-            Report { device, second, values, ahead, reachable: !nobody, committed }
+            DeviceReport { device, second, values, ahead, reachable: !nobody, committed }
         },
     )
 }
 
 /// Gives reports their seconds.
-fn in_time(events: impl Iterator<Item = Event>) -> Vec<Event> {
+fn in_time(events: impl Iterator<Item = ModelEvent>) -> Vec<ModelEvent> {
     let mut clock = 5;
     let placed = events.map(|event| match event {
-        Event::Reading(mut report) => {
+        ModelEvent::Reading(mut report) => {
             let step = report.second;
             clock += step.max(0);
             report.second = clock + step.min(0);
-            Event::Reading(report)
+            ModelEvent::Reading(report)
         }
         other => other,
     });
@@ -176,15 +184,15 @@ fn in_time(events: impl Iterator<Item = Event>) -> Vec<Event> {
 
 /// Splits the values of a second into parts, each in a reading of its own, in any order. The two
 /// pressures are measured together and stay together.
-pub(super) fn parted(report: &Report, order: &[usize; SIGNS.len()]) -> Vec<Report> {
-    let mut signs: Vec<(usize, Sign)> = order.iter().copied().zip(SIGNS).collect();
+pub(super) fn parted(report: &DeviceReport, order: &[usize; SIGNS.len()]) -> Vec<DeviceReport> {
+    let mut signs: Vec<(usize, VitalName)> = order.iter().copied().zip(SIGNS).collect();
     signs.retain(|(_, sign)| *sign != "pressure_low");
     signs.sort_unstable();
     let parts = signs.into_iter().filter_map(|(_, sign)| {
         let with = if sign == "pressure_high" { "pressure_low" } else { sign };
         let mut values = report.values.clone();
         values.retain(|one, _| *one == sign || *one == with);
-        (!values.is_empty()).then(|| Report { values, ..report.clone() })
+        (!values.is_empty()).then(|| DeviceReport { values, ..report.clone() })
     });
     parts.collect()
 }

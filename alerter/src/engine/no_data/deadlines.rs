@@ -9,21 +9,21 @@ use std::sync::Arc;
 use ljwx_reading::DeviceSn;
 
 use crate::engine::device::Device;
-use crate::engine::episode::To;
-use crate::engine::no_data::partition_clock::Hearing;
+use crate::engine::episode::TransitionKind;
+use crate::engine::no_data::partition_clock::PartitionClock;
 use crate::engine::outcome::Change;
 use crate::rules::rule::Rule;
 
 /// Checks in the order of their times; at most one check for each rule and device.
 #[derive(Debug, Default)]
-pub struct Watchlist {
+pub struct Deadlines {
     order: BTreeSet<(i64, DeviceSn, i64)>,
     times: HashMap<(DeviceSn, i64), i64>,
 }
 
 /// A check that has fallen due.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Due {
+pub struct DueCheck {
     /// Time of the check, in milliseconds.
     pub at: i64,
     /// The device.
@@ -32,7 +32,7 @@ pub struct Due {
     pub rule_id: i64,
 }
 
-impl Watchlist {
+impl Deadlines {
     /// Schedules the rule's check of the device at `at`, and cancels the check before.
     pub fn schedule(&mut self, device_sn: &DeviceSn, rule_id: i64, at: i64) {
         let key = (device_sn.clone(), rule_id);
@@ -43,13 +43,13 @@ impl Watchlist {
     }
 
     /// Removes and returns the earliest check that is due by `until`.
-    pub fn pop(&mut self, until: i64) -> Option<Due> {
+    pub fn pop(&mut self, until: i64) -> Option<DueCheck> {
         if self.first()? > until {
             return None;
         }
         let (at, device_sn, rule_id) = self.order.pop_first()?;
         self.times.remove(&(device_sn.clone(), rule_id));
-        Some(Due { at, device_sn, rule_id })
+        Some(DueCheck { at, device_sn, rule_id })
     }
 
     /// Returns the time of the earliest check.
@@ -59,28 +59,28 @@ impl Watchlist {
 }
 
 /// Schedules the check of an episode that a reading has opened, if the episode may become stale.
-pub fn watch_opened(
-    watchlist: &mut Watchlist,
-    hearing: &Hearing,
+pub fn schedule_stale_check(
+    deadlines: &mut Deadlines,
+    clock: &PartitionClock,
     device: &Device,
     change: &Change,
 ) {
-    if change.transition.to == To::Opened {
-        watch(watchlist, hearing, change.rule.iter(), &change.device_sn, device);
+    if change.transition.to == TransitionKind::Opened {
+        schedule_check(deadlines, clock, change.rule.iter(), &change.device_sn, device);
     }
 }
 
 /// Schedules the next check of each rule for which missing data matters.
-pub fn watch<'a>(
-    watchlist: &mut Watchlist,
-    hearing: &Hearing,
+pub fn schedule_check<'a>(
+    deadlines: &mut Deadlines,
+    clock: &PartitionClock,
     rules: impl Iterator<Item = &'a Arc<Rule>>,
     sn: &DeviceSn,
     device: &Device,
 ) {
     for rule in rules {
-        if let Some(at) = rule.absence().and_then(|one| hearing.due(one, device.heard.at)) {
-            watchlist.schedule(sn, rule.id, at);
+        if let Some(at) = rule.absence().and_then(|one| clock.due(one, device.last_seen.at)) {
+            deadlines.schedule(sn, rule.id, at);
         }
     }
 }
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn dues_come_in_order_and_a_later_word_replaces_the_earlier() {
         let sn = |text| DeviceSn::new(text).unwrap();
-        let mut list = Watchlist::default();
+        let mut list = Deadlines::default();
         list.schedule(&sn("A"), 1, 30);
         list.schedule(&sn("B"), 1, 20);
         list.schedule(&sn("A"), 2, 10);

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use ljwx_reading::{DeviceSn, Ids};
 
-use crate::engine::device::{Device, Tracked};
-use crate::engine::outcome::{Change, Moment};
+use crate::engine::device::{Device, RuleState};
+use crate::engine::outcome::{Change, EventTime};
 use crate::rules::index::RuleSet;
-use crate::rules::rule::{Rule, TEMPLATE_TENANT, Watch};
-use crate::rules::verdict::{Measured, Verdict};
-use crate::rules::vital::Sign;
+use crate::rules::rule::{Rule, TEMPLATE_TENANT, Trigger};
+use crate::rules::verdict::{Measurement, Verdict};
+use crate::rules::vital::Vital;
 
 /// Time between checks of an episode that may not open or notify at this time: one minute, in
 /// milliseconds.
@@ -23,7 +23,7 @@ const RECHECK_MS: i64 = 60_000;
 pub fn open_absences(device: &Device, rules: &RuleSet) -> Vec<Arc<Rule>> {
     let open = device.tracked.iter().filter(|(_, tracked)| tracked.episode.open().is_some());
     open.filter_map(|(id, tracked)| rules.in_force(tenant(tracked.ids), *id))
-        .filter(|rule| matches!(rule.watch, Watch::Absence(_)))
+        .filter(|rule| matches!(rule.trigger, Trigger::NoData(_)))
         .cloned()
         .collect()
 }
@@ -33,7 +33,7 @@ pub fn missed(
     (device, sn): (&mut Device, &DeviceSn),
     rule: &Arc<Rule>,
     window_ms: i64,
-    at: Moment,
+    at: EventTime,
     stepped: &mut BTreeSet<(i64, DeviceSn)>,
 ) -> Option<Change> {
     let may_open = rule.effective.holds(at.wall);
@@ -41,7 +41,8 @@ pub fn missed(
         return None;
     }
     let seconds = |ms: i64| ms as f64 / 1000.0;
-    let measured = Measured { sign: Sign::Absence, value: seconds(at.ms - device.heard.at) };
+    let measured =
+        Measurement { vital: Vital::NoData, value: seconds(at.ms - device.last_seen.at) };
     let verdict = Verdict::Breach { measured, bound: seconds(window_ms), may_open };
     advance((device, sn), rule, verdict, at, stepped)
 }
@@ -65,16 +66,16 @@ pub fn advance(
     (device, sn): (&mut Device, &DeviceSn),
     rule: &Arc<Rule>,
     verdict: Verdict,
-    at: Moment,
+    at: EventTime,
     stepped: &mut BTreeSet<(i64, DeviceSn)>,
 ) -> Option<Change> {
     let prior = device.tracked.remove(&rule.id).unwrap_or_default();
     let open = prior.episode.open().is_some();
-    let ids = if open { prior.ids } else { device.heard.ids };
+    let ids = if open { prior.ids } else { device.last_seen.ids };
     let before = prior.episode;
     let (episode, transition) = before.clone().step(&rule.policy, &verdict, at.ms);
-    let tracked = Tracked { version: rule.version, ids, episode, memory: None };
-    if !tracked.episode.is_blank() {
+    let tracked = RuleState { version: rule.version, ids, episode, memory: None };
+    if !tracked.episode.is_default() {
         device.tracked.insert(rule.id, tracked);
     }
     stepped.insert((rule.id, sn.clone()));
@@ -95,22 +96,22 @@ pub fn advance(
 pub fn stale(
     (device, sn): (&mut Device, &DeviceSn),
     rule: &Arc<Rule>,
-    at: Moment,
+    at: EventTime,
     stepped: &mut BTreeSet<(i64, DeviceSn)>,
 ) -> Option<Change> {
     let tracked = device.tracked.get_mut(&rule.id)?;
     let before = std::mem::take(&mut tracked.episode);
-    let (after, transition) = before.clone().give_up();
+    let (after, transition) = before.clone().close_stale();
     tracked.episode = after;
     let transition = transition?;
     // The rule starts over with the device's next reading.
     tracked.memory = None;
     let ids = tracked.ids;
-    if tracked.episode.is_blank() {
+    if tracked.episode.is_default() {
         device.tracked.remove(&rule.id);
     }
     stepped.insert((rule.id, sn.clone()));
-    let value = (at.ms - device.heard.at) as f64 / 1000.0;
+    let value = (at.ms - device.last_seen.at) as f64 / 1000.0;
     Some(Change {
         rule: Some(Arc::clone(rule)),
         rule_id: rule.id,
@@ -118,7 +119,7 @@ pub fn stale(
         device_sn: sn.clone(),
         ids,
         transition,
-        verdict: Verdict::Between(Measured { sign: Sign::Absence, value }),
+        verdict: Verdict::Between(Measurement { vital: Vital::NoData, value }),
         at,
         before,
     })
@@ -127,7 +128,7 @@ pub fn stale(
 /// Returns the ids that a rule concerns on a device: those of the open episode, else the device's.
 pub fn concerned(device: &Device, rule_id: i64) -> Ids {
     let open = device.tracked.get(&rule_id).filter(|tracked| tracked.episode.open().is_some());
-    open.map_or(device.heard.ids, |tracked| tracked.ids)
+    open.map_or(device.last_seen.ids, |tracked| tracked.ids)
 }
 
 fn is_open(device: &Device, rule_id: i64) -> bool {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::rules::rule::AbsenceRule;
+use crate::rules::rule::NoDataRule;
 
 /// Time without data after which a device is out of service: 7 days, in milliseconds. A rule
 /// ignores a device that was out of service when the rule became active.
@@ -14,14 +14,14 @@ pub const OUT_OF_SERVICE_MS: i64 = 7 * 86_400_000;
 
 /// A partition's clock, and the starts of the windows that run on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hearing {
+pub struct PartitionClock {
     clock_ms: i64,
     /// By window, in milliseconds: the end of the last period without records that was longer than
     /// half of it. Rules with the same window share it.
     since: BTreeMap<i64, i64>,
 }
 
-impl Hearing {
+impl PartitionClock {
     /// Returns the stored clock, with the start of each window, all in milliseconds.
     pub fn stored(clock_ms: i64, since: impl IntoIterator<Item = (i64, i64)>) -> Self {
         Self { clock_ms, since: since.into_iter().collect() }
@@ -43,7 +43,7 @@ impl Hearing {
     }
 
     /// Notes a record of time `at`, and returns whether a window restarts then.
-    pub fn hears(&mut self, at: i64) -> bool {
+    pub fn saw_record(&mut self, at: i64) -> bool {
         let gap = at - self.clock_ms;
         if gap <= 0 {
             return false;
@@ -74,8 +74,8 @@ impl Hearing {
 
     /// Returns when a device last seen at `heard_at` will have been silent for as long as the rule
     /// allows. Returns `None` if the rule does not count this device.
-    pub fn due(&self, rule: AbsenceRule, heard_at: i64) -> Option<i64> {
-        let AbsenceRule { window_ms, from_ms } = rule;
+    pub fn due(&self, rule: NoDataRule, heard_at: i64) -> Option<i64> {
+        let NoDataRule { window_ms, from_ms } = rule;
         let since = *self.since.get(&window_ms)?;
         let in_service = from_ms - heard_at <= OUT_OF_SERVICE_MS;
         in_service.then(|| heard_at.max(since).max(from_ms) + window_ms)
@@ -86,14 +86,14 @@ impl Hearing {
 mod tests {
     use super::*;
 
-    const RULE: AbsenceRule = AbsenceRule { window_ms: 100_000, from_ms: 1_000_000 };
+    const RULE: NoDataRule = NoDataRule { window_ms: 100_000, from_ms: 1_000_000 };
 
-    fn hearing(records: &[i64]) -> Hearing {
-        let mut hearing = Hearing::default();
-        hearing.hears(1_000_000);
+    fn hearing(records: &[i64]) -> PartitionClock {
+        let mut hearing = PartitionClock::default();
+        hearing.saw_record(1_000_000);
         hearing.arm(&BTreeSet::from([RULE.window_ms]));
         for second in records {
-            hearing.hears(1_000_000 + second * 1000);
+            hearing.saw_record(1_000_000 + second * 1000);
         }
         hearing
     }
@@ -102,7 +102,7 @@ mod tests {
     fn absence_counts_from_the_last_record_of_the_device_while_others_are_heard() {
         let hearing = hearing(&[10, 40, 80, 120]);
         assert_eq!(hearing.due(RULE, 1_010_000), Some(1_110_000));
-        let other = AbsenceRule { window_ms: 200_000, ..RULE };
+        let other = NoDataRule { window_ms: 200_000, ..RULE };
         assert_eq!(hearing.due(other, 1_010_000), None, "no rule in force has this window");
     }
 
@@ -121,13 +121,13 @@ mod tests {
             "half the window is no such stretch"
         );
         let mut told = hearing(&[10]);
-        assert!(!told.hears(1_060_000) && told.hears(1_111_000), "it says so");
+        assert!(!told.saw_record(1_060_000) && told.saw_record(1_111_000), "it says so");
     }
 
     #[test]
     fn a_version_counts_from_when_it_came_and_not_for_devices_out_of_service() {
         let hearing = hearing(&[10, 40, 80]);
-        let edited = AbsenceRule { from_ms: 1_080_000, ..RULE };
+        let edited = NoDataRule { from_ms: 1_080_000, ..RULE };
         assert_eq!(hearing.due(edited, 1_010_000), Some(1_180_000));
         assert_eq!(hearing.due(edited, 1_080_000 - OUT_OF_SERVICE_MS - 1), None);
     }
@@ -137,7 +137,7 @@ mod tests {
         let mut hearing = hearing(&[10, 40, 80]);
         let both = BTreeSet::from([RULE.window_ms, 50_000]);
         assert!(hearing.arm(&both) && !hearing.arm(&both), "the same windows change nothing");
-        let other = AbsenceRule { window_ms: 50_000, ..RULE };
+        let other = NoDataRule { window_ms: 50_000, ..RULE };
         assert_eq!(hearing.due(other, 1_010_000), Some(1_130_000));
         assert_eq!(hearing.due(RULE, 1_010_000), Some(1_110_000));
         assert!(hearing.arm(&BTreeSet::new()) && !hearing.counts());
@@ -147,7 +147,7 @@ mod tests {
     fn a_record_from_before_moves_nothing() {
         let mut hearing = hearing(&[10, 40]);
         let before = hearing.clone();
-        assert!(!hearing.hears(1_020_000));
+        assert!(!hearing.saw_record(1_020_000));
         assert_eq!(hearing, before);
     }
 }

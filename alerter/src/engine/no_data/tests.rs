@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use crate::engine::outcome::moment;
-use crate::engine::{Change, Engine, Outcome, Stored};
+use crate::engine::{Change, Engine, ReadingOutcome, StoredPartition};
 use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
 use crate::test_support::{merged, reading, rule};
@@ -30,7 +30,7 @@ fn rules_from(second: i64, fields: Value) -> Arc<RuleSet> {
 fn engine(rules: &Arc<RuleSet>) -> Engine {
     let mut engine = Engine::default();
     engine.set_rules(Arc::clone(rules));
-    engine.load(0, Stored::default());
+    engine.load(0, StoredPartition::default());
     engine.realign(0);
     engine
 }
@@ -43,8 +43,8 @@ fn heard(engine: &mut Engine, device: &str, second: i64, value: i64) -> Vec<Stri
         "device_sn": device, "customer_id": 7, "heart_rate": value, "timestamp": wall.to_string(),
         "received_at": at,
     });
-    let judged = engine.judge(0, &reading(fields));
-    assert_eq!(judged.outcome, Outcome::Judged);
+    let judged = engine.evaluate(0, &reading(fields));
+    assert_eq!(judged.outcome, ReadingOutcome::Evaluated);
     said(&judged.changes)
 }
 

@@ -7,21 +7,21 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 /// A breaker whose account has worked.
-fn proven(now: Instant) -> Breaker {
-    let mut breaker = Breaker::new(now);
+fn proven(now: Instant) -> AccountBreaker {
+    let mut breaker = AccountBreaker::new(now);
     breaker.admit(now).unwrap();
-    assert_eq!(breaker.report(Health::Works, now, 0.0), None);
+    assert_eq!(breaker.report(AccountHealth::Works, now, 0.0), None);
     breaker
 }
 
 #[test]
 fn of_an_account_that_was_never_used_one_message_tries_it() {
     let now = Instant::now();
-    let mut breaker = Breaker::new(now);
+    let mut breaker = AccountBreaker::new(now);
     assert_eq!(breaker.admit(now), Ok(()));
     assert_eq!(breaker.admit(now), Err(TRIAL_WAIT));
     assert!(!breaker.is_failing());
-    breaker.report(Health::Works, now, 0.0);
+    breaker.report(AccountHealth::Works, now, 0.0);
     assert_eq!((breaker.admit(now), breaker.admit(now)), (Ok(()), Ok(())));
 }
 
@@ -29,38 +29,52 @@ fn of_an_account_that_was_never_used_one_message_tries_it() {
 fn a_broken_account_is_told_of_once_tried_once_in_a_while_and_told_of_when_it_works() {
     let start = Instant::now();
     let mut breaker = proven(start);
-    assert_eq!(breaker.report(Health::Broken(MEND), start, 0.0), Some(News::Opened));
-    assert_eq!(breaker.report(Health::Broken(MEND), start, 0.0), None, "others were on their way");
+    assert_eq!(
+        breaker.report(AccountHealth::Broken(MEND), start, 0.0),
+        Some(AccountChange::Opened)
+    );
+    assert_eq!(
+        breaker.report(AccountHealth::Broken(MEND), start, 0.0),
+        None,
+        "others were on their way"
+    );
     assert_eq!(breaker.admit(start + seconds(1)), Err(MEND - seconds(1)));
-    assert!(breaker.rests(start) && breaker.is_failing());
+    assert!(breaker.is_paused(start) && breaker.is_failing());
 
     let later = start + MEND;
-    assert!(!breaker.rests(later));
+    assert!(!breaker.is_paused(later));
     assert_eq!((breaker.admit(later), breaker.admit(later)), (Ok(()), Err(TRIAL_WAIT)));
-    assert_eq!(breaker.report(Health::Broken(MEND), later, 0.0), None, "they know");
+    assert_eq!(breaker.report(AccountHealth::Broken(MEND), later, 0.0), None, "they know");
     let later = later + MEND;
     breaker.admit(later).unwrap();
-    assert_eq!(breaker.report(Health::Works, later, 0.0), Some(News::Closed(start)));
+    assert_eq!(
+        breaker.report(AccountHealth::Works, later, 0.0),
+        Some(AccountChange::Closed(start))
+    );
     assert!(!breaker.is_failing());
-    assert_eq!(breaker.report(Health::Broken(MEND), later, 0.0), Some(News::Opened), "once more");
+    assert_eq!(
+        breaker.report(AccountHealth::Broken(MEND), later, 0.0),
+        Some(AccountChange::Opened),
+        "once more"
+    );
 }
 
 #[test]
 fn silence_opens_it_after_a_few_attempts_and_it_is_tried_ever_more_rarely() {
     let start = Instant::now();
     let mut breaker = proven(start);
-    for _ in 1..DOUBTS_MAX {
-        assert_eq!(breaker.report(Health::Doubtful, start, 0.0), None);
+    for _ in 1..UNCERTAIN_FAILURES_MAX {
+        assert_eq!(breaker.report(AccountHealth::Uncertain, start, 0.0), None);
         assert_eq!(breaker.admit(start), Ok(()));
     }
-    assert_eq!(breaker.report(Health::Doubtful, start, 0.0), Some(News::Opened));
+    assert_eq!(breaker.report(AccountHealth::Uncertain, start, 0.0), Some(AccountChange::Opened));
     let mut now = start;
     for wait in [5, 10, 20, 40, 80, 160, 300, 300] {
         assert_eq!(breaker.admit(now), Err(seconds(wait)));
         now += seconds(wait);
         breaker.admit(now).unwrap();
-        assert_eq!(breaker.report(Health::Doubtful, now, 0.0), None);
-        assert_eq!(breaker.report(Health::Doubtful, now, 0.0), None, "it was on its way");
+        assert_eq!(breaker.report(AccountHealth::Uncertain, now, 0.0), None);
+        assert_eq!(breaker.report(AccountHealth::Uncertain, now, 0.0), None, "it was on its way");
     }
 }
 
@@ -69,10 +83,10 @@ fn a_word_in_between_begins_the_count_of_silence_anew() {
     let now = Instant::now();
     let mut breaker = proven(now);
     for _ in 0..3 {
-        for _ in 1..DOUBTS_MAX {
-            breaker.report(Health::Doubtful, now, 0.0);
+        for _ in 1..UNCERTAIN_FAILURES_MAX {
+            breaker.report(AccountHealth::Uncertain, now, 0.0);
         }
-        breaker.report(Health::Works, now, 0.0);
+        breaker.report(AccountHealth::Works, now, 0.0);
     }
     assert_eq!(breaker.admit(now), Ok(()));
 }
@@ -81,18 +95,18 @@ fn a_word_in_between_begins_the_count_of_silence_anew() {
 fn a_limit_is_waited_out_and_nobody_is_troubled() {
     let now = Instant::now();
     let mut breaker = proven(now);
-    assert_eq!(breaker.report(Health::Limited(seconds(60)), now, 0.0), None);
-    assert_eq!(breaker.report(Health::Works, now, 0.0), None, "it was on its way");
+    assert_eq!(breaker.report(AccountHealth::Limited(seconds(60)), now, 0.0), None);
+    assert_eq!(breaker.report(AccountHealth::Works, now, 0.0), None, "it was on its way");
     assert_eq!(breaker.admit(now), Err(seconds(60)));
     breaker.admit(now + seconds(60)).unwrap();
-    assert_eq!(breaker.report(Health::Works, now + seconds(60), 0.0), None);
+    assert_eq!(breaker.report(AccountHealth::Works, now + seconds(60), 0.0), None);
     assert_eq!(breaker.admit(now + seconds(60)), Ok(()));
 }
 
 #[test]
 fn a_trial_that_came_to_nothing_is_followed_by_another() {
     let now = Instant::now();
-    let mut breaker = Breaker::new(now);
+    let mut breaker = AccountBreaker::new(now);
     breaker.admit(now).unwrap();
     breaker.abandon(now);
     assert_eq!(breaker.admit(now), Ok(()));

@@ -13,41 +13,41 @@ use std::time::{Duration, Instant};
 
 use metrics::gauge;
 
-use super::limits::breaker::{Breaker, Health, News};
-use super::limits::rate_limit::Bucket;
+use super::limits::breaker::{AccountBreaker, AccountChange, AccountHealth};
+use super::limits::rate_limit::TokenBucket;
 use crate::metrics::BREAKER_OPEN;
 use crate::rules::channel::Channel;
 
 /// Tenants and channels that one claim on the outbox leaves out. Messages of further ones are
 /// postponed row by row.
-const RESTING_MAX: usize = 100;
+const PAUSED_MAX: usize = 100;
 
 /// With more accounts than this, metrics export the accounts as one.
-const ACCOUNTS_SHOWN_MAX: usize = 500;
+const ACCOUNTS_EXPORTED_MAX: usize = 500;
 
 /// The scope that an account serves: a tenant on a channel.
-pub type Scope = (i64, Channel);
+pub type AccountScope = (i64, Channel);
 
 /// The breakers and rate limits of the accounts used so far.
 #[derive(Debug)]
-pub struct Gates {
+pub struct AccountLimits {
     per_second: u32,
-    known: Mutex<Known>,
+    known: Mutex<AccountTable>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    gates: HashMap<String, Gate>,
-    serves: HashMap<Scope, String>,
+struct AccountTable {
+    gates: HashMap<String, AccountLimiter>,
+    serves: HashMap<AccountScope, String>,
 }
 
 #[derive(Debug)]
-struct Gate {
-    breaker: Breaker,
-    bucket: Bucket,
+struct AccountLimiter {
+    breaker: AccountBreaker,
+    bucket: TokenBucket,
 }
 
-impl Gates {
+impl AccountLimits {
     /// Starts without accounts. Each account may send `per_second` messages a second.
     pub fn new(per_second: u32) -> Self {
         Self { per_second, known: Mutex::default() }
@@ -58,18 +58,18 @@ impl Gates {
     pub fn admit(
         &self,
         name: &str,
-        scope: Scope,
+        scope: AccountScope,
         now: Instant,
     ) -> Result<(), (Duration, &'static str)> {
         let mut known = self.lock();
         known.serve(name, scope);
-        let gate = known.gates.entry(name.to_owned()).or_insert_with(|| Gate {
-            breaker: Breaker::new(now),
-            bucket: Bucket::new(self.per_second, now),
+        let gate = known.gates.entry(name.to_owned()).or_insert_with(|| AccountLimiter {
+            breaker: AccountBreaker::new(now),
+            bucket: TokenBucket::new(self.per_second, now),
         });
         // If the breaker is open, skip the bucket: a granted trial must not be lost for want of a
         // token.
-        if !gate.breaker.rests(now) {
+        if !gate.breaker.is_paused(now) {
             gate.bucket.take(now).map_err(|wait| (wait, "account_limit"))?;
         }
         gate.breaker.admit(now).map_err(|wait| (wait, "breaker_open"))
@@ -83,38 +83,44 @@ impl Gates {
     }
 
     /// Records the result of an attempt. Returns the change that operators are notified of.
-    pub fn report(&self, name: &str, health: Health, now: Instant, random: f64) -> Option<News> {
+    pub fn report(
+        &self,
+        name: &str,
+        health: AccountHealth,
+        now: Instant,
+        random: f64,
+    ) -> Option<AccountChange> {
         let mut known = self.lock();
         let gate = known.gates.get_mut(name)?;
-        let news = gate.breaker.report(health, now, random);
+        let change = gate.breaker.report(health, now, random);
         let failing = gate.breaker.is_failing();
-        if known.gates.len() <= ACCOUNTS_SHOWN_MAX {
-            show(name, failing);
+        if known.gates.len() <= ACCOUNTS_EXPORTED_MAX {
+            export(name, failing);
         } else {
-            show("other", known.gates.values().any(|gate| gate.breaker.is_failing()));
+            export("other", known.gates.values().any(|gate| gate.breaker.is_failing()));
         }
-        news
+        change
     }
 
     /// Returns the scopes of paused accounts, whose rows need not be claimed now.
-    pub fn resting(&self, now: Instant) -> Vec<Scope> {
+    pub fn paused(&self, now: Instant) -> Vec<AccountScope> {
         let known = self.lock();
-        let rests =
-            |name: &String| known.gates.get(name).is_some_and(|gate| gate.breaker.rests(now));
-        let resting = known.serves.iter().filter(|(_, name)| rests(name));
-        resting.map(|(scope, _)| *scope).take(RESTING_MAX).collect()
+        let is_paused =
+            |name: &String| known.gates.get(name).is_some_and(|gate| gate.breaker.is_paused(now));
+        let paused = known.serves.iter().filter(|(_, name)| is_paused(name));
+        paused.map(|(scope, _)| *scope).take(PAUSED_MAX).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, AccountTable> {
         // A panic while the lock was held leaves both maps usable.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl AccountTable {
     /// Records the scope that an account serves, and drops accounts that serve no scope any more.
     /// Otherwise the old account of a tenant would stay in the metrics for ever.
-    fn serve(&mut self, name: &str, scope: Scope) {
+    fn serve(&mut self, name: &str, scope: AccountScope) {
         let before = self.serves.insert(scope, name.to_owned());
         if before.is_none_or(|before| before == name) {
             return;
@@ -123,14 +129,14 @@ impl Known {
         self.gates.retain(|name, _| {
             let stays = serving.contains(name);
             if !stays {
-                show(name, false);
+                export(name, false);
             }
             stays
         });
     }
 }
 
-fn show(name: &str, failing: bool) {
+fn export(name: &str, failing: bool) {
     gauge!(BREAKER_OPEN, "account" => name.to_owned()).set(f64::from(u8::from(failing)));
 }
 
@@ -138,39 +144,39 @@ fn show(name: &str, failing: bool) {
 mod tests {
     use super::*;
 
-    const TENANT: Scope = (7, Channel::Official);
-    const BROKEN: Health = Health::Broken(Duration::from_secs(300));
+    const TENANT: AccountScope = (7, Channel::Official);
+    const BROKEN: AccountHealth = AccountHealth::Broken(Duration::from_secs(300));
 
     #[test]
     fn the_rows_of_a_broken_account_rest_and_no_others() {
         let now = Instant::now();
-        let gates = Gates::new(50);
+        let gates = AccountLimits::new(50);
         gates.admit("wx7", TENANT, now).unwrap();
         gates.admit("wx8", (8, Channel::Official), now).unwrap();
-        assert!(gates.resting(now).is_empty());
-        assert_eq!(gates.report("wx7", BROKEN, now, 0.0), Some(News::Opened));
-        assert_eq!(gates.resting(now), [TENANT]);
+        assert!(gates.paused(now).is_empty());
+        assert_eq!(gates.report("wx7", BROKEN, now, 0.0), Some(AccountChange::Opened));
+        assert_eq!(gates.paused(now), [TENANT]);
         let wait = gates.admit("wx7", (9, Channel::Official), now).unwrap_err();
         assert_eq!(wait, (Duration::from_secs(300), "breaker_open"));
-        assert_eq!(gates.resting(now).len(), 2, "another tenant has the same account");
-        assert!(gates.resting(now + Duration::from_secs(300)).is_empty());
+        assert_eq!(gates.paused(now).len(), 2, "another tenant has the same account");
+        assert!(gates.paused(now + Duration::from_secs(300)).is_empty());
     }
 
     #[test]
     fn a_tenant_with_a_new_account_does_not_wait_for_the_old_one() {
         let now = Instant::now();
-        let gates = Gates::new(50);
+        let gates = AccountLimits::new(50);
         gates.admit("wx7", TENANT, now).unwrap();
         gates.report("wx7", BROKEN, now, 0.0);
         assert_eq!(gates.admit("wx9", TENANT, now), Ok(()));
-        assert!(gates.resting(now).is_empty());
-        assert_eq!(gates.report("wx7", Health::Works, now, 0.0), None, "it is forgotten");
+        assert!(gates.paused(now).is_empty());
+        assert_eq!(gates.report("wx7", AccountHealth::Works, now, 0.0), None, "it is forgotten");
     }
 
     #[test]
     fn an_account_beyond_its_pace_waits_and_keeps_its_trial() {
         let now = Instant::now();
-        let gates = Gates::new(1);
+        let gates = AccountLimits::new(1);
         gates.admit("wx7", TENANT, now).unwrap();
         gates.abandon("wx7", now);
         let (wait, reason) = gates.admit("wx7", TENANT, now).unwrap_err();

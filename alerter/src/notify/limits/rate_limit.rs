@@ -5,11 +5,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::notify::outbox::Recent;
+use crate::notify::outbox::RecentSends;
 
 /// The limits, as operators set them.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct SendLimits {
     /// Messages to one recipient in a minute, over all replicas.
     pub recipient_per_minute: u32,
     /// Messages through one account in a second, of this replica.
@@ -20,13 +20,13 @@ pub struct Limits {
 
 /// A token bucket that holds the tokens of one second.
 #[derive(Debug)]
-pub struct Bucket {
+pub struct TokenBucket {
     per_second: f64,
     level: f64,
     filled_at: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// A full bucket.
     pub fn new(per_second: u32, now: Instant) -> Self {
         let per_second = f64::from(per_second.max(1));
@@ -47,7 +47,7 @@ impl Bucket {
 }
 
 /// Identifies a recipient. The same address may be another person's at another tenant.
-pub type Recipient = (i64, String);
+pub type RecipientKey = (i64, String);
 
 /// Shortest wait of a recipient at the limit, because the clocks of two statements differ a little.
 const WAIT_MIN: Duration = Duration::from_millis(500);
@@ -57,19 +57,19 @@ const ROUND_WAIT: Duration = Duration::from_secs(60);
 
 /// The messages that recipients may still get in this round.
 #[derive(Debug)]
-pub struct Budget {
+pub struct RecipientBudget {
     per_minute: i64,
-    recent: HashMap<Recipient, Recent>,
+    recent: HashMap<RecipientKey, RecentSends>,
 }
 
-impl Budget {
+impl RecipientBudget {
     /// The budget of a round. `recent` holds the messages of the last minute.
-    pub fn new(per_minute: u32, recent: HashMap<Recipient, Recent>) -> Self {
+    pub fn new(per_minute: u32, recent: HashMap<RecipientKey, RecentSends>) -> Self {
         Self { per_minute: i64::from(per_minute), recent }
     }
 
     /// Returns how long a recipient has to wait for the next message. `None`: no wait.
-    pub fn wait(&self, recipient: &Recipient) -> Option<Duration> {
+    pub fn wait(&self, recipient: &RecipientKey) -> Option<Duration> {
         let recent = self.recent.get(recipient).filter(|recent| recent.sent >= self.per_minute)?;
         let frees_in = u64::try_from(recent.frees_in_ms).unwrap_or_default();
         Some(match frees_in {
@@ -79,11 +79,11 @@ impl Budget {
     }
 
     /// Counts a message that is about to be sent.
-    pub fn take(&mut self, recipient: &Recipient) {
+    pub fn take(&mut self, recipient: &RecipientKey) {
         match self.recent.get_mut(recipient) {
             Some(recent) => recent.sent += 1,
             None => {
-                self.recent.insert(recipient.clone(), Recent { sent: 1, frees_in_ms: 0 });
+                self.recent.insert(recipient.clone(), RecentSends { sent: 1, frees_in_ms: 0 });
             }
         }
     }
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn an_account_sends_so_many_at_once_and_then_at_its_pace() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(4, start);
+        let mut bucket = TokenBucket::new(4, start);
         assert!((0..4).all(|_| bucket.take(start).is_ok()));
         assert_eq!(bucket.take(start), Err(Duration::from_millis(250)));
         let later = start + Duration::from_millis(250);
@@ -109,15 +109,15 @@ mod tests {
     fn a_recipient_gets_what_is_left_of_the_minute_and_others_are_not_concerned() {
         let nurse = (7, "openid:o1".to_owned());
         let namesake = (8, "openid:o1".to_owned());
-        let sent = HashMap::from([(nurse.clone(), Recent { sent: 18, frees_in_ms: 42_000 })]);
-        let mut budget = Budget::new(20, sent);
+        let sent = HashMap::from([(nurse.clone(), RecentSends { sent: 18, frees_in_ms: 42_000 })]);
+        let mut budget = RecipientBudget::new(20, sent);
         for _ in 0..2 {
             assert_eq!(budget.wait(&nurse), None);
             budget.take(&nurse);
         }
         assert_eq!(budget.wait(&nurse), Some(Duration::from_secs(42)));
         assert_eq!(budget.wait(&namesake), None);
-        let mut small = Budget::new(1, HashMap::new());
+        let mut small = RecipientBudget::new(1, HashMap::new());
         small.take(&namesake);
         assert_eq!(small.wait(&namesake), Some(ROUND_WAIT));
     }

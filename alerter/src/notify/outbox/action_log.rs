@@ -4,7 +4,7 @@
 
 use sqlx::{MySql, QueryBuilder};
 
-use crate::notify::outbox::attempt::{Attempt, Fate};
+use crate::notify::outbox::attempt::{Attempt, Settlement};
 use crate::notify::outbox::notification::Notification;
 use crate::notify::outbox::table::Outbox;
 use crate::rules::channel::Channel;
@@ -18,10 +18,10 @@ impl Outbox {
         channel: Channel,
         attempt: &Attempt,
     ) -> Result<(), sqlx::Error> {
-        if notification.is_digest() && !attempt.fate.is_final() {
+        if notification.is_digest() && !attempt.settlement.is_final() {
             return Ok(());
         }
-        let result = if attempt.fate == Fate::Sent { "success" } else { "failed" };
+        let result = if attempt.settlement == Settlement::Sent { "success" } else { "failed" };
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
             "INSERT INTO t_alert_action_log (alert_id, action, action_timestamp, details, \
              handled_via, result, notification_type, retry_attempt, customer_id, channel, actor, \

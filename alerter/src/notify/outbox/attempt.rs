@@ -7,23 +7,23 @@ use std::time::Duration;
 
 /// The settlement of a claimed notification.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Fate {
+pub enum Settlement {
     /// The platform accepted the notification.
     Sent,
     /// The notification is retried after this time.
-    Later(Duration),
+    Retry(Duration),
     /// The notification is not to be sent any more.
     Dropped,
     /// The notification can never be sent.
     Failed,
 }
 
-impl Fate {
+impl Settlement {
     /// The state's word in the outbox.
     pub(super) fn state(&self) -> &'static str {
         match self {
             Self::Sent => "sent",
-            Self::Later(_) => "pending",
+            Self::Retry(_) => "pending",
             Self::Dropped => "dropped",
             Self::Failed => "failed",
         }
@@ -31,7 +31,7 @@ impl Fate {
 
     /// Whether the settlement is final.
     pub(super) fn is_final(&self) -> bool {
-        !matches!(self, Self::Later(_))
+        !matches!(self, Self::Retry(_))
     }
 }
 
@@ -39,9 +39,9 @@ impl Fate {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
     /// The settlement of the notification.
-    pub fate: Fate,
+    pub settlement: Settlement,
     /// Whether a platform was called.
-    pub asked: bool,
+    pub requested: bool,
     /// Whether the message of this attempt may have arrived without an answer. If no platform was
     /// called, an earlier uncertainty stays.
     pub uncertain: bool,
@@ -55,17 +55,23 @@ pub struct Attempt {
 impl Attempt {
     /// The platform accepted the notification.
     pub fn sent(errcode: Option<i64>) -> Self {
-        Self { fate: Fate::Sent, asked: true, uncertain: false, errcode, reason: None }
+        Self {
+            settlement: Settlement::Sent,
+            requested: true,
+            uncertain: false,
+            errcode,
+            reason: None,
+        }
     }
 
     /// No platform was called. The reason is a fixed word.
-    pub fn unasked(fate: Fate, reason: &'static str) -> Self {
+    pub fn not_sent(settlement: Settlement, reason: &'static str) -> Self {
         let reason = Some(reason.into());
-        Self { fate, asked: false, uncertain: false, errcode: None, reason }
+        Self { settlement, requested: false, uncertain: false, errcode: None, reason }
     }
 
     /// No platform was called yet. The notification is postponed.
     pub fn later(wait: Duration, reason: &'static str) -> Self {
-        Self::unasked(Fate::Later(wait), reason)
+        Self::not_sent(Settlement::Retry(wait), reason)
     }
 }

@@ -18,7 +18,7 @@ const LEASE: Duration = Duration::from_secs(60);
 
 /// A rebuilt request.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rendered {
+pub struct RebuiltRequest {
     /// The request's notice.
     pub notice: Notice,
     /// The request, byte for byte.
@@ -35,9 +35,9 @@ impl Outbox {
     pub async fn claim(
         &self,
         max: usize,
-        resting: &[(i64, Channel)],
+        paused: &[(i64, Channel)],
     ) -> Result<Vec<Notification>, sqlx::Error> {
-        let ids: Vec<i64> = due(max, resting).build_query_scalar().fetch_all(&self.pool).await?;
+        let ids: Vec<i64> = due(max, paused).build_query_scalar().fetch_all(&self.pool).await?;
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -69,7 +69,7 @@ impl Outbox {
     pub async fn begin(
         &self,
         notification: &Notification,
-        rendered: Option<&Rendered>,
+        rendered: Option<&RebuiltRequest>,
     ) -> Result<bool, sqlx::Error> {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new("UPDATE t_alert_outbox SET ");
         match rendered {
@@ -94,7 +94,7 @@ impl Outbox {
 
 /// Selects the due rows, the longest pending first. A row in a digest is still pending, so it holds
 /// back later rows.
-fn due(max: usize, resting: &[(i64, Channel)]) -> QueryBuilder<MySql> {
+fn due(max: usize, paused: &[(i64, Channel)]) -> QueryBuilder<MySql> {
     let mut query = QueryBuilder::new(format!(
         "SELECT id FROM t_alert_outbox AS due \
          WHERE state = 'pending' AND next_attempt_at <= {NOW_MS} AND lease_until <= {NOW_MS} \
@@ -106,7 +106,7 @@ fn due(max: usize, resting: &[(i64, Channel)]) -> QueryBuilder<MySql> {
              WHERE earlier.device_sn = due.device_sn AND earlier.recipient = due.recipient \
              AND earlier.id < due.id AND earlier.state IN ('pending', 'folded'))"
     ));
-    for (customer_id, channel) in resting {
+    for (customer_id, channel) in paused {
         query.push(" AND NOT (due.customer_id = ").push_bind(*customer_id);
         // Kinds are our own words and contain no wildcard of LIKE.
         query.push(" AND due.recipient LIKE ").push_bind(format!("{}:%", channel.kind())).push(")");
@@ -123,8 +123,8 @@ mod tests {
     fn what_rests_is_left_out_of_what_is_due() {
         let plain = due(8, &[]).into_string();
         assert!(plain.ends_with("ORDER BY next_attempt_at, id LIMIT 8") && !plain.contains("LIKE"));
-        let resting = [(7, Channel::Official), (9, Channel::Wecom)];
-        let sql = due(8, &resting).into_string();
+        let paused = [(7, Channel::Official), (9, Channel::Wecom)];
+        let sql = due(8, &paused).into_string();
         assert_eq!(
             sql.matches("AND NOT (due.customer_id = ? AND due.recipient LIKE ?)").count(),
             2

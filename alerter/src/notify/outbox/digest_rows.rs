@@ -21,14 +21,14 @@ const RECIPIENTS_MAX: usize = 200;
 
 /// Time after a digest in which rows that waited for the next digest still become one, in
 /// milliseconds. They fall due a minute after the digest, when the storm may be over.
-const AFTERMATH_MS: i64 = MINUTE_MS * 3 / 2;
+const DIGEST_TAIL_MS: i64 = MINUTE_MS * 3 / 2;
 
 /// Most rows of one digest. Further rows wait for the next digest.
 const ROWS_MAX: usize = 1_000;
 
 /// A pending row.
 #[derive(Debug, Clone, FromRow)]
-pub struct Waiting {
+pub struct WaitingRow {
     /// The row's id.
     pub id: i64,
     /// The row's episode.
@@ -52,7 +52,7 @@ impl Outbox {
             "SELECT customer_id, CAST(COUNT(DISTINCT IF(transition <> '{DIGEST}' \
              AND created_at > {NOW_MS} - {MINUTE_MS}, episode_key, NULL)) AS SIGNED) AS episodes, \
              CAST(SUM(transition = '{DIGEST}') AS SIGNED) AS digests FROM t_alert_outbox \
-             WHERE created_at > {NOW_MS} - {AFTERMATH_MS} \
+             WHERE created_at > {NOW_MS} - {DIGEST_TAIL_MS} \
              GROUP BY customer_id HAVING episodes > ? OR digests > 0"
         );
         let rows: Vec<(i64, i64, i64)> =
@@ -62,7 +62,7 @@ impl Outbox {
 
     /// Returns the recipients with pending rows of the tenant. Messages to the watch have no
     /// digests.
-    pub async fn waited_for(&self, customer_id: i64) -> Result<Vec<String>, sqlx::Error> {
+    pub async fn waiting_recipients(&self, customer_id: i64) -> Result<Vec<String>, sqlx::Error> {
         let query = format!(
             "SELECT DISTINCT recipient FROM t_alert_outbox WHERE customer_id = ? \
              AND state = 'pending' AND transition <> '{DIGEST}' AND recipient NOT LIKE ? \
@@ -77,7 +77,7 @@ impl Outbox {
 
     /// Postpones a recipient's pending rows that cannot have arrived, until `until_ms` of the
     /// server's clock. Returns the number of rows.
-    pub async fn put_off(
+    pub async fn postpone(
         &self,
         (customer_id, recipient): (i64, &str),
         until_ms: i64,
@@ -101,19 +101,23 @@ impl Outbox {
         query.push_bind(until_ms);
         query.push(format!(" WHERE state = 'pending' AND lease_until <= {NOW_MS} AND id"));
         push_in(&mut query, &ids);
-        let put_off = query.build().execute(&self.pool).await?;
-        Ok(put_off.rows_affected())
+        let postpone = query.build().execute(&self.pool).await?;
+        Ok(postpone.rows_affected())
     }
 
     /// Like [`Self::put_off`], for `wait` from now.
-    pub async fn put_off_for(&self, whom: (i64, &str), wait: Duration) -> Result<u64, sqlx::Error> {
+    pub async fn postpone_for(
+        &self,
+        whom: (i64, &str),
+        wait: Duration,
+    ) -> Result<u64, sqlx::Error> {
         let query = format!("SELECT {NOW_MS}");
         let now: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(&self.pool).await?;
-        self.put_off(whom, now.saturating_add(milliseconds(wait))).await
+        self.postpone(whom, now.saturating_add(milliseconds(wait))).await
     }
 
     /// Begins the transaction of a digest.
-    pub async fn begin_fold(&self) -> Result<Transaction<'static>, sqlx::Error> {
+    pub async fn begin_digest(&self) -> Result<Transaction<'static>, sqlx::Error> {
         self.pool.begin().await
     }
 }
@@ -124,7 +128,7 @@ pub async fn lock(
     connection: &mut MySqlConnection,
     (customer_id, recipient): (i64, &str),
     age_max: Duration,
-) -> Result<Vec<Waiting>, sqlx::Error> {
+) -> Result<Vec<WaitingRow>, sqlx::Error> {
     // Find the rows first, then lock them by id, in order. A concurrent caller waits and gets the
     // rest. Rows claimed in between are read as they are after the wait.
     let found = format!(
@@ -168,7 +172,7 @@ pub async fn digest_until(
 }
 
 /// Returns the episodes of `keys` of which someone received a notification.
-pub async fn told(
+pub async fn notified_episodes(
     connection: &mut MySqlConnection,
     keys: &[&str],
 ) -> Result<Vec<String>, sqlx::Error> {
@@ -186,7 +190,7 @@ pub async fn told(
 
 /// Adds a digest and moves `members` into it. Returns false if some members were no longer pending.
 /// The caller then has to roll back.
-pub async fn fold(
+pub async fn write_digest(
     connection: &mut MySqlConnection,
     (customer_id, recipient): (i64, &str),
     notice: &Notice,

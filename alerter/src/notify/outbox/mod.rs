@@ -17,11 +17,11 @@ mod settle;
 mod table;
 
 pub use add::add;
-pub use attempt::{Attempt, Fate};
-pub use claim::Rendered;
+pub use attempt::{Attempt, Settlement};
+pub use claim::RebuiltRequest;
 pub use notification::{DIGEST, NewNotification, Notification};
-pub use operate::{Filter, Listed};
-pub use queries::Recent;
+pub use operate::{OutboxFilter, OutboxRow};
+pub use queries::RecentSends;
 pub(crate) use settle::KEPT_DAYS;
 pub(crate) use table::NOW_MS;
 pub use table::Outbox;

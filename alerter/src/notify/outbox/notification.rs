@@ -4,7 +4,7 @@
 
 use sqlx::FromRow;
 
-use crate::engine::episode::To;
+use crate::engine::episode::TransitionKind;
 use crate::mysql::alert_rows::{self, EpisodeKey};
 use crate::notify::notice::Notice;
 
@@ -19,7 +19,7 @@ pub struct NewNotification {
     /// The number of the transition within its episode.
     pub transition_seq: u32,
     /// The transition.
-    pub to: To,
+    pub to: TransitionKind,
     /// The recipient, as kind:address.
     pub recipient: String,
     /// The tenant whose account sends the notification.
@@ -78,7 +78,9 @@ impl Notification {
 
     /// Whether the notification reports an end.
     pub fn is_end(&self) -> bool {
-        [To::Resolved, To::Stale].iter().any(|end| self.transition == end.as_str())
+        [TransitionKind::Resolved, TransitionKind::Stale]
+            .iter()
+            .any(|end| self.transition == end.as_str())
     }
 
     /// Returns the name by which the platform delivers the notification only once, after `repeats`

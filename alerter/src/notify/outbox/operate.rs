@@ -17,7 +17,7 @@ const ROWS_MAX: usize = 500;
 
 /// Selects rows that match every field. An empty field matches all rows.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
+pub struct OutboxFilter {
     /// The rows' states.
     pub states: Vec<&'static str>,
     /// The rows' ids.
@@ -34,7 +34,7 @@ pub struct Filter {
 
 /// A row as operators see it.
 #[derive(Debug, Clone, PartialEq, FromRow, Serialize)]
-pub struct Listed {
+pub struct OutboxRow {
     /// The row's id.
     pub id: i64,
     /// The row's state.
@@ -65,7 +65,11 @@ pub struct Listed {
 
 impl Outbox {
     /// Returns the rows that match `filter`, oldest first, at most `limit`.
-    pub async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<Listed>, sqlx::Error> {
+    pub async fn list(
+        &self,
+        filter: &OutboxFilter,
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, sqlx::Error> {
         let mut query = select(filter, limit);
         query.build_query_as().fetch_all(&self.pool).await
     }
@@ -102,7 +106,7 @@ impl Outbox {
 
     /// Drops pending rows, a digest with all its rows, and logs the drop in the alerts' log.
     /// Returns the number of rows, without those in digests.
-    pub async fn give_up(&self, ids: &[i64], reason: &str) -> Result<u64, sqlx::Error> {
+    pub async fn discard(&self, ids: &[i64], reason: &str) -> Result<u64, sqlx::Error> {
         let mut given_up = 0;
         for ids in ids.chunks(ROWS_MAX) {
             let mut transaction = self.pool.begin().await?;
@@ -118,7 +122,7 @@ impl Outbox {
     }
 }
 
-fn select(filter: &Filter, limit: usize) -> QueryBuilder<MySql> {
+fn select(filter: &OutboxFilter, limit: usize) -> QueryBuilder<MySql> {
     let mut query = QueryBuilder::new(format!(
         "SELECT id, state, customer_id, recipient, device_sn, transition, attempts, \
          CAST(({NOW_MS} - created_at) / 1000 AS SIGNED) AS age_seconds, \
@@ -205,10 +209,10 @@ mod tests {
 
     #[test]
     fn a_filter_names_only_what_it_filters_by_and_never_shows_what_is_said() {
-        let all = select(&Filter::default(), 5).into_string();
+        let all = select(&OutboxFilter::default(), 5).into_string();
         assert!(all.ends_with("WHERE 1 = 1 ORDER BY id LIMIT 5"), "{all}");
         assert!(!all.contains("payload") && !all.contains("notice"));
-        let filter = Filter {
+        let filter = OutboxFilter {
             states: vec!["failed", "dropped"],
             ids: vec![1, 2],
             customer_id: Some(7),

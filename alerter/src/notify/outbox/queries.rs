@@ -15,7 +15,7 @@ pub(super) const MINUTE_MS: i64 = 60_000;
 
 /// Matches rows that someone received or may have received: sent rows, and rows that ended while
 /// uncertain.
-const TOLD: &str =
+const NOTIFIED: &str =
     "(state = 'sent' OR state IN ('dropped', 'failed') AND uncertain_since IS NOT NULL)";
 
 /// Matches an alert that is over, whatever the platform's word for its status.
@@ -23,7 +23,7 @@ const OVER: &str = "LOWER(alert_status) IN ('resolved', 'superseded', 'stale')";
 
 /// The messages that a recipient was sent in the last minute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Recent {
+pub struct RecentSends {
     /// Number of messages.
     pub sent: i64,
     /// Time until the first of them is a minute old.
@@ -32,10 +32,10 @@ pub struct Recent {
 
 impl Outbox {
     /// Whether anyone received, or may have received, an earlier notification of the episode.
-    pub async fn was_told(&self, notification: &Notification) -> Result<bool, sqlx::Error> {
+    pub async fn was_notified(&self, notification: &Notification) -> Result<bool, sqlx::Error> {
         let query = format!(
             "SELECT COUNT(*) FROM t_alert_outbox \
-             WHERE episode_key = ? AND transition_seq < ? AND {TOLD}"
+             WHERE episode_key = ? AND transition_seq < ? AND {NOTIFIED}"
         );
         let told: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
             .bind(&notification.episode_key)
@@ -71,7 +71,7 @@ impl Outbox {
     pub async fn recent(
         &self,
         claimed: &[Notification],
-    ) -> Result<HashMap<(i64, String), Recent>, sqlx::Error> {
+    ) -> Result<HashMap<(i64, String), RecentSends>, sqlx::Error> {
         if claimed.is_empty() {
             return Ok(HashMap::new());
         }
@@ -88,7 +88,7 @@ impl Outbox {
         query.push(") GROUP BY customer_id, recipient");
         let rows = query.build().fetch_all(&self.pool).await?;
         let recent = rows.iter().map(|row| {
-            let recent = Recent { sent: row.try_get(2)?, frees_in_ms: row.try_get(3)? };
+            let recent = RecentSends { sent: row.try_get(2)?, frees_in_ms: row.try_get(3)? };
             Ok(((row.try_get(0)?, row.try_get(1)?), recent))
         });
         recent.collect()

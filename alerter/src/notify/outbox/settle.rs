@@ -9,7 +9,7 @@ use crate::mysql::alert_rows;
 use crate::mysql::columns::Columns;
 use crate::notify::device_message::{self, DeviceMessage};
 use crate::notify::notice::cut;
-use crate::notify::outbox::attempt::{Attempt, Fate};
+use crate::notify::outbox::attempt::{Attempt, Settlement};
 use crate::notify::outbox::notification::Notification;
 use crate::notify::outbox::table::{NOW_MS, Outbox, REASON_BYTES_MAX, milliseconds, push_in};
 
@@ -72,10 +72,10 @@ async fn settle(
     if !settle_row(connection, notification, attempt).await? {
         return Ok(false);
     }
-    if notification.is_digest() && attempt.fate.is_final() {
+    if notification.is_digest() && attempt.settlement.is_final() {
         settle_members(connection, &[notification.id]).await?;
     }
-    if attempt.fate == Fate::Sent {
+    if attempt.settlement == Settlement::Sent {
         let keys = keys(connection, notification).await?;
         alert_rows::notified(connection, &keys).await?;
     }
@@ -87,7 +87,8 @@ async fn settle_row(
     notification: &Notification,
     attempt: &Attempt,
 ) -> Result<bool, sqlx::Error> {
-    let delay = if let Fate::Later(delay) = attempt.fate { milliseconds(delay) } else { 0 };
+    let delay =
+        if let Settlement::Retry(delay) = attempt.settlement { milliseconds(delay) } else { 0 };
     // A sent row is settled even if another sender owns the row now. Other outcomes need the lease.
     let query = format!(
         "UPDATE t_alert_outbox SET state = ?, attempts = attempts + ?, lease_until = 0, \
@@ -96,15 +97,15 @@ async fn settle_row(
          WHERE id = ? AND state = 'pending' AND (? OR lease_owner = ?)"
     );
     let settled = sqlx::query(sqlx::AssertSqlSafe(query))
-        .bind(attempt.fate.state())
-        .bind(i32::from(attempt.asked))
+        .bind(attempt.settlement.state())
+        .bind(i32::from(attempt.requested))
         .bind(delay)
         .bind(attempt.errcode)
         .bind(attempt.reason.as_deref().map(|reason| cut(reason, REASON_BYTES_MAX)))
-        .bind(attempt.fate.is_final())
-        .bind(attempt.uncertain || !attempt.asked)
+        .bind(attempt.settlement.is_final())
+        .bind(attempt.uncertain || !attempt.requested)
         .bind(notification.id)
-        .bind(attempt.fate == Fate::Sent)
+        .bind(attempt.settlement == Settlement::Sent)
         .bind(&notification.lease_owner)
         .execute(connection)
         .await?;

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use super::platform_rows::{Fields, Tables};
+use super::platform_rows::{PlatformRow, PlatformTables};
 use crate::notify::address;
 use crate::notify::wechat::{Accounts, OfficialAccount, WecomAccount};
 use crate::rules::channel::Channel;
 
 /// The accounts of all tenants.
 #[derive(Debug, Default)]
-pub(super) struct Loaded {
+pub(super) struct TenantAccounts {
     /// Also holds tenants whose rows are all switched off. They have no account.
     tenants: HashMap<i64, Arc<Accounts>>,
     /// Whether the table has no row at all.
@@ -23,7 +23,7 @@ pub(super) struct Loaded {
     pub(super) faults: Vec<String>,
 }
 
-impl Loaded {
+impl TenantAccounts {
     /// Returns a tenant's own accounts.
     pub(super) fn of(&self, customer_id: i64) -> Option<&Arc<Accounts>> {
         self.tenants.get(&customer_id)
@@ -31,14 +31,14 @@ impl Loaded {
 }
 
 /// Reads the table.
-pub(super) async fn load(tables: &Tables) -> Result<Arc<Loaded>, sqlx::Error> {
+pub(super) async fn load(tables: &PlatformTables) -> Result<Arc<TenantAccounts>, sqlx::Error> {
     let rows = tables.rows("t_wechat_alarm_config", "ORDER BY id").await?;
     Ok(Arc::new(loaded(&rows)))
 }
 
 /// Uses a tenant's first row of each kind that is switched on and complete.
-fn loaded(rows: &[Fields]) -> Loaded {
-    let mut loaded = Loaded { is_empty: rows.is_empty(), ..Loaded::default() };
+fn loaded(rows: &[PlatformRow]) -> TenantAccounts {
+    let mut loaded = TenantAccounts { is_empty: rows.is_empty(), ..TenantAccounts::default() };
     let mut tenants: HashMap<i64, Accounts> = HashMap::new();
     for row in rows {
         let name = format!("t_wechat_alarm_config row {}", row.text("id").unwrap_or("?"));
@@ -69,11 +69,11 @@ fn loaded(rows: &[Fields]) -> Loaded {
     loaded
 }
 
-fn tenant(row: &Fields) -> Option<i64> {
+fn tenant(row: &PlatformRow) -> Option<i64> {
     row.text("customer_id").or_else(|| row.text("tenant_id"))?.parse().ok()
 }
 
-fn official(row: &Fields) -> Result<OfficialAccount, String> {
+fn official(row: &PlatformRow) -> Result<OfficialAccount, String> {
     Ok(OfficialAccount {
         app_id: needed(row, "appid")?,
         app_secret: SecretString::from(needed(row, "appsecret")?),
@@ -82,7 +82,7 @@ fn official(row: &Fields) -> Result<OfficialAccount, String> {
     })
 }
 
-fn wecom(row: &Fields) -> Result<WecomAccount, String> {
+fn wecom(row: &PlatformRow) -> Result<WecomAccount, String> {
     Ok(WecomAccount {
         corp_id: needed(row, "corp_id")?,
         agent_id: needed(row, "agent_id")?
@@ -93,12 +93,12 @@ fn wecom(row: &Fields) -> Result<WecomAccount, String> {
     })
 }
 
-fn needed(row: &Fields, column: &str) -> Result<String, String> {
+fn needed(row: &PlatformRow, column: &str) -> Result<String, String> {
     row.text(column).map(str::to_owned).ok_or_else(|| format!("{column} is empty"))
 }
 
 /// Returns the row's default address, or the fault in it.
-fn default_address(row: &Fields) -> Option<Result<String, &'static str>> {
+fn default_address(row: &PlatformRow) -> Option<Result<String, &'static str>> {
     let channel =
         if row.text("type") == Some("enterprise") { Channel::Wecom } else { Channel::Official };
     let name = row.text("default_address")?;
@@ -109,8 +109,8 @@ fn default_address(row: &Fields) -> Option<Result<String, &'static str>> {
 mod tests {
     use super::*;
 
-    fn official_row(customer_id: &str, app_id: &str, enabled: &str) -> Fields {
-        Fields::from([
+    fn official_row(customer_id: &str, app_id: &str, enabled: &str) -> PlatformRow {
+        PlatformRow::from([
             ("id", "1"),
             ("customer_id", customer_id),
             ("type", "official"),
@@ -121,8 +121,8 @@ mod tests {
         ])
     }
 
-    fn wecom_row(customer_id: &str, agent_id: &str, enabled: &str) -> Fields {
-        Fields::from([
+    fn wecom_row(customer_id: &str, agent_id: &str, enabled: &str) -> PlatformRow {
+        PlatformRow::from([
             ("id", "2"),
             ("tenant_id", customer_id),
             ("type", "enterprise"),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     /// The names of a tenant's two accounts.
-    fn names(loaded: &Loaded, customer_id: i64) -> Option<[Option<String>; 2]> {
+    fn names(loaded: &TenantAccounts, customer_id: i64) -> Option<[Option<String>; 2]> {
         let accounts = loaded.of(customer_id)?;
         Some([Channel::Official, Channel::Wecom].map(|channel| accounts.name(channel)))
     }
@@ -165,13 +165,13 @@ mod tests {
     #[test]
     fn what_makes_a_row_unusable_is_named_and_costs_only_that_row() {
         let mut everybody = wecom_row("9", "5", "1");
-        everybody = Fields::from([("default_address", "@all")]).or(everybody);
+        everybody = PlatformRow::from([("default_address", "@all")]).or(everybody);
         let rows = [
             official_row("7", "", "1"),
             official_row("7", "wx7", "1"),
             wecom_row("7", "many", "1"),
             official_row("x", "wx8", "1"),
-            Fields::from([("id", "4"), ("customer_id", "8"), ("type", "robot")]),
+            PlatformRow::from([("id", "4"), ("customer_id", "8"), ("type", "robot")]),
             everybody,
         ];
         let loaded = loaded(&rows);

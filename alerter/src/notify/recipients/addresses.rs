@@ -15,7 +15,7 @@ use crate::notify::address::Address;
 use crate::rules::channel::Channel;
 
 /// Lifetime of a cached answer.
-const BELIEVED: Duration = Duration::from_secs(10);
+const ADDRESSES_TTL: Duration = Duration::from_secs(10);
 
 /// Most users whose addresses are cached.
 const USERS_MAX: u64 = 100_000;
@@ -28,7 +28,7 @@ pub(super) struct AddressBook {
 
 impl AddressBook {
     pub(super) fn new(pool: MySqlPool) -> Self {
-        let known = Cache::builder().max_capacity(USERS_MAX).time_to_live(BELIEVED).build();
+        let known = Cache::builder().max_capacity(USERS_MAX).time_to_live(ADDRESSES_TTL).build();
         Self { pool, known }
     }
 
@@ -93,7 +93,7 @@ impl AddressBook {
 
     /// Marks an address as disabled. An address that is not in the table, such as an account's
     /// default, stays unchanged.
-    pub(super) async fn refuse(
+    pub(super) async fn disable(
         &self,
         customer_id: i64,
         address: &Address,

@@ -17,7 +17,7 @@ pub(super) type Addresses = HashMap<i64, Arc<[Address]>>;
 
 /// Returns, for each channel word of a rule, the kinds of account that serve it, the preferred one
 /// first. A person is notified by the first kind for which an address is known.
-pub(super) fn ways(accounts: &Accounts, channels: Channels) -> Vec<Vec<Channel>> {
+pub(super) fn account_channels(accounts: &Accounts, channels: Channels) -> Vec<Vec<Channel>> {
     let has = |channel: &Channel| match channel {
         Channel::Official => accounts.official.is_some(),
         Channel::Wecom => accounts.wecom.is_some(),
@@ -41,7 +41,7 @@ pub(super) fn choose(
     people: &[i64],
     addresses: &Addresses,
     accounts: &Accounts,
-    ways: &[Vec<Channel>],
+    account_channels: &[Vec<Channel>],
     message: bool,
 ) -> (Vec<Address>, usize) {
     let mut chosen: Vec<Address> = Vec::new();
@@ -53,19 +53,19 @@ pub(super) fn choose(
         }
     };
     // If no person is known, the alert counts as one person without an address.
-    let mut lacking = vec![people.is_empty(); ways.len()];
+    let mut lacking = vec![people.is_empty(); account_channels.len()];
     for user_id in people {
         if message {
             let name = user_id.to_string();
             add(&mut chosen, vec![Address { channel: Channel::Message, name }]);
         }
-        for (way, lacking) in ways.iter().zip(&mut lacking) {
+        for (way, lacking) in account_channels.iter().zip(&mut lacking) {
             let own = first_known(addresses.get(user_id), way);
             *lacking |= own.is_empty();
             add(&mut chosen, own);
         }
     }
-    for (way, lacking) in ways.iter().zip(lacking) {
+    for (way, lacking) in account_channels.iter().zip(lacking) {
         let told = chosen.iter().any(|address| way.contains(&address.channel));
         let everybody = if lacking { first_known(addresses.get(&0), way) } else { Vec::new() };
         if !told && everybody.is_empty() {

@@ -39,8 +39,9 @@ fn addresses(known: &[(i64, &[&str])]) -> Addresses {
 
 fn told(words: &str, kinds: &str, people: &[i64], known: &[(i64, &[&str])]) -> Vec<String> {
     let (accounts, channels) = (accounts(kinds), channels(words));
-    let ways = ways(&accounts, channels);
-    let (told, cut) = choose(people, &addresses(known), &accounts, &ways, channels.message);
+    let account_channels = account_channels(&accounts, channels);
+    let (told, cut) =
+        choose(people, &addresses(known), &accounts, &account_channels, channels.message);
     assert_eq!(cut, 0);
     told.iter().map(ToString::to_string).collect()
 }
@@ -103,8 +104,8 @@ fn an_alert_tells_a_bounded_number_and_first_whom_it_concerns_most() {
         .iter()
         .map(|user| (*user, Arc::from([Address::parse(&format!("openid:o{user:03}")).unwrap()])))
         .collect();
-    let ways = ways(&accounts, channels("wechat"));
-    let (told, cut) = choose(&people, &known, &accounts, &ways, false);
+    let account_channels = account_channels(&accounts, channels("wechat"));
+    let (told, cut) = choose(&people, &known, &accounts, &account_channels, false);
     assert_eq!((told.len(), cut), (RECIPIENTS_MAX, 150));
     assert!(told.is_sorted() && told[RECIPIENTS_MAX - 1].name == "o200");
 }

@@ -8,27 +8,27 @@ use std::time::Duration;
 
 use moka::future::Cache;
 
-use super::platform_rows::{Fields, Tables};
+use super::platform_rows::{PlatformRow, PlatformTables};
 
 /// Lifetime of a cached answer.
-const BELIEVED: Duration = Duration::from_secs(60);
+const MANAGERS_TTL: Duration = Duration::from_secs(60);
 
 /// Most organisations that are cached.
 const ORGS_MAX: u64 = 20_000;
 
 /// Managers of organisations.
 pub(super) struct Managers {
-    tables: Arc<Tables>,
+    tables: Arc<PlatformTables>,
     of_org: Cache<(i64, i64), Arc<[i64]>>,
     above: Cache<i64, Option<i64>>,
 }
 
 impl Managers {
-    pub(super) fn new(tables: Arc<Tables>) -> Self {
+    pub(super) fn new(tables: Arc<PlatformTables>) -> Self {
         Self {
             tables,
-            of_org: Cache::builder().max_capacity(ORGS_MAX).time_to_live(BELIEVED).build(),
-            above: Cache::builder().max_capacity(ORGS_MAX).time_to_live(BELIEVED).build(),
+            of_org: Cache::builder().max_capacity(ORGS_MAX).time_to_live(MANAGERS_TTL).build(),
+            above: Cache::builder().max_capacity(ORGS_MAX).time_to_live(MANAGERS_TTL).build(),
         }
     }
 
@@ -89,8 +89,8 @@ fn others(managers: &[i64], user_id: Option<i64>) -> Vec<i64> {
 }
 
 /// Returns the users of valid rows of the tenant, in rising order, each once.
-fn appointed(rows: &[Fields], customer_id: i64) -> Vec<i64> {
-    let holds = |row: &&Fields| {
+fn appointed(rows: &[PlatformRow], customer_id: i64) -> Vec<i64> {
+    let holds = |row: &&PlatformRow| {
         row.flag("is_active", true) && !row.flag("is_deleted", false) && row.is_of(customer_id)
     };
     let mut users: Vec<i64> =
@@ -102,15 +102,15 @@ fn appointed(rows: &[Fields], customer_id: i64) -> Vec<i64> {
 
 /// Leaves out managers who have left. Their remaining rows in other tables must not send them a
 /// patient's alerts.
-fn in_service(managers: Vec<i64>, users: &[Fields]) -> Vec<i64> {
-    let gone = |user: &Fields| user.flag("is_deleted", false) || !user.flag("status", true);
+fn in_service(managers: Vec<i64>, users: &[PlatformRow]) -> Vec<i64> {
+    let gone = |user: &PlatformRow| user.flag("is_deleted", false) || !user.flag("status", true);
     let left: Vec<i64> =
         users.iter().filter(|user| gone(user)).filter_map(|user| user.id("id")).collect();
     managers.into_iter().filter(|manager| !left.contains(manager)).collect()
 }
 
 /// Returns the organisation above: the one in `parent_id`, or the last of the ancestors.
-fn parent(unit: &Fields) -> Option<i64> {
+fn parent(unit: &PlatformRow) -> Option<i64> {
     unit.id("parent_id").or_else(|| {
         let last = unit.text("ancestors")?.rsplit(',').next()?;
         last.trim().parse().ok().filter(|id| *id != 0)
@@ -124,13 +124,13 @@ mod tests {
     #[test]
     fn only_rows_that_hold_and_are_the_tenant_s_appoint_a_manager() {
         let rows = [
-            Fields::from([("user_id", "12"), ("is_active", "1"), ("customer_id", "7")]),
-            Fields::from([("user_id", "11"), ("is_active", "\u{1}"), ("customer_id", "0")]),
-            Fields::from([("user_id", "12")]),
-            Fields::from([("user_id", "13"), ("is_active", "0"), ("customer_id", "7")]),
-            Fields::from([("user_id", "14"), ("is_deleted", "1"), ("customer_id", "7")]),
-            Fields::from([("user_id", "15"), ("customer_id", "8")]),
-            Fields::from([("user_id", "0"), ("customer_id", "7")]),
+            PlatformRow::from([("user_id", "12"), ("is_active", "1"), ("customer_id", "7")]),
+            PlatformRow::from([("user_id", "11"), ("is_active", "\u{1}"), ("customer_id", "0")]),
+            PlatformRow::from([("user_id", "12")]),
+            PlatformRow::from([("user_id", "13"), ("is_active", "0"), ("customer_id", "7")]),
+            PlatformRow::from([("user_id", "14"), ("is_deleted", "1"), ("customer_id", "7")]),
+            PlatformRow::from([("user_id", "15"), ("customer_id", "8")]),
+            PlatformRow::from([("user_id", "0"), ("customer_id", "7")]),
         ];
         assert_eq!(appointed(&rows, 7), [11, 12]);
     }
@@ -138,9 +138,9 @@ mod tests {
     #[test]
     fn who_has_left_is_told_of_nobody() {
         let users = [
-            Fields::from([("id", "1"), ("is_deleted", "1")]),
-            Fields::from([("id", "2"), ("status", "0")]),
-            Fields::from([("id", "3"), ("status", "1"), ("is_deleted", "0")]),
+            PlatformRow::from([("id", "1"), ("is_deleted", "1")]),
+            PlatformRow::from([("id", "2"), ("status", "0")]),
+            PlatformRow::from([("id", "3"), ("status", "1"), ("is_deleted", "0")]),
         ];
         assert_eq!(in_service(vec![1, 2, 3, 4], &users), [3, 4], "who is not known is not gone");
     }
@@ -154,11 +154,11 @@ mod tests {
     #[test]
     fn above_an_organisation_stands_its_parent_or_its_last_ancestor() {
         for (unit, above) in [
-            (Fields::from([("parent_id", "5"), ("ancestors", "0,3,4")]), Some(5)),
-            (Fields::from([("ancestors", "0,3,4")]), Some(4)),
-            (Fields::from([("parent_id", "0"), ("ancestors", "0, 3 ")]), Some(3)),
-            (Fields::from([("parent_id", "0"), ("ancestors", "0")]), None),
-            (Fields::from([]), None),
+            (PlatformRow::from([("parent_id", "5"), ("ancestors", "0,3,4")]), Some(5)),
+            (PlatformRow::from([("ancestors", "0,3,4")]), Some(4)),
+            (PlatformRow::from([("parent_id", "0"), ("ancestors", "0, 3 ")]), Some(3)),
+            (PlatformRow::from([("parent_id", "0"), ("ancestors", "0")]), None),
+            (PlatformRow::from([]), None),
         ] {
             assert_eq!(parent(&unit), above, "{unit:?}");
         }

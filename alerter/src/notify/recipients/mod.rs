@@ -23,17 +23,17 @@ use crate::notify::notice::cut;
 use crate::notify::wechat::Accounts;
 use crate::notify::wechat::escape::one_line;
 use crate::rules::channel::Channels;
-use accounts::Loaded;
+use accounts::TenantAccounts;
 use addresses::AddressBook;
-use choice::{Addresses, RECIPIENTS_MAX, choose, ways};
+use choice::{Addresses, RECIPIENTS_MAX, account_channels, choose};
 use managers::Managers;
-use platform_rows::{Fields, Tables};
+use platform_rows::{PlatformRow, PlatformTables};
 
 /// Lifetime of the cached accounts.
-const ACCOUNTS_BELIEVED: Duration = Duration::from_secs(10);
+const ACCOUNTS_TTL: Duration = Duration::from_secs(10);
 
 /// Lifetime of a cached name.
-const NAME_BELIEVED: Duration = Duration::from_secs(60);
+const NAMES_TTL: Duration = Duration::from_secs(60);
 
 /// Most users whose names are cached, and most organisations.
 const NAMES_MAX: u64 = 100_000;
@@ -43,27 +43,27 @@ const NAME_BYTES_MAX: usize = 120;
 
 /// The recipients of an alert.
 #[derive(Debug, Clone)]
-pub enum Reach {
+pub enum Recipients {
     /// These addresses, through these accounts.
-    Through(Arc<Accounts>, Arc<[Address]>),
+    Reached(Arc<Accounts>, Arc<[Address]>),
     /// No recipient, for this reason: `no_channel` (the rule names no channel), `no_account` (the
     /// tenant has no account for the channel), `no_recipient` (no address is known).
-    Nobody(&'static str),
+    NotNotified(&'static str),
 }
 
 /// Names by tenant and id.
-type Names = Cache<(i64, i64), Option<Arc<str>>>;
+type NameCache = Cache<(i64, i64), Option<Arc<str>>>;
 
 /// Accounts, people and addresses.
 pub struct Directory {
-    tables: Arc<Tables>,
+    tables: Arc<PlatformTables>,
     /// The accounts of a single-tenant installation.
     single: Arc<Accounts>,
-    accounts: Cache<(), Arc<Loaded>>,
+    accounts: Cache<(), Arc<TenantAccounts>>,
     managers: Managers,
     addresses: AddressBook,
-    names: Names,
-    wards: Names,
+    names: NameCache,
+    wards: NameCache,
     /// The faults of accounts that were logged last.
     faults: Mutex<Vec<String>>,
 }
@@ -71,13 +71,13 @@ pub struct Directory {
 impl Directory {
     /// Reads from `pool`. `single` serves an installation whose table of accounts has no row.
     pub fn new(pool: MySqlPool, single: Accounts) -> Self {
-        let tables = Arc::new(Tables::new(pool.clone()));
-        let names = || Cache::builder().max_capacity(NAMES_MAX).time_to_live(NAME_BELIEVED).build();
+        let tables = Arc::new(PlatformTables::new(pool.clone()));
+        let names = || Cache::builder().max_capacity(NAMES_MAX).time_to_live(NAMES_TTL).build();
         Self {
             managers: Managers::new(Arc::clone(&tables)),
             tables,
             single: Arc::new(single),
-            accounts: Cache::builder().max_capacity(1).time_to_live(ACCOUNTS_BELIEVED).build(),
+            accounts: Cache::builder().max_capacity(1).time_to_live(ACCOUNTS_TTL).build(),
             addresses: AddressBook::new(pool),
             names: names(),
             wards: names(),
@@ -86,31 +86,41 @@ impl Directory {
     }
 
     /// Finds the recipients of an alert of `ids` by these channels.
-    pub async fn reach(&self, ids: Ids, channels: Channels) -> Result<Reach, Arc<sqlx::Error>> {
+    pub async fn recipients(
+        &self,
+        ids: Ids,
+        channels: Channels,
+    ) -> Result<Recipients, Arc<sqlx::Error>> {
         if !(channels.wechat || channels.wecom || channels.message) {
-            return Ok(Reach::Nobody("no_channel"));
+            return Ok(Recipients::NotNotified("no_channel"));
         }
         let customer_id = ids.customer_id.unwrap_or_default();
         let accounts = self.accounts(customer_id).await?;
-        let ways = ways(&accounts, channels);
-        if ways.is_empty() && !channels.message {
-            return Ok(Reach::Nobody("no_account"));
+        let account_channels = account_channels(&accounts, channels);
+        if account_channels.is_empty() && !channels.message {
+            return Ok(Recipients::NotNotified("no_account"));
         }
         let people = self.people(customer_id, ids).await?;
-        let addresses = match ways.is_empty() {
+        let addresses = match account_channels.is_empty() {
             true => Addresses::new(),
             false => {
                 let everybody = [&people[..], &[0]].concat();
                 self.addresses.of(customer_id, &everybody).await?
             }
         };
-        let (told, cut) = choose(&people, &addresses, &accounts, &ways, channels.message);
-        if cut > 0 {
-            warn!(customer_id, org_id = ids.org_id, cut, "an alert tells {RECIPIENTS_MAX} at most");
+        let (chosen, omitted) =
+            choose(&people, &addresses, &accounts, &account_channels, channels.message);
+        if omitted > 0 {
+            warn!(
+                customer_id,
+                org_id = ids.org_id,
+                omitted,
+                "an alert tells {RECIPIENTS_MAX} at most"
+            );
         }
-        Ok(match told.is_empty() {
-            true => Reach::Nobody("no_recipient"),
-            false => Reach::Through(accounts, told.into()),
+        Ok(match chosen.is_empty() {
+            true => Recipients::NotNotified("no_recipient"),
+            false => Recipients::Reached(accounts, chosen.into()),
         })
     }
 
@@ -127,7 +137,7 @@ impl Directory {
     pub async fn accounts(&self, customer_id: i64) -> Result<Arc<Accounts>, Arc<sqlx::Error>> {
         let load = async {
             let loaded = accounts::load(&self.tables).await?;
-            self.say(&loaded.faults);
+            self.log_faults(&loaded.faults);
             Ok::<_, sqlx::Error>(loaded)
         };
         let loaded = self.accounts.try_get_with((), load).await?;
@@ -141,11 +151,11 @@ impl Directory {
     }
 
     /// Logs the faults of the accounts, once until they change.
-    fn say(&self, faults: &[String]) {
-        let mut said = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        if *said != faults {
+    fn log_faults(&self, faults: &[String]) {
+        let mut logged = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        if *logged != faults {
             faults.iter().for_each(|fault| warn!(fault, "an account cannot be used"));
-            *said = faults.to_vec();
+            *logged = faults.to_vec();
         }
     }
 
@@ -153,17 +163,17 @@ impl Directory {
     /// length. `None` if the name is unknown or MySQL fails: a name never delays an alert.
     pub async fn name(&self, customer_id: i64, user_id: i64) -> Option<String> {
         let columns = ["real_name", "user_name"];
-        self.called(&self.names, "sys_user", &columns, (customer_id, user_id)).await
+        self.cached_name(&self.names, "sys_user", &columns, (customer_id, user_id)).await
     }
 
     /// Returns the name of a tenant's organisation, like [`Self::name`].
     pub async fn ward(&self, customer_id: i64, org_id: i64) -> Option<String> {
-        self.called(&self.wards, "sys_org_units", &["name"], (customer_id, org_id)).await
+        self.cached_name(&self.wards, "sys_org_units", &["name"], (customer_id, org_id)).await
     }
 
-    async fn called(
+    async fn cached_name(
         &self,
-        names: &Names,
+        names: &NameCache,
         table: &'static str,
         columns: &[&str],
         (customer_id, id): (i64, i64),
@@ -178,18 +188,18 @@ impl Directory {
     }
 
     /// Marks an address as disabled. `errcode` is the platform's reason.
-    pub async fn refuse(
+    pub async fn disable(
         &self,
         customer_id: i64,
         address: &Address,
         errcode: Option<i64>,
     ) -> Result<(), sqlx::Error> {
-        self.addresses.refuse(customer_id, address, errcode).await
+        self.addresses.disable(customer_id, address, errcode).await
     }
 }
 
 /// Returns the name in a row: the first of these columns that has a text.
-fn name(row: &Fields, columns: &[&str], customer_id: i64) -> Option<Arc<str>> {
+fn name(row: &PlatformRow, columns: &[&str], customer_id: i64) -> Option<Arc<str>> {
     if row.flag("is_deleted", false) || !row.is_of(customer_id) {
         return None;
     }
@@ -206,16 +216,16 @@ mod tests {
         const COLUMNS: [&str; 2] = ["real_name", "user_name"];
         let long = "王".repeat(3_000);
         for (row, expected) in [
-            (Fields::from([("real_name", "王小明"), ("user_name", "u1")]), Some("王小明")),
-            (Fields::from([("real_name", ""), ("user_name", "u1")]), Some("u1")),
-            (Fields::from([("real_name", "a\nb"), ("customer_id", "7")]), Some("a b")),
-            (Fields::from([("real_name", "x"), ("customer_id", "8")]), None),
-            (Fields::from([("real_name", "x"), ("is_deleted", "1")]), None),
-            (Fields::from([("id", "1")]), None),
+            (PlatformRow::from([("real_name", "王小明"), ("user_name", "u1")]), Some("王小明")),
+            (PlatformRow::from([("real_name", ""), ("user_name", "u1")]), Some("u1")),
+            (PlatformRow::from([("real_name", "a\nb"), ("customer_id", "7")]), Some("a b")),
+            (PlatformRow::from([("real_name", "x"), ("customer_id", "8")]), None),
+            (PlatformRow::from([("real_name", "x"), ("is_deleted", "1")]), None),
+            (PlatformRow::from([("id", "1")]), None),
         ] {
             assert_eq!(name(&row, &COLUMNS, 7).as_deref(), expected, "{row:?}");
         }
-        let name = name(&Fields::from([("real_name", long.as_str())]), &COLUMNS, 7).unwrap();
+        let name = name(&PlatformRow::from([("real_name", long.as_str())]), &COLUMNS, 7).unwrap();
         assert!(name.len() <= NAME_BYTES_MAX && name.ends_with('…'));
     }
 }

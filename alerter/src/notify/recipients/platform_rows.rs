@@ -15,20 +15,20 @@ use tracing::warn;
 const ROWS_MAX: usize = 1_000;
 
 /// MySQL's errors for a table or a column that does not exist, or that this user may not read.
-const NOT_THERE: [u16; 4] = [1146, 1054, 1142, 1143];
+const MISSING_CODES: [u16; 4] = [1146, 1054, 1142, 1143];
 
 /// One row: its columns by name, without those that are NULL or blank.
 #[derive(Clone, Default)]
-pub struct Fields(HashMap<String, String>);
+pub struct PlatformRow(HashMap<String, String>);
 
 // Debug prints only the names of the columns: some values are secrets.
-impl fmt::Debug for Fields {
+impl fmt::Debug for PlatformRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-impl Fields {
+impl PlatformRow {
     fn of(row: &MySqlRow) -> Self {
         let columns = row.columns().iter().filter_map(|column| {
             let text: Option<String> = row.try_get_unchecked(column.ordinal()).ok()?;
@@ -59,7 +59,7 @@ impl Fields {
 }
 
 #[cfg(test)]
-impl<const N: usize> From<[(&str, &str); N]> for Fields {
+impl<const N: usize> From<[(&str, &str); N]> for PlatformRow {
     fn from(columns: [(&str, &str); N]) -> Self {
         let owned = columns.map(|(name, text)| (name.to_owned(), text.to_owned()));
         Self(owned.into_iter().filter(|(_, text)| !text.is_empty()).collect())
@@ -67,7 +67,7 @@ impl<const N: usize> From<[(&str, &str); N]> for Fields {
 }
 
 #[cfg(test)]
-impl Fields {
+impl PlatformRow {
     /// Returns these columns, and the columns of `other` that are not among them.
     pub fn or(self, other: Self) -> Self {
         Self(other.0.into_iter().chain(self.0).collect())
@@ -75,16 +75,16 @@ impl Fields {
 }
 
 /// The platform's tables.
-pub struct Tables {
+pub struct PlatformTables {
     pool: MySqlPool,
     /// Tables whose absence has been logged.
-    said: Mutex<BTreeSet<&'static str>>,
+    logged: Mutex<BTreeSet<&'static str>>,
 }
 
-impl Tables {
+impl PlatformTables {
     /// The tables in the database of `pool`.
     pub fn new(pool: MySqlPool) -> Self {
-        Self { pool, said: Mutex::default() }
+        Self { pool, logged: Mutex::default() }
     }
 
     /// Returns the rows of `table` for a WHERE or ORDER BY, which must not contain foreign text. A
@@ -93,14 +93,14 @@ impl Tables {
         &self,
         table: &'static str,
         condition: &str,
-    ) -> Result<Vec<Fields>, sqlx::Error> {
+    ) -> Result<Vec<PlatformRow>, sqlx::Error> {
         let query = format!("SELECT * FROM {table} {condition} LIMIT {ROWS_MAX}");
         // As text, every column of every variant comes in one form.
         match sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(&self.pool).await {
-            Ok(rows) => Ok(rows.iter().map(Fields::of).collect()),
+            Ok(rows) => Ok(rows.iter().map(PlatformRow::of).collect()),
             Err(error) if is_not_there(&error) => {
-                let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-                if said.insert(table) {
+                let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+                if logged.insert(table) {
                     warn!(table, %error, "a table of the platform is not there; people are looked up without it");
                 }
                 Ok(Vec::new())
@@ -114,7 +114,7 @@ fn is_not_there(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(error) = error else { return false };
     error
         .try_downcast_ref::<MySqlDatabaseError>()
-        .is_some_and(|error| NOT_THERE.contains(&error.number()))
+        .is_some_and(|error| MISSING_CODES.contains(&error.number()))
 }
 
 #[cfg(test)]
@@ -126,24 +126,24 @@ mod tests {
         for (text, flag) in [("1", true), ("0", false), ("\0", false), ("\u{1}", true), ("", true)]
         {
             assert_eq!(
-                Fields::from([("is_active", text)]).flag("is_active", true),
+                PlatformRow::from([("is_active", text)]).flag("is_active", true),
                 flag,
                 "{text:?}"
             );
         }
         for (text, id) in [("7", Some(7)), ("0", None), ("", None), ("x", None)] {
-            assert_eq!(Fields::from([("id", text)]).id("id"), id, "{text:?}");
+            assert_eq!(PlatformRow::from([("id", text)]).id("id"), id, "{text:?}");
         }
     }
 
     #[test]
     fn a_row_of_another_tenant_is_not_used() {
         for (row, own) in [
-            (Fields::from([("customer_id", "7")]), true),
-            (Fields::from([("customer_id", "8")]), false),
-            (Fields::from([("tenant_id", "8")]), false),
-            (Fields::from([("customer_id", "0")]), true),
-            (Fields::from([]), true),
+            (PlatformRow::from([("customer_id", "7")]), true),
+            (PlatformRow::from([("customer_id", "8")]), false),
+            (PlatformRow::from([("tenant_id", "8")]), false),
+            (PlatformRow::from([("customer_id", "0")]), true),
+            (PlatformRow::from([]), true),
         ] {
             assert_eq!(row.is_of(7), own, "{row:?}");
         }

@@ -9,21 +9,21 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{Status, TraceContextExt};
 use tracing::{debug, info, warn};
 
-use super::decide::{AGE_MAX, Known, Now, decide, window};
-use super::retry_policy::{MEND_WAIT, RETRY_MIN, course};
+use super::decide::{AGE_MAX, Decision, NotificationState, decide, window};
+use super::retry_policy::{FIX_WAIT, RETRY_MIN, failure_action};
 use super::routes::{Route, start_span};
 use super::{Round, Sender};
 use crate::notify::address::Address;
-use crate::notify::limits::breaker::Health;
-use crate::notify::limits::rate_limit::Recipient;
+use crate::notify::limits::breaker::AccountHealth;
+use crate::notify::limits::rate_limit::RecipientKey;
 use crate::notify::notice::Notice;
-use crate::notify::operator_events::News;
-use crate::notify::outbox::{Attempt, Fate, Notification, Rendered};
-use crate::notify::wechat::error::{Failure, Remedy};
+use crate::notify::operator_events::OperatorEvent;
+use crate::notify::outbox::{Attempt, Notification, RebuiltRequest, Settlement};
+use crate::notify::wechat::error::{ErrcodeRemedy, Failure};
 use crate::rules::channel::Channel;
 
 /// A notification with its parsed address and notice.
-struct Letter<'a> {
+struct SendJob<'a> {
     notification: &'a Notification,
     address: Address,
     notice: Option<Notice>,
@@ -37,10 +37,10 @@ impl Sender {
         round: &Round,
     ) -> Option<Attempt> {
         let Some(address) = Address::parse(&notification.recipient) else {
-            return Some(Attempt::unasked(Fate::Failed, "no_channel"));
+            return Some(Attempt::not_sent(Settlement::Failed, "no_channel"));
         };
-        let letter = Letter { notification, address, notice: notification.notice() };
-        let now = match self.decide(&letter, round).await {
+        let job = SendJob { notification, address, notice: notification.notice() };
+        let now = match self.decide(&job, round).await {
             Ok(now) => now,
             Err(error) => {
                 debug!(%error, "cannot look into the outbox");
@@ -48,57 +48,57 @@ impl Sender {
             }
         };
         let marks = match now {
-            Now::Drop(reason) => return Some(Attempt::unasked(Fate::Dropped, reason)),
-            Now::Later(wait, reason) => return Some(Attempt::later(wait, reason)),
-            Now::Stored => None,
-            Now::Anew { delayed, repeat } => Some((delayed, repeat)),
+            Decision::Drop(reason) => return Some(Attempt::not_sent(Settlement::Dropped, reason)),
+            Decision::Postpone(wait, reason) => return Some(Attempt::later(wait, reason)),
+            Decision::Stored => None,
+            Decision::Rebuild { delayed, repeat } => Some((delayed, repeat)),
         };
-        if letter.address.channel == Channel::Message {
+        if job.address.channel == Channel::Message {
             let delayed = marks.is_some_and(|(delayed, _)| delayed);
-            return self.show(notification, &letter.address, letter.notice, delayed).await;
+            return self.write_for_watch(notification, &job.address, job.notice, delayed).await;
         }
-        self.send(&letter, marks).await
+        self.send(&job, marks).await
     }
 
-    async fn decide(&self, letter: &Letter<'_>, round: &Round) -> Result<Now, sqlx::Error> {
-        let notification = letter.notification;
+    async fn decide(&self, job: &SendJob<'_>, round: &Round) -> Result<Decision, sqlx::Error> {
+        let notification = job.notification;
         let age = Duration::from_millis(u64::try_from(notification.age_ms).unwrap_or_default());
         let is_end = notification.is_end();
-        let told = is_end && self.outbox.was_told(notification).await?;
+        let start_notified = is_end && self.outbox.was_notified(notification).await?;
         let firing = age >= AGE_MAX && !is_end && self.outbox.still_fires(notification).await?;
-        let recipient: Recipient = (notification.customer_id, notification.recipient.clone());
+        let recipient: RecipientKey = (notification.customer_id, notification.recipient.clone());
         // Messages to the watch have no limit: they are rows of this database, and the watch lists
         // them.
-        let limited = letter.address.channel != Channel::Message;
-        let known = Known {
+        let limited = job.address.channel != Channel::Message;
+        let known = NotificationState {
             age,
             is_end,
-            told,
+            start_notified,
             firing,
             uncertain: notification
                 .uncertain_ms
                 .map(|since| Duration::from_millis(u64::try_from(since).unwrap_or_default())),
-            window: window(letter.address.channel),
+            window: window(job.address.channel),
             tried: notification.attempts > 0,
             has_bytes: !notification.payload.is_empty(),
-            has_notice: letter.notice.is_some(),
-            marked_delayed: letter.notice.as_ref().is_some_and(|notice| notice.delayed),
+            has_notice: job.notice.is_some(),
+            marked_delayed: job.notice.as_ref().is_some_and(|notice| notice.delayed),
             recipient_wait: if limited { round.wait(&recipient) } else { None },
         };
         let now = decide(&known);
-        if limited && matches!(now, Now::Stored | Now::Anew { .. }) {
+        if limited && matches!(now, Decision::Stored | Decision::Rebuild { .. }) {
             round.take(&recipient);
         }
         Ok(now)
     }
 
     /// Sends the notification through the tenant's account, if the account may send now.
-    async fn send(&self, letter: &Letter<'_>, marks: Option<(bool, bool)>) -> Option<Attempt> {
-        let Letter { notification, address, .. } = letter;
+    async fn send(&self, job: &SendJob<'_>, marks: Option<(bool, bool)>) -> Option<Attempt> {
+        let SendJob { notification, address, .. } = job;
         let scope = (notification.customer_id, address.channel);
         let route = match self.routes.find(scope.0, scope.1).await {
             Ok(Some(route)) => route,
-            Ok(None) => return Some(Attempt::later(MEND_WAIT, "no_account")),
+            Ok(None) => return Some(Attempt::later(FIX_WAIT, "no_account")),
             Err(error) => {
                 debug!(%error, "cannot read the accounts");
                 return Some(Attempt::later(RETRY_MIN, "database"));
@@ -106,8 +106,8 @@ impl Sender {
         };
         let rendered = match marks {
             None => None,
-            Some((delayed, repeat)) => match render(letter, &route, delayed, repeat) {
-                None => return Some(Attempt::later(MEND_WAIT, "no_account")),
+            Some((delayed, repeat)) => match render(job, &route, delayed, repeat) {
+                None => return Some(Attempt::later(FIX_WAIT, "no_account")),
                 rendered => rendered,
             },
         };
@@ -128,11 +128,11 @@ impl Sender {
             }
         }
         let payload = rendered.as_ref().map_or(&notification.payload, |anew| &anew.payload);
-        Some(self.call(letter, &route, payload).await)
+        Some(self.call(job, &route, payload).await)
     }
 
-    async fn call(&self, letter: &Letter<'_>, route: &Route, payload: &[u8]) -> Attempt {
-        let Letter { notification, address, .. } = letter;
+    async fn call(&self, job: &SendJob<'_>, route: &Route, payload: &[u8]) -> Attempt {
+        let SendJob { notification, address, .. } = job;
         let span = start_span(notification, address.channel);
         let sent = self.routes.send(route, payload).await;
         if let Err(failure) = &sent {
@@ -141,7 +141,7 @@ impl Sender {
         }
         span.span().end();
         let Err(failure) = sent else {
-            self.note(route, Health::Works, None);
+            self.note(route, AccountHealth::Works, None);
             info!(
                 alert.to = notification.transition,
                 notification.channel = address.channel.as_str(),
@@ -152,14 +152,14 @@ impl Sender {
             );
             return Attempt::sent(Some(0));
         };
-        self.failed(letter, route, failure).await
+        self.failed(job, route, failure).await
     }
 
-    async fn failed(&self, letter: &Letter<'_>, route: &Route, failure: Failure) -> Attempt {
-        let Letter { notification, address, .. } = letter;
+    async fn failed(&self, job: &SendJob<'_>, route: &Route, failure: Failure) -> Attempt {
+        let SendJob { notification, address, .. } = job;
         let attempts = u32::try_from(notification.attempts).unwrap_or_default() + 1;
         let until_tomorrow = until_tomorrow(&self.zone, Timestamp::now());
-        let course = course(failure.remedy, attempts, until_tomorrow, rand::random());
+        let course = failure_action(failure.remedy, attempts, until_tomorrow, rand::random());
         warn!(
             account = route.name(),
             errcode = failure.errcode,
@@ -169,16 +169,16 @@ impl Sender {
         );
         let health = course.health(failure.remedy, failure.errcode.is_some());
         self.note(route, health, Some(&failure));
-        if failure.remedy == Remedy::DropRecipient {
+        if failure.remedy == ErrcodeRemedy::DropRecipient {
             let refused =
-                self.routes.refuse(notification.customer_id, address, failure.errcode).await;
+                self.routes.disable(notification.customer_id, address, failure.errcode).await;
             if let Err(error) = refused {
                 warn!(%error, "cannot note that a recipient is not reachable");
             }
         }
         Attempt {
-            fate: course.fate,
-            asked: true,
+            settlement: course.settlement,
+            requested: true,
             // A definite answer does not settle an earlier attempt that got no answer.
             uncertain: failure.uncertain || notification.uncertain_ms.is_some(),
             errcode: failure.errcode,
@@ -187,25 +187,25 @@ impl Sender {
     }
 
     /// Records what an attempt shows about the account, and notifies operators of a change.
-    fn note(&self, route: &Route, health: Health, failure: Option<&Failure>) {
+    fn note(&self, route: &Route, health: AccountHealth, failure: Option<&Failure>) {
         let now = Instant::now();
-        let Some(news) = self.gates.report(route.name(), health, now, rand::random()) else {
+        let Some(change) = self.gates.report(route.name(), health, now, rand::random()) else {
             return;
         };
-        self.operators.tell(News::new(route.name(), news, failure, Timestamp::now()));
+        self.operators.notify(OperatorEvent::new(route.name(), change, failure, Timestamp::now()));
     }
 }
 
 /// Rebuilds the request. `None`: the account does not serve the address.
-fn render(letter: &Letter<'_>, route: &Route, delayed: bool, repeat: bool) -> Option<Rendered> {
-    let mut notice = letter.notice.clone()?;
+fn render(job: &SendJob<'_>, route: &Route, delayed: bool, repeat: bool) -> Option<RebuiltRequest> {
+    let mut notice = job.notice.clone()?;
     // Marks stay once set: an earlier attempt that may have arrived may have been the final one.
     notice.delayed |= delayed;
     notice.repeat |= repeat;
-    let repeats = letter.notification.repeats + i32::from(repeat);
-    let id = letter.notification.client_msg_id(repeats);
-    let payload = route.render(&letter.address, &id, &notice)?;
-    Some(Rendered { notice, payload, repeats })
+    let repeats = job.notification.repeats + i32::from(repeat);
+    let id = job.notification.client_msg_id(repeats);
+    let payload = route.render(&job.address, &id, &notice)?;
+    Some(RebuiltRequest { notice, payload, repeats })
 }
 
 fn error_type(failure: &Failure) -> String {

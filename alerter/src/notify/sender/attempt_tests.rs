@@ -41,7 +41,7 @@ fn notification(key: &EpisodeKey, repeats: i32) -> Notification {
 
 /// Returns the rebuilt request as JSON, and the number of repeats after it.
 fn rendered(notification: &Notification, delayed: bool, repeat: bool) -> (Value, i32) {
-    let letter = Letter {
+    let letter = SendJob {
         notification,
         address: Address::parse(&notification.recipient).unwrap(),
         notice: notification.notice(),

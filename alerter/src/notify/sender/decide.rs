@@ -15,13 +15,13 @@ const WINDOW_MARGIN: Duration = Duration::from_secs(60);
 
 /// The facts about a notification that decide what to do with it.
 #[derive(Debug, Clone, Copy)]
-pub struct Known {
+pub struct NotificationState {
     /// Time since the row was written.
     pub age: Duration,
     /// Whether the notification reports an end.
     pub is_end: bool,
     /// Whether anyone was notified of the opening. Queried for ends only.
-    pub told: bool,
+    pub start_notified: bool,
     /// Whether the episode still fires. Queried for old notifications only.
     pub firing: bool,
     /// Time since the notification may have arrived. `None`: it has not arrived.
@@ -42,51 +42,51 @@ pub struct Known {
 
 /// The decision about a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Now {
+pub enum Decision {
     /// Send the stored bytes.
     Stored,
     /// Rebuild the request, then send it.
-    Anew {
+    Rebuild {
         /// Mark the notification as delayed.
         delayed: bool,
         /// Mark the notification as a possible repeat.
         repeat: bool,
     },
     /// Postpone the notification, with the wait and the reason.
-    Later(Duration, &'static str),
+    Postpone(Duration, &'static str),
     /// Drop the notification, with the reason.
     Drop(&'static str),
 }
 
 /// Decides what to do with a notification of which `known` is known.
-pub fn decide(known: &Known) -> Now {
-    if known.is_end && !known.told {
-        return Now::Drop("nobody_told");
+pub fn decide(known: &NotificationState) -> Decision {
+    if known.is_end && !known.start_notified {
+        return Decision::Drop("nobody_told");
     }
     let delayed = known.age >= AGE_MAX;
     if delayed && !known.is_end && !known.firing {
-        return Now::Drop("too_old");
+        return Decision::Drop("too_old");
     }
     if !known.has_bytes && !known.has_notice {
-        return Now::Drop("no_content");
+        return Decision::Drop("no_content");
     }
     if let Some(wait) = known.recipient_wait {
-        return Now::Later(wait, "recipient_limit");
+        return Decision::Postpone(wait, "recipient_limit");
     }
     let trusted = known.window.saturating_sub(WINDOW_MARGIN);
     match known.uncertain {
         // Send identical bytes: they let the platform recognise the repeated request.
-        Some(since) if since < trusted && known.has_bytes => Now::Stored,
-        Some(_) if known.has_notice => Now::Anew { delayed, repeat: true },
+        Some(since) if since < trusted && known.has_bytes => Decision::Stored,
+        Some(_) if known.has_notice => Decision::Rebuild { delayed, repeat: true },
         // Rebuild a failed request: its bytes depend on the account's settings, which may be fixed
         // by now.
         None if known.has_notice
             && (known.tried || !known.has_bytes || delayed && !known.marked_delayed) =>
         {
-            Now::Anew { delayed, repeat: false }
+            Decision::Rebuild { delayed, repeat: false }
         }
         // Without a readable notice, send the stored bytes rather than lose the notification.
-        Some(_) | None => Now::Stored,
+        Some(_) | None => Decision::Stored,
     }
 }
 
@@ -107,11 +107,11 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     /// A recent opening that was never sent.
-    fn fresh() -> Known {
-        Known {
+    fn fresh() -> NotificationState {
+        NotificationState {
             age: Duration::ZERO,
             is_end: false,
-            told: false,
+            start_notified: false,
             firing: true,
             uncertain: None,
             window: window(Channel::Official),
@@ -125,22 +125,35 @@ mod tests {
 
     #[test]
     fn young_notifications_go_as_they_are_and_old_ones_only_if_they_still_matter() {
-        let old = Known { age: AGE_MAX, ..fresh() };
-        let end = Known { is_end: true, told: true, firing: false, ..fresh() };
+        let old = NotificationState { age: AGE_MAX, ..fresh() };
+        let end =
+            NotificationState { is_end: true, start_notified: true, firing: false, ..fresh() };
         for (known, now) in [
-            (fresh(), Now::Stored),
-            (Known { firing: false, ..fresh() }, Now::Stored),
-            (Known { age: AGE_MAX - MINUTE, ..old }, Now::Stored),
-            (old, Now::Anew { delayed: true, repeat: false }),
-            (Known { marked_delayed: true, ..old }, Now::Stored),
-            (Known { firing: false, ..old }, Now::Drop("too_old")),
-            (Known { has_notice: false, ..old }, Now::Stored),
-            (end, Now::Stored),
-            (Known { told: false, ..end }, Now::Drop("nobody_told")),
-            (Known { age: AGE_MAX, ..end }, Now::Anew { delayed: true, repeat: false }),
-            (Known { has_bytes: false, ..fresh() }, Now::Anew { delayed: false, repeat: false }),
-            (Known { tried: true, ..fresh() }, Now::Anew { delayed: false, repeat: false }),
-            (Known { has_bytes: false, has_notice: false, ..fresh() }, Now::Drop("no_content")),
+            (fresh(), Decision::Stored),
+            (NotificationState { firing: false, ..fresh() }, Decision::Stored),
+            (NotificationState { age: AGE_MAX - MINUTE, ..old }, Decision::Stored),
+            (old, Decision::Rebuild { delayed: true, repeat: false }),
+            (NotificationState { marked_delayed: true, ..old }, Decision::Stored),
+            (NotificationState { firing: false, ..old }, Decision::Drop("too_old")),
+            (NotificationState { has_notice: false, ..old }, Decision::Stored),
+            (end, Decision::Stored),
+            (NotificationState { start_notified: false, ..end }, Decision::Drop("nobody_told")),
+            (
+                NotificationState { age: AGE_MAX, ..end },
+                Decision::Rebuild { delayed: true, repeat: false },
+            ),
+            (
+                NotificationState { has_bytes: false, ..fresh() },
+                Decision::Rebuild { delayed: false, repeat: false },
+            ),
+            (
+                NotificationState { tried: true, ..fresh() },
+                Decision::Rebuild { delayed: false, repeat: false },
+            ),
+            (
+                NotificationState { has_bytes: false, has_notice: false, ..fresh() },
+                Decision::Drop("no_content"),
+            ),
         ] {
             assert_eq!(decide(&known), now, "{known:?}");
         }
@@ -148,22 +161,31 @@ mod tests {
 
     #[test]
     fn what_may_have_arrived_goes_again_as_it_was_and_later_as_a_repeat() {
-        let uncertain =
-            |minutes: u32| Known { uncertain: Some(MINUTE * minutes), tried: true, ..fresh() };
-        let wecom = Known { window: window(Channel::Wecom), ..uncertain(28) };
+        let uncertain = |minutes: u32| NotificationState {
+            uncertain: Some(MINUTE * minutes),
+            tried: true,
+            ..fresh()
+        };
+        let wecom = NotificationState { window: window(Channel::Wecom), ..uncertain(28) };
         for (known, now) in [
-            (uncertain(0), Now::Stored),
-            (uncertain(8), Now::Stored),
-            (uncertain(9), Now::Anew { delayed: false, repeat: true }),
-            (wecom, Now::Stored),
+            (uncertain(0), Decision::Stored),
+            (uncertain(8), Decision::Stored),
+            (uncertain(9), Decision::Rebuild { delayed: false, repeat: true }),
+            (wecom, Decision::Stored),
             (
-                Known { uncertain: Some(MINUTE * 29), ..wecom },
-                Now::Anew { delayed: false, repeat: true },
+                NotificationState { uncertain: Some(MINUTE * 29), ..wecom },
+                Decision::Rebuild { delayed: false, repeat: true },
             ),
-            (Known { age: AGE_MAX, ..uncertain(5) }, Now::Stored),
-            (Known { age: AGE_MAX, ..uncertain(25) }, Now::Anew { delayed: true, repeat: true }),
-            (Known { age: AGE_MAX, firing: false, ..uncertain(5) }, Now::Drop("too_old")),
-            (Known { has_notice: false, ..uncertain(60) }, Now::Stored),
+            (NotificationState { age: AGE_MAX, ..uncertain(5) }, Decision::Stored),
+            (
+                NotificationState { age: AGE_MAX, ..uncertain(25) },
+                Decision::Rebuild { delayed: true, repeat: true },
+            ),
+            (
+                NotificationState { age: AGE_MAX, firing: false, ..uncertain(5) },
+                Decision::Drop("too_old"),
+            ),
+            (NotificationState { has_notice: false, ..uncertain(60) }, Decision::Stored),
         ] {
             assert_eq!(decide(&known), now, "{known:?}");
         }
@@ -171,9 +193,9 @@ mod tests {
 
     #[test]
     fn a_recipient_who_has_had_enough_waits_and_what_is_dropped_does_not() {
-        let enough = Known { recipient_wait: Some(MINUTE), ..fresh() };
-        assert_eq!(decide(&enough), Now::Later(MINUTE, "recipient_limit"));
-        let void = Known { is_end: true, ..enough };
-        assert_eq!(decide(&void), Now::Drop("nobody_told"));
+        let enough = NotificationState { recipient_wait: Some(MINUTE), ..fresh() };
+        assert_eq!(decide(&enough), Decision::Postpone(MINUTE, "recipient_limit"));
+        let void = NotificationState { is_end: true, ..enough };
+        assert_eq!(decide(&void), Decision::Drop("nobody_told"));
     }
 }

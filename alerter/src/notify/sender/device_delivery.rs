@@ -6,22 +6,22 @@ use sqlx::mysql::MySqlDatabaseError;
 use tracing::{debug, info, warn};
 
 use super::Sender;
-use super::retry_policy::{MEND_WAIT, RETRY_MIN, course};
+use super::retry_policy::{FIX_WAIT, RETRY_MIN, failure_action};
 use super::routes::start_span;
 use crate::notify::address::Address;
 use crate::notify::device_message::{self, DeviceMessage};
 use crate::notify::notice::Notice;
-use crate::notify::outbox::{Attempt, Fate, Notification};
-use crate::notify::wechat::error::Remedy;
+use crate::notify::outbox::{Attempt, Notification, Settlement};
+use crate::notify::wechat::error::ErrcodeRemedy;
 use crate::rules::channel::Channel;
 
 /// Data errors outside SQLSTATE classes 22 and 23: a column without a default, a value of a wrong
 /// type.
-const REFUSED: [u16; 2] = [1364, 1366];
+const DATA_ERROR_CODES: [u16; 2] = [1364, 1366];
 
 impl Sender {
     /// Writes a notification for the watch. `None`: the row is no longer pending.
-    pub(super) async fn show(
+    pub(super) async fn write_for_watch(
         &self,
         notification: &Notification,
         address: &Address,
@@ -29,18 +29,18 @@ impl Sender {
         delayed: bool,
     ) -> Option<Attempt> {
         let Some(notice) = notice else {
-            return Some(Attempt::unasked(Fate::Failed, "no_content"));
+            return Some(Attempt::not_sent(Settlement::Failed, "no_content"));
         };
         let Ok(user_id) = address.name.parse() else {
-            return Some(Attempt::unasked(Fate::Failed, "no_user"));
+            return Some(Attempt::not_sent(Settlement::Failed, "no_user"));
         };
         let facts = futures_util::future::try_join(
-            self.watch.columns(),
-            self.watch.wearer(&notification.episode_key),
+            self.device_messages.columns(),
+            self.device_messages.wearer(&notification.episode_key),
         );
         let (columns, wearer) = match facts.await {
             Ok((Some(columns), wearer)) => (columns, wearer),
-            Ok((None, _)) => return Some(Attempt::later(MEND_WAIT, "no_table")),
+            Ok((None, _)) => return Some(Attempt::later(FIX_WAIT, "no_table")),
             Err(error) => {
                 debug!(%error, "cannot look up whose alert it is");
                 return Some(Attempt::later(RETRY_MIN, "database"));
@@ -71,21 +71,25 @@ impl Sender {
                 Some(Attempt::sent(None))
             }
             Ok(false) => None,
-            Err(error) => Some(self.not_shown(notification, &error).await),
+            Err(error) => Some(self.not_written(notification, &error).await),
         }
     }
 
-    async fn not_shown(&self, notification: &Notification, error: &sqlx::Error) -> Attempt {
+    async fn not_written(&self, notification: &Notification, error: &sqlx::Error) -> Attempt {
         // The platform may have changed its table: read the columns again.
-        self.watch.forget().await;
+        self.device_messages.forget().await;
         let attempts = u32::try_from(notification.attempts).unwrap_or_default() + 1;
         // MySQL will keep rejecting a value that it has rejected a few times. Other errors may
         // pass.
-        let remedy = if is_refused(error) { Remedy::RetryThenPermanent } else { Remedy::Retry };
+        let remedy = if is_data_error(error) {
+            ErrcodeRemedy::RetryThenPermanent
+        } else {
+            ErrcodeRemedy::Retry
+        };
         warn!(%error, attempts, "notification not written for the watch");
         Attempt {
-            fate: course(remedy, attempts, MEND_WAIT, rand::random()).fate,
-            asked: true,
+            settlement: failure_action(remedy, attempts, FIX_WAIT, rand::random()).settlement,
+            requested: true,
             uncertain: false,
             errcode: None,
             reason: Some("t_device_message does not take it".into()),
@@ -94,11 +98,11 @@ impl Sender {
 }
 
 /// Whether MySQL rejects the values, so that a retry cannot succeed.
-fn is_refused(error: &sqlx::Error) -> bool {
+fn is_data_error(error: &sqlx::Error) -> bool {
     let Some(error) = error.as_database_error() else { return false };
     // Classes 22 (data that does not fit) and 23 (constraints).
     let class =
         error.code().is_some_and(|state| state.starts_with("22") || state.starts_with("23"));
     let number = error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
-    class || number.is_some_and(|number| REFUSED.contains(&number))
+    class || number.is_some_and(|number| DATA_ERROR_CODES.contains(&number))
 }

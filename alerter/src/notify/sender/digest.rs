@@ -9,9 +9,9 @@ use std::fmt::Write;
 
 use ljwx_reading::wall_text;
 
-use crate::engine::episode::To;
+use crate::engine::episode::TransitionKind;
 use crate::notify::notice::Notice;
-use crate::notify::outbox::digest_rows::Waiting;
+use crate::notify::outbox::digest_rows::WaitingRow;
 
 /// Alerts that a digest names. Further alerts are only counted.
 const LINES_MAX: usize = 20;
@@ -21,7 +21,7 @@ const NAME_CHARS_MAX: usize = 12;
 
 /// A row that goes into a digest.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Member<'a> {
+pub struct DigestMember<'a> {
     /// The row's id.
     pub id: i64,
     /// The row's episode.
@@ -32,7 +32,7 @@ pub struct Member<'a> {
 
 /// Returns the episodes whose end is in `waiting` and whose opening is not, in the order of their
 /// rows. The outbox must say whether anyone received those openings.
-pub fn ends_alone(waiting: &[Waiting]) -> Vec<&str> {
+pub fn unpaired_ends(waiting: &[WaitingRow]) -> Vec<&str> {
     let mut begun = HashSet::new();
     let mut alone = Vec::new();
     for row in waiting {
@@ -47,12 +47,12 @@ pub fn ends_alone(waiting: &[Waiting]) -> Vec<&str> {
 /// Returns the rows that go into the digest, in their order. A row that cannot go in holds back
 /// later rows of the same device. So no end is read before its opening. `told` holds the episodes
 /// of [`ends_alone`] that someone was notified of.
-pub fn choose<'a>(waiting: &'a [Waiting], told: &HashSet<String>) -> Vec<Member<'a>> {
-    let mut members: Vec<Member<'a>> = Vec::new();
+pub fn choose<'a>(waiting: &'a [WaitingRow], notified: &HashSet<String>) -> Vec<DigestMember<'a>> {
+    let mut members: Vec<DigestMember<'a>> = Vec::new();
     let (mut kept_back, mut chosen) = (HashSet::new(), HashSet::new());
     for row in waiting {
         let key = row.episode_key.as_str();
-        let untold = is_end(row) && !chosen.contains(key) && !told.contains(key);
+        let untold = is_end(row) && !chosen.contains(key) && !notified.contains(key);
         let barred = !row.free || untold || kept_back.contains(row.device_sn.as_str());
         let notice = serde_json::from_str(&row.notice).ok();
         let Some(notice) = notice.filter(|_| !barred) else {
@@ -60,26 +60,28 @@ pub fn choose<'a>(waiting: &'a [Waiting], told: &HashSet<String>) -> Vec<Member<
             continue;
         };
         chosen.insert(key);
-        members.push(Member { id: row.id, episode_key: key, notice });
+        members.push(DigestMember { id: row.id, episode_key: key, notice });
     }
     // A single row becomes a digest too: otherwise a storm whose alerts come singly would have no
     // digest.
     members
 }
 
-fn is_end(row: &Waiting) -> bool {
-    [To::Resolved, To::Stale].iter().any(|end| row.transition == end.as_str())
+fn is_end(row: &WaitingRow) -> bool {
+    [TransitionKind::Resolved, TransitionKind::Stale]
+        .iter()
+        .any(|end| row.transition == end.as_str())
 }
 
 /// Returns the digest's notice: number of alerts, severity, and the worst alerts by name in their
 /// latest state. `None` if `members` is empty.
-pub fn notice(members: &[Member<'_>]) -> Option<Notice> {
+pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
     // The last notification of an episode holds the episode's present state.
-    let mut latest: BTreeMap<&str, &Member<'_>> = BTreeMap::new();
+    let mut latest: BTreeMap<&str, &DigestMember<'_>> = BTreeMap::new();
     for member in members {
         latest.insert(member.episode_key, member);
     }
-    let mut alerts: Vec<&Member<'_>> = latest.into_values().collect();
+    let mut alerts: Vec<&DigestMember<'_>> = latest.into_values().collect();
     // Open alerts come before ended ones, whatever the severity.
     alerts.sort_by_key(|member| {
         let Notice { severity, wall, .. } = member.notice;
@@ -92,10 +94,10 @@ pub fn notice(members: &[Member<'_>]) -> Option<Notice> {
         several => format!("{}等{several}人", shortened(&worst.user)),
     };
     Some(Notice {
-        to: if worst.is_over() { worst.to } else { To::Opened },
+        to: if worst.is_over() { worst.to } else { TransitionKind::Opened },
         severity: worst.severity,
         flapping: false,
-        sign: worst.sign,
+        vital: worst.vital,
         value: None,
         bound: None,
         eased: false,
@@ -119,7 +121,7 @@ fn shortened(user: &str) -> String {
 }
 
 /// Writes the digest's text. `alerts` is sorted by level.
-fn text(alerts: &[&Member<'_>]) -> String {
+fn text(alerts: &[&DigestMember<'_>]) -> String {
     let levels: Vec<_> = alerts.iter().map(|alert| alert.notice.level()).collect();
     let counts: Vec<_> = levels
         .chunk_by(|one, next| one == next)
@@ -131,7 +133,7 @@ fn text(alerts: &[&Member<'_>]) -> String {
         let wall = wall_text(*wall);
         let time = wall.get("yyyy-MM-dd ".len()..).unwrap_or_default();
         // Writing to a String cannot fail.
-        let _ = write!(text, "\n{} {user} {time}", alert.notice.news());
+        let _ = write!(text, "\n{} {user} {time}", alert.notice.headline_text());
     }
     if alerts.len() > LINES_MAX {
         let _ = write!(text, "\n…共 {} 条", alerts.len());

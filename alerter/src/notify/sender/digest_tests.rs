@@ -3,11 +3,11 @@ use crate::rules::severity::Severity;
 use crate::test_support;
 
 /// A pending row. The episode's key is the device and the letter of its rule.
-fn waiting(id: i64, key: &str, to: To) -> Waiting {
+fn waiting(id: i64, key: &str, to: TransitionKind) -> WaitingRow {
     let device = key.split_once(':').unwrap().0;
     let notice =
         Notice { to, device_sn: device.into(), user: device.into(), ..test_support::notice() };
-    Waiting {
+    WaitingRow {
         id,
         episode_key: key.into(),
         transition: to.as_str().into(),
@@ -17,14 +17,15 @@ fn waiting(id: i64, key: &str, to: To) -> Waiting {
     }
 }
 
-fn ids(waiting: &[Waiting], told: &[&str]) -> Vec<i64> {
-    let told = told.iter().map(|key| (*key).to_owned()).collect();
-    choose(waiting, &told).iter().map(|member| member.id).collect()
+fn ids(waiting: &[WaitingRow], notified: &[&str]) -> Vec<i64> {
+    let notified = notified.iter().map(|key| (*key).to_owned()).collect();
+    choose(waiting, &notified).iter().map(|member| member.id).collect()
 }
 
 #[test]
 fn what_waits_is_folded_also_where_it_is_but_one() {
-    let rows = [waiting(1, "A:r", To::Opened), waiting(2, "B:r", To::Opened)];
+    let rows =
+        [waiting(1, "A:r", TransitionKind::Opened), waiting(2, "B:r", TransitionKind::Opened)];
     assert_eq!(ids(&rows, &[]), [1, 2]);
     assert_eq!(ids(&rows[..1], &[]), [1]);
 }
@@ -32,11 +33,11 @@ fn what_waits_is_folded_also_where_it_is_but_one() {
 #[test]
 fn a_row_that_may_have_arrived_keeps_back_its_device_and_no_other() {
     let mut rows = [
-        waiting(1, "A:r", To::Opened),
-        waiting(2, "A:s", To::Opened),
-        waiting(3, "B:r", To::Opened),
-        waiting(4, "A:r", To::Resolved),
-        waiting(5, "C:r", To::Opened),
+        waiting(1, "A:r", TransitionKind::Opened),
+        waiting(2, "A:s", TransitionKind::Opened),
+        waiting(3, "B:r", TransitionKind::Opened),
+        waiting(4, "A:r", TransitionKind::Resolved),
+        waiting(5, "C:r", TransitionKind::Opened),
     ];
     rows[0].free = false;
     assert_eq!(ids(&rows, &["A:r"]), [3, 5]);
@@ -47,35 +48,35 @@ fn a_row_that_may_have_arrived_keeps_back_its_device_and_no_other() {
 #[test]
 fn an_end_is_folded_only_where_its_beginning_was_heard_of_or_is_folded_too() {
     let rows = [
-        waiting(1, "A:r", To::Opened),
-        waiting(2, "A:r", To::Resolved),
-        waiting(3, "B:r", To::Resolved),
-        waiting(4, "C:r", To::Resolved),
+        waiting(1, "A:r", TransitionKind::Opened),
+        waiting(2, "A:r", TransitionKind::Resolved),
+        waiting(3, "B:r", TransitionKind::Resolved),
+        waiting(4, "C:r", TransitionKind::Resolved),
     ];
-    assert_eq!(ends_alone(&rows), ["B:r", "C:r"]);
+    assert_eq!(unpaired_ends(&rows), ["B:r", "C:r"]);
     assert_eq!(ids(&rows, &["C:r"]), [1, 2, 4]);
 }
 
 #[test]
 fn a_digest_counts_all_alerts_and_names_the_worst_first_each_once() {
-    let member = |id, key, severity, to| Member {
+    let member = |id, key, severity, to| DigestMember {
         id,
         episode_key: key,
         notice: Notice {
             severity,
             to,
-            value: Some(if to == To::Resolved { 88.0 } else { 133.0 }),
-            bound: (to != To::Resolved).then_some(120.0),
+            value: Some(if to == TransitionKind::Resolved { 88.0 } else { 133.0 }),
+            bound: (to != TransitionKind::Resolved).then_some(120.0),
             device_sn: key.into(),
             user: key.into(),
             ..test_support::notice()
         },
     };
     let members = [
-        member(1, "A", Severity::Minor, To::Opened),
-        member(2, "B", Severity::Critical, To::Opened),
-        member(3, "C", Severity::Minor, To::Opened),
-        member(4, "A", Severity::Minor, To::Resolved),
+        member(1, "A", Severity::Minor, TransitionKind::Opened),
+        member(2, "B", Severity::Critical, TransitionKind::Opened),
+        member(3, "C", Severity::Minor, TransitionKind::Opened),
+        member(4, "A", Severity::Minor, TransitionKind::Resolved),
     ];
     let digest = notice(&members).unwrap();
     assert_eq!(digest.headline(), "【严重】汇总 3条");
@@ -91,13 +92,13 @@ fn a_digest_counts_all_alerts_and_names_the_worst_first_each_once() {
 
 #[test]
 fn what_is_over_stands_behind_what_lasts_and_never_reads_like_a_beginning() {
-    let member = |id, key, severity, to, user: &str| Member {
+    let member = |id, key, severity, to, user: &str| DigestMember {
         id,
         episode_key: key,
         notice: Notice { severity, to, user: user.into(), ..test_support::notice() },
     };
-    let over = member(1, "A", Severity::Critical, To::Resolved, "王小明");
-    let lasts = member(2, "B", Severity::Major, To::Opened, "Alexander Christoph");
+    let over = member(1, "A", Severity::Critical, TransitionKind::Resolved, "王小明");
+    let lasts = member(2, "B", Severity::Major, TransitionKind::Opened, "Alexander Christoph");
     let mixed = notice(&[over.clone(), lasts.clone()]).unwrap();
     assert_eq!((mixed.headline().as_str(), mixed.level()), ("【高级】汇总 2条", "高级"));
     assert_eq!(mixed.user, "Alexander Ch…等2人", "how many is not cut away");
@@ -109,7 +110,7 @@ fn what_is_over_stands_behind_what_lasts_and_never_reads_like_a_beginning() {
         ("【已恢复】汇总 1条", "已恢复")
     );
 
-    let twice = member(3, "C", Severity::Major, To::Opened, "Alexander Christoph");
+    let twice = member(3, "C", Severity::Major, TransitionKind::Opened, "Alexander Christoph");
     assert_eq!(
         notice(&[lasts, twice]).unwrap().user,
         "Alexander Christoph",
@@ -123,7 +124,7 @@ fn a_long_digest_names_twenty_and_counts_the_rest() {
     let members: Vec<_> = keys
         .iter()
         .zip(1..)
-        .map(|(key, id)| Member {
+        .map(|(key, id)| DigestMember {
             id,
             episode_key: key,
             notice: Notice { user: key.clone(), ..test_support::notice() },

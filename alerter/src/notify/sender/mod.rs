@@ -25,24 +25,24 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use self::routes::Routes;
-use super::limits::Gates;
-use super::limits::rate_limit::{Budget, Limits, Recipient};
+use self::routes::SenderRoutes;
+use super::limits::AccountLimits;
+use super::limits::rate_limit::{RecipientBudget, RecipientKey, SendLimits};
 use crate::metrics::{NOTIFICATIONS, OUTBOX_DEPTH, OUTBOX_OLDEST_SECONDS, POSTPONED};
-use crate::mysql::retry::Hold;
+use crate::mysql::retry::MysqlRetry;
 use crate::notify::address::Address;
-use crate::notify::device_message::Table;
-use crate::notify::operator_events::Operators;
-use crate::notify::outbox::{Attempt, Fate, Notification, Outbox};
+use crate::notify::device_message::DeviceMessageTable;
+use crate::notify::operator_events::OperatorEvents;
+use crate::notify::outbox::{Attempt, Notification, Outbox, Settlement};
 use crate::notify::wechat::error;
 use crate::rules::channel::Channel;
 
 /// Notifications sent at the same time, few enough to finish well within a lease.
-const AT_ONCE_MAX: usize = 8;
+const CONCURRENT_SENDS_MAX: usize = 8;
 
 /// Interval at which the outbox is polled without a wake-up, for rows of other replicas and retries
 /// that fall due.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Interval at which the outbox is measured.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
@@ -55,17 +55,17 @@ pub struct Sender {
     /// The outbox to send from.
     pub outbox: Outbox,
     /// The accounts and platforms that deliver.
-    pub routes: Routes,
+    pub routes: SenderRoutes,
     /// The table of messages that the watch polls.
-    pub watch: Table,
+    pub device_messages: DeviceMessageTable,
     /// The breakers and rates of the accounts.
-    pub gates: Gates,
+    pub gates: AccountLimits,
     /// The limits on messages.
-    pub limits: Limits,
+    pub limits: SendLimits,
     /// The channel to the operators, for accounts that stop or resume sending.
-    pub operators: Operators,
+    pub operators: OperatorEvents,
     /// Retries operations during an outage of MySQL.
-    pub hold: Hold,
+    pub mysql_retry: MysqlRetry,
     /// Wakes the sender when the outbox has new rows.
     pub wake: Arc<Notify>,
     /// The zone in which the platform's day ends.
@@ -73,18 +73,18 @@ pub struct Sender {
 }
 
 /// Claimed rows that are sent at the same time, with the budget of their recipients.
-struct Round(Mutex<Budget>);
+struct Round(Mutex<RecipientBudget>);
 
 impl Round {
-    fn wait(&self, recipient: &Recipient) -> Option<Duration> {
+    fn wait(&self, recipient: &RecipientKey) -> Option<Duration> {
         self.lock().wait(recipient)
     }
 
-    fn take(&self, recipient: &Recipient) {
+    fn take(&self, recipient: &RecipientKey) {
         self.lock().take(recipient);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Budget> {
+    fn lock(&self) -> MutexGuard<'_, RecipientBudget> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,7 +104,7 @@ impl Sender {
             }
             // Check before every round: after a pause, pending alerts of a storm would go out one
             // by one.
-            self.calm_storms().await;
+            self.digest_storms().await;
             let worked = self.round().await.unwrap_or_else(|error| {
                 warn!(%error, "cannot look into the outbox");
                 false
@@ -113,7 +113,7 @@ impl Sender {
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = self.wake.notified() => {}
-                    () = tokio::time::sleep(LOOK_INTERVAL) => {}
+                    () = tokio::time::sleep(POLL_INTERVAL) => {}
                 }
             }
         }
@@ -121,36 +121,37 @@ impl Sender {
 
     /// Claims due rows and sends them at the same time. Returns false if no row is due.
     async fn round(&self) -> Result<bool, sqlx::Error> {
-        let resting = self.gates.resting(Instant::now());
-        let claimed = self.outbox.claim(AT_ONCE_MAX, &resting).await?;
+        let paused = self.gates.paused(Instant::now());
+        let claimed = self.outbox.claim(CONCURRENT_SENDS_MAX, &paused).await?;
         if claimed.is_empty() {
             return Ok(false);
         }
         let recent = self.outbox.recent(&claimed).await?;
-        let round = Round(Mutex::new(Budget::new(self.limits.recipient_per_minute, recent)));
-        join_all(claimed.iter().map(|notification| self.attend(notification, &round))).await;
+        let round =
+            Round(Mutex::new(RecipientBudget::new(self.limits.recipient_per_minute, recent)));
+        join_all(claimed.iter().map(|notification| self.process(notification, &round))).await;
         Ok(true)
     }
 
     /// Makes one attempt at one notification and settles it.
-    async fn attend(&self, notification: &Notification, round: &Round) {
+    async fn process(&self, notification: &Notification, round: &Round) {
         let Some(attempt) = self.attempt(notification, round).await else { return };
         let channel = Address::parse(&notification.recipient).map(|address| address.channel);
         count(&attempt, channel.map_or("none", |channel| channel.as_str()));
         // A sent message to the watch was settled in the transaction that wrote it.
-        if channel != Some(Channel::Message) || attempt.fate != Fate::Sent {
+        if channel != Some(Channel::Message) || attempt.settlement != Settlement::Sent {
             // The lease protects the row until it is settled. After the lease another replica sends
             // it again, and the platform recognises the bytes.
             let settle = self
-                .hold
+                .mysql_retry
                 .until_done("settle a notification", || self.outbox.settle(notification, &attempt));
             if settle.await.is_err() {
                 warn!("stopping with a notification that is not settled");
                 return;
             }
         }
-        self.put_off_others(notification, &attempt).await;
-        if attempt.asked
+        self.postpone_others(notification, &attempt).await;
+        if attempt.requested
             && let Some(channel) = channel
             && let Err(error) = self.outbox.log(notification, channel, &attempt).await
         {
@@ -160,13 +161,13 @@ impl Sender {
 
     /// Postpones all pending rows of a recipient at the limit, so that they are not claimed one by
     /// one.
-    async fn put_off_others(&self, notification: &Notification, attempt: &Attempt) {
-        let Fate::Later(wait) = attempt.fate else { return };
-        if attempt.asked || attempt.reason.as_deref() != Some("recipient_limit") {
+    async fn postpone_others(&self, notification: &Notification, attempt: &Attempt) {
+        let Settlement::Retry(wait) = attempt.settlement else { return };
+        if attempt.requested || attempt.reason.as_deref() != Some("recipient_limit") {
             return;
         }
         let whom = (notification.customer_id, notification.recipient.as_str());
-        match self.outbox.put_off_for(whom, wait).await {
+        match self.outbox.postpone_for(whom, wait).await {
             Ok(rows) => counter!(POSTPONED, "reason" => "recipient_limit").increment(rows),
             Err(error) => debug!(%error, "cannot put off what waits for a recipient"),
         }
@@ -190,20 +191,20 @@ impl Sender {
 /// Counts the outcome of an attempt. If no platform was called, the reason replaces the errcode.
 fn count(attempt: &Attempt, channel: &'static str) {
     let reason = || match &attempt.reason {
-        Some(std::borrow::Cow::Borrowed(word)) if !attempt.asked => *word,
+        Some(std::borrow::Cow::Borrowed(word)) if !attempt.requested => *word,
         _ => "none",
     };
-    let outcome = match attempt.fate {
-        Fate::Sent => "sent",
-        Fate::Later(_) if attempt.asked => "retried",
-        Fate::Later(_) => {
+    let outcome = match attempt.settlement {
+        Settlement::Sent => "sent",
+        Settlement::Retry(_) if attempt.requested => "retried",
+        Settlement::Retry(_) => {
             counter!(POSTPONED, "reason" => reason()).increment(1);
             return;
         }
         // The platform rejected the recipient. The row itself is stored as dropped.
-        Fate::Dropped if attempt.asked => "refused",
-        Fate::Dropped => "dropped",
-        Fate::Failed => "failed",
+        Settlement::Dropped if attempt.requested => "refused",
+        Settlement::Dropped => "dropped",
+        Settlement::Failed => "failed",
     };
     let errcode = attempt.errcode.map_or_else(|| reason().to_owned(), error::label);
     counter!(NOTIFICATIONS, "outcome" => outcome, "channel" => channel, "errcode" => errcode)

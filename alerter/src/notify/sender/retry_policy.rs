@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use ljwx_service::backoff::Backoff;
 
-use crate::notify::limits::breaker::Health;
-use crate::notify::outbox::Fate;
-use crate::notify::wechat::error::{Remedy, Reset};
+use crate::notify::limits::breaker::AccountHealth;
+use crate::notify::outbox::Settlement;
+use crate::notify::wechat::error::{ErrcodeRemedy, Reset};
 
 /// First wait before another attempt.
 pub const RETRY_MIN: Duration = Duration::from_secs(2);
@@ -18,65 +18,78 @@ pub const RETRY_MIN: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 
 /// Pause of an account that an operator has to fix.
-pub const MEND_WAIT: Duration = Duration::from_secs(300);
+pub const FIX_WAIT: Duration = Duration::from_secs(300);
 
 /// Wait of a recipient who got too many messages.
 const RECIPIENT_WAIT: Duration = Duration::from_secs(600);
 
 /// Attempts after which an errcode that may be transient is treated as permanent.
-const DOUBTFUL_ATTEMPTS_MAX: u32 = 4;
+const UNCERTAIN_ATTEMPTS_MAX: u32 = 4;
 
 /// What follows from a failure.
 #[derive(Debug, PartialEq)]
-pub struct Course {
+pub struct FailureAction {
     /// The settlement of the notification.
-    pub fate: Fate,
+    pub settlement: Settlement,
     /// Pause of the whole account.
-    pub rest: Option<Duration>,
+    pub pause: Option<Duration>,
     /// Whether only an operator can fix the account.
     pub operator: bool,
 }
 
-impl Course {
+impl FailureAction {
     /// Returns what the failure shows about the account. `answered`: the platform gave an errcode.
-    pub fn health(&self, remedy: Remedy, answered: bool) -> Health {
-        match self.rest {
-            Some(wait) if self.operator => Health::Broken(wait),
-            Some(wait) => Health::Limited(wait),
-            None if !answered => Health::Doubtful,
+    pub fn health(&self, remedy: ErrcodeRemedy, answered: bool) -> AccountHealth {
+        match self.pause {
+            Some(wait) if self.operator => AccountHealth::Broken(wait),
+            Some(wait) => AccountHealth::Limited(wait),
+            None if !answered => AccountHealth::Uncertain,
             // A new token that fails at once, or a template unknown for now, is uncertain.
             None => match remedy {
-                Remedy::RefreshToken | Remedy::RetryThenConfigError => Health::Doubtful,
-                _ => Health::Works,
+                ErrcodeRemedy::RefreshToken | ErrcodeRemedy::RetryThenConfigError => {
+                    AccountHealth::Uncertain
+                }
+                _ => AccountHealth::Works,
             },
         }
     }
 }
 
 /// Decides after the failure of attempt number `attempts`.
-pub fn course(remedy: Remedy, attempts: u32, until_tomorrow: Duration, random: f64) -> Course {
-    let only = |fate| Course { fate, rest: None, operator: false };
-    let all = |wait, operator| Course { fate: Fate::Later(wait), rest: Some(wait), operator };
+pub fn failure_action(
+    remedy: ErrcodeRemedy,
+    attempts: u32,
+    until_tomorrow: Duration,
+    random: f64,
+) -> FailureAction {
+    let only = |settlement| FailureAction { settlement, pause: None, operator: false };
+    let all = |wait, operator| FailureAction {
+        settlement: Settlement::Retry(wait),
+        pause: Some(wait),
+        operator,
+    };
     let retry = || {
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
         let mut wait = RETRY_MIN;
         // After a few doublings every wait is the longest.
         (0..attempts.min(16)).for_each(|_| wait = backoff.next(random));
-        only(Fate::Later(wait))
+        only(Settlement::Retry(wait))
     };
-    let doubtful = attempts < DOUBTFUL_ATTEMPTS_MAX;
+    let doubtful = attempts < UNCERTAIN_ATTEMPTS_MAX;
     match remedy {
         // Retry without an end: the row stays, its age is exported, and operators can drop it.
-        Remedy::Retry | Remedy::RefreshToken => retry(),
-        Remedy::RetryThenConfigError | Remedy::RetryThenPermanent if doubtful => retry(),
-        Remedy::RetryThenConfigError | Remedy::ConfigError => all(MEND_WAIT, true),
-        Remedy::RetryThenPermanent | Remedy::Permanent => only(Fate::Failed),
-        Remedy::WaitUntil(Reset::AccountMinute) => all(Duration::from_secs(60), false),
+        ErrcodeRemedy::Retry | ErrcodeRemedy::RefreshToken => retry(),
+        ErrcodeRemedy::RetryThenConfigError | ErrcodeRemedy::RetryThenPermanent if doubtful => {
+            retry()
+        }
+        ErrcodeRemedy::RetryThenConfigError | ErrcodeRemedy::ConfigError => all(FIX_WAIT, true),
+        ErrcodeRemedy::RetryThenPermanent | ErrcodeRemedy::Permanent => only(Settlement::Failed),
+        ErrcodeRemedy::WaitUntil(Reset::AccountMinute) => all(Duration::from_secs(60), false),
         // Notify operators: the account sends nothing until then, unless an operator has the quota
         // raised.
-        Remedy::WaitUntil(Reset::AccountDay) => all(until_tomorrow, true),
-        Remedy::WaitUntil(Reset::Recipient) => only(Fate::Later(RECIPIENT_WAIT)),
-        Remedy::DropRecipient => only(Fate::Dropped),
+        ErrcodeRemedy::WaitUntil(Reset::AccountDay) => all(until_tomorrow, true),
+        ErrcodeRemedy::WaitUntil(Reset::Recipient) => only(Settlement::Retry(RECIPIENT_WAIT)),
+        ErrcodeRemedy::DropRecipient => only(Settlement::Dropped),
     }
 }
 
@@ -88,25 +101,30 @@ mod tests {
 
     #[test]
     fn every_remedy_has_its_course() {
-        let later = |seconds| Fate::Later(Duration::from_secs(seconds));
-        for (remedy, attempts, fate, rest, operator) in [
-            (Remedy::Retry, 1, later(2), None, false),
-            (Remedy::Retry, 3, later(8), None, false),
-            (Remedy::Retry, 1_000, later(300), None, false),
-            (Remedy::RefreshToken, 1, later(2), None, false),
-            (Remedy::RetryThenConfigError, 3, later(8), None, false),
-            (Remedy::RetryThenConfigError, 4, later(300), Some(300), true),
-            (Remedy::RetryThenPermanent, 3, later(8), None, false),
-            (Remedy::RetryThenPermanent, 4, Fate::Failed, None, false),
-            (Remedy::ConfigError, 1, later(300), Some(300), true),
-            (Remedy::WaitUntil(Reset::AccountMinute), 1, later(60), Some(60), false),
-            (Remedy::WaitUntil(Reset::AccountDay), 1, later(7_000), Some(7_000), true),
-            (Remedy::WaitUntil(Reset::Recipient), 1, later(600), None, false),
-            (Remedy::DropRecipient, 1, Fate::Dropped, None, false),
-            (Remedy::Permanent, 1, Fate::Failed, None, false),
+        let later = |seconds| Settlement::Retry(Duration::from_secs(seconds));
+        for (remedy, attempts, settlement, pause, operator) in [
+            (ErrcodeRemedy::Retry, 1, later(2), None, false),
+            (ErrcodeRemedy::Retry, 3, later(8), None, false),
+            (ErrcodeRemedy::Retry, 1_000, later(300), None, false),
+            (ErrcodeRemedy::RefreshToken, 1, later(2), None, false),
+            (ErrcodeRemedy::RetryThenConfigError, 3, later(8), None, false),
+            (ErrcodeRemedy::RetryThenConfigError, 4, later(300), Some(300), true),
+            (ErrcodeRemedy::RetryThenPermanent, 3, later(8), None, false),
+            (ErrcodeRemedy::RetryThenPermanent, 4, Settlement::Failed, None, false),
+            (ErrcodeRemedy::ConfigError, 1, later(300), Some(300), true),
+            (ErrcodeRemedy::WaitUntil(Reset::AccountMinute), 1, later(60), Some(60), false),
+            (ErrcodeRemedy::WaitUntil(Reset::AccountDay), 1, later(7_000), Some(7_000), true),
+            (ErrcodeRemedy::WaitUntil(Reset::Recipient), 1, later(600), None, false),
+            (ErrcodeRemedy::DropRecipient, 1, Settlement::Dropped, None, false),
+            (ErrcodeRemedy::Permanent, 1, Settlement::Failed, None, false),
         ] {
-            let expected = Course { fate, rest: rest.map(Duration::from_secs), operator };
-            assert_eq!(course(remedy, attempts, TOMORROW, 0.0), expected, "{remedy:?} {attempts}");
+            let expected =
+                FailureAction { settlement, pause: pause.map(Duration::from_secs), operator };
+            assert_eq!(
+                failure_action(remedy, attempts, TOMORROW, 0.0),
+                expected,
+                "{remedy:?} {attempts}"
+            );
         }
     }
 
@@ -114,18 +132,22 @@ mod tests {
     fn a_failure_tells_of_its_message_or_of_the_account() {
         let wait = Duration::from_secs;
         for (remedy, answered, health) in [
-            (Remedy::Permanent, true, Health::Works),
-            (Remedy::DropRecipient, true, Health::Works),
-            (Remedy::Retry, true, Health::Works),
-            (Remedy::Retry, false, Health::Doubtful),
-            (Remedy::RefreshToken, true, Health::Doubtful),
-            (Remedy::RetryThenConfigError, true, Health::Doubtful),
-            (Remedy::WaitUntil(Reset::Recipient), true, Health::Works),
-            (Remedy::WaitUntil(Reset::AccountMinute), true, Health::Limited(wait(60))),
-            (Remedy::WaitUntil(Reset::AccountDay), true, Health::Broken(TOMORROW)),
-            (Remedy::ConfigError, true, Health::Broken(MEND_WAIT)),
+            (ErrcodeRemedy::Permanent, true, AccountHealth::Works),
+            (ErrcodeRemedy::DropRecipient, true, AccountHealth::Works),
+            (ErrcodeRemedy::Retry, true, AccountHealth::Works),
+            (ErrcodeRemedy::Retry, false, AccountHealth::Uncertain),
+            (ErrcodeRemedy::RefreshToken, true, AccountHealth::Uncertain),
+            (ErrcodeRemedy::RetryThenConfigError, true, AccountHealth::Uncertain),
+            (ErrcodeRemedy::WaitUntil(Reset::Recipient), true, AccountHealth::Works),
+            (
+                ErrcodeRemedy::WaitUntil(Reset::AccountMinute),
+                true,
+                AccountHealth::Limited(wait(60)),
+            ),
+            (ErrcodeRemedy::WaitUntil(Reset::AccountDay), true, AccountHealth::Broken(TOMORROW)),
+            (ErrcodeRemedy::ConfigError, true, AccountHealth::Broken(FIX_WAIT)),
         ] {
-            let course = course(remedy, 1, TOMORROW, 0.0);
+            let course = failure_action(remedy, 1, TOMORROW, 0.0);
             assert_eq!(course.health(remedy, answered), health, "{remedy:?} {answered}");
         }
     }

@@ -19,7 +19,7 @@ use crate::rules::channel::Channel;
 
 /// The routes to the platforms: the tenants' accounts on them.
 #[derive(Clone)]
-pub struct Routes {
+pub struct SenderRoutes {
     /// The tenants' accounts.
     pub directory: Arc<Directory>,
     /// The platforms.
@@ -53,7 +53,7 @@ impl Route {
     }
 }
 
-impl Routes {
+impl SenderRoutes {
     /// Finds the account that serves the tenant on this channel.
     pub async fn find(
         &self,
@@ -70,13 +70,13 @@ impl Routes {
     }
 
     /// Marks an address as disabled.
-    pub async fn refuse(
+    pub async fn disable(
         &self,
         customer_id: i64,
         address: &Address,
         errcode: Option<i64>,
     ) -> Result<(), sqlx::Error> {
-        self.directory.refuse(customer_id, address, errcode).await
+        self.directory.disable(customer_id, address, errcode).await
     }
 }
 

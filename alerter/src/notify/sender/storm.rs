@@ -10,30 +10,30 @@ use tracing::{debug, info};
 
 use super::Sender;
 use super::decide::AGE_MAX;
-use super::digest::{choose, ends_alone, notice};
-use crate::metrics::{DIGESTS, FOLDED, POSTPONED};
+use super::digest::{choose, notice, unpaired_ends};
+use crate::metrics::{DIGESTS, IN_DIGESTS, POSTPONED};
 use crate::notify::outbox::digest_rows;
 
 /// Fewest rows that become a digest once a storm is over.
-const GATHERED_MIN: usize = 2;
+const DIGEST_ROWS_MIN: usize = 2;
 
 impl Sender {
     /// Groups pending rows into digests at tenants that have a storm.
-    pub(super) async fn calm_storms(&self) {
+    pub(super) async fn digest_storms(&self) {
         let storms = self.outbox.storms(self.limits.storm_per_minute).await;
         let storms = storms.unwrap_or_else(|error| {
             debug!(%error, "cannot look for storms");
             Vec::new()
         });
         for (customer_id, lasts) in storms {
-            if let Err(error) = self.calm(customer_id, lasts).await {
+            if let Err(error) = self.digest_tenant(customer_id, lasts).await {
                 debug!(%error, customer.id = customer_id, "cannot write digests");
             }
         }
     }
 
-    async fn calm(&self, customer_id: i64, lasts: bool) -> Result<(), sqlx::Error> {
-        for recipient in self.outbox.waited_for(customer_id).await? {
+    async fn digest_tenant(&self, customer_id: i64, lasts: bool) -> Result<(), sqlx::Error> {
+        for recipient in self.outbox.waiting_recipients(customer_id).await? {
             self.digest((customer_id, &recipient), lasts).await?;
         }
         Ok(())
@@ -43,7 +43,7 @@ impl Sender {
     /// get another. After the storm, only gathered rows become a digest. Later rows are sent
     /// singly.
     async fn digest(&self, whom: (i64, &str), lasts: bool) -> Result<(), sqlx::Error> {
-        let mut transaction = self.outbox.begin_fold().await?;
+        let mut transaction = self.outbox.begin_digest().await?;
         let mut until = digest_rows::digest_until(&mut transaction, whom).await?;
         let mut waiting = Vec::new();
         if until.is_none() {
@@ -57,23 +57,24 @@ impl Sender {
             if !lasts {
                 return Ok(());
             }
-            let put_off = self.outbox.put_off(whom, until).await?;
-            counter!(POSTPONED, "reason" => "storm").increment(put_off);
+            let postpone = self.outbox.postpone(whom, until).await?;
+            counter!(POSTPONED, "reason" => "storm").increment(postpone);
             return Ok(());
         }
-        let told = digest_rows::told(&mut transaction, &ends_alone(&waiting)).await?;
-        let members = choose(&waiting, &HashSet::from_iter(told));
-        if !lasts && members.len() < GATHERED_MIN {
+        let notified =
+            digest_rows::notified_episodes(&mut transaction, &unpaired_ends(&waiting)).await?;
+        let members = choose(&waiting, &HashSet::from_iter(notified));
+        if !lasts && members.len() < DIGEST_ROWS_MIN {
             return transaction.rollback().await;
         }
         let Some(notice) = notice(&members) else { return transaction.rollback().await };
         let ids: Vec<i64> = members.iter().map(|member| member.id).collect();
-        if !digest_rows::fold(&mut transaction, whom, &notice, &ids).await? {
+        if !digest_rows::write_digest(&mut transaction, whom, &notice, &ids).await? {
             return transaction.rollback().await;
         }
         transaction.commit().await?;
         counter!(DIGESTS).increment(1);
-        counter!(FOLDED).increment(ids.len() as u64);
+        counter!(IN_DIGESTS).increment(ids.len() as u64);
         info!(
             customer.id = whom.0,
             notifications = ids.len(),

@@ -28,7 +28,7 @@ pub struct Silence {
 type Matchers = (Option<i64>, Option<String>, Option<i64>);
 
 #[derive(Debug)]
-struct Span {
+struct TimeRange {
     id: i64,
     starts_at: i64,
     ends_at: i64,
@@ -36,19 +36,19 @@ struct Span {
 
 /// Silences by tenant, device and rule. A lookup costs the same whatever the number of silences.
 #[derive(Debug, Default)]
-pub struct Index {
-    spans: HashMap<Matchers, Vec<Span>>,
+pub struct SilenceIndex {
+    spans: HashMap<Matchers, Vec<TimeRange>>,
     len: usize,
 }
 
-impl Index {
+impl SilenceIndex {
     /// Indexes silences by tenant, device and rule.
     pub fn new(silences: Vec<Silence>) -> Self {
         let len = silences.len();
-        let mut spans: HashMap<Matchers, Vec<Span>> = HashMap::new();
+        let mut spans: HashMap<Matchers, Vec<TimeRange>> = HashMap::new();
         for Silence { id, customer_id, device_sn, rule_id, starts_at, ends_at } in silences {
             let matchers = (customer_id, device_sn, rule_id);
-            spans.entry(matchers).or_default().push(Span { id, starts_at, ends_at });
+            spans.entry(matchers).or_default().push(TimeRange { id, starts_at, ends_at });
         }
         Self { spans, len }
     }
@@ -103,7 +103,7 @@ mod tests {
     }
 
     fn matching(silence: &Silence, at: i64) -> Option<i64> {
-        let index = Index::new(vec![silence.clone()]);
+        let index = SilenceIndex::new(vec![silence.clone()]);
         index.matching(at, 7, &DeviceSn::new("A1").unwrap(), 3)
     }
 
@@ -143,7 +143,7 @@ mod tests {
     fn what_is_over_hides_nothing_that_still_lasts() {
         let over = silence(None, Some("A1"), None);
         let lasting = Silence { id: 6, starts_at: 1_500, ends_at: 3_000, ..over.clone() };
-        let index = Index::new(vec![over, lasting]);
+        let index = SilenceIndex::new(vec![over, lasting]);
         assert_eq!(index.matching(2_500, 7, &DeviceSn::new("A1").unwrap(), 3), Some(6));
         assert_eq!(index.len(), 2);
     }

@@ -13,16 +13,16 @@ use anyhow::Context;
 use jiff::Timestamp;
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_reading::DeviceSn;
-use ljwx_service::lifecycle::Vital;
+use ljwx_service::lifecycle::EssentialTasks;
 use metrics::gauge;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::engine::Change;
-use crate::engine::episode::To;
+use crate::engine::episode::TransitionKind;
 use crate::metrics::SILENCES;
-use index::{Index, Silence};
+use index::{Silence, SilenceIndex};
 
 /// Interval between two reads of the table, give or take a tenth. With [`READ_TIMEOUT`], a change
 /// is in effect on every replica within 10 s.
@@ -36,15 +36,15 @@ const JITTER: f64 = 0.1;
 
 /// The silences as last read from the table.
 #[derive(Debug)]
-struct Known {
-    index: Index,
+struct SilenceSnapshot {
+    index: SilenceIndex,
     /// The server's clock minus this process's clock: silences end by the server's clock.
     server_ahead_ms: i64,
 }
 
-impl Known {
+impl SilenceSnapshot {
     fn new(silences: Vec<Silence>, server_ahead_ms: i64) -> Self {
-        Self { index: Index::new(silences), server_ahead_ms }
+        Self { index: SilenceIndex::new(silences), server_ahead_ms }
     }
 
     fn matching(
@@ -60,14 +60,14 @@ impl Known {
 
 /// The silences in effect or planned.
 #[derive(Debug, Clone)]
-pub struct Silences(watch::Receiver<Option<Arc<Known>>>);
+pub struct ActiveSilences(watch::Receiver<Option<Arc<SilenceSnapshot>>>);
 
-impl Silences {
+impl ActiveSilences {
     /// Starts to follow the table until `stop`. If the table cannot be read, the last known
     /// silences stay until they end.
-    pub fn start(pool: MySqlPool, vital: &Vital, stop: &CancellationToken) -> Self {
+    pub fn start(pool: MySqlPool, essential: &EssentialTasks, stop: &CancellationToken) -> Self {
         let (sender, receiver) = watch::channel(None);
-        vital.spawn("what reads the silences", stop, follow(pool, sender, stop.clone()));
+        essential.spawn("what reads the silences", stop, follow(pool, sender, stop.clone()));
         Self(receiver)
     }
 
@@ -88,8 +88,10 @@ impl Silences {
     pub fn cover(&self, now_ms: i64, change: &Change) -> bool {
         let customer_id = change.ids.customer_id.unwrap_or_default();
         let silence = || self.matching(now_ms, customer_id, &change.device_sn, change.rule_id);
-        matches!(change.transition.to, To::Opened | To::Notified | To::Escalated)
-            && silence().is_some()
+        matches!(
+            change.transition.to,
+            TransitionKind::Opened | TransitionKind::Notified | TransitionKind::Escalated
+        ) && silence().is_some()
     }
 
     /// Returns the id of a silence that covers a notification now. `now_ms` is this process's
@@ -107,7 +109,7 @@ impl Silences {
 
 async fn follow(
     pool: MySqlPool,
-    sender: watch::Sender<Option<Arc<Known>>>,
+    sender: watch::Sender<Option<Arc<SilenceSnapshot>>>,
     stop: CancellationToken,
 ) {
     loop {
@@ -136,7 +138,7 @@ async fn follow(
     }
 }
 
-async fn read(pool: &MySqlPool) -> anyhow::Result<Known> {
+async fn read(pool: &MySqlPool) -> anyhow::Result<SilenceSnapshot> {
     let mut connection = pool.acquire().await?;
     let asked_at = Timestamp::now().as_millisecond();
     let server_now = table::now_ms(&mut connection).await?;
@@ -145,7 +147,7 @@ async fn read(pool: &MySqlPool) -> anyhow::Result<Known> {
     let server_ahead_ms = server_now - (asked_at + answered_at) / 2;
     let silences =
         table::unfinished(&mut connection).await.context("cannot read t_alert_silence")?;
-    Ok(Known::new(silences, server_ahead_ms))
+    Ok(SilenceSnapshot::new(silences, server_ahead_ms))
 }
 
 #[cfg(test)]
@@ -158,7 +160,7 @@ mod tests {
     use crate::rules::index::RuleSet;
     use crate::test_support::{heart_rate, rule};
 
-    fn known(starts_at: i64, ends_at: i64, server_ahead_ms: i64) -> Silences {
+    fn known(starts_at: i64, ends_at: i64, server_ahead_ms: i64) -> ActiveSilences {
         let silence = Silence {
             id: 1,
             customer_id: None,
@@ -167,8 +169,8 @@ mod tests {
             starts_at,
             ends_at,
         };
-        let known = Arc::new(Known::new(vec![silence], server_ahead_ms));
-        Silences(watch::channel(Some(known)).1)
+        let known = Arc::new(SilenceSnapshot::new(vec![silence], server_ahead_ms));
+        ActiveSilences(watch::channel(Some(known)).1)
     }
 
     #[test]
@@ -195,31 +197,31 @@ mod tests {
         let silences = known(0, 1_000, 0);
         let mut engine = Engine::default();
         engine.set_rules(Arc::new(RuleSet::new(vec![rule(json!({}))])));
-        engine.load(3, crate::engine::Stored::default());
+        engine.load(3, crate::engine::StoredPartition::default());
         let mut told = Vec::new();
         for (now_ms, second, value) in
             [(0, 0, 110), (500, 10, 111), (1_000, 20, 112), (500, 30, 113), (500, 40, 90)]
         {
-            for change in engine.judge(3, &heart_rate(second, value)).changes {
+            for change in engine.evaluate(3, &heart_rate(second, value)).changes {
                 let covered = silences.cover(now_ms, &change);
                 if covered {
-                    engine.untold(3, &change);
+                    engine.undo_notification(3, &change);
                 }
                 told.push((second, change.transition.to, !covered));
             }
         }
         let expected = [
-            (0, To::Opened, false),
-            (10, To::Notified, false),
-            (20, To::Notified, true),
-            (40, To::Resolved, true),
+            (0, TransitionKind::Opened, false),
+            (10, TransitionKind::Notified, false),
+            (20, TransitionKind::Notified, true),
+            (40, TransitionKind::Resolved, true),
         ];
         assert_eq!(told, expected);
     }
 
     #[test]
     fn nothing_is_silenced_before_the_table_was_read() {
-        let silences = Silences(watch::channel(None).1);
+        let silences = ActiveSilences(watch::channel(None).1);
         assert!(!silences.are_known());
         assert_eq!(silences.matching(0, 7, &DeviceSn::new("A1").unwrap(), 3), None);
     }

@@ -40,7 +40,7 @@ pub struct NewSilence {
 
 /// A row of the table as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
-pub struct Record {
+pub struct SilenceRow {
     /// The row's id.
     pub id: i64,
     /// Tenant; `None`: any.
@@ -68,7 +68,7 @@ pub struct Record {
 /// The state of a silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum SilenceState {
     /// The silence has not started.
     Planned,
     /// The silence is in effect.
@@ -79,7 +79,7 @@ pub enum Standing {
     Ended,
 }
 
-impl Standing {
+impl SilenceState {
     /// The state in words.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -91,17 +91,17 @@ impl Standing {
     }
 }
 
-impl Record {
+impl SilenceRow {
     /// Returns the silence's state at `now`.
-    pub fn standing(&self, now: i64) -> Standing {
+    pub fn standing(&self, now: i64) -> SilenceState {
         if self.ended_at.is_some() {
-            Standing::Ended
+            SilenceState::Ended
         } else if now >= self.ends_at {
-            Standing::Over
+            SilenceState::Over
         } else if now >= self.starts_at {
-            Standing::Active
+            SilenceState::Active
         } else {
-            Standing::Planned
+            SilenceState::Planned
         }
     }
 }
@@ -163,7 +163,7 @@ pub async fn end(pool: &MySqlPool, id: i64, ended_by: &str) -> Result<bool, sqlx
 }
 
 /// Returns the row with this id.
-pub async fn find(pool: &MySqlPool, id: i64) -> Result<Option<Record>, sqlx::Error> {
+pub async fn find(pool: &MySqlPool, id: i64) -> Result<Option<SilenceRow>, sqlx::Error> {
     let query = format!("SELECT {COLUMNS} FROM t_alert_silence WHERE id = ?");
     sqlx::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(pool).await
 }
@@ -174,7 +174,7 @@ pub async fn list(
     connection: &mut MySqlConnection,
     all: bool,
     max: usize,
-) -> Result<Vec<Record>, sqlx::Error> {
+) -> Result<Vec<SilenceRow>, sqlx::Error> {
     let query = format!(
         "SELECT {COLUMNS} FROM t_alert_silence \
          WHERE ? OR (ends_at > {NOW_MS} AND ended_at IS NULL) ORDER BY id DESC LIMIT {max}"
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_silence_is_planned_then_active_then_over_unless_it_is_ended() {
-        let record = Record {
+        let record = SilenceRow {
             id: 1,
             customer_id: Some(7),
             device_sn: None,
@@ -214,14 +214,14 @@ mod tests {
             created_at: 500,
         };
         for (now, standing) in [
-            (999, Standing::Planned),
-            (1_000, Standing::Active),
-            (1_999, Standing::Active),
-            (2_000, Standing::Over),
+            (999, SilenceState::Planned),
+            (1_000, SilenceState::Active),
+            (1_999, SilenceState::Active),
+            (2_000, SilenceState::Over),
         ] {
             assert_eq!(record.standing(now), standing, "{now}");
-            let ended = Record { ended_at: Some(1_200), ..record.clone() };
-            assert_eq!(ended.standing(now), Standing::Ended, "{now}");
+            let ended = SilenceRow { ended_at: Some(1_200), ..record.clone() };
+            assert_eq!(ended.standing(now), SilenceState::Ended, "{now}");
         }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use super::api::{Call, json};
-use super::error::Step;
+use super::api::{ApiCall, json};
+use super::error::ApiOperation;
 use super::token::TokenHolder;
 use crate::notify::address::Address;
 use crate::rules::channel::Channel;
@@ -80,14 +80,14 @@ impl TokenHolder for OfficialAccount {
         format!("official:{}", self.app_id)
     }
 
-    fn token_call(&self) -> Call {
+    fn token_call(&self) -> ApiCall {
         let body = StableToken {
             grant_type: "client_credential",
             appid: &self.app_id,
             secret: self.app_secret.expose_secret(),
         };
-        Call {
-            step: Step::Token,
+        ApiCall {
+            step: ApiOperation::Token,
             path: "/cgi-bin/stable_token",
             query: Vec::new(),
             body: Some(json(&body)),
@@ -100,9 +100,9 @@ impl TokenHolder for WecomAccount {
         format!("wecom:{}:{}", self.corp_id, self.agent_id)
     }
 
-    fn token_call(&self) -> Call {
-        Call {
-            step: Step::Token,
+    fn token_call(&self) -> ApiCall {
+        ApiCall {
+            step: ApiOperation::Token,
             path: "/cgi-bin/gettoken",
             query: vec![
                 ("corpid", self.corp_id.clone()),

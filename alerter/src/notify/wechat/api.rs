@@ -9,7 +9,7 @@ use reqwest::redirect::Policy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::error::{Kind, Remedy, Step};
+use super::error::{ApiOperation, ErrcodeRemedy, PlatformKind};
 use crate::notify::notice::cut;
 use crate::notify::wechat::error::Failure;
 
@@ -20,9 +20,9 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(8);
 const ERRMSG_BYTES_MAX: usize = 200;
 
 /// One call. A call holds secrets, so it has no `Debug`.
-pub struct Call {
+pub struct ApiCall {
     /// The purpose of the call.
-    pub step: Step,
+    pub step: ApiOperation,
     /// Path below the platform's base address.
     pub path: &'static str,
     /// Query parameters.
@@ -44,12 +44,12 @@ struct Status {
 pub struct Platform {
     http: reqwest::Client,
     base: Url,
-    kind: Kind,
+    kind: PlatformKind,
 }
 
 impl Platform {
     /// The platform of this kind at `base`. One call may take `timeout`.
-    pub fn new(kind: Kind, base: Url, timeout: Duration) -> Result<Self, reqwest::Error> {
+    pub fn new(kind: PlatformKind, base: Url, timeout: Duration) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .timeout(timeout)
             // Shorter than `timeout`, so that an absent server is distinguished from a slow one.
@@ -61,12 +61,12 @@ impl Platform {
     }
 
     /// Makes one call. An errcode other than 0 is a failure, whatever the HTTP status.
-    pub(super) async fn call<T: DeserializeOwned>(&self, call: Call) -> Result<T, Failure> {
-        let Call { step, path, .. } = call;
+    pub(super) async fn call<T: DeserializeOwned>(&self, call: ApiCall) -> Result<T, Failure> {
+        let ApiCall { step, path, .. } = call;
         let lost = |message: String, reached: bool| Failure {
-            remedy: Remedy::Retry,
+            remedy: ErrcodeRemedy::Retry,
             errcode: None,
-            uncertain: reached && step == Step::Send,
+            uncertain: reached && step == ApiOperation::Send,
             message: format!("{path}: {message}"),
         };
         // Without the URL: it holds the token, and reqwest's errors hold the URL.
@@ -81,7 +81,7 @@ impl Platform {
         let said: Status = serde_json::from_slice(&answer).map_err(|_| garbage())?;
         match said.errcode {
             Some(errcode) if errcode != 0 => Err(Failure {
-                remedy: Remedy::of(self.kind, step, errcode),
+                remedy: ErrcodeRemedy::of(self.kind, step, errcode),
                 errcode: Some(errcode),
                 uncertain: false,
                 message: format!("{path}: {}", cut(&said.errmsg, ERRMSG_BYTES_MAX)),
@@ -91,7 +91,7 @@ impl Platform {
         }
     }
 
-    fn request(&self, call: Call) -> reqwest::RequestBuilder {
+    fn request(&self, call: ApiCall) -> reqwest::RequestBuilder {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{}", self.base.path().trim_end_matches('/'), call.path));
         if !call.query.is_empty() {

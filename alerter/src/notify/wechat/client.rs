@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::api::{Call, Platform};
-use super::error::{Remedy, Step};
+use super::api::{ApiCall, Platform};
+use super::error::{ApiOperation, ErrcodeRemedy};
 use super::token::{TokenHolder, Tokens};
 use crate::notify::wechat::error::Failure;
 
 /// A platform and the tokens of its accounts.
 #[derive(Clone)]
-pub struct Client {
+pub struct PlatformSender {
     platform: Platform,
     tokens: Arc<Tokens>,
 }
@@ -19,7 +19,7 @@ pub struct Client {
 /// The answer to a message. An answer without an errcode is not the platform's: a proxy can answer
 /// in JSON too.
 #[derive(Debug, Deserialize)]
-pub(super) struct Sent {
+pub(super) struct SendReply {
     pub(super) errcode: i64,
     /// WeCom's list of members that it did not reach although the errcode is 0, joined by `|`.
     pub(super) invaliduser: Option<String>,
@@ -28,7 +28,7 @@ pub(super) struct Sent {
     pub(super) unlicenseduser: Option<String>,
 }
 
-impl Client {
+impl PlatformSender {
     /// Sends through `platform`. Tokens are shared through `redis` if there is one.
     pub fn new(platform: Platform, redis: Option<fred::clients::Client>) -> Self {
         let tokens = Arc::new(Tokens::new(platform.clone(), redis));
@@ -41,11 +41,11 @@ impl Client {
         holder: &impl TokenHolder,
         path: &'static str,
         request: &[u8],
-    ) -> Result<Sent, Failure> {
+    ) -> Result<SendReply, Failure> {
         let token = self.tokens.get(holder, None).await?;
         let first = self.attempt(path, token.expose(), request).await;
         match first {
-            Err(failure) if failure.remedy == Remedy::RefreshToken => {
+            Err(failure) if failure.remedy == ErrcodeRemedy::RefreshToken => {
                 let fresh = self.tokens.get(holder, Some(&token)).await?;
                 self.attempt(path, fresh.expose(), request).await
             }
@@ -58,9 +58,9 @@ impl Client {
         path: &'static str,
         token: &str,
         request: &[u8],
-    ) -> Result<Sent, Failure> {
-        let call = Call {
-            step: Step::Send,
+    ) -> Result<SendReply, Failure> {
+        let call = ApiCall {
+            step: ApiOperation::Send,
             path,
             query: vec![("access_token", token.to_owned())],
             body: Some(request.to_vec()),

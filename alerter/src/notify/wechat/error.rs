@@ -7,7 +7,7 @@
 #[error("{message}")]
 pub struct Failure {
     /// The remedy for the failure.
-    pub remedy: Remedy,
+    pub remedy: ErrcodeRemedy,
     /// The platform's errcode, if the platform answered.
     pub errcode: Option<i64>,
     /// Whether the message may have reached the person: it was on its way, and no answer arrived.
@@ -18,7 +18,7 @@ pub struct Failure {
 
 /// The remedy for an errcode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remedy {
+pub enum ErrcodeRemedy {
     /// Retry later.
     Retry,
     /// Retry a few times, then treat the failure as [`Self::ConfigError`].
@@ -50,7 +50,7 @@ pub enum Reset {
 
 /// The platform of an errcode. The same number can mean another thing on the other platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum PlatformKind {
     /// The official accounts' platform.
     Official,
     /// WeCom.
@@ -59,7 +59,7 @@ pub enum Kind {
 
 /// The call that an errcode answers. The same errcode can mean another thing after another call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum ApiOperation {
     /// Requests a token with the account's secret.
     Token,
     /// Sends something with a token.
@@ -69,31 +69,31 @@ pub enum Step {
 /// Returns the metric label of an errcode. Undocumented errcodes share one label. Otherwise a
 /// server in the platform's place could fill the metrics' memory.
 pub fn label(errcode: i64) -> String {
-    let asked = [Step::Send, Step::Token];
+    let asked = [ApiOperation::Send, ApiOperation::Token];
     let known = asked.into_iter().any(|step| {
-        [Kind::Official, Kind::Wecom]
+        [PlatformKind::Official, PlatformKind::Wecom]
             .into_iter()
-            .any(|kind| Remedy::of(kind, step, errcode) != Remedy::RetryThenPermanent)
+            .any(|kind| ErrcodeRemedy::of(kind, step, errcode) != ErrcodeRemedy::RetryThenPermanent)
     });
     if known { errcode.to_string() } else { "other".to_owned() }
 }
 
-impl Remedy {
+impl ErrcodeRemedy {
     /// Returns the remedy for `errcode` in answer to `step`.
-    pub fn of(kind: Kind, step: Step, errcode: i64) -> Self {
+    pub fn of(kind: PlatformKind, step: ApiOperation, errcode: i64) -> Self {
         match (errcode, step) {
             // System busy; bursts cause it.
             (-1, _) => Self::Retry,
             // In answer to a token request these mean that the secret is wrong.
-            (40001 | 40014 | 41001 | 42001, Step::Send) => Self::RefreshToken,
-            (40001 | 40014 | 41001 | 42001, Step::Token) => Self::ConfigError,
+            (40001 | 40014 | 41001 | 42001, ApiOperation::Send) => Self::RefreshToken,
+            (40001 | 40014 | 41001 | 42001, ApiOperation::Token) => Self::ConfigError,
             // Account or company unknown, or its name or secret missing.
             (40013 | 41002 | 41004, _) => Self::ConfigError,
             // Not JSON, or a field missing.
             (47001, _) => Self::Permanent,
             _ => match kind {
-                Kind::Official => Self::of_official(errcode),
-                Kind::Wecom => Self::of_wecom(errcode),
+                PlatformKind::Official => Self::of_official(errcode),
+                PlatformKind::Wecom => Self::of_wecom(errcode),
             },
         }
     }
@@ -139,8 +139,8 @@ impl Remedy {
 
 #[cfg(test)]
 mod tests {
-    use Kind::{Official, Wecom};
-    use Remedy::*;
+    use ErrcodeRemedy::*;
+    use PlatformKind::{Official, Wecom};
 
     use super::*;
 
@@ -152,7 +152,7 @@ mod tests {
     }
 
     /// Errcode, the official accounts' remedy, WeCom's remedy.
-    const SENT: [(i64, Remedy, Remedy); 31] = [
+    const SENT: [(i64, ErrcodeRemedy, ErrcodeRemedy); 31] = [
         (-1, Retry, Retry),
         (40001, RefreshToken, RefreshToken),
         (40014, RefreshToken, RefreshToken),
@@ -189,8 +189,12 @@ mod tests {
     #[test]
     fn every_known_code_of_a_send_has_its_remedy_on_each_platform() {
         for (errcode, official, wecom) in SENT {
-            assert_eq!(Remedy::of(Official, Step::Send, errcode), official, "{errcode}");
-            assert_eq!(Remedy::of(Wecom, Step::Send, errcode), wecom, "{errcode}");
+            assert_eq!(
+                ErrcodeRemedy::of(Official, ApiOperation::Send, errcode),
+                official,
+                "{errcode}"
+            );
+            assert_eq!(ErrcodeRemedy::of(Wecom, ApiOperation::Send, errcode), wecom, "{errcode}");
         }
     }
 
@@ -198,11 +202,18 @@ mod tests {
     fn a_wrong_secret_or_account_is_no_old_token() {
         for kind in [Official, Wecom] {
             for errcode in [40001, 40013, 40014, 41002, 41004, 42001] {
-                assert_eq!(Remedy::of(kind, Step::Token, errcode), ConfigError, "{errcode}");
+                assert_eq!(
+                    ErrcodeRemedy::of(kind, ApiOperation::Token, errcode),
+                    ConfigError,
+                    "{errcode}"
+                );
             }
-            assert_eq!(Remedy::of(kind, Step::Token, -1), Retry);
+            assert_eq!(ErrcodeRemedy::of(kind, ApiOperation::Token, -1), Retry);
         }
-        assert_eq!(Remedy::of(Wecom, Step::Token, 45009), WaitUntil(Reset::AccountMinute));
-        assert_eq!(Remedy::of(Wecom, Step::Token, 60020), ConfigError);
+        assert_eq!(
+            ErrcodeRemedy::of(Wecom, ApiOperation::Token, 45009),
+            WaitUntil(Reset::AccountMinute)
+        );
+        assert_eq!(ErrcodeRemedy::of(Wecom, ApiOperation::Token, 60020), ConfigError);
     }
 }

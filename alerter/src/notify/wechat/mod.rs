@@ -23,8 +23,8 @@ use crate::rules::channel::Channel;
 
 pub use account::{Accounts, OfficialAccount, WecomAccount};
 use api::{CALL_TIMEOUT, Platform};
-use client::Client;
-use error::{Failure, Kind, Remedy};
+use client::PlatformSender;
+use error::{ErrcodeRemedy, Failure, PlatformKind};
 use official::Official;
 pub use settings::WechatArgs;
 use wecom::Wecom;
@@ -66,11 +66,11 @@ impl Platforms {
     ) -> Result<Self, reqwest::Error> {
         let client = |kind, base: &reqwest::Url| {
             let platform = Platform::new(kind, base.clone(), CALL_TIMEOUT)?;
-            Ok::<_, reqwest::Error>(Client::new(platform, redis.clone()))
+            Ok::<_, reqwest::Error>(PlatformSender::new(platform, redis.clone()))
         };
         Ok(Self {
-            official: Official::new(client(Kind::Official, &settings.wechat_api_url)?),
-            wecom: Wecom::new(client(Kind::Wecom, &settings.wecom_api_url)?),
+            official: Official::new(client(PlatformKind::Official, &settings.wechat_api_url)?),
+            wecom: Wecom::new(client(PlatformKind::Wecom, &settings.wecom_api_url)?),
         })
     }
 
@@ -86,7 +86,7 @@ impl Platforms {
             (Channel::Official, Some(account), _) => self.official.send(account, request).await,
             (Channel::Wecom, _, Some(account)) => self.wecom.send(account, request).await,
             _ => Err(Failure {
-                remedy: Remedy::ConfigError,
+                remedy: ErrcodeRemedy::ConfigError,
                 errcode: None,
                 uncertain: false,
                 message: format!("the tenant has no account for {}", channel.as_str()),

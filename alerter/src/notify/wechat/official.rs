@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::account::OfficialAccount;
 use super::api::json as bytes;
-use super::client::Client;
+use super::client::PlatformSender;
 use super::escape::field;
 use crate::notify::notice::Notice;
 use crate::notify::wechat::error::Failure;
@@ -15,10 +15,10 @@ const PATH: &str = "/cgi-bin/message/template/send";
 
 /// Sends template messages.
 #[derive(Clone)]
-pub struct Official(Client);
+pub struct Official(PlatformSender);
 
 #[derive(Serialize)]
-struct Message<'a> {
+struct TemplateMessage<'a> {
     touser: &'a str,
     template_id: &'a str,
     client_msg_id: &'a str,
@@ -44,12 +44,17 @@ pub fn request(
         "keyword3": shown(notice.level()),
         "keyword4": shown(&wall_text(notice.wall)),
     });
-    bytes(&Message { touser: openid, template_id: &account.template_id, client_msg_id, data })
+    bytes(&TemplateMessage {
+        touser: openid,
+        template_id: &account.template_id,
+        client_msg_id,
+        data,
+    })
 }
 
 impl Official {
     /// Sends through `client`.
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: PlatformSender) -> Self {
         Self(client)
     }
 

@@ -2,7 +2,7 @@ use serde_json::json;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::*;
-use crate::notify::wechat::error::{Kind, Remedy, Reset};
+use crate::notify::wechat::error::{ErrcodeRemedy, PlatformKind, Reset};
 use crate::notify::wechat::test_support::*;
 
 const TOKEN: &str = "/cgi-bin/stable_token";
@@ -25,7 +25,7 @@ fn asks_for_a_token(request: &Request) -> bool {
 /// A platform that hands out `tokens` one after the other, the last one for ever.
 async fn platform(tokens: &[&str]) -> (MockServer, Official) {
     let server = hand_out(tokens, TOKEN, asks_for_a_token).await;
-    let official = Official::new(client(Kind::Official, &server.uri()));
+    let official = Official::new(client(PlatformKind::Official, &server.uri()));
     (server, official)
 }
 
@@ -94,7 +94,7 @@ async fn a_token_refused_twice_is_a_failure_and_no_loop() {
     let (server, official) = platform(&["T1"]).await;
     answer(&server, PATH, "T1", errcode(40001)).await;
     let failure = official.send(&account(), b"{}").await.unwrap_err();
-    assert_eq!((failure.remedy, failure.errcode), (Remedy::RefreshToken, Some(40001)));
+    assert_eq!((failure.remedy, failure.errcode), (ErrcodeRemedy::RefreshToken, Some(40001)));
     assert_eq!(asked(&server, PATH).await, 2);
 }
 
@@ -103,10 +103,10 @@ async fn a_refused_token_is_asked_for_once_by_all_who_wait_for_it() {
     let server = MockServer::start().await;
     let refusal = errcode(40001).set_delay(TIMEOUT / 5);
     Mock::given(wiremock::matchers::path(TOKEN)).respond_with(refusal).mount(&server).await;
-    let official = Official::new(client(Kind::Official, &server.uri()));
+    let official = Official::new(client(PlatformKind::Official, &server.uri()));
     for result in send_at_once(&official, 10).await {
         let failure = result.unwrap_err();
-        assert_eq!((failure.remedy, failure.uncertain), (Remedy::ConfigError, false));
+        assert_eq!((failure.remedy, failure.uncertain), (ErrcodeRemedy::ConfigError, false));
         assert!(!failure.message.contains("hush"));
     }
     assert_eq!(asked(&server, TOKEN).await, 1);
@@ -117,15 +117,15 @@ async fn a_refused_token_is_asked_for_once_by_all_who_wait_for_it() {
 #[tokio::test]
 async fn every_class_of_code_comes_back_as_its_remedy() {
     for (code, remedy) in [
-        (-1, Remedy::Retry),
-        (45009, Remedy::WaitUntil(Reset::AccountDay)),
-        (45011, Remedy::WaitUntil(Reset::AccountMinute)),
-        (43117, Remedy::WaitUntil(Reset::Recipient)),
-        (43004, Remedy::DropRecipient),
-        (40164, Remedy::ConfigError),
-        (40037, Remedy::RetryThenConfigError),
-        (47001, Remedy::Permanent),
-        (12345, Remedy::RetryThenPermanent),
+        (-1, ErrcodeRemedy::Retry),
+        (45009, ErrcodeRemedy::WaitUntil(Reset::AccountDay)),
+        (45011, ErrcodeRemedy::WaitUntil(Reset::AccountMinute)),
+        (43117, ErrcodeRemedy::WaitUntil(Reset::Recipient)),
+        (43004, ErrcodeRemedy::DropRecipient),
+        (40164, ErrcodeRemedy::ConfigError),
+        (40037, ErrcodeRemedy::RetryThenConfigError),
+        (47001, ErrcodeRemedy::Permanent),
+        (12345, ErrcodeRemedy::RetryThenPermanent),
     ] {
         let (server, official) = platform(&["T1"]).await;
         answer(&server, PATH, "T1", errcode(code)).await;
@@ -148,7 +148,7 @@ async fn what_is_no_answer_of_the_platform_is_tried_again_and_may_have_arrived()
         let (server, official) = platform(&["T1"]).await;
         answer(&server, PATH, "T1", garbage).await;
         let failure = official.send(&account(), b"{}").await.unwrap_err();
-        assert_eq!((failure.remedy, failure.errcode), (Remedy::Retry, None));
+        assert_eq!((failure.remedy, failure.errcode), (ErrcodeRemedy::Retry, None));
         assert!(failure.uncertain);
     }
 }
@@ -158,7 +158,7 @@ async fn a_platform_too_slow_to_answer_is_tried_again_and_its_error_tells_no_tok
     let (server, official) = platform(&["SECRET-TOKEN"]).await;
     answer(&server, PATH, "SECRET-TOKEN", errcode(0).set_delay(TIMEOUT * 10)).await;
     let failure = official.send(&account(), b"{}").await.unwrap_err();
-    assert_eq!((failure.remedy, failure.uncertain), (Remedy::Retry, true));
+    assert_eq!((failure.remedy, failure.uncertain), (ErrcodeRemedy::Retry, true));
     assert!(!format!("{failure} {failure:?}").contains("SECRET-TOKEN"), "{failure}");
 }
 
@@ -166,10 +166,14 @@ async fn a_platform_too_slow_to_answer_is_tried_again_and_its_error_tells_no_tok
 async fn a_message_is_in_doubt_once_it_was_on_its_way_and_not_before() {
     for (cuts, uncertain) in [(0, false), (1, true)] {
         let url = cut_off_after_a_token(cuts).await;
-        let official = Official::new(client(Kind::Official, &url));
+        let official = Official::new(client(PlatformKind::Official, &url));
         let failure = official.send(&account(), b"{}").await.unwrap_err();
-        assert_eq!((failure.remedy, failure.uncertain), (Remedy::Retry, uncertain), "{failure}");
+        assert_eq!(
+            (failure.remedy, failure.uncertain),
+            (ErrcodeRemedy::Retry, uncertain),
+            "{failure}"
+        );
     }
-    let nobody = Official::new(client(Kind::Official, "http://127.0.0.1:9"));
+    let nobody = Official::new(client(PlatformKind::Official, "http://127.0.0.1:9"));
     assert!(!nobody.send(&account(), b"{}").await.unwrap_err().uncertain);
 }

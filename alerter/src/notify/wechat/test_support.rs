@@ -9,8 +9,8 @@ use wiremock::matchers::{method, path, query_param};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::api::Platform;
-use super::client::Client;
-use super::error::Kind;
+use super::client::PlatformSender;
+use super::error::PlatformKind;
 use super::settings::base_url;
 use crate::notify::notice::Notice;
 
@@ -23,8 +23,8 @@ pub fn notice() -> Notice {
 }
 
 /// A client of the platform at `url`.
-pub fn client(kind: Kind, url: &str) -> Client {
-    Client::new(Platform::new(kind, base_url(url).unwrap(), TIMEOUT).unwrap(), None)
+pub fn client(kind: PlatformKind, url: &str) -> PlatformSender {
+    PlatformSender::new(Platform::new(kind, base_url(url).unwrap(), TIMEOUT).unwrap(), None)
 }
 
 /// A server that hands out `tokens` to requests that match `asks`, one after the other, the last

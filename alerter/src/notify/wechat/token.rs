@@ -16,8 +16,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tracing::debug;
 
-use super::api::{Call, Platform};
-use super::error::Remedy;
+use super::api::{ApiCall, Platform};
+use super::error::ErrcodeRemedy;
 use crate::metrics::TOKEN_REFRESHES;
 use crate::notify::wechat::error::Failure;
 
@@ -32,7 +32,7 @@ pub trait TokenHolder {
     /// The account's name, unique among accounts of every kind.
     fn name(&self) -> String;
     /// Returns the call that requests a token from the platform.
-    fn token_call(&self) -> Call;
+    fn token_call(&self) -> ApiCall;
 }
 
 /// A token, and the time until which it is used.
@@ -58,25 +58,25 @@ impl Token {
 pub struct Tokens {
     platform: Platform,
     redis: Option<fred::clients::Client>,
-    slots: std::sync::Mutex<HashMap<String, Arc<tokio::sync::Mutex<Slot>>>>,
+    slots: std::sync::Mutex<HashMap<String, Arc<tokio::sync::Mutex<TokenSlot>>>>,
 }
 
 /// The state of one account's token. The holder of the slot's lock requests the token.
 #[derive(Debug, Default)]
-struct Slot {
-    kept: Option<Token>,
-    refused: Option<(Instant, Failure)>,
+struct TokenSlot {
+    cached: Option<Token>,
+    last_failure: Option<(Instant, Failure)>,
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenReply {
     access_token: String,
     expires_in: u64,
 }
 
 /// The form in which Redis holds a token.
 #[derive(Serialize, Deserialize)]
-struct Shared {
+struct SharedToken {
     token: String,
     until_ms: i64,
 }
@@ -97,12 +97,12 @@ impl Tokens {
         let (name, since) = (holder.name(), Instant::now());
         let slot = self.slot(&name);
         let mut slot = slot.lock().await;
-        if let Some(token) = slot.kept.as_ref().filter(|token| token.is_usable(failed)) {
+        if let Some(token) = slot.cached.as_ref().filter(|token| token.is_usable(failed)) {
             return Ok(token.clone());
         }
         // Share one failure with all callers that waited for it. Otherwise each of them would make
         // the same failing request in turn.
-        if let Some((_, failure)) = slot.refused.as_ref().filter(|(at, _)| *at >= since) {
+        if let Some((_, failure)) = slot.last_failure.as_ref().filter(|(at, _)| *at >= since) {
             return Err(failure.clone());
         }
         let token = match self.shared(&name).await.filter(|token| token.is_usable(failed)) {
@@ -113,16 +113,16 @@ impl Tokens {
             None => match self.fetch(&name, holder).await {
                 Ok(token) => token,
                 Err(failure) => {
-                    slot.refused = Some((Instant::now(), failure.clone()));
+                    slot.last_failure = Some((Instant::now(), failure.clone()));
                     return Err(failure);
                 }
             },
         };
-        *slot = Slot { kept: Some(token.clone()), refused: None };
+        *slot = TokenSlot { cached: Some(token.clone()), last_failure: None };
         Ok(token)
     }
 
-    fn slot(&self, name: &str) -> Arc<tokio::sync::Mutex<Slot>> {
+    fn slot(&self, name: &str) -> Arc<tokio::sync::Mutex<TokenSlot>> {
         // A panic while the lock was held leaves the map usable.
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry(name.to_owned()).or_default())
@@ -133,23 +133,24 @@ impl Tokens {
         let asked_ms = now_ms();
         let call = holder.token_call();
         let path = call.path;
-        let answer: Result<Answer, Failure> = self.platform.call(call).await;
+        let answer: Result<TokenReply, Failure> = self.platform.call(call).await;
         let outcome = if answer.is_ok() { "fetched" } else { "failed" };
         counter!(TOKEN_REFRESHES, "outcome" => outcome).increment(1);
         let answer = answer?;
         if answer.access_token.is_empty() {
             let message = format!("{path}: the answer holds no token");
             return Err(Failure {
-                remedy: Remedy::Retry,
+                remedy: ErrcodeRemedy::Retry,
                 errcode: None,
                 uncertain: false,
                 message,
             });
         }
-        let kept = Duration::from_secs(answer.expires_in).saturating_sub(MARGIN).max(KEPT_MIN);
-        let until_ms = asked_ms.saturating_add(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
+        let cached = Duration::from_secs(answer.expires_in).saturating_sub(MARGIN).max(KEPT_MIN);
+        let until_ms =
+            asked_ms.saturating_add(i64::try_from(cached.as_millis()).unwrap_or(i64::MAX));
         let token = Token { secret: answer.access_token.into(), until_ms };
-        self.share(name, &token, kept).await;
+        self.share(name, &token, cached).await;
         Ok(token)
     }
 
@@ -161,16 +162,16 @@ impl Tokens {
             .await
             .inspect_err(|error| debug!(%error, "cannot read the shared token"))
             .ok()?;
-        let shared: Shared = serde_json::from_str(&text?).ok()?;
+        let shared: SharedToken = serde_json::from_str(&text?).ok()?;
         Some(Token { secret: shared.token.into(), until_ms: shared.until_ms })
     }
 
     /// Shares a token through Redis. Without Redis every replica requests its own token.
-    async fn share(&self, name: &str, token: &Token, kept: Duration) {
+    async fn share(&self, name: &str, token: &Token, cached: Duration) {
         let Some(redis) = &self.redis else { return };
-        let shared = Shared { token: token.expose().to_owned(), until_ms: token.until_ms };
+        let shared = SharedToken { token: token.expose().to_owned(), until_ms: token.until_ms };
         let Ok(text) = serde_json::to_string(&shared) else { return };
-        let seconds = Expiration::EX(i64::try_from(kept.as_secs()).unwrap_or(i64::MAX).max(1));
+        let seconds = Expiration::EX(i64::try_from(cached.as_secs()).unwrap_or(i64::MAX).max(1));
         let set: Result<(), _> = redis.set(key(name), text, Some(seconds), None, false).await;
         if let Err(error) = set {
             debug!(%error, "cannot share the token");

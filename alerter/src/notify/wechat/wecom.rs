@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::account::WecomAccount;
 use super::api::json;
-use super::client::{Client, Sent};
-use super::error::Remedy;
+use super::client::{PlatformSender, SendReply};
+use super::error::ErrcodeRemedy;
 use super::escape::plain;
 use crate::notify::notice::{Notice, cut};
 use crate::notify::wechat::error::Failure;
@@ -26,10 +26,10 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(1_800);
 
 /// Sends messages of applications.
 #[derive(Clone)]
-pub struct Wecom(Client);
+pub struct Wecom(PlatformSender);
 
 #[derive(Serialize)]
-struct Message<'a> {
+struct AppMessage<'a> {
     touser: &'a str,
     msgtype: &'static str,
     agentid: i64,
@@ -45,14 +45,14 @@ struct Text {
 
 /// The addressee of a stored request.
 #[derive(Deserialize)]
-struct For {
+struct Addressee {
     touser: String,
 }
 
 /// Renders the request that sends `notice` to the member `userid`. The platform recognises a
 /// delivered message by its bytes, so equal notices give equal bytes.
 pub fn request(account: &WecomAccount, userid: &str, notice: &Notice) -> Vec<u8> {
-    json(&Message {
+    json(&AppMessage {
         touser: userid,
         // Members who read through WeChat do not see markdown.
         msgtype: "text",
@@ -86,7 +86,7 @@ fn content(notice: &Notice) -> String {
 
 impl Wecom {
     /// Sends through `client`.
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: PlatformSender) -> Self {
         Self(client)
     }
 
@@ -94,10 +94,10 @@ impl Wecom {
     /// that lists the recipient as not reached is a failure too.
     pub async fn send(&self, account: &WecomAccount, request: &[u8]) -> Result<(), Failure> {
         let sent = self.0.send(account, PATH, request).await?;
-        let touser = serde_json::from_slice(request).map(|found: For| found.touser);
+        let touser = serde_json::from_slice(request).map(|found: Addressee| found.touser);
         match missed(&sent, &touser.unwrap_or_default()) {
             Some(field) => Err(Failure {
-                remedy: Remedy::DropRecipient,
+                remedy: ErrcodeRemedy::DropRecipient,
                 errcode: Some(sent.errcode),
                 uncertain: false,
                 message: format!("{PATH}: {field} names the recipient"),
@@ -108,7 +108,7 @@ impl Wecom {
 }
 
 /// Returns the answer's field that lists `touser` as not reached.
-fn missed(sent: &Sent, touser: &str) -> Option<&'static str> {
+fn missed(sent: &SendReply, touser: &str) -> Option<&'static str> {
     [
         ("invaliduser", &sent.invaliduser),
         ("invalidparty", &sent.invalidparty),

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 use wiremock::{MockServer, Request, ResponseTemplate};
 
 use super::*;
-use crate::notify::wechat::error::{Kind, Reset};
+use crate::notify::wechat::error::{PlatformKind, Reset};
 use crate::notify::wechat::test_support::*;
 
 const TOKEN: &str = "/cgi-bin/gettoken";
@@ -22,7 +22,7 @@ fn asks_for_a_token(request: &Request) -> bool {
 
 async fn platform(tokens: &[&str]) -> (MockServer, Wecom) {
     let server = hand_out(tokens, TOKEN, asks_for_a_token).await;
-    let wecom = Wecom::new(client(Kind::Wecom, &server.uri()));
+    let wecom = Wecom::new(client(PlatformKind::Wecom, &server.uri()));
     (server, wecom)
 }
 
@@ -99,7 +99,7 @@ async fn an_old_token_is_replaced_once_and_the_message_goes_out() {
 async fn each_application_has_a_token_of_its_own() {
     let server = hand_out(&["T1"], TOKEN, |_| true).await;
     answer(&server, PATH, "T1", errcode(0)).await;
-    let wecom = Wecom::new(client(Kind::Wecom, &server.uri()));
+    let wecom = Wecom::new(client(PlatformKind::Wecom, &server.uri()));
     for agent_id in [1, 2, 1] {
         wecom.send(&WecomAccount { agent_id, ..account() }, b"{}").await.unwrap();
     }
@@ -109,12 +109,12 @@ async fn each_application_has_a_token_of_its_own() {
 #[tokio::test]
 async fn every_class_of_code_comes_back_as_its_remedy() {
     for (code, remedy) in [
-        (-1, Remedy::Retry),
-        (45009, Remedy::WaitUntil(Reset::AccountMinute)),
-        (81013, Remedy::DropRecipient),
-        (60020, Remedy::ConfigError),
-        (45002, Remedy::Permanent),
-        (12345, Remedy::RetryThenPermanent),
+        (-1, ErrcodeRemedy::Retry),
+        (45009, ErrcodeRemedy::WaitUntil(Reset::AccountMinute)),
+        (81013, ErrcodeRemedy::DropRecipient),
+        (60020, ErrcodeRemedy::ConfigError),
+        (45002, ErrcodeRemedy::Permanent),
+        (12345, ErrcodeRemedy::RetryThenPermanent),
     ] {
         let (server, wecom) = platform(&["T1"]).await;
         answer(&server, PATH, "T1", errcode(code)).await;
@@ -145,14 +145,17 @@ async fn a_recipient_who_is_named_as_not_reached_is_dropped_although_the_code_is
         assert_eq!(result.is_ok(), reached, "{said}");
         if let Err(failure) = result {
             let Failure { remedy, errcode, uncertain, .. } = failure;
-            assert_eq!((remedy, errcode, uncertain), (Remedy::DropRecipient, Some(0), false));
+            assert_eq!(
+                (remedy, errcode, uncertain),
+                (ErrcodeRemedy::DropRecipient, Some(0), false)
+            );
         }
     }
 }
 
 #[tokio::test]
 async fn neither_an_error_nor_an_account_s_form_tells_a_secret() {
-    let nobody = Wecom::new(client(Kind::Wecom, "http://127.0.0.1:9"));
+    let nobody = Wecom::new(client(PlatformKind::Wecom, "http://127.0.0.1:9"));
     let unreachable = nobody.send(&account(), b"{}").await.unwrap_err();
     let (_server, wecom) = platform(&["SECRET-TOKEN"]).await;
     let not_found = wecom.send(&account(), b"{}").await.unwrap_err();
@@ -168,8 +171,12 @@ async fn neither_an_error_nor_an_account_s_form_tells_a_secret() {
 #[tokio::test]
 async fn a_cut_connection_leaves_the_message_in_doubt() {
     for (cuts, uncertain) in [(0, false), (1, true)] {
-        let wecom = Wecom::new(client(Kind::Wecom, &cut_off_after_a_token(cuts).await));
+        let wecom = Wecom::new(client(PlatformKind::Wecom, &cut_off_after_a_token(cuts).await));
         let failure = wecom.send(&account(), b"{}").await.unwrap_err();
-        assert_eq!((failure.remedy, failure.uncertain), (Remedy::Retry, uncertain), "{failure}");
+        assert_eq!(
+            (failure.remedy, failure.uncertain),
+            (ErrcodeRemedy::Retry, uncertain),
+            "{failure}"
+        );
     }
 }

@@ -6,9 +6,9 @@
 use ljwx_reading::Vitals;
 
 use crate::rules::condition::{Condition, Operator};
-use crate::rules::rule::{Rule, Watch};
+use crate::rules::rule::{Rule, Trigger};
 use crate::rules::verdict::Range;
-use crate::rules::vital::{Sign, Signs};
+use crate::rules::vital::{Vital, VitalSet};
 
 /// For each vital, a range of values in which every added rule leaves a device without state as it
 /// is ([`crate::engine::episode::evaluate::leaves_quiet`]).
@@ -16,42 +16,44 @@ use crate::rules::vital::{Sign, Signs};
 /// A value outside the range may change
 /// the state of a rule, but need not.
 #[derive(Debug)]
-pub struct Quiet([Span; Sign::ALL.len()]);
+pub struct SafeRanges([ValueRange; Vital::ALL.len()]);
 
 /// A range that includes both ends.
 #[derive(Debug, Clone, Copy)]
-struct Span {
+struct ValueRange {
     min: f64,
     max: f64,
 }
 
-impl Default for Quiet {
+impl Default for SafeRanges {
     /// Returns the widest ranges: without rules no value changes any state.
     fn default() -> Self {
-        Self([Span { min: f64::NEG_INFINITY, max: f64::INFINITY }; Sign::ALL.len()])
+        Self([ValueRange { min: f64::NEG_INFINITY, max: f64::INFINITY }; Vital::ALL.len()])
     }
 }
 
-impl Quiet {
+impl SafeRanges {
     /// Narrows the ranges to the values that do not change the state of `rule`.
     pub fn add(&mut self, rule: &Rule) {
-        match &rule.watch {
-            Watch::Absence(_) => {}
-            Watch::Range(Range { sign, deviation: Some(_), .. }) => self.0[*sign as usize].clear(),
-            Watch::Range(Range { sign, thresholds, .. }) => {
-                let span = &mut self.0[*sign as usize];
+        match &rule.trigger {
+            Trigger::NoData(_) => {}
+            Trigger::Range(Range { vital, deviation: Some(_), .. }) => {
+                self.0[*vital as usize].clear()
+            }
+            Trigger::Range(Range { vital, thresholds, .. }) => {
+                let span = &mut self.0[*vital as usize];
                 span.raise(thresholds.min.unwrap_or(f64::NEG_INFINITY));
                 span.lower(thresholds.max.unwrap_or(f64::INFINITY));
             }
-            Watch::Conditions(composite) => {
+            Trigger::Conditions(composite) => {
                 composite.conditions.iter().for_each(|condition| self.add_condition(condition));
             }
         }
     }
 
     fn add_condition(&mut self, condition: &Condition) {
-        let Condition { sign, operator, threshold, .. } = *condition;
-        let span = &mut self.0[sign as usize];
+        let Condition { vital, operator, threshold, .. } = *condition;
+        let span = &mut self.0[vital as usize];
         match operator {
             Operator::Above => span.lower(threshold),
             Operator::AtLeast => span.lower(threshold.next_down()),
@@ -67,15 +69,15 @@ impl Quiet {
     }
 
     /// Whether the `fresh` vitals among these values change the state of no rule.
-    pub fn holds(&self, fresh: Signs, vitals: &Vitals) -> bool {
-        fresh.iter().all(|sign| {
-            let Span { min, max } = self.0[sign as usize];
-            sign.values(vitals).all(|(_, value)| min <= value && value <= max)
+    pub fn holds(&self, fresh: VitalSet, vitals: &Vitals) -> bool {
+        fresh.iter().all(|vital| {
+            let ValueRange { min, max } = self.0[vital as usize];
+            vital.values(vitals).all(|(_, value)| min <= value && value <= max)
         })
     }
 }
 
-impl Span {
+impl ValueRange {
     fn raise(&mut self, min: f64) {
         self.min = self.min.max(min);
     }
@@ -95,29 +97,29 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::engine::episode::evaluate::leaves_quiet;
+    use crate::engine::episode::evaluate::cannot_change_state;
     use crate::test_support::{reading, rule};
 
-    fn single(sign: &str, min: Option<i32>, max: Option<i32>) -> Value {
-        json!({"physical_sign": sign, "threshold_min": min, "threshold_max": max})
+    fn single(vital: &str, min: Option<i32>, max: Option<i32>) -> Value {
+        json!({"physical_sign": vital, "threshold_min": min, "threshold_max": max})
     }
 
-    fn condition(sign: &str, operator: &str, threshold: i32) -> Value {
-        json!({"physical_sign": sign, "operator": operator, "threshold": threshold})
+    fn condition(vital: &str, operator: &str, threshold: i32) -> Value {
+        json!({"physical_sign": vital, "operator": operator, "threshold": threshold})
     }
 
     fn any_rule() -> impl Strategy<Value = Value> {
-        let sign = || prop::sample::select(vec!["heart_rate", "blood_pressure", "pressure_low"]);
+        let vital = || prop::sample::select(vec!["heart_rate", "blood_pressure", "pressure_low"]);
         let bound = || 95..105_i32;
         let operator = prop::sample::select(vec![">", "<", ">=", "<=", "==", "!="]);
-        let condition = (sign(), operator, bound())
-            .prop_map(|(sign, operator, threshold)| condition(sign, operator, threshold));
+        let condition = (vital(), operator, bound())
+            .prop_map(|(vital, operator, threshold)| condition(vital, operator, threshold));
         let conditions = prop::collection::vec(condition, 1..3).prop_map(|conditions| {
             json!({"rule_category": "COMPOSITE", "condition_expression": {"conditions": conditions}})
         });
         prop_oneof![
-            (sign(), 90..100_i32).prop_map(|(sign, min)| single(sign, Some(min), None)),
-            (sign(), 95..105_i32).prop_map(|(sign, max)| single(sign, None, Some(max))),
+            (vital(), 90..100_i32).prop_map(|(vital, min)| single(vital, Some(min), None)),
+            (vital(), 95..105_i32).prop_map(|(vital, max)| single(vital, None, Some(max))),
             conditions,
             Just(json!({"physical_sign": "heart_rate", "deviation_percentage": 20})),
             Just(json!({"rule_category": "NO_DATA", "time_window_seconds": 60})),
@@ -135,12 +137,12 @@ mod tests {
             // One range cannot leave out a single value.
             ("==", [false, false, false]),
         ] {
-            let mut quiet = Quiet::default();
+            let mut quiet = SafeRanges::default();
             let conditions = [condition("heart_rate", operator, 100)];
             quiet.add(&rule(json!({
                 "rule_category": "COMPOSITE", "condition_expression": {"conditions": conditions},
             })));
-            let fresh = Signs::from_iter([Sign::HeartRate]);
+            let fresh = VitalSet::from_iter([Vital::HeartRate]);
             let at = |rate: i32| {
                 quiet.holds(fresh, &Vitals { heart_rate: Some(rate), ..Vitals::default() })
             };
@@ -155,16 +157,16 @@ mod tests {
             rate in 90..110_i32, high in 90..110_i32, low in 90..110_i32,
         ) {
             let rules: Vec<_> = fields.into_iter().map(rule).collect();
-            let mut quiet = Quiet::default();
+            let mut quiet = SafeRanges::default();
             rules.iter().for_each(|rule| quiet.add(rule));
             let reading = reading(json!({
                 "device_sn": "A1", "timestamp": "2025-09-02 12:00:00", "heart_rate": rate, "pressure_high": high, "pressure_low": low,
             }));
-            let all = Signs::from_iter(Sign::ALL);
-            for fresh in [all, Signs::from_iter([Sign::HeartRate]), Signs::default()] {
-                let signs = |rule: &Rule| rule.signs().iter().any(|sign| fresh.contains(sign));
-                let concerned = rules.iter().filter(|rule| signs(rule));
-                let none = concerned.clone().all(|rule| leaves_quiet(rule, fresh, &reading));
+            let all = VitalSet::from_iter(Vital::ALL);
+            for fresh in [all, VitalSet::from_iter([Vital::HeartRate]), VitalSet::default()] {
+                let watches = |rule: &Rule| rule.watched_vitals().iter().any(|vital| fresh.contains(vital));
+                let concerned = rules.iter().filter(|rule| watches(rule));
+                let none = concerned.clone().all(|rule| cannot_change_state(rule, fresh, &reading));
                 prop_assert!(none || !quiet.holds(fresh, reading.vitals()));
                 // For a single bound the range is exact.
                 if concerned.count() <= 1 && rules.iter().all(is_one_bound) {
@@ -175,6 +177,6 @@ mod tests {
     }
 
     fn is_one_bound(rule: &Rule) -> bool {
-        matches!(&rule.watch, Watch::Range(Range { deviation: None, .. }))
+        matches!(&rule.trigger, Trigger::Range(Range { deviation: None, .. }))
     }
 }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use ljwx_reading::Vitals;
 
-use crate::rules::index::fast_path::Quiet;
-use crate::rules::rule::{Rule, Slot, TEMPLATE_TENANT, Watch};
-use crate::rules::vital::{Sign, Signs};
+use crate::rules::index::fast_path::SafeRanges;
+use crate::rules::rule::{Rule, Slot, TEMPLATE_TENANT, Trigger};
+use crate::rules::vital::{Vital, VitalSet};
 
 /// The rules of every tenant.
 #[derive(Debug, Default)]
@@ -23,25 +23,25 @@ pub struct RuleSet {
     slots: Vec<usize>,
     /// The place of each rule in `rules`, by the rule's number.
     places: HashMap<i64, usize>,
-    template: Index,
-    tenants: HashMap<i64, Own>,
+    template: RuleIndex,
+    tenants: HashMap<i64, TenantOverrides>,
     absence_windows: BTreeSet<i64>,
 }
 
 /// Enabled rules, as places in the list of all rules, in rising order.
 #[derive(Debug, Default)]
-struct Index {
+struct RuleIndex {
     all: Vec<usize>,
-    by_sign: [Vec<usize>; Sign::ALL.len()],
-    quiet: Quiet,
+    by_vital: [Vec<usize>; Vital::ALL.len()],
+    quiet: SafeRanges,
     /// Rules of category `NO_DATA`.
     absence: Vec<usize>,
 }
 
 /// The rules that a tenant has of its own.
 #[derive(Debug, Default)]
-struct Own {
-    index: Index,
+struct TenantOverrides {
+    index: RuleIndex,
     /// Slots of the tenant's rules. A disabled rule is listed only here: it still overrides the
     /// template.
     slots: HashSet<usize>,
@@ -61,8 +61,8 @@ impl RuleSet {
         rules.sort_by_key(|rule| (rule.priority, rule.id));
         let slots = slots(&rules);
         let places = rules.iter().enumerate().map(|(place, rule)| (rule.id, place)).collect();
-        let mut template = Index::default();
-        let mut tenants: HashMap<i64, Own> = HashMap::new();
+        let mut template = RuleIndex::default();
+        let mut tenants: HashMap<i64, TenantOverrides> = HashMap::new();
         for (place, rule) in rules.iter().enumerate() {
             if rule.customer_id == TEMPLATE_TENANT {
                 template.add(place, rule);
@@ -115,18 +115,18 @@ fn slots(rules: &[Arc<Rule>]) -> Vec<usize> {
     slots
 }
 
-impl Index {
+impl RuleIndex {
     /// Adds a rule whose place is greater than all places added before.
     fn add(&mut self, place: usize, rule: &Rule) {
         if !rule.enabled {
             return;
         }
         self.all.push(place);
-        for sign in rule.signs().iter() {
-            self.by_sign[sign as usize].push(place);
+        for vital in rule.watched_vitals().iter() {
+            self.by_vital[vital as usize].push(place);
         }
         self.quiet.add(rule);
-        if matches!(rule.watch, Watch::Absence(_)) {
+        if matches!(rule.trigger, Trigger::NoData(_)) {
             self.absence.push(place);
         }
     }
@@ -137,30 +137,34 @@ impl Index {
 pub struct TenantRules<'a> {
     set: &'a RuleSet,
     customer_id: i64,
-    own: Option<&'a Own>,
+    own: Option<&'a TenantOverrides>,
 }
 
 impl<'a> TenantRules<'a> {
     /// Returns the rules that watch any of the `fresh` vitals, each once, in the order of
     /// evaluation.
-    pub fn concerned(self, fresh: Signs) -> Vec<&'a Arc<Rule>> {
+    pub fn affected(self, fresh: VitalSet) -> Vec<&'a Arc<Rule>> {
         let mut places = Vec::new();
-        for sign in fresh.iter() {
-            self.collect(|index| &index.by_sign[sign as usize], &mut places);
+        for vital in fresh.iter() {
+            self.collect(|index| &index.by_vital[vital as usize], &mut places);
         }
         self.in_order(places)
     }
 
     /// Like [`Self::concerned`], but only rules with these numbers.
-    pub fn concerned_of(self, ids: impl Iterator<Item = i64>, fresh: Signs) -> Vec<&'a Arc<Rule>> {
-        let news = |place: &usize| self.set.rules[*place].signs().intersects(fresh);
+    pub fn affected_among(
+        self,
+        ids: impl Iterator<Item = i64>,
+        fresh: VitalSet,
+    ) -> Vec<&'a Arc<Rule>> {
+        let news = |place: &usize| self.set.rules[*place].watched_vitals().intersects(fresh);
         self.in_order(ids.filter_map(|id| self.place(id)).filter(news).collect())
     }
 
     /// Whether the `fresh` vitals change the state of no rule, except rules that have state on the
     /// device. `false` does not mean that a rule changes.
-    pub fn is_quiet(self, fresh: Signs, vitals: &Vitals) -> bool {
-        let holds = |index: &Index| index.quiet.holds(fresh, vitals);
+    pub fn all_in_safe_ranges(self, fresh: VitalSet, vitals: &Vitals) -> bool {
+        let holds = |index: &RuleIndex| index.quiet.holds(fresh, vitals);
         holds(&self.set.template) && self.own.is_none_or(|own| holds(&own.index))
     }
 
@@ -190,7 +194,7 @@ impl<'a> TenantRules<'a> {
         self.in_order(places).into_iter()
     }
 
-    fn collect(self, list: impl Fn(&Index) -> &Vec<usize>, places: &mut Vec<usize>) {
+    fn collect(self, list: impl Fn(&RuleIndex) -> &Vec<usize>, places: &mut Vec<usize>) {
         let inherited = list(&self.set.template).iter();
         places.extend(inherited.copied().filter(|place| !self.overrides(*place)));
         if let Some(own) = self.own {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::rules::rule::Watch;
+use crate::rules::rule::Trigger;
 use crate::test_support::{reading, rule};
 
 /// Tenants of the tests; 0 is the template.
@@ -10,16 +10,16 @@ const TENANTS: i64 = 4;
 
 /// Whether `own` overrides `template`, by the contract.
 fn is_overridden_by(template: &Rule, own: &Rule) -> bool {
-    let alike = match (&template.watch, &own.watch) {
-        (Watch::Range(range), Watch::Range(own)) => range.sign == own.sign,
-        (Watch::Conditions(_), Watch::Conditions(_)) => true,
+    let alike = match (&template.trigger, &own.trigger) {
+        (Trigger::Range(range), Trigger::Range(own)) => range.vital == own.vital,
+        (Trigger::Conditions(_), Trigger::Conditions(_)) => true,
         _ => false,
     };
     alike && template.rule_type == own.rule_type
 }
 
 /// Returns the numbers of a tenant's rules in their order, found by comparing every pair of rules.
-fn looked_through(rules: &[Rule], customer_id: i64, fresh: Option<Signs>) -> Vec<i64> {
+fn looked_through(rules: &[Rule], customer_id: i64, fresh: Option<VitalSet>) -> Vec<i64> {
     let own: Vec<&Rule> =
         rules.iter().filter(|rule| customer_id > 0 && rule.customer_id == customer_id).collect();
     let inherited = rules.iter().filter(|rule| {
@@ -27,7 +27,7 @@ fn looked_through(rules: &[Rule], customer_id: i64, fresh: Option<Signs>) -> Vec
     });
     let mut found: Vec<&Rule> = own.iter().copied().chain(inherited).collect();
     let news = |rule: &Rule| {
-        fresh.is_none_or(|fresh| rule.signs().iter().any(|sign| fresh.contains(sign)))
+        fresh.is_none_or(|fresh| rule.watched_vitals().iter().any(|vital| fresh.contains(vital)))
     };
     found.retain(|rule| rule.enabled && news(rule));
     found.sort_by_key(|rule| (rule.priority, rule.id));
@@ -39,11 +39,11 @@ fn numbers<'a>(rules: impl IntoIterator<Item = &'a Arc<Rule>>) -> Vec<i64> {
 }
 
 fn any_rule() -> impl Strategy<Value = Value> {
-    let signs = prop::sample::subsequence(Sign::ALL.to_vec(), 1..4);
+    let signs = prop::sample::subsequence(Vital::ALL.to_vec(), 1..4);
     (0..TENANTS, signs, any::<bool>(), 0..2_u8, 1..=3_u8, any::<bool>()).prop_map(
         |(customer_id, signs, composite, rule_type, priority, enabled)| {
             let condition =
-                |sign: &Sign| json!({"physical_sign": sign, "operator": ">", "threshold": 1});
+                |vital: &Vital| json!({"physical_sign": vital, "operator": ">", "threshold": 1});
             let conditions: Vec<_> = signs.iter().map(condition).collect();
             let category = if composite { "COMPOSITE" } else { "SINGLE" };
             json!({
@@ -67,16 +67,16 @@ proptest! {
     #[test]
     fn the_index_gives_what_looking_through_all_rules_gives(
         forms in proptest::collection::vec(any_rule(), 0..40),
-        fresh in prop::sample::subsequence(Sign::ALL.to_vec(), 0..5),
+        fresh in prop::sample::subsequence(Vital::ALL.to_vec(), 0..5),
     ) {
         let rules = numbered(forms);
         let set = RuleSet::new(rules.clone());
-        let fresh: Signs = fresh.into_iter().collect();
+        let fresh: VitalSet = fresh.into_iter().collect();
         for tenant in 0..=TENANTS {
-            let found = numbers(set.of(tenant).concerned(fresh));
+            let found = numbers(set.of(tenant).affected(fresh));
             prop_assert_eq!(&found, &looked_through(&rules, tenant, Some(fresh)));
             let odd = |id: &i64| id % 2 == 1;
-            let some = set.of(tenant).concerned_of((0..50).filter(odd), fresh);
+            let some = set.of(tenant).affected_among((0..50).filter(odd), fresh);
             prop_assert_eq!(numbers(some), found.into_iter().filter(odd).collect::<Vec<_>>());
             let all = looked_through(&rules, tenant, None);
             prop_assert_eq!(&numbers(set.of(tenant).iter()), &all);
@@ -101,7 +101,7 @@ fn nothing_is_quiet_in_which_a_rule_of_the_tenant_or_of_the_template_sees_someth
         let reading = reading(json!({
             "device_sn": "A1", "timestamp": "2025-09-02 12:00:00", "heart_rate": rate, "stress": 100,
         }));
-        set.of(tenant).is_quiet(Signs::from_iter(Sign::ALL), reading.vitals())
+        set.of(tenant).all_in_safe_ranges(VitalSet::from_iter(Vital::ALL), reading.vitals())
     };
     for (tenant, rate, expected) in
         [(8, 120, true), (8, 121, false), (7, 100, true), (7, 101, false), (7, 121, false)]
@@ -113,7 +113,7 @@ fn nothing_is_quiet_in_which_a_rule_of_the_tenant_or_of_the_template_sees_someth
 #[test]
 fn a_rule_of_several_signs_is_met_once_and_in_its_order() {
     let conditions: Vec<_> = ["heart_rate", "blood_oxygen"]
-        .map(|sign| json!({"physical_sign": sign, "operator": ">", "threshold": 1}))
+        .map(|vital| json!({"physical_sign": vital, "operator": ">", "threshold": 1}))
         .into();
     let both = json!({
         "id": 3, "priority_level": 1, "rule_category": "COMPOSITE",
@@ -121,10 +121,10 @@ fn a_rule_of_several_signs_is_met_once_and_in_its_order() {
     });
     let oxygen = json!({"id": 2, "physical_sign": "blood_oxygen", "customer_id": 0});
     let set = RuleSet::new([rule(json!({"id": 1})), rule(oxygen), rule(both)]);
-    let fresh = [Sign::HeartRate, Sign::BloodOxygen].into_iter().collect();
-    assert_eq!(numbers(set.of(7).concerned(fresh)), [3, 1, 2]);
-    assert_eq!(numbers(set.of(7).concerned([Sign::Step].into_iter().collect())), [0; 0]);
-    assert_eq!(numbers(set.of(8).concerned(fresh)), [2]);
+    let fresh = [Vital::HeartRate, Vital::BloodOxygen].into_iter().collect();
+    assert_eq!(numbers(set.of(7).affected(fresh)), [3, 1, 2]);
+    assert_eq!(numbers(set.of(7).affected([Vital::Step].into_iter().collect())), [0; 0]);
+    assert_eq!(numbers(set.of(8).affected(fresh)), [2]);
 }
 
 #[test]

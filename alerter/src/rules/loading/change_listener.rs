@@ -19,7 +19,7 @@ use tracing::{info, warn};
 pub const CHANNEL: &str = "alert_rules_channel";
 
 /// Time between attempts to subscribe, if a connected Redis rejects the subscription.
-const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(10);
+const RESUBSCRIBE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Starts listening in the background. The receiver sees a change for each message, or for several.
 pub fn start(
@@ -32,11 +32,11 @@ pub fn start(
     Ok(receiver)
 }
 
-async fn listen(client: SubscriberClient, heard: watch::Sender<()>, stop: CancellationToken) {
+async fn listen(client: SubscriberClient, edits: watch::Sender<()>, stop: CancellationToken) {
     let (mut messages, mut connections) = (client.message_rx(), client.reconnect_rx());
     // The task ends with the client. Until then the client reconnects by itself.
     drop(client.connect());
-    let mut again = interval(SUBSCRIBE_AGAIN);
+    let mut again = interval(RESUBSCRIBE_INTERVAL);
     again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut listening = false;
     loop {
@@ -50,7 +50,7 @@ async fn listen(client: SubscriberClient, heard: watch::Sender<()>, stop: Cancel
             },
             message = messages.recv() => match message {
                 Err(RecvError::Closed) => break,
-                Ok(_) | Err(RecvError::Lagged(_)) => heard.send_replace(()),
+                Ok(_) | Err(RecvError::Lagged(_)) => edits.send_replace(()),
             },
             _ = again.tick(), if !listening && client.is_connected() => {
                 listening = subscribe(&client).await;

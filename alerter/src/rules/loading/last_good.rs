@@ -10,7 +10,7 @@ use std::time::Duration;
 use ljwx_ledger::mysql::MySqlPool;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
-use super::versions::{Kept, KnownBy};
+use super::versions::{VersionStamp, VersionToStore};
 
 /// Rows of one statement, at most. A rule takes about 1 kB, and its texts 64 kB at most.
 pub const ROWS_MAX: usize = 100;
@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The reason why nothing could be read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum GoodError {
+pub enum LastGoodError {
     /// MySQL returned an error.
     #[error("t_alert_rule_good: {0}")]
     MySql(#[from] sqlx::Error),
@@ -31,7 +31,7 @@ pub enum GoodError {
 
 /// A stored version.
 #[derive(Debug, Clone, FromRow)]
-pub struct Version {
+pub struct StoredVersion {
     /// Number of the rule.
     pub rule_id: i64,
     /// The rule's fields, as JSON.
@@ -42,19 +42,19 @@ pub struct Version {
 
 /// The stored versions of the rules of one source.
 #[derive(Debug, Clone)]
-pub struct GoodStore {
+pub struct LastGoodStore {
     pool: MySqlPool,
     source: &'static str,
 }
 
-impl GoodStore {
+impl LastGoodStore {
     /// Returns the store of rules from `source`: `table` or `file`.
     pub fn new(pool: MySqlPool, source: &'static str) -> Self {
         Self { pool, source }
     }
 
     /// Returns the fingerprint and the start of every stored version, by rule.
-    pub async fn known(&self) -> Result<HashMap<i64, KnownBy>, GoodError> {
+    pub async fn known(&self) -> Result<HashMap<i64, VersionStamp>, LastGoodError> {
         let query = sqlx::query_as(
             // A version of the alerter without this column leaves it 0.
             "SELECT rule_id, fingerprint, IF(counted_from = 0, \
@@ -64,12 +64,12 @@ impl GoodStore {
         .bind(self.source)
         .fetch_all(&self.pool);
         let rows: Vec<(i64, String, i64)> = tokio::time::timeout(TIMEOUT, query).await??;
-        let known = |(id, fingerprint, from_ms)| (id, KnownBy { fingerprint, from_ms });
+        let known = |(id, fingerprint, from_ms)| (id, VersionStamp { fingerprint, from_ms });
         Ok(rows.into_iter().map(known).collect())
     }
 
     /// Returns the stored versions of these rules.
-    pub async fn versions(&self, rules: &[i64]) -> Result<Vec<Version>, GoodError> {
+    pub async fn versions(&self, rules: &[i64]) -> Result<Vec<StoredVersion>, LastGoodError> {
         let mut versions = Vec::new();
         for rules in rules.chunks(ROWS_MAX) {
             let mut query: QueryBuilder<MySql> = QueryBuilder::new(
@@ -88,7 +88,7 @@ impl GoodStore {
     }
 
     /// Stores these versions, at most [`ROWS_MAX`].
-    pub async fn put(&self, forms: &[Kept]) -> Result<(), GoodError> {
+    pub async fn put(&self, forms: &[VersionToStore]) -> Result<(), LastGoodError> {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
             "REPLACE INTO t_alert_rule_good (source, rule_id, `fields`, fingerprint, counted_from) ",
         );
@@ -103,7 +103,7 @@ impl GoodStore {
     }
 
     /// Removes the stored versions of these rules, at most [`ROWS_MAX`].
-    pub async fn remove(&self, rules: &[i64]) -> Result<(), GoodError> {
+    pub async fn remove(&self, rules: &[i64]) -> Result<(), LastGoodError> {
         let mut query: QueryBuilder<MySql> =
             QueryBuilder::new("DELETE FROM t_alert_rule_good WHERE source = ");
         query.push_bind(self.source).push(" AND rule_id IN ");

@@ -10,44 +10,49 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use ljwx_ledger::mysql::MySqlPool;
-use ljwx_service::lifecycle::Vital;
+use ljwx_service::lifecycle::EssentialTasks;
 use metrics::{counter, gauge};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::last_good::{GoodError, GoodStore, ROWS_MAX};
-use super::shrinkage::{Shrinkage, Verdict};
-use super::source::Source;
-use super::versions::{Accepted, Taken, Unkept};
+use super::last_good::{LastGoodError, LastGoodStore, ROWS_MAX};
+use super::shrinkage::{SourceDecision, SourceGuard};
+use super::source::RuleSource;
+use super::versions::{RuleVersions, SourceUpdate, StoreDiff};
 use crate::metrics as names;
 use crate::rules::index::RuleSet;
 
 /// Shortest time from one reload to a reload by message: an edit of many rules sends many messages.
-const APART_MIN: Duration = Duration::from_millis(200);
+const LOAD_INTERVAL_MIN: Duration = Duration::from_millis(200);
 
 /// Takes the text for operators if a source is not taken over.
 pub type OnShrunk = Box<dyn Fn(String) + Send + Sync>;
 
 /// The task that keeps the rules up to date.
-pub struct Reload {
-    source: Source,
-    store: GoodStore,
-    accepted: Accepted,
-    shrinkage: Shrinkage,
+pub struct RuleReloader {
+    source: RuleSource,
+    store: LastGoodStore,
+    accepted: RuleVersions,
+    shrinkage: SourceGuard,
     on_shrunk: OnShrunk,
     /// Whether the last access to the store failed.
-    away: bool,
+    unreachable: bool,
 }
 
-impl Reload {
+impl RuleReloader {
     /// Reads `source`, and keeps last good versions in the database of `pool`. Calls `on_shrunk`
     /// when a source is not taken over, and again once a day while that lasts.
-    pub fn new(source: Source, pool: MySqlPool, shrinkage: Shrinkage, on_shrunk: OnShrunk) -> Self {
+    pub fn new(
+        source: RuleSource,
+        pool: MySqlPool,
+        shrinkage: SourceGuard,
+        on_shrunk: OnShrunk,
+    ) -> Self {
         let store = source.store(pool);
-        let accepted = Accepted::default();
-        Self { source, store, accepted, shrinkage, on_shrunk, away: false }
+        let accepted = RuleVersions::default();
+        Self { source, store, accepted, shrinkage, on_shrunk, unreachable: false }
     }
 
     /// Starts the task, which reloads `every` so often, and soon after a message. The receiver
@@ -55,13 +60,13 @@ impl Reload {
     pub fn start(
         mut self,
         every: Duration,
-        mut heard: watch::Receiver<()>,
-        vital: &Vital,
+        mut edits: watch::Receiver<()>,
+        essential: &EssentialTasks,
         stop: &CancellationToken,
     ) -> watch::Receiver<Option<Arc<RuleSet>>> {
         let (sender, receiver) = watch::channel(None);
         let stopped = stop.clone();
-        vital.spawn("what reads the rules", stop, async move {
+        essential.spawn("what reads the rules", stop, async move {
             let mut tick = interval(every);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut looked_at = Instant::now();
@@ -69,18 +74,18 @@ impl Reload {
                 tokio::select! {
                     () = stopped.cancelled() => return,
                     _ = tick.tick() => {}
-                    Ok(()) = heard.changed() => sleep_until(looked_at + APART_MIN).await,
+                    Ok(()) = edits.changed() => sleep_until(looked_at + LOAD_INTERVAL_MIN).await,
                 }
                 looked_at = Instant::now();
                 // This reload covers all messages so far.
-                heard.mark_unchanged();
-                self.look(&sender).await;
+                edits.mark_unchanged();
+                self.reload(&sender).await;
             }
         });
         receiver
     }
 
-    async fn look(&mut self, sender: &watch::Sender<Option<Arc<RuleSet>>>) {
+    async fn reload(&mut self, sender: &watch::Sender<Option<Arc<RuleSet>>>) {
         let checks = match self.source.load().await {
             Ok(checks) => checks,
             Err(error) => {
@@ -89,21 +94,21 @@ impl Reload {
                 return;
             }
         };
-        self.find_kept().await;
-        let standing = self.accepted.standing();
-        if let Verdict::Keep { yields, news } =
-            self.shrinkage.judge(standing, &checks, Instant::now())
+        self.load_stored().await;
+        let active_count = self.accepted.active_count();
+        if let SourceDecision::Ignore { yields, event_due } =
+            self.shrinkage.decide(active_count, &checks, Instant::now())
         {
-            self.keep_in_force(standing, yields, news);
-            if sender.borrow().is_none() && standing.is_some() {
+            self.keep_in_force(active_count, yields, event_due);
+            if sender.borrow().is_none() && active_count.is_some() {
                 self.recall(&self.accepted.forgotten()).await;
                 // A part of the rules would close the episodes of the others. The next reload
                 // retries.
                 if !self.accepted.forgotten().is_empty() {
                     return;
                 }
-                let last_good = self.accepted.standing().unwrap_or_default();
-                report(&Taken { last_good, ..Taken::default() });
+                let last_good = self.accepted.active_count().unwrap_or_default();
+                report(&SourceUpdate { last_good, ..SourceUpdate::default() });
                 self.hand_out(sender);
             }
             return;
@@ -115,8 +120,8 @@ impl Reload {
             self.hand_out(sender);
         }
         // Last, so that the new rules do not wait for the store.
-        if self.accepted.unkept().is_some() {
-            let kept = self.keep().await;
+        if self.accepted.store_diff().is_some() {
+            let kept = self.store_versions().await;
             self.reached(kept);
         }
     }
@@ -128,14 +133,14 @@ impl Reload {
     }
 
     /// Counts a source that is not taken over, and reports it to operators if that is due.
-    fn keep_in_force(&self, standing: Option<usize>, yields: usize, news: bool) {
+    fn keep_in_force(&self, active_count: Option<usize>, yields: usize, event_due: bool) {
         counter!(names::RULE_LOAD_ERRORS).increment(1);
-        if !news {
+        if !event_due {
             return;
         }
-        let standing = standing.unwrap_or_default();
+        let active_count = active_count.unwrap_or_default();
         let text = format!(
-            "the source of the rules yields {yields} rules while {standing} are in force; those stay. A \
+            "the source of the rules yields {yields} rules while {active_count} are in force; those stay. A \
              source without any is taken over with --allow-no-rules only, one with less than half of \
              them once it reads the same for 5 min"
         );
@@ -143,11 +148,11 @@ impl Reload {
     }
 
     /// Loads the fingerprints of the stored versions, if they are not known yet.
-    async fn find_kept(&mut self) {
-        if self.accepted.unkept().is_none() {
+    async fn load_stored(&mut self) {
+        if self.accepted.store_diff().is_none() {
             let known = self.store.known().await;
             if let Some(known) = self.reached(known) {
-                self.accepted.found_kept(known);
+                self.accepted.set_stored(known);
             }
         }
     }
@@ -172,8 +177,8 @@ impl Reload {
     }
 
     /// Brings the store in line with the accepted versions.
-    async fn keep(&mut self) -> Result<(), GoodError> {
-        let Some(Unkept { put, gone }) = self.accepted.unkept() else { return Ok(()) };
+    async fn store_versions(&mut self) -> Result<(), LastGoodError> {
+        let Some(StoreDiff { put, gone }) = self.accepted.store_diff() else { return Ok(()) };
         for forms in put.chunks(ROWS_MAX) {
             self.store.put(forms).await?;
             self.accepted.put(forms);
@@ -186,18 +191,18 @@ impl Reload {
     }
 
     /// Tracks whether the store is reachable. An outage is logged once.
-    fn reached<T>(&mut self, result: Result<T, GoodError>) -> Option<T> {
-        let was_away = std::mem::replace(&mut self.away, result.is_err());
+    fn reached<T>(&mut self, result: Result<T, LastGoodError>) -> Option<T> {
+        let was_unreachable = std::mem::replace(&mut self.unreachable, result.is_err());
         match result {
             Ok(found) => {
-                if was_away {
+                if was_unreachable {
                     info!("last good versions of rules are kept again");
                 }
                 Some(found)
             }
             Err(error) => {
-                counter!(names::RULE_KEEP_ERRORS).increment(1);
-                if !was_away {
+                counter!(names::LAST_GOOD_ERRORS).increment(1);
+                if !was_unreachable {
                     warn!(%error, "last good versions of rules cannot be kept; rules load all the same");
                 }
                 None
@@ -206,8 +211,8 @@ impl Reload {
     }
 }
 
-fn report(taken: &Taken) {
-    for (rule, problems) in &taken.news {
+fn report(taken: &SourceUpdate) {
+    for (rule, problems) in &taken.new_problems {
         warn!(rule.id = rule, problems, "rule is not as it should be");
     }
     for (state, rules) in [

@@ -1,31 +1,31 @@
 //! The rules as a starting alerter would load them, for commands that inspect rules.
 //!
-//! Reads the same source and the same store, and decides by the same [`Accepted`]. Writes nothing.
+//! Reads the same source and the same store, and decides by the same [`RuleVersions`]. Writes nothing.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::last_good::{GoodStore, Version};
-use super::versions::Accepted;
+use super::last_good::{LastGoodStore, StoredVersion};
+use super::versions::RuleVersions;
 use crate::rules::index::RuleSet;
-use crate::rules::loading::source::Source;
+use crate::rules::loading::source::RuleSource;
 use crate::rules::rule::TEMPLATE_TENANT;
-use crate::rules::validation::fields::Problem;
-use crate::rules::validation::{Check, Checked};
+use crate::rules::validation::fields::FieldError;
+use crate::rules::validation::{CheckedRule, RuleStatus};
 
 /// The rules at one moment.
 #[derive(Debug)]
-pub struct Snapshot {
+pub struct RulesSnapshot {
     /// The accepted rules, last good versions included.
     pub rules: RuleSet,
     /// The rules that are invalid as they are written now.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<InvalidRule>,
 }
 
 /// An invalid rule.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct InvalidRule {
     /// Number of the rule, if it has one.
     pub id: Option<i64>,
     /// Tenant of the rule; `None`: the tenant cannot be read either.
@@ -47,11 +47,11 @@ pub enum LastGood {
     NotAsked,
 }
 
-impl Snapshot {
+impl RulesSnapshot {
     /// Reads the source and, if rules are invalid, the store.
-    pub async fn read(source: &Source, store: Option<GoodStore>) -> anyhow::Result<Self> {
+    pub async fn read(source: &RuleSource, store: Option<LastGoodStore>) -> anyhow::Result<Self> {
         let checks = source.load().await?;
-        let unknown = Accepted::default().unknown(&checks);
+        let unknown = RuleVersions::default().unknown(&checks);
         let versions = match store {
             Some(store) if !unknown.is_empty() => Some(store.versions(&unknown).await?),
             Some(_) => Some(Vec::new()),
@@ -62,8 +62,8 @@ impl Snapshot {
 
     /// Combines these rules with the stored versions of the invalid ones; `None`: the store was not
     /// queried.
-    pub fn new(checks: Vec<Check>, versions: Option<Vec<Version>>) -> Self {
-        let mut accepted = Accepted::default();
+    pub fn new(checks: Vec<CheckedRule>, versions: Option<Vec<StoredVersion>>) -> Self {
+        let mut accepted = RuleVersions::default();
         let asked = versions.is_some();
         let versions = versions.into_iter().flatten();
         let standing: HashMap<i64, String> = versions
@@ -76,9 +76,9 @@ impl Snapshot {
             None => LastGood::NotAsked,
         };
         let refused = checks.iter().filter_map(|check| {
-            let Checked::Refused(problems) = &check.checked else { return None };
-            let said = |one: &Problem| format!("{}: {}", one.field, one.message);
-            Some(Refused {
+            let RuleStatus::Invalid(problems) = &check.checked else { return None };
+            let said = |one: &FieldError| format!("{}: {}", one.field, one.message);
+            Some(InvalidRule {
                 id: check.id,
                 customer_id: tenant(&check.form),
                 problems: problems.iter().map(said).collect(),
@@ -110,9 +110,9 @@ mod tests {
         {id: 2, customer_id: 7, physical_sign: stress, threshold_max: oops},
         {id: 3, customer_id: x, physical_sign: stress, threshold_max: oops}]";
 
-    fn version(rule_id: i64, fields: &str) -> Version {
+    fn version(rule_id: i64, fields: &str) -> StoredVersion {
         let accepted_at = "2025-09-02 12:00:00".to_owned();
-        Version { rule_id, fields: fields.to_owned(), accepted_at }
+        StoredVersion { rule_id, fields: fields.to_owned(), accepted_at }
     }
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
         let kept = version(2, r#"{"id": 2, "physical_sign": "stress", "threshold_max": 60}"#);
         let outdated = version(3, r#"{"id": 3, "physical_sign": "mood"}"#);
         let checks = || source_file::parse(FILE).unwrap();
-        let snapshot = Snapshot::new(checks(), Some(vec![kept, outdated]));
+        let snapshot = RulesSnapshot::new(checks(), Some(vec![kept, outdated]));
         let numbers: Vec<_> = snapshot.rules.all().iter().map(|rule| rule.id).collect();
         assert_eq!(numbers, [1, 2]);
         let [second, third] = &snapshot.refused[..] else { panic!("{:?}", snapshot.refused) };
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!((third.customer_id, &third.last_good), (None, &LastGood::None));
         assert_eq!(third.problems.len(), 2, "{third:?}");
 
-        let unasked = Snapshot::new(checks(), None);
+        let unasked = RulesSnapshot::new(checks(), None);
         assert!(unasked.refused.iter().all(|one| one.last_good == LastGood::NotAsked));
     }
 }

@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 use sqlx::mysql::MySqlRow;
 use sqlx::{Column, Row};
 
-use super::last_good::GoodStore;
+use super::last_good::LastGoodStore;
 use super::source_file::{self, FileError};
 use crate::rules::validation::windows;
-use crate::rules::validation::{self, Check};
+use crate::rules::validation::{self, CheckedRule};
 
 /// Rules of one installation, at most. With more rules the load fails as a whole, and the active
 /// rules stay.
@@ -20,7 +20,7 @@ const RULES_MAX: usize = 50_000;
 
 /// The source of rules.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum RuleSource {
     /// The platform's table.
     Table(MySqlPool),
     /// A file.
@@ -38,9 +38,9 @@ pub enum LoadError {
     File(#[from] FileError),
 }
 
-impl Source {
+impl RuleSource {
     /// Reads and validates all rules.
-    pub async fn load(&self) -> Result<Vec<Check>, LoadError> {
+    pub async fn load(&self) -> Result<Vec<CheckedRule>, LoadError> {
         match self {
             Self::Table(pool) => Ok(load(pool).await?),
             Self::File(path) => Ok(source_file::load(path)?),
@@ -48,13 +48,13 @@ impl Source {
     }
 
     /// Returns the store for the last good versions of the rules from this source.
-    pub fn store(&self, pool: MySqlPool) -> GoodStore {
-        GoodStore::new(pool, if matches!(self, Self::Table(_)) { "table" } else { "file" })
+    pub fn store(&self, pool: MySqlPool) -> LastGoodStore {
+        LastGoodStore::new(pool, if matches!(self, Self::Table(_)) { "table" } else { "file" })
     }
 }
 
 /// Reads and validates every row.
-async fn load(pool: &MySqlPool) -> Result<Vec<Check>, sqlx::Error> {
+async fn load(pool: &MySqlPool) -> Result<Vec<CheckedRule>, sqlx::Error> {
     // As text, every column of every variant (numbers, times, JSON) has one form.
     let query = format!("SELECT * FROM t_alert_rules LIMIT {}", RULES_MAX + 1);
     let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(query)).fetch_all(pool).await?;
@@ -63,8 +63,9 @@ async fn load(pool: &MySqlPool) -> Result<Vec<Check>, sqlx::Error> {
         return Err(sqlx::Error::Protocol(message));
     }
     let check = |(at, row)| Ok::<_, sqlx::Error>(validation::check(&fields(row)?, at + 1));
-    let mut checks: Vec<Check> = rows.iter().enumerate().map(check).collect::<Result<_, _>>()?;
-    windows::refuse_surplus(&mut checks);
+    let mut checks: Vec<CheckedRule> =
+        rows.iter().enumerate().map(check).collect::<Result<_, _>>()?;
+    windows::invalidate_surplus(&mut checks);
     Ok(checks)
 }
 

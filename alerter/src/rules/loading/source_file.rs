@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::rules::validation::fields::FIELDS;
 use crate::rules::validation::windows;
-use crate::rules::validation::{self, Check};
+use crate::rules::validation::{self, CheckedRule};
 
 /// The reason why a file gave no rules.
 #[derive(Debug, thiserror::Error)]
@@ -27,12 +27,12 @@ pub enum FileError {
 }
 
 /// Reads and validates the rules of a file.
-pub fn load(path: &Path) -> Result<Vec<Check>, FileError> {
+pub fn load(path: &Path) -> Result<Vec<CheckedRule>, FileError> {
     parse(&std::fs::read_to_string(path)?)
 }
 
 /// Validates the rules of a file's text.
-pub fn parse(text: &str) -> Result<Vec<Check>, FileError> {
+pub fn parse(text: &str) -> Result<Vec<CheckedRule>, FileError> {
     let document: Value = serde_norway::from_str(text)?;
     let list = match document {
         Value::Null => Vec::new(),
@@ -53,27 +53,27 @@ pub fn parse(text: &str) -> Result<Vec<Check>, FileError> {
         .enumerate()
         .map(|(at, fields)| without_unknown_fields(validation::check(fields, at + 1), fields))
         .collect();
-    refuse_shared_numbers(&mut checks);
-    windows::refuse_surplus(&mut checks);
+    invalidate_shared_numbers(&mut checks);
+    windows::invalidate_surplus(&mut checks);
     Ok(checks)
 }
 
 /// Makes a rule with unknown fields invalid: a misspelt field would silently be missing. A table
 /// may have other columns; a file has no reason to.
-fn without_unknown_fields(mut check: Check, fields: &Map<String, Value>) -> Check {
+fn without_unknown_fields(mut check: CheckedRule, fields: &Map<String, Value>) -> CheckedRule {
     let unknown: Vec<_> =
         fields.keys().filter(|name| !FIELDS.contains(&name.as_str())).cloned().collect();
     if !unknown.is_empty() {
-        check.refuse("fields", format!("no such field: {}", unknown.join(", ")));
+        check.add_error("fields", format!("no such field: {}", unknown.join(", ")));
     }
     check
 }
 
-fn refuse_shared_numbers(checks: &mut [Check]) {
+fn invalidate_shared_numbers(checks: &mut [CheckedRule]) {
     let mut taken = std::collections::HashSet::new();
     for check in checks {
         if check.id.is_some_and(|id| !taken.insert(id)) {
-            check.refuse("id", "another rule above has this number".to_owned());
+            check.add_error("id", "another rule above has this number".to_owned());
         }
     }
 }
@@ -81,13 +81,13 @@ fn refuse_shared_numbers(checks: &mut [Check]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::validation::Checked;
+    use crate::rules::validation::RuleStatus;
 
     const RULE: &str = "id: 1\n  physical_sign: heart_rate\n  threshold_max: 100\n";
 
     fn problems(text: &str) -> Vec<String> {
-        let problems = |check: Check| match check.checked {
-            Checked::Refused(problems) => problems,
+        let problems = |check: CheckedRule| match check.checked {
+            RuleStatus::Invalid(problems) => problems,
             _ => Vec::new(),
         };
         parse(text).unwrap().into_iter().flat_map(problems).map(|one| one.to_string()).collect()
@@ -97,7 +97,10 @@ mod tests {
     fn a_list_of_rules_is_read_bare_or_named() {
         for text in [format!("- {RULE}"), format!("rules:\n- {RULE}")] {
             let checks = parse(&text).unwrap();
-            assert!(matches!(&checks[..], [Check { checked: Checked::Valid(_), .. }]), "{text}");
+            assert!(
+                matches!(&checks[..], [CheckedRule { checked: RuleStatus::Valid(_), .. }]),
+                "{text}"
+            );
         }
         assert!(parse("").unwrap().is_empty());
     }
@@ -107,7 +110,7 @@ mod tests {
         let checks = parse(include_str!("../../../../docs/rules.example.yaml")).unwrap();
         assert_eq!(checks.len(), 5);
         for check in checks {
-            assert!(matches!(check.checked, Checked::Valid(_)), "{:?}", check.checked);
+            assert!(matches!(check.checked, RuleStatus::Valid(_)), "{:?}", check.checked);
             assert!(check.warnings.is_empty(), "rule {:?}: {:?}", check.id, check.warnings);
         }
     }

@@ -12,17 +12,17 @@ use uuid::Uuid;
 
 use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
-use crate::rules::validation::{self, Check, Checked};
+use crate::rules::validation::{self, CheckedRule, RuleStatus};
 
 /// An accepted version of a rule.
 #[derive(Debug, Clone)]
-struct Good {
+struct GoodVersion {
     rule: Arc<Rule>,
     form: Arc<str>,
     fingerprint: String,
 }
 
-impl Good {
+impl GoodVersion {
     fn new(rule: Rule, form: String, from: impl FnOnce(&str) -> i64) -> Self {
         let fingerprint = Uuid::new_v5(&Uuid::NAMESPACE_OID, form.as_bytes()).simple().to_string();
         let from_ms = from(&fingerprint);
@@ -32,18 +32,18 @@ impl Good {
 
 /// An accepted version that is to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct VersionToStore {
     /// Number of the rule.
     pub rule_id: i64,
     /// The rule's fields, as JSON.
     pub form: Arc<str>,
     /// The identity of the version.
-    pub known_by: KnownBy,
+    pub known_by: VersionStamp,
 }
 
 /// The identity of an accepted version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownBy {
+pub struct VersionStamp {
     /// Hash of the fields: 32 characters.
     pub fingerprint: String,
     /// Time at which the version became active, in milliseconds.
@@ -52,16 +52,16 @@ pub struct KnownBy {
 
 /// The difference between the store and the accepted versions.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Unkept {
+pub struct StoreDiff {
     /// Versions that are new or have changed, in the order of their rules.
-    pub put: Vec<Kept>,
+    pub put: Vec<VersionToStore>,
     /// Rules that were removed, in their order.
     pub gone: Vec<i64>,
 }
 
 /// The result of reading the source.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Taken {
+pub struct SourceUpdate {
     /// Rules that are valid in the source.
     pub valid: usize,
     /// Invalid rules.
@@ -73,13 +73,13 @@ pub struct Taken {
     /// Whether an accepted version is new, changed or removed.
     pub changed: bool,
     /// New problems of single rules: the rule, and its problems.
-    pub news: Vec<(String, String)>,
+    pub new_problems: Vec<(String, String)>,
 }
 
 /// The accepted versions.
 #[derive(Debug, Default)]
-pub struct Accepted {
-    good: HashMap<i64, Good>,
+pub struct RuleVersions {
+    good: HashMap<i64, GoodVersion>,
     /// Rules in the source, valid or invalid.
     mentioned: HashSet<i64>,
     /// Rules whose stored version is invalid for this version of the alerter.
@@ -88,20 +88,20 @@ pub struct Accepted {
     remembered: bool,
     complaints: HashMap<String, String>,
     /// The identities of the stored versions, once they are known.
-    kept: Option<HashMap<i64, KnownBy>>,
+    kept: Option<HashMap<i64, VersionStamp>>,
 }
 
-impl Accepted {
+impl RuleVersions {
     /// Returns the invalid rules without a good version in memory. The store may have a version.
-    pub fn unknown(&self, checks: &[Check]) -> Vec<i64> {
-        let refused = checks.iter().filter(|one| matches!(one.checked, Checked::Refused(_)));
+    pub fn unknown(&self, checks: &[CheckedRule]) -> Vec<i64> {
+        let refused = checks.iter().filter(|one| matches!(one.checked, RuleStatus::Invalid(_)));
         let ids: BTreeSet<i64> = refused.filter_map(|check| check.id).collect();
         let unknown = |id: &i64| !self.good.contains_key(id) && !self.outdated.contains(id);
         ids.into_iter().filter(unknown).collect()
     }
 
     /// Returns how many rules are accepted, or were before a restart; `None`: not known yet.
-    pub fn standing(&self) -> Option<usize> {
+    pub fn active_count(&self) -> Option<usize> {
         if self.good.is_empty() {
             self.kept.as_ref().map(HashMap::len)
         } else {
@@ -122,9 +122,9 @@ impl Accepted {
         let fields: Map<String, Value> = serde_json::from_str(form).unwrap_or_default();
         let check = validation::check(&fields, 1);
         match check.checked {
-            Checked::Valid(rule) if rule.id == rule_id => {
-                let from_ms = self.kept_of(rule_id).map_or(now_ms, |kept| kept.from_ms);
-                self.good.insert(rule_id, Good::new(*rule, check.form, |_| from_ms));
+            RuleStatus::Valid(rule) if rule.id == rule_id => {
+                let from_ms = self.stored_of(rule_id).map_or(now_ms, |kept| kept.from_ms);
+                self.good.insert(rule_id, GoodVersion::new(*rule, check.form, |_| from_ms));
                 self.remembered = true;
                 true
             }
@@ -135,13 +135,13 @@ impl Accepted {
         }
     }
 
-    fn kept_of(&self, rule_id: i64) -> Option<&KnownBy> {
+    fn stored_of(&self, rule_id: i64) -> Option<&VersionStamp> {
         self.kept.as_ref()?.get(&rule_id)
     }
 
     /// Takes over the present rules of the source, at `now_ms`.
-    pub fn take(&mut self, checks: Vec<Check>, now_ms: i64) -> Taken {
-        let mut taken = Taken { changed: self.remembered, ..Taken::default() };
+    pub fn take(&mut self, checks: Vec<CheckedRule>, now_ms: i64) -> SourceUpdate {
+        let mut taken = SourceUpdate { changed: self.remembered, ..SourceUpdate::default() };
         let mut before = std::mem::take(&mut self.good);
         let mut complaints = HashMap::new();
         let mut refused = Vec::new();
@@ -151,7 +151,7 @@ impl Accepted {
             let name = check.id.map_or_else(|| format!("at place {}", at + 1), |id| id.to_string());
             let mut said = check.warnings;
             match check.checked {
-                Checked::Valid(rule) => {
+                RuleStatus::Valid(rule) => {
                     self.mentioned.insert(rule.id);
                     let good = match before.remove(&rule.id) {
                         Some(known) if *known.form == *check.form => known,
@@ -162,25 +162,25 @@ impl Accepted {
                             // now.
                             let begins = rule.enabled && !known.rule.enabled;
                             let from_ms = if begins { now_ms } else { known.rule.from_ms };
-                            Good::new(*rule, check.form, |_| from_ms)
+                            GoodVersion::new(*rule, check.form, |_| from_ms)
                         }
                         known => {
                             taken.changed = true;
                             // Only after a restart: if the fingerprint is equal, the version is the
                             // same.
-                            let kept = self.kept_of(rule.id).filter(|_| known.is_none());
+                            let kept = self.stored_of(rule.id).filter(|_| known.is_none());
                             let from = |fingerprint: &str| {
                                 kept.filter(|kept| kept.fingerprint == fingerprint)
                                     .map_or(now_ms, |kept| kept.from_ms)
                             };
-                            Good::new(*rule, check.form, from)
+                            GoodVersion::new(*rule, check.form, from)
                         }
                     };
                     self.good.insert(good.rule.id, good);
                 }
-                Checked::Deleted => {}
-                Checked::Event => taken.events += 1,
-                Checked::Refused(problems) => {
+                RuleStatus::Deleted => {}
+                RuleStatus::Event => taken.events += 1,
+                RuleStatus::Invalid(problems) => {
                     said.extend(
                         problems.iter().map(|one| format!("{}: {}", one.field, one.message)),
                     );
@@ -202,7 +202,7 @@ impl Accepted {
             }
         }
         taken.changed |= !before.is_empty();
-        taken.news = self.complain(complaints);
+        taken.new_problems = self.new_complaints(complaints);
         taken
     }
 
@@ -213,16 +213,17 @@ impl Accepted {
 
     /// Returns the difference between the store and the accepted versions; `None`: the stored
     /// versions are not known yet.
-    pub fn unkept(&self) -> Option<Unkept> {
+    pub fn store_diff(&self) -> Option<StoreDiff> {
         let kept = self.kept.as_ref()?;
-        let is_kept =
-            |id, good: &Good| kept.get(id).is_some_and(|kept| kept.fingerprint == good.fingerprint);
+        let is_kept = |id, good: &GoodVersion| {
+            kept.get(id).is_some_and(|kept| kept.fingerprint == good.fingerprint)
+        };
         let new = self.good.iter().filter(|(id, good)| !is_kept(id, good));
-        let mut put: Vec<Kept> = new
-            .map(|(id, good)| Kept {
+        let mut put: Vec<VersionToStore> = new
+            .map(|(id, good)| VersionToStore {
                 rule_id: *id,
                 form: Arc::clone(&good.form),
-                known_by: KnownBy {
+                known_by: VersionStamp {
                     fingerprint: good.fingerprint.clone(),
                     from_ms: good.rule.from_ms,
                 },
@@ -233,16 +234,16 @@ impl Accepted {
         let mut gone: Vec<i64> =
             kept.keys().copied().filter(|id| !self.mentioned.contains(id)).collect();
         gone.sort_unstable();
-        Some(Unkept { put, gone })
+        Some(StoreDiff { put, gone })
     }
 
     /// Sets the identities of the stored versions.
-    pub fn found_kept(&mut self, kept: HashMap<i64, KnownBy>) {
+    pub fn set_stored(&mut self, kept: HashMap<i64, VersionStamp>) {
         self.kept = Some(kept);
     }
 
     /// Records that these versions are stored now.
-    pub fn put(&mut self, forms: &[Kept]) {
+    pub fn put(&mut self, forms: &[VersionToStore]) {
         let forms = forms.iter().map(|form| (form.rule_id, form.known_by.clone()));
         if let Some(kept) = &mut self.kept {
             kept.extend(forms);
@@ -257,12 +258,13 @@ impl Accepted {
     }
 
     /// Returns the new ones of `complaints`, and keeps all of them for the next comparison.
-    fn complain(&mut self, complaints: HashMap<String, String>) -> Vec<(String, String)> {
+    fn new_complaints(&mut self, complaints: HashMap<String, String>) -> Vec<(String, String)> {
         let before = std::mem::replace(&mut self.complaints, complaints);
         let new = self.complaints.iter().filter(|(rule, said)| before.get(*rule) != Some(*said));
-        let mut news: Vec<_> = new.map(|(rule, said)| (rule.clone(), said.clone())).collect();
-        news.sort();
-        news
+        let mut new_problems: Vec<_> =
+            new.map(|(rule, said)| (rule.clone(), said.clone())).collect();
+        new_problems.sort();
+        new_problems
     }
 }
 

@@ -14,7 +14,11 @@ struct Store {
 }
 
 /// One reload of a process from a source, and all that belongs to it.
-fn look(accepted: &mut Accepted, checks: Vec<Check>, store: Option<&mut Store>) -> Taken {
+fn look(
+    accepted: &mut RuleVersions,
+    checks: Vec<CheckedRule>,
+    store: Option<&mut Store>,
+) -> SourceUpdate {
     if let Some(store) = &store {
         for id in accepted.unknown(&checks) {
             store.forms.get(&id).map(|(form, _)| accepted.remember(id, form, 0));
@@ -24,11 +28,11 @@ fn look(accepted: &mut Accepted, checks: Vec<Check>, store: Option<&mut Store>) 
     let Some(store) = store else { return taken };
     if accepted.kept.is_none() {
         let fingerprints = store.forms.iter().map(|(id, (_, fingerprint))| {
-            (*id, KnownBy { fingerprint: fingerprint.clone(), from_ms: 0 })
+            (*id, VersionStamp { fingerprint: fingerprint.clone(), from_ms: 0 })
         });
-        accepted.found_kept(fingerprints.collect());
+        accepted.set_stored(fingerprints.collect());
     }
-    let Unkept { put, gone } = accepted.unkept().unwrap();
+    let StoreDiff { put, gone } = accepted.store_diff().unwrap();
     store.writes += put.len() + gone.len();
     gone.iter().for_each(|id| drop(store.forms.remove(id)));
     for kept in &put {
@@ -42,7 +46,7 @@ fn look(accepted: &mut Accepted, checks: Vec<Check>, store: Option<&mut Store>) 
 }
 
 /// Two rules, the first with this threshold.
-fn file(threshold: &str) -> Vec<Check> {
+fn file(threshold: &str) -> Vec<CheckedRule> {
     let text = format!(
         "- {{id: 1, physical_sign: stress, threshold_max: {threshold}}}\n\
          - {{id: 2, physical_sign: stress, threshold_max: 80}}\n"
@@ -51,14 +55,14 @@ fn file(threshold: &str) -> Vec<Check> {
 }
 
 /// The thresholds of both rules, if they are accepted.
-fn maxima(accepted: &Accepted) -> [Option<f64>; 2] {
+fn maxima(accepted: &RuleVersions) -> [Option<f64>; 2] {
     let rules = accepted.rules();
     [1, 2].map(|id| rules.in_force(7, id).and_then(|rule| rule.thresholds().max))
 }
 
 #[test]
 fn a_broken_rule_keeps_its_last_good_version_and_costs_no_other() {
-    let mut accepted = Accepted::default();
+    let mut accepted = RuleVersions::default();
     assert!(accepted.take(file("oops"), 0).changed);
     assert_eq!(maxima(&accepted), [None, Some(80.0)]);
 
@@ -78,11 +82,11 @@ fn a_broken_rule_keeps_its_last_good_version_and_costs_no_other() {
 #[test]
 fn a_restart_does_not_forget_the_last_good_version_of_a_broken_rule() {
     let mut store = Store::default();
-    let mut before = Accepted::default();
+    let mut before = RuleVersions::default();
     look(&mut before, file("70"), Some(&mut store));
     look(&mut before, file("oops"), Some(&mut store));
 
-    let mut after = Accepted::default();
+    let mut after = RuleVersions::default();
     let taken = look(&mut after, file("oops"), Some(&mut store));
     assert_eq!((taken.refused, taken.last_good, taken.changed), (1, 1, true));
     assert_eq!(after.rules(), before.rules(), "to the version, so that no episode starts over");
@@ -92,14 +96,14 @@ fn a_restart_does_not_forget_the_last_good_version_of_a_broken_rule() {
 #[test]
 fn only_what_changed_is_written_and_what_is_deleted_goes() {
     let mut store = Store::default();
-    let mut accepted = Accepted::default();
+    let mut accepted = RuleVersions::default();
     look(&mut accepted, file("70"), Some(&mut store));
     look(&mut accepted, file("70"), Some(&mut store));
     assert_eq!(store.writes, 2);
     look(&mut accepted, file("71"), Some(&mut store));
     assert_eq!(store.writes, 3);
     // A successor finds the store up to date.
-    look(&mut Accepted::default(), file("71"), Some(&mut store));
+    look(&mut RuleVersions::default(), file("71"), Some(&mut store));
     assert_eq!(store.writes, 3);
 
     let deleted = "[{id: 1, physical_sign: stress, is_deleted: 1}]";
@@ -110,12 +114,16 @@ fn only_what_changed_is_written_and_what_is_deleted_goes() {
 #[test]
 fn without_the_store_rules_load_and_what_was_kept_comes_back_with_it() {
     let mut store = Store::default();
-    look(&mut Accepted::default(), file("70"), Some(&mut store));
+    look(&mut RuleVersions::default(), file("70"), Some(&mut store));
 
-    let mut accepted = Accepted::default();
+    let mut accepted = RuleVersions::default();
     look(&mut accepted, file("oops"), None);
     assert_eq!(maxima(&accepted), [None, Some(80.0)]);
-    assert_eq!(accepted.unkept(), None, "nothing is deleted by whoever does not know what is kept");
+    assert_eq!(
+        accepted.store_diff(),
+        None,
+        "nothing is deleted by whoever does not know what is kept"
+    );
     assert!(look(&mut accepted, file("oops"), Some(&mut store)).changed);
     assert_eq!(maxima(&accepted), [Some(70.0), Some(80.0)]);
 }
@@ -126,7 +134,7 @@ fn a_kept_version_that_is_refused_now_is_passed_over_once_and_stays_kept() {
     for (id, form) in [(1, r#"{"id": 1, "physical_sign": "mood"}"#), (2, "no JSON"), (3, "{}")] {
         store.forms.insert(id, (form.into(), "old".into()));
     }
-    let mut accepted = Accepted::default();
+    let mut accepted = RuleVersions::default();
     let broken = "[{id: 1}, {id: 2}, {id: 3}]";
     let unknown = accepted.unknown(&source_file::parse(broken).unwrap());
     assert_eq!(unknown, [1, 2, 3]);
@@ -139,7 +147,7 @@ fn a_kept_version_that_is_refused_now_is_passed_over_once_and_stays_kept() {
 
 #[test]
 fn where_two_rules_claim_one_number_the_good_one_has_it() {
-    let mut accepted = Accepted::default();
+    let mut accepted = RuleVersions::default();
     accepted.take(file("70"), 0);
     let rule = "{id: 1, physical_sign: stress, threshold_max";
     let twice = format!("[{rule}: 71}}, {rule}: 72}}]");
@@ -149,12 +157,12 @@ fn where_two_rules_claim_one_number_the_good_one_has_it() {
 
 #[test]
 fn the_same_complaint_is_made_once() {
-    let mut accepted = Accepted::default();
-    let [news] = &accepted.take(file("oops"), 0).news[..] else { panic!("one complaint") };
+    let mut accepted = RuleVersions::default();
+    let [news] = &accepted.take(file("oops"), 0).new_problems[..] else { panic!("one complaint") };
     assert_eq!(*news, ("1".to_owned(), "threshold_max: must be a number".to_owned()));
-    assert!(accepted.take(file("oops"), 0).news.is_empty());
-    assert!(accepted.take(file("70"), 0).news.is_empty());
-    assert_eq!(accepted.take(file("oops"), 0).news.len(), 1);
+    assert!(accepted.take(file("oops"), 0).new_problems.is_empty());
+    assert!(accepted.take(file("70"), 0).new_problems.is_empty());
+    assert_eq!(accepted.take(file("oops"), 0).new_problems.len(), 1);
 }
 
 #[test]
@@ -166,8 +174,8 @@ fn a_kept_form_means_what_the_row_meant() {
     }));
     let check = validation::check(&row, 1);
     assert!(!check.form.contains("update_time"), "{}", check.form);
-    let Checked::Valid(rule) = check.checked else { panic!() };
-    let mut accepted = Accepted::default();
+    let RuleStatus::Valid(rule) = check.checked else { panic!() };
+    let mut accepted = RuleVersions::default();
     assert!(accepted.remember(7, &check.form, 0));
     assert_eq!(*accepted.good[&7].rule, *rule);
     assert_eq!(*accepted.good[&7].form, *check.form);
@@ -181,9 +189,9 @@ fn a_version_counts_from_when_it_came_over_a_restart_and_an_edit_that_makes_no_o
         );
         source_file::parse(&text).unwrap()
     };
-    let from = |accepted: &Accepted| accepted.rules().in_force(7, 1).map(|rule| rule.from_ms);
-    let mut accepted = Accepted::default();
-    accepted.found_kept(HashMap::new());
+    let from = |accepted: &RuleVersions| accepted.rules().in_force(7, 1).map(|rule| rule.from_ms);
+    let mut accepted = RuleVersions::default();
+    accepted.set_stored(HashMap::new());
     accepted.take(rule(70, 1), 100);
     accepted.take(rule(70, 1), 200);
     assert_eq!(from(&accepted), Some(100));
@@ -191,11 +199,11 @@ fn a_version_counts_from_when_it_came_over_a_restart_and_an_edit_that_makes_no_o
     assert_eq!(from(&accepted), Some(100), "the same version");
     accepted.take(rule(71, 2), 400);
     assert_eq!(from(&accepted), Some(400));
-    let kept = accepted.unkept().unwrap().put.remove(0);
+    let kept = accepted.store_diff().unwrap().put.remove(0);
     let known: HashMap<_, _> = [(1, kept.known_by)].into();
     for (threshold, version, expected) in [(71, 2, 400), (72, 3, 500)] {
-        let mut restarted = Accepted::default();
-        restarted.found_kept(known.clone());
+        let mut restarted = RuleVersions::default();
+        restarted.set_stored(known.clone());
         restarted.take(rule(threshold, version), 500);
         assert_eq!(from(&restarted), Some(expected), "as a restart finds it");
     }
@@ -210,8 +218,8 @@ fn a_rule_that_was_off_counts_from_when_it_is_on_again() {
         });
         vec![validation::check(&object(fields), 1)]
     };
-    let mut accepted = Accepted::default();
-    let from = |accepted: &Accepted| accepted.good[&7].rule.from_ms;
+    let mut accepted = RuleVersions::default();
+    let from = |accepted: &RuleVersions| accepted.good[&7].rule.from_ms;
     for (enabled, now_ms, from_ms) in
         [(true, 10, 10), (true, 20, 10), (false, 30, 10), (true, 40, 40)]
     {

@@ -1,32 +1,32 @@
 //! Reads when a rule may open an episode: times of day, and days of the week.
 //!
-//! Pure. [`Effective`] decides whether the rule may open an episode at a given time.
+//! Pure. [`ActiveHours`] decides whether the rule may open an episode at a given time.
 
 use jiff::civil::Time;
 use serde_json::Value;
 
-use super::fields::Form;
-use crate::rules::rule::{ALL_DAYS, Effective};
+use super::fields::RuleFields;
+use crate::rules::rule::{ALL_DAYS, ActiveHours};
 
 /// Reads when the rule may open an episode, and records the problems.
-pub(super) fn effective(form: &mut Form<'_>) -> Effective {
-    Effective {
+pub(super) fn effective(form: &mut RuleFields<'_>) -> ActiveHours {
+    ActiveHours {
         start: time(form, "effective_time_start"),
         end: time(form, "effective_time_end"),
         days: days(form),
     }
 }
 
-fn time(form: &mut Form<'_>, field: &'static str) -> Option<Time> {
+fn time(form: &mut RuleFields<'_>, field: &'static str) -> Option<Time> {
     let text = form.text(field)?;
     let time = text.parse().ok();
     if time.is_none() {
-        form.refuse(field, "must be a time of day such as 22:00:00");
+        form.add_error(field, "must be a time of day such as 22:00:00");
     }
     time
 }
 
-fn days(form: &mut Form<'_>) -> u8 {
+fn days(form: &mut RuleFields<'_>) -> u8 {
     let words: Vec<String> = match form.value("effective_days") {
         None => return ALL_DAYS,
         Some(Value::Array(days)) => days.iter().map(Value::to_string).collect(),
@@ -40,7 +40,10 @@ fn days(form: &mut Form<'_>) -> u8 {
         match word.trim().trim_matches('"').parse::<u8>() {
             Ok(day @ 1..=7) => days |= 1 << day,
             _ => {
-                form.refuse("effective_days", "must list ISO days, 1 (Monday) to 7, as in 1,2,3");
+                form.add_error(
+                    "effective_days",
+                    "must list ISO days, 1 (Monday) to 7, as in 1,2,3",
+                );
                 return ALL_DAYS;
             }
         }

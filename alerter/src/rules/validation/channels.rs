@@ -4,11 +4,11 @@
 
 use serde_json::Value;
 
-use super::fields::Form;
+use super::fields::RuleFields;
 use crate::rules::channel::Channels;
 
 /// Reads the channels of the rule. `skipped` receives the unknown channels.
-pub(super) fn channels(form: &mut Form<'_>, skipped: &mut Vec<String>) -> Channels {
+pub(super) fn channels(form: &mut RuleFields<'_>, skipped: &mut Vec<String>) -> Channels {
     let mut words: Vec<String> = match form.value("enabled_channels").cloned() {
         Some(Value::Array(_)) => list(form.document("enabled_channels")),
         Some(Value::String(text)) if text.trim_start().starts_with('[') => {
@@ -16,7 +16,7 @@ pub(super) fn channels(form: &mut Form<'_>, skipped: &mut Vec<String>) -> Channe
         }
         Some(Value::String(text)) => text.split(',').map(str::to_owned).collect(),
         Some(_) => {
-            form.refuse("enabled_channels", "must be a list of channels");
+            form.add_error("enabled_channels", "must be a list of channels");
             return Channels::default();
         }
         None => Vec::new(),

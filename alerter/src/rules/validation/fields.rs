@@ -58,7 +58,7 @@ pub fn written(fields: &Map<String, Value>) -> String {
 
 /// A problem with one field of one rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct FieldError {
     /// The rule, as `rule 7`, or its place if it has no number.
     pub rule: String,
     /// The field.
@@ -67,7 +67,7 @@ pub struct Problem {
     pub message: String,
 }
 
-impl std::fmt::Display for Problem {
+impl std::fmt::Display for FieldError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}: {}", self.rule, self.field, self.message)
     }
@@ -75,13 +75,13 @@ impl std::fmt::Display for Problem {
 
 /// The fields of one rule, and their problems so far.
 #[derive(Debug)]
-pub struct Form<'a> {
+pub struct RuleFields<'a> {
     fields: &'a Map<String, Value>,
     rule: String,
-    problems: Vec<Problem>,
+    problems: Vec<FieldError>,
 }
 
-impl<'a> Form<'a> {
+impl<'a> RuleFields<'a> {
     /// Returns the form of the rule at `place` in its source, counted from 1.
     pub fn new(fields: &'a Map<String, Value>, place: usize) -> Self {
         let rule = match fields.get("id").and_then(whole) {
@@ -92,17 +92,17 @@ impl<'a> Form<'a> {
     }
 
     /// Records a problem.
-    pub fn refuse(&mut self, field: &'static str, message: impl Into<String>) {
-        self.problems.push(Problem { rule: self.rule.clone(), field, message: message.into() });
+    pub fn add_error(&mut self, field: &'static str, message: impl Into<String>) {
+        self.problems.push(FieldError { rule: self.rule.clone(), field, message: message.into() });
     }
 
     /// Returns the problems.
-    pub fn into_problems(self) -> Vec<Problem> {
+    pub fn into_errors(self) -> Vec<FieldError> {
         self.problems
     }
 
     /// Whether there is no problem so far.
-    pub fn is_clean(&self) -> bool {
+    pub fn has_no_error(&self) -> bool {
         self.problems.is_empty()
     }
 
@@ -121,7 +121,7 @@ impl<'a> Form<'a> {
             Value::String(text) => Some(text.trim().to_owned()),
             Value::Number(number) => Some(number.to_string()),
             _ => {
-                self.refuse(field, "must be text");
+                self.add_error(field, "must be text");
                 None
             }
         }
@@ -136,7 +136,7 @@ impl<'a> Form<'a> {
         };
         let number = number.filter(|number: &f64| number.is_finite());
         if number.is_none() {
-            self.refuse(field, "must be a number");
+            self.add_error(field, "must be a number");
         }
         number
     }
@@ -147,7 +147,7 @@ impl<'a> Form<'a> {
         match whole(value).filter(|number| (min..=max).contains(number)) {
             Some(number) => number,
             None => {
-                self.refuse(field, format!("must be a whole number from {min} to {max}"));
+                self.add_error(field, format!("must be a whole number from {min} to {max}"));
                 default
             }
         }
@@ -162,7 +162,7 @@ impl<'a> Form<'a> {
                 Some(0) => false,
                 Some(1) => true,
                 _ => {
-                    self.refuse(field, "must be 0 or 1");
+                    self.add_error(field, "must be 0 or 1");
                     default
                 }
             },
@@ -176,7 +176,7 @@ impl<'a> Form<'a> {
                 Ok(Value::Null) => None,
                 Ok(document) => Some(document),
                 Err(_) => {
-                    self.refuse(field, "is not JSON");
+                    self.add_error(field, "is not JSON");
                     None
                 }
             },

@@ -14,13 +14,13 @@ pub mod windows;
 use serde_json::{Map, Value};
 
 use crate::rules::rule::Rule;
-use crate::rules::validation::fields::{Form, Problem, written};
-use crate::rules::validation::lints::doubts;
+use crate::rules::validation::fields::{FieldError, RuleFields, written};
+use crate::rules::validation::lints::lints;
 use crate::rules::validation::rule::rule;
 
 /// The result of validating a written rule.
 #[derive(Debug)]
-pub enum Checked {
+pub enum RuleStatus {
     /// A valid rule, which can be evaluated.
     Valid(Box<Rule>),
     /// Deleted: treated as absent.
@@ -28,49 +28,50 @@ pub enum Checked {
     /// For device events, which take another route: no error.
     Event,
     /// Invalid, for all of these reasons.
-    Refused(Vec<Problem>),
+    Invalid(Vec<FieldError>),
 }
 
 /// A written rule and the result of its validation.
 #[derive(Debug)]
-pub struct Check {
+pub struct CheckedRule {
     /// Number of the rule, if it has one.
     pub id: Option<i64>,
     /// The result of the validation.
-    pub checked: Checked,
+    pub checked: RuleStatus,
     /// Warnings, which do not make the rule invalid.
     pub warnings: Vec<String>,
     /// The rule's fields, as JSON.
     pub form: String,
 }
 
-impl Check {
+impl CheckedRule {
     /// Makes the rule invalid because of a problem with one field.
-    pub fn refuse(&mut self, field: &'static str, message: String) {
+    pub fn add_error(&mut self, field: &'static str, message: String) {
         let rule =
             self.id.map_or_else(|| "a rule without a number".into(), |id| format!("rule {id}"));
-        let problem = Problem { rule, field, message };
+        let problem = FieldError { rule, field, message };
         match &mut self.checked {
-            Checked::Refused(problems) => problems.push(problem),
-            checked => *checked = Checked::Refused(vec![problem]),
+            RuleStatus::Invalid(problems) => problems.push(problem),
+            checked => *checked = RuleStatus::Invalid(vec![problem]),
         }
     }
 }
 
 /// Validates the rule written at `place` (from 1) in its source.
-pub fn check(fields: &Map<String, Value>, place: usize) -> Check {
-    let mut form = Form::new(fields, place);
+pub fn check(fields: &Map<String, Value>, place: usize) -> CheckedRule {
+    let mut form = RuleFields::new(fields, place);
     let id = form.whole("id", 0, 1, i64::MAX);
     let known = (id > 0).then_some(id);
-    let done = |checked| Check { id: known, checked, warnings: Vec::new(), form: written(fields) };
+    let done =
+        |checked| CheckedRule { id: known, checked, warnings: Vec::new(), form: written(fields) };
     if form.flag("is_deleted", false) {
-        return done(Checked::Deleted);
+        return done(RuleStatus::Deleted);
     }
     if form.text("physical_sign").as_deref() == Some("event") {
-        return done(Checked::Event);
+        return done(RuleStatus::Event);
     }
-    if known.is_none() && form.is_clean() {
-        form.refuse("id", "is missing: give the rule a number of its own");
+    if known.is_none() && form.has_no_error() {
+        form.add_error("id", "is missing: give the rule a number of its own");
     }
     let mut skipped_channels = Vec::new();
     let rule = rule(&mut form, id, fields, &mut skipped_channels);
@@ -80,13 +81,13 @@ pub fn check(fields: &Map<String, Value>, place: usize) -> Check {
         warnings.push(format!("notifications by {skipped} are skipped: not configured here"));
     }
     let checked = match rule {
-        Some(rule) if form.is_clean() => {
-            warnings.extend(doubts(&rule));
-            Checked::Valid(Box::new(rule))
+        Some(rule) if form.has_no_error() => {
+            warnings.extend(lints(&rule));
+            RuleStatus::Valid(Box::new(rule))
         }
-        _ => Checked::Refused(form.into_problems()),
+        _ => RuleStatus::Invalid(form.into_errors()),
     };
-    Check { id: known, checked, warnings, form: written(fields) }
+    CheckedRule { id: known, checked, warnings, form: written(fields) }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::fields::{Form, SECONDS_MAX, WINDOW_SECONDS};
+use super::fields::{RuleFields, SECONDS_MAX, WINDOW_SECONDS};
 use crate::rules::policy::{Escalation, FlapLimits, Policy};
 use crate::rules::severity::Severity;
 
@@ -19,14 +19,14 @@ const FLAP_WINDOW_SECONDS: i64 = 600;
 
 /// Reads the policy. `absence`: a `NO_DATA` rule counts one verdict, so the platform's values for
 /// the runs are ignored.
-pub(super) fn policy(form: &mut Form<'_>, absence: bool) -> Option<Policy> {
-    let counted = |form: &mut Form<'_>, field| {
+pub(super) fn policy(form: &mut RuleFields<'_>, absence: bool) -> Option<Policy> {
+    let counted = |form: &mut RuleFields<'_>, field| {
         if absence { 1 } else { form.whole(field, 1, 1, TREND_MAX) }
     };
     let trend = counted(form, "trend_duration");
     let window = form.whole("time_window_seconds", WINDOW_SECONDS, 1, SECONDS_MAX);
     if trend - 1 > window {
-        form.refuse("trend_duration", format!("{trend} readings cannot lie within {window} s"));
+        form.add_error("trend_duration", format!("{trend} readings cannot lie within {window} s"));
     }
     let repeat = form
         .value("repeat_interval_seconds")
@@ -51,12 +51,12 @@ pub(super) fn policy(form: &mut Form<'_>, absence: bool) -> Option<Policy> {
     })
 }
 
-fn severity(form: &mut Form<'_>) -> Option<Severity> {
+fn severity(form: &mut RuleFields<'_>) -> Option<Severity> {
     let field = if form.value("severity_level").is_some() { "severity_level" } else { "level" };
     let word = form.text(field).unwrap_or_else(|| "minor".to_owned());
     let severity = Severity::from_word(&word);
     if severity.is_none() {
-        form.refuse(
+        form.add_error(
             field,
             format!("{word} is no severity: info, minor, moderate, major, critical"),
         );
@@ -64,7 +64,7 @@ fn severity(form: &mut Form<'_>) -> Option<Severity> {
     severity
 }
 
-fn escalation(form: &mut Form<'_>) -> Vec<Escalation> {
+fn escalation(form: &mut RuleFields<'_>) -> Vec<Escalation> {
     let Some(document) = form.document("escalation") else { return Vec::new() };
     let step = |step: &Value| -> Option<Escalation> {
         let after = step.get("after_seconds")?.as_i64()?;
@@ -76,7 +76,7 @@ fn escalation(form: &mut Form<'_>) -> Vec<Escalation> {
     match steps {
         Some(steps) if steps.is_sorted_by(|a, b| a.after_ms < b.after_ms) => steps,
         _ => {
-            form.refuse(
+            form.add_error(
                 "escalation",
                 "must be a list of {after_seconds, to} in rising order of time",
             );

@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use super::active_hours::effective;
 use super::channels::channels;
-use super::fields::{FIELDS, Form, SECONDS_MAX};
+use super::fields::{FIELDS, RuleFields, SECONDS_MAX};
 use super::policy::policy;
-use super::trigger::watch;
-use crate::rules::rule::{Rule, Watch};
-use crate::rules::template::{ABSENCE_TEMPLATE, DEFAULT_TEMPLATE, Template};
+use super::trigger::trigger;
+use crate::rules::rule::{Rule, Trigger};
+use crate::rules::template::{DEFAULT_TEMPLATE, NO_DATA_TEMPLATE, Template};
 
 /// Longest rule type, in characters: the limit of the platform's column.
 const RULE_TYPE_CHARS_MAX: usize = 50;
@@ -21,14 +21,14 @@ const MESSAGE_CHARS_MAX: usize = 1_000;
 
 /// Reads the rule of the form, and records its problems.
 pub(super) fn rule(
-    form: &mut Form<'_>,
+    form: &mut RuleFields<'_>,
     id: i64,
     fields: &Map<String, Value>,
     skipped_channels: &mut Vec<String>,
 ) -> Option<Rule> {
     let customer_id = form.whole("customer_id", 0, 0, i64::MAX);
-    let watch = watch(form);
-    let absence = matches!(watch, Some(Watch::Absence(_)));
+    let watch = trigger(form);
+    let absence = matches!(watch, Some(Trigger::NoData(_)));
     let policy = policy(form, absence);
     let version = if form.value("version").is_some() {
         form.whole("version", 1, 0, i64::MAX)
@@ -51,7 +51,7 @@ pub(super) fn rule(
         version,
         customer_id,
         rule_type,
-        watch: watch?,
+        trigger: watch?,
         enabled,
         // At most 5, so it fits.
         priority: priority as u8,
@@ -66,20 +66,20 @@ pub(super) fn rule(
 }
 
 /// Reads a field's text of bounded length.
-fn text(form: &mut Form<'_>, field: &'static str, chars_max: usize) -> Option<String> {
+fn text(form: &mut RuleFields<'_>, field: &'static str, chars_max: usize) -> Option<String> {
     let text = form.text(field)?;
     let chars = text.chars().count();
     if chars > chars_max {
-        form.refuse(field, format!("has {chars} characters, of {chars_max} at most"));
+        form.add_error(field, format!("has {chars} characters, of {chars_max} at most"));
     }
     Some(text)
 }
 
-fn message(form: &mut Form<'_>, absence: bool) -> Option<Template> {
-    let default = if absence { ABSENCE_TEMPLATE } else { DEFAULT_TEMPLATE };
+fn message(form: &mut RuleFields<'_>, absence: bool) -> Option<Template> {
+    let default = if absence { NO_DATA_TEMPLATE } else { DEFAULT_TEMPLATE };
     let text = text(form, "alert_message", MESSAGE_CHARS_MAX);
     let text = text.unwrap_or_else(|| default.to_owned());
-    Template::parse(&text).map_err(|problem| form.refuse("alert_message", problem)).ok()
+    Template::parse(&text).map_err(|problem| form.add_error("alert_message", problem)).ok()
 }
 
 /// Returns a version for a rule without one. It changes with every edit.

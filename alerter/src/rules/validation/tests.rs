@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::rules::channel::Channels;
-use crate::rules::rule::{ALL_DAYS, Effective, Watch};
+use crate::rules::rule::{ALL_DAYS, ActiveHours, Trigger};
 use crate::rules::severity::Severity;
 use crate::test_support::object;
 
@@ -10,7 +10,7 @@ fn base() -> Value {
     json!({"id": 7, "physical_sign": "heart_rate", "threshold_max": 100})
 }
 
-fn checked(change: Value) -> Check {
+fn checked(change: Value) -> CheckedRule {
     let mut fields = object(base());
     fields.extend(object(change));
     check(&fields, 1)
@@ -18,14 +18,14 @@ fn checked(change: Value) -> Check {
 
 fn valid(change: Value) -> Rule {
     match checked(change).checked {
-        Checked::Valid(rule) => *rule,
+        RuleStatus::Valid(rule) => *rule,
         other => panic!("{other:?}"),
     }
 }
 
 fn problems(change: Value) -> Vec<String> {
     match checked(change).checked {
-        Checked::Refused(problems) => problems.iter().map(ToString::to_string).collect(),
+        RuleStatus::Invalid(problems) => problems.iter().map(ToString::to_string).collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -36,11 +36,11 @@ fn what_is_not_said_has_its_default() {
     assert_eq!((rule.customer_id, rule.priority, rule.enabled), (0, 3, true));
     assert_eq!((rule.policy.trend, rule.policy.window_ms), (1, 300_000));
     assert_eq!((rule.policy.cooldown_ms, rule.policy.repeat_ms), (600_000, None));
-    let Watch::Range(range) = &rule.watch else { panic!("{rule:?}") };
+    let Trigger::Range(range) = &rule.trigger else { panic!("{rule:?}") };
     assert_eq!((rule.policy.clear_after, range.clear), (1, range.thresholds));
     assert_eq!(rule.policy.severity, Severity::Minor);
     assert_eq!(rule.channels, Channels { wechat: true, message: true, ..Channels::default() });
-    assert_eq!(rule.effective, Effective { start: None, end: None, days: ALL_DAYS });
+    assert_eq!(rule.effective, ActiveHours { start: None, end: None, days: ALL_DAYS });
 }
 
 #[test]
@@ -118,8 +118,8 @@ fn categories_of_later_versions_are_refused_by_name() {
 #[test]
 fn deleted_rules_and_events_are_no_errors() {
     let deleted = checked(json!({"is_deleted": 1, "threshold_max": "x"})).checked;
-    assert!(matches!(deleted, Checked::Deleted));
-    assert!(matches!(checked(json!({"physical_sign": "event"})).checked, Checked::Event));
+    assert!(matches!(deleted, RuleStatus::Deleted));
+    assert!(matches!(checked(json!({"physical_sign": "event"})).checked, RuleStatus::Event));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn every_word_for_a_channel_is_read_wherever_it_stands() {
     ] {
         let check = checked(change.clone());
         assert!(check.warnings.is_empty(), "{change}: {:?}", check.warnings);
-        let Checked::Valid(rule) = check.checked else { panic!("{change}") };
+        let RuleStatus::Valid(rule) = check.checked else { panic!("{change}") };
         assert_eq!(rule.channels, channels, "{change}");
     }
 }
@@ -159,11 +159,11 @@ fn every_word_for_a_channel_is_read_wherever_it_stands() {
 fn channels_not_configured_here_are_skipped_and_the_rule_stays() {
     let check = checked(json!({"enabled_channels": ["wechat", "sms", "email"]}));
     assert_eq!(check.warnings, ["notifications by sms, email are skipped: not configured here"]);
-    let Checked::Valid(rule) = check.checked else { panic!() };
+    let RuleStatus::Valid(rule) = check.checked else { panic!() };
     assert_eq!(rule.channels, Channels { wechat: true, ..Channels::default() });
     // A rule with only unknown channels notifies by no channel.
     let check = checked(json!({"enabled_channels": ["sms"]}));
-    let Checked::Valid(rule) = check.checked else { panic!() };
+    let RuleStatus::Valid(rule) = check.checked else { panic!() };
     assert_eq!(rule.channels, Channels::default());
 }
 
@@ -179,7 +179,7 @@ fn an_edit_of_a_rule_without_a_version_is_another_version() {
 fn a_rule_type_or_text_too_long_for_its_column_is_refused_by_name() {
     for (field, chars_max) in [("rule_type", 50), ("alert_message", 1_000)] {
         valid(json!({ field: "𠮷".repeat(chars_max) }));
-        let Checked::Refused(problems) =
+        let RuleStatus::Invalid(problems) =
             checked(json!({ field: "x".repeat(chars_max + 1) })).checked
         else {
             panic!("{field}")

@@ -1,12 +1,12 @@
 use serde_json::json;
 
 use crate::rules::condition::Operator;
-use crate::rules::rule::{Rule, Watch};
-use crate::rules::validation::{Checked, check};
-use crate::rules::vital::Sign;
+use crate::rules::rule::{Rule, Trigger};
+use crate::rules::validation::{RuleStatus, check};
+use crate::rules::vital::Vital;
 use crate::test_support::object;
 
-fn checked(expression: serde_json::Value) -> Checked {
+fn checked(expression: serde_json::Value) -> RuleStatus {
     let fields = json!({
         "id": 7, "rule_category": "COMPOSITE", "physical_sign": "composite_0001",
         "condition_expression": expression,
@@ -16,7 +16,7 @@ fn checked(expression: serde_json::Value) -> Checked {
 
 fn valid(expression: serde_json::Value) -> Rule {
     match checked(expression) {
-        Checked::Valid(rule) => *rule,
+        RuleStatus::Valid(rule) => *rule,
         other => panic!("{other:?}"),
     }
 }
@@ -37,15 +37,15 @@ fn both_spellings_and_a_text_of_them_say_the_same() {
         ],
         "logicalOperator": "OR",
     });
-    let Watch::Conditions(composite) = valid(snake.clone()).watch else { panic!() };
+    let Trigger::Conditions(composite) = valid(snake.clone()).trigger else { panic!() };
     assert_eq!((composite.all, composite.conditions.len()), (false, 2));
     assert_eq!(
-        (composite.conditions[0].sign, composite.conditions[0].duration_ms),
-        (Sign::HeartRate, 60_000)
+        (composite.conditions[0].vital, composite.conditions[0].duration_ms),
+        (Vital::HeartRate, 60_000)
     );
     assert_eq!(composite.conditions[1].operator, Operator::AtMost);
     for same in [camel, json!(snake.to_string())] {
-        assert_eq!(valid(same).watch, Watch::Conditions(composite.clone()));
+        assert_eq!(valid(same).trigger, Trigger::Conditions(composite.clone()));
     }
 }
 
@@ -69,7 +69,7 @@ fn every_condition_that_cannot_work_is_named_by_its_place() {
         (with("threshold", json!("x")), "condition 2: threshold must be"),
         (with("duration_seconds", json!(-1)), "condition 2: duration_seconds must"),
     ] {
-        let Checked::Refused(problems) = checked(expression.clone()) else {
+        let RuleStatus::Invalid(problems) = checked(expression.clone()) else {
             panic!("{expression}")
         };
         assert_eq!(problems.len(), 1, "{problems:?}");

@@ -3,19 +3,19 @@
 
 use std::collections::BTreeSet;
 
-use super::{Check, Checked};
-use crate::rules::rule::{Rule, Watch};
+use super::{CheckedRule, RuleStatus};
+use crate::rules::rule::{Rule, Trigger};
 
 /// Different windows of all rules together, at most.
 const WINDOWS_MAX: usize = 64;
 
 /// Makes the rules invalid whose window exceeds the limit, those with the greatest numbers.
-pub fn refuse_surplus(checks: &mut [Check]) {
+pub fn invalidate_surplus(checks: &mut [CheckedRule]) {
     let window = |rule: &Rule| rule.absence().filter(|_| rule.enabled).map(|one| one.window_ms);
     let mut counted: Vec<(i64, i64)> = checks
         .iter()
         .filter_map(|check| match &check.checked {
-            Checked::Valid(rule) => Some((rule.id, window(rule)?)),
+            RuleStatus::Valid(rule) => Some((rule.id, window(rule)?)),
             _ => None,
         })
         .collect();
@@ -27,17 +27,17 @@ pub fn refuse_surplus(checks: &mut [Check]) {
         }
     }
     for check in checks {
-        let Checked::Valid(rule) = &check.checked else { continue };
+        let RuleStatus::Valid(rule) = &check.checked else { continue };
         if window(rule).is_some_and(|window| !taken.contains(&window)) {
-            let field = match rule.watch {
-                Watch::Absence(_) => "time_window_seconds",
-                Watch::Range(_) | Watch::Conditions(_) => "stale_after_seconds",
+            let field = match rule.trigger {
+                Trigger::NoData(_) => "time_window_seconds",
+                Trigger::Range(_) | Trigger::Conditions(_) => "stale_after_seconds",
             };
             let message = format!(
                 "is one more than the {WINDOWS_MAX} different absences that all rules together may \
                  allow: take one that another rule has"
             );
-            check.refuse(field, message);
+            check.add_error(field, message);
         }
     }
 }
@@ -69,11 +69,11 @@ mod tests {
         ]);
         let checks = rules.into_iter().map(|rule| check(&object(rule), 1));
         let mut checks: Vec<_> = checks.collect();
-        refuse_surplus(&mut checks);
+        invalidate_surplus(&mut checks);
         let refused: Vec<_> = checks
             .iter()
             .filter_map(|check| match &check.checked {
-                Checked::Refused(problems) => Some((check.id?, problems[0].field)),
+                RuleStatus::Invalid(problems) => Some((check.id?, problems[0].field)),
                 _ => None,
             })
             .collect();

@@ -15,29 +15,29 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::delivery::Event;
-use super::out_of_range::Gap;
+use super::delivery::ConsumerEvent;
+use super::out_of_range::OutOfRange;
 use super::topic_check::TopicCheck;
 use crate::ledger::{Claim, ClaimError, Ledger};
-use crate::metrics::{PARTITIONS_HELD, PARTITIONS_OWNED};
+use crate::metrics::{PARTITIONS_OWNED, PARTITIONS_UNCLAIMED};
 use ljwx_service::kafka::REQUEST_TIMEOUT;
 
 /// Longest delay of a rebalance by one claim.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Most queries for the end of a partition that seems to lie before the ledger's position.
-const ENDS_ASKED_MAX: u32 = 4;
+const END_QUERIES_MAX: u32 = 4;
 
 /// Wait between two of these queries.
-const ENDS_ASKED_AGAIN: Duration = Duration::from_secs(1);
+const END_QUERY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The state of an assigned partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Held {
+enum ClaimState {
     /// Claimed under `epoch`. Records below `next` are skipped.
     Active { epoch: i64, next: i64 },
     /// Unclaimed: assigned by Kafka, but not claimed in the ledger yet. Stays paused.
-    Waiting,
+    Unclaimed,
 }
 
 /// The assigned partitions, and the ledger in which they are claimed.
@@ -46,8 +46,8 @@ pub(super) struct ClaimTable {
     group: String,
     topic: String,
     runtime: Handle,
-    control: mpsc::UnboundedSender<Event>,
-    partitions: Mutex<BTreeMap<i32, Held>>,
+    control: mpsc::UnboundedSender<ConsumerEvent>,
+    partitions: Mutex<BTreeMap<i32, ClaimState>>,
     topic_check: TopicCheck,
 }
 
@@ -56,7 +56,7 @@ impl ClaimTable {
         ledger: Ledger,
         group: String,
         topic: String,
-        control: mpsc::UnboundedSender<Event>,
+        control: mpsc::UnboundedSender<ConsumerEvent>,
     ) -> Self {
         gauges(&BTreeMap::new());
         Self {
@@ -74,7 +74,7 @@ impl ClaimTable {
     /// claimed or its offset is already processed.
     pub(super) fn admit(&self, partition: i32, offset: i64) -> Option<i64> {
         match lock(&self.partitions).get_mut(&partition) {
-            Some(Held::Active { epoch, next }) if offset >= *next => {
+            Some(ClaimState::Active { epoch, next }) if offset >= *next => {
                 *next = offset + 1;
                 Some(*epoch)
             }
@@ -99,7 +99,7 @@ impl ClaimTable {
             debug!(%error, "Kafka does not say whether the topic is the same");
             // Pause only if Kafka is silent: a deleted topic may be recreated at any moment.
             if error.downcast_ref::<KafkaError>().is_some() {
-                self.topic_check.rest();
+                self.topic_check.pause();
             }
         }
         !refused
@@ -123,7 +123,7 @@ impl ClaimTable {
         let partitions = lock(&self.partitions);
         let mut active = TopicPartitionList::new();
         for element in list.elements() {
-            if matches!(partitions.get(&element.partition()), Some(Held::Active { .. })) {
+            if matches!(partitions.get(&element.partition()), Some(ClaimState::Active { .. })) {
                 active.add_partition(&self.topic, element.partition());
             }
         }
@@ -132,10 +132,10 @@ impl ClaimTable {
 
     /// Reports a failure that only a new process can fix.
     pub(super) fn fail(&self, reason: String) {
-        self.send(Event::Failed(reason));
+        self.send(ConsumerEvent::Failed(reason));
     }
 
-    pub(super) fn send(&self, event: Event) {
+    pub(super) fn send(&self, event: ConsumerEvent) {
         // The pipeline ends before this sender only if the process is ending anyway.
         let _ = self.control.send(event);
     }
@@ -148,7 +148,7 @@ impl ClaimTable {
         let claiming = async {
             self.topic_check.check(consumer.client(), &self.ledger).await?;
             let row = self.ledger.read(partition).await?;
-            let gap = self.gap(consumer, partition, row.map(|row| row.next_offset)).await?;
+            let gap = self.locate(consumer, partition, row.map(|row| row.next_offset)).await?;
             if let Some(message) = gap.message(&self.group) {
                 // Claim nothing, so that the row stays unchanged for the operator.
                 self.fail(message.clone());
@@ -163,15 +163,15 @@ impl ClaimTable {
                 if is_refused(error) {
                     self.fail(format!("{error:#}"));
                 }
-                self.tell_held(partition, error);
+                self.log_unclaimed(partition, error);
             })
             .ok()
     }
 
     /// Logs the first failed claim of a partition as a warning, later ones at debug. A successful
     /// claim logs itself.
-    fn tell_held(&self, partition: i32, error: &anyhow::Error) {
-        if lock(&self.partitions).get(&partition) == Some(&Held::Waiting) {
+    fn log_unclaimed(&self, partition: i32, error: &anyhow::Error) {
+        if lock(&self.partitions).get(&partition) == Some(&ClaimState::Unclaimed) {
             debug!(partition, %error, "partition still held");
         } else {
             warn!(partition, %error, "partition held: its ledger row cannot be claimed");
@@ -181,9 +181,9 @@ impl ClaimTable {
     /// Returns the claimed partitions with the next offset of each.
     pub(super) fn positions(&self) -> Vec<(i32, i64)> {
         let partitions = lock(&self.partitions);
-        let active = partitions.iter().filter_map(|(partition, held)| match held {
-            Held::Active { next, .. } => Some((*partition, *next)),
-            Held::Waiting => None,
+        let active = partitions.iter().filter_map(|(partition, state)| match state {
+            ClaimState::Active { next, .. } => Some((*partition, *next)),
+            ClaimState::Unclaimed => None,
         });
         active.collect()
     }
@@ -211,22 +211,22 @@ impl ClaimTable {
     }
 
     /// Compares a partition's position with its topic. Without a position, uses the first offset.
-    async fn gap<C: ConsumerContext>(
+    async fn locate<C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,
         partition: i32,
         position: Option<i64>,
-    ) -> anyhow::Result<Gap> {
+    ) -> anyhow::Result<OutOfRange> {
         let mut asked = 0;
         loop {
             let (low, high) = self.ends(consumer, partition)?;
             let position = position.unwrap_or(low);
             asked += 1;
             // A new leader may briefly know an end that is too low: query again.
-            if position <= high || asked == ENDS_ASKED_MAX {
-                return Ok(Gap { partition, position, low, high });
+            if position <= high || asked == END_QUERIES_MAX {
+                return Ok(OutOfRange { partition, position, low, high });
             }
-            tokio::time::sleep(ENDS_ASKED_AGAIN).await;
+            tokio::time::sleep(END_QUERY_INTERVAL).await;
         }
     }
 
@@ -238,8 +238,8 @@ impl ClaimTable {
     pub(super) fn set_active(&self, claims: &[Claim]) {
         let mut partitions = lock(&self.partitions);
         for claim in claims {
-            let held = Held::Active { epoch: claim.epoch, next: claim.next_offset };
-            partitions.insert(claim.partition, held);
+            let state = ClaimState::Active { epoch: claim.epoch, next: claim.next_offset };
+            partitions.insert(claim.partition, state);
             info!(
                 partition = claim.partition,
                 epoch = claim.epoch,
@@ -250,11 +250,11 @@ impl ClaimTable {
         gauges(&partitions);
         drop(partitions);
         if !claims.is_empty() {
-            self.send(Event::Assigned(claims.to_vec()));
+            self.send(ConsumerEvent::Assigned(claims.to_vec()));
         }
     }
 
-    pub(super) fn hold<C: ConsumerContext>(
+    pub(super) fn pause_unclaimed<C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,
         waiting: &TopicPartitionList,
@@ -264,7 +264,7 @@ impl ClaimTable {
         }
         let mut partitions = lock(&self.partitions);
         for element in waiting.elements() {
-            partitions.insert(element.partition(), Held::Waiting);
+            partitions.insert(element.partition(), ClaimState::Unclaimed);
         }
         gauges(&partitions);
         drop(partitions);
@@ -277,7 +277,7 @@ impl ClaimTable {
     pub(super) fn claim_waiting<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
         let waiting: Vec<i32> = lock(&self.partitions)
             .iter()
-            .filter(|(_, held)| **held == Held::Waiting)
+            .filter(|(_, state)| **state == ClaimState::Unclaimed)
             .map(|(partition, _)| *partition)
             .collect();
         if !waiting.is_empty() {
@@ -301,12 +301,12 @@ impl ClaimTable {
 
 /// Whether the error is permanent until an operator changes settings, ledger or topic.
 pub(super) fn is_refused(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(ClaimError::Refused(_)))
+    matches!(error.downcast_ref(), Some(ClaimError::Permanent(_)))
 }
 
-fn gauges(partitions: &BTreeMap<i32, Held>) {
-    let waiting = partitions.values().filter(|held| **held == Held::Waiting).count();
-    gauge!(PARTITIONS_HELD).set(waiting as f64);
+fn gauges(partitions: &BTreeMap<i32, ClaimState>) {
+    let waiting = partitions.values().filter(|state| **state == ClaimState::Unclaimed).count();
+    gauge!(PARTITIONS_UNCLAIMED).set(waiting as f64);
     gauge!(PARTITIONS_OWNED).set((partitions.len() - waiting) as f64);
 }
 

@@ -16,15 +16,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::claims::{ClaimTable, is_refused};
-use super::delivery::{CHUNK_DELIVERIES_MAX, Delivery, Event};
-use super::poll_thread::{Poll, run_or_fail};
-use super::rebalance::Assignment;
-use super::settings::SourceConfig;
+use super::delivery::{CHUNK_DELIVERIES_MAX, ConsumerEvent, Delivery};
+use super::poll_thread::{PollThread, run_or_fail};
+use super::rebalance::RebalanceContext;
+use super::settings::GroupConsumerConfig;
 use crate::ledger::Ledger;
 use crate::metrics::count_commit_error;
 use ljwx_service::kafka::KafkaArgs;
-use ljwx_service::kafka::topic_reader::Reader;
-use ljwx_service::lifecycle::{Deadline, Step};
+use ljwx_service::kafka::topic_reader::TopicReader;
+use ljwx_service::lifecycle::{Deadline, ShutdownStep};
 
 /// Longest wait for a broker's answer about the end of a partition.
 const ENDS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,10 +33,10 @@ const ENDS_TIMEOUT: Duration = Duration::from_secs(2);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running member of a consumer group.
-pub struct Source {
-    control: mpsc::UnboundedReceiver<Event>,
+pub struct GroupConsumer {
+    control: mpsc::UnboundedReceiver<ConsumerEvent>,
     deliveries: mpsc::Receiver<Vec<Delivery>>,
-    consumer: Arc<BaseConsumer<Assignment>>,
+    consumer: Arc<BaseConsumer<RebalanceContext>>,
     topic: String,
     thread: Option<JoinHandle<()>>,
     closing: CancellationToken,
@@ -49,9 +49,9 @@ pub async fn check_start(kafka: &KafkaArgs, ledger: &Ledger) -> anyhow::Result<(
     let checked = async {
         ledger.check_kind().await?;
         let (accepted, topic) = (ledger.accepted().await?.clone(), ledger.topic().to_owned());
-        let reader = Reader::new(kafka, "ljwx-check")?;
-        let asked = move || accepted.count_in(&reader, &topic, CHECK_TIMEOUT);
-        tokio::task::spawn_blocking(asked).await?
+        let reader = TopicReader::new(kafka, "ljwx-check")?;
+        let answer = move || accepted.count_in(&reader, &topic, CHECK_TIMEOUT);
+        tokio::task::spawn_blocking(answer).await?
     };
     match tokio::time::timeout(CHECK_TIMEOUT * 2, checked).await {
         Ok(Err(error)) if is_refused(&error) => Err(error),
@@ -59,10 +59,10 @@ pub async fn check_start(kafka: &KafkaArgs, ledger: &Ledger) -> anyhow::Result<(
     }
 }
 
-impl Source {
+impl GroupConsumer {
     /// Joins the group. Polling ends when `stop` is cancelled.
     pub fn start(
-        config: SourceConfig,
+        config: GroupConsumerConfig,
         ledger: Ledger,
         stop: CancellationToken,
     ) -> Result<Self, KafkaError> {
@@ -77,8 +77,8 @@ impl Source {
             config.topic.clone(),
             control_sender.clone(),
         );
-        let assignment = Assignment { claims, closing: closing.clone() };
-        let consumer: Arc<BaseConsumer<Assignment>> =
+        let assignment = RebalanceContext { claims, closing: closing.clone() };
+        let consumer: Arc<BaseConsumer<RebalanceContext>> =
             Arc::new(client.create_with_context(assignment)?);
         consumer.subscribe(&[&config.topic])?;
         let polled = Arc::clone(&consumer);
@@ -89,7 +89,7 @@ impl Source {
             .name("kafka-poll".into())
             .spawn(move || {
                 let (consumer, sender, stop) = (&polled, &delivery_sender, &until);
-                let poll = Poll { consumer, keeps_records, sender, stop };
+                let poll = PollThread { consumer, keeps_records, sender, stop };
                 run_or_fail(&control_sender, || poll.run());
             })
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
@@ -105,12 +105,12 @@ impl Source {
     }
 
     /// Returns the next event. Deliveries only if `admit`, control events always.
-    pub async fn next(&mut self, admit: bool) -> Event {
+    pub async fn next(&mut self, admit: bool) -> ConsumerEvent {
         tokio::select! {
             biased;
             Some(event) = self.control.recv() => event,
             chunk = self.deliveries.recv(), if admit => {
-                chunk.map_or(Event::Closed, Event::Deliveries)
+                chunk.map_or(ConsumerEvent::Closed, ConsumerEvent::Deliveries)
             }
         }
     }
@@ -123,14 +123,14 @@ impl Source {
     /// Queries the brokers for the present ends of partitions.
     pub async fn ends(&self, partitions: Vec<i32>) -> Result<Vec<(i32, i64)>, KafkaError> {
         let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
-        let asked = tokio::task::spawn_blocking(move || {
+        let answer = tokio::task::spawn_blocking(move || {
             let end = |partition| {
                 let (_, end) = consumer.fetch_watermarks(&topic, partition, ENDS_TIMEOUT)?;
                 Ok((partition, end + consumer.context().claims.base()))
             };
             partitions.into_iter().map(end).collect()
         });
-        asked.await.unwrap_or(Err(KafkaError::Canceled))
+        answer.await.unwrap_or(Err(KafkaError::Canceled))
     }
 
     /// Commits positions to the group, for lag tools. The ledger is the truth.
@@ -165,7 +165,7 @@ impl Source {
             }
             drop(consumer);
         });
-        match deadline.within(Step::Leave, left).await {
+        match deadline.within(ShutdownStep::Leave, left).await {
             Some(Ok(())) => {}
             Some(Err(_)) => tracing::warn!("the consumer did not close cleanly"),
             None => tracing::warn!("the group could not be left in time; its session runs out"),

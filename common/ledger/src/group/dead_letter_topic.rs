@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use super::delivery::Delivery;
-use ljwx_service::kafka::publisher::{Outgoing, Pending, PublishError, Publisher};
+use ljwx_service::kafka::publisher::{OutgoingRecord, PendingRecord, PublishError, Publisher};
 
 /// The class of a dead letter. The words are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl ErrorClass {
 
 /// The reason for a dead letter.
 #[derive(Debug, Clone, Copy)]
-pub struct Reason<'a> {
+pub struct DeadLetterReason<'a> {
     /// The stable word.
     pub class: ErrorClass,
     /// The number and SQLSTATE of MySQL's error.
@@ -44,22 +44,24 @@ pub struct Reason<'a> {
 /// If Kafka rejects one form, the next is tried: a partition must not wait for ever for one record
 /// that the dead-letter topic cannot take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Form {
+pub struct DeadLetterForm {
     /// Whether the dead letter goes to the partition with the number of its source.
-    pub beside: bool,
+    pub same_partition: bool,
     /// Whether the dead letter has the whole value, key and headers.
-    pub whole: bool,
+    pub complete: bool,
 }
 
-impl Form {
+impl DeadLetterForm {
     /// The first form: unchanged, in the partition of its source.
-    pub const AS_IT_CAME: Self = Self { beside: true, whole: true };
+    pub const UNCHANGED: Self = Self { same_partition: true, complete: true };
 
     /// Returns the form to try after Kafka rejected this one. `None` if no form would help.
     pub fn after(self, refusal: &PublishError) -> Option<Self> {
         match refusal {
-            PublishError::NoSuchPartition if self.beside => Some(Self { beside: false, ..self }),
-            PublishError::TooLarge if self.whole => Some(Self { whole: false, ..self }),
+            PublishError::NoSuchPartition if self.same_partition => {
+                Some(Self { same_partition: false, ..self })
+            }
+            PublishError::TooLarge if self.complete => Some(Self { complete: false, ..self }),
             _ => None,
         }
     }
@@ -80,14 +82,14 @@ const MESSAGE_BYTES_MAX: usize = 512;
 
 /// The dead-letter topic of one consumer group.
 #[derive(Clone)]
-pub struct DeadLetters {
+pub struct DeadLetterTopic {
     publisher: Publisher,
     topic: String,
     source_topic: String,
     group: String,
 }
 
-impl DeadLetters {
+impl DeadLetterTopic {
     /// Creates the dead-letter topic of `group`, which reads `source_topic`.
     pub fn new(publisher: Publisher, topic: String, source_topic: String, group: String) -> Self {
         Self { publisher, topic, source_topic, group }
@@ -103,11 +105,11 @@ impl DeadLetters {
     pub fn send(
         &self,
         delivery: &Delivery,
-        reason: &Reason<'_>,
-        form: Form,
-    ) -> Result<Pending, PublishError> {
+        reason: &DeadLetterReason<'_>,
+        form: DeadLetterForm,
+    ) -> Result<PendingRecord, PublishError> {
         let now = Timestamp::now().to_string();
-        let Reason { class, code, message, batch_id } = *reason;
+        let DeadLetterReason { class, code, message, batch_id } = *reason;
         let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
         let provenance = [
             ("dlq.source.topic", self.source_topic.clone()),
@@ -125,7 +127,7 @@ impl DeadLetters {
             ("dlq.app.version", env!("CARGO_PKG_VERSION").to_owned()),
         ];
         let record = &delivery.record;
-        let original = if form.whole { record.headers.clone() } else { None };
+        let original = if form.complete { record.headers.clone() } else { None };
         let mut headers = provenance.iter().fold(
             original.unwrap_or_default(),
             |headers: OwnedHeaders, (key, value)| {
@@ -133,19 +135,19 @@ impl DeadLetters {
             },
         );
         let (mut key, mut value) = (record.key.as_deref(), record.value.as_slice());
-        if !form.whole {
+        if !form.complete {
             let length = value.len().to_string();
             headers =
                 headers.insert(Header { key: CUT_FROM_BYTES, value: Some(length.as_bytes()) });
             key = key.filter(|key| key.len() <= CUT_KEY_BYTES_MAX);
             value = &value[..value.len().min(CUT_BYTES_MAX)];
         }
-        self.publisher.enqueue(Outgoing {
+        self.publisher.enqueue(OutgoingRecord {
             topic: &self.topic,
             key,
             // The topics have equally many partitions, so a dead letter keeps the partition of its
             // source.
-            partition: form.beside.then_some(delivery.partition),
+            partition: form.same_partition.then_some(delivery.partition),
             value,
             headers,
             timestamp_ms: Some(delivery.kafka_ms),
@@ -159,13 +161,13 @@ mod tests {
 
     #[test]
     fn what_kafka_refuses_goes_in_the_next_form_and_what_may_pass_does_not() {
-        let first = Form::AS_IT_CAME;
+        let first = DeadLetterForm::UNCHANGED;
         let elsewhere = first.after(&PublishError::NoSuchPartition);
-        assert_eq!(elsewhere, Some(Form { beside: false, whole: true }));
+        assert_eq!(elsewhere, Some(DeadLetterForm { same_partition: false, complete: true }));
         let cut = first.after(&PublishError::TooLarge);
-        assert_eq!(cut, Some(Form { beside: true, whole: false }));
+        assert_eq!(cut, Some(DeadLetterForm { same_partition: true, complete: false }));
         let both = cut.and_then(|form| form.after(&PublishError::NoSuchPartition));
-        assert_eq!(both, Some(Form { beside: false, whole: false }));
+        assert_eq!(both, Some(DeadLetterForm { same_partition: false, complete: false }));
         for refusal in [PublishError::TooLarge, PublishError::NoSuchPartition] {
             assert_eq!(both.and_then(|form| form.after(&refusal)), None);
         }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::ledger::Claim;
 use ljwx_reading::Reading;
 use ljwx_reading::wire::DecodeError;
-use ljwx_service::kafka::record_trace::Origin;
+use ljwx_service::kafka::record_trace::RecordTrace;
 
 /// Most deliveries handed over at a time.
 pub(super) const CHUNK_DELIVERIES_MAX: usize = 256;
@@ -26,16 +26,16 @@ pub struct Delivery {
     /// The Kafka record time, in milliseconds since 1970: the receipt at the gateway.
     pub kafka_ms: i64,
     /// The trace context in the record's headers.
-    pub origin: Origin,
+    pub origin: RecordTrace,
     /// The reading, or the reason why the record cannot be decoded.
     pub reading: Result<Reading, DecodeError>,
     /// The record itself. Empty if the member keeps no records.
-    pub record: Record,
+    pub record: RawRecord,
 }
 
 /// A record, unchanged.
 #[derive(Debug, Default)]
-pub struct Record {
+pub struct RawRecord {
     /// The key.
     pub key: Option<Vec<u8>>,
     /// The value.
@@ -46,7 +46,7 @@ pub struct Record {
 
 /// An event for the pipeline.
 #[derive(Debug)]
-pub enum Event {
+pub enum ConsumerEvent {
     /// Claimed partitions with their positions. Empty if the group has no partition for this
     /// member.
     Assigned(Vec<Claim>),

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Instant;
 
-use crate::ledger::Entry;
-use ljwx_service::kafka::topic_reader::Ends;
+use crate::ledger::LedgerRow;
+use ljwx_service::kafka::topic_reader::TopicWatermarks;
 
 /// Age of the oldest unprocessed record above which a partition counts as lagging.
 const LAGGING_SECONDS: f64 = 5.0;
 
 /// The observations of one check.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
+pub struct GroupState {
     /// The group's rows in the ledger by partition, with the last owner of each.
-    pub ledger: BTreeMap<i32, (Entry, String)>,
+    pub ledger: BTreeMap<i32, (LedgerRow, String)>,
     /// The watermarks of the topic's partitions.
-    pub ends: Ends,
+    pub ends: TopicWatermarks,
     /// The Kafka record time of the oldest unprocessed record, if known.
     pub oldest_ms: BTreeMap<i32, i64>,
     /// Ranges up to a partition's end that hold no record, only transaction markers and aborted
@@ -26,7 +26,7 @@ pub struct Seen {
     pub retention_ms: Option<i64>,
 }
 
-impl Seen {
+impl GroupState {
     /// Returns the next offset of a partition. A partition without a row starts at its first
     /// record.
     fn next(&self, partition: i32) -> i64 {
@@ -67,11 +67,11 @@ pub struct Lag {
 
 /// Tracks when each partition moved last.
 #[derive(Debug, Default)]
-pub struct Progress(BTreeMap<i32, (i64, Instant)>);
+pub struct StallClock(BTreeMap<i32, (i64, Instant)>);
 
-impl Progress {
+impl StallClock {
     /// Returns the lag of each partition of the topic.
-    pub fn lags(&mut self, seen: &Seen, now_ms: i64, now: Instant) -> Vec<Lag> {
+    pub fn lags(&mut self, seen: &GroupState, now_ms: i64, now: Instant) -> Vec<Lag> {
         let partitions = seen.ends.keys();
         partitions
             .map(|partition| {
@@ -100,7 +100,7 @@ impl Progress {
 
 /// Whether an owner has several lagging partitions, so that another replica would take some of
 /// them.
-pub fn more_replicas_help(seen: &Seen, lags: &[Lag]) -> bool {
+pub fn more_replicas_help(seen: &GroupState, lags: &[Lag]) -> bool {
     let mut lagging: BTreeMap<&str, usize> = BTreeMap::new();
     for lag in lags.iter().filter(|lag| lag.seconds > LAGGING_SECONDS) {
         if let Some((_, owner)) = seen.ledger.get(&lag.partition) {
@@ -119,12 +119,12 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    fn row(next_offset: i64, owner: &str) -> (Entry, String) {
-        (Entry { next_offset, ..Entry::default() }, owner.to_owned())
+    fn row(next_offset: i64, owner: &str) -> (LedgerRow, String) {
+        (LedgerRow { next_offset, ..LedgerRow::default() }, owner.to_owned())
     }
 
-    fn seen(high: i64) -> Seen {
-        Seen {
+    fn seen(high: i64) -> GroupState {
+        GroupState {
             ledger: [(0, row(90, "a")), (1, row(100, "a"))].into(),
             ends: (0..3).map(|partition| (partition, Watermarks { low: 10, high })).collect(),
             oldest_ms: [(0, 1_000), (1, 5_000), (2, 7_000)].into(),
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn lag_is_counted_in_records_and_seconds_and_a_partition_without_a_row_waits_from_its_start() {
-        let mut progress = Progress::default();
+        let mut progress = StallClock::default();
         let lags = progress.lags(&seen(100), 11_000, Instant::now());
         let told: Vec<_> = lags
             .iter()
@@ -147,8 +147,8 @@ mod tests {
 
     #[test]
     fn an_end_without_a_record_is_no_lag_until_something_follows_it() {
-        let ended = |high| Seen { void: [(0, 90..100)].into(), ..seen(high) };
-        let mut progress = Progress::default();
+        let ended = |high| GroupState { void: [(0, 90..100)].into(), ..seen(high) };
+        let mut progress = StallClock::default();
         let start = Instant::now();
         for (high, after, records, stalled) in
             [(100, Duration::ZERO, 0, 0.0), (100, HOUR, 0, 0.0), (101, HOUR, 11, 0.0)]
@@ -161,9 +161,9 @@ mod tests {
 
     #[test]
     fn a_partition_is_stalled_from_when_it_had_lag_and_did_not_move() {
-        let mut progress = Progress::default();
+        let mut progress = StallClock::default();
         let start = Instant::now();
-        let mut stalled = |seen: &Seen, at: Duration| {
+        let mut stalled = |seen: &GroupState, at: Duration| {
             progress
                 .lags(seen, 0, start + at)
                 .iter()
@@ -182,9 +182,9 @@ mod tests {
         for (owners, helps) in [(["a", "a", "b"], true), (["a", "b", "c"], false)] {
             let mut seen = seen(200);
             seen.ledger = (0..3).map(|at| (at, row(20, owners[at as usize]))).collect();
-            let lags = Progress::default().lags(&seen, 60_000, Instant::now());
+            let lags = StallClock::default().lags(&seen, 60_000, Instant::now());
             assert_eq!(more_replicas_help(&seen, &lags), helps, "{owners:?}");
-            let fresh = Progress::default().lags(&seen, 7_500, Instant::now());
+            let fresh = StallClock::default().lags(&seen, 7_500, Instant::now());
             assert!(!more_replicas_help(&seen, &fresh), "only one is older than the limit");
         }
     }

@@ -16,16 +16,16 @@ use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use tokio::time::timeout;
 
-use super::lag::{Lag, Progress, Seen, more_replicas_help};
-use crate::device_bindings::Bindings;
-use crate::ledger::{Entry, Ledger};
+use super::lag::{GroupState, Lag, StallClock, more_replicas_help};
+use crate::device_bindings::DeviceBindings;
+use crate::ledger::{Ledger, LedgerRow};
 use crate::metrics::{
     DEPENDENCY_UP, LAG_RECORDS, LAG_SECONDS, LEDGER_IMBALANCE, MORE_REPLICAS_HELP,
     RETENTION_LEFT_SECONDS, STALLED_SECONDS, TOPIC_PARTITIONS,
 };
 use crate::mysql;
 use ljwx_service::kafka::KafkaArgs;
-use ljwx_service::kafka::topic_reader::{Ends, Reader};
+use ljwx_service::kafka::topic_reader::{TopicReader, TopicWatermarks};
 use ljwx_service::metrics::flag;
 
 /// Interval of the checks.
@@ -39,7 +39,7 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The result of one check.
 #[derive(Debug)]
-pub struct Look<'a> {
+pub struct Observation<'a> {
     /// Whether MySQL answered.
     pub database: bool,
     /// Whether Kafka answered.
@@ -48,50 +48,50 @@ pub struct Look<'a> {
     pub redis: bool,
     /// The last answers of MySQL and Kafka. While MySQL is unreachable no position moves. While
     /// Kafka is unreachable pending records still grow older.
-    pub seen: &'a Seen,
+    pub seen: &'a GroupState,
     /// The lag of each partition. Empty until the ledger has been read once: without the ledger the
     /// whole topic would count as lag.
     pub lags: Vec<Lag>,
 }
 
 /// Monitors one group.
-pub struct GroupWatch {
+pub struct GroupMonitor {
     ledger: Ledger,
     redis: Option<Client>,
-    bindings: Bindings,
-    reader: Arc<Reader>,
+    bindings: DeviceBindings,
+    reader: Arc<TopicReader>,
     admin: AdminClient<DefaultClientContext>,
     retention: Option<(Instant, Option<i64>)>,
-    seen: Seen,
+    seen: GroupState,
     knows_ledger: bool,
-    progress: Progress,
+    progress: StallClock,
 }
 
-impl GroupWatch {
+impl GroupMonitor {
     /// Creates a monitor that connects on its first check. The brokers log it as `client_id`.
     pub fn new(
         kafka: &KafkaArgs,
         ledger: Ledger,
         redis: Option<Client>,
-        bindings: Bindings,
+        bindings: DeviceBindings,
         client_id: &str,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             ledger,
             redis,
             bindings,
-            reader: Arc::new(Reader::of_single_records(kafka, client_id)?),
+            reader: Arc::new(TopicReader::of_single_records(kafka, client_id)?),
             admin: kafka.client_config(client_id).create()?,
             retention: None,
-            seen: Seen::default(),
+            seen: GroupState::default(),
             knows_ledger: false,
-            progress: Progress::default(),
+            progress: StallClock::default(),
         })
     }
 
     /// Checks once and exports the result. `free` means that nothing but work slows this replica
     /// down.
-    pub async fn look(&mut self, free: bool) -> Look<'_> {
+    pub async fn observe(&mut self, free: bool) -> Observation<'_> {
         let ledger = timeout(ANSWER_TIMEOUT, self.entries()).await.ok().and_then(Result::ok);
         if ledger.is_some() {
             // These metrics are for people only. A server that has just returned the ledger is
@@ -104,7 +104,7 @@ impl GroupWatch {
         for (dependency, up) in [("mysql", database), ("kafka", kafka), ("redis", redis)] {
             gauge!(DEPENDENCY_UP, "dependency" => dependency).set(flag(up));
         }
-        self.bindings.show();
+        self.bindings.export();
         if let Some(ledger) = ledger {
             self.seen.ledger = ledger;
             self.knows_ledger = true;
@@ -112,7 +112,7 @@ impl GroupWatch {
         if let Some(ends) = ends {
             self.seen.ends = ends;
             if self.knows_ledger {
-                self.look_at_oldest().await;
+                self.update_oldest().await;
             }
             self.seen.retention_ms = self.retention().await;
         }
@@ -122,19 +122,19 @@ impl GroupWatch {
         } else {
             Vec::new()
         };
-        let look = Look { database, kafka, redis, seen: &self.seen, lags };
-        show(self.ledger.group(), &look, free);
-        look
+        let observation = Observation { database, kafka, redis, seen: &self.seen, lags };
+        export(self.ledger.group(), &observation, free);
+        observation
     }
 
     /// Returns the rows of the ledger, and gives the reader the base of its offsets.
-    async fn entries(&self) -> anyhow::Result<BTreeMap<i32, (Entry, String)>> {
+    async fn entries(&self) -> anyhow::Result<BTreeMap<i32, (LedgerRow, String)>> {
         let base = self.ledger.accepted().await?.base;
         self.reader.count_from(self.ledger.topic(), base);
         Ok(self.ledger.entries().await?)
     }
 
-    async fn ends(&self) -> Option<Ends> {
+    async fn ends(&self) -> Option<TopicWatermarks> {
         let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
         let asked = tokio::task::spawn_blocking(move || reader.ends_within(&topic, ANSWER_TIMEOUT));
         asked.await.ok()?.ok()?
@@ -142,7 +142,7 @@ impl GroupWatch {
 
     /// Reads the ages of the oldest records. If Kafka does not answer in time, keeps the last known
     /// times: they can only have grown older.
-    async fn look_at_oldest(&mut self) {
+    async fn update_oldest(&mut self) {
         let waiting = self.seen.waiting();
         self.seen.oldest_ms.retain(|partition, _| waiting.contains_key(partition));
         if waiting.is_empty() {
@@ -164,7 +164,7 @@ impl GroupWatch {
     /// Returns how long the topic's records are kept. The last answer is reused for a while.
     async fn retention(&mut self) -> Option<i64> {
         if self.retention.is_none_or(|(at, _)| at.elapsed() >= RETENTION_INTERVAL)
-            && let Some(answer) = self.ask_retention().await
+            && let Some(answer) = self.query_retention().await
         {
             self.retention = Some((Instant::now(), answer));
         }
@@ -172,7 +172,7 @@ impl GroupWatch {
     }
 
     /// Queries the retention. The outer `None` means no answer, the inner one means for ever.
-    async fn ask_retention(&self) -> Option<Option<i64>> {
+    async fn query_retention(&self) -> Option<Option<i64>> {
         let options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
         let topic = [ResourceSpecifier::Topic(self.ledger.topic())];
         let answer = self.admin.describe_configs(&topic, &options).await.ok()?;
@@ -182,12 +182,12 @@ impl GroupWatch {
     }
 }
 
-fn show(group: &str, look: &Look<'_>, free: bool) {
+fn export(group: &str, observation: &Observation<'_>, free: bool) {
     let group = || group.to_owned();
-    if !look.seen.ends.is_empty() {
-        gauge!(TOPIC_PARTITIONS).set(look.seen.ends.len() as f64);
+    if !observation.seen.ends.is_empty() {
+        gauge!(TOPIC_PARTITIONS).set(observation.seen.ends.len() as f64);
     }
-    for lag in &look.lags {
+    for lag in &observation.lags {
         let set = |name: &'static str, value: f64| {
             let partition = lag.partition.to_string();
             gauge!(name, "group" => group(), "partition" => partition).set(value);
@@ -197,8 +197,8 @@ fn show(group: &str, look: &Look<'_>, free: bool) {
         set(STALLED_SECONDS, lag.stalled_seconds);
         set(RETENTION_LEFT_SECONDS, lag.retention_left_seconds.unwrap_or(f64::INFINITY));
     }
-    let imbalance = look.seen.ledger.values().map(|(entry, _)| entry.difference().abs());
+    let imbalance = observation.seen.ledger.values().map(|(entry, _)| entry.difference().abs());
     gauge!(LEDGER_IMBALANCE, "group" => group()).set(imbalance.sum::<i64>() as f64);
-    let helps = free && more_replicas_help(look.seen, &look.lags);
+    let helps = free && more_replicas_help(observation.seen, &observation.lags);
     gauge!(MORE_REPLICAS_HELP, "group" => group()).set(flag(helps));
 }

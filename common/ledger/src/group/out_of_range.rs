@@ -4,14 +4,14 @@
 
 /// A partition's position and the topic's watermarks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gap {
+pub struct OutOfRange {
     pub partition: i32,
     pub position: i64,
     pub low: i64,
     pub high: i64,
 }
 
-impl Gap {
+impl OutOfRange {
     /// Describes the missing offsets and the remedy. Returns `None` if the topic has the position.
     pub fn message(&self, group: &str) -> Option<String> {
         let Self { partition, position, low, high } = *self;
@@ -36,7 +36,8 @@ mod tests {
 
     #[test]
     fn a_gap_is_named_with_its_way_out() {
-        let gap = |position| Gap { partition: 3, position, low: 10, high: 20 }.message("care");
+        let gap =
+            |position| OutOfRange { partition: 3, position, low: 10, high: 20 }.message("care");
         assert_eq!((gap(10), gap(15), gap(20)), (None, None, None));
         let deleted = gap(4).unwrap();
         assert!(deleted.contains("stands at 4, but the topic has 10 to 20"), "{deleted}");

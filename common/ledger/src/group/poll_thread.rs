@@ -16,12 +16,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::delivery::{CHUNK_DELIVERIES_MAX, Delivery, Event, Record};
-use super::rebalance::Assignment;
+use super::delivery::{CHUNK_DELIVERIES_MAX, ConsumerEvent, Delivery, RawRecord};
+use super::rebalance::RebalanceContext;
 use crate::metrics::CONSUMER_ERRORS;
 use ljwx_reading::wire;
 use ljwx_service::kafka::error_label;
-use ljwx_service::kafka::record_trace::Origin;
+use ljwx_service::kafka::record_trace::RecordTrace;
 
 /// How long one poll may wait for a record.
 const POLL_WAIT: Duration = Duration::from_millis(50);
@@ -34,14 +34,14 @@ const ROOM_WAIT: Duration = Duration::from_secs(2);
 const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The parts that the thread works with.
-pub struct Poll<'a> {
-    pub consumer: &'a BaseConsumer<Assignment>,
+pub struct PollThread<'a> {
+    pub consumer: &'a BaseConsumer<RebalanceContext>,
     pub keeps_records: bool,
     pub sender: &'a mpsc::Sender<Vec<Delivery>>,
     pub stop: &'a CancellationToken,
 }
 
-impl Poll<'_> {
+impl PollThread<'_> {
     /// Polls until `stop`. The sender is dropped at the end, after the pipeline's last chunk.
     pub fn run(&self) {
         let Self { consumer, stop, .. } = self;
@@ -72,7 +72,7 @@ impl Poll<'_> {
                     let code = error.rdkafka_error_code();
                     counter!(CONSUMER_ERRORS, "code" => error_label(code)).increment(1);
                     if code == Some(RDKafkaErrorCode::AutoOffsetReset) {
-                        consumer.context().fail_outside(consumer, &error);
+                        consumer.context().fail_out_of_range(consumer, &error);
                     }
                     // This error comes with the code of its cause, for example another member with
                     // the same name.
@@ -97,9 +97,9 @@ impl Poll<'_> {
             offset,
             epoch,
             kafka_ms: message.timestamp().to_millis().unwrap_or_default(),
-            origin: message.headers().map(Origin::of_headers).unwrap_or_default(),
+            origin: message.headers().map(RecordTrace::of_headers).unwrap_or_default(),
             reading: wire::decode(value),
-            record: if self.keeps_records { record(message) } else { Record::default() },
+            record: if self.keeps_records { record(message) } else { RawRecord::default() },
         })
     }
 
@@ -142,15 +142,15 @@ impl Poll<'_> {
     }
 }
 
-fn record(message: &BorrowedMessage<'_>) -> Record {
-    Record {
+fn record(message: &BorrowedMessage<'_>) -> RawRecord {
+    RawRecord {
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().unwrap_or_default().to_vec(),
         headers: message.headers().map(BorrowedHeaders::detach),
     }
 }
 
-fn set_paused(consumer: &BaseConsumer<Assignment>, pause: bool) {
+fn set_paused(consumer: &BaseConsumer<RebalanceContext>, pause: bool) {
     let changed = consumer.assignment().and_then(|list| {
         let active = consumer.context().claims.active(&list);
         if pause { consumer.pause(&active) } else { consumer.resume(&active) }
@@ -162,11 +162,11 @@ fn set_paused(consumer: &BaseConsumer<Assignment>, pause: bool) {
 
 /// Runs the polling thread. A panic is a failure of the process, because nothing would be read any
 /// more.
-pub(super) fn run_or_fail(control: &mpsc::UnboundedSender<Event>, run: impl FnOnce()) {
+pub(super) fn run_or_fail(control: &mpsc::UnboundedSender<ConsumerEvent>, run: impl FnOnce()) {
     // Everything that the thread shares is behind locks, which are released by now.
     if catch_unwind(AssertUnwindSafe(run)).is_err() {
         // If the pipeline is gone, the process is ending anyway.
-        let _ = control.send(Event::Failed("the polling thread has panicked".into()));
+        let _ = control.send(ConsumerEvent::Failed("the polling thread has panicked".into()));
     }
 }
 
@@ -180,6 +180,6 @@ mod tests {
         run_or_fail(&control, || {});
         assert!(events.try_recv().is_err());
         run_or_fail(&control, || panic!("on purpose"));
-        assert!(matches!(events.try_recv(), Ok(Event::Failed(_))));
+        assert!(matches!(events.try_recv(), Ok(ConsumerEvent::Failed(_))));
     }
 }

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::claims::ClaimTable;
-use super::delivery::{Event, Revocation};
-use super::out_of_range::Gap;
+use super::delivery::{ConsumerEvent, Revocation};
+use super::out_of_range::OutOfRange;
 use crate::metrics::{CONSUMER_ERRORS, count_commit_error};
 use ljwx_service::kafka::error_label;
 
@@ -25,15 +25,15 @@ use ljwx_service::kafka::error_label;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The context of the group's consumer, which handles its rebalances.
-pub(super) struct Assignment {
+pub(super) struct RebalanceContext {
     pub(super) claims: ClaimTable,
     /// Cancelled when the member leaves the group. Nothing is drained any more then.
     pub(super) closing: CancellationToken,
 }
 
-impl Assignment {
+impl RebalanceContext {
     /// Reports that positions lie outside the topic, and names the partitions.
-    pub(super) fn fail_outside(&self, consumer: &BaseConsumer<Self>, error: &KafkaError) {
+    pub(super) fn fail_out_of_range(&self, consumer: &BaseConsumer<Self>, error: &KafkaError) {
         // If the topic was recreated, no offsets are missing and the remedy is another.
         self.claims.forget_topic();
         if !self.claims.is_accepted_topic(consumer) {
@@ -41,7 +41,7 @@ impl Assignment {
         }
         let outside = self.claims.positions().into_iter().filter_map(|(partition, position)| {
             let (low, high) = self.claims.ends(consumer, partition).ok()?;
-            Gap { partition, position, low, high }.message(self.claims.group())
+            OutOfRange { partition, position, low, high }.message(self.claims.group())
         });
         let outside: Vec<String> = outside.collect();
         self.claims.fail(if outside.is_empty() {
@@ -77,7 +77,7 @@ impl Assignment {
         }
         self.claims.set_active(&claims);
         if wanted.is_empty() {
-            self.claims.send(Event::Assigned(Vec::new()));
+            self.claims.send(ConsumerEvent::Assigned(Vec::new()));
         }
         let assigned = match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
@@ -86,7 +86,7 @@ impl Assignment {
         if let Err(error) = assigned {
             self.claims.fail(format!("cannot take partitions: {error}"));
         }
-        self.claims.hold(consumer, &waiting);
+        self.claims.pause_unclaimed(consumer, &waiting);
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
@@ -96,7 +96,7 @@ impl Assignment {
         if !gone.is_empty() && !self.closing.is_cancelled() {
             info!(partitions = ?gone, lost, "partitions revoked");
             let (done, drained) = oneshot::channel();
-            self.claims.send(Event::Revoked(Revocation {
+            self.claims.send(ConsumerEvent::Revoked(Revocation {
                 partitions: gone,
                 lost,
                 done: Some(done),
@@ -123,7 +123,7 @@ impl Assignment {
     }
 }
 
-impl ConsumerContext for Assignment {
+impl ConsumerContext for RebalanceContext {
     fn rebalance(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -147,7 +147,7 @@ impl ConsumerContext for Assignment {
     }
 }
 
-impl ClientContext for Assignment {
+impl ClientContext for RebalanceContext {
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
         counter!(CONSUMER_ERRORS, "code" => error_label(code)).increment(1);

@@ -78,7 +78,7 @@ impl GroupArgs {
 
 /// The configuration of a group's member.
 #[derive(Debug)]
-pub struct SourceConfig {
+pub struct GroupConsumerConfig {
     /// The connection.
     pub client: ClientConfig,
     /// The group.
@@ -94,7 +94,7 @@ pub struct SourceConfig {
     pub waiting_max: usize,
 }
 
-impl SourceConfig {
+impl GroupConsumerConfig {
     /// Returns the client's settings: the connection, the member, and what the ledger depends on.
     pub(super) fn client_config(&self) -> ClientConfig {
         let mut client = self.client.clone();

@@ -18,11 +18,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer holds. Within this time no topic can be deleted, recreated and filled beyond
 /// the ledger's position. A client would also have to notice the change before it fetched from the
 /// new topic.
-const TRUSTED: Duration = Duration::from_millis(200);
+const ANSWER_TTL: Duration = Duration::from_millis(200);
 
 /// Pause of the queries after the brokers did not answer. Brokers that do not answer create no
 /// topic either.
-const UNANSWERED_REST: Duration = Duration::from_secs(5);
+const UNANSWERED_PAUSE: Duration = Duration::from_secs(5);
 
 /// Caches until when the topic counts as the accepted one.
 #[derive(Default)]
@@ -41,9 +41,9 @@ impl TopicCheck {
             return Ok(());
         }
         let accepted = ledger.accepted().await?;
-        let found = TopicIdentity::ask(client, ledger.topic(), ANSWER_TIMEOUT)?;
+        let found = TopicIdentity::query(client, ledger.topic(), ANSWER_TIMEOUT)?;
         accepted.check(ledger.topic(), &found.context("the topic is gone")?)?;
-        *self.until() = Some(asked_at + TRUSTED);
+        *self.until() = Some(asked_at + ANSWER_TTL);
         Ok(())
     }
 
@@ -53,8 +53,8 @@ impl TopicCheck {
     }
 
     /// Trusts the topic for a while although the brokers did not answer.
-    pub fn rest(&self) {
-        *self.until() = Some(Instant::now() + UNANSWERED_REST);
+    pub fn pause(&self) {
+        *self.until() = Some(Instant::now() + UNANSWERED_PAUSE);
     }
 
     fn until(&self) -> MutexGuard<'_, Option<Instant>> {

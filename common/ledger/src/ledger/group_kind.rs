@@ -6,14 +6,14 @@ pub(super) const KIND: &str = "COALESCE(kind, CASE WHEN `stored` + merged + dead
 
 /// The kind of service that a group belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum GroupKind {
     /// Deliveries become rows: stored, merged or dead-lettered.
     Worker,
     /// Deliveries are evaluated and become no rows: processed.
     Alerter,
 }
 
-impl Kind {
+impl GroupKind {
     /// Returns the stable word in the ledger's column.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl Kind {
         if found == self.as_str() {
             return Ok(());
         }
-        Err(ClaimError::Refused(format!(
+        Err(ClaimError::Permanent(format!(
             "group {group} is {article} {found}'s: in one group workers and alerters pass each other's \
              readings. Set {} to a name that no other kind of service has",
             self.setting(),
@@ -49,7 +49,7 @@ impl Kind {
 pub enum ClaimError {
     /// Permanent until an operator changes the settings or the ledger.
     #[error("{0}")]
-    Refused(String),
+    Permanent(String),
     /// Passes once an operator has run the command in the message.
     #[error("{0}")]
     NotYet(String),

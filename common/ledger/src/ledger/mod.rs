@@ -21,19 +21,19 @@ use crate::mysql::{MySqlConnection, MySqlPool};
 use tokio::sync::OnceCell;
 
 use self::group_kind::KIND;
-pub use self::group_kind::{ClaimError, Kind};
-pub use self::row::{ENTRY_COLUMNS, Entry};
-pub use self::topic::{Accepted, accepted};
+pub use self::group_kind::{ClaimError, GroupKind};
+pub use self::row::{LEDGER_COLUMNS, LedgerRow};
+pub use self::topic::{AcceptedTopic, accepted};
 
 /// The ledger of one consumer group on one topic.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     pool: MySqlPool,
-    kind: Kind,
+    kind: GroupKind,
     group: String,
     topic: String,
     owner: String,
-    accepted: Arc<OnceCell<Accepted>>,
+    accepted: Arc<OnceCell<AcceptedTopic>>,
 }
 
 /// A claimed partition: its position and its epoch.
@@ -100,7 +100,7 @@ pub struct Advance {
 
 /// The ledger's position after a failed compare-and-set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum LedgerPosition {
     /// Another process claimed the partition: drop the batch.
     Lost,
     /// The batch was committed, and only the answer was lost.
@@ -111,7 +111,7 @@ pub enum Standing {
 
 impl Ledger {
     /// Creates the ledger of `group` on `topic`. Each row that this process claims names `owner`.
-    pub fn new(pool: MySqlPool, kind: Kind, group: &str, topic: &str, owner: String) -> Self {
+    pub fn new(pool: MySqlPool, kind: GroupKind, group: &str, topic: &str, owner: String) -> Self {
         Self {
             pool,
             kind,
@@ -139,7 +139,7 @@ impl Ledger {
 
     /// Returns the accepted topic. The database is queried once: a process works on one topic and
     /// ends if another takes its place.
-    pub async fn accepted(&self) -> Result<&Accepted, ClaimError> {
+    pub async fn accepted(&self) -> Result<&AcceptedTopic, ClaimError> {
         self.accepted.get_or_try_init(|| topic::accepted(&self.pool, &self.topic)).await
     }
 
@@ -150,15 +150,15 @@ impl Ledger {
     }
 
     /// Returns the rows of all partitions that were ever claimed, with the last owner of each.
-    pub async fn entries(&self) -> Result<BTreeMap<i32, (Entry, String)>, sqlx::Error> {
+    pub async fn entries(&self) -> Result<BTreeMap<i32, (LedgerRow, String)>, sqlx::Error> {
         #[derive(FromRow)]
         struct Row {
             #[sqlx(flatten)]
-            entry: Entry,
+            entry: LedgerRow,
             owner: String,
         }
         let query = format!(
-            "SELECT {ENTRY_COLUMNS}, owner FROM ingest_progress \
+            "SELECT {LEDGER_COLUMNS}, owner FROM ingest_progress \
              WHERE consumer_group = ? AND topic = ?"
         );
         let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(query))
@@ -315,14 +315,14 @@ impl Ledger {
     }
 
     /// Finds out what a failed compare-and-set, or a COMMIT without an answer, means for its batch.
-    pub async fn standing(&self, advance: &Advance) -> Result<Standing, sqlx::Error> {
+    pub async fn position(&self, advance: &Advance) -> Result<LedgerPosition, sqlx::Error> {
         let row = self.read(advance.partition).await?;
         Ok(match row {
             Some(row) if row.epoch == advance.epoch && row.next_offset == advance.to => {
-                Standing::Committed
+                LedgerPosition::Committed
             }
-            Some(row) if row.epoch == advance.epoch => Standing::At(row.next_offset),
-            _ => Standing::Lost,
+            Some(row) if row.epoch == advance.epoch => LedgerPosition::At(row.next_offset),
+            _ => LedgerPosition::Lost,
         })
     }
 }

@@ -5,7 +5,7 @@ use sqlx::FromRow;
 
 /// One partition's row of the ledger.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromRow, Serialize)]
-pub struct Entry {
+pub struct LedgerRow {
     /// The partition.
     pub partition: i32,
     /// The offset at which the group began.
@@ -26,11 +26,11 @@ pub struct Entry {
     pub processed: i64,
 }
 
-/// The columns of [`Entry`] in a SELECT.
-pub const ENTRY_COLUMNS: &str = "`partition`, first_offset, next_offset, `stored`, merged, \
+/// The columns of [`LedgerRow`] in a SELECT.
+pub const LEDGER_COLUMNS: &str = "`partition`, first_offset, next_offset, `stored`, merged, \
      dead_lettered, skipped_gap, rewound, processed";
 
-impl Entry {
+impl LedgerRow {
     /// Returns the number of offsets between the start and the position.
     pub fn passed(&self) -> i64 {
         self.next_offset - self.first_offset
@@ -83,7 +83,7 @@ impl Entry {
 mod tests {
     use super::*;
 
-    const ENTRY: Entry = Entry {
+    const ENTRY: LedgerRow = LedgerRow {
         partition: 3,
         first_offset: 100,
         next_offset: 120,
@@ -99,14 +99,14 @@ mod tests {
     fn every_count_is_a_term_of_the_equation() {
         assert_eq!((ENTRY.passed(), ENTRY.explained(), ENTRY.difference()), (20, 20, 0));
         for (changed, difference) in [
-            (Entry { first_offset: 99, ..ENTRY }, 1),
-            (Entry { next_offset: 119, ..ENTRY }, -1),
-            (Entry { stored: 11, ..ENTRY }, -1),
-            (Entry { merged: 4, ..ENTRY }, 1),
-            (Entry { dead_lettered: 4, ..ENTRY }, -1),
-            (Entry { skipped_gap: 5, ..ENTRY }, -1),
-            (Entry { rewound: 3, ..ENTRY }, 1),
-            (Entry { processed: 1, ..ENTRY }, -1),
+            (LedgerRow { first_offset: 99, ..ENTRY }, 1),
+            (LedgerRow { next_offset: 119, ..ENTRY }, -1),
+            (LedgerRow { stored: 11, ..ENTRY }, -1),
+            (LedgerRow { merged: 4, ..ENTRY }, 1),
+            (LedgerRow { dead_lettered: 4, ..ENTRY }, -1),
+            (LedgerRow { skipped_gap: 5, ..ENTRY }, -1),
+            (LedgerRow { rewound: 3, ..ENTRY }, 1),
+            (LedgerRow { processed: 1, ..ENTRY }, -1),
         ] {
             assert_eq!(changed.difference(), difference, "{changed:?}");
         }

@@ -10,11 +10,11 @@ use sqlx::FromRow;
 use super::group_kind::ClaimError;
 use crate::mysql::MySqlPool;
 use ljwx_service::kafka::topic_identity::TopicIdentity;
-use ljwx_service::kafka::topic_reader::Reader;
+use ljwx_service::kafka::topic_reader::TopicReader;
 
 /// A topic as `worker migrate` accepted it.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct Accepted {
+pub struct AcceptedTopic {
     /// The topic's id at the brokers.
     pub topic_id: String,
     /// The cluster's id. Empty if unknown.
@@ -23,7 +23,7 @@ pub struct Accepted {
     pub base: i64,
 }
 
-impl Accepted {
+impl AcceptedTopic {
     /// Whether `found` is this topic.
     pub fn is(&self, found: &TopicIdentity) -> bool {
         let known = !self.cluster_id.is_empty() && !found.cluster_id.is_empty();
@@ -35,7 +35,7 @@ impl Accepted {
         if self.is(found) {
             return Ok(());
         }
-        Err(ClaimError::Refused(format!(
+        Err(ClaimError::Permanent(format!(
             "topic {topic} was deleted and made anew: it is {} of cluster {}, and {} of cluster {} was \
              accepted. Its offsets begin again, so the ledger's positions mean other records. Stop what \
              reads it, then let `worker migrate --accept-topic` say where each group goes on",
@@ -44,7 +44,12 @@ impl Accepted {
     }
 
     /// Checks that `reader` sees this topic, and makes it count offsets as the ledger does.
-    pub fn count_in(&self, reader: &Reader, topic: &str, within: Duration) -> anyhow::Result<()> {
+    pub fn count_in(
+        &self,
+        reader: &TopicReader,
+        topic: &str,
+        within: Duration,
+    ) -> anyhow::Result<()> {
         let found = reader.identity(topic, within)?;
         self.check(topic, &found.with_context(|| format!("there is no topic {topic}"))?)?;
         reader.count_from(topic, self.base);
@@ -53,7 +58,7 @@ impl Accepted {
 }
 
 /// Returns the accepted topic.
-pub async fn accepted(pool: &MySqlPool, topic: &str) -> Result<Accepted, ClaimError> {
+pub async fn accepted(pool: &MySqlPool, topic: &str) -> Result<AcceptedTopic, ClaimError> {
     let accepted = sqlx::query_as(
         "SELECT topic_id, COALESCE(cluster_id, '') AS cluster_id, base FROM ingest_topic \
          WHERE topic = ? AND topic_id IS NOT NULL",
@@ -72,8 +77,11 @@ mod tests {
 
     #[test]
     fn another_id_or_another_cluster_is_another_topic() {
-        let accepted =
-            |cluster: &str| Accepted { topic_id: "t".into(), cluster_id: cluster.into(), base: 7 };
+        let accepted = |cluster: &str| AcceptedTopic {
+            topic_id: "t".into(),
+            cluster_id: cluster.into(),
+            base: 7,
+        };
         let found = |topic: &str, cluster: &str| TopicIdentity {
             topic_id: topic.into(),
             cluster_id: cluster.into(),

@@ -64,7 +64,7 @@ impl MySqlPool {
 
     /// Begins a transaction on a connection of its own.
     pub async fn begin(&self) -> Result<Transaction<'static>, Error> {
-        Transaction::begin(Held::Own(Box::new(self.acquire().await?))).await
+        Transaction::begin(TransactionConnection::Own(Box::new(self.acquire().await?))).await
     }
 
     /// Closes all connections as soon as they are free.
@@ -90,7 +90,7 @@ pub struct MySqlConnection {
 impl MySqlConnection {
     /// Begins a transaction.
     pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
-        Transaction::begin(Held::Lent(self)).await
+        Transaction::begin(TransactionConnection::Lent(self)).await
     }
 
     /// Closes the connection on drop instead of returning it.
@@ -103,11 +103,11 @@ impl MySqlConnection {
     }
 
     /// Returns sqlx's connection, and the outstanding answer with its deadline.
-    fn ask(&mut self) -> (&mut sqlx::MySqlConnection, Answer<'_>) {
+    fn begin_answer(&mut self) -> (&mut sqlx::MySqlConnection, AnswerDeadline<'_>) {
         let limit = Instant::now() + self.limit;
         let until = self.until.map_or(limit, |until| until.min(limit));
         self.is_waiting = true;
-        let answer = Answer { until, limit: self.limit, is_waiting: &mut self.is_waiting };
+        let answer = AnswerDeadline { until, limit: self.limit, is_waiting: &mut self.is_waiting };
         (&mut *self.connection, answer)
     }
 }
@@ -131,13 +131,13 @@ impl Drop for MySqlConnection {
 }
 
 /// An outstanding answer.
-struct Answer<'c> {
+struct AnswerDeadline<'c> {
     until: Instant,
     limit: Duration,
     is_waiting: &'c mut bool,
 }
 
-impl Answer<'_> {
+impl AnswerDeadline<'_> {
     /// Records an answer that arrived in time, also an error of the server.
     fn came<T>(&mut self, result: Result<Result<T, Error>, Elapsed>) -> Result<T, Error> {
         let Ok(result) = result else {
@@ -152,19 +152,19 @@ impl Answer<'_> {
     }
 }
 
-type Step = Either<MySqlQueryResult, MySqlRow>;
+type QueryItem = Either<MySqlQueryResult, MySqlRow>;
 
 impl<'c> Executor<'c> for &'c mut MySqlConnection {
     type Database = MySql;
 
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Step, Error>>
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<QueryItem, Error>>
     where
         'c: 'e,
         E: 'q + Execute<'q, MySql>,
     {
-        let (connection, answer) = self.ask();
+        let (connection, answer) = self.begin_answer();
         let steps = (connection.fetch_many(query), answer);
-        stream::try_unfold(steps, move |state: (BoxStream<'e, _>, Answer<'e>)| async move {
+        stream::try_unfold(steps, move |state: (BoxStream<'e, _>, AnswerDeadline<'e>)| async move {
             let (mut steps, mut answer) = state;
             match timeout_at(answer.until, steps.try_next()).await {
                 Ok(Ok(Some(step))) => Ok(Some((step, (steps, answer)))),
@@ -182,7 +182,7 @@ impl<'c> Executor<'c> for &'c mut MySqlConnection {
         'c: 'e,
         E: 'q + Execute<'q, MySql>,
     {
-        let (connection, mut answer) = self.ask();
+        let (connection, mut answer) = self.begin_answer();
         let row = connection.fetch_optional(query);
         Box::pin(async move {
             let came = timeout_at(answer.until, row).await;
@@ -198,7 +198,7 @@ impl<'c> Executor<'c> for &'c mut MySqlConnection {
     where
         'c: 'e,
     {
-        let (connection, mut answer) = self.ask();
+        let (connection, mut answer) = self.begin_answer();
         let statement = connection.prepare_with(sql, parameters);
         Box::pin(async move {
             let came = timeout_at(answer.until, statement).await;
@@ -210,7 +210,7 @@ impl<'c> Executor<'c> for &'c mut MySqlConnection {
     where
         'c: 'e,
     {
-        let (connection, mut answer) = self.ask();
+        let (connection, mut answer) = self.begin_answer();
         let description = connection.describe(sql);
         Box::pin(async move {
             let came = timeout_at(answer.until, description).await;
@@ -223,15 +223,15 @@ impl<'c> Executor<'c> for &'c mut MySqlConnection {
 impl<'p> Executor<'p> for &'p MySqlPool {
     type Database = MySql;
 
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Step, Error>>
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<QueryItem, Error>>
     where
         'p: 'e,
         E: 'q + Execute<'q, MySql>,
     {
         let steps = async move {
             let mut connection = self.acquire().await?;
-            let steps: Vec<Step> = connection.fetch_many(query).try_collect().await?;
-            Ok::<_, Error>(stream::iter(steps.into_iter().map(Ok::<Step, Error>)))
+            let steps: Vec<QueryItem> = connection.fetch_many(query).try_collect().await?;
+            Ok::<_, Error>(stream::iter(steps.into_iter().map(Ok::<QueryItem, Error>)))
         };
         stream::once(steps).try_flatten().boxed()
     }
@@ -268,7 +268,7 @@ impl<'p> Executor<'p> for &'p MySqlPool {
 
 /// The connection of a transaction.
 #[derive(Debug)]
-enum Held<'c> {
+enum TransactionConnection<'c> {
     Own(Box<MySqlConnection>),
     Lent(&'c mut MySqlConnection),
 }
@@ -276,10 +276,10 @@ enum Held<'c> {
 /// A transaction. A drop before its end undoes the transaction by closing the connection. To keep
 /// the connection, roll back explicitly.
 #[derive(Debug)]
-pub struct Transaction<'c>(Held<'c>);
+pub struct Transaction<'c>(TransactionConnection<'c>);
 
 impl<'c> Transaction<'c> {
-    async fn begin(held: Held<'c>) -> Result<Self, Error> {
+    async fn begin(held: TransactionConnection<'c>) -> Result<Self, Error> {
         let mut transaction = Self(held);
         if transaction.is_open {
             // A dropped transaction is still open here, and BEGIN would commit it.
@@ -319,8 +319,8 @@ impl Deref for Transaction<'_> {
 
     fn deref(&self) -> &MySqlConnection {
         match &self.0 {
-            Held::Own(connection) => connection,
-            Held::Lent(connection) => connection,
+            TransactionConnection::Own(connection) => connection,
+            TransactionConnection::Lent(connection) => connection,
         }
     }
 }
@@ -328,8 +328,8 @@ impl Deref for Transaction<'_> {
 impl DerefMut for Transaction<'_> {
     fn deref_mut(&mut self) -> &mut MySqlConnection {
         match &mut self.0 {
-            Held::Own(connection) => connection,
-            Held::Lent(connection) => connection,
+            TransactionConnection::Own(connection) => connection,
+            TransactionConnection::Lent(connection) => connection,
         }
     }
 }

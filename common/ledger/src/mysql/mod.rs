@@ -24,8 +24,8 @@ use crate::metrics::{
 pub use limited::{MySqlConnection, MySqlPool, Transaction};
 use ljwx_reading::offset_text;
 use ljwx_service::config::{Problems, duration};
-use ljwx_service::link::{Link, Tls};
-use ljwx_service::metrics::Counted;
+use ljwx_service::link::{ConnectionSecurity, Tls};
+use ljwx_service::metrics::GaugeGuard;
 
 /// Settings of the connection to MySQL.
 #[derive(Debug, Clone, clap::Args)]
@@ -74,11 +74,11 @@ impl MySqlArgs {
     }
 
     /// Returns how the connection is secured.
-    pub fn link(&self) -> Option<Link> {
+    pub fn link(&self) -> Option<ConnectionSecurity> {
         let (options, tls) = self.options().ok()?;
         // A socket's file is on this machine, whatever host the URL names.
         let host = options.get_socket().map_or(options.get_host(), |_| "localhost");
-        Some(Link::new("mysql", vec![host.to_owned()], tls.as_ref()))
+        Some(ConnectionSecurity::new("mysql", vec![host.to_owned()], tls.as_ref()))
     }
 
     /// Reads the URL. Without `ssl-mode` the connection is plain: an attacker could strip optional
@@ -158,7 +158,7 @@ pub async fn acquire(pool: &MySqlPool) -> Result<MySqlConnection, sqlx::Error> {
     if let Some(connection) = pool.try_acquire() {
         return Ok(connection);
     }
-    let _waiting = Counted::begin(DATABASE_CONNECTIONS_WAITING);
+    let _waiting = GaugeGuard::begin(DATABASE_CONNECTIONS_WAITING);
     pool.acquire().await
 }
 

@@ -41,12 +41,12 @@ impl Dialect {
 
 /// The rows of a multi-row INSERT.
 #[derive(Debug)]
-pub struct Rows {
+pub struct ValueList {
     text: String,
     columns: usize,
 }
 
-impl Rows {
+impl ValueList {
     /// Starts with `text`, which ends with `VALUES`.
     pub fn after(text: String) -> Self {
         Self { text, columns: 0 }
@@ -170,13 +170,13 @@ pub fn fill<T>(
     tail: &str,
     bytes_max: usize,
     items: impl ExactSizeIterator<Item = T>,
-    mut write: impl FnMut(&mut Rows, T),
+    mut write: impl FnMut(&mut ValueList, T),
 ) -> Vec<(String, i64)> {
     let mut filled = Vec::new();
     let expected = head.len() + tail.len() + items.len() * ROW_BYTES_EXPECTED;
     let mut text = String::with_capacity(expected.min(bytes_max));
     text.push_str(head);
-    let mut rows = Rows::after(text);
+    let mut rows = ValueList::after(text);
     let mut count = 0;
     for item in items {
         let before = rows.bytes();
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn nothing_leaves_its_quotes() {
-        let mut rows = Rows::after("VALUES".into());
+        let mut rows = ValueList::after("VALUES".into());
         rows.begin(true);
         rows.string(r"a'); DROP TABLE t; -- \");
         rows.string("\0'");

@@ -14,7 +14,7 @@ use super::problems::Problems;
 use super::secret;
 
 /// Collects all faulty settings: adds a problem for each, removes the setting and parses again.
-pub(super) struct Search {
+pub(super) struct ErrorCollector {
     command: Command,
     arguments: Vec<OsString>,
     /// Variables of the secret settings, by long name.
@@ -25,7 +25,7 @@ pub(super) struct Search {
     guessing: bool,
 }
 
-impl Search {
+impl ErrorCollector {
     /// Starts with all settings of `command` and no faulty one.
     pub(super) fn new(command: Command, arguments: Vec<OsString>) -> Self {
         let secrets = secret::secrets(&command, &arguments);
@@ -60,7 +60,7 @@ impl Search {
                 }
                 Err(problem) => {
                     problems.add(problem);
-                    self.take_away(&name);
+                    self.remove_setting(&name);
                     self.faulty.push(name);
                 }
             }
@@ -107,14 +107,14 @@ impl Search {
             }
             problems.add(self.problem(&error, &names));
             for name in names {
-                self.take_away(&name);
+                self.remove_setting(&name);
                 self.faulty.push(name);
             }
         }
         Ok(None)
     }
 
-    fn take_away(&mut self, name: &str) {
+    fn remove_setting(&mut self, name: &str) {
         let flag = format!("--{name}");
         let mut rest = std::mem::take(&mut self.arguments).into_iter();
         while let Some(argument) = rest.next() {

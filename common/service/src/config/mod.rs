@@ -6,6 +6,6 @@ mod problems;
 mod secret;
 mod values;
 
-pub use parse::{EXIT_CONFIG, Refusal, parse, parse_or_exit};
+pub use parse::{ConfigError, EXIT_CONFIG, parse, parse_or_exit};
 pub use problems::{Problems, Validate};
-pub use values::{When, ZoneArgs, duration, time_zone};
+pub use values::{TimeArg, ZoneArgs, duration, time_zone};

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches};
 
-use super::all_errors::Search;
+use super::all_errors::ErrorCollector;
 use super::problems::{Problems, Validate};
 
 /// Exit code for an invalid configuration.
@@ -18,8 +18,8 @@ pub const EXIT_CONFIG: i32 = 2;
 pub fn parse_or_exit<T: CommandFactory + FromArgMatches + Validate>() -> T {
     match parse(std::env::args_os().collect()) {
         Ok(config) => config,
-        Err(Refusal::Clap(error)) => error.exit(),
-        Err(Refusal::Problems(problems)) => {
+        Err(ConfigError::Clap(error)) => error.exit(),
+        Err(ConfigError::Problems(problems)) => {
             eprintln!("error: the configuration has {} problem(s):", problems.list().len());
             problems.list().iter().for_each(|problem| eprintln!("  - {problem}"));
             eprintln!("see --help for every setting");
@@ -30,7 +30,7 @@ pub fn parse_or_exit<T: CommandFactory + FromArgMatches + Validate>() -> T {
 
 /// The reason why there is no configuration.
 #[derive(Debug)]
-pub enum Refusal {
+pub enum ConfigError {
     /// Help, version, or a usage error after which parsing cannot continue.
     Clap(clap::Error),
     /// Settings that are missing, wrong or unsafe.
@@ -40,19 +40,19 @@ pub enum Refusal {
 /// Parses `arguments` and the environment. The first argument is the name of the program.
 pub fn parse<T: CommandFactory + FromArgMatches + Validate>(
     arguments: Vec<OsString>,
-) -> Result<T, Refusal> {
-    let mut search = Search::new(T::command(), arguments);
+) -> Result<T, ConfigError> {
+    let mut search = ErrorCollector::new(T::command(), arguments);
     let mut problems = Problems::default();
     search.read_files(&mut problems);
-    let matches = search.go_on(&mut problems).map_err(Refusal::Clap)?;
-    let Some(matches) = matches else { return Err(Refusal::Problems(problems)) };
-    let config = T::from_arg_matches(&matches).map_err(Refusal::Clap)?;
+    let matches = search.go_on(&mut problems).map_err(ConfigError::Clap)?;
+    let Some(matches) = matches else { return Err(ConfigError::Problems(problems)) };
+    let config = T::from_arg_matches(&matches).map_err(ConfigError::Clap)?;
     let mut combined = Problems::default();
     config.validate(&mut combined);
     // A faulty setting has a placeholder value: skip cross-field checks on it.
     let found = combined.0.into_iter().filter(|problem| !search.found_faulty(problem));
     found.for_each(|problem| problems.add(problem));
-    if problems.list().is_empty() { Ok(config) } else { Err(Refusal::Problems(problems)) }
+    if problems.list().is_empty() { Ok(config) } else { Err(ConfigError::Problems(problems)) }
 }
 
 #[cfg(test)]
@@ -82,8 +82,8 @@ mod tests {
         let arguments = [&["example"], arguments].concat();
         match parse::<Example>(arguments.into_iter().map(Into::into).collect()) {
             Ok(_) => Vec::new(),
-            Err(Refusal::Problems(problems)) => problems.0,
-            Err(Refusal::Clap(error)) => panic!("{error}"),
+            Err(ConfigError::Problems(problems)) => problems.0,
+            Err(ConfigError::Clap(error)) => panic!("{error}"),
         }
     }
 

@@ -29,14 +29,14 @@ pub struct ZoneArgs {
 
 /// A time as an operator writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
+pub enum TimeArg {
     /// A time with its own offset.
     Instant(Timestamp),
     /// A time on the devices' wall clock.
     Wall(DateTime),
 }
 
-impl When {
+impl TimeArg {
     /// Parses a time.
     pub fn parse(text: &str) -> Result<Self, String> {
         let instant = text.parse().map(Self::Instant).ok();
@@ -66,8 +66,8 @@ mod tests {
     fn a_moment_is_read_in_the_devices_zone_unless_it_brings_its_own() {
         let zone = TimeZone::get("Asia/Shanghai").unwrap();
         for text in ["2025-09-02 16:09:00", "2025-09-02T08:09:00Z", "2025-09-02T10:09:00+02:00"] {
-            assert_eq!(When::parse(text).unwrap().at_ms(&zone), 1_756_800_540_000, "{text}");
+            assert_eq!(TimeArg::parse(text).unwrap().at_ms(&zone), 1_756_800_540_000, "{text}");
         }
-        assert!(When::parse("yesterday").is_err());
+        assert!(TimeArg::parse("yesterday").is_err());
     }
 }

@@ -14,10 +14,10 @@ use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::bounds::Bounds;
-use super::server::{Server, Stop};
-use crate::lifecycle::{Vital, within};
-use crate::telemetry::{LogLevel, Metrics, Telemetry};
+use super::bounds::ConnectionLimits;
+use super::server::{HttpServer, ServerStop};
+use crate::lifecycle::{EssentialTasks, within};
+use crate::telemetry::{LogLevel, MetricsHandle, Telemetry};
 
 /// Longest time for a body to arrive: the connection has no clock between a head and its answer.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,22 +31,22 @@ pub struct AdminArgs {
 }
 
 /// The check behind a probe. The error states the reason for a failure.
-pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+pub type Probe = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// The state behind the routes of the admin port.
 #[derive(Clone)]
-pub struct Admin {
+pub struct AdminServer {
     /// Whether the main loop of the process runs. Never depends on another server.
-    live: Check,
+    live: Probe,
     /// Whether the process is ready for work.
-    ready: Check,
-    metrics: Metrics,
+    ready: Probe,
+    metrics: MetricsHandle,
     log_level: LogLevel,
 }
 
-impl Admin {
+impl AdminServer {
     /// Creates the state from these checks and the process's telemetry.
-    pub fn new(live: Check, ready: Check, telemetry: &Telemetry) -> Self {
+    pub fn new(live: Probe, ready: Probe, telemetry: &Telemetry) -> Self {
         Self { live, ready, metrics: telemetry.metrics(), log_level: telemetry.log_level() }
     }
 
@@ -55,10 +55,10 @@ impl Admin {
         self,
         args: &AdminArgs,
         more: Router,
-        vital: &Vital,
+        essential: &EssentialTasks,
         stop: &CancellationToken,
     ) -> anyhow::Result<SocketAddr> {
-        let server = Server::bind(args.admin_listen, Bounds::OPERATORS, None)
+        let server = HttpServer::bind(args.admin_listen, ConnectionLimits::ADMIN, None)
             .with_context(|| format!("--admin-listen {}", args.admin_listen))?;
         let address = server.local_addr()?;
         let metrics = self.metrics.clone();
@@ -69,9 +69,9 @@ impl Admin {
             .route("/loglevel", get(log_level).put(set_log_level))
             .with_state(self)
             .merge(more);
-        let closing = Stop { leaving: stop.clone(), closing: stop.clone() };
-        vital.spawn("the operators' port", stop, server.serve(router, closing));
-        vital.spawn("the sweep of the metrics", stop, async move {
+        let closing = ServerStop { leaving: stop.clone(), closing: stop.clone() };
+        essential.spawn("the operators' port", stop, server.serve(router, closing));
+        essential.spawn("the sweep of the metrics", stop, async move {
             // Histograms keep every sample until they are rendered or swept.
             let mut sweep = tokio::time::interval(Duration::from_secs(5));
             loop {
@@ -83,12 +83,12 @@ impl Admin {
     }
 }
 
-async fn log_level(State(admin): State<Admin>) -> String {
+async fn log_level(State(admin): State<AdminServer>) -> String {
     format!("{}\n", admin.log_level.get())
 }
 
 /// Sets the filter in the body. The filter holds until the next change or the end of the process.
-async fn set_log_level(State(admin): State<Admin>, request: Request) -> (StatusCode, String) {
+async fn set_log_level(State(admin): State<AdminServer>, request: Request) -> (StatusCode, String) {
     let filter = match body(request).await {
         Ok(filter) => filter,
         Err(refusal) => return refusal,
@@ -115,7 +115,7 @@ async fn body(request: Request) -> Result<String, (StatusCode, String)> {
     }
 }
 
-fn answer(check: &Check) -> impl IntoResponse + use<> {
+fn answer(check: &Probe) -> impl IntoResponse + use<> {
     match check() {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),

@@ -9,17 +9,17 @@ use metrics::{Counter, Gauge, counter};
 use tokio::sync::Semaphore;
 
 /// Most connections of the admin port.
-const OPERATORS_CONNECTIONS_MAX: usize = 64;
+const ADMIN_CONNECTIONS_MAX: usize = 64;
 
-/// Default of [`Bounds::header_timeout`], as a setting.
+/// Default of [`ConnectionLimits::header_timeout`], as a setting.
 pub const HEADER_TIMEOUT: &str = "10s";
 
-/// Default of [`Bounds::idle_timeout`], as a setting: longer than the keep-alive of load balancers.
+/// Default of [`ConnectionLimits::idle_timeout`], as a setting: longer than the keep-alive of load balancers.
 pub const IDLE_TIMEOUT: &str = "75s";
 
 /// Bounds of a port's connections.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct ConnectionLimits {
     /// Most open connections. Further ones wait in the kernel.
     pub connections_max: usize,
     /// Longest time for a head, from its first byte to its end. The first head's time starts with
@@ -29,10 +29,10 @@ pub struct Bounds {
     pub idle_timeout: Duration,
 }
 
-impl Bounds {
+impl ConnectionLimits {
     /// Bounds of the admin port.
-    pub const OPERATORS: Self = Self {
-        connections_max: OPERATORS_CONNECTIONS_MAX,
+    pub const ADMIN: Self = Self {
+        connections_max: ADMIN_CONNECTIONS_MAX,
         header_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(75),
     };
@@ -40,7 +40,7 @@ impl Bounds {
 
 /// Names of the metrics for the connections of a port.
 #[derive(Debug, Clone, Copy)]
-pub struct Names {
+pub struct ConnectionMetrics {
     /// Gauge by `state`: head, request, idle.
     pub connections: &'static str,
     /// Counter by `reason`, one of [`REFUSED_REASONS`].
@@ -53,14 +53,14 @@ pub const REFUSED_REASONS: &[&str] =
 
 /// State shared by all connections of a port.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) bounds: Bounds,
+pub(super) struct PortState {
+    pub(super) bounds: ConnectionLimits,
     pub(super) permits: Arc<Semaphore>,
     pub(super) states: [Gauge; 3],
     pub(super) refused: Option<&'static str>,
 }
 
-impl Shared {
+impl PortState {
     pub(super) fn refused(&self, reason: &'static str) -> Counter {
         self.refused.map_or_else(Counter::noop, |name| counter!(name, "reason" => reason))
     }

@@ -5,5 +5,7 @@ mod bounds;
 mod server;
 mod timed;
 
-pub use bounds::{Bounds, HEADER_TIMEOUT, IDLE_TIMEOUT, Names, REFUSED_REASONS};
-pub use server::{Server, Stop};
+pub use bounds::{
+    ConnectionLimits, ConnectionMetrics, HEADER_TIMEOUT, IDLE_TIMEOUT, REFUSED_REASONS,
+};
+pub use server::{HttpServer, ServerStop};

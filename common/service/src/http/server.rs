@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::bounds::{Bounds, Names, Shared};
-use super::timed::{Clock, Timed};
+use super::bounds::{ConnectionLimits, ConnectionMetrics, PortState};
+use super::timed::{ConnectionClock, TimedStream};
 
 /// Connections that wait in the kernel while the server accepts none.
 const BACKLOG: u32 = 4096;
@@ -45,7 +45,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The two steps of a stop.
 #[derive(Debug, Clone)]
-pub struct Stop {
+pub struct ServerStop {
     /// Once cancelled, every answer asks the client to close the connection.
     pub leaving: CancellationToken,
     /// Once cancelled, nothing is accepted, and only requests that have begun are completed.
@@ -54,17 +54,17 @@ pub struct Stop {
 
 /// A bound port, ready to be served.
 #[derive(Debug)]
-pub struct Server {
+pub struct HttpServer {
     listener: TcpListener,
-    shared: Arc<Shared>,
+    shared: Arc<PortState>,
 }
 
-impl Server {
+impl HttpServer {
     /// Binds the port.
     pub fn bind(
         address: SocketAddr,
-        bounds: Bounds,
-        names: Option<Names>,
+        bounds: ConnectionLimits,
+        names: Option<ConnectionMetrics>,
     ) -> std::io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
@@ -73,7 +73,7 @@ impl Server {
         let states = ["head", "request", "idle"].map(|state| {
             names.map_or_else(Gauge::noop, |names| gauge!(names.connections, "state" => state))
         });
-        let shared = Shared {
+        let shared = PortState {
             bounds,
             permits: Arc::new(Semaphore::new(bounds.connections_max)),
             states,
@@ -89,7 +89,7 @@ impl Server {
 
     /// Serves until `stop.closing` is cancelled and the last request has its answer. Handlers can
     /// extract `ConnectInfo<SocketAddr>`.
-    pub async fn serve(self, router: Router, stop: Stop) {
+    pub async fn serve(self, router: Router, stop: ServerStop) {
         let connections = TaskTracker::new();
         let router = TowerToHyperService::new(router);
         loop {
@@ -130,9 +130,9 @@ impl Server {
 async fn connection<S>(
     stream: TcpStream,
     peer: SocketAddr,
-    shared: &Arc<Shared>,
+    shared: &Arc<PortState>,
     router: S,
-    stop: &Stop,
+    stop: &ServerStop,
 ) where
     S: Service<Request<Incoming>, Response = axum::response::Response, Error = Infallible>,
 {
@@ -140,8 +140,8 @@ async fn connection<S>(
         debug!(%error, "a connection was gone before it began");
         return;
     }
-    let clock = Arc::new(Clock::new(Arc::clone(shared)));
-    let io = TokioIo::new(Timed::new(stream, Arc::clone(&clock)));
+    let clock = Arc::new(ConnectionClock::new(Arc::clone(shared)));
+    let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&clock)));
     let service = service_fn(|mut request: Request<Incoming>| {
         clock.head_ended();
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -161,7 +161,7 @@ async fn connection<S>(
     // first. hyper's clock is set nevertheless: without it hyper stops reading after an answer, and
     // nothing would poll the clock of an idle connection. `max_header_size` limits complete heads,
     // `max_buf_size` incomplete ones.
-    let Bounds { header_timeout, idle_timeout, .. } = shared.bounds;
+    let ConnectionLimits { header_timeout, idle_timeout, .. } = shared.bounds;
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(idle_timeout + header_timeout)

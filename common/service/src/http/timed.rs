@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::bounds::Shared;
+use super::bounds::PortState;
 
 /// Longest time in which a client accepts no byte of an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The state of a connection, named for what it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum ConnectionPhase {
     /// Waits for the end of a head.
     Head,
     /// Waits for an answer, which has clocks of its own.
@@ -26,35 +26,36 @@ enum Phase {
 }
 
 #[derive(Debug)]
-struct State {
-    phase: Phase,
+struct ClockState {
+    phase: ConnectionPhase,
     since: Instant,
     closing: bool,
 }
 
 /// Tracks the state of a connection and the deadline of that state.
 #[derive(Debug)]
-pub(super) struct Clock {
-    shared: Arc<Shared>,
-    state: Mutex<State>,
+pub(super) struct ConnectionClock {
+    shared: Arc<PortState>,
+    state: Mutex<ClockState>,
 }
 
-impl Clock {
+impl ConnectionClock {
     /// Creates the clock of a new connection. The time of the first head starts at once.
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        shared.states[Phase::Head as usize].increment(1.0);
-        let state = State { phase: Phase::Head, since: Instant::now(), closing: false };
+    pub(super) fn new(shared: Arc<PortState>) -> Self {
+        shared.states[ConnectionPhase::Head as usize].increment(1.0);
+        let state =
+            ClockState { phase: ConnectionPhase::Head, since: Instant::now(), closing: false };
         Self { shared, state: Mutex::new(state) }
     }
 
     /// Records that a head is complete.
     pub(super) fn head_ended(&self) {
-        self.change(&mut self.state(), Phase::Request);
+        self.change(&mut self.state(), ConnectionPhase::Request);
     }
 
     /// Records that the answer is ready and only has to be sent.
     pub(super) fn answered(&self) {
-        self.change(&mut self.state(), Phase::Idle);
+        self.change(&mut self.state(), ConnectionPhase::Idle);
     }
 
     /// Stops the reading of further heads.
@@ -66,53 +67,53 @@ impl Clock {
     /// restart its clock.
     fn received(&self) {
         let mut state = self.state();
-        if state.phase == Phase::Idle {
-            self.change(&mut state, Phase::Head);
+        if state.phase == ConnectionPhase::Idle {
+            self.change(&mut state, ConnectionPhase::Head);
         }
     }
 
     /// Records sent bytes. The idle time of a connection starts with the last byte of its answer.
     fn sent(&self) {
         let mut state = self.state();
-        if state.phase == Phase::Idle {
+        if state.phase == ConnectionPhase::Idle {
             state.since = Instant::now();
         }
     }
 
     fn is_closed(&self) -> bool {
         let state = self.state();
-        state.closing && state.phase != Phase::Request
+        state.closing && state.phase != ConnectionPhase::Request
     }
 
     /// Returns the deadline of the next read.
     fn deadline(&self) -> Option<Instant> {
         let state = self.state();
         match state.phase {
-            Phase::Head => Some(state.since + self.shared.bounds.header_timeout),
-            Phase::Request => None,
-            Phase::Idle => Some(state.since + self.shared.bounds.idle_timeout),
+            ConnectionPhase::Head => Some(state.since + self.shared.bounds.header_timeout),
+            ConnectionPhase::Request => None,
+            ConnectionPhase::Idle => Some(state.since + self.shared.bounds.idle_timeout),
         }
     }
 
     fn read_too_late(&self) -> Error {
-        if self.state().phase == Phase::Head {
+        if self.state().phase == ConnectionPhase::Head {
             self.shared.refused("header_timeout").increment(1);
         }
         Error::new(ErrorKind::TimedOut, "nothing came in time")
     }
 
-    fn change(&self, state: &mut State, phase: Phase) {
+    fn change(&self, state: &mut ClockState, phase: ConnectionPhase) {
         self.shared.states[state.phase as usize].decrement(1.0);
         self.shared.states[phase as usize].increment(1.0);
         (state.phase, state.since) = (phase, Instant::now());
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ClockState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Clock {
+impl Drop for ConnectionClock {
     fn drop(&mut self) {
         self.shared.states[self.state().phase as usize].decrement(1.0);
     }
@@ -120,16 +121,16 @@ impl Drop for Clock {
 
 /// A stream with the clocks of its connection.
 #[derive(Debug)]
-pub(super) struct Timed<S> {
+pub(super) struct TimedStream<S> {
     stream: S,
-    clock: Arc<Clock>,
+    clock: Arc<ConnectionClock>,
     reading: Pin<Box<Sleep>>,
     /// The clock of a write, set while the client accepts nothing.
     writing: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Timed<S> {
-    pub(super) fn new(stream: S, clock: Arc<Clock>) -> Self {
+impl<S> TimedStream<S> {
+    pub(super) fn new(stream: S, clock: Arc<ConnectionClock>) -> Self {
         let reading = Box::pin(tokio::time::sleep(clock.shared.bounds.header_timeout));
         Self { stream, clock, reading, writing: None }
     }
@@ -149,7 +150,7 @@ impl<S> Timed<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -176,7 +177,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

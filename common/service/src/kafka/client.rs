@@ -10,7 +10,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::Problems;
-use crate::link::Link;
+use crate::link::ConnectionSecurity;
 
 /// Settings of the connection to Kafka.
 #[derive(Debug, Clone, clap::Args)]
@@ -126,7 +126,7 @@ impl KafkaArgs {
     }
 
     /// Returns how the connections are secured.
-    pub fn link(&self) -> Link {
+    pub fn link(&self) -> ConnectionSecurity {
         let set =
             |key| self.settings().filter(|(set, _)| *set == key).last().map(|(_, value)| value);
         let protocol = set("security.protocol").unwrap_or_default().to_ascii_uppercase();
@@ -139,7 +139,7 @@ impl KafkaArgs {
             let value = set(key).unwrap_or_default().trim();
             words.iter().any(|word| value.eq_ignore_ascii_case(word))
         };
-        Link {
+        ConnectionSecurity {
             dependency: "kafka",
             hosts: self.brokers.split(',').map(host).collect(),
             encrypted: protocol.ends_with("SSL"),

@@ -11,6 +11,6 @@ mod topics;
 
 pub use client::{KafkaArgs, REQUEST_TIMEOUT, error_label};
 pub use topics::{
-    LETTER_BYTES_MAX, LETTERS_RETENTION, MESSAGE_BYTES_MAX, READINGS_RETENTION, TopicSpec,
+    DEAD_LETTER_BYTES_MAX, DEAD_LETTER_RETENTION, MESSAGE_BYTES_MAX, READINGS_RETENTION, TopicSpec,
     create_missing, extend,
 };

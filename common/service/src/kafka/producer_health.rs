@@ -19,12 +19,12 @@ use crate::metrics::{
 /// Interval of the producer's statistics.
 pub(super) const STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shortest and longest result of [`ProducerState::retry_after`], in seconds.
+/// Shortest and longest result of [`ProducerHealth::retry_after`], in seconds.
 const RETRY_AFTER_RANGE: (f64, f64) = (1.0, 60.0);
 
 /// The health of a producer, shared with its callbacks.
 #[derive(Debug, Clone)]
-pub(super) struct ProducerState {
+pub(super) struct ProducerHealth {
     start: Instant,
     sent_total: Arc<AtomicI64>,
     /// Records sent a second, as the bits of an `f64`.
@@ -32,28 +32,28 @@ pub(super) struct ProducerState {
     /// Milliseconds from `start` to the last time a broker was up.
     up_at: Arc<AtomicU64>,
     /// Whether the outage has been logged.
-    said: Arc<AtomicBool>,
+    logged: Arc<AtomicBool>,
     /// Signals that the producer has reported an error, possibly a fatal one.
-    trouble: Arc<Notify>,
+    error_reported: Arc<Notify>,
 }
 
-impl Default for ProducerState {
+impl Default for ProducerHealth {
     fn default() -> Self {
         Self {
             start: Instant::now(),
             sent_total: Arc::default(),
             drain_rate: Arc::default(),
             up_at: Arc::default(),
-            said: Arc::default(),
-            trouble: Arc::default(),
+            logged: Arc::default(),
+            error_reported: Arc::default(),
         }
     }
 }
 
-impl ProducerState {
+impl ProducerHealth {
     /// Waits until the producer reports an error.
     pub(super) async fn error_reported(&self) {
-        self.trouble.notified().await;
+        self.error_reported.notified().await;
     }
 
     /// Returns the time without a reachable broker. Zero while a broker is reachable.
@@ -64,10 +64,10 @@ impl ProducerState {
     }
 
     /// Logs the start and the end of an outage of Kafka, once each.
-    fn tell(&self) {
-        let away = !self.unreachable_for().is_zero();
-        if self.said.swap(away, Ordering::Relaxed) != away {
-            if away {
+    fn log_reachability(&self) {
+        let unreachable = !self.unreachable_for().is_zero();
+        if self.logged.swap(unreachable, Ordering::Relaxed) != unreachable {
+            if unreachable {
                 warn!("no broker is reachable; nothing is acknowledged meanwhile");
             } else {
                 info!("Kafka is reachable again");
@@ -89,10 +89,10 @@ impl ProducerState {
     }
 }
 
-impl ClientContext for ProducerState {
+impl ClientContext for ProducerHealth {
     fn error(&self, error: KafkaError, reason: &str) {
         warn!(%error, reason, "producer error");
-        self.trouble.notify_one();
+        self.error_reported.notify_one();
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -105,7 +105,7 @@ impl ClientContext for ProducerState {
         if statistics.brokers.values().any(|broker| broker.state == "UP") {
             self.up_at.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
         }
-        self.tell();
+        self.log_reachability();
         gauge!(PRODUCER_QUEUE_RECORDS).set(statistics.msg_cnt as f64);
         gauge!(PRODUCER_UNREACHABLE_SECONDS).set(self.unreachable_for().as_secs_f64());
         // Bootstrap addresses have negative ids. Their statistics describe no particular broker.
@@ -127,16 +127,16 @@ mod tests {
 
     #[test]
     fn retry_after_follows_the_queue_and_the_outage() {
-        let state = ProducerState::default();
+        let state = ProducerHealth::default();
         state.drain_rate.store(1000.0_f64.to_bits(), Ordering::Relaxed);
         assert_eq!(state.retry_after(10, 0.0), 1);
         assert_eq!(state.retry_after(10_000, 0.0), 10);
         assert_eq!(state.retry_after(10_000, 1.0), 15);
         assert_eq!(state.retry_after(10_000_000, 0.0), 60);
 
-        let down = ProducerState {
+        let down = ProducerHealth {
             start: Instant::now() - Duration::from_millis(41_500),
-            ..ProducerState::default()
+            ..ProducerHealth::default()
         };
         assert_eq!(down.retry_after(10, 0.0), 20);
     }

@@ -11,7 +11,7 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 use tracing::error;
 
-use super::producer_health::{ProducerState, STATISTICS_INTERVAL};
+use super::producer_health::{ProducerHealth, STATISTICS_INTERVAL};
 
 /// Limits of the producer.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ pub struct PublisherLimits {
 
 /// A record to publish.
 #[derive(Debug)]
-pub struct Outgoing<'a> {
+pub struct OutgoingRecord<'a> {
     /// Destination topic.
     pub topic: &'a str,
     /// The key, which decides the partition. `None`: any partition.
@@ -75,9 +75,9 @@ impl From<KafkaError> for PublishError {
 }
 
 /// A record that waits for its delivery report.
-pub struct Pending(DeliveryFuture);
+pub struct PendingRecord(DeliveryFuture);
 
-impl Pending {
+impl PendingRecord {
     /// Waits for the delivery report and returns the record's partition and offset.
     pub async fn confirmed(self) -> Result<(i32, i64), PublishError> {
         match self.0.await {
@@ -91,8 +91,8 @@ impl Pending {
 /// The one producer of a process.
 #[derive(Clone)]
 pub struct Publisher {
-    producer: FutureProducer<ProducerState>,
-    state: ProducerState,
+    producer: FutureProducer<ProducerHealth>,
+    state: ProducerHealth,
 }
 
 impl Publisher {
@@ -109,13 +109,13 @@ impl Publisher {
             .set("queue.buffering.max.messages", limits.queue_records.to_string())
             .set("message.max.bytes", limits.message_bytes_max.to_string())
             .set("statistics.interval.ms", STATISTICS_INTERVAL.as_millis().to_string());
-        let state = ProducerState::default();
+        let state = ProducerHealth::default();
         let producer = base.create_with_context(state.clone())?;
         Ok(Self { producer, state })
     }
 
     /// Passes a record to the producer. Fails at once if there is no room.
-    pub fn enqueue(&self, outgoing: Outgoing<'_>) -> Result<Pending, PublishError> {
+    pub fn enqueue(&self, outgoing: OutgoingRecord<'_>) -> Result<PendingRecord, PublishError> {
         let record = FutureRecord {
             topic: outgoing.topic,
             partition: outgoing.partition,
@@ -124,7 +124,7 @@ impl Publisher {
             timestamp: outgoing.timestamp_ms,
             headers: Some(outgoing.headers),
         };
-        self.producer.send_result(record).map(Pending).map_err(|(error, _)| error.into())
+        self.producer.send_result(record).map(PendingRecord).map_err(|(error, _)| error.into())
     }
 
     /// Returns the whole seconds until the queue will have drained at its recent rate. If nothing

@@ -12,11 +12,11 @@ const TRACEPARENT_BYTES: usize = 55;
 
 /// The trace context in a record's headers, kept unparsed: most records are not sampled.
 #[derive(Debug, Clone, Default)]
-pub struct Origin {
+pub struct RecordTrace {
     traceparent: Option<[u8; TRACEPARENT_BYTES]>,
 }
 
-impl Origin {
+impl RecordTrace {
     /// Copies the context from the headers of a record.
     pub fn of_headers<H: Headers>(headers: &H) -> Self {
         let traceparent = headers.iter().find(|header| header.key == TRACEPARENT);

@@ -26,7 +26,7 @@ pub struct TopicIdentity {
 impl TopicIdentity {
     /// Queries the topic that has this name now. Returns `None` if there is no such topic. Blocks,
     /// at most `within` for each of two answers.
-    pub fn ask<C: ClientContext>(
+    pub fn query<C: ClientContext>(
         client: &Client<C>,
         topic: &str,
         within: Duration,
@@ -43,12 +43,12 @@ impl TopicIdentity {
 }
 
 /// An object of librdkafka that is destroyed on drop.
-struct Owned<T> {
+struct LibrdkafkaHandle<T> {
     it: *mut T,
     destroy: unsafe extern "C" fn(*mut T),
 }
 
-impl<T> Drop for Owned<T> {
+impl<T> Drop for LibrdkafkaHandle<T> {
     fn drop(&mut self) {
         // SAFETY: `destroy` belongs to the type of `it`. This value owns `it`, and nothing else
         // destroys it.
@@ -57,8 +57,8 @@ impl<T> Drop for Owned<T> {
 }
 
 /// Owns an object of librdkafka. Returns `None` if the object was not created.
-fn owned<T>(it: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Option<Owned<T>> {
-    (!it.is_null()).then_some(Owned { it, destroy })
+fn owned<T>(it: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Option<LibrdkafkaHandle<T>> {
+    (!it.is_null()).then_some(LibrdkafkaHandle { it, destroy })
 }
 
 fn describe(

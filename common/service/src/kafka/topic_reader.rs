@@ -21,10 +21,10 @@ use super::topic_identity::TopicIdentity;
 const POLL_WAIT: Duration = Duration::from_millis(200);
 
 /// Longest time without a record from Kafka while records are left to read.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// Factor by which the search for the last record widens while it finds none.
-const FURTHER_BACK: i64 = 16;
+const LOOK_BACK_FACTOR: i64 = 16;
 
 /// The watermarks of one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -36,11 +36,11 @@ pub struct Watermarks {
 }
 
 /// The watermarks of a topic's partitions.
-pub type Ends = BTreeMap<i32, Watermarks>;
+pub type TopicWatermarks = BTreeMap<i32, Watermarks>;
 
 /// A reader of topics. All its methods block.
-pub struct Reader {
-    consumer: BaseConsumer<EndsExpected>,
+pub struct TopicReader {
+    consumer: BaseConsumer<ReaderContext>,
     /// The topic whose offsets are counted as in the ledger, and the base that is added to Kafka's
     /// offsets.
     base: OnceLock<(String, i64)>,
@@ -48,9 +48,9 @@ pub struct Reader {
 
 /// Ignores the end of a partition, which is an expected answer. The library would log it as an
 /// error.
-struct EndsExpected;
+struct ReaderContext;
 
-impl ClientContext for EndsExpected {
+impl ClientContext for ReaderContext {
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
             warn!(%error, reason, "cannot read from Kafka");
@@ -58,9 +58,9 @@ impl ClientContext for EndsExpected {
     }
 }
 
-impl ConsumerContext for EndsExpected {}
+impl ConsumerContext for ReaderContext {}
 
-impl Reader {
+impl TopicReader {
     /// Creates a reader that connects on first use. The brokers log it as `client_id`.
     pub fn new(kafka: &KafkaArgs, client_id: &str) -> anyhow::Result<Self> {
         let mut config = kafka.client_config(client_id);
@@ -85,13 +85,13 @@ impl Reader {
             .set("enable.auto.commit", "false")
             // Retention may delete records meanwhile. The next record that is left follows.
             .set("auto.offset.reset", "earliest")
-            .create_with_context(EndsExpected)?;
+            .create_with_context(ReaderContext)?;
         Ok(Self { consumer, base: OnceLock::new() })
     }
 
     /// Returns the identity of the topic that has this name now. `None` if there is no such topic.
     pub fn identity(&self, topic: &str, within: Duration) -> anyhow::Result<Option<TopicIdentity>> {
-        TopicIdentity::ask(self.consumer.client(), topic, within).context("Kafka does not answer")
+        TopicIdentity::query(self.consumer.client(), topic, within).context("Kafka does not answer")
     }
 
     /// From now on converts the offsets of this topic to and from those of the ledger.
@@ -109,19 +109,23 @@ impl Reader {
     }
 
     /// Returns the watermarks of a topic. `None` if there is no such topic.
-    pub fn ends(&self, topic: &str) -> anyhow::Result<Option<Ends>> {
+    pub fn ends(&self, topic: &str) -> anyhow::Result<Option<TopicWatermarks>> {
         self.ends_within(topic, REQUEST_TIMEOUT)
     }
 
     /// Like [`Self::ends`], with at most `within` for each answer.
-    pub fn ends_within(&self, topic: &str, within: Duration) -> anyhow::Result<Option<Ends>> {
+    pub fn ends_within(
+        &self,
+        topic: &str,
+        within: Duration,
+    ) -> anyhow::Result<Option<TopicWatermarks>> {
         let metadata =
             self.consumer.fetch_metadata(Some(topic), within).context("Kafka does not answer")?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return Ok(None);
         };
         let base = self.base(topic);
-        let mut ends = Ends::new();
+        let mut ends = TopicWatermarks::new();
         for partition in found.partitions() {
             let (low, high) = self
                 .consumer
@@ -136,7 +140,7 @@ impl Reader {
     pub fn at_time(
         &self,
         topic: &str,
-        ends: &Ends,
+        ends: &TopicWatermarks,
         at_ms: i64,
     ) -> anyhow::Result<BTreeMap<i32, i64>> {
         let mut asked = TopicPartitionList::new();
@@ -176,12 +180,12 @@ impl Reader {
             return Ok(());
         }
         self.consumer.assign(&assignment)?;
-        let mut heard_at = Instant::now();
+        let mut received_at = Instant::now();
         while !ends.is_empty() {
             ensure!(
-                heard_at.elapsed() < SILENCE_MAX,
+                received_at.elapsed() < IDLE_MAX,
                 "Kafka brought nothing of {topic} for {} s",
-                SILENCE_MAX.as_secs()
+                IDLE_MAX.as_secs()
             );
             match self.consumer.poll(POLL_WAIT) {
                 None => {}
@@ -190,7 +194,7 @@ impl Reader {
                 }
                 Some(Err(error)) => warn!(%error, topic, "cannot read from Kafka; trying again"),
                 Some(Ok(message)) => {
-                    heard_at = Instant::now();
+                    received_at = Instant::now();
                     let Some(end) = ends.get(&message.partition()).copied() else { continue };
                     if message.offset() < end {
                         visit(&message)?;
@@ -226,7 +230,7 @@ impl Reader {
             open.retain(|partition, all| {
                 !ends.contains_key(partition) && all.end - back > all.start
             });
-            back *= FURTHER_BACK;
+            back *= LOOK_BACK_FACTOR;
         }
         let end = |(partition, all): (&i32, &Range<i64>)| {
             (*partition, ends.get(partition).copied().unwrap_or(all.start))

@@ -22,19 +22,19 @@ impl KafkaArgs {
 
     /// Returns the number of partitions of a topic. `None` if there is no such topic. Blocks.
     pub fn partitions(&self, topic: &str) -> anyhow::Result<Option<usize>> {
-        Ok(self.look(topic)?.partitions)
+        Ok(self.topic_counts(topic)?.partitions)
     }
 
     /// Queries one topic only: a client without the right to see other topics may see this one.
     /// Blocks.
-    fn look(&self, topic: &str) -> anyhow::Result<TopicLook> {
+    fn topic_counts(&self, topic: &str) -> anyhow::Result<TopicCounts> {
         let client: BaseConsumer = self.client_config("ljwx-check").create()?;
         let metadata = client
             .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
             .with_context(|| format!("Kafka at {} does not answer", self.brokers))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let partitions = found.map(|found| found.partitions().len()).filter(|count| *count > 0);
-        Ok(TopicLook { brokers: metadata.brokers().len(), partitions })
+        Ok(TopicCounts { brokers: metadata.brokers().len(), partitions })
     }
 
     /// Returns the largest record that each of `topics` accepts, in bytes.
@@ -62,7 +62,7 @@ impl KafkaArgs {
 }
 
 /// The answer about one topic.
-struct TopicLook {
+struct TopicCounts {
     /// Number of brokers of the cluster.
     brokers: usize,
     /// Number of partitions, if the topic exists.
@@ -86,14 +86,14 @@ pub struct TopicSpec {
 pub const READINGS_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Rejects and dead letters are kept 90 days: a person has to inspect them.
-pub const LETTERS_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
+pub const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Largest record: above the largest body that the gateway accepts, because a body may become one
 /// reject.
 pub const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Largest dead letter: an unchanged record of the largest size, and the headers with its origin.
-pub const LETTER_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 64 * 1024;
+pub const DEAD_LETTER_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 64 * 1024;
 
 /// Creates the missing topics, with three replicas if there are at least three brokers. Returns the
 /// names of the created topics.
@@ -104,7 +104,7 @@ pub async fn create_missing(kafka: &KafkaArgs, specs: &[TopicSpec]) -> anyhow::R
     let mut created = Vec::new();
     for spec in specs {
         let (asked, name) = (kafka.clone(), spec.name.clone());
-        let found = tokio::task::spawn_blocking(move || asked.look(&name)).await??;
+        let found = tokio::task::spawn_blocking(move || asked.topic_counts(&name)).await??;
         if found.partitions.is_some() {
             continue;
         }

@@ -21,11 +21,11 @@ use url::Url;
 
 pub use self::logs::{LogFormat, LogLevel};
 pub use self::process::host_name;
-pub use self::recorder::Metrics;
-pub use self::summary::{Item, Shown};
+pub use self::recorder::MetricsHandle;
+pub use self::summary::{SummaryFormat, SummaryItem};
 use crate::config::Problems;
-use crate::link::{Link, Tls};
-use crate::metrics::{BUILD_INFO, Metric, Zeros};
+use crate::link::{ConnectionSecurity, Tls};
+use crate::metrics::{BUILD_INFO, Metric, ZeroedCounter};
 
 /// Settings of logs, metrics and spans.
 #[derive(Debug, Clone, clap::Args)]
@@ -65,16 +65,16 @@ pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A service as its telemetry describes it.
 #[derive(Debug, Clone, Copy)]
-pub struct Service {
+pub struct ServiceInfo {
     /// Name in spans and metrics.
     pub name: &'static str,
     /// Declared metrics: the service's own, then those of each library that it uses. The metrics of
     /// this crate are added.
     pub metrics: &'static [&'static [Metric]],
     /// Label values that counters export as 0 from the start.
-    pub zeros: &'static [Zeros],
+    pub zeros: &'static [ZeroedCounter],
     /// Items of the minute summary.
-    pub summary: &'static [Item],
+    pub summary: &'static [SummaryItem],
 }
 
 impl TelemetryArgs {
@@ -114,9 +114,9 @@ impl TelemetryArgs {
     }
 
     /// Returns how the connection to the collector is secured, if a collector is configured.
-    pub fn link(&self) -> Option<Link> {
+    pub fn link(&self) -> Option<ConnectionSecurity> {
         let (url, tls) = self.collector().ok()??;
-        Some(Link::new("otlp", vec![url.host_str()?.to_owned()], tls.as_ref()))
+        Some(ConnectionSecurity::new("otlp", vec![url.host_str()?.to_owned()], tls.as_ref()))
     }
 
     /// Returns the memory that the process may use, in bytes, if known.
@@ -125,8 +125,8 @@ impl TelemetryArgs {
     }
 
     /// Installs logs, metrics and spans for this process.
-    pub fn init(&self, service: Service) -> anyhow::Result<Telemetry> {
-        let metrics = Metrics::install(service.metrics, service.zeros, self.memory_limit)?;
+    pub fn init(&self, service: ServiceInfo) -> anyhow::Result<Telemetry> {
+        let metrics = MetricsHandle::install(service.metrics, service.zeros, self.memory_limit)?;
         let version = env!("CARGO_PKG_VERSION");
         gauge!(BUILD_INFO, "service" => service.name, "version" => version).set(1.0);
         let log_level = logs::install(&self.log_level, self.log_format)?;
@@ -148,15 +148,15 @@ impl TelemetryArgs {
 /// The telemetry of this process.
 #[derive(Debug)]
 pub struct Telemetry {
-    metrics: Metrics,
+    metrics: MetricsHandle,
     log_level: LogLevel,
-    service: Service,
+    service: ServiceInfo,
     spans: Option<SdkTracerProvider>,
 }
 
 impl Telemetry {
     /// Returns the metrics.
-    pub fn metrics(&self) -> Metrics {
+    pub fn metrics(&self) -> MetricsHandle {
         self.metrics.clone()
     }
 

@@ -11,12 +11,12 @@ const LIMIT_FILES: [&str; 2] =
 
 /// The collector of this process's metrics.
 #[derive(Debug, Clone)]
-pub(super) struct Process {
+pub(super) struct ProcessMetrics {
     collector: Collector,
     memory_limit: Option<u64>,
 }
 
-impl Process {
+impl ProcessMetrics {
     /// Creates the collector with `limit`, or with the detected limit.
     pub(super) fn new(limit: Option<u64>) -> Self {
         let collector = Collector::default();

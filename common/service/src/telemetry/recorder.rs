@@ -5,23 +5,24 @@
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::process::Process;
+use super::process::ProcessMetrics;
 use crate::metrics::{
-    DECLARED, Metric, RECORDS_BUCKETS, SECONDS_BUCKETS, ZEROS, Zeros, describe, show_zeros,
+    DECLARED, Metric, RECORDS_BUCKETS, SECONDS_BUCKETS, ZEROS, ZeroedCounter, describe,
+    export_zeros,
 };
 
 /// The recorder of this process.
 #[derive(Debug, Clone)]
-pub struct Metrics {
+pub struct MetricsHandle {
     prometheus: PrometheusHandle,
-    process: Process,
+    process: ProcessMetrics,
 }
 
-impl Metrics {
+impl MetricsHandle {
     /// Installs the recorder for these lists of metrics, the service's own list first.
     pub(super) fn install(
         lists: &[&[Metric]],
-        zeros: &[Zeros],
+        zeros: &[ZeroedCounter],
         memory_limit: Option<u64>,
     ) -> anyhow::Result<Self> {
         let mut builder =
@@ -36,9 +37,9 @@ impl Metrics {
         lists.iter().for_each(|list| describe(list));
         // Only the service's own counters start at 0. A library's counter may follow a server's
         // count, and a 0 before that count would look like an increase.
-        show_zeros(lists.first().copied().unwrap_or_default(), zeros);
-        show_zeros(&[], ZEROS);
-        Ok(Self { prometheus, process: Process::new(memory_limit) })
+        export_zeros(lists.first().copied().unwrap_or_default(), zeros);
+        export_zeros(&[], ZEROS);
+        Ok(Self { prometheus, process: ProcessMetrics::new(memory_limit) })
     }
 
     /// Renders the answer of `/metrics`.

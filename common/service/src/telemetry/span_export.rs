@@ -52,7 +52,7 @@ pub(super) fn provider(
         .with_max_export_batch_size(SPANS_EXPORT_MAX)
         .with_scheduled_delay(EXPORT_INTERVAL)
         .build();
-    let waiting = Waiting::default();
+    let waiting = SpanQueue::default();
     let failing = AtomicBool::new(false);
     let exporter = CountedExporter { exporter, waiting: waiting.clone(), failing };
     let batches = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
@@ -87,9 +87,9 @@ fn tls_config(tls: &Tls) -> anyhow::Result<ClientTlsConfig> {
 
 /// Counts the waiting spans. The SDK drops excess spans without a count.
 #[derive(Debug, Clone, Default)]
-struct Waiting(Arc<AtomicUsize>);
+struct SpanQueue(Arc<AtomicUsize>);
 
-impl Waiting {
+impl SpanQueue {
     /// Counts one more span. Returns `false` if there is no room for the span.
     fn admit(&self) -> bool {
         let room = |waiting| (waiting < SPANS_WAITING_MAX).then_some(waiting + 1);
@@ -112,7 +112,7 @@ impl Waiting {
 #[derive(Debug)]
 struct CountedProcessor {
     batches: BatchSpanProcessor,
-    waiting: Waiting,
+    waiting: SpanQueue,
 }
 
 impl SpanProcessor for CountedProcessor {
@@ -144,7 +144,7 @@ impl SpanProcessor for CountedProcessor {
 #[derive(Debug)]
 struct CountedExporter<E> {
     exporter: E,
-    waiting: Waiting,
+    waiting: SpanQueue,
     /// Whether the last export failed, so that an outage is logged once.
     failing: AtomicBool,
 }
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_dropped_and_does_not_wait() {
-        let waiting = Waiting::default();
+        let waiting = SpanQueue::default();
         let admitted = (0..SPANS_WAITING_MAX + 5).filter(|_| waiting.admit()).count();
         assert_eq!(admitted, SPANS_WAITING_MAX);
         waiting.gone(SPANS_EXPORT_MAX, "failed");

@@ -7,14 +7,14 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::recorder::Metrics;
+use super::recorder::MetricsHandle;
 
 /// Interval of the minute summary.
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// How the values of a metric become one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
+pub enum SummaryFormat {
     /// Increase of a counter, summed over all its labels.
     Growth,
     /// Largest present value of a gauge, over all its labels.
@@ -25,7 +25,7 @@ pub enum Shown {
 
 /// One item of the minute summary.
 #[derive(Debug, Clone, Copy)]
-pub struct Item {
+pub struct SummaryItem {
     /// Name of the item in the summary.
     pub word: &'static str,
     /// Name of the metric.
@@ -33,30 +33,34 @@ pub struct Item {
     /// Label of the values, as `name="value"`. Empty: any label.
     pub label: &'static str,
     /// How the values become one number.
-    pub shown: Shown,
+    pub shown: SummaryFormat,
     /// Unit behind the value.
     pub unit: &'static str,
 }
 
-impl Item {
+impl SummaryItem {
     /// Shows the increase of a counter.
     pub const fn growth(word: &'static str, metric: &'static str, label: &'static str) -> Self {
-        Self { word, metric, label, shown: Shown::Growth, unit: "" }
+        Self { word, metric, label, shown: SummaryFormat::Growth, unit: "" }
     }
 
     /// Shows the present value of a gauge.
-    pub const fn gauge(word: &'static str, metric: &'static str, shown: Shown) -> Self {
+    pub const fn gauge(word: &'static str, metric: &'static str, shown: SummaryFormat) -> Self {
         Self { word, metric, label: "", shown, unit: "" }
     }
 
     /// Shows the largest value of a gauge, in seconds.
     pub const fn seconds(word: &'static str, metric: &'static str) -> Self {
-        Self { word, metric, label: "", shown: Shown::Largest, unit: " s" }
+        Self { word, metric, label: "", shown: SummaryFormat::Largest, unit: " s" }
     }
 }
 
 /// Logs the minute summary until `stop`.
-pub(super) async fn run(items: &'static [Item], metrics: Metrics, stop: CancellationToken) {
+pub(super) async fn run(
+    items: &'static [SummaryItem],
+    metrics: MetricsHandle,
+    stop: CancellationToken,
+) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -73,11 +77,11 @@ pub(super) async fn run(items: &'static [Item], metrics: Metrics, stop: Cancella
 }
 
 /// Reads the items' values from a rendered text.
-fn values(items: &[Item], text: &str) -> Vec<f64> {
+fn values(items: &[SummaryItem], text: &str) -> Vec<f64> {
     items.iter().map(|item| value(item, text)).collect()
 }
 
-fn value(item: &Item, text: &str) -> f64 {
+fn value(item: &SummaryItem, text: &str) -> f64 {
     let found = text.lines().filter_map(|line| {
         let rest = line.strip_prefix(item.metric)?;
         let (labels, value) = match rest.strip_prefix('{') {
@@ -87,15 +91,15 @@ fn value(item: &Item, text: &str) -> f64 {
         labels.contains(item.label).then(|| value.parse::<f64>().ok()).flatten()
     });
     match item.shown {
-        Shown::Largest => found.fold(0.0, f64::max),
-        Shown::Growth | Shown::Sum => found.sum(),
+        SummaryFormat::Largest => found.fold(0.0, f64::max),
+        SummaryFormat::Growth | SummaryFormat::Sum => found.sum(),
     }
 }
 
-fn line(items: &[Item], before: &[f64], now: &[f64]) -> String {
+fn line(items: &[SummaryItem], before: &[f64], now: &[f64]) -> String {
     let mut line = String::new();
     for ((item, before), now) in items.iter().zip(before).zip(now) {
-        let value = if item.shown == Shown::Growth { now - before } else { *now };
+        let value = if item.shown == SummaryFormat::Growth { now - before } else { *now };
         let separator = if line.is_empty() { "" } else { ", " };
         // Write whole numbers without decimals. Writing to a String cannot fail.
         let _ = if value.fract() == 0.0 {
@@ -113,11 +117,11 @@ mod tests {
 
     #[test]
     fn a_line_says_what_grew_and_what_stands() {
-        const ITEMS: &[Item] = &[
-            Item::growth("stored", "readings_total", "outcome=\"stored\""),
-            Item::growth("all", "readings_total", ""),
-            Item::seconds("oldest", "lag_seconds"),
-            Item::gauge("lag", "lag_records", Shown::Sum),
+        const ITEMS: &[SummaryItem] = &[
+            SummaryItem::growth("stored", "readings_total", "outcome=\"stored\""),
+            SummaryItem::growth("all", "readings_total", ""),
+            SummaryItem::seconds("oldest", "lag_seconds"),
+            SummaryItem::gauge("lag", "lag_records", SummaryFormat::Sum),
         ];
         let before = values(ITEMS, "readings_total{outcome=\"stored\"} 5\n");
         let text = "# TYPE readings_total counter\nreadings_total{outcome=\"stored\"} 12\n\

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use ljwx_ledger::mysql::MySqlArgs;
-use ljwx_service::config::{Problems, When, ZoneArgs, duration};
+use ljwx_service::config::{Problems, TimeArg, ZoneArgs, duration};
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::telemetry::TelemetryArgs;
 
 /// Settings of `worker audit`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct AuditConfig {
+pub struct AuditArgs {
     /// The connection to Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
@@ -27,11 +27,11 @@ pub struct AuditConfig {
     pub json: bool,
     /// Look up each reading received at this time or later, as `yyyy-MM-dd HH:mm:ss` in the
     /// devices' time zone or RFC 3339.
-    #[arg(long, value_parser = When::parse)]
-    pub from: Option<When>,
+    #[arg(long, value_parser = TimeArg::parse)]
+    pub from: Option<TimeArg>,
     /// Look up each reading received before this time.
-    #[arg(long, value_parser = When::parse)]
-    pub to: Option<When>,
+    #[arg(long, value_parser = TimeArg::parse)]
+    pub to: Option<TimeArg>,
     /// Look up each reading of this device.
     #[arg(long)]
     pub device: Option<String>,
@@ -43,7 +43,7 @@ pub struct AuditConfig {
     pub telemetry: TelemetryArgs,
 }
 
-impl AuditConfig {
+impl AuditArgs {
     pub(crate) fn validate(&self, problems: &mut Problems) {
         self.kafka.validate(problems);
         self.mysql.validate(problems);

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use ljwx_ledger::ledger::Entry;
-use ljwx_service::kafka::topic_reader::Ends;
+use ljwx_ledger::ledger::LedgerRow;
+use ljwx_service::kafka::topic_reader::TopicWatermarks;
 
-use super::dead_letters::Letters;
-use super::finding::{Finding, Findings, Level};
-use super::snapshot::{Count, Snapshot};
+use super::dead_letters::DeadLetterIndex;
+use super::finding::{Finding, FindingLevel, Findings};
+use super::snapshot::{RowCount, Snapshot};
 
 /// The values that the audit has read from MySQL and Kafka.
 #[derive(Debug, Clone, Default)]
@@ -17,13 +17,13 @@ pub struct Evidence {
     pub mysql: Snapshot,
     /// Watermarks of the readings topic; `None` if there is no topic of this name, or if it is
     /// another topic than the ledger's.
-    pub readings: Option<Ends>,
+    pub readings: Option<TopicWatermarks>,
     /// The reason, if the topic is another one than the ledger's.
     pub other_topic: Option<String>,
     /// Ends of the records in the topic's partitions. Later offsets are no readings.
     pub record_ends: BTreeMap<i32, i64>,
     /// The dead letters.
-    pub letters: Letters,
+    pub dead_letters: DeadLetterIndex,
 }
 
 impl Evidence {
@@ -36,11 +36,11 @@ impl Evidence {
 }
 
 /// Compares all values that must agree.
-pub fn judge(evidence: &Evidence) -> Vec<Finding> {
+pub fn check_evidence(evidence: &Evidence) -> Vec<Finding> {
     let mut findings = Findings::default();
     if evidence.mysql.ledger.is_empty() {
         findings.add(
-            Level::Failure,
+            FindingLevel::Failure,
             "no_ledger",
             None,
             "the group has no row in the ledger".into(),
@@ -49,7 +49,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Finding> {
     }
     if let Some(message) = &evidence.other_topic {
         findings.add(
-            Level::Failure,
+            FindingLevel::Failure,
             "other_topic",
             None,
             message.clone(),
@@ -62,7 +62,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Finding> {
         if evidence.other_topic.is_none() {
             positions(entry, evidence.readings.as_ref(), &mut findings);
         }
-        letters(entry, &evidence.letters, &mut findings);
+        letters(entry, &evidence.dead_letters, &mut findings);
     }
     gaps(evidence, &mut findings);
     unclaimed(evidence, &mut findings);
@@ -71,11 +71,11 @@ pub fn judge(evidence: &Evidence) -> Vec<Finding> {
     findings.0
 }
 
-fn equation(entry: &Entry, findings: &mut Findings) {
+fn equation(entry: &LedgerRow, findings: &mut Findings) {
     let negative = entry.negative();
     if !negative.is_empty() {
         findings.add(
-            Level::Failure,
+            FindingLevel::Failure,
             "negative_count",
             entry.partition,
             format!("below zero: {}", negative.join(", ")),
@@ -84,7 +84,7 @@ fn equation(entry: &Entry, findings: &mut Findings) {
     }
     if entry.rewound == 0 && entry.first_offset > entry.next_offset {
         findings.add(
-            Level::Failure,
+            FindingLevel::Failure,
             "first_after_next",
             entry.partition,
             format!("begins at {} and stands at {}", entry.first_offset, entry.next_offset),
@@ -93,7 +93,7 @@ fn equation(entry: &Entry, findings: &mut Findings) {
     }
     if entry.difference() != 0 {
         findings.add(
-            Level::Failure,
+            FindingLevel::Failure,
             "equation",
             entry.partition,
             format!(
@@ -110,11 +110,11 @@ fn equation(entry: &Entry, findings: &mut Findings) {
 
 /// No worker has stored the deliveries that an alerter in this group passed, unless they were
 /// reprocessed since.
-fn processed(entry: &Entry, findings: &mut Findings) {
+fn processed(entry: &LedgerRow, findings: &mut Findings) {
     if entry.processed > 0 {
         let again = entry.rewound >= entry.processed;
         findings.add(
-            if again { Level::Note } else { Level::Failure },
+            if again { FindingLevel::Note } else { FindingLevel::Failure },
             "processed",
             entry.partition,
             format!("{} deliveries were passed by an alerter of this group", entry.processed),
@@ -124,10 +124,10 @@ fn processed(entry: &Entry, findings: &mut Findings) {
     }
 }
 
-fn positions(entry: &Entry, ends: Option<&Ends>, findings: &mut Findings) {
+fn positions(entry: &LedgerRow, ends: Option<&TopicWatermarks>, findings: &mut Findings) {
     let Some(ends) = ends.and_then(|ends| ends.get(&entry.partition)) else {
         findings.add(
-            Level::Failure,
+            FindingLevel::Failure,
             "no_such_partition",
             entry.partition,
             "the topic has no such partition".into(),
@@ -138,7 +138,7 @@ fn positions(entry: &Entry, ends: Option<&Ends>, findings: &mut Findings) {
     let (first, next) = (entry.first_offset, entry.next_offset);
     if next > ends.high || first > ends.high {
         findings.add(
-            Level::Failure,
+            FindingLevel::Failure,
             "beyond_topic",
             entry.partition,
             format!("stands at {next} (first {first}), but the topic ends at {}", ends.high),
@@ -147,7 +147,7 @@ fn positions(entry: &Entry, ends: Option<&Ends>, findings: &mut Findings) {
     }
     if next < ends.low {
         findings.add(
-            Level::Failure,
+            FindingLevel::Failure,
             "out_of_range",
             entry.partition,
             format!("stands at {next}, but retention has deleted everything before {}", ends.low),
@@ -159,17 +159,17 @@ fn positions(entry: &Entry, ends: Option<&Ends>, findings: &mut Findings) {
 
 /// Compares exactly while nothing was rewound. A rewind counts dead letters again, so after it only
 /// bounds hold.
-fn letters(entry: &Entry, letters: &Letters, findings: &mut Findings) {
+fn letters(entry: &LedgerRow, letters: &DeadLetterIndex, findings: &mut Findings) {
     let (partition, counted) = (entry.partition, entry.dead_lettered);
-    let passed = letters.tally(partition, &(entry.first_offset..entry.next_offset));
+    let passed = letters.count(partition, &(entry.first_offset..entry.next_offset));
     let rewound = entry.rewound.max(0);
     let wide = entry.first_offset - rewound..entry.next_offset + rewound;
     let least = passed.counted - passed.stored;
     let expired = letters.expired.contains(&partition);
-    let most = if expired { i64::MAX } else { letters.tally(partition, &wide).counted + rewound };
+    let most = if expired { i64::MAX } else { letters.count(partition, &wide).counted + rewound };
     if counted < least || counted > most {
         findings.add(
-            Level::Failure,
+            FindingLevel::Failure,
             "dead_letters",
             partition,
             format!(
@@ -182,7 +182,7 @@ fn letters(entry: &Entry, letters: &Letters, findings: &mut Findings) {
     }
     if passed.stored > 0 {
         findings.add(
-            Level::Note,
+            FindingLevel::Note,
             "letters_stored",
             partition,
             format!("{} dead letters have a row after all", passed.stored),
@@ -191,7 +191,7 @@ fn letters(entry: &Entry, letters: &Letters, findings: &mut Findings) {
     }
     if passed.in_flight > 0 && rewound == 0 {
         findings.add(
-            Level::Note,
+            FindingLevel::Note,
             "letters_in_flight",
             partition,
             format!("{} dead letters are ahead of the ledger", passed.in_flight),
@@ -200,7 +200,7 @@ fn letters(entry: &Entry, letters: &Letters, findings: &mut Findings) {
     }
     if expired {
         findings.add(
-            Level::Note,
+            FindingLevel::Note,
             "letters_expired",
             partition,
             "retention has deleted old dead letters, so only the others were compared".into(),
@@ -213,7 +213,7 @@ fn letters(entry: &Entry, letters: &Letters, findings: &mut Findings) {
 fn gaps(evidence: &Evidence, findings: &mut Findings) {
     for gap in &evidence.mysql.gaps {
         findings.add(
-            Level::Note,
+            FindingLevel::Note,
             "topic_made_anew",
             gap.partition,
             format!(
@@ -232,7 +232,7 @@ fn unclaimed(evidence: &Evidence, findings: &mut Findings) {
     for (partition, ends) in evidence.readings.iter().flatten() {
         if !ledger.is_empty() && !ledger.contains_key(partition) {
             findings.add(
-                Level::Note,
+                FindingLevel::Note,
                 "unclaimed",
                 *partition,
                 format!("no ledger row yet; {} records wait", evidence.end(*partition) - ends.low),
@@ -254,7 +254,7 @@ fn rows(evidence: &Evidence, findings: &mut Findings) {
         let deliveries = expected.stored + expected.merged;
         if found.rows != expected.stored {
             findings.add(
-                Level::Failure,
+                FindingLevel::Failure,
                 "rows",
                 partition,
                 format!("{} readings stored, {} rows found", expected.stored, found.rows),
@@ -266,7 +266,7 @@ fn rows(evidence: &Evidence, findings: &mut Findings) {
         let at_most = mysql.others.rows > 0 || many_zeros(mysql);
         if found.deliveries > deliveries || (!at_most && found.deliveries < deliveries) {
             findings.add(
-                Level::Failure,
+                FindingLevel::Failure,
                 "deliveries",
                 partition,
                 format!("{deliveries} deliveries counted, {} found in rows", found.deliveries),
@@ -279,7 +279,7 @@ fn rows(evidence: &Evidence, findings: &mut Findings) {
 /// Returns the rows of a partition. The first record of partition 0 has the id 0, which is also the
 /// default of other writers. The row belongs to the partition if the ledger begins there and the
 /// record is no dead letter.
-pub fn own_rows(evidence: &Evidence, partition: i32) -> Count {
+pub fn own_rows(evidence: &Evidence, partition: i32) -> RowCount {
     let mysql = &evidence.mysql;
     let mut found = mysql.rows.get(&partition).copied().unwrap_or_default();
     if partition == 0 && zero_is_ours(evidence) {
@@ -293,8 +293,8 @@ pub fn own_rows(evidence: &Evidence, partition: i32) -> Count {
 fn zero_is_ours(evidence: &Evidence) -> bool {
     let begun = evidence.mysql.expected.get(&0).is_some_and(|expected| expected.stored > 0)
         && evidence.mysql.ledger.get(&0).is_none_or(|entry| entry.first_offset == 0);
-    let letter =
-        evidence.letters.found.contains_key(&(0, 0)) && !evidence.letters.stored.contains(&(0, 0));
+    let letter = evidence.dead_letters.found.contains_key(&(0, 0))
+        && !evidence.dead_letters.stored.contains(&(0, 0));
     evidence.mysql.id_zero.rows > 0 && begun && !letter
 }
 
@@ -308,7 +308,7 @@ fn others(evidence: &Evidence, findings: &mut Findings) {
     let others = mysql.others.rows + zeros;
     if others > 0 {
         findings.add(
-            Level::Note,
+            FindingLevel::Note,
             "other_rows",
             None,
             format!("{others} rows of other writers, {zeros} of them with id 0, are not counted"),

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// Whether a finding fails the audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Level {
+pub enum FindingLevel {
     /// A mismatch that fails the audit.
     Failure,
     /// An observation that does not fail the audit.
@@ -18,7 +18,7 @@ pub struct Finding {
     /// Stable word of the finding.
     pub code: &'static str,
     /// Whether the finding fails the audit.
-    pub level: Level,
+    pub level: FindingLevel,
     /// The partition, if the finding is about one partition.
     pub partition: Option<i32>,
     /// The mismatch or the observation.
@@ -34,7 +34,7 @@ pub(super) struct Findings(pub(super) Vec<Finding>);
 impl Findings {
     pub(super) fn add(
         &mut self,
-        level: Level,
+        level: FindingLevel,
         code: &'static str,
         partition: impl Into<Option<i32>>,
         message: String,

@@ -18,19 +18,19 @@ mod tests;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use ljwx_ledger::ledger::Accepted;
+use ljwx_ledger::ledger::AcceptedTopic;
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::kafka::REQUEST_TIMEOUT;
-use ljwx_service::kafka::topic_reader::Reader;
+use ljwx_service::kafka::topic_reader::TopicReader;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-pub use args::AuditConfig;
+pub use args::AuditArgs;
 
 use checks::Evidence;
-use dead_letters::Letters;
-use reading_search::Search;
-use report::Report;
+use dead_letters::DeadLetterIndex;
+use reading_search::ReadingSearch;
+use report::AuditReport;
 
 /// Exit code: a finding fails the audit.
 const EXIT_FAILURE: u8 = 1;
@@ -39,7 +39,7 @@ const EXIT_FAILURE: u8 = 1;
 pub const EXIT_UNKNOWN: u8 = 3;
 
 /// Audits a group and prints the report. The exit code is the result.
-pub async fn audit(config: &AuditConfig, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+pub async fn audit(config: &AuditArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let work = tokio::time::timeout(config.timeout, report(config));
     let report = tokio::select! {
         report = work => report.context("not judged within --timeout")??,
@@ -49,7 +49,7 @@ pub async fn audit(config: &AuditConfig, stop: CancellationToken) -> anyhow::Res
     Ok(if report.holds { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) })
 }
 
-async fn report(config: &AuditConfig) -> anyhow::Result<Report> {
+async fn report(config: &AuditArgs) -> anyhow::Result<AuditReport> {
     // The audit as a whole has this limit, so one of its scans may take as long.
     let pool = config.mysql.connect(&config.zone.zone)?.with_limit(config.timeout);
     // Read the ledger before the watermarks and the dead letters: they then have everything that
@@ -57,20 +57,20 @@ async fn report(config: &AuditConfig) -> anyhow::Result<Report> {
     let mysql = snapshot::snapshot(&pool, &config.group, &config.kafka.readings_topic).await?;
     let accepted = ljwx_ledger::ledger::accepted(&pool, &config.kafka.readings_topic).await?;
     let (config, runtime) = (config.clone(), Handle::current());
-    let work = move || ask_kafka(&config, mysql, &accepted, &pool, &runtime);
+    let work = move || query_kafka(&config, mysql, &accepted, &pool, &runtime);
     tokio::task::spawn_blocking(work).await?
 }
 
 /// Reads from Kafka the values to compare with the snapshot. Blocks.
-fn ask_kafka(
-    config: &AuditConfig,
+fn query_kafka(
+    config: &AuditArgs,
     mysql: snapshot::Snapshot,
-    accepted: &Accepted,
+    accepted: &AcceptedTopic,
     pool: &MySqlPool,
     runtime: &Handle,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<AuditReport> {
     let (group, topic) = (&config.group, &config.kafka.readings_topic);
-    let reader = Reader::new(&config.kafka, "worker-audit")?;
+    let reader = TopicReader::new(&config.kafka, "worker-audit")?;
     let found = reader.identity(topic, REQUEST_TIMEOUT)?;
     let other_topic = found.and_then(|found| accepted.check(topic, &found).err());
     reader.count_from(topic, accepted.base);
@@ -81,14 +81,14 @@ fn ask_kafka(
     let record_ends = reader.record_ends(topic, &stretches.collect())?;
     let letters_topic = config.kafka.dead_letter_topic(group);
     let ends = reader.ends(&letters_topic)?;
-    let mut letters = Letters::read(&reader, &letters_topic, ends.as_ref(), topic)?;
+    let mut letters = DeadLetterIndex::read(&reader, &letters_topic, ends.as_ref(), topic)?;
     let identities = letters.found.values().flatten();
     let stored = runtime.block_on(snapshot::stored(pool, identities))?;
     letters.keep_stored(&stored);
     let rejects = reader.ends(&config.kafka.rejects_topic)?;
     let rejects = rejects.map(|ends| ends.values().map(|ends| ends.high - ends.low).sum());
-    let evidence = Evidence { mysql, readings, record_ends, other_topic, letters };
+    let evidence = Evidence { mysql, readings, record_ends, other_topic, dead_letters: letters };
     let wanted = config.device.is_some() || config.from.is_some() || config.to.is_some();
-    let search = wanted.then(|| Search::run(config, &evidence, &reader, pool, runtime));
-    Ok(Report::new(group, topic, &evidence, rejects, search.transpose()?))
+    let search = wanted.then(|| ReadingSearch::run(config, &evidence, &reader, pool, runtime));
+    Ok(AuditReport::new(group, topic, &evidence, rejects, search.transpose()?))
 }

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use ljwx_service::text::table;
 
-use super::finding::Level;
-use super::reading_search::Search;
-use super::report::{Line, Report};
+use super::finding::FindingLevel;
+use super::reading_search::ReadingSearch;
+use super::report::{AuditReport, PartitionTotals};
 
 /// Names of the table's columns.
 const COLUMNS: [&str; 15] = [
@@ -28,7 +28,7 @@ const COLUMNS: [&str; 15] = [
 ];
 
 /// Prints the report.
-pub fn print(report: &Report, json: bool, out: &mut impl Write) -> io::Result<()> {
+pub fn print(report: &AuditReport, json: bool, out: &mut impl Write) -> io::Result<()> {
     if json {
         serde_json::to_writer_pretty(&mut *out, report)?;
         return writeln!(out);
@@ -46,7 +46,7 @@ pub fn print(report: &Report, json: bool, out: &mut impl Write) -> io::Result<()
         readings(search, out)?;
     }
     for finding in &report.findings {
-        let level = if finding.level == Level::Failure { "FAILURE" } else { "note" };
+        let level = if finding.level == FindingLevel::Failure { "FAILURE" } else { "note" };
         let place = finding.partition.map(|partition| format!(" partition {partition}"));
         let place = place.unwrap_or_default();
         writeln!(out, "{level} {}{place}: {}", finding.code, finding.message)?;
@@ -55,7 +55,7 @@ pub fn print(report: &Report, json: bool, out: &mut impl Write) -> io::Result<()
     writeln!(out, "{}", if report.holds { "holds" } else { "does not hold" })
 }
 
-fn cells(name: &str, line: &Line) -> [String; COLUMNS.len()] {
+fn cells(name: &str, line: &PartitionTotals) -> [String; COLUMNS.len()] {
     let entry = &line.entry;
     let numbers = [
         line.low,
@@ -81,8 +81,8 @@ fn cells(name: &str, line: &Line) -> [String; COLUMNS.len()] {
     cells
 }
 
-fn readings(search: &Search, out: &mut impl Write) -> io::Result<()> {
-    let Search { records, stored, dead_lettered, unknown, missing, named } = search;
+fn readings(search: &ReadingSearch, out: &mut impl Write) -> io::Result<()> {
+    let ReadingSearch { records, stored, dead_lettered, unknown, missing, named } = search;
     writeln!(
         out,
         "{records} readings looked for: {stored} stored, {dead_lettered} dead-lettered, \

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use ljwx_ledger::mysql::MySqlPool;
-use ljwx_service::config::When;
-use ljwx_service::kafka::topic_reader::Reader;
+use ljwx_service::config::TimeArg;
+use ljwx_service::kafka::topic_reader::TopicReader;
 use rdkafka::message::Message;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use super::args::AuditConfig;
+use super::args::AuditArgs;
 use super::checks::Evidence;
-use super::dead_letters::{self, Source};
-use super::finding::{Finding, Level};
-use super::snapshot::{self, Identity};
+use super::dead_letters::{self, SourceOffset};
+use super::finding::{Finding, FindingLevel};
+use super::snapshot::{self, StoredIdentity};
 
 /// Most missing readings that are listed.
 const NAMED_MAX: usize = 100;
@@ -25,7 +25,7 @@ const LOOKED_UP_MAX: usize = 2_000;
 
 /// The outcome of the readings that were looked up.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Search {
+pub struct ReadingSearch {
     /// Records that were looked up.
     pub records: i64,
     /// Readings with a row.
@@ -37,12 +37,12 @@ pub struct Search {
     /// Readings with neither.
     pub missing: i64,
     /// The first missing readings.
-    pub named: Vec<Missing>,
+    pub named: Vec<MissingReading>,
 }
 
 /// A reading with neither a row nor a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Missing {
+pub struct MissingReading {
     pub partition: i32,
     pub offset: i64,
     /// Serial number; `None`: the record is undecodable.
@@ -51,18 +51,18 @@ pub struct Missing {
     pub timestamp: Option<String>,
 }
 
-impl Search {
+impl ReadingSearch {
     /// Looks up the readings that the settings name. Blocks.
     pub fn run(
-        config: &AuditConfig,
+        config: &AuditArgs,
         evidence: &Evidence,
-        reader: &Reader,
+        reader: &TopicReader,
         pool: &MySqlPool,
         runtime: &Handle,
     ) -> anyhow::Result<Self> {
         let stretches = stretches(config, evidence, reader)?;
         let mut search = Self::default();
-        let mut waiting: Vec<(Source, Option<Identity>)> = Vec::new();
+        let mut waiting: Vec<(SourceOffset, Option<StoredIdentity>)> = Vec::new();
         reader.read(&config.kafka.readings_topic, &stretches, |message| {
             let identity = dead_letters::identity(message);
             if let Some(device) = &config.device {
@@ -86,7 +86,7 @@ impl Search {
 
     fn look_up(
         &mut self,
-        readings: Vec<(Source, Option<Identity>)>,
+        readings: Vec<(SourceOffset, Option<StoredIdentity>)>,
         evidence: &Evidence,
         pool: &MySqlPool,
         runtime: &Handle,
@@ -97,9 +97,9 @@ impl Search {
             self.records += 1;
             if identity.as_ref().is_some_and(|identity| found.contains(identity)) {
                 self.stored += 1;
-            } else if evidence.letters.found.contains_key(&source) {
+            } else if evidence.dead_letters.found.contains_key(&source) {
                 self.dead_lettered += 1;
-            } else if identity.is_none() && evidence.letters.expired.contains(&source.0) {
+            } else if identity.is_none() && evidence.dead_letters.expired.contains(&source.0) {
                 self.unknown += 1;
             } else {
                 self.miss(source, identity);
@@ -108,11 +108,11 @@ impl Search {
         Ok(())
     }
 
-    fn miss(&mut self, (partition, offset): Source, identity: Option<Identity>) {
+    fn miss(&mut self, (partition, offset): SourceOffset, identity: Option<StoredIdentity>) {
         self.missing += 1;
         if self.named.len() < NAMED_MAX {
             let (device_sn, timestamp) = identity.unzip();
-            self.named.push(Missing { partition, offset, device_sn, timestamp });
+            self.named.push(MissingReading { partition, offset, device_sn, timestamp });
         }
     }
 
@@ -120,7 +120,7 @@ impl Search {
     pub fn finding(&self) -> Option<Finding> {
         (self.missing > 0).then(|| Finding {
             code: "missing_readings",
-            level: Level::Failure,
+            level: FindingLevel::Failure,
             partition: None,
             message: format!(
                 "{} of {} readings have neither a row nor a dead letter",
@@ -135,14 +135,14 @@ impl Search {
 /// Returns the offsets that the ledger has passed, as far as the topic still has them and the
 /// settings include them.
 fn stretches(
-    config: &AuditConfig,
+    config: &AuditArgs,
     evidence: &Evidence,
-    reader: &Reader,
+    reader: &TopicReader,
 ) -> anyhow::Result<BTreeMap<i32, Range<i64>>> {
     let topic = &config.kafka.readings_topic;
     let zone = &config.zone.zone;
     let Some(ends) = &evidence.readings else { return Ok(BTreeMap::new()) };
-    let at = |when: Option<When>| {
+    let at = |when: Option<TimeArg>| {
         when.map(|when| reader.at_time(topic, ends, when.at_ms(zone))).transpose()
     };
     let (from, to) = (at(config.from)?, at(config.to)?);

@@ -1,22 +1,22 @@
 //! Computes the report: one line for each partition, and their totals.
 
-use ljwx_ledger::ledger::Entry;
+use ljwx_ledger::ledger::LedgerRow;
 use serde::Serialize;
 
-use super::checks::{Evidence, judge};
-use super::finding::{Finding, Level};
-use super::reading_search::Search;
+use super::checks::{Evidence, check_evidence};
+use super::finding::{Finding, FindingLevel};
+use super::reading_search::ReadingSearch;
 
 /// The line of one partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Line {
+pub struct PartitionTotals {
     /// First record that the topic still has.
     pub low: i64,
     /// End of the topic.
     pub high: i64,
     /// The row of the ledger.
     #[serde(flatten)]
-    pub entry: Entry,
+    pub entry: LedgerRow,
     /// Offsets that the counts explain.
     pub explained: i64,
     /// Offsets unaccounted for.
@@ -31,45 +31,49 @@ pub struct Line {
 
 /// The result of the audit.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct AuditReport {
     pub group: String,
     pub topic: String,
     /// Whether no finding fails the audit.
     pub holds: bool,
-    pub partitions: Vec<Line>,
+    pub partitions: Vec<PartitionTotals>,
     /// Sums of all partitions.
-    pub totals: Line,
+    pub totals: PartitionTotals,
     /// Records of the dead-letter topic, including dead letters that were written twice.
     pub dead_letter_records: i64,
     /// Records of the rejects topic; `None` if there is no rejects topic.
     pub reject_records: Option<i64>,
     /// The readings that were looked up one by one.
-    pub readings: Option<Search>,
+    pub readings: Option<ReadingSearch>,
     /// Findings, failures first.
     pub findings: Vec<Finding>,
 }
 
-impl Report {
+impl AuditReport {
     /// Computes the lines and the findings.
     pub fn new(
         group: &str,
         topic: &str,
         evidence: &Evidence,
         rejects: Option<i64>,
-        readings: Option<Search>,
+        readings: Option<ReadingSearch>,
     ) -> Self {
-        let mut findings = judge(evidence);
-        findings.extend(readings.as_ref().and_then(Search::finding));
-        findings.sort_by_key(|finding| finding.level != Level::Failure);
-        let partitions: Vec<Line> =
-            evidence.mysql.ledger.values().map(|entry| Line::new(entry, evidence)).collect();
+        let mut findings = check_evidence(evidence);
+        findings.extend(readings.as_ref().and_then(ReadingSearch::finding));
+        findings.sort_by_key(|finding| finding.level != FindingLevel::Failure);
+        let partitions: Vec<PartitionTotals> = evidence
+            .mysql
+            .ledger
+            .values()
+            .map(|entry| PartitionTotals::new(entry, evidence))
+            .collect();
         Self {
             group: group.to_owned(),
             topic: topic.to_owned(),
-            holds: findings.iter().all(|finding| finding.level != Level::Failure),
-            totals: partitions.iter().fold(Line::default(), Line::plus),
+            holds: findings.iter().all(|finding| finding.level != FindingLevel::Failure),
+            totals: partitions.iter().fold(PartitionTotals::default(), PartitionTotals::plus),
             partitions,
-            dead_letter_records: evidence.letters.records,
+            dead_letter_records: evidence.dead_letters.records,
             reject_records: rejects,
             readings,
             findings,
@@ -77,8 +81,8 @@ impl Report {
     }
 }
 
-impl Line {
-    fn new(entry: &Entry, evidence: &Evidence) -> Self {
+impl PartitionTotals {
+    fn new(entry: &LedgerRow, evidence: &Evidence) -> Self {
         let ends = evidence.readings.as_ref().and_then(|ends| ends.get(&entry.partition));
         let ends = ends.copied().unwrap_or_default();
         let passed = entry.first_offset..entry.next_offset;
@@ -90,7 +94,7 @@ impl Line {
             explained: entry.explained(),
             difference: entry.difference(),
             lag: (evidence.end(entry.partition) - entry.next_offset).max(0),
-            letters: evidence.letters.tally(entry.partition, &passed).counted,
+            letters: evidence.dead_letters.count(entry.partition, &passed).counted,
             rows,
         }
     }

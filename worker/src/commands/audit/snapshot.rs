@@ -4,21 +4,21 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Context;
-use ljwx_ledger::ledger::{ENTRY_COLUMNS, Entry};
+use ljwx_ledger::ledger::{LEDGER_COLUMNS, LedgerRow};
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{AssertSqlSafe, Executor, FromRow, QueryBuilder};
 
 use crate::mysql::main_table;
 
 /// Identity of a reading as text: device and wall clock.
-pub type Identity = (String, String);
+pub type StoredIdentity = (String, String);
 
 /// Most identities of one query.
 const IDENTITIES_MAX: usize = 200;
 
 /// Rows and the deliveries that made them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Count {
+pub struct RowCount {
     pub rows: i64,
     /// Sum of their deliveries.
     pub deliveries: i64,
@@ -26,7 +26,7 @@ pub struct Count {
 
 /// The counts of one partition, over the workers of all groups: ids name no group.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Expected {
+pub struct ExpectedRows {
     /// New rows.
     pub stored: i64,
     /// Deliveries that merged.
@@ -35,7 +35,7 @@ pub struct Expected {
 
 /// Position of the group in a partition when a recreated topic was accepted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
-pub struct Gap {
+pub struct TopicGap {
     pub partition: i32,
     /// Position in the former topic.
     pub stood_at: i64,
@@ -49,17 +49,17 @@ pub struct Gap {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// The group's ledger.
-    pub ledger: BTreeMap<i32, Entry>,
+    pub ledger: BTreeMap<i32, LedgerRow>,
     /// Expected counts of the rows of each partition.
-    pub expected: BTreeMap<i32, Expected>,
+    pub expected: BTreeMap<i32, ExpectedRows>,
     /// Rows whose id lies in a partition of a ledger. All counts include dropped months.
-    pub rows: BTreeMap<i32, Count>,
+    pub rows: BTreeMap<i32, RowCount>,
     /// Rows with id 0: of another writer, except for the first record of partition 0.
-    pub id_zero: Count,
+    pub id_zero: RowCount,
     /// Rows of other writers: adopted, or written beside this system.
-    pub others: Count,
+    pub others: RowCount,
     /// Ends of former topics that were recreated.
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<TopicGap>,
 }
 
 /// Reads the state of MySQL at one moment.
@@ -82,8 +82,8 @@ async fn read(
     group: &str,
     topic: &str,
 ) -> anyhow::Result<Snapshot> {
-    let entries: Vec<Entry> = sqlx::query_as(AssertSqlSafe(format!(
-        "SELECT {ENTRY_COLUMNS} FROM ingest_progress WHERE consumer_group = ? AND topic = ?"
+    let entries: Vec<LedgerRow> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT {LEDGER_COLUMNS} FROM ingest_progress WHERE consumer_group = ? AND topic = ?"
     )))
     .bind(group)
     .bind(topic)
@@ -100,7 +100,7 @@ async fn read(
         ledger: entries.into_iter().map(|entry| (entry.partition, entry)).collect(),
         expected: expected
             .into_iter()
-            .map(|(partition, stored, merged)| (partition, Expected { stored, merged }))
+            .map(|(partition, stored, merged)| (partition, ExpectedRows { stored, merged }))
             .collect(),
         gaps: gaps(connection, group, topic).await?,
         ..Snapshot::default()
@@ -122,7 +122,7 @@ async fn gaps(
     connection: &mut MySqlConnection,
     group: &str,
     topic: &str,
-) -> anyhow::Result<Vec<Gap>> {
+) -> anyhow::Result<Vec<TopicGap>> {
     sqlx::query_as(
         "SELECT `partition`, stood_at, base, \
          CAST(DATE_FORMAT(accepted_at, '%Y-%m-%d %H:%i:%s') AS CHAR) AS accepted_at \
@@ -166,9 +166,9 @@ async fn dropped(connection: &mut MySqlConnection) -> anyhow::Result<Vec<(i64, i
 /// Returns the identities that have a row.
 pub async fn stored<'a>(
     pool: &MySqlPool,
-    identities: impl IntoIterator<Item = &'a Identity>,
-) -> anyhow::Result<HashSet<Identity>> {
-    let identities: Vec<&Identity> = identities.into_iter().collect();
+    identities: impl IntoIterator<Item = &'a StoredIdentity>,
+) -> anyhow::Result<HashSet<StoredIdentity>> {
+    let identities: Vec<&StoredIdentity> = identities.into_iter().collect();
     let mut found = HashSet::new();
     for chunk in identities.chunks(IDENTITIES_MAX) {
         let mut query = QueryBuilder::new(
@@ -181,7 +181,7 @@ pub async fn stored<'a>(
             query.push(if index == 0 { "(device_sn = " } else { " OR (device_sn = " });
             query.push_bind(device_sn).push(" AND timestamp = ").push_bind(timestamp).push(")");
         }
-        let rows: Vec<Identity> =
+        let rows: Vec<StoredIdentity> =
             query.build_query_as().persistent(false).fetch_all(pool).await.context("rows")?;
         found.extend(rows);
     }

@@ -1,52 +1,53 @@
 //! Tests the checks on constructed values.
 
-use ljwx_ledger::ledger::Entry;
+use ljwx_ledger::ledger::LedgerRow;
 use ljwx_service::kafka::topic_reader::Watermarks;
 
-use super::checks::{Evidence, judge};
-use super::finding::Level;
-use super::report::Report;
-use super::snapshot::{Count, Expected, Gap};
+use super::checks::{Evidence, check_evidence};
+use super::finding::FindingLevel;
+use super::report::AuditReport;
+use super::snapshot::{ExpectedRows, RowCount, TopicGap};
 
 /// Partition 1 with 10 offsets: 6 stored, 3 merged, 1 dead-lettered; partition 0 with id 0.
 fn healthy() -> Evidence {
     let mut evidence = Evidence::default();
-    let zero = Entry { next_offset: 2, stored: 2, ..Entry::default() };
-    let one = Entry {
+    let zero = LedgerRow { next_offset: 2, stored: 2, ..LedgerRow::default() };
+    let one = LedgerRow {
         partition: 1,
         first_offset: 5,
         next_offset: 15,
         stored: 6,
         merged: 3,
         dead_lettered: 1,
-        ..Entry::default()
+        ..LedgerRow::default()
     };
     evidence.mysql.ledger = [(0, zero), (1, one)].into();
     evidence.mysql.expected =
-        [(0, Expected { stored: 2, merged: 0 }), (1, Expected { stored: 6, merged: 3 })].into();
+        [(0, ExpectedRows { stored: 2, merged: 0 }), (1, ExpectedRows { stored: 6, merged: 3 })]
+            .into();
     evidence.mysql.rows =
-        [(0, Count { rows: 1, deliveries: 1 }), (1, Count { rows: 6, deliveries: 9 })].into();
-    evidence.mysql.id_zero = Count { rows: 1, deliveries: 1 };
+        [(0, RowCount { rows: 1, deliveries: 1 }), (1, RowCount { rows: 6, deliveries: 9 })].into();
+    evidence.mysql.id_zero = RowCount { rows: 1, deliveries: 1 };
     let low_high = |low, high| Watermarks { low, high };
     evidence.readings = Some([(0, low_high(0, 2)), (1, low_high(5, 20))].into());
-    evidence.letters.found = [((1, 7), None)].into();
+    evidence.dead_letters.found = [((1, 7), None)].into();
     evidence
 }
 
-fn check(change: impl FnOnce(&mut Evidence), expected: &[(&str, Level)]) {
+fn check(change: impl FnOnce(&mut Evidence), expected: &[(&str, FindingLevel)]) {
     let mut evidence = healthy();
     change(&mut evidence);
     let found: Vec<_> =
-        judge(&evidence).iter().map(|finding| (finding.code, finding.level)).collect();
+        check_evidence(&evidence).iter().map(|finding| (finding.code, finding.level)).collect();
     assert_eq!(found, expected);
 }
 
-fn entry(evidence: &mut Evidence) -> &mut Entry {
+fn entry(evidence: &mut Evidence) -> &mut LedgerRow {
     evidence.mysql.ledger.get_mut(&1).unwrap()
 }
 
-const FAILURE: Level = Level::Failure;
-const NOTE: Level = Level::Note;
+const FAILURE: FindingLevel = FindingLevel::Failure;
+const NOTE: FindingLevel = FindingLevel::Note;
 
 #[test]
 fn what_balances_is_silent() {
@@ -88,7 +89,7 @@ fn the_ledger_is_held_against_itself_and_the_topic() {
         &[("other_topic", FAILURE)],
     );
     check(
-        |e| e.mysql.gaps.push(Gap { partition: 1, ..Gap::default() }),
+        |e| e.mysql.gaps.push(TopicGap { partition: 1, ..TopicGap::default() }),
         &[("topic_made_anew", NOTE)],
     );
     check(|e| (e.mysql, e.readings) = Default::default(), &[("no_ledger", FAILURE)]);
@@ -96,27 +97,27 @@ fn the_ledger_is_held_against_itself_and_the_topic() {
 
 #[test]
 fn dead_letters_are_counted_once_and_only_where_the_ledger_has_been() {
-    check(|e| drop(e.letters.found.remove(&(1, 7))), &[("dead_letters", FAILURE)]);
-    check(|e| drop(e.letters.found.insert((1, 8), None)), &[("dead_letters", FAILURE)]);
-    check(|e| drop(e.letters.found.insert((1, 15), None)), &[("letters_in_flight", NOTE)]);
+    check(|e| drop(e.dead_letters.found.remove(&(1, 7))), &[("dead_letters", FAILURE)]);
+    check(|e| drop(e.dead_letters.found.insert((1, 8), None)), &[("dead_letters", FAILURE)]);
+    check(|e| drop(e.dead_letters.found.insert((1, 15), None)), &[("letters_in_flight", NOTE)]);
     check(
         |e| {
-            e.letters.found.insert((1, 8), None);
-            e.letters.stored.insert((1, 8));
+            e.dead_letters.found.insert((1, 8), None);
+            e.dead_letters.stored.insert((1, 8));
         },
         &[("letters_stored", NOTE)],
     );
     check(
         |e| {
-            e.letters.found.clear();
-            e.letters.expired.insert(1);
+            e.dead_letters.found.clear();
+            e.dead_letters.expired.insert(1);
         },
         &[("letters_expired", NOTE)],
     );
     check(
         |e| {
-            e.letters.found.insert((1, 8), None);
-            e.letters.expired.insert(1);
+            e.dead_letters.found.insert((1, 8), None);
+            e.dead_letters.expired.insert(1);
         },
         &[("dead_letters", FAILURE), ("letters_expired", NOTE)],
     );
@@ -124,7 +125,7 @@ fn dead_letters_are_counted_once_and_only_where_the_ledger_has_been() {
     check(
         |e| {
             *entry(e) = entry(e).moved_to(7);
-            *entry(e) = Entry { next_offset: 15, dead_lettered: 2, merged: 10, ..*entry(e) };
+            *entry(e) = LedgerRow { next_offset: 15, dead_lettered: 2, merged: 10, ..*entry(e) };
             e.mysql.expected.get_mut(&1).unwrap().merged = 10;
             e.mysql.rows.get_mut(&1).unwrap().deliveries = 16;
         },
@@ -135,12 +136,12 @@ fn dead_letters_are_counted_once_and_only_where_the_ledger_has_been() {
 #[test]
 fn rows_are_held_against_the_counts() {
     let rows = |e: &mut Evidence, rows, deliveries| {
-        e.mysql.rows.insert(1, Count { rows, deliveries });
+        e.mysql.rows.insert(1, RowCount { rows, deliveries });
     };
     check(|e| rows(e, 5, 8), &[("rows", FAILURE), ("deliveries", FAILURE)]);
     check(|e| rows(e, 6, 10), &[("deliveries", FAILURE)]);
     check(|e| e.mysql.id_zero.rows = 3, &[("other_rows", NOTE)]);
-    check(|e| e.mysql.id_zero = Count::default(), &[("rows", FAILURE), ("deliveries", FAILURE)]);
+    check(|e| e.mysql.id_zero = RowCount::default(), &[("rows", FAILURE), ("deliveries", FAILURE)]);
     check(|e| e.mysql.others.rows = 4, &[("other_rows", NOTE)]);
 }
 
@@ -148,7 +149,7 @@ fn rows_are_held_against_the_counts() {
 fn the_report_reads_the_same_as_table_and_as_json() {
     let mut evidence = healthy();
     entry(&mut evidence).stored += 1;
-    let report = Report::new("worker", "health.readings", &evidence, Some(4), None);
+    let report = AuditReport::new("worker", "health.readings", &evidence, Some(4), None);
     assert!(!report.holds);
     let mut table = Vec::new();
     super::print::print(&report, false, &mut table).unwrap();

@@ -1,12 +1,12 @@
 //! Settings of `worker dlq`.
 
-use ljwx_service::config::{Problems, When, ZoneArgs};
+use ljwx_service::config::{Problems, TimeArg, ZoneArgs};
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::telemetry::TelemetryArgs;
 
 /// Settings of `worker dlq`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct DlqConfig {
+pub struct DlqArgs {
     /// The connection to Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
@@ -15,16 +15,16 @@ pub struct DlqConfig {
     pub group: String,
     /// Topic to use: deliveries that could not be stored, or items that could not become a reading.
     #[arg(long, value_enum, default_value = "dead-letters", global = true)]
-    pub of: Kind,
+    pub of: KeptTopic,
     /// The time zone of the devices.
     #[command(flatten)]
     pub zone: ZoneArgs,
     /// The filter.
     #[command(flatten)]
-    pub filter: FilterArgs,
+    pub filter: DlqFilterArgs,
     /// The action.
     #[command(subcommand)]
-    pub action: Action,
+    pub action: DlqAction,
     /// Logs.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
@@ -32,7 +32,7 @@ pub struct DlqConfig {
 
 /// A topic of records that were not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Kind {
+pub enum KeptTopic {
     /// Records of the readings topic that could not be stored.
     DeadLetters,
     /// Items that could not become a reading.
@@ -41,7 +41,7 @@ pub enum Kind {
 
 /// Filter of the records; unset: all records.
 #[derive(Debug, Clone, clap::Args)]
-pub struct FilterArgs {
+pub struct DlqFilterArgs {
     /// Only dead letters of this class (undecodable, data), or rejects with this code.
     #[arg(long, global = true)]
     pub class: Option<String>,
@@ -50,16 +50,16 @@ pub struct FilterArgs {
     pub device: Option<String>,
     /// Only records received at this time or later, as `yyyy-MM-dd HH:mm:ss` in the devices' time
     /// zone or RFC 3339.
-    #[arg(long, value_parser = When::parse, global = true)]
-    pub from: Option<When>,
+    #[arg(long, value_parser = TimeArg::parse, global = true)]
+    pub from: Option<TimeArg>,
     /// Only records received before this time.
-    #[arg(long, value_parser = When::parse, global = true)]
-    pub to: Option<When>,
+    #[arg(long, value_parser = TimeArg::parse, global = true)]
+    pub to: Option<TimeArg>,
 }
 
 /// An action of `worker dlq`.
 #[derive(Debug, Clone, clap::Subcommand)]
-pub enum Action {
+pub enum DlqAction {
     /// Print one line per record: position, time, device and reason.
     List {
         /// Most lines.
@@ -96,18 +96,18 @@ pub enum Action {
     },
 }
 
-impl DlqConfig {
+impl DlqArgs {
     /// Adds the errors of the settings to `problems`.
     pub(crate) fn validate(&self, problems: &mut Problems) {
         self.kafka.validate(problems);
         self.telemetry.validate(problems);
         problems.check_group(&self.group, "WORKER_GROUP");
         match &self.action {
-            Action::Replay { rate, name, .. } => {
+            DlqAction::Replay { rate, name, .. } => {
                 problems.require(*rate >= 1, || "--rate must be at least 1".into());
                 problems.require(!name.is_empty(), || "--name must not be empty".into());
             }
-            Action::Purge { .. } => {
+            DlqAction::Purge { .. } => {
                 let filter = &self.filter;
                 let other =
                     filter.class.is_some() || filter.device.is_some() || filter.from.is_some();
@@ -116,15 +116,15 @@ impl DlqConfig {
                         .into()
                 });
             }
-            Action::List { .. } | Action::Show { .. } => {}
+            DlqAction::List { .. } | DlqAction::Show { .. } => {}
         }
     }
 
     /// Returns the name of the topic.
     pub(crate) fn topic(&self) -> String {
         match self.of {
-            Kind::DeadLetters => self.kafka.dead_letter_topic(&self.group),
-            Kind::Rejects => self.kafka.rejects_topic.clone(),
+            KeptTopic::DeadLetters => self.kafka.dead_letter_topic(&self.group),
+            KeptTopic::Rejects => self.kafka.rejects_topic.clone(),
         }
     }
 }

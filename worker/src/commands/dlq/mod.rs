@@ -6,20 +6,20 @@ mod record;
 mod replay;
 mod topic;
 
-pub use args::DlqConfig;
+pub use args::DlqArgs;
 
-use args::Action;
+use args::DlqAction;
 
 /// Runs the action of `config` and prints to standard output.
-pub async fn dlq(config: &DlqConfig) -> anyhow::Result<()> {
+pub async fn dlq(config: &DlqArgs) -> anyhow::Result<()> {
     match &config.action {
-        Action::Replay { dry_run, rate, max_replays, name } => {
+        DlqAction::Replay { dry_run, rate, max_replays, name } => {
             replay::run(config, *dry_run, *rate, *max_replays, name).await
         }
-        Action::Purge { execute } => topic::purge(config, *execute).await,
-        Action::List { .. } | Action::Show { .. } => {
+        DlqAction::Purge { execute } => topic::purge(config, *execute).await,
+        DlqAction::List { .. } | DlqAction::Show { .. } => {
             let config = config.clone();
-            tokio::task::spawn_blocking(move || list::look(&config)).await?
+            tokio::task::spawn_blocking(move || list::list_or_show(&config)).await?
         }
     }
 }

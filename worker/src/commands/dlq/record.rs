@@ -7,16 +7,16 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ljwx_ledger::group::dead_letter_topic::CUT_FROM_BYTES;
 use ljwx_reading::content_encoding::{CONTENT_ENCODING, Encoding};
-use ljwx_reading::{Ids, Intake, Reading};
+use ljwx_reading::{Ids, ParseContext, Reading};
 use ljwx_reading::{envelope, wire};
 use ljwx_service::kafka::MESSAGE_BYTES_MAX;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
-use super::args::Kind;
+use super::args::KeptTopic;
 
 /// A record as its topic has it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Letter {
+pub struct KeptRecord {
     pub partition: i32,
     pub offset: i64,
     pub timestamp_ms: i64,
@@ -27,13 +27,13 @@ pub struct Letter {
 
 /// A record to be sent to the readings topic.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Replayed {
+pub struct ReplayRecord {
     pub key: Option<Vec<u8>>,
     pub value: Vec<u8>,
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
-impl Letter {
+impl KeptRecord {
     /// Copies a record.
     pub fn of(message: &BorrowedMessage<'_>) -> Self {
         let headers = message.headers().map(|headers| {
@@ -84,18 +84,18 @@ impl Letter {
 
     /// Returns the records that a replay sends; empty if no reading can be made of this record now
     /// either.
-    pub fn replayed(&self, kind: Kind, zone: &TimeZone) -> Vec<Replayed> {
+    pub fn replayed(&self, kind: KeptTopic, zone: &TimeZone) -> Vec<ReplayRecord> {
         match kind {
             // The part of the value that was cut off is lost.
-            Kind::DeadLetters if self.header(CUT_FROM_BYTES).is_some() => Vec::new(),
-            Kind::DeadLetters => vec![self.dead_letter()],
-            Kind::Rejects => self.reject(zone),
+            KeptTopic::DeadLetters if self.header(CUT_FROM_BYTES).is_some() => Vec::new(),
+            KeptTopic::DeadLetters => vec![self.dead_letter()],
+            KeptTopic::Rejects => self.reject(zone),
         }
     }
 
     /// Returns the original record with its first position in the readings topic: a replayed
     /// reading must not count as newer than readings that came after it.
-    fn dead_letter(&self) -> Replayed {
+    fn dead_letter(&self) -> ReplayRecord {
         let mut headers: Vec<_> = self
             .headers
             .iter()
@@ -112,7 +112,7 @@ impl Letter {
             }
         }
         headers.push(self.count());
-        Replayed { key: self.key.clone(), value: self.value.clone(), headers }
+        ReplayRecord { key: self.key.clone(), value: self.value.clone(), headers }
     }
 
     /// Returns the partition of the dead-lettered delivery.
@@ -125,7 +125,7 @@ impl Letter {
     }
 
     /// Parses the item again, as of its first receipt.
-    fn reject(&self, zone: &TimeZone) -> Vec<Replayed> {
+    fn reject(&self, zone: &TimeZone) -> Vec<ReplayRecord> {
         let number = |name: &str| self.header(name).and_then(|text| text.parse::<i64>().ok());
         let received_at_ms = number("received_at").unwrap_or(self.timestamp_ms);
         let Ok(received_at) = Timestamp::from_millisecond(received_at_ms) else {
@@ -141,11 +141,11 @@ impl Letter {
         let first = number("index").and_then(|index| usize::try_from(index).ok()).unwrap_or(0);
         let readings = found.iter().enumerate().filter_map(|(index, item)| {
             let intake =
-                Intake { zone, received_at, index: first + index, ids: item.ids.or(outer) };
+                ParseContext { zone, received_at, index: first + index, ids: item.ids.or(outer) };
             Reading::parse(item.raw, &intake).ok()
         });
         readings
-            .map(|reading| Replayed {
+            .map(|reading| ReplayRecord {
                 key: Some(reading.device_sn().as_str().as_bytes().to_vec()),
                 value: wire::encode(&reading),
                 headers: vec![
@@ -161,8 +161,8 @@ impl Letter {
 mod tests {
     use super::*;
 
-    fn letter(value: &str, headers: &[(&str, &str)]) -> Letter {
-        Letter {
+    fn record(value: &str, headers: &[(&str, &str)]) -> KeptRecord {
+        KeptRecord {
             partition: 1,
             offset: 2,
             timestamp_ms: 1_756_800_600_000,
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_dead_letter_goes_back_as_it_was_with_its_first_place() {
-        let first = letter(
+        let first = record(
             "{}",
             &[
                 ("traceparent", "00-x"),
@@ -186,7 +186,7 @@ mod tests {
                 ("dlq.error.class", "data"),
             ],
         );
-        let sent = &first.replayed(Kind::DeadLetters, &TimeZone::UTC)[0];
+        let sent = &first.replayed(KeptTopic::DeadLetters, &TimeZone::UTC)[0];
         let texts: Vec<_> = sent
             .headers
             .iter()
@@ -202,17 +202,17 @@ mod tests {
             ]
         );
         // The record came back: its first position stays, and the new position is the replay's.
-        let mut again = Letter { headers: sent.headers.clone(), ..first };
+        let mut again = KeptRecord { headers: sent.headers.clone(), ..first };
         again.headers.push(("dlq.source.offset".into(), b"99".to_vec()));
-        let sent = &again.replayed(Kind::DeadLetters, &TimeZone::UTC)[0];
+        let sent = &again.replayed(KeptTopic::DeadLetters, &TimeZone::UTC)[0];
         assert!(sent.headers.contains(&(REPLAY_OFFSET.into(), b"17".to_vec())));
         assert!(sent.headers.contains(&(REPLAY_COUNT.into(), b"2".to_vec())));
     }
 
     #[test]
     fn a_letter_that_was_cut_is_not_sent_as_if_it_were_whole() {
-        let cut = letter("{}", &[("dlq.source.partition", "4"), (CUT_FROM_BYTES, "3000000")]);
-        assert!(cut.replayed(Kind::DeadLetters, &TimeZone::UTC).is_empty());
+        let cut = record("{}", &[("dlq.source.partition", "4"), (CUT_FROM_BYTES, "3000000")]);
+        assert!(cut.replayed(KeptTopic::DeadLetters, &TimeZone::UTC).is_empty());
         assert_eq!(cut.source_partition(), Some(4));
     }
 
@@ -220,23 +220,23 @@ mod tests {
     fn a_reject_is_parsed_anew_as_of_its_first_receipt() {
         let zone = TimeZone::get("Asia/Shanghai").unwrap();
         let headers = [("received_at", "1756800540000"), ("index", "3"), ("org_id", "7")];
-        let sent = letter(r#"{"id":"b","xlv":80}"#, &headers).replayed(Kind::Rejects, &zone);
+        let sent = record(r#"{"id":"b","xlv":80}"#, &headers).replayed(KeptTopic::Rejects, &zone);
         let reading = wire::decode(&sent[0].value).unwrap();
         assert_eq!(reading.epoch_ms(), 1_756_800_543_000);
         assert_eq!(reading.ids().org_id, Some(7));
         assert_eq!(sent[0].key.as_deref(), Some(&b"b"[..]));
-        assert!(letter("nope", &headers).replayed(Kind::Rejects, &zone).is_empty());
+        assert!(record("nope", &headers).replayed(KeptTopic::Rejects, &zone).is_empty());
     }
 
     #[test]
     fn a_compressed_body_that_something_follows_is_opened_as_far_as_it_goes() {
         let mut compressed = zstd::bulk::compress(br#"{"id":"b","xlv":80}"#, 0).unwrap();
         compressed.extend(b"trailing");
-        let first = letter("", &[("received_at", "1756800540000"), ("content_encoding", "zstd")]);
-        let first = Letter { value: compressed, ..first };
+        let first = record("", &[("received_at", "1756800540000"), ("content_encoding", "zstd")]);
+        let first = KeptRecord { value: compressed, ..first };
         assert_eq!(&*first.opened(), br#"{"id":"b","xlv":80}"#);
-        assert_eq!(first.replayed(Kind::Rejects, &TimeZone::UTC).len(), 1);
-        let unknown = letter("as it is", &[("content_encoding", "br")]);
+        assert_eq!(first.replayed(KeptTopic::Rejects, &TimeZone::UTC).len(), 1);
+        let unknown = record("as it is", &[("content_encoding", "br")]);
         assert_eq!(&*unknown.opened(), b"as it is");
     }
 }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use ljwx_service::kafka::publisher::{Outgoing, Publisher, PublisherLimits};
+use ljwx_service::kafka::publisher::{OutgoingRecord, Publisher, PublisherLimits};
 use ljwx_service::kafka::{MESSAGE_BYTES_MAX, REQUEST_TIMEOUT};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::args::{DlqConfig, Kind};
-use super::record::{Letter, Replayed};
+use super::args::{DlqArgs, KeptTopic};
+use super::record::{KeptRecord, ReplayRecord};
 use super::topic::open;
 
 /// Limits of the producer.
@@ -26,7 +26,7 @@ const LIMITS: PublisherLimits = PublisherLimits {
 
 /// The result of a replay.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
+struct ReplayTotals {
     sent: usize,
     unreadable: usize,
     exhausted: usize,
@@ -35,16 +35,16 @@ struct Tally {
 /// Replays the records that `config` selects.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(
-    config: &DlqConfig,
+    config: &DlqArgs,
     dry_run: bool,
     rate: u32,
     max_replays: u32,
     name: &str,
 ) -> anyhow::Result<()> {
-    let position = Position::new(config, name)?;
+    let position = ReplayCursor::new(config, name)?;
     let own = config.clone();
     let starts = position.starts.clone();
-    let letters = tokio::task::spawn_blocking(move || {
+    let records = tokio::task::spawn_blocking(move || {
         let (reader, topic, ends) = open(&own)?;
         let stretches = ends
             .iter()
@@ -53,74 +53,74 @@ pub async fn run(
                 (*partition, start..ends.high)
             })
             .collect();
-        let mut letters = Vec::new();
+        let mut records = Vec::new();
         reader.read(&topic, &stretches, |message| {
-            letters.push(Letter::of(message));
+            records.push(KeptRecord::of(message));
             anyhow::ensure!(
-                letters.len() <= LETTERS_MAX,
-                "more than {LETTERS_MAX} records: use --from and --to, and several --name"
+                records.len() <= RECORDS_MAX,
+                "more than {RECORDS_MAX} records: use --from and --to, and several --name"
             );
             Ok(())
         })?;
-        anyhow::Ok(letters)
+        anyhow::Ok(records)
     })
     .await??;
     let publisher = Publisher::new(config.kafka.client_config("worker-dlq"), &LIMITS)?;
-    let mut tally = Tally::default();
+    let mut totals = ReplayTotals::default();
     let pace = Duration::from_secs(1) / rate;
-    for letter in &letters {
-        if config.accepts(letter) {
+    for record in &records {
+        if config.accepts(record) {
             let begun = Instant::now();
-            let sent = tally.sent;
-            replay(config, letter, max_replays, (!dry_run).then_some(&publisher), &mut tally)
+            let sent = totals.sent;
+            replay(config, record, max_replays, (!dry_run).then_some(&publisher), &mut totals)
                 .await?;
-            let share = pace * u32::try_from(tally.sent - sent).unwrap_or(u32::MAX);
+            let share = pace * u32::try_from(totals.sent - sent).unwrap_or(u32::MAX);
             if !dry_run {
                 tokio::time::sleep(share.saturating_sub(begun.elapsed())).await;
             }
         }
         if !dry_run {
-            position.pass(letter)?;
+            position.pass(record)?;
         }
     }
     let verb = if dry_run { "would be sent" } else { "sent" };
     println!(
         "{} reading(s) {verb}, {} record(s) still unreadable, {} replayed {max_replays} times already",
-        tally.sent, tally.unreadable, tally.exhausted
+        totals.sent, totals.unreadable, totals.exhausted
     );
     Ok(())
 }
 
 /// Most records of one run. All records are read before the first is sent, so that a record that
 /// comes back meanwhile is not sent again.
-const LETTERS_MAX: usize = 100_000;
+const RECORDS_MAX: usize = 100_000;
 
 async fn replay(
-    config: &DlqConfig,
-    letter: &Letter,
+    config: &DlqArgs,
+    record: &KeptRecord,
     max_replays: u32,
     publisher: Option<&Publisher>,
-    tally: &mut Tally,
+    totals: &mut ReplayTotals,
 ) -> anyhow::Result<()> {
-    if letter.replays() >= max_replays {
-        tally.exhausted += 1;
+    if record.replays() >= max_replays {
+        totals.exhausted += 1;
         return Ok(());
     }
-    let readings = letter.replayed(config.of, &config.zone.zone);
+    let readings = record.replayed(config.of, &config.zone.zone);
     if readings.is_empty() {
-        tally.unreadable += 1;
+        totals.unreadable += 1;
     }
     for reading in readings {
         if let Some(publisher) = publisher {
             // A dead letter goes back to the partition of its delivery, even from another
             // partition.
             let partition = match config.of {
-                Kind::DeadLetters => letter.source_partition(),
-                Kind::Rejects => None,
+                KeptTopic::DeadLetters => record.source_partition(),
+                KeptTopic::Rejects => None,
             };
             send(publisher, &config.kafka.readings_topic, partition, &reading).await?;
         }
-        tally.sent += 1;
+        totals.sent += 1;
     }
     Ok(())
 }
@@ -129,12 +129,12 @@ async fn send(
     publisher: &Publisher,
     topic: &str,
     partition: Option<i32>,
-    reading: &Replayed,
+    reading: &ReplayRecord,
 ) -> anyhow::Result<()> {
     let headers = reading.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
         headers.insert(Header { key, value: Some(value) })
     });
-    let pending = publisher.enqueue(Outgoing {
+    let pending = publisher.enqueue(OutgoingRecord {
         topic,
         key: reading.key.as_deref(),
         partition,
@@ -148,14 +148,14 @@ async fn send(
 }
 
 /// The position of a replay, which Kafka keeps under the replay's name.
-struct Position {
+struct ReplayCursor {
     consumer: BaseConsumer,
     topic: String,
     starts: BTreeMap<i32, i64>,
 }
 
-impl Position {
-    fn new(config: &DlqConfig, name: &str) -> anyhow::Result<Self> {
+impl ReplayCursor {
+    fn new(config: &DlqArgs, name: &str) -> anyhow::Result<Self> {
         let topic = config.topic();
         let consumer: BaseConsumer = config
             .kafka
@@ -180,10 +180,10 @@ impl Position {
         Ok(Self { consumer, topic, starts })
     }
 
-    fn pass(&self, letter: &Letter) -> anyhow::Result<()> {
+    fn pass(&self, record: &KeptRecord) -> anyhow::Result<()> {
         let mut list = TopicPartitionList::new();
-        let next = Offset::Offset(letter.offset + 1);
-        list.add_partition_offset(&self.topic, letter.partition, next)?;
+        let next = Offset::Offset(record.offset + 1);
+        list.add_partition_offset(&self.topic, record.partition, next)?;
         self.consumer.commit(&list, CommitMode::Sync).context("cannot note the position")
     }
 }

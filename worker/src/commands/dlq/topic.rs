@@ -1,27 +1,27 @@
 //! Opens the topic of a command, applies the filter, and deletes old records.
 
 use anyhow::Context;
-use ljwx_service::config::When;
+use ljwx_service::config::TimeArg;
 use ljwx_service::kafka::REQUEST_TIMEOUT;
-use ljwx_service::kafka::topic_reader::{Ends, Reader};
+use ljwx_service::kafka::topic_reader::{TopicReader, TopicWatermarks};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::args::{DlqConfig, FilterArgs};
-use super::record::Letter;
+use super::args::{DlqArgs, DlqFilterArgs};
+use super::record::KeptRecord;
 
 /// Returns a reader, the name of the topic and its watermarks.
-pub fn open(config: &DlqConfig) -> anyhow::Result<(Reader, String, Ends)> {
+pub fn open(config: &DlqArgs) -> anyhow::Result<(TopicReader, String, TopicWatermarks)> {
     let topic = config.topic();
-    let reader = Reader::new(&config.kafka, "worker-dlq")?;
+    let reader = TopicReader::new(&config.kafka, "worker-dlq")?;
     let ends = reader.ends(&topic)?.with_context(|| format!("there is no topic {topic}"))?;
     Ok((reader, topic, ends))
 }
 
 /// `worker dlq purge`: deletes the records before `--to`, or prints their number.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
-pub async fn purge(config: &DlqConfig, execute: bool) -> anyhow::Result<()> {
+pub async fn purge(config: &DlqArgs, execute: bool) -> anyhow::Result<()> {
     let to = config.filter.to.context("--to")?.at_ms(&config.zone.zone);
     let own = config.clone();
     let (topic, cut) = tokio::task::spawn_blocking(move || {
@@ -51,20 +51,21 @@ pub async fn purge(config: &DlqConfig, execute: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl DlqConfig {
+impl DlqArgs {
     /// Returns the times of the filter, in milliseconds since 1970.
     pub fn times(&self) -> (i64, i64) {
-        let at =
-            |when: Option<When>, default| when.map_or(default, |when| when.at_ms(&self.zone.zone));
+        let at = |when: Option<TimeArg>, default| {
+            when.map_or(default, |when| when.at_ms(&self.zone.zone))
+        };
         (at(self.filter.from, i64::MIN), at(self.filter.to, i64::MAX))
     }
 
     /// Returns whether the filter accepts a record.
-    pub fn accepts(&self, letter: &Letter) -> bool {
+    pub fn accepts(&self, record: &KeptRecord) -> bool {
         let (from, to) = self.times();
-        let FilterArgs { class, device, .. } = &self.filter;
-        (from..to).contains(&letter.timestamp_ms)
-            && class.as_ref().is_none_or(|class| class == letter.class())
-            && device.as_deref().is_none_or(|device| letter.device() == Some(device))
+        let DlqFilterArgs { class, device, .. } = &self.filter;
+        (from..to).contains(&record.timestamp_ms)
+            && class.as_ref().is_none_or(|class| class == record.class())
+            && device.as_deref().is_none_or(|device| record.device() == Some(device))
     }
 }

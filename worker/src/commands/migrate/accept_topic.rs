@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use anyhow::Context;
-use ljwx_ledger::ledger::Accepted;
+use ljwx_ledger::ledger::AcceptedTopic;
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use ljwx_service::kafka::topic_identity::TopicIdentity;
 use ljwx_service::text::table;
@@ -18,7 +18,7 @@ const COLUMNS: [&str; 4] = ["group", "partition", "stood at", "goes on at"];
 
 /// Position of a group when the topic was recreated.
 #[derive(Debug, FromRow)]
-struct Stood {
+struct GroupPositionBefore {
     consumer_group: String,
     partition: i32,
     next_offset: i64,
@@ -36,7 +36,7 @@ pub async fn accept_topic(
 ) -> anyhow::Result<()> {
     let mut connection = pool.acquire().await.context("MySQL does not answer")?;
     let mut transaction = connection.begin().await?;
-    let known: Option<Accepted> = sqlx::query_as(
+    let known: Option<AcceptedTopic> = sqlx::query_as(
         "SELECT topic_id, COALESCE(cluster_id, '') AS cluster_id, base FROM ingest_topic \
          WHERE topic = ? AND topic_id IS NOT NULL FOR UPDATE",
     )
@@ -72,7 +72,10 @@ pub async fn accept_topic(
     Ok(())
 }
 
-async fn positions(connection: &mut MySqlConnection, topic: &str) -> sqlx::Result<Vec<Stood>> {
+async fn positions(
+    connection: &mut MySqlConnection,
+    topic: &str,
+) -> sqlx::Result<Vec<GroupPositionBefore>> {
     sqlx::query_as(
         "SELECT CAST(consumer_group AS CHAR) AS consumer_group, `partition`, next_offset, rewound \
          FROM ingest_progress WHERE topic = ? ORDER BY consumer_group, `partition` FOR UPDATE",
@@ -117,7 +120,7 @@ async fn move_to(
     Ok(())
 }
 
-fn print(stood: &[Stood], base: i64, out: &mut impl Write) -> io::Result<()> {
+fn print(stood: &[GroupPositionBefore], base: i64, out: &mut impl Write) -> io::Result<()> {
     let rows = stood.iter().map(|stood| {
         [
             stood.consumer_group.clone(),

@@ -9,7 +9,7 @@ use ljwx_service::telemetry::TelemetryArgs;
 
 /// Settings of `worker migrate`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct MigrateConfig {
+pub struct MigrateArgs {
     /// The connection to Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
@@ -42,7 +42,7 @@ pub struct MigrateConfig {
     pub telemetry: TelemetryArgs,
 }
 
-impl MigrateConfig {
+impl MigrateArgs {
     pub(crate) fn validate(&self, problems: &mut Problems) {
         self.kafka.validate(problems);
         self.mysql.validate(problems);

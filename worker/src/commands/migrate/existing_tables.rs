@@ -10,7 +10,7 @@ use sqlx::migrate::Migrator;
 use tracing::{error, info};
 
 /// A table that readings are stored in.
-struct Table {
+struct ReadingTable {
     name: &'static str,
     key: [&'static str; 2],
     /// Whether the table is divided into months by the time of the reading.
@@ -23,8 +23,8 @@ struct Table {
 /// The migration that creates the tables.
 const CREATED_BY: i64 = 1;
 
-const TABLES: [Table; 3] = [
-    Table {
+const TABLES: [ReadingTable; 3] = [
+    ReadingTable {
         name: "t_user_health_data",
         key: ["device_sn", "timestamp"],
         by_month: true,
@@ -54,7 +54,7 @@ const TABLES: [Table; 3] = [
             "last_source",
         ],
     },
-    Table {
+    ReadingTable {
         name: "t_user_health_data_daily",
         key: ["device_sn", "date"],
         by_month: false,
@@ -79,7 +79,7 @@ const TABLES: [Table; 3] = [
             "scientific_sleep_data_source",
         ],
     },
-    Table {
+    ReadingTable {
         name: "t_user_health_data_weekly",
         key: ["device_sn", "week_start"],
         by_month: false,
@@ -105,16 +105,16 @@ const UPLOAD_METHODS: [&str; 4] = ["wifi", "bluetooth", "common_event", "esim"];
 
 /// A table as the server describes it.
 #[derive(Debug, Clone)]
-struct Found {
+struct FoundTable {
     /// `None` for a view.
     engine: Option<String>,
     key: Vec<String>,
-    columns: Vec<Column>,
+    columns: Vec<FoundColumn>,
     partitions: Vec<String>,
 }
 
 #[derive(Debug, Clone, sqlx::FromRow)]
-struct Column {
+struct FoundColumn {
     name: String,
     kind: String,
     collation: Option<String>,
@@ -171,7 +171,7 @@ pub async fn restore(pool: &MySqlPool, migrations: &Migrator) -> anyhow::Result<
 }
 
 /// Returns the problems of a table. Pure.
-fn problems(table: &Table, found: &Found) -> Vec<String> {
+fn problems(table: &ReadingTable, found: &FoundTable) -> Vec<String> {
     let mut problems = Vec::new();
     match found.engine.as_deref() {
         None => return vec!["it is a view".to_owned()],
@@ -207,7 +207,7 @@ fn problems(table: &Table, found: &Found) -> Vec<String> {
     problems
 }
 
-fn serial_number(column: &Column) -> Option<String> {
+fn serial_number(column: &FoundColumn) -> Option<String> {
     let collation = column.collation.as_deref().unwrap_or("none");
     (collation != "ascii_bin" || column.chars < Some(DEVICE_SN_CHARS)).then(|| {
         format!(
@@ -218,7 +218,7 @@ fn serial_number(column: &Column) -> Option<String> {
     })
 }
 
-fn upload_method(column: &Column) -> Option<String> {
+fn upload_method(column: &FoundColumn) -> Option<String> {
     let lacks: Vec<&str> = UPLOAD_METHODS
         .into_iter()
         .filter(|word| {
@@ -229,7 +229,7 @@ fn upload_method(column: &Column) -> Option<String> {
 }
 
 /// Reads the description of a table or view; `None` if it does not exist.
-async fn describe(pool: &MySqlPool, name: &str) -> Result<Option<Found>, sqlx::Error> {
+async fn describe(pool: &MySqlPool, name: &str) -> Result<Option<FoundTable>, sqlx::Error> {
     let engine: Option<Option<String>> = sqlx::query_scalar(
         "SELECT CAST(ENGINE AS CHAR) FROM information_schema.TABLES \
          WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?",
@@ -265,15 +265,15 @@ async fn describe(pool: &MySqlPool, name: &str) -> Result<Option<Found>, sqlx::E
     .bind(name)
     .fetch_all(pool)
     .await?;
-    Ok(Some(Found { engine, key, columns, partitions }))
+    Ok(Some(FoundTable { engine, key, columns, partitions }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn column(name: &str) -> Column {
-        Column {
+    fn column(name: &str) -> FoundColumn {
+        FoundColumn {
             name: name.to_owned(),
             kind: "int".to_owned(),
             collation: None,
@@ -283,10 +283,10 @@ mod tests {
     }
 
     /// Returns the main table as the first migration creates it.
-    fn ours() -> Found {
+    fn ours() -> FoundTable {
         let table = &TABLES[0];
-        let mut columns: Vec<Column> = table.columns.iter().map(|name| column(name)).collect();
-        columns[0] = Column {
+        let mut columns: Vec<FoundColumn> = table.columns.iter().map(|name| column(name)).collect();
+        columns[0] = FoundColumn {
             kind: "varchar(64)".to_owned(),
             collation: Some("ascii_bin".to_owned()),
             chars: Some(64),
@@ -296,7 +296,7 @@ mod tests {
         let method = columns.iter_mut().find(|column| column.name == "upload_method").unwrap();
         method.kind = "enum('wifi','bluetooth','common_event','esim')".to_owned();
         columns.push(column("phone_number"));
-        Found {
+        FoundTable {
             engine: Some("InnoDB".to_owned()),
             key: table.key.map(str::to_owned).to_vec(),
             columns,
@@ -304,11 +304,11 @@ mod tests {
         }
     }
 
-    type Change = fn(&mut Found);
+    type Change = fn(&mut FoundTable);
 
     #[test]
     fn what_makes_a_table_unfit_is_named() {
-        fn no_change(_: &mut Found) {}
+        fn no_change(_: &mut FoundTable) {}
         let cases: [(Change, &str); 9] = [
             (no_change, ""),
             (|found| found.engine = None, "it is a view"),
@@ -322,7 +322,7 @@ mod tests {
                 "it lacks the columns deliveries",
             ),
             (
-                |found| found.columns.push(Column { required: true, ..column("nurse") }),
+                |found| found.columns.push(FoundColumn { required: true, ..column("nurse") }),
                 "it wants a value for nurse",
             ),
             (

@@ -5,5 +5,5 @@ mod args;
 mod existing_tables;
 mod run;
 
-pub use args::MigrateConfig;
+pub use args::MigrateArgs;
 pub use run::migrate;

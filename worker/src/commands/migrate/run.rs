@@ -5,29 +5,29 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use jiff::Timestamp;
 use ljwx_ledger::mysql::{MySqlArgs, MySqlPool};
-use ljwx_service::kafka::topic_reader::Reader;
+use ljwx_service::kafka::topic_reader::TopicReader;
 use ljwx_service::kafka::{
-    self, LETTER_BYTES_MAX, LETTERS_RETENTION, MESSAGE_BYTES_MAX, READINGS_RETENTION,
+    self, DEAD_LETTER_BYTES_MAX, DEAD_LETTER_RETENTION, MESSAGE_BYTES_MAX, READINGS_RETENTION,
     REQUEST_TIMEOUT, TopicSpec,
 };
 use ljwx_service::lifecycle::within;
 use tracing::{info, warn};
 
 use super::accept_topic::accept_topic;
-use super::args::MigrateConfig;
+use super::args::MigrateArgs;
 use super::existing_tables;
 use crate::dead_letter::topic_check;
 use crate::mysql::group_control;
 use crate::mysql::monthly_partitions;
 
 /// Longest time until a created topic is visible.
-const VISIBLE_WITHIN: Duration = Duration::from_secs(20);
+const VISIBLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Longest wait of months for transactions on the main table.
-const MONTHS_WITHIN: Duration = Duration::from_secs(30);
+const MONTHS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Interval at which a created topic is looked up.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 
@@ -44,7 +44,7 @@ const REPLACED_LAST: i64 = 129;
 const REMEDY: &str = "DELETE FROM _sqlx_migrations;";
 
 /// Creates what is missing. A second run changes nothing.
-pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
+pub async fn migrate(config: &MigrateArgs) -> anyhow::Result<()> {
     // A migration may wait for its tables as long as the limit allows: an operator has to fix a
     // migration that stops half-way.
     let mysql = MySqlArgs { statement_timeout: config.timeout, ..config.mysql.clone() };
@@ -55,7 +55,7 @@ pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
     migrating.context("not migrated within --timeout")?.context("cannot migrate MySQL")?;
     existing_tables::restore(&pool, &MIGRATIONS).await.context("cannot create a table anew")?;
     let today = config.zone.zone.to_datetime(Timestamp::now()).date();
-    within(MONTHS_WITHIN, monthly_partitions::maintain(&pool, today, None))
+    within(MONTHS_TIMEOUT, monthly_partitions::maintain(&pool, today, None))
         .await
         .context("a transaction keeps t_user_health_data open: end it, and migrate again")?
         .context("cannot add months")?;
@@ -63,7 +63,7 @@ pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
     let kafka = &config.kafka;
     let taken_in = [
         spec(&kafka.readings_topic, config.partitions, READINGS_RETENTION, MESSAGE_BYTES_MAX),
-        spec(&kafka.rejects_topic, config.partitions, LETTERS_RETENTION, MESSAGE_BYTES_MAX),
+        spec(&kafka.rejects_topic, config.partitions, DEAD_LETTER_RETENTION, MESSAGE_BYTES_MAX),
     ];
     let mut created = kafka::create_missing(kafka, &taken_in).await?;
     let partitions = check_partitions(config, &pool).await?;
@@ -71,7 +71,7 @@ pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
     info!(created = created.join(","), "topics are up to date");
     let (kafka, topic) = (config.kafka.clone(), &config.kafka.readings_topic);
     let asked = move || {
-        Reader::new(&kafka, "ljwx-migrate")?.identity(&kafka.readings_topic, REQUEST_TIMEOUT)
+        TopicReader::new(&kafka, "ljwx-migrate")?.identity(&kafka.readings_topic, REQUEST_TIMEOUT)
     };
     let found = tokio::task::spawn_blocking(asked).await??.context("the readings topic is gone")?;
     accept_topic(&pool, topic, &found, config.accept_topic).await
@@ -139,19 +139,21 @@ fn spec(name: &str, partitions: i32, retention: Duration, message_bytes_max: usi
 
 /// Creates the dead-letter topics and adds missing partitions. A dead letter keeps the partition
 /// number of its delivery, so these topics have as many partitions as the readings topic.
-async fn letter_topics(config: &MigrateConfig, partitions: usize) -> anyhow::Result<Vec<String>> {
+async fn letter_topics(config: &MigrateArgs, partitions: usize) -> anyhow::Result<Vec<String>> {
     let kafka = &config.kafka;
     let count = i32::try_from(partitions)?;
     let names: Vec<_> = config.groups.iter().map(|group| kafka.dead_letter_topic(group)).collect();
-    let specs: Vec<_> =
-        names.iter().map(|name| spec(name, count, LETTERS_RETENTION, LETTER_BYTES_MAX)).collect();
+    let specs: Vec<_> = names
+        .iter()
+        .map(|name| spec(name, count, DEAD_LETTER_RETENTION, DEAD_LETTER_BYTES_MAX))
+        .collect();
     let created = kafka::create_missing(kafka, &specs).await?;
     for name in names.iter().filter(|name| !created.contains(name)) {
         if kafka::extend(kafka, name, partitions).await? {
             info!(topic = name, partitions, "partitions added to the dead letters' topic");
         }
         let limit = kafka.record_bytes_max("ljwx-migrate", &[name]).await?;
-        if limit.first().is_some_and(|limit| *limit < LETTER_BYTES_MAX) {
+        if limit.first().is_some_and(|limit| *limit < DEAD_LETTER_BYTES_MAX) {
             warn!(topic = name, "{}", topic_check::too_small(name, limit[0]));
         }
     }
@@ -159,17 +161,17 @@ async fn letter_topics(config: &MigrateConfig, partitions: usize) -> anyhow::Res
 }
 
 /// Returns the number of partitions of the readings topic, once the number is accepted.
-async fn check_partitions(config: &MigrateConfig, pool: &MySqlPool) -> anyhow::Result<usize> {
+async fn check_partitions(config: &MigrateArgs, pool: &MySqlPool) -> anyhow::Result<usize> {
     let kafka = config.kafka.clone();
     let wanted = config.partitions as usize;
-    let deadline = Instant::now() + VISIBLE_WITHIN;
+    let deadline = Instant::now() + VISIBLE_TIMEOUT;
     let found = loop {
         let asked = kafka.clone();
         let found = tokio::task::spawn_blocking(move || asked.partitions(&asked.readings_topic));
         match found.await?? {
             Some(found) => break found,
             // A topic exists before every broker knows the topic.
-            None if Instant::now() < deadline => tokio::time::sleep(LOOK_INTERVAL).await,
+            None if Instant::now() < deadline => tokio::time::sleep(POLL_INTERVAL).await,
             None => anyhow::bail!("the readings topic has no partitions"),
         }
     };

@@ -1,13 +1,13 @@
 //! Settings of `worker offsets`.
 
 use ljwx_ledger::mysql::MySqlArgs;
-use ljwx_service::config::{Problems, When, ZoneArgs};
+use ljwx_service::config::{Problems, TimeArg, ZoneArgs};
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::telemetry::TelemetryArgs;
 
 /// Settings of `worker offsets`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct OffsetsConfig {
+pub struct OffsetsArgs {
     /// The connection to Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
@@ -28,8 +28,8 @@ pub struct OffsetsConfig {
     pub to_offset: Option<i64>,
     /// Continue at the first reading received at this time or later, as `yyyy-MM-dd HH:mm:ss` in
     /// the devices' time zone or RFC 3339.
-    #[arg(long, value_parser = When::parse, conflicts_with_all = ["to_end", "to_start"])]
-    pub to_time: Option<When>,
+    #[arg(long, value_parser = TimeArg::parse, conflicts_with_all = ["to_end", "to_start"])]
+    pub to_time: Option<TimeArg>,
     /// Continue at the end of the topic; everything before is skipped.
     #[arg(long, conflicts_with = "to_start")]
     pub to_end: bool,
@@ -50,7 +50,7 @@ pub struct OffsetsConfig {
 
 /// The target of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub enum MoveTarget {
     /// An offset.
     Offset(i64),
     /// A time, in milliseconds since 1970.
@@ -61,7 +61,7 @@ pub enum Target {
     Start,
 }
 
-impl OffsetsConfig {
+impl OffsetsArgs {
     pub(crate) fn validate(&self, problems: &mut Problems) {
         self.kafka.validate(problems);
         self.mysql.validate(problems);
@@ -77,10 +77,10 @@ impl OffsetsConfig {
     }
 
     /// Returns the target; `None`: only show the positions.
-    pub(crate) fn target(&self) -> Option<Target> {
-        let time = self.to_time.map(|when| Target::Time(when.at_ms(&self.zone.zone)));
-        let end = self.to_end.then_some(Target::End);
-        let start = self.to_start.then_some(Target::Start);
-        self.to_offset.map(Target::Offset).or(time).or(end).or(start)
+    pub(crate) fn target(&self) -> Option<MoveTarget> {
+        let time = self.to_time.map(|when| MoveTarget::Time(when.at_ms(&self.zone.zone)));
+        let end = self.to_end.then_some(MoveTarget::End);
+        let start = self.to_start.then_some(MoveTarget::Start);
+        self.to_offset.map(MoveTarget::Offset).or(time).or(end).or(start)
     }
 }

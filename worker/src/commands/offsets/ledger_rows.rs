@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
-use ljwx_ledger::ledger::{ENTRY_COLUMNS, Entry};
+use ljwx_ledger::ledger::{LEDGER_COLUMNS, LedgerRow};
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::AssertSqlSafe;
 
-use super::plan::Move;
+use super::plan::PartitionMove;
 
 /// Owner of a moved ledger row until a worker claims the partition.
 const OWNER: &str = "worker offsets";
@@ -17,7 +17,7 @@ pub async fn ledger(
     pool: &MySqlPool,
     group: &str,
     topic: &str,
-) -> anyhow::Result<BTreeMap<i32, Entry>> {
+) -> anyhow::Result<BTreeMap<i32, LedgerRow>> {
     let mut connection = pool.acquire().await.context("MySQL does not answer")?;
     entries(&mut connection, group, topic, "").await
 }
@@ -27,9 +27,9 @@ async fn entries(
     group: &str,
     topic: &str,
     lock: &str,
-) -> anyhow::Result<BTreeMap<i32, Entry>> {
-    let entries: Vec<Entry> = sqlx::query_as(AssertSqlSafe(format!(
-        "SELECT {ENTRY_COLUMNS} FROM ingest_progress \
+) -> anyhow::Result<BTreeMap<i32, LedgerRow>> {
+    let entries: Vec<LedgerRow> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT {LEDGER_COLUMNS} FROM ingest_progress \
          WHERE consumer_group = ? AND topic = ? {lock}"
     )))
     .bind(group)
@@ -46,7 +46,7 @@ pub async fn execute(
     pool: &MySqlPool,
     group: &str,
     topic: &str,
-    moves: &[Move],
+    moves: &[PartitionMove],
 ) -> anyhow::Result<()> {
     let mut connection = pool.acquire().await.context("MySQL does not answer")?;
     let mut transaction = connection.begin().await?;

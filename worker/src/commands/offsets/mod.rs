@@ -10,42 +10,42 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
-use ljwx_ledger::ledger::Accepted;
+use ljwx_ledger::ledger::AcceptedTopic;
 use ljwx_service::kafka::REQUEST_TIMEOUT;
-use ljwx_service::kafka::topic_reader::{Ends, Reader};
+use ljwx_service::kafka::topic_reader::{TopicReader, TopicWatermarks};
 use ljwx_service::text::table;
 use tokio_util::sync::CancellationToken;
 
-pub use args::OffsetsConfig;
+pub use args::OffsetsArgs;
 
-use args::Target;
-use plan::Move;
+use args::MoveTarget;
+use plan::PartitionMove;
 
 /// Names of the table's columns.
 const COLUMNS: [&str; 8] =
     ["partition", "low", "high", "position", "lag", "target", "skipped", "rewound"];
 
 /// The state of the group and its topic in Kafka.
-struct Found {
-    ends: Ends,
+struct GroupPosition {
+    ends: TopicWatermarks,
     record_ends: BTreeMap<i32, i64>,
     at_time: BTreeMap<i32, i64>,
     members: Vec<String>,
 }
 
 /// Shows or moves the positions of the group.
-pub async fn offsets(config: &OffsetsConfig, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+pub async fn offsets(config: &OffsetsArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     tokio::select! {
         done = run(config) => done.map(|()| ExitCode::SUCCESS),
         () = stop.cancelled() => anyhow::bail!("interrupted"),
     }
 }
 
-async fn run(config: &OffsetsConfig) -> anyhow::Result<()> {
+async fn run(config: &OffsetsArgs) -> anyhow::Result<()> {
     let (group, topic) = (&config.group, &config.kafka.readings_topic);
     let pool = config.mysql.connect(&config.zone.zone)?;
     let (asked, accepted) = (config.clone(), ljwx_ledger::ledger::accepted(&pool, topic).await?);
-    let found = tokio::task::spawn_blocking(move || ask_kafka(&asked, &accepted)).await??;
+    let found = tokio::task::spawn_blocking(move || query_kafka(&asked, &accepted)).await??;
     let ledger = ledger_rows::ledger(&pool, group, topic).await?;
     let target = config.target();
     let moves = plan::plan(&config.partitions, target, &ledger, &found.ends, &found.at_time)?;
@@ -58,7 +58,7 @@ async fn run(config: &OffsetsConfig) -> anyhow::Result<()> {
         return Ok(());
     }
     ensure!(
-        config.force || found.members.is_empty() || !moves.iter().any(Move::is_worked_on),
+        config.force || found.members.is_empty() || !moves.iter().any(PartitionMove::is_worked_on),
         "the group has {} member(s): {}. Stop them first, or add --force: they then write nothing \
          more for these partitions and have to be restarted",
         found.members.len(),
@@ -74,24 +74,24 @@ async fn run(config: &OffsetsConfig) -> anyhow::Result<()> {
 }
 
 /// Reads the state in Kafka. Blocks.
-fn ask_kafka(config: &OffsetsConfig, accepted: &Accepted) -> anyhow::Result<Found> {
+fn query_kafka(config: &OffsetsArgs, accepted: &AcceptedTopic) -> anyhow::Result<GroupPosition> {
     let topic = &config.kafka.readings_topic;
-    let reader = Reader::new(&config.kafka, "worker-offsets")?;
+    let reader = TopicReader::new(&config.kafka, "worker-offsets")?;
     accepted.count_in(&reader, topic, REQUEST_TIMEOUT)?;
     let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
     let at_time = match config.target() {
-        Some(Target::Time(at_ms)) => reader.at_time(topic, &ends, at_ms)?,
+        Some(MoveTarget::Time(at_ms)) => reader.at_time(topic, &ends, at_ms)?,
         _ => BTreeMap::new(),
     };
     let members = if config.execute { reader.members(&config.group)? } else { Vec::new() };
     let stretches = ends.iter().map(|(partition, ends)| (*partition, ends.low..ends.high));
     let record_ends = reader.record_ends(topic, &stretches.collect())?;
-    Ok(Found { ends, record_ends, at_time, members })
+    Ok(GroupPosition { ends, record_ends, at_time, members })
 }
 
 fn print(
-    config: &OffsetsConfig,
-    moves: &[Move],
+    config: &OffsetsArgs,
+    moves: &[PartitionMove],
     record_ends: &BTreeMap<i32, i64>,
     out: &mut impl Write,
 ) -> io::Result<()> {

@@ -3,26 +3,26 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail, ensure};
-use ljwx_ledger::ledger::Entry;
-use ljwx_service::kafka::topic_reader::Ends;
+use ljwx_ledger::ledger::LedgerRow;
+use ljwx_service::kafka::topic_reader::TopicWatermarks;
 
-use super::args::Target;
+use super::args::MoveTarget;
 
 /// The position of one partition, and its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Move {
+pub struct PartitionMove {
     pub partition: i32,
     /// The topic's first record.
     pub low: i64,
     /// The topic's end.
     pub high: i64,
     /// The row of the ledger; `None`: no worker has claimed the partition yet.
-    pub entry: Option<Entry>,
+    pub entry: Option<LedgerRow>,
     /// The new position; `None`: the position stays.
     pub target: Option<i64>,
 }
 
-impl Move {
+impl PartitionMove {
     /// Returns the position. A partition without a row starts at the topic's first record.
     pub fn position(&self) -> i64 {
         self.entry.map_or(self.low, |entry| entry.next_offset)
@@ -35,12 +35,12 @@ impl Move {
     }
 
     /// Returns the ledger's row after the move.
-    pub fn moved(&self) -> Option<Entry> {
-        let start = Entry {
+    pub fn moved(&self) -> Option<LedgerRow> {
+        let start = LedgerRow {
             partition: self.partition,
             first_offset: self.low,
             next_offset: self.low,
-            ..Entry::default()
+            ..LedgerRow::default()
         };
         self.target.map(|target| self.entry.unwrap_or(start).moved_to(target))
     }
@@ -60,11 +60,11 @@ impl Move {
 /// of a target in time.
 pub fn plan(
     wanted: &[i32],
-    target: Option<Target>,
-    ledger: &BTreeMap<i32, Entry>,
-    ends: &Ends,
+    target: Option<MoveTarget>,
+    ledger: &BTreeMap<i32, LedgerRow>,
+    ends: &TopicWatermarks,
     at_time: &BTreeMap<i32, i64>,
-) -> anyhow::Result<Vec<Move>> {
+) -> anyhow::Result<Vec<PartitionMove>> {
     if let Some(partition) = wanted.iter().find(|partition| !ends.contains_key(partition)) {
         bail!("the topic has no partition {partition}");
     }
@@ -73,10 +73,10 @@ pub fn plan(
         .map(|(partition, ends)| {
             let offset = match target {
                 None => None,
-                Some(Target::Offset(offset)) => Some(offset),
-                Some(Target::Time(_)) => Some(*at_time.get(partition).context("no such time")?),
-                Some(Target::End) => Some(ends.high),
-                Some(Target::Start) => Some(ends.low),
+                Some(MoveTarget::Offset(offset)) => Some(offset),
+                Some(MoveTarget::Time(_)) => Some(*at_time.get(partition).context("no such time")?),
+                Some(MoveTarget::End) => Some(ends.high),
+                Some(MoveTarget::Start) => Some(ends.low),
             };
             if let Some(offset) = offset {
                 ensure!(
@@ -87,9 +87,17 @@ pub fn plan(
                 );
             }
             let entry = ledger.get(partition).copied();
-            let found =
-                Move { partition: *partition, low: ends.low, high: ends.high, entry, target: None };
-            Ok(Move { target: offset.filter(|offset| *offset != found.position()), ..found })
+            let found = PartitionMove {
+                partition: *partition,
+                low: ends.low,
+                high: ends.high,
+                entry,
+                target: None,
+            };
+            Ok(PartitionMove {
+                target: offset.filter(|offset| *offset != found.position()),
+                ..found
+            })
         })
         .collect()
 }
@@ -100,9 +108,10 @@ mod tests {
 
     use super::*;
 
-    fn planned(target: Option<Target>) -> anyhow::Result<Vec<Move>> {
-        let stored = Entry { partition: 0, next_offset: 50, stored: 50, ..Entry::default() };
-        let gone = Entry { partition: 1, next_offset: 5, merged: 5, ..Entry::default() };
+    fn planned(target: Option<MoveTarget>) -> anyhow::Result<Vec<PartitionMove>> {
+        let stored =
+            LedgerRow { partition: 0, next_offset: 50, stored: 50, ..LedgerRow::default() };
+        let gone = LedgerRow { partition: 1, next_offset: 5, merged: 5, ..LedgerRow::default() };
         let ends = Watermarks { low: 10, high: 80 };
         plan(
             &[],
@@ -113,36 +122,36 @@ mod tests {
         )
     }
 
-    fn check(target: Target, expected: [(i64, i64); 3]) {
+    fn check(target: MoveTarget, expected: [(i64, i64); 3]) {
         let moves = planned(Some(target)).unwrap();
         let found: Vec<_> = moves.iter().map(|m| (m.skipped(), m.rewound())).collect();
         assert_eq!(found, expected, "{target:?}");
-        for moved in moves.iter().filter_map(Move::moved) {
+        for moved in moves.iter().filter_map(PartitionMove::moved) {
             assert_eq!(moved.difference(), 0, "{moved:?}");
         }
     }
 
     #[test]
     fn every_target_is_a_stretch_skipped_or_rewound() {
-        check(Target::End, [(30, 0), (75, 0), (70, 0)]);
-        check(Target::Start, [(0, 40), (5, 0), (0, 0)]);
-        check(Target::Time(0), [(0, 10), (35, 0), (30, 0)]);
-        check(Target::Offset(50), [(0, 0), (45, 0), (40, 0)]);
+        check(MoveTarget::End, [(30, 0), (75, 0), (70, 0)]);
+        check(MoveTarget::Start, [(0, 40), (5, 0), (0, 0)]);
+        check(MoveTarget::Time(0), [(0, 10), (35, 0), (30, 0)]);
+        check(MoveTarget::Offset(50), [(0, 0), (45, 0), (40, 0)]);
     }
 
     #[test]
     fn a_partition_outside_its_topic_is_worked_on_by_nobody() {
         let worked_on = |target| -> Vec<bool> {
-            planned(target).unwrap().iter().map(Move::is_worked_on).collect()
+            planned(target).unwrap().iter().map(PartitionMove::is_worked_on).collect()
         };
-        assert_eq!(worked_on(Some(Target::End)), [true, false, true]);
+        assert_eq!(worked_on(Some(MoveTarget::End)), [true, false, true]);
         assert_eq!(worked_on(None), [false, false, false]);
     }
 
     #[test]
     fn nothing_goes_where_the_topic_is_not() {
         for offset in [-1, 9, 81] {
-            assert!(planned(Some(Target::Offset(offset))).is_err(), "{offset}");
+            assert!(planned(Some(MoveTarget::Offset(offset))).is_err(), "{offset}");
         }
         let shown = planned(None).unwrap();
         assert!(shown.iter().all(|shown| shown.target.is_none()), "{shown:?}");

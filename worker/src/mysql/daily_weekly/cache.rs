@@ -11,28 +11,28 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::civil::Date;
 use ljwx_reading::{DeviceSn, Document, Ids};
 
-use super::periods::{Calendar, Content, Guard, Guarded, Period, Periods};
+use super::periods::{DocumentContent, Guard, GuardedDocument, Period, PeriodDocuments, Periods};
 
 /// Most periods of one half of a table's cache.
 const GENERATION_PERIODS_MAX: usize = 50_000;
 
 /// The caches of both tables.
 #[derive(Debug)]
-pub struct Remembered {
-    days: Written<4>,
-    weeks: Written<1>,
+pub struct PeriodCache {
+    days: TableCache<4>,
+    weeks: TableCache<1>,
 }
 
-impl Remembered {
+impl PeriodCache {
     /// Creates an empty cache.
     pub fn new() -> Self {
-        Self { days: Written::new(), weeks: Written::new() }
+        Self { days: TableCache::new(), weeks: TableCache::new() }
     }
 
     /// Exports how full the cache is.
-    pub fn show(&self) {
+    pub fn export(&self) {
         let entries = self.days.len() + self.weeks.len();
-        ljwx_ledger::metrics::cache(
+        ljwx_ledger::metrics::export_cache(
             "daily_written",
             entries as u64,
             GENERATION_PERIODS_MAX as u64 * 4,
@@ -40,19 +40,19 @@ impl Remembered {
     }
 
     /// Returns the part of `whole` that has to be written.
-    pub fn rest<'a>(&self, whole: &Calendar<'a>) -> Calendar<'a> {
-        Calendar { days: self.days.rest(&whole.days), weeks: self.weeks.rest(&whole.weeks) }
+    pub fn rest<'a>(&self, whole: &PeriodDocuments<'a>) -> PeriodDocuments<'a> {
+        PeriodDocuments { days: self.days.rest(&whole.days), weeks: self.weeks.rest(&whole.weeks) }
     }
 
     /// Caches the periods of a committed transaction: `whole`, with the documents that were left
     /// out.
-    pub fn committed(&self, whole: &Calendar<'_>) {
+    pub fn committed(&self, whole: &PeriodDocuments<'_>) {
         self.days.committed(&whole.days);
         self.weeks.committed(&whole.weeks);
     }
 
     /// Forgets these periods: the tables do not have what the cache has.
-    pub fn forget(&self, whole: &Calendar<'_>) {
+    pub fn forget(&self, whole: &PeriodDocuments<'_>) {
         self.days.forget(&whole.days);
         self.weeks.forget(&whole.weeks);
     }
@@ -60,29 +60,29 @@ impl Remembered {
 
 /// The last written ids and documents of one period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Last<const N: usize> {
+struct CachedPeriod<const N: usize> {
     ids: Ids,
     bound: Ids,
     documents: [Option<(Guard, u64)>; N],
 }
 
-type Generation<const N: usize> = HashMap<(DeviceSn, Date), Last<N>>;
+type CacheHalf<const N: usize> = HashMap<(DeviceSn, Date), CachedPeriod<N>>;
 
 /// The cache of one table.
 #[derive(Debug)]
-struct Written<const N: usize> {
+struct TableCache<const N: usize> {
     hasher: RandomState,
     /// The current half and the former half.
-    generations: Mutex<[Generation<N>; 2]>,
+    generations: Mutex<[CacheHalf<N>; 2]>,
 }
 
-impl<const N: usize> Written<N> {
+impl<const N: usize> TableCache<N> {
     fn new() -> Self {
         Self { hasher: RandomState::new(), generations: Mutex::default() }
     }
 
     fn len(&self) -> usize {
-        self.lock().iter().map(Generation::len).sum()
+        self.lock().iter().map(CacheHalf::len).sum()
     }
 
     fn rest<'a>(&self, whole: &Periods<'a, N>) -> Periods<'a, N> {
@@ -98,7 +98,7 @@ impl<const N: usize> Written<N> {
 
     /// Returns whether any part of the period has to be written. Removes the documents that need no
     /// write.
-    fn differs(&self, last: &Last<N>, period: &mut Period<'_, N>) -> bool {
+    fn differs(&self, last: &CachedPeriod<N>, period: &mut Period<'_, N>) -> bool {
         for (slot, last) in period.documents.iter_mut().zip(&last.documents) {
             if slot.zip(*last).is_some_and(|(new, (guard, _))| new.guard <= guard) {
                 *slot = None;
@@ -120,10 +120,17 @@ impl<const N: usize> Written<N> {
     }
 
     /// Returns the move of the guard alone, if its time grows and the document is unchanged.
-    fn same<'a>(&self, new: &Guarded<'a>, (guard, hash): (Guard, u64)) -> Option<Guarded<'a>> {
-        let Content::Document(document) = new.content else { return None };
+    fn same<'a>(
+        &self,
+        new: &GuardedDocument<'a>,
+        (guard, hash): (Guard, u64),
+    ) -> Option<GuardedDocument<'a>> {
+        let DocumentContent::Document(document) = new.content else { return None };
         let same = new.guard.0 > guard.0 && self.hash(document) == hash;
-        same.then_some(Guarded { guard: new.guard, content: Content::As(guard.1) })
+        same.then_some(GuardedDocument {
+            guard: new.guard,
+            content: DocumentContent::Unchanged(guard.1),
+        })
     }
 
     fn committed(&self, whole: &Periods<'_, N>) {
@@ -133,9 +140,11 @@ impl<const N: usize> Written<N> {
             let [current, former] = &mut *generations;
             let held = current.get(&key).or_else(|| former.get(&key));
             let documents = held.map_or([None; N], |last| last.documents);
-            let mut last = Last { ids: period.ids, bound: period.bound, documents };
+            let mut last = CachedPeriod { ids: period.ids, bound: period.bound, documents };
             for (slot, new) in last.documents.iter_mut().zip(&period.documents) {
-                let Some(Guarded { guard, content: Content::Document(document) }) = new else {
+                let Some(GuardedDocument { guard, content: DocumentContent::Document(document) }) =
+                    new
+                else {
                     continue;
                 };
                 if slot.is_none_or(|(held, _)| *guard >= held) {
@@ -164,7 +173,7 @@ impl<const N: usize> Written<N> {
     }
 
     /// Ignores poisoning: a panic under the lock leaves valid maps.
-    fn lock(&self) -> MutexGuard<'_, [Generation<N>; 2]> {
+    fn lock(&self) -> MutexGuard<'_, [CacheHalf<N>; 2]> {
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -188,7 +197,10 @@ mod tests {
         device_sn: &'a DeviceSn,
         documents: [Option<(Guard, &'a Document)>; 2],
     ) -> Periods<'a, 2> {
-        let slot = |(guard, document)| Guarded { guard, content: Content::Document(document) };
+        let slot = |(guard, document)| GuardedDocument {
+            guard,
+            content: DocumentContent::Document(document),
+        };
         let period = Period {
             id: 1,
             ids: Ids::default(),
@@ -202,13 +214,13 @@ mod tests {
     fn the_same_document_moves_its_guard_and_an_older_one_nothing() {
         let device = DeviceSn::new("A").unwrap();
         let (a, b) = (document("[1]"), document("[2]"));
-        let written = Written::<2>::new();
+        let written = TableCache::<2>::new();
         let rest = |periods: &Periods<'_, 2>| -> Option<Vec<Option<Option<i64>>>> {
             let rest = written.rest(periods);
             let period = rest.into_values().next()?;
-            let content = |slot: Guarded<'_>| match slot.content {
-                Content::As(source) => Some(source),
-                Content::Document(_) => None,
+            let content = |slot: GuardedDocument<'_>| match slot.content {
+                DocumentContent::Unchanged(source) => Some(source),
+                DocumentContent::Document(_) => None,
             };
             Some(period.documents.iter().map(|slot| slot.map(content)).collect())
         };
@@ -245,11 +257,13 @@ mod tests {
         for (slot, new) in row.iter_mut().zip(&rest.documents) {
             let Some(new) = new else { continue };
             match new.content {
-                Content::Document(document) if slot.is_none_or(|(held, _)| new.guard >= held) => {
+                DocumentContent::Document(document)
+                    if slot.is_none_or(|(held, _)| new.guard >= held) =>
+                {
                     *slot = Some((new.guard, document));
                 }
-                Content::Document(_) => {}
-                Content::As(source) => match slot {
+                DocumentContent::Document(_) => {}
+                DocumentContent::Unchanged(source) => match slot {
                     Some((guard, _)) if guard.1 == source => *guard = new.guard,
                     _ => return None,
                 },
@@ -280,7 +294,7 @@ mod tests {
                     }
                 }
             }
-            let mut written = Written::<2>::new();
+            let mut written = TableCache::<2>::new();
             let mut stored: Stored<'_> = None;
             let mut batch: Vec<(usize, Sent)> = Vec::new();
             for (source, (reading, (cut, forgets))) in sent.iter().zip(&cuts).enumerate() {
@@ -316,7 +330,7 @@ mod tests {
                 written.committed(&whole);
                 if *forgets {
                     // Another worker continues, with an empty cache.
-                    written = Written::new();
+                    written = TableCache::new();
                 }
             }
             prop_assert_eq!(stored.unwrap_or_default(), model);

@@ -5,6 +5,6 @@ mod cache;
 mod periods;
 mod tables;
 
-pub use cache::Remembered;
-pub use periods::Calendar;
+pub use cache::PeriodCache;
+pub use periods::PeriodDocuments;
 pub use tables::{PeriodStatements, PeriodUpsert};

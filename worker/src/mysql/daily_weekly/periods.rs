@@ -7,7 +7,7 @@ use jiff::civil::{Date, DateTime};
 use ljwx_reading::{DeviceSn, Document, Ids};
 
 use crate::batch::Segment;
-use crate::batch::row::Row;
+use crate::batch::row::ReadingRow;
 
 /// Time and source of the reading that a document came with. The newest time wins, and of equal
 /// times the latest source.
@@ -15,38 +15,41 @@ pub type Guard = (DateTime, i64);
 
 /// A document with its guard.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Guarded<'a> {
+pub struct GuardedDocument<'a> {
     pub guard: Guard,
-    pub content: Content<'a>,
+    pub content: DocumentContent<'a>,
 }
 
 /// The content of a document.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Content<'a> {
+pub enum DocumentContent<'a> {
     /// The document itself.
     Document(&'a Document),
     /// The same as the stored document, which came from this source. Only the guard moves.
-    As(i64),
+    Unchanged(i64),
 }
 
 /// A table of periods.
 #[derive(Debug, Clone, Copy)]
-pub struct Kind<const N: usize> {
+pub struct PeriodTable<const N: usize> {
     pub(super) table: &'static str,
     pub(super) day: &'static str,
     pub(super) columns: [&'static str; N],
 }
 
 /// The daily table.
-pub const DAILY: Kind<4> = Kind {
+pub const DAILY: PeriodTable<4> = PeriodTable {
     table: "t_user_health_data_daily",
     day: "date",
     columns: ["sleep_data", "exercise_daily_data", "workout_data", "scientific_sleep_data"],
 };
 
 /// The weekly table.
-pub const WEEKLY: Kind<1> =
-    Kind { table: "t_user_health_data_weekly", day: "week_start", columns: ["exercise_week_data"] };
+pub const WEEKLY: PeriodTable<1> = PeriodTable {
+    table: "t_user_health_data_weekly",
+    day: "week_start",
+    columns: ["exercise_week_data"],
+};
 
 /// The documents of one device's day or week, in the order of the table's columns.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,32 +60,35 @@ pub struct Period<'a, const N: usize> {
     pub ids: Ids,
     /// The ids of the device's binding, if its readings do not have all ids.
     pub bound: Ids,
-    pub documents: [Option<Guarded<'a>>; N],
+    pub documents: [Option<GuardedDocument<'a>>; N],
 }
 
 impl<const N: usize> Period<'_, N> {
     /// Returns whether only guards move, so that the row must exist.
     pub fn moves_only(&self) -> bool {
-        self.documents.iter().flatten().any(|slot| matches!(slot.content, Content::As(_)))
+        self.documents
+            .iter()
+            .flatten()
+            .any(|slot| matches!(slot.content, DocumentContent::Unchanged(_)))
     }
 }
 
 /// A device and the first day of a period.
-pub type Key<'a> = (&'a DeviceSn, Date);
+pub type PeriodKey<'a> = (&'a DeviceSn, Date);
 
 /// Periods in the order of their table's key.
-pub type Periods<'a, const N: usize> = BTreeMap<Key<'a>, Period<'a, N>>;
+pub type Periods<'a, const N: usize> = BTreeMap<PeriodKey<'a>, Period<'a, N>>;
 
 /// The periods of a batch, of both tables.
 #[derive(Debug, PartialEq)]
-pub struct Calendar<'a> {
+pub struct PeriodDocuments<'a> {
     /// Periods of the daily table.
     pub days: Periods<'a, 4>,
     /// Periods of the weekly table.
     pub weeks: Periods<'a, 1>,
 }
 
-impl<'a> Calendar<'a> {
+impl<'a> PeriodDocuments<'a> {
     /// Collects the periods that `segments` have documents for.
     pub fn of(segments: &'a [Segment]) -> Self {
         Self { days: daily(segments), weeks: weekly(segments) }
@@ -90,7 +96,7 @@ impl<'a> Calendar<'a> {
 }
 
 /// A row's document of one kind and its source.
-type Found<'a> = (&'a Option<Document>, i64);
+type SourcedDocument<'a> = (&'a Option<Document>, i64);
 
 /// Returns the days that `segments` have documents for.
 fn daily(segments: &[Segment]) -> Periods<'_, 4> {
@@ -120,7 +126,7 @@ fn monday(date: Date) -> Option<Date> {
 fn collect<'a, const N: usize>(
     segments: &'a [Segment],
     first_day: impl Fn(Date) -> Option<Date>,
-    documents: impl Fn(&'a Row) -> [Found<'a>; N],
+    documents: impl Fn(&'a ReadingRow) -> [SourcedDocument<'a>; N],
 ) -> Periods<'a, N> {
     let mut periods = Periods::new();
     for ((device_sn, timestamp), row) in segments.iter().flat_map(Segment::all_rows) {
@@ -142,7 +148,8 @@ fn collect<'a, const N: usize>(
             let Some(document) = document else { continue };
             let guard = (*timestamp, source);
             if slot.is_none_or(|held| guard >= held.guard) {
-                *slot = Some(Guarded { guard, content: Content::Document(document) });
+                *slot =
+                    Some(GuardedDocument { guard, content: DocumentContent::Document(document) });
             }
         }
     }

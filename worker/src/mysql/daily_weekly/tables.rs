@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 
 use ljwx_reading::wall_text;
 
-use super::periods::{Calendar, Content, DAILY, Key, Kind, Period, Periods, WEEKLY};
-use crate::batch::row::Fills;
-use ljwx_ledger::mysql::sql::{Dialect, Rows, fill};
+use super::periods::{
+    DAILY, DocumentContent, Period, PeriodDocuments, PeriodKey, PeriodTable, Periods, WEEKLY,
+};
+use crate::batch::row::FillOnlyIds;
+use ljwx_ledger::mysql::sql::{Dialect, ValueList, fill};
 
 /// The texts of both tables' upserts, without their rows.
 #[derive(Debug, Clone)]
 pub struct PeriodStatements {
-    daily: Texts,
-    weekly: Texts,
+    daily: PeriodUpsertTexts,
+    weekly: PeriodUpsertTexts,
 }
 
 #[derive(Debug, Clone)]
-struct Texts {
+struct PeriodUpsertTexts {
     head: String,
     /// Tails of rows with documents, by the ids that only fill.
     whole: Vec<String>,
@@ -35,20 +37,23 @@ pub struct PeriodUpsert {
 impl PeriodStatements {
     /// Creates the statements in the dialect of one server.
     pub fn new(dialect: Dialect) -> Self {
-        Self { daily: Texts::new(dialect, &DAILY), weekly: Texts::new(dialect, &WEEKLY) }
+        Self {
+            daily: PeriodUpsertTexts::new(dialect, &DAILY),
+            weekly: PeriodUpsertTexts::new(dialect, &WEEKLY),
+        }
     }
 
     /// Returns the upserts of both tables, in texts of at most `bytes_max` bytes.
-    pub fn upserts(&self, calendar: &Calendar<'_>, bytes_max: usize) -> Vec<PeriodUpsert> {
+    pub fn upserts(&self, calendar: &PeriodDocuments<'_>, bytes_max: usize) -> Vec<PeriodUpsert> {
         let days = self.daily.upserts(&calendar.days, bytes_max);
         days.into_iter().chain(self.weekly.upserts(&calendar.weeks, bytes_max)).collect()
     }
 }
 
-impl Texts {
-    fn new<const N: usize>(dialect: Dialect, kind: &Kind<N>) -> Self {
+impl PeriodUpsertTexts {
+    fn new<const N: usize>(dialect: Dialect, kind: &PeriodTable<N>) -> Self {
         let tails = |guarded: fn(Dialect, &str, &[&str]) -> String| {
-            Fills::all().map(|fills| tail(dialect, kind, fills, guarded)).collect()
+            FillOnlyIds::all().map(|fills| tail(dialect, kind, fills, guarded)).collect()
         };
         Self { head: head(kind), whole: tails(written), moved: tails(moved) }
     }
@@ -60,9 +65,10 @@ impl Texts {
         periods: &Periods<'_, N>,
         bytes_max: usize,
     ) -> Vec<PeriodUpsert> {
-        let mut groups: BTreeMap<(bool, Fills), Vec<(&Key<'_>, &Period<'_, N>)>> = BTreeMap::new();
+        let mut groups: BTreeMap<(bool, FillOnlyIds), Vec<(&PeriodKey<'_>, &Period<'_, N>)>> =
+            BTreeMap::new();
         for (key, period) in periods {
-            let fills = Fills::of(period.ids, period.bound);
+            let fills = FillOnlyIds::of(period.ids, period.bound);
             groups.entry((period.moves_only(), fills)).or_default().push((key, period));
         }
         let mut upserts = Vec::with_capacity(groups.len());
@@ -76,7 +82,10 @@ impl Texts {
     }
 }
 
-fn row<const N: usize>(rows: &mut Rows, ((device_sn, day), period): (&Key<'_>, &Period<'_, N>)) {
+fn row<const N: usize>(
+    rows: &mut ValueList,
+    ((device_sn, day), period): (&PeriodKey<'_>, &Period<'_, N>),
+) {
     let ids = period.ids.or(period.bound);
     rows.string(device_sn.as_str());
     rows.date(*day);
@@ -86,10 +95,10 @@ fn row<const N: usize>(rows: &mut Rows, ((device_sn, day), period): (&Key<'_>, &
     rows.whole(ids.customer_id.unwrap_or(0));
     for slot in &period.documents {
         match slot.map(|slot| slot.content) {
-            Some(Content::Document(document)) => rows.string(document.as_str()),
+            Some(DocumentContent::Document(document)) => rows.string(document.as_str()),
             // If this row is inserted, the transaction is rolled back. So the column is free for
             // the source to compare.
-            Some(Content::As(source)) => rows.string(&source.to_string()),
+            Some(DocumentContent::Unchanged(source)) => rows.string(&source.to_string()),
             None => rows.optional_string(None),
         }
         let (at, source) = slot.map(|slot| slot.guard).unzip();
@@ -98,8 +107,8 @@ fn row<const N: usize>(rows: &mut Rows, ((device_sn, day), period): (&Key<'_>, &
     }
 }
 
-fn head<const N: usize>(kind: &Kind<N>) -> String {
-    let Kind { table, day, columns } = kind;
+fn head<const N: usize>(kind: &PeriodTable<N>) -> String {
+    let PeriodTable { table, day, columns } = kind;
     let mut head = format!("INSERT INTO {table} (device_sn,{day},id,user_id,org_id,customer_id");
     for column in columns {
         head.push_str(&format!(",{column},{column}_at,{column}_source"));
@@ -110,15 +119,17 @@ fn head<const N: usize>(kind: &Kind<N>) -> String {
 
 fn tail<const N: usize>(
     dialect: Dialect,
-    kind: &Kind<N>,
-    fills: Fills,
+    kind: &PeriodTable<N>,
+    fills: FillOnlyIds,
     guarded: fn(Dialect, &str, &[&str]) -> String,
 ) -> String {
     // Qualify the name: beside a row alias a bare name is ambiguous.
     let stored = |column: &str| format!("{}.`{column}`", kind.table);
     let mut tail = format!("{} ON DUPLICATE KEY UPDATE ", dialect.alias());
     tail.push_str(&guarded(dialect, kind.table, &kind.columns));
-    for (id, fills) in [("user_id", fills.has(Fills::USER)), ("org_id", fills.has(Fills::ORG))] {
+    for (id, fills) in
+        [("user_id", fills.has(FillOnlyIds::USER)), ("org_id", fills.has(FillOnlyIds::ORG))]
+    {
         let (new, old) = (dialect.incoming(id), stored(id));
         tail.push_str(&if fills {
             format!("{id}=COALESCE({old},{new}),")
@@ -127,7 +138,7 @@ fn tail<const N: usize>(
         });
     }
     let (new, old) = (dialect.incoming("customer_id"), stored("customer_id"));
-    tail.push_str(&if fills.has(Fills::CUSTOMER) {
+    tail.push_str(&if fills.has(FillOnlyIds::CUSTOMER) {
         format!("customer_id=IF({old}=0,{new},{old})")
     } else {
         format!("customer_id=GREATEST({old},{new})")
