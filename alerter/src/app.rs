@@ -130,7 +130,7 @@ impl App {
         let bindings = DeviceBindings::new(self.pool.clone());
         let group_watch = self.group_watch(bindings.clone())?;
         let watch = watch_servers(group_watch, self.mysql_retry.clone(), self.admin_stop.clone());
-        self.essential.spawn("the watch", &self.admin_stop, watch);
+        self.essential.spawn("the server monitor", &self.admin_stop, watch);
         // Without rules every reading would pass unevaluated. Without silences every alert would be
         // notified.
         let known = async {
@@ -147,7 +147,7 @@ impl App {
         let pipeline = self.pipeline(wake, bindings, stop)?;
         let result = pipeline.run().await;
         if self.deadline.within(ShutdownStep::Close, sending).await.is_none() {
-            warn!("a notification was still being sent; it is sent again by its next owner");
+            warn!("notification still in flight at shutdown, its next owner sends it again");
         }
         self.admin_stop.cancel();
         result

@@ -122,14 +122,14 @@ impl App {
         };
         tokio::select! {
             () = server.serve(routes.router(), ServerStop { leaving: stop.clone(), closing }) => {}
-            () = too_late => warn!("requests were still open near the end of --drain-timeout"),
+            () = too_late => warn!("requests still open near the end of --drain-timeout"),
         }
         // The rest of the reserve belongs to the spans and to the end of the process.
         let left = FLUSH_RESERVE - PROCESS_END;
         let flushed = tokio::task::spawn_blocking(move || publisher.flush(left));
         match within(left, flushed).await {
             Some(Ok(true)) => info!("gateway stopped, every record confirmed"),
-            _ => warn!("gateway stopped with records unconfirmed; none of them was acknowledged"),
+            _ => warn!("gateway stopped with unconfirmed records, none was acknowledged"),
         }
         admin_stop.cancel();
         Ok(())

@@ -54,10 +54,10 @@ pub enum IngestError {
 const ITEM_RESULTS_MAX: usize = 100;
 
 impl IngestResult {
-    /// Adds a remark if there is room. Otherwise the remark is not even created.
-    pub fn add_item_result(&mut self, add_item_result: impl FnOnce() -> ItemResult) {
+    /// Adds an item result if there is room. Otherwise the item result is not even created.
+    pub fn add_item_result(&mut self, item_result: impl FnOnce() -> ItemResult) {
         if self.item_results.len() < ITEM_RESULTS_MAX {
-            self.item_results.push(add_item_result());
+            self.item_results.push(item_result());
         }
     }
 }

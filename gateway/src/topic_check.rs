@@ -35,9 +35,12 @@ pub fn check(kafka: KafkaArgs, record_bytes: usize) -> TopicsReadiness {
                 check_once(&kafka, record_bytes).await.err().map(|error| format!("{error:#}"));
             result.set(reason.clone());
             match reason {
-                None => return info!("topics checked"),
+                None => return info!("topic check passed"),
                 Some(reason) if logged.as_ref() != Some(&reason) => {
-                    warn!(reason, "not ready: run `worker migrate`, or mend the topic");
+                    warn!(
+                        reason,
+                        "topic check failed, gateway not ready; run `worker migrate` or fix the topic"
+                    );
                     logged = Some(reason);
                 }
                 Some(_) => {}

@@ -161,7 +161,7 @@ impl<'a> Connected<'a> {
             Publisher::new(self.config.kafka.client_config("worker"), &DEAD_LETTER_LIMITS)
                 .context("cannot create the producer; look at --kafka-set")?;
         let failed = publisher.clone().failed();
-        self.essential.spawn("the producer of dead letters", &self.background, failed);
+        self.essential.spawn("the dead-letter producer", &self.background, failed);
         Ok(publisher)
     }
 
@@ -258,7 +258,7 @@ impl<'a> Connected<'a> {
             health: self.health.clone(),
             consumption_state,
         };
-        self.essential.spawn("the watch", background, watch.run(background.clone()));
+        self.essential.spawn("the server monitor", background, watch.run(background.clone()));
         let (kafka, group) = (config.kafka.clone(), config.group.clone());
         let health = self.health.clone();
         tokio::spawn(topic_check::check(kafka, group, health, background.clone()));
@@ -273,7 +273,7 @@ impl<'a> Connected<'a> {
             days,
             self.background.clone(),
         );
-        self.essential.spawn("the care for months", &self.background, months);
+        self.essential.spawn("the maintenance of monthly partitions", &self.background, months);
     }
 }
 

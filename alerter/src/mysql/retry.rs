@@ -58,14 +58,14 @@ impl MysqlRetry {
     fn begin_retry(&self, operation: &'static str, error: &impl std::fmt::Display) {
         if self.holding.fetch_add(1, Ordering::Relaxed) == 0 {
             gauge!(BATCH_HELD).set(flag(true));
-            warn!(operation, %error, "MySQL does not take it; held and tried again");
+            warn!(operation, %error, "MySQL operation failed, retrying");
         }
     }
 
     fn end_retry(&self, operation: &'static str) {
         if self.holding.fetch_sub(1, Ordering::Relaxed) == 1 {
             gauge!(BATCH_HELD).set(flag(false));
-            info!(operation, "MySQL takes it again");
+            info!(operation, "MySQL operation recovered");
         }
     }
 

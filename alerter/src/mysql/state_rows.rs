@@ -69,7 +69,7 @@ async fn load_journal(
                 }
                 // Evaluating a late reading may repeat an alert. An error would stop the partition.
                 Err(error) => {
-                    error!(partition, %error, "a device's state is unreadable, starting over")
+                    error!(partition, %error, "device state is unreadable, starting over")
                 }
             }
         }

@@ -102,8 +102,8 @@ pub async fn remove_old(pool: MySqlPool, stop: CancellationToken) {
             _ = tick.tick() => {}
         }
         match remove(&pool).await {
-            Ok(removed) => debug!(removed, "old counts of notifications not sent removed"),
-            Err(error) => warn!(%error, "cannot remove old counts of notifications not sent"),
+            Ok(removed) => debug!(removed, "old suppressed counts removed"),
+            Err(error) => warn!(%error, "cannot remove old suppressed counts"),
         }
     }
 }

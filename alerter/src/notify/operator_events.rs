@@ -162,7 +162,7 @@ impl OperatorEvents {
         }
         let Some(queue) = &self.queue else { return };
         if queue.try_send(operator_event).is_err() {
-            lost("too much waits for the operators' webhook");
+            lost("queue of the operator webhook is full");
         }
     }
 }
@@ -189,14 +189,16 @@ impl Webhook {
                     counter!(OPERATOR_EVENTS, "outcome" => "sent").increment(1);
                     return;
                 }
-                Err(error) => warn!(%error, attempt, "the operators' webhook does not take it"),
+                Err(error) => {
+                    warn!(%error, attempts = attempt, "operator webhook failed, retrying")
+                }
             }
             if attempt < ATTEMPTS_MAX {
                 counter!(OPERATOR_EVENTS, "outcome" => "retried").increment(1);
                 tokio::time::sleep(backoff.next(rand::random())).await;
             }
         }
-        lost("the operators' webhook did not take it");
+        lost("operator webhook failed");
     }
 
     async fn post(&self, operator_event: &OperatorEvent) -> anyhow::Result<()> {
@@ -218,7 +220,7 @@ impl Webhook {
 
 fn lost(reason: &'static str) {
     counter!(OPERATOR_EVENTS, "outcome" => "lost").increment(1);
-    warn!("{reason}; it is in the log only");
+    warn!(reason, "operator event not delivered, it is in the log only");
 }
 
 /// Returns HMAC-SHA256 over the time and the body in hexadecimal, so that neither can be replaced.

@@ -57,7 +57,13 @@ impl RejectedRows {
     pub fn note(&self, refused: &RejectedRow) {
         let RejectedRow { table, errno, episode_key, message } = refused;
         counter!(REJECTED_ROWS, "table" => *table, "errno" => errno.to_string()).increment(1);
-        warn!(table, errno, alert.episode_key = episode_key, message, "MySQL refuses a row");
+        warn!(
+            table,
+            errno,
+            alert.episode_key = episode_key,
+            message,
+            "MySQL rejected a row, writing it in plain form or skipping it"
+        );
         if self.is_due((table, *errno), Instant::now()) {
             let text = format!(
                 "MySQL refuses a row of {table} ({errno}: {message}); it is written in a plain form or \

@@ -43,9 +43,9 @@ impl Cause<'_> {
                 KeyValue::new("device.id", change.device_sn.as_str().to_owned()),
                 KeyValue::new("rule.id", change.rule_id),
                 KeyValue::new("alert.episode_key", change.key().as_str().to_owned()),
-                KeyValue::new("alert.to", change.transition.to.as_str()),
+                KeyValue::new("alert.transition", change.transition.to.as_str()),
                 KeyValue::new("alert.severity", change.transition.severity.as_str()),
-                KeyValue::new("alert.notify", change.transition.notify),
+                KeyValue::new("alert.notified", change.transition.notify),
             ])
             // Always sampled: an alert is worth a trace.
             .recorded();

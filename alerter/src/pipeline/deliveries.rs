@@ -70,7 +70,7 @@ impl Pipeline {
             return Ok(HashMap::new());
         }
         let PipelineParts { mysql_retry, bindings, .. } = &self.parts;
-        mysql_retry.until_done("look up bindings", || bindings.known(wanted.clone())).await
+        mysql_retry.until_done("look up device bindings", || bindings.known(wanted.clone())).await
     }
 
     /// Evaluates one delivery, and adds the results to its partition's batch.
@@ -86,7 +86,7 @@ impl Pipeline {
             Err(error) => {
                 // The worker's group keeps it in its dead-letter topic. One copy is enough.
                 self.counts.undecodable += 1;
-                debug!(partition = delivery.partition, offset = delivery.offset, %error, "undecodable reading passed");
+                debug!(partition = delivery.partition, offset = delivery.offset, %error, "undecodable reading skipped");
                 return Ok(());
             }
         };

@@ -119,7 +119,7 @@ impl Pipeline {
     pub async fn run(mut self) -> anyhow::Result<()> {
         let deadline = self.parts.deadline.clone();
         let ended = deadline.within(ShutdownStep::Drain, self.turn()).await.unwrap_or_else(|| {
-            warn!("stopping in the middle of a batch; it is judged again");
+            warn!("batch unfinished at shutdown, its next owner evaluates it again");
             Ok(())
         });
         // A loop that failed stops the process as a signal does.
@@ -288,7 +288,7 @@ impl Pipeline {
         match position {
             LedgerPosition::Committed => {}
             LedgerPosition::Lost if self.owns(advance) => {
-                warn!(partition, "another replica has claimed the partition");
+                warn!(partition, "partition fenced, another replica has claimed it");
                 self.forget(partition);
             }
             // The partition was revoked in the meantime.

@@ -25,7 +25,7 @@ impl Pipeline {
         let ends = match self.parts.source.ends(overdue).await {
             Ok(ends) => ends,
             Err(error) => {
-                debug!(%error, "Kafka does not say where the topic ends");
+                debug!(%error, "cannot read the end of the topic, postponing the NO_DATA check");
                 return Ok(ControlFlow::Continue(()));
             }
         };

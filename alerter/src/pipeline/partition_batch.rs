@@ -85,7 +85,7 @@ impl PartitionBatch {
     pub fn supersede(&mut self, change: &Change) {
         self.changed.push(AlertChange::Superseded(change.key()));
         counter!(TRANSITIONS, "to" => change.transition.to.as_str()).increment(1);
-        info!(rule.id = change.rule_id, device.id = %change.device_sn, "alert closed, its rule changed");
+        info!(rule.id = change.rule_id, device.id = %change.device_sn, "alert superseded, its rule changed");
     }
 }
 

@@ -40,7 +40,7 @@ impl Pipeline {
         let silenced = matches!(recipients, Recipients::NotNotified(SILENCED));
         let logged = rule.channels.log && change.transition.notify && !silenced;
         if logged {
-            warn!(rule.id = rule.id, device.id = %change.device_sn, alert.to = change.transition.to.as_str(),
+            warn!(rule.id = rule.id, device.id = %change.device_sn, alert.transition = change.transition.to.as_str(),
                 alert.severity = change.transition.severity.as_str(), "alert notification");
         }
         if change.transition.notify && matches!(recipients, Recipients::NotNotified(_)) && !logged {

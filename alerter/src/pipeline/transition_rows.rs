@@ -197,9 +197,9 @@ fn log_alert(change: &Change, key: &EpisodeKey, traceparent: Option<&str>) {
     info!(
         rule.id = change.rule_id,
         device.id = %change.device_sn,
-        alert.to = transition.to.as_str(),
+        alert.transition = transition.to.as_str(),
         alert.severity = transition.severity.as_str(),
-        alert.notify = transition.notify,
+        alert.notified = transition.notify,
         alert.episode_key = key.as_str(),
         trace_id = traceparent.and_then(trace::id_in),
         "alert"

@@ -60,7 +60,7 @@ impl BatchTask {
             match committed {
                 Err(Stopping) => {
                     warn!(
-                        "stopping with readings that were judged and not written; they are judged again"
+                        "evaluated readings not written at shutdown, their next owner evaluates them again"
                     );
                     written.released = true;
                     break;

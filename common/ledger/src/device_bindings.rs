@@ -90,10 +90,7 @@ impl DeviceBindings {
             Err(error) if errors::remedy(&error) == Remedy::Schema => {
                 if !self.logged.swap(true, Ordering::Relaxed) {
                     let error = errors::message(&error);
-                    warn!(
-                        error,
-                        "the platform's tables are not there: readings without ids have no tenant"
-                    );
+                    warn!(error, "platform tables are missing, readings without ids get no tenant");
                 }
                 Ok(HashMap::new())
             }

@@ -151,7 +151,7 @@ async fn log_unreachable(
             error = errors.recv() => match error {
                 Ok((error, _)) if !error.is_canceled() && *error.details() != *logged => {
                     logged = error.details().to_owned();
-                    warn!(error = logged, "Redis cannot be reached, trying again");
+                    warn!(error = logged, "cannot reach Redis, retrying");
                 }
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,

@@ -167,7 +167,7 @@ where
         };
         let result = async { command(&telemetry, shutdown_on_signal()?).await }.await;
         let code = result.unwrap_or_else(|error| {
-            error!(error = format!("{error:#}"), "stopped because of an error");
+            error!(error = format!("{error:#}"), "process stopped by an error");
             failed
         });
         telemetry.shutdown().await;
@@ -203,7 +203,7 @@ impl EssentialTasks {
             // The panic hook has logged the panic itself.
             let panicked = task.await.is_err();
             if !stop.is_cancelled() {
-                error!(task = name, panicked, "a vital task has ended; the process stops");
+                error!(task = name, panicked, "essential task ended, stopping the process");
                 lost.send_replace(Some(name));
             }
         })

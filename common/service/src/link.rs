@@ -195,10 +195,13 @@ impl ConnectionSecurity {
         gauge!(CONNECTION_UNVERIFIED, "dependency" => dependency).set(flag(unverified));
         let host = beyond.map_or("", String::as_str);
         if plain {
-            warn!(dependency, host, "passwords and health data go unencrypted over the network");
+            warn!(
+                dependency,
+                host, "connection is unencrypted, the network can read passwords and health data"
+            );
         }
         if unverified {
-            warn!(dependency, "THE SERVER'S CERTIFICATE IS NOT VERIFIED: anybody can pose as it");
+            warn!(dependency, "server certificate is NOT VERIFIED, any server can impersonate it");
         }
     }
 }

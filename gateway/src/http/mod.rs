@@ -89,7 +89,7 @@ impl Routes {
         let answer =
             Responder { policy, zone: &routes.ingest.zone, request_id: request_span::new_id() };
         let request_id = answer.request_id.as_str();
-        tracing::debug!(%method, code = code.as_str(), request_id, "no route");
+        tracing::debug!(%method, code = code.as_str(), request_id, "request matches no route");
         counted(route, answer.error_response(code.into()))
     }
 
@@ -114,7 +114,7 @@ impl Routes {
         };
         if let Some(code) = error_response {
             let (request_id, client_id) = (answer.request_id.as_str(), span.client_id());
-            tracing::debug!(route, code = code.as_str(), request_id, client_id, "request refused");
+            tracing::debug!(route, code = code.as_str(), request_id, client_id, "request rejected");
         }
         span.end(response.status());
         histogram!(REQUEST_SECONDS, "route" => route).record(started.elapsed());

@@ -21,7 +21,7 @@ async fn a_producer_that_can_publish_no_more_ends_gateway_and_worker_with_1() ->
             .finish()
             .await?;
         ensure!(ended.code == Some(1), "{:?}:\n{}", ended.code, ended.text);
-        ensure!(ended.text.contains("the producer cannot go on"), "{}", ended.text);
+        ensure!(ended.text.contains("Kafka producer failed permanently"), "{}", ended.text);
     }
     world.finish().await
 }

@@ -168,9 +168,10 @@ async fn wrong_names_are_said(world: &World, url: &str) -> Result<()> {
         .env("MYSQL_URL", named(url))
         .env("REDIS_URL", named(&world.stack.redis_url))
         .spawn()?;
-    says(&worker, &["not valid for", "Redis cannot be reached"]).await?;
+    says(&worker, &["not valid for", "cannot reach Redis"]).await?;
     let redis = worker.output();
-    let redis = redis.lines().find(|line| line.contains("Redis cannot")).context("no line")?;
+    let redis =
+        redis.lines().find(|line| line.contains("cannot reach Redis")).context("no line")?;
     ensure!(redis.contains("NotValidForName"), "{redis}");
     drop(worker);
     let brokers = world.stack.environment.iter().find(|(name, _)| name == "KAFKA_BROKERS");
@@ -182,7 +183,7 @@ async fn wrong_names_are_said(world: &World, url: &str) -> Result<()> {
         let gateway = world.gateway().env("OTEL_EXPORTER_OTLP_ENDPOINT", named(endpoint));
         let gateway = gateway.start().await?;
         http::post(&gateway.url("/upload_health_data"), "[]".to_owned()).await?;
-        says(&gateway, &["cannot send spans"]).await?;
+        says(&gateway, &["cannot export spans"]).await?;
         gateway.terminate().await?;
     }
     Ok(())
@@ -202,7 +203,7 @@ async fn certificates_that_expired_are_said(
     says(worker, &["xpired"]).await?;
     eventually(RECOVERED_WITHIN, "the reason is said of Redis as well", || async {
         let output = worker.output();
-        let mut lines = output.lines().filter(|line| line.contains("Redis cannot be reached"));
+        let mut lines = output.lines().filter(|line| line.contains("cannot reach Redis"));
         Ok(lines.any(|line| line.contains("xpired")).then_some(()))
     })
     .await?;

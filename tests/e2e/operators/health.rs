@@ -52,7 +52,7 @@ async fn a_worker_without_redis_is_degraded_and_stores_all_the_same() -> Result<
         Ok((answer.json["processed_total"].as_i64() > before).then_some(()))
     })
     .await?;
-    let said = watched.worker.output().matches("Redis does not take batches").count();
+    let said = watched.worker.output().matches("cannot write batches to Redis").count();
     ensure!(said == 1, "said {said} times");
 
     proxy.back();

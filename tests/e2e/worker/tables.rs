@@ -200,7 +200,7 @@ async fn a_readers_transaction_stops_no_reading_and_delays_only_the_month() -> R
     let mut worker = world.worker().start().await?;
     for minute in 1..=2 {
         eventually(SOON, "the month waits for the reader", || async {
-            Ok(worker.output().contains("months wait").then_some(()))
+            Ok(worker.output().contains("cannot maintain monthly partitions").then_some(()))
         })
         .await?;
         // Send several rounds, so that some coincide with an attempt to add the month.

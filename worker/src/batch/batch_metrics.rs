@@ -50,13 +50,15 @@ fn of_segment(segment: &Segment, counts: &Counts, now_ms: i64) {
         // Warn once: nothing compacts this topic, so a gap is worth a look, but each transaction
         // leaves one.
         static LOGGED: Once = Once::new();
-        LOGGED.call_once(|| warn!("offsets without a record, as transactions leave them; counted"));
+        LOGGED.call_once(|| {
+            warn!("offsets without a record skipped and counted, transactions leave them")
+        });
         debug!(
             partition = segment.partition,
-            from = segment.from,
-            to = segment.to,
-            gap = segment.gap,
-            "offsets without a record"
+            offset.from = segment.from,
+            offset.to = segment.to,
+            offsets_skipped = segment.gap,
+            "offsets without a record skipped"
         );
     }
 }
@@ -71,7 +73,7 @@ pub fn done(batch: &Batch, counts: &Counts, took: Duration, trace_id: Option<Str
         batch.stored = counts.stored,
         batch.dead_letters = counts.dead_lettered,
         batch.reason = batch.reason.as_str(),
-        seconds = took.as_secs_f64(),
+        duration_seconds = took.as_secs_f64(),
         "batch written"
     );
 }

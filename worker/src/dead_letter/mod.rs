@@ -117,7 +117,7 @@ impl DeadLetterSender {
             let why = format!("dead letter {partition}/{offset}: {error}");
             self.health.dead_letter_held(partition, Some(why));
             if backoff.attempts() == 0 {
-                warn!(partition, offset, %error, "dead letter not confirmed; its batch is held");
+                warn!(partition, offset, %error, "cannot publish dead letter, its batch is held, retrying");
             }
             tokio::time::sleep(backoff.next(rand::random())).await;
         }
@@ -132,8 +132,7 @@ impl DeadLetterSender {
                 batch.id,
                 batch.size = batch.records(),
                 dead_letters = batch.dead_letters(),
-                "dead-letter breaker open: too many readings are refused; look for a change to the \
-                 tables or to what devices send, then restart or raise --dead-letter-ratio-max"
+                "dead-letter breaker opened, MySQL rejects too many readings; look for a change to the tables or to what devices send, then restart or raise --dead-letter-ratio-max"
             );
         }
         allowed

@@ -28,9 +28,9 @@ pub async fn check(kafka: KafkaArgs, group: String, health: Health, stop: Cancel
         let reason = checked.err().map(|error| format!("{error:#}"));
         health.dead_letter_topic(reason.clone());
         match reason {
-            None => return info!("dead letters' topic checked"),
+            None => return info!("dead-letter topic check passed"),
             Some(reason) if logged.as_ref() != Some(&reason) => {
-                warn!(reason, "dead letters may have to wait or to be cut");
+                warn!(reason, "dead-letter topic check failed, dead letters may wait or be cut");
                 logged = Some(reason);
             }
             Some(_) => {}
@@ -67,7 +67,7 @@ async fn check_once(kafka: &KafkaArgs, group: &str) -> anyhow::Result<()> {
 /// Returns the problem of a topic that accepts at most `limit` bytes, and its fix.
 pub fn too_small(topic: &str, limit: usize) -> String {
     format!(
-        "max.message.bytes of topic {topic} is {limit}, so a large letter would be cut: kafka-configs.sh \
+        "max.message.bytes of topic {topic} is {limit}, so a large dead letter would be cut: kafka-configs.sh \
          --alter --entity-type topics --entity-name {topic} --add-config \
          max.message.bytes={DEAD_LETTER_BYTES_MAX}"
     )

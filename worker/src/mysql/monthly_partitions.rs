@@ -60,7 +60,7 @@ pub async fn maintain_loop(
             kept = within(MAINTAIN_INTERVAL, maintained) => kept,
         };
         if let Some(Err(error)) = kept {
-            warn!(%error, "months could not be looked after; p_future takes what they would");
+            warn!(%error, "cannot maintain monthly partitions, new rows go to p_future");
         }
     }
 }
@@ -94,7 +94,9 @@ pub async fn maintain(
         match maintain_locked(&mut connection, today, retention_days).await {
             Err(error) if is_busy(&error) => {
                 if backoff.attempts() == 0 {
-                    warn!("months wait: a transaction keeps {TABLE} open; trying again");
+                    warn!(
+                        "cannot maintain monthly partitions, a transaction keeps {TABLE} open, retrying"
+                    );
                 }
                 tokio::time::sleep(backoff.next(rand::random())).await;
             }
@@ -103,7 +105,7 @@ pub async fn maintain(
         }
     }
     if backoff.attempts() > 0 {
-        info!(attempts = backoff.attempts(), "months are looked after again");
+        info!(attempts = backoff.attempts(), "maintenance of monthly partitions recovered");
     }
     connection.close().await
 }
@@ -120,7 +122,7 @@ async fn maintain_locked(
 ) -> Result<(), sqlx::Error> {
     let existing = names(connection).await?;
     if !existing.iter().any(|name| name == "p_future") {
-        warn!("{TABLE} is not partitioned by month; its partitions are left alone");
+        warn!("{TABLE} is not partitioned by month, skipping its maintenance");
         return Ok(());
     }
     let this_month = today.first_of_month();
@@ -140,7 +142,7 @@ async fn maintain_locked(
              PARTITION p_future VALUES LESS THAN (MAXVALUE))"
         );
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
-        info!(partition = name, "month added");
+        info!(month = name, "monthly partition added");
         month = Some(end);
     }
     if let Some(days) = retention_days {
@@ -160,7 +162,7 @@ async fn drop_expired(
         let end = month_of(name).and_then(|month| plus_months(month, 1));
         if end.is_some_and(|end| end <= oldest) {
             drop_month(connection, name).await?;
-            info!(partition = name, "month dropped: it is past the retention");
+            info!(month = name, "monthly partition dropped, it is past the retention");
         }
     }
     Ok(())

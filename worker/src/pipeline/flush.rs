@@ -108,7 +108,7 @@ impl Flush {
                     hold.wait(remedy.as_str(), &message).await;
                 }
                 Err(WriteError::Data { code, message, suspect }) => {
-                    debug!(batch.id, code, "a value is refused; looking for it");
+                    debug!(batch.id, code, "MySQL rejected a value, searching for its delivery");
                     self.isolate_data_errors(batch, &mut hold, &message, suspect.as_ref()).await;
                 }
                 Err(WriteError::Fenced(advances)) => {
@@ -194,7 +194,7 @@ impl Flush {
             warn!(
                 partition = advance.partition,
                 ?outcome,
-                "the ledger had moved without this batch"
+                "ledger compare-and-set failed, dropping segment"
             );
             ended.flushed.push((advance.partition, advance.epoch, outcome));
             let segments =
@@ -228,13 +228,13 @@ impl Flush {
         crate::batch::spans::end(&span, result.as_ref().err().map(|_| "redis"));
         match &result {
             Ok(_) if self.redis_outage_logged.swap(false, Ordering::Relaxed) => {
-                info!(batch.id, "Redis takes batches again; what it missed is repaired");
+                info!(batch.id, "Redis writes recovered, repairing missed devices");
             }
             Ok(_) => {}
             Err(error) => {
                 counter!(REDIS_ERRORS).increment(1);
                 if !self.redis_outage_logged.swap(true, Ordering::Relaxed) {
-                    warn!(batch.id, %error, "Redis does not take batches; MySQL has them");
+                    warn!(batch.id, %error, "cannot write batches to Redis, continuing with MySQL only");
                 }
             }
         }

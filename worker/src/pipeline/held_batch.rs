@@ -39,7 +39,7 @@ impl HeldBatch {
                     batch.id = self.batch_id,
                     trace_id,
                     error = message,
-                    "batch held: the tables lack something; run `worker migrate`"
+                    "cannot write batch, the tables are incomplete; run `worker migrate`"
                 );
             } else {
                 warn!(
@@ -47,7 +47,7 @@ impl HeldBatch {
                     trace_id,
                     reason,
                     error = message,
-                    "batch held; trying again"
+                    "cannot write batch, retrying"
                 );
             }
         }

@@ -108,7 +108,7 @@ impl Pipeline {
             None => {
                 warn!(
                     deliveries = self.buffer.deliveries(),
-                    "not drained in time; the rest will be read again"
+                    "deliveries not drained in time, their next owner reads them again"
                 );
                 self.in_flight.shutdown().await;
                 StopReason::OutOfTime
@@ -156,9 +156,9 @@ impl Pipeline {
         match &*self.consumption_state.borrow() {
             ConsumptionState::Blocked(reason) => anyhow::bail!("{reason}"),
             ConsumptionState::Paused(reason) => {
-                info!(reason, "paused by command; `worker resume` lets it go on")
+                info!(reason, "consumption paused by command, `worker resume` resumes it")
             }
-            ConsumptionState::Running => info!("taking readings"),
+            ConsumptionState::Running => info!("consumption running"),
             ConsumptionState::Unknown => {}
         }
         Ok(())
@@ -280,7 +280,7 @@ impl Pipeline {
             let Some(done) = self.in_flight.join_next().await else { return };
             let ended = done.map_err(anyhow::Error::from).and_then(|done| self.done(done));
             if let Err(error) = ended {
-                warn!(%error, "a batch could not be finished while draining");
+                warn!(%error, "cannot finish batch while draining");
             }
         }
     }

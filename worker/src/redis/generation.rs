@@ -105,7 +105,7 @@ impl GenerationCheck {
                 warn!(
                     generation = expected.generation + 1,
                     found = found.is_some(),
-                    "Redis was flushed or went back in time; filling it anew"
+                    "Redis was flushed or restored to an older state, refilling it"
                 );
             }
             expected = self.expected().await?;

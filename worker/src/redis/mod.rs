@@ -60,7 +60,7 @@ pub enum RedisError {
     #[error("{0}")]
     Failed(#[from] fred::error::Error),
     /// Redis is unreachable or paused. Nothing was tried.
-    #[error("Redis is away")]
+    #[error("Redis is unreachable")]
     Unreachable,
     /// The rows for Redis could not be read.
     #[error("MySQL: {0}")]
@@ -272,7 +272,7 @@ fn log_replaced(row_refs: &[RowRef<'_>], numbers: &[i64]) {
     let Some((first, _)) = numbers.first().and_then(device) else { return };
     counter!(REDIS_REPLACED).increment(numbers.len() as u64);
     let key = format!("health_data:{}", first.0);
-    warn!(keys = numbers.len(), first = key, "keys of another type replaced by devices' hashes");
+    warn!(keys = numbers.len(), first = key, "keys of another type replaced by device hashes");
 }
 
 fn count(answers: &[ScriptReply], wanted: ScriptReply) -> usize {

@@ -101,10 +101,10 @@ impl Repair {
             };
             match turned {
                 Ok(()) => memory.failing = false,
-                Err(error) if memory.failing => debug!(%error, "Redis cannot be repaired yet"),
+                Err(error) if memory.failing => debug!(%error, "cannot repair Redis, retrying"),
                 Err(error) => {
                     memory.failing = true;
-                    warn!(error = %format!("{error:#}"), "Redis cannot be repaired yet; trying on");
+                    warn!(error = %format!("{error:#}"), "cannot repair Redis, retrying");
                 }
             }
         }
@@ -178,7 +178,7 @@ impl Repair {
                 (devices.len(), "topic")
             }
             Err(reason) => {
-                debug!(%reason, deliveries, "the topic does not say which devices; taking all");
+                debug!(%reason, deliveries, "cannot read changed devices from the topic, repairing all devices");
                 (self.refresh_all(false).await?, "mysql")
             }
         };

@@ -105,7 +105,7 @@ fn valid(checks: Vec<CheckedRule>) -> Vec<Rule> {
         }
     }
     if refused > 0 {
-        warn!(refused, "rules that are not valid are left out, see `alerter rules check`");
+        warn!(invalid = refused, "invalid rules skipped, see `alerter rules check`");
     }
     rules
 }

@@ -67,7 +67,7 @@ pub async fn run(config: &SilenceListArgs) -> anyhow::Result<()> {
         print(shown, now, zone, &mut out)?;
     }
     if records.len() > shown.len() {
-        tracing::warn!(shown = shown.len(), "there are older ones that are not shown");
+        tracing::warn!(listed = shown.len(), "older silences not listed");
     }
     Ok(())
 }

@@ -84,7 +84,13 @@ impl AddressBook {
                 Ok(address) => loaded.entry(user_id).or_default().push(address),
                 // Skip: the address was written by hand and may name many people.
                 Err(problem) => {
-                    warn!(customer_id, user_id, kind, problem, "recipient address left out");
+                    warn!(
+                        customer.id = customer_id,
+                        user.id = user_id,
+                        kind,
+                        reason = problem,
+                        "recipient address skipped"
+                    );
                 }
             }
         }

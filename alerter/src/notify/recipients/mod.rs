@@ -112,10 +112,10 @@ impl Directory {
             choose(&people, &addresses, &accounts, &account_channels, channels.message);
         if omitted > 0 {
             warn!(
-                customer_id,
-                org_id = ids.org_id,
-                omitted,
-                "an alert tells {RECIPIENTS_MAX} at most"
+                customer.id = customer_id,
+                org.id = ids.org_id,
+                recipients.omitted = omitted,
+                "too many recipients, notifying the first {RECIPIENTS_MAX}"
             );
         }
         Ok(match chosen.is_empty() {
@@ -154,7 +154,9 @@ impl Directory {
     fn log_faults(&self, faults: &[String]) {
         let mut logged = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         if *logged != faults {
-            faults.iter().for_each(|fault| warn!(fault, "an account cannot be used"));
+            faults
+                .iter()
+                .for_each(|fault| warn!(reason = fault, "cannot use account, skipping it"));
             *logged = faults.to_vec();
         }
     }
@@ -183,7 +185,11 @@ impl Directory {
             Ok::<_, sqlx::Error>(rows.first().and_then(|row| name(row, columns, customer_id)))
         };
         let name = names.try_get_with((customer_id, id), load).await;
-        let name = name.inspect_err(|error| debug!(%error, table, "cannot look up a name")).ok()?;
+        let name = name
+            .inspect_err(
+                |error| debug!(%error, table, "cannot look up name, continuing without it"),
+            )
+            .ok()?;
         name.map(|name| name.as_ref().to_owned())
     }
 

@@ -101,7 +101,7 @@ impl PlatformTables {
             Err(error) if is_not_there(&error) => {
                 let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
                 if logged.insert(table) {
-                    warn!(table, %error, "a table of the platform is not there; people are looked up without it");
+                    warn!(table, %error, "platform table is missing, looking up people without it");
                 }
                 Ok(Vec::new())
             }

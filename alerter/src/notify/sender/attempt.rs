@@ -43,7 +43,7 @@ impl Sender {
         let now = match self.decide(&job, round).await {
             Ok(now) => now,
             Err(error) => {
-                debug!(%error, "cannot look into the outbox");
+                debug!(%error, "cannot query the outbox, retrying");
                 return Some(Attempt::later(RETRY_MIN, "database"));
             }
         };
@@ -100,7 +100,7 @@ impl Sender {
             Ok(Some(route)) => route,
             Ok(None) => return Some(Attempt::later(FIX_WAIT, "no_account")),
             Err(error) => {
-                debug!(%error, "cannot read the accounts");
+                debug!(%error, "cannot read accounts, retrying");
                 return Some(Attempt::later(RETRY_MIN, "database"));
             }
         };
@@ -118,11 +118,11 @@ impl Sender {
             Ok(true) => {}
             Ok(false) => {
                 self.gates.abandon(route.name(), Instant::now());
-                warn!("a notification was held for longer than its lease; another replica has it");
+                warn!("notification lease expired during sending, another replica took over");
                 return None;
             }
             Err(error) => {
-                debug!(%error, "cannot note that a notification is sent");
+                debug!(%error, "cannot mark notification as being sent, retrying");
                 self.gates.abandon(route.name(), Instant::now());
                 return Some(Attempt::later(RETRY_MIN, "database"));
             }
@@ -143,10 +143,10 @@ impl Sender {
         let Err(failure) = sent else {
             self.note(route, AccountHealth::Works, None);
             info!(
-                alert.to = notification.transition,
+                alert.transition = notification.transition,
                 notification.channel = address.channel.as_str(),
                 alert.episode_key = notification.episode_key,
-                attempt = notification.attempts + 1,
+                attempts = notification.attempts + 1,
                 trace_id = notification.traceparent.as_deref().and_then(trace::id_in),
                 "notification sent"
             );
@@ -165,7 +165,7 @@ impl Sender {
             errcode = failure.errcode,
             error = %failure,
             attempts,
-            "notification not sent"
+            "cannot send notification"
         );
         let health = course.health(failure.remedy, failure.errcode.is_some());
         self.note(route, health, Some(&failure));
@@ -173,7 +173,7 @@ impl Sender {
             let refused =
                 self.routes.disable(notification.customer_id, address, failure.errcode).await;
             if let Err(error) = refused {
-                warn!(%error, "cannot note that a recipient is not reachable");
+                warn!(%error, "cannot disable recipient address");
             }
         }
         Attempt {

@@ -42,7 +42,7 @@ impl Sender {
             Ok((Some(columns), wearer)) => (columns, wearer),
             Ok((None, _)) => return Some(Attempt::later(FIX_WAIT, "no_table")),
             Err(error) => {
-                debug!(%error, "cannot look up whose alert it is");
+                debug!(%error, "cannot look up wearer, retrying");
                 return Some(Attempt::later(RETRY_MIN, "database"));
             }
         };
@@ -64,7 +64,7 @@ impl Sender {
         match delivered {
             Ok(true) => {
                 info!(
-                    alert.to = notification.transition,
+                    alert.transition = notification.transition,
                     alert.episode_key = notification.episode_key,
                     "notification written for the watch"
                 );
@@ -86,7 +86,7 @@ impl Sender {
         } else {
             ErrcodeRemedy::Retry
         };
-        warn!(%error, attempts, "notification not written for the watch");
+        warn!(%error, attempts, "cannot write notification for the watch");
         Attempt {
             settlement: failure_action(remedy, attempts, FIX_WAIT, rand::random()).settlement,
             requested: true,

@@ -106,7 +106,7 @@ impl Sender {
             // by one.
             self.digest_storms().await;
             let worked = self.round().await.unwrap_or_else(|error| {
-                warn!(%error, "cannot look into the outbox");
+                warn!(%error, "cannot query the outbox, retrying");
                 false
             });
             if !worked {
@@ -146,7 +146,7 @@ impl Sender {
                 .mysql_retry
                 .until_done("settle a notification", || self.outbox.settle(notification, &attempt));
             if settle.await.is_err() {
-                warn!("stopping with a notification that is not settled");
+                warn!("notification not settled at shutdown, another replica sends it again");
                 return;
             }
         }
@@ -155,7 +155,7 @@ impl Sender {
             && let Some(channel) = channel
             && let Err(error) = self.outbox.log(notification, channel, &attempt).await
         {
-            warn!(%error, "cannot add to t_alert_action_log");
+            warn!(%error, "cannot write to t_alert_action_log, continuing without it");
         }
     }
 
@@ -169,7 +169,9 @@ impl Sender {
         let whom = (notification.customer_id, notification.recipient.as_str());
         match self.outbox.postpone_for(whom, wait).await {
             Ok(rows) => counter!(POSTPONED, "reason" => "recipient_limit").increment(rows),
-            Err(error) => debug!(%error, "cannot put off what waits for a recipient"),
+            Err(error) => {
+                debug!(%error, "cannot postpone notifications of a recipient, postponing them one by one")
+            }
         }
     }
 

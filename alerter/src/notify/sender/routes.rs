@@ -86,7 +86,7 @@ pub fn start_span(notification: &Notification, channel: Channel) -> opentelemetr
     let mut span = NewSpan::new("notify", SpanKind::Client).with(vec![
         KeyValue::new("notification.channel", channel.as_str()),
         KeyValue::new("alert.episode_key", notification.episode_key.clone()),
-        KeyValue::new("alert.to", notification.transition.clone()),
+        KeyValue::new("alert.transition", notification.transition.clone()),
         KeyValue::new("notification.attempt", i64::from(notification.attempts) + 1),
     ]);
     let parent = notification.traceparent.as_deref();

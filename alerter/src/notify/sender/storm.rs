@@ -22,12 +22,12 @@ impl Sender {
     pub(super) async fn digest_storms(&self) {
         let storms = self.outbox.storms(self.limits.storm_per_minute).await;
         let storms = storms.unwrap_or_else(|error| {
-            debug!(%error, "cannot look for storms");
+            debug!(%error, "cannot query storms, sending notifications one by one");
             Vec::new()
         });
         for (customer_id, lasts) in storms {
             if let Err(error) = self.digest_tenant(customer_id, lasts).await {
-                debug!(%error, customer.id = customer_id, "cannot write digests");
+                debug!(%error, customer.id = customer_id, "cannot write digests, retrying");
             }
         }
     }
@@ -78,7 +78,7 @@ impl Sender {
         info!(
             customer.id = whom.0,
             notifications = ids.len(),
-            "notifications folded into a digest"
+            "notifications grouped into a digest"
         );
         Ok(())
     }

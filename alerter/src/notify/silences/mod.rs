@@ -67,7 +67,7 @@ impl ActiveSilences {
     /// silences stay until they end.
     pub fn start(pool: MySqlPool, essential: &EssentialTasks, stop: &CancellationToken) -> Self {
         let (sender, receiver) = watch::channel(None);
-        essential.spawn("what reads the silences", stop, follow(pool, sender, stop.clone()));
+        essential.spawn("the reader of silences", stop, follow(pool, sender, stop.clone()));
         Self(receiver)
     }
 
@@ -126,7 +126,7 @@ async fn follow(
             Err(error) => {
                 warn!(
                     error = format!("{error:#}"),
-                    "silences could not be read, those known stay until they are over"
+                    "cannot read silences, keeping the known ones until they end"
                 );
             }
         }

@@ -160,7 +160,7 @@ impl Tokens {
             .as_ref()?
             .get(key(name))
             .await
-            .inspect_err(|error| debug!(%error, "cannot read the shared token"))
+            .inspect_err(|error| debug!(%error, "cannot read shared token, fetching another"))
             .ok()?;
         let shared: SharedToken = serde_json::from_str(&text?).ok()?;
         Some(Token { secret: shared.token.into(), until_ms: shared.until_ms })
@@ -174,7 +174,7 @@ impl Tokens {
         let seconds = Expiration::EX(i64::try_from(cached.as_secs()).unwrap_or(i64::MAX).max(1));
         let set: Result<(), _> = redis.set(key(name), text, Some(seconds), None, false).await;
         if let Err(error) = set {
-            debug!(%error, "cannot share the token");
+            debug!(%error, "cannot share token, continuing without");
         }
     }
 }

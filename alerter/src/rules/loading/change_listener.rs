@@ -64,8 +64,10 @@ async fn listen(client: SubscriberClient, edits: watch::Sender<()>, stop: Cancel
 async fn subscribe(client: &SubscriberClient) -> bool {
     let subscribed = client.subscribe(CHANNEL).await;
     match &subscribed {
-        Ok(()) => info!(channel = CHANNEL, "listening for changed rules"),
-        Err(error) => warn!(channel = CHANNEL, %error, "cannot listen for changed rules yet"),
+        Ok(()) => info!(channel = CHANNEL, "subscribed to rule changes"),
+        Err(error) => {
+            warn!(channel = CHANNEL, %error, "cannot subscribe to rule changes, retrying")
+        }
     }
     subscribed.is_ok()
 }

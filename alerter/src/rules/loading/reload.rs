@@ -66,7 +66,7 @@ impl RuleReloader {
     ) -> watch::Receiver<Option<Arc<RuleSet>>> {
         let (sender, receiver) = watch::channel(None);
         let stopped = stop.clone();
-        essential.spawn("what reads the rules", stop, async move {
+        essential.spawn("the rule reloader", stop, async move {
             let mut tick = interval(every);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut looked_at = Instant::now();
@@ -90,7 +90,7 @@ impl RuleReloader {
             Ok(checks) => checks,
             Err(error) => {
                 counter!(names::RULE_LOAD_ERRORS).increment(1);
-                warn!(%error, "rules could not be read, those in force stay");
+                warn!(%error, "cannot read rules, keeping the active rules");
                 return;
             }
         };
@@ -128,7 +128,7 @@ impl RuleReloader {
 
     fn hand_out(&self, sender: &watch::Sender<Option<Arc<RuleSet>>>) {
         let rules = Arc::new(self.accepted.rules());
-        info!(rules = rules.all().len(), "rules in force changed");
+        info!(rules = rules.all().len(), "active rules changed");
         sender.send_replace(Some(rules));
     }
 
@@ -169,7 +169,7 @@ impl RuleReloader {
                 if !self.accepted.remember(version.rule_id, &version.fields, now_ms) {
                     warn!(
                         rule.id = version.rule_id,
-                        "the rule's last good version is refused by this version of the alerter"
+                        "last good version of the rule is invalid for this version of the alerter, skipping it"
                     );
                 }
             }
@@ -196,14 +196,14 @@ impl RuleReloader {
         match result {
             Ok(found) => {
                 if was_unreachable {
-                    info!("last good versions of rules are kept again");
+                    info!("storing last good versions of rules recovered");
                 }
                 Some(found)
             }
             Err(error) => {
                 counter!(names::LAST_GOOD_ERRORS).increment(1);
                 if !was_unreachable {
-                    warn!(%error, "last good versions of rules cannot be kept; rules load all the same");
+                    warn!(%error, "cannot store last good versions of rules, rules load without them");
                 }
                 None
             }
@@ -213,7 +213,7 @@ impl RuleReloader {
 
 fn report(taken: &SourceUpdate) {
     for (rule, problems) in &taken.new_problems {
-        warn!(rule.id = rule, problems, "rule is not as it should be");
+        warn!(rule.id = rule, reason = problems, "rule has problems");
     }
     for (state, rules) in [
         ("valid", taken.valid),

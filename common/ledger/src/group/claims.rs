@@ -96,7 +96,7 @@ impl ClaimTable {
         if refused {
             self.fail(format!("{error:#}"));
         } else {
-            debug!(%error, "Kafka does not say whether the topic is the same");
+            debug!(%error, "cannot check whether the topic is the accepted one, continuing");
             // Pause only if Kafka is silent: a deleted topic may be recreated at any moment.
             if error.downcast_ref::<KafkaError>().is_some() {
                 self.topic_check.pause();
@@ -172,9 +172,9 @@ impl ClaimTable {
     /// claim logs itself.
     fn log_unclaimed(&self, partition: i32, error: &anyhow::Error) {
         if lock(&self.partitions).get(&partition) == Some(&ClaimState::Unclaimed) {
-            debug!(partition, %error, "partition still held");
+            debug!(partition, %error, "cannot claim partition yet, it stays paused");
         } else {
-            warn!(partition, %error, "partition held: its ledger row cannot be claimed");
+            warn!(partition, %error, "cannot claim partition, it stays paused");
         }
     }
 
@@ -293,7 +293,7 @@ impl ClaimTable {
                 .and_then(|()| consumer.resume(&list));
             match moved {
                 Ok(()) => self.set_active(&[claim]),
-                Err(error) => warn!(partition, %error, "partition held: it cannot be moved yet"),
+                Err(error) => warn!(partition, %error, "cannot seek in partition, it stays paused"),
             }
         }
     }

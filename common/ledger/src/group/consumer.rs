@@ -167,8 +167,10 @@ impl GroupConsumer {
         });
         match deadline.within(ShutdownStep::Leave, left).await {
             Some(Ok(())) => {}
-            Some(Err(_)) => tracing::warn!("the consumer did not close cleanly"),
-            None => tracing::warn!("the group could not be left in time; its session runs out"),
+            Some(Err(_)) => tracing::warn!("consumer did not close cleanly"),
+            None => {
+                tracing::warn!("cannot leave the consumer group in time, the session times out")
+            }
         }
     }
 }

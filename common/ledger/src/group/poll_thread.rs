@@ -79,7 +79,7 @@ impl PollThread<'_> {
                     if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
                         consumer.context().claims.fail(error.to_string());
                     }
-                    warn!(%error, "cannot read from Kafka");
+                    warn!(%error, "cannot read from Kafka, retrying");
                     break;
                 }
             }

@@ -109,7 +109,7 @@ impl RebalanceContext {
                     }
                 };
                 if !self.claims.runtime().block_on(wait) {
-                    warn!("revoked partitions were not drained in time; their new owner replays");
+                    warn!("revoked partitions not drained in time, their next owner replays");
                 }
             }
         }
@@ -118,7 +118,7 @@ impl RebalanceContext {
             _ => consumer.unassign(),
         };
         if let Err(error) = unassigned {
-            warn!(%error, "cannot give partitions away");
+            warn!(%error, "cannot release partitions");
         }
     }
 }
@@ -134,7 +134,7 @@ impl ConsumerContext for RebalanceContext {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, list),
             error => {
-                warn!(error = %RDKafkaErrorCode::from(error), "rebalance failed");
+                warn!(error = %RDKafkaErrorCode::from(error), "rebalance failed, releasing the partitions");
                 self.revoke(consumer, list);
             }
         }
@@ -151,7 +151,7 @@ impl ClientContext for RebalanceContext {
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
         counter!(CONSUMER_ERRORS, "code" => error_label(code)).increment(1);
-        warn!(%error, reason, "consumer error");
+        warn!(%error, reason, "Kafka consumer reported an error");
         if code == Some(RDKafkaErrorCode::Fatal) {
             self.claims.fail(reason.to_owned());
         }

@@ -70,7 +70,7 @@ impl AdminServer {
             .with_state(self)
             .merge(more);
         let closing = ServerStop { leaving: stop.clone(), closing: stop.clone() };
-        essential.spawn("the operators' port", stop, server.serve(router, closing));
+        essential.spawn("the admin port", stop, server.serve(router, closing));
         essential.spawn("the sweep of the metrics", stop, async move {
             // Histograms keep every sample until they are rendered or swept.
             let mut sweep = tokio::time::interval(Duration::from_secs(5));

@@ -119,7 +119,7 @@ impl HttpServer {
                 // The client has closed the connection already.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    warn!(%error, "no connection can be taken; look at the limit of open files");
+                    warn!(%error, "cannot accept connections, check the limit of open files");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -137,7 +137,7 @@ async fn connection<S>(
     S: Service<Request<Incoming>, Response = axum::response::Response, Error = Infallible>,
 {
     if let Err(error) = set_options(&stream) {
-        debug!(%error, "a connection was gone before it began");
+        debug!(%error, "connection closed before it was served");
         return;
     }
     let clock = Arc::new(ConnectionClock::new(Arc::clone(shared)));
@@ -182,7 +182,7 @@ async fn connection<S>(
         } else if error.is_parse() {
             shared.refused("no_http").increment(1);
         }
-        debug!(%error, "a connection ended early");
+        debug!(%error, "connection ended early");
     }
 }
 

@@ -68,9 +68,9 @@ impl ProducerHealth {
         let unreachable = !self.unreachable_for().is_zero();
         if self.logged.swap(unreachable, Ordering::Relaxed) != unreachable {
             if unreachable {
-                warn!("no broker is reachable; nothing is acknowledged meanwhile");
+                warn!("Kafka unreachable, no record is acknowledged");
             } else {
-                info!("Kafka is reachable again");
+                info!("Kafka reachable again");
             }
         }
     }
@@ -91,7 +91,7 @@ impl ProducerHealth {
 
 impl ClientContext for ProducerHealth {
     fn error(&self, error: KafkaError, reason: &str) {
-        warn!(%error, reason, "producer error");
+        warn!(%error, reason, "Kafka producer reported an error");
         self.error_reported.notify_one();
     }
 

@@ -144,7 +144,7 @@ impl Publisher {
         loop {
             self.state.error_reported().await;
             if let Some((code, reason)) = self.producer.client().fatal_error() {
-                error!(?code, reason, "the producer cannot go on");
+                error!(?code, reason, "Kafka producer failed permanently, stopping the process");
                 return;
             }
         }

@@ -53,7 +53,7 @@ struct ReaderContext;
 impl ClientContext for ReaderContext {
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
-            warn!(%error, reason, "cannot read from Kafka");
+            warn!(%error, reason, "Kafka reader reported an error");
         }
     }
 }
@@ -192,7 +192,7 @@ impl TopicReader {
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     ends.remove(&partition);
                 }
-                Some(Err(error)) => warn!(%error, topic, "cannot read from Kafka; trying again"),
+                Some(Err(error)) => warn!(%error, topic, "cannot read from Kafka, retrying"),
                 Some(Ok(message)) => {
                     received_at = Instant::now();
                     let Some(end) = ends.get(&message.partition()).copied() else { continue };

@@ -178,7 +178,7 @@ impl Telemetry {
         // A collector that becomes unreachable during a call may exceed the SDK's own bound.
         let flushed = tokio::time::timeout(FLUSH_TIMEOUT, flushed).await;
         if !matches!(flushed, Ok(Ok(Ok(())))) {
-            warn!("the last spans could not be sent");
+            warn!("cannot export the last spans, dropping them");
         }
     }
 }

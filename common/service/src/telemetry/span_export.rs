@@ -156,8 +156,8 @@ impl<E: ExportSpans> ExportSpans for CountedExporter<E> {
         self.waiting.gone(count, if result.is_ok() { "sent" } else { "failed" });
         let failed_before = self.failing.swap(result.is_err(), Ordering::Relaxed);
         match &result {
-            Err(error) if !failed_before => warn!(%error, "cannot send spans, dropping them"),
-            Ok(()) if failed_before => info!("spans are sent again"),
+            Err(error) if !failed_before => warn!(%error, "cannot export spans, dropping them"),
+            Ok(()) if failed_before => info!("span export recovered"),
             _ => {}
         }
         result

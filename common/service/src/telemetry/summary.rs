@@ -71,7 +71,7 @@ pub(super) async fn run(
             _ = ticks.tick() => {}
         }
         let now = values(items, &metrics.render());
-        info!("the last minute: {}", line(items, &before, &now));
+        info!("minute summary: {}", line(items, &before, &now));
         before = now;
     }
 }

@@ -51,7 +51,7 @@ static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 /// Sets the tracer of this process.
 pub(crate) fn install(tracer: SdkTracer) {
     if TRACER.set(tracer).is_err() {
-        tracing::warn!("a second tracer was ignored");
+        tracing::warn!("second tracer ignored");
     }
 }
 

@@ -133,9 +133,9 @@ pub async fn check(pool: &MySqlPool) -> anyhow::Result<()> {
             let name = table.name;
             error!(
                 table = name,
-                problems = problems.join("; "),
+                reason = problems.join("; "),
                 remedy = format!("RENAME TABLE {name} TO {name}_before;"),
-                "a table of this name exists and cannot take readings"
+                "existing table cannot take readings"
             );
             unfit.push(name);
         }
@@ -164,7 +164,7 @@ pub async fn restore(pool: &MySqlPool, migrations: &Migrator) -> anyhow::Result<
         // The migration creates each table only if it is missing.
         sqlx::raw_sql(migration.sql.clone()).execute(pool).await?;
         for table in missing {
-            info!(table, "table created anew");
+            info!(table, "table recreated");
         }
     }
     Ok(())

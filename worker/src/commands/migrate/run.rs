@@ -150,7 +150,7 @@ async fn letter_topics(config: &MigrateArgs, partitions: usize) -> anyhow::Resul
     let created = kafka::create_missing(kafka, &specs).await?;
     for name in names.iter().filter(|name| !created.contains(name)) {
         if kafka::extend(kafka, name, partitions).await? {
-            info!(topic = name, partitions, "partitions added to the dead letters' topic");
+            info!(topic = name, partitions, "partitions added to the dead-letter topic");
         }
         let limit = kafka.record_bytes_max("ljwx-migrate", &[name]).await?;
         if limit.first().is_some_and(|limit| *limit < DEAD_LETTER_BYTES_MAX) {
@@ -181,7 +181,7 @@ async fn check_partitions(config: &MigrateArgs, pool: &MySqlPool) -> anyhow::Res
         warn!(
             found,
             wanted,
-            "the readings topic keeps its partitions: changing them moves devices between partitions"
+            "partition count of the readings topic kept, a change would move devices between partitions"
         );
     }
     Ok(found)
