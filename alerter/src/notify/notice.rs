@@ -83,7 +83,7 @@ mod tests {
         let notice = Notice { repeat: true, digest_of: Some(2), ..notice() };
         let stored = serde_json::to_string(&notice).unwrap();
         assert_eq!(serde_json::from_str::<Notice>(&stored).unwrap(), notice);
-        let old = r#"{"to":"opened","severity":"critical","flapping":false,"vital":"heart_rate",
+        let old = r#"{"to":"opened","severity":"critical","flapping":false,"sign":"heart_rate",
             "device_sn":"A1","user":"A1","wall":"2025-09-02T12:00:00","text":"心率 133"}"#;
         let old: Notice = serde_json::from_str(old).unwrap();
         assert_eq!(old, Notice { value: None, bound: None, ..test_support::notice() });
