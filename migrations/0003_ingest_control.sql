@@ -22,14 +22,14 @@ CREATE TABLE IF NOT EXISTS ingest_topic (
     PRIMARY KEY (topic)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
--- The generation of Redis that a group expects. A key in Redis holds the token and a beat that only
+-- The generation of Redis that a group expects. A key in Redis holds the token and a sequence number that only
 -- grows. If the key is missing or behind this row, Redis was flushed or went back in time, and a new
 -- generation begins. It is complete (`refilled`) once every device has been written to Redis again.
-CREATE TABLE IF NOT EXISTS redis_sentinel (
+CREATE TABLE IF NOT EXISTS redis_generation (
     consumer_group VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     token          CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     placed         TINYINT(1) NOT NULL DEFAULT 0 COMMENT 'whether Redis has been given the token',
-    beat           BIGINT NOT NULL DEFAULT 0,
+    sequence       BIGINT NOT NULL DEFAULT 0,
     generation     BIGINT NOT NULL DEFAULT 1,
     refilled       BIGINT NOT NULL DEFAULT 0 COMMENT 'the last generation that is complete',
     refiller       VARCHAR(255) NULL COMMENT 'who refills now',

@@ -54,7 +54,7 @@ CREATE TABLE IF NOT EXISTS t_alert_rules (
 -- The last valid version of each rule. The alerter keeps evaluating it after a restart while the rule
 -- is invalid at its source. The alerter deletes the row with its rule. Absence counts from
 -- counted_from, the time at which the version became active.
-CREATE TABLE IF NOT EXISTS t_alert_rule_good (
+CREATE TABLE IF NOT EXISTS t_alert_rule_last_good (
     source       VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'table or file',
     rule_id      BIGINT NOT NULL,
     `fields`     MEDIUMTEXT NOT NULL COMMENT 'JSON',

@@ -10,13 +10,11 @@ CREATE TABLE IF NOT EXISTS t_alert_state (
     KEY idx_partition (kafka_partition)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
--- Each partition's clock, the greatest record time that was seen there. `hearing` held the clock before
--- clock_ms did; the alerter neither reads nor writes it.
+-- Each partition's clock, the greatest record time that was seen there.
 CREATE TABLE IF NOT EXISTS t_alert_partition (
     kafka_partition INT NOT NULL,
-    hearing         TEXT NOT NULL DEFAULT ('{"clock_ms":0,"rules":{}}'),
-    updated_at      TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3),
     clock_ms        BIGINT NOT NULL DEFAULT 0 COMMENT 'greatest Kafka record time, epoch ms',
+    updated_at      TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3),
     PRIMARY KEY (kafka_partition)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 

@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS t_alert_outbox (
     payload         MEDIUMBLOB NOT NULL COMMENT 'the request, byte for byte',
     traceparent     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin,
     state           VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'pending'
-        COMMENT 'pending, sent, dropped, failed',
+        COMMENT 'pending, in_digest, sent, dropped, failed',
     attempts        INT NOT NULL DEFAULT 0,
     next_attempt_at BIGINT NOT NULL COMMENT 'epoch ms',
     lease_owner     CHAR(32) CHARACTER SET ascii COLLATE ascii_bin,
@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS t_alert_outbox (
     finished_at     BIGINT COMMENT 'epoch ms',
     device_sn       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin,
     notice          MEDIUMTEXT CHARACTER SET utf8mb4 NOT NULL COMMENT 'JSON; what the bytes say',
-    repeats         INT NOT NULL DEFAULT 0 COMMENT 'how often it was made anew as a repeat',
+    resends         INT NOT NULL DEFAULT 0 COMMENT 'how often the request was rebuilt to be sent again',
     uncertain_since BIGINT COMMENT 'epoch ms; it may have arrived since then',
     digest_id       BIGINT COMMENT 'the row that tells of this one',
     PRIMARY KEY (id),

@@ -25,8 +25,8 @@ CREATE TABLE IF NOT EXISTS t_alert_recipient_address (
     user_id         BIGINT NOT NULL,
     kind            VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'openid or wecom',
     address         VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-    refused_at      DATETIME COMMENT 'since when the channel says that it cannot be reached',
-    refused_errcode INT,
+    disabled_at      DATETIME COMMENT 'since when the channel rejects the address',
+    disabled_errcode INT,
     create_time     DATETIME DEFAULT CURRENT_TIMESTAMP,
     PRIMARY KEY (customer_id, user_id, kind, address)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

@@ -4,12 +4,12 @@ use ljwx_ledger::metrics::{LAG_RECORDS, LAG_SECONDS};
 use ljwx_service::telemetry::{ServiceInfo, SummaryFormat, SummaryItem};
 
 ljwx_service::declare_metrics! {
-    /// Readings by outcome: judged, late, ahead, undecodable.
+    /// Readings by outcome: evaluated, late, `ahead_of_clock`, undecodable.
     Counter READINGS = "alerter_readings_total" by "outcome";
     /// Verdicts that were breaches.
     Counter BREACHES = "alerter_breaches_total";
     /// Transitions of episodes.
-    Counter TRANSITIONS = "alerter_transitions_total" by "to";
+    Counter TRANSITIONS = "alerter_transitions_total" by "transition";
     /// Episodes open on this replica's partitions.
     Gauge EPISODES_OPEN = "alerter_episodes_open" by "severity";
     /// Notifications by outcome: sent, retried, refused, dropped, failed, unreachable, silenced.
@@ -20,11 +20,11 @@ ljwx_service::declare_metrics! {
     /// Digests written.
     Counter DIGESTS = "alerter_digests_total";
     /// Notifications that are part of a digest.
-    Counter IN_DIGESTS = "alerter_notifications_folded_total";
+    Counter IN_DIGESTS = "alerter_notifications_in_digests_total";
     /// 1 while an account fails and has not worked since.
     Gauge BREAKER_OPEN = "wechat_breaker_open" by "account";
     /// Operator events by webhook, by outcome: sent, retried, lost.
-    Counter OPERATOR_EVENTS = "alerter_operator_news_total" by "outcome";
+    Counter OPERATOR_EVENTS = "alerter_operator_events_total" by "outcome";
     /// Access tokens of WeChat, by outcome: fetched, shared, failed.
     Counter TOKEN_REFRESHES = "alerter_token_refreshes_total" by "outcome";
     /// Pending notifications in the outbox, with those in a pending digest.
@@ -33,7 +33,7 @@ ljwx_service::declare_metrics! {
     Gauge OUTBOX_OLDEST_SECONDS = "alerter_outbox_oldest_seconds";
     /// Time from a batch's arrival to its commit.
     Histogram ALERT_CHECK_SECONDS = "alert_check_seconds";
-    /// Rules by state: valid, refused (invalid), `last_good` (invalid rules whose last good version
+    /// Rules by state: valid, invalid, `last_good` (invalid rules whose last good version
     /// is active), event.
     Gauge RULES = "alerter_rules" by "state";
     /// Silences in effect or still to come.
@@ -41,7 +41,7 @@ ljwx_service::declare_metrics! {
     /// Times that the source of the rules could not be read, or was not taken over.
     Counter RULE_LOAD_ERRORS = "alerter_rule_load_errors_total";
     /// Failed attempts to store or read the last good versions of rules.
-    Counter LAST_GOOD_ERRORS = "alerter_rule_keep_errors_total";
+    Counter LAST_GOOD_ERRORS = "alerter_last_good_errors_total";
     /// States of a rule on a device in memory.
     Gauge RULE_STATES = "alerter_rule_states";
     /// Rows that MySQL rejected for a value, by table and the server's error number; they were
@@ -56,12 +56,12 @@ pub const SERVICE: ServiceInfo = ServiceInfo {
     name: "alerter",
     metrics: &[DECLARED, ljwx_ledger::metrics::DECLARED],
     zeros: &[
-        (READINGS, "outcome", &["judged", "late", "ahead", "undecodable"]),
+        (READINGS, "outcome", &["evaluated", "late", "ahead_of_clock", "undecodable"]),
         (OPERATOR_EVENTS, "outcome", &["sent", "retried", "lost"]),
         (TOKEN_REFRESHES, "outcome", &["fetched", "shared", "failed"]),
     ],
     summary: &[
-        SummaryItem::growth("judged", READINGS, "outcome=\"judged\""),
+        SummaryItem::growth("evaluated", READINGS, "outcome=\"evaluated\""),
         SummaryItem::growth("repeated or late", READINGS, "outcome=\"late\""),
         SummaryItem::growth("transitions", TRANSITIONS, ""),
         SummaryItem::growth("notifications sent", NOTIFICATIONS, "outcome=\"sent\""),

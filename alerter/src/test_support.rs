@@ -71,7 +71,7 @@ pub fn object(value: Value) -> Map<String, Value> {
 /// Returns a notice of an opening: a critical heart rate of 133, above the allowed 120.
 pub fn notice() -> Notice {
     Notice {
-        to: TransitionKind::Opened,
+        transition: TransitionKind::Opened,
         severity: Severity::Critical,
         flapping: false,
         vital: Vital::HeartRate,

@@ -94,8 +94,8 @@ pub struct RunConfig {
     #[arg(long, env = "DEAD_LETTER_RATIO_MAX", default_value_t = 0.05)]
     pub dead_letter_ratio_max: f64,
     /// Most consecutive dead letters; above this number, batches wait instead.
-    #[arg(long, env = "DEAD_LETTERS_IN_A_ROW_MAX", default_value_t = 1000)]
-    pub dead_letters_in_a_row_max: usize,
+    #[arg(long, env = "DEAD_LETTERS_CONSECUTIVE_MAX", default_value_t = 1000)]
+    pub dead_letters_consecutive_max: usize,
     /// Age in days above which months of the main table are dropped; unset: they are kept for ever.
     #[arg(long, env = "RETENTION_DAYS")]
     pub retention_days: Option<u32>,
@@ -124,7 +124,7 @@ impl RunConfig {
     pub(crate) fn breaker(&self) -> BreakerLimits {
         BreakerLimits {
             ratio_max: self.dead_letter_ratio_max,
-            consecutive_max: self.dead_letters_in_a_row_max,
+            consecutive_max: self.dead_letters_consecutive_max,
         }
     }
 

@@ -11,9 +11,9 @@ ljwx_service::declare_metrics! {
     /// Readings stored without a tenant: neither the reading nor a binding names one.
     Counter UNBOUND = "readings_unbound_total";
     /// Rows that make a batch due at present.
-    Gauge BATCH_ROWS_TARGET = "batch_rows_wanted";
+    Gauge BATCH_ROWS_TARGET = "batch_rows_target";
     /// Most batches in flight at present.
-    Gauge BATCHES_IN_FLIGHT_TARGET = "batches_in_flight_wanted";
+    Gauge BATCHES_IN_FLIGHT_TARGET = "batches_in_flight_target";
     /// Batches by the reason for which they were taken.
     Counter BATCHES = "batches_total" by "reason";
     /// Deliveries in a batch.

@@ -43,13 +43,13 @@ impl EpisodeKey {
     }
 }
 
-/// Returns the name of a notification that was repeated `repeats` times. Each repeat has a name of
+/// Returns the name of a notification that was repeated `resends` times. Each repeat has a name of
 /// its own, so the platform delivers it. A repeat that is made again has the same name.
-pub fn client_msg_id(key: &str, transition_seq: i64, recipient: &str, repeats: u32) -> String {
+pub fn client_msg_id(key: &str, transition_seq: i64, recipient: &str, resends: u32) -> String {
     let name = format!("{key}:{transition_seq}:{recipient}");
-    match repeats {
+    match resends {
         0 => hash(&name),
-        repeats => hash(&format!("{name}:repeat:{repeats}")),
+        resends => hash(&format!("{name}:repeat:{resends}")),
     }
 }
 
@@ -232,7 +232,7 @@ mod tests {
     fn a_repeat_has_a_name_of_its_own_that_anybody_finds_again() {
         let key = EpisodeKey::of_digest(7, "openid:o1", 42);
         assert_eq!(key, EpisodeKey::of_digest(7, "openid:o1", 42));
-        let name = |repeats| client_msg_id(key.as_str(), 3, "openid:o1", repeats);
+        let name = |resends| client_msg_id(key.as_str(), 3, "openid:o1", resends);
         assert_eq!(name(0), key.client_msg_id(3, "openid:o1"));
         let names = std::collections::HashSet::from([0, 1, 2].map(name));
         assert_eq!(names.len(), 3);

@@ -147,7 +147,7 @@ fn row<'a>(message: &'a DeviceMessage<'_>) -> [(&'static str, RowValue<'a>); 15]
 pub fn text(notice: &Notice, is_wearer: bool) -> String {
     let Notice { device_sn, user, .. } = notice;
     let (sign, level) = (notice.subject(), notice.severity.label());
-    let news = match notice.to {
+    let news = match notice.transition {
         TransitionKind::Opened | TransitionKind::Superseded if notice.flapping => {
             format!("设备{device_sn}反复发生{sign}告警，严重级别：{level}，请及时处理。")
         }
@@ -201,7 +201,7 @@ mod tests {
             text(&notice, false),
             "设备A1发生心率告警，严重级别：严重，请及时处理。（设备用户：王）心率 133"
         );
-        let over = Notice { to: TransitionKind::Resolved, delayed: true, ..notice };
+        let over = Notice { transition: TransitionKind::Resolved, delayed: true, ..notice };
         assert_eq!(text(&over, true), "【延迟】设备A1心率告警已恢复，严重级别：严重。心率 133");
     }
 }

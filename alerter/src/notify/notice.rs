@@ -18,13 +18,12 @@ use crate::rules::vital::Vital;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
     /// The transition.
-    pub to: TransitionKind,
+    pub transition: TransitionKind,
     /// The severity now.
     pub severity: Severity,
     /// Whether the rule is flapping. No further opening is notified until flapping ends.
     pub flapping: bool,
     /// The vital of the alert.
-    #[serde(rename = "sign")]
     pub vital: Vital,
     /// The vital's value. `None`: the value would say nothing about the vital, or an older version
     /// wrote the notice.
@@ -83,7 +82,7 @@ mod tests {
         let notice = Notice { repeat: true, digest_of: Some(2), ..notice() };
         let stored = serde_json::to_string(&notice).unwrap();
         assert_eq!(serde_json::from_str::<Notice>(&stored).unwrap(), notice);
-        let old = r#"{"to":"opened","severity":"critical","flapping":false,"sign":"heart_rate",
+        let old = r#"{"transition":"opened","severity":"critical","flapping":false,"vital":"heart_rate",
             "device_sn":"A1","user":"A1","wall":"2025-09-02T12:00:00","text":"心率 133"}"#;
         let old: Notice = serde_json::from_str(old).unwrap();
         assert_eq!(old, Notice { value: None, bound: None, ..test_support::notice() });

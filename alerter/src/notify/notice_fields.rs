@@ -18,14 +18,14 @@ impl Notice {
     /// Whether the notice reports the end of an episode, whatever the reason.
     pub const fn is_over(&self) -> bool {
         matches!(
-            self.to,
+            self.transition,
             TransitionKind::Resolved | TransitionKind::Stale | TransitionKind::Superseded
         )
     }
 
     /// Returns the severity, or that the episode is over.
     pub fn level(&self) -> &'static str {
-        match self.to {
+        match self.transition {
             TransitionKind::Resolved => "已恢复",
             TransitionKind::Stale | TransitionKind::Superseded => "关闭",
             TransitionKind::Opened | TransitionKind::Notified | TransitionKind::Escalated => {
@@ -67,7 +67,7 @@ impl Notice {
 
     /// Returns the state of the episode in a word. `None`: the episode opened.
     fn state(&self) -> Option<&'static str> {
-        match self.to {
+        match self.transition {
             _ if self.digest_of.is_some() => Some("汇总"),
             TransitionKind::Opened | TransitionKind::Notified if self.flapping => Some("反复"),
             TransitionKind::Opened => None,
@@ -115,17 +115,23 @@ mod tests {
     }
 
     fn over(to: TransitionKind) -> Notice {
-        Notice { to, value: Some(88.0), bound: None, ..notice() }
+        Notice { transition: to, value: Some(88.0), bound: None, ..notice() }
     }
 
     fn absent(to: TransitionKind, seconds: f64) -> Notice {
-        Notice { to, vital: Vital::NoData, value: Some(seconds), bound: None, ..notice() }
+        Notice {
+            transition: to,
+            vital: Vital::NoData,
+            value: Some(seconds),
+            bound: None,
+            ..notice()
+        }
     }
 
     #[test]
     fn event_level_and_headline_say_what_happened_how_bad_it_is_and_whether_it_is_over() {
         let eased = Notice {
-            to: TransitionKind::Escalated,
+            transition: TransitionKind::Escalated,
             eased: true,
             severity: Severity::Major,
             value: Some(150.0),
@@ -141,13 +147,13 @@ mod tests {
             (Notice { bound: None, ..notice() }, "心率异常 151", "严重", "【严重】心率异常 151"),
             (over(TransitionKind::Resolved), "已恢复 心率 88", "已恢复", "【已恢复】心率 88"),
             (
-                Notice { to: TransitionKind::Notified, ..notice() },
+                Notice { transition: TransitionKind::Notified, ..notice() },
                 "持续 心率过高 151",
                 "严重",
                 "【严重】持续 心率过高 151 (>140)",
             ),
             (
-                Notice { to: TransitionKind::Escalated, ..notice() },
+                Notice { transition: TransitionKind::Escalated, ..notice() },
                 "升级 心率过高 151",
                 "严重",
                 "【严重】升级 心率过高 151 (>140)",

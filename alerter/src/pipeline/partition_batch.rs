@@ -84,7 +84,7 @@ impl PartitionBatch {
     /// Adds that an episode was closed because its rule changed.
     pub fn supersede(&mut self, change: &Change) {
         self.changed.push(AlertChange::Superseded(change.key()));
-        counter!(TRANSITIONS, "to" => change.transition.to.as_str()).increment(1);
+        counter!(TRANSITIONS, "transition" => change.transition.to.as_str()).increment(1);
         info!(rule.id = change.rule_id, device.id = %change.device_sn, "alert superseded, its rule changed");
     }
 }

@@ -32,8 +32,12 @@ impl ReadingCounts {
     /// Adds the counts to the metrics, and resets them.
     pub(super) fn count(&mut self) {
         let Self { evaluated, late, ahead, undecodable, breaches } = std::mem::take(self);
-        let outcomes =
-            [("judged", evaluated), ("late", late), ("ahead", ahead), ("undecodable", undecodable)];
+        let outcomes = [
+            ("evaluated", evaluated),
+            ("late", late),
+            ("ahead_of_clock", ahead),
+            ("undecodable", undecodable),
+        ];
         for (outcome, readings) in outcomes {
             counter!(READINGS, "outcome" => outcome).increment(readings);
         }

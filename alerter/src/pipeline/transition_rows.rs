@@ -171,7 +171,7 @@ fn notice(
         _ => rule.message.render(&facts),
     };
     Notice {
-        to: transition.to,
+        transition: transition.to,
         severity: transition.severity,
         flapping: transition.flapping,
         vital: rule.named_vital(measured),
@@ -193,7 +193,7 @@ fn notice(
 
 fn log_alert(change: &Change, key: &EpisodeKey, traceparent: Option<&str>) {
     let transition = change.transition;
-    counter!(TRANSITIONS, "to" => transition.to.as_str()).increment(1);
+    counter!(TRANSITIONS, "transition" => transition.to.as_str()).increment(1);
     info!(
         rule.id = change.rule_id,
         device.id = %change.device_sn,

@@ -33,7 +33,6 @@ pub enum Vital {
     Sleep,
     /// Seconds since the device was last seen: the value of `NO_DATA` rules. No reading carries
     /// this value, and no rule names it.
-    #[serde(rename = "absence")]
     NoData,
 }
 

@@ -49,8 +49,8 @@ impl DeviceBindings {
 
     /// Exports how full the cache is.
     pub fn export(&self) {
-        metrics::export_cache("bindings_bound", self.bound.entry_count(), DEVICES_MAX);
-        metrics::export_cache("bindings_unbound", self.unbound.entry_count(), DEVICES_MAX);
+        metrics::export_cache("bindings_known", self.bound.entry_count(), DEVICES_MAX);
+        metrics::export_cache("bindings_unknown", self.unbound.entry_count(), DEVICES_MAX);
     }
 
     /// Returns the bindings of the wanted devices. Unbound devices are left out. Errors only if

@@ -15,9 +15,9 @@ ljwx_service::declare_metrics! {
     /// Partitions of the readings topic.
     Gauge TOPIC_PARTITIONS = "topic_partitions";
     /// Partitions that this process owns.
-    Gauge PARTITIONS_OWNED = "partitions_owned";
+    Gauge PARTITIONS_OWNED = "consumer_partitions_owned";
     /// Assigned partitions whose ledger row cannot be claimed.
-    Gauge PARTITIONS_UNCLAIMED = "partitions_held";
+    Gauge PARTITIONS_UNCLAIMED = "consumer_partitions_unclaimed";
     /// Records behind the ledger, of all partitions of the group.
     Gauge LAG_RECORDS = "consumer_lag_records" by "group", "partition";
     /// Age of the oldest unprocessed record; 0 without lag.
@@ -27,13 +27,13 @@ ljwx_service::declare_metrics! {
     /// Time until retention removes the oldest unprocessed record.
     Gauge RETENTION_LEFT_SECONDS = "consumer_retention_left_seconds" by "group", "partition";
     /// 1 while an owner has several lagging partitions and no other bottleneck.
-    Gauge MORE_REPLICAS_HELP = "would_more_replicas_help" by "group";
+    Gauge MORE_REPLICAS_HELP = "consumer_more_replicas_help" by "group";
     /// 1 while an operator's command pauses the group.
     Gauge PAUSED = "consumer_paused" by "group";
     /// Errors of the Kafka consumer.
     Counter CONSUMER_ERRORS = "consumer_errors_total" by "code";
     /// Offset commits that Kafka did not take; the ledger is not affected.
-    Counter COMMIT_ERRORS = "commit_errors_total" by "code";
+    Counter COMMIT_ERRORS = "consumer_commit_errors_total" by "code";
     /// Offsets that the ledger does not explain.
     Gauge LEDGER_IMBALANCE = "ledger_imbalance_records" by "group";
     /// 1 while MySQL does not take a batch.

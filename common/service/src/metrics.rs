@@ -95,7 +95,7 @@ declare_metrics! {
     /// 1 if the connection is encrypted and the server's certificate is not verified.
     Gauge CONNECTION_UNVERIFIED = "connection_unverified" by "dependency";
     /// Last heartbeat of the main loop, in seconds since 1970.
-    Gauge LOOP_HEARTBEAT = "loop_turned_timestamp_seconds";
+    Gauge LOOP_HEARTBEAT = "loop_heartbeat_timestamp_seconds";
 }
 
 /// Counters that every process exports as 0 from the start.

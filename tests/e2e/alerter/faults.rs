@@ -165,7 +165,7 @@ async fn among_ten_thousand_rules_a_breach_is_told_once_and_a_broken_one_costs_n
     judged(&world).await?;
     ensure!(wechat.delivered() == 1, "{:?}", wechat.messages());
     let rules = alerter.metric("alerter_rules", "state=\"valid\"").await?;
-    let refused = alerter.metric("alerter_rules", "state=\"refused\"").await?;
+    let refused = alerter.metric("alerter_rules", "state=\"invalid\"").await?;
     ensure!((rules, refused) == (9_991.0, 10.0), "{rules} rules, {refused} refused");
     end(world, gateway, alerter).await
 }

@@ -83,7 +83,7 @@ async fn an_emptied_rules_file_changes_nothing_until_somebody_means_it() -> Resu
     let (gateway, alerter) = tokio::try_join!(world.gateway().start(), launch().start())?;
     breach(&gateway, &world.device(1)).await?;
     delivered(&wechat, 1).await?;
-    let kept = "SELECT COUNT(*) FROM t_alert_rule_good";
+    let kept = "SELECT COUNT(*) FROM t_alert_rule_last_good";
     eventually(SOON, "the rule is kept", || async {
         Ok((world.database.number(kept).await? == 1).then_some(()))
     })

@@ -42,7 +42,7 @@ async fn a_rule_that_was_broken_is_judged_by_its_last_good_version_after_a_resta
     let (gateway, alerter) =
         tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
     eventually(SOON, "both rules are kept", || async {
-        Ok((world.database.count("t_alert_rule_good").await? == 2).then_some(()))
+        Ok((world.database.count("t_alert_rule_last_good").await? == 2).then_some(()))
     })
     .await?;
     alerter.terminate().await?;
@@ -57,7 +57,7 @@ async fn a_rule_that_was_broken_is_judged_by_its_last_good_version_after_a_resta
     measure(&gateway, &world.device(1), now - 300, &[130, 131, 132]).await?;
     delivered(&wechat, 1).await?;
     eventually(SOON, "the deleted rule is not kept", || async {
-        Ok((world.database.count("t_alert_rule_good").await? == 1).then_some(()))
+        Ok((world.database.count("t_alert_rule_last_good").await? == 1).then_some(()))
     })
     .await?;
 

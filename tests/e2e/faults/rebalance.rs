@@ -61,7 +61,7 @@ async fn one_to_four_to_two_workers_with_one_killed_and_one_frozen_keep_totals_e
     // it.
     third.signal("CONT").await?;
     eventually(SOON, "the frozen worker takes part again", || async {
-        let owned = third.metric("partitions_owned", "").await?;
+        let owned = third.metric("consumer_partitions_owned", "").await?;
         Ok((owned > 0.0).then_some(()))
     })
     .await?;

@@ -79,7 +79,7 @@ async fn a_flood_of_refusals_opens_the_breaker_and_waits_instead() -> Result<()>
     let (world, gateway, worker) = pipeline("flood").await?;
     let worker = {
         worker.terminate().await?;
-        world.worker().env("DEAD_LETTERS_IN_A_ROW_MAX", "5").start().await?
+        world.worker().env("DEAD_LETTERS_CONSECUTIVE_MAX", "5").start().await?
     };
     world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
     send(&gateway, &world.device(1), AT, &[200; 20]).await?;

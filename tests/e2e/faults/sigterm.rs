@@ -106,8 +106,8 @@ async fn pair(
     let (worker, alerter) =
         tokio::try_join!(patient(world.worker()), patient(world.alerter(wechat)))?;
     eventually(SOON, "both have partitions", || async {
-        let worker = worker.metric("partitions_owned", "").await?;
-        let alerter = alerter.metric("partitions_owned", "").await?;
+        let worker = worker.metric("consumer_partitions_owned", "").await?;
+        let alerter = alerter.metric("consumer_partitions_owned", "").await?;
         Ok((worker > 0.0 && alerter > 0.0).then_some(()))
     })
     .await?;
@@ -156,8 +156,8 @@ async fn sigterm_ends_in_time_while_a_member_is_frozen_and_while_mysql_is_away()
     let owners = frozen;
     eventually(SOON, "the rest have all partitions", || async {
         let all = world.partitions() as f64;
-        let worker = owners[0].metric("partitions_owned", "").await?;
-        let alerter = owners[1].metric("partitions_owned", "").await?;
+        let worker = owners[0].metric("consumer_partitions_owned", "").await?;
+        let alerter = owners[1].metric("consumer_partitions_owned", "").await?;
         Ok((worker == all && alerter == all).then_some(()))
     })
     .await?;

@@ -72,7 +72,7 @@ async fn freeze_and_kill(name: &str, protocol: &str) -> Result<()> {
 }
 
 async fn owned(worker: &Service) -> Result<f64> {
-    worker.metric("partitions_owned", "").await
+    worker.metric("consumer_partitions_owned", "").await
 }
 
 /// Returns the epoch of each partition: every move raises it by one.

@@ -14,7 +14,7 @@ use super::watched::{DEVICES, SOON, Watched, send};
 const OF_FAULTS: [&str; 5] = [
     "alerter_notifications_postponed_total",
     "alerter_refused_rows_total",
-    "commit_errors_total",
+    "consumer_commit_errors_total",
     "consumer_errors_total",
     "gateway_retry_after_seconds",
 ];

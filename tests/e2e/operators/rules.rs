@@ -7,7 +7,7 @@ use ljwx_tests::clients::prometheus::rule_names;
 use ljwx_tests::stack::Server;
 use ljwx_tests::stack::world::World;
 
-use super::scenarios::{database_away, database_slow, nobody_told, processes_gone, wrong_data};
+use super::scenarios::{database_away, database_slow, never_notified, processes_gone, wrong_data};
 use super::unnoticed::nobody_notices;
 use super::watched::{SOON, Watched};
 
@@ -24,7 +24,7 @@ async fn every_rule_fires_on_its_cause_and_clears() -> Result<()> {
     let proved = tokio::try_join!(
         database_away(),
         database_slow(),
-        nobody_told(),
+        never_notified(),
         nobody_notices(),
         processes_gone(),
         wrong_data(),

@@ -111,7 +111,7 @@ async fn locked(database: &Database) -> Lock {
 }
 
 /// WeChat is unreachable, a rule is invalid, a process has too little memory.
-pub async fn nobody_told() -> Result<Proved> {
+pub async fn never_notified() -> Result<Proved> {
     const RULES: [&str; 4] =
         ["WechatFailing", "NotificationsLate", "AlertRulesRefused", "MemoryHigh"];
     let mut watched = Watched::start("optold", |launch| launch).await?;
@@ -150,7 +150,7 @@ pub async fn processes_gone() -> Result<Proved> {
     let second = long(watched.world.worker()).start().await?;
     watched.prometheus.add("worker", &second)?;
     eventually(SOON, "both have partitions", || async {
-        Ok((second.metric("partitions_owned", "").await? == 2.0).then_some(()))
+        Ok((second.metric("consumer_partitions_owned", "").await? == 2.0).then_some(()))
     })
     .await?;
     second.signal("KILL").await?;
@@ -185,7 +185,9 @@ pub async fn wrong_data() -> Result<Proved> {
     let proxy = Proxy::start(&format!("{collector}/")).await?;
     let endpoint = proxy.url(&format!("{collector}/"))?;
     let watched = Watched::start_in(world, |launch| {
-        launch.env("DEAD_LETTERS_IN_A_ROW_MAX", "5").env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)
+        launch
+            .env("DEAD_LETTERS_CONSECUTIVE_MAX", "5")
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)
     })
     .await?;
     let load = watched.load();

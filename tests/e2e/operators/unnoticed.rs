@@ -44,7 +44,7 @@ pub async fn nobody_notices() -> Result<Proved> {
     replace(&rules, RULE)?;
     prometheus.clear(&AT_FIRST, SOON).await?;
 
-    nobody_told(&watched).await?;
+    never_notified(&watched).await?;
 
     drop(load);
     prometheus.fire(&["ReadingsStopped"], SOON).await?;
@@ -56,7 +56,7 @@ pub async fn nobody_notices() -> Result<Proved> {
 }
 
 /// One message is rejected for its recipient. Another message waits until its episode is over.
-async fn nobody_told(watched: &Watched) -> Result<()> {
+async fn never_notified(watched: &Watched) -> Result<()> {
     let gone = Fault::on(Endpoint::Send, Effect::Errcode(43004));
     let gone = watched.wechat.inject(gone);
     watched.measure(DEVICES, &[130, 131, 132]).await?;

@@ -84,7 +84,7 @@ async fn a_reject_is_parsed_anew_and_old_ones_can_be_deleted() -> Result<()> {
     let cut = json!({"deviceSn": world.device(1), "heart_rate": 80, "sleepData": long});
     http::post(&url, json!({"data": [cut, {"heart_rate": 70}]}).to_string()).await?;
     settled(&world).await?;
-    let rejects = ["--of", "rejects"];
+    let rejects = ["--topic", "rejects"];
     let run = async |rest: &[&str]| dlq(&world, &[&rejects, rest].concat()).await;
     says(&run(&["list"]).await?, "2 record(s)")?;
     says(&run(&["list", "--class", "missing_device_sn"]).await?, "1 record(s)")?;

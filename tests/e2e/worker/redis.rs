@@ -164,7 +164,7 @@ async fn a_redis_that_went_back_in_time_is_filled_anew() -> Result<()> {
     send(&world, &gateway, 1, 70).await?;
     settled(&world).await?;
     current(&world).await?;
-    let beat = "SELECT beat FROM redis_sentinel";
+    let beat = "SELECT sequence FROM redis_generation";
     eventually(SOON, "the sentinel beats", || async {
         Ok((world.database.number(beat).await? > 0).then_some(()))
     })

@@ -28,8 +28,8 @@ async fn shared_by_two(name: &str, protocol: &str) -> Result<()> {
     let second = worker().await?;
     eventually(SOON, "each owns a part", || async {
         let owned = [
-            first.metric("partitions_owned", "").await?,
-            second.metric("partitions_owned", "").await?,
+            first.metric("consumer_partitions_owned", "").await?,
+            second.metric("consumer_partitions_owned", "").await?,
         ];
         Ok((owned.iter().all(|owned| *owned >= 1.0)).then_some(()))
     })

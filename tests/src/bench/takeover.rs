@@ -137,7 +137,7 @@ async fn shared(replicas: &[Service]) -> anyhow::Result<()> {
     let half = f64::from(PARTITIONS) / 2.0;
     for replica in replicas {
         eventually(SETTLED_WITHIN, "each replica has half of the partitions", || async {
-            Ok((replica.metric("partitions_owned", "").await? == half).then_some(()))
+            Ok((replica.metric("consumer_partitions_owned", "").await? == half).then_some(()))
         })
         .await?;
     }

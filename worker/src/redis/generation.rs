@@ -39,7 +39,7 @@ const REFILL_SECONDS_MAX: i64 = 60;
 struct GenerationRow {
     token: String,
     placed: bool,
-    beat: i64,
+    sequence: i64,
     generation: i64,
     refilled: i64,
 }
@@ -128,7 +128,7 @@ impl GenerationCheck {
         if let Some(expected) = self.select().await? {
             return Ok(expected);
         }
-        sqlx::query("INSERT IGNORE INTO redis_sentinel (consumer_group, token) VALUES (?, ?)")
+        sqlx::query("INSERT IGNORE INTO redis_generation (consumer_group, token) VALUES (?, ?)")
             .bind(&self.group)
             .bind(Uuid::new_v4().to_string())
             .execute(&self.pool)
@@ -138,7 +138,7 @@ impl GenerationCheck {
 
     async fn select(&self) -> Result<Option<GenerationRow>, sqlx::Error> {
         sqlx::query_as(
-            "SELECT token, placed, beat, generation, refilled FROM redis_sentinel \
+            "SELECT token, placed, sequence, generation, refilled FROM redis_generation \
              WHERE consumer_group = ?",
         )
         .bind(&self.group)
@@ -149,7 +149,7 @@ impl GenerationCheck {
     /// Begins a new generation. Returns `false` if another replica did.
     async fn lose(&self, expected: &GenerationRow) -> Result<bool, sqlx::Error> {
         let begun = sqlx::query(
-            "UPDATE redis_sentinel SET token = ?, placed = 0, generation = generation + 1 \
+            "UPDATE redis_generation SET token = ?, placed = 0, generation = generation + 1 \
              WHERE consumer_group = ? AND token = ? AND placed = 1",
         )
         .bind(Uuid::new_v4().to_string())
@@ -161,25 +161,27 @@ impl GenerationCheck {
     }
 
     async fn place(&self, expected: &GenerationRow) -> Result<(), RedisError> {
-        self.write(&expected.token, expected.beat, "any").await?;
-        sqlx::query("UPDATE redis_sentinel SET placed = 1 WHERE consumer_group = ? AND token = ?")
-            .bind(&self.group)
-            .bind(&expected.token)
-            .execute(&self.pool)
-            .await?;
+        self.write(&expected.token, expected.sequence, "any").await?;
+        sqlx::query(
+            "UPDATE redis_generation SET placed = 1 WHERE consumer_group = ? AND token = ?",
+        )
+        .bind(&self.group)
+        .bind(&expected.token)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
     async fn advance(&self, expected: &GenerationRow) -> Result<(), RedisError> {
-        let beat = expected.beat + 1;
-        if !self.write(&expected.token, beat, "only").await? {
+        let sequence = expected.sequence + 1;
+        if !self.write(&expected.token, sequence, "only").await? {
             return Ok(());
         }
         sqlx::query(
-            "UPDATE redis_sentinel SET beat = GREATEST(beat, ?) \
+            "UPDATE redis_generation SET sequence = GREATEST(sequence, ?) \
              WHERE consumer_group = ? AND token = ?",
         )
-        .bind(beat)
+        .bind(sequence)
         .bind(&self.group)
         .bind(&expected.token)
         .execute(&self.pool)
@@ -203,7 +205,7 @@ impl GenerationCheck {
     /// the refill or the refill is done.
     pub async fn take_refill(&self) -> Result<bool, sqlx::Error> {
         let taken = sqlx::query(
-            "UPDATE redis_sentinel SET refiller = ?, \
+            "UPDATE redis_generation SET refiller = ?, \
              refill_until = UTC_TIMESTAMP(3) + INTERVAL ? SECOND \
              WHERE consumer_group = ? AND refilled < generation AND (refiller = ? \
              OR refill_until IS NULL OR refill_until < UTC_TIMESTAMP(3))",
@@ -220,7 +222,7 @@ impl GenerationCheck {
     /// Stores that everything was written to a generation.
     pub async fn refilled(&self, generation: i64) -> Result<(), sqlx::Error> {
         sqlx::query(
-            "UPDATE redis_sentinel SET refilled = GREATEST(refilled, ?), refiller = NULL, \
+            "UPDATE redis_generation SET refilled = GREATEST(refilled, ?), refiller = NULL, \
              refill_until = NULL WHERE consumer_group = ?",
         )
         .bind(generation)
@@ -241,7 +243,7 @@ impl GenerationRow {
         let Some((token, beat)) = found.and_then(|found| found.split_once(' ')) else {
             return false;
         };
-        token == self.token && beat.parse().is_ok_and(|beat: i64| beat >= self.beat)
+        token == self.token && beat.parse().is_ok_and(|beat: i64| beat >= self.sequence)
     }
 }
 
@@ -251,8 +253,13 @@ mod tests {
 
     #[test]
     fn a_key_that_is_gone_foreign_or_older_is_a_loss() {
-        let expected =
-            GenerationRow { token: "a".into(), placed: true, beat: 7, generation: 1, refilled: 1 };
+        let expected = GenerationRow {
+            token: "a".into(),
+            placed: true,
+            sequence: 7,
+            generation: 1,
+            refilled: 1,
+        };
         for (found, met) in [
             (Some("a 7"), true),
             (Some("a 8"), true),

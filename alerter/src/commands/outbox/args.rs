@@ -59,7 +59,8 @@ pub enum OutboxState {
     /// The notification is pending.
     Pending,
     /// The notification is pending in a digest.
-    Folded,
+    #[value(name = "in_digest")]
+    InDigest,
     /// The platform accepted the notification.
     Sent,
     /// The notification was dropped: too old, no recipient, or on an operator's order.
@@ -72,7 +73,7 @@ impl OutboxState {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
-            Self::Folded => "folded",
+            Self::InDigest => "in_digest",
             Self::Sent => "sent",
             Self::Dropped => "dropped",
             Self::Failed => "failed",

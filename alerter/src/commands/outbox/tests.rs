@@ -40,7 +40,7 @@ fn what_changes_the_outbox_says_which_notifications_it_means() {
     assert!(parse(&["retry", "--state", "failed"]).is_ok());
     assert!(parse(&["retry", "--state", "sent"]).unwrap_err()[0].contains("pending, failed"));
     assert!(parse(&["drop", "--id", "1,2", "--reason", "storm is over"]).is_ok());
-    let problems = parse(&["drop", "--state", "folded", "--reason", " "]).unwrap_err();
+    let problems = parse(&["drop", "--state", "in_digest", "--reason", " "]).unwrap_err();
     assert_eq!(problems.len(), 2, "{problems:?}");
 }
 

@@ -72,8 +72,8 @@ fn as_table(found: &[AddressRow], out: &mut impl Write) -> anyhow::Result<()> {
             one.kind.clone(),
             one.address.clone(),
             one.added_at.clone().unwrap_or_else(none),
-            one.refused_at.clone().unwrap_or_else(none),
-            one.refused_errcode.map_or_else(none, |code| code.to_string()),
+            one.disabled_at.clone().unwrap_or_else(none),
+            one.disabled_errcode.map_or_else(none, |code| code.to_string()),
         ]
     };
     let rows: Vec<_> =
@@ -92,13 +92,13 @@ mod tests {
             kind: "openid".into(),
             address: "o1".into(),
             added_at: Some("2025-09-02 12:00:00".into()),
-            refused_at: None,
-            refused_errcode: None,
+            disabled_at: None,
+            disabled_errcode: None,
         };
         let refused = AddressRow {
             user_id: 1001,
-            refused_at: Some("2025-09-03 12:00:00".into()),
-            refused_errcode: Some(43004),
+            disabled_at: Some("2025-09-03 12:00:00".into()),
+            disabled_errcode: Some(43004),
             ..told.clone()
         };
         [told, refused]
@@ -121,7 +121,7 @@ TENANT  USER  KIND    ADDRESS  ADDED                REFUSED              ERRCODE
         let mut out = Vec::new();
         as_json(&listed(), &mut out).unwrap();
         let found: serde_json::Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(found[0]["refused_at"], serde_json::Value::Null);
-        assert_eq!(found[1]["refused_errcode"], 43004);
+        assert_eq!(found[0]["disabled_at"], serde_json::Value::Null);
+        assert_eq!(found[1]["disabled_errcode"], 43004);
     }
 }

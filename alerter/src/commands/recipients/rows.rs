@@ -19,16 +19,16 @@ pub(super) struct AddressRow {
     pub(super) address: String,
     pub(super) added_at: Option<String>,
     /// Time since which the address is disabled.
-    pub(super) refused_at: Option<String>,
+    pub(super) disabled_at: Option<String>,
     /// The platform's reason.
-    pub(super) refused_errcode: Option<i64>,
+    pub(super) disabled_errcode: Option<i64>,
 }
 
 fn selection(customer_id: Option<i64>, user_id: Option<i64>) -> QueryBuilder<MySql> {
     let mut query = QueryBuilder::new(
         "SELECT customer_id, user_id, kind, address, CAST(create_time AS CHAR) AS added_at, \
-         CAST(refused_at AS CHAR) AS refused_at, \
-         CAST(refused_errcode AS SIGNED) AS refused_errcode \
+         CAST(disabled_at AS CHAR) AS disabled_at, \
+         CAST(disabled_errcode AS SIGNED) AS disabled_errcode \
          FROM t_alert_recipient_address WHERE 1 = 1",
     );
     for (column, id) in [("customer_id", customer_id), ("user_id", user_id)] {
@@ -51,7 +51,7 @@ pub(super) async fn add(pool: &MySqlPool, entry: &AddressArgs) -> Result<String,
     let there: Vec<AddressRow> = query.build_query_as().fetch_all(pool).await?;
     sqlx::query(
         "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address) \
-         VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE refused_at = NULL, refused_errcode = NULL",
+         VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE disabled_at = NULL, disabled_errcode = NULL",
     )
     .bind(entry.customer_id)
     .bind(entry.user_id)
@@ -61,9 +61,9 @@ pub(super) async fn add(pool: &MySqlPool, entry: &AddressArgs) -> Result<String,
     .await?;
     Ok(match there.first() {
         None => format!("added {}", entry.name()),
-        Some(AddressRow { refused_at: None, .. }) => format!("there was already {}", entry.name()),
-        Some(AddressRow { refused_at: Some(since), refused_errcode, .. }) => {
-            let code = refused_errcode.map_or_else(|| "?".into(), |code| code.to_string());
+        Some(AddressRow { disabled_at: None, .. }) => format!("there was already {}", entry.name()),
+        Some(AddressRow { disabled_at: Some(since), disabled_errcode, .. }) => {
+            let code = disabled_errcode.map_or_else(|| "?".into(), |code| code.to_string());
             format!("trying again {}, refused since {since} (errcode {code})", entry.name())
         }
     })

@@ -20,8 +20,18 @@ const EPISODES: [&str; 12] = [
 
 /// Names of the columns about notifications.
 const NOTIFICATIONS: [&str; 12] = [
-    "rule", "tenant", "sent", "pending", "failed", "dropped", "folded", "cooldown", "flapping",
-    "silenced", "other", "flaps",
+    "rule",
+    "tenant",
+    "sent",
+    "pending",
+    "failed",
+    "dropped",
+    "in_digest",
+    "cooldown",
+    "flapping",
+    "silenced",
+    "other",
+    "flaps",
 ];
 
 /// Names of the columns about failures.
@@ -106,7 +116,7 @@ fn notifications(line: &RuleSummary) -> [String; NOTIFICATIONS.len()] {
         outcome("pending"),
         outcome("failed"),
         outcome("dropped"),
-        outcome("folded"),
+        outcome("in_digest"),
         reason(COOLDOWN).to_string(),
         reason(FLAPPING).to_string(),
         reason(SILENCED).to_string(),

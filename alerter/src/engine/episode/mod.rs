@@ -47,7 +47,6 @@ pub struct OpenEpisode {
     /// Current severity.
     pub severity: Severity,
     /// Whether the episode has a notification.
-    #[serde(rename = "told")]
     notified: bool,
     /// Steps of the escalation so far.
     steps: usize,

@@ -11,7 +11,7 @@ use crate::rules::policy::Policy;
 pub struct NotifyHistory {
     /// Time of the last notification of an opening, a reminder or an escalation. The cooldown
     /// counts from here.
-    #[serde(default, rename = "told_at", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     notified_at: Option<i64>,
     /// The latest openings, as many as flapping takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -26,9 +26,7 @@ pub struct NotifyHistory {
 enum Flap {
     #[default]
     None,
-    #[serde(rename = "untold")]
     Unnotified,
-    #[serde(rename = "told")]
     Notified,
 }
 

@@ -24,7 +24,7 @@ pub struct RebuiltRequest {
     /// The request, byte for byte.
     pub payload: Vec<u8>,
     /// Number of times the request was rebuilt as a repeat.
-    pub repeats: i32,
+    pub resends: i32,
 }
 
 impl Outbox {
@@ -52,7 +52,7 @@ impl Outbox {
         take.build().execute(&self.pool).await?;
         let mut taken: QueryBuilder<MySql> = QueryBuilder::new(format!(
             "SELECT id, episode_key, transition_seq, transition, recipient, customer_id, payload, \
-             notice, traceparent, attempts, repeats, lease_owner, \
+             notice, traceparent, attempts, resends, lease_owner, \
              CAST({NOW_MS} - created_at AS SIGNED) AS age_ms, \
              CAST({NOW_MS} - uncertain_since AS SIGNED) AS uncertain_ms \
              FROM t_alert_outbox WHERE lease_owner = "
@@ -77,7 +77,7 @@ impl Outbox {
             Some(rendered) => {
                 query.push("payload = ").push_bind(&rendered.payload);
                 query.push(", notice = ").push_bind(stored(&rendered.notice));
-                query.push(", repeats = ").push_bind(rendered.repeats);
+                query.push(", resends = ").push_bind(rendered.resends);
                 query.push(format!(", uncertain_since = {NOW_MS}"));
             }
             None => {
@@ -101,10 +101,10 @@ fn due(max: usize, paused: &[(i64, Channel)]) -> QueryBuilder<MySql> {
          AND NOT EXISTS (SELECT 1 FROM t_alert_outbox AS earlier \
              WHERE earlier.episode_key = due.episode_key AND earlier.recipient = due.recipient \
              AND earlier.transition_seq < due.transition_seq \
-             AND earlier.state IN ('pending', 'folded')) \
+             AND earlier.state IN ('pending', 'in_digest')) \
          AND NOT EXISTS (SELECT 1 FROM t_alert_outbox AS earlier \
              WHERE earlier.device_sn = due.device_sn AND earlier.recipient = due.recipient \
-             AND earlier.id < due.id AND earlier.state IN ('pending', 'folded'))"
+             AND earlier.id < due.id AND earlier.state IN ('pending', 'in_digest'))"
     ));
     for (customer_id, channel) in paused {
         query.push(" AND NOT (due.customer_id = ").push_bind(*customer_id);

@@ -211,10 +211,10 @@ pub async fn write_digest(
         .await?
         .last_insert_id();
     let mut query: QueryBuilder<MySql> =
-        QueryBuilder::new("UPDATE t_alert_outbox SET state = 'folded', digest_id = ");
+        QueryBuilder::new("UPDATE t_alert_outbox SET state = 'in_digest', digest_id = ");
     query.push_bind(i64::try_from(digest).unwrap_or(i64::MAX));
     query.push(" WHERE state = 'pending' AND id");
     push_in(&mut query, members);
-    let folded = query.build().execute(connection).await?;
-    Ok(folded.rows_affected() == members.len() as u64)
+    let updated = query.build().execute(connection).await?;
+    Ok(updated.rows_affected() == members.len() as u64)
 }

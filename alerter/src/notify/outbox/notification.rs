@@ -56,7 +56,7 @@ pub struct Notification {
     /// Attempts before this one.
     pub attempts: i32,
     /// Number of times the request was rebuilt as a repeat.
-    pub repeats: i32,
+    pub resends: i32,
     /// The claim under which a sender holds the row.
     pub lease_owner: String,
     /// Time since the row was written.
@@ -83,11 +83,11 @@ impl Notification {
             .any(|end| self.transition == end.as_str())
     }
 
-    /// Returns the name by which the platform delivers the notification only once, after `repeats`
-    /// repeats.
-    pub fn client_msg_id(&self, repeats: i32) -> String {
-        let repeats = u32::try_from(repeats).unwrap_or_default();
+    /// Returns the name by which the platform delivers the notification only once, after `resends`
+    /// resends.
+    pub fn client_msg_id(&self, resends: i32) -> String {
+        let resends = u32::try_from(resends).unwrap_or_default();
         let seq = i64::from(self.transition_seq);
-        alert_rows::client_msg_id(&self.episode_key, seq, &self.recipient, repeats)
+        alert_rows::client_msg_id(&self.episode_key, seq, &self.recipient, resends)
     }
 }

@@ -93,7 +93,7 @@ impl Outbox {
             push_in(&mut query, ids);
             let changed = query.build().execute(&mut *transaction).await?;
             let mut query: QueryBuilder<MySql> = QueryBuilder::new(
-                "UPDATE t_alert_outbox SET state = 'folded', finished_at = NULL \
+                "UPDATE t_alert_outbox SET state = 'in_digest', finished_at = NULL \
                  WHERE state IN ('failed', 'dropped') AND digest_id",
             );
             push_in(&mut query, ids);

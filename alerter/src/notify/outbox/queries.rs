@@ -98,7 +98,7 @@ impl Outbox {
     pub async fn depth(&self) -> Result<(i64, f64), sqlx::Error> {
         let query = format!(
             "SELECT COUNT(*), COALESCE({NOW_MS} - MIN(created_at), 0) FROM t_alert_outbox \
-             WHERE state IN ('pending', 'folded')"
+             WHERE state IN ('pending', 'in_digest')"
         );
         let row = sqlx::query(sqlx::AssertSqlSafe(query)).fetch_one(&self.pool).await?;
         let (count, age_ms): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);

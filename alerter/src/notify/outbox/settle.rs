@@ -124,7 +124,7 @@ pub(super) async fn settle_members(
          part.next_attempt_at = digest.next_attempt_at, \
          part.uncertain_since = digest.uncertain_since, \
          part.last_errcode = digest.last_errcode, part.last_error = digest.last_error \
-         WHERE part.state = 'folded' AND digest.state <> 'pending' AND digest.id",
+         WHERE part.state = 'in_digest' AND digest.state <> 'pending' AND digest.id",
     );
     push_in(&mut query, digests);
     query.build().execute(connection).await?;

@@ -68,7 +68,7 @@ impl AddressBook {
     ) -> Result<HashMap<i64, Vec<Address>>, sqlx::Error> {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
             "SELECT user_id, kind, address FROM t_alert_recipient_address \
-             WHERE refused_at IS NULL AND customer_id = ",
+             WHERE disabled_at IS NULL AND customer_id = ",
         );
         query.push_bind(customer_id);
         query.push(" AND user_id IN (");
@@ -106,7 +106,7 @@ impl AddressBook {
         errcode: Option<i64>,
     ) -> Result<(), sqlx::Error> {
         sqlx::query(
-            "UPDATE t_alert_recipient_address SET refused_at = NOW(), refused_errcode = ? \
+            "UPDATE t_alert_recipient_address SET disabled_at = NOW(), disabled_errcode = ? \
              WHERE customer_id = ? AND kind = ? AND address = ?",
         )
         .bind(errcode)

@@ -202,10 +202,10 @@ fn render(job: &SendJob<'_>, route: &Route, delayed: bool, repeat: bool) -> Opti
     // Marks stay once set: an earlier attempt that may have arrived may have been the final one.
     notice.delayed |= delayed;
     notice.repeat |= repeat;
-    let repeats = job.notification.repeats + i32::from(repeat);
-    let id = job.notification.client_msg_id(repeats);
+    let resends = job.notification.resends + i32::from(repeat);
+    let id = job.notification.client_msg_id(resends);
     let payload = route.render(&job.address, &id, &notice)?;
-    Some(RebuiltRequest { notice, payload, repeats })
+    Some(RebuiltRequest { notice, payload, resends })
 }
 
 fn error_type(failure: &Failure) -> String {

@@ -20,7 +20,7 @@ fn route() -> Route {
     Route::new(Arc::new(accounts), Channel::Official).unwrap()
 }
 
-fn notification(key: &EpisodeKey, repeats: i32) -> Notification {
+fn notification(key: &EpisodeKey, resends: i32) -> Notification {
     Notification {
         id: 1,
         episode_key: key.as_str().into(),
@@ -32,14 +32,14 @@ fn notification(key: &EpisodeKey, repeats: i32) -> Notification {
         notice: serde_json::to_string(&notice()).unwrap(),
         traceparent: None,
         attempts: 0,
-        repeats,
+        resends,
         lease_owner: "me".into(),
         age_ms: 0,
         uncertain_ms: None,
     }
 }
 
-/// Returns the rebuilt request as JSON, and the number of repeats after it.
+/// Returns the rebuilt request as JSON, and the number of resends after it.
 fn rendered(notification: &Notification, delayed: bool, repeat: bool) -> (Value, i32) {
     let letter = SendJob {
         notification,
@@ -47,16 +47,16 @@ fn rendered(notification: &Notification, delayed: bool, repeat: bool) -> (Value,
         notice: notification.notice(),
     };
     let rendered = render(&letter, &route(), delayed, repeat).unwrap();
-    (serde_json::from_slice(&rendered.payload).unwrap(), rendered.repeats)
+    (serde_json::from_slice(&rendered.payload).unwrap(), rendered.resends)
 }
 
 #[test]
 fn a_repeat_is_another_message_to_the_platform_and_the_same_to_whoever_makes_it_again() {
     let key = EpisodeKey::of_digest(7, "openid:o1", 1);
-    let (first, repeats) = rendered(&notification(&key, 0), false, false);
-    assert_eq!((&first["client_msg_id"], repeats), (&key.client_msg_id(2, "openid:o1").into(), 0));
-    let (repeat, repeats) = rendered(&notification(&key, 0), false, true);
-    assert_eq!(repeats, 1);
+    let (first, resends) = rendered(&notification(&key, 0), false, false);
+    assert_eq!((&first["client_msg_id"], resends), (&key.client_msg_id(2, "openid:o1").into(), 0));
+    let (repeat, resends) = rendered(&notification(&key, 0), false, true);
+    assert_eq!(resends, 1);
     assert_ne!(repeat["client_msg_id"], first["client_msg_id"]);
     assert_eq!(rendered(&notification(&key, 0), false, true).0, repeat);
     assert_ne!(rendered(&notification(&key, 1), false, true).0, repeat);
@@ -70,9 +70,9 @@ fn marks_are_shown_and_stay() {
     let marked = Notice { repeat: true, ..notice() };
     let again =
         Notification { notice: serde_json::to_string(&marked).unwrap(), ..notification(&key, 1) };
-    let (late, repeats) = rendered(&again, true, false);
+    let (late, resends) = rendered(&again, true, false);
     assert_eq!(late["data"]["keyword2"]["value"], "延迟 重复? 心率过高 133");
-    assert_eq!(repeats, 1, "it is the same repeat, only late");
+    assert_eq!(resends, 1, "it is the same repeat, only late");
 }
 
 #[test]

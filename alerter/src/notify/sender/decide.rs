@@ -61,7 +61,7 @@ pub enum Decision {
 /// Decides what to do with a notification of which `known` is known.
 pub fn decide(known: &NotificationState) -> Decision {
     if known.is_end && !known.start_notified {
-        return Decision::Drop("nobody_told");
+        return Decision::Drop("never_notified");
     }
     let delayed = known.age >= AGE_MAX;
     if delayed && !known.is_end && !known.firing {
@@ -137,7 +137,7 @@ mod tests {
             (NotificationState { firing: false, ..old }, Decision::Drop("too_old")),
             (NotificationState { has_notice: false, ..old }, Decision::Stored),
             (end, Decision::Stored),
-            (NotificationState { start_notified: false, ..end }, Decision::Drop("nobody_told")),
+            (NotificationState { start_notified: false, ..end }, Decision::Drop("never_notified")),
             (
                 NotificationState { age: AGE_MAX, ..end },
                 Decision::Rebuild { delayed: true, repeat: false },
@@ -196,6 +196,6 @@ mod tests {
         let enough = NotificationState { recipient_wait: Some(MINUTE), ..fresh() };
         assert_eq!(decide(&enough), Decision::Postpone(MINUTE, "recipient_limit"));
         let void = NotificationState { is_end: true, ..enough };
-        assert_eq!(decide(&void), Decision::Drop("nobody_told"));
+        assert_eq!(decide(&void), Decision::Drop("never_notified"));
     }
 }

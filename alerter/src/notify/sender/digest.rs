@@ -94,7 +94,7 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
         several => format!("{}等{several}人", shortened(&worst.user)),
     };
     Some(Notice {
-        to: if worst.is_over() { worst.to } else { TransitionKind::Opened },
+        transition: if worst.is_over() { worst.transition } else { TransitionKind::Opened },
         severity: worst.severity,
         flapping: false,
         vital: worst.vital,

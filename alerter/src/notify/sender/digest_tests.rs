@@ -5,8 +5,12 @@ use crate::test_support;
 /// A pending row. The episode's key is the device and the letter of its rule.
 fn waiting(id: i64, key: &str, to: TransitionKind) -> WaitingRow {
     let device = key.split_once(':').unwrap().0;
-    let notice =
-        Notice { to, device_sn: device.into(), user: device.into(), ..test_support::notice() };
+    let notice = Notice {
+        transition: to,
+        device_sn: device.into(),
+        user: device.into(),
+        ..test_support::notice()
+    };
     WaitingRow {
         id,
         episode_key: key.into(),
@@ -64,7 +68,7 @@ fn a_digest_counts_all_alerts_and_names_the_worst_first_each_once() {
         episode_key: key,
         notice: Notice {
             severity,
-            to,
+            transition: to,
             value: Some(if to == TransitionKind::Resolved { 88.0 } else { 133.0 }),
             bound: (to != TransitionKind::Resolved).then_some(120.0),
             device_sn: key.into(),
@@ -95,7 +99,7 @@ fn what_is_over_stands_behind_what_lasts_and_never_reads_like_a_beginning() {
     let member = |id, key, severity, to, user: &str| DigestMember {
         id,
         episode_key: key,
-        notice: Notice { severity, to, user: user.into(), ..test_support::notice() },
+        notice: Notice { severity, transition: to, user: user.into(), ..test_support::notice() },
     };
     let over = member(1, "A", Severity::Critical, TransitionKind::Resolved, "王小明");
     let lasts = member(2, "B", Severity::Major, TransitionKind::Opened, "Alexander Christoph");

@@ -1,4 +1,4 @@
-//! The last good version of each rule, in table `t_alert_rule_good`.
+//! The last good version of each rule, in table `t_alert_rule_last_good`.
 //!
 //! Runs statements, each with a deadline. [`super::versions`] decides which versions are good, and
 //! the caller handles failures. Replicas write the same rows. Each write replaces whole rows, so
@@ -22,10 +22,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum LastGoodError {
     /// MySQL returned an error.
-    #[error("t_alert_rule_good: {0}")]
+    #[error("t_alert_rule_last_good: {0}")]
     MySql(#[from] sqlx::Error),
     /// MySQL did not answer in time.
-    #[error("t_alert_rule_good: no answer within {} s", TIMEOUT.as_secs())]
+    #[error("t_alert_rule_last_good: no answer within {} s", TIMEOUT.as_secs())]
     Timeout(#[from] tokio::time::error::Elapsed),
 }
 
@@ -59,7 +59,7 @@ impl LastGoodStore {
             // A version of the alerter without this column leaves it 0.
             "SELECT rule_id, fingerprint, IF(counted_from = 0, \
              CAST(UNIX_TIMESTAMP(accepted_at) * 1000 AS SIGNED), counted_from) \
-             FROM t_alert_rule_good WHERE source = ?",
+             FROM t_alert_rule_last_good WHERE source = ?",
         )
         .bind(self.source)
         .fetch_all(&self.pool);
@@ -75,7 +75,7 @@ impl LastGoodStore {
             let mut query: QueryBuilder<MySql> = QueryBuilder::new(
                 "SELECT rule_id, `fields`, \
                  CAST(DATE_FORMAT(accepted_at, '%Y-%m-%d %H:%i:%s') AS CHAR) AS accepted_at \
-                 FROM t_alert_rule_good WHERE source = ",
+                 FROM t_alert_rule_last_good WHERE source = ",
             );
             query.push_bind(self.source).push(" AND rule_id IN ");
             query.push_tuples(rules, |mut row, id| {
@@ -90,7 +90,7 @@ impl LastGoodStore {
     /// Stores these versions, at most [`ROWS_MAX`].
     pub async fn put(&self, forms: &[VersionToStore]) -> Result<(), LastGoodError> {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
-            "REPLACE INTO t_alert_rule_good (source, rule_id, `fields`, fingerprint, counted_from) ",
+            "REPLACE INTO t_alert_rule_last_good (source, rule_id, `fields`, fingerprint, counted_from) ",
         );
         query.push_values(forms, |mut row, kept| {
             row.push_bind(self.source).push_bind(kept.rule_id);
@@ -105,7 +105,7 @@ impl LastGoodStore {
     /// Removes the stored versions of these rules, at most [`ROWS_MAX`].
     pub async fn remove(&self, rules: &[i64]) -> Result<(), LastGoodError> {
         let mut query: QueryBuilder<MySql> =
-            QueryBuilder::new("DELETE FROM t_alert_rule_good WHERE source = ");
+            QueryBuilder::new("DELETE FROM t_alert_rule_last_good WHERE source = ");
         query.push_bind(self.source).push(" AND rule_id IN ");
         query.push_tuples(rules, |mut row, id| {
             row.push_bind(id);

@@ -217,7 +217,7 @@ fn report(taken: &SourceUpdate) {
     }
     for (state, rules) in [
         ("valid", taken.valid),
-        ("refused", taken.refused),
+        ("invalid", taken.refused),
         ("last_good", taken.last_good),
         ("event", taken.events),
     ] {

@@ -58,7 +58,7 @@ pub(super) async fn run(
     let run = Run {
         usage: first.until(&last),
         resident: usage::resident(&alerter),
-        opened: alerter.metric("alerter_transitions_total", "to=\"opened\"").await?,
+        opened: alerter.metric("alerter_transitions_total", "transition=\"opened\"").await?,
     };
     let late = alerter.metric("alerter_readings_total", "outcome=\"late\"").await?;
     ensure!(late < 1.0, "{late} readings were late");

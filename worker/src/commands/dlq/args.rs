@@ -15,7 +15,7 @@ pub struct DlqArgs {
     pub group: String,
     /// Topic to use: deliveries that could not be stored, or items that could not become a reading.
     #[arg(long, value_enum, default_value = "dead-letters", global = true)]
-    pub of: KeptTopic,
+    pub topic: KeptTopic,
     /// The time zone of the devices.
     #[command(flatten)]
     pub zone: ZoneArgs,
@@ -121,8 +121,8 @@ impl DlqArgs {
     }
 
     /// Returns the name of the topic.
-    pub(crate) fn topic(&self) -> String {
-        match self.of {
+    pub(crate) fn topic_name(&self) -> String {
+        match self.topic {
             KeptTopic::DeadLetters => self.kafka.dead_letter_topic(&self.group),
             KeptTopic::Rejects => self.kafka.rejects_topic.clone(),
         }

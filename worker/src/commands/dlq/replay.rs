@@ -106,7 +106,7 @@ async fn replay(
         totals.exhausted += 1;
         return Ok(());
     }
-    let readings = record.replayed(config.of, &config.zone.zone);
+    let readings = record.replayed(config.topic, &config.zone.zone);
     if readings.is_empty() {
         totals.unreadable += 1;
     }
@@ -114,7 +114,7 @@ async fn replay(
         if let Some(publisher) = publisher {
             // A dead letter goes back to the partition of its delivery, even from another
             // partition.
-            let partition = match config.of {
+            let partition = match config.topic {
                 KeptTopic::DeadLetters => record.source_partition(),
                 KeptTopic::Rejects => None,
             };
@@ -156,7 +156,7 @@ struct ReplayCursor {
 
 impl ReplayCursor {
     fn new(config: &DlqArgs, name: &str) -> anyhow::Result<Self> {
-        let topic = config.topic();
+        let topic = config.topic_name();
         let consumer: BaseConsumer = config
             .kafka
             .client_config("worker-dlq")

@@ -13,7 +13,7 @@ use super::record::KeptRecord;
 
 /// Returns a reader, the name of the topic and its watermarks.
 pub fn open(config: &DlqArgs) -> anyhow::Result<(TopicReader, String, TopicWatermarks)> {
-    let topic = config.topic();
+    let topic = config.topic_name();
     let reader = TopicReader::new(&config.kafka, "worker-dlq")?;
     let ends = reader.ends(&topic)?.with_context(|| format!("there is no topic {topic}"))?;
     Ok((reader, topic, ends))

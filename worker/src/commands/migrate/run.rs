@@ -34,15 +34,6 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 /// Description of the first of the files that the baseline replaced.
 const REPLACED_FIRST: &str = "user health data";
 
-/// Number of files that the baseline replaced.
-const REPLACED_FILES: usize = 37;
-
-/// Version of the last file that the baseline replaced.
-const REPLACED_LAST: i64 = 129;
-
-/// Turns a database with all replaced files into a database of the baseline.
-const REMEDY: &str = "DELETE FROM _sqlx_migrations;";
-
 /// Creates what is missing. A second run changes nothing.
 pub async fn migrate(config: &MigrateArgs) -> anyhow::Result<()> {
     // A migration may wait for its tables as long as the limit allows: an operator has to fix a
@@ -77,16 +68,8 @@ pub async fn migrate(config: &MigrateArgs) -> anyhow::Result<()> {
     accept_topic(&pool, topic, &found, config.accept_topic).await
 }
 
-/// A file that was applied, as sqlx records it.
-#[derive(Debug, Clone, sqlx::FromRow)]
-struct Applied {
-    version: i64,
-    description: String,
-    success: bool,
-}
-
-/// Fails for a database of the files that the baseline replaced: sqlx would only name a version
-/// that it does not know. Changes nothing.
+/// Fails for a database of the files that the baseline replaced before the first release: sqlx would
+/// only name a version that it does not know. Changes nothing.
 async fn refuse_replaced_files(pool: &MySqlPool) -> anyhow::Result<()> {
     let record: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM information_schema.TABLES \
@@ -97,40 +80,16 @@ async fn refuse_replaced_files(pool: &MySqlPool) -> anyhow::Result<()> {
     if record == 0 {
         return Ok(());
     }
-    let applied: Vec<Applied> = sqlx::query_as(
-        "SELECT version, description, success FROM _sqlx_migrations ORDER BY version",
-    )
-    .fetch_all(pool)
-    .await?;
-    if let Some(reason) = replaced_files(&applied) {
-        anyhow::bail!(reason);
-    }
+    let first: Option<String> =
+        sqlx::query_scalar("SELECT description FROM _sqlx_migrations WHERE version = 1")
+            .fetch_optional(pool)
+            .await?;
+    anyhow::ensure!(
+        first.as_deref() != Some(REPLACED_FIRST),
+        "this database was migrated by files from before 0.2.0, whose tables are not those of today's \
+         files; nothing was changed. Run `worker migrate` in a new database (migrations/README.md)"
+    );
     Ok(())
-}
-
-/// Returns why the applied files are not the baseline's and how to continue, if the baseline
-/// replaced them. Pure.
-fn replaced_files(applied: &[Applied]) -> Option<String> {
-    let (first, last) = (applied.first()?, applied.last()?);
-    if (first.version, first.description.as_str()) != (1, REPLACED_FIRST) {
-        return None;
-    }
-    let complete = applied.len() == REPLACED_FILES
-        && last.version == REPLACED_LAST
-        && applied.iter().all(|file| file.success);
-    Some(if complete {
-        format!(
-            "this database was migrated by all {REPLACED_FILES} files from before 0.2.0, and its tables are \
-             those of today's files; nothing was changed. Run `{REMEDY}` in it, then `worker migrate` again"
-        )
-    } else {
-        format!(
-            "this database was migrated by files from before 0.2.0, up to {} and not completely up to \
-             {REPLACED_LAST}, so its tables are not those of today's files; nothing was changed. Create \
-             it anew, or keep its rows as migrations/README.md describes",
-            last.version
-        )
-    })
 }
 
 fn spec(name: &str, partitions: i32, retention: Duration, message_bytes_max: usize) -> TopicSpec {
@@ -185,61 +144,4 @@ async fn check_partitions(config: &MigrateArgs, pool: &MySqlPool) -> anyhow::Res
         );
     }
     Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn applied(versions: impl IntoIterator<Item = i64>, first: &str) -> Vec<Applied> {
-        let one = |version| Applied {
-            version,
-            description: if version == 1 { first.to_owned() } else { "later".to_owned() },
-            success: true,
-        };
-        versions.into_iter().map(one).collect()
-    }
-
-    fn replaced() -> Vec<Applied> {
-        let versions = (1..=11).chain(101..=111).chain(114..=118).chain(120..=REPLACED_LAST);
-        applied(versions, REPLACED_FIRST)
-    }
-
-    #[test]
-    fn a_database_of_the_baseline_or_of_later_files_is_migrated() {
-        for versions in [0, 1, 9, 10, REPLACED_LAST] {
-            let reason = replaced_files(&applied(1..=versions, "health data"));
-            assert_eq!(reason, None, "{versions}");
-        }
-    }
-
-    #[test]
-    fn a_database_of_all_replaced_files_gets_the_remedy() {
-        let reason = replaced_files(&replaced()).unwrap();
-        assert!(reason.contains(REMEDY), "{reason}");
-    }
-
-    #[test]
-    fn a_database_of_some_replaced_files_gets_no_remedy() {
-        let mut unfinished = replaced();
-        unfinished.last_mut().unwrap().success = false;
-        let mut incomplete = replaced();
-        incomplete.remove(20);
-        let early = replaced()[..1].to_vec();
-        let late = replaced()[..REPLACED_FILES - 1].to_vec();
-        for files in [unfinished, incomplete, early, late] {
-            let reason = replaced_files(&files).unwrap();
-            assert!(!reason.contains(REMEDY) && reason.contains("anew"), "{reason}");
-        }
-    }
-
-    /// An edit of the baseline changes the remedy (migrations/README.md), and only then this number.
-    #[test]
-    fn the_remedy_was_written_for_this_baseline() {
-        let baseline = MIGRATIONS.iter().filter(|file| file.version <= 9);
-        let digest = baseline
-            .flat_map(|file| file.checksum.iter())
-            .fold(0, |digest: u64, byte| digest.wrapping_mul(31).wrapping_add(u64::from(*byte)));
-        assert_eq!(digest, 0x197c_82dc_2e62_78c5, "an edited baseline needs an edited remedy");
-    }
 }

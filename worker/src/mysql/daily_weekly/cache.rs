@@ -33,7 +33,7 @@ impl PeriodCache {
     pub fn export(&self) {
         let entries = self.days.len() + self.weeks.len();
         ljwx_ledger::metrics::export_cache(
-            "daily_written",
+            "period_documents",
             entries as u64,
             GENERATION_PERIODS_MAX as u64 * 4,
         );
