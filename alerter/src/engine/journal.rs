@@ -7,7 +7,7 @@
 //!
 //! A line is `device_sn heard_at customer_id org_id user_id seen`. `-` is no value, and `=` is the
 //! value of the line before. `seen` is `epoch_ms*signs` for each time, joined by commas. The vitals
-//! are hexadecimal bits in the order of [`Vital::ALL`](crate::rules::vital::Sign::ALL).
+//! are hexadecimal bits in the order of [`Vital::ALL`](crate::rules::vital::Vital::ALL).
 
 use ljwx_reading::{DeviceSn, Ids};
 

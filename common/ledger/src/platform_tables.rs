@@ -120,7 +120,7 @@ async fn rows<'a>(
     if !asked {
         return Ok(Vec::new());
     }
-    // `sql::Rows` has escaped every value.
+    // `sql::ValueList` has escaped every value.
     sqlx::raw_sql(AssertSqlSafe(list.finish(""))).fetch_all(pool).await
 }
 

@@ -53,7 +53,7 @@ const BATCH_TIME_MAX: Duration = Duration::from_secs(1);
 /// programs beside the database than readings gain.
 const IDLE_SHARE: u32 = 10;
 
-/// The same wait if `COMPANY_ROWS` rows wait, so that each row costs little.
+/// The same wait if `FAST_ROWS` rows wait, so that each row costs little.
 const FAST_SHARE: u32 = 4;
 
 /// Shortest wait for more rows.
@@ -154,7 +154,7 @@ impl BatchSizer {
             .clamp(LINGER_MIN.min(self.limits.age_max), self.limits.age_max)
     }
 
-    /// Returns the age that makes a batch due if `COMPANY_ROWS` rows wait.
+    /// Returns the age that makes a batch due if `FAST_ROWS` rows wait.
     pub fn fast_linger(&self) -> Duration {
         (self.small_batch * FAST_SHARE).min(self.linger())
     }

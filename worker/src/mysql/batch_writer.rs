@@ -230,7 +230,7 @@ async fn write_rows(
     let mut upserts = Upserts::of(texts, segments, calendar, text_max);
     let mut affected = Vec::with_capacity(upserts.texts.len());
     for text in joined(std::mem::take(&mut upserts.texts), text_max) {
-        // Safe: `sql::Rows` has escaped every value.
+        // Safe: `sql::ValueList` has escaped every value.
         let mut results = sqlx::raw_sql(AssertSqlSafe(text)).execute_many(&mut *connection);
         loop {
             match results.try_next().await {

@@ -84,7 +84,7 @@ impl NewestRows {
         let text_max = self.packet.text_max(&mut connection).await?;
         let mut rows = Vec::with_capacity(queries.len());
         for text in texts(queries, text_max) {
-            // Safe: `sql::Rows` has escaped the serial numbers.
+            // Safe: `sql::ValueList` has escaped the serial numbers.
             rows.extend(sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut connection).await?);
         }
         Ok(rows)

@@ -1,7 +1,7 @@
 //! The episode of one rule on one device: quiet, pending, firing, recovering, quiet.
 //!
 //! Pure: event time comes as an argument, in milliseconds, never older than before. The episode
-//! does not know its recipients. [`Episode::untold`] reverts a notification that reached no
+//! does not know its recipients. [`Episode::undo_notification`] reverts a notification that reached no
 //! recipient.
 
 pub mod condition_state;

@@ -105,7 +105,7 @@ impl Outbox {
         Ok(postpone.rows_affected())
     }
 
-    /// Like [`Self::put_off`], for `wait` from now.
+    /// Like [`Self::postpone`], for `wait` from now.
     pub async fn postpone_for(
         &self,
         whom: (i64, &str),

@@ -46,7 +46,7 @@ pub fn unpaired_ends(waiting: &[WaitingRow]) -> Vec<&str> {
 
 /// Returns the rows that go into the digest, in their order. A row that cannot go in holds back
 /// later rows of the same device. So no end is read before its opening. `told` holds the episodes
-/// of [`ends_alone`] that someone was notified of.
+/// of [`unpaired_ends`] that someone was notified of.
 pub fn choose<'a>(waiting: &'a [WaitingRow], notified: &HashSet<String>) -> Vec<DigestMember<'a>> {
     let mut members: Vec<DigestMember<'a>> = Vec::new();
     let (mut kept_back, mut chosen) = (HashSet::new(), HashSet::new());

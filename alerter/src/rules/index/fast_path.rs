@@ -11,7 +11,7 @@ use crate::rules::verdict::Range;
 use crate::rules::vital::{Vital, VitalSet};
 
 /// For each vital, a range of values in which every added rule leaves a device without state as it
-/// is ([`crate::engine::episode::evaluate::leaves_quiet`]).
+/// is ([`crate::engine::episode::evaluate::cannot_change_state`]).
 ///
 /// A value outside the range may change
 /// the state of a rule, but need not.

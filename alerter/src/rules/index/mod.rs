@@ -151,7 +151,7 @@ impl<'a> TenantRules<'a> {
         self.in_order(places)
     }
 
-    /// Like [`Self::concerned`], but only rules with these numbers.
+    /// Like [`Self::affected`], but only rules with these numbers.
     pub fn affected_among(
         self,
         ids: impl Iterator<Item = i64>,
