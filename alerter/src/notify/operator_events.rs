@@ -190,7 +190,7 @@ impl Webhook {
                     return;
                 }
                 Err(error) => {
-                    warn!(%error, attempts = attempt, "operator webhook failed, retrying")
+                    warn!(%error, attempts = attempt, "operator webhook failed")
                 }
             }
             if attempt < ATTEMPTS_MAX {

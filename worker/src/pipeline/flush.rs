@@ -194,7 +194,7 @@ impl Flush {
             warn!(
                 partition = advance.partition,
                 ?outcome,
-                "ledger compare-and-set failed, dropping segment"
+                "ledger compare-and-set failed, continuing from the ledger's position"
             );
             ended.flushed.push((advance.partition, advance.epoch, outcome));
             let segments =

@@ -73,8 +73,8 @@ rule  tenant  alert                 opened  told  open  ended  lasted  e.p50   e
   12       7  HEARTRATE_HIGH_ALER…     120   100     3    118   3m20s     3s  23h59m  850ms      -
 lasted: median of those that ended; e: from the event to the first delivery, r: from the recording
 
-rule  tenant  sent  pending  failed  dropped  folded  cooldown  flapping  silenced  other  flaps
-  12       7    99        0       2        0       0         9         0         4      1      2
+rule  tenant  sent  pending  failed  dropped  in_digest  cooldown  flapping  silenced  other  flaps
+  12       7    99        0       2        0          0         9         0         4      1      2
 cooldown to other: not sent, and why; flaps: devices that began to flap
 
 rule  tenant  channel          outcome         errcode  count
