@@ -142,7 +142,12 @@ async fn a_full_cache_over_a_slow_line_is_accepted_and_holds_up_nobody() -> Resu
     ensure!(cache.len() >= 160_000, "{} bytes are no full cache", cache.len());
     let slow = http::post_at_rate(address, DEVICES, &cache, 25_000);
     let others = async {
-        // Devices do not wait for each other.
+        // The one slot must be free when the head of the slow request arrives.
+        eventually(SOON, "the slow body is under way", || async {
+            let bytes = gateway.metric("gateway_bytes_in_flight", "").await?;
+            Ok((bytes > 0.0).then_some(()))
+        })
+        .await?;
         eventually(SOON, "another device is heard", || async {
             let answer = http::post(&gateway.url(DEVICES), reading(&world, 2).to_string()).await?;
             Ok((answer.status == 200).then_some(()))
