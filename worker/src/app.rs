@@ -181,7 +181,7 @@ impl<'a> Connected<'a> {
             writes.clone(),
         ));
         let owner = self.owner.clone();
-        let repair_topic = config.kafka.client_config("worker-repair");
+        let client_config = config.kafka.client_config("worker-repair");
         let repair = Repair {
             latest: Arc::clone(&latest),
             newest,
@@ -192,7 +192,7 @@ impl<'a> Connected<'a> {
                 owner,
                 writes,
             ),
-            topic: ReadingsTopic::new(repair_topic, &config.kafka.readings_topic, &config.group),
+            topic: ReadingsTopic::new(client_config, &config.kafka.readings_topic, &config.group),
             ledger: self.ledger.clone(),
             link: link_end,
         };
@@ -207,7 +207,7 @@ impl<'a> Connected<'a> {
     fn flush(&self, publisher: Publisher, latest: Option<Arc<LatestHashes>>) -> Flush {
         let config = self.config;
         let (topic, group) = (config.kafka.readings_topic.clone(), config.group.clone());
-        let dead_letter_sender = DeadLetterTopic::new(
+        let dead_letter_topic = DeadLetterTopic::new(
             publisher,
             config.kafka.dead_letter_topic(&group),
             topic.clone(),
@@ -218,7 +218,7 @@ impl<'a> Connected<'a> {
             latest,
             bindings: self.bindings.clone(),
             dead_letter_sender: DeadLetterSender::new(
-                dead_letter_sender,
+                dead_letter_topic,
                 DeadLetterBreaker::new(config.breaker()),
                 self.health.clone(),
             ),
