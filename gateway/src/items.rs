@@ -61,7 +61,7 @@ pub struct ItemSource<'a> {
 #[expect(clippy::large_enum_variant, reason = "nearly every item is a reading")]
 pub enum Parsed {
     Accepted(Reading),
-    /// Equal to the last reading of the same identity in this body.
+    /// Equal to the last reading of the same identity in this body, warnings included.
     Duplicate,
     Rejected(Rejection),
 }
@@ -118,7 +118,7 @@ fn parse_items<'a>(found: &[BodyItem<'a>], context: &BodyContext<'_>) -> Vec<Par
                 let identity = (reading.device_sn().clone(), reading.timestamp());
                 let before = latest.get(&identity).map(|place| &items[*place].parsed);
                 let repeated = matches!(
-                    before, Some(Parsed::Accepted(before)) if before.has_same_content_as(&reading)
+                    before, Some(Parsed::Accepted(before)) if before.says_the_same_as(&reading)
                 );
                 if repeated {
                     Parsed::Duplicate
@@ -178,98 +178,5 @@ impl ItemResult {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse<'a>(content: BodyContent<'a>) -> Option<ParsedBody<'a>> {
-        let zone = TimeZone::get("Asia/Shanghai").unwrap();
-        let received_at = "2025-09-02T08:30:00Z".parse().unwrap();
-        parse_body(content, &BodyContext { zone: &zone, received_at })
-    }
-
-    /// Returns each item in one word: a (accepted), d (duplicate) or the code of its rejection.
-    fn outcomes(body: &str) -> Vec<&'static str> {
-        let parsed = parse(BodyContent::Open(body.as_bytes())).unwrap();
-        assert!(!parsed.malformed, "{body}");
-        let places: Vec<_> = parsed.items.iter().map(|item| item.source.index).collect();
-        assert_eq!(places, (0..parsed.items.len()).collect::<Vec<_>>());
-        let word = |item: &ParsedItem<'_>| match &item.parsed {
-            Parsed::Accepted(_) => "a",
-            Parsed::Duplicate => "d",
-            Parsed::Rejected(rejection) => rejection.code.as_str(),
-        };
-        parsed.items.iter().map(word).collect()
-    }
-
-    fn item(device: &str, heart_rate: u8) -> String {
-        let time = "2025-09-02 16:09:00";
-        format!(r#"{{"deviceSn":"{device}","timestamp":"{time}","heart_rate":{heart_rate}}}"#)
-    }
-
-    #[test]
-    fn items_keep_their_order_and_only_the_last_of_an_identity_is_repeated() {
-        let (a, changed, b) = (item("A", 70), item("A", 71), item("B", 70));
-        for (items, expected) in [
-            (vec![&a], vec!["a"]),
-            (vec![&a, &a, &b], vec!["a", "d", "a"]),
-            (vec![&a, &b, &a], vec!["a", "a", "d"]),
-            (vec![&a, &changed, &a, &a], vec!["a", "a", "a", "d"]),
-        ] {
-            let items: Vec<_> = items.into_iter().map(String::as_str).collect();
-            assert_eq!(outcomes(&format!("[{}]", items.join(","))), expected, "{items:?}");
-        }
-    }
-
-    #[test]
-    fn a_rejected_item_costs_no_other_item_and_keeps_its_own_bytes() {
-        let body = format!(r#"[{},1,{{"heart_rate":70}}]"#, item("A", 70));
-        assert_eq!(outcomes(&body), ["a", "invalid_item", "missing_device_sn"]);
-        let parsed = parse(BodyContent::Open(body.as_bytes())).unwrap();
-        assert_eq!(parsed.items[2].source.raw, br#"{"heart_rate":70}"#);
-    }
-
-    #[test]
-    fn ids_beside_the_data_go_with_each_of_its_items() {
-        let body = format!(r#"{{"customer_id":7,"data":[{},1]}}"#, item("A", 70));
-        let parsed = parse(BodyContent::Open(body.as_bytes())).unwrap();
-        let ids: Vec<_> = parsed.items.iter().map(|item| item.source.ids.customer_id).collect();
-        assert_eq!(ids, [Some(7), Some(7)]);
-        let Parsed::Accepted(reading) = &parsed.items[0].parsed else { panic!("{parsed:?}") };
-        assert_eq!(reading.ids().customer_id, Some(7));
-    }
-
-    #[test]
-    fn an_empty_body_is_none_and_a_malformed_one_is_its_own_item() {
-        assert!(parse(BodyContent::Open(b" ")).is_none());
-        assert!(parse(BodyContent::Open(b"{}")).is_none());
-        assert!(parse(BodyContent::Open(br#"{"data":[]}"#)).unwrap().items.is_empty());
-        let broken = BodyContent::Broken { received: b"\x1f\x8b", encoding: Encoding::Gzip };
-        for (content, raw, encoding, message) in [
-            (BodyContent::Open(b"nope"), &b"nope"[..], None, "is not valid JSON"),
-            (broken, b"\x1f\x8b", Some(Encoding::Gzip), "the body is not gzip"),
-        ] {
-            let parsed = parse(content).unwrap();
-            assert!(parsed.malformed && parsed.items.len() == 1, "{parsed:?}");
-            let ItemSource { index, raw: kept, encoding: noted, .. } = parsed.items[0].source;
-            assert_eq!((index, kept, noted), (0, raw, encoding));
-            let Parsed::Rejected(rejection) = &parsed.items[0].parsed else { panic!("{parsed:?}") };
-            assert_eq!(rejection.code, RejectionCode::MalformedBody);
-            assert!(rejection.message.contains(message), "{rejection}");
-        }
-    }
-
-    #[test]
-    fn a_remark_names_the_item_the_field_and_the_remedy() {
-        let body = r#"{"deviceSn":"A","timestamp":"2025-09-02 16:09:00","heart_rate":999}"#;
-        let parsed = parse(BodyContent::Open(body.as_bytes())).unwrap();
-        let Parsed::Accepted(reading) = &parsed.items[0].parsed else { panic!("{parsed:?}") };
-        let remark = ItemResult::of_warning(3, "A", &reading.warnings()[0]);
-        assert_eq!((remark.index, remark.code), (3, "out_of_range"));
-        assert_eq!(remark.field.as_deref(), Some("heart_rate"));
-        assert!(remark.message.starts_with("heart_rate was not usable as sent"));
-        let rejection = Rejection::of_field(RejectionCode::InvalidTimestamp, "timestamp", "why");
-        let remark = ItemResult::of_rejection(4, rejection);
-        assert_eq!((remark.index, remark.code), (4, "invalid_timestamp"));
-        assert_eq!((remark.field.as_deref(), remark.message.as_str()), (Some("timestamp"), "why"));
-    }
-}
+#[path = "items_tests.rs"]
+mod tests;

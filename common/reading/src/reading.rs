@@ -161,14 +161,17 @@ impl Reading {
         self.epoch_ms - self.received_at_ms > AHEAD_OF_CLOCK_MS
     }
 
-    /// Whether `other` has the same identity and the same content. Receipts and warnings are not
-    /// compared.
-    pub fn has_same_content_as(&self, other: &Self) -> bool {
+    /// Whether `other` says nothing that this reading does not say: the same identity, content and
+    /// warnings. Receipts are not compared. The rest of a cut text may differ, so a reading with a
+    /// cut warning is never the same.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
         self.device_sn == other.device_sn
             && self.timestamp == other.timestamp
             && self.ids == other.ids
             && self.upload_method == other.upload_method
             && self.vitals == other.vitals
             && self.documents == other.documents
+            && self.warnings == other.warnings
+            && !other.warnings.iter().any(|warning| warning.cut)
     }
 }

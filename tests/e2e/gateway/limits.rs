@@ -83,6 +83,16 @@ async fn what_is_cut_from_a_reading_is_kept_whole() -> Result<()> {
     ensure!(kept[0].header("code").as_deref() == Some("field_dropped"), "{:?}", kept[0].headers);
     let stored: Value = serde_json::from_slice(&readings(&world).await?[0].value)?;
     ensure!(stored["heart_rate"] == 80 && stored.get("sleep_data").is_none(), "{stored}");
+
+    // Without its cut part, the second item says what the first says.
+    let plain = json!({"deviceSn": world.device(2), "heart_rate": 80,
+                       "timestamp": "2025-09-02 16:09:00"})
+    .to_string();
+    let second = item.replace(&world.device(1), &world.device(2));
+    let answer = http::post(&gateway.url(DEVICES), format!("[{plain},{second}]")).await?;
+    ensure!(details(&answer) == [2, 0, 0], "{}", answer.text);
+    let kept = rejects(&world).await?;
+    ensure!(kept.len() == 2 && kept[1].value == second.as_bytes(), "the cut part is kept");
     finish(world, gateway).await
 }
 
