@@ -102,6 +102,62 @@ async fn a_reject_is_parsed_anew_and_old_ones_can_be_deleted() -> Result<()> {
     finish(world, [gateway, worker]).await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replayed_reject_fills_what_is_missing_and_overwrites_nothing() -> Result<()> {
+    let (world, gateway, worker) = pipeline("refill").await?;
+    let url = gateway.url("/upload_health_data");
+    let (cut, unread) = (world.device(1), world.device(2));
+    let at = "2025-09-02 16:09:00";
+    let long = format!("{{\"data\":[\"{}\"", "z".repeat(70_000));
+    let item = json!({"deviceSn": cut, "timestamp": at, "heart_rate": 80, "step": 1,
+                      "sleepData": long});
+    let newer = json!({"deviceSn": cut, "timestamp": at, "heart_rate": 90});
+    let mut broken = zstd::bulk::compress(
+        json!({"deviceSn": unread, "timestamp": at, "heart_rate": 70, "step": 2})
+            .to_string()
+            .as_bytes(),
+        0,
+    )?;
+    broken.extend(b"trailing");
+    for body in [item, newer] {
+        let answer = http::post(&url, json!({"data": body}).to_string()).await?;
+        ensure!(answer.json["details"]["success"] == 1, "{}", answer.text);
+        settled(&world).await?;
+    }
+    http::post_with(&url, broken, &[("content-encoding", "zstd")]).await?;
+    for class in ["field_dropped", "malformed_body"] {
+        let replay = ["--topic", "rejects", "--class", class, "replay", "--name", class];
+        says(&dlq(&world, &replay).await?, "1 reading(s) sent")?;
+    }
+    settled(&world).await?;
+    let sql = "SELECT heart_rate, step, deliveries, last_source = -1 FROM t_user_health_data \
+               ORDER BY device_sn";
+    let rows = || async {
+        let rows = world.database.rows(sql).await?.into_iter();
+        anyhow::Ok(
+            rows.map(|row| row.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>())
+                .collect::<Vec<_>>(),
+        )
+    };
+    let found = rows().await?;
+    ensure!(found == [["90", "1", "3", "0"], ["70", "2", "1", "1"]], "{found:?}");
+    ensure_holds(&world, &["--from", "2020-01-01 00:00:00"]).await?;
+    let later = json!({"data": {"deviceSn": unread, "timestamp": at, "heart_rate": 75}});
+    http::post(&url, later.to_string()).await?;
+    settled(&world).await?;
+    let found = rows().await?;
+    ensure!(found == [["90", "1", "3", "0"], ["75", "2", "2", "0"]], "{found:?}");
+    for (device, rate) in [(&cut, "90"), (&unread, "75")] {
+        eventually(SOON, "Redis shows what MySQL has", || async {
+            let hash = world.cache.newest(device).await?;
+            Ok((hash.get("heart_rate").map(String::as_str) == Some(rate)).then_some(()))
+        })
+        .await?;
+    }
+    ensure_holds(&world, &[]).await?;
+    finish(world, [gateway, worker]).await
+}
+
 /// Puts a value that is no reading into a partition and returns its dead letter once the workers
 /// are past it.
 async fn poison(world: &World, partition: i32, value: &[u8]) -> Result<Record> {

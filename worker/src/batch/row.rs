@@ -10,6 +10,10 @@ pub fn source(partition: i32, offset: i64) -> i64 {
     (i64::from(partition) << 40) + offset
 }
 
+/// The `last_source` of a replayed reject. It lies before every source: the item was read before
+/// readings that may be stored by now, and nobody knows before which.
+pub const REJECT_SOURCE: i64 = -1;
+
 /// Key of a row.
 pub type Identity = (DeviceSn, DateTime);
 
@@ -63,7 +67,7 @@ impl FillOnlyIds {
 pub struct ReadingRow {
     /// Source of the first delivery.
     pub id: i64,
-    /// Source of the latest delivery.
+    /// Source of the latest delivery, or [`REJECT_SOURCE`].
     pub last_source: i64,
     pub deliveries: i64,
     /// Whether its event time is ahead of the clock at the receipt, so that the row moves no guard.

@@ -7,8 +7,8 @@ use ljwx_ledger::group::delivery::Delivery;
 use ljwx_ledger::ledger::{Advance, Counts};
 use opentelemetry::trace::SpanContext;
 
-use super::delivery;
-use super::row::{self, Identity, ReadingRow};
+use super::delivery::Replay;
+use super::row::{self, Identity, REJECT_SOURCE, ReadingRow};
 
 /// A contiguous range of one partition's deliveries, merged by identity.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub struct Segment {
     pub deliveries: Vec<Delivery>,
     /// Rows by identity, of all deliveries that are neither dead letters nor in `replays`.
     pub rows: HashMap<Identity, ReadingRow>,
-    /// Rows of replayed dead letters, each with its first source. They are not merged with others:
-    /// a merged row has one source, and theirs is older.
+    /// Rows of replayed dead letters, each with its first source, and of replayed rejects. They are
+    /// not merged with others: a merged row has one source, and theirs is older.
     pub replays: Vec<(Identity, ReadingRow)>,
     /// Deliveries that are dead letters, in order.
     pub dead_letters: Vec<Letter>,
@@ -114,11 +114,20 @@ impl Segment {
     pub fn merge(&mut self, delivery: &Delivery) {
         let Ok(reading) = &delivery.reading else { return };
         let identity = row::identity(reading);
-        if let Some((partition, offset)) = delivery::first_place(delivery.record.headers.as_ref()) {
-            self.replays.push((identity, ReadingRow::new(reading, row::source(partition, offset))));
+        let source = row::source(self.partition, delivery.offset);
+        let replayed = match Replay::of(delivery.record.headers.as_ref()) {
+            None => None,
+            Some(Replay::DeadLetter(partition, offset)) => {
+                Some(ReadingRow::new(reading, row::source(partition, offset)))
+            }
+            Some(Replay::Reject) => {
+                Some(ReadingRow { id: source, ..ReadingRow::new(reading, REJECT_SOURCE) })
+            }
+        };
+        if let Some(row) = replayed {
+            self.replays.push((identity, row));
             return;
         }
-        let source = row::source(self.partition, delivery.offset);
         self.rows
             .entry(identity)
             .and_modify(|row| row.merge(reading, source))

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::batch::Segment;
-use crate::batch::row::{FillOnlyIds, Identity, ReadingRow};
+use crate::batch::row::{FillOnlyIds, Identity, REJECT_SOURCE, ReadingRow};
 use ljwx_ledger::mysql::sql::{Dialect, ValueList, fill};
 
 const MAIN_TABLE: &str = "t_user_health_data";
@@ -180,11 +180,11 @@ pub const ID_ZERO: i64 = -1;
 /// `bucket`: a Kafka partition below `partitions`, [`ID_ZERO`], or -2 for another writer. The id of
 /// a row shows its writer.
 pub fn bucket_columns(partitions: i64) -> String {
-    // The worker's id is the first delivery's source, so it is never above `last_source`. Another
-    // writer's id is.
+    // The worker's id is the first delivery's source, so it is never above `last_source`, unless all
+    // deliveries are replayed rejects. Another writer's id is above the 0 that it leaves there.
     format!(
         "CAST(CASE WHEN id = 0 THEN {ID_ZERO} \
-         WHEN id > 0 AND id < {} AND last_source >= id THEN id DIV {ID_PARTITION} ELSE -2 END AS SIGNED) \
+         WHEN id > 0 AND id < {} AND (last_source >= id OR last_source = {REJECT_SOURCE}) THEN id DIV {ID_PARTITION} ELSE -2 END AS SIGNED) \
          AS bucket, COUNT(*), CAST(SUM(deliveries) AS SIGNED)",
         partitions * ID_PARTITION
     )

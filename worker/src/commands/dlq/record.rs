@@ -102,7 +102,9 @@ impl KeptRecord {
             .filter(|(key, _)| !key.starts_with("dlq.") && key != REPLAY_COUNT)
             .cloned()
             .collect();
-        if self.header(REPLAY_OFFSET).is_none() {
+        // A record with a count but without a place is a replayed reject: the place of the letter
+        // would make it newer than the readings that came after the item.
+        if self.header(REPLAY_OFFSET).is_none() && self.header(REPLAY_COUNT).is_none() {
             for (ours, theirs) in
                 [(REPLAY_PARTITION, "dlq.source.partition"), (REPLAY_OFFSET, "dlq.source.offset")]
             {
@@ -201,6 +203,11 @@ mod tests {
                 (REPLAY_COUNT, "1"),
             ]
         );
+        // A replayed reject gets no place.
+        let mut reject = KeptRecord { headers: first.headers.clone(), ..record("{}", &[]) };
+        reject.headers.push((REPLAY_COUNT.into(), b"1".to_vec()));
+        let again = &reject.replayed(KeptTopic::DeadLetters, &TimeZone::UTC)[0];
+        assert!(again.headers.iter().all(|(key, _)| key != REPLAY_OFFSET), "{again:?}");
         // The record came back: its first position stays, and the new position is the replay's.
         let mut again = KeptRecord { headers: sent.headers.clone(), ..first };
         again.headers.push(("dlq.source.offset".into(), b"99".to_vec()));
