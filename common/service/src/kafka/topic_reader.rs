@@ -194,14 +194,16 @@ impl TopicReader {
                 }
                 Some(Err(error)) => warn!(%error, topic, "cannot read from Kafka, retrying"),
                 Some(Ok(message)) => {
+                    if let Some(end) = ends.get(&message.partition()).copied() {
+                        if message.offset() < end {
+                            visit(&message)?;
+                        }
+                        if message.offset() + 1 >= end {
+                            ends.remove(&message.partition());
+                        }
+                    }
+                    // Kafka is not idle while `visit` works, and `visit` may take long.
                     received_at = Instant::now();
-                    let Some(end) = ends.get(&message.partition()).copied() else { continue };
-                    if message.offset() < end {
-                        visit(&message)?;
-                    }
-                    if message.offset() + 1 >= end {
-                        ends.remove(&message.partition());
-                    }
                 }
             }
         }
