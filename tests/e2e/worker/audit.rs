@@ -6,7 +6,9 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::{TIME_ZONE, World};
 use serde_json::json;
 
-use crate::support::{SOON, audit, codes, ensure_holds, finish, partition_of, send, settled, used};
+use crate::support::{
+    SOON, audit, codes, ensure_holds, finish, letters, partition_of, send, settled, used,
+};
 
 async fn ensure_fails(world: &World, corruption: &str, expected: &[&str]) -> Result<()> {
     let (code, report) = audit(world, &[]).await?;
@@ -200,6 +202,35 @@ async fn dead_letters_too_many_are_found_and_expired_ones_are_not_missed() -> Re
     kafka::delete_before(brokers, &topic, partition, end).await?;
     let report = ensure_holds(&world, &[]).await?;
     ensure!(codes(&report, "note") == ["letters_expired"], "{report:#}");
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_is_clean_after_a_purge() -> Result<()> {
+    let (world, gateway, worker) = used("purged").await?;
+    let since = ["--from", "2020-01-01 00:00:00"];
+    let before = ensure_holds(&world, &since).await?;
+    let purge = ["dlq", "--to", "2099-01-01 00:00:00", "purge"];
+    let shown = world.launch("worker", &purge).finish().await?;
+    ensure!(shown.text.contains("1 record(s)") && letters(&world).await?.len() == 1, "{shown:?}");
+    ensure!(world.database.count("ingest_purged_letter").await? == 0, "recorded, not deleted");
+    let execute = [&purge[..], &["--execute"]].concat();
+    // A second purge finds nothing left and changes nothing.
+    for deleted in ["1 record(s)", "0 record(s)"] {
+        let done = world.launch("worker", &execute).finish().await?;
+        ensure!(done.code == Some(0) && done.text.contains(deleted), "{done:?}");
+        ensure!(letters(&world).await?.is_empty(), "not deleted");
+        ensure!(world.database.count("ingest_purged_letter").await? == 1, "not recorded once");
+        let report = ensure_holds(&world, &since).await?;
+        ensure!(report["readings"] == before["readings"], "{:#}", report["readings"]);
+        ensure!(report["totals"]["letters"] == 1, "{:#}", report["totals"]);
+        ensure!(codes(&report, "note") == codes(&before, "note"), "{report:#}");
+    }
+    // Without the record, the purged letter cannot be told from a lost reading.
+    world.database.execute("DELETE FROM ingest_purged_letter").await?;
+    let (code, report) = audit(&world, &since).await?;
+    ensure!(code == Some(1), "{report:#}");
+    ensure!(codes(&report, "failure") == ["missing_readings"], "{report:#}");
     finish(world, [gateway, worker]).await
 }
 

@@ -2,6 +2,7 @@
 //! its offset counts.
 
 pub mod breaker;
+pub mod source;
 pub mod topic_check;
 
 use std::collections::HashSet;

@@ -10,6 +10,7 @@ pub mod main_table;
 pub mod monthly_partitions;
 pub mod newest_rows;
 pub mod packet_limit;
+pub mod purged_letters;
 
 pub use batch_writer::BatchWriter;
 pub use error::WriteError;

@@ -158,23 +158,28 @@ fn positions(entry: &LedgerRow, ends: Option<&TopicWatermarks>, findings: &mut F
 }
 
 /// Compares exactly while nothing was rewound. A rewind counts dead letters again, so after it only
-/// bounds hold.
+/// bounds hold. A purged dead letter may be one whose reading was stored after all, so it raises
+/// the upper bound only.
 fn letters(entry: &LedgerRow, letters: &DeadLetterIndex, findings: &mut Findings) {
     let (partition, counted) = (entry.partition, entry.dead_lettered);
     let passed = letters.count(partition, &(entry.first_offset..entry.next_offset));
     let rewound = entry.rewound.max(0);
     let wide = entry.first_offset - rewound..entry.next_offset + rewound;
     let least = passed.counted - passed.stored;
-    let expired = letters.expired.contains(&partition);
-    let most = if expired { i64::MAX } else { letters.count(partition, &wide).counted + rewound };
+    let known = passed.counted + passed.purged;
+    // If the known letters explain the count, no letter that the ledger counts has expired.
+    let expired = letters.expired.contains(&partition) && known != counted;
+    let near = letters.count(partition, &wide);
+    let most = if expired { i64::MAX } else { near.counted + near.purged + rewound };
     if counted < least || counted > most {
         findings.add(
             FindingLevel::Failure,
             "dead_letters",
             partition,
             format!(
-                "the ledger counts {counted}, the dead-letter topic has {} ({} stored after all)",
-                passed.counted, passed.stored
+                "the ledger counts {counted}, the dead-letter topic has {} ({} stored after all), {} \
+                 were purged",
+                passed.counted, passed.stored, passed.purged
             ),
             "look at the topic's records by their dlq.source headers: a missing one is a lost \
              reading, one too many is no letter of this group",
@@ -203,7 +208,7 @@ fn letters(entry: &LedgerRow, letters: &DeadLetterIndex, findings: &mut Findings
             FindingLevel::Note,
             "letters_expired",
             partition,
-            "retention has deleted old dead letters, so only the others were compared".into(),
+            "old dead letters were deleted, so only the others were compared".into(),
             "nothing",
         );
     }
@@ -293,8 +298,8 @@ pub fn own_rows(evidence: &Evidence, partition: i32) -> RowCount {
 fn zero_is_ours(evidence: &Evidence) -> bool {
     let begun = evidence.mysql.expected.get(&0).is_some_and(|expected| expected.stored > 0)
         && evidence.mysql.ledger.get(&0).is_none_or(|entry| entry.first_offset == 0);
-    let letter = evidence.dead_letters.found.contains_key(&(0, 0))
-        && !evidence.dead_letters.stored.contains(&(0, 0));
+    let letter =
+        evidence.dead_letters.has(&(0, 0)) && !evidence.dead_letters.stored.contains(&(0, 0));
     evidence.mysql.id_zero.rows > 0 && begun && !letter
 }
 

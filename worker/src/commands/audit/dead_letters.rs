@@ -8,38 +8,40 @@ use anyhow::ensure;
 use ljwx_reading::wall_text;
 use ljwx_reading::wire;
 use ljwx_service::kafka::topic_reader::{TopicReader, TopicWatermarks};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 
 use super::snapshot::StoredIdentity;
+use crate::dead_letter::source::{SourceOffset, source};
 
 /// Most dead letters that an audit keeps in memory.
 const DEAD_LETTERS_MAX: usize = 1_000_000;
 
-/// Partition and offset in the readings topic.
-pub type SourceOffset = (i32, i64);
-
-/// The content of the dead-letter topic.
+/// The content of the dead-letter topic, and the dead letters that were purged from it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeadLetterIndex {
     /// Records, including dead letters that were written twice.
     pub records: i64,
-    /// Partitions whose oldest dead letters retention has deleted.
+    /// Partitions whose oldest dead letters retention or a purge has deleted.
     pub expired: BTreeSet<i32>,
     /// Every dead-lettered delivery, and its reading's identity if it can be decoded.
     pub found: BTreeMap<SourceOffset, Option<StoredIdentity>>,
     /// Dead-lettered deliveries whose identity has a row.
     pub stored: BTreeSet<SourceOffset>,
+    /// Dead-lettered deliveries whose dead letter was purged.
+    pub purged: BTreeSet<SourceOffset>,
 }
 
 /// The dead letters of one partition, compared with its ledger.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PartitionDeadLetters {
-    /// Dead-lettered deliveries before the ledger's position.
+    /// Deliveries before the ledger's position with a dead letter in the topic.
     pub counted: i64,
     /// Counted deliveries with a row.
     pub stored: i64,
     /// Dead-lettered deliveries at or after the ledger's position.
     pub in_flight: i64,
+    /// Dead-lettered deliveries before the ledger's position whose only dead letters were purged.
+    pub purged: i64,
 }
 
 impl DeadLetterIndex {
@@ -70,6 +72,11 @@ impl DeadLetterIndex {
         Ok(letters)
     }
 
+    /// Returns whether a delivery has a dead letter, in the topic or purged from it.
+    pub fn has(&self, source: &SourceOffset) -> bool {
+        self.found.contains_key(source) || self.purged.contains(source)
+    }
+
     /// Marks the dead letters whose identity is in `rows`.
     pub fn keep_stored(&mut self, rows: &HashSet<StoredIdentity>) {
         let stored = self.found.iter().filter(|(_, identity)| {
@@ -90,26 +97,12 @@ impl DeadLetterIndex {
                 count.in_flight += 1;
             }
         }
+        let purged = self.purged.range((partition, i64::MIN)..=(partition, i64::MAX));
+        let gone =
+            purged.filter(|source| passed.contains(&source.1) && !self.found.contains_key(*source));
+        count.purged = gone.map(|_| 1).sum();
         count
     }
-}
-
-/// Returns the delivery of a dead letter; `None` if it is of another topic, or if headers are
-/// missing.
-fn source(message: &BorrowedMessage<'_>, source_topic: &str) -> Option<SourceOffset> {
-    let header = |name: &str| {
-        // The last header counts: a replayed dead letter that failed again has older headers too.
-        let headers = message.headers()?;
-        let last = headers.iter().filter(|header| header.key == name).last()?;
-        std::str::from_utf8(last.value?).ok()
-    };
-    if header("dlq.source.topic")? != source_topic {
-        return None;
-    }
-    Some((
-        header("dlq.source.partition")?.parse().ok()?,
-        header("dlq.source.offset")?.parse().ok()?,
-    ))
 }
 
 /// Returns the identity of a record's reading, if it can be decoded.
@@ -129,11 +122,13 @@ mod tests {
             letters.found.insert(source, None);
         }
         letters.stored.insert((1, 9));
+        letters.purged.extend([(0, 4), (1, 4), (1, 9), (1, 11)]);
         assert_eq!(
             letters.count(1, &(3..10)),
-            PartitionDeadLetters { counted: 2, stored: 1, in_flight: 2 },
+            PartitionDeadLetters { counted: 2, stored: 1, in_flight: 2, purged: 1 },
             "written twice is one, and what lies behind the position is in flight"
         );
         assert_eq!(letters.count(3, &(0..10)), PartitionDeadLetters::default());
+        assert!(letters.has(&(1, 3)) && letters.has(&(1, 4)) && !letters.has(&(1, 5)));
     }
 }

@@ -32,6 +32,8 @@ use dead_letters::DeadLetterIndex;
 use reading_search::ReadingSearch;
 use report::AuditReport;
 
+use crate::mysql::purged_letters;
+
 /// Exit code: a finding fails the audit.
 const EXIT_FAILURE: u8 = 1;
 
@@ -85,6 +87,10 @@ fn query_kafka(
     let identities = letters.found.values().flatten();
     let stored = runtime.block_on(snapshot::stored(pool, identities))?;
     letters.keep_stored(&stored);
+    // A purge records a dead letter before it deletes it. Read after the topic, none is missed.
+    let purged = runtime.block_on(purged_letters::read(pool, group, topic));
+    let purged = purged.context("cannot read the purged dead letters; run `worker migrate`")?;
+    letters.purged = purged.into_iter().collect();
     let rejects = reader.ends(&config.kafka.rejects_topic)?;
     let rejects = rejects.map(|ends| ends.values().map(|ends| ends.high - ends.low).sum());
     let evidence = Evidence { mysql, readings, record_ends, other_topic, dead_letters: letters };

@@ -13,9 +13,10 @@ use tokio::runtime::Handle;
 
 use super::args::AuditArgs;
 use super::checks::Evidence;
-use super::dead_letters::{self, SourceOffset};
+use super::dead_letters;
 use super::finding::{Finding, FindingLevel};
 use super::snapshot::{self, StoredIdentity};
+use crate::dead_letter::source::SourceOffset;
 
 /// Most missing readings that are listed.
 const NAMED_MAX: usize = 100;
@@ -30,9 +31,9 @@ pub struct ReadingSearch {
     pub records: i64,
     /// Readings with a row.
     pub stored: i64,
-    /// Readings without a row, but with a dead letter.
+    /// Readings without a row, but with a dead letter, purged ones included.
     pub dead_lettered: i64,
-    /// Undecodable records of partitions whose oldest dead letters retention has deleted.
+    /// Undecodable records of partitions whose oldest dead letters are gone.
     pub unknown: i64,
     /// Readings with neither.
     pub missing: i64,
@@ -97,7 +98,7 @@ impl ReadingSearch {
             self.records += 1;
             if identity.as_ref().is_some_and(|identity| found.contains(identity)) {
                 self.stored += 1;
-            } else if evidence.dead_letters.found.contains_key(&source) {
+            } else if evidence.dead_letters.has(&source) {
                 self.dead_lettered += 1;
             } else if identity.is_none() && evidence.dead_letters.expired.contains(&source.0) {
                 self.unknown += 1;

@@ -23,7 +23,7 @@ pub struct PartitionTotals {
     pub difference: i64,
     /// Records that the group has not processed.
     pub lag: i64,
-    /// Deliveries in the dead-letter topic.
+    /// Deliveries in the dead-letter topic, or purged from it.
     pub letters: i64,
     /// Rows of the main table, those of dropped months included.
     pub rows: i64,
@@ -86,6 +86,7 @@ impl PartitionTotals {
         let ends = evidence.readings.as_ref().and_then(|ends| ends.get(&entry.partition));
         let ends = ends.copied().unwrap_or_default();
         let passed = entry.first_offset..entry.next_offset;
+        let letters = evidence.dead_letters.count(entry.partition, &passed);
         let rows = super::checks::own_rows(evidence, entry.partition).rows;
         Self {
             low: ends.low,
@@ -94,7 +95,7 @@ impl PartitionTotals {
             explained: entry.explained(),
             difference: entry.difference(),
             lag: (evidence.end(entry.partition) - entry.next_offset).max(0),
-            letters: evidence.dead_letters.count(entry.partition, &passed).counted,
+            letters: letters.counted + letters.purged,
             rows,
         }
     }

@@ -121,6 +121,32 @@ fn dead_letters_are_counted_once_and_only_where_the_ledger_has_been() {
         },
         &[("dead_letters", FAILURE), ("letters_expired", NOTE)],
     );
+    // A purge deletes the topic's beginning, as retention does, and records what it deletes.
+    let purge = |e: &mut Evidence| {
+        e.dead_letters.purged.extend(e.dead_letters.found.keys().copied());
+        e.dead_letters.found.clear();
+        e.dead_letters.expired.insert(1);
+    };
+    check(purge, &[]);
+    check(
+        |e| {
+            purge(e);
+            *entry(e) = LedgerRow { dead_lettered: 2, merged: 2, ..*entry(e) };
+            e.mysql.expected.get_mut(&1).unwrap().merged = 2;
+            e.mysql.rows.get_mut(&1).unwrap().deliveries = 8;
+        },
+        &[("letters_expired", NOTE)],
+    );
+    // The purged letter was written before a crash, and its reading was stored after all.
+    check(
+        |e| {
+            purge(e);
+            *entry(e) = LedgerRow { dead_lettered: 0, merged: 4, ..*entry(e) };
+            e.mysql.expected.get_mut(&1).unwrap().merged = 4;
+            e.mysql.rows.get_mut(&1).unwrap().deliveries = 10;
+        },
+        &[("letters_expired", NOTE)],
+    );
     // A rewind over the dead letter: the ledger counts it twice, and the topic has it once.
     check(
         |e| {
