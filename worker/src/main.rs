@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         ),
         Config::Dlq(config) => ljwx_service::lifecycle::run(
             || config.telemetry.init(ljwx_worker::SERVICE),
-            async |_, _| ljwx_worker::dlq(&config).await,
+            async |_, stop| ljwx_worker::dlq(&config, &stop).await,
         ),
         Config::Pause(config) => ljwx_service::lifecycle::run(
             || config.telemetry.init(ljwx_worker::SERVICE),

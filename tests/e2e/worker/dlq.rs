@@ -9,7 +9,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use crate::support::{SOON, ensure_holds, finish, letters, pipeline, settled, totals};
+use crate::support::{AT, SOON, ensure_holds, finish, letters, pipeline, send, settled, totals};
 
 async fn dlq(world: &World, arguments: &[&str]) -> Result<String> {
     let done = world.launch("worker", &[&["dlq"], arguments].concat()).finish().await?;
@@ -89,7 +89,8 @@ async fn a_reject_is_parsed_anew_and_old_ones_can_be_deleted() -> Result<()> {
     says(&run(&["list"]).await?, "2 record(s)")?;
     says(&run(&["list", "--class", "missing_device_sn"]).await?, "1 record(s)")?;
     let told = run(&["replay"]).await?;
-    says(&told, "1 reading(s) sent, 1 record(s) still unreadable")?;
+    says(&told, "0 reading(s) sent, 1 record(s) still unreadable")?;
+    says(&run(&["--class", "field_dropped", "replay"]).await?, "1 reading(s) sent")?;
     settled(&world).await?;
     // The time that was missing is derived as it was before, so the replay is the same reading.
     let deliveries =
@@ -155,6 +156,67 @@ async fn a_replayed_reject_fills_what_is_missing_and_overwrites_nothing() -> Res
         .await?;
     }
     ensure_holds(&world, &[]).await?;
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filtered_replay_leaves_the_other_letters_to_the_next_replay() -> Result<()> {
+    let (world, gateway, worker) = pipeline("selections").await?;
+    let narrow = "ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL";
+    world.database.execute(narrow).await?;
+    let (first, second) = (world.device(1), world.device(2));
+    send(&gateway, &first, AT, &[200]).await?;
+    send(&gateway, &second, AT, &[210]).await?;
+    settled(&world).await?;
+    ensure!(totals(&world).await? == (0, 2), "{:?}", totals(&world).await?);
+    world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate INT NULL").await?;
+
+    let of_first: [&str; 3] = ["--device", &first, "replay"];
+    let plain = format!("position {}.replay", world.worker_group);
+    let told = dlq(&world, &of_first).await?;
+    says(&told, "1 reading(s) sent")?;
+    says(&told, &format!("{plain}."))?;
+    settled(&world).await?;
+    ensure!(totals(&world).await? == (1, 2), "{:?}", totals(&world).await?);
+    says(&dlq(&world, &of_first).await?, "0 reading(s) sent")?;
+
+    let told = dlq(&world, &["replay"]).await?;
+    says(&told, "2 reading(s) sent")?;
+    says(&told, &format!("{plain}\n"))?;
+    settled(&world).await?;
+    ensure!(totals(&world).await? == (2, 2), "{:?}", totals(&world).await?);
+    says(&dlq(&world, &["replay"]).await?, "0 reading(s) sent")?;
+    // The letter of the first device went back twice, which changes no value.
+    let deliveries = format!(
+        "SELECT heart_rate * 10 + deliveries FROM t_user_health_data WHERE device_sn = '{first}'"
+    );
+    ensure!(world.database.number(&deliveries).await? == 2002, "the first device's row");
+    ensure_holds(&world, &[]).await?;
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_field_is_replayed_only_if_named() -> Result<()> {
+    let (world, gateway, worker) = pipeline("cut").await?;
+    let long = format!("{{\"data\":[\"{}\"", "z".repeat(70_000));
+    let cut = json!({"deviceSn": world.device(1), "heart_rate": 80, "sleepData": long});
+    let body = json!({ "data": [cut] }).to_string();
+    http::post(&gateway.url("/upload_health_data"), body).await?;
+    settled(&world).await?;
+    ensure!(totals(&world).await? == (1, 0), "{:?}", totals(&world).await?);
+    let run = async |rest: &[&str]| dlq(&world, &[&["--topic", "rejects"], rest].concat()).await;
+    let told = run(&["replay"]).await?;
+    says(&told, "0 reading(s) sent, 0 record(s) still unreadable")?;
+    says(
+        &told,
+        "1 record(s) kept only for a cut field, skipped: --class field_dropped sends them",
+    )?;
+    let told = run(&["--class", "field_dropped", "replay"]).await?;
+    says(&told, "1 reading(s) sent")?;
+    ensure!(!told.contains("skipped"), "{told}");
+    settled(&world).await?;
+    let deliveries = world.database.number("SELECT deliveries FROM t_user_health_data").await?;
+    ensure!(totals(&world).await? == (1, 0) && deliveries == 2, "{deliveries} deliveries");
     finish(world, [gateway, worker]).await
 }
 

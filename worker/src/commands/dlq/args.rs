@@ -1,8 +1,12 @@
 //! Settings of `worker dlq`.
 
-use ljwx_service::config::{Problems, TimeArg, ZoneArgs};
+use std::time::Duration;
+
+use ljwx_ledger::mysql::MySqlArgs;
+use ljwx_service::config::{Problems, TimeArg, ZoneArgs, duration};
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::telemetry::TelemetryArgs;
+use secrecy::SecretString;
 
 /// Settings of `worker dlq`.
 #[derive(Debug, Clone, clap::Args)]
@@ -74,26 +78,60 @@ pub enum DlqAction {
         offset: i64,
     },
     /// Send records through the readings topic again. After a stop the same command continues.
-    Replay {
-        /// Print only what would be sent.
-        #[arg(long)]
-        dry_run: bool,
-        /// Most records per second.
-        #[arg(long, default_value_t = 100)]
-        rate: u32,
-        /// Skip records that were replayed this many times.
-        #[arg(long, default_value_t = 3)]
-        max_replays: u32,
-        /// Name that keeps the position of this replay; another name starts at the beginning.
-        #[arg(long, default_value = "replay")]
-        name: String,
-    },
+    Replay(ReplayArgs),
     /// Delete the records received before --to. Kafka deletes only from the beginning of a topic.
-    Purge {
-        /// Delete the records; unset: print only how many would be deleted.
-        #[arg(long)]
-        execute: bool,
-    },
+    Purge(PurgeArgs),
+}
+
+/// Settings of `worker dlq replay`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ReplayArgs {
+    /// Print only what would be sent.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Most records per second.
+    #[arg(long, default_value_t = 100)]
+    pub rate: u32,
+    /// Skip records that were replayed this many times.
+    #[arg(long, default_value_t = 3)]
+    pub max_replays: u32,
+    /// Name that keeps the position of this replay, for each filter its own; another name starts
+    /// at the beginning.
+    #[arg(long, default_value = "replay")]
+    pub name: String,
+}
+
+/// Settings of `worker dlq purge`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PurgeArgs {
+    /// Delete the records; unset: print only how many would be deleted.
+    #[arg(long)]
+    pub execute: bool,
+    /// MySQL or MariaDB with the ledger, as `worker audit` takes it. It records the purged dead
+    /// letters; rejects need none.
+    #[arg(long, env = "MYSQL_URL", hide_env_values = true)]
+    pub mysql_url: Option<SecretString>,
+    /// Longest wait for a connection to MySQL.
+    #[arg(long, env = "MYSQL_ACQUIRE_TIMEOUT", default_value = "5s", value_parser = duration)]
+    pub mysql_acquire_timeout: Duration,
+    /// Longest time of one statement.
+    #[arg(long, env = "MYSQL_STATEMENT_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub mysql_statement_timeout: Duration,
+}
+
+/// Connections of a purge: the fewest that the settings of MySQL allow.
+const PURGE_CONNECTIONS: u32 = 2;
+
+impl PurgeArgs {
+    /// Returns the settings of the connection to MySQL, if there is a URL.
+    pub(crate) fn mysql(&self) -> Option<MySqlArgs> {
+        Some(MySqlArgs {
+            url: self.mysql_url.clone()?,
+            pool_size: PURGE_CONNECTIONS,
+            acquire_timeout: self.mysql_acquire_timeout,
+            statement_timeout: self.mysql_statement_timeout,
+        })
+    }
 }
 
 impl DlqArgs {
@@ -103,11 +141,11 @@ impl DlqArgs {
         self.telemetry.validate(problems);
         problems.check_group(&self.group, "WORKER_GROUP");
         match &self.action {
-            DlqAction::Replay { rate, name, .. } => {
-                problems.require(*rate >= 1, || "--rate must be at least 1".into());
-                problems.require(!name.is_empty(), || "--name must not be empty".into());
+            DlqAction::Replay(replay) => {
+                problems.require(replay.rate >= 1, || "--rate must be at least 1".into());
+                problems.require(!replay.name.is_empty(), || "--name must not be empty".into());
             }
-            DlqAction::Purge { .. } => {
+            DlqAction::Purge(purge) => {
                 let filter = &self.filter;
                 let other =
                     filter.class.is_some() || filter.device.is_some() || filter.from.is_some();
@@ -115,6 +153,15 @@ impl DlqArgs {
                     "purge takes --to and no other filter: a topic can only be cut at its beginning"
                         .into()
                 });
+                let recorded = purge.execute && self.topic == KeptTopic::DeadLetters;
+                match purge.mysql().filter(|_| recorded) {
+                    Some(mysql) => mysql.validate(problems),
+                    None => problems.require(!recorded, || {
+                        "a purge of dead letters needs --mysql-url: the audit would miss the \
+                         letters that it does not record there"
+                            .into()
+                    }),
+                }
             }
             DlqAction::List { .. } | DlqAction::Show { .. } => {}
         }

@@ -2,21 +2,22 @@
 
 mod args;
 mod list;
+mod purge;
 mod record;
 mod replay;
+mod replay_position;
 mod topic;
 
 pub use args::DlqArgs;
 
 use args::DlqAction;
+use tokio_util::sync::CancellationToken;
 
 /// Runs the action of `config` and prints to standard output.
-pub async fn dlq(config: &DlqArgs) -> anyhow::Result<()> {
+pub async fn dlq(config: &DlqArgs, stop: &CancellationToken) -> anyhow::Result<()> {
     match &config.action {
-        DlqAction::Replay { dry_run, rate, max_replays, name } => {
-            replay::run(config, *dry_run, *rate, *max_replays, name).await
-        }
-        DlqAction::Purge { execute } => topic::purge(config, *execute).await,
+        DlqAction::Replay(settings) => replay::run(config, settings, stop).await,
+        DlqAction::Purge(settings) => purge::run(config, settings).await,
         DlqAction::List { .. } | DlqAction::Show { .. } => {
             let config = config.clone();
             tokio::task::spawn_blocking(move || list::list_or_show(&config)).await?

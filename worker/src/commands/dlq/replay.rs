@@ -1,19 +1,35 @@
 //! Sends records through the readings topic again, with their keys and headers, at a limited rate.
+//! A thread reads the topic and passes its records through a bounded channel, so the memory of a
+//! replay does not depend on their number.
+//!
 //! A replay can be resumed, because its position moves only past records that Kafka has confirmed.
+//! Records that were sent after the last commit may be sent again. That changes no value: a replayed
+//! dead letter carries its first position, and a reject becomes the same reading.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use ljwx_service::kafka::MESSAGE_BYTES_MAX;
 use ljwx_service::kafka::publisher::{OutgoingRecord, Publisher, PublisherLimits};
-use ljwx_service::kafka::{MESSAGE_BYTES_MAX, REQUEST_TIMEOUT};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use ljwx_service::kafka::topic_reader::TopicReader;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use super::args::{DlqArgs, KeptTopic};
+use super::args::{DlqArgs, KeptTopic, ReplayArgs};
 use super::record::{KeptRecord, ReplayRecord};
-use super::topic::open;
+use super::replay_position::ReplayPosition;
+
+/// Most records that are read and not sent yet. One may have 2 MiB.
+const RECORDS_AHEAD: usize = 16;
+
+/// Code of a reject whose reading was stored without one of its fields.
+const FIELD_DROPPED: &str = "field_dropped";
+
+/// What an operator does after a stop.
+const CONTINUES: &str = "stopped; the same command goes on from here";
 
 /// Limits of the producer.
 const LIMITS: PublisherLimits = PublisherLimits {
@@ -30,99 +46,141 @@ struct ReplayTotals {
     sent: usize,
     unreadable: usize,
     exhausted: usize,
+    /// Rejects that were skipped because only a field was cut from their stored readings.
+    cut_fields: usize,
+}
+
+impl ReplayTotals {
+    /// Returns the text that the command prints. `position` is the name of the replay's position.
+    fn summary(&self, settings: &ReplayArgs, position: &str) -> String {
+        let verb = if settings.dry_run { "would be sent" } else { "sent" };
+        let mut text = format!(
+            "{} reading(s) {verb}, {} record(s) still unreadable, {} replayed {} times already; \
+             position {position}",
+            self.sent, self.unreadable, self.exhausted, settings.max_replays
+        );
+        if self.cut_fields > 0 {
+            text += &format!(
+                "\n{} record(s) kept only for a cut field, skipped: --class {FIELD_DROPPED} sends them",
+                self.cut_fields
+            );
+        }
+        text
+    }
 }
 
 /// Replays the records that `config` selects.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub async fn run(
     config: &DlqArgs,
-    dry_run: bool,
-    rate: u32,
-    max_replays: u32,
-    name: &str,
+    settings: &ReplayArgs,
+    stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let position = ReplayCursor::new(config, name)?;
+    let (own, name) = (config.clone(), settings.name.clone());
+    let opening = tokio::task::spawn_blocking(move || ReplayPosition::open(&own, &name));
+    let (mut position, stretches) = opening.await??;
+    let (sender, mut records) = mpsc::channel(RECORDS_AHEAD);
     let own = config.clone();
-    let starts = position.starts.clone();
-    let records = tokio::task::spawn_blocking(move || {
-        let (reader, topic, ends) = open(&own)?;
-        let stretches = ends
-            .iter()
-            .map(|(partition, ends)| {
-                let start = starts.get(partition).copied().unwrap_or(ends.low).max(ends.low);
-                (*partition, start..ends.high)
-            })
-            .collect();
-        let mut records = Vec::new();
-        reader.read(&topic, &stretches, |message| {
-            records.push(KeptRecord::of(message));
-            anyhow::ensure!(
-                records.len() <= RECORDS_MAX,
-                "more than {RECORDS_MAX} records: use --from and --to, and several --name"
-            );
-            Ok(())
-        })?;
-        anyhow::Ok(records)
-    })
-    .await??;
-    let publisher = Publisher::new(config.kafka.client_config("worker-dlq"), &LIMITS)?;
-    let mut totals = ReplayTotals::default();
-    let pace = Duration::from_secs(1) / rate;
-    for record in &records {
-        if config.accepts(record) {
-            let begun = Instant::now();
-            let sent = totals.sent;
-            replay(config, record, max_replays, (!dry_run).then_some(&publisher), &mut totals)
-                .await?;
-            let share = pace * u32::try_from(totals.sent - sent).unwrap_or(u32::MAX);
-            if !dry_run {
-                tokio::time::sleep(share.saturating_sub(begun.elapsed())).await;
-            }
-        }
-        if !dry_run {
-            position.pass(record)?;
-        }
-    }
-    let verb = if dry_run { "would be sent" } else { "sent" };
-    println!(
-        "{} reading(s) {verb}, {} record(s) still unreadable, {} replayed {max_replays} times already",
-        totals.sent, totals.unreadable, totals.exhausted
-    );
+    let reading = tokio::task::spawn_blocking(move || read(&own, &stretches, &sender));
+    let publisher = if settings.dry_run {
+        None
+    } else {
+        Some(Publisher::new(config.kafka.client_config("worker-dlq"), &LIMITS)?)
+    };
+    let totals = ReplayTotals::default();
+    let mut replay = Replay { config, settings, publisher, totals };
+    let sent = replay.send_all(&mut records, &mut position, stop).await;
+    // However the replay ended, Kafka has confirmed the records before the position.
+    let committed = position.commit();
+    sent?;
+    committed?;
+    // The channel has ended, and with it the thread: only its error is missing.
+    reading.await??;
+    println!("{}", replay.totals.summary(settings, &position.name));
     Ok(())
 }
 
-/// Most records of one run. All records are read before the first is sent, so that a record that
-/// comes back meanwhile is not sent again.
-const RECORDS_MAX: usize = 100_000;
-
-async fn replay(
+/// Reads the records into `sender`, and waits while it is full. Blocks.
+fn read(
     config: &DlqArgs,
-    record: &KeptRecord,
-    max_replays: u32,
-    publisher: Option<&Publisher>,
-    totals: &mut ReplayTotals,
+    stretches: &BTreeMap<i32, Range<i64>>,
+    sender: &mpsc::Sender<KeptRecord>,
 ) -> anyhow::Result<()> {
-    if record.replays() >= max_replays {
-        totals.exhausted += 1;
-        return Ok(());
-    }
-    let readings = record.replayed(config.topic, &config.zone.zone);
-    if readings.is_empty() {
-        totals.unreadable += 1;
-    }
-    for reading in readings {
-        if let Some(publisher) = publisher {
-            // A dead letter goes back to the partition of its delivery, even from another
-            // partition.
-            let partition = match config.topic {
-                KeptTopic::DeadLetters => record.source_partition(),
-                KeptTopic::Rejects => None,
+    let reader = TopicReader::new(&config.kafka, "worker-dlq")?;
+    reader.read(&config.topic_name(), stretches, |message| {
+        sender.blocking_send(KeptRecord::of(message)).context("the replay has stopped")
+    })
+}
+
+/// A running replay.
+struct Replay<'a> {
+    config: &'a DlqArgs,
+    settings: &'a ReplayArgs,
+    /// `None`: nothing is sent.
+    publisher: Option<Publisher>,
+    totals: ReplayTotals,
+}
+
+impl Replay<'_> {
+    /// Sends the selected records at the wanted rate, and moves the position past every record.
+    async fn send_all(
+        &mut self,
+        records: &mut mpsc::Receiver<KeptRecord>,
+        position: &mut ReplayPosition,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let pace = Duration::from_secs(1) / self.settings.rate;
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = stop.cancelled() => anyhow::bail!(CONTINUES),
+                next = records.recv() => next,
             };
-            send(publisher, &config.kafka.readings_topic, partition, &reading).await?;
+            let Some(record) = next else { return Ok(()) };
+            let begun = Instant::now();
+            let sent = if self.config.accepts(&record) { self.replay(&record).await? } else { 0 };
+            if self.publisher.is_none() {
+                continue;
+            }
+            position.pass(record.partition, record.offset)?;
+            let left = (pace * sent).saturating_sub(begun.elapsed());
+            if !left.is_zero() {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(left) => {}
+                }
+            }
         }
-        totals.sent += 1;
     }
-    Ok(())
+
+    /// Sends the readings of a record, and returns their number.
+    async fn replay(&mut self, record: &KeptRecord) -> anyhow::Result<u32> {
+        // The reading of such a reject is stored. Sent again without need, it counts as merged.
+        if record.class() == FIELD_DROPPED && self.config.filter.class.is_none() {
+            self.totals.cut_fields += 1;
+            return Ok(0);
+        }
+        if record.replays() >= self.settings.max_replays {
+            self.totals.exhausted += 1;
+            return Ok(0);
+        }
+        let readings = record.replayed(self.config.topic, &self.config.zone.zone);
+        if readings.is_empty() {
+            self.totals.unreadable += 1;
+        }
+        // A dead letter goes back to the partition of its delivery, even from another partition.
+        let partition = match self.config.topic {
+            KeptTopic::DeadLetters => record.source_partition(),
+            KeptTopic::Rejects => None,
+        };
+        for reading in &readings {
+            if let Some(publisher) = &self.publisher {
+                send(publisher, &self.config.kafka.readings_topic, partition, reading).await?;
+            }
+            self.totals.sent += 1;
+        }
+        Ok(u32::try_from(readings.len()).unwrap_or(u32::MAX))
+    }
 }
 
 async fn send(
@@ -143,47 +201,35 @@ async fn send(
         // With its own time, retention might delete the record before a worker reads it.
         timestamp_ms: None,
     })?;
-    pending.confirmed().await.context("stopped; the same command goes on from here")?;
+    pending.confirmed().await.context(CONTINUES)?;
     Ok(())
 }
 
-/// The position of a replay, which Kafka keeps under the replay's name.
-struct ReplayCursor {
-    consumer: BaseConsumer,
-    topic: String,
-    starts: BTreeMap<i32, i64>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl ReplayCursor {
-    fn new(config: &DlqArgs, name: &str) -> anyhow::Result<Self> {
-        let topic = config.topic_name();
-        let consumer: BaseConsumer = config
-            .kafka
-            .client_config("worker-dlq")
-            .set("group.id", format!("{}.{name}", config.group))
-            .set("enable.auto.commit", "false")
-            .create()?;
-        let (_, _, ends) = open(config)?;
-        let mut asked = TopicPartitionList::new();
-        for partition in ends.keys() {
-            asked.add_partition(&topic, *partition);
-        }
-        let committed = consumer.committed_offsets(asked, REQUEST_TIMEOUT)?;
-        let starts = committed
-            .elements()
-            .iter()
-            .filter_map(|element| match element.offset() {
-                Offset::Offset(offset) => Some((element.partition(), offset)),
-                _ => None,
-            })
-            .collect();
-        Ok(Self { consumer, topic, starts })
-    }
-
-    fn pass(&self, record: &KeptRecord) -> anyhow::Result<()> {
-        let mut list = TopicPartitionList::new();
-        let next = Offset::Offset(record.offset + 1);
-        list.add_partition_offset(&self.topic, record.partition, next)?;
-        self.consumer.commit(&list, CommitMode::Sync).context("cannot note the position")
+    #[test]
+    fn the_summary_names_the_position_and_what_was_skipped() {
+        let settings =
+            ReplayArgs { dry_run: false, rate: 1, max_replays: 3, name: "replay".to_owned() };
+        let totals = ReplayTotals { sent: 2, unreadable: 1, exhausted: 4, cut_fields: 0 };
+        assert_eq!(
+            totals.summary(&settings, "worker.replay"),
+            "2 reading(s) sent, 1 record(s) still unreadable, 4 replayed 3 times already; \
+             position worker.replay"
+        );
+        let (settings, totals) = (
+            ReplayArgs { dry_run: true, ..settings },
+            ReplayTotals { cut_fields: 5, ..ReplayTotals::default() },
+        );
+        let text = totals.summary(&settings, "worker.replay");
+        assert!(text.starts_with("0 reading(s) would be sent"), "{text}");
+        assert!(
+            text.ends_with(
+                "\n5 record(s) kept only for a cut field, skipped: --class field_dropped sends them"
+            ),
+            "{text}"
+        );
     }
 }
