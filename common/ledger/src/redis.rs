@@ -31,6 +31,34 @@ pub struct RedisArgs {
     pub timeout: Duration,
 }
 
+/// Settings of the connection to Redis, for commands that can leave Redis out.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OptionalRedisArgs {
+    /// Redis, as `worker run --help` describes the URL; unset: Redis is not asked.
+    #[arg(id = "redis-url", long = "redis-url", env = "REDIS_URL", hide_env_values = true)]
+    pub url: Option<SecretString>,
+    /// Longest time of one command.
+    #[arg(
+        id = "redis-timeout",
+        long = "redis-timeout", env = "REDIS_TIMEOUT", default_value = "500ms", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+impl OptionalRedisArgs {
+    /// Adds the problems of these settings.
+    pub fn validate(&self, problems: &mut Problems) {
+        if let Some(args) = self.args() {
+            args.validate(problems);
+        }
+    }
+
+    /// Returns the settings, if a URL is set.
+    pub fn args(&self) -> Option<RedisArgs> {
+        let url = self.url.clone()?;
+        Some(RedisArgs { url, timeout: self.timeout })
+    }
+}
+
 /// Longest wait before the next attempt to connect, in milliseconds.
 const RECONNECT_MS_MAX: u32 = 2_000;
 
