@@ -19,6 +19,7 @@ use crate::commands::dlq::DlqArgs;
 use crate::commands::migrate::MigrateArgs;
 use crate::commands::offsets::OffsetsArgs;
 use crate::commands::pause::PauseArgs;
+use crate::commands::where_is::WhereArgs;
 use crate::dead_letter::breaker::BreakerLimits;
 
 /// Store readings from Kafka in MySQL, account for each of them, and keep the latest in Redis.
@@ -33,6 +34,9 @@ pub enum Config {
     /// Check that every reading is accounted for. The exit code is 0 if so, 1 if not, and 3 if a
     /// server did not answer.
     Audit(Box<AuditArgs>),
+    /// Tell what became of one reading: records, dead letters, row, Redis, alerts. The exit code is 0
+    /// if it was found, 1 if not, and 3 if a part is unknown.
+    Where(Box<WhereArgs>),
     /// Show the positions of the group, or move them: to an offset, a time, the end or the start.
     Offsets(Box<OffsetsArgs>),
     /// Pause a group until `worker resume`: all its replicas, across restarts.
@@ -187,6 +191,7 @@ impl Validate for Config {
         match self {
             Self::Run(config) => config.validate(problems),
             Self::Audit(config) => config.validate(problems),
+            Self::Where(config) => config.validate(problems),
             Self::Offsets(config) => config.validate(problems),
             Self::Dlq(config) => config.validate(problems),
             Self::Pause(config) | Self::Resume(config) => config.validate(problems),

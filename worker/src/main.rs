@@ -26,6 +26,11 @@ fn main() -> ExitCode {
             ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
             async |_, stop| ljwx_worker::audit(&config, stop).await,
         ),
+        Config::Where(config) => ljwx_service::lifecycle::run_to_code(
+            || config.telemetry.init(ljwx_worker::SERVICE),
+            ExitCode::from(ljwx_worker::EXIT_UNKNOWN),
+            async |_, stop| ljwx_worker::where_is(&config, stop).await,
+        ),
         Config::Dlq(config) => ljwx_service::lifecycle::run(
             || config.telemetry.init(ljwx_worker::SERVICE),
             async |_, stop| ljwx_worker::dlq(&config, &stop).await,

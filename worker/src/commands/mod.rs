@@ -5,3 +5,4 @@ pub mod dlq;
 pub mod migrate;
 pub mod offsets;
 pub mod pause;
+pub mod where_is;

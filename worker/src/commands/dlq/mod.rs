@@ -1,9 +1,9 @@
 //! `worker dlq`: lists dead letters and rejects, replays them, and deletes old ones.
 
-mod args;
+pub(crate) mod args;
 mod list;
 mod purge;
-mod record;
+pub(crate) mod record;
 mod replay;
 mod replay_position;
 mod topic;
