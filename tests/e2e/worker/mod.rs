@@ -14,3 +14,4 @@ pub mod redis;
 pub mod sharing;
 pub mod tables;
 pub mod transactions;
+pub mod where_is;
