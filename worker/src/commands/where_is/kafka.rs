@@ -145,21 +145,8 @@ impl TopicSearch {
         let to = reader.at_time(topic, ends, at_ms.saturating_add(within))?;
         let own = matching::partition_of_key(self.sought.device.as_bytes(), ends.len());
         let wanted = |partition: i32| self.config.all_partitions || Some(partition) == own;
-        let range =
-            |(partition, ends): (&i32, &Watermarks)| self.range(*partition, ends, &from, &to);
+        let range = |(partition, ends): (&i32, &Watermarks)| range_of(*partition, ends, &from, &to);
         Ok(ends.iter().filter(|(partition, _)| wanted(**partition)).map(range).collect())
-    }
-
-    fn range(
-        &self,
-        partition: i32,
-        ends: &Watermarks,
-        from: &BTreeMap<i32, i64>,
-        to: &BTreeMap<i32, i64>,
-    ) -> (i32, Range<i64>) {
-        let start = from.get(&partition).copied().unwrap_or(ends.low).max(ends.low);
-        let end = to.get(&partition).copied().unwrap_or(ends.high).min(ends.high);
-        (partition, start..end.max(start))
     }
 
     /// Returns a range for each stored position that the topic still has outside `ranges`: of a
@@ -223,6 +210,18 @@ impl TopicSearch {
         ensure!(Instant::now() < self.deadline, LATE);
         Ok(())
     }
+}
+
+/// Returns the range between two times that the partition still has.
+fn range_of(
+    partition: i32,
+    ends: &Watermarks,
+    from: &BTreeMap<i32, i64>,
+    to: &BTreeMap<i32, i64>,
+) -> (i32, Range<i64>) {
+    let start = from.get(&partition).copied().unwrap_or(ends.low).max(ends.low);
+    let end = to.get(&partition).copied().unwrap_or(ends.high).min(ends.high);
+    (partition, start..end.max(start))
 }
 
 fn part<T>(answer: anyhow::Result<T>) -> Part<T> {
