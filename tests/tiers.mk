@@ -56,6 +56,7 @@ MYSQL := \
   alerter::silences:: \
   faults::silent:: \
   worker::tables:: \
+  worker::where_is:: \
   faults::tls::
 
 # `make soak`, for a release: kills, overload, long runs. On both databases, and not in `make test`.
