@@ -20,7 +20,8 @@ const NO_SUCH_TABLE: u16 = 1146;
 
 /// Episodes of the device that opened or resolved at the time, or were open at it. A closed episode
 /// without a time of its end is only found by its opening.
-const ALERTS: &str = "SELECT CAST(id AS SIGNED) AS id, CAST(COALESCE(rule_id, 0) AS SIGNED) AS rule_id, \
+const ALERTS: &str = "SELECT CAST(id AS SIGNED) AS id, \
+     CAST(COALESCE(rule_id, 0) AS SIGNED) AS rule_id, \
      CAST(COALESCE(alert_type, '') AS CHAR) AS alert_type, \
      CAST(COALESCE(severity_level, '') AS CHAR) AS severity, \
      CAST(COALESCE(alert_status, '') AS CHAR) AS status, \

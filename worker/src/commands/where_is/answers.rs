@@ -68,7 +68,7 @@ pub struct FoundRecord {
     #[serde(flatten)]
     pub position: Position,
     pub received_at: String,
-    /// Whether the device's clock was ahead, so that Redis, documents and alerts ignore the reading.
+    /// Whether the device's clock was ahead: Redis, documents and alerts ignore such a reading.
     pub ahead_of_clock: bool,
     /// Field and code of each warning.
     pub warnings: Vec<String>,

@@ -96,8 +96,8 @@ fn position(record: &KeptRecord, partition: &str, offset: &str) -> Option<Positi
     })
 }
 
-/// Returns whether a dead letter certainly is the reading's; `None` if it is another's. A cut letter
-/// cannot be decoded, but names the position of its delivery.
+/// Returns whether a dead letter certainly is the reading's; `None` if it is another's. A cut
+/// letter cannot be decoded, but names the position of its delivery.
 pub fn dead_letter(
     letter: &KeptRecord,
     known: &[Position],

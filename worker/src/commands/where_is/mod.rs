@@ -1,7 +1,7 @@
 //! `worker where`: tells what became of one reading, in every part of the pipeline. Reads only.
 //!
-//! `kafka`, `mysql`, `redis_hash` and `alerts` ask the servers, `matching` decides which records are
-//! the reading's, `answers` holds what they say, `report` concludes from it, and `print` prints it.
+//! `kafka`, `mysql`, `redis_hash` and `alerts` ask the servers, `matching` decides which records
+//! are the reading's, `answers` holds what they say, `report` concludes from it, and `print` prints it.
 
 mod alerts;
 mod answers;

@@ -78,7 +78,7 @@ async fn documents(
 ) -> anyhow::Result<Vec<StoredDocument>> {
     let mut found = Vec::new();
     for (table, first_day, day, column) in DOCUMENTS {
-        // The guard's time and the device are the identity of the reading that carried the document.
+        // Device and time of the guard are the identity of the reading with the document.
         let statement = format!(
             "SELECT CAST({column}_source AS SIGNED) FROM {table} \
              WHERE device_sn = ? AND {column}_at = ? AND {day} = {first_day}"
