@@ -4,9 +4,11 @@
 kafka_version() { sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$HERE/kafka/pom.xml"; }
 kafka_ports() { echo kafka kafka-controller "${TLS:+kafka-tls}"; }
 kafka_given() { [[ -n ${KAFKA_BROKERS:-} ]]; }
-# With TLS, Kafka has a second listener, where user `ingest` logs in by SCRAM or PLAIN.
+# The services accept one broker only with DEVELOPMENT. With TLS, Kafka has a second listener, where user
+# `ingest` logs in by SCRAM or PLAIN.
 kafka_variables() {
   echo "KAFKA_BROKERS=127.0.0.1:$(port kafka)"
+  echo "DEVELOPMENT=true"
   [[ -z $TLS ]] || echo "KAFKA_TLS_BROKERS=127.0.0.1:$(port kafka-tls)"
 }
 

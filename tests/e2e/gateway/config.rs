@@ -66,6 +66,8 @@ async fn help_names_every_shared_variable() -> Result<()> {
         "TIME_ZONE",
         "READINGS_TOPIC",
         "REJECTS_TOPIC",
+        "REQUIRE_SAFE_TOPICS",
+        "DEVELOPMENT",
         "TRACE_SAMPLE_RATIO",
         "LOG_FORMAT",
     ];

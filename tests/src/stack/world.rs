@@ -192,6 +192,7 @@ impl World {
         .env("WORKER_GROUP", &self.worker_group)
         .env("PARTITIONS", self.partitions.to_string())
         .env("TIME_ZONE", TIME_ZONE)
+        .env("DEVELOPMENT", "true")
         .env("TRACE_SAMPLE_RATIO", "1.0")
         .env("LOG_FORMAT", "human");
         if let Some(endpoint) = &self.stack.otlp_endpoint {

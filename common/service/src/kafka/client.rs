@@ -28,6 +28,14 @@ pub struct KafkaArgs {
     /// in the variable or its file, one a line. Everything after the first = is the value.
     #[arg(long = "kafka-set", env = "KAFKA_SET", hide_env_values = true, value_parser = KafkaSettings::parse)]
     pub set: Vec<KafkaSettings>,
+    /// Refuse topics whose replication, insync replicas or leader election may lose acknowledged
+    /// readings. Without it such a topic is only warned of.
+    #[arg(long, env = "REQUIRE_SAFE_TOPICS")]
+    pub require_safe_topics: bool,
+    /// Accept a cluster of fewer than three brokers: topics have one replica there, and a lost disk
+    /// loses readings.
+    #[arg(long, env = "DEVELOPMENT")]
+    pub development: bool,
 }
 
 /// Settings of librdkafka. Each value may be a secret.
@@ -52,6 +60,7 @@ impl KafkaSettings {
 /// `--kafka-set` must not change them.
 const FIXED: &[&str] = &[
     "acks",
+    "allow.auto.create.topics",
     "auto.commit.enable",
     "auto.offset.reset",
     "bootstrap.servers",
@@ -85,6 +94,9 @@ impl KafkaArgs {
                 "bootstrap.servers" | "metadata.broker.list" => {
                     format!("--kafka-set {key}: the brokers are those of --kafka-brokers")
                 }
+                "allow.auto.create.topics" => {
+                    format!("--kafka-set {key}: only `worker migrate` creates topics")
+                }
                 _ => format!("--kafka-set {key} would lose readings: it is fixed by this service"),
             });
             // librdkafka's own message would contain the value.
@@ -107,6 +119,9 @@ impl KafkaArgs {
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", client_id)
+            // A broker would create a topic with one replica and few partitions. The default of
+            // producers is true.
+            .set("allow.auto.create.topics", "false")
             // Other producers may use any codec, and a batch that cannot be read would block its
             // partition for ever. A build without one of the codecs fails when its first client is
             // created.
@@ -164,6 +179,8 @@ mod tests {
             readings_topic: "r".into(),
             rejects_topic: "j".into(),
             set: set.iter().map(|text| KafkaSettings::parse(text).unwrap()).collect(),
+            require_safe_topics: false,
+            development: false,
         }
     }
 
@@ -186,6 +203,7 @@ mod tests {
         // The last entry is a line that was meant as two settings.
         let wrong = [
             "acks=1",
+            "allow.auto.create.topics=true",
             "request.required.acks=1",
             "bootstrap.servers=hush:9092",
             "no.such.thing=hush",
@@ -194,9 +212,10 @@ mod tests {
         ];
         args(&wrong).validate(&mut problems);
         let found = problems.list();
-        assert_eq!(found.len(), 6, "{found:?}");
+        assert_eq!(found.len(), 7, "{found:?}");
         for named in [
             "--kafka-set acks",
+            "only `worker migrate` creates topics",
             "request.required.acks",
             "--kafka-brokers",
             "no.such.thing",

@@ -95,8 +95,11 @@ pub const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Largest dead letter: an unchanged record of the largest size, and the headers with its origin.
 pub const DEAD_LETTER_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 64 * 1024;
 
-/// Creates the missing topics, with three replicas if there are at least three brokers. Returns the
-/// names of the created topics.
+/// Replicas of a created topic, and least number of brokers without `--development`.
+const REPLICAS: usize = 3;
+
+/// Creates the missing topics, with three replicas if there are at least three brokers, and with one
+/// in development. Returns the names of the created topics.
 ///
 /// Existing topics are not changed, and need no right to create topics.
 pub async fn create_missing(kafka: &KafkaArgs, specs: &[TopicSpec]) -> anyhow::Result<Vec<String>> {
@@ -108,7 +111,14 @@ pub async fn create_missing(kafka: &KafkaArgs, specs: &[TopicSpec]) -> anyhow::R
         if found.partitions.is_some() {
             continue;
         }
-        let replicated = found.brokers >= 3;
+        let replicated = found.brokers >= REPLICAS;
+        anyhow::ensure!(
+            replicated || kafka.development,
+            "topic {} is missing, and {} broker(s) cannot keep {REPLICAS} replicas: add brokers, or \
+             set --development (DEVELOPMENT=true) to create it with one replica",
+            spec.name,
+            found.brokers
+        );
         let retention = spec.retention.as_millis().to_string();
         let bytes = spec.message_bytes_max.to_string();
         let topic = NewTopic::new(
