@@ -90,6 +90,9 @@ declare_metrics! {
     /// Round trip of a request to this broker.
     Gauge BROKER_RTT_SECONDS = "producer_broker_rtt_seconds" by "broker", "statistic";
 
+    /// 1 while this setting of the topic is unsafe, whether refused or only warned of.
+    Gauge TOPIC_UNSAFE = "kafka_topic_unsafe" by "topic", "setting";
+
     /// 1 if the connection is unencrypted and leaves this machine.
     Gauge CONNECTION_PLAINTEXT = "connection_plaintext" by "dependency";
     /// 1 if the connection is encrypted and the server's certificate is not verified.

@@ -7,6 +7,7 @@ pub mod publisher;
 pub mod record_trace;
 pub mod topic_identity;
 pub mod topic_reader;
+pub mod topic_safety;
 mod topics;
 
 pub use client::{KafkaArgs, REQUEST_TIMEOUT, error_label};
