@@ -7,6 +7,7 @@ use anyhow::Context;
 use ljwx_service::http::admin::AdminServer;
 use ljwx_service::http::{ConnectionMetrics, HttpServer, ServerStop};
 use ljwx_service::kafka::publisher::Publisher;
+use ljwx_service::kafka::topic_safety::watch::TopicSafety;
 use ljwx_service::lifecycle::{EssentialTasks, PROCESS_END, within};
 use ljwx_service::link;
 use ljwx_service::telemetry::Telemetry;
@@ -23,7 +24,7 @@ use crate::ingest::Ingest;
 use crate::metrics::{CONNECTIONS, CONNECTIONS_REFUSED, MEMORY_BOUND, REQUESTS};
 use crate::records::RecordPublisher;
 use crate::request_span::TraceCallers;
-use crate::topic_check;
+use crate::topics;
 
 /// A gateway bound to its ports.
 pub struct App {
@@ -43,7 +44,8 @@ impl App {
         let publisher =
             Publisher::new(config.kafka.client_config("gateway"), &config.publisher_limits())
                 .context("cannot create the producer; look at --kafka-set")?;
-        let topics = topic_check::check(config.kafka.clone(), config.record_bytes_max());
+        let admin_stop = CancellationToken::new();
+        let topics = topics::watch(&config.kafka, config.record_bytes_max(), admin_stop.clone())?;
         let routes = Routes {
             ingest: Ingest {
                 records: RecordPublisher {
@@ -53,6 +55,7 @@ impl App {
                 },
                 zone: config.zone.zone.clone(),
             },
+            topics: topics.clone(),
             bodies: BodyReader::new(&config.protection),
             answer_timeout: config.protection.answer_timeout,
             slots: Semaphore::new(config.protection.requests_max),
@@ -65,7 +68,7 @@ impl App {
         let server = HttpServer::bind(config.listen, bounds, Some(names))
             .with_context(|| format!("--listen {}", config.listen))?;
         let not_ready = Arc::new(AtomicBool::new(false));
-        let (essential, admin_stop) = (EssentialTasks::new(), CancellationToken::new());
+        let essential = EssentialTasks::new();
         essential.spawn("the producer", &admin_stop, publisher.clone().failed());
         for route in [DEVICE_ROUTE, API_ROUTE] {
             counter!(REQUESTS, "route" => route, "status" => "503").increment(0);
@@ -139,7 +142,7 @@ impl App {
 fn ready(
     config: &Config,
     publisher: Publisher,
-    topics: topic_check::TopicsReadiness,
+    topics: TopicSafety,
     not_ready: Arc<AtomicBool>,
 ) -> ljwx_service::http::admin::Probe {
     let grace = config.ready_grace;

@@ -15,7 +15,7 @@ mod metrics;
 mod records;
 mod request_error;
 mod request_span;
-mod topic_check;
+mod topics;
 
 pub use app::App;
 pub use config::Config;

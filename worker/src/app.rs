@@ -17,6 +17,8 @@ use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::http::admin::AdminServer;
 use ljwx_service::kafka::DEAD_LETTER_BYTES_MAX;
 use ljwx_service::kafka::publisher::{Publisher, PublisherLimits};
+use ljwx_service::kafka::topic_safety::state::TopicRole;
+use ljwx_service::kafka::topic_safety::watch::{self as topic_watch, WatchedTopic};
 use ljwx_service::lifecycle::{Deadline, EssentialTasks, ShutdownStep, within};
 use ljwx_service::link;
 use ljwx_service::telemetry::{Telemetry, host_name};
@@ -29,7 +31,6 @@ use crate::batch::spans::SpanNames;
 use crate::config::RunConfig;
 use crate::dead_letter::DeadLetterSender;
 use crate::dead_letter::breaker::DeadLetterBreaker;
-use crate::dead_letter::topic_check;
 use crate::health::monitor::ServerMonitor;
 use crate::health::{Health, endpoint};
 use crate::mysql::BatchWriter;
@@ -242,8 +243,8 @@ impl<'a> Connected<'a> {
             .context("cannot create the consumer; look at --kafka-set")
     }
 
-    /// Starts the monitor of the servers and the check of the dead-letter topic. Returns the
-    /// receiver of the group's consumption state.
+    /// Starts the monitor of the servers and that of the topics. Returns the receiver of the group's
+    /// consumption state.
     fn monitor(&self) -> anyhow::Result<watch::Receiver<ConsumptionState>> {
         let (config, background) = (self.config, &self.background);
         let (ledger, redis) = (self.ledger.clone(), self.redis.clone());
@@ -259,10 +260,28 @@ impl<'a> Connected<'a> {
             consumption_state,
         };
         self.essential.spawn("the server monitor", background, watch.run(background.clone()));
-        let (kafka, group) = (config.kafka.clone(), config.group.clone());
-        let health = self.health.clone();
-        tokio::spawn(topic_check::check(kafka, group, health, background.clone()));
+        self.watch_topics()?;
         Ok(gate_end)
+    }
+
+    /// Watches the readings and the dead letters. Storing continues with unsafe topics.
+    fn watch_topics(&self) -> anyhow::Result<()> {
+        let kafka = &self.config.kafka;
+        let topics = vec![
+            WatchedTopic {
+                name: kafka.readings_topic.clone(),
+                role: TopicRole::Readings,
+                record_bytes: 0,
+            },
+            WatchedTopic {
+                name: kafka.dead_letter_topic(&self.config.group),
+                role: TopicRole::DeadLetters,
+                record_bytes: DEAD_LETTER_BYTES_MAX,
+            },
+        ];
+        let watched = topic_watch::start(kafka, "worker-check", topics, self.background.clone())?;
+        self.health.watch_topics(watched);
+        Ok(())
     }
 
     fn keep_months(&self) {

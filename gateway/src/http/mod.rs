@@ -18,6 +18,7 @@ use axum::response::Response;
 use axum::routing::post;
 use jiff::Timestamp;
 use ljwx_reading::content_encoding::OpenError;
+use ljwx_service::kafka::topic_safety::watch::TopicSafety;
 use ljwx_service::metrics::GaugeGuard;
 use metrics::{counter, histogram};
 use tokio::sync::Semaphore;
@@ -34,6 +35,7 @@ use crate::request_span::{self, RequestSpan, TraceCallers};
 /// The parts that the routes need.
 pub struct Routes {
     pub ingest: Ingest,
+    pub topics: TopicSafety,
     pub bodies: BodyReader,
     pub answer_timeout: Duration,
     pub slots: Semaphore,
@@ -129,7 +131,8 @@ impl Routes {
         span: &RequestSpan,
     ) -> Result<IngestResult, RequestError> {
         let received_at = Timestamp::now();
-        if self.slots.available_permits() == 0 {
+        // A record in an unsafe topic might be lost after its 200.
+        if !self.topics.allows_use() || self.slots.available_permits() == 0 {
             return Err(self.unavailable());
         }
         let coding = acceptable(policy, request.headers())?;

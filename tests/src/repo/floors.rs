@@ -26,7 +26,7 @@ const FLOORS: [(&str, &[&str]); 7] = [
             "records",
             "items",
             "request_span",
-            "topic_check",
+            "topics",
             "ingest",
             "admission",
             "http",

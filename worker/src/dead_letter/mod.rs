@@ -3,7 +3,6 @@
 
 pub mod breaker;
 pub mod source;
-pub mod topic_check;
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

@@ -13,6 +13,7 @@ use ljwx_ledger::group::monitor::Observation;
 use ljwx_ledger::group::settings::GroupProtocol;
 use ljwx_ledger::metrics::BATCH_HELD;
 use ljwx_service::heartbeat::Heartbeat;
+use ljwx_service::kafka::topic_safety::watch::TopicSafety;
 use ljwx_service::metrics::flag;
 use metrics::gauge;
 
@@ -78,9 +79,9 @@ impl Health {
         state.export_held();
     }
 
-    /// Reports the problem of the dead-letter topic, or with `None` that there is none.
-    pub fn dead_letter_topic(&self, problem: Option<String>) {
-        self.state().dead_letter_topic = problem;
+    /// Takes the refused settings of these topics into the reasons from now on.
+    pub fn watch_topics(&self, topics: TopicSafety) {
+        self.state().topics = Some(topics);
     }
 
     /// Reports whether an operator has paused the group.

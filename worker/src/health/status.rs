@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use ljwx_ledger::group::monitor::Observation;
 use ljwx_ledger::group::settings::GroupProtocol;
 use ljwx_ledger::metrics::BATCH_HELD;
+use ljwx_service::kafka::topic_safety::watch::TopicSafety;
 use ljwx_service::metrics::flag;
 use metrics::gauge;
 use serde::Serialize;
@@ -41,7 +42,7 @@ pub(super) struct HealthState {
     pub(super) breaker_open: bool,
     pub(super) held: Option<String>,
     pub(super) dead_letters_held: BTreeMap<i32, String>,
-    pub(super) dead_letter_topic: Option<String>,
+    pub(super) topics: Option<TopicSafety>,
     pub(super) paused: Option<String>,
     pub(super) draining: bool,
     pub(super) protocol: GroupProtocol,
@@ -70,7 +71,7 @@ impl HealthState {
             breaker_open: false,
             held: None,
             dead_letters_held: BTreeMap::new(),
-            dead_letter_topic: None,
+            topics: None,
             paused: None,
             draining: false,
             protocol,
@@ -133,7 +134,7 @@ impl HealthState {
         let mut reasons: Vec<String> = wrong.map(|(_, reason)| reason.to_owned()).collect();
         reasons.extend(self.held.iter().map(|why| format!("held: {why}")));
         reasons.extend(self.dead_letters_held.values().map(|why| format!("held: {why}")));
-        reasons.extend(self.dead_letter_topic.iter().map(|why| format!("dead letters: {why}")));
+        reasons.extend(self.topics.iter().filter_map(TopicSafety::refused));
         reasons.extend(self.paused.iter().map(|reason| format!("paused by command: {reason}")));
         reasons
     }

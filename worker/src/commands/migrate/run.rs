@@ -6,6 +6,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use ljwx_ledger::mysql::{MySqlArgs, MySqlPool};
 use ljwx_service::kafka::topic_reader::TopicReader;
+use ljwx_service::kafka::topic_safety::findings::cut_dead_letters;
 use ljwx_service::kafka::{
     self, DEAD_LETTER_BYTES_MAX, DEAD_LETTER_RETENTION, MESSAGE_BYTES_MAX, READINGS_RETENTION,
     REQUEST_TIMEOUT, TopicSpec,
@@ -16,7 +17,6 @@ use tracing::{info, warn};
 use super::accept_topic::accept_topic;
 use super::args::MigrateArgs;
 use super::existing_tables;
-use crate::dead_letter::topic_check;
 use crate::mysql::group_control;
 use crate::mysql::monthly_partitions;
 
@@ -113,7 +113,7 @@ async fn letter_topics(config: &MigrateArgs, partitions: usize) -> anyhow::Resul
         }
         let limit = kafka.record_bytes_max("ljwx-migrate", &[name]).await?;
         if limit.first().is_some_and(|limit| *limit < DEAD_LETTER_BYTES_MAX) {
-            warn!(topic = name, "{}", topic_check::too_small(name, limit[0]));
+            warn!(topic = name, "{}", cut_dead_letters(name, limit[0]));
         }
     }
     Ok(created)
