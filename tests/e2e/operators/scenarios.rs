@@ -28,6 +28,9 @@ const LOCKED: Duration = Duration::from_secs(7);
 /// The topic's retention, in milliseconds: readings that wait are then about to be lost.
 const RETENTION_MS: i64 = 3_600_000;
 
+/// A retention that is long enough, in milliseconds.
+const RETENTION_SAFE_MS: i64 = 7 * 24 * 3_600_000;
+
 async fn health(worker: &Service) -> Result<http::Answer> {
     http::get(&worker.admin("/api/batch_processor/health")).await
 }
@@ -175,8 +178,8 @@ pub async fn processes_gone() -> Result<Proved> {
     Ok([&LOST[..], &STOPPED[..]].concat())
 }
 
-/// Values that the tables reject, a ledger that does not balance, a forgotten pause, and an
-/// unreachable collector.
+/// Values that the tables reject, a ledger that does not balance, a forgotten pause, a short
+/// retention, and an unreachable collector.
 pub async fn wrong_data() -> Result<Proved> {
     let world = World::shared("opdata").await?;
     world.migrate().await?;
@@ -218,13 +221,16 @@ pub async fn wrong_data() -> Result<Proved> {
 
     let pause = watched.world.launch("worker", &["pause", "--reason", "a test"]).finish().await?;
     ensure!(pause.code == Some(0), "{}", pause.text);
-    prometheus.fire(&["RetentionNear", "ConsumerPaused"], LATE).await?;
+    prometheus.fire(&["RetentionNear", "ConsumerPaused", "TopicUnsafe"], LATE).await?;
     let answer = health(&watched.worker).await?;
     ensure!(answer.json["status"] == "degraded", "{}", answer.text);
     let resume = watched.world.launch("worker", &["resume"]).finish().await?;
     ensure!(resume.code == Some(0), "{}", resume.text);
     drop(load);
     prometheus.clear(&["RetentionNear", "ConsumerPaused"], SOON).await?;
+    let (brokers, topic) = (&watched.world.stack.kafka_brokers, &watched.world.readings_topic);
+    kafka::set_retention(brokers, topic, RETENTION_SAFE_MS).await?;
+    prometheus.clear(&["TopicUnsafe"], LATE).await?;
     watched.end().await?;
     Ok(vec![
         "DeadLetterBreakerOpen",
@@ -233,6 +239,7 @@ pub async fn wrong_data() -> Result<Proved> {
         "LedgerDoesNotBalance",
         "RetentionNear",
         "ConsumerPaused",
+        "TopicUnsafe",
     ])
 }
 
