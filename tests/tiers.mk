@@ -62,6 +62,7 @@ MYSQL := \
 # `make soak`, for a release: kills, overload, long runs. On both databases, and not in `make test`.
 SOAK := \
   alerter::crash:: \
+  gateway::topics::a_topic_that_becomes_unsafe_later_is_refused_until_it_is_fixed \
   faults::disk::a_full_disk_is_waited_out \
   faults::disk::files_that_may_not_grow_are_waited_out \
   faults::servers_lost::worker_killed_in_mid_batch_loses_and_doubles_nothing \

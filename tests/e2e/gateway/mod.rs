@@ -4,4 +4,5 @@ pub mod cases;
 pub mod config;
 pub mod limits;
 pub mod public_port;
+pub mod topics;
 pub mod traces;

@@ -190,6 +190,17 @@ pub async fn set_record_bytes_max(brokers: &str, topic: &str, bytes: usize) -> a
     set(brokers, topic, &[("max.message.bytes", bytes.to_string())]).await
 }
 
+/// Gives a topic exactly these settings. All others become the broker's.
+pub async fn configure(
+    brokers: &str,
+    topic: &str,
+    settings: &[(&str, &str)],
+) -> anyhow::Result<()> {
+    let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned()));
+    let settings: Vec<_> = settings.collect();
+    set(brokers, topic, &settings).await
+}
+
 async fn set(brokers: &str, topic: &str, settings: &[(&str, String)]) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> = config(brokers).create()?;
     let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
@@ -229,15 +240,18 @@ pub async fn remake_topic(brokers: &str, topic: &str, partitions: usize) -> anyh
 /// Deletes a topic and the topics derived from it, such as its dead-letter topic.
 pub async fn remove_topics(brokers: &str, prefix: &str) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> = config(brokers).create()?;
-    let names = {
-        let (brokers, prefix) = (brokers.to_owned(), prefix.to_owned());
-        tokio::task::spawn_blocking(move || topics(&brokers, &prefix)).await??
-    };
+    let names = topic_names(brokers, prefix).await?;
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     if !names.is_empty() {
         admin.delete_topics(&names, &AdminOptions::new()).await?;
     }
     Ok(())
+}
+
+/// Returns the names of the topics that begin with `prefix`.
+pub async fn topic_names(brokers: &str, prefix: &str) -> anyhow::Result<Vec<String>> {
+    let (brokers, prefix) = (brokers.to_owned(), prefix.to_owned());
+    tokio::task::spawn_blocking(move || topics(&brokers, &prefix)).await?
 }
 
 fn topics(brokers: &str, prefix: &str) -> anyhow::Result<Vec<String>> {
