@@ -24,7 +24,7 @@ ljwx_service::declare_metrics! {
     Gauge LAG_SECONDS = "consumer_lag_seconds" by "group", "partition";
     /// Time with lag and without progress.
     Gauge STALLED_SECONDS = "consumer_stalled_seconds" by "group", "partition";
-    /// Time until retention removes the oldest unprocessed record.
+    /// Time until retention removes the oldest unprocessed record, by time or, estimated, by size.
     Gauge RETENTION_LEFT_SECONDS = "consumer_retention_left_seconds" by "group", "partition";
     /// 1 while an owner has several lagging partitions and no other bottleneck.
     Gauge MORE_REPLICAS_HELP = "consumer_more_replicas_help" by "group";

@@ -24,9 +24,20 @@ pub struct GroupState {
     pub void: BTreeMap<i32, Range<i64>>,
     /// How long Kafka keeps a record. `None`: for ever.
     pub retention_ms: Option<i64>,
+    /// The Kafka record time of the first record of partitions that Kafka trims by size.
+    pub first_ms: BTreeMap<i32, i64>,
 }
 
 impl GroupState {
+    /// Returns how long Kafka keeps a record of a partition. `None`: for ever.
+    ///
+    /// If Kafka trims the partition by size, the age of its first record is how long the size lasts
+    /// at the present rate.
+    fn kept_ms(&self, partition: i32, now_ms: i64) -> Option<i64> {
+        let by_size = self.first_ms.get(&partition).map(|first| (now_ms - first).max(0));
+        [self.retention_ms, by_size].into_iter().flatten().min()
+    }
+
     /// Returns the next offset of a partition. A partition without a row starts at its first
     /// record.
     fn next(&self, partition: i32) -> i64 {
@@ -90,8 +101,8 @@ impl StallClock {
                     seconds: age_ms as f64 / 1000.0,
                     stalled_seconds: now.saturating_duration_since(known.1).as_secs_f64(),
                     retention_left_seconds: seen
-                        .retention_ms
-                        .map(|retention| (retention - age_ms) as f64 / 1000.0),
+                        .kept_ms(*partition, now_ms)
+                        .map(|kept| (kept - age_ms) as f64 / 1000.0),
                 }
             })
             .collect()
@@ -130,6 +141,7 @@ mod tests {
             oldest_ms: [(0, 1_000), (1, 5_000), (2, 7_000)].into(),
             void: BTreeMap::new(),
             retention_ms: Some(60_000),
+            first_ms: BTreeMap::new(),
         }
     }
 
@@ -143,6 +155,19 @@ mod tests {
             .collect();
         assert_eq!(told, [(10, 10.0, 50.0), (0, 0.0, 60.0), (90, 4.0, 56.0)]);
         assert_eq!(seen(100).waiting(), [(0, 90..100), (2, 10..100)].into());
+    }
+
+    #[test]
+    fn a_partition_trimmed_by_size_keeps_records_as_long_as_its_first_one() {
+        let left = |retention_ms, first_ms| {
+            let first_ms = [(0, first_ms)].into();
+            let seen = GroupState { retention_ms, first_ms, ..seen(100) };
+            StallClock::default().lags(&seen, 11_000, Instant::now())[0].retention_left_seconds
+        };
+        assert_eq!(left(Some(60_000), -19_000), Some(20.0), "30 s last, 10 s have passed");
+        assert_eq!(left(Some(60_000), -89_000), Some(50.0), "the time ends before the size");
+        assert_eq!(left(None, -19_000), Some(20.0));
+        assert_eq!(left(Some(60_000), 1_000), Some(0.0), "the oldest one is removed next");
     }
 
     #[test]

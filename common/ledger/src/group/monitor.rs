@@ -61,7 +61,7 @@ pub struct GroupMonitor {
     bindings: DeviceBindings,
     reader: Arc<TopicReader>,
     admin: AdminClient<DefaultClientContext>,
-    retention: Option<(Instant, Option<i64>)>,
+    retention_at: Option<Instant>,
     seen: GroupState,
     knows_ledger: bool,
     progress: StallClock,
@@ -82,7 +82,7 @@ impl GroupMonitor {
             bindings,
             reader: Arc::new(TopicReader::of_single_records(kafka, client_id)?),
             admin: kafka.client_config(client_id).create()?,
-            retention: None,
+            retention_at: None,
             seen: GroupState::default(),
             knows_ledger: false,
             progress: StallClock::default(),
@@ -114,7 +114,7 @@ impl GroupMonitor {
             if self.knows_ledger {
                 self.update_oldest().await;
             }
-            self.seen.retention_ms = self.retention().await;
+            self.update_retention().await;
         }
         let now_ms = Timestamp::now().as_millisecond();
         let lags = if self.knows_ledger {
@@ -161,24 +161,47 @@ impl GroupMonitor {
         }
     }
 
-    /// Returns how long the topic's records are kept. The last answer is reused for a while.
-    async fn retention(&mut self) -> Option<i64> {
-        if self.retention.is_none_or(|(at, _)| at.elapsed() >= RETENTION_INTERVAL)
-            && let Some(answer) = self.query_retention().await
-        {
-            self.retention = Some((Instant::now(), answer));
+    /// Updates how long the topic's records are kept. The last answer is reused for a while.
+    async fn update_retention(&mut self) {
+        if self.retention_at.is_some_and(|at| at.elapsed() < RETENTION_INTERVAL) {
+            return;
         }
-        self.retention.and_then(|(_, retention)| retention)
+        let Some((retention_ms, by_size)) = self.query_retention().await else { return };
+        let first_ms = if by_size { self.first_times().await } else { BTreeMap::new() };
+        self.retention_at = Some(Instant::now());
+        self.seen.retention_ms = retention_ms;
+        self.seen.first_ms = first_ms;
     }
 
-    /// Queries the retention. The outer `None` means no answer, the inner one means for ever.
-    async fn query_retention(&self) -> Option<Option<i64>> {
+    /// Reads the ages of the first records of partitions that have lost records already. Another
+    /// partition is not full yet, so its first record is no measure.
+    async fn first_times(&self) -> BTreeMap<i32, i64> {
+        let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
+        let base = reader.base(&topic);
+        let ends = self.seen.ends.iter();
+        let trimmed = ends.filter(|(_, ends)| ends.low > base && ends.low < ends.high);
+        let firsts: BTreeMap<_, _> = trimmed.map(|(number, ends)| (*number, ends.low)).collect();
+        // Without the ledger the base is not known.
+        if firsts.is_empty() || !self.knows_ledger {
+            return BTreeMap::new();
+        }
+        let asked =
+            tokio::task::spawn_blocking(move || reader.times(&topic, &firsts, ANSWER_TIMEOUT));
+        let times = asked.await.ok().and_then(Result::ok).unwrap_or_default();
+        times.into_iter().filter_map(|(number, time)| Some((number, time?))).collect()
+    }
+
+    /// Queries the retention: its time, and whether a size limits it too. The outer `None` means no
+    /// answer, the inner one means for ever.
+    async fn query_retention(&self) -> Option<(Option<i64>, bool)> {
         let options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
         let topic = [ResourceSpecifier::Topic(self.ledger.topic())];
         let answer = self.admin.describe_configs(&topic, &options).await.ok()?;
         let config = answer.into_iter().next()?.ok()?;
-        let value: i64 = config.get("retention.ms")?.value.as_deref()?.parse().ok()?;
-        Some((value >= 0).then_some(value))
+        let number = |name: &str| config.get(name)?.value.as_deref()?.parse::<i64>().ok();
+        let time = number("retention.ms")?;
+        let by_size = number("retention.bytes").is_some_and(|bytes| bytes >= 0);
+        Some(((time >= 0).then_some(time), by_size))
     }
 }
 

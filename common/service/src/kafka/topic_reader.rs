@@ -99,7 +99,8 @@ impl TopicReader {
         self.base.get_or_init(|| (topic.to_owned(), base));
     }
 
-    fn base(&self, topic: &str) -> i64 {
+    /// Returns the base that is added to Kafka's offsets of this topic.
+    pub fn base(&self, topic: &str) -> i64 {
         self.base.get().filter(|(name, _)| name == topic).map_or(0, |(_, base)| *base)
     }
 
