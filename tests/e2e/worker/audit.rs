@@ -1,6 +1,7 @@
 //! `worker audit`: finds nothing while everything is accounted for, and finds every mismatch.
 
 use anyhow::{Context, Result, ensure};
+use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::clients::kafka;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::{TIME_ZONE, World};
@@ -11,7 +12,8 @@ use crate::support::{
 };
 
 async fn ensure_fails(world: &World, corruption: &str, expected: &[&str]) -> Result<()> {
-    let (code, report) = audit(world, &[]).await?;
+    // Only a full count reads rows again that an earlier audit has counted.
+    let (code, report) = audit(world, &["--full"]).await?;
     let found = codes(&report, "failure");
     ensure!(code == Some(1), "{corruption}: exit {code:?}, {report:#}");
     ensure!(found == expected, "{corruption}: {found:?} instead of {expected:?}: {report:#}");
@@ -132,7 +134,7 @@ async fn every_change_to_the_rows_is_found() -> Result<()> {
         (format!("DELETE FROM {table} WHERE {row}"), &["rows", "deliveries"][..]),
         (format!("UPDATE {table} SET deliveries = deliveries + 1 WHERE {row}"), &["deliveries"]),
         (format!("UPDATE {table} SET deliveries = deliveries - 1 WHERE {row}"), &["deliveries"]),
-        (format!("UPDATE {table} SET id = id + (1 << 40) WHERE {row}"), &["rows"]),
+        (format!("UPDATE {table} SET id = id + (1 << 40) WHERE {row}"), &["rows", "deliveries"]),
         (
             format!(
                 "INSERT INTO {table} (device_sn, timestamp, id, last_source) \
@@ -159,8 +161,88 @@ async fn every_change_to_the_rows_is_found() -> Result<()> {
     // Rows of other programs are not the workers'.
     let other = format!("INSERT INTO {table} (device_sn, timestamp) VALUES ('OTHER', NOW())");
     world.database.execute(&other).await?;
-    let report = ensure_holds(&world, &[]).await?;
+    let report = ensure_holds(&world, &["--full"]).await?;
     ensure!(codes(&report, "note") == ["other_rows"], "{report:#}");
+    let again = ensure_holds(&world, &[]).await?;
+    ensure!(again["totals"] == report["totals"], "{again:#}");
+    finish(world, [gateway, worker]).await
+}
+
+/// Puts readings of a thousand devices into the topic, `second` seconds after the first.
+async fn fill(world: &World, seconds: std::ops::Range<i64>) -> Result<()> {
+    for second in seconds {
+        let epoch_ms = 1_756_800_540_000 + second * 1000;
+        let at = wall_time(epoch_ms / 1000)?;
+        let record = |device: usize| {
+            let value = json!({"device_sn": world.device(device), "timestamp": at,
+                               "epoch_ms": epoch_ms, "received_at": epoch_ms,
+                               "upload_method": "wifi", "heart_rate": 80});
+            (world.device(device), value.to_string().into_bytes())
+        };
+        let records: Vec<_> = (0..1000).map(record).collect();
+        kafka::fill(&world.stack.kafka_brokers, &world.readings_topic, &records).await?;
+    }
+    Ok(())
+}
+
+/// Returns how many rows the server has read.
+async fn rows_read(world: &World) -> Result<i64> {
+    let status = world.database.rows("SHOW GLOBAL STATUS LIKE 'Handler\\_read\\_%'").await?;
+    let values = status.iter().filter_map(|row| row.get(1)?.as_deref()?.parse::<i64>().ok());
+    Ok(values.sum())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_reads_what_is_new_and_not_the_table() -> Result<()> {
+    // AUDIT_ROWS: for a table of another size.
+    let rows: i64 = std::env::var("AUDIT_ROWS").map_or(Ok(60_000), |rows| rows.parse())?;
+    let (world, gateway, worker) = pipeline("counted").await?;
+    fill(&world, 0..rows / 1000).await?;
+    settled(&world).await?;
+    let first = ensure_holds(&world, &[]).await?;
+    ensure!(first["totals"]["rows"] == rows, "{:#}", first["totals"]);
+    fill(&world, rows / 1000..rows / 1000 + 2).await?;
+    settled(&world).await?;
+    ensure!(worker.terminate().await?.success(), "the worker stops");
+    let before = rows_read(&world).await?;
+    let report = ensure_holds(&world, &[]).await?;
+    let read = rows_read(&world).await? - before;
+    println!("{rows} rows and 2000 new ones: the audit read {read}");
+    ensure!(report["totals"]["rows"] == rows + 2_000, "{:#}", report["totals"]);
+    // Each new row is read by its id, counted by its id, and looked up.
+    ensure!(read < 20_000, "{read} rows read for 2,000 new ones among {rows}");
+    let worker = world.worker().start().await?;
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_counted_rows_is_counted_with_them() -> Result<()> {
+    let (world, gateway, worker) = used("below").await?;
+    ensure_holds(&world, &[]).await?;
+    // Repeated readings merge into counted rows. The dead letter of `used` goes back with its first
+    // place, which lies in the counted range.
+    for number in 1..=6 {
+        send(&gateway, &world.device(number), "2025-09-02 16:09", &[80, 81, 82]).await?;
+    }
+    send(&gateway, &world.device(2), "2025-09-02 18:00", &[85]).await?;
+    world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate INT NULL").await?;
+    let replay = world.launch("worker", &["dlq", "replay"]).finish().await?;
+    ensure!(replay.code == Some(0) && replay.text.contains("1 reading(s) sent"), "{replay:?}");
+    settled(&world).await?;
+    let counted = ensure_holds(&world, &[]).await?;
+    let all = ensure_holds(&world, &["--full"]).await?;
+    ensure!(counted["totals"] == all["totals"], "{counted:#} instead of {all:#}");
+    // A rewind writes rows anew whose ids were counted.
+    ensure!(worker.terminate().await?.success(), "the worker stops");
+    world.database.execute("DELETE FROM t_user_health_data").await?;
+    let rewind = world.launch("worker", &["offsets", "--to-start", "--execute"]).finish().await?;
+    ensure!(rewind.code == Some(0), "{rewind:?}");
+    let worker = world.worker().start().await?;
+    settled(&world).await?;
+    let counted = audit(&world, &[]).await?;
+    let all = audit(&world, &["--full"]).await?;
+    ensure!(counted.0 == all.0, "{counted:?} instead of {all:?}");
+    ensure!(counted.1["totals"] == all.1["totals"], "{counted:?} instead of {all:?}");
     finish(world, [gateway, worker]).await
 }
 
@@ -252,7 +334,7 @@ async fn a_month_dropped_past_the_retention_stays_accounted_for() -> Result<()> 
     ensure!(after.0 == Some(0), "{after:?}");
     ensure!(after.1["totals"]["rows"] == before.1["totals"]["rows"], "{after:?}");
     world.database.execute("DELETE FROM t_user_health_data LIMIT 1").await?;
-    let (code, report) = audit(&world, &[]).await?;
+    let (code, report) = audit(&world, &["--full"]).await?;
     ensure!(code == Some(1), "a row that was deleted is missed all the same: {report}");
     finish(world, [gateway, worker]).await
 }

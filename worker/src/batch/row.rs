@@ -5,9 +5,12 @@
 use jiff::civil::DateTime;
 use ljwx_reading::{DeviceSn, Documents, Ids, Reading, UploadMethod, Vitals};
 
+/// Number of sources of one Kafka partition.
+pub const PARTITION_SOURCES: i64 = 1 << 40;
+
 /// Returns the source of a delivery: `partition * 2^40 + offset`.
 pub fn source(partition: i32, offset: i64) -> i64 {
-    (i64::from(partition) << 40) + offset
+    i64::from(partition) * PARTITION_SOURCES + offset
 }
 
 /// The `last_source` of a replayed reject. It lies before every source: the item was read before

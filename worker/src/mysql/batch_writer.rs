@@ -9,6 +9,7 @@ use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{AssertSqlSafe, Row as _};
 use tokio::sync::OnceCell;
 
+use super::counted_rows::CountStatements;
 use super::daily_weekly::{PeriodCache, PeriodDocuments, PeriodStatements, PeriodUpsert};
 use super::error::WriteError;
 use super::main_table::MainTableUpsert;
@@ -104,7 +105,8 @@ impl BatchWriter {
         let text_max = self.packet.text_max(connection).await?;
         let mut transaction = connection.begin().await?;
         let segments = &batch.segments;
-        let written = write_rows(&mut transaction, texts, segments, calendar, text_max).await;
+        let upserts = Upserts::of(texts, &self.ledger, segments, calendar, text_max);
+        let written = write_rows(&mut transaction, upserts, text_max).await;
         let stored = match written {
             Ok(WriteResult::Written(stored)) => stored,
             Ok(WriteResult::Gone) => {
@@ -150,7 +152,8 @@ impl BatchWriter {
         let text_max = self.packet.text_max(&mut connection).await?;
         let mut transaction = connection.begin().await?;
         let calendar = PeriodDocuments::of(segments);
-        let tried = write_rows(&mut transaction, texts, segments, &calendar, text_max).await;
+        let upserts = Upserts::of(texts, &self.ledger, segments, &calendar, text_max);
+        let tried = write_rows(&mut transaction, upserts, text_max).await;
         transaction.rollback().await?;
         tried.map(drop)
     }
@@ -183,6 +186,8 @@ async fn texts(connection: &mut MySqlConnection) -> Result<BatchStatements, sqlx
 struct Upserts<'a> {
     segments: &'a [Segment],
     texts: Vec<String>,
+    /// Whether each text is an upsert. The others keep the ledger's count of rows.
+    is_upsert: Vec<bool>,
     /// Rows of each statement of the main table, segment by segment. Each segment has its own
     /// statements: only a statement's affected rows distinguish new rows from merged ones, and the
     /// ledger counts by partition.
@@ -194,40 +199,78 @@ struct Upserts<'a> {
 impl<'a> Upserts<'a> {
     fn of(
         texts: &BatchStatements,
+        ledger: &Ledger,
         segments: &'a [Segment],
         calendar: &PeriodDocuments<'_>,
         text_max: usize,
     ) -> Self {
-        let mut upserts = Self { segments, texts: Vec::new(), rows: Vec::new(), known: Vec::new() };
+        let mut upserts = Self {
+            segments,
+            texts: Vec::new(),
+            is_upsert: Vec::new(),
+            rows: Vec::new(),
+            known: Vec::new(),
+        };
         for segment in segments {
-            let (main, rows): (Vec<_>, _) = texts.main.main(segment, text_max).into_iter().unzip();
-            upserts.texts.extend(main);
-            upserts.rows.push(rows);
+            upserts.segment(
+                texts,
+                &CountStatements::new(ledger, segment.partition),
+                segment,
+                text_max,
+            );
         }
         for PeriodUpsert { text, known } in texts.periods.upserts(calendar, text_max) {
-            upserts.texts.push(text);
+            upserts.push(text, true);
             upserts.known.push(known);
         }
         upserts
     }
 
+    fn segment(
+        &mut self,
+        texts: &BatchStatements,
+        count: &CountStatements,
+        segment: &Segment,
+        text_max: usize,
+    ) {
+        self.push(count.begin(), false);
+        let (main, rows): (Vec<_>, Vec<_>) = texts.main.main(segment, text_max).into_iter().unzip();
+        let merged = main.len() - segment.replays.len();
+        for (index, text) in main.into_iter().enumerate() {
+            self.push(text, true);
+            // The statements of replays are the last, one for each.
+            let replay = index.checked_sub(merged).and_then(|index| segment.replays.get(index));
+            if let Some((_, row)) = replay {
+                self.push(count.after_replay(row.id), false);
+            }
+        }
+        self.rows.push(rows);
+        self.push(count.end(), false);
+    }
+
+    fn push(&mut self, text: String, is_upsert: bool) {
+        self.texts.push(text);
+        self.is_upsert.push(is_upsert);
+    }
+
     /// Returns the error of the statement that failed after `done` statements succeeded.
     fn failed(&self, error: sqlx::Error, done: usize) -> WriteError {
+        if self.is_upsert.get(done) == Some(&false) {
+            return error.into();
+        }
+        let done = self.is_upsert.iter().take(done).filter(|is_upsert| **is_upsert).count();
         let suspect = errors::row(&error)
             .and_then(|row| MainTableUpsert::named(self.segments, &self.rows, done, row));
         WriteError::of_rows(error, suspect.cloned())
     }
 }
 
-/// Sends all upserts in one round trip, or in as few as `text_max` allows.
+/// Sends all statements in one round trip, or in as few as `text_max` allows.
 async fn write_rows(
     connection: &mut MySqlConnection,
-    texts: &BatchStatements,
-    segments: &[Segment],
-    calendar: &PeriodDocuments<'_>,
+    mut upserts: Upserts<'_>,
     text_max: usize,
 ) -> Result<WriteResult, WriteError> {
-    let mut upserts = Upserts::of(texts, segments, calendar, text_max);
     let mut affected = Vec::with_capacity(upserts.texts.len());
     for text in joined(std::mem::take(&mut upserts.texts), text_max) {
         // Safe: `sql::ValueList` has escaped every value.
@@ -240,6 +283,9 @@ async fn write_rows(
             }
         }
     }
+    let of_upserts = affected.into_iter().zip(&upserts.is_upsert);
+    let affected: Vec<i64> =
+        of_upserts.filter(|(_, is_upsert)| **is_upsert).map(|(affected, _)| affected).collect();
     Ok(new_rows(&upserts.rows, &upserts.known, &affected))
 }
 

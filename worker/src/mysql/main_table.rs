@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use super::counted_rows;
 use crate::batch::Segment;
-use crate::batch::row::{FillOnlyIds, Identity, REJECT_SOURCE, ReadingRow};
+use crate::batch::row::{FillOnlyIds, Identity, PARTITION_SOURCES, REJECT_SOURCE, ReadingRow};
 use ljwx_ledger::mysql::sql::{Dialect, ValueList, fill};
 
-const MAIN_TABLE: &str = "t_user_health_data";
+pub const MAIN_TABLE: &str = "t_user_health_data";
 
 /// Columns that a later delivery overwrites if it has a value.
 const FIELDS: [&str; 15] = [
@@ -161,17 +162,22 @@ fn main_tail(dialect: Dialect, fills: FillOnlyIds) -> String {
     tail.push_str(&format!(
         "customer_id=IF({customer}<>0 AND ({overwrites} OR {table}.customer_id=0),{customer},{table}.customer_id),\
          upload_method=IF({later},{method},{table}.upload_method),\
-         deliveries={table}.deliveries+{deliveries},\
+         deliveries={table}.deliveries+{deliveries}+{counted},\
          last_source=GREATEST({table}.last_source,{source})",
         method = dialect.incoming("upload_method"),
         deliveries = dialect.incoming("deliveries"),
+        counted = counted_rows::merged(table, &dialect.incoming("deliveries")),
         source = dialect.incoming("last_source"),
     ));
     tail
 }
 
-/// Number of ids of one Kafka partition.
-const ID_PARTITION: i64 = 1 << 40;
+/// The condition that a row with an id of the worker is the worker's own. The worker's id is the first
+/// delivery's source, so it is never above `last_source`, unless all deliveries are replayed rejects.
+/// Another writer's id is above the 0 that it leaves there.
+pub fn is_own() -> String {
+    format!("(last_source >= id OR last_source = {REJECT_SOURCE})")
+}
 
 /// Bucket of rows with id 0: another writer's default, and the first record of partition 0.
 pub const ID_ZERO: i64 = -1;
@@ -180,13 +186,12 @@ pub const ID_ZERO: i64 = -1;
 /// `bucket`: a Kafka partition below `partitions`, [`ID_ZERO`], or -2 for another writer. The id of
 /// a row shows its writer.
 pub fn bucket_columns(partitions: i64) -> String {
-    // The worker's id is the first delivery's source, so it is never above `last_source`, unless all
-    // deliveries are replayed rejects. Another writer's id is above the 0 that it leaves there.
     format!(
         "CAST(CASE WHEN id = 0 THEN {ID_ZERO} \
-         WHEN id > 0 AND id < {} AND (last_source >= id OR last_source = {REJECT_SOURCE}) THEN id DIV {ID_PARTITION} ELSE -2 END AS SIGNED) \
+         WHEN id > 0 AND id < {} AND {own} THEN id DIV {PARTITION_SOURCES} ELSE -2 END AS SIGNED) \
          AS bucket, COUNT(*), CAST(SUM(deliveries) AS SIGNED)",
-        partitions * ID_PARTITION
+        partitions * PARTITION_SOURCES,
+        own = is_own()
     )
 }
 

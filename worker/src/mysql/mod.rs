@@ -2,6 +2,7 @@
 
 pub mod batch_writer;
 pub mod bisect;
+pub mod counted_rows;
 pub mod daily_weekly;
 pub mod device_ids;
 pub mod error;
@@ -11,6 +12,7 @@ pub mod monthly_partitions;
 pub mod newest_rows;
 pub mod packet_limit;
 pub mod purged_letters;
+pub mod row_count;
 
 pub use batch_writer::BatchWriter;
 pub use error::WriteError;

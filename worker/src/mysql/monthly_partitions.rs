@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::mysql::main_table;
+use crate::mysql::row_count::{self, PartitionCount};
 
 const TABLE: &str = "t_user_health_data";
 
@@ -91,7 +92,7 @@ pub async fn maintain(
     }
     let mut backoff = Backoff::new(BUSY_FIRST, BUSY_MAX);
     loop {
-        match maintain_locked(&mut connection, today, retention_days).await {
+        match maintain_locked(pool, &mut connection, today, retention_days).await {
             Err(error) if is_busy(&error) => {
                 if backoff.attempts() == 0 {
                     warn!(
@@ -116,6 +117,7 @@ fn is_busy(error: &sqlx::Error) -> bool {
 }
 
 async fn maintain_locked(
+    pool: &MySqlPool,
     connection: &mut MySqlConnection,
     today: Date,
     retention_days: Option<u32>,
@@ -146,12 +148,13 @@ async fn maintain_locked(
         month = Some(end);
     }
     if let Some(days) = retention_days {
-        drop_expired(connection, &existing, today, days).await?;
+        drop_expired(pool, connection, &existing, today, days).await?;
     }
     Ok(())
 }
 
 async fn drop_expired(
+    pool: &MySqlPool,
     connection: &mut MySqlConnection,
     existing: &[String],
     today: Date,
@@ -161,15 +164,23 @@ async fn drop_expired(
     for name in existing {
         let end = month_of(name).and_then(|month| plus_months(month, 1));
         if end.is_some_and(|end| end <= oldest) {
-            drop_month(connection, name).await?;
-            info!(month = name, "monthly partition dropped, it is past the retention");
+            if drop_month(pool, connection, name).await? {
+                info!(month = name, "monthly partition dropped, it is past the retention");
+            }
         }
     }
     Ok(())
 }
 
-/// Counts a month's rows for the ledger and drops the month, under a lock against writers.
-async fn drop_month(connection: &mut MySqlConnection, name: &str) -> Result<(), sqlx::Error> {
+/// Counts a month's rows for the ledger and drops the month, under a lock against writers. Returns
+/// whether the month is gone: not if it got rows that the audit's count does not have yet.
+async fn drop_month(
+    pool: &MySqlPool,
+    connection: &mut MySqlConnection,
+    name: &str,
+) -> Result<bool, sqlx::Error> {
+    row_count::count_new_rows(pool).await?;
+    let counts = row_count::counts(&mut pool.acquire().await?).await?;
     let partitions = sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
     // Safe: the name is digits, and the columns come from `main_table`.
     let statements = [
@@ -182,15 +193,39 @@ async fn drop_month(connection: &mut MySqlConnection, name: &str) -> Result<(), 
         ),
         format!("ALTER TABLE {TABLE} DROP PARTITION {name}"),
     ];
-    let mut done = Ok(());
-    for statement in statements {
-        if done.is_ok() {
-            done = connection.execute(AssertSqlSafe(statement)).await.map(drop);
-        }
-    }
+    let [lock, rest @ ..] = statements;
+    connection.execute(AssertSqlSafe(lock)).await?;
+    let done = drop_locked(connection, name, &counts, rest).await;
     // Unlock after a failure too: this connection is used again, for tables that it has not locked.
     connection.execute("UNLOCK TABLES").await?;
     done
+}
+
+async fn drop_locked(
+    connection: &mut MySqlConnection,
+    name: &str,
+    counts: &[PartitionCount],
+    statements: [String; 3],
+) -> Result<bool, sqlx::Error> {
+    for count in counts {
+        // Safe: the name is digits.
+        let query = format!(
+            "SELECT id FROM {TABLE} PARTITION ({name}) FORCE INDEX (idx_id) \
+             WHERE id >= ? AND id < ? LIMIT 1"
+        );
+        let uncounted: Option<i64> = sqlx::query_scalar(AssertSqlSafe(query))
+            .bind(count.end)
+            .bind(count.next_partition)
+            .fetch_optional(&mut *connection)
+            .await?;
+        if uncounted.is_some() || !count.agreed {
+            return Ok(false);
+        }
+    }
+    for statement in statements {
+        connection.execute(AssertSqlSafe(statement)).await?;
+    }
+    Ok(true)
 }
 
 async fn names(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {

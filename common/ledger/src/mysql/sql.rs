@@ -39,6 +39,13 @@ impl Dialect {
     }
 }
 
+/// Returns a string as a literal, escaped for a session without `NO_BACKSLASH_ESCAPES`.
+pub fn literal(value: &str) -> String {
+    let mut list = ValueList::after(String::new());
+    list.string(value);
+    list.text
+}
+
 /// The rows of a multi-row INSERT.
 #[derive(Debug)]
 pub struct ValueList {

@@ -35,6 +35,10 @@ pub struct AuditArgs {
     /// Look up each reading of this device.
     #[arg(long)]
     pub device: Option<String>,
+    /// Count all rows of the main table anew. Without it, only those that came after the last audit
+    /// are counted. An interrupted count is continued by the next audit.
+    #[arg(long)]
+    pub full: bool,
     /// Time limit of the audit, after which it has no result.
     #[arg(long, env = "AUDIT_TIMEOUT", default_value = "10m", value_parser = duration)]
     pub timeout: Duration,

@@ -32,7 +32,7 @@ use dead_letters::DeadLetterIndex;
 use reading_search::ReadingSearch;
 use report::AuditReport;
 
-use crate::mysql::purged_letters;
+use crate::mysql::{purged_letters, row_count};
 
 /// Exit code: a finding fails the audit.
 const EXIT_FAILURE: u8 = 1;
@@ -54,6 +54,12 @@ pub async fn audit(config: &AuditArgs, stop: CancellationToken) -> anyhow::Resul
 async fn report(config: &AuditArgs) -> anyhow::Result<AuditReport> {
     // The audit as a whole has this limit, so one of its scans may take as long.
     let pool = config.mysql.connect(&config.zone.zone)?.with_limit(config.timeout);
+    if config.full {
+        row_count::forget_all(&pool).await.context("cannot forget the counts")?;
+    }
+    row_count::count_new_rows(&pool)
+        .await
+        .context("cannot count the rows; run `worker migrate`")?;
     // Read the ledger before the watermarks and the dead letters: they then have everything that
     // the ledger has passed.
     let mysql = snapshot::snapshot(&pool, &config.group, &config.kafka.readings_topic).await?;

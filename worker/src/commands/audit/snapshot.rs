@@ -3,26 +3,20 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use ljwx_ledger::ledger::{LEDGER_COLUMNS, LedgerRow};
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{AssertSqlSafe, Executor, FromRow, QueryBuilder};
 
-use crate::mysql::main_table;
+use crate::batch::row::PARTITION_SOURCES;
+use crate::mysql::row_count::{PartitionCount, RowCount};
+use crate::mysql::{main_table, row_count};
 
 /// Identity of a reading as text: device and wall clock.
 pub type StoredIdentity = (String, String);
 
 /// Most identities of one query.
 const IDENTITIES_MAX: usize = 200;
-
-/// Rows and the deliveries that made them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RowCount {
-    pub rows: i64,
-    /// Sum of their deliveries.
-    pub deliveries: i64,
-}
 
 /// The counts of one partition, over the workers of all groups: ids name no group.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,8 +50,8 @@ pub struct Snapshot {
     pub rows: BTreeMap<i32, RowCount>,
     /// Rows with id 0: of another writer, except for the first record of partition 0.
     pub id_zero: RowCount,
-    /// Rows of other writers: adopted, or written beside this system.
-    pub others: RowCount,
+    /// Whether there are rows of other writers: adopted, or written beside this system.
+    pub others: bool,
     /// Ends of former topics that were recreated.
     pub gaps: Vec<TopicGap>,
 }
@@ -105,16 +99,29 @@ async fn read(
         gaps: gaps(connection, group, topic).await?,
         ..Snapshot::default()
     };
-    let counts = [count(connection).await?, dropped(connection).await?].concat();
-    for (bucket, rows, deliveries) in counts {
-        let count = match i32::try_from(bucket) {
-            Ok(partition) if partition >= 0 => snapshot.rows.entry(partition).or_default(),
-            _ if bucket == main_table::ID_ZERO => &mut snapshot.id_zero,
-            _ => &mut snapshot.others,
-        };
-        count.rows += rows;
-        count.deliveries += deliveries;
+    for count in row_count::counts(connection).await.context("cannot read what is counted")? {
+        ensure!(
+            count.agreed,
+            "a group joined partition {} meanwhile: run it again",
+            count.partition
+        );
+        let rows =
+            row_count::all_rows(connection, &count).await.context("cannot count the rows")?;
+        snapshot.rows.insert(count.partition, rows);
     }
+    let partitions: i32 =
+        sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
+    for partition in (0..partitions).filter(|partition| !snapshot.rows.contains_key(partition)) {
+        // No ledger has this partition, so its rows would be another program's.
+        let count = PartitionCount::nothing(partition);
+        let rows =
+            row_count::all_rows(connection, &count).await.context("cannot count the rows")?;
+        if rows.rows > 0 {
+            snapshot.rows.insert(partition, rows);
+        }
+    }
+    (snapshot.id_zero, snapshot.others) =
+        others(connection).await.context("cannot count the rows")?;
     Ok(snapshot)
 }
 
@@ -136,31 +143,32 @@ async fn gaps(
     .context("cannot read where topics ended; run `worker migrate`")
 }
 
-/// Counts in one pass over the table. By id every row would be looked up, because no index has
-/// `deliveries`.
-async fn count(connection: &mut MySqlConnection) -> anyhow::Result<Vec<(i64, i64, i64)>> {
-    let partitions = sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
-    let columns = main_table::bucket_columns(partitions);
-    sqlx::query_as(AssertSqlSafe(format!(
-        "SELECT {columns} FROM t_user_health_data GROUP BY bucket"
-    )))
-    .fetch_all(connection)
-    .await
-    .context("cannot count the rows")
-}
-
-/// Returns the counts of dropped months. A month whose drop was not finished is still in the table.
-async fn dropped(connection: &mut MySqlConnection) -> anyhow::Result<Vec<(i64, i64, i64)>> {
-    sqlx::query_as(
-        "SELECT bucket, CAST(SUM(row_count) AS SIGNED), CAST(SUM(deliveries) AS SIGNED) \
-         FROM ingest_dropped_month WHERE CAST(month AS CHAR) NOT IN (\
-         SELECT CAST(PARTITION_NAME AS CHAR) FROM information_schema.PARTITIONS \
-         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_user_health_data' \
-         AND PARTITION_NAME IS NOT NULL) GROUP BY bucket",
+/// Returns the rows with the id 0, and whether other writers have rows.
+async fn others(connection: &mut MySqlConnection) -> Result<(RowCount, bool), sqlx::Error> {
+    let (rows, deliveries): (i64, i64) = sqlx::query_as(
+        "SELECT COUNT(*), CAST(COALESCE(SUM(deliveries), 0) AS SIGNED) \
+         FROM t_user_health_data FORCE INDEX (idx_id) WHERE id = 0",
     )
-    .fetch_all(connection)
-    .await
-    .context("cannot read which months were dropped; run `worker migrate`")
+    .fetch_one(&mut *connection)
+    .await?;
+    let mut id_zero = RowCount { rows, deliveries };
+    let partitions: i64 =
+        sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
+    let other: Option<i64> = sqlx::query_scalar(
+        "SELECT id FROM t_user_health_data FORCE INDEX (idx_id) WHERE id >= ? ORDER BY id LIMIT 1",
+    )
+    .bind(partitions * PARTITION_SOURCES)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let mut others = other.is_some();
+    for (bucket, dropped) in row_count::dropped_rows(connection).await? {
+        if bucket == main_table::ID_ZERO {
+            id_zero.rows += dropped.rows;
+            id_zero.deliveries += dropped.deliveries;
+        }
+        others |= bucket < main_table::ID_ZERO;
+    }
+    Ok((id_zero, others))
 }
 
 /// Returns the identities that have a row.

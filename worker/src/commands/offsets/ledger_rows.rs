@@ -8,6 +8,7 @@ use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::AssertSqlSafe;
 
 use super::plan::PartitionMove;
+use crate::mysql::row_count;
 
 /// Owner of a moved ledger row until a worker claims the partition.
 const OWNER: &str = "worker offsets";
@@ -81,6 +82,9 @@ pub async fn execute(
         .bind(moved.rewound)
         .execute(&mut *transaction)
         .await?;
+        if planned.rewound() > 0 {
+            row_count::forget(&mut transaction, planned.partition).await?;
+        }
     }
     transaction.commit().await.context("nobody knows whether it was moved: look again")
 }

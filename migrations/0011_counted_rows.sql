@@ -1,0 +1,7 @@
+-- Rows of the main table that `worker audit` has counted, by ranges of ids. A batch adds to these counts
+-- what it changes in counted rows. An audit reads only the rows after `counted_to`. The rows of dropped
+-- months stay in the counts.
+ALTER TABLE ingest_progress
+    ADD COLUMN counted_to BIGINT NOT NULL DEFAULT 0 COMMENT 'offset up to which rows are counted',
+    ADD COLUMN counted_rows BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN counted_deliveries BIGINT NOT NULL DEFAULT 0;

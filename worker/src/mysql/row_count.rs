@@ -1,0 +1,257 @@
+//! Counts the rows of the main table once each, and keeps the counts in the ledger.
+//!
+//! A row belongs to the partition of its id. The count of a partition moves up by ranges of ids, each
+//! in a short transaction. While a transaction holds the partition's row of the ledger, no batch of
+//! the partition is open (`counted_rows`), so no row is counted twice or left out.
+
+use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::counted_rows::first_id;
+use super::main_table::{MAIN_TABLE, is_own};
+use crate::batch::row::source;
+
+/// Most rows of one range: its transaction delays a batch by some tens of milliseconds.
+const RANGE_ROWS: i64 = 10_000;
+
+/// The condition that a group's row in the ledger is a worker's.
+const OF_WORKERS: &str = "COALESCE(kind, '') <> 'alerter'";
+
+/// Rows and the deliveries that made them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RowCount {
+    pub rows: i64,
+    /// Sum of their deliveries.
+    pub deliveries: i64,
+}
+
+/// The count of a partition, over the workers of all groups: ids name no group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PartitionCount {
+    pub partition: i32,
+    /// First id that is not counted.
+    pub end: i64,
+    /// First id of the next partition.
+    pub next_partition: i64,
+    /// The counted rows, those of dropped months included.
+    pub counted: RowCount,
+    /// Whether the groups agree on the end. They do not if a group has joined since the last count.
+    pub agreed: bool,
+}
+
+impl PartitionCount {
+    /// Returns the count of a partition of which nothing is counted.
+    pub fn nothing(partition: i32) -> Self {
+        Self {
+            partition,
+            end: first_id(partition),
+            next_partition: source(partition + 1, 0),
+            counted: RowCount::default(),
+            agreed: true,
+        }
+    }
+}
+
+/// Counts all rows that are not counted yet.
+pub async fn count_new_rows(pool: &MySqlPool) -> Result<(), sqlx::Error> {
+    let query = format!(
+        "SELECT DISTINCT `partition` FROM ingest_progress WHERE {OF_WORKERS} ORDER BY `partition`"
+    );
+    let partitions: Vec<i32> = sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(pool).await?;
+    for partition in partitions {
+        while count_range(pool, partition).await? {}
+    }
+    Ok(())
+}
+
+/// Forgets the counts of all partitions, so that the next count reads the whole table.
+pub async fn forget_all(pool: &MySqlPool) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE ingest_progress SET counted_to = 0, counted_rows = 0, counted_deliveries = 0",
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Forgets the count of a partition: after a rewind, new rows may get ids that are counted already.
+pub async fn forget(connection: &mut MySqlConnection, partition: i32) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE ingest_progress SET counted_to = 0, counted_rows = 0, counted_deliveries = 0 \
+         WHERE `partition` = ?",
+    )
+    .bind(partition)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Returns the counts of all partitions.
+pub async fn counts(connection: &mut MySqlConnection) -> Result<Vec<PartitionCount>, sqlx::Error> {
+    let query = format!(
+        "SELECT `partition`, MIN(counted_to), MAX(counted_to), \
+         CAST(SUM(counted_rows) AS SIGNED), CAST(SUM(counted_deliveries) AS SIGNED) \
+         FROM ingest_progress WHERE {OF_WORKERS} GROUP BY `partition`"
+    );
+    let rows: Vec<(i32, i64, i64, i64, i64)> =
+        sqlx::query_as(AssertSqlSafe(query)).fetch_all(connection).await?;
+    let count = |(partition, least, most, rows, deliveries)| PartitionCount {
+        end: source(partition, most).max(first_id(partition)),
+        counted: RowCount { rows, deliveries },
+        agreed: least == most,
+        ..PartitionCount::nothing(partition)
+    };
+    Ok(rows.into_iter().map(count).collect())
+}
+
+/// Returns all rows of a partition: those that are counted, and those behind them.
+pub async fn all_rows(
+    connection: &mut MySqlConnection,
+    count: &PartitionCount,
+) -> Result<RowCount, sqlx::Error> {
+    let new = count_between(connection, count.end, count.next_partition).await?;
+    Ok(RowCount {
+        rows: count.counted.rows + new.rows,
+        deliveries: count.counted.deliveries + new.deliveries,
+    })
+}
+
+/// Returns the rows of dropped months by the buckets of `main_table`. A month whose drop was not
+/// finished is still in the table.
+pub async fn dropped_rows(
+    connection: &mut MySqlConnection,
+) -> Result<Vec<(i64, RowCount)>, sqlx::Error> {
+    let rows: Vec<(i64, i64, i64)> = sqlx::query_as(
+        "SELECT bucket, CAST(SUM(row_count) AS SIGNED), CAST(SUM(deliveries) AS SIGNED) \
+         FROM ingest_dropped_month WHERE CAST(month AS CHAR) NOT IN (\
+         SELECT CAST(PARTITION_NAME AS CHAR) FROM information_schema.PARTITIONS \
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_user_health_data' \
+         AND PARTITION_NAME IS NOT NULL) GROUP BY bucket",
+    )
+    .fetch_all(connection)
+    .await?;
+    let count = |(bucket, rows, deliveries)| (bucket, RowCount { rows, deliveries });
+    Ok(rows.into_iter().map(count).collect())
+}
+
+async fn count_between(
+    connection: &mut MySqlConnection,
+    from: i64,
+    to: i64,
+) -> Result<RowCount, sqlx::Error> {
+    let query = format!(
+        "SELECT COUNT(*), CAST(COALESCE(SUM(deliveries), 0) AS SIGNED) \
+         FROM {MAIN_TABLE} FORCE INDEX (idx_id) WHERE id >= ? AND id < ? AND {}",
+        is_own()
+    );
+    let (rows, deliveries) =
+        sqlx::query_as(AssertSqlSafe(query)).bind(from).bind(to).fetch_one(connection).await?;
+    Ok(RowCount { rows, deliveries })
+}
+
+/// A group's row of the ledger.
+#[derive(Debug, FromRow)]
+struct GroupRow {
+    consumer_group: String,
+    topic: String,
+    next_offset: i64,
+    counted_to: i64,
+}
+
+/// Counts the next range of a partition. Returns whether more rows may follow.
+async fn count_range(pool: &MySqlPool, partition: i32) -> Result<bool, sqlx::Error> {
+    let mut connection = ljwx_ledger::mysql::acquire(pool).await?;
+    let mut transaction = connection.begin().await?;
+    let groups = lock(&mut transaction, partition).await?;
+    let next = groups.iter().map(|group| group.next_offset).max().unwrap_or_default();
+    let first = groups.first().map_or(0, |group| group.counted_to);
+    // The batches of a group that has joined did not know what was counted, and a position was
+    // changed by hand if it lies before the end: begin again.
+    let agreed = first <= next && groups.iter().all(|group| group.counted_to == first);
+    let begin = if agreed { first } else { 0 };
+    let from = source(partition, begin).max(first_id(partition));
+    let end = source(partition, next);
+    if from >= end {
+        transaction.rollback().await?;
+        return Ok(false);
+    }
+    let query = format!(
+        "SELECT id FROM {MAIN_TABLE} FORCE INDEX (idx_id) WHERE id >= ? AND id < ? \
+         ORDER BY id LIMIT 1 OFFSET {RANGE_ROWS}"
+    );
+    let cut: Option<i64> = sqlx::query_scalar(AssertSqlSafe(query))
+        .bind(from)
+        .bind(end)
+        .fetch_optional(&mut *transaction)
+        .await?;
+    let to = cut.unwrap_or(end);
+    let mut count = count_between(&mut transaction, from, to).await?;
+    if begin == 0 {
+        let dropped = dropped_rows(&mut transaction).await?;
+        for (_, dropped) in dropped.iter().filter(|(bucket, _)| *bucket == i64::from(partition)) {
+            count.rows += dropped.rows;
+            count.deliveries += dropped.deliveries;
+        }
+    }
+    for (index, group) in groups.iter().enumerate() {
+        let count = if index == 0 { count } else { RowCount::default() };
+        advance(&mut transaction, partition, group, (begin, to - source(partition, 0)), count)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(cut.is_some())
+}
+
+/// Locks a partition's rows in the ledger, one by one: a scan would wait for other partitions.
+async fn lock(
+    connection: &mut MySqlConnection,
+    partition: i32,
+) -> Result<Vec<GroupRow>, sqlx::Error> {
+    let query = format!(
+        "SELECT consumer_group, topic FROM ingest_progress \
+         WHERE `partition` = ? AND {OF_WORKERS} ORDER BY consumer_group, topic"
+    );
+    let keys: Vec<(String, String)> =
+        sqlx::query_as(AssertSqlSafe(query)).bind(partition).fetch_all(&mut *connection).await?;
+    let mut groups = Vec::with_capacity(keys.len());
+    for (group, topic) in keys {
+        let row = sqlx::query_as(
+            "SELECT consumer_group, topic, next_offset, counted_to FROM ingest_progress \
+             WHERE consumer_group = ? AND topic = ? AND `partition` = ? FOR UPDATE",
+        )
+        .bind(group)
+        .bind(topic)
+        .bind(partition)
+        .fetch_optional(&mut *connection)
+        .await?;
+        groups.extend(row);
+    }
+    Ok(groups)
+}
+
+/// Moves a group's count over the offsets from `range.0` to `range.1`. A count that begins at 0
+/// replaces the former one.
+async fn advance(
+    connection: &mut MySqlConnection,
+    partition: i32,
+    group: &GroupRow,
+    range: (i64, i64),
+    count: RowCount,
+) -> Result<(), sqlx::Error> {
+    let kept = if range.0 == 0 { "0" } else { "1" };
+    let query = format!(
+        "UPDATE ingest_progress SET counted_to = ?, counted_rows = {kept} * counted_rows + ?, \
+         counted_deliveries = {kept} * counted_deliveries + ? \
+         WHERE consumer_group = ? AND topic = ? AND `partition` = ?"
+    );
+    sqlx::query(AssertSqlSafe(query))
+        .bind(range.1)
+        .bind(count.rows)
+        .bind(count.deliveries)
+        .bind(&group.consumer_group)
+        .bind(&group.topic)
+        .bind(partition)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
