@@ -6,6 +6,7 @@ use ljwx_ledger::mysql::MySqlPool;
 use sqlx::{AssertSqlSafe, FromRow, MySql};
 
 use super::answers::{Position, SoughtReading, StoredDocument, StoredReading};
+use crate::batch::row::REJECT_SOURCE;
 
 /// The columns of documents: table, expression of the period's first day, column of this day, and
 /// column of the document.
@@ -54,7 +55,8 @@ pub async fn stored(
     .context("cannot read the main table")?;
     let Some(row) = row else { return Ok(None) };
     // Another writer's id is not the source of a delivery, and may be above the last one.
-    let is_own = row.id >= 0 && row.last_source >= row.id;
+    let own_source = row.last_source >= row.id || row.last_source == REJECT_SOURCE;
+    let is_own = row.id >= 0 && own_source;
     let position = |source: i64| Position::of_source(source).filter(|_| is_own);
     Ok(Some(StoredReading {
         id: row.id,
