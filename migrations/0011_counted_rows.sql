@@ -4,4 +4,5 @@
 ALTER TABLE ingest_progress
     ADD COLUMN counted_to BIGINT NOT NULL DEFAULT 0 COMMENT 'offset up to which rows are counted',
     ADD COLUMN counted_rows BIGINT NOT NULL DEFAULT 0,
-    ADD COLUMN counted_deliveries BIGINT NOT NULL DEFAULT 0;
+    ADD COLUMN counted_deliveries BIGINT NOT NULL DEFAULT 0,
+    ADD COLUMN counted_others BIGINT NOT NULL DEFAULT 0 COMMENT 'rows of other writers among the ids';

@@ -134,7 +134,7 @@ async fn every_change_to_the_rows_is_found() -> Result<()> {
         (format!("DELETE FROM {table} WHERE {row}"), &["rows", "deliveries"][..]),
         (format!("UPDATE {table} SET deliveries = deliveries + 1 WHERE {row}"), &["deliveries"]),
         (format!("UPDATE {table} SET deliveries = deliveries - 1 WHERE {row}"), &["deliveries"]),
-        (format!("UPDATE {table} SET id = id + (1 << 40) WHERE {row}"), &["rows", "deliveries"]),
+        (format!("UPDATE {table} SET id = id + (1 << 40) WHERE {row}"), &["rows"]),
         (
             format!(
                 "INSERT INTO {table} (device_sn, timestamp, id, last_source) \
@@ -172,7 +172,7 @@ async fn every_change_to_the_rows_is_found() -> Result<()> {
 async fn fill(world: &World, seconds: std::ops::Range<i64>) -> Result<()> {
     for second in seconds {
         let epoch_ms = 1_756_800_540_000 + second * 1000;
-        let at = wall_time(epoch_ms / 1000)?;
+        let at = wall_time(epoch_ms / 1000);
         let record = |device: usize| {
             let value = json!({"device_sn": world.device(device), "timestamp": at,
                                "epoch_ms": epoch_ms, "received_at": epoch_ms,
@@ -196,7 +196,10 @@ async fn rows_read(world: &World) -> Result<i64> {
 async fn an_audit_reads_what_is_new_and_not_the_table() -> Result<()> {
     // AUDIT_ROWS: for a table of another size.
     let rows: i64 = std::env::var("AUDIT_ROWS").map_or(Ok(60_000), |rows| rows.parse())?;
-    let (world, gateway, worker) = pipeline("counted").await?;
+    // The server's counters count for all tests that use it.
+    let world = World::exclusive("counted").await?;
+    world.migrate().await?;
+    let (gateway, worker) = tokio::try_join!(world.gateway().start(), world.worker().start())?;
     fill(&world, 0..rows / 1000).await?;
     settled(&world).await?;
     let first = ensure_holds(&world, &[]).await?;

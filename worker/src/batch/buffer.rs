@@ -185,6 +185,8 @@ impl Buffer {
             bytes += segment.bytes;
             taken.push(segment);
         }
+        // Every writer locks rows of the ledger in this order.
+        taken.sort_unstable_by_key(|segment| segment.partition);
         taken
     }
 

@@ -8,7 +8,7 @@
 use ljwx_ledger::ledger::Ledger;
 use ljwx_ledger::mysql::sql;
 
-use crate::batch::row::source;
+use crate::batch::row::{REJECT_SOURCE, source};
 
 /// First id that the ledger's count may hold, of the segment that is being written.
 const FROM: &str = "@counted_from";
@@ -27,7 +27,9 @@ pub fn first_id(partition: i32) -> i64 {
 /// Returns a term of 0 for the upsert, which adds `deliveries` to the variable if the row of `table`
 /// is a counted one.
 pub(super) fn merged(table: &str, deliveries: &str) -> String {
-    let counted = format!("{table}.id>={FROM} AND {table}.id<{TO}");
+    // Assignments run from left to right, and `last_source` is the last.
+    let own = format!("({table}.last_source>={table}.id OR {table}.last_source={REJECT_SOURCE})");
+    let counted = format!("{table}.id>={FROM} AND {table}.id<{TO} AND {own}");
     // A variable that was not set is NULL, which must not become the row's value.
     format!("0*COALESCE({MERGED}:={MERGED}+IF({counted},{deliveries},0),0)")
 }

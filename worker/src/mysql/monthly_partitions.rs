@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::mysql::main_table;
-use crate::mysql::row_count::{self, PartitionCount};
+use crate::mysql::row_count;
 
 const TABLE: &str = "t_user_health_data";
 
@@ -180,7 +180,6 @@ async fn drop_month(
     name: &str,
 ) -> Result<bool, sqlx::Error> {
     row_count::count_new_rows(pool).await?;
-    let counts = row_count::counts(&mut pool.acquire().await?).await?;
     let partitions = sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
     // Safe: the name is digits, and the columns come from `main_table`.
     let statements = [
@@ -195,19 +194,20 @@ async fn drop_month(
     ];
     let [lock, rest @ ..] = statements;
     connection.execute(AssertSqlSafe(lock)).await?;
-    let done = drop_locked(connection, name, &counts, rest).await;
+    let done = drop_locked(pool, connection, name, rest).await;
     // Unlock after a failure too: this connection is used again, for tables that it has not locked.
     connection.execute("UNLOCK TABLES").await?;
     done
 }
 
 async fn drop_locked(
+    pool: &MySqlPool,
     connection: &mut MySqlConnection,
     name: &str,
-    counts: &[PartitionCount],
     statements: [String; 3],
 ) -> Result<bool, sqlx::Error> {
-    for count in counts {
+    // While the table is locked, no count can move. This session may not read other tables.
+    for count in row_count::counts(&mut pool.acquire().await?).await? {
         // Safe: the name is digits.
         let query = format!(
             "SELECT id FROM {TABLE} PARTITION ({name}) FORCE INDEX (idx_id) \

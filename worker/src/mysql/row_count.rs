@@ -4,6 +4,8 @@
 //! in a short transaction. While a transaction holds the partition's row of the ledger, no batch of
 //! the partition is open (`counted_rows`), so no row is counted twice or left out.
 
+use std::ops::AddAssign;
+
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{AssertSqlSafe, FromRow};
 
@@ -14,6 +16,9 @@ use crate::batch::row::source;
 /// Most rows of one range: its transaction delays a batch by some tens of milliseconds.
 const RANGE_ROWS: i64 = 10_000;
 
+/// A group whose position has not moved for so many days is retired, as after a change of its name.
+const RETIRED_DAYS: i64 = 7;
+
 /// The condition that a group's row in the ledger is a worker's.
 const OF_WORKERS: &str = "COALESCE(kind, '') <> 'alerter'";
 
@@ -23,6 +28,16 @@ pub struct RowCount {
     pub rows: i64,
     /// Sum of their deliveries.
     pub deliveries: i64,
+    /// Rows of other writers whose ids lie among the worker's.
+    pub others: i64,
+}
+
+impl AddAssign for RowCount {
+    fn add_assign(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.deliveries += other.deliveries;
+        self.others += other.others;
+    }
 }
 
 /// The count of a partition, over the workers of all groups: ids name no group.
@@ -64,25 +79,24 @@ pub async fn count_new_rows(pool: &MySqlPool) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Forgets the counts of all partitions, so that the next count reads the whole table.
+/// Forgets the counts, so that the next count reads the whole table. Each row on its own: a statement
+/// for all would hold the locks of some while it waits for others.
 pub async fn forget_all(pool: &MySqlPool) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE ingest_progress SET counted_to = 0, counted_rows = 0, counted_deliveries = 0",
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
-/// Forgets the count of a partition: after a rewind, new rows may get ids that are counted already.
-pub async fn forget(connection: &mut MySqlConnection, partition: i32) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE ingest_progress SET counted_to = 0, counted_rows = 0, counted_deliveries = 0 \
-         WHERE `partition` = ?",
-    )
-    .bind(partition)
-    .execute(connection)
-    .await?;
+    let rows: Vec<(String, String, i32)> =
+        sqlx::query_as("SELECT consumer_group, topic, `partition` FROM ingest_progress")
+            .fetch_all(pool)
+            .await?;
+    for (group, topic, partition) in rows {
+        sqlx::query(
+            "UPDATE ingest_progress SET counted_to = 0, updated_at = updated_at \
+             WHERE consumer_group = ? AND topic = ? AND `partition` = ?",
+        )
+        .bind(group)
+        .bind(topic)
+        .bind(partition)
+        .execute(pool)
+        .await?;
+    }
     Ok(())
 }
 
@@ -90,14 +104,15 @@ pub async fn forget(connection: &mut MySqlConnection, partition: i32) -> Result<
 pub async fn counts(connection: &mut MySqlConnection) -> Result<Vec<PartitionCount>, sqlx::Error> {
     let query = format!(
         "SELECT `partition`, MIN(counted_to), MAX(counted_to), \
-         CAST(SUM(counted_rows) AS SIGNED), CAST(SUM(counted_deliveries) AS SIGNED) \
+         CAST(SUM(counted_rows) AS SIGNED), CAST(SUM(counted_deliveries) AS SIGNED), \
+         CAST(SUM(counted_others) AS SIGNED) \
          FROM ingest_progress WHERE {OF_WORKERS} GROUP BY `partition`"
     );
-    let rows: Vec<(i32, i64, i64, i64, i64)> =
+    let rows: Vec<(i32, i64, i64, i64, i64, i64)> =
         sqlx::query_as(AssertSqlSafe(query)).fetch_all(connection).await?;
-    let count = |(partition, least, most, rows, deliveries)| PartitionCount {
+    let count = |(partition, least, most, rows, deliveries, others)| PartitionCount {
         end: source(partition, most).max(first_id(partition)),
-        counted: RowCount { rows, deliveries },
+        counted: RowCount { rows, deliveries, others },
         agreed: least == most,
         ..PartitionCount::nothing(partition)
     };
@@ -109,11 +124,9 @@ pub async fn all_rows(
     connection: &mut MySqlConnection,
     count: &PartitionCount,
 ) -> Result<RowCount, sqlx::Error> {
-    let new = count_between(connection, count.end, count.next_partition).await?;
-    Ok(RowCount {
-        rows: count.counted.rows + new.rows,
-        deliveries: count.counted.deliveries + new.deliveries,
-    })
+    let mut all = count.counted;
+    all += count_between(connection, count.end, count.next_partition).await?;
+    Ok(all)
 }
 
 /// Returns the rows of dropped months by the buckets of `main_table`. A month whose drop was not
@@ -130,7 +143,7 @@ pub async fn dropped_rows(
     )
     .fetch_all(connection)
     .await?;
-    let count = |(bucket, rows, deliveries)| (bucket, RowCount { rows, deliveries });
+    let count = |(bucket, rows, deliveries)| (bucket, RowCount { rows, deliveries, others: 0 });
     Ok(rows.into_iter().map(count).collect())
 }
 
@@ -139,14 +152,16 @@ async fn count_between(
     from: i64,
     to: i64,
 ) -> Result<RowCount, sqlx::Error> {
+    let own = is_own();
     let query = format!(
-        "SELECT COUNT(*), CAST(COALESCE(SUM(deliveries), 0) AS SIGNED) \
-         FROM {MAIN_TABLE} FORCE INDEX (idx_id) WHERE id >= ? AND id < ? AND {}",
-        is_own()
+        "SELECT CAST(COALESCE(SUM({own}), 0) AS SIGNED), \
+         CAST(COALESCE(SUM(IF({own}, deliveries, 0)), 0) AS SIGNED), \
+         CAST(COALESCE(SUM(NOT {own}), 0) AS SIGNED) \
+         FROM {MAIN_TABLE} FORCE INDEX (idx_id) WHERE id >= ? AND id < ?"
     );
-    let (rows, deliveries) =
+    let (rows, deliveries, others) =
         sqlx::query_as(AssertSqlSafe(query)).bind(from).bind(to).fetch_one(connection).await?;
-    Ok(RowCount { rows, deliveries })
+    Ok(RowCount { rows, deliveries, others })
 }
 
 /// A group's row of the ledger.
@@ -156,6 +171,8 @@ struct GroupRow {
     topic: String,
     next_offset: i64,
     counted_to: i64,
+    /// Whether the position has moved lately.
+    active: bool,
 }
 
 /// Counts the next range of a partition. Returns whether more rows may follow.
@@ -163,43 +180,57 @@ async fn count_range(pool: &MySqlPool, partition: i32) -> Result<bool, sqlx::Err
     let mut connection = ljwx_ledger::mysql::acquire(pool).await?;
     let mut transaction = connection.begin().await?;
     let groups = lock(&mut transaction, partition).await?;
-    let next = groups.iter().map(|group| group.next_offset).max().unwrap_or_default();
     let first = groups.first().map_or(0, |group| group.counted_to);
-    // The batches of a group that has joined did not know what was counted, and a position was
-    // changed by hand if it lies before the end: begin again.
+    let next = least_position(&groups);
+    // The batches of a group that has joined, or has come back, did not know what was counted: begin
+    // again.
     let agreed = first <= next && groups.iter().all(|group| group.counted_to == first);
     let begin = if agreed { first } else { 0 };
     let from = source(partition, begin).max(first_id(partition));
     let end = source(partition, next);
-    if from >= end {
+    // A count that begins replaces the former one, even if there are no rows yet.
+    if from >= end && begin > 0 {
         transaction.rollback().await?;
         return Ok(false);
     }
-    let query = format!(
-        "SELECT id FROM {MAIN_TABLE} FORCE INDEX (idx_id) WHERE id >= ? AND id < ? \
-         ORDER BY id LIMIT 1 OFFSET {RANGE_ROWS}"
-    );
-    let cut: Option<i64> = sqlx::query_scalar(AssertSqlSafe(query))
-        .bind(from)
-        .bind(end)
-        .fetch_optional(&mut *transaction)
-        .await?;
+    let cut = if from < end { cut(&mut transaction, from, end).await? } else { None };
     let to = cut.unwrap_or(end);
     let mut count = count_between(&mut transaction, from, to).await?;
     if begin == 0 {
-        let dropped = dropped_rows(&mut transaction).await?;
-        for (_, dropped) in dropped.iter().filter(|(bucket, _)| *bucket == i64::from(partition)) {
-            count.rows += dropped.rows;
-            count.deliveries += dropped.deliveries;
+        for (bucket, dropped) in dropped_rows(&mut transaction).await? {
+            if bucket == i64::from(partition) {
+                count += dropped;
+            }
         }
     }
     for (index, group) in groups.iter().enumerate() {
         let count = if index == 0 { count } else { RowCount::default() };
-        advance(&mut transaction, partition, group, (begin, to - source(partition, 0)), count)
-            .await?;
+        let range = (begin, to - source(partition, 0));
+        advance(&mut transaction, partition, group, range, count).await?;
     }
     transaction.commit().await?;
     Ok(cut.is_some())
+}
+
+/// Returns the offset before which no group inserts rows. A group that has been retired counts no
+/// more: each audit would read everything that came after it.
+fn least_position(groups: &[GroupRow]) -> i64 {
+    let active = groups.iter().filter(|group| group.active).map(|group| group.next_offset).min();
+    let latest = || groups.iter().map(|group| group.next_offset).max();
+    active.or_else(latest).unwrap_or_default()
+}
+
+/// Returns the id at which a range of at most [`RANGE_ROWS`] rows ends; `None` if it has fewer.
+async fn cut(
+    connection: &mut MySqlConnection,
+    from: i64,
+    end: i64,
+) -> Result<Option<i64>, sqlx::Error> {
+    let query = format!(
+        "SELECT id FROM {MAIN_TABLE} FORCE INDEX (idx_id) WHERE id >= ? AND id < ? \
+         ORDER BY id LIMIT 1 OFFSET {RANGE_ROWS}"
+    );
+    sqlx::query_scalar(AssertSqlSafe(query)).bind(from).bind(end).fetch_optional(connection).await
 }
 
 /// Locks a partition's rows in the ledger, one by one: a scan would wait for other partitions.
@@ -215,15 +246,17 @@ async fn lock(
         sqlx::query_as(AssertSqlSafe(query)).bind(partition).fetch_all(&mut *connection).await?;
     let mut groups = Vec::with_capacity(keys.len());
     for (group, topic) in keys {
-        let row = sqlx::query_as(
-            "SELECT consumer_group, topic, next_offset, counted_to FROM ingest_progress \
-             WHERE consumer_group = ? AND topic = ? AND `partition` = ? FOR UPDATE",
-        )
-        .bind(group)
-        .bind(topic)
-        .bind(partition)
-        .fetch_optional(&mut *connection)
-        .await?;
+        let query = format!(
+            "SELECT consumer_group, topic, next_offset, counted_to, \
+             updated_at > NOW() - INTERVAL {RETIRED_DAYS} DAY AS active FROM ingest_progress \
+             WHERE consumer_group = ? AND topic = ? AND `partition` = ? FOR UPDATE"
+        );
+        let row = sqlx::query_as(AssertSqlSafe(query))
+            .bind(group)
+            .bind(topic)
+            .bind(partition)
+            .fetch_optional(&mut *connection)
+            .await?;
         groups.extend(row);
     }
     Ok(groups)
@@ -241,13 +274,15 @@ async fn advance(
     let kept = if range.0 == 0 { "0" } else { "1" };
     let query = format!(
         "UPDATE ingest_progress SET counted_to = ?, counted_rows = {kept} * counted_rows + ?, \
-         counted_deliveries = {kept} * counted_deliveries + ? \
+         counted_deliveries = {kept} * counted_deliveries + ?, \
+         counted_others = {kept} * counted_others + ?, updated_at = updated_at \
          WHERE consumer_group = ? AND topic = ? AND `partition` = ?"
     );
     sqlx::query(AssertSqlSafe(query))
         .bind(range.1)
         .bind(count.rows)
         .bind(count.deliveries)
+        .bind(count.others)
         .bind(&group.consumer_group)
         .bind(&group.topic)
         .bind(partition)

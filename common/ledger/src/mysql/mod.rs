@@ -124,6 +124,7 @@ impl MySqlArgs {
         let pool = MySqlPoolOptions::new()
             .max_connections(self.pool_size)
             .acquire_timeout(self.acquire_timeout)
+            .idle_timeout(CONNECTION_IDLE)
             // A ping before each batch costs a round trip. Without the ping, a dead connection
             // fails the batch's first statement, and the batch is retried.
             .test_before_acquire(false)
@@ -139,6 +140,13 @@ impl MySqlArgs {
     }
 }
 
+/// Time without a statement after which the server ends a session, in seconds. The open transaction of
+/// a frozen process holds locks until then.
+const SESSION_IDLE_SECONDS: u64 = 120;
+
+/// Time after which the pool closes an idle connection, before the server does.
+const CONNECTION_IDLE: Duration = Duration::from_secs(60);
+
 /// Returns the statements that prepare a session. Strict mode, because otherwise a multi-row INSERT
 /// truncates silently. READ COMMITTED, because gap locks only make two workers wait for each other.
 ///
@@ -149,7 +157,8 @@ fn session(limit: Duration) -> String {
     format!(
         "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'; \
          SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-         SET SESSION lock_wait_timeout = {lock_wait}, innodb_lock_wait_timeout = {lock_wait}"
+         SET SESSION lock_wait_timeout = {lock_wait}, innodb_lock_wait_timeout = {lock_wait}, \
+         wait_timeout = {SESSION_IDLE_SECONDS}"
     )
 }
 

@@ -57,9 +57,7 @@ async fn report(config: &AuditArgs) -> anyhow::Result<AuditReport> {
     if config.full {
         row_count::forget_all(&pool).await.context("cannot forget the counts")?;
     }
-    row_count::count_new_rows(&pool)
-        .await
-        .context("cannot count the rows; run `worker migrate`")?;
+    row_count::count_new_rows(&pool).await.context("cannot count the rows")?;
     // Read the ledger before the watermarks and the dead letters: they then have everything that
     // the ledger has passed.
     let mysql = snapshot::snapshot(&pool, &config.group, &config.kafka.readings_topic).await?;

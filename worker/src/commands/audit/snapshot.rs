@@ -116,7 +116,7 @@ async fn read(
         let count = PartitionCount::nothing(partition);
         let rows =
             row_count::all_rows(connection, &count).await.context("cannot count the rows")?;
-        if rows.rows > 0 {
+        if rows != RowCount::default() {
             snapshot.rows.insert(partition, rows);
         }
     }
@@ -143,24 +143,29 @@ async fn gaps(
     .context("cannot read where topics ended; run `worker migrate`")
 }
 
-/// Returns the rows with the id 0, and whether other writers have rows.
+/// Returns the rows with the id 0, at most two, and whether rows lie outside the ids of the worker.
 async fn others(connection: &mut MySqlConnection) -> Result<(RowCount, bool), sqlx::Error> {
     let (rows, deliveries): (i64, i64) = sqlx::query_as(
-        "SELECT COUNT(*), CAST(COALESCE(SUM(deliveries), 0) AS SIGNED) \
-         FROM t_user_health_data FORCE INDEX (idx_id) WHERE id = 0",
+        "SELECT COUNT(*), CAST(COALESCE(SUM(deliveries), 0) AS SIGNED) FROM (SELECT deliveries \
+         FROM t_user_health_data FORCE INDEX (idx_id) WHERE id = 0 LIMIT 2) AS zeros",
     )
     .fetch_one(&mut *connection)
     .await?;
-    let mut id_zero = RowCount { rows, deliveries };
+    let mut id_zero = RowCount { rows, deliveries, others: 0 };
     let partitions: i64 =
         sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
-    let other: Option<i64> = sqlx::query_scalar(
-        "SELECT id FROM t_user_health_data FORCE INDEX (idx_id) WHERE id >= ? ORDER BY id LIMIT 1",
-    )
-    .bind(partitions * PARTITION_SOURCES)
-    .fetch_optional(&mut *connection)
-    .await?;
-    let mut others = other.is_some();
+    let mut others = false;
+    for condition in ["id >= ? ORDER BY id", "id < ? ORDER BY id DESC"] {
+        let bound = if condition.starts_with("id >=") { partitions * PARTITION_SOURCES } else { 0 };
+        let query = format!(
+            "SELECT id FROM t_user_health_data FORCE INDEX (idx_id) WHERE {condition} LIMIT 1"
+        );
+        let found: Option<i64> = sqlx::query_scalar(AssertSqlSafe(query))
+            .bind(bound)
+            .fetch_optional(&mut *connection)
+            .await?;
+        others |= found.is_some();
+    }
     for (bucket, dropped) in row_count::dropped_rows(connection).await? {
         if bucket == main_table::ID_ZERO {
             id_zero.rows += dropped.rows;

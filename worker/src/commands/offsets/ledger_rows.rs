@@ -8,7 +8,6 @@ use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::AssertSqlSafe;
 
 use super::plan::PartitionMove;
-use crate::mysql::row_count;
 
 /// Owner of a moved ledger row until a worker claims the partition.
 const OWNER: &str = "worker offsets";
@@ -64,7 +63,7 @@ pub async fn execute(
              next_offset, redis_offset, epoch, owner, skipped_gap, rewound) \
              VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?) ON DUPLICATE KEY UPDATE \
              next_offset = ?, redis_offset = LEAST(redis_offset, ?), epoch = epoch + 1, \
-             owner = ?, skipped_gap = ?, rewound = ?",
+             owner = ?, skipped_gap = ?, rewound = ?, counted_to = IF(?, 0, counted_to)",
         )
         .bind(group)
         .bind(topic)
@@ -80,11 +79,10 @@ pub async fn execute(
         .bind(OWNER)
         .bind(moved.skipped_gap)
         .bind(moved.rewound)
+        // After a rewind, new rows get ids whose rows were counted already.
+        .bind(planned.rewound() > 0)
         .execute(&mut *transaction)
         .await?;
-        if planned.rewound() > 0 {
-            row_count::forget(&mut transaction, planned.partition).await?;
-        }
     }
     transaction.commit().await.context("nobody knows whether it was moved: look again")
 }
