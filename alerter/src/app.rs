@@ -15,7 +15,7 @@ use ljwx_service::heartbeat::Heartbeat;
 use ljwx_service::http::admin::{AdminServer, Probe};
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::kafka::topic_safety::state::TopicRole;
-use ljwx_service::kafka::topic_safety::watch::{self as topic_watch, TopicSafety, WatchedTopic};
+use ljwx_service::kafka::topic_safety::watch::{self as topic_watch, WatchedTopic};
 use ljwx_service::lifecycle::{Deadline, EssentialTasks, ShutdownStep};
 use ljwx_service::link;
 use ljwx_service::telemetry::{Telemetry, host_name};
@@ -97,9 +97,8 @@ impl App {
         let deadline = Deadline::new(config.lifecycle.drain_timeout, stop.clone());
         let mysql_retry = MysqlRetry::new(deadline.clone(), heartbeat.clone());
         let admin_stop = CancellationToken::new();
-        let topics = watch_topics(&config.kafka, admin_stop.clone())?;
-        let ready =
-            ready(rules.clone(), silences.clone(), mysql_retry.clone(), topics, stop.clone());
+        watch_topics(&config.kafka, admin_stop.clone())?;
+        let ready = ready(rules.clone(), silences.clone(), mysql_retry.clone(), stop.clone());
         let admin = AdminServer::new(Arc::new(move || heartbeat.check()), ready, telemetry);
         telemetry.summarise(admin_stop.clone());
         let address =
@@ -266,18 +265,19 @@ fn changed_rules(
     change_listener::start(&redis, stop.clone()).context("--redis-url")
 }
 
-/// Watches the readings topic until `stop`.
-fn watch_topics(kafka: &KafkaArgs, stop: CancellationToken) -> anyhow::Result<TopicSafety> {
+/// Watches the readings topic until `stop`, for the log and the metrics. Evaluation continues with
+/// an unsafe topic, and the alerter stays ready: otherwise a rolling update would stop.
+fn watch_topics(kafka: &KafkaArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let name = kafka.readings_topic.clone();
     let readings = WatchedTopic { name, role: TopicRole::Readings, record_bytes: 0 };
-    topic_watch::start(kafka, "alerter-check", vec![readings], stop)
+    topic_watch::start(kafka, "alerter-check", vec![readings], stop)?;
+    Ok(())
 }
 
 fn ready(
     rules: ActiveRules,
     silences: ActiveSilences,
     mysql_retry: MysqlRetry,
-    topics: TopicSafety,
     stop: CancellationToken,
 ) -> Probe {
     Arc::new(move || {
@@ -293,7 +293,6 @@ fn ready(
         if mysql_retry.is_retrying() {
             return Err("MySQL does not take alerts".into());
         }
-        // Evaluation continues: the probe only shows the topic to operators.
-        topics.refused().map_or(Ok(()), Err)
+        Ok(())
     })
 }

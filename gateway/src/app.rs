@@ -45,7 +45,9 @@ impl App {
             Publisher::new(config.kafka.client_config("gateway"), &config.publisher_limits())
                 .context("cannot create the producer; look at --kafka-set")?;
         let admin_stop = CancellationToken::new();
-        let topics = topics::watch(&config.kafka, config.record_bytes_max(), admin_stop.clone())?;
+        let essential = EssentialTasks::new();
+        let record_bytes = config.record_bytes_max();
+        let topics = topics::watch(&config.kafka, record_bytes, &essential, &admin_stop)?;
         let routes = Routes {
             ingest: Ingest {
                 records: RecordPublisher {
@@ -68,7 +70,6 @@ impl App {
         let server = HttpServer::bind(config.listen, bounds, Some(names))
             .with_context(|| format!("--listen {}", config.listen))?;
         let not_ready = Arc::new(AtomicBool::new(false));
-        let essential = EssentialTasks::new();
         essential.spawn("the producer", &admin_stop, publisher.clone().failed());
         for route in [DEVICE_ROUTE, API_ROUTE] {
             counter!(REQUESTS, "route" => route, "status" => "503").increment(0);

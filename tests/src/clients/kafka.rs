@@ -190,15 +190,17 @@ pub async fn set_record_bytes_max(brokers: &str, topic: &str, bytes: usize) -> a
     set(brokers, topic, &[("max.message.bytes", bytes.to_string())]).await
 }
 
-/// Gives a topic exactly these settings. All others become the broker's.
+/// Gives a topic these settings, and the largest record of a new topic unless it is one of them.
+/// All others become the broker's.
 pub async fn configure(
     brokers: &str,
     topic: &str,
     settings: &[(&str, &str)],
 ) -> anyhow::Result<()> {
-    let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned()));
-    let settings: Vec<_> = settings.collect();
-    set(brokers, topic, &settings).await
+    // A later value of a setting replaces an earlier one.
+    let mut all = vec![("max.message.bytes", ljwx_service::kafka::MESSAGE_BYTES_MAX.to_string())];
+    all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    set(brokers, topic, &all).await
 }
 
 async fn set(brokers: &str, topic: &str, settings: &[(&str, String)]) -> anyhow::Result<()> {

@@ -167,28 +167,38 @@ impl GroupMonitor {
             return;
         }
         let Some((retention_ms, by_size)) = self.query_retention().await else { return };
-        let first_ms = if by_size { self.first_times().await } else { BTreeMap::new() };
-        self.retention_at = Some(Instant::now());
         self.seen.retention_ms = retention_ms;
+        let first_ms = if by_size { self.first_times().await } else { Some(BTreeMap::new()) };
+        // Without an answer the next check asks again.
+        let Some(first_ms) = first_ms else { return };
         self.seen.first_ms = first_ms;
+        self.retention_at = Some(Instant::now());
     }
 
     /// Reads the ages of the first records of partitions that have lost records already. Another
-    /// partition is not full yet, so its first record is no measure.
-    async fn first_times(&self) -> BTreeMap<i32, i64> {
+    /// partition is not full yet, so its first record is no measure. `None` means that an answer is
+    /// missing.
+    async fn first_times(&self) -> Option<BTreeMap<i32, i64>> {
+        // Without the ledger the base is not known.
+        if !self.knows_ledger {
+            return None;
+        }
         let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
         let base = reader.base(&topic);
         let ends = self.seen.ends.iter();
         let trimmed = ends.filter(|(_, ends)| ends.low > base && ends.low < ends.high);
         let firsts: BTreeMap<_, _> = trimmed.map(|(number, ends)| (*number, ends.low)).collect();
-        // Without the ledger the base is not known.
-        if firsts.is_empty() || !self.knows_ledger {
-            return BTreeMap::new();
+        let count = firsts.len();
+        if count == 0 {
+            return Some(BTreeMap::new());
         }
         let asked =
             tokio::task::spawn_blocking(move || reader.times(&topic, &firsts, ANSWER_TIMEOUT));
-        let times = asked.await.ok().and_then(Result::ok).unwrap_or_default();
-        times.into_iter().filter_map(|(number, time)| Some((number, time?))).collect()
+        let times = asked.await.ok()?.ok()?;
+        if times.len() < count {
+            return None;
+        }
+        Some(times.into_iter().filter_map(|(number, time)| Some((number, time?))).collect())
     }
 
     /// Queries the retention: its time, and whether a size limits it too. The outer `None` means no

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use clap::ArgAction;
 use rdkafka::ClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 use secrecy::{ExposeSecret, SecretString};
@@ -29,13 +30,22 @@ pub struct KafkaArgs {
     #[arg(long = "kafka-set", env = "KAFKA_SET", hide_env_values = true, value_parser = KafkaSettings::parse)]
     pub set: Vec<KafkaSettings>,
     /// Refuse topics whose replication, insync replicas or leader election may lose acknowledged
-    /// readings. Without it such a topic is only warned of.
-    #[arg(long, env = "REQUIRE_SAFE_TOPICS")]
+    /// readings, or whose settings cannot be seen. Without it such a topic is only warned of.
+    #[arg(long, env = "REQUIRE_SAFE_TOPICS", action = ArgAction::SetTrue, value_parser = parse_flag)]
     pub require_safe_topics: bool,
     /// Accept a cluster of fewer than three brokers: topics have one replica there, and a lost disk
     /// loses readings.
-    #[arg(long, env = "DEVELOPMENT")]
+    #[arg(long, env = "DEVELOPMENT", action = ArgAction::SetTrue, value_parser = parse_flag)]
     pub development: bool,
+}
+
+/// Parses the variable of a flag. An empty one is false.
+fn parse_flag(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" | "" => Ok(false),
+        _ => Err("write true or false".to_owned()),
+    }
 }
 
 /// Settings of librdkafka. Each value may be a secret.
@@ -171,6 +181,9 @@ pub fn error_label(code: Option<RDKafkaErrorCode>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::builder::Resettable;
+    use clap::{Args, Command, FromArgMatches};
+
     use super::*;
 
     fn args(set: &[&str]) -> KafkaArgs {
@@ -195,6 +208,43 @@ mod tests {
         }
         assert!(!format!("{args:?}").contains("p=q"), "{args:?}");
         assert!(KafkaSettings::parse("security.protocol").is_err());
+    }
+
+    #[test]
+    fn no_client_lets_a_broker_make_a_topic() {
+        let config = args(&["client.rack=z"]).client_config("test");
+        assert_eq!(config.get("allow.auto.create.topics"), Some("false"));
+    }
+
+    /// Returns the flag `--development` with this value of its variable.
+    fn development(variable: &'static str, flags: &[&str]) -> Result<bool, clap::Error> {
+        // A default is parsed as a variable is, and needs no change of the environment.
+        let command = KafkaArgs::augment_args(Command::new("test"));
+        let command = command
+            .mut_arg("development", |flag| flag.env(Resettable::Reset).default_value(variable));
+        let mut given = vec!["test", "--kafka-brokers", "b:9092"];
+        given.extend(flags);
+        let matches = command.try_get_matches_from(given)?;
+        Ok(KafkaArgs::from_arg_matches(&matches)?.development)
+    }
+
+    #[test]
+    fn a_flag_of_the_environment_has_the_usual_words_and_is_false_if_empty() {
+        for (variable, expected) in [
+            ("1", Some(true)),
+            ("True", Some(true)),
+            ("yes", Some(true)),
+            ("on", Some(true)),
+            ("", Some(false)),
+            ("0", Some(false)),
+            ("false", Some(false)),
+            ("NO", Some(false)),
+            ("off", Some(false)),
+            ("flase", None),
+        ] {
+            assert_eq!(development(variable, &[]).ok(), expected, "{variable:?}");
+        }
+        assert_eq!(development("false", &["--development"]).ok(), Some(true));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Checks topics, creates missing ones and adds partitions.
 //!
-//! The services only check topics at their start. `worker migrate` creates and changes them.
+//! Only `worker migrate` creates topics and adds partitions. `topic_safety` watches them.
 
 use std::time::Duration;
 

@@ -25,10 +25,6 @@ const CLOCK_DISTANCE_MS: i64 = 600_000;
 /// Replicas with which one broker may be lost while another one restarts.
 const REPLICAS_SAFE: usize = 3;
 
-/// Size of a reading from which the reach of `retention.bytes` is estimated. Clients cannot see the
-/// size of a log.
-const RECORD_BYTES_ASSUMED: i64 = 1024;
-
 /// Returns what is unsafe about a topic.
 pub fn findings(topic: &str, state: &TopicState, requirements: &Requirements) -> Vec<Finding> {
     let mut judge = Judge { topic, state, needs: requirements, findings: Vec::new() };
@@ -109,7 +105,7 @@ impl Judge<'_> {
     fn rights(&mut self) {
         let topic = self.topic;
         let message = format!(
-            "DescribeConfigs on topic {topic} is denied, its settings are not checked: \
+            "DescribeConfigs on topic {topic} is denied or fails, its settings are not checked: \
              kafka-acls.sh --add --operation DescribeConfigs --topic {topic} --allow-principal \
              User:NAME"
         );
@@ -224,26 +220,9 @@ impl Judge<'_> {
         }
         let bytes = self.state.setting::<i64>(RETENTION_BYTES).filter(|bytes| *bytes >= 0);
         if let (true, Some(bytes)) = (readings, bytes) {
-            let why = self.reach(bytes);
+            let why = "Kafka removes readings before their time where a partition has more bytes";
             let remedy = self.set(RETENTION_BYTES, -1);
-            self.add(Level::Warned, RETENTION_BYTES, bytes, &why, &remedy);
-        }
-    }
-
-    /// Returns what `bytes` a partition mean at the rate of the last hour.
-    fn reach(&self, bytes: i64) -> String {
-        let early = "Kafka may remove readings before their retention time";
-        match self.state.hour_records.filter(|records| *records > 0) {
-            None => format!("{early}, after how long depends on the rate"),
-            Some(records) => {
-                let partitions = self.state.partitions as f64;
-                let hour_bytes = records as f64 * RECORD_BYTES_ASSUMED as f64;
-                let hours = bytes as f64 * partitions / hour_bytes;
-                format!(
-                    "{early}, after about {hours:.1} h at the {records} records of the last hour, \
-                     if a record has {RECORD_BYTES_ASSUMED} bytes"
-                )
-            }
+            self.add(Level::Warned, RETENTION_BYTES, bytes, why, &remedy);
         }
     }
 

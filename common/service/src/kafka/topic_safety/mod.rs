@@ -1,8 +1,11 @@
 //! Watches the settings of the topics and names each unsafe one.
 //!
-//! `findings` judges the `state` of a topic, `observe` queries Kafka, `watch` repeats both. Leaves the consequence of a
-//! refused topic to the service.
+//! `observe` queries Kafka, `findings` judges one topic, `checks` decides what follows from the
+//! answers, `watch` repeats this. Leaves the consequence of a refused topic to the service.
 
+mod checks;
+#[cfg(test)]
+mod checks_tests;
 pub mod findings;
 #[cfg(test)]
 mod findings_tests;

@@ -2,62 +2,65 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
-use jiff::Timestamp;
+use anyhow::{Context, bail, ensure};
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::types::RDKafkaErrorCode;
 
-use super::settings::RETENTION_BYTES;
-use super::state::{TopicRole, TopicState};
+use super::state::TopicState;
 use crate::kafka::client::{KafkaArgs, REQUEST_TIMEOUT};
-use crate::kafka::topic_reader::TopicReader;
-
-/// Time over which the rate of a topic is counted, in milliseconds.
-const RATE_WINDOW_MS: i64 = 3_600_000;
 
 /// Queries the topics of one cluster.
 pub(super) struct TopicObserver {
-    kafka: KafkaArgs,
-    client_id: &'static str,
+    brokers: String,
     admin: Arc<AdminClient<DefaultClientContext>>,
 }
 
 impl TopicObserver {
     /// Creates an observer that connects on its first query. The brokers log it as `client_id`.
-    pub(super) fn new(kafka: &KafkaArgs, client_id: &'static str) -> anyhow::Result<Self> {
+    pub(super) fn new(kafka: &KafkaArgs, client_id: &str) -> anyhow::Result<Self> {
         let admin = Arc::new(kafka.client_config(client_id).create()?);
-        Ok(Self { kafka: kafka.clone(), client_id, admin })
+        Ok(Self { brokers: kafka.brokers.clone(), admin })
     }
 
-    /// Returns the present state of a topic.
-    pub(super) async fn observe(&self, topic: &str, role: TopicRole) -> anyhow::Result<TopicState> {
+    /// Returns the present state of a topic. An answer that the topic is missing, or one without
+    /// settings, may be wrong for a moment.
+    pub(super) async fn observe(&self, topic: &str) -> anyhow::Result<TopicState> {
         let mut state = self.metadata(topic).await?;
-        if state.partitions == 0 {
-            return Ok(state);
-        }
-        self.describe(topic, &mut state).await?;
-        let limited = state.setting::<i64>(RETENTION_BYTES).is_some_and(|bytes| bytes >= 0);
-        if limited && role == TopicRole::Readings {
-            state.hour_records = self.hour_records(topic).await;
+        if state.partitions > 0 {
+            self.describe(topic, &mut state).await?;
         }
         Ok(state)
     }
 
     async fn metadata(&self, topic: &str) -> anyhow::Result<TopicState> {
         let (admin, name) = (Arc::clone(&self.admin), topic.to_owned());
+        let brokers = self.brokers.clone();
         let queried = tokio::task::spawn_blocking(move || {
-            let metadata = admin.inner().fetch_metadata(Some(name.as_str()), REQUEST_TIMEOUT)?;
+            let metadata = admin.inner().fetch_metadata(Some(name.as_str()), REQUEST_TIMEOUT);
+            let metadata =
+                metadata.with_context(|| format!("Kafka at {brokers} does not answer"))?;
             let found = metadata.topics().iter().find(|found| found.name() == name);
-            let partitions = found.map(|found| found.partitions()).unwrap_or_default();
+            let found =
+                found.with_context(|| format!("the brokers say nothing of topic {name}"))?;
+            let mut state =
+                TopicState { brokers: metadata.brokers().len(), ..TopicState::default() };
+            match found.error().map(RDKafkaErrorCode::from) {
+                None => {}
+                Some(
+                    RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::TopicAuthorizationFailed,
+                ) => return Ok(state),
+                Some(code) => bail!("the brokers do not describe topic {name}: {code}"),
+            }
+            let partitions = found.partitions();
+            ensure!(!partitions.is_empty(), "the brokers name no partition of topic {name}");
             let replicas = partitions.iter().map(|partition| partition.replicas().len());
-            anyhow::Ok(TopicState {
-                partitions: partitions.len(),
-                replicas: replicas.min().unwrap_or_default(),
-                brokers: metadata.brokers().len(),
-                ..TopicState::default()
-            })
+            state.replicas = replicas.min().unwrap_or_default();
+            state.partitions = partitions.len();
+            anyhow::Ok(state)
         });
-        queried.await?.with_context(|| format!("Kafka at {} does not answer", self.kafka.brokers))
+        queried.await?
     }
 
     async fn describe(&self, topic: &str, state: &mut TopicState) -> anyhow::Result<()> {
@@ -66,27 +69,11 @@ impl TopicObserver {
         let described = self.admin.describe_configs(&resources, &options).await?;
         let described = described.into_iter().next().and_then(Result::ok);
         let entries = described.map(|resource| resource.entries).unwrap_or_default();
-        // rdkafka drops the error of a resource and returns it without settings.
+        // rdkafka drops the error of a resource, whatever it is, and returns no settings.
         if !entries.is_empty() {
             let known = entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
             state.settings = Some(known.collect());
         }
         Ok(())
-    }
-
-    /// Returns the number of records of the last hour. `None` if Kafka does not answer.
-    async fn hour_records(&self, topic: &str) -> Option<i64> {
-        let (kafka, client_id, topic) = (self.kafka.clone(), self.client_id, topic.to_owned());
-        let start_ms = Timestamp::now().as_millisecond() - RATE_WINDOW_MS;
-        let counted = tokio::task::spawn_blocking(move || {
-            let reader = TopicReader::new(&kafka, client_id)?;
-            let ends = reader.ends(&topic)?.unwrap_or_default();
-            let starts = reader.at_time(&topic, &ends, start_ms)?;
-            let counts = ends.iter().map(|(partition, end)| {
-                end.high - starts.get(partition).copied().unwrap_or(end.high)
-            });
-            anyhow::Ok(counts.sum::<i64>())
-        });
-        counted.await.ok()?.ok()
     }
 }

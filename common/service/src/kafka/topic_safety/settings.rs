@@ -34,5 +34,11 @@ pub(super) const ALL: [&str; 14] = [
     TIMESTAMP_BEFORE,
 ];
 
-/// The names whose warnings `--require-safe-topics` turns into refusals.
-pub(super) const REQUIRED_SAFE: [&str; 3] = [REPLICATION, INSYNC, UNCLEAN];
+/// The names whose warnings `--require-safe-topics` turns into refusals. Settings that cannot be
+/// seen cannot be shown to be safe.
+pub(super) const REQUIRED_SAFE: [&str; 4] = [RIGHTS, REPLICATION, INSYNC, UNCLEAN];
+
+/// Whether only DescribeConfigs shows what a name stands for.
+pub(super) fn is_described(name: &str) -> bool {
+    ![EXISTENCE, RIGHTS, PARTITIONS, REPLICATION].contains(&name)
+}

@@ -14,6 +14,17 @@ pub enum TopicRole {
     DeadLetters,
 }
 
+/// A topic to watch.
+#[derive(Debug, Clone)]
+pub struct WatchedTopic {
+    /// Name of the topic.
+    pub name: String,
+    /// Its content.
+    pub role: TopicRole,
+    /// Largest record that the service publishes to the topic, in bytes; 0 for a reader.
+    pub record_bytes: usize,
+}
+
 /// The consequence of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
@@ -47,8 +58,6 @@ pub struct TopicState {
     pub brokers: usize,
     /// The effective settings, broker defaults included. `None` if Kafka did not show them.
     pub settings: Option<BTreeMap<String, String>>,
-    /// Records of the last hour, if known.
-    pub hour_records: Option<i64>,
 }
 
 /// The requirements of a service on a topic.
@@ -58,13 +67,14 @@ pub struct Requirements {
     pub role: TopicRole,
     /// Largest record that the service publishes to the topic, in bytes.
     pub record_bytes: usize,
-    /// Number of partitions when the service started, if known.
+    /// Number of partitions when the service first saw the topic, if known.
     pub partitions_at_start: Option<usize>,
     /// Least number of partitions.
     pub partitions_min: usize,
     /// Whether a cluster of fewer than three brokers is as wanted.
     pub development: bool,
-    /// Whether warnings of replication, insync replicas and leader election are refusals.
+    /// Whether warnings of replication, insync replicas and leader election are refusals, and
+    /// settings that cannot be seen.
     pub require_safe: bool,
 }
 
