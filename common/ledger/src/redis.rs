@@ -34,7 +34,7 @@ pub struct RedisArgs {
 /// Settings of the connection to Redis, for commands that can leave Redis out.
 #[derive(Debug, Clone, clap::Args)]
 pub struct OptionalRedisArgs {
-    /// Redis, as `worker run --help` describes the URL; unset: Redis is not asked.
+    /// Redis, as `worker run --help` describes the URL; unset or empty: Redis is not asked.
     #[arg(id = "redis-url", long = "redis-url", env = "REDIS_URL", hide_env_values = true)]
     pub url: Option<SecretString>,
     /// Longest time of one command.
@@ -54,7 +54,7 @@ impl OptionalRedisArgs {
 
     /// Returns the settings, if a URL is set.
     pub fn args(&self) -> Option<RedisArgs> {
-        let url = self.url.clone()?;
+        let url = self.url.clone().filter(|url| !url.expose_secret().is_empty())?;
         Some(RedisArgs { url, timeout: self.timeout })
     }
 }

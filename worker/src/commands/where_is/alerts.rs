@@ -3,7 +3,7 @@
 
 use anyhow::Context;
 use jiff::tz::TimeZone;
-use ljwx_ledger::mysql::{MySqlPool, errors};
+use ljwx_ledger::mysql::MySqlPool;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::answers::{AlertRelation, AlertSearch, FoundAlert, FoundNotification, SoughtReading};
@@ -14,9 +14,6 @@ const ALERTS_MAX: usize = 100;
 
 /// Most notifications that are read.
 const NOTIFICATIONS_MAX: usize = 500;
-
-/// MySQL's error number of a missing table.
-const NO_SUCH_TABLE: u16 = 1146;
 
 /// Episodes of the device that opened or resolved at the time, or were open at it. A closed episode
 /// without a time of its end is only found by its opening.
@@ -63,39 +60,29 @@ struct NotificationRow {
     notice: String,
 }
 
-/// Reads the episodes and their notifications. Missing tables mean that no alerter is installed.
+/// Reads the episodes and their notifications.
 pub async fn read(
     pool: &MySqlPool,
     sought: &SoughtReading,
     zone: &TimeZone,
 ) -> anyhow::Result<AlertSearch> {
-    let rows: Result<Vec<AlertRow>, sqlx::Error> = sqlx::query_as(ALERTS)
+    let rows: Vec<AlertRow> = sqlx::query_as(ALERTS)
         .bind(&sought.device)
         .bind(&sought.time)
         .bind(&sought.time)
         .bind(&sought.time)
         .bind(ALERTS_MAX as i64)
         .fetch_all(pool)
-        .await;
-    let rows = match rows {
-        Err(error) if is_missing(&error) => return Ok(AlertSearch::default()),
-        rows => rows.context("cannot read t_alert_info")?,
-    };
-    let notifications = match notifications(pool, &rows).await {
-        Err(error) if is_missing(&error) => Vec::new(),
-        notifications => notifications.context("cannot read t_alert_outbox")?,
-    };
+        .await
+        .context("cannot read t_alert_info")?;
+    let notifications = notifications(pool, &rows).await.context("cannot read t_alert_outbox")?;
     let cut = rows.len() == ALERTS_MAX || notifications.len() == NOTIFICATIONS_MAX;
     let alert = |row: AlertRow| {
         let own = notifications.iter().filter(|one| one.episode_key == row.episode_key);
         let own = own.map(|one| one.found(sought, zone)).collect();
         row.found(sought, own)
     };
-    Ok(AlertSearch { installed: true, alerts: rows.into_iter().map(alert).collect(), cut })
-}
-
-fn is_missing(error: &sqlx::Error) -> bool {
-    errors::number(error) == Some(NO_SUCH_TABLE)
+    Ok(AlertSearch { alerts: rows.into_iter().map(alert).collect(), cut })
 }
 
 async fn notifications(

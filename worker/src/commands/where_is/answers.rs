@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
-/// Number of offsets of a partition. A source is partition × this number + offset.
-const OFFSETS_MAX: i64 = 1 << 40;
+use crate::batch::row::PARTITION_SOURCES;
+
+/// Most matches of a kind that are listed.
+const MATCHES_MAX: usize = 100;
 
 /// The identity of the reading to look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +41,7 @@ impl<T> Part<T> {
 }
 
 /// A position in the readings topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Position {
     pub partition: i32,
     pub offset: i64,
@@ -48,8 +50,8 @@ pub struct Position {
 impl Position {
     /// Returns the position of a source. `None` if another writer wrote the number.
     pub fn of_source(source: i64) -> Option<Self> {
-        let partition = i32::try_from(source.div_euclid(OFFSETS_MAX)).ok()?;
-        let offset = source.rem_euclid(OFFSETS_MAX);
+        let partition = i32::try_from(source.div_euclid(PARTITION_SOURCES)).ok()?;
+        let offset = source.rem_euclid(PARTITION_SOURCES);
         (partition >= 0).then_some(Self { partition, offset })
     }
 }
@@ -91,17 +93,40 @@ pub struct SearchedRange {
     pub from: i64,
     /// The offset after the last one.
     pub to: i64,
-    /// First offset that the topic still has.
-    pub low: i64,
+    /// Whether retention or a purge has deleted records just before `from`.
+    pub cut: bool,
 }
 
-/// The search of the readings topic.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct RecordSearch {
+/// What the search of a topic found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TopicMatches<T> {
     pub searched: Vec<SearchedRange>,
-    pub records: Vec<FoundRecord>,
+    pub matches: Vec<T>,
+    /// Further matches, which are not listed.
+    pub omitted: u64,
     /// The reason why the search ended before the end of its ranges.
     pub stopped: Option<String>,
+}
+
+impl<T> TopicMatches<T> {
+    /// Returns a search of these ranges that has found nothing.
+    pub fn new(searched: Vec<SearchedRange>) -> Self {
+        Self { searched, matches: Vec::new(), omitted: 0, stopped: None }
+    }
+
+    /// Lists a match, unless enough matches like it are listed.
+    pub fn add(&mut self, found: T, is_like: impl Fn(&T) -> bool) {
+        if self.matches.iter().filter(|other| is_like(other)).count() < MATCHES_MAX {
+            self.matches.push(found);
+        } else {
+            self.omitted += 1;
+        }
+    }
+
+    /// Whether an older record may have been deleted.
+    pub fn is_cut(&self) -> bool {
+        self.searched.iter().any(|range| range.cut)
+    }
 }
 
 /// A reject or a dead letter of the device.
@@ -123,20 +148,6 @@ pub struct KeptMatch {
     pub trace: Option<RecordTraceId>,
 }
 
-/// The search of the rejects or the dead letters.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct KeptSearch {
-    /// Records that were read.
-    pub records: u64,
-    /// Whether retention or a purge has deleted the first records.
-    pub expired: bool,
-    pub matches: Vec<KeptMatch>,
-    /// Further matches, which are not listed.
-    pub omitted: u64,
-    /// The reason why the search ended before the end of the topic.
-    pub stopped: Option<String>,
-}
-
 /// The row of the main table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StoredReading {
@@ -144,7 +155,7 @@ pub struct StoredReading {
     pub last_source: i64,
     /// Position of the first delivery; `None`: another program wrote the row.
     pub first: Option<Position>,
-    /// Position of the latest delivery.
+    /// Position of the latest delivery; `None` beside `first`: the row has only replayed rejects.
     pub latest: Option<Position>,
     pub deliveries: i64,
     pub user_id: Option<i64>,
@@ -187,15 +198,13 @@ pub enum HashState {
     Older { timestamp: String },
     /// The device has no hash.
     Missing,
-    /// `--no-redis`.
+    /// `REDIS_URL` is not set.
     NotAsked,
 }
 
 /// The alerts that the reading may have to do with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct AlertSearch {
-    /// Whether the alerter's tables exist.
-    pub installed: bool,
     pub alerts: Vec<FoundAlert>,
     /// Whether there are more alerts or notifications than were read.
     pub cut: bool,

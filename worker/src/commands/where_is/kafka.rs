@@ -1,12 +1,11 @@
-//! Searches the topics for a reading: the readings, the rejects, the dead letters of the group.
+//! Searches one topic for a reading: the readings, the rejects, or the dead letters of the group.
 //!
 //! Leaves the decision which record is the reading's to `matching`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use jiff::tz::TimeZone;
 use ljwx_ledger::ledger::AcceptedTopic;
 use ljwx_reading::TIMESTAMP_AHEAD_MS_MAX;
@@ -14,121 +13,81 @@ use ljwx_service::kafka::REQUEST_TIMEOUT;
 use ljwx_service::kafka::topic_reader::{TopicReader, TopicWatermarks, Watermarks};
 use rdkafka::message::{BorrowedMessage, Message};
 
-use super::answers::{
-    FoundRecord, KeptSearch, Part, Position, RecordSearch, SearchedRange, SoughtReading,
-};
+use super::answers::{FoundRecord, KeptMatch, Position, SearchedRange, SoughtReading};
 use super::args::WhereArgs;
 use super::matching;
+use super::progress::Progress;
+use crate::commands::dlq::args::KeptTopic;
 use crate::commands::dlq::record::KeptRecord;
-
-/// The reason why a search ended before its end.
-const LATE: &str = "not read within --timeout";
-
-/// Most rejects, and most dead letters, that are listed.
-const MATCHES_MAX: usize = 100;
-
-/// Most records of one identity that are listed. A search that finds more ends.
-const RECORDS_MAX: usize = 1000;
 
 /// The name of this command in the logs of the brokers.
 const CLIENT_ID: &str = "worker-where";
 
-/// What to search for, and how long.
+/// What to search for.
 #[derive(Debug, Clone)]
 pub struct TopicSearch {
     pub config: WhereArgs,
     pub sought: SoughtReading,
-    /// The topic that the ledger counts in.
-    pub accepted: Part<AcceptedTopic>,
+    /// The topic that the ledger counts in; `None`: count as Kafka does.
+    pub accepted: Option<AcceptedTopic>,
     /// Positions of deliveries that are in the row.
     pub stored: Vec<Position>,
-    pub deadline: Instant,
-}
-
-/// What the topics know.
-#[derive(Debug, Clone)]
-pub struct TopicAnswers {
-    pub readings: Part<RecordSearch>,
-    pub rejects: Part<KeptSearch>,
-    pub dead_letters: Part<KeptSearch>,
-}
-
-impl TopicAnswers {
-    /// Returns the answers of topics that could not be searched.
-    pub fn unknown(reason: &str) -> Self {
-        Self {
-            readings: Part::Unknown(reason.to_owned()),
-            rejects: Part::Unknown(reason.to_owned()),
-            dead_letters: Part::Unknown(reason.to_owned()),
-        }
-    }
 }
 
 impl TopicSearch {
-    /// Searches the topics. Blocks.
-    pub fn run(&self) -> TopicAnswers {
+    /// Searches the readings topic. Blocks.
+    pub fn readings(&self, progress: &Progress<FoundRecord>) -> anyhow::Result<()> {
+        let topic = &self.config.kafka.readings_topic;
+        let reader = TopicReader::new(&self.config.kafka, CLIENT_ID)?;
+        if let Some(accepted) = &self.accepted {
+            accepted.count_in(&reader, topic, REQUEST_TIMEOUT)?;
+        }
+        let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
+        let ranges = self.ranges(&reader, &ends)?;
+        let base = reader.base(topic);
+        progress.update(|search| search.searched = searched(&ranges, &ends, base))?;
+        let mut steps = self.single_records(&ends, &ranges);
+        steps.push(ranges);
+        for step in steps {
+            reader.read(topic, &step, |message| {
+                let record = self.record(message, reader.offset(message));
+                progress.update(|search| {
+                    if let Some(record) = record {
+                        search.add(record, |_| true);
+                    }
+                })
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Searches the rejects or the dead letters. Their times do not rise along a partition, so
+    /// every record has to be checked. Blocks.
+    pub fn kept(&self, kind: KeptTopic, progress: &Progress<KeptMatch>) -> anyhow::Result<()> {
         let kafka = &self.config.kafka;
-        let reader = match TopicReader::new(kafka, CLIENT_ID) {
-            Ok(reader) => reader,
-            Err(error) => return TopicAnswers::unknown(&format!("{error:#}")),
+        let topic = match kind {
+            KeptTopic::Rejects => kafka.rejects_topic.clone(),
+            KeptTopic::DeadLetters => kafka.dead_letter_topic(&self.config.group),
         };
-        let readings = part(self.readings(&reader));
-        let mut positions = self.stored.clone();
-        let found = readings.known().into_iter().flat_map(|search| &search.records);
-        positions.extend(found.map(|record| record.position));
-        let (sought, zone) = (&self.sought, self.zone());
-        let rejects = self
-            .kept(&reader, &kafka.rejects_topic, |record| matching::reject(record, sought, zone));
-        let letters_topic = kafka.dead_letter_topic(&self.config.group);
-        let dead_letters = self.kept(&reader, &letters_topic, |record| {
-            matching::dead_letter(record, &positions, sought)
-        });
-        TopicAnswers { readings, rejects: part(rejects), dead_letters: part(dead_letters) }
+        let reader = TopicReader::new(kafka, CLIENT_ID)?;
+        let ends = reader.ends(&topic)?.with_context(|| format!("there is no topic {topic}"))?;
+        let ranges: BTreeMap<i32, Range<i64>> =
+            ends.iter().map(|(partition, ends)| (*partition, ends.low..ends.high)).collect();
+        progress.update(|search| search.searched = searched(&ranges, &ends, 0))?;
+        reader.read(&topic, &ranges, |message| {
+            let found = self.kept_match(kind, message);
+            progress.update(|search| {
+                if let Some(found) = found {
+                    // Doubtful matches must not crowd out certain ones.
+                    let certain = found.certain;
+                    search.add(found, |other| other.certain == certain);
+                }
+            })
+        })
     }
 
     fn zone(&self) -> &TimeZone {
         &self.config.zone.zone
-    }
-
-    /// Searches the readings topic.
-    fn readings(&self, reader: &TopicReader) -> anyhow::Result<RecordSearch> {
-        let topic = &self.config.kafka.readings_topic;
-        match &self.accepted {
-            Part::Known(accepted) => accepted.count_in(reader, topic, REQUEST_TIMEOUT)?,
-            // Offsets without their base may name other records than the row does.
-            Part::Unknown(reason) => anyhow::bail!("the base of the offsets is unknown: {reason}"),
-        }
-        let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
-        let ranges = self.ranges(reader, &ends)?;
-        let low = |partition: i32| ends.get(&partition).map_or(0, |ends| ends.low);
-        let range = |(partition, range): (&i32, &Range<i64>)| SearchedRange {
-            partition: *partition,
-            from: range.start,
-            to: range.end,
-            low: low(*partition),
-        };
-        let mut search = RecordSearch {
-            searched: ranges.iter().map(range).collect(),
-            ..RecordSearch::default()
-        };
-        let steps = self.single_records(&ends, &ranges).into_iter().chain([ranges.clone()]);
-        let records = &mut search.records;
-        for step in steps {
-            let read = reader.read(topic, &step, |message| {
-                self.check_time()?;
-                if let Some(record) = self.record(message, reader.offset(message)) {
-                    ensure!(records.len() < RECORDS_MAX, "over {RECORDS_MAX} records");
-                    records.push(record);
-                }
-                Ok(())
-            });
-            if let Err(error) = read {
-                search.stopped = Some(format!("{error:#}"));
-                break;
-            }
-        }
-        search.records.sort_by_key(|record| (record.position.partition, record.position.offset));
-        Ok(search)
     }
 
     /// Returns the ranges to search: the receipts from a day before the reading's time on, because
@@ -168,47 +127,26 @@ impl TopicSearch {
         self.stored.iter().filter(is_left).map(single).collect()
     }
 
+    /// Returns the record, if it holds the reading. Decoding costs more than everything else, so
+    /// other devices' records are left out first.
     fn record(&self, message: &BorrowedMessage<'_>, offset: i64) -> Option<FoundRecord> {
-        // Decoding costs more than everything else, so other devices' records are left out first.
         if !matching::may_be_of(message.key(), &self.sought) {
             return None;
         }
         matching::record(&KeptRecord::of(message), offset, &self.sought, self.zone())
     }
 
-    /// Reads a whole topic of kept records. Their times do not rise along a partition, so every
-    /// record has to be checked.
-    fn kept(
-        &self,
-        reader: &TopicReader,
-        topic: &str,
-        matches: impl Fn(&KeptRecord) -> Option<bool>,
-    ) -> anyhow::Result<KeptSearch> {
-        let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
-        let ranges = ends.iter().map(|(partition, ends)| (*partition, ends.low..ends.high));
-        let mut search =
-            KeptSearch { expired: ends.values().any(|ends| ends.low > 0), ..KeptSearch::default() };
-        let read = reader.read(topic, &ranges.collect(), |message| {
-            self.check_time()?;
-            search.records += 1;
-            let record = KeptRecord::of(message);
-            if let Some(certain) = matches(&record) {
-                if search.matches.len() < MATCHES_MAX {
-                    search.matches.push(matching::kept(&record, certain, self.zone()));
-                } else {
-                    search.omitted += 1;
-                }
-            }
-            Ok(())
-        });
-        search.stopped = read.err().map(|error| format!("{error:#}"));
-        search.matches.sort_by_key(|found| (found.position.partition, found.position.offset));
-        Ok(search)
-    }
-
-    fn check_time(&self) -> anyhow::Result<()> {
-        ensure!(Instant::now() < self.deadline, LATE);
-        Ok(())
+    /// Returns the reject or dead letter, if it is or may be the reading's.
+    fn kept_match(&self, kind: KeptTopic, message: &BorrowedMessage<'_>) -> Option<KeptMatch> {
+        if !matching::may_be_of(message.key(), &self.sought) {
+            return None;
+        }
+        let record = KeptRecord::of(message);
+        let certain = match kind {
+            KeptTopic::Rejects => matching::reject(&record, &self.sought, self.zone()),
+            KeptTopic::DeadLetters => matching::dead_letter(&record, &self.sought),
+        };
+        Some(matching::kept(&record, certain?, self.zone()))
     }
 }
 
@@ -224,9 +162,36 @@ fn range_of(
     (partition, start..end.max(start))
 }
 
-fn part<T>(answer: anyhow::Result<T>) -> Part<T> {
-    match answer {
-        Ok(answer) => Part::Known(answer),
-        Err(error) => Part::Unknown(format!("{error:#}")),
+/// Describes the ranges. A range is cut if it begins where the partition begins and records before
+/// it are deleted. The partition's first record had the offset `base`.
+fn searched(
+    ranges: &BTreeMap<i32, Range<i64>>,
+    ends: &TopicWatermarks,
+    base: i64,
+) -> Vec<SearchedRange> {
+    let describe = |(partition, range): (&i32, &Range<i64>)| SearchedRange {
+        partition: *partition,
+        from: range.start,
+        to: range.end,
+        cut: ends.get(partition).is_some_and(|ends| ends.low > base && range.start == ends.low),
+    };
+    ranges.iter().map(describe).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_cut_if_it_begins_with_the_first_record_that_is_left() {
+        let is_cut = |low: i64, from: i64, base: i64| {
+            let ends = TopicWatermarks::from([(1, Watermarks { low, high: 90 })]);
+            searched(&BTreeMap::from([(1, from..90)]), &ends, base)[0].cut
+        };
+        assert!(is_cut(5, 5, 0), "older records are deleted");
+        assert!(is_cut(90, 90, 0), "all records are deleted");
+        assert!(!is_cut(5, 6, 0), "an older record is left");
+        assert!(!is_cut(0, 0, 0), "nothing is deleted");
+        assert!(!is_cut(70, 70, 70), "nothing of the recreated topic is deleted");
     }
 }

@@ -96,18 +96,11 @@ fn position(record: &KeptRecord, partition: &str, offset: &str) -> Option<Positi
     })
 }
 
-/// Returns whether a dead letter certainly is the reading's; `None` if it is another's. A cut
-/// letter cannot be decoded, but names the position of its delivery.
-pub fn dead_letter(
-    letter: &KeptRecord,
-    known: &[Position],
-    sought: &SoughtReading,
-) -> Option<bool> {
+/// Returns whether a dead letter certainly is the reading's; `None` if it is another's. A letter
+/// that was cut cannot be decoded.
+pub fn dead_letter(letter: &KeptRecord, sought: &SoughtReading) -> Option<bool> {
     if let Ok(reading) = wire::decode(&letter.value) {
         return is_sought(&reading, sought).then_some(true);
-    }
-    if source(letter).is_some_and(|source| known.contains(&source)) {
-        return Some(true);
     }
     (letter.device() == Some(&*sought.device)).then_some(false)
 }
@@ -137,11 +130,6 @@ fn readings_of(reject: &KeptRecord, zone: &TimeZone) -> Vec<Reading> {
     sent.iter().filter_map(|record| wire::decode(&record.value).ok()).collect()
 }
 
-/// Returns the position of a dead letter's delivery.
-fn source(letter: &KeptRecord) -> Option<Position> {
-    position(letter, "dlq.source.partition", "dlq.source.offset")
-}
-
 /// Describes a reject or a dead letter.
 pub fn kept(record: &KeptRecord, certain: bool, zone: &TimeZone) -> KeptMatch {
     let code = record.header("dlq.error.code").filter(|code| !code.is_empty());
@@ -153,7 +141,7 @@ pub fn kept(record: &KeptRecord, certain: bool, zone: &TimeZone) -> KeptMatch {
         class: record.class().to_owned(),
         code: code.map(str::to_owned),
         message: message.unwrap_or_default().to_owned(),
-        source: source(record),
+        source: position(record, "dlq.source.partition", "dlq.source.offset"),
         trace: record.header(TRACEPARENT).and_then(trace_of),
     }
 }

@@ -77,13 +77,10 @@ fn a_record_is_found_by_identity_alone_and_says_where_it_came_from() {
 }
 
 #[test]
-fn a_dead_letter_is_certain_by_identity_or_by_the_place_of_its_delivery() {
-    let known = [Position { partition: 2, offset: 5 }];
-    let of = |letter: &KeptRecord| dead_letter(letter, &known, &sought());
+fn a_dead_letter_is_certain_by_identity_and_possible_if_it_cannot_be_decoded() {
+    let of = |letter: &KeptRecord| dead_letter(letter, &sought());
     assert_eq!(of(&kept_record(&reading(DEVICE, &sought().time), &[])), Some(true));
     assert_eq!(of(&kept_record(&reading(DEVICE, "2025-09-02 16:09:01"), &[])), None);
-    let place = [("dlq.source.partition", "2"), ("dlq.source.offset", "5")];
-    assert_eq!(of(&kept_record("cut", &place)), Some(true));
     assert_eq!(of(&kept_record("cut", &[])), Some(false));
     let other = KeptRecord { key: Some(b"ABC2".to_vec()), ..kept_record("cut", &[]) };
     assert_eq!(of(&other), None);

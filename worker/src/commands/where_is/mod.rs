@@ -1,7 +1,8 @@
 //! `worker where`: tells what became of one reading, in every part of the pipeline. Reads only.
 //!
-//! `kafka`, `mysql`, `redis_hash` and `alerts` ask the servers, `matching` decides which records
-//! are the reading's, `answers` holds what they say, `report` concludes from it, and `print` prints it.
+//! `kafka`, `mysql`, `redis_hash` and `alerts` ask the servers, `progress` keeps what a topic's
+//! search has found, `matching` decides which records are the reading's, `answers` holds what all
+//! say, `report` concludes from it, and `print` prints it.
 
 mod alerts;
 mod answers;
@@ -10,26 +11,30 @@ mod kafka;
 mod matching;
 mod mysql;
 mod print;
+mod progress;
 mod redis_hash;
 mod report;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 pub use args::WhereArgs;
 
-use answers::{Part, Position, StoredReading};
-use kafka::{TopicAnswers, TopicSearch};
+use answers::{FoundRecord, KeptMatch, Part, Position, StoredReading};
+use kafka::TopicSearch;
 use report::WhereReport;
 
-/// The reason why a part is unknown that did not answer in time.
-const LATE: &str = "not answered within --timeout";
+use crate::commands::dlq::args::KeptTopic;
 
-/// Time for the search of the topics to hand over what it has found by its deadline.
-const HANDOVER: Duration = Duration::from_secs(1);
+/// MySQL and Redis get this part of `--timeout`: a quarter. The topics, whose search takes longer,
+/// have the rest.
+const SERVERS_PART: u32 = 4;
+
+/// The reason why a part is unknown whose server did not answer in time.
+const LATE: &str = "not answered within a quarter of --timeout";
 
 /// Looks for a reading everywhere and prints the report. The exit code tells whether it was found.
 pub async fn where_is(config: &WhereArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
@@ -42,44 +47,60 @@ pub async fn where_is(config: &WhereArgs, stop: CancellationToken) -> anyhow::Re
 }
 
 async fn report(config: &WhereArgs) -> anyhow::Result<WhereReport> {
-    let deadline = Instant::now() + config.timeout;
+    let (start, limit) = (Instant::now(), config.timeout / SERVERS_PART);
+    let (deadline, servers_by) = (start + config.timeout, start + limit);
     let (sought, zone) = (config.sought(), &config.zone.zone);
     let (group, topic) = (&config.group, &config.kafka.readings_topic);
-    let pool = config.mysql.connect(zone)?.with_limit(config.timeout);
+    let pool = config.mysql.connect(zone)?.with_limit(limit);
     let (row, ledger, accepted, redis, alerts) = tokio::join!(
-        answer(deadline, mysql::stored(&pool, &sought)),
-        answer(deadline, mysql::ledger(&pool, group, topic)),
-        answer(deadline, ljwx_ledger::ledger::accepted(&pool, topic)),
-        answer(deadline, redis_hash::state(config, &sought)),
-        answer(deadline, alerts::read(&pool, &sought, zone)),
+        answer(servers_by, mysql::stored(&pool, &sought)),
+        answer(servers_by, mysql::ledger(&pool, group, topic)),
+        answer(servers_by, ljwx_ledger::ledger::accepted(&pool, topic)),
+        answer(servers_by, redis_hash::state(config, &sought)),
+        answer(servers_by, alerts::read(&pool, &sought, zone)),
     );
     let search = TopicSearch {
         config: config.clone(),
         sought: sought.clone(),
-        accepted,
+        accepted: accepted.known().cloned(),
         stored: row.known().and_then(Option::as_ref).map(positions).unwrap_or_default(),
-        deadline,
     };
-    let searched = tokio::task::spawn_blocking(move || search.run());
-    let topics = match timeout_at((deadline + HANDOVER).into(), searched).await {
-        Ok(answers) => answers?,
-        Err(_) => TopicAnswers::unknown(LATE),
+    let (of_readings, of_rejects, of_letters) = (search.clone(), search.clone(), search);
+    let (readings, rejects, dead_letters) = tokio::join!(
+        progress::run::<FoundRecord>(
+            deadline,
+            |record| record.position,
+            move |progress| of_readings.readings(progress),
+        ),
+        progress::run::<KeptMatch>(
+            deadline,
+            |found| found.position,
+            move |progress| of_rejects.kept(KeptTopic::Rejects, progress),
+        ),
+        progress::run::<KeptMatch>(
+            deadline,
+            |found| found.position,
+            move |progress| of_letters.kept(KeptTopic::DeadLetters, progress),
+        ),
+    );
+    let base = match accepted {
+        Part::Known(accepted) => Part::Known(accepted.base),
+        Part::Unknown(reason) => Part::Unknown(reason),
     };
-    let TopicAnswers { readings, rejects, dead_letters } = topics;
-    let group_progress = match (&readings, ledger) {
-        (_, Part::Unknown(reason)) => Part::Unknown(reason),
-        (Part::Known(search), Part::Known(ledger)) => {
+    let group_progress = match (&readings, ledger, &base) {
+        (Part::Known(search), Part::Known(ledger), Part::Known(_)) => {
             Part::Known(report::group_progress(search, &ledger))
         }
-        (Part::Unknown(_), Part::Known(_)) => {
-            Part::Unknown("the readings topic was not searched".to_owned())
-        }
+        (_, Part::Unknown(reason), _) => Part::Unknown(reason),
+        (_, _, Part::Unknown(reason)) => Part::Unknown(reason.clone()),
+        (Part::Unknown(_), ..) => Part::Unknown("the readings topic was not searched".to_owned()),
     };
     Ok(WhereReport {
         traces: report::traces(&readings, [&rejects, &dead_letters], &alerts),
         device_sn: sought.device,
         timestamp: sought.time,
         group: group.clone(),
+        base,
         readings,
         rejects,
         dead_letters,

@@ -54,15 +54,12 @@ pub async fn stored(
     .await
     .context("cannot read the main table")?;
     let Some(row) = row else { return Ok(None) };
-    // Another writer's id is not the source of a delivery, and may be above the last one.
-    let own_source = row.last_source >= row.id || row.last_source == REJECT_SOURCE;
-    let is_own = row.id >= 0 && own_source;
-    let position = |source: i64| Position::of_source(source).filter(|_| is_own);
+    let (first, latest) = positions(row.id, row.last_source);
     Ok(Some(StoredReading {
         id: row.id,
         last_source: row.last_source,
-        first: position(row.id),
-        latest: position(row.last_source),
+        first,
+        latest,
         deliveries: row.deliveries,
         user_id: row.user_id,
         org_id: row.org_id,
@@ -71,6 +68,16 @@ pub async fn stored(
         update_time: row.updated,
         documents: documents(pool, sought).await?,
     }))
+}
+
+/// Returns the positions of a row's first and latest delivery. Only replayed rejects have no latest
+/// one. Another writer's id is not the source of a delivery, and may be above the last one.
+fn positions(id: i64, last_source: i64) -> (Option<Position>, Option<Position>) {
+    if last_source < id && last_source != REJECT_SOURCE {
+        return (None, None);
+    }
+    let first = Position::of_source(id);
+    (first, first.and_then(|_| Position::of_source(last_source)))
 }
 
 /// Reads which documents of the reading's day and week came with this reading.
@@ -111,4 +118,19 @@ pub async fn ledger(pool: &MySqlPool, group: &str, topic: &str) -> anyhow::Resul
     .fetch_all(pool)
     .await
     .context("cannot read the ledger")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_replayed_rejects_has_a_first_position_and_no_latest() {
+        let at = |offset: i64| Some(Position { partition: 0, offset });
+        assert_eq!(positions(17, 19), (at(17), at(19)));
+        assert_eq!(positions(17, REJECT_SOURCE), (at(17), None));
+        for (id, last_source) in [(17, 0), (-5, 19), (-5, REJECT_SOURCE)] {
+            assert_eq!(positions(id, last_source), (None, None), "{id} {last_source}");
+        }
+    }
 }

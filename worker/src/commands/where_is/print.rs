@@ -3,10 +3,13 @@
 use std::io::{self, Write};
 
 use super::answers::{
-    AlertRelation, AlertSearch, FoundAlert, FoundRecord, GroupProgress, HashState, KeptSearch,
-    Part, Position, RecordSearch, RecordTraceId, StoredReading,
+    AlertRelation, AlertSearch, FoundAlert, FoundNotification, FoundRecord, GroupProgress,
+    HashState, KeptMatch, Part, Position, RecordTraceId, StoredReading, TopicMatches,
 };
 use super::report::WhereReport;
+
+/// What the text says of a part: the answer in one line, and its details.
+type Told = (String, Vec<String>);
 
 /// Prints the report.
 pub fn print(report: &WhereReport, json: bool, out: &mut impl Write) -> io::Result<()> {
@@ -15,45 +18,66 @@ pub fn print(report: &WhereReport, json: bool, out: &mut impl Write) -> io::Resu
         return writeln!(out);
     }
     writeln!(out, "reading of {} at {}\n", report.device_sn, report.timestamp)?;
-    part("readings topic", &report.readings, readings, out)?;
-    part("rejects topic", &report.rejects, kept, out)?;
-    part("dead letters", &report.dead_letters, kept, out)?;
-    part("row", &report.row, row, out)?;
+    let readings = part(&report.readings, |search| readings(search, &report.base));
     let group = format!("group {}", report.group);
-    part(&group, &report.group_progress, |progress, out| group_progress(progress, out), out)?;
-    part("redis", &report.redis, hash, out)?;
-    part("alerts", &report.alerts, alerts, out)?;
-    traces(&report.traces, out)
+    for (name, (answer, details)) in [
+        ("readings topic", readings),
+        ("rejects topic", part(&report.rejects, kept)),
+        ("dead letters", part(&report.dead_letters, kept)),
+        ("row", part(&report.row, row)),
+        (&*group, part(&report.group_progress, |progress| group_progress(progress))),
+        ("redis", part(&report.redis, |state| (hash(state), Vec::new()))),
+        ("alerts", part(&report.alerts, alerts)),
+        ("traces", traces(&report.traces)),
+    ] {
+        writeln!(out, "{name}: {}", one_line(&answer))?;
+        for detail in details {
+            writeln!(out, "  {}", one_line(&detail))?;
+        }
+    }
+    Ok(())
 }
 
-/// Prints the answer of a part, or the reason why it is unknown.
-fn part<T, W: Write>(
-    name: &str,
-    part: &Part<T>,
-    known: impl FnOnce(&T, &mut W) -> io::Result<()>,
-    out: &mut W,
-) -> io::Result<()> {
-    write!(out, "{name}: ")?;
+/// Replaces characters that would begin a line of their own or move a terminal's cursor.
+fn one_line(text: &str) -> String {
+    text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
+}
+
+/// Tells the answer of a part, or the reason why it is unknown.
+fn part<T>(part: &Part<T>, known: impl FnOnce(&T) -> Told) -> Told {
     match part {
-        Part::Known(answer) => known(answer, out),
-        Part::Unknown(reason) => writeln!(out, "unknown: {reason}"),
+        Part::Known(answer) => known(answer),
+        Part::Unknown(reason) => (format!("unknown: {reason}"), Vec::new()),
     }
 }
 
-fn readings(search: &RecordSearch, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "{}", count(search.records.len(), "record"))?;
-    for record in &search.records {
-        writeln!(out, "  {}", record_line(record))?;
-    }
+fn readings(search: &TopicMatches<FoundRecord>, base: &Part<i64>) -> Told {
+    let mut details: Vec<String> = search.matches.iter().map(record_line).collect();
     for range in &search.searched {
         let (partition, from, to) = (range.partition, range.from, range.to);
-        write!(out, "  searched partition {partition} offsets {from}..{to}")?;
-        if range.low > 0 {
-            write!(out, "; retention has deleted those before {}", range.low)?;
-        }
-        writeln!(out)?;
+        details.push(format!("searched partition {partition} offsets {from}..{to}"));
     }
-    stopped(search.stopped.as_deref(), out)
+    if let Part::Unknown(reason) = base {
+        details
+            .push(format!("these offsets are Kafka's own: the ledger's base is unknown: {reason}"));
+    }
+    details.extend(limits(search));
+    (count(search.matches.len(), "record"), details)
+}
+
+/// Tells what the search of a topic left out.
+fn limits<T>(search: &TopicMatches<T>) -> Vec<String> {
+    let mut limits = Vec::new();
+    if search.omitted > 0 {
+        limits.push(format!("{} more are not listed", search.omitted));
+    }
+    if search.is_cut() {
+        limits.push("the oldest records are deleted: an older one is unknown".to_owned());
+    }
+    if let Some(reason) = &search.stopped {
+        limits.push(format!("unknown: the search ended early: {reason}"));
+    }
+    limits
 }
 
 fn record_line(record: &FoundRecord) -> String {
@@ -74,128 +98,114 @@ fn record_line(record: &FoundRecord) -> String {
     line
 }
 
-fn kept(search: &KeptSearch, out: &mut impl Write) -> io::Result<()> {
+fn kept(search: &TopicMatches<KeptMatch>) -> Told {
     let certain = search.matches.iter().filter(|found| found.certain).count();
     let possible = search.matches.len() - certain;
-    write!(out, "{certain} of this reading")?;
+    let mut answer = format!("{certain} of this reading");
     if possible > 0 {
-        write!(out, ", {possible} of the device without a readable time")?;
+        answer.push_str(&format!(", {possible} of the device without a readable time"));
     }
-    writeln!(out)?;
-    for found in &search.matches {
-        let certain = if found.certain { "" } else { "perhaps  " };
-        let code = found.code.as_ref().map(|code| format!(" {code}")).unwrap_or_default();
-        let source = found.source.map(|source| format!("  delivery {}", place(source)));
-        writeln!(
-            out,
-            "  {}  {certain}{}{code}  {}{}{}  {}",
-            place(found.position),
-            found.class,
-            found.kept_at,
-            source.unwrap_or_default(),
-            trace(found.trace.as_ref()),
-            found.message
-        )?;
-    }
-    if search.omitted > 0 {
-        writeln!(out, "  {} more are not listed", search.omitted)?;
-    }
-    if search.expired {
-        writeln!(out, "  the oldest records are deleted: an older one is unknown")?;
-    }
-    stopped(search.stopped.as_deref(), out)
+    let mut details: Vec<String> = search.matches.iter().map(kept_line).collect();
+    details.extend(limits(search));
+    (answer, details)
 }
 
-fn row(row: &Option<StoredReading>, out: &mut impl Write) -> io::Result<()> {
-    let Some(row) = row else { return writeln!(out, "none") };
-    match (row.first, row.latest) {
-        (Some(first), Some(latest)) => write!(
-            out,
-            "stored from {}, last delivery {}, merged from {}",
-            place(first),
-            place(latest),
-            deliveries(row.deliveries)
-        )?,
-        _ => write!(out, "written by another program, id {}", row.id)?,
-    }
-    writeln!(out, ", created {}, updated {}", row.create_time, row.update_time)?;
+fn kept_line(found: &KeptMatch) -> String {
+    let certain = if found.certain { "" } else { "perhaps  " };
+    let code = found.code.as_ref().map(|code| format!(" {code}"));
+    let source = found.source.map(|source| format!("  delivery {}", place(source)));
+    format!(
+        "{}  {certain}{}{}  {}{}{}  {}",
+        place(found.position),
+        found.class,
+        code.unwrap_or_default(),
+        found.kept_at,
+        source.unwrap_or_default(),
+        trace(found.trace.as_ref()),
+        found.message
+    )
+}
+
+fn row(row: &Option<StoredReading>) -> Told {
+    let Some(row) = row else { return ("none".to_owned(), Vec::new()) };
+    let merged = match row.deliveries {
+        1 => "merged from 1 delivery".to_owned(),
+        number => format!("merged from {number} deliveries"),
+    };
+    let origin = match (row.first, row.latest) {
+        (Some(first), Some(latest)) => {
+            format!("stored from {}, last delivery {}, {merged}", place(first), place(latest))
+        }
+        (Some(first), None) => format!("stored from {}, a replayed reject, {merged}", place(first)),
+        (None, _) => format!("written by another program, id {}", row.id),
+    };
     let id = |id: Option<i64>| id.map_or_else(|| "-".to_owned(), |id| id.to_string());
-    writeln!(
-        out,
-        "  user {}, organisation {}, tenant {}",
-        id(row.user_id),
-        id(row.org_id),
-        id(row.customer_id)
-    )?;
+    let (user, org, tenant) = (id(row.user_id), id(row.org_id), id(row.customer_id));
+    let mut details = vec![format!("user {user}, organisation {org}, tenant {tenant}")];
     for document in &row.documents {
         let source = document.source.map(|source| format!(" from {}", place(source)));
         let source = source.unwrap_or_default();
-        writeln!(out, "  document {} in {}{source}", document.column, document.table)?;
+        details.push(format!("document {} in {}{source}", document.column, document.table));
     }
-    Ok(())
+    (format!("{origin}, created {}, updated {}", row.create_time, row.update_time), details)
 }
 
-fn group_progress(progress: &[GroupProgress], out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "{}", count(progress.len(), "partition"))?;
-    for GroupProgress { partition, next_offset, waiting } in progress {
-        let stands = match next_offset {
+fn group_progress(progress: &[GroupProgress]) -> Told {
+    let line = |one: &GroupProgress| {
+        let stands = match one.next_offset {
             Some(next) => format!("the group stands at {next}"),
             None => "no worker has claimed the partition".to_owned(),
         };
-        let waiting: Vec<String> = waiting.iter().map(ToString::to_string).collect();
-        if waiting.is_empty() {
-            writeln!(out, "  partition {partition}: {stands}")?;
+        let waiting: Vec<String> = one.waiting.iter().map(ToString::to_string).collect();
+        let waits = if waiting.is_empty() {
+            String::new()
         } else {
-            let waiting = waiting.join(", ");
-            writeln!(out, "  partition {partition}: offset {waiting} waits: {stands}")?;
-        }
-    }
-    Ok(())
+            format!("offset {} waits: ", waiting.join(", "))
+        };
+        format!("partition {}: {waits}{stands}", one.partition)
+    };
+    (count(progress.len(), "partition"), progress.iter().map(line).collect())
 }
 
-fn hash(state: &HashState, out: &mut impl Write) -> io::Result<()> {
+fn hash(state: &HashState) -> String {
     match state {
-        HashState::This => writeln!(out, "the hash shows this reading"),
-        HashState::Newer { timestamp } => {
-            writeln!(out, "the hash shows a newer reading, of {timestamp}")
-        }
+        HashState::This => "the hash shows this reading".to_owned(),
+        HashState::Newer { timestamp } => format!("the hash shows a newer reading, of {timestamp}"),
         HashState::Older { timestamp } => {
-            writeln!(out, "the hash shows an older reading, of {timestamp}")
+            format!("the hash shows an older reading, of {timestamp}")
         }
-        HashState::Missing => writeln!(out, "the device has no hash"),
-        HashState::NotAsked => writeln!(out, "not asked (--no-redis)"),
+        HashState::Missing => "the device has no hash".to_owned(),
+        HashState::NotAsked => "not asked: REDIS_URL is not set".to_owned(),
     }
 }
 
-fn alerts(search: &AlertSearch, out: &mut impl Write) -> io::Result<()> {
-    if !search.installed {
-        return writeln!(out, "no alerter is installed");
-    }
+fn alerts(search: &AlertSearch) -> Told {
     let changed = search.alerts.iter().filter(|alert| alert.is_changed_by_reading()).count();
-    if changed == 0 {
-        writeln!(out, "no alert was opened or changed at this time")?;
-    } else {
-        writeln!(out, "{} opened or changed at this time", count(changed, "alert"))?;
-    }
+    let answer = match changed {
+        0 => "no alert was opened or changed at this time".to_owned(),
+        changed => format!("{} opened or changed at this time", count(changed, "alert")),
+    };
+    let mut details = Vec::new();
     for alert in &search.alerts {
-        print_alert(alert, out)?;
+        details.push(alert_line(alert));
+        let own = alert.notifications.iter().filter(|one| one.at_reading);
+        details.extend(own.map(notification_line));
     }
     if search.cut {
-        writeln!(out, "  there are more alerts or notifications, which were not read")?;
+        details.push("there are more alerts or notifications, which were not read".to_owned());
     }
-    Ok(())
+    (answer, details)
 }
 
-fn print_alert(alert: &FoundAlert, out: &mut impl Write) -> io::Result<()> {
+fn alert_line(alert: &FoundAlert) -> String {
     let relation = match alert.relation {
         AlertRelation::Opened => "opened at this time",
         AlertRelation::Resolved => "resolved at this time",
         AlertRelation::Open => "was open",
     };
     let end = alert.recovered_at.as_ref().map(|end| format!(", resolved {end}"));
-    writeln!(
-        out,
-        "  alert {} {relation}: rule {} {}, {}, {}, opened {}{}",
+    format!(
+        "alert {} {relation}: rule {} {}, {}, {}, opened {}{}",
         alert.id,
         alert.rule_id,
         alert.alert_type,
@@ -203,42 +213,34 @@ fn print_alert(alert: &FoundAlert, out: &mut impl Write) -> io::Result<()> {
         alert.status,
         alert.opened_at,
         end.unwrap_or_default()
-    )?;
-    for one in alert.notifications.iter().filter(|one| one.at_reading) {
-        let finished = one.finished_at.as_ref().map(|at| format!(" {at}")).unwrap_or_default();
-        let error = one.last_error.as_ref().map(|error| format!("  {error}"));
-        writeln!(
-            out,
-            "    notification {} of {} to {}: {}{finished}, {} attempt(s){}{}",
-            one.id,
-            one.transition,
-            one.recipient,
-            one.state,
-            one.attempts,
-            trace(one.trace.as_ref()),
-            error.unwrap_or_default()
-        )?;
-    }
-    Ok(())
+    )
 }
 
-fn traces(traces: &[RecordTraceId], out: &mut impl Write) -> io::Result<()> {
+fn notification_line(one: &FoundNotification) -> String {
+    let finished = one.finished_at.as_ref().map(|at| format!(" {at}"));
+    let error = one.last_error.as_ref().map(|error| format!("  {error}"));
+    format!(
+        "  notification {} of {} to {}: {}{}, {} attempt(s){}{}",
+        one.id,
+        one.transition,
+        one.recipient,
+        one.state,
+        finished.unwrap_or_default(),
+        one.attempts,
+        trace(one.trace.as_ref()),
+        error.unwrap_or_default()
+    )
+}
+
+fn traces(traces: &[RecordTraceId]) -> Told {
     if traces.is_empty() {
-        return writeln!(out, "traces: none");
+        return ("none".to_owned(), Vec::new());
     }
-    writeln!(out, "traces: open them in Jaeger with Lookup by Trace ID")?;
-    for found in traces {
+    let line = |found: &RecordTraceId| {
         let note = if found.sampled { "" } else { "  not sampled: Jaeger has few spans or none" };
-        writeln!(out, "  {}{note}", found.trace_id)?;
-    }
-    Ok(())
-}
-
-fn stopped(reason: Option<&str>, out: &mut impl Write) -> io::Result<()> {
-    match reason {
-        Some(reason) => writeln!(out, "  unknown: the search ended early: {reason}"),
-        None => Ok(()),
-    }
+        format!("{}{note}", found.trace_id)
+    };
+    ("open them in Jaeger with Lookup by Trace ID".to_owned(), traces.iter().map(line).collect())
 }
 
 fn place(position: Position) -> String {
@@ -251,10 +253,6 @@ fn trace(trace: Option<&RecordTraceId>) -> String {
 
 fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-fn deliveries(number: i64) -> String {
-    if number == 1 { "1 delivery".to_owned() } else { format!("{number} deliveries") }
 }
 
 #[cfg(test)]

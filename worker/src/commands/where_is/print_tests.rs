@@ -1,6 +1,4 @@
-use super::super::answers::{
-    FoundNotification, KeptMatch, ReplayHeaders, SearchedRange, StoredDocument,
-};
+use super::super::answers::{ReplayHeaders, SearchedRange, StoredDocument};
 use super::*;
 
 fn text(report: &WhereReport, json: bool) -> String {
@@ -13,7 +11,7 @@ fn position(partition: i32, offset: i64) -> Position {
     Position { partition, offset }
 }
 
-fn records() -> RecordSearch {
+fn records() -> TopicMatches<FoundRecord> {
     let trace = RecordTraceId { trace_id: "0af7".into(), sampled: true };
     let first = FoundRecord {
         position: position(2, 17),
@@ -31,22 +29,23 @@ fn records() -> RecordSearch {
         trace: None,
         ..first.clone()
     };
-    let range = SearchedRange { partition: 2, from: 10, to: 40, low: 5 };
-    RecordSearch { searched: vec![range], records: vec![first, again], stopped: None }
+    let range = SearchedRange { partition: 2, from: 10, to: 40, cut: false };
+    TopicMatches { matches: vec![first, again], ..TopicMatches::new(vec![range]) }
 }
 
-fn letters() -> KeptSearch {
+fn letters() -> TopicMatches<KeptMatch> {
     let letter = KeptMatch {
         position: position(2, 3),
         certain: true,
         kept_at: "2025-09-02 16:09:03".into(),
         class: "data".into(),
         code: Some("1264/22003".into()),
-        message: "Out of range".into(),
+        message: "Out\nof\u{1b}range".into(),
         source: Some(position(2, 17)),
         trace: None,
     };
-    KeptSearch { records: 1, expired: true, matches: vec![letter], omitted: 0, stopped: None }
+    let range = SearchedRange { partition: 2, from: 3, to: 4, cut: true };
+    TopicMatches { matches: vec![letter], ..TopicMatches::new(vec![range]) }
 }
 
 fn stored() -> StoredReading {
@@ -98,8 +97,9 @@ fn report() -> WhereReport {
         device_sn: "ABC1".into(),
         timestamp: "2025-09-02 16:09:00".into(),
         group: "worker".into(),
+        base: Part::Known(0),
         readings: Part::Known(records()),
-        rejects: Part::Known(KeptSearch::default()),
+        rejects: Part::Known(TopicMatches::new(Vec::new())),
         dead_letters: Part::Known(letters()),
         row: Part::Known(Some(stored())),
         group_progress: Part::Known(vec![GroupProgress {
@@ -108,7 +108,7 @@ fn report() -> WhereReport {
             waiting: vec![19],
         }]),
         redis: Part::Unknown("Redis is unreachable".into()),
-        alerts: Part::Known(AlertSearch { installed: true, alerts: vec![alert()], cut: false }),
+        alerts: Part::Known(AlertSearch { alerts: vec![alert()], cut: false }),
         traces: vec![RecordTraceId { trace_id: "0af7".into(), sampled: true }],
     }
 }
@@ -121,7 +121,7 @@ reading of ABC1 at 2025-09-02 16:09:00
 readings topic: 2 records
   2/17  received 2025-09-02 16:09:03  trace 0af7  warnings: sleep invalid
   2/19  received 2025-09-02 16:09:03  replay 1 of 2/17
-  searched partition 2 offsets 10..40; retention has deleted those before 5
+  searched partition 2 offsets 10..40
 rejects topic: 0 of this reading
 dead letters: 1 of this reading
   2/3  data 1264/22003  2025-09-02 16:09:03  delivery 2/17  Out of range
@@ -145,12 +145,12 @@ traces: open them in Jaeger with Lookup by Trace ID
 #[test]
 fn nothing_is_told_as_nothing() {
     let nothing = WhereReport {
-        readings: Part::Known(RecordSearch::default()),
-        dead_letters: Part::Known(KeptSearch::default()),
+        readings: Part::Known(TopicMatches::new(Vec::new())),
+        dead_letters: Part::Known(TopicMatches::new(Vec::new())),
         row: Part::Known(None),
         group_progress: Part::Known(Vec::new()),
-        redis: Part::Known(HashState::Missing),
-        alerts: Part::Known(AlertSearch { installed: true, ..AlertSearch::default() }),
+        redis: Part::Known(HashState::NotAsked),
+        alerts: Part::Known(AlertSearch::default()),
         traces: Vec::new(),
         ..report()
     };
@@ -159,7 +159,7 @@ fn nothing_is_told_as_nothing() {
         "readings topic: 0 records\n",
         "dead letters: 0 of this reading\n",
         "row: none\n",
-        "redis: the device has no hash\n",
+        "redis: not asked: REDIS_URL is not set\n",
         "alerts: no alert was opened or changed at this time\n",
         "traces: none\n",
     ] {
@@ -168,9 +168,30 @@ fn nothing_is_told_as_nothing() {
 }
 
 #[test]
+fn a_row_of_replayed_rejects_and_one_of_another_program_are_told_apart() {
+    let of = |first: Option<Position>| {
+        row(&Some(StoredReading { first, latest: None, deliveries: 1, ..stored() })).0
+    };
+    let reject = of(Some(position(2, 17)));
+    assert!(
+        reject.starts_with("stored from 2/17, a replayed reject, merged from 1 delivery"),
+        "{reject}"
+    );
+    assert!(of(None).starts_with("written by another program, id 17"), "{}", of(None));
+}
+
+#[test]
+fn offsets_without_a_known_base_are_kafka_s_own() {
+    let unknown = WhereReport { base: Part::Unknown("MySQL is down".into()), ..report() };
+    let text = text(&unknown, false);
+    let note = "  these offsets are Kafka's own: the ledger's base is unknown: MySQL is down\n";
+    assert!(text.contains(note), "{text}");
+}
+
+#[test]
 fn the_document_tells_known_from_unknown() {
     let document: serde_json::Value = serde_json::from_str(&text(&report(), true)).unwrap();
-    assert_eq!(document["readings"]["known"]["records"][1]["replay"]["first"]["offset"], 17);
+    assert_eq!(document["readings"]["known"]["matches"][1]["replay"]["first"]["offset"], 17);
     assert_eq!(document["row"]["known"]["latest"]["partition"], 2);
     assert_eq!(document["redis"]["unknown"], "Redis is unreachable");
     assert_eq!(document["alerts"]["known"]["alerts"][0]["relation"], "opened");

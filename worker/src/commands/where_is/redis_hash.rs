@@ -12,10 +12,7 @@ const CONNECT_COMMANDS: u32 = 4;
 
 /// Reads the state of the device's hash.
 pub async fn state(config: &WhereArgs, sought: &SoughtReading) -> anyhow::Result<HashState> {
-    if config.no_redis {
-        return Ok(HashState::NotAsked);
-    }
-    let args = config.redis.args().context("REDIS_URL is not set; --no-redis leaves Redis out")?;
+    let Some(args) = config.redis.args() else { return Ok(HashState::NotAsked) };
     let client = args.connect()?;
     let wait = args.timeout.saturating_mul(CONNECT_COMMANDS);
     tokio::time::timeout(wait, client.wait_for_connect())

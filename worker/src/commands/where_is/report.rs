@@ -4,15 +4,15 @@ use ljwx_ledger::ledger::LedgerRow;
 use serde::Serialize;
 
 use super::answers::{
-    AlertSearch, GroupProgress, HashState, KeptSearch, Part, RecordSearch, RecordTraceId,
-    SoughtReading, StoredReading,
+    AlertSearch, FoundRecord, GroupProgress, HashState, KeptMatch, Part, RecordTraceId,
+    SoughtReading, StoredReading, TopicMatches,
 };
 use crate::commands::audit::EXIT_UNKNOWN;
 
 /// Exit code: some part knows the reading.
 pub const EXIT_FOUND: u8 = 0;
 
-/// Exit code: no part knows the reading.
+/// Exit code: no part knows the reading, and no part may have forgotten it.
 pub const EXIT_NOTHING: u8 = 1;
 
 /// Everything that is known of one reading, in the order of the pipeline.
@@ -21,9 +21,11 @@ pub struct WhereReport {
     pub device_sn: String,
     pub timestamp: String,
     pub group: String,
-    pub readings: Part<RecordSearch>,
-    pub rejects: Part<KeptSearch>,
-    pub dead_letters: Part<KeptSearch>,
+    /// What the ledger adds to Kafka's offsets. Unknown: the offsets of `readings` are Kafka's.
+    pub base: Part<i64>,
+    pub readings: Part<TopicMatches<FoundRecord>>,
+    pub rejects: Part<TopicMatches<KeptMatch>>,
+    pub dead_letters: Part<TopicMatches<KeptMatch>>,
     pub row: Part<Option<StoredReading>>,
     pub group_progress: Part<Vec<GroupProgress>>,
     pub redis: Part<HashState>,
@@ -34,17 +36,28 @@ pub struct WhereReport {
 impl WhereReport {
     /// Returns the exit code. An unknown part comes first: what it knows may contradict the rest.
     pub fn exit_code(&self) -> u8 {
-        match (self.has_unknown(), self.is_found()) {
-            (true, _) => EXIT_UNKNOWN,
-            (false, true) => EXIT_FOUND,
+        if self.has_unknown() {
+            return EXIT_UNKNOWN;
+        }
+        match (self.is_found(), self.is_cut()) {
+            (true, _) => EXIT_FOUND,
+            (false, true) => EXIT_UNKNOWN,
             (false, false) => EXIT_NOTHING,
         }
+    }
+
+    /// Whether a deleted record may have been the reading's.
+    fn is_cut(&self) -> bool {
+        let kept = [&self.rejects, &self.dead_letters];
+        self.readings.known().is_some_and(TopicMatches::is_cut)
+            || kept.iter().filter_map(|part| part.known()).any(TopicMatches::is_cut)
     }
 
     fn has_unknown(&self) -> bool {
         let kept = [&self.rejects, &self.dead_letters];
         self.readings.known().is_none_or(|search| search.stopped.is_some())
             || kept.iter().any(|part| part.known().is_none_or(|search| search.stopped.is_some()))
+            || self.base.is_unknown()
             || self.row.is_unknown()
             || self.group_progress.is_unknown()
             || self.redis.is_unknown()
@@ -55,7 +68,7 @@ impl WhereReport {
     /// a missing reading.
     fn is_found(&self) -> bool {
         let kept = [&self.rejects, &self.dead_letters];
-        self.readings.known().is_some_and(|search| !search.records.is_empty())
+        self.readings.known().is_some_and(|search| !search.matches.is_empty())
             || kept
                 .iter()
                 .filter_map(|part| part.known())
@@ -66,15 +79,18 @@ impl WhereReport {
 }
 
 /// Returns where the group stands in each searched partition.
-pub fn group_progress(search: &RecordSearch, ledger: &[LedgerRow]) -> Vec<GroupProgress> {
+pub fn group_progress(
+    search: &TopicMatches<FoundRecord>,
+    ledger: &[LedgerRow],
+) -> Vec<GroupProgress> {
     let mut partitions: Vec<i32> = search.searched.iter().map(|range| range.partition).collect();
-    partitions.extend(search.records.iter().map(|record| record.position.partition));
+    partitions.extend(search.matches.iter().map(|record| record.position.partition));
     partitions.sort_unstable();
     partitions.dedup();
     let progress = |partition: i32| {
         let row = ledger.iter().find(|row| row.partition == partition);
         let next_offset = row.map(|row| row.next_offset);
-        let own = search.records.iter().filter(|record| record.position.partition == partition);
+        let own = search.matches.iter().filter(|record| record.position.partition == partition);
         let waiting = own
             .map(|record| record.position.offset)
             .filter(|offset| next_offset.is_none_or(|next| *offset >= next));
@@ -96,11 +112,11 @@ pub fn hash_state(timestamp: Option<String>, sought: &SoughtReading) -> HashStat
 
 /// Returns the traces that the parts name, each once.
 pub fn traces(
-    readings: &Part<RecordSearch>,
-    kept: [&Part<KeptSearch>; 2],
+    readings: &Part<TopicMatches<FoundRecord>>,
+    kept: [&Part<TopicMatches<KeptMatch>>; 2],
     alerts: &Part<AlertSearch>,
 ) -> Vec<RecordTraceId> {
-    let of_records = readings.known().into_iter().flat_map(|search| &search.records);
+    let of_records = readings.known().into_iter().flat_map(|search| &search.matches);
     let of_kept = kept.into_iter().filter_map(Part::known).flat_map(|search| &search.matches);
     let of_alerts = alerts.known().into_iter().flat_map(|search| &search.alerts);
     let notifications = of_alerts.flat_map(|alert| &alert.notifications);

@@ -1,4 +1,4 @@
-use super::super::answers::{FoundRecord, KeptMatch, Position, SearchedRange};
+use super::super::answers::{Position, SearchedRange};
 use super::*;
 
 fn sought() -> SoughtReading {
@@ -11,9 +11,10 @@ fn nothing() -> WhereReport {
         device_sn: sought().device,
         timestamp: sought().time,
         group: "worker".into(),
-        readings: Part::Known(RecordSearch::default()),
-        rejects: Part::Known(KeptSearch::default()),
-        dead_letters: Part::Known(KeptSearch::default()),
+        base: Part::Known(0),
+        readings: Part::Known(TopicMatches::new(Vec::new())),
+        rejects: Part::Known(TopicMatches::new(Vec::new())),
+        dead_letters: Part::Known(TopicMatches::new(Vec::new())),
         row: Part::Known(None),
         group_progress: Part::Known(Vec::new()),
         redis: Part::Known(HashState::Missing),
@@ -33,7 +34,11 @@ fn found(partition: i32, offset: i64) -> FoundRecord {
     }
 }
 
-fn kept(certain: bool) -> Part<KeptSearch> {
+fn records(matches: Vec<FoundRecord>) -> Part<TopicMatches<FoundRecord>> {
+    Part::Known(TopicMatches { matches, ..TopicMatches::new(Vec::new()) })
+}
+
+fn kept(certain: bool) -> Part<TopicMatches<KeptMatch>> {
     let found = KeptMatch {
         position: Position { partition: 0, offset: 1 },
         certain,
@@ -44,15 +49,14 @@ fn kept(certain: bool) -> Part<KeptSearch> {
         source: None,
         trace: None,
     };
-    Part::Known(KeptSearch { matches: vec![found], ..KeptSearch::default() })
+    Part::Known(TopicMatches { matches: vec![found], ..TopicMatches::new(Vec::new()) })
 }
 
 #[test]
 fn the_exit_code_is_0_for_any_certain_trace_and_1_for_none() {
     assert_eq!(nothing().exit_code(), EXIT_NOTHING);
-    let record = RecordSearch { records: vec![found(0, 1)], ..RecordSearch::default() };
     for report in [
-        WhereReport { readings: Part::Known(record), ..nothing() },
+        WhereReport { readings: records(vec![found(0, 1)]), ..nothing() },
         WhereReport { rejects: kept(true), ..nothing() },
         WhereReport { dead_letters: kept(true), ..nothing() },
         WhereReport { redis: Part::Known(HashState::This), ..nothing() },
@@ -71,13 +75,14 @@ fn the_exit_code_is_0_for_any_certain_trace_and_1_for_none() {
 #[test]
 fn the_exit_code_is_3_as_soon_as_a_part_is_unknown() {
     let unknown = || "no answer".to_owned();
-    let stopped = RecordSearch { stopped: Some(unknown()), ..RecordSearch::default() };
-    let cut = KeptSearch { stopped: Some(unknown()), ..KeptSearch::default() };
+    let stopped = TopicMatches { stopped: Some(unknown()), ..TopicMatches::new(Vec::new()) };
+    let kept_stopped = TopicMatches { stopped: Some(unknown()), ..TopicMatches::new(Vec::new()) };
     for report in [
         WhereReport { readings: Part::Unknown(unknown()), ..nothing() },
         WhereReport { readings: Part::Known(stopped), ..nothing() },
-        WhereReport { rejects: Part::Known(cut), ..nothing() },
+        WhereReport { rejects: Part::Known(kept_stopped), ..nothing() },
         WhereReport { dead_letters: Part::Unknown(unknown()), rejects: kept(true), ..nothing() },
+        WhereReport { base: Part::Unknown(unknown()), ..nothing() },
         WhereReport { row: Part::Unknown(unknown()), ..nothing() },
         WhereReport { group_progress: Part::Unknown(unknown()), ..nothing() },
         WhereReport { redis: Part::Unknown(unknown()), ..nothing() },
@@ -88,12 +93,36 @@ fn the_exit_code_is_3_as_soon_as_a_part_is_unknown() {
 }
 
 #[test]
+fn nothing_found_beside_deleted_records_is_unknown() {
+    let range = SearchedRange { partition: 0, from: 5, to: 9, cut: true };
+    let this = Part::Known(HashState::This);
+    for report in [
+        WhereReport { readings: Part::Known(TopicMatches::new(vec![range])), ..nothing() },
+        WhereReport { rejects: Part::Known(TopicMatches::new(vec![range])), ..nothing() },
+        WhereReport { dead_letters: Part::Known(TopicMatches::new(vec![range])), ..nothing() },
+    ] {
+        assert_eq!(report.exit_code(), EXIT_UNKNOWN, "{report:?}");
+        let found = WhereReport { redis: this.clone(), ..report };
+        assert_eq!(found.exit_code(), EXIT_FOUND, "{found:?}");
+    }
+}
+
+#[test]
+fn doubtful_matches_do_not_crowd_out_certain_ones() {
+    let mut search = TopicMatches::new(Vec::new());
+    for certain in std::iter::repeat_n(false, 150).chain([true]) {
+        search.add(certain, |other| *other == certain);
+    }
+    assert_eq!((search.matches.len(), search.omitted), (101, 50));
+    assert!(search.matches.contains(&true));
+}
+
+#[test]
 fn a_record_waits_until_the_group_has_passed_it() {
-    let range = SearchedRange { partition: 1, from: 0, to: 20, low: 0 };
-    let search = RecordSearch {
-        searched: vec![range],
-        records: vec![found(1, 9), found(1, 10), found(3, 4)],
-        stopped: None,
+    let range = SearchedRange { partition: 1, from: 0, to: 20, cut: false };
+    let search = TopicMatches {
+        matches: vec![found(1, 9), found(1, 10), found(3, 4)],
+        ..TopicMatches::new(vec![range])
     };
     let row = LedgerRow { partition: 1, next_offset: 10, ..LedgerRow::default() };
     let expected = [
@@ -124,10 +153,7 @@ fn a_source_names_a_position() {
 fn each_trace_is_named_once_and_those_of_doubtful_records_are_not() {
     let trace = |id: &str| RecordTraceId { trace_id: id.into(), sampled: true };
     let traced = |id: &str| FoundRecord { trace: Some(trace(id)), ..found(0, 1) };
-    let readings = Part::Known(RecordSearch {
-        records: vec![traced("a"), traced("a"), traced("b")],
-        ..RecordSearch::default()
-    });
+    let readings = records(vec![traced("a"), traced("a"), traced("b")]);
     let mut doubtful = kept(false);
     if let Part::Known(search) = &mut doubtful {
         search.matches[0].trace = Some(trace("c"));
