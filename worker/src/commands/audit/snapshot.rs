@@ -111,7 +111,10 @@ async fn read(
     }
     let partitions: i32 =
         sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
-    for partition in (0..partitions).filter(|partition| !snapshot.rows.contains_key(partition)) {
+    for partition in 0..partitions {
+        if snapshot.rows.contains_key(&partition) {
+            continue;
+        }
         // No ledger has this partition, so its rows would be another program's.
         let count = PartitionCount::nothing(partition);
         let rows =
