@@ -116,7 +116,7 @@ async fn every_change_to_the_ledger_is_found() -> Result<()> {
             world.database.execute(&set(undo, &row)).await?;
         }
     }
-    ensure_holds(&world, &[]).await?;
+    ensure_holds(&world, &["--full"]).await?;
     finish(world, [gateway, worker]).await
 }
 

@@ -123,8 +123,9 @@ async fn read(
             snapshot.rows.insert(partition, rows);
         }
     }
-    (snapshot.id_zero, snapshot.others) =
-        others(connection).await.context("cannot count the rows")?;
+    let (id_zero, outside) = others(connection).await.context("cannot count the rows")?;
+    snapshot.id_zero = id_zero;
+    snapshot.others = outside || snapshot.rows.values().any(|count| count.others > 0);
     Ok(snapshot)
 }
 
