@@ -65,7 +65,7 @@ impl CountStatements {
     }
 
     /// Returns the statement after a replayed row's own. The row has the id of its first delivery,
-    /// which may be a counted id. ROW_COUNT() is 1 if the row was inserted.
+    /// which may be a counted id. `ROW_COUNT()` is 1 if the row was inserted.
     pub fn after_replay(&self, id: i64) -> String {
         format!(
             "UPDATE ingest_progress SET counted_rows=counted_rows+1,\

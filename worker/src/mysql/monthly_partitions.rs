@@ -163,10 +163,9 @@ async fn drop_expired(
     let Ok(oldest) = today.checked_sub(Span::new().days(i64::from(days))) else { return Ok(()) };
     for name in existing {
         let end = month_of(name).and_then(|month| plus_months(month, 1));
-        if end.is_some_and(|end| end <= oldest) {
-            if drop_month(pool, connection, name).await? {
-                info!(month = name, "monthly partition dropped, it is past the retention");
-            }
+        let is_expired = end.is_some_and(|end| end <= oldest);
+        if is_expired && drop_month(pool, connection, name).await? {
+            info!(month = name, "monthly partition dropped, it is past the retention");
         }
     }
     Ok(())

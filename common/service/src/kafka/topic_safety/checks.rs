@@ -222,5 +222,5 @@ fn changes(before: &Found, now: &Found) -> Vec<LogLine> {
     let new = now.iter().filter(|entry| !is_known(entry));
     let new = new.map(|((topic, _), finding)| LogLine::Unsafe(topic.clone(), finding.clone()));
     let gone = before.keys().filter(|key| !now.contains_key(*key));
-    new.chain(gone.map(|(topic, setting)| LogLine::Safe(topic.clone(), *setting))).collect()
+    new.chain(gone.map(|(topic, setting)| LogLine::Safe(topic.clone(), setting))).collect()
 }

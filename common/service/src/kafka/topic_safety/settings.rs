@@ -38,7 +38,7 @@ pub(super) const ALL: [&str; 14] = [
 /// seen cannot be shown to be safe.
 pub(super) const REQUIRED_SAFE: [&str; 4] = [RIGHTS, REPLICATION, INSYNC, UNCLEAN];
 
-/// Whether only DescribeConfigs shows what a name stands for.
+/// Whether only `DescribeConfigs` shows what a name stands for.
 pub(super) fn is_described(name: &str) -> bool {
     ![EXISTENCE, RIGHTS, PARTITIONS, REPLICATION].contains(&name)
 }
