@@ -67,24 +67,21 @@ async fn the_victim_of_a_deadlock_tries_again() -> Result<()> {
     send(&gateway, &world.device(1), AT, &[80]).await?;
     settled(&world).await?;
     world.database.execute("CREATE TABLE weight (n INT PRIMARY KEY)").await?;
-    let mut lock = world.database.lock("ingest_progress").await?;
+    let mut lock = world.database.lock("t_user_health_data").await?;
     // The server aborts the transaction with less to undo. That must be the worker's transaction.
     lock.execute(
         "INSERT INTO weight WITH RECURSIVE numbers AS \
          (SELECT 1 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < 900) SELECT n FROM numbers",
     )
     .await?;
-    let device = world.device(2);
-    send(&gateway, &device, AT, &[81]).await?;
-    // The statement that only advances `redis_offset` does not count.
+    send(&gateway, &world.device(1), AT, &[81, 82]).await?;
     let waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
-                   WHERE db = DATABASE() AND info LIKE 'UPDATE ingest_progress SET next_offset%'";
-    eventually(RECOVERED_WITHIN, "a batch waits for the ledger", || async {
+                   WHERE db = DATABASE() AND info LIKE 'INSERT INTO t_user_health_data (%'";
+    eventually(RECOVERED_WITHIN, "a batch holds the ledger and waits for a row", || async {
         Ok((world.database.number(waiting).await? > 0).then_some(()))
     })
     .await?;
-    let crossing = "UPDATE t_user_health_data SET phone_number = NULL WHERE device_sn =";
-    lock.execute(&format!("{crossing} '{device}'")).await?;
+    lock.execute("SELECT epoch FROM ingest_progress FOR UPDATE").await?;
     held(&worker, "infrastructure", 1.0, "Deadlock found").await?;
     nothing_moves(&world, 1).await?;
     lock.release().await?;
