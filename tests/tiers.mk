@@ -65,5 +65,6 @@ SOAK := \
   gateway::topics::a_topic_that_becomes_unsafe_later_is_refused_until_it_is_fixed \
   faults::disk::a_full_disk_is_waited_out \
   faults::disk::files_that_may_not_grow_are_waited_out \
+  faults::silent::a_worker_frozen_inside_a_transaction_lets_go_of_its_locks \
   faults::servers_lost::worker_killed_in_mid_batch_loses_and_doubles_nothing \
   faults::rebalance::

@@ -70,11 +70,11 @@ async fn worker_killed_in_mid_batch_loses_and_doubles_nothing() -> Result<()> {
         Ok((stored(&world).await? > 100).then_some(()))
     })
     .await?;
-    // The ledger is locked, so the batch's transaction is open when the worker dies.
-    let lock = world.database.lock("ingest_progress").await?;
+    // The rows are locked, so the batch's transaction is open when the worker dies.
+    let lock = world.database.lock("t_user_health_data").await?;
     let waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
-                   WHERE db = DATABASE() AND info LIKE 'UPDATE ingest_progress%'";
-    eventually(SOON, "a batch waits for the ledger", || async {
+                   WHERE db = DATABASE() AND info LIKE 'INSERT INTO t_user_health_data (%'";
+    eventually(SOON, "a batch waits for its rows", || async {
         Ok((world.database.number(waiting).await? > 0).then_some(()))
     })
     .await?;

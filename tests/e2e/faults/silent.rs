@@ -1,6 +1,8 @@
 //! A database that falls silent: it neither answers nor ends a connection. No service waits for it
 //! longer than the time limit of a statement.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use ljwx_tests::accounting::history::Told;
 use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
@@ -11,7 +13,10 @@ use ljwx_tests::stack::launch::Launch;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
-use crate::support::{SOON, delivered, ensure_holds, judge, judged, load, measure, settled};
+use crate::support::{
+    SOON, delivered, ensure_holds, finish, judge, judged, load, measure, pipeline, send, settled,
+    totals,
+};
 
 /// Far below the usual limit of a statement, and above the time that statements take here.
 const LIMIT: &str = "2s";
@@ -106,4 +111,35 @@ async fn a_connection_that_falls_silent_costs_its_limit_and_nothing_else() -> Re
         ensure!(service.terminate().await?.success(), "a service failed");
     }
     world.finish().await
+}
+
+/// Longer than MySQL keeps a session that sends nothing.
+const LET_GO_WITHIN: Duration = Duration::from_secs(240);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_frozen_inside_a_transaction_lets_go_of_its_locks() -> Result<()> {
+    let (world, gateway, frozen) = pipeline("letsgo").await?;
+    let at = "2025-09-02 16:09";
+    send(&gateway, &world.device(1), at, &[80]).await?;
+    settled(&world).await?;
+    let lock = world.database.lock("t_user_health_data").await?;
+    send(&gateway, &world.device(1), at, &[81, 82]).await?;
+    let waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                   WHERE db = DATABASE() AND info LIKE 'INSERT INTO t_user_health_data (%'";
+    eventually(SOON, "a batch waits inside its transaction", || async {
+        Ok((world.database.number(waiting).await? > 0).then_some(()))
+    })
+    .await?;
+    frozen.signal("STOP").await?;
+    lock.release().await?;
+    let successor = world.worker().start().await?;
+    eventually(LET_GO_WITHIN, "the successor has written the batch", || async {
+        Ok((totals(&world).await? == (2, 0)).then_some(()))
+    })
+    .await?;
+    frozen.signal("CONT").await?;
+    settled(&world).await?;
+    ensure_holds(&world, &[]).await?;
+    ensure!(frozen.terminate().await?.success(), "the frozen worker ends");
+    finish(world, [gateway, successor]).await
 }
