@@ -132,7 +132,8 @@ async fn a_worker_frozen_inside_a_transaction_lets_go_of_its_locks() -> Result<(
     .await?;
     frozen.signal("STOP").await?;
     lock.release().await?;
-    let successor = world.worker().start().await?;
+    // It is ready only once it owns its partitions.
+    let successor = world.worker().spawn()?;
     eventually(LET_GO_WITHIN, "the successor has written the batch", || async {
         Ok((totals(&world).await? == (2, 0)).then_some(()))
     })
