@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use ljwx_reading::{Reading, Rejection};
+use ljwx_reading::{FIELD_DROPPED, Reading, Rejection};
 use ljwx_service::kafka::publisher::PublishError;
 use metrics::counter;
 
@@ -65,9 +65,6 @@ impl IngestResult {
 /// Bodies above this size are parsed outside the runtime's async threads, so that other requests do
 /// not wait.
 pub const OFF_THREAD_BYTES: usize = 64 * 1024;
-
-/// Code of a reject that keeps the full item of an accepted reading with a cut field.
-const FIELD_DROPPED: &str = "field_dropped";
 
 /// Publishes bodies to Kafka.
 #[derive(Clone)]

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use ljwx_service::text::one_line;
+
 /// Width of the terminal, in columns.
 const WIDTH: usize = 100;
 
@@ -23,12 +25,12 @@ pub fn columns<const N: usize>(
     for (cells, lines) in rows {
         let mut ahead = String::new();
         for (cell, widest) in cells.iter().zip(widths) {
-            ahead.push_str(&plain(cell));
+            ahead.push_str(&one_line(cell));
             ahead.extend(std::iter::repeat_n(' ', widest - width(cell)));
             ahead.push_str(GAP);
         }
         for line in lines.iter().flat_map(|line| wrapped(line, room)) {
-            writeln!(out, "{ahead}{}", plain(&line))?;
+            writeln!(out, "{ahead}{}", one_line(&line))?;
             ahead = " ".repeat(before);
         }
     }
@@ -56,11 +58,6 @@ pub fn wrapped(text: &str, room: usize) -> Vec<String> {
 /// Returns the columns that a text takes. Chinese characters take two.
 fn width(text: &str) -> usize {
     text.chars().map(|character| if character >= '\u{1100}' { 2 } else { 1 }).sum()
-}
-
-/// Replaces characters that would move a terminal's cursor.
-fn plain(text: &str) -> String {
-    text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
 }
 
 #[cfg(test)]

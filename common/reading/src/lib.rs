@@ -19,5 +19,7 @@ pub use json_object::{JsonObject, Scalar};
 pub use number::NumberField;
 pub use parse::{ParseContext, ids_of, names_a_device};
 pub use reading::{Document, Documents, Reading, Vitals};
-pub use rejection::{Rejection, RejectionCode, WARNING_RAW_BYTES_MAX, Warning, WarningCode};
+pub use rejection::{
+    FIELD_DROPPED, Rejection, RejectionCode, WARNING_RAW_BYTES_MAX, Warning, WarningCode,
+};
 pub use time::{AHEAD_OF_CLOCK_MS, TIMESTAMP_AHEAD_MS_MAX, offset_text, wall_text};

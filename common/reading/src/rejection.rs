@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// Most bytes of a field's original text that a warning carries.
 pub const WARNING_RAW_BYTES_MAX: usize = 1024;
 
+/// Code of a reject that keeps the full item of an accepted reading with a cut field.
+pub const FIELD_DROPPED: &str = "field_dropped";
+
 /// The reason why an item cannot become a reading. The words are stable: answers, metric labels and
 /// record headers use them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

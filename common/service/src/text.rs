@@ -1,4 +1,4 @@
-//! Formats plain tables for people.
+//! Formats plain text and tables for people.
 
 use std::io::{self, Write};
 
@@ -39,6 +39,11 @@ pub fn table_of<const N: usize>(
         writeln!(out, "{}", cells.join("  ").trim_end())?;
     }
     Ok(())
+}
+
+/// Replaces characters that would begin a line of their own or move a terminal's cursor.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
 }
 
 #[cfg(test)]

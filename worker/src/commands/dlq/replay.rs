@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use ljwx_reading::FIELD_DROPPED;
 use ljwx_service::kafka::MESSAGE_BYTES_MAX;
 use ljwx_service::kafka::publisher::{OutgoingRecord, Publisher, PublisherLimits};
 use ljwx_service::kafka::topic_reader::TopicReader;
@@ -24,9 +25,6 @@ use super::replay_position::ReplayPosition;
 
 /// Most records that are read and not sent yet. One may have 2 MiB.
 const RECORDS_AHEAD: usize = 16;
-
-/// Code of a reject whose reading was stored without one of its fields.
-const FIELD_DROPPED: &str = "field_dropped";
 
 /// What an operator does after a stop.
 const CONTINUES: &str = "stopped; the same command goes on from here";

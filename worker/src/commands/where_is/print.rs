@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use ljwx_service::text::one_line;
+
 use super::answers::{
     AlertRelation, AlertSearch, FoundAlert, FoundNotification, FoundRecord, GroupProgress,
     HashState, KeptMatch, Part, Position, RecordTraceId, StoredReading, TopicMatches,
@@ -36,11 +38,6 @@ pub fn print(report: &WhereReport, json: bool, out: &mut impl Write) -> io::Resu
         }
     }
     Ok(())
-}
-
-/// Replaces characters that would begin a line of their own or move a terminal's cursor.
-fn one_line(text: &str) -> String {
-    text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
 }
 
 /// Tells the answer of a part, or the reason why it is unknown.

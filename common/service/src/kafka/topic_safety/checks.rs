@@ -142,7 +142,7 @@ impl TopicChecks {
         }
     }
 
-    /// Adds the earlier findings about settings that can no longer be seen: nobody has fixed them.
+    /// Adds the earlier findings about settings that can no longer be seen. They hold until the settings are seen again.
     fn keep_settings(&self, topic: &str, found: &mut Found) {
         for (key, finding) in &self.found {
             let (name, setting) = key;
