@@ -86,7 +86,7 @@ async fn no_topic_is_made_by_accident() -> Result<()> {
     }
     for topic in [&world.readings_topic, &world.rejects_topic] {
         let made = kafka::topic_names(brokers, topic).await?;
-        ensure!(made.is_empty(), "somebody made {made:?}");
+        ensure!(made.is_empty(), "{made:?} was created");
     }
     world.migrate().await?;
     gateway.ready().await?;

@@ -317,7 +317,7 @@ async fn the_audit_is_clean_after_a_purge() -> Result<()> {
         ensure!(report["totals"]["letters"] == 1, "{:#}", report["totals"]);
         ensure!(codes(&report, "note") == codes(&before, "note"), "{report:#}");
     }
-    // Without the record, the purged letter cannot be told from a lost reading.
+    // Without the record, the purged letter looks like a lost reading.
     world.database.execute("DELETE FROM ingest_purged_letter").await?;
     let (code, report) = audit(&world, &since).await?;
     ensure!(code == Some(1), "{report:#}");

@@ -29,6 +29,7 @@ pub struct BatchWriter {
 struct BatchStatements {
     main: MainTableUpsert,
     periods: PeriodStatements,
+    count: CountStatements,
 }
 
 /// The outcome of a transaction's rows.
@@ -105,7 +106,7 @@ impl BatchWriter {
         let text_max = self.packet.text_max(connection).await?;
         let mut transaction = connection.begin().await?;
         let segments = &batch.segments;
-        let upserts = Upserts::of(texts, &self.ledger, segments, calendar, text_max);
+        let upserts = Upserts::of(texts, segments, calendar, text_max);
         let written = write_rows(&mut transaction, upserts, text_max).await;
         let stored = match written {
             Ok(WriteResult::Written(stored)) => stored,
@@ -152,7 +153,7 @@ impl BatchWriter {
         let text_max = self.packet.text_max(&mut connection).await?;
         let mut transaction = connection.begin().await?;
         let calendar = PeriodDocuments::of(segments);
-        let upserts = Upserts::of(texts, &self.ledger, segments, &calendar, text_max);
+        let upserts = Upserts::of(texts, segments, &calendar, text_max);
         let tried = write_rows(&mut transaction, upserts, text_max).await;
         transaction.rollback().await?;
         tried.map(drop)
@@ -168,16 +169,20 @@ impl BatchWriter {
         &self,
         connection: &mut MySqlConnection,
     ) -> Result<&BatchStatements, sqlx::Error> {
-        self.texts.get_or_try_init(|| texts(connection)).await
+        self.texts.get_or_try_init(|| texts(connection, &self.ledger)).await
     }
 }
 
-async fn texts(connection: &mut MySqlConnection) -> Result<BatchStatements, sqlx::Error> {
+async fn texts(
+    connection: &mut MySqlConnection,
+    ledger: &Ledger,
+) -> Result<BatchStatements, sqlx::Error> {
     let row = sqlx::query("SELECT VERSION()").fetch_one(connection).await?;
     let dialect = Dialect::of_version(row.try_get::<&str, _>(0)?);
     Ok(BatchStatements {
         main: MainTableUpsert::new(dialect),
         periods: PeriodStatements::new(dialect),
+        count: CountStatements::new(ledger),
     })
 }
 
@@ -199,7 +204,6 @@ struct Upserts<'a> {
 impl<'a> Upserts<'a> {
     fn of(
         texts: &BatchStatements,
-        ledger: &Ledger,
         segments: &'a [Segment],
         calendar: &PeriodDocuments<'_>,
         text_max: usize,
@@ -212,12 +216,7 @@ impl<'a> Upserts<'a> {
             known: Vec::new(),
         };
         for segment in segments {
-            upserts.segment(
-                texts,
-                &CountStatements::new(ledger, segment.partition),
-                segment,
-                text_max,
-            );
+            upserts.segment(texts, segment, text_max);
         }
         for PeriodUpsert { text, known } in texts.periods.upserts(calendar, text_max) {
             upserts.push(text, true);
@@ -226,14 +225,9 @@ impl<'a> Upserts<'a> {
         upserts
     }
 
-    fn segment(
-        &mut self,
-        texts: &BatchStatements,
-        count: &CountStatements,
-        segment: &Segment,
-        text_max: usize,
-    ) {
-        self.push(count.begin(), false);
+    fn segment(&mut self, texts: &BatchStatements, segment: &Segment, text_max: usize) {
+        let (count, partition) = (&texts.count, segment.partition);
+        self.push(count.begin(partition), false);
         let (main, rows): (Vec<_>, Vec<_>) = texts.main.main(segment, text_max).into_iter().unzip();
         let merged = main.len() - segment.replays.len();
         for (index, text) in main.into_iter().enumerate() {
@@ -241,11 +235,11 @@ impl<'a> Upserts<'a> {
             // The statements of replays are the last, one for each.
             let replay = index.checked_sub(merged).and_then(|index| segment.replays.get(index));
             if let Some((_, row)) = replay {
-                self.push(count.after_replay(row.id), false);
+                self.push(count.after_replay(partition, row.id), false);
             }
         }
         self.rows.push(rows);
-        self.push(count.end(), false);
+        self.push(count.end(partition), false);
     }
 
     fn push(&mut self, text: String, is_upsert: bool) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::counted_rows;
 use crate::batch::Segment;
-use crate::batch::row::{FillOnlyIds, Identity, PARTITION_SOURCES, REJECT_SOURCE, ReadingRow};
+use crate::batch::row::{FillOnlyIds, Identity, PARTITION_SOURCES, ReadingRow};
 use ljwx_ledger::mysql::sql::{Dialect, ValueList, fill};
 
 pub const MAIN_TABLE: &str = "t_user_health_data";
@@ -172,13 +172,6 @@ fn main_tail(dialect: Dialect, fills: FillOnlyIds) -> String {
     tail
 }
 
-/// The condition that a row with an id of the worker is the worker's own. The worker's id is the first
-/// delivery's source, so it is never above `last_source`, unless all deliveries are replayed rejects.
-/// Another writer's id is above the 0 that it leaves there.
-pub fn is_own() -> String {
-    format!("(last_source >= id OR last_source = {REJECT_SOURCE})")
-}
-
 /// Bucket of rows with id 0: another writer's default, and the first record of partition 0.
 pub const ID_ZERO: i64 = -1;
 
@@ -191,7 +184,7 @@ pub fn bucket_columns(partitions: i64) -> String {
          WHEN id > 0 AND id < {} AND {own} THEN id DIV {PARTITION_SOURCES} ELSE -2 END AS SIGNED) \
          AS bucket, COUNT(*), CAST(SUM(deliveries) AS SIGNED)",
         partitions * PARTITION_SOURCES,
-        own = is_own()
+        own = counted_rows::is_own(MAIN_TABLE)
     )
 }
 

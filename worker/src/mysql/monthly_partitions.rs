@@ -14,10 +14,8 @@ use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::mysql::main_table;
+use crate::mysql::main_table::{self, MAIN_TABLE as TABLE};
 use crate::mysql::row_count;
-
-const TABLE: &str = "t_user_health_data";
 
 /// Months that exist before they begin.
 const MONTHS_AHEAD: i32 = 2;

@@ -9,8 +9,8 @@ use std::ops::AddAssign;
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::counted_rows::first_id;
-use super::main_table::{MAIN_TABLE, is_own};
+use super::counted_rows::{first_id, is_own};
+use super::main_table::MAIN_TABLE;
 use crate::batch::row::source;
 
 /// Most rows of one range: its transaction delays a batch by some tens of milliseconds.
@@ -152,7 +152,7 @@ async fn count_between(
     from: i64,
     to: i64,
 ) -> Result<RowCount, sqlx::Error> {
-    let own = is_own();
+    let own = is_own(MAIN_TABLE);
     let query = format!(
         "SELECT CAST(COALESCE(SUM({own}), 0) AS SIGNED), \
          CAST(COALESCE(SUM(IF({own}, deliveries, 0)), 0) AS SIGNED), \

@@ -8,7 +8,7 @@ use ljwx_ledger::ledger::{LEDGER_COLUMNS, LedgerRow};
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{AssertSqlSafe, Executor, FromRow, QueryBuilder};
 
-use crate::batch::row::PARTITION_SOURCES;
+use crate::batch::row;
 use crate::mysql::row_count::{PartitionCount, RowCount};
 use crate::mysql::{main_table, row_count};
 
@@ -123,7 +123,8 @@ async fn read(
             snapshot.rows.insert(partition, rows);
         }
     }
-    let (id_zero, outside) = others(connection).await.context("cannot count the rows")?;
+    let (id_zero, outside) =
+        others(connection, partitions).await.context("cannot count the rows")?;
     snapshot.id_zero = id_zero;
     snapshot.others = outside || snapshot.rows.values().any(|count| count.others > 0);
     Ok(snapshot)
@@ -148,7 +149,10 @@ async fn gaps(
 }
 
 /// Returns the rows with the id 0, at most two, and whether rows lie outside the ids of the worker.
-async fn others(connection: &mut MySqlConnection) -> Result<(RowCount, bool), sqlx::Error> {
+async fn others(
+    connection: &mut MySqlConnection,
+    partitions: i32,
+) -> Result<(RowCount, bool), sqlx::Error> {
     let (rows, deliveries): (i64, i64) = sqlx::query_as(
         "SELECT COUNT(*), CAST(COALESCE(SUM(deliveries), 0) AS SIGNED) FROM (SELECT deliveries \
          FROM t_user_health_data FORCE INDEX (idx_id) WHERE id = 0 LIMIT 2) AS zeros",
@@ -156,11 +160,8 @@ async fn others(connection: &mut MySqlConnection) -> Result<(RowCount, bool), sq
     .fetch_one(&mut *connection)
     .await?;
     let mut id_zero = RowCount { rows, deliveries, others: 0 };
-    let partitions: i64 =
-        sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
     let mut others = false;
-    for condition in ["id >= ? ORDER BY id", "id < ? ORDER BY id DESC"] {
-        let bound = if condition.starts_with("id >=") { partitions * PARTITION_SOURCES } else { 0 };
+    for (condition, bound) in [("id >= ?", row::source(partitions, 0)), ("id < ?", 0)] {
         let query = format!(
             "SELECT id FROM t_user_health_data FORCE INDEX (idx_id) WHERE {condition} LIMIT 1"
         );
@@ -172,8 +173,7 @@ async fn others(connection: &mut MySqlConnection) -> Result<(RowCount, bool), sq
     }
     for (bucket, dropped) in row_count::dropped_rows(connection).await? {
         if bucket == main_table::ID_ZERO {
-            id_zero.rows += dropped.rows;
-            id_zero.deliveries += dropped.deliveries;
+            id_zero += dropped;
         }
         others |= bucket < main_table::ID_ZERO;
     }
