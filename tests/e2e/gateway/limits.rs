@@ -91,8 +91,10 @@ async fn what_is_cut_from_a_reading_is_kept_whole() -> Result<()> {
     let second = item.replace(&world.device(1), &world.device(2));
     let answer = http::post(&gateway.url(DEVICES), format!("[{plain},{second}]")).await?;
     ensure!(details(&answer) == [2, 0, 0], "{}", answer.text);
+    // Two devices may be in two partitions, which are read in no particular order.
     let kept = rejects(&world).await?;
-    ensure!(kept.len() == 2 && kept[1].value == second.as_bytes(), "the cut part is kept");
+    let cut = kept.iter().filter(|reject| reject.value == second.as_bytes()).count();
+    ensure!(kept.len() == 2 && cut == 1, "the cut part is kept");
     finish(world, gateway).await
 }
 
