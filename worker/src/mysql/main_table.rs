@@ -175,16 +175,16 @@ fn main_tail(dialect: Dialect, fills: FillOnlyIds) -> String {
 /// Bucket of rows with id 0: another writer's default, and the first record of partition 0.
 pub const ID_ZERO: i64 = -1;
 
-/// Returns the columns of a SELECT that counts rows and deliveries by writer, to be grouped by
-/// `bucket`: a Kafka partition below `partitions`, [`ID_ZERO`], or -2 for another writer. The id of
+/// Returns the columns of a SELECT that counts rows and deliveries of `table` by writer, to be grouped
+/// by `bucket`: a Kafka partition below `partitions`, [`ID_ZERO`], or -2 for another writer. The id of
 /// a row shows its writer.
-pub fn bucket_columns(partitions: i64) -> String {
+pub fn bucket_columns(table: &str, partitions: i64) -> String {
     format!(
         "CAST(CASE WHEN id = 0 THEN {ID_ZERO} \
          WHEN id > 0 AND id < {} AND {own} THEN id DIV {PARTITION_SOURCES} ELSE -2 END AS SIGNED) \
          AS bucket, COUNT(*), CAST(SUM(deliveries) AS SIGNED)",
         partitions * PARTITION_SOURCES,
-        own = counted_rows::is_own(MAIN_TABLE)
+        own = counted_rows::is_own(table)
     )
 }
 

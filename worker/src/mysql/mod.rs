@@ -6,6 +6,7 @@ pub mod counted_rows;
 pub mod daily_weekly;
 pub mod device_ids;
 pub mod error;
+mod expired_months;
 pub mod group_control;
 pub mod main_table;
 pub mod monthly_partitions;

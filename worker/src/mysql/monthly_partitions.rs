@@ -1,5 +1,7 @@
 //! Maintains the months of the main table: splits them off `p_future` ahead of time, and drops them
 //! after the retention.
+//!
+//! Leaves the drop of a month to `expired_months`.
 
 use std::time::Duration;
 
@@ -14,8 +16,8 @@ use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::mysql::main_table::{self, MAIN_TABLE as TABLE};
-use crate::mysql::row_count;
+use super::expired_months;
+use super::main_table::MAIN_TABLE as TABLE;
 
 /// Months that exist before they begin.
 const MONTHS_AHEAD: i32 = 2;
@@ -120,35 +122,48 @@ async fn maintain_locked(
     today: Date,
     retention_days: Option<u32>,
 ) -> Result<(), sqlx::Error> {
+    // A process that ended meanwhile may have left some.
+    expired_months::count_and_drop(connection).await?;
     let existing = names(connection).await?;
     if !existing.iter().any(|name| name == "p_future") {
         warn!("{TABLE} is not partitioned by month, skipping its maintenance");
         return Ok(());
     }
-    let this_month = today.first_of_month();
     let latest = existing.iter().filter_map(|name| month_of(name)).max();
-    let first = latest.and_then(|month| plus_months(month, 1));
-    let first = first.or_else(|| plus_months(this_month, -MONTHS_BACK));
-    let mut month = first;
-    while let Some(start) =
-        month.filter(|start| Some(*start) <= plus_months(this_month, MONTHS_AHEAD))
-    {
-        let Some(end) = plus_months(start, 1) else { break };
-        let name = name_of(start);
-        // Safe: names and dates are made here, from digits only.
-        let statement = format!(
-            "ALTER TABLE {TABLE} REORGANIZE PARTITION p_future INTO (\
-             PARTITION {name} VALUES LESS THAN ('{end} 00:00:00'), \
-             PARTITION p_future VALUES LESS THAN (MAXVALUE))"
-        );
-        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
-        info!(month = name, "monthly partition added");
-        month = Some(end);
+    let missing = missing_months(latest, today.first_of_month());
+    if !missing.is_empty() {
+        connection.execute(AssertSqlSafe(add_months(&missing))).await?;
+        for (month, _) in missing {
+            info!(month = name_of(month), "monthly partition added");
+        }
     }
     if let Some(days) = retention_days {
         drop_expired(pool, connection, &existing, today, days).await?;
     }
     Ok(())
+}
+
+/// Returns the months after `latest` that must exist in `this_month`, each with its end.
+fn missing_months(latest: Option<Date>, this_month: Date) -> Vec<(Date, Date)> {
+    let last = plus_months(this_month, MONTHS_AHEAD);
+    let first = latest.map_or_else(
+        || plus_months(this_month, -MONTHS_BACK),
+        |latest| plus_months(latest, 1),
+    );
+    let months = std::iter::successors(first, |month| plus_months(*month, 1));
+    let missing = months.take_while(|month| Some(*month) <= last);
+    missing.filter_map(|month| Some((month, plus_months(month, 1)?))).collect()
+}
+
+/// Returns the statement that adds months. One statement for all copies the rows of `p_future` once.
+fn add_months(months: &[(Date, Date)]) -> String {
+    let mut statement = format!("ALTER TABLE {TABLE} REORGANIZE PARTITION p_future INTO (");
+    for (month, end) in months {
+        let name = name_of(*month);
+        statement.push_str(&format!("PARTITION {name} VALUES LESS THAN ('{end} 00:00:00'), "));
+    }
+    statement.push_str("PARTITION p_future VALUES LESS THAN (MAXVALUE))");
+    statement
 }
 
 async fn drop_expired(
@@ -162,67 +177,11 @@ async fn drop_expired(
     for name in existing {
         let end = month_of(name).and_then(|month| plus_months(month, 1));
         let is_expired = end.is_some_and(|end| end <= oldest);
-        if is_expired && drop_month(pool, connection, name).await? {
+        if is_expired && expired_months::drop_month(pool, connection, name).await? {
             info!(month = name, "monthly partition dropped, it is past the retention");
         }
     }
     Ok(())
-}
-
-/// Counts a month's rows for the ledger and drops the month, under a lock against writers. Returns
-/// whether the month is gone: not if it got rows that the audit's count does not have yet.
-async fn drop_month(
-    pool: &MySqlPool,
-    connection: &mut MySqlConnection,
-    name: &str,
-) -> Result<bool, sqlx::Error> {
-    row_count::count_new_rows(pool).await?;
-    let partitions = sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
-    // Safe: the name is digits, and the columns come from `main_table`.
-    let statements = [
-        format!("LOCK TABLES {TABLE} WRITE, ingest_dropped_month WRITE"),
-        format!("DELETE FROM ingest_dropped_month WHERE month = '{name}'"),
-        format!(
-            "INSERT INTO ingest_dropped_month (month, bucket, row_count, deliveries) \
-             SELECT '{name}', {} FROM {TABLE} PARTITION ({name}) GROUP BY bucket",
-            main_table::bucket_columns(partitions)
-        ),
-        format!("ALTER TABLE {TABLE} DROP PARTITION {name}"),
-    ];
-    let [lock, rest @ ..] = statements;
-    connection.execute(AssertSqlSafe(lock)).await?;
-    let done = drop_locked(pool, connection, name, rest).await;
-    // Unlock after a failure too: this connection is used again, for tables that it has not locked.
-    connection.execute("UNLOCK TABLES").await?;
-    done
-}
-
-async fn drop_locked(
-    pool: &MySqlPool,
-    connection: &mut MySqlConnection,
-    name: &str,
-    statements: [String; 3],
-) -> Result<bool, sqlx::Error> {
-    // While the table is locked, no count can move. This session may not read other tables.
-    for count in row_count::counts(&mut pool.acquire().await?).await? {
-        // Safe: the name is digits.
-        let query = format!(
-            "SELECT id FROM {TABLE} PARTITION ({name}) FORCE INDEX (idx_id) \
-             WHERE id >= ? AND id < ? LIMIT 1"
-        );
-        let uncounted: Option<i64> = sqlx::query_scalar(AssertSqlSafe(query))
-            .bind(count.end)
-            .bind(count.next_partition)
-            .fetch_optional(&mut *connection)
-            .await?;
-        if uncounted.is_some() || !count.agreed {
-            return Ok(false);
-        }
-    }
-    for statement in statements {
-        connection.execute(AssertSqlSafe(statement)).await?;
-    }
-    Ok(true)
 }
 
 async fn names(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
@@ -260,5 +219,25 @@ mod tests {
         assert_eq!(month_of("p202512"), Some(month));
         assert_eq!(month_of("p_future"), None);
         assert_eq!(name_of(plus_months(month, 1).unwrap()), "p202601");
+    }
+
+    #[test]
+    fn all_missing_months_come_with_one_statement() {
+        let month = |year, month| Date::new(year, month, 1).unwrap();
+        let names = |latest, now| {
+            let missing = missing_months(latest, now);
+            missing.into_iter().map(|(month, _)| name_of(month)).collect::<Vec<_>>()
+        };
+        let now = month(2025, 12);
+        assert_eq!(names(None, now), ["p202511", "p202512", "p202601", "p202602"]);
+        assert_eq!(names(Some(month(2025, 11)), now), ["p202512", "p202601", "p202602"]);
+        assert!(names(Some(month(2026, 2)), now).is_empty());
+        assert_eq!(
+            add_months(&missing_months(Some(month(2025, 12)), now)),
+            "ALTER TABLE t_user_health_data REORGANIZE PARTITION p_future INTO (\
+             PARTITION p202601 VALUES LESS THAN ('2026-02-01 00:00:00'), \
+             PARTITION p202602 VALUES LESS THAN ('2026-03-01 00:00:00'), \
+             PARTITION p_future VALUES LESS THAN (MAXVALUE))"
+        );
     }
 }

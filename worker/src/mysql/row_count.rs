@@ -4,13 +4,14 @@
 //! in a short transaction. While a transaction holds the partition's row of the ledger, no batch of
 //! the partition is open (`counted_rows`), so no row is counted twice or left out.
 
+use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::counted_rows::{first_id, is_own};
-use super::main_table::MAIN_TABLE;
+use super::main_table::{self, MAIN_TABLE};
 use crate::batch::row::source;
 
 /// Most rows of one range: its transaction delays a batch by some tens of milliseconds.
@@ -18,6 +19,10 @@ const RANGE_ROWS: i64 = 10_000;
 
 /// A group whose position has not moved for so many days is retired, as after a change of its name.
 const RETIRED_DAYS: i64 = 7;
+
+/// Start of the names of tables with the rows of an expired month (`expired_months`). The name of the
+/// month follows, and the time at which its rows moved.
+pub const EXPIRED_PREFIX: &str = "t_user_health_data_expired_";
 
 /// The condition that a group's row in the ledger is a worker's.
 const OF_WORKERS: &str = "COALESCE(kind, '') <> 'alerter'";
@@ -129,22 +134,58 @@ pub async fn all_rows(
     Ok(all)
 }
 
-/// Returns the rows of dropped months by the buckets of `main_table`. A month whose drop was not
-/// finished is still in the table.
+/// Returns the rows of dropped months by the buckets of `main_table`, those of expired months that
+/// are not counted yet included.
 pub async fn dropped_rows(
     connection: &mut MySqlConnection,
 ) -> Result<Vec<(i64, RowCount)>, sqlx::Error> {
-    let rows: Vec<(i64, i64, i64)> = sqlx::query_as(
-        "SELECT bucket, CAST(SUM(row_count) AS SIGNED), CAST(SUM(deliveries) AS SIGNED) \
+    // In this order: a table that is dropped meanwhile has been counted before.
+    let waiting = expired_tables(connection).await?;
+    // 0.2.0 counted a month before it dropped the month, so its count is void while the month exists.
+    let recorded: Vec<(String, i64, i64, i64)> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT CAST(month AS CHAR), bucket, row_count, deliveries \
          FROM ingest_dropped_month WHERE CAST(month AS CHAR) NOT IN (\
          SELECT CAST(PARTITION_NAME AS CHAR) FROM information_schema.PARTITIONS \
-         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_user_health_data' \
-         AND PARTITION_NAME IS NOT NULL) GROUP BY bucket",
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '{MAIN_TABLE}' \
+         AND PARTITION_NAME IS NOT NULL)"
+    )))
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut dropped: BTreeMap<i64, RowCount> = BTreeMap::new();
+    for (month, table) in waiting {
+        if recorded.iter().any(|(recorded, ..)| *recorded == month) {
+            continue;
+        }
+        let partitions = sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
+        let query = format!(
+            "SELECT {} FROM {table} GROUP BY bucket",
+            main_table::bucket_columns(&table, partitions)
+        );
+        let counts: Vec<(i64, i64, i64)> =
+            sqlx::query_as(AssertSqlSafe(query)).fetch_all(&mut *connection).await?;
+        for (bucket, rows, deliveries) in counts {
+            *dropped.entry(bucket).or_default() += RowCount { rows, deliveries, others: 0 };
+        }
+    }
+    for (_, bucket, rows, deliveries) in recorded {
+        *dropped.entry(bucket).or_default() += RowCount { rows, deliveries, others: 0 };
+    }
+    Ok(dropped.into_iter().collect())
+}
+
+/// Returns the tables of expired months, each with the name by which its count is recorded.
+pub async fn expired_tables(connection: &mut MySqlConnection) -> Result<Vec<(String, String)>, sqlx::Error> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT CAST(TABLE_NAME AS CHAR) FROM information_schema.TABLES \
+         WHERE TABLE_SCHEMA = DATABASE() AND LEFT(TABLE_NAME, CHAR_LENGTH(?)) = ? \
+         ORDER BY TABLE_NAME",
     )
+    .bind(EXPIRED_PREFIX)
+    .bind(EXPIRED_PREFIX)
     .fetch_all(connection)
     .await?;
-    let count = |(bucket, rows, deliveries)| (bucket, RowCount { rows, deliveries, others: 0 });
-    Ok(rows.into_iter().map(count).collect())
+    let month = |table: String| Some((table.strip_prefix(EXPIRED_PREFIX)?.to_owned(), table));
+    Ok(names.into_iter().filter_map(month).collect())
 }
 
 async fn count_between(
