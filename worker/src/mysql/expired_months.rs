@@ -72,8 +72,9 @@ async fn move_rows(
 
 /// Counts the rows of the expired months that have left the main table, and drops their tables.
 pub(super) async fn count_and_drop(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-    for (month, table) in row_count::expired_tables(connection).await? {
-        let partitions = sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
+    for (month, table) in row_count::expired_tables(&mut *connection).await? {
+        let partitions =
+            sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
         // Safe: the names of these tables are ours. A count that is made again replaces the former.
         let count = format!(
             "REPLACE INTO ingest_dropped_month (month, bucket, row_count, deliveries) \

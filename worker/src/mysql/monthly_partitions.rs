@@ -146,10 +146,8 @@ async fn maintain_locked(
 /// Returns the months after `latest` that must exist in `this_month`, each with its end.
 fn missing_months(latest: Option<Date>, this_month: Date) -> Vec<(Date, Date)> {
     let last = plus_months(this_month, MONTHS_AHEAD);
-    let first = latest.map_or_else(
-        || plus_months(this_month, -MONTHS_BACK),
-        |latest| plus_months(latest, 1),
-    );
+    let first = latest
+        .map_or_else(|| plus_months(this_month, -MONTHS_BACK), |latest| plus_months(latest, 1));
     let months = std::iter::successors(first, |month| plus_months(*month, 1));
     let missing = months.take_while(|month| Some(*month) <= last);
     missing.filter_map(|month| Some((month, plus_months(month, 1)?))).collect()

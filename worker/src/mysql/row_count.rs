@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
-use sqlx::{AssertSqlSafe, FromRow};
+use sqlx::{AssertSqlSafe, Executor, FromRow, MySql};
 
 use super::counted_rows::{first_id, is_own};
 use super::main_table::{self, MAIN_TABLE};
@@ -140,7 +140,7 @@ pub async fn dropped_rows(
     connection: &mut MySqlConnection,
 ) -> Result<Vec<(i64, RowCount)>, sqlx::Error> {
     // In this order: a table that is dropped meanwhile has been counted before.
-    let waiting = expired_tables(connection).await?;
+    let waiting = expired_tables(&mut *connection).await?;
     // 0.2.0 counted a month before it dropped the month, so its count is void while the month exists.
     let recorded: Vec<(String, i64, i64, i64)> = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT CAST(month AS CHAR), bucket, row_count, deliveries \
@@ -156,7 +156,8 @@ pub async fn dropped_rows(
         if recorded.iter().any(|(recorded, ..)| *recorded == month) {
             continue;
         }
-        let partitions = sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
+        let partitions =
+            sqlx::query_scalar(main_table::PARTITIONS).fetch_one(&mut *connection).await?;
         let query = format!(
             "SELECT {} FROM {table} GROUP BY bucket",
             main_table::bucket_columns(&table, partitions)
@@ -174,7 +175,9 @@ pub async fn dropped_rows(
 }
 
 /// Returns the tables of expired months, each with the name by which its count is recorded.
-pub async fn expired_tables(connection: &mut MySqlConnection) -> Result<Vec<(String, String)>, sqlx::Error> {
+pub async fn expired_tables<'e>(
+    executor: impl Executor<'e, Database = MySql>,
+) -> Result<Vec<(String, String)>, sqlx::Error> {
     let names: Vec<String> = sqlx::query_scalar(
         "SELECT CAST(TABLE_NAME AS CHAR) FROM information_schema.TABLES \
          WHERE TABLE_SCHEMA = DATABASE() AND LEFT(TABLE_NAME, CHAR_LENGTH(?)) = ? \
@@ -182,7 +185,7 @@ pub async fn expired_tables(connection: &mut MySqlConnection) -> Result<Vec<(Str
     )
     .bind(EXPIRED_PREFIX)
     .bind(EXPIRED_PREFIX)
-    .fetch_all(connection)
+    .fetch_all(executor)
     .await?;
     let month = |table: String| Some((table.strip_prefix(EXPIRED_PREFIX)?.to_owned(), table));
     Ok(names.into_iter().filter_map(month).collect())
