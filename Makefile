@@ -26,7 +26,8 @@ test: install fmt lint docs unit deny promtool e2e e2e-mysql  ## All that CI run
 soak: install  ## Before a release: kills, overload and long runs on both databases, in an hour; saves the results
 	cargo build --workspace --bins
 	cargo build --release --workspace --bins
-	@status=0; for database in mariadb mysql; do \
+	@PREVIOUS_WORKER=$$($(STACK) previous) || exit 1; export PREVIOUS_WORKER; \
+	status=0; for database in mariadb mysql; do \
 	  export STACK_DATABASE=$$database; \
 	  $(ALONE) ALERT_KILLS=40 ALERT_READINGS=400 $(STACK) run -- tests/soak/run $(SOAK) || status=1; \
 	  $(ALONE) $(STACK) run -- target/release/bench store --rounds 0 --soak 10m --save || status=1; \

@@ -67,4 +67,6 @@ SOAK := \
   faults::disk::files_that_may_not_grow_are_waited_out \
   faults::silent::a_worker_frozen_inside_a_transaction_lets_go_of_its_locks \
   faults::servers_lost::worker_killed_in_mid_batch_loses_and_doubles_nothing \
-  faults::rebalance::
+  faults::rebalance:: \
+  worker::sharing::the_last_release_is_rolled_forward_under_load_and_everything_stored_once \
+  worker::sharing::this_version_is_rolled_back_under_load_and_everything_stored_once

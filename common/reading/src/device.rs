@@ -68,10 +68,11 @@ impl Ids {
 }
 
 /// The way by which a reading was uploaded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UploadMethod {
-    /// By the watch itself over Wi-Fi. The default if an item names no method.
+    /// By the watch itself over Wi-Fi. The default if an item names no method, or a record a method
+    /// of a later version.
     #[default]
     Wifi,
     /// Through a phone.

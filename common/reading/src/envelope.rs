@@ -174,11 +174,13 @@ mod tests {
             format!(r#"{{"data":{{"data":[{a}]}}}}"#),
             format!(r#"{{"data":[{{"data":{a}}}]}}"#),
             format!(r#"{{"data":{{"data":{{"data":{{"data":{a}}}}}}}}}"#),
+            format!(r#"{{"\ud800":1,"data":{a}}}"#),
         ] {
             assert_eq!(items(&body), [a], "{body}");
         }
         assert_eq!(items(r#"{"id":"a","data":null}"#), [r#"{"id":"a","data":null}"#]);
         assert_eq!(items(r#"{"data":null}"#), ["null"]);
+        assert_eq!(items(r#"{"\udc00":1}"#), [r#"{"\udc00":1}"#]);
         assert!(items(r#"{"data":[]}"#).is_empty());
     }
 

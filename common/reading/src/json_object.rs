@@ -7,8 +7,11 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The keys and raw values of one JSON object, in their order in the text.
+///
+/// Keys are bytes: half a surrogate pair in a key has no place in a `str`, and no field has such a
+/// key. As text, one such key would cost the whole object.
 #[derive(Debug)]
-pub struct JsonObject<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub struct JsonObject<'a>(Vec<(Cow<'a, [u8]>, &'a RawValue)>);
 
 impl<'a> JsonObject<'a> {
     /// Reads `raw` as an object. Returns `None` for any other value.
@@ -24,7 +27,8 @@ impl<'a> JsonObject<'a> {
     /// Returns the value of `key`. If a key occurs twice, the later value counts, as in other JSON
     /// readers.
     pub fn get(&self, key: &str) -> Option<&'a RawValue> {
-        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, raw)| *raw)
+        let key = key.as_bytes();
+        self.0.iter().rev().find(|(name, _)| **name == *key).map(|(_, raw)| *raw)
     }
 
     /// Returns the first of `spellings` with a value that is not absent.
@@ -67,7 +71,7 @@ const KEYS_EXPECTED: usize = 24;
 /// A key that borrows from the body unless the key holds escapes.
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+struct Key<'a>(#[serde(borrow)] Cow<'a, [u8]>);
 
 /// A JSON value as the fields of a reading see it.
 #[derive(Debug, PartialEq)]
@@ -122,5 +126,42 @@ pub fn string(json: &str) -> Option<Cow<'_, str>> {
         serde_json::from_str::<String>(json).ok().map(Cow::Owned)
     } else {
         Some(Cow::Borrowed(inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn raw(json: &str) -> &RawValue {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_found_however_it_is_escaped_and_the_last_of_its_values_counts() {
+        let object = JsonObject::read(raw(r#"{"\u0069d":"a","\ud800":1,"i\u0064":"b"}"#)).unwrap();
+        assert_eq!(object.get("id").unwrap().get(), "\"b\"");
+        assert!(object.get("").is_none());
+        assert!(JsonObject::read(raw("{}")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_value_with_half_a_surrogate_pair_is_no_text() {
+        for json in [r#""\ud800""#, r#""a\udc00""#, r#""\ud800\ud800""#, r#""\udc00\ud800""#] {
+            assert_eq!(Scalar::read(raw(json)), Scalar::Other, "{json}");
+        }
+        assert_eq!(Scalar::read(raw(r#""\ud83d\ude00""#)), Scalar::Text("😀".into()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_key_hides_another(escapes in prop::collection::vec(any::<u16>(), 0..6)) {
+            let key: String = escapes.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+            let json = format!(r#"{{"{key}":1,"id":"x"}}"#);
+            let object = JsonObject::read(raw(&json)).unwrap();
+            prop_assert_eq!(object.get("id").unwrap().get(), "\"x\"");
+        }
     }
 }

@@ -56,7 +56,7 @@ impl NumberField {
         };
         if value == 0.0 && self.zero_is_absent {
             ParsedNumber::Absent
-        } else if (self.min..=self.max).contains(&value) {
+        } else if self.accepts(value) {
             // Adding zero turns -0.0 into 0.0, which would print as "-0".
             ParsedNumber::Value(value + 0.0)
         } else {
@@ -66,7 +66,7 @@ impl NumberField {
 
     /// Whether a value that is already rounded lies within the field's range.
     pub fn accepts(&self, value: f64) -> bool {
-        matches!(self.check(value), ParsedNumber::Value(_))
+        (self.min..=self.max).contains(&value)
     }
 }
 

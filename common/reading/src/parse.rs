@@ -111,13 +111,18 @@ impl ItemFields<'_> {
 
     fn moment(&mut self, intake: &ParseContext<'_>) -> Result<ReadingTime, Rejection> {
         let received_at_ms = intake.received_at.as_millisecond();
-        let Some((scalar, raw)) = self.item.first_scalar(TIMESTAMP) else {
-            self.warn("timestamp", WarningCode::Missing, "");
-            // The index keeps the readings of one body apart: they are different measurements.
-            let seconds = intake.received_at.as_second() + intake.index as i64;
-            return ReadingTime::of_epoch(seconds, intake.zone).ok_or_else(out_of_range);
+        let (moment, raw) = match self.item.first_scalar(TIMESTAMP) {
+            None => {
+                self.warn("timestamp", WarningCode::Missing, "");
+                // The index keeps the readings of one body apart: they are different measurements.
+                let seconds = intake.received_at.as_second() + intake.index as i64;
+                (Some(ReadingTime::of_epoch(seconds, intake.zone)), "")
+            }
+            Some((scalar, raw)) => {
+                (scalar.text().and_then(|text| time::read(text, intake.zone)), raw)
+            }
         };
-        let moment = scalar.text().and_then(|text| time::read(text, intake.zone)).ok_or_else(|| {
+        let moment = moment.ok_or_else(|| {
             Rejection::of_field(
                 RejectionCode::InvalidTimestamp,
                 "timestamp",
@@ -266,3 +271,7 @@ fn out_of_range() -> Rejection {
         "timestamp must lie between 2000-01-01 and 24 hours from now: set the device's clock",
     )
 }
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

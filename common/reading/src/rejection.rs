@@ -86,6 +86,9 @@ pub enum WarningCode {
     Missing,
     /// The device's clock runs ahead.
     AheadOfClock,
+    /// A code of a later version, read from a record. This version never publishes the code.
+    #[serde(other)]
+    Unknown,
 }
 
 impl WarningCode {
@@ -97,6 +100,7 @@ impl WarningCode {
             Self::TooLarge => "too_large",
             Self::Missing => "missing",
             Self::AheadOfClock => "ahead_of_clock",
+            Self::Unknown => "unknown",
         }
     }
 }

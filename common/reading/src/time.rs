@@ -25,10 +25,13 @@ pub struct ReadingTime {
 }
 
 impl ReadingTime {
-    /// Returns the moment of `epoch_seconds`. `None` beyond the calendar.
-    pub fn of_epoch(epoch_seconds: i64, zone: &TimeZone) -> Option<Self> {
-        let instant = Timestamp::from_second(epoch_seconds).ok()?;
-        Some(Self { wall: zone.to_datetime(instant), epoch_ms: epoch_seconds.checked_mul(1000)? })
+    /// Returns the moment of `epoch_seconds`, or the end of the calendar for a moment beyond it.
+    /// Both ends are out of range for every reading.
+    pub fn of_epoch(epoch_seconds: i64, zone: &TimeZone) -> Self {
+        let calendar = Timestamp::MIN.as_second()..=Timestamp::MAX.as_second();
+        let seconds = epoch_seconds.clamp(*calendar.start(), *calendar.end());
+        let instant = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+        Self { wall: zone.to_datetime(instant), epoch_ms: instant.as_millisecond() }
     }
 
     fn of_wall(wall: DateTime, zone: &TimeZone) -> Option<Self> {
@@ -54,12 +57,12 @@ fn epoch(text: &str, zone: &TimeZone) -> Option<ReadingTime> {
         Err(_) => {
             let plain = |byte: u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
             let float: f64 = text.bytes().all(plain).then(|| text.parse().ok()).flatten()?;
-            // 1e18 is far beyond any date and well inside i64, so the cast is exact enough.
-            (float.abs() < 1e18).then_some(float.floor() as i64)?
+            // The cast ends at the bounds of i64, which are far beyond the calendar.
+            float.floor() as i64
         }
     };
     let seconds = if number > EPOCH_SECONDS_MAX { number.div_euclid(1000) } else { number };
-    ReadingTime::of_epoch(seconds, zone)
+    Some(ReadingTime::of_epoch(seconds, zone))
 }
 
 fn calendar(text: &str, zone: &TimeZone) -> Option<ReadingTime> {
@@ -85,7 +88,7 @@ fn calendar(text: &str, zone: &TimeZone) -> Option<ReadingTime> {
         "" => ReadingTime::of_wall(wall, zone),
         offset => {
             let instant = offset_of(offset)?.to_timestamp(wall).ok()?;
-            ReadingTime::of_epoch(instant.as_second(), zone)
+            Some(ReadingTime::of_epoch(instant.as_second(), zone))
         }
     }
 }
@@ -180,5 +183,21 @@ mod tests {
             assert_eq!(read(text, &zone), None, "{text}");
         }
         assert_eq!(offset_text(&zone, Timestamp::UNIX_EPOCH), "+08:00");
+    }
+
+    #[test]
+    fn a_number_beyond_the_calendar_is_a_time_out_of_range() {
+        let zone = TimeZone::get("Asia/Shanghai").unwrap();
+        for text in [
+            "1756800540000000",
+            "1756800540000000000",
+            "99999999999999999999",
+            "1e999",
+            "-99999999999999",
+            "-99999999999999999999",
+        ] {
+            let moment = read(text, &zone).unwrap_or_else(|| panic!("{text}"));
+            assert!(!moment.is_in_range(1_756_800_600_000), "{text}");
+        }
     }
 }

@@ -7,6 +7,8 @@ use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
+use crate::support::{self, pipeline, settled};
+
 const DEVICES: &str = "/upload_health_data";
 const API: &str = "/v1/readings";
 
@@ -96,6 +98,34 @@ async fn what_is_cut_from_a_reading_is_kept_whole() -> Result<()> {
     let cut = kept.iter().filter(|reject| reject.value == second.as_bytes()).count();
     ensure!(kept.len() == 2 && cut == 1, "the cut part is kept");
     finish(world, gateway).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_surrogate_pair_costs_only_the_field_that_has_it() -> Result<()> {
+    let (world, gateway, worker) = pipeline("surrogate").await?;
+    let (ignored, known) = (world.device(1), world.device(2));
+    let time = r#""timestamp":"2025-09-02 16:09:00""#;
+    let body = format!(
+        r#"{{"\ud800":1,"data":[
+           {{"id":"{ignored}","step":1,{time},"\udc00":{{"a":"\ud800"}}}},
+           {{"id":"{known}","step":2,{time},"heart_rate":"\ud800"}}]}}"#
+    );
+    let answer = http::post(&gateway.url(DEVICES), body).await?;
+    ensure!(details(&answer) == [2, 0, 0], "{}", answer.text);
+    let results = answer.json["details"]["results"].as_array().context("results")?;
+    let of_known = results.iter().all(|result| {
+        result["device_sn"] == known
+            && result["field"] == "heart_rate"
+            && result["code"] == "invalid"
+    });
+    ensure!(results.len() == 1 && of_known, "{}", answer.text);
+    ensure!(rejects(&world).await?.is_empty(), "no item is rejected");
+    settled(&world).await?;
+    let sql = "SELECT device_sn, step, heart_rate FROM t_user_health_data ORDER BY 1";
+    let rows = world.database.rows(sql).await?;
+    let row = |device: String, step: &str| vec![Some(device), Some(step.to_owned()), None];
+    ensure!(rows == [row(ignored, "1"), row(known, "2")], "{rows:?}");
+    support::finish(world, [gateway, worker]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

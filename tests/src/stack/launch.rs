@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const FINISHED_WITHIN: Duration = Duration::from_secs(45);
 #[derive(Debug)]
 pub struct Launch {
     pub(crate) name: String,
-    pub(crate) program: &'static str,
+    pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) log: PathBuf,
@@ -38,7 +38,7 @@ impl Launch {
         std::fs::create_dir_all(&logs).context("folder for logs")?;
         Ok(Self {
             name: program.to_owned(),
-            program,
+            program: program.into(),
             arguments: arguments.iter().map(Into::into).collect(),
             environment: Vec::new(),
             log: logs.join(format!("{program}-{}.log", std::process::id())),
@@ -46,6 +46,13 @@ impl Launch {
             at: None,
             open_files: None,
         })
+    }
+
+    /// Starts the program at this path, such as one of an earlier version.
+    #[must_use]
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = path.into();
+        self
     }
 
     /// Adds a command line argument.
@@ -122,7 +129,7 @@ impl Launch {
         if let Some(soft_limit) = self.open_files {
             command.arg("prlimit").arg(format!("--nofile={soft_limit}:"));
         }
-        command.arg(program(self.program)?);
+        command.arg(program(&self.program)?);
         command.args(&self.arguments).process_group(0).kill_on_drop(true).stdin(Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         Ok(command)
@@ -147,7 +154,8 @@ pub fn program_folder() -> anyhow::Result<PathBuf> {
     Ok(folder.into())
 }
 
-fn program(name: &str) -> anyhow::Result<PathBuf> {
+/// Returns the path of a program of this build. An absolute path stays as it is.
+fn program(name: &Path) -> anyhow::Result<PathBuf> {
     let path = program_folder()?.join(name);
     ensure!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
     Ok(path)

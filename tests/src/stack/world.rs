@@ -177,7 +177,7 @@ impl World {
         let mut launch = Launch {
             log: self.logs.join(format!("{name}.log")),
             name,
-            program,
+            program: program.into(),
             arguments: arguments.iter().map(Into::into).collect(),
             environment: Vec::new(),
             listens: false,

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
+use ljwx_reading::wall_text;
 use serde_json::{Value, json};
 
 use crate::engine::outcome::moment;
@@ -40,7 +41,7 @@ fn heard(engine: &mut Engine, device: &str, second: i64, value: i64) -> Vec<Stri
     let at = HOUR_MS + second * 1000;
     let wall = moment(&TimeZone::get("Asia/Shanghai").unwrap(), at).wall;
     let fields = json!({
-        "device_sn": device, "customer_id": 7, "heart_rate": value, "timestamp": wall.to_string(),
+        "device_sn": device, "customer_id": 7, "heart_rate": value, "timestamp": wall_text(wall),
         "received_at": at,
     });
     let judged = engine.evaluate(0, &reading(fields));

@@ -2,6 +2,8 @@
 //!
 //! Pure. The statements belong to `add` and `claim`.
 
+use std::time::Duration;
+
 use sqlx::FromRow;
 
 use crate::engine::episode::TransitionKind;
@@ -66,6 +68,11 @@ pub struct Notification {
 }
 
 impl Notification {
+    /// Returns the time since the row was written.
+    pub fn age(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.age_ms).unwrap_or_default())
+    }
+
     /// Returns the notice, if it can be read.
     pub fn notice(&self) -> Option<Notice> {
         serde_json::from_str(&self.notice).ok()

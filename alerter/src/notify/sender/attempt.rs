@@ -37,7 +37,12 @@ impl Sender {
         round: &Round,
     ) -> Option<Attempt> {
         let Some(address) = Address::parse(&notification.recipient) else {
-            return Some(Attempt::not_sent(Settlement::Failed, "no_channel"));
+            // A sender of a later version, which may run beside this one, knows more channels.
+            return Some(if notification.age() < AGE_MAX {
+                Attempt::later(FIX_WAIT, "no_channel")
+            } else {
+                Attempt::not_sent(Settlement::Failed, "no_channel")
+            });
         };
         let job = SendJob { notification, address, notice: notification.notice() };
         let now = match self.decide(&job, round).await {
@@ -62,7 +67,7 @@ impl Sender {
 
     async fn decide(&self, job: &SendJob<'_>, round: &Round) -> Result<Decision, sqlx::Error> {
         let notification = job.notification;
-        let age = Duration::from_millis(u64::try_from(notification.age_ms).unwrap_or_default());
+        let age = notification.age();
         let is_end = notification.is_end();
         let start_notified = is_end && self.outbox.was_notified(notification).await?;
         let firing = age >= AGE_MAX && !is_end && self.outbox.still_fires(notification).await?;

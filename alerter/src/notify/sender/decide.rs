@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::retry_policy::FIX_WAIT;
 use crate::rules::channel::Channel;
 
 /// Age from which a notification is sent only if it reports an end or its episode still fires.
@@ -68,7 +69,12 @@ pub fn decide(known: &NotificationState) -> Decision {
         return Decision::Drop("too_old");
     }
     if !known.has_bytes && !known.has_notice {
-        return Decision::Drop("no_content");
+        // A sender of a later version, which may run beside this one, can read its own notice.
+        return if delayed {
+            Decision::Drop("no_content")
+        } else {
+            Decision::Postpone(FIX_WAIT, "no_content")
+        };
     }
     if let Some(wait) = known.recipient_wait {
         return Decision::Postpone(wait, "recipient_limit");
@@ -152,6 +158,10 @@ mod tests {
             ),
             (
                 NotificationState { has_bytes: false, has_notice: false, ..fresh() },
+                Decision::Postpone(FIX_WAIT, "no_content"),
+            ),
+            (
+                NotificationState { has_bytes: false, has_notice: false, ..old },
                 Decision::Drop("no_content"),
             ),
         ] {

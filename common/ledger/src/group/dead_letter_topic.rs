@@ -2,7 +2,7 @@
 //! reason.
 
 use jiff::Timestamp;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, Headers, OwnedHeaders};
 
 use super::delivery::Delivery;
 use ljwx_service::kafka::publisher::{OutgoingRecord, PendingRecord, PublishError, Publisher};
@@ -70,6 +70,12 @@ impl DeadLetterForm {
 /// Header of a cut dead letter: the original length of its value, in bytes.
 pub const CUT_FROM_BYTES: &str = "dlq.cut.from_bytes";
 
+/// Header: the time of the reading's first dead letter. A replay keeps it.
+pub const FIRST_FAILED_AT: &str = "dlq.first_failed_at";
+
+/// Header: the number of the reading's dead letters so far. A replay keeps it.
+pub const ATTEMPTS: &str = "dlq.attempts";
+
 /// Most bytes of a cut value. With the headers it stays below 1 MiB, the limit of a topic that
 /// nobody configured.
 const CUT_BYTES_MAX: usize = 256 * 1024;
@@ -111,6 +117,7 @@ impl DeadLetterTopic {
         let now = Timestamp::now().to_string();
         let DeadLetterReason { class, code, message, batch_id } = *reason;
         let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
+        let (first_failed_at, attempts) = failures(delivery.record.headers.as_ref(), &now);
         let provenance = [
             ("dlq.source.topic", self.source_topic.clone()),
             ("dlq.source.partition", delivery.partition.to_string()),
@@ -120,9 +127,9 @@ impl DeadLetterTopic {
             ("dlq.error.code", code.unwrap_or_default().to_owned()),
             ("dlq.error.message", message[..end].to_owned()),
             ("dlq.batch.id", batch_id.to_owned()),
-            ("dlq.first_failed_at", now.clone()),
+            (FIRST_FAILED_AT, first_failed_at),
             ("dlq.last_failed_at", now),
-            ("dlq.attempts", "1".to_owned()),
+            (ATTEMPTS, attempts.to_string()),
             ("dlq.consumer.group", self.group.clone()),
             ("dlq.app.version", env!("CARGO_PKG_VERSION").to_owned()),
         ];
@@ -155,9 +162,34 @@ impl DeadLetterTopic {
     }
 }
 
+/// Returns the time of a delivery's first failure and the number of its failures, the present one
+/// included. A replayed delivery has the earlier ones in its headers.
+fn failures(headers: Option<&OwnedHeaders>, now: &str) -> (String, u32) {
+    let last = |name: &str| {
+        let header = headers?.iter().filter(|header| header.key == name).last()?;
+        std::str::from_utf8(header.value?).ok()
+    };
+    let earlier = last(ATTEMPTS).and_then(|count| count.parse().ok()).unwrap_or(0_u32);
+    (last(FIRST_FAILED_AT).unwrap_or(now).to_owned(), earlier.saturating_add(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_letter_that_came_back_keeps_its_first_failure_and_counts_on() {
+        let header = |key, value: &'static str| Header { key, value: Some(value) };
+        let (first, now) = ("2025-09-02T08:09:00Z", "2025-09-03T08:09:00Z");
+        assert_eq!(failures(None, now), (now.to_owned(), 1));
+        let replayed = OwnedHeaders::new()
+            .insert(header(FIRST_FAILED_AT, first))
+            .insert(header(ATTEMPTS, "1"))
+            .insert(header(ATTEMPTS, "2"));
+        assert_eq!(failures(Some(&replayed), now), (first.to_owned(), 3));
+        let strange = OwnedHeaders::new().insert(header(ATTEMPTS, "many"));
+        assert_eq!(failures(Some(&strange), now), (now.to_owned(), 1));
+    }
 
     #[test]
     fn what_kafka_refuses_goes_in_the_next_form_and_what_may_pass_does_not() {

@@ -122,17 +122,34 @@ pub fn code(error: &sqlx::Error) -> Option<String> {
     Some(format!("{}/{}", error.number(), error.code().unwrap_or("HY000")))
 }
 
+/// The words before a quoted part of a statement, and those that may follow: a value, a key, an
+/// expression (1690), the statement itself (1064).
+const QUOTING: &[(&str, &str)] = &[
+    ("value: '", "' for "),
+    ("Duplicate entry '", "' for key "),
+    ("out of range in '", "' at row "),
+    ("near '", "' at line "),
+];
+
 /// Returns the server's message without the values that it quotes: they are a patient's.
 pub fn message(error: &sqlx::Error) -> String {
-    let text = match error.as_database_error() {
-        Some(error) => error.message(),
-        None => return error.to_string(),
-    };
-    let Some(at) = text.find("value: '") else { return text.to_owned() };
-    let (before, quoted) = text.split_at(at + "value: ".len());
-    // Behind the value, messages name the column: `… for column 'x' at row 1`.
-    let after = quoted.find("' for ").map_or("", |end| &quoted[end + 1..]);
-    format!("{before}(not shown){after}")
+    match error.as_database_error() {
+        Some(error) => without_values(error.message()),
+        None => error.to_string(),
+    }
+}
+
+fn without_values(text: &str) -> String {
+    let quoting = QUOTING.iter().filter_map(|(before, behind)| {
+        let start = text.find(before)? + before.len() - 1;
+        Some((start, *behind))
+    });
+    let Some((start, behind)) = quoting.min() else { return text.to_owned() };
+    let (before, quoted) = text.split_at(start);
+    // Behind the value, messages name the column: `… for column 'x' at row 1`. The value may hold
+    // the words, too. The last are the server's.
+    let behind = quoted.rfind(behind).map_or("", |end| &quoted[end + 1..]);
+    format!("{before}(not shown){behind}")
 }
 
 /// Returns the row that the server names as faulty, counted from 1 within its statement. Most data
@@ -155,6 +172,44 @@ mod tests {
         assert_eq!(row_of(named), Some(17));
         assert_eq!(row_of("CONSTRAINT `x` failed for `y`.`z`"), None);
         assert_eq!(row_of("Incorrect value: 'at row x' for column 'y'"), None);
+    }
+
+    #[test]
+    fn a_message_keeps_the_column_and_shows_no_value() {
+        for (text, shown) in [
+            ("Out of range value for column 'heart_rate' at row 1", None),
+            ("Table 'ljwx.t_alert_info' doesn't exist", None),
+            (
+                "Incorrect integer value: '84 SECRET' for column 'step' at row 1",
+                Some("Incorrect integer value: (not shown) for column 'step' at row 1"),
+            ),
+            (
+                "Incorrect integer value: 'x' for SECRET' for column 'step' at row 1",
+                Some("Incorrect integer value: (not shown) for column 'step' at row 1"),
+            ),
+            (
+                "Truncated incorrect DOUBLE value: 'SECRET'",
+                Some("Truncated incorrect DOUBLE value: (not shown)"),
+            ),
+            (
+                "Duplicate entry 'SECRET-1' for key 'PRIMARY'",
+                Some("Duplicate entry (not shown) for key 'PRIMARY'"),
+            ),
+            (
+                "BIGINT value is out of range in '(84 + 9223372036854775807)'",
+                Some("BIGINT value is out of range in (not shown)"),
+            ),
+            (
+                "You have an error in your SQL syntax; check the manual that corresponds to your \
+                 server version for the right syntax to use near '84,'SECRET' at line 7' at line 1",
+                Some(
+                    "You have an error in your SQL syntax; check the manual that corresponds to \
+                     your server version for the right syntax to use near (not shown) at line 1",
+                ),
+            ),
+        ] {
+            assert_eq!(without_values(text), shown.unwrap_or(text));
+        }
     }
 
     #[test]

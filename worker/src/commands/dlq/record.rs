@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::batch::delivery::{REPLAY_COUNT, REPLAY_OFFSET, REPLAY_PARTITION};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use ljwx_ledger::group::dead_letter_topic::CUT_FROM_BYTES;
+use ljwx_ledger::group::dead_letter_topic::{ATTEMPTS, CUT_FROM_BYTES, FIRST_FAILED_AT};
 use ljwx_reading::content_encoding::{CONTENT_ENCODING, Encoding};
 use ljwx_reading::{Ids, ParseContext, Reading};
 use ljwx_reading::{envelope, wire};
@@ -102,6 +102,11 @@ impl KeptRecord {
             .filter(|(key, _)| !key.starts_with("dlq.") && key != REPLAY_COUNT)
             .cloned()
             .collect();
+        for kept in [FIRST_FAILED_AT, ATTEMPTS] {
+            if let Some(value) = self.header(kept) {
+                headers.push((kept.to_owned(), value.as_bytes().to_vec()));
+            }
+        }
         // A record with a count but without a place is a replayed reject: the place of the letter
         // would make it newer than the readings that came after the item.
         if self.header(REPLAY_OFFSET).is_none() && self.header(REPLAY_COUNT).is_none() {
@@ -186,6 +191,9 @@ mod tests {
                 ("dlq.source.partition", "4"),
                 ("dlq.source.offset", "17"),
                 ("dlq.error.class", "data"),
+                ("dlq.attempts", "1"),
+                ("dlq.first_failed_at", "2025-09-02T08:09:00Z"),
+                ("dlq.attempts", "2"),
             ],
         );
         let sent = &first.replayed(KeptTopic::DeadLetters, &TimeZone::UTC)[0];
@@ -198,6 +206,8 @@ mod tests {
             texts,
             [
                 ("traceparent", "00-x"),
+                (FIRST_FAILED_AT, "2025-09-02T08:09:00Z"),
+                (ATTEMPTS, "2"),
                 (REPLAY_PARTITION, "4"),
                 (REPLAY_OFFSET, "17"),
                 (REPLAY_COUNT, "1"),
