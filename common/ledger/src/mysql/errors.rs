@@ -88,6 +88,10 @@ const BY_NUMBER: &[(u16, Remedy, &str)] = &[
     (4025, Data, "constraint, invalid JSON included (MariaDB)"),
 ];
 
+/// Errors of a server that answers and accepts no write: it is read-only, as a former primary is, or
+/// it has no room. Another server may be the primary by now.
+const WRITES_REFUSED: [u16; 8] = [3, 1015, 1021, 1036, 1114, 1290, 1792, 1836];
+
 /// Returns the remedy for an error.
 pub fn remedy(error: &sqlx::Error) -> Remedy {
     match error {
@@ -114,6 +118,11 @@ fn by_number(number: u16, state: Option<&str>) -> Remedy {
 pub fn number(error: &sqlx::Error) -> Option<u16> {
     let error = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
     Some(error.number())
+}
+
+/// Returns whether the server accepts no writes at all.
+pub(super) fn refuses_writes(error: &sqlx::Error) -> bool {
+    number(error).is_some_and(|number| WRITES_REFUSED.contains(&number))
 }
 
 /// Returns number and SQLSTATE of an error, such as `1264/22003`, for headers and logs.
@@ -160,6 +169,14 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_names_each_number_once() {
         assert!(BY_NUMBER.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+
+    #[test]
+    fn a_server_that_refuses_writes_is_waited_for() {
+        for number in WRITES_REFUSED {
+            assert!(BY_NUMBER.iter().any(|(known, ..)| *known == number), "{number}");
+            assert_eq!(by_number(number, None), Infrastructure, "{number}");
+        }
     }
 
     #[test]
