@@ -173,13 +173,13 @@ impl<'a> Connected<'a> {
         let (link, link_end) = repair::link();
         let Some(client) = self.redis.clone() else { return (None, link) };
         let newest = NewestRows::new(self.pool.clone());
-        let writes = self.health.redis_writes();
+        let outcomes = self.health.redis();
         let latest = Arc::new(LatestHashes::new(
             client.clone(),
             newest.clone(),
             config.redis_devices_max,
             config.redis_ttl,
-            writes.clone(),
+            outcomes.clone(),
         ));
         let owner = self.owner.clone();
         let client_config = config.kafka.client_config("worker-repair");
@@ -191,7 +191,7 @@ impl<'a> Connected<'a> {
                 self.pool.clone(),
                 &config.group,
                 owner,
-                writes,
+                outcomes.writes.clone(),
             ),
             topic: ReadingsTopic::new(client_config, &config.kafka.readings_topic, &config.group),
             ledger: self.ledger.clone(),

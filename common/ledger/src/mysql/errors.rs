@@ -95,7 +95,6 @@ const WRITES_REFUSED: [u16; 8] = [3, 1015, 1021, 1036, 1114, 1290, 1792, 1836];
 /// Returns the remedy for an error.
 pub fn remedy(error: &sqlx::Error) -> Remedy {
     match error {
-        sqlx::Error::PoolTimedOut => Saturated,
         sqlx::Error::Database(error) => match error.try_downcast_ref::<MySqlDatabaseError>() {
             Some(error) => by_number(error.number(), error.code()),
             None => Infrastructure,
@@ -184,7 +183,6 @@ mod tests {
         assert_eq!(by_number(9999, Some("HY000")), Infrastructure);
         assert_eq!(by_number(9999, Some("22999")), Data);
         assert_eq!(by_number(1146, Some("42S02")), Schema);
-        assert_eq!(remedy(&sqlx::Error::PoolTimedOut), Saturated);
         assert_eq!(remedy(&sqlx::Error::WorkerCrashed), Infrastructure);
     }
 }

@@ -53,8 +53,15 @@ impl MySqlPool {
 
     /// Returns a connection. The wait for a free connection has a limit of its own.
     pub async fn acquire(&self) -> Result<MySqlConnection, Error> {
+        let connection = self.pool.acquire().await.map_err(|error| match error {
+            Error::PoolTimedOut => {
+                let limit = self.pool.options().get_acquire_timeout();
+                timed_out("no connection to MySQL", limit, "--mysql-acquire-timeout")
+            }
+            error => error,
+        })?;
         Ok(MySqlConnection {
-            connection: self.pool.acquire().await?,
+            connection,
             limit: self.limit,
             renewal: self.renewal.clone(),
             until: None,
@@ -143,11 +150,7 @@ impl AnswerDeadline<'_> {
     /// Records an answer that arrived in time, also an error of the server.
     fn came<T>(&mut self, result: Result<Result<T, Error>, Elapsed>) -> Result<T, Error> {
         let Ok(result) = result else {
-            let text = format!(
-                "MySQL did not answer within {} s (--mysql-statement-timeout)",
-                self.limit.as_secs_f64()
-            );
-            return Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)));
+            return Err(timed_out("MySQL did not answer", self.limit, "--mysql-statement-timeout"));
         };
         *self.is_waiting = false;
         if result.as_ref().is_err_and(errors::refuses_writes) {
@@ -155,6 +158,11 @@ impl AnswerDeadline<'_> {
         }
         result
     }
+}
+
+fn timed_out(what: &str, limit: Duration, setting: &str) -> Error {
+    let text = format!("{what} within {} s ({setting})", limit.as_secs_f64());
+    Error::Io(io::Error::new(io::ErrorKind::TimedOut, text))
 }
 
 type QueryItem = Either<MySqlQueryResult, MySqlRow>;
