@@ -109,9 +109,8 @@ impl RedisArgs {
     pub fn builder(&self) -> Result<Builder, Error> {
         let timeout = self.timeout;
         let config = config(self.url.expose_secret()).map(|(config, _)| config);
-        let mut builder = Builder::from_config(
-            config.map_err(|problem| Error::new(ErrorKind::Config, problem))?,
-        );
+        let mut builder =
+            Builder::from_config(config.map_err(|problem| Error::new(ErrorKind::Config, problem))?);
         builder
             // With `fail_fast` a Redis that is unreachable at the start would stay unreachable.
             .with_config(|config| config.fail_fast = false)

@@ -3,6 +3,8 @@
 
 use anyhow::{Result, ensure};
 use ljwx_tests::clients::http;
+use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
+use ljwx_tests::fakes::wechat::FakeWechat;
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
@@ -88,4 +90,30 @@ async fn a_command_ends_within_its_limit_if_mysql_takes_connections_and_says_not
         ensure!(named && done.code.is_some_and(|code| code != 0), "{:?} {}", done.code, done.text);
     }
     world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alerter_that_may_not_subscribe_says_so_until_it_may() -> Result<()> {
+    let world = World::shared("unheard").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let wechat = FakeWechat::start().await?;
+    let user = world.app_id();
+    let url = world.cache.set_user(&user, &["on", "allkeys", "+@all", "resetchannels"]).await?;
+    let alerter = world.alerter(&wechat).env("REDIS_URL", url).start().await?;
+    let up = async |expected: f64| {
+        eventually(SOON, &format!("dependency_up of Redis is {expected}"), || async {
+            let up = alerter.metric("dependency_up", "redis").await?;
+            Ok((up == expected).then_some(()))
+        })
+        .await
+    };
+    up(0.0).await?;
+    ensure!(alerter.output().contains("cannot subscribe to rule changes"), "it says why");
+    world.cache.set_user(&user, &["allchannels"]).await?;
+    up(1.0).await?;
+    ensure!(alerter.terminate().await?.success(), "the alerter ends well");
+    let cache = world.cache.clone();
+    world.finish().await?;
+    cache.remove_user(&user).await
 }

@@ -249,10 +249,8 @@ impl LatestHashes {
 
     /// Reports what Redis accepted of a call.
     fn report(&self, answers: &[ScriptReply]) {
-        let (told, untold) = (
-            answers.contains(&ScriptReply::Changed),
-            answers.contains(&ScriptReply::Unpublished),
-        );
+        let (told, untold) =
+            (answers.contains(&ScriptReply::Changed), answers.contains(&ScriptReply::Unpublished));
         if told || untold {
             self.outcomes.writes.taken();
         }

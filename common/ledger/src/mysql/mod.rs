@@ -213,10 +213,9 @@ pub async fn observe(pool: &MySqlPool) -> Result<(), sqlx::Error> {
 pub async fn observe_clock(pool: &MySqlPool) -> Result<(), sqlx::Error> {
     let mut connection = pool.acquire().await?;
     let asked_ms = Timestamp::now().as_millisecond();
-    let server_ms: i64 =
-        sqlx::query_scalar("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000 AS SIGNED)")
-            .fetch_one(&mut connection)
-            .await?;
+    let server_ms: i64 = sqlx::query_scalar("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000 AS SIGNED)")
+        .fetch_one(&mut connection)
+        .await?;
     let middle_ms = i64::midpoint(asked_ms, Timestamp::now().as_millisecond());
     gauge!(MYSQL_CLOCK_OFFSET_SECONDS).set((server_ms - middle_ms) as f64 / 1000.0);
     Ok(())
