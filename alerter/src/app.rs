@@ -1,6 +1,7 @@
 //! Builds, starts and stops the parts of the alerter.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use fred::clients::Client;
@@ -39,10 +40,11 @@ use crate::notify::wechat::Platforms;
 use crate::pipeline::commit::BatchCommit;
 use crate::pipeline::{DELIVERIES_MAX, Pipeline, PipelineParts};
 use crate::rules::index::RuleSet;
+use crate::rules::loading::change_listener::{self, RuleChanges};
 use crate::rules::loading::reload::{OnShrunk, RuleReloader};
 use crate::rules::loading::shrinkage::SourceGuard;
 use crate::rules::loading::source::RuleSource;
-use crate::rules::loading::{change_listener, source_file};
+use crate::rules::loading::source_file;
 
 /// The active rules; `None` until they have been read.
 type ActiveRules = watch::Receiver<Option<Arc<RuleSet>>>;
@@ -55,6 +57,8 @@ pub struct App {
     directory: Arc<Directory>,
     platforms: Platforms,
     rules: ActiveRules,
+    /// Whether Redis rejects the subscription to rule changes.
+    subscription_refused: Arc<AtomicBool>,
     silences: ActiveSilences,
     operators: OperatorEvents,
     mysql_retry: MysqlRetry,
@@ -84,12 +88,8 @@ impl App {
         let shrinkage = SourceGuard::new(config.rules.allow_no_rules);
         let reload =
             RuleReloader::new(source, pool.clone(), shrinkage, on_shrunk(operators.clone()));
-        let rules = reload.start(
-            config.rules.rules_interval,
-            changed_rules(config, stop)?,
-            &essential,
-            stop,
-        );
+        let RuleChanges { edits, refused } = changed_rules(config, stop)?;
+        let rules = reload.start(config.rules.rules_interval, edits, &essential, stop);
         let silences = ActiveSilences::start(pool.clone(), &essential, stop);
         let removal = suppressed_counts::remove_old(pool.clone(), stop.clone());
         essential.spawn("the removal of old counts", stop, removal);
@@ -112,6 +112,7 @@ impl App {
             pool,
             redis,
             rules,
+            subscription_refused: refused,
             silences,
             operators,
             mysql_retry,
@@ -133,7 +134,12 @@ impl App {
         consumer::check_start(&self.config.kafka, &self.ledger()).await?;
         let bindings = DeviceBindings::new(self.pool.clone());
         let group_watch = self.group_watch(bindings.clone())?;
-        let watch = watch_servers(group_watch, self.mysql_retry.clone(), self.admin_stop.clone());
+        let watch = watch_servers(
+            group_watch,
+            self.mysql_retry.clone(),
+            Arc::clone(&self.subscription_refused),
+            self.admin_stop.clone(),
+        );
         self.essential.spawn("the server monitor", &self.admin_stop, watch);
         // Without rules every reading would pass unevaluated. Without silences every alert would be
         // notified.
@@ -228,6 +234,7 @@ impl App {
 async fn watch_servers(
     mut group_watch: GroupMonitor,
     mysql_retry: MysqlRetry,
+    subscription_refused: Arc<AtomicBool>,
     stop: CancellationToken,
 ) {
     let mut interval = tokio::time::interval(monitor::INTERVAL);
@@ -236,7 +243,8 @@ async fn watch_servers(
             () = stop.cancelled() => return,
             _ = interval.tick() => {}
         }
-        group_watch.observe(!mysql_retry.is_retrying()).await;
+        let redis_accepts = !subscription_refused.load(Ordering::Relaxed);
+        group_watch.observe(!mysql_retry.is_retrying(), redis_accepts).await;
     }
 }
 
@@ -255,13 +263,9 @@ fn on_shrunk(operators: OperatorEvents) -> OnShrunk {
     })
 }
 
-/// Returns a receiver that changes after each message about changed rules. Without Redis it never
-/// changes.
-fn changed_rules(
-    config: &RunConfig,
-    stop: &CancellationToken,
-) -> anyhow::Result<watch::Receiver<()>> {
-    let Some(redis) = config.redis() else { return Ok(watch::channel(()).1) };
+/// Starts listening for changed rules, if Redis is used.
+fn changed_rules(config: &RunConfig, stop: &CancellationToken) -> anyhow::Result<RuleChanges> {
+    let Some(redis) = config.redis() else { return Ok(RuleChanges::default()) };
     change_listener::start(&redis, stop.clone()).context("--redis-url")
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use ljwx_ledger::device_bindings::DeviceBindings;
 use ljwx_ledger::group::consumer::{self, GroupConsumer};
 use ljwx_ledger::group::dead_letter_topic::DeadLetterTopic;
@@ -24,7 +26,7 @@ use ljwx_service::link;
 use ljwx_service::telemetry::{Telemetry, host_name};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::batch::size::BatchSizer;
 use crate::batch::spans::SpanNames;
@@ -136,6 +138,7 @@ impl<'a> Connected<'a> {
         let redis = (!config.no_redis).then(|| config.redis.link()).flatten();
         let (kafka, collector) = (Some(config.kafka.link()), config.telemetry.link());
         link::announce([kafka, config.mysql.link(), redis, collector]);
+        warn_of_repeated_hour(&config.zone.zone, Timestamp::now());
         let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
         let topic = &config.kafka.readings_topic;
         let owner = format!("{}:{}", host_name(), std::process::id());
@@ -173,13 +176,13 @@ impl<'a> Connected<'a> {
         let (link, link_end) = repair::link();
         let Some(client) = self.redis.clone() else { return (None, link) };
         let newest = NewestRows::new(self.pool.clone());
-        let writes = self.health.redis_writes();
+        let outcomes = self.health.redis();
         let latest = Arc::new(LatestHashes::new(
             client.clone(),
             newest.clone(),
             config.redis_devices_max,
             config.redis_ttl,
-            writes.clone(),
+            outcomes.clone(),
         ));
         let owner = self.owner.clone();
         let client_config = config.kafka.client_config("worker-repair");
@@ -191,7 +194,7 @@ impl<'a> Connected<'a> {
                 self.pool.clone(),
                 &config.group,
                 owner,
-                writes,
+                outcomes.writes.clone(),
             ),
             topic: ReadingsTopic::new(client_config, &config.kafka.readings_topic, &config.group),
             ledger: self.ledger.clone(),
@@ -302,4 +305,13 @@ async fn connect_redis(config: &RunConfig) -> anyhow::Result<Client> {
     let client = config.redis.connect().context("--redis-url")?;
     let _connected = within(config.redis.timeout, client.wait_for_connect()).await;
     Ok(client)
+}
+
+/// Warns of a zone with daylight saving time. In the hour that repeats, two readings of a device may
+/// have one wall clock time, and so one identity.
+fn warn_of_repeated_hour(zone: &TimeZone, now: Timestamp) {
+    if let Some(change) = zone.following(now).next() {
+        let (zone, at) = (zone.iana_name().unwrap_or_default(), change.timestamp());
+        warn!(zone, %at, "time zone changes its offset, readings of a repeated hour merge");
+    }
 }

@@ -9,8 +9,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use ljwx_service::kafka::error_label;
 
 ljwx_service::declare_metrics! {
-    /// 1 while the dependency answers: kafka, mysql; redis: while a connection exists, or Redis is
-    /// not used.
+    /// 1 while the dependency answers: kafka, mysql; redis: and while Redis accepts the process's
+    /// commands, or is not used.
     Gauge DEPENDENCY_UP = "dependency_up" by "dependency";
     /// Partitions of the readings topic.
     Gauge TOPIC_PARTITIONS = "topic_partitions";
@@ -52,6 +52,8 @@ ljwx_service::declare_metrics! {
     Counter QUESTIONS = "mysql_questions_total";
     /// The server's `Queries`.
     Counter QUERIES = "mysql_queries_total";
+    /// Time by which the server's clock is ahead of this host's; negative: behind.
+    Gauge MYSQL_CLOCK_OFFSET_SECONDS = "mysql_clock_offset_seconds";
     /// Entries of the caches.
     Gauge CACHE_ENTRIES = "cache_entries" by "cache";
     /// Limit of each cache.

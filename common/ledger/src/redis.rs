@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fred::error::ErrorKind;
 use fred::interfaces::EventInterface;
 use fred::prelude::{Builder, Client, ClientLike, Config, Error, ReconnectPolicy};
 use fred::types::config::{Server, TlsConnector, UnresponsiveConfig};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tracing::warn;
+use tracing::{info, warn};
 use url::Url;
 
 use ljwx_service::config::{Problems, duration};
@@ -108,9 +109,8 @@ impl RedisArgs {
     pub fn builder(&self) -> Result<Builder, Error> {
         let timeout = self.timeout;
         let config = config(self.url.expose_secret()).map(|(config, _)| config);
-        let mut builder = Builder::from_config(
-            config.map_err(|problem| Error::new(fred::error::ErrorKind::Config, problem))?,
-        );
+        let mut builder =
+            Builder::from_config(config.map_err(|problem| Error::new(ErrorKind::Config, problem))?);
         builder
             // With `fail_fast` a Redis that is unreachable at the start would stay unreachable.
             .with_config(|config| config.fail_fast = false)
@@ -168,7 +168,22 @@ pub fn config(url: &str) -> Result<(Config, Option<Tls>), String> {
     Ok((config, tls))
 }
 
-/// Logs the reason for a missing connection, once for each reason until a connection exists.
+/// Returns whether Redis answers. A server that has stopped answering keeps its connections open. A
+/// refusal is an answer: what Redis accepts is for the senders to report.
+pub async fn answers(client: &Client) -> bool {
+    if !client.is_connected() {
+        return false;
+    }
+    let answer: Result<(), Error> = client.ping(None).await;
+    let silent = |error: &Error| {
+        use ErrorKind::{Backpressure, Canceled, IO, Protocol, Routing, Timeout};
+        matches!(error.kind(), Backpressure | Canceled | IO | Protocol | Routing | Timeout)
+    };
+    !answer.is_err_and(|error| silent(&error))
+}
+
+/// Logs the reason for a missing connection, once for each reason until a connection exists, and
+/// then the end.
 async fn log_unreachable(
     mut errors: Receiver<(Error, Option<Server>)>,
     mut connections: Receiver<Server>,
@@ -185,7 +200,11 @@ async fn log_unreachable(
                 Err(RecvError::Closed) => return,
             },
             connected = connections.recv() => match connected {
-                Ok(_) => logged.clear(),
+                Ok(_) if logged.is_empty() => {}
+                Ok(_) => {
+                    logged.clear();
+                    info!("Redis reached again");
+                }
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },

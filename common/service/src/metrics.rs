@@ -74,6 +74,8 @@ declare_metrics! {
     Gauge BUILD_INFO = "build_info" by "service", "version";
     /// Memory that the process may use, in bytes.
     Gauge MEMORY_LIMIT = "process_memory_limit_bytes";
+    /// Time of this host's clock, in seconds since 1970.
+    Gauge CLOCK_SECONDS = "clock_seconds";
     /// Spans by outcome: sent, failed, dropped.
     Counter SPANS = "spans_total" by "outcome";
     /// Spans waiting for the collector.

@@ -79,6 +79,7 @@ async fn a_database_that_takes_nothing_delays_alerts_and_skips_none() -> Result<
         Ok((ledger.len() == world.partitions()).then_some(()))
     })
     .await?;
+    let former = world.database.sessions().await?;
     world
         .database
         .while_set("read_only", "1", async || {
@@ -86,6 +87,11 @@ async fn a_database_that_takes_nothing_delays_alerts_and_skips_none() -> Result<
             eventually(SOON, "the alerter holds", || async {
                 let retries = alerter.metric("alerter_commit_retries_total", "").await?;
                 Ok((retries >= 2.0).then_some(()))
+            })
+            .await?;
+            eventually(SOON, "no connection of before is left", || async {
+                let now = world.database.sessions().await?;
+                Ok((!now.is_empty() && !now.iter().any(|id| former.contains(id))).then_some(()))
             })
             .await?;
             ensure!(http::get(&alerter.admin("/livez")).await?.status == 200, "it stays alive");

@@ -4,7 +4,6 @@
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::clients::http;
-use ljwx_tests::fakes::tcp_proxy::Proxy;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
@@ -21,17 +20,17 @@ async fn a_read_only_server_is_waited_out() -> Result<()> {
     // Administrators of the server may write in spite of `read_only`, so the worker gets a user
     // without their rights.
     let url = world.database.create_user().await?;
-    let proxy = Proxy::start(&url).await?;
-    let worker = world.worker().env("MYSQL_URL", proxy.url(&url)?);
-    let worker = worker.env("MYSQL_POOL_SIZE", "2").env("BATCHES_IN_FLIGHT", "1");
+    let worker = world.worker().env("MYSQL_URL", url);
     let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
     let while_read_only = async || {
+        let former = world.database.sessions().await?;
         send(&gateway, &world.device(1), AT, &[80, 81, 82]).await?;
         held(&worker, "infrastructure", 2.0, "--read-only").await?;
-        // Another server may be the primary by now, and only new connections reach it.
-        let connections = proxy.accepted();
-        eventually(RECOVERED_WITHIN, "it lets go of the connections it has", || async {
-            Ok((proxy.accepted() > connections + 2).then_some(()))
+        // Another server may be the primary by now, and only new connections reach it. Readers must
+        // leave the former primary, too: its rows are old.
+        eventually(RECOVERED_WITHIN, "no connection of before is left", || async {
+            let now = world.database.sessions().await?;
+            Ok((!now.is_empty() && !now.iter().any(|id| former.contains(id))).then_some(()))
         })
         .await?;
         nothing_moves(&world, 0).await
@@ -101,20 +100,15 @@ async fn a_server_without_a_free_connection_is_waited_for() -> Result<()> {
         world.database.execute(&limit).await
     };
     limit(1).await?;
-    let open = format!(
-        "SELECT id FROM information_schema.PROCESSLIST WHERE user = '{}'",
-        world.database.name()
-    );
     send(&gateway, &world.device(1), AT, &[80]).await?;
     settled(&world).await?;
     eventually(RECOVERED_WITHIN, "the worker has no connection and gets none", || async {
-        for row in world.database.rows(&open).await? {
-            let id = row.into_iter().flatten().next().context("id")?;
+        for id in world.database.sessions().await? {
             // The connection may have ended meanwhile.
             let _ = world.database.execute(&format!("KILL {id}")).await;
         }
         let refused = MySqlConnection::connect(&url).await.is_err();
-        let none = world.database.rows(&open).await?.is_empty();
+        let none = world.database.sessions().await?.is_empty();
         Ok((refused && none).then_some(()))
     })
     .await?;

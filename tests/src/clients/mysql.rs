@@ -52,6 +52,13 @@ impl Database {
         format!("'{}'@'%'", self.name)
     }
 
+    /// Returns the ids of the sessions of this user.
+    pub async fn sessions(&self) -> anyhow::Result<Vec<String>> {
+        let sql =
+            format!("SELECT id FROM information_schema.PROCESSLIST WHERE user = '{}'", self.name);
+        Ok(self.rows(&sql).await?.into_iter().flatten().flatten().collect())
+    }
+
     /// URL of the database, for services.
     pub fn url(&self) -> &str {
         &self.url

@@ -15,6 +15,9 @@ use tokio::sync::broadcast::Receiver;
 /// The longest that Redis may take for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// Password of the users that tests create.
+const PASSWORD: &str = "of-a-test";
+
 /// The cache of the devices' newest readings.
 #[derive(Debug, Clone)]
 pub struct Cache {
@@ -74,6 +77,25 @@ impl Cache {
         let config = CustomCommand::new_static("CONFIG", ClusterHash::Random, false);
         let arguments = vec!["SET", setting, value];
         Ok(fred::interfaces::ClientLike::custom(&self.client, config, arguments).await?)
+    }
+
+    /// Creates a user, or changes it by these rules. Returns the URL to connect as that user.
+    pub async fn set_user(&self, user: &str, rules: &[&str]) -> anyhow::Result<String> {
+        let password = format!(">{PASSWORD}");
+        self.acl(&[&["SETUSER", user, password.as_str()], rules].concat()).await?;
+        let (scheme, address) = self.url.split_once("://").context("REDIS_URL has no scheme")?;
+        let address = address.rsplit_once('@').map_or(address, |(_, address)| address);
+        Ok(format!("{scheme}://{user}:{PASSWORD}@{address}"))
+    }
+
+    /// Removes a user.
+    pub async fn remove_user(&self, user: &str) -> anyhow::Result<()> {
+        self.acl(&["DELUSER", user]).await
+    }
+
+    async fn acl(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let acl = CustomCommand::new_static("ACL", ClusterHash::Random, false);
+        Ok(fred::interfaces::ClientLike::custom(&self.client, acl, arguments.to_vec()).await?)
     }
 
     /// Makes the server a replica of the one at this port; only for an exclusive world.

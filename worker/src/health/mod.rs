@@ -3,7 +3,7 @@
 
 pub mod endpoint;
 pub mod monitor;
-pub mod redis_writes;
+pub mod redis_outcomes;
 mod status;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use ljwx_service::kafka::topic_safety::watch::TopicSafety;
 use ljwx_service::metrics::flag;
 use metrics::gauge;
 
-use self::redis_writes::RedisWriteHealth;
+use self::redis_outcomes::RedisOutcomes;
 use self::status::{GroupTotals, HealthState, HealthStatus};
 use crate::metrics::HEALTH;
 use crate::mysql::group_control::ConsumptionState;
@@ -31,7 +31,7 @@ const STATUSES: [&str; 3] = ["healthy", "degraded", "unhealthy"];
 pub struct Health {
     state: Arc<Mutex<HealthState>>,
     heartbeat: Heartbeat,
-    redis_writes: RedisWriteHealth,
+    redis: RedisOutcomes,
 }
 
 impl Health {
@@ -39,7 +39,7 @@ impl Health {
     pub fn new(protocol: GroupProtocol) -> Self {
         gauge!(BATCH_HELD).set(0.0);
         let state = Arc::new(Mutex::new(HealthState::new(protocol, Instant::now())));
-        Self { state, heartbeat: Heartbeat::new(), redis_writes: RedisWriteHealth::default() }
+        Self { state, heartbeat: Heartbeat::new(), redis: RedisOutcomes::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, HealthState> {
@@ -57,8 +57,8 @@ impl Health {
     }
 
     /// Returns the state to which writers of Redis report their results.
-    pub fn redis_writes(&self) -> RedisWriteHealth {
-        self.redis_writes.clone()
+    pub fn redis(&self) -> &RedisOutcomes {
+        &self.redis
     }
 
     /// Reports why MySQL does not take a batch, or with `None` that it does.
@@ -123,7 +123,7 @@ impl Health {
         state.kafka_ok = observation.kafka;
         state.redis_ok = observation.redis;
         if !observation.redis {
-            self.redis_writes.unknown();
+            self.redis.unknown();
         }
         // A broker that assigns partitions sends no answer to a member without partitions.
         state.joined |= observation.kafka && state.protocol == GroupProtocol::Consumer;
@@ -179,8 +179,7 @@ impl Health {
     pub fn report(&self, now_ms: i64) -> HealthStatus {
         let now = Instant::now();
         let loop_stopped = self.heartbeat.check().is_err();
-        let redis_refused = self.redis_writes.failing_for(now);
-        HealthStatus::of(&self.state(), loop_stopped, redis_refused, now, now_ms)
+        HealthStatus::of(&self.state(), loop_stopped, &self.redis, now, now_ms)
     }
 }
 

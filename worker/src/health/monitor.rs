@@ -31,7 +31,8 @@ impl ServerMonitor {
                 () = stop.cancelled() => return,
                 _ = interval.tick() => {}
             }
-            let observation = self.group_watch.observe(self.health.is_free()).await;
+            let (free, redis) = (self.health.is_free(), self.health.redis().are_accepted());
+            let observation = self.group_watch.observe(free, redis).await;
             self.health.observed(&observation);
             let partitions = observation.kafka.then_some(observation.seen.ends.len());
             if let Some(partitions) = partitions {

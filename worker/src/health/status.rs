@@ -12,6 +12,8 @@ use ljwx_service::metrics::flag;
 use metrics::gauge;
 use serde::Serialize;
 
+use super::redis_outcomes::RedisOutcomes;
+
 /// Window of the error rate.
 const ERROR_WINDOW: Duration = Duration::from_secs(600);
 
@@ -215,13 +217,15 @@ impl HealthStatus {
     pub(super) fn of(
         state: &HealthState,
         loop_stopped: bool,
-        redis_refused: Option<(Duration, String)>,
+        redis: &RedisOutcomes,
         now: Instant,
         now_ms: i64,
     ) -> Self {
         let mut reasons = state.reasons(now, now_ms);
-        let refuses = redis_refused.as_ref().is_some_and(|(since, _)| *since >= REDIS_REJECTS_MAX);
-        reasons.extend(redis_refused.map(|(_, why)| format!("redis refuses writes: {why}")));
+        let (writes, messages) = (redis.writes.failing_for(now), redis.messages.failing_for(now));
+        let refuses = writes.as_ref().is_some_and(|(since, _)| *since >= REDIS_REJECTS_MAX);
+        reasons.extend(writes.map(|(_, why)| format!("redis refuses writes: {why}")));
+        reasons.extend(messages.map(|(_, why)| format!("redis refuses messages: {why}")));
         let stalled = state.is_stalled(now);
         for (wrong, reason) in [
             (stalled, "nothing stored for 60 s although readings wait"),

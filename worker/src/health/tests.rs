@@ -1,4 +1,3 @@
-use fred::error::{Error, ErrorKind};
 use ljwx_ledger::group::lag::{GroupState, Lag};
 
 use super::status::{REDIS_REJECTS_MAX, STORE_WINDOW};
@@ -59,17 +58,26 @@ fn a_worker_is_ready_once_the_group_has_answered() {
 #[test]
 fn a_redis_that_refuses_writes_for_a_minute_is_unhealthy_and_says_why() {
     let health = Health::new(GroupProtocol::Classic);
-    let writes = health.redis_writes();
+    let writes = &health.redis().writes;
     let reason = "redis refuses writes: OOM command not allowed";
     let says_why = |report: &HealthStatus| report.reasons.iter().any(|why| why == reason);
-    let error = Error::new(ErrorKind::Unknown, "OOM command not allowed");
-    writes.failed(&error, Instant::now());
+    let error = "OOM command not allowed";
+    writes.failed(error, Instant::now());
     let report = health.report(0);
     assert!(says_why(&report) && report.status == "degraded", "{report:?}");
     writes.taken();
-    writes.failed(&error, Instant::now() - REDIS_REJECTS_MAX);
+    writes.failed(error, Instant::now() - REDIS_REJECTS_MAX);
     let report = health.report(0);
     assert!(says_why(&report) && report.status == "unhealthy", "{report:?}");
     writes.taken();
     assert!(!says_why(&health.report(0)));
+}
+
+#[test]
+fn a_redis_that_refuses_messages_is_degraded_however_long() {
+    let health = Health::new(GroupProtocol::Classic);
+    health.redis().messages.failed("NOPERM", Instant::now() - REDIS_REJECTS_MAX);
+    let report = health.report(0);
+    let says_why = report.reasons.iter().any(|why| why == "redis refuses messages: NOPERM");
+    assert!(says_why && report.status == "degraded", "{report:?}");
 }

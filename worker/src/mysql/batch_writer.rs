@@ -87,23 +87,8 @@ impl BatchWriter {
         calendar: &PeriodDocuments<'_>,
     ) -> Result<Option<Vec<Counts>>, WriteError> {
         let mut connection = ljwx_ledger::mysql::acquire(&self.pool).await?;
-        let written = self.transact_on(&mut connection, batch, calendar).await;
-        if matches!(written, Err(WriteError::Retry { .. })) {
-            // After a failover the former primary keeps its connections and never accepts a write
-            // on them.
-            connection.close_on_drop();
-        }
-        written
-    }
-
-    async fn transact_on(
-        &self,
-        connection: &mut MySqlConnection,
-        batch: &Batch,
-        calendar: &PeriodDocuments<'_>,
-    ) -> Result<Option<Vec<Counts>>, WriteError> {
-        let texts = self.texts(connection).await?;
-        let text_max = self.packet.text_max(connection).await?;
+        let texts = self.texts(&mut connection).await?;
+        let text_max = self.packet.text_max(&mut connection).await?;
         let mut transaction = connection.begin().await?;
         let segments = &batch.segments;
         let upserts = Upserts::of(texts, segments, calendar, text_max);

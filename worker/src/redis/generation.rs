@@ -14,7 +14,8 @@ use sqlx::FromRow;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::redis::{RedisError, RedisWriteHealth};
+use crate::health::redis_outcomes::RedisOutcome;
+use crate::redis::RedisError;
 
 /// Writes "token beat", unless the key has this token with the same beat or a later one. With
 /// `ARGV[3]` = 'only' it changes only a key with this token, so that a beat does not hide a loss. A
@@ -68,7 +69,7 @@ pub struct GenerationCheck {
     key: String,
     owner: String,
     beat: Script,
-    writes: RedisWriteHealth,
+    writes: RedisOutcome,
 }
 
 impl GenerationCheck {
@@ -79,7 +80,7 @@ impl GenerationCheck {
         pool: MySqlPool,
         group: &str,
         owner: String,
-        writes: RedisWriteHealth,
+        writes: RedisOutcome,
     ) -> Self {
         Self {
             client,
@@ -120,7 +121,11 @@ impl GenerationCheck {
     async fn found(&self) -> Result<Option<String>, RedisError> {
         match self.client.get(&self.key).await {
             Err(error) if error.details().starts_with("WRONGTYPE") => Ok(None),
-            found => Ok(found?),
+            Err(error) => {
+                self.writes.failed(error.details(), Instant::now());
+                Err(error.into())
+            }
+            Ok(found) => Ok(found),
         }
     }
 
@@ -194,9 +199,13 @@ impl GenerationCheck {
         let written: Result<i64, _> =
             self.beat.evalsha_with_reload(&self.client, vec![self.key.as_str()], arguments).await;
         match written {
-            Ok(1) => self.writes.taken(),
+            Ok(1) => {
+                self.writes.taken();
+            }
             Ok(_) => {}
-            Err(ref error) => self.writes.failed(error, Instant::now()),
+            Err(ref error) => {
+                self.writes.failed(error.details(), Instant::now());
+            }
         }
         Ok(written? == 1)
     }

@@ -9,7 +9,8 @@
 -- ARGV[3] and following are lists of strings in MessagePack.
 -- Answer for each device: 0 unchanged; 1 changed; 2 there is no hash, and a reading alone must not
 --   create one, because it may be older than an evicted hash; 3 the hash is newer; 4 the hash has a
---   later delivery than the row, so the row has to be read again.
+--   later delivery than the row, so the row has to be read again; 5 changed, and Redis rejected the
+--   message.
 -- After these answers: the numbers, from 1, of the devices whose keys were no hashes and are deleted.
 local row, ttl, named = ARGV[1] == 'row', ARGV[2], cmsgpack.unpack(ARGV[3])
 local n, fields, places, whole = #named / 2, {}, {}, {'last_source', ''}
@@ -86,7 +87,11 @@ for device = 1, #KEYS / 2 do
     answer = 1
   end
   if answer < 2 and ttl ~= '' then redis.call('EXPIRE', key, ttl) end
-  if answer == 1 then redis.call('PUBLISH', channel, new[4]) end
+  -- A rejected message must not fail the hashes of this call.
+  if answer == 1 then
+    local told = redis.pcall('PUBLISH', channel, new[4])
+    if type(told) == 'table' and told.err then answer = 5 end
+  end
   answers[device] = answer
 end
 for i = 1, #removed do answers[#answers + 1] = removed[i] end

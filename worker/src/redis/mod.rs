@@ -22,12 +22,12 @@ use fred::types::scripts::Script;
 use futures_util::future::try_join_all;
 use ljwx_reading::DeviceSn;
 use metrics::counter;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::batch::Batch;
 use crate::batch::redis_progress::RedisWrite;
 use crate::batch::row::{Identity, ReadingRow};
-use crate::health::redis_writes::RedisWriteHealth;
+use crate::health::redis_outcomes::RedisOutcomes;
 use crate::metrics::{REDIS_REPLACED, REDIS_STALE};
 use crate::mysql::newest_rows::NewestRows;
 use deferred::DeferredDevices;
@@ -49,7 +49,7 @@ pub struct LatestHashes {
     ttl: Option<Duration>,
     newest: NewestRows,
     deferred: Mutex<DeferredDevices>,
-    writes: RedisWriteHealth,
+    outcomes: RedisOutcomes,
     paused_until: Mutex<Option<Instant>>,
 }
 
@@ -78,6 +78,8 @@ enum ScriptReply {
     Missing,
     Newer,
     Outdated,
+    /// Changed, and Redis rejected the message about the change.
+    Unpublished,
 }
 
 impl ScriptReply {
@@ -87,6 +89,7 @@ impl ScriptReply {
             2 => Self::Missing,
             3 => Self::Newer,
             4 => Self::Outdated,
+            5 => Self::Unpublished,
             _ => Self::Same,
         }
     }
@@ -108,6 +111,9 @@ impl WriteMode {
     }
 }
 
+/// The reason for rejected messages: only a missing permission makes Redis reject PUBLISH.
+const UNPUBLISHED: &str = "no permission to PUBLISH on health_data_channel:*";
+
 /// Number of the script's arguments before those of the devices.
 const ARGUMENTS_AHEAD: usize = 3;
 
@@ -115,13 +121,13 @@ type RowRef<'a> = (&'a Identity, &'a ReadingRow);
 
 impl LatestHashes {
     /// Creates a writer of at most `devices_max` devices per call. A hash expires `ttl` after the
-    /// last row that was not older than the hash. `writes` gets the results.
+    /// last row that was not older than the hash. `outcomes` gets the results.
     pub fn new(
         client: Client,
         newest: NewestRows,
         devices_max: usize,
         ttl: Option<Duration>,
-        writes: RedisWriteHealth,
+        outcomes: RedisOutcomes,
     ) -> Self {
         Self {
             client,
@@ -131,7 +137,7 @@ impl LatestHashes {
             ttl,
             newest,
             deferred: Mutex::default(),
-            writes,
+            outcomes,
             paused_until: Mutex::new(None),
         }
     }
@@ -200,7 +206,8 @@ impl LatestHashes {
                 let row_refs: Vec<RowRef<'_>> =
                     stored.values().map(|(identity, row)| (identity, row)).collect();
                 let answers = self.call(WriteMode::Row, &row_refs).await?;
-                changed += count(&answers, ScriptReply::Changed);
+                changed += count(&answers, ScriptReply::Changed)
+                    + count(&answers, ScriptReply::Unpublished);
                 let outdated = chosen(&row_refs, &answers, ScriptReply::Outdated);
                 open = outdated.into_iter().map(|(identity, _)| identity.0.clone()).collect();
                 if open.is_empty() {
@@ -229,16 +236,28 @@ impl LatestHashes {
             Ok(mut answers) => {
                 log_replaced(row_refs, &answers.split_off(row_refs.len().min(answers.len())));
                 let answers: Vec<ScriptReply> = answers.into_iter().map(ScriptReply::of).collect();
-                if answers.contains(&ScriptReply::Changed) {
-                    self.writes.taken();
-                }
+                self.report(&answers);
                 Ok(answers)
             }
             Err(error) => {
-                self.writes.failed(&error, Instant::now());
+                self.outcomes.writes.failed(error.details(), Instant::now());
                 self.pause();
                 Err(error.into())
             }
+        }
+    }
+
+    /// Reports what Redis accepted of a call.
+    fn report(&self, answers: &[ScriptReply]) {
+        let (told, untold) =
+            (answers.contains(&ScriptReply::Changed), answers.contains(&ScriptReply::Unpublished));
+        if told || untold {
+            self.outcomes.writes.taken();
+        }
+        if untold && self.outcomes.messages.failed(UNPUBLISHED, Instant::now()) {
+            warn!(error = UNPUBLISHED, "cannot publish changed hashes, continuing with the hashes");
+        } else if told && !untold && self.outcomes.messages.taken() {
+            info!("publishing of changed hashes recovered");
         }
     }
 

@@ -100,7 +100,10 @@ impl Repair {
                 turned = self.turn(&mut memory, &stop) => turned,
             };
             match turned {
-                Ok(()) => memory.failing = false,
+                Ok(true) if std::mem::take(&mut memory.failing) => {
+                    info!("repair of Redis recovered");
+                }
+                Ok(_) => {}
                 Err(error) if memory.failing => debug!(%error, "cannot repair Redis, retrying"),
                 Err(error) => {
                     memory.failing = true;
@@ -110,7 +113,12 @@ impl Repair {
         }
     }
 
-    async fn turn(&self, memory: &mut RepairState, stop: &CancellationToken) -> anyhow::Result<()> {
+    /// Returns whether anything was tried.
+    async fn turn(
+        &self,
+        memory: &mut RepairState,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<bool> {
         let lanes = self.link.lanes.borrow().clone();
         let behind: Vec<LaneProgress> =
             lanes.iter().filter(|lane| lane.redis_progress.behind() > 0).copied().collect();
@@ -119,7 +127,7 @@ impl Repair {
         if !self.latest.reachable() {
             // A Redis that reconnects may be a different instance: check the generation again.
             memory.generation = memory.generation.filter(|(_, generation)| generation.is_lost());
-            return Ok(());
+            return Ok(false);
         }
         let generation = self.generation(memory, behind.is_empty()).await?;
         let rested = memory.refilled_at.is_none_or(|at| at.elapsed() >= REFILL_PAUSE);
@@ -132,7 +140,8 @@ impl Repair {
             self.repair(&behind, stop).await?;
             self.report_repaired(&behind).await?;
         }
-        self.note(&lanes, memory).await
+        self.note(&lanes, memory).await?;
+        Ok(true)
     }
 
     async fn generation(

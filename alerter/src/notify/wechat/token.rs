@@ -5,6 +5,7 @@
 //! present token, so concurrent requests get the same one.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use jiff::Timestamp;
 use metrics::counter;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use tracing::debug;
+use tracing::{info, warn};
 
 use super::api::{ApiCall, Platform};
 use super::error::ErrcodeRemedy;
@@ -58,6 +59,8 @@ impl Token {
 pub struct Tokens {
     platform: Platform,
     redis: Option<fred::clients::Client>,
+    /// Whether it has been logged that Redis does not share tokens.
+    unshared_logged: AtomicBool,
     slots: std::sync::Mutex<HashMap<String, Arc<tokio::sync::Mutex<TokenSlot>>>>,
 }
 
@@ -84,7 +87,8 @@ struct SharedToken {
 impl Tokens {
     /// Tokens from `platform`, shared through `redis` if there is one.
     pub fn new(platform: Platform, redis: Option<fred::clients::Client>) -> Self {
-        Self { platform, redis, slots: std::sync::Mutex::default() }
+        let unshared_logged = AtomicBool::new(false);
+        Self { platform, redis, unshared_logged, slots: std::sync::Mutex::default() }
     }
 
     /// Returns the account's token. `failed` is a token that the platform rejected. Another token
@@ -160,7 +164,7 @@ impl Tokens {
             .as_ref()?
             .get(key(name))
             .await
-            .inspect_err(|error| debug!(%error, "cannot read shared token, fetching another"))
+            .inspect_err(|error| self.log_unshared(Some(error)))
             .ok()?;
         let shared: SharedToken = serde_json::from_str(&text?).ok()?;
         Some(Token { secret: shared.token.into(), until_ms: shared.until_ms })
@@ -173,8 +177,16 @@ impl Tokens {
         let Ok(text) = serde_json::to_string(&shared) else { return };
         let seconds = Expiration::EX(i64::try_from(cached.as_secs()).unwrap_or(i64::MAX).max(1));
         let set: Result<(), _> = redis.set(key(name), text, Some(seconds), None, false).await;
-        if let Err(error) = set {
-            debug!(%error, "cannot share token, continuing without");
+        self.log_unshared(set.as_ref().err());
+    }
+
+    /// Logs the start and the end of an outage in which each replica fetches its own tokens.
+    fn log_unshared(&self, error: Option<&fred::error::Error>) {
+        let logged = self.unshared_logged.swap(error.is_some(), Ordering::Relaxed);
+        match error {
+            Some(error) if !logged => warn!(%error, "cannot share tokens, continuing without"),
+            None if logged => info!("sharing of tokens recovered"),
+            _ => {}
         }
     }
 }

@@ -4,6 +4,8 @@
 //! Only makes the reload faster. The content of a message is ignored. If Redis is unreachable or
 //! not configured, the rules are reloaded at their interval.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fred::clients::SubscriberClient;
@@ -21,18 +23,39 @@ pub const CHANNEL: &str = "alert_rules_channel";
 /// Time between attempts to subscribe, if a connected Redis rejects the subscription.
 const RESUBSCRIBE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Starts listening in the background. The receiver sees a change for each message, or for several.
+/// What the listener hears. Without a listener neither value changes.
+#[derive(Debug, Clone)]
+pub struct RuleChanges {
+    /// Changes for each message, or for several.
+    pub edits: watch::Receiver<()>,
+    /// Whether Redis rejected the last subscription.
+    pub refused: Arc<AtomicBool>,
+}
+
+impl Default for RuleChanges {
+    fn default() -> Self {
+        Self { edits: watch::channel(()).1, refused: Arc::default() }
+    }
+}
+
+/// Starts listening in the background.
 pub fn start(
     redis: &RedisArgs,
     stop: CancellationToken,
-) -> Result<watch::Receiver<()>, fred::error::Error> {
+) -> Result<RuleChanges, fred::error::Error> {
     let client = redis.builder()?.build_subscriber_client()?;
-    let (sender, receiver) = watch::channel(());
-    tokio::spawn(listen(client, sender, stop));
-    Ok(receiver)
+    let (sender, edits) = watch::channel(());
+    let refused = Arc::new(AtomicBool::new(false));
+    tokio::spawn(listen(client, sender, Arc::clone(&refused), stop));
+    Ok(RuleChanges { edits, refused })
 }
 
-async fn listen(client: SubscriberClient, edits: watch::Sender<()>, stop: CancellationToken) {
+async fn listen(
+    client: SubscriberClient,
+    edits: watch::Sender<()>,
+    refused: Arc<AtomicBool>,
+    stop: CancellationToken,
+) {
     let (mut messages, mut connections) = (client.message_rx(), client.reconnect_rx());
     // The task ends with the client. Until then the client reconnects by itself.
     drop(client.connect());
@@ -46,14 +69,14 @@ async fn listen(client: SubscriberClient, edits: watch::Sender<()>, stop: Cancel
                 Err(RecvError::Closed) => break,
                 // Also for the first connection. A new connection does not have the old one's
                 // subscriptions.
-                Ok(_) | Err(RecvError::Lagged(_)) => listening = subscribe(&client).await,
+                Ok(_) | Err(RecvError::Lagged(_)) => listening = subscribe(&client, &refused).await,
             },
             message = messages.recv() => match message {
                 Err(RecvError::Closed) => break,
                 Ok(_) | Err(RecvError::Lagged(_)) => edits.send_replace(()),
             },
             _ = again.tick(), if !listening && client.is_connected() => {
-                listening = subscribe(&client).await;
+                listening = subscribe(&client, &refused).await;
             }
         }
     }
@@ -61,13 +84,16 @@ async fn listen(client: SubscriberClient, edits: watch::Sender<()>, stop: Cancel
     drop(client.quit().await);
 }
 
-async fn subscribe(client: &SubscriberClient) -> bool {
+/// Logs a rejection once, until the subscription succeeds.
+async fn subscribe(client: &SubscriberClient, refused: &AtomicBool) -> bool {
     let subscribed = client.subscribe(CHANNEL).await;
+    let logged = refused.swap(subscribed.is_err(), Ordering::Relaxed);
     match &subscribed {
         Ok(()) => info!(channel = CHANNEL, "subscribed to rule changes"),
-        Err(error) => {
-            warn!(channel = CHANNEL, %error, "cannot subscribe to rule changes, retrying")
+        Err(error) if !logged => {
+            warn!(channel = CHANNEL, %error, "cannot subscribe to rule changes, retrying");
         }
+        Err(_) => {}
     }
     subscribed.is_ok()
 }

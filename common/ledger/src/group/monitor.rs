@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fred::clients::Client;
-use fred::interfaces::ClientLike;
 use jiff::Timestamp;
 use metrics::gauge;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
@@ -23,7 +22,7 @@ use crate::metrics::{
     DEPENDENCY_UP, LAG_RECORDS, LAG_SECONDS, LEDGER_IMBALANCE, MORE_REPLICAS_HELP,
     RETENTION_LEFT_SECONDS, STALLED_SECONDS, TOPIC_PARTITIONS,
 };
-use crate::mysql;
+use crate::{mysql, redis};
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::kafka::topic_reader::{TopicReader, TopicWatermarks};
 use ljwx_service::metrics::flag;
@@ -44,7 +43,7 @@ pub struct Observation<'a> {
     pub database: bool,
     /// Whether Kafka answered.
     pub kafka: bool,
-    /// Whether Redis is connected, or not used.
+    /// Whether Redis answers, or is not used.
     pub redis: bool,
     /// The last answers of MySQL and Kafka. While MySQL is unreachable no position moves. While
     /// Kafka is unreachable pending records still grow older.
@@ -90,18 +89,27 @@ impl GroupMonitor {
     }
 
     /// Checks once and exports the result. `free` means that nothing but work slows this replica
-    /// down.
-    pub async fn observe(&mut self, free: bool) -> Observation<'_> {
+    /// down, and `redis_accepts` that Redis accepted this replica's last commands.
+    pub async fn observe(&mut self, free: bool, redis_accepts: bool) -> Observation<'_> {
         let ledger = timeout(ANSWER_TIMEOUT, self.entries()).await.ok().and_then(Result::ok);
         if ledger.is_some() {
             // These metrics are for people only. A server that has just returned the ledger is
             // reachable.
-            drop(timeout(ANSWER_TIMEOUT, mysql::observe(self.ledger.pool())).await);
+            let pool = self.ledger.pool();
+            let observed = async {
+                mysql::observe(pool).await?;
+                mysql::observe_clock(pool).await
+            };
+            drop(timeout(ANSWER_TIMEOUT, observed).await);
         }
         let ends = self.ends().await;
         let (database, kafka) = (ledger.is_some(), ends.is_some());
-        let redis = self.redis.as_ref().is_none_or(ClientLike::is_connected);
-        for (dependency, up) in [("mysql", database), ("kafka", kafka), ("redis", redis)] {
+        let redis = match &self.redis {
+            Some(client) => redis::answers(client).await,
+            None => true,
+        };
+        let redis_up = redis && redis_accepts;
+        for (dependency, up) in [("mysql", database), ("kafka", kafka), ("redis", redis_up)] {
             gauge!(DEPENDENCY_UP, "dependency" => dependency).set(flag(up));
         }
         self.bindings.export();

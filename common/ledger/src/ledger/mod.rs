@@ -206,23 +206,7 @@ impl Ledger {
     /// Claims a partition: raises its epoch, so that the former owner is fenced. A partition
     /// without a row starts at `low_watermark`.
     pub async fn claim(&self, partition: i32, low_watermark: i64) -> Result<Claim, ClaimError> {
-        let mut connection = self.pool.acquire().await?;
-        let claimed = self.claim_on(&mut connection, partition, low_watermark).await;
-        if matches!(claimed, Err(ClaimError::Database(_))) {
-            // A server that is no longer the primary keeps its connections and rejects all writes
-            // on them. Close the connection, so that the next claim connects anew.
-            connection.close_on_drop();
-        }
-        claimed
-    }
-
-    async fn claim_on(
-        &self,
-        connection: &mut MySqlConnection,
-        partition: i32,
-        low_watermark: i64,
-    ) -> Result<Claim, ClaimError> {
-        let mut transaction = connection.begin().await?;
+        let mut transaction = self.pool.begin().await?;
         let query = format!(
             "INSERT INTO ingest_progress (consumer_group, topic, `partition`, first_offset, \
              next_offset, redis_offset, epoch, owner, kind) VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?) \

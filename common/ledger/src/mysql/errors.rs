@@ -88,10 +88,13 @@ const BY_NUMBER: &[(u16, Remedy, &str)] = &[
     (4025, Data, "constraint, invalid JSON included (MariaDB)"),
 ];
 
+/// Errors of a server that answers and accepts no write: it is read-only, as a former primary is, or
+/// it has no room. Another server may be the primary by now.
+const WRITES_REFUSED: [u16; 8] = [3, 1015, 1021, 1036, 1114, 1290, 1792, 1836];
+
 /// Returns the remedy for an error.
 pub fn remedy(error: &sqlx::Error) -> Remedy {
     match error {
-        sqlx::Error::PoolTimedOut => Saturated,
         sqlx::Error::Database(error) => match error.try_downcast_ref::<MySqlDatabaseError>() {
             Some(error) => by_number(error.number(), error.code()),
             None => Infrastructure,
@@ -114,6 +117,11 @@ fn by_number(number: u16, state: Option<&str>) -> Remedy {
 pub fn number(error: &sqlx::Error) -> Option<u16> {
     let error = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
     Some(error.number())
+}
+
+/// Returns whether the server accepts no writes at all.
+pub(super) fn refuses_writes(error: &sqlx::Error) -> bool {
+    number(error).is_some_and(|number| WRITES_REFUSED.contains(&number))
 }
 
 /// Returns number and SQLSTATE of an error, such as `1264/22003`, for headers and logs.
@@ -218,11 +226,18 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_refuses_writes_is_waited_for() {
+        for number in WRITES_REFUSED {
+            assert!(BY_NUMBER.iter().any(|(known, ..)| *known == number), "{number}");
+            assert_eq!(by_number(number, None), Infrastructure, "{number}");
+        }
+    }
+
+    #[test]
     fn what_is_not_known_to_be_a_value_s_fault_is_held() {
         assert_eq!(by_number(9999, Some("HY000")), Infrastructure);
         assert_eq!(by_number(9999, Some("22999")), Data);
         assert_eq!(by_number(1146, Some("42S02")), Schema);
-        assert_eq!(remedy(&sqlx::Error::PoolTimedOut), Saturated);
         assert_eq!(remedy(&sqlx::Error::WorkerCrashed), Infrastructure);
     }
 }

@@ -3,7 +3,8 @@
 //! sqlx waits for an answer without limit, and so does the socket if a server vanishes silently.
 //! Here a late answer is an error like a lost connection, and the connection is closed: a late
 //! answer would be taken for the answer to the next statement. A connection whose user stopped
-//! waiting is closed too.
+//! waiting is closed too. After the answer of a server that refuses writes, `renewal` ends the use of
+//! all connections.
 
 use std::fmt::{self, Debug, Formatter};
 use std::io;
@@ -18,22 +19,31 @@ use sqlx::{Describe, Either, Error, Execute, Executor, MySql, SqlStr};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 
+use super::errors;
+use super::renewal::Renewal;
+
+/// Longest wait for the ping with which sqlx returns a connection to the pool. Without this limit a
+/// server that has vanished keeps the pool's places for the whole limit of a statement.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A pool of limited connections to MySQL.
 #[derive(Debug, Clone)]
 pub struct MySqlPool {
     pool: sqlx::MySqlPool,
     limit: Duration,
+    renewal: Renewal,
 }
 
 impl MySqlPool {
-    /// Wraps `pool`. Each statement and each transaction may take `limit`.
-    pub(super) fn new(pool: sqlx::MySqlPool, limit: Duration) -> Self {
-        Self { pool, limit }
+    /// Wraps `pool`. Each statement and each transaction may take `limit`. `renewal` learns of
+    /// servers that refuse writes.
+    pub(super) fn new(pool: sqlx::MySqlPool, limit: Duration, renewal: Renewal) -> Self {
+        Self { pool, limit, renewal }
     }
 
     /// Returns the same pool with another limit.
     pub fn with_limit(&self, limit: Duration) -> Self {
-        Self { pool: self.pool.clone(), limit }
+        Self { limit, ..self.clone() }
     }
 
     /// Returns sqlx's own pool, for users with limits of their own.
@@ -43,23 +53,21 @@ impl MySqlPool {
 
     /// Returns a connection. The wait for a free connection has a limit of its own.
     pub async fn acquire(&self) -> Result<MySqlConnection, Error> {
-        Ok(self.limited(self.pool.acquire().await?))
-    }
-
-    /// Returns a connection if one is free now.
-    pub(super) fn try_acquire(&self) -> Option<MySqlConnection> {
-        self.pool.try_acquire().map(|connection| self.limited(connection))
-    }
-
-    fn limited(&self, connection: PoolConnection<MySql>) -> MySqlConnection {
-        MySqlConnection {
+        let connection = self.pool.acquire().await.map_err(|error| match error {
+            Error::PoolTimedOut => {
+                let limit = self.pool.options().get_acquire_timeout();
+                timed_out("no connection to MySQL", limit, "--mysql-acquire-timeout")
+            }
+            error => error,
+        })?;
+        Ok(MySqlConnection {
             connection,
             limit: self.limit,
+            renewal: self.renewal.clone(),
             until: None,
             is_open: false,
             is_waiting: false,
-            is_refused: false,
-        }
+        })
     }
 
     /// Begins a transaction on a connection of its own.
@@ -77,25 +85,19 @@ impl MySqlPool {
 pub struct MySqlConnection {
     connection: PoolConnection<MySql>,
     limit: Duration,
+    renewal: Renewal,
     /// Deadline of the transaction.
     until: Option<Instant>,
     /// Whether a transaction has begun and not ended.
     is_open: bool,
     /// Whether an answer is outstanding, so that the connection cannot be reused.
     is_waiting: bool,
-    /// Whether the user wants the connection closed.
-    is_refused: bool,
 }
 
 impl MySqlConnection {
     /// Begins a transaction.
     pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
         Transaction::begin(TransactionConnection::Lent(self)).await
-    }
-
-    /// Closes the connection on drop instead of returning it.
-    pub fn close_on_drop(&mut self) {
-        self.is_refused = true;
     }
 
     async fn run(&mut self, statement: &'static str) -> Result<(), Error> {
@@ -107,7 +109,12 @@ impl MySqlConnection {
         let limit = Instant::now() + self.limit;
         let until = self.until.map_or(limit, |until| until.min(limit));
         self.is_waiting = true;
-        let answer = AnswerDeadline { until, limit: self.limit, is_waiting: &mut self.is_waiting };
+        let answer = AnswerDeadline {
+            until,
+            limit: self.limit,
+            renewal: &self.renewal,
+            is_waiting: &mut self.is_waiting,
+        };
         (&mut *self.connection, answer)
     }
 }
@@ -120,11 +127,12 @@ impl Debug for MySqlConnection {
 
 impl Drop for MySqlConnection {
     fn drop(&mut self) {
-        if self.is_waiting || self.is_open || self.is_refused {
+        if self.is_waiting || self.is_open {
             self.connection.close_on_drop();
         } else if let Ok(runtime) = Handle::try_current() {
             // sqlx pings the server before the return, without a limit.
-            let (limit, returned) = (self.limit, self.connection.return_to_pool());
+            let limit = self.limit.min(RETURN_TIMEOUT);
+            let returned = self.connection.return_to_pool();
             runtime.spawn(async move { timeout(limit, returned).await });
         }
     }
@@ -134,6 +142,7 @@ impl Drop for MySqlConnection {
 struct AnswerDeadline<'c> {
     until: Instant,
     limit: Duration,
+    renewal: &'c Renewal,
     is_waiting: &'c mut bool,
 }
 
@@ -141,15 +150,19 @@ impl AnswerDeadline<'_> {
     /// Records an answer that arrived in time, also an error of the server.
     fn came<T>(&mut self, result: Result<Result<T, Error>, Elapsed>) -> Result<T, Error> {
         let Ok(result) = result else {
-            let text = format!(
-                "MySQL did not answer within {} s (--mysql-statement-timeout)",
-                self.limit.as_secs_f64()
-            );
-            return Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)));
+            return Err(timed_out("MySQL did not answer", self.limit, "--mysql-statement-timeout"));
         };
         *self.is_waiting = false;
+        if result.as_ref().is_err_and(errors::refuses_writes) {
+            self.renewal.begin();
+        }
         result
     }
+}
+
+fn timed_out(what: &str, limit: Duration, setting: &str) -> Error {
+    let text = format!("{what} within {} s ({setting})", limit.as_secs_f64());
+    Error::Io(io::Error::new(io::ErrorKind::TimedOut, text))
 }
 
 type QueryItem = Either<MySqlQueryResult, MySqlRow>;

@@ -6,7 +6,9 @@ pub mod errors;
 pub mod sql;
 
 mod limited;
+mod renewal;
 
+use std::future::ready;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,9 +19,10 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use url::Url;
 
+use self::renewal::Renewal;
 use crate::metrics::{
-    DATABASE_CONNECTIONS, DATABASE_CONNECTIONS_MAX, DATABASE_CONNECTIONS_WAITING, QUERIES,
-    QUESTIONS, THREADS_CONNECTED, THREADS_RUNNING,
+    DATABASE_CONNECTIONS, DATABASE_CONNECTIONS_MAX, DATABASE_CONNECTIONS_WAITING,
+    MYSQL_CLOCK_OFFSET_SECONDS, QUERIES, QUESTIONS, THREADS_CONNECTED, THREADS_RUNNING,
 };
 pub use limited::{MySqlConnection, MySqlPool, Transaction};
 use ljwx_reading::offset_text;
@@ -113,30 +116,34 @@ impl MySqlArgs {
             .options()
             .map_err(|problem| sqlx::Error::Configuration(problem.into()))?
             .0
-            // Fresh servers have no named zones loaded, so the offset is set.
-            .timezone(offset_text(zone, Timestamp::now()))
+            // The session below sets the offset of its own time.
+            .timezone(None::<String>)
             .charset("utf8mb4")
             .pipes_as_concat(false)
             .no_engine_substitution(false)
             // Statements hold patients' values, and sqlx logs slow statements whole.
             .disable_statement_logging();
-        let session = session(self.statement_timeout);
+        let (zone, limit, renewal) = (zone.clone(), self.statement_timeout, Renewal::default());
+        let (taken, returned) = (renewal.clone(), renewal.clone());
         let pool = MySqlPoolOptions::new()
             .max_connections(self.pool_size)
             .acquire_timeout(self.acquire_timeout)
             .idle_timeout(CONNECTION_IDLE)
+            .max_lifetime(CONNECTION_LIFETIME)
             // A ping before each batch costs a round trip. Without the ping, a dead connection
             // fails the batch's first statement, and the batch is retried.
             .test_before_acquire(false)
+            .before_acquire(move |_, meta| Box::pin(ready(Ok(taken.keeps(meta.age)))))
+            .after_release(move |_, meta| Box::pin(ready(Ok(returned.keeps(meta.age)))))
             .after_connect(move |connection, _| {
-                let session = session.clone();
+                let session = session(limit, &offset_text(&zone, Timestamp::now()));
                 Box::pin(async move {
                     connection.execute(AssertSqlSafe(session)).await?;
                     Ok(())
                 })
             })
             .connect_lazy_with(options);
-        Ok(MySqlPool::new(pool, self.statement_timeout))
+        Ok(MySqlPool::new(pool, self.statement_timeout, renewal))
     }
 }
 
@@ -147,15 +154,21 @@ const SESSION_IDLE_SECONDS: u64 = 120;
 /// Time after which the pool closes an idle connection, before the server does.
 const CONNECTION_IDLE: Duration = Duration::from_secs(60);
 
+/// Longest life of a connection. A process that only reads leaves a former primary after this time,
+/// and NOW() has the new offset this long after a change to or from daylight saving time.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
+
 /// Returns the statements that prepare a session. Strict mode, because otherwise a multi-row INSERT
 /// truncates silently. READ COMMITTED, because gap locks only make two workers wait for each other.
+/// The zone is set as an offset, because fresh servers have no named zones loaded.
 ///
 /// The server gives up a lock before a statement's `limit` has passed. The server does not notice
 /// that the client has stopped waiting, and sessions would pile up.
-fn session(limit: Duration) -> String {
+fn session(limit: Duration, offset: &str) -> String {
     let lock_wait = (limit.as_secs() / 2).max(1);
     format!(
-        "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'; \
+        "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', \
+         time_zone = '{offset}'; \
          SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
          SET SESSION lock_wait_timeout = {lock_wait}, innodb_lock_wait_timeout = {lock_wait}, \
          wait_timeout = {SESSION_IDLE_SECONDS}"
@@ -164,9 +177,6 @@ fn session(limit: Duration) -> String {
 
 /// Returns a connection to write on, and counts the writes that wait for one.
 pub async fn acquire(pool: &MySqlPool) -> Result<MySqlConnection, sqlx::Error> {
-    if let Some(connection) = pool.try_acquire() {
-        return Ok(connection);
-    }
     let _waiting = GaugeGuard::begin(DATABASE_CONNECTIONS_WAITING);
     pool.acquire().await
 }
@@ -196,6 +206,18 @@ pub async fn observe(pool: &MySqlPool) -> Result<(), sqlx::Error> {
             _ => {}
         }
     }
+    Ok(())
+}
+
+/// Exports how far the server's clock is ahead of this host's. Half of the round trip is the error.
+pub async fn observe_clock(pool: &MySqlPool) -> Result<(), sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let asked_ms = Timestamp::now().as_millisecond();
+    let server_ms: i64 = sqlx::query_scalar("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000 AS SIGNED)")
+        .fetch_one(&mut connection)
+        .await?;
+    let middle_ms = i64::midpoint(asked_ms, Timestamp::now().as_millisecond());
+    gauge!(MYSQL_CLOCK_OFFSET_SECONDS).set((server_ms - middle_ms) as f64 / 1000.0);
     Ok(())
 }
 

@@ -1,9 +1,10 @@
-//! Measures the memory, processor time, files and threads of this process.
+//! Measures the memory, processor time, files and threads of this process, and its clock.
 
+use jiff::Timestamp;
 use metrics::gauge;
 use metrics_process::Collector;
 
-use crate::metrics::MEMORY_LIMIT;
+use crate::metrics::{CLOCK_SECONDS, MEMORY_LIMIT};
 
 /// Files with the memory limit of a control group: version 2, then version 1.
 const LIMIT_FILES: [&str; 2] =
@@ -27,6 +28,7 @@ impl ProcessMetrics {
     /// Exports the present values.
     pub(super) fn collect(&self) {
         self.collector.collect();
+        gauge!(CLOCK_SECONDS).set(Timestamp::now().as_millisecond() as f64 / 1000.0);
         if let Some(limit) = self.memory_limit {
             gauge!(MEMORY_LIMIT).set(limit as f64);
         }
