@@ -174,6 +174,7 @@ impl Validate for Config {
         run.mysql.validate(problems);
         run.lifecycle.validate(problems);
         run.telemetry.validate(problems);
+        run.admin.validate(problems);
         run.limits.validate(problems);
         run.operators.validate(problems);
         if let Some(redis) = run.redis() {

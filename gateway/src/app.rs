@@ -17,13 +17,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::admission::shared_bucket::SharedBucket;
 use crate::config::{Config, FLUSH_RESERVE};
 use crate::http::read_body::BodyReader;
 use crate::http::{API_ROUTE, DEVICE_ROUTE, Routes};
 use crate::ingest::Ingest;
-use crate::metrics::{CONNECTIONS, CONNECTIONS_REFUSED, MEMORY_BOUND, REQUESTS};
+use crate::metrics::{CONNECTIONS, CONNECTIONS_REFUSED, MEMORY_BOUND, REJECTS_BYTES_MAX, REQUESTS};
 use crate::records::RecordPublisher;
-use crate::request_span::TraceCallers;
+use crate::request_span::{FORCED_PER_SECOND, TraceCallers};
 use crate::topics;
 
 /// A gateway bound to its ports.
@@ -55,6 +56,7 @@ impl App {
                     readings_topic: config.kafka.readings_topic.clone(),
                     rejects_topic: config.kafka.rejects_topic.clone(),
                 },
+                rejects: config.protection.rejects(),
                 zone: config.zone.zone.clone(),
             },
             topics: topics.clone(),
@@ -62,6 +64,7 @@ impl App {
             answer_timeout: config.protection.answer_timeout,
             slots: Semaphore::new(config.protection.requests_max),
             trace_callers: TraceCallers::new(&config.protection.trace_callers),
+            forced_spans: SharedBucket::new(FORCED_PER_SECOND, FORCED_PER_SECOND),
         };
         // The validation has checked that the hard limit has room for every connection.
         rlimit::increase_nofile_limit(u64::MAX).context("cannot raise the limit of open files")?;
@@ -81,6 +84,7 @@ impl App {
             admin.serve(&config.admin, axum::Router::new(), &essential, &admin_stop).await?;
         let memory_bound = config.memory_bound();
         gauge!(MEMORY_BOUND).set(memory_bound as f64);
+        gauge!(REJECTS_BYTES_MAX).set(config.protection.rejects_bytes_per_s as f64);
         info!(
             version = env!("CARGO_PKG_VERSION"),
             listen = %server.local_addr()?,

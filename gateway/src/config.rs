@@ -92,6 +92,7 @@ impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
         self.kafka.validate(problems);
         self.telemetry.validate(problems);
+        self.admin.validate(problems);
         self.protection.validate(self.message_timeout, problems);
         problems.require(self.linger * 10 <= self.message_timeout, || {
             "--linger must be at most a tenth of --message-timeout".into()

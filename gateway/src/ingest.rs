@@ -1,7 +1,9 @@
 //! Publishes the items of a body to Kafka and waits for all delivery reports. Publishes every
-//! reading, and for devices every reject.
+//! reading, and for devices every reject that finds room in the rate of rejects.
 //!
 //! Leaves parsing to `items` and the answer to `http::response`.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -9,10 +11,11 @@ use ljwx_reading::{FIELD_DROPPED, Reading, Rejection};
 use ljwx_service::kafka::publisher::PublishError;
 use metrics::counter;
 
+use crate::admission::shared_bucket::SharedBucket;
 use crate::items::{
-    BodyContent, BodyContext, ItemResult, ItemSource, Parsed, ParsedItem, parse_body,
+    BodyContent, BodyContext, ItemResult, ItemSource, Parsed, ParsedItem, is_cut, parse_body,
 };
-use crate::metrics::{READINGS, REJECTIONS, WARNINGS};
+use crate::metrics::{READINGS, REJECTIONS, REJECTS_BYTES, REJECTS_THROTTLED, WARNINGS};
 use crate::records::{RecordPublisher, RejectRecord, SentRecord};
 use crate::request_span::RequestSpan;
 
@@ -48,6 +51,8 @@ pub enum IngestError {
     Empty,
     /// Kafka could not take a record now.
     Unavailable(PublishError),
+    /// The rejects were not kept: they come faster than allowed. There is room after this time.
+    NoRoomForRejects(Duration),
 }
 
 /// Most item results of one body, and so most entries of `results` in an answer.
@@ -66,10 +71,15 @@ impl IngestResult {
 /// not wait.
 pub const OFF_THREAD_BYTES: usize = 64 * 1024;
 
+/// Bytes of a reject beside its value: key, headers and Kafka's own.
+const REJECT_OVERHEAD_BYTES: usize = 512;
+
 /// Publishes bodies to Kafka.
 #[derive(Clone)]
 pub struct Ingest {
     pub records: RecordPublisher,
+    /// Bytes of rejects that may be published.
+    pub rejects: SharedBucket,
     pub zone: TimeZone,
 }
 
@@ -89,7 +99,7 @@ impl Ingest {
             }
             _ => enqueue()?,
         };
-        intake.confirmed().await.map_err(IngestError::Unavailable)
+        intake.confirmed().await
     }
 
     /// Parses the body and passes its records to the producer.
@@ -102,11 +112,16 @@ impl Ingest {
     ) -> Result<BodyPublisher<'a>, IngestError> {
         let context = BodyContext { zone: &self.zone, received_at };
         let body = parse_body(content, &context).ok_or(IngestError::Empty)?;
+        let reserved = match policy {
+            RoutePolicy::Device => self.reserve_rejects(&body.items),
+            RoutePolicy::Api => Ok(()),
+        };
         let mut intake = BodyPublisher {
             ingest: self,
             policy,
             received_at,
             request,
+            no_room: reserved.err(),
             sent: Vec::new(),
             result: IngestResult { malformed: body.malformed, ..IngestResult::default() },
         };
@@ -114,6 +129,23 @@ impl Ingest {
             intake.item(item).map_err(IngestError::Unavailable)?;
         }
         Ok(intake)
+    }
+
+    /// Takes the room of all rejects of a body, or of none: of a body that is sent again, a part
+    /// would be in the topic once more each time. The error is the wait until there is room.
+    fn reserve_rejects(&self, items: &[ParsedItem<'_>]) -> Result<(), Duration> {
+        let kept = items.iter().filter(|item| item.is_kept());
+        let sizes = kept.map(|item| item.source.raw.len() + REJECT_OVERHEAD_BYTES);
+        let (count, bytes) = sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size));
+        if count == 0 {
+            return Ok(());
+        }
+        let reserved = self.rejects.take(bytes as u64);
+        match reserved {
+            Ok(()) => counter!(REJECTS_BYTES).increment(bytes as u64),
+            Err(_) => counter!(REJECTS_THROTTLED).increment(count),
+        }
+        reserved
     }
 }
 
@@ -123,6 +155,8 @@ struct BodyPublisher<'a> {
     policy: RoutePolicy,
     received_at: Timestamp,
     request: &'a RequestSpan,
+    /// If the rejects are not kept: the wait until there is room for them.
+    no_room: Option<Duration>,
     sent: Vec<SentRecord>,
     result: IngestResult,
 }
@@ -149,9 +183,7 @@ impl BodyPublisher<'_> {
                 .increment(1);
             self.result.add_item_result(|| ItemResult::of_warning(item.index, device_sn, warning));
         }
-        if self.policy == RoutePolicy::Device
-            && reading.warnings().iter().any(|warning| warning.cut)
-        {
+        if self.policy == RoutePolicy::Device && is_cut(reading) {
             self.send_reject(&RejectRecord {
                 value: item.raw,
                 code: FIELD_DROPPED,
@@ -185,6 +217,9 @@ impl BodyPublisher<'_> {
     }
 
     fn send_reject(&mut self, reject: &RejectRecord<'_>) -> Result<(), PublishError> {
+        if self.no_room.is_some() {
+            return Ok(());
+        }
         let received_at_ms = self.received_at.as_millisecond();
         let request = self.request.recorded();
         self.sent.push(self.ingest.records.reject(reject, received_at_ms, request)?);
@@ -193,9 +228,12 @@ impl BodyPublisher<'_> {
 
     /// Waits for the delivery reports. All records are enqueued before the first wait, so they
     /// share a batch.
-    async fn confirmed(self) -> Result<IngestResult, PublishError> {
+    async fn confirmed(self) -> Result<IngestResult, IngestError> {
         for sent in self.sent {
-            sent.confirmed().await?;
+            sent.confirmed().await.map_err(IngestError::Unavailable)?;
+        }
+        if let Some(wait) = self.no_room {
+            return Err(IngestError::NoRoomForRejects(wait));
         }
         // Count after confirmation: a client that gets no answer sends the body again.
         for (outcome, count) in [

@@ -44,6 +44,23 @@ pub struct ParsedItem<'a> {
     pub parsed: Parsed,
 }
 
+impl ParsedItem<'_> {
+    /// Whether the bytes of a device's item are kept: the item is no reading, or its reading does not
+    /// hold all of it.
+    pub fn is_kept(&self) -> bool {
+        match &self.parsed {
+            Parsed::Accepted(reading) => is_cut(reading),
+            Parsed::Duplicate => false,
+            Parsed::Rejected(_) => true,
+        }
+    }
+}
+
+/// Whether a part of the item was left out of its reading.
+pub fn is_cut(reading: &Reading) -> bool {
+    reading.warnings().iter().any(|warning| warning.cut)
+}
+
 /// An item as received.
 #[derive(Debug, Clone, Copy)]
 pub struct ItemSource<'a> {

@@ -19,6 +19,12 @@ ljwx_service::declare_metrics! {
     Counter READINGS = "gateway_readings_total" by "outcome";
     /// Rejected items.
     Counter REJECTIONS = "gateway_rejections_total" by "code";
+    /// Bytes of rejects passed to Kafka, headers included.
+    Counter REJECTS_BYTES = "gateway_rejects_bytes_total";
+    /// Bytes of rejects that may be passed to Kafka in a second.
+    Gauge REJECTS_BYTES_MAX = "gateway_rejects_bytes_per_second_max";
+    /// Rejects not kept because they come faster than that; their bodies get 503.
+    Counter REJECTS_THROTTLED = "gateway_rejects_throttled_total";
     /// Fields left out of accepted readings.
     Counter WARNINGS = "gateway_warnings_total" by "field", "code";
     /// Wait that 503 answers asked for.

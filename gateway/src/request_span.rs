@@ -1,8 +1,8 @@
 //! Starts and ends the span of one request.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use ipnet::IpNet;
@@ -12,11 +12,17 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Context, KeyValue};
 
+use crate::admission::shared_bucket::SharedBucket;
+
 /// Header with the request's id in answers, and the client's own id in requests.
 pub const REQUEST_ID: &str = "x-request-id";
 
 /// Most requests a second that all trusted callers together can have sampled.
-const SAMPLED_PER_SECOND: u32 = 10;
+const SAMPLED_PER_SECOND: u64 = 10;
+
+/// Most spans a second that are recorded for rejects and failed requests: a flood of them must not
+/// fill the collector.
+pub const FORCED_PER_SECOND: u64 = 10;
 
 /// Longest client id that is kept.
 const CLIENT_ID_BYTES_MAX: usize = 64;
@@ -25,14 +31,14 @@ const CLIENT_ID_BYTES_MAX: usize = 64;
 #[derive(Debug, Clone)]
 pub struct TraceCallers {
     networks: Arc<[IpNet]>,
-    /// Start of the current second, and the sampled requests in it.
-    sampled: Arc<Mutex<(Instant, u32)>>,
+    sampled: SharedBucket,
 }
 
 impl TraceCallers {
     /// Trusts callers from these networks.
     pub fn new(networks: &[IpNet]) -> Self {
-        Self { networks: networks.into(), sampled: Arc::new(Mutex::new((Instant::now(), 0))) }
+        let sampled = SharedBucket::new(SAMPLED_PER_SECOND, SAMPLED_PER_SECOND);
+        Self { networks: networks.into(), sampled }
     }
 
     /// Returns the trace context of a request from `peer`, if `peer` is trusted.
@@ -42,19 +48,10 @@ impl TraceCallers {
             return None;
         }
         let context = trace::read(headers.get(TRACEPARENT)?.as_bytes())?;
-        if !context.is_sampled() || self.may_sample() {
+        if !context.is_sampled() || self.sampled.take(1).is_ok() {
             return Some(context);
         }
         Some(remote(context.trace_id(), context.span_id()))
-    }
-
-    fn may_sample(&self) -> bool {
-        let mut sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
-        if sampled.0.elapsed() >= Duration::from_secs(1) {
-            *sampled = (Instant::now(), 0);
-        }
-        sampled.1 += 1;
-        sampled.1 <= SAMPLED_PER_SECOND
     }
 }
 
@@ -68,20 +65,29 @@ pub fn new_id() -> String {
     TraceId::from(rand::random::<u128>()).to_string()
 }
 
-/// The span of a request. If the request fails or has a reject, a sampled span is added.
+/// The span of a request. If the request fails or has a reject, a sampled span is added, within the
+/// bound of such spans.
 pub struct RequestSpan {
     route: &'static str,
     started: SystemTime,
     context: Context,
     /// The client's own id of the request.
     client_id: Option<String>,
+    /// Sampled spans that may be added.
+    forced: SharedBucket,
     /// A sampled span in the same trace, if the sampler had not chosen the request.
     recorded: OnceLock<Context>,
 }
 
 impl RequestSpan {
     /// Starts the span, with `caller` as its parent if there is one.
-    pub fn start(route: &'static str, caller: Option<SpanContext>, headers: &HeaderMap) -> Self {
+    /// Sampled spans are added as long as `forced` has tokens.
+    pub fn start(
+        route: &'static str,
+        caller: Option<SpanContext>,
+        headers: &HeaderMap,
+        forced: &SharedBucket,
+    ) -> Self {
         let client_id = headers.get(REQUEST_ID).and_then(client_id);
         let span = named(route, client_id.as_deref());
         let context = match caller {
@@ -95,7 +101,14 @@ impl RequestSpan {
             let (trace, span) = (rand::random::<u128>(), rand::random::<u64>());
             context.with_remote_span_context(remote(TraceId::from(trace), SpanId::from(span)))
         };
-        Self { route, started: SystemTime::now(), context, client_id, recorded: OnceLock::new() }
+        Self {
+            route,
+            started: SystemTime::now(),
+            context,
+            client_id,
+            forced: forced.clone(),
+            recorded: OnceLock::new(),
+        }
     }
 
     /// Returns the id of the request in logs and traces.
@@ -113,12 +126,16 @@ impl RequestSpan {
         &self.context
     }
 
-    /// Returns a context that is always sampled, for rejects and failed requests.
+    /// Returns a context for rejects and failed requests. The context is sampled as long as the bound
+    /// of such spans allows.
     pub fn recorded(&self) -> &Context {
         if self.is_sampled() {
             return &self.context;
         }
         let start = || {
+            if self.forced.take(1).is_err() {
+                return self.context.clone();
+            }
             named(self.route, self.client_id())
                 .under(&self.context)
                 .since(self.started)
@@ -186,7 +203,7 @@ mod tests {
         let id = TraceId::from_hex("0af7651916cd43dd8448eb211c80319c").unwrap();
         assert!(contexts.iter().all(|context| context.trace_id() == id));
         let sampled = contexts.iter().filter(|context| context.is_sampled()).count();
-        // Twice as many if a second ends meanwhile.
+        // Some come back meanwhile.
         assert!((10..=20).contains(&sampled), "{sampled} of 50");
     }
 

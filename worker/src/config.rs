@@ -160,6 +160,7 @@ impl RunConfig {
         self.redis.validate(problems);
         self.lifecycle.validate(problems);
         self.telemetry.validate(problems);
+        self.admin.validate(problems);
         let rows = 1..=BATCH_ROWS_MAX;
         problems.require(self.batch_rows.is_none_or(|fixed| rows.contains(&fixed)), || {
             format!("--batch-rows must lie between 1 and {BATCH_ROWS_MAX}")

@@ -83,6 +83,9 @@ declare_metrics! {
     /// Log lines of level warn and error.
     Counter LOG_LINES = "log_lines_total" by "level";
 
+    /// Calls of the admin port with a wrong token, or without one.
+    Counter ADMIN_UNAUTHORIZED = "admin_unauthorized_total";
+
     /// Records waiting for Kafka.
     Gauge PRODUCER_QUEUE_RECORDS = "producer_queue_records";
     /// Time without a reachable broker; 0 while a broker is reachable.

@@ -10,6 +10,7 @@ use rlimit::Resource;
 
 use crate::admission::byte_budget::BodyBudget;
 use crate::admission::pace::Pace;
+use crate::admission::shared_bucket::SharedBucket;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -69,6 +70,13 @@ pub struct ProtectionArgs {
     /// Longest time of an answer, from the body's last byte; watches give up after 10 s.
     #[arg(long, env = "ANSWER_TIMEOUT", default_value = "9s", value_parser = duration)]
     pub answer_timeout: Duration,
+    /// Bytes of rejects that this gateway publishes a second in the long run; beyond them a body with
+    /// rejects gets 503.
+    #[arg(long, env = "REJECTS_BYTES_PER_S", default_value_t = MIB)]
+    pub rejects_bytes_per_s: u64,
+    /// Bytes of rejects that this gateway publishes at once after a quiet time.
+    #[arg(long, env = "REJECTS_BURST_BYTES", default_value_t = 128 * MIB)]
+    pub rejects_burst_bytes: u64,
     /// Networks whose trace headers are trusted on /v1/readings, as 10.0.0.0/8,…; none: no caller
     /// is trusted.
     #[arg(long, env = "TRACE_CALLERS", value_delimiter = ',')]
@@ -97,6 +105,14 @@ impl ProtectionArgs {
         });
         problems.require(self.body_rate_min >= 1, || "--body-rate-min must be at least 1".into());
         problems.require(self.requests_max >= 1, || "--requests-max must be at least 1".into());
+        for (name, bytes) in [
+            ("--rejects-bytes-per-s", self.rejects_bytes_per_s),
+            ("--rejects-burst-bytes", self.rejects_burst_bytes),
+        ] {
+            problems.require(bytes >= 1, || {
+                format!("{name} must be at least 1, or no body with a reject is ever acknowledged")
+            });
+        }
         for (name, time) in [
             ("--header-timeout", self.header_timeout),
             ("--idle-timeout", self.idle_timeout),
@@ -129,6 +145,11 @@ impl ProtectionArgs {
     /// Creates an empty budget for all bodies.
     pub fn budget(&self) -> BodyBudget {
         BodyBudget::new(self.inflight_bytes_max)
+    }
+
+    /// Creates the rate of rejects, in bytes.
+    pub fn rejects(&self) -> SharedBucket {
+        SharedBucket::new(self.rejects_bytes_per_s, self.rejects_burst_bytes)
     }
 
     /// Returns the most memory that the process can need, in bytes, with a producer's queue of

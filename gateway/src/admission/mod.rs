@@ -1,6 +1,8 @@
-//! Admission of requests: the bytes held at a time, the pace of a body, and the bounds of the
-//! public port.
+//! Admission of requests: the bytes held at a time, the pace of a body, the rate of rejects and of
+//! recorded spans, and the bounds of the public port.
 
 pub mod byte_budget;
 pub mod limits;
 pub mod pace;
+pub mod shared_bucket;
+pub mod token_bucket;

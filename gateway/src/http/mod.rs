@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 use self::headers::Coding;
 use self::read_body::{BodyReadError, BodyReader, ReceivedBody};
 use self::response::Responder;
+use crate::admission::shared_bucket::SharedBucket;
 use crate::ingest::{Ingest, IngestError, IngestResult, OFF_THREAD_BYTES, RoutePolicy};
 use crate::items::BodyContent;
 use crate::metrics::{REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT, RETRY_AFTER};
@@ -40,6 +41,8 @@ pub struct Routes {
     pub answer_timeout: Duration,
     pub slots: Semaphore,
     pub trace_callers: TraceCallers,
+    /// Spans that may be recorded although the sampler did not choose them.
+    pub forced_spans: SharedBucket,
 }
 
 /// Route of the devices in the field.
@@ -50,6 +53,9 @@ pub const API_ROUTE: &str = "/v1/readings";
 
 /// Prefix of the API's paths.
 const API_PATHS: &str = "/v1/";
+
+/// Longest wait that an answer asks for, in seconds.
+const RETRY_AFTER_MAX_S: f64 = 60.0;
 
 /// Label in metrics for all paths without a route.
 const NO_ROUTE: &str = "none";
@@ -108,7 +114,7 @@ impl Routes {
             RoutePolicy::Device => None,
             RoutePolicy::Api => self.trace_callers.context(peer.ip(), headers),
         };
-        let span = RequestSpan::start(route, caller, headers);
+        let span = RequestSpan::start(route, caller, headers, &self.forced_spans);
         let answer = Responder { policy, zone: &self.ingest.zone, request_id: span.request_id() };
         let (error_response, response) = match self.take_in(policy, request, &span).await {
             Ok(result) => (answer.error_code(&result), answer.ingested(&result)),
@@ -193,6 +199,10 @@ impl Routes {
                 not_acknowledged(span, &error.to_string());
                 self.unavailable()
             }
+            IngestError::NoRoomForRejects(wait) => {
+                not_acknowledged(span, "rejects come faster than --rejects-bytes-per-s");
+                refuse(spread(wait, rand::random()))
+            }
         })
     }
 
@@ -205,10 +215,19 @@ impl Routes {
     }
 
     fn unavailable(&self) -> RequestError {
-        let retry_after = self.ingest.records.publisher.retry_after(rand::random());
-        histogram!(RETRY_AFTER).record(retry_after as f64);
-        RequestError { code: ErrorCode::Unavailable, retry_after: Some(retry_after) }
+        refuse(self.ingest.records.publisher.retry_after(rand::random()))
     }
+}
+
+fn refuse(retry_after: u64) -> RequestError {
+    histogram!(RETRY_AFTER).record(retry_after as f64);
+    RequestError { code: ErrorCode::Unavailable, retry_after: Some(retry_after) }
+}
+
+/// Returns the whole seconds of a wait. `random` in 0..1 spreads the devices.
+fn spread(wait: Duration, random: f64) -> u64 {
+    let seconds = wait.as_secs_f64() * (1.0 + random / 2.0);
+    seconds.clamp(1.0, RETRY_AFTER_MAX_S).ceil() as u64
 }
 
 fn not_acknowledged(span: &RequestSpan, error: &str) {

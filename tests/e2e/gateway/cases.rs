@@ -47,6 +47,8 @@ const HOLDING: &[&str] = &[
     "idle_between_requests",
     "sigterm_does_not_wait_for_half_a_head",
     "a_trusted_callers_trace",
+    "log_level_with_a_wrong_token",
+    "log_level_with_the_token",
 ];
 
 async fn holds(text: &str, chosen: impl Fn(&str) -> bool, count: usize) -> Result<()> {

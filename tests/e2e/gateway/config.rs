@@ -63,6 +63,7 @@ async fn help_names_every_shared_variable() -> Result<()> {
         "KAFKA_BROKERS",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "ADMIN_LISTEN",
+        "ADMIN_TOKEN",
         "TIME_ZONE",
         "READINGS_TOPIC",
         "REJECTS_TOPIC",

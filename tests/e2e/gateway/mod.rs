@@ -4,5 +4,6 @@ pub mod cases;
 pub mod config;
 pub mod limits;
 pub mod public_port;
+pub mod rejects;
 pub mod topics;
 pub mod traces;

@@ -1,12 +1,15 @@
-//! The logs: their level changes while a service runs, and they contain no data of a patient.
+//! The logs: their level changes while a service runs, for who may change it, and they contain no
+//! data of a patient.
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::clients::http;
 use ljwx_tests::fakes::wechat::APP_SECRET;
 use ljwx_tests::fleet::TENANT;
+use ljwx_tests::stack::launch::free_address;
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::world::World;
 use serde_json::json;
 
 use super::watched::{SOON, Watched};
@@ -16,6 +19,9 @@ const TOKEN: &str = "token-of-the-stand-in";
 
 /// Values that cannot be mistaken for others.
 const VALUES: [&str; 4] = ["22.540987", "114.061234", "39.87", "HW-APP-9731"];
+
+/// A token of the admin port.
+const ADMIN_TOKEN: &str = "b3c6f0d1a2e94758b3c6f0d1a2e94758";
 
 /// The most detailed logs of the services' own code.
 const LOUD: &str = "ljwx=trace,info";
@@ -47,6 +53,51 @@ async fn what_is_logged_is_changed_while_the_service_runs() -> Result<()> {
     ensure!(http::get(&watched.worker.admin("/loglevel")).await?.text.trim() == "warn");
     drop(load);
     watched.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_changes_something_needs_the_token_and_leaves_a_line() -> Result<()> {
+    let world = World::shared("opadmin").await?;
+    world.migrate().await?;
+    let gateway = world.gateway().env("ADMIN_TOKEN", ADMIN_TOKEN).start().await?;
+    let url = gateway.admin("/loglevel");
+    let (right, wrong) = (format!("Bearer {ADMIN_TOKEN}"), format!("Bearer {ADMIN_TOKEN}0"));
+    let none: &[(&str, &str)] = &[];
+    for headers in [none, &[("authorization", wrong.as_str())]] {
+        let refused = http::put_with(&url, "debug", headers).await?;
+        ensure!(refused.status == 401, "{}: {}", refused.status, refused.text);
+    }
+    ensure!(http::get(&url).await?.text.trim() == "info", "a refused call changes the level");
+    ensure!(gateway.metric("admin_unauthorized_total", "").await? == 2.0);
+
+    let headers = [("authorization", right.as_str())];
+    let secret = http::put_with(&url, "info,rdkafka=trace", &headers).await?;
+    ensure!(secret.status == 400 && secret.text.contains("not traced"), "{}", secret.text);
+    let changed = http::put_with(&url, "error", &headers).await?;
+    ensure!(changed.status == 200 && changed.text.trim() == "error", "{}", changed.text);
+    let output = gateway.output();
+    for (line, times) in
+        [("admin call refused", 3), ("log level changed", 1), ("admin call answered", 1)]
+    {
+        ensure!(output.matches(line).count() == times, "not {times} times {line}:\n{output}");
+    }
+    ensure!(!output.contains(ADMIN_TOKEN), "the log holds the token");
+    ensure!(gateway.terminate().await?.success(), "the gateway failed");
+
+    // A port that others reach, without a token.
+    let open = free_address()?;
+    let listen = format!("0.0.0.0:{}", open.port());
+    let gateway = world.gateway().arg("--admin-listen").arg(listen).spawn()?;
+    let url = format!("http://{open}/loglevel");
+    eventually(SOON, "the level can be read", || async {
+        Ok((http::get(&url).await?.status == 200).then_some(()))
+    })
+    .await?;
+    ensure!(http::put(&url, "debug").await?.status == 403, "anyone may change the level");
+    gateway.kill().await?;
+    let short = world.gateway().env("ADMIN_TOKEN", "short").finish().await?;
+    ensure!(short.code == Some(2) && short.text.contains("--admin-token"), "{}", short.text);
+    world.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,22 +24,30 @@ const RULE: &str = "\
   notification_type: wechat
 ";
 
+/// The rules that fire first.
+const AT_FIRST: [&str; 2] = ["NoRulesInForce", "RejectsHigh"];
+
+/// Bytes of rejects a second that the gateway may keep: a small load is more than a tenth of them.
+const REJECTS_BYTES_PER_S: &str = "50000";
+
 /// There are no rules, half of the items are rejected, messages are rejected or too late, and then
 /// no readings arrive.
 pub async fn nobody_notices() -> Result<Proved> {
-    const AT_FIRST: [&str; 2] = ["NoRulesInForce", "RejectsHigh"];
     let world = World::shared("opunseen").await?;
     world.migrate().await?;
     let rules = world.logs.join("rules.yaml");
     std::fs::write(&rules, "[]\n")?;
     let path = rules.display().to_string();
-    let watched = Watched::start_in(world, |launch| launch.env("RULES_FILE", &path)).await?;
+    let watched = Watched::start_in(world, |launch| {
+        launch.env("RULES_FILE", &path).env("REJECTS_BYTES_PER_S", REJECTS_BYTES_PER_S)
+    })
+    .await?;
     let load = watched.load();
     let prometheus = &watched.prometheus;
     let url = watched.gateway.url("/upload_health_data");
     tokio::select! {
         ended = rejected(&url) => match ended? {},
-        fired = prometheus.fire(&AT_FIRST, SOON) => fired?,
+        fired = fire_at_first(prometheus) => fired?,
     }
     replace(&rules, RULE)?;
     prometheus.clear(&AT_FIRST, SOON).await?;
@@ -53,6 +61,22 @@ pub async fn nobody_notices() -> Result<Proved> {
     drop(load);
     watched.end().await?;
     Ok([&AT_FIRST[..], &["ReadingsStopped", "WechatFailing"]].concat())
+}
+
+/// Waits until the first rules fire, `RejectsHigh` both for the share of the items and for the bytes
+/// of one gateway.
+async fn fire_at_first(prometheus: &Prometheus) -> Result<()> {
+    prometheus.fire(&AT_FIRST, SOON).await?;
+    for instance in ["=", "!="] {
+        let query = format!(
+            "ALERTS{{alertname=\"RejectsHigh\",alertstate=\"firing\",instance{instance}\"\"}}"
+        );
+        eventually(SOON, &query, || async {
+            Ok(prometheus.query(&query).await?.first().map(drop))
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// One message is rejected for its recipient. Another message waits until its episode is over.

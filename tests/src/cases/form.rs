@@ -139,7 +139,10 @@ impl Case {
     /// Returns the part of the case that the gateway or this runner does not know. `help` lists the
     /// gateway's settings.
     pub(super) fn not_built(&self, help: &str) -> Option<String> {
-        let known = |name: &String| help.contains(&format!("[env: {name}="));
+        // The help shows no value of a secret.
+        let known = |name: &String| {
+            ['=', ']'].iter().any(|end| help.contains(&format!("[env: {name}{end}")))
+        };
         if let Some(name) = self.settings.keys().find(|name| !known(name)) {
             return Some(format!("the setting {name} is not built"));
         }

@@ -48,7 +48,12 @@ pub async fn get(url: &str) -> anyhow::Result<Answer> {
 
 /// PUTs a text.
 pub async fn put(url: &str, body: &str) -> anyhow::Result<Answer> {
-    answer(client()?.put(url).body(body.to_owned()), url).await
+    put_with(url, body, &[]).await
+}
+
+/// PUTs a text with further headers.
+pub async fn put_with(url: &str, body: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+    answer(with(client()?.put(url).body(body.to_owned()), headers), url).await
 }
 
 /// POSTs a body whose second half follows after `later`. Returns the answer as it is on the wire.
@@ -109,9 +114,11 @@ pub async fn post_with(
     headers: &[(&str, &str)],
 ) -> anyhow::Result<Answer> {
     let request = client()?.post(url).body(body.into()).header(CONTENT_TYPE, "application/json");
-    let request =
-        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-    answer(request, url).await
+    answer(with(request, headers), url).await
+}
+
+fn with(request: RequestBuilder, headers: &[(&str, &str)]) -> RequestBuilder {
+    headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
 }
 
 fn client() -> anyhow::Result<&'static Client> {

@@ -23,12 +23,12 @@ const FLOORS: [(&str, &[&str]); 7] = [
         &[
             "request_error",
             "metrics",
+            "admission",
             "records",
             "items",
             "request_span",
             "topics",
             "ingest",
-            "admission",
             "http",
             "config",
             "app",

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fred::clients::Client;
 use jiff::Timestamp;
 use metrics::gauge;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use tokio::time::timeout;
 
@@ -25,6 +25,7 @@ use crate::metrics::{
 use crate::{mysql, redis};
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::kafka::topic_reader::{TopicReader, TopicWatermarks};
+use ljwx_service::kafka::topic_settings::topic_settings;
 use ljwx_service::metrics::flag;
 
 /// Interval of the checks.
@@ -212,11 +213,9 @@ impl GroupMonitor {
     /// Queries the retention: its time, and whether a size limits it too. The outer `None` means no
     /// answer, the inner one means for ever.
     async fn query_retention(&self) -> Option<(Option<i64>, bool)> {
-        let options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
-        let topic = [ResourceSpecifier::Topic(self.ledger.topic())];
-        let answer = self.admin.describe_configs(&topic, &options).await.ok()?;
-        let config = answer.into_iter().next()?.ok()?;
-        let number = |name: &str| config.get(name)?.value.as_deref()?.parse::<i64>().ok();
+        let settings = topic_settings(&self.admin, self.ledger.topic(), ANSWER_TIMEOUT).await;
+        let settings = settings.ok()??;
+        let number = |name: &str| settings.get(name)?.parse::<i64>().ok();
         let time = number("retention.ms")?;
         let by_size = number("retention.bytes").is_some_and(|bytes| bytes >= 0);
         Some(((time >= 0).then_some(time), by_size))

@@ -1,6 +1,7 @@
 //! Serves the public port within its bounds, and the admin port.
 
 pub mod admin;
+mod admin_guard;
 mod bounds;
 mod server;
 mod timed;

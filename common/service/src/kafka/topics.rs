@@ -5,14 +5,13 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use rdkafka::admin::{
-    AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::client::{KafkaArgs, REQUEST_TIMEOUT};
+use super::topic_settings::{TopicSettings, topic_settings};
 
 impl KafkaArgs {
     /// Returns the name of a consumer group's dead-letter topic.
@@ -37,27 +36,15 @@ impl KafkaArgs {
         Ok(TopicCounts { brokers: metadata.brokers().len(), partitions })
     }
 
-    /// Returns the largest record that each of `topics` accepts, in bytes.
-    pub async fn record_bytes_max(
+    /// Returns the settings of a topic. `None` if the brokers show none. The brokers log the query as
+    /// `client_id`.
+    pub async fn topic_settings(
         &self,
         client_id: &str,
-        topics: &[&str],
-    ) -> anyhow::Result<Vec<usize>> {
+        topic: &str,
+    ) -> anyhow::Result<Option<TopicSettings>> {
         let admin: AdminClient<DefaultClientContext> = self.client_config(client_id).create()?;
-        let resources: Vec<_> =
-            topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-        let described = admin.describe_configs(&resources, &options).await?;
-        described
-            .into_iter()
-            .map(|resource| {
-                let resource =
-                    resource.map_err(|code| anyhow::anyhow!("cannot describe a topic: {code}"))?;
-                let limit = resource.get("max.message.bytes");
-                let limit = limit.and_then(|entry| entry.value.as_deref()?.parse().ok());
-                Ok(limit.unwrap_or(0))
-            })
-            .collect()
+        Ok(topic_settings(&admin, topic, REQUEST_TIMEOUT).await?)
     }
 }
 
@@ -78,6 +65,9 @@ pub struct TopicSpec {
     pub partitions: i32,
     /// Time for which records are kept.
     pub retention: Duration,
+    /// Most bytes of a partition, beyond which its oldest records are deleted. `None`: the broker's
+    /// default.
+    pub retention_bytes: Option<u64>,
     /// Largest record, in bytes.
     pub message_bytes_max: usize,
 }
@@ -87,6 +77,10 @@ pub const READINGS_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Rejects and dead letters are kept 90 days: a person has to inspect them.
 pub const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// Most bytes of a partition of rejects or dead letters: a flood must not fill the brokers' disks,
+/// on which the readings are, too.
+pub const REJECTS_RETENTION_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 /// Largest record: above the largest body that the gateway accepts, because a body may become one
 /// reject.
@@ -121,6 +115,7 @@ pub async fn create_missing(kafka: &KafkaArgs, specs: &[TopicSpec]) -> anyhow::R
         );
         let retention = spec.retention.as_millis().to_string();
         let bytes = spec.message_bytes_max.to_string();
+        let retention_bytes = spec.retention_bytes.map(|bytes| bytes.to_string());
         let topic = NewTopic::new(
             &spec.name,
             spec.partitions,
@@ -129,6 +124,10 @@ pub async fn create_missing(kafka: &KafkaArgs, specs: &[TopicSpec]) -> anyhow::R
         .set("retention.ms", &retention)
         .set("max.message.bytes", &bytes)
         .set("min.insync.replicas", if replicated { "2" } else { "1" });
+        let topic = match &retention_bytes {
+            Some(bytes) => topic.set("retention.bytes", bytes),
+            None => topic,
+        };
         let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
         for result in admin.create_topics([&topic], &options).await? {
             match result {

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use url::Url;
 
-pub use self::logs::{LogFormat, LogLevel};
+pub use self::logs::{AUDIT, LogFormat, LogLevel};
 pub use self::process::host_name;
 pub use self::recorder::MetricsHandle;
 pub use self::summary::{SummaryFormat, SummaryItem};
@@ -31,7 +31,7 @@ use crate::metrics::{BUILD_INFO, Metric, ZeroedCounter};
 #[derive(Debug, Clone, clap::Args)]
 pub struct TelemetryArgs {
     /// Log filter, such as info or ljwx=debug,info. PUT /loglevel changes the filter of a running
-    /// service.
+    /// service for an hour.
     #[arg(long, env = "LOG_LEVEL", default_value = "info")]
     pub log_level: String,
     /// Form of log lines.

@@ -6,10 +6,11 @@ use anyhow::Context;
 use jiff::Timestamp;
 use ljwx_ledger::mysql::{MySqlArgs, MySqlPool};
 use ljwx_service::kafka::topic_reader::TopicReader;
-use ljwx_service::kafka::topic_safety::findings::cut_dead_letters;
+use ljwx_service::kafka::topic_safety::findings::differences;
+use ljwx_service::kafka::topic_safety::state::TopicRole;
 use ljwx_service::kafka::{
-    self, DEAD_LETTER_BYTES_MAX, DEAD_LETTER_RETENTION, MESSAGE_BYTES_MAX, READINGS_RETENTION,
-    REQUEST_TIMEOUT, TopicSpec,
+    self, DEAD_LETTER_BYTES_MAX, DEAD_LETTER_RETENTION, KafkaArgs, MESSAGE_BYTES_MAX,
+    READINGS_RETENTION, REJECTS_RETENTION_BYTES, REQUEST_TIMEOUT, TopicSpec,
 };
 use ljwx_service::lifecycle::within;
 use tracing::{info, warn};
@@ -52,11 +53,18 @@ pub async fn migrate(config: &MigrateArgs) -> anyhow::Result<()> {
         .context("cannot add months")?;
     info!("tables are up to date");
     let kafka = &config.kafka;
-    let taken_in = [
-        spec(&kafka.readings_topic, config.partitions, READINGS_RETENTION, MESSAGE_BYTES_MAX),
-        spec(&kafka.rejects_topic, config.partitions, DEAD_LETTER_RETENTION, MESSAGE_BYTES_MAX),
-    ];
-    let mut created = kafka::create_missing(kafka, &taken_in).await?;
+    let readings = TopicSpec {
+        name: kafka.readings_topic.clone(),
+        partitions: config.partitions,
+        retention: READINGS_RETENTION,
+        retention_bytes: None,
+        message_bytes_max: MESSAGE_BYTES_MAX,
+    };
+    let rejects = kept_for_people(&kafka.rejects_topic, config.partitions, MESSAGE_BYTES_MAX);
+    let mut created = kafka::create_missing(kafka, &[readings, rejects]).await?;
+    if !created.contains(&kafka.rejects_topic) {
+        compare(kafka, &kafka.rejects_topic, TopicRole::Rejects).await?;
+    }
     let partitions = check_partitions(config, &pool).await?;
     created.extend(letter_topics(config, partitions).await?);
     info!(created = created.join(","), "topics are up to date");
@@ -92,8 +100,28 @@ async fn refuse_replaced_files(pool: &MySqlPool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn spec(name: &str, partitions: i32, retention: Duration, message_bytes_max: usize) -> TopicSpec {
-    TopicSpec { name: name.to_owned(), partitions, retention, message_bytes_max }
+/// Returns a topic of rejects or dead letters, which a person has to inspect.
+fn kept_for_people(name: &str, partitions: i32, message_bytes_max: usize) -> TopicSpec {
+    TopicSpec {
+        name: name.to_owned(),
+        partitions,
+        retention: DEAD_LETTER_RETENTION,
+        retention_bytes: Some(REJECTS_RETENTION_BYTES),
+        message_bytes_max,
+    }
+}
+
+/// Warns of an existing topic that is not as a new one would be. Changes nothing: a limit of bytes
+/// may delete records at once.
+async fn compare(kafka: &KafkaArgs, topic: &str, role: TopicRole) -> anyhow::Result<()> {
+    let Some(settings) = kafka.topic_settings("ljwx-migrate", topic).await? else {
+        warn!(topic, "cannot see the settings of the topic, grant DescribeConfigs to check them");
+        return Ok(());
+    };
+    for reason in differences(topic, &settings, role) {
+        warn!(topic, reason, "existing topic kept as it is");
+    }
+    Ok(())
 }
 
 /// Creates the dead-letter topics and adds missing partitions. A dead letter keeps the partition
@@ -102,19 +130,14 @@ async fn letter_topics(config: &MigrateArgs, partitions: usize) -> anyhow::Resul
     let kafka = &config.kafka;
     let count = i32::try_from(partitions)?;
     let names: Vec<_> = config.groups.iter().map(|group| kafka.dead_letter_topic(group)).collect();
-    let specs: Vec<_> = names
-        .iter()
-        .map(|name| spec(name, count, DEAD_LETTER_RETENTION, DEAD_LETTER_BYTES_MAX))
-        .collect();
+    let specs: Vec<_> =
+        names.iter().map(|name| kept_for_people(name, count, DEAD_LETTER_BYTES_MAX)).collect();
     let created = kafka::create_missing(kafka, &specs).await?;
     for name in names.iter().filter(|name| !created.contains(name)) {
         if kafka::extend(kafka, name, partitions).await? {
             info!(topic = name, partitions, "partitions added to the dead-letter topic");
         }
-        let limit = kafka.record_bytes_max("ljwx-migrate", &[name]).await?;
-        if limit.first().is_some_and(|limit| *limit < DEAD_LETTER_BYTES_MAX) {
-            warn!(topic = name, "{}", cut_dead_letters(name, limit[0]));
-        }
+        compare(kafka, name, TopicRole::DeadLetters).await?;
     }
     Ok(created)
 }

@@ -8,7 +8,8 @@ use super::settings::{
     UNCLEAN,
 };
 use super::state::{Finding, Level, Requirements, TopicRole, TopicState};
-use crate::kafka::topics::{DEAD_LETTER_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::kafka::topic_settings::TopicSettings;
+use crate::kafka::topics::{DEAD_LETTER_BYTES_MAX, MESSAGE_BYTES_MAX, REJECTS_RETENTION_BYTES};
 
 /// One hour in milliseconds: least retention of readings, below which a short outage loses some.
 const HOUR_MS: i64 = 3_600_000;
@@ -47,8 +48,28 @@ pub fn findings(topic: &str, state: &TopicState, requirements: &Requirements) ->
     judge.findings
 }
 
+/// Returns the problems of an existing topic of rejects or dead letters that a topic of `worker
+/// migrate` does not have, each with its fix.
+pub fn differences(topic: &str, settings: &TopicSettings, role: TopicRole) -> Vec<String> {
+    let mut found = Vec::new();
+    let bytes = settings.get(MESSAGE_BYTES).and_then(|bytes| bytes.parse::<usize>().ok());
+    if let (TopicRole::DeadLetters, Some(bytes)) = (role, bytes)
+        && bytes < DEAD_LETTER_BYTES_MAX
+    {
+        found.push(cut_dead_letters(topic, bytes));
+    }
+    if settings.get(RETENTION_BYTES).is_some_and(|bytes| bytes == "-1") {
+        let remedy = set(topic, RETENTION_BYTES, REJECTS_RETENTION_BYTES);
+        found.push(format!(
+            "{RETENTION_BYTES} of topic {topic} has no limit, so a flood may fill the brokers' disks; \
+             with a limit Kafka deletes the oldest records beyond it: {remedy}"
+        ));
+    }
+    found
+}
+
 /// Returns the problem of a dead-letter topic that accepts at most `bytes`, and its fix.
-pub fn cut_dead_letters(topic: &str, bytes: usize) -> String {
+fn cut_dead_letters(topic: &str, bytes: usize) -> String {
     let remedy = set(topic, MESSAGE_BYTES, DEAD_LETTER_BYTES_MAX);
     format!(
         "{MESSAGE_BYTES} of topic {topic} is {bytes}, so a large dead letter would be cut: {remedy}"

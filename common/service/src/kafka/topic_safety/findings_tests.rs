@@ -1,6 +1,6 @@
 //! Tests of `findings`: one row for each row of the table of topic settings.
 
-use super::findings::findings;
+use super::findings::{differences, findings};
 use super::settings::ALL;
 use super::state::{Finding, Level, Requirements, TopicRole, TopicState};
 
@@ -192,4 +192,21 @@ fn a_size_limit_is_named_as_one_of_a_partition() {
     let limited = with("retention.bytes", "1073741824");
     let found = findings("t", &limited, &needs(TopicRole::Readings));
     assert!(found[0].message.contains("where a partition has more bytes"), "{found:?}");
+}
+
+#[test]
+fn an_existing_topic_of_rejects_or_dead_letters_is_compared_with_a_new_one() {
+    let rows: [(TopicRole, &str, &str, &[&str]); 4] = [
+        (TopicRole::Rejects, "2097152", "4294967296", &[]),
+        (TopicRole::Rejects, "1000000", "-1", &["retention.bytes of topic t has no limit"]),
+        (TopicRole::DeadLetters, "2162688", "1000", &[]),
+        (TopicRole::DeadLetters, "2097152", "-1", &["would be cut", "retention.bytes=4294967296"]),
+    ];
+    for (role, message_bytes, retention_bytes, expected) in rows {
+        let settings = [("max.message.bytes", message_bytes), ("retention.bytes", retention_bytes)];
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let found = differences("t", &settings.into_iter().map(owned).collect(), role);
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        assert!(found.iter().zip(expected).all(|(found, part)| found.contains(part)), "{found:?}");
+    }
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::state::TopicState;
 use crate::kafka::client::{KafkaArgs, REQUEST_TIMEOUT};
+use crate::kafka::topic_settings::topic_settings;
 
 /// Queries the topics of one cluster.
 pub(super) struct TopicObserver {
@@ -28,7 +29,7 @@ impl TopicObserver {
     pub(super) async fn observe(&self, topic: &str) -> anyhow::Result<TopicState> {
         let mut state = self.metadata(topic).await?;
         if state.partitions > 0 {
-            self.describe(topic, &mut state).await?;
+            state.settings = topic_settings(&self.admin, topic, REQUEST_TIMEOUT).await?;
         }
         Ok(state)
     }
@@ -61,19 +62,5 @@ impl TopicObserver {
             anyhow::Ok(state)
         });
         queried.await?
-    }
-
-    async fn describe(&self, topic: &str, state: &mut TopicState) -> anyhow::Result<()> {
-        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-        let resources = [ResourceSpecifier::Topic(topic)];
-        let described = self.admin.describe_configs(&resources, &options).await?;
-        let described = described.into_iter().next().and_then(Result::ok);
-        let entries = described.map(|resource| resource.entries).unwrap_or_default();
-        // rdkafka drops the error of a resource, whatever it is, and returns no settings.
-        if !entries.is_empty() {
-            let known = entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
-            state.settings = Some(known.collect());
-        }
-        Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! The state of a topic, the requirements on it, and what was found.
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
+
+use crate::kafka::topic_settings::TopicSettings;
 
 /// The content of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub struct TopicState {
     /// Number of brokers of the cluster.
     pub brokers: usize,
     /// The effective settings, broker defaults included. `None` if Kafka did not show them.
-    pub settings: Option<BTreeMap<String, String>>,
+    pub settings: Option<TopicSettings>,
 }
 
 /// The requirements of a service on a topic.

@@ -1,0 +1,128 @@
+//! Guards the calls of the admin port that change something, and logs each.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use metrics::counter;
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+use tracing::{info, warn};
+
+use crate::metrics::ADMIN_UNAUTHORIZED;
+use crate::telemetry::AUDIT;
+
+/// Wait before the answer to a wrong token, so that nobody finds the token by trying.
+const UNAUTHORIZED_DELAY: Duration = Duration::from_secs(1);
+
+/// The condition of calls that change something.
+#[derive(Debug, Clone)]
+pub(super) struct AdminGuard {
+    token: Option<SecretString>,
+    /// Whether only this machine reaches the port.
+    loopback: bool,
+}
+
+/// What follows for a call that changes something.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Allowed,
+    /// There is no token, and the port is open to others.
+    Forbidden,
+    /// The token is wrong or missing.
+    Unauthorized,
+}
+
+impl AdminGuard {
+    /// Guards a port at `listen` by `token`. Without a token only a port on loopback is used.
+    pub(super) fn new(token: Option<SecretString>, listen: SocketAddr) -> Self {
+        Self { token, loopback: listen.ip().is_loopback() }
+    }
+
+    fn judge(&self, headers: &HeaderMap) -> Verdict {
+        let Some(token) = &self.token else {
+            return if self.loopback { Verdict::Allowed } else { Verdict::Forbidden };
+        };
+        let token = token.expose_secret().as_bytes();
+        match bearer(headers) {
+            Some(given) if given.as_bytes().ct_eq(token).into() => Verdict::Allowed,
+            _ => Verdict::Unauthorized,
+        }
+    }
+}
+
+/// Returns the token of a call.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// Passes on calls that only read, and calls that change something if they may.
+pub(super) async fn guard(
+    State(guard): State<AdminGuard>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = match guard.judge(request.headers()) {
+        Verdict::Allowed => next.run(request).await,
+        Verdict::Forbidden => {
+            let problem = "set ADMIN_TOKEN, or ADMIN_LISTEN to an address of loopback\n";
+            (StatusCode::FORBIDDEN, problem).into_response()
+        }
+        Verdict::Unauthorized => {
+            counter!(ADMIN_UNAUTHORIZED).increment(1);
+            tokio::time::sleep(UNAUTHORIZED_DELAY).await;
+            let problem = "send ADMIN_TOKEN as Authorization: Bearer\n";
+            (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], problem).into_response()
+        }
+    };
+    let status = response.status().as_u16();
+    if response.status().is_success() {
+        info!(target: AUDIT, %peer, %method, path, status, "admin call answered");
+    } else {
+        warn!(target: AUDIT, %peer, %method, path, status, "admin call refused");
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn only_the_token_or_loopback_without_a_token_allows_a_change() {
+        let right = format!("Bearer {TOKEN}");
+        let lower = format!("bearer {TOKEN}");
+        let basic = format!("Basic {TOKEN}");
+        let longer = format!("Bearer {TOKEN}0");
+        for (token, listen, header, expected) in [
+            (None, "127.0.0.1:9090", None, Verdict::Allowed),
+            (None, "[::1]:9090", Some(&right), Verdict::Allowed),
+            (None, "0.0.0.0:9090", None, Verdict::Forbidden),
+            (None, "10.0.0.1:9090", Some(&right), Verdict::Forbidden),
+            (Some(TOKEN), "10.0.0.1:9090", Some(&right), Verdict::Allowed),
+            (Some(TOKEN), "10.0.0.1:9090", Some(&lower), Verdict::Allowed),
+            (Some(TOKEN), "127.0.0.1:9090", None, Verdict::Unauthorized),
+            (Some(TOKEN), "127.0.0.1:9090", Some(&basic), Verdict::Unauthorized),
+            (Some(TOKEN), "127.0.0.1:9090", Some(&longer), Verdict::Unauthorized),
+        ] {
+            let guard = AdminGuard::new(token.map(SecretString::from), listen.parse().unwrap());
+            let value = header.map(|header| HeaderValue::from_str(header).unwrap());
+            let headers = value.into_iter().map(|value| (AUTHORIZATION, value)).collect();
+            assert_eq!(guard.judge(&headers), expected, "{token:?} at {listen}: {header:?}");
+        }
+    }
+}
