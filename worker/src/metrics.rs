@@ -56,7 +56,7 @@ pub const SERVICE: ServiceInfo = ServiceInfo {
     metrics: &[DECLARED, ljwx_ledger::metrics::DECLARED],
     zeros: &[
         (READINGS, "outcome", &["stored", "merged", "dead_lettered"]),
-        (DEAD_LETTERS, "class", &["undecodable", "data"]),
+        (DEAD_LETTERS, "class", &["undecodable", "tombstone", "data"]),
         (DEAD_LETTERS_ALTERED, "how", &["elsewhere", "cut"]),
         (WRITE_ERRORS, "kind", &["infrastructure", "schema", "saturated", "data", "fenced"]),
         (REDIS_REPAIRED, "source", &["topic", "mysql"]),

@@ -25,6 +25,9 @@ pub enum DecodeError {
     /// A field holds a value that no reading may hold.
     #[error("not a {SCHEMA}: {0} is out of range")]
     Field(&'static str),
+    /// The record has no value.
+    #[error("not a {SCHEMA}: the record is a tombstone, without a value")]
+    Tombstone,
 }
 
 #[derive(Serialize)]
@@ -105,8 +108,9 @@ struct DecodedReading<'a> {
     warnings: Vec<Warning>,
 }
 
-/// Decodes the value of a record.
-pub fn decode(value: &[u8]) -> Result<Reading, DecodeError> {
+/// Decodes the value of a record. `None` is the value of a tombstone.
+pub fn decode(value: Option<&[u8]>) -> Result<Reading, DecodeError> {
+    let value = value.ok_or(DecodeError::Tombstone)?;
     let decoded: DecodedReading<'_> = serde_json::from_slice(value)?;
     let reading = Reading {
         device_sn: DeviceSn::new(&decoded.device_sn).ok_or(DecodeError::Field("device_sn"))?,
@@ -205,7 +209,7 @@ mod tests {
             let json: Value = serde_json::from_slice(&value).unwrap();
             let errors: Vec<_> = validator.iter_errors(&json).map(|e| e.to_string()).collect();
             assert!(errors.is_empty(), "{json}: {errors:?}");
-            assert_eq!(decode(&value).unwrap(), reading);
+            assert_eq!(decode(Some(&value)).unwrap(), reading);
         }
     }
 
@@ -239,15 +243,21 @@ mod tests {
             let mut value = valid.clone();
             value[field] = wrong;
             assert!(!validator.is_valid(&value), "the schema takes {field}={}", value[field]);
-            let decoded = decode(value.to_string().as_bytes());
+            let decoded = decode(Some(value.to_string().as_bytes()));
             assert!(decoded.is_err(), "the decoder takes {field}={}", value[field]);
         }
+    }
+
+    #[test]
+    fn a_record_without_a_value_is_a_tombstone_and_an_empty_value_is_none() {
+        assert!(matches!(decode(None), Err(DecodeError::Tombstone)));
+        assert!(matches!(decode(Some(b"")), Err(DecodeError::Json(_))));
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&bytes);
+            let _ = decode(Some(&bytes));
         }
 
         #[test]
@@ -262,7 +272,7 @@ mod tests {
             item[key] = Value::String(text);
             let raw = RawValue::from_string(item.to_string()).unwrap();
             if let Ok(reading) = Reading::parse(&raw, &intake) {
-                prop_assert_eq!(decode(&encode(&reading)).unwrap(), reading);
+                prop_assert_eq!(decode(Some(&encode(&reading))).unwrap(), reading);
             }
         }
     }

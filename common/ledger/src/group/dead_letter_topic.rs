@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use super::delivery::Delivery;
+use ljwx_reading::wire::DecodeError;
 use ljwx_service::kafka::publisher::{OutgoingRecord, PendingRecord, PublishError, Publisher};
 
 /// The class of a dead letter. The words are stable.
@@ -12,15 +13,26 @@ use ljwx_service::kafka::publisher::{OutgoingRecord, PendingRecord, PublishError
 pub enum ErrorClass {
     /// The record's value cannot be decoded as a reading.
     Undecodable,
+    /// The record has no value.
+    Tombstone,
     /// MySQL rejects a value of the reading.
     Data,
 }
 
 impl ErrorClass {
+    /// Returns the class of a record that cannot be decoded.
+    pub fn of(error: &DecodeError) -> Self {
+        match error {
+            DecodeError::Tombstone => Self::Tombstone,
+            DecodeError::Json(_) | DecodeError::Field(_) => Self::Undecodable,
+        }
+    }
+
     /// Returns the stable word for headers and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Undecodable => "undecodable",
+            Self::Tombstone => "tombstone",
             Self::Data => "data",
         }
     }
@@ -134,13 +146,13 @@ impl DeadLetterTopic {
                 headers.insert(Header { key, value: Some(value.as_bytes()) })
             },
         );
-        let (mut key, mut value) = (record.key.as_deref(), record.value.as_slice());
+        let (mut key, mut value) = (record.key.as_deref(), record.value.as_deref());
         if !form.complete {
-            let length = value.len().to_string();
+            let length = value.map_or(0, <[u8]>::len).to_string();
             headers =
                 headers.insert(Header { key: CUT_FROM_BYTES, value: Some(length.as_bytes()) });
             key = key.filter(|key| key.len() <= CUT_KEY_BYTES_MAX);
-            value = &value[..value.len().min(CUT_BYTES_MAX)];
+            value = value.map(|value| &value[..value.len().min(CUT_BYTES_MAX)]);
         }
         self.publisher.enqueue(OutgoingRecord {
             topic: &self.topic,

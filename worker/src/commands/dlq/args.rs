@@ -46,7 +46,7 @@ pub enum KeptTopic {
 /// Filter of the records; unset: all records.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DlqFilterArgs {
-    /// Only dead letters of this class (undecodable, data), or rejects with this code.
+    /// Only dead letters of this class (undecodable, tombstone, data), or rejects with this code.
     #[arg(long, global = true)]
     pub class: Option<String>,
     /// Only records of this device.
