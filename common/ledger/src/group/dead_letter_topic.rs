@@ -1,12 +1,39 @@
-//! Publishes dead letters: unchanged deliveries that cannot be stored, with their origin and the
+//! Publishes dead letters: unchanged deliveries that cannot be processed, with their origin and the
 //! reason.
+//!
+//! Leaves to the services which deliveries are dead letters, and how many are too many.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
+use metrics::counter;
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
+use tracing::warn;
 
 use super::delivery::Delivery;
+use crate::metrics::{DEAD_LETTERS, DEAD_LETTERS_ALTERED};
 use ljwx_reading::wire::DecodeError;
-use ljwx_service::kafka::publisher::{OutgoingRecord, PendingRecord, PublishError, Publisher};
+use ljwx_service::backoff::Backoff;
+use ljwx_service::kafka::publisher::{
+    OutgoingRecord, PendingRecord, PublishError, Publisher, PublisherLimits,
+};
+use ljwx_service::kafka::{DEAD_LETTER_BYTES_MAX, KafkaArgs};
+
+/// Limits of the producer.
+const LIMITS: PublisherLimits = PublisherLimits {
+    message_timeout: Duration::from_secs(30),
+    linger: Duration::from_millis(5),
+    queue_kbytes: 16 * 1024,
+    queue_records: 10_000,
+    message_bytes_max: DEAD_LETTER_BYTES_MAX,
+};
+
+/// First wait after a dead letter was not confirmed.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest wait between attempts.
+const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// The class of a dead letter. The words are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +74,8 @@ pub struct DeadLetterReason<'a> {
     pub code: Option<&'a str>,
     /// The error message, without any value.
     pub message: &'a str,
-    /// The batch of the delivery.
-    pub batch_id: &'a str,
+    /// The batch of the delivery, if the service names its batches.
+    pub batch_id: Option<&'a str>,
 }
 
 /// The partition of a dead letter, and how much of the delivery it keeps.
@@ -102,9 +129,19 @@ pub struct DeadLetterTopic {
 }
 
 impl DeadLetterTopic {
-    /// Creates the dead-letter topic of `group`, which reads `source_topic`.
-    pub fn new(publisher: Publisher, topic: String, source_topic: String, group: String) -> Self {
-        Self { publisher, topic, source_topic, group }
+    /// Creates the producer for the dead letters of `group`. The brokers log it as `client_id`.
+    pub fn connect(kafka: &KafkaArgs, client_id: &str, group: &str) -> Result<Self, KafkaError> {
+        Ok(Self {
+            publisher: Publisher::new(kafka.client_config(client_id), &LIMITS)?,
+            topic: kafka.dead_letter_topic(group),
+            source_topic: kafka.readings_topic.clone(),
+            group: group.to_owned(),
+        })
+    }
+
+    /// Waits until the producer has failed for good. Only a new process gets a new producer.
+    pub async fn failed(self) {
+        self.publisher.failed().await;
     }
 
     /// Returns the name of the topic.
@@ -112,9 +149,46 @@ impl DeadLetterTopic {
         &self.topic
     }
 
+    /// Publishes a dead letter until Kafka confirms it, counts it, and returns its form. An attempt
+    /// without an answer may have reached Kafka, so the topic may hold a dead letter twice.
+    ///
+    /// `held` receives the reason after each failed attempt, and `None` at the end.
+    pub async fn publish(
+        &self,
+        delivery: &Delivery,
+        reason: &DeadLetterReason<'_>,
+        held: impl Fn(Option<String>),
+    ) -> DeadLetterForm {
+        let (partition, offset) = (delivery.partition, delivery.offset);
+        let mut form = DeadLetterForm::UNCHANGED;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        loop {
+            let sent = match self.enqueue(delivery, reason, form) {
+                Ok(pending) => pending.confirmed().await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = sent else { break };
+            if let Some(next) = form.after(&error) {
+                form = next;
+                continue;
+            }
+            held(Some(format!("dead letter {partition}/{offset}: {error}")));
+            if backoff.attempts() == 0 {
+                warn!(partition, offset, %error, "cannot publish dead letter, its partition waits, retrying");
+            }
+            tokio::time::sleep(backoff.next(rand::random())).await;
+        }
+        held(None);
+        counter!(DEAD_LETTERS, "class" => reason.class.as_str()).increment(1);
+        for (altered, how) in [(!form.same_partition, "elsewhere"), (!form.complete, "cut")] {
+            counter!(DEAD_LETTERS_ALTERED, "how" => how).increment(u64::from(altered));
+        }
+        form
+    }
+
     /// Hands a dead letter to Kafka in this form. It counts once its delivery report arrives. A cut
     /// dead letter has the header [`CUT_FROM_BYTES`] and none of the record's own headers.
-    pub fn send(
+    fn enqueue(
         &self,
         delivery: &Delivery,
         reason: &DeadLetterReason<'_>,
@@ -131,7 +205,7 @@ impl DeadLetterTopic {
             ("dlq.error.class", class.as_str().to_owned()),
             ("dlq.error.code", code.unwrap_or_default().to_owned()),
             ("dlq.error.message", message[..end].to_owned()),
-            ("dlq.batch.id", batch_id.to_owned()),
+            ("dlq.batch.id", batch_id.unwrap_or_default().to_owned()),
             ("dlq.first_failed_at", now.clone()),
             ("dlq.last_failed_at", now),
             ("dlq.attempts", "1".to_owned()),
