@@ -14,7 +14,7 @@ pub struct DlqArgs {
     /// The connection to Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
-    /// Consumer group of the dead letters.
+    /// Consumer group of the dead letters: the workers', or the alerters'.
     #[arg(long, env = "WORKER_GROUP", default_value = "worker", global = true)]
     pub group: String,
     /// Topic to use: deliveries that could not be stored, or items that could not become a reading.
@@ -77,7 +77,8 @@ pub enum DlqAction {
         /// Offset of the record.
         offset: i64,
     },
-    /// Send records through the readings topic again. After a stop the same command continues.
+    /// Send records through the readings topic again, to all groups. After a stop the same command
+    /// continues.
     Replay(ReplayArgs),
     /// Delete the records received before --to. Kafka deletes only from the beginning of a topic.
     Purge(PurgeArgs),

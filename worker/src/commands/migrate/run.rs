@@ -101,7 +101,8 @@ fn spec(name: &str, partitions: i32, retention: Duration, message_bytes_max: usi
 async fn letter_topics(config: &MigrateArgs, partitions: usize) -> anyhow::Result<Vec<String>> {
     let kafka = &config.kafka;
     let count = i32::try_from(partitions)?;
-    let names: Vec<_> = config.groups.iter().map(|group| kafka.dead_letter_topic(group)).collect();
+    let groups = config.groups.iter().chain([&config.alerter_group]);
+    let names: Vec<_> = groups.map(|group| kafka.dead_letter_topic(group)).collect();
     let specs: Vec<_> = names
         .iter()
         .map(|name| spec(name, count, DEAD_LETTER_RETENTION, DEAD_LETTER_BYTES_MAX))
