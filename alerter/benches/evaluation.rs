@@ -94,7 +94,7 @@ fn reading(number: usize, devices: usize) -> Reading {
         "pressure_high": pick(118, 170), "pressure_low": pick(75, 100), "stress": pick(30, 60),
         "step": 1280 + turn % 1000, "distance": 820.0, "calorie": 41_230.0,
     });
-    let decoded = ljwx_reading::wire::decode(Value::to_string(&value).as_bytes());
+    let decoded = ljwx_reading::wire::decode(Some(Value::to_string(&value).as_bytes()));
     decoded.unwrap_or_else(|error| unreachable!("the reading above is valid: {error}"))
 }
 

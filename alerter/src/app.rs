@@ -8,15 +8,14 @@ use fred::clients::Client;
 use jiff::Timestamp;
 use ljwx_ledger::device_bindings::DeviceBindings;
 use ljwx_ledger::group::consumer::{self, GroupConsumer};
+use ljwx_ledger::group::dead_letter_topic::DeadLetterTopic;
 use ljwx_ledger::group::monitor::{self, GroupMonitor};
 use ljwx_ledger::group::settings::GroupConsumerConfig;
 use ljwx_ledger::ledger::{GroupKind, Ledger};
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::heartbeat::Heartbeat;
 use ljwx_service::http::admin::{AdminServer, Probe};
-use ljwx_service::kafka::KafkaArgs;
-use ljwx_service::kafka::topic_safety::state::TopicRole;
-use ljwx_service::kafka::topic_safety::watch::{self as topic_watch, WatchedTopic};
+use ljwx_service::kafka::topic_safety::watch as topic_watch;
 use ljwx_service::lifecycle::{Deadline, EssentialTasks, ShutdownStep};
 use ljwx_service::link;
 use ljwx_service::telemetry::{Telemetry, host_name};
@@ -38,6 +37,7 @@ use crate::notify::sender::routes::SenderRoutes;
 use crate::notify::silences::ActiveSilences;
 use crate::notify::wechat::Platforms;
 use crate::pipeline::commit::BatchCommit;
+use crate::pipeline::dead_letters::{DeadLetters, HeldDeadLetters};
 use crate::pipeline::{DELIVERIES_MAX, Pipeline, PipelineParts};
 use crate::rules::index::RuleSet;
 use crate::rules::loading::change_listener::{self, RuleChanges};
@@ -62,6 +62,7 @@ pub struct App {
     silences: ActiveSilences,
     operators: OperatorEvents,
     mysql_retry: MysqlRetry,
+    held_dead_letters: HeldDeadLetters,
     deadline: Deadline,
     essential: EssentialTasks,
     admin_stop: CancellationToken,
@@ -97,8 +98,15 @@ impl App {
         let deadline = Deadline::new(config.lifecycle.drain_timeout, stop.clone());
         let mysql_retry = MysqlRetry::new(deadline.clone(), heartbeat.clone());
         let admin_stop = CancellationToken::new();
-        watch_topics(&config.kafka, admin_stop.clone())?;
-        let ready = ready(rules.clone(), silences.clone(), mysql_retry.clone(), stop.clone());
+        watch_topics(config, admin_stop.clone())?;
+        let held_dead_letters = HeldDeadLetters::default();
+        let ready = ready(
+            rules.clone(),
+            silences.clone(),
+            mysql_retry.clone(),
+            held_dead_letters.clone(),
+            stop.clone(),
+        );
         let admin = AdminServer::new(Arc::new(move || heartbeat.check()), ready, telemetry);
         telemetry.summarise(admin_stop.clone());
         let address =
@@ -116,6 +124,7 @@ impl App {
             silences,
             operators,
             mysql_retry,
+            held_dead_letters,
             deadline,
             essential,
             admin_stop,
@@ -193,6 +202,16 @@ impl App {
             .context("cannot create the clients of the watch; look at --kafka-set")
     }
 
+    /// Creates the producer of dead letters. The alerter stops if the producer fails.
+    fn dead_letters(&self) -> anyhow::Result<DeadLetters> {
+        let config = &self.config;
+        let topic = DeadLetterTopic::connect(&config.kafka, "alerter", &config.group)
+            .context("cannot create the producer; look at --kafka-set")?;
+        let failed = topic.clone().failed();
+        self.essential.spawn("the dead-letter producer", &self.admin_stop, failed);
+        Ok(DeadLetters::new(topic, self.held_dead_letters.clone()))
+    }
+
     fn pipeline(
         &self,
         wake: Arc<Notify>,
@@ -202,6 +221,7 @@ impl App {
         let config = &self.config;
         let topic = config.kafka.readings_topic.clone();
         let ledger = self.ledger();
+        let dead_letters = self.dead_letters()?;
         let source = GroupConsumerConfig {
             client: config.kafka.client_config("alerter"),
             group: config.group.clone(),
@@ -214,6 +234,7 @@ impl App {
             .context("cannot create the consumer; look at --kafka-set")?;
         Ok(Pipeline::new(PipelineParts {
             source,
+            dead_letters,
             store: BatchCommit::new(self.pool.clone(), ledger),
             bindings,
             directory: Arc::clone(&self.directory),
@@ -269,12 +290,12 @@ fn changed_rules(config: &RunConfig, stop: &CancellationToken) -> anyhow::Result
     change_listener::start(&redis, stop.clone()).context("--redis-url")
 }
 
-/// Watches the readings topic until `stop`, for the log and the metrics. Evaluation continues with
-/// an unsafe topic, and the alerter stays ready: otherwise a rolling update would stop.
-fn watch_topics(kafka: &KafkaArgs, stop: CancellationToken) -> anyhow::Result<()> {
-    let name = kafka.readings_topic.clone();
-    let readings = WatchedTopic { name, role: TopicRole::Readings, record_bytes: 0 };
-    topic_watch::start(kafka, "alerter-check", vec![readings], stop)?;
+/// Watches the readings and the dead letters until `stop`, for the log and the metrics. Evaluation
+/// continues with an unsafe topic, and the alerter stays ready: otherwise a rolling update would
+/// stop.
+fn watch_topics(config: &RunConfig, stop: CancellationToken) -> anyhow::Result<()> {
+    let topics = topic_watch::of_group(&config.kafka, &config.group);
+    topic_watch::start(&config.kafka, "alerter-check", topics, stop)?;
     Ok(())
 }
 
@@ -282,6 +303,7 @@ fn ready(
     rules: ActiveRules,
     silences: ActiveSilences,
     mysql_retry: MysqlRetry,
+    held_dead_letters: HeldDeadLetters,
     stop: CancellationToken,
 ) -> Probe {
     Arc::new(move || {
@@ -297,6 +319,9 @@ fn ready(
         if mysql_retry.is_retrying() {
             return Err("MySQL does not take alerts".into());
         }
-        Ok(())
+        match held_dead_letters.reason() {
+            Some(reason) => Err(format!("held: {reason}")),
+            None => Ok(()),
+        }
     })
 }

@@ -1,6 +1,6 @@
 //! The alerter's metrics, and the items of its minute summary.
 
-use ljwx_ledger::metrics::{LAG_RECORDS, LAG_SECONDS};
+use ljwx_ledger::metrics::{DEAD_LETTERS, DEAD_LETTERS_ALTERED, LAG_RECORDS, LAG_SECONDS};
 use ljwx_service::telemetry::{ServiceInfo, SummaryFormat, SummaryItem};
 
 ljwx_service::declare_metrics! {
@@ -57,6 +57,8 @@ pub const SERVICE: ServiceInfo = ServiceInfo {
     metrics: &[DECLARED, ljwx_ledger::metrics::DECLARED],
     zeros: &[
         (READINGS, "outcome", &["evaluated", "late", "ahead_of_clock", "undecodable"]),
+        (DEAD_LETTERS, "class", &["undecodable", "tombstone"]),
+        (DEAD_LETTERS_ALTERED, "how", &["elsewhere", "cut"]),
         (OPERATOR_EVENTS, "outcome", &["sent", "retried", "lost"]),
         (TOKEN_REFRESHES, "outcome", &["fetched", "shared", "failed"]),
     ],

@@ -36,7 +36,7 @@ pub fn reading(fields: Value) -> Reading {
     let epoch_ms = instant.as_millisecond();
     let mut all = json!({ "epoch_ms": epoch_ms, "received_at": epoch_ms, "upload_method": "wifi" });
     merge(&mut all, fields);
-    ljwx_reading::wire::decode(all.to_string().as_bytes()).expect("a valid reading")
+    ljwx_reading::wire::decode(Some(all.to_string().as_bytes())).expect("a valid reading")
 }
 
 /// Returns a reading of one device's heart rate, `second` seconds into an hour.

@@ -77,7 +77,7 @@ impl RecordPublisher {
             topic: &self.readings_topic,
             key: Some(reading.device_sn().as_str().as_bytes()),
             partition: None,
-            value: &wire::encode(reading),
+            value: Some(&wire::encode(reading)),
             headers,
             timestamp_ms: Some(reading.received_at_ms()),
         })?;
@@ -118,7 +118,7 @@ impl RecordPublisher {
             topic: &self.rejects_topic,
             key: reject.device_sn.map(str::as_bytes),
             partition: None,
-            value: reject.value,
+            value: Some(reject.value),
             headers,
             timestamp_ms: Some(received_at_ms),
         })?;

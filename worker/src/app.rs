@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use anyhow::Context;
 use fred::clients::Client;
@@ -17,10 +16,7 @@ use ljwx_ledger::group::settings::GroupConsumerConfig;
 use ljwx_ledger::ledger::{GroupKind, Ledger};
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::http::admin::AdminServer;
-use ljwx_service::kafka::DEAD_LETTER_BYTES_MAX;
-use ljwx_service::kafka::publisher::{Publisher, PublisherLimits};
-use ljwx_service::kafka::topic_safety::state::TopicRole;
-use ljwx_service::kafka::topic_safety::watch::{self as topic_watch, WatchedTopic};
+use ljwx_service::kafka::topic_safety::watch as topic_watch;
 use ljwx_service::lifecycle::{Deadline, EssentialTasks, ShutdownStep, within};
 use ljwx_service::link;
 use ljwx_service::telemetry::{Telemetry, host_name};
@@ -44,15 +40,6 @@ use crate::pipeline::{Pipeline, PipelineParts};
 use crate::redis::LatestHashes;
 use crate::redis::repair::{self, GenerationCheck, ReadingsTopic, Repair};
 
-/// Limits of the producer of dead letters.
-const DEAD_LETTER_LIMITS: PublisherLimits = PublisherLimits {
-    message_timeout: Duration::from_secs(30),
-    linger: Duration::from_millis(5),
-    queue_kbytes: 16 * 1024,
-    queue_records: 10_000,
-    message_bytes_max: DEAD_LETTER_BYTES_MAX,
-};
-
 /// Most deliveries that wait for the buffer.
 const WAITING_MAX: usize = 4_096;
 
@@ -73,9 +60,9 @@ impl App {
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let parts = Connected::new(config).await?;
-        let publisher = parts.publisher()?;
+        let dead_letters = parts.dead_letters()?;
         let (latest, repair) = parts.redis();
-        let flush = parts.flush(publisher, latest);
+        let flush = parts.flush(dead_letters, latest);
         let source = parts.source(stop)?;
         let consumption_state = parts.monitor()?;
         parts.keep_months();
@@ -160,13 +147,12 @@ impl<'a> Connected<'a> {
     }
 
     /// Creates the producer of dead letters. The worker stops if the producer fails.
-    fn publisher(&self) -> anyhow::Result<Publisher> {
-        let publisher =
-            Publisher::new(self.config.kafka.client_config("worker"), &DEAD_LETTER_LIMITS)
-                .context("cannot create the producer; look at --kafka-set")?;
-        let failed = publisher.clone().failed();
+    fn dead_letters(&self) -> anyhow::Result<DeadLetterTopic> {
+        let topic = DeadLetterTopic::connect(&self.config.kafka, "worker", &self.config.group)
+            .context("cannot create the producer; look at --kafka-set")?;
+        let failed = topic.clone().failed();
         self.essential.spawn("the dead-letter producer", &self.background, failed);
-        Ok(publisher)
+        Ok(topic)
     }
 
     /// Starts the repair of Redis. Returns the writer of the hashes, if the worker uses Redis, and
@@ -208,21 +194,15 @@ impl<'a> Connected<'a> {
         (Some(latest), link)
     }
 
-    fn flush(&self, publisher: Publisher, latest: Option<Arc<LatestHashes>>) -> Flush {
+    fn flush(&self, dead_letters: DeadLetterTopic, latest: Option<Arc<LatestHashes>>) -> Flush {
         let config = self.config;
         let (topic, group) = (config.kafka.readings_topic.clone(), config.group.clone());
-        let dead_letter_topic = DeadLetterTopic::new(
-            publisher,
-            config.kafka.dead_letter_topic(&group),
-            topic.clone(),
-            group.clone(),
-        );
         Flush {
             store: BatchWriter::new(self.pool.clone(), self.ledger.clone()),
             latest,
             bindings: self.bindings.clone(),
             dead_letter_sender: DeadLetterSender::new(
-                dead_letter_topic,
+                dead_letters,
                 DeadLetterBreaker::new(config.breaker()),
                 self.health.clone(),
             ),
@@ -270,18 +250,7 @@ impl<'a> Connected<'a> {
     /// Watches the readings and the dead letters. Storing continues with unsafe topics.
     fn watch_topics(&self) -> anyhow::Result<()> {
         let kafka = &self.config.kafka;
-        let topics = vec![
-            WatchedTopic {
-                name: kafka.readings_topic.clone(),
-                role: TopicRole::Readings,
-                record_bytes: 0,
-            },
-            WatchedTopic {
-                name: kafka.dead_letter_topic(&self.config.group),
-                role: TopicRole::DeadLetters,
-                record_bytes: DEAD_LETTER_BYTES_MAX,
-            },
-        ];
+        let topics = topic_watch::of_group(kafka, &self.config.group);
         let watched = topic_watch::start(kafka, "worker-check", topics, self.background.clone())?;
         self.health.watch_topics(watched);
         Ok(())

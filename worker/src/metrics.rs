@@ -1,6 +1,6 @@
 //! Declares the metrics of the worker and its minute summary.
 
-use ljwx_ledger::metrics::{LAG_RECORDS, LAG_SECONDS};
+use ljwx_ledger::metrics::{DEAD_LETTERS, DEAD_LETTERS_ALTERED, LAG_RECORDS, LAG_SECONDS};
 use ljwx_service::telemetry::{ServiceInfo, SummaryFormat, SummaryItem};
 
 ljwx_service::declare_metrics! {
@@ -42,10 +42,6 @@ ljwx_service::declare_metrics! {
     Counter REDIS_STALE = "redis_stale_total";
     /// Redis keys of devices that were no hashes and were replaced.
     Counter REDIS_REPLACED = "redis_replaced_total";
-    /// Dead letters by class of error.
-    Counter DEAD_LETTERS = "dead_letters_total" by "class";
-    /// Dead letters that Kafka did not take unchanged, by the alteration.
-    Counter DEAD_LETTERS_ALTERED = "dead_letters_altered_total" by "how";
     /// 1 while the dead-letter breaker is open and batches wait, else 0.
     Gauge BREAKER_OPEN = "dead_letter_breaker_open";
 }
@@ -56,7 +52,7 @@ pub const SERVICE: ServiceInfo = ServiceInfo {
     metrics: &[DECLARED, ljwx_ledger::metrics::DECLARED],
     zeros: &[
         (READINGS, "outcome", &["stored", "merged", "dead_lettered"]),
-        (DEAD_LETTERS, "class", &["undecodable", "data"]),
+        (DEAD_LETTERS, "class", &["undecodable", "tombstone", "data"]),
         (DEAD_LETTERS_ALTERED, "how", &["elsewhere", "cut"]),
         (WRITE_ERRORS, "kind", &["infrastructure", "schema", "saturated", "data", "fenced"]),
         (REDIS_REPAIRED, "source", &["topic", "mysql"]),

@@ -9,12 +9,12 @@ use std::time::{Instant, SystemTime};
 
 use ljwx_ledger::group::delivery::Delivery;
 use ljwx_reading::{DeviceSn, Ids};
-use tracing::debug;
 
 use super::{DELIVERIES_MAX, Pipeline, PipelineParts};
 use crate::engine::Arrival;
 use crate::mysql::retry::Stopping;
 use crate::pipeline::alert_span::Cause;
+use crate::pipeline::dead_letters::PartitionClaim;
 use crate::pipeline::partition_batch::PartitionBatch;
 
 impl Pipeline {
@@ -31,7 +31,28 @@ impl Pipeline {
         chunks
     }
 
-    /// Evaluates deliveries, oldest first, and starts writing the results.
+    /// Returns the deliveries that need not wait for dead letters.
+    pub(super) fn hold_back(&mut self, chunks: Vec<Vec<Delivery>>) -> Vec<Vec<Delivery>> {
+        let positions = &self.positions;
+        self.parts.dead_letters.hold_back(chunks, |delivery| {
+            positions.get(&delivery.partition).is_some_and(|at| at.epoch == delivery.epoch)
+        })
+    }
+
+    /// Evaluates deliveries whose dead letters Kafka has confirmed, and those behind them.
+    pub(super) async fn on_confirmed(
+        &mut self,
+        claim: PartitionClaim,
+        deliveries: Vec<Delivery>,
+    ) -> anyhow::Result<ControlFlow<()>> {
+        let behind = self.parts.dead_letters.release(claim);
+        let mut chunks = vec![deliveries];
+        chunks.extend(self.hold_back(vec![behind]));
+        self.on_deliveries(chunks).await
+    }
+
+    /// Evaluates deliveries, oldest first, and starts writing the results. Kafka has confirmed the
+    /// dead letters of undecodable ones.
     pub(super) async fn on_deliveries(
         &mut self,
         chunks: Vec<Vec<Delivery>>,
@@ -81,14 +102,9 @@ impl Pipeline {
         partition_batch: &mut PartitionBatch,
     ) -> Result<(), Stopping> {
         partition_batch.pass(delivery.offset);
-        let reading = match &delivery.reading {
-            Ok(reading) => reading,
-            Err(error) => {
-                // The worker's group keeps it in its dead-letter topic. One copy is enough.
-                self.counts.undecodable += 1;
-                debug!(partition = delivery.partition, offset = delivery.offset, %error, "undecodable reading skipped");
-                return Ok(());
-            }
+        let Ok(reading) = &delivery.reading else {
+            self.counts.undecodable += 1;
+            return Ok(());
         };
         let since = SystemTime::now();
         let bound = bound.get(reading.device_sn()).copied().unwrap_or_default();

@@ -1,11 +1,12 @@
 //! The main loop: deliveries in, one transaction out.
 //!
-//! Decides when to act. `deliveries` and `no_data_tick` collect what to write. [`crate::engine`]
-//! evaluates readings, [`transition_rows`] builds the rows of a transition, and [`commit`] writes
-//! them.
+//! Decides when to act. [`dead_letters`] takes out what is no reading. `deliveries` and
+//! `no_data_tick` collect what to write. [`crate::engine`] evaluates readings, [`transition_rows`]
+//! builds the rows of a transition, and [`commit`] writes them.
 
 pub mod alert_span;
 pub mod commit;
+pub mod dead_letters;
 mod deliveries;
 mod no_data_tick;
 pub mod partition_batch;
@@ -40,6 +41,7 @@ use crate::notify::recipients::Directory;
 use crate::notify::rejected_rows::RejectedRows;
 use crate::notify::silences::ActiveSilences;
 use crate::pipeline::commit::BatchCommit;
+use crate::pipeline::dead_letters::DeadLetters;
 use crate::pipeline::partition_batch::PartitionBatch;
 use crate::rules::index::RuleSet;
 use reading_counts::ReadingCounts;
@@ -51,13 +53,16 @@ const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 /// Interval at which missing data is checked that no record shows.
 const NO_DATA_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Deliveries from which a transaction takes no more. As many can wait while it is evaluated.
+/// Deliveries from which a transaction takes no more. As many can wait while it is evaluated, and
+/// as many behind dead letters.
 pub const DELIVERIES_MAX: usize = 16_384;
 
 /// The parts of the loop.
 pub struct PipelineParts {
     /// The source of deliveries.
     pub source: GroupConsumer,
+    /// Holds back partitions whose dead letters are not confirmed.
+    pub dead_letters: DeadLetters,
     /// Writes the batches.
     pub store: BatchCommit,
     /// The bindings, for devices whose readings carry no ids.
@@ -138,9 +143,14 @@ impl Pipeline {
         absence.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.parts.mysql_retry.heartbeat().turn();
+            let admit = self.parts.dead_letters.waiting() < DELIVERIES_MAX;
             let flow = tokio::select! {
                 () = self.parts.stop.cancelled() => ControlFlow::Break(()),
-                event = self.parts.source.next(true) => self.on_event(event).await?,
+                event = self.parts.source.next(admit) => self.on_event(event).await?,
+                confirmed = self.parts.dead_letters.confirmed() => {
+                    let (claim, deliveries) = confirmed?;
+                    self.on_confirmed(claim, deliveries).await?
+                }
                 written = self.writing.ended() => self.on_written(written?)?,
                 Ok(()) = self.parts.rules.changed() => self.on_rules().await?,
                 _ = absence.tick() => self.on_no_data_tick().await?,
@@ -163,6 +173,7 @@ impl Pipeline {
             ConsumerEvent::Assigned(claims) => self.on_assigned(&claims).await,
             ConsumerEvent::Deliveries(deliveries) => {
                 let chunks = self.with_waiting(deliveries);
+                let chunks = self.hold_back(chunks);
                 self.on_deliveries(chunks).await
             }
             ConsumerEvent::Revoked(revocation) => {
@@ -303,6 +314,7 @@ impl Pipeline {
 
     fn forget(&mut self, partition: i32) {
         self.engine.forget(partition);
+        self.parts.dead_letters.forget(partition);
         self.positions.remove(&partition);
     }
 }

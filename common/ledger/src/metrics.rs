@@ -34,6 +34,10 @@ ljwx_service::declare_metrics! {
     Counter CONSUMER_ERRORS = "consumer_errors_total" by "code";
     /// Offset commits that Kafka did not take; the ledger is not affected.
     Counter COMMIT_ERRORS = "consumer_commit_errors_total" by "code";
+    /// Dead letters by class of error: undecodable, tombstone, data.
+    Counter DEAD_LETTERS = "dead_letters_total" by "class";
+    /// Dead letters that Kafka did not take unchanged, by the alteration.
+    Counter DEAD_LETTERS_ALTERED = "dead_letters_altered_total" by "how";
     /// Offsets that the ledger does not explain.
     Gauge LEDGER_IMBALANCE = "ledger_imbalance_records" by "group";
     /// 1 while MySQL does not take a batch.

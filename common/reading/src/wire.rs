@@ -30,6 +30,9 @@ pub enum DecodeError {
     /// A field holds a value that no reading may hold.
     #[error("not a {SCHEMA}: {0} is out of range")]
     Field(&'static str),
+    /// The record has no value.
+    #[error("not a {SCHEMA}: the record is a tombstone, without a value")]
+    Tombstone,
 }
 
 #[derive(Serialize)]
@@ -111,8 +114,9 @@ struct DecodedReading<'a> {
     warnings: Vec<Warning>,
 }
 
-/// Decodes the value of a record.
-pub fn decode(value: &[u8]) -> Result<Reading, DecodeError> {
+/// Decodes the value of a record. `None` is the value of a tombstone.
+pub fn decode(value: Option<&[u8]>) -> Result<Reading, DecodeError> {
+    let value = value.ok_or(DecodeError::Tombstone)?;
     let decoded: DecodedReading<'_> = serde_json::from_slice(value).map_err(without_value)?;
     let reading = Reading {
         device_sn: DeviceSn::new(&decoded.device_sn).ok_or(DecodeError::Field("device_sn"))?,

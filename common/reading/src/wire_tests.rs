@@ -87,7 +87,7 @@ fn what_is_encoded_is_what_the_schema_says_and_decodes_to_the_same() {
         let json: Value = serde_json::from_slice(&value).unwrap();
         let errors: Vec<_> = VALIDATOR.iter_errors(&json).map(|e| e.to_string()).collect();
         assert!(errors.is_empty(), "{json}: {errors:?}");
-        assert_eq!(decode(&value).unwrap(), reading);
+        assert_eq!(decode(Some(&value)).unwrap(), reading);
     }
 }
 
@@ -142,7 +142,7 @@ fn what_the_schema_refuses_does_not_decode() {
         let mut value = valid.clone();
         value[field] = wrong;
         assert!(!VALIDATOR.is_valid(&value), "the schema takes {field}={}", value[field]);
-        let decoded = decode(value.to_string().as_bytes());
+        let decoded = decode(Some(value.to_string().as_bytes()));
         assert!(decoded.is_err(), "the decoder takes {field}={}", value[field]);
     }
 }
@@ -156,7 +156,7 @@ fn a_time_that_no_calendar_has_does_not_decode() {
     ] {
         let mut value = record(&parse(&full()));
         value[field] = wrong;
-        assert!(decode(value.to_string().as_bytes()).is_err(), "{field}={}", value[field]);
+        assert!(decode(Some(value.to_string().as_bytes())).is_err(), "{field}={}", value[field]);
     }
 }
 
@@ -175,7 +175,7 @@ fn a_word_of_a_later_version_costs_only_itself() {
         value["warnings"][0]["code"] = json!(word);
         let mut expected = Reading { upload_method: method, ..reading.clone() };
         expected.warnings[0].code = code;
-        assert_eq!(decode(value.to_string().as_bytes()).unwrap(), expected, "{word:?}");
+        assert_eq!(decode(Some(value.to_string().as_bytes())).unwrap(), expected, "{word:?}");
     }
 }
 
@@ -189,9 +189,15 @@ fn an_error_names_what_is_wrong_and_shows_no_value() {
         ("84".to_owned(), "expected struct DecodedReading at line 1 column "),
         ("Zhang San".to_owned(), "expected value at line 1 column 1"),
     ] {
-        let error = decode(value.as_bytes()).unwrap_err().to_string();
+        let error = decode(Some(value.as_bytes())).unwrap_err().to_string();
         assert!(error.starts_with(&format!("not a reading.v1: {message}")), "{error}");
     }
+}
+
+#[test]
+fn a_record_without_a_value_is_a_tombstone_and_an_empty_value_is_none() {
+    assert!(matches!(decode(None), Err(DecodeError::Tombstone)));
+    assert!(matches!(decode(Some(b"")), Err(DecodeError::Json(_))));
 }
 
 proptest! {
@@ -205,7 +211,7 @@ proptest! {
         let mut value = record(&parse(&full()));
         value[field.as_str()] = wrong;
         prop_assume!(!VALIDATOR.is_valid(&value));
-        let error = decode(value.to_string().as_bytes()).unwrap_err().to_string();
+        let error = decode(Some(value.to_string().as_bytes())).unwrap_err().to_string();
         prop_assert!(error.starts_with("not a reading.v1: "), "{}", error);
     }
 
@@ -218,20 +224,20 @@ proptest! {
         value["warnings"][0][key.as_str()] = added.clone();
         value[key.as_str()] = added;
         prop_assert!(VALIDATOR.is_valid(&value));
-        prop_assert_eq!(decode(value.to_string().as_bytes()).unwrap(), reading);
+        prop_assert_eq!(decode(Some(value.to_string().as_bytes())).unwrap(), reading);
     }
 
     #[test]
     fn no_error_shows_a_value(field in prop::sample::select(stored_fields()), text in ".{0,20}") {
         let mut value = record(&parse(&full()));
         value[field.as_str()] = json!(format!("{text}, expected 84 SECRET {text}"));
-        let shown = decode(value.to_string().as_bytes()).map_err(|error| error.to_string());
+        let shown = decode(Some(value.to_string().as_bytes())).map_err(|error| error.to_string());
         prop_assert!(shown.is_err_and(|error| !error.contains("SECRET")) || field == "upload_method");
     }
 
     #[test]
     fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = decode(&bytes);
+        let _ = decode(Some(&bytes));
     }
 
     #[test]
@@ -246,7 +252,7 @@ proptest! {
         item[key] = Value::String(text);
         let raw = RawValue::from_string(item.to_string()).unwrap();
         if let Ok(reading) = Reading::parse(&raw, &intake) {
-            prop_assert_eq!(decode(&encode(&reading)).unwrap(), reading);
+            prop_assert_eq!(decode(Some(&encode(&reading))).unwrap(), reading);
         }
     }
 }

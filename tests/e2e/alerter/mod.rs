@@ -3,6 +3,7 @@
 pub mod alerts;
 pub mod cases;
 pub mod crash;
+pub mod dead_letters;
 pub mod faults;
 pub mod no_data;
 pub mod outbox;

@@ -78,12 +78,14 @@ async fn what_is_no_reading_is_dead_lettered_as_it_came_and_stops_nobody() -> Re
     for ((place, letter), (value, schema)) in kept.iter().enumerate().zip(&strange) {
         ensure!(letter.partition == PARTITION, "a letter stays beside what it came from");
         ensure!(letter.value == value.clone().unwrap_or_default(), "{place}: the value is kept");
+        ensure!(letter.is_tombstone == value.is_none(), "{place}: null stays null");
         ensure!(letter.key.as_deref() == Some(device.as_bytes()), "{place}: the key is kept");
         ensure!(letter.header("schema").as_deref() == Some(schema), "{place}: headers are kept");
         let offset = letter.header("dlq.source.offset");
         ensure!(offset == Some((2 * place + 1).to_string()), "{place}: {offset:?}");
         let class = letter.header("dlq.error.class");
-        ensure!(class.as_deref() == Some("undecodable"), "{place}: {class:?}");
+        let expected = if value.is_some() { "undecodable" } else { "tombstone" };
+        ensure!(class.as_deref() == Some(expected), "{place}: {class:?}");
         let message = letter.header("dlq.error.message").context("message")?;
         ensure!(message.starts_with("not a reading.v1"), "{place}: {message}");
     }

@@ -60,7 +60,7 @@ async fn publish(State(bare): State<Bare>, body: Bytes) -> (StatusCode, &'static
         topic: &bare.topic,
         key: Some(key.as_bytes()),
         partition: None,
-        value: &body,
+        value: Some(&body),
         headers: OwnedHeaders::new(),
         timestamp_ms: None,
     });

@@ -32,8 +32,10 @@ pub struct Record {
     pub offset: i64,
     /// The key.
     pub key: Option<Vec<u8>>,
-    /// The value.
+    /// The value. Empty for a tombstone.
     pub value: Vec<u8>,
+    /// Whether the record has no value.
+    pub is_tombstone: bool,
     /// The headers, in their order.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The Kafka record time in milliseconds.
@@ -337,6 +339,7 @@ fn record(message: &impl Message) -> Record {
         offset: message.offset(),
         key: message.key().map(Into::into),
         value: message.payload().unwrap_or_default().into(),
+        is_tombstone: message.payload().is_none(),
         headers: headers
             .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
             .collect(),

@@ -160,7 +160,6 @@ impl World {
     /// Returns an alerter to launch, which sends to `wechat`.
     pub fn alerter(&self, wechat: &FakeWechat) -> Launch {
         self.launch("alerter", &["run"])
-            .env("ALERTER_GROUP", &self.alerter_group)
             .env("WECHAT_API_URL", wechat.url())
             .env("WECOM_API_URL", wechat.url())
             .env("WECHAT_APP_ID", self.app_id())
@@ -190,6 +189,7 @@ impl World {
         .env("READINGS_TOPIC", &self.readings_topic)
         .env("REJECTS_TOPIC", &self.rejects_topic)
         .env("WORKER_GROUP", &self.worker_group)
+        .env("ALERTER_GROUP", &self.alerter_group)
         .env("PARTITIONS", self.partitions.to_string())
         .env("TIME_ZONE", TIME_ZONE)
         .env("DEVELOPMENT", "true")

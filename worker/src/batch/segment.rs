@@ -93,7 +93,7 @@ impl Segment {
     pub fn push(&mut self, delivery: Delivery, origin: Option<SpanContext>) {
         self.gap += delivery.offset - self.to;
         self.to = delivery.offset + 1;
-        self.bytes += delivery.record.value.len();
+        self.bytes += delivery.record.value.as_ref().map_or(0, Vec::len);
         self.oldest_ms = self.oldest_ms.min(delivery.kafka_ms);
         self.sum_ms += delivery.kafka_ms;
         self.origins.extend(origin.map(|context| SampledSpan { context, offset: delivery.offset }));
@@ -101,7 +101,7 @@ impl Segment {
             Ok(_) => self.merge(&delivery),
             Err(error) => self.dead_letters.push(Letter {
                 offset: delivery.offset,
-                class: ErrorClass::Undecodable,
+                class: ErrorClass::of(error),
                 code: None,
                 message: error.to_string(),
                 confirmed: false,
@@ -145,8 +145,7 @@ impl Segment {
     /// Removes dead letters of data errors that Kafka has not confirmed, and merges their
     /// deliveries again.
     pub fn reconsider(&mut self) {
-        self.dead_letters
-            .retain(|letter| letter.confirmed || letter.class == ErrorClass::Undecodable);
+        self.dead_letters.retain(|letter| letter.confirmed || letter.class != ErrorClass::Data);
         self.merge_anew();
     }
 

@@ -12,7 +12,7 @@ pub fn delivery(partition: i32, offset: i64, sn: &str, second: u32, heart_rate: 
          \"received_at\":1,\"upload_method\":\"wifi\",\"heart_rate\":{heart_rate}}}"
     )
     .into_bytes();
-    let reading = wire::decode(&value);
+    let reading = wire::decode(Some(&value));
     Delivery {
         partition,
         offset,
@@ -20,6 +20,6 @@ pub fn delivery(partition: i32, offset: i64, sn: &str, second: u32, heart_rate: 
         kafka_ms: offset,
         origin: RecordTrace::default(),
         reading,
-        record: RawRecord { value, ..RawRecord::default() },
+        record: RawRecord { value: Some(value), ..RawRecord::default() },
     }
 }

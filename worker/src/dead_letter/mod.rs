@@ -6,26 +6,18 @@ pub mod source;
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use ljwx_ledger::group::dead_letter_topic::{DeadLetterForm, DeadLetterReason, DeadLetterTopic};
-use ljwx_ledger::group::delivery::Delivery;
-use ljwx_service::backoff::Backoff;
+use ljwx_ledger::group::dead_letter_topic::{DeadLetterReason, DeadLetterTopic};
 use ljwx_service::metrics::flag;
-use metrics::{counter, gauge};
+use metrics::gauge;
 use tracing::{error, info, warn};
 
 use crate::batch::spans;
 use crate::batch::{Batch, Segment};
 use crate::dead_letter::breaker::DeadLetterBreaker;
 use crate::health::Health;
-use crate::metrics::{BREAKER_OPEN, DEAD_LETTERS, DEAD_LETTERS_ALTERED};
-
-/// First wait after a dead letter was not confirmed.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-
-/// Longest wait between attempts.
-const RETRY_MAX: Duration = Duration::from_secs(5);
+use crate::metrics::BREAKER_OPEN;
 
 /// Sends deliveries that cannot be stored to the dead-letter topic.
 pub struct DeadLetterSender {
@@ -71,17 +63,14 @@ impl DeadLetterSender {
                 class: letter.class,
                 code: letter.code.as_deref(),
                 message: &letter.message,
-                batch_id,
+                batch_id: Some(batch_id),
             };
-            let form = self.confirm(delivery, &reason).await;
+            let held = |why| self.health.dead_letter_held(delivery.partition, why);
+            let form = self.topic.publish(delivery, &reason, held).await;
             letter.confirmed = true;
             let origin = delivery.origin.context();
             let trace_id = origin.as_ref().map(|origin| origin.trace_id().to_string());
             spans::dead_letter(self.topic.name(), origin, letter, segment.partition, batch_id);
-            counter!(DEAD_LETTERS, "class" => letter.class.as_str()).increment(1);
-            for (altered, how) in [(!form.same_partition, "elsewhere"), (!form.complete, "cut")] {
-                counter!(DEAD_LETTERS_ALTERED, "how" => how).increment(u64::from(altered));
-            }
             warn!(
                 partition = segment.partition,
                 offset = letter.offset,
@@ -93,33 +82,6 @@ impl DeadLetterSender {
                 complete = form.complete,
                 "delivery dead-lettered"
             );
-        }
-    }
-
-    /// Sends a dead letter until Kafka confirms it, and returns its form.
-    async fn confirm(&self, delivery: &Delivery, reason: &DeadLetterReason<'_>) -> DeadLetterForm {
-        let (partition, offset) = (delivery.partition, delivery.offset);
-        let mut form = DeadLetterForm::UNCHANGED;
-        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
-        loop {
-            let sent = match self.topic.send(delivery, reason, form) {
-                Ok(pending) => pending.confirmed().await,
-                Err(error) => Err(error),
-            };
-            let Err(error) = sent else {
-                self.health.dead_letter_held(partition, None);
-                return form;
-            };
-            if let Some(next) = form.after(&error) {
-                form = next;
-                continue;
-            }
-            let why = format!("dead letter {partition}/{offset}: {error}");
-            self.health.dead_letter_held(partition, Some(why));
-            if backoff.attempts() == 0 {
-                warn!(partition, offset, %error, "cannot publish dead letter, its batch is held, retrying");
-            }
-            tokio::time::sleep(backoff.next(rand::random())).await;
         }
     }
 

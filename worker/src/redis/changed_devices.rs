@@ -81,7 +81,7 @@ impl ReadingsTopic {
                     let Some(to) = open.get(&message.partition()) else { continue };
                     // A record that is no reading has no row.
                     if message.offset() < *to
-                        && let Ok(reading) = wire::decode(message.payload().unwrap_or_default())
+                        && let Ok(reading) = wire::decode(message.payload())
                     {
                         devices.insert(reading.device_sn().clone());
                     }

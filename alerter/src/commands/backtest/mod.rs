@@ -206,7 +206,7 @@ fn go_through(
     let mut trial = BacktestRun::new(sets, ends.into_keys().collect(), wanted);
     reader.read(topic, &stretches, |message| {
         ensure!(!stop.is_cancelled(), "interrupted");
-        match wire::decode(message.payload().unwrap_or_default()) {
+        match wire::decode(message.payload()) {
             Ok(reading) => trial.reading(message.partition(), &reading),
             Err(_) => trial.undecodable(),
         }

@@ -1,26 +1,65 @@
-//! Publishes dead letters: unchanged deliveries that cannot be stored, with their origin and the
+//! Publishes dead letters: unchanged deliveries that cannot be processed, with their origin and the
 //! reason.
+//!
+//! Leaves to the services which deliveries are dead letters, and how many are too many.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
+use metrics::counter;
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers, OwnedHeaders};
+use tracing::warn;
 
 use super::delivery::Delivery;
-use ljwx_service::kafka::publisher::{OutgoingRecord, PendingRecord, PublishError, Publisher};
+use crate::metrics::{DEAD_LETTERS, DEAD_LETTERS_ALTERED};
+use ljwx_reading::wire::DecodeError;
+use ljwx_service::backoff::Backoff;
+use ljwx_service::kafka::publisher::{
+    OutgoingRecord, PendingRecord, PublishError, Publisher, PublisherLimits,
+};
+use ljwx_service::kafka::{DEAD_LETTER_BYTES_MAX, KafkaArgs};
+
+/// Limits of the producer.
+const LIMITS: PublisherLimits = PublisherLimits {
+    message_timeout: Duration::from_secs(30),
+    linger: Duration::from_millis(5),
+    queue_kbytes: 16 * 1024,
+    queue_records: 10_000,
+    message_bytes_max: DEAD_LETTER_BYTES_MAX,
+};
+
+/// First wait after a dead letter was not confirmed.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest wait between attempts.
+const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// The class of a dead letter. The words are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorClass {
     /// The record's value cannot be decoded as a reading.
     Undecodable,
+    /// The record has no value.
+    Tombstone,
     /// MySQL rejects a value of the reading.
     Data,
 }
 
 impl ErrorClass {
+    /// Returns the class of a record that cannot be decoded.
+    pub fn of(error: &DecodeError) -> Self {
+        match error {
+            DecodeError::Tombstone => Self::Tombstone,
+            DecodeError::Json(_) | DecodeError::Field(_) => Self::Undecodable,
+        }
+    }
+
     /// Returns the stable word for headers and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Undecodable => "undecodable",
+            Self::Tombstone => "tombstone",
             Self::Data => "data",
         }
     }
@@ -35,8 +74,8 @@ pub struct DeadLetterReason<'a> {
     pub code: Option<&'a str>,
     /// The error message, without any value.
     pub message: &'a str,
-    /// The batch of the delivery.
-    pub batch_id: &'a str,
+    /// The batch of the delivery, if the service names its batches.
+    pub batch_id: Option<&'a str>,
 }
 
 /// The partition of a dead letter, and how much of the delivery it keeps.
@@ -96,9 +135,19 @@ pub struct DeadLetterTopic {
 }
 
 impl DeadLetterTopic {
-    /// Creates the dead-letter topic of `group`, which reads `source_topic`.
-    pub fn new(publisher: Publisher, topic: String, source_topic: String, group: String) -> Self {
-        Self { publisher, topic, source_topic, group }
+    /// Creates the producer for the dead letters of `group`. The brokers log it as `client_id`.
+    pub fn connect(kafka: &KafkaArgs, client_id: &str, group: &str) -> Result<Self, KafkaError> {
+        Ok(Self {
+            publisher: Publisher::new(kafka.client_config(client_id), &LIMITS)?,
+            topic: kafka.dead_letter_topic(group),
+            source_topic: kafka.readings_topic.clone(),
+            group: group.to_owned(),
+        })
+    }
+
+    /// Waits until the producer has failed for good. Only a new process gets a new producer.
+    pub async fn failed(self) {
+        self.publisher.failed().await;
     }
 
     /// Returns the name of the topic.
@@ -106,9 +155,46 @@ impl DeadLetterTopic {
         &self.topic
     }
 
+    /// Publishes a dead letter until Kafka confirms it, counts it, and returns its form. An attempt
+    /// without an answer may have reached Kafka, so the topic may hold a dead letter twice.
+    ///
+    /// `held` receives the reason after each failed attempt, and `None` at the end.
+    pub async fn publish(
+        &self,
+        delivery: &Delivery,
+        reason: &DeadLetterReason<'_>,
+        held: impl Fn(Option<String>),
+    ) -> DeadLetterForm {
+        let (partition, offset) = (delivery.partition, delivery.offset);
+        let mut form = DeadLetterForm::UNCHANGED;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        loop {
+            let sent = match self.enqueue(delivery, reason, form) {
+                Ok(pending) => pending.confirmed().await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = sent else { break };
+            if let Some(next) = form.after(&error) {
+                form = next;
+                continue;
+            }
+            held(Some(format!("dead letter {partition}/{offset}: {error}")));
+            if backoff.attempts() == 0 {
+                warn!(partition, offset, %error, "cannot publish dead letter, its partition waits, retrying");
+            }
+            tokio::time::sleep(backoff.next(rand::random())).await;
+        }
+        held(None);
+        counter!(DEAD_LETTERS, "class" => reason.class.as_str()).increment(1);
+        for (altered, how) in [(!form.same_partition, "elsewhere"), (!form.complete, "cut")] {
+            counter!(DEAD_LETTERS_ALTERED, "how" => how).increment(u64::from(altered));
+        }
+        form
+    }
+
     /// Hands a dead letter to Kafka in this form. It counts once its delivery report arrives. A cut
     /// dead letter has the header [`CUT_FROM_BYTES`] and none of the record's own headers.
-    pub fn send(
+    fn enqueue(
         &self,
         delivery: &Delivery,
         reason: &DeadLetterReason<'_>,
@@ -126,7 +212,7 @@ impl DeadLetterTopic {
             ("dlq.error.class", class.as_str().to_owned()),
             ("dlq.error.code", code.unwrap_or_default().to_owned()),
             ("dlq.error.message", message[..end].to_owned()),
-            ("dlq.batch.id", batch_id.to_owned()),
+            ("dlq.batch.id", batch_id.unwrap_or_default().to_owned()),
             (FIRST_FAILED_AT, first_failed_at),
             ("dlq.last_failed_at", now),
             (ATTEMPTS, attempts.to_string()),
@@ -141,13 +227,13 @@ impl DeadLetterTopic {
                 headers.insert(Header { key, value: Some(value.as_bytes()) })
             },
         );
-        let (mut key, mut value) = (record.key.as_deref(), record.value.as_slice());
+        let (mut key, mut value) = (record.key.as_deref(), record.value.as_deref());
         if !form.complete {
-            let length = value.len().to_string();
+            let length = value.map_or(0, <[u8]>::len).to_string();
             headers =
                 headers.insert(Header { key: CUT_FROM_BYTES, value: Some(length.as_bytes()) });
             key = key.filter(|key| key.len() <= CUT_KEY_BYTES_MAX);
-            value = &value[..value.len().min(CUT_BYTES_MAX)];
+            value = value.map(|value| &value[..value.len().min(CUT_BYTES_MAX)]);
         }
         self.publisher.enqueue(OutgoingRecord {
             topic: &self.topic,

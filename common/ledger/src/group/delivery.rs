@@ -29,7 +29,7 @@ pub struct Delivery {
     pub origin: RecordTrace,
     /// The reading, or the reason why the record cannot be decoded.
     pub reading: Result<Reading, DecodeError>,
-    /// The record itself. Empty if the member keeps no records.
+    /// The record itself. Empty if the reading was decoded and the member keeps no records.
     pub record: RawRecord,
 }
 
@@ -38,8 +38,8 @@ pub struct Delivery {
 pub struct RawRecord {
     /// The key.
     pub key: Option<Vec<u8>>,
-    /// The value.
-    pub value: Vec<u8>,
+    /// The value. `None` if the record is a tombstone.
+    pub value: Option<Vec<u8>>,
     /// The headers.
     pub headers: Option<OwnedHeaders>,
 }

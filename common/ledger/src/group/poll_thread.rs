@@ -91,15 +91,17 @@ impl PollThread<'_> {
     fn delivery(&self, message: &BorrowedMessage<'_>) -> Option<Delivery> {
         let offset = message.offset() + self.consumer.context().claims.base();
         let epoch = self.consumer.context().claims.admit(message.partition(), offset)?;
-        let value = message.payload().unwrap_or_default();
+        let reading = wire::decode(message.payload());
+        // An undecodable record is dead-lettered as it came.
+        let keeps_record = self.keeps_records || reading.is_err();
         Some(Delivery {
             partition: message.partition(),
             offset,
             epoch,
             kafka_ms: message.timestamp().to_millis().unwrap_or_default(),
             origin: message.headers().map(RecordTrace::of_headers).unwrap_or_default(),
-            reading: wire::decode(value),
-            record: if self.keeps_records { record(message) } else { RawRecord::default() },
+            reading,
+            record: if keeps_record { record(message) } else { RawRecord::default() },
         })
     }
 
@@ -145,7 +147,7 @@ impl PollThread<'_> {
 fn record(message: &BorrowedMessage<'_>) -> RawRecord {
     RawRecord {
         key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().unwrap_or_default().to_vec(),
+        value: message.payload().map(<[u8]>::to_vec),
         headers: message.headers().map(BorrowedHeaders::detach),
     }
 }

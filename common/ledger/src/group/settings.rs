@@ -87,8 +87,8 @@ pub struct GroupConsumerConfig {
     pub topic: String,
     /// The member's settings.
     pub member: GroupArgs,
-    /// Whether deliveries carry a copy of their records. Only services that pass records on need
-    /// the copy.
+    /// Whether every delivery carries a copy of its record. An undecodable delivery always does,
+    /// because it is dead-lettered.
     pub keeps_records: bool,
     /// Most deliveries that may wait for the pipeline.
     pub waiting_max: usize,

@@ -37,8 +37,8 @@ pub struct OutgoingRecord<'a> {
     pub key: Option<&'a [u8]>,
     /// A fixed partition, if the order across topics matters.
     pub partition: Option<i32>,
-    /// The record's value.
-    pub value: &'a [u8],
+    /// The record's value. `None` makes it a tombstone.
+    pub value: Option<&'a [u8]>,
     /// The record's headers.
     pub headers: OwnedHeaders,
     /// The record's time, in milliseconds since 1970.
@@ -119,7 +119,7 @@ impl Publisher {
         let record = FutureRecord {
             topic: outgoing.topic,
             partition: outgoing.partition,
-            payload: Some(outgoing.value),
+            payload: outgoing.value,
             key: outgoing.key,
             timestamp: outgoing.timestamp_ms,
             headers: Some(outgoing.headers),

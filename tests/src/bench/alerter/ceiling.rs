@@ -51,7 +51,7 @@ fn read(consumer: &BaseConsumer, readings: usize) -> anyhow::Result<f64> {
         if number == 0 {
             started = Instant::now();
         }
-        let reading = ljwx_reading::wire::decode(record.payload().unwrap_or_default())?;
+        let reading = ljwx_reading::wire::decode(record.payload())?;
         signs += usize::from(reading.vitals().heart_rate.is_some());
         ensure!(Instant::now() < deadline, "{number} of {readings} read");
     }

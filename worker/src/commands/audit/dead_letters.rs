@@ -107,7 +107,7 @@ impl DeadLetterIndex {
 
 /// Returns the identity of a record's reading, if it can be decoded.
 pub fn identity(message: &BorrowedMessage<'_>) -> Option<StoredIdentity> {
-    let reading = wire::decode(message.payload().unwrap_or_default()).ok()?;
+    let reading = wire::decode(message.payload()).ok()?;
     Some((reading.device_sn().as_str().to_owned(), wall_text(reading.timestamp())))
 }
 

@@ -14,7 +14,7 @@ pub struct DlqArgs {
     /// The connection to Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
-    /// Consumer group of the dead letters.
+    /// Consumer group of the dead letters: the workers', or the alerters'.
     #[arg(long, env = "WORKER_GROUP", default_value = "worker", global = true)]
     pub group: String,
     /// Topic to use: deliveries that could not be stored, or items that could not become a reading.
@@ -46,7 +46,7 @@ pub enum KeptTopic {
 /// Filter of the records; unset: all records.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DlqFilterArgs {
-    /// Only dead letters of this class (undecodable, data), or rejects with this code.
+    /// Only dead letters of this class (undecodable, tombstone, data), or rejects with this code.
     #[arg(long, global = true)]
     pub class: Option<String>,
     /// Only records of this device.
@@ -77,7 +77,8 @@ pub enum DlqAction {
         /// Offset of the record.
         offset: i64,
     },
-    /// Send records through the readings topic again. After a stop the same command continues.
+    /// Send records through the readings topic again, to all groups. After a stop the same command
+    /// continues.
     Replay(ReplayArgs),
     /// Delete the records received before --to. Kafka deletes only from the beginning of a topic.
     Purge(PurgeArgs),

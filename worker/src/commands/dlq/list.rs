@@ -10,6 +10,9 @@ use super::args::{DlqAction, DlqArgs};
 use super::record::KeptRecord;
 use super::topic::open;
 
+/// What is printed in the place of a tombstone's value.
+const NULL: &str = "null";
+
 /// Prints one complete record, or one line for each record that the filter accepts.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub fn list_or_show(config: &DlqArgs) -> anyhow::Result<()> {
@@ -51,14 +54,15 @@ fn all(ends: &TopicWatermarks) -> BTreeMap<i32, Range<i64>> {
 fn line(record: &KeptRecord) -> String {
     let at = Timestamp::from_millisecond(record.timestamp_ms)
         .map_or_else(|_| "?".into(), |at| at.to_string());
+    let size = record.value.as_ref().map(|value| format!("{} bytes", value.len()));
     format!(
-        "{}/{}  {at}  {}  {}  replays {}  {} bytes  {}",
+        "{}/{}  {at}  {}  {}  replays {}  {}  {}",
         record.partition,
         record.offset,
         record.device().unwrap_or("-"),
         record.class(),
         record.replays(),
-        record.value.len(),
+        size.as_deref().unwrap_or(NULL),
         record.header("dlq.error.message").or_else(|| record.header("message")).unwrap_or_default()
     )
 }
@@ -69,5 +73,7 @@ fn show(record: &KeptRecord) {
     for (key, value) in &record.headers {
         println!("  {key}: {}", String::from_utf8_lossy(value));
     }
-    println!("\n{}", String::from_utf8_lossy(&record.opened()));
+    let opened = record.opened();
+    let value = record.value.as_ref().map(|_| String::from_utf8_lossy(&opened));
+    println!("\n{}", value.as_deref().unwrap_or(NULL));
 }

@@ -21,7 +21,8 @@ pub struct KeptRecord {
     pub offset: i64,
     pub timestamp_ms: i64,
     pub key: Option<Vec<u8>>,
-    pub value: Vec<u8>,
+    /// `None`: the record is a tombstone.
+    pub value: Option<Vec<u8>>,
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
@@ -29,7 +30,8 @@ pub struct KeptRecord {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplayRecord {
     pub key: Option<Vec<u8>>,
-    pub value: Vec<u8>,
+    /// `None`: the record is a tombstone.
+    pub value: Option<Vec<u8>>,
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
@@ -47,7 +49,7 @@ impl KeptRecord {
             offset: message.offset(),
             timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
             key: message.key().map(<[u8]>::to_vec),
-            value: message.payload().unwrap_or_default().to_vec(),
+            value: message.payload().map(<[u8]>::to_vec),
             headers: headers.unwrap_or_default(),
         }
     }
@@ -69,11 +71,13 @@ impl KeptRecord {
         self.key.as_deref().and_then(|key| std::str::from_utf8(key).ok())
     }
 
-    /// Returns the value, decompressed as far as possible if it is compressed.
+    /// Returns the value, decompressed as far as possible if it is compressed. Empty for a
+    /// tombstone.
     pub fn opened(&self) -> Cow<'_, [u8]> {
+        let value = self.value.as_deref().unwrap_or_default();
         match self.header(CONTENT_ENCODING).and_then(Encoding::named) {
-            Some(encoding) => encoding.open_in_part(&self.value, MESSAGE_BYTES_MAX).into(),
-            None => self.value.as_slice().into(),
+            Some(encoding) => encoding.open_in_part(value, MESSAGE_BYTES_MAX).into(),
+            None => value.into(),
         }
     }
 
@@ -154,7 +158,7 @@ impl KeptRecord {
         readings
             .map(|reading| ReplayRecord {
                 key: Some(reading.device_sn().as_str().as_bytes().to_vec()),
-                value: wire::encode(&reading),
+                value: Some(wire::encode(&reading)),
                 headers: vec![
                     ("schema".to_owned(), wire::SCHEMA.as_bytes().to_vec()),
                     self.count(),
@@ -174,7 +178,7 @@ mod tests {
             offset: 2,
             timestamp_ms: 1_756_800_600_000,
             key: Some(b"a".to_vec()),
-            value: value.as_bytes().to_vec(),
+            value: Some(value.as_bytes().to_vec()),
             headers: headers
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()))
@@ -227,6 +231,14 @@ mod tests {
     }
 
     #[test]
+    fn a_tombstone_goes_back_without_a_value() {
+        let tombstone = KeptRecord { value: None, ..record("", &[("dlq.source.offset", "4")]) };
+        let sent = tombstone.replayed(KeptTopic::DeadLetters, &TimeZone::UTC);
+        assert_eq!((sent.len(), &sent[0].value), (1, &None));
+        assert!(tombstone.opened().is_empty());
+    }
+
+    #[test]
     fn a_letter_that_was_cut_is_not_sent_as_if_it_were_whole() {
         let cut = record("{}", &[("dlq.source.partition", "4"), (CUT_FROM_BYTES, "3000000")]);
         assert!(cut.replayed(KeptTopic::DeadLetters, &TimeZone::UTC).is_empty());
@@ -238,7 +250,7 @@ mod tests {
         let zone = TimeZone::get("Asia/Shanghai").unwrap();
         let headers = [("received_at", "1756800540000"), ("index", "3"), ("org_id", "7")];
         let sent = record(r#"{"id":"b","xlv":80}"#, &headers).replayed(KeptTopic::Rejects, &zone);
-        let reading = wire::decode(&sent[0].value).unwrap();
+        let reading = wire::decode(sent[0].value.as_deref()).unwrap();
         assert_eq!(reading.epoch_ms(), 1_756_800_543_000);
         assert_eq!(reading.ids().org_id, Some(7));
         assert_eq!(sent[0].key.as_deref(), Some(&b"b"[..]));
@@ -250,7 +262,7 @@ mod tests {
         let mut compressed = zstd::bulk::compress(br#"{"id":"b","xlv":80}"#, 0).unwrap();
         compressed.extend(b"trailing");
         let first = record("", &[("received_at", "1756800540000"), ("content_encoding", "zstd")]);
-        let first = KeptRecord { value: compressed, ..first };
+        let first = KeptRecord { value: Some(compressed), ..first };
         assert_eq!(&*first.opened(), br#"{"id":"b","xlv":80}"#);
         assert_eq!(first.replayed(KeptTopic::Rejects, &TimeZone::UTC).len(), 1);
         let unknown = record("as it is", &[("content_encoding", "br")]);

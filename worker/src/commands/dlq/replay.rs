@@ -194,7 +194,7 @@ async fn send(
         topic,
         key: reading.key.as_deref(),
         partition,
-        value: &reading.value,
+        value: reading.value.as_deref(),
         headers,
         // With its own time, retention might delete the record before a worker reads it.
         timestamp_ms: None,

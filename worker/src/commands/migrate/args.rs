@@ -16,6 +16,9 @@ pub struct MigrateArgs {
     /// Consumer groups whose dead-letter topics are to be created.
     #[arg(long = "group", env = "WORKER_GROUP", default_value = "worker", value_delimiter = ',')]
     pub groups: Vec<String>,
+    /// Consumer group of the alerters, which has a dead-letter topic too.
+    #[arg(long, env = "ALERTER_GROUP", default_value = "alerter")]
+    pub alerter_group: String,
     /// The connection to MySQL.
     #[command(flatten)]
     pub mysql: MySqlArgs,
@@ -50,6 +53,7 @@ impl MigrateArgs {
         for group in &self.groups {
             problems.check_group(group, "WORKER_GROUP");
         }
+        problems.check_group(&self.alerter_group, "ALERTER_GROUP");
         problems.require((1..=1000).contains(&self.partitions), || {
             "--partitions must lie between 1 and 1000".into()
         });

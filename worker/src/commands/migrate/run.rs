@@ -129,7 +129,8 @@ async fn compare(kafka: &KafkaArgs, topic: &str, role: TopicRole) -> anyhow::Res
 async fn letter_topics(config: &MigrateArgs, partitions: usize) -> anyhow::Result<Vec<String>> {
     let kafka = &config.kafka;
     let count = i32::try_from(partitions)?;
-    let names: Vec<_> = config.groups.iter().map(|group| kafka.dead_letter_topic(group)).collect();
+    let groups = config.groups.iter().chain([&config.alerter_group]);
+    let names: Vec<_> = groups.map(|group| kafka.dead_letter_topic(group)).collect();
     let specs: Vec<_> =
         names.iter().map(|name| kept_for_people(name, count, DEAD_LETTER_BYTES_MAX)).collect();
     let created = kafka::create_missing(kafka, &specs).await?;

@@ -68,7 +68,8 @@ pub fn record(
     sought: &SoughtReading,
     zone: &TimeZone,
 ) -> Option<FoundRecord> {
-    let reading = wire::decode(&record.value).ok().filter(|reading| is_sought(reading, sought))?;
+    let reading = wire::decode(record.value.as_deref()).ok();
+    let reading = reading.filter(|reading| is_sought(reading, sought))?;
     let warnings = reading.warnings().iter();
     Some(FoundRecord {
         position: Position { partition: record.partition, offset },
@@ -99,7 +100,7 @@ fn position(record: &KeptRecord, partition: &str, offset: &str) -> Option<Positi
 /// Returns whether a dead letter certainly is the reading's; `None` if it is another's. A letter
 /// that was cut cannot be decoded.
 pub fn dead_letter(letter: &KeptRecord, sought: &SoughtReading) -> Option<bool> {
-    if let Ok(reading) = wire::decode(&letter.value) {
+    if let Ok(reading) = wire::decode(letter.value.as_deref()) {
         return is_sought(&reading, sought).then_some(true);
     }
     (letter.device() == Some(&*sought.device)).then_some(false)
@@ -127,7 +128,7 @@ pub fn reject(reject: &KeptRecord, sought: &SoughtReading, zone: &TimeZone) -> O
 /// Returns the readings that a replay of the reject would send.
 fn readings_of(reject: &KeptRecord, zone: &TimeZone) -> Vec<Reading> {
     let sent = reject.replayed(KeptTopic::Rejects, zone);
-    sent.iter().filter_map(|record| wire::decode(&record.value).ok()).collect()
+    sent.iter().filter_map(|record| wire::decode(record.value.as_deref()).ok()).collect()
 }
 
 /// Describes a reject or a dead letter.

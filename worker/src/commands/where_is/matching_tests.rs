@@ -20,7 +20,7 @@ fn kept_record(value: &str, headers: &[(&str, &str)]) -> KeptRecord {
         offset: 7,
         timestamp_ms: 1_756_800_543_000,
         key: Some(DEVICE.as_bytes().to_vec()),
-        value: value.as_bytes().to_vec(),
+        value: Some(value.as_bytes().to_vec()),
         headers: headers
             .iter()
             .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()))

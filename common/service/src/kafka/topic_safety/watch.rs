@@ -11,8 +11,9 @@ use tracing::{info, warn};
 use super::checks::{LogLine, Outcome, TopicChecks, Verdict};
 use super::observe::TopicObserver;
 use super::settings;
-use super::state::{Level, TopicState};
+use super::state::{Level, TopicRole, TopicState};
 use crate::kafka::client::KafkaArgs;
+use crate::kafka::topics::DEAD_LETTER_BYTES_MAX;
 use crate::metrics::{TOPIC_UNSAFE, flag};
 
 pub use super::state::WatchedTopic;
@@ -46,6 +47,23 @@ impl TopicSafety {
     fn set(&self, verdict: Verdict) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
     }
+}
+
+/// Returns the topics that a member of a consumer group uses: the readings and the group's dead
+/// letters.
+pub fn of_group(kafka: &KafkaArgs, group: &str) -> Vec<WatchedTopic> {
+    vec![
+        WatchedTopic {
+            name: kafka.readings_topic.clone(),
+            role: TopicRole::Readings,
+            record_bytes: 0,
+        },
+        WatchedTopic {
+            name: kafka.dead_letter_topic(group),
+            role: TopicRole::DeadLetters,
+            record_bytes: DEAD_LETTER_BYTES_MAX,
+        },
+    ]
 }
 
 /// Watches `topics` in the background until `stop`.

@@ -1,0 +1,80 @@
+use clap::Parser;
+use ljwx_ledger::group::delivery::RawRecord;
+use ljwx_reading::wire::DecodeError;
+use ljwx_service::kafka::KafkaArgs;
+use ljwx_service::kafka::record_trace::RecordTrace;
+
+use super::*;
+use crate::test_support::heart_rate;
+
+/// The epoch of the present claims.
+const EPOCH: i64 = 2;
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    kafka: KafkaArgs,
+}
+
+/// Returns dead letters that Kafka never confirms, because no broker is there.
+fn unconfirmed() -> DeadLetters {
+    let arguments = Arguments::parse_from(["test", "--kafka-brokers", "127.0.0.1:1"]);
+    let topic = DeadLetterTopic::connect(&arguments.kafka, "test", "alerter").unwrap();
+    DeadLetters::new(topic, HeldDeadLetters::default())
+}
+
+fn delivery(partition: i32, offset: i64, is_reading: bool) -> Delivery {
+    Delivery {
+        partition,
+        offset,
+        epoch: EPOCH,
+        kafka_ms: 0,
+        origin: RecordTrace::default(),
+        reading: if is_reading { Ok(heart_rate(0, 80)) } else { Err(DecodeError::Tombstone) },
+        record: RawRecord::default(),
+    }
+}
+
+/// Returns the partitions and offsets that can be evaluated now.
+fn free(letters: &mut DeadLetters, deliveries: Vec<Delivery>) -> Vec<(i32, i64)> {
+    let free = letters.hold_back(vec![deliveries], |delivery| delivery.epoch == EPOCH);
+    free.iter().flatten().map(|delivery| (delivery.partition, delivery.offset)).collect()
+}
+
+#[tokio::test]
+async fn a_partition_waits_for_its_own_dead_letters_and_keeps_its_order() {
+    let mut letters = unconfirmed();
+    let mixed = vec![
+        delivery(1, 5, true),
+        delivery(2, 7, true),
+        delivery(1, 6, false),
+        delivery(1, 7, true),
+    ];
+    assert_eq!(free(&mut letters, mixed), [(2, 7)]);
+    let later = vec![delivery(1, 8, true), delivery(2, 8, true), delivery(1, 9, false)];
+    assert_eq!(free(&mut letters, later), [(2, 8)]);
+    assert_eq!(letters.waiting(), 2);
+    let behind = letters.release((1, EPOCH));
+    assert_eq!(behind.iter().map(|delivery| delivery.offset).collect::<Vec<_>>(), [8, 9]);
+    assert!(free(&mut letters, behind).is_empty(), "another dead letter waits");
+}
+
+#[tokio::test]
+async fn a_revoked_partition_leaves_nothing_behind_and_a_former_claim_dead_letters_nothing() {
+    let mut letters = unconfirmed();
+    assert!(free(&mut letters, vec![delivery(1, 5, false), delivery(1, 6, true)]).is_empty());
+    letters.forget(1);
+    assert_eq!(letters.release((1, EPOCH)).len(), 0);
+    let former = Delivery { epoch: EPOCH - 1, ..delivery(1, 4, false) };
+    assert_eq!(free(&mut letters, vec![former, delivery(1, 5, true)]), [(1, 4), (1, 5)]);
+}
+
+#[test]
+fn a_reason_ends_with_its_task() {
+    let reasons = HeldDeadLetters::default();
+    let of_task = HeldReason { reasons: &reasons, partition: 3 };
+    reasons.set(3, Some("dead letter 3/1: no such topic".into()));
+    assert_eq!(reasons.reason().as_deref(), Some("dead letter 3/1: no such topic"));
+    drop(of_task);
+    assert_eq!(reasons.reason(), None);
+}
