@@ -33,7 +33,7 @@ impl ServerMonitor {
             }
             let observation = self.group_watch.observe(self.health.is_free()).await;
             self.health.observed(&observation);
-            let partitions = observation.kafka.then_some(observation.seen.ends.len());
+            let partitions = observation.kafka.then_some(observation.seen.partitions);
             if let Some(partitions) = partitions {
                 self.update_gate(partitions).await;
             }

@@ -101,11 +101,11 @@ pub struct Advance {
 /// The ledger's position after a failed compare-and-set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LedgerPosition {
-    /// Another process claimed the partition: drop the batch.
+    /// The partition has another claim, or no row: drop the batch, and claim the partition again.
     Lost,
     /// The batch was committed, and only the answer was lost.
     Committed,
-    /// The ledger has another position: continue from there.
+    /// The ledger has another position: continue from there, under a new claim.
     At(i64),
 }
 
