@@ -34,8 +34,6 @@ const ENDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// The assigned partitions, and the ledger in which they are claimed.
 pub(super) struct ClaimTable {
     ledger: Ledger,
-    group: String,
-    topic: String,
     runtime: Handle,
     control: mpsc::UnboundedSender<ConsumerEvent>,
     assignment: Mutex<Assignment>,
@@ -45,16 +43,9 @@ pub(super) struct ClaimTable {
 }
 
 impl ClaimTable {
-    pub(super) fn new(
-        ledger: Ledger,
-        group: String,
-        topic: String,
-        control: mpsc::UnboundedSender<ConsumerEvent>,
-    ) -> Self {
+    pub(super) fn new(ledger: Ledger, control: mpsc::UnboundedSender<ConsumerEvent>) -> Self {
         let table = Self {
             ledger,
-            group,
-            topic,
             runtime: Handle::current(),
             control,
             assignment: Mutex::default(),
@@ -109,8 +100,8 @@ impl ClaimTable {
         !refused
     }
 
-    pub(super) fn topic(&self) -> &str {
-        &self.topic
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Returns the runtime for the ledger's statements.
@@ -185,7 +176,7 @@ impl ClaimTable {
         let (low, high) = self.ends(consumer, partition).map_err(ClaimFailure::NoLeader)?;
         let position = row.map_or(low, |row| row.next_offset);
         let found = OutOfRange { partition, position, low, high };
-        if let Some(message) = found.message(&self.group) {
+        if let Some(message) = found.message(self.ledger.group()) {
             // Claim nothing, so that the row stays unchanged for the operator. What was read before
             // is still written.
             return Err(ClaimFailure::OutOfRange(message));
@@ -222,24 +213,30 @@ impl ClaimTable {
     }
 
     /// Ends a claim that the ledger no longer accepts. If Kafka still assigns the partition, it is
-    /// claimed again.
-    pub(super) fn unclaim(&self, partition: i32, epoch: i64) {
-        self.change(|assignment| {
-            assignment.unclaim(partition, epoch, Instant::now(), rand::random());
-        });
+    /// claimed again. Returns `false` if the claim has ended before.
+    pub(super) fn unclaim(&self, partition: i32, epoch: i64) -> bool {
+        let (now, random) = (Instant::now(), rand::random());
+        self.change(|assignment| assignment.unclaim(partition, epoch, now, random))
+    }
+
+    /// Returns partition, epoch and next offset of each claim.
+    pub(super) fn positions(&self) -> Vec<(i32, i64, i64)> {
+        self.assignment().positions()
     }
 
     /// Ends the claims of the partitions whose next record the topic does not have. Kafka has
     /// stopped fetching one of them, and does not name it.
     pub(super) fn unclaim_out_of_range<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
-        let all = self.assignment().positions();
+        let all = self.positions();
         let is_outside = |(partition, _, next): &&(i32, i64, i64)| {
             !self.ends(consumer, *partition).is_ok_and(|(low, high)| (low..=high).contains(next))
         };
         let outside: Vec<_> = all.iter().filter(is_outside).copied().collect();
         // A new leader may have known an end that was too low for a moment.
         let stopped = if outside.is_empty() { all } else { outside };
-        stopped.into_iter().for_each(|(partition, epoch, _)| self.unclaim(partition, epoch));
+        for (partition, epoch, _) in stopped {
+            self.unclaim(partition, epoch);
+        }
     }
 
     /// Returns the first and the next offset of a partition, as the ledger counts.
@@ -248,7 +245,7 @@ impl ClaimTable {
         consumer: &BaseConsumer<C>,
         partition: i32,
     ) -> KafkaResult<(i64, i64)> {
-        let (low, high) = consumer.fetch_watermarks(&self.topic, partition, ENDS_TIMEOUT)?;
+        let (low, high) = consumer.fetch_watermarks(self.ledger.topic(), partition, ENDS_TIMEOUT)?;
         Ok((low + self.base(), high + self.base()))
     }
 
@@ -282,14 +279,14 @@ impl ClaimTable {
         claim: &Claim,
     ) -> KafkaResult<()> {
         let (partition, start) = (claim.partition, self.kafka_offset(claim));
-        if consumer.seek(&self.topic, partition, start, REQUEST_TIMEOUT).is_ok() {
+        if consumer.seek(self.ledger.topic(), partition, start, REQUEST_TIMEOUT).is_ok() {
             return Ok(());
         }
         // No seek reaches a partition that librdkafka has stopped fetching, as at an offset that the
         // topic does not have.
         let mut list = self.list(&[partition]);
         consumer.incremental_unassign(&list)?;
-        list.set_partition_offset(&self.topic, partition, start)?;
+        list.set_partition_offset(self.ledger.topic(), partition, start)?;
         consumer.incremental_assign(&list)
     }
 
@@ -333,7 +330,7 @@ impl ClaimTable {
     fn list(&self, partitions: &[i32]) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
-            list.add_partition(&self.topic, *partition);
+            list.add_partition(self.ledger.topic(), *partition);
         }
         list
     }

@@ -16,6 +16,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::claim_check::check_claims;
 use super::claims::{ClaimTable, is_refused};
 use super::delivery::{CHUNK_DELIVERIES_MAX, ConsumerEvent, Delivery};
 use super::poll_thread::{PollThread, run_or_fail};
@@ -73,19 +74,16 @@ impl GroupConsumer {
         let (delivery_sender, deliveries) =
             mpsc::channel(config.waiting_max.div_ceil(CHUNK_DELIVERIES_MAX));
         let closing = CancellationToken::new();
-        let claims = ClaimTable::new(
-            ledger,
-            config.group.clone(),
-            config.topic.clone(),
-            control_sender.clone(),
-        );
-        let assignment = RebalanceContext { claims, closing: closing.clone() };
+        let claims = Arc::new(ClaimTable::new(ledger, control_sender.clone()));
+        let assignment =
+            RebalanceContext { claims: Arc::clone(&claims), closing: closing.clone() };
         let consumer: Arc<BaseConsumer<RebalanceContext>> =
             Arc::new(client.create_with_context(assignment)?);
         consumer.subscribe(&[&config.topic])?;
         let polled = Arc::clone(&consumer);
         // A failed pipeline closes this member while the process is not stopping.
         let polling = stop.child_token();
+        tokio::spawn(check_claims(claims, polling.clone()));
         let (until, keeps_records) = (polling.clone(), config.keeps_records);
         let thread = std::thread::Builder::new()
             .name("kafka-poll".into())

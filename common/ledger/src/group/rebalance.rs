@@ -3,6 +3,7 @@
 //!
 //! Leaves the ledger to `claims`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
@@ -25,7 +26,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The context of the group's consumer, which handles its rebalances.
 pub(super) struct RebalanceContext {
-    pub(super) claims: ClaimTable,
+    pub(super) claims: Arc<ClaimTable>,
     /// Cancelled when the member leaves the group. Nothing is drained any more then.
     pub(super) closing: CancellationToken,
 }
@@ -50,7 +51,7 @@ impl RebalanceContext {
             // unclaimed partition is paused, so its offset does not matter.
             let claim = claims.iter().find(|claim| claim.partition == partition);
             let start = claim.map_or(Offset::Beginning, |claim| self.claims.kafka_offset(claim));
-            if let Err(error) = list.set_partition_offset(self.claims.topic(), partition, start) {
+            if let Err(error) = list.set_partition_offset(self.claims.ledger().topic(), partition, start) {
                 self.claims.fail(format!("cannot start partition {partition}: {error}"));
             }
         }

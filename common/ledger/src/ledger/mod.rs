@@ -169,6 +169,18 @@ impl Ledger {
         Ok(rows.into_iter().map(|row| (row.entry.partition, (row.entry, row.owner))).collect())
     }
 
+    /// Returns the epoch of each partition that was ever claimed.
+    pub async fn epochs(&self) -> Result<BTreeMap<i32, i64>, sqlx::Error> {
+        let rows: Vec<(i32, i64)> = sqlx::query_as(
+            "SELECT `partition`, epoch FROM ingest_progress WHERE consumer_group = ? AND topic = ?",
+        )
+        .bind(&self.group)
+        .bind(&self.topic)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().collect())
+    }
+
     /// Returns the position of a partition. `None` if the partition was never claimed.
     pub async fn read(&self, partition: i32) -> Result<Option<Claim>, sqlx::Error> {
         let mut connection = self.pool.acquire().await?;

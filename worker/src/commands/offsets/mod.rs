@@ -66,7 +66,7 @@ async fn run(config: &OffsetsArgs) -> anyhow::Result<()> {
     );
     ledger_rows::execute(&pool, group, topic, &moves).await?;
     let moved = moves.iter().filter(|planned| planned.target.is_some()).count();
-    writeln!(out, "\nmoved {moved} partition(s); running workers claim them again")?;
+    writeln!(out, "\nmoved {moved} partition(s); running workers claim them again within seconds")?;
     Ok(())
 }
 
