@@ -5,6 +5,7 @@ pub mod database;
 pub mod disk;
 pub mod links;
 pub mod lost_parts;
+pub mod partitions;
 pub mod rebalance;
 pub mod remedies;
 pub mod sentinel;
