@@ -117,10 +117,7 @@ fn a_failure_is_a_warning_once_for_each_kind_and_a_reason_until_the_claim() {
 }
 
 /// Changes the assignment. Returns what is then paused and what is resumed.
-fn turn(
-    assignment: &mut Assignment,
-    change: impl FnOnce(&mut Assignment),
-) -> (Vec<i32>, Vec<i32>) {
+fn turn(assignment: &mut Assignment, change: impl FnOnce(&mut Assignment)) -> (Vec<i32>, Vec<i32>) {
     change(assignment);
     let (pause, resume) = (assignment.to_change(true), assignment.to_change(false));
     assignment.changed(&pause, true);

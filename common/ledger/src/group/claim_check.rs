@@ -32,7 +32,7 @@ pub(super) async fn check_claims(claims: Arc<ClaimTable>, stop: CancellationToke
         for (partition, epoch, _) in held {
             let gone = epochs.get(&partition) != Some(&epoch);
             if gone && claims.unclaim(partition, epoch) {
-                warn!(partition, epoch, "claim is gone from the ledger, claiming the partition again");
+                warn!(partition, epoch, "claim is gone from the ledger, claiming it again");
             }
         }
     }

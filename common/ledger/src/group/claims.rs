@@ -245,7 +245,8 @@ impl ClaimTable {
         consumer: &BaseConsumer<C>,
         partition: i32,
     ) -> KafkaResult<(i64, i64)> {
-        let (low, high) = consumer.fetch_watermarks(self.ledger.topic(), partition, ENDS_TIMEOUT)?;
+        let (low, high) =
+            consumer.fetch_watermarks(self.ledger.topic(), partition, ENDS_TIMEOUT)?;
         Ok((low + self.base(), high + self.base()))
     }
 

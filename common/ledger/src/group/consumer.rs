@@ -75,8 +75,7 @@ impl GroupConsumer {
             mpsc::channel(config.waiting_max.div_ceil(CHUNK_DELIVERIES_MAX));
         let closing = CancellationToken::new();
         let claims = Arc::new(ClaimTable::new(ledger, control_sender.clone()));
-        let assignment =
-            RebalanceContext { claims: Arc::clone(&claims), closing: closing.clone() };
+        let assignment = RebalanceContext { claims: Arc::clone(&claims), closing: closing.clone() };
         let consumer: Arc<BaseConsumer<RebalanceContext>> =
             Arc::new(client.create_with_context(assignment)?);
         consumer.subscribe(&[&config.topic])?;

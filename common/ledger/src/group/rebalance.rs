@@ -51,7 +51,9 @@ impl RebalanceContext {
             // unclaimed partition is paused, so its offset does not matter.
             let claim = claims.iter().find(|claim| claim.partition == partition);
             let start = claim.map_or(Offset::Beginning, |claim| self.claims.kafka_offset(claim));
-            if let Err(error) = list.set_partition_offset(self.claims.ledger().topic(), partition, start) {
+            if let Err(error) =
+                list.set_partition_offset(self.claims.ledger().topic(), partition, start)
+            {
                 self.claims.fail(format!("cannot start partition {partition}: {error}"));
             }
         }

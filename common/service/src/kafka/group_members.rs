@@ -2,7 +2,7 @@
 //!
 //! The older request, which `rdkafka` wraps, describes a group of the consumer protocol (KIP-848) as
 //! a dead group without members.
-#![allow(unsafe_code, reason = "DescribeConsumerGroups is only there as a function of the C library")]
+#![allow(unsafe_code, reason = "the request is only there as a function of the C library")]
 
 use std::ffi::{CStr, CString};
 use std::time::Duration;
