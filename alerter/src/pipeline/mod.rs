@@ -151,7 +151,7 @@ impl Pipeline {
                     let (claim, deliveries) = confirmed?;
                     self.on_confirmed(claim, deliveries).await?
                 }
-                written = self.writing.ended() => self.on_written(written?)?,
+                written = self.writing.ended() => self.on_written(written?),
                 Ok(()) = self.parts.rules.changed() => self.on_rules().await?,
                 _ = absence.tick() => self.on_no_data_tick().await?,
                 _ = measure.tick() => {
@@ -278,38 +278,32 @@ impl Pipeline {
             return Ok(ControlFlow::Continue(()));
         }
         let written = self.writing.ended().await?;
-        self.on_written(written)
+        Ok(self.on_written(written))
     }
 
-    fn on_written(&mut self, written: WriteOutcome) -> anyhow::Result<ControlFlow<()>> {
+    fn on_written(&mut self, written: WriteOutcome) -> ControlFlow<()> {
         let done = written.done.iter().map(|advance| (advance.partition, advance.to));
         self.parts.source.commit(done);
         for (advance, position) in written.fenced {
-            self.fenced(&advance, position)?;
+            self.fenced(&advance, position);
         }
-        Ok(if written.released { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        if written.released { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn owns(&self, advance: &Advance) -> bool {
         self.positions.get(&advance.partition).is_some_and(|at| at.epoch == advance.epoch)
     }
 
-    fn fenced(&mut self, advance: &Advance, position: LedgerPosition) -> anyhow::Result<()> {
-        let partition = advance.partition;
-        match position {
-            LedgerPosition::Committed => {}
-            LedgerPosition::Lost if self.owns(advance) => {
-                warn!(partition, "partition fenced, another replica has claimed it");
-                self.forget(partition);
-            }
-            // The partition was revoked in the meantime.
-            LedgerPosition::Lost => {}
-            LedgerPosition::At(offset) => bail!(
-                "partition {partition}: the ledger was moved by hand, from {} to {offset}",
-                advance.from
-            ),
+    /// Gives up a claim that the ledger no longer accepts. Only a new claim shows where to continue.
+    fn fenced(&mut self, advance: &Advance, position: LedgerPosition) {
+        // The partition may have been revoked in the meantime, or claimed anew.
+        if position == LedgerPosition::Committed || !self.owns(advance) {
+            return;
         }
-        Ok(())
+        let Advance { partition, epoch, .. } = *advance;
+        warn!(partition, ?position, "partition fenced, claiming it again while Kafka assigns it");
+        self.forget(partition);
+        self.parts.source.claim_again(partition, epoch);
     }
 
     fn forget(&mut self, partition: i32) {

@@ -16,13 +16,13 @@ ljwx_service::declare_metrics! {
     Gauge TOPIC_PARTITIONS = "topic_partitions";
     /// Partitions that this process owns.
     Gauge PARTITIONS_OWNED = "consumer_partitions_owned";
-    /// Assigned partitions whose ledger row cannot be claimed.
+    /// Assigned partitions that are not claimed in the ledger.
     Gauge PARTITIONS_UNCLAIMED = "consumer_partitions_unclaimed";
     /// Records behind the ledger, of all partitions of the group.
     Gauge LAG_RECORDS = "consumer_lag_records" by "group", "partition";
     /// Age of the oldest unprocessed record; 0 without lag.
     Gauge LAG_SECONDS = "consumer_lag_seconds" by "group", "partition";
-    /// Time with lag and without progress.
+    /// Time without progress, with lag or with a position behind the end of the topic.
     Gauge STALLED_SECONDS = "consumer_stalled_seconds" by "group", "partition";
     /// Time until retention removes the oldest unprocessed record, by time or, estimated, by size.
     Gauge RETENTION_LEFT_SECONDS = "consumer_retention_left_seconds" by "group", "partition";

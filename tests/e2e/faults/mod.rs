@@ -6,6 +6,7 @@ pub mod disk;
 pub mod half_away;
 pub mod links;
 pub mod lost_parts;
+pub mod partitions;
 pub mod rebalance;
 pub mod remedies;
 pub mod sentinel;

@@ -1,11 +1,13 @@
 //! `worker offsets`: a position moves on an operator's order only, and the ledger still balances.
 
 use anyhow::{Context, Result, ensure};
-use ljwx_tests::clients::kafka;
+use ljwx_tests::clients::{http, kafka};
 use ljwx_tests::stack::launch::Finished;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 
-use crate::support::{audit, codes, ensure_holds, finish, partition_of, send, settled, used};
+use crate::support::{SOON, audit, codes, ensure_holds, finish, partition_of, send, settled, used};
 
 async fn offsets(world: &World, arguments: &[&str]) -> Result<Finished> {
     world.launch("worker", &[&["offsets"], arguments].concat()).finish().await
@@ -67,8 +69,15 @@ async fn what_is_passed_over_is_accounted_for_and_can_be_named() -> Result<()> {
     finish(world, [gateway, worker]).await
 }
 
+/// Returns the health endpoint's reasons, as one text.
+async fn reasons(worker: &Service) -> Result<String> {
+    let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
+    Ok(answer.json["reasons"].to_string())
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_position_outside_the_topic_stops_the_worker_with_the_way_out() -> Result<()> {
+async fn a_position_outside_the_topic_holds_only_its_partition_and_names_the_way_out() -> Result<()>
+{
     let (world, gateway, worker) = used("outside").await?;
     ensure!(worker.terminate().await?.success(), "the worker ends well");
     let device = world.device(1);
@@ -80,18 +89,63 @@ async fn a_position_outside_the_topic_stops_the_worker_with_the_way_out() -> Res
     kafka::delete_before(brokers, topic, partition, end - 1).await?;
     let (code, report) = audit(&world, &[]).await?;
     ensure!(code == Some(1) && codes(&report, "failure") == ["out_of_range"], "{report:#}");
-    let stopped = world.worker().start().await.err().context("the worker starts")?.to_string();
+    let worker = world.worker().start().await?;
     let low = end - 1;
     let command = format!("worker offsets --partition {partition} --to-offset {low} --execute");
-    ensure!(stopped.contains(&command), "{stopped}");
-    ensure!(stopped.contains(&format!("{} to {end}", end - 1)), "{stopped}");
+    eventually(SOON, "the health endpoint names the way out", || async {
+        let reasons = reasons(&worker).await?;
+        let named = reasons.contains(&command) && reasons.contains(&format!("{low} to {end}"));
+        Ok(named.then_some(()))
+    })
+    .await?;
+    ensure!(worker.output().contains(&command), "{}", worker.output());
+    let unclaimed = worker.metric("consumer_partitions_unclaimed", "").await?;
+    ensure!(unclaimed == 1.0, "{unclaimed} partitions are unclaimed");
+    // Readings of the other partitions are stored meanwhile.
+    let mut stored = 20;
+    for number in 2..=6 {
+        if partition_of(&world, number).await? != partition {
+            send(&gateway, &world.device(number), "2025-09-02 19:00", &[80]).await?;
+            stored += 1;
+        }
+    }
+    ensure!(stored > 20, "every device is in partition {partition}");
+    eventually(SOON, "the other partitions continue", || async {
+        Ok((world.database.count("t_user_health_data").await? == stored).then_some(()))
+    })
+    .await?;
+    // The worker runs: nobody works on the partition.
     let arguments: Vec<_> = command.split(' ').skip(2).collect();
     let moved = offsets(&world, &arguments).await?;
     ensure!(moved.code == Some(0), "{}", moved.text);
-    let worker = world.worker().start().await?;
     settled(&world).await?;
-    ensure!(rows(&world).await?.len() == 21, "the last of the three is still there");
+    let rows = world.database.count("t_user_health_data").await?;
+    ensure!(rows == stored + 1, "{rows} rows: the last of the three is there");
+    let reasons = reasons(&worker).await?;
+    ensure!(!reasons.contains("worker offsets"), "{reasons}");
     let report = ensure_holds(&world, &[]).await?;
     ensure!(report["totals"]["skipped_gap"] == 2, "{:#}", report["totals"]);
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn running_workers_follow_a_forced_move_where_the_broker_assigns_too() -> Result<()> {
+    let world = World::shared("forced").await?;
+    world.migrate().await?;
+    let worker = world.worker().env("GROUP_PROTOCOL", "consumer");
+    let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
+    for number in 1..=6 {
+        send(&gateway, &world.device(number), "2025-09-02 16:09", &[80, 81]).await?;
+    }
+    settled(&world).await?;
+    let refused = offsets(&world, &["--to-start", "--execute"]).await?;
+    ensure!(refused.code == Some(1) && refused.text.contains("1 member(s)"), "{}", refused.text);
+    let moved = offsets(&world, &["--to-start", "--execute", "--force"]).await?;
+    ensure!(moved.code == Some(0), "{}", moved.text);
+    // No reading arrives meanwhile: the worker finds the move by itself.
+    settled(&world).await?;
+    let report = ensure_holds(&world, &[]).await?;
+    let totals = &report["totals"];
+    ensure!(totals["rewound"] == 12 && totals["merged"] == 12, "{totals:#}");
     finish(world, [gateway, worker]).await
 }

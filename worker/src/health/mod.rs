@@ -110,6 +110,11 @@ impl Health {
         state.oldest_ms = oldest_ms;
     }
 
+    /// Reports why assigned partitions cannot be claimed.
+    pub fn unclaimed(&self, reasons: Vec<String>) {
+        self.state().unclaimed = reasons;
+    }
+
     /// Reports that the process is stopping.
     pub fn draining(&self) {
         self.state().draining = true;

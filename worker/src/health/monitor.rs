@@ -34,7 +34,7 @@ impl ServerMonitor {
             let (free, redis) = (self.health.is_free(), self.health.redis().are_accepted());
             let observation = self.group_watch.observe(free, redis).await;
             self.health.observed(&observation);
-            let partitions = observation.kafka.then_some(observation.seen.ends.len());
+            let partitions = observation.kafka.then_some(observation.seen.partitions);
             if let Some(partitions) = partitions {
                 self.update_gate(partitions).await;
             }

@@ -44,6 +44,8 @@ pub(super) struct HealthState {
     pub(super) breaker_open: bool,
     pub(super) held: Option<String>,
     pub(super) dead_letters_held: BTreeMap<i32, String>,
+    /// Why assigned partitions cannot be claimed.
+    pub(super) unclaimed: Vec<String>,
     pub(super) topics: Option<TopicSafety>,
     pub(super) paused: Option<String>,
     pub(super) draining: bool,
@@ -73,6 +75,7 @@ impl HealthState {
             breaker_open: false,
             held: None,
             dead_letters_held: BTreeMap::new(),
+            unclaimed: Vec::new(),
             topics: None,
             paused: None,
             draining: false,
@@ -136,6 +139,7 @@ impl HealthState {
         let mut reasons: Vec<String> = wrong.map(|(_, reason)| reason.to_owned()).collect();
         reasons.extend(self.held.iter().map(|why| format!("held: {why}")));
         reasons.extend(self.dead_letters_held.values().map(|why| format!("held: {why}")));
+        reasons.extend(self.unclaimed.iter().cloned());
         reasons.extend(self.topics.iter().filter_map(TopicSafety::refused));
         reasons.extend(self.paused.iter().map(|reason| format!("paused by command: {reason}")));
         reasons

@@ -81,3 +81,15 @@ fn a_redis_that_refuses_messages_is_degraded_however_long() {
     let says_why = report.reasons.iter().any(|why| why == "redis refuses messages: NOPERM");
     assert!(says_why && report.status == "degraded", "{report:?}");
 }
+
+#[test]
+fn a_partition_that_cannot_be_claimed_is_a_reason_until_it_is() {
+    let health = silent(&[3]);
+    let reason = "partition 4 is unclaimed: the ledger stands at 4".to_owned();
+    assert_eq!(status(&health, 0.0), "healthy");
+    health.unclaimed(vec![reason.clone()]);
+    assert_eq!(status(&health, 0.0), "degraded");
+    assert_eq!(health.report(0).reasons, [reason]);
+    health.unclaimed(Vec::new());
+    assert_eq!(status(&health, 0.0), "healthy");
+}

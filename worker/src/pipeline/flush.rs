@@ -33,10 +33,9 @@ use ljwx_ledger::mysql::errors::Remedy;
 pub enum SegmentOutcome {
     /// Written and accounted for up to `to`.
     Written { to: i64, in_redis: RedisWrite },
-    /// Another process has the partition. Nothing was written for the segment.
-    Lost,
-    /// The ledger has an unexpected position. Only a new claim shows where to continue.
-    Astray { at: i64 },
+    /// The ledger has another claim or another position. Nothing was written for the segment. Only
+    /// a new claim shows where to continue.
+    Fenced,
 }
 
 /// Partition, epoch and outcome of each segment.
@@ -185,15 +184,14 @@ impl Flush {
         for advance in advances {
             let position = self.position(advance, hold).await;
             let outcome = match position {
-                LedgerPosition::Lost => SegmentOutcome::Lost,
                 LedgerPosition::Committed => {
                     SegmentOutcome::Written { to: advance.to, in_redis: RedisWrite::Missed }
                 }
-                LedgerPosition::At(at) => SegmentOutcome::Astray { at },
+                LedgerPosition::Lost | LedgerPosition::At(_) => SegmentOutcome::Fenced,
             };
             warn!(
                 partition = advance.partition,
-                ?outcome,
+                ?position,
                 "ledger compare-and-set failed, continuing from the ledger's position"
             );
             ended.flushed.push((advance.partition, advance.epoch, outcome));

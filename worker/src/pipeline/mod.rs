@@ -135,7 +135,7 @@ impl Pipeline {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                Some(done) = self.in_flight.join_next() => self.done(done?)?,
+                Some(done) = self.in_flight.join_next() => self.done(done?),
                 Some(then) = self.repair.repaired.recv() => self.buffer.repaired(&then),
                 Ok(()) = self.consumption_state.changed() => self.check_gate()?,
                 event = self.source.next(admit) => match event {
@@ -148,6 +148,7 @@ impl Pipeline {
             self.release_revoked();
             self.repair.lanes.send_replace(self.buffer.views());
             self.health.turned(self.buffer.partitions(), self.buffer.oldest_ms());
+            self.health.unclaimed(self.source.unclaimed());
             gauge!(BUFFERED).set(self.buffer.deliveries() as f64);
         }
     }
@@ -229,16 +230,16 @@ impl Pipeline {
         true
     }
 
-    fn done(&mut self, (flushed, sample): (FlushResult, BatchTiming)) -> anyhow::Result<()> {
+    fn done(&mut self, (flushed, sample): (FlushResult, BatchTiming)) {
         self.adaptive.note(Instant::now(), sample);
         let adaptive = &self.adaptive;
         self.buffer.tune(adaptive.rows(), adaptive.linger(), adaptive.fast_linger());
         gauge!(BATCH_ROWS_TARGET).set(self.adaptive.rows() as f64);
         gauge!(BATCHES_IN_FLIGHT_TARGET).set(self.adaptive.in_flight() as f64);
-        self.flushed(flushed)
+        self.flushed(flushed);
     }
 
-    fn flushed(&mut self, flushed: FlushResult) -> anyhow::Result<()> {
+    fn flushed(&mut self, flushed: FlushResult) {
         let mut committed = Vec::with_capacity(flushed.len());
         for (partition, epoch, outcome) in flushed {
             match outcome {
@@ -246,15 +247,13 @@ impl Pipeline {
                     self.buffer.written(partition, epoch, to, in_redis);
                     committed.push((partition, to));
                 }
-                SegmentOutcome::Lost => self.buffer.forget_claim(partition, epoch),
-                SegmentOutcome::Astray { at } => anyhow::bail!(
-                    "partition {partition}: the ledger stands at {at} under this process's own \
-                     claim; only a new claim is safe"
-                ),
+                SegmentOutcome::Fenced => {
+                    self.buffer.forget_claim(partition, epoch);
+                    self.source.claim_again(partition, epoch);
+                }
             }
         }
         self.source.commit(committed);
-        Ok(())
     }
 
     /// Releases revoked partitions that are drained. Dropping a revocation reports the release.
@@ -278,9 +277,9 @@ impl Pipeline {
             {
             }
             let Some(done) = self.in_flight.join_next().await else { return };
-            let ended = done.map_err(anyhow::Error::from).and_then(|done| self.done(done));
-            if let Err(error) = ended {
-                warn!(%error, "cannot finish batch while draining");
+            match done {
+                Ok(done) => self.done(done),
+                Err(error) => warn!(%error, "cannot finish batch while draining"),
             }
         }
     }

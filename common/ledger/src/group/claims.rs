@@ -1,11 +1,13 @@
-//! Claims partitions in the ledger, and admits the records of claimed partitions only.
+//! Claims assigned partitions in the ledger, and starts each at the ledger's position. Pauses
+//! partitions that are not claimed, or for which the pipeline has no room.
 //!
-//! Leaves rebalances to `rebalance`, which requests claims when Kafka assigns partitions.
-//! `poll_thread` requests retries.
+//! Leaves the state of the partitions to `assignment`, and rebalances to `rebalance`. `poll_thread`
+//! requests retries.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::gauge;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -15,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
+use super::assignment::{Assignment, ClaimFailure};
 use super::delivery::ConsumerEvent;
 use super::out_of_range::OutOfRange;
 use super::topic_check::TopicCheck;
@@ -25,61 +28,53 @@ use ljwx_service::kafka::REQUEST_TIMEOUT;
 /// Longest delay of a rebalance by one claim.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most queries for the end of a partition that seems to lie before the ledger's position.
-const END_QUERIES_MAX: u32 = 4;
-
-/// Wait between two of these queries.
-const END_QUERY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The state of an assigned partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ClaimState {
-    /// Claimed under `epoch`. Records below `next` are skipped.
-    Active { epoch: i64, next: i64 },
-    /// Unclaimed: assigned by Kafka, but not claimed in the ledger yet. Stays paused.
-    Unclaimed,
-}
+/// Longest wait for a leader's answer about the ends of a partition. Polling waits as long.
+const ENDS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The assigned partitions, and the ledger in which they are claimed.
 pub(super) struct ClaimTable {
     ledger: Ledger,
-    group: String,
-    topic: String,
     runtime: Handle,
     control: mpsc::UnboundedSender<ConsumerEvent>,
-    partitions: Mutex<BTreeMap<i32, ClaimState>>,
+    assignment: Mutex<Assignment>,
     topic_check: TopicCheck,
+    /// Whether a failed pause or resume has been logged.
+    pause_failing: AtomicBool,
 }
 
 impl ClaimTable {
-    pub(super) fn new(
-        ledger: Ledger,
-        group: String,
-        topic: String,
-        control: mpsc::UnboundedSender<ConsumerEvent>,
-    ) -> Self {
-        gauges(&BTreeMap::new());
-        Self {
+    pub(super) fn new(ledger: Ledger, control: mpsc::UnboundedSender<ConsumerEvent>) -> Self {
+        let table = Self {
             ledger,
-            group,
-            topic,
             runtime: Handle::current(),
             control,
-            partitions: Mutex::default(),
+            assignment: Mutex::default(),
             topic_check: TopicCheck::default(),
-        }
+            pause_failing: AtomicBool::new(false),
+        };
+        table.change(|_| {});
+        table
+    }
+
+    /// Returns the assignment. A panic under the lock leaves the assignment usable.
+    fn assignment(&self) -> MutexGuard<'_, Assignment> {
+        self.assignment.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes which partitions are claimed, and exports their numbers.
+    fn change<T>(&self, change: impl FnOnce(&mut Assignment) -> T) -> T {
+        let mut assignment = self.assignment();
+        let changed = change(&mut assignment);
+        let (claimed, unclaimed) = assignment.counts();
+        gauge!(PARTITIONS_OWNED).set(claimed as f64);
+        gauge!(PARTITIONS_UNCLAIMED).set(unclaimed as f64);
+        changed
     }
 
     /// Admits a record and returns its epoch. Returns `None` if the record's partition is not
     /// claimed or its offset is already processed.
     pub(super) fn admit(&self, partition: i32, offset: i64) -> Option<i64> {
-        match lock(&self.partitions).get_mut(&partition) {
-            Some(ClaimState::Active { epoch, next }) if offset >= *next => {
-                *next = offset + 1;
-                Some(*epoch)
-            }
-            _ => None,
-        }
+        self.assignment().admit(partition, offset)
     }
 
     /// Returns the base that the ledger adds to Kafka's offsets.
@@ -105,29 +100,13 @@ impl ClaimTable {
         !refused
     }
 
-    pub(super) fn group(&self) -> &str {
-        &self.group
-    }
-
-    pub(super) fn topic(&self) -> &str {
-        &self.topic
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Returns the runtime for the ledger's statements.
     pub(super) fn runtime(&self) -> &Handle {
         &self.runtime
-    }
-
-    /// Returns the claimed partitions of `list`.
-    pub(super) fn active(&self, list: &TopicPartitionList) -> TopicPartitionList {
-        let partitions = lock(&self.partitions);
-        let mut active = TopicPartitionList::new();
-        for element in list.elements() {
-            if matches!(partitions.get(&element.partition()), Some(ClaimState::Active { .. })) {
-                active.add_partition(&self.topic, element.partition());
-            }
-        }
-        active
     }
 
     /// Reports a failure that only a new process can fix.
@@ -140,94 +119,135 @@ impl ClaimTable {
         let _ = self.control.send(event);
     }
 
-    pub(super) fn claim<C: ConsumerContext>(
-        &self,
-        consumer: &BaseConsumer<C>,
-        partition: i32,
-    ) -> Option<Claim> {
-        let claiming = async {
-            self.topic_check.check(consumer.client(), &self.ledger).await?;
-            let row = self.ledger.read(partition).await?;
-            let gap = self.locate(consumer, partition, row.map(|row| row.next_offset)).await?;
-            if let Some(message) = gap.message(&self.group) {
-                // Claim nothing, so that the row stays unchanged for the operator.
-                self.fail(message.clone());
-                anyhow::bail!(message);
-            }
-            anyhow::Ok(self.ledger.claim(partition, gap.low).await?)
-        };
-        let claimed =
-            self.runtime.block_on(async { tokio::time::timeout(CLAIM_TIMEOUT, claiming).await? });
-        claimed
-            .inspect_err(|error| {
-                if is_refused(error) {
-                    self.fail(format!("{error:#}"));
-                }
-                self.log_unclaimed(partition, error);
-            })
-            .ok()
-    }
-
-    /// Logs the first failed claim of a partition as a warning, later ones at debug. A successful
-    /// claim logs itself.
-    fn log_unclaimed(&self, partition: i32, error: &anyhow::Error) {
-        if lock(&self.partitions).get(&partition) == Some(&ClaimState::Unclaimed) {
-            debug!(partition, %error, "cannot claim partition yet, it stays paused");
-        } else {
-            warn!(partition, %error, "cannot claim partition, it stays paused");
-        }
-    }
-
-    /// Returns the claimed partitions with the next offset of each.
-    pub(super) fn positions(&self) -> Vec<(i32, i64)> {
-        let partitions = lock(&self.partitions);
-        let active = partitions.iter().filter_map(|(partition, state)| match state {
-            ClaimState::Active { next, .. } => Some((*partition, *next)),
-            ClaimState::Unclaimed => None,
-        });
-        active.collect()
-    }
-
-    /// Drops the claims of `gone`. Their records are no longer admitted.
-    pub(super) fn release(&self, gone: &[i32]) {
-        let mut partitions = lock(&self.partitions);
-        partitions.retain(|partition, _| !gone.contains(partition));
-        gauges(&partitions);
-    }
-
     /// Makes the next claim query the topic's identity.
     pub(super) fn forget_topic(&self) {
         self.topic_check.forget();
     }
 
+    /// Adds assigned partitions. They stay unclaimed until [`Self::serve`].
+    pub(super) fn add(&self, partitions: &[i32]) {
+        self.change(|assignment| assignment.add(partitions, Instant::now()));
+    }
+
+    /// Drops revoked partitions. Their records are no longer admitted. Returns those that are paused.
+    pub(super) fn release(&self, gone: &[i32]) -> TopicPartitionList {
+        self.list(&self.change(|assignment| assignment.remove(gone)))
+    }
+
+    /// Claims partitions in the ledger, and returns the claims. A failed claim is tried again later.
+    pub(super) fn claim<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        partitions: &[i32],
+    ) -> Vec<Claim> {
+        let mut claims = Vec::new();
+        for partition in partitions {
+            let claiming = self.try_claim(consumer, *partition);
+            let claimed = self.runtime.block_on(async {
+                let claimed = tokio::time::timeout(CLAIM_TIMEOUT, claiming).await;
+                claimed.unwrap_or_else(|late| Err(ClaimFailure::Server(late.into())))
+            });
+            match claimed {
+                Ok(claim) => claims.push(claim),
+                Err(failure) => {
+                    self.log_failure(*partition, &failure);
+                    if failure.concerns_others() {
+                        break;
+                    }
+                }
+            }
+        }
+        if consumer.assignment_lost() {
+            // This process was frozen, and others own the partitions. They claim them again.
+            claims.clear();
+        }
+        claims
+    }
+
+    async fn try_claim<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        partition: i32,
+    ) -> Result<Claim, ClaimFailure> {
+        let checked = self.topic_check.check(consumer.client(), &self.ledger).await;
+        checked.map_err(ClaimFailure::Server)?;
+        let row = self.ledger.read(partition).await;
+        let row = row.map_err(|error| ClaimFailure::Server(error.into()))?;
+        let (low, high) = self.ends(consumer, partition).map_err(ClaimFailure::NoLeader)?;
+        let position = row.map_or(low, |row| row.next_offset);
+        let found = OutOfRange { partition, position, low, high };
+        if let Some(message) = found.message(self.ledger.group()) {
+            // Claim nothing, so that the row stays unchanged for the operator. What was read before
+            // is still written.
+            return Err(ClaimFailure::OutOfRange(message));
+        }
+        let claimed = self.ledger.claim(partition, low).await;
+        claimed.map_err(|error| ClaimFailure::Server(error.into()))
+    }
+
+    /// Logs a failed claim as a warning if its kind is new, else at debug. A successful claim logs
+    /// itself.
+    fn log_failure(&self, partition: i32, failure: &ClaimFailure) {
+        if let ClaimFailure::Server(error) = failure
+            && is_refused(error)
+        {
+            self.fail(format!("{error:#}"));
+        }
+        let (now, random) = (Instant::now(), rand::random());
+        if self.assignment().failed(partition, failure, now, random) {
+            warn!(partition, error = %failure, "cannot claim partition, it stays paused");
+        } else {
+            debug!(partition, error = %failure, "cannot claim partition yet, it stays paused");
+        }
+    }
+
+    /// Admits the records of these claims from now on, and reports the claims to the pipeline.
+    pub(super) fn serve(&self, claims: Vec<Claim>) {
+        self.change(|assignment| {
+            claims.iter().for_each(|claim| assignment.claimed(claim, Instant::now()));
+        });
+        for Claim { partition, epoch, next_offset, .. } in &claims {
+            info!(partition, epoch, next_offset, "partition claimed");
+        }
+        self.send(ConsumerEvent::Assigned(claims));
+    }
+
+    /// Ends a claim that the ledger no longer accepts. If Kafka still assigns the partition, it is
+    /// claimed again. Returns `false` if the claim has ended before.
+    pub(super) fn unclaim(&self, partition: i32, epoch: i64) -> bool {
+        let (now, random) = (Instant::now(), rand::random());
+        self.change(|assignment| assignment.unclaim(partition, epoch, now, random))
+    }
+
+    /// Returns partition, epoch and next offset of each claim.
+    pub(super) fn positions(&self) -> Vec<(i32, i64, i64)> {
+        self.assignment().positions()
+    }
+
+    /// Ends the claims of the partitions whose next record the topic does not have. Kafka has
+    /// stopped fetching one of them, and does not name it.
+    pub(super) fn unclaim_out_of_range<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
+        let all = self.positions();
+        let is_outside = |(partition, _, next): &&(i32, i64, i64)| {
+            !self.ends(consumer, *partition).is_ok_and(|(low, high)| (low..=high).contains(next))
+        };
+        let outside: Vec<_> = all.iter().filter(is_outside).copied().collect();
+        // A new leader may have known an end that was too low for a moment.
+        let stopped = if outside.is_empty() { all } else { outside };
+        for (partition, epoch, _) in stopped {
+            self.unclaim(partition, epoch);
+        }
+    }
+
     /// Returns the first and the next offset of a partition, as the ledger counts.
-    pub(super) fn ends<C: ConsumerContext>(
+    fn ends<C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,
         partition: i32,
     ) -> KafkaResult<(i64, i64)> {
-        let (low, high) = consumer.fetch_watermarks(&self.topic, partition, CLAIM_TIMEOUT)?;
+        let (low, high) =
+            consumer.fetch_watermarks(self.ledger.topic(), partition, ENDS_TIMEOUT)?;
         Ok((low + self.base(), high + self.base()))
-    }
-
-    /// Compares a partition's position with its topic. Without a position, uses the first offset.
-    async fn locate<C: ConsumerContext>(
-        &self,
-        consumer: &BaseConsumer<C>,
-        partition: i32,
-        position: Option<i64>,
-    ) -> anyhow::Result<OutOfRange> {
-        let mut asked = 0;
-        loop {
-            let (low, high) = self.ends(consumer, partition)?;
-            let position = position.unwrap_or(low);
-            asked += 1;
-            // A new leader may briefly know an end that is too low: query again.
-            if position <= high || asked == END_QUERIES_MAX {
-                return Ok(OutOfRange { partition, position, low, high });
-            }
-            tokio::time::sleep(END_QUERY_INTERVAL).await;
-        }
     }
 
     /// Returns the position of a claimed partition, as Kafka counts.
@@ -235,82 +255,89 @@ impl ClaimTable {
         Offset::Offset(claim.next_offset - self.base())
     }
 
-    pub(super) fn set_active(&self, claims: &[Claim]) {
-        let mut partitions = lock(&self.partitions);
-        for claim in claims {
-            let state = ClaimState::Active { epoch: claim.epoch, next: claim.next_offset };
-            partitions.insert(claim.partition, state);
-            info!(
-                partition = claim.partition,
-                epoch = claim.epoch,
-                next_offset = claim.next_offset,
-                "partition claimed"
-            );
-        }
-        gauges(&partitions);
-        drop(partitions);
-        if !claims.is_empty() {
-            self.send(ConsumerEvent::Assigned(claims.to_vec()));
-        }
-    }
-
-    pub(super) fn pause_unclaimed<C: ConsumerContext>(
-        &self,
-        consumer: &BaseConsumer<C>,
-        waiting: &TopicPartitionList,
-    ) {
-        if waiting.count() == 0 {
+    /// Claims the unclaimed partitions that have waited long enough.
+    pub(super) fn claim_waiting<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
+        let due = self.assignment().due(Instant::now());
+        if due.is_empty() || consumer.assignment_lost() {
             return;
         }
-        let mut partitions = lock(&self.partitions);
-        for element in waiting.elements() {
-            partitions.insert(element.partition(), ClaimState::Unclaimed);
+        self.topic_check.forget();
+        let claims = self.claim(consumer, &due);
+        for claim in &claims {
+            if let Err(error) = self.restart(consumer, claim) {
+                return self.fail(format!("cannot start partition {}: {error}", claim.partition));
+            }
         }
-        gauges(&partitions);
-        drop(partitions);
-        if let Err(error) = consumer.pause(waiting) {
-            self.fail(format!("cannot pause partitions: {error}"));
+        if !claims.is_empty() {
+            self.serve(claims);
         }
     }
 
-    /// Retries the claims of all unclaimed partitions.
-    pub(super) fn claim_waiting<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
-        let waiting: Vec<i32> = lock(&self.partitions)
-            .iter()
-            .filter(|(_, state)| **state == ClaimState::Unclaimed)
-            .map(|(partition, _)| *partition)
-            .collect();
-        if !waiting.is_empty() {
-            self.topic_check.forget();
+    /// Continues fetching of a claimed partition at the position of its claim.
+    fn restart<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        claim: &Claim,
+    ) -> KafkaResult<()> {
+        let (partition, start) = (claim.partition, self.kafka_offset(claim));
+        if consumer.seek(self.ledger.topic(), partition, start, REQUEST_TIMEOUT).is_ok() {
+            return Ok(());
         }
-        for partition in waiting {
-            // After one failure the others would fail too.
-            let Some(claim) = self.claim(consumer, partition) else { return };
-            let mut list = TopicPartitionList::new();
-            list.add_partition(&self.topic, partition);
-            let moved = consumer
-                .seek(&self.topic, partition, self.kafka_offset(&claim), REQUEST_TIMEOUT)
-                .and_then(|()| consumer.resume(&list));
-            match moved {
-                Ok(()) => self.set_active(&[claim]),
-                Err(error) => warn!(partition, %error, "cannot seek in partition, it stays paused"),
+        // No seek reaches a partition that librdkafka has stopped fetching, as at an offset that the
+        // topic does not have.
+        let mut list = self.list(&[partition]);
+        consumer.incremental_unassign(&list)?;
+        list.set_partition_offset(self.ledger.topic(), partition, start)?;
+        consumer.incremental_assign(&list)
+    }
+
+    /// Returns why partitions are unclaimed.
+    pub(super) fn unclaimed(&self) -> Vec<String> {
+        self.assignment().unclaimed()
+    }
+
+    pub(super) fn hold_back(&self, partitions: BTreeSet<i32>) {
+        self.assignment().hold_back(partitions);
+    }
+
+    pub(super) fn set_full(&self, full: bool) {
+        self.assignment().set_full(full);
+    }
+
+    /// Pauses and resumes partitions as their claims and the pipeline's room demand. The next call
+    /// tries again what fails.
+    pub(super) fn apply_pauses<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
+        let mut failed = None;
+        for pause in [true, false] {
+            let partitions = self.assignment().to_change(pause);
+            if partitions.is_empty() {
+                continue;
+            }
+            let list = self.list(&partitions);
+            let changed = if pause { consumer.pause(&list) } else { consumer.resume(&list) };
+            match changed {
+                Ok(()) => self.assignment().changed(&partitions, pause),
+                Err(error) => failed = Some(error),
             }
         }
+        let logged = self.pause_failing.swap(failed.is_some(), Ordering::Relaxed);
+        match failed {
+            Some(error) if !logged => warn!(%error, "cannot pause or resume partitions, retrying"),
+            None if logged => info!("pausing and resuming of partitions recovered"),
+            Some(_) | None => {}
+        }
+    }
+
+    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(self.ledger.topic(), *partition);
+        }
+        list
     }
 }
 
 /// Whether the error is permanent until an operator changes settings, ledger or topic.
 pub(super) fn is_refused(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(ClaimError::Permanent(_)))
-}
-
-fn gauges(partitions: &BTreeMap<i32, ClaimState>) {
-    let waiting = partitions.values().filter(|state| **state == ClaimState::Unclaimed).count();
-    gauge!(PARTITIONS_UNCLAIMED).set(waiting as f64);
-    gauge!(PARTITIONS_OWNED).set((partitions.len() - waiting) as f64);
-}
-
-/// Locks a map. A panic under the lock leaves the map usable.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,6 +5,7 @@
 //! Deliveries carry the epoch of their claim, so deliveries queued before a revocation are
 //! distinguished from those of the next claim.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::claim_check::check_claims;
 use super::claims::{ClaimTable, is_refused};
 use super::delivery::{CHUNK_DELIVERIES_MAX, ConsumerEvent, Delivery};
 use super::poll_thread::{PollThread, run_or_fail};
@@ -23,10 +25,11 @@ use super::settings::GroupConsumerConfig;
 use crate::ledger::Ledger;
 use crate::metrics::count_commit_error;
 use ljwx_service::kafka::KafkaArgs;
+use ljwx_service::kafka::topic_ends::TopicEnds;
 use ljwx_service::kafka::topic_reader::TopicReader;
 use ljwx_service::lifecycle::{Deadline, ShutdownStep};
 
-/// Longest wait for a broker's answer about the end of a partition.
+/// Longest wait for each broker's answer about the ends of partitions.
 const ENDS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Longest wait of the start check for the answer of each server.
@@ -71,19 +74,15 @@ impl GroupConsumer {
         let (delivery_sender, deliveries) =
             mpsc::channel(config.waiting_max.div_ceil(CHUNK_DELIVERIES_MAX));
         let closing = CancellationToken::new();
-        let claims = ClaimTable::new(
-            ledger,
-            config.group.clone(),
-            config.topic.clone(),
-            control_sender.clone(),
-        );
-        let assignment = RebalanceContext { claims, closing: closing.clone() };
+        let claims = Arc::new(ClaimTable::new(ledger, control_sender.clone()));
+        let assignment = RebalanceContext { claims: Arc::clone(&claims), closing: closing.clone() };
         let consumer: Arc<BaseConsumer<RebalanceContext>> =
             Arc::new(client.create_with_context(assignment)?);
         consumer.subscribe(&[&config.topic])?;
         let polled = Arc::clone(&consumer);
         // A failed pipeline closes this member while the process is not stopping.
         let polling = stop.child_token();
+        tokio::spawn(check_claims(claims, polling.clone()));
         let (until, keeps_records) = (polling.clone(), config.keeps_records);
         let thread = std::thread::Builder::new()
             .name("kafka-poll".into())
@@ -120,15 +119,31 @@ impl GroupConsumer {
         self.deliveries.try_recv().ok()
     }
 
-    /// Queries the brokers for the present ends of partitions.
+    /// Claims a partition again under a new epoch: the ledger did not accept a write under `epoch`.
+    /// Nothing happens if the partition is revoked, or claimed anew by now.
+    pub fn claim_again(&self, partition: i32, epoch: i64) {
+        self.consumer.context().claims.unclaim(partition, epoch);
+    }
+
+    /// Pauses exactly these partitions for want of room, and resumes all others that were held back.
+    pub fn hold_back(&self, partitions: BTreeSet<i32>) {
+        self.consumer.context().claims.hold_back(partitions);
+    }
+
+    /// Returns why assigned partitions cannot be claimed.
+    pub fn unclaimed(&self) -> Vec<String> {
+        self.consumer.context().claims.unclaimed()
+    }
+
+    /// Queries the brokers for the present ends of partitions. Leaves out partitions whose leader
+    /// does not answer: it is unknown whether they have been read to their end.
     pub async fn ends(&self, partitions: Vec<i32>) -> Result<Vec<(i32, i64)>, KafkaError> {
         let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
         let answer = tokio::task::spawn_blocking(move || {
-            let end = |partition| {
-                let (_, end) = consumer.fetch_watermarks(&topic, partition, ENDS_TIMEOUT)?;
-                Ok((partition, end + consumer.context().claims.base()))
-            };
-            partitions.into_iter().map(end).collect()
+            let wanted = |partition| partitions.contains(&partition);
+            let ends = TopicEnds::query(consumer.client(), &topic, wanted, ENDS_TIMEOUT)?;
+            let ends = ends.unwrap_or_default().counted_from(consumer.context().claims.base());
+            Ok(ends.known.into_iter().map(|(partition, ends)| (partition, ends.high)).collect())
         });
         answer.await.unwrap_or(Err(KafkaError::Canceled))
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use crate::ledger::LedgerRow;
-use ljwx_service::kafka::topic_reader::TopicWatermarks;
+use ljwx_service::kafka::topic_ends::{TopicEnds, TopicWatermarks};
 
 /// Age of the oldest unprocessed record above which a partition counts as lagging.
 const LAGGING_SECONDS: f64 = 5.0;
@@ -15,7 +15,10 @@ const LAGGING_SECONDS: f64 = 5.0;
 pub struct GroupState {
     /// The group's rows in the ledger by partition, with the last owner of each.
     pub ledger: BTreeMap<i32, (LedgerRow, String)>,
-    /// The watermarks of the topic's partitions.
+    /// The number of the topic's partitions.
+    pub partitions: usize,
+    /// The last known watermarks of the topic's partitions. A partition that has had no leader since
+    /// the first check is left out.
     pub ends: TopicWatermarks,
     /// The Kafka record time of the oldest unprocessed record, if known.
     pub oldest_ms: BTreeMap<i32, i64>,
@@ -29,6 +32,15 @@ pub struct GroupState {
 }
 
 impl GroupState {
+    /// Takes over the answers of one check. A partition without an answer keeps its last known
+    /// watermarks.
+    pub fn update_ends(&mut self, found: TopicEnds) {
+        let TopicEnds { known, unanswered } = found;
+        self.partitions = known.len() + unanswered.len();
+        self.ends.retain(|partition, _| unanswered.contains(partition));
+        self.ends.extend(known);
+    }
+
     /// Returns how long Kafka keeps a record of a partition. `None`: for ever.
     ///
     /// If Kafka trims the partition by size, the age of its first record is how long the size lasts
@@ -54,6 +66,12 @@ impl GroupState {
         if self.void.get(&partition) == Some(&rest) { high..high } else { rest }
     }
 
+    /// Whether the position lies behind the end of the topic: no record can follow there.
+    fn is_beyond(&self, partition: i32) -> bool {
+        let end = self.ends.get(&partition).map(|ends| ends.high);
+        end.is_some_and(|end| self.next(partition) > end)
+    }
+
     /// Returns the partitions that may have unprocessed records, with their ranges.
     pub fn waiting(&self) -> BTreeMap<i32, Range<i64>> {
         let rests = self.ends.keys().map(|partition| (*partition, self.rest(*partition)));
@@ -70,7 +88,7 @@ pub struct Lag {
     pub records: i64,
     /// Age of the oldest unprocessed record. 0 without lag.
     pub seconds: f64,
-    /// Time with lag and without progress.
+    /// Time without progress, with lag or with a position behind the end of the topic.
     pub stalled_seconds: f64,
     /// Time until retention removes the oldest unprocessed record. `None`: never.
     pub retention_left_seconds: Option<f64>,
@@ -89,8 +107,9 @@ impl StallClock {
                 let (next, rest) = (seen.next(*partition), seen.rest(*partition));
                 let records = rest.end - rest.start;
                 let known = self.0.entry(*partition).or_insert((next, now));
-                // A partition without lag cannot stall: restart its clock.
-                if known.0 != next || records == 0 {
+                // A partition without lag cannot stall, unless its position is outside the topic:
+                // restart its clock.
+                if known.0 != next || (records == 0 && !seen.is_beyond(*partition)) {
                     *known = (next, now);
                 }
                 let oldest_ms = seen.oldest_ms.get(partition).filter(|_| records > 0);
@@ -126,7 +145,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    use ljwx_service::kafka::topic_reader::Watermarks;
+    use ljwx_service::kafka::topic_ends::Watermarks;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -137,6 +156,7 @@ mod tests {
     fn seen(high: i64) -> GroupState {
         GroupState {
             ledger: [(0, row(90, "a")), (1, row(100, "a"))].into(),
+            partitions: 3,
             ends: (0..3).map(|partition| (partition, Watermarks { low: 10, high })).collect(),
             oldest_ms: [(0, 1_000), (1, 5_000), (2, 7_000)].into(),
             void: BTreeMap::new(),
@@ -200,6 +220,35 @@ mod tests {
         let mut moved = seen(100);
         moved.ledger.insert(0, row(95, "a"));
         assert_eq!(stalled(&moved, HOUR * 2), [0.0, 0.0, 7200.0]);
+    }
+
+    #[test]
+    fn a_position_behind_the_end_of_the_topic_is_stalled_although_nothing_waits() {
+        let mut progress = StallClock::default();
+        let start = Instant::now();
+        for (high, after, stalled) in
+            [(100, Duration::ZERO, 0.0), (89, HOUR, 3600.0), (90, HOUR, 0.0)]
+        {
+            let lag = progress.lags(&seen(high), 0, start + after)[0];
+            assert_eq!((lag.stalled_seconds, lag.records > 0), (stalled, high == 100), "{high}");
+        }
+    }
+
+    #[test]
+    fn a_partition_without_an_answer_keeps_its_ends_and_counts() {
+        let ends = |high| Watermarks { low: 10, high };
+        let mut seen = GroupState::default();
+        for (known, unanswered, expected) in [
+            (&[(0, ends(20))][..], &[1][..], &[(0, ends(20))][..]),
+            (&[(1, ends(30))], &[0], &[(0, ends(20)), (1, ends(30))]),
+            (&[], &[0, 1], &[(0, ends(20)), (1, ends(30))]),
+        ] {
+            let [known, expected]: [TopicWatermarks; 2] =
+                [known, expected].map(|ends| ends.iter().copied().collect());
+            seen.update_ends(TopicEnds { known, unanswered: unanswered.iter().copied().collect() });
+            assert_eq!(seen.partitions, 2);
+            assert_eq!(seen.ends, expected, "{unanswered:?}");
+        }
     }
 
     #[test]

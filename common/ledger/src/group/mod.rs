@@ -1,5 +1,7 @@
 //! A member of a consumer group that starts at the ledger's position, and the lag of its group.
 
+mod assignment;
+mod claim_check;
 mod claims;
 pub mod consumer;
 pub mod dead_letter_topic;

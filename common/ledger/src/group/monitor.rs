@@ -24,7 +24,8 @@ use crate::metrics::{
 };
 use crate::{mysql, redis};
 use ljwx_service::kafka::KafkaArgs;
-use ljwx_service::kafka::topic_reader::{TopicReader, TopicWatermarks};
+use ljwx_service::kafka::topic_ends::TopicEnds;
+use ljwx_service::kafka::topic_reader::TopicReader;
 use ljwx_service::kafka::topic_settings::topic_settings;
 use ljwx_service::metrics::flag;
 
@@ -42,7 +43,7 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Observation<'a> {
     /// Whether MySQL answered.
     pub database: bool,
-    /// Whether Kafka answered.
+    /// Whether Kafka answered, for one partition at least.
     pub kafka: bool,
     /// Whether Redis answers, or is not used.
     pub redis: bool,
@@ -104,7 +105,8 @@ impl GroupMonitor {
             drop(timeout(ANSWER_TIMEOUT, observed).await);
         }
         let ends = self.ends().await;
-        let (database, kafka) = (ledger.is_some(), ends.is_some());
+        let kafka = ends.as_ref().is_some_and(|ends| !ends.known.is_empty());
+        let database = ledger.is_some();
         let redis = match &self.redis {
             Some(client) => redis::answers(client).await,
             None => true,
@@ -119,7 +121,7 @@ impl GroupMonitor {
             self.knows_ledger = true;
         }
         if let Some(ends) = ends {
-            self.seen.ends = ends;
+            self.seen.update_ends(ends);
             if self.knows_ledger {
                 self.update_oldest().await;
             }
@@ -143,9 +145,9 @@ impl GroupMonitor {
         Ok(self.ledger.entries().await?)
     }
 
-    async fn ends(&self) -> Option<TopicWatermarks> {
+    async fn ends(&self) -> Option<TopicEnds> {
         let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
-        let asked = tokio::task::spawn_blocking(move || reader.ends_within(&topic, ANSWER_TIMEOUT));
+        let asked = tokio::task::spawn_blocking(move || reader.known_ends(&topic, ANSWER_TIMEOUT));
         asked.await.ok()?.ok()?
     }
 
@@ -224,8 +226,8 @@ impl GroupMonitor {
 
 fn export(group: &str, observation: &Observation<'_>, free: bool) {
     let group = || group.to_owned();
-    if !observation.seen.ends.is_empty() {
-        gauge!(TOPIC_PARTITIONS).set(observation.seen.ends.len() as f64);
+    if observation.seen.partitions > 0 {
+        gauge!(TOPIC_PARTITIONS).set(observation.seen.partitions as f64);
     }
     for lag in &observation.lags {
         let set = |name: &'static str, value: f64| {

@@ -23,8 +23,8 @@ impl OutOfRange {
             return None;
         };
         Some(format!(
-            "partition {partition}: the ledger stands at {position}, but the topic has {low} to \
-             {high}: {what}. To go on from {target}, with the gap in the ledger: \
+            "the ledger stands at {position}, but the topic has {low} to {high}: {what}. To go on \
+             from {target}, with the gap in the ledger: \
              worker offsets --partition {partition} --to-offset {target} --execute --group {group}"
         ))
     }

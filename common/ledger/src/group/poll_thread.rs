@@ -1,7 +1,7 @@
 //! Polls Kafka on a thread of its own. Fetches, decodes and hands over deliveries, and pauses
 //! partitions while the pipeline has no room.
 //!
-//! Leaves claims to `claims` and rebalances to `rebalance`.
+//! Leaves claims and pauses to `claims`, and rebalances to `rebalance`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -11,7 +11,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message};
 use rdkafka::types::RDKafkaErrorCode;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -30,7 +29,7 @@ const POLL_WAIT: Duration = Duration::from_millis(50);
 /// records, so a short stall does not pause.
 const ROOM_WAIT: Duration = Duration::from_secs(2);
 
-/// Interval of the retries for unclaimed partitions.
+/// Interval of the checks for partitions to claim.
 const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The parts that the thread works with.
@@ -44,19 +43,25 @@ pub struct PollThread<'a> {
 impl PollThread<'_> {
     /// Polls until `stop`. The sender is dropped at the end, after the pipeline's last chunk.
     pub fn run(&self) {
-        let Self { consumer, stop, .. } = self;
-        let runtime = consumer.context().claims.runtime().clone();
         let mut claimed_at = Instant::now();
-        while !stop.is_cancelled() {
+        while !self.stop.is_cancelled() {
             let chunk = self.chunk();
-            if !chunk.is_empty() && !self.hand_over(&runtime, chunk) {
+            if !chunk.is_empty() && !self.hand_over(chunk, &mut claimed_at) {
                 return;
             }
-            if claimed_at.elapsed() >= CLAIM_INTERVAL {
-                consumer.context().claims.claim_waiting(consumer);
-                claimed_at = Instant::now();
-            }
+            self.tend(&mut claimed_at);
         }
+    }
+
+    /// Claims unclaimed partitions from time to time. Pauses and resumes as the claims and the
+    /// pipeline demand.
+    fn tend(&self, claimed_at: &mut Instant) {
+        let claims = &self.consumer.context().claims;
+        if claimed_at.elapsed() >= CLAIM_INTERVAL {
+            claims.claim_waiting(self.consumer);
+            *claimed_at = Instant::now();
+        }
+        claims.apply_pauses(self.consumer);
     }
 
     /// Waits for the first record and returns all records that are there.
@@ -69,23 +74,29 @@ impl PollThread<'_> {
                 None => break,
                 Some(Ok(message)) => deliveries.extend(self.delivery(&message)),
                 Some(Err(error)) => {
-                    let code = error.rdkafka_error_code();
-                    counter!(CONSUMER_ERRORS, "code" => error_label(code)).increment(1);
-                    if code == Some(RDKafkaErrorCode::AutoOffsetReset) {
-                        consumer.context().fail_out_of_range(consumer, &error);
-                    }
-                    // This error comes with the code of its cause, for example another member with
-                    // the same name.
-                    if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
-                        consumer.context().claims.fail(error.to_string());
-                    }
-                    warn!(%error, "cannot read from Kafka, retrying");
+                    self.on_error(&error);
                     break;
                 }
             }
             wait = Duration::ZERO;
         }
         deliveries
+    }
+
+    /// Handles an error of the consumer. Other partitions continue.
+    fn on_error(&self, error: &KafkaError) {
+        let context = self.consumer.context();
+        let code = error.rdkafka_error_code();
+        counter!(CONSUMER_ERRORS, "code" => error_label(code)).increment(1);
+        warn!(%error, "cannot read from Kafka, retrying");
+        if code == Some(RDKafkaErrorCode::AutoOffsetReset) {
+            context.hold_out_of_range(self.consumer);
+        }
+        // This error comes with the code of its cause, for example another member with the same
+        // name.
+        if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+            context.claims.fail(error.to_string());
+        }
     }
 
     fn delivery(&self, message: &BorrowedMessage<'_>) -> Option<Delivery> {
@@ -110,34 +121,33 @@ impl PollThread<'_> {
     ///
     /// Returns `false` if the pipeline is gone, or must end because the records are another
     /// topic's.
-    fn hand_over(&self, runtime: &Handle, mut chunk: Vec<Delivery>) -> bool {
+    fn hand_over(&self, mut chunk: Vec<Delivery>, claimed_at: &mut Instant) -> bool {
         let Self { consumer, sender, stop, .. } = self;
-        let mut paused = false;
+        let claims = &consumer.context().claims;
         loop {
             let room = async { tokio::time::timeout(ROOM_WAIT, sender.reserve()).await };
-            match runtime.block_on(room) {
+            match claims.runtime().block_on(room) {
                 Ok(Ok(permit)) => {
-                    if !consumer.context().claims.is_accepted_topic(consumer) {
+                    if !claims.is_accepted_topic(consumer) {
                         return false;
                     }
                     permit.send(chunk);
-                    if paused {
-                        set_paused(consumer, false);
-                    }
+                    claims.set_full(false);
                     return true;
                 }
                 Ok(Err(_)) => return false,
                 Err(_) if stop.is_cancelled() => return true,
                 Err(_) => {
-                    if !paused {
-                        set_paused(consumer, true);
-                        paused = true;
+                    claims.set_full(true);
+                    self.tend(claimed_at);
+                    // The poll may bring an error, or a record if a pause has just failed. It may
+                    // also bring partitions, which are paused at once.
+                    match consumer.poll(Duration::ZERO) {
+                        Some(Ok(message)) => chunk.extend(self.delivery(&message)),
+                        Some(Err(error)) => self.on_error(&error),
+                        None => {}
                     }
-                    // A rebalance meanwhile may bring partitions that are not paused. Their records
-                    // join the chunk.
-                    if let Some(Ok(message)) = consumer.poll(Duration::ZERO) {
-                        chunk.extend(self.delivery(&message));
-                    }
+                    claims.apply_pauses(consumer);
                 }
             }
         }
@@ -149,16 +159,6 @@ fn record(message: &BorrowedMessage<'_>) -> RawRecord {
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
         headers: message.headers().map(BorrowedHeaders::detach),
-    }
-}
-
-fn set_paused(consumer: &BaseConsumer<RebalanceContext>, pause: bool) {
-    let changed = consumer.assignment().and_then(|list| {
-        let active = consumer.context().claims.active(&list);
-        if pause { consumer.pause(&active) } else { consumer.resume(&active) }
-    });
-    if let Err(error) = changed {
-        warn!(%error, pause, "cannot pause or resume consumption");
     }
 }
 

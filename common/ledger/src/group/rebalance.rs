@@ -3,6 +3,7 @@
 //!
 //! Leaves the ledger to `claims`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
@@ -16,7 +17,6 @@ use tracing::{info, warn};
 
 use super::claims::ClaimTable;
 use super::delivery::{ConsumerEvent, Revocation};
-use super::out_of_range::OutOfRange;
 use crate::metrics::{CONSUMER_ERRORS, count_commit_error};
 use ljwx_service::kafka::error_label;
 
@@ -26,59 +26,38 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The context of the group's consumer, which handles its rebalances.
 pub(super) struct RebalanceContext {
-    pub(super) claims: ClaimTable,
+    pub(super) claims: Arc<ClaimTable>,
     /// Cancelled when the member leaves the group. Nothing is drained any more then.
     pub(super) closing: CancellationToken,
 }
 
 impl RebalanceContext {
-    /// Reports that positions lie outside the topic, and names the partitions.
-    pub(super) fn fail_out_of_range(&self, consumer: &BaseConsumer<Self>, error: &KafkaError) {
+    /// Holds the partitions whose positions lie outside the topic. The other partitions continue.
+    pub(super) fn hold_out_of_range(&self, consumer: &BaseConsumer<Self>) {
         // If the topic was recreated, no offsets are missing and the remedy is another.
         self.claims.forget_topic();
-        if !self.claims.is_accepted_topic(consumer) {
-            return;
+        if self.claims.is_accepted_topic(consumer) {
+            self.claims.unclaim_out_of_range(consumer);
         }
-        let outside = self.claims.positions().into_iter().filter_map(|(partition, position)| {
-            let (low, high) = self.claims.ends(consumer, partition).ok()?;
-            OutOfRange { partition, position, low, high }.message(self.claims.group())
-        });
-        let outside: Vec<String> = outside.collect();
-        self.claims.fail(if outside.is_empty() {
-            format!("the ledger stands outside the topic: {error}; see `worker offsets`")
-        } else {
-            outside.join("; ")
-        });
     }
 
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
         let wanted: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
         self.claims.forget_topic();
-        let mut claims = Vec::new();
-        let mut waiting = TopicPartitionList::new();
-        let mut reachable = true;
-        for partition in &wanted {
-            // After one failure claim no further partition: each attempt would delay the rebalance
-            // as long.
-            let claim = if reachable { self.claims.claim(consumer, *partition) } else { None };
-            reachable = claim.is_some();
+        self.claims.add(&wanted);
+        let claims = self.claims.claim(consumer, &wanted);
+        for partition in wanted {
             // Set the offset before the assignment, because a seek right after it fails. An
             // unclaimed partition is paused, so its offset does not matter.
-            let start = claim.map_or(Offset::Beginning, |claim| self.claims.kafka_offset(&claim));
-            if let Err(error) = list.set_partition_offset(self.claims.topic(), *partition, start) {
+            let claim = claims.iter().find(|claim| claim.partition == partition);
+            let start = claim.map_or(Offset::Beginning, |claim| self.claims.kafka_offset(claim));
+            if let Err(error) =
+                list.set_partition_offset(self.claims.ledger().topic(), partition, start)
+            {
                 self.claims.fail(format!("cannot start partition {partition}: {error}"));
             }
-            match claim {
-                Some(claim) => claims.push(claim),
-                None => {
-                    waiting.add_partition(self.claims.topic(), *partition);
-                }
-            }
         }
-        self.claims.set_active(&claims);
-        if wanted.is_empty() {
-            self.claims.send(ConsumerEvent::Assigned(Vec::new()));
-        }
+        self.claims.serve(claims);
         let assigned = match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
             _ => consumer.assign(list),
@@ -86,13 +65,13 @@ impl RebalanceContext {
         if let Err(error) = assigned {
             self.claims.fail(format!("cannot take partitions: {error}"));
         }
-        self.claims.pause_unclaimed(consumer, &waiting);
+        self.claims.apply_pauses(consumer);
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
         let gone: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
         let lost = consumer.assignment_lost();
-        self.claims.release(&gone);
+        let paused = self.claims.release(&gone);
         if !gone.is_empty() && !self.closing.is_cancelled() {
             info!(partitions = ?gone, lost, "partitions revoked");
             let (done, drained) = oneshot::channel();
@@ -112,6 +91,12 @@ impl RebalanceContext {
                     warn!("revoked partitions not drained in time, their next owner replays");
                 }
             }
+        }
+        // librdkafka keeps a pause beyond the assignment.
+        if paused.count() > 0
+            && let Err(error) = consumer.resume(&paused)
+        {
+            warn!(%error, "cannot resume released partitions");
         }
         let unassigned = match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),

@@ -101,11 +101,11 @@ pub struct Advance {
 /// The ledger's position after a failed compare-and-set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LedgerPosition {
-    /// Another process claimed the partition: drop the batch.
+    /// The partition has another claim, or no row: drop the batch, and claim the partition again.
     Lost,
     /// The batch was committed, and only the answer was lost.
     Committed,
-    /// The ledger has another position: continue from there.
+    /// The ledger has another position: continue from there, under a new claim.
     At(i64),
 }
 
@@ -167,6 +167,18 @@ impl Ledger {
             .fetch_all(&self.pool)
             .await?;
         Ok(rows.into_iter().map(|row| (row.entry.partition, (row.entry, row.owner))).collect())
+    }
+
+    /// Returns the epoch of each partition that was ever claimed.
+    pub async fn epochs(&self) -> Result<BTreeMap<i32, i64>, sqlx::Error> {
+        let rows: Vec<(i32, i64)> = sqlx::query_as(
+            "SELECT `partition`, epoch FROM ingest_progress WHERE consumer_group = ? AND topic = ?",
+        )
+        .bind(&self.group)
+        .bind(&self.topic)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().collect())
     }
 
     /// Returns the position of a partition. `None` if the partition was never claimed.

@@ -2,9 +2,12 @@
 //! group.
 
 mod client;
+mod group_members;
+mod librdkafka;
 mod producer_health;
 pub mod publisher;
 pub mod record_trace;
+pub mod topic_ends;
 pub mod topic_identity;
 pub mod topic_reader;
 pub mod topic_safety;

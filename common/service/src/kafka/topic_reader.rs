@@ -11,10 +11,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
-use serde::Serialize;
 use tracing::warn;
 
 use super::client::{KafkaArgs, REQUEST_TIMEOUT};
+use super::group_members::group_members;
+use super::topic_ends::TopicEnds;
+pub use super::topic_ends::{TopicWatermarks, Watermarks};
 use super::topic_identity::TopicIdentity;
 
 /// Longest wait of one poll for a record.
@@ -25,18 +27,6 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// Factor by which the search for the last record widens while it finds none.
 const LOOK_BACK_FACTOR: i64 = 16;
-
-/// The watermarks of one partition.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Watermarks {
-    /// Offset of the first record.
-    pub low: i64,
-    /// Offset of the next record.
-    pub high: i64,
-}
-
-/// The watermarks of a topic's partitions.
-pub type TopicWatermarks = BTreeMap<i32, Watermarks>;
 
 /// A reader of topics. All its methods block.
 pub struct TopicReader {
@@ -109,32 +99,27 @@ impl TopicReader {
         message.offset() + self.base(message.topic())
     }
 
-    /// Returns the watermarks of a topic. `None` if there is no such topic.
+    /// Returns the watermarks of a topic. `None` if there is no such topic. Fails if a partition
+    /// does not answer.
     pub fn ends(&self, topic: &str) -> anyhow::Result<Option<TopicWatermarks>> {
-        self.ends_within(topic, REQUEST_TIMEOUT)
-    }
-
-    /// Like [`Self::ends`], with at most `within` for each answer.
-    pub fn ends_within(
-        &self,
-        topic: &str,
-        within: Duration,
-    ) -> anyhow::Result<Option<TopicWatermarks>> {
-        let metadata =
-            self.consumer.fetch_metadata(Some(topic), within).context("Kafka does not answer")?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
-            return Ok(None);
-        };
-        let base = self.base(topic);
-        let mut ends = TopicWatermarks::new();
-        for partition in found.partitions() {
+        let Some(mut ends) = self.known_ends(topic, REQUEST_TIMEOUT)? else { return Ok(None) };
+        for partition in ends.unanswered {
+            // The partition may have a leader again within the time.
             let (low, high) = self
                 .consumer
-                .fetch_watermarks(topic, partition.id(), within)
-                .with_context(|| format!("partition {} of {topic}", partition.id()))?;
-            ends.insert(partition.id(), Watermarks { low: low + base, high: high + base });
+                .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
+                .with_context(|| format!("partition {partition} of {topic}"))?;
+            let base = self.base(topic);
+            ends.known.insert(partition, Watermarks { low: low + base, high: high + base });
         }
-        Ok((!ends.is_empty()).then_some(ends))
+        Ok(Some(ends.known))
+    }
+
+    /// Like [`Self::ends`], as far as the brokers answer, each `within` this time.
+    pub fn known_ends(&self, topic: &str, within: Duration) -> anyhow::Result<Option<TopicEnds>> {
+        let ends = TopicEnds::query(self.consumer.client(), topic, |_| true, within)
+            .context("Kafka does not answer")?;
+        Ok(ends.map(|ends| ends.counted_from(self.base(topic))))
     }
 
     /// Returns the first offset of each partition whose record is not older than `at_ms`.
@@ -275,13 +260,9 @@ impl TopicReader {
         Ok(times)
     }
 
-    /// Returns the members of a consumer group.
+    /// Returns the members of a consumer group, whatever its protocol.
     pub fn members(&self, group: &str) -> anyhow::Result<Vec<String>> {
-        let groups = self.consumer.fetch_group_list(Some(group), REQUEST_TIMEOUT)?;
-        let found = groups.groups().iter().filter(|found| found.name() == group);
-        Ok(found
-            .flat_map(|found| found.members())
-            .map(|member| format!("{} at {}", member.client_id(), member.client_host()))
-            .collect())
+        group_members(self.consumer.client(), group, REQUEST_TIMEOUT)
+            .with_context(|| format!("Kafka does not describe group {group}"))
     }
 }

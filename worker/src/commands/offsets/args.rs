@@ -39,8 +39,8 @@ pub struct OffsetsArgs {
     /// Move the positions; unset: print only what would happen.
     #[arg(long)]
     pub execute: bool,
-    /// Move the positions although the group has members; the members stop writing and have to be
-    /// restarted.
+    /// Move the positions although the group has members; the members claim the partitions again
+    /// and continue from the new positions.
     #[arg(long, requires = "execute")]
     pub force: bool,
     /// Logs.

@@ -59,17 +59,14 @@ async fn run(config: &OffsetsArgs) -> anyhow::Result<()> {
     }
     ensure!(
         config.force || found.members.is_empty() || !moves.iter().any(PartitionMove::is_worked_on),
-        "the group has {} member(s): {}. Stop them first, or add --force: they then write nothing \
-         more for these partitions and have to be restarted",
+        "the group has {} member(s): {}. Stop them first, or add --force: they claim these partitions \
+         again and continue from the new positions",
         found.members.len(),
         found.members.join(", ")
     );
     ledger_rows::execute(&pool, group, topic, &moves).await?;
     let moved = moves.iter().filter(|planned| planned.target.is_some()).count();
-    writeln!(
-        out,
-        "\nmoved {moved} partition(s); whoever held them writes nothing for them any more"
-    )?;
+    writeln!(out, "\nmoved {moved} partition(s); running workers claim them again within seconds")?;
     Ok(())
 }
 

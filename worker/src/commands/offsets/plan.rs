@@ -28,8 +28,8 @@ impl PartitionMove {
         self.entry.map_or(self.low, |entry| entry.next_offset)
     }
 
-    /// Returns whether the partition is to be moved and a member of the group may work on it. A
-    /// member stops at a position that the topic does not have.
+    /// Returns whether the partition is to be moved and a member of the group may work on it. No
+    /// member claims a partition whose position the topic does not have.
     pub fn is_worked_on(&self) -> bool {
         self.target.is_some() && (self.low..=self.high).contains(&self.position())
     }
