@@ -51,6 +51,7 @@ const BY_NUMBER: &[(u16, Remedy, &str)] = &[
     (1049, Schema, "unknown database"),
     (1053, Infrastructure, "server shutdown"),
     (1054, Schema, "unknown column"),
+    (1064, Schema, "SQL that the server does not know"),
     (1114, Infrastructure, "table full"),
     (1136, Schema, "column count"),
     (1142, Schema, "no privilege on the table"),
@@ -124,10 +125,17 @@ pub fn code(error: &sqlx::Error) -> Option<String> {
 
 /// Returns the server's message without the values that it quotes: they are a patient's.
 pub fn message(error: &sqlx::Error) -> String {
-    let text = match error.as_database_error() {
-        Some(error) => error.message(),
-        None => return error.to_string(),
-    };
+    match error.as_database_error() {
+        Some(error) => without_values(error.message()),
+        None => error.to_string(),
+    }
+}
+
+fn without_values(text: &str) -> String {
+    // A syntax error quotes the statement from its fault on, and the statement holds values.
+    if let Some(at) = text.find(" near '") {
+        return format!("{} near (not shown)", &text[..at]);
+    }
     let Some(at) = text.find("value: '") else { return text.to_owned() };
     let (before, quoted) = text.split_at(at + "value: ".len());
     // Behind the value, messages name the column: `… for column 'x' at row 1`.
@@ -155,6 +163,23 @@ mod tests {
         assert_eq!(row_of(named), Some(17));
         assert_eq!(row_of("CONSTRAINT `x` failed for `y`.`z`"), None);
         assert_eq!(row_of("Incorrect value: 'at row x' for column 'y'"), None);
+    }
+
+    #[test]
+    fn a_message_shows_no_value() {
+        for (text, shown) in [
+            ("Unknown column 'x' in 'field list'", "Unknown column 'x' in 'field list'"),
+            (
+                "Incorrect integer value: 'many' for column 'x' at row 1",
+                "Incorrect integer value: (not shown) for column 'x' at row 1",
+            ),
+            (
+                "You have an error in your SQL syntax; the right syntax to use near 'AS new',80' at line 1",
+                "You have an error in your SQL syntax; the right syntax to use near (not shown)",
+            ),
+        ] {
+            assert_eq!(without_values(text), shown);
+        }
     }
 
     #[test]
