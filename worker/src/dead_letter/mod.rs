@@ -4,13 +4,12 @@
 pub mod breaker;
 pub mod source;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ljwx_ledger::group::dead_letter_topic::{DeadLetterForm, DeadLetterReason, DeadLetterTopic};
-use ljwx_ledger::group::delivery::Delivery;
-use ljwx_service::backoff::Backoff;
+use ljwx_service::kafka::publisher::{PendingRecord, PublishError};
 use ljwx_service::metrics::flag;
 use metrics::{counter, gauge};
 use tracing::{error, info, warn};
@@ -21,11 +20,8 @@ use crate::dead_letter::breaker::DeadLetterBreaker;
 use crate::health::Health;
 use crate::metrics::{BREAKER_OPEN, DEAD_LETTERS, DEAD_LETTERS_ALTERED};
 
-/// First wait after a dead letter was not confirmed.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-
-/// Longest wait between attempts.
-const RETRY_MAX: Duration = Duration::from_secs(5);
+/// The kind of [`NotSent::Unconfirmed`].
+pub const UNCONFIRMED: &str = "dead_letter";
 
 /// Sends deliveries that cannot be stored to the dead-letter topic.
 pub struct DeadLetterSender {
@@ -36,9 +32,36 @@ pub struct DeadLetterSender {
     health: Health,
 }
 
-/// The breaker is open: there are too many dead letters, and the batch has to wait.
-#[derive(Debug, PartialEq, Eq)]
-pub struct BreakerOpen;
+/// The reason why the dead letters of a batch are not all in Kafka. The batch has to wait.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotSent {
+    /// The breaker is open.
+    #[error("too many dead letters")]
+    BreakerOpen,
+    /// Kafka did not confirm a dead letter.
+    #[error("dead letter {partition}/{offset}: {error}")]
+    Unconfirmed { partition: i32, offset: i64, error: PublishError },
+}
+
+impl NotSent {
+    /// Returns the stable word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::BreakerOpen => "breaker",
+            Self::Unconfirmed { .. } => UNCONFIRMED,
+        }
+    }
+}
+
+/// A dead letter to be sent: the indexes of its segment, of the letter and of its delivery in the
+/// segment, and the form to try.
+#[derive(Debug, Clone, Copy)]
+struct Outgoing {
+    segment: usize,
+    letter: usize,
+    delivery: usize,
+    form: DeadLetterForm,
+}
 
 impl DeadLetterSender {
     /// Creates a sender to `topic`, of as many dead letters as `breaker` allows.
@@ -47,80 +70,91 @@ impl DeadLetterSender {
         Self { topic, breaker: Mutex::new(breaker), held: Mutex::default(), health }
     }
 
-    /// Sends the dead letters of a batch that Kafka has not confirmed yet, and retries until it
-    /// does.
-    pub async fn send(&self, batch: &mut Batch) -> Result<(), BreakerOpen> {
-        let pending = batch.segments.iter().flat_map(|s| &s.dead_letters).any(|l| !l.confirmed);
-        if !pending {
+    /// Sends the dead letters of a batch that Kafka has not confirmed yet. An error may leave some
+    /// of them confirmed.
+    pub async fn send(&self, batch: &mut Batch) -> Result<(), NotSent> {
+        if !batch.segments.iter().any(Segment::has_unconfirmed) {
             return Ok(());
         }
         if !self.allows(batch) {
-            return Err(BreakerOpen);
+            return Err(NotSent::BreakerOpen);
         }
-        for segment in &mut batch.segments {
-            self.send_segment(segment, &batch.id).await;
+        let mut waiting = unconfirmed(batch);
+        let mut result = Ok(());
+        while !waiting.is_empty() {
+            for (outgoing, sent) in self.hand_over(batch, &mut waiting) {
+                let confirmed = match sent {
+                    Ok(pending) => pending.confirmed().await,
+                    Err(error) => Err(error),
+                };
+                let Err(error) = confirmed else {
+                    self.confirm(batch, outgoing);
+                    continue;
+                };
+                match outgoing.form.after(&error) {
+                    Some(form) => waiting.push_back(Outgoing { form, ..outgoing }),
+                    // The others do not wait for this one.
+                    None => result = result.and(Err(not_sent(batch, outgoing, error))),
+                }
+            }
         }
-        Ok(())
+        result
     }
 
-    async fn send_segment(&self, segment: &mut Segment, batch_id: &str) {
-        for letter in segment.dead_letters.iter_mut().filter(|letter| !letter.confirmed) {
-            let found = segment.deliveries.iter().find(|held| held.offset == letter.offset);
-            let Some(delivery) = found else { continue };
+    /// Hands dead letters to Kafka in their order, as many as its queue takes.
+    fn hand_over(
+        &self,
+        batch: &Batch,
+        waiting: &mut VecDeque<Outgoing>,
+    ) -> Vec<(Outgoing, Result<PendingRecord, PublishError>)> {
+        let mut handed_over = Vec::with_capacity(waiting.len());
+        while let Some(outgoing) = waiting.pop_front() {
+            let segment = &batch.segments[outgoing.segment];
+            let letter = &segment.dead_letters[outgoing.letter];
             let reason = DeadLetterReason {
                 class: letter.class,
                 code: letter.code.as_deref(),
                 message: &letter.message,
-                batch_id,
+                batch_id: &batch.id,
             };
-            let form = self.confirm(delivery, &reason).await;
-            letter.confirmed = true;
-            let origin = delivery.origin.context();
-            let trace_id = origin.as_ref().map(|origin| origin.trace_id().to_string());
-            spans::dead_letter(self.topic.name(), origin, letter, segment.partition, batch_id);
-            counter!(DEAD_LETTERS, "class" => letter.class.as_str()).increment(1);
-            for (altered, how) in [(!form.same_partition, "elsewhere"), (!form.complete, "cut")] {
-                counter!(DEAD_LETTERS_ALTERED, "how" => how).increment(u64::from(altered));
+            let delivery = &segment.deliveries[outgoing.delivery];
+            let sent = self.topic.send(delivery, &reason, outgoing.form);
+            // The queue has room again once the dead letters before are confirmed.
+            if matches!(sent, Err(PublishError::QueueFull)) && !handed_over.is_empty() {
+                waiting.push_front(outgoing);
+                break;
             }
-            warn!(
-                partition = segment.partition,
-                offset = letter.offset,
-                class = letter.class.as_str(),
-                code = letter.code,
-                batch.id = batch_id,
-                trace_id,
-                same_partition = form.same_partition,
-                complete = form.complete,
-                "delivery dead-lettered"
-            );
+            handed_over.push((outgoing, sent));
         }
+        handed_over
     }
 
-    /// Sends a dead letter until Kafka confirms it, and returns its form.
-    async fn confirm(&self, delivery: &Delivery, reason: &DeadLetterReason<'_>) -> DeadLetterForm {
-        let (partition, offset) = (delivery.partition, delivery.offset);
-        let mut form = DeadLetterForm::UNCHANGED;
-        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
-        loop {
-            let sent = match self.topic.send(delivery, reason, form) {
-                Ok(pending) => pending.confirmed().await,
-                Err(error) => Err(error),
-            };
-            let Err(error) = sent else {
-                self.health.dead_letter_held(partition, None);
-                return form;
-            };
-            if let Some(next) = form.after(&error) {
-                form = next;
-                continue;
-            }
-            let why = format!("dead letter {partition}/{offset}: {error}");
-            self.health.dead_letter_held(partition, Some(why));
-            if backoff.attempts() == 0 {
-                warn!(partition, offset, %error, "cannot publish dead letter, its batch is held, retrying");
-            }
-            tokio::time::sleep(backoff.next(rand::random())).await;
+    /// Marks, counts and logs a dead letter that Kafka has confirmed.
+    fn confirm(&self, batch: &mut Batch, outgoing: Outgoing) {
+        let Outgoing { form, .. } = outgoing;
+        let Batch { id, segments, .. } = batch;
+        let batch_id: &str = id;
+        let segment = &mut segments[outgoing.segment];
+        let letter = &mut segment.dead_letters[outgoing.letter];
+        letter.confirmed = true;
+        let origin = segment.deliveries[outgoing.delivery].origin.context();
+        let trace_id = origin.as_ref().map(|origin| origin.trace_id().to_string());
+        spans::dead_letter(self.topic.name(), origin, letter, segment.partition, batch_id);
+        counter!(DEAD_LETTERS, "class" => letter.class.as_str()).increment(1);
+        for (altered, how) in [(!form.same_partition, "elsewhere"), (!form.complete, "cut")] {
+            counter!(DEAD_LETTERS_ALTERED, "how" => how).increment(u64::from(altered));
         }
+        warn!(
+            partition = segment.partition,
+            offset = letter.offset,
+            class = letter.class.as_str(),
+            code = letter.code,
+            batch.id = batch_id,
+            trace_id,
+            same_partition = form.same_partition,
+            complete = form.complete,
+            "delivery dead-lettered"
+        );
     }
 
     fn allows(&self, batch: &Batch) -> bool {
@@ -165,6 +199,31 @@ impl DeadLetterSender {
         gauge!(BREAKER_OPEN).set(flag(open));
         self.health.breaker(open)
     }
+}
+
+/// Returns the dead letters that Kafka has not confirmed, in order.
+fn unconfirmed(batch: &Batch) -> VecDeque<Outgoing> {
+    let mut outgoing = VecDeque::new();
+    for (segment, held) in batch.segments.iter().enumerate() {
+        let letters = held.dead_letters.iter().enumerate();
+        for (letter, dead_letter) in letters.filter(|(_, letter)| !letter.confirmed) {
+            let offset = dead_letter.offset;
+            let found = held.deliveries.binary_search_by_key(&offset, |delivery| delivery.offset);
+            outgoing.extend(found.ok().map(|delivery| Outgoing {
+                segment,
+                letter,
+                delivery,
+                form: DeadLetterForm::UNCHANGED,
+            }));
+        }
+    }
+    outgoing
+}
+
+fn not_sent(batch: &Batch, outgoing: Outgoing, error: PublishError) -> NotSent {
+    let segment = &batch.segments[outgoing.segment];
+    let offset = segment.dead_letters[outgoing.letter].offset;
+    NotSent::Unconfirmed { partition: segment.partition, offset, error }
 }
 
 /// Returns for every record in order whether it is a dead letter.
