@@ -88,6 +88,7 @@ impl App {
             repair,
             limits: config.limits(),
             adaptive: BatchSizer::new(config.adaptive()),
+            batches_max: config.batches_max(),
             consumption_state,
         });
         let Connected { pool, essential, background, .. } = parts;

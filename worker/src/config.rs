@@ -13,6 +13,7 @@ use ljwx_service::lifecycle::LifecycleArgs;
 use ljwx_service::telemetry::TelemetryArgs;
 
 use crate::batch::buffer::BufferLimits;
+use crate::batch::room::Room;
 use crate::batch::size::BatchSizeLimits;
 use crate::commands::audit::AuditArgs;
 use crate::commands::dlq::DlqArgs;
@@ -123,6 +124,9 @@ const REDIS_TTL_MIN: Duration = Duration::from_secs(1);
 /// Full batches of deliveries in memory, for each batch in flight.
 const BUFFERED_BATCHES: usize = 4;
 
+/// Most deliveries in memory with those of stuck lanes, in times of the others' room.
+const ROOM_WITH_STUCK: usize = 2;
+
 impl RunConfig {
     /// Returns the limits of the dead-letter breaker.
     pub(crate) fn breaker(&self) -> BreakerLimits {
@@ -135,13 +139,20 @@ impl RunConfig {
     /// Returns the limits of the buffer at the start.
     pub(crate) fn limits(&self) -> BufferLimits {
         let rows_max = self.batch_rows.unwrap_or(BATCH_ROWS_MAX);
+        let deliveries_max = rows_max * self.batches_in_flight * BUFFERED_BATCHES;
         BufferLimits {
             batch_rows: rows_max,
             batch_bytes: self.batch_bytes,
             batch_age: self.batch_age,
             fast_age: self.batch_age,
-            deliveries_max: rows_max * self.batches_in_flight * BUFFERED_BATCHES,
+            room: Room { deliveries_max, all_max: deliveries_max * ROOM_WITH_STUCK },
         }
+    }
+
+    /// Returns the most batches in flight, held ones included. One connection is left to everything
+    /// else.
+    pub(crate) fn batches_max(&self) -> usize {
+        (self.mysql.pool_size as usize).saturating_sub(1).max(self.batches_in_flight)
     }
 
     /// Returns the limits of the adaptive batch size.

@@ -40,7 +40,8 @@ ljwx_service::declare_metrics! {
     Counter DEAD_LETTERS_ALTERED = "dead_letters_altered_total" by "how";
     /// Offsets that the ledger does not explain.
     Gauge LEDGER_IMBALANCE = "ledger_imbalance_records" by "group";
-    /// 1 while MySQL does not take a batch.
+    /// 1 while a batch is held: MySQL or the dead-letter topic does not take it, or the breaker is
+    /// open.
     Gauge BATCH_HELD = "batch_held";
     /// Connections of the pool by state: `in_use`, idle.
     Gauge DATABASE_CONNECTIONS = "database_connections" by "state";

@@ -3,9 +3,13 @@
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::http;
 use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
-use crate::support::{AT, RECOVERED_WITHIN, finish, letters, pipeline, send, settled, totals};
+use crate::support::{
+    AT, RECOVERED_WITHIN, ends_well, finish, letters, partition_of, pipeline, send, settled, totals,
+};
+use crate::worker::bindings;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poison_reading_is_dead_lettered_and_the_rest_is_stored() -> Result<()> {
@@ -89,8 +93,129 @@ async fn a_flood_of_refusals_opens_the_breaker_and_waits_instead() -> Result<()>
     })
     .await?;
     ensure!(letters(&world).await?.is_empty(), "a backlog beats a topic emptied into letters");
+    let held = worker.metric("batch_held", "").await?;
+    ensure!(held == 1.0, "a batch behind the breaker is held");
     world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate INT NULL").await?;
     settled(&world).await?;
     ensure!(totals(&world).await? == (20, 0), "{:?}", totals(&world).await?);
     finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_id_of_a_binding_costs_only_the_readings_of_its_device() -> Result<()> {
+    let (world, gateway, worker) = pipeline("boundid").await?;
+    bindings::platform(&world).await?;
+    let (device, other) = (world.device(1), world.device(2));
+    // No reading carries this id: only the platform's tables name it.
+    bindings::bind(&world, 300, &device, 11, "2025-01-01 00:00:00").await?;
+    bindings::bind(&world, 5, &other, 11, "2025-01-01 00:00:00").await?;
+    world.database.execute("ALTER TABLE t_user_health_data MODIFY user_id TINYINT NULL").await?;
+    send(&gateway, &device, AT, &[80, 81]).await?;
+    send(&gateway, &other, AT, &[82, 83]).await?;
+    settled(&world).await?;
+    ensure!(totals(&world).await? == (2, 2), "{:?}", totals(&world).await?);
+    for letter in letters(&world).await? {
+        ensure!(letter.key.as_deref() == Some(device.as_bytes()), "a letter of the other device");
+    }
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_deliveries_that_are_refused_together_the_last_is_dead_lettered() -> Result<()> {
+    let (world, gateway, worker) = pipeline("together").await?;
+    world
+        .database
+        .execute(
+            "ALTER TABLE t_user_health_data ADD CONSTRAINT one_of_two \
+             CHECK (heart_rate IS NULL OR blood_oxygen IS NULL)",
+        )
+        .await?;
+    let (device, at) = (world.device(1), "2025-09-02 16:09:00");
+    let body = json!({"data": [
+        {"deviceSn": device, "timestamp": at, "heart_rate": 80},
+        {"deviceSn": device, "timestamp": "2025-09-02 16:09:01", "heart_rate": 81},
+        {"deviceSn": device, "timestamp": at, "blood_oxygen": 97},
+        {"deviceSn": device, "timestamp": "2025-09-02 16:09:02", "blood_oxygen": 98},
+    ]});
+    let answer = http::post(&gateway.url("/upload_health_data"), body.to_string()).await?;
+    ensure!(answer.json["details"]["success"] == 4, "{}", answer.text);
+    settled(&world).await?;
+    ensure!(totals(&world).await? == (3, 1), "{:?}", totals(&world).await?);
+    let kept = letters(&world).await?;
+    let reading: Value = serde_json::from_slice(&kept.first().context("no letter")?.value)?;
+    ensure!(reading["blood_oxygen"] == 97, "{reading}");
+    finish(world, [gateway, worker]).await
+}
+
+/// Returns the numbers of two devices whose readings lie in different partitions, each with its
+/// partition.
+async fn apart(world: &World) -> Result<[(usize, i32); 2]> {
+    let first = partition_of(world, 1).await?;
+    for number in 2..=DEVICES {
+        let partition = partition_of(world, number).await?;
+        if partition != first {
+            return Ok([(1, first), (number, partition)]);
+        }
+    }
+    anyhow::bail!("all of {DEVICES} devices are in partition {first}")
+}
+
+/// Devices of which at least two are in different partitions.
+const DEVICES: usize = 12;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_cannot_be_written_stops_no_other() -> Result<()> {
+    let world = World::shared("onelane").await?;
+    world.migrate().await?;
+    // Room for 400 readings: fewer than wait in the locked partition. Its lock is noticed after a
+    // second.
+    let worker = world
+        .worker()
+        .env("BATCH_ROWS", "100")
+        .env("BATCHES_IN_FLIGHT", "1")
+        .env("MYSQL_STATEMENT_TIMEOUT", "2s");
+    let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
+    for number in 1..=DEVICES {
+        send(&gateway, &world.device(number), AT, &[80]).await?;
+    }
+    settled(&world).await?;
+    let [(locked, partition), (free, _)] = apart(&world).await?;
+    let row = format!(
+        "ingest_progress WHERE consumer_group = '{}' AND topic = '{}' AND `partition` = {partition}",
+        world.worker_group, world.readings_topic
+    );
+    let lock = world.database.lock(&row).await?;
+
+    // The first batch has readings of both partitions.
+    let (locked, free) = (world.device(locked), world.device(free));
+    let both: Vec<Value> = [&locked, &free]
+        .map(|device| json!({"deviceSn": device, "timestamp": "2025-09-02 17:00:00", "heart_rate": 80}))
+        .into();
+    let answer =
+        http::post(&gateway.url("/upload_health_data"), json!({ "data": both }).to_string());
+    ensure!(answer.await?.json["details"]["success"] == 2, "not taken");
+    for minute in 1..=10 {
+        send(&gateway, &locked, &format!("2025-09-02 17:{minute:02}"), &[80; 60]).await?;
+    }
+    for minute in 1..=5 {
+        send(&gateway, &free, &format!("2025-09-02 17:{minute:02}"), &[80; 60]).await?;
+    }
+    let rows = format!("t_user_health_data WHERE device_sn = '{free}'");
+    eventually(RECOVERED_WITHIN, "the other partition's readings are stored", || async {
+        Ok((world.database.count(&rows).await? == 302).then_some(()))
+    })
+    .await?;
+    let reason = format!("(partitions {partition})");
+    eventually(RECOVERED_WITHIN, "the locked partition is named", || async {
+        let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
+        ensure!(answer.text.contains("held: ") && answer.text.contains(&reason), "{}", answer.text);
+        ensure!(answer.status == 200, "unhealthy: {}", answer.text);
+        ensure!(http::get(&worker.admin("/readyz")).await?.status == 200, "not ready");
+        Ok((worker.metric("batch_held", "").await? == 1.0).then_some(()))
+    })
+    .await?;
+    let rows = format!("t_user_health_data WHERE device_sn = '{locked}'");
+    ensure!(world.database.count(&rows).await? == 1, "the locked partition was written");
+    lock.release().await?;
+    ends_well(world, [gateway, worker], DEVICES as i64 + 2 + 900).await
 }

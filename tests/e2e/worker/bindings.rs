@@ -22,7 +22,8 @@ const TABLES: [&str; 3] = [
      is_deleted VARCHAR(1) DEFAULT '0')",
 ];
 
-async fn platform(world: &World) -> Result<()> {
+/// Creates the platform's tables with two organisations, 11 and below it 22.
+pub async fn platform(world: &World) -> Result<()> {
     for table in TABLES {
         world.database.execute(table).await?;
     }
@@ -32,7 +33,8 @@ async fn platform(world: &World) -> Result<()> {
         .await
 }
 
-async fn bind(world: &World, user: i64, device: &str, org: i64, at: &str) -> Result<()> {
+/// Binds a device to a user of an organisation.
+pub async fn bind(world: &World, user: i64, device: &str, org: i64, at: &str) -> Result<()> {
     let sql = format!(
         "INSERT INTO sys_user (id, device_sn, update_time) VALUES ({user}, '{device}', '{at}')"
     );

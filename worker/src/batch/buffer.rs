@@ -5,7 +5,7 @@
 //! in flight. So the batches of one partition follow one another, and those of different partitions
 //! run at the same time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use ljwx_ledger::group::delivery::Delivery;
@@ -13,6 +13,7 @@ use ljwx_ledger::ledger::Claim;
 use opentelemetry::trace::SpanContext;
 
 use crate::batch::redis_progress::{LaneProgress, RedisProgress, RedisWrite};
+use crate::batch::room::{LaneLoad, Room};
 use crate::batch::{FlushReason, Segment};
 
 /// The limits of the buffer.
@@ -26,20 +27,50 @@ pub struct BufferLimits {
     pub batch_age: Duration,
     /// Age that makes a batch due if `FAST_ROWS` rows wait.
     pub fast_age: Duration,
-    /// Deliveries in memory from which on no more are taken in.
-    pub deliveries_max: usize,
+    /// The room for deliveries in memory.
+    pub room: Room,
 }
 
 /// Rows that make a batch worth its statements.
 pub const FAST_ROWS: usize = 50;
 
+/// Time in flight after which a lane counts as stuck. To hold a lane back discards what was fetched
+/// of its partition, so a shorter stall holds no lane back.
+const STUCK_AFTER: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
 struct Lane {
     epoch: i64,
     next: i64,
-    in_flight: usize,
+    in_flight: Option<InFlight>,
     waiting: VecDeque<(Instant, Segment)>,
+    /// Whether the first segment came back from a held batch and goes into a batch of its own.
+    is_alone: bool,
     redis_progress: RedisProgress,
+}
+
+/// The segment of a lane that is being written.
+#[derive(Debug)]
+struct InFlight {
+    records: usize,
+    since: Instant,
+}
+
+impl Lane {
+    /// Returns the number of deliveries in memory, waiting or in flight.
+    fn deliveries(&self) -> usize {
+        let waiting: usize = self.waiting.iter().map(|(_, segment)| segment.records()).sum();
+        waiting + self.in_flight.as_ref().map_or(0, |in_flight| in_flight.records)
+    }
+
+    fn is_stuck(&self, now: Instant) -> bool {
+        let since = |in_flight: &InFlight| now.saturating_duration_since(in_flight.since);
+        self.in_flight.as_ref().is_some_and(|in_flight| since(in_flight) >= STUCK_AFTER)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_flight.is_none() && self.waiting.is_empty()
+    }
 }
 
 /// The lanes of all partitions that this process owns.
@@ -67,8 +98,9 @@ impl Buffer {
         let lane = Lane {
             epoch: claim.epoch,
             next: claim.next_offset,
-            in_flight: 0,
+            in_flight: None,
             waiting: VecDeque::new(),
+            is_alone: false,
             redis_progress: RedisProgress::new(claim.redis_offset, claim.next_offset),
         };
         self.lanes.insert(claim.partition, lane);
@@ -92,10 +124,12 @@ impl Buffer {
         if delivery.epoch != lane.epoch || delivery.offset < expected {
             return;
         }
-        let full = lane.waiting.back().is_none_or(|(_, segment)| {
+        let is_full = lane.waiting.back().is_none_or(|(_, segment)| {
             segment.rows.len() >= self.limits.batch_rows || segment.bytes >= self.limits.batch_bytes
         });
-        if full {
+        // The ledger may have taken a COMMIT of a segment that came back: its end must not move.
+        let came_back = lane.is_alone && lane.in_flight.is_none() && lane.waiting.len() == 1;
+        if is_full || came_back {
             let segment = Segment::new(delivery.partition, delivery.epoch, expected);
             lane.waiting.push_back((now, segment));
         }
@@ -106,15 +140,26 @@ impl Buffer {
 
     /// Returns the number of deliveries in memory, waiting or in flight.
     pub fn deliveries(&self) -> usize {
-        let waiting = |lane: &Lane| -> usize {
-            lane.waiting.iter().map(|(_, segment)| segment.records()).sum()
-        };
-        self.lanes.values().map(|lane| lane.in_flight + waiting(lane)).sum()
+        self.lanes.values().map(Lane::deliveries).sum()
     }
 
     /// Returns whether more deliveries may be taken in.
-    pub fn has_room(&self) -> bool {
-        self.deliveries() < self.limits.deliveries_max
+    pub fn has_room(&self, now: Instant) -> bool {
+        self.limits.room.is_left(&self.loads(now))
+    }
+
+    /// Returns the partitions of which no more deliveries should come for now.
+    pub fn full_lanes(&self, now: Instant) -> BTreeSet<i32> {
+        self.limits.room.full_lanes(&self.loads(now))
+    }
+
+    fn loads(&self, now: Instant) -> Vec<LaneLoad> {
+        let load = |(partition, lane): (&i32, &Lane)| LaneLoad {
+            partition: *partition,
+            deliveries: lane.deliveries(),
+            is_stuck: lane.is_stuck(now),
+        };
+        self.lanes.iter().map(load).collect()
     }
 
     /// Returns the reason to take a batch now, if there is one.
@@ -146,23 +191,23 @@ impl Buffer {
     fn ready(&self) -> impl Iterator<Item = &(Instant, Segment)> {
         self.lanes
             .values()
-            .filter(|lane| lane.in_flight == 0)
+            .filter(|lane| lane.in_flight.is_none())
             .filter_map(|lane| lane.waiting.front())
     }
 
     /// Takes the segments of one batch, oldest lanes first, until the batch is full. It takes no
     /// further lanes, because every lane costs a statement of its own.
-    pub fn take(&mut self) -> Vec<Segment> {
-        self.take_of(|_| true)
+    pub fn take(&mut self, now: Instant) -> Vec<Segment> {
+        self.take_of(now, |_| true)
     }
 
     /// Takes the first segments of the given partitions, due or not. Further calls take the later
     /// segments.
-    pub fn take_partitions(&mut self, partitions: &[i32]) -> Vec<Segment> {
-        self.take_of(|partition| partitions.contains(&partition))
+    pub fn take_partitions(&mut self, partitions: &[i32], now: Instant) -> Vec<Segment> {
+        self.take_of(now, |partition| partitions.contains(&partition))
     }
 
-    fn take_of(&mut self, wanted: impl Fn(i32) -> bool) -> Vec<Segment> {
+    fn take_of(&mut self, now: Instant, wanted: impl Fn(i32) -> bool) -> Vec<Segment> {
         let mut order: Vec<(Instant, i32)> = self
             .ready()
             .filter(|(_, segment)| wanted(segment.partition))
@@ -176,25 +221,43 @@ impl Buffer {
                 break;
             }
             let Some(lane) = self.lanes.get_mut(&partition) else { continue };
+            if lane.is_alone && !taken.is_empty() {
+                continue;
+            }
             let Some((_, mut segment)) = lane.waiting.pop_front() else { continue };
-            lane.in_flight = segment.records().max(1);
+            lane.in_flight = Some(InFlight { records: segment.records(), since: now });
             lane.next = segment.to;
             segment.redis_offset = Some(lane.redis_progress.up_to());
             segment.has_successor = !lane.waiting.is_empty();
             rows += segment.rows.len();
             bytes += segment.bytes;
             taken.push(segment);
+            if lane.is_alone {
+                break;
+            }
         }
         // Every writer locks rows of the ledger in this order.
         taken.sort_unstable_by_key(|segment| segment.partition);
         taken
     }
 
+    /// Puts a segment of a held batch back, to be written alone: another lane of the batch may be
+    /// the reason why the batch is held. Drops a segment of a former claim.
+    pub fn put_back(&mut self, segment: Segment, now: Instant) {
+        let Some(lane) = self.lanes.get_mut(&segment.partition) else { return };
+        if lane.epoch == segment.epoch {
+            lane.in_flight = None;
+            lane.is_alone = true;
+            lane.waiting.push_front((now, segment));
+        }
+    }
+
     /// Advances a lane after its segment was written up to `to`.
     pub fn written(&mut self, partition: i32, epoch: i64, to: i64, in_redis: RedisWrite) {
         let Some(lane) = self.lanes.get_mut(&partition) else { return };
         if lane.epoch == epoch {
-            lane.in_flight = 0;
+            lane.in_flight = None;
+            lane.is_alone = false;
             lane.redis_progress.written(to, in_redis);
         }
     }
@@ -213,7 +276,7 @@ impl Buffer {
             partition: *partition,
             epoch: lane.epoch,
             redis_progress: lane.redis_progress,
-            idle: lane.in_flight == 0 && lane.waiting.is_empty(),
+            idle: lane.is_idle(),
         };
         self.lanes.iter().map(view).collect()
     }
@@ -223,7 +286,7 @@ impl Buffer {
         self.lanes
             .iter()
             .filter(|(partition, _)| partitions.contains(partition))
-            .all(|(_, lane)| lane.in_flight == 0 && lane.waiting.is_empty())
+            .all(|(_, lane)| lane.is_idle())
     }
 
     /// Returns the partitions that this process owns.

@@ -7,7 +7,7 @@ fn buffer(batch_rows: usize, partitions: &[i32]) -> Buffer {
         batch_bytes: 1 << 20,
         batch_age: Duration::from_millis(100),
         fast_age: Duration::from_millis(10),
-        deliveries_max: 100,
+        room: Room { deliveries_max: 100, all_max: 200 },
     });
     for partition in partitions {
         let claim = Claim { partition: *partition, epoch: 1, next_offset: 0, redis_offset: 0 };
@@ -48,13 +48,13 @@ fn one_partition_has_one_segment_in_flight_and_keeps_its_order() {
     for offset in 0..5 {
         buffer.insert(delivery(0, offset, "a", offset as u32, 80), None, now);
     }
-    let first = buffer.take();
+    let first = buffer.take(now);
     assert_eq!(first.iter().map(|s| (s.partition, s.from, s.to)).collect::<Vec<_>>(), [(0, 0, 2)]);
-    assert!(buffer.take().is_empty(), "the lane has something in flight");
+    assert!(buffer.take(now).is_empty(), "the lane has something in flight");
     buffer.insert(delivery(1, 0, "b", 0, 80), None, now);
-    assert_eq!(buffer.take()[0].partition, 1, "another lane goes on");
+    assert_eq!(buffer.take(now)[0].partition, 1, "another lane goes on");
     buffer.written(0, 1, 2, RedisWrite::Done);
-    let second = buffer.take();
+    let second = buffer.take(now);
     assert_eq!((second[0].from, second[0].to, second[0].redis_offset), (2, 4, Some(2)));
     assert!(!buffer.is_drained(&[0]));
 }
@@ -69,7 +69,7 @@ fn repeated_identities_merge_and_gaps_are_counted() {
     let mut stale = delivery(0, 4, "a", 1, 90);
     stale.epoch = 7;
     buffer.insert(stale, None, now);
-    let segment = &buffer.take()[0];
+    let segment = &buffer.take(now)[0];
     let row = segment.rows.values().next().unwrap();
     assert_eq!((row.deliveries, row.vitals.heart_rate), (2, Some(81)));
     let counts = segment.advance(1).counts;
@@ -82,13 +82,13 @@ fn what_a_former_claim_left_in_flight_does_not_touch_the_new_one() {
     let now = Instant::now();
     let mut buffer = buffer(1, &[0]);
     buffer.insert(delivery(0, 0, "a", 0, 80), None, now);
-    buffer.take();
+    buffer.take(now);
     buffer.open(Claim { partition: 0, epoch: 2, next_offset: 0, redis_offset: 0 });
     buffer.forget_claim(0, 1);
     buffer.written(0, 1, 1, RedisWrite::Done);
     assert_eq!(buffer.partitions(), [0]);
     buffer.insert(Delivery { epoch: 2, ..delivery(0, 0, "a", 0, 80) }, None, now);
-    assert_eq!(buffer.take()[0].from, 0);
+    assert_eq!(buffer.take(now)[0].from, 0);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_segment_takes_along_how_far_redis_was() {
     let outcomes = [(0, RedisWrite::Done, 0), (1, RedisWrite::Missed, 1), (2, RedisWrite::Done, 1)];
     for (offset, in_redis, redis_offset) in outcomes {
         buffer.insert(delivery(0, offset, "a", offset as u32, 80), None, now);
-        assert_eq!(buffer.take()[0].redis_offset, Some(redis_offset));
+        assert_eq!(buffer.take(now)[0].redis_offset, Some(redis_offset));
         buffer.written(0, 1, offset + 1, in_redis);
     }
     let then = buffer.views()[0];
@@ -106,4 +106,51 @@ fn a_segment_takes_along_how_far_redis_was() {
     assert_eq!(buffer.views()[0].redis_progress.up_to(), 1, "another claim's repair says nothing");
     buffer.repaired(&then);
     assert_eq!(buffer.views()[0].redis_progress.up_to(), 3);
+}
+
+#[test]
+fn a_lane_in_flight_for_long_is_full_at_its_share_and_free_once_it_is_written() {
+    let now = Instant::now();
+    let mut buffer = buffer(1000, &[0, 1]);
+    for offset in 0..100 {
+        buffer.insert(delivery(0, offset, "a", offset as u32 % 60, 80), None, now);
+    }
+    assert!(!buffer.has_room(now), "the lane took all of the room");
+    buffer.take(now);
+    let later = now + STUCK_AFTER;
+    assert!(buffer.full_lanes(now).is_empty() && !buffer.has_room(now), "a short stall");
+    assert_eq!(buffer.full_lanes(later), BTreeSet::from([0]));
+    assert!(buffer.has_room(later), "the other lane's share is left");
+    buffer.written(0, 1, 100, RedisWrite::Done);
+    assert!(buffer.full_lanes(later).is_empty() && buffer.has_room(later));
+}
+
+#[test]
+fn a_segment_that_was_put_back_goes_alone_and_before_its_successors() {
+    let now = Instant::now();
+    let mut buffer = buffer(10, &[0, 1, 2]);
+    for partition in 0..3 {
+        buffer.insert(delivery(partition, 0, "a", 0, 80), None, now);
+    }
+    let mut batch = buffer.take(now);
+    let taken = |segments: &[Segment]| -> Vec<(i32, i64)> {
+        segments.iter().map(|segment| (segment.partition, segment.from)).collect()
+    };
+    assert_eq!(taken(&batch), [(0, 0), (1, 0), (2, 0)]);
+    for segment in batch.drain(1..) {
+        buffer.put_back(segment, now);
+    }
+    buffer.insert(delivery(1, 1, "a", 1, 80), None, now);
+    assert!(!buffer.is_drained(&[1]));
+    assert_eq!(taken(&buffer.take(now)), [(1, 0)]);
+    assert_eq!(taken(&buffer.take(now)), [(2, 0)]);
+    assert!(buffer.take(now).is_empty());
+    for partition in 0..3 {
+        buffer.written(partition, 1, 1, RedisWrite::Done);
+        buffer.insert(delivery(partition, 1, "a", 1, 80), None, now);
+    }
+    assert_eq!(taken(&buffer.take(now)), [(0, 1), (1, 1), (2, 1)], "together again");
+    let former = Segment::new(0, 7, 0);
+    buffer.put_back(former, now);
+    assert!(buffer.take(now).is_empty(), "of another claim");
 }

@@ -5,6 +5,7 @@ pub mod batch_metrics;
 pub mod buffer;
 pub mod delivery;
 pub mod redis_progress;
+pub mod room;
 pub mod row;
 pub mod segment;
 pub mod size;
@@ -57,6 +58,11 @@ impl Batch {
     /// Returns the number of records of all segments.
     pub fn records(&self) -> usize {
         self.segments.iter().map(Segment::records).sum()
+    }
+
+    /// Returns the partitions of all segments.
+    pub fn partitions(&self) -> Vec<i32> {
+        self.segments.iter().map(|segment| segment.partition).collect()
     }
 
     /// Returns the number of dead letters of all segments.

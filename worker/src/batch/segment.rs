@@ -43,6 +43,9 @@ pub struct Segment {
     pub redis_offset: Option<i64>,
     /// Whether another segment of the partition waits behind this segment.
     pub has_successor: bool,
+    /// Counts of the last COMMIT without an answer. A retry finds the rows stored, so only the
+    /// attempt that stored them knows which were new.
+    pub unanswered: Option<Counts>,
 }
 
 /// A delivery of a segment that cannot be stored, and why.
@@ -86,6 +89,7 @@ impl Segment {
             origins: Vec::new(),
             redis_offset: None,
             has_successor: false,
+            unanswered: None,
         }
     }
 
@@ -159,6 +163,11 @@ impl Segment {
             self.merge(&deliveries[index]);
         }
         self.deliveries = deliveries;
+    }
+
+    /// Returns whether Kafka has yet to confirm a dead letter.
+    pub fn has_unconfirmed(&self) -> bool {
+        self.dead_letters.iter().any(|letter| !letter.confirmed)
     }
 
     /// Returns the deliveries that are not dead letters, with their indexes.

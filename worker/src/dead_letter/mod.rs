@@ -8,7 +8,9 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use ljwx_ledger::group::dead_letter_topic::{DeadLetterReason, DeadLetterTopic};
+use futures_util::future::join_all;
+use ljwx_ledger::group::dead_letter_topic::{DeadLetterForm, DeadLetterReason, DeadLetterTopic};
+use ljwx_service::kafka::publisher::PublishError;
 use ljwx_service::metrics::flag;
 use metrics::gauge;
 use tracing::{error, info, warn};
@@ -19,6 +21,9 @@ use crate::dead_letter::breaker::DeadLetterBreaker;
 use crate::health::Health;
 use crate::metrics::BREAKER_OPEN;
 
+/// The kind of [`NotSent::Unconfirmed`].
+pub const UNCONFIRMED: &str = "dead_letter";
+
 /// Sends deliveries that cannot be stored to the dead-letter topic.
 pub struct DeadLetterSender {
     topic: DeadLetterTopic,
@@ -28,9 +33,35 @@ pub struct DeadLetterSender {
     health: Health,
 }
 
-/// The breaker is open: there are too many dead letters, and the batch has to wait.
-#[derive(Debug, PartialEq, Eq)]
-pub struct BreakerOpen;
+/// The reason why the dead letters of a batch are not all in Kafka. The batch has to wait.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotSent {
+    /// The breaker is open.
+    #[error("too many dead letters")]
+    BreakerOpen,
+    /// Kafka did not confirm a dead letter.
+    #[error("dead letter {partition}/{offset}: {error}")]
+    Unconfirmed { partition: i32, offset: i64, error: PublishError },
+}
+
+impl NotSent {
+    /// Returns the stable word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::BreakerOpen => "breaker",
+            Self::Unconfirmed { .. } => UNCONFIRMED,
+        }
+    }
+}
+
+/// A dead letter to be sent: the indexes of its segment, of the letter and of its delivery in the
+/// segment.
+#[derive(Debug, Clone, Copy)]
+struct Outgoing {
+    segment: usize,
+    letter: usize,
+    delivery: usize,
+}
 
 impl DeadLetterSender {
     /// Creates a sender to `topic`, of as many dead letters as `breaker` allows.
@@ -39,50 +70,69 @@ impl DeadLetterSender {
         Self { topic, breaker: Mutex::new(breaker), held: Mutex::default(), health }
     }
 
-    /// Sends the dead letters of a batch that Kafka has not confirmed yet, and retries until it
-    /// does.
-    pub async fn send(&self, batch: &mut Batch) -> Result<(), BreakerOpen> {
-        let pending = batch.segments.iter().flat_map(|s| &s.dead_letters).any(|l| !l.confirmed);
-        if !pending {
+    /// Sends the dead letters of a batch that Kafka has not confirmed yet. An error may leave some
+    /// of them confirmed.
+    pub async fn send(&self, batch: &mut Batch) -> Result<(), NotSent> {
+        if !batch.segments.iter().any(Segment::has_unconfirmed) {
             return Ok(());
         }
         if !self.allows(batch) {
-            return Err(BreakerOpen);
+            return Err(NotSent::BreakerOpen);
         }
-        for segment in &mut batch.segments {
-            self.send_segment(segment, &batch.id).await;
+        let outgoing = unconfirmed(batch);
+        let mut sending = Vec::with_capacity(outgoing.len());
+        for letter in &outgoing {
+            sending.push(self.send_one(batch, *letter));
         }
-        Ok(())
+        let mut result = Ok(());
+        for (letter, sent) in outgoing.into_iter().zip(join_all(sending).await) {
+            match sent {
+                Ok(form) => self.confirm(batch, letter, form),
+                // The others do not wait for this one.
+                Err(error) => result = result.and(Err(not_sent(batch, letter, error))),
+            }
+        }
+        result
     }
 
-    async fn send_segment(&self, segment: &mut Segment, batch_id: &str) {
-        for letter in segment.dead_letters.iter_mut().filter(|letter| !letter.confirmed) {
-            let found = segment.deliveries.iter().find(|held| held.offset == letter.offset);
-            let Some(delivery) = found else { continue };
-            let reason = DeadLetterReason {
-                class: letter.class,
-                code: letter.code.as_deref(),
-                message: &letter.message,
-                batch_id: Some(batch_id),
-            };
-            let held = |why| self.health.dead_letter_held(delivery.partition, why);
-            let form = self.topic.publish(delivery, &reason, held).await;
-            letter.confirmed = true;
-            let origin = delivery.origin.context();
-            let trace_id = origin.as_ref().map(|origin| origin.trace_id().to_string());
-            spans::dead_letter(self.topic.name(), origin, letter, segment.partition, batch_id);
-            warn!(
-                partition = segment.partition,
-                offset = letter.offset,
-                class = letter.class.as_str(),
-                code = letter.code,
-                batch.id = batch_id,
-                trace_id,
-                same_partition = form.same_partition,
-                complete = form.complete,
-                "delivery dead-lettered"
-            );
-        }
+    /// Hands a dead letter to Kafka at once, and returns the wait for its confirmation.
+    fn send_one<'a>(
+        &'a self,
+        batch: &'a Batch,
+        outgoing: Outgoing,
+    ) -> impl Future<Output = Result<DeadLetterForm, PublishError>> + 'a {
+        let segment = &batch.segments[outgoing.segment];
+        let letter = &segment.dead_letters[outgoing.letter];
+        let reason = DeadLetterReason {
+            class: letter.class,
+            code: letter.code.as_deref(),
+            message: &letter.message,
+            batch_id: Some(&batch.id),
+        };
+        self.topic.send(&segment.deliveries[outgoing.delivery], reason)
+    }
+
+    /// Marks and logs a dead letter that Kafka has confirmed.
+    fn confirm(&self, batch: &mut Batch, outgoing: Outgoing, form: DeadLetterForm) {
+        let Batch { id, segments, .. } = batch;
+        let batch_id: &str = id;
+        let segment = &mut segments[outgoing.segment];
+        let letter = &mut segment.dead_letters[outgoing.letter];
+        letter.confirmed = true;
+        let origin = segment.deliveries[outgoing.delivery].origin.context();
+        let trace_id = origin.as_ref().map(|origin| origin.trace_id().to_string());
+        spans::dead_letter(self.topic.name(), origin, letter, segment.partition, batch_id);
+        warn!(
+            partition = segment.partition,
+            offset = letter.offset,
+            class = letter.class.as_str(),
+            code = letter.code,
+            batch.id = batch_id,
+            trace_id,
+            same_partition = form.same_partition,
+            complete = form.complete,
+            "delivery dead-lettered"
+        );
     }
 
     fn allows(&self, batch: &Batch) -> bool {
@@ -127,6 +177,30 @@ impl DeadLetterSender {
         gauge!(BREAKER_OPEN).set(flag(open));
         self.health.breaker(open)
     }
+}
+
+/// Returns the dead letters that Kafka has not confirmed, in order.
+fn unconfirmed(batch: &Batch) -> Vec<Outgoing> {
+    let mut outgoing = Vec::new();
+    for (segment, held) in batch.segments.iter().enumerate() {
+        let letters = held.dead_letters.iter().enumerate();
+        for (letter, dead_letter) in letters.filter(|(_, letter)| !letter.confirmed) {
+            let offset = dead_letter.offset;
+            let found = held.deliveries.binary_search_by_key(&offset, |delivery| delivery.offset);
+            outgoing.extend(found.ok().map(|delivery| Outgoing {
+                segment,
+                letter,
+                delivery,
+            }));
+        }
+    }
+    outgoing
+}
+
+fn not_sent(batch: &Batch, outgoing: Outgoing, error: PublishError) -> NotSent {
+    let segment = &batch.segments[outgoing.segment];
+    let offset = segment.dead_letters[outgoing.letter].offset;
+    NotSent::Unconfirmed { partition: segment.partition, offset, error }
 }
 
 /// Returns for every record in order whether it is a dead letter.

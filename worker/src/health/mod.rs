@@ -18,7 +18,7 @@ use ljwx_service::metrics::flag;
 use metrics::gauge;
 
 use self::redis_outcomes::RedisOutcomes;
-use self::status::{GroupTotals, HealthState, HealthStatus};
+use self::status::{GroupTotals, HealthState, HealthStatus, HeldReason};
 use crate::metrics::HEALTH;
 use crate::mysql::group_control::ConsumptionState;
 
@@ -51,32 +51,28 @@ impl Health {
         self.state().stored(records, dead_letters, Instant::now());
     }
 
-    /// Reports a failed attempt to write.
-    pub fn write_failed(&self) {
-        self.state().mysql_ok = false;
-    }
-
     /// Returns the state to which writers of Redis report their results.
     pub fn redis(&self) -> &RedisOutcomes {
         &self.redis
     }
 
-    /// Reports why MySQL does not take a batch, or with `None` that it does.
-    pub fn held(&self, why: Option<String>) {
+    /// Reports that a batch is held, with its partitions and the reason. Other batches continue.
+    pub fn held(&self, batch_id: &str, partitions: Vec<i32>, why: &str) {
         let mut state = self.state();
-        state.held = why;
+        state.held.insert(batch_id.to_owned(), HeldReason { partitions, why: why.to_owned() });
         state.export_held();
     }
 
-    /// Reports why Kafka does not take a partition's dead letter, or with `None` that it did. Other
-    /// batches continue.
-    pub fn dead_letter_held(&self, partition: i32, why: Option<String>) {
+    /// Reports that a batch is no longer held.
+    pub fn released(&self, batch_id: &str) {
         let mut state = self.state();
-        match why {
-            Some(why) => state.dead_letters_held.insert(partition, why),
-            None => state.dead_letters_held.remove(&partition),
-        };
+        state.held.remove(batch_id);
         state.export_held();
+    }
+
+    /// Returns the number of held batches.
+    pub fn held_batches(&self) -> usize {
+        self.state().held.len()
     }
 
     /// Takes the refused settings of these topics into the reasons from now on.
@@ -90,6 +86,14 @@ impl Health {
             ConsumptionState::Paused(reason) => Some(reason.clone()),
             _ => None,
         };
+    }
+
+    /// Reports why the consumption state cannot be read, or with `None` that it was read. Returns
+    /// `true` if an outage starts or ends with this.
+    pub fn consumption_unreadable(&self, why: Option<String>) -> bool {
+        let is_unreadable = why.is_some();
+        let before = std::mem::replace(&mut self.state().consumption_unreadable, why);
+        before.is_some() != is_unreadable
     }
 
     /// Reports whether the dead-letter breaker is open. Returns `true` if this is a change.
@@ -147,8 +151,8 @@ impl Health {
     /// Returns whether only the amount of work limits this replica.
     pub fn is_free(&self) -> bool {
         let state = self.state();
-        let held = state.held.is_some() || !state.dead_letters_held.is_empty();
-        !held && state.paused.is_none() && !state.breaker_open && state.mysql_ok
+        let is_stopped = state.paused.is_some() || state.consumption_unreadable.is_some();
+        state.held.is_empty() && !is_stopped && !state.breaker_open && state.mysql_ok
     }
 
     /// Exports the present status as a metric.

@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use ljwx_ledger::group::monitor::{ANSWER_TIMEOUT, GroupMonitor, INTERVAL};
 use ljwx_ledger::metrics::PAUSED;
-use ljwx_ledger::mysql::MySqlPool;
+use ljwx_ledger::mysql::{MySqlPool, errors};
 use ljwx_service::metrics::flag;
 use metrics::gauge;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 use crate::health::Health;
 use crate::mysql::group_control::{self, ConsumptionState};
@@ -35,26 +36,58 @@ impl ServerMonitor {
             let observation = self.group_watch.observe(free, redis).await;
             self.health.observed(&observation);
             let partitions = observation.kafka.then_some(observation.seen.partitions);
+            let mysql_answers = observation.database;
             if let Some(partitions) = partitions {
-                self.update_gate(partitions).await;
+                self.update_gate(partitions, mysql_answers).await;
             }
             self.health.export(Timestamp::now().as_millisecond());
         }
     }
 
-    /// Updates the consumption state. If MySQL does not answer, the former state stays.
-    async fn update_gate(&self, partitions: usize) {
+    /// Updates the consumption state. If the state cannot be read, the former state stays.
+    async fn update_gate(&self, partitions: usize, mysql_answers: bool) {
         let asked =
             group_control::consumption_state(&self.pool, &self.group, &self.topic, partitions);
-        if let Ok(Ok(consumption_state)) = tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
-            let paused = matches!(consumption_state, ConsumptionState::Paused(_));
-            gauge!(PAUSED, "group" => self.group.clone()).set(flag(paused));
-            self.health.consumption_state(&consumption_state);
-            self.consumption_state.send_if_modified(|known| {
-                let changed = *known != consumption_state;
-                *known = consumption_state;
-                changed
-            });
+        let error = match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
+            Ok(Ok(consumption_state)) => {
+                self.set_gate(consumption_state);
+                None
+            }
+            // Another reason says so if MySQL does not answer at all.
+            _ if !mysql_answers => return,
+            Ok(Err(error)) => Some(errors::message(&error)),
+            Err(_) => Some(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+        };
+        self.report_unreadable(error);
+    }
+
+    fn set_gate(&self, consumption_state: ConsumptionState) {
+        let paused = matches!(consumption_state, ConsumptionState::Paused(_));
+        gauge!(PAUSED, "group" => self.group.clone()).set(flag(paused));
+        self.health.consumption_state(&consumption_state);
+        self.consumption_state.send_if_modified(|known| {
+            let changed = *known != consumption_state;
+            *known = consumption_state;
+            changed
+        });
+    }
+
+    fn report_unreadable(&self, error: Option<String>) {
+        let is_known = *self.consumption_state.borrow() != ConsumptionState::Unknown;
+        let next = match is_known {
+            true => "the last known state stays",
+            false => "no reading is taken in",
+        };
+        let why = |error: &String| format!("cannot read the pause of the group, {next}: {error}");
+        if !self.health.consumption_unreadable(error.as_ref().map(why)) {
+            return;
+        }
+        match error {
+            Some(error) => warn!(
+                error,
+                "cannot read the pause of the group, {next}; run `worker migrate`, or grant SELECT on ingest_control and ingest_topic"
+            ),
+            None => info!("pause of the group read again"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Derives the health status of the worker from the reported state. Pure: time comes as an
 //! argument.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use ljwx_ledger::group::monitor::Observation;
@@ -30,6 +30,13 @@ const ERROR_RATE_MAX: f64 = 0.01;
 /// Age of the oldest unprocessed reading above which the service is degraded.
 const UNPROCESSED_AGE_MAX: Duration = Duration::from_secs(60);
 
+/// The reason why a batch is held.
+pub(super) struct HeldReason {
+    /// The partitions of the batch.
+    pub(super) partitions: Vec<i32>,
+    pub(super) why: String,
+}
+
 /// The state that the pipeline and the monitor have reported.
 pub(super) struct HealthState {
     pub(super) started: Instant,
@@ -42,12 +49,14 @@ pub(super) struct HealthState {
     pub(super) redis_ok: bool,
     pub(super) kafka_ok: bool,
     pub(super) breaker_open: bool,
-    pub(super) held: Option<String>,
-    pub(super) dead_letters_held: BTreeMap<i32, String>,
+    /// The held batches by id.
+    pub(super) held: BTreeMap<String, HeldReason>,
     /// Why assigned partitions cannot be claimed.
     pub(super) unclaimed: Vec<String>,
     pub(super) topics: Option<TopicSafety>,
     pub(super) paused: Option<String>,
+    /// The reason why it cannot be read whether the group is paused.
+    pub(super) consumption_unreadable: Option<String>,
     pub(super) draining: bool,
     pub(super) protocol: GroupProtocol,
     /// Whether the group has answered, with partitions or with none.
@@ -73,11 +82,11 @@ impl HealthState {
             redis_ok: false,
             kafka_ok: false,
             breaker_open: false,
-            held: None,
-            dead_letters_held: BTreeMap::new(),
+            held: BTreeMap::new(),
             unclaimed: Vec::new(),
             topics: None,
             paused: None,
+            consumption_unreadable: None,
             draining: false,
             protocol,
             joined: false,
@@ -137,16 +146,29 @@ impl HealthState {
         ];
         let wrong = checks.into_iter().filter(|(wrong, _)| *wrong);
         let mut reasons: Vec<String> = wrong.map(|(_, reason)| reason.to_owned()).collect();
-        reasons.extend(self.held.iter().map(|why| format!("held: {why}")));
-        reasons.extend(self.dead_letters_held.values().map(|why| format!("held: {why}")));
+        reasons.extend(self.held_reasons());
         reasons.extend(self.unclaimed.iter().cloned());
         reasons.extend(self.topics.iter().filter_map(TopicSafety::refused));
         reasons.extend(self.paused.iter().map(|reason| format!("paused by command: {reason}")));
+        reasons.extend(self.consumption_unreadable.clone());
         reasons
     }
 
+    /// Returns each reason of held batches once, with all partitions that wait for it.
+    fn held_reasons(&self) -> Vec<String> {
+        let mut partitions: BTreeMap<&str, BTreeSet<i32>> = BTreeMap::new();
+        for held in self.held.values() {
+            partitions.entry(&held.why).or_default().extend(&held.partitions);
+        }
+        let reason = |(why, partitions): (&str, BTreeSet<i32>)| {
+            let partitions: Vec<String> = partitions.iter().map(i32::to_string).collect();
+            format!("held: {why} (partitions {})", partitions.join(", "))
+        };
+        partitions.into_iter().map(reason).collect()
+    }
+
     pub(super) fn export_held(&self) {
-        gauge!(BATCH_HELD).set(flag(self.held.is_some() || !self.dead_letters_held.is_empty()));
+        gauge!(BATCH_HELD).set(flag(!self.held.is_empty()));
     }
 
     /// Returns whether nothing was stored although readings wait in partitions of this replica.

@@ -49,7 +49,6 @@ fn only_what_has_waited_long_in_own_partitions_speaks_against_a_worker() {
 #[test]
 fn a_worker_is_ready_once_the_group_has_answered() {
     let health = Health::new(GroupProtocol::Classic);
-    health.write_failed();
     assert_eq!(health.ready(), Err("the group has not answered yet".into()));
     health.joined();
     assert_eq!(health.ready(), Err("MySQL is not reachable".into()));
@@ -92,4 +91,41 @@ fn a_partition_that_cannot_be_claimed_is_a_reason_until_it_is() {
     assert_eq!(health.report(0).reasons, [reason]);
     health.unclaimed(Vec::new());
     assert_eq!(status(&health, 0.0), "healthy");
+}
+
+#[test]
+fn a_held_batch_is_a_reason_until_it_is_released_whatever_others_store() {
+    let health = Health::new(GroupProtocol::Classic);
+    let held = |health: &Health| -> Vec<String> {
+        let reasons = health.report(0).reasons;
+        reasons.into_iter().filter(|why| why.starts_with("held")).collect()
+    };
+    health.held("a", vec![3, 1], "locked");
+    health.held("b", vec![2], "locked");
+    health.held("c", vec![5], "too many dead letters");
+    health.stored(100, 0);
+    let both = ["held: locked (partitions 1, 2, 3)", "held: too many dead letters (partitions 5)"];
+    assert_eq!((held(&health), health.held_batches()), (both.map(str::to_owned).to_vec(), 3));
+    health.released("a");
+    health.released("c");
+    health.stored(100, 0);
+    assert_eq!(held(&health), ["held: locked (partitions 2)"]);
+    assert!(!health.is_free());
+    health.released("b");
+    assert_eq!((held(&health), health.held_batches()), (Vec::new(), 0));
+    health.released("b");
+    assert!(health.is_free());
+}
+
+#[test]
+fn an_unreadable_consumption_state_is_a_reason_and_reported_once() {
+    let health = Health::new(GroupProtocol::Classic);
+    health.stored(1, 0);
+    let says_so = |health: &Health| health.report(0).reasons.iter().any(|why| why == "no right");
+    assert!(!health.consumption_unreadable(None));
+    assert!(health.consumption_unreadable(Some("no right".into())));
+    assert!(!health.consumption_unreadable(Some("no right".into())));
+    assert!(says_so(&health) && !health.is_free());
+    assert!(health.consumption_unreadable(None));
+    assert!(!says_so(&health) && health.is_free());
 }

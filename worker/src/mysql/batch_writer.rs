@@ -3,10 +3,11 @@
 
 use futures_util::TryStreamExt;
 use ljwx_ledger::ledger::{Advance, Counts, Ledger};
-use ljwx_ledger::mysql::errors;
+use ljwx_ledger::mysql::errors::{self, Remedy};
+use ljwx_ledger::mysql::server_version;
 use ljwx_ledger::mysql::sql::Dialect;
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::AssertSqlSafe;
 use tokio::sync::OnceCell;
 
 use super::counted_rows::CountStatements;
@@ -27,6 +28,8 @@ pub struct BatchWriter {
 
 /// All statements, in the dialect of the server.
 struct BatchStatements {
+    /// The version of the server.
+    version: String,
     main: MainTableUpsert,
     periods: PeriodStatements,
     count: CountStatements,
@@ -62,7 +65,7 @@ impl BatchWriter {
     pub async fn write(&self, batch: &Batch) -> Result<Vec<Counts>, WriteError> {
         let written = self.try_write(batch).await;
         self.reset_limit_after(&written);
-        written
+        written.map_err(|error| self.with_version(error))
     }
 
     async fn try_write(&self, batch: &Batch) -> Result<Vec<Counts>, WriteError> {
@@ -144,6 +147,16 @@ impl BatchWriter {
         tried.map(drop)
     }
 
+    /// Adds the server's version to the error of a statement that does not fit the server.
+    fn with_version(&self, mut error: WriteError) -> WriteError {
+        if let WriteError::Retry { remedy: Remedy::Schema, message, .. } = &mut error
+            && let Some(texts) = self.texts.get()
+        {
+            message.push_str(&format!(" (server version {})", texts.version));
+        }
+        error
+    }
+
     fn reset_limit_after<T>(&self, result: &Result<T, WriteError>) {
         if matches!(result, Err(WriteError::Retry { .. })) {
             self.packet.reset();
@@ -162,9 +175,10 @@ async fn texts(
     connection: &mut MySqlConnection,
     ledger: &Ledger,
 ) -> Result<BatchStatements, sqlx::Error> {
-    let row = sqlx::query("SELECT VERSION()").fetch_one(connection).await?;
-    let dialect = Dialect::of_version(row.try_get::<&str, _>(0)?);
+    let version = server_version::query(connection).await?;
+    let dialect = Dialect::of_version(&version);
     Ok(BatchStatements {
+        version,
         main: MainTableUpsert::new(dialect),
         periods: PeriodStatements::new(dialect),
         count: CountStatements::new(ledger),

@@ -6,14 +6,13 @@ use std::collections::BTreeSet;
 use ljwx_ledger::device_bindings::DeviceBindings;
 use ljwx_reading::DeviceSn;
 
-use crate::batch::Batch;
+use crate::batch::Segment;
 use crate::batch::row::ReadingRow;
 
 /// Adds the ids of the device's binding to every row that is missing an id. Errors only if MySQL is
 /// unreachable; the batch could not be written then either.
-pub async fn fill(bindings: &DeviceBindings, batch: &mut Batch) -> Result<(), sqlx::Error> {
-    let wanted: BTreeSet<DeviceSn> = batch
-        .segments
+pub async fn fill(bindings: &DeviceBindings, segments: &mut [Segment]) -> Result<(), sqlx::Error> {
+    let wanted: BTreeSet<DeviceSn> = segments
         .iter()
         .flat_map(|segment| segment.all_rows())
         .filter(|(_, row)| is_missing_an_id(row))
@@ -23,7 +22,7 @@ pub async fn fill(bindings: &DeviceBindings, batch: &mut Batch) -> Result<(), sq
         return Ok(());
     }
     let known = bindings.known(wanted).await?;
-    for segment in &mut batch.segments {
+    for segment in segments {
         let merged = segment.rows.iter_mut();
         let replays = segment.replays.iter_mut().map(|(identity, row)| (&*identity, row));
         for ((device_sn, _), row) in merged.chain(replays).filter(|(_, row)| is_missing_an_id(row))

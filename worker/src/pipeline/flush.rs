@@ -10,6 +10,7 @@ use ljwx_ledger::ledger::{Advance, Counts, LedgerPosition};
 use ljwx_service::telemetry::trace;
 use metrics::{counter, histogram};
 use opentelemetry::Context;
+use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use super::held_batch::HeldBatch;
@@ -18,15 +19,19 @@ use crate::batch::redis_progress::RedisWrite;
 use crate::batch::row::Identity;
 use crate::batch::spans::{BatchSpans, SpanNames};
 use crate::batch::{Batch, Letter, Segment};
-use crate::dead_letter::DeadLetterSender;
+use crate::dead_letter::{DeadLetterSender, NotSent};
 use crate::health::Health;
 use crate::metrics::{DATABASE_INSERT_SECONDS, REDIS_ERRORS, REDIS_UPDATE_SECONDS, WRITE_ERRORS};
-use crate::mysql::bisect::isolate;
+use crate::mysql::bisect::BatchBisect;
 use crate::mysql::device_ids;
 use crate::mysql::{BatchWriter, WriteError};
 use crate::redis::LatestHashes;
 use ljwx_ledger::device_bindings::DeviceBindings;
 use ljwx_ledger::mysql::errors::Remedy;
+
+/// Waits after which a batch that fails again keeps one segment and puts the others back: only one of
+/// them may be the reason.
+const SPLIT_AFTER: u32 = 1;
 
 /// The outcome of one segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +59,18 @@ pub struct Flush {
 }
 
 impl Flush {
-    /// Brings one batch to its end. Returns only then, however long MySQL is unreachable.
-    pub async fn flush(&self, mut batch: Batch) -> FlushResult {
+    /// Brings one batch to its end. Returns only then, however long MySQL is unreachable. Sends
+    /// segments that need not wait with the batch to `put_back`.
+    pub async fn flush(
+        &self,
+        mut batch: Batch,
+        put_back: mpsc::UnboundedSender<Segment>,
+    ) -> FlushResult {
         let started = Instant::now();
         let spans = BatchSpans::start(&self.names, &batch);
         batch_metrics::taken(&batch, Timestamp::now().as_millisecond());
-        let mut ended = FlushState::default();
+        let mut ended =
+            FlushState { flushed: FlushResult::new(), counts: Counts::default(), put_back };
         let counts = self.write(&mut batch, &mut ended, spans.context()).await;
         self.dead_letter_sender.done(&batch.id);
         self.account(&batch, &counts, &mut ended);
@@ -81,15 +92,18 @@ impl Flush {
         ended: &mut FlushState,
         parent: &Context,
     ) -> Vec<Counts> {
-        let mut hold = HeldBatch::new(&batch.id, parent);
+        let mut hold = HeldBatch::new(&batch.id, parent, self.health.clone());
         while !batch.segments.is_empty() {
-            if self.dead_letter_sender.send(batch).await.is_err() {
-                hold.wait("breaker", "too many dead letters").await;
-                // The cause may be fixed by now: retry every delivery.
-                batch.segments.iter_mut().for_each(Segment::reconsider);
+            if let Err(error) = self.dead_letter_sender.send(batch).await {
+                // Only segments with dead letters wait for them.
+                ended.put_back(batch, |segment| !segment.has_unconfirmed());
+                hold.wait(batch.partitions(), error.kind(), &error.to_string()).await;
+                if error == NotSent::BreakerOpen {
+                    self.reconsider(batch, &hold).await;
+                }
                 continue;
             }
-            let attempt = match device_ids::fill(&self.bindings, batch).await {
+            let attempt = match device_ids::fill(&self.bindings, &mut batch.segments).await {
                 Ok(()) => self.attempt(batch, parent).await,
                 Err(error) => Err(WriteError::from(error)),
             };
@@ -99,16 +113,17 @@ impl Flush {
                     return counts;
                 }
                 Err(WriteError::Retry { remedy, message, unanswered }) => {
-                    if !unanswered.is_empty() {
-                        ended.unanswered = unanswered;
+                    note_unanswered(batch, &unanswered);
+                    // A saturated server gets no further batches, and without a table all wait.
+                    if remedy == Remedy::Infrastructure && hold.attempts() >= SPLIT_AFTER {
+                        ended.put_back_others(batch);
                     }
-                    self.health.write_failed();
-                    self.health.held(Some(message.clone()));
-                    hold.wait(remedy.as_str(), &message).await;
+                    hold.wait(batch.partitions(), remedy.as_str(), &message).await;
                 }
                 Err(WriteError::Data { code, message, suspect }) => {
                     debug!(batch.id, code, "MySQL rejected a value, searching for its delivery");
-                    self.isolate_data_errors(batch, &mut hold, &message, suspect.as_ref()).await;
+                    let suspect = suspect.as_ref();
+                    self.isolate_data_errors(batch, ended, &mut hold, &message, suspect).await;
                 }
                 Err(WriteError::Fenced(advances)) => {
                     self.resolve_fenced(&advances, batch, ended, &mut hold).await;
@@ -116,6 +131,21 @@ impl Flush {
             }
         }
         Vec::new()
+    }
+
+    fn bisect<'a>(&'a self, batch: &'a Batch) -> BatchBisect<'a> {
+        BatchBisect { store: &self.store, bindings: &self.bindings, batch }
+    }
+
+    /// Retries all deliveries that MySQL rejected if it accepts one of them by now: the cause may be
+    /// fixed. Each turn tries one delivery, because the search for all of them takes many
+    /// transactions.
+    async fn reconsider(&self, batch: &mut Batch, hold: &HeldBatch) {
+        let turn = hold.attempts() as usize;
+        // If MySQL does not answer, the dead letters stay for the next turn.
+        if self.bisect(batch).accepts_again(turn).await.unwrap_or(false) {
+            batch.segments.iter_mut().for_each(Segment::reconsider);
+        }
     }
 
     /// Counts committed segments once, for both ways in which a commit is noticed.
@@ -127,7 +157,6 @@ impl Flush {
         counts.iter().for_each(|counts| ended.counts += *counts);
         self.dead_letter_sender.committed(batch);
         self.health.stored(batch.records() as i64, batch.dead_letters() as i64);
-        self.health.held(None);
     }
 
     /// Finds the deliveries that MySQL rejects and makes dead letters of them. The next attempt
@@ -135,14 +164,23 @@ impl Flush {
     async fn isolate_data_errors(
         &self,
         batch: &mut Batch,
+        ended: &FlushState,
         hold: &mut HeldBatch,
         message: &str,
         suspect: Option<&Identity>,
     ) {
-        match isolate(&self.store, batch, suspect).await {
+        let found = self.bisect(batch).isolate(suspect).await;
+        match found {
             Ok(found) if found.is_empty() => {
-                // MySQL rejects the batch but no part of it. No delivery can be named, so retry.
-                hold.wait(Remedy::Data.as_str(), message).await;
+                // The cause was fixed during the search, or the tables change from attempt to
+                // attempt. No delivery can be named, so retry.
+                if hold.attempts() >= SPLIT_AFTER {
+                    ended.put_back_others(batch);
+                }
+                let why = format!(
+                    "MySQL rejects the batch and accepts it in a trial; look for triggers: {message}"
+                );
+                hold.wait(batch.partitions(), Remedy::Data.as_str(), &why).await;
             }
             Ok(found) => {
                 for segment in &mut batch.segments {
@@ -152,7 +190,7 @@ impl Flush {
                     segment.add_dead_letters(found.iter().filter_map(own).collect());
                 }
             }
-            Err(error) => hold.wait(error.kind(), &error.to_string()).await,
+            Err(error) => hold.wait(batch.partitions(), error.kind(), &error.to_string()).await,
         }
     }
 
@@ -198,8 +236,10 @@ impl Flush {
             let segments =
                 batch.segments.extract_if(.., |held| held.partition == advance.partition);
             if position == LedgerPosition::Committed {
-                own.segments.extend(segments);
-                counts.push(ended.committed(advance));
+                for segment in segments {
+                    counts.push(segment.unanswered.unwrap_or(advance.counts));
+                    own.segments.push(segment);
+                }
             } else {
                 segments.for_each(drop);
             }
@@ -211,7 +251,10 @@ impl Flush {
         loop {
             match self.store.ledger().position(advance).await {
                 Ok(position) => return position,
-                Err(error) => hold.wait("infrastructure", &error.to_string()).await,
+                Err(error) => {
+                    let message = error.to_string();
+                    hold.wait(vec![advance.partition], "infrastructure", &message).await;
+                }
             }
         }
     }
@@ -241,19 +284,32 @@ impl Flush {
 }
 
 /// The outcome of a batch so far.
-#[derive(Default)]
 struct FlushState {
     flushed: FlushResult,
     counts: Counts,
-    /// The advances of the last COMMIT without an answer.
-    unanswered: Vec<Advance>,
+    put_back: mpsc::UnboundedSender<Segment>,
 }
 
 impl FlushState {
-    /// Returns the counts of an advance that was committed without an answer. A retry finds the
-    /// rows stored, so only the attempt that stored them knows which were new.
-    fn committed(&self, again: &Advance) -> Counts {
-        let of = |made: &&Advance| made.partition == again.partition && made.epoch == again.epoch;
-        self.unanswered.iter().find(of).unwrap_or(again).counts
+    /// Puts the segments that are `free` back into their lanes, which write them alone.
+    fn put_back(&self, batch: &mut Batch, free: impl Fn(&Segment) -> bool) {
+        for segment in batch.segments.extract_if(.., |segment| free(segment)) {
+            // The receiver is gone only if the process is ending.
+            let _ = self.put_back.send(segment);
+        }
+    }
+
+    /// Puts all segments but the first back.
+    fn put_back_others(&self, batch: &mut Batch) {
+        let kept = batch.segments.first().map(|segment| segment.partition);
+        self.put_back(batch, |segment| Some(segment.partition) != kept);
+    }
+}
+
+/// Keeps the counts of a COMMIT without an answer with the segments.
+fn note_unanswered(batch: &mut Batch, unanswered: &[Advance]) {
+    for segment in &mut batch.segments {
+        let own = unanswered.iter().find(|advance| advance.partition == segment.partition);
+        segment.unanswered = own.map(|advance| advance.counts).or(segment.unanswered);
     }
 }

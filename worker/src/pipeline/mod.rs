@@ -11,7 +11,7 @@ use ljwx_ledger::group::consumer::GroupConsumer;
 use ljwx_ledger::group::delivery::{ConsumerEvent, Revocation};
 use ljwx_service::lifecycle::{Deadline, ShutdownStep};
 use metrics::gauge;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -37,6 +37,9 @@ pub struct Pipeline {
     health: Health,
     adaptive: BatchSizer,
     in_flight: JoinSet<(FlushResult, BatchTiming)>,
+    batches_max: usize,
+    /// Segments that come back from held batches.
+    put_back: (mpsc::UnboundedSender<Segment>, mpsc::UnboundedReceiver<Segment>),
     revoked: Vec<Revocation>,
     repair: RepairHandle,
     consumption_state: watch::Receiver<ConsumptionState>,
@@ -54,6 +57,8 @@ pub struct PipelineParts {
     pub limits: BufferLimits,
     /// Adapts size and wait within the limits.
     pub adaptive: BatchSizer,
+    /// Most batches in flight, held ones included.
+    pub batches_max: usize,
     /// Whether deliveries may be taken in.
     pub consumption_state: watch::Receiver<ConsumptionState>,
 }
@@ -71,7 +76,15 @@ pub enum StopReason {
 impl Pipeline {
     /// Creates the loop from its parts.
     pub fn new(parts: PipelineParts) -> Self {
-        let PipelineParts { source, flush, repair, limits, adaptive, consumption_state } = parts;
+        let PipelineParts {
+            source,
+            flush,
+            repair,
+            limits,
+            adaptive,
+            batches_max,
+            consumption_state,
+        } = parts;
         let mut buffer = Buffer::new(limits);
         buffer.tune(adaptive.rows(), adaptive.linger(), adaptive.fast_linger());
         Self {
@@ -81,6 +94,8 @@ impl Pipeline {
             flush: Arc::new(flush),
             adaptive,
             in_flight: JoinSet::new(),
+            batches_max,
+            put_back: mpsc::unbounded_channel(),
             revoked: Vec::new(),
             repair,
             consumption_state,
@@ -124,17 +139,19 @@ impl Pipeline {
             self.start_due_batches();
             let now = Instant::now();
             let next_turn = now + TURN_INTERVAL;
-            let may_start = self.in_flight.len() < self.adaptive.in_flight();
+            let may_start = self.in_flight.len() < self.places();
             let wake = self
                 .buffer
                 .due_at()
                 .filter(|_| may_start)
                 .map_or(next_turn, |due| due.min(next_turn));
-            let admit = self.buffer.has_room()
+            self.source.hold_back(self.buffer.full_lanes(now));
+            let admit = self.buffer.has_room(now)
                 && *self.consumption_state.borrow() == ConsumptionState::Running;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
+                Some(segment) = self.put_back.1.recv() => self.buffer.put_back(segment, now),
                 Some(done) = self.in_flight.join_next() => self.done(done?),
                 Some(then) = self.repair.repaired.recv() => self.buffer.repaired(&then),
                 Ok(()) = self.consumption_state.changed() => self.check_gate()?,
@@ -195,16 +212,24 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Returns the most batches in flight now. A held batch leaves its place to another one, as long
+    /// as connections are left.
+    fn places(&self) -> usize {
+        (self.adaptive.in_flight() + self.health.held_batches()).min(self.batches_max)
+    }
+
     fn start_due_batches(&mut self) {
+        let now = Instant::now();
         let leaving: Vec<i32> =
             self.revoked.iter().flat_map(|revocation| revocation.partitions.clone()).collect();
         if !leaving.is_empty() {
             // The next owner waits for these partitions, so ignore the limit of batches in flight.
-            self.start(FlushReason::Revoked, |buffer| buffer.take_partitions(&leaving));
+            while self.start(FlushReason::Revoked, |buffer| buffer.take_partitions(&leaving, now)) {
+            }
         }
-        while self.in_flight.len() < self.adaptive.in_flight() {
-            let Some(reason) = self.buffer.due(Instant::now()) else { return };
-            if !self.start(reason, Buffer::take) {
+        while self.in_flight.len() < self.places() {
+            let Some(reason) = self.buffer.due(now) else { return };
+            if !self.start(reason, |buffer| buffer.take(now)) {
                 return;
             }
         }
@@ -220,11 +245,11 @@ impl Pipeline {
             return false;
         }
         let batch = Batch { id: Uuid::new_v4().to_string(), reason, segments };
-        let flush = Arc::clone(&self.flush);
+        let (flush, put_back) = (Arc::clone(&self.flush), self.put_back.0.clone());
         self.in_flight.spawn(async move {
             let (started, records) = (Instant::now(), batch.records());
             let full = matches!(reason, FlushReason::Rows | FlushReason::Bytes);
-            let flushed = flush.flush(batch).await;
+            let flushed = flush.flush(batch, put_back).await;
             (flushed, BatchTiming { records, took: started.elapsed(), full })
         });
         true
@@ -272,14 +297,19 @@ impl Pipeline {
     async fn drain(&mut self) {
         let all = self.buffer.partitions();
         loop {
-            while self.in_flight.len() < self.adaptive.in_flight()
-                && self.start(FlushReason::Shutdown, |buffer| buffer.take_partitions(&all))
+            let now = Instant::now();
+            while self.in_flight.len() < self.places()
+                && self.start(FlushReason::Shutdown, |buffer| buffer.take_partitions(&all, now))
             {
             }
-            let Some(done) = self.in_flight.join_next().await else { return };
-            match done {
-                Ok(done) => self.done(done),
-                Err(error) => warn!(%error, "cannot finish batch while draining"),
+            tokio::select! {
+                biased;
+                Some(segment) = self.put_back.1.recv() => self.buffer.put_back(segment, now),
+                done = self.in_flight.join_next() => match done {
+                    None => return,
+                    Some(Ok(done)) => self.done(done),
+                    Some(Err(error)) => warn!(%error, "cannot finish batch while draining"),
+                },
             }
         }
     }

@@ -100,6 +100,7 @@ async fn what_a_statement_misses_is_the_tables_fault() -> Result<()> {
     for (sql, number) in [
         ("USE ljwx_no_such_database", 1049),
         ("SELECT nothing FROM t", 1054),
+        ("SELEC nothing FROM t", 1064),
         ("INSERT INTO parent VALUES (1, 2)", 1136),
         ("SELECT * FROM missing", 1146),
         ("INSERT INTO t (id) VALUES (9)", 1364),

@@ -166,30 +166,48 @@ impl DeadLetterTopic {
         held: impl Fn(Option<String>),
     ) -> DeadLetterForm {
         let (partition, offset) = (delivery.partition, delivery.offset);
-        let mut form = DeadLetterForm::UNCHANGED;
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
         loop {
-            let sent = match self.enqueue(delivery, reason, form) {
-                Ok(pending) => pending.confirmed().await,
-                Err(error) => Err(error),
+            let error = match self.send(delivery, *reason).await {
+                Ok(form) => {
+                    held(None);
+                    return form;
+                }
+                Err(error) => error,
             };
-            let Err(error) = sent else { break };
-            if let Some(next) = form.after(&error) {
-                form = next;
-                continue;
-            }
             held(Some(format!("dead letter {partition}/{offset}: {error}")));
             if backoff.attempts() == 0 {
                 warn!(partition, offset, %error, "cannot publish dead letter, its partition waits, retrying");
             }
             tokio::time::sleep(backoff.next(rand::random())).await;
         }
-        held(None);
-        counter!(DEAD_LETTERS, "class" => reason.class.as_str()).increment(1);
-        for (altered, how) in [(!form.same_partition, "elsewhere"), (!form.complete, "cut")] {
-            counter!(DEAD_LETTERS_ALTERED, "how" => how).increment(u64::from(altered));
+    }
+
+    /// Hands a dead letter to Kafka at once. The future tries other forms if Kafka rejects this one,
+    /// counts the dead letter once Kafka has confirmed it, and returns its form.
+    pub fn send<'a>(
+        &'a self,
+        delivery: &'a Delivery,
+        reason: DeadLetterReason<'a>,
+    ) -> impl Future<Output = Result<DeadLetterForm, PublishError>> + Send + 'a {
+        let mut form = DeadLetterForm::UNCHANGED;
+        let mut sent = self.enqueue(delivery, &reason, form);
+        async move {
+            loop {
+                let confirmed = match sent {
+                    Ok(pending) => pending.confirmed().await,
+                    Err(error) => Err(error),
+                };
+                let Err(error) = confirmed else { break };
+                form = form.after(&error).ok_or(error)?;
+                sent = self.enqueue(delivery, &reason, form);
+            }
+            counter!(DEAD_LETTERS, "class" => reason.class.as_str()).increment(1);
+            for (altered, how) in [(!form.same_partition, "elsewhere"), (!form.complete, "cut")] {
+                counter!(DEAD_LETTERS_ALTERED, "how" => how).increment(u64::from(altered));
+            }
+            Ok(form)
         }
-        form
     }
 
     /// Hands a dead letter to Kafka in this form. It counts once its delivery report arrives. A cut

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, FromRow};
 
-use crate::mysql::{MySqlConnection, MySqlPool};
+use crate::mysql::{MySqlConnection, MySqlPool, server_version};
 
 use tokio::sync::OnceCell;
 
@@ -138,9 +138,16 @@ impl Ledger {
     }
 
     /// Returns the accepted topic. The database is queried once: a process works on one topic and
-    /// ends if another takes its place.
+    /// ends if another takes its place. Refuses a server of an unsupported version.
     pub async fn accepted(&self) -> Result<&AcceptedTopic, ClaimError> {
-        self.accepted.get_or_try_init(|| topic::accepted(&self.pool, &self.topic)).await
+        self.accepted.get_or_try_init(|| self.query_accepted()).await
+    }
+
+    async fn query_accepted(&self) -> Result<AcceptedTopic, ClaimError> {
+        let version = server_version::query(&mut self.pool.acquire().await?).await?;
+        let checked = server_version::check(&version);
+        checked.map_err(|error| ClaimError::Permanent(error.to_string()))?;
+        topic::accepted(&self.pool, &self.topic).await
     }
 
     /// Returns the base that the ledger adds to Kafka's offsets. 0 until the accepted topic has

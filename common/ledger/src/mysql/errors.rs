@@ -51,6 +51,7 @@ const BY_NUMBER: &[(u16, Remedy, &str)] = &[
     (1049, Schema, "unknown database"),
     (1053, Infrastructure, "server shutdown"),
     (1054, Schema, "unknown column"),
+    (1064, Schema, "SQL that the server does not know"),
     (1114, Infrastructure, "table full"),
     (1136, Schema, "column count"),
     (1142, Schema, "no privilege on the table"),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use jiff::Timestamp;
-use ljwx_ledger::mysql::{MySqlArgs, MySqlPool};
+use ljwx_ledger::mysql::{MySqlArgs, MySqlPool, server_version};
 use ljwx_service::kafka::topic_reader::TopicReader;
 use ljwx_service::kafka::topic_safety::findings::differences;
 use ljwx_service::kafka::topic_safety::state::TopicRole;
@@ -41,6 +41,9 @@ pub async fn migrate(config: &MigrateArgs) -> anyhow::Result<()> {
     // migration that stops half-way.
     let mysql = MySqlArgs { statement_timeout: config.timeout, ..config.mysql.clone() };
     let pool = mysql.connect(&config.zone.zone)?.with_limit(config.mysql.statement_timeout);
+    let mut connection = pool.acquire().await.context("cannot connect to MySQL")?;
+    server_version::check(&server_version::query(&mut connection).await?)?;
+    drop(connection);
     existing_tables::check(&pool).await?;
     refuse_replaced_files(&pool).await?;
     let migrating = within(config.timeout, MIGRATIONS.run(pool.unlimited())).await;
