@@ -191,9 +191,9 @@ async fn a_partition_that_cannot_be_written_stops_no_other() -> Result<()> {
     let both: Vec<Value> = [&locked, &free]
         .map(|device| json!({"deviceSn": device, "timestamp": "2025-09-02 17:00:00", "heart_rate": 80}))
         .into();
-    let answer =
-        http::post(&gateway.url("/upload_health_data"), json!({ "data": both }).to_string());
-    ensure!(answer.await?.json["details"]["success"] == 2, "not taken");
+    let url = gateway.url("/upload_health_data");
+    let answer = http::post(&url, json!({ "data": both }).to_string()).await?;
+    ensure!(answer.json["details"]["success"] == 2, "not taken");
     for minute in 1..=10 {
         send(&gateway, &locked, &format!("2025-09-02 17:{minute:02}"), &[80; 60]).await?;
     }
