@@ -16,7 +16,7 @@ use ljwx_ledger::ledger::{GroupKind, Ledger};
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::http::admin::AdminServer;
 use ljwx_service::kafka::DEAD_LETTER_BYTES_MAX;
-use ljwx_service::kafka::publisher::{Publisher, PublisherLimits};
+use ljwx_service::kafka::publisher::{ACK_STALL, Publisher, PublisherLimits};
 use ljwx_service::kafka::topic_safety::state::TopicRole;
 use ljwx_service::kafka::topic_safety::watch::{self as topic_watch, WatchedTopic};
 use ljwx_service::lifecycle::{Deadline, EssentialTasks, ShutdownStep, within};
@@ -33,6 +33,7 @@ use crate::dead_letter::DeadLetterSender;
 use crate::dead_letter::breaker::DeadLetterBreaker;
 use crate::health::monitor::ServerMonitor;
 use crate::health::{Health, endpoint};
+use crate::metrics::DEAD_LETTER_PRODUCER_RESTARTS;
 use crate::mysql::BatchWriter;
 use crate::mysql::group_control::ConsumptionState;
 use crate::mysql::monthly_partitions;
@@ -45,6 +46,7 @@ use crate::redis::repair::{self, GenerationCheck, ReadingsTopic, Repair};
 /// Limits of the producer of dead letters.
 const DEAD_LETTER_LIMITS: PublisherLimits = PublisherLimits {
     message_timeout: Duration::from_secs(30),
+    ack_stall: ACK_STALL,
     linger: Duration::from_millis(5),
     queue_kbytes: 16 * 1024,
     queue_records: 10_000,
@@ -156,13 +158,14 @@ impl<'a> Connected<'a> {
         })
     }
 
-    /// Creates the producer of dead letters. The worker stops if the producer fails.
+    /// Creates the producer of dead letters. A producer that fails for good is replaced. The worker
+    /// stops if too many in a row fail.
     fn publisher(&self) -> anyhow::Result<Publisher> {
         let publisher =
             Publisher::new(self.config.kafka.client_config("worker"), &DEAD_LETTER_LIMITS)
                 .context("cannot create the producer; look at --kafka-set")?;
-        let failed = publisher.clone().failed();
-        self.essential.spawn("the dead-letter producer", &self.background, failed);
+        let producer = publisher.clone().keep_alive(DEAD_LETTER_PRODUCER_RESTARTS);
+        self.essential.spawn("the dead-letter producer", &self.background, producer);
         Ok(publisher)
     }
 

@@ -46,6 +46,8 @@ ljwx_service::declare_metrics! {
     Counter DEAD_LETTERS = "dead_letters_total" by "class";
     /// Dead letters that Kafka did not take unchanged, by the alteration.
     Counter DEAD_LETTERS_ALTERED = "dead_letters_altered_total" by "how";
+    /// New producers of dead letters in the place of one that failed for good.
+    Counter DEAD_LETTER_PRODUCER_RESTARTS = "dead_letter_producer_restarts_total" by "code";
     /// 1 while the dead-letter breaker is open and batches wait, else 0.
     Gauge BREAKER_OPEN = "dead_letter_breaker_open";
 }

@@ -1,6 +1,8 @@
-//! Admission of requests: the bytes held at a time, the pace of a body, and the bounds of the
-//! public port.
+//! Admission of requests: whether Kafka acknowledges, the bytes held at a time, the pace of a body,
+//! and the bounds of the public port.
 
 pub mod byte_budget;
+pub mod kafka_gate;
 pub mod limits;
 pub mod pace;
+mod probing;

@@ -1,6 +1,8 @@
 //! Publishes dead letters: unchanged deliveries that cannot be stored, with their origin and the
 //! reason.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use rdkafka::message::{Header, OwnedHeaders};
 
@@ -144,11 +146,11 @@ impl DeadLetterTopic {
         }
         self.publisher.enqueue(OutgoingRecord {
             topic: &self.topic,
-            key,
+            key: key.map(Cow::Borrowed),
             // The topics have equally many partitions, so a dead letter keeps the partition of its
             // source.
             partition: form.same_partition.then_some(delivery.partition),
-            value,
+            value: Cow::Borrowed(value),
             headers,
             timestamp_ms: Some(delivery.kafka_ms),
         })
@@ -171,7 +173,12 @@ mod tests {
         for refusal in [PublishError::TooLarge, PublishError::NoSuchPartition] {
             assert_eq!(both.and_then(|form| form.after(&refusal)), None);
         }
-        for passing in [PublishError::QueueFull, PublishError::Unconfirmed(String::new())] {
+        let passing = [
+            PublishError::NoPlace,
+            PublishError::QueueFull,
+            PublishError::Unconfirmed(String::new()),
+        ];
+        for passing in passing {
             assert_eq!(first.after(&passing), None);
         }
     }

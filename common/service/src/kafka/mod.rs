@@ -1,9 +1,17 @@
 //! Connects to Kafka, checks and creates topics, publishes, and reads topics without a consumer
 //! group.
 
+mod acknowledgement;
+#[cfg(test)]
+mod acknowledgement_tests;
 mod client;
 mod producer_health;
+mod producer_renewal;
+mod publish_error;
 pub mod publisher;
+#[cfg(test)]
+mod publisher_tests;
+mod recent_sum;
 pub mod record_trace;
 pub mod topic_identity;
 pub mod topic_reader;
