@@ -207,8 +207,8 @@ impl App {
         let config = &self.config;
         let topic = DeadLetterTopic::connect(&config.kafka, "alerter", &config.group)
             .context("cannot create the producer; look at --kafka-set")?;
-        let failed = topic.clone().failed();
-        self.essential.spawn("the dead-letter producer", &self.admin_stop, failed);
+        let producer = topic.clone().keep_alive();
+        self.essential.spawn("the dead-letter producer", &self.admin_stop, producer);
         Ok(DeadLetters::new(topic, self.held_dead_letters.clone()))
     }
 

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
+use ljwx_service::heartbeat::Heartbeat;
 use ljwx_service::http::admin::AdminServer;
 use ljwx_service::http::{ConnectionMetrics, HttpServer, ServerStop};
 use ljwx_service::kafka::publisher::Publisher;
@@ -17,15 +19,21 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::admission::kafka_gate::KafkaGate;
 use crate::admission::shared_bucket::SharedBucket;
 use crate::config::{Config, FLUSH_RESERVE};
 use crate::http::read_body::BodyReader;
 use crate::http::{API_ROUTE, DEVICE_ROUTE, Routes};
 use crate::ingest::Ingest;
-use crate::metrics::{CONNECTIONS, CONNECTIONS_REFUSED, MEMORY_BOUND, REJECTS_BYTES_MAX, REQUESTS};
+use crate::metrics::{
+    CONNECTIONS, CONNECTIONS_REFUSED, MEMORY_BOUND, PRODUCER_RESTARTS, REJECTS_BYTES_MAX, REQUESTS,
+};
 use crate::records::RecordPublisher;
 use crate::request_span::{FORCED_PER_SECOND, TraceCallers};
 use crate::topics;
+
+/// Longest time for which the accept loop may stand still before `/livez` fails.
+const ACCEPT_STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// A gateway bound to its ports.
 pub struct App {
@@ -47,6 +55,7 @@ impl App {
                 .context("cannot create the producer; look at --kafka-set")?;
         let admin_stop = CancellationToken::new();
         let essential = EssentialTasks::new();
+        let kafka = KafkaGate::new(publisher.clone(), config.stall.clone());
         let record_bytes = config.record_bytes_max();
         let topics = topics::watch(&config.kafka, record_bytes, &essential, &admin_stop)?;
         let routes = Routes {
@@ -59,6 +68,7 @@ impl App {
                 rejects: config.protection.rejects(),
                 zone: config.zone.zone.clone(),
             },
+            kafka: kafka.clone(),
             topics: topics.clone(),
             bodies: BodyReader::new(&config.protection),
             answer_timeout: config.protection.answer_timeout,
@@ -70,15 +80,18 @@ impl App {
         rlimit::increase_nofile_limit(u64::MAX).context("cannot raise the limit of open files")?;
         let bounds = config.protection.bounds();
         let names = ConnectionMetrics { connections: CONNECTIONS, refused: CONNECTIONS_REFUSED };
+        let heartbeat = Heartbeat::with_limit(ACCEPT_STUCK_AFTER);
         let server = HttpServer::bind(config.listen, bounds, Some(names))
-            .with_context(|| format!("--listen {}", config.listen))?;
+            .with_context(|| format!("--listen {}", config.listen))?
+            .with_heartbeat(heartbeat.clone());
         let not_ready = Arc::new(AtomicBool::new(false));
-        essential.spawn("the producer", &admin_stop, publisher.clone().failed());
+        let producer = publisher.clone().keep_alive(PRODUCER_RESTARTS);
+        essential.spawn("the producer", &admin_stop, producer);
         for route in [DEVICE_ROUTE, API_ROUTE] {
             counter!(REQUESTS, "route" => route, "status" => "503").increment(0);
         }
-        let ready = ready(config, publisher.clone(), topics, Arc::clone(&not_ready));
-        let admin = AdminServer::new(Arc::new(|| Ok(())), ready, telemetry);
+        let ready = ready(kafka, topics, Arc::clone(&not_ready));
+        let admin = AdminServer::new(Arc::new(move || heartbeat.check()), ready, telemetry);
         telemetry.summarise(admin_stop.clone());
         let admin_address =
             admin.serve(&config.admin, axum::Router::new(), &essential, &admin_stop).await?;
@@ -145,23 +158,17 @@ impl App {
 }
 
 fn ready(
-    config: &Config,
-    publisher: Publisher,
+    kafka: KafkaGate,
     topics: TopicSafety,
     not_ready: Arc<AtomicBool>,
 ) -> ljwx_service::http::admin::Probe {
-    let grace = config.ready_grace;
     Arc::new(move || {
         if not_ready.load(Ordering::Relaxed) {
             return Err("draining".into());
         }
-        if let Some(reason) = topics.reason() {
-            return Err(reason);
+        match topics.reason() {
+            Some(reason) => Err(reason),
+            None => kafka.ready(),
         }
-        let unreachable = publisher.unreachable_for();
-        if unreachable > grace {
-            return Err(format!("no broker reachable for {} s", unreachable.as_secs()));
-        }
-        Ok(())
     })
 }

@@ -11,6 +11,7 @@ use ljwx_service::kafka::{KafkaArgs, MESSAGE_BYTES_MAX};
 use ljwx_service::lifecycle::LifecycleArgs;
 use ljwx_service::telemetry::TelemetryArgs;
 
+use crate::admission::kafka_gate::StallArgs;
 use crate::admission::limits::ProtectionArgs;
 
 /// Receives readings from watches, phones and other systems by HTTP and publishes them to Kafka. A
@@ -45,9 +46,9 @@ pub struct Config {
     /// Most records waiting for Kafka.
     #[arg(long, env = "QUEUE_RECORDS", default_value_t = 50_000)]
     pub queue_records: u32,
-    /// Time without a reachable broker before /readyz fails.
-    #[arg(long, env = "READY_GRACE", default_value = "5s", value_parser = duration)]
-    pub ready_grace: Duration,
+    /// Settings for the time in which Kafka acknowledges nothing.
+    #[command(flatten)]
+    pub stall: StallArgs,
     /// Time to serve on after SIGTERM, so that load balancers see /readyz fail first.
     #[arg(long, env = "DRAIN_DELAY", default_value = "1s", value_parser = duration)]
     pub drain_delay: Duration,
@@ -62,6 +63,12 @@ pub struct Config {
 /// Last part of `--drain-timeout`, after the requests: the producer flushes, then the spans.
 pub(crate) const FLUSH_RESERVE: Duration = Duration::from_secs(5);
 
+/// Least places in the producer's queue: a body of 1,000 items may need two records for each.
+const QUEUE_RECORDS_MIN: u32 = 2000;
+
+/// Records of the largest size that the producer's queue must hold at least.
+const QUEUE_LARGEST_RECORDS: usize = 4;
+
 /// Room for the parts of a record beside the body: key, headers, framing.
 const RECORD_OVERHEAD_BYTES: usize = 64 * 1024;
 
@@ -70,6 +77,7 @@ impl Config {
     pub(crate) fn publisher_limits(&self) -> PublisherLimits {
         PublisherLimits {
             message_timeout: self.message_timeout,
+            ack_stall: self.stall.ack_stall,
             linger: self.linger,
             queue_kbytes: self.queue_kbytes,
             queue_records: self.queue_records,
@@ -86,6 +94,21 @@ impl Config {
     pub(crate) fn record_bytes_max(&self) -> usize {
         self.protection.body_bytes_max + RECORD_OVERHEAD_BYTES
     }
+
+    /// Adds the problems of the queue. A body finds places for all of its records or for none, so
+    /// one for which there are never enough would be refused for ever.
+    fn validate_queue(&self, problems: &mut Problems) {
+        problems.require(self.queue_records >= QUEUE_RECORDS_MIN, || {
+            format!("--queue-records must be at least {QUEUE_RECORDS_MIN}")
+        });
+        let least = (self.record_bytes_max() * QUEUE_LARGEST_RECORDS).div_ceil(1024);
+        problems.require(self.queue_kbytes as usize >= least, || {
+            format!(
+                "--queue-kbytes must be at least {least}: {QUEUE_LARGEST_RECORDS} × the largest \
+                 record"
+            )
+        });
+    }
 }
 
 impl Validate for Config {
@@ -94,6 +117,8 @@ impl Validate for Config {
         self.telemetry.validate(problems);
         self.admin.validate(problems);
         self.protection.validate(self.message_timeout, problems);
+        self.stall.validate(problems);
+        self.validate_queue(problems);
         problems.require(self.linger * 10 <= self.message_timeout, || {
             "--linger must be at most a tenth of --message-timeout".into()
         });
@@ -157,13 +182,23 @@ mod tests {
             "acks=1",
             "--body-bytes-max",
             "99000000",
+            "--ack-stall",
+            "500ms",
+            "--queue-records",
+            "1999",
         ];
         let refused =
             ljwx_service::config::parse::<Config>(arguments.iter().map(Into::into).collect());
         let Err(ljwx_service::config::ConfigError::Problems(problems)) = refused else { panic!() };
-        for setting in
-            ["--answer-timeout", "--kafka-set acks", "--body-bytes-max", "--inflight-bytes-max"]
-        {
+        for setting in [
+            "--answer-timeout",
+            "--kafka-set acks",
+            "--body-bytes-max",
+            "--inflight-bytes-max",
+            "--ack-stall",
+            "--queue-records",
+            "--queue-kbytes",
+        ] {
             let listed = problems.list().iter().any(|problem| problem.contains(setting));
             assert!(listed, "{setting}: {problems:?}");
         }

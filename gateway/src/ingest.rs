@@ -1,5 +1,5 @@
 //! Publishes the items of a body to Kafka and waits for all delivery reports. Publishes every
-//! reading, and for devices every reject that finds room in the rate of rejects.
+//! reading, and for devices every reject that finds room in the rate of rejects: all of a body, or none.
 //!
 //! Leaves parsing to `items` and the answer to `http::response`.
 
@@ -16,7 +16,7 @@ use crate::items::{
     BodyContent, BodyContext, ItemResult, ItemSource, Parsed, ParsedItem, is_cut, parse_body,
 };
 use crate::metrics::{READINGS, REJECTIONS, REJECTS_BYTES, REJECTS_THROTTLED, WARNINGS};
-use crate::records::{RecordPublisher, RejectRecord, SentRecord};
+use crate::records::{NewRecord, RecordPublisher, RejectRecord, SentRecord};
 use crate::request_span::RequestSpan;
 
 /// The clients of a route.
@@ -93,42 +93,43 @@ impl Ingest {
         request: &RequestSpan,
     ) -> Result<IngestResult, IngestError> {
         let enqueue = || self.enqueue(content, policy, received_at, request);
-        let intake = match content {
+        let sent = match content {
             BodyContent::Open(body) if body.len() > OFF_THREAD_BYTES => {
                 tokio::task::block_in_place(enqueue)?
             }
             _ => enqueue()?,
         };
-        intake.confirmed().await
+        sent.confirmed().await
     }
 
     /// Parses the body and passes its records to the producer.
-    fn enqueue<'a>(
-        &'a self,
+    fn enqueue(
+        &self,
         content: BodyContent<'_>,
         policy: RoutePolicy,
         received_at: Timestamp,
-        request: &'a RequestSpan,
-    ) -> Result<BodyPublisher<'a>, IngestError> {
+        request: &RequestSpan,
+    ) -> Result<SentBody, IngestError> {
         let context = BodyContext { zone: &self.zone, received_at };
         let body = parse_body(content, &context).ok_or(IngestError::Empty)?;
         let reserved = match policy {
             RoutePolicy::Device => self.reserve_rejects(&body.items),
             RoutePolicy::Api => Ok(()),
         };
-        let mut intake = BodyPublisher {
+        let mut intake = BodyRecords {
             ingest: self,
             policy,
             received_at,
             request,
             no_room: reserved.err(),
-            sent: Vec::new(),
+            records: Vec::new(),
             result: IngestResult { malformed: body.malformed, ..IngestResult::default() },
         };
         for item in body.items {
-            intake.item(item).map_err(IngestError::Unavailable)?;
+            intake.item(item);
         }
-        Ok(intake)
+        let sent = self.records.publish(intake.records).map_err(IngestError::Unavailable)?;
+        Ok(SentBody { sent, no_room: intake.no_room, result: intake.result })
     }
 
     /// Takes the room of all rejects of a body, or of none: of a body that is sent again, a part
@@ -149,33 +150,30 @@ impl Ingest {
     }
 }
 
-/// A body whose records are being published.
-struct BodyPublisher<'a> {
+/// The records that a body needs.
+struct BodyRecords<'a> {
     ingest: &'a Ingest,
     policy: RoutePolicy,
     received_at: Timestamp,
     request: &'a RequestSpan,
     /// If the rejects are not kept: the wait until there is room for them.
     no_room: Option<Duration>,
-    sent: Vec<SentRecord>,
+    records: Vec<NewRecord<'a>>,
     result: IngestResult,
 }
 
-impl BodyPublisher<'_> {
-    /// Publishes one item, or counts an item that needs no record.
-    fn item(&mut self, item: ParsedItem<'_>) -> Result<(), PublishError> {
+impl<'a> BodyRecords<'a> {
+    /// Adds the records of one item, or counts an item that needs no record.
+    fn item(&mut self, item: ParsedItem<'a>) {
         match item.parsed {
             Parsed::Accepted(reading) => self.accept(&reading, &item.source),
-            Parsed::Duplicate => {
-                self.result.duplicate += 1;
-                Ok(())
-            }
+            Parsed::Duplicate => self.result.duplicate += 1,
             Parsed::Rejected(rejection) => self.reject(&item.source, rejection),
         }
     }
 
-    fn accept(&mut self, reading: &Reading, item: &ItemSource<'_>) -> Result<(), PublishError> {
-        self.sent.push(self.ingest.records.reading(reading, self.request.context())?);
+    fn accept(&mut self, reading: &Reading, item: &ItemSource<'a>) {
+        self.records.push(self.ingest.records.reading(reading, self.request.context()));
         self.result.success += 1;
         let device_sn = reading.device_sn().as_str();
         for warning in reading.warnings() {
@@ -184,7 +182,7 @@ impl BodyPublisher<'_> {
             self.result.add_item_result(|| ItemResult::of_warning(item.index, device_sn, warning));
         }
         if self.policy == RoutePolicy::Device && is_cut(reading) {
-            self.send_reject(&RejectRecord {
+            self.add_reject(&RejectRecord {
                 value: item.raw,
                 code: FIELD_DROPPED,
                 message: "a field was left out of the reading; the whole item is kept here",
@@ -192,15 +190,14 @@ impl BodyPublisher<'_> {
                 index: item.index,
                 ids: item.ids,
                 encoding: None,
-            })?;
+            });
         }
-        Ok(())
     }
 
-    fn reject(&mut self, item: &ItemSource<'_>, rejection: Rejection) -> Result<(), PublishError> {
+    fn reject(&mut self, item: &ItemSource<'a>, rejection: Rejection) {
         let code = rejection.code.as_str();
         if self.policy == RoutePolicy::Device {
-            self.send_reject(&RejectRecord {
+            self.add_reject(&RejectRecord {
                 value: item.raw,
                 code,
                 message: &rejection.message,
@@ -208,24 +205,32 @@ impl BodyPublisher<'_> {
                 index: item.index,
                 ids: item.ids,
                 encoding: item.encoding,
-            })?;
+            });
         }
         counter!(REJECTIONS, "code" => code).increment(1);
         self.result.error += 1;
         self.result.add_item_result(|| ItemResult::of_rejection(item.index, rejection));
-        Ok(())
     }
 
-    fn send_reject(&mut self, reject: &RejectRecord<'_>) -> Result<(), PublishError> {
+    fn add_reject(&mut self, reject: &RejectRecord<'a, '_>) {
         if self.no_room.is_some() {
-            return Ok(());
+            return;
         }
         let received_at_ms = self.received_at.as_millisecond();
         let request = self.request.recorded();
-        self.sent.push(self.ingest.records.reject(reject, received_at_ms, request)?);
-        Ok(())
+        self.records.push(self.ingest.records.reject(reject, received_at_ms, request));
     }
+}
 
+/// A body whose records are all enqueued.
+struct SentBody {
+    sent: Vec<SentRecord>,
+    /// If the rejects are not kept: the wait until there is room for them.
+    no_room: Option<Duration>,
+    result: IngestResult,
+}
+
+impl SentBody {
     /// Waits for the delivery reports. All records are enqueued before the first wait, so they
     /// share a batch.
     async fn confirmed(self) -> Result<IngestResult, IngestError> {

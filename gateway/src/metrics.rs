@@ -27,6 +27,10 @@ ljwx_service::declare_metrics! {
     Counter REJECTS_THROTTLED = "gateway_rejects_throttled_total";
     /// Fields left out of accepted readings.
     Counter WARNINGS = "gateway_warnings_total" by "field", "code";
+    /// New producers in the place of one that failed for good.
+    Counter PRODUCER_RESTARTS = "gateway_producer_restarts_total" by "code";
+    /// Bodies refused because the producer had no room for a record that had a place; always 0.
+    Counter QUEUE_FULL_MIDWAY = "gateway_queue_full_midway_total";
     /// Wait that 503 answers asked for.
     Histogram RETRY_AFTER = "gateway_retry_after_seconds";
     /// Connections by state: head, request, idle.

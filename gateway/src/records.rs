@@ -1,13 +1,18 @@
-//! Publishes readings and rejects as Kafka records.
+//! Makes Kafka records of readings and rejects, and publishes those of a body together.
+
+use std::borrow::Cow;
 
 use ljwx_reading::content_encoding::{CONTENT_ENCODING, Encoding};
 use ljwx_reading::wire;
 use ljwx_reading::{Ids, Reading};
 use ljwx_service::kafka::publisher::{OutgoingRecord, PendingRecord, PublishError, Publisher};
 use ljwx_service::telemetry::trace::{self, NewSpan, TRACEPARENT};
+use metrics::counter;
 use opentelemetry::trace::{SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use rdkafka::message::{Header, OwnedHeaders};
+
+use crate::metrics::QUEUE_FULL_MIDWAY;
 
 /// The producer and its topics.
 #[derive(Clone)]
@@ -15,6 +20,12 @@ pub struct RecordPublisher {
     pub publisher: Publisher,
     pub readings_topic: String,
     pub rejects_topic: String,
+}
+
+/// A record to publish, with the span of its wait for the delivery report.
+pub struct NewRecord<'a> {
+    outgoing: OutgoingRecord<'a>,
+    span: Context,
 }
 
 /// A record that waits for its delivery report, with the span of the wait.
@@ -36,23 +47,26 @@ impl SentRecord {
                 ));
                 span.set_attribute(KeyValue::new("messaging.kafka.offset", *offset));
             }
-            Err(error) => {
-                span.set_attribute(KeyValue::new("error.type", "publish"));
-                span.set_status(Status::error(error.to_string()));
-            }
+            Err(error) => fail(&self.span, error),
         }
         span.end();
         result.map(drop)
     }
 }
 
-/// A rejected item, or an accepted item that the reading does not hold in full.
+fn fail(span: &Context, error: &PublishError) {
+    span.span().set_attribute(KeyValue::new("error.type", "publish"));
+    span.span().set_status(Status::error(error.to_string()));
+}
+
+/// A rejected item, or an accepted item that the reading does not hold in full. Its record borrows
+/// only the value.
 #[derive(Debug)]
-pub struct RejectRecord<'a> {
+pub struct RejectRecord<'a, 'b> {
     pub value: &'a [u8],
     pub code: &'static str,
-    pub message: &'a str,
-    pub device_sn: Option<&'a str>,
+    pub message: &'b str,
+    pub device_sn: Option<&'b str>,
     /// The item's index in its body. A missing time is derived from the index.
     pub index: usize,
     /// Ids beside `data`, which the item's own bytes do not hold.
@@ -62,35 +76,51 @@ pub struct RejectRecord<'a> {
 }
 
 impl RecordPublisher {
-    /// Publishes a reading under the request's span.
-    pub fn reading(
-        &self,
-        reading: &Reading,
-        request: &Context,
-    ) -> Result<SentRecord, PublishError> {
+    /// Publishes the records of a body, in their order: all, or none if the queue has no places for
+    /// all.
+    pub fn publish(&self, records: Vec<NewRecord<'_>>) -> Result<Vec<SentRecord>, PublishError> {
+        let records = records.into_iter().map(|record| (record.outgoing, record.span));
+        let (outgoing, spans): (Vec<_>, Vec<_>) = records.unzip();
+        match self.publisher.enqueue_all(outgoing) {
+            Ok(pending) => {
+                let sent = pending.into_iter().zip(spans);
+                Ok(sent.map(|(pending, span)| SentRecord { pending, span }).collect())
+            }
+            Err(error) => {
+                if error == PublishError::QueueFull {
+                    counter!(QUEUE_FULL_MIDWAY).increment(1);
+                }
+                spans.iter().for_each(|span| fail(span, &error));
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the record of a reading, under the request's span.
+    pub fn reading(&self, reading: &Reading, request: &Context) -> NewRecord<'_> {
         let span =
             self.send_span(&self.readings_topic, request, Some(reading.device_sn().as_str()));
         let context = span.span().span_context().clone();
         let headers = with_context(OwnedHeaders::new(), &context)
             .insert(Header { key: "schema", value: Some(wire::SCHEMA) });
-        let pending = self.publisher.enqueue(OutgoingRecord {
+        let outgoing = OutgoingRecord {
             topic: &self.readings_topic,
-            key: Some(reading.device_sn().as_str().as_bytes()),
+            key: Some(Cow::Owned(reading.device_sn().as_str().into())),
             partition: None,
-            value: Some(&wire::encode(reading)),
+            value: Some(Cow::Owned(wire::encode(reading))),
             headers,
             timestamp_ms: Some(reading.received_at_ms()),
-        })?;
-        Ok(SentRecord { pending, span })
+        };
+        NewRecord { outgoing, span }
     }
 
-    /// Publishes a reject, unchanged.
-    pub fn reject(
-        &self,
-        reject: &RejectRecord<'_>,
+    /// Makes the record of a reject, which is unchanged.
+    pub fn reject<'a>(
+        &'a self,
+        reject: &RejectRecord<'a, '_>,
         received_at_ms: i64,
         request: &Context,
-    ) -> Result<SentRecord, PublishError> {
+    ) -> NewRecord<'a> {
         let span = self.send_span(&self.rejects_topic, request, None);
         let context = span.span().span_context().clone();
         let received_at = received_at_ms.to_string();
@@ -114,15 +144,15 @@ impl RecordPublisher {
                 headers = headers.insert(Header { key, value: Some(&id.to_string()) });
             }
         }
-        let pending = self.publisher.enqueue(OutgoingRecord {
+        let outgoing = OutgoingRecord {
             topic: &self.rejects_topic,
-            key: reject.device_sn.map(str::as_bytes),
+            key: reject.device_sn.map(|device_sn| Cow::Owned(device_sn.into())),
             partition: None,
-            value: Some(reject.value),
+            value: Some(Cow::Borrowed(reject.value)),
             headers,
             timestamp_ms: Some(received_at_ms),
-        })?;
-        Ok(SentRecord { pending, span })
+        };
+        NewRecord { outgoing, span }
     }
 
     /// Starts a span for a sampled request. Other records carry the request's context.

@@ -31,6 +31,7 @@ use crate::dead_letter::DeadLetterSender;
 use crate::dead_letter::breaker::DeadLetterBreaker;
 use crate::health::monitor::ServerMonitor;
 use crate::health::{Health, endpoint};
+use crate::metrics::DEAD_LETTER_PRODUCER_RESTARTS;
 use crate::mysql::BatchWriter;
 use crate::mysql::group_control::ConsumptionState;
 use crate::mysql::monthly_partitions;
@@ -147,12 +148,13 @@ impl<'a> Connected<'a> {
         })
     }
 
-    /// Creates the producer of dead letters. The worker stops if the producer fails.
+    /// Creates the producer of dead letters. A producer that fails for good is replaced. The worker
+    /// stops if too many in a row fail.
     fn dead_letters(&self) -> anyhow::Result<DeadLetterTopic> {
         let topic = DeadLetterTopic::connect(&self.config.kafka, "worker", &self.config.group)
             .context("cannot create the producer; look at --kafka-set")?;
-        let failed = topic.clone().failed();
-        self.essential.spawn("the dead-letter producer", &self.background, failed);
+        let producer = topic.clone().keep_alive();
+        self.essential.spawn("the dead-letter producer", &self.background, producer);
         Ok(topic)
     }
 

@@ -38,6 +38,8 @@ ljwx_service::declare_metrics! {
     Counter DEAD_LETTERS = "dead_letters_total" by "class";
     /// Dead letters that Kafka did not take unchanged, by the alteration.
     Counter DEAD_LETTERS_ALTERED = "dead_letters_altered_total" by "how";
+    /// New producers of dead letters in the place of one that failed for good.
+    Counter DEAD_LETTER_PRODUCER_RESTARTS = "dead_letter_producer_restarts_total" by "code";
     /// Offsets that the ledger does not explain.
     Gauge LEDGER_IMBALANCE = "ledger_imbalance_records" by "group";
     /// 1 while a batch is held: MySQL or the dead-letter topic does not take it, or the breaker is

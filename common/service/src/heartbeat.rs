@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::metrics::LOOP_HEARTBEAT;
 
-/// Longest time without a heartbeat before the process counts as stuck.
+/// Usual longest time without a heartbeat before the process counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// Interval of the heartbeats while the loop waits for another server.
@@ -20,6 +20,8 @@ const WAITING_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Heartbeat {
     start: Instant,
+    /// Longest time without a heartbeat before the process counts as stuck.
+    stuck_after: Duration,
     /// Milliseconds from the start to the last heartbeat.
     turned: Arc<AtomicU64>,
 }
@@ -27,7 +29,12 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Creates the heartbeat of a loop that begins now.
     pub fn new() -> Self {
-        let heartbeat = Self { start: Instant::now(), turned: Arc::default() };
+        Self::with_limit(STUCK_AFTER)
+    }
+
+    /// Creates the heartbeat of a loop that begins now and is stuck after this time.
+    pub fn with_limit(stuck_after: Duration) -> Self {
+        let heartbeat = Self { start: Instant::now(), stuck_after, turned: Arc::default() };
         heartbeat.turn();
         heartbeat
     }
@@ -38,8 +45,8 @@ impl Heartbeat {
         gauge!(LOOP_HEARTBEAT).set(Timestamp::now().as_duration().as_secs_f64());
     }
 
-    /// Waits for another server and keeps the heartbeat going. A loop that waits for a server is
-    /// not stuck: a restart would not bring the server back.
+    /// Waits for another server, or for clients, and keeps the heartbeat going. A loop that waits
+    /// for others is not stuck: a restart would not bring them.
     pub async fn during<T>(&self, wait: impl Future<Output = T>) -> T {
         let mut ticks = tokio::time::interval(WAITING_INTERVAL);
         tokio::pin!(wait);
@@ -55,7 +62,7 @@ impl Heartbeat {
     pub fn check(&self) -> Result<(), String> {
         let turned = Duration::from_millis(self.turned.load(Ordering::Relaxed));
         let silent = self.start.elapsed().saturating_sub(turned);
-        if silent > STUCK_AFTER {
+        if silent > self.stuck_after {
             return Err(format!("the loop has not turned for {} s", silent.as_secs()));
         }
         Ok(())

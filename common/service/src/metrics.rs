@@ -88,8 +88,10 @@ declare_metrics! {
 
     /// Records waiting for Kafka.
     Gauge PRODUCER_QUEUE_RECORDS = "producer_queue_records";
-    /// Time without a reachable broker; 0 while a broker is reachable.
-    Gauge PRODUCER_UNREACHABLE_SECONDS = "producer_unreachable_seconds";
+    /// Age of the oldest record that Kafka has not acknowledged; 0 without such a record.
+    Gauge PRODUCER_ACK_AGE_SECONDS = "producer_ack_age_seconds";
+    /// Time for which Kafka has been stalled; 0 while it acknowledges records.
+    Gauge PRODUCER_STALLED_SECONDS = "producer_stalled_seconds";
     /// 1 while connected to this broker.
     Gauge BROKER_UP = "producer_broker_up" by "broker";
     /// Round trip of a request to this broker.

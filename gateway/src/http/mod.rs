@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 use self::headers::Coding;
 use self::read_body::{BodyReadError, BodyReader, ReceivedBody};
 use self::response::Responder;
+use crate::admission::kafka_gate::KafkaGate;
 use crate::admission::shared_bucket::SharedBucket;
 use crate::ingest::{Ingest, IngestError, IngestResult, OFF_THREAD_BYTES, RoutePolicy};
 use crate::items::BodyContent;
@@ -36,6 +37,7 @@ use crate::request_span::{self, RequestSpan, TraceCallers};
 /// The parts that the routes need.
 pub struct Routes {
     pub ingest: Ingest,
+    pub kafka: KafkaGate,
     pub topics: TopicSafety,
     pub bodies: BodyReader,
     pub answer_timeout: Duration,
@@ -138,14 +140,18 @@ impl Routes {
     ) -> Result<IngestResult, RequestError> {
         let received_at = Timestamp::now();
         // A record in an unsafe topic might be lost after its 200.
-        if !self.topics.allows_use() || self.slots.available_permits() == 0 {
+        if !self.topics.allows_use() {
             return Err(self.unavailable());
+        }
+        let Some(_passage) = self.kafka.enter() else { return Err(self.unavailable()) };
+        if self.slots.available_permits() == 0 {
+            return Err(self.refused());
         }
         let coding = acceptable(policy, request.headers())?;
         let expected = request.headers().contains_key(EXPECT);
         let body = self.bodies.read(request.into_body(), expected).await;
         let body = body.map_err(|failure| self.body_error(failure))?;
-        let Ok(_slot) = self.slots.try_acquire() else { return Err(self.unavailable()) };
+        let Ok(_slot) = self.slots.try_acquire() else { return Err(self.refused()) };
         let _in_flight = GaugeGuard::begin(REQUESTS_IN_FLIGHT);
         let taking_in = self.take_in_body(policy, body, coding, received_at, span);
         match tokio::time::timeout(self.answer_timeout, taking_in).await {
@@ -170,7 +176,7 @@ impl Routes {
         let content = match coding {
             Some(encoding) if !bytes.is_empty() => {
                 let most = self.bodies.bytes_max;
-                held.cover(bytes.len() + most).map_err(|_| self.unavailable())?;
+                held.cover(bytes.len() + most).map_err(|_| self.refused())?;
                 let open = || encoding.open(&bytes, most);
                 let result = if bytes.len() > OFF_THREAD_BYTES {
                     tokio::task::block_in_place(open)
@@ -210,8 +216,14 @@ impl Routes {
         match failure {
             BodyReadError::TooLarge => ErrorCode::PayloadTooLarge.into(),
             BodyReadError::Stalled => ErrorCode::BodyTimeout.into(),
-            BodyReadError::NoRoom => self.unavailable(),
+            BodyReadError::NoRoom => self.refused(),
         }
+    }
+
+    /// Refuses a body that no one has parsed. It counts as one record that comes back.
+    fn refused(&self) -> RequestError {
+        self.ingest.records.publisher.refused(1);
+        self.unavailable()
     }
 
     fn unavailable(&self) -> RequestError {

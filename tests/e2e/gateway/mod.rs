@@ -1,5 +1,6 @@
 //! The gateway as its clients see it.
 
+pub mod acknowledgement;
 pub mod cases;
 pub mod config;
 pub mod limits;

@@ -220,6 +220,7 @@ async fn the_memory_bound_holds_with_all_its_terms_at_once() -> Result<()> {
         .env("BODY_GAP", "5m")
         .env("BODY_GRACE", "5m")
         .env("MESSAGE_TIMEOUT", "1m")
+        .env("ACK_STALL", "70s")
         .env("ANSWER_TIMEOUT", "70s")
         .env("DRAIN_TIMEOUT", "70s")
         .start()

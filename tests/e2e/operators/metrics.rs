@@ -11,11 +11,13 @@ use ljwx_tests::stack::wait::eventually;
 use super::watched::{DEVICES, SOON, Watched, send};
 
 /// Metrics that only a fault brings about. Each is caused by another test.
-const OF_FAULTS: [&str; 5] = [
+const OF_FAULTS: [&str; 7] = [
     "alerter_notifications_postponed_total",
     "alerter_refused_rows_total",
     "consumer_commit_errors_total",
     "consumer_errors_total",
+    "dead_letter_producer_restarts_total",
+    "gateway_producer_restarts_total",
     "gateway_retry_after_seconds",
 ];
 

@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use ljwx_service::kafka::publisher::{OutgoingRecord, Publisher, PublisherLimits};
+use ljwx_service::kafka::publisher::{ACK_STALL, OutgoingRecord, Publisher, PublisherLimits};
 use rdkafka::ClientConfig;
 use rdkafka::message::OwnedHeaders;
 use tokio::net::TcpListener;
@@ -36,6 +36,7 @@ pub(super) async fn serve() -> anyhow::Result<()> {
     client.set("bootstrap.servers", variable("KAFKA_BROKERS")?);
     let limits = PublisherLimits {
         message_timeout: Duration::from_secs(6),
+        ack_stall: ACK_STALL,
         linger: LINGER,
         queue_kbytes: 128 * 1024,
         queue_records: 100_000,
@@ -58,9 +59,9 @@ async fn publish(State(bare): State<Bare>, body: Bytes) -> (StatusCode, &'static
     let key = (bare.next.fetch_add(1, Ordering::Relaxed) % KEYS).to_string();
     let pending = bare.publisher.enqueue(OutgoingRecord {
         topic: &bare.topic,
-        key: Some(key.as_bytes()),
+        key: Some(key.as_bytes().into()),
         partition: None,
-        value: Some(&body),
+        value: Some((&body[..]).into()),
         headers: OwnedHeaders::new(),
         timestamp_ms: None,
     });

@@ -3,7 +3,10 @@
 //!
 //! Leaves to the services which deliveries are dead letters, and how many are too many.
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+use std::borrow::Cow;
 
 use jiff::Timestamp;
 use metrics::counter;
@@ -12,17 +15,18 @@ use rdkafka::message::{Header, Headers, OwnedHeaders};
 use tracing::warn;
 
 use super::delivery::Delivery;
-use crate::metrics::{DEAD_LETTERS, DEAD_LETTERS_ALTERED};
+use crate::metrics::{DEAD_LETTER_PRODUCER_RESTARTS, DEAD_LETTERS, DEAD_LETTERS_ALTERED};
 use ljwx_reading::wire::DecodeError;
 use ljwx_service::backoff::Backoff;
 use ljwx_service::kafka::publisher::{
-    OutgoingRecord, PendingRecord, PublishError, Publisher, PublisherLimits,
+    ACK_STALL, OutgoingRecord, PendingRecord, PublishError, Publisher, PublisherLimits,
 };
 use ljwx_service::kafka::{DEAD_LETTER_BYTES_MAX, KafkaArgs};
 
 /// Limits of the producer.
 const LIMITS: PublisherLimits = PublisherLimits {
     message_timeout: Duration::from_secs(30),
+    ack_stall: ACK_STALL,
     linger: Duration::from_millis(5),
     queue_kbytes: 16 * 1024,
     queue_records: 10_000,
@@ -145,9 +149,9 @@ impl DeadLetterTopic {
         })
     }
 
-    /// Waits until the producer has failed for good. Only a new process gets a new producer.
-    pub async fn failed(self) {
-        self.publisher.failed().await;
+    /// Replaces the producer whenever it fails for good. Ends if too many in a row fail.
+    pub async fn keep_alive(self) {
+        self.publisher.keep_alive(DEAD_LETTER_PRODUCER_RESTARTS).await;
     }
 
     /// Returns the name of the topic.
@@ -255,11 +259,11 @@ impl DeadLetterTopic {
         }
         self.publisher.enqueue(OutgoingRecord {
             topic: &self.topic,
-            key,
+            key: key.map(Cow::Borrowed),
             // The topics have equally many partitions, so a dead letter keeps the partition of its
             // source.
             partition: form.same_partition.then_some(delivery.partition),
-            value,
+            value: Cow::Borrowed(value),
             headers,
             timestamp_ms: Some(delivery.kafka_ms),
         })
@@ -307,7 +311,12 @@ mod tests {
         for refusal in [PublishError::TooLarge, PublishError::NoSuchPartition] {
             assert_eq!(both.and_then(|form| form.after(&refusal)), None);
         }
-        for passing in [PublishError::QueueFull, PublishError::Unconfirmed(String::new())] {
+        let passing = [
+            PublishError::NoPlace,
+            PublishError::QueueFull,
+            PublishError::Unconfirmed(String::new()),
+        ];
+        for passing in passing {
             assert_eq!(first.after(&passing), None);
         }
     }

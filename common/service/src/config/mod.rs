@@ -8,4 +8,4 @@ mod values;
 
 pub use parse::{ConfigError, EXIT_CONFIG, parse, parse_or_exit};
 pub use problems::{Problems, Validate};
-pub use values::{TimeArg, ZoneArgs, duration, time_zone};
+pub use values::{TimeArg, ZoneArgs, duration, flag, time_zone};

@@ -14,6 +14,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "write a duration with its unit, such as 250ms, 8s or 5m".to_owned())
 }
 
+/// Parses the variable of a flag. An empty one is false.
+pub fn flag(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" | "" => Ok(false),
+        _ => Err("write true or false".to_owned()),
+    }
+}
+
 /// Parses the name of a time zone.
 pub fn time_zone(text: &str) -> Result<TimeZone, String> {
     TimeZone::get(text).map_err(|_| "write an IANA zone name, such as Asia/Shanghai".to_owned())

@@ -27,6 +27,7 @@ use tracing::{debug, warn};
 
 use super::bounds::{ConnectionLimits, ConnectionMetrics, PortState};
 use super::timed::{ConnectionClock, TimedStream};
+use crate::heartbeat::Heartbeat;
 
 /// Connections that wait in the kernel while the server accepts none.
 const BACKLOG: u32 = 4096;
@@ -57,6 +58,7 @@ pub struct ServerStop {
 pub struct HttpServer {
     listener: TcpListener,
     shared: Arc<PortState>,
+    heartbeat: Option<Heartbeat>,
 }
 
 impl HttpServer {
@@ -79,7 +81,14 @@ impl HttpServer {
             states,
             refused: names.map(|names| names.refused),
         };
-        Ok(Self { listener, shared: Arc::new(shared) })
+        Ok(Self { listener, shared: Arc::new(shared), heartbeat: None })
+    }
+
+    /// Lets the accept loop keep this heartbeat going.
+    #[must_use]
+    pub fn with_heartbeat(mut self, heartbeat: Heartbeat) -> Self {
+        self.heartbeat = Some(heartbeat);
+        self
     }
 
     /// Returns the bound address.
@@ -95,7 +104,7 @@ impl HttpServer {
         loop {
             let (stream, peer, permit) = tokio::select! {
                 () = stop.closing.cancelled() => break,
-                accepted = self.accept() => accepted,
+                accepted = beating(self.heartbeat.as_ref(), self.accept()) => accepted,
             };
             let (shared, router, stop) = (Arc::clone(&self.shared), router.clone(), stop.clone());
             connections.spawn(async move {
@@ -105,7 +114,7 @@ impl HttpServer {
         }
         drop(self.listener);
         connections.close();
-        connections.wait().await;
+        beating(self.heartbeat.as_ref(), connections.wait()).await;
     }
 
     /// Waits for a permit before it accepts: excess connections stay in the kernel and cost nothing
@@ -124,6 +133,13 @@ impl HttpServer {
                 }
             }
         }
+    }
+}
+
+async fn beating<T>(heartbeat: Option<&Heartbeat>, wait: impl Future<Output = T>) -> T {
+    match heartbeat {
+        Some(heartbeat) => heartbeat.during(wait).await,
+        None => wait.await,
     }
 }
 

@@ -10,7 +10,7 @@ use rdkafka::ClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::Problems;
+use crate::config::{Problems, flag};
 use crate::link::ConnectionSecurity;
 
 /// Settings of the connection to Kafka.
@@ -31,21 +31,12 @@ pub struct KafkaArgs {
     pub set: Vec<KafkaSettings>,
     /// Refuse topics whose replication, insync replicas or leader election may lose acknowledged
     /// readings, or whose settings cannot be seen. Without it such a topic is only warned of.
-    #[arg(long, env = "REQUIRE_SAFE_TOPICS", action = ArgAction::SetTrue, value_parser = parse_flag)]
+    #[arg(long, env = "REQUIRE_SAFE_TOPICS", action = ArgAction::SetTrue, value_parser = flag)]
     pub require_safe_topics: bool,
     /// Accept a cluster of fewer than three brokers: topics have one replica there, and a lost disk
     /// loses readings.
-    #[arg(long, env = "DEVELOPMENT", action = ArgAction::SetTrue, value_parser = parse_flag)]
+    #[arg(long, env = "DEVELOPMENT", action = ArgAction::SetTrue, value_parser = flag)]
     pub development: bool,
-}
-
-/// Parses the variable of a flag. An empty one is false.
-fn parse_flag(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" | "" => Ok(false),
-        _ => Err("write true or false".to_owned()),
-    }
 }
 
 /// Settings of librdkafka. Each value may be a secret.

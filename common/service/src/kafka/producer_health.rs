@@ -1,91 +1,99 @@
-//! Derives a producer's health from its statistics: reachable brokers, the queue, its rate.
+//! Takes the callbacks of a producer: delivery reports, statistics, errors. Exports and logs what
+//! they show.
 //!
-//! Leaves publishing to `publisher` and the answer to a full queue to the caller.
+//! Leaves the judgement to `acknowledgement` and publishing to `publisher`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use metrics::gauge;
 use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::{ClientContext, Statistics};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tracing::{info, warn};
 
+use super::acknowledgement::{AckLimits, Acknowledgements, KafkaState};
+use super::publish_error::PublishError;
 use crate::metrics::{
-    BROKER_RTT_SECONDS, BROKER_UP, PRODUCER_QUEUE_RECORDS, PRODUCER_UNREACHABLE_SECONDS, flag,
+    BROKER_RTT_SECONDS, BROKER_UP, PRODUCER_ACK_AGE_SECONDS, PRODUCER_QUEUE_RECORDS,
+    PRODUCER_STALLED_SECONDS, flag,
 };
 
 /// Interval of the producer's statistics.
 pub(super) const STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shortest and longest result of [`ProducerHealth::retry_after`], in seconds.
-const RETRY_AFTER_RANGE: (f64, f64) = (1.0, 60.0);
+/// The partition and the offset of an acknowledged record, or why it is not known to be in Kafka.
+pub(super) type DeliveryReport = Result<(i32, i64), PublishError>;
 
-/// The health of a producer, shared with its callbacks.
+/// The health of a process's producers, one after the other. Shared with their callbacks.
 #[derive(Debug, Clone)]
 pub(super) struct ProducerHealth {
-    start: Instant,
-    sent_total: Arc<AtomicI64>,
-    /// Records sent a second, as the bits of an `f64`.
-    drain_rate: Arc<AtomicU64>,
-    /// Milliseconds from `start` to the last time a broker was up.
-    up_at: Arc<AtomicU64>,
-    /// Whether the outage has been logged.
+    acks: Arc<Mutex<Acknowledgements>>,
+    /// Whether the present stall has been logged.
     logged: Arc<AtomicBool>,
     /// Signals that the producer has reported an error, possibly a fatal one.
     error_reported: Arc<Notify>,
 }
 
-impl Default for ProducerHealth {
-    fn default() -> Self {
+/// The place of a record in the queue. Dropping it gives the place back.
+#[derive(Debug)]
+pub(super) struct Place {
+    health: ProducerHealth,
+    group: u64,
+    bytes: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.health.acks().give_back(self.group, self.bytes);
+    }
+}
+
+/// What a record takes along until its delivery report.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) place: Place,
+    pub(super) report: oneshot::Sender<DeliveryReport>,
+}
+
+impl ProducerHealth {
+    pub(super) fn new(limits: AckLimits) -> Self {
         Self {
-            start: Instant::now(),
-            sent_total: Arc::default(),
-            drain_rate: Arc::default(),
-            up_at: Arc::default(),
+            acks: Arc::new(Mutex::new(Acknowledgements::new(limits, Instant::now()))),
             logged: Arc::default(),
             error_reported: Arc::default(),
         }
     }
-}
 
-impl ProducerHealth {
+    pub(super) fn acks(&self) -> MutexGuard<'_, Acknowledgements> {
+        self.acks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place for each record, by its accounted bytes. Without places for all, takes none.
+    pub(super) fn places(&self, bytes: &[usize]) -> Result<Vec<Place>, PublishError> {
+        let group = self.acks().take(bytes.len(), bytes.iter().sum(), Instant::now());
+        let group = group.ok_or(PublishError::NoPlace)?;
+        let place = |bytes: &usize| Place { health: self.clone(), group, bytes: *bytes };
+        Ok(bytes.iter().map(place).collect())
+    }
+
     /// Waits until the producer reports an error.
     pub(super) async fn error_reported(&self) {
         self.error_reported.notified().await;
     }
 
-    /// Returns the time without a reachable broker. Zero while a broker is reachable.
-    pub(super) fn unreachable_for(&self) -> Duration {
-        let up_at = Duration::from_millis(self.up_at.load(Ordering::Relaxed));
-        let since = self.start.elapsed().saturating_sub(up_at);
-        since.saturating_sub(STATISTICS_INTERVAL * 2)
-    }
-
-    /// Logs the start and the end of an outage of Kafka, once each.
-    fn log_reachability(&self) {
-        let unreachable = !self.unreachable_for().is_zero();
-        if self.logged.swap(unreachable, Ordering::Relaxed) != unreachable {
-            if unreachable {
-                warn!("Kafka unreachable, no record is acknowledged");
+    /// Logs the start and the end of a stall, once each.
+    fn log(&self, stalled: bool) {
+        if self.logged.swap(stalled, Ordering::Relaxed) != stalled {
+            if stalled {
+                warn!("Kafka acknowledges no record, retrying");
             } else {
-                info!("Kafka reachable again");
+                info!("Kafka acknowledges records again");
             }
         }
-    }
-
-    /// Returns the whole seconds until `waiting` records will have drained. `random` in 0..1
-    /// spreads the results.
-    pub(super) fn retry_after(&self, waiting: i32, random: f64) -> u64 {
-        let rate = f64::from_bits(self.drain_rate.load(Ordering::Relaxed));
-        let seconds = if rate >= 1.0 && self.unreachable_for().is_zero() {
-            f64::from(waiting) / rate
-        } else {
-            self.unreachable_for().as_secs_f64() / 2.0
-        };
-        let spread = seconds * (1.0 + random.clamp(0.0, 1.0) / 2.0);
-        spread.clamp(RETRY_AFTER_RANGE.0, RETRY_AFTER_RANGE.1).ceil() as u64
     }
 }
 
@@ -96,18 +104,25 @@ impl ClientContext for ProducerHealth {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let sent = statistics.txmsgs;
-        let before = self.sent_total.swap(sent, Ordering::Relaxed);
-        let rate = (sent - before) as f64 / STATISTICS_INTERVAL.as_secs_f64();
-        self.drain_rate.store(rate.to_bits(), Ordering::Relaxed);
+        let now = Instant::now();
         // Broker -1 is a bootstrap address. It counts too: before the first metadata there may be
         // no other broker.
-        if statistics.brokers.values().any(|broker| broker.state == "UP") {
-            self.up_at.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
-        }
-        self.log_reachability();
+        let is_reachable = statistics.brokers.values().any(|broker| broker.state == "UP");
+        let (state, oldest) = {
+            let mut acks = self.acks();
+            if is_reachable {
+                acks.broker_up(now);
+            }
+            (acks.state(now), acks.oldest(now))
+        };
+        let stalled = match state {
+            KafkaState::Stalled { since } => Some(now.saturating_duration_since(since)),
+            KafkaState::Flowing | KafkaState::Fatal { .. } => None,
+        };
+        self.log(stalled.is_some());
+        gauge!(PRODUCER_STALLED_SECONDS).set(stalled.unwrap_or_default().as_secs_f64());
+        gauge!(PRODUCER_ACK_AGE_SECONDS).set(oldest.as_secs_f64());
         gauge!(PRODUCER_QUEUE_RECORDS).set(statistics.msg_cnt as f64);
-        gauge!(PRODUCER_UNREACHABLE_SECONDS).set(self.unreachable_for().as_secs_f64());
         // Bootstrap addresses have negative ids. Their statistics describe no particular broker.
         for broker in statistics.brokers.values().filter(|broker| broker.nodeid >= 0) {
             let id = broker.nodeid.to_string();
@@ -121,23 +136,23 @@ impl ClientContext for ProducerHealth {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl ProducerContext for ProducerHealth {
+    type DeliveryOpaque = Box<Ticket>;
 
-    #[test]
-    fn retry_after_follows_the_queue_and_the_outage() {
-        let state = ProducerHealth::default();
-        state.drain_rate.store(1000.0_f64.to_bits(), Ordering::Relaxed);
-        assert_eq!(state.retry_after(10, 0.0), 1);
-        assert_eq!(state.retry_after(10_000, 0.0), 10);
-        assert_eq!(state.retry_after(10_000, 1.0), 15);
-        assert_eq!(state.retry_after(10_000_000, 0.0), 60);
-
-        let down = ProducerHealth {
-            start: Instant::now() - Duration::from_millis(41_500),
-            ..ProducerHealth::default()
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        let Ticket { place, report } = *ticket;
+        let delivered = match result {
+            Ok(message) => Ok((message.partition(), message.offset())),
+            Err((error, _)) => Err(PublishError::from(error.clone())),
         };
-        assert_eq!(down.retry_after(10, 0.0), 20);
+        match &delivered {
+            Ok(_) => self.acks().succeeded(Instant::now()),
+            // The other errors are the record's own.
+            Err(PublishError::Unconfirmed(_)) => self.acks().failed(place.group, Instant::now()),
+            Err(_) => {}
+        }
+        drop(place);
+        // A caller that no longer waits needs no report.
+        let _ = report.send(delivered);
     }
 }

@@ -6,6 +6,7 @@
 //! Records that were sent after the last commit may be sent again. That changes no value: a replayed
 //! dead letter carries its first position, and a reject becomes the same reading.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use ljwx_reading::FIELD_DROPPED;
 use ljwx_service::kafka::MESSAGE_BYTES_MAX;
-use ljwx_service::kafka::publisher::{OutgoingRecord, Publisher, PublisherLimits};
+use ljwx_service::kafka::publisher::{ACK_STALL, OutgoingRecord, Publisher, PublisherLimits};
 use ljwx_service::kafka::topic_reader::TopicReader;
 use rdkafka::message::{Header, OwnedHeaders};
 use tokio::sync::mpsc;
@@ -32,6 +33,7 @@ const CONTINUES: &str = "stopped; the same command goes on from here";
 /// Limits of the producer.
 const LIMITS: PublisherLimits = PublisherLimits {
     message_timeout: Duration::from_secs(30),
+    ack_stall: ACK_STALL,
     linger: Duration::from_millis(5),
     queue_kbytes: 64 * 1024,
     queue_records: 10_000,
@@ -192,9 +194,9 @@ async fn send(
     });
     let pending = publisher.enqueue(OutgoingRecord {
         topic,
-        key: reading.key.as_deref(),
+        key: reading.key.as_deref().map(Cow::Borrowed),
         partition,
-        value: reading.value.as_deref(),
+        value: reading.value.as_deref().map(Cow::Borrowed),
         headers,
         // With its own time, retention might delete the record before a worker reads it.
         timestamp_ms: None,

@@ -1,0 +1,226 @@
+//! A gateway judges Kafka by acknowledgements alone, and takes a whole body or none.
+
+use anyhow::{Context, Result, ensure};
+use ljwx_tests::clients::http::{self, Answer};
+use ljwx_tests::clients::kafka::{self, Record};
+use ljwx_tests::fakes::tcp_proxy::Proxy;
+use ljwx_tests::stack::launch::Launch;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::world::World;
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use serde_json::{Value, json};
+
+use crate::support::SOON;
+
+const DEVICES: &str = "/upload_health_data";
+
+/// More refusals than new producers within a test.
+const REFUSALS: usize = 10;
+
+async fn gateway(name: &str, settings: impl Fn(Launch) -> Launch) -> Result<(World, Service)> {
+    let world = World::shared(name).await?;
+    world.migrate().await?;
+    let gateway = settings(world.gateway()).start().await?;
+    Ok((world, gateway))
+}
+
+fn impatient(launch: Launch) -> Launch {
+    launch.env("ACK_STALL", "2s").env("READY_GRACE", "1s").env("MESSAGE_TIMEOUT", "2s")
+}
+
+async fn finish(world: World, gateway: Service) -> Result<()> {
+    ensure!(gateway.terminate().await?.success(), "the gateway failed");
+    world.finish().await
+}
+
+/// Sets whether the broker acknowledges readings. If not, it answers all the same: too few replicas
+/// are in sync. The gateway looks at the setting itself only after a minute.
+async fn acknowledges(world: &World, does: bool) -> Result<()> {
+    let least = if does { "1" } else { "2" };
+    let settings = [("min.insync.replicas", least)];
+    kafka::configure(&world.stack.kafka_brokers, &world.readings_topic, &settings).await?;
+    eventually(SOON, "the broker applies the setting", || async {
+        Ok((is_acknowledged(world).await? == does).then_some(()))
+    })
+    .await
+}
+
+/// Whether Kafka acknowledges a record without a key.
+async fn is_acknowledged(world: &World) -> Result<bool> {
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", &world.stack.kafka_brokers)
+        .set("message.timeout.ms", "1500")
+        .create()?;
+    let record = FutureRecord::<[u8], [u8]>::to(&world.readings_topic).payload(b"{}");
+    let sent = producer.send_result(record).map_err(|(error, _)| error)?;
+    Ok(sent.await?.is_ok())
+}
+
+/// A body with this many readings of a device.
+fn body(world: &World, device: usize, readings: usize) -> String {
+    let reading = |step| json!({"deviceSn": world.device(device), "step": step});
+    Value::from((0..readings).map(reading).collect::<Vec<_>>()).to_string()
+}
+
+async fn upload(world: &World, gateway: &Service, device: usize) -> Result<Answer> {
+    http::post(&gateway.url(DEVICES), body(world, device, 1)).await
+}
+
+/// Stops the acknowledgements and waits until a request has met that.
+async fn stall(world: &World, gateway: &Service) -> Result<()> {
+    acknowledges(world, false).await?;
+    let met = upload(world, gateway, 1).await?;
+    ensure!(met.status == 503 && met.header("retry-after").is_some(), "{}", met.text);
+    let reached = gateway.metric("producer_broker_up", "").await?;
+    ensure!(reached >= 1.0, "the broker is not even connected");
+    Ok(())
+}
+
+async fn readyz(gateway: &Service, status: u16, reason: &str) -> Result<()> {
+    eventually(SOON, &format!("/readyz is {status}"), || async {
+        let answer = http::get(&gateway.admin("/readyz")).await?;
+        ensure!(answer.status == status && answer.text.contains(reason), "{}", answer.text);
+        Ok(Some(()))
+    })
+    .await
+}
+
+async fn readings_of(world: &World, device: usize) -> Result<usize> {
+    let records = kafka::records(&world.stack.kafka_brokers, &world.readings_topic).await?;
+    let key = Some(world.device(device).into_bytes());
+    Ok(records.iter().filter(|record: &&Record| record.key == key).count())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_without_acknowledgements_refuses_at_once_until_a_probe_succeeds() -> Result<()> {
+    let (world, gateway) = gateway("noack", impatient).await?;
+    ensure!(upload(&world, &gateway, 1).await?.status == 200);
+    stall(&world, &gateway).await?;
+    // The request before has just ended, so this one is no probe.
+    let refused = upload(&world, &gateway, 2).await?;
+    let seconds = refused.header("retry-after").and_then(|value| value.parse::<u64>().ok());
+    ensure!(refused.status == 503 && refused.json["status"] == "error", "{}", refused.text);
+    ensure!(seconds.is_some_and(|seconds| (5..=60).contains(&seconds)), "{seconds:?}");
+    readyz(&gateway, 503, "Kafka has acknowledged nothing").await?;
+    ensure!(gateway.metric("producer_stalled_seconds", "").await? > 0.0, "not shown");
+    ensure!(http::get(&gateway.admin("/livez")).await?.status == 200, "the process stays");
+    acknowledges(&world, true).await?;
+    eventually(SOON, "a probe succeeds", || async {
+        Ok((upload(&world, &gateway, 3).await?.status == 200).then_some(()))
+    })
+    .await?;
+    readyz(&gateway, 200, "").await?;
+    ensure!(readings_of(&world, 2).await? == 0, "what is refused at once is not published");
+    for line in ["Kafka acknowledges no record", "Kafka acknowledges records again"] {
+        eventually(SOON, line, || async { Ok(gateway.output().contains(line).then_some(())) })
+            .await?;
+    }
+    finish(world, gateway).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_gateway_that_gets_no_requests_comes_back() -> Result<()> {
+    let (world, gateway) = gateway("quiet", impatient).await?;
+    stall(&world, &gateway).await?;
+    readyz(&gateway, 503, "Kafka has acknowledged nothing").await?;
+    acknowledges(&world, true).await?;
+    // A balancer sends nothing now.
+    readyz(&gateway, 200, "").await?;
+    ensure!(gateway.metric("producer_stalled_seconds", "").await? > 0.0, "nothing has healed it");
+    let probe = upload(&world, &gateway, 2).await?;
+    ensure!(probe.status == 200, "the first request is the probe: {}", probe.text);
+    eventually(SOON, "Kafka is not stalled", || async {
+        Ok((gateway.metric("producer_stalled_seconds", "").await? == 0.0).then_some(()))
+    })
+    .await?;
+    ensure!(upload(&world, &gateway, 3).await?.status == 200, "all requests pass again");
+    finish(world, gateway).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_gateway_stays_ready_where_its_balancer_does_not_fail_open() -> Result<()> {
+    let always = |launch| impatient(launch).env("READY_WHILE_STALLED", "true");
+    let (world, gateway) = gateway("keepready", always).await?;
+    stall(&world, &gateway).await?;
+    eventually(SOON, "the grace is over", || async {
+        Ok((gateway.metric("producer_stalled_seconds", "").await? > 1.0).then_some(()))
+    })
+    .await?;
+    readyz(&gateway, 200, "").await?;
+    ensure!(upload(&world, &gateway, 2).await?.status == 503, "requests are refused nevertheless");
+    acknowledges(&world, true).await?;
+    finish(world, gateway).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fatal_producer_heals() -> Result<()> {
+    let world = World::shared("fatal").await?;
+    world.migrate().await?;
+    // Brokers that only refuse producers, as if the right to write were missing.
+    let denied = MockCluster::new(1)?;
+    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+    denied.request_errors(RDKafkaApiKey::InitProducerId, &[refusal; REFUSALS]);
+    let proxy = Proxy::start(&format!("kafka://{}", denied.bootstrap_servers())).await?;
+    let address = proxy.url("kafka://brokers")?;
+    let address = address.strip_prefix("kafka://").context("address")?;
+    let mut gateway = world.gateway().env("KAFKA_BROKERS", address).spawn()?;
+    eventually(SOON, "the producer is replaced", || async {
+        let code = "code=\"ClusterAuthorizationFailed\"";
+        let made = gateway.metric("gateway_producer_restarts_total", code).await?;
+        Ok((made >= 1.0).then_some(()))
+    })
+    .await?;
+    ensure!(upload(&world, &gateway, 1).await?.status == 503, "no producer can publish");
+    ensure!(http::get(&gateway.admin("/livez")).await?.status == 200, "the process stays");
+    let brokers = world.stack.kafka_brokers.clone();
+    proxy.lead_to(&format!("kafka://{}", brokers.split(',').next().context("a broker")?))?;
+    drop(denied);
+    gateway.ready().await?;
+    eventually(SOON, "a new producer publishes", || async {
+        Ok((upload(&world, &gateway, 2).await?.status == 200).then_some(()))
+    })
+    .await?;
+    ensure!(gateway.output().contains("Kafka producer failed permanently"), "not logged");
+    ensure!(readings_of(&world, 1).await? == 0 && readings_of(&world, 2).await? >= 1);
+    finish(world, gateway).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_body_or_none() -> Result<()> {
+    // Longer than a record waits, so that only the places decide.
+    let few = |launch: Launch| launch.env("QUEUE_RECORDS", "2000").env("ACK_STALL", "30s");
+    let (world, gateway) = gateway("whole", few).await?;
+    acknowledges(&world, false).await?;
+    let url = gateway.url(DEVICES);
+    let waiting = [1, 2].map(|device| {
+        let (url, body) = (url.clone(), body(&world, device, 900));
+        tokio::spawn(async move { http::post(&url, body).await })
+    });
+    eventually(SOON, "both bodies wait for Kafka", || async {
+        Ok((gateway.metric("producer_queue_records", "").await? >= 1800.0).then_some(()))
+    })
+    .await?;
+    let refused = http::post(&url, body(&world, 3, 201)).await?;
+    ensure!(refused.status == 503 && refused.header("retry-after").is_some(), "{}", refused.text);
+    let taken = tokio::spawn({
+        let body = body(&world, 4, 200);
+        async move { http::post(&url, body).await }
+    });
+    acknowledges(&world, true).await?;
+    for body in waiting.into_iter().chain([taken]) {
+        let answer = body.await??;
+        ensure!(answer.status == 200, "a body with its places gets no 200: {}", answer.text);
+    }
+    for (device, readings) in [(1, 900), (2, 900), (3, 0), (4, 200)] {
+        let found = readings_of(&world, device).await?;
+        ensure!(found == readings, "{found} readings of device {device}");
+    }
+    ensure!(gateway.metric("gateway_queue_full_midway_total", "").await? == 0.0);
+    let whole = http::post(&gateway.url(DEVICES), body(&world, 3, 1000)).await?;
+    ensure!(whole.status == 200, "every place is back: {}", whole.text);
+    finish(world, gateway).await
+}
