@@ -8,7 +8,7 @@ use anyhow::Context;
 use ljwx_service::heartbeat::Heartbeat;
 use ljwx_service::http::admin::AdminServer;
 use ljwx_service::http::{ConnectionMetrics, HttpServer, ServerStop};
-use ljwx_service::kafka::publisher::Publisher;
+use ljwx_service::kafka::producer::publisher::Publisher;
 use ljwx_service::kafka::topic_safety::watch::TopicSafety;
 use ljwx_service::lifecycle::{EssentialTasks, PROCESS_END, within};
 use ljwx_service::link;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use ljwx_service::config::{Problems, Validate, ZoneArgs, duration};
 use ljwx_service::http::admin::AdminArgs;
-use ljwx_service::kafka::publisher::PublisherLimits;
+use ljwx_service::kafka::producer::publisher::PublisherLimits;
 use ljwx_service::kafka::{KafkaArgs, MESSAGE_BYTES_MAX};
 use ljwx_service::lifecycle::LifecycleArgs;
 use ljwx_service::telemetry::TelemetryArgs;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ljwx_reading::{FIELD_DROPPED, Reading, Rejection};
-use ljwx_service::kafka::publisher::PublishError;
+use ljwx_service::kafka::producer::publisher::PublishError;
 use metrics::counter;
 
 use crate::admission::shared_bucket::SharedBucket;

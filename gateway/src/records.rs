@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use ljwx_reading::content_encoding::{CONTENT_ENCODING, Encoding};
 use ljwx_reading::wire;
 use ljwx_reading::{Ids, Reading};
-use ljwx_service::kafka::publisher::{OutgoingRecord, PendingRecord, PublishError, Publisher};
+use ljwx_service::kafka::producer::publisher::{
+    OutgoingRecord, PendingRecord, PublishError, Publisher,
+};
 use ljwx_service::telemetry::trace::{self, NewSpan, TRACEPARENT};
 use metrics::counter;
 use opentelemetry::trace::{SpanContext, Status, TraceContextExt};

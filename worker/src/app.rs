@@ -31,7 +31,6 @@ use crate::dead_letter::DeadLetterSender;
 use crate::dead_letter::breaker::DeadLetterBreaker;
 use crate::health::monitor::ServerMonitor;
 use crate::health::{Health, endpoint};
-use crate::metrics::DEAD_LETTER_PRODUCER_RESTARTS;
 use crate::mysql::BatchWriter;
 use crate::mysql::group_control::ConsumptionState;
 use crate::mysql::monthly_partitions;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgAction, Args};
 use ljwx_service::config::{Problems, duration, flag};
-use ljwx_service::kafka::publisher::{KafkaState, Publisher};
+use ljwx_service::kafka::producer::publisher::{KafkaState, Publisher};
 
 use super::probing::Probing;
 

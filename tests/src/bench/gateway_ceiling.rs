@@ -10,7 +10,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use ljwx_service::kafka::publisher::{ACK_STALL, OutgoingRecord, Publisher, PublisherLimits};
+use ljwx_service::kafka::producer::publisher::{
+    ACK_STALL, OutgoingRecord, Publisher, PublisherLimits,
+};
 use rdkafka::ClientConfig;
 use rdkafka::message::OwnedHeaders;
 use tokio::net::TcpListener;

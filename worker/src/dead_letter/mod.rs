@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 use ljwx_ledger::group::dead_letter_topic::{DeadLetterForm, DeadLetterReason, DeadLetterTopic};
-use ljwx_service::kafka::publisher::PublishError;
+use ljwx_service::kafka::producer::publisher::PublishError;
 use ljwx_service::metrics::flag;
 use metrics::gauge;
 use tracing::{error, info, warn};
@@ -187,11 +187,7 @@ fn unconfirmed(batch: &Batch) -> Vec<Outgoing> {
         for (letter, dead_letter) in letters.filter(|(_, letter)| !letter.confirmed) {
             let offset = dead_letter.offset;
             let found = held.deliveries.binary_search_by_key(&offset, |delivery| delivery.offset);
-            outgoing.extend(found.ok().map(|delivery| Outgoing {
-                segment,
-                letter,
-                delivery,
-            }));
+            outgoing.extend(found.ok().map(|delivery| Outgoing { segment, letter, delivery }));
         }
     }
     outgoing

@@ -6,8 +6,6 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use std::borrow::Cow;
-
 use jiff::Timestamp;
 use metrics::counter;
 use rdkafka::error::KafkaError;
@@ -18,7 +16,7 @@ use super::delivery::Delivery;
 use crate::metrics::{DEAD_LETTER_PRODUCER_RESTARTS, DEAD_LETTERS, DEAD_LETTERS_ALTERED};
 use ljwx_reading::wire::DecodeError;
 use ljwx_service::backoff::Backoff;
-use ljwx_service::kafka::publisher::{
+use ljwx_service::kafka::producer::publisher::{
     ACK_STALL, OutgoingRecord, PendingRecord, PublishError, Publisher, PublisherLimits,
 };
 use ljwx_service::kafka::{DEAD_LETTER_BYTES_MAX, KafkaArgs};
@@ -263,7 +261,7 @@ impl DeadLetterTopic {
             // The topics have equally many partitions, so a dead letter keeps the partition of its
             // source.
             partition: form.same_partition.then_some(delivery.partition),
-            value: Cow::Borrowed(value),
+            value: value.map(Cow::Borrowed),
             headers,
             timestamp_ms: Some(delivery.kafka_ms),
         })

@@ -1,19 +1,10 @@
 //! Connects to Kafka, checks and creates topics, publishes, and reads topics without a consumer
 //! group.
 
-mod acknowledgement;
-#[cfg(test)]
-mod acknowledgement_tests;
 mod client;
 mod group_members;
 mod librdkafka;
-mod producer_health;
-mod producer_renewal;
-mod publish_error;
-pub mod publisher;
-#[cfg(test)]
-mod publisher_tests;
-mod recent_sum;
+pub mod producer;
 pub mod record_trace;
 pub mod topic_ends;
 pub mod topic_identity;

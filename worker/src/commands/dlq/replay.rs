@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use ljwx_reading::FIELD_DROPPED;
 use ljwx_service::kafka::MESSAGE_BYTES_MAX;
-use ljwx_service::kafka::publisher::{ACK_STALL, OutgoingRecord, Publisher, PublisherLimits};
+use ljwx_service::kafka::producer::publisher::{
+    ACK_STALL, OutgoingRecord, Publisher, PublisherLimits,
+};
 use ljwx_service::kafka::topic_reader::TopicReader;
 use rdkafka::message::{Header, OwnedHeaders};
 use tokio::sync::mpsc;

@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use super::acknowledgement::AckLimits;
-use super::client::error_label;
-use super::producer_health::{DeliveryReport, ProducerHealth, STATISTICS_INTERVAL, Ticket};
-use super::producer_renewal::{RENEWALS_MAX, Renewals};
+use super::health::{DeliveryReport, ProducerHealth, STATISTICS_INTERVAL, Ticket};
+use super::renewal::{RENEWALS_MAX, Renewals};
+use crate::kafka::client::error_label;
 
 pub use super::acknowledgement::KafkaState;
 pub use super::publish_error::PublishError;
@@ -88,7 +88,10 @@ impl OutgoingRecord<'_> {
         let headers = (0..self.headers.count()).filter_map(|index| self.headers.try_get(index));
         let headers = headers.map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len));
         let key = self.key.as_ref().map_or(0, |key| key.len());
-        self.value.len() + key + headers.sum::<usize>() + RECORD_BYTES
+        self.value.as_ref().map_or(0, |value| value.len())
+            + key
+            + headers.sum::<usize>()
+            + RECORD_BYTES
     }
 }
 

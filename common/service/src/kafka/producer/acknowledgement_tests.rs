@@ -29,7 +29,7 @@ struct Vector {
 
 #[test]
 fn a_refused_sender_waits_as_the_contract_says() {
-    let file = include_str!("../../../../tests/cases/gateway_cases.json");
+    let file = include_str!("../../../../../tests/cases/gateway_cases.json");
     let vectors = serde_json::from_str::<File>(file).unwrap().vectors.retry_after;
     assert!(vectors.len() >= 8);
     for vector in vectors {

@@ -30,7 +30,7 @@ fn record(value: &[u8]) -> OutgoingRecord<'_> {
         topic: TOPIC,
         key: None,
         partition: None,
-        value: value.into(),
+        value: Some(value.into()),
         headers: OwnedHeaders::new(),
         timestamp_ms: None,
     }
@@ -68,9 +68,9 @@ async fn records_that_belong_together_are_enqueued_together_or_not_at_all() {
     let all = |values: &[&'static [u8]]| {
         publisher.enqueue_all(values.iter().map(|value| record(value)).collect())
     };
-    assert_eq!(all(&[b"1"; 5]).unwrap_err(), PublishError::NoPlace, "too many records");
-    assert_eq!(all(&[&[b'1'; 1500]; 3]).unwrap_err(), PublishError::NoPlace, "too many bytes");
-    let waiting = all(&[b"1"; 3]).unwrap();
-    assert_eq!(all(&[b"1"; 2]).unwrap_err(), PublishError::NoPlace);
+    assert_eq!(all(&[&b"1"[..]; 5]).unwrap_err(), PublishError::NoPlace, "too many records");
+    assert_eq!(all(&[&[b'1'; 1500][..]; 3]).unwrap_err(), PublishError::NoPlace, "too many bytes");
+    let waiting = all(&[&b"1"[..]; 3]).unwrap();
+    assert_eq!(all(&[&b"1"[..]; 2]).unwrap_err(), PublishError::NoPlace);
     assert_eq!(waiting.len() + all(&[b"1"]).unwrap().len(), 4, "the last place is free");
 }
