@@ -34,6 +34,7 @@ use crate::dead_letter::breaker::DeadLetterBreaker;
 use crate::health::monitor::ServerMonitor;
 use crate::health::{Health, endpoint};
 use crate::mysql::BatchWriter;
+use crate::mysql::daily_weekly::retention;
 use crate::mysql::group_control::ConsumptionState;
 use crate::mysql::monthly_partitions;
 use crate::mysql::newest_rows::NewestRows;
@@ -77,6 +78,7 @@ impl App {
         let source = parts.source(stop)?;
         let consumption_state = parts.monitor()?;
         parts.keep_months();
+        parts.remove_old_documents();
         telemetry.summarise(parts.background.clone());
         let (live, ready) = (parts.health.clone(), parts.health.clone());
         let address = AdminServer::new(
@@ -293,6 +295,18 @@ impl<'a> Connected<'a> {
             self.background.clone(),
         );
         self.essential.spawn("the maintenance of monthly partitions", &self.background, months);
+    }
+
+    fn remove_old_documents(&self) {
+        let (pool, stop) = (&self.pool, &self.background);
+        if let Some(days) = self.config.daily_retention_days {
+            let removal = retention::remove_old_days(pool.clone(), days, stop.clone());
+            self.essential.spawn("the removal of daily documents", stop, removal);
+        }
+        if let Some(days) = self.config.weekly_retention_days {
+            let removal = retention::remove_old_weeks(pool.clone(), days, stop.clone());
+            self.essential.spawn("the removal of weekly documents", stop, removal);
+        }
     }
 }
 
