@@ -25,11 +25,11 @@ use tracing::{info, warn};
 
 use crate::config::RunConfig;
 use crate::mysql::retry::MysqlRetry;
-use crate::mysql::suppressed_counts;
+use crate::mysql::{old_alerts, suppressed_counts};
 use crate::notify::device_message::DeviceMessageTable;
 use crate::notify::limits::AccountLimits;
 use crate::notify::operator_events::{OperatorEvent, OperatorEvents};
-use crate::notify::outbox::Outbox;
+use crate::notify::outbox::{self, Outbox};
 use crate::notify::recipients::Directory;
 use crate::notify::rejected_rows::RejectedRows;
 use crate::notify::sender::Sender;
@@ -58,6 +58,8 @@ pub struct App {
     silences: ActiveSilences,
     operators: OperatorEvents,
     mysql_retry: MysqlRetry,
+    /// The sender's retry, with the sender's heartbeat.
+    sender_retry: MysqlRetry,
     deadline: Deadline,
     essential: EssentialTasks,
     admin_stop: CancellationToken,
@@ -80,26 +82,26 @@ impl App {
             .context("cannot create the HTTP clients")?;
         let source = rule_source(config, &pool)?;
         let essential = EssentialTasks::new();
-        let operators = config.operators.build()?;
+        let operators = config.operators.build(&essential, stop)?;
         let shrinkage = SourceGuard::new(config.rules.allow_no_rules);
         let reload =
             RuleReloader::new(source, pool.clone(), shrinkage, on_shrunk(operators.clone()));
         let rules = reload.start(
             config.rules.rules_interval,
-            changed_rules(config, stop)?,
+            changed_rules(config, &essential, stop)?,
             &essential,
             stop,
         );
         let silences = ActiveSilences::start(pool.clone(), &essential, stop);
-        let removal = suppressed_counts::remove_old(pool.clone(), stop.clone());
-        essential.spawn("the removal of old counts", stop, removal);
-        let heartbeat = Heartbeat::new();
+        remove_old_rows(config, &pool, &essential, stop);
         let deadline = Deadline::new(config.lifecycle.drain_timeout, stop.clone());
-        let mysql_retry = MysqlRetry::new(deadline.clone(), heartbeat.clone());
+        let mysql_retry = MysqlRetry::new(deadline.clone(), Heartbeat::new());
+        let sender_retry = mysql_retry.with_heartbeat(Heartbeat::of("sender"));
         let admin_stop = CancellationToken::new();
-        watch_topics(&config.kafka, admin_stop.clone())?;
+        watch_topics(&config.kafka, &essential, &admin_stop)?;
         let ready = ready(rules.clone(), silences.clone(), mysql_retry.clone(), stop.clone());
-        let admin = AdminServer::new(Arc::new(move || heartbeat.check()), ready, telemetry);
+        let loops = [mysql_retry.heartbeat().clone(), sender_retry.heartbeat().clone()];
+        let admin = AdminServer::new(alive(loops, stop.clone()), ready, telemetry);
         telemetry.summarise(admin_stop.clone());
         let address =
             admin.serve(&config.admin, axum::Router::new(), &essential, &admin_stop).await?;
@@ -115,6 +117,7 @@ impl App {
             silences,
             operators,
             mysql_retry,
+            sender_retry,
             deadline,
             essential,
             admin_stop,
@@ -135,12 +138,15 @@ impl App {
         let group_watch = self.group_watch(bindings.clone())?;
         let watch = watch_servers(group_watch, self.mysql_retry.clone(), self.admin_stop.clone());
         self.essential.spawn("the server monitor", &self.admin_stop, watch);
+        let depth = outbox::monitor(Outbox::new(self.pool.clone()), self.admin_stop.clone());
+        self.essential.spawn("the monitor of the outbox", &self.admin_stop, depth);
         // Without rules every reading would pass unevaluated. Without silences every alert would be
         // notified.
         let known = async {
             drop(self.rules.wait_for(Option::is_some).await);
             self.silences.known().await;
         };
+        let known = self.sender_retry.heartbeat().during(known);
         tokio::select! {
             () = self.mysql_retry.heartbeat().during(known) => {}
             () = stop.cancelled() => return Ok(()),
@@ -169,7 +175,7 @@ impl App {
             gates: AccountLimits::new(limits.account_per_second),
             limits,
             operators: self.operators.clone(),
-            mysql_retry: self.mysql_retry.clone(),
+            mysql_retry: self.sender_retry.clone(),
             wake,
             zone: self.config.zone.zone.clone(),
         }
@@ -259,19 +265,49 @@ fn on_shrunk(operators: OperatorEvents) -> OnShrunk {
 /// changes.
 fn changed_rules(
     config: &RunConfig,
+    essential: &EssentialTasks,
     stop: &CancellationToken,
 ) -> anyhow::Result<watch::Receiver<()>> {
     let Some(redis) = config.redis() else { return Ok(watch::channel(()).1) };
-    change_listener::start(&redis, stop.clone()).context("--redis-url")
+    change_listener::start(&redis, essential, stop).context("--redis-url")
+}
+
+/// Starts to remove rows past their retention, until `stop`.
+fn remove_old_rows(
+    config: &RunConfig,
+    pool: &MySqlPool,
+    essential: &EssentialTasks,
+    stop: &CancellationToken,
+) {
+    let counts = suppressed_counts::remove_old(pool.clone(), stop.clone());
+    essential.spawn("the removal of old counts", stop, counts);
+    let notifications = outbox::remove_old(pool.clone(), stop.clone());
+    essential.spawn("the removal of old notifications", stop, notifications);
+    if let Some(days) = config.alert_retention_days {
+        let alerts = old_alerts::remove_old(pool.clone(), days, stop.clone());
+        essential.spawn("the removal of old alerts", stop, alerts);
+    }
 }
 
 /// Watches the readings topic until `stop`, for the log and the metrics. Evaluation continues with
 /// an unsafe topic, and the alerter stays ready: otherwise a rolling update would stop.
-fn watch_topics(kafka: &KafkaArgs, stop: CancellationToken) -> anyhow::Result<()> {
+fn watch_topics(
+    kafka: &KafkaArgs,
+    essential: &EssentialTasks,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let name = kafka.readings_topic.clone();
     let readings = WatchedTopic { name, role: TopicRole::Readings, record_bytes: 0 };
-    topic_watch::start(kafka, "alerter-check", vec![readings], stop)?;
+    topic_watch::start(kafka, "alerter-check", vec![readings], essential, stop)?;
     Ok(())
+}
+
+/// Returns the liveness probe: the loops run. The sender ends at `stop`, before the process.
+fn alive([main, sender]: [Heartbeat; 2], stop: CancellationToken) -> Probe {
+    Arc::new(move || {
+        main.check()?;
+        if stop.is_cancelled() { Ok(()) } else { sender.check() }
+    })
 }
 
 fn ready(

@@ -281,7 +281,8 @@ impl<'a> Connected<'a> {
                 record_bytes: DEAD_LETTER_BYTES_MAX,
             },
         ];
-        let watched = topic_watch::start(kafka, "worker-check", topics, self.background.clone())?;
+        let (essential, background) = (&self.essential, &self.background);
+        let watched = topic_watch::start(kafka, "worker-check", topics, essential, background)?;
         self.health.watch_topics(watched);
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use fred::clients::SubscriberClient;
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 use ljwx_ledger::redis::RedisArgs;
+use ljwx_service::lifecycle::EssentialTasks;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -24,11 +25,13 @@ const RESUBSCRIBE_INTERVAL: Duration = Duration::from_secs(10);
 /// Starts listening in the background. The receiver sees a change for each message, or for several.
 pub fn start(
     redis: &RedisArgs,
-    stop: CancellationToken,
+    essential: &EssentialTasks,
+    stop: &CancellationToken,
 ) -> Result<watch::Receiver<()>, fred::error::Error> {
     let client = redis.builder()?.build_subscriber_client()?;
     let (sender, receiver) = watch::channel(());
-    tokio::spawn(listen(client, sender, stop));
+    let listener = listen(client, sender, stop.clone());
+    essential.spawn("the listener for changed rules", stop, listener);
     Ok(receiver)
 }
 

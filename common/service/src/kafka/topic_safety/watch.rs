@@ -13,6 +13,7 @@ use super::observe::TopicObserver;
 use super::settings;
 use super::state::{Level, TopicState};
 use crate::kafka::client::KafkaArgs;
+use crate::lifecycle::EssentialTasks;
 use crate::metrics::{TOPIC_UNSAFE, flag};
 
 pub use super::state::WatchedTopic;
@@ -48,16 +49,17 @@ impl TopicSafety {
     }
 }
 
-/// Watches `topics` in the background until `stop`.
+/// Watches `topics` in the background until `stop`. The process ends if the watch does.
 pub fn start(
     kafka: &KafkaArgs,
     client_id: &str,
     topics: Vec<WatchedTopic>,
-    stop: CancellationToken,
+    essential: &EssentialTasks,
+    stop: &CancellationToken,
 ) -> anyhow::Result<TopicSafety> {
     let watch = TopicWatch::new(kafka, client_id, topics)?;
     let safety = watch.safety();
-    tokio::spawn(watch.run(stop));
+    essential.spawn("the watch of topics", stop, watch.run(stop.clone()));
     Ok(safety)
 }
 
