@@ -52,6 +52,7 @@ MYSQL := \
   worker::redis::what_the_topic_no_longer_has_is_repaired_from_mysql \
   faults::remedies:: \
   alerter::rules:: \
+  alerter::sender:: \
   faults::database:: \
   alerter::silences:: \
   faults::silent:: \

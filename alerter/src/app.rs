@@ -25,11 +25,11 @@ use tracing::{info, warn};
 
 use crate::config::RunConfig;
 use crate::mysql::retry::MysqlRetry;
-use crate::mysql::suppressed_counts;
+use crate::mysql::{old_alerts, suppressed_counts};
 use crate::notify::device_message::DeviceMessageTable;
 use crate::notify::limits::AccountLimits;
 use crate::notify::operator_events::{OperatorEvent, OperatorEvents};
-use crate::notify::outbox::Outbox;
+use crate::notify::outbox::{self, Outbox};
 use crate::notify::recipients::Directory;
 use crate::notify::rejected_rows::RejectedRows;
 use crate::notify::sender::Sender;
@@ -63,6 +63,8 @@ pub struct App {
     operators: OperatorEvents,
     mysql_retry: MysqlRetry,
     held_dead_letters: HeldDeadLetters,
+    /// The sender's retry, with the sender's heartbeat.
+    sender_retry: MysqlRetry,
     deadline: Deadline,
     essential: EssentialTasks,
     admin_stop: CancellationToken,
@@ -85,20 +87,19 @@ impl App {
             .context("cannot create the HTTP clients")?;
         let source = rule_source(config, &pool)?;
         let essential = EssentialTasks::new();
-        let operators = config.operators.build()?;
+        let operators = config.operators.build(&essential, stop)?;
         let shrinkage = SourceGuard::new(config.rules.allow_no_rules);
         let reload =
             RuleReloader::new(source, pool.clone(), shrinkage, on_shrunk(operators.clone()));
-        let RuleChanges { edits, refused } = changed_rules(config, stop)?;
+        let RuleChanges { edits, refused } = changed_rules(config, &essential, stop)?;
         let rules = reload.start(config.rules.rules_interval, edits, &essential, stop);
         let silences = ActiveSilences::start(pool.clone(), &essential, stop);
-        let removal = suppressed_counts::remove_old(pool.clone(), stop.clone());
-        essential.spawn("the removal of old counts", stop, removal);
-        let heartbeat = Heartbeat::new();
+        remove_old_rows(config, &pool, &essential, stop);
         let deadline = Deadline::new(config.lifecycle.drain_timeout, stop.clone());
-        let mysql_retry = MysqlRetry::new(deadline.clone(), heartbeat.clone());
+        let mysql_retry = MysqlRetry::new(deadline.clone(), Heartbeat::new());
+        let sender_retry = mysql_retry.with_heartbeat(Heartbeat::of("sender"));
         let admin_stop = CancellationToken::new();
-        watch_topics(config, admin_stop.clone())?;
+        watch_topics(config, &essential, &admin_stop)?;
         let held_dead_letters = HeldDeadLetters::default();
         let ready = ready(
             rules.clone(),
@@ -107,7 +108,8 @@ impl App {
             held_dead_letters.clone(),
             stop.clone(),
         );
-        let admin = AdminServer::new(Arc::new(move || heartbeat.check()), ready, telemetry);
+        let loops = [mysql_retry.heartbeat().clone(), sender_retry.heartbeat().clone()];
+        let admin = AdminServer::new(alive(loops, stop.clone()), ready, telemetry);
         telemetry.summarise(admin_stop.clone());
         let address =
             admin.serve(&config.admin, axum::Router::new(), &essential, &admin_stop).await?;
@@ -125,6 +127,7 @@ impl App {
             operators,
             mysql_retry,
             held_dead_letters,
+            sender_retry,
             deadline,
             essential,
             admin_stop,
@@ -150,12 +153,15 @@ impl App {
             self.admin_stop.clone(),
         );
         self.essential.spawn("the server monitor", &self.admin_stop, watch);
+        let depth = outbox::monitor(Outbox::new(self.pool.clone()), self.admin_stop.clone());
+        self.essential.spawn("the monitor of the outbox", &self.admin_stop, depth);
         // Without rules every reading would pass unevaluated. Without silences every alert would be
         // notified.
         let known = async {
             drop(self.rules.wait_for(Option::is_some).await);
             self.silences.known().await;
         };
+        let known = self.sender_retry.heartbeat().during(known);
         tokio::select! {
             () = self.mysql_retry.heartbeat().during(known) => {}
             () = stop.cancelled() => return Ok(()),
@@ -184,7 +190,7 @@ impl App {
             gates: AccountLimits::new(limits.account_per_second),
             limits,
             operators: self.operators.clone(),
-            mysql_retry: self.mysql_retry.clone(),
+            mysql_retry: self.sender_retry.clone(),
             wake,
             zone: self.config.zone.zone.clone(),
         }
@@ -285,18 +291,51 @@ fn on_shrunk(operators: OperatorEvents) -> OnShrunk {
 }
 
 /// Starts listening for changed rules, if Redis is used.
-fn changed_rules(config: &RunConfig, stop: &CancellationToken) -> anyhow::Result<RuleChanges> {
+fn changed_rules(
+    config: &RunConfig,
+    essential: &EssentialTasks,
+    stop: &CancellationToken,
+) -> anyhow::Result<RuleChanges> {
     let Some(redis) = config.redis() else { return Ok(RuleChanges::default()) };
-    change_listener::start(&redis, stop.clone()).context("--redis-url")
+    change_listener::start(&redis, essential, stop).context("--redis-url")
+}
+
+/// Starts to remove rows past their retention, until `stop`.
+fn remove_old_rows(
+    config: &RunConfig,
+    pool: &MySqlPool,
+    essential: &EssentialTasks,
+    stop: &CancellationToken,
+) {
+    let counts = suppressed_counts::remove_old(pool.clone(), stop.clone());
+    essential.spawn("the removal of old counts", stop, counts);
+    let notifications = outbox::remove_old(pool.clone(), stop.clone());
+    essential.spawn("the removal of old notifications", stop, notifications);
+    if let Some(days) = config.alert_retention_days {
+        let alerts = old_alerts::remove_old(pool.clone(), days, stop.clone());
+        essential.spawn("the removal of old alerts", stop, alerts);
+    }
 }
 
 /// Watches the readings and the dead letters until `stop`, for the log and the metrics. Evaluation
 /// continues with an unsafe topic, and the alerter stays ready: otherwise a rolling update would
 /// stop.
-fn watch_topics(config: &RunConfig, stop: CancellationToken) -> anyhow::Result<()> {
+fn watch_topics(
+    config: &RunConfig,
+    essential: &EssentialTasks,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let topics = topic_watch::of_group(&config.kafka, &config.group);
-    topic_watch::start(&config.kafka, "alerter-check", topics, stop)?;
+    topic_watch::start(&config.kafka, "alerter-check", topics, essential, stop)?;
     Ok(())
+}
+
+/// Returns the liveness probe: the loops run. The sender ends at `stop`, before the process.
+fn alive([main, sender]: [Heartbeat; 2], stop: CancellationToken) -> Probe {
+    Arc::new(move || {
+        main.check()?;
+        if stop.is_cancelled() { Ok(()) } else { sender.check() }
+    })
 }
 
 fn ready(

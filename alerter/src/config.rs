@@ -80,6 +80,10 @@ pub struct RunConfig {
     /// Limits of notifications.
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// Age in days above which alerts that are over are removed, with their lines in the alerts'
+    /// log; unset: they are kept for ever. An alert is kept as long as its notifications.
+    #[arg(long, env = "ALERT_RETENTION_DAYS")]
+    pub alert_retention_days: Option<u32>,
     /// Where operators are alerted when notifications fail.
     #[command(flatten)]
     pub operators: OperatorsArgs,

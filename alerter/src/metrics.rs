@@ -27,10 +27,11 @@ ljwx_service::declare_metrics! {
     Counter OPERATOR_EVENTS = "alerter_operator_events_total" by "outcome";
     /// Access tokens of WeChat, by outcome: fetched, shared, failed.
     Counter TOKEN_REFRESHES = "alerter_token_refreshes_total" by "outcome";
-    /// Pending notifications in the outbox, with those in a pending digest.
-    Gauge OUTBOX_DEPTH = "alerter_outbox_depth";
-    /// Age of the oldest pending notification.
-    Gauge OUTBOX_OLDEST_SECONDS = "alerter_outbox_oldest_seconds";
+    /// Pending notifications in the outbox by severity, with those in a pending digest. `unknown`:
+    /// the notice cannot be read.
+    Gauge OUTBOX_DEPTH = "alerter_outbox_depth" by "severity";
+    /// Age of the oldest pending notification by severity.
+    Gauge OUTBOX_OLDEST_SECONDS = "alerter_outbox_oldest_seconds" by "severity";
     /// Time from a batch's arrival to its commit.
     Histogram ALERT_CHECK_SECONDS = "alert_check_seconds";
     /// Rules by state: valid, invalid, `last_good` (invalid rules whose last good version
@@ -68,7 +69,7 @@ pub const SERVICE: ServiceInfo = ServiceInfo {
         SummaryItem::growth("transitions", TRANSITIONS, ""),
         SummaryItem::growth("notifications sent", NOTIFICATIONS, "outcome=\"sent\""),
         SummaryItem::growth("notifications failed", NOTIFICATIONS, "outcome=\"failed\""),
-        SummaryItem::gauge("notifications waiting", OUTBOX_DEPTH, SummaryFormat::Largest),
+        SummaryItem::gauge("notifications waiting", OUTBOX_DEPTH, SummaryFormat::Sum),
         SummaryItem::gauge("episodes open", EPISODES_OPEN, SummaryFormat::Sum),
         SummaryItem::gauge("waiting in Kafka", LAG_RECORDS, SummaryFormat::Sum),
         SummaryItem::seconds("oldest waiting", LAG_SECONDS),

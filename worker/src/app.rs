@@ -32,6 +32,7 @@ use crate::dead_letter::breaker::DeadLetterBreaker;
 use crate::health::monitor::ServerMonitor;
 use crate::health::{Health, endpoint};
 use crate::mysql::BatchWriter;
+use crate::mysql::daily_weekly::retention;
 use crate::mysql::group_control::ConsumptionState;
 use crate::mysql::monthly_partitions;
 use crate::mysql::newest_rows::NewestRows;
@@ -66,6 +67,7 @@ impl App {
         let source = parts.source(stop)?;
         let consumption_state = parts.monitor()?;
         parts.keep_months();
+        parts.remove_old_documents();
         telemetry.summarise(parts.background.clone());
         let (live, ready) = (parts.health.clone(), parts.health.clone());
         let address = AdminServer::new(
@@ -253,7 +255,8 @@ impl<'a> Connected<'a> {
     fn watch_topics(&self) -> anyhow::Result<()> {
         let kafka = &self.config.kafka;
         let topics = topic_watch::of_group(kafka, &self.config.group);
-        let watched = topic_watch::start(kafka, "worker-check", topics, self.background.clone())?;
+        let (essential, background) = (&self.essential, &self.background);
+        let watched = topic_watch::start(kafka, "worker-check", topics, essential, background)?;
         self.health.watch_topics(watched);
         Ok(())
     }
@@ -267,6 +270,18 @@ impl<'a> Connected<'a> {
             self.background.clone(),
         );
         self.essential.spawn("the maintenance of monthly partitions", &self.background, months);
+    }
+
+    fn remove_old_documents(&self) {
+        let (pool, stop) = (&self.pool, &self.background);
+        if let Some(days) = self.config.daily_retention_days {
+            let removal = retention::remove_old_days(pool.clone(), days, stop.clone());
+            self.essential.spawn("the removal of daily documents", stop, removal);
+        }
+        if let Some(days) = self.config.weekly_retention_days {
+            let removal = retention::remove_old_weeks(pool.clone(), days, stop.clone());
+            self.essential.spawn("the removal of weekly documents", stop, removal);
+        }
     }
 }
 

@@ -104,6 +104,13 @@ pub struct RunConfig {
     /// Age in days above which months of the main table are dropped; unset: they are kept for ever.
     #[arg(long, env = "RETENTION_DAYS")]
     pub retention_days: Option<u32>,
+    /// Age in days above which rows of the daily table are removed; unset: they are kept for ever.
+    #[arg(long, env = "DAILY_RETENTION_DAYS")]
+    pub daily_retention_days: Option<u32>,
+    /// Age in days, of the last day of the week, above which rows of the weekly table are removed;
+    /// unset: they are kept for ever.
+    #[arg(long, env = "WEEKLY_RETENTION_DAYS")]
+    pub weekly_retention_days: Option<u32>,
     /// The shutdown.
     #[command(flatten)]
     pub lifecycle: LifecycleArgs,

@@ -57,6 +57,9 @@ fn hash(name: &str) -> String {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).simple().to_string()
 }
 
+/// Matches an alert that is over, whatever the platform's word for its status.
+pub const OVER: &str = "LOWER(alert_status) IN ('resolved', 'superseded', 'stale')";
+
 /// A row to insert.
 #[derive(Debug)]
 pub struct NewAlert {

@@ -5,6 +5,7 @@
 
 pub mod alert_rows;
 pub mod columns;
+pub mod old_alerts;
 pub mod retry;
 pub mod state_rows;
 pub mod suppressed_counts;

@@ -38,10 +38,15 @@ pub struct MysqlRetry {
 impl MysqlRetry {
     /// Returns a retry that stops only if the process has to end.
     ///
-    /// `pulse` belongs to the main loop, which does not turn during a retry.
+    /// `heartbeat` belongs to the main loop, which does not turn during a retry.
     pub fn new(deadline: Deadline, heartbeat: Heartbeat) -> Self {
         gauge!(BATCH_HELD).set(0.0);
         Self { deadline, holding: Arc::default(), heartbeat }
+    }
+
+    /// Returns the same retry for another loop, with that loop's heartbeat.
+    pub fn with_heartbeat(&self, heartbeat: Heartbeat) -> Self {
+        Self { heartbeat, ..self.clone() }
     }
 
     /// Whether an operation is being retried now.
@@ -49,7 +54,7 @@ impl MysqlRetry {
         self.holding.load(Ordering::Relaxed) > 0
     }
 
-    /// Returns the pulse of the main loop.
+    /// Returns the heartbeat of the loop that uses this retry.
     pub fn heartbeat(&self) -> &Heartbeat {
         &self.heartbeat
     }

@@ -4,12 +4,11 @@
 //! of their batch, so a batch that is processed again counts nothing twice.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::civil::Date;
+use ljwx_ledger::mysql::removal::{self, ROWS_MAX};
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
 
 use crate::engine::episode::{Transition, TransitionKind};
 
@@ -24,12 +23,6 @@ pub const FLAPPING: &str = "flapping";
 
 /// Days for which counts are kept.
 const KEPT_DAYS: u32 = 400;
-
-/// Time between two removals of old counts.
-const REMOVE_INTERVAL: Duration = Duration::from_secs(6 * 3600);
-
-/// Rows removed by one statement, at most.
-const REMOVED_MAX: u64 = 1_000;
 
 /// Returns why a transition is not notified that would otherwise be notified.
 ///
@@ -95,33 +88,12 @@ pub async fn save(
 
 /// Removes old counts at an interval, until `stop`.
 pub async fn remove_old(pool: MySqlPool, stop: CancellationToken) {
-    let mut tick = tokio::time::interval(REMOVE_INTERVAL);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        match remove(&pool).await {
-            Ok(removed) => debug!(removed, "old suppressed counts removed"),
-            Err(error) => warn!(%error, "cannot remove old suppressed counts"),
-        }
-    }
-}
-
-async fn remove(pool: &MySqlPool) -> Result<u64, sqlx::Error> {
-    let query = format!(
+    // The key begins with the day.
+    let delete = format!(
         "DELETE FROM t_alert_suppressed WHERE event_day < CURRENT_DATE - INTERVAL {KEPT_DAYS} DAY \
-         LIMIT {REMOVED_MAX}"
+         LIMIT {ROWS_MAX}"
     );
-    let mut all = 0;
-    // The loop ends: every round but the last removes rows, and no process adds rows that old.
-    loop {
-        let removed = sqlx::query(sqlx::AssertSqlSafe(query.clone())).execute(pool).await?;
-        all += removed.rows_affected();
-        if removed.rows_affected() < REMOVED_MAX {
-            return Ok(all);
-        }
-    }
+    removal::repeat("suppressed counts", stop, || removal::remove_all(&pool, &delete)).await;
 }
 
 #[cfg(test)]

@@ -12,12 +12,14 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
 use ljwx_service::backoff::Backoff;
 use ljwx_service::config::Problems;
+use ljwx_service::lifecycle::EssentialTasks;
 use metrics::counter;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use sha2::Sha256;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::metrics::OPERATOR_EVENTS;
@@ -73,12 +75,24 @@ impl OperatorsArgs {
     }
 
     /// Starts the channel to the operators. Requests are sent in the background.
-    pub fn build(&self) -> anyhow::Result<OperatorEvents> {
+    pub fn build(
+        &self,
+        essential: &EssentialTasks,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<OperatorEvents> {
         let (Some(url), Some(secret)) = (self.url(), &self.operators_webhook_secret) else {
             return Ok(OperatorEvents { queue: None });
         };
         let http = reqwest::Client::builder().timeout(TIMEOUT).build().context("HTTP client")?;
-        Ok(OperatorEvents::start(Webhook { http, url, secret: secret.clone(), wait_min: WAIT_MIN }))
+        let webhook = Webhook { http, url, secret: secret.clone(), wait_min: WAIT_MIN };
+        let (queue, operator_event) = mpsc::channel(QUEUE_MAX);
+        let (delivery, stopping) = (webhook.run(operator_event), stop.clone());
+        essential.spawn("the operator webhook", stop, async move {
+            delivery.await;
+            // All senders of events are gone: the process ends.
+            stopping.cancelled().await;
+        });
+        Ok(OperatorEvents { queue: Some(queue) })
     }
 }
 
@@ -145,12 +159,6 @@ impl OperatorEvents {
     #[cfg(test)]
     pub fn silent() -> Self {
         Self { queue: None }
-    }
-
-    fn start(webhook: Webhook) -> Self {
-        let (queue, operator_event) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(webhook.run(operator_event));
-        Self { queue: Some(queue) }
     }
 
     /// Logs an event and queues it for the webhook. Returns at once.

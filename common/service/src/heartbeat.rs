@@ -1,4 +1,4 @@
-//! Detects a main loop that has stopped.
+//! Detects a loop that has stopped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +16,11 @@ const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// Interval of the heartbeats while the loop waits for another server.
 const WAITING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The heartbeat of a main loop. The loop sets it, the liveness probe reads it.
+/// The heartbeat of a loop. The loop sets it, the liveness probe reads it.
 #[derive(Debug, Clone)]
 pub struct Heartbeat {
+    /// The loop's name. `None`: the main loop, whose heartbeat is also a metric.
+    name: Option<&'static str>,
     start: Instant,
     /// Longest time without a heartbeat before the process counts as stuck.
     stuck_after: Duration,
@@ -27,14 +29,24 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Creates the heartbeat of a loop that begins now.
+    /// Creates the heartbeat of the main loop, which begins now.
     pub fn new() -> Self {
-        Self::with_limit(STUCK_AFTER)
+        Self::begin(None, STUCK_AFTER)
     }
 
-    /// Creates the heartbeat of a loop that begins now and is stuck after this time.
+    /// Creates the heartbeat of a main loop that begins now and is stuck after this time.
     pub fn with_limit(stuck_after: Duration) -> Self {
-        let heartbeat = Self { start: Instant::now(), stuck_after, turned: Arc::default() };
+        Self::begin(None, stuck_after)
+    }
+
+    /// Creates the heartbeat of another loop, which begins now. The metric of the main loop leaves
+    /// it out: a loop that runs would hide the other that does not.
+    pub fn of(name: &'static str) -> Self {
+        Self::begin(Some(name), STUCK_AFTER)
+    }
+
+    fn begin(name: Option<&'static str>, stuck_after: Duration) -> Self {
+        let heartbeat = Self { name, start: Instant::now(), stuck_after, turned: Arc::default() };
         heartbeat.turn();
         heartbeat
     }
@@ -42,7 +54,9 @@ impl Heartbeat {
     /// Records a heartbeat.
     pub fn turn(&self) {
         self.turned.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
-        gauge!(LOOP_HEARTBEAT).set(Timestamp::now().as_duration().as_secs_f64());
+        if self.name.is_none() {
+            gauge!(LOOP_HEARTBEAT).set(Timestamp::now().as_duration().as_secs_f64());
+        }
     }
 
     /// Waits for another server, or for clients, and keeps the heartbeat going. A loop that waits
@@ -63,7 +77,8 @@ impl Heartbeat {
         let turned = Duration::from_millis(self.turned.load(Ordering::Relaxed));
         let silent = self.start.elapsed().saturating_sub(turned);
         if silent > self.stuck_after {
-            return Err(format!("the loop has not turned for {} s", silent.as_secs()));
+            let name = self.name.unwrap_or("loop");
+            return Err(format!("the {name} has not turned for {} s", silent.as_secs()));
         }
         Ok(())
     }
@@ -89,5 +104,14 @@ mod tests {
         assert!(stuck.starts_with("the loop has not turned for 3"), "{stuck}");
         heartbeat.turn();
         assert_eq!(heartbeat.check(), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stuck_loop_is_named() {
+        let (main, sender) = (Heartbeat::new(), Heartbeat::of("sender"));
+        tokio::time::advance(STUCK_AFTER + Duration::from_secs(2)).await;
+        main.turn();
+        assert_eq!(main.check(), Ok(()));
+        assert_eq!(sender.check().unwrap_err(), "the sender has not turned for 32 s");
     }
 }

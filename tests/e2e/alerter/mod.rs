@@ -10,4 +10,5 @@ pub mod outbox;
 pub mod people;
 pub mod refused;
 pub mod rules;
+pub mod sender;
 pub mod silences;

@@ -196,3 +196,40 @@ async fn a_readers_transaction_stops_no_reading_and_delays_only_the_month() -> R
     ensure_holds(&world, &[]).await?;
     finish(world, [gateway, worker]).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn daily_and_weekly_documents_past_their_retention_are_removed() -> Result<()> {
+    let world = World::shared("documents").await?;
+    let database = &world.database;
+    world.migrate().await?;
+    // More of one day than one statement removes.
+    for (table, column, old) in [
+        ("t_user_health_data_daily", "date", 101),
+        ("t_user_health_data_weekly", "week_start", 107),
+    ] {
+        let dated =
+            |number: usize, days: i32| format!("('D{number}', CURRENT_DATE - INTERVAL {days} DAY)");
+        let mut rows: Vec<String> = (0..1_500).map(|number| dated(number, old)).collect();
+        rows.extend([dated(0, old + 1), dated(0, old - 2), dated(1, 0)]);
+        let rows = rows.join(", ");
+        database
+            .execute(&format!("INSERT INTO {table} (device_sn, {column}) VALUES {rows}"))
+            .await?;
+    }
+    let worker = world
+        .worker()
+        .env("DAILY_RETENTION_DAYS", "100")
+        .env("WEEKLY_RETENTION_DAYS", "100")
+        .start()
+        .await?;
+    for table in ["t_user_health_data_daily", "t_user_health_data_weekly"] {
+        eventually(SOON, &format!("two rows are left in {table}"), || async {
+            let left = database.count(table).await?;
+            ensure!(left == 2, "{left} are");
+            Ok(Some(()))
+        })
+        .await?;
+    }
+    ensure!(worker.terminate().await?.success(), "the worker failed");
+    world.finish().await
+}

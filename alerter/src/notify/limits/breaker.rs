@@ -125,9 +125,12 @@ impl AccountBreaker {
         }
     }
 
-    /// Whether the account is paused at this time.
+    /// Whether the account takes no message at this time, also because one is trying it.
     pub fn is_paused(&self, now: Instant) -> bool {
-        matches!(self.state, BreakerState::Open { until } if now < until)
+        match self.state {
+            BreakerState::Closed => false,
+            BreakerState::Open { until } | BreakerState::Trial { until } => now < until,
+        }
     }
 
     /// Whether the account has failed and has not worked since.

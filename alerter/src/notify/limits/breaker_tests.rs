@@ -44,6 +44,7 @@ fn a_broken_account_is_told_of_once_tried_once_in_a_while_and_told_of_when_it_wo
     let later = start + MEND;
     assert!(!breaker.is_paused(later));
     assert_eq!((breaker.admit(later), breaker.admit(later)), (Ok(()), Err(TRIAL_WAIT)));
+    assert!(breaker.is_paused(later), "one message is trying it");
     assert_eq!(breaker.report(AccountHealth::Broken(MEND), later, 0.0), None, "they know");
     let later = later + MEND;
     breaker.admit(later).unwrap();

@@ -1,11 +1,12 @@
 //! Decides whether an account may send a message now. Keeps, for each account of this replica, its
-//! breaker, its rate and the tenants that it serves.
+//! breaker, its rate and the tenants that it serves. [`send_slots`] bounds the sends under way.
 //!
 //! Replicas do not share this state: a platform that one replica cannot reach may be reachable from
 //! another.
 
 pub mod breaker;
 pub mod rate_limit;
+pub mod send_slots;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -45,6 +46,12 @@ struct AccountTable {
 struct AccountLimiter {
     breaker: AccountBreaker,
     bucket: TokenBucket,
+}
+
+impl AccountLimiter {
+    fn takes_messages(&self, now: Instant) -> bool {
+        !self.breaker.is_paused(now) && self.bucket.has_token(now)
+    }
 }
 
 impl AccountLimits {
@@ -102,11 +109,22 @@ impl AccountLimits {
         change
     }
 
-    /// Returns the scopes of paused accounts, whose rows need not be claimed now.
-    pub fn paused(&self, now: Instant) -> Vec<AccountScope> {
+    /// Returns the name of the scope's account. The scope's own name stands for an account that is
+    /// not known yet.
+    pub fn account(&self, scope: AccountScope) -> String {
         let known = self.lock();
-        let is_paused =
-            |name: &String| known.gates.get(name).is_some_and(|gate| gate.breaker.is_paused(now));
+        let name = known.serves.get(&scope).cloned();
+        name.unwrap_or_else(|| format!("{}:{}", scope.1.kind(), scope.0))
+    }
+
+    /// Returns the scopes of accounts that take no message now, whose rows need not be claimed.
+    /// `full` are the accounts without a free slot.
+    pub fn paused(&self, full: &HashSet<String>, now: Instant) -> Vec<AccountScope> {
+        let known = self.lock();
+        let is_paused = |name: &String| {
+            let gate = known.gates.get(name);
+            full.contains(name) || gate.is_some_and(|gate| !gate.takes_messages(now))
+        };
         let paused = known.serves.iter().filter(|(_, name)| is_paused(name));
         paused.map(|(scope, _)| *scope).take(PAUSED_MAX).collect()
     }
@@ -147,19 +165,36 @@ mod tests {
     const TENANT: AccountScope = (7, Channel::Official);
     const BROKEN: AccountHealth = AccountHealth::Broken(Duration::from_secs(300));
 
+    fn paused(gates: &AccountLimits, now: Instant) -> Vec<AccountScope> {
+        gates.paused(&HashSet::new(), now)
+    }
+
     #[test]
     fn the_rows_of_a_broken_account_rest_and_no_others() {
         let now = Instant::now();
         let gates = AccountLimits::new(50);
         gates.admit("wx7", TENANT, now).unwrap();
         gates.admit("wx8", (8, Channel::Official), now).unwrap();
-        assert!(gates.paused(now).is_empty());
+        gates.report("wx8", AccountHealth::Works, now, 0.0);
+        assert_eq!(paused(&gates, now), [TENANT], "a message is trying it");
         assert_eq!(gates.report("wx7", BROKEN, now, 0.0), Some(AccountChange::Opened));
-        assert_eq!(gates.paused(now), [TENANT]);
+        assert_eq!(paused(&gates, now), [TENANT]);
         let wait = gates.admit("wx7", (9, Channel::Official), now).unwrap_err();
         assert_eq!(wait, (Duration::from_secs(300), "breaker_open"));
-        assert_eq!(gates.paused(now).len(), 2, "another tenant has the same account");
-        assert!(gates.paused(now + Duration::from_secs(300)).is_empty());
+        assert_eq!(paused(&gates, now).len(), 2, "another tenant has the same account");
+        assert!(paused(&gates, now + Duration::from_secs(300)).is_empty());
+    }
+
+    #[test]
+    fn the_rows_of_an_account_without_a_free_slot_rest() {
+        let now = Instant::now();
+        let gates = AccountLimits::new(50);
+        assert_eq!(gates.account(TENANT), "openid:7");
+        gates.admit("wx7", TENANT, now).unwrap();
+        gates.report("wx7", AccountHealth::Works, now, 0.0);
+        assert_eq!(gates.account(TENANT), "wx7");
+        assert!(paused(&gates, now).is_empty());
+        assert_eq!(gates.paused(&HashSet::from(["wx7".to_owned()]), now), [TENANT]);
     }
 
     #[test]
@@ -169,7 +204,8 @@ mod tests {
         gates.admit("wx7", TENANT, now).unwrap();
         gates.report("wx7", BROKEN, now, 0.0);
         assert_eq!(gates.admit("wx9", TENANT, now), Ok(()));
-        assert!(gates.paused(now).is_empty());
+        gates.report("wx9", AccountHealth::Works, now, 0.0);
+        assert!(paused(&gates, now).is_empty());
         assert_eq!(gates.report("wx7", AccountHealth::Works, now, 0.0), None, "it is forgotten");
     }
 
@@ -179,6 +215,7 @@ mod tests {
         let gates = AccountLimits::new(1);
         gates.admit("wx7", TENANT, now).unwrap();
         gates.abandon("wx7", now);
+        assert_eq!(paused(&gates, now), [TENANT]);
         let (wait, reason) = gates.admit("wx7", TENANT, now).unwrap_err();
         assert_eq!((wait, reason), (Duration::from_secs(1), "account_limit"));
         assert_eq!(gates.admit("wx7", TENANT, now + wait), Ok(()));

@@ -33,10 +33,19 @@ impl TokenBucket {
         Self { per_second, level: per_second, filled_at: now }
     }
 
+    /// Whether a message may take a token now.
+    pub fn has_token(&self, now: Instant) -> bool {
+        self.level_at(now) >= 1.0
+    }
+
+    fn level_at(&self, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
+        (self.level + passed * self.per_second).min(self.per_second)
+    }
+
     /// Takes a token for one message. Without a token, returns the time until the next.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
-        let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
-        self.level = (self.level + passed * self.per_second).min(self.per_second);
+        self.level = self.level_at(now);
         self.filled_at = now;
         if self.level < 1.0 {
             return Err(Duration::from_secs_f64((1.0 - self.level) / self.per_second));
@@ -52,10 +61,10 @@ pub type RecipientKey = (i64, String);
 /// Shortest wait of a recipient at the limit, because the clocks of two statements differ a little.
 const WAIT_MIN: Duration = Duration::from_millis(500);
 
-/// Wait of a recipient who reached the limit within the present round.
-const ROUND_WAIT: Duration = Duration::from_secs(60);
+/// Wait of a recipient whose limit is reached by sends under way.
+const UNDER_WAY_WAIT: Duration = Duration::from_secs(60);
 
-/// The messages that recipients may still get in this round.
+/// The messages that recipients may still get by the claimed rows.
 #[derive(Debug)]
 pub struct RecipientBudget {
     per_minute: i64,
@@ -63,7 +72,7 @@ pub struct RecipientBudget {
 }
 
 impl RecipientBudget {
-    /// The budget of a round. `recent` holds the messages of the last minute.
+    /// The budget of claimed rows. `recent` holds the messages of the last minute.
     pub fn new(per_minute: u32, recent: HashMap<RecipientKey, RecentSends>) -> Self {
         Self { per_minute: i64::from(per_minute), recent }
     }
@@ -73,12 +82,12 @@ impl RecipientBudget {
         let recent = self.recent.get(recipient).filter(|recent| recent.sent >= self.per_minute)?;
         let frees_in = u64::try_from(recent.frees_in_ms).unwrap_or_default();
         Some(match frees_in {
-            0 => ROUND_WAIT,
+            0 => UNDER_WAY_WAIT,
             frees_in => Duration::from_millis(frees_in).max(WAIT_MIN),
         })
     }
 
-    /// Counts a message that is about to be sent.
+    /// Counts a message that is being sent.
     pub fn take(&mut self, recipient: &RecipientKey) {
         match self.recent.get_mut(recipient) {
             Some(recent) => recent.sent += 1,
@@ -98,8 +107,10 @@ mod tests {
         let start = Instant::now();
         let mut bucket = TokenBucket::new(4, start);
         assert!((0..4).all(|_| bucket.take(start).is_ok()));
+        assert!(!bucket.has_token(start));
         assert_eq!(bucket.take(start), Err(Duration::from_millis(250)));
         let later = start + Duration::from_millis(250);
+        assert!(bucket.has_token(later));
         assert_eq!((bucket.take(later), bucket.take(later).is_err()), (Ok(()), true));
         let much_later = start + Duration::from_secs(3_600);
         assert_eq!((0..10).filter(|_| bucket.take(much_later).is_ok()).count(), 4, "no hoarding");
@@ -119,6 +130,6 @@ mod tests {
         assert_eq!(budget.wait(&namesake), None);
         let mut small = RecipientBudget::new(1, HashMap::new());
         small.take(&namesake);
-        assert_eq!(small.wait(&namesake), Some(ROUND_WAIT));
+        assert_eq!(small.wait(&namesake), Some(UNDER_WAY_WAIT));
     }
 }

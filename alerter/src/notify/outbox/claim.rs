@@ -1,10 +1,10 @@
-//! Claims due rows, and marks a row just before it is sent.
+//! Finds and claims due rows, and marks a row just before it is sent.
 //!
 //! The queries decide which rows may be sent at all: in order, by one sender at a time.
 
 use std::time::Duration;
 
-use sqlx::{MySql, QueryBuilder};
+use sqlx::{FromRow, MySql, QueryBuilder};
 use uuid::Uuid;
 
 use crate::notify::notice::Notice;
@@ -15,6 +15,20 @@ use crate::rules::channel::Channel;
 
 /// Time for which a claimed row belongs to its sender, several times the length of one send.
 const LEASE: Duration = Duration::from_secs(60);
+
+/// Due rows that are read at a time.
+const DUE_MAX: usize = 64;
+
+/// A due row.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct DueRow {
+    /// The row's id.
+    pub id: i64,
+    /// The tenant whose account sends the notification.
+    pub customer_id: i64,
+    /// The recipient, as kind:address.
+    pub recipient: String,
+}
 
 /// A rebuilt request.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,16 +42,22 @@ pub struct RebuiltRequest {
 }
 
 impl Outbox {
-    /// Claims at most `max` due rows. No other sender takes them before the lease is over.
+    /// Returns due rows, the longest pending first.
     ///
     /// Of one device and recipient only the first pending row is due. So no end is read before its
-    /// opening. Rows of the tenants and channels in `resting` are left out.
-    pub async fn claim(
+    /// opening. Rows of the tenants and channels in `paused`, and of the channels in `full`, are
+    /// left out.
+    pub async fn due(
         &self,
-        max: usize,
         paused: &[(i64, Channel)],
-    ) -> Result<Vec<Notification>, sqlx::Error> {
-        let ids: Vec<i64> = due(max, paused).build_query_scalar().fetch_all(&self.pool).await?;
+        full: &[Channel],
+    ) -> Result<Vec<DueRow>, sqlx::Error> {
+        due(paused, full).build_query_as().fetch_all(&self.pool).await
+    }
+
+    /// Claims those of the rows that are still due. No other sender takes them before the lease is
+    /// over.
+    pub async fn claim(&self, ids: &[i64]) -> Result<Vec<Notification>, sqlx::Error> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -48,7 +68,7 @@ impl Outbox {
         take.push_bind(&claim);
         take.push(format!(", lease_until = {NOW_MS} + {}", LEASE.as_millis()));
         take.push(format!(" WHERE state = 'pending' AND lease_until <= {NOW_MS} AND id"));
-        push_in(&mut take, &ids);
+        push_in(&mut take, ids);
         take.build().execute(&self.pool).await?;
         let mut taken: QueryBuilder<MySql> = QueryBuilder::new(format!(
             "SELECT id, episode_key, transition_seq, transition, recipient, customer_id, payload, \
@@ -58,7 +78,7 @@ impl Outbox {
              FROM t_alert_outbox WHERE lease_owner = "
         ));
         taken.push_bind(&claim).push(" AND id");
-        push_in(&mut taken, &ids);
+        push_in(&mut taken, ids);
         taken.push(" ORDER BY id");
         taken.build_query_as().fetch_all(&self.pool).await
     }
@@ -94,9 +114,9 @@ impl Outbox {
 
 /// Selects the due rows, the longest pending first. A row in a digest is still pending, so it holds
 /// back later rows.
-fn due(max: usize, paused: &[(i64, Channel)]) -> QueryBuilder<MySql> {
+fn due(paused: &[(i64, Channel)], full: &[Channel]) -> QueryBuilder<MySql> {
     let mut query = QueryBuilder::new(format!(
-        "SELECT id FROM t_alert_outbox AS due \
+        "SELECT id, customer_id, recipient FROM t_alert_outbox AS due \
          WHERE state = 'pending' AND next_attempt_at <= {NOW_MS} AND lease_until <= {NOW_MS} \
          AND NOT EXISTS (SELECT 1 FROM t_alert_outbox AS earlier \
              WHERE earlier.episode_key = due.episode_key AND earlier.recipient = due.recipient \
@@ -108,11 +128,19 @@ fn due(max: usize, paused: &[(i64, Channel)]) -> QueryBuilder<MySql> {
     ));
     for (customer_id, channel) in paused {
         query.push(" AND NOT (due.customer_id = ").push_bind(*customer_id);
-        // Kinds are our own words and contain no wildcard of LIKE.
-        query.push(" AND due.recipient LIKE ").push_bind(format!("{}:%", channel.kind())).push(")");
+        query.push(" AND due.recipient LIKE ").push_bind(addresses(*channel)).push(")");
     }
-    query.push(format!(" ORDER BY next_attempt_at, id LIMIT {max}"));
+    for channel in full {
+        query.push(" AND due.recipient NOT LIKE ").push_bind(addresses(*channel));
+    }
+    query.push(format!(" ORDER BY next_attempt_at, id LIMIT {DUE_MAX}"));
     query
+}
+
+/// Returns the pattern of a channel's recipients. Kinds are our own words and contain no wildcard of
+/// LIKE.
+fn addresses(channel: Channel) -> String {
+    format!("{}:%", channel.kind())
 }
 
 #[cfg(test)]
@@ -121,13 +149,14 @@ mod tests {
 
     #[test]
     fn what_rests_is_left_out_of_what_is_due() {
-        let plain = due(8, &[]).into_string();
-        assert!(plain.ends_with("ORDER BY next_attempt_at, id LIMIT 8") && !plain.contains("LIKE"));
+        let plain = due(&[], &[]).into_string();
+        assert!(plain.ends_with("BY next_attempt_at, id LIMIT 64") && !plain.contains("LIKE"));
         let paused = [(7, Channel::Official), (9, Channel::Wecom)];
-        let sql = due(8, &paused).into_string();
+        let sql = due(&paused, &[Channel::Message]).into_string();
         assert_eq!(
             sql.matches("AND NOT (due.customer_id = ? AND due.recipient LIKE ?)").count(),
             2
         );
+        assert_eq!(sql.matches("AND due.recipient NOT LIKE ?").count(), 1);
     }
 }

@@ -3,10 +3,11 @@
 //!
 //! Reads only, without locks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use sqlx::{MySql, QueryBuilder, Row};
 
+use crate::mysql::alert_rows::OVER;
 use crate::notify::outbox::notification::Notification;
 use crate::notify::outbox::table::{NOW_MS, Outbox};
 
@@ -17,9 +18,6 @@ pub(super) const MINUTE_MS: i64 = 60_000;
 /// uncertain.
 const NOTIFIED: &str =
     "(state = 'sent' OR state IN ('dropped', 'failed') AND uncertain_since IS NOT NULL)";
-
-/// Matches an alert that is over, whatever the platform's word for its status.
-const OVER: &str = "LOWER(alert_status) IN ('resolved', 'superseded', 'stale')";
 
 /// The messages that a recipient was sent in the last minute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,13 +64,13 @@ impl Outbox {
         Ok(firing > 0)
     }
 
-    /// Returns the messages of the last minute to the recipients of these rows, by all replicas. A
-    /// digest counts as one message.
+    /// Returns the messages of the last minute to these recipients, each with its tenant, by all
+    /// replicas. A digest counts as one message.
     pub async fn recent(
         &self,
-        claimed: &[Notification],
+        recipients: &BTreeSet<(i64, String)>,
     ) -> Result<HashMap<(i64, String), RecentSends>, sqlx::Error> {
-        if claimed.is_empty() {
+        if recipients.is_empty() {
             return Ok(HashMap::new());
         }
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
@@ -81,9 +79,9 @@ impl Outbox {
              WHERE state = 'sent' AND digest_id IS NULL AND finished_at > {NOW_MS} - {MINUTE_MS} \
              AND (1 = 0"
         ));
-        for one in claimed {
-            query.push(" OR (customer_id = ").push_bind(one.customer_id);
-            query.push(" AND recipient = ").push_bind(&one.recipient).push(")");
+        for (customer_id, recipient) in recipients {
+            query.push(" OR (customer_id = ").push_bind(*customer_id);
+            query.push(" AND recipient = ").push_bind(recipient).push(")");
         }
         query.push(") GROUP BY customer_id, recipient");
         let rows = query.build().fetch_all(&self.pool).await?;
@@ -92,16 +90,5 @@ impl Outbox {
             Ok(((row.try_get(0)?, row.try_get(1)?), recent))
         });
         recent.collect()
-    }
-
-    /// Returns the number of pending rows, and the age of the oldest in seconds.
-    pub async fn depth(&self) -> Result<(i64, f64), sqlx::Error> {
-        let query = format!(
-            "SELECT COUNT(*), COALESCE({NOW_MS} - MIN(created_at), 0) FROM t_alert_outbox \
-             WHERE state IN ('pending', 'in_digest')"
-        );
-        let row = sqlx::query(sqlx::AssertSqlSafe(query)).fetch_one(&self.pool).await?;
-        let (count, age_ms): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        Ok((count, age_ms as f64 / 1000.0))
     }
 }

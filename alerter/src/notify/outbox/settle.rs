@@ -13,12 +13,6 @@ use crate::notify::outbox::attempt::{Attempt, Settlement};
 use crate::notify::outbox::notification::Notification;
 use crate::notify::outbox::table::{NOW_MS, Outbox, REASON_BYTES_MAX, milliseconds, push_in};
 
-/// Days for which final rows are kept.
-pub(crate) const KEPT_DAYS: i64 = 30;
-
-/// Rows removed by one statement.
-const REMOVED_MAX: i64 = 1_000;
-
 impl Outbox {
     /// Stores the outcome of an attempt and releases the row.
     pub async fn settle(
@@ -48,17 +42,6 @@ impl Outbox {
         device_message::insert(&mut transaction, columns, message).await?;
         transaction.commit().await?;
         Ok(true)
-    }
-
-    /// Removes final rows older than `KEPT_DAYS`.
-    pub async fn remove_old(&self) -> Result<u64, sqlx::Error> {
-        let query = format!(
-            "DELETE FROM t_alert_outbox WHERE state IN ('sent', 'dropped', 'failed') \
-             AND next_attempt_at < {NOW_MS} - {} LIMIT {REMOVED_MAX}",
-            KEPT_DAYS * 86_400_000
-        );
-        let removed = sqlx::query(sqlx::AssertSqlSafe(query)).execute(&self.pool).await?;
-        Ok(removed.rows_affected())
     }
 }
 

@@ -1,9 +1,10 @@
 //! Works through the outbox: claims due rows, sends them and settles them.
 //!
-//! The sender never delays evaluation. If a platform is slow, the outbox only grows.
+//! The sender never delays evaluation. If a platform is slow, the outbox only grows. Rows are
+//! claimed as slots become free, so a slow account delays no other.
 //!
 //! ```text
-//! storm (digest) ─► claim ─► decide ─► limits (breaker, rate) ─► send ─► retry policy ─► settle
+//! storm (digest) ─► slots ─► claim ─► decide ─► limits (breaker, rate) ─► send ─► retry policy ─► settle
 //! ```
 
 pub mod routes;
@@ -15,40 +16,33 @@ mod digest;
 mod retry_policy;
 mod storm;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
 use jiff::tz::TimeZone;
-use metrics::{counter, gauge};
+use metrics::counter;
 use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use self::routes::SenderRoutes;
 use super::limits::AccountLimits;
 use super::limits::rate_limit::{RecipientBudget, RecipientKey, SendLimits};
-use crate::metrics::{NOTIFICATIONS, OUTBOX_DEPTH, OUTBOX_OLDEST_SECONDS, POSTPONED};
+use super::limits::send_slots::{SendSlot, SendSlots};
+use crate::metrics::{NOTIFICATIONS, POSTPONED};
 use crate::mysql::retry::MysqlRetry;
 use crate::notify::address::Address;
 use crate::notify::device_message::DeviceMessageTable;
 use crate::notify::operator_events::OperatorEvents;
-use crate::notify::outbox::{Attempt, Notification, Outbox, Settlement};
+use crate::notify::outbox::{Attempt, DueRow, Notification, Outbox, Settlement};
 use crate::notify::wechat::error;
 use crate::rules::channel::Channel;
-
-/// Notifications sent at the same time, few enough to finish well within a lease.
-const CONCURRENT_SENDS_MAX: usize = 8;
 
 /// Interval at which the outbox is polled without a wake-up, for rows of other replicas and retries
 /// that fall due.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Interval at which the outbox is measured.
-const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Interval at which old rows are removed.
-const REMOVE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The sender, which works through the outbox.
 pub struct Sender {
@@ -64,7 +58,7 @@ pub struct Sender {
     pub limits: SendLimits,
     /// The channel to the operators, for accounts that stop or resume sending.
     pub operators: OperatorEvents,
-    /// Retries operations during an outage of MySQL.
+    /// Retries operations during an outage of MySQL. Holds the sender's heartbeat.
     pub mysql_retry: MysqlRetry,
     /// Wakes the sender when the outbox has new rows.
     pub wake: Arc<Notify>,
@@ -72,7 +66,7 @@ pub struct Sender {
     pub zone: TimeZone,
 }
 
-/// Claimed rows that are sent at the same time, with the budget of their recipients.
+/// Rows that were claimed together, with the budget of their recipients.
 struct Round(Mutex<RecipientBudget>);
 
 impl Round {
@@ -89,48 +83,114 @@ impl Round {
     }
 }
 
+/// The sends under way, each in a task that returns its row's id.
+#[derive(Default)]
+struct Sends {
+    slots: SendSlots,
+    tasks: JoinSet<i64>,
+}
+
+impl Sends {
+    /// Waits until a send ends. Never returns if none is under way.
+    async fn ended(&mut self) {
+        match self.tasks.join_next().await {
+            Some(ended) => self.free(ended),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Frees the slots of all sends that have ended.
+    fn free_ended(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            self.free(ended);
+        }
+    }
+
+    fn free(&mut self, ended: Result<i64, JoinError>) {
+        match ended.map_err(JoinError::try_into_panic) {
+            Ok(id) => self.slots.free(id),
+            // The sender ends like its send, and with it the process.
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // Nobody cancels a send.
+            Err(Err(_)) => {}
+        }
+    }
+}
+
 impl Sender {
     /// Sends until `stop`. Attempts under way at `stop` are still settled.
     pub async fn run(self, stop: CancellationToken) {
-        let (mut measured, mut removed) = (None, Instant::now());
+        let (sender, mut sends) = (Arc::new(self), Sends::default());
+        let heartbeat = sender.mysql_retry.heartbeat().clone();
         while !stop.is_cancelled() {
-            if measured.is_none_or(|at: Instant| at.elapsed() >= MEASURE_INTERVAL) {
-                self.measure().await;
-                measured = Some(Instant::now());
-            }
-            if removed.elapsed() >= REMOVE_INTERVAL {
-                self.remove_old().await;
-                removed = Instant::now();
-            }
-            // Check before every round: after a pause, pending alerts of a storm would go out one
-            // by one.
-            self.digest_storms().await;
-            let worked = self.round().await.unwrap_or_else(|error| {
+            heartbeat.turn();
+            sends.free_ended();
+            let turn = heartbeat.during(sender.turn(&mut sends)).await;
+            let worked = turn.unwrap_or_else(|error| {
                 warn!(%error, "cannot query the outbox, retrying");
                 false
             });
             if !worked {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = self.wake.notified() => {}
+                    () = sender.wake.notified() => {}
+                    () = sends.ended() => {}
                     () = tokio::time::sleep(POLL_INTERVAL) => {}
                 }
             }
         }
+        while !sends.tasks.is_empty() {
+            sends.ended().await;
+        }
     }
 
-    /// Claims due rows and sends them at the same time. Returns false if no row is due.
-    async fn round(&self) -> Result<bool, sqlx::Error> {
-        let paused = self.gates.paused(Instant::now());
-        let claimed = self.outbox.claim(CONCURRENT_SENDS_MAX, &paused).await?;
-        if claimed.is_empty() {
-            return Ok(false);
+    /// Claims due rows for which there are free slots, and begins to send them. Returns false if
+    /// there are none.
+    async fn turn(self: &Arc<Self>, sends: &mut Sends) -> Result<bool, sqlx::Error> {
+        // Check before every claim: after a pause, pending alerts of a storm would go out one by
+        // one.
+        self.digest_storms().await;
+        let paused = self.gates.paused(&sends.slots.full_accounts(), Instant::now());
+        let due = self.outbox.due(&paused, &sends.slots.full_channels()).await?;
+        let mut chosen = sends.slots.choose(due.into_iter().map(|row| self.slot(row)));
+        let round = self.round(&chosen, &sends.slots).await?;
+        let ids: Vec<i64> = chosen.iter().map(|slot| slot.id).collect();
+        let claimed = self.outbox.claim(&ids).await?;
+        chosen.retain(|slot| claimed.iter().any(|notification| notification.id == slot.id));
+        chosen.into_iter().for_each(|slot| sends.slots.take(slot));
+        let worked = !claimed.is_empty();
+        for notification in claimed {
+            let (sender, round) = (Arc::clone(self), Arc::clone(&round));
+            sends.tasks.spawn(async move {
+                sender.process(&notification, &round).await;
+                notification.id
+            });
         }
-        let recent = self.outbox.recent(&claimed).await?;
-        let round =
-            Round(Mutex::new(RecipientBudget::new(self.limits.recipient_per_minute, recent)));
-        join_all(claimed.iter().map(|notification| self.process(notification, &round))).await;
-        Ok(true)
+        Ok(worked)
+    }
+
+    /// Returns the slot that a row needs.
+    fn slot(&self, row: DueRow) -> SendSlot {
+        // A row whose address cannot be read is settled without a call, like a message to the watch.
+        let address = Address::parse(&row.recipient);
+        let channel = address.map_or(Channel::Message, |address| address.channel);
+        let account = self.gates.account((row.customer_id, channel));
+        SendSlot { id: row.id, channel, account, recipient: (row.customer_id, row.recipient) }
+    }
+
+    /// Returns the budget of the recipients of `chosen`. Sends under way count as sent.
+    async fn round(
+        &self,
+        chosen: &[SendSlot],
+        under_way: &SendSlots,
+    ) -> Result<Arc<Round>, sqlx::Error> {
+        let recipients: BTreeSet<_> = chosen.iter().map(|slot| slot.recipient.clone()).collect();
+        let recent = self.outbox.recent(&recipients).await?;
+        let mut budget = RecipientBudget::new(self.limits.recipient_per_minute, recent);
+        for recipient in &recipients {
+            (0..under_way.of_recipient(recipient)).for_each(|_| budget.take(recipient));
+        }
+        Ok(Arc::new(Round(Mutex::new(budget))))
     }
 
     /// Makes one attempt at one notification and settles it.
@@ -174,20 +234,6 @@ impl Sender {
             }
         }
     }
-
-    async fn measure(&self) {
-        if let Ok((depth, oldest_seconds)) = self.outbox.depth().await {
-            gauge!(OUTBOX_DEPTH).set(depth as f64);
-            gauge!(OUTBOX_OLDEST_SECONDS).set(oldest_seconds);
-        }
-    }
-
-    async fn remove_old(&self) {
-        match self.outbox.remove_old().await {
-            Ok(removed) => debug!(removed, "old notifications removed"),
-            Err(error) => warn!(%error, "cannot remove old notifications"),
-        }
-    }
 }
 
 /// Counts the outcome of an attempt. If no platform was called, the reason replaces the errcode.
@@ -211,4 +257,33 @@ fn count(attempt: &Attempt, channel: &'static str) {
     let errcode = attempt.errcode.map_or_else(|| reason().to_owned(), error::label);
     counter!(NOTIFICATIONS, "outcome" => outcome, "channel" => channel, "errcode" => errcode)
         .increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[should_panic(expected = "on purpose")]
+    async fn a_send_that_panics_ends_the_sender() {
+        let mut sends = Sends::default();
+        sends.tasks.spawn(async { panic!("on purpose") });
+        sends.ended().await;
+    }
+
+    #[tokio::test]
+    async fn an_ended_send_frees_its_slot() {
+        let mut sends = Sends::default();
+        let recipient = (7, "openid:o1".to_owned());
+        let slot = SendSlot {
+            id: 1,
+            channel: Channel::Official,
+            account: "wx7".into(),
+            recipient: recipient.clone(),
+        };
+        sends.slots.take(slot);
+        sends.tasks.spawn(std::future::ready(1));
+        sends.ended().await;
+        assert_eq!(sends.slots.of_recipient(&recipient), 0);
+    }
 }

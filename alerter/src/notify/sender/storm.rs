@@ -1,6 +1,6 @@
 //! Sends digests during a storm: a tenant has more alerts in a minute than are sent one by one.
 //!
-//! Runs before every round. [`super::digest`] chooses the rows. If a statement fails, the rows stay
+//! Runs before every claim. [`super::digest`] chooses the rows. If a statement fails, the rows stay
 //! pending or are sent one by one.
 
 use std::collections::HashSet;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use fred::clients::SubscriberClient;
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 use ljwx_ledger::redis::RedisArgs;
+use ljwx_service::lifecycle::EssentialTasks;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -41,12 +42,14 @@ impl Default for RuleChanges {
 /// Starts listening in the background.
 pub fn start(
     redis: &RedisArgs,
-    stop: CancellationToken,
+    essential: &EssentialTasks,
+    stop: &CancellationToken,
 ) -> Result<RuleChanges, fred::error::Error> {
     let client = redis.builder()?.build_subscriber_client()?;
     let (sender, edits) = watch::channel(());
     let refused = Arc::new(AtomicBool::new(false));
-    tokio::spawn(listen(client, sender, Arc::clone(&refused), stop));
+    let listener = listen(client, sender, Arc::clone(&refused), stop.clone());
+    essential.spawn("the listener for changed rules", stop, listener);
     Ok(RuleChanges { edits, refused })
 }
 

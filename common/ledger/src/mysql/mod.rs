@@ -3,6 +3,7 @@
 //! Leaves the statements to the callers.
 
 pub mod errors;
+pub mod removal;
 pub mod server_version;
 pub mod sql;
 

@@ -20,8 +20,8 @@ struct ReadingTable {
     columns: &'static [&'static str],
 }
 
-/// The migration that creates the tables.
-const CREATED_BY: i64 = 1;
+/// The migrations that create the tables and their later indexes. They leave what exists.
+const CREATED_BY: [i64; 2] = [1, 12];
 
 const TABLES: [ReadingTable; 3] = [
     ReadingTable {
@@ -159,13 +159,14 @@ pub async fn restore(pool: &MySqlPool, migrations: &Migrator) -> anyhow::Result<
             missing.push(table.name);
         }
     }
-    let creates = migrations.iter().find(|migration| migration.version == CREATED_BY);
-    if let (false, Some(migration)) = (missing.is_empty(), creates) {
-        // The migration creates each table only if it is missing.
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for migration in migrations.iter().filter(|one| CREATED_BY.contains(&one.version)) {
         sqlx::raw_sql(migration.sql.clone()).execute(pool).await?;
-        for table in missing {
-            info!(table, "table recreated");
-        }
+    }
+    for table in missing {
+        info!(table, "table recreated");
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod cache;
 mod periods;
+pub mod retention;
 mod tables;
 
 pub use cache::PeriodCache;

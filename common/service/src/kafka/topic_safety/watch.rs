@@ -14,6 +14,7 @@ use super::settings;
 use super::state::{Level, TopicRole, TopicState};
 use crate::kafka::client::KafkaArgs;
 use crate::kafka::topics::DEAD_LETTER_BYTES_MAX;
+use crate::lifecycle::EssentialTasks;
 use crate::metrics::{TOPIC_UNSAFE, flag};
 
 pub use super::state::WatchedTopic;
@@ -66,16 +67,17 @@ pub fn of_group(kafka: &KafkaArgs, group: &str) -> Vec<WatchedTopic> {
     ]
 }
 
-/// Watches `topics` in the background until `stop`.
+/// Watches `topics` in the background until `stop`. The process ends if the watch does.
 pub fn start(
     kafka: &KafkaArgs,
     client_id: &str,
     topics: Vec<WatchedTopic>,
-    stop: CancellationToken,
+    essential: &EssentialTasks,
+    stop: &CancellationToken,
 ) -> anyhow::Result<TopicSafety> {
     let watch = TopicWatch::new(kafka, client_id, topics)?;
     let safety = watch.safety();
-    tokio::spawn(watch.run(stop));
+    essential.spawn("the watch of topics", stop, watch.run(stop.clone()));
     Ok(safety)
 }
 

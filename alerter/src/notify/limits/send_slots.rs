@@ -1,0 +1,154 @@
+//! Bounds the sends under way, of each account and on each channel. So an account that does not
+//! answer takes no slot of another account, and a platform that does not answer takes no slot of
+//! another channel.
+//!
+//! Pure. [`crate::notify::sender`] takes a slot before it claims a row, and frees it after the send.
+
+use std::collections::{HashMap, HashSet};
+
+use super::rate_limit::RecipientKey;
+use crate::rules::channel::Channel;
+
+/// Sends under way of one account.
+const ACCOUNT_SLOTS: usize = 8;
+
+/// Sends under way on one platform.
+const PLATFORM_SLOTS: usize = 64;
+
+/// Messages to watches that are being written: each needs a connection to MySQL.
+const MESSAGE_SLOTS: usize = 4;
+
+/// The slot of one row of the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendSlot {
+    /// The row's id.
+    pub id: i64,
+    /// The row's channel.
+    pub channel: Channel,
+    /// The account that sends the row.
+    pub account: String,
+    /// The row's recipient.
+    pub recipient: RecipientKey,
+}
+
+/// The slots of the sends under way.
+#[derive(Debug, Clone, Default)]
+pub struct SendSlots(Vec<SendSlot>);
+
+impl SendSlots {
+    /// Returns the slots of `wanted` that are free together, in their order.
+    pub fn choose(&self, wanted: impl IntoIterator<Item = SendSlot>) -> Vec<SendSlot> {
+        let mut taken = self.clone();
+        let mut chosen = Vec::new();
+        for slot in wanted {
+            if taken.has_room(&slot) {
+                taken.take(slot.clone());
+                chosen.push(slot);
+            }
+        }
+        chosen
+    }
+
+    /// Takes a chosen slot.
+    pub fn take(&mut self, slot: SendSlot) {
+        self.0.push(slot);
+    }
+
+    /// Frees the slot of this row.
+    pub fn free(&mut self, id: i64) {
+        self.0.retain(|slot| slot.id != id);
+    }
+
+    /// Returns the accounts without a free slot.
+    pub fn full_accounts(&self) -> HashSet<String> {
+        let mut taken: HashMap<&str, usize> = HashMap::new();
+        for slot in &self.0 {
+            *taken.entry(&slot.account).or_default() += 1;
+        }
+        let full = taken.into_iter().filter(|(_, count)| *count >= ACCOUNT_SLOTS);
+        full.map(|(account, _)| account.to_owned()).collect()
+    }
+
+    /// Returns the channels without a free slot.
+    pub fn full_channels(&self) -> Vec<Channel> {
+        Channel::ALL.into_iter().filter(|channel| self.is_full(*channel)).collect()
+    }
+
+    /// Returns the number of sends under way to a recipient.
+    pub fn of_recipient(&self, recipient: &RecipientKey) -> usize {
+        self.0.iter().filter(|slot| slot.recipient == *recipient).count()
+    }
+
+    fn has_room(&self, wanted: &SendSlot) -> bool {
+        let of_account = self.0.iter().filter(|slot| slot.account == wanted.account).count();
+        of_account < ACCOUNT_SLOTS && !self.is_full(wanted.channel)
+    }
+
+    fn is_full(&self, channel: Channel) -> bool {
+        let slots = match channel {
+            Channel::Official | Channel::Wecom => PLATFORM_SLOTS,
+            Channel::Message => MESSAGE_SLOTS,
+        };
+        self.0.iter().filter(|slot| slot.channel == channel).count() >= slots
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(id: i64, channel: Channel, account: &str) -> SendSlot {
+        let recipient = (7, format!("{}:{id}", channel.kind()));
+        SendSlot { id, channel, account: account.into(), recipient }
+    }
+
+    fn taken(count: i64, channel: Channel, account: impl Fn(i64) -> String) -> SendSlots {
+        SendSlots((0..count).map(|id| slot(id, channel, &account(id))).collect())
+    }
+
+    fn ids(slots: &[SendSlot]) -> Vec<i64> {
+        slots.iter().map(|slot| slot.id).collect()
+    }
+
+    #[test]
+    fn an_account_that_hangs_takes_no_slot_of_another() {
+        let mut slots = taken(7, Channel::Official, |_| "wx7".into());
+        let wanted = [
+            slot(20, Channel::Official, "wx7"),
+            slot(21, Channel::Official, "wx7"),
+            slot(22, Channel::Official, "wx8"),
+            slot(23, Channel::Message, "message:7"),
+        ];
+        let chosen = slots.choose(wanted);
+        assert_eq!(ids(&chosen), [20, 22, 23]);
+        assert!(slots.full_accounts().is_empty());
+        chosen.into_iter().for_each(|slot| slots.take(slot));
+        assert_eq!(slots.full_accounts(), HashSet::from(["wx7".to_owned()]));
+        slots.free(3);
+        assert!(slots.full_accounts().is_empty());
+        assert_eq!(ids(&slots.choose([slot(21, Channel::Official, "wx7")])), [21]);
+    }
+
+    #[test]
+    fn a_platform_that_hangs_takes_no_slot_of_another_channel() {
+        let slots = taken(64, Channel::Official, |id| format!("wx{}", id / 4));
+        assert_eq!(slots.full_channels(), [Channel::Official]);
+        let wanted = [
+            slot(90, Channel::Official, "another"),
+            slot(91, Channel::Wecom, "ww7"),
+            slot(92, Channel::Message, "message:7"),
+        ];
+        assert_eq!(ids(&slots.choose(wanted)), [91, 92]);
+    }
+
+    #[test]
+    fn sends_to_a_recipient_are_counted_while_they_are_under_way() {
+        let mut slots = SendSlots::default();
+        let one = slot(1, Channel::Official, "wx7");
+        slots.take(SendSlot { id: 2, ..one.clone() });
+        slots.take(one.clone());
+        assert_eq!(slots.of_recipient(&one.recipient), 2);
+        slots.free(2);
+        assert_eq!(slots.of_recipient(&one.recipient), 1);
+    }
+}
