@@ -78,7 +78,7 @@ impl App {
         let flush = parts.flush(publisher, latest);
         let source = parts.source(stop)?;
         let consumption_state = parts.monitor()?;
-        parts.keep_months();
+        parts.keep_months()?;
         telemetry.summarise(parts.background.clone());
         let (live, ready) = (parts.health.clone(), parts.health.clone());
         let address = AdminServer::new(
@@ -137,7 +137,8 @@ impl<'a> Connected<'a> {
     async fn new(config: &'a RunConfig) -> anyhow::Result<Self> {
         let redis = (!config.no_redis).then(|| config.redis.link()).flatten();
         let (kafka, collector) = (Some(config.kafka.link()), config.telemetry.link());
-        link::announce([kafka, config.mysql.link(), redis, collector]);
+        let (mysql, months) = (config.mysql.link(), config.maintenance_link());
+        link::announce([kafka, mysql, months, redis, collector]);
         warn_of_repeated_hour(&config.zone.zone, Timestamp::now());
         let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
         let topic = &config.kafka.readings_topic;
@@ -287,15 +288,16 @@ impl<'a> Connected<'a> {
         Ok(())
     }
 
-    fn keep_months(&self) {
+    /// Starts the maintenance of the months, by an account of its own if there is one.
+    fn keep_months(&self) -> anyhow::Result<()> {
         let (zone, days) = (self.config.zone.zone.clone(), self.config.retention_days);
-        let months = monthly_partitions::maintain_loop(
-            self.pool.clone(),
-            zone,
-            days,
-            self.background.clone(),
-        );
+        let pool = match self.config.maintenance_mysql() {
+            Some(mysql) => mysql.connect(&zone).context("--maintenance-mysql-url")?,
+            None => self.pool.clone(),
+        };
+        let months = monthly_partitions::maintain_loop(pool, zone, days, self.background.clone());
         self.essential.spawn("the maintenance of monthly partitions", &self.background, months);
+        Ok(())
     }
 }
 
