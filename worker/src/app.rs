@@ -66,8 +66,7 @@ impl App {
         let flush = parts.flush(dead_letters, latest);
         let source = parts.source(stop)?;
         let consumption_state = parts.monitor()?;
-        parts.keep_months();
-        parts.remove_old_documents();
+        parts.maintain()?;
         telemetry.summarise(parts.background.clone());
         let (live, ready) = (parts.health.clone(), parts.health.clone());
         let address = AdminServer::new(
@@ -127,7 +126,8 @@ impl<'a> Connected<'a> {
     async fn new(config: &'a RunConfig) -> anyhow::Result<Self> {
         let redis = (!config.no_redis).then(|| config.redis.link()).flatten();
         let (kafka, collector) = (Some(config.kafka.link()), config.telemetry.link());
-        link::announce([kafka, config.mysql.link(), redis, collector]);
+        let (mysql, months) = (config.mysql.link(), config.maintenance_link());
+        link::announce([kafka, mysql, months, redis, collector]);
         warn_of_repeated_hour(&config.zone.zone, Timestamp::now());
         let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
         let topic = &config.kafka.readings_topic;
@@ -261,27 +261,27 @@ impl<'a> Connected<'a> {
         Ok(())
     }
 
-    fn keep_months(&self) {
-        let (zone, days) = (self.config.zone.zone.clone(), self.config.retention_days);
-        let months = monthly_partitions::maintain_loop(
-            self.pool.clone(),
-            zone,
-            days,
-            self.background.clone(),
-        );
-        self.essential.spawn("the maintenance of monthly partitions", &self.background, months);
-    }
-
-    fn remove_old_documents(&self) {
-        let (pool, stop) = (&self.pool, &self.background);
-        if let Some(days) = self.config.daily_retention_days {
+    /// Starts the maintenance of the months and the removal of old documents, by an account of its own
+    /// if there is one.
+    fn maintain(&self) -> anyhow::Result<()> {
+        let (config, stop) = (self.config, &self.background);
+        let zone = config.zone.zone.clone();
+        let pool = match config.maintenance_mysql() {
+            Some(mysql) => mysql.connect(&zone).context("--maintenance-mysql-url")?,
+            None => self.pool.clone(),
+        };
+        let days = config.retention_days;
+        let months = monthly_partitions::maintain_loop(pool.clone(), zone, days, stop.clone());
+        self.essential.spawn("the maintenance of monthly partitions", stop, months);
+        if let Some(days) = config.daily_retention_days {
             let removal = retention::remove_old_days(pool.clone(), days, stop.clone());
             self.essential.spawn("the removal of daily documents", stop, removal);
         }
-        if let Some(days) = self.config.weekly_retention_days {
-            let removal = retention::remove_old_weeks(pool.clone(), days, stop.clone());
+        if let Some(days) = config.weekly_retention_days {
+            let removal = retention::remove_old_weeks(pool, days, stop.clone());
             self.essential.spawn("the removal of weekly documents", stop, removal);
         }
+        Ok(())
     }
 }
 

@@ -10,7 +10,9 @@ use ljwx_service::config::{Problems, Validate, ZoneArgs, duration};
 use ljwx_service::http::admin::AdminArgs;
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::lifecycle::LifecycleArgs;
+use ljwx_service::link::ConnectionSecurity;
 use ljwx_service::telemetry::TelemetryArgs;
+use secrecy::SecretString;
 
 use crate::batch::buffer::BufferLimits;
 use crate::batch::room::Room;
@@ -66,6 +68,10 @@ pub struct RunConfig {
     /// The connection to MySQL.
     #[command(flatten)]
     pub mysql: MySqlArgs,
+    /// MySQL or MariaDB, as `--mysql-url`, with an account that may alter tables. It adds and drops
+    /// the months of the main table; unset: the account of `--mysql-url` does.
+    #[arg(long, env = "MAINTENANCE_MYSQL_URL", hide_env_values = true)]
+    pub maintenance_mysql_url: Option<SecretString>,
     /// The connection to Redis.
     #[command(flatten)]
     pub redis: RedisArgs,
@@ -128,6 +134,9 @@ const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// `EXPIRE` takes whole seconds.
 const REDIS_TTL_MIN: Duration = Duration::from_secs(1);
 
+/// Connections for the months: one for statements that may wait for hours, one beside it.
+const MAINTENANCE_CONNECTIONS: u32 = 2;
+
 /// Full batches of deliveries in memory, for each batch in flight.
 const BUFFERED_BATCHES: usize = 4;
 
@@ -135,6 +144,18 @@ const BUFFERED_BATCHES: usize = 4;
 const ROOM_WITH_STUCK: usize = 2;
 
 impl RunConfig {
+    /// Returns the connection that maintains the months, if they have an account of their own.
+    pub(crate) fn maintenance_mysql(&self) -> Option<MySqlArgs> {
+        let url = self.maintenance_mysql_url.clone()?;
+        Some(MySqlArgs { url, pool_size: MAINTENANCE_CONNECTIONS, ..self.mysql.clone() })
+    }
+
+    /// Returns how that connection is secured.
+    pub(crate) fn maintenance_link(&self) -> Option<ConnectionSecurity> {
+        let link = self.maintenance_mysql()?.link()?;
+        Some(ConnectionSecurity { dependency: "mysql_maintenance", ..link })
+    }
+
     /// Returns the limits of the dead-letter breaker.
     pub(crate) fn breaker(&self) -> BreakerLimits {
         BreakerLimits {
@@ -175,6 +196,9 @@ impl RunConfig {
         self.kafka.validate(problems);
         self.member.validate(problems);
         self.mysql.validate(problems);
+        if let Some(mysql) = self.maintenance_mysql() {
+            mysql.validate_url("--maintenance-mysql-url", problems);
+        }
         self.redis.validate(problems);
         self.lifecycle.validate(problems);
         self.telemetry.validate(problems);

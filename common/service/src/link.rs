@@ -167,7 +167,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 /// A connection and how it is secured.
 #[derive(Debug, Clone)]
 pub struct ConnectionSecurity {
-    /// The server behind the connection, as in metrics: `mysql`, `redis`, `kafka`, `otlp`.
+    /// The server behind the connection, as in metrics: `mysql`, `mysql_maintenance`, `redis`,
+    /// `kafka`, `otlp`.
     pub dependency: &'static str,
     /// The configured hosts, without ports.
     pub hosts: Vec<String>,

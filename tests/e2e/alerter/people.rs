@@ -54,6 +54,7 @@ async fn platform(world: &World, devices: [&str; 2], name: &str) -> Result<()> {
     for statement in TABLES.into_iter().chain(ROWS) {
         world.database.execute(statement).await?;
     }
+    world.grant().await?;
     let [one, two] = devices;
     let (official, corp) = (world.app_id(), format!("ww{}", world.app_id()));
     for statement in [

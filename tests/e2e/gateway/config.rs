@@ -74,7 +74,7 @@ async fn help_names_every_shared_variable() -> Result<()> {
     ];
     let own: [&[&str]; 3] = [
         &["LISTEN"],
-        &["MYSQL_URL", "REDIS_URL", "WORKER_GROUP"],
+        &["MYSQL_URL", "MAINTENANCE_MYSQL_URL", "REDIS_URL", "WORKER_GROUP"],
         &[
             "MYSQL_URL",
             "REDIS_URL",

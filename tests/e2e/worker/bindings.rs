@@ -27,6 +27,7 @@ pub async fn platform(world: &World) -> Result<()> {
     for table in TABLES {
         world.database.execute(table).await?;
     }
+    world.grant().await?;
     world
         .database
         .execute("INSERT INTO sys_org_units (id, ancestors) VALUES (11, '0'), (22, '0,11,15')")

@@ -1,21 +1,47 @@
-//! Tables: the platform's tables that existed before, and the months of the main table while a
-//! transaction reads it.
+//! Tables: the platform's tables that existed before, the months of the main table while a
+//! transaction reads it, and the accounts that may change tables.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use ljwx_ledger::mysql::errors;
 use ljwx_tests::clients::http;
 use ljwx_tests::clients::mysql::Database;
+use ljwx_tests::stack::accounts::Account;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
+use sqlx::{Connection, Executor, MySqlConnection};
 
-use crate::support::{SOON, ensure_holds, finish, pipeline, send, settled};
+use crate::support::{AT, SOON, ensure_holds, finish, pipeline, send, settled};
 
 /// The platform's tables that existed before.
 const ORIGINAL: &str = include_str!("../../src/fakes/original.sql");
 
 /// Operators' instructions. The tests run the statements in them.
 const OPERATIONS: &str = include_str!("../../../docs/data.md");
+
+/// Counts the months of the main table.
+const MONTHS: &str = "SELECT COUNT(*) FROM information_schema.PARTITIONS \
+                      WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_user_health_data'";
+
+/// Drops the last month, so that a worker has one to add. Returns how many months there were.
+async fn drop_last_month(database: &Database) -> Result<i64> {
+    let all = database.number(MONTHS).await?;
+    let last = "SELECT MAX(PARTITION_NAME) FROM information_schema.PARTITIONS \
+                WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_user_health_data' \
+                AND PARTITION_NAME <> 'p_future'";
+    let last = database.row(last).await?.into_iter().next().flatten().context("no month")?;
+    database.execute(&format!("ALTER TABLE t_user_health_data DROP PARTITION {last}")).await?;
+    Ok(all)
+}
+
+/// Waits until the main table has this many months.
+async fn has_months(database: &Database, months: i64) -> Result<()> {
+    eventually(SOON, "the month is there", || async {
+        Ok((database.number(MONTHS).await? == months).then_some(()))
+    })
+    .await
+}
 
 /// Returns every table with its CREATE statement.
 async fn made(database: &Database) -> Result<BTreeMap<String, String>> {
@@ -150,17 +176,7 @@ async fn a_database_of_replaced_files_is_refused_untouched() -> Result<()> {
 async fn a_readers_transaction_stops_no_reading_and_delays_only_the_month() -> Result<()> {
     let (world, gateway, worker) = pipeline("months").await?;
     ensure!(worker.terminate().await?.success(), "the worker failed");
-    let months = "SELECT COUNT(*) FROM information_schema.PARTITIONS \
-                  WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_user_health_data'";
-    let all = world.database.number(months).await?;
-    let last = "SELECT MAX(PARTITION_NAME) FROM information_schema.PARTITIONS \
-                WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_user_health_data' \
-                AND PARTITION_NAME <> 'p_future'";
-    let last = world.database.row(last).await?.into_iter().next().flatten().context("no month")?;
-    world
-        .database
-        .execute(&format!("ALTER TABLE t_user_health_data DROP PARTITION {last}"))
-        .await?;
+    let all = drop_last_month(&world.database).await?;
 
     // A transaction that has read a table keeps its definition until the transaction ends.
     let reader = world.database.open_read("t_user_health_data").await?;
@@ -183,14 +199,11 @@ async fn a_readers_transaction_stops_no_reading_and_delays_only_the_month() -> R
         }
     }
     ensure!(
-        world.database.number(months).await? == all - 1,
+        world.database.number(MONTHS).await? == all - 1,
         "the reader did not hold the month up"
     );
     reader.release().await?;
-    eventually(SOON, "the month is there", || async {
-        Ok((world.database.number(months).await? == all).then_some(()))
-    })
-    .await?;
+    has_months(&world.database, all).await?;
     let health = http::get(&worker.admin("/api/batch_processor/health")).await?;
     ensure!(health.json["status"] == "healthy", "{}", health.text);
     ensure_holds(&world, &[]).await?;
@@ -232,4 +245,53 @@ async fn daily_and_weekly_documents_past_their_retention_are_removed() -> Result
     }
     ensure!(worker.terminate().await?.success(), "the worker failed");
     world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_accounts_need_no_ddl() -> Result<()> {
+    let (world, gateway, worker) = pipeline("rights").await?;
+    send(&gateway, &world.device(1), AT, &[80, 81]).await?;
+    settled(&world).await?;
+    for account in [Account::Worker, Account::Alerter] {
+        let mut session = MySqlConnection::connect(&world.accounts.url(account)).await?;
+        for statement in [
+            "CREATE TABLE more (n INT PRIMARY KEY)",
+            "ALTER TABLE ingest_progress ADD COLUMN more INT",
+            "ALTER TABLE t_user_health_data DROP PARTITION p_future",
+            "TRUNCATE TABLE ingest_progress",
+            "DROP TABLE ingest_progress",
+        ] {
+            let refused = session.execute(statement).await.err();
+            let refused = refused.with_context(|| format!("{account:?} may {statement}"))?;
+            ensure!(errors::lacks_right(&refused), "{account:?}, {statement}: {refused}");
+        }
+        session.close().await?;
+    }
+    ensure_holds(&world, &[]).await?;
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_may_not_add_months_names_the_right_and_stores() -> Result<()> {
+    let world = World::shared("noddl").await?;
+    world.migrate().await?;
+    let all = drop_last_month(&world.database).await?;
+    let rows_only = world.accounts.url(Account::Worker);
+    let worker = world.worker().env("MAINTENANCE_MYSQL_URL", rows_only);
+    let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
+    eventually(SOON, "the log names right and setting", || async {
+        let output = worker.output();
+        let mut lines = output.lines();
+        let line = lines.find(|line| line.contains("cannot maintain monthly partitions"));
+        Ok(line.filter(|line| line.contains("ALTER") && line.contains("MYSQL_URL")).map(drop))
+    })
+    .await?;
+    send(&gateway, &world.device(1), AT, &[80]).await?;
+    settled(&world).await?;
+    ensure!(world.database.number(MONTHS).await? == all - 1, "an account without the right");
+    ensure!(worker.terminate().await?.success(), "the worker failed");
+    let worker = world.worker().start().await?;
+    has_months(&world.database, all).await?;
+    ensure_holds(&world, &[]).await?;
+    finish(world, [gateway, worker]).await
 }

@@ -42,9 +42,13 @@ impl Database {
         let (user, name) = (self.user(), &self.name);
         self.execute(&format!("CREATE USER {user} IDENTIFIED BY '{PASSWORD}'")).await?;
         self.execute(&format!("GRANT ALL ON `{name}`.* TO {user}")).await?;
+        Ok(format!("mysql://{name}:{PASSWORD}@{}", self.address()?))
+    }
+
+    /// Returns the URL's part behind the user: server, database and parameters.
+    pub fn address(&self) -> anyhow::Result<&str> {
         let address = self.url.split_once("://").context("MYSQL_URL has no scheme")?.1;
-        let address = address.rsplit_once('@').map_or(address, |(_, address)| address);
-        Ok(format!("mysql://{name}:{PASSWORD}@{address}"))
+        Ok(address.rsplit_once('@').map_or(address, |(_, address)| address))
     }
 
     /// The user of [`Database::create_user`], for statements.
@@ -59,7 +63,7 @@ impl Database {
         Ok(self.rows(&sql).await?.into_iter().flatten().flatten().collect())
     }
 
-    /// URL of the database, for services.
+    /// URL of the database, as an administrator.
     pub fn url(&self) -> &str {
         &self.url
     }

@@ -3,6 +3,7 @@
 //!
 //! Querying the servers belongs to [`crate::clients`].
 
+pub mod accounts;
 pub mod certificates;
 mod environment;
 pub mod launch;

@@ -12,6 +12,7 @@ use crate::clients::mysql::Database;
 use crate::clients::redis::Cache;
 use crate::clients::{kafka, mysql};
 use crate::fakes::wechat::{APP_SECRET, FakeWechat, TEMPLATE_ID};
+use crate::stack::accounts::{Account, Accounts};
 use crate::stack::environment::Stack;
 use crate::stack::launch::{Launch, program_folder};
 use crate::stack::own_server::OwnServer;
@@ -39,6 +40,8 @@ pub struct World {
     pub stack: Stack,
     /// This world's database.
     pub database: Database,
+    /// The accounts with which the programs use the database.
+    pub accounts: Accounts,
     /// This world's Redis keys: those of its devices.
     pub cache: Cache,
     /// Topic of the readings.
@@ -91,9 +94,11 @@ impl World {
         let logs = programs.parent().unwrap_or(&programs).join("logs").join(format!("{name}-{id}"));
         std::fs::create_dir_all(&logs).context("folder for logs")?;
         let database = Database::create(&stack.mysql_url, &format!("ljwx_{name}_{id}")).await?;
+        let accounts = Accounts::create(&database, &id).await?;
         let cache = Cache::connect(&stack.redis_url).await?;
         Ok(Self {
             database,
+            accounts,
             cache,
             readings_topic: format!("{name}.{id}.readings"),
             rejects_topic: format!("{name}.{id}.rejected"),
@@ -142,7 +147,13 @@ impl World {
     pub async fn migrate(&self) -> anyhow::Result<()> {
         let done = self.launch("worker", &["migrate"]).finish().await?;
         ensure!(done.code == Some(0), "worker migrate failed:\n{}", done.text);
-        Ok(())
+        self.grant().await
+    }
+
+    /// Grants the rights on the tables that exist by now, as after `worker migrate`, or after the
+    /// platform has created its tables.
+    pub async fn grant(&self) -> anyhow::Result<()> {
+        self.accounts.grant(&self.database).await
     }
 
     /// Returns a gateway to launch, on a port of its own.
@@ -154,7 +165,9 @@ impl World {
 
     /// Returns a worker to launch.
     pub fn worker(&self) -> Launch {
-        self.launch("worker", &["run"]).env("WORKER_GROUP", &self.worker_group)
+        self.launch("worker", &["run"])
+            .env("WORKER_GROUP", &self.worker_group)
+            .env("MAINTENANCE_MYSQL_URL", self.accounts.url(Account::Maintenance))
     }
 
     /// Returns an alerter to launch, which sends to `wechat`.
@@ -168,8 +181,8 @@ impl World {
             .env("WECHAT_USER_OPENID", crate::fakes::wechat::NURSE)
     }
 
-    /// Returns any program of the workspace to launch, with this world's addresses in its
-    /// environment.
+    /// Returns any program of the workspace to launch, with this world's addresses and its own
+    /// account in its environment.
     pub fn launch(&self, program: &'static str, arguments: &[&str]) -> Launch {
         let number = self.launched.fetch_add(1, Ordering::Relaxed);
         let name = format!("{program}-{number}");
@@ -184,7 +197,7 @@ impl World {
             open_files: None,
         }
         .env("KAFKA_BROKERS", &self.stack.kafka_brokers)
-        .env("MYSQL_URL", self.database.url())
+        .env("MYSQL_URL", self.accounts.url(Account::of(program, arguments)))
         .env("REDIS_URL", &self.stack.redis_url)
         .env("READINGS_TOPIC", &self.readings_topic)
         .env("REJECTS_TOPIC", &self.rejects_topic)
@@ -228,6 +241,7 @@ impl World {
     /// stay for a diagnosis.
     pub async fn finish(mut self) -> anyhow::Result<()> {
         self.finished = true;
+        self.accounts.remove(&self.database).await?;
         self.database.remove().await?;
         self.cache.remove(&self.serial_prefix()).await?;
         self.cache.remove_sentinel(&self.worker_group).await?;

@@ -37,8 +37,13 @@ const BUSY_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait before a retry: writers then stop for at most one second per minute.
 const BUSY_MAX: Duration = Duration::from_secs(60);
 
-/// How often months are added and dropped.
+/// How often months are added and dropped, and at most how often a failure is logged.
 const MAINTAIN_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// The remedy if the account lacks a right: those of `ljwx_maintenance` in `deploy/grants.sql`.
+const RIGHTS_REMEDY: &str = "\
+    GRANT SELECT, INSERT, CREATE, ALTER, DROP, LOCK TABLES on the whole database to the account of \
+    MAINTENANCE_MYSQL_URL or, if this is unset, of MYSQL_URL; deploy/grants.sql has the statements";
 
 /// Adds and drops months every hour, until `stop`. Today's date is that of `zone`.
 pub async fn maintain_loop(
@@ -61,7 +66,8 @@ pub async fn maintain_loop(
             kept = within(MAINTAIN_INTERVAL, maintained) => kept,
         };
         if let Some(Err(error)) = kept {
-            warn!(%error, "cannot maintain monthly partitions, new rows go to p_future");
+            let remedy = errors::lacks_right(&error).then_some(RIGHTS_REMEDY);
+            warn!(%error, remedy, "cannot maintain monthly partitions, new rows go to p_future");
         }
     }
 }

@@ -93,6 +93,9 @@ const BY_NUMBER: &[(u16, Remedy, &str)] = &[
 /// it has no room. Another server may be the primary by now.
 const WRITES_REFUSED: [u16; 8] = [3, 1015, 1021, 1036, 1114, 1290, 1792, 1836];
 
+/// Errors of an account that lacks a right: on the database, a table, a column, the server.
+const RIGHT_LACKING: [u16; 4] = [1044, 1142, 1143, 1227];
+
 /// Returns the remedy for an error.
 pub fn remedy(error: &sqlx::Error) -> Remedy {
     match error {
@@ -123,6 +126,11 @@ pub fn number(error: &sqlx::Error) -> Option<u16> {
 /// Returns whether the server accepts no writes at all.
 pub(super) fn refuses_writes(error: &sqlx::Error) -> bool {
     number(error).is_some_and(|number| WRITES_REFUSED.contains(&number))
+}
+
+/// Returns whether the account lacks a right that the statement needs.
+pub fn lacks_right(error: &sqlx::Error) -> bool {
+    number(error).is_some_and(|number| RIGHT_LACKING.contains(&number))
 }
 
 /// Returns number and SQLSTATE of an error, such as `1264/22003`, for headers and logs.

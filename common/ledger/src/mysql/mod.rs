@@ -67,15 +67,20 @@ const STATEMENT_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 impl MySqlArgs {
     /// Adds the problems of these settings.
     pub fn validate(&self, problems: &mut Problems) {
-        if let Err(problem) = self.options() {
-            problems.add(format!("--mysql-url: {problem}"));
-        }
+        self.validate_url("--mysql-url", problems);
         problems.require(self.pool_size >= 2, || {
             "--mysql-pool-size must be at least 2: one for batches, one for everything else".into()
         });
         problems.require(self.statement_timeout >= STATEMENT_TIMEOUT_MIN, || {
             "--mysql-statement-timeout must be at least 1s: a busy server takes its time".into()
         });
+    }
+
+    /// Adds the problem of the URL, which comes from `setting`.
+    pub fn validate_url(&self, setting: &str, problems: &mut Problems) {
+        if let Err(problem) = self.options() {
+            problems.add(format!("{setting}: {problem}"));
+        }
     }
 
     /// Returns how the connection is secured.
