@@ -10,7 +10,7 @@ FILE  ?= tests/cases/gateway_cases.json
 # Benchmarks, and tests that start their own Prometheus, do not use the stack's.
 ALONE := STACK_WITHOUT=prometheus
 
-.PHONY: help demo check test soak cases bench bench-pipeline bench-worker bench-alerter bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
+.PHONY: help demo check test soak soak-tests cases bench bench-pipeline bench-worker bench-alerter bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -23,7 +23,13 @@ check: install fmt lint unit e2e-check  ## Before a commit: format, clippy, unit
 
 test: install fmt lint docs unit deny promtool e2e e2e-mysql  ## All that CI runs; 50 min at most
 
-soak: install  ## Before a release: kills, overload and long runs on both databases, in an hour; saves the results
+soak: install  ## Before a release: 90 min of load with random faults for each of SEEDS="1 2 3"; saves the results
+	cargo build --release --workspace --bins
+	@status=0; for seed in $(or $(SEEDS),$(shell od -An -N3 -tu4 /dev/urandom)); do \
+	  STACK_WITHOUT="prometheus jaeger" $(STACK) run -- target/release/soak --seed $$seed --save $(ARGS) || status=1; \
+	done; exit $$status
+
+soak-tests: install  ## Before a release: tests of kills, overload and long runs on both databases, in an hour; saves the results
 	cargo build --workspace --bins
 	cargo build --release --workspace --bins
 	@PREVIOUS_WORKER=$$($(STACK) previous) || exit 1; export PREVIOUS_WORKER; \
@@ -75,7 +81,7 @@ docs:  ## Build the documentation, warnings denied
 unit:  ## Run unit and property tests, which need no server
 	cargo test --workspace --lib --bins
 
-e2e:  ## Run end-to-end and storage tests on the real servers, except those of soak; ARGS=names: only these
+e2e:  ## Run end-to-end and storage tests on the real servers, except those of soak-tests; ARGS=names: only these
 	cargo build --workspace --bins
 	$(ALONE) $(STACK) run --require-jaeger -- cargo test --workspace --test e2e --test storage -- $(or $(ARGS),$(SOAK:%=--skip %))
 

@@ -60,7 +60,7 @@ MYSQL := \
   worker::where_is:: \
   faults::tls::
 
-# `make soak`, for a release: kills, overload, long runs. On both databases, and not in `make test`.
+# `make soak-tests`, for a release: kills, overload, long runs. On both databases, and not in `make test`.
 SOAK := \
   alerter::crash:: \
   gateway::topics::a_topic_that_becomes_unsafe_later_is_refused_until_it_is_fixed \

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! `stack` starts servers, worlds and services; `clients` queries the servers; `fakes` has fakes of
-//! servers that are not ours; `accounting` compares. `fleet`, `demo`, `bench` and `cases` are
-//! programs built on these, each with a binary. `repo` checks the repository itself.
+//! servers that are not ours; `accounting` compares. `fleet`, `demo`, `bench`, `soak` and `cases`
+//! are programs built on these, each with a binary. `repo` checks the repository itself.
 
 pub mod accounting;
 pub mod bench;
@@ -24,4 +24,5 @@ pub mod demo;
 pub mod fakes;
 pub mod fleet;
 pub mod repo;
+pub mod soak;
 pub mod stack;

@@ -89,11 +89,6 @@ impl History {
         self.surprises.extend(other.surprises.into_iter().take(room));
     }
 
-    /// Returns the knowledge about a reading; `None` if it was never sent.
-    pub fn told(&self, device: &str, at: i64) -> Option<Told> {
-        self.devices.get(device)?.get(&at).copied()
-    }
-
     /// Returns every device with its readings.
     pub fn devices(&self) -> impl Iterator<Item = (&str, &HashMap<i64, Told>)> {
         self.devices.iter().map(|(device, times)| (device.as_str(), times))
@@ -134,7 +129,7 @@ mod tests {
             let mut history = History::default();
             history.note("a", 1, first);
             history.note("a", 1, second);
-            assert_eq!(history.told("a", 1), Some(known), "{first:?} then {second:?}");
+            assert_eq!(history.devices["a"][&1], known, "{first:?} then {second:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The verdict on a run: compares the clients' answers with the contents of Kafka, MySQL and Redis.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use jiff::civil::DateTime;
@@ -36,7 +36,8 @@ impl Verdict {
         if holds { self.facts.push(fact) } else { self.problems.push(format!("not so: {fact}")) }
     }
 
-    fn examples(&mut self, what: &str, found: &[String]) {
+    /// Adds a problem with the number of cases found and a few of them, if there are any.
+    pub(crate) fn examples(&mut self, what: &str, found: &[String]) {
         if !found.is_empty() {
             let shown = found[..found.len().min(EXAMPLES_MAX)].join(", ");
             self.problems.push(format!("{}: {}, such as {shown}", found.len(), what));
@@ -70,48 +71,81 @@ async fn check_rows(
     history: &History,
     verdict: &mut Verdict,
 ) -> anyhow::Result<HashMap<String, String>> {
-    let rows = world.database.rows("SELECT device_sn, timestamp FROM t_user_health_data").await?;
-    let mut seen: HashMap<(String, i64), u32> = HashMap::with_capacity(rows.len());
-    let mut newest: HashMap<String, String> = HashMap::new();
-    for row in rows {
-        let [Some(device), Some(time)] = &row[..] else { continue };
-        let at = epoch_seconds(time)?;
-        *seen.entry((device.clone(), at)).or_default() += 1;
-        let known = newest.entry(device.clone()).or_default();
-        if *known < *time {
-            known.clone_from(time);
+    let mut mismatches = Mismatches::default();
+    let mut newest = HashMap::new();
+    let known: HashMap<&str, &HashMap<i64, Told>> = history.devices().collect();
+    let stored = texts(world, "SELECT DISTINCT device_sn FROM t_user_health_data").await?;
+    let sent = known.keys().map(|device| (*device).to_owned());
+    let devices: BTreeSet<String> = sent.chain(stored).collect();
+    for device in devices {
+        // One device at a time: all rows of a long run would not fit into memory.
+        let quoted = device.replace('\\', "\\\\").replace('\'', "''");
+        let sql = format!("SELECT timestamp FROM t_user_health_data WHERE device_sn = '{quoted}'");
+        let times = texts(world, &sql).await?;
+        mismatches.add(&device, &times, known.get(device.as_str()).copied(), history.others())?;
+        if let Some(last) = times.into_iter().max() {
+            newest.insert(device, last);
         }
     }
-    let (mut missing, mut double, mut refused, mut strange) = (vec![], vec![], vec![], vec![]);
-    for ((device, at), rows) in &seen {
-        let name = || format!("{device} at {}", wall_time(*at));
-        match history.told(device, *at) {
-            Some(Told::Refused) => refused.push(name()),
-            None if !history.others() => strange.push(name()),
-            _ => {}
-        }
-        if *rows > 1 {
-            double.push(name());
-        }
-    }
-    for (device, times) in history.devices() {
-        for (at, told) in times {
-            if *told == Told::Acknowledged && !seen.contains_key(&(device.to_owned(), *at)) {
-                missing.push(format!("{device} at {}", wall_time(*at)));
-            }
-        }
-    }
-    verdict.examples("acknowledged but not stored", &missing);
-    verdict.examples("stored more than once", &double);
-    verdict.examples("refused but stored", &refused);
-    verdict.examples("stored but never sent", &strange);
-    if missing.is_empty() && double.is_empty() {
+    verdict.examples("acknowledged but not stored", &mismatches.missing);
+    verdict.examples("stored more than once", &mismatches.double);
+    verdict.examples("refused but stored", &mismatches.refused);
+    verdict.examples("stored but never sent", &mismatches.strange);
+    if mismatches.missing.is_empty() && mismatches.double.is_empty() {
         let acknowledged = history.count(Told::Acknowledged);
         verdict
             .facts
             .push(format!("all {acknowledged} acknowledged readings are stored exactly once"));
     }
     Ok(newest)
+}
+
+/// Returns the values of the only column of a query.
+async fn texts(world: &World, sql: &str) -> anyhow::Result<Vec<String>> {
+    Ok(world.database.rows(sql).await?.into_iter().flatten().flatten().collect())
+}
+
+/// The readings whose rows do not fit the answers.
+#[derive(Debug, Default)]
+struct Mismatches {
+    missing: Vec<String>,
+    double: Vec<String>,
+    refused: Vec<String>,
+    strange: Vec<String>,
+}
+
+impl Mismatches {
+    /// Compares the times of a device's rows with its answers. `others`: whether other clients send,
+    /// too.
+    fn add(
+        &mut self,
+        device: &str,
+        times: &[String],
+        told: Option<&HashMap<i64, Told>>,
+        others: bool,
+    ) -> anyhow::Result<()> {
+        let name = |at: i64| format!("{device} at {}", wall_time(at));
+        let mut seen: HashMap<i64, u32> = HashMap::with_capacity(times.len());
+        for time in times {
+            *seen.entry(epoch_seconds(time)?).or_default() += 1;
+        }
+        for (at, rows) in &seen {
+            match told.and_then(|told| told.get(at)) {
+                Some(Told::Refused) => self.refused.push(name(*at)),
+                None if !others => self.strange.push(name(*at)),
+                _ => {}
+            }
+            if *rows > 1 {
+                self.double.push(name(*at));
+            }
+        }
+        for (at, told) in told.into_iter().flatten() {
+            if *told == Told::Acknowledged && !seen.contains_key(at) {
+                self.missing.push(name(*at));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Checks that the workers' ledger accounts for every offset and agrees with the number of rows.
@@ -204,10 +238,32 @@ pub fn epoch_seconds(wall: &str) -> anyhow::Result<i64> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn the_wall_clock_goes_both_ways() {
         let at = 1_756_800_540;
-        assert_eq!(super::wall_time(at), "2025-09-02 16:09:00");
-        assert_eq!(super::epoch_seconds("2025-09-02 16:09:00").unwrap(), at);
+        assert_eq!(wall_time(at), "2025-09-02 16:09:00");
+        assert_eq!(epoch_seconds("2025-09-02 16:09:00").unwrap(), at);
+    }
+
+    #[test]
+    fn rows_are_compared_with_the_answers_of_their_device() {
+        use Told::{Acknowledged, Refused, Unknown};
+        let at = |second: i64| wall_time(1_756_800_540 + second);
+        let told: HashMap<_, _> = [Acknowledged, Acknowledged, Refused, Unknown, Unknown]
+            .into_iter()
+            .zip(1_756_800_540..)
+            .map(|(told, at)| (at, told))
+            .collect();
+        let rows = [at(0), at(0), at(2), at(3), at(9)];
+        let mut found = Mismatches::default();
+        found.add("a", &rows, Some(&told), false).unwrap();
+        let name = |second| vec![format!("a at {}", at(second))];
+        assert_eq!((found.missing, found.double), (name(1), name(0)));
+        assert_eq!((found.refused, found.strange), (name(2), name(9)));
+        let mut found = Mismatches::default();
+        found.add("b", &rows[..1], None, true).unwrap();
+        assert!(found.strange.is_empty(), "another client may have sent it");
     }
 }

@@ -22,3 +22,5 @@ mod worker_run;
 mod workload;
 
 pub use run::{Arguments, run};
+pub(crate) use series::{database, today};
+pub(crate) use table::machine;

@@ -70,12 +70,12 @@ impl Series {
 }
 
 /// Returns the database's name in file names, from its version.
-pub(super) fn database(version: &str) -> &'static str {
+pub(crate) fn database(version: &str) -> &'static str {
     if version.contains("MariaDB") { "mariadb" } else { "mysql" }
 }
 
 /// Returns today's date in the form of file names.
-pub(super) fn today() -> String {
+pub(crate) fn today() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%d").to_string()
 }
 

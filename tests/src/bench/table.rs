@@ -86,7 +86,7 @@ pub(super) fn median(mut figures: Vec<f64>) -> f64 {
 }
 
 /// Returns a description of the machine.
-pub(super) fn machine() -> String {
+pub(crate) fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     let model = cpuinfo

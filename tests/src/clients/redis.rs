@@ -105,6 +105,13 @@ impl Cache {
         Ok(fred::interfaces::ClientLike::custom(&self.client, command, arguments).await?)
     }
 
+    /// Makes the server follow no other any more; only for an exclusive world.
+    pub async fn lead(&self) -> anyhow::Result<()> {
+        let command = CustomCommand::new_static("REPLICAOF", ClusterHash::Random, false);
+        let arguments = vec!["NO", "ONE"];
+        Ok(fred::interfaces::ClientLike::custom(&self.client, command, arguments).await?)
+    }
+
     /// Deletes a device's hash, as eviction does.
     pub async fn evict(&self, device: &str) -> anyhow::Result<()> {
         Ok(self.client.del(format!("health_data:{device}")).await?)

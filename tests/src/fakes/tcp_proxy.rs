@@ -3,6 +3,7 @@
 //! Before a database it cuts a connection at its COMMIT, on demand: on the way there, or on the way
 //! back, when the server has committed and the client cannot know. The proxy can also fall silent,
 //! like a server whose machine has failed: no byte arrives any more, not even the connection's end.
+//! Or it holds everything for a while, like a network that loses every packet.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,6 +46,7 @@ pub struct Proxy {
     state: Arc<Mutex<State>>,
     away: watch::Sender<bool>,
     silenced: watch::Sender<usize>,
+    flowing: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
 
@@ -58,6 +60,7 @@ impl Proxy {
         let shared = Arc::clone(&state);
         let (away, cut) = watch::channel(false);
         let (silenced, silence) = watch::channel(0);
+        let (flowing, flow) = watch::channel(true);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if *cut.borrow() {
@@ -71,12 +74,13 @@ impl Proxy {
                 let (state, mut cut) = (Arc::clone(&shared), cut.clone());
                 let mut silence = silence.clone();
                 silence.mark_unchanged();
+                let mut flow = flow.clone();
                 tokio::spawn(async move {
                     // If either side ends, the connection ends. The client handles the rest.
                     if let Ok(server) = TcpStream::connect(server).await {
                         let (mut client, mut server) = (client, server);
                         let silent = tokio::select! {
-                            ended = relay(&mut client, &mut server, &state) => {
+                            ended = relay(&mut client, &mut server, &state, &mut flow) => {
                                 ended.is_ok_and(|end| end == End::Silence)
                             }
                             _ = silence.changed() => true,
@@ -92,7 +96,7 @@ impl Proxy {
                 });
             }
         });
-        Ok(Self { address, state, away, silenced, accepting })
+        Ok(Self { address, state, away, silenced, flowing, accepting })
     }
 
     /// Returns `url` with the proxy's address.
@@ -115,6 +119,17 @@ impl Proxy {
     /// server, as if another server had taken the address over.
     pub fn silence(&self) {
         self.silenced.send_modify(|times| *times += 1);
+    }
+
+    /// Forwards nothing until [`Self::flow`], neither on present nor on new connections, and ends
+    /// none. What was sent meanwhile arrives then.
+    pub fn hold(&self) {
+        self.flowing.send_replace(false);
+    }
+
+    /// Forwards again.
+    pub fn flow(&self) {
+        self.flowing.send_replace(true);
     }
 
     /// Connects new connections to the server that `url` names, as if a name now meant another
@@ -176,12 +191,15 @@ async fn relay(
     client: &mut TcpStream,
     server: &mut TcpStream,
     state: &Mutex<State>,
+    flow: &mut watch::Receiver<bool>,
 ) -> std::io::Result<End> {
     let (mut asked, mut answered) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
     loop {
         tokio::select! {
             read = client.read(&mut asked) => {
                 let asked = &asked[..read?];
+                // The end of a connection is held like its bytes.
+                let _ = flow.wait_for(|flows| *flows).await;
                 if asked.is_empty() {
                     return Ok(End::Cut);
                 }
@@ -202,6 +220,7 @@ async fn relay(
             }
             read = server.read(&mut answered) => {
                 let answered = &answered[..read?];
+                let _ = flow.wait_for(|flows| *flows).await;
                 if answered.is_empty() {
                     return Ok(End::Cut);
                 }

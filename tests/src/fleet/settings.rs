@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::ensure;
 use jiff::SignedDuration;
 
-/// Most readings of one run: the history of all is kept in memory.
-const READINGS_MAX: f64 = 10_000_000.0;
+/// Most readings of one run: the history keeps each in memory, in about 30 bytes.
+const READINGS_MAX: f64 = 15_000_000.0;
 
 /// The settings of a fleet.
 #[derive(Debug, Clone, clap::Args)]

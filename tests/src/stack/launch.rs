@@ -110,9 +110,14 @@ impl Launch {
 
     /// Runs a command to its end and returns its exit code and its output.
     pub async fn finish(self) -> anyhow::Result<Finished> {
+        self.finish_within(FINISHED_WITHIN).await
+    }
+
+    /// Like [`Self::finish`], for a command that may take `limit`.
+    pub async fn finish_within(self, limit: Duration) -> anyhow::Result<Finished> {
         let mut command = self.command()?;
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let output = tokio::time::timeout(FINISHED_WITHIN, command.output())
+        let output = tokio::time::timeout(limit, command.output())
             .await
             .with_context(|| format!("{} did not come to its end", self.name))??;
         let text = [output.stdout, output.stderr].concat();
