@@ -13,8 +13,9 @@ use crate::fleet::{Settings, duration};
 pub(super) const CONNECTIONS: usize = 256;
 
 /// Run the whole pipeline under load, strike it with a random fault every few minutes, and account
-/// for every reading and notification at the end. Start it through
-/// `deploy/stack run -- target/release/soak`.
+/// for every reading and notification at the end.
+///
+/// Start it through `deploy/stack run -- target/release/soak`.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Arguments {

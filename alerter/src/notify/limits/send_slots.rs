@@ -1,6 +1,7 @@
-//! Bounds the sends under way, of each account and on each channel. So an account that does not
-//! answer takes no slot of another account, and a platform that does not answer takes no slot of
-//! another channel.
+//! Bounds the sends under way, of each account and on each channel.
+//!
+//! So an account that does not answer takes no slot of another account, and a platform that does not
+//! answer takes no slot of another channel.
 //!
 //! Pure. [`crate::notify::sender`] takes a slot before it claims a row, and frees it after the send.
 

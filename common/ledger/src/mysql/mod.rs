@@ -162,7 +162,7 @@ const SESSION_IDLE_SECONDS: u64 = 120;
 const CONNECTION_IDLE: Duration = Duration::from_secs(60);
 
 /// Longest life of a connection. A process that only reads leaves a former primary after this time,
-/// and NOW() has the new offset this long after a change to or from daylight saving time.
+/// and `NOW()` has the new offset this long after a change to or from daylight saving time.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
 
 /// Returns the statements that prepare a session. Strict mode, because otherwise a multi-row INSERT

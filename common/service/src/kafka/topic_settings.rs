@@ -10,9 +10,10 @@ use rdkafka::error::KafkaError;
 /// The effective settings of a topic by name, broker defaults included.
 pub type TopicSettings = BTreeMap<String, String>;
 
-/// Returns the settings of a topic, within `timeout`. `None` if the brokers show none: rdkafka drops
-/// the error of a topic, whatever the error is. An account without the right to describe, a missing
-/// topic and a broker that fails look the same.
+/// Returns the settings of a topic, within `timeout`. `None` if the brokers show none.
+///
+/// rdkafka drops the error of a topic, whatever the error is. An account without the right to
+/// describe, a missing topic and a broker that fails look the same.
 pub async fn topic_settings(
     admin: &AdminClient<DefaultClientContext>,
     topic: &str,
