@@ -71,6 +71,16 @@ fn only_the_present_claim_can_be_lost() {
 }
 
 #[test]
+fn the_epoch_of_the_last_claim_is_known_beyond_the_assignment() {
+    let now = Instant::now();
+    let mut assignment = assigned(now);
+    assert!(assignment.unclaim(3, 7, now, 0.0));
+    assignment.remove(&[3]);
+    assignment.add(&[3], now);
+    assert_eq!([3, 4].map(|partition| assignment.last_epoch(partition)), [7, 0]);
+}
+
+#[test]
 fn a_partition_that_cannot_be_claimed_waits_behind_those_that_nobody_has_tried() {
     let now = Instant::now();
     let mut assignment = Assignment::default();

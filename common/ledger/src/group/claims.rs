@@ -181,7 +181,8 @@ impl ClaimTable {
             // is still written.
             return Err(ClaimFailure::OutOfRange(message));
         }
-        let claimed = self.ledger.claim(partition, low).await;
+        let former_epoch = self.assignment().last_epoch(partition);
+        let claimed = self.ledger.claim(partition, low, former_epoch).await;
         claimed.map_err(|error| ClaimFailure::Server(error.into()))
     }
 
