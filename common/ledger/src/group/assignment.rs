@@ -159,9 +159,13 @@ impl Assignment {
         true
     }
 
-    /// Returns the partitions to claim now, the longest waiting first.
+    /// Returns the partitions to claim now, the longest waiting first. Only paused ones: a claim takes
+    /// effect when its partition is resumed.
     pub(super) fn due(&self, now: Instant) -> Vec<i32> {
-        let unclaimed = self.partitions.iter().filter(|(_, assigned)| assigned.claimed.is_none());
+        let unclaimed = self
+            .partitions
+            .iter()
+            .filter(|(_, assigned)| assigned.claimed.is_none() && assigned.paused);
         let mut due: Vec<_> = unclaimed
             .map(|(partition, assigned)| (assigned.due, *partition))
             .filter(|(due, _)| *due <= now)
