@@ -159,8 +159,8 @@ impl Assignment {
         true
     }
 
-    /// Returns the partitions to claim now, the longest waiting first. Only paused ones: a claim takes
-    /// effect when its partition is resumed.
+    /// Returns the partitions to claim now, the longest waiting first. Only paused ones: a claim
+    /// takes effect when its partition is resumed.
     pub(super) fn due(&self, now: Instant) -> Vec<i32> {
         let unclaimed = self
             .partitions
