@@ -197,6 +197,8 @@ impl Pipeline {
             let load = mysql_retry
                 .until_done("load alert state", || state_rows::load(store.pool(), claim.partition));
             let Ok(stored) = load.await else { return Ok(ControlFlow::Break(())) };
+            // What a lost claim of the partition holds back is read again under this one.
+            self.parts.dead_letters.forget(claim.partition);
             let (partition, next_offset) = (claim.partition, claim.next_offset);
             info!(partition, devices = stored.devices.len(), next_offset, "alert state loaded");
             self.engine.load(partition, stored);

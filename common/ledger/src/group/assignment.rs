@@ -69,6 +69,8 @@ struct AssignedPartition {
 #[derive(Debug, Default)]
 pub(super) struct Assignment {
     partitions: BTreeMap<i32, AssignedPartition>,
+    /// The last epoch of each partition that was ever claimed. Deliveries of it may still wait.
+    epochs: BTreeMap<i32, i64>,
     /// Partitions for which the pipeline has no room.
     held_back: BTreeSet<i32>,
     /// Whether the pipeline has room for no delivery at all.
@@ -101,11 +103,17 @@ impl Assignment {
 
     /// Records a claim.
     pub(super) fn claimed(&mut self, claim: &Claim, now: Instant) {
+        self.epochs.insert(claim.partition, claim.epoch);
         if let Some(assigned) = self.partitions.get_mut(&claim.partition) {
             let Claim { epoch, next_offset, .. } = *claim;
             assigned.claimed = Some(Claimed { epoch, next: next_offset, since: now });
             assigned.failure = None;
         }
+    }
+
+    /// Returns the epoch of the last claim of a partition. 0 if it was never claimed.
+    pub(super) fn last_epoch(&self, partition: i32) -> i64 {
+        self.epochs.get(&partition).copied().unwrap_or_default()
     }
 
     /// Records a failed claim, and when the claim is tried again. Returns whether the failure is to
@@ -151,9 +159,13 @@ impl Assignment {
         true
     }
 
-    /// Returns the partitions to claim now, the longest waiting first.
+    /// Returns the partitions to claim now, the longest waiting first. Only paused ones: a claim
+    /// takes effect when its partition is resumed.
     pub(super) fn due(&self, now: Instant) -> Vec<i32> {
-        let unclaimed = self.partitions.iter().filter(|(_, assigned)| assigned.claimed.is_none());
+        let unclaimed = self
+            .partitions
+            .iter()
+            .filter(|(_, assigned)| assigned.claimed.is_none() && assigned.paused);
         let mut due: Vec<_> = unclaimed
             .map(|(partition, assigned)| (assigned.due, *partition))
             .filter(|(due, _)| *due <= now)

@@ -42,6 +42,7 @@ fn a_lost_claim_is_claimed_again_ever_later_until_a_claim_stays() {
     let start = Instant::now();
     let mut assignment = assigned(start);
     assignment.claimed(&Claim { partition: 4, ..CLAIM }, start);
+    assignment.changed(&[3], true);
     let mut now = start;
     for (epoch, wait) in [(7, 1), (8, 2), (9, 4), (10, 8), (11, 16), (12, 30), (13, 30)] {
         assert!(assignment.unclaim(3, epoch, now, 0.0));
@@ -71,10 +72,22 @@ fn only_the_present_claim_can_be_lost() {
 }
 
 #[test]
+fn the_epoch_of_the_last_claim_is_known_beyond_the_assignment() {
+    let now = Instant::now();
+    let mut assignment = assigned(now);
+    assert!(assignment.unclaim(3, 7, now, 0.0));
+    assignment.remove(&[3]);
+    assignment.add(&[3], now);
+    assert_eq!([3, 4].map(|partition| assignment.last_epoch(partition)), [7, 0]);
+}
+
+#[test]
 fn a_partition_that_cannot_be_claimed_waits_behind_those_that_nobody_has_tried() {
     let now = Instant::now();
     let mut assignment = Assignment::default();
     assignment.add(&[1, 2], now);
+    assert!(assignment.due(now).is_empty(), "they are not paused yet");
+    assignment.changed(&[1, 2], true);
     assert_eq!(assignment.due(now), [1, 2]);
     assignment.failed(1, &unanswered(), now, 0.0);
     assert_eq!(assignment.due(now), [2]);
@@ -87,6 +100,7 @@ fn a_server_is_asked_every_second_and_a_position_outside_the_topic_ever_later() 
     for (failure, waits) in [(unanswered(), [1, 1, 1, 1]), (out_of_range(), [1, 2, 4, 8])] {
         let mut assignment = Assignment::default();
         assignment.add(&[1], start);
+        assignment.changed(&[1], true);
         let mut now = start;
         for wait in waits {
             assignment.failed(1, &failure, now, 0.0);

@@ -19,11 +19,11 @@ use tracing::{debug, info, warn};
 
 use super::assignment::{Assignment, ClaimFailure};
 use super::delivery::ConsumerEvent;
+use super::fetch_position::{seek, start};
 use super::out_of_range::OutOfRange;
 use super::topic_check::TopicCheck;
 use crate::ledger::{Claim, ClaimError, Ledger};
 use crate::metrics::{PARTITIONS_OWNED, PARTITIONS_UNCLAIMED};
-use ljwx_service::kafka::REQUEST_TIMEOUT;
 
 /// Longest delay of a rebalance by one claim.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
@@ -181,7 +181,8 @@ impl ClaimTable {
             // is still written.
             return Err(ClaimFailure::OutOfRange(message));
         }
-        let claimed = self.ledger.claim(partition, low).await;
+        let former_epoch = self.assignment().last_epoch(partition);
+        let claimed = self.ledger.claim(partition, low, former_epoch).await;
         claimed.map_err(|error| ClaimFailure::Server(error.into()))
     }
 
@@ -224,18 +225,14 @@ impl ClaimTable {
         self.assignment().positions()
     }
 
-    /// Ends the claims of the partitions whose next record the topic does not have. Kafka has
-    /// stopped fetching one of them, and does not name it.
-    pub(super) fn unclaim_out_of_range<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
-        let all = self.positions();
-        let is_outside = |(partition, _, next): &&(i32, i64, i64)| {
-            !self.ends(consumer, *partition).is_ok_and(|(low, high)| (low..=high).contains(next))
-        };
-        let outside: Vec<_> = all.iter().filter(is_outside).copied().collect();
-        // A new leader may have known an end that was too low for a moment.
-        let stopped = if outside.is_empty() { all } else { outside };
-        for (partition, epoch, _) in stopped {
-            self.unclaim(partition, epoch);
+    /// Ends the claims of the partitions that librdkafka has stopped fetching: the topic does not
+    /// have their next record. librdkafka does not name them, but accepts no seek in them.
+    pub(super) fn unclaim_stopped<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
+        for (partition, epoch, next) in self.positions() {
+            let offset = self.kafka_offset(next);
+            if seek(consumer, self.ledger.topic(), partition, offset).is_err() {
+                self.unclaim(partition, epoch);
+            }
         }
     }
 
@@ -250,12 +247,13 @@ impl ClaimTable {
         Ok((low + self.base(), high + self.base()))
     }
 
-    /// Returns the position of a claimed partition, as Kafka counts.
-    pub(super) fn kafka_offset(&self, claim: &Claim) -> Offset {
-        Offset::Offset(claim.next_offset - self.base())
+    /// Returns an offset of the ledger as Kafka counts.
+    pub(super) fn kafka_offset(&self, offset: i64) -> Offset {
+        Offset::Offset(offset - self.base())
     }
 
-    /// Claims the unclaimed partitions that have waited long enough.
+    /// Claims the unclaimed partitions that have waited long enough. [`Self::apply_pauses`] starts
+    /// them.
     pub(super) fn claim_waiting<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
         let due = self.assignment().due(Instant::now());
         if due.is_empty() || consumer.assignment_lost() {
@@ -263,32 +261,26 @@ impl ClaimTable {
         }
         self.topic_check.forget();
         let claims = self.claim(consumer, &due);
-        for claim in &claims {
-            if let Err(error) = self.restart(consumer, claim) {
-                return self.fail(format!("cannot start partition {}: {error}", claim.partition));
-            }
-        }
         if !claims.is_empty() {
             self.serve(claims);
         }
     }
 
-    /// Continues fetching of a claimed partition at the position of its claim.
-    fn restart<C: ConsumerContext>(
+    /// Resumes claimed partitions, each at its next record. Every resume starts anew, because a
+    /// pause may discard the error by which librdkafka tells that it has stopped fetching.
+    fn resume<C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,
-        claim: &Claim,
+        partitions: &[i32],
     ) -> KafkaResult<()> {
-        let (partition, start) = (claim.partition, self.kafka_offset(claim));
-        if consumer.seek(self.ledger.topic(), partition, start, REQUEST_TIMEOUT).is_ok() {
-            return Ok(());
+        let positions = self.positions();
+        for (partition, _, next) in positions.iter().filter(|at| partitions.contains(&at.0)) {
+            let offset = self.kafka_offset(*next);
+            if let Err(error) = start(consumer, self.ledger.topic(), *partition, offset) {
+                self.fail(format!("cannot start partition {partition}: {error}"));
+            }
         }
-        // No seek reaches a partition that librdkafka has stopped fetching, as at an offset that the
-        // topic does not have.
-        let mut list = self.list(&[partition]);
-        consumer.incremental_unassign(&list)?;
-        list.set_partition_offset(self.ledger.topic(), partition, start)?;
-        consumer.incremental_assign(&list)
+        consumer.resume(&self.list(partitions))
     }
 
     /// Returns why partitions are unclaimed.
@@ -313,8 +305,10 @@ impl ClaimTable {
             if partitions.is_empty() {
                 continue;
             }
-            let list = self.list(&partitions);
-            let changed = if pause { consumer.pause(&list) } else { consumer.resume(&list) };
+            let changed = match pause {
+                true => consumer.pause(&self.list(&partitions)),
+                false => self.resume(consumer, &partitions),
+            };
             match changed {
                 Ok(()) => self.assignment().changed(&partitions, pause),
                 Err(error) => failed = Some(error),

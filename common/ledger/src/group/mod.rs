@@ -6,6 +6,7 @@ mod claims;
 pub mod consumer;
 pub mod dead_letter_topic;
 pub mod delivery;
+mod fetch_position;
 pub mod lag;
 pub mod monitor;
 mod out_of_range;

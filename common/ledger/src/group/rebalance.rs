@@ -37,7 +37,7 @@ impl RebalanceContext {
         // If the topic was recreated, no offsets are missing and the remedy is another.
         self.claims.forget_topic();
         if self.claims.is_accepted_topic(consumer) {
-            self.claims.unclaim_out_of_range(consumer);
+            self.claims.unclaim_stopped(consumer);
         }
     }
 
@@ -50,7 +50,8 @@ impl RebalanceContext {
             // Set the offset before the assignment, because a seek right after it fails. An
             // unclaimed partition is paused, so its offset does not matter.
             let claim = claims.iter().find(|claim| claim.partition == partition);
-            let start = claim.map_or(Offset::Beginning, |claim| self.claims.kafka_offset(claim));
+            let next = claim.map(|claim| self.claims.kafka_offset(claim.next_offset));
+            let start = next.unwrap_or(Offset::Beginning);
             if let Err(error) =
                 list.set_partition_offset(self.claims.ledger().topic(), partition, start)
             {

@@ -224,12 +224,22 @@ impl Ledger {
 
     /// Claims a partition: raises its epoch, so that the former owner is fenced. A partition
     /// without a row starts at `low_watermark`.
-    pub async fn claim(&self, partition: i32, low_watermark: i64) -> Result<Claim, ClaimError> {
+    ///
+    /// The new epoch is greater than `former_epoch`, that of this process's former claim or 0. The
+    /// row of a restored backup would repeat that epoch, and deliveries of the former claim that
+    /// still wait would pass for those of the new one.
+    pub async fn claim(
+        &self,
+        partition: i32,
+        low_watermark: i64,
+        former_epoch: i64,
+    ) -> Result<Claim, ClaimError> {
         let mut transaction = self.pool.begin().await?;
         let query = format!(
             "INSERT INTO ingest_progress (consumer_group, topic, `partition`, first_offset, \
-             next_offset, redis_offset, epoch, owner, kind) VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?) \
-             ON DUPLICATE KEY UPDATE epoch = epoch + 1, owner = ?, kind = COALESCE({KIND}, ?)"
+             next_offset, redis_offset, epoch, owner, kind) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             ON DUPLICATE KEY UPDATE epoch = GREATEST(epoch, ?) + 1, owner = ?, \
+             kind = COALESCE({KIND}, ?)"
         );
         sqlx::query(AssertSqlSafe(query))
             .bind(&self.group)
@@ -238,8 +248,10 @@ impl Ledger {
             .bind(low_watermark)
             .bind(low_watermark)
             .bind(low_watermark)
+            .bind(former_epoch + 1)
             .bind(&self.owner)
             .bind(self.kind.as_str())
+            .bind(former_epoch)
             .bind(&self.owner)
             .bind(self.kind.as_str())
             .execute(&mut *transaction)
