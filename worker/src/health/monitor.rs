@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use ljwx_ledger::group::monitor::{ANSWER_TIMEOUT, GroupMonitor, INTERVAL};
 use ljwx_ledger::metrics::PAUSED;
-use ljwx_ledger::mysql::{MySqlPool, errors};
+use ljwx_ledger::mysql::MySqlPool;
+use ljwx_ledger::mysql::errors::{self, Remedy};
 use ljwx_service::metrics::flag;
 use metrics::gauge;
 use tokio::sync::watch;
@@ -53,10 +54,15 @@ impl ServerMonitor {
                 self.set_gate(consumption_state);
                 None
             }
+            // A missing table or right is an answer, although the monitor needs `ingest_topic`, too.
+            Ok(Err(error)) if mysql_answers || errors::remedy(&error) == Remedy::Schema => {
+                Some(errors::message(&error))
+            }
+            Err(_) if mysql_answers => {
+                Some(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))
+            }
             // Another reason says so if MySQL does not answer at all.
-            _ if !mysql_answers => return,
-            Ok(Err(error)) => Some(errors::message(&error)),
-            Err(_) => Some(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+            Ok(Err(_)) | Err(_) => return,
         };
         self.report_unreadable(error);
     }

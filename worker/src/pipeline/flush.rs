@@ -190,7 +190,13 @@ impl Flush {
                     segment.add_dead_letters(found.iter().filter_map(own).collect());
                 }
             }
-            Err(error) => hold.wait(batch.partitions(), error.kind(), &error.to_string()).await,
+            Err(error) => {
+                if error.kind() == Remedy::Infrastructure.as_str() && hold.attempts() >= SPLIT_AFTER
+                {
+                    ended.put_back_others(batch);
+                }
+                hold.wait(batch.partitions(), error.kind(), &error.to_string()).await;
+            }
         }
     }
 

@@ -310,6 +310,8 @@ impl Pipeline {
                     Some(Ok(done)) => self.done(done),
                     Some(Err(error)) => warn!(%error, "cannot finish batch while draining"),
                 },
+                // A batch that is held by now leaves its place to another one.
+                () = tokio::time::sleep(TURN_INTERVAL) => {}
             }
         }
     }
