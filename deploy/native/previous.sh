@@ -21,6 +21,6 @@ previous_build() {
   git -C "$HERE/../.." archive "$PREVIOUS_COMMIT" 2>"$log" | tar -x -C "$work" 2>>"$log" || return 1
   interruptible nice -n 15 env -C "$work" cargo build --locked -p ljwx-worker --bin worker \
     --target-dir "$work/target" >>"$log" 2>&1 || return 1
-  mv -- "$work/target/debug/worker" "$1/worker"
+  mv -- "$work/target/debug/worker" "$1/worker" || return 1
   rm -rf -- "$work"
 }

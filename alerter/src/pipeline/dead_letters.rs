@@ -162,9 +162,14 @@ impl DeadLetters {
         vec![free]
     }
 
-    /// Returns the number of deliveries that wait behind others.
-    pub(super) fn waiting(&self) -> usize {
-        self.held.values().map(|held| held.behind.len()).sum()
+    /// Returns the partitions that must get no more deliveries: all that wait, once
+    /// `deliveries_max` deliveries wait behind others. The other partitions go on.
+    pub(super) fn full(&self, deliveries_max: usize) -> BTreeSet<i32> {
+        let behind: usize = self.held.values().map(|held| held.behind.len()).sum();
+        if behind < deliveries_max {
+            return BTreeSet::new();
+        }
+        self.held.keys().map(|(partition, _)| *partition).collect()
     }
 
     /// Waits until the dead letters of a partition are confirmed, or for ever if none is published.

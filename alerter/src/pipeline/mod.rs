@@ -53,8 +53,8 @@ const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 /// Interval at which missing data is checked that no record shows.
 const NO_DATA_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Deliveries from which a transaction takes no more. As many can wait while it is evaluated, and
-/// as many behind dead letters.
+/// Deliveries from which a transaction takes no more. As many can wait while it is evaluated. Once
+/// as many wait behind dead letters, their partitions are paused.
 pub const DELIVERIES_MAX: usize = 16_384;
 
 /// The parts of the loop.
@@ -143,10 +143,10 @@ impl Pipeline {
         absence.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.parts.mysql_retry.heartbeat().turn();
-            let admit = self.parts.dead_letters.waiting() < DELIVERIES_MAX;
+            self.parts.source.hold_back(self.parts.dead_letters.full(DELIVERIES_MAX));
             let flow = tokio::select! {
                 () = self.parts.stop.cancelled() => ControlFlow::Break(()),
-                event = self.parts.source.next(admit) => self.on_event(event).await?,
+                event = self.parts.source.next(true) => self.on_event(event).await?,
                 confirmed = self.parts.dead_letters.confirmed() => {
                     let (claim, deliveries) = confirmed?;
                     self.on_confirmed(claim, deliveries).await?

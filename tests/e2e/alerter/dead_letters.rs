@@ -146,6 +146,7 @@ async fn without_a_topic_for_its_dead_letter_a_partition_waits_alone_until_there
     let other = world.launch("worker", &["migrate"]).env("ALERTER_GROUP", "other");
     let migrated = other.finish().await?;
     ensure!(migrated.code == Some(0), "{}", migrated.text);
+    world.grant().await?;
     platform::seed(&world, &[HEART_RATE_HIGH]).await?;
     let wechat = FakeWechat::start().await?;
     // By default, a producer waits half a minute for an unknown topic to appear.
