@@ -248,8 +248,9 @@ impl Publisher {
 
     fn renew(&self) -> Result<(), KafkaError> {
         let producer = self.0.config.create_with_context(self.0.health.clone())?;
-        *self.replaceable() = Some(producer);
+        // The places of the new producer's records are taken after this.
         self.0.health.acks().renewed(Instant::now());
+        *self.replaceable() = Some(producer);
         Ok(())
     }
 
