@@ -248,7 +248,7 @@ impl Publisher {
 
     fn renew(&self) -> Result<(), KafkaError> {
         let producer = self.0.config.create_with_context(self.0.health.clone())?;
-        // The places of the new producer's records are taken after this.
+        // This frees all places, so it comes before the new producer gets records.
         self.0.health.acks().renewed(Instant::now());
         *self.replaceable() = Some(producer);
         Ok(())
