@@ -114,7 +114,7 @@ impl Ingest {
         let body = parse_body(content, &context).ok_or(IngestError::Empty)?;
         let reserved = match policy {
             RoutePolicy::Device => self.reserve_rejects(&body.items),
-            RoutePolicy::Api => Ok(()),
+            RoutePolicy::Api => Ok(0),
         };
         let mut intake = BodyRecords {
             ingest: self,
@@ -128,25 +128,35 @@ impl Ingest {
         for item in body.items {
             intake.item(item);
         }
-        let sent = self.records.publish(intake.records).map_err(IngestError::Unavailable)?;
-        Ok(SentBody { sent, no_room: intake.no_room, result: intake.result })
+        let reject_bytes = reserved.unwrap_or(0);
+        match self.records.publish(intake.records) {
+            Ok(sent) => {
+                counter!(REJECTS_BYTES).increment(reject_bytes);
+                Ok(SentBody { sent, no_room: intake.no_room, result: intake.result })
+            }
+            Err(error) => {
+                self.rejects.give_back(reject_bytes);
+                Err(IngestError::Unavailable(error))
+            }
+        }
     }
 
     /// Takes the room of all rejects of a body, or of none: of a body that is sent again, a part
-    /// would be in the topic once more each time. The error is the wait until there is room.
-    fn reserve_rejects(&self, items: &[ParsedItem<'_>]) -> Result<(), Duration> {
+    /// would be in the topic once more each time. Returns the bytes of that room. The error is the
+    /// wait until there is room.
+    fn reserve_rejects(&self, items: &[ParsedItem<'_>]) -> Result<u64, Duration> {
         let kept = items.iter().filter(|item| item.is_kept());
         let sizes = kept.map(|item| item.source.raw.len() + REJECT_OVERHEAD_BYTES);
         let (count, bytes) = sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size));
         if count == 0 {
-            return Ok(());
+            return Ok(0);
         }
-        let reserved = self.rejects.take(bytes as u64);
-        match reserved {
-            Ok(()) => counter!(REJECTS_BYTES).increment(bytes as u64),
-            Err(_) => counter!(REJECTS_THROTTLED).increment(count),
+        let bytes = bytes as u64;
+        let reserved = self.rejects.take(bytes);
+        if reserved.is_err() {
+            counter!(REJECTS_THROTTLED).increment(count);
         }
-        reserved
+        reserved.map(|()| bytes)
     }
 }
 

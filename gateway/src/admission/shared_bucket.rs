@@ -1,6 +1,6 @@
 //! Shares one token bucket among all requests of the process.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::admission::token_bucket::TokenBucket;
@@ -17,6 +17,15 @@ impl SharedBucket {
 
     /// Takes `tokens` if any are left. The error is the wait until any are left.
     pub fn take(&self, tokens: u64) -> Result<(), Duration> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(tokens, Instant::now())
+        self.bucket().take(tokens, Instant::now())
+    }
+
+    /// Gives back tokens that were taken and not used.
+    pub fn give_back(&self, tokens: u64) {
+        self.bucket().give_back(tokens);
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, TokenBucket> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

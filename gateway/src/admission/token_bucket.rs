@@ -33,6 +33,11 @@ impl TokenBucket {
         self.left -= tokens as f64;
         Ok(())
     }
+
+    /// Gives back tokens that were taken and not used.
+    pub fn give_back(&mut self, tokens: u64) {
+        self.left = (self.left + tokens as f64).min(self.burst);
+    }
 }
 
 #[cfg(test)]
@@ -63,6 +68,16 @@ mod tests {
             let waited = taken.err().map(|wait| (wait.as_secs_f64() * 1e3).round() as u64);
             assert_eq!(waited, wait, "{tokens} at {at} ms");
         }
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_for_the_next_one() {
+        let now = Instant::now();
+        let mut bucket = TokenBucket::new(1, 100, now);
+        assert_eq!(bucket.take(150, now), Ok(()));
+        bucket.give_back(150);
+        assert_eq!(bucket.take(100, now), Ok(()));
+        assert!(bucket.take(1, now).is_err(), "never more than the burst");
     }
 
     proptest! {

@@ -143,7 +143,7 @@ impl Routes {
         if !self.topics.allows_use() {
             return Err(self.unavailable());
         }
-        let Some(_passage) = self.kafka.enter() else { return Err(self.unavailable()) };
+        let Some(_passage) = self.kafka.enter() else { return Err(self.refused()) };
         if self.slots.available_permits() == 0 {
             return Err(self.refused());
         }

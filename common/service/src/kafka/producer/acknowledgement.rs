@@ -112,7 +112,7 @@ impl Acknowledgements {
         Some(number)
     }
 
-    /// Gives back the place of one record of a group.
+    /// Gives back the place of one record of a group, unless a new producer has freed it.
     pub(super) fn give_back(&mut self, number: u64, bytes: usize) {
         let Some(group) = self.waiting.get_mut(&number) else { return };
         self.records -= 1;
@@ -158,9 +158,12 @@ impl Acknowledgements {
         self.fatal = Some(reason);
     }
 
-    /// Notes that there is a new producer. The failures of the last one say nothing of it.
+    /// Notes that there is a new producer. The failures of the last one say nothing of it, and the
+    /// records that the last one has not reported are never reported: their places are free.
     pub(super) fn renewed(&mut self, now: Instant) {
         (self.fatal, self.failed, self.broker_up) = (None, None, now);
+        self.waiting.clear();
+        (self.records, self.bytes) = (0, 0);
     }
 
     /// Returns the number of acknowledged records.

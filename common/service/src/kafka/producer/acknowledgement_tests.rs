@@ -147,6 +147,20 @@ fn a_failed_producer_is_fatal_until_it_has_a_successor() {
 }
 
 #[test]
+fn records_that_a_failed_producer_never_reported_leave_their_places_to_its_successor() {
+    let start = Instant::now();
+    let mut acks = Acknowledgements::new(LIMITS, start);
+    let unreported = acks.take(LIMITS.records, LIMITS.bytes, start).unwrap();
+    acks.broken("no right".to_owned());
+    let later = start + Duration::from_secs(60);
+    acks.renewed(later);
+    assert_eq!((acks.state(later), acks.oldest(later)), (KafkaState::Flowing, Duration::ZERO));
+    acks.give_back(unreported, 100);
+    assert!(acks.take(LIMITS.records, LIMITS.bytes, later).is_some(), "every place is free");
+    assert_eq!(acks.take(1, 1, later), None, "no place is free twice");
+}
+
+#[test]
 fn senders_that_were_refused_are_expected_back() {
     let start = Instant::now();
     let at = |second: u64| start + Duration::from_secs(second);

@@ -91,7 +91,7 @@ impl ProducerHealth {
             if stalled {
                 warn!("Kafka acknowledges no record, retrying");
             } else {
-                info!("Kafka acknowledges records again");
+                info!("Kafka is no longer stalled");
             }
         }
     }

@@ -248,8 +248,9 @@ impl Publisher {
 
     fn renew(&self) -> Result<(), KafkaError> {
         let producer = self.0.config.create_with_context(self.0.health.clone())?;
-        *self.replaceable() = Some(producer);
+        // This frees all places, so it comes before the new producer gets records.
         self.0.health.acks().renewed(Instant::now());
+        *self.replaceable() = Some(producer);
         Ok(())
     }
 
