@@ -43,7 +43,7 @@ async fn a_redis_user_without_a_permission_is_named_and_costs_only_what_it_forbi
     let world = World::shared("noperm").await?;
     world.migrate().await?;
     let user = world.app_id();
-    let rules = [&["on", "+@all", "resetchannels"][..], &KEYS].concat();
+    let rules = [&["on", "+@all", "resetchannels"][..], &KEYS[..]].concat();
     let url = world.cache.set_user(&user, &rules).await?;
     let worker = world.worker().env("REDIS_URL", url);
     let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
