@@ -16,8 +16,9 @@ CREATE USER IF NOT EXISTS 'ljwx_operator'@'%' IDENTIFIED BY 'change-me';
 -- `worker migrate` creates and changes every table.
 GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP ON ljwx.* TO 'ljwx_migrate'@'%';
 
--- The months of the main table and the retention of documents, in `worker run`. The rights hold for the whole database, because the rows of an
--- expired month move to a table that is named for the time of the move. The rows are counted in the ledger.
+-- The months of the main table and the retention of documents, in `worker run`. The rights hold for the whole
+-- database, because the rows of an expired month move to a table that is named for the time of the move. The rows
+-- are counted in the ledger.
 GRANT SELECT, INSERT, CREATE, ALTER, DROP, LOCK TABLES ON ljwx.* TO 'ljwx_maintenance'@'%';
 GRANT UPDATE ON ljwx.ingest_progress TO 'ljwx_maintenance'@'%';
 GRANT DELETE ON ljwx.ingest_dropped_month TO 'ljwx_maintenance'@'%';

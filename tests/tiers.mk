@@ -42,7 +42,6 @@ MYSQL := \
   faults::commits:: \
   faults::disk::what_only_other_servers_say_is_waited_out_as_well \
   faults::servers_lost::mysql_stopped_and_back_loses_nothing_and_needs_nobody \
-  faults::links:: \
   worker::merges:: \
   worker::modes:: \
   worker::offsets:: \

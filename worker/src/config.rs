@@ -134,8 +134,9 @@ const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// `EXPIRE` takes whole seconds.
 const REDIS_TTL_MIN: Duration = Duration::from_secs(1);
 
-/// Connections for the months: one for statements that may wait for hours, one beside it.
-const MAINTENANCE_CONNECTIONS: u32 = 2;
+/// Connections for the months and the retention of documents, beside the one whose statements may
+/// wait for hours. Two remove documents. The third counts rows: a month waits for it under a lock.
+const MAINTENANCE_CONNECTIONS: u32 = 3;
 
 /// Full batches of deliveries in memory, for each batch in flight.
 const BUFFERED_BATCHES: usize = 4;

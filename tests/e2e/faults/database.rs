@@ -119,6 +119,34 @@ async fn a_server_without_a_free_connection_is_waited_for() -> Result<()> {
     ends_well(world, [gateway, worker], 3).await
 }
 
+/// On MySQL the account is of its default kind, whose full login needs the server's RSA key. The
+/// server caches a successful login until privileges are flushed or the server restarts.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_with_a_password_logs_in_again_after_its_privileges_were_flushed() -> Result<()>
+{
+    let world = World::shared("login").await?;
+    world.migrate().await?;
+    let url = world.database.create_user().await?;
+    let worker = world.worker().env("MYSQL_URL", &url);
+    let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
+    send(&gateway, &world.device(1), AT, &[80]).await?;
+    settled(&world).await?;
+    world.database.execute("FLUSH PRIVILEGES").await?;
+    let before = world.database.sessions().await?;
+    for id in &before {
+        // The connection may have ended meanwhile.
+        let _ = world.database.execute(&format!("KILL {id}")).await;
+    }
+    send(&gateway, &world.device(1), "2025-09-02 17:09", &[81, 82]).await?;
+    settled(&world).await?;
+    eventually(RECOVERED_WITHIN, "it works by connections of its own that are new", || async {
+        let now = world.database.sessions().await?;
+        Ok((!now.is_empty() && now.iter().all(|id| !before.contains(id))).then_some(()))
+    })
+    .await?;
+    ends_well(world, [gateway, worker], 3).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_larger_than_the_servers_packet_is_written_in_parts() -> Result<()> {
     const PACKET_BYTES: &str = "65536";

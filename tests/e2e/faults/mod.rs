@@ -4,7 +4,6 @@ pub mod commits;
 pub mod database;
 pub mod disk;
 pub mod half_away;
-pub mod links;
 pub mod lost_parts;
 pub mod partitions;
 pub mod rebalance;

@@ -6,11 +6,11 @@ use anyhow::{Context, Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::clients::kafka;
 use ljwx_tests::stack::wait::eventually;
-use ljwx_tests::stack::world::{TIME_ZONE, World};
+use ljwx_tests::stack::world::World;
 use serde_json::json;
 
 use crate::support::{
-    SOON, audit, codes, ensure_holds, finish, letters, partition_of, send, settled, used,
+    audit, codes, ensure_holds, finish, letters, partition_of, send, settled, used,
 };
 
 async fn ensure_fails(world: &World, corruption: &str, expected: &[&str]) -> Result<()> {
@@ -322,51 +322,5 @@ async fn the_audit_is_clean_after_a_purge() -> Result<()> {
     let (code, report) = audit(&world, &since).await?;
     ensure!(code == Some(1), "{report:#}");
     ensure!(codes(&report, "failure") == ["missing_readings"], "{report:#}");
-    finish(world, [gateway, worker]).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_month_dropped_past_the_retention_stays_accounted_for() -> Result<()> {
-    let (world, gateway, worker) = used("months").await?;
-    let today = jiff::Timestamp::now().in_tz(TIME_ZONE)?.date();
-    send(&gateway, &world.device(1), &format!("{today} 00:00"), &[80, 81]).await?;
-    settled(&world).await?;
-    let before = audit(&world, &[]).await?;
-    ensure!(before.0 == Some(0), "{before:?}");
-    ensure!(worker.terminate().await?.success(), "the worker stops");
-    // As a worker leaves it that is killed before it has counted the month's rows.
-    let month = "SELECT CAST(PARTITION_NAME AS CHAR) FROM information_schema.PARTITIONS \
-                 WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_user_health_data' \
-                 ORDER BY PARTITION_ORDINAL_POSITION LIMIT 1";
-    let month = world.database.row(month).await?.into_iter().next().flatten().context("a month")?;
-    let moved = format!("t_user_health_data_expired_{month}_1764480000");
-    for statement in [
-        format!("CREATE TABLE {moved} LIKE t_user_health_data"),
-        format!("ALTER TABLE {moved} REMOVE PARTITIONING"),
-        format!("ALTER TABLE t_user_health_data EXCHANGE PARTITION {month} WITH TABLE {moved}"),
-        format!("ALTER TABLE t_user_health_data DROP PARTITION {month}"),
-    ] {
-        world.database.execute(&statement).await?;
-    }
-    ensure!(world.database.count(&moved).await? > 0, "{month} holds the rows of the past");
-    let halfway = audit(&world, &["--full"]).await?;
-    ensure!(halfway.0 == Some(0), "{halfway:?}");
-    let worker = world.worker().env("RETENTION_DAYS", "0").start().await?;
-    eventually(SOON, "the old months are gone", || async {
-        let tables = "SELECT COUNT(*) FROM information_schema.TABLES \
-                      WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME LIKE '%\\_expired\\_%'";
-        let waiting = world.database.number(tables).await?;
-        let rows = world.database.count("t_user_health_data").await?;
-        Ok((rows == 2 && waiting == 0).then_some(()))
-    })
-    .await?;
-    for arguments in [&[][..], &["--full"]] {
-        let after = audit(&world, arguments).await?;
-        ensure!(after.0 == Some(0), "{after:?}");
-        ensure!(after.1["totals"]["rows"] == before.1["totals"]["rows"], "{after:?}");
-    }
-    world.database.execute("DELETE FROM t_user_health_data LIMIT 1").await?;
-    let (code, report) = audit(&world, &["--full"]).await?;
-    ensure!(code == Some(1), "a row that was deleted is missed all the same: {report}");
     finish(world, [gateway, worker]).await
 }

@@ -1,5 +1,5 @@
 //! Tables: the platform's tables that existed before, the months of the main table while a
-//! transaction reads it, and the accounts that may change tables.
+//! transaction reads it and after their retention, and the accounts that may change tables.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use ljwx_tests::clients::http;
 use ljwx_tests::clients::mysql::Database;
 use ljwx_tests::stack::accounts::Account;
 use ljwx_tests::stack::wait::eventually;
-use ljwx_tests::stack::world::World;
+use ljwx_tests::stack::world::{TIME_ZONE, World};
 use sqlx::{Connection, Executor, MySqlConnection};
 
-use crate::support::{AT, SOON, ensure_holds, finish, pipeline, send, settled};
+use crate::support::{AT, SOON, audit, ensure_holds, finish, pipeline, send, settled, used};
 
 /// The platform's tables that existed before.
 const ORIGINAL: &str = include_str!("../../src/fakes/original.sql");
@@ -293,5 +293,51 @@ async fn a_worker_that_may_not_add_months_names_the_right_and_stores() -> Result
     let worker = world.worker().start().await?;
     has_months(&world.database, all).await?;
     ensure_holds(&world, &[]).await?;
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_month_dropped_past_the_retention_stays_accounted_for() -> Result<()> {
+    let (world, gateway, worker) = used("months").await?;
+    let today = jiff::Timestamp::now().in_tz(TIME_ZONE)?.date();
+    send(&gateway, &world.device(1), &format!("{today} 00:00"), &[80, 81]).await?;
+    settled(&world).await?;
+    let before = audit(&world, &[]).await?;
+    ensure!(before.0 == Some(0), "{before:?}");
+    ensure!(worker.terminate().await?.success(), "the worker stops");
+    // As a worker leaves it that is killed before it has counted the month's rows.
+    let month = "SELECT CAST(PARTITION_NAME AS CHAR) FROM information_schema.PARTITIONS \
+                 WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 't_user_health_data' \
+                 ORDER BY PARTITION_ORDINAL_POSITION LIMIT 1";
+    let month = world.database.row(month).await?.into_iter().next().flatten().context("a month")?;
+    let moved = format!("t_user_health_data_expired_{month}_1764480000");
+    for statement in [
+        format!("CREATE TABLE {moved} LIKE t_user_health_data"),
+        format!("ALTER TABLE {moved} REMOVE PARTITIONING"),
+        format!("ALTER TABLE t_user_health_data EXCHANGE PARTITION {month} WITH TABLE {moved}"),
+        format!("ALTER TABLE t_user_health_data DROP PARTITION {month}"),
+    ] {
+        world.database.execute(&statement).await?;
+    }
+    ensure!(world.database.count(&moved).await? > 0, "{month} holds the rows of the past");
+    let halfway = audit(&world, &["--full"]).await?;
+    ensure!(halfway.0 == Some(0), "{halfway:?}");
+    let worker = world.worker().env("RETENTION_DAYS", "0").start().await?;
+    eventually(SOON, "the old months are gone", || async {
+        let tables = "SELECT COUNT(*) FROM information_schema.TABLES \
+                      WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME LIKE '%\\_expired\\_%'";
+        let waiting = world.database.number(tables).await?;
+        let rows = world.database.count("t_user_health_data").await?;
+        Ok((rows == 2 && waiting == 0).then_some(()))
+    })
+    .await?;
+    for arguments in [&[][..], &["--full"]] {
+        let after = audit(&world, arguments).await?;
+        ensure!(after.0 == Some(0), "{after:?}");
+        ensure!(after.1["totals"]["rows"] == before.1["totals"]["rows"], "{after:?}");
+    }
+    world.database.execute("DELETE FROM t_user_health_data LIMIT 1").await?;
+    let (code, report) = audit(&world, &["--full"]).await?;
+    ensure!(code == Some(1), "a row that was deleted is missed all the same: {report}");
     finish(world, [gateway, worker]).await
 }

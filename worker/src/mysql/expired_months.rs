@@ -81,9 +81,12 @@ pub(super) async fn count_and_drop(connection: &mut MySqlConnection) -> Result<(
              SELECT '{month}', {} FROM {table} GROUP BY bucket",
             main_table::bucket_columns(&table, partitions)
         );
-        connection.execute(AssertSqlSafe(count)).await?;
+        let counted = connection.execute(AssertSqlSafe(count)).await?.rows_affected();
         connection.execute(AssertSqlSafe(format!("DROP TABLE {table}"))).await?;
-        info!(month, "rows of an expired month counted and deleted");
+        // The table is empty if the month's rows could not move.
+        if counted > 0 {
+            info!(month, "rows of an expired month counted and deleted");
+        }
     }
     Ok(())
 }

@@ -45,6 +45,13 @@ const RIGHTS_REMEDY: &str = "\
     GRANT SELECT, INSERT, CREATE, ALTER, DROP, LOCK TABLES on the whole database to the account of \
     MAINTENANCE_MYSQL_URL or, if this is unset, of MYSQL_URL; deploy/grants.sql has the statements";
 
+/// The error of an exchange of tables whose rows are stored differently.
+const STORED_DIFFERENTLY: u16 = 1731;
+
+/// The remedy on MySQL, which moves no month out of a table that got columns without a rewrite.
+const STORED_REMEDY: &str = "\
+    ALTER TABLE t_user_health_data FORCE, which rewrites the table, if the error names INSTANT COLUMN";
+
 /// Adds and drops months every hour, until `stop`. Today's date is that of `zone`.
 pub async fn maintain_loop(
     pool: MySqlPool,
@@ -66,9 +73,20 @@ pub async fn maintain_loop(
             kept = within(MAINTAIN_INTERVAL, maintained) => kept,
         };
         if let Some(Err(error)) = kept {
-            let remedy = errors::lacks_right(&error).then_some(RIGHTS_REMEDY);
-            warn!(%error, remedy, "cannot maintain monthly partitions, new rows go to p_future");
+            let remedy = remedy(&error);
+            warn!(
+                %error,
+                remedy,
+                "cannot maintain monthly partitions, rows of missing months go to p_future"
+            );
         }
+    }
+}
+
+fn remedy(error: &sqlx::Error) -> Option<&'static str> {
+    match errors::number(error) {
+        Some(STORED_DIFFERENTLY) => Some(STORED_REMEDY),
+        _ => errors::lacks_right(error).then_some(RIGHTS_REMEDY),
     }
 }
 

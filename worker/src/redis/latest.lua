@@ -1,5 +1,5 @@
 -- Updates the hashes of several devices in one call, each if the new row is newer.
--- KEYS: hash and channel of each device.
+-- KEYS: hash of each device.
 -- ARGV[1]: mode. "reading": one delivery, or several merged; fields that it does not have stay.
 --   "row": the whole row of MySQL after the delivery `source`.
 -- ARGV[2]: seconds until a hash expires ("" = never).
@@ -67,8 +67,8 @@ local function merge(key, new, held)
   return changed
 end
 
-for device = 1, #KEYS / 2 do
-  local key, channel, new = KEYS[2 * device - 1], KEYS[2 * device], cmsgpack.unpack(ARGV[3 + device])
+for device = 1, #KEYS do
+  local key, new = KEYS[device], cmsgpack.unpack(ARGV[3 + device])
   local timestamp, old, foreign = new[3], shown_of(key)
   if foreign then removed[#removed + 1] = device end
   local shown, held = old[1], tonumber(old[2] or '') or -1
@@ -87,9 +87,10 @@ for device = 1, #KEYS / 2 do
     answer = 1
   end
   if answer < 2 and ttl ~= '' then redis.call('EXPIRE', key, ttl) end
-  -- A rejected message must not fail the hashes of this call.
+  -- A rejected message must not fail the hashes of this call. A channel is no key: Redis would want the
+  -- user's right to such a key.
   if answer == 1 then
-    local told = redis.pcall('PUBLISH', channel, new[4])
+    local told = redis.pcall('PUBLISH', 'health_data_channel:' .. new[4], new[4])
     if type(told) == 'table' and told.err then answer = 5 end
   end
   answers[device] = answer

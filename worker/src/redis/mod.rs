@@ -262,13 +262,12 @@ impl LatestHashes {
     }
 
     fn arguments(&self, mode: WriteMode, row_refs: &[RowRef<'_>]) -> (Vec<String>, Vec<Bytes>) {
-        let mut keys = Vec::with_capacity(row_refs.len() * 2);
+        let mut keys = Vec::with_capacity(row_refs.len());
         let mut arguments = Vec::with_capacity(ARGUMENTS_AHEAD + row_refs.len());
         let ttl = self.ttl.map(|ttl| ttl.as_secs().max(1).to_string()).unwrap_or_default();
         arguments.extend([mode.as_str().into(), ttl.into(), self.fields.clone()]);
         for (identity, row) in row_refs {
             keys.push(format!("health_data:{}", identity.0));
-            keys.push(format!("health_data_channel:{}", identity.0));
             arguments.push(packed_row(identity, row));
         }
         (keys, arguments)

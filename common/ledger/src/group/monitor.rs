@@ -108,7 +108,9 @@ impl GroupMonitor {
         let kafka = ends.as_ref().is_some_and(|ends| !ends.known.is_empty());
         let database = ledger.is_some();
         let redis = match &self.redis {
-            Some(client) => redis::answers(client).await,
+            Some(client) => {
+                timeout(ANSWER_TIMEOUT, redis::answers(client)).await.unwrap_or_default()
+            }
             None => true,
         };
         let redis_up = redis && redis_accepts;
