@@ -67,7 +67,10 @@ async fn claims_lost(name: &str, protocol: &str) -> Result<()> {
     world.database.execute("DELETE FROM ingest_progress").await?;
     settled(&world).await?;
     let after = world.database.number(last_epoch).await?;
-    ensure!(after > before, "epoch {after} after {before}: deliveries of the lost claim would pass");
+    ensure!(
+        after > before,
+        "epoch {after} after {before}: deliveries of the lost claim would pass"
+    );
     let rows = world.database.count("t_user_health_data").await?;
     ensure!(rows == (DEVICES * 3) as i64, "{rows} rows");
     finish(world, [gateway, worker]).await
