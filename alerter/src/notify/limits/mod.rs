@@ -125,8 +125,7 @@ impl AccountLimits {
             let gate = known.gates.get(name);
             full.contains(name) || gate.is_some_and(|gate| !gate.takes_messages(now))
         };
-        let mut paused: Vec<_> =
-            known.serves.iter().filter(|(_, name)| is_paused(name)).collect();
+        let mut paused: Vec<_> = known.serves.iter().filter(|(_, name)| is_paused(name)).collect();
         // Rows without a free slot cannot be postponed either, so they come first.
         paused.sort_by_key(|(_, name)| !full.contains(*name));
         paused.into_iter().map(|(scope, _)| *scope).take(PAUSED_MAX).collect()
