@@ -26,7 +26,7 @@ test: install fmt lint docs unit deny promtool e2e e2e-mysql  ## All that CI run
 soak: install  ## Before a release: 90 min of load with random faults for each of SEEDS="1 2 3"; saves the results
 	cargo build --release --workspace --bins
 	@status=0; for seed in $(or $(SEEDS),$(shell od -An -N3 -tu4 /dev/urandom)); do \
-	  STACK_WITHOUT="prometheus jaeger" $(STACK) run -- target/release/soak --seed $$seed --save $(ARGS) || status=1; \
+	  STACK_WAIT=300 STACK_WITHOUT="prometheus jaeger" $(STACK) run -- target/release/soak --seed $$seed --save $(ARGS) || status=1; \
 	done; exit $$status
 
 soak-tests: install  ## Before a release: tests of kills, overload and long runs on both databases, in an hour; saves the results

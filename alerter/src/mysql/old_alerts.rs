@@ -2,12 +2,15 @@
 //!
 //! Only removes what the alerter wrote: the platform has alerts of its own in the same tables.
 
-use ljwx_ledger::mysql::MySqlPool;
 use ljwx_ledger::mysql::removal::{self, ROWS_MAX, id_list};
+use ljwx_ledger::mysql::{MySqlPool, errors};
 use sqlx::{FromRow, MySql, QueryBuilder};
 use tokio_util::sync::CancellationToken;
 
 use crate::mysql::alert_rows::OVER;
+
+/// The error of a DELETE of a row that others refer to by a foreign key.
+const REFERRED_TO: u16 = 1451;
 
 /// An alert of which the removal decides.
 #[derive(Debug, FromRow)]
@@ -78,5 +81,14 @@ async fn remove_alerts(pool: &MySqlPool, ids: &str) -> Result<u64, sqlx::Error> 
          AND actor IN ('alerter', 'operator') LIMIT {ROWS_MAX}"
     );
     removal::remove_all(pool, &lines).await?;
-    removal::remove(pool, &format!("DELETE FROM t_alert_info WHERE id IN ({ids})")).await
+    let alerts = format!("DELETE FROM t_alert_info WHERE id IN ({ids})");
+    match removal::remove(pool, &alerts).await {
+        // The platform's log has a foreign key. An alert with a line of the platform stays.
+        Err(error) if errors::number(&error) == Some(REFERRED_TO) => {
+            let unlogged = "NOT EXISTS (SELECT 1 FROM t_alert_action_log \
+                            WHERE alert_id = t_alert_info.id)";
+            removal::remove(pool, &format!("{alerts} AND {unlogged}")).await
+        }
+        removed => removed,
+    }
 }

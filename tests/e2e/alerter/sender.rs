@@ -182,6 +182,41 @@ async fn more_old_notifications_than_one_statement_removes_are_removed() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_old_alert_to_which_the_platforms_log_is_bound_stays_and_no_other() -> Result<()> {
+    let (world, wechat) = world("boundalerts").await?;
+    let ours = |number: usize| {
+        format!(
+            "({number}, 7, 'KIND', 'D1', 'RESOLVED', '{number:032x}', NOW() - INTERVAL 101 DAY)"
+        )
+    };
+    for statement in [
+        "ALTER TABLE t_alert_action_log ADD FOREIGN KEY (alert_id) REFERENCES t_alert_info (id)",
+        &format!(
+            "INSERT INTO t_alert_info (id, rule_id, alert_type, device_sn, alert_status, \
+             dedup_key, occur_at) VALUES {}, {}",
+            ours(1),
+            ours(2)
+        ),
+        "INSERT INTO t_alert_action_log (alert_id, action, actor) VALUES (1, 'view', 'nurse'), \
+         (1, 'notify', 'alerter'), (2, 'notify', 'alerter')",
+    ] {
+        world.database.execute(statement).await?;
+    }
+    let alerter = world.alerter(&wechat).env("ALERT_RETENTION_DAYS", "100").start().await?;
+    eventually(SOON, "the other alert is removed", || async {
+        let left = world.database.count("t_alert_info").await?;
+        ensure!(left == 1, "{left} are left");
+        Ok(Some(()))
+    })
+    .await?;
+    ensure!(world.database.count("t_alert_info WHERE id = 1").await? == 1, "the bound one went");
+    let nurses = world.database.count("t_alert_action_log WHERE actor = 'nurse'").await?;
+    ensure!(nurses == 1, "the nurse's line is gone");
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn alerts_past_their_retention_go_with_their_log_and_no_others() -> Result<()> {
     let (world, wechat) = world("oldalerts").await?;
     let alert = |number: usize, key: &str, status: &str, days: i64| {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::arguments::CONNECTIONS;
 use super::footprint::Footprint;
-use super::stage::{Member, Role, Stage};
+use super::stage::{Ended, Member, Role, Stage};
 use crate::clients::http;
 use crate::stack::wait::pass;
 
@@ -27,8 +27,9 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(130);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_WITHIN: Duration = Duration::from_secs(15);
 
-/// Most connections to the database of one process: its pool of 8, and one beside the pool.
-const DATABASE_CONNECTIONS_MAX: usize = 9;
+/// Most connections to the database of one process: its pool of 8, a worker's two for the months,
+/// and one beside the pools.
+const DATABASE_CONNECTIONS_MAX: usize = 11;
 
 /// The exit code of a process that ended in order and asks to be started again, as
 /// `docs/failures.md` describes.
@@ -51,9 +52,11 @@ pub(super) async fn recover(stage: &mut Stage, lag_max: i64) -> anyhow::Result<R
     let healed = Instant::now();
     let mut steady = None;
     loop {
-        for (name, status) in stage.supervise()? {
-            let text = format!("{name} ended by itself with {status}");
-            if status.code() == Some(EXIT_AGAIN) {
+        for Ended { name, status, panicked } in stage.supervise()? {
+            let how = if panicked { ", after a panic" } else { "" };
+            let text = format!("{name} ended by itself with {status}{how}");
+            // A panic ends a process in order, too, and is a fault all the same.
+            if status.code() == Some(EXIT_AGAIN) && !panicked {
                 recovery.replaced.push(text);
             } else {
                 recovery.problems.push(text);

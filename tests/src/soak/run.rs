@@ -11,10 +11,15 @@ use super::schedule::{Planned, schedule};
 use super::stage::Stage;
 use super::strike::strike;
 use super::summary::{Summary, save, surroundings};
+use crate::accounting::history::Told;
 use crate::fleet::Fleet;
 
 /// Seconds of load that may wait for a group between faults.
 const LAG_SECONDS: f64 = 5.0;
+
+/// Least share of the rate that must be acknowledged on average, in spite of the faults. A run with
+/// less says nothing about the rate.
+const RATE_SHARE_MIN: f64 = 0.5;
 
 /// Runs a soak; `true` if it is clean.
 pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
@@ -37,7 +42,12 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let mut course = patients.finish().await?;
     report.history.absorb(std::mem::take(&mut course.history));
     println!("the load has ended, accounting for everything\n{report}");
-    let verdict = account(&stage, &report.history, &course).await;
+    let mut verdict = account(&stage, &report.history, &course).await;
+    let reached = report.history.count(Told::Acknowledged) as f64 / length.as_secs_f64();
+    if reached < rate * RATE_SHARE_MIN {
+        verdict.problems.push(format!("only {reached:.0} readings/s were acknowledged"));
+    }
+    verdict.problems.extend(stage.end_all().await);
     let head = format!(
         "soak of seed {seed}: {length:?} at {rate} readings/s of {} devices, a fault every \
          {fault_every:?}\n{}",
@@ -49,9 +59,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         save(&version, seed, &text)?;
     }
     // The logs' ends that a failed run prints come before the summary.
-    let stopped = stage.stop(clean).await;
+    let removed = stage.remove(clean).await;
     println!("\n{text}");
-    stopped?;
+    removed?;
     Ok(clean)
 }
 

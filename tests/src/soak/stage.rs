@@ -27,6 +27,9 @@ const WORKERS_FEWEST: usize = 1;
 /// A limit of notifications that is never reached: each is to be sent alone and at once.
 const UNLIMITED: &str = "1000000";
 
+/// The words of a panic in the output of a service.
+const PANICKED: &str = " panicked at ";
+
 /// The kinds of services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -41,6 +44,13 @@ pub(super) struct Member {
     pub(super) service: Service,
     /// The footprint after the first recovery that the service lived through.
     pub(super) baseline: Option<Footprint>,
+}
+
+/// A service that has ended by itself.
+pub(super) struct Ended {
+    pub(super) name: String,
+    pub(super) status: ExitStatus,
+    pub(super) panicked: bool,
 }
 
 /// The services of a run and their surroundings.
@@ -142,27 +152,35 @@ impl Stage {
         down.and(down_again)
     }
 
-    /// Replaces the services that have ended by themselves. Returns their names and how they ended.
-    pub(super) fn supervise(&mut self) -> anyhow::Result<Vec<(String, ExitStatus)>> {
+    /// Replaces the services that have ended by themselves. Returns how they ended.
+    pub(super) fn supervise(&mut self) -> anyhow::Result<Vec<Ended>> {
         let mut ended = Vec::new();
         for index in 0..self.members.len() {
             let member = &mut self.members[index];
             let Some(status) = member.service.child.try_wait()? else { continue };
-            let role = member.role;
-            ended.push((member.service.name().to_owned(), status));
+            let (role, service) = (member.role, &member.service);
+            ended.push(Ended {
+                name: service.name().to_owned(),
+                status,
+                panicked: service.output().contains(PANICKED),
+            });
             self.members[index] = self.begin(role)?;
         }
         Ok(ended)
     }
 
-    /// Ends the services in the order in which the data flows. Removes the world if the run is
-    /// clean.
-    pub(super) async fn stop(self, clean: bool) -> anyhow::Result<()> {
-        let Self { members, world, .. } = self;
-        for member in members {
-            end(member.service).await?;
+    /// Ends the services in the order in which the data flows. Returns what did not end in order.
+    pub(super) async fn end_all(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for member in self.members.drain(..) {
+            problems.extend(end(member.service).await.err().map(|error| format!("{error:#}")));
         }
-        if clean { world.finish().await } else { Ok(()) }
+        problems
+    }
+
+    /// Removes the world if the run is clean.
+    pub(super) async fn remove(self, clean: bool) -> anyhow::Result<()> {
+        if clean { self.world.finish().await } else { Ok(()) }
     }
 
     /// Starts services until there are `count` of this kind. Does not wait for them.
@@ -215,6 +233,7 @@ impl Stage {
         // A world's services record every trace. These record as many as by default.
         launch
             .env("MYSQL_URL", &self.mysql_url)
+            .env("MAINTENANCE_MYSQL_URL", &self.mysql_url)
             .env("REDIS_URL", &self.redis_url)
             .env("TRACE_SAMPLE_RATIO", "0.01")
     }

@@ -110,11 +110,11 @@ impl AccountLimits {
     }
 
     /// Returns the name of the scope's account. The scope's own name stands for an account that is
-    /// not known yet.
+    /// not known yet, and for one that the tenant does not have.
     pub fn account(&self, scope: AccountScope) -> String {
-        let known = self.lock();
-        let name = known.serves.get(&scope).cloned();
-        name.unwrap_or_else(|| format!("{}:{}", scope.1.kind(), scope.0))
+        let mut known = self.lock();
+        let own_name = || format!("{}:{}", scope.1.kind(), scope.0);
+        known.serves.entry(scope).or_insert_with(own_name).clone()
     }
 
     /// Returns the scopes of accounts that take no message now, whose rows need not be claimed.
@@ -125,8 +125,10 @@ impl AccountLimits {
             let gate = known.gates.get(name);
             full.contains(name) || gate.is_some_and(|gate| !gate.takes_messages(now))
         };
-        let paused = known.serves.iter().filter(|(_, name)| is_paused(name));
-        paused.map(|(scope, _)| *scope).take(PAUSED_MAX).collect()
+        let mut paused: Vec<_> = known.serves.iter().filter(|(_, name)| is_paused(name)).collect();
+        // Rows without a free slot cannot be postponed either, so they come first.
+        paused.sort_by_key(|(_, name)| !full.contains(*name));
+        paused.into_iter().map(|(scope, _)| *scope).take(PAUSED_MAX).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, AccountTable> {
@@ -190,6 +192,7 @@ mod tests {
         let now = Instant::now();
         let gates = AccountLimits::new(50);
         assert_eq!(gates.account(TENANT), "openid:7");
+        assert_eq!(gates.paused(&HashSet::from(["openid:7".to_owned()]), now), [TENANT]);
         gates.admit("wx7", TENANT, now).unwrap();
         gates.report("wx7", AccountHealth::Works, now, 0.0);
         assert_eq!(gates.account(TENANT), "wx7");

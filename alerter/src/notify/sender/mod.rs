@@ -124,7 +124,6 @@ impl Sender {
         let heartbeat = sender.mysql_retry.heartbeat().clone();
         while !stop.is_cancelled() {
             heartbeat.turn();
-            sends.free_ended();
             let turn = heartbeat.during(sender.turn(&mut sends)).await;
             let worked = turn.unwrap_or_else(|error| {
                 warn!(%error, "cannot query the outbox, retrying");
@@ -137,6 +136,9 @@ impl Sender {
                     () = sends.ended() => {}
                     () = tokio::time::sleep(POLL_INTERVAL) => {}
                 }
+                // Not earlier: an account with many rows would take its freed slots at every turn,
+                // and its rows would hide those of others.
+                sends.free_ended();
             }
         }
         while !sends.tasks.is_empty() {
