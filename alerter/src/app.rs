@@ -10,7 +10,7 @@ use ljwx_ledger::device_bindings::DeviceBindings;
 use ljwx_ledger::group::consumer::{self, GroupConsumer};
 use ljwx_ledger::group::dead_letter_topic::DeadLetterTopic;
 use ljwx_ledger::group::monitor::{self, GroupMonitor};
-use ljwx_ledger::group::settings::GroupConsumerConfig;
+use ljwx_ledger::group::settings::{DeliveryMemory, GroupConsumerConfig};
 use ljwx_ledger::ledger::{GroupKind, Ledger};
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::heartbeat::Heartbeat;
@@ -233,8 +233,8 @@ impl App {
             group: config.group.clone(),
             topic: topic.clone(),
             member: config.member.clone(),
-            keeps_records: false,
             waiting_max: DELIVERIES_MAX,
+            memory: DeliveryMemory::within(config.telemetry.memory_limit()),
         };
         let source = GroupConsumer::start(source, ledger.clone(), stop.clone())
             .context("cannot create the consumer; look at --kafka-set")?;

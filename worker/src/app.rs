@@ -12,7 +12,7 @@ use ljwx_ledger::device_bindings::DeviceBindings;
 use ljwx_ledger::group::consumer::{self, GroupConsumer};
 use ljwx_ledger::group::dead_letter_topic::DeadLetterTopic;
 use ljwx_ledger::group::monitor::GroupMonitor;
-use ljwx_ledger::group::settings::GroupConsumerConfig;
+use ljwx_ledger::group::settings::{DeliveryMemory, GroupConsumerConfig};
 use ljwx_ledger::ledger::{GroupKind, Ledger};
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::http::admin::AdminServer;
@@ -29,6 +29,7 @@ use crate::batch::spans::SpanNames;
 use crate::config::RunConfig;
 use crate::dead_letter::DeadLetterSender;
 use crate::dead_letter::breaker::DeadLetterBreaker;
+use crate::dead_letter::record_source::RecordSource;
 use crate::health::monitor::ServerMonitor;
 use crate::health::{Health, endpoint};
 use crate::mysql::BatchWriter;
@@ -81,8 +82,14 @@ impl App {
             &parts.background,
         )
         .await?;
-        let version = env!("CARGO_PKG_VERSION");
-        info!(version, admin = %address, group = config.group, "worker started");
+        let DeliveryMemory { fetched, waiting, pipeline } = config.delivery_memory();
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            admin = %address,
+            group = config.group,
+            delivery_memory_mib = (fetched + waiting + pipeline) / (1024 * 1024),
+            "worker started"
+        );
         let pipeline = Pipeline::new(PipelineParts {
             source,
             flush,
@@ -201,12 +208,15 @@ impl<'a> Connected<'a> {
     fn flush(&self, dead_letters: DeadLetterTopic, latest: Option<Arc<LatestHashes>>) -> Flush {
         let config = self.config;
         let (topic, group) = (config.kafka.readings_topic.clone(), config.group.clone());
+        let client = config.kafka.client_config("worker-letters");
+        let records = RecordSource::new(client, &topic, &group, self.ledger.clone());
         Flush {
             store: BatchWriter::new(self.pool.clone(), self.ledger.clone()),
             latest,
             bindings: self.bindings.clone(),
             dead_letter_sender: DeadLetterSender::new(
                 dead_letters,
+                records,
                 DeadLetterBreaker::new(config.breaker()),
                 self.health.clone(),
             ),
@@ -223,8 +233,8 @@ impl<'a> Connected<'a> {
             group: config.group.clone(),
             topic: config.kafka.readings_topic.clone(),
             member: config.member.clone(),
-            keeps_records: true,
             waiting_max: WAITING_MAX,
+            memory: config.delivery_memory(),
         };
         GroupConsumer::start(source, self.ledger.clone(), stop.clone())
             .context("cannot create the consumer; look at --kafka-set")

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use ljwx_ledger::group::settings::GroupArgs;
+use ljwx_ledger::group::settings::{DeliveryMemory, GroupArgs};
 use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_ledger::redis::RedisArgs;
 use ljwx_service::config::{Problems, Validate, ZoneArgs, duration};
@@ -15,7 +15,7 @@ use ljwx_service::telemetry::TelemetryArgs;
 use secrecy::SecretString;
 
 use crate::batch::buffer::BufferLimits;
-use crate::batch::room::Room;
+use crate::batch::room::{DeliveryLoad, Room};
 use crate::batch::size::BatchSizeLimits;
 use crate::commands::audit::AuditArgs;
 use crate::commands::dlq::DlqArgs;
@@ -165,16 +165,28 @@ impl RunConfig {
         }
     }
 
+    /// Returns the memory for deliveries.
+    pub(crate) fn delivery_memory(&self) -> DeliveryMemory {
+        DeliveryMemory::within(self.telemetry.memory_limit())
+    }
+
     /// Returns the limits of the buffer at the start.
     pub(crate) fn limits(&self) -> BufferLimits {
         let rows_max = self.batch_rows.unwrap_or(BATCH_ROWS_MAX);
-        let deliveries_max = rows_max * self.batches_in_flight * BUFFERED_BATCHES;
+        let max = DeliveryLoad {
+            deliveries: rows_max * self.batches_in_flight * BUFFERED_BATCHES,
+            bytes: self.delivery_memory().pipeline / ROOM_WITH_STUCK,
+        };
+        let all_max = DeliveryLoad {
+            deliveries: max.deliveries * ROOM_WITH_STUCK,
+            bytes: max.bytes * ROOM_WITH_STUCK,
+        };
         BufferLimits {
             batch_rows: rows_max,
             batch_bytes: self.batch_bytes,
             batch_age: self.batch_age,
             fast_age: self.batch_age,
-            room: Room { deliveries_max, all_max: deliveries_max * ROOM_WITH_STUCK },
+            room: Room { max, all_max },
         }
     }
 

@@ -34,6 +34,10 @@ ljwx_service::declare_metrics! {
     Counter REDIS_ERRORS = "redis_errors_total";
     /// Deliveries in memory, waiting or in flight.
     Gauge BUFFERED = "buffered_deliveries";
+    /// Memory of these deliveries, in bytes.
+    Gauge BUFFERED_BYTES = "buffered_bytes";
+    /// Memory from which on no more deliveries are taken in, in bytes.
+    Gauge BUFFERED_BYTES_MAX = "buffered_bytes_max";
     /// Deliveries in MySQL that may be missing in Redis, over this replica's partitions.
     Gauge REDIS_BEHIND = "redis_behind";
     /// Devices processed to repair Redis, by the source of their serial numbers.

@@ -87,16 +87,16 @@ impl DeadLetterSender {
     }
 
     async fn publish(&self, delivery: &Delivery) {
-        let Err(error) = &delivery.reading else { return };
-        let message = error.to_string();
+        let Err(undecodable) = &delivery.reading else { return };
+        let message = undecodable.error.to_string();
         let reason = DeadLetterReason {
-            class: ErrorClass::of(error),
+            class: ErrorClass::of(&undecodable.error),
             code: None,
             message: &message,
             batch_id: None,
         };
         let held = |reason| self.held.set(delivery.partition, reason);
-        self.topic.publish(delivery, &reason, held).await;
+        self.topic.publish(delivery, &undecodable.record, &reason, held).await;
     }
 }
 

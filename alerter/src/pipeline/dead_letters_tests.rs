@@ -1,5 +1,5 @@
 use clap::Parser;
-use ljwx_ledger::group::delivery::RawRecord;
+use ljwx_ledger::group::delivery::{RawRecord, Undecodable};
 use ljwx_reading::wire::DecodeError;
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::kafka::record_trace::RecordTrace;
@@ -24,14 +24,16 @@ fn unconfirmed() -> DeadLetters {
 }
 
 fn delivery(partition: i32, offset: i64, is_reading: bool) -> Delivery {
+    let tombstone = || Undecodable { error: DecodeError::Tombstone, record: RawRecord::default() };
     Delivery {
         partition,
         offset,
         epoch: EPOCH,
         kafka_ms: 0,
         origin: RecordTrace::default(),
-        reading: if is_reading { Ok(heart_rate(0, 80)) } else { Err(DecodeError::Tombstone) },
-        record: RawRecord::default(),
+        replay: None,
+        reading: if is_reading { Ok(heart_rate(0, 80)) } else { Err(tombstone()) },
+        record_bytes: 0,
     }
 }
 

@@ -52,7 +52,7 @@ pub fn read(raw: &RawValue) -> ParsedDocument {
     match parse(trimmed, QUOTE_LEVELS_MAX) {
         Some((_, value)) if has_no_entries(&value) => ParsedDocument::Absent,
         Some((text, value)) if is_usable(&value) => match RawValue::from_string(text) {
-            Ok(raw) => ParsedDocument::Value(Document(raw), value),
+            Ok(raw) => ParsedDocument::Value(Document(raw.into()), value),
             Err(_) => ParsedDocument::Unusable(WarningCode::Invalid),
         },
         _ => ParsedDocument::Unusable(WarningCode::Invalid),

@@ -3,6 +3,8 @@
 //! `Reading::parse` is the only way in from a device's JSON, and `wire` the only way in from Kafka.
 //! Both reject invalid values, so no other code checks a value again.
 
+use std::sync::Arc;
+
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -57,9 +59,10 @@ pub struct Vitals {
 }
 
 /// A JSON document of a reading, kept as the received text. The text parses and is never empty.
+/// Clones share the text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Document(pub(crate) Box<RawValue>);
+pub struct Document(pub(crate) Arc<RawValue>);
 
 impl Document {
     /// Returns the JSON text of the document.

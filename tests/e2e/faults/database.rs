@@ -3,14 +3,15 @@
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
-use ljwx_tests::clients::http;
+use ljwx_tests::clients::{http, kafka};
+use ljwx_tests::fakes::tcp_proxy::Proxy;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 use sqlx::{Connection, MySqlConnection};
 
 use crate::support::{
-    AT, RECOVERED_WITHIN, ends_well, held, nothing_moves, pipeline, send, settled,
+    AT, RECOVERED_WITHIN, ends_well, ensure_holds, held, nothing_moves, pipeline, send, settled,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,6 +191,67 @@ async fn a_batch_larger_than_the_servers_packet_is_written_in_parts() -> Result<
     let days = "SELECT COUNT(exercise_daily_data) FROM t_user_health_data_daily";
     ensure!(world.database.number(days).await? == DEVICES as i64, "documents");
     ends_well(world, [gateway, worker], 30 * DEVICES as i64).await
+}
+
+/// Returns a `reading.v1` with five documents of almost the largest size.
+fn large_reading(device: &str, second: usize) -> Vec<u8> {
+    let document = json!({"code": 0, "data": [{"totalTime": 5}], "name": "n".repeat(60_000)});
+    let at = 1_756_800_540 + second as i64;
+    let reading = json!({
+        "device_sn": device, "timestamp": wall_time(at), "epoch_ms": at * 1000,
+        "received_at": at * 1000, "upload_method": "wifi", "heart_rate": 80,
+        "sleep_data": document, "exercise_daily_data": document, "exercise_week_data": document,
+        "scientific_sleep_data": document, "workout_data": document,
+    });
+    reading.to_string().into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_documents_wait_for_the_database_within_the_memory_limit() -> Result<()> {
+    const LIMIT_MIB: usize = 256;
+    const DEVICES: usize = 40;
+    // 240 MB, of which the worker may hold a third of its limit.
+    const READINGS_EACH: usize = 20;
+    let world = World::shared("memory").await?;
+    world.migrate().await?;
+    let proxy = Proxy::start(world.database.url()).await?;
+    let worker = world
+        .worker()
+        .env("MYSQL_URL", proxy.url(world.database.url())?)
+        .env("MEMORY_LIMIT", (LIMIT_MIB * 1024 * 1024).to_string())
+        .start()
+        .await?;
+    eventually(RECOVERED_WITHIN, "the worker has claimed every partition", || async {
+        let owned = worker.metric("consumer_partitions_owned", "").await?;
+        Ok((owned == world.partitions() as f64).then_some(()))
+    })
+    .await?;
+    proxy.away();
+    for second in 0..READINGS_EACH {
+        let reading = |number: usize| {
+            let device = world.device(number);
+            let value = large_reading(&device, second);
+            (device, value)
+        };
+        let readings: Vec<_> = (0..DEVICES).map(reading).collect();
+        kafka::fill(&world.stack.kafka_brokers, &world.readings_topic, &readings).await?;
+    }
+    eventually(RECOVERED_WITHIN, "the worker takes no more in", || async {
+        let held = worker.metric("buffered_bytes", "").await?;
+        Ok((held >= worker.metric("buffered_bytes_max", "").await?).then_some(()))
+    })
+    .await?;
+    nothing_moves(&world, 0).await?;
+    proxy.back();
+    settled(&world).await?;
+    let most = worker.memory("VmHWM").context("what the kernel says of its memory")?;
+    ensure!(most < LIMIT_MIB as f64, "{most:.0} MiB of {LIMIT_MIB}");
+    let stored = (DEVICES * READINGS_EACH) as i64;
+    nothing_moves(&world, stored).await?;
+    ensure!(world.database.count("t_user_health_data").await? == stored, "rows");
+    ensure_holds(&world, &[]).await?;
+    ensure!(worker.terminate().await?.success(), "the worker failed");
+    world.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,14 +2,25 @@
 
 use anyhow::{Context, Result, ensure};
 use ljwx_tests::clients::http;
+use ljwx_tests::clients::kafka::{self, Record};
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
 use crate::support::{
-    AT, RECOVERED_WITHIN, ends_well, finish, letters, partition_of, pipeline, send, settled, totals,
+    AT, RECOVERED_WITHIN, ends_well, finish, held, letters, partition_of, pipeline, send, settled,
+    totals,
 };
 use crate::worker::bindings;
+
+/// Returns the record that a dead letter is about.
+fn source<'a>(sent: &'a [Record], letter: &Record) -> Result<&'a Record> {
+    let offset = letter.header("dlq.source.offset");
+    let found = sent.iter().find(|record| {
+        record.partition == letter.partition && Some(record.offset.to_string()) == offset
+    });
+    found.with_context(|| format!("no record of {letter:?}"))
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poison_reading_is_dead_lettered_and_the_rest_is_stored() -> Result<()> {
@@ -22,16 +33,60 @@ async fn a_poison_reading_is_dead_lettered_and_the_rest_is_stored() -> Result<()
     ensure!(totals(&world).await? == (5, 2), "{:?}", totals(&world).await?);
     let kept = letters(&world).await?;
     ensure!(kept.len() == 2, "{} letters", kept.len());
+    let sent = kafka::records(&world.stack.kafka_brokers, &world.readings_topic).await?;
     for (letter, rate) in kept.iter().zip([200, 201]) {
         let reading: Value = serde_json::from_slice(&letter.value)?;
         ensure!(reading["heart_rate"] == rate, "{reading}");
         ensure!(letter.key.as_deref() == Some(device.as_bytes()), "the key is kept");
         ensure!(letter.header("traceparent").is_some(), "the original headers are kept");
+        let record = source(&sent, letter)?;
+        ensure!(letter.value == record.value, "the value is kept byte for byte");
+        ensure!(letter.headers.starts_with(&record.headers), "{:?}", letter.headers);
+        ensure!(letter.timestamp_ms == record.timestamp_ms, "the time is kept");
         ensure!(letter.header("dlq.error.class").as_deref() == Some("data"));
         let code = letter.header("dlq.error.code").context("code")?;
         ensure!(code == "1264/22003", "{code}");
         ensure!(letter.header("dlq.source.topic").as_ref() == Some(&world.readings_topic));
     }
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poison_reading_that_retention_deleted_is_dead_lettered_anew_and_replayable() -> Result<()>
+{
+    let (world, gateway, worker) = pipeline("deleted").await?;
+    world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate TINYINT NULL").await?;
+    world.database.execute("RENAME TABLE t_user_health_data TO away").await?;
+    let device = world.device(1);
+    send(&gateway, &device, AT, &[80, 200]).await?;
+    held(&worker, "schema", 1.0, "cannot write batch").await?;
+    eventually(RECOVERED_WITHIN, "the worker has both readings", || async {
+        Ok((worker.metric("buffered_deliveries", "").await? == 2.0).then_some(()))
+    })
+    .await?;
+    let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
+    let sent = kafka::records(brokers, topic).await?;
+    for ends in kafka::watermarks(brokers, topic).await? {
+        if ends.low < ends.high {
+            kafka::delete_before(brokers, topic, ends.partition, ends.high).await?;
+        }
+    }
+    world.database.execute("RENAME TABLE away TO t_user_health_data").await?;
+    settled(&world).await?;
+    ensure!(totals(&world).await? == (1, 1), "{:?}", totals(&world).await?);
+    let kept = letters(&world).await?;
+    let letter = kept.first().context("no letter")?;
+    let reading: Value = serde_json::from_slice(&letter.value)?;
+    let deleted: Value = serde_json::from_slice(&source(&sent, letter)?.value)?;
+    ensure!(reading == deleted && reading["heart_rate"] == 200, "{reading} of {deleted}");
+    ensure!(letter.key.as_deref() == Some(device.as_bytes()), "the key is the device");
+    ensure!(letter.header("dlq.encoded_again").as_deref() == Some("true"), "{:?}", letter.headers);
+
+    world.database.execute("ALTER TABLE t_user_health_data MODIFY heart_rate INT NULL").await?;
+    let replay = world.launch("worker", &["dlq", "replay"]).finish().await?;
+    ensure!(replay.text.contains("1 reading(s) sent"), "{}", replay.text);
+    settled(&world).await?;
+    ensure!(totals(&world).await? == (2, 1), "{:?}", totals(&world).await?);
     finish(world, [gateway, worker]).await
 }
 

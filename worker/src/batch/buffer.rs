@@ -13,7 +13,7 @@ use ljwx_ledger::ledger::Claim;
 use opentelemetry::trace::SpanContext;
 
 use crate::batch::redis_progress::{LaneProgress, RedisProgress, RedisWrite};
-use crate::batch::room::{LaneLoad, Room};
+use crate::batch::room::{DeliveryLoad, LaneLoad, Room};
 use crate::batch::{FlushReason, Segment};
 
 /// The limits of the buffer.
@@ -52,15 +52,15 @@ struct Lane {
 /// The segment of a lane that is being written.
 #[derive(Debug)]
 struct InFlight {
-    records: usize,
+    load: DeliveryLoad,
     since: Instant,
 }
 
 impl Lane {
-    /// Returns the number of deliveries in memory, waiting or in flight.
-    fn deliveries(&self) -> usize {
-        let waiting: usize = self.waiting.iter().map(|(_, segment)| segment.records()).sum();
-        waiting + self.in_flight.as_ref().map_or(0, |in_flight| in_flight.records)
+    /// Returns the deliveries in memory, waiting or in flight.
+    fn load(&self) -> DeliveryLoad {
+        let waiting = self.waiting.iter().map(|(_, segment)| segment.load());
+        waiting.chain(self.in_flight.as_ref().map(|in_flight| in_flight.load)).sum()
     }
 
     fn is_stuck(&self, now: Instant) -> bool {
@@ -138,9 +138,9 @@ impl Buffer {
         }
     }
 
-    /// Returns the number of deliveries in memory, waiting or in flight.
-    pub fn deliveries(&self) -> usize {
-        self.lanes.values().map(Lane::deliveries).sum()
+    /// Returns the deliveries in memory, waiting or in flight.
+    pub fn load(&self) -> DeliveryLoad {
+        self.lanes.values().map(Lane::load).sum()
     }
 
     /// Returns whether more deliveries may be taken in.
@@ -156,7 +156,7 @@ impl Buffer {
     fn loads(&self, now: Instant) -> Vec<LaneLoad> {
         let load = |(partition, lane): (&i32, &Lane)| LaneLoad {
             partition: *partition,
-            deliveries: lane.deliveries(),
+            load: lane.load(),
             is_stuck: lane.is_stuck(now),
         };
         self.lanes.iter().map(load).collect()
@@ -225,7 +225,7 @@ impl Buffer {
                 continue;
             }
             let Some((_, mut segment)) = lane.waiting.pop_front() else { continue };
-            lane.in_flight = Some(InFlight { records: segment.records(), since: now });
+            lane.in_flight = Some(InFlight { load: segment.load(), since: now });
             lane.next = segment.to;
             segment.redis_offset = Some(lane.redis_progress.up_to());
             segment.has_successor = !lane.waiting.is_empty();

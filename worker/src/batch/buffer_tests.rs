@@ -7,7 +7,10 @@ fn buffer(batch_rows: usize, partitions: &[i32]) -> Buffer {
         batch_bytes: 1 << 20,
         batch_age: Duration::from_millis(100),
         fast_age: Duration::from_millis(10),
-        room: Room { deliveries_max: 100, all_max: 200 },
+        room: Room {
+            max: DeliveryLoad { deliveries: 100, bytes: 1 << 20 },
+            all_max: DeliveryLoad { deliveries: 200, bytes: 2 << 20 },
+        },
     });
     for partition in partitions {
         let claim = Claim { partition: *partition, epoch: 1, next_offset: 0, redis_offset: 0 };
@@ -123,6 +126,24 @@ fn a_lane_in_flight_for_long_is_full_at_its_share_and_free_once_it_is_written() 
     assert!(buffer.has_room(later), "the other lane's share is left");
     buffer.written(0, 1, 100, RedisWrite::Done);
     assert!(buffer.full_lanes(later).is_empty() && buffer.has_room(later));
+}
+
+#[test]
+fn the_memory_of_deliveries_counts_from_their_arrival_until_they_are_written() {
+    let now = Instant::now();
+    let mut buffer = buffer(2, &[0]);
+    let deliveries: Vec<Delivery> =
+        (0..3).map(|offset| delivery(0, offset, "a", offset as u32, 80)).collect();
+    let bytes: Vec<usize> = deliveries.iter().map(Delivery::memory_bytes).collect();
+    for delivery in deliveries {
+        buffer.insert(delivery, None, now);
+    }
+    let all = DeliveryLoad { deliveries: 3, bytes: bytes.iter().sum() };
+    assert_eq!(buffer.load(), all);
+    buffer.take(now);
+    assert_eq!(buffer.load(), all, "in flight");
+    buffer.written(0, 1, 2, RedisWrite::Done);
+    assert_eq!(buffer.load(), DeliveryLoad { deliveries: 1, bytes: bytes[2] });
 }
 
 #[test]

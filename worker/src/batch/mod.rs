@@ -3,7 +3,6 @@
 
 pub mod batch_metrics;
 pub mod buffer;
-pub mod delivery;
 pub mod redis_progress;
 pub mod room;
 pub mod row;

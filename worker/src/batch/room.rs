@@ -2,14 +2,51 @@
 //! does not take the room of the others. Pure: `buffer` knows what each lane holds.
 
 use std::collections::BTreeSet;
+use std::iter::Sum;
+use std::ops::Add;
+
+/// An amount of deliveries: their number, and the memory that they take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeliveryLoad {
+    pub deliveries: usize,
+    pub bytes: usize,
+}
+
+impl DeliveryLoad {
+    /// Returns whether the number or the memory reaches its limit.
+    fn reaches(self, limit: Self) -> bool {
+        self.deliveries >= limit.deliveries || self.bytes >= limit.bytes
+    }
+
+    fn at_most(self, limit: Self) -> Self {
+        Self {
+            deliveries: self.deliveries.min(limit.deliveries),
+            bytes: self.bytes.min(limit.bytes),
+        }
+    }
+}
+
+impl Add for DeliveryLoad {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { deliveries: self.deliveries + other.deliveries, bytes: self.bytes + other.bytes }
+    }
+}
+
+impl Sum for DeliveryLoad {
+    fn sum<I: Iterator<Item = Self>>(loads: I) -> Self {
+        loads.fold(Self::default(), Add::add)
+    }
+}
 
 /// The room for deliveries in memory.
 #[derive(Debug, Clone)]
 pub struct Room {
-    /// Deliveries from which on no more are taken in. A stuck lane counts with its share at most.
-    pub deliveries_max: usize,
+    /// Load from which on no more is taken in. A stuck lane counts with its share at most.
+    pub max: DeliveryLoad,
     /// The same limit, with all deliveries of stuck lanes.
-    pub all_max: usize,
+    pub all_max: DeliveryLoad,
 }
 
 /// The deliveries of one lane in memory.
@@ -17,34 +54,36 @@ pub struct Room {
 pub struct LaneLoad {
     pub partition: i32,
     /// Waiting or in flight.
-    pub deliveries: usize,
+    pub load: DeliveryLoad,
     /// Whether its batch makes no progress.
     pub is_stuck: bool,
 }
 
 impl Room {
     /// Returns the share of each of `lanes` lanes.
-    fn share(&self, lanes: usize) -> usize {
-        self.deliveries_max / lanes.max(1)
+    fn share(&self, lanes: usize) -> DeliveryLoad {
+        let lanes = lanes.max(1);
+        DeliveryLoad { deliveries: self.max.deliveries / lanes, bytes: self.max.bytes / lanes }
     }
 
     /// Returns the lanes to hold back: those that are stuck and have used up their share. A lane
     /// that makes progress frees its room by itself, so it may take more than its share.
-    pub fn full_lanes(&self, loads: &[LaneLoad]) -> BTreeSet<i32> {
-        let share = self.share(loads.len());
-        let full = loads.iter().filter(|load| load.is_stuck && load.deliveries >= share);
-        full.map(|load| load.partition).collect()
+    pub fn full_lanes(&self, lanes: &[LaneLoad]) -> BTreeSet<i32> {
+        let share = self.share(lanes.len());
+        let full = lanes.iter().filter(|lane| lane.is_stuck && lane.load.reaches(share));
+        full.map(|lane| lane.partition).collect()
     }
 
     /// Returns whether more deliveries may be taken in.
-    pub fn is_left(&self, loads: &[LaneLoad]) -> bool {
-        let share = self.share(loads.len());
-        let counted = |load: &LaneLoad| match load.is_stuck {
-            true => load.deliveries.min(share),
-            false => load.deliveries,
+    pub fn is_left(&self, lanes: &[LaneLoad]) -> bool {
+        let share = self.share(lanes.len());
+        let counted = |lane: &LaneLoad| match lane.is_stuck {
+            true => lane.load.at_most(share),
+            false => lane.load,
         };
-        let all: usize = loads.iter().map(|load| load.deliveries).sum();
-        loads.iter().map(counted).sum::<usize>() < self.deliveries_max && all < self.all_max
+        let all: DeliveryLoad = lanes.iter().map(|lane| lane.load).sum();
+        let counted: DeliveryLoad = lanes.iter().map(counted).sum();
+        !counted.reaches(self.max) && !all.reaches(self.all_max)
     }
 }
 
@@ -54,22 +93,30 @@ mod tests {
 
     use super::*;
 
-    const ROOM: Room = Room { deliveries_max: 100, all_max: 200 };
+    const ROOM: Room = Room {
+        max: DeliveryLoad { deliveries: 100, bytes: 1000 },
+        all_max: DeliveryLoad { deliveries: 200, bytes: 2000 },
+    };
 
-    /// Returns the lanes 0, 1, … with these deliveries, the stuck ones marked.
-    fn loads(lanes: &[(usize, bool)]) -> Vec<LaneLoad> {
-        let load = |(partition, (deliveries, is_stuck)): (i32, &(usize, bool))| LaneLoad {
-            partition,
-            deliveries: *deliveries,
-            is_stuck: *is_stuck,
+    /// Returns the lanes 0, 1, … with these deliveries and bytes, the stuck ones marked.
+    fn lanes(loads: &[(usize, usize, bool)]) -> Vec<LaneLoad> {
+        let lane = |(partition, load): (i32, &(usize, usize, bool))| {
+            let (deliveries, bytes, is_stuck) = *load;
+            LaneLoad { partition, load: DeliveryLoad { deliveries, bytes }, is_stuck }
         };
-        (0..).zip(lanes).map(load).collect()
+        (0..).zip(loads).map(lane).collect()
+    }
+
+    /// Returns whether the room has these full lanes, and whether some is left.
+    fn found(loads: &[(usize, usize, bool)]) -> (Vec<i32>, bool) {
+        let lanes = lanes(loads);
+        (ROOM.full_lanes(&lanes).into_iter().collect(), ROOM.is_left(&lanes))
     }
 
     #[test]
     fn only_a_stuck_lane_is_bounded_by_its_share() {
-        for (lanes, full, is_left) in [
-            (&[][..], &[][..], true),
+        for (loads, full, is_left) in [
+            (&[] as &[(usize, bool)], &[] as &[i32], true),
             (&[(99, false)], &[], true),
             (&[(100, false)], &[], false),
             (&[(90, false), (9, false)], &[], true),
@@ -83,35 +130,47 @@ mod tests {
             (&[(80, true), (20, true)], &[0], true),
             (&[(80, true), (50, true)], &[0, 1], false),
         ] {
-            let loads = loads(lanes);
-            let full: BTreeSet<i32> = full.iter().copied().collect();
-            assert_eq!(ROOM.full_lanes(&loads), full, "{lanes:?}");
-            assert_eq!(ROOM.is_left(&loads), is_left, "{lanes:?}");
+            // The same holds for the number and for the memory, each without the other.
+            let of_number: Vec<_> = loads.iter().map(|(load, stuck)| (*load, 0, *stuck)).collect();
+            let of_memory: Vec<_> =
+                loads.iter().map(|(load, stuck)| (0, load * 10, *stuck)).collect();
+            assert_eq!(found(&of_number), (full.to_vec(), is_left), "{loads:?}");
+            assert_eq!(found(&of_memory), (full.to_vec(), is_left), "{loads:?} in bytes");
         }
+    }
+
+    #[test]
+    fn a_few_large_deliveries_fill_the_room_as_many_small_ones_do() {
+        assert_eq!(found(&[(3, 999, false)]), (vec![], true));
+        assert_eq!(found(&[(3, 1000, false)]), (vec![], false));
+        assert_eq!(found(&[(3, 500, true), (10, 100, false)]), (vec![0], true));
+        assert_eq!(found(&[(3, 1900, true), (10, 100, false)]), (vec![0], false));
     }
 
     proptest! {
         #[test]
         fn stuck_lanes_leave_the_others_their_shares(
-            lanes in prop::collection::vec((0_usize..60, any::<bool>()), 1..12),
+            loads in prop::collection::vec((0_usize..60, 0_usize..600, any::<bool>()), 1..12),
         ) {
-            let loads = loads(&lanes);
-            let share = ROOM.share(loads.len());
-            let flowing = loads.iter().filter(|load| !load.is_stuck);
-            let (count, held) = flowing.fold((0, 0), |(count, held), load| {
-                (count + 1, held + load.deliveries)
-            });
-            let all: usize = loads.iter().map(|load| load.deliveries).sum();
-            if held < count * share && all < ROOM.all_max {
-                prop_assert!(ROOM.is_left(&loads));
+            let lanes = lanes(&loads);
+            let share = ROOM.share(lanes.len());
+            let flowing: Vec<_> = lanes.iter().filter(|lane| !lane.is_stuck).collect();
+            let held: DeliveryLoad = flowing.iter().map(|lane| lane.load).sum();
+            let all: DeliveryLoad = lanes.iter().map(|lane| lane.load).sum();
+            let shares = DeliveryLoad {
+                deliveries: share.deliveries * flowing.len(),
+                bytes: share.bytes * flowing.len(),
+            };
+            if !held.reaches(shares) && !all.reaches(ROOM.all_max) {
+                prop_assert!(ROOM.is_left(&lanes));
             }
-            if all >= ROOM.all_max {
-                prop_assert!(!ROOM.is_left(&loads));
+            if all.reaches(ROOM.all_max) {
+                prop_assert!(!ROOM.is_left(&lanes));
             }
-            let full = ROOM.full_lanes(&loads);
-            for load in loads {
-                let over = load.is_stuck && load.deliveries >= share;
-                prop_assert_eq!(full.contains(&load.partition), over);
+            let full = ROOM.full_lanes(&lanes);
+            for lane in &lanes {
+                let over = lane.is_stuck && lane.load.reaches(share);
+                prop_assert_eq!(full.contains(&lane.partition), over);
             }
         }
     }

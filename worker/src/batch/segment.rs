@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use ljwx_ledger::group::dead_letter_topic::ErrorClass;
-use ljwx_ledger::group::delivery::Delivery;
+use ljwx_ledger::group::delivery::{Delivery, Undecodable};
+use ljwx_ledger::group::replay::Replay;
 use ljwx_ledger::ledger::{Advance, Counts};
 use opentelemetry::trace::SpanContext;
 
-use super::delivery::Replay;
+use super::room::DeliveryLoad;
 use super::row::{self, Identity, REJECT_SOURCE, ReadingRow};
 
 /// A contiguous range of one partition's deliveries, merged by identity.
@@ -20,7 +21,8 @@ pub struct Segment {
     pub from: i64,
     /// One past the last offset.
     pub to: i64,
-    /// Every delivery in order, unchanged, because any of them may have to be dead-lettered.
+    /// Every delivery in order, because any of them may have to be dead-lettered, and the others
+    /// merged anew.
     pub deliveries: Vec<Delivery>,
     /// Rows by identity, of all deliveries that are neither dead letters nor in `replays`.
     pub rows: HashMap<Identity, ReadingRow>,
@@ -31,8 +33,10 @@ pub struct Segment {
     pub dead_letters: Vec<Letter>,
     /// Offsets without a record.
     pub gap: i64,
-    /// Bytes of the deliveries' values.
+    /// Bytes of the deliveries' values, and of whole records if they are undecodable.
     pub bytes: usize,
+    /// Memory that the deliveries take, in bytes.
+    memory_bytes: usize,
     /// Oldest Kafka record time, in milliseconds.
     pub oldest_ms: i64,
     /// Sum of Kafka record times in milliseconds, for their mean.
@@ -84,6 +88,7 @@ impl Segment {
             dead_letters: Vec::new(),
             gap: 0,
             bytes: 0,
+            memory_bytes: 0,
             oldest_ms: i64::MAX,
             sum_ms: 0,
             origins: Vec::new(),
@@ -97,13 +102,14 @@ impl Segment {
     pub fn push(&mut self, delivery: Delivery, origin: Option<SpanContext>) {
         self.gap += delivery.offset - self.to;
         self.to = delivery.offset + 1;
-        self.bytes += delivery.record.value.as_ref().map_or(0, Vec::len);
+        self.bytes += delivery.record_bytes;
+        self.memory_bytes += delivery.memory_bytes();
         self.oldest_ms = self.oldest_ms.min(delivery.kafka_ms);
         self.sum_ms += delivery.kafka_ms;
         self.origins.extend(origin.map(|context| SampledSpan { context, offset: delivery.offset }));
         match &delivery.reading {
             Ok(_) => self.merge(&delivery),
-            Err(error) => self.dead_letters.push(Letter {
+            Err(Undecodable { error, .. }) => self.dead_letters.push(Letter {
                 offset: delivery.offset,
                 class: ErrorClass::of(error),
                 code: None,
@@ -119,7 +125,7 @@ impl Segment {
         let Ok(reading) = &delivery.reading else { return };
         let identity = row::identity(reading);
         let source = row::source(self.partition, delivery.offset);
-        let replayed = match Replay::of(delivery.record.headers.as_ref()) {
+        let replayed = match delivery.replay {
             None => None,
             Some(Replay::DeadLetter(partition, offset)) => {
                 Some(ReadingRow::new(reading, row::source(partition, offset)))
@@ -182,6 +188,11 @@ impl Segment {
     /// Returns every row, those of replays included.
     pub fn all_rows(&self) -> impl Iterator<Item = (&Identity, &ReadingRow)> {
         self.rows.iter().chain(self.replays.iter().map(|(identity, row)| (identity, row)))
+    }
+
+    /// Returns the deliveries in memory.
+    pub fn load(&self) -> DeliveryLoad {
+        DeliveryLoad { deliveries: self.records(), bytes: self.memory_bytes }
     }
 
     /// Returns the number of all records.

@@ -1,6 +1,6 @@
 //! Deliveries for tests.
 
-use ljwx_ledger::group::delivery::{Delivery, RawRecord};
+use ljwx_ledger::group::delivery::{Delivery, RawRecord, Undecodable};
 use ljwx_reading::wire;
 use ljwx_service::kafka::record_trace::RecordTrace;
 
@@ -12,14 +12,19 @@ pub fn delivery(partition: i32, offset: i64, sn: &str, second: u32, heart_rate: 
          \"received_at\":1,\"upload_method\":\"wifi\",\"heart_rate\":{heart_rate}}}"
     )
     .into_bytes();
-    let reading = wire::decode(Some(&value));
+    let record_bytes = value.len();
+    let reading = wire::decode(Some(&value)).map_err(|error| Undecodable {
+        error,
+        record: RawRecord { value: Some(value), ..RawRecord::default() },
+    });
     Delivery {
         partition,
         offset,
         epoch: 1,
         kafka_ms: offset,
         origin: RecordTrace::default(),
+        replay: None,
         reading,
-        record: RawRecord { value: Some(value), ..RawRecord::default() },
+        record_bytes,
     }
 }

@@ -1,15 +1,18 @@
 //! Sends the dead letters of a batch, if the breaker allows it. Kafka confirms a dead letter before
-//! its offset counts.
+//! its offset counts. `record_source` reads their records again.
 
 pub mod breaker;
+pub mod record_source;
 pub mod source;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use futures_util::future::join_all;
 use ljwx_ledger::group::dead_letter_topic::{DeadLetterForm, DeadLetterReason, DeadLetterTopic};
+use ljwx_ledger::group::delivery::{Delivery, RawRecord};
 use ljwx_service::kafka::producer::publisher::PublishError;
 use ljwx_service::metrics::flag;
 use metrics::gauge;
@@ -18,15 +21,17 @@ use tracing::{error, info, warn};
 use crate::batch::spans;
 use crate::batch::{Batch, Segment};
 use crate::dead_letter::breaker::DeadLetterBreaker;
+use crate::dead_letter::record_source::{FoundRecords, RecordSource, WantedOffsets};
 use crate::health::Health;
 use crate::metrics::BREAKER_OPEN;
 
-/// The kind of [`NotSent::Unconfirmed`].
+/// The kind of a dead letter that Kafka has not confirmed.
 pub const UNCONFIRMED: &str = "dead_letter";
 
 /// Sends deliveries that cannot be stored to the dead-letter topic.
 pub struct DeadLetterSender {
     topic: DeadLetterTopic,
+    record_source: RecordSource,
     breaker: Mutex<DeadLetterBreaker>,
     /// The batches that the breaker holds back. Other batches continue.
     held: Mutex<HashSet<String>>,
@@ -42,6 +47,9 @@ pub enum NotSent {
     /// Kafka did not confirm a dead letter.
     #[error("dead letter {partition}/{offset}: {error}")]
     Unconfirmed { partition: i32, offset: i64, error: PublishError },
+    /// Kafka did not bring the record of a dead letter again in time.
+    #[error("dead letter {partition}/{offset}: its record cannot be read again")]
+    Unread { partition: i32, offset: i64 },
 }
 
 impl NotSent {
@@ -49,7 +57,7 @@ impl NotSent {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::BreakerOpen => "breaker",
-            Self::Unconfirmed { .. } => UNCONFIRMED,
+            Self::Unconfirmed { .. } | Self::Unread { .. } => UNCONFIRMED,
         }
     }
 }
@@ -63,11 +71,23 @@ struct Outgoing {
     delivery: usize,
 }
 
+impl Outgoing {
+    fn delivery(self, batch: &Batch) -> &Delivery {
+        &batch.segments[self.segment].deliveries[self.delivery]
+    }
+}
+
 impl DeadLetterSender {
     /// Creates a sender to `topic`, of as many dead letters as `breaker` allows.
-    pub fn new(topic: DeadLetterTopic, breaker: DeadLetterBreaker, health: Health) -> Self {
+    pub fn new(
+        topic: DeadLetterTopic,
+        record_source: RecordSource,
+        breaker: DeadLetterBreaker,
+        health: Health,
+    ) -> Self {
         gauge!(BREAKER_OPEN).set(0.0);
-        Self { topic, breaker: Mutex::new(breaker), held: Mutex::default(), health }
+        let (breaker, held) = (Mutex::new(breaker), Mutex::default());
+        Self { topic, record_source, breaker, held, health }
     }
 
     /// Sends the dead letters of a batch that Kafka has not confirmed yet. An error may leave some
@@ -80,19 +100,39 @@ impl DeadLetterSender {
             return Err(NotSent::BreakerOpen);
         }
         let outgoing = unconfirmed(batch);
+        let records = self.records(batch, &outgoing).await;
         let mut sending = Vec::with_capacity(outgoing.len());
-        for letter in &outgoing {
-            sending.push(self.send_one(batch, *letter));
+        for (letter, record) in outgoing.iter().zip(&records) {
+            sending.push(self.send_one(batch, *letter, record.as_deref()));
         }
+        let sent = join_all(sending).await;
+        drop(records);
         let mut result = Ok(());
-        for (letter, sent) in outgoing.into_iter().zip(join_all(sending).await) {
+        for (letter, sent) in outgoing.into_iter().zip(sent) {
             match sent {
                 Ok(form) => self.confirm(batch, letter, form),
                 // The others do not wait for this one.
-                Err(error) => result = result.and(Err(not_sent(batch, letter, error))),
+                Err(error) => result = result.and(Err(error)),
             }
         }
         result
+    }
+
+    /// Returns the record of each dead letter, in their order. `None` if Kafka has not brought it
+    /// again.
+    async fn records<'a>(
+        &self,
+        batch: &'a Batch,
+        outgoing: &[Outgoing],
+    ) -> Vec<Option<Cow<'a, RawRecord>>> {
+        let deliveries: Vec<&Delivery> =
+            outgoing.iter().map(|letter| letter.delivery(batch)).collect();
+        let mut wanted = WantedOffsets::new();
+        for delivery in deliveries.iter().filter(|delivery| delivery.reading.is_ok()) {
+            wanted.entry(delivery.partition).or_default().insert(delivery.offset);
+        }
+        let mut found = self.record_source.read(wanted).await;
+        deliveries.into_iter().map(|delivery| record(delivery, &mut found)).collect()
     }
 
     /// Hands a dead letter to Kafka at once, and returns the wait for its confirmation.
@@ -100,7 +140,8 @@ impl DeadLetterSender {
         &'a self,
         batch: &'a Batch,
         outgoing: Outgoing,
-    ) -> impl Future<Output = Result<DeadLetterForm, PublishError>> + 'a {
+        record: Option<&'a RawRecord>,
+    ) -> impl Future<Output = Result<DeadLetterForm, NotSent>> + 'a {
         let segment = &batch.segments[outgoing.segment];
         let letter = &segment.dead_letters[outgoing.letter];
         let reason = DeadLetterReason {
@@ -109,7 +150,13 @@ impl DeadLetterSender {
             message: &letter.message,
             batch_id: Some(&batch.id),
         };
-        self.topic.send(&segment.deliveries[outgoing.delivery], reason)
+        let delivery = outgoing.delivery(batch);
+        let (partition, offset) = (delivery.partition, delivery.offset);
+        let sent = record.map(|record| self.topic.send(delivery, record, reason));
+        async move {
+            let Some(sent) = sent else { return Err(NotSent::Unread { partition, offset }) };
+            sent.await.map_err(|error| NotSent::Unconfirmed { partition, offset, error })
+        }
     }
 
     /// Marks and logs a dead letter that Kafka has confirmed.
@@ -193,10 +240,12 @@ fn unconfirmed(batch: &Batch) -> Vec<Outgoing> {
     outgoing
 }
 
-fn not_sent(batch: &Batch, outgoing: Outgoing, error: PublishError) -> NotSent {
-    let segment = &batch.segments[outgoing.segment];
-    let offset = segment.dead_letters[outgoing.letter].offset;
-    NotSent::Unconfirmed { partition: segment.partition, offset, error }
+/// Returns the record of a delivery, which only an undecodable one keeps.
+fn record<'a>(delivery: &'a Delivery, found: &mut FoundRecords) -> Option<Cow<'a, RawRecord>> {
+    match &delivery.reading {
+        Ok(reading) => found.take(delivery, reading).map(Cow::Owned),
+        Err(undecodable) => Some(Cow::Borrowed(&undecodable.record)),
+    }
 }
 
 /// Returns for every record in order whether it is a dead letter.

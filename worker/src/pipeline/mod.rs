@@ -21,7 +21,9 @@ use crate::batch::buffer::{Buffer, BufferLimits};
 use crate::batch::size::{BatchSizer, BatchTiming};
 use crate::batch::{Batch, FlushReason, Segment};
 use crate::health::Health;
-use crate::metrics::{BATCH_ROWS_TARGET, BATCHES_IN_FLIGHT_TARGET, BUFFERED};
+use crate::metrics::{
+    BATCH_ROWS_TARGET, BATCHES_IN_FLIGHT_TARGET, BUFFERED, BUFFERED_BYTES, BUFFERED_BYTES_MAX,
+};
 use crate::mysql::group_control::ConsumptionState;
 use crate::pipeline::flush::{Flush, FlushResult, SegmentOutcome};
 use crate::redis::repair::RepairHandle;
@@ -85,6 +87,7 @@ impl Pipeline {
             batches_max,
             consumption_state,
         } = parts;
+        gauge!(BUFFERED_BYTES_MAX).set(limits.room.max.bytes as f64);
         let mut buffer = Buffer::new(limits);
         buffer.tune(adaptive.rows(), adaptive.linger(), adaptive.fast_linger());
         Self {
@@ -117,12 +120,12 @@ impl Pipeline {
             return Err(error);
         }
         self.health.draining();
-        info!(deliveries = self.buffer.deliveries(), "draining");
+        info!(deliveries = self.buffer.load().deliveries, "draining");
         let end = match deadline.within(ShutdownStep::Drain, self.drain()).await {
             Some(()) => StopReason::Drained,
             None => {
                 warn!(
-                    deliveries = self.buffer.deliveries(),
+                    deliveries = self.buffer.load().deliveries,
                     "deliveries not drained in time, their next owner reads them again"
                 );
                 self.in_flight.shutdown().await;
@@ -166,7 +169,9 @@ impl Pipeline {
             self.repair.lanes.send_replace(self.buffer.views());
             self.health.turned(self.buffer.partitions(), self.buffer.oldest_ms());
             self.health.unclaimed(self.source.unclaimed());
-            gauge!(BUFFERED).set(self.buffer.deliveries() as f64);
+            let load = self.buffer.load();
+            gauge!(BUFFERED).set(load.deliveries as f64);
+            gauge!(BUFFERED_BYTES).set(load.bytes as f64);
         }
     }
 

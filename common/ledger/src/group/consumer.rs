@@ -71,8 +71,8 @@ impl GroupConsumer {
     ) -> Result<Self, KafkaError> {
         let client = config.client_config();
         let (control_sender, control) = mpsc::unbounded_channel();
-        let (delivery_sender, deliveries) =
-            mpsc::channel(config.waiting_max.div_ceil(CHUNK_DELIVERIES_MAX));
+        let chunks = config.waiting_max.div_ceil(CHUNK_DELIVERIES_MAX);
+        let (delivery_sender, deliveries) = mpsc::channel(chunks);
         let closing = CancellationToken::new();
         let claims = Arc::new(ClaimTable::new(ledger, control_sender.clone()));
         let assignment = RebalanceContext { claims: Arc::clone(&claims), closing: closing.clone() };
@@ -83,12 +83,12 @@ impl GroupConsumer {
         // A failed pipeline closes this member while the process is not stopping.
         let polling = stop.child_token();
         tokio::spawn(check_claims(claims, polling.clone()));
-        let (until, keeps_records) = (polling.clone(), config.keeps_records);
+        let (until, chunk_bytes) = (polling.clone(), config.memory.waiting / chunks);
         let thread = std::thread::Builder::new()
             .name("kafka-poll".into())
             .spawn(move || {
                 let (consumer, sender, stop) = (&polled, &delivery_sender, &until);
-                let poll = PollThread { consumer, keeps_records, sender, stop };
+                let poll = PollThread { consumer, chunk_bytes, sender, stop };
                 run_or_fail(&control_sender, || poll.run());
             })
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;

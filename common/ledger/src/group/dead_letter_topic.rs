@@ -12,7 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers, OwnedHeaders};
 use tracing::warn;
 
-use super::delivery::Delivery;
+use super::delivery::{Delivery, RawRecord};
 use crate::metrics::{DEAD_LETTER_PRODUCER_RESTARTS, DEAD_LETTERS, DEAD_LETTERS_ALTERED};
 use ljwx_reading::wire::DecodeError;
 use ljwx_service::backoff::Backoff;
@@ -164,13 +164,14 @@ impl DeadLetterTopic {
     pub async fn publish(
         &self,
         delivery: &Delivery,
+        record: &RawRecord,
         reason: &DeadLetterReason<'_>,
         held: impl Fn(Option<String>),
     ) -> DeadLetterForm {
         let (partition, offset) = (delivery.partition, delivery.offset);
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
         loop {
-            let error = match self.send(delivery, *reason).await {
+            let error = match self.send(delivery, record, *reason).await {
                 Ok(form) => {
                     held(None);
                     return form;
@@ -185,15 +186,17 @@ impl DeadLetterTopic {
         }
     }
 
-    /// Hands a dead letter to Kafka at once. The future tries other forms if Kafka rejects this one,
-    /// counts the dead letter once Kafka has confirmed it, and returns its form.
+    /// Hands the record of a delivery to Kafka as a dead letter, at once. The future tries other
+    /// forms if Kafka rejects this one, counts the dead letter once Kafka has confirmed it, and
+    /// returns its form.
     pub fn send<'a>(
         &'a self,
         delivery: &'a Delivery,
+        record: &'a RawRecord,
         reason: DeadLetterReason<'a>,
     ) -> impl Future<Output = Result<DeadLetterForm, PublishError>> + Send + 'a {
         let mut form = DeadLetterForm::UNCHANGED;
-        let mut sent = self.enqueue(delivery, &reason, form);
+        let mut sent = self.enqueue(delivery, record, &reason, form);
         async move {
             loop {
                 let confirmed = match sent {
@@ -202,7 +205,7 @@ impl DeadLetterTopic {
                 };
                 let Err(error) = confirmed else { break };
                 form = form.after(&error).ok_or(error)?;
-                sent = self.enqueue(delivery, &reason, form);
+                sent = self.enqueue(delivery, record, &reason, form);
             }
             counter!(DEAD_LETTERS, "class" => reason.class.as_str()).increment(1);
             for (altered, how) in [(!form.same_partition, "elsewhere"), (!form.complete, "cut")] {
@@ -217,13 +220,14 @@ impl DeadLetterTopic {
     fn enqueue(
         &self,
         delivery: &Delivery,
+        record: &RawRecord,
         reason: &DeadLetterReason<'_>,
         form: DeadLetterForm,
     ) -> Result<PendingRecord, PublishError> {
         let now = Timestamp::now().to_string();
         let DeadLetterReason { class, code, message, batch_id } = *reason;
         let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
-        let (first_failed_at, attempts) = failures(delivery.record.headers.as_ref(), &now);
+        let (first_failed_at, attempts) = failures(record.headers.as_ref(), &now);
         let provenance = [
             ("dlq.source.topic", self.source_topic.clone()),
             ("dlq.source.partition", delivery.partition.to_string()),
@@ -239,7 +243,6 @@ impl DeadLetterTopic {
             ("dlq.consumer.group", self.group.clone()),
             ("dlq.app.version", env!("CARGO_PKG_VERSION").to_owned()),
         ];
-        let record = &delivery.record;
         let original = if form.complete { record.headers.clone() } else { None };
         let mut headers = provenance.iter().fold(
             original.unwrap_or_default(),

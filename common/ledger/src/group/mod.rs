@@ -12,5 +12,6 @@ pub mod monitor;
 mod out_of_range;
 mod poll_thread;
 mod rebalance;
+pub mod replay;
 pub mod settings;
 pub mod topic_check;

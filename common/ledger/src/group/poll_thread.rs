@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use metrics::counter;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::delivery::{CHUNK_DELIVERIES_MAX, ConsumerEvent, Delivery, RawRecord};
+use super::delivery::{CHUNK_DELIVERIES_MAX, ConsumerEvent, Delivery, RawRecord, Undecodable};
 use super::rebalance::RebalanceContext;
+use super::replay::Replay;
 use crate::metrics::CONSUMER_ERRORS;
 use ljwx_reading::wire;
 use ljwx_service::kafka::error_label;
@@ -35,7 +36,8 @@ const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 /// The parts that the thread works with.
 pub struct PollThread<'a> {
     pub consumer: &'a BaseConsumer<RebalanceContext>,
-    pub keeps_records: bool,
+    /// Memory of deliveries from which on a chunk ends.
+    pub chunk_bytes: usize,
     pub sender: &'a mpsc::Sender<Vec<Delivery>>,
     pub stop: &'a CancellationToken,
 }
@@ -64,19 +66,29 @@ impl PollThread<'_> {
         claims.apply_pauses(self.consumer);
     }
 
-    /// Waits for the first record and returns all records that are there.
+    /// Waits for the first record and returns all records that are there, up to the limits of a
+    /// chunk.
     fn chunk(&self) -> Vec<Delivery> {
         let consumer = self.consumer;
         let mut deliveries = Vec::with_capacity(CHUNK_DELIVERIES_MAX);
+        let mut bytes = 0;
         let mut wait = POLL_WAIT;
-        while deliveries.len() < CHUNK_DELIVERIES_MAX {
+        loop {
             match consumer.poll(wait) {
                 None => break,
-                Some(Ok(message)) => deliveries.extend(self.delivery(&message)),
+                Some(Ok(message)) => {
+                    let delivery = self.delivery(&message);
+                    bytes += delivery.as_ref().map_or(0, Delivery::memory_bytes);
+                    deliveries.extend(delivery);
+                }
                 Some(Err(error)) => {
                     self.on_error(&error);
                     break;
                 }
+            }
+            // A record that is larger than a chunk is a chunk alone.
+            if deliveries.len() >= CHUNK_DELIVERIES_MAX || bytes >= self.chunk_bytes {
+                break;
             }
             wait = Duration::ZERO;
         }
@@ -102,17 +114,22 @@ impl PollThread<'_> {
     fn delivery(&self, message: &BorrowedMessage<'_>) -> Option<Delivery> {
         let offset = message.offset() + self.consumer.context().claims.base();
         let epoch = self.consumer.context().claims.admit(message.partition(), offset)?;
-        let reading = wire::decode(message.payload());
-        // An undecodable record is dead-lettered as it came.
-        let keeps_record = self.keeps_records || reading.is_err();
+        let undecodable = |error| Undecodable { error, record: RawRecord::of(message) };
+        let reading = wire::decode(message.payload()).map_err(undecodable);
+        let record_bytes = match &reading {
+            Ok(_) => message.payload_len(),
+            Err(undecodable) => undecodable.record.bytes(),
+        };
+        let headers = message.headers();
         Some(Delivery {
             partition: message.partition(),
             offset,
             epoch,
             kafka_ms: message.timestamp().to_millis().unwrap_or_default(),
-            origin: message.headers().map(RecordTrace::of_headers).unwrap_or_default(),
+            origin: headers.map(RecordTrace::of_headers).unwrap_or_default(),
+            replay: headers.and_then(Replay::of_headers),
             reading,
-            record: if keeps_record { record(message) } else { RawRecord::default() },
+            record_bytes,
         })
     }
 
@@ -151,14 +168,6 @@ impl PollThread<'_> {
                 }
             }
         }
-    }
-}
-
-fn record(message: &BorrowedMessage<'_>) -> RawRecord {
-    RawRecord {
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
-        headers: message.headers().map(BorrowedHeaders::detach),
     }
 }
 

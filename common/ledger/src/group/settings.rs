@@ -12,8 +12,21 @@ use ljwx_service::config::{Problems, duration};
 /// interval without losing its partitions.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Most memory of fetched records that wait in the consumer, in KiB.
-const FETCHED_KBYTES_MAX: &str = "32768";
+/// Most memory of fetched records that wait in the consumer, in bytes.
+const FETCHED_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Share of a process's memory limit that deliveries may take: one in this number of parts.
+const MEMORY_PARTS: u64 = 3;
+
+/// Most memory of deliveries, in bytes. More helps no service, and a machine without control groups
+/// has several.
+const MEMORY_MAX: u64 = 512 * 1024 * 1024;
+
+/// Least memory of deliveries, in bytes: enough for a service to go on.
+const MEMORY_MIN: u64 = 1024 * 1024;
+
+/// Memory limit of a process whose limit cannot be read, in bytes.
+const LIMIT_UNKNOWN: u64 = 512 * 1024 * 1024;
 
 /// Bytes that a fetch waits for. Without this wait, 2,200 readings a second are as many fetches.
 /// They keep half a core busy in Kafka and a quarter in the alerter.
@@ -76,6 +89,30 @@ impl GroupArgs {
     }
 }
 
+/// The memory for deliveries that are not processed yet, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveryMemory {
+    /// For records that librdkafka has fetched. Its last answer may exceed it.
+    pub fetched: usize,
+    /// For deliveries that wait for the pipeline. The last delivery of each chunk may exceed it.
+    pub waiting: usize,
+    /// For deliveries in the pipeline.
+    pub pipeline: usize,
+}
+
+impl DeliveryMemory {
+    /// Divides a third of a process's memory limit.
+    pub fn within(limit: Option<u64>) -> Self {
+        let third = limit.unwrap_or(LIMIT_UNKNOWN) / MEMORY_PARTS;
+        let bytes = third.clamp(MEMORY_MIN, MEMORY_MAX) as usize;
+        Self {
+            fetched: (bytes / 4).min(FETCHED_BYTES_MAX),
+            waiting: bytes / 4,
+            pipeline: bytes / 2,
+        }
+    }
+}
+
 /// The configuration of a group's member.
 #[derive(Debug)]
 pub struct GroupConsumerConfig {
@@ -87,11 +124,10 @@ pub struct GroupConsumerConfig {
     pub topic: String,
     /// The member's settings.
     pub member: GroupArgs,
-    /// Whether every delivery carries a copy of its record. An undecodable delivery always does,
-    /// because it is dead-lettered.
-    pub keeps_records: bool,
     /// Most deliveries that may wait for the pipeline.
     pub waiting_max: usize,
+    /// The memory for deliveries.
+    pub memory: DeliveryMemory,
 }
 
 impl GroupConsumerConfig {
@@ -108,10 +144,35 @@ impl GroupConsumerConfig {
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "false")
             .set("max.poll.interval.ms", POLL_INTERVAL_MAX.as_millis().to_string())
-            .set("queued.max.messages.kbytes", FETCHED_KBYTES_MAX)
+            // librdkafka also limits an answer of a broker to this, unless --kafka-set does.
+            .set("queued.max.messages.kbytes", (self.memory.fetched / 1024).to_string())
             .set("fetch.min.bytes", FETCH_BYTES_MIN)
             .set("fetch.wait.max.ms", FETCH_WAIT_MS_MAX)
             .set("fetch.queue.backoff.ms", "20");
         client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deliveries_take_a_third_of_the_memory_limit_at_most() {
+        const MIB: usize = 1024 * 1024;
+        for (limit, fetched, waiting, pipeline) in
+            [(Some(240), 20, 20, 40), (Some(768), 32, 64, 128), (Some(1_000_000), 32, 128, 256)]
+        {
+            let bytes = limit.map(|limit: u64| limit * 1024 * 1024);
+            let memory = DeliveryMemory::within(bytes);
+            let expected = DeliveryMemory {
+                fetched: fetched * MIB,
+                waiting: waiting * MIB,
+                pipeline: pipeline * MIB,
+            };
+            assert_eq!(memory, expected, "{limit:?} MiB");
+        }
+        assert_eq!(DeliveryMemory::within(None), DeliveryMemory::within(Some(LIMIT_UNKNOWN)));
+        assert!(DeliveryMemory::within(Some(1)).pipeline > 0, "a service goes on");
     }
 }

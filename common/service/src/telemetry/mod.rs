@@ -54,8 +54,8 @@ pub struct TelemetryArgs {
     /// for their own traces.
     #[arg(long, env = "TRACE_SAMPLE_RATIO", default_value_t = 0.01)]
     pub trace_sample_ratio: f64,
-    /// Memory that the process may use, in bytes, as the base of its used share. Unset: the limit
-    /// of its control group, else the machine's memory.
+    /// Memory that the process may use, in bytes, as the base of its used share and of its bounds.
+    /// Unset: the limit of its control group, else the machine's memory.
     #[arg(long, env = "MEMORY_LIMIT")]
     pub memory_limit: Option<u64>,
 }

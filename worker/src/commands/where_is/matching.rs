@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use ljwx_ledger::group::replay::{REPLAY_COUNT, REPLAY_OFFSET, REPLAY_PARTITION};
 use ljwx_reading::{Reading, wall_text, wire};
 use ljwx_service::telemetry::trace::{self, TRACEPARENT};
 
 use super::answers::{
     FoundRecord, KeptMatch, Position, RecordTraceId, ReplayHeaders, SoughtReading,
 };
-use crate::batch::delivery::{REPLAY_COUNT, REPLAY_OFFSET, REPLAY_PARTITION};
 use crate::commands::dlq::args::KeptTopic;
 use crate::commands::dlq::record::KeptRecord;
 
