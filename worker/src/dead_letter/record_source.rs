@@ -8,6 +8,7 @@ use ljwx_ledger::group::delivery::{Delivery, RawRecord};
 use ljwx_ledger::group::replay::{REPLAY_COUNT, REPLAY_OFFSET, REPLAY_PARTITION, Replay};
 use ljwx_ledger::ledger::Ledger;
 use ljwx_reading::{Reading, wire};
+use ljwx_service::kafka::topic_reader::ReaderContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{Header, Message, OwnedHeaders};
@@ -106,7 +107,7 @@ fn read(
     wanted: WantedOffsets,
     base: i64,
 ) -> KafkaResult<FoundRecords> {
-    let consumer: BaseConsumer = client.create()?;
+    let consumer: BaseConsumer<ReaderContext> = client.create_with_context(ReaderContext)?;
     let starts: BTreeMap<i32, i64> = wanted
         .iter()
         .filter_map(|(partition, offsets)| Some((*partition, *offsets.first()?)))

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure};
 use ljwx_reading::DeviceSn;
 use ljwx_reading::wire;
+use ljwx_service::kafka::topic_reader::ReaderContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
@@ -60,7 +61,8 @@ impl ReadingsTopic {
         base: i64,
         stop: &CancellationToken,
     ) -> anyhow::Result<BTreeSet<DeviceSn>> {
-        let consumer: BaseConsumer = self.client.create()?;
+        let consumer: BaseConsumer<ReaderContext> =
+            self.client.create_with_context(ReaderContext)?;
         let mut list = TopicPartitionList::new();
         for stretch in ranges {
             ensure!(stretch.from >= base, "the topic that they were in is gone");

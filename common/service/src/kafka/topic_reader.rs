@@ -36,9 +36,9 @@ pub struct TopicReader {
     base: OnceLock<(String, i64)>,
 }
 
-/// Ignores the end of a partition, which is an expected answer. The library would log it as an
-/// error.
-struct ReaderContext;
+/// The context of a reader. Ignores the end of a partition, which is an expected answer. The library
+/// would log it as an error.
+pub struct ReaderContext;
 
 impl ClientContext for ReaderContext {
     fn error(&self, error: KafkaError, reason: &str) {
