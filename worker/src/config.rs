@@ -141,7 +141,8 @@ const MAINTENANCE_CONNECTIONS: u32 = 3;
 /// Full batches of deliveries in memory, for each batch in flight.
 const BUFFERED_BATCHES: usize = 4;
 
-/// Most deliveries in memory with those of stuck lanes, in times of the others' room.
+/// Most deliveries in memory with those of stuck lanes, in times of the others' room. The
+/// difference exceeds what waits for the buffer, which may all belong to one stuck lane.
 const ROOM_WITH_STUCK: usize = 2;
 
 impl RunConfig {

@@ -92,7 +92,7 @@ impl GroupArgs {
 /// The memory for deliveries that are not processed yet, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeliveryMemory {
-    /// For records that librdkafka has fetched. Its last answer may exceed it.
+    /// For records that librdkafka has fetched. The last answer of each broker may exceed it.
     pub fetched: usize,
     /// For deliveries that wait for the pipeline. The last delivery of each chunk may exceed it.
     pub waiting: usize,
@@ -101,13 +101,16 @@ pub struct DeliveryMemory {
 }
 
 impl DeliveryMemory {
-    /// Divides a third of a process's memory limit.
+    /// Divides a third of a process's memory limit. An eighth of the third is left for what exceeds
+    /// the parts.
     pub fn within(limit: Option<u64>) -> Self {
         let third = limit.unwrap_or(LIMIT_UNKNOWN) / MEMORY_PARTS;
         let bytes = third.clamp(MEMORY_MIN, MEMORY_MAX) as usize;
         Self {
             fetched: (bytes / 4).min(FETCHED_BYTES_MAX),
-            waiting: bytes / 4,
+            // All that waits may belong to one partition that is held. A pipeline that keeps half
+            // of its part for such partitions takes it in and goes on with the others.
+            waiting: bytes / 8,
             pipeline: bytes / 2,
         }
     }
@@ -161,7 +164,7 @@ mod tests {
     fn deliveries_take_a_third_of_the_memory_limit_at_most() {
         const MIB: usize = 1024 * 1024;
         for (limit, fetched, waiting, pipeline) in
-            [(Some(240), 20, 20, 40), (Some(768), 32, 64, 128), (Some(1_000_000), 32, 128, 256)]
+            [(Some(240), 20, 10, 40), (Some(768), 32, 32, 128), (Some(1_000_000), 32, 64, 256)]
         {
             let bytes = limit.map(|limit: u64| limit * 1024 * 1024);
             let memory = DeliveryMemory::within(bytes);
@@ -171,6 +174,7 @@ mod tests {
                 pipeline: pipeline * MIB,
             };
             assert_eq!(memory, expected, "{limit:?} MiB");
+            assert!(memory.waiting < memory.pipeline / 2, "the half for held partitions has room");
         }
         assert_eq!(DeliveryMemory::within(None), DeliveryMemory::within(Some(LIMIT_UNKNOWN)));
         assert!(DeliveryMemory::within(Some(1)).pipeline > 0, "a service goes on");
