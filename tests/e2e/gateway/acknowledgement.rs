@@ -5,12 +5,11 @@ use ljwx_tests::clients::http::{self, Answer};
 use ljwx_tests::clients::kafka::{self, Record};
 use ljwx_tests::fakes::tcp_proxy::Proxy;
 use ljwx_tests::stack::launch::Launch;
+use ljwx_tests::stack::outage::{Frozen, Server};
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
-use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use serde_json::{Value, json};
 
@@ -21,8 +20,9 @@ const DEVICES: &str = "/upload_health_data";
 /// More refusals than new producers within a test.
 const REFUSALS: usize = 10;
 
+/// Starts a gateway in a world whose test freezes the broker.
 async fn gateway(name: &str, settings: impl Fn(Launch) -> Launch) -> Result<(World, Service)> {
-    let world = World::shared(name).await?;
+    let world = World::exclusive(name).await?;
     world.migrate().await?;
     let gateway = settings(world.gateway()).start().await?;
     Ok((world, gateway))
@@ -37,29 +37,6 @@ async fn finish(world: World, gateway: Service) -> Result<()> {
     world.finish().await
 }
 
-/// Sets whether the broker acknowledges readings. If not, it answers all the same: too few replicas
-/// are in sync. The gateway looks at the setting itself only after a minute.
-async fn acknowledges(world: &World, does: bool) -> Result<()> {
-    let least = if does { "1" } else { "2" };
-    let settings = [("min.insync.replicas", least)];
-    kafka::configure(&world.stack.kafka_brokers, &world.readings_topic, &settings).await?;
-    eventually(SOON, "the broker applies the setting", || async {
-        Ok((is_acknowledged(world).await? == does).then_some(()))
-    })
-    .await
-}
-
-/// Whether Kafka acknowledges a record without a key.
-async fn is_acknowledged(world: &World) -> Result<bool> {
-    let producer: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", &world.stack.kafka_brokers)
-        .set("message.timeout.ms", "1500")
-        .create()?;
-    let record = FutureRecord::<[u8], [u8]>::to(&world.readings_topic).payload(b"{}");
-    let sent = producer.send_result(record).map_err(|(error, _)| error)?;
-    Ok(sent.await?.is_ok())
-}
-
 /// A body with this many readings of a device.
 fn body(world: &World, device: usize, readings: usize) -> String {
     let reading = |step| json!({"deviceSn": world.device(device), "step": step});
@@ -70,14 +47,14 @@ async fn upload(world: &World, gateway: &Service, device: usize) -> Result<Answe
     http::post(&gateway.url(DEVICES), body(world, device, 1)).await
 }
 
-/// Stops the acknowledgements and waits until a request has met that.
-async fn stall(world: &World, gateway: &Service) -> Result<()> {
-    acknowledges(world, false).await?;
+/// Freezes the broker, whose connections stay open, and waits until a request has met that.
+async fn stall(world: &World, gateway: &Service) -> Result<Frozen> {
+    let frozen = Server::Kafka.freeze()?;
     let met = upload(world, gateway, 1).await?;
     ensure!(met.status == 503 && met.header("retry-after").is_some(), "{}", met.text);
     let reached = gateway.metric("producer_broker_up", "").await?;
     ensure!(reached >= 1.0, "the broker is not even connected");
-    Ok(())
+    Ok(frozen)
 }
 
 async fn readyz(gateway: &Service, status: u16, reason: &str) -> Result<()> {
@@ -98,8 +75,9 @@ async fn readings_of(world: &World, device: usize) -> Result<usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_without_acknowledgements_refuses_at_once_until_a_probe_succeeds() -> Result<()> {
     let (world, gateway) = gateway("noack", impatient).await?;
+    let steadfast = impatient(world.gateway()).env("READY_WHILE_STALLED", "true").start().await?;
     ensure!(upload(&world, &gateway, 1).await?.status == 200);
-    stall(&world, &gateway).await?;
+    let frozen = stall(&world, &gateway).await?;
     // The request before has just ended, so this one is no probe.
     let refused = upload(&world, &gateway, 2).await?;
     let seconds = refused.header("retry-after").and_then(|value| value.parse::<u64>().ok());
@@ -111,7 +89,16 @@ async fn a_gateway_without_acknowledgements_refuses_at_once_until_a_probe_succee
     })
     .await?;
     ensure!(http::get(&gateway.admin("/livez")).await?.status == 200, "the process stays");
-    acknowledges(&world, true).await?;
+
+    // Where the balancer does not fail open, only the readiness differs.
+    ensure!(upload(&world, &steadfast, 4).await?.status == 503);
+    eventually(SOON, "the grace is over", || async {
+        Ok((steadfast.metric("producer_stalled_seconds", "").await? > 1.0).then_some(()))
+    })
+    .await?;
+    readyz(&steadfast, 200, "").await?;
+    ensure!(upload(&world, &steadfast, 5).await?.status == 503, "requests are refused all the same");
+    drop(frozen);
     eventually(SOON, "a probe succeeds", || async {
         Ok((upload(&world, &gateway, 3).await?.status == 200).then_some(()))
     })
@@ -122,15 +109,16 @@ async fn a_gateway_without_acknowledgements_refuses_at_once_until_a_probe_succee
         eventually(SOON, line, || async { Ok(gateway.output().contains(line).then_some(())) })
             .await?;
     }
+    ensure!(steadfast.terminate().await?.success(), "the other gateway failed");
     finish(world, gateway).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_gateway_that_gets_no_requests_comes_back() -> Result<()> {
     let (world, gateway) = gateway("quiet", impatient).await?;
-    stall(&world, &gateway).await?;
+    let frozen = stall(&world, &gateway).await?;
     readyz(&gateway, 503, "Kafka has acknowledged nothing").await?;
-    acknowledges(&world, true).await?;
+    drop(frozen);
     // A balancer sends nothing now.
     readyz(&gateway, 200, "").await?;
     ensure!(gateway.metric("producer_stalled_seconds", "").await? > 0.0, "nothing has healed it");
@@ -141,21 +129,6 @@ async fn a_stalled_gateway_that_gets_no_requests_comes_back() -> Result<()> {
     })
     .await?;
     ensure!(upload(&world, &gateway, 3).await?.status == 200, "all requests pass again");
-    finish(world, gateway).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stalled_gateway_stays_ready_where_its_balancer_does_not_fail_open() -> Result<()> {
-    let always = |launch| impatient(launch).env("READY_WHILE_STALLED", "true");
-    let (world, gateway) = gateway("keepready", always).await?;
-    stall(&world, &gateway).await?;
-    eventually(SOON, "the grace is over", || async {
-        Ok((gateway.metric("producer_stalled_seconds", "").await? > 1.0).then_some(()))
-    })
-    .await?;
-    readyz(&gateway, 200, "").await?;
-    ensure!(upload(&world, &gateway, 2).await?.status == 503, "requests are refused nevertheless");
-    acknowledges(&world, true).await?;
     finish(world, gateway).await
 }
 
@@ -203,7 +176,7 @@ async fn a_whole_body_or_none() -> Result<()> {
             .env("ANSWER_TIMEOUT", "11s")
     };
     let (world, gateway) = gateway("whole", few).await?;
-    acknowledges(&world, false).await?;
+    let frozen = Server::Kafka.freeze()?;
     let url = gateway.url(DEVICES);
     let waiting = [1, 2].map(|device| {
         let (url, body) = (url.clone(), body(&world, device, 900));
@@ -219,7 +192,7 @@ async fn a_whole_body_or_none() -> Result<()> {
         let body = body(&world, 4, 200);
         async move { http::post(&url, body).await }
     });
-    acknowledges(&world, true).await?;
+    drop(frozen);
     for body in waiting.into_iter().chain([taken]) {
         let answer = body.await??;
         ensure!(answer.status == 200, "a body with its places gets no 200: {}", answer.text);
