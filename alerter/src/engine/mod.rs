@@ -176,14 +176,8 @@ impl Engine {
 
     /// Reverts the notification of `change`, because it reached no recipient.
     pub fn undo_notification(&mut self, partition: i32, change: &Change) {
-        let tracked = self
-            .partitions
-            .get_mut(&partition)
-            .and_then(|partition| partition.devices.get_mut(&change.device_sn))
-            .and_then(|device| device.tracked.get_mut(&change.rule_id));
-        if let Some(tracked) = tracked {
-            let episode = std::mem::take(&mut tracked.episode);
-            tracked.episode = episode.undo_notification(&change.before, change.transition.to);
+        if let Some(partition) = self.partitions.get_mut(&partition) {
+            partition.undo_notification(change);
         }
     }
 

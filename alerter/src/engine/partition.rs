@@ -121,6 +121,21 @@ impl Partition {
         }
     }
 
+    /// Reverts the notification of `change`. A device that stays silent has no reading at which the
+    /// episode is notified late, so a check does that.
+    pub(super) fn undo_notification(&mut self, change: &Change) {
+        let Some(device) = self.devices.get_mut(&change.device_sn) else { return };
+        let Some(tracked) = device.tracked.get_mut(&change.rule_id) else { return };
+        let episode = std::mem::take(&mut tracked.episode);
+        tracked.episode = episode.undo_notification(&change.before, change.transition.to);
+        if let Some(rule) = change.rule.as_deref()
+            && matches!(rule.trigger, Trigger::NoData(_))
+        {
+            let at = next_look(device, rule, change.at.ms);
+            self.deadlines.schedule(&change.device_sn, rule.id, at);
+        }
+    }
+
     /// Schedules the checks of all devices by the active rules. A new window counts from now.
     pub(super) fn schedule_all(&mut self, rules: &RuleSet) {
         let armed = self.clock.arm(rules.absence_windows());

@@ -12,3 +12,4 @@ pub mod refused;
 pub mod rules;
 pub mod sender;
 pub mod silences;
+pub mod waiting;

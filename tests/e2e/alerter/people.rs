@@ -79,7 +79,13 @@ async fn platform(world: &World, devices: [&str; 2], name: &str) -> Result<()> {
 }
 
 /// Adds a person's address, as operators do.
-async fn reach(world: &World, tenant: i64, user: i64, kind: &str, address: &str) -> Result<()> {
+pub(super) async fn reach(
+    world: &World,
+    tenant: i64,
+    user: i64,
+    kind: &str,
+    address: &str,
+) -> Result<()> {
     let (tenant, user) = (tenant.to_string(), user.to_string());
     let arguments = [
         "recipients",

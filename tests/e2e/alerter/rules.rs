@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use ljwx_tests::clients::http;
 use ljwx_tests::fakes::platform::{self, BLOOD_OXYGEN_LOW, HEART_RATE_HIGH};
 use ljwx_tests::fakes::wechat::FakeWechat;
 use ljwx_tests::stack::process::Service;
@@ -65,6 +66,44 @@ async fn a_rule_that_was_broken_is_judged_by_its_last_good_version_after_a_resta
     ensure!(listed["rules"][0]["last_good"].is_string(), "{listed}");
     let instead = listed["refused"][0]["instead"].as_str().unwrap_or_default();
     ensure!(instead.contains("last good version"), "{listed}");
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_that_cannot_be_read_delay_the_start_and_later_change_nothing() -> Result<()> {
+    let world = World::shared("norules").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let (away, back) =
+        ("RENAME TABLE t_alert_rules TO rules_away", "RENAME TABLE rules_away TO t_alert_rules");
+    world.database.execute(away).await?;
+    let wechat = FakeWechat::start().await?;
+    let gateway = world.gateway().start().await?;
+    let mut alerter = world.alerter(&wechat).env("RULES_INTERVAL", "1s").spawn()?;
+    eventually(SOON, "the alerter waits for its rules", || async {
+        let answer = http::get(&alerter.admin("/readyz")).await?;
+        ensure!(answer.text.contains("the rules could not be read yet"), "{}", answer.text);
+        Ok((answer.status == 503).then_some(()))
+    })
+    .await?;
+    ensure!(http::get(&alerter.admin("/livez")).await?.status == 200, "it stays alive");
+    world.database.execute(back).await?;
+    alerter.ready().await?;
+
+    let failed = alerter.metric("alerter_rule_load_errors_total", "").await?;
+    world.database.execute(away).await?;
+    eventually(SOON, "the rules cannot be read", || async {
+        let now = alerter.metric("alerter_rule_load_errors_total", "").await?;
+        Ok((now > failed).then_some(()))
+    })
+    .await?;
+    let now = jiff::Timestamp::now().as_second();
+    measure(&gateway, &world.device(1), now - 300, &[130, 131, 132]).await?;
+    delivered(&wechat, 1).await?;
+    ensure!(http::get(&alerter.admin("/readyz")).await?.status == 200, "the last rules stay");
+    world.database.execute(back).await?;
     gateway.terminate().await?;
     alerter.terminate().await?;
     world.finish().await

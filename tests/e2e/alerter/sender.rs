@@ -20,15 +20,15 @@ use crate::support::delivered;
 const SOON: Duration = Duration::from_secs(60);
 
 /// Another tenant, with an account of its own.
-const NEIGHBOURS: i64 = 8;
+pub(super) const NEIGHBOURS: i64 = 8;
 
 /// The server's clock as the outbox stores it.
-const NOW_MS: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
+pub(super) const NOW_MS: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
 /// More rows than one statement removes.
 const MANY: usize = 2_500;
 
-async fn world(name: &str) -> Result<(World, FakeWechat)> {
+pub(super) async fn world(name: &str) -> Result<(World, FakeWechat)> {
     let world = World::shared(name).await?;
     world.migrate().await?;
     platform::seed(&world, &[HEART_RATE_HIGH]).await?;
@@ -36,7 +36,12 @@ async fn world(name: &str) -> Result<(World, FakeWechat)> {
 }
 
 /// Returns a row of the outbox about an opening, `days` old.
-fn row(number: usize, whom: (i64, &str), severity: &str, (state, days): (&str, i64)) -> String {
+pub(super) fn row(
+    number: usize,
+    whom: (i64, &str),
+    severity: &str,
+    (state, days): (&str, i64),
+) -> String {
     let (tenant, recipient) = whom;
     let notice = format!(
         r#"{{"transition":"opened","severity":"{severity}","flapping":false,"vital":"heart_rate",
@@ -49,7 +54,7 @@ fn row(number: usize, whom: (i64, &str), severity: &str, (state, days): (&str, i
     )
 }
 
-async fn add(world: &World, rows: impl IntoIterator<Item = String>) -> Result<()> {
+pub(super) async fn add(world: &World, rows: impl IntoIterator<Item = String>) -> Result<()> {
     let rows: Vec<String> = rows.into_iter().collect();
     let sql = format!(
         "INSERT INTO t_alert_outbox (episode_key, transition_seq, transition, recipient, \

@@ -1,4 +1,5 @@
-//! A process that has lost a part of itself replaces the part and goes on.
+//! A process that has lost a part of itself replaces the part and goes on. Another process takes
+//! over the work of one that died.
 
 use anyhow::{Result, ensure};
 use ljwx_tests::clients::http;
@@ -7,7 +8,7 @@ use ljwx_tests::stack::world::World;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-use crate::support::SOON;
+use crate::support::{AT, SOON, finish, pipeline, send, settled};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_replaces_a_dead_letter_producer_that_can_publish_no_more() -> Result<()> {
@@ -31,4 +32,33 @@ async fn a_worker_replaces_a_dead_letter_producer_that_can_publish_no_more() -> 
     }
     worker.kill().await?;
     world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refill_that_a_dead_worker_left_is_taken_over_after_its_lease() -> Result<()> {
+    let (world, gateway, worker) = pipeline("refiller").await?;
+    let device = world.device(1);
+    send(&gateway, &device, AT, &[80]).await?;
+    settled(&world).await?;
+    let refilled = async || {
+        eventually(SOON, "Redis has everything", || async {
+            let complete = "SELECT refilled = generation FROM redis_generation";
+            Ok((world.database.number(complete).await? == 1).then_some(()))
+        })
+        .await
+    };
+    refilled().await?;
+    world.cache.evict(&device).await?;
+    // Another worker noticed a loss, began to refill, and died.
+    let died = "UPDATE redis_generation SET generation = generation + 1, refiller = 'dead', \
+                refill_until = UTC_TIMESTAMP(3) + INTERVAL 8 SECOND";
+    world.database.execute(died).await?;
+    let until = world.database.row("SELECT refill_until FROM redis_generation").await?;
+    let until = until.into_iter().flatten().next().unwrap_or_default();
+    refilled().await?;
+    let is_over = format!("SELECT UTC_TIMESTAMP(3) >= '{until}'");
+    ensure!(world.database.number(&is_over).await? == 1, "the lease was not respected");
+    let shown = world.cache.newest_time(&device).await?;
+    ensure!(shown == Some(format!("{AT}:00")), "{shown:?}");
+    finish(world, [gateway, worker]).await
 }

@@ -9,4 +9,6 @@ mod documents;
 #[cfg(test)]
 mod floors;
 #[cfg(test)]
+mod states;
+#[cfg(test)]
 mod tiers;

@@ -130,6 +130,20 @@ mod tests {
     }
 
     #[test]
+    fn what_opened_it_is_forgotten_after_the_window_or_behind_a_good_record() {
+        let now = Instant::now();
+        let mut breaker = breaker();
+        breaker.note(now, &spread(2000, 100));
+        assert!(!breaker.allows(now, &spread(2, 1)), "above the ratio");
+        let later = now + WINDOW + Duration::from_secs(1);
+        assert!(breaker.allows(later, &spread(2, 1)), "the window is over");
+        breaker.note(later, &marks(&[0, 10]));
+        assert!(!breaker.allows(later, &marks(&[0, 1])), "one too many in a row");
+        breaker.note(later, &marks(&[1]));
+        assert!(breaker.allows(later, &marks(&[0, 1])), "a good record ends the row");
+    }
+
+    #[test]
     fn a_run_counts_wherever_it_lies_in_a_batch() {
         let now = Instant::now();
         assert!(breaker().allows(now, &marks(&[1, 10, 1])));

@@ -188,13 +188,13 @@ impl Episode {
 
     /// Returns when an open episode that stays in breach must be checked again. The time is its
     /// next step of escalation, its next reminder, or the end of the cooldown that suppresses its
-    /// first notification.
+    /// first notification. Without a cooldown, the first notification is due since the opening.
     pub fn next_due(&self, policy: &Policy) -> Option<i64> {
         let open = self.open()?;
         let step = policy.escalation.get(open.steps).map(|step| open.opened_at + step.after_ms);
         let repeat = policy.repeat_ms.map(|repeat| self.past.notified_or(open.opened_at) + repeat);
         let late =
-            (!open.notified).then(|| self.past.notified_or(open.opened_at) + policy.cooldown_ms);
+            (!open.notified).then(|| self.past.cooldown_until(policy).unwrap_or(open.opened_at));
         [step, repeat, late].into_iter().flatten().min()
     }
 

@@ -93,6 +93,11 @@ impl NotifyHistory {
         self.notified_at.unwrap_or(never)
     }
 
+    /// Returns when the cooldown of the last notification ends, if there is one.
+    pub fn cooldown_until(&self, policy: &Policy) -> Option<i64> {
+        self.notified_at.map(|told| told + policy.cooldown_ms)
+    }
+
     /// Whether openings come too often.
     pub fn is_flapping(&self) -> bool {
         !self.flap.is_none()

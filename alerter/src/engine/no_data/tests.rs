@@ -168,3 +168,19 @@ fn a_device_out_of_service_is_missed_only_after_it_was_heard_again() {
     let opened = format!("A opened {} told", later + 1_210);
     assert_eq!(others(&mut engine, later + 960, later + 1_300), [opened]);
 }
+
+#[test]
+fn an_absence_that_nobody_could_be_told_of_is_told_later_though_the_device_stays_silent() {
+    let mut engine = engine(&rules(json!({"cooldown_seconds": 3_600})));
+    heard(&mut engine, "A", 0, 80);
+    others(&mut engine, 0, 290);
+    let opened = engine.tick(0, HOUR_MS + 306_000);
+    assert_eq!(said(&opened), ["A opened 300 told"]);
+    engine.undo_notification(0, &opened[0]);
+    assert!(engine.tick(0, HOUR_MS + 360_000).is_empty(), "it is looked at once a minute");
+    let again = engine.tick(0, HOUR_MS + 366_000);
+    assert_eq!(said(&again), ["A notified 360 told"]);
+    engine.undo_notification(0, &again[0]);
+    assert_eq!(said(&engine.tick(0, HOUR_MS + 426_000)), ["A notified 420 told"]);
+    assert!(engine.tick(0, HOUR_MS + 540_000).is_empty(), "once");
+}

@@ -22,6 +22,10 @@ fn out_of_range() -> ClaimFailure {
     ClaimFailure::OutOfRange("the ledger stands at 4".into())
 }
 
+fn no_leader() -> ClaimFailure {
+    ClaimFailure::NoLeader(KafkaError::Canceled)
+}
+
 fn unanswered() -> ClaimFailure {
     ClaimFailure::Server(anyhow::anyhow!("MySQL does not answer"))
 }
@@ -95,9 +99,12 @@ fn a_partition_that_cannot_be_claimed_waits_behind_those_that_nobody_has_tried()
 }
 
 #[test]
-fn a_server_is_asked_every_second_and_a_position_outside_the_topic_ever_later() {
+fn a_server_is_asked_every_second_and_the_topic_ever_later() {
     let start = Instant::now();
-    for (failure, waits) in [(unanswered(), [1, 1, 1, 1]), (out_of_range(), [1, 2, 4, 8])] {
+    let ever_later = [1, 2, 4, 8, 16, 30, 30];
+    for (failure, waits) in
+        [(unanswered(), [1; 7]), (out_of_range(), ever_later), (no_leader(), ever_later)]
+    {
         let mut assignment = Assignment::default();
         assignment.add(&[1], start);
         assignment.changed(&[1], true);
