@@ -41,9 +41,8 @@ fn texts(row: Vec<Option<String>>) -> Vec<String> {
 async fn what_a_dead_sender_had_claimed_is_sent_after_its_lease() -> Result<()> {
     let (world, wechat) = world("lease").await?;
     add(&world, [row(1, (TENANT, "openid:o1"), "major", NEW)]).await?;
-    let claimed = format!(
-        "UPDATE t_alert_outbox SET lease_owner = 'dead', lease_until = {NOW_MS} + 8000"
-    );
+    let claimed =
+        format!("UPDATE t_alert_outbox SET lease_owner = 'dead', lease_until = {NOW_MS} + 8000");
     world.database.execute(&claimed).await?;
     let until = world.database.number("SELECT lease_until FROM t_alert_outbox").await?;
     let alerter = world.alerter(&wechat).start().await?;

@@ -97,7 +97,10 @@ async fn a_gateway_without_acknowledgements_refuses_at_once_until_a_probe_succee
     })
     .await?;
     readyz(&steadfast, 200, "").await?;
-    ensure!(upload(&world, &steadfast, 5).await?.status == 503, "requests are refused all the same");
+    ensure!(
+        upload(&world, &steadfast, 5).await?.status == 503,
+        "requests are refused all the same"
+    );
     drop(frozen);
     eventually(SOON, "a probe succeeds", || async {
         Ok((upload(&world, &gateway, 3).await?.status == 200).then_some(()))

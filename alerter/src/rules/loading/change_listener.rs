@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fred::clients::SubscriberClient;
+use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
+use fred::types::Value;
 use ljwx_ledger::redis::RedisArgs;
 use ljwx_service::lifecycle::EssentialTasks;
 use tokio::sync::broadcast::error::RecvError;
@@ -89,7 +91,7 @@ async fn listen(
 
 /// Logs a rejection once, until the subscription succeeds.
 async fn subscribe(client: &SubscriberClient, refused: &AtomicBool) -> bool {
-    let subscribed = client.subscribe(CHANNEL).await;
+    let subscribed = try_subscribe(client).await;
     let logged = refused.swap(subscribed.is_err(), Ordering::Relaxed);
     match &subscribed {
         Ok(()) => info!(channel = CHANNEL, "subscribed to rule changes"),
@@ -99,4 +101,14 @@ async fn subscribe(client: &SubscriberClient, refused: &AtomicBool) -> bool {
         Err(_) => {}
     }
     subscribed.is_ok()
+}
+
+/// Subscribes, and checks that Redis has accepted the subscription: fred drops the answer. On a
+/// connection with a subscription, Redis answers PING by a list.
+async fn try_subscribe(client: &SubscriberClient) -> Result<(), Error> {
+    client.subscribe(CHANNEL).await?;
+    match client.ping::<Value>(None).await? {
+        Value::Array(_) => Ok(()),
+        _ => Err(Error::new(ErrorKind::Auth, "Redis rejected the subscription, look at its ACL")),
+    }
 }

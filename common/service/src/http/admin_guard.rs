@@ -40,6 +40,8 @@ enum Verdict {
 impl AdminGuard {
     /// Guards a port at `listen` by `token`. Without a token only a port on loopback is used.
     pub(super) fn new(token: Option<SecretString>, listen: SocketAddr) -> Self {
+        // The metric is there before the first wrong token.
+        counter!(ADMIN_UNAUTHORIZED).increment(0);
         Self { token, loopback: listen.ip().is_loopback() }
     }
 
