@@ -236,7 +236,7 @@ impl<'a> Connected<'a> {
             waiting_max: WAITING_MAX,
             memory: config.delivery_memory(),
         };
-        GroupConsumer::start(source, self.ledger.clone(), stop.clone())
+        GroupConsumer::start(source, self.ledger.clone(), &self.essential, stop)
             .context("cannot create the consumer; look at --kafka-set")
     }
 
