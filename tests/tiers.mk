@@ -44,6 +44,7 @@ MYSQL := \
   faults::servers_lost::mysql_stopped_and_back_loses_nothing_and_needs_nobody \
   worker::merges:: \
   worker::modes:: \
+  worker::months:: \
   worker::offsets:: \
   worker::pipeline:: \
   worker::records:: \

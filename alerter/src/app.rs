@@ -236,7 +236,7 @@ impl App {
             waiting_max: DELIVERIES_MAX,
             memory: DeliveryMemory::within(config.telemetry.memory_limit()),
         };
-        let source = GroupConsumer::start(source, ledger.clone(), stop.clone())
+        let source = GroupConsumer::start(source, ledger.clone(), &self.essential, &stop)
             .context("cannot create the consumer; look at --kafka-set")?;
         Ok(Pipeline::new(PipelineParts {
             source,

@@ -39,6 +39,8 @@ ljwx_service::declare_metrics! {
     Gauge RULES = "alerter_rules" by "state";
     /// Silences in effect or still to come.
     Gauge SILENCES = "alerter_silences";
+    /// Reads of a table with more rows than the alerter reads at once. The further rows have no effect.
+    Counter CUT_READS = "alerter_cut_reads_total";
     /// Times that the source of the rules could not be read, or was not taken over.
     Counter RULE_LOAD_ERRORS = "alerter_rule_load_errors_total";
     /// Failed attempts to store or read the last good versions of rules.

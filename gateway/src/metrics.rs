@@ -7,11 +7,11 @@ use ljwx_service::telemetry::{ServiceInfo, SummaryFormat, SummaryItem};
 use crate::request_error::ErrorCode;
 
 ljwx_service::declare_metrics! {
-    /// Answered requests.
+    /// Requests by the status of their answer; `client_closed`: the client left before the answer.
     Counter REQUESTS = "gateway_requests_total" by "route", "status";
     /// Requests with a complete body that wait for their answer.
     Gauge REQUESTS_IN_FLIGHT = "gateway_requests_in_flight";
-    /// Time from the end of the head to the answer.
+    /// Time from the end of the head to the answer, or until the client left.
     Histogram REQUEST_SECONDS = "gateway_request_seconds" by "route";
     /// Refused requests.
     Counter REFUSALS = "gateway_refusals_total" by "code";

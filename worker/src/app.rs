@@ -15,6 +15,7 @@ use ljwx_ledger::group::monitor::GroupMonitor;
 use ljwx_ledger::group::settings::{DeliveryMemory, GroupConsumerConfig};
 use ljwx_ledger::ledger::{GroupKind, Ledger};
 use ljwx_ledger::mysql::MySqlPool;
+use ljwx_ledger::redis::RedisArgs;
 use ljwx_service::http::admin::AdminServer;
 use ljwx_service::kafka::topic_safety::watch as topic_watch;
 use ljwx_service::lifecycle::{Deadline, EssentialTasks, ShutdownStep, within};
@@ -131,7 +132,7 @@ struct Connected<'a> {
 
 impl<'a> Connected<'a> {
     async fn new(config: &'a RunConfig) -> anyhow::Result<Self> {
-        let redis = (!config.no_redis).then(|| config.redis.link()).flatten();
+        let redis = config.used_redis().and_then(|redis| redis.link());
         let (kafka, collector) = (Some(config.kafka.link()), config.telemetry.link());
         let (mysql, months) = (config.mysql.link(), config.maintenance_link());
         link::announce([kafka, mysql, months, redis, collector]);
@@ -142,7 +143,10 @@ impl<'a> Connected<'a> {
         let ledger =
             Ledger::new(pool.clone(), GroupKind::Worker, &config.group, topic, owner.clone());
         consumer::check_start(&config.kafka, &ledger).await?;
-        let redis = if config.no_redis { None } else { Some(connect_redis(config).await?) };
+        let redis = match config.used_redis() {
+            Some(redis) => Some(connect_redis(&redis).await?),
+            None => None,
+        };
         Ok(Self {
             config,
             bindings: DeviceBindings::new(pool.clone()),
@@ -236,7 +240,7 @@ impl<'a> Connected<'a> {
             waiting_max: WAITING_MAX,
             memory: config.delivery_memory(),
         };
-        GroupConsumer::start(source, self.ledger.clone(), stop.clone())
+        GroupConsumer::start(source, self.ledger.clone(), &self.essential, stop)
             .context("cannot create the consumer; look at --kafka-set")
     }
 
@@ -297,9 +301,9 @@ impl<'a> Connected<'a> {
 
 /// Connects to Redis and waits for the connection, so that Redis gets the first batch too. If Redis
 /// is unreachable, the wait ends after `--redis-timeout`.
-async fn connect_redis(config: &RunConfig) -> anyhow::Result<Client> {
-    let client = config.redis.connect().context("--redis-url")?;
-    let _connected = within(config.redis.timeout, client.wait_for_connect()).await;
+async fn connect_redis(redis: &RedisArgs) -> anyhow::Result<Client> {
+    let client = redis.connect().context("--redis-url")?;
+    let _connected = within(redis.timeout, client.wait_for_connect()).await;
     Ok(client)
 }
 

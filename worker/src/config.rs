@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Parser;
 use ljwx_ledger::group::settings::{DeliveryMemory, GroupArgs};
 use ljwx_ledger::mysql::MySqlArgs;
-use ljwx_ledger::redis::RedisArgs;
+use ljwx_ledger::redis::{OptionalRedisArgs, RedisArgs};
 use ljwx_service::config::{Problems, Validate, ZoneArgs, duration};
 use ljwx_service::http::admin::AdminArgs;
 use ljwx_service::kafka::KafkaArgs;
@@ -74,8 +74,8 @@ pub struct RunConfig {
     pub maintenance_mysql_url: Option<SecretString>,
     /// The connection to Redis.
     #[command(flatten)]
-    pub redis: RedisArgs,
-    /// Use no Redis, for a replica that writes to MySQL only.
+    pub redis: OptionalRedisArgs,
+    /// Use no Redis, for a replica that writes to MySQL only. Else --redis-url must be set.
     #[arg(long, env = "NO_REDIS")]
     pub no_redis: bool,
     /// Most devices in one call to Redis.
@@ -158,6 +158,11 @@ impl RunConfig {
         Some(ConnectionSecurity { dependency: "mysql_maintenance", ..link })
     }
 
+    /// Returns the connection to Redis; `None` for a replica that uses no Redis.
+    pub(crate) fn used_redis(&self) -> Option<RedisArgs> {
+        self.redis.args().filter(|_| !self.no_redis)
+    }
+
     /// Returns the limits of the dead-letter breaker.
     pub(crate) fn breaker(&self) -> BreakerLimits {
         BreakerLimits {
@@ -213,7 +218,12 @@ impl RunConfig {
         if let Some(mysql) = self.maintenance_mysql() {
             mysql.validate_url("--maintenance-mysql-url", problems);
         }
-        self.redis.validate(problems);
+        match self.used_redis() {
+            Some(redis) => redis.validate(problems),
+            None => problems.require(self.no_redis, || {
+                "--redis-url is missing: set REDIS_URL, or NO_REDIS=true for MySQL only".into()
+            }),
+        }
         self.lifecycle.validate(problems);
         self.telemetry.validate(problems);
         self.admin.validate(problems);
@@ -260,11 +270,40 @@ impl Validate for Config {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use ljwx_service::config::ConfigError;
 
     use super::*;
+
+    fn problems(arguments: &[&str]) -> Vec<String> {
+        let given = ["worker", "run", "--kafka-brokers", "k:9092", "--mysql-url", "mysql://u@h/d"];
+        let arguments = given.iter().chain(arguments).map(Into::into).collect();
+        match ljwx_service::config::parse::<Config>(arguments) {
+            Ok(_) => Vec::new(),
+            Err(ConfigError::Problems(problems)) => problems.list().to_vec(),
+            Err(ConfigError::Clap(error)) => panic!("{error}"),
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn a_replica_without_redis_needs_no_url_and_any_other_one_does() {
+        for (arguments, named) in [
+            (&["--redis-url", ""][..], Some("--redis-url is missing")),
+            (&["--redis-url", "http://h"], Some("--redis-url: must read")),
+            (&["--redis-url", "redis://h:1"], None),
+            (&["--redis-url", "", "--no-redis"], None),
+            (&["--redis-url", "http://h", "--no-redis"], None),
+        ] {
+            let found = problems(arguments);
+            assert_eq!(found.len(), usize::from(named.is_some()), "{arguments:?}: {found:?}");
+            assert!(
+                found.iter().zip(named).all(|(found, named)| found.contains(named)),
+                "{arguments:?}: {found:?}"
+            );
+        }
     }
 }

@@ -10,6 +10,7 @@ pub mod operator_events;
 pub mod outbox;
 pub mod recipients;
 pub mod rejected_rows;
+pub mod row_bound;
 pub mod sender;
 pub mod silences;
 pub mod wechat;

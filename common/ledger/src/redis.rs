@@ -17,25 +17,22 @@ use url::Url;
 use ljwx_service::config::{Problems, duration};
 use ljwx_service::link::{ConnectionSecurity, Tls};
 
-/// Settings of the connection to Redis.
-#[derive(Debug, Clone, clap::Args)]
+/// Settings of a connection to Redis.
+#[derive(Debug, Clone)]
 pub struct RedisArgs {
-    /// Redis, as `redis://user:password@host:port/db`. `rediss://` adds TLS with verified chain and
-    /// name of the server; ?ssl-ca=FILE, &ssl-cert=FILE and &ssl-key=FILE may follow. Behind
-    /// Sentinel as redis-sentinel:// or rediss-sentinel://, with sentinelServiceName.
-    #[arg(id = "redis-url", long = "redis-url", env = "REDIS_URL", hide_env_values = true)]
+    /// The URL.
     pub url: SecretString,
     /// Longest time of one command.
-    #[arg(
-        id = "redis-timeout",
-        long = "redis-timeout", env = "REDIS_TIMEOUT", default_value = "500ms", value_parser = duration)]
     pub timeout: Duration,
 }
 
 /// Settings of the connection to Redis, for commands that can leave Redis out.
 #[derive(Debug, Clone, clap::Args)]
 pub struct OptionalRedisArgs {
-    /// Redis, as `worker run --help` describes the URL; unset or empty: Redis is not asked.
+    /// Redis, as `redis://user:password@host:port/db`. `rediss://` adds TLS with verified chain and
+    /// name of the server; ?ssl-ca=FILE, &ssl-cert=FILE and &ssl-key=FILE may follow. Behind
+    /// Sentinel as redis-sentinel:// or rediss-sentinel://, with sentinelServiceName. Unset or
+    /// empty: no Redis.
     #[arg(id = "redis-url", long = "redis-url", env = "REDIS_URL", hide_env_values = true)]
     pub url: Option<SecretString>,
     /// Longest time of one command.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::EXPECT;
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
 use jiff::Timestamp;
@@ -62,6 +62,9 @@ const RETRY_AFTER_MAX_S: f64 = 60.0;
 /// Label in metrics for all paths without a route.
 const NO_ROUTE: &str = "none";
 
+/// The status in metrics of a request whose client has left before the answer.
+const CLIENT_CLOSED: &str = "client_closed";
+
 impl Routes {
     /// Builds the router of the public port.
     pub fn router(self) -> Router {
@@ -100,7 +103,9 @@ impl Routes {
             Responder { policy, zone: &routes.ingest.zone, request_id: request_span::new_id() };
         let request_id = answer.request_id.as_str();
         tracing::debug!(%method, code = code.as_str(), request_id, "request matches no route");
-        counted(route, answer.error_response(code.into()))
+        let response = answer.error_response(code.into());
+        count(route, Some(response.status()));
+        response
     }
 
     async fn handle(
@@ -110,7 +115,7 @@ impl Routes {
         peer: SocketAddr,
         request: Request,
     ) -> Response {
-        let started = Instant::now();
+        let mut counted = CountedRequest { route, started: Instant::now(), status: None };
         let headers = request.headers();
         let caller = match policy {
             RoutePolicy::Device => None,
@@ -127,8 +132,8 @@ impl Routes {
             tracing::debug!(route, code = code.as_str(), request_id, client_id, "request rejected");
         }
         span.end(response.status());
-        histogram!(REQUEST_SECONDS, "route" => route).record(started.elapsed());
-        counted(route, response)
+        counted.status = Some(response.status());
+        response
     }
 
     /// Rejects what the head alone rules out before it reads the body.
@@ -231,6 +236,28 @@ impl Routes {
     }
 }
 
+/// Counts a request and its time when it ends. The server drops the handler of a client that has
+/// closed its connection, so no code after the handler's waits would count that request.
+struct CountedRequest {
+    route: &'static str,
+    started: Instant,
+    /// The status of the answer; `None` before it.
+    status: Option<StatusCode>,
+}
+
+impl Drop for CountedRequest {
+    fn drop(&mut self) {
+        histogram!(REQUEST_SECONDS, "route" => self.route).record(self.started.elapsed());
+        count(self.route, self.status);
+    }
+}
+
+/// Counts a request with the status of its answer.
+fn count(route: &'static str, status: Option<StatusCode>) {
+    let status = status.map_or_else(|| CLIENT_CLOSED.to_owned(), |code| code.as_str().to_owned());
+    counter!(REQUESTS, "route" => route, "status" => status).increment(1);
+}
+
 fn refuse(retry_after: u64) -> RequestError {
     histogram!(RETRY_AFTER).record(retry_after as f64);
     RequestError { code: ErrorCode::Unavailable, retry_after: Some(retry_after) }
@@ -252,10 +279,4 @@ fn acceptable(policy: RoutePolicy, headers: &HeaderMap) -> Result<Coding, Reques
         return Err(ErrorCode::UnsupportedMediaType.into());
     }
     headers::coding(headers).map_err(|_| ErrorCode::UnsupportedEncoding.into())
-}
-
-fn counted(route: &'static str, response: Response) -> Response {
-    let status = response.status().as_str().to_owned();
-    counter!(REQUESTS, "route" => route, "status" => status).increment(1);
-    response
 }

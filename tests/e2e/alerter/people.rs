@@ -23,6 +23,9 @@ const TENANT: i64 = 11;
 /// Another tenant, whose people must never read about this tenant's patients.
 const STRANGERS: i64 = 77;
 
+/// Accounts of other tenants. Their rows come before those of the tenant.
+const OTHER_ACCOUNTS: i64 = 1_000;
+
 /// The platform's tables, with the columns that matter. Their flags are of different types on the
 /// platform, too.
 const TABLES: [&str; 4] = [
@@ -57,7 +60,15 @@ async fn platform(world: &World, devices: [&str; 2], name: &str) -> Result<()> {
     world.grant().await?;
     let [one, two] = devices;
     let (official, corp) = (world.app_id(), format!("ww{}", world.app_id()));
+    let others = (STRANGERS..STRANGERS + OTHER_ACCOUNTS).map(|tenant| {
+        format!("({tenant}, 'official', '{official}s', '{APP_SECRET}', '{TEMPLATE_ID}')")
+    });
+    let others = others.collect::<Vec<_>>().join(", ");
     for statement in [
+        format!(
+            "INSERT INTO t_wechat_alarm_config (customer_id, type, appid, appsecret, template_id) VALUES \
+             {others}"
+        ),
         format!(
             "INSERT INTO sys_user (id, device_sn, real_name, customer_id) VALUES (5, '{one}', '{name}', \
              {TENANT}), (6, '{two}', '王五', {TENANT}), (50, NULL, '李四', {TENANT}), \
@@ -65,8 +76,7 @@ async fn platform(world: &World, devices: [&str; 2], name: &str) -> Result<()> {
         ),
         format!(
             "INSERT INTO t_wechat_alarm_config (customer_id, type, appid, appsecret, template_id) VALUES \
-             ({TENANT}, 'official', '{official}', '{APP_SECRET}', '{TEMPLATE_ID}'), \
-             ({STRANGERS}, 'official', '{official}s', '{APP_SECRET}', '{TEMPLATE_ID}')"
+             ({TENANT}, 'official', '{official}', '{APP_SECRET}', '{TEMPLATE_ID}')"
         ),
         format!(
             "INSERT INTO t_wechat_alarm_config (customer_id, type, corp_id, agent_id, secret) VALUES \

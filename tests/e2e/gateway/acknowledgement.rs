@@ -12,6 +12,8 @@ use ljwx_tests::stack::world::World;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::support::SOON;
 
@@ -30,6 +32,12 @@ async fn gateway(name: &str, settings: impl Fn(Launch) -> Launch) -> Result<(Wor
 
 fn impatient(launch: Launch) -> Launch {
     launch.env("ACK_STALL", "2s").env("READY_GRACE", "1s").env("MESSAGE_TIMEOUT", "2s")
+}
+
+/// Lets requests wait for a Kafka that acknowledges nothing. Kafka counts as stalled only after a
+/// record's longest wait.
+fn patient(launch: Launch) -> Launch {
+    launch.env("ACK_STALL", "30s").env("MESSAGE_TIMEOUT", "9s").env("ANSWER_TIMEOUT", "11s")
 }
 
 async fn finish(world: World, gateway: Service) -> Result<()> {
@@ -170,14 +178,8 @@ async fn fatal_producer_heals() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_body_or_none() -> Result<()> {
-    // Kafka is stalled only after a record's longest wait, so that only the places decide.
-    let few = |launch: Launch| {
-        launch
-            .env("QUEUE_RECORDS", "2000")
-            .env("ACK_STALL", "30s")
-            .env("MESSAGE_TIMEOUT", "9s")
-            .env("ANSWER_TIMEOUT", "11s")
-    };
+    // Kafka is not stalled meanwhile, so only the places decide.
+    let few = |launch| patient(launch).env("QUEUE_RECORDS", "2000");
     let (world, gateway) = gateway("whole", few).await?;
     let frozen = Server::Kafka.freeze()?;
     let url = gateway.url(DEVICES);
@@ -207,5 +209,30 @@ async fn a_whole_body_or_none() -> Result<()> {
     ensure!(gateway.metric("gateway_queue_full_midway_total", "").await? == 0.0);
     let whole = http::post(&gateway.url(DEVICES), body(&world, 3, 1000)).await?;
     ensure!(whole.status == 200, "every place is back: {}", whole.text);
+    finish(world, gateway).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_client_leaves_before_the_answer_is_counted() -> Result<()> {
+    let (world, gateway) = gateway("leaves", patient).await?;
+    acknowledges(&world, false).await?;
+    let mut client = TcpStream::connect(gateway.listen().context("the gateway listens")?).await?;
+    let body = body(&world, 1, 1);
+    let head = format!("POST {DEVICES} HTTP/1.1\r\nhost: x\r\ncontent-length: {}", body.len());
+    client.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await?;
+    eventually(SOON, "the request waits for Kafka", || async {
+        Ok((gateway.metric("gateway_requests_in_flight", "").await? == 1.0).then_some(()))
+    })
+    .await?;
+    drop(client);
+    eventually(SOON, "the request is counted", || async {
+        let status = "status=\"client_closed\"";
+        Ok((gateway.metric("gateway_requests_total", status).await? == 1.0).then_some(()))
+    })
+    .await?;
+    let (timed, waiting) = ("gateway_request_seconds_count", "gateway_requests_in_flight");
+    ensure!(gateway.metric(timed, DEVICES).await? == 1.0, "the time of the request");
+    ensure!(gateway.metric(waiting, "").await? == 0.0, "the request still waits");
+    acknowledges(&world, true).await?;
     finish(world, gateway).await
 }

@@ -206,8 +206,10 @@ async fn any_order_any_cut_and_any_replay_end_in_the_rows_of_a_plain_model() -> 
     kafka::fill(brokers, topic, &readings).await?;
     let records = kafka::records(brokers, topic).await?;
     let expected = model(&records)?;
-    let sized =
-        |rows: usize| world.worker().env("NO_REDIS", "true").env("BATCH_ROWS", rows.to_string());
+    let sized = |rows: usize| {
+        let worker = world.worker().env("NO_REDIS", "true").env("REDIS_URL", "");
+        worker.env("BATCH_ROWS", rows.to_string())
+    };
     let first = sized(rng.random_range(20..120)).start().await?;
     eventually(PASSED_WITHIN, "a part is stored", || async {
         Ok((world.database.count("t_user_health_data").await? > 2000).then_some(()))

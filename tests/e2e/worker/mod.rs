@@ -3,10 +3,10 @@
 pub mod account;
 pub mod audit;
 pub mod bindings;
-pub mod codecs;
 pub mod dlq;
 pub mod merges;
 pub mod modes;
+pub mod months;
 pub mod offsets;
 pub mod pipeline;
 pub mod records;

@@ -6,18 +6,24 @@ use anyhow::{Context, Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::clients::http;
 use ljwx_tests::clients::kafka;
+use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
+use ljwx_tests::fakes::wechat::FakeWechat;
+use ljwx_tests::fleet::TENANT;
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
-use crate::support::{ensure_holds, finish, letters, pipeline, settled, totals};
+use crate::support::{delivered, ensure_holds, finish, judged, letters, pipeline, settled, totals};
 
 /// The longest that a step may take.
 const SOON: Duration = Duration::from_secs(40);
 
 /// The partition that records are put into.
 const PARTITION: i32 = 0;
+
+/// Every codec that Kafka has.
+const CODECS: [&str; 4] = ["gzip", "snappy", "lz4", "zstd"];
 
 /// Returns a `reading.v1` with one vital.
 fn reading(device: &str, second: i64, rate: i32) -> Value {
@@ -231,4 +237,36 @@ async fn batches_of_the_largest_size_are_stored_whole() -> Result<()> {
     ensure!(totals(&world).await? == (BODIES * 1000, 0), "{:?}", totals(&world).await?);
     ensure_holds(&world, &[]).await?;
     finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_of_every_codec_are_stored_and_judged() -> Result<()> {
+    let world = World::shared("codecs").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let wechat = FakeWechat::start().await?;
+    let (alerter, worker) =
+        tokio::try_join!(world.alerter(&wechat).start(), world.worker().start())?;
+    let start = jiff::Timestamp::now().as_second() - 300;
+    for (number, codec) in CODECS.into_iter().enumerate() {
+        let device = world.device(number);
+        let record = |step: i64| {
+            let second = start + step * 15;
+            let reading = json!({"device_sn": device, "customer_id": TENANT, "heart_rate": 140,
+                "timestamp": wall_time(second), "epoch_ms": second * 1000,
+                "received_at": second * 1000, "upload_method": "wifi"});
+            (device.clone(), reading.to_string().into_bytes())
+        };
+        let records: Vec<_> = (0..10).map(record).collect();
+        let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
+        kafka::fill_compressed(brokers, topic, codec, &records).await?;
+    }
+    settled(&world).await?;
+    delivered(&wechat, CODECS.len() as u64).await?;
+    judged(&world).await?;
+    let stored = world.database.count("t_user_health_data").await?;
+    ensure!(stored == 10 * CODECS.len() as i64, "{stored} rows");
+    let alerts = world.database.count("t_alert_info").await?;
+    ensure!(alerts == CODECS.len() as i64, "{alerts} alerts");
+    finish(world, [alerter, worker]).await
 }

@@ -5,6 +5,9 @@ pub mod breaker;
 pub mod record_source;
 pub mod source;
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

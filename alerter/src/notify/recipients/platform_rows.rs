@@ -11,8 +11,10 @@ use sqlx::mysql::{MySqlDatabaseError, MySqlRow};
 use sqlx::{AssertSqlSafe, Column, Row};
 use tracing::warn;
 
-/// Most rows of one query. Further rows are ignored.
-const ROWS_MAX: usize = 1_000;
+use crate::notify::row_bound::RowBound;
+
+/// Most rows of one query. Rows beyond it have no effect.
+const ROWS_MAX: usize = 20_000;
 
 /// MySQL's errors for a table or a column that does not exist, or that this user may not read.
 const MISSING_CODES: [u16; 4] = [1146, 1054, 1142, 1143];
@@ -79,12 +81,13 @@ pub struct PlatformTables {
     pool: MySqlPool,
     /// Tables whose absence has been logged.
     logged: Mutex<BTreeSet<&'static str>>,
+    bound: RowBound,
 }
 
 impl PlatformTables {
     /// The tables in the database of `pool`.
     pub fn new(pool: MySqlPool) -> Self {
-        Self { pool, logged: Mutex::default() }
+        Self { pool, logged: Mutex::default(), bound: RowBound::default() }
     }
 
     /// Returns the rows of `table` for a WHERE or ORDER BY, which must not contain foreign text. A
@@ -94,10 +97,13 @@ impl PlatformTables {
         table: &'static str,
         condition: &str,
     ) -> Result<Vec<PlatformRow>, sqlx::Error> {
-        let query = format!("SELECT * FROM {table} {condition} LIMIT {ROWS_MAX}");
+        let query = format!("SELECT * FROM {table} {condition} LIMIT {}", ROWS_MAX + 1);
         // As text, every column of every variant comes in one form.
         match sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(&self.pool).await {
-            Ok(rows) => Ok(rows.iter().map(PlatformRow::of).collect()),
+            Ok(mut rows) => {
+                self.bound.cut(table, ROWS_MAX, &mut rows);
+                Ok(rows.iter().map(PlatformRow::of).collect())
+            }
             Err(error) if is_not_there(&error) => {
                 let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
                 if logged.insert(table) {

@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::engine::Change;
 use crate::engine::episode::TransitionKind;
 use crate::metrics::SILENCES;
+use crate::notify::row_bound::RowBound;
 use index::{Silence, SilenceIndex};
 
 /// Interval between two reads of the table, give or take a tenth. With [`READ_TIMEOUT`], a change
@@ -112,8 +113,9 @@ async fn follow(
     sender: watch::Sender<Option<Arc<SilenceSnapshot>>>,
     stop: CancellationToken,
 ) {
+    let bound = RowBound::default();
     loop {
-        let reading = tokio::time::timeout(READ_TIMEOUT, read(&pool));
+        let reading = tokio::time::timeout(READ_TIMEOUT, read(&pool, &bound));
         match reading.await.context("MySQL does not answer").flatten() {
             Ok(known) => {
                 let count = known.index.len();
@@ -138,15 +140,15 @@ async fn follow(
     }
 }
 
-async fn read(pool: &MySqlPool) -> anyhow::Result<SilenceSnapshot> {
+async fn read(pool: &MySqlPool, bound: &RowBound) -> anyhow::Result<SilenceSnapshot> {
     let mut connection = pool.acquire().await?;
     let asked_at = Timestamp::now().as_millisecond();
     let server_now = table::now_ms(&mut connection).await?;
     let answered_at = Timestamp::now().as_millisecond();
     // The server read its clock between the two: assume the middle.
     let server_ahead_ms = server_now - (asked_at + answered_at) / 2;
-    let silences =
-        table::unfinished(&mut connection).await.context("cannot read t_alert_silence")?;
+    let silences = table::unfinished(&mut connection, bound);
+    let silences = silences.await.context("cannot read t_alert_silence")?;
     Ok(SilenceSnapshot::new(silences, server_ahead_ms))
 }
 

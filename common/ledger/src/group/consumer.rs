@@ -27,7 +27,7 @@ use crate::metrics::count_commit_error;
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::kafka::topic_ends::TopicEnds;
 use ljwx_service::kafka::topic_reader::TopicReader;
-use ljwx_service::lifecycle::{Deadline, ShutdownStep};
+use ljwx_service::lifecycle::{Deadline, EssentialTasks, ShutdownStep};
 
 /// Longest wait for each broker's answer about the ends of partitions.
 const ENDS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -67,7 +67,8 @@ impl GroupConsumer {
     pub fn start(
         config: GroupConsumerConfig,
         ledger: Ledger,
-        stop: CancellationToken,
+        essential: &EssentialTasks,
+        stop: &CancellationToken,
     ) -> Result<Self, KafkaError> {
         let client = config.client_config();
         let (control_sender, control) = mpsc::unbounded_channel();
@@ -82,7 +83,8 @@ impl GroupConsumer {
         let polled = Arc::clone(&consumer);
         // A failed pipeline closes this member while the process is not stopping.
         let polling = stop.child_token();
-        tokio::spawn(check_claims(claims, polling.clone()));
+        let checks = check_claims(claims, polling.clone());
+        essential.spawn("the check of the claims", &polling, checks);
         let (until, chunk_bytes) = (polling.clone(), config.memory.waiting / chunks);
         let thread = std::thread::Builder::new()
             .name("kafka-poll".into())

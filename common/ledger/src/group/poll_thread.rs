@@ -183,7 +183,75 @@ pub(super) fn run_or_fail(control: &mpsc::UnboundedSender<ConsumerEvent>, run: i
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use jiff::tz::TimeZone;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+    use super::super::claims::ClaimTable;
     use super::*;
+    use crate::ledger::{Claim, GroupKind, Ledger};
+    use crate::mysql::MySqlArgs;
+
+    const TOPIC: &str = "readings";
+
+    /// Returns the ledger of a database that does not answer.
+    fn ledger() -> Ledger {
+        let mysql = MySqlArgs {
+            url: "mysql://u@127.0.0.1:1/d".into(),
+            pool_size: 2,
+            acquire_timeout: Duration::from_secs(1),
+            statement_timeout: Duration::from_secs(1),
+        };
+        let pool = mysql.connect(&TimeZone::UTC).unwrap();
+        Ledger::new(pool, GroupKind::Worker, "worker", TOPIC, "owner".into())
+    }
+
+    /// Returns a consumer that fetches partition 0 from an offset that the topic does not have.
+    fn consumer(brokers: &str, context: RebalanceContext) -> BaseConsumer<RebalanceContext> {
+        let consumer: BaseConsumer<RebalanceContext> = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", "worker")
+            .set("auto.offset.reset", "error")
+            .create_with_context(context)
+            .unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(TOPIC, 0, Offset::Offset(5)).unwrap();
+        consumer.assign(&list).unwrap();
+        consumer
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_error_of_the_consumer_is_handled_while_the_pipeline_has_no_room() {
+        let brokers = MockCluster::new(1).unwrap();
+        brokers.create_topic(TOPIC, 1, 1).unwrap();
+        let (control, _events) = mpsc::unbounded_channel();
+        let claims = Arc::new(ClaimTable::new(ledger(), control));
+        // librdkafka does not fetch this partition. Only the error leads to the end of the claim.
+        claims.add(&[1]);
+        claims.serve(vec![Claim { partition: 1, epoch: 7, next_offset: 0, redis_offset: 0 }]);
+        let stop = CancellationToken::new();
+        let context = RebalanceContext { claims: Arc::clone(&claims), closing: stop.clone() };
+        let consumer = consumer(&brokers.bootstrap_servers(), context);
+        let (sender, _pipeline) = mpsc::channel(1);
+        sender.try_send(Vec::new()).unwrap();
+        let until = stop.clone();
+        let handing_over = tokio::task::spawn_blocking(move || {
+            let (consumer, sender, stop) = (&consumer, &sender, &until);
+            let poll = PollThread { consumer, chunk_bytes: 1, sender, stop };
+            poll.hand_over(Vec::new(), &mut Instant::now())
+        });
+        let handled = async {
+            let mut ticks = tokio::time::interval(POLL_WAIT);
+            while !claims.positions().is_empty() {
+                ticks.tick().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), handled).await.unwrap();
+        stop.cancel();
+        assert!(handing_over.await.unwrap());
+    }
 
     #[test]
     fn a_polling_thread_that_dies_is_a_failure_and_one_that_stops_is_none() {

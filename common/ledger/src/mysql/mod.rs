@@ -143,7 +143,7 @@ impl MySqlArgs {
             .before_acquire(move |_, meta| Box::pin(ready(Ok(taken.keeps(meta.age)))))
             .after_release(move |_, meta| Box::pin(ready(Ok(returned.keeps(meta.age)))))
             .after_connect(move |connection, _| {
-                let session = session(limit, &offset_text(&zone, Timestamp::now()));
+                let session = session(limit, &zone, Timestamp::now());
                 Box::pin(async move {
                     connection.execute(AssertSqlSafe(session)).await?;
                     Ok(())
@@ -167,11 +167,12 @@ const CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
 
 /// Returns the statements that prepare a session. Strict mode, because otherwise a multi-row INSERT
 /// truncates silently. READ COMMITTED, because gap locks only make two workers wait for each other.
-/// The zone is set as an offset, because fresh servers have no named zones loaded.
+/// The zone is set as its offset at `now`, because fresh servers have no named zones loaded.
 ///
 /// The server gives up a lock before a statement's `limit` has passed. The server does not notice
 /// that the client has stopped waiting, and sessions would pile up.
-fn session(limit: Duration, offset: &str) -> String {
+fn session(limit: Duration, zone: &TimeZone, now: Timestamp) -> String {
+    let offset = offset_text(zone, now);
     let lock_wait = (limit.as_secs() / 2).max(1);
     format!(
         "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', \
@@ -241,6 +242,20 @@ mod tests {
             statement_timeout: timeout,
         };
         args.options().map(|(options, _)| options.get_ssl_mode())
+    }
+
+    #[test]
+    fn a_session_has_the_offset_of_the_moment_at_which_it_begins() {
+        let zone = TimeZone::get("America/New_York").unwrap();
+        for (now, offset) in [
+            ("2025-03-09T06:59:59Z", "-05:00"),
+            ("2025-03-09T07:00:00Z", "-04:00"),
+            ("2025-11-02T05:59:59Z", "-04:00"),
+            ("2025-11-02T06:00:00Z", "-05:00"),
+        ] {
+            let session = session(Duration::from_secs(30), &zone, now.parse().unwrap());
+            assert!(session.contains(&format!("time_zone = '{offset}'")), "{now}: {session}");
+        }
     }
 
     #[test]
