@@ -5,7 +5,8 @@ use ljwx_tests::clients::http::{self, Answer};
 use ljwx_tests::clients::kafka::{self, Record};
 use ljwx_tests::fakes::tcp_proxy::Proxy;
 use ljwx_tests::stack::launch::Launch;
-use ljwx_tests::stack::outage::{Frozen, Server};
+use ljwx_tests::stack::{Frozen, Server};
+
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
