@@ -82,7 +82,7 @@ async fn values(world: &World, device: &str) -> Result<HashMap<String, Value>> {
     for field in ["deviceSn", "device_sn", "last_source"] {
         hash.remove(field).with_context(|| format!("{field} of {device}"))?;
     }
-    let parsed = |text: String| serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text));
+    let parsed = |text: String| serde_json::from_str(&text).unwrap_or(Value::String(text));
     Ok(hash.into_iter().map(|(field, text)| (field, parsed(text))).collect())
 }
 
