@@ -1,6 +1,7 @@
-//! Starts to write batches, and goes on once they are written. If MySQL does not take a batch now,
-//! for example because a row is locked, each partition of the batch is written alone. Those that
-//! MySQL takes go on at once, and the batches of the others are held.
+//! Starts to write batches, and goes on once they are written.
+//!
+//! If MySQL does not take a batch now, for example because a row is locked, each partition of the
+//! batch is written alone. Those that MySQL takes go on at once. The batches of the others are held.
 //!
 //! [`crate::pipeline::waiting_partitions`] keeps the deliveries behind, and `writing` writes.
 

@@ -1,6 +1,7 @@
 //! Writes a batch in the background while the next one is evaluated. One batch is written at a
-//! time: the next one begins where this one ends. A partition of which MySQL does not take a part
-//! now leaves the batch. `batches` has each partition of it written alone.
+//! time: the next one begins where this one ends.
+//!
+//! Returns what MySQL does not take now. `batches` then has each partition written alone.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
