@@ -37,7 +37,8 @@ use crate::notify::sender::routes::SenderRoutes;
 use crate::notify::silences::ActiveSilences;
 use crate::notify::wechat::Platforms;
 use crate::pipeline::commit::BatchCommit;
-use crate::pipeline::dead_letters::{DeadLetters, HeldDeadLetters};
+use crate::pipeline::dead_letters::DeadLetters;
+use crate::pipeline::waiting_partitions::HoldReasons;
 use crate::pipeline::{DELIVERIES_MAX, Pipeline, PipelineParts};
 use crate::rules::index::RuleSet;
 use crate::rules::loading::change_listener::{self, RuleChanges};
@@ -62,7 +63,8 @@ pub struct App {
     silences: ActiveSilences,
     operators: OperatorEvents,
     mysql_retry: MysqlRetry,
-    held_dead_letters: HeldDeadLetters,
+    /// Why partitions wait for a dead letter, and for a held batch.
+    hold_reasons: [HoldReasons; 2],
     /// The sender's retry, with the sender's heartbeat.
     sender_retry: MysqlRetry,
     deadline: Deadline,
@@ -100,12 +102,12 @@ impl App {
         let sender_retry = mysql_retry.with_heartbeat(Heartbeat::of("sender"));
         let admin_stop = CancellationToken::new();
         watch_topics(config, &essential, &admin_stop)?;
-        let held_dead_letters = HeldDeadLetters::default();
+        let hold_reasons = <[HoldReasons; 2]>::default();
         let ready = ready(
             rules.clone(),
             silences.clone(),
             mysql_retry.clone(),
-            held_dead_letters.clone(),
+            hold_reasons.clone(),
             stop.clone(),
         );
         let loops = [mysql_retry.heartbeat().clone(), sender_retry.heartbeat().clone()];
@@ -126,7 +128,7 @@ impl App {
             silences,
             operators,
             mysql_retry,
-            held_dead_letters,
+            hold_reasons,
             sender_retry,
             deadline,
             essential,
@@ -209,13 +211,13 @@ impl App {
     }
 
     /// Creates the producer of dead letters. The alerter stops if the producer fails.
-    fn dead_letters(&self) -> anyhow::Result<DeadLetters> {
+    fn dead_letters(&self, reasons: HoldReasons) -> anyhow::Result<DeadLetters> {
         let config = &self.config;
         let topic = DeadLetterTopic::connect(&config.kafka, "alerter", &config.group)
             .context("cannot create the producer; look at --kafka-set")?;
         let producer = topic.clone().keep_alive();
         self.essential.spawn("the dead-letter producer", &self.admin_stop, producer);
-        Ok(DeadLetters::new(topic, self.held_dead_letters.clone()))
+        Ok(DeadLetters::new(topic, reasons))
     }
 
     fn pipeline(
@@ -227,14 +229,16 @@ impl App {
         let config = &self.config;
         let topic = config.kafka.readings_topic.clone();
         let ledger = self.ledger();
-        let dead_letters = self.dead_letters()?;
+        let [letter_reasons, batch_reasons] = self.hold_reasons.clone();
+        let dead_letters = self.dead_letters(letter_reasons)?;
+        let memory = DeliveryMemory::within(config.telemetry.memory_limit());
         let source = GroupConsumerConfig {
             client: config.kafka.client_config("alerter"),
             group: config.group.clone(),
             topic: topic.clone(),
             member: config.member.clone(),
             waiting_max: DELIVERIES_MAX,
-            memory: DeliveryMemory::within(config.telemetry.memory_limit()),
+            memory,
         };
         let source = GroupConsumer::start(source, ledger.clone(), &self.essential, &stop)
             .context("cannot create the consumer; look at --kafka-set")?;
@@ -242,6 +246,8 @@ impl App {
             source,
             dead_letters,
             store: BatchCommit::new(self.pool.clone(), ledger),
+            batch_reasons,
+            memory,
             bindings,
             directory: Arc::clone(&self.directory),
             rules: self.rules.clone(),
@@ -342,7 +348,7 @@ fn ready(
     rules: ActiveRules,
     silences: ActiveSilences,
     mysql_retry: MysqlRetry,
-    held_dead_letters: HeldDeadLetters,
+    hold_reasons: [HoldReasons; 2],
     stop: CancellationToken,
 ) -> Probe {
     Arc::new(move || {
@@ -355,12 +361,10 @@ fn ready(
         if !silences.are_known() {
             return Err("the silences could not be read yet".into());
         }
-        if mysql_retry.is_retrying() {
-            return Err("MySQL does not take alerts".into());
+        // A held batch is also being retried, and its reason names the partition.
+        if let Some(reason) = hold_reasons.iter().find_map(HoldReasons::reason) {
+            return Err(format!("held: {reason}"));
         }
-        match held_dead_letters.reason() {
-            Some(reason) => Err(format!("held: {reason}")),
-            None => Ok(()),
-        }
+        if mysql_retry.is_retrying() { Err("MySQL does not take alerts".into()) } else { Ok(()) }
     })
 }

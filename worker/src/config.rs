@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Parser;
+use ljwx_ledger::group::delivery::DeliveryLoad;
 use ljwx_ledger::group::settings::{DeliveryMemory, GroupArgs};
 use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_ledger::redis::{OptionalRedisArgs, RedisArgs};
@@ -15,7 +16,7 @@ use ljwx_service::telemetry::TelemetryArgs;
 use secrecy::SecretString;
 
 use crate::batch::buffer::BufferLimits;
-use crate::batch::room::{DeliveryLoad, Room};
+use crate::batch::room::Room;
 use crate::batch::size::BatchSizeLimits;
 use crate::commands::audit::AuditArgs;
 use crate::commands::dlq::DlqArgs;

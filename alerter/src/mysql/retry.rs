@@ -1,8 +1,9 @@
 //! Retries during an outage of MySQL: the batch stays, the offsets do not advance, and the process
 //! keeps running.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ljwx_ledger::metrics::BATCH_HELD;
@@ -30,9 +31,32 @@ pub struct Stopping;
 #[derive(Debug, Clone)]
 pub struct MysqlRetry {
     deadline: Deadline,
-    /// Operations that are being retried now.
-    holding: Arc<AtomicUsize>,
+    /// The operations that are being retried now, each with its number of callers.
+    retried: Arc<Mutex<BTreeMap<String, usize>>>,
     heartbeat: Heartbeat,
+}
+
+/// An operation that is being retried. The drop ends the retry, also if its caller is aborted.
+struct Retried<'a> {
+    retry: &'a MysqlRetry,
+    operation: &'a str,
+    recovered: bool,
+}
+
+impl Drop for Retried<'_> {
+    fn drop(&mut self) {
+        let mut retried = self.retry.retried();
+        let callers = retried.get(self.operation).map_or(0, |callers| callers - 1);
+        if callers > 0 {
+            retried.insert(self.operation.to_owned(), callers);
+        } else {
+            retried.remove(self.operation);
+            if self.recovered {
+                info!(operation = self.operation, "MySQL operation recovered");
+            }
+        }
+        gauge!(BATCH_HELD).set(flag(!retried.is_empty()));
+    }
 }
 
 impl MysqlRetry {
@@ -41,7 +65,7 @@ impl MysqlRetry {
     /// `heartbeat` belongs to the main loop, which does not turn during a retry.
     pub fn new(deadline: Deadline, heartbeat: Heartbeat) -> Self {
         gauge!(BATCH_HELD).set(0.0);
-        Self { deadline, holding: Arc::default(), heartbeat }
+        Self { deadline, retried: Arc::default(), heartbeat }
     }
 
     /// Returns the same retry for another loop, with that loop's heartbeat.
@@ -51,7 +75,7 @@ impl MysqlRetry {
 
     /// Whether an operation is being retried now.
     pub fn is_retrying(&self) -> bool {
-        self.holding.load(Ordering::Relaxed) > 0
+        !self.retried().is_empty()
     }
 
     /// Returns the heartbeat of the loop that uses this retry.
@@ -59,44 +83,43 @@ impl MysqlRetry {
         &self.heartbeat
     }
 
-    /// Logs once: a line for each attempt would fill the log in an outage of hours.
-    fn begin_retry(&self, operation: &'static str, error: &impl std::fmt::Display) {
-        if self.holding.fetch_add(1, Ordering::Relaxed) == 0 {
-            gauge!(BATCH_HELD).set(flag(true));
-            warn!(operation, %error, "MySQL operation failed, retrying");
-        }
+    fn retried(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.retried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end_retry(&self, operation: &'static str) {
-        if self.holding.fetch_sub(1, Ordering::Relaxed) == 1 {
-            gauge!(BATCH_HELD).set(flag(false));
-            info!(operation, "MySQL operation recovered");
+    /// Logs once an operation: a line for each attempt would fill the log in an outage of hours.
+    fn begin_retry<'a>(&'a self, operation: &'a str, error: &impl Display) -> Retried<'a> {
+        let mut retried = self.retried();
+        let callers = retried.entry(operation.to_owned()).or_default();
+        *callers += 1;
+        if *callers == 1 {
+            warn!(operation, %error, "MySQL operation failed, retrying");
         }
+        gauge!(BATCH_HELD).set(flag(true));
+        Retried { retry: self, operation, recovered: false }
     }
 
     /// Runs `attempt` until it succeeds or the process has to end. An outage costs only time. To
     /// skip the operation would lose alerts.
-    pub async fn until_done<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    pub async fn until_done<T, E: Display, F: Future<Output = Result<T, E>>>(
         &self,
-        operation: &'static str,
+        operation: &str,
         mut attempt: impl FnMut() -> F,
     ) -> Result<T, Stopping> {
         let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
         let trying = async {
-            let mut held = false;
+            let mut retried = None;
             loop {
                 match attempt().await {
                     Ok(done) => {
-                        if held {
-                            self.end_retry(operation);
+                        if let Some(Retried { recovered, .. }) = &mut retried {
+                            *recovered = true;
                         }
                         break done;
                     }
                     Err(error) => {
                         counter!(COMMIT_RETRIES).increment(1);
-                        if !std::mem::replace(&mut held, true) {
-                            self.begin_retry(operation, &error);
-                        }
+                        retried.get_or_insert_with(|| self.begin_retry(operation, &error));
                         tokio::time::sleep(backoff.next(rand::random())).await;
                     }
                 }
@@ -138,6 +161,7 @@ mod tests {
         let hold = MysqlRetry::new(deadline.clone(), Heartbeat::new());
         let done: Result<(), _> = hold.until_done("test", async || Err("down")).await;
         assert_eq!(done, Err(Stopping));
+        assert!(!hold.is_retrying(), "what was given up is still retried");
         let over = tokio::time::timeout(Duration::ZERO, deadline.passed(ShutdownStep::Drain)).await;
         assert_eq!(over, Ok(()), "it gave up before its time");
     }

@@ -26,6 +26,8 @@ pub enum CommitOutcome {
     Fenced(usize, LedgerPosition),
     /// Nothing is written, because MySQL rejects a value.
     DataError,
+    /// Nothing is written, because MySQL does not take some of the rows now.
+    NotTaken,
 }
 
 /// Writes batches to MySQL.

@@ -1,5 +1,5 @@
 use clap::Parser;
-use ljwx_ledger::group::delivery::{RawRecord, Undecodable};
+use ljwx_ledger::group::delivery::{DeliveryLoad, RawRecord, Undecodable};
 use ljwx_reading::wire::DecodeError;
 use ljwx_service::kafka::KafkaArgs;
 use ljwx_service::kafka::record_trace::RecordTrace;
@@ -20,7 +20,7 @@ struct Arguments {
 fn unconfirmed() -> DeadLetters {
     let arguments = Arguments::parse_from(["test", "--kafka-brokers", "127.0.0.1:1"]);
     let topic = DeadLetterTopic::connect(&arguments.kafka, "test", "alerter").unwrap();
-    DeadLetters::new(topic, HeldDeadLetters::default())
+    DeadLetters::new(topic, HoldReasons::default())
 }
 
 fn delivery(partition: i32, offset: i64, is_reading: bool) -> Delivery {
@@ -55,9 +55,15 @@ async fn a_partition_waits_for_its_own_dead_letters_and_keeps_its_order() {
     assert_eq!(free(&mut letters, mixed), [(2, 7)]);
     let later = vec![delivery(1, 8, true), delivery(2, 8, true), delivery(1, 9, false)];
     assert_eq!(free(&mut letters, later), [(2, 8)]);
-    assert!(letters.full(3).is_empty(), "there is room");
-    assert_eq!(letters.full(2), BTreeSet::from([1]), "only the partition that waits");
-    let behind = letters.release((1, EPOCH));
+    let two = 2 * delivery(1, 8, true).memory_bytes();
+    for (deliveries, bytes, full) in
+        [(3, two + 1, &[] as &[i32]), (2, two + 1, &[1]), (3, two, &[1]), (2, two, &[1])]
+    {
+        let held_back = letters.waiting.full(DeliveryLoad { deliveries, bytes });
+        let expected: BTreeSet<i32> = full.iter().copied().collect();
+        assert_eq!(held_back, expected, "{deliveries} deliveries, {bytes} bytes");
+    }
+    let behind = letters.waiting.release((1, EPOCH));
     assert_eq!(behind.iter().map(|delivery| delivery.offset).collect::<Vec<_>>(), [8, 9]);
     assert!(free(&mut letters, behind).is_empty(), "another dead letter waits");
 }
@@ -66,18 +72,8 @@ async fn a_partition_waits_for_its_own_dead_letters_and_keeps_its_order() {
 async fn a_revoked_partition_leaves_nothing_behind_and_a_former_claim_dead_letters_nothing() {
     let mut letters = unconfirmed();
     assert!(free(&mut letters, vec![delivery(1, 5, false), delivery(1, 6, true)]).is_empty());
-    letters.forget(1);
-    assert_eq!(letters.release((1, EPOCH)).len(), 0);
+    letters.waiting.forget(1);
+    assert_eq!(letters.waiting.release((1, EPOCH)).len(), 0);
     let former = Delivery { epoch: EPOCH - 1, ..delivery(1, 4, false) };
     assert_eq!(free(&mut letters, vec![former, delivery(1, 5, true)]), [(1, 4), (1, 5)]);
-}
-
-#[test]
-fn a_reason_ends_with_its_task() {
-    let reasons = HeldDeadLetters::default();
-    let of_task = HeldReason { reasons: &reasons, partition: 3 };
-    reasons.set(3, Some("dead letter 3/1: no such topic".into()));
-    assert_eq!(reasons.reason().as_deref(), Some("dead letter 3/1: no such topic"));
-    drop(of_task);
-    assert_eq!(reasons.reason(), None);
 }

@@ -7,25 +7,25 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::time::{Instant, SystemTime};
 
-use ljwx_ledger::group::delivery::Delivery;
+use ljwx_ledger::group::delivery::{Delivery, DeliveryLoad};
 use ljwx_reading::{DeviceSn, Ids};
 
-use super::{DELIVERIES_MAX, Pipeline, PipelineParts};
+use super::{Pipeline, PipelineParts};
 use crate::engine::Arrival;
 use crate::mysql::retry::Stopping;
 use crate::pipeline::alert_span::Cause;
-use crate::pipeline::dead_letters::PartitionClaim;
 use crate::pipeline::partition_batch::PartitionBatch;
+use crate::pipeline::waiting_partitions::PartitionClaim;
 
 impl Pipeline {
     /// Adds the deliveries that arrived while the last transaction was written. Every transaction
     /// has the same fixed cost, so a backlog makes transactions larger instead of more numerous.
     pub(super) fn with_waiting(&mut self, first: Vec<Delivery>) -> Vec<Vec<Delivery>> {
-        let mut count = first.len();
+        let mut load = DeliveryLoad::of(&first);
         let mut chunks = vec![first];
-        while count < DELIVERIES_MAX {
+        while !load.reaches(self.room) {
             let Some(more) = self.parts.source.waiting() else { break };
-            count += more.len();
+            load = load + DeliveryLoad::of(&more);
             chunks.push(more);
         }
         chunks
@@ -45,19 +45,20 @@ impl Pipeline {
         claim: PartitionClaim,
         deliveries: Vec<Delivery>,
     ) -> anyhow::Result<ControlFlow<()>> {
-        let behind = self.parts.dead_letters.release(claim);
+        let behind = self.parts.dead_letters.waiting.release(claim);
         let mut chunks = vec![deliveries];
         chunks.extend(self.hold_back(vec![behind]));
         self.on_deliveries(chunks).await
     }
 
-    /// Evaluates deliveries, oldest first, and starts writing the results. Kafka has confirmed the
-    /// dead letters of undecodable ones.
+    /// Evaluates deliveries, oldest first, and starts writing the results. Deliveries of partitions
+    /// whose batch is held wait. Kafka has confirmed the dead letters of undecodable ones.
     pub(super) async fn on_deliveries(
         &mut self,
         chunks: Vec<Vec<Delivery>>,
     ) -> anyhow::Result<ControlFlow<()>> {
         let begun = Instant::now();
+        let chunks = self.held.hold_back(chunks);
         let Ok(bound) = self.bound(&chunks).await else { return Ok(ControlFlow::Break(())) };
         let mut batch: BTreeMap<i32, PartitionBatch> = BTreeMap::new();
         for delivery in chunks.iter().flatten() {

@@ -2,9 +2,10 @@
 //!
 //! Decides when to act. [`dead_letters`] takes out what is no reading. `deliveries` and
 //! `no_data_tick` collect what to write. [`crate::engine`] evaluates readings, [`transition_rows`]
-//! builds the rows of a transition, and [`commit`] writes them.
+//! builds the rows of a transition, `batches` starts to write them, and [`commit`] writes them.
 
 pub mod alert_span;
+mod batches;
 pub mod commit;
 pub mod dead_letters;
 mod deliveries;
@@ -13,6 +14,7 @@ pub mod partition_batch;
 mod reading_counts;
 mod route_transition;
 pub mod transition_rows;
+pub mod waiting_partitions;
 mod writing;
 
 use std::collections::BTreeMap;
@@ -24,11 +26,12 @@ use anyhow::bail;
 use jiff::tz::TimeZone;
 use ljwx_ledger::device_bindings::DeviceBindings;
 use ljwx_ledger::group::consumer::GroupConsumer;
-use ljwx_ledger::group::delivery::ConsumerEvent;
+use ljwx_ledger::group::delivery::{ConsumerEvent, DeliveryLoad};
+use ljwx_ledger::group::settings::DeliveryMemory;
 use ljwx_ledger::ledger::{Advance, Claim, LedgerPosition};
 use ljwx_service::lifecycle::{Deadline, ShutdownStep};
 use metrics::gauge;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -45,7 +48,8 @@ use crate::pipeline::dead_letters::DeadLetters;
 use crate::pipeline::partition_batch::PartitionBatch;
 use crate::rules::index::RuleSet;
 use reading_counts::ReadingCounts;
-use writing::{BackgroundWrite, BatchTask, WriteOutcome};
+use waiting_partitions::{HoldReasons, WaitingPartitions};
+use writing::{BackgroundWrite, WriteOutcome};
 
 /// Interval at which open episodes are counted, because counting visits every device.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
@@ -54,8 +58,12 @@ const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 const NO_DATA_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Deliveries from which a transaction takes no more. As many can wait while it is evaluated. Once
-/// as many wait behind dead letters, their partitions are paused.
+/// as many wait behind dead letters, or behind held batches, their partitions are paused.
 pub const DELIVERIES_MAX: usize = 16_384;
+
+/// Parts of the pipeline's memory: for the deliveries of a transaction, and for those that wait
+/// behind dead letters and behind held batches.
+const MEMORY_PARTS: usize = 3;
 
 /// The parts of the loop.
 pub struct PipelineParts {
@@ -65,6 +73,10 @@ pub struct PipelineParts {
     pub dead_letters: DeadLetters,
     /// Writes the batches.
     pub store: BatchCommit,
+    /// Why MySQL does not take held batches.
+    pub batch_reasons: HoldReasons,
+    /// The memory for deliveries.
+    pub memory: DeliveryMemory,
     /// The bindings, for devices whose readings carry no ids.
     pub bindings: DeviceBindings,
     /// Finds the recipients.
@@ -104,18 +116,27 @@ pub struct Pipeline {
     positions: BTreeMap<i32, PartitionPosition>,
     counts: ReadingCounts,
     writing: BackgroundWrite,
+    /// Partitions whose batch is held. The next results of each wait for it.
+    held: WaitingPartitions<WriteOutcome>,
+    /// Permits for attempts to write held batches.
+    attempts: Arc<Semaphore>,
+    /// The deliveries that a transaction takes, and those that wait behind others.
+    room: DeliveryLoad,
 }
 
 impl Pipeline {
     /// A loop that owns no partition yet.
     pub fn new(parts: PipelineParts) -> Self {
-        let engine = Engine::new(parts.zone.clone());
+        let bytes = parts.memory.pipeline / MEMORY_PARTS;
         Self {
-            parts,
-            engine,
+            engine: Engine::new(parts.zone.clone()),
             positions: BTreeMap::new(),
             counts: ReadingCounts::default(),
             writing: BackgroundWrite::default(),
+            held: WaitingPartitions::new(),
+            attempts: writing::attempts(parts.store.pool()),
+            room: DeliveryLoad { deliveries: DELIVERIES_MAX, bytes },
+            parts,
         }
     }
 
@@ -143,15 +164,20 @@ impl Pipeline {
         absence.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.parts.mysql_retry.heartbeat().turn();
-            self.parts.source.hold_back(self.parts.dead_letters.full(DELIVERIES_MAX));
+            let letters = self.parts.dead_letters.waiting.full(self.room);
+            self.parts.source.hold_back(&letters | &self.held.full(self.room));
             let flow = tokio::select! {
                 () = self.parts.stop.cancelled() => ControlFlow::Break(()),
                 event = self.parts.source.next(true) => self.on_event(event).await?,
-                confirmed = self.parts.dead_letters.confirmed() => {
+                confirmed = self.parts.dead_letters.waiting.ended() => {
                     let (claim, deliveries) = confirmed?;
                     self.on_confirmed(claim, deliveries).await?
                 }
-                written = self.writing.ended() => self.on_written(written?),
+                written = self.writing.ended() => self.on_written(written?, &mut Vec::new()),
+                written = self.held.ended() => {
+                    let (claim, written) = written?;
+                    self.on_held_written(claim, written).await?
+                }
                 Ok(()) = self.parts.rules.changed() => self.on_rules().await?,
                 _ = absence.tick() => self.on_no_data_tick().await?,
                 _ = measure.tick() => {
@@ -164,8 +190,8 @@ impl Pipeline {
             }
         }
         // Settle the batch evaluated last. If it was released, that has been logged.
-        let _ = self.finish_writing().await?;
-        Ok(())
+        let _ = self.finish_writing(&mut Vec::new()).await?;
+        self.finish_held().await
     }
 
     async fn on_event(&mut self, event: ConsumerEvent) -> anyhow::Result<ControlFlow<()>> {
@@ -177,9 +203,10 @@ impl Pipeline {
                 self.on_deliveries(chunks).await
             }
             ConsumerEvent::Revoked(revocation) => {
-                if self.finish_writing().await?.is_break() {
+                if self.finish_writing(&mut Vec::new()).await?.is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
+                // A held batch is dropped: its partition's next owner evaluates it again.
                 revocation.partitions.iter().for_each(|partition| self.forget(*partition));
                 drop(revocation);
                 Ok(ControlFlow::Continue(()))
@@ -198,7 +225,7 @@ impl Pipeline {
                 .until_done("load alert state", || state_rows::load(store.pool(), claim.partition));
             let Ok(stored) = load.await else { return Ok(ControlFlow::Break(())) };
             // What a lost claim of the partition holds back is read again under this one.
-            self.parts.dead_letters.forget(claim.partition);
+            self.forget(claim.partition);
             let (partition, next_offset) = (claim.partition, claim.next_offset);
             info!(partition, devices = stored.devices.len(), next_offset, "alert state loaded");
             self.engine.load(partition, stored);
@@ -233,8 +260,12 @@ impl Pipeline {
     }
 
     /// Returns an empty batch of an owned partition, which begins at the partition's position.
+    /// `None` also while the partition's batch is held.
     fn partition_batch(&self, partition: i32) -> Option<PartitionBatch> {
         let position = self.positions.get(&partition)?;
+        if self.held.waits((partition, position.epoch)) {
+            return None;
+        }
         Some(PartitionBatch::new(partition, position.epoch, position.next))
     }
 
@@ -243,53 +274,6 @@ impl Pipeline {
             gauge!(EPISODES_OPEN, "severity" => severity.as_str()).set(open as f64);
         }
         gauge!(RULE_STATES).set(self.engine.states() as f64);
-    }
-
-    /// Starts writing a batch once the one before is written, and continues.
-    async fn commit(
-        &mut self,
-        mut batch: Vec<PartitionBatch>,
-        begun: Instant,
-    ) -> anyhow::Result<ControlFlow<()>> {
-        for partition_batch in &mut batch {
-            let advance = &partition_batch.advance;
-            partition_batch.state = self.engine.take_changes(advance.partition);
-            if let Some(position) = self.positions.get_mut(&advance.partition) {
-                position.next = advance.to;
-            }
-        }
-        batch.retain(|partition_batch| !partition_batch.is_empty());
-        if batch.is_empty() {
-            return Ok(ControlFlow::Continue(()));
-        }
-        let flow = self.finish_writing().await?;
-        // The batch before may have shown that another replica owns some partitions.
-        batch.retain(|partition_batch| self.owns(&partition_batch.advance));
-        if flow.is_continue() && !batch.is_empty() {
-            let PipelineParts { store, mysql_retry, wake, rejected_rows, .. } = &self.parts;
-            let (store, mysql_retry, wake) = (store.clone(), mysql_retry.clone(), Arc::clone(wake));
-            let rejected_rows = rejected_rows.clone();
-            self.writing.begin(BatchTask { store, mysql_retry, wake, rejected_rows, begun }, batch);
-        }
-        Ok(flow)
-    }
-
-    /// Waits for the batch that is being written.
-    async fn finish_writing(&mut self) -> anyhow::Result<ControlFlow<()>> {
-        if !self.writing.is_some() {
-            return Ok(ControlFlow::Continue(()));
-        }
-        let written = self.writing.ended().await?;
-        Ok(self.on_written(written))
-    }
-
-    fn on_written(&mut self, written: WriteOutcome) -> ControlFlow<()> {
-        let done = written.done.iter().map(|advance| (advance.partition, advance.to));
-        self.parts.source.commit(done);
-        for (advance, position) in written.fenced {
-            self.fenced(&advance, position);
-        }
-        if written.released { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn owns(&self, advance: &Advance) -> bool {
@@ -310,7 +294,8 @@ impl Pipeline {
 
     fn forget(&mut self, partition: i32) {
         self.engine.forget(partition);
-        self.parts.dead_letters.forget(partition);
+        self.parts.dead_letters.waiting.forget(partition);
+        self.held.forget(partition);
         self.positions.remove(&partition);
     }
 }

@@ -122,7 +122,7 @@ async fn what_is_no_reading_is_kept_and_the_alerts_around_it_are_sent() -> Resul
 
 /// Returns the numbers of two devices whose readings are in different partitions, and the partition
 /// of the first one.
-async fn two_devices(world: &World, gateway: &Service) -> Result<(usize, usize, i32)> {
+pub(super) async fn two_devices(world: &World, gateway: &Service) -> Result<(usize, usize, i32)> {
     const CANDIDATES: usize = 12;
     for number in 1..=CANDIDATES {
         measure(gateway, &world.device(number), at() - 600, &[70]).await?;

@@ -15,6 +15,7 @@ use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
+use super::dead_letters::two_devices;
 use crate::support::{delivered, judged, measure};
 
 /// The longest that a step may take.
@@ -103,6 +104,56 @@ async fn a_database_that_takes_nothing_delays_alerts_and_skips_none() -> Result<
     delivered(&wechat, 1).await?;
     judged(&world).await?;
     ensure!(world.database.count("t_alert_info").await? == 1);
+    end(world, gateway, alerter).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_mysql_does_not_take_waits_alone_and_nothing_is_told_twice() -> Result<()>
+{
+    let (world, wechat) = world("lockedrow").await?;
+    // MySQL gives a lock up after half of this time.
+    let alerter = world.alerter(&wechat).env("MYSQL_STATEMENT_TIMEOUT", "2s");
+    let (gateway, alerter) = tokio::try_join!(world.gateway().start(), alerter.start())?;
+    let (held, free, partition) = two_devices(&world, &gateway).await?;
+    let (held, free) = (world.device(held), world.device(free));
+    judged(&world).await?;
+    let row = format!(
+        "ingest_progress WHERE consumer_group = '{}' AND topic = '{}' AND `partition` = {partition}",
+        world.alerter_group, world.readings_topic
+    );
+    let lock = world.database.lock(&row).await?;
+    for device in [&held, &free] {
+        measure(&gateway, device, now() - 300, &[130, 131, 132]).await?;
+    }
+    delivered(&wechat, 1).await?;
+    eventually(SOON, "the probe names the partition", || async {
+        let answer = http::get(&alerter.admin("/readyz")).await?;
+        let named = answer.text.contains(&format!("held: partition {partition}: "));
+        Ok((answer.status == 503 && named).then_some(()))
+    })
+    .await?;
+    for device in [&held, &free] {
+        measure(&gateway, device, now() - 200, &[80]).await?;
+    }
+    delivered(&wechat, 2).await?;
+    let told = wechat.messages();
+    ensure!(told.iter().all(|message| message.text().contains(&free)), "{told:?}");
+    ensure!(alerter.metric("batch_held", "").await? == 1.0, "no batch is held");
+    ensure!(http::get(&alerter.admin("/livez")).await?.status == 200, "it stays alive");
+
+    lock.release().await?;
+    delivered(&wechat, 4).await?;
+    judged(&world).await?;
+    let told = wechat.messages();
+    let of_held = told.iter().filter(|message| message.text().contains(&held)).count();
+    ensure!(told.len() == 4 && of_held == 2, "{told:?}");
+    ensure!(world.database.count("t_alert_info").await? == 2, "other alerts");
+    let ledger = world.database.ledger(&world.alerter_group).await?;
+    ensure!(ledger.iter().all(|row| row.balances()), "{ledger:?}");
+    eventually(SOON, "it is ready again", || async {
+        Ok((http::get(&alerter.admin("/readyz")).await?.status == 200).then_some(()))
+    })
+    .await?;
     end(world, gateway, alerter).await
 }
 

@@ -8,12 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use ljwx_ledger::group::delivery::Delivery;
+use ljwx_ledger::group::delivery::{Delivery, DeliveryLoad};
 use ljwx_ledger::ledger::Claim;
 use opentelemetry::trace::SpanContext;
 
 use crate::batch::redis_progress::{LaneProgress, RedisProgress, RedisWrite};
-use crate::batch::room::{DeliveryLoad, LaneLoad, Room};
+use crate::batch::room::{LaneLoad, Room};
 use crate::batch::{FlushReason, Segment};
 
 /// The limits of the buffer.

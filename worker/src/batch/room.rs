@@ -2,43 +2,8 @@
 //! does not take the room of the others. Pure: `buffer` knows what each lane holds.
 
 use std::collections::BTreeSet;
-use std::iter::Sum;
-use std::ops::Add;
 
-/// An amount of deliveries: their number, and the memory that they take.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DeliveryLoad {
-    pub deliveries: usize,
-    pub bytes: usize,
-}
-
-impl DeliveryLoad {
-    /// Returns whether the number or the memory reaches its limit.
-    fn reaches(self, limit: Self) -> bool {
-        self.deliveries >= limit.deliveries || self.bytes >= limit.bytes
-    }
-
-    fn at_most(self, limit: Self) -> Self {
-        Self {
-            deliveries: self.deliveries.min(limit.deliveries),
-            bytes: self.bytes.min(limit.bytes),
-        }
-    }
-}
-
-impl Add for DeliveryLoad {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self { deliveries: self.deliveries + other.deliveries, bytes: self.bytes + other.bytes }
-    }
-}
-
-impl Sum for DeliveryLoad {
-    fn sum<I: Iterator<Item = Self>>(loads: I) -> Self {
-        loads.fold(Self::default(), Add::add)
-    }
-}
+use ljwx_ledger::group::delivery::DeliveryLoad;
 
 /// The room for deliveries in memory.
 #[derive(Debug, Clone)]

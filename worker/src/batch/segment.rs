@@ -3,12 +3,10 @@
 use std::collections::HashMap;
 
 use ljwx_ledger::group::dead_letter_topic::ErrorClass;
-use ljwx_ledger::group::delivery::{Delivery, Undecodable};
-use ljwx_ledger::group::replay::Replay;
+use ljwx_ledger::group::delivery::{Delivery, DeliveryLoad, Replay, Undecodable};
 use ljwx_ledger::ledger::{Advance, Counts};
 use opentelemetry::trace::SpanContext;
 
-use super::room::DeliveryLoad;
 use super::row::{self, Identity, REJECT_SOURCE, ReadingRow};
 
 /// A contiguous range of one partition's deliveries, merged by identity.

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use ljwx_ledger::group::delivery::{Delivery, RawRecord};
-use ljwx_ledger::group::replay::{REPLAY_COUNT, REPLAY_OFFSET, REPLAY_PARTITION, Replay};
+use ljwx_ledger::group::delivery::{
+    Delivery, REPLAY_COUNT, REPLAY_OFFSET, REPLAY_PARTITION, RawRecord, Replay,
+};
 use ljwx_ledger::ledger::Ledger;
 use ljwx_reading::{Reading, wire};
 use ljwx_service::kafka::topic_reader::ReaderContext;

@@ -1,12 +1,15 @@
-//! The events of a group's member: claims, deliveries, revocations, failures.
+//! The events of a group's member: claims, deliveries, revocations, failures. A replayed delivery
+//! names its origin.
 //!
 //! Holds values only. `poll_thread`, `claims` and `rebalance` create them, and the pipeline of a
 //! service receives them.
 
+use std::iter::Sum;
+use std::ops::Add;
+
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message, OwnedHeaders};
 use tokio::sync::oneshot;
 
-use super::replay::Replay;
 use crate::ledger::Claim;
 use ljwx_reading::Reading;
 use ljwx_reading::wire::DecodeError;
@@ -45,6 +48,91 @@ impl Delivery {
     /// Returns the memory that the delivery takes, in bytes.
     pub fn memory_bytes(&self) -> usize {
         DELIVERY_BYTES + self.record_bytes
+    }
+}
+
+/// An amount of deliveries: their number, and the memory that they take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeliveryLoad {
+    /// The number.
+    pub deliveries: usize,
+    /// The memory, in bytes.
+    pub bytes: usize,
+}
+
+impl DeliveryLoad {
+    /// Returns the load of these deliveries.
+    pub fn of(deliveries: &[Delivery]) -> Self {
+        let bytes = deliveries.iter().map(Delivery::memory_bytes).sum();
+        Self { deliveries: deliveries.len(), bytes }
+    }
+
+    /// Returns whether the number or the memory reaches its limit.
+    pub fn reaches(self, limit: Self) -> bool {
+        self.deliveries >= limit.deliveries || self.bytes >= limit.bytes
+    }
+
+    /// Returns the load, cut to the limit.
+    pub fn at_most(self, limit: Self) -> Self {
+        Self {
+            deliveries: self.deliveries.min(limit.deliveries),
+            bytes: self.bytes.min(limit.bytes),
+        }
+    }
+}
+
+impl Add for DeliveryLoad {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { deliveries: self.deliveries + other.deliveries, bytes: self.bytes + other.bytes }
+    }
+}
+
+impl Sum for DeliveryLoad {
+    fn sum<I: Iterator<Item = Self>>(loads: I) -> Self {
+        loads.fold(Self::default(), Add::add)
+    }
+}
+
+/// Partition of the first record of a replayed reading, as a header. A dead letter has the place of
+/// its first record. A reject was no record of the readings topic before and has only a count.
+pub const REPLAY_PARTITION: &str = "replay.partition";
+
+/// Offset of the reading's first record, as a header.
+pub const REPLAY_OFFSET: &str = "replay.offset";
+
+/// Number of replays of the reading, as a header.
+pub const REPLAY_COUNT: &str = "replay.count";
+
+/// The origin of a replayed reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// A dead letter, with partition and offset of the reading's first record.
+    DeadLetter(i32, i64),
+    /// An item that was rejected at first.
+    Reject,
+}
+
+impl Replay {
+    /// Reads the origin from the headers of a record. Returns `None` if the reading is not
+    /// replayed.
+    pub fn of_headers<H: Headers>(headers: &H) -> Option<Self> {
+        let (mut partition, mut offset, mut count) = (None, None, None);
+        for header in headers.iter() {
+            let slot = match header.key {
+                REPLAY_PARTITION => &mut partition,
+                REPLAY_OFFSET => &mut offset,
+                REPLAY_COUNT => &mut count,
+                _ => continue,
+            };
+            *slot = slot.or(header.value.and_then(|value| std::str::from_utf8(value).ok()));
+        }
+        let place = || Some((partition?.parse().ok()?, offset?.parse().ok()?));
+        match place() {
+            Some((partition, offset)) => Some(Self::DeadLetter(partition, offset)),
+            None => count.map(|_| Self::Reject),
+        }
     }
 }
 
@@ -119,6 +207,34 @@ impl Drop for Revocation {
         if let Some(done) = self.done.take() {
             // The waiting side stops waiting at its deadline, and then nothing receives this.
             let _ = done.send(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::message::Header;
+
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_dead_letter_s_and_a_count_alone_a_reject_s() {
+        for (headers, origin) in [
+            (&[][..], None),
+            (&[("traceparent", "00-x")], None),
+            (&[(REPLAY_COUNT, "1")], Some(Replay::Reject)),
+            (
+                &[(REPLAY_PARTITION, "4"), (REPLAY_OFFSET, "17"), (REPLAY_COUNT, "1")],
+                Some(Replay::DeadLetter(4, 17)),
+            ),
+            (&[(REPLAY_PARTITION, "4"), (REPLAY_COUNT, "1")], Some(Replay::Reject)),
+            (&[(REPLAY_PARTITION, "4"), (REPLAY_OFFSET, "x")], None),
+        ] {
+            let add = |all: OwnedHeaders, (key, value): &(&str, &str)| {
+                all.insert(Header { key, value: Some(*value) })
+            };
+            let record = headers.iter().fold(OwnedHeaders::new(), add);
+            assert_eq!(Replay::of_headers(&record), origin, "{headers:?}");
         }
     }
 }

@@ -12,6 +12,5 @@ pub mod monitor;
 mod out_of_range;
 mod poll_thread;
 mod rebalance;
-pub mod replay;
 pub mod settings;
 pub mod topic_check;

@@ -15,9 +15,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::delivery::{CHUNK_DELIVERIES_MAX, ConsumerEvent, Delivery, RawRecord, Undecodable};
+use super::delivery::{
+    CHUNK_DELIVERIES_MAX, ConsumerEvent, Delivery, RawRecord, Replay, Undecodable,
+};
 use super::rebalance::RebalanceContext;
-use super::replay::Replay;
 use crate::metrics::CONSUMER_ERRORS;
 use ljwx_reading::wire;
 use ljwx_service::kafka::error_label;

@@ -93,6 +93,9 @@ const BY_NUMBER: &[(u16, Remedy, &str)] = &[
 /// it has no room. Another server may be the primary by now.
 const WRITES_REFUSED: [u16; 8] = [3, 1015, 1021, 1036, 1114, 1290, 1792, 1836];
 
+/// Errors of a server that ends the connection, as one that shuts down does.
+const CONNECTION_ENDED: [u16; 6] = [1053, 1158, 1159, 1160, 1161, 1927];
+
 /// Errors of an account that lacks a right: on the database, a table, a column, the server.
 const RIGHT_LACKING: [u16; 4] = [1044, 1142, 1143, 1227];
 
@@ -126,6 +129,16 @@ pub fn number(error: &sqlx::Error) -> Option<u16> {
 /// Returns whether the server accepts no writes at all.
 pub(super) fn refuses_writes(error: &sqlx::Error) -> bool {
     number(error).is_some_and(|number| WRITES_REFUSED.contains(&number))
+}
+
+/// Returns whether the server takes no write of these rows now, and may take others: a row is locked,
+/// or the write is too large or too slow.
+pub fn may_take_others(error: &sqlx::Error) -> bool {
+    remedy(error) == Infrastructure && number(error).is_some_and(concerns_some_rows)
+}
+
+fn concerns_some_rows(number: u16) -> bool {
+    !WRITES_REFUSED.contains(&number) && !CONNECTION_ENDED.contains(&number)
 }
 
 /// Returns whether the account lacks a right that the statement needs.
@@ -240,6 +253,18 @@ mod tests {
             assert!(BY_NUMBER.iter().any(|(known, ..)| *known == number), "{number}");
             assert_eq!(by_number(number, None), Infrastructure, "{number}");
         }
+    }
+
+    #[test]
+    fn a_lock_concerns_some_rows_and_an_outage_all() {
+        for number in [1153, 1205, 1213, 3024] {
+            assert!(concerns_some_rows(number), "{number}");
+        }
+        for number in WRITES_REFUSED.into_iter().chain(CONNECTION_ENDED) {
+            assert!(!concerns_some_rows(number), "{number}");
+            assert_eq!(by_number(number, None), Infrastructure, "{number}");
+        }
+        assert!(!may_take_others(&sqlx::Error::WorkerCrashed), "no answer concerns all");
     }
 
     #[test]

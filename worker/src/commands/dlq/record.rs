@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ljwx_ledger::group::dead_letter_topic::{ATTEMPTS, CUT_FROM_BYTES, FIRST_FAILED_AT};
-use ljwx_ledger::group::replay::{REPLAY_COUNT, REPLAY_OFFSET, REPLAY_PARTITION};
+use ljwx_ledger::group::delivery::{REPLAY_COUNT, REPLAY_OFFSET, REPLAY_PARTITION};
 use ljwx_reading::content_encoding::{CONTENT_ENCODING, Encoding};
 use ljwx_reading::{Ids, ParseContext, Reading};
 use ljwx_reading::{envelope, wire};

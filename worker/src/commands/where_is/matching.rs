@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use ljwx_ledger::group::replay::{REPLAY_COUNT, REPLAY_OFFSET, REPLAY_PARTITION};
+use ljwx_ledger::group::delivery::{REPLAY_COUNT, REPLAY_OFFSET, REPLAY_PARTITION};
 use ljwx_reading::{Reading, wall_text, wire};
 use ljwx_service::telemetry::trace::{self, TRACEPARENT};
 
