@@ -10,6 +10,9 @@ FILE  ?= tests/cases/gateway_cases.json
 # Benchmarks, and tests that start their own Prometheus, do not use the stack's.
 ALONE := STACK_WITHOUT=prometheus
 
+# More than the cores: most tests wait for servers most of the time.
+E2E_THREADS := --test-threads=4
+
 .PHONY: help demo check test soak soak-tests cases bench bench-pipeline bench-worker bench-alerter bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
 
 help:  ## List the commands
@@ -83,7 +86,7 @@ unit:  ## Run unit and property tests, which need no server
 
 e2e:  ## Run end-to-end and storage tests on the real servers, except those of soak-tests; ARGS=names: only these
 	cargo build --workspace --bins
-	$(ALONE) $(STACK) run --require-jaeger -- cargo test --workspace --test e2e --test storage -- $(or $(ARGS),$(SOAK:%=--skip %))
+	$(ALONE) $(STACK) run --require-jaeger -- cargo test --workspace --test e2e --test storage -- $(E2E_THREADS) $(or $(ARGS),$(SOAK:%=--skip %))
 
 e2e-check:
 	$(MAKE) e2e ARGS="$(CHECK)"
@@ -92,7 +95,7 @@ e2e-mysql:  ## Run the tests whose SQL differs on MySQL instead of MariaDB; ARGS
 	STACK_DATABASE=mysql $(MAKE) install
 	cargo build --workspace --bins
 	STACK_DATABASE=mysql $(ALONE) $(STACK) run -- sh -c 'cargo test --workspace --test storage && \
-	  cargo test --workspace --test e2e -- $(or $(ARGS),$(MYSQL) --skip operators:: $(SOAK:%=--skip %))'
+	  cargo test --workspace --test e2e -- $(E2E_THREADS) $(or $(ARGS),$(MYSQL) --skip operators:: $(SOAK:%=--skip %))'
 
 cases: install  ## Run a file of worked examples against the real gateway: FILE=tests/cases/gateway_cases.json
 	cargo build --workspace --bins
