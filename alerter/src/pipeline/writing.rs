@@ -161,10 +161,9 @@ impl BatchTask {
         // Nothing closes the semaphore.
         let _permit = alone.attempts.acquire().await;
         let committed = commit.await;
-        if let Err(error) = &committed {
-            let (partition, message) = (alone.reason.partition, errors::message(error));
-            alone.reason.set(Some(format!("partition {partition}: {message}")));
-        }
+        let partition = alone.reason.partition;
+        let named = |error| format!("partition {partition}: {}", errors::message(error));
+        alone.reason.set(committed.as_ref().err().map(named));
         committed
     }
 

@@ -96,6 +96,10 @@ const WRITES_REFUSED: [u16; 8] = [3, 1015, 1021, 1036, 1114, 1290, 1792, 1836];
 /// Errors of a server that ends the connection, as one that shuts down does.
 const CONNECTION_ENDED: [u16; 6] = [1053, 1158, 1159, 1160, 1161, 1927];
 
+/// Errors of a server that takes no statement of this account or host: a password has changed, the
+/// host is blocked, or a node of a cluster is not ready (1047).
+const CONNECTION_REFUSED: [u16; 6] = [1044, 1045, 1047, 1129, 1130, 1698];
+
 /// Errors of an account that lacks a right: on the database, a table, a column, the server.
 const RIGHT_LACKING: [u16; 4] = [1044, 1142, 1143, 1227];
 
@@ -138,7 +142,9 @@ pub fn may_take_others(error: &sqlx::Error) -> bool {
 }
 
 fn concerns_some_rows(number: u16) -> bool {
-    !WRITES_REFUSED.contains(&number) && !CONNECTION_ENDED.contains(&number)
+    !WRITES_REFUSED.contains(&number)
+        && !CONNECTION_ENDED.contains(&number)
+        && !CONNECTION_REFUSED.contains(&number)
 }
 
 /// Returns whether the account lacks a right that the statement needs.
@@ -260,7 +266,8 @@ mod tests {
         for number in [1153, 1205, 1213, 3024] {
             assert!(concerns_some_rows(number), "{number}");
         }
-        for number in WRITES_REFUSED.into_iter().chain(CONNECTION_ENDED) {
+        let all = WRITES_REFUSED.into_iter().chain(CONNECTION_ENDED).chain(CONNECTION_REFUSED);
+        for number in all {
             assert!(!concerns_some_rows(number), "{number}");
             assert_eq!(by_number(number, None), Infrastructure, "{number}");
         }
