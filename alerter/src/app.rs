@@ -14,16 +14,17 @@ use ljwx_ledger::group::settings::{DeliveryMemory, GroupConsumerConfig};
 use ljwx_ledger::ledger::{GroupKind, Ledger};
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::heartbeat::Heartbeat;
-use ljwx_service::http::admin::{AdminServer, Probe};
+use ljwx_service::http::admin::AdminServer;
 use ljwx_service::kafka::topic_safety::watch as topic_watch;
 use ljwx_service::lifecycle::{Deadline, EssentialTasks, ShutdownStep};
 use ljwx_service::link;
 use ljwx_service::telemetry::{Telemetry, host_name};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::RunConfig;
+use crate::health::{ActiveRules, alive, ready};
 use crate::mysql::retry::MysqlRetry;
 use crate::mysql::{old_alerts, suppressed_counts};
 use crate::notify::device_message::DeviceMessageTable;
@@ -40,15 +41,11 @@ use crate::pipeline::commit::BatchCommit;
 use crate::pipeline::dead_letters::DeadLetters;
 use crate::pipeline::waiting_partitions::HoldReasons;
 use crate::pipeline::{DELIVERIES_MAX, Pipeline, PipelineParts};
-use crate::rules::index::RuleSet;
 use crate::rules::loading::change_listener::{self, RuleChanges};
 use crate::rules::loading::reload::{OnShrunk, RuleReloader};
 use crate::rules::loading::shrinkage::SourceGuard;
 use crate::rules::loading::source::RuleSource;
 use crate::rules::loading::source_file;
-
-/// The active rules; `None` until they have been read.
-type ActiveRules = watch::Receiver<Option<Arc<RuleSet>>>;
 
 /// An alerter that is ready to join its group.
 pub struct App {
@@ -334,37 +331,4 @@ fn watch_topics(
     let topics = topic_watch::of_group(&config.kafka, &config.group);
     topic_watch::start(&config.kafka, "alerter-check", topics, essential, stop)?;
     Ok(())
-}
-
-/// Returns the liveness probe: the loops run. The sender ends at `stop`, before the process.
-fn alive([main, sender]: [Heartbeat; 2], stop: CancellationToken) -> Probe {
-    Arc::new(move || {
-        main.check()?;
-        if stop.is_cancelled() { Ok(()) } else { sender.check() }
-    })
-}
-
-fn ready(
-    rules: ActiveRules,
-    silences: ActiveSilences,
-    mysql_retry: MysqlRetry,
-    hold_reasons: [HoldReasons; 2],
-    stop: CancellationToken,
-) -> Probe {
-    Arc::new(move || {
-        if stop.is_cancelled() {
-            return Err("draining".into());
-        }
-        if rules.borrow().is_none() {
-            return Err("the rules could not be read yet".into());
-        }
-        if !silences.are_known() {
-            return Err("the silences could not be read yet".into());
-        }
-        // A held batch is also being retried, and its reason names the partition.
-        if let Some(reason) = hold_reasons.iter().find_map(HoldReasons::reason) {
-            return Err(format!("held: {reason}"));
-        }
-        if mysql_retry.is_retrying() { Err("MySQL does not take alerts".into()) } else { Ok(()) }
-    })
 }

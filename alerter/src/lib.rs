@@ -14,6 +14,7 @@ pub mod app;
 pub mod commands;
 pub mod config;
 pub mod engine;
+pub mod health;
 pub mod metrics;
 pub mod mysql;
 pub mod notify;

@@ -61,6 +61,7 @@ const FLOORS: [(&str, &[&str]); 7] = [
             "mysql",
             "notify",
             "pipeline",
+            "health",
             "commands",
             "config",
             "app",
