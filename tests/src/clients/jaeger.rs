@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use crate::clients::http;
 
+/// The most traces of a search. Tests share Jaeger, and the newest traces are those of others.
+const TRACES_MAX: &str = "1000";
+
 /// All spans of one trace.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
@@ -65,6 +68,7 @@ pub async fn trace(jaeger_url: &str, id: &str) -> anyhow::Result<Option<Trace>> 
 
 /// Returns the traces that a search finds, by service, operation, tags (JSON) and the like.
 pub async fn search(jaeger_url: &str, asked: &[(&str, &str)]) -> anyhow::Result<Vec<Trace>> {
+    let asked = asked.iter().chain(&[("limit", TRACES_MAX)]);
     let url = reqwest::Url::parse_with_params(&format!("{jaeger_url}/api/traces"), asked)?;
     let answer = http::get(url.as_str()).await?;
     Ok(answer.json["data"].as_array().into_iter().flatten().map(parse).collect())
