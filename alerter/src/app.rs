@@ -207,7 +207,8 @@ impl App {
             .context("cannot create the clients of the watch; look at --kafka-set")
     }
 
-    /// Creates the producer of dead letters. The alerter stops if the producer fails.
+    /// Creates the producer of dead letters. The alerter stops if the successors of a failed producer
+    /// fail, too.
     fn dead_letters(&self, reasons: HoldReasons) -> anyhow::Result<DeadLetters> {
         let config = &self.config;
         let topic = DeadLetterTopic::connect(&config.kafka, "alerter", &config.group)

@@ -35,16 +35,16 @@ pub(super) struct WriteOutcome {
     pub(super) done: Vec<Advance>,
     /// Partitions whose batch is fenced.
     pub(super) fenced: Vec<(Advance, LedgerPosition)>,
-    /// What MySQL did not take, although it may take some of these partitions.
+    /// Batches that MySQL did not take. It may take some of these partitions alone.
     pub(super) not_taken: Vec<PartitionBatch>,
     /// Whether the rest was released unwritten, because the process has to end.
     pub(super) released: bool,
 }
 
-/// What a task needs that writes one partition alone, until MySQL takes it.
+/// Lets a task write one partition alone, until MySQL takes its batch.
 #[derive(Debug)]
 pub(super) struct WriteAlone {
-    /// Why MySQL does not take it now.
+    /// Why MySQL does not take the batch now.
     pub(super) reason: HoldReason,
     /// One permit for each attempt that such tasks may make at a time.
     pub(super) attempts: Arc<Semaphore>,

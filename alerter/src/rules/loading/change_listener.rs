@@ -26,7 +26,7 @@ pub const CHANNEL: &str = "alert_rules_channel";
 /// Time between attempts to subscribe, if a connected Redis rejects the subscription.
 const RESUBSCRIBE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What the listener hears. Without a listener neither value changes.
+/// The news of the listener. Without a listener neither value changes.
 #[derive(Debug, Clone)]
 pub struct RuleChanges {
     /// Changes for each message, or for several.

@@ -267,7 +267,7 @@ impl ClaimTable {
     }
 
     /// Resumes claimed partitions, each at its next record. Every resume starts anew, because a
-    /// pause may discard the error by which librdkafka tells that it has stopped fetching.
+    /// pause may discard the error by which librdkafka reports that it has stopped fetching.
     fn resume<C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::metrics::ADMIN_UNAUTHORIZED;
 use crate::telemetry::AUDIT;
 
-/// Wait before the answer to a wrong token, so that nobody finds the token by trying.
+/// Wait before the answer to a wrong token, so that a client cannot find the token by trying.
 const UNAUTHORIZED_DELAY: Duration = Duration::from_secs(1);
 
 /// The condition of calls that change something.
@@ -27,7 +27,7 @@ pub(super) struct AdminGuard {
     loopback: bool,
 }
 
-/// What follows for a call that changes something.
+/// The answer to a call that changes something.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Allowed,

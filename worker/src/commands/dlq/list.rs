@@ -10,7 +10,7 @@ use super::args::{DlqAction, DlqArgs};
 use super::record::KeptRecord;
 use super::topic::open;
 
-/// What is printed in the place of a tombstone's value.
+/// The text in the place of a tombstone's value.
 const NULL: &str = "null";
 
 /// Prints one complete record, or one line for each record that the filter accepts.

@@ -3,7 +3,7 @@
 //! Broker sockets and sent records would not do: if too few replicas are in sync, both look healthy
 //! while the same batches are sent again and again.
 //!
-//! Pure. Leaves callbacks, logs and metrics to `producer_health`.
+//! Pure. Leaves callbacks, logs and metrics to `health`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ struct Waiting {
     records: usize,
 }
 
-/// What the delivery reports of a process have shown so far.
+/// The state of Kafka by the delivery reports of a process.
 #[derive(Debug)]
 pub(super) struct Acknowledgements {
     start: Instant,
@@ -158,8 +158,8 @@ impl Acknowledgements {
         self.fatal = Some(reason);
     }
 
-    /// Notes that there is a new producer. The failures of the last one say nothing of it, and the
-    /// records that the last one has not reported are never reported: their places are free.
+    /// Notes that there is a new producer. Failures of its predecessor prove nothing about it.
+    /// Records without a report of the predecessor never get one: their places are free.
     pub(super) fn renewed(&mut self, now: Instant) {
         (self.fatal, self.failed, self.broker_up) = (None, None, now);
         self.waiting.clear();
@@ -214,7 +214,7 @@ impl Acknowledgements {
     }
 }
 
-/// What a refused sender's wait depends on.
+/// The load from which a refused sender's wait follows.
 #[derive(Debug)]
 pub(super) struct Load {
     /// Unacknowledged records.

@@ -52,7 +52,7 @@ impl Drop for Place {
     }
 }
 
-/// What a record takes along until its delivery report.
+/// The place of a record, and the receiver of its delivery report.
 #[derive(Debug)]
 pub(super) struct Ticket {
     pub(super) place: Place,
