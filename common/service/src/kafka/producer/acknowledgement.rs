@@ -3,7 +3,7 @@
 //! Broker sockets and sent records would not do: if too few replicas are in sync, both look healthy
 //! while the same batches are sent again and again.
 //!
-//! Pure. Leaves callbacks, logs and metrics to `producer_health`.
+//! Pure. Leaves callbacks, logs and metrics to `health`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
