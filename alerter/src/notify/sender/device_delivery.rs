@@ -86,7 +86,8 @@ impl Sender {
         } else {
             ErrcodeRemedy::Retry
         };
-        warn!(%error, attempts, "cannot write notification for the watch");
+        let error = errors::message(error);
+        warn!(error, attempts, "cannot write notification for the watch");
         Attempt {
             settlement: failure_action(remedy, attempts, FIX_WAIT, rand::random()).settlement,
             requested: true,
