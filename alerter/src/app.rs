@@ -207,14 +207,10 @@ impl App {
             .context("cannot create the clients of the watch; look at --kafka-set")
     }
 
-    /// Creates the producer of dead letters. The alerter stops if the successors of a failed producer
-    /// fail, too.
     fn dead_letters(&self, reasons: HoldReasons) -> anyhow::Result<DeadLetters> {
-        let config = &self.config;
-        let topic = DeadLetterTopic::connect(&config.kafka, "alerter", &config.group)
-            .context("cannot create the producer; look at --kafka-set")?;
-        let producer = topic.clone().keep_alive();
-        self.essential.spawn("the dead-letter producer", &self.admin_stop, producer);
+        let (kafka, group) = (&self.config.kafka, &self.config.group);
+        let (essential, stop) = (&self.essential, &self.admin_stop);
+        let topic = DeadLetterTopic::start(kafka, "alerter", group, essential, stop)?;
         Ok(DeadLetters::new(topic, reasons))
     }
 

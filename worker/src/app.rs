@@ -160,14 +160,9 @@ impl<'a> Connected<'a> {
         })
     }
 
-    /// Creates the producer of dead letters. A producer that fails for good is replaced. The worker
-    /// stops if too many in a row fail.
     fn dead_letters(&self) -> anyhow::Result<DeadLetterTopic> {
-        let topic = DeadLetterTopic::connect(&self.config.kafka, "worker", &self.config.group)
-            .context("cannot create the producer; look at --kafka-set")?;
-        let producer = topic.clone().keep_alive();
-        self.essential.spawn("the dead-letter producer", &self.background, producer);
-        Ok(topic)
+        let (kafka, group) = (&self.config.kafka, &self.config.group);
+        DeadLetterTopic::start(kafka, "worker", group, &self.essential, &self.background)
     }
 
     /// Starts the repair of Redis. Returns the writer of the hashes, if the worker uses Redis, and

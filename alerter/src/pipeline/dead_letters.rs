@@ -1,13 +1,7 @@
 //! Publishes undecodable deliveries as dead letters, before their partition's evaluation goes on.
+//! [`crate::pipeline::waiting_partitions`] draws the way of the deliveries.
 //!
-//! ```text
-//! deliveries ──▶ hold_back ───────────────────▶ evaluation ──▶ commit
-//!                    │ undecodable, and behind      ▲
-//!                    ▼                              │
-//!                  Kafka ──▶ confirmed ──▶ release ─┘
-//! ```
-//!
-//! So Kafka confirms a dead letter before the ledger passes its delivery. A partition waits for its
+//! Kafka confirms a dead letter before the ledger passes its delivery. A partition waits for its
 //! own dead letters only. Their number has no limit: alerts wait for no breaker.
 
 use std::collections::{BTreeMap, BTreeSet};

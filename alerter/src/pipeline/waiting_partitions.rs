@@ -46,7 +46,6 @@ impl HoldReasons {
 #[derive(Debug)]
 pub(super) struct HoldReason {
     reasons: HoldReasons,
-    /// The partition.
     pub(super) partition: i32,
 }
 

@@ -1,6 +1,9 @@
-//! Computes the wait before the next attempt.
+//! Computes the wait before the next attempt, of this process or of a refused client.
 
 use std::time::Duration;
+
+/// Shortest and longest wait that a refused client is asked for, in seconds.
+const RETRY_AFTER_RANGE: (f64, f64) = (1.0, 60.0);
 
 /// Waits that double up to a maximum. A random share shortens each, so that replicas spread.
 #[derive(Debug, Clone)]
@@ -32,6 +35,13 @@ impl Backoff {
     pub fn reset(&mut self) {
         self.attempts = 0;
     }
+}
+
+/// Returns the whole seconds for which a refused client should wait. `random` in 0..1 lengthens the
+/// wait by up to half, so that clients spread.
+pub fn retry_after(seconds: f64, random: f64) -> u64 {
+    let spread = seconds * (1.0 + random.clamp(0.0, 1.0) / 2.0);
+    spread.clamp(RETRY_AFTER_RANGE.0, RETRY_AFTER_RANGE.1).ceil() as u64
 }
 
 #[cfg(test)]

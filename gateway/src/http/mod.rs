@@ -18,6 +18,7 @@ use axum::response::Response;
 use axum::routing::post;
 use jiff::Timestamp;
 use ljwx_reading::content_encoding::OpenError;
+use ljwx_service::backoff;
 use ljwx_service::kafka::topic_safety::watch::TopicSafety;
 use ljwx_service::metrics::GaugeGuard;
 use metrics::{counter, histogram};
@@ -55,9 +56,6 @@ pub const API_ROUTE: &str = "/v1/readings";
 
 /// Prefix of the API's paths.
 const API_PATHS: &str = "/v1/";
-
-/// Longest wait that an answer asks for, in seconds.
-const RETRY_AFTER_MAX_S: f64 = 60.0;
 
 /// Label in metrics for all paths without a route.
 const NO_ROUTE: &str = "none";
@@ -212,7 +210,7 @@ impl Routes {
             }
             IngestError::NoRoomForRejects(wait) => {
                 not_acknowledged(span, "rejects come faster than --rejects-bytes-per-s");
-                refuse(spread(wait, rand::random()))
+                refuse(backoff::retry_after(wait.as_secs_f64(), rand::random()))
             }
         })
     }
@@ -261,12 +259,6 @@ fn count(route: &'static str, status: Option<StatusCode>) {
 fn refuse(retry_after: u64) -> RequestError {
     histogram!(RETRY_AFTER).record(retry_after as f64);
     RequestError { code: ErrorCode::Unavailable, retry_after: Some(retry_after) }
-}
-
-/// Returns the whole seconds of a wait. `random` in 0..1 spreads the devices.
-fn spread(wait: Duration, random: f64) -> u64 {
-    let seconds = wait.as_secs_f64() * (1.0 + random / 2.0);
-    seconds.clamp(1.0, RETRY_AFTER_MAX_S).ceil() as u64
 }
 
 fn not_acknowledged(span: &RequestSpan, error: &str) {

@@ -174,13 +174,21 @@ impl Segment {
         self.dead_letters.iter().any(|letter| !letter.confirmed)
     }
 
+    /// Returns the index of a dead letter's delivery.
+    pub fn index_of(&self, letter: &Letter) -> Option<usize> {
+        self.deliveries.binary_search_by_key(&letter.offset, |delivery| delivery.offset).ok()
+    }
+
+    /// Returns whether a delivery is a dead letter.
+    pub fn is_dead_letter(&self, delivery: &Delivery) -> bool {
+        let offset = delivery.offset;
+        self.dead_letters.binary_search_by_key(&offset, |letter| letter.offset).is_ok()
+    }
+
     /// Returns the deliveries that are not dead letters, with their indexes.
     pub fn without_dead_letter(&self) -> impl Iterator<Item = (usize, &Delivery)> {
-        self.deliveries.iter().enumerate().filter(|(_, delivery)| {
-            self.dead_letters
-                .binary_search_by_key(&delivery.offset, |letter| letter.offset)
-                .is_err()
-        })
+        let deliveries = self.deliveries.iter().enumerate();
+        deliveries.filter(move |(_, delivery)| !self.is_dead_letter(delivery))
     }
 
     /// Returns every row, those of replays included.

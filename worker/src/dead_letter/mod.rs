@@ -235,9 +235,8 @@ fn unconfirmed(batch: &Batch) -> Vec<Outgoing> {
     for (segment, held) in batch.segments.iter().enumerate() {
         let letters = held.dead_letters.iter().enumerate();
         for (letter, dead_letter) in letters.filter(|(_, letter)| !letter.confirmed) {
-            let offset = dead_letter.offset;
-            let found = held.deliveries.binary_search_by_key(&offset, |delivery| delivery.offset);
-            outgoing.extend(found.ok().map(|delivery| Outgoing { segment, letter, delivery }));
+            let found = held.index_of(dead_letter);
+            outgoing.extend(found.map(|delivery| Outgoing { segment, letter, delivery }));
         }
     }
     outgoing
@@ -253,10 +252,9 @@ fn record<'a>(delivery: &'a Delivery, found: &mut FoundRecords) -> Option<Cow<'a
 
 /// Returns for every record in order whether it is a dead letter.
 fn marks(batch: &Batch) -> Vec<bool> {
-    let of = |segment: &'_ Segment| -> Vec<bool> {
-        let letter =
-            |offset| segment.dead_letters.binary_search_by_key(&offset, |l| l.offset).is_ok();
-        segment.deliveries.iter().map(|delivery| letter(delivery.offset)).collect()
-    };
-    batch.segments.iter().flat_map(of).collect()
+    let mut marks = Vec::with_capacity(batch.records());
+    for segment in &batch.segments {
+        marks.extend(segment.deliveries.iter().map(|delivery| segment.is_dead_letter(delivery)));
+    }
+    marks
 }

@@ -76,8 +76,7 @@ impl BatchBisect<'_> {
         for (segment, held) in self.batch.segments.iter().enumerate() {
             let letters = held.dead_letters.iter();
             for letter in letters.filter(|l| l.class == ErrorClass::Data && !l.confirmed) {
-                let found = held.deliveries.binary_search_by_key(&letter.offset, |d| d.offset);
-                rejected.extend(found.ok().map(|index| (segment, index)));
+                rejected.extend(held.index_of(letter).map(|index| (segment, index)));
             }
         }
         rejected

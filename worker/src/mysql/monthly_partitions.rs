@@ -45,6 +45,9 @@ const RIGHTS_REMEDY: &str = "\
     GRANT SELECT, INSERT, CREATE, ALTER, DROP, LOCK TABLES on the whole database to the account of \
     MAINTENANCE_MYSQL_URL or, if this is unset, of MYSQL_URL; deploy/grants.sql has the statements";
 
+/// The error of a statement that did not get the table in time.
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
+
 /// The error of an exchange of tables whose rows are stored differently.
 const STORED_DIFFERENTLY: u16 = 1731;
 
@@ -139,7 +142,7 @@ pub async fn maintain(
 
 /// Returns whether a statement did not get the table in time.
 fn is_busy(error: &sqlx::Error) -> bool {
-    errors::code(error).is_some_and(|code| code.starts_with("1205/"))
+    errors::number(error) == Some(LOCK_WAIT_TIMEOUT)
 }
 
 async fn maintain_locked(

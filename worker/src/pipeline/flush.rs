@@ -259,7 +259,8 @@ impl Flush {
                 Ok(position) => return position,
                 Err(error) => {
                     let message = error.to_string();
-                    hold.wait(vec![advance.partition], "infrastructure", &message).await;
+                    let reason = Remedy::Infrastructure.as_str();
+                    hold.wait(vec![advance.partition], reason, &message).await;
                 }
             }
         }

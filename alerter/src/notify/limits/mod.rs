@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ljwx_service::metrics::flag;
 use metrics::gauge;
 
 use super::limits::breaker::{AccountBreaker, AccountChange, AccountHealth};
@@ -157,7 +158,7 @@ impl AccountTable {
 }
 
 fn export(name: &str, failing: bool) {
-    gauge!(BREAKER_OPEN, "account" => name.to_owned()).set(f64::from(u8::from(failing)));
+    gauge!(BREAKER_OPEN, "account" => name.to_owned()).set(flag(failing));
 }
 
 #[cfg(test)]

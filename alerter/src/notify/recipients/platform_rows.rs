@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use ljwx_ledger::mysql::MySqlPool;
-use sqlx::mysql::{MySqlDatabaseError, MySqlRow};
+use ljwx_ledger::mysql::{MySqlPool, errors};
+use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Column, Row};
 use tracing::warn;
 
@@ -117,10 +117,7 @@ impl PlatformTables {
 }
 
 fn is_not_there(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(error) = error else { return false };
-    error
-        .try_downcast_ref::<MySqlDatabaseError>()
-        .is_some_and(|error| MISSING_CODES.contains(&error.number()))
+    errors::number(error).is_some_and(|number| MISSING_CODES.contains(&number))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Delivers notifications to the watch. They are rows of a table of this database, so no platform
 //! can lose, limit or repeat them.
 
+use ljwx_ledger::mysql::errors;
 use opentelemetry::trace::{Status, TraceContextExt};
-use sqlx::mysql::MySqlDatabaseError;
 use tracing::{debug, info, warn};
 
 use super::Sender;
@@ -86,7 +86,8 @@ impl Sender {
         } else {
             ErrcodeRemedy::Retry
         };
-        warn!(%error, attempts, "cannot write notification for the watch");
+        let error = errors::message(error);
+        warn!(error, attempts, "cannot write notification for the watch");
         Attempt {
             settlement: failure_action(remedy, attempts, FIX_WAIT, rand::random()).settlement,
             requested: true,
@@ -99,10 +100,8 @@ impl Sender {
 
 /// Whether MySQL rejects the values, so that a retry cannot succeed.
 fn is_data_error(error: &sqlx::Error) -> bool {
-    let Some(error) = error.as_database_error() else { return false };
+    let state = error.as_database_error().and_then(|error| error.code());
     // Classes 22 (data that does not fit) and 23 (constraints).
-    let class =
-        error.code().is_some_and(|state| state.starts_with("22") || state.starts_with("23"));
-    let number = error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
-    class || number.is_some_and(|number| DATA_ERROR_CODES.contains(&number))
+    let class = state.is_some_and(|state| state.starts_with("22") || state.starts_with("23"));
+    class || errors::number(error).is_some_and(|number| DATA_ERROR_CODES.contains(&number))
 }

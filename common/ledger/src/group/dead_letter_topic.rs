@@ -6,10 +6,12 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use anyhow::Context;
 use jiff::Timestamp;
 use metrics::counter;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers, OwnedHeaders};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::delivery::{Delivery, RawRecord};
@@ -20,6 +22,7 @@ use ljwx_service::kafka::producer::publisher::{
     ACK_STALL, OutgoingRecord, PendingRecord, PublishError, Publisher, PublisherLimits,
 };
 use ljwx_service::kafka::{DEAD_LETTER_BYTES_MAX, KafkaArgs};
+use ljwx_service::lifecycle::EssentialTasks;
 
 /// Limits of the producer.
 const LIMITS: PublisherLimits = PublisherLimits {
@@ -147,9 +150,20 @@ impl DeadLetterTopic {
         })
     }
 
-    /// Replaces the producer whenever it fails for good. Ends if too many in a row fail.
-    pub async fn keep_alive(self) {
-        self.publisher.keep_alive(DEAD_LETTER_PRODUCER_RESTARTS).await;
+    /// Like [`Self::connect`]. Until `stop`, replaces the producer whenever it fails for good. The
+    /// process ends if too many in a row fail.
+    pub fn start(
+        kafka: &KafkaArgs,
+        client_id: &str,
+        group: &str,
+        essential: &EssentialTasks,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let topic = Self::connect(kafka, client_id, group)
+            .context("cannot create the producer; look at --kafka-set")?;
+        let producer = topic.publisher.clone().keep_alive(DEAD_LETTER_PRODUCER_RESTARTS);
+        essential.spawn("the dead-letter producer", stop, producer);
+        Ok(topic)
     }
 
     /// Returns the name of the topic.

@@ -105,13 +105,7 @@ const RIGHT_LACKING: [u16; 4] = [1044, 1142, 1143, 1227];
 
 /// Returns the remedy for an error.
 pub fn remedy(error: &sqlx::Error) -> Remedy {
-    match error {
-        sqlx::Error::Database(error) => match error.try_downcast_ref::<MySqlDatabaseError>() {
-            Some(error) => by_number(error.number(), error.code()),
-            None => Infrastructure,
-        },
-        _ => Infrastructure,
-    }
+    answered(error).map_or(Infrastructure, |error| by_number(error.number(), error.code()))
 }
 
 fn by_number(number: u16, state: Option<&str>) -> Remedy {
@@ -124,10 +118,14 @@ fn by_number(number: u16, state: Option<&str>) -> Remedy {
     }
 }
 
+/// Returns the error that the server has answered, if it has.
+fn answered(error: &sqlx::Error) -> Option<&MySqlDatabaseError> {
+    error.as_database_error()?.try_downcast_ref()
+}
+
 /// Returns the number of an error that the server has answered.
 pub fn number(error: &sqlx::Error) -> Option<u16> {
-    let error = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
-    Some(error.number())
+    answered(error).map(MySqlDatabaseError::number)
 }
 
 /// Returns whether the server accepts no writes at all.
@@ -154,7 +152,7 @@ pub fn lacks_right(error: &sqlx::Error) -> bool {
 
 /// Returns number and SQLSTATE of an error, such as `1264/22003`, for headers and logs.
 pub fn code(error: &sqlx::Error) -> Option<String> {
-    let error = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
+    let error = answered(error)?;
     Some(format!("{}/{}", error.number(), error.code().unwrap_or("HY000")))
 }
 

@@ -12,7 +12,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka_sys as sys;
 
-use super::librdkafka::{ask, check, copied};
+use super::librdkafka::{ask, check, copied, only};
 
 /// Returns the members of a group, each with its client's name and host. Blocks, at most `within`
 /// for the answer.
@@ -45,16 +45,7 @@ fn describe<C: ClientContext>(
         };
         let event = ask(client, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, within, send)?;
         let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event.it);
-        let mut count = 0;
-        let found = if result.is_null() {
-            std::ptr::null_mut()
-        } else {
-            sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &mut count)
-        };
-        if found.is_null() || count != 1 {
-            return Err(RDKafkaErrorCode::Fail);
-        }
-        let group = *found;
+        let group = only(result, sys::rd_kafka_DescribeConsumerGroups_result_groups)?;
         check(sys::rd_kafka_error_code(sys::rd_kafka_ConsumerGroupDescription_error(group)))?;
         let members = (0..sys::rd_kafka_ConsumerGroupDescription_member_count(group)).map(|at| {
             let member = sys::rd_kafka_ConsumerGroupDescription_member(group, at);

@@ -77,6 +77,26 @@ pub(super) fn check(code: sys::rd_kafka_resp_err_t) -> Result<(), RDKafkaErrorCo
     }
 }
 
+/// Returns the only description in an answer. Fails if there is none, or more than one.
+///
+/// # Safety
+///
+/// `result` is null, or lives during the call and is the answer that `list` reads.
+pub(super) unsafe fn only<R, T>(
+    result: *const R,
+    list: unsafe extern "C" fn(*const R, *mut usize) -> *mut *const T,
+) -> Result<*const T, RDKafkaErrorCode> {
+    if result.is_null() {
+        return Err(RDKafkaErrorCode::Fail);
+    }
+    let mut count = 0;
+    // SAFETY: as the caller promises. A list is read only if it has an element.
+    unsafe {
+        let found = list(result, &mut count);
+        if found.is_null() || count != 1 { Err(RDKafkaErrorCode::Fail) } else { Ok(*found) }
+    }
+}
+
 /// Copies a text of librdkafka. Empty if there is none.
 ///
 /// # Safety

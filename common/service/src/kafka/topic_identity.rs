@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka_sys as sys;
 
-use super::librdkafka::{ask, check, copied, owned};
+use super::librdkafka::{ask, check, copied, only, owned};
 
 /// The identity of a topic, independent of its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,16 +57,7 @@ fn describe<C: ClientContext>(
             sys::rd_kafka_DescribeTopics(client.native_ptr(), topics.it, options, queue);
         })?;
         let result = sys::rd_kafka_event_DescribeTopics_result(event.it);
-        let mut count = 0;
-        let found = if result.is_null() {
-            std::ptr::null_mut()
-        } else {
-            sys::rd_kafka_DescribeTopics_result_topics(result, &mut count)
-        };
-        if found.is_null() || count != 1 {
-            return Err(RDKafkaErrorCode::Fail);
-        }
-        let description = *found;
+        let description = only(result, sys::rd_kafka_DescribeTopics_result_topics)?;
         check(sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(description)))?;
         let id = sys::rd_kafka_TopicDescription_topic_id(description);
         let id = copied(sys::rd_kafka_Uuid_base64str(id));

@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::recent_sum::{RecentSum, WINDOW_SECONDS};
-
-/// Shortest and longest result of [`Load::retry_after`], in seconds.
-const RETRY_AFTER_RANGE: (f64, f64) = (1.0, 60.0);
+use crate::backoff;
 
 /// Shortest wait that is asked for while Kafka acknowledges nothing.
 const RETRY_AFTER_STALLED_MIN: Duration = Duration::from_secs(5);
@@ -233,7 +231,6 @@ impl Load {
             Some(stalled) => (stalled / 2).max(RETRY_AFTER_STALLED_MIN).as_secs_f64(),
             None => (self.waiting + self.refused) as f64 / self.per_second.max(1.0),
         };
-        let spread = seconds * (1.0 + random.clamp(0.0, 1.0) / 2.0);
-        spread.clamp(RETRY_AFTER_RANGE.0, RETRY_AFTER_RANGE.1).ceil() as u64
+        backoff::retry_after(seconds, random)
     }
 }
