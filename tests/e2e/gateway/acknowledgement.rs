@@ -57,6 +57,7 @@ async fn upload(world: &World, gateway: &Service, device: usize) -> Result<Answe
 
 /// Freezes the broker, whose connections stay open, and waits until a request has met that.
 async fn stall(world: &World, gateway: &Service) -> Result<Frozen> {
+    ensure!(upload(world, gateway, 1).await?.status == 200, "Kafka does not acknowledge before");
     let frozen = Server::Kafka.freeze()?;
     let met = upload(world, gateway, 1).await?;
     ensure!(met.status == 503 && met.header("retry-after").is_some(), "{}", met.text);
@@ -84,7 +85,6 @@ async fn readings_of(world: &World, device: usize) -> Result<usize> {
 async fn a_gateway_without_acknowledgements_refuses_at_once_until_a_probe_succeeds() -> Result<()> {
     let (world, gateway) = gateway("noack", impatient).await?;
     let steadfast = impatient(world.gateway()).env("READY_WHILE_STALLED", "true").start().await?;
-    ensure!(upload(&world, &gateway, 1).await?.status == 200);
     let frozen = stall(&world, &gateway).await?;
     // The request before has just ended, so this one is no probe.
     let refused = upload(&world, &gateway, 2).await?;
