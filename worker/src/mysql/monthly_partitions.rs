@@ -110,11 +110,12 @@ pub async fn maintain(
         .execute(&mut connection)
         .await?;
     // Names of locks are the server's, and a server may have several databases of this system.
-    let lock: Option<i64> =
-        sqlx::query_scalar("SELECT GET_LOCK(CONCAT('ljwx_months_', MD5(DATABASE())), ?)")
-            .bind(LOCK_SECONDS)
-            .fetch_one(&mut connection)
-            .await?;
+    let lock: Option<i64> = sqlx::query_scalar(
+        "SELECT GET_LOCK(CONCAT('ljwx_months_', LEFT(SHA2(DATABASE(), 256), 40)), ?)",
+    )
+    .bind(LOCK_SECONDS)
+    .fetch_one(&mut connection)
+    .await?;
     if lock != Some(1) {
         // Another replica maintains the months.
         return connection.close().await;
