@@ -115,10 +115,8 @@ impl Flush {
                 Err(WriteError::Retry { remedy, message, unanswered }) => {
                     note_unanswered(batch, &unanswered);
                     // A saturated server gets no further batches, and without a table all wait.
-                    if remedy == Remedy::Infrastructure && hold.attempts() >= SPLIT_AFTER {
-                        ended.put_back_others(batch);
-                    }
-                    hold.wait(batch.partitions(), remedy.as_str(), &message).await;
+                    let splits = remedy == Remedy::Infrastructure;
+                    ended.wait(batch, &mut hold, splits, (remedy.as_str(), &message)).await;
                 }
                 Err(WriteError::Data { code, message, suspect }) => {
                     debug!(batch.id, code, "MySQL rejected a value, searching for its delivery");
@@ -174,13 +172,10 @@ impl Flush {
             Ok(found) if found.is_empty() => {
                 // The cause was fixed during the search, or the tables change from attempt to
                 // attempt. No delivery can be named, so retry.
-                if hold.attempts() >= SPLIT_AFTER {
-                    ended.put_back_others(batch);
-                }
                 let why = format!(
                     "MySQL rejects the batch and accepts it in a trial; look for triggers: {message}"
                 );
-                hold.wait(batch.partitions(), Remedy::Data.as_str(), &why).await;
+                ended.wait(batch, hold, true, (Remedy::Data.as_str(), &why)).await;
             }
             Ok(found) => {
                 for segment in &mut batch.segments {
@@ -191,11 +186,8 @@ impl Flush {
                 }
             }
             Err(error) => {
-                if error.kind() == Remedy::Infrastructure.as_str() && hold.attempts() >= SPLIT_AFTER
-                {
-                    ended.put_back_others(batch);
-                }
-                hold.wait(batch.partitions(), error.kind(), &error.to_string()).await;
+                let splits = error.kind() == Remedy::Infrastructure.as_str();
+                ended.wait(batch, hold, splits, (error.kind(), &error.to_string())).await;
             }
         }
     }
@@ -306,10 +298,20 @@ impl FlushState {
         }
     }
 
-    /// Puts all segments but the first back.
-    fn put_back_others(&self, batch: &mut Batch) {
-        let kept = batch.segments.first().map(|segment| segment.partition);
-        self.put_back(batch, |segment| Some(segment.partition) != kept);
+    /// Waits before the next attempt. With `splits`, one segment may be the reason: a batch that has
+    /// waited before then keeps its first segment and puts the others back.
+    async fn wait(
+        &self,
+        batch: &mut Batch,
+        hold: &mut HeldBatch,
+        splits: bool,
+        (kind, why): (&'static str, &str),
+    ) {
+        if splits && hold.attempts() >= SPLIT_AFTER {
+            let kept = batch.segments.first().map(|segment| segment.partition);
+            self.put_back(batch, |segment| Some(segment.partition) != kept);
+        }
+        hold.wait(batch.partitions(), kind, why).await;
     }
 }
 
