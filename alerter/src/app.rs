@@ -61,7 +61,7 @@ pub struct App {
     operators: OperatorEvents,
     mysql_retry: MysqlRetry,
     /// Why partitions wait for a dead letter, and for a held batch.
-    hold_reasons: [HoldReasons; 2],
+    hold_reasons: HoldReasons,
     /// The sender's retry, with the sender's heartbeat.
     sender_retry: MysqlRetry,
     deadline: Deadline,
@@ -99,7 +99,7 @@ impl App {
         let sender_retry = mysql_retry.with_heartbeat(Heartbeat::of("sender"));
         let admin_stop = CancellationToken::new();
         watch_topics(config, &essential, &admin_stop)?;
-        let hold_reasons = <[HoldReasons; 2]>::default();
+        let hold_reasons = HoldReasons::default();
         let ready = ready(
             rules.clone(),
             silences.clone(),
@@ -207,11 +207,11 @@ impl App {
             .context("cannot create the clients of the watch; look at --kafka-set")
     }
 
-    fn dead_letters(&self, reasons: HoldReasons) -> anyhow::Result<DeadLetters> {
+    fn dead_letters(&self) -> anyhow::Result<DeadLetters> {
         let (kafka, group) = (&self.config.kafka, &self.config.group);
         let (essential, stop) = (&self.essential, &self.admin_stop);
         let topic = DeadLetterTopic::start(kafka, "alerter", group, essential, stop)?;
-        Ok(DeadLetters::new(topic, reasons))
+        Ok(DeadLetters::new(topic, self.hold_reasons.clone()))
     }
 
     fn pipeline(
@@ -223,8 +223,7 @@ impl App {
         let config = &self.config;
         let topic = config.kafka.readings_topic.clone();
         let ledger = self.ledger();
-        let [letter_reasons, batch_reasons] = self.hold_reasons.clone();
-        let dead_letters = self.dead_letters(letter_reasons)?;
+        let dead_letters = self.dead_letters()?;
         let memory = DeliveryMemory::within(config.telemetry.memory_limit());
         let source = GroupConsumerConfig {
             client: config.kafka.client_config("alerter"),
@@ -240,7 +239,7 @@ impl App {
             source,
             dead_letters,
             store: BatchCommit::new(self.pool.clone(), ledger),
-            batch_reasons,
+            hold_reasons: self.hold_reasons.clone(),
             memory,
             bindings,
             directory: Arc::clone(&self.directory),

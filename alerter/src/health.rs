@@ -29,7 +29,7 @@ pub fn ready(
     rules: ActiveRules,
     silences: ActiveSilences,
     mysql_retry: MysqlRetry,
-    hold_reasons: [HoldReasons; 2],
+    hold_reasons: HoldReasons,
     stop: CancellationToken,
 ) -> Probe {
     Arc::new(move || {
@@ -43,7 +43,7 @@ pub fn ready(
             return Err("the silences could not be read yet".into());
         }
         // A held batch is also being retried, and its reason names the partition.
-        if let Some(reason) = hold_reasons.iter().find_map(HoldReasons::reason) {
+        if let Some(reason) = hold_reasons.reason() {
             return Err(format!("held: {reason}"));
         }
         if mysql_retry.is_retrying() { Err("MySQL does not take alerts".into()) } else { Ok(()) }

@@ -14,7 +14,7 @@ use ljwx_service::heartbeat::Heartbeat;
 
 use super::Pipeline;
 use crate::pipeline::partition_batch::PartitionBatch;
-use crate::pipeline::waiting_partitions::PartitionClaim;
+use crate::pipeline::waiting_partitions::{Awaited, PartitionClaim};
 use crate::pipeline::writing::{BatchTask, WriteAlone, WriteOutcome};
 
 impl Pipeline {
@@ -86,7 +86,7 @@ impl Pipeline {
         next.extend(others);
         let parts = iter::once(first).chain(later).map(|part| vec![part]).collect();
         let alone = WriteAlone {
-            reason: self.parts.batch_reasons.of_task(partition),
+            reason: self.parts.hold_reasons.of_task(Awaited::HeldBatch, partition),
             attempts: Arc::clone(&self.attempts),
         };
         let writer = self.batch_task(begun, Some(alone));

@@ -12,7 +12,7 @@ use ljwx_ledger::group::delivery::Delivery;
 use tracing::warn;
 
 use crate::pipeline::waiting_partitions::{
-    HoldReason, HoldReasons, PartitionClaim, WaitingPartitions, claim_of,
+    Awaited, HoldReason, HoldReasons, PartitionClaim, WaitingPartitions, claim_of,
 };
 
 /// Most dead letters of a partition that wait for their delivery reports at a time.
@@ -29,7 +29,7 @@ impl DeadLetterSender {
     /// Publishes the undecodable ones among deliveries of one partition, until Kafka has confirmed
     /// them all.
     async fn publish_all(&self, partition: i32, deliveries: &[Delivery]) {
-        let held = self.reasons.of_task(partition);
+        let held = self.reasons.of_task(Awaited::DeadLetters, partition);
         let letters: Vec<&Delivery> =
             deliveries.iter().filter(|delivery| delivery.reading.is_err()).collect();
         let Some((first, others)) = letters.split_first() else { return };

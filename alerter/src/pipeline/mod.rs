@@ -73,8 +73,8 @@ pub struct PipelineParts {
     pub dead_letters: DeadLetters,
     /// Writes the batches.
     pub store: BatchCommit,
-    /// Why MySQL does not take held batches.
-    pub batch_reasons: HoldReasons,
+    /// Why MySQL does not take held batches, and Kafka dead letters.
+    pub hold_reasons: HoldReasons,
     /// The memory for deliveries.
     pub memory: DeliveryMemory,
     /// The bindings, for devices whose readings carry no ids.

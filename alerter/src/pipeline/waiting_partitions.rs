@@ -26,9 +26,16 @@ pub(super) fn claim_of(delivery: &Delivery) -> PartitionClaim {
     (delivery.partition, delivery.epoch)
 }
 
-/// Why a server does not take what partitions wait for, by partition. Clones share the reasons.
+/// What a partition waits for. It may wait for both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Awaited {
+    DeadLetters,
+    HeldBatch,
+}
+
+/// Why a server does not take what partitions wait for. Clones share the reasons.
 #[derive(Debug, Clone, Default)]
-pub struct HoldReasons(Arc<Mutex<BTreeMap<i32, String>>>);
+pub struct HoldReasons(Arc<Mutex<BTreeMap<(Awaited, i32), String>>>);
 
 impl HoldReasons {
     /// Returns the reason of one partition. `None` if every server takes all.
@@ -37,8 +44,8 @@ impl HoldReasons {
     }
 
     /// Returns the place for the reason of a partition's task.
-    pub(super) fn of_task(&self, partition: i32) -> HoldReason {
-        HoldReason { reasons: self.clone(), partition }
+    pub(super) fn of_task(&self, awaited: Awaited, partition: i32) -> HoldReason {
+        HoldReason { reasons: self.clone(), awaited, partition }
     }
 }
 
@@ -46,6 +53,7 @@ impl HoldReasons {
 #[derive(Debug)]
 pub(super) struct HoldReason {
     reasons: HoldReasons,
+    awaited: Awaited,
     pub(super) partition: i32,
 }
 
@@ -53,9 +61,10 @@ impl HoldReason {
     /// Sets the reason, or removes it.
     pub(super) fn set(&self, reason: Option<String>) {
         let mut reasons = self.reasons.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (self.awaited, self.partition);
         match reason {
-            Some(reason) => reasons.insert(self.partition, reason),
-            None => reasons.remove(&self.partition),
+            Some(reason) => reasons.insert(key, reason),
+            None => reasons.remove(&key),
         };
     }
 }
@@ -175,7 +184,7 @@ mod tests {
     #[test]
     fn a_reason_ends_with_its_task() {
         let reasons = HoldReasons::default();
-        let of_task = reasons.of_task(3);
+        let of_task = reasons.of_task(Awaited::DeadLetters, 3);
         of_task.set(Some("dead letter 3/1: no such topic".into()));
         assert_eq!(reasons.reason().as_deref(), Some("dead letter 3/1: no such topic"));
         drop(of_task);
