@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::clients::kafka;
 use ljwx_tests::fakes::wechat::{APP_SECRET, FakeWechat, TEMPLATE_ID};
 use ljwx_tests::stack::wait::eventually;
@@ -15,6 +16,9 @@ use serde_json::{Map, Value, json};
 
 /// The longest that a set of examples may take.
 const SOON: Duration = Duration::from_secs(60);
+
+/// The day of the examples' first readings, in seconds since 1970.
+const WRITTEN: i64 = 1_756_742_400;
 
 /// The distance between an example's numbers of tenants, rules and devices and the next example's.
 const STRIDE: i64 = 1000;
@@ -134,15 +138,23 @@ async fn add_tenant(world: &World, customer_id: i64) -> Result<()> {
     Ok(())
 }
 
-/// Returns an example's readings as the gateway would have published them.
+/// A week, in seconds.
+const WEEK: i64 = 7 * 86_400;
+
+/// Returns an example's readings as the gateway would have published them, whole weeks later: a
+/// reading of the past would be late, and the rules' hours and days must still hold.
 fn records(world: &World, place: usize, case: &Value) -> Result<Vec<(String, Vec<u8>)>> {
     let zone = TimeZone::get("Asia/Shanghai")?;
+    let now = jiff::Timestamp::now().as_second();
     let readings = case["readings"].as_array().into_iter().flatten();
     readings
         .map(|reading| {
             let mut reading = reading.clone();
             let wall: DateTime = reading["timestamp"].as_str().context("timestamp")?.parse()?;
-            let epoch_ms = zone.to_timestamp(wall)?.as_millisecond();
+            let written = zone.to_timestamp(wall)?.as_second();
+            let epoch = written + (now - WRITTEN).div_euclid(WEEK) * WEEK + WEEK;
+            let epoch_ms = epoch * 1000;
+            reading["timestamp"] = json!(wall_time(epoch));
             let device = world.device(place);
             reading["device_sn"] = json!(device);
             reading["customer_id"] = json!(apart(place, &reading["customer_id"]));

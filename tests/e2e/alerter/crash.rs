@@ -23,11 +23,10 @@ const SOON: Duration = Duration::from_secs(900);
 /// Longer than the members' session.
 const FROZEN: Duration = Duration::from_secs(14);
 
-/// The time of the first reading.
-const START: i64 = 1_756_785_600;
-
 /// The size of the tests. The environment can set the full size.
 struct Size {
+    /// The time of the first reading, the same in every world. Old readings would be late.
+    start: i64,
     devices: usize,
     readings: usize,
     kills: usize,
@@ -42,6 +41,7 @@ impl Size {
             text.and_then(|text| text.parse().ok()).unwrap_or(default)
         };
         Self {
+            start: jiff::Timestamp::now().as_second(),
             devices: 40,
             readings: number("ALERT_READINGS", 40),
             kills: number("ALERT_KILLS", 6),
@@ -91,7 +91,7 @@ fn stream(world: &World, size: &Size) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::with_capacity(size.devices * size.readings);
     for step in 0..size.readings {
         for device in 0..size.devices {
-            let epoch = START + i64::try_from(step * 10).unwrap_or_default();
+            let epoch = size.start + i64::try_from(step * 10).unwrap_or_default();
             let (rate, oxygen) = (random.random_range(90..135), random.random_range(90..100));
             let reading = json!({
                 "device_sn": world.device(device), "customer_id": TENANT,
