@@ -166,9 +166,10 @@ impl App {
             () = stop.cancelled() => return Ok(()),
         }
         let wake = Arc::new(Notify::new());
-        let sender = self.sender(Arc::clone(&wake));
+        let limits = Arc::new(AccountLimits::new(self.config.limits.limits().account_per_second));
+        let sender = self.sender(Arc::clone(&wake), Arc::clone(&limits));
         let sending = self.essential.spawn("the sender", &stop, sender.run(stop.clone()));
-        let pipeline = self.pipeline(wake, bindings, stop)?;
+        let pipeline = self.pipeline(wake, limits, bindings, stop)?;
         let result = pipeline.run().await;
         if self.deadline.within(ShutdownStep::Close, sending).await.is_none() {
             warn!("notification still in flight at shutdown, its next owner sends it again");
@@ -177,7 +178,7 @@ impl App {
         result
     }
 
-    fn sender(&self, wake: Arc<Notify>) -> Sender {
+    fn sender(&self, wake: Arc<Notify>, gates: Arc<AccountLimits>) -> Sender {
         let limits = self.config.limits.limits();
         Sender {
             outbox: Outbox::new(self.pool.clone()),
@@ -186,7 +187,7 @@ impl App {
                 platforms: self.platforms.clone(),
             },
             device_messages: DeviceMessageTable::new(self.pool.clone()),
-            gates: AccountLimits::new(limits.account_per_second),
+            gates,
             limits,
             operators: self.operators.clone(),
             mysql_retry: self.sender_retry.clone(),
@@ -217,6 +218,7 @@ impl App {
     fn pipeline(
         &self,
         wake: Arc<Notify>,
+        limits: Arc<AccountLimits>,
         bindings: DeviceBindings,
         stop: CancellationToken,
     ) -> anyhow::Result<Pipeline> {
@@ -243,6 +245,8 @@ impl App {
             memory,
             bindings,
             directory: Arc::clone(&self.directory),
+            limits,
+            operators: self.operators.clone(),
             rules: self.rules.clone(),
             silences: self.silences.clone(),
             mysql_retry: self.mysql_retry.clone(),

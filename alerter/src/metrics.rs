@@ -15,6 +15,9 @@ ljwx_service::declare_metrics! {
     /// Notifications by outcome: sent, retried, refused, dropped, failed, unreachable, silenced.
     /// The errcode is the platform's, or a word for why no request was made.
     Counter NOTIFICATIONS = "alerter_notifications_total" by "outcome", "channel", "errcode";
+    /// Open episodes of this replica's partitions that owe a notification: one was due and reached no
+    /// one. By reason: silenced, `no_recipient`, `no_account`, refused, late.
+    Gauge NOTIFICATIONS_OWED = "alerter_notifications_owed" by "reason", "severity";
     /// Times that a notification was postponed before any request.
     Counter POSTPONED = "alerter_notifications_postponed_total" by "reason";
     /// Digests written.

@@ -5,7 +5,8 @@ use jiff::tz::TimeZone;
 use ljwx_reading::Reading;
 use serde_json::{Map, Value, json};
 
-use crate::engine::episode::TransitionKind;
+use crate::engine::episode::{Transition, TransitionKind};
+use crate::engine::routing::{DueNotification, Routed, Router};
 use crate::notify::notice::Notice;
 use crate::rules::rule::Rule;
 use crate::rules::severity::Severity;
@@ -85,6 +86,31 @@ pub fn notice() -> Notice {
         text: "心率 133".into(),
         delayed: false,
         repeat: false,
+        counts: true,
         digest_of: None,
+    }
+}
+
+/// Returns the transition of an opening of which no one is notified.
+pub fn transition() -> Transition {
+    Transition {
+        to: TransitionKind::Opened,
+        severity: Severity::Major,
+        eased: false,
+        notify: false,
+        routed: None,
+        follow_up: false,
+        on_watch: false,
+        delayed: false,
+        opened_at: 0,
+        seq: 0,
+        flapping: false,
+    }
+}
+
+/// An answer that is the same for every notification.
+impl Router for Routed {
+    fn route(&self, _: &DueNotification<'_>) -> Option<Routed> {
+        Some(*self)
     }
 }

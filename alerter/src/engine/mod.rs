@@ -6,28 +6,32 @@
 pub mod device;
 pub mod episode;
 pub mod journal;
+mod look;
 pub mod no_data;
 pub mod outcome;
+pub mod owed_index;
 mod partition;
 mod persisted_state;
+pub mod routing;
 mod rule_change;
 mod step;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
+use ljwx_reading::Ids;
 
-use crate::engine::episode::evaluate::cannot_change_state;
 use crate::engine::no_data::deadlines::schedule_stale_check;
+use crate::engine::outcome::RemainingRules;
 use crate::engine::partition::Partition;
+use crate::engine::routing::{Router, RoutingAt};
 use crate::rules::index::RuleSet;
-use crate::rules::rule::TEMPLATE_TENANT;
 use crate::rules::severity::Severity;
 use crate::rules::verdict::Verdict;
 
 pub use self::device::{Device, Devices, LastSeen, RuleState};
-pub use self::outcome::{Arrival, Change, Evaluated, EventTime, ReadingOutcome};
+pub use self::outcome::{Arrival, Change, Evaluated, EventTime, OwedEpisode, ReadingOutcome};
 pub use self::persisted_state::{StateChanges, StoredPartition};
 
 /// Longest time of a reading from the gateway to Kafka, in milliseconds. Wall time proves nothing
@@ -57,7 +61,8 @@ impl Engine {
     /// Takes over a partition with its stored state. The caller must call [`Self::realign`] next.
     pub fn load(&mut self, partition: i32, stored: StoredPartition) {
         let StoredPartition { devices, journal, clock } = stored;
-        let loaded = Partition { devices, journal, clock, ..Partition::default() };
+        let mut loaded = Partition { devices, journal, clock, ..Partition::default() };
+        loaded.load_owed();
         self.partitions.insert(partition, loaded);
     }
 
@@ -79,53 +84,63 @@ impl Engine {
     /// Evaluates one reading. First its record time shows which devices have fallen silent. Then
     /// the missing data of its own device ends. Then its newer vitals are evaluated. For a
     /// partition that was never loaded nothing changes.
-    pub fn evaluate<'a>(&mut self, partition: i32, arrival: impl Into<Arrival<'a>>) -> Evaluated {
-        let arrival = arrival.into();
-        let reading = arrival.reading;
-        let mut evaluated =
-            Evaluated { outcome: ReadingOutcome::AheadOfClock, breaches: 0, changes: Vec::new() };
-        let Self { rules, zone, partitions } = self;
-        let Some(partition) = partitions.get_mut(&partition) else { return evaluated };
-        let place = partition.saw_record(&arrival, rules, zone, &mut evaluated.changes);
-        if reading.ahead_of_clock() {
-            return evaluated;
-        }
-        let device = &mut partition.devices[place];
-        let carried = device.seen.note(reading);
-        if carried.newer.is_empty() {
-            evaluated.outcome = if carried.present.is_empty() {
-                ReadingOutcome::Evaluated
-            } else {
-                ReadingOutcome::Late
-            };
-            return evaluated;
-        }
-        evaluated.outcome = ReadingOutcome::Evaluated;
-        device.moves(place, &mut partition.moved);
-        let tenant = arrival.ids.customer_id.unwrap_or(TEMPLATE_TENANT);
-        let (fresh, rules) = (carried.newer, rules.of(tenant));
-        let affected = if rules.all_in_safe_ranges(fresh, reading.vitals()) {
-            rules.affected_among(device.tracked.keys().copied(), fresh)
-        } else {
-            rules.affected(fresh)
-        };
-        for rule in affected {
-            if step::is_past(rule, reading.epoch_ms(), &device.seen) {
-                continue;
-            }
-            let tracked = !device.tracked.is_empty() && device.tracked.contains_key(&rule.id);
-            if !tracked && cannot_change_state(rule, fresh, reading) {
-                continue;
-            }
-            let (verdict, change) =
-                step::step(device, rule, fresh, &arrival, &mut partition.stepped);
-            evaluated.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));
-            if let Some(change) = change {
-                schedule_stale_check(&mut partition.deadlines, &partition.clock, device, &change);
-                evaluated.changes.push(change);
-            }
-        }
+    ///
+    /// Stops if people have to be looked up, see [`Self::resume`].
+    pub fn evaluate<'a>(
+        &mut self,
+        partition: i32,
+        arrival: impl Into<Arrival<'a>>,
+        router: &dyn Router,
+    ) -> Evaluated {
+        let mut evaluated = Evaluated::new();
+        self.resume(partition, arrival, router, &mut evaluated);
         evaluated
+    }
+
+    /// Goes on with an evaluation that stopped for [`Evaluated::unknown`] people. Most readings need
+    /// no people, so nobody is looked up before a notification is due.
+    pub fn resume<'a>(
+        &mut self,
+        partition: i32,
+        arrival: impl Into<Arrival<'a>>,
+        router: &dyn Router,
+        evaluated: &mut Evaluated,
+    ) {
+        let arrival = arrival.into();
+        let Self { rules, zone, partitions } = self;
+        evaluated.unknown.clear();
+        let Some(partition) = partitions.get_mut(&partition) else { return };
+        let mut remaining = match evaluated.remaining.take() {
+            Some(remaining) => remaining,
+            None => {
+                let clock = partition.clock.clock_ms().max(arrival.kafka_ms);
+                evaluated.unknown = partition.unknown_people(clock, rules, router);
+                if !evaluated.unknown.is_empty() {
+                    return;
+                }
+                partition.begin(&arrival, rules, zone, router, evaluated)
+            }
+        };
+        let Partition { devices, clock, deadlines, touched, .. } = partition;
+        let RemainingRules { place, fresh, rules } = &mut remaining;
+        while let Some(rule) = rules.pop() {
+            let device = &mut devices[*place];
+            match step::step(device, &rule, *fresh, &arrival, router, touched) {
+                Ok((verdict, change)) => {
+                    evaluated.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));
+                    if let Some(change) = change {
+                        schedule_stale_check(deadlines, clock, device, &change);
+                        evaluated.changes.push(change);
+                    }
+                }
+                Err(unknown) => {
+                    evaluated.unknown.insert(unknown);
+                    rules.push(rule);
+                    break;
+                }
+            }
+        }
+        evaluated.remaining = Some(remaining);
     }
 
     /// Returns partitions in which data is missing for too long by wall time `now_ms`, though no
@@ -144,14 +159,50 @@ impl Engine {
     }
 
     /// Processes wall time `now_ms` in a partition whose records are all evaluated, and returns the
-    /// changes.
-    pub fn tick(&mut self, partition: i32, now_ms: i64) -> Vec<Change> {
+    /// changes. The error names the people to look up first; then nothing has changed.
+    pub fn tick(
+        &mut self,
+        partition: i32,
+        now_ms: i64,
+        router: &dyn Router,
+    ) -> Result<Vec<Change>, BTreeSet<Ids>> {
         let mut changes = Vec::new();
         let Self { rules, zone, partitions } = self;
         if let Some(partition) = partitions.get_mut(&partition) {
-            partition.fall_due(now_ms - IN_TRANSIT_MS, rules, zone, &mut changes);
+            let until = now_ms - IN_TRANSIT_MS;
+            let unknown = partition.unknown_people(until, rules, router);
+            if !unknown.is_empty() {
+                return Err(unknown);
+            }
+            let routing = RoutingAt { router, now_ms };
+            partition.fall_due(until, rules, zone, routing, &mut changes);
         }
-        changes
+        Ok(changes)
+    }
+
+    /// Returns the partitions with episodes that owe a notification.
+    pub fn owing(&self) -> Vec<i32> {
+        let owing = self.partitions.iter().filter(|(_, one)| !one.touched.owed.is_empty());
+        owing.map(|(number, _)| *number).collect()
+    }
+
+    /// Tries at wall time `now_ms` to notify what is owed, whether or not the partition was read to
+    /// its end, and returns the changes. The error names the people to look up first; then nothing
+    /// has changed.
+    pub fn look(
+        &mut self,
+        partition: i32,
+        now_ms: i64,
+        router: &dyn Router,
+    ) -> Result<Vec<Change>, BTreeSet<Ids>> {
+        let Self { rules, zone, partitions } = self;
+        let Some(partition) = partitions.get_mut(&partition) else { return Ok(Vec::new()) };
+        partition.look(rules, zone, RoutingAt { router, now_ms })
+    }
+
+    /// Returns all episodes that owe a notification.
+    pub fn owed(&self) -> impl Iterator<Item = OwedEpisode> {
+        self.partitions.values().flat_map(Partition::owed)
     }
 
     /// Brings a partition in line with the active rules. State of another rule version becomes
@@ -172,13 +223,6 @@ impl Engine {
     #[cfg(test)]
     pub fn as_stored(&self, partition: i32) -> StoredPartition {
         self.partitions[&partition].as_stored()
-    }
-
-    /// Reverts the notification of `change`, because it reached no recipient.
-    pub fn undo_notification(&mut self, partition: i32, change: &Change) {
-        if let Some(partition) = self.partitions.get_mut(&partition) {
-            partition.undo_notification(change);
-        }
     }
 
     /// Returns the number of open episodes by severity, over all partitions.
@@ -202,6 +246,9 @@ impl Engine {
 
 #[cfg(test)]
 mod model_tests;
+
+#[cfg(test)]
+mod owed_tests;
 
 #[cfg(test)]
 mod tests;

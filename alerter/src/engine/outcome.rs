@@ -2,6 +2,7 @@
 //!
 //! Pure. [`crate::pipeline`] writes the outcome.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,9 +10,12 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use ljwx_reading::{DeviceSn, Ids, Reading};
 
-use crate::engine::episode::{Episode, Transition};
+use crate::engine::episode::Transition;
+use crate::engine::routing::{LATE_AFTER_MS, OwedReason};
 use crate::rules::rule::Rule;
+use crate::rules::severity::Severity;
 use crate::rules::verdict::Verdict;
+use crate::rules::vital::VitalSet;
 
 /// The outcome of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +37,22 @@ pub struct Arrival<'a> {
     pub ids: Ids,
     /// Kafka record time, in milliseconds.
     pub kafka_ms: i64,
+    /// Wall clock of the evaluation, in milliseconds.
+    pub evaluated_ms: i64,
 }
 
-/// Takes the receipt as record time, and the ids from the reading.
+impl Arrival<'_> {
+    /// Whether the reading is too old to be notified as if it were now.
+    pub fn is_late(&self) -> bool {
+        self.evaluated_ms - self.reading.epoch_ms() > LATE_AFTER_MS
+    }
+}
+
+/// Takes the receipt as record time and wall clock, and the ids from the reading.
 impl<'a> From<&'a Reading> for Arrival<'a> {
     fn from(reading: &'a Reading) -> Self {
-        Self { reading, ids: reading.ids(), kafka_ms: reading.received_at_ms() }
+        let kafka_ms = reading.received_at_ms();
+        Self { reading, ids: reading.ids(), kafka_ms, evaluated_ms: kafka_ms }
     }
 }
 
@@ -70,8 +84,28 @@ pub struct Change {
     pub verdict: Verdict,
     /// Time of the transition.
     pub at: EventTime,
-    /// The episode before the transition.
-    pub before: Episode,
+}
+
+/// An open episode that owes a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwedEpisode {
+    /// The tenant.
+    pub customer_id: Option<i64>,
+    /// Current severity.
+    pub severity: Severity,
+    /// Why the last try reached no one.
+    pub reason: OwedReason,
+}
+
+/// The rest of an evaluation.
+#[derive(Debug)]
+pub(super) struct RemainingRules {
+    /// Place of the device in its partition.
+    pub(super) place: usize,
+    /// Vitals that are newer than before.
+    pub(super) fresh: VitalSet,
+    /// The rules that the reading affects, the next one last.
+    pub(super) rules: Vec<Arc<Rule>>,
 }
 
 /// The result of evaluating a reading.
@@ -83,9 +117,26 @@ pub struct Evaluated {
     pub breaches: u64,
     /// Transitions, in the order of the rules.
     pub changes: Vec<Change>,
+    /// People to look up before the evaluation can go on. Empty: the evaluation is done.
+    pub unknown: BTreeSet<Ids>,
+    /// `None`: the record is not noted yet.
+    pub(super) remaining: Option<RemainingRules>,
 }
 
-/// Returns a record time as a moment in `zone`.
+impl Evaluated {
+    /// An evaluation that has not begun.
+    pub(super) fn new() -> Self {
+        Self {
+            outcome: ReadingOutcome::AheadOfClock,
+            breaches: 0,
+            changes: Vec::new(),
+            unknown: BTreeSet::new(),
+            remaining: None,
+        }
+    }
+}
+
+/// Returns a time as a moment in `zone`.
 pub(super) fn moment(zone: &TimeZone, ms: i64) -> EventTime {
     // Record times of Kafka lie far inside the range of a timestamp.
     let instant = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);

@@ -3,22 +3,27 @@
 //! Pure. Single episodes belong to [`crate::engine::step`] and [`crate::engine::no_data`].
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use ljwx_reading::DeviceSn;
+use ljwx_reading::{DeviceSn, Ids};
 
-use crate::engine::device::{Device, Devices, LastSeen};
+use crate::engine::device::{Device, Devices, LastSeen, VitalUpdate};
+use crate::engine::episode::evaluate::cannot_change_state;
 use crate::engine::journal::JournalSize;
 use crate::engine::no_data::deadlines::{Deadlines, schedule_check};
 use crate::engine::no_data::episodes::{
     advance, concerned, missed, next_look, open_absences, stale, tenant,
 };
 use crate::engine::no_data::partition_clock::{OUT_OF_SERVICE_MS, PartitionClock};
-use crate::engine::outcome::{Arrival, Change, moment};
+use crate::engine::outcome::{Arrival, Change, Evaluated, ReadingOutcome, RemainingRules, moment};
+use crate::engine::owed_index::TouchedStates;
+use crate::engine::routing::{DueNotification, Router, RoutingAt};
+use crate::engine::step::is_past;
 use crate::rules::index::RuleSet;
-use crate::rules::rule::Trigger;
+use crate::rules::rule::{Rule, Trigger};
 use crate::rules::verdict::{Measurement, Verdict};
-use crate::rules::vital::Vital;
+use crate::rules::vital::{Vital, VitalSet};
 
 /// A partition, as it is kept in memory.
 #[derive(Debug, Default)]
@@ -33,21 +38,69 @@ pub(super) struct Partition {
     pub(super) deadlines: Deadlines,
     /// Places of the devices that are to be written.
     pub(super) moved: Vec<usize>,
-    pub(super) stepped: BTreeSet<(i64, DeviceSn)>,
+    pub(super) touched: TouchedStates,
 }
 
 impl Partition {
-    /// Notes a record: the partition, and then the device, was seen. Returns the device's place.
-    pub(super) fn saw_record(
+    /// Notes a reading, and returns the rules that it affects.
+    pub(super) fn begin(
         &mut self,
         arrival: &Arrival<'_>,
         rules: &RuleSet,
         zone: &TimeZone,
+        router: &dyn Router,
+        evaluated: &mut Evaluated,
+    ) -> RemainingRules {
+        let reading = arrival.reading;
+        let routing = RoutingAt { router, now_ms: arrival.evaluated_ms };
+        let place = self.saw_record(arrival, rules, zone, routing, &mut evaluated.changes);
+        let mut remaining = RemainingRules { place, fresh: VitalSet::default(), rules: Vec::new() };
+        if reading.ahead_of_clock() {
+            return remaining;
+        }
+        let device = &mut self.devices[place];
+        let VitalUpdate { present, newer } = device.seen.note(reading);
+        if newer.is_empty() {
+            evaluated.outcome =
+                if present.is_empty() { ReadingOutcome::Evaluated } else { ReadingOutcome::Late };
+            return remaining;
+        }
+        evaluated.outcome = ReadingOutcome::Evaluated;
+        device.moves(place, &mut self.moved);
+        let rules = rules.of(tenant(arrival.ids));
+        let affected = if rules.all_in_safe_ranges(newer, reading.vitals()) {
+            rules.affected_among(device.tracked.keys().copied(), newer)
+        } else {
+            rules.affected(newer)
+        };
+        remaining.fresh = newer;
+        remaining.rules.extend(
+            affected
+                .into_iter()
+                .rev()
+                .filter(|rule| {
+                    let tracked =
+                        !device.tracked.is_empty() && device.tracked.contains_key(&rule.id);
+                    !is_past(rule, reading.epoch_ms(), &device.seen)
+                        && (tracked || !cannot_change_state(rule, newer, reading))
+                })
+                .cloned(),
+        );
+        remaining
+    }
+
+    /// Notes a record: the partition, and then the device, was seen. Returns the device's place.
+    fn saw_record(
+        &mut self,
+        arrival: &Arrival<'_>,
+        rules: &RuleSet,
+        zone: &TimeZone,
+        routing: RoutingAt<'_>,
         changes: &mut Vec<Change>,
     ) -> usize {
         self.windows_moved |= self.clock.saw_record(arrival.kafka_ms);
         self.clock_changed |= self.clock.counts();
-        self.fall_due(self.clock.clock_ms(), rules, zone, changes);
+        self.fall_due(self.clock.clock_ms(), rules, zone, routing, changes);
         let sn = arrival.reading.device_sn();
         let place = match self.devices.get_index_of(sn) {
             Some(place) => place,
@@ -63,11 +116,9 @@ impl Partition {
         if !ended.is_empty() {
             let now = moment(zone, arrival.kafka_ms);
             let verdict = Verdict::Clear(Measurement { vital: Vital::NoData, value: 0.0 });
-            changes.extend(
-                ended.iter().filter_map(|rule| {
-                    advance((device, sn), rule, verdict, now, &mut self.stepped)
-                }),
-            );
+            changes.extend(ended.iter().filter_map(|rule| {
+                advance((device, sn), rule, verdict, now, routing, &mut self.touched)
+            }));
         }
         let returned = arrival.kafka_ms - before.at > OUT_OF_SERVICE_MS;
         if returned || before.ids.customer_id != arrival.ids.customer_id {
@@ -91,49 +142,74 @@ impl Partition {
         until: i64,
         rules: &RuleSet,
         zone: &TimeZone,
+        routing: RoutingAt<'_>,
         changes: &mut Vec<Change>,
     ) {
         while let Some(due) = self.deadlines.pop(until) {
             let sn = &due.device_sn;
-            let Some(device) = self.devices.get_mut(sn) else { continue };
-            let Some(rule) = rules.in_force(tenant(concerned(device, due.rule_id)), due.rule_id)
-            else {
-                continue;
-            };
-            let due_at = rule.absence().and_then(|one| self.clock.due(one, device.last_seen.at));
-            let Some(silent_at) = due_at else { continue };
+            let Some((rule, silent_at)) = self.silent_at(sn, due.rule_id, rules) else { continue };
             if due.at < silent_at {
                 self.deadlines.schedule(sn, rule.id, silent_at);
                 continue;
             }
+            let Some(device) = self.devices.get_mut(sn) else { continue };
             let at = moment(zone, due.at);
             let change = match rule.trigger {
                 Trigger::NoData(window_ms) => {
-                    let change = missed((device, sn), rule, window_ms, at, &mut self.stepped);
+                    let device_at = (&mut *device, sn);
+                    let change = missed(device_at, rule, window_ms, at, routing, &mut self.touched);
                     self.deadlines.schedule(sn, rule.id, next_look(device, rule, due.at));
                     change
                 }
                 Trigger::Range(_) | Trigger::Conditions(_) => {
-                    stale((device, sn), rule, at, &mut self.stepped)
+                    stale((device, sn), rule, at, &mut self.touched)
                 }
             };
             changes.extend(change);
         }
     }
 
-    /// Reverts the notification of `change`. A device that stays silent has no reading at which the
-    /// episode is notified late, so a check does that.
-    pub(super) fn undo_notification(&mut self, change: &Change) {
-        let Some(device) = self.devices.get_mut(&change.device_sn) else { return };
-        let Some(tracked) = device.tracked.get_mut(&change.rule_id) else { return };
-        let episode = std::mem::take(&mut tracked.episode);
-        tracked.episode = episode.undo_notification(&change.before, change.transition.to);
-        if let Some(rule) = change.rule.as_deref()
-            && matches!(rule.trigger, Trigger::NoData(_))
-        {
-            let at = next_look(device, rule, change.at.ms);
-            self.deadlines.schedule(&change.device_sn, rule.id, at);
+    /// Returns the people to look up before [`Self::fall_due`]. Devices that fall silent together
+    /// are looked up together.
+    pub(super) fn unknown_people(
+        &self,
+        until: i64,
+        rules: &RuleSet,
+        router: &dyn Router,
+    ) -> BTreeSet<Ids> {
+        if self.deadlines.first().is_none_or(|first| first > until) {
+            return BTreeSet::new();
         }
+        let unknown = self.deadlines.due(until).filter_map(|(sn, rule_id)| {
+            let (rule, silent_at) = self.silent_at(sn, rule_id, rules)?;
+            let missing = silent_at <= until && matches!(rule.trigger, Trigger::NoData(_));
+            let ids = concerned(self.devices.get(sn)?, rule_id);
+            let due = DueNotification { ids, device_sn: sn, rule };
+            (missing && router.route(&due).is_none()).then_some(ids)
+        });
+        unknown.collect()
+    }
+
+    /// Returns the rule of a check, and the time at which the device will have been silent for as
+    /// long as the rule allows.
+    fn silent_at<'a>(
+        &self,
+        sn: &DeviceSn,
+        rule_id: i64,
+        rules: &'a RuleSet,
+    ) -> Option<(&'a Arc<Rule>, i64)> {
+        let device = self.devices.get(sn)?;
+        let rule = rules.in_force(tenant(concerned(device, rule_id)), rule_id)?;
+        Some((rule, self.clock.due(rule.absence()?, device.last_seen.at)?))
+    }
+
+    /// Forgets what is owed of episodes that are over.
+    pub(super) fn retain_owed(&mut self) {
+        let Self { devices, touched, .. } = self;
+        touched.owed.retain(|(sn, rule_id)| {
+            let tracked = devices.get(sn).and_then(|device| device.tracked.get(rule_id));
+            tracked.is_some_and(|tracked| tracked.episode.owes())
+        });
     }
 
     /// Schedules the checks of all devices by the active rules. A new window counts from now.

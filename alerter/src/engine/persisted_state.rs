@@ -39,7 +39,7 @@ impl Partition {
     pub(super) fn take_changes(&mut self) -> StateChanges {
         let journal = self.journal_entry();
         let devices = &self.devices;
-        let stepped = std::mem::take(&mut self.stepped).into_iter();
+        let stepped = std::mem::take(&mut self.touched.stepped).into_iter();
         StateChanges {
             journal,
             tracked: stepped

@@ -33,16 +33,16 @@ impl Partition {
                 // The cooldown of a removed rule would stay for ever.
                 tracked.episode = if rules.knows(*id) { after } else { Episode::default() };
                 if changed || tracked.is_default() {
-                    self.stepped.insert((*id, sn.clone()));
+                    self.touched.stepped.insert((*id, sn.clone()));
                 }
                 changes.extend(
-                    transition
-                        .map(|transition| superseded((*id, sn), tracked, transition, before, now)),
+                    transition.map(|transition| superseded((*id, sn), tracked, transition, now)),
                 );
                 tracked.version = rule.map_or(tracked.version, |rule| rule.version);
             }
             device.tracked.retain(|_, tracked| !tracked.is_default());
         }
+        self.retain_owed();
         self.schedule_all(rules);
         changes
     }
@@ -52,7 +52,6 @@ fn superseded(
     (rule_id, sn): (i64, &DeviceSn),
     tracked: &RuleState,
     transition: Transition,
-    before: Episode,
     at: EventTime,
 ) -> Change {
     debug_assert_eq!(transition.to, TransitionKind::Superseded);
@@ -65,6 +64,5 @@ fn superseded(
         transition,
         verdict: Verdict::Absent,
         at,
-        before,
     }
 }

@@ -2,28 +2,32 @@
 //!
 //! Pure. The verdict belongs to [`crate::engine::episode::evaluate`].
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ljwx_reading::DeviceSn;
+use ljwx_reading::Ids;
 
 use crate::engine::device::{Device, RuleState, VitalTimes};
+use crate::engine::episode::StepContext;
 use crate::engine::episode::evaluate::evaluate;
 use crate::engine::outcome::{Arrival, Change, EventTime};
+use crate::engine::owed_index::TouchedStates;
+use crate::engine::routing::{DueNotification, Question, Router, RoutingAt};
 use crate::rules::rule::{Rule, Trigger};
 use crate::rules::verdict::Verdict;
 use crate::rules::vital::VitalSet;
 
-/// Returns the rule's verdict on the `fresh` vitals of a reading, and the change that follows.
-/// `stepped` receives the states to write.
+/// Returns the rule's verdict on the `fresh` vitals of a reading, and the change that follows. The
+/// error names the people to look up first; then nothing has changed.
 pub(super) fn step(
     device: &mut Device,
     rule: &Arc<Rule>,
     fresh: VitalSet,
     arrival: &Arrival<'_>,
-    stepped: &mut BTreeSet<(i64, DeviceSn)>,
-) -> (Verdict, Option<Change>) {
+    router: &dyn Router,
+    touched: &mut TouchedStates,
+) -> Result<(Verdict, Option<Change>), Ids> {
     let reading = arrival.reading;
+    let sn = reading.device_sn();
     let prior = device.tracked.remove(&rule.id);
     let prior =
         prior.unwrap_or_else(|| RuleState { version: rule.version, ..RuleState::default() });
@@ -37,7 +41,21 @@ pub(super) fn step(
     };
     let ids = if now.open().is_none() { arrival.ids } else { prior.ids };
     let (before, verdict, mut memory) = evaluate(rule, now, memory, fresh, reading);
-    let (after, transition) = before.clone().step(&rule.policy, &verdict, reading.epoch_ms());
+    let routing = RoutingAt { router, now_ms: arrival.evaluated_ms };
+    let question = Question::new(routing, DueNotification { ids, device_sn: sn, rule });
+    let context = StepContext {
+        policy: &rule.policy,
+        at: reading.epoch_ms(),
+        late: arrival.is_late(),
+        route: &|| question.route(),
+    };
+    let (after, transition) = before.step(&context, &verdict);
+    if question.is_unknown() {
+        if !prior.is_default() {
+            device.tracked.insert(rule.id, prior);
+        }
+        return Err(ids);
+    }
     if transition.is_some()
         && let Some(memory) = &mut memory
     {
@@ -46,8 +64,10 @@ pub(super) fn step(
     let memory = memory.filter(|memory| !memory.is_default());
     let next = RuleState { version: rule.version, ids, episode: after, memory };
     if next.episode != prior.episode || next.memory != prior.memory || outdated {
-        stepped.insert((rule.id, reading.device_sn().clone()));
+        touched.stepped.insert((rule.id, sn.clone()));
     }
+    let owes = [prior.episode.owes(), next.episode.owes()];
+    touched.owed.step((sn, rule.id), owes, question.was_asked(), arrival.evaluated_ms);
     if !next.is_default() {
         device.tracked.insert(rule.id, next);
     }
@@ -55,14 +75,13 @@ pub(super) fn step(
         rule: Some(Arc::clone(rule)),
         rule_id: rule.id,
         rule_version: rule.version,
-        device_sn: reading.device_sn().clone(),
+        device_sn: sn.clone(),
         ids,
         transition,
         verdict,
         at: EventTime { ms: reading.epoch_ms(), wall: reading.timestamp() },
-        before,
     });
-    (verdict, change)
+    Ok((verdict, change))
 }
 
 /// Whether the rule has evaluated a later second of the device than `at`. One of several vitals may

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::engine::episode::TransitionKind;
 use crate::engine::journal::JournalSize;
+use crate::engine::routing::Everybody;
 use crate::rules::rule::Rule;
 use crate::rules::validation::{RuleStatus, check};
 use crate::test_support::{heart_rate, object, reading, rule};
@@ -43,7 +44,7 @@ fn worked_example(name: &str, rules: &[Value], case: &Value) {
     let mut engine = engine(rules.collect());
     let mut found = Vec::new();
     for (at, fields) in case["readings"].as_array().unwrap().iter().enumerate() {
-        for change in engine.evaluate(0, &reading(fields.clone())).changes {
+        for change in engine.evaluate(0, &reading(fields.clone()), &Everybody).changes {
             found.push(json!({
                 "reading": at,
                 "rule": change.rule_id,
@@ -59,8 +60,11 @@ fn worked_example(name: &str, rules: &[Value], case: &Value) {
 #[test]
 fn late_is_late_before_and_after_a_restart_and_under_a_new_rule() {
     let mut engine = engine(vec![rule(json!({}))]);
-    assert_eq!(engine.evaluate(0, &heart_rate(60, 90)).outcome, ReadingOutcome::Evaluated);
-    assert_eq!(engine.evaluate(0, &heart_rate(60, 150)).outcome, ReadingOutcome::Late);
+    assert_eq!(
+        engine.evaluate(0, &heart_rate(60, 90), &Everybody).outcome,
+        ReadingOutcome::Evaluated
+    );
+    assert_eq!(engine.evaluate(0, &heart_rate(60, 150), &Everybody).outcome, ReadingOutcome::Late);
 
     let changes = engine.take_changes(0);
     assert_eq!((changes.journal.rows.len(), changes.tracked.len()), (1, 0));
@@ -68,7 +72,7 @@ fn late_is_late_before_and_after_a_restart_and_under_a_new_rule() {
     engine.forget(0);
     engine.load(0, StoredPartition { devices: stored, ..StoredPartition::default() });
     engine.set_rules(Arc::new(RuleSet::new(vec![rule(json!({"id": 2, "threshold_max": 50}))])));
-    let evaluated = engine.evaluate(0, &heart_rate(30, 150));
+    let evaluated = engine.evaluate(0, &heart_rate(30, 150), &Everybody);
     assert_eq!((evaluated.outcome, evaluated.changes.len()), (ReadingOutcome::Late, 0));
     assert_eq!(engine.take_changes(0), StateChanges::default());
 }
@@ -82,6 +86,7 @@ fn a_journal_that_has_become_long_is_written_as_a_whole_and_grows_again() {
             &reading(json!({
                 "device_sn": device, "timestamp": "2025-09-02 12:00:00", "heart_rate": 80,
             })),
+            &Everybody,
         );
     }
     let entry = first.take_changes(0).journal;
@@ -95,7 +100,7 @@ fn a_journal_that_has_become_long_is_written_as_a_whole_and_grows_again() {
     let mut lines = |second: u32| {
         engine.evaluate(0, &reading(json!({
             "device_sn": "A1", "timestamp": format!("2025-09-02 12:00:{second}"), "heart_rate": 80,
-        })));
+        })), &Everybody);
         let entry = engine.take_changes(0).journal;
         (entry.whole, entry.rows.iter().map(|row| row.lines).sum::<usize>())
     };
@@ -114,10 +119,16 @@ fn readings_of_one_second_with_different_signs_both_count() {
         all.extend(object(fields));
         reading(Value::Object(all))
     };
-    assert_eq!(engine.evaluate(0, &second(json!({"blood_oxygen": 80}))).changes.len(), 1);
-    assert_eq!(engine.evaluate(0, &second(json!({"heart_rate": 120}))).changes.len(), 1);
     assert_eq!(
-        engine.evaluate(0, &second(json!({"heart_rate": 90}))).outcome,
+        engine.evaluate(0, &second(json!({"blood_oxygen": 80})), &Everybody).changes.len(),
+        1
+    );
+    assert_eq!(
+        engine.evaluate(0, &second(json!({"heart_rate": 120})), &Everybody).changes.len(),
+        1
+    );
+    assert_eq!(
+        engine.evaluate(0, &second(json!({"heart_rate": 90})), &Everybody).outcome,
         ReadingOutcome::Late
     );
 }
@@ -129,14 +140,14 @@ fn a_reading_ahead_of_the_clock_moves_nothing() {
         "device_sn": "ABCDE25100000001", "customer_id": 7, "heart_rate": 150,
         "timestamp": "2025-09-02 23:00:00", "received_at": 1_756_785_600_000_i64,
     }));
-    assert_eq!(engine.evaluate(0, &ahead).outcome, ReadingOutcome::AheadOfClock);
-    assert_eq!(engine.evaluate(0, &heart_rate(0, 150)).changes.len(), 1);
+    assert_eq!(engine.evaluate(0, &ahead, &Everybody).outcome, ReadingOutcome::AheadOfClock);
+    assert_eq!(engine.evaluate(0, &heart_rate(0, 150), &Everybody).changes.len(), 1);
 }
 
 #[test]
 fn a_changed_rule_neither_fires_nor_resolves_and_closes_what_was_open() {
     let mut engine = engine(vec![rule(json!({}))]);
-    engine.evaluate(0, &heart_rate(0, 110));
+    engine.evaluate(0, &heart_rate(0, 110), &Everybody);
     drop(engine.take_changes(0));
 
     engine
@@ -151,7 +162,7 @@ fn a_changed_rule_neither_fires_nor_resolves_and_closes_what_was_open() {
     assert!(matches!(&written[..], [(1, _, Some(RuleState { version: 2, .. }))]), "{written:?}");
     assert!(engine.realign(0).is_empty());
 
-    let changes = engine.evaluate(0, &heart_rate(60, 110)).changes;
+    let changes = engine.evaluate(0, &heart_rate(60, 110), &Everybody).changes;
     let [opened] = &changes[..] else { panic!("{changes:?}") };
     assert_eq!(
         (opened.transition.to, opened.transition.notify),
@@ -175,31 +186,24 @@ fn a_changed_rule_forgets_since_when_its_conditions_held() {
     let mut engine = Engine::default();
     engine.set_rules(version(1));
     engine.load(0, StoredPartition::default());
-    engine.evaluate(0, &heart_rate(0, 110));
+    engine.evaluate(0, &heart_rate(0, 110), &Everybody);
     engine.set_rules(version(2));
     engine.realign(0);
-    assert!(engine.evaluate(0, &heart_rate(60, 110)).changes.is_empty(), "60 s of the old version");
-    assert_eq!(engine.evaluate(0, &heart_rate(120, 110)).changes.len(), 1);
+    assert!(
+        engine.evaluate(0, &heart_rate(60, 110), &Everybody).changes.is_empty(),
+        "60 s of the old version"
+    );
+    assert_eq!(engine.evaluate(0, &heart_rate(120, 110), &Everybody).changes.len(), 1);
 }
 
 #[test]
 fn a_rule_that_is_gone_leaves_nothing_behind() {
     let mut engine = engine(vec![rule(json!({}))]);
-    engine.evaluate(0, &heart_rate(0, 110));
+    engine.evaluate(0, &heart_rate(0, 110), &Everybody);
     engine.set_rules(Arc::default());
     assert_eq!(engine.realign(0).len(), 1);
     assert!(matches!(&engine.take_changes(0).tracked[..], [(1, _, None)]));
     assert!(state(&engine).values().all(|device| device.tracked.is_empty()));
-}
-
-#[test]
-fn what_could_not_be_told_stays_untold_in_the_state() {
-    let mut engine = engine(vec![rule(json!({}))]);
-    let opened = engine.evaluate(0, &heart_rate(0, 110)).changes.remove(0);
-    engine.undo_notification(0, &opened);
-    let again = engine.evaluate(0, &heart_rate(10, 110)).changes.remove(0);
-    assert_eq!((again.transition.to, again.transition.notify), (TransitionKind::Notified, true));
-    assert_eq!(engine.open_episodes()[&Severity::Major], 1);
 }
 
 #[test]
@@ -223,11 +227,11 @@ proptest! {
         let trend = rule(json!({"id": 2, "trend_duration": 3, "clear_max": 95, "clear_after": 2}));
         let mut engine = engine(vec![rule(json!({})), trend]);
         for reading in &stream {
-            engine.evaluate(0, reading);
+            engine.evaluate(0, reading, &Everybody);
         }
         let once = state(&engine);
         for reading in stream.iter().take(replayed) {
-            let evaluated = engine.evaluate(0, reading);
+            let evaluated = engine.evaluate(0, reading, &Everybody);
             prop_assert_eq!(evaluated.outcome, ReadingOutcome::Late);
             prop_assert!(evaluated.changes.is_empty());
         }

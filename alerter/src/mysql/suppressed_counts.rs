@@ -11,6 +11,7 @@ use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::episode::{Transition, TransitionKind};
+use crate::engine::routing::Routed;
 
 /// The reason if an operator's silence suppresses a notification.
 pub const SILENCED: &str = "silenced";
@@ -24,18 +25,22 @@ pub const FLAPPING: &str = "flapping";
 /// Days for which counts are kept.
 const KEPT_DAYS: u32 = 400;
 
+/// The reason if the rule names no channel that reaches people.
+pub const NO_CHANNEL: &str = "no_channel";
+
 /// Returns why a transition is not notified that would otherwise be notified.
 ///
-/// `nobody` is the reason why no recipient can be notified. If the notification is sent later, it
-/// counts once, when it was first suppressed. Later readings that find it still suppressed count
-/// nothing, and neither do reminders.
-pub fn reason(transition: Transition, nobody: Option<&'static str>) -> Option<&'static str> {
-    match transition.to {
-        TransitionKind::Opened if !transition.notify => {
-            Some(if transition.flapping { FLAPPING } else { COOLDOWN })
-        }
-        TransitionKind::Opened | TransitionKind::Escalated => nobody,
-        _ => None,
+/// If the notification is sent later, it counts once, when it was first suppressed. Later tries that
+/// find it still suppressed count nothing, and neither do reminders.
+pub fn reason(transition: Transition) -> Option<&'static str> {
+    if !matches!(transition.to, TransitionKind::Opened | TransitionKind::Escalated) {
+        return None;
+    }
+    match transition.routed {
+        Some(Routed::Somebody) => None,
+        Some(Routed::Nobody(reason)) => Some(reason.as_str()),
+        Some(Routed::NoChannel) => Some(NO_CHANNEL),
+        None => Some(if transition.flapping { FLAPPING } else { COOLDOWN }),
     }
 }
 
@@ -99,26 +104,29 @@ pub async fn remove_old(pool: MySqlPool, stop: CancellationToken) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::severity::Severity;
+    use crate::engine::routing::OwedReason;
+    use crate::test_support::transition;
 
     #[test]
     fn what_people_would_have_heard_of_is_counted_by_why_they_did_not() {
-        for (to, notify, flapping, nobody, expected) in [
-            (TransitionKind::Opened, true, false, None, None),
-            (TransitionKind::Opened, true, true, None, None),
-            (TransitionKind::Opened, false, false, Some("not_due"), Some(COOLDOWN)),
-            (TransitionKind::Opened, false, true, Some("not_due"), Some(FLAPPING)),
-            (TransitionKind::Opened, true, false, Some(SILENCED), Some(SILENCED)),
-            (TransitionKind::Opened, true, false, Some("no_recipient"), Some("no_recipient")),
-            (TransitionKind::Escalated, true, false, Some(SILENCED), Some(SILENCED)),
-            (TransitionKind::Escalated, true, false, None, None),
-            (TransitionKind::Notified, true, false, Some(SILENCED), None),
-            (TransitionKind::Resolved, false, true, Some("not_due"), None),
-            (TransitionKind::Superseded, false, false, None, None),
+        let silenced = Some(Routed::Nobody(OwedReason::Silenced));
+        let nobody = Some(Routed::Nobody(OwedReason::NoRecipient));
+        for (to, routed, flapping, expected) in [
+            (TransitionKind::Opened, Some(Routed::Somebody), false, None),
+            (TransitionKind::Opened, Some(Routed::Somebody), true, None),
+            (TransitionKind::Opened, None, false, Some(COOLDOWN)),
+            (TransitionKind::Opened, None, true, Some(FLAPPING)),
+            (TransitionKind::Opened, silenced, false, Some(SILENCED)),
+            (TransitionKind::Opened, nobody, false, Some("no_recipient")),
+            (TransitionKind::Opened, Some(Routed::NoChannel), false, Some("no_channel")),
+            (TransitionKind::Escalated, silenced, false, Some(SILENCED)),
+            (TransitionKind::Escalated, Some(Routed::Somebody), false, None),
+            (TransitionKind::Notified, Some(Routed::Somebody), false, None),
+            (TransitionKind::Resolved, None, true, None),
+            (TransitionKind::Superseded, None, false, None),
         ] {
-            let severity = Severity::Major;
-            let transition = Transition { to, severity, notify, opened_at: 0, seq: 0, flapping };
-            assert_eq!(reason(transition, nobody), expected, "{transition:?} {nobody:?}");
+            let transition = Transition { to, routed, flapping, ..transition() };
+            assert_eq!(reason(transition), expected, "{transition:?}");
         }
     }
 

@@ -52,9 +52,17 @@ pub struct Notice {
     /// Whether the person may have received the notification before.
     #[serde(default)]
     pub repeat: bool,
+    /// Whether the message notifies someone. On the watch, only if no other channel counts.
+    #[serde(default = "counts")]
+    pub counts: bool,
     /// Number of alerts in the digest. `None`: the notice is not a digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest_of: Option<usize>,
+}
+
+/// Every notification of an older version counted.
+fn counts() -> bool {
+    true
 }
 
 /// Returns `text` in at most `bytes_max` bytes, cut at a character and marked with `…`.

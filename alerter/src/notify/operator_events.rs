@@ -20,7 +20,7 @@ use serde::Serialize;
 use sha2::Sha256;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use crate::metrics::OPERATOR_EVENTS;
 use crate::notify::limits::breaker;
@@ -148,6 +148,13 @@ impl OperatorEvent {
     }
 }
 
+/// A state of which operators are notified while it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastingEvent {
+    /// No recipient of a severe alert can be notified.
+    NoRecipientReached,
+}
+
 /// The channel to the operators.
 #[derive(Debug, Clone)]
 pub struct OperatorEvents {
@@ -159,6 +166,11 @@ impl OperatorEvents {
     #[cfg(test)]
     pub fn silent() -> Self {
         Self { queue: None }
+    }
+
+    /// Takes note of a state that lasts for `count` alerts of a tenant. 0: the state is over.
+    pub fn lasting(&self, event: LastingEvent, customer_id: Option<i64>, count: u64) {
+        debug!(target: "operators", ?event, customer.id = customer_id, count, "lasting state");
     }
 
     /// Logs an event and queues it for the webhook. Returns at once.

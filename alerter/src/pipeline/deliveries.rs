@@ -7,12 +7,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::time::{Instant, SystemTime};
 
+use jiff::Timestamp;
 use ljwx_ledger::group::delivery::{Delivery, DeliveryLoad};
 use ljwx_reading::{DeviceSn, Ids};
 
 use super::{Pipeline, PipelineParts};
 use crate::engine::Arrival;
 use crate::mysql::retry::Stopping;
+use crate::notify::recipients::router::PeopleRouter;
 use crate::pipeline::alert_span::Cause;
 use crate::pipeline::partition_batch::PartitionBatch;
 use crate::pipeline::waiting_partitions::PartitionClaim;
@@ -61,6 +63,7 @@ impl Pipeline {
         let chunks = self.held.hold_back(chunks);
         let Ok(bound) = self.bound(&chunks).await else { return Ok(ControlFlow::Break(())) };
         let mut batch: BTreeMap<i32, PartitionBatch> = BTreeMap::new();
+        let mut router = self.router();
         for delivery in chunks.iter().flatten() {
             let partition_batch = match batch.entry(delivery.partition) {
                 Entry::Occupied(entry) => entry.into_mut(),
@@ -73,7 +76,8 @@ impl Pipeline {
             let ours = delivery.epoch == partition_batch.advance.epoch;
             if ours
                 && delivery.offset >= partition_batch.advance.to
-                && self.evaluate(delivery, &bound, partition_batch).await == Err(Stopping)
+                && self.evaluate(delivery, &bound, partition_batch, &mut router).await
+                    == Err(Stopping)
             {
                 return Ok(ControlFlow::Break(()));
             }
@@ -101,6 +105,7 @@ impl Pipeline {
         delivery: &Delivery,
         bound: &HashMap<DeviceSn, Ids>,
         partition_batch: &mut PartitionBatch,
+        router: &mut PeopleRouter,
     ) -> Result<(), Stopping> {
         partition_batch.pass(delivery.offset);
         let Ok(reading) = &delivery.reading else {
@@ -108,29 +113,31 @@ impl Pipeline {
             return Ok(());
         };
         let since = SystemTime::now();
+        let evaluated_ms = Timestamp::try_from(since).unwrap_or_default().as_millisecond();
+        router.set_now(evaluated_ms);
         let bound = bound.get(reading.device_sn()).copied().unwrap_or_default();
         let ids = reading.ids().or(bound);
-        let arrival = Arrival { reading, ids, kafka_ms: delivery.kafka_ms };
-        let evaluated = self.engine.evaluate(delivery.partition, arrival);
+        let arrival = Arrival { reading, ids, kafka_ms: delivery.kafka_ms, evaluated_ms };
+        let partition = delivery.partition;
+        let mut evaluated = self.engine.evaluate(partition, arrival, &*router);
+        while !evaluated.unknown.is_empty() {
+            self.look_up(router, &evaluated.unknown).await?;
+            self.engine.resume(partition, arrival, &*router, &mut evaluated);
+        }
         self.counts.add(&evaluated);
         if evaluated.changes.is_empty() {
             return Ok(());
         }
         let cause = Cause {
             reading: Some(reading),
-            partition: delivery.partition,
+            partition,
             offset: delivery.offset,
             topic: &self.parts.topic.clone(),
             context: delivery.origin.context(),
             since,
         };
         let absence = Cause { reading: None, context: None, ..cause };
-        for change in evaluated.changes {
-            // A record also shows that other devices are silent. The record is not the cause of
-            // their alerts.
-            let own = change.device_sn == *reading.device_sn();
-            self.record(&change, if own { &cause } else { &absence }, partition_batch).await?;
-        }
-        Ok(())
+        let own = Some((reading.device_sn(), &cause));
+        self.record(&evaluated.changes, own, &absence, partition_batch, router).await
     }
 }

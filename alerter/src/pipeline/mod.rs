@@ -1,7 +1,7 @@
 //! The main loop: deliveries in, one transaction out.
 //!
-//! Decides when to act. [`dead_letters`] takes out what is no reading. `deliveries` and
-//! `no_data_tick` collect what to write. [`crate::engine`] evaluates readings, [`transition_rows`]
+//! Decides when to act. [`dead_letters`] takes out what is no reading. `deliveries`, `no_data_tick`
+//! and `owed` collect what to write. [`crate::engine`] evaluates readings, [`transition_rows`]
 //! builds the rows of a transition, `batches` starts to write them, and [`commit`] writes them.
 
 pub mod alert_span;
@@ -10,6 +10,7 @@ pub mod commit;
 pub mod dead_letters;
 mod deliveries;
 mod no_data_tick;
+mod owed;
 pub mod partition_batch;
 mod reading_counts;
 mod route_transition;
@@ -17,7 +18,7 @@ pub mod transition_rows;
 pub mod waiting_partitions;
 mod writing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +41,8 @@ use crate::engine::Engine;
 use crate::metrics::{EPISODES_OPEN, RULE_STATES};
 use crate::mysql::retry::MysqlRetry;
 use crate::mysql::state_rows;
+use crate::notify::limits::AccountLimits;
+use crate::notify::operator_events::OperatorEvents;
 use crate::notify::recipients::Directory;
 use crate::notify::rejected_rows::RejectedRows;
 use crate::notify::silences::ActiveSilences;
@@ -54,8 +57,8 @@ use writing::{BackgroundWrite, WriteOutcome};
 /// Interval at which open episodes are counted, because counting visits every device.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Interval at which missing data is checked that no record shows.
-const NO_DATA_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval at which missing data is checked that no record shows, and what is owed.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Deliveries from which a transaction takes no more. As many can wait while it is evaluated. Once
 /// as many wait behind dead letters, or behind held batches, their partitions are paused.
@@ -81,6 +84,10 @@ pub struct PipelineParts {
     pub bindings: DeviceBindings,
     /// Finds the recipients.
     pub directory: Arc<Directory>,
+    /// The limits of the accounts, by which the sender sends.
+    pub limits: Arc<AccountLimits>,
+    /// The channel to the operators.
+    pub operators: OperatorEvents,
     /// The active rules, which have been read at least once.
     pub rules: watch::Receiver<Option<Arc<RuleSet>>>,
     /// The silences in effect, which have been read at least once.
@@ -115,6 +122,10 @@ pub struct Pipeline {
     engine: Engine,
     positions: BTreeMap<i32, PartitionPosition>,
     counts: ReadingCounts,
+    /// Tenants whose operators have been notified that no recipient can be notified.
+    unreached: BTreeSet<Option<i64>>,
+    /// Tenants and channels without an account that have been logged.
+    unserved: BTreeSet<(i64, &'static str)>,
     writing: BackgroundWrite,
     /// Partitions whose batch is held. The next results of each wait for it.
     held: WaitingPartitions<WriteOutcome>,
@@ -132,6 +143,8 @@ impl Pipeline {
             engine: Engine::new(parts.zone.clone()),
             positions: BTreeMap::new(),
             counts: ReadingCounts::default(),
+            unreached: BTreeSet::new(),
+            unserved: BTreeSet::new(),
             writing: BackgroundWrite::default(),
             held: WaitingPartitions::new(),
             attempts: writing::attempts(parts.store.pool()),
@@ -160,8 +173,8 @@ impl Pipeline {
     async fn turn(&mut self) -> anyhow::Result<()> {
         self.take_rules();
         let mut measure = tokio::time::interval(MEASURE_INTERVAL);
-        let mut absence = tokio::time::interval(NO_DATA_INTERVAL);
-        absence.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut clock = tokio::time::interval(CLOCK_INTERVAL);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.parts.mysql_retry.heartbeat().turn();
             let letters = self.parts.dead_letters.waiting.full(self.room);
@@ -179,7 +192,10 @@ impl Pipeline {
                     self.on_held_written(claim, written).await?
                 }
                 Ok(()) = self.parts.rules.changed() => self.on_rules().await?,
-                _ = absence.tick() => self.on_no_data_tick().await?,
+                _ = clock.tick() => match self.on_owed_look().await? {
+                    ControlFlow::Continue(()) => self.on_no_data_tick().await?,
+                    stopping => stopping,
+                },
                 _ = measure.tick() => {
                     self.measure();
                     ControlFlow::Continue(())
@@ -243,6 +259,7 @@ impl Pipeline {
     fn take_rules(&mut self) {
         if let Some(rules) = self.parts.rules.borrow_and_update().clone() {
             self.engine.set_rules(rules);
+            self.unserved.clear();
         }
     }
 
@@ -269,11 +286,12 @@ impl Pipeline {
         Some(PartitionBatch::new(partition, position.epoch, position.next))
     }
 
-    fn measure(&self) {
+    fn measure(&mut self) {
         for (severity, open) in self.engine.open_episodes() {
             gauge!(EPISODES_OPEN, "severity" => severity.as_str()).set(open as f64);
         }
         gauge!(RULE_STATES).set(self.engine.states() as f64);
+        self.measure_owed();
     }
 
     fn owns(&self, advance: &Advance) -> bool {

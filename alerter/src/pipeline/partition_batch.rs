@@ -13,7 +13,6 @@ use crate::metrics::TRANSITIONS;
 use crate::mysql::alert_rows::{AlertChange, EpisodeKey, NewAlert};
 use crate::mysql::suppressed_counts::{self, SuppressedCounts};
 use crate::notify::outbox::NewNotification;
-use crate::notify::recipients::Recipients;
 
 /// The results of consecutive offsets of one partition.
 #[derive(Debug)]
@@ -69,12 +68,8 @@ impl PartitionBatch {
     }
 
     /// Counts a change whose notification is suppressed.
-    pub fn suppress(&mut self, change: &Change, recipients: &Recipients) {
-        let nobody = match recipients {
-            Recipients::NotNotified(reason) => Some(*reason),
-            Recipients::Reached(..) => None,
-        };
-        if let Some(reason) = suppressed_counts::reason(change.transition, nobody) {
+    pub fn suppress(&mut self, change: &Change) {
+        if let Some(reason) = suppressed_counts::reason(change.transition) {
             let day = change.at.wall.date();
             let customer_id = change.ids.customer_id.unwrap_or_default();
             self.suppressed.count(day, change.rule_id, customer_id, reason);

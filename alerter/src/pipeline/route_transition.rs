@@ -1,73 +1,185 @@
-//! Finds the recipients of a transition, and handles transitions without any.
+//! Finds the recipients of a transition, and counts what reaches no one.
 //!
-//! [`crate::notify::recipients`] chooses the recipients, and [`crate::notify::silences`] mutes
-//! alerts. [`crate::pipeline::transition_rows`] builds the rows.
+//! [`crate::notify::recipients`] looks people up and chooses. The engine has asked already whether
+//! the transition reaches anyone. [`crate::pipeline::transition_rows`] builds the rows.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use ljwx_reading::{DeviceSn, Ids};
+use metrics::counter;
 use tracing::warn;
 
 use super::{Pipeline, PipelineParts};
 use crate::engine::Change;
-use crate::engine::episode::TransitionKind;
+use crate::engine::routing::{OwedReason, Routed};
+use crate::metrics::NOTIFICATIONS;
 use crate::mysql::retry::Stopping;
-use crate::mysql::suppressed_counts::SILENCED;
-use crate::notify::recipients::Recipients;
+use crate::mysql::suppressed_counts::{NO_CHANNEL, SILENCED};
+use crate::notify::recipients::choice::{Choice, RECIPIENTS_MAX};
+use crate::notify::recipients::router::PeopleRouter;
 use crate::pipeline::alert_span::Cause;
 use crate::pipeline::partition_batch::PartitionBatch;
-use crate::pipeline::transition_rows::DisplayNames;
+use crate::pipeline::transition_rows::{DisplayNames, Recipients};
+use crate::rules::rule::Rule;
+use crate::rules::severity::Severity;
+
+/// Missing accounts that are logged until the rules change. Further ones are not logged.
+const UNSERVED_MAX: usize = 1_000;
 
 impl Pipeline {
-    /// Finds the recipients of a change, and adds the change to the partition's batch.
+    /// Returns a router for a batch, which knows no one yet.
+    pub(super) fn router(&self) -> PeopleRouter {
+        let PipelineParts { silences, limits, .. } = &self.parts;
+        let now_ms = Timestamp::now().as_millisecond();
+        PeopleRouter::new(silences.clone(), Arc::clone(limits), now_ms)
+    }
+
+    /// Looks up the contacts that the router lacks, all together.
+    pub(super) async fn look_up(
+        &self,
+        router: &mut PeopleRouter,
+        people: &BTreeSet<Ids>,
+    ) -> Result<(), Stopping> {
+        let missing = router.missing(people);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let PipelineParts { mysql_retry, directory, .. } = &self.parts;
+        let found =
+            mysql_retry.until_done("look up recipients", || directory.contacts(&missing)).await?;
+        router.add(missing, found);
+        Ok(())
+    }
+
+    /// Adds changes to the partition's batch. A record also shows that other devices are silent, and
+    /// is not the cause of their alerts: `own` is the cause of changes of the device that was seen.
     pub(super) async fn record(
+        &mut self,
+        changes: &[Change],
+        own: Option<(&DeviceSn, &Cause<'_>)>,
+        others: &Cause<'_>,
+        partition_batch: &mut PartitionBatch,
+        router: &mut PeopleRouter,
+    ) -> Result<(), Stopping> {
+        self.look_up(router, &changes.iter().map(|change| change.ids).collect()).await?;
+        for change in changes {
+            let own = own.filter(|(device_sn, _)| **device_sn == change.device_sn);
+            let cause = own.map_or(others, |(_, cause)| cause);
+            self.record_one(change, cause, partition_batch, router);
+        }
+        let unheard = |change: &Change| !self.unreached.contains(&change.ids.customer_id);
+        if changes.iter().any(|change| concerns_operators(change) && unheard(change)) {
+            self.measure_owed();
+        }
+        Ok(())
+    }
+
+    fn record_one(
         &mut self,
         change: &Change,
         cause: &Cause<'_>,
         partition_batch: &mut PartitionBatch,
-    ) -> Result<(), Stopping> {
-        let Some(rule) = change.rule.as_deref() else { return Ok(()) };
-        let recipients = if !change.transition.notify {
-            Recipients::NotNotified("not_due")
-        } else if self.parts.silences.cover(Timestamp::now().as_millisecond(), change) {
-            Recipients::NotNotified(SILENCED)
-        } else {
-            let PipelineParts { mysql_retry, directory, .. } = &self.parts;
-            mysql_retry
-                .until_done("look up recipients", || {
-                    directory.recipients(change.ids, rule.channels)
-                })
-                .await?
-        };
-        let silenced = matches!(recipients, Recipients::NotNotified(SILENCED));
-        let logged = rule.channels.log && change.transition.notify && !silenced;
-        if logged {
-            warn!(rule.id = rule.id, device.id = %change.device_sn, alert.transition = change.transition.to.as_str(),
-                alert.severity = change.transition.severity.as_str(), "alert notification");
-        }
-        if change.transition.notify && matches!(recipients, Recipients::NotNotified(_)) && !logged {
-            self.engine.undo_notification(cause.partition, change);
-            if change.transition.to == TransitionKind::Notified {
-                return Ok(());
-            }
-        }
-        if !logged {
-            partition_batch.suppress(change, &recipients);
-        }
-        let named = self.named(change).await;
+        router: &PeopleRouter,
+    ) {
+        let Some(rule) = change.rule.as_deref() else { return };
+        let contacts = router.contacts(change.ids).cloned().unwrap_or_default();
+        let choice = choice(change, rule, router);
+        count(change, &choice);
+        log(change, rule, &choice, router);
+        self.log_unserved(change, &choice);
+        partition_batch.suppress(change);
+        let recipients =
+            Recipients { accounts: Arc::clone(contacts.accounts()), chosen: choice.recipients };
+        let named = DisplayNames { wearer: contacts.wearer, ward: contacts.ward };
         partition_batch.add(change, rule, cause, &recipients, &named);
-        Ok(())
     }
 
-    /// Returns the names of the wearer and the ward, if they are known.
-    async fn named(&self, change: &Change) -> DisplayNames {
-        let directory = &self.parts.directory;
-        let customer_id = change.ids.customer_id.unwrap_or_default();
-        let (mut wearer, mut ward) = (None, None);
-        if let Some(user_id) = change.ids.user_id {
-            wearer = directory.name(customer_id, user_id).await;
+    /// Logs once that a tenant has no account for a channel of its rules.
+    fn log_unserved(&mut self, change: &Change, choice: &Choice) {
+        for channel in &choice.unserved {
+            let customer_id = change.ids.customer_id.unwrap_or_default();
+            if self.unserved.len() < UNSERVED_MAX && self.unserved.insert((customer_id, *channel)) {
+                warn!(
+                    customer.id = customer_id,
+                    rule.id = change.rule_id,
+                    channel,
+                    "tenant has no account for channel, notifying by the others"
+                );
+            }
         }
-        if let Some(org_id) = change.ids.org_id {
-            ward = directory.ward(customer_id, org_id).await;
+    }
+}
+
+/// Chooses the recipients of a change. None if no notification is due, or none was looked for.
+fn choice(change: &Change, rule: &Rule, router: &PeopleRouter) -> Choice {
+    let transition = change.transition;
+    let looked_for = match transition.routed {
+        Some(Routed::Somebody) => true,
+        Some(Routed::Nobody(reason)) => reason.is_unreachable(),
+        Some(Routed::NoChannel) => false,
+        None => transition.notify,
+    };
+    let chosen = looked_for.then(|| router.choose(change.ids, rule.channels)).flatten();
+    let mut choice = chosen.unwrap_or_default();
+    if transition.on_watch {
+        choice.recipients.retain(|recipient| recipient.counts);
+    }
+    choice
+}
+
+/// Whether operators must hear of a change at once: no recipient of a severe alert can be notified.
+fn concerns_operators(change: &Change) -> bool {
+    let Some(Routed::Nobody(reason)) = change.transition.routed else { return false };
+    is_unreached(reason, change.transition.severity)
+}
+
+/// Whether operators hear of an alert of this severity that is owed for this reason.
+pub(super) fn is_unreached(reason: OwedReason, severity: Severity) -> bool {
+    matches!(reason, OwedReason::NoRecipient | OwedReason::NoAccount) && severity >= Severity::Major
+}
+
+/// Counts what reaches no one, once a notification.
+fn count(change: &Change, choice: &Choice) {
+    let transition = change.transition;
+    let unreachable = |channel: &'static str, reason: &'static str| {
+        counter!(NOTIFICATIONS, "outcome" => "unreachable", "channel" => channel, "errcode" => reason)
+            .increment(1);
+    };
+    match transition.routed {
+        Some(Routed::NoChannel) => unreachable("none", NO_CHANNEL),
+        Some(Routed::Nobody(OwedReason::Silenced)) => {
+            counter!(NOTIFICATIONS, "outcome" => SILENCED, "channel" => "none", "errcode" => "none")
+                .increment(1);
         }
-        DisplayNames { wearer, ward }
+        // What was owed has been counted when it became due.
+        Some(_) if !transition.on_watch => {
+            choice
+                .unreachable
+                .iter()
+                .for_each(|(channel, reason)| unreachable(channel, reason.as_str()));
+        }
+        _ => {}
+    }
+}
+
+fn log(change: &Change, rule: &Rule, choice: &Choice, router: &PeopleRouter) {
+    let transition = change.transition;
+    let due = transition.notify || transition.routed.is_some();
+    // The end of an episode is logged, silence or not.
+    let silenced = transition.routed.is_some()
+        && router.is_silenced(change.ids, &change.device_sn, change.rule_id);
+    if rule.channels.log && due && !silenced {
+        warn!(rule.id = rule.id, device.id = %change.device_sn, alert.transition = transition.to.as_str(),
+            alert.severity = transition.severity.as_str(), "alert notification");
+    }
+    if choice.omitted > 0 {
+        warn!(
+            customer.id = change.ids.customer_id,
+            org.id = change.ids.org_id,
+            recipients.omitted = choice.omitted,
+            "too many recipients, notifying the first {RECIPIENTS_MAX}"
+        );
     }
 }

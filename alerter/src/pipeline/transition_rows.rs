@@ -2,6 +2,8 @@
 //!
 //! [`crate::pipeline::commit`] writes the rows. The recipients are known by then.
 
+use std::sync::Arc;
+
 use ljwx_reading::{Reading, wall_text};
 use ljwx_service::telemetry::trace;
 use metrics::counter;
@@ -9,13 +11,12 @@ use tracing::info;
 
 use crate::engine::Change;
 use crate::engine::episode::TransitionKind;
-use crate::metrics::{NOTIFICATIONS, TRANSITIONS};
+use crate::metrics::TRANSITIONS;
 use crate::mysql::alert_rows::{AlertChange, EpisodeKey, NewAlert};
-use crate::mysql::suppressed_counts::SILENCED;
 use crate::notify::notice::{Notice, stale_text};
 use crate::notify::outbox::NewNotification;
-use crate::notify::recipients::Recipients;
-use crate::notify::wechat;
+use crate::notify::recipients::choice::Recipient;
+use crate::notify::wechat::{self, Accounts};
 use crate::pipeline::alert_span::Cause;
 use crate::pipeline::partition_batch::PartitionBatch;
 use crate::rules::rule::{Rule, Trigger};
@@ -25,13 +26,22 @@ use crate::rules::verdict::{Measurement, Verdict};
 /// Number of offsets of a partition. A reading's source is partition × this number + offset.
 const OFFSETS_MAX: i64 = 1 << 40;
 
+/// The recipients of a transition, and the accounts that notify them.
+#[derive(Debug, Default)]
+pub struct Recipients {
+    /// The tenant's accounts.
+    pub accounts: Arc<Accounts>,
+    /// The addresses.
+    pub chosen: Vec<Recipient>,
+}
+
 /// The people of an alert, by name.
 #[derive(Debug, Default)]
 pub struct DisplayNames {
     /// The name of the device's wearer.
-    pub wearer: Option<String>,
+    pub wearer: Option<Arc<str>>,
     /// The name of the wearer's organisation.
-    pub ward: Option<String>,
+    pub ward: Option<Arc<str>>,
 }
 
 /// The measurement of a transition: a value, and the threshold that it exceeds or falls below.
@@ -102,7 +112,7 @@ impl PartitionBatch {
         }
     }
 
-    /// Adds a notification for each address. Without an address, counts the notification.
+    /// Adds a notification for each address.
     fn queue_notifications(
         &mut self,
         change: &Change,
@@ -111,34 +121,19 @@ impl PartitionBatch {
         traceparent: Option<String>,
         recipients: &Recipients,
     ) {
-        if !change.transition.notify {
-            return;
-        }
-        let (accounts, addresses) = match recipients {
-            Recipients::Reached(accounts, addresses) => (accounts, addresses),
-            Recipients::NotNotified(SILENCED) => {
-                counter!(NOTIFICATIONS, "outcome" => SILENCED, "channel" => "none", "errcode" => "none").increment(1);
-                return;
-            }
-            Recipients::NotNotified(reason) => {
-                let (outcome, channel) = ("unreachable", "none");
-                counter!(NOTIFICATIONS, "outcome" => outcome, "channel" => channel, "errcode" => *reason)
-                    .increment(1);
-                return;
-            }
-        };
-        for address in addresses.iter() {
+        for Recipient { address, counts, .. } in &recipients.chosen {
             let recipient = address.to_string();
             let id = key.client_msg_id(change.transition.seq, &recipient);
             // A message to the watch is a row, which the sender builds.
-            let payload = wechat::request(accounts, address, &id, notice).unwrap_or_default();
+            let payload =
+                wechat::request(&recipients.accounts, address, &id, notice).unwrap_or_default();
             self.notifications.push(NewNotification {
                 key: key.clone(),
                 transition_seq: change.transition.seq,
                 to: change.transition.to,
                 recipient,
                 customer_id: change.ids.customer_id.unwrap_or_default(),
-                notice: notice.clone(),
+                notice: Notice { counts: *counts, ..notice.clone() },
                 payload,
                 traceparent: traceparent.clone(),
             });
@@ -179,13 +174,14 @@ fn notice(
         value: (transition.to != TransitionKind::Stale).then_some(measured.value),
         // Of several conditions, the deciding one need not be the one to which the value belongs.
         bound: bound.filter(|_| matches!(rule.trigger, Trigger::Range(_))),
-        eased: change.before.open().is_some_and(|open| open.severity > transition.severity),
+        eased: transition.eased,
         device_sn: change.device_sn.as_str().to_owned(),
         user: wearer.unwrap_or(change.device_sn.as_str()).to_owned(),
-        ward: named.ward.clone(),
+        ward: named.ward.as_deref().map(str::to_owned),
         wall: change.at.wall,
         text,
-        delayed: false,
+        delayed: transition.delayed,
+        counts: true,
         repeat: false,
         digest_of: None,
     }

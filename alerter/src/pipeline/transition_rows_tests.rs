@@ -4,6 +4,7 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use super::*;
+use crate::engine::routing::{OwedReason, Routed};
 use crate::engine::{Engine, StoredPartition};
 use crate::mysql::suppressed_counts::SuppressedCounts;
 use crate::notify::address::Address;
@@ -19,12 +20,15 @@ fn recipients() -> Recipients {
         default_address: None,
     };
     let accounts = Accounts { official: Some(Arc::new(account)), wecom: None };
-    let addresses = ["openid:o1", "openid:o2"].map(|text| Address::parse(text).unwrap());
-    Recipients::Reached(Arc::new(accounts), Arc::from(addresses))
+    let chosen = ["openid:o1", "openid:o2"].map(|text| {
+        let address = Address::parse(text).unwrap();
+        Recipient { address, user_id: 1, counts: true }
+    });
+    Recipients { accounts: Arc::new(accounts), chosen: chosen.into() }
 }
 
 /// The results of three readings that open an episode, escalate it and end it.
-fn stretch(recipients: &Recipients) -> PartitionBatch {
+fn stretch(recipients: &Recipients, routed: Routed) -> PartitionBatch {
     let escalation = json!({"escalation": [{"after_seconds": 60, "to": "critical"}]});
     let mut engine = Engine::default();
     engine.set_rules(Arc::new(RuleSet::new(vec![rule(escalation)])));
@@ -41,9 +45,9 @@ fn stretch(recipients: &Recipients) -> PartitionBatch {
             context: None,
             since: SystemTime::now(),
         };
-        for change in engine.evaluate(3, &reading).changes {
+        for change in engine.evaluate(3, &reading, &routed).changes {
             let rule = change.rule.clone().unwrap();
-            stretch.suppress(&change, recipients);
+            stretch.suppress(&change);
             stretch.add(&change, &rule, &cause, recipients, &DisplayNames::default());
         }
     }
@@ -52,7 +56,7 @@ fn stretch(recipients: &Recipients) -> PartitionBatch {
 
 #[test]
 fn an_episode_becomes_one_alert_its_changes_and_a_notice_to_each_recipient() {
-    let stretch = stretch(&recipients());
+    let stretch = stretch(&recipients(), Routed::Somebody);
     let [opened] = &stretch.opened[..] else { panic!("{:?}", stretch.opened) };
     assert_eq!(opened.health_id, Some(3 * OFFSETS_MAX + 10));
     assert_eq!((opened.occur_at.as_str(), opened.measured.value), ("2025-09-02 12:00:00", 110.0));
@@ -85,15 +89,16 @@ fn the_same_readings_become_the_same_bytes() {
     let bytes = |stretch: PartitionBatch| -> Vec<_> {
         stretch.notifications.into_iter().map(|one| one.payload).collect()
     };
-    let once = bytes(stretch(&recipients()));
-    assert_eq!(once, bytes(stretch(&recipients())));
+    let once = bytes(stretch(&recipients(), Routed::Somebody));
+    assert_eq!(once, bytes(stretch(&recipients(), Routed::Somebody)));
     let distinct: std::collections::HashSet<_> = once.iter().collect();
     assert_eq!(distinct.len(), 6);
 }
 
 #[test]
 fn an_alert_stands_though_nobody_can_be_told_and_that_is_counted() {
-    let stretch = stretch(&Recipients::NotNotified("no_account"));
+    let no_account = Routed::Nobody(OwedReason::NoAccount);
+    let stretch = stretch(&Recipients::default(), no_account);
     assert_eq!((stretch.opened.len(), stretch.notifications.len()), (1, 0));
     // Counts the opening and the escalation on the day of the reading. An end without a notified
     // opening does not count.
@@ -106,7 +111,7 @@ fn an_alert_stands_though_nobody_can_be_told_and_that_is_counted() {
 
 #[test]
 fn every_offset_of_a_stretch_is_accounted_for() {
-    let advance = stretch(&recipients()).advance;
+    let advance = stretch(&recipients(), Routed::Somebody).advance;
     assert_eq!((advance.from, advance.to), (10, 14));
     assert_eq!((advance.counts.processed, advance.counts.skipped_gap), (3, 1));
     assert_eq!(advance.counts.offsets(), advance.to - advance.from);

@@ -60,3 +60,10 @@ pub struct Channels {
     /// The service's log.
     pub log: bool,
 }
+
+impl Channels {
+    /// Whether a person is to be notified. The log is no person.
+    pub fn name_people(self) -> bool {
+        self.wechat || self.wecom || self.message
+    }
+}

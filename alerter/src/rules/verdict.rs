@@ -2,6 +2,8 @@
 //!
 //! Pure. The consequences of a series of verdicts belong to [`crate::engine::episode`].
 
+use serde::{Deserialize, Serialize};
+
 use crate::rules::vital::Vital;
 
 /// The range in which a value should lie. A missing end does not bound the range.
@@ -43,7 +45,7 @@ pub struct Range {
 }
 
 /// A value and its vital. For blood pressure, the vital is the one of the two that decided.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     /// The vital.
     pub vital: Vital,

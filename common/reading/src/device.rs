@@ -37,7 +37,9 @@ impl fmt::Display for DeviceSn {
 }
 
 /// Tenant, organisation and user of a reading, as the device sent them. An id is never zero.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Ids {
     /// Tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,8 +13,8 @@ use ljwx_tests::stack::world::World;
 use super::scenarios::Proved;
 use super::watched::{DEVICES, LOAD_INTERVAL, SOON, Watched, send};
 
-/// One rule in the form of a rules file.
-const RULE: &str = "\
+/// Rules in the form of a rules file. The tenant has no account for the channel of the second.
+const RULES: &str = "\
 - id: 1
   rule_type: HEARTRATE_HIGH_ALERT
   physical_sign: heart_rate
@@ -22,16 +22,25 @@ const RULE: &str = "\
   trend_duration: 3
   severity_level: major
   notification_type: wechat
+- id: 2
+  rule_type: HEARTRATE_EXTREME_ALERT
+  physical_sign: heart_rate
+  threshold_max: 200
+  severity_level: critical
+  notification_type: wecom
 ";
 
 /// The rules that fire first.
 const AT_FIRST: [&str; 2] = ["NoRulesInForce", "RejectsHigh"];
 
+/// The rule that fires while an alert can notify no one.
+const REACHES_NOBODY: [&str; 1] = ["AlertsReachNobody"];
+
 /// Bytes of rejects a second that the gateway may keep: a small load is more than a tenth of them.
 const REJECTS_BYTES_PER_S: &str = "50000";
 
-/// There are no rules, half of the items are rejected, messages are rejected or too late, and then
-/// no readings arrive.
+/// There are no rules, half of the items are rejected, messages are rejected or too late, an alert
+/// has no recipient, and then no readings arrive.
 pub async fn nobody_notices() -> Result<Proved> {
     let world = World::shared("opunseen").await?;
     world.migrate().await?;
@@ -49,10 +58,15 @@ pub async fn nobody_notices() -> Result<Proved> {
         ended = rejected(&url) => match ended? {},
         fired = fire_at_first(prometheus) => fired?,
     }
-    replace(&rules, RULE)?;
+    replace(&rules, RULES)?;
     prometheus.clear(&AT_FIRST, SOON).await?;
 
     never_notified(&watched).await?;
+
+    watched.measure(DEVICES + 2, &[210]).await?;
+    prometheus.fire(&REACHES_NOBODY, SOON).await?;
+    watched.measure(DEVICES + 2, &[80]).await?;
+    prometheus.clear(&REACHES_NOBODY, SOON).await?;
 
     drop(load);
     prometheus.fire(&["ReadingsStopped"], SOON).await?;
@@ -60,7 +74,7 @@ pub async fn nobody_notices() -> Result<Proved> {
     prometheus.clear(&["ReadingsStopped", "WechatFailing"], SOON).await?;
     drop(load);
     watched.end().await?;
-    Ok([&AT_FIRST[..], &["ReadingsStopped", "WechatFailing"]].concat())
+    Ok([&AT_FIRST[..], &REACHES_NOBODY, &["ReadingsStopped", "WechatFailing"]].concat())
 }
 
 /// Waits until the first rules fire, `RejectsHigh` both for the share of the items and for the bytes

@@ -1,8 +1,8 @@
 //! Runs two engines on the same readings: one with the active rules, one with the rules that are
 //! tried.
 //!
-//! Pure. Nothing is sent. A notification that would have been sent counts as sent, except for rules
-//! without a channel, which notify no recipient.
+//! Pure. Nothing is sent. A notification that is due counts as sent, except for rules without a
+//! channel that reaches people.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,9 +10,8 @@ use std::sync::Arc;
 use ljwx_reading::{DeviceSn, Reading};
 
 use super::compare::{Comparison, ComparisonResult, SIDES, TransitionNote};
-use crate::engine::episode::TransitionKind;
+use crate::engine::routing::Everybody;
 use crate::engine::{Change, Engine, ReadingOutcome, StoredPartition};
-use crate::rules::channel::Channels;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::TEMPLATE_TENANT;
 
@@ -88,14 +87,17 @@ impl BacktestRun {
         // A reading also shows that other devices are silent.
         let mut notes: BTreeMap<DeviceSn, [Vec<TransitionNote>; 2]> = BTreeMap::new();
         for side in SIDES {
-            let evaluated = self.engines[side].evaluate(partition, reading);
+            let engine = &mut self.engines[side];
+            // What is owed is tried by the clock, which only the readings show here.
+            let owed = engine.look(partition, reading.received_at_ms(), &Everybody);
+            let evaluated = engine.evaluate(partition, reading, &Everybody);
             // Count the outcome of one engine only: it does not depend on the rules.
             if side == 0 {
                 *self.records.of(evaluated.outcome) += 1;
             }
-            for change in evaluated.changes {
+            for change in owed.unwrap_or_default().iter().chain(&evaluated.changes) {
                 let of_device = notes.entry(change.device_sn.clone()).or_default();
-                of_device[side].extend(note(&change));
+                of_device[side].push(note(change));
             }
         }
         for (device_sn, notes) in &notes {
@@ -123,16 +125,11 @@ impl BacktestRun {
     }
 }
 
-/// Returns the transition of a change as the service would have recorded it, or `None`.
-fn note(change: &Change) -> Option<TransitionNote> {
-    let transition = change.transition;
-    let has_channel = change.rule.as_ref().is_some_and(|rule| rule.channels != Channels::default());
-    let notified = transition.notify && has_channel;
-    if transition.to == TransitionKind::Notified && !notified {
-        return None;
-    }
-    let (to, severity, at) = (transition.to, transition.severity, change.at.ms);
-    Some(TransitionNote { rule_id: change.rule_id, to, severity, at, notified })
+/// Returns the transition of a change.
+fn note(change: &Change) -> TransitionNote {
+    let Change { rule_id, transition, .. } = *change;
+    let (to, severity, notified) = (transition.to, transition.severity, transition.notify);
+    TransitionNote { rule_id, to, severity, at: change.at.ms, notified }
 }
 
 impl Selection {

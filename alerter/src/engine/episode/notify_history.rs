@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::rules::policy::Policy;
+use crate::rules::severity::Severity;
 
 /// The history that outlasts an episode.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub struct NotifyHistory {
     openings: Vec<i64>,
     #[serde(default, skip_serializing_if = "Flap::is_none")]
     flap: Flap,
+    /// Whether the end of the last episode was notified. People then believe that it is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    end_notified: bool,
 }
 
 /// Whether openings come too often, and whether a notification has reported the flapping.
@@ -56,7 +60,14 @@ impl NotifyHistory {
         }
     }
 
-    /// Whether an opening, or a later notification about it, may be sent.
+    /// Whether the opening that was just recorded may be sent. After a notified end, a critical
+    /// opening does not wait for the cooldown.
+    pub fn may_open(&mut self, policy: &Policy, at: i64) -> bool {
+        let anew = std::mem::take(&mut self.end_notified) && policy.severity == Severity::Critical;
+        self.may_notify(policy, at) || anew && !self.is_muted_by_flapping()
+    }
+
+    /// Whether a notification about an open episode may be sent.
     pub fn may_notify(&self, policy: &Policy, at: i64) -> bool {
         self.since_notified(at) >= policy.cooldown_ms && !self.is_muted_by_flapping()
     }
@@ -69,17 +80,15 @@ impl NotifyHistory {
         }
     }
 
-    /// Reverts the notification since `before`.
-    pub fn undo_notification(&mut self, before: &Self) {
-        self.notified_at = before.notified_at;
-        if self.flap == Flap::Notified && before.flap != Flap::Notified {
-            self.flap = Flap::Unnotified;
-        }
+    /// Records the end of an episode, and whether it is notified.
+    pub fn record_end(&mut self, notified: bool) {
+        self.end_notified = notified;
     }
 
     /// Drops history that can no longer suppress a notification.
     pub fn expire(&mut self, policy: &Policy, at: i64) {
         self.notified_at = self.notified_at.filter(|told| at - told < policy.cooldown_ms);
+        self.end_notified &= self.notified_at.is_some();
         self.end_flapping(policy, at);
     }
 
@@ -101,6 +110,12 @@ impl NotifyHistory {
     /// Whether openings come too often.
     pub fn is_flapping(&self) -> bool {
         !self.flap.is_none()
+    }
+
+    /// Whether openings come too often as of `at`.
+    pub fn is_flapping_at(&self, policy: &Policy, at: i64) -> bool {
+        self.is_flapping()
+            && self.openings.iter().any(|opening| at - opening < policy.flap.window_ms)
     }
 
     /// Whether a notification has reported the flapping. Until flapping ends, no more are sent.

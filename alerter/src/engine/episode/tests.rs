@@ -1,11 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::routing::{OwedReason, Routed};
 use crate::rules::policy::{Escalation, FlapLimits};
+use crate::rules::severity::Severity;
 use crate::rules::verdict::Measurement;
 use crate::rules::vital::Vital;
 
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy {
         trend: 1,
         window_ms: 300_000,
@@ -20,21 +22,35 @@ fn policy() -> Policy {
 
 const MEASURED: Measurement = Measurement { vital: Vital::HeartRate, value: 1.0 };
 
-const BREACH: Verdict = Verdict::Breach { measured: MEASURED, bound: 0.0, may_open: true };
+pub(super) const BREACH: Verdict =
+    Verdict::Breach { measured: MEASURED, bound: 0.0, may_open: true };
 
 const GATED: Verdict = Verdict::Breach { measured: MEASURED, bound: 0.0, may_open: false };
 
-const CLEAR: Verdict = Verdict::Clear(MEASURED);
+pub(super) const CLEAR: Verdict = Verdict::Clear(MEASURED);
 
 const BETWEEN: Verdict = Verdict::Between(MEASURED);
 
+pub(super) const NOBODY: Routed = Routed::Nobody(OwedReason::NoRecipient);
+
+/// Steps with a router that always gives the same answer.
+pub(super) fn step(
+    episode: Episode,
+    policy: &Policy,
+    verdict: &Verdict,
+    at: i64,
+    routed: Routed,
+) -> (Episode, Option<Transition>) {
+    episode.step(&StepContext { policy, at, late: false, route: &|| routed }, verdict)
+}
+
 /// Runs verdicts given as `(second, verdict)`. Returns the transitions as `second: word`, with `!`
 /// if notified.
-fn run(policy: &Policy, verdicts: &[(i64, Verdict)]) -> Vec<String> {
+pub(super) fn run(policy: &Policy, verdicts: &[(i64, Verdict)]) -> Vec<String> {
     let mut episode = Episode::default();
     let mut seen = Vec::new();
     for (second, verdict) in verdicts {
-        let (next, transition) = episode.step(policy, verdict, second * 1000);
+        let (next, transition) = step(episode, policy, verdict, second * 1000, Routed::Somebody);
         episode = next;
         if let Some(transition) = transition {
             let told = if transition.notify { "!" } else { "" };
@@ -107,38 +123,18 @@ fn an_escalation_breaks_the_cooldown_and_starts_one() {
 }
 
 #[test]
-fn what_nobody_could_be_told_is_told_at_the_next_breach() {
-    let policy = policy();
-    let quiet = Episode::default();
-    let (opened, transition) = quiet.clone().step(&policy, &BREACH, 0);
-    let opened = opened.undo_notification(&quiet, transition.unwrap().to);
-
-    let (again, transition) = opened.clone().step(&policy, &BREACH, 1_000);
-    let transition = transition.unwrap();
-    assert_eq!((transition.to, transition.seq), (TransitionKind::Notified, 1));
-    assert_eq!(
-        again.undo_notification(&opened, TransitionKind::Notified),
-        opened,
-        "an attempt leaves no trace"
-    );
-
-    let (_, transition) = opened.step(&policy, &CLEAR, 2_000);
-    assert!(!transition.unwrap().notify, "nobody heard of the opening");
-}
-
-#[test]
 fn a_changed_rule_closes_silently_and_the_cooldown_goes_on() {
     let policy = policy();
-    let (open, _) = Episode::default().step(&policy, &BREACH, 0);
+    let (open, _) = step(Episode::default(), &policy, &BREACH, 0, Routed::Somebody);
     let (after, transition) = open.supersede();
     let transition = transition.unwrap();
     assert_eq!(
         (transition.to, transition.notify, transition.seq),
         (TransitionKind::Superseded, false, 1)
     );
-    let (_, transition) = after.clone().step(&policy, &BREACH, 10_000);
+    let (_, transition) = step(after.clone(), &policy, &BREACH, 10_000, Routed::Somebody);
     assert!(!transition.unwrap().notify);
-    let (blank, _) = after.step(&policy, &CLEAR, 600_000);
+    let (blank, _) = step(after, &policy, &CLEAR, 600_000, Routed::Somebody);
     assert!(blank.is_default(), "a cooldown that is over is forgotten");
     assert_eq!(Episode::default().supersede(), (Episode::default(), None));
 }
@@ -148,9 +144,12 @@ fn the_stored_form_reads_back() {
     let policy = Policy { trend: 2, clear_after: 2, ..policy() };
     let mut episode = Episode::default();
     for (second, verdict) in [(0, BREACH), (10, BREACH), (20, CLEAR)] {
-        episode = episode.step(&policy, &verdict, second).0;
-        let stored = serde_json::to_string(&episode).unwrap();
-        assert_eq!(serde_json::from_str::<Episode>(&stored).unwrap(), episode, "{stored}");
+        for routed in [Routed::Somebody, NOBODY] {
+            let next = step(episode.clone(), &policy, &verdict, second, routed).0;
+            let stored = serde_json::to_string(&next).unwrap();
+            assert_eq!(serde_json::from_str::<Episode>(&stored).unwrap(), next, "{stored}");
+        }
+        episode = step(episode, &policy, &verdict, second, NOBODY).0;
     }
 }
 
@@ -181,7 +180,7 @@ proptest! {
         let mut told_at: Option<i64> = None;
         for (gap, verdict) in verdicts {
             at += gap * 1000;
-            let (next, transition) = episode.step(&policy, &verdict, at);
+            let (next, transition) = step(episode, &policy, &verdict, at, Routed::Somebody);
             episode = next;
             let Some(transition) = transition else { continue };
             prop_assert_eq!(seq.is_none(), transition.to == TransitionKind::Opened);
@@ -198,7 +197,7 @@ proptest! {
 }
 
 /// Returns breaches at these seconds, each cleared two seconds later.
-fn breaches(seconds: &[i64]) -> Vec<(i64, Verdict)> {
+pub(super) fn breaches(seconds: &[i64]) -> Vec<(i64, Verdict)> {
     seconds.iter().flat_map(|second| [(*second, BREACH), (second + 2, CLEAR)]).collect()
 }
 

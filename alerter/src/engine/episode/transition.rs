@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::routing::Routed;
 use crate::rules::severity::Severity;
 
 /// The kind of a transition.
@@ -45,8 +46,19 @@ pub struct Transition {
     pub to: TransitionKind,
     /// Severity after the transition.
     pub severity: Severity,
-    /// Whether people are to be notified.
+    /// Whether the severity has fallen.
+    pub eased: bool,
+    /// Whether people are notified.
     pub notify: bool,
+    /// Whom the notification reaches. `None`: no notification is due, or it is that of an end.
+    pub routed: Option<Routed>,
+    /// Whether only those are notified who were notified of the episode before.
+    pub follow_up: bool,
+    /// Whether the watch has the message of this notification already, though the watch does not
+    /// count.
+    pub on_watch: bool,
+    /// Whether the notification comes long after its event.
+    pub delayed: bool,
     /// Time of the opening, which with rule, version and device names the episode.
     pub opened_at: i64,
     /// Number of the transition in its episode, from 0.

@@ -9,6 +9,8 @@ use super::spec::{ExpectedTransition, Spec};
 struct EpisodeCheck {
     open: Option<Vec<ExpectedTransition>>,
     told_at: Option<i64>,
+    /// Whether the end of the last episode was notified.
+    end_told: bool,
 }
 
 /// Panics if an invariant does not hold. `seconds` are the seconds of the events.
@@ -21,6 +23,7 @@ pub(super) fn check(rules: &[Spec], seconds: &[i64], lines: &[ExpectedTransition
             standing.open = Some(Vec::new());
         }
         let told_before = standing.open.iter().flatten().any(|before| before.notify);
+        let over = line.to == "opened" && std::mem::take(&mut standing.end_told);
         let Some(episode) = &mut standing.open else { panic!("without an episode: {line:?}") };
         assert_eq!(line.seq, episode.len(), "{line:?}");
         if let Some(opening) = episode.first() {
@@ -30,6 +33,7 @@ pub(super) fn check(rules: &[Spec], seconds: &[i64], lines: &[ExpectedTransition
         match line.to {
             "resolved" => {
                 assert!(told_before || !line.notify, "an end told alone: {line:?}");
+                standing.end_told = line.notify;
                 standing.open = None;
             }
             "superseded" => {
@@ -40,7 +44,13 @@ pub(super) fn check(rules: &[Spec], seconds: &[i64], lines: &[ExpectedTransition
                 let rule = rules.iter().find(|rule| rule.id == line.rule).expect("a rule of these");
                 let second = seconds[line.event];
                 let cool = standing.told_at.is_none_or(|at| second - at >= rule.cooldown);
-                assert!(cool || line.to == "escalated", "within the cooldown: {line:?}");
+                let anew = over && rule.severity == "critical";
+                // What is owed became due by a transition that nobody was notified of.
+                let before = episode.iter().rev().skip(1).take_while(|before| !before.notify);
+                let owed = before.filter(|before| before.to != "notified").count() > 0;
+                let owed = owed && line.to == "notified";
+                let free = cool || anew || owed || line.to == "escalated";
+                assert!(free, "within the cooldown: {line:?}");
                 standing.told_at = Some(second);
             }
             to => assert_ne!(to, "notified", "nobody was told: {line:?}"),

@@ -3,6 +3,7 @@
 //!
 //! The model ([`model`], [`expected_verdict`]) knows the contract and nothing of the engine.
 
+mod course;
 mod expected_verdict;
 mod invariants;
 mod model;
@@ -16,7 +17,9 @@ use proptest::prelude::*;
 use model::expected;
 use replay::played;
 use spec::{ExpectedTransition, ModelEvent, Spec};
-use strategies::{composite, deviation, events, parted, readings, rules, single, usual_readings};
+use strategies::{
+    composite, deviation, events, owing_events, parted, readings, rules, single, usual_readings,
+};
 
 /// Cases of each property.
 const PROPTEST_CASES: u32 = 2_000;
@@ -27,11 +30,8 @@ fn compared(
     events: &[ModelEvent],
 ) -> Result<Vec<ExpectedTransition>, TestCaseError> {
     let found = played(rules, events);
-    let seconds = events.iter().map(|event| match event {
-        ModelEvent::Reading(report) => report.second,
-        ModelEvent::Crash | ModelEvent::Edit(..) => 0,
-    });
-    invariants::check(rules, &seconds.collect::<Vec<_>>(), &found);
+    let seconds: Vec<i64> = events.iter().map(ModelEvent::second).collect();
+    invariants::check(rules, &seconds, &found);
     prop_assert_eq!(&found, &expected(rules, events), "the engine's, and the model's");
     Ok(found)
 }
@@ -73,6 +73,14 @@ proptest! {
         compared(&rules, &events)?;
     }
 
+    #[test]
+    fn what_is_owed_is_told_once_when_somebody_can_be_told_and_never_after_its_end(
+        rules in rules(prop_oneof![single(), composite()]),
+        events in owing_events(),
+    ) {
+        compared(&rules, &events)?;
+    }
+
     /// Only an end can follow from a part of a second. These rules never end an episode.
     #[test]
     fn a_second_is_the_same_in_one_reading_or_in_several_in_any_order(
@@ -93,10 +101,7 @@ proptest! {
             seconds.push(ModelEvent::Reading(report));
         }
         let facts = |lines: Vec<ExpectedTransition>, events: &[ModelEvent]| -> Vec<_> {
-            let second = |line: &ExpectedTransition| match &events[line.event] {
-                ModelEvent::Reading(report) => report.second,
-                ModelEvent::Crash | ModelEvent::Edit(..) => 0,
-            };
+            let second = |line: &ExpectedTransition| events[line.event].second();
             let mut facts: Vec<_> = lines
                 .iter()
                 .map(|line| (second(line), line.device, line.rule, line.to, line.severity, line.notify))

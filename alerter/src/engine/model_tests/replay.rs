@@ -8,7 +8,8 @@ use ljwx_reading::Reading;
 use super::spec::{DeviceReport, ExpectedTransition, ModelEvent, START_MS, Spec};
 use crate::engine::episode::TransitionKind;
 use crate::engine::journal::read;
-use crate::engine::{Change, Engine, RuleState, StateChanges, StoredPartition};
+use crate::engine::routing::{OwedReason, Routed};
+use crate::engine::{Arrival, Change, Engine, RuleState, StateChanges, StoredPartition};
 use crate::rules::index::RuleSet;
 
 /// The only partition.
@@ -27,6 +28,7 @@ pub(super) fn played(rules: &[Spec], events: &[ModelEvent]) -> Vec<ExpectedTrans
     for (number, event) in events.iter().enumerate() {
         match event {
             ModelEvent::Reading(report) => played.hear(number, report),
+            ModelEvent::Look(second, reachable) => played.look(number, *second, *reachable),
             ModelEvent::Crash => played.crash(&events[..number]),
             ModelEvent::Edit(place, watch) => {
                 let place = place % rules.len();
@@ -40,8 +42,15 @@ pub(super) fn played(rules: &[Spec], events: &[ModelEvent]) -> Vec<ExpectedTrans
 }
 
 /// Returns the engine's changes at a reading. Only this function calls the evaluation.
-fn evaluated(engine: &mut Engine, reading: &Reading) -> Vec<Change> {
-    engine.evaluate(PARTITION, reading).changes
+fn evaluated(engine: &mut Engine, reading: &Reading, report: &DeviceReport) -> Vec<Change> {
+    let late_ms = (report.wall() - report.second) * 1000;
+    let arrival = Arrival::from(reading);
+    let arrival = Arrival { evaluated_ms: arrival.evaluated_ms + late_ms, ..arrival };
+    engine.evaluate(PARTITION, arrival, &router(report.reachable)).changes
+}
+
+fn router(reachable: bool) -> Routed {
+    if reachable { Routed::Somebody } else { Routed::Nobody(OwedReason::NoRecipient) }
 }
 
 struct Played {
@@ -68,20 +77,21 @@ impl Played {
     }
 
     fn hear(&mut self, event: usize, report: &DeviceReport) {
-        for change in evaluated(&mut self.engine, &report.reading()) {
-            let to = change.transition.to;
-            if change.transition.notify && !report.reachable {
-                self.engine.undo_notification(PARTITION, &change);
-                if to == TransitionKind::Notified {
-                    continue;
-                }
-            }
-            let told = change.transition.notify && report.reachable;
-            self.lines.push(line(event, report.device, &change, told));
+        for change in evaluated(&mut self.engine, &report.reading(), report) {
+            self.lines.push(line(event, &change));
         }
         if report.committed {
             self.commit(event);
         }
+    }
+
+    /// Looks at what is owed. A look is a transaction of its own.
+    fn look(&mut self, event: usize, second: i64, reachable: bool) {
+        let now_ms = START_MS + second * 1000;
+        let changes = self.engine.look(PARTITION, now_ms, &router(reachable));
+        let changes = changes.expect("everybody is known");
+        self.lines.extend(changes.iter().map(|change| line(event, change)));
+        self.commit(event);
     }
 
     /// Closes the episodes that the edit ends, device by device.
@@ -89,13 +99,12 @@ impl Played {
         self.take_rules();
         let changes = self.engine.realign(PARTITION);
         let lines = changes.iter().map(|change| {
-            let device = change.device_sn.as_str().trim_start_matches("MODEL");
             assert_eq!(
                 change.transition.to,
                 TransitionKind::Superseded,
                 "an edit opens and ends nothing"
             );
-            line(event, device.parse().expect("a number"), change, change.transition.notify)
+            line(event, change)
         });
         let mut lines: Vec<ExpectedTransition> =
             lines.map(|line| ExpectedTransition { flapping: false, ..line }).collect();
@@ -129,6 +138,10 @@ impl Played {
         let (events_done, lines_done) = self.committed;
         self.lines.truncate(lines_done);
         self.start();
+        // The waits of what is owed begin now.
+        let last = events.iter().map(ModelEvent::second).max().unwrap_or_default();
+        let begun = self.engine.look(PARTITION, START_MS + last * 1000, &Routed::Somebody);
+        assert_eq!(begun.map(|changes| changes.len()), Ok(0));
         for (number, event) in events.iter().enumerate().skip(events_done) {
             if let ModelEvent::Reading(report) = event {
                 self.hear(number, report);
@@ -142,16 +155,19 @@ fn read_back(tracked: &RuleState) -> RuleState {
     RuleState { version: tracked.version, ..serde_json::from_str(&text).expect("its own form") }
 }
 
-fn line(event: usize, device: usize, change: &Change, notify: bool) -> ExpectedTransition {
+fn line(event: usize, change: &Change) -> ExpectedTransition {
     let transition = change.transition;
+    let device = change.device_sn.as_str().trim_start_matches("MODEL");
     ExpectedTransition {
         event,
-        device,
+        device: device.parse().expect("a number"),
         rule: change.rule_id,
         to: transition.to.as_str(),
         severity: transition.severity.as_str(),
-        notify,
+        notify: transition.notify,
         flapping: transition.flapping,
+        follow_up: transition.follow_up,
+        delayed: transition.delayed,
         opened_at: (transition.opened_at - START_MS) / 1000,
         seq: transition.seq as usize,
     }

@@ -83,6 +83,8 @@ pub(super) struct DeviceReport {
     pub(super) ahead: bool,
     /// Whether a recipient can be notified.
     pub(super) reachable: bool,
+    /// Whether the report is evaluated too late to be notified as if it were now.
+    pub(super) late: bool,
     /// Whether a transaction ends with this report. Reports after the last transaction are
     /// evaluated again after a crash.
     pub(super) committed: bool,
@@ -94,6 +96,9 @@ pub(super) enum ModelEvent {
     Reading(DeviceReport),
     /// The alerter crashes and starts again.
     Crash,
+    /// The clock reaches this second, and what is owed is looked at. Whether a recipient can be
+    /// notified.
+    Look(i64, bool),
     /// The rule at this place, modulo the number of rules, gets another trigger.
     Edit(usize, TriggerSpec),
 }
@@ -108,6 +113,8 @@ pub(super) struct ExpectedTransition {
     pub(super) severity: &'static str,
     pub(super) notify: bool,
     pub(super) flapping: bool,
+    pub(super) follow_up: bool,
+    pub(super) delayed: bool,
     pub(super) opened_at: i64,
     pub(super) seq: usize,
 }
@@ -185,6 +192,7 @@ impl fmt::Debug for DeviceReport {
         for (word, said) in [
             ("ahead", self.ahead),
             ("nobody reachable", !self.reachable),
+            ("late", self.late),
             ("committed", self.committed),
         ] {
             if said {
@@ -195,7 +203,26 @@ impl fmt::Debug for DeviceReport {
     }
 }
 
+/// The age at which a late report is evaluated, in seconds.
+pub(super) const LATE_BY: i64 = 1_860;
+
+impl ModelEvent {
+    /// Returns the second of an event that has one.
+    pub(super) fn second(&self) -> i64 {
+        match self {
+            Self::Reading(report) => report.second,
+            Self::Look(second, _) => *second,
+            Self::Crash | Self::Edit(..) => 0,
+        }
+    }
+}
+
 impl DeviceReport {
+    /// Returns the second of the wall clock at which the report is evaluated.
+    pub(super) fn wall(&self) -> i64 {
+        self.second + if self.late { LATE_BY } else { 0 }
+    }
+
     /// Returns the serial number of the device.
     pub(super) fn serial(&self) -> String {
         format!("MODEL{:011}", self.device)

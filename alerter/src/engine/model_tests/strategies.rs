@@ -126,15 +126,33 @@ pub(super) fn readings() -> impl Strategy<Value = Vec<ModelEvent>> {
     vec(report(), 1..60).prop_map(|reports| in_time(reports.into_iter().map(ModelEvent::Reading)))
 }
 
-/// Returns readings with crashes, and with rules that are edited to another trigger.
+/// Returns readings with crashes, with looks of the clock, and with rules that are edited to another
+/// trigger. A crash begins the waits of what is owed anew, so each look comes after a whole wait.
 pub(super) fn events() -> impl Strategy<Value = Vec<ModelEvent>> {
     let edit = (0_usize..5, prop_oneof![single(), composite()]);
     let event = prop_oneof![
         16 => report().prop_map(ModelEvent::Reading),
+        2 => look(60..=65),
         2 => Just(ModelEvent::Crash),
         1 => edit.prop_map(|(place, watch)| ModelEvent::Edit(place, watch)),
     ];
     vec(event, 1..80).prop_map(|events| in_time(events.into_iter()))
+}
+
+/// Returns readings that are often late or reach no one, with looks of the clock at any distance.
+pub(super) fn owing_events() -> impl Strategy<Value = Vec<ModelEvent>> {
+    let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.5));
+    let report = (report(), flags).prop_map(|(report, (late, reachable))| {
+        ModelEvent::Reading(DeviceReport { late, reachable, ..report })
+    });
+    let event = prop_oneof![6 => report, 1 => look(0..=10), 2 => look(55..=70)];
+    vec(event, 1..60).prop_map(|events| in_time(events.into_iter()))
+}
+
+/// Returns looks of the clock, this long after the event before.
+fn look(after: RangeInclusive<i64>) -> impl Strategy<Value = ModelEvent> {
+    (after, prop::bool::weighted(0.7))
+        .prop_map(|(after, reachable)| ModelEvent::Look(after, reachable))
 }
 
 /// Returns heart rates that are usual for long, and then differ by about a percentage.
@@ -162,12 +180,13 @@ fn report() -> impl Strategy<Value = DeviceReport> {
             let values = SIGNS.into_iter().zip(values);
             let values: BTreeMap<VitalName, i64> =
                 values.filter_map(|(sign, value)| Some((sign, value?))).collect();
-            DeviceReport { device, second, values, ahead, reachable: !nobody, committed }
+            let (reachable, late) = (!nobody, false);
+            DeviceReport { device, second, values, ahead, reachable, late, committed }
         },
     )
 }
 
-/// Gives reports their seconds.
+/// Gives reports and looks their seconds.
 fn in_time(events: impl Iterator<Item = ModelEvent>) -> Vec<ModelEvent> {
     let mut clock = 5;
     let placed = events.map(|event| match event {
@@ -176,6 +195,10 @@ fn in_time(events: impl Iterator<Item = ModelEvent>) -> Vec<ModelEvent> {
             clock += step.max(0);
             report.second = clock + step.min(0);
             ModelEvent::Reading(report)
+        }
+        ModelEvent::Look(step, reachable) => {
+            clock += step;
+            ModelEvent::Look(clock, reachable)
         }
         other => other,
     });

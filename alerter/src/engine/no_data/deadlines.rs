@@ -52,6 +52,12 @@ impl Deadlines {
         Some(DueCheck { at, device_sn, rule_id })
     }
 
+    /// Returns the checks that are due by `until`, earliest first.
+    pub fn due(&self, until: i64) -> impl Iterator<Item = (&DeviceSn, i64)> {
+        let due = self.order.iter().take_while(move |(at, ..)| *at <= until);
+        due.map(|(_, device_sn, rule_id)| (device_sn, *rule_id))
+    }
+
     /// Returns the time of the earliest check.
     pub fn first(&self) -> Option<i64> {
         self.order.first().map(|(at, ..)| *at)

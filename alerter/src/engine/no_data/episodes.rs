@@ -3,20 +3,22 @@
 //!
 //! Pure. [`super::partition_clock`] and [`super::deadlines`] decide when data is missing.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ljwx_reading::{DeviceSn, Ids};
 
 use crate::engine::device::{Device, RuleState};
+use crate::engine::episode::StepContext;
 use crate::engine::outcome::{Change, EventTime};
+use crate::engine::owed_index::TouchedStates;
+use crate::engine::routing::{DueNotification, Question, RoutingAt};
 use crate::rules::index::RuleSet;
 use crate::rules::rule::{Rule, TEMPLATE_TENANT, Trigger};
 use crate::rules::verdict::{Measurement, Verdict};
 use crate::rules::vital::Vital;
 
-/// Time between checks of an episode that may not open or notify at this time: one minute, in
-/// milliseconds.
+/// Time between checks of a silent device for which no episode may open at this time, or whose
+/// episode is suppressed: one minute, in milliseconds.
 const RECHECK_MS: i64 = 60_000;
 
 /// Returns the `NO_DATA` rules whose episode on the device is open.
@@ -34,17 +36,22 @@ pub fn missed(
     rule: &Arc<Rule>,
     window_ms: i64,
     at: EventTime,
-    stepped: &mut BTreeSet<(i64, DeviceSn)>,
+    routing: RoutingAt<'_>,
+    touched: &mut TouchedStates,
 ) -> Option<Change> {
     let may_open = rule.effective.holds(at.wall);
     if !may_open && !is_open(device, rule.id) {
         return None;
     }
+    let verdict = silence(device, window_ms, at.ms, may_open);
+    advance((device, sn), rule, verdict, at, routing, touched)
+}
+
+/// Returns the verdict on a device that is silent at `at`.
+pub fn silence(device: &Device, window_ms: i64, at: i64, may_open: bool) -> Verdict {
     let seconds = |ms: i64| ms as f64 / 1000.0;
-    let measured =
-        Measurement { vital: Vital::NoData, value: seconds(at.ms - device.last_seen.at) };
-    let verdict = Verdict::Breach { measured, bound: seconds(window_ms), may_open };
-    advance((device, sn), rule, verdict, at, stepped)
+    let measured = Measurement { vital: Vital::NoData, value: seconds(at - device.last_seen.at) };
+    Verdict::Breach { measured, bound: seconds(window_ms), may_open }
 }
 
 /// Returns when a silent device must be checked again.
@@ -67,18 +74,29 @@ pub fn advance(
     rule: &Arc<Rule>,
     verdict: Verdict,
     at: EventTime,
-    stepped: &mut BTreeSet<(i64, DeviceSn)>,
+    routing: RoutingAt<'_>,
+    touched: &mut TouchedStates,
 ) -> Option<Change> {
     let prior = device.tracked.remove(&rule.id).unwrap_or_default();
     let open = prior.episode.open().is_some();
     let ids = if open { prior.ids } else { device.last_seen.ids };
-    let before = prior.episode;
-    let (episode, transition) = before.clone().step(&rule.policy, &verdict, at.ms);
+    let question = Question::new(routing, DueNotification { ids, device_sn: sn, rule });
+    let context = StepContext {
+        policy: &rule.policy,
+        at: at.ms,
+        // Missing data has no age: the silence lasts until now.
+        late: false,
+        route: &|| question.route(),
+    };
+    let owed = prior.episode.owes();
+    let (episode, transition) = prior.episode.step(&context, &verdict);
+    let owes = [owed, episode.owes()];
+    touched.owed.step((sn, rule.id), owes, question.was_asked(), routing.now_ms);
     let tracked = RuleState { version: rule.version, ids, episode, memory: None };
     if !tracked.episode.is_default() {
         device.tracked.insert(rule.id, tracked);
     }
-    stepped.insert((rule.id, sn.clone()));
+    touched.stepped.insert((rule.id, sn.clone()));
     Some(Change {
         rule: Some(Arc::clone(rule)),
         rule_id: rule.id,
@@ -88,7 +106,6 @@ pub fn advance(
         transition: transition?,
         verdict,
         at,
-        before,
     })
 }
 
@@ -97,20 +114,21 @@ pub fn stale(
     (device, sn): (&mut Device, &DeviceSn),
     rule: &Arc<Rule>,
     at: EventTime,
-    stepped: &mut BTreeSet<(i64, DeviceSn)>,
+    touched: &mut TouchedStates,
 ) -> Option<Change> {
     let tracked = device.tracked.get_mut(&rule.id)?;
-    let before = std::mem::take(&mut tracked.episode);
-    let (after, transition) = before.clone().close_stale();
+    let owed = tracked.episode.owes();
+    let (after, transition) = std::mem::take(&mut tracked.episode).close_stale();
     tracked.episode = after;
     let transition = transition?;
+    touched.owed.step((sn, rule.id), [owed, false], false, at.ms);
     // The rule starts over with the device's next reading.
     tracked.memory = None;
     let ids = tracked.ids;
     if tracked.episode.is_default() {
         device.tracked.remove(&rule.id);
     }
-    stepped.insert((rule.id, sn.clone()));
+    touched.stepped.insert((rule.id, sn.clone()));
     let value = (at.ms - device.last_seen.at) as f64 / 1000.0;
     Some(Change {
         rule: Some(Arc::clone(rule)),
@@ -121,7 +139,6 @@ pub fn stale(
         transition,
         verdict: Verdict::Between(Measurement { vital: Vital::NoData, value }),
         at,
-        before,
     })
 }
 

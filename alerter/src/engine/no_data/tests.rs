@@ -5,9 +5,12 @@ use ljwx_reading::wall_text;
 use serde_json::{Value, json};
 
 use crate::engine::outcome::moment;
+use crate::engine::routing::{Everybody, OwedReason, Routed, Router};
 use crate::engine::{Change, Engine, ReadingOutcome, StoredPartition};
 use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
+use crate::rules::verdict::{Measurement, Verdict};
+use crate::rules::vital::Vital;
 use crate::test_support::{merged, reading, rule};
 
 /// The hour of all events here, in milliseconds.
@@ -44,7 +47,7 @@ fn heard(engine: &mut Engine, device: &str, second: i64, value: i64) -> Vec<Stri
         "device_sn": device, "customer_id": 7, "heart_rate": value, "timestamp": wall_text(wall),
         "received_at": at,
     });
-    let judged = engine.evaluate(0, &reading(fields));
+    let judged = engine.evaluate(0, &reading(fields), &Everybody);
     assert_eq!(judged.outcome, ReadingOutcome::Evaluated);
     said(&judged.changes)
 }
@@ -94,7 +97,7 @@ fn wall_time_notices_what_the_next_record_would_show() {
     assert!(engine.overdue(HOUR_MS + 304_000).is_empty(), "a reading may be under way");
     let now = HOUR_MS + 306_000;
     assert_eq!(engine.overdue(now), [0]);
-    assert_eq!(said(&engine.tick(0, now)), ["A opened 300 told"]);
+    assert_eq!(said(&engine.tick(0, now, &Everybody).unwrap()), ["A opened 300 told"]);
     assert!(engine.overdue(now).is_empty() && others(&mut engine, 310, 600).is_empty());
 }
 
@@ -174,13 +177,41 @@ fn an_absence_that_nobody_could_be_told_of_is_told_later_though_the_device_stays
     let mut engine = engine(&rules(json!({"cooldown_seconds": 3_600})));
     heard(&mut engine, "A", 0, 80);
     others(&mut engine, 0, 290);
-    let opened = engine.tick(0, HOUR_MS + 306_000);
-    assert_eq!(said(&opened), ["A opened 300 told"]);
-    engine.undo_notification(0, &opened[0]);
-    assert!(engine.tick(0, HOUR_MS + 360_000).is_empty(), "it is looked at once a minute");
-    let again = engine.tick(0, HOUR_MS + 366_000);
-    assert_eq!(said(&again), ["A notified 360 told"]);
-    engine.undo_notification(0, &again[0]);
-    assert_eq!(said(&engine.tick(0, HOUR_MS + 426_000)), ["A notified 420 told"]);
-    assert!(engine.tick(0, HOUR_MS + 540_000).is_empty(), "once");
+    let nobody = Routed::Nobody(OwedReason::NoRecipient);
+    let opened = engine.tick(0, HOUR_MS + 306_000, &nobody).unwrap();
+    assert_eq!(said(&opened), ["A opened 300"]);
+    let mut look = |second: i64, router: &dyn Router| {
+        assert!(engine.tick(0, HOUR_MS + second * 1000, router).unwrap().is_empty());
+        engine.look(0, HOUR_MS + second * 1000, router).unwrap()
+    };
+    assert!(look(360, &Everybody).is_empty(), "it is looked at once a minute");
+    assert!(look(366, &nobody).is_empty());
+    let told = look(426, &Everybody);
+    assert_eq!(said(&told), ["A notified 426 told"]);
+    let silence = Measurement { vital: Vital::NoData, value: 426.0 };
+    assert!(matches!(told[0].verdict, Verdict::Breach { measured, .. } if measured == silence));
+    assert!(look(540, &Everybody).is_empty(), "once");
+}
+
+#[test]
+fn an_absence_that_ends_while_it_is_owed_is_told_to_nobody() {
+    let mut engine = engine(&rules(json!({})));
+    heard(&mut engine, "A", 0, 80);
+    others(&mut engine, 0, 290);
+    let silenced = Routed::Nobody(OwedReason::Silenced);
+    assert_eq!(said(&engine.tick(0, HOUR_MS + 306_000, &silenced).unwrap()), ["A opened 300"]);
+    assert_eq!(heard(&mut engine, "A", 320, 80), ["A resolved 320"]);
+    assert!(engine.look(0, HOUR_MS + 400_000, &Everybody).unwrap().is_empty());
+}
+
+#[test]
+fn a_reminder_of_an_absence_counts_from_the_look_that_told_it() {
+    let mut engine = engine(&rules(json!({"cooldown_seconds": 0, "repeat_interval_seconds": 120})));
+    heard(&mut engine, "A", 0, 80);
+    others(&mut engine, 0, 290);
+    let silenced = Routed::Nobody(OwedReason::Silenced);
+    assert_eq!(engine.tick(0, HOUR_MS + 306_000, &silenced).unwrap().len(), 1);
+    let told = engine.look(0, HOUR_MS + 366_000, &Everybody).unwrap();
+    assert_eq!(said(&told), ["A notified 366 told"]);
+    assert_eq!(others(&mut engine, 370, 610), ["A notified 486 told", "A notified 606 told"]);
 }

@@ -133,6 +133,12 @@ impl AccountBreaker {
         }
     }
 
+    /// Whether the account does not send, operators were notified of that, and no message may try
+    /// the account yet.
+    pub fn is_resting(&self, now: Instant) -> bool {
+        self.event_sent && self.is_paused(now)
+    }
+
     /// Whether the account has failed and has not worked since.
     pub fn is_failing(&self) -> bool {
         self.failing_since.is_some()

@@ -110,6 +110,12 @@ impl AccountLimits {
         change
     }
 
+    /// Whether the account is passed over: it does not send, operators know, and it is not to be
+    /// tried yet. A limit that ends within a minute is no reason.
+    pub fn is_resting(&self, name: &str, now: Instant) -> bool {
+        self.lock().gates.get(name).is_some_and(|gate| gate.breaker.is_resting(now))
+    }
+
     /// Returns the name of the scope's account. The scope's own name stands for an account that is
     /// not known yet, and for one that the tenant does not have.
     pub fn account(&self, scope: AccountScope) -> String {

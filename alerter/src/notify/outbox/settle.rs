@@ -21,21 +21,22 @@ impl Outbox {
         attempt: &Attempt,
     ) -> Result<(), sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
-        settle(&mut transaction, notification, attempt).await?;
+        settle(&mut transaction, notification, attempt, true).await?;
         transaction.commit().await
     }
 
     /// Delivers a notification whose channel is a table of this database. The message and its
-    /// settlement are one transaction, so the message is written once. Returns false if the row is
-    /// no longer pending.
+    /// settlement are one transaction, so the message is written once. `counts` tells whether the
+    /// message notifies someone. Returns false if the row is no longer pending.
     pub async fn deliver(
         &self,
         notification: &Notification,
         columns: &Columns,
         message: &DeviceMessage<'_>,
+        counts: bool,
     ) -> Result<bool, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
-        if !settle(&mut transaction, notification, &Attempt::sent(None)).await? {
+        if !settle(&mut transaction, notification, &Attempt::sent(None), counts).await? {
             transaction.rollback().await?;
             return Ok(false);
         }
@@ -51,6 +52,7 @@ async fn settle(
     connection: &mut MySqlConnection,
     notification: &Notification,
     attempt: &Attempt,
+    counts: bool,
 ) -> Result<bool, sqlx::Error> {
     if !settle_row(connection, notification, attempt).await? {
         return Ok(false);
@@ -58,7 +60,7 @@ async fn settle(
     if notification.is_digest() && attempt.settlement.is_final() {
         settle_members(connection, &[notification.id]).await?;
     }
-    if attempt.settlement == Settlement::Sent {
+    if attempt.settlement == Settlement::Sent && counts {
         let keys = keys(connection, notification).await?;
         alert_rows::notified(connection, &keys).await?;
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
+use super::choice::AccountKinds;
 use super::platform_rows::{PlatformRow, PlatformTables};
 use crate::notify::address;
 use crate::notify::wechat::{Accounts, OfficialAccount, WecomAccount};
@@ -16,16 +17,25 @@ use crate::rules::channel::Channel;
 #[derive(Debug, Default)]
 pub(super) struct TenantAccounts {
     /// Also holds tenants whose rows are all switched off. They have no account.
-    tenants: HashMap<i64, Arc<Accounts>>,
+    tenants: HashMap<i64, TenantAccount>,
     /// Whether the table has no row at all.
     pub(super) is_empty: bool,
     /// Faults that make rows unusable, for operators.
     pub(super) faults: Vec<String>,
 }
 
+/// The accounts of one tenant.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TenantAccount {
+    /// The accounts that can be used.
+    pub(super) accounts: Arc<Accounts>,
+    /// The kinds of which there is a row.
+    pub(super) kinds: AccountKinds,
+}
+
 impl TenantAccounts {
     /// Returns a tenant's own accounts.
-    pub(super) fn of(&self, customer_id: i64) -> Option<&Arc<Accounts>> {
+    pub(super) fn of(&self, customer_id: i64) -> Option<&TenantAccount> {
         self.tenants.get(&customer_id)
     }
 }
@@ -39,14 +49,19 @@ pub(super) async fn load(tables: &PlatformTables) -> Result<Arc<TenantAccounts>,
 /// Uses a tenant's first row of each kind that is switched on and complete.
 fn loaded(rows: &[PlatformRow]) -> TenantAccounts {
     let mut loaded = TenantAccounts { is_empty: rows.is_empty(), ..TenantAccounts::default() };
-    let mut tenants: HashMap<i64, Accounts> = HashMap::new();
+    let mut tenants: HashMap<i64, (Accounts, AccountKinds)> = HashMap::new();
     for row in rows {
         let name = format!("t_wechat_alarm_config row {}", row.text("id").unwrap_or("?"));
         let Some(customer_id) = tenant(row) else {
             loaded.faults.push(format!("{name}: customer_id is no number"));
             continue;
         };
-        let accounts = tenants.entry(customer_id).or_default();
+        let (accounts, kinds) = tenants.entry(customer_id).or_default();
+        match row.text("type") {
+            Some("official") => kinds.official = true,
+            Some("enterprise") => kinds.wecom = true,
+            _ => {}
+        }
         if !row.flag("enabled", true) {
             continue;
         }
@@ -65,7 +80,9 @@ fn loaded(rows: &[PlatformRow]) -> TenantAccounts {
             fault(format!("default_address {problem}"));
         }
     }
-    loaded.tenants = tenants.into_iter().map(|(id, accounts)| (id, Arc::new(accounts))).collect();
+    let tenant =
+        |(id, (accounts, kinds))| (id, TenantAccount { accounts: Arc::new(accounts), kinds });
+    loaded.tenants = tenants.into_iter().map(tenant).collect();
     loaded
 }
 
@@ -136,7 +153,7 @@ mod tests {
 
     /// The names of a tenant's two accounts.
     fn names(loaded: &TenantAccounts, customer_id: i64) -> Option<[Option<String>; 2]> {
-        let accounts = loaded.of(customer_id)?;
+        let accounts = &loaded.of(customer_id)?.accounts;
         Some([Channel::Official, Channel::Wecom].map(|channel| accounts.name(channel)))
     }
 
@@ -158,7 +175,10 @@ mod tests {
         assert_eq!(names(&loaded, 8), Some([None, None]), "switched off is off");
         assert_eq!(names(&loaded, 9), Some([None, name("wecom:ww7:5")]));
         assert_eq!(names(&loaded, 0), None);
-        let nurse = loaded.of(9).and_then(|accounts| accounts.default_address(Channel::Wecom));
+        let kinds = |customer_id| loaded.of(customer_id).map(|tenant| tenant.kinds);
+        let expected = AccountKinds { official: true, wecom: false };
+        assert_eq!(kinds(8), Some(expected), "switched off, and still there");
+        let nurse = loaded.of(9).and_then(|tenant| tenant.accounts.default_address(Channel::Wecom));
         assert_eq!(nurse.map(|nurse| nurse.to_string()), name("wecom:nurse"));
     }
 
@@ -188,7 +208,8 @@ mod tests {
         }
         assert!(!loaded.faults.concat().contains("hush"));
         assert_eq!(names(&loaded, 7), Some([Some("official:wx7".to_owned()), None]));
-        let nobody = loaded.of(9).and_then(|accounts| accounts.default_address(Channel::Wecom));
+        let nobody =
+            loaded.of(9).and_then(|tenant| tenant.accounts.default_address(Channel::Wecom));
         assert_eq!(nobody, None);
     }
 }

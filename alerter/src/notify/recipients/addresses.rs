@@ -9,7 +9,7 @@ use moka::future::Cache;
 use sqlx::{MySql, QueryBuilder};
 use tracing::warn;
 
-use super::choice::Addresses;
+use super::choice::{Addresses, KnownAddress};
 use crate::notify::address;
 use crate::notify::address::Address;
 use crate::rules::channel::Channel;
@@ -20,10 +20,16 @@ const ADDRESSES_TTL: Duration = Duration::from_secs(10);
 /// Most users whose addresses are cached.
 const USERS_MAX: u64 = 100_000;
 
+/// Most users of one query.
+const QUERY_USERS_MAX: usize = 1_000;
+
+/// Time for which an address that the platform refused gets nothing, in hours.
+const DISABLED_HOURS: u32 = 24;
+
 /// The addresses of all tenants' users.
 pub(super) struct AddressBook {
     pool: MySqlPool,
-    known: Cache<(i64, i64), Arc<[Address]>>,
+    known: Cache<(i64, i64), Arc<[KnownAddress]>>,
 }
 
 impl AddressBook {
@@ -32,31 +38,30 @@ impl AddressBook {
         Self { pool, known }
     }
 
-    /// Returns the addresses of a tenant's users that are not disabled. Users that are not cached
-    /// are read in one query.
+    /// Returns the addresses of a tenant's users, and whether they are disabled. Users that are not
+    /// cached are read together.
     pub(super) async fn of(
         &self,
         customer_id: i64,
-        users: &[i64],
+        users: impl IntoIterator<Item = i64>,
     ) -> Result<Addresses, sqlx::Error> {
-        let mut found = Addresses::with_capacity(users.len());
+        let mut found = Addresses::new();
         let mut asked = Vec::new();
         for user_id in users {
-            match self.known.get(&(customer_id, *user_id)).await {
+            match self.known.get(&(customer_id, user_id)).await {
                 Some(addresses) => {
-                    found.insert(*user_id, addresses);
+                    found.insert(user_id, addresses);
                 }
-                None => asked.push(*user_id),
+                None => asked.push(user_id),
             }
         }
-        if asked.is_empty() {
-            return Ok(found);
-        }
-        let mut loaded = self.load(customer_id, &asked).await?;
-        for user_id in asked {
-            let addresses: Arc<[Address]> = loaded.remove(&user_id).unwrap_or_default().into();
-            self.known.insert((customer_id, user_id), Arc::clone(&addresses)).await;
-            found.insert(user_id, addresses);
+        for asked in asked.chunks(QUERY_USERS_MAX) {
+            let mut loaded = self.load(customer_id, asked).await?;
+            for user_id in asked {
+                let addresses: Arc<[_]> = loaded.remove(user_id).unwrap_or_default().into();
+                self.known.insert((customer_id, *user_id), Arc::clone(&addresses)).await;
+                found.insert(*user_id, addresses);
+            }
         }
         Ok(found)
     }
@@ -65,11 +70,12 @@ impl AddressBook {
         &self,
         customer_id: i64,
         users: &[i64],
-    ) -> Result<HashMap<i64, Vec<Address>>, sqlx::Error> {
-        let mut query: QueryBuilder<MySql> = QueryBuilder::new(
-            "SELECT user_id, kind, address FROM t_alert_recipient_address \
-             WHERE disabled_at IS NULL AND customer_id = ",
-        );
+    ) -> Result<HashMap<i64, Vec<KnownAddress>>, sqlx::Error> {
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+            "SELECT user_id, kind, address, \
+             CAST(COALESCE(disabled_at > NOW() - INTERVAL {DISABLED_HOURS} HOUR, 0) AS SIGNED) \
+             FROM t_alert_recipient_address WHERE customer_id = "
+        ));
         query.push_bind(customer_id);
         query.push(" AND user_id IN (");
         let mut list = query.separated(", ");
@@ -77,11 +83,16 @@ impl AddressBook {
             list.push_bind(*user_id);
         }
         query.push(") ORDER BY user_id, kind, address");
-        let rows: Vec<(i64, String, String)> = query.build_query_as().fetch_all(&self.pool).await?;
-        let mut loaded: HashMap<i64, Vec<Address>> = HashMap::new();
-        for (user_id, kind, name) in rows {
+        let rows: Vec<(i64, String, String, i64)> =
+            query.build_query_as().fetch_all(&self.pool).await?;
+        let mut loaded: HashMap<i64, Vec<KnownAddress>> = HashMap::new();
+        for (user_id, kind, name, disabled) in rows {
+            let is_disabled = disabled != 0;
             match usable(&kind, name) {
-                Ok(address) => loaded.entry(user_id).or_default().push(address),
+                Ok(address) => {
+                    let known = KnownAddress { address, is_disabled };
+                    loaded.entry(user_id).or_default().push(known);
+                }
                 // Skip: the address was written by hand and may name many people.
                 Err(problem) => {
                     warn!(

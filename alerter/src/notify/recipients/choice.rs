@@ -1,92 +1,252 @@
-//! Chooses the addresses that receive an alert.
+//! Chooses the addresses that receive an alert, and finds the channels that reach no one.
 //!
-//! Pure.
+//! Pure. A channel word of a rule counts if the tenant has an account for it, whatever state the
+//! account is in. The watch counts only if no word with an account stands beside it. A notification
+//! reaches someone if a word that counts does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::engine::routing::{OwedReason, Routed};
 use crate::notify::address::Address;
 use crate::notify::wechat::Accounts;
 use crate::rules::channel::{Channel, Channels};
 
 /// Most addresses that one alert notifies.
-pub(super) const RECIPIENTS_MAX: usize = 50;
+pub const RECIPIENTS_MAX: usize = 50;
 
-/// The addresses of each user. User 0 stands for all users without an address of their own.
-pub(super) type Addresses = HashMap<i64, Arc<[Address]>>;
+/// The user whose addresses serve all users without an address of their own.
+pub const EVERYBODY: i64 = 0;
 
-/// Returns, for each channel word of a rule, the kinds of account that serve it, the preferred one
-/// first. A person is notified by the first kind for which an address is known.
-pub(super) fn account_channels(accounts: &Accounts, channels: Channels) -> Vec<Vec<Channel>> {
-    let has = |channel: &Channel| match channel {
-        Channel::Official => accounts.official.is_some(),
-        Channel::Wecom => accounts.wecom.is_some(),
-        Channel::Message => false,
-    };
-    [
-        (channels.wechat, &[Channel::Official, Channel::Wecom][..]),
-        (channels.wecom, &[Channel::Wecom][..]),
-    ]
-    .into_iter()
-    .filter(|(wanted, _)| *wanted)
-    .map(|(_, kinds)| kinds.iter().copied().filter(|kind| has(kind)).collect::<Vec<_>>())
-    .filter(|kinds| !kinds.is_empty())
-    .collect()
+/// The user under whom an account's default address is disabled.
+pub const DEFAULT_ADDRESS: i64 = -1;
+
+/// The addresses of each user.
+pub(super) type Addresses = HashMap<i64, Arc<[KnownAddress]>>;
+
+/// An address as the table has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KnownAddress {
+    pub(super) address: Address,
+    /// Whether the platform has refused the address lately.
+    pub(super) is_disabled: bool,
 }
 
-/// Chooses the addresses by `ways` and, if `message` is set, the platform's own messages. The
-/// addresses are sorted and distinct. The number counts addresses beyond [`RECIPIENTS_MAX`].
-/// `people` begins with the people concerned most.
+/// The kinds of account of which a tenant has a row, whether or not it can be used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct AccountKinds {
+    pub(super) official: bool,
+    pub(super) wecom: bool,
+}
+
+impl AccountKinds {
+    pub(super) fn of(accounts: &Accounts) -> Self {
+        Self { official: accounts.official.is_some(), wecom: accounts.wecom.is_some() }
+    }
+
+    fn has(self, channel: Channel) -> bool {
+        match channel {
+            Channel::Official => self.official,
+            Channel::Wecom => self.wecom,
+            Channel::Message => false,
+        }
+    }
+}
+
+/// The accounts and addresses of a tenant.
+#[derive(Debug, Default)]
+pub(super) struct TenantContacts {
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) kinds: AccountKinds,
+    pub(super) addresses: Addresses,
+}
+
+/// An address that receives an alert.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Recipient {
+    /// The address.
+    pub address: Address,
+    /// The user; [`EVERYBODY`] or [`DEFAULT_ADDRESS`] if the address is no user's own.
+    pub user_id: i64,
+    /// Whether a message at this address notifies someone. On the watch, only if no other channel
+    /// counts.
+    pub counts: bool,
+}
+
+/// The recipients of an alert.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// The addresses, sorted and distinct.
+    pub recipients: Vec<Recipient>,
+    /// Addresses beyond [`RECIPIENTS_MAX`].
+    pub omitted: usize,
+    /// The words of the rule that count and reach no one, with the reason.
+    pub unreachable: Vec<(&'static str, OwedReason)>,
+    /// The words of the rule that do not count, because the tenant never had an account for them.
+    pub unserved: Vec<&'static str>,
+}
+
+impl Choice {
+    /// Returns whom the alert reaches.
+    pub fn routed(&self) -> Routed {
+        let reason = self.unreachable.first().map(|(_, reason)| *reason);
+        match self.recipients.iter().any(|recipient| recipient.counts) {
+            true => Routed::Somebody,
+            false => Routed::Nobody(reason.unwrap_or(OwedReason::NoRecipient)),
+        }
+    }
+}
+
+/// A channel word of a rule that needs an account, with the kinds of account that serve it, the
+/// preferred kind first.
+#[derive(Debug, Clone, Copy)]
+struct ChannelWord {
+    name: &'static str,
+    kinds: &'static [Channel],
+}
+
+const WECHAT: ChannelWord =
+    ChannelWord { name: "wechat", kinds: &[Channel::Official, Channel::Wecom] };
+
+const WECOM: ChannelWord = ChannelWord { name: "wecom", kinds: &[Channel::Wecom] };
+
+/// A word that counts, with the kinds of its accounts that can be used now.
+struct CountingWord {
+    word: ChannelWord,
+    usable: Vec<Channel>,
+}
+
+/// Chooses the recipients. `people` begins with the people concerned most. `rests` tells whether the
+/// account of this name is passed over.
 pub(super) fn choose(
+    contacts: &TenantContacts,
     people: &[i64],
-    addresses: &Addresses,
-    accounts: &Accounts,
-    account_channels: &[Vec<Channel>],
-    message: bool,
-) -> (Vec<Address>, usize) {
-    let mut chosen: Vec<Address> = Vec::new();
-    let add = |chosen: &mut Vec<Address>, found: Vec<Address>| {
+    channels: Channels,
+    rests: &dyn Fn(&str) -> bool,
+) -> Choice {
+    let has = |word: &ChannelWord| word.kinds.iter().any(|kind| contacts.kinds.has(*kind));
+    let named = [(channels.wechat, WECHAT), (channels.wecom, WECOM)];
+    let named = named.into_iter().filter_map(|(named, word)| named.then_some(word));
+    let (mut served, mut unserved): (Vec<_>, Vec<_>) = named.partition(has);
+    let watch_counts = served.is_empty() && channels.message;
+    if served.is_empty() && !channels.message {
+        // No other channel of the rule reaches people.
+        std::mem::swap(&mut served, &mut unserved);
+    }
+    let is_usable =
+        |kind: &Channel| contacts.accounts.name(*kind).is_some_and(|name| !rests(&name));
+    let usable = |word: &ChannelWord| -> Vec<Channel> {
+        word.kinds.iter().copied().filter(is_usable).collect()
+    };
+    let counting = served.into_iter().map(|word| CountingWord { word, usable: usable(&word) });
+    let counting: Vec<CountingWord> = counting.collect();
+
+    let mut chosen = chosen(contacts, people, &counting, channels.message.then_some(watch_counts));
+    let omitted = chosen.len().saturating_sub(RECIPIENTS_MAX);
+    chosen.truncate(RECIPIENTS_MAX);
+    chosen.sort_unstable();
+    let reaches = |word: &CountingWord| {
+        chosen.iter().any(|recipient| word.usable.contains(&recipient.address.channel))
+    };
+    let unreachable = counting.iter().filter(|word| !reaches(word));
+    let mut unreachable: Vec<_> =
+        unreachable.map(|word| (word.word.name, word.reason(contacts, people))).collect();
+    if watch_counts && chosen.is_empty() {
+        unreachable.push(("message", OwedReason::NoRecipient));
+    }
+    let unserved = unserved.into_iter().map(|word| word.name).collect();
+    Choice { recipients: chosen, omitted, unreachable, unserved }
+}
+
+/// Returns the recipients by the words that count, and on the watch: `None`, or whether the watch
+/// counts.
+fn chosen(
+    contacts: &TenantContacts,
+    people: &[i64],
+    counting: &[CountingWord],
+    watch: Option<bool>,
+) -> Vec<Recipient> {
+    let mut chosen: Vec<Recipient> = Vec::new();
+    let add = |chosen: &mut Vec<Recipient>, found: Vec<Address>, user_id: i64, counts: bool| {
         for address in found {
-            if !chosen.contains(&address) {
-                chosen.push(address);
+            if !chosen.iter().any(|recipient| recipient.address == address) {
+                chosen.push(Recipient { address, user_id, counts });
             }
         }
     };
     // If no person is known, the alert counts as one person without an address.
-    let mut lacking = vec![people.is_empty(); account_channels.len()];
+    let mut lacking = vec![people.is_empty(); counting.len()];
     for user_id in people {
-        if message {
-            let name = user_id.to_string();
-            add(&mut chosen, vec![Address { channel: Channel::Message, name }]);
+        if let Some(counts) = watch {
+            let address = Address { channel: Channel::Message, name: user_id.to_string() };
+            add(&mut chosen, vec![address], *user_id, counts);
         }
-        for (way, lacking) in account_channels.iter().zip(&mut lacking) {
-            let own = first_known(addresses.get(user_id), way);
+        for (word, lacking) in counting.iter().zip(&mut lacking) {
+            let own = contacts.first_usable(*user_id, &word.usable);
             *lacking |= own.is_empty();
-            add(&mut chosen, own);
+            add(&mut chosen, own, *user_id, true);
         }
     }
-    for (way, lacking) in account_channels.iter().zip(lacking) {
-        let told = chosen.iter().any(|address| way.contains(&address.channel));
-        let everybody = if lacking { first_known(addresses.get(&0), way) } else { Vec::new() };
+    for (word, lacking) in counting.iter().zip(lacking) {
+        let told = chosen.iter().any(|one| word.usable.contains(&one.address.channel));
+        let everybody =
+            if lacking { contacts.first_usable(EVERYBODY, &word.usable) } else { Vec::new() };
         if !told && everybody.is_empty() {
-            let default = way.iter().find_map(|channel| accounts.default_address(*channel));
-            add(&mut chosen, default.into_iter().collect());
+            let mut defaults = word.usable.iter().filter_map(|kind| contacts.default_of(*kind));
+            let default = defaults.find(|known| !known.is_disabled);
+            let default = default.into_iter().map(|known| known.address).collect();
+            add(&mut chosen, default, DEFAULT_ADDRESS, true);
         }
-        add(&mut chosen, everybody);
+        add(&mut chosen, everybody, EVERYBODY, true);
     }
-    let cut = chosen.len().saturating_sub(RECIPIENTS_MAX);
-    chosen.truncate(RECIPIENTS_MAX);
-    chosen.sort_unstable();
-    (chosen, cut)
+    chosen
 }
 
-/// Returns a user's addresses of the first kind that has any.
-fn first_known(addresses: Option<&Arc<[Address]>>, way: &[Channel]) -> Vec<Address> {
-    let of = |kind: &Channel| -> Vec<Address> {
-        let all = addresses.into_iter().flat_map(|addresses| addresses.iter());
-        all.filter(|address| address.channel == *kind).cloned().collect()
-    };
-    way.iter().map(of).find(|found| !found.is_empty()).unwrap_or_default()
+impl TenantContacts {
+    fn of(&self, user_id: i64) -> &[KnownAddress] {
+        self.addresses.get(&user_id).map_or(&[][..], |addresses| &addresses[..])
+    }
+
+    /// Returns a user's addresses of the first of these kinds that has any.
+    fn first_usable(&self, user_id: i64, kinds: &[Channel]) -> Vec<Address> {
+        let known = self.of(user_id).iter().filter(|known| !known.is_disabled);
+        let of = |kind: &Channel| -> Vec<Address> {
+            let of_kind = known.clone().filter(|known| known.address.channel == *kind);
+            of_kind.map(|known| known.address.clone()).collect()
+        };
+        kinds.iter().map(of).find(|found| !found.is_empty()).unwrap_or_default()
+    }
+
+    /// Returns the default address of the channel's account.
+    fn default_of(&self, channel: Channel) -> Option<KnownAddress> {
+        let address = self.accounts.default_address(channel)?;
+        let mut marked = self.of(DEFAULT_ADDRESS).iter().filter(|known| known.is_disabled);
+        let is_disabled = marked.any(|known| known.address == address);
+        Some(KnownAddress { address, is_disabled })
+    }
+}
+
+impl CountingWord {
+    /// Returns why the word reaches no one.
+    fn reason(&self, contacts: &TenantContacts, people: &[i64]) -> OwedReason {
+        let users = people.iter().copied().chain([EVERYBODY]);
+        let known: Vec<KnownAddress> = users
+            .flat_map(|user_id| contacts.of(user_id).iter().cloned())
+            .chain(self.word.kinds.iter().filter_map(|kind| contacts.default_of(*kind)))
+            .collect();
+        let idle = |known: &&KnownAddress| {
+            let kind = known.address.channel;
+            !known.is_disabled && self.word.kinds.contains(&kind) && contacts.kinds.has(kind)
+        };
+        if known.iter().any(|known| self.usable.contains(&known.address.channel)) {
+            OwedReason::Refused
+        } else if self.usable.is_empty() || known.iter().any(|known| idle(&known)) {
+            // An address is known for an account that cannot be used.
+            OwedReason::NoAccount
+        } else {
+            OwedReason::NoRecipient
+        }
+    }
 }
 
 #[cfg(test)]

@@ -31,19 +31,33 @@ fn channels(words: &str) -> Channels {
     }
 }
 
-/// Addresses in the outbox's form, by user.
+/// Addresses in the outbox's form, by user. `!` marks a disabled one.
 fn addresses(known: &[(i64, &[&str])]) -> Addresses {
-    let parse = |text: &&str| Address::parse(text).unwrap();
+    let parse = |text: &&str| KnownAddress {
+        address: Address::parse(text.trim_start_matches('!')).unwrap(),
+        is_disabled: text.starts_with('!'),
+    };
     known.iter().map(|(user, texts)| (*user, texts.iter().map(parse).collect())).collect()
 }
 
+/// The contacts of a tenant with these kinds of account.
+fn contacts(kinds: &str, known: &[(i64, &[&str])]) -> TenantContacts {
+    let accounts = accounts(kinds);
+    TenantContacts {
+        kinds: AccountKinds::of(&accounts),
+        accounts: Arc::new(accounts),
+        addresses: addresses(known),
+    }
+}
+
+fn texts(choice: &Choice) -> Vec<String> {
+    choice.recipients.iter().map(|recipient| recipient.address.to_string()).collect()
+}
+
 fn told(words: &str, kinds: &str, people: &[i64], known: &[(i64, &[&str])]) -> Vec<String> {
-    let (accounts, channels) = (accounts(kinds), channels(words));
-    let account_channels = account_channels(&accounts, channels);
-    let (told, cut) =
-        choose(people, &addresses(known), &accounts, &account_channels, channels.message);
-    assert_eq!(cut, 0);
-    told.iter().map(ToString::to_string).collect()
+    let choice = choose(&contacts(kinds, known), people, channels(words), &|_| false);
+    assert_eq!(choice.omitted, 0);
+    texts(&choice)
 }
 
 #[test]
@@ -98,16 +112,16 @@ fn who_has_no_address_is_told_by_the_tenant_s_and_nobody_at_all_by_the_account_s
 
 #[test]
 fn an_alert_tells_a_bounded_number_and_first_whom_it_concerns_most() {
-    let accounts = accounts("o");
     let people: Vec<i64> = (1..=200).rev().collect();
-    let known: Addresses = people
-        .iter()
-        .map(|user| (*user, Arc::from([Address::parse(&format!("openid:o{user:03}")).unwrap()])))
-        .collect();
-    let account_channels = account_channels(&accounts, channels("wechat"));
-    let (told, cut) = choose(&people, &known, &accounts, &account_channels, false);
-    assert_eq!((told.len(), cut), (RECIPIENTS_MAX, 150));
-    assert!(told.is_sorted() && told[RECIPIENTS_MAX - 1].name == "o200");
+    let known = people.iter().map(|user| {
+        let address = Address::parse(&format!("openid:o{user:03}")).unwrap();
+        (*user, Arc::from([KnownAddress { address, is_disabled: false }]))
+    });
+    let contacts = TenantContacts { addresses: known.collect(), ..contacts("o", &[]) };
+    let choice = choose(&contacts, &people, channels("wechat"), &|_| false);
+    assert_eq!((choice.recipients.len(), choice.omitted), (RECIPIENTS_MAX, 150));
+    let last = &choice.recipients[RECIPIENTS_MAX - 1];
+    assert!(choice.recipients.is_sorted() && last.address.name == "o200");
 }
 
 #[test]
@@ -115,4 +129,100 @@ fn an_address_that_several_share_is_told_once() {
     let known: &[(i64, &[&str])] =
         &[(1, &["openid:desk"]), (2, &["openid:desk"]), (0, &["openid:desk"])];
     assert_eq!(told("wechat", "o", &[1, 2, 3], known), ["openid:desk"]);
+}
+
+/// What a rule with these words reaches, where the accounts `ready` of all `rows` can be used: the
+/// recipients, those that do not count in brackets, and the words that reach no one.
+fn routed(words: &str, rows: &str, ready: &str, known: &[(i64, &[&str])]) -> Vec<String> {
+    let contacts = TenantContacts { kinds: contacts(rows, &[]).kinds, ..contacts(ready, known) };
+    let choice = choose(&contacts, &[1], channels(words), &|_| false);
+    let recipients = choice.recipients.iter().map(|recipient| {
+        let address = &recipient.address;
+        if recipient.counts { address.to_string() } else { format!("[{address}]") }
+    });
+    let unreachable =
+        choice.unreachable.iter().map(|(word, reason)| format!("{word}:{}", reason.as_str()));
+    let unserved = choice.unserved.iter().map(|word| format!("no {word}"));
+    let reaches = match choice.routed() {
+        Routed::Somebody => "yes".to_owned(),
+        Routed::Nobody(reason) => reason.as_str().to_owned(),
+        Routed::NoChannel => panic!("a rule with words"),
+    };
+    std::iter::once(reaches).chain(recipients).chain(unreachable).chain(unserved).collect()
+}
+
+#[test]
+fn a_word_counts_where_the_tenant_has_an_account_for_it_whatever_its_state() {
+    let known: &[(i64, &[&str])] = &[(1, &["openid:o1", "wecom:w1"])];
+    let no_wecom: &[(i64, &[&str])] = &[(1, &["openid:o1"])];
+    for (words, rows, ready, known, expected) in [
+        ("message", "ow", "ow", known, &["yes", "message:1"][..]),
+        ("message wechat", "o", "o", known, &["yes", "openid:o1", "[message:1]"]),
+        ("message wechat", "o", "", known, &["no_account", "[message:1]", "wechat:no_account"]),
+        ("message wechat", "ow", "w", known, &["yes", "wecom:w1", "[message:1]"]),
+        ("message wechat", "", "", known, &["yes", "message:1", "no wechat"]),
+        ("message wechat wecom", "", "", known, &["yes", "message:1", "no wechat", "no wecom"]),
+        ("message wechat wecom", "o", "o", known, &["yes", "openid:o1", "[message:1]", "no wecom"]),
+        ("wechat", "", "", known, &["no_account", "wechat:no_account"]),
+        ("wechat wecom", "", "", known, &["no_account", "wechat:no_account", "wecom:no_account"]),
+        ("wechat wecom", "o", "o", known, &["yes", "openid:o1", "no wecom"]),
+        ("wechat wecom", "ow", "o", no_wecom, &["yes", "openid:o1", "wecom:no_account"]),
+    ] {
+        assert_eq!(routed(words, rows, ready, known), expected, "{words} by {ready} of {rows}");
+    }
+}
+
+#[test]
+fn a_disabled_address_is_passed_over_and_the_next_one_is_told() {
+    let cases: [(&str, &str, &[(i64, &[&str])], &[&str]); 6] = [
+        ("wechat", "ow", &[(1, &["!openid:o1", "wecom:w1"])], &["yes", "wecom:w1"]),
+        (
+            "wechat",
+            "o",
+            &[(1, &["!openid:o1"]), (EVERYBODY, &["openid:desk"])],
+            &["yes", "openid:desk"],
+        ),
+        ("wechat", "o", &[(1, &["!openid:o1"])], &["yes", "openid:duty"]),
+        (
+            "wechat",
+            "o",
+            &[(1, &["!openid:o1"]), (DEFAULT_ADDRESS, &["!openid:duty"])],
+            &["refused", "wechat:refused"],
+        ),
+        // The default address of the other kind is left.
+        ("wechat", "ow", &[(DEFAULT_ADDRESS, &["!openid:duty"])], &["yes", "wecom:duty"]),
+        (
+            "message wechat",
+            "o",
+            &[(1, &["!openid:o1"]), (DEFAULT_ADDRESS, &["!openid:duty"])],
+            &["refused", "[message:1]", "wechat:refused"],
+        ),
+    ];
+    for (words, kinds, known, expected) in cases {
+        assert_eq!(routed(words, kinds, kinds, known), expected, "{words} by {kinds}: {known:?}");
+    }
+}
+
+#[test]
+fn an_account_that_rests_is_passed_over() {
+    let both: &[(i64, &[&str])] = &[(1, &["openid:o1", "wecom:w1"])];
+    let only_openid: &[(i64, &[&str])] = &[(1, &["openid:o1"])];
+    let official_rests = |name: &str| name.starts_with("official");
+    let choice = |known| {
+        let mut contacts = contacts("ow", known);
+        // Without default addresses.
+        let accounts = Arc::make_mut(&mut contacts.accounts);
+        if let Some(account) = &mut accounts.official {
+            Arc::make_mut(account).default_address = None;
+        }
+        if let Some(account) = &mut accounts.wecom {
+            Arc::make_mut(account).default_address = None;
+        }
+        choose(&contacts, &[1], channels("wechat"), &official_rests)
+    };
+    assert_eq!(texts(&choice(both)), ["wecom:w1"]);
+    assert_eq!(choice(only_openid).routed(), Routed::Nobody(OwedReason::NoAccount));
+    assert_eq!(choice(&[]).routed(), Routed::Nobody(OwedReason::NoRecipient));
+    let all = choose(&contacts("ow", both), &[1], channels("wechat"), &|_| true);
+    assert_eq!(all.routed(), Routed::Nobody(OwedReason::NoAccount));
 }

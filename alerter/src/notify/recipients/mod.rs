@@ -2,13 +2,16 @@
 //! device's user and the managers of its organisation.
 //!
 //! Reads the platform's tables and our addresses, through bounded caches with short lifetimes.
-//! Other modules decide when to notify, and with what.
+//! [`contacts`] looks people up together, [`router`] answers from what was looked up, and `choice`
+//! chooses. Other modules decide when to notify, and with what.
 
 mod accounts;
 mod addresses;
-mod choice;
+pub mod choice;
+pub mod contacts;
 mod managers;
 mod platform_rows;
+pub mod router;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,18 +19,15 @@ use std::time::Duration;
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_reading::Ids;
 use moka::future::Cache;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::notify::address::Address;
-use crate::notify::notice::cut;
 use crate::notify::wechat::Accounts;
-use crate::notify::wechat::escape::one_line;
-use crate::rules::channel::Channels;
-use accounts::TenantAccounts;
+use accounts::{TenantAccount, TenantAccounts};
 use addresses::AddressBook;
-use choice::{Addresses, RECIPIENTS_MAX, account_channels, choose};
+use choice::AccountKinds;
 use managers::Managers;
-use platform_rows::{PlatformRow, PlatformTables};
+use platform_rows::PlatformTables;
 
 /// Lifetime of the cached accounts.
 const ACCOUNTS_TTL: Duration = Duration::from_secs(10);
@@ -38,19 +38,6 @@ const NAMES_TTL: Duration = Duration::from_secs(60);
 /// Most users whose names are cached, and most organisations.
 const NAMES_MAX: u64 = 100_000;
 
-/// Longest name in a notice, in bytes.
-const NAME_BYTES_MAX: usize = 120;
-
-/// The recipients of an alert.
-#[derive(Debug, Clone)]
-pub enum Recipients {
-    /// These addresses, through these accounts.
-    Reached(Arc<Accounts>, Arc<[Address]>),
-    /// No recipient, for this reason: `no_channel` (the rule names no channel), `no_account` (the
-    /// tenant has no account for the channel), `no_recipient` (no address is known).
-    NotNotified(&'static str),
-}
-
 /// Names by tenant and id.
 type NameCache = Cache<(i64, i64), Option<Arc<str>>>;
 
@@ -58,7 +45,7 @@ type NameCache = Cache<(i64, i64), Option<Arc<str>>>;
 pub struct Directory {
     tables: Arc<PlatformTables>,
     /// The accounts of a single-tenant installation.
-    single: Arc<Accounts>,
+    single: TenantAccount,
     accounts: Cache<(), Arc<TenantAccounts>>,
     managers: Managers,
     addresses: AddressBook,
@@ -76,52 +63,13 @@ impl Directory {
         Self {
             managers: Managers::new(Arc::clone(&tables)),
             tables,
-            single: Arc::new(single),
+            single: TenantAccount { kinds: AccountKinds::of(&single), accounts: Arc::new(single) },
             accounts: Cache::builder().max_capacity(1).time_to_live(ACCOUNTS_TTL).build(),
             addresses: AddressBook::new(pool),
             names: names(),
             wards: names(),
             faults: Mutex::default(),
         }
-    }
-
-    /// Finds the recipients of an alert of `ids` by these channels.
-    pub async fn recipients(
-        &self,
-        ids: Ids,
-        channels: Channels,
-    ) -> Result<Recipients, Arc<sqlx::Error>> {
-        if !(channels.wechat || channels.wecom || channels.message) {
-            return Ok(Recipients::NotNotified("no_channel"));
-        }
-        let customer_id = ids.customer_id.unwrap_or_default();
-        let accounts = self.accounts(customer_id).await?;
-        let account_channels = account_channels(&accounts, channels);
-        if account_channels.is_empty() && !channels.message {
-            return Ok(Recipients::NotNotified("no_account"));
-        }
-        let people = self.people(customer_id, ids).await?;
-        let addresses = match account_channels.is_empty() {
-            true => Addresses::new(),
-            false => {
-                let everybody = [&people[..], &[0]].concat();
-                self.addresses.of(customer_id, &everybody).await?
-            }
-        };
-        let (chosen, omitted) =
-            choose(&people, &addresses, &accounts, &account_channels, channels.message);
-        if omitted > 0 {
-            warn!(
-                customer.id = customer_id,
-                org.id = ids.org_id,
-                recipients.omitted = omitted,
-                "too many recipients, notifying the first {RECIPIENTS_MAX}"
-            );
-        }
-        Ok(match chosen.is_empty() {
-            true => Recipients::NotNotified("no_recipient"),
-            false => Recipients::Reached(accounts, chosen.into()),
-        })
     }
 
     /// Returns the device's user and the managers of its organisation.
@@ -135,6 +83,10 @@ impl Directory {
 
     /// Returns the accounts that notify a tenant's recipients. Empty if the tenant has no account.
     pub async fn accounts(&self, customer_id: i64) -> Result<Arc<Accounts>, Arc<sqlx::Error>> {
+        Ok(self.tenant_account(customer_id).await?.accounts)
+    }
+
+    async fn tenant_account(&self, customer_id: i64) -> Result<TenantAccount, Arc<sqlx::Error>> {
         let load = async {
             let loaded = accounts::load(&self.tables).await?;
             self.log_faults(&loaded.faults);
@@ -142,11 +94,11 @@ impl Directory {
         };
         let loaded = self.accounts.try_get_with((), load).await?;
         Ok(match loaded.of(customer_id) {
-            Some(accounts) => Arc::clone(accounts),
+            Some(tenant) => tenant.clone(),
             // One tenant's people must never read about another's patients. If tenants have
             // accounts of their own, the installation's account serves no tenant.
-            None if loaded.is_empty => Arc::clone(&self.single),
-            None => Arc::default(),
+            None if loaded.is_empty => self.single.clone(),
+            None => TenantAccount::default(),
         })
     }
 
@@ -161,38 +113,6 @@ impl Directory {
         }
     }
 
-    /// Returns the real name or the login name of a tenant's user, in one line and of bounded
-    /// length. `None` if the name is unknown or MySQL fails: a name never delays an alert.
-    pub async fn name(&self, customer_id: i64, user_id: i64) -> Option<String> {
-        let columns = ["real_name", "user_name"];
-        self.cached_name(&self.names, "sys_user", &columns, (customer_id, user_id)).await
-    }
-
-    /// Returns the name of a tenant's organisation, like [`Self::name`].
-    pub async fn ward(&self, customer_id: i64, org_id: i64) -> Option<String> {
-        self.cached_name(&self.wards, "sys_org_units", &["name"], (customer_id, org_id)).await
-    }
-
-    async fn cached_name(
-        &self,
-        names: &NameCache,
-        table: &'static str,
-        columns: &[&str],
-        (customer_id, id): (i64, i64),
-    ) -> Option<String> {
-        let load = async {
-            let rows = self.tables.rows(table, &format!("WHERE id = {id}")).await?;
-            Ok::<_, sqlx::Error>(rows.first().and_then(|row| name(row, columns, customer_id)))
-        };
-        let name = names.try_get_with((customer_id, id), load).await;
-        let name = name
-            .inspect_err(
-                |error| debug!(%error, table, "cannot look up name, continuing without it"),
-            )
-            .ok()?;
-        name.map(|name| name.as_ref().to_owned())
-    }
-
     /// Marks an address as disabled. `errcode` is the platform's reason.
     pub async fn disable(
         &self,
@@ -201,37 +121,5 @@ impl Directory {
         errcode: Option<i64>,
     ) -> Result<(), sqlx::Error> {
         self.addresses.disable(customer_id, address, errcode).await
-    }
-}
-
-/// Returns the name in a row: the first of these columns that has a text.
-fn name(row: &PlatformRow, columns: &[&str], customer_id: i64) -> Option<Arc<str>> {
-    if row.flag("is_deleted", false) || !row.is_of(customer_id) {
-        return None;
-    }
-    let name = columns.iter().find_map(|column| row.text(column))?;
-    Some(cut(one_line(name).trim(), NAME_BYTES_MAX).into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_user_is_called_by_the_real_name_in_one_line_and_not_for_ever() {
-        const COLUMNS: [&str; 2] = ["real_name", "user_name"];
-        let long = "王".repeat(3_000);
-        for (row, expected) in [
-            (PlatformRow::from([("real_name", "王小明"), ("user_name", "u1")]), Some("王小明")),
-            (PlatformRow::from([("real_name", ""), ("user_name", "u1")]), Some("u1")),
-            (PlatformRow::from([("real_name", "a\nb"), ("customer_id", "7")]), Some("a b")),
-            (PlatformRow::from([("real_name", "x"), ("customer_id", "8")]), None),
-            (PlatformRow::from([("real_name", "x"), ("is_deleted", "1")]), None),
-            (PlatformRow::from([("id", "1")]), None),
-        ] {
-            assert_eq!(name(&row, &COLUMNS, 7).as_deref(), expected, "{row:?}");
-        }
-        let name = name(&PlatformRow::from([("real_name", long.as_str())]), &COLUMNS, 7).unwrap();
-        assert!(name.len() <= NAME_BYTES_MAX && name.ends_with('…'));
     }
 }

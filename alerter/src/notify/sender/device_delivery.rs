@@ -56,7 +56,7 @@ impl Sender {
             customer_id: notification.customer_id,
         };
         let span = start_span(notification, Channel::Message);
-        let delivered = self.outbox.deliver(notification, &columns, &message).await;
+        let delivered = self.outbox.deliver(notification, &columns, &message, notice.counts).await;
         if delivered.is_err() {
             span.span().set_status(Status::error("not written"));
         }

@@ -108,6 +108,7 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
         text: text(&alerts),
         delayed: false,
         repeat: false,
+        counts: true,
         digest_of: Some(alerts.len()),
     })
 }

@@ -19,8 +19,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::engine::Change;
-use crate::engine::episode::TransitionKind;
 use crate::metrics::SILENCES;
 use crate::notify::row_bound::RowBound;
 use index::{Silence, SilenceIndex};
@@ -82,17 +80,6 @@ impl ActiveSilences {
     /// Whether the table was read once.
     pub fn are_known(&self) -> bool {
         self.0.borrow().is_some()
-    }
-
-    /// Whether a silence forbids to notify this change now. The end of an episode is notified all
-    /// the same, because a person notified of the opening waits for it.
-    pub fn cover(&self, now_ms: i64, change: &Change) -> bool {
-        let customer_id = change.ids.customer_id.unwrap_or_default();
-        let silence = || self.matching(now_ms, customer_id, &change.device_sn, change.rule_id);
-        matches!(
-            change.transition.to,
-            TransitionKind::Opened | TransitionKind::Notified | TransitionKind::Escalated
-        ) && silence().is_some()
     }
 
     /// Returns the id of a silence that covers a notification now. `now_ms` is this process's
@@ -159,6 +146,8 @@ mod tests {
 
     use super::*;
     use crate::engine::Engine;
+    use crate::engine::episode::TransitionKind;
+    use crate::engine::routing::{DueNotification, OwedReason, Routed, Router};
     use crate::rules::index::RuleSet;
     use crate::test_support::{heart_rate, rule};
 
@@ -196,7 +185,14 @@ mod tests {
 
     #[test]
     fn a_silenced_episode_is_told_once_the_silence_ends_and_its_end_always() {
-        let silences = known(0, 1_000, 0);
+        struct Silenced(ActiveSilences, i64);
+        impl Router for Silenced {
+            fn route(&self, due: &DueNotification<'_>) -> Option<Routed> {
+                let silence = self.0.matching(self.1, 7, due.device_sn, due.rule.id);
+                let silenced = Routed::Nobody(OwedReason::Silenced);
+                Some(if silence.is_some() { silenced } else { Routed::Somebody })
+            }
+        }
         let mut engine = Engine::default();
         engine.set_rules(Arc::new(RuleSet::new(vec![rule(json!({}))])));
         engine.load(3, crate::engine::StoredPartition::default());
@@ -204,17 +200,13 @@ mod tests {
         for (now_ms, second, value) in
             [(0, 0, 110), (500, 10, 111), (1_000, 20, 112), (500, 30, 113), (500, 40, 90)]
         {
-            for change in engine.evaluate(3, &heart_rate(second, value)).changes {
-                let covered = silences.cover(now_ms, &change);
-                if covered {
-                    engine.undo_notification(3, &change);
-                }
-                told.push((second, change.transition.to, !covered));
+            let silences = Silenced(known(0, 1_000, 0), now_ms);
+            for change in engine.evaluate(3, &heart_rate(second, value), &silences).changes {
+                told.push((second, change.transition.to, change.transition.notify));
             }
         }
         let expected = [
             (0, TransitionKind::Opened, false),
-            (10, TransitionKind::Notified, false),
             (20, TransitionKind::Notified, true),
             (40, TransitionKind::Resolved, true),
         ];

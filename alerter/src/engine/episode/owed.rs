@@ -1,0 +1,70 @@
+//! A notification that was due and reached no one.
+//!
+//! Pure. Part of the episode's state, so it outlasts a restart. The episode decides when it is
+//! notified.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::routing::{LATE_AFTER_MS, OwedReason};
+use crate::rules::verdict::{Measurement, Verdict};
+
+/// What an open episode owes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OwedNotification {
+    /// Why the last try reached no one.
+    pub reason: OwedReason,
+    /// Event time at which the notification became due.
+    since: i64,
+    /// Whether a rise of the severity is owed, which concerns more people than a reminder.
+    pub(super) rise: bool,
+    /// Whether the watch has the message, though the watch does not count.
+    pub(super) on_watch: bool,
+    /// The latest value.
+    measured: Measurement,
+    /// The bound that the latest value lies beyond, if it is a breach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bound: Option<f64>,
+}
+
+impl OwedNotification {
+    /// A notification that became due at event time `since` by a breach. `None` for other verdicts,
+    /// by which none becomes due.
+    pub(super) fn new(reason: OwedReason, since: i64, verdict: &Verdict) -> Option<Self> {
+        let Verdict::Breach { measured, bound, .. } = *verdict else { return None };
+        let bound = Some(bound);
+        Some(Self { reason, since, rise: false, on_watch: false, measured, bound })
+    }
+
+    /// Takes over a recorded transition that reached no one. The watch has its message if recipients
+    /// were looked for.
+    pub(super) fn recorded(self, reason: OwedReason, rise: bool) -> Self {
+        Self { reason, rise: rise || self.rise, on_watch: reason.is_unreachable(), ..self }
+    }
+
+    /// Keeps the value of a later verdict.
+    pub(super) fn saw(&mut self, verdict: &Verdict) {
+        match *verdict {
+            Verdict::Absent => {}
+            Verdict::Clear(measured) | Verdict::Between(measured) => {
+                (self.measured, self.bound) = (measured, None);
+            }
+            Verdict::Breach { measured, bound, .. } => {
+                (self.measured, self.bound) = (measured, Some(bound));
+            }
+        }
+    }
+
+    /// Returns the verdict with the latest value.
+    pub fn verdict(&self) -> Verdict {
+        let measured = self.measured;
+        match self.bound {
+            Some(bound) => Verdict::Breach { measured, bound, may_open: true },
+            None => Verdict::Between(measured),
+        }
+    }
+
+    /// Whether a notification at event time `at` is delayed.
+    pub(super) fn is_delayed(&self, at: i64) -> bool {
+        at - self.since > LATE_AFTER_MS
+    }
+}

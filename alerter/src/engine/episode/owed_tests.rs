@@ -1,0 +1,140 @@
+use super::tests::{BREACH, CLEAR, NOBODY, breaches, policy, run, step};
+use super::*;
+use crate::engine::routing::{LATE_AFTER_MS, OwedReason, Routed};
+use crate::rules::policy::Escalation;
+use crate::rules::severity::Severity;
+
+/// A step: the second, the verdict, and whom a notification can reach.
+type RoutedStep = (i64, Verdict, Routed);
+
+/// Like [`run`], with the answer of the router at each step. `~` marks a follow-up.
+fn routed(policy: &Policy, steps: &[RoutedStep]) -> Vec<String> {
+    let mut episode = Episode::default();
+    let mut seen = Vec::new();
+    for (second, verdict, routed) in steps {
+        let (next, transition) = step(episode, policy, verdict, second * 1000, *routed);
+        episode = next;
+        let Some(transition) = transition else { continue };
+        let told = if transition.notify { "!" } else { "" };
+        let follow_up = if transition.follow_up { "~" } else { "" };
+        let (to, severity) = (transition.to.as_str(), transition.severity.as_str());
+        seen.push(format!("{second}: {to} {severity}{told}{follow_up}"));
+    }
+    seen
+}
+
+#[test]
+fn what_nobody_could_be_told_is_told_at_the_next_breach() {
+    let policy = policy();
+    let yes = Routed::Somebody;
+    let steps = [(0, BREACH, NOBODY), (1, BREACH, NOBODY), (2, BREACH, yes), (3, CLEAR, yes)];
+    let expected = ["0: opened major", "2: notified major!", "3: resolved major!~"];
+    assert_eq!(routed(&policy, &steps), expected);
+    let over = [(0, BREACH, NOBODY), (2, CLEAR, yes), (3, BREACH, yes)];
+    let expected = ["0: opened major", "2: resolved major~", "3: opened major!"];
+    assert_eq!(routed(&policy, &over), expected, "nobody heard of the opening, no cooldown runs");
+}
+
+#[test]
+fn an_owed_rise_is_recorded_when_it_is_due_and_told_without_waiting_for_the_cooldown() {
+    let step = |after_ms: i64, to| Escalation { after_ms, to };
+    let escalation = vec![step(60_000, Severity::Critical), step(120_000, Severity::Minor)];
+    let policy = Policy { escalation, ..policy() };
+    let yes = Routed::Somebody;
+    let rise = [(0, BREACH, yes), (60, BREACH, NOBODY), (70, BREACH, yes), (80, CLEAR, NOBODY)];
+    let expected = [
+        "0: opened major!",
+        "60: escalated critical",
+        "70: notified critical!",
+        "80: resolved critical!~",
+    ];
+    assert_eq!(routed(&policy, &rise), expected);
+    let later = [
+        (0, BREACH, yes),
+        (60, BREACH, NOBODY),
+        (70, BREACH, NOBODY),
+        (120, BREACH, NOBODY),
+        (130, BREACH, yes),
+    ];
+    let expected = [
+        "0: opened major!",
+        "60: escalated critical",
+        "120: escalated minor~",
+        "130: notified minor!",
+    ];
+    assert_eq!(routed(&policy, &later), expected, "once, as it stands");
+}
+
+#[test]
+fn reminders_and_falls_go_to_those_who_were_notified() {
+    let escalation = vec![Escalation { after_ms: 60_000, to: Severity::Minor }];
+    let policy = Policy { cooldown_ms: 0, repeat_ms: Some(30_000), escalation, ..policy() };
+    let yes = Routed::Somebody;
+    let steps = [
+        (0, BREACH, yes),
+        (30, BREACH, yes),
+        (60, BREACH, yes),
+        (90, BREACH, NOBODY),
+        (95, BREACH, yes),
+    ];
+    let expected = [
+        "0: opened major!",
+        "30: notified major!~",
+        "60: escalated minor!~",
+        "95: notified minor!~",
+    ];
+    assert_eq!(routed(&policy, &steps), expected);
+}
+
+#[test]
+fn a_late_opening_is_owed_until_a_young_breach_or_a_look() {
+    let policy = policy();
+    let late = StepContext { policy: &policy, at: 0, late: true, route: &|| Routed::Somebody };
+    let (open, transition) = Episode::default().step(&late, &BREACH);
+    let transition = transition.unwrap();
+    assert_eq!(transition.routed, Some(Routed::Nobody(OwedReason::Late)));
+    let (open, none) = open.step(&StepContext { at: 10_000, ..late }, &BREACH);
+    assert_eq!((none, open.owes()), (None, true), "a late breach is no try");
+
+    let after = LATE_AFTER_MS + 1;
+    for (at, delayed) in [(20_000, false), (LATE_AFTER_MS, false), (after, true)] {
+        let now = StepContext { at, late: false, ..late };
+        let (told, transition) = open.clone().look(&now);
+        let transition = transition.unwrap();
+        assert_eq!((transition.notify, transition.delayed), (true, delayed), "{at}");
+        assert!(!told.owes() && !transition.on_watch);
+        let (_, end) = told.step(&StepContext { at, ..late }, &CLEAR);
+        assert!(end.unwrap().notify && end.unwrap().delayed, "an end at any age, marked");
+    }
+    let (_, end) = open.step(&StepContext { at: after, late: false, ..late }, &CLEAR);
+    assert!(!end.unwrap().notify, "over while owed");
+}
+
+#[test]
+fn a_critical_opening_after_a_told_end_waits_for_no_cooldown() {
+    let critical = Policy { severity: Severity::Critical, ..policy() };
+    let pairs = breaches(&[0, 60]);
+    let expected = [
+        "0: opened critical!",
+        "2: resolved critical!",
+        "60: opened critical!",
+        "62: resolved critical!",
+    ];
+    assert_eq!(run(&critical, &pairs), expected);
+    let major = run(&policy(), &pairs);
+    assert_eq!(major[2..], ["60: opened major", "62: resolved major"]);
+    // A changed rule closes without a notification.
+    let (open, _) = step(Episode::default(), &critical, &BREACH, 0, Routed::Somebody);
+    let (_, opened) = step(open.supersede().0, &critical, &BREACH, 60_000, Routed::Somebody);
+    assert!(!opened.unwrap().notify);
+}
+
+#[test]
+fn the_form_of_the_last_version_reads_as_an_episode_that_owes_nothing() {
+    let stored = r#"{"phase":{"firing":{"opened_at":0,"severity":"major","notified":false,"steps":0,
+        "transitions":1}},"openings":[0]}"#;
+    let episode: Episode = serde_json::from_str(stored).unwrap();
+    assert!(episode.open().is_some() && !episode.owes());
+    let (_, transition) = step(episode, &policy(), &BREACH, 1_000, Routed::Somebody);
+    assert!(transition.unwrap().notify);
+}

@@ -1,0 +1,183 @@
+//! Looks up the contacts of many alerts together: accounts, people, addresses and names.
+//!
+//! The caller looks contacts up before a notification counts, and the rest is pure: see
+//! [`super::router`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use ljwx_reading::Ids;
+use tracing::debug;
+
+use super::accounts::TenantAccount;
+use super::choice::{
+    AccountKinds, Addresses, Choice, DEFAULT_ADDRESS, EVERYBODY, TenantContacts, choose,
+};
+use super::platform_rows::PlatformRow;
+use super::{Directory, NameCache};
+use crate::notify::notice::cut;
+use crate::notify::wechat::Accounts;
+use crate::notify::wechat::escape::one_line;
+use crate::rules::channel::Channels;
+
+/// Longest name in a notice, in bytes.
+const NAME_BYTES_MAX: usize = 120;
+
+/// Most names of one query.
+const QUERY_NAMES_MAX: usize = 1_000;
+
+/// The contacts of an alert.
+#[derive(Debug, Clone, Default)]
+pub struct Contacts {
+    tenant: Arc<TenantContacts>,
+    /// The device's user and the managers of the user's organisation.
+    people: Arc<[i64]>,
+    /// The name of the device's user.
+    pub wearer: Option<Arc<str>>,
+    /// The name of the user's organisation.
+    pub ward: Option<Arc<str>>,
+}
+
+impl Contacts {
+    /// The contacts of an alert that concerns `people`.
+    #[cfg(test)]
+    pub(super) fn new(tenant: TenantContacts, people: &[i64]) -> Self {
+        Self { tenant: Arc::new(tenant), people: people.into(), wearer: None, ward: None }
+    }
+
+    /// The tenant's accounts.
+    pub fn accounts(&self) -> &Arc<Accounts> {
+        &self.tenant.accounts
+    }
+
+    /// Chooses the recipients by these channels. `rests` tells whether the account of this name is
+    /// passed over.
+    pub fn choose(&self, channels: Channels, rests: &dyn Fn(&str) -> bool) -> Choice {
+        choose(&self.tenant, &self.people, channels, rests)
+    }
+}
+
+impl Directory {
+    /// Returns the contacts of each of these ids.
+    pub async fn contacts(
+        &self,
+        wanted: &BTreeSet<Ids>,
+    ) -> Result<HashMap<Ids, Contacts>, Arc<sqlx::Error>> {
+        let mut tenants: BTreeMap<i64, Vec<Ids>> = BTreeMap::new();
+        for ids in wanted {
+            tenants.entry(ids.customer_id.unwrap_or_default()).or_default().push(*ids);
+        }
+        let mut found = HashMap::with_capacity(wanted.len());
+        for (customer_id, all) in tenants {
+            found.extend(self.contacts_of_tenant(customer_id, &all).await?);
+        }
+        Ok(found)
+    }
+
+    async fn contacts_of_tenant(
+        &self,
+        customer_id: i64,
+        all: &[Ids],
+    ) -> Result<Vec<(Ids, Contacts)>, Arc<sqlx::Error>> {
+        let TenantAccount { accounts, kinds } = self.tenant_account(customer_id).await?;
+        let mut people = Vec::with_capacity(all.len());
+        for ids in all {
+            people.push(self.people(customer_id, *ids).await?);
+        }
+        let mut addresses = Addresses::new();
+        if kinds != AccountKinds::default() {
+            let users = people.iter().flatten().copied().chain([EVERYBODY, DEFAULT_ADDRESS]);
+            let users: BTreeSet<i64> = users.collect();
+            addresses = self.addresses.of(customer_id, users).await?;
+        }
+        let users = all.iter().filter_map(|ids| ids.user_id).collect();
+        let columns = ["real_name", "user_name"];
+        let wearers = self.known_names(&self.names, "sys_user", &columns, customer_id, users).await;
+        let orgs = all.iter().filter_map(|ids| ids.org_id).collect();
+        let wards =
+            self.known_names(&self.wards, "sys_org_units", &["name"], customer_id, orgs).await;
+        let tenant = Arc::new(TenantContacts { accounts, kinds, addresses });
+        let contacts = all.iter().zip(people).map(|(ids, people)| {
+            let contacts = Contacts {
+                tenant: Arc::clone(&tenant),
+                people: people.into(),
+                wearer: ids.user_id.and_then(|id| wearers.get(&id).cloned()),
+                ward: ids.org_id.and_then(|id| wards.get(&id).cloned()),
+            };
+            (*ids, contacts)
+        });
+        Ok(contacts.collect())
+    }
+
+    /// Returns the names of a tenant's users, or organisations, as far as they are known. Without
+    /// them if MySQL fails: a name never delays an alert.
+    async fn known_names(
+        &self,
+        names: &NameCache,
+        table: &'static str,
+        columns: &[&str],
+        customer_id: i64,
+        wanted: BTreeSet<i64>,
+    ) -> HashMap<i64, Arc<str>> {
+        let mut found = HashMap::new();
+        let mut asked = Vec::new();
+        for id in wanted {
+            match names.get(&(customer_id, id)).await {
+                Some(name) => found.extend(name.map(|name| (id, name))),
+                None => asked.push(id),
+            }
+        }
+        for asked in asked.chunks(QUERY_NAMES_MAX) {
+            let list: Vec<String> = asked.iter().map(i64::to_string).collect();
+            let condition = format!("WHERE id IN ({})", list.join(", "));
+            let rows = match self.tables.rows(table, &condition).await {
+                Ok(rows) => rows,
+                Err(error) => {
+                    debug!(%error, table, "cannot look up names, continuing without them");
+                    continue;
+                }
+            };
+            let rows: HashMap<i64, PlatformRow> =
+                rows.into_iter().filter_map(|row| Some((row.id("id")?, row))).collect();
+            for id in asked {
+                let name = rows.get(id).and_then(|row| name(row, columns, customer_id));
+                names.insert((customer_id, *id), name.clone()).await;
+                found.extend(name.map(|name| (*id, name)));
+            }
+        }
+        found
+    }
+}
+
+/// Returns the name in a row, in one line and of bounded length: the first of these columns that has
+/// a text.
+fn name(row: &PlatformRow, columns: &[&str], customer_id: i64) -> Option<Arc<str>> {
+    if row.flag("is_deleted", false) || !row.is_of(customer_id) {
+        return None;
+    }
+    let name = columns.iter().find_map(|column| row.text(column))?;
+    Some(cut(one_line(name).trim(), NAME_BYTES_MAX).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_called_by_the_real_name_in_one_line_and_not_for_ever() {
+        const COLUMNS: [&str; 2] = ["real_name", "user_name"];
+        let long = "王".repeat(3_000);
+        for (row, expected) in [
+            (PlatformRow::from([("real_name", "王小明"), ("user_name", "u1")]), Some("王小明")),
+            (PlatformRow::from([("real_name", ""), ("user_name", "u1")]), Some("u1")),
+            (PlatformRow::from([("real_name", "a\nb"), ("customer_id", "7")]), Some("a b")),
+            (PlatformRow::from([("real_name", "x"), ("customer_id", "8")]), None),
+            (PlatformRow::from([("real_name", "x"), ("is_deleted", "1")]), None),
+            (PlatformRow::from([("id", "1")]), None),
+        ] {
+            assert_eq!(name(&row, &COLUMNS, 7).as_deref(), expected, "{row:?}");
+        }
+        let name = name(&PlatformRow::from([("real_name", long.as_str())]), &COLUMNS, 7).unwrap();
+        assert!(name.len() <= NAME_BYTES_MAX && name.ends_with('…'));
+    }
+}
