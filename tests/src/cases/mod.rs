@@ -4,6 +4,7 @@
 mod check;
 mod form;
 mod raw;
+mod request;
 mod run;
 
 pub use form::{Case, File};
