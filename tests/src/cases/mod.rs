@@ -6,6 +6,7 @@ mod form;
 mod raw;
 mod request;
 mod run;
+mod sequence;
 
 pub use form::{Case, File};
 pub use run::{Outcome, run};

@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use super::check::Published;
 use super::form::{Case, File};
-use super::{raw, request};
+use super::{raw, request, sequence};
 use crate::clients::kafka::TopicReader;
 use crate::stack::process::Service;
 use crate::stack::world::World;
@@ -21,7 +21,12 @@ pub struct Outcome {
 
 /// Runs the cases in their order, on one partition, because an example has an order across devices.
 pub async fn run(file: &File) -> Result<Vec<Outcome>> {
-    let world = World::shared("cases").await?.with_partitions(1);
+    let world = if file.cases.iter().any(Case::needs_kafka_alone) {
+        World::exclusive("cases").await?
+    } else {
+        World::shared("cases").await?
+    };
+    let world = world.with_partitions(1);
     world.migrate().await?;
     let help = world.launch("gateway", &["--help"]).finish().await?.text;
     let brokers = &world.stack.kafka_brokers;
@@ -66,9 +71,10 @@ async fn one(
         }
     }
     let gateway = own.as_mut().unwrap_or(shared);
-    let mut problems = match &case.steps {
-        Some(steps) => raw::run(case, steps, gateway).await.err(),
-        None => request::ask(case, gateway).await.err(),
+    let mut problems = match (&case.steps, &case.sequence) {
+        (Some(steps), _) => raw::run(case, steps, gateway).await.err(),
+        (None, Some(turns)) => sequence::run(turns, world, gateway).await.err(),
+        (None, None) => request::ask(case, gateway).await.err(),
     }
     .map(|error| vec![format!("{error:#}")])
     .unwrap_or_default();
