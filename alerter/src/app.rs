@@ -1,7 +1,7 @@
 //! Builds, starts and stops the parts of the alerter.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use anyhow::Context;
 use fred::clients::Client;
@@ -32,7 +32,6 @@ use crate::notify::device_message::DeviceMessageTable;
 use crate::notify::limits::AccountLimits;
 use crate::notify::operator_events::{OperatorEvent, OperatorEvents};
 use crate::notify::outbox::{self, Outbox, OutboxMeasurement};
-use crate::notify::owed_critical::OwedCritical;
 use crate::notify::recipients::Directory;
 use crate::notify::rejected_rows::RejectedRows;
 use crate::notify::sender::Sender;
@@ -63,7 +62,8 @@ pub struct App {
     operators: OperatorEvents,
     /// The accounts of the sender.
     accounts: Arc<AccountLimits>,
-    owed_critical: OwedCritical,
+    /// Critical notifications of this replica that are owed for another reason than a silence.
+    owed_critical: Arc<AtomicU64>,
     /// The liveness probe.
     loops: Probe,
     mysql_retry: MysqlRetry,
@@ -133,7 +133,7 @@ impl App {
             silences,
             operators,
             accounts: Arc::new(AccountLimits::new(config.limits.limits().account_per_second)),
-            owed_critical: OwedCritical::default(),
+            owed_critical: Arc::default(),
             loops,
             mysql_retry,
             hold_reasons,
@@ -224,7 +224,7 @@ impl App {
             loops: Arc::clone(&self.loops),
             outbox,
             accounts: Arc::clone(&self.accounts),
-            owed_critical: self.owed_critical.clone(),
+            owed_critical: Arc::clone(&self.owed_critical),
             operators: self.operators.clone(),
         };
         AlerterMonitor::new(parts, &self.config.monitor)

@@ -60,23 +60,26 @@ impl BeatClock {
     }
 }
 
-/// Sends heartbeats at their interval while an alert would reach people.
+/// Sends heartbeats at their interval while an alert would reach people. It has no `Debug`: the
+/// address is a secret.
 pub struct Beats {
     clock: BeatClock,
-    monitor: Arc<OutsideMonitor>,
+    http: reqwest::Client,
+    url: Url,
+    /// Whether the last heartbeat failed.
+    fails: Arc<AtomicBool>,
 }
 
 impl Beats {
-    /// Sends heartbeats to `url`, which is a secret.
+    /// Sends heartbeats to the outside monitor at `url`.
     pub fn new(url: Url) -> Result<Self, reqwest::Error> {
         // A redirect would show the secret to another server.
         let http = reqwest::Client::builder().timeout(TIMEOUT).redirect(Policy::none()).build()?;
-        let monitor = OutsideMonitor { http, url, fails: AtomicBool::new(false) };
-        Ok(Self { clock: BeatClock::new(Instant::now()), monitor: Arc::new(monitor) })
+        Ok(Self { clock: BeatClock::new(Instant::now()), http, url, fails: Arc::default() })
     }
 
-    /// Sends or skips the heartbeat that is due, if one is. Never waits for the outside monitor. `path`
-    /// names the part of the path of an alert that does not work.
+    /// Sends or skips the heartbeat that is due, if one is. Never waits for the outside monitor.
+    /// `path` names the part of the path of an alert that does not work.
     pub fn turn(&mut self, path: &Result<(), String>) {
         match self.clock.turn(path.is_ok(), Instant::now()) {
             Turn::Wait => {}
@@ -84,8 +87,8 @@ impl Beats {
                 if resumed {
                     info!("an alert would reach people, heartbeats resume");
                 }
-                let monitor = Arc::clone(&self.monitor);
-                tokio::spawn(async move { monitor.beat().await });
+                let (sent, fails) = (self.send(), Arc::clone(&self.fails));
+                tokio::spawn(async move { note(sent.await, &fails) });
             }
             Turn::Skip { stopped } => {
                 counter!(HEARTBEATS, "outcome" => "skipped").increment(1);
@@ -95,37 +98,29 @@ impl Beats {
             }
         }
     }
-}
 
-/// The monitor that stands elsewhere. It has no `Debug`: its address is a secret.
-struct OutsideMonitor {
-    http: reqwest::Client,
-    url: Url,
-    /// Whether the last heartbeat failed.
-    fails: AtomicBool,
-}
-
-impl OutsideMonitor {
-    async fn beat(&self) {
-        let result = self.get().await;
-        let outcome = if result.is_ok() { "sent" } else { "failed" };
-        counter!(HEARTBEATS, "outcome" => outcome).increment(1);
-        let failed_before = self.fails.swap(result.is_err(), Ordering::Relaxed);
-        match result {
-            Ok(()) if failed_before => info!("heartbeat delivered again"),
-            Err(error) if !failed_before => {
-                warn!(%error, "cannot deliver heartbeat, sending the next one in its turn")
-            }
-            Ok(()) | Err(_) => {}
+    fn send(&self) -> impl Future<Output = anyhow::Result<()>> + Send + use<> {
+        let sent = self.http.get(self.url.clone()).send();
+        async move {
+            // Without the URL, which is the secret.
+            let status = sent.await.map_err(reqwest::Error::without_url)?.status();
+            anyhow::ensure!(status.is_success(), "HTTP {status}");
+            Ok(())
         }
     }
+}
 
-    async fn get(&self) -> anyhow::Result<()> {
-        // Without the URL, which is the secret.
-        let answer = self.http.get(self.url.clone()).send().await;
-        let status = answer.map_err(reqwest::Error::without_url)?.status();
-        anyhow::ensure!(status.is_success(), "HTTP {status}");
-        Ok(())
+/// Counts a heartbeat. Logs the first failure, and the first success after it.
+fn note(sent: anyhow::Result<()>, fails: &AtomicBool) {
+    let outcome = if sent.is_ok() { "sent" } else { "failed" };
+    counter!(HEARTBEATS, "outcome" => outcome).increment(1);
+    let failed_before = fails.swap(sent.is_err(), Ordering::Relaxed);
+    match sent {
+        Ok(()) if failed_before => info!("heartbeat delivered again"),
+        Err(error) if !failed_before => {
+            warn!(%error, "cannot deliver heartbeat, sending the next one in its turn")
+        }
+        Ok(()) | Err(_) => {}
     }
 }
 
@@ -176,10 +171,8 @@ mod tests {
             let mock = Mock::given(method("GET")).and(path(place));
             mock.respond_with(answer).mount(&server).await;
         }
-        let get = async |address: String| {
-            let beats = Beats::new(address.parse().unwrap()).unwrap();
-            beats.monitor.get().await
-        };
+        let get =
+            async |address: String| Beats::new(address.parse().unwrap()).unwrap().send().await;
         assert!(get(format!("{}/works", server.uri())).await.is_ok());
         for place in ["away", "moved"] {
             let error = get(format!("{}/{place}", server.uri())).await.unwrap_err();

@@ -2,7 +2,7 @@
 //! concerns the whole group, and sends the heartbeats.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -25,7 +25,6 @@ use crate::notify::limits::AccountLimits;
 use crate::notify::operator_events::webhook::web_address;
 use crate::notify::operator_events::{LastingEvent, OperatorEvents};
 use crate::notify::outbox::OutboxMeasurement;
-use crate::notify::owed_critical::OwedCritical;
 
 /// Age from which a measurement of the outbox says nothing any more.
 const MEASUREMENT_AGE_MAX: Duration = Duration::from_secs(30);
@@ -77,8 +76,8 @@ pub struct MonitoredParts {
     pub outbox: watch::Receiver<Option<OutboxMeasurement>>,
     /// The accounts of the sender.
     pub accounts: Arc<AccountLimits>,
-    /// Critical notifications that reach nobody.
-    pub owed_critical: OwedCritical,
+    /// Critical notifications that are owed for another reason than a silence.
+    pub owed_critical: Arc<AtomicU64>,
     /// The channel to the operators.
     pub operators: OperatorEvents,
 }
@@ -200,7 +199,7 @@ impl AlerterMonitor {
             readings_stopped: self.readings.stopped_since().is_some(),
             stalled: group.stalled,
             critical_age: outbox.map(|outbox| outbox.critical_age),
-            critical_owed: self.parts.owed_critical.count(),
+            critical_owed: self.parts.owed_critical.load(Ordering::Relaxed),
             accounts_fail: self.parts.accounts.all_fail(),
         }
     }

@@ -8,7 +8,6 @@ pub mod notice;
 pub mod notice_fields;
 pub mod operator_events;
 pub mod outbox;
-pub mod owed_critical;
 pub mod recipients;
 pub mod rejected_rows;
 pub mod row_bound;

@@ -28,40 +28,31 @@ pub enum LastingEvent {
 }
 
 impl LastingEvent {
-    /// Returns the event's word. `over`: the word of its end.
-    fn word(self, over: bool) -> &'static str {
-        match (self, over) {
-            (Self::NoRecipientReached, _) => "no_recipient_reached",
-            (Self::ReadingsStopped, false) => "readings_stopped",
-            (Self::ReadingsStopped, true) => "readings_resumed",
-            (Self::SenderLate, false) => "sender_late",
-            (Self::SenderLate, true) => "on_time",
-        }
-    }
-
-    /// Words the state, which has lasted for some time.
-    fn text(self, of: &str, count: u64, lasted: SignedDuration) -> String {
-        match self {
-            Self::NoRecipientReached => {
-                format!("{count} major or critical alerts{of} reach no recipient")
+    /// Returns the word and the text of the event. `count` 0: the state is over, which `lasted`.
+    fn words(self, of: &str, count: u64, lasted: SignedDuration) -> (&'static str, String) {
+        match (self, count) {
+            (Self::NoRecipientReached, 0) => (
+                "no_recipient_reached",
+                format!("major and critical alerts{of} reach recipients again, or are over"),
+            ),
+            (Self::NoRecipientReached, _) => (
+                "no_recipient_reached",
+                format!("{count} major or critical alerts{of} reach no recipient"),
+            ),
+            (Self::ReadingsStopped, 0) => {
+                ("readings_resumed", format!("readings arrive again, after {lasted:#}"))
             }
-            Self::ReadingsStopped => {
-                "no reading arrives any more, so no alert about a patient can arise".into()
+            (Self::ReadingsStopped, _) => (
+                "readings_stopped",
+                "no reading arrives any more, so no alert about a patient can arise".into(),
+            ),
+            (Self::SenderLate, 0) => {
+                ("on_time", format!("notifications are sent on time again, after {lasted:#}"))
             }
-            Self::SenderLate => {
-                format!("{count} notifications or more are due and not sent, for {lasted:#}")
-            }
-        }
-    }
-
-    /// Words the end of the state.
-    fn end_text(self, of: &str, lasted: SignedDuration) -> String {
-        match self {
-            Self::NoRecipientReached => {
-                format!("major and critical alerts{of} reach recipients again, or are over")
-            }
-            Self::ReadingsStopped => format!("readings arrive again, after {lasted:#}"),
-            Self::SenderLate => format!("notifications are sent on time again, after {lasted:#}"),
+            (Self::SenderLate, _) => (
+                "sender_late",
+                format!("{count} notifications or more are due and not sent, for {lasted:#}"),
+            ),
         }
     }
 }
@@ -108,9 +99,8 @@ impl LastingEvents {
         };
         let of = customer_id.map(|id| format!(" of tenant {id}")).unwrap_or_default();
         let lasted = SignedDuration::from_secs(at.duration_since(state.since).as_secs().max(0));
-        let text =
-            if count == 0 { event.end_text(&of, lasted) } else { event.text(&of, count, lasted) };
-        let about = OperatorEvent::about(event.word(count == 0), text, at);
+        let (word, text) = event.words(&of, count, lasted);
+        let about = OperatorEvent::about(word, text, at);
         Some(OperatorEvent { customer_id, count, since: state.since, ..about })
     }
 
