@@ -53,7 +53,7 @@ pub struct Sender {
     /// The table of messages that the watch polls.
     pub device_messages: DeviceMessageTable,
     /// The breakers and rates of the accounts.
-    pub gates: AccountLimits,
+    pub gates: Arc<AccountLimits>,
     /// The limits on messages.
     pub limits: SendLimits,
     /// The channel to the operators, for accounts that stop or resume sending.
