@@ -4,6 +4,8 @@
 //! Each event is sent once. The callers decide when an event occurs. Nothing here waits for the
 //! receiver.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -28,6 +30,12 @@ use crate::notify::wechat::error::Failure;
 
 /// Events that wait for the receiver. Further events go to the log only.
 const QUEUE_MAX: usize = 64;
+
+/// Time for which operators get no further event of the same field of a template.
+const TEMPLATE_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// Most fields of templates whose last event is remembered. Beyond them all are forgotten.
+const FIELDS_MAX: usize = 1_000;
 
 /// Attempts to send one event.
 const ATTEMPTS_MAX: u32 = 5;
@@ -81,7 +89,7 @@ impl OperatorsArgs {
         stop: &CancellationToken,
     ) -> anyhow::Result<OperatorEvents> {
         let (Some(url), Some(secret)) = (self.url(), &self.operators_webhook_secret) else {
-            return Ok(OperatorEvents { queue: None });
+            return Ok(OperatorEvents::default());
         };
         let http = reqwest::Client::builder().timeout(TIMEOUT).build().context("HTTP client")?;
         let webhook = Webhook { http, url, secret: secret.clone(), wait_min: WAIT_MIN };
@@ -92,14 +100,14 @@ impl OperatorsArgs {
             // All senders of events are gone: the process ends.
             stopping.cancelled().await;
         });
-        Ok(OperatorEvents { queue: Some(queue) })
+        Ok(OperatorEvents { queue: Some(queue), ..OperatorEvents::default() })
     }
 }
 
 /// An operator event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OperatorEvent {
-    /// `wechat_broken`, `wechat_works`, `row_refused` or `rules_shrunk`.
+    /// `wechat_broken`, `wechat_works`, `template_refused`, `row_refused` or `rules_shrunk`.
     pub event: &'static str,
     /// The account's public name, if the event concerns an account.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,16 +157,45 @@ impl OperatorEvent {
 }
 
 /// The channel to the operators.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct OperatorEvents {
     queue: Option<mpsc::Sender<OperatorEvent>>,
+    /// The last event of each account and field.
+    refused: Arc<Mutex<HashMap<(String, String), Instant>>>,
 }
 
 impl OperatorEvents {
     /// A channel that only logs.
     #[cfg(test)]
     pub fn silent() -> Self {
-        Self { queue: None }
+        Self::default()
+    }
+
+    /// Notifies operators that the platform refuses the value of a template's field, once an hour
+    /// for each account and field.
+    pub fn template_refused(&self, account: &str, field: &str) {
+        if !self.is_due(account, field, Instant::now()) {
+            return;
+        }
+        let text = format!(
+            "WeChat refuses the content of messages of account {account}, field: {field}; they are \
+             sent in a plainer form, or not at all"
+        );
+        let event = OperatorEvent::about("template_refused", text, Timestamp::now());
+        self.notify(OperatorEvent { account: Some(account.to_owned()), ..event });
+    }
+
+    fn is_due(&self, account: &str, field: &str, now: Instant) -> bool {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (account.to_owned(), field.to_owned());
+        if refused.get(&key).is_some_and(|at| now.duration_since(*at) < TEMPLATE_INTERVAL) {
+            return false;
+        }
+        if refused.len() >= FIELDS_MAX {
+            refused.clear();
+        }
+        refused.insert(key, now);
+        true
     }
 
     /// Logs an event and queues it for the webhook. Returns at once.

@@ -81,6 +81,21 @@ async fn a_receiver_that_never_takes_it_is_asked_a_few_times_only() {
 }
 
 #[test]
+fn operators_hear_of_a_refused_field_once_an_hour() {
+    let (operators, begun) = (OperatorEvents::silent(), Instant::now());
+    for (account, field, seconds, due) in [
+        ("official:wx7", "thing1", 0, true),
+        ("official:wx7", "thing1", 3_599, false),
+        ("official:wx7", "thing2", 3_599, true),
+        ("official:wx8", "thing1", 3_599, true),
+        ("official:wx7", "thing1", 3_600, true),
+    ] {
+        let now = begun + Duration::from_secs(seconds);
+        assert_eq!(operators.is_due(account, field, now), due, "{account} {field} {seconds}");
+    }
+}
+
+#[test]
 fn a_webhook_without_its_secret_is_refused_and_so_is_an_address_that_is_none() {
     let problems = |url: Option<&str>, secret: Option<&str>| {
         let secret_string = |text: &str| SecretString::from(text.to_owned());

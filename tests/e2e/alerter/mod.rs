@@ -12,4 +12,5 @@ pub mod refused;
 pub mod rules;
 pub mod sender;
 pub mod silences;
+pub mod templates;
 pub mod waiting;
