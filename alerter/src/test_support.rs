@@ -1,5 +1,7 @@
 //! Readings and rules for tests.
 
+use std::collections::BTreeSet;
+
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use ljwx_reading::Reading;
@@ -85,6 +87,8 @@ pub fn notice() -> Notice {
         text: "心率 133".into(),
         delayed: false,
         repeat: false,
+        since: None,
+        plain_fields: BTreeSet::new(),
         digest_of: None,
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! [`crate::pipeline::commit`] writes the rows. The recipients are known by then.
 
+use std::collections::BTreeSet;
+
 use ljwx_reading::{Reading, wall_text};
 use ljwx_service::telemetry::trace;
 use metrics::counter;
@@ -187,6 +189,8 @@ fn notice(
         text,
         delayed: false,
         repeat: false,
+        since: None,
+        plain_fields: BTreeSet::new(),
         digest_of: None,
     }
 }

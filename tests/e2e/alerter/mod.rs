@@ -13,4 +13,5 @@ pub mod refused;
 pub mod rules;
 pub mod sender;
 pub mod silences;
+pub mod templates;
 pub mod waiting;
