@@ -13,6 +13,9 @@ ALONE := STACK_WITHOUT=prometheus
 # More than the cores: most tests wait for servers most of the time.
 E2E_THREADS := --test-threads=4
 
+# A failed test prints its error; a backtrace of many screens would bury it.
+export RUST_LIB_BACKTRACE := 0
+
 .PHONY: help demo check test soak soak-tests cases bench bench-pipeline bench-worker bench-alerter bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
 
 help:  ## List the commands

@@ -56,6 +56,7 @@ MYSQL := \
   alerter::sender:: \
   faults::database:: \
   alerter::silences:: \
+  alerter::templates:: \
   faults::silent:: \
   worker::tables:: \
   worker::where_is:: \

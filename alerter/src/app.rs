@@ -1,7 +1,7 @@
 //! Builds, starts and stops the parts of the alerter.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use anyhow::Context;
 use fred::clients::Client;
@@ -9,28 +9,29 @@ use jiff::Timestamp;
 use ljwx_ledger::device_bindings::DeviceBindings;
 use ljwx_ledger::group::consumer::{self, GroupConsumer};
 use ljwx_ledger::group::dead_letter_topic::DeadLetterTopic;
-use ljwx_ledger::group::monitor::{self, GroupMonitor};
+use ljwx_ledger::group::monitor::GroupMonitor;
 use ljwx_ledger::group::settings::{DeliveryMemory, GroupConsumerConfig};
 use ljwx_ledger::ledger::{GroupKind, Ledger};
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::heartbeat::Heartbeat;
-use ljwx_service::http::admin::AdminServer;
+use ljwx_service::http::admin::{AdminServer, Probe};
 use ljwx_service::kafka::topic_safety::watch as topic_watch;
 use ljwx_service::lifecycle::{Deadline, EssentialTasks, ShutdownStep};
 use ljwx_service::link;
 use ljwx_service::telemetry::{Telemetry, host_name};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::RunConfig;
-use crate::health::{ActiveRules, alive, ready};
+use crate::health::monitor::{AlerterMonitor, MonitoredParts};
+use crate::health::probes::{ActiveRules, alive, ready};
 use crate::mysql::retry::MysqlRetry;
 use crate::mysql::{old_alerts, suppressed_counts};
 use crate::notify::device_message::DeviceMessageTable;
 use crate::notify::limits::AccountLimits;
 use crate::notify::operator_events::{OperatorEvent, OperatorEvents};
-use crate::notify::outbox::{self, Outbox};
+use crate::notify::outbox::{self, Outbox, OutboxMeasurement};
 use crate::notify::recipients::Directory;
 use crate::notify::rejected_rows::RejectedRows;
 use crate::notify::sender::Sender;
@@ -59,6 +60,12 @@ pub struct App {
     subscription_refused: Arc<AtomicBool>,
     silences: ActiveSilences,
     operators: OperatorEvents,
+    /// The limits of the accounts.
+    accounts: Arc<AccountLimits>,
+    /// Critical notifications of this replica that are owed for another reason than a silence.
+    owed_critical: Arc<AtomicU64>,
+    /// The liveness probe.
+    loops: Probe,
     mysql_retry: MysqlRetry,
     /// Why partitions wait for a dead letter, and for a held batch.
     hold_reasons: HoldReasons,
@@ -107,8 +114,9 @@ impl App {
             hold_reasons.clone(),
             stop.clone(),
         );
-        let loops = [mysql_retry.heartbeat().clone(), sender_retry.heartbeat().clone()];
-        let admin = AdminServer::new(alive(loops, stop.clone()), ready, telemetry);
+        let heartbeats = [mysql_retry.heartbeat().clone(), sender_retry.heartbeat().clone()];
+        let loops = alive(heartbeats, stop.clone());
+        let admin = AdminServer::new(Arc::clone(&loops), ready, telemetry);
         telemetry.summarise(admin_stop.clone());
         let address =
             admin.serve(&config.admin, axum::Router::new(), &essential, &admin_stop).await?;
@@ -124,6 +132,9 @@ impl App {
             subscription_refused: refused,
             silences,
             operators,
+            accounts: Arc::new(AccountLimits::new(config.limits.limits().account_per_second)),
+            owed_critical: Arc::default(),
+            loops,
             mysql_retry,
             hold_reasons,
             sender_retry,
@@ -144,15 +155,12 @@ impl App {
     async fn work(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         consumer::check_start(&self.config.kafka, &self.ledger()).await?;
         let bindings = DeviceBindings::new(self.pool.clone());
-        let group_watch = self.group_watch(bindings.clone())?;
-        let watch = watch_servers(
-            group_watch,
-            self.mysql_retry.clone(),
-            Arc::clone(&self.subscription_refused),
-            self.admin_stop.clone(),
-        );
-        self.essential.spawn("the server monitor", &self.admin_stop, watch);
-        let depth = outbox::monitor(Outbox::new(self.pool.clone()), self.admin_stop.clone());
+        let (measurements, measured) = watch::channel(None);
+        let monitor = self.monitor(bindings.clone(), measured)?.run(self.admin_stop.clone());
+        self.essential.spawn("the server monitor", &self.admin_stop, monitor);
+        let (outbox, accounts) = (Outbox::new(self.pool.clone()), Arc::clone(&self.accounts));
+        let failing = move || accounts.failing();
+        let depth = outbox::monitor(outbox, failing, measurements, self.admin_stop.clone());
         self.essential.spawn("the monitor of the outbox", &self.admin_stop, depth);
         // Without rules every reading would pass unevaluated. Without silences every alert would be
         // notified.
@@ -166,10 +174,9 @@ impl App {
             () = stop.cancelled() => return Ok(()),
         }
         let wake = Arc::new(Notify::new());
-        let limits = Arc::new(AccountLimits::new(self.config.limits.limits().account_per_second));
-        let sender = self.sender(Arc::clone(&wake), Arc::clone(&limits));
+        let sender = self.sender(Arc::clone(&wake));
         let sending = self.essential.spawn("the sender", &stop, sender.run(stop.clone()));
-        let pipeline = self.pipeline(wake, limits, bindings, stop)?;
+        let pipeline = self.pipeline(wake, bindings, stop)?;
         let result = pipeline.run().await;
         if self.deadline.within(ShutdownStep::Close, sending).await.is_none() {
             warn!("notification still in flight at shutdown, its next owner sends it again");
@@ -178,7 +185,7 @@ impl App {
         result
     }
 
-    fn sender(&self, wake: Arc<Notify>, gates: Arc<AccountLimits>) -> Sender {
+    fn sender(&self, wake: Arc<Notify>) -> Sender {
         let limits = self.config.limits.limits();
         Sender {
             outbox: Outbox::new(self.pool.clone()),
@@ -187,7 +194,7 @@ impl App {
                 platforms: self.platforms.clone(),
             },
             device_messages: DeviceMessageTable::new(self.pool.clone()),
-            gates,
+            gates: Arc::clone(&self.accounts),
             limits,
             operators: self.operators.clone(),
             mysql_retry: self.sender_retry.clone(),
@@ -197,15 +204,30 @@ impl App {
     }
 
     fn ledger(&self) -> Ledger {
-        let owner = format!("{}:{}", host_name(), std::process::id());
         let topic = &self.config.kafka.readings_topic;
-        Ledger::new(self.pool.clone(), GroupKind::Alerter, &self.config.group, topic, owner)
+        Ledger::new(self.pool.clone(), GroupKind::Alerter, &self.config.group, topic, replica())
     }
 
-    fn group_watch(&self, bindings: DeviceBindings) -> anyhow::Result<GroupMonitor> {
-        let (ledger, redis) = (self.ledger(), self.redis.clone());
-        GroupMonitor::new(&self.config.kafka, ledger, redis, bindings, "alerter-watch")
-            .context("cannot create the clients of the watch; look at --kafka-set")
+    fn monitor(
+        &self,
+        bindings: DeviceBindings,
+        outbox: watch::Receiver<Option<OutboxMeasurement>>,
+    ) -> anyhow::Result<AlerterMonitor> {
+        let (kafka, ledger, redis) = (&self.config.kafka, self.ledger(), self.redis.clone());
+        let monitor = GroupMonitor::new(kafka, ledger, redis, bindings, "alerter-watch")
+            .context("cannot create the clients of the watch; look at --kafka-set")?;
+        let parts = MonitoredParts {
+            monitor,
+            replica: replica(),
+            mysql_retry: self.mysql_retry.clone(),
+            subscription_refused: Arc::clone(&self.subscription_refused),
+            loops: Arc::clone(&self.loops),
+            outbox,
+            accounts: Arc::clone(&self.accounts),
+            owed_critical: Arc::clone(&self.owed_critical),
+            operators: self.operators.clone(),
+        };
+        AlerterMonitor::new(parts, &self.config.monitor)
     }
 
     fn dead_letters(&self) -> anyhow::Result<DeadLetters> {
@@ -218,7 +240,6 @@ impl App {
     fn pipeline(
         &self,
         wake: Arc<Notify>,
-        limits: Arc<AccountLimits>,
         bindings: DeviceBindings,
         stop: CancellationToken,
     ) -> anyhow::Result<Pipeline> {
@@ -245,8 +266,9 @@ impl App {
             memory,
             bindings,
             directory: Arc::clone(&self.directory),
-            limits,
+            accounts: Arc::clone(&self.accounts),
             operators: self.operators.clone(),
+            owed_critical: Arc::clone(&self.owed_critical),
             rules: self.rules.clone(),
             silences: self.silences.clone(),
             mysql_retry: self.mysql_retry.clone(),
@@ -260,22 +282,9 @@ impl App {
     }
 }
 
-/// Polls the servers every few seconds until `stop`, for the metrics.
-async fn watch_servers(
-    mut group_watch: GroupMonitor,
-    mysql_retry: MysqlRetry,
-    subscription_refused: Arc<AtomicBool>,
-    stop: CancellationToken,
-) {
-    let mut interval = tokio::time::interval(monitor::INTERVAL);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = interval.tick() => {}
-        }
-        let redis_accepts = !subscription_refused.load(Ordering::Relaxed);
-        group_watch.observe(!mysql_retry.is_retrying(), redis_accepts).await;
-    }
+/// Returns this replica's name in the ledger.
+fn replica() -> String {
+    format!("{}:{}", host_name(), std::process::id())
 }
 
 /// Returns the source of the rules. A file that is invalid at the start fails the start. A file

@@ -20,6 +20,7 @@ use crate::commands::recipients::RecipientsCommand;
 use crate::commands::report::ReportArgs;
 use crate::commands::rules::RulesCommand;
 use crate::commands::silence::SilenceCommand;
+use crate::health::monitor::MonitorArgs;
 use crate::notify::limits::rate_limit::SendLimits;
 use crate::notify::operator_events::OperatorsArgs;
 use crate::notify::wechat::WechatArgs;
@@ -87,6 +88,9 @@ pub struct RunConfig {
     /// Where operators are alerted when notifications fail.
     #[command(flatten)]
     pub operators: OperatorsArgs,
+    /// The monitor of readings, servers and sender.
+    #[command(flatten)]
+    pub monitor: MonitorArgs,
     /// The devices' time zone.
     #[command(flatten)]
     pub zone: ZoneArgs,
@@ -181,6 +185,7 @@ impl Validate for Config {
         run.admin.validate(problems);
         run.limits.validate(problems);
         run.operators.validate(problems);
+        run.monitor.validate(problems);
         if let Some(redis) = run.redis() {
             redis.validate(problems);
         }
@@ -256,6 +261,17 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:?}");
         for flag in ["--wechat-api-url", "--wecom-api-url", "--wecom-agent-id"] {
             assert!(problems(&[flag, "nowhere"])[0].contains(flag));
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_needs_an_address_of_the_web_and_no_message_shows_it() {
+        assert!(problems(&["--heartbeat-url", "https://cron.example/ping/hush"]).is_empty());
+        assert!(problems(&["--no-readings-after", "0s"]).is_empty());
+        for address in ["cron.example/ping/hush", "ftp://cron.example/hush"] {
+            let found = problems(&["--heartbeat-url", address]);
+            assert_eq!(found.len(), 1, "{address}: {found:?}");
+            assert!(found[0].contains("--heartbeat-url") && !found[0].contains("hush"));
         }
     }
 

@@ -28,6 +28,12 @@ ljwx_service::declare_metrics! {
     Gauge BREAKER_OPEN = "wechat_breaker_open" by "account";
     /// Operator events by webhook, by outcome: sent, retried, lost.
     Counter OPERATOR_EVENTS = "alerter_operator_events_total" by "outcome";
+    /// Heartbeats to the outside monitor, by outcome: sent; skipped, because an alert would not
+    /// reach people; failed, because the monitor did not take it.
+    Counter HEARTBEATS = "alerter_heartbeats_total" by "outcome";
+    /// Time of the readings topic's last record, in seconds since 1970, to the interval of the
+    /// checks.
+    Gauge LAST_RECORD = "alerter_last_record_timestamp_seconds";
     /// Access tokens of WeChat, by outcome: fetched, shared, failed.
     Counter TOKEN_REFRESHES = "alerter_token_refreshes_total" by "outcome";
     /// Pending notifications in the outbox by severity, with those in a pending digest. `unknown`:
@@ -66,6 +72,7 @@ pub const SERVICE: ServiceInfo = ServiceInfo {
         (DEAD_LETTERS, "class", &["undecodable", "tombstone"]),
         (DEAD_LETTERS_ALTERED, "how", &["elsewhere", "cut"]),
         (OPERATOR_EVENTS, "outcome", &["sent", "retried", "lost"]),
+        (HEARTBEATS, "outcome", &["sent", "skipped", "failed"]),
         (TOKEN_REFRESHES, "outcome", &["fetched", "shared", "failed"]),
     ],
     summary: &[

@@ -1,5 +1,7 @@
 //! Readings and rules for tests.
 
+use std::collections::BTreeSet;
+
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use ljwx_reading::Reading;
@@ -87,6 +89,8 @@ pub fn notice() -> Notice {
         delayed: false,
         repeat: false,
         counts: true,
+        since: None,
+        plain_fields: BTreeSet::new(),
         digest_of: None,
     }
 }

@@ -165,7 +165,8 @@ pub fn text(notice: &Notice, is_wearer: bool) -> String {
     };
     let delayed = if notice.delayed { "【延迟】" } else { "" };
     let whose = if is_wearer { String::new() } else { format!("（设备用户：{user}）") };
-    format!("{delayed}{news}{whose}{}", notice.text)
+    let since = notice.since_text().map(|since| format!("（{since}）")).unwrap_or_default();
+    format!("{delayed}{news}{whose}{since}{}", notice.text)
 }
 
 #[cfg(test)]
@@ -200,6 +201,12 @@ mod tests {
         assert_eq!(
             text(&notice, false),
             "设备A1发生心率告警，严重级别：严重，请及时处理。（设备用户：王）心率 133"
+        );
+        let since = Some("2025-09-02T11:50:00".parse().unwrap());
+        let owed = Notice { transition: TransitionKind::Notified, since, ..notice.clone() };
+        assert_eq!(
+            text(&owed, true),
+            "设备A1心率告警持续，严重级别：严重，请及时处理。（自 11:50 起）心率 133"
         );
         let over = Notice { transition: TransitionKind::Resolved, delayed: true, ..notice };
         assert_eq!(text(&over, true), "【延迟】设备A1心率告警已恢复，严重级别：严重。心率 133");

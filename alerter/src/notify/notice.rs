@@ -4,8 +4,10 @@
 //! platform.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use jiff::civil::DateTime;
+use ljwx_reading::wall_text;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::TransitionKind;
@@ -55,6 +57,13 @@ pub struct Notice {
     /// Whether the message notifies someone. On the watch, only if no other channel counts.
     #[serde(default = "counts")]
     pub counts: bool,
+    /// The wall-clock time of the opening, if people are notified only later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime>,
+    /// Fields of the account's template that are sent in their plain form, because the platform
+    /// refused their values.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub plain_fields: BTreeSet<String>,
     /// Number of alerts in the digest. `None`: the notice is not a digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest_of: Option<usize>,
@@ -75,6 +84,13 @@ pub fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
     format!("{}{ELLIPSIS}", &text[..end]).into()
 }
 
+/// Formats a time to the minute: `2025-09-02 12:00`.
+pub fn minute(wall: DateTime) -> String {
+    let mut text = wall_text(wall);
+    text.truncate("yyyy-MM-dd HH:mm".len());
+    text
+}
+
 /// Returns the text of an episode that closes because its device fell silent.
 pub fn stale_text(silent_ms: i64) -> String {
     format!("设备已 {} 没有数据，告警关闭", duration(silent_ms))
@@ -87,7 +103,13 @@ mod tests {
 
     #[test]
     fn a_notice_reads_back_as_it_was_stored() {
-        let notice = Notice { repeat: true, digest_of: Some(2), ..notice() };
+        let notice = Notice {
+            repeat: true,
+            digest_of: Some(2),
+            since: Some("2025-09-02T11:50:00".parse().unwrap()),
+            plain_fields: ["thing1".to_owned()].into(),
+            ..notice()
+        };
         let stored = serde_json::to_string(&notice).unwrap();
         assert_eq!(serde_json::from_str::<Notice>(&stored).unwrap(), notice);
         let old = r#"{"transition":"opened","severity":"critical","flapping":false,"vital":"heart_rate",

@@ -3,7 +3,7 @@
 //! Marks and state come first. The first characters then distinguish a resolution, a relief and a
 //! reminder from an opening, however much is cut.
 
-use super::notice::Notice;
+use super::notice::{Notice, minute};
 use crate::engine::episode::TransitionKind;
 use crate::rules::template::quantity;
 use crate::rules::vital::Vital;
@@ -47,13 +47,8 @@ impl Notice {
         // The level of an ended episode already contains the state.
         let state = self.state().filter(|state| *state != level);
         let state = state.map(|state| format!("{state} ")).unwrap_or_default();
-        let beyond = match (self.value, self.bound) {
-            (Some(value), Some(bound)) => {
-                format!(" ({}{})", if value < bound { '<' } else { '>' }, bound)
-            }
-            _ => String::new(),
-        };
-        format!("【{level}】{state}{}{beyond}", self.what())
+        let beyond = self.threshold().map(|threshold| format!(" ({threshold})"));
+        format!("【{level}】{state}{}{}", self.what(), beyond.unwrap_or_default())
     }
 
     /// Returns the subject in a word: the vital, or that the notice is a digest.
@@ -61,12 +56,22 @@ impl Notice {
         if self.digest_of.is_some() { "告警汇总" } else { self.vital.label() }
     }
 
+    /// Returns since when the episode is open, if people are notified only later: `自 12:00 起`.
+    pub fn since_text(&self) -> Option<String> {
+        let since = self.since?;
+        let mut at = minute(since);
+        if since.date() == self.wall.date() {
+            at.replace_range(.."yyyy-MM-dd ".len(), "");
+        }
+        Some(format!("自 {at} 起"))
+    }
+
     fn marks(&self) -> [Option<&'static str>; 2] {
         [self.delayed.then_some("延迟"), self.repeat.then_some("重复?")]
     }
 
     /// Returns the state of the episode in a word. `None`: the episode opened.
-    fn state(&self) -> Option<&'static str> {
+    pub fn state(&self) -> Option<&'static str> {
         match self.transition {
             _ if self.digest_of.is_some() => Some("汇总"),
             TransitionKind::Opened | TransitionKind::Notified if self.flapping => Some("反复"),
@@ -85,21 +90,36 @@ impl Notice {
         if let Some(alerts) = self.digest_of {
             return format!("{alerts}条");
         }
-        let ends = self.is_over();
         let side = match (self.value, self.bound) {
-            _ if ends || self.eased || self.vital == Vital::NoData => "",
+            _ if self.is_over() || self.eased || self.vital == Vital::NoData => "",
             (Some(value), Some(bound)) if value > bound => "过高",
             (Some(value), Some(bound)) if value < bound => "过低",
             _ => "异常",
         };
-        let (vital, value) = match self.vital {
-            // A resolved NO_DATA alert has no duration: the device sends again, so its silence is
-            // zero.
-            Vital::NoData => ("设备失联", self.value.filter(|_| !ends)),
-            vital => (vital.label(), self.value),
-        };
-        let value = value.map(|value| format!(" {}", quantity(self.vital, value)));
-        format!("{vital}{side}{}", value.unwrap_or_default())
+        let value = self.value_text().map(|value| format!(" {value}"));
+        format!("{}{side}{}", self.sign(), value.unwrap_or_default())
+    }
+
+    /// Returns the vital in a word. A digest has several.
+    pub fn sign(&self) -> &'static str {
+        match self.vital {
+            _ if self.digest_of.is_some() => self.subject(),
+            Vital::NoData => "设备失联",
+            vital => vital.label(),
+        }
+    }
+
+    /// Returns the value. A resolved `NO_DATA` alert has no duration: the device sends again, so
+    /// its silence is zero.
+    pub fn value_text(&self) -> Option<String> {
+        let shown = self.value.filter(|_| self.vital != Vital::NoData || !self.is_over());
+        shown.map(|value| quantity(self.vital, value))
+    }
+
+    /// Returns the threshold and the side on which the value lies: `>140`.
+    pub fn threshold(&self) -> Option<String> {
+        let (value, bound) = (self.value?, self.bound?);
+        Some(format!("{}{bound}", if value < bound { '<' } else { '>' }))
     }
 }
 
@@ -197,5 +217,15 @@ mod tests {
         let again = Notice { delayed: true, repeat: true, ..notice() };
         assert_eq!(again.event(), "延迟 重复? 心率过高 151");
         assert_eq!(again.headline(), "延迟 重复? 【严重】心率过高 151 (>140)");
+    }
+
+    #[test]
+    fn a_notice_that_comes_later_says_since_when() {
+        let since = |since: &str| Notice { since: Some(since.parse().unwrap()), ..notice() };
+        let today = since("2025-09-02T11:50:07");
+        assert_eq!(today.since_text().as_deref(), Some("自 11:50 起"));
+        let yesterday = since("2025-09-01T11:50:07");
+        assert_eq!(yesterday.since_text().as_deref(), Some("自 2025-09-01 11:50 起"));
+        assert_eq!(notice().since_text(), None);
     }
 }

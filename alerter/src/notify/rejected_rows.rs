@@ -1,6 +1,5 @@
 //! Counts rows that MySQL rejects without harm to other rows, and notifies operators.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use tracing::warn;
 
 use crate::metrics::REJECTED_ROWS;
 use crate::mysql::alert_rows::EpisodeKey;
+use crate::notify::operator_events::repeat_limit::RepeatLimit;
 use crate::notify::operator_events::{OperatorEvent, OperatorEvents};
 
 /// Time for which operators get no further event of the same kind.
@@ -38,18 +38,17 @@ impl RejectedRow {
     }
 }
 
-/// Counts rejected rows and remembers the events already sent. The kinds are bounded by the tables
-/// and MySQL's data errors.
+/// Counts rejected rows and remembers the events already sent, by table and error.
 #[derive(Debug, Clone)]
 pub struct RejectedRows {
     operators: OperatorEvents,
-    notified: Arc<Mutex<HashMap<(&'static str, u16), Instant>>>,
+    notified: Arc<Mutex<RepeatLimit<(&'static str, u16)>>>,
 }
 
 impl RejectedRows {
     /// Reports rejected rows to `operators`.
     pub fn new(operators: OperatorEvents) -> Self {
-        Self { operators, notified: Arc::default() }
+        Self { operators, notified: Arc::new(Mutex::new(RepeatLimit::new(EVENT_INTERVAL))) }
     }
 
     /// Counts and logs a rejected row. Operators get an event for the first row of its kind in a
@@ -64,41 +63,13 @@ impl RejectedRows {
             message,
             "MySQL rejected a row, writing it in plain form or skipping it"
         );
-        if self.is_due((table, *errno), Instant::now()) {
+        let mut notified = self.notified.lock().unwrap_or_else(PoisonError::into_inner);
+        if notified.admit((*table, *errno), Instant::now()) {
             let text = format!(
                 "MySQL refuses a row of {table} ({errno}: {message}); it is written in a plain form or \
                  left out, and its notifications go out all the same"
             );
             self.operators.notify(OperatorEvent::about("row_refused", text, Timestamp::now()));
-        }
-    }
-
-    fn is_due(&self, kind: (&'static str, u16), now: Instant) -> bool {
-        let mut notified = self.notified.lock().unwrap_or_else(PoisonError::into_inner);
-        let lately = notified.get(&kind).is_some_and(|at| now.duration_since(*at) < EVENT_INTERVAL);
-        if !lately {
-            notified.insert(kind, now);
-        }
-        !lately
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn operators_hear_of_the_first_of_a_kind_and_again_after_a_day() {
-        let refusals = RejectedRows::new(OperatorEvents::silent());
-        let (begun, day) = (Instant::now(), EVENT_INTERVAL);
-        for (kind, after, news) in [
-            (("t_alert_info", 1406), Duration::ZERO, true),
-            (("t_alert_info", 1406), day - Duration::from_secs(1), false),
-            (("t_alert_info", 1366), Duration::ZERO, true),
-            (("t_alert_outbox", 1406), Duration::ZERO, true),
-            (("t_alert_info", 1406), day, true),
-        ] {
-            assert_eq!(refusals.is_due(kind, begun + after), news, "{kind:?} {after:?}");
         }
     }
 }

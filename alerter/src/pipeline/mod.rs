@@ -21,6 +21,7 @@ mod writing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -85,9 +86,11 @@ pub struct PipelineParts {
     /// Finds the recipients.
     pub directory: Arc<Directory>,
     /// The limits of the accounts, by which the sender sends.
-    pub limits: Arc<AccountLimits>,
+    pub accounts: Arc<AccountLimits>,
     /// The channel to the operators.
     pub operators: OperatorEvents,
+    /// Critical notifications that are owed for another reason than a silence.
+    pub owed_critical: Arc<AtomicU64>,
     /// The active rules, which have been read at least once.
     pub rules: watch::Receiver<Option<Arc<RuleSet>>>,
     /// The silences in effect, which have been read at least once.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -48,12 +49,16 @@ impl Pipeline {
         // A tenant without any more is reported once more, as over.
         let mut tenants: BTreeMap<Option<i64>, u64> =
             self.unreached.iter().map(|customer_id| (*customer_id, 0)).collect();
+        let mut critical = 0;
         for episode in self.engine.owed() {
             *owed.entry((episode.reason, episode.severity)).or_default() += 1;
+            let is_urgent = episode.severity == Severity::Critical;
+            critical += u64::from(is_urgent && episode.reason != OwedReason::Silenced);
             if is_unreached(episode.reason, episode.severity) {
                 *tenants.entry(episode.customer_id).or_default() += 1;
             }
         }
+        self.parts.owed_critical.store(critical, Ordering::Relaxed);
         for ((reason, severity), count) in owed {
             let (reason, severity) = (reason.as_str(), severity.as_str());
             gauge!(NOTIFICATIONS_OWED, "reason" => reason, "severity" => severity)

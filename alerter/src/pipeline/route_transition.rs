@@ -31,9 +31,9 @@ const UNSERVED_MAX: usize = 1_000;
 impl Pipeline {
     /// Returns a router for a batch, which knows no one yet.
     pub(super) fn router(&self) -> PeopleRouter {
-        let PipelineParts { silences, limits, .. } = &self.parts;
+        let PipelineParts { silences, accounts, .. } = &self.parts;
         let now_ms = Timestamp::now().as_millisecond();
-        PeopleRouter::new(silences.clone(), Arc::clone(limits), now_ms)
+        PeopleRouter::new(silences.clone(), Arc::clone(accounts), now_ms)
     }
 
     /// Looks up the contacts that the router lacks, all together.

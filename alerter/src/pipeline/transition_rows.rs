@@ -2,8 +2,10 @@
 //!
 //! [`crate::pipeline::commit`] writes the rows. The recipients are known by then.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use ljwx_reading::{Reading, wall_text};
 use ljwx_service::telemetry::trace;
 use metrics::counter;
@@ -165,6 +167,9 @@ fn notice(
         TransitionKind::Stale => stale_text((measured.value * 1000.0) as i64),
         _ => rule.message.render(&facts),
     };
+    // People were not notified of the opening.
+    let is_first = transition.to == TransitionKind::Notified && !transition.follow_up;
+    let lasted = SignedDuration::from_millis(facts.lasted_ms);
     Notice {
         transition: transition.to,
         severity: transition.severity,
@@ -183,6 +188,8 @@ fn notice(
         delayed: transition.delayed,
         counts: true,
         repeat: false,
+        since: is_first.then(|| change.at.wall.saturating_sub(lasted)),
+        plain_fields: BTreeSet::new(),
         digest_of: None,
     }
 }

@@ -8,7 +8,7 @@ use crate::engine::routing::{OwedReason, Routed};
 use crate::engine::{Engine, StoredPartition};
 use crate::mysql::suppressed_counts::SuppressedCounts;
 use crate::notify::address::Address;
-use crate::notify::wechat::{Accounts, OfficialAccount};
+use crate::notify::wechat::{Accounts, FieldMap, OfficialAccount};
 use crate::rules::index::RuleSet;
 use crate::test_support::{heart_rate, rule};
 
@@ -17,6 +17,7 @@ fn recipients() -> Recipients {
         app_id: "wx7".into(),
         app_secret: "hush".to_owned().into(),
         template_id: "t1".into(),
+        fields: FieldMap::default(),
         default_address: None,
     };
     let accounts = Accounts { official: Some(Arc::new(account)), wecom: None };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::clients::http;
+use ljwx_tests::clients::transactions::TransactionalProducer;
 use ljwx_tests::fakes::platform;
 use ljwx_tests::fakes::wechat::FakeWechat;
 use ljwx_tests::fleet::TENANT;
@@ -107,6 +108,43 @@ async fn a_silent_device_is_missed_once_and_a_silent_gateway_is_no_reason_to() -
     ensure!(wechat.delivered() == before, "{:#?}", wechat.messages());
     gateway.terminate().await?;
     alerter.terminate().await?;
+    world.finish().await
+}
+
+/// Every transaction ends in a marker, which is no record.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_missed_also_if_its_partition_ends_in_the_marker_of_a_transaction() -> Result<()>
+{
+    let world = World::shared("marker").await?.with_partitions(2);
+    world.migrate().await?;
+    seed(&world).await?;
+    let wechat = FakeWechat::start().await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
+    let producer = TransactionalProducer::start(brokers, topic, topic).await?;
+    let write = async |partition: i32, device: &str| {
+        let epoch = jiff::Timestamp::now().as_second();
+        let reading = json!({
+            "device_sn": device, "timestamp": wall_time(epoch), "epoch_ms": epoch * 1000,
+            "received_at": epoch * 1000, "customer_id": TENANT, "upload_method": "wifi",
+            "heart_rate": 80,
+        });
+        producer.begin(partition, &[reading.to_string()]).await?;
+        producer.commit().await
+    };
+    let silent = world.device(1);
+    write(0, &silent).await?;
+    eventually(SOON, "the silent device is missed", || async {
+        // A device is missed only while others are heard.
+        write(1, &world.device(2)).await?;
+        pass(Duration::from_millis(500)).await;
+        let messages = wechat.messages();
+        let mut texts = messages.iter().map(|message| message.text());
+        let found = texts.any(|text| text.contains(&silent) && text.contains("设备失联"));
+        Ok(found.then_some(()))
+    })
+    .await?;
+    ensure!(alerter.terminate().await?.success(), "the alerter failed");
     world.finish().await
 }
 

@@ -273,7 +273,11 @@ async fn every_code_of_the_platform_is_treated_by_its_remedy() -> Result<()> {
         (40003, "dropped", false),
         (43004, "dropped", false),
         (43101, "dropped", false),
-        (47003, "failed", false),
+        (47003, "sent", false),
+        (40249, "sent", false),
+        (40241, "pending", false),
+        (43116, "pending", true),
+        (47001, "failed", false),
         (43117, "pending", false),
         (45009, "pending", true),
         (45011, "pending", true),
@@ -306,7 +310,7 @@ async fn every_code_of_the_platform_is_treated_by_its_remedy() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn operators_list_retry_and_drop_what_is_in_the_outbox() -> Result<()> {
     let here = Here::start("byhand", |alerter| alerter).await?;
-    here.wechat.inject(Fault::on(Endpoint::Send, Effect::Errcode(47003)).times(1));
+    here.wechat.inject(Fault::on(Endpoint::Send, Effect::Errcode(47001)).times(1));
     here.breach([1]).await?;
     here.outbox("failed", 1).await?;
     here.wechat.inject(Fault::on(Endpoint::Send, Effect::Errcode(43117)).times(1));
@@ -323,7 +327,7 @@ async fn operators_list_retry_and_drop_what_is_in_the_outbox() -> Result<()> {
         .next()
         .transpose()?
         .unwrap_or_default();
-    ensure!(listed.to_string().contains("47003"), "{listed}");
+    ensure!(listed.to_string().contains("47001"), "{listed}");
     ensure!(!listed.to_string().contains("132"), "a health value: {listed}");
     let ids: BTreeSet<i64> = here
         .world

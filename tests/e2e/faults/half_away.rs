@@ -3,14 +3,20 @@
 
 use anyhow::{Result, ensure};
 use ljwx_tests::clients::http;
+use ljwx_tests::clients::mysql::Database;
 use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
+use ljwx_tests::fakes::tcp_proxy::Proxy;
 use ljwx_tests::fakes::wechat::FakeWechat;
+use ljwx_tests::stack::accounts::Account;
+use ljwx_tests::stack::own_server::{OwnServer, Room};
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use tokio::net::TcpListener;
 
-use crate::support::{AT, SOON, finish, send};
+use crate::support::{
+    AT, RECOVERED_WITHIN, SOON, delivered, finish, judged, measure, send, settled,
+};
 
 /// The rules that let a user use the worker's keys.
 const KEYS: [&str; 2] = ["~health_data:*", "~ljwx:worker:sentinel:*"];
@@ -47,6 +53,8 @@ async fn a_redis_user_without_a_permission_is_named_and_costs_only_what_it_forbi
     let url = world.cache.set_user(&user, &rules).await?;
     let worker = world.worker().env("REDIS_URL", url);
     let (gateway, worker) = tokio::try_join!(world.gateway().start(), worker.start())?;
+    // A worker that is not connected yet misses batches, and forgets what Redis refused.
+    says(&worker, None).await?;
     let devices = [world.device(1), world.device(2)];
     for (minute, device) in ["2025-09-02 16:01", "2025-09-02 16:02"].iter().zip(&devices) {
         send(&gateway, device, minute, &[80]).await?;
@@ -123,4 +131,83 @@ async fn an_alerter_that_may_not_subscribe_says_so_until_it_may() -> Result<()> 
     let cache = world.cache.clone();
     world.finish().await?;
     cache.remove_user(&user).await
+}
+
+/// Makes a server the standby of the world's database, with the same accounts. The standby misses
+/// what is written later.
+async fn standby(world: &World, server: &OwnServer) -> Result<Database> {
+    let standby = Database::create(server.url(), world.database.name()).await?;
+    let migrate = world.launch("worker", &["migrate"]).env("MYSQL_URL", standby.url());
+    let migrated = migrate.finish().await?;
+    ensure!(migrated.code == Some(0), "{}", migrated.text);
+    world.accounts.grant(&standby).await?;
+    world.database.copy_to(&standby).await?;
+    Ok(standby)
+}
+
+/// Assumes that the standby has every committed row, so nothing is written during the failover, and
+/// that only new connections reach the standby.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demoted_primary_that_keeps_its_connections_is_left_by_every_program() -> Result<()> {
+    let (first, second) =
+        tokio::try_join!(OwnServer::start(Room::FileSize), OwnServer::start(Room::FileSize))?;
+    let world = World::on("demoted", &first).await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let wechat = FakeWechat::start().await?;
+    let proxy = Proxy::start(world.database.url()).await?;
+    let url = |account| proxy.url(&world.accounts.url(account));
+    let worker = world.worker().env("MYSQL_URL", url(Account::Worker)?);
+    let worker = worker.env("MAINTENANCE_MYSQL_URL", url(Account::Maintenance)?);
+    let alerter = world.alerter(&wechat).env("MYSQL_URL", url(Account::Alerter)?);
+    let (gateway, worker, alerter) =
+        tokio::try_join!(world.gateway().start(), worker.start(), alerter.start())?;
+    for service in [&worker, &alerter] {
+        eventually(SOON, "every partition is claimed", || async {
+            let owned = service.metric("consumer_partitions_owned", "").await?;
+            Ok((owned == world.partitions() as f64).then_some(()))
+        })
+        .await?;
+    }
+    let now = jiff::Timestamp::now().as_second();
+    measure(&gateway, &world.device(1), now - 300, &[80, 81]).await?;
+    settled(&world).await?;
+    judged(&world).await?;
+
+    let standby = standby(&world, &second).await?;
+    proxy.lead_to(standby.url())?;
+    let while_demoted = async || {
+        measure(&gateway, &world.device(2), now - 200, &[130, 131, 132]).await?;
+        eventually(RECOVERED_WITHIN, "the new primary has readings and alert", || async {
+            let readings = standby.count("t_user_health_data").await?;
+            let alerts = standby.count("t_alert_info").await?;
+            ensure!((readings, alerts) == (5, 1), "{readings} readings, {alerts} alerts");
+            Ok(Some(()))
+        })
+        .await?;
+        delivered(&wechat, 1).await?;
+        let kept = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                    WHERE user REGEXP '_(worker|alerter)$'";
+        eventually(RECOVERED_WITHIN, "no connection to the former primary is left", || async {
+            Ok((world.database.number(kept).await? == 0).then_some(()))
+        })
+        .await?;
+        for (program, command) in
+            [("worker", &["audit"][..]), ("alerter", &["silence", "list"][..])]
+        {
+            let command = world.launch(program, command).env("MYSQL_URL", url(Account::Operator)?);
+            let done = command.finish().await?;
+            ensure!(done.code == Some(0), "{program}: {:?}: {}", done.code, done.text);
+        }
+        anyhow::Ok(())
+    };
+    world.database.while_set("read_only", "1", while_demoted).await?;
+    ensure!(world.database.count("t_user_health_data").await? == 2, "the former primary took rows");
+    // No service has ended meanwhile.
+    for service in [gateway, worker, alerter] {
+        ensure!(service.terminate().await?.success(), "a service failed");
+    }
+    world.finish().await?;
+    first.stop().await?;
+    second.stop().await
 }

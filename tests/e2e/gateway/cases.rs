@@ -51,6 +51,11 @@ const HOLDING: &[&str] = &[
     "log_level_with_the_token",
 ];
 
+/// The cases that hold while Kafka acknowledges nothing. No broker of the stack can refuse a producer,
+/// so `acknowledgement::fatal_producer_heals` takes the place of the case of this name.
+const HOLDING_WITHOUT_ACKNOWLEDGEMENTS: &[&str] =
+    &["fails_fast_while_nothing_is_acknowledged", "a_whole_body_or_none"];
+
 async fn holds(text: &str, chosen: impl Fn(&str) -> bool, count: usize) -> Result<()> {
     let mut file: File = serde_json::from_str(text)?;
     file.cases.retain(|case| chosen(&case.name));
@@ -73,4 +78,10 @@ async fn every_worked_example_is_answered_and_published_as_written() -> Result<(
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gateway_holds_the_cases_of_what_is_built() -> Result<()> {
     holds(GATEWAY_CASES, |name| HOLDING.contains(&name), HOLDING.len()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_holds_the_cases_of_a_kafka_that_acknowledges_nothing() -> Result<()> {
+    let names = HOLDING_WITHOUT_ACKNOWLEDGEMENTS;
+    holds(GATEWAY_CASES, |name| names.contains(&name), names.len()).await
 }

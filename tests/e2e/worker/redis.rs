@@ -283,6 +283,9 @@ async fn keys_of_another_type_cost_no_device_its_view_and_are_replaced() -> Resu
     send(&world, &gateway, 1, 70).await?;
     settled(&world).await?;
     current(&world).await?;
+    let metric = |name: &'static str| worker.metric(name, "");
+    // The first batch may come before the connection to Redis.
+    let missed = metric("redis_errors_total").await?;
     world.cache.spoil(&world.device(7)).await?;
     send(&world, &gateway, 2, 80).await?;
     settled(&world).await?;
@@ -290,9 +293,8 @@ async fn keys_of_another_type_cost_no_device_its_view_and_are_replaced() -> Resu
     let (spoilt, whole) =
         (values(&world, &world.device(7)).await?, values(&world, &world.device(8)).await?);
     ensure!(spoilt == whole, "{spoilt:?}\nis not\n{whole:?}");
-    let metric = |name: &'static str| worker.metric(name, "");
     ensure!(metric("redis_replaced_total").await? == 1.0, "one key was replaced");
-    ensure!(metric("redis_errors_total").await? == 0.0, "no batch missed Redis");
+    ensure!(metric("redis_errors_total").await? == missed, "a batch missed Redis");
     // The generation key may be of another type, too.
     world.cache.spoil_sentinel(&world.worker_group).await?;
     world.cache.evict(&world.device(9)).await?;

@@ -11,12 +11,19 @@ use serde_json::{Map, Value};
 pub const MINIMAL_BODY: &str =
     r#"{"data":{"deviceSn":"ABCDE25100000001","heart_rate":82,"timestamp":"2025-09-02 16:09:00"}}"#;
 
+/// The surroundings in which Kafka acknowledges nothing.
+pub(super) const KAFKA_NO_ACK: &str = "kafka_no_ack";
+
+/// The surroundings in which Kafka works.
+const KAFKA_UP: &str = "kafka_up";
+
 /// A file of cases.
 #[derive(Debug, Deserialize)]
 pub struct File {
     /// Time zone of the devices.
     pub zone: String,
     /// The cases.
+    #[serde(deserialize_with = "cases")]
     pub cases: Vec<Case>,
 }
 
@@ -38,6 +45,7 @@ pub struct Case {
     #[serde(default)]
     pub(super) settings: BTreeMap<String, String>,
     pub(super) steps: Option<Vec<Step>>,
+    pub(super) sequence: Option<Vec<Turn>>,
     pub(super) status: Option<u16>,
     pub(super) answer: Option<String>,
     pub(super) details: Option<BTreeMap<String, u64>>,
@@ -113,6 +121,30 @@ pub(super) struct Step {
     others: BTreeMap<String, Value>,
 }
 
+/// A turn of a sequence.
+#[derive(Debug, Deserialize)]
+pub(super) struct Turn {
+    pub(super) request: Option<Case>,
+    /// A name, if the next turn does not wait for the answer.
+    #[serde(rename = "async")]
+    pub(super) in_background: Option<String>,
+    pub(super) retry_for_ms: Option<u64>,
+    pub(super) world: Option<String>,
+    pub(super) wait_ms: Option<u64>,
+    pub(super) ready: Option<Ready>,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
+}
+
+/// The status that `/readyz` has to reach.
+#[derive(Debug, Deserialize)]
+pub(super) struct Ready {
+    pub(super) status: u16,
+    pub(super) within_ms: u64,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
+}
+
 impl Case {
     pub(super) fn method(&self) -> &str {
         self.method.as_deref().unwrap_or("POST")
@@ -133,7 +165,13 @@ impl Case {
 
     pub(super) fn needs_a_gateway_of_its_own(&self) -> bool {
         let mut steps = self.steps.iter().flatten();
-        !self.settings.is_empty() || steps.any(|step| step.world.is_some())
+        let changes = !self.settings.is_empty() || self.sequence.is_some();
+        changes || steps.any(|step| step.world.is_some())
+    }
+
+    /// Returns whether other users of Kafka notice the case.
+    pub(super) fn needs_kafka_alone(&self) -> bool {
+        self.sequence.iter().flatten().any(|turn| turn.world.is_some())
     }
 
     /// Returns the part of the case that the gateway or this runner does not know. `help` lists the
@@ -147,13 +185,22 @@ impl Case {
             return Some(format!("the setting {name} is not built"));
         }
         let steps = || self.steps.iter().flatten();
-        if let Some(world) =
-            steps().filter_map(|step| step.world.as_ref()).find(|w| *w != "sigterm")
-        {
+        let turns = || self.sequence.iter().flatten();
+        let of_steps = steps().filter_map(|step| step.world.as_deref()).find(|w| *w != "sigterm");
+        let mut of_turns = turns().filter_map(|turn| turn.world.as_deref());
+        let of_turns = || of_turns.find(|w| ![KAFKA_NO_ACK, KAFKA_UP].contains(w));
+        if let Some(world) = of_steps.or_else(of_turns) {
             return Some(format!("the surroundings {world} are not built"));
         }
+        let mut requests = turns().filter_map(|turn| turn.request.as_ref());
+        if let Some(missing) = requests.find_map(|request| request.not_built(help)) {
+            return Some(missing);
+        }
         let expectations = steps().filter_map(|step| step.expect.as_ref()).chain(&self.expect);
+        let ready = turns().filter_map(|turn| turn.ready.as_ref());
         let others = steps().flat_map(|step| step.others.keys());
+        let others = others.chain(turns().flat_map(|turn| turn.others.keys()));
+        let others = others.chain(ready.flat_map(|ready| ready.others.keys()));
         let others = others.chain(expectations.flat_map(|expect| expect.others.keys()));
         let name = self.others.keys().chain(others).next()?;
         Some(match self.others.get(name) {
@@ -180,7 +227,46 @@ pub(super) fn parts(parts: &[Part]) -> Vec<u8> {
     bytes
 }
 
+/// Reads cases. A request of a sequence inherits from the case of the sequence.
+fn cases<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Case>, D::Error> {
+    let mut cases = Vec::<Map<String, Value>>::deserialize(deserializer)?;
+    for case in &mut cases {
+        let Some(Value::Array(mut sequence)) = case.remove("sequence") else { continue };
+        for turn in &mut sequence {
+            if let Some(Value::Object(request)) = turn.get_mut("request") {
+                let own = std::mem::replace(request, case.clone());
+                request.extend(own);
+            }
+        }
+        case.insert("sequence".to_owned(), sequence.into());
+    }
+    let read = cases.into_iter().map(|case| serde_json::from_value::<Case>(case.into()));
+    read.collect::<Result<_, _>>().map_err(serde::de::Error::custom)
+}
+
 fn base64<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
     let text = String::deserialize(deserializer)?;
     STANDARD.decode(text).map(Some).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_of_a_sequence_inherits_from_its_case() {
+        let request = serde_json::json!({"status": 503, "expect": {"later": 1}});
+        let case = serde_json::json!({
+            "name": "a", "route": "/r", "headers": {"X": "y"}, "readings_count": 1,
+            "sequence": [{"world": KAFKA_UP}, {"request": request}],
+        });
+        let file = serde_json::json!({"zone": "UTC", "cases": [case]});
+        let file: File = serde_json::from_value(file).unwrap();
+        let turns = file.cases[0].sequence.as_ref().unwrap();
+        let request = turns[1].request.as_ref().unwrap();
+        assert!(turns[0].request.is_none() && request.sequence.is_none());
+        assert_eq!((request.route.as_str(), request.status), ("/r", Some(503)));
+        assert_eq!(request.headers["X"].as_deref(), Some("y"));
+        assert_eq!(file.cases[0].not_built(""), Some("later is not built".to_owned()));
+    }
 }

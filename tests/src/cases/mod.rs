@@ -4,7 +4,9 @@
 mod check;
 mod form;
 mod raw;
+mod request;
 mod run;
+mod sequence;
 
 pub use form::{Case, File};
 pub use run::{Outcome, run};

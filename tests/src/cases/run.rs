@@ -1,16 +1,11 @@
 //! Runs the worked examples against the real gateway, in the order of their file. Checking an
 //! answer belongs to [`super::check`], the form of the file to [`super::form`].
 
-use std::time::Instant;
+use anyhow::Result;
 
-use anyhow::{Context, Result, ensure};
-use reqwest::header::CONTENT_TYPE;
-use reqwest::{Client, Method};
-
-use super::check::{self, Published};
+use super::check::Published;
 use super::form::{Case, File};
-use super::raw;
-use crate::clients::http::{ANSWER_WITHIN, Answer};
+use super::{raw, request, sequence};
 use crate::clients::kafka::TopicReader;
 use crate::stack::process::Service;
 use crate::stack::world::World;
@@ -26,7 +21,12 @@ pub struct Outcome {
 
 /// Runs the cases in their order, on one partition, because an example has an order across devices.
 pub async fn run(file: &File) -> Result<Vec<Outcome>> {
-    let world = World::shared("cases").await?.with_partitions(1);
+    let world = if file.cases.iter().any(Case::needs_kafka_alone) {
+        World::exclusive("cases").await?
+    } else {
+        World::shared("cases").await?
+    };
+    let world = world.with_partitions(1);
     world.migrate().await?;
     let help = world.launch("gateway", &["--help"]).finish().await?.text;
     let brokers = &world.stack.kafka_brokers;
@@ -71,9 +71,10 @@ async fn one(
         }
     }
     let gateway = own.as_mut().unwrap_or(shared);
-    let mut problems = match &case.steps {
-        Some(steps) => raw::run(case, steps, gateway).await.err(),
-        None => ask(case, gateway).await.err(),
+    let mut problems = match (&case.steps, &case.sequence) {
+        (Some(steps), _) => raw::run(case, steps, gateway).await.err(),
+        (None, Some(turns)) => sequence::run(turns, world, gateway).await.err(),
+        (None, None) => request::ask(case, gateway).await.err(),
     }
     .map(|error| vec![format!("{error:#}")])
     .unwrap_or_default();
@@ -87,40 +88,4 @@ async fn one(
         let _ = own.terminate().await;
     }
     Ok(problems)
-}
-
-async fn ask(case: &Case, gateway: &Service) -> Result<()> {
-    let url = match case.port.as_deref() {
-        Some("admin") => gateway.admin(&case.route),
-        _ => gateway.url(&case.route),
-    };
-    let client = Client::builder().timeout(ANSWER_WITHIN).no_proxy().build()?;
-    let method: Method = case.method().parse()?;
-    let mut request = client.request(method, &url);
-    let body = case.body();
-    if !body.is_empty() {
-        request = request.body(body);
-    }
-    let own = |name: &str| case.headers.keys().any(|own| own.eq_ignore_ascii_case(name));
-    if case.method() == "POST" && !own("content-type") {
-        request = request.header(CONTENT_TYPE, "application/json");
-    }
-    for (name, value) in &case.headers {
-        if let Some(value) = value {
-            request = request.header(name, value);
-        }
-    }
-    let asked = Instant::now();
-    let response = request.send().await.context("no answer")?;
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let text = response.text().await.context("no whole answer")?;
-    let took = asked.elapsed();
-    let json = serde_json::from_str(&text).unwrap_or_default();
-    let answer = Answer { status, headers, text, json };
-    check::answer(case, &answer)?;
-    if let Some(expected) = &case.expect {
-        check::expected(expected, &answer, took)?;
-    }
-    ensure!(case.status.is_some(), "the case does not say what is expected");
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Queries MySQL for the tests: the ledger, counts, and rows as text.
 
 use anyhow::{Context, ensure};
+use ljwx_ledger::mysql::sql;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, Executor, MySql, MySqlPool, Row, Transaction};
 
@@ -117,6 +118,26 @@ impl Database {
     /// Returns the number of rows of a table.
     pub async fn count(&self, table: &str) -> anyhow::Result<i64> {
         self.number(&format!("SELECT COUNT(*) FROM {table}")).await
+    }
+
+    /// Makes another database with the same tables have the same rows, as a standby has them.
+    pub async fn copy_to(&self, standby: &Self) -> anyhow::Result<()> {
+        // Both databases were migrated.
+        let tables = "SELECT TABLE_NAME FROM information_schema.TABLES \
+                      WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE = 'BASE TABLE' \
+                      AND TABLE_NAME <> '_sqlx_migrations'";
+        for table in self.rows(tables).await?.into_iter().flatten().flatten() {
+            standby.execute(&format!("DELETE FROM `{table}`")).await?;
+            for row in self.rows(&format!("SELECT * FROM `{table}`")).await? {
+                let value = |value: &Option<String>| {
+                    value.as_deref().map_or_else(|| "NULL".to_owned(), sql::literal)
+                };
+                let values: Vec<_> = row.iter().map(value).collect();
+                let insert = format!("INSERT INTO `{table}` VALUES ({})", values.join(", "));
+                standby.execute(&insert).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Locks all rows of a table against writing until the lock is released.

@@ -76,7 +76,7 @@ impl Accounts {
     }
 
     /// Runs `deploy/grants.sql` as operators do: tables that do not exist are skipped.
-    pub(super) async fn grant(&self, database: &Database) -> anyhow::Result<()> {
+    pub async fn grant(&self, database: &Database) -> anyhow::Result<()> {
         for statement in self.statements(database.name()) {
             match database.execute(&statement).await {
                 Err(error) if is_missing_table(&error) => {}

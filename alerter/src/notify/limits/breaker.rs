@@ -23,6 +23,9 @@ const TRIAL_WAIT: Duration = Duration::from_secs(1);
 /// Time after which a trial without an outcome is replaced by another.
 const TRIAL_MAX: Duration = Duration::from_secs(60);
 
+/// Time after which operators hear again of an account that does not send.
+const EVENT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
 /// What an attempt shows about the account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountHealth {
@@ -42,6 +45,8 @@ pub enum AccountHealth {
 pub enum AccountChange {
     /// The account stopped sending.
     Opened,
+    /// The account has not sent for another day. It has failed since this time.
+    StillOpen(Instant),
     /// The account sends again. It had failed since this time.
     Closed(Instant),
 }
@@ -60,7 +65,7 @@ pub struct AccountBreaker {
     uncertain_failures: u32,
     backoff: Backoff,
     failing_since: Option<Instant>,
-    event_sent: bool,
+    event_at: Option<Instant>,
 }
 
 impl AccountBreaker {
@@ -72,7 +77,7 @@ impl AccountBreaker {
             uncertain_failures: 0,
             backoff: Backoff::new(UNCERTAIN_WAIT_MIN, UNCERTAIN_WAIT_MAX),
             failing_since: None,
-            event_sent: false,
+            event_at: None,
         }
     }
 
@@ -150,10 +155,18 @@ impl AccountBreaker {
             BreakerState::Closed | BreakerState::Trial { .. } => now + wait,
         };
         self.state = BreakerState::Open { until };
-        self.failing_since.get_or_insert(now);
-        let change = notify && !self.event_sent;
-        self.event_sent |= notify;
-        change.then_some(AccountChange::Opened)
+        let since = *self.failing_since.get_or_insert(now);
+        let change = match self.event_at {
+            None => AccountChange::Opened,
+            Some(at) if now.saturating_duration_since(at) >= EVENT_INTERVAL => {
+                AccountChange::StillOpen(since)
+            }
+            Some(_) => return None,
+        };
+        if notify {
+            self.event_at = Some(now);
+        }
+        notify.then_some(change)
     }
 
     fn close(&mut self) -> Option<AccountChange> {
@@ -161,7 +174,7 @@ impl AccountBreaker {
         self.uncertain_failures = 0;
         self.backoff.reset();
         let since = self.failing_since.take();
-        let event_sent = std::mem::take(&mut self.event_sent);
+        let event_sent = self.event_at.take().is_some();
         since.filter(|_| event_sent).map(AccountChange::Closed)
     }
 }

@@ -61,6 +61,23 @@ fn a_broken_account_is_told_of_once_tried_once_in_a_while_and_told_of_when_it_wo
 }
 
 #[test]
+fn operators_hear_once_a_day_of_an_account_that_stays_broken() {
+    let start = Instant::now();
+    let mut breaker = proven(start);
+    breaker.report(AccountHealth::Broken(MEND), start, 0.0);
+    for (after, change) in [
+        (EVENT_INTERVAL - MEND, None),
+        (EVENT_INTERVAL, Some(AccountChange::StillOpen(start))),
+        (EVENT_INTERVAL + MEND, None),
+        (EVENT_INTERVAL * 2, Some(AccountChange::StillOpen(start))),
+    ] {
+        breaker.admit(start + after).unwrap();
+        let broken = breaker.report(AccountHealth::Broken(MEND), start + after, 0.0);
+        assert_eq!(broken, change, "{after:?}");
+    }
+}
+
+#[test]
 fn silence_opens_it_after_a_few_attempts_and_it_is_tried_ever_more_rarely() {
     let start = Instant::now();
     let mut breaker = proven(start);

@@ -138,6 +138,21 @@ impl AccountLimits {
         paused.into_iter().map(|(scope, _)| *scope).take(PAUSED_MAX).collect()
     }
 
+    /// Returns the scopes of accounts that have failed and have not worked since.
+    pub fn failing(&self) -> Vec<AccountScope> {
+        let known = self.lock();
+        let fails =
+            |name: &String| known.gates.get(name).is_some_and(|gate| gate.breaker.is_failing());
+        let failing = known.serves.iter().filter(|(_, name)| fails(name));
+        failing.map(|(scope, _)| *scope).take(PAUSED_MAX).collect()
+    }
+
+    /// Whether no account works: accounts were used, and each has failed and not worked since.
+    pub fn all_fail(&self) -> bool {
+        let known = self.lock();
+        !known.gates.is_empty() && known.gates.values().all(|gate| gate.breaker.is_failing())
+    }
+
     fn lock(&self) -> MutexGuard<'_, AccountTable> {
         // A panic while the lock was held leaves both maps usable.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -192,6 +207,26 @@ mod tests {
         assert_eq!(wait, (Duration::from_secs(300), "breaker_open"));
         assert_eq!(paused(&gates, now).len(), 2, "another tenant has the same account");
         assert!(paused(&gates, now + Duration::from_secs(300)).is_empty());
+    }
+
+    #[test]
+    fn an_account_that_failed_fails_until_it_works_whether_or_not_a_message_tries_it() {
+        let now = Instant::now();
+        let gates = AccountLimits::new(50);
+        assert!(!gates.all_fail() && gates.failing().is_empty(), "none was used");
+        gates.admit("wx7", TENANT, now).unwrap();
+        assert!(!gates.all_fail(), "not known yet");
+        gates.report("wx7", BROKEN, now, 0.0);
+        assert!(gates.all_fail());
+        assert_eq!(gates.failing(), [TENANT]);
+        gates.admit("wx8", (8, Channel::Official), now).unwrap();
+        gates.report("wx8", AccountHealth::Works, now, 0.0);
+        assert!(!gates.all_fail(), "one works");
+        let later = now + Duration::from_secs(300);
+        gates.admit("wx7", TENANT, later).unwrap();
+        assert_eq!(gates.failing(), [TENANT], "a message is trying it");
+        gates.report("wx7", AccountHealth::Works, later, 0.0);
+        assert!(gates.failing().is_empty());
     }
 
     #[test]

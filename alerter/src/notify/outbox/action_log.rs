@@ -2,6 +2,7 @@
 //!
 //! Written after the outbox. If a line cannot be written, the settled row stays settled.
 
+use serde_json::json;
 use sqlx::{MySql, QueryBuilder};
 
 use crate::notify::outbox::attempt::{Attempt, Settlement};
@@ -24,8 +25,8 @@ impl Outbox {
         let result = if attempt.settlement == Settlement::Sent { "success" } else { "failed" };
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(
             "INSERT INTO t_alert_action_log (alert_id, action, action_timestamp, details, \
-             handled_via, result, notification_type, retry_attempt, customer_id, channel, actor, \
-             action_at) SELECT alert.id, 'notify', NOW(), ",
+             handled_via, result, notification_type, retry_attempt, customer_id, context, channel, \
+             actor, action_at) SELECT alert.id, 'notify', NOW(), ",
         );
         query.push_bind(details(notification, attempt));
         query.push(", ").push_bind(channel.as_str());
@@ -33,6 +34,7 @@ impl Outbox {
         query.push(", ").push_bind(channel.as_str());
         query.push(", ").push_bind(notification.attempts);
         query.push(", ").push_bind(notification.customer_id);
+        query.push(", ").push_bind(context(attempt));
         query.push(", ").push_bind(channel.as_str()).push(", 'alerter', NOW() ");
         if notification.is_digest() {
             // DISTINCT: a digest may hold several notifications of one episode.
@@ -49,6 +51,12 @@ impl Outbox {
         query.build().execute(&self.pool).await?;
         Ok(())
     }
+}
+
+/// Returns what is special about the message: the fields in their plain form.
+fn context(attempt: &Attempt) -> Option<String> {
+    let fields = &attempt.plain_fields;
+    (!fields.is_empty()).then(|| json!({ "plain_fields": fields }).to_string())
 }
 
 fn details(notification: &Notification, attempt: &Attempt) -> String {

@@ -3,6 +3,7 @@
 //! Pure. [`crate::notify::sender`] decides the settlement, and `settle` stores it.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The settlement of a claimed notification.
@@ -50,6 +51,8 @@ pub struct Attempt {
     /// The reason why the notification was not sent. If no platform was called, the reason is a
     /// fixed word.
     pub reason: Option<Cow<'static, str>>,
+    /// Fields that the message had in their plain form.
+    pub plain_fields: BTreeSet<String>,
 }
 
 impl Attempt {
@@ -61,13 +64,14 @@ impl Attempt {
             uncertain: false,
             errcode,
             reason: None,
+            plain_fields: BTreeSet::new(),
         }
     }
 
     /// No platform was called. The reason is a fixed word.
     pub fn not_sent(settlement: Settlement, reason: &'static str) -> Self {
         let reason = Some(reason.into());
-        Self { settlement, requested: false, uncertain: false, errcode: None, reason }
+        Self { settlement, requested: false, reason, ..Self::sent(None) }
     }
 
     /// No platform was called yet. The notification is postponed.

@@ -28,6 +28,8 @@ pub struct DueRow {
     pub customer_id: i64,
     /// The recipient, as kind:address.
     pub recipient: String,
+    /// Time for which the row has been due, in milliseconds.
+    pub due_ms: i64,
 }
 
 /// A rebuilt request.
@@ -123,7 +125,8 @@ impl Outbox {
 /// may have a hundred thousand rows, for which the subqueries would take seconds.
 fn due(paused: &[(i64, Channel)], full: &[Channel]) -> QueryBuilder<MySql> {
     let mut query = QueryBuilder::new(format!(
-        "SELECT id, customer_id, recipient FROM t_alert_outbox AS due \
+        "SELECT id, customer_id, recipient, CAST({NOW_MS} - next_attempt_at AS SIGNED) AS due_ms \
+         FROM t_alert_outbox AS due \
          WHERE state = 'pending' AND next_attempt_at <= {NOW_MS} AND lease_until <= {NOW_MS}"
     ));
     for (customer_id, channel) in paused {

@@ -1,15 +1,17 @@
-//! Measures the pending notifications by severity, beside the sender: the metrics of a sender that
-//! stands still would stand still at their last values.
+//! Measures the pending notifications by severity, and how long due ones wait, beside the sender: the
+//! metrics of a sender that stands still would stand still at their last values.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::gauge;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::metrics::{OUTBOX_DEPTH, OUTBOX_OLDEST_SECONDS};
 use crate::notify::outbox::table::{NOW_MS, Outbox};
+use crate::rules::channel::Channel;
 use crate::rules::severity::Severity;
 
 /// Interval at which the outbox is measured.
@@ -21,26 +23,64 @@ const UNKNOWN: &str = "unknown";
 /// Number and greatest age, in milliseconds, of the pending rows of one severity.
 type Depth = (i64, i64);
 
-/// Measures the outbox at an interval, until `stop`.
-pub async fn monitor(outbox: Outbox, stop: CancellationToken) {
+/// A measurement of the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxMeasurement {
+    /// The time of the measurement.
+    pub at: Instant,
+    /// Age of the oldest pending critical notification. 0 without one.
+    pub critical_age: Duration,
+    /// Notifications that are due and could be sent. A large number is not counted to its end.
+    pub due: u64,
+    /// Time for which the oldest of them has been due. 0 without one.
+    pub due_for: Duration,
+}
+
+/// Measures the outbox at an interval, until `stop`. `failing` returns the tenants and channels whose
+/// account fails: their notifications wait, and operators have heard why.
+pub async fn monitor(
+    outbox: Outbox,
+    failing: impl Fn() -> Vec<(i64, Channel)> + Send,
+    measurements: watch::Sender<Option<OutboxMeasurement>>,
+    stop: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let depth = tokio::select! {
+        let measured = tokio::select! {
             () = stop.cancelled() => return,
-            depth = outbox.depth() => depth,
+            measured = outbox.measure(failing()) => measured,
         };
-        match depth {
-            Ok(depth) => export(&depth),
+        match measured {
+            Ok(measurement) => {
+                measurements.send_replace(Some(measurement));
+            }
             Err(error) => debug!(%error, "cannot measure the outbox, retrying"),
         }
     }
 }
 
 impl Outbox {
+    async fn measure(
+        &self,
+        failing: Vec<(i64, Channel)>,
+    ) -> Result<OutboxMeasurement, sqlx::Error> {
+        let depths = by_label(&self.depth().await?);
+        export(&depths);
+        let (_, critical_ms) = depths.get(Severity::Critical.as_str()).copied().unwrap_or_default();
+        let due = self.due(&failing, &[]).await?;
+        let due_ms = due.iter().map(|row| row.due_ms).max().unwrap_or_default();
+        Ok(OutboxMeasurement {
+            at: Instant::now(),
+            critical_age: milliseconds(critical_ms),
+            due: due.len() as u64,
+            due_for: milliseconds(due_ms),
+        })
+    }
+
     async fn depth(&self) -> Result<Vec<(Option<String>, i64, i64)>, sqlx::Error> {
         // JSON_VALID: one notice that cannot be read must not fail the query.
         let query = format!(
@@ -53,8 +93,11 @@ impl Outbox {
     }
 }
 
-fn export(rows: &[(Option<String>, i64, i64)]) {
-    let depths = by_label(rows);
+fn milliseconds(count: i64) -> Duration {
+    Duration::from_millis(u64::try_from(count).unwrap_or_default())
+}
+
+fn export(depths: &HashMap<&'static str, Depth>) {
     for label in labels() {
         let (count, age_ms) = depths.get(label).copied().unwrap_or_default();
         gauge!(OUTBOX_DEPTH, "severity" => label).set(count as f64);

@@ -21,7 +21,7 @@ mod table;
 pub use add::add;
 pub use attempt::{Attempt, Settlement};
 pub use claim::{DueRow, RebuiltRequest};
-pub use depth::monitor;
+pub use depth::{OutboxMeasurement, monitor};
 pub use notification::{DIGEST, NewNotification, Notification};
 pub use operate::{OutboxFilter, OutboxRow};
 pub use queries::RecentSends;

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use super::choice::AccountKinds;
 use super::platform_rows::{PlatformRow, PlatformTables};
 use crate::notify::address;
-use crate::notify::wechat::{Accounts, OfficialAccount, WecomAccount};
+use crate::notify::wechat::{Accounts, FieldMap, OfficialAccount, WecomAccount, WecomForm};
 use crate::rules::channel::Channel;
 
 /// The accounts of all tenants.
@@ -95,6 +95,7 @@ fn official(row: &PlatformRow) -> Result<OfficialAccount, String> {
         app_id: needed(row, "appid")?,
         app_secret: SecretString::from(needed(row, "appsecret")?),
         template_id: needed(row, "template_id")?,
+        fields: fields(row)?,
         default_address: default_address(row).and_then(Result::ok),
     })
 }
@@ -106,8 +107,25 @@ fn wecom(row: &PlatformRow) -> Result<WecomAccount, String> {
             .parse()
             .map_err(|_| "agent_id must be a whole number, such as 1000002".to_owned())?,
         secret: SecretString::from(needed(row, "secret")?),
+        form: form(row)?,
         default_address: default_address(row).and_then(Result::ok),
     })
+}
+
+/// Returns the fields of the row's template. A row without a map has an older template.
+fn fields(row: &PlatformRow) -> Result<FieldMap, String> {
+    match row.text("template_fields").filter(|text| *text != "null") {
+        None => Ok(FieldMap::default()),
+        Some(map) => FieldMap::parse(map).map_err(|reason| format!("template_fields: {reason}")),
+    }
+}
+
+fn form(row: &PlatformRow) -> Result<WecomForm, String> {
+    match row.text("wecom_form") {
+        None | Some("text") => Ok(WecomForm::Text),
+        Some("markdown") => Ok(WecomForm::Markdown),
+        Some(_) => Err("wecom_form must be text or markdown".to_owned()),
+    }
 }
 
 fn needed(row: &PlatformRow, column: &str) -> Result<String, String> {
@@ -193,6 +211,9 @@ mod tests {
             official_row("x", "wx8", "1"),
             PlatformRow::from([("id", "4"), ("customer_id", "8"), ("type", "robot")]),
             everybody,
+            PlatformRow::from([("template_fields", r#"{"thing1":"name"}"#)])
+                .or(official_row("10", "wx10", "1")),
+            PlatformRow::from([("wecom_form", "html")]).or(wecom_row("11", "5", "1")),
         ];
         let loaded = loaded(&rows);
         let expected = [
@@ -201,6 +222,8 @@ mod tests {
             "row 1: customer_id is no number",
             "row 4: type must be official or enterprise",
             "row 2: default_address @all would",
+            "row 1: template_fields: thing1: unknown variant `name`",
+            "row 2: wecom_form must be text or markdown",
         ];
         assert_eq!(loaded.faults.len(), expected.len(), "{:#?}", loaded.faults);
         for (fault, expected) in loaded.faults.iter().zip(expected) {
@@ -208,8 +231,26 @@ mod tests {
         }
         assert!(!loaded.faults.concat().contains("hush"));
         assert_eq!(names(&loaded, 7), Some([Some("official:wx7".to_owned()), None]));
+        assert_eq!(names(&loaded, 10), Some([None, None]));
         let nobody =
             loaded.of(9).and_then(|tenant| tenant.accounts.default_address(Channel::Wecom));
         assert_eq!(nobody, None);
+    }
+
+    #[test]
+    fn a_row_without_a_map_or_a_form_has_those_of_before() {
+        let of_map = |map: &str| {
+            let row = PlatformRow::from([("template_fields", map)]);
+            official(&row.or(official_row("7", "wx7", "1"))).unwrap().fields
+        };
+        assert_eq!(of_map(""), FieldMap::default());
+        assert_eq!(of_map("null"), FieldMap::default());
+        assert_ne!(of_map(r#"{"thing1": "patient"}"#), FieldMap::default());
+        for (word, form) in
+            [("", WecomForm::Text), ("text", WecomForm::Text), ("markdown", WecomForm::Markdown)]
+        {
+            let row = PlatformRow::from([("wecom_form", word)]).or(wecom_row("7", "5", "1"));
+            assert_eq!(wecom(&row).unwrap().form, form, "{word}");
+        }
     }
 }

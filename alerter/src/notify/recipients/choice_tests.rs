@@ -1,5 +1,5 @@
 use super::*;
-use crate::notify::wechat::{OfficialAccount, WecomAccount};
+use crate::notify::wechat::{FieldMap, OfficialAccount, WecomAccount, WecomForm};
 
 /// Accounts of these kinds, with default addresses.
 fn accounts(kinds: &str) -> Accounts {
@@ -7,12 +7,14 @@ fn accounts(kinds: &str) -> Accounts {
         app_id: "wx7".into(),
         app_secret: "hush".to_owned().into(),
         template_id: "t1".into(),
+        fields: FieldMap::default(),
         default_address: Some("duty".into()),
     };
     let wecom = WecomAccount {
         corp_id: "ww7".into(),
         agent_id: 5,
         secret: "hush".to_owned().into(),
+        form: WecomForm::Text,
         default_address: Some("duty".into()),
     };
     Accounts {

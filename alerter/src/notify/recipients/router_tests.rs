@@ -9,7 +9,7 @@ use super::*;
 use crate::engine::{Arrival, Change, Engine, StoredPartition};
 use crate::notify::address::Address;
 use crate::notify::recipients::choice::{AccountKinds, KnownAddress, TenantContacts};
-use crate::notify::wechat::{Accounts, OfficialAccount, WecomAccount};
+use crate::notify::wechat::{Accounts, FieldMap, OfficialAccount, WecomAccount, WecomForm};
 use crate::rules::index::RuleSet;
 use crate::rules::validation::{RuleStatus, check};
 use crate::test_support::{object, reading};
@@ -38,12 +38,14 @@ impl World {
             app_id: "wx7".into(),
             app_secret: secret(),
             template_id: "t1".into(),
+            fields: FieldMap::default(),
             default_address: None,
         };
         let wecom = WecomAccount {
             corp_id: "ww7".into(),
             agent_id: 5,
             secret: secret(),
+            form: WecomForm::Text,
             default_address: None,
         };
         let accounts = Accounts {

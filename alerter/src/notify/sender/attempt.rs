@@ -19,14 +19,14 @@ use crate::notify::limits::rate_limit::RecipientKey;
 use crate::notify::notice::Notice;
 use crate::notify::operator_events::OperatorEvent;
 use crate::notify::outbox::{Attempt, Notification, RebuiltRequest, Settlement};
-use crate::notify::wechat::error::{ErrcodeRemedy, Failure};
+use crate::notify::wechat::error::{ErrcodeRemedy, Failure, Reset};
 use crate::rules::channel::Channel;
 
 /// A notification with its parsed address and notice.
-struct SendJob<'a> {
-    notification: &'a Notification,
-    address: Address,
-    notice: Option<Notice>,
+pub(super) struct SendJob<'a> {
+    pub(super) notification: &'a Notification,
+    pub(super) address: Address,
+    pub(super) notice: Option<Notice>,
 }
 
 impl Sender {
@@ -97,7 +97,8 @@ impl Sender {
         Ok(now)
     }
 
-    /// Sends the notification through the tenant's account, if the account may send now.
+    /// Sends the notification through the tenant's account, if the account may send now, and again
+    /// at once in a plainer form as long as the platform refuses its content.
     async fn send(&self, job: &SendJob<'_>, marks: Option<(bool, bool)>) -> Option<Attempt> {
         let SendJob { notification, address, .. } = job;
         let scope = (notification.customer_id, address.channel);
@@ -109,7 +110,7 @@ impl Sender {
                 return Some(Attempt::later(RETRY_MIN, "database"));
             }
         };
-        let rendered = match marks {
+        let mut rendered = match marks {
             None => None,
             Some((delayed, repeat)) => match render(job, &route, delayed, repeat) {
                 None => return Some(Attempt::later(FIX_WAIT, "no_account")),
@@ -119,24 +120,36 @@ impl Sender {
         if let Err((wait, reason)) = self.gates.admit(route.name(), scope, Instant::now()) {
             return Some(Attempt::later(wait, reason));
         }
-        match self.outbox.begin(notification, rendered.as_ref()).await {
-            Ok(true) => {}
-            Ok(false) => {
-                self.gates.abandon(route.name(), Instant::now());
-                warn!("notification lease expired during sending, another replica took over");
-                return None;
+        let mut attempt = loop {
+            match self.outbox.begin(notification, rendered.as_ref()).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.gates.abandon(route.name(), Instant::now());
+                    warn!("notification lease expired during sending, another replica took over");
+                    return None;
+                }
+                Err(error) => {
+                    debug!(%error, "cannot mark notification as being sent, retrying");
+                    self.gates.abandon(route.name(), Instant::now());
+                    return Some(Attempt::later(RETRY_MIN, "database"));
+                }
             }
-            Err(error) => {
-                debug!(%error, "cannot mark notification as being sent, retrying");
-                self.gates.abandon(route.name(), Instant::now());
-                return Some(Attempt::later(RETRY_MIN, "database"));
+            let payload = rendered.as_ref().map_or(&notification.payload, |anew| &anew.payload);
+            let sent = self.call(job, &route, payload).await;
+            match sent {
+                Ok(()) => break Attempt::sent(Some(0)),
+                Err(failure) => match self.plainer(job, &route, rendered.as_ref(), &failure) {
+                    Some(plainer) => rendered = Some(plainer),
+                    None => break self.failed(job, &route, failure).await,
+                },
             }
-        }
-        let payload = rendered.as_ref().map_or(&notification.payload, |anew| &anew.payload);
-        Some(self.call(job, &route, payload).await)
+        };
+        let notice = rendered.as_ref().map(|anew| &anew.notice).or(job.notice.as_ref());
+        attempt.plain_fields = notice.map(|notice| notice.plain_fields.clone()).unwrap_or_default();
+        Some(attempt)
     }
 
-    async fn call(&self, job: &SendJob<'_>, route: &Route, payload: &[u8]) -> Attempt {
+    async fn call(&self, job: &SendJob<'_>, route: &Route, payload: &[u8]) -> Result<(), Failure> {
         let SendJob { notification, address, .. } = job;
         let span = start_span(notification, address.channel);
         let sent = self.routes.send(route, payload).await;
@@ -145,7 +158,7 @@ impl Sender {
             span.span().set_status(Status::error("not sent"));
         }
         span.span().end();
-        let Err(failure) = sent else {
+        if sent.is_ok() {
             self.note(route, AccountHealth::Works, None);
             info!(
                 alert.transition = notification.transition,
@@ -155,9 +168,8 @@ impl Sender {
                 trace_id = notification.traceparent.as_deref().and_then(trace::id_in),
                 "notification sent"
             );
-            return Attempt::sent(Some(0));
-        };
-        self.failed(job, route, failure).await
+        }
+        sent
     }
 
     async fn failed(&self, job: &SendJob<'_>, route: &Route, failure: Failure) -> Attempt {
@@ -174,6 +186,12 @@ impl Sender {
         );
         let health = course.health(failure.remedy, failure.errcode.is_some());
         self.note(route, health, Some(&failure));
+        if failure.remedy == ErrcodeRemedy::WaitUntil(Reset::Duplicate)
+            && notification.uncertain_ms.is_some()
+        {
+            // The message of which this one is a duplicate is its own earlier attempt.
+            return Attempt::sent(failure.errcode);
+        }
         if failure.remedy == ErrcodeRemedy::DropRecipient {
             let refused =
                 self.routes.disable(notification.customer_id, address, failure.errcode).await;
@@ -181,13 +199,18 @@ impl Sender {
                 warn!(%error, "cannot disable recipient address");
             }
         }
+        let settlement = match failure.remedy {
+            ErrcodeRemedy::Plainer => other_kind_or(course.settlement),
+            _ => course.settlement,
+        };
         Attempt {
-            settlement: course.settlement,
+            settlement,
             requested: true,
             // A definite answer does not settle an earlier attempt that got no answer.
             uncertain: failure.uncertain || notification.uncertain_ms.is_some(),
             errcode: failure.errcode,
             reason: Some(failure.message.into()),
+            ..Attempt::sent(None)
         }
     }
 
@@ -201,13 +224,27 @@ impl Sender {
     }
 }
 
+/// Returns the settlement of a message that the platform accepts in no form.
+fn other_kind_or(otherwise: Settlement) -> Settlement {
+    otherwise
+}
+
 /// Rebuilds the request. `None`: the account does not serve the address.
 fn render(job: &SendJob<'_>, route: &Route, delayed: bool, repeat: bool) -> Option<RebuiltRequest> {
     let mut notice = job.notice.clone()?;
     // Marks stay once set: an earlier attempt that may have arrived may have been the final one.
     notice.delayed |= delayed;
     notice.repeat |= repeat;
-    let resends = job.notification.resends + i32::from(repeat);
+    rebuilt(job, route, notice, job.notification.resends + i32::from(repeat))
+}
+
+/// Returns the request of `notice`, under the name that it has after `resends` resends.
+pub(super) fn rebuilt(
+    job: &SendJob<'_>,
+    route: &Route,
+    notice: Notice,
+    resends: i32,
+) -> Option<RebuiltRequest> {
     let id = job.notification.client_msg_id(resends);
     let payload = route.render(&job.address, &id, &notice)?;
     Some(RebuiltRequest { notice, payload, resends })

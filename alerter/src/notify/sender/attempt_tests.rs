@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::mysql::alert_rows::EpisodeKey;
 use crate::notify::outbox::DIGEST;
-use crate::notify::wechat::{Accounts, OfficialAccount};
+use crate::notify::wechat::{Accounts, FieldMap, OfficialAccount};
 use crate::test_support::notice;
 
 fn route() -> Route {
@@ -14,6 +14,7 @@ fn route() -> Route {
         app_id: "wx7".into(),
         app_secret: "hush".to_owned().into(),
         template_id: "t1".into(),
+        fields: FieldMap::default(),
         default_address: None,
     };
     let accounts = Accounts { official: Some(Arc::new(official)), wecom: None };

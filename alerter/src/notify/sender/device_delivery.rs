@@ -94,6 +94,7 @@ impl Sender {
             uncertain: false,
             errcode: None,
             reason: Some("t_device_message does not take it".into()),
+            ..Attempt::sent(None)
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Pure. [`super::storm`] detects storms and stores digests.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
 
 use ljwx_reading::wall_text;
@@ -109,6 +109,8 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
         delayed: false,
         repeat: false,
         counts: true,
+        since: None,
+        plain_fields: BTreeSet::new(),
         digest_of: Some(alerts.len()),
     })
 }

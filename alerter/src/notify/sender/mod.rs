@@ -13,6 +13,7 @@ mod attempt;
 mod decide;
 mod device_delivery;
 mod digest;
+mod plainer;
 mod retry_policy;
 mod storm;
 

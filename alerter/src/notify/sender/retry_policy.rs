@@ -23,6 +23,13 @@ pub const FIX_WAIT: Duration = Duration::from_secs(300);
 /// Wait of a recipient who got too many messages.
 const RECIPIENT_WAIT: Duration = Duration::from_secs(600);
 
+/// Wait after which the platform no longer takes a message for a duplicate.
+const DUPLICATE_WAIT: Duration = Duration::from_secs(61);
+
+/// Attempts after which an unknown template is treated as missing. A burst of messages can make a
+/// template unknown for a moment.
+const TEMPLATE_ATTEMPTS_MAX: u32 = 3;
+
 /// Attempts after which an errcode that may be transient is treated as permanent.
 const UNCERTAIN_ATTEMPTS_MAX: u32 = 4;
 
@@ -75,20 +82,21 @@ pub fn failure_action(
         (0..attempts.min(16)).for_each(|_| wait = backoff.next(random));
         only(Settlement::Retry(wait))
     };
-    let doubtful = attempts < UNCERTAIN_ATTEMPTS_MAX;
     match remedy {
         // Retry without an end: the row stays, its age is exported, and operators can drop it.
         ErrcodeRemedy::Retry | ErrcodeRemedy::RefreshToken => retry(),
-        ErrcodeRemedy::RetryThenConfigError | ErrcodeRemedy::RetryThenPermanent if doubtful => {
-            retry()
-        }
+        ErrcodeRemedy::RetryThenConfigError if attempts < TEMPLATE_ATTEMPTS_MAX => retry(),
+        ErrcodeRemedy::RetryThenPermanent if attempts < UNCERTAIN_ATTEMPTS_MAX => retry(),
         ErrcodeRemedy::RetryThenConfigError | ErrcodeRemedy::ConfigError => all(FIX_WAIT, true),
-        ErrcodeRemedy::RetryThenPermanent | ErrcodeRemedy::Permanent => only(Settlement::Failed),
+        ErrcodeRemedy::RetryThenPermanent | ErrcodeRemedy::Permanent | ErrcodeRemedy::Plainer => {
+            only(Settlement::Failed)
+        }
         ErrcodeRemedy::WaitUntil(Reset::AccountMinute) => all(Duration::from_secs(60), false),
         // Notify operators: the account sends nothing until then, unless an operator has the quota
         // raised.
         ErrcodeRemedy::WaitUntil(Reset::AccountDay) => all(until_tomorrow, true),
         ErrcodeRemedy::WaitUntil(Reset::Recipient) => only(Settlement::Retry(RECIPIENT_WAIT)),
+        ErrcodeRemedy::WaitUntil(Reset::Duplicate) => only(Settlement::Retry(DUPLICATE_WAIT)),
         ErrcodeRemedy::DropRecipient => only(Settlement::Dropped),
     }
 }
@@ -107,14 +115,16 @@ mod tests {
             (ErrcodeRemedy::Retry, 3, later(8), None, false),
             (ErrcodeRemedy::Retry, 1_000, later(300), None, false),
             (ErrcodeRemedy::RefreshToken, 1, later(2), None, false),
-            (ErrcodeRemedy::RetryThenConfigError, 3, later(8), None, false),
-            (ErrcodeRemedy::RetryThenConfigError, 4, later(300), Some(300), true),
+            (ErrcodeRemedy::RetryThenConfigError, 2, later(4), None, false),
+            (ErrcodeRemedy::RetryThenConfigError, 3, later(300), Some(300), true),
             (ErrcodeRemedy::RetryThenPermanent, 3, later(8), None, false),
             (ErrcodeRemedy::RetryThenPermanent, 4, Settlement::Failed, None, false),
             (ErrcodeRemedy::ConfigError, 1, later(300), Some(300), true),
             (ErrcodeRemedy::WaitUntil(Reset::AccountMinute), 1, later(60), Some(60), false),
             (ErrcodeRemedy::WaitUntil(Reset::AccountDay), 1, later(7_000), Some(7_000), true),
             (ErrcodeRemedy::WaitUntil(Reset::Recipient), 1, later(600), None, false),
+            (ErrcodeRemedy::WaitUntil(Reset::Duplicate), 1, later(61), None, false),
+            (ErrcodeRemedy::Plainer, 1, Settlement::Failed, None, false),
             (ErrcodeRemedy::DropRecipient, 1, Settlement::Dropped, None, false),
             (ErrcodeRemedy::Permanent, 1, Settlement::Failed, None, false),
         ] {
@@ -133,6 +143,7 @@ mod tests {
         let wait = Duration::from_secs;
         for (remedy, answered, health) in [
             (ErrcodeRemedy::Permanent, true, AccountHealth::Works),
+            (ErrcodeRemedy::Plainer, true, AccountHealth::Works),
             (ErrcodeRemedy::DropRecipient, true, AccountHealth::Works),
             (ErrcodeRemedy::Retry, true, AccountHealth::Works),
             (ErrcodeRemedy::Retry, false, AccountHealth::Uncertain),

@@ -14,7 +14,7 @@ use crate::notify::notice::Notice;
 use crate::notify::outbox::Notification;
 use crate::notify::recipients::Directory;
 use crate::notify::wechat::error::Failure;
-use crate::notify::wechat::{self, Accounts, Platforms};
+use crate::notify::wechat::{self, Accounts, FieldMap, Platforms};
 use crate::rules::channel::Channel;
 
 /// The routes to the platforms: the tenants' accounts on them.
@@ -50,6 +50,11 @@ impl Route {
     /// address.
     pub fn render(&self, address: &Address, id: &str, notice: &Notice) -> Option<Vec<u8>> {
         wechat::request(&self.accounts, address, id, notice)
+    }
+
+    /// The fields of the account's template, if the account has a template.
+    pub fn template(&self) -> Option<&FieldMap> {
+        Some(&self.accounts.official.as_ref()?.fields)
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::api::{ApiCall, json};
 use super::error::ApiOperation;
+use super::template::FieldMap;
 use super::token::TokenHolder;
 use crate::notify::address::Address;
 use crate::rules::channel::Channel;
@@ -20,6 +21,8 @@ pub struct OfficialAccount {
     pub app_secret: SecretString,
     /// The template of the account's messages.
     pub template_id: String,
+    /// The template's fields and their contents.
+    pub fields: FieldMap,
     /// The openid that is notified if no recipient of the device is known.
     pub default_address: Option<String>,
 }
@@ -33,8 +36,20 @@ pub struct WecomAccount {
     pub agent_id: i64,
     /// The application's secret.
     pub secret: SecretString,
+    /// The form of the application's messages.
+    pub form: WecomForm,
     /// The user id that is notified if no recipient of the device is known.
     pub default_address: Option<String>,
+}
+
+/// The form of a message in WeCom.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WecomForm {
+    /// Text, which every member sees.
+    #[default]
+    Text,
+    /// Markdown, which members who read through WeChat do not see.
+    Markdown,
 }
 
 /// A tenant's accounts of each kind.

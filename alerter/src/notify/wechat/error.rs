@@ -16,6 +16,16 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    /// Returns the template's field that the platform's error message names, as in
+    /// `data.thing1.value invalid`.
+    pub fn refused_field(&self) -> Option<&str> {
+        let (_, rest) = self.message.split_once("data.")?;
+        let name = rest.split(|one: char| !one.is_ascii_alphanumeric() && one != '_').next()?;
+        Some(name).filter(|name| !name.is_empty())
+    }
+}
+
 /// The remedy for an errcode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrcodeRemedy {
@@ -33,6 +43,9 @@ pub enum ErrcodeRemedy {
     DropRecipient,
     /// Pause the account until an operator changes something.
     ConfigError,
+    /// Send the refused fields in their plain form at once. If no form is plainer, fail the
+    /// message.
+    Plainer,
     /// Fail the message: the platform will never accept it.
     Permanent,
 }
@@ -46,6 +59,8 @@ pub enum Reset {
     AccountDay,
     /// One recipient, after a pause.
     Recipient,
+    /// The memory of an equal message, which the platform does not take twice within a minute.
+    Duplicate,
 }
 
 /// The platform of an errcode. The same number can mean another thing on the other platform.
@@ -102,6 +117,8 @@ impl ErrcodeRemedy {
         match errcode {
             // Secret wrong, caller's address not allowed, or account not permitted.
             40125 | 40164 | 45035 | 48001 | 50001 | 50002 | 61004 => Self::ConfigError,
+            // Template banned.
+            43116 => Self::ConfigError,
             // Template unknown; also seen for a moment in bursts.
             40037 => Self::RetryThenConfigError,
             // Openid wrong, not a follower, or messages rejected by the person.
@@ -110,8 +127,12 @@ impl ErrcodeRemedy {
             43117 => Self::WaitUntil(Reset::Recipient),
             45011 => Self::WaitUntil(Reset::AccountMinute),
             45009 => Self::WaitUntil(Reset::AccountDay),
-            // A field too long, or a window or limit of another kind of message.
-            45015 | 45047 | 47003 => Self::Permanent,
+            // The person got the same message within the last minute.
+            40241 => Self::WaitUntil(Reset::Duplicate),
+            // Content blocked, or under review; a value that does not fit its field.
+            40249 | 40252 | 47003 => Self::Plainer,
+            // A window or limit of another kind of message.
+            45015 | 45047 => Self::Permanent,
             _ => Self::RetryThenPermanent,
         }
     }
@@ -152,7 +173,7 @@ mod tests {
     }
 
     /// Errcode, the official accounts' remedy, WeCom's remedy.
-    const SENT: [(i64, ErrcodeRemedy, ErrcodeRemedy); 31] = [
+    const SENT: [(i64, ErrcodeRemedy, ErrcodeRemedy); 36] = [
         (-1, Retry, Retry),
         (40001, RefreshToken, RefreshToken),
         (40014, RefreshToken, RefreshToken),
@@ -176,7 +197,12 @@ mod tests {
         (81013, RetryThenPermanent, DropRecipient),
         (40037, RetryThenConfigError, RetryThenPermanent),
         (47001, Permanent, Permanent),
-        (47003, Permanent, RetryThenPermanent),
+        (47003, Plainer, RetryThenPermanent),
+        (40249, Plainer, RetryThenPermanent),
+        (40252, Plainer, RetryThenPermanent),
+        (40241, WaitUntil(Reset::Duplicate), RetryThenPermanent),
+        (43116, ConfigError, RetryThenPermanent),
+        (45015, Permanent, RetryThenPermanent),
         (45002, RetryThenPermanent, Permanent),
         (43117, WaitUntil(Reset::Recipient), RetryThenPermanent),
         (45009, WaitUntil(Reset::AccountDay), WaitUntil(Reset::AccountMinute)),
@@ -195,6 +221,29 @@ mod tests {
                 "{errcode}"
             );
             assert_eq!(ErrcodeRemedy::of(Wecom, ApiOperation::Send, errcode), wecom, "{errcode}");
+        }
+    }
+
+    #[test]
+    fn the_refused_field_is_found_in_every_form_of_the_message() {
+        for (errmsg, field) in [
+            ("argument invalid! data.thing1.value invalid rid: 64d4912a-5e4f2ce4", Some("thing1")),
+            ("argument invalid! data.time2.value is empty rid: 5f325159", Some("time2")),
+            (
+                "argument invalid! hint: [26.orA01123945] data.character_string1.value i",
+                Some("character_string1"),
+            ),
+            ("argument invalid! data.phone_number6", Some("phone_number6")),
+            ("argument invalid! hint: [26.orA01123945]", None),
+            ("argument invalid! data. value", None),
+        ] {
+            let failure = Failure {
+                remedy: Plainer,
+                errcode: Some(47003),
+                uncertain: false,
+                message: format!("/cgi-bin/message/template/send: {errmsg}"),
+            };
+            assert_eq!(failure.refused_field(), field, "{errmsg}");
         }
     }
 

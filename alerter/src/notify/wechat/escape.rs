@@ -3,7 +3,7 @@
 //! Pure. The callers decide what a message contains.
 
 /// Characters of a template's field that the platform displays.
-const FIELD_CHARS_MAX: usize = 20;
+pub const FIELD_CHARS_MAX: usize = 20;
 
 /// Marks the place at which a text was cut.
 const ELLIPSIS: char = '…';
@@ -69,6 +69,13 @@ pub fn plain(text: &str) -> String {
     plain
 }
 
+/// Returns `text` for WeCom's markdown in one line, displayed literally: like [`plain`], and with
+/// the marks of markdown in their full-width forms.
+pub fn plain_markdown(text: &str) -> String {
+    let marks = |one: char| matches!(one, '*' | '_' | '`' | '#' | '[' | ']' | '\\');
+    plain(text).chars().map(|one| if marks(one) { full_width(one) } else { one }).collect()
+}
+
 /// Returns the full-width form of a visible ASCII character.
 fn full_width(one: char) -> char {
     const DISTANCE: u32 = '！' as u32 - '!' as u32;
@@ -94,6 +101,18 @@ mod tests {
             ("36.5 ℃（阈值 35~37.5）12:00", "36.5 ℃（阈值 35~37.5）12:00"),
         ] {
             assert_eq!(plain(text), shown);
+        }
+    }
+
+    #[test]
+    fn what_would_be_markdown_is_shown_word_for_word() {
+        for (text, shown) in [
+            ("王小明", "王小明"),
+            ("**粗** [x](http://x) #1 `a_b`", "＊＊粗＊＊ ［x］(http：//x) ＃1 ｀a＿b｀"),
+            ("> 引用\n# 题", "＞ 引用 ＃ 题"),
+            ("36.5 ℃ (35~37.5)", "36.5 ℃ (35~37.5)"),
+        ] {
+            assert_eq!(plain_markdown(text), shown);
         }
     }
 

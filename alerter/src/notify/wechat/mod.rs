@@ -11,6 +11,7 @@ pub mod error;
 pub mod escape;
 pub mod official;
 pub mod settings;
+pub mod template;
 pub mod token;
 pub mod wecom;
 
@@ -21,12 +22,13 @@ use crate::notify::address::Address;
 use crate::notify::notice::Notice;
 use crate::rules::channel::Channel;
 
-pub use account::{Accounts, OfficialAccount, WecomAccount};
+pub use account::{Accounts, OfficialAccount, WecomAccount, WecomForm};
 use api::{CALL_TIMEOUT, Platform};
 use client::PlatformSender;
 use error::{ErrcodeRemedy, Failure, PlatformKind};
 use official::Official;
 pub use settings::WechatArgs;
+pub use template::FieldMap;
 use wecom::Wecom;
 
 /// Renders the request that sends `notice` to `address`, byte for byte.

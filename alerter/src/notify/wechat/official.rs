@@ -1,13 +1,11 @@
 //! Template messages of an official account.
 
-use ljwx_reading::wall_text;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::account::OfficialAccount;
 use super::api::json as bytes;
 use super::client::PlatformSender;
-use super::escape::field;
 use crate::notify::notice::Notice;
 use crate::notify::wechat::error::Failure;
 
@@ -25,8 +23,7 @@ struct TemplateMessage<'a> {
     data: Value,
 }
 
-/// Renders the request that sends `notice` to `openid`: patient, event, level and time in the
-/// template's fields keyword1 to keyword4.
+/// Renders the request that sends `notice` to `openid`, in the fields of the account's template.
 ///
 /// The request has no `first`, no `remark` and no colour, because the platform no longer displays
 /// them. A retry sends the same bytes with the same `client_msg_id`, by which the platform
@@ -37,18 +34,11 @@ pub fn request(
     client_msg_id: &str,
     notice: &Notice,
 ) -> Vec<u8> {
-    let shown = |text: &str| json!({ "value": field(text) });
-    let data = json!({
-        "keyword1": shown(&notice.user),
-        "keyword2": shown(&notice.event()),
-        "keyword3": shown(notice.level()),
-        "keyword4": shown(&wall_text(notice.wall)),
-    });
     bytes(&TemplateMessage {
         touser: openid,
         template_id: &account.template_id,
         client_msg_id,
-        data,
+        data: account.fields.data(notice),
     })
 }
 

@@ -3,6 +3,7 @@ use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::*;
 use crate::notify::wechat::error::{ErrcodeRemedy, PlatformKind, Reset};
+use crate::notify::wechat::template::FieldMap;
 use crate::notify::wechat::test_support::*;
 
 const TOKEN: &str = "/cgi-bin/stable_token";
@@ -12,6 +13,7 @@ fn account() -> OfficialAccount {
         app_id: "wx7".into(),
         app_secret: "hush".to_owned().into(),
         template_id: "t1".into(),
+        fields: FieldMap::default(),
         default_address: None,
     }
 }

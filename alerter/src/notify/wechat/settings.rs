@@ -7,7 +7,8 @@ use ljwx_service::config::Problems;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::account::{Accounts, OfficialAccount, WecomAccount};
+use super::account::{Accounts, OfficialAccount, WecomAccount, WecomForm};
+use super::template::FieldMap;
 use crate::notify::address;
 use crate::rules::channel::Channel;
 
@@ -65,6 +66,7 @@ impl WechatArgs {
             app_id: self.wechat_app_id.clone()?,
             app_secret: self.wechat_app_secret.clone()?,
             template_id: self.wechat_template_id.clone()?,
+            fields: FieldMap::default(),
             default_address: self.wechat_default_openid.clone(),
         })
     }
@@ -74,6 +76,7 @@ impl WechatArgs {
             corp_id: self.wecom_corp_id.clone()?,
             agent_id: self.wecom_agent_id?,
             secret: self.wecom_corp_secret.clone()?,
+            form: WecomForm::default(),
             default_address: self.wecom_default_user.clone(),
         })
     }

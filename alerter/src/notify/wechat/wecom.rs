@@ -5,11 +5,11 @@ use std::time::Duration;
 use ljwx_reading::wall_text;
 use serde::{Deserialize, Serialize};
 
-use super::account::WecomAccount;
+use super::account::{WecomAccount, WecomForm};
 use super::api::json;
 use super::client::{PlatformSender, SendReply};
 use super::error::ErrcodeRemedy;
-use super::escape::plain;
+use super::escape::{plain, plain_markdown};
 use crate::notify::notice::{Notice, cut};
 use crate::notify::wechat::error::Failure;
 
@@ -33,7 +33,10 @@ struct AppMessage<'a> {
     touser: &'a str,
     msgtype: &'static str,
     agentid: i64,
-    text: Text,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    markdown: Option<Text>,
     enable_duplicate_check: u8,
     duplicate_check_interval: u64,
 }
@@ -52,33 +55,45 @@ struct Addressee {
 /// Renders the request that sends `notice` to the member `userid`. The platform recognises a
 /// delivered message by its bytes, so equal notices give equal bytes.
 pub fn request(account: &WecomAccount, userid: &str, notice: &Notice) -> Vec<u8> {
+    let content = Text { content: content(notice, account.form) };
+    let (msgtype, text, markdown) = match account.form {
+        WecomForm::Text => ("text", Some(content), None),
+        WecomForm::Markdown => ("markdown", None, Some(content)),
+    };
     json(&AppMessage {
         touser: userid,
-        // Members who read through WeChat do not see markdown.
-        msgtype: "text",
+        msgtype,
         agentid: account.agent_id,
-        text: Text { content: content(notice) },
+        text,
+        markdown,
         enable_duplicate_check: 1,
         duplicate_check_interval: DUPLICATE_WINDOW.as_secs(),
     })
 }
 
-/// Headline; patient and ward; time; and as much of the rule's text, or the digest's lines, as
-/// fits.
-fn content(notice: &Notice) -> String {
-    let name = |text: &str| cut(&plain(text), NAME_BYTES_MAX).into_owned();
+/// Headline; patient and ward; time, and since when; and as much of the rule's text, or the
+/// digest's lines, as fits.
+fn content(notice: &Notice, form: WecomForm) -> String {
+    let literally: fn(&str) -> String = match form {
+        WecomForm::Text => plain,
+        WecomForm::Markdown => plain_markdown,
+    };
+    let mark = if form == WecomForm::Markdown { "**" } else { "" };
+    let name = |text: &str| cut(&literally(text), NAME_BYTES_MAX).into_owned();
     let ward = notice.ward.as_deref().map(|ward| format!(" · {}", name(ward)));
+    let since = notice.since_text().map(|since| format!(" {since}"));
     let head = format!(
-        "{}\n{}{}\n{}\n",
+        "{mark}{}{mark}\n{}{}\n{}{}\n",
         notice.headline(),
         name(&notice.user),
         ward.unwrap_or_default(),
         wall_text(notice.wall),
+        since.unwrap_or_default(),
     );
     // A digest's lines are ours. A rule's text is foreign and must stay in one line.
     let text = match notice.digest_of {
-        Some(_) => notice.text.lines().map(plain).collect::<Vec<_>>().join("\n"),
-        None => plain(&notice.text),
+        Some(_) => notice.text.lines().map(literally).collect::<Vec<_>>().join("\n"),
+        None => literally(&notice.text),
     };
     let room = CONTENT_BYTES_MAX.saturating_sub(head.len());
     format!("{head}{}", cut(&text, room))

@@ -12,6 +12,7 @@ fn account() -> WecomAccount {
         corp_id: "ww7".into(),
         agent_id: 1_000_002,
         secret: "hush".to_owned().into(),
+        form: WecomForm::Text,
         default_address: None,
     }
 }
@@ -48,6 +49,31 @@ fn a_request_holds_what_the_member_reads() {
     });
     assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), expected);
     assert_eq!(bytes, request(&account(), "nurse", &notice), "the bytes are the message's name");
+}
+
+#[test]
+fn in_markdown_the_headline_stands_out_and_no_name_has_an_effect() {
+    let markdown = WecomAccount { form: WecomForm::Markdown, ..account() };
+    let notice = Notice {
+        user: "**王** [x](http://x) <b>&".into(),
+        since: Some("2025-09-02T11:50:00".parse().unwrap()),
+        text: "# 心率 133\n> 太高".into(),
+        ..notice()
+    };
+    let expected = json!({
+        "touser": "nurse", "msgtype": "markdown", "agentid": 1_000_002,
+        "markdown": {"content":
+            "**【严重】心率过高 133 (>120)**\n＊＊王＊＊ ［x］(http：//x) ＜b＞＆\n\
+             2025-09-02 12:00:00 自 11:50 起\n＃ 心率 133 ＞ 太高"},
+        "enable_duplicate_check": 1, "duplicate_check_interval": 1800,
+    });
+    let bytes = request(&markdown, "nurse", &notice);
+    assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), expected);
+    for form in [WecomForm::Text, WecomForm::Markdown] {
+        let long =
+            Notice { user: "*".repeat(10_000), text: "心".repeat(10_000), ..notice.clone() };
+        assert!(content(&long, form).len() <= CONTENT_BYTES_MAX, "{form:?}");
+    }
 }
 
 #[test]

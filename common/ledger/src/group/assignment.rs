@@ -49,6 +49,8 @@ struct Claimed {
     epoch: i64,
     /// Records below this offset are skipped.
     next: i64,
+    /// The offset up to which the consumer has read. From `next` to it there is no record.
+    read_to: i64,
     since: Instant,
 }
 
@@ -106,7 +108,8 @@ impl Assignment {
         self.epochs.insert(claim.partition, claim.epoch);
         if let Some(assigned) = self.partitions.get_mut(&claim.partition) {
             let Claim { epoch, next_offset, .. } = *claim;
-            assigned.claimed = Some(Claimed { epoch, next: next_offset, since: now });
+            let (next, read_to) = (next_offset, next_offset);
+            assigned.claimed = Some(Claimed { epoch, next, read_to, since: now });
             assigned.failure = None;
         }
     }
@@ -183,6 +186,24 @@ impl Assignment {
         }
         claimed.next = offset + 1;
         Some(claimed.epoch)
+    }
+
+    /// Notes up to which of Kafka's offsets the consumer has read each partition. The position of a
+    /// paused partition may be that of a former claim.
+    pub(super) fn note_read(&mut self, positions: &[(i32, i64)], base: i64) {
+        for (partition, offset) in positions {
+            let assigned = self.partitions.get_mut(partition).filter(|assigned| !assigned.paused);
+            if let Some(claimed) = assigned.and_then(|assigned| assigned.claimed.as_mut()) {
+                claimed.read_to = offset + base;
+            }
+        }
+    }
+
+    /// Returns the end of a partition's records, given the end of its offsets. The last offsets may
+    /// hold no record, such as transaction markers: only a consumer that has read them knows.
+    pub(super) fn record_end(&self, partition: i32, end: i64) -> i64 {
+        let claimed = self.partitions.get(&partition).and_then(|assigned| assigned.claimed);
+        claimed.filter(|claimed| claimed.read_to >= end).map_or(end, |claimed| claimed.next)
     }
 
     /// Returns partition, epoch and next offset of each claim.

@@ -42,6 +42,23 @@ fn only_records_of_a_claim_are_admitted_each_once_and_with_its_epoch() {
 }
 
 #[test]
+fn offsets_without_a_record_end_a_partition_once_the_consumer_has_read_them() {
+    let now = Instant::now();
+    let mut assignment = assigned(now);
+    assert_eq!(assignment.admit(3, 50), Some(7));
+    assert_eq!(assignment.record_end(3, 53), 53, "they may hold records");
+    assignment.note_read(&[(3, 13)], 40);
+    assert_eq!([53, 54].map(|end| assignment.record_end(3, end)), [51, 54]);
+    assert_eq!(assignment.admit(3, 53), Some(7));
+    assert_eq!([53, 54].map(|end| assignment.record_end(3, end)), [54, 54]);
+    assignment.changed(&[3], true);
+    assignment.claimed(&claim(8), now);
+    assignment.note_read(&[(3, 60), (4, 60), (9, 60)], 0);
+    assert_eq!(assignment.record_end(3, 60), 60, "the position of a former claim");
+    assert_eq!(assignment.record_end(4, 60), 60, "unclaimed");
+}
+
+#[test]
 fn a_lost_claim_is_claimed_again_ever_later_until_a_claim_stays() {
     let start = Instant::now();
     let mut assignment = assigned(start);

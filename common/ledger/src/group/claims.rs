@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::assignment::{Assignment, ClaimFailure};
 use super::delivery::ConsumerEvent;
-use super::fetch_position::{seek, start};
+use super::fetch_position::{read_positions, seek, start};
 use super::out_of_range::OutOfRange;
 use super::topic_check::TopicCheck;
 use crate::ledger::{Claim, ClaimError, Ledger};
@@ -264,6 +264,16 @@ impl ClaimTable {
         if !claims.is_empty() {
             self.serve(claims);
         }
+    }
+
+    /// Notes how far the consumer has read. Every record that it polled is admitted by now.
+    pub(super) fn note_read<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
+        self.assignment().note_read(&read_positions(consumer), self.base());
+    }
+
+    /// Returns the end of a partition's records, given the end of its offsets.
+    pub(super) fn record_end(&self, partition: i32, end: i64) -> i64 {
+        self.assignment().record_end(partition, end)
     }
 
     /// Resumes claimed partitions, each at its next record. Every resume starts anew, because a

@@ -25,7 +25,7 @@ use super::settings::GroupConsumerConfig;
 use crate::ledger::Ledger;
 use crate::metrics::count_commit_error;
 use ljwx_service::kafka::KafkaArgs;
-use ljwx_service::kafka::topic_ends::TopicEnds;
+use ljwx_service::kafka::topic_ends::{TopicEnds, Watermarks};
 use ljwx_service::kafka::topic_reader::TopicReader;
 use ljwx_service::lifecycle::{Deadline, EssentialTasks, ShutdownStep};
 
@@ -137,15 +137,17 @@ impl GroupConsumer {
         self.consumer.context().claims.unclaimed()
     }
 
-    /// Queries the brokers for the present ends of partitions. Leaves out partitions whose leader
-    /// does not answer: it is unknown whether they have been read to their end.
+    /// Queries the brokers for the present ends of the records in partitions. Leaves out partitions
+    /// whose leader does not answer: it is unknown whether they have been read to their end.
     pub async fn ends(&self, partitions: Vec<i32>) -> Result<Vec<(i32, i64)>, KafkaError> {
         let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
         let answer = tokio::task::spawn_blocking(move || {
             let wanted = |partition| partitions.contains(&partition);
             let ends = TopicEnds::query(consumer.client(), &topic, wanted, ENDS_TIMEOUT)?;
-            let ends = ends.unwrap_or_default().counted_from(consumer.context().claims.base());
-            Ok(ends.known.into_iter().map(|(partition, ends)| (partition, ends.high)).collect())
+            let claims = &consumer.context().claims;
+            let ends = ends.unwrap_or_default().counted_from(claims.base()).known.into_iter();
+            let of_records = |(at, ends): (i32, Watermarks)| (at, claims.record_end(at, ends.high));
+            Ok(ends.map(of_records).collect())
         });
         answer.await.unwrap_or(Err(KafkaError::Canceled))
     }

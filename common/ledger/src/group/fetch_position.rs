@@ -1,10 +1,23 @@
-//! Moves the position from which librdkafka fetches an assigned partition.
+//! Reads and moves the positions at which librdkafka fetches assigned partitions.
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 
 use ljwx_service::kafka::REQUEST_TIMEOUT;
+
+/// Returns the offset up to which each partition has been read, if known. librdkafka passes offsets
+/// without a record, such as transaction markers, by itself.
+pub(super) fn read_positions<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Vec<(i32, i64)> {
+    let Ok(positions) = consumer.position() else { return Vec::new() };
+    let mut known = Vec::new();
+    for element in positions.elements() {
+        if let Offset::Offset(offset) = element.offset() {
+            known.push((element.partition(), offset));
+        }
+    }
+    known
+}
 
 /// Continues fetching a partition at `offset`. Fails if librdkafka has stopped fetching it, as at an
 /// offset that the topic does not have.

@@ -24,7 +24,7 @@ use crate::metrics::{
 };
 use crate::{mysql, redis};
 use ljwx_service::kafka::KafkaArgs;
-use ljwx_service::kafka::topic_ends::TopicEnds;
+use ljwx_service::kafka::topic_ends::{TopicEnds, Watermarks};
 use ljwx_service::kafka::topic_reader::TopicReader;
 use ljwx_service::kafka::topic_settings::topic_settings;
 use ljwx_service::metrics::flag;
@@ -196,22 +196,50 @@ impl GroupMonitor {
         if !self.knows_ledger {
             return None;
         }
-        let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
-        let base = reader.base(&topic);
+        let base = self.reader.base(self.ledger.topic());
         let ends = self.seen.ends.iter();
         let trimmed = ends.filter(|(_, ends)| ends.low > base && ends.low < ends.high);
-        let firsts: BTreeMap<_, _> = trimmed.map(|(number, ends)| (*number, ends.low)).collect();
-        let count = firsts.len();
+        self.times_of(trimmed.map(|(number, ends)| (*number, ends.low)).collect()).await
+    }
+
+    /// Reads the Kafka record times of the records at these offsets, by partition. Leaves out
+    /// offsets that hold no record. `None` means that an answer is missing.
+    async fn times_of(&self, offsets: BTreeMap<i32, i64>) -> Option<BTreeMap<i32, i64>> {
+        let count = offsets.len();
         if count == 0 {
             return Some(BTreeMap::new());
         }
+        let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
         let asked =
-            tokio::task::spawn_blocking(move || reader.times(&topic, &firsts, ANSWER_TIMEOUT));
+            tokio::task::spawn_blocking(move || reader.times(&topic, &offsets, ANSWER_TIMEOUT));
         let times = asked.await.ok()?.ok()?;
         if times.len() < count {
             return None;
         }
         Some(times.into_iter().filter_map(|(number, time)| Some((number, time?))).collect())
+    }
+
+    /// Reads the Kafka record time of the newest record that ends a partition. The outer `None`
+    /// means that an answer is missing, the inner one that there is no such record.
+    pub async fn last_record_ms(&self) -> Option<Option<i64>> {
+        let full = self.seen.ends.iter().filter(|(_, ends)| ends.low < ends.high);
+        let times = self.times_of(full.map(|(number, ends)| (*number, ends.high - 1)).collect());
+        Some(times.await?.into_values().max())
+    }
+
+    /// Counts the topic's offsets since a Kafka record time, up to the last known ends. `None`
+    /// means that an answer is missing.
+    pub async fn records_since(&self, at_ms: i64) -> Option<i64> {
+        let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
+        let ends = self.seen.ends.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let starts = reader.at_time(&topic, &ends, at_ms)?;
+            let count = |(number, ends): (&i32, &Watermarks)| {
+                ends.high - starts.get(number).copied().unwrap_or(ends.high)
+            };
+            anyhow::Ok(ends.iter().map(count).sum())
+        });
+        asked.await.ok()?.ok()
     }
 
     /// Queries the retention: its time, and whether a size limits it too. The outer `None` means no

@@ -31,7 +31,7 @@ const POLL_WAIT: Duration = Duration::from_millis(50);
 /// records, so a short stall does not pause.
 const ROOM_WAIT: Duration = Duration::from_secs(2);
 
-/// Interval of the checks for partitions to claim.
+/// Interval of the checks for partitions to claim, and for how far others are read.
 const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The parts that the thread works with.
@@ -56,12 +56,13 @@ impl PollThread<'_> {
         }
     }
 
-    /// Claims unclaimed partitions from time to time. Pauses and resumes as the claims and the
-    /// pipeline demand.
+    /// From time to time claims unclaimed partitions and notes how far the others are read. Pauses and
+    /// resumes as the claims and the pipeline demand.
     fn tend(&self, claimed_at: &mut Instant) {
         let claims = &self.consumer.context().claims;
         if claimed_at.elapsed() >= CLAIM_INTERVAL {
             claims.claim_waiting(self.consumer);
+            claims.note_read(self.consumer);
             *claimed_at = Instant::now();
         }
         claims.apply_pauses(self.consumer);

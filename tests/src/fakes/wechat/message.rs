@@ -42,6 +42,12 @@ impl Message {
         fields.filter(|value| !value.is_empty()).collect::<Vec<_>>().join(" · ")
     }
 
+    /// Returns a field of the template as the person sees it.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let field = self.fields.iter().find(|(field, _)| field == name)?;
+        Some(&field.1)
+    }
+
     /// The line that the person reads before opening the message: the first.
     pub fn title(&self) -> String {
         let fields = self.fields.iter().flat_map(|(_, value)| value.lines());
@@ -62,6 +68,7 @@ pub(super) struct Inbox {
     pub(super) messages: VecDeque<Message>,
     pub(super) delivered: u64,
     pub(super) dropped: u64,
+    pub(super) blocked: u64,
 }
 
 impl Inbox {

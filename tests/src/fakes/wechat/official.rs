@@ -14,7 +14,7 @@ use super::limits::Limit;
 use super::message::{Message, SAME_WITHIN_OFFICIAL};
 use super::platform::{Platform, Shared, lock, parameter};
 use super::recent::Key;
-use super::settings::{Account, Kind};
+use super::settings::{Account, Kind, Settings};
 use super::template;
 use super::token::Source;
 use crate::fakes::http_server::Connection;
@@ -25,6 +25,9 @@ const FORCED_DAY: Limit = Limit::a_day(20);
 
 /// Longest data of a template message, in bytes of its JSON.
 const DATA_BYTES_MAX: usize = 4_096;
+
+/// Names and values of fields.
+type Fields = Vec<(String, String)>;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -128,15 +131,9 @@ fn take(platform: &mut Platform, account: &Account, body: &[u8]) -> Said {
     if openid.is_empty() || !known {
         return Err(40003);
     }
-    let template = request["template_id"].as_str().and_then(|id| settings.templates.get(id));
-    let template = template.ok_or(40037)?;
-    let data = &request["data"];
-    if !data.is_object() || data.to_string().len() > DATA_BYTES_MAX {
-        return Err(47003);
-    }
-    let fields = match template::show(template, data) {
+    let fields = match fields(settings, &request)? {
         Ok(fields) => fields,
-        Err(name) => return Ok(invalid(&name)),
+        Err(rejected) => return Ok(invalid(&rejected)),
     };
     let client_msg_id = match &request["client_msg_id"] {
         Value::Null => None,
@@ -160,28 +157,51 @@ fn take(platform: &mut Platform, account: &Account, body: &[u8]) -> Said {
     if !limits.take("openid", &person, settings.openid, now) {
         return Err(43117);
     }
-    let number = inbox.deliver(Message {
-        number: 0,
-        arrived: now,
-        kind: Kind::Official,
-        account: account.id.clone(),
-        touser: openid.to_owned(),
-        client_msg_id,
-        fields,
-    });
+    let number = if settings.blocking.contains(openid) {
+        // The sender's answer is the same.
+        inbox.blocked += 1;
+        inbox.delivered
+    } else {
+        inbox.deliver(Message {
+            number: 0,
+            arrived: now,
+            kind: Kind::Official,
+            account: account.id.clone(),
+            touser: openid.to_owned(),
+            client_msg_id,
+            fields,
+        })
+    };
     if let Some(key) = key {
         recent.remember(key, now + SAME_WITHIN_OFFICIAL, number);
     }
     Ok(taken(number))
 }
 
+/// Returns the fields of a message as its template shows them, or the platform's words about the
+/// field that it rejects. Fails with the errcode of another invalid message.
+fn fields(settings: &Settings, request: &Value) -> Result<Result<Fields, String>, i64> {
+    let template = request["template_id"].as_str().and_then(|id| settings.templates.get(id));
+    let template = template.ok_or(40037)?;
+    let data = &request["data"];
+    let text = data.to_string();
+    if !data.is_object() || text.len() > DATA_BYTES_MAX {
+        return Err(47003);
+    }
+    if settings.blocked_words.iter().any(|word| text.contains(word.as_str())) {
+        return Err(40249);
+    }
+    Ok(template::show(template, data))
+}
+
 fn taken(number: u64) -> Value {
     json!({ "errcode": 0, "errmsg": "ok", "msgid": number })
 }
 
-/// Returns the answer that names the field whose value is invalid.
-fn invalid(field: &str) -> Value {
-    json!({ "errcode": 47003, "errmsg": format!("argument invalid! data.{field}.value invalid") })
+/// Returns the answer that names the field whose value is invalid, in the platform's own form.
+fn invalid(rejected: &str) -> Value {
+    let errmsg = format!("argument invalid! {rejected} rid: 64d4912a-5e4f2ce4-13323c1a");
+    json!({ "errcode": 47003, "errmsg": errmsg })
 }
 
 #[cfg(test)]

@@ -8,14 +8,14 @@ use serde_json::Value;
 pub const OLD_FIELDS: [&str; 6] =
     ["first", "keyword1", "keyword2", "keyword3", "keyword4", "remark"];
 
-/// Characters that a field shows, and that a name may have.
+/// Characters that a field shows, and that a value of type `thing` may have.
 const CHARS_MAX: usize = 20;
 
 /// Words that were approved together with every template here.
 pub const CONSTS: [&str; 2] = ["异常", "已恢复"];
 
-/// Returns the fields as a person sees them, or the name of the field whose value the platform
-/// rejects.
+/// Returns the fields as a person sees them, or the platform's words about the field whose value it
+/// rejects. Pictures are not shown, whatever the type.
 pub(super) fn show(fields: &[String], data: &Value) -> Result<Vec<(String, String)>, String> {
     let mut shown = Vec::new();
     for name in fields {
@@ -23,16 +23,24 @@ pub(super) fn show(fields: &[String], data: &Value) -> Result<Vec<(String, Strin
         let value = match &field["value"] {
             Value::String(value) => value.as_str(),
             Value::Null if field.is_null() => "",
-            _ => return Err(name.clone()),
+            _ => return Err(rejected(name, "invalid")),
         };
         match name.trim_end_matches(|one: char| one.is_ascii_digit()) {
             "first" | "remark" => {}
             "keyword" => shown.push((name.clone(), cut(value))),
-            kind if takes(kind, value) => shown.push((name.clone(), value.to_owned())),
-            _ => return Err(name.clone()),
+            kind if takes(kind, value) => {
+                let visible = value.chars().filter(|one| !is_emoji(*one)).collect();
+                shown.push((name.clone(), visible));
+            }
+            _ if value.is_empty() => return Err(rejected(name, "is empty")),
+            _ => return Err(rejected(name, "invalid")),
         }
     }
     Ok(shown)
+}
+
+fn rejected(field: &str, reason: &str) -> String {
+    format!("data.{field}.value {reason}")
 }
 
 /// Cuts an old template's field to one line without pictures and to the greatest length.
@@ -59,8 +67,38 @@ fn takes(kind: &str, value: &str) -> bool {
         "thing" => count <= CHARS_MAX && !value.contains(char::is_control),
         "character_string" => count <= 32 && value.chars().all(|one| one.is_ascii_graphic()),
         "number" => value.parse::<f64>().is_ok(),
-        "time" | "date" => value.contains(|one: char| one.is_ascii_digit()),
+        "time" => is_time(value),
+        "date" => is_date(value) || is_time(value),
         "phrase" => count <= 5 && value.chars().all(is_han),
+        "name" => count <= if value.is_ascii() { 20 } else { 10 },
+        "phone_number" => count <= 17 && value.is_ascii(),
+        "car_number" => count <= 8,
+        _ => false,
+    }
+}
+
+/// Whether a text is a time of day, or a date and a time of day.
+fn is_time(value: &str) -> bool {
+    let (date, clock) = match value.rsplit_once(' ') {
+        Some((date, clock)) => (Some(date), clock),
+        None => (None, value),
+    };
+    let parts: Vec<_> = clock.split(':').map(str::parse::<u32>).collect();
+    let is_clock = match parts[..] {
+        [Ok(hour), Ok(minute)] => hour < 24 && minute < 60,
+        [Ok(hour), Ok(minute), Ok(second)] => hour < 24 && minute < 60 && second < 60,
+        _ => false,
+    };
+    is_clock && date.is_none_or(is_date)
+}
+
+fn is_date(value: &str) -> bool {
+    let value = value.trim_end_matches('日');
+    let parts: Vec<_> = value.split(['年', '月', '-', '/', '.']).map(str::parse::<u32>).collect();
+    match parts[..] {
+        [Ok(year), Ok(month), Ok(day)] => {
+            year > 1_000 && (1..=12).contains(&month) && (1..=31).contains(&day)
+        }
         _ => false,
     }
 }
@@ -106,21 +144,36 @@ mod tests {
             ("const3", "异常", true),
             ("const3", "", true),
             ("const3", "升级", false),
+            ("thing1", "王😀", true),
             ("time4", "2025年9月2日 12:00", true),
+            ("time4", "2025-09-02 12:00:05", true),
+            ("time4", "12:00", true),
+            ("time4", "2025-09-02 11:50起", false),
+            ("time4", "2025年13月2日 12:00", false),
+            ("date4", "2025年9月2日", true),
+            ("date4", "24:00", false),
+            ("name5", "王小明", true),
+            ("name5", "一二三四五六七八九十一", false),
+            ("phone_number6", "+86-0766-66888866", true),
+            ("car_number6", "粤A8Z888挂", true),
             ("phrase5", "心率过高", true),
             ("phrase5", "心率 151", false),
             ("number6", "151", true),
             ("number6", "many", false),
             ("unheard_of7", "x", false),
         ] {
-            let expected = if taken { Ok(vec![pair(field, value)]) } else { Err(field.to_owned()) };
+            let reason = if value.is_empty() { "is empty" } else { "invalid" };
+            let expected = match taken {
+                true => Ok(vec![pair(field, &value.replace('😀', ""))]),
+                false => Err(format!("data.{field}.value {reason}")),
+            };
             assert_eq!(shown(&[field], &json!({ field: { "value": value } })), expected);
         }
-        assert_eq!(
-            shown(&["thing1"], &json!({})),
-            Err("thing1".to_owned()),
-            "a field without value"
-        );
-        assert_eq!(shown(&["keyword1"], &json!({"keyword1": "x"})), Err("keyword1".to_owned()));
+        for (field, data, rejected) in [
+            ("thing1", json!({}), "data.thing1.value is empty"),
+            ("keyword1", json!({"keyword1": "x"}), "data.keyword1.value invalid"),
+        ] {
+            assert_eq!(shown(&[field], &data), Err(rejected.to_owned()));
+        }
     }
 }

@@ -1,0 +1,187 @@
+//! The map from a template's fields to their contents, as an account's row holds it.
+//!
+//! Parsing refuses a map that could never fill its template. Filling fits every value to the type
+//! of its field.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::content::Content;
+use super::field_type::FieldType;
+use crate::notify::notice::Notice;
+use crate::rules::vital::Vital;
+
+/// Most fields of a map.
+const FIELDS_MAX: usize = 20;
+
+/// The fields of a template, each with its source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FieldMap(Vec<Field>);
+
+#[derive(Debug, Clone, PartialEq)]
+struct Field {
+    name: String,
+    kind: FieldType,
+    source: FieldSource,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum FieldSource {
+    /// The same text in every message.
+    Constant(String),
+    /// A piece of the notice.
+    Content(Content, Words),
+}
+
+/// The words of a content, by their keys.
+type Words = BTreeMap<String, String>;
+
+/// A field's entry with words.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    content: Content,
+    #[serde(default)]
+    words: Words,
+}
+
+impl Default for FieldMap {
+    /// The fields of an older template: patient, event, level and time.
+    fn default() -> Self {
+        let fields = [
+            ("keyword1", Content::Patient),
+            ("keyword2", Content::Event),
+            ("keyword3", Content::Level),
+            ("keyword4", Content::Time),
+        ];
+        Self(fields.map(|(name, content)| Field::new(name, content, Words::new())).into())
+    }
+}
+
+impl FieldMap {
+    /// Parses an account's map. The error names the field at fault.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let map: Map<String, Value> = serde_json::from_str(text)
+            .map_err(|_| "a map must be a JSON object of fields and contents".to_owned())?;
+        if !(1..=FIELDS_MAX).contains(&map.len()) {
+            return Err(format!("a map must have 1 to {FIELDS_MAX} fields"));
+        }
+        let fields = map.into_iter().map(|(name, entry)| {
+            Field::parse(&name, entry).map_err(|reason| format!("{name}: {reason}"))
+        });
+        Ok(Self(fields.collect::<Result<_, _>>()?))
+    }
+
+    /// Returns the data of a template message: every field with its value.
+    pub fn data(&self, notice: &Notice) -> Value {
+        let values = self.0.iter().map(|field| {
+            let fitted = field.value(notice);
+            let value = match notice.plain_fields.contains(&field.name) {
+                true => field.kind.plain(&fitted),
+                false => fitted,
+            };
+            (field.name.clone(), json!({ "value": value }))
+        });
+        Value::Object(values.collect())
+    }
+
+    /// Returns the fields of the next message in their plain form. `None`: no plainer form is left.
+    ///
+    /// The platform refused a message with the fields `plain`. First the field that it named is made
+    /// plain, then all.
+    pub fn plainer(
+        &self,
+        plain: &BTreeSet<String>,
+        refused: Option<&str>,
+    ) -> Option<BTreeSet<String>> {
+        let all: BTreeSet<String> = self.0.iter().map(|field| field.name.clone()).collect();
+        if plain.is_superset(&all) {
+            return None;
+        }
+        match refused {
+            Some(field) if plain.is_empty() && all.contains(field) => {
+                Some([field.to_owned()].into())
+            }
+            _ => Some(all),
+        }
+    }
+}
+
+impl Field {
+    fn new(name: &str, content: Content, words: Words) -> Self {
+        let source = FieldSource::Content(content, words);
+        Self { name: name.to_owned(), kind: FieldType::of(name), source }
+    }
+
+    fn parse(name: &str, entry: Value) -> Result<Self, String> {
+        let kind = FieldType::of(name);
+        if let Some(constant) = entry.as_str().and_then(|text| text.strip_prefix('=')) {
+            let source = FieldSource::Constant(constant.to_owned());
+            return match kind.takes(constant) {
+                true => Ok(Self { name: name.to_owned(), kind, source }),
+                false => Err(format!("the type cannot hold {constant:?}")),
+            };
+        }
+        let entry = match entry.is_string() {
+            true => {
+                serde_json::from_value(entry).map(|content| Entry { content, words: Words::new() })
+            }
+            false => serde_json::from_value(entry),
+        };
+        let Entry { content, words } = entry.map_err(|error| error.to_string())?;
+        if let Some(word) = words.values().find(|word| !kind.takes(word)) {
+            return Err(format!("the type cannot hold {word:?}"));
+        }
+        match (words.is_empty(), content) {
+            (true, _) if !kind.can_hold(content) => {
+                Err("the type can never hold the content, or only with words".to_owned())
+            }
+            (true, _) | (false, Content::State | Content::Level | Content::Sign) => {
+                Ok(Self::new(name, content, words))
+            }
+            (false, _) => Err("only state, level and sign have words".to_owned()),
+        }
+    }
+
+    /// Returns the field's value in the form of its type.
+    fn value(&self, notice: &Notice) -> String {
+        match &self.source {
+            FieldSource::Constant(text) => text.clone(),
+            FieldSource::Content(content, words) => {
+                let word = notice.word_key(*content).and_then(|key| words.get(key));
+                self.kind.fit(&word.cloned().unwrap_or_else(|| self.text(notice, *content)))
+            }
+        }
+    }
+
+    /// Returns a content without a word as this field's type spells it.
+    fn text(&self, notice: &Notice, content: Content) -> String {
+        let wall = notice.wall;
+        match (self.kind, content, notice.value) {
+            // Only words that were approved with the template may stand there.
+            (FieldType::Const, ..) => String::new(),
+            (FieldType::Time, ..) => format!(
+                "{}年{}月{}日 {:02}:{:02}",
+                wall.year(),
+                wall.month(),
+                wall.day(),
+                wall.hour(),
+                wall.minute()
+            ),
+            (FieldType::Number, Content::Value, Some(value)) => value.to_string(),
+            // A duration's units are no ASCII, and its numbers alone would be another duration.
+            (FieldType::CharacterString, Content::Value | Content::Reading, Some(seconds))
+                if notice.vital == Vital::NoData && !notice.is_over() =>
+            {
+                format!("{seconds}s")
+            }
+            _ => notice.content(content),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "field_map_tests.rs"]
+mod tests;

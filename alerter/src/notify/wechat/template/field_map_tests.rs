@@ -1,0 +1,205 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::episode::TransitionKind;
+use crate::rules::severity::Severity;
+use crate::test_support;
+
+/// Returns the notice of a worked example.
+fn notice(case: &Value) -> Notice {
+    let text = |name: &str| case[name].as_str();
+    let what = text("what").unwrap();
+    let patients: Vec<_> = case["patients"].as_array().into_iter().flatten().collect();
+    let patient = text("patient").unwrap_or_else(|| text("device_sn").unwrap()).to_owned();
+    Notice {
+        transition: match what {
+            "resolved" => TransitionKind::Resolved,
+            "escalated" | "eased" => TransitionKind::Escalated,
+            _ => TransitionKind::Opened,
+        },
+        eased: what == "eased",
+        severity: Severity::from_word(text("severity").unwrap()).unwrap(),
+        vital: Vital::from_word(text("sign").unwrap()).unwrap_or(Vital::NoData),
+        value: case["value"].as_f64(),
+        bound: case["bound"].as_f64(),
+        device_sn: text("device_sn").unwrap().to_owned(),
+        user: match patients.len() {
+            0 => patient,
+            several => format!("{patient}等{several}人"),
+        },
+        wall: text("time").unwrap().parse().unwrap(),
+        delayed: case["delayed"] == true,
+        repeat: case["repeat"] == true,
+        digest_of: case["count"].as_u64().map(|count| count as usize),
+        ..test_support::notice()
+    }
+}
+
+/// Returns the values of the fields, by their names.
+fn shown(map: &FieldMap, notice: &Notice) -> Value {
+    let data = map.data(notice);
+    let fields = data.as_object().unwrap().iter();
+    Value::Object(fields.map(|(name, field)| (name.clone(), field["value"].clone())).collect())
+}
+
+fn map(map: Value) -> FieldMap {
+    FieldMap::parse(&map.to_string()).unwrap()
+}
+
+#[test]
+fn every_worked_example_of_fields_is_shown_as_written() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases/alert2_cases.json");
+    let file: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let cases = file["cases"].as_array().unwrap();
+    let cases: Vec<_> = cases.iter().filter(|case| case["shown"].is_object()).collect();
+    assert!(cases.len() >= 8, "{} examples", cases.len());
+    for case in cases {
+        let map = match &case["map"] {
+            Value::Null => FieldMap::default(),
+            map => FieldMap::parse(&map.to_string()).unwrap(),
+        };
+        let refused = case["refused_fields"].as_array().into_iter().flatten();
+        let plain_fields = refused.map(|field| field.as_str().unwrap().to_owned()).collect();
+        let notice = Notice { plain_fields, ..notice(&case["notice"]) };
+        assert_eq!(shown(&map, &notice), case["shown"], "{}", case["name"]);
+    }
+}
+
+#[test]
+fn a_map_that_could_never_fill_its_template_is_refused_by_the_field() {
+    let many: Map<String, Value> =
+        (0..=FIELDS_MAX).map(|number| (format!("thing{number}"), json!("patient"))).collect();
+    for (map, reason) in [
+        (json!([]), "a map must be a JSON object"),
+        (json!({}), "a map must have 1 to 20 fields"),
+        (Value::Object(many), "a map must have 1 to 20 fields"),
+        (json!({"thing1": "name"}), "thing1: unknown variant `name`, expected one of `patient`"),
+        (json!({"time1": "patient"}), "time1: the type can never hold"),
+        (json!({"number1": "event"}), "number1: the type can never hold"),
+        (json!({"character_string1": "level"}), "character_string1: the type can never hold"),
+        (json!({"phrase1": "value"}), "phrase1: the type can never hold"),
+        (json!({"const1": "state"}), "const1: the type can never hold"),
+        (
+            json!({"const1": {"content": "state", "words": {"opened": "字".repeat(21)}}}),
+            "const1: the type cannot hold",
+        ),
+        (
+            json!({"thing1": {"content": "patient", "words": {"opened": "a"}}}),
+            "thing1: only state, level and sign have words",
+        ),
+        (json!({"thing1": {"content": "state", "word": {}}}), "thing1: unknown field `word`"),
+        (json!({"number1": "=many"}), "number1: the type cannot hold \"many\""),
+        (json!({"time1": "=12:00"}), "time1: the type cannot hold \"12:00\""),
+        (json!({"thing1": 5}), "thing1: "),
+    ] {
+        let found = FieldMap::parse(&map.to_string()).unwrap_err();
+        assert!(found.starts_with(reason), "{map}: {found}");
+    }
+    assert!(FieldMap::parse("{").unwrap_err().starts_with("a map must be a JSON object"));
+}
+
+#[test]
+fn words_constants_and_types_make_the_values_of_every_state() {
+    let map = map(json!({
+        "thing1": "org",
+        "const2": {"content": "level", "words": {"critical": "严重", "resolved": "恢复"}},
+        "character_string3": "reading", "time4": "time", "number5": "value", "phrase6": "event",
+        "thing7": "=三病区护士站", "thing8": {"content": "state", "words": {"opened": "新告警"}},
+        "character_string9": {"content": "sign", "words": {"heart_rate": "HR"}},
+    }));
+    let opened =
+        Notice { since: Some("2025-09-02T11:50:00".parse().unwrap()), ..test_support::notice() };
+    let expected = json!({
+        "thing1": "无", "const2": "严重", "character_string3": "133>120",
+        "time4": "2025年9月2日 12:00", "number5": "133", "phrase6": "心率过高",
+        "thing7": "三病区护士站", "thing8": "新告警", "character_string9": "HR",
+    });
+    assert_eq!(shown(&map, &opened), expected);
+    let over = Notice {
+        transition: TransitionKind::Resolved,
+        vital: Vital::NoData,
+        value: Some(0.0),
+        bound: None,
+        ..opened.clone()
+    };
+    let expected = json!({
+        "thing1": "无", "const2": "恢复", "character_string3": "-", "time4": "2025年9月2日 12:00",
+        "number5": "0", "phrase6": "已恢复设备", "thing7": "三病区护士站", "thing8": "已恢复",
+        "character_string9": "-",
+    });
+    assert_eq!(shown(&map, &over), expected);
+    let silent = Notice { transition: TransitionKind::Opened, value: Some(3_720.0), ..over };
+    assert_eq!(shown(&map, &silent)["character_string3"], "3720s");
+    assert_eq!(shown(&map, &silent)["const2"], "严重");
+    let eased = Notice {
+        eased: true,
+        transition: TransitionKind::Escalated,
+        severity: Severity::Minor,
+        ..opened
+    };
+    assert_eq!(shown(&map, &eased)["const2"], "", "no word was approved for it");
+    assert_eq!(shown(&map, &eased)["thing8"], "缓解");
+}
+
+#[test]
+fn a_refused_field_is_made_plain_first_then_all_fields() {
+    let map = map(json!({"thing1": "patient", "character_string2": "reading", "time3": "time"}));
+    let set = |names: &[&str]| -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    };
+    let all = set(&["thing1", "character_string2", "time3"]);
+    let none = BTreeSet::new();
+    for (plain, refused, plainer) in [
+        (&none, Some("thing1"), Some(set(&["thing1"]))),
+        (&none, Some("thing9"), Some(all.clone())),
+        (&none, None, Some(all.clone())),
+        (&set(&["thing1"]), Some("thing1"), Some(all.clone())),
+        (&set(&["thing1"]), Some("time3"), Some(all.clone())),
+        (&all, Some("thing1"), None),
+    ] {
+        assert_eq!(map.plainer(plain, refused), plainer, "{plain:?} {refused:?}");
+    }
+    let notice =
+        Notice { user: "王(小)明 3.5".into(), plain_fields: all, ..test_support::notice() };
+    let expected =
+        json!({"thing1": "王小明3点5", "character_string2": "-", "time3": "2025年9月2日 12:00"});
+    assert_eq!(shown(&map, &notice), expected);
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_told_every_value_fits_its_type(
+        user in "(\\PC|\n|[😀-😎]){0,60}", ward in proptest::option::of("\\PC{0,40}"),
+        value in proptest::option::of(-1e9..1e9), plain: bool,
+        digest_of in proptest::option::of(0usize..10_000),
+    ) {
+        let map = map(json!({
+            "thing1": "patient", "name2": "patient", "phrase3": "org", "character_string4": "text",
+            "number5": "value", "const6": {"content": "sign", "words": {"heart_rate": "心率"}},
+            "keyword7": "event", "thing8": "reading",
+        }));
+        let names: BTreeSet<String> = map.0.iter().map(|field| field.name.clone()).collect();
+        let plain_fields = if plain { names } else { BTreeSet::new() };
+        let text = user.clone();
+        let notice = Notice {
+            user, ward, value, text, digest_of, plain_fields, ..test_support::notice()
+        };
+        for (name, value) in shown(&map, &notice).as_object().unwrap() {
+            let value = value.as_str().unwrap();
+            let count = value.chars().count();
+            let fits = match name.as_str() {
+                "name2" => (1..=10).contains(&count),
+                "phrase3" => (1..=5).contains(&count),
+                "character_string4" => {
+                    (1..=32).contains(&count) && value.bytes().all(|one| one.is_ascii_graphic())
+                }
+                "number5" => value.parse::<f64>().is_ok(),
+                "const6" => value.is_empty() || value == "心率",
+                _ => (1..=20).contains(&count) && !value.contains(char::is_control),
+            };
+            prop_assert!(fits, "{name}: {value:?}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Messages fit what WeChat shows: the fields of the account's template, and the form in WeCom. If
+//! the platform refuses a value, the message arrives in a plainer form.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ljwx_tests::fakes::wechat::{
+    APP_SECRET, CORP_SECRET, FakeWechat, Kind, Message, NURSE, TEMPLATE_ID,
+};
+use ljwx_tests::fleet::TENANT;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::{eventually, pass};
+use ljwx_tests::stack::world::World;
+use serde_json::json;
+
+use super::sender::{NEIGHBOURS, NOW_MS, add, world};
+use crate::support::{delivered, measure};
+
+/// The longest that a step may take.
+const SOON: Duration = Duration::from_secs(60);
+
+/// The pause between two attempts of a test to be noticed.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A template of a category, as the platform has them today.
+const NEW_TEMPLATE: &str = "template-of-a-category";
+
+/// The template's fields. The word of const2 has to be one that was approved.
+const FIELDS: [&str; 4] = ["thing1", "const2", "character_string3", "time4"];
+
+/// Three breaches, which open an episode.
+const BREACH: [i32; 3] = [130, 131, 132];
+
+/// Gives the account of the tests a template of the new kind.
+async fn replace_template(world: &World, wechat: &FakeWechat) -> Result<()> {
+    let fields = FIELDS.map(str::to_owned).to_vec();
+    wechat.set(|settings| drop(settings.templates.insert(NEW_TEMPLATE.to_owned(), fields)));
+    let replaced = format!("UPDATE t_wechat_alarm_config SET template_id = '{NEW_TEMPLATE}'");
+    world.database.execute(&replaced).await
+}
+
+/// Maps the template's fields. The opening has this word.
+async fn map_fields(world: &World, opened: &str) -> Result<()> {
+    let words = json!({"opened": opened, "resolved": "已恢复"});
+    let map = json!({
+        "thing1": "patient", "const2": {"content": "state", "words": words},
+        "character_string3": "reading", "time4": "time",
+    });
+    let mapped = format!("UPDATE t_wechat_alarm_config SET template_fields = '{map}'");
+    world.database.execute(&mapped).await
+}
+
+/// Opens an episode on a device.
+async fn breach(world: &World, gateway: &Service, device: usize) -> Result<()> {
+    let end = jiff::Timestamp::now().as_second() - 60;
+    measure(gateway, &world.device(device), end, &BREACH).await
+}
+
+/// Ensures that a message shows these texts in a template's fields.
+fn ensure_shown(message: &Message, fields: [(&str, &str); 3]) -> Result<()> {
+    for (name, text) in fields {
+        ensure!(message.field(name) == Some(text), "{name} should show {text}: {message:?}");
+    }
+    Ok(())
+}
+
+/// Returns a row of the outbox about an opening.
+fn row(number: usize, (tenant, recipient): (i64, &str), name: &str) -> String {
+    let notice = json!({
+        "transition": "opened", "severity": "critical", "flapping": false, "vital": "heart_rate",
+        "value": 151.0, "bound": 140.0, "device_sn": format!("D{number}"), "user": name,
+        "ward": name, "wall": "2025-09-02T12:00:00", "text": name,
+    });
+    let notice = notice.to_string().replace('\\', "\\\\").replace('\'', "\\'");
+    format!(
+        "('{number:032}', 1, 'opened', '{recipient}', {tenant}, 'D{number}', '{notice}', '', \
+         'pending', {NOW_MS}, {NOW_MS})"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_of_a_category_shows_nothing_until_its_fields_are_mapped() -> Result<()> {
+    let (world, wechat) = world("newtemplate").await?;
+    replace_template(&world, &wechat).await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    breach(&world, &gateway, 1).await?;
+    let failed = "t_alert_outbox WHERE state = 'failed' AND last_errcode = 47003";
+    eventually(SOON, "the platform refuses every form", || async {
+        Ok((world.database.count(failed).await? == 1).then_some(()))
+    })
+    .await?;
+    ensure!(wechat.sends() == 2, "{} sends: the second was all plain", wechat.sends());
+    ensure!(alerter.output().contains("template_refused"), "operators do not know");
+
+    map_fields(&world, "异常").await?;
+    eventually(SOON, "the message arrives", || async {
+        let retry = ["outbox", "retry", "--state", "failed"];
+        let done = world.launch("alerter", &retry).finish().await?;
+        ensure!(done.code == Some(0), "{}", done.text);
+        pass(PAUSE).await;
+        Ok((wechat.delivered() == 1).then_some(()))
+    })
+    .await?;
+    let inbox = wechat.inbox(NURSE);
+    let device = world.device(1);
+    let shown = [("thing1", &*device), ("const2", "异常"), ("character_string3", "132>120")];
+    ensure_shown(&inbox[0], shown)?;
+    ensure!(inbox[0].field("time4").is_some_and(|time| time.contains('年')), "{inbox:?}");
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_field_arrives_plain_and_the_log_and_the_operators_know() -> Result<()> {
+    let (world, wechat) = world("refusedfield").await?;
+    replace_template(&world, &wechat).await?;
+    map_fields(&world, "这个词没有批准").await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    for device in 1..=2 {
+        breach(&world, &gateway, device).await?;
+        delivered(&wechat, device as u64).await?;
+    }
+    let inbox = wechat.inbox(NURSE);
+    let device = world.device(1);
+    let shown = [("thing1", &*device), ("const2", ""), ("character_string3", "132>120")];
+    ensure_shown(&inbox[0], shown)?;
+    ensure!(wechat.sends() == 4, "{} sends: each message was refused once", wechat.sends());
+    let marked = "t_alert_action_log WHERE result = 'success' AND context LIKE '%\"const2\"%'";
+    eventually(SOON, "the log marks both messages as plainer", || async {
+        let found = world.database.count(marked).await?;
+        ensure!(found == 2, "{found} are marked");
+        Ok(Some(()))
+    })
+    .await?;
+    let told = alerter.output().matches("template_refused").count();
+    ensure!(told == 1, "operators are notified {told} times");
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocked_content_arrives_in_its_plain_form() -> Result<()> {
+    let (world, wechat) = world("blockedwords").await?;
+    wechat.set(|settings| settings.blocked_words = vec!["加V@".to_owned()]);
+    add(&world, [row(1, (TENANT, "openid:o1"), "加V@王小明")]).await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    delivered(&wechat, 1).await?;
+    let shown = [("keyword1", "加V王小明"), ("keyword2", "心率过高151"), ("keyword3", "严重")];
+    ensure_shown(&wechat.inbox("o1")[0], shown)?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_every_kind_fit_both_platforms_at_the_first_attempt() -> Result<()> {
+    let (world, wechat) = world("names").await?;
+    replace_template(&world, &wechat).await?;
+    map_fields(&world, "异常").await?;
+    let wecom = format!(
+        "INSERT INTO t_wechat_alarm_config (customer_id, type, corp_id, agent_id, secret, wecom_form) \
+         VALUES ({TENANT}, 'enterprise', 'ww{}', '1000002', '{CORP_SECRET}', 'markdown')",
+        world.app_id()
+    );
+    world.database.execute(&wecom).await?;
+    let long = "很".repeat(3_400);
+    let names = [
+        "王小明",
+        "𠮷田",
+        "王😀小明",
+        "**王** [x](http://x.cn) <a href='x'>&",
+        long.as_str(),
+        "\u{202e}王\n明",
+    ];
+    let rows = names.iter().enumerate().flat_map(|(number, name)| {
+        [
+            row(2 * number, (TENANT, &format!("openid:o{number}")), name),
+            row(2 * number + 1, (TENANT, &format!("wecom:m{number}")), name),
+        ]
+    });
+    add(&world, rows).await?;
+    let alerter = world.alerter(&wechat).env("STORM_ALERTS_PER_MINUTE", "1000").start().await?;
+    delivered(&wechat, 2 * names.len() as u64).await?;
+    ensure!(wechat.sends() == 2 * names.len(), "{} sends: some were refused", wechat.sends());
+    for message in wechat.messages() {
+        let text = message.text();
+        match message.kind {
+            Kind::Official => ensure!(!text.contains(char::is_control), "{text:?}"),
+            Kind::Wecom => {
+                ensure!(!text.contains(['<', '&']) && !text.contains("]("), "{text:?}");
+                ensure!(text.starts_with("**【严重】心率过高 151 (>140)**\n"), "{text:?}");
+            }
+        }
+    }
+    let thing = |person: &str| wechat.inbox(person)[0].field("thing1").map(str::to_owned);
+    ensure!(thing("o1").as_deref() == Some("𠮷田"), "{:?}", thing("o1"));
+    ensure!(thing("o2").as_deref() == Some("王小明"), "{:?}", thing("o2"));
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_map_that_fills_no_template_stops_its_own_account_alone() -> Result<()> {
+    let (world, wechat) = world("badmap").await?;
+    let bad = "UPDATE t_wechat_alarm_config SET template_fields = '{\"thing1\": \"name\"}'";
+    world.database.execute(bad).await?;
+    let other = format!(
+        "INSERT INTO t_wechat_alarm_config (customer_id, type, appid, appsecret, template_id) \
+         VALUES ({NEIGHBOURS}, 'official', '{}b', '{APP_SECRET}', '{TEMPLATE_ID}')",
+        world.app_id()
+    );
+    world.database.execute(&other).await?;
+    add(
+        &world,
+        [row(1, (TENANT, "openid:o1"), "王小明"), row(2, (NEIGHBOURS, "openid:o2"), "李四")],
+    )
+    .await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    delivered(&wechat, 1).await?;
+    ensure!(wechat.inbox("o2").len() == 1, "{:?}", wechat.messages());
+    let waits = "t_alert_outbox WHERE recipient = 'openid:o1' AND last_error = 'no_account'";
+    eventually(SOON, "the other message waits for an account", || async {
+        Ok((world.database.count(waits).await? == 1).then_some(()))
+    })
+    .await?;
+    ensure!(alerter.output().contains("template_fields: thing1: unknown variant"), "not named");
+    alerter.terminate().await?;
+    world.finish().await
+}
