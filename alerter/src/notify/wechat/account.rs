@@ -1,5 +1,6 @@
 //! The accounts that notify a tenant's recipients.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -55,6 +56,24 @@ impl Accounts {
             Channel::Wecom => Some(self.wecom.as_ref()?.name()),
             Channel::Message => None,
         }
+    }
+
+    /// Returns a hash of the settings of a channel's account. It is kept in memory only: it depends
+    /// on the secret.
+    pub fn settings(&self, channel: Channel) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match (channel, &self.official, &self.wecom) {
+            (Channel::Official, Some(account), _) => {
+                let secret = account.app_secret.expose_secret();
+                (&account.app_id, secret, &account.template_id).hash(&mut hasher);
+            }
+            (Channel::Wecom, _, Some(account)) => {
+                let secret = account.secret.expose_secret();
+                (&account.corp_id, account.agent_id, secret).hash(&mut hasher);
+            }
+            _ => {}
+        }
+        hasher.finish()
     }
 
     /// Returns the channel's default address, for alerts without a known recipient.
