@@ -191,7 +191,6 @@ impl App {
             operators: self.operators.clone(),
             mysql_retry: self.sender_retry.clone(),
             wake,
-            zone: self.config.zone.zone.clone(),
         }
     }
 

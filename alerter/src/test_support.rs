@@ -86,5 +86,6 @@ pub fn notice() -> Notice {
         delayed: false,
         repeat: false,
         digest_of: None,
+        routing: None,
     }
 }

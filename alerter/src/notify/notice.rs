@@ -9,6 +9,7 @@ use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::TransitionKind;
+use crate::rules::channel::Channels;
 use crate::rules::severity::Severity;
 use crate::rules::template::duration;
 use crate::rules::vital::Vital;
@@ -55,6 +56,29 @@ pub struct Notice {
     /// Number of alerts in the digest. `None`: the notice is not a digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest_of: Option<usize>,
+    /// What finds the recipients again. `None`: the notice is a digest, or an older version wrote
+    /// the notice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routing: Option<Routing>,
+}
+
+/// What finds the recipients of a notice without its rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routing {
+    /// The device's user.
+    pub user_id: Option<i64>,
+    /// The user's organisation.
+    pub org_id: Option<i64>,
+    /// The channels that the rule names.
+    pub channels: Channels,
+}
+
+impl Default for Routing {
+    /// Of the people, nobody is known: the tenant's address for everybody, or the default address.
+    fn default() -> Self {
+        let channels = Channels { wechat: true, ..Channels::default() };
+        Self { user_id: None, org_id: None, channels }
+    }
 }
 
 /// Returns `text` in at most `bytes_max` bytes, cut at a character and marked with `…`.
@@ -79,7 +103,8 @@ mod tests {
 
     #[test]
     fn a_notice_reads_back_as_it_was_stored() {
-        let notice = Notice { repeat: true, digest_of: Some(2), ..notice() };
+        let routing = Some(Routing { user_id: Some(5), ..Routing::default() });
+        let notice = Notice { repeat: true, digest_of: Some(2), routing, ..notice() };
         let stored = serde_json::to_string(&notice).unwrap();
         assert_eq!(serde_json::from_str::<Notice>(&stored).unwrap(), notice);
         let old = r#"{"transition":"opened","severity":"critical","flapping":false,"vital":"heart_rate",

@@ -148,6 +148,13 @@ impl OperatorEvent {
     }
 }
 
+/// A state that lasts, of which operators hear when it begins and when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastingEvent {
+    /// Notifications of major or critical alerts reach nobody.
+    NoRecipientReached,
+}
+
 /// The channel to the operators.
 #[derive(Debug, Clone)]
 pub struct OperatorEvents {
@@ -172,6 +179,15 @@ impl OperatorEvents {
         if queue.try_send(operator_event).is_err() {
             lost("queue of the operator webhook is full");
         }
+    }
+}
+
+impl OperatorEvents {
+    /// Reports how often a state lasts now, of a tenant or of none. 0: the state is over.
+    pub fn lasting(&self, event: LastingEvent, customer_id: Option<i64>, count: u64) {
+        let LastingEvent::NoRecipientReached = event;
+        error!(target: "operators", event = "no_recipient_reached", customer.id = customer_id, count,
+            "notifications reach nobody");
     }
 }
 

@@ -8,12 +8,12 @@ use metrics::counter;
 use tracing::info;
 
 use crate::engine::Change;
-use crate::engine::episode::TransitionKind;
+use crate::engine::episode::{OpenEpisode, TransitionKind};
 use crate::metrics::{NOTIFICATIONS, TRANSITIONS};
 use crate::mysql::alert_rows::{AlertChange, EpisodeKey, NewAlert};
 use crate::mysql::suppressed_counts::SILENCED;
-use crate::notify::notice::{Notice, stale_text};
-use crate::notify::outbox::NewNotification;
+use crate::notify::notice::{Notice, Routing, stale_text};
+use crate::notify::outbox::{NewNotification, Whom};
 use crate::notify::recipients::Recipients;
 use crate::notify::wechat;
 use crate::pipeline::alert_span::Cause;
@@ -102,7 +102,9 @@ impl PartitionBatch {
         }
     }
 
-    /// Adds a notification for each address. Without an address, counts the notification.
+    /// Adds the notifications of a change. Those who were notified of the episode follow it to its
+    /// end. Openings, first notifications and rises also go to the present recipients. Without a
+    /// recipient, counts the notification.
     fn queue_notifications(
         &mut self,
         change: &Change,
@@ -111,15 +113,30 @@ impl PartitionBatch {
         traceparent: Option<String>,
         recipients: &Recipients,
     ) {
-        if !change.transition.notify {
+        let transition = change.transition;
+        if !transition.notify {
             return;
         }
-        let (accounts, addresses) = match recipients {
-            Recipients::Reached(accounts, addresses) => (accounts, addresses),
+        let mut queue = |whom| {
+            self.notifications.push(NewNotification {
+                key: key.clone(),
+                transition_seq: transition.seq,
+                to: transition.to,
+                whom,
+                severity: transition.severity,
+                event_ms: change.at.ms,
+                customer_id: change.ids.customer_id.unwrap_or_default(),
+                notice: notice.clone(),
+                traceparent: traceparent.clone(),
+            });
+        };
+        let (accounts, recipients) = match recipients {
             Recipients::NotNotified(SILENCED) => {
                 counter!(NOTIFICATIONS, "outcome" => SILENCED, "channel" => "none", "errcode" => "none").increment(1);
                 return;
             }
+            _ if is_for_notified_only(change, notice) => return queue(Whom::Notified),
+            Recipients::Reached(accounts, recipients) => (accounts, recipients),
             Recipients::NotNotified(reason) => {
                 let (outcome, channel) = ("unreachable", "none");
                 counter!(NOTIFICATIONS, "outcome" => outcome, "channel" => channel, "errcode" => *reason)
@@ -127,22 +144,26 @@ impl PartitionBatch {
                 return;
             }
         };
-        for address in addresses.iter() {
-            let recipient = address.to_string();
-            let id = key.client_msg_id(change.transition.seq, &recipient);
-            // A message to the watch is a row, which the sender builds.
-            let payload = wechat::request(accounts, address, &id, notice).unwrap_or_default();
-            self.notifications.push(NewNotification {
-                key: key.clone(),
-                transition_seq: change.transition.seq,
-                to: change.transition.to,
-                recipient,
-                customer_id: change.ids.customer_id.unwrap_or_default(),
-                notice: notice.clone(),
-                payload,
-                traceparent: traceparent.clone(),
-            });
+        if transition.to == TransitionKind::Escalated {
+            queue(Whom::Notified);
         }
+        for recipient in recipients.iter() {
+            let id = key.client_msg_id(transition.seq, &recipient.address.to_string());
+            // A message to the watch is a row, which the sender builds.
+            let payload = wechat::request(accounts, &recipient.address, &id, notice);
+            queue(Whom::Recipient(recipient.clone(), payload.unwrap_or_default()));
+        }
+    }
+}
+
+/// Whether only those who were notified of the episode are notified of the change: its end, a
+/// reminder, or a lower severity.
+fn is_for_notified_only(change: &Change, notice: &Notice) -> bool {
+    match change.transition.to {
+        TransitionKind::Resolved | TransitionKind::Stale => true,
+        TransitionKind::Notified => change.before.open().is_some_and(OpenEpisode::is_notified),
+        TransitionKind::Escalated => notice.eased,
+        TransitionKind::Opened | TransitionKind::Superseded => false,
     }
 }
 
@@ -188,6 +209,11 @@ fn notice(
         delayed: false,
         repeat: false,
         digest_of: None,
+        routing: Some(Routing {
+            user_id: change.ids.user_id,
+            org_id: change.ids.org_id,
+            channels: rule.channels,
+        }),
     }
 }
 

@@ -6,9 +6,10 @@ use serde_json::json;
 use super::*;
 use crate::engine::{Engine, StoredPartition};
 use crate::mysql::suppressed_counts::SuppressedCounts;
-use crate::notify::address::Address;
+use crate::notify::address::{Address, Recipient};
 use crate::notify::wechat::{Accounts, OfficialAccount};
 use crate::rules::index::RuleSet;
+use crate::rules::severity::Severity;
 use crate::test_support::{heart_rate, rule};
 
 fn recipients() -> Recipients {
@@ -19,8 +20,11 @@ fn recipients() -> Recipients {
         default_address: None,
     };
     let accounts = Accounts { official: Some(Arc::new(account)), wecom: None };
-    let addresses = ["openid:o1", "openid:o2"].map(|text| Address::parse(text).unwrap());
-    Recipients::Reached(Arc::new(accounts), Arc::from(addresses))
+    let recipients = [("openid:o1", 5), ("openid:o2", 6)].map(|(text, user_id)| {
+        let address = Address::parse(text).unwrap();
+        Recipient { address, user_id }
+    });
+    Recipients::Reached(Arc::new(accounts), Arc::from(recipients))
 }
 
 /// The results of three readings that open an episode, escalate it and end it.
@@ -64,37 +68,54 @@ fn an_episode_becomes_one_alert_its_changes_and_a_notice_to_each_recipient() {
     let changes: Vec<_> = stretch.changed.iter().map(changed).collect();
     let key = opened.key.clone();
     assert_eq!(changes, [(key.clone(), "critical".into()), (key, "2025-09-02 12:01:10".into())]);
-    let sent: Vec<_> = stretch
-        .notifications
-        .iter()
-        .map(|one| (one.transition_seq, one.to, one.recipient.as_str()))
-        .collect();
     let expected = [
-        (0, TransitionKind::Opened, "openid:o1"),
-        (0, TransitionKind::Opened, "openid:o2"),
-        (1, TransitionKind::Escalated, "openid:o1"),
-        (1, TransitionKind::Escalated, "openid:o2"),
-        (2, TransitionKind::Resolved, "openid:o1"),
-        (2, TransitionKind::Resolved, "openid:o2"),
+        (0, TransitionKind::Opened, "openid:o1".to_owned()),
+        (0, TransitionKind::Opened, "openid:o2".to_owned()),
+        (1, TransitionKind::Escalated, "all notified".to_owned()),
+        (1, TransitionKind::Escalated, "openid:o1".to_owned()),
+        (1, TransitionKind::Escalated, "openid:o2".to_owned()),
+        (2, TransitionKind::Resolved, "all notified".to_owned()),
     ];
-    assert_eq!(sent, expected);
+    assert_eq!(entries(&stretch), expected);
+    let first = &stretch.notifications[0];
+    let Whom::Recipient(recipient, _) = &first.whom else { panic!("no recipient") };
+    assert_eq!((first.severity, recipient.user_id), (Severity::Major, 5));
+    assert_eq!(first.event_ms, heart_rate(0, 110).epoch_ms());
+}
+
+/// The notifications: number, transition, and whom they are for.
+fn entries(stretch: &PartitionBatch) -> Vec<(u32, TransitionKind, String)> {
+    let shown = |one: &NewNotification| {
+        let whom = match &one.whom {
+            Whom::Recipient(recipient, _) => recipient.address.to_string(),
+            Whom::Notified => "all notified".to_owned(),
+        };
+        (one.transition_seq, one.to, whom)
+    };
+    stretch.notifications.iter().map(shown).collect()
 }
 
 #[test]
 fn the_same_readings_become_the_same_bytes() {
     let bytes = |stretch: PartitionBatch| -> Vec<_> {
-        stretch.notifications.into_iter().map(|one| one.payload).collect()
+        let payload = |one: NewNotification| match one.whom {
+            Whom::Recipient(_, payload) => Some(payload),
+            Whom::Notified => None,
+        };
+        stretch.notifications.into_iter().filter_map(payload).collect()
     };
     let once = bytes(stretch(&recipients()));
     assert_eq!(once, bytes(stretch(&recipients())));
     let distinct: std::collections::HashSet<_> = once.iter().collect();
-    assert_eq!(distinct.len(), 6);
+    assert_eq!(distinct.len(), 4);
 }
 
 #[test]
 fn an_alert_stands_though_nobody_can_be_told_and_that_is_counted() {
     let stretch = stretch(&Recipients::NotNotified("no_account"));
-    assert_eq!((stretch.opened.len(), stretch.notifications.len()), (1, 0));
+    assert_eq!(stretch.opened.len(), 1);
+    // The end finds nobody in the outbox who was notified.
+    assert_eq!(entries(&stretch), [(2, TransitionKind::Resolved, "all notified".to_owned())]);
     // Counts the opening and the escalation on the day of the reading. An end without a notified
     // opening does not count.
     let mut suppressed = SuppressedCounts::default();

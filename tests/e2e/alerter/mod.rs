@@ -9,6 +9,7 @@ pub mod no_data;
 pub mod outbox;
 pub mod people;
 pub mod refused;
+pub mod rerouted;
 pub mod rules;
 pub mod sender;
 pub mod silences;

@@ -228,6 +228,11 @@ impl Episode {
 }
 
 impl OpenEpisode {
+    /// Whether the episode has a notification.
+    pub fn is_notified(&self) -> bool {
+        self.notified
+    }
+
     fn transition(&mut self, to: TransitionKind, notify: bool, past: &NotifyHistory) -> Transition {
         let seq = self.transitions;
         self.transitions += 1;

@@ -16,6 +16,8 @@ pub enum Settlement {
     Dropped,
     /// The notification can never be sent.
     Failed,
+    /// The platform rejected the recipient for good. The notification goes to another address.
+    Refused,
 }
 
 impl Settlement {
@@ -26,6 +28,7 @@ impl Settlement {
             Self::Retry(_) => "pending",
             Self::Dropped => "dropped",
             Self::Failed => "failed",
+            Self::Refused => "refused",
         }
     }
 

@@ -1,5 +1,5 @@
-//! Measures the pending notifications by severity, beside the sender: the metrics of a sender that
-//! stands still would stand still at their last values.
+//! Measures the notifications that wait, by severity, beside the sender: the metrics of a sender
+//! that stands still would stand still at their last values.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl Outbox {
             "SELECT CAST(IF(JSON_VALID(notice), JSON_UNQUOTE(JSON_EXTRACT(notice, '$.severity')), \
              NULL) AS CHAR(16)) AS severity, COUNT(*), \
              CAST({NOW_MS} - MIN(created_at) AS SIGNED) FROM t_alert_outbox \
-             WHERE state IN ('pending', 'in_digest') GROUP BY severity"
+             WHERE state IN ('pending', 'in_digest', 'unrouted') GROUP BY severity"
         );
         sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(&self.pool).await
     }

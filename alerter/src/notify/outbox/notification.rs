@@ -8,10 +8,21 @@ use sqlx::FromRow;
 
 use crate::engine::episode::TransitionKind;
 use crate::mysql::alert_rows::{self, EpisodeKey};
+use crate::notify::address::Recipient;
 use crate::notify::notice::Notice;
+use crate::rules::severity::Severity;
 
 /// The transition of a digest's row.
 pub const DIGEST: &str = "digest";
+
+/// Whom a new notification is for.
+#[derive(Debug)]
+pub enum Whom {
+    /// One recipient, with the request byte for byte. Empty: the request is built when it is sent.
+    Recipient(Recipient, Vec<u8>),
+    /// All who were notified of the episode before.
+    Notified,
+}
 
 /// A notification to add.
 #[derive(Debug)]
@@ -22,14 +33,16 @@ pub struct NewNotification {
     pub transition_seq: u32,
     /// The transition.
     pub to: TransitionKind,
-    /// The recipient, as kind:address.
-    pub recipient: String,
+    /// Whom the notification is for.
+    pub whom: Whom,
+    /// The severity now.
+    pub severity: Severity,
+    /// Time of the event, from which the age counts.
+    pub event_ms: i64,
     /// The tenant whose account sends the notification.
     pub customer_id: i64,
     /// The notice, from which the request can be rebuilt.
     pub notice: Notice,
-    /// The request, byte for byte. Empty: the request is built when it is sent.
-    pub payload: Vec<u8>,
     /// The trace context of the parent span.
     pub traceparent: Option<String>,
 }
@@ -47,6 +60,8 @@ pub struct Notification {
     pub transition: String,
     /// The recipient, as kind:address.
     pub recipient: String,
+    /// The user whose address it is. `None`: an older version wrote the row.
+    pub user_id: Option<i64>,
     /// The tenant whose account sends the notification.
     pub customer_id: i64,
     /// The request, byte for byte. Empty: the request has to be built.
@@ -61,14 +76,14 @@ pub struct Notification {
     pub resends: i32,
     /// The claim under which a sender holds the row.
     pub lease_owner: String,
-    /// Time since the row was written.
+    /// Time since the event. A device's clock may be ahead.
     pub age_ms: i64,
     /// Time since the notification may have arrived. `None`: it has not arrived.
     pub uncertain_ms: Option<i64>,
 }
 
 impl Notification {
-    /// Returns the time since the row was written.
+    /// Returns the time since the event.
     pub fn age(&self) -> Duration {
         Duration::from_millis(u64::try_from(self.age_ms).unwrap_or_default())
     }

@@ -47,7 +47,7 @@ impl Outbox {
 
 /// Settles a row, the rows of its digest and its alerts. Returns false if the row is final or
 /// another sender has it.
-async fn settle(
+pub async fn settle(
     connection: &mut MySqlConnection,
     notification: &Notification,
     attempt: &Attempt,
@@ -55,7 +55,10 @@ async fn settle(
     if !settle_row(connection, notification, attempt).await? {
         return Ok(false);
     }
-    if notification.is_digest() && attempt.settlement.is_final() {
+    if notification.is_digest() && attempt.settlement == Settlement::Refused {
+        // Each of its rows is routed again by itself.
+        dissolve(connection, &[notification.id], "unrouted").await?;
+    } else if notification.is_digest() && attempt.settlement.is_final() {
         settle_members(connection, &[notification.id]).await?;
     }
     if attempt.settlement == Settlement::Sent {
@@ -109,6 +112,25 @@ pub(super) async fn settle_members(
          part.last_errcode = digest.last_errcode, part.last_error = digest.last_error \
          WHERE part.state = 'in_digest' AND digest.state <> 'pending' AND digest.id",
     );
+    push_in(&mut query, digests);
+    query.build().execute(connection).await?;
+    Ok(())
+}
+
+/// Takes the rows of these digests out, and makes them due in `state`. What may have arrived in a
+/// digest may have arrived in each of its rows.
+pub(super) async fn dissolve(
+    connection: &mut MySqlConnection,
+    digests: &[i64],
+    state: &'static str,
+) -> Result<(), sqlx::Error> {
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+        "UPDATE t_alert_outbox AS part \
+         JOIN t_alert_outbox AS digest ON digest.id = part.digest_id \
+         SET part.state = '{state}', part.digest_id = NULL, part.next_attempt_at = {NOW_MS}, \
+         part.uncertain_since = digest.uncertain_since \
+         WHERE part.state = 'in_digest' AND digest.id"
+    ));
     push_in(&mut query, digests);
     query.build().execute(connection).await?;
     Ok(())

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::notify::address::Address;
+use crate::notify::address::{Address, DEFAULT_USER, EVERYBODY, Recipient};
 use crate::notify::wechat::Accounts;
 use crate::rules::channel::{Channel, Channels};
 
@@ -36,13 +36,14 @@ pub(super) fn account_channels(accounts: &Accounts, channels: Channels) -> Vec<V
 
 /// Chooses the addresses by `ways` and, if `message` is set, the platform's own messages. The
 /// addresses are sorted and distinct. The number counts addresses beyond [`RECIPIENTS_MAX`].
-/// `people` begins with the people concerned most.
+/// `people` begins with the people concerned most. `without` holds addresses that are left out.
 pub(super) fn choose(
     people: &[i64],
     addresses: &Addresses,
     accounts: &Accounts,
     account_channels: &[Vec<Channel>],
     message: bool,
+    without: &[Address],
 ) -> (Vec<Address>, usize) {
     let mut chosen: Vec<Address> = Vec::new();
     let add = |chosen: &mut Vec<Address>, found: Vec<Address>| {
@@ -60,16 +61,20 @@ pub(super) fn choose(
             add(&mut chosen, vec![Address { channel: Channel::Message, name }]);
         }
         for (way, lacking) in account_channels.iter().zip(&mut lacking) {
-            let own = first_known(addresses.get(user_id), way);
+            let own = first_known(addresses.get(user_id), way, without);
             *lacking |= own.is_empty();
             add(&mut chosen, own);
         }
     }
     for (way, lacking) in account_channels.iter().zip(lacking) {
         let told = chosen.iter().any(|address| way.contains(&address.channel));
-        let everybody = if lacking { first_known(addresses.get(&0), way) } else { Vec::new() };
+        let everybody = match lacking {
+            true => first_known(addresses.get(&EVERYBODY), way, without),
+            false => Vec::new(),
+        };
         if !told && everybody.is_empty() {
-            let default = way.iter().find_map(|channel| accounts.default_address(*channel));
+            let of = |channel: &Channel| accounts.default_address(*channel);
+            let default = way.iter().filter_map(of).find(|one| !without.contains(one));
             add(&mut chosen, default.into_iter().collect());
         }
         add(&mut chosen, everybody);
@@ -80,11 +85,26 @@ pub(super) fn choose(
     (chosen, cut)
 }
 
+/// Returns the recipient of a chosen address: with the first of these people who has the address.
+pub(super) fn recipient(address: Address, people: &[i64], addresses: &Addresses) -> Recipient {
+    let has = |user: &i64| match address.channel {
+        Channel::Message => address.name == user.to_string(),
+        _ => addresses.get(user).is_some_and(|own| own.contains(&address)),
+    };
+    let user_id = people.iter().chain([&EVERYBODY]).copied().find(has).unwrap_or(DEFAULT_USER);
+    Recipient { address, user_id }
+}
+
 /// Returns a user's addresses of the first kind that has any.
-fn first_known(addresses: Option<&Arc<[Address]>>, way: &[Channel]) -> Vec<Address> {
+fn first_known(
+    addresses: Option<&Arc<[Address]>>,
+    way: &[Channel],
+    without: &[Address],
+) -> Vec<Address> {
     let of = |kind: &Channel| -> Vec<Address> {
         let all = addresses.into_iter().flat_map(|addresses| addresses.iter());
-        all.filter(|address| address.channel == *kind).cloned().collect()
+        let fits = |address: &&Address| address.channel == *kind && !without.contains(address);
+        all.filter(fits).cloned().collect()
     };
     way.iter().map(of).find(|found| !found.is_empty()).unwrap_or_default()
 }

@@ -41,7 +41,7 @@ fn told(words: &str, kinds: &str, people: &[i64], known: &[(i64, &[&str])]) -> V
     let (accounts, channels) = (accounts(kinds), channels(words));
     let account_channels = account_channels(&accounts, channels);
     let (told, cut) =
-        choose(people, &addresses(known), &accounts, &account_channels, channels.message);
+        choose(people, &addresses(known), &accounts, &account_channels, channels.message, &[]);
     assert_eq!(cut, 0);
     told.iter().map(ToString::to_string).collect()
 }
@@ -105,9 +105,29 @@ fn an_alert_tells_a_bounded_number_and_first_whom_it_concerns_most() {
         .map(|user| (*user, Arc::from([Address::parse(&format!("openid:o{user:03}")).unwrap()])))
         .collect();
     let account_channels = account_channels(&accounts, channels("wechat"));
-    let (told, cut) = choose(&people, &known, &accounts, &account_channels, false);
+    let (told, cut) = choose(&people, &known, &accounts, &account_channels, false, &[]);
     assert_eq!((told.len(), cut), (RECIPIENTS_MAX, 150));
     assert!(told.is_sorted() && told[RECIPIENTS_MAX - 1].name == "o200");
+}
+
+#[test]
+fn what_is_left_out_is_replaced_by_the_next_kind_then_by_everybody_s_then_by_the_default() {
+    let known = addresses(&[(1, &["openid:o1", "wecom:w1"]), (0, &["openid:desk"])]);
+    let accounts = accounts("ow");
+    let account_channels = account_channels(&accounts, channels("wechat"));
+    for (without, expected, owner) in [
+        (&[][..], "openid:o1", 1),
+        (&["openid:o1"], "wecom:w1", 1),
+        (&["openid:o1", "wecom:w1"], "openid:desk", 0),
+        (&["openid:o1", "wecom:w1", "openid:desk"], "openid:duty", -1),
+        (&["openid:o1", "wecom:w1", "openid:desk", "openid:duty"], "wecom:duty", -1),
+    ] {
+        let without: Vec<_> = without.iter().map(|text| Address::parse(text).unwrap()).collect();
+        let (told, _) = choose(&[1], &known, &accounts, &account_channels, false, &without);
+        let found = recipient(told[0].clone(), &[1], &known);
+        assert_eq!((found.address.to_string().as_str(), found.user_id), (expected, owner));
+        assert_eq!(told.len(), 1);
+    }
 }
 
 #[test]

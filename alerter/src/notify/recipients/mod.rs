@@ -10,6 +10,7 @@ mod choice;
 mod managers;
 mod platform_rows;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,14 +19,15 @@ use ljwx_reading::Ids;
 use moka::future::Cache;
 use tracing::{debug, warn};
 
-use crate::notify::address::Address;
-use crate::notify::notice::cut;
+use crate::notify::address::{Address, DEFAULT_USER, EVERYBODY, Recipient};
+use crate::notify::notice::{Routing, cut};
 use crate::notify::wechat::Accounts;
 use crate::notify::wechat::escape::one_line;
-use crate::rules::channel::Channels;
+use crate::rules::channel::{Channel, Channels};
 use accounts::TenantAccounts;
 use addresses::AddressBook;
-use choice::{Addresses, RECIPIENTS_MAX, account_channels, choose};
+pub use addresses::{disable, enable};
+use choice::{Addresses, RECIPIENTS_MAX, account_channels, choose, recipient};
 use managers::Managers;
 use platform_rows::{PlatformRow, PlatformTables};
 
@@ -45,7 +47,7 @@ const NAME_BYTES_MAX: usize = 120;
 #[derive(Debug, Clone)]
 pub enum Recipients {
     /// These addresses, through these accounts.
-    Reached(Arc<Accounts>, Arc<[Address]>),
+    Reached(Arc<Accounts>, Arc<[Recipient]>),
     /// No recipient, for this reason: `no_channel` (the rule names no channel), `no_account` (the
     /// tenant has no account for the channel), `no_recipient` (no address is known).
     NotNotified(&'static str),
@@ -91,6 +93,32 @@ impl Directory {
         ids: Ids,
         channels: Channels,
     ) -> Result<Recipients, Arc<sqlx::Error>> {
+        self.find(ids, channels, &[]).await
+    }
+
+    /// Finds the recipients of a tenant's notice again, without these addresses. The watch does not
+    /// refuse, so it is not among them.
+    pub async fn reroute(
+        &self,
+        customer_id: i64,
+        routing: Routing,
+        without: &[Address],
+    ) -> Result<Vec<Recipient>, Arc<sqlx::Error>> {
+        let Routing { user_id, org_id, channels } = routing;
+        let ids = Ids { customer_id: Some(customer_id), org_id, user_id };
+        let channels = Channels { message: false, ..channels };
+        Ok(match self.find(ids, channels, without).await? {
+            Recipients::Reached(_, recipients) => recipients.to_vec(),
+            Recipients::NotNotified(_) => Vec::new(),
+        })
+    }
+
+    async fn find(
+        &self,
+        ids: Ids,
+        channels: Channels,
+        without: &[Address],
+    ) -> Result<Recipients, Arc<sqlx::Error>> {
         if !(channels.wechat || channels.wecom || channels.message) {
             return Ok(Recipients::NotNotified("no_channel"));
         }
@@ -101,15 +129,17 @@ impl Directory {
             return Ok(Recipients::NotNotified("no_account"));
         }
         let people = self.people(customer_id, ids).await?;
-        let addresses = match account_channels.is_empty() {
+        let mut addresses = match account_channels.is_empty() {
             true => Addresses::new(),
             false => {
-                let everybody = [&people[..], &[0]].concat();
+                let everybody = [&people[..], &[EVERYBODY, DEFAULT_USER]].concat();
                 self.addresses.of(customer_id, &everybody).await?
             }
         };
+        let disabled = addresses.remove(&DEFAULT_USER).unwrap_or_default();
+        let without = [without, &disabled[..]].concat();
         let (chosen, omitted) =
-            choose(&people, &addresses, &accounts, &account_channels, channels.message);
+            choose(&people, &addresses, &accounts, &account_channels, channels.message, &without);
         if omitted > 0 {
             warn!(
                 customer.id = customer_id,
@@ -118,10 +148,44 @@ impl Directory {
                 "too many recipients, notifying the first {RECIPIENTS_MAX}"
             );
         }
-        Ok(match chosen.is_empty() {
+        let recipients = chosen.into_iter().map(|address| recipient(address, &people, &addresses));
+        let recipients: Arc<[Recipient]> = recipients.collect();
+        Ok(match recipients.is_empty() {
             true => Recipients::NotNotified("no_recipient"),
-            false => Recipients::Reached(accounts, chosen.into()),
+            false => Recipients::Reached(accounts, recipients),
         })
+    }
+
+    /// Returns the addresses of a tenant's users on a channel, by user. Empty if the tenant has no
+    /// account for the channel.
+    pub async fn addresses(
+        &self,
+        customer_id: i64,
+        users: &[i64],
+        channel: Channel,
+    ) -> Result<HashMap<i64, Vec<Address>>, Arc<sqlx::Error>> {
+        let accounts = self.accounts(customer_id).await?;
+        if accounts.name(channel).is_none() {
+            return Ok(HashMap::new());
+        }
+        let mut known = self.addresses.of(customer_id, users).await?;
+        let disabled = known.remove(&DEFAULT_USER);
+        let of_channel = |addresses: Arc<[Address]>| {
+            addresses.iter().filter(|one| one.channel == channel).cloned().collect::<Vec<_>>()
+        };
+        let mut found: HashMap<i64, Vec<Address>> =
+            known.into_iter().map(|(user, addresses)| (user, of_channel(addresses))).collect();
+        if let Some(disabled) = disabled {
+            let default = accounts.default_address(channel);
+            let default = default.filter(|default| !disabled.contains(default));
+            found.insert(DEFAULT_USER, default.into_iter().collect());
+        }
+        Ok(found)
+    }
+
+    /// Forgets the cached addresses, because some were disabled or enabled.
+    pub fn forget_addresses(&self) {
+        self.addresses.forget();
     }
 
     /// Returns the device's user and the managers of its organisation.
@@ -191,16 +255,6 @@ impl Directory {
             )
             .ok()?;
         name.map(|name| name.as_ref().to_owned())
-    }
-
-    /// Marks an address as disabled. `errcode` is the platform's reason.
-    pub async fn disable(
-        &self,
-        customer_id: i64,
-        address: &Address,
-        errcode: Option<i64>,
-    ) -> Result<(), sqlx::Error> {
-        self.addresses.disable(customer_id, address, errcode).await
     }
 }
 

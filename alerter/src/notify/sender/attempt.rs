@@ -116,6 +116,7 @@ impl Sender {
                 rendered => rendered,
             },
         };
+        self.gates.observe(route.name(), route.settings(), scope, Instant::now());
         if let Err((wait, reason)) = self.gates.admit(route.name(), scope, Instant::now()) {
             return Some(Attempt::later(wait, reason));
         }
@@ -146,6 +147,7 @@ impl Sender {
         }
         span.span().end();
         let Err(failure) = sent else {
+            self.gates.accepted(route.name());
             self.note(route, AccountHealth::Works, None);
             info!(
                 alert.transition = notification.transition,
@@ -161,10 +163,15 @@ impl Sender {
     }
 
     async fn failed(&self, job: &SendJob<'_>, route: &Route, failure: Failure) -> Attempt {
-        let SendJob { notification, address, .. } = job;
+        let notification = job.notification;
         let attempts = u32::try_from(notification.attempts).unwrap_or_default() + 1;
-        let until_tomorrow = until_tomorrow(&self.zone, Timestamp::now());
-        let course = failure_action(failure.remedy, attempts, until_tomorrow, rand::random());
+        let remedy = match failure.remedy {
+            ErrcodeRemedy::DropRecipient => {
+                self.refusal_remedy(notification.customer_id, &job.address, route).await
+            }
+            remedy => remedy,
+        };
+        let course = failure_action(remedy, attempts, rand::random());
         warn!(
             account = route.name(),
             errcode = failure.errcode,
@@ -172,15 +179,8 @@ impl Sender {
             attempts,
             "cannot send notification"
         );
-        let health = course.health(failure.remedy, failure.errcode.is_some());
+        let health = course.health(remedy, failure.errcode.is_some());
         self.note(route, health, Some(&failure));
-        if failure.remedy == ErrcodeRemedy::DropRecipient {
-            let refused =
-                self.routes.disable(notification.customer_id, address, failure.errcode).await;
-            if let Err(error) = refused {
-                warn!(%error, "cannot disable recipient address");
-            }
-        }
         Attempt {
             settlement: course.settlement,
             requested: true,
@@ -206,8 +206,9 @@ fn render(job: &SendJob<'_>, route: &Route, delayed: bool, repeat: bool) -> Opti
     let mut notice = job.notice.clone()?;
     // Marks stay once set: an earlier attempt that may have arrived may have been the final one.
     notice.delayed |= delayed;
-    notice.repeat |= repeat;
     let resends = job.notification.resends + i32::from(repeat);
+    // A row that was moved here counts what may have arrived at the other address.
+    notice.repeat |= resends > 0;
     let id = job.notification.client_msg_id(resends);
     let payload = route.render(&job.address, &id, &notice)?;
     Some(RebuiltRequest { notice, payload, resends })
@@ -215,19 +216,6 @@ fn render(job: &SendJob<'_>, route: &Route, delayed: bool, repeat: bool) -> Opti
 
 fn error_type(failure: &Failure) -> String {
     failure.errcode.map_or_else(|| "unreachable".to_owned(), |errcode| errcode.to_string())
-}
-
-/// Returns the time until the platform's day ends in this zone.
-fn until_tomorrow(zone: &jiff::tz::TimeZone, now: Timestamp) -> Duration {
-    let tomorrow = zone
-        .to_datetime(now)
-        .date()
-        .tomorrow()
-        .ok()
-        .and_then(|day| zone.to_ambiguous_timestamp(day.at(0, 0, 0, 0)).compatible().ok());
-    tomorrow
-        .and_then(|tomorrow| Duration::try_from(tomorrow.duration_since(now)).ok())
-        .unwrap_or(Duration::from_secs(86_400))
 }
 
 #[cfg(test)]

@@ -47,9 +47,11 @@ impl Sender {
             }
         };
         let is_wearer = wearer.user_id == Some(user_id);
+        // The transition may have been delayed before it was written.
+        let late = Notice { delayed: delayed || notice.delayed, ..notice.clone() };
         let message = DeviceMessage {
             device_sn: &notice.device_sn,
-            text: device_message::text(&Notice { delayed, ..notice.clone() }, is_wearer),
+            text: device_message::text(&late, is_wearer),
             user_id,
             is_wearer,
             org_id: wearer.org_id,
@@ -89,7 +91,7 @@ impl Sender {
         let error = errors::message(error);
         warn!(error, attempts, "cannot write notification for the watch");
         Attempt {
-            settlement: failure_action(remedy, attempts, FIX_WAIT, rand::random()).settlement,
+            settlement: failure_action(remedy, attempts, rand::random()).settlement,
             requested: true,
             uncertain: false,
             errcode: None,

@@ -5,6 +5,8 @@
 //!
 //! ```text
 //! storm (digest) ─► slots ─► claim ─► decide ─► limits (breaker, rate) ─► send ─► retry policy ─► settle
+//!     ▲                                                                                              │
+//!     └── moving (the account does not send), reroute (the recipient refused) ◄──────────────────────┘
 //! ```
 
 pub mod routes;
@@ -13,6 +15,8 @@ mod attempt;
 mod decide;
 mod device_delivery;
 mod digest;
+mod moving;
+mod reroute;
 mod retry_policy;
 mod storm;
 
@@ -20,13 +24,14 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::tz::TimeZone;
 use metrics::counter;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use self::moving::Passes;
+use self::reroute::Unreached;
 use self::routes::SenderRoutes;
 use super::limits::AccountLimits;
 use super::limits::rate_limit::{RecipientBudget, RecipientKey, SendLimits};
@@ -62,8 +67,13 @@ pub struct Sender {
     pub mysql_retry: MysqlRetry,
     /// Wakes the sender when the outbox has new rows.
     pub wake: Arc<Notify>,
-    /// The zone in which the platform's day ends.
-    pub zone: TimeZone,
+}
+
+/// What the sender remembers from turn to turn beside its sends.
+#[derive(Default)]
+struct Memory {
+    passes: Passes,
+    unreached: Unreached,
 }
 
 /// Rows that were claimed together, with the budget of their recipients.
@@ -121,10 +131,11 @@ impl Sender {
     /// Sends until `stop`. Attempts under way at `stop` are still settled.
     pub async fn run(self, stop: CancellationToken) {
         let (sender, mut sends) = (Arc::new(self), Sends::default());
+        let mut memory = Memory::default();
         let heartbeat = sender.mysql_retry.heartbeat().clone();
         while !stop.is_cancelled() {
             heartbeat.turn();
-            let turn = heartbeat.during(sender.turn(&mut sends)).await;
+            let turn = heartbeat.during(sender.turn(&mut sends, &mut memory)).await;
             let worked = turn.unwrap_or_else(|error| {
                 warn!(%error, "cannot query the outbox, retrying");
                 false
@@ -146,12 +157,18 @@ impl Sender {
         }
     }
 
-    /// Claims due rows for which there are free slots, and begins to send them. Returns false if
-    /// there are none.
-    async fn turn(self: &Arc<Self>, sends: &mut Sends) -> Result<bool, sqlx::Error> {
+    /// Moves and routes again what has to be, then claims due rows for which there are free slots,
+    /// and begins to send them. Returns false if there is nothing more to do now.
+    async fn turn(
+        self: &Arc<Self>,
+        sends: &mut Sends,
+        memory: &mut Memory,
+    ) -> Result<bool, sqlx::Error> {
         // Check before every claim: after a pause, pending alerts of a storm would go out one by
         // one.
         self.digest_storms().await;
+        let more = self.leave_accounts(&mut memory.passes).await;
+        self.route_unrouted(&mut memory.unreached).await;
         let paused = self.gates.paused(&sends.slots.full_accounts(), Instant::now());
         let due = self.outbox.due(&paused, &sends.slots.full_channels()).await?;
         let mut chosen = sends.slots.choose(due.into_iter().map(|row| self.slot(row)));
@@ -160,7 +177,7 @@ impl Sender {
         let claimed = self.outbox.claim(&ids).await?;
         chosen.retain(|slot| claimed.iter().any(|notification| notification.id == slot.id));
         chosen.into_iter().for_each(|slot| sends.slots.take(slot));
-        let worked = !claimed.is_empty();
+        let worked = more || !claimed.is_empty();
         for notification in claimed {
             let (sender, round) = (Arc::clone(self), Arc::clone(&round));
             sends.tasks.spawn(async move {
@@ -206,7 +223,7 @@ impl Sender {
             // it again, and the platform recognises the bytes.
             let settle = self
                 .mysql_retry
-                .until_done("settle a notification", || self.outbox.settle(notification, &attempt));
+                .until_done("settle a notification", || self.settle(notification, &attempt));
             if settle.await.is_err() {
                 warn!("notification not settled at shutdown, another replica sends it again");
                 return;
@@ -218,6 +235,17 @@ impl Sender {
             && let Err(error) = self.outbox.log(notification, channel, &attempt).await
         {
             warn!(%error, "cannot write to t_alert_action_log, continuing without it");
+        }
+    }
+
+    async fn settle(
+        &self,
+        notification: &Notification,
+        attempt: &Attempt,
+    ) -> Result<(), Arc<sqlx::Error>> {
+        match attempt.settlement {
+            Settlement::Refused => self.refuse(notification, attempt).await,
+            _ => Ok(self.outbox.settle(notification, attempt).await?),
         }
     }
 
@@ -251,10 +279,9 @@ fn count(attempt: &Attempt, channel: &'static str) {
             counter!(POSTPONED, "reason" => reason()).increment(1);
             return;
         }
-        // The platform rejected the recipient. The row itself is stored as dropped.
-        Settlement::Dropped if attempt.requested => "refused",
         Settlement::Dropped => "dropped",
         Settlement::Failed => "failed",
+        Settlement::Refused => "refused",
     };
     let errcode = attempt.errcode.map_or_else(|| reason().to_owned(), error::label);
     counter!(NOTIFICATIONS, "outcome" => outcome, "channel" => channel, "errcode" => errcode)
