@@ -51,7 +51,7 @@ GRANT SELECT, INSERT, DELETE ON ljwx.t_alert_action_log TO 'ljwx_alerter'@'%';
 GRANT SELECT, INSERT, UPDATE, DELETE ON ljwx.t_alert_suppressed TO 'ljwx_alerter'@'%';
 GRANT SELECT, INSERT, UPDATE, DELETE ON ljwx.t_alert_outbox TO 'ljwx_alerter'@'%';
 GRANT SELECT ON ljwx.t_alert_silence TO 'ljwx_alerter'@'%';
-GRANT SELECT, UPDATE ON ljwx.t_alert_recipient_address TO 'ljwx_alerter'@'%';
+GRANT SELECT, INSERT, UPDATE ON ljwx.t_alert_recipient_address TO 'ljwx_alerter'@'%';
 GRANT SELECT ON ljwx.t_wechat_alarm_config TO 'ljwx_alerter'@'%';
 GRANT INSERT ON ljwx.t_device_message TO 'ljwx_alerter'@'%';
 GRANT SELECT ON ljwx.sys_user TO 'ljwx_alerter'@'%';

@@ -37,6 +37,7 @@ MYSQL := \
   alerter::outbox::operators_list_retry_and_drop_what_is_in_the_outbox \
   alerter::people:: \
   alerter::refused:: \
+  alerter::rerouted:: \
   alerter::alerts:: \
   worker::audit:: \
   worker::bindings:: \

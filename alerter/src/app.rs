@@ -1,7 +1,7 @@
 //! Builds, starts and stops the parts of the alerter.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use fred::clients::Client;
@@ -40,6 +40,7 @@ use crate::notify::silences::ActiveSilences;
 use crate::notify::wechat::Platforms;
 use crate::pipeline::commit::BatchCommit;
 use crate::pipeline::dead_letters::DeadLetters;
+use crate::pipeline::owed::OwedMeasurement;
 use crate::pipeline::waiting_partitions::HoldReasons;
 use crate::pipeline::{DELIVERIES_MAX, Pipeline, PipelineParts};
 use crate::rules::loading::change_listener::{self, RuleChanges};
@@ -62,8 +63,8 @@ pub struct App {
     operators: OperatorEvents,
     /// The limits of the accounts.
     accounts: Arc<AccountLimits>,
-    /// Critical notifications of this replica that are owed for another reason than a silence.
-    owed_critical: Arc<AtomicU64>,
+    /// What this replica's episodes owe.
+    owed: watch::Sender<OwedMeasurement>,
     /// The liveness probe.
     loops: Probe,
     mysql_retry: MysqlRetry,
@@ -133,7 +134,7 @@ impl App {
             silences,
             operators,
             accounts: Arc::new(AccountLimits::new(config.limits.limits().account_per_second)),
-            owed_critical: Arc::default(),
+            owed: watch::Sender::default(),
             loops,
             mysql_retry,
             hold_reasons,
@@ -199,7 +200,6 @@ impl App {
             operators: self.operators.clone(),
             mysql_retry: self.sender_retry.clone(),
             wake,
-            zone: self.config.zone.zone.clone(),
         }
     }
 
@@ -224,7 +224,7 @@ impl App {
             loops: Arc::clone(&self.loops),
             outbox,
             accounts: Arc::clone(&self.accounts),
-            owed_critical: Arc::clone(&self.owed_critical),
+            owed: self.owed.subscribe(),
             operators: self.operators.clone(),
         };
         AlerterMonitor::new(parts, &self.config.monitor)
@@ -267,8 +267,7 @@ impl App {
             bindings,
             directory: Arc::clone(&self.directory),
             accounts: Arc::clone(&self.accounts),
-            operators: self.operators.clone(),
-            owed_critical: Arc::clone(&self.owed_critical),
+            owed: self.owed.clone(),
             rules: self.rules.clone(),
             silences: self.silences.clone(),
             mysql_retry: self.mysql_retry.clone(),

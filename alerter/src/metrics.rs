@@ -12,7 +12,8 @@ ljwx_service::declare_metrics! {
     Counter TRANSITIONS = "alerter_transitions_total" by "transition";
     /// Episodes open on this replica's partitions.
     Gauge EPISODES_OPEN = "alerter_episodes_open" by "severity";
-    /// Notifications by outcome: sent, retried, refused, dropped, failed, unreachable, silenced.
+    /// Notifications by outcome: sent, retried, refused, moved, dropped, over, failed, unreachable,
+    /// silenced.
     /// The errcode is the platform's, or a word for why no request was made.
     Counter NOTIFICATIONS = "alerter_notifications_total" by "outcome", "channel", "errcode";
     /// Open episodes of this replica's partitions that owe a notification: one was due and reached no
@@ -36,10 +37,10 @@ ljwx_service::declare_metrics! {
     Gauge LAST_RECORD = "alerter_last_record_timestamp_seconds";
     /// Access tokens of WeChat, by outcome: fetched, shared, failed.
     Counter TOKEN_REFRESHES = "alerter_token_refreshes_total" by "outcome";
-    /// Pending notifications in the outbox by severity, with those in a pending digest. `unknown`:
-    /// the notice cannot be read.
+    /// Notifications in the outbox that wait, by severity: pending, in a pending digest, unrouted.
+    /// `unknown`: the notice cannot be read.
     Gauge OUTBOX_DEPTH = "alerter_outbox_depth" by "severity";
-    /// Age of the oldest pending notification by severity.
+    /// Age of the oldest notification that waits, by severity.
     Gauge OUTBOX_OLDEST_SECONDS = "alerter_outbox_oldest_seconds" by "severity";
     /// Time from a batch's arrival to its commit.
     Histogram ALERT_CHECK_SECONDS = "alert_check_seconds";

@@ -88,10 +88,10 @@ pub fn notice() -> Notice {
         text: "心率 133".into(),
         delayed: false,
         repeat: false,
-        counts: true,
         since: None,
         plain_fields: BTreeSet::new(),
         digest_of: None,
+        routing: None,
     }
 }
 

@@ -2,7 +2,7 @@
 //! concerns the whole group, and sends the heartbeats.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -25,6 +25,7 @@ use crate::notify::limits::AccountLimits;
 use crate::notify::operator_events::webhook::web_address;
 use crate::notify::operator_events::{LastingEvent, OperatorEvents};
 use crate::notify::outbox::OutboxMeasurement;
+use crate::pipeline::owed::OwedMeasurement;
 
 /// Age from which a measurement of the outbox says nothing any more.
 const MEASUREMENT_AGE_MAX: Duration = Duration::from_secs(30);
@@ -76,8 +77,8 @@ pub struct MonitoredParts {
     pub outbox: watch::Receiver<Option<OutboxMeasurement>>,
     /// The accounts of the sender.
     pub accounts: Arc<AccountLimits>,
-    /// Critical notifications that are owed for another reason than a silence.
-    pub owed_critical: Arc<AtomicU64>,
+    /// What this replica's episodes owe.
+    pub owed: watch::Receiver<OwedMeasurement>,
     /// The channel to the operators.
     pub operators: OperatorEvents,
 }
@@ -124,12 +125,15 @@ impl AlerterMonitor {
             if let Some(end) = group.readings_end {
                 self.follow_readings(end).await;
             }
-            let outbox = *self.parts.outbox.borrow();
+            let outbox = self.parts.outbox.borrow().clone();
             let outbox = outbox.filter(|outbox| outbox.at.elapsed() < MEASUREMENT_AGE_MAX);
-            if group.is_speaker {
-                self.notify_operators(outbox);
+            if let Some(outbox) = &outbox {
+                self.report_unreached(group.is_speaker, outbox);
             }
-            let path = self.path(&group, outbox);
+            if group.is_speaker {
+                self.notify_operators(outbox.as_ref());
+            }
+            let path = self.path(&group, outbox.as_ref());
             if let Some(beats) = &mut self.beats {
                 beats.turn(&path.check());
             }
@@ -178,28 +182,38 @@ impl AlerterMonitor {
         }
     }
 
+    /// Notifies operators of tenants whose severe alerts reach no one. Every replica knows of its own
+    /// episodes; one replica adds the notifications that were refused.
+    fn report_unreached(&self, is_speaker: bool, outbox: &OutboxMeasurement) {
+        let mut unreached = self.parts.owed.borrow().unreached.clone();
+        for (customer_id, count) in outbox.unrouted.iter().filter(|_| is_speaker) {
+            *unreached.entry(*customer_id).or_default() += count;
+        }
+        self.parts.operators.lasting_of_tenants(LastingEvent::NoRecipientReached, &unreached);
+    }
+
     /// Notifies operators of what concerns the whole group.
-    fn notify_operators(&mut self, outbox: Option<OutboxMeasurement>) {
+    fn notify_operators(&mut self, outbox: Option<&OutboxMeasurement>) {
         let operators = &self.parts.operators;
         let now = Timestamp::now();
         let stopped = self.readings.stopped_since();
         let (count, since) = (u64::from(stopped.is_some()), stopped.unwrap_or(now));
-        operators.lasting_since(LastingEvent::ReadingsStopped, None, count, since);
+        operators.lasting(LastingEvent::ReadingsStopped, None, count, since);
         let Some(outbox) = outbox else { return };
         self.is_late = outbox.due_for > if self.is_late { ON_TIME_BELOW } else { LATE_AFTER };
         let count = if self.is_late { outbox.due } else { 0 };
         let since = now.checked_sub(outbox.due_for).unwrap_or(now);
-        operators.lasting_since(LastingEvent::SenderLate, None, count, since);
+        operators.lasting(LastingEvent::SenderLate, None, count, since);
     }
 
-    fn path(&self, group: &GroupCheck, outbox: Option<OutboxMeasurement>) -> AlertPath {
+    fn path(&self, group: &GroupCheck, outbox: Option<&OutboxMeasurement>) -> AlertPath {
         AlertPath {
             loops: (self.parts.loops)(),
             answers: group.answers,
             readings_stopped: self.readings.stopped_since().is_some(),
             stalled: group.stalled,
             critical_age: outbox.map(|outbox| outbox.critical_age),
-            critical_owed: self.parts.owed_critical.load(Ordering::Relaxed),
+            critical_owed: self.parts.owed.borrow().critical,
             accounts_fail: self.parts.accounts.all_fail(),
         }
     }

@@ -30,6 +30,21 @@ impl fmt::Display for Address {
     }
 }
 
+/// Stands for all users of a tenant without an address of their own.
+pub const EVERYBODY: i64 = 0;
+
+/// Stands for whoever has the default address of an account.
+pub const DEFAULT_USER: i64 = -1;
+
+/// An address to notify.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Recipient {
+    /// The address.
+    pub address: Address,
+    /// The user whose address it is, [`EVERYBODY`] or [`DEFAULT_USER`].
+    pub user_id: i64,
+}
+
 /// Longest openid, in bytes: the size of its column.
 const OPENID_BYTES_MAX: usize = 128;
 

@@ -11,6 +11,7 @@ use ljwx_reading::wall_text;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::TransitionKind;
+use crate::rules::channel::Channels;
 use crate::rules::severity::Severity;
 use crate::rules::template::duration;
 use crate::rules::vital::Vital;
@@ -54,9 +55,6 @@ pub struct Notice {
     /// Whether the person may have received the notification before.
     #[serde(default)]
     pub repeat: bool,
-    /// Whether the message notifies someone. On the watch, only if no other channel counts.
-    #[serde(default = "counts")]
-    pub counts: bool,
     /// The wall-clock time of the opening, if people are notified only later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime>,
@@ -67,11 +65,32 @@ pub struct Notice {
     /// Number of alerts in the digest. `None`: the notice is not a digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest_of: Option<usize>,
+    /// What finds the recipients again. `None`: the notice is a digest, or an older version wrote
+    /// the notice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routing: Option<Routing>,
 }
 
-/// Every notification of an older version counted.
-fn counts() -> bool {
-    true
+/// What finds the recipients of a notice without its rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routing {
+    /// The device's user.
+    pub user_id: Option<i64>,
+    /// The user's organisation.
+    pub org_id: Option<i64>,
+    /// The channels that the rule names.
+    pub channels: Channels,
+    /// Whether a message on the watch notifies someone: only if no other channel counts.
+    #[serde(default)]
+    pub watch_counts: bool,
+}
+
+impl Default for Routing {
+    /// Of the people, nobody is known: the tenant's address for everybody, or the default address.
+    fn default() -> Self {
+        let channels = Channels { wechat: true, ..Channels::default() };
+        Self { user_id: None, org_id: None, channels, watch_counts: false }
+    }
 }
 
 /// Returns `text` in at most `bytes_max` bytes, cut at a character and marked with `…`.
@@ -108,6 +127,7 @@ mod tests {
             digest_of: Some(2),
             since: Some("2025-09-02T11:50:00".parse().unwrap()),
             plain_fields: ["thing1".to_owned()].into(),
+            routing: Some(Routing { user_id: Some(5), ..Routing::default() }),
             ..notice()
         };
         let stored = serde_json::to_string(&notice).unwrap();

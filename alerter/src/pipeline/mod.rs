@@ -10,7 +10,7 @@ pub mod commit;
 pub mod dead_letters;
 mod deliveries;
 mod no_data_tick;
-mod owed;
+pub mod owed;
 pub mod partition_batch;
 mod reading_counts;
 mod route_transition;
@@ -21,7 +21,6 @@ mod writing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -43,7 +42,6 @@ use crate::metrics::{EPISODES_OPEN, RULE_STATES};
 use crate::mysql::retry::MysqlRetry;
 use crate::mysql::state_rows;
 use crate::notify::limits::AccountLimits;
-use crate::notify::operator_events::OperatorEvents;
 use crate::notify::recipients::Directory;
 use crate::notify::rejected_rows::RejectedRows;
 use crate::notify::silences::ActiveSilences;
@@ -51,6 +49,7 @@ use crate::pipeline::commit::BatchCommit;
 use crate::pipeline::dead_letters::DeadLetters;
 use crate::pipeline::partition_batch::PartitionBatch;
 use crate::rules::index::RuleSet;
+use owed::OwedMeasurement;
 use reading_counts::ReadingCounts;
 use waiting_partitions::{HoldReasons, WaitingPartitions};
 use writing::{BackgroundWrite, WriteOutcome};
@@ -87,10 +86,8 @@ pub struct PipelineParts {
     pub directory: Arc<Directory>,
     /// The limits of the accounts, by which the sender sends.
     pub accounts: Arc<AccountLimits>,
-    /// The channel to the operators.
-    pub operators: OperatorEvents,
-    /// Critical notifications that are owed for another reason than a silence.
-    pub owed_critical: Arc<AtomicU64>,
+    /// Receives what is owed.
+    pub owed: watch::Sender<OwedMeasurement>,
     /// The active rules, which have been read at least once.
     pub rules: watch::Receiver<Option<Arc<RuleSet>>>,
     /// The silences in effect, which have been read at least once.
@@ -125,8 +122,6 @@ pub struct Pipeline {
     engine: Engine,
     positions: BTreeMap<i32, PartitionPosition>,
     counts: ReadingCounts,
-    /// Tenants whose operators have been notified that no recipient can be notified.
-    unreached: BTreeSet<Option<i64>>,
     /// Tenants and channels without an account that have been logged.
     unserved: BTreeSet<(i64, &'static str)>,
     writing: BackgroundWrite,
@@ -146,7 +141,6 @@ impl Pipeline {
             engine: Engine::new(parts.zone.clone()),
             positions: BTreeMap::new(),
             counts: ReadingCounts::default(),
-            unreached: BTreeSet::new(),
             unserved: BTreeSet::new(),
             writing: BackgroundWrite::default(),
             held: WaitingPartitions::new(),
@@ -289,7 +283,7 @@ impl Pipeline {
         Some(PartitionBatch::new(partition, position.epoch, position.next))
     }
 
-    fn measure(&mut self) {
+    fn measure(&self) {
         for (severity, open) in self.engine.open_episodes() {
             gauge!(EPISODES_OPEN, "severity" => severity.as_str()).set(open as f64);
         }

@@ -5,21 +5,40 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use jiff::Timestamp;
 use metrics::gauge;
 
 use super::Pipeline;
-use crate::engine::Engine;
 use crate::engine::routing::OwedReason;
+use crate::engine::{Engine, OwedEpisode};
 use crate::metrics::NOTIFICATIONS_OWED;
 use crate::mysql::retry::Stopping;
-use crate::notify::operator_events::LastingEvent;
 use crate::notify::recipients::router::PeopleRouter;
-use crate::pipeline::route_transition::is_unreached;
 use crate::rules::severity::Severity;
+
+/// What the episodes of this replica owe.
+#[derive(Debug, Default)]
+pub struct OwedMeasurement {
+    /// Critical notifications that are owed for another reason than a silence.
+    pub critical: u64,
+    /// Major and critical alerts without a recipient or an account, by tenant.
+    pub unreached: BTreeMap<i64, u64>,
+}
+
+impl OwedMeasurement {
+    fn add(&mut self, OwedEpisode { customer_id, severity, reason }: OwedEpisode) {
+        if severity == Severity::Critical && reason != OwedReason::Silenced {
+            self.critical += 1;
+        }
+        if severity >= Severity::Major
+            && matches!(reason, OwedReason::NoRecipient | OwedReason::NoAccount)
+        {
+            *self.unreached.entry(customer_id.unwrap_or_default()).or_default() += 1;
+        }
+    }
+}
 
 impl Pipeline {
     /// Tries what is owed and was not tried for a while.
@@ -40,35 +59,22 @@ impl Pipeline {
         self.commit(batch, begun).await
     }
 
-    /// Exports what is owed. Notifies operators of tenants whose severe alerts can notify no one.
-    pub(super) fn measure_owed(&mut self) {
+    /// Exports what is owed.
+    pub(super) fn measure_owed(&self) {
         let mut owed: BTreeMap<(OwedReason, Severity), u64> = OwedReason::ALL
             .into_iter()
             .flat_map(|reason| Severity::ALL.map(|severity| ((reason, severity), 0)))
             .collect();
-        // A tenant without any more is reported once more, as over.
-        let mut tenants: BTreeMap<Option<i64>, u64> =
-            self.unreached.iter().map(|customer_id| (*customer_id, 0)).collect();
-        let mut critical = 0;
+        let mut measurement = OwedMeasurement::default();
         for episode in self.engine.owed() {
             *owed.entry((episode.reason, episode.severity)).or_default() += 1;
-            let is_urgent = episode.severity == Severity::Critical;
-            critical += u64::from(is_urgent && episode.reason != OwedReason::Silenced);
-            if is_unreached(episode.reason, episode.severity) {
-                *tenants.entry(episode.customer_id).or_default() += 1;
-            }
+            measurement.add(episode);
         }
-        self.parts.owed_critical.store(critical, Ordering::Relaxed);
+        self.parts.owed.send_replace(measurement);
         for ((reason, severity), count) in owed {
             let (reason, severity) = (reason.as_str(), severity.as_str());
             gauge!(NOTIFICATIONS_OWED, "reason" => reason, "severity" => severity)
                 .set(count as f64);
         }
-        for (customer_id, count) in &tenants {
-            let event = LastingEvent::NoRecipientReached;
-            self.parts.operators.lasting(event, *customer_id, *count);
-        }
-        tenants.retain(|_, count| *count > 0);
-        self.unreached = tenants.into_keys().collect();
     }
 }

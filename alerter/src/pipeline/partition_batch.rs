@@ -25,7 +25,7 @@ pub struct PartitionBatch {
     pub opened: Vec<NewAlert>,
     /// Alerts to change, after the additions.
     pub changed: Vec<AlertChange>,
-    /// Notifications to add to the outbox.
+    /// Notifications to add to the outbox, in their order.
     pub notifications: Vec<NewNotification>,
     /// Counts of suppressed notifications.
     pub suppressed: SuppressedCounts,

@@ -21,9 +21,7 @@ use crate::notify::recipients::choice::{Choice, RECIPIENTS_MAX};
 use crate::notify::recipients::router::PeopleRouter;
 use crate::pipeline::alert_span::Cause;
 use crate::pipeline::partition_batch::PartitionBatch;
-use crate::pipeline::transition_rows::{DisplayNames, Recipients};
 use crate::rules::rule::Rule;
-use crate::rules::severity::Severity;
 
 /// Missing accounts that are logged until the rules change. Further ones are not logged.
 const UNSERVED_MAX: usize = 1_000;
@@ -69,10 +67,6 @@ impl Pipeline {
             let cause = own.map_or(others, |(_, cause)| cause);
             self.record_one(change, cause, partition_batch, router);
         }
-        let unheard = |change: &Change| !self.unreached.contains(&change.ids.customer_id);
-        if changes.iter().any(|change| concerns_operators(change) && unheard(change)) {
-            self.measure_owed();
-        }
         Ok(())
     }
 
@@ -84,16 +78,13 @@ impl Pipeline {
         router: &PeopleRouter,
     ) {
         let Some(rule) = change.rule.as_deref() else { return };
-        let contacts = router.contacts(change.ids).cloned().unwrap_or_default();
         let choice = choice(change, rule, router);
         count(change, &choice);
         log(change, rule, &choice, router);
         self.log_unserved(change, &choice);
         partition_batch.suppress(change);
-        let recipients =
-            Recipients { accounts: Arc::clone(contacts.accounts()), chosen: choice.recipients };
-        let named = DisplayNames { wearer: contacts.wearer, ward: contacts.ward };
-        partition_batch.add(change, rule, cause, &recipients, &named);
+        let contacts = router.contacts(change.ids).cloned().unwrap_or_default();
+        partition_batch.add(change, rule, cause, &contacts, &choice);
     }
 
     /// Logs once that a tenant has no account for a channel of its rules.
@@ -112,32 +103,22 @@ impl Pipeline {
     }
 }
 
-/// Chooses the recipients of a change. None if no notification is due, or none was looked for.
+/// Chooses the recipients of a change. None if none were looked for.
 fn choice(change: &Change, rule: &Rule, router: &PeopleRouter) -> Choice {
     let transition = change.transition;
     let looked_for = match transition.routed {
         Some(Routed::Somebody) => true,
         Some(Routed::Nobody(reason)) => reason.is_unreachable(),
-        Some(Routed::NoChannel) => false,
-        None => transition.notify,
+        Some(Routed::NoChannel) | None => false,
     };
     let chosen = looked_for.then(|| router.choose(change.ids, rule.channels)).flatten();
     let mut choice = chosen.unwrap_or_default();
     if transition.on_watch {
-        choice.recipients.retain(|recipient| recipient.counts);
+        let mut recipients = std::mem::take(&mut choice.recipients);
+        recipients.retain(|recipient| choice.counts(recipient));
+        choice.recipients = recipients;
     }
     choice
-}
-
-/// Whether operators must hear of a change at once: no recipient of a severe alert can be notified.
-fn concerns_operators(change: &Change) -> bool {
-    let Some(Routed::Nobody(reason)) = change.transition.routed else { return false };
-    is_unreached(reason, change.transition.severity)
-}
-
-/// Whether operators hear of an alert of this severity that is owed for this reason.
-pub(super) fn is_unreached(reason: OwedReason, severity: Severity) -> bool {
-    matches!(reason, OwedReason::NoRecipient | OwedReason::NoAccount) && severity >= Severity::Major
 }
 
 /// Counts what reaches no one, once a notification.

@@ -3,7 +3,6 @@
 //! [`crate::pipeline::commit`] writes the rows. The recipients are known by then.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use jiff::SignedDuration;
 use ljwx_reading::{Reading, wall_text};
@@ -15,10 +14,11 @@ use crate::engine::Change;
 use crate::engine::episode::TransitionKind;
 use crate::metrics::TRANSITIONS;
 use crate::mysql::alert_rows::{AlertChange, EpisodeKey, NewAlert};
-use crate::notify::notice::{Notice, stale_text};
-use crate::notify::outbox::NewNotification;
-use crate::notify::recipients::choice::Recipient;
-use crate::notify::wechat::{self, Accounts};
+use crate::notify::notice::{Notice, Routing, stale_text};
+use crate::notify::outbox::{NewNotification, Whom};
+use crate::notify::recipients::choice::Choice;
+use crate::notify::recipients::contacts::Contacts;
+use crate::notify::wechat;
 use crate::pipeline::alert_span::Cause;
 use crate::pipeline::partition_batch::PartitionBatch;
 use crate::rules::rule::{Rule, Trigger};
@@ -27,24 +27,6 @@ use crate::rules::verdict::{Measurement, Verdict};
 
 /// Number of offsets of a partition. A reading's source is partition × this number + offset.
 const OFFSETS_MAX: i64 = 1 << 40;
-
-/// The recipients of a transition, and the accounts that notify them.
-#[derive(Debug, Default)]
-pub struct Recipients {
-    /// The tenant's accounts.
-    pub accounts: Arc<Accounts>,
-    /// The addresses.
-    pub chosen: Vec<Recipient>,
-}
-
-/// The people of an alert, by name.
-#[derive(Debug, Default)]
-pub struct DisplayNames {
-    /// The name of the device's wearer.
-    pub wearer: Option<Arc<str>>,
-    /// The name of the wearer's organisation.
-    pub ward: Option<Arc<str>>,
-}
 
 /// The measurement of a transition: a value, and the threshold that it exceeds or falls below.
 #[derive(Debug, Clone, Copy)]
@@ -60,16 +42,17 @@ impl PartitionBatch {
         change: &Change,
         rule: &Rule,
         cause: &Cause<'_>,
-        recipients: &Recipients,
-        named: &DisplayNames,
+        contacts: &Contacts,
+        choice: &Choice,
     ) {
         let Some(seen) = seen(&change.verdict) else { return };
-        let notice = notice(change, rule, seen, named);
+        let notice = notice(change, rule, seen, contacts, choice.watch_counts);
         let key = change.key();
         self.alert_row(change, &key, rule, cause, seen.measured, &notice.text);
         let traceparent = cause.span(change);
         log_alert(change, &key, traceparent.as_deref());
-        self.queue_notifications(change, &key, &notice, traceparent, recipients);
+        let people = (contacts, choice);
+        self.queue_notifications(change, &key, &notice, traceparent.as_deref(), people);
     }
 
     /// Adds the alert's row, or the change of the row.
@@ -114,31 +97,41 @@ impl PartitionBatch {
         }
     }
 
-    /// Adds a notification for each address.
+    /// Adds the notifications of a change. Those who were notified of the episode follow it to its
+    /// end. Openings, first notifications and rises also go to the present recipients.
     fn queue_notifications(
         &mut self,
         change: &Change,
         key: &EpisodeKey,
         notice: &Notice,
-        traceparent: Option<String>,
-        recipients: &Recipients,
+        traceparent: Option<&str>,
+        (contacts, choice): (&Contacts, &Choice),
     ) {
-        for Recipient { address, counts, .. } in &recipients.chosen {
-            let recipient = address.to_string();
-            let id = key.client_msg_id(change.transition.seq, &recipient);
-            // A message to the watch is a row, which the sender builds.
-            let payload =
-                wechat::request(&recipients.accounts, address, &id, notice).unwrap_or_default();
+        let transition = change.transition;
+        let mut queue = |whom| {
             self.notifications.push(NewNotification {
                 key: key.clone(),
-                transition_seq: change.transition.seq,
-                to: change.transition.to,
-                recipient,
+                transition_seq: transition.seq,
+                to: transition.to,
+                whom,
+                severity: transition.severity,
+                event_ms: change.at.ms,
                 customer_id: change.ids.customer_id.unwrap_or_default(),
-                notice: Notice { counts: *counts, ..notice.clone() },
-                payload,
-                traceparent: traceparent.clone(),
+                notice: notice.clone(),
+                traceparent: traceparent.map(str::to_owned),
             });
+        };
+        if transition.notify && transition.to != TransitionKind::Opened {
+            queue(Whom::Notified { on_watch: !transition.on_watch });
+        }
+        if transition.follow_up {
+            return;
+        }
+        for recipient in &choice.recipients {
+            let id = key.client_msg_id(transition.seq, &recipient.address.to_string());
+            // A message to the watch is a row, which the sender builds.
+            let payload = wechat::request(contacts.accounts(), &recipient.address, &id, notice);
+            queue(Whom::Recipient(recipient.clone(), payload.unwrap_or_default()));
         }
     }
 }
@@ -148,9 +141,10 @@ fn notice(
     change: &Change,
     rule: &Rule,
     Seen { measured, bound }: Seen,
-    named: &DisplayNames,
+    contacts: &Contacts,
+    watch_counts: bool,
 ) -> Notice {
-    let wearer = named.wearer.as_deref();
+    let wearer = contacts.wearer.as_deref();
     let transition = change.transition;
     let facts = TemplateValues {
         device_sn: change.device_sn.as_str(),
@@ -182,15 +176,20 @@ fn notice(
         eased: transition.eased,
         device_sn: change.device_sn.as_str().to_owned(),
         user: wearer.unwrap_or(change.device_sn.as_str()).to_owned(),
-        ward: named.ward.as_deref().map(str::to_owned),
+        ward: contacts.ward.as_deref().map(str::to_owned),
         wall: change.at.wall,
         text,
         delayed: transition.delayed,
-        counts: true,
         repeat: false,
         since: is_first.then(|| change.at.wall.saturating_sub(lasted)),
         plain_fields: BTreeSet::new(),
         digest_of: None,
+        routing: Some(Routing {
+            user_id: change.ids.user_id,
+            org_id: change.ids.org_id,
+            channels: rule.channels,
+            watch_counts,
+        }),
     }
 }
 

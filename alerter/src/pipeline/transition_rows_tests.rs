@@ -7,12 +7,13 @@ use super::*;
 use crate::engine::routing::{OwedReason, Routed};
 use crate::engine::{Engine, StoredPartition};
 use crate::mysql::suppressed_counts::SuppressedCounts;
-use crate::notify::address::Address;
+use crate::notify::address::{Address, Recipient};
 use crate::notify::wechat::{Accounts, FieldMap, OfficialAccount};
 use crate::rules::index::RuleSet;
+use crate::rules::severity::Severity;
 use crate::test_support::{heart_rate, rule};
 
-fn recipients() -> Recipients {
+fn recipients() -> (Contacts, Choice) {
     let account = OfficialAccount {
         app_id: "wx7".into(),
         app_secret: "hush".to_owned().into(),
@@ -21,15 +22,16 @@ fn recipients() -> Recipients {
         default_address: None,
     };
     let accounts = Accounts { official: Some(Arc::new(account)), wecom: None };
-    let chosen = ["openid:o1", "openid:o2"].map(|text| {
+    let recipients = [("openid:o1", 5), ("openid:o2", 6)].map(|(text, user_id)| {
         let address = Address::parse(text).unwrap();
-        Recipient { address, user_id: 1, counts: true }
+        Recipient { address, user_id }
     });
-    Recipients { accounts: Arc::new(accounts), chosen: chosen.into() }
+    let choice = Choice { recipients: recipients.into(), ..Choice::default() };
+    (Contacts::of_accounts(accounts), choice)
 }
 
 /// The results of three readings that open an episode, escalate it and end it.
-fn stretch(recipients: &Recipients, routed: Routed) -> PartitionBatch {
+fn stretch((contacts, choice): &(Contacts, Choice), routed: Routed) -> PartitionBatch {
     let escalation = json!({"escalation": [{"after_seconds": 60, "to": "critical"}]});
     let mut engine = Engine::default();
     engine.set_rules(Arc::new(RuleSet::new(vec![rule(escalation)])));
@@ -49,7 +51,7 @@ fn stretch(recipients: &Recipients, routed: Routed) -> PartitionBatch {
         for change in engine.evaluate(3, &reading, &routed).changes {
             let rule = change.rule.clone().unwrap();
             stretch.suppress(&change);
-            stretch.add(&change, &rule, &cause, recipients, &DisplayNames::default());
+            stretch.add(&change, &rule, &cause, contacts, choice);
         }
     }
     stretch
@@ -69,37 +71,52 @@ fn an_episode_becomes_one_alert_its_changes_and_a_notice_to_each_recipient() {
     let changes: Vec<_> = stretch.changed.iter().map(changed).collect();
     let key = opened.key.clone();
     assert_eq!(changes, [(key.clone(), "critical".into()), (key, "2025-09-02 12:01:10".into())]);
-    let sent: Vec<_> = stretch
-        .notifications
-        .iter()
-        .map(|one| (one.transition_seq, one.to, one.recipient.as_str()))
-        .collect();
     let expected = [
-        (0, TransitionKind::Opened, "openid:o1"),
-        (0, TransitionKind::Opened, "openid:o2"),
-        (1, TransitionKind::Escalated, "openid:o1"),
-        (1, TransitionKind::Escalated, "openid:o2"),
-        (2, TransitionKind::Resolved, "openid:o1"),
-        (2, TransitionKind::Resolved, "openid:o2"),
+        (0, TransitionKind::Opened, "openid:o1".to_owned()),
+        (0, TransitionKind::Opened, "openid:o2".to_owned()),
+        (1, TransitionKind::Escalated, "all notified".to_owned()),
+        (1, TransitionKind::Escalated, "openid:o1".to_owned()),
+        (1, TransitionKind::Escalated, "openid:o2".to_owned()),
+        (2, TransitionKind::Resolved, "all notified".to_owned()),
     ];
-    assert_eq!(sent, expected);
+    assert_eq!(entries(&stretch), expected);
+    let first = &stretch.notifications[0];
+    let Whom::Recipient(recipient, _) = &first.whom else { panic!("no recipient") };
+    assert_eq!((first.severity, recipient.user_id), (Severity::Major, 5));
+    assert_eq!(first.event_ms, heart_rate(0, 110).epoch_ms());
+}
+
+/// The notifications: number, transition, and whom they are for.
+fn entries(stretch: &PartitionBatch) -> Vec<(u32, TransitionKind, String)> {
+    let shown = |one: &NewNotification| {
+        let whom = match &one.whom {
+            Whom::Recipient(recipient, _) => recipient.address.to_string(),
+            Whom::Notified { .. } => "all notified".to_owned(),
+        };
+        (one.transition_seq, one.to, whom)
+    };
+    stretch.notifications.iter().map(shown).collect()
 }
 
 #[test]
 fn the_same_readings_become_the_same_bytes() {
     let bytes = |stretch: PartitionBatch| -> Vec<_> {
-        stretch.notifications.into_iter().map(|one| one.payload).collect()
+        let payload = |one: NewNotification| match one.whom {
+            Whom::Recipient(_, payload) => Some(payload),
+            Whom::Notified { .. } => None,
+        };
+        stretch.notifications.into_iter().filter_map(payload).collect()
     };
     let once = bytes(stretch(&recipients(), Routed::Somebody));
     assert_eq!(once, bytes(stretch(&recipients(), Routed::Somebody)));
     let distinct: std::collections::HashSet<_> = once.iter().collect();
-    assert_eq!(distinct.len(), 6);
+    assert_eq!(distinct.len(), 4);
 }
 
 #[test]
 fn an_alert_stands_though_nobody_can_be_told_and_that_is_counted() {
     let no_account = Routed::Nobody(OwedReason::NoAccount);
-    let stretch = stretch(&Recipients::default(), no_account);
+    let stretch = stretch(&(Contacts::default(), Choice::default()), no_account);
     assert_eq!((stretch.opened.len(), stretch.notifications.len()), (1, 0));
     // Counts the opening and the escalation on the day of the reading. An end without a notified
     // opening does not count.

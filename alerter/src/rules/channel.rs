@@ -2,6 +2,8 @@
 //!
 //! Pure. Addresses belong to [`crate::notify::address`].
 
+use serde::{Deserialize, Serialize};
+
 /// A channel that notifies a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Channel {
@@ -49,7 +51,8 @@ impl Channel {
 }
 
 /// The channels of a rule's notifications.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Channels {
     /// WeChat: the official account or WeCom, as the tenant has.
     pub wechat: bool,

@@ -35,6 +35,11 @@ impl Severity {
         })
     }
 
+    /// Returns the number in the outbox, from 1 (info) to 5 (critical).
+    pub fn number(self) -> i8 {
+        self as i8 + 1
+    }
+
     /// Returns the word for tables and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -78,6 +83,7 @@ mod tests {
         }
         assert_eq!(Severity::from_word("四级"), None);
         assert!(Severity::ALL.is_sorted());
+        assert_eq!(Severity::ALL.map(Severity::number), [1, 2, 3, 4, 5]);
         assert!(Severity::ALL.iter().all(|one| Severity::from_word(one.as_str()) == Some(*one)));
     }
 }

@@ -10,6 +10,7 @@ pub mod operators;
 pub mod outbox;
 pub mod people;
 pub mod refused;
+pub mod rerouted;
 pub mod rules;
 pub mod sender;
 pub mod silences;

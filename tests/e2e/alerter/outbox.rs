@@ -70,7 +70,7 @@ impl Here {
     async fn age(&self, minutes: i64) -> Result<()> {
         let sql = format!(
             "UPDATE t_alert_outbox SET created_at = created_at - {minutes} * 60000, \
-             next_attempt_at = 0 WHERE state = 'pending'"
+             event_at = event_at - {minutes} * 60000, next_attempt_at = 0 WHERE state = 'pending'"
         );
         self.world.database.execute(&sql).await
     }
@@ -270,9 +270,9 @@ async fn every_code_of_the_platform_is_treated_by_its_remedy() -> Result<()> {
         (-1, "sent", false),
         (40001, "sent", false),
         (42001, "sent", false),
-        (40003, "dropped", false),
-        (43004, "dropped", false),
-        (43101, "dropped", false),
+        (40003, "unrouted", false),
+        (43004, "unrouted", false),
+        (43101, "unrouted", false),
         (47003, "sent", false),
         (40249, "sent", false),
         (40241, "pending", false),

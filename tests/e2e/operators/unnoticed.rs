@@ -100,6 +100,13 @@ async fn never_notified(watched: &Watched) -> Result<()> {
     watched.measure(DEVICES, &[130, 131, 132]).await?;
     failing(&watched.prometheus, "refused", "43004").await?;
     gone.end();
+    // The person follows the account again, and has heard of the alert.
+    for sql in [
+        "DELETE FROM t_alert_outbox WHERE state = 'unrouted'",
+        "UPDATE t_alert_recipient_address SET disabled_at = NULL",
+    ] {
+        watched.world.database.execute(sql).await?;
+    }
     let busy = watched.wechat.inject(Fault::on(Endpoint::Send, Effect::Errcode(-1)));
     watched.measure(DEVICES + 1, &[130, 131, 132, 80]).await?;
     let waiting = "SELECT COUNT(*) FROM t_alert_outbox WHERE state = 'pending'";
@@ -107,8 +114,8 @@ async fn never_notified(watched: &Watched) -> Result<()> {
         Ok((watched.world.database.number(waiting).await? == 2).then_some(()))
     })
     .await?;
-    let age = "UPDATE t_alert_outbox SET created_at = created_at - 3660000, next_attempt_at = 0 \
-               WHERE state = 'pending'";
+    let age = "UPDATE t_alert_outbox SET created_at = created_at - 3660000, \
+               event_at = event_at - 3660000, next_attempt_at = 0 WHERE state = 'pending'";
     watched.world.database.execute(age).await?;
     failing(&watched.prometheus, "dropped", "too_old").await?;
     busy.end();

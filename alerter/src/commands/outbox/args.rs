@@ -67,7 +67,20 @@ pub enum OutboxState {
     Dropped,
     /// The notification can never be sent.
     Failed,
+    /// The recipient refused the notification and nobody else is known.
+    Unrouted,
+    /// The recipient refused the notification, and others have it.
+    Refused,
+    /// The account did not send, and another account has the notification.
+    Moved,
 }
+
+/// The states of notifications that `retry` changes.
+pub(super) const RETRIED: [OutboxState; 4] =
+    [OutboxState::Pending, OutboxState::Unrouted, OutboxState::Failed, OutboxState::Dropped];
+
+/// The states of notifications that `drop` changes.
+pub(super) const DROPPED: [OutboxState; 2] = [OutboxState::Pending, OutboxState::Unrouted];
 
 impl OutboxState {
     pub(super) fn as_str(self) -> &'static str {
@@ -77,6 +90,9 @@ impl OutboxState {
             Self::Sent => "sent",
             Self::Dropped => "dropped",
             Self::Failed => "failed",
+            Self::Unrouted => "unrouted",
+            Self::Refused => "refused",
+            Self::Moved => "moved",
         }
     }
 }
@@ -93,14 +109,14 @@ pub enum OutboxAction {
         #[arg(long)]
         json: bool,
     },
-    /// Make notifications due now; failed and dropped notifications start again. A notification
-    /// that is too old by then is dropped again, unless its episode still fires.
+    /// Make notifications due now; unrouted, failed and dropped notifications start again. A
+    /// notification that is too old by then is dropped again, unless its episode still fires.
     Retry {
         /// Only print the selected notifications.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Drop pending notifications for good; the alerts' log records the drop.
+    /// Drop pending and unrouted notifications for good; the alerts' log records the drop.
     Drop {
         /// Reason, for people who look at the alert later.
         #[arg(long)]
@@ -127,15 +143,13 @@ impl OutboxArgs {
                 problems.require(*limit >= 1, || "--limit must be at least 1".into());
                 return;
             }
-            OutboxAction::Retry { .. } => {
-                &[OutboxState::Pending, OutboxState::Failed, OutboxState::Dropped]
-            }
+            OutboxAction::Retry { .. } => &RETRIED,
             OutboxAction::Drop { reason, .. } => {
                 let length = reason.trim().chars().count();
                 problems.require((1..=REASON_CHARS_MAX).contains(&length), || {
                     format!("--reason must have 1 to {REASON_CHARS_MAX} characters")
                 });
-                &[OutboxState::Pending]
+                &DROPPED
             }
         };
         problems.require(filtered, || {

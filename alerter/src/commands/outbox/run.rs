@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use ljwx_service::text::{Align, table_of};
 
-use super::args::{OutboxAction, OutboxArgs, OutboxState};
+use super::args::{DROPPED, OutboxAction, OutboxArgs, RETRIED};
 use crate::commands::block_on;
 use crate::notify::outbox::{Outbox, OutboxRow};
 
@@ -37,8 +37,7 @@ async fn act(config: &OutboxArgs, outbox: &Outbox, out: &mut impl Write) -> anyh
             print(&rows, *json, out)?;
         }
         OutboxAction::Retry { dry_run } => {
-            let states = [OutboxState::Pending, OutboxState::Failed, OutboxState::Dropped];
-            let rows = outbox.list(&config.filter(&states), CHANGED_MAX).await?;
+            let rows = outbox.list(&config.filter(&RETRIED), CHANGED_MAX).await?;
             if *dry_run {
                 print(&rows, false, out)?;
                 writeln!(out, "{} notification(s) would be made due", rows.len())?;
@@ -48,7 +47,7 @@ async fn act(config: &OutboxArgs, outbox: &Outbox, out: &mut impl Write) -> anyh
             }
         }
         OutboxAction::Drop { reason, dry_run } => {
-            let rows = outbox.list(&config.filter(&[OutboxState::Pending]), CHANGED_MAX).await?;
+            let rows = outbox.list(&config.filter(&DROPPED), CHANGED_MAX).await?;
             if *dry_run {
                 print(&rows, false, out)?;
                 writeln!(out, "{} notification(s) would be dropped", rows.len())?;
@@ -93,7 +92,7 @@ fn line(row: &OutboxRow) -> [String; COLUMNS.len()] {
         None if row.uncertain => format!("{}, uncertain", row.state),
         None => row.state.clone(),
     };
-    let waits = row.state == "pending";
+    let waits = matches!(row.state.as_str(), "pending" | "unrouted");
     [
         row.id.to_string(),
         state,

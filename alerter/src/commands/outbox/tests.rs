@@ -38,7 +38,9 @@ fn what_changes_the_outbox_says_which_notifications_it_means() {
     assert!(parse(&["list"]).is_ok());
     assert!(parse(&["retry"]).unwrap_err()[0].contains("--state"));
     assert!(parse(&["retry", "--state", "failed"]).is_ok());
-    assert!(parse(&["retry", "--state", "sent"]).unwrap_err()[0].contains("pending, failed"));
+    assert!(
+        parse(&["retry", "--state", "sent"]).unwrap_err()[0].contains("pending, unrouted, failed")
+    );
     assert!(parse(&["drop", "--id", "1,2", "--reason", "storm is over"]).is_ok());
     let problems = parse(&["drop", "--state", "in_digest", "--reason", " "]).unwrap_err();
     assert_eq!(problems.len(), 2, "{problems:?}");

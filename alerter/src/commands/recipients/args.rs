@@ -6,7 +6,7 @@ use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::config::{Problems, ZoneArgs};
 
-use crate::notify::address;
+use crate::notify::address::{self, DEFAULT_USER, EVERYBODY};
 use crate::rules::channel::Channel;
 
 /// The commands of `alerter recipients`.
@@ -26,8 +26,9 @@ pub struct AddressArgs {
     /// Tenant.
     #[arg(long)]
     pub customer_id: i64,
-    /// User; 0 for all users of the tenant without an address of that kind.
-    #[arg(long)]
+    /// User; 0 for all users of the tenant without an address of that kind; -1 for the default
+    /// address of the account, which `add` only enables again.
+    #[arg(long, allow_negative_numbers = true)]
     pub user_id: i64,
     /// Kind of the address: openid (of a follower of the official account) or wecom (a member's
     /// user id).
@@ -86,8 +87,10 @@ impl RecipientsCommand {
         problems.require(customer_id.is_none_or(|id| id >= 0), || {
             "--customer-id must not be negative".into()
         });
-        problems.require(user_id.is_none_or(|id| id >= 0), || {
-            "--user-id must not be negative; 0 is everybody without an own address".into()
+        problems.require(user_id.is_none_or(|id| id >= DEFAULT_USER), || {
+            "--user-id must not be negative; 0 is everybody without an own address, -1 a default \
+             address"
+                .into()
         });
         // `remove` accepts an invalid address too: the table may hold one.
         if let Self::Add(entry) = self
@@ -111,7 +114,8 @@ impl AddressArgs {
     pub(super) fn name(&self) -> String {
         let Self { customer_id, user_id, kind, address, .. } = self;
         let whose = match user_id {
-            0 => "everybody without an own one".to_owned(),
+            &EVERYBODY => "everybody without an own one".to_owned(),
+            &DEFAULT_USER => "the account's default".to_owned(),
             user_id => format!("user {user_id}"),
         };
         format!("{} address {address} of {whose} in tenant {customer_id}", kind.kind())
@@ -147,7 +151,8 @@ mod tests {
         let add = |rest: &str| problems(&format!("add --customer-id 7 {rest}"));
         assert_eq!(add("--user-id 0 --kind openid --address o1"), [""; 0]);
         assert_eq!(add("--user-id 3 --kind wecom --address zhang.san"), [""; 0]);
-        let found = add("--user-id=-1 --kind wecom --address @all");
+        assert_eq!(add("--user-id -1 --kind openid --address o1"), [""; 0]);
+        let found = add("--user-id=-2 --kind wecom --address @all");
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found.iter().any(|problem| problem.starts_with("--address: @all")), "{found:?}");
         for kind in ["message", "fax"] {

@@ -127,7 +127,9 @@ fn notifications(line: &RuleSummary) -> [String; NOTIFICATIONS.len()] {
 
 /// Returns the notifications that reached no recipient, and failed attempts.
 fn failures(line: &RuleSummary) -> impl Iterator<Item = [String; FAILURES.len()]> {
-    let went_wrong = |outcome: &str| matches!(outcome, "failed" | "dropped" | "attempt_failed");
+    let went_wrong = |outcome: &str| {
+        matches!(outcome, "failed" | "dropped" | "refused" | "unrouted" | "attempt_failed")
+    };
     let sent = line.notifications.iter().filter(move |one| went_wrong(&one.outcome));
     let sent = sent.map(|one| {
         let errcode = one.errcode.map_or_else(|| "-".to_owned(), |errcode| errcode.to_string());

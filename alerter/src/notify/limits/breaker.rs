@@ -51,6 +51,15 @@ pub enum AccountChange {
     Closed(Instant),
 }
 
+/// The notifications that leave an account which does not send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaving {
+    /// All of them: operators were notified of the account.
+    All,
+    /// Critical ones: the account is at a limit, or did not answer a few times.
+    Critical,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BreakerState {
     Closed,
@@ -138,10 +147,21 @@ impl AccountBreaker {
         }
     }
 
-    /// Whether the account does not send, operators were notified of that, and no message may try
-    /// the account yet.
-    pub fn is_resting(&self, now: Instant) -> bool {
-        self.event_sent && self.is_paused(now)
+    /// Returns what leaves the account at this time. Once a trial is due, nothing does: one message
+    /// has to try the account.
+    pub fn leaving(&self, now: Instant) -> Option<Leaving> {
+        match self.state {
+            _ if self.event_at.is_some() && self.is_paused(now) => Some(Leaving::All),
+            BreakerState::Open { until } if now < until => Some(Leaving::Critical),
+            _ => None,
+        }
+    }
+
+    /// Makes a trial due, because the account's settings changed.
+    pub fn renew(&mut self, now: Instant) {
+        self.state = BreakerState::Open { until: now };
+        self.uncertain_failures = 0;
+        self.backoff.reset();
     }
 
     /// Whether the account has failed and has not worked since.

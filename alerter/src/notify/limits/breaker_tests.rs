@@ -110,6 +110,27 @@ fn a_word_in_between_begins_the_count_of_silence_anew() {
 }
 
 #[test]
+fn all_leaves_an_account_that_operators_heard_of_until_one_message_tries_it() {
+    let now = Instant::now();
+    let mut breaker = AccountBreaker::new(now);
+    breaker.admit(now).unwrap();
+    assert_eq!(breaker.leaving(now), None, "it is tried for the first time");
+    breaker.report(AccountHealth::Broken(MEND), now, 0.0);
+    let (before, due) = (now + MEND - seconds(1), now + MEND);
+    assert_eq!(
+        [now, before, due].map(|at| breaker.leaving(at)),
+        [Some(Leaving::All), Some(Leaving::All), None]
+    );
+    breaker.admit(due).unwrap();
+    assert_eq!(breaker.leaving(due), Some(Leaving::All), "one message is trying it");
+    breaker.report(AccountHealth::Works, due, 0.0);
+    assert_eq!(breaker.leaving(due), None);
+    breaker.report(AccountHealth::Limited(seconds(60)), due, 0.0);
+    assert_eq!(breaker.leaving(due), Some(Leaving::Critical));
+    assert_eq!(breaker.leaving(due + seconds(60)), None);
+}
+
+#[test]
 fn a_limit_is_waited_out_and_nobody_is_troubled() {
     let now = Instant::now();
     let mut breaker = proven(now);

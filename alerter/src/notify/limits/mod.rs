@@ -6,17 +6,19 @@
 
 pub mod breaker;
 pub mod rate_limit;
+pub mod refusals;
 pub mod send_slots;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ljwx_service::metrics::flag;
 use metrics::gauge;
 
-use super::limits::breaker::{AccountBreaker, AccountChange, AccountHealth};
+use super::limits::breaker::{AccountBreaker, AccountChange, AccountHealth, Leaving};
 use super::limits::rate_limit::TokenBucket;
+use super::limits::refusals::Refusals;
 use crate::metrics::BREAKER_OPEN;
 use crate::rules::channel::Channel;
 
@@ -41,15 +43,27 @@ pub struct AccountLimits {
 struct AccountTable {
     gates: HashMap<String, AccountLimiter>,
     serves: HashMap<AccountScope, String>,
+    /// A hash of the account's settings at each scope: tenants may share an account and differ in the
+    /// rest.
+    settings: HashMap<AccountScope, u64>,
 }
 
 #[derive(Debug)]
 struct AccountLimiter {
     breaker: AccountBreaker,
     bucket: TokenBucket,
+    refusals: Refusals,
 }
 
 impl AccountLimiter {
+    fn new(per_second: u32, now: Instant) -> Self {
+        Self {
+            breaker: AccountBreaker::new(now),
+            bucket: TokenBucket::new(per_second, now),
+            refusals: Refusals::default(),
+        }
+    }
+
     fn takes_messages(&self, now: Instant) -> bool {
         !self.breaker.is_paused(now) && self.bucket.has_token(now)
     }
@@ -71,16 +85,79 @@ impl AccountLimits {
     ) -> Result<(), (Duration, &'static str)> {
         let mut known = self.lock();
         known.serve(name, scope);
-        let gate = known.gates.entry(name.to_owned()).or_insert_with(|| AccountLimiter {
-            breaker: AccountBreaker::new(now),
-            bucket: TokenBucket::new(self.per_second, now),
-        });
+        let new = || AccountLimiter::new(self.per_second, now);
+        let gate = known.gates.entry(name.to_owned()).or_insert_with(new);
         // If the breaker is open, skip the bucket: a granted trial must not be lost for want of a
         // token.
         if !gate.breaker.is_paused(now) {
             gate.bucket.take(now).map_err(|wait| (wait, "account_limit"))?;
         }
         gate.breaker.admit(now).map_err(|wait| (wait, "breaker_open"))
+    }
+
+    /// Records the account of a scope, and a hash of its settings. Returns what leaves the account.
+    /// An account with changed settings is tried at once. Otherwise a fixed account would rest as
+    /// long as a broken one.
+    pub fn observe(
+        &self,
+        name: &str,
+        settings: u64,
+        scope: AccountScope,
+        now: Instant,
+    ) -> Option<Leaving> {
+        let mut known = self.lock();
+        known.serve(name, scope);
+        let before = known.settings.insert(scope, settings);
+        let new = || AccountLimiter::new(self.per_second, now);
+        let gate = known.gates.entry(name.to_owned()).or_insert_with(new);
+        if before.is_some_and(|before| before != settings) {
+            gate.breaker.renew(now);
+            gate.refusals.clear();
+        }
+        gate.breaker.leaving(now)
+    }
+
+    /// Whether the account is broken or has used up its day, and no trial is due. Waiting
+    /// notifications leave it, and new ones pass it over.
+    pub fn is_resting(&self, name: &str, now: Instant) -> bool {
+        let known = self.lock();
+        let leaving = known.gates.get(name).and_then(|gate| gate.breaker.leaving(now));
+        leaving == Some(Leaving::All)
+    }
+
+    /// Whether the account takes messages now. An account that was never used does.
+    pub fn takes_messages(&self, name: &str, now: Instant) -> bool {
+        self.lock().gates.get(name).is_none_or(|gate| gate.takes_messages(now))
+    }
+
+    /// Returns the scopes of accounts that do not send, with what leaves them.
+    pub fn leaving(&self, now: Instant) -> HashMap<AccountScope, Leaving> {
+        let known = self.lock();
+        let of = |name: &String| known.gates.get(name)?.breaker.leaving(now);
+        known.serves.iter().filter_map(|(scope, name)| Some((*scope, of(name)?))).collect()
+    }
+
+    /// Records that an address accepted a message.
+    pub fn accepted(&self, name: &str) {
+        if let Some(gate) = self.lock().gates.get_mut(name) {
+            gate.refusals.clear();
+        }
+    }
+
+    /// Records that a tenant's address refused a message for good. If the account is the cause,
+    /// returns the tenants whose addresses refused lately.
+    pub fn refused(
+        &self,
+        name: &str,
+        (customer_id, address): (i64, &str),
+        now: Instant,
+    ) -> Option<BTreeSet<i64>> {
+        self.lock().gates.get_mut(name)?.refusals.add(customer_id, address, now)
+    }
+
+    /// Whether the account, and not its addresses, is the cause of refusals.
+    pub fn refuses_for_all(&self, name: &str) -> bool {
+        self.lock().gates.get(name).is_some_and(|gate| gate.refusals.is_of_account())
     }
 
     /// Reverts an admission, because the message was not sent.
@@ -108,12 +185,6 @@ impl AccountLimits {
             export("other", known.gates.values().any(|gate| gate.breaker.is_failing()));
         }
         change
-    }
-
-    /// Whether the account is passed over: it does not send, operators know, and it is not to be
-    /// tried yet. A limit that ends within a minute is no reason.
-    pub fn is_resting(&self, name: &str, now: Instant) -> bool {
-        self.lock().gates.get(name).is_some_and(|gate| gate.breaker.is_resting(now))
     }
 
     /// Returns the name of the scope's account. The scope's own name stands for an account that is
@@ -252,6 +323,29 @@ mod tests {
         gates.report("wx9", AccountHealth::Works, now, 0.0);
         assert!(paused(&gates, now).is_empty());
         assert_eq!(gates.report("wx7", AccountHealth::Works, now, 0.0), None, "it is forgotten");
+    }
+
+    #[test]
+    fn a_changed_account_is_tried_at_once_and_operators_hear_that_it_works() {
+        let now = Instant::now();
+        let gates = AccountLimits::new(50);
+        gates.observe("wx7", 1, TENANT, now);
+        gates.admit("wx7", TENANT, now).unwrap();
+        gates.report("wx7", BROKEN, now, 0.0);
+        gates.observe("wx7", 1, TENANT, now);
+        assert!(gates.is_resting("wx7", now) && !gates.takes_messages("wx7", now));
+        assert_eq!(gates.leaving(now), HashMap::from([(TENANT, Leaving::All)]));
+        gates.observe("wx7", 2, TENANT, now);
+        assert!(!gates.is_resting("wx7", now) && gates.takes_messages("wx7", now));
+        assert_eq!(gates.admit("wx7", TENANT, now), Ok(()));
+        let works = gates.report("wx7", AccountHealth::Works, now, 0.0);
+        assert_eq!(works, Some(AccountChange::Closed(now)));
+        assert!(!gates.is_resting("unknown", now) && gates.takes_messages("unknown", now));
+        let leaves = [(7, 2), (8, 3), (7, 2)].map(|(tenant, settings)| {
+            gates.report("wx7", BROKEN, now, 0.0);
+            gates.observe("wx7", settings, (tenant, Channel::Official), now)
+        });
+        assert_eq!(leaves, [Some(Leaving::All); 3], "another tenant's settings change nothing");
     }
 
     #[test]

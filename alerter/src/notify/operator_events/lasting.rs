@@ -104,6 +104,12 @@ impl LastingEvents {
         Some(OperatorEvent { customer_id, count, since: state.since, ..about })
     }
 
+    /// Returns the tenants of which a state lasts.
+    pub fn tenants(&self, event: LastingEvent) -> Vec<i64> {
+        let of_event = self.states.keys().filter(|(one, _)| *one == event);
+        of_event.filter_map(|(_, customer_id)| *customer_id).collect()
+    }
+
     fn begin(&mut self, key: (LastingEvent, Option<i64>), state: Lasting) -> Option<Lasting> {
         if self.states.len() < STATES_MAX {
             self.states.insert(key, state);

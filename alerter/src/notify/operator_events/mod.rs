@@ -9,6 +9,7 @@ pub mod lasting;
 pub mod repeat_limit;
 pub mod webhook;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -123,14 +124,21 @@ impl OperatorEvents {
         }
     }
 
-    /// Takes a measurement of a state that lasts, of a tenant or of all. `count` 0: the state is
-    /// over. Operators hear when it begins, when it ends, and once a day while it lasts.
-    pub fn lasting(&self, event: LastingEvent, customer_id: Option<i64>, count: u64) {
-        self.lasting_since(event, customer_id, count, Timestamp::now());
+    /// Takes a measurement of a state that lasts: the number of cases of each tenant that has any.
+    /// Of a tenant without any, the state is over.
+    pub fn lasting_of_tenants(&self, event: LastingEvent, counts: &BTreeMap<i64, u64>) {
+        let mut tenants = self.heard().lasting.tenants(event);
+        tenants.extend(counts.keys());
+        for customer_id in tenants {
+            let count = counts.get(&customer_id).copied().unwrap_or_default();
+            self.lasting(event, Some(customer_id), count, Timestamp::now());
+        }
     }
 
-    /// Like [`Self::lasting`], for a state that began at `since`.
-    pub fn lasting_since(
+    /// Takes a measurement of a state that lasts, of a tenant or of all, and began at `since`.
+    /// `count` 0: the state is over. Operators hear when it begins, when it ends, and once a day
+    /// while it lasts.
+    pub fn lasting(
         &self,
         event: LastingEvent,
         customer_id: Option<i64>,
@@ -212,7 +220,7 @@ mod tests {
         let (queue, mut sent) = mpsc::channel(QUEUE_MAX);
         let operators = OperatorEvents::new(Some(queue));
         for count in [0, 3, 2, 0, 0] {
-            operators.lasting(LastingEvent::SenderLate, None, count);
+            operators.lasting(LastingEvent::SenderLate, None, count, Timestamp::now());
         }
         drop(operators);
         let mut events = Vec::new();
@@ -220,5 +228,21 @@ mod tests {
             events.push((event.event, event.count));
         }
         assert_eq!(events, [("sender_late", 3), ("on_time", 0)]);
+    }
+
+    #[tokio::test]
+    async fn a_state_of_tenants_is_over_for_those_that_are_counted_no_more() {
+        let (queue, mut sent) = mpsc::channel(QUEUE_MAX);
+        let operators = OperatorEvents::new(Some(queue));
+        for counts in [&[(7, 1), (8, 2)][..], &[(8, 5)], &[]] {
+            let counts = counts.iter().copied().collect();
+            operators.lasting_of_tenants(LastingEvent::NoRecipientReached, &counts);
+        }
+        drop(operators);
+        let mut events = Vec::new();
+        while let Some(event) = sent.recv().await {
+            events.push((event.customer_id.unwrap_or_default(), event.count));
+        }
+        assert_eq!(events, [(7, 1), (8, 2), (7, 0), (8, 0)]);
     }
 }

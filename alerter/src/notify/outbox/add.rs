@@ -8,32 +8,55 @@ use std::fmt::Write;
 use ljwx_ledger::mysql::MySqlConnection;
 
 use crate::notify::notice::Notice;
-use crate::notify::outbox::notification::NewNotification;
-use crate::notify::outbox::table::NOW_MS;
+use crate::notify::outbox::notification::{NewNotification, Whom};
+use crate::notify::outbox::table::{NOTIFIED, NOW_MS, addresses};
+use crate::rules::channel::Channel;
 
-/// Adds a notification. An existing one stays unchanged.
+/// Adds a notification for each of its recipients. Existing rows stay unchanged.
+///
+/// Notified are those who received, or may have received, an earlier notification of the episode,
+/// and those who will by a row that waits.
 pub async fn add(
     connection: &mut MySqlConnection,
     notification: &NewNotification,
 ) -> Result<(), sqlx::Error> {
+    let values = format!("?, ?, ?, ?, ?, ?, ?, ?, ?, {NOW_MS}, {NOW_MS}");
+    let rows = match notification.whom {
+        Whom::Recipient(..) => format!("VALUES ({values}, ?, ?, ?)"),
+        Whom::Notified { on_watch } => format!(
+            "SELECT {values}, told.recipient, told.user_id, '' FROM ( \
+                 SELECT recipient, MAX(user_id) AS user_id FROM t_alert_outbox \
+                 WHERE episode_key = ? AND transition_seq < ? \
+                 AND (state IN ('pending', 'in_digest') OR {NOTIFIED}) \
+                 AND ({on_watch} OR recipient NOT LIKE '{}') GROUP BY recipient) AS told",
+            addresses(Channel::Message)
+        ),
+    };
     let query = format!(
-        "INSERT INTO t_alert_outbox (episode_key, transition_seq, transition, recipient, \
-         customer_id, device_sn, notice, payload, traceparent, next_attempt_at, created_at) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {NOW_MS}, {NOW_MS}) \
-         ON DUPLICATE KEY UPDATE episode_key = episode_key"
+        "INSERT INTO t_alert_outbox (episode_key, transition_seq, transition, customer_id, \
+         device_sn, notice, traceparent, severity, event_at, next_attempt_at, created_at, \
+         recipient, user_id, payload) {rows} \
+         ON DUPLICATE KEY UPDATE t_alert_outbox.episode_key = t_alert_outbox.episode_key"
     );
-    sqlx::query(sqlx::AssertSqlSafe(query))
+    let query = sqlx::query(sqlx::AssertSqlSafe(query))
         .bind(notification.key.as_str())
         .bind(notification.transition_seq)
         .bind(notification.to.as_str())
-        .bind(&notification.recipient)
         .bind(notification.customer_id)
         .bind(&notification.notice.device_sn)
         .bind(stored(&notification.notice))
-        .bind(&notification.payload)
         .bind(&notification.traceparent)
-        .execute(connection)
-        .await?;
+        .bind(notification.severity.number())
+        .bind(notification.event_ms);
+    let query = match &notification.whom {
+        Whom::Recipient(recipient, payload) => {
+            query.bind(recipient.address.to_string()).bind(recipient.user_id).bind(payload)
+        }
+        Whom::Notified { .. } => {
+            query.bind(notification.key.as_str()).bind(notification.transition_seq)
+        }
+    };
+    query.execute(connection).await?;
     Ok(())
 }
 

@@ -17,6 +17,11 @@ pub enum Settlement {
     Dropped,
     /// The notification can never be sent.
     Failed,
+    /// The platform rejected the recipient for good. The notification goes to another address.
+    Refused,
+    /// The account cannot send the notification. The notification goes to the person's address at
+    /// another account.
+    Moved,
 }
 
 impl Settlement {
@@ -27,6 +32,8 @@ impl Settlement {
             Self::Retry(_) => "pending",
             Self::Dropped => "dropped",
             Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Moved => "moved",
         }
     }
 

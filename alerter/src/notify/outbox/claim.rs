@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::add::stored;
 use crate::notify::outbox::notification::Notification;
-use crate::notify::outbox::table::{NOW_MS, Outbox, milliseconds, push_in};
+use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, milliseconds, push_in};
 use crate::rules::channel::Channel;
 
 /// Time for which a claimed row belongs to its sender, several times the length of one send.
@@ -57,9 +57,18 @@ impl Outbox {
         due(paused, full).build_query_as().fetch_all(&self.pool).await
     }
 
-    /// Claims those of the rows that are still due. No other sender takes them before the lease is
-    /// over.
+    /// Claims those of the pending rows that are still due. No other sender takes them before the
+    /// lease is over.
     pub async fn claim(&self, ids: &[i64]) -> Result<Vec<Notification>, sqlx::Error> {
+        self.claim_in("pending", ids).await
+    }
+
+    /// Like [`Self::claim`], for rows in `state`.
+    pub(super) async fn claim_in(
+        &self,
+        state: &'static str,
+        ids: &[i64],
+    ) -> Result<Vec<Notification>, sqlx::Error> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -71,15 +80,15 @@ impl Outbox {
         take.push_bind(&claim);
         take.push(format!(", lease_until = {NOW_MS} + {}", LEASE.as_millis()));
         take.push(format!(
-            " WHERE state = 'pending' AND next_attempt_at <= {NOW_MS} AND lease_until <= {NOW_MS} \
+            " WHERE state = '{state}' AND next_attempt_at <= {NOW_MS} AND lease_until <= {NOW_MS} \
              AND id"
         ));
         push_in(&mut take, ids);
         take.build().execute(&self.pool).await?;
         let mut taken: QueryBuilder<MySql> = QueryBuilder::new(format!(
-            "SELECT id, episode_key, transition_seq, transition, recipient, customer_id, payload, \
-             notice, traceparent, attempts, resends, lease_owner, \
-             CAST({NOW_MS} - created_at AS SIGNED) AS age_ms, \
+            "SELECT id, episode_key, transition_seq, transition, recipient, user_id, customer_id, \
+             payload, notice, traceparent, attempts, resends, lease_owner, \
+             CAST({NOW_MS} - COALESCE(event_at, created_at) AS SIGNED) AS age_ms, \
              CAST({NOW_MS} - uncertain_since AS SIGNED) AS uncertain_ms \
              FROM t_alert_outbox WHERE lease_owner = "
         ));
@@ -147,12 +156,6 @@ fn due(paused: &[(i64, Channel)], full: &[Channel]) -> QueryBuilder<MySql> {
     );
     query.push(format!(" ORDER BY next_attempt_at, id LIMIT {DUE_MAX}"));
     query
-}
-
-/// Returns the pattern of a channel's recipients. Kinds are our own words and contain no wildcard of
-/// LIKE.
-fn addresses(channel: Channel) -> String {
-    format!("{}:%", channel.kind())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Measures the pending notifications by severity, and how long due ones wait, beside the sender: the
+//! Measures the notifications that wait, by severity, and how long due ones wait, beside the sender: the
 //! metrics of a sender that stands still would stand still at their last values.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use metrics::gauge;
@@ -20,20 +20,22 @@ const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 /// The label of rows whose notice holds no severity.
 const UNKNOWN: &str = "unknown";
 
-/// Number and greatest age, in milliseconds, of the pending rows of one severity.
+/// Number and greatest age, in milliseconds, of the rows of one severity that wait.
 type Depth = (i64, i64);
 
 /// A measurement of the outbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxMeasurement {
     /// The time of the measurement.
     pub at: Instant,
-    /// Age of the oldest pending critical notification. 0 without one.
+    /// Age of the oldest critical notification that waits. 0 without one.
     pub critical_age: Duration,
     /// Notifications that are due and could be sent. A large number is not counted to its end.
     pub due: u64,
     /// Time for which the oldest of them has been due. 0 without one.
     pub due_for: Duration,
+    /// Unrouted notifications of major and critical alerts, by tenant.
+    pub unrouted: BTreeMap<i64, u64>,
 }
 
 /// Measures the outbox at an interval, until `stop`. `failing` returns the tenants and channels whose
@@ -78,7 +80,16 @@ impl Outbox {
             critical_age: milliseconds(critical_ms),
             due: due.len() as u64,
             due_for: milliseconds(due_ms),
+            unrouted: self.unrouted().await?,
         })
+    }
+
+    async fn unrouted(&self) -> Result<BTreeMap<i64, u64>, sqlx::Error> {
+        let query = "SELECT customer_id, COUNT(*) FROM t_alert_outbox \
+                     WHERE state = 'unrouted' AND severity >= ? GROUP BY customer_id";
+        let query = sqlx::query_as(query).bind(Severity::Major.number());
+        let counts: Vec<(i64, i64)> = query.fetch_all(&self.pool).await?;
+        Ok(counts.into_iter().map(|(id, count)| (id, u64::try_from(count).unwrap_or(0))).collect())
     }
 
     async fn depth(&self) -> Result<Vec<(Option<String>, i64, i64)>, sqlx::Error> {
@@ -87,7 +98,7 @@ impl Outbox {
             "SELECT CAST(IF(JSON_VALID(notice), JSON_UNQUOTE(JSON_EXTRACT(notice, '$.severity')), \
              NULL) AS CHAR(16)) AS severity, COUNT(*), \
              CAST({NOW_MS} - MIN(created_at) AS SIGNED) FROM t_alert_outbox \
-             WHERE state IN ('pending', 'in_digest') GROUP BY severity"
+             WHERE state IN ('pending', 'in_digest', 'unrouted') GROUP BY severity"
         );
         sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(&self.pool).await
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ljwx_ledger::mysql::{MySqlConnection, Transaction};
+use ljwx_ledger::mysql::MySqlConnection;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::queries::MINUTE_MS;
@@ -115,11 +115,6 @@ impl Outbox {
         let now: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(&self.pool).await?;
         self.postpone(whom, now.saturating_add(milliseconds(wait))).await
     }
-
-    /// Begins the transaction of a digest.
-    pub async fn begin_digest(&self) -> Result<Transaction<'static>, sqlx::Error> {
-        self.pool.begin().await
-    }
 }
 
 /// Returns and locks the recipient's pending rows, in their order. Rows older than `age_max` are
@@ -145,7 +140,8 @@ pub async fn lock(
     }
     let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
         "SELECT id, episode_key, transition, device_sn, notice, CAST(IF(uncertain_since IS NULL \
-         AND lease_until <= {NOW_MS} AND created_at > {NOW_MS} - {}, 1, 0) AS SIGNED) AS free \
+         AND lease_until <= {NOW_MS} AND COALESCE(event_at, created_at) > {NOW_MS} - {}, 1, 0) \
+         AS SIGNED) AS free \
          FROM t_alert_outbox WHERE state = 'pending' AND id",
         milliseconds(age_max)
     ));
@@ -171,17 +167,19 @@ pub async fn digest_until(
         .await
 }
 
-/// Returns the episodes of `keys` of which someone received a notification.
+/// Returns the episodes of `keys` of which the recipient received a notification.
 pub async fn notified_episodes(
     connection: &mut MySqlConnection,
+    recipient: &str,
     keys: &[&str],
 ) -> Result<Vec<String>, sqlx::Error> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
     let mut query: QueryBuilder<MySql> = QueryBuilder::new(
-        "SELECT DISTINCT episode_key FROM t_alert_outbox WHERE state = 'sent' AND episode_key IN ",
+        "SELECT DISTINCT episode_key FROM t_alert_outbox WHERE state = 'sent' AND recipient = ",
     );
+    query.push_bind(recipient).push(" AND episode_key IN ");
     query.push_tuples(keys, |mut row, key| {
         row.push_bind(*key);
     });
@@ -199,14 +197,15 @@ pub async fn write_digest(
     let first = members.first().copied().unwrap_or_default();
     let query = format!(
         "INSERT INTO t_alert_outbox (episode_key, transition_seq, transition, recipient, \
-         customer_id, notice, payload, next_attempt_at, created_at) \
-         VALUES (?, 0, '{DIGEST}', ?, ?, ?, '', {NOW_MS}, {NOW_MS})"
+         customer_id, notice, payload, next_attempt_at, created_at, severity) \
+         VALUES (?, 0, '{DIGEST}', ?, ?, ?, '', {NOW_MS}, {NOW_MS}, ?)"
     );
     let digest = sqlx::query(sqlx::AssertSqlSafe(query))
         .bind(EpisodeKey::of_digest(customer_id, recipient, first).as_str())
         .bind(recipient)
         .bind(customer_id)
         .bind(stored(notice))
+        .bind(notice.severity.number())
         .execute(&mut *connection)
         .await?
         .last_insert_id();

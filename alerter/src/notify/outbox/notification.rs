@@ -8,10 +8,25 @@ use sqlx::FromRow;
 
 use crate::engine::episode::TransitionKind;
 use crate::mysql::alert_rows::{self, EpisodeKey};
+use crate::notify::address::{Address, Recipient};
 use crate::notify::notice::Notice;
+use crate::rules::channel::Channel;
+use crate::rules::severity::Severity;
 
 /// The transition of a digest's row.
 pub const DIGEST: &str = "digest";
+
+/// Whom a new notification is for.
+#[derive(Debug)]
+pub enum Whom {
+    /// One recipient, with the request byte for byte. Empty: the request is built when it is sent.
+    Recipient(Recipient, Vec<u8>),
+    /// All who were notified of the episode before.
+    Notified {
+        /// Whether messages on the watch count among them.
+        on_watch: bool,
+    },
+}
 
 /// A notification to add.
 #[derive(Debug)]
@@ -22,14 +37,16 @@ pub struct NewNotification {
     pub transition_seq: u32,
     /// The transition.
     pub to: TransitionKind,
-    /// The recipient, as kind:address.
-    pub recipient: String,
+    /// Whom the notification is for.
+    pub whom: Whom,
+    /// The severity now.
+    pub severity: Severity,
+    /// Time of the event, from which the age counts.
+    pub event_ms: i64,
     /// The tenant whose account sends the notification.
     pub customer_id: i64,
     /// The notice, from which the request can be rebuilt.
     pub notice: Notice,
-    /// The request, byte for byte. Empty: the request is built when it is sent.
-    pub payload: Vec<u8>,
     /// The trace context of the parent span.
     pub traceparent: Option<String>,
 }
@@ -47,6 +64,8 @@ pub struct Notification {
     pub transition: String,
     /// The recipient, as kind:address.
     pub recipient: String,
+    /// The user whose address it is. `None`: an older version wrote the row.
+    pub user_id: Option<i64>,
     /// The tenant whose account sends the notification.
     pub customer_id: i64,
     /// The request, byte for byte. Empty: the request has to be built.
@@ -61,14 +80,14 @@ pub struct Notification {
     pub resends: i32,
     /// The claim under which a sender holds the row.
     pub lease_owner: String,
-    /// Time since the row was written.
+    /// Time since the event. A device's clock may be ahead.
     pub age_ms: i64,
     /// Time since the notification may have arrived. `None`: it has not arrived.
     pub uncertain_ms: Option<i64>,
 }
 
 impl Notification {
-    /// Returns the time since the row was written.
+    /// Returns the time since the event.
     pub fn age(&self) -> Duration {
         Duration::from_millis(u64::try_from(self.age_ms).unwrap_or_default())
     }
@@ -76,6 +95,17 @@ impl Notification {
     /// Returns the notice, if it can be read.
     pub fn notice(&self) -> Option<Notice> {
         serde_json::from_str(&self.notice).ok()
+    }
+
+    /// Whether the message notifies someone. A message on the watch only does if no other channel
+    /// of its rule counts.
+    pub fn counts(&self) -> bool {
+        let address = Address::parse(&self.recipient);
+        if address.is_none_or(|address| address.channel != Channel::Message) {
+            return true;
+        }
+        let routing = self.notice().and_then(|notice| notice.routing);
+        routing.is_none_or(|routing| routing.watch_counts)
     }
 
     /// Whether the notification is a digest.

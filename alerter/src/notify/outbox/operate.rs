@@ -74,8 +74,8 @@ impl Outbox {
         query.build_query_as().fetch_all(&self.pool).await
     }
 
-    /// Makes rows due now. Dropped and failed rows start again, a digest with all its rows. Returns
-    /// the number of rows, without those in digests.
+    /// Makes rows due now. Unrouted, dropped and failed rows start again, a digest with all its
+    /// rows. Returns the number of rows, without those in digests.
     pub async fn retry(&self, ids: &[i64]) -> Result<u64, sqlx::Error> {
         let mut retried = 0;
         for ids in ids.chunks(ROWS_MAX) {
@@ -87,8 +87,8 @@ impl Outbox {
                 "UPDATE t_alert_outbox SET attempts = IF(state = 'pending', attempts, 0), \
                  payload = IF(uncertain_since IS NULL, '', payload), \
                  finished_at = NULL, next_attempt_at = {NOW_MS}, state = 'pending' \
-                 WHERE state IN ('pending', 'failed', 'dropped') AND digest_id IS NULL \
-                 AND lease_until <= {NOW_MS} AND id"
+                 WHERE state IN ('pending', 'unrouted', 'failed', 'dropped') \
+                 AND digest_id IS NULL AND lease_until <= {NOW_MS} AND id"
             ));
             push_in(&mut query, ids);
             let changed = query.build().execute(&mut *transaction).await?;
@@ -104,7 +104,7 @@ impl Outbox {
         Ok(retried)
     }
 
-    /// Drops pending rows, a digest with all its rows, and logs the drop in the alerts' log.
+    /// Drops pending and unrouted rows, a digest with all its rows, and logs the drop in the alerts' log.
     /// Returns the number of rows, without those in digests.
     pub async fn discard(&self, ids: &[i64], reason: &str) -> Result<u64, sqlx::Error> {
         let mut given_up = 0;
@@ -155,10 +155,14 @@ fn select(filter: &OutboxFilter, limit: usize) -> QueryBuilder<MySql> {
     query
 }
 
-/// Locks those of the rows that are pending and not being sent.
-async fn lock(connection: &mut MySqlConnection, ids: &[i64]) -> Result<Vec<i64>, sqlx::Error> {
+/// Locks those of the rows that wait and are not being sent.
+pub(super) async fn lock(
+    connection: &mut MySqlConnection,
+    ids: &[i64],
+) -> Result<Vec<i64>, sqlx::Error> {
     let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
-        "SELECT id FROM t_alert_outbox WHERE state = 'pending' AND lease_until <= {NOW_MS} AND id"
+        "SELECT id FROM t_alert_outbox WHERE state IN ('pending', 'unrouted') \
+         AND lease_until <= {NOW_MS} AND id"
     ));
     push_in(&mut query, ids);
     query.push(" ORDER BY id FOR UPDATE");

@@ -9,15 +9,11 @@ use sqlx::{MySql, QueryBuilder, Row};
 
 use crate::mysql::alert_rows::OVER;
 use crate::notify::outbox::notification::Notification;
-use crate::notify::outbox::table::{NOW_MS, Outbox};
+use crate::notify::outbox::table::{NOTIFIED, NOW_MS, Outbox, addresses};
+use crate::rules::channel::Channel;
 
 /// A minute, in milliseconds.
 pub(super) const MINUTE_MS: i64 = 60_000;
-
-/// Matches rows that someone received or may have received: sent rows, and rows that ended while
-/// uncertain.
-const NOTIFIED: &str =
-    "(state = 'sent' OR state IN ('dropped', 'failed') AND uncertain_since IS NOT NULL)";
 
 /// The messages that a recipient was sent in the last minute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,15 +25,20 @@ pub struct RecentSends {
 }
 
 impl Outbox {
-    /// Whether anyone received, or may have received, an earlier notification of the episode.
+    /// Whether the recipient received, or may have received, an earlier notification of the episode,
+    /// also at another address. A message on the watch does not count for another channel.
     pub async fn was_notified(&self, notification: &Notification) -> Result<bool, sqlx::Error> {
         let query = format!(
             "SELECT COUNT(*) FROM t_alert_outbox \
-             WHERE episode_key = ? AND transition_seq < ? AND {NOTIFIED}"
+             WHERE episode_key = ? AND transition_seq < ? AND {NOTIFIED} \
+             AND (recipient = ? OR user_id = ? AND recipient NOT LIKE ?)"
         );
         let told: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
             .bind(&notification.episode_key)
             .bind(notification.transition_seq)
+            .bind(&notification.recipient)
+            .bind(notification.user_id)
+            .bind(addresses(Channel::Message))
             .fetch_one(&self.pool)
             .await?;
         Ok(told > 0)

@@ -6,6 +6,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::notify::outbox::table::NOW_MS;
 
+/// The states of final rows.
+const FINAL: &str = "('sent', 'dropped', 'failed', 'refused', 'moved')";
+
 /// Days for which final rows are kept.
 pub(crate) const KEPT_DAYS: i64 = 30;
 
@@ -18,8 +21,7 @@ async fn remove(pool: &MySqlPool) -> Result<u64, sqlx::Error> {
     // Find the rows first, without locks, then delete them by their keys: a delete by time could
     // scan, and wait for, rows that a sender holds.
     let old = format!(
-        "SELECT id FROM t_alert_outbox WHERE state IN ('sent', 'dropped', 'failed') \
-         AND next_attempt_at < {NOW_MS} - {} LIMIT {ROWS_MAX}",
+        "SELECT id FROM t_alert_outbox WHERE state IN {FINAL} AND next_attempt_at < {NOW_MS} - {} LIMIT {ROWS_MAX}",
         KEPT_DAYS * 86_400_000
     );
     let mut all = 0;
@@ -31,8 +33,7 @@ async fn remove(pool: &MySqlPool) -> Result<u64, sqlx::Error> {
         }
         // An operator may have retried a row in between.
         let delete = format!(
-            "DELETE FROM t_alert_outbox WHERE id IN ({}) \
-             AND state IN ('sent', 'dropped', 'failed')",
+            "DELETE FROM t_alert_outbox WHERE id IN ({}) AND state IN {FINAL}",
             id_list(&ids)
         );
         all += removal::remove(pool, &delete).await?;

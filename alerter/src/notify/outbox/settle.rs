@@ -21,22 +21,21 @@ impl Outbox {
         attempt: &Attempt,
     ) -> Result<(), sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
-        settle(&mut transaction, notification, attempt, true).await?;
+        settle(&mut transaction, notification, attempt).await?;
         transaction.commit().await
     }
 
     /// Delivers a notification whose channel is a table of this database. The message and its
-    /// settlement are one transaction, so the message is written once. `counts` tells whether the
-    /// message notifies someone. Returns false if the row is no longer pending.
+    /// settlement are one transaction, so the message is written once. Returns false if the row is
+    /// no longer pending.
     pub async fn deliver(
         &self,
         notification: &Notification,
         columns: &Columns,
         message: &DeviceMessage<'_>,
-        counts: bool,
     ) -> Result<bool, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
-        if !settle(&mut transaction, notification, &Attempt::sent(None), counts).await? {
+        if !settle(&mut transaction, notification, &Attempt::sent(None)).await? {
             transaction.rollback().await?;
             return Ok(false);
         }
@@ -48,19 +47,21 @@ impl Outbox {
 
 /// Settles a row, the rows of its digest and its alerts. Returns false if the row is final or
 /// another sender has it.
-async fn settle(
+pub async fn settle(
     connection: &mut MySqlConnection,
     notification: &Notification,
     attempt: &Attempt,
-    counts: bool,
 ) -> Result<bool, sqlx::Error> {
     if !settle_row(connection, notification, attempt).await? {
         return Ok(false);
     }
-    if notification.is_digest() && attempt.settlement.is_final() {
+    if notification.is_digest() && attempt.settlement == Settlement::Refused {
+        // Each of its rows is routed again by itself.
+        dissolve(connection, &[notification.id], "unrouted").await?;
+    } else if notification.is_digest() && attempt.settlement.is_final() {
         settle_members(connection, &[notification.id]).await?;
     }
-    if attempt.settlement == Settlement::Sent && counts {
+    if attempt.settlement == Settlement::Sent && notification.counts() {
         let keys = keys(connection, notification).await?;
         alert_rows::notified(connection, &keys).await?;
     }
@@ -111,6 +112,25 @@ pub(super) async fn settle_members(
          part.last_errcode = digest.last_errcode, part.last_error = digest.last_error \
          WHERE part.state = 'in_digest' AND digest.state <> 'pending' AND digest.id",
     );
+    push_in(&mut query, digests);
+    query.build().execute(connection).await?;
+    Ok(())
+}
+
+/// Takes the rows of these digests out, and makes them due in `state`. What may have arrived in a
+/// digest may have arrived in each of its rows.
+pub(super) async fn dissolve(
+    connection: &mut MySqlConnection,
+    digests: &[i64],
+    state: &'static str,
+) -> Result<(), sqlx::Error> {
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+        "UPDATE t_alert_outbox AS part \
+         JOIN t_alert_outbox AS digest ON digest.id = part.digest_id \
+         SET part.state = '{state}', part.digest_id = NULL, part.next_attempt_at = {NOW_MS}, \
+         part.uncertain_since = digest.uncertain_since \
+         WHERE part.state = 'in_digest' AND digest.id"
+    ));
     push_in(&mut query, digests);
     query.build().execute(connection).await?;
     Ok(())

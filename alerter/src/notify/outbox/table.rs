@@ -4,11 +4,16 @@
 
 use std::time::Duration;
 
-use ljwx_ledger::mysql::MySqlPool;
+use ljwx_ledger::mysql::{MySqlPool, Transaction};
 use sqlx::{MySql, QueryBuilder};
+
+use crate::rules::channel::Channel;
 
 /// The server's clock in milliseconds.
 pub(crate) const NOW_MS: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
+
+/// Matches rows that the recipient received or may have received.
+pub(super) const NOTIFIED: &str = "(state = 'sent' OR uncertain_since IS NOT NULL)";
 
 /// Longest reason that a row holds, in bytes.
 pub(super) const REASON_BYTES_MAX: usize = 255;
@@ -24,11 +29,22 @@ impl Outbox {
     pub fn new(pool: MySqlPool) -> Self {
         Self { pool }
     }
+
+    /// Begins a transaction of several statements.
+    pub async fn transaction(&self) -> Result<Transaction<'static>, sqlx::Error> {
+        self.pool.begin().await
+    }
 }
 
 /// A time in the unit of the table's columns.
 pub(super) fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Returns the pattern of a channel's recipients. Kinds are our own words and contain no wildcard of
+/// LIKE.
+pub(super) fn addresses(channel: Channel) -> String {
+    format!("{}:%", channel.kind())
 }
 
 /// Adds `IN (…)` with these ids.

@@ -57,11 +57,11 @@ fn loaded(rows: &[PlatformRow]) -> TenantAccounts {
             continue;
         };
         let (accounts, kinds) = tenants.entry(customer_id).or_default();
-        match row.text("type") {
-            Some("official") => kinds.official = true,
-            Some("enterprise") => kinds.wecom = true,
-            _ => {}
-        }
+        kinds.extend(match row.text("type") {
+            Some("official") => Some(Channel::Official),
+            Some("enterprise") => Some(Channel::Wecom),
+            _ => None,
+        });
         if !row.flag("enabled", true) {
             continue;
         }
@@ -193,8 +193,8 @@ mod tests {
         assert_eq!(names(&loaded, 8), Some([None, None]), "switched off is off");
         assert_eq!(names(&loaded, 9), Some([None, name("wecom:ww7:5")]));
         assert_eq!(names(&loaded, 0), None);
-        let kinds = |customer_id| loaded.of(customer_id).map(|tenant| tenant.kinds);
-        let expected = AccountKinds { official: true, wecom: false };
+        let kinds = |customer_id| loaded.of(customer_id).map(|tenant| tenant.kinds.clone());
+        let expected = AccountKinds::from([Channel::Official]);
         assert_eq!(kinds(8), Some(expected), "switched off, and still there");
         let nurse = loaded.of(9).and_then(|tenant| tenant.accounts.default_address(Channel::Wecom));
         assert_eq!(nurse.map(|nurse| nurse.to_string()), name("wecom:nurse"));

@@ -1,17 +1,20 @@
 //! The addresses of users: the alerter's own table, through a bounded cache with a short lifetime.
+//!
+//! An address that its platform rejects for good is disabled for [`DISABLED_HOURS`], or until it is
+//! added again. A default address, which is no row of the table, then becomes a row of
+//! [`DEFAULT_USER`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ljwx_ledger::mysql::MySqlPool;
+use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use moka::future::Cache;
 use sqlx::{MySql, QueryBuilder};
 use tracing::warn;
 
 use super::choice::{Addresses, KnownAddress};
-use crate::notify::address;
-use crate::notify::address::Address;
+use crate::notify::address::{self, Address, DEFAULT_USER};
 use crate::rules::channel::Channel;
 
 /// Lifetime of a cached answer.
@@ -83,11 +86,10 @@ impl AddressBook {
             list.push_bind(*user_id);
         }
         query.push(") ORDER BY user_id, kind, address");
-        let rows: Vec<(i64, String, String, i64)> =
+        let rows: Vec<(i64, String, String, bool)> =
             query.build_query_as().fetch_all(&self.pool).await?;
         let mut loaded: HashMap<i64, Vec<KnownAddress>> = HashMap::new();
-        for (user_id, kind, name, disabled) in rows {
-            let is_disabled = disabled != 0;
+        for (user_id, kind, name, is_disabled) in rows {
             match usable(&kind, name) {
                 Ok(address) => {
                     let known = KnownAddress { address, is_disabled };
@@ -108,26 +110,69 @@ impl AddressBook {
         Ok(loaded)
     }
 
-    /// Marks an address as disabled. An address that is not in the table, such as an account's
-    /// default, stays unchanged.
-    pub(super) async fn disable(
-        &self,
-        customer_id: i64,
-        address: &Address,
-        errcode: Option<i64>,
-    ) -> Result<(), sqlx::Error> {
+    /// Forgets what is cached, because addresses were disabled or enabled.
+    pub(super) fn forget(&self) {
+        self.known.invalidate_all();
+    }
+}
+
+/// Disables an address of a tenant, whoever has it. `is_default`: it is the default address of the
+/// tenant's account.
+pub async fn disable(
+    connection: &mut MySqlConnection,
+    customer_id: i64,
+    address: &Address,
+    is_default: bool,
+    errcode: Option<i64>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE t_alert_recipient_address SET disabled_at = NOW(), disabled_errcode = ? \
+         WHERE customer_id = ? AND kind = ? AND address = ?",
+    )
+    .bind(errcode)
+    .bind(customer_id)
+    .bind(address.channel.kind())
+    .bind(&address.name)
+    .execute(&mut *connection)
+    .await?;
+    if is_default {
         sqlx::query(
-            "UPDATE t_alert_recipient_address SET disabled_at = NOW(), disabled_errcode = ? \
-             WHERE customer_id = ? AND kind = ? AND address = ?",
+            "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address, \
+             disabled_at, disabled_errcode) VALUES (?, ?, ?, ?, NOW(), ?) \
+             ON DUPLICATE KEY UPDATE kind = kind",
         )
-        .bind(errcode)
         .bind(customer_id)
+        .bind(DEFAULT_USER)
         .bind(address.channel.kind())
         .bind(&address.name)
-        .execute(&self.pool)
+        .bind(errcode)
+        .execute(connection)
         .await?;
-        Ok(())
     }
+    Ok(())
+}
+
+/// Enables the addresses of these tenants on a channel that were disabled within the last `within`.
+pub async fn enable(
+    connection: &mut MySqlConnection,
+    customers: &BTreeSet<i64>,
+    channel: Channel,
+    within: Duration,
+) -> Result<(), sqlx::Error> {
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+        "UPDATE t_alert_recipient_address SET disabled_at = NULL, disabled_errcode = NULL \
+         WHERE kind = ",
+    );
+    query.push_bind(channel.kind());
+    query.push(format!(" AND disabled_at >= NOW() - INTERVAL {} SECOND", within.as_secs()));
+    query.push(" AND customer_id IN (");
+    let mut list = query.separated(", ");
+    for customer_id in customers {
+        list.push_bind(*customer_id);
+    }
+    query.push(")");
+    query.build().execute(connection).await?;
+    Ok(())
 }
 
 fn usable(kind: &str, name: String) -> Result<Address, &'static str> {

@@ -4,22 +4,16 @@
 //! account is in. The watch counts only if no word with an account stands beside it. A notification
 //! reaches someone if a word that counts does.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::engine::routing::{OwedReason, Routed};
-use crate::notify::address::Address;
+use crate::notify::address::{Address, DEFAULT_USER, EVERYBODY, Recipient};
 use crate::notify::wechat::Accounts;
 use crate::rules::channel::{Channel, Channels};
 
 /// Most addresses that one alert notifies.
 pub const RECIPIENTS_MAX: usize = 50;
-
-/// The user whose addresses serve all users without an address of their own.
-pub const EVERYBODY: i64 = 0;
-
-/// The user under whom an account's default address is disabled.
-pub const DEFAULT_ADDRESS: i64 = -1;
 
 /// The addresses of each user.
 pub(super) type Addresses = HashMap<i64, Arc<[KnownAddress]>>;
@@ -33,44 +27,14 @@ pub(super) struct KnownAddress {
 }
 
 /// The kinds of account of which a tenant has a row, whether or not it can be used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct AccountKinds {
-    pub(super) official: bool,
-    pub(super) wecom: bool,
-}
-
-impl AccountKinds {
-    pub(super) fn of(accounts: &Accounts) -> Self {
-        Self { official: accounts.official.is_some(), wecom: accounts.wecom.is_some() }
-    }
-
-    fn has(self, channel: Channel) -> bool {
-        match channel {
-            Channel::Official => self.official,
-            Channel::Wecom => self.wecom,
-            Channel::Message => false,
-        }
-    }
-}
+pub(super) type AccountKinds = BTreeSet<Channel>;
 
 /// The accounts and addresses of a tenant.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct TenantContacts {
     pub(super) accounts: Arc<Accounts>,
     pub(super) kinds: AccountKinds,
     pub(super) addresses: Addresses,
-}
-
-/// An address that receives an alert.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Recipient {
-    /// The address.
-    pub address: Address,
-    /// The user; [`EVERYBODY`] or [`DEFAULT_ADDRESS`] if the address is no user's own.
-    pub user_id: i64,
-    /// Whether a message at this address notifies someone. On the watch, only if no other channel
-    /// counts.
-    pub counts: bool,
 }
 
 /// The recipients of an alert.
@@ -80,6 +44,8 @@ pub struct Choice {
     pub recipients: Vec<Recipient>,
     /// Addresses beyond [`RECIPIENTS_MAX`].
     pub omitted: usize,
+    /// Whether a message on the watch notifies someone: only if no other channel counts.
+    pub watch_counts: bool,
     /// The words of the rule that count and reach no one, with the reason.
     pub unreachable: Vec<(&'static str, OwedReason)>,
     /// The words of the rule that do not count, because the tenant never had an account for them.
@@ -87,10 +53,15 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// Whether a message to the recipient notifies someone.
+    pub fn counts(&self, recipient: &Recipient) -> bool {
+        self.watch_counts || recipient.address.channel != Channel::Message
+    }
+
     /// Returns whom the alert reaches.
     pub fn routed(&self) -> Routed {
         let reason = self.unreachable.first().map(|(_, reason)| *reason);
-        match self.recipients.iter().any(|recipient| recipient.counts) {
+        match self.recipients.iter().any(|recipient| self.counts(recipient)) {
             true => Routed::Somebody,
             false => Routed::Nobody(reason.unwrap_or(OwedReason::NoRecipient)),
         }
@@ -124,7 +95,7 @@ pub(super) fn choose(
     channels: Channels,
     rests: &dyn Fn(&str) -> bool,
 ) -> Choice {
-    let has = |word: &ChannelWord| word.kinds.iter().any(|kind| contacts.kinds.has(*kind));
+    let has = |word: &ChannelWord| word.kinds.iter().any(|kind| contacts.kinds.contains(kind));
     let named = [(channels.wechat, WECHAT), (channels.wecom, WECOM)];
     let named = named.into_iter().filter_map(|(named, word)| named.then_some(word));
     let (mut served, mut unserved): (Vec<_>, Vec<_>) = named.partition(has);
@@ -141,7 +112,7 @@ pub(super) fn choose(
     let counting = served.into_iter().map(|word| CountingWord { word, usable: usable(&word) });
     let counting: Vec<CountingWord> = counting.collect();
 
-    let mut chosen = chosen(contacts, people, &counting, channels.message.then_some(watch_counts));
+    let mut chosen = chosen(contacts, people, &counting, channels.message);
     let omitted = chosen.len().saturating_sub(RECIPIENTS_MAX);
     chosen.truncate(RECIPIENTS_MAX);
     chosen.sort_unstable();
@@ -155,36 +126,35 @@ pub(super) fn choose(
         unreachable.push(("message", OwedReason::NoRecipient));
     }
     let unserved = unserved.into_iter().map(|word| word.name).collect();
-    Choice { recipients: chosen, omitted, unreachable, unserved }
+    Choice { recipients: chosen, omitted, watch_counts, unreachable, unserved }
 }
 
-/// Returns the recipients by the words that count, and on the watch: `None`, or whether the watch
-/// counts.
+/// Returns the recipients by the words that count, and on the watch if `message` is set.
 fn chosen(
     contacts: &TenantContacts,
     people: &[i64],
     counting: &[CountingWord],
-    watch: Option<bool>,
+    message: bool,
 ) -> Vec<Recipient> {
     let mut chosen: Vec<Recipient> = Vec::new();
-    let add = |chosen: &mut Vec<Recipient>, found: Vec<Address>, user_id: i64, counts: bool| {
+    let add = |chosen: &mut Vec<Recipient>, found: Vec<Address>, user_id: i64| {
         for address in found {
             if !chosen.iter().any(|recipient| recipient.address == address) {
-                chosen.push(Recipient { address, user_id, counts });
+                chosen.push(Recipient { address, user_id });
             }
         }
     };
     // If no person is known, the alert counts as one person without an address.
     let mut lacking = vec![people.is_empty(); counting.len()];
     for user_id in people {
-        if let Some(counts) = watch {
+        if message {
             let address = Address { channel: Channel::Message, name: user_id.to_string() };
-            add(&mut chosen, vec![address], *user_id, counts);
+            add(&mut chosen, vec![address], *user_id);
         }
         for (word, lacking) in counting.iter().zip(&mut lacking) {
             let own = contacts.first_usable(*user_id, &word.usable);
             *lacking |= own.is_empty();
-            add(&mut chosen, own, *user_id, true);
+            add(&mut chosen, own, *user_id);
         }
     }
     for (word, lacking) in counting.iter().zip(lacking) {
@@ -195,14 +165,23 @@ fn chosen(
             let mut defaults = word.usable.iter().filter_map(|kind| contacts.default_of(*kind));
             let default = defaults.find(|known| !known.is_disabled);
             let default = default.into_iter().map(|known| known.address).collect();
-            add(&mut chosen, default, DEFAULT_ADDRESS, true);
+            add(&mut chosen, default, DEFAULT_USER);
         }
-        add(&mut chosen, everybody, EVERYBODY, true);
+        add(&mut chosen, everybody, EVERYBODY);
     }
     chosen
 }
 
 impl TenantContacts {
+    /// Passes an address over as if the platform had refused it.
+    pub(super) fn leave_out(&mut self, address: &Address) {
+        let refused = KnownAddress { address: address.clone(), is_disabled: true };
+        for known in self.addresses.values_mut() {
+            let others = known.iter().filter(|one| one.address != *address).cloned();
+            *known = others.chain([refused.clone()]).collect();
+        }
+    }
+
     fn of(&self, user_id: i64) -> &[KnownAddress] {
         self.addresses.get(&user_id).map_or(&[][..], |addresses| &addresses[..])
     }
@@ -220,7 +199,7 @@ impl TenantContacts {
     /// Returns the default address of the channel's account.
     fn default_of(&self, channel: Channel) -> Option<KnownAddress> {
         let address = self.accounts.default_address(channel)?;
-        let mut marked = self.of(DEFAULT_ADDRESS).iter().filter(|known| known.is_disabled);
+        let mut marked = self.of(DEFAULT_USER).iter().filter(|known| known.is_disabled);
         let is_disabled = marked.any(|known| known.address == address);
         Some(KnownAddress { address, is_disabled })
     }
@@ -236,7 +215,7 @@ impl CountingWord {
             .collect();
         let idle = |known: &&KnownAddress| {
             let kind = known.address.channel;
-            !known.is_disabled && self.word.kinds.contains(&kind) && contacts.kinds.has(kind)
+            !known.is_disabled && self.word.kinds.contains(&kind) && contacts.kinds.contains(&kind)
         };
         if known.iter().any(|known| self.usable.contains(&known.address.channel)) {
             OwedReason::Refused

@@ -46,7 +46,7 @@ fn addresses(known: &[(i64, &[&str])]) -> Addresses {
 fn contacts(kinds: &str, known: &[(i64, &[&str])]) -> TenantContacts {
     let accounts = accounts(kinds);
     TenantContacts {
-        kinds: AccountKinds::of(&accounts),
+        kinds: accounts.kinds(),
         accounts: Arc::new(accounts),
         addresses: addresses(known),
     }
@@ -127,6 +127,28 @@ fn an_alert_tells_a_bounded_number_and_first_whom_it_concerns_most() {
 }
 
 #[test]
+fn what_is_left_out_is_replaced_by_the_next_kind_then_by_everybody_s_then_by_the_default() {
+    let known: &[(i64, &[&str])] =
+        &[(1, &["openid:o1", "wecom:w1"]), (EVERYBODY, &["openid:desk"]), (DEFAULT_USER, &[])];
+    let steps = [
+        ("openid:o1", 1),
+        ("wecom:w1", 1),
+        ("openid:desk", EVERYBODY),
+        ("openid:duty", DEFAULT_USER),
+        ("wecom:duty", DEFAULT_USER),
+    ];
+    let mut contacts = contacts("ow", known);
+    for (expected, owner) in steps {
+        let told = choose(&contacts, &[1], channels("wechat"), &|_| false).recipients;
+        let [found] = &told[..] else { panic!("{told:?}") };
+        assert_eq!((found.address.to_string().as_str(), found.user_id), (expected, owner));
+        contacts.leave_out(&found.address);
+    }
+    let nobody = choose(&contacts, &[1], channels("wechat"), &|_| false);
+    assert_eq!(nobody.routed(), Routed::Nobody(OwedReason::Refused));
+}
+
+#[test]
 fn an_address_that_several_share_is_told_once() {
     let known: &[(i64, &[&str])] =
         &[(1, &["openid:desk"]), (2, &["openid:desk"]), (0, &["openid:desk"])];
@@ -140,7 +162,7 @@ fn routed(words: &str, rows: &str, ready: &str, known: &[(i64, &[&str])]) -> Vec
     let choice = choose(&contacts, &[1], channels(words), &|_| false);
     let recipients = choice.recipients.iter().map(|recipient| {
         let address = &recipient.address;
-        if recipient.counts { address.to_string() } else { format!("[{address}]") }
+        if choice.counts(recipient) { address.to_string() } else { format!("[{address}]") }
     });
     let unreachable =
         choice.unreachable.iter().map(|(word, reason)| format!("{word}:{}", reason.as_str()));
@@ -188,15 +210,15 @@ fn a_disabled_address_is_passed_over_and_the_next_one_is_told() {
         (
             "wechat",
             "o",
-            &[(1, &["!openid:o1"]), (DEFAULT_ADDRESS, &["!openid:duty"])],
+            &[(1, &["!openid:o1"]), (DEFAULT_USER, &["!openid:duty"])],
             &["refused", "wechat:refused"],
         ),
         // The default address of the other kind is left.
-        ("wechat", "ow", &[(DEFAULT_ADDRESS, &["!openid:duty"])], &["yes", "wecom:duty"]),
+        ("wechat", "ow", &[(DEFAULT_USER, &["!openid:duty"])], &["yes", "wecom:duty"]),
         (
             "message wechat",
             "o",
-            &[(1, &["!openid:o1"]), (DEFAULT_ADDRESS, &["!openid:duty"])],
+            &[(1, &["!openid:o1"]), (DEFAULT_USER, &["!openid:duty"])],
             &["refused", "[message:1]", "wechat:refused"],
         ),
     ];

@@ -10,12 +10,11 @@ use ljwx_reading::Ids;
 use tracing::debug;
 
 use super::accounts::TenantAccount;
-use super::choice::{
-    AccountKinds, Addresses, Choice, DEFAULT_ADDRESS, EVERYBODY, TenantContacts, choose,
-};
+use super::choice::{Addresses, Choice, TenantContacts, choose};
 use super::platform_rows::PlatformRow;
 use super::{Directory, NameCache};
-use crate::notify::notice::cut;
+use crate::notify::address::{Address, DEFAULT_USER, EVERYBODY, Recipient};
+use crate::notify::notice::{Routing, cut};
 use crate::notify::wechat::Accounts;
 use crate::notify::wechat::escape::one_line;
 use crate::rules::channel::Channels;
@@ -43,6 +42,13 @@ impl Contacts {
     #[cfg(test)]
     pub(super) fn new(tenant: TenantContacts, people: &[i64]) -> Self {
         Self { tenant: Arc::new(tenant), people: people.into(), wearer: None, ward: None }
+    }
+
+    /// The contacts of a tenant of which nothing but the accounts is known.
+    #[cfg(test)]
+    pub fn of_accounts(accounts: Accounts) -> Self {
+        let tenant = TenantContacts { accounts: Arc::new(accounts), ..TenantContacts::default() };
+        Self::new(tenant, &[])
     }
 
     /// The tenant's accounts.
@@ -74,6 +80,25 @@ impl Directory {
         Ok(found)
     }
 
+    /// Finds the recipients of a tenant's notice again, without an address and without accounts of
+    /// which `rests` is true. The watch does not refuse, so it is not among the recipients.
+    pub async fn reroute(
+        &self,
+        customer_id: i64,
+        routing: Routing,
+        without: Option<&Address>,
+        rests: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Vec<Recipient>, Arc<sqlx::Error>> {
+        let Routing { user_id, org_id, channels, .. } = routing;
+        let ids = Ids { customer_id: Some(customer_id), org_id, user_id };
+        let found = self.contacts(&BTreeSet::from([ids])).await?.remove(&ids);
+        let mut contacts = found.unwrap_or_default();
+        if let Some(address) = without {
+            Arc::make_mut(&mut contacts.tenant).leave_out(address);
+        }
+        Ok(contacts.choose(Channels { message: false, ..channels }, rests).recipients)
+    }
+
     async fn contacts_of_tenant(
         &self,
         customer_id: i64,
@@ -85,8 +110,8 @@ impl Directory {
             people.push(self.people(customer_id, *ids).await?);
         }
         let mut addresses = Addresses::new();
-        if kinds != AccountKinds::default() {
-            let users = people.iter().flatten().copied().chain([EVERYBODY, DEFAULT_ADDRESS]);
+        if !kinds.is_empty() {
+            let users = people.iter().flatten().copied().chain([EVERYBODY, DEFAULT_USER]);
             let users: BTreeSet<i64> = users.collect();
             addresses = self.addresses.of(customer_id, users).await?;
         }

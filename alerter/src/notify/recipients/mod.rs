@@ -21,11 +21,10 @@ use ljwx_reading::Ids;
 use moka::future::Cache;
 use tracing::warn;
 
-use crate::notify::address::Address;
 use crate::notify::wechat::Accounts;
 use accounts::{TenantAccount, TenantAccounts};
 use addresses::AddressBook;
-use choice::AccountKinds;
+pub use addresses::{disable, enable};
 use managers::Managers;
 use platform_rows::PlatformTables;
 
@@ -63,7 +62,7 @@ impl Directory {
         Self {
             managers: Managers::new(Arc::clone(&tables)),
             tables,
-            single: TenantAccount { kinds: AccountKinds::of(&single), accounts: Arc::new(single) },
+            single: TenantAccount { kinds: single.kinds(), accounts: Arc::new(single) },
             accounts: Cache::builder().max_capacity(1).time_to_live(ACCOUNTS_TTL).build(),
             addresses: AddressBook::new(pool),
             names: names(),
@@ -113,13 +112,8 @@ impl Directory {
         }
     }
 
-    /// Marks an address as disabled. `errcode` is the platform's reason.
-    pub async fn disable(
-        &self,
-        customer_id: i64,
-        address: &Address,
-        errcode: Option<i64>,
-    ) -> Result<(), sqlx::Error> {
-        self.addresses.disable(customer_id, address, errcode).await
+    /// Forgets the cached addresses, because some were disabled or enabled.
+    pub fn forget_addresses(&self) {
+        self.addresses.forget();
     }
 }

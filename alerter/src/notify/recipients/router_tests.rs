@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::engine::{Arrival, Change, Engine, StoredPartition};
 use crate::notify::address::Address;
-use crate::notify::recipients::choice::{AccountKinds, KnownAddress, TenantContacts};
+use crate::notify::recipients::choice::{KnownAddress, TenantContacts};
 use crate::notify::wechat::{Accounts, FieldMap, OfficialAccount, WecomAccount, WecomForm};
 use crate::rules::index::RuleSet;
 use crate::rules::validation::{RuleStatus, check};
@@ -68,7 +68,7 @@ impl World {
             .filter_map(Value::as_i64)
             .collect();
         let tenant = TenantContacts {
-            kinds: AccountKinds::of(&accounts),
+            kinds: accounts.kinds(),
             accounts: Arc::new(accounts),
             addresses: addresses.collect(),
         };

@@ -117,6 +117,7 @@ impl Sender {
                 rendered => rendered,
             },
         };
+        self.gates.observe(route.name(), route.settings(), scope, Instant::now());
         if let Err((wait, reason)) = self.gates.admit(route.name(), scope, Instant::now()) {
             return Some(Attempt::later(wait, reason));
         }
@@ -159,6 +160,7 @@ impl Sender {
         }
         span.span().end();
         if sent.is_ok() {
+            self.gates.accepted(route.name());
             self.note(route, AccountHealth::Works, None);
             info!(
                 alert.transition = notification.transition,
@@ -173,10 +175,15 @@ impl Sender {
     }
 
     async fn failed(&self, job: &SendJob<'_>, route: &Route, failure: Failure) -> Attempt {
-        let SendJob { notification, address, .. } = job;
+        let notification = job.notification;
         let attempts = u32::try_from(notification.attempts).unwrap_or_default() + 1;
-        let until_tomorrow = until_tomorrow(&self.zone, Timestamp::now());
-        let course = failure_action(failure.remedy, attempts, until_tomorrow, rand::random());
+        let remedy = match failure.remedy {
+            ErrcodeRemedy::DropRecipient => {
+                self.refusal_remedy(notification.customer_id, &job.address, route).await
+            }
+            remedy => remedy,
+        };
+        let course = failure_action(remedy, attempts, rand::random());
         warn!(
             account = route.name(),
             errcode = failure.errcode,
@@ -184,27 +191,16 @@ impl Sender {
             attempts,
             "cannot send notification"
         );
-        let health = course.health(failure.remedy, failure.errcode.is_some());
+        let health = course.health(remedy, failure.errcode.is_some());
         self.note(route, health, Some(&failure));
-        if failure.remedy == ErrcodeRemedy::WaitUntil(Reset::Duplicate)
+        if remedy == ErrcodeRemedy::WaitUntil(Reset::Duplicate)
             && notification.uncertain_ms.is_some()
         {
             // The message of which this one is a duplicate is its own earlier attempt.
             return Attempt::sent(failure.errcode);
         }
-        if failure.remedy == ErrcodeRemedy::DropRecipient {
-            let refused =
-                self.routes.disable(notification.customer_id, address, failure.errcode).await;
-            if let Err(error) = refused {
-                warn!(%error, "cannot disable recipient address");
-            }
-        }
-        let settlement = match failure.remedy {
-            ErrcodeRemedy::Plainer => other_kind_or(course.settlement),
-            _ => course.settlement,
-        };
         Attempt {
-            settlement,
+            settlement: course.settlement,
             requested: true,
             // A definite answer does not settle an earlier attempt that got no answer.
             uncertain: failure.uncertain || notification.uncertain_ms.is_some(),
@@ -224,18 +220,15 @@ impl Sender {
     }
 }
 
-/// Returns the settlement of a message that the platform accepts in no form.
-fn other_kind_or(otherwise: Settlement) -> Settlement {
-    otherwise
-}
-
 /// Rebuilds the request. `None`: the account does not serve the address.
 fn render(job: &SendJob<'_>, route: &Route, delayed: bool, repeat: bool) -> Option<RebuiltRequest> {
     let mut notice = job.notice.clone()?;
     // Marks stay once set: an earlier attempt that may have arrived may have been the final one.
     notice.delayed |= delayed;
-    notice.repeat |= repeat;
-    rebuilt(job, route, notice, job.notification.resends + i32::from(repeat))
+    let resends = job.notification.resends + i32::from(repeat);
+    // A row that was moved here counts what may have arrived at the other address.
+    notice.repeat |= resends > 0;
+    rebuilt(job, route, notice, resends)
 }
 
 /// Returns the request of `notice`, under the name that it has after `resends` resends.
@@ -252,19 +245,6 @@ pub(super) fn rebuilt(
 
 fn error_type(failure: &Failure) -> String {
     failure.errcode.map_or_else(|| "unreachable".to_owned(), |errcode| errcode.to_string())
-}
-
-/// Returns the time until the platform's day ends in this zone.
-fn until_tomorrow(zone: &jiff::tz::TimeZone, now: Timestamp) -> Duration {
-    let tomorrow = zone
-        .to_datetime(now)
-        .date()
-        .tomorrow()
-        .ok()
-        .and_then(|day| zone.to_ambiguous_timestamp(day.at(0, 0, 0, 0)).compatible().ok());
-    tomorrow
-        .and_then(|tomorrow| Duration::try_from(tomorrow.duration_since(now)).ok())
-        .unwrap_or(Duration::from_secs(86_400))
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::*;
@@ -28,6 +27,7 @@ fn notification(key: &EpisodeKey, resends: i32) -> Notification {
         transition_seq: 2,
         transition: "opened".into(),
         recipient: "openid:o1".into(),
+        user_id: None,
         customer_id: 7,
         payload: Vec::new(),
         notice: serde_json::to_string(&notice()).unwrap(),
@@ -86,8 +86,9 @@ fn a_notice_that_cannot_be_read_is_none() {
 }
 
 #[test]
-fn the_platform_s_day_ends_at_midnight_of_its_zone() {
-    let zone = TimeZone::get("Asia/Shanghai").unwrap();
-    let now = "2025-09-02T22:00:00+08:00".parse().unwrap();
-    assert_eq!(until_tomorrow(&zone, now), Duration::from_secs(2 * 3_600));
+fn what_may_have_arrived_at_another_address_is_marked_as_a_repeat() {
+    let key = EpisodeKey::of_digest(7, "openid:o1", 1);
+    let (first, resends) = rendered(&notification(&key, 1), false, false);
+    assert_eq!(first["data"]["keyword2"]["value"], "重复? 心率过高 133");
+    assert_eq!(resends, 1);
 }

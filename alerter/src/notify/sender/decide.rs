@@ -17,11 +17,11 @@ const WINDOW_MARGIN: Duration = Duration::from_secs(60);
 /// The facts about a notification that decide what to do with it.
 #[derive(Debug, Clone, Copy)]
 pub struct NotificationState {
-    /// Time since the row was written.
+    /// Time since the event.
     pub age: Duration,
     /// Whether the notification reports an end.
     pub is_end: bool,
-    /// Whether anyone was notified of the opening. Queried for ends only.
+    /// Whether the recipient was notified of the episode before. Queried for ends only.
     pub start_notified: bool,
     /// Whether the episode still fires. Queried for old notifications only.
     pub firing: bool,

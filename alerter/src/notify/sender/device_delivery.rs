@@ -47,16 +47,18 @@ impl Sender {
             }
         };
         let is_wearer = wearer.user_id == Some(user_id);
+        // The transition may have been delayed before it was written.
+        let late = Notice { delayed: delayed || notice.delayed, ..notice.clone() };
         let message = DeviceMessage {
             device_sn: &notice.device_sn,
-            text: device_message::text(&Notice { delayed, ..notice.clone() }, is_wearer),
+            text: device_message::text(&late, is_wearer),
             user_id,
             is_wearer,
             org_id: wearer.org_id,
             customer_id: notification.customer_id,
         };
         let span = start_span(notification, Channel::Message);
-        let delivered = self.outbox.deliver(notification, &columns, &message, notice.counts).await;
+        let delivered = self.outbox.deliver(notification, &columns, &message).await;
         if delivered.is_err() {
             span.span().set_status(Status::error("not written"));
         }
@@ -89,7 +91,7 @@ impl Sender {
         let error = errors::message(error);
         warn!(error, attempts, "cannot write notification for the watch");
         Attempt {
-            settlement: failure_action(remedy, attempts, FIX_WAIT, rand::random()).settlement,
+            settlement: failure_action(remedy, attempts, rand::random()).settlement,
             requested: true,
             uncertain: false,
             errcode: None,

@@ -31,7 +31,7 @@ pub struct DigestMember<'a> {
 }
 
 /// Returns the episodes whose end is in `waiting` and whose opening is not, in the order of their
-/// rows. The outbox must say whether anyone received those openings.
+/// rows. The outbox must say whether the recipient received those openings.
 pub fn unpaired_ends(waiting: &[WaitingRow]) -> Vec<&str> {
     let mut begun = HashSet::new();
     let mut alone = Vec::new();
@@ -46,7 +46,7 @@ pub fn unpaired_ends(waiting: &[WaitingRow]) -> Vec<&str> {
 
 /// Returns the rows that go into the digest, in their order. A row that cannot go in holds back
 /// later rows of the same device. So no end is read before its opening. `told` holds the episodes
-/// of [`unpaired_ends`] that someone was notified of.
+/// of [`unpaired_ends`] that the recipient was notified of.
 pub fn choose<'a>(waiting: &'a [WaitingRow], notified: &HashSet<String>) -> Vec<DigestMember<'a>> {
     let mut members: Vec<DigestMember<'a>> = Vec::new();
     let (mut kept_back, mut chosen) = (HashSet::new(), HashSet::new());
@@ -108,10 +108,10 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
         text: text(&alerts),
         delayed: false,
         repeat: false,
-        counts: true,
         since: None,
         plain_fields: BTreeSet::new(),
         digest_of: Some(alerts.len()),
+        routing: None,
     })
 }
 

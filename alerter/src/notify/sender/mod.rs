@@ -5,6 +5,8 @@
 //!
 //! ```text
 //! storm (digest) ─► slots ─► claim ─► decide ─► limits (breaker, rate) ─► send ─► retry policy ─► settle
+//!     ▲                                                                                              │
+//!     └── moving (the account does not send), reroute (the recipient refused) ◄──────────────────────┘
 //! ```
 
 pub mod routes;
@@ -13,7 +15,9 @@ mod attempt;
 mod decide;
 mod device_delivery;
 mod digest;
+mod moving;
 mod plainer;
+mod reroute;
 mod retry_policy;
 mod storm;
 
@@ -21,13 +25,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::tz::TimeZone;
 use metrics::counter;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use self::moving::Passes;
 use self::routes::SenderRoutes;
 use super::limits::AccountLimits;
 use super::limits::rate_limit::{RecipientBudget, RecipientKey, SendLimits};
@@ -63,8 +67,6 @@ pub struct Sender {
     pub mysql_retry: MysqlRetry,
     /// Wakes the sender when the outbox has new rows.
     pub wake: Arc<Notify>,
-    /// The zone in which the platform's day ends.
-    pub zone: TimeZone,
 }
 
 /// Rows that were claimed together, with the budget of their recipients.
@@ -122,10 +124,11 @@ impl Sender {
     /// Sends until `stop`. Attempts under way at `stop` are still settled.
     pub async fn run(self, stop: CancellationToken) {
         let (sender, mut sends) = (Arc::new(self), Sends::default());
+        let mut passes = Passes::default();
         let heartbeat = sender.mysql_retry.heartbeat().clone();
         while !stop.is_cancelled() {
             heartbeat.turn();
-            let turn = heartbeat.during(sender.turn(&mut sends)).await;
+            let turn = heartbeat.during(sender.turn(&mut sends, &mut passes)).await;
             let worked = turn.unwrap_or_else(|error| {
                 warn!(%error, "cannot query the outbox, retrying");
                 false
@@ -147,12 +150,20 @@ impl Sender {
         }
     }
 
-    /// Claims due rows for which there are free slots, and begins to send them. Returns false if
-    /// there are none.
-    async fn turn(self: &Arc<Self>, sends: &mut Sends) -> Result<bool, sqlx::Error> {
+    /// Moves and routes again what has to be, then claims due rows for which there are free slots,
+    /// and begins to send them. Returns false if there is nothing more to do now.
+    async fn turn(
+        self: &Arc<Self>,
+        sends: &mut Sends,
+        passes: &mut Passes,
+    ) -> Result<bool, sqlx::Error> {
         // Check before every claim: after a pause, pending alerts of a storm would go out one by
         // one.
         self.digest_storms().await;
+        let more = self.leave_accounts(passes).await;
+        if let Err(error) = self.route_unrouted().await {
+            debug!(%error, "cannot route notifications again, retrying");
+        }
         let paused = self.gates.paused(&sends.slots.full_accounts(), Instant::now());
         let due = self.outbox.due(&paused, &sends.slots.full_channels()).await?;
         let mut chosen = sends.slots.choose(due.into_iter().map(|row| self.slot(row)));
@@ -161,7 +172,7 @@ impl Sender {
         let claimed = self.outbox.claim(&ids).await?;
         chosen.retain(|slot| claimed.iter().any(|notification| notification.id == slot.id));
         chosen.into_iter().for_each(|slot| sends.slots.take(slot));
-        let worked = !claimed.is_empty();
+        let worked = more || !claimed.is_empty();
         for notification in claimed {
             let (sender, round) = (Arc::clone(self), Arc::clone(&round));
             sends.tasks.spawn(async move {
@@ -198,21 +209,21 @@ impl Sender {
 
     /// Makes one attempt at one notification and settles it.
     async fn process(&self, notification: &Notification, round: &Round) {
-        let Some(attempt) = self.attempt(notification, round).await else { return };
+        let Some(mut attempt) = self.attempt(notification, round).await else { return };
         let channel = Address::parse(&notification.recipient).map(|address| address.channel);
-        count(&attempt, channel.map_or("none", |channel| channel.as_str()));
         // A sent message to the watch was settled in the transaction that wrote it.
         if channel != Some(Channel::Message) || attempt.settlement != Settlement::Sent {
             // The lease protects the row until it is settled. After the lease another replica sends
             // it again, and the platform recognises the bytes.
-            let settle = self
-                .mysql_retry
-                .until_done("settle a notification", || self.outbox.settle(notification, &attempt));
-            if settle.await.is_err() {
+            let settle = || self.settle(notification, &attempt);
+            let settled = self.mysql_retry.until_done("settle a notification", settle).await;
+            let Ok(settlement) = settled else {
                 warn!("notification not settled at shutdown, another replica sends it again");
                 return;
-            }
+            };
+            attempt.settlement = settlement;
         }
+        count(&attempt, channel.map_or("none", |channel| channel.as_str()));
         self.postpone_others(notification, &attempt).await;
         if attempt.requested
             && let Some(channel) = channel
@@ -220,6 +231,18 @@ impl Sender {
         {
             warn!(%error, "cannot write to t_alert_action_log, continuing without it");
         }
+    }
+
+    async fn settle(
+        &self,
+        notification: &Notification,
+        attempt: &Attempt,
+    ) -> Result<Settlement, Arc<sqlx::Error>> {
+        if matches!(attempt.settlement, Settlement::Refused | Settlement::Moved) {
+            return self.hand_on(notification, attempt).await;
+        }
+        self.outbox.settle(notification, attempt).await?;
+        Ok(attempt.settlement.clone())
     }
 
     /// Postpones all pending rows of a recipient at the limit, so that they are not claimed one by
@@ -252,10 +275,10 @@ fn count(attempt: &Attempt, channel: &'static str) {
             counter!(POSTPONED, "reason" => reason()).increment(1);
             return;
         }
-        // The platform rejected the recipient. The row itself is stored as dropped.
-        Settlement::Dropped if attempt.requested => "refused",
         Settlement::Dropped => "dropped",
         Settlement::Failed => "failed",
+        Settlement::Refused => "refused",
+        Settlement::Moved => "moved",
     };
     let errcode = attempt.errcode.map_or_else(|| reason().to_owned(), error::label);
     counter!(NOTIFICATIONS, "outcome" => outcome, "channel" => channel, "errcode" => errcode)

@@ -20,6 +20,10 @@ const RETRY_MAX: Duration = Duration::from_secs(300);
 /// Pause of an account that an operator has to fix.
 pub const FIX_WAIT: Duration = Duration::from_secs(300);
 
+/// Pause of an account whose day is used up, before one message tries it. The platform resets days
+/// at times of its own, and operators may have the quota raised.
+const DAY_WAIT: Duration = Duration::from_secs(600);
+
 /// Wait of a recipient who got too many messages.
 const RECIPIENT_WAIT: Duration = Duration::from_secs(600);
 
@@ -63,12 +67,7 @@ impl FailureAction {
 }
 
 /// Decides after the failure of attempt number `attempts`.
-pub fn failure_action(
-    remedy: ErrcodeRemedy,
-    attempts: u32,
-    until_tomorrow: Duration,
-    random: f64,
-) -> FailureAction {
+pub fn failure_action(remedy: ErrcodeRemedy, attempts: u32, random: f64) -> FailureAction {
     let only = |settlement| FailureAction { settlement, pause: None, operator: false };
     let all = |wait, operator| FailureAction {
         settlement: Settlement::Retry(wait),
@@ -88,24 +87,19 @@ pub fn failure_action(
         ErrcodeRemedy::RetryThenConfigError if attempts < TEMPLATE_ATTEMPTS_MAX => retry(),
         ErrcodeRemedy::RetryThenPermanent if attempts < UNCERTAIN_ATTEMPTS_MAX => retry(),
         ErrcodeRemedy::RetryThenConfigError | ErrcodeRemedy::ConfigError => all(FIX_WAIT, true),
-        ErrcodeRemedy::RetryThenPermanent | ErrcodeRemedy::Permanent | ErrcodeRemedy::Plainer => {
-            only(Settlement::Failed)
-        }
+        ErrcodeRemedy::RetryThenPermanent | ErrcodeRemedy::Permanent => only(Settlement::Failed),
+        ErrcodeRemedy::Plainer => only(Settlement::Moved),
         ErrcodeRemedy::WaitUntil(Reset::AccountMinute) => all(Duration::from_secs(60), false),
-        // Notify operators: the account sends nothing until then, unless an operator has the quota
-        // raised.
-        ErrcodeRemedy::WaitUntil(Reset::AccountDay) => all(until_tomorrow, true),
+        ErrcodeRemedy::WaitUntil(Reset::AccountDay) => all(DAY_WAIT, true),
         ErrcodeRemedy::WaitUntil(Reset::Recipient) => only(Settlement::Retry(RECIPIENT_WAIT)),
         ErrcodeRemedy::WaitUntil(Reset::Duplicate) => only(Settlement::Retry(DUPLICATE_WAIT)),
-        ErrcodeRemedy::DropRecipient => only(Settlement::Dropped),
+        ErrcodeRemedy::DropRecipient => only(Settlement::Refused),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TOMORROW: Duration = Duration::from_secs(7_000);
 
     #[test]
     fn every_remedy_has_its_course() {
@@ -121,20 +115,16 @@ mod tests {
             (ErrcodeRemedy::RetryThenPermanent, 4, Settlement::Failed, None, false),
             (ErrcodeRemedy::ConfigError, 1, later(300), Some(300), true),
             (ErrcodeRemedy::WaitUntil(Reset::AccountMinute), 1, later(60), Some(60), false),
-            (ErrcodeRemedy::WaitUntil(Reset::AccountDay), 1, later(7_000), Some(7_000), true),
+            (ErrcodeRemedy::WaitUntil(Reset::AccountDay), 1, later(600), Some(600), true),
             (ErrcodeRemedy::WaitUntil(Reset::Recipient), 1, later(600), None, false),
             (ErrcodeRemedy::WaitUntil(Reset::Duplicate), 1, later(61), None, false),
-            (ErrcodeRemedy::Plainer, 1, Settlement::Failed, None, false),
-            (ErrcodeRemedy::DropRecipient, 1, Settlement::Dropped, None, false),
+            (ErrcodeRemedy::Plainer, 1, Settlement::Moved, None, false),
+            (ErrcodeRemedy::DropRecipient, 1, Settlement::Refused, None, false),
             (ErrcodeRemedy::Permanent, 1, Settlement::Failed, None, false),
         ] {
             let expected =
                 FailureAction { settlement, pause: pause.map(Duration::from_secs), operator };
-            assert_eq!(
-                failure_action(remedy, attempts, TOMORROW, 0.0),
-                expected,
-                "{remedy:?} {attempts}"
-            );
+            assert_eq!(failure_action(remedy, attempts, 0.0), expected, "{remedy:?} {attempts}");
         }
     }
 
@@ -155,10 +145,10 @@ mod tests {
                 true,
                 AccountHealth::Limited(wait(60)),
             ),
-            (ErrcodeRemedy::WaitUntil(Reset::AccountDay), true, AccountHealth::Broken(TOMORROW)),
+            (ErrcodeRemedy::WaitUntil(Reset::AccountDay), true, AccountHealth::Broken(DAY_WAIT)),
             (ErrcodeRemedy::ConfigError, true, AccountHealth::Broken(FIX_WAIT)),
         ] {
-            let course = failure_action(remedy, 1, TOMORROW, 0.0);
+            let course = failure_action(remedy, 1, 0.0);
             assert_eq!(course.health(remedy, answered), health, "{remedy:?} {answered}");
         }
     }

@@ -46,6 +46,16 @@ impl Route {
         &self.name
     }
 
+    /// Returns a hash of the account's settings, which shows that the account was changed.
+    pub fn settings(&self) -> u64 {
+        self.accounts.settings(self.channel)
+    }
+
+    /// Whether an address is the account's default address.
+    pub fn is_default(&self, address: &Address) -> bool {
+        self.accounts.default_address(address.channel).as_ref() == Some(address)
+    }
+
     /// Renders the request that sends `notice` to `address`. `None`: the account does not serve the
     /// address.
     pub fn render(&self, address: &Address, id: &str, notice: &Notice) -> Option<Vec<u8>> {
@@ -72,16 +82,6 @@ impl SenderRoutes {
     /// Sends stored bytes once.
     pub async fn send(&self, route: &Route, payload: &[u8]) -> Result<(), Failure> {
         self.platforms.send(&route.accounts, route.channel, payload).await
-    }
-
-    /// Marks an address as disabled.
-    pub async fn disable(
-        &self,
-        customer_id: i64,
-        address: &Address,
-        errcode: Option<i64>,
-    ) -> Result<(), sqlx::Error> {
-        self.directory.disable(customer_id, address, errcode).await
     }
 }
 

@@ -43,7 +43,7 @@ impl Sender {
     /// get another. After the storm, only gathered rows become a digest. Later rows are sent
     /// singly.
     async fn digest(&self, whom: (i64, &str), lasts: bool) -> Result<(), sqlx::Error> {
-        let mut transaction = self.outbox.begin_digest().await?;
+        let mut transaction = self.outbox.transaction().await?;
         let mut until = digest_rows::digest_until(&mut transaction, whom).await?;
         let mut waiting = Vec::new();
         if until.is_none() {
@@ -62,7 +62,8 @@ impl Sender {
             return Ok(());
         }
         let notified =
-            digest_rows::notified_episodes(&mut transaction, &unpaired_ends(&waiting)).await?;
+            digest_rows::notified_episodes(&mut transaction, whom.1, &unpaired_ends(&waiting))
+                .await?;
         let members = choose(&waiting, &HashSet::from_iter(notified));
         if !lasts && members.len() < DIGEST_ROWS_MIN {
             return transaction.rollback().await;

@@ -1,5 +1,7 @@
 //! The accounts that notify a tenant's recipients.
 
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -43,7 +45,7 @@ pub struct WecomAccount {
 }
 
 /// The form of a message in WeCom.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum WecomForm {
     /// Text, which every member sees.
     #[default]
@@ -70,6 +72,31 @@ impl Accounts {
             Channel::Wecom => Some(self.wecom.as_ref()?.name()),
             Channel::Message => None,
         }
+    }
+
+    /// Returns the channels of the accounts.
+    pub fn kinds(&self) -> BTreeSet<Channel> {
+        let kinds = [Channel::Official, Channel::Wecom].into_iter();
+        kinds.filter(|channel| self.name(*channel).is_some()).collect()
+    }
+
+    /// Returns a hash of the settings of a channel's account. It is kept in memory only: it depends
+    /// on the secret.
+    pub fn settings(&self, channel: Channel) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match (channel, &self.official, &self.wecom) {
+            (Channel::Official, Some(account), _) => {
+                let secret = account.app_secret.expose_secret();
+                let template = (&account.template_id, &account.fields);
+                (&account.app_id, secret, template).hash(&mut hasher);
+            }
+            (Channel::Wecom, _, Some(account)) => {
+                let secret = account.secret.expose_secret();
+                (&account.corp_id, account.agent_id, secret, account.form).hash(&mut hasher);
+            }
+            _ => {}
+        }
+        hasher.finish()
     }
 
     /// Returns the channel's default address, for alerts without a known recipient.

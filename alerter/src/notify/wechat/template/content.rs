@@ -9,7 +9,7 @@ use crate::engine::episode::TransitionKind;
 use crate::notify::notice::{Notice, minute};
 
 /// A piece of a notice that a field of a template can show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
     /// The wearer's name, else the serial number.

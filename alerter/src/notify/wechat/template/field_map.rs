@@ -17,17 +17,17 @@ use crate::rules::vital::Vital;
 const FIELDS_MAX: usize = 20;
 
 /// The fields of a template, each with its source.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub struct FieldMap(Vec<Field>);
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 struct Field {
     name: String,
     kind: FieldType,
     source: FieldSource,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 enum FieldSource {
     /// The same text in every message.
     Constant(String),

@@ -18,7 +18,7 @@ const PHRASE_CHARS_MAX: usize = 5;
 const NAME_CHARS_MAX: usize = 10;
 
 /// The type of a field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FieldType {
     /// `keyword`, `thing`, and every type without rules here: one short line.
     Line,

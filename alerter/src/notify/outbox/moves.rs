@@ -1,0 +1,149 @@
+//! Finds what waits for an account that does not send, and moves it to other recipients.
+//!
+//! [`crate::notify::sender`] chooses the recipients.
+
+use std::time::Duration;
+
+use ljwx_ledger::mysql::MySqlConnection;
+use sqlx::{FromRow, MySql, QueryBuilder};
+
+use super::operate::lock;
+use super::reroute_rows::copy;
+use super::settle::dissolve;
+use crate::notify::address::Recipient;
+use crate::notify::outbox::notification::DIGEST;
+use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, milliseconds, push_in};
+use crate::rules::channel::Channel;
+use crate::rules::severity::Severity;
+
+/// Rows that are read at a time.
+pub const BATCH_MAX: usize = 500;
+
+/// Wait of a critical notification before it leaves an account that is at a limit.
+const CRITICAL_WAIT: Duration = Duration::from_secs(10);
+
+/// A row that waits for its account.
+#[derive(Debug, Clone, FromRow)]
+pub struct StrandedRow {
+    /// The row's id.
+    pub id: i64,
+    /// The user whose address it is. `None`: an older version wrote the row, or it is a digest.
+    pub user_id: Option<i64>,
+    /// The notice, as JSON.
+    pub notice: String,
+    /// Whether the row is a digest.
+    pub is_digest: bool,
+}
+
+impl Outbox {
+    /// Returns the pending rows of a tenant on a channel after the row `after`, in their order, at
+    /// most [`BATCH_MAX`]. `critical`: only those that are critical and have waited, with the rows
+    /// that come before them.
+    pub async fn stranded(
+        &self,
+        (customer_id, channel): (i64, Channel),
+        after: i64,
+        critical: bool,
+    ) -> Result<Vec<StrandedRow>, sqlx::Error> {
+        stranded(customer_id, channel, after, critical).build_query_as().fetch_all(&self.pool).await
+    }
+
+    /// Makes a tenant's pending rows on a channel due, because their account was changed. Otherwise
+    /// they would wait as long as they would for the account of before.
+    pub async fn make_due(
+        &self,
+        (customer_id, channel): (i64, Channel),
+    ) -> Result<(), sqlx::Error> {
+        let query = format!(
+            "UPDATE t_alert_outbox SET next_attempt_at = {NOW_MS} WHERE customer_id = ? \
+             AND state = 'pending' AND recipient LIKE ? AND next_attempt_at > {NOW_MS} \
+             AND lease_until <= {NOW_MS}"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(customer_id)
+            .bind(addresses(channel))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Moves rows to their recipients. The rows of `digests` are taken out first, to be moved by
+    /// themselves. Returns the number of rows that were moved.
+    pub async fn relocate(
+        &self,
+        moves: &[(i64, Vec<Recipient>)],
+        digests: &[i64],
+    ) -> Result<u64, sqlx::Error> {
+        let ids: Vec<i64> = moves.iter().map(|(id, _)| *id).collect();
+        let mut transaction = self.transaction().await?;
+        let digests = waiting(&mut transaction, digests).await?;
+        if !digests.is_empty() {
+            dissolve(&mut transaction, &digests, "pending").await?;
+            settle(&mut transaction, &digests).await?;
+        }
+        let ids = waiting(&mut transaction, &ids).await?;
+        for (id, recipients) in moves.iter().filter(|(id, _)| ids.contains(id)) {
+            copy(&mut transaction, *id, recipients).await?;
+        }
+        if !ids.is_empty() {
+            settle(&mut transaction, &ids).await?;
+        }
+        transaction.commit().await?;
+        Ok(ids.len() as u64)
+    }
+}
+
+/// Locks those of the rows that still wait.
+async fn waiting(connection: &mut MySqlConnection, ids: &[i64]) -> Result<Vec<i64>, sqlx::Error> {
+    if ids.is_empty() { Ok(Vec::new()) } else { lock(connection, ids).await }
+}
+
+async fn settle(connection: &mut MySqlConnection, ids: &[i64]) -> Result<(), sqlx::Error> {
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+        "UPDATE t_alert_outbox SET state = 'moved', finished_at = {NOW_MS}, \
+         next_attempt_at = {NOW_MS}, last_error = 'account does not send' WHERE id"
+    ));
+    push_in(&mut query, ids);
+    query.build().execute(connection).await?;
+    Ok(())
+}
+
+/// Selects rows that wait for an account. The index is named: a server that guesses from the
+/// recipients would read all that the tenant was ever sent.
+fn stranded(customer_id: i64, channel: Channel, after: i64, critical: bool) -> QueryBuilder<MySql> {
+    let mut query = QueryBuilder::new(format!(
+        "SELECT id, user_id, notice, CAST(transition = '{DIGEST}' AS SIGNED) AS is_digest \
+         FROM t_alert_outbox AS waiting FORCE INDEX (idx_customer_state) \
+         WHERE state = 'pending' AND lease_until <= {NOW_MS} AND customer_id = "
+    ));
+    query.push_bind(customer_id).push(" AND id > ").push_bind(after);
+    query.push(" AND recipient LIKE ").push_bind(addresses(channel));
+    if critical {
+        query.push(format!(
+            " AND EXISTS (SELECT 1 FROM t_alert_outbox AS critical \
+                 WHERE critical.episode_key = waiting.episode_key \
+                 AND critical.recipient = waiting.recipient \
+                 AND critical.transition_seq >= waiting.transition_seq \
+                 AND critical.state = 'pending' AND critical.severity = {} \
+                 AND critical.created_at <= {NOW_MS} - {})",
+            Severity::Critical.number(),
+            milliseconds(CRITICAL_WAIT)
+        ));
+    }
+    query.push(format!(" ORDER BY id LIMIT {BATCH_MAX}"));
+    query
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_critical_leaves_an_account_at_a_limit() {
+        let all = stranded(7, Channel::Official, 0, false).into_string();
+        assert!(!all.contains("critical") && all.ends_with("ORDER BY id LIMIT 500"), "{all}");
+        let some = stranded(7, Channel::Official, 0, true).into_string();
+        assert!(some.contains("critical.severity = 5"), "{some}");
+        assert!(some.contains("critical.created_at <= CAST(UNIX_TIMESTAMP(NOW(3)) * 1000"));
+    }
+}
