@@ -13,8 +13,7 @@ ljwx_service::declare_metrics! {
     /// Episodes open on this replica's partitions.
     Gauge EPISODES_OPEN = "alerter_episodes_open" by "severity";
     /// Notifications by outcome: sent, retried, refused, moved, dropped, over, failed, unreachable,
-    /// silenced.
-    /// The errcode is the platform's, or a word for why no request was made.
+    /// silenced. The errcode is the platform's, or a word for why no request was made.
     Counter NOTIFICATIONS = "alerter_notifications_total" by "outcome", "channel", "errcode";
     /// Open episodes of this replica's partitions that owe a notification: one was due and reached no
     /// one. By reason: silenced, `no_recipient`, `no_account`, refused, late.

@@ -81,16 +81,7 @@ impl Partition {
         if silence.is_some() {
             self.deadlines.schedule(sn, *rule_id, next_look(device, &rule, at.ms));
         }
-        Some(Change {
-            rule_id: *rule_id,
-            rule_version: rule.version,
-            rule: Some(rule),
-            device_sn: sn.clone(),
-            ids,
-            transition,
-            verdict,
-            at,
-        })
+        Some(Change::of(&rule, (sn, ids), transition, verdict, at))
     }
 
     /// Returns the state of an episode and its rule. `None`: the rule is no longer active.
@@ -115,15 +106,12 @@ impl Partition {
         })
     }
 
-    /// Finds what is owed in the state that was loaded.
-    pub(super) fn load_owed(&mut self) {
-        let Self { devices, touched, .. } = self;
-        for (sn, device) in devices.iter() {
-            for (rule_id, tracked) in &device.tracked {
-                if tracked.episode.owes() {
-                    touched.owed.load((sn.clone(), *rule_id));
-                }
-            }
-        }
+    /// Finds the episodes that owe a notification, and forgets those that are over.
+    pub(super) fn index_owed(&mut self) {
+        let owing = self.devices.iter().flat_map(|(sn, device)| {
+            let owing = device.tracked.iter().filter(|(_, tracked)| tracked.episode.owes());
+            owing.map(move |(rule_id, _)| (sn.clone(), *rule_id))
+        });
+        self.touched.owed.set(owing);
     }
 }

@@ -62,7 +62,7 @@ impl Engine {
     pub fn load(&mut self, partition: i32, stored: StoredPartition) {
         let StoredPartition { devices, journal, clock } = stored;
         let mut loaded = Partition { devices, journal, clock, ..Partition::default() };
-        loaded.load_owed();
+        loaded.index_owed();
         self.partitions.insert(partition, loaded);
     }
 

@@ -86,6 +86,28 @@ pub struct Change {
     pub at: EventTime,
 }
 
+impl Change {
+    /// A change of an active rule's episode on a device.
+    pub(super) fn of(
+        rule: &Arc<Rule>,
+        (device_sn, ids): (&DeviceSn, Ids),
+        transition: Transition,
+        verdict: Verdict,
+        at: EventTime,
+    ) -> Self {
+        Self {
+            rule: Some(Arc::clone(rule)),
+            rule_id: rule.id,
+            rule_version: rule.version,
+            device_sn: device_sn.clone(),
+            ids,
+            transition,
+            verdict,
+            at,
+        }
+    }
+}
+
 /// An open episode that owes a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwedEpisode {

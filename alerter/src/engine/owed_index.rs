@@ -28,9 +28,14 @@ pub struct TouchedStates {
 }
 
 impl OwedIndex {
-    /// Adds an episode that was loaded.
-    pub fn load(&mut self, place: EpisodePlace) {
-        self.0.insert(place, None);
+    /// Takes over the episodes that owe a notification, each with its last try if that is known.
+    pub fn set(&mut self, places: impl Iterator<Item = EpisodePlace>) {
+        let before = std::mem::take(&mut self.0);
+        let with_try = |place| {
+            let tried = before.get(&place).copied().flatten();
+            (place, tried)
+        };
+        self.0 = places.map(with_try).collect();
     }
 
     /// Takes over a step at wall time `now_ms`: whether the episode owed a notification before and
@@ -67,11 +72,6 @@ impl OwedIndex {
         self.0.keys()
     }
 
-    /// Keeps the places of episodes that still owe a notification.
-    pub fn retain(&mut self, owes: impl Fn(&EpisodePlace) -> bool) {
-        self.0.retain(|place, _| owes(place));
-    }
-
     /// Whether no episode owes a notification.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -86,7 +86,7 @@ mod tests {
     fn what_is_owed_is_due_a_minute_after_its_last_try_or_after_the_start() {
         let sn = DeviceSn::new("A1").unwrap();
         let mut index = OwedIndex::default();
-        index.load((sn.clone(), 1));
+        index.set(std::iter::once((sn.clone(), 1)));
         index.step((&sn, 2), [false, true], false, 5_000);
         let mut due = |now_ms: i64| -> Vec<i64> {
             index.due(now_ms).into_iter().map(|(_, rule_id)| rule_id).collect()

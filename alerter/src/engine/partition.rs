@@ -203,15 +203,6 @@ impl Partition {
         Some((rule, self.clock.due(rule.absence()?, device.last_seen.at)?))
     }
 
-    /// Forgets what is owed of episodes that are over.
-    pub(super) fn retain_owed(&mut self) {
-        let Self { devices, touched, .. } = self;
-        touched.owed.retain(|(sn, rule_id)| {
-            let tracked = devices.get(sn).and_then(|device| device.tracked.get(rule_id));
-            tracked.is_some_and(|tracked| tracked.episode.owes())
-        });
-    }
-
     /// Schedules the checks of all devices by the active rules. A new window counts from now.
     pub(super) fn schedule_all(&mut self, rules: &RuleSet) {
         let armed = self.clock.arm(rules.absence_windows());

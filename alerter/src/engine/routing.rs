@@ -100,41 +100,34 @@ pub struct RoutingAt<'a> {
     pub now_ms: i64,
 }
 
-/// Whether a step asked, and whether it got an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    No,
-    Answered,
-    Unknown,
-}
-
 /// The question of one step, and what became of it.
 pub struct Question<'a> {
     routing: RoutingAt<'a>,
     due: DueNotification<'a>,
-    asked: Cell<Asked>,
+    /// Whether the router knew. `None`: the step did not ask.
+    answered: Cell<Option<bool>>,
 }
 
 impl<'a> Question<'a> {
     /// A question that is not asked yet.
     pub fn new(routing: RoutingAt<'a>, due: DueNotification<'a>) -> Self {
-        Self { routing, due, asked: Cell::new(Asked::No) }
+        Self { routing, due, answered: Cell::new(None) }
     }
 
     /// Asks the router. People who are not looked up cannot be notified.
     pub fn route(&self) -> Routed {
         let routed = self.routing.router.route(&self.due);
-        self.asked.set(if routed.is_some() { Asked::Answered } else { Asked::Unknown });
+        self.answered.set(Some(routed.is_some()));
         routed.unwrap_or(Routed::Nobody(OwedReason::NoRecipient))
     }
 
     /// Whether the step asked.
     pub fn was_asked(&self) -> bool {
-        self.asked.get() != Asked::No
+        self.answered.get().is_some()
     }
 
     /// Whether the people must be looked up before the step.
     pub fn is_unknown(&self) -> bool {
-        self.asked.get() == Asked::Unknown
+        self.answered.get() == Some(false)
     }
 }

@@ -42,7 +42,7 @@ impl Partition {
             }
             device.tracked.retain(|_, tracked| !tracked.is_default());
         }
-        self.retain_owed();
+        self.index_owed();
         self.schedule_all(rules);
         changes
     }

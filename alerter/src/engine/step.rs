@@ -71,16 +71,8 @@ pub(super) fn step(
     if !next.is_default() {
         device.tracked.insert(rule.id, next);
     }
-    let change = transition.map(|transition| Change {
-        rule: Some(Arc::clone(rule)),
-        rule_id: rule.id,
-        rule_version: rule.version,
-        device_sn: sn.clone(),
-        ids,
-        transition,
-        verdict,
-        at: EventTime { ms: reading.epoch_ms(), wall: reading.timestamp() },
-    });
+    let at = EventTime { ms: reading.epoch_ms(), wall: reading.timestamp() };
+    let change = transition.map(|transition| Change::of(rule, (sn, ids), transition, verdict, at));
     Ok((verdict, change))
 }
 

@@ -72,7 +72,7 @@ pub struct Notice {
 }
 
 /// What finds the recipients of a notice without its rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Routing {
     /// The device's user.
     pub user_id: Option<i64>,
@@ -83,14 +83,6 @@ pub struct Routing {
     /// Whether a message on the watch notifies someone: only if no other channel counts.
     #[serde(default)]
     pub watch_counts: bool,
-}
-
-impl Default for Routing {
-    /// Of the people, nobody is known: the tenant's address for everybody, or the default address.
-    fn default() -> Self {
-        let channels = Channels { wechat: true, ..Channels::default() };
-        Self { user_id: None, org_id: None, channels, watch_counts: false }
-    }
 }
 
 /// Returns `text` in at most `bytes_max` bytes, cut at a character and marked with `…`.

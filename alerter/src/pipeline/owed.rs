@@ -27,19 +27,6 @@ pub struct OwedMeasurement {
     pub unreached: BTreeMap<i64, u64>,
 }
 
-impl OwedMeasurement {
-    fn add(&mut self, OwedEpisode { customer_id, severity, reason }: OwedEpisode) {
-        if severity == Severity::Critical && reason != OwedReason::Silenced {
-            self.critical += 1;
-        }
-        if severity >= Severity::Major
-            && matches!(reason, OwedReason::NoRecipient | OwedReason::NoAccount)
-        {
-            *self.unreached.entry(customer_id.unwrap_or_default()).or_default() += 1;
-        }
-    }
-}
-
 impl Pipeline {
     /// Tries what is owed and was not tried for a while.
     pub(super) async fn on_owed_look(&mut self) -> anyhow::Result<ControlFlow<()>> {
@@ -66,9 +53,15 @@ impl Pipeline {
             .flat_map(|reason| Severity::ALL.map(|severity| ((reason, severity), 0)))
             .collect();
         let mut measurement = OwedMeasurement::default();
-        for episode in self.engine.owed() {
-            *owed.entry((episode.reason, episode.severity)).or_default() += 1;
-            measurement.add(episode);
+        for OwedEpisode { customer_id, severity, reason } in self.engine.owed() {
+            *owed.entry((reason, severity)).or_default() += 1;
+            if severity == Severity::Critical && reason != OwedReason::Silenced {
+                measurement.critical += 1;
+            }
+            let is_unreached = matches!(reason, OwedReason::NoRecipient | OwedReason::NoAccount);
+            if severity >= Severity::Major && is_unreached {
+                *measurement.unreached.entry(customer_id.unwrap_or_default()).or_default() += 1;
+            }
         }
         self.parts.owed.send_replace(measurement);
         for ((reason, severity), count) in owed {

@@ -47,7 +47,7 @@ impl Pipeline {
         let PipelineParts { mysql_retry, directory, .. } = &self.parts;
         let found =
             mysql_retry.until_done("look up recipients", || directory.contacts(&missing)).await?;
-        router.add(missing, found);
+        router.add(found);
         Ok(())
     }
 

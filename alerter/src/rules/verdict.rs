@@ -54,7 +54,8 @@ pub struct Measurement {
 }
 
 /// The conclusion of a rule from one reading.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The reading does not carry the vital.
     Absent,

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::routing::{LATE_AFTER_MS, OwedReason};
-use crate::rules::verdict::{Measurement, Verdict};
+use crate::rules::verdict::Verdict;
 
 /// What an open episode owes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,20 +19,16 @@ pub struct OwedNotification {
     pub(super) rise: bool,
     /// Whether the watch has the message, though the watch does not count.
     pub(super) on_watch: bool,
-    /// The latest value.
-    measured: Measurement,
-    /// The bound that the latest value lies beyond, if it is a breach.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    bound: Option<f64>,
+    /// The latest verdict that had a value.
+    verdict: Verdict,
 }
 
 impl OwedNotification {
     /// A notification that became due at event time `since` by a breach. `None` for other verdicts,
     /// by which none becomes due.
     pub(super) fn new(reason: OwedReason, since: i64, verdict: &Verdict) -> Option<Self> {
-        let Verdict::Breach { measured, bound, .. } = *verdict else { return None };
-        let bound = Some(bound);
-        Some(Self { reason, since, rise: false, on_watch: false, measured, bound })
+        let is_due = matches!(verdict, Verdict::Breach { .. });
+        is_due.then(|| Self { reason, since, rise: false, on_watch: false, verdict: *verdict })
     }
 
     /// Takes over a recorded transition that reached no one. The watch has its message if recipients
@@ -41,26 +37,16 @@ impl OwedNotification {
         Self { reason, rise: rise || self.rise, on_watch: reason.is_unreachable(), ..self }
     }
 
-    /// Keeps the value of a later verdict.
+    /// Keeps a later verdict.
     pub(super) fn saw(&mut self, verdict: &Verdict) {
-        match *verdict {
-            Verdict::Absent => {}
-            Verdict::Clear(measured) | Verdict::Between(measured) => {
-                (self.measured, self.bound) = (measured, None);
-            }
-            Verdict::Breach { measured, bound, .. } => {
-                (self.measured, self.bound) = (measured, Some(bound));
-            }
+        if *verdict != Verdict::Absent {
+            self.verdict = *verdict;
         }
     }
 
-    /// Returns the verdict with the latest value.
+    /// Returns the latest verdict that had a value.
     pub fn verdict(&self) -> Verdict {
-        let measured = self.measured;
-        match self.bound {
-            Some(bound) => Verdict::Breach { measured, bound, may_open: true },
-            None => Verdict::Between(measured),
-        }
+        self.verdict
     }
 
     /// Whether a notification at event time `at` is delayed.

@@ -97,16 +97,7 @@ pub fn advance(
         device.tracked.insert(rule.id, tracked);
     }
     touched.stepped.insert((rule.id, sn.clone()));
-    Some(Change {
-        rule: Some(Arc::clone(rule)),
-        rule_id: rule.id,
-        rule_version: rule.version,
-        device_sn: sn.clone(),
-        ids,
-        transition: transition?,
-        verdict,
-        at,
-    })
+    Some(Change::of(rule, (sn, ids), transition?, verdict, at))
 }
 
 /// Closes an open episode whose device has fallen silent.
@@ -130,16 +121,8 @@ pub fn stale(
     }
     touched.stepped.insert((rule.id, sn.clone()));
     let value = (at.ms - device.last_seen.at) as f64 / 1000.0;
-    Some(Change {
-        rule: Some(Arc::clone(rule)),
-        rule_id: rule.id,
-        rule_version: rule.version,
-        device_sn: sn.clone(),
-        ids,
-        transition,
-        verdict: Verdict::Between(Measurement { vital: Vital::NoData, value }),
-        at,
-    })
+    let verdict = Verdict::Between(Measurement { vital: Vital::NoData, value });
+    Some(Change::of(rule, (sn, ids), transition, verdict, at))
 }
 
 /// Returns the ids that a rule concerns on a device: those of the open episode, else the device's.

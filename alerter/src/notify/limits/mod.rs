@@ -56,14 +56,6 @@ struct AccountLimiter {
 }
 
 impl AccountLimiter {
-    fn new(per_second: u32, now: Instant) -> Self {
-        Self {
-            breaker: AccountBreaker::new(now),
-            bucket: TokenBucket::new(per_second, now),
-            refusals: Refusals::default(),
-        }
-    }
-
     fn takes_messages(&self, now: Instant) -> bool {
         !self.breaker.is_paused(now) && self.bucket.has_token(now)
     }
@@ -84,9 +76,7 @@ impl AccountLimits {
         now: Instant,
     ) -> Result<(), (Duration, &'static str)> {
         let mut known = self.lock();
-        known.serve(name, scope);
-        let new = || AccountLimiter::new(self.per_second, now);
-        let gate = known.gates.entry(name.to_owned()).or_insert_with(new);
+        let gate = known.serve(name, scope, self.per_second, now);
         // If the breaker is open, skip the bucket: a granted trial must not be lost for want of a
         // token.
         if !gate.breaker.is_paused(now) {
@@ -106,10 +96,8 @@ impl AccountLimits {
         now: Instant,
     ) -> Option<Leaving> {
         let mut known = self.lock();
-        known.serve(name, scope);
         let before = known.settings.insert(scope, settings);
-        let new = || AccountLimiter::new(self.per_second, now);
-        let gate = known.gates.entry(name.to_owned()).or_insert_with(new);
+        let gate = known.serve(name, scope, self.per_second, now);
         if before.is_some_and(|before| before != settings) {
             gate.breaker.renew(now);
             gate.refusals.clear();
@@ -231,21 +219,31 @@ impl AccountLimits {
 }
 
 impl AccountTable {
-    /// Records the scope that an account serves, and drops accounts that serve no scope any more.
-    /// Otherwise the old account of a tenant would stay in the metrics for ever.
-    fn serve(&mut self, name: &str, scope: AccountScope) {
+    /// Returns the limiter of the account that serves a scope. Drops accounts that serve no scope any
+    /// more. Otherwise the old account of a tenant would stay in the metrics for ever.
+    fn serve(
+        &mut self,
+        name: &str,
+        scope: AccountScope,
+        per_second: u32,
+        now: Instant,
+    ) -> &mut AccountLimiter {
         let before = self.serves.insert(scope, name.to_owned());
-        if before.is_none_or(|before| before == name) {
-            return;
+        if before.is_some_and(|before| before != name) {
+            let serving: HashSet<_> = self.serves.values().collect();
+            self.gates.retain(|name, _| {
+                let stays = serving.contains(name);
+                if !stays {
+                    export(name, false);
+                }
+                stays
+            });
         }
-        let serving: HashSet<_> = self.serves.values().collect();
-        self.gates.retain(|name, _| {
-            let stays = serving.contains(name);
-            if !stays {
-                export(name, false);
-            }
-            stays
-        });
+        self.gates.entry(name.to_owned()).or_insert_with(|| AccountLimiter {
+            breaker: AccountBreaker::new(now),
+            bucket: TokenBucket::new(per_second, now),
+            refusals: Refusals::default(),
+        })
     }
 }
 

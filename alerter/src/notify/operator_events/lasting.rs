@@ -6,11 +6,10 @@
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
-use tracing::warn;
 
 use super::event::OperatorEvent;
 
-/// Lasting states that are remembered. Of further ones, operators hear by the log and metrics only.
+/// Lasting states that are remembered. Of further ones, operators hear by metrics only.
 const STATES_MAX: usize = 10_000;
 
 /// Time after which operators hear again of a state that lasts.
@@ -68,8 +67,6 @@ struct Lasting {
 #[derive(Debug, Default)]
 pub struct LastingEvents {
     states: HashMap<(LastingEvent, Option<i64>), Lasting>,
-    /// Whether the log has said that there are too many states.
-    overflowed: bool,
 }
 
 impl LastingEvents {
@@ -85,17 +82,19 @@ impl LastingEvents {
     ) -> Option<OperatorEvent> {
         let key = (event, customer_id);
         let state = match self.states.get_mut(&key) {
-            Some(_) if count == 0 => {
-                self.overflowed = false;
-                self.states.remove(&key)?
-            }
+            Some(_) if count == 0 => self.states.remove(&key)?,
             Some(state) if at.duration_since(state.sent_at) < REPEAT_AFTER => return None,
             Some(state) => {
                 state.sent_at = at;
                 *state
             }
             None if count == 0 => return None,
-            None => self.begin(key, Lasting { since, sent_at: at })?,
+            None if self.states.len() >= STATES_MAX => return None,
+            None => {
+                let state = Lasting { since, sent_at: at };
+                self.states.insert(key, state);
+                state
+            }
         };
         let of = customer_id.map(|id| format!(" of tenant {id}")).unwrap_or_default();
         let lasted = SignedDuration::from_secs(at.duration_since(state.since).as_secs().max(0));
@@ -108,21 +107,6 @@ impl LastingEvents {
     pub fn tenants(&self, event: LastingEvent) -> Vec<i64> {
         let of_event = self.states.keys().filter(|(one, _)| *one == event);
         of_event.filter_map(|(_, customer_id)| *customer_id).collect()
-    }
-
-    fn begin(&mut self, key: (LastingEvent, Option<i64>), state: Lasting) -> Option<Lasting> {
-        if self.states.len() < STATES_MAX {
-            self.states.insert(key, state);
-            return Some(state);
-        }
-        if !self.overflowed {
-            warn!(
-                states = STATES_MAX,
-                "too many lasting states, sending no events of further ones"
-            );
-        }
-        self.overflowed = true;
-        None
     }
 }
 

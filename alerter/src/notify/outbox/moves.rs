@@ -76,29 +76,24 @@ impl Outbox {
     ) -> Result<u64, sqlx::Error> {
         let ids: Vec<i64> = moves.iter().map(|(id, _)| *id).collect();
         let mut transaction = self.transaction().await?;
-        let digests = waiting(&mut transaction, digests).await?;
+        let digests = lock(&mut transaction, digests).await?;
         if !digests.is_empty() {
             dissolve(&mut transaction, &digests, "pending").await?;
-            settle(&mut transaction, &digests).await?;
         }
-        let ids = waiting(&mut transaction, &ids).await?;
+        let ids = lock(&mut transaction, &ids).await?;
         for (id, recipients) in moves.iter().filter(|(id, _)| ids.contains(id)) {
             copy(&mut transaction, *id, recipients).await?;
         }
-        if !ids.is_empty() {
-            settle(&mut transaction, &ids).await?;
-        }
+        settle(&mut transaction, &[&digests[..], &ids[..]].concat()).await?;
         transaction.commit().await?;
         Ok(ids.len() as u64)
     }
 }
 
-/// Locks those of the rows that still wait.
-async fn waiting(connection: &mut MySqlConnection, ids: &[i64]) -> Result<Vec<i64>, sqlx::Error> {
-    if ids.is_empty() { Ok(Vec::new()) } else { lock(connection, ids).await }
-}
-
 async fn settle(connection: &mut MySqlConnection, ids: &[i64]) -> Result<(), sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(());
+    }
     let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
         "UPDATE t_alert_outbox SET state = 'moved', finished_at = {NOW_MS}, \
          next_attempt_at = {NOW_MS}, last_error = 'account does not send' WHERE id"

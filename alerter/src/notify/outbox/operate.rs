@@ -160,6 +160,9 @@ pub(super) async fn lock(
     connection: &mut MySqlConnection,
     ids: &[i64],
 ) -> Result<Vec<i64>, sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
         "SELECT id FROM t_alert_outbox WHERE state IN ('pending', 'unrouted') \
          AND lease_until <= {NOW_MS} AND id"

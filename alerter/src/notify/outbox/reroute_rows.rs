@@ -124,9 +124,6 @@ pub async fn leave_unrouted(
     connection: &mut MySqlConnection,
     ids: &[i64],
 ) -> Result<(), sqlx::Error> {
-    if ids.is_empty() {
-        return Ok(());
-    }
     let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
         "UPDATE t_alert_outbox SET state = 'unrouted', finished_at = NULL, lease_until = 0, \
          next_attempt_at = {NOW_MS} + {} WHERE state IN ('refused', 'unrouted') AND id",

@@ -30,7 +30,7 @@ const QUERY_USERS_MAX: usize = 1_000;
 const DISABLED_HOURS: u32 = 24;
 
 /// The addresses of all tenants' users.
-pub(super) struct AddressBook {
+pub struct AddressBook {
     pool: MySqlPool,
     known: Cache<(i64, i64), Arc<[KnownAddress]>>,
 }
@@ -110,8 +110,30 @@ impl AddressBook {
         Ok(loaded)
     }
 
+    /// Enables the addresses of these tenants on a channel that were disabled within the last
+    /// `within`.
+    pub async fn enable(
+        &self,
+        customers: &BTreeSet<i64>,
+        channel: Channel,
+        within: Duration,
+    ) -> Result<(), sqlx::Error> {
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+            "UPDATE t_alert_recipient_address SET disabled_at = NULL, disabled_errcode = NULL \
+             WHERE kind = ",
+        );
+        query.push_bind(channel.kind());
+        query.push(format!(" AND disabled_at >= NOW() - INTERVAL {} SECOND", within.as_secs()));
+        query.push(" AND customer_id IN ").push_tuples(customers, |mut row, customer_id| {
+            row.push_bind(*customer_id);
+        });
+        query.build().execute(&self.pool).await?;
+        self.forget();
+        Ok(())
+    }
+
     /// Forgets what is cached, because addresses were disabled or enabled.
-    pub(super) fn forget(&self) {
+    pub fn forget(&self) {
         self.known.invalidate_all();
     }
 }
@@ -149,29 +171,6 @@ pub async fn disable(
         .execute(connection)
         .await?;
     }
-    Ok(())
-}
-
-/// Enables the addresses of these tenants on a channel that were disabled within the last `within`.
-pub async fn enable(
-    connection: &mut MySqlConnection,
-    customers: &BTreeSet<i64>,
-    channel: Channel,
-    within: Duration,
-) -> Result<(), sqlx::Error> {
-    let mut query: QueryBuilder<MySql> = QueryBuilder::new(
-        "UPDATE t_alert_recipient_address SET disabled_at = NULL, disabled_errcode = NULL \
-         WHERE kind = ",
-    );
-    query.push_bind(channel.kind());
-    query.push(format!(" AND disabled_at >= NOW() - INTERVAL {} SECOND", within.as_secs()));
-    query.push(" AND customer_id IN (");
-    let mut list = query.separated(", ");
-    for customer_id in customers {
-        list.push_bind(*customer_id);
-    }
-    query.push(")");
-    query.build().execute(connection).await?;
     Ok(())
 }
 

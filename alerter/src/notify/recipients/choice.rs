@@ -68,22 +68,12 @@ impl Choice {
     }
 }
 
-/// A channel word of a rule that needs an account, with the kinds of account that serve it, the
-/// preferred kind first.
-#[derive(Debug, Clone, Copy)]
+/// A channel word of a rule that needs an account.
 struct ChannelWord {
     name: &'static str,
+    /// The kinds of account that serve the word, the preferred kind first.
     kinds: &'static [Channel],
-}
-
-const WECHAT: ChannelWord =
-    ChannelWord { name: "wechat", kinds: &[Channel::Official, Channel::Wecom] };
-
-const WECOM: ChannelWord = ChannelWord { name: "wecom", kinds: &[Channel::Wecom] };
-
-/// A word that counts, with the kinds of its accounts that can be used now.
-struct CountingWord {
-    word: ChannelWord,
+    /// Those of them that can be used now.
     usable: Vec<Channel>,
 }
 
@@ -95,33 +85,34 @@ pub(super) fn choose(
     channels: Channels,
     rests: &dyn Fn(&str) -> bool,
 ) -> Choice {
-    let has = |word: &ChannelWord| word.kinds.iter().any(|kind| contacts.kinds.contains(kind));
-    let named = [(channels.wechat, WECHAT), (channels.wecom, WECOM)];
-    let named = named.into_iter().filter_map(|(named, word)| named.then_some(word));
-    let (mut served, mut unserved): (Vec<_>, Vec<_>) = named.partition(has);
-    let watch_counts = served.is_empty() && channels.message;
-    if served.is_empty() && !channels.message {
-        // No other channel of the rule reaches people.
-        std::mem::swap(&mut served, &mut unserved);
-    }
     let is_usable =
         |kind: &Channel| contacts.accounts.name(*kind).is_some_and(|name| !rests(&name));
-    let usable = |word: &ChannelWord| -> Vec<Channel> {
-        word.kinds.iter().copied().filter(is_usable).collect()
+    let word = |name, kinds: &'static [Channel]| ChannelWord {
+        name,
+        kinds,
+        usable: kinds.iter().copied().filter(is_usable).collect(),
     };
-    let counting = served.into_iter().map(|word| CountingWord { word, usable: usable(&word) });
-    let counting: Vec<CountingWord> = counting.collect();
-
+    let wechat = channels.wechat.then(|| word("wechat", &[Channel::Official, Channel::Wecom]));
+    let wecom = channels.wecom.then(|| word("wecom", &[Channel::Wecom]));
+    let (mut counting, mut unserved): (Vec<_>, Vec<_>) = [wechat, wecom]
+        .into_iter()
+        .flatten()
+        .partition(|word| word.kinds.iter().any(|kind| contacts.kinds.contains(kind)));
+    let watch_counts = counting.is_empty() && channels.message;
+    if counting.is_empty() && !channels.message {
+        // No other channel of the rule reaches people.
+        std::mem::swap(&mut counting, &mut unserved);
+    }
     let mut chosen = chosen(contacts, people, &counting, channels.message);
     let omitted = chosen.len().saturating_sub(RECIPIENTS_MAX);
     chosen.truncate(RECIPIENTS_MAX);
     chosen.sort_unstable();
-    let reaches = |word: &CountingWord| {
+    let reaches = |word: &ChannelWord| {
         chosen.iter().any(|recipient| word.usable.contains(&recipient.address.channel))
     };
     let unreachable = counting.iter().filter(|word| !reaches(word));
     let mut unreachable: Vec<_> =
-        unreachable.map(|word| (word.word.name, word.reason(contacts, people))).collect();
+        unreachable.map(|word| (word.name, word.reason(contacts, people))).collect();
     if watch_counts && chosen.is_empty() {
         unreachable.push(("message", OwedReason::NoRecipient));
     }
@@ -133,7 +124,7 @@ pub(super) fn choose(
 fn chosen(
     contacts: &TenantContacts,
     people: &[i64],
-    counting: &[CountingWord],
+    counting: &[ChannelWord],
     message: bool,
 ) -> Vec<Recipient> {
     let mut chosen: Vec<Recipient> = Vec::new();
@@ -205,17 +196,17 @@ impl TenantContacts {
     }
 }
 
-impl CountingWord {
+impl ChannelWord {
     /// Returns why the word reaches no one.
     fn reason(&self, contacts: &TenantContacts, people: &[i64]) -> OwedReason {
         let users = people.iter().copied().chain([EVERYBODY]);
         let known: Vec<KnownAddress> = users
             .flat_map(|user_id| contacts.of(user_id).iter().cloned())
-            .chain(self.word.kinds.iter().filter_map(|kind| contacts.default_of(*kind)))
+            .chain(self.kinds.iter().filter_map(|kind| contacts.default_of(*kind)))
             .collect();
         let idle = |known: &&KnownAddress| {
             let kind = known.address.channel;
-            !known.is_disabled && self.word.kinds.contains(&kind) && contacts.kinds.contains(&kind)
+            !known.is_disabled && self.kinds.contains(&kind) && contacts.kinds.contains(&kind)
         };
         if known.iter().any(|known| self.usable.contains(&known.address.channel)) {
             OwedReason::Refused

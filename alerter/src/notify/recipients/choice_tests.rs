@@ -250,3 +250,30 @@ fn an_account_that_rests_is_passed_over() {
     let all = choose(&contacts("ow", both), &[1], channels("wechat"), &|_| true);
     assert_eq!(all.routed(), Routed::Nobody(OwedReason::NoAccount));
 }
+
+/// Where a user who is reached by `account` is reached without it.
+fn elsewhere(words: &str, user_id: i64, account: &str, known: &[(i64, &[&str])]) -> Vec<String> {
+    let rests = |name: &str| name.starts_with(account);
+    let choice = choose(&contacts("ow", known), &[user_id], channels(words), &rests);
+    let own = choice.recipients.iter().filter(|to| to.user_id == user_id);
+    own.map(|to| to.address.to_string()).collect()
+}
+
+#[test]
+fn a_row_goes_to_every_other_address_of_its_person_and_stays_without_one() {
+    let known: &[(i64, &[&str])] = &[
+        (5, &["openid:o5", "wecom:a", "wecom:b"]),
+        (6, &["openid:o6"]),
+        (EVERYBODY, &["wecom:c"]),
+    ];
+    assert_eq!(elsewhere("wechat", 5, "official", known), ["wecom:a", "wecom:b"]);
+    assert_eq!(elsewhere("wechat", 6, "official", known), [""; 0]);
+    assert_eq!(elsewhere("wechat", EVERYBODY, "official", known), ["wecom:c"]);
+}
+
+#[test]
+fn a_rule_that_names_wecom_alone_stays_there() {
+    let known: &[(i64, &[&str])] = &[(5, &["wecom:w5", "openid:o5"])];
+    assert_eq!(elsewhere("wecom", 5, "wecom", known), [""; 0]);
+    assert_eq!(elsewhere("wechat wecom", 5, "wecom", known), ["openid:o5"]);
+}

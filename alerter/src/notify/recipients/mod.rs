@@ -24,7 +24,7 @@ use tracing::warn;
 use crate::notify::wechat::Accounts;
 use accounts::{TenantAccount, TenantAccounts};
 use addresses::AddressBook;
-pub use addresses::{disable, enable};
+pub use addresses::disable;
 use managers::Managers;
 use platform_rows::PlatformTables;
 
@@ -47,7 +47,8 @@ pub struct Directory {
     single: TenantAccount,
     accounts: Cache<(), Arc<TenantAccounts>>,
     managers: Managers,
-    addresses: AddressBook,
+    /// The addresses of users.
+    pub addresses: AddressBook,
     names: NameCache,
     wards: NameCache,
     /// The faults of accounts that were logged last.
@@ -110,10 +111,5 @@ impl Directory {
                 .for_each(|fault| warn!(reason = fault, "cannot use account, skipping it"));
             *logged = faults.to_vec();
         }
-    }
-
-    /// Forgets the cached addresses, because some were disabled or enabled.
-    pub fn forget_addresses(&self) {
-        self.addresses.forget();
     }
 }

@@ -43,11 +43,9 @@ impl PeopleRouter {
         people.iter().copied().filter(|ids| !self.contacts.contains_key(ids)).collect()
     }
 
-    /// Takes over the contacts of `people`. Whoever is not among `found` has none.
-    pub fn add(&mut self, people: BTreeSet<Ids>, mut found: HashMap<Ids, Contacts>) {
-        for ids in people {
-            self.contacts.insert(ids, found.remove(&ids).unwrap_or_default());
-        }
+    /// Takes over contacts that were looked up.
+    pub fn add(&mut self, found: HashMap<Ids, Contacts>) {
+        self.contacts.extend(found);
     }
 
     /// Whether a silence covers notifications of a rule on a device now.

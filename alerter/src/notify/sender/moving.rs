@@ -14,7 +14,6 @@ use super::Sender;
 use crate::metrics::NOTIFICATIONS;
 use crate::notify::limits::AccountScope;
 use crate::notify::limits::breaker::Leaving;
-use crate::notify::notice::Notice;
 use crate::notify::outbox::BATCH_MAX;
 use crate::rules::channel::Channel;
 
@@ -29,14 +28,8 @@ const PASS_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(super) struct Passes(HashMap<AccountScope, Pass>);
 
-/// How far a pass has come.
-#[derive(Clone, Copy)]
-struct Pass {
-    /// The pass continues after this row.
-    after: i64,
-    /// The pass continues from this time on.
-    from: Instant,
-}
+/// The row after which a pass continues, and the time from which on it does.
+type Pass = (i64, Instant);
 
 impl Sender {
     /// Moves what waits for accounts that do not send, a bounded number of rows in a turn. Returns
@@ -45,22 +38,21 @@ impl Sender {
         let now = Instant::now();
         let leaving = self.gates.leaving(now);
         passes.0.retain(|scope, _| leaving.contains_key(scope));
-        let begin = Pass { after: 0, from: now };
-        let passes_of = leaving
-            .iter()
-            .map(|(scope, what)| (*scope, *what, passes.0.get(scope).copied().unwrap_or(begin)));
-        let mut due: Vec<_> = passes_of.filter(|(_, _, pass)| pass.from <= now).collect();
-        due.sort_by_key(|(_, _, pass)| pass.from);
+        let pass = |scope: &AccountScope| passes.0.get(scope).copied().unwrap_or((0, now));
+        let mut due: Vec<_> =
+            leaving.into_iter().map(|(scope, what)| (scope, what, pass(&scope))).collect();
+        due.retain(|(_, _, (_, from))| *from <= now);
+        due.sort_by_key(|(_, _, (_, from))| *from);
         let mut more = false;
-        for (scope, what, pass) in due.into_iter().take(SCOPES_MAX) {
-            let next = self.leave_account(scope, what, pass.after).await;
+        for (scope, what, (after, _)) in due.into_iter().take(SCOPES_MAX) {
+            let next = self.leave_account(scope, what, after).await;
             let next = next.unwrap_or_else(|error| {
                 debug!(%error, customer.id = scope.0, "cannot move notifications, retrying");
                 None
             });
             more |= next.is_some();
             let from = if next.is_some() { now } else { now + PASS_INTERVAL };
-            passes.0.insert(scope, Pass { after: next.unwrap_or(0), from });
+            passes.0.insert(scope, (next.unwrap_or(0), from));
         }
         more
     }
@@ -92,12 +84,10 @@ impl Sender {
         }
         let rows = self.outbox.stranded(scope, after, what == Leaving::Critical).await?;
         let digests: Vec<i64> = rows.iter().filter(|row| row.is_digest).map(|row| row.id).collect();
-        let account = self.gates.account(scope);
         let mut moves = Vec::new();
         for row in rows.iter().filter(|row| !row.is_digest) {
-            let notice: Option<Notice> = serde_json::from_str(&row.notice).ok();
-            let routing = notice.and_then(|notice| notice.routing);
-            let found = self.elsewhere(customer_id, routing, row.user_id, &account).await?;
+            let notice = (customer_id, row.notice.as_str());
+            let found = self.elsewhere(notice, row.user_id, channel).await?;
             if !found.is_empty() {
                 moves.push((row.id, found));
             }

@@ -17,7 +17,7 @@ use super::routes::Route;
 use crate::metrics::NOTIFICATIONS;
 use crate::notify::address::{Address, Recipient};
 use crate::notify::limits::refusals::REFUSALS_WINDOW;
-use crate::notify::notice::Routing;
+use crate::notify::notice::Notice;
 use crate::notify::outbox::reroute_rows::{
     copy, is_reached, leave_unrouted, lock_firing, settle_unrouted,
 };
@@ -46,15 +46,10 @@ impl Sender {
 
     /// Enables the addresses that refused because of their account.
     async fn enable(&self, customers: &BTreeSet<i64>, channel: Channel) {
-        let enabled = async {
-            let mut transaction = self.outbox.transaction().await?;
-            recipients::enable(&mut transaction, customers, channel, REFUSALS_WINDOW).await?;
-            transaction.commit().await
-        };
-        if let Err(error) = enabled.await {
+        let addresses = &self.routes.directory.addresses;
+        if let Err(error) = addresses.enable(customers, channel, REFUSALS_WINDOW).await {
             warn!(%error, "cannot enable recipient addresses, they stay disabled for a day");
         }
-        self.routes.directory.forget_addresses();
     }
 
     /// Settles a notification that others get: its address is disabled if its recipient refused, and
@@ -73,12 +68,11 @@ impl Sender {
         let (customer_id, id) = (notification.customer_id, notification.id);
         let route = self.routes.find(customer_id, address.channel).await?;
         let is_refused = attempt.settlement == Settlement::Refused;
+        let notice = (customer_id, notification.notice.as_str());
         let found = if is_refused {
-            self.found(notification, Some(&address)).await?
+            self.found(notice, Some(&address), None).await?
         } else {
-            let routing = notification.notice().and_then(|notice| notice.routing);
-            let account = route.as_ref().map_or("", |route| route.name());
-            self.elsewhere(customer_id, routing, notification.user_id, account).await?
+            self.elsewhere(notice, notification.user_id, address.channel).await?
         };
         if !is_refused && found.is_empty() {
             attempt.settlement = Settlement::Failed;
@@ -104,7 +98,7 @@ impl Sender {
             }
         }
         transaction.commit().await?;
-        self.routes.directory.forget_addresses();
+        self.routes.directory.addresses.forget();
         // Another refusal may have shown meanwhile that the account is the cause.
         if is_refused && route.is_some_and(|route| self.gates.refuses_for_all(route.name())) {
             self.enable(&BTreeSet::from([customer_id]), address.channel).await;
@@ -122,12 +116,16 @@ impl Sender {
         }
         let mut unrouted = Vec::new();
         for notification in &due {
-            let found = self.found(notification, None).await?;
+            let found =
+                self.found((notification.customer_id, &notification.notice), None, None).await?;
             if found.is_empty() {
                 unrouted.push(notification.id);
             } else {
                 self.route(notification, &found).await?;
             }
+        }
+        if unrouted.is_empty() {
+            return Ok(());
         }
         let mut transaction = self.outbox.transaction().await?;
         leave_unrouted(&mut transaction, &unrouted).await?;
@@ -152,34 +150,30 @@ impl Sender {
         transaction.commit().await
     }
 
-    /// Finds the recipients of a notification now, without an address. A digest has none: its rows
-    /// do.
-    async fn found(
+    /// Finds the recipients of a notice now, without an address, and without an account beside those
+    /// that rest. None for a digest: its rows have recipients.
+    pub(super) async fn found(
         &self,
-        notification: &Notification,
+        (customer_id, notice): (i64, &str),
         without: Option<&Address>,
+        account: Option<&str>,
     ) -> Result<Vec<Recipient>, Arc<sqlx::Error>> {
-        if notification.is_digest() {
-            return Ok(Vec::new());
-        }
-        let routing = notification.notice().and_then(|notice| notice.routing).unwrap_or_default();
+        let notice: Option<Notice> = serde_json::from_str(notice).ok();
+        let Some(routing) = notice.and_then(|notice| notice.routing) else { return Ok(Vec::new()) };
         let now = Instant::now();
-        let rests = |name: &str| self.gates.is_resting(name, now);
-        self.routes.directory.reroute(notification.customer_id, routing, without, &rests).await
+        let rests = |name: &str| account == Some(name) || self.gates.is_resting(name, now);
+        self.routes.directory.reroute(customer_id, routing, without, &rests).await
     }
 
-    /// Finds the addresses of a person that need another account than `account`.
+    /// Finds the addresses at which a person is reached by another account than that of `channel`.
     pub(super) async fn elsewhere(
         &self,
-        customer_id: i64,
-        routing: Option<Routing>,
+        (customer_id, notice): (i64, &str),
         user_id: Option<i64>,
-        account: &str,
+        channel: Channel,
     ) -> Result<Vec<Recipient>, Arc<sqlx::Error>> {
-        let Some(routing) = routing else { return Ok(Vec::new()) };
-        let now = Instant::now();
-        let rests = |name: &str| name == account || self.gates.is_resting(name, now);
-        let found = self.routes.directory.reroute(customer_id, routing, None, &rests).await?;
+        let account = self.gates.account((customer_id, channel));
+        let found = self.found((customer_id, notice), None, Some(&account)).await?;
         Ok(found.into_iter().filter(|to| Some(to.user_id) == user_id).collect())
     }
 }
