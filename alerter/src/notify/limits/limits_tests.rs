@@ -1,0 +1,104 @@
+use super::*;
+
+const TENANT: AccountScope = (7, Channel::Official);
+const BROKEN: AccountHealth = AccountHealth::Broken(Duration::from_secs(300));
+
+fn paused(gates: &AccountLimits, now: Instant) -> Vec<AccountScope> {
+    gates.paused(&HashSet::new(), now)
+}
+
+#[test]
+fn the_rows_of_a_broken_account_rest_and_no_others() {
+    let now = Instant::now();
+    let gates = AccountLimits::new(50);
+    gates.admit("wx7", TENANT, now).unwrap();
+    gates.admit("wx8", (8, Channel::Official), now).unwrap();
+    gates.report("wx8", AccountHealth::Works, now, 0.0);
+    assert_eq!(paused(&gates, now), [TENANT], "a message is trying it");
+    assert_eq!(gates.report("wx7", BROKEN, now, 0.0), Some(AccountChange::Opened));
+    assert_eq!(paused(&gates, now), [TENANT]);
+    let wait = gates.admit("wx7", (9, Channel::Official), now).unwrap_err();
+    assert_eq!(wait, (Duration::from_secs(300), "breaker_open"));
+    assert_eq!(paused(&gates, now).len(), 2, "another tenant has the same account");
+    assert!(paused(&gates, now + Duration::from_secs(300)).is_empty());
+}
+
+#[test]
+fn an_account_that_failed_fails_until_it_works_whether_or_not_a_message_tries_it() {
+    let now = Instant::now();
+    let gates = AccountLimits::new(50);
+    assert!(!gates.all_fail() && gates.failing().is_empty(), "none was used");
+    gates.admit("wx7", TENANT, now).unwrap();
+    assert!(!gates.all_fail(), "not known yet");
+    gates.report("wx7", BROKEN, now, 0.0);
+    assert!(gates.all_fail());
+    assert_eq!(gates.failing(), [TENANT]);
+    gates.admit("wx8", (8, Channel::Official), now).unwrap();
+    gates.report("wx8", AccountHealth::Works, now, 0.0);
+    assert!(!gates.all_fail(), "one works");
+    let later = now + Duration::from_secs(300);
+    gates.admit("wx7", TENANT, later).unwrap();
+    assert_eq!(gates.failing(), [TENANT], "a message is trying it");
+    gates.report("wx7", AccountHealth::Works, later, 0.0);
+    assert!(gates.failing().is_empty());
+}
+
+#[test]
+fn the_rows_of_an_account_without_a_free_slot_rest() {
+    let now = Instant::now();
+    let gates = AccountLimits::new(50);
+    assert_eq!(gates.account(TENANT), "openid:7");
+    assert_eq!(gates.paused(&HashSet::from(["openid:7".to_owned()]), now), [TENANT]);
+    gates.admit("wx7", TENANT, now).unwrap();
+    gates.report("wx7", AccountHealth::Works, now, 0.0);
+    assert_eq!(gates.account(TENANT), "wx7");
+    assert!(paused(&gates, now).is_empty());
+    assert_eq!(gates.paused(&HashSet::from(["wx7".to_owned()]), now), [TENANT]);
+}
+
+#[test]
+fn a_tenant_with_a_new_account_does_not_wait_for_the_old_one() {
+    let now = Instant::now();
+    let gates = AccountLimits::new(50);
+    gates.admit("wx7", TENANT, now).unwrap();
+    gates.report("wx7", BROKEN, now, 0.0);
+    assert_eq!(gates.admit("wx9", TENANT, now), Ok(()));
+    gates.report("wx9", AccountHealth::Works, now, 0.0);
+    assert!(paused(&gates, now).is_empty());
+    assert_eq!(gates.report("wx7", AccountHealth::Works, now, 0.0), None, "it is forgotten");
+}
+
+#[test]
+fn a_changed_account_is_tried_at_once_and_operators_hear_that_it_works() {
+    let now = Instant::now();
+    let gates = AccountLimits::new(50);
+    gates.observe("wx7", 1, TENANT, now);
+    gates.admit("wx7", TENANT, now).unwrap();
+    gates.report("wx7", BROKEN, now, 0.0);
+    gates.observe("wx7", 1, TENANT, now);
+    assert!(gates.is_resting("wx7", now) && !gates.takes_messages("wx7", now));
+    assert_eq!(gates.leaving(now), HashMap::from([(TENANT, Leaving::All)]));
+    gates.observe("wx7", 2, TENANT, now);
+    assert!(!gates.is_resting("wx7", now) && gates.takes_messages("wx7", now));
+    assert_eq!(gates.admit("wx7", TENANT, now), Ok(()));
+    let works = gates.report("wx7", AccountHealth::Works, now, 0.0);
+    assert_eq!(works, Some(AccountChange::Closed(now)));
+    assert!(!gates.is_resting("unknown", now) && gates.takes_messages("unknown", now));
+    let leaves = [(7, 2), (8, 3), (7, 2)].map(|(tenant, settings)| {
+        gates.report("wx7", BROKEN, now, 0.0);
+        gates.observe("wx7", settings, (tenant, Channel::Official), now)
+    });
+    assert_eq!(leaves, [Some(Leaving::All); 3], "another tenant's settings change nothing");
+}
+
+#[test]
+fn an_account_beyond_its_pace_waits_and_keeps_its_trial() {
+    let now = Instant::now();
+    let gates = AccountLimits::new(1);
+    gates.admit("wx7", TENANT, now).unwrap();
+    gates.abandon("wx7", now);
+    assert_eq!(paused(&gates, now), [TENANT]);
+    let (wait, reason) = gates.admit("wx7", TENANT, now).unwrap_err();
+    assert_eq!((wait, reason), (Duration::from_secs(1), "account_limit"));
+    assert_eq!(gates.admit("wx7", TENANT, now + wait), Ok(()));
+}
