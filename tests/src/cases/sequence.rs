@@ -37,17 +37,24 @@ struct Sequence<'a> {
 pub(super) async fn run(turns: &[Turn], world: &World, gateway: &Service) -> Result<()> {
     let in_background = JoinSet::new();
     let mut sequence = Sequence { world, gateway, frozen: None, in_background, items: 0 };
-    for (number, turn) in turns.iter().enumerate() {
-        sequence.take(turn).await.with_context(|| format!("turn {}", number + 1))?;
-    }
+    let taken = sequence.take_all(turns).await;
+    // What the case published is read next.
+    sequence.thaw().await?;
     // Their records must not come into the next case.
     while let Some(answered) = sequence.in_background.join_next().await {
         answered?.context("no answer")?;
     }
-    Ok(())
+    taken
 }
 
 impl Sequence<'_> {
+    async fn take_all(&mut self, turns: &[Turn]) -> Result<()> {
+        for (number, turn) in turns.iter().enumerate() {
+            self.take(turn).await.with_context(|| format!("turn {}", number + 1))?;
+        }
+        Ok(())
+    }
+
     async fn take(&mut self, turn: &Turn) -> Result<()> {
         match turn.world.as_deref() {
             Some(KAFKA_NO_ACK) => self.frozen = Some(Server::Kafka.freeze()?),
@@ -81,11 +88,13 @@ impl Sequence<'_> {
     /// Lets Kafka go on, and waits until it leads its partitions again.
     async fn thaw(&mut self) -> Result<()> {
         self.frozen = None;
-        let (brokers, topic) = (&self.world.stack.kafka_brokers, &self.world.readings_topic);
-        eventually(LEADS_WITHIN, "Kafka leads its partitions", || async {
-            kafka::watermarks(brokers, topic).await.map(Some)
-        })
-        .await?;
+        let brokers = &self.world.stack.kafka_brokers;
+        for topic in [&self.world.readings_topic, &self.world.rejects_topic] {
+            eventually(LEADS_WITHIN, "Kafka leads its partitions", || async {
+                kafka::watermarks(brokers, topic).await.map(Some)
+            })
+            .await?;
+        }
         Ok(())
     }
 
