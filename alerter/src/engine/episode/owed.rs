@@ -28,7 +28,7 @@ impl OwedNotification {
     /// by which none becomes due.
     pub(super) fn new(reason: OwedReason, since: i64, verdict: &Verdict) -> Option<Self> {
         let is_due = matches!(verdict, Verdict::Breach { .. });
-        is_due.then(|| Self { reason, since, rise: false, on_watch: false, verdict: *verdict })
+        is_due.then_some(Self { reason, since, rise: false, on_watch: false, verdict: *verdict })
     }
 
     /// Takes over a recorded transition that reached no one. The watch has its message if recipients

@@ -81,6 +81,7 @@ impl LastingEvents {
         at: Timestamp,
     ) -> Option<OperatorEvent> {
         let key = (event, customer_id);
+        let is_full = self.states.len() >= STATES_MAX;
         let state = match self.states.get_mut(&key) {
             Some(_) if count == 0 => self.states.remove(&key)?,
             Some(state) if at.duration_since(state.sent_at) < REPEAT_AFTER => return None,
@@ -89,7 +90,7 @@ impl LastingEvents {
                 *state
             }
             None if count == 0 => return None,
-            None if self.states.len() >= STATES_MAX => return None,
+            None if is_full => return None,
             None => {
                 let state = Lasting { since, sent_at: at };
                 self.states.insert(key, state);

@@ -198,7 +198,8 @@ fn a_word_counts_where_the_tenant_has_an_account_for_it_whatever_its_state() {
 
 #[test]
 fn a_disabled_address_is_passed_over_and_the_next_one_is_told() {
-    let cases: [(&str, &str, &[(i64, &[&str])], &[&str]); 6] = [
+    type Case<'a> = (&'a str, &'a str, &'a [(i64, &'a [&'a str])], &'a [&'a str]);
+    let cases: [Case<'_>; 6] = [
         ("wechat", "ow", &[(1, &["!openid:o1", "wecom:w1"])], &["yes", "wecom:w1"]),
         (
             "wechat",
