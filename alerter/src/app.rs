@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use anyhow::Context;
 use fred::clients::Client;
@@ -65,8 +66,8 @@ pub struct App {
     accounts: Arc<AccountLimits>,
     /// What this replica's episodes owe.
     owed: watch::Sender<OwedMeasurement>,
-    /// The liveness probe.
-    loops: Probe,
+    /// The liveness and the readiness probe.
+    probes: [Probe; 2],
     mysql_retry: MysqlRetry,
     /// Why partitions wait for a dead letter, and for a held batch.
     hold_reasons: HoldReasons,
@@ -117,7 +118,7 @@ impl App {
         );
         let heartbeats = [mysql_retry.heartbeat().clone(), sender_retry.heartbeat().clone()];
         let loops = alive(heartbeats, stop.clone());
-        let admin = AdminServer::new(Arc::clone(&loops), ready, telemetry);
+        let admin = AdminServer::new(Arc::clone(&loops), Arc::clone(&ready), telemetry);
         telemetry.summarise(admin_stop.clone());
         let address =
             admin.serve(&config.admin, axum::Router::new(), &essential, &admin_stop).await?;
@@ -135,7 +136,7 @@ impl App {
             operators,
             accounts: Arc::new(AccountLimits::new(config.limits.limits().account_per_second)),
             owed: watch::Sender::default(),
-            loops,
+            probes: [loops, ready],
             mysql_retry,
             hold_reasons,
             sender_retry,
@@ -160,7 +161,7 @@ impl App {
         let monitor = self.monitor(bindings.clone(), measured)?.run(self.admin_stop.clone());
         self.essential.spawn("the server monitor", &self.admin_stop, monitor);
         let (outbox, accounts) = (Outbox::new(self.pool.clone()), Arc::clone(&self.accounts));
-        let failing = move || accounts.failing();
+        let failing = move || accounts.failing(Instant::now());
         let depth = outbox::monitor(outbox, failing, measurements, self.admin_stop.clone());
         self.essential.spawn("the monitor of the outbox", &self.admin_stop, depth);
         // Without rules every reading would pass unevaluated. Without silences every alert would be
@@ -221,7 +222,7 @@ impl App {
             replica: replica(),
             mysql_retry: self.mysql_retry.clone(),
             subscription_refused: Arc::clone(&self.subscription_refused),
-            loops: Arc::clone(&self.loops),
+            probes: self.probes.clone(),
             outbox,
             accounts: Arc::clone(&self.accounts),
             owed: self.owed.subscribe(),

@@ -14,12 +14,12 @@ const CRITICAL_WAIT_MAX: Duration = Duration::from_secs(120);
 /// The parts of the path from a reading to a person.
 #[derive(Debug, Clone)]
 pub struct AlertPath {
-    /// The check of this replica's loops.
-    pub loops: Result<(), String>,
+    /// The probes of this replica: its loops run, and it evaluates and writes what it owns.
+    pub probes: Result<(), String>,
     /// Whether MySQL and Kafka answer, and the position and the end of every partition are known.
     pub answers: bool,
-    /// Whether readings have stopped.
-    pub readings_stopped: bool,
+    /// Whether a reading came, and readings have not stopped.
+    pub readings_arrive: bool,
     /// Longest time for which a partition of the group has had lag without progress.
     pub stalled: Duration,
     /// Age of the oldest pending critical notification. `None`: not measured lately.
@@ -33,11 +33,11 @@ pub struct AlertPath {
 impl AlertPath {
     /// Checks the parts. The error names the first that does not work.
     pub fn check(&self) -> Result<(), String> {
-        self.loops.clone()?;
+        self.probes.clone()?;
         let critical_age = self.critical_age.ok_or("the outbox cannot be measured")?;
         for (holds, fault) in [
             (self.answers, "MySQL or Kafka does not answer for every partition"),
-            (!self.readings_stopped, "no reading arrives"),
+            (self.readings_arrive, "no reading arrives"),
             (self.stalled <= STALLED_MAX, "a partition does not move"),
             (critical_age <= CRITICAL_WAIT_MAX, "a critical notification is not sent"),
             (self.critical_owed == 0, "a critical notification reaches nobody"),
@@ -57,9 +57,9 @@ mod tests {
 
     fn working() -> AlertPath {
         AlertPath {
-            loops: Ok(()),
+            probes: Ok(()),
             answers: true,
-            readings_stopped: false,
+            readings_arrive: true,
             stalled: STALLED_MAX,
             critical_age: Some(CRITICAL_WAIT_MAX),
             critical_owed: 0,
@@ -72,9 +72,9 @@ mod tests {
         let more = Duration::from_millis(1);
         assert_eq!(working().check(), Ok(()));
         for (path, fault) in [
-            (AlertPath { loops: Err("the sender stands".into()), ..working() }, "the sender"),
+            (AlertPath { probes: Err("the sender stands".into()), ..working() }, "the sender"),
             (AlertPath { answers: false, ..working() }, "MySQL or Kafka"),
-            (AlertPath { readings_stopped: true, ..working() }, "no reading"),
+            (AlertPath { readings_arrive: false, ..working() }, "no reading"),
             (AlertPath { stalled: STALLED_MAX + more, ..working() }, "a partition"),
             (AlertPath { critical_age: None, ..working() }, "the outbox"),
             (AlertPath { critical_age: Some(CRITICAL_WAIT_MAX + more), ..working() }, "not sent"),

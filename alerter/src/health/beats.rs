@@ -3,71 +3,32 @@
 //!
 //! A failed part is a missing heartbeat. [`crate::health::alert_path`] names the part.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use metrics::counter;
 use reqwest::Url;
 use reqwest::redirect::Policy;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::metrics::HEARTBEATS;
 
 /// Interval of the heartbeats.
 const INTERVAL: Duration = Duration::from_secs(60);
 
+/// Time from the start to the first heartbeat: the parts have to be ready.
+const FIRST_AFTER: Duration = Duration::from_secs(20);
+
 /// Time limit of one heartbeat.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What a turn does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// Nothing is due.
-    Wait,
-    /// Send a heartbeat.
-    Beat { resumed: bool },
-    /// A heartbeat that was due is not sent.
-    Skip { stopped: bool },
-}
-
-/// Decides when a heartbeat is due. Pure: time comes as an argument.
-#[derive(Debug)]
-struct BeatClock {
-    beat_at: Instant,
-    skip_at: Instant,
-    /// Whether a heartbeat was skipped since the last one.
-    stopped: bool,
-}
-
-impl BeatClock {
-    /// The first heartbeat is due at once. A start may take a while before the first is skipped.
-    fn new(now: Instant) -> Self {
-        Self { beat_at: now, skip_at: now + INTERVAL, stopped: false }
-    }
-
-    /// Returns what to do if an alert that arises now would reach people, or would not.
-    fn turn(&mut self, reaches: bool, now: Instant) -> Turn {
-        if reaches && now >= self.beat_at {
-            (self.beat_at, self.skip_at) = (now + INTERVAL, now + INTERVAL);
-            return Turn::Beat { resumed: std::mem::take(&mut self.stopped) };
-        }
-        if !reaches && now >= self.skip_at {
-            self.skip_at = now + INTERVAL;
-            return Turn::Skip { stopped: !std::mem::replace(&mut self.stopped, true) };
-        }
-        Turn::Wait
-    }
-}
 
 /// Sends heartbeats at their interval while an alert would reach people. It has no `Debug`: the
 /// address is a secret.
 pub struct Beats {
-    clock: BeatClock,
     http: reqwest::Client,
     url: Url,
-    /// Whether the last heartbeat failed.
-    fails: Arc<AtomicBool>,
+    due_at: Instant,
+    /// Whether the last heartbeat was skipped.
+    stopped: bool,
 }
 
 impl Beats {
@@ -75,24 +36,28 @@ impl Beats {
     pub fn new(url: Url) -> Result<Self, reqwest::Error> {
         // A redirect would show the secret to another server.
         let http = reqwest::Client::builder().timeout(TIMEOUT).redirect(Policy::none()).build()?;
-        Ok(Self { clock: BeatClock::new(Instant::now()), http, url, fails: Arc::default() })
+        Ok(Self { http, url, due_at: Instant::now() + FIRST_AFTER, stopped: false })
     }
 
     /// Sends or skips the heartbeat that is due, if one is. Never waits for the outside monitor.
     /// `path` names the part of the path of an alert that does not work.
-    pub fn turn(&mut self, path: &Result<(), String>) {
-        match self.clock.turn(path.is_ok(), Instant::now()) {
-            Turn::Wait => {}
-            Turn::Beat { resumed } => {
-                if resumed {
+    pub fn turn(&mut self, path: &Result<(), String>, now: Instant) {
+        if now < self.due_at {
+            return;
+        }
+        self.due_at = now + INTERVAL;
+        let stopped = std::mem::replace(&mut self.stopped, path.is_err());
+        match path {
+            Ok(()) => {
+                if stopped {
                     info!("an alert would reach people, heartbeats resume");
                 }
-                let (sent, fails) = (self.send(), Arc::clone(&self.fails));
-                tokio::spawn(async move { note(sent.await, &fails) });
+                let sent = self.send();
+                tokio::spawn(async move { count(sent.await) });
             }
-            Turn::Skip { stopped } => {
+            Err(reason) => {
                 counter!(HEARTBEATS, "outcome" => "skipped").increment(1);
-                if stopped && let Err(reason) = path {
+                if !stopped {
                     warn!(reason, "an alert would not reach people, heartbeats stop");
                 }
             }
@@ -110,17 +75,11 @@ impl Beats {
     }
 }
 
-/// Counts a heartbeat. Logs the first failure, and the first success after it.
-fn note(sent: anyhow::Result<()>, fails: &AtomicBool) {
+fn count(sent: anyhow::Result<()>) {
     let outcome = if sent.is_ok() { "sent" } else { "failed" };
     counter!(HEARTBEATS, "outcome" => outcome).increment(1);
-    let failed_before = fails.swap(sent.is_err(), Ordering::Relaxed);
-    match sent {
-        Ok(()) if failed_before => info!("heartbeat delivered again"),
-        Err(error) if !failed_before => {
-            warn!(%error, "cannot deliver heartbeat, sending the next one in its turn")
-        }
-        Ok(()) | Err(_) => {}
+    if let Err(error) = sent {
+        debug!(%error, "cannot deliver heartbeat, sending the next one in its turn");
     }
 }
 
@@ -131,36 +90,24 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn heartbeats_come_every_minute_while_an_alert_would_reach_people_and_at_once_when_it_would() {
-        let start = Instant::now();
-        let mut clock = BeatClock::new(start);
-        for (seconds, reaches, turn) in [
-            (0, false, Turn::Wait),
-            (2, true, Turn::Beat { resumed: false }),
-            (4, true, Turn::Wait),
-            (6, false, Turn::Wait),
-            (61, true, Turn::Wait),
-            (62, true, Turn::Beat { resumed: false }),
-            (121, false, Turn::Wait),
-            (122, false, Turn::Skip { stopped: true }),
-            (124, false, Turn::Wait),
-            (182, false, Turn::Skip { stopped: false }),
-            (190, true, Turn::Beat { resumed: true }),
-            (249, true, Turn::Wait),
-            (250, true, Turn::Beat { resumed: false }),
-        ] {
-            let now = start + Duration::from_secs(seconds);
-            assert_eq!(clock.turn(reaches, now), turn, "after {seconds} s");
+    #[tokio::test]
+    async fn heartbeats_come_every_minute_while_an_alert_would_reach_people() {
+        let server = MockServer::start().await;
+        Mock::given(method("GET")).respond_with(ResponseTemplate::new(200)).mount(&server).await;
+        let mut beats = Beats::new(server.uri().parse().unwrap()).unwrap();
+        let first = beats.due_at;
+        let mut due = Vec::new();
+        for (seconds, reaches) in [(0, true), (58, false), (60, false), (62, true), (120, true)] {
+            let path = if reaches { Ok(()) } else { Err("no reading arrives".to_owned()) };
+            beats.turn(&path, first + Duration::from_secs(seconds));
+            due.push(((beats.due_at - first).as_secs(), beats.stopped));
         }
-    }
-
-    #[test]
-    fn a_start_that_never_gets_well_is_noticed_after_a_minute() {
-        let start = Instant::now();
-        let mut clock = BeatClock::new(start);
-        assert_eq!(clock.turn(false, start + Duration::from_secs(59)), Turn::Wait);
-        assert_eq!(clock.turn(false, start + INTERVAL), Turn::Skip { stopped: true });
+        let expected = [(60, false), (60, false), (120, true), (120, true), (180, false)];
+        assert_eq!(due, expected);
+        let received = async || server.received_requests().await.unwrap().len();
+        while received().await < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     #[tokio::test]

@@ -1,9 +1,10 @@
 //! Checks the group and its servers every few seconds, for the metrics. Notifies operators of what
 //! concerns the whole group, and sends the heartbeats.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::alert_path::AlertPath;
 use super::beats::Beats;
-use super::readings_flow::{KafkaQuestion, ReadingsFlow};
+use super::readings_flow::ReadingsFlow;
 use crate::metrics::LAST_RECORD;
 use crate::mysql::retry::MysqlRetry;
 use crate::notify::limits::AccountLimits;
@@ -33,15 +34,15 @@ const MEASUREMENT_AGE_MAX: Duration = Duration::from_secs(30);
 /// Time for which a notification may be due before the sender counts as late.
 const LATE_AFTER: Duration = Duration::from_secs(120);
 
-/// Time below which a sender that was late is on time again. A backlog near the limit must not send
-/// event after event.
-const ON_TIME_BELOW: Duration = Duration::from_secs(60);
+/// Time for which notifications must stay that late. An account that works again sends in it what
+/// has waited.
+const LATE_FOR: Duration = Duration::from_secs(30);
 
 /// Settings of the monitor.
 #[derive(Debug, Clone, Args)]
 pub struct MonitorArgs {
     /// Time without a new record in the readings topic after which operators hear that readings
-    /// have stopped, if more than one a minute arrived in the hour before; 0s: never.
+    /// have stopped; 0s: never. Set it above the longest pause of a site whose devices are few.
     #[arg(long, env = "NO_READINGS_AFTER", default_value = "5m", value_parser = duration)]
     pub no_readings_after: Duration,
     /// Address of an outside monitor, which stands elsewhere and pages if heartbeats stop: http:// or
@@ -71,8 +72,8 @@ pub struct MonitoredParts {
     pub mysql_retry: MysqlRetry,
     /// Whether Redis rejects the subscription to rule changes.
     pub subscription_refused: Arc<AtomicBool>,
-    /// The check of the loops.
-    pub loops: Probe,
+    /// The probes of this replica, liveness and readiness.
+    pub probes: [Probe; 2],
     /// The last measurement of the outbox.
     pub outbox: watch::Receiver<Option<OutboxMeasurement>>,
     /// The accounts of the sender.
@@ -85,13 +86,12 @@ pub struct MonitoredParts {
 
 /// What one check found about the group.
 struct GroupCheck {
-    /// Whether MySQL and Kafka answer, and the position and the end of every partition are known.
+    /// Whether MySQL and Kafka answer, for every partition.
     answers: bool,
-    /// The sum of the ends of all partitions, if Kafka answers.
-    readings_end: Option<i64>,
     /// Longest time for which a partition has had lag without progress.
     stalled: Duration,
     /// Whether this replica notifies operators of what concerns the whole group: one replica does.
+    /// The others only remember what they would have said, as they may be the next to speak.
     is_speaker: bool,
 }
 
@@ -100,8 +100,10 @@ pub struct AlerterMonitor {
     parts: MonitoredParts,
     readings: ReadingsFlow,
     beats: Option<Beats>,
-    /// Whether notifications are sent late.
-    is_late: bool,
+    /// Since when notifications are sent late.
+    late_since: Option<Instant>,
+    /// Tenants whose alerts reached no one while this replica owed them a notification.
+    owing: BTreeSet<i64>,
 }
 
 impl AlerterMonitor {
@@ -110,7 +112,7 @@ impl AlerterMonitor {
         let url = settings.heartbeat_url.as_ref().and_then(web_address);
         let beats = url.map(Beats::new).transpose().context("HTTP client")?;
         let readings = ReadingsFlow::new(settings.no_readings_after);
-        Ok(Self { parts, readings, beats, is_late: false })
+        Ok(Self { parts, readings, beats, late_since: None, owing: BTreeSet::new() })
     }
 
     /// Monitors until `stop`.
@@ -122,99 +124,94 @@ impl AlerterMonitor {
                 _ = interval.tick() => {}
             }
             let group = self.observe().await;
-            if let Some(end) = group.readings_end {
-                self.follow_readings(end).await;
-            }
+            self.report_readings(group.is_speaker);
             let outbox = self.parts.outbox.borrow().clone();
             let outbox = outbox.filter(|outbox| outbox.at.elapsed() < MEASUREMENT_AGE_MAX);
             if let Some(outbox) = &outbox {
                 self.report_unreached(group.is_speaker, outbox);
-            }
-            if group.is_speaker {
-                self.notify_operators(outbox.as_ref());
+                self.report_late(group.is_speaker, outbox);
             }
             let path = self.path(&group, outbox.as_ref());
             if let Some(beats) = &mut self.beats {
-                beats.turn(&path.check());
+                beats.turn(&path.check(), Instant::now());
             }
         }
     }
 
+    /// Checks the group, and follows the ends of its topic.
     async fn observe(&mut self) -> GroupCheck {
-        let parts = &mut self.parts;
+        let Self { parts, readings, .. } = self;
         let redis_accepts = !parts.subscription_refused.load(Ordering::Relaxed);
         let free = !parts.mysql_retry.is_retrying();
         let found = parts.monitor.observe(free, redis_accepts).await;
-        let ends = found.seen.ends.values();
-        let knows_all = !found.lags.is_empty() && found.lags.len() == found.seen.partitions;
+        let seen = found.seen;
+        // Before the ledger is known, offsets are not yet those of the ledger.
+        let knows_ends = found.kafka && !found.lags.is_empty();
+        if knows_ends {
+            readings.update(&seen.ends, Timestamp::now());
+        }
         let stalled = found.lags.iter().map(|lag| lag.stalled_seconds).fold(0.0, f64::max);
         // The owner of the first partition. The ledger has one, however many replicas there are.
-        let speaker = found.seen.ledger.first_key_value().map(|(_, (_, owner))| owner);
-        GroupCheck {
-            answers: found.database && found.kafka && knows_all,
-            // Before the ledger is known, offsets are not yet those of the ledger.
-            readings_end: (found.kafka && !found.lags.is_empty())
-                .then(|| ends.map(|ends| ends.high).sum()),
+        let speaker = seen.ledger.first_key_value().map(|(_, (_, owner))| owner);
+        let check = GroupCheck {
+            answers: found.database && knows_ends && seen.unanswered.is_empty(),
             stalled: Duration::try_from_secs_f64(stalled).unwrap_or(Duration::MAX),
             is_speaker: speaker.is_some_and(|owner| *owner == parts.replica),
+        };
+        if knows_ends
+            && readings.last_record().is_none()
+            && let Some(last_ms) = parts.monitor.last_record_ms().await
+            && let Ok(last) = Timestamp::from_millisecond(last_ms)
+        {
+            readings.set_last_record(last, Timestamp::now());
         }
-    }
-
-    /// Passes the topic's end on, and asks Kafka what the decision about it needs.
-    async fn follow_readings(&mut self, end: i64) {
-        let monitor = &self.parts.monitor;
-        match self.readings.update(end, Timestamp::now()) {
-            Some(KafkaQuestion::LastRecord) => {
-                if let Some(last_ms) = monitor.last_record_ms().await {
-                    let last = last_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
-                    self.readings.set_last_record(last, Timestamp::now());
-                }
-            }
-            Some(KafkaQuestion::RecordsSince(at)) => {
-                if let Some(count) = monitor.records_since(at.as_millisecond()).await {
-                    self.readings.set_records(count);
-                }
-            }
-            None => {}
-        }
-        if let Some(last) = self.readings.last_record() {
+        if let Some(last) = readings.last_record() {
             gauge!(LAST_RECORD).set(last.as_duration().as_secs_f64());
         }
+        check
     }
 
-    /// Notifies operators of tenants whose severe alerts reach no one. Every replica knows of its own
-    /// episodes; one replica adds the notifications that were refused.
-    fn report_unreached(&self, is_speaker: bool, outbox: &OutboxMeasurement) {
+    /// Notifies operators if readings stop or resume.
+    fn report_readings(&self, is_speaker: bool) {
+        let stopped = self.readings.stopped_since();
+        let (count, since) = (stopped.is_some().into(), stopped.unwrap_or_else(Timestamp::now));
+        self.parts.operators.lasting(LastingEvent::ReadingsStopped, count, since, is_speaker);
+    }
+
+    /// Notifies operators of tenants whose severe alerts reach no one. Every replica speaks of what
+    /// it owes, and one of the notifications that were refused.
+    fn report_unreached(&mut self, is_speaker: bool, outbox: &OutboxMeasurement) {
         let mut unreached = self.parts.owed.borrow().unreached.clone();
-        for (customer_id, count) in outbox.unrouted.iter().filter(|_| is_speaker) {
+        self.owing.extend(unreached.keys());
+        for (customer_id, count) in &outbox.unrouted {
             *unreached.entry(*customer_id).or_default() += count;
         }
-        self.parts.operators.lasting_of_tenants(LastingEvent::NoRecipientReached, &unreached);
+        let speaks = |customer_id: i64| is_speaker || self.owing.contains(&customer_id);
+        self.parts.operators.unreached(&unreached, speaks);
+        self.owing.retain(|customer_id| unreached.contains_key(customer_id));
     }
 
-    /// Notifies operators of what concerns the whole group.
-    fn notify_operators(&mut self, outbox: Option<&OutboxMeasurement>) {
-        let operators = &self.parts.operators;
+    /// Notifies operators if notifications are sent late, or on time again.
+    fn report_late(&mut self, is_speaker: bool, outbox: &OutboxMeasurement) {
+        let is_late = outbox.due_for > LATE_AFTER;
+        self.late_since = is_late.then(|| self.late_since.unwrap_or(outbox.at));
+        let lasts = |since: Instant| outbox.at.duration_since(since) >= LATE_FOR;
+        let count = self.late_since.is_some_and(lasts).into();
         let now = Timestamp::now();
-        let stopped = self.readings.stopped_since();
-        let (count, since) = (u64::from(stopped.is_some()), stopped.unwrap_or(now));
-        operators.lasting(LastingEvent::ReadingsStopped, None, count, since);
-        let Some(outbox) = outbox else { return };
-        self.is_late = outbox.due_for > if self.is_late { ON_TIME_BELOW } else { LATE_AFTER };
-        let count = if self.is_late { outbox.due } else { 0 };
         let since = now.checked_sub(outbox.due_for).unwrap_or(now);
-        operators.lasting(LastingEvent::SenderLate, None, count, since);
+        self.parts.operators.lasting(LastingEvent::SenderLate, count, since, is_speaker);
     }
 
     fn path(&self, group: &GroupCheck, outbox: Option<&OutboxMeasurement>) -> AlertPath {
+        let [live, ready] = &self.parts.probes;
         AlertPath {
-            loops: (self.parts.loops)(),
+            probes: live().and_then(|()| ready()),
             answers: group.answers,
-            readings_stopped: self.readings.stopped_since().is_some(),
+            readings_arrive: self.readings.arrive(),
             stalled: group.stalled,
             critical_age: outbox.map(|outbox| outbox.critical_age),
             critical_owed: self.parts.owed.borrow().critical,
-            accounts_fail: self.parts.accounts.all_fail(),
+            accounts_fail: self.parts.accounts.all_fail(Instant::now()),
         }
     }
 }

@@ -1,49 +1,31 @@
 //! Detects that no reading arrives any more, whichever part of the way from the devices has failed.
 //!
-//! Pure: the ends of the readings topic, Kafka's answers and the time come as arguments.
+//! Pure: the ends of the readings topic and the time come as arguments.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use ljwx_service::kafka::topic_ends::{TopicWatermarks, Watermarks};
 
-/// Period before the last record in which readings must have arrived. A topic that is hardly used
-/// cannot stop.
-const PERIOD: SignedDuration = SignedDuration::from_hours(1);
+/// Time for which the ends must be seen without a new record, after a start or a gap in Kafka's
+/// answers.
+///
+/// The clock that dated the last record may be wrong, and gateways wait while Kafka is away.
+const SEEN_MIN: SignedDuration = SignedDuration::from_secs(60);
 
-/// Records in that period up to which a topic counts as hardly used: one a minute.
-const FEW_RECORDS: i64 = 60;
-
-/// A question to Kafka, which only the topic itself can answer after a start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KafkaQuestion {
-    /// The time of the topic's last record.
-    LastRecord,
-    /// The number of records since this time.
-    RecordsSince(Timestamp),
-}
-
-/// What the present time without a new record means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gap {
-    /// It is not long enough, or Kafka has not answered yet.
-    Undecided,
-    /// Hardly any readings arrived before it.
-    Unremarkable,
-    /// Readings have stopped.
-    Stopped,
-}
+/// Longest time between two answers of Kafka that is no gap.
+const ANSWERS_APART_MAX: SignedDuration = SignedDuration::from_secs(30);
 
 /// Follows the ends of the readings topic.
 #[derive(Debug)]
 pub struct ReadingsFlow {
     /// Time without a new record after which readings have stopped. 0: never.
     after: SignedDuration,
-    /// The sum of the ends of all partitions.
-    end: Option<i64>,
+    /// The last known ends of the partitions.
+    ends: TopicWatermarks,
+    /// The times since which the ends were seen without a gap, and at which they were seen last.
+    seen: Option<(Timestamp, Timestamp)>,
     last_record: Option<Timestamp>,
-    knows_last: bool,
-    gap: Gap,
-    /// Whether readings have stopped once. Then operators hear of every further stop.
     has_stopped: bool,
 }
 
@@ -52,48 +34,36 @@ impl ReadingsFlow {
     pub fn new(after: Duration) -> Self {
         Self {
             after: SignedDuration::try_from(after).unwrap_or(SignedDuration::MAX),
-            end: None,
+            ends: TopicWatermarks::new(),
+            seen: None,
             last_record: None,
-            knows_last: false,
-            gap: Gap::Undecided,
             has_stopped: false,
         }
     }
 
-    /// Takes the sum of the ends of all partitions. Returns what Kafka must answer to decide.
-    pub fn update(&mut self, end: i64, now: Timestamp) -> Option<KafkaQuestion> {
-        if self.end.replace(end).is_some_and(|before| before != end) {
+    /// Takes the last known ends of the partitions.
+    pub fn update(&mut self, ends: &TopicWatermarks, now: Timestamp) {
+        let before = std::mem::replace(&mut self.ends, ends.clone());
+        // A partition that answers for the first time may have had its records for long.
+        let has_grown = |(partition, end): (&i32, &Watermarks)| {
+            before.get(partition).is_some_and(|known| end.high > known.high)
+        };
+        if ends.iter().any(has_grown) {
             // By this clock: that of a gateway may be wrong.
             self.last_record = Some(now);
-            self.knows_last = true;
-            self.gap = Gap::Undecided;
+            self.has_stopped = false;
         }
-        if !self.knows_last {
-            return Some(KafkaQuestion::LastRecord);
-        }
-        let last = self.last_record?;
-        let is_long = !self.after.is_zero() && now.duration_since(last) >= self.after;
-        if !is_long || self.gap != Gap::Undecided {
-            return None;
-        }
-        if self.has_stopped {
-            self.gap = Gap::Stopped;
-            return None;
-        }
-        Some(KafkaQuestion::RecordsSince(last.checked_sub(PERIOD).unwrap_or(last)))
+        let unbroken = self.seen.filter(|(_, at)| now.duration_since(*at) <= ANSWERS_APART_MAX);
+        let since = unbroken.map_or(now, |(since, _)| since);
+        self.seen = Some((since, now));
+        let is_long = self.last_record.is_some_and(|last| now.duration_since(last) >= self.after);
+        let is_seen = now.duration_since(since) >= self.after.min(SEEN_MIN);
+        self.has_stopped |= is_long && is_seen && !self.after.is_zero();
     }
 
-    /// Takes Kafka's answer about the last record. `None`: the topic has no record.
-    pub fn set_last_record(&mut self, at: Option<Timestamp>, now: Timestamp) {
-        self.last_record = at.map(|at| at.min(now));
-        self.knows_last = true;
-    }
-
-    /// Takes Kafka's answer about the number of records in the period before the last one.
-    pub fn set_records(&mut self, count: i64) {
-        let is_used = count > FEW_RECORDS;
-        self.gap = if is_used { Gap::Stopped } else { Gap::Unremarkable };
-        self.has_stopped |= is_used;
+    /// Takes the time at which the last record came, by the topic itself.
+    pub fn set_last_record(&mut self, at: Timestamp, now: Timestamp) {
+        self.last_record = Some(at.min(now));
     }
 
     /// Returns the time of the last record, if it is known.
@@ -101,16 +71,20 @@ impl ReadingsFlow {
         self.last_record
     }
 
+    /// Whether a record came, and readings have not stopped.
+    pub fn arrive(&self) -> bool {
+        self.last_record.is_some() && !self.has_stopped
+    }
+
     /// Returns since when readings have stopped: the last record and the time without a new one.
     pub fn stopped_since(&self) -> Option<Timestamp> {
-        let last = self.last_record.filter(|_| self.gap == Gap::Stopped)?;
+        let last = self.last_record.filter(|_| self.has_stopped)?;
         Some(last.checked_add(self.after).unwrap_or(last))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::KafkaQuestion::{LastRecord, RecordsSince};
     use super::*;
 
     const AFTER: Duration = Duration::from_secs(300);
@@ -120,65 +94,82 @@ mod tests {
         Timestamp::from_second(START + seconds).unwrap()
     }
 
+    /// Shows these ends of the partitions 0, 1, … every two seconds, from the first second to the
+    /// last.
+    fn show(flow: &mut ReadingsFlow, ends: &[i64], seconds: (i64, i64)) {
+        let ends = (0..).zip(ends.iter().map(|high| Watermarks { low: 0, high: *high })).collect();
+        for second in (seconds.0..=seconds.1).step_by(2) {
+            flow.update(&ends, at(second));
+        }
+    }
+
     /// A flow whose last record arrived at 0.
-    fn flowing() -> ReadingsFlow {
-        let mut flow = ReadingsFlow::new(AFTER);
-        flow.update(100, at(-2));
-        assert_eq!(flow.update(101, at(0)), None);
+    fn flowing(after: Duration) -> ReadingsFlow {
+        let mut flow = ReadingsFlow::new(after);
+        show(&mut flow, &[50, 50], (-2, -2));
+        assert!(!flow.arrive(), "no record is known");
+        show(&mut flow, &[50, 51], (0, 0));
+        assert_eq!((flow.arrive(), flow.last_record()), (true, Some(at(0))));
         flow
     }
 
     #[test]
     fn readings_have_stopped_five_minutes_after_the_last_and_resume_with_the_next() {
-        let mut flow = flowing();
-        assert_eq!(flow.update(101, at(299)), None);
-        let asked = flow.update(101, at(300));
-        assert_eq!(asked, Some(RecordsSince(at(-3_600))));
-        assert_eq!(flow.update(101, at(302)), asked, "Kafka did not answer");
-        assert_eq!(flow.stopped_since(), None);
-        flow.set_records(FEW_RECORDS + 1);
-        assert_eq!(flow.stopped_since(), Some(at(300)));
-        assert_eq!(flow.update(101, at(90_000)), None);
-        assert_eq!(flow.stopped_since(), Some(at(300)));
-        assert_eq!(flow.update(102, at(90_002)), None);
-        assert_eq!((flow.stopped_since(), flow.last_record()), (None, Some(at(90_002))));
-        assert_eq!(flow.update(102, at(90_302)), None, "a further stop needs no hour");
-        assert_eq!(flow.stopped_since(), Some(at(90_302)));
+        let mut flow = flowing(AFTER);
+        show(&mut flow, &[50, 51], (2, 298));
+        assert_eq!((flow.stopped_since(), flow.arrive()), (None, true));
+        show(&mut flow, &[50, 51], (300, 900));
+        assert_eq!((flow.stopped_since(), flow.arrive()), (Some(at(300)), false));
+        show(&mut flow, &[50, 51], (9_000, 9_000));
+        assert_eq!(flow.stopped_since(), Some(at(300)), "Kafka's silence ends nothing");
+        show(&mut flow, &[51, 51], (9_002, 9_300));
+        assert_eq!((flow.stopped_since(), flow.last_record()), (None, Some(at(9_002))));
+        show(&mut flow, &[51, 51], (9_302, 9_302));
+        assert_eq!(flow.stopped_since(), Some(at(9_302)));
     }
 
     #[test]
-    fn a_topic_that_is_hardly_used_does_not_stop() {
-        let mut flow = flowing();
-        assert!(flow.update(101, at(300)).is_some());
-        flow.set_records(FEW_RECORDS);
-        assert_eq!((flow.update(101, at(9_000)), flow.stopped_since()), (None, None));
-        assert_eq!(flow.update(102, at(9_002)), None);
-        assert_eq!(flow.update(102, at(9_302)), Some(RecordsSince(at(9_002 - 3_600))));
-    }
-
-    #[test]
-    fn after_a_start_the_topic_says_when_its_last_record_came() {
-        for (last, expected) in [
-            (Some(at(-600)), Some(RecordsSince(at(-600 - 3_600)))),
-            (Some(at(-60)), None),
-            (Some(at(60)), None),
-            (None, None),
-        ] {
-            let mut flow = ReadingsFlow::new(AFTER);
-            assert_eq!(flow.update(100, at(-4)), Some(LastRecord));
-            assert_eq!(flow.update(100, at(-2)), Some(LastRecord), "Kafka did not answer");
-            flow.set_last_record(last, at(0));
-            assert_eq!(flow.last_record(), last.map(|last| last.min(at(0))));
-            assert_eq!(flow.update(100, at(2)), expected, "{last:?}");
+    fn only_a_known_end_that_grows_is_a_record() {
+        for (ends, last) in [(&[50, 51, 7][..], 0), (&[50], 0), (&[3, 51], 0), (&[3, 52], 2)] {
+            let mut flow = flowing(AFTER);
+            show(&mut flow, ends, (2, 2));
+            assert_eq!(flow.last_record(), Some(at(last)), "{ends:?}");
         }
     }
 
     #[test]
-    fn readings_never_stop_if_the_setting_is_zero() {
-        let mut flow = ReadingsFlow::new(Duration::ZERO);
-        flow.update(100, at(-2));
-        flow.update(101, at(0));
-        assert_eq!(flow.update(101, at(1_000_000)), None);
-        assert_eq!((flow.stopped_since(), flow.last_record()), (None, Some(at(0))));
+    fn after_kafka_was_away_a_minute_without_a_record_decides() {
+        let mut flow = flowing(AFTER);
+        show(&mut flow, &[50, 51], (2, 100));
+        show(&mut flow, &[50, 51], (400, 458));
+        assert_eq!(flow.stopped_since(), None, "gateways had no time yet");
+        show(&mut flow, &[50, 51], (460, 460));
+        assert_eq!(flow.stopped_since(), Some(at(300)));
+    }
+
+    #[test]
+    fn after_a_start_the_topic_says_when_its_last_record_came() {
+        for (last, stopped_after) in [(-600, 60), (-270, 60), (-60, 240), (60, 300)] {
+            let mut flow = ReadingsFlow::new(AFTER);
+            show(&mut flow, &[50], (0, 0));
+            flow.set_last_record(at(last), at(0));
+            assert!(flow.arrive());
+            show(&mut flow, &[50], (2, stopped_after - 2));
+            assert_eq!(flow.stopped_since(), None, "{last}");
+            show(&mut flow, &[50], (stopped_after, stopped_after));
+            assert_eq!(flow.stopped_since(), Some(at(last.min(0) + 300)));
+        }
+    }
+
+    #[test]
+    fn readings_never_stop_if_the_setting_is_zero_and_soon_if_it_is_short() {
+        let mut flow = flowing(Duration::ZERO);
+        show(&mut flow, &[50, 51], (2, 4_000));
+        assert_eq!((flow.stopped_since(), flow.arrive()), (None, true));
+        let mut flow = flowing(Duration::from_secs(4));
+        show(&mut flow, &[50, 51], (2, 2));
+        assert_eq!(flow.stopped_since(), None);
+        show(&mut flow, &[50, 51], (4, 4));
+        assert_eq!(flow.stopped_since(), Some(at(4)));
     }
 }

@@ -9,7 +9,7 @@ use ljwx_tests::fakes::wechat::{
 };
 use ljwx_tests::fleet::TENANT;
 use ljwx_tests::stack::process::Service;
-use ljwx_tests::stack::wait::{eventually, pass};
+use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
@@ -18,9 +18,6 @@ use crate::support::{delivered, measure};
 
 /// The longest that a step may take.
 const SOON: Duration = Duration::from_secs(60);
-
-/// The pause between two attempts of a test to be noticed.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// A template of a category, as the platform has them today.
 const NEW_TEMPLATE: &str = "template-of-a-category";
@@ -79,29 +76,24 @@ fn row(number: usize, (tenant, recipient): (i64, &str), name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_template_of_a_category_shows_nothing_until_its_fields_are_mapped() -> Result<()> {
+async fn what_a_template_without_a_map_refuses_waits_and_arrives_once_it_is_mapped() -> Result<()> {
     let (world, wechat) = world("newtemplate").await?;
     replace_template(&world, &wechat).await?;
     let (gateway, alerter) =
         tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
     breach(&world, &gateway, 1).await?;
-    let failed = "t_alert_outbox WHERE state = 'failed' AND last_errcode = 47003";
+    let waits = "t_alert_outbox WHERE state = 'pending' AND last_errcode = 47003";
     eventually(SOON, "the platform refuses every form", || async {
-        Ok((world.database.count(failed).await? == 1).then_some(()))
+        Ok((world.database.count(waits).await? == 1).then_some(()))
     })
     .await?;
     ensure!(wechat.sends() == 2, "{} sends: the second was all plain", wechat.sends());
-    ensure!(alerter.output().contains("template_refused"), "operators do not know");
+    for event in ["template_refused", "wechat_broken"] {
+        ensure!(alerter.output().contains(event), "operators do not know: {event}");
+    }
 
     map_fields(&world, "异常").await?;
-    eventually(SOON, "the message arrives", || async {
-        let retry = ["outbox", "retry", "--state", "failed"];
-        let done = world.launch("alerter", &retry).finish().await?;
-        ensure!(done.code == Some(0), "{}", done.text);
-        pass(PAUSE).await;
-        Ok((wechat.delivered() == 1).then_some(()))
-    })
-    .await?;
+    delivered(&wechat, 1).await?;
     let inbox = wechat.inbox(NURSE);
     let device = world.device(1);
     let shown = [("thing1", &*device), ("const2", "异常"), ("character_string3", "132>120")];

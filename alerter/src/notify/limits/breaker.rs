@@ -23,9 +23,6 @@ const TRIAL_WAIT: Duration = Duration::from_secs(1);
 /// Time after which a trial without an outcome is replaced by another.
 const TRIAL_MAX: Duration = Duration::from_secs(60);
 
-/// Time after which operators hear again of an account that does not send.
-const EVENT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-
 /// What an attempt shows about the account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountHealth {
@@ -38,17 +35,6 @@ pub enum AccountHealth {
     Limited(Duration),
     /// Only an operator can fix the account. It is tried again after this time.
     Broken(Duration),
-}
-
-/// A change of the breaker that operators are notified of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccountChange {
-    /// The account stopped sending.
-    Opened,
-    /// The account has not sent for another day. It has failed since this time.
-    StillOpen(Instant),
-    /// The account sends again. It had failed since this time.
-    Closed(Instant),
 }
 
 /// The notifications that leave an account which does not send.
@@ -73,8 +59,8 @@ pub struct AccountBreaker {
     state: BreakerState,
     uncertain_failures: u32,
     backoff: Backoff,
-    failing_since: Option<Instant>,
-    event_at: Option<Instant>,
+    is_failing: bool,
+    is_broken: bool,
 }
 
 impl AccountBreaker {
@@ -85,8 +71,8 @@ impl AccountBreaker {
             state: BreakerState::Open { until: now },
             uncertain_failures: 0,
             backoff: Backoff::new(UNCERTAIN_WAIT_MIN, UNCERTAIN_WAIT_MAX),
-            failing_since: None,
-            event_at: None,
+            is_failing: false,
+            is_broken: false,
         }
     }
 
@@ -112,29 +98,24 @@ impl AccountBreaker {
 
     /// Records the result of an attempt. An attempt that began before the breaker opened cannot
     /// close the breaker.
-    pub fn report(
-        &mut self,
-        health: AccountHealth,
-        now: Instant,
-        random: f64,
-    ) -> Option<AccountChange> {
+    pub fn report(&mut self, health: AccountHealth, now: Instant, random: f64) {
         let open = matches!(self.state, BreakerState::Open { .. });
         match health {
-            AccountHealth::Works | AccountHealth::Uncertain if open => None,
+            AccountHealth::Works | AccountHealth::Uncertain if open => {}
             AccountHealth::Works => self.close(),
             AccountHealth::Uncertain => {
                 self.uncertain_failures += 1;
                 if self.state == BreakerState::Closed
                     && self.uncertain_failures < UNCERTAIN_FAILURES_MAX
                 {
-                    return None;
+                    return;
                 }
                 let wait = self.backoff.next(random);
-                self.open(wait, self.uncertain_failures >= UNCERTAIN_FAILURES_MAX, now)
+                self.open(wait, self.uncertain_failures >= UNCERTAIN_FAILURES_MAX, now);
             }
             AccountHealth::Limited(wait) | AccountHealth::Broken(wait) => {
                 self.uncertain_failures = 0;
-                self.open(wait, matches!(health, AccountHealth::Broken(_)), now)
+                self.open(wait, matches!(health, AccountHealth::Broken(_)), now);
             }
         }
     }
@@ -151,7 +132,7 @@ impl AccountBreaker {
     /// has to try the account.
     pub fn leaving(&self, now: Instant) -> Option<Leaving> {
         match self.state {
-            _ if self.event_at.is_some() && self.is_paused(now) => Some(Leaving::All),
+            _ if self.is_broken && self.is_paused(now) => Some(Leaving::All),
             BreakerState::Open { until } if now < until => Some(Leaving::Critical),
             _ => None,
         }
@@ -166,36 +147,30 @@ impl AccountBreaker {
 
     /// Whether the account has failed and has not worked since.
     pub fn is_failing(&self) -> bool {
-        self.failing_since.is_some()
+        self.is_failing
     }
 
-    fn open(&mut self, wait: Duration, notify: bool, now: Instant) -> Option<AccountChange> {
+    /// Whether the account fails in such a way that operators are notified.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    fn open(&mut self, wait: Duration, is_broken: bool, now: Instant) {
         let until = match self.state {
             BreakerState::Open { until } => until.max(now + wait),
             BreakerState::Closed | BreakerState::Trial { .. } => now + wait,
         };
         self.state = BreakerState::Open { until };
-        let since = *self.failing_since.get_or_insert(now);
-        let change = match self.event_at {
-            None => AccountChange::Opened,
-            Some(at) if now.saturating_duration_since(at) >= EVENT_INTERVAL => {
-                AccountChange::StillOpen(since)
-            }
-            Some(_) => return None,
-        };
-        if notify {
-            self.event_at = Some(now);
-        }
-        notify.then_some(change)
+        self.is_failing = true;
+        self.is_broken |= is_broken;
     }
 
-    fn close(&mut self) -> Option<AccountChange> {
+    fn close(&mut self) {
         self.state = BreakerState::Closed;
         self.uncertain_failures = 0;
         self.backoff.reset();
-        let since = self.failing_since.take();
-        let event_sent = self.event_at.take().is_some();
-        since.filter(|_| event_sent).map(AccountChange::Closed)
+        self.is_failing = false;
+        self.is_broken = false;
     }
 }
 

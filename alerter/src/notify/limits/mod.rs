@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use ljwx_service::metrics::flag;
 use metrics::gauge;
 
-use super::limits::breaker::{AccountBreaker, AccountChange, AccountHealth, Leaving};
+use super::limits::breaker::{AccountBreaker, AccountHealth, Leaving};
 use super::limits::rate_limit::TokenBucket;
 use super::limits::refusals::Refusals;
 use crate::metrics::BREAKER_OPEN;
@@ -56,6 +56,12 @@ struct AccountLimiter {
 }
 
 impl AccountLimiter {
+    /// Whether the account is paused after a failure. Once a trial is due, it may work: another
+    /// replica may have shown it, and this one may have nothing to send.
+    fn fails(&self, now: Instant) -> bool {
+        self.breaker.is_failing() && self.breaker.is_paused(now)
+    }
+
     fn takes_messages(&self, now: Instant) -> bool {
         !self.breaker.is_paused(now) && self.bucket.has_token(now)
     }
@@ -155,24 +161,25 @@ impl AccountLimits {
         }
     }
 
-    /// Records the result of an attempt. Returns the change that operators are notified of.
+    /// Records the result of an attempt. Returns whether the account is broken, of which operators
+    /// are notified. `None`: it serves nobody any more.
     pub fn report(
         &self,
         name: &str,
         health: AccountHealth,
         now: Instant,
         random: f64,
-    ) -> Option<AccountChange> {
+    ) -> Option<bool> {
         let mut known = self.lock();
         let gate = known.gates.get_mut(name)?;
-        let change = gate.breaker.report(health, now, random);
-        let failing = gate.breaker.is_failing();
+        gate.breaker.report(health, now, random);
+        let (failing, is_broken) = (gate.breaker.is_failing(), gate.breaker.is_broken());
         if known.gates.len() <= ACCOUNTS_EXPORTED_MAX {
             export(name, failing);
         } else {
             export("other", known.gates.values().any(|gate| gate.breaker.is_failing()));
         }
-        change
+        Some(is_broken)
     }
 
     /// Returns the name of the scope's account. The scope's own name stands for an account that is
@@ -197,19 +204,18 @@ impl AccountLimits {
         paused.into_iter().map(|(scope, _)| *scope).take(PAUSED_MAX).collect()
     }
 
-    /// Returns the scopes of accounts that have failed and have not worked since.
-    pub fn failing(&self) -> Vec<AccountScope> {
+    /// Returns the scopes of accounts that are paused after a failure.
+    pub fn failing(&self, now: Instant) -> Vec<AccountScope> {
         let known = self.lock();
-        let fails =
-            |name: &String| known.gates.get(name).is_some_and(|gate| gate.breaker.is_failing());
+        let fails = |name: &String| known.gates.get(name).is_some_and(|gate| gate.fails(now));
         let failing = known.serves.iter().filter(|(_, name)| fails(name));
         failing.map(|(scope, _)| *scope).take(PAUSED_MAX).collect()
     }
 
-    /// Whether no account works: accounts were used, and each has failed and not worked since.
-    pub fn all_fail(&self) -> bool {
+    /// Whether accounts were used, and each is paused after a failure.
+    pub fn all_fail(&self, now: Instant) -> bool {
         let known = self.lock();
-        !known.gates.is_empty() && known.gates.values().all(|gate| gate.breaker.is_failing())
+        !known.gates.is_empty() && known.gates.values().all(|gate| gate.fails(now))
     }
 
     fn lock(&self) -> MutexGuard<'_, AccountTable> {

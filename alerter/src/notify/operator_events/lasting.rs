@@ -16,10 +16,12 @@ const STATES_MAX: usize = 10_000;
 const REPEAT_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// A state that lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LastingEvent {
-    /// Major or critical alerts of a tenant reach no recipient.
-    NoRecipientReached,
+    /// The WeChat account of this name does not send.
+    WechatBroken(String),
+    /// Major or critical alerts of this tenant reach no recipient.
+    NoRecipientReached(i64),
     /// No reading arrives any more.
     ReadingsStopped,
     /// Notifications are due and nobody sends them.
@@ -28,15 +30,24 @@ pub enum LastingEvent {
 
 impl LastingEvent {
     /// Returns the word and the text of the event. `count` 0: the state is over, which `lasted`.
-    fn words(self, of: &str, count: u64, lasted: SignedDuration) -> (&'static str, String) {
+    fn words(&self, count: u64, lasted: SignedDuration) -> (&'static str, String) {
         match (self, count) {
-            (Self::NoRecipientReached, 0) => (
-                "no_recipient_reached",
-                format!("major and critical alerts{of} reach recipients again, or are over"),
+            (Self::WechatBroken(account), 0) => {
+                ("wechat_works", format!("WeChat account {account} sends again, after {lasted:#}"))
+            }
+            (Self::WechatBroken(account), _) => (
+                "wechat_broken",
+                format!("WeChat account {account} does not send, its notifications wait"),
             ),
-            (Self::NoRecipientReached, _) => (
+            (Self::NoRecipientReached(tenant), 0) => (
                 "no_recipient_reached",
-                format!("{count} major or critical alerts{of} reach no recipient"),
+                format!(
+                    "major and critical alerts of tenant {tenant} reach recipients again, or are over"
+                ),
+            ),
+            (Self::NoRecipientReached(tenant), _) => (
+                "no_recipient_reached",
+                format!("{count} major or critical alerts of tenant {tenant} reach no recipient"),
             ),
             (Self::ReadingsStopped, 0) => {
                 ("readings_resumed", format!("readings arrive again, after {lasted:#}"))
@@ -48,10 +59,9 @@ impl LastingEvent {
             (Self::SenderLate, 0) => {
                 ("on_time", format!("notifications are sent on time again, after {lasted:#}"))
             }
-            (Self::SenderLate, _) => (
-                "sender_late",
-                format!("{count} notifications or more are due and not sent, for {lasted:#}"),
-            ),
+            (Self::SenderLate, _) => {
+                ("sender_late", format!("notifications are due and not sent, for {lasted:#}"))
+            }
         }
     }
 }
@@ -66,54 +76,58 @@ struct Lasting {
 /// The states that last now.
 #[derive(Debug, Default)]
 pub struct LastingEvents {
-    states: HashMap<(LastingEvent, Option<i64>), Lasting>,
+    states: HashMap<LastingEvent, Lasting>,
 }
 
 impl LastingEvents {
-    /// Takes a measurement of a state, of a tenant or of all: `count` cases, the first of them
-    /// `since`. 0 cases: the state is over. Returns the event that is due.
+    /// Takes a measurement of a state: `count` cases, the first of them `since`. 0 cases: the state
+    /// is over. Returns the event that is due.
     pub fn update(
         &mut self,
         event: LastingEvent,
-        customer_id: Option<i64>,
         count: u64,
         since: Timestamp,
         at: Timestamp,
     ) -> Option<OperatorEvent> {
-        let key = (event, customer_id);
         let is_full = self.states.len() >= STATES_MAX;
-        let state = match self.states.get_mut(&key) {
-            Some(_) if count == 0 => self.states.remove(&key)?,
+        let state = match self.states.get_mut(&event) {
+            Some(_) if count == 0 => self.states.remove(&event)?,
             Some(state) if at.duration_since(state.sent_at) < REPEAT_AFTER => return None,
             Some(state) => {
                 state.sent_at = at;
                 *state
             }
-            None if count == 0 => return None,
-            None if is_full => return None,
+            None if count == 0 || is_full => return None,
             None => {
                 let state = Lasting { since, sent_at: at };
-                self.states.insert(key, state);
+                self.states.insert(event.clone(), state);
                 state
             }
         };
-        let of = customer_id.map(|id| format!(" of tenant {id}")).unwrap_or_default();
         let lasted = SignedDuration::from_secs(at.duration_since(state.since).as_secs().max(0));
-        let (word, text) = event.words(&of, count, lasted);
+        let (word, text) = event.words(count, lasted);
+        let (account, customer_id) = match event {
+            LastingEvent::WechatBroken(account) => (Some(account), None),
+            LastingEvent::NoRecipientReached(customer_id) => (None, Some(customer_id)),
+            LastingEvent::ReadingsStopped | LastingEvent::SenderLate => (None, None),
+        };
         let about = OperatorEvent::about(word, text, at);
-        Some(OperatorEvent { customer_id, count, since: state.since, ..about })
+        Some(OperatorEvent { account, customer_id, count, since: state.since, ..about })
     }
 
-    /// Returns the tenants of which a state lasts.
-    pub fn tenants(&self, event: LastingEvent) -> Vec<i64> {
-        let of_event = self.states.keys().filter(|(one, _)| *one == event);
-        of_event.filter_map(|(_, customer_id)| *customer_id).collect()
+    /// Returns the tenants whose alerts reach no recipient.
+    pub fn unreached(&self) -> Vec<i64> {
+        let tenant = |event: &LastingEvent| match event {
+            LastingEvent::NoRecipientReached(customer_id) => Some(*customer_id),
+            _ => None,
+        };
+        self.states.keys().filter_map(tenant).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::LastingEvent::{NoRecipientReached, ReadingsStopped, SenderLate};
+    use super::LastingEvent::{NoRecipientReached, ReadingsStopped, SenderLate, WechatBroken};
     use super::*;
 
     const HOUR: i64 = 3_600;
@@ -125,53 +139,63 @@ mod tests {
     #[test]
     fn a_state_is_told_of_when_it_begins_when_it_ends_and_once_a_day_while_it_lasts() {
         let mut events = LastingEvents::default();
-        for (time, event, tenant, count, told) in [
-            (0, ReadingsStopped, None, 0, None),
-            (1, ReadingsStopped, None, 1, Some("readings_stopped")),
-            (2, ReadingsStopped, None, 1, None),
-            (3, SenderLate, None, 9, Some("sender_late")),
-            (4, NoRecipientReached, Some(7), 2, Some("no_recipient_reached")),
-            (5, NoRecipientReached, Some(8), 1, Some("no_recipient_reached")),
-            (6, NoRecipientReached, Some(7), 3, None),
-            (7, NoRecipientReached, Some(7), 0, Some("no_recipient_reached")),
-            (8, NoRecipientReached, Some(7), 0, None),
-            (9, SenderLate, None, 0, Some("on_time")),
-            (24 * HOUR, ReadingsStopped, None, 1, None),
-            (24 * HOUR + 1, ReadingsStopped, None, 1, Some("readings_stopped")),
-            (25 * HOUR, ReadingsStopped, None, 1, None),
-            (26 * HOUR, ReadingsStopped, None, 0, Some("readings_resumed")),
-            (27 * HOUR, ReadingsStopped, None, 1, Some("readings_stopped")),
+        for (time, event, count, told) in [
+            (0, ReadingsStopped, 0, None),
+            (1, ReadingsStopped, 1, Some("readings_stopped")),
+            (2, ReadingsStopped, 1, None),
+            (3, SenderLate, 9, Some("sender_late")),
+            (4, NoRecipientReached(7), 2, Some("no_recipient_reached")),
+            (5, NoRecipientReached(8), 1, Some("no_recipient_reached")),
+            (6, NoRecipientReached(7), 3, None),
+            (7, NoRecipientReached(7), 0, Some("no_recipient_reached")),
+            (8, NoRecipientReached(7), 0, None),
+            (9, SenderLate, 0, Some("on_time")),
+            (10, WechatBroken("wx7".into()), 1, Some("wechat_broken")),
+            (11, WechatBroken("wx8".into()), 0, None),
+            (12, WechatBroken("wx7".into()), 0, Some("wechat_works")),
+            (24 * HOUR, ReadingsStopped, 1, None),
+            (24 * HOUR + 1, ReadingsStopped, 1, Some("readings_stopped")),
+            (25 * HOUR, ReadingsStopped, 1, None),
+            (26 * HOUR, ReadingsStopped, 0, Some("readings_resumed")),
+            (27 * HOUR, ReadingsStopped, 1, Some("readings_stopped")),
         ] {
-            let sent = events.update(event, tenant, count, at(time), at(time));
+            let sent = events.update(event.clone(), count, at(time), at(time));
             assert_eq!(sent.as_ref().map(|sent| sent.event), told, "{event:?} at {time}");
-            if let Some(sent) = sent {
-                assert_eq!((sent.customer_id, sent.count), (tenant, count));
-            }
+            let Some(sent) = sent else { continue };
+            let (account, customer_id) = match event {
+                WechatBroken(account) => (Some(account), None),
+                NoRecipientReached(customer_id) => (None, Some(customer_id)),
+                _ => (None, None),
+            };
+            assert_eq!((sent.account, sent.customer_id), (account, customer_id));
+            assert_eq!(sent.count, count);
         }
     }
 
     #[test]
     fn an_event_says_since_when_and_of_whom() {
         let mut events = LastingEvents::default();
-        let mut update = |event, tenant, count, time| {
-            events.update(event, tenant, count, at(time - 300), at(time)).unwrap()
-        };
-        let begun = update(ReadingsStopped, None, 1, 300);
+        let mut update =
+            |event, count, time| events.update(event, count, at(time - 300), at(time)).unwrap();
+        let begun = update(ReadingsStopped, 1, 300);
         assert_eq!((begun.since, begun.at), (at(0), at(300)));
-        let over = update(ReadingsStopped, None, 0, 1_000);
+        let over = update(ReadingsStopped, 0, 1_000);
         assert_eq!((over.since, over.at), (at(0), at(1_000)));
         assert_eq!(over.text, "readings arrive again, after 16m 40s");
-        let nobody = update(NoRecipientReached, Some(7), 2, 300);
+        let nobody = update(NoRecipientReached(7), 2, 300);
         assert_eq!(nobody.text, "2 major or critical alerts of tenant 7 reach no recipient");
-        let late = update(SenderLate, None, 3, 300);
-        assert_eq!(late.text, "3 notifications or more are due and not sent, for 5m");
+        let late = update(SenderLate, 1, 300);
+        assert_eq!(late.text, "notifications are due and not sent, for 5m");
+        update(WechatBroken("wx7".into()), 1, 300);
+        let works = update(WechatBroken("wx7".into()), 0, 360);
+        assert_eq!(works.text, "WeChat account wx7 sends again, after 6m");
     }
 
     #[test]
     fn further_states_than_are_remembered_send_nothing_until_one_ends() {
         let mut events = LastingEvents::default();
         let mut nobody =
-            |tenant, count| events.update(NoRecipientReached, Some(tenant), count, at(0), at(0));
+            |tenant, count| events.update(NoRecipientReached(tenant), count, at(0), at(0));
         let last = i64::try_from(STATES_MAX).unwrap();
         assert!((0..last).all(|tenant| nobody(tenant, 1).is_some()));
         assert!(nobody(last, 1).is_none() && nobody(last, 0).is_none());

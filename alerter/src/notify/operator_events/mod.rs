@@ -9,7 +9,7 @@ pub mod lasting;
 pub mod repeat_limit;
 pub mod webhook;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,7 @@ pub use self::lasting::LastingEvent;
 use self::lasting::LastingEvents;
 use self::repeat_limit::RepeatLimit;
 use self::webhook::{Webhook, lost, web_address};
+use crate::notify::wechat::error::Failure;
 
 /// Events that wait for the receiver. Further events go to the log only.
 const QUEUE_MAX: usize = 64;
@@ -89,8 +90,8 @@ impl OperatorsArgs {
 #[derive(Debug)]
 struct Heard {
     lasting: LastingEvents,
-    /// Refused templates, by account and field.
-    templates: RepeatLimit<(String, String)>,
+    /// Refused templates, by the text of their event.
+    templates: RepeatLimit<String>,
 }
 
 /// The channel to the operators.
@@ -124,47 +125,56 @@ impl OperatorEvents {
         }
     }
 
-    /// Takes a measurement of a state that lasts: the number of cases of each tenant that has any.
-    /// Of a tenant without any, the state is over.
-    pub fn lasting_of_tenants(&self, event: LastingEvent, counts: &BTreeMap<i64, u64>) {
-        let mut tenants = self.heard().lasting.tenants(event);
+    /// Takes the number of severe alerts of each tenant that reach nobody, of all tenants that have
+    /// any. This replica `speaks` of some tenants, as in [`Self::lasting`].
+    pub fn unreached(&self, counts: &BTreeMap<i64, u64>, speaks: impl Fn(i64) -> bool) {
+        let mut tenants: BTreeSet<i64> = self.heard().lasting.unreached().into_iter().collect();
         tenants.extend(counts.keys());
         for customer_id in tenants {
             let count = counts.get(&customer_id).copied().unwrap_or_default();
-            self.lasting(event, Some(customer_id), count, Timestamp::now());
+            let event = LastingEvent::NoRecipientReached(customer_id);
+            self.lasting(event, count, Timestamp::now(), speaks(customer_id));
         }
     }
 
-    /// Takes a measurement of a state that lasts, of a tenant or of all, and began at `since`.
-    /// `count` 0: the state is over. Operators hear when it begins, when it ends, and once a day
-    /// while it lasts.
-    pub fn lasting(
-        &self,
-        event: LastingEvent,
-        customer_id: Option<i64>,
-        count: u64,
-        since: Timestamp,
-    ) {
-        let now = Timestamp::now();
-        let due = self.heard().lasting.update(event, customer_id, count, since, now);
-        if let Some(operator_event) = due {
+    /// Takes a measurement of a state that lasts, and began at `since`. `count` 0: the state is
+    /// over. Operators hear when it begins, when it ends, and once a day while it lasts, if this
+    /// replica `speaks` of it. Otherwise it is only remembered as said.
+    pub fn lasting(&self, event: LastingEvent, count: u64, since: Timestamp, speaks: bool) {
+        let due = self.heard().lasting.update(event, count, since, Timestamp::now());
+        if let Some(operator_event) = due.filter(|_| speaks) {
             self.notify(operator_event);
         }
     }
 
-    /// Reports a field of an account's template that the platform refuses. Operators hear once an
+    /// Takes whether an account is broken, and how its last message failed.
+    pub fn account(&self, name: &str, is_broken: bool, failure: Option<&Failure>) {
+        let (event, now) = (LastingEvent::WechatBroken(name.to_owned()), Timestamp::now());
+        let due = self.heard().lasting.update(event, is_broken.into(), now, now);
+        let Some(mut operator_event) = due else { return };
+        if let Some(failure) = failure.filter(|_| is_broken) {
+            operator_event.errcode = failure.errcode;
+            operator_event.text = format!("{}: {}", operator_event.text, failure.message);
+        }
+        self.notify(operator_event);
+    }
+
+    /// Reports content of an account's message that the platform refuses. Operators hear once an
     /// hour of each field.
-    pub fn template_refused(&self, account: &str, field: &str) {
-        let key = (account.to_owned(), field.to_owned());
-        if !self.heard().templates.admit(key, Instant::now()) {
+    pub fn template_refused(&self, account: &str, failure: &Failure) {
+        let refused = match failure.refused_field() {
+            _ if !failure.is_of_template() => "blocks words of a message".to_owned(),
+            Some(field) => format!("refuses field {field} of the template"),
+            None => "refuses a field of the template".to_owned(),
+        };
+        let text =
+            format!("WeChat {refused} of account {account}, which is sent in a plainer form");
+        if !self.heard().templates.admit(text.clone(), Instant::now()) {
             return;
         }
-        let text = format!(
-            "WeChat refuses field {field} of the template of account {account}; its messages are \
-             sent in a plainer form"
-        );
         let about = OperatorEvent::about("template_refused", text, Timestamp::now());
-        self.notify(OperatorEvent { account: Some(account.to_owned()), ..about });
+        let (account, errcode) = (Some(account.to_owned()), failure.errcode);
+        self.notify(OperatorEvent { account, errcode, ..about });
     }
 
     fn heard(&self) -> MutexGuard<'_, Heard> {
@@ -176,6 +186,7 @@ impl OperatorEvents {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notify::wechat::error::ErrcodeRemedy;
 
     const SECRET: &str = "key-of-the-operators";
 
@@ -198,51 +209,90 @@ mod tests {
         assert_eq!(problems(Some("ops.example"), None), 2);
     }
 
-    #[tokio::test]
-    async fn a_refused_template_is_told_of_once_an_hour_by_account_and_field() {
+    /// Returns the events that reach the webhook.
+    fn sent(notify: impl FnOnce(&OperatorEvents)) -> Vec<OperatorEvent> {
         let (queue, mut sent) = mpsc::channel(QUEUE_MAX);
-        let operators = OperatorEvents::new(Some(queue));
-        for (account, field) in [("wx7", "thing1"), ("wx7", "thing1"), ("wx7", "time2")] {
-            operators.template_refused(account, field);
-        }
-        operators.template_refused("wx8", "thing1");
-        drop(operators);
-        let mut events = Vec::new();
-        while let Some(event) = sent.recv().await {
-            events.push((event.account.unwrap_or_default(), event.text.contains("thing1")));
-        }
-        let expected = [("wx7", true), ("wx7", false), ("wx8", true)];
-        assert_eq!(events, expected.map(|(account, thing)| (account.to_owned(), thing)));
+        notify(&OperatorEvents::new(Some(queue)));
+        std::iter::from_fn(|| sent.try_recv().ok()).collect()
     }
 
-    #[tokio::test]
-    async fn a_lasting_state_reaches_the_webhook_once() {
-        let (queue, mut sent) = mpsc::channel(QUEUE_MAX);
-        let operators = OperatorEvents::new(Some(queue));
-        for count in [0, 3, 2, 0, 0] {
-            operators.lasting(LastingEvent::SenderLate, None, count, Timestamp::now());
+    fn failure(errcode: i64, errmsg: &str) -> Failure {
+        Failure {
+            uncertain: false,
+            remedy: ErrcodeRemedy::Plainer,
+            errcode: Some(errcode),
+            message: format!("/cgi-bin/message/template/send: {errmsg}"),
         }
-        drop(operators);
-        let mut events = Vec::new();
-        while let Some(event) = sent.recv().await {
-            events.push((event.event, event.count));
-        }
-        assert_eq!(events, [("sender_late", 3), ("on_time", 0)]);
     }
 
-    #[tokio::test]
-    async fn a_state_of_tenants_is_over_for_those_that_are_counted_no_more() {
-        let (queue, mut sent) = mpsc::channel(QUEUE_MAX);
-        let operators = OperatorEvents::new(Some(queue));
-        for counts in [&[(7, 1), (8, 2)][..], &[(8, 5)], &[]] {
-            let counts = counts.iter().copied().collect();
-            operators.lasting_of_tenants(LastingEvent::NoRecipientReached, &counts);
+    #[test]
+    fn a_refused_template_is_told_of_once_an_hour_by_account_and_field() {
+        let events = sent(|operators| {
+            for (account, errcode, errmsg) in [
+                ("wx7", 47003, "data.thing1.value invalid rid: 1"),
+                ("wx7", 47003, "data.thing1.value invalid rid: 2"),
+                ("wx7", 47003, "data.time2.value invalid"),
+                ("wx7", 40249, "content risky"),
+                ("wx8", 47003, "data.thing1.value invalid"),
+            ] {
+                operators.template_refused(account, &failure(errcode, errmsg));
+            }
+        });
+        let told = |event: &OperatorEvent| (event.account.clone(), event.errcode);
+        let of = |account: &str, errcode| (Some(account.to_owned()), Some(errcode));
+        let expected = [of("wx7", 47003), of("wx7", 47003), of("wx7", 40249), of("wx8", 47003)];
+        assert_eq!(events.iter().map(told).collect::<Vec<_>>(), expected);
+        for (event, words) in events.iter().zip(["thing1 of", "time2 of", "blocks words"]) {
+            assert!(event.text.contains(words), "{event:?}");
         }
-        drop(operators);
-        let mut events = Vec::new();
-        while let Some(event) = sent.recv().await {
-            events.push((event.customer_id.unwrap_or_default(), event.count));
-        }
-        assert_eq!(events, [(7, 1), (8, 2), (7, 0), (8, 0)]);
+    }
+
+    #[test]
+    fn a_broken_account_is_told_of_with_the_platform_s_words_and_so_is_one_that_works() {
+        let events = sent(|operators| {
+            for (is_broken, failure) in [
+                (false, None),
+                (true, Some(failure(40164, "invalid ip"))),
+                (true, Some(failure(40164, "invalid ip"))),
+                (false, Some(failure(47001, "data format error"))),
+            ] {
+                operators.account("wx7", is_broken, failure.as_ref());
+            }
+        });
+        let [broken, works] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!((broken.event, broken.errcode, broken.count), ("wechat_broken", Some(40164), 1));
+        assert!(broken.text.ends_with("send: invalid ip"), "{broken:?}");
+        assert_eq!((works.event, works.errcode, works.count), ("wechat_works", None, 0));
+        let json = serde_json::to_value(works).unwrap();
+        assert_eq!((&json["account"], json.get("customer_id")), (&"wx7".into(), None));
+    }
+
+    #[test]
+    fn a_replica_that_begins_or_ceases_to_speak_says_nothing_twice_and_nothing_false() {
+        let says = |spoken: &[(u64, bool)]| {
+            let events = sent(|operators| {
+                for (count, speaks) in spoken {
+                    let since = Timestamp::now();
+                    operators.lasting(LastingEvent::SenderLate, *count, since, *speaks);
+                }
+            });
+            events.iter().map(|event| event.event).collect::<Vec<_>>()
+        };
+        assert_eq!(says(&[(0, true), (3, true), (2, true), (0, true)]), ["sender_late", "on_time"]);
+        assert_eq!(says(&[(3, false), (3, true), (0, true)]), ["on_time"]);
+        assert_eq!(says(&[(3, true), (3, false), (0, false), (0, true)]), ["sender_late"]);
+    }
+
+    #[test]
+    fn tenants_are_reached_again_once_they_are_counted_no_more() {
+        let events = sent(|operators| {
+            for counts in [&[(7, 1), (8, 2), (9, 1)][..], &[(8, 5)], &[]] {
+                let counts = counts.iter().copied().collect();
+                operators.unreached(&counts, |customer_id| customer_id != 9);
+            }
+        });
+        let events =
+            events.iter().map(|event| (event.customer_id.unwrap_or_default(), event.count));
+        assert_eq!(events.collect::<Vec<_>>(), [(7, 1), (8, 2), (7, 0), (8, 0)]);
     }
 }

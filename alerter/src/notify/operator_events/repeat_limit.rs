@@ -24,19 +24,12 @@ impl<K: Eq + Hash> RepeatLimit<K> {
 
     /// Whether an event of this key may be sent now. An admitted event counts as sent.
     pub fn admit(&mut self, key: K, now: Instant) -> bool {
-        let interval = self.interval;
-        let is_recent = |at: &Instant| now.saturating_duration_since(*at) < interval;
-        if self.sent.get(&key).is_some_and(is_recent) {
-            return false;
-        }
-        if self.sent.len() >= KEYS_MAX {
-            self.sent.retain(|_, at| is_recent(at));
-        }
-        let has_room = self.sent.len() < KEYS_MAX;
-        if has_room {
+        self.sent.retain(|_, at| now.saturating_duration_since(*at) < self.interval);
+        let is_admitted = self.sent.len() < KEYS_MAX && !self.sent.contains_key(&key);
+        if is_admitted {
             self.sent.insert(key, now);
         }
-        has_room
+        is_admitted
     }
 }
 

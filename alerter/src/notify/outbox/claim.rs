@@ -107,18 +107,15 @@ impl Outbox {
         rendered: Option<&RebuiltRequest>,
     ) -> Result<bool, sqlx::Error> {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new("UPDATE t_alert_outbox SET ");
-        match rendered {
-            // A rebuilt request has not been sent yet: its uncertainty starts now.
-            Some(rendered) => {
-                query.push("payload = ").push_bind(&rendered.payload);
-                query.push(", notice = ").push_bind(stored(&rendered.notice));
-                query.push(", resends = ").push_bind(rendered.resends);
-                query.push(format!(", uncertain_since = {NOW_MS}"));
-            }
-            None => {
-                query.push(format!("uncertain_since = COALESCE(uncertain_since, {NOW_MS})"));
-            }
+        if let Some(rendered) = rendered {
+            query.push("payload = ").push_bind(&rendered.payload);
+            query.push(", notice = ").push_bind(stored(&rendered.notice));
+            query.push(", resends = ").push_bind(rendered.resends).push(", ");
         }
+        // The platform does not know the name of a repeat yet: its uncertainty starts now.
+        let is_repeat = rendered.is_some_and(|anew| anew.resends != notification.resends);
+        query.push("uncertain_since = COALESCE(IF(").push_bind(is_repeat);
+        query.push(format!(", NULL, uncertain_since), {NOW_MS})"));
         query.push(format!(", lease_until = {NOW_MS} + {}", milliseconds(LEASE)));
         query.push(" WHERE state = 'pending' AND id = ").push_bind(notification.id);
         query.push(" AND lease_owner = ").push_bind(&notification.lease_owner);

@@ -30,9 +30,7 @@ pub struct OutboxMeasurement {
     pub at: Instant,
     /// Age of the oldest critical notification that waits. 0 without one.
     pub critical_age: Duration,
-    /// Notifications that are due and could be sent. A large number is not counted to its end.
-    pub due: u64,
-    /// Time for which the oldest of them has been due. 0 without one.
+    /// Time for which the oldest notification that could be sent has been due. 0 without one.
     pub due_for: Duration,
     /// Unrouted notifications of major and critical alerts, by tenant.
     pub unrouted: BTreeMap<i64, u64>,
@@ -78,7 +76,6 @@ impl Outbox {
         Ok(OutboxMeasurement {
             at: Instant::now(),
             critical_age: milliseconds(critical_ms),
-            due: due.len() as u64,
             due_for: milliseconds(due_ms),
             unrouted: self.unrouted().await?,
         })

@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use ljwx_service::telemetry::trace;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{Status, TraceContextExt};
@@ -17,7 +16,6 @@ use crate::notify::address::Address;
 use crate::notify::limits::breaker::AccountHealth;
 use crate::notify::limits::rate_limit::RecipientKey;
 use crate::notify::notice::Notice;
-use crate::notify::operator_events::OperatorEvent;
 use crate::notify::outbox::{Attempt, Notification, RebuiltRequest, Settlement};
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure, Reset};
 use crate::rules::channel::Channel;
@@ -121,6 +119,7 @@ impl Sender {
         if let Err((wait, reason)) = self.gates.admit(route.name(), scope, Instant::now()) {
             return Some(Attempt::later(wait, reason));
         }
+        let mut is_refused = false;
         let mut attempt = loop {
             match self.outbox.begin(notification, rendered.as_ref()).await {
                 Ok(true) => {}
@@ -132,7 +131,10 @@ impl Sender {
                 Err(error) => {
                     debug!(%error, "cannot mark notification as being sent, retrying");
                     self.gates.abandon(route.name(), Instant::now());
-                    return Some(Attempt::later(RETRY_MIN, "database"));
+                    // The mark of a form that was refused must not stay: it did not arrive.
+                    let uncertain = notification.uncertain_ms.is_some();
+                    let later = Attempt::later(RETRY_MIN, "database");
+                    return Some(Attempt { requested: is_refused, uncertain, ..later });
                 }
             }
             let payload = rendered.as_ref().map_or(&notification.payload, |anew| &anew.payload);
@@ -140,7 +142,7 @@ impl Sender {
             match sent {
                 Ok(()) => break Attempt::sent(Some(0)),
                 Err(failure) => match self.plainer(job, &route, rendered.as_ref(), &failure) {
-                    Some(plainer) => rendered = Some(plainer),
+                    Some(plainer) => (rendered, is_refused) = (Some(plainer), true),
                     None => break self.failed(job, &route, failure).await,
                 },
             }
@@ -181,6 +183,10 @@ impl Sender {
             ErrcodeRemedy::DropRecipient => {
                 self.refusal_remedy(notification.customer_id, &job.address, route).await
             }
+            // No form is plainer, so the template is at fault and not the notice.
+            ErrcodeRemedy::Plainer if job.notice.is_some() && failure.is_of_template() => {
+                ErrcodeRemedy::ConfigError
+            }
             remedy => remedy,
         };
         let course = failure_action(remedy, attempts, rand::random());
@@ -212,17 +218,18 @@ impl Sender {
 
     /// Records what an attempt shows about the account, and notifies operators of a change.
     fn note(&self, route: &Route, health: AccountHealth, failure: Option<&Failure>) {
-        let now = Instant::now();
-        let Some(change) = self.gates.report(route.name(), health, now, rand::random()) else {
-            return;
-        };
-        self.operators.notify(OperatorEvent::new(route.name(), change, failure, Timestamp::now()));
+        let (name, now) = (route.name(), Instant::now());
+        if let Some(is_broken) = self.gates.report(name, health, now, rand::random()) {
+            self.operators.account(name, is_broken, failure);
+        }
     }
 }
 
 /// Rebuilds the request. `None`: the account does not serve the address.
 fn render(job: &SendJob<'_>, route: &Route, delayed: bool, repeat: bool) -> Option<RebuiltRequest> {
     let mut notice = job.notice.clone()?;
+    // The account's map may have been corrected.
+    notice.plain_fields.clear();
     // Marks stay once set: an earlier attempt that may have arrived may have been the final one.
     notice.delayed |= delayed;
     let resends = job.notification.resends + i32::from(repeat);

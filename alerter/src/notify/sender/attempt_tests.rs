@@ -77,6 +77,16 @@ fn marks_are_shown_and_stay() {
 }
 
 #[test]
+fn a_rebuilt_request_shows_every_field_in_full_again() {
+    let key = EpisodeKey::of_digest(7, "openid:o1", 1);
+    let plain = Notice { plain_fields: ["keyword2".to_owned()].into(), ..notice() };
+    let again =
+        Notification { notice: serde_json::to_string(&plain).unwrap(), ..notification(&key, 0) };
+    let (full, _) = rendered(&again, false, false);
+    assert_eq!(full["data"]["keyword2"]["value"], "心率过高 133");
+}
+
+#[test]
 fn a_notice_that_cannot_be_read_is_none() {
     let key = EpisodeKey::of_digest(7, "openid:o1", 1);
     let broken =

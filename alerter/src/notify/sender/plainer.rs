@@ -9,9 +9,6 @@ use super::routes::Route;
 use crate::notify::outbox::RebuiltRequest;
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure};
 
-/// The word for every field of a template, if the platform names none.
-const ALL_FIELDS: &str = "all";
-
 impl Sender {
     /// Returns the request to send at once after `failure`. `sent` is the refused request, if it
     /// was rebuilt. `None`: the failure has another remedy, or no form is plainer.
@@ -25,9 +22,19 @@ impl Sender {
         if failure.remedy != ErrcodeRemedy::Plainer {
             return None;
         }
-        let refused = failure.refused_field();
-        self.operators.template_refused(route.name(), refused.unwrap_or(ALL_FIELDS));
         let mut notice = sent.map(|sent| &sent.notice).or(job.notice.as_ref())?.clone();
+        // Under the same name: if an earlier attempt has arrived, the platform shows no second one.
+        // This takes for granted that it remembers the names of accepted messages only.
+        let resends = sent.map_or(job.notification.resends, |sent| sent.resends);
+        if sent.is_none() {
+            let today = rebuilt(job, route, notice.clone(), resends)?;
+            if today.payload != job.notification.payload {
+                // The stored bytes are older than the account's template.
+                return Some(today);
+            }
+        }
+        self.operators.template_refused(route.name(), failure);
+        let refused = failure.refused_field();
         notice.plain_fields = route.template()?.plainer(&notice.plain_fields, refused)?;
         warn!(
             account = route.name(),
@@ -35,8 +42,6 @@ impl Sender {
             error = %failure,
             "platform refused content, sending it in a plainer form"
         );
-        // Under the same name: if an earlier attempt has arrived, the platform shows no second one.
-        let resends = sent.map_or(job.notification.resends, |sent| sent.resends);
         rebuilt(job, route, notice, resends)
     }
 }

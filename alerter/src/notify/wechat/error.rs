@@ -17,6 +17,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Whether the platform refuses a value for the type of its field. Otherwise it refuses words.
+    pub fn is_of_template(&self) -> bool {
+        self.errcode == Some(47003)
+    }
+
     /// Returns the template's field that the platform's error message names, as in
     /// `data.thing1.value invalid`.
     pub fn refused_field(&self) -> Option<&str> {
@@ -43,8 +48,8 @@ pub enum ErrcodeRemedy {
     DropRecipient,
     /// Pause the account until an operator changes something.
     ConfigError,
-    /// Send the refused fields in their plain form at once. If no form is plainer, fail the
-    /// message.
+    /// Send the refused fields in their plain form at once. If no form is plainer, the template is at
+    /// fault, or the words are.
     Plainer,
     /// Fail the message: the platform will never accept it.
     Permanent,

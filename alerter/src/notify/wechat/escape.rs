@@ -37,14 +37,14 @@ pub fn field(text: &str) -> String {
     line.chars().take(FIELD_CHARS_MAX - 1).chain([ELLIPSIS]).collect()
 }
 
-/// Whether the character is a picture, or joins, colours or selects pictures. The platform drops
-/// them.
+/// Whether the character is a picture, or joins, colours or selects pictures, which the platform
+/// drops, or is invisible.
 fn is_emoji(one: char) -> bool {
     matches!(
         one,
-        '\u{200d}' | '\u{20e3}' | '\u{2300}'..='\u{23ff}' | '\u{2600}'..='\u{27bf}'
-            | '\u{2b00}'..='\u{2bff}' | '\u{fe00}'..='\u{fe0f}' | '\u{1f000}'..='\u{1faff}'
-            | '\u{e0000}'..='\u{e007f}'
+        '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{20e3}' | '\u{2300}'..='\u{23ff}'
+            | '\u{2600}'..='\u{27bf}' | '\u{2b00}'..='\u{2bff}' | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}' | '\u{1f000}'..='\u{1faff}' | '\u{e0000}'..='\u{e007f}'
     )
 }
 
@@ -123,6 +123,7 @@ mod tests {
             ("", "无"),
             (" \n", "无"),
             ("👩‍⚕️❤️", "无"),
+            ("\u{200b}\u{feff}", "无"),
             ("王 😀 小\n明", "王  小 明"),
             ("1️⃣ 号床", "1 号床"),
             ("𠮷田", "𠮷田"),

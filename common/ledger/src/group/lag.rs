@@ -1,6 +1,6 @@
 //! Computes the lag of a group, partition by partition. Pure: observations are arguments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Instant;
 
@@ -20,6 +20,8 @@ pub struct GroupState {
     /// The last known watermarks of the topic's partitions. A partition that has had no leader since
     /// the first check is left out.
     pub ends: TopicWatermarks,
+    /// The partitions that did not answer last.
+    pub unanswered: BTreeSet<i32>,
     /// The Kafka record time of the oldest unprocessed record, if known.
     pub oldest_ms: BTreeMap<i32, i64>,
     /// Ranges up to a partition's end that hold no record, only transaction markers and aborted
@@ -39,6 +41,7 @@ impl GroupState {
         self.partitions = known.len() + unanswered.len();
         self.ends.retain(|partition, _| unanswered.contains(partition));
         self.ends.extend(known);
+        self.unanswered = unanswered;
     }
 
     /// Returns how long Kafka keeps a record of a partition. `None`: for ever.
@@ -158,6 +161,7 @@ mod tests {
             ledger: [(0, row(90, "a")), (1, row(100, "a"))].into(),
             partitions: 3,
             ends: (0..3).map(|partition| (partition, Watermarks { low: 10, high })).collect(),
+            unanswered: BTreeSet::new(),
             oldest_ms: [(0, 1_000), (1, 5_000), (2, 7_000)].into(),
             void: BTreeMap::new(),
             retention_ms: Some(60_000),
@@ -246,7 +250,7 @@ mod tests {
             let [known, expected]: [TopicWatermarks; 2] =
                 [known, expected].map(|ends| ends.iter().copied().collect());
             seen.update_ends(TopicEnds { known, unanswered: unanswered.iter().copied().collect() });
-            assert_eq!(seen.partitions, 2);
+            assert_eq!((seen.partitions, seen.unanswered.len()), (2, unanswered.len()));
             assert_eq!(seen.ends, expected, "{unanswered:?}");
         }
     }

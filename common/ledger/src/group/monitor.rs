@@ -24,7 +24,7 @@ use crate::metrics::{
 };
 use crate::{mysql, redis};
 use ljwx_service::kafka::KafkaArgs;
-use ljwx_service::kafka::topic_ends::{TopicEnds, Watermarks};
+use ljwx_service::kafka::topic_ends::TopicEnds;
 use ljwx_service::kafka::topic_reader::TopicReader;
 use ljwx_service::kafka::topic_settings::topic_settings;
 use ljwx_service::metrics::flag;
@@ -158,14 +158,9 @@ impl GroupMonitor {
     async fn update_oldest(&mut self) {
         let waiting = self.seen.waiting();
         self.seen.oldest_ms.retain(|partition, _| waiting.contains_key(partition));
-        if waiting.is_empty() {
-            return;
-        }
-        let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
         let starts = waiting.iter().map(|(partition, rest)| (*partition, rest.start)).collect();
-        let asked =
-            tokio::task::spawn_blocking(move || reader.times(&topic, &starts, ANSWER_TIMEOUT));
-        for (partition, time) in asked.await.ok().and_then(Result::ok).unwrap_or_default() {
+        let times = self.times(starts).await;
+        for (partition, time) in times {
             if let Some(ms) = time {
                 self.seen.oldest_ms.insert(partition, ms);
             } else if let Some(rest) = waiting.get(&partition) {
@@ -199,47 +194,36 @@ impl GroupMonitor {
         let base = self.reader.base(self.ledger.topic());
         let ends = self.seen.ends.iter();
         let trimmed = ends.filter(|(_, ends)| ends.low > base && ends.low < ends.high);
-        self.times_of(trimmed.map(|(number, ends)| (*number, ends.low)).collect()).await
-    }
-
-    /// Reads the Kafka record times of the records at these offsets, by partition. Leaves out
-    /// offsets that hold no record. `None` means that an answer is missing.
-    async fn times_of(&self, offsets: BTreeMap<i32, i64>) -> Option<BTreeMap<i32, i64>> {
+        let offsets: BTreeMap<i32, i64> =
+            trimmed.map(|(number, ends)| (*number, ends.low)).collect();
         let count = offsets.len();
-        if count == 0 {
-            return Some(BTreeMap::new());
-        }
-        let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
-        let asked =
-            tokio::task::spawn_blocking(move || reader.times(&topic, &offsets, ANSWER_TIMEOUT));
-        let times = asked.await.ok()?.ok()?;
+        let times = self.times(offsets).await;
         if times.len() < count {
             return None;
         }
         Some(times.into_iter().filter_map(|(number, time)| Some((number, time?))).collect())
     }
 
-    /// Reads the Kafka record time of the newest record that ends a partition. The outer `None`
-    /// means that an answer is missing, the inner one that there is no such record.
-    pub async fn last_record_ms(&self) -> Option<Option<i64>> {
-        let full = self.seen.ends.iter().filter(|(_, ends)| ends.low < ends.high);
-        let times = self.times_of(full.map(|(number, ends)| (*number, ends.high - 1)).collect());
-        Some(times.await?.into_values().max())
+    /// Reads the Kafka record times of the records at these offsets, by partition. `None` if no
+    /// record follows. Leaves out partitions without an answer.
+    async fn times(&self, offsets: BTreeMap<i32, i64>) -> BTreeMap<i32, Option<i64>> {
+        if offsets.is_empty() {
+            return BTreeMap::new();
+        }
+        let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
+        let asked =
+            tokio::task::spawn_blocking(move || reader.times(&topic, &offsets, ANSWER_TIMEOUT));
+        asked.await.ok().and_then(Result::ok).unwrap_or_default()
     }
 
-    /// Counts the topic's offsets since a Kafka record time, up to the last known ends. `None`
-    /// means that an answer is missing.
-    pub async fn records_since(&self, at_ms: i64) -> Option<i64> {
-        let (reader, topic) = (Arc::clone(&self.reader), self.ledger.topic().to_owned());
-        let ends = self.seen.ends.clone();
-        let asked = tokio::task::spawn_blocking(move || {
-            let starts = reader.at_time(&topic, &ends, at_ms)?;
-            let count = |(number, ends): (&i32, &Watermarks)| {
-                ends.high - starts.get(number).copied().unwrap_or(ends.high)
-            };
-            anyhow::Ok(ends.iter().map(count).sum())
-        });
-        asked.await.ok()?.ok()
+    /// Reads the Kafka record time of the newest record that ends a partition. A partition without
+    /// an answer may have a newer one. `None`: no answer, or no such record.
+    pub async fn last_record_ms(&self) -> Option<i64> {
+        let GroupState { ends, unanswered, .. } = &self.seen;
+        let answering = ends.iter().filter(|(number, _)| !unanswered.contains(*number));
+        let full = answering.filter(|(_, ends)| ends.low < ends.high);
+        let times = self.times(full.map(|(number, ends)| (*number, ends.high - 1)).collect());
+        times.await.into_values().flatten().max()
     }
 
     /// Queries the retention: its time, and whether a size limits it too. The outer `None` means no

@@ -13,9 +13,6 @@ use super::field_type::FieldType;
 use crate::notify::notice::Notice;
 use crate::rules::vital::Vital;
 
-/// Most fields of a map.
-const FIELDS_MAX: usize = 20;
-
 /// The fields of a template, each with its source.
 #[derive(Debug, Clone, PartialEq, Hash)]
 pub struct FieldMap(Vec<Field>);
@@ -65,13 +62,14 @@ impl FieldMap {
     pub fn parse(text: &str) -> Result<Self, String> {
         let map: Map<String, Value> = serde_json::from_str(text)
             .map_err(|_| "a map must be a JSON object of fields and contents".to_owned())?;
-        if !(1..=FIELDS_MAX).contains(&map.len()) {
-            return Err(format!("a map must have 1 to {FIELDS_MAX} fields"));
-        }
         let fields = map.into_iter().map(|(name, entry)| {
             Field::parse(&name, entry).map_err(|reason| format!("{name}: {reason}"))
         });
-        Ok(Self(fields.collect::<Result<_, _>>()?))
+        let fields = fields.collect::<Result<Vec<_>, _>>()?;
+        if !fields.iter().any(Field::says_who) {
+            return Err("a map must show patient or device in a field of text".to_owned());
+        }
+        Ok(Self(fields))
     }
 
     /// Returns the data of a template message: every field with its value.
@@ -138,11 +136,24 @@ impl Field {
             (true, _) if !kind.can_hold(content) => {
                 Err("the type can never hold the content, or only with words".to_owned())
             }
+            (false, _) if kind == FieldType::Number => Err("a number has no words".to_owned()),
             (true, _) | (false, Content::State | Content::Level | Content::Sign) => {
                 Ok(Self::new(name, content, words))
             }
             (false, _) => Err("only state, level and sign have words".to_owned()),
         }
+    }
+
+    /// Whether the field says whom a message concerns, even in its plain form.
+    fn says_who(&self) -> bool {
+        matches!(
+            (&self.source, self.kind),
+            (FieldSource::Content(Content::Patient, _), FieldType::Line | FieldType::Name)
+                | (
+                    FieldSource::Content(Content::Device, _),
+                    FieldType::Line | FieldType::CharacterString
+                )
+        )
     }
 
     /// Returns the field's value in the form of its type.
@@ -159,10 +170,11 @@ impl Field {
     /// Returns a content without a word as this field's type spells it.
     fn text(&self, notice: &Notice, content: Content) -> String {
         let wall = notice.wall;
+        let is_plain = notice.plain_fields.contains(&self.name);
         match (self.kind, content, notice.value) {
             // Only words that were approved with the template may stand there.
             (FieldType::Const, ..) => String::new(),
-            (FieldType::Time, ..) => format!(
+            (kind, Content::Time, _) if is_plain || kind == FieldType::Time => format!(
                 "{}年{}月{}日 {:02}:{:02}",
                 wall.year(),
                 wall.month(),

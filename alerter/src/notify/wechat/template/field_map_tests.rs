@@ -69,12 +69,13 @@ fn every_worked_example_of_fields_is_shown_as_written() {
 
 #[test]
 fn a_map_that_could_never_fill_its_template_is_refused_by_the_field() {
-    let many: Map<String, Value> =
-        (0..=FIELDS_MAX).map(|number| (format!("thing{number}"), json!("patient"))).collect();
     for (map, reason) in [
         (json!([]), "a map must be a JSON object"),
-        (json!({}), "a map must have 1 to 20 fields"),
-        (Value::Object(many), "a map must have 1 to 20 fields"),
+        (json!({}), "a map must show patient or device"),
+        (
+            json!({"thing1": "event", "phrase2": "patient", "character_string3": "patient"}),
+            "a map must show patient or device",
+        ),
         (json!({"thing1": "name"}), "thing1: unknown variant `name`, expected one of `patient`"),
         (json!({"time1": "patient"}), "time1: the type can never hold"),
         (json!({"number1": "event"}), "number1: the type can never hold"),
@@ -90,12 +91,19 @@ fn a_map_that_could_never_fill_its_template_is_refused_by_the_field() {
             "thing1: only state, level and sign have words",
         ),
         (json!({"thing1": {"content": "state", "word": {}}}), "thing1: unknown field `word`"),
+        (
+            json!({"number1": {"content": "level", "words": {"critical": "3"}}}),
+            "number1: a number has no words",
+        ),
         (json!({"number1": "=many"}), "number1: the type cannot hold \"many\""),
         (json!({"time1": "=12:00"}), "time1: the type cannot hold \"12:00\""),
         (json!({"thing1": 5}), "thing1: "),
     ] {
         let found = FieldMap::parse(&map.to_string()).unwrap_err();
         assert!(found.starts_with(reason), "{map}: {found}");
+    }
+    for who in [json!({"name1": "patient"}), json!({"character_string1": "device"})] {
+        assert_eq!(FieldMap::parse(&who.to_string()).map(|map| map.0.len()), Ok(1), "{who}");
     }
     assert!(FieldMap::parse("{").unwrap_err().starts_with("a map must be a JSON object"));
 }
@@ -108,6 +116,7 @@ fn words_constants_and_types_make_the_values_of_every_state() {
         "character_string3": "reading", "time4": "time", "number5": "value", "phrase6": "event",
         "thing7": "=三病区护士站", "thing8": {"content": "state", "words": {"opened": "新告警"}},
         "character_string9": {"content": "sign", "words": {"heart_rate": "HR"}},
+        "keyword10": "device",
     }));
     let opened =
         Notice { since: Some("2025-09-02T11:50:00".parse().unwrap()), ..test_support::notice() };
@@ -115,6 +124,7 @@ fn words_constants_and_types_make_the_values_of_every_state() {
         "thing1": "无", "const2": "严重", "character_string3": "133>120",
         "time4": "2025年9月2日 12:00", "number5": "133", "phrase6": "心率过高",
         "thing7": "三病区护士站", "thing8": "新告警", "character_string9": "HR",
+        "keyword10": "A1",
     });
     assert_eq!(shown(&map, &opened), expected);
     let over = Notice {
@@ -127,7 +137,7 @@ fn words_constants_and_types_make_the_values_of_every_state() {
     let expected = json!({
         "thing1": "无", "const2": "恢复", "character_string3": "-", "time4": "2025年9月2日 12:00",
         "number5": "0", "phrase6": "已恢复设备", "thing7": "三病区护士站", "thing8": "已恢复",
-        "character_string9": "-",
+        "character_string9": "-", "keyword10": "A1",
     });
     assert_eq!(shown(&map, &over), expected);
     let silent = Notice { transition: TransitionKind::Opened, value: Some(3_720.0), ..over };
@@ -166,6 +176,17 @@ fn a_refused_field_is_made_plain_first_then_all_fields() {
     let expected =
         json!({"thing1": "王小明3点5", "character_string2": "-", "time3": "2025年9月2日 12:00"});
     assert_eq!(shown(&map, &notice), expected);
+}
+
+#[test]
+fn all_plain_a_message_still_says_whom_it_concerns_and_when() {
+    let names = ["keyword1", "keyword2", "keyword3", "keyword4"].map(str::to_owned);
+    let notice = Notice { plain_fields: names.into(), ..test_support::notice() };
+    let expected = json!({
+        "keyword1": "A1", "keyword2": "心率过高133", "keyword3": "严重",
+        "keyword4": "2025年9月2日12点00",
+    });
+    assert_eq!(shown(&FieldMap::default(), &notice), expected);
 }
 
 proptest! {

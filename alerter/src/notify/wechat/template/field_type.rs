@@ -84,24 +84,26 @@ impl FieldType {
             Self::Time | Self::Const => text.to_owned(),
             Self::Number if text.parse::<f64>().is_ok_and(f64::is_finite) => text.to_owned(),
             Self::Number => "0".to_owned(),
-            Self::Phrase => {
-                let chinese: String = text.chars().filter(|one| is_han(*one)).collect();
-                field(&first(&chinese, PHRASE_CHARS_MAX))
-            }
+            Self::Phrase => chinese(text, PHRASE_CHARS_MAX),
             Self::Name => field(&first(&field(text), NAME_CHARS_MAX)),
         }
     }
 
     /// Returns the plain form of a fitted value, for a platform that refused the value.
     ///
-    /// A line keeps letters, digits and Chinese characters. Other types have their empty form. A
-    /// time has no plainer form.
+    /// A line keeps letters, digits and Chinese characters, a name Chinese characters, and a string
+    /// stays if it has letters and digits only. Other types have their empty form. A time has no
+    /// plainer form.
     pub fn plain(self, fitted: &str) -> String {
         match self {
             Self::Line => field(&first(&letters(fitted), FIELD_CHARS_MAX)),
             Self::Time => fitted.to_owned(),
             Self::Const => String::new(),
-            Self::CharacterString | Self::Number | Self::Phrase | Self::Name => self.fit(""),
+            Self::Name => chinese(fitted, NAME_CHARS_MAX),
+            Self::CharacterString if fitted.bytes().all(|one| one.is_ascii_alphanumeric()) => {
+                fitted.to_owned()
+            }
+            Self::CharacterString | Self::Number | Self::Phrase => self.fit(""),
         }
     }
 }
@@ -112,6 +114,11 @@ fn string(text: &str) -> String {
     let parts = text.split(|one: char| !one.is_ascii_graphic()).filter(|part| !part.is_empty());
     let string = parts.collect::<Vec<_>>().join("_");
     if string.is_empty() { "-".to_owned() } else { first(&string, STRING_CHARS_MAX) }
+}
+
+/// Returns the first Chinese characters of a text.
+fn chinese(text: &str, chars: usize) -> String {
+    field(&text.chars().filter(|one| is_han(*one)).take(chars).collect::<String>())
 }
 
 /// Returns the first characters of a text.
@@ -146,7 +153,7 @@ fn letters(text: &str) -> String {
 /// Returns the word for a sign between two numbers.
 fn word(sign: char) -> &'static str {
     match sign {
-        '.' => "点",
+        '.' | ':' => "点",
         '>' => "高于",
         '<' => "低于",
         _ => AND,
@@ -181,18 +188,21 @@ mod tests {
             ),
             ("keyword3", "体温过高 38.5", "体温过高 38.5", "体温过高38点5"),
             ("unheard_of1", "151 (>140)", "151 (>140)", "151高于140"),
-            ("thing1", "2025-09-02 11:50起", "2025-09-02 11:50起", "2025与09与02与11与50起"),
+            ("thing1", "2025-09-02 11:50起", "2025-09-02 11:50起", "2025与09与02与11点50起"),
             ("thing1", "+-*", "+-*", "无"),
             ("character_string3", "151>140", "151>140", "-"),
             ("character_string3", "1小时2分", "1_2", "-"),
             ("character_string3", "三病区", "-", "-"),
+            ("character_string3", "ABCDE251", "ABCDE251", "ABCDE251"),
             ("time4", "2025年9月2日 12:00", "2025年9月2日 12:00", "2025年9月2日 12:00"),
             ("const2", "异常", "异常", ""),
             ("number6", "36.5", "36.5", "0"),
             ("number6", "12分", "0", "0"),
             ("phrase5", "已恢复 心率 88", "已恢复心率", "无"),
             ("phrase5", "88", "无", "无"),
-            ("name7", long.as_str(), "一二三四五六七八九十", "无"),
+            ("name7", long.as_str(), "一二三四五六七八九十", "一二三四五六七八九十"),
+            ("name7", "王·A1明", "王·A1明", "王明"),
+            ("name7", "A1", "A1", "无"),
         ] {
             let kind = FieldType::of(name);
             let value = kind.fit(text);
