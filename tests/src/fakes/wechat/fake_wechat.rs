@@ -145,12 +145,6 @@ impl FakeWechat {
         lock(&self.platform).inbox.dropped
     }
 
-    /// Returns the number of template messages that succeeded and did not arrive, because the
-    /// person has blocked the account.
-    pub fn blocked(&self) -> u64 {
-        lock(&self.platform).inbox.blocked
-    }
-
     /// Returns the number of sends, including failed and repeated ones.
     pub fn sends(&self) -> usize {
         lock(&self.platform).sends.all

@@ -68,7 +68,6 @@ pub(super) struct Inbox {
     pub(super) messages: VecDeque<Message>,
     pub(super) delivered: u64,
     pub(super) dropped: u64,
-    pub(super) blocked: u64,
 }
 
 impl Inbox {

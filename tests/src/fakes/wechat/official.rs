@@ -157,21 +157,15 @@ fn take(platform: &mut Platform, account: &Account, body: &[u8]) -> Said {
     if !limits.take("openid", &person, settings.openid, now) {
         return Err(43117);
     }
-    let number = if settings.blocking.contains(openid) {
-        // The sender's answer is the same.
-        inbox.blocked += 1;
-        inbox.delivered
-    } else {
-        inbox.deliver(Message {
-            number: 0,
-            arrived: now,
-            kind: Kind::Official,
-            account: account.id.clone(),
-            touser: openid.to_owned(),
-            client_msg_id,
-            fields,
-        })
-    };
+    let number = inbox.deliver(Message {
+        number: 0,
+        arrived: now,
+        kind: Kind::Official,
+        account: account.id.clone(),
+        touser: openid.to_owned(),
+        client_msg_id,
+        fields,
+    });
     if let Some(key) = key {
         recent.remember(key, now + SAME_WITHIN_OFFICIAL, number);
     }

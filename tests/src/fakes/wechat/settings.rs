@@ -47,9 +47,6 @@ pub struct Settings {
     pub not_following: HashSet<String>,
     /// Openids that have refused the account's messages: 43101.
     pub refusing: HashSet<String>,
-    /// Openids whose messages do not arrive although their send succeeds: the person has blocked
-    /// the account.
-    pub blocking: HashSet<String>,
     /// Words that the platform blocks in a template's data: 40249.
     pub blocked_words: Vec<String>,
     /// The only members of every WeCom application; `None`: any.
@@ -89,7 +86,6 @@ impl Default for Settings {
             openids: None,
             not_following: HashSet::new(),
             refusing: HashSet::new(),
-            blocking: HashSet::new(),
             blocked_words: Vec::new(),
             members: None,
             people: HashMap::new(),
