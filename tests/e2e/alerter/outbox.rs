@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
-use ljwx_tests::fakes::webhook::Webhook;
+use ljwx_tests::fakes::webhook::{Post, Webhook};
 use ljwx_tests::fakes::wechat::{APP_SECRET, Effect, Endpoint, FakeWechat, Fault, Moment, NURSE};
 use ljwx_tests::stack::launch::Launch;
 use ljwx_tests::stack::process::Service;
@@ -231,7 +231,9 @@ async fn a_wrong_secret_is_told_to_operators_once_and_tried_seldom() -> Result<(
     })
     .await?;
     pass(WHILE).await;
-    let posts = hook.posts();
+    let mut posts = hook.posts();
+    // New alerts reach nobody meanwhile, which is an event of its own.
+    posts.retain(|post| post.json["event"] != "no_recipient_reached");
     ensure!(posts.len() == 1, "{posts:#?}");
     ensure!(posts[0].signed.is_ok() && posts[0].json["errcode"] == 40125, "{:?}", posts[0]);
     ensure!(here.wechat.token_requests() <= 2, "{} tokens", here.wechat.token_requests());
@@ -239,9 +241,8 @@ async fn a_wrong_secret_is_told_to_operators_once_and_tried_seldom() -> Result<(
     let log = here.alerter.output();
     let secrets = [APP_SECRET, "not-the-secret", "hush", "-of-the-stand-in"];
     ensure!(secrets.iter().all(|secret| !log.contains(secret)), "a secret in the log");
-    ensure!(
-        posts.iter().all(|post| !String::from_utf8_lossy(&post.body).contains("not-the-secret"))
-    );
+    let shows = |post: &Post| String::from_utf8_lossy(&post.body).contains("not-the-secret");
+    ensure!(!hook.posts().iter().any(shows), "a secret in an event");
     here.end().await
 }
 

@@ -124,8 +124,8 @@ async fn a_disabled_address_gets_nothing_until_it_is_added_again() -> Result<()>
     let now = || jiff::Timestamp::now().as_second();
     measure(&gateway, &world.device(1), now() - 300, &[130, 131, 132]).await?;
     judged(&world).await?;
-    let counted = alerter.metric("alerter_notifications_total", "errcode=\"no_recipient\"").await?;
-    ensure!(counted == 1.0, "{counted} alerts without a recipient are counted");
+    let counted = alerter.metric("alerter_notifications_total", "errcode=\"refused\"").await?;
+    ensure!(counted == 1.0, "{counted} alerts whose only address is disabled are counted");
     ensure!(wechat.delivered() == 0, "{:#?}", wechat.messages());
 
     reach(&world, TENANT, 0, "openid", NURSE).await?;
