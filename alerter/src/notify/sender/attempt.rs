@@ -141,7 +141,7 @@ impl Sender {
                 Ok(()) => break Attempt::sent(Some(0)),
                 Err(failure) => match self.plainer(job, &route, rendered.as_ref(), &failure) {
                     Some(plainer) => rendered = Some(plainer),
-                    None => break self.failed(job, &route, failure).await,
+                    None => break self.failed(job, &route, failure),
                 },
             }
         };
@@ -160,7 +160,6 @@ impl Sender {
         }
         span.span().end();
         if sent.is_ok() {
-            self.gates.accepted(route.name());
             self.note(route, AccountHealth::Works, None);
             info!(
                 alert.transition = notification.transition,
@@ -174,12 +173,12 @@ impl Sender {
         sent
     }
 
-    async fn failed(&self, job: &SendJob<'_>, route: &Route, failure: Failure) -> Attempt {
+    fn failed(&self, job: &SendJob<'_>, route: &Route, failure: Failure) -> Attempt {
         let notification = job.notification;
         let attempts = u32::try_from(notification.attempts).unwrap_or_default() + 1;
         let remedy = match failure.remedy {
-            ErrcodeRemedy::DropRecipient => {
-                self.refusal_remedy(notification.customer_id, &job.address, route).await
+            ErrcodeRemedy::DropRecipient if self.gates.refuses_all(route.name()) => {
+                ErrcodeRemedy::ConfigError
             }
             remedy => remedy,
         };
@@ -211,7 +210,7 @@ impl Sender {
     }
 
     /// Records what an attempt shows about the account, and notifies operators of a change.
-    fn note(&self, route: &Route, health: AccountHealth, failure: Option<&Failure>) {
+    pub(super) fn note(&self, route: &Route, health: AccountHealth, failure: Option<&Failure>) {
         let now = Instant::now();
         let Some(change) = self.gates.report(route.name(), health, now, rand::random()) else {
             return;

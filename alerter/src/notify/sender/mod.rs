@@ -31,7 +31,6 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use self::moving::Passes;
 use self::routes::SenderRoutes;
 use super::limits::AccountLimits;
 use super::limits::rate_limit::{RecipientBudget, RecipientKey, SendLimits};
@@ -121,14 +120,19 @@ impl Sends {
 }
 
 impl Sender {
-    /// Sends until `stop`. Attempts under way at `stop` are still settled.
+    /// Sends until `stop`, and beside that moves and routes again what has to be.
     pub async fn run(self, stop: CancellationToken) {
-        let (sender, mut sends) = (Arc::new(self), Sends::default());
-        let mut passes = Passes::default();
-        let heartbeat = sender.mysql_retry.heartbeat().clone();
+        let sender = Arc::new(self);
+        tokio::join!(sender.send_due(&stop), sender.reroute(&stop));
+    }
+
+    /// Sends until `stop`. Attempts under way at `stop` are still settled.
+    async fn send_due(self: &Arc<Self>, stop: &CancellationToken) {
+        let mut sends = Sends::default();
+        let heartbeat = self.mysql_retry.heartbeat().clone();
         while !stop.is_cancelled() {
             heartbeat.turn();
-            let turn = heartbeat.during(sender.turn(&mut sends, &mut passes)).await;
+            let turn = heartbeat.during(self.turn(&mut sends)).await;
             let worked = turn.unwrap_or_else(|error| {
                 warn!(%error, "cannot query the outbox, retrying");
                 false
@@ -136,7 +140,7 @@ impl Sender {
             if !worked {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = sender.wake.notified() => {}
+                    () = self.wake.notified() => {}
                     () = sends.ended() => {}
                     () = tokio::time::sleep(POLL_INTERVAL) => {}
                 }
@@ -150,20 +154,12 @@ impl Sender {
         }
     }
 
-    /// Moves and routes again what has to be, then claims due rows for which there are free slots,
-    /// and begins to send them. Returns false if there is nothing more to do now.
-    async fn turn(
-        self: &Arc<Self>,
-        sends: &mut Sends,
-        passes: &mut Passes,
-    ) -> Result<bool, sqlx::Error> {
+    /// Claims due rows for which there are free slots, and begins to send them. Returns false if
+    /// there are none.
+    async fn turn(self: &Arc<Self>, sends: &mut Sends) -> Result<bool, sqlx::Error> {
         // Check before every claim: after a pause, pending alerts of a storm would go out one by
         // one.
         self.digest_storms().await;
-        let more = self.leave_accounts(passes).await;
-        if let Err(error) = self.route_unrouted().await {
-            debug!(%error, "cannot route notifications again, retrying");
-        }
         let paused = self.gates.paused(&sends.slots.full_accounts(), Instant::now());
         let due = self.outbox.due(&paused, &sends.slots.full_channels()).await?;
         let mut chosen = sends.slots.choose(due.into_iter().map(|row| self.slot(row)));
@@ -172,7 +168,7 @@ impl Sender {
         let claimed = self.outbox.claim(&ids).await?;
         chosen.retain(|slot| claimed.iter().any(|notification| notification.id == slot.id));
         chosen.into_iter().for_each(|slot| sends.slots.take(slot));
-        let worked = more || !claimed.is_empty();
+        let worked = !claimed.is_empty();
         for notification in claimed {
             let (sender, round) = (Arc::clone(self), Arc::clone(&round));
             sends.tasks.spawn(async move {
