@@ -26,7 +26,9 @@ pub struct RecentSends {
 
 impl Outbox {
     /// Whether the recipient received, or may have received, an earlier notification of the episode,
-    /// also at another address. A message on the watch does not count for another channel. Addresses
+    /// also at another address.
+    ///
+    /// A message on the watch does not count for another channel. Addresses
     /// of no user, such as those for everybody, are one person only where a row moves.
     pub async fn was_notified(&self, notification: &Notification) -> Result<bool, sqlx::Error> {
         let query = format!(

@@ -140,9 +140,11 @@ pub async fn is_reached(connection: &mut MySqlConnection, id: i64) -> Result<boo
     Ok(targets > 0)
 }
 
-/// Locks an alert until the end of the transaction, and returns whether it is over: its end finds the
-/// rows that the transaction adds, and its notifications are routed again one by one. `None`: the
-/// table rejected the alert, or it was removed.
+/// Locks an alert until the end of the transaction, and returns whether it is over. `None`: the table
+/// rejected the alert, or it was removed.
+///
+/// Its end then finds the rows that the transaction adds, and its notifications are routed again one
+/// by one.
 pub async fn lock_alert(
     connection: &mut MySqlConnection,
     episode_key: &str,

@@ -46,8 +46,10 @@ impl Outbox {
 }
 
 /// Settles a row, the rows of its digest and its alerts. Returns false if the row is final or
-/// another sender has it. The alerts come first, as for whoever ends them or routes their
-/// notifications again: so none waits for another.
+/// another sender has it.
+///
+/// The alerts come first, as for whoever ends them or routes their notifications again: so none waits
+/// for another.
 pub async fn settle(
     connection: &mut MySqlConnection,
     notification: &Notification,

@@ -9,13 +9,13 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{Status, TraceContextExt};
 use tracing::{debug, info, warn};
 
+use super::Sender;
 use super::decide::{AGE_MAX, Decision, NotificationState, decide, window};
-use super::retry_policy::{FIX_WAIT, RETRY_MIN, failure_action};
+use super::retry_policy::{FIX_WAIT, RETRY_MIN, after_failure};
 use super::routes::{Route, start_span};
-use super::{Round, Sender};
 use crate::notify::address::Address;
 use crate::notify::limits::breaker::AccountHealth;
-use crate::notify::limits::rate_limit::RecipientKey;
+use crate::notify::limits::rate_limit::{RecipientBudget, RecipientKey};
 use crate::notify::notice::Notice;
 use crate::notify::operator_events::OperatorEvent;
 use crate::notify::outbox::{Attempt, Notification, RebuiltRequest, Settlement};
@@ -34,7 +34,7 @@ impl Sender {
     pub(super) async fn attempt(
         &self,
         notification: &Notification,
-        round: &Round,
+        budget: &RecipientBudget,
     ) -> Option<Attempt> {
         let Some(address) = Address::parse(&notification.recipient) else {
             // A sender of a later version, which may run beside this one, knows more channels.
@@ -45,7 +45,7 @@ impl Sender {
             });
         };
         let job = SendJob { notification, address, notice: notification.notice() };
-        let now = match self.decide(&job, round).await {
+        let now = match self.decide(&job, budget).await {
             Ok(now) => now,
             Err(error) => {
                 debug!(%error, "cannot query the outbox, retrying");
@@ -65,7 +65,11 @@ impl Sender {
         self.send(&job, marks).await
     }
 
-    async fn decide(&self, job: &SendJob<'_>, round: &Round) -> Result<Decision, sqlx::Error> {
+    async fn decide(
+        &self,
+        job: &SendJob<'_>,
+        budget: &RecipientBudget,
+    ) -> Result<Decision, sqlx::Error> {
         let notification = job.notification;
         let age = notification.age();
         let is_end = notification.is_end();
@@ -88,11 +92,11 @@ impl Sender {
             has_bytes: !notification.payload.is_empty(),
             has_notice: job.notice.is_some(),
             marked_delayed: job.notice.as_ref().is_some_and(|notice| notice.delayed),
-            recipient_wait: if limited { round.wait(&recipient) } else { None },
+            recipient_wait: if limited { budget.wait(&recipient) } else { None },
         };
         let now = decide(&known);
         if limited && matches!(now, Decision::Stored | Decision::Rebuild { .. }) {
-            round.take(&recipient);
+            budget.take(&recipient);
         }
         Ok(now)
     }
@@ -182,7 +186,8 @@ impl Sender {
             }
             remedy => remedy,
         };
-        let course = failure_action(remedy, attempts, rand::random());
+        let answered = failure.errcode.is_some();
+        let (settlement, health) = after_failure(remedy, attempts, answered, rand::random());
         warn!(
             account = route.name(),
             errcode = failure.errcode,
@@ -190,7 +195,6 @@ impl Sender {
             attempts,
             "cannot send notification"
         );
-        let health = course.health(remedy, failure.errcode.is_some());
         self.note(route, health, Some(&failure));
         if remedy == ErrcodeRemedy::WaitUntil(Reset::Duplicate)
             && notification.uncertain_ms.is_some()
@@ -199,7 +203,7 @@ impl Sender {
             return Attempt::sent(failure.errcode);
         }
         Attempt {
-            settlement: course.settlement,
+            settlement,
             requested: true,
             // A definite answer does not settle an earlier attempt that got no answer.
             uncertain: failure.uncertain || notification.uncertain_ms.is_some(),
