@@ -50,7 +50,7 @@ impl Sender {
         let now = Instant::now();
         let leaving = self.gates.leaving(now);
         passes.retain(|scope, _| leaving.contains_key(scope));
-        let from = |scope| passes.get(scope).map(|(_, from)| *from);
+        let from = |scope: &AccountScope| passes.get(scope).map(|(_, from)| *from);
         let due = leaving.iter().filter(|(scope, _)| from(scope).is_none_or(|from| from <= now));
         // Passes that are yet to begin come first.
         let Some((scope, what)) = due.min_by_key(|(scope, _)| from(scope)) else { return false };
