@@ -1,10 +1,11 @@
 -- A notification goes to another address if its recipient refuses it, or if its account does not send. So a
 -- row holds whose address it has, how severe its alert is, and the time of its event. `idx_customer_state`
--- finds what waits for an account.
+-- finds what waits for an account, and `idx_due` what of it is critical.
 ALTER TABLE t_alert_outbox
     MODIFY state VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'pending'
         COMMENT 'pending, in_digest, unrouted, sent, dropped, failed, refused, moved',
     ADD COLUMN severity TINYINT NOT NULL DEFAULT 3 COMMENT '1 info to 5 critical',
     ADD COLUMN event_at BIGINT COMMENT 'epoch ms; time of the event. NULL: created_at',
     ADD COLUMN user_id BIGINT COMMENT 'whose address it is. 0: all users of the tenant; -1: default of the account',
-    ADD KEY idx_customer_state (customer_id, state);
+    ADD KEY idx_customer_state (customer_id, state),
+    ADD KEY idx_due (state, severity, next_attempt_at);

@@ -38,6 +38,7 @@ MYSQL := \
   alerter::people:: \
   alerter::refused:: \
   alerter::rerouted:: \
+  alerter::routed_again:: \
   alerter::alerts:: \
   worker::audit:: \
   worker::bindings:: \

@@ -12,6 +12,7 @@ use tracing::info;
 
 use crate::engine::Change;
 use crate::engine::episode::TransitionKind;
+use crate::engine::routing::Routed;
 use crate::metrics::TRANSITIONS;
 use crate::mysql::alert_rows::{AlertChange, EpisodeKey, NewAlert};
 use crate::notify::notice::{Notice, Routing, stale_text};
@@ -98,7 +99,8 @@ impl PartitionBatch {
     }
 
     /// Adds the notifications of a change. Those who were notified of the episode follow it to its
-    /// end. Openings, first notifications and rises also go to the present recipients.
+    /// end. Openings, first notifications and rises also go to the present recipients, and so does a
+    /// follow-up other than an end if nobody was notified.
     fn queue_notifications(
         &mut self,
         change: &Change,
@@ -114,6 +116,7 @@ impl PartitionBatch {
                 transition_seq: transition.seq,
                 to: transition.to,
                 whom,
+                follow_up: transition.follow_up,
                 severity: transition.severity,
                 event_ms: change.at.ms,
                 customer_id: change.ids.customer_id.unwrap_or_default(),
@@ -124,7 +127,7 @@ impl PartitionBatch {
         if transition.notify && transition.to != TransitionKind::Opened {
             queue(Whom::Notified { on_watch: !transition.on_watch });
         }
-        if transition.follow_up {
+        if transition.follow_up && transition.routed != Some(Routed::Somebody) {
             return;
         }
         for recipient in &choice.recipients {

@@ -11,6 +11,7 @@ pub mod outbox;
 pub mod people;
 pub mod refused;
 pub mod rerouted;
+pub mod routed_again;
 pub mod rules;
 pub mod sender;
 pub mod silences;

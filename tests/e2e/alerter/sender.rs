@@ -127,6 +127,8 @@ async fn the_outbox_is_measured_by_severity_while_the_sender_stands_still() -> R
         row(number, (TENANT, &format!("openid:o{number}")), severity, ("pending", 0))
     };
     add(&world, rows.map(row)).await?;
+    let severity = "UPDATE t_alert_outbox SET severity = IF(notice LIKE '%critical%', 5, 2)";
+    world.database.execute(severity).await?;
     // The sender waits for the rows.
     let lock = world.database.lock("t_alert_outbox").await?;
     let alerter = world.alerter(&wechat).start().await?;

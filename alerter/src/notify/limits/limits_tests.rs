@@ -76,20 +76,38 @@ fn a_changed_account_is_tried_at_once_and_operators_hear_that_it_works() {
     gates.observe("wx7", 1, TENANT, now);
     gates.admit("wx7", TENANT, now).unwrap();
     gates.report("wx7", BROKEN, now, 0.0);
-    gates.observe("wx7", 1, TENANT, now);
+    assert!(!gates.observe("wx7", 1, TENANT, now), "nothing changed");
     assert!(gates.is_resting("wx7", now) && !gates.takes_messages("wx7", now));
     assert_eq!(gates.leaving(now), HashMap::from([(TENANT, Leaving::All)]));
-    gates.observe("wx7", 2, TENANT, now);
+    assert!(gates.observe("wx7", 2, TENANT, now));
     assert!(!gates.is_resting("wx7", now) && gates.takes_messages("wx7", now));
     assert_eq!(gates.admit("wx7", TENANT, now), Ok(()));
     let works = gates.report("wx7", AccountHealth::Works, now, 0.0);
     assert_eq!(works, Some(false));
     assert!(!gates.is_resting("unknown", now) && gates.takes_messages("unknown", now));
-    let leaves = [(7, 2), (8, 3), (7, 2)].map(|(tenant, settings)| {
-        gates.report("wx7", BROKEN, now, 0.0);
-        gates.observe("wx7", settings, (tenant, Channel::Official), now)
-    });
-    assert_eq!(leaves, [Some(Leaving::All); 3], "another tenant's settings change nothing");
+    let neighbour = (8, Channel::Official);
+    assert!(!gates.observe("wx7", 1, neighbour, now), "another tenant's settings change nothing");
+    assert!(gates.observe("wx7", 2, neighbour, now));
+    assert_eq!([(); 2].map(|()| gates.admit("wx7", TENANT, now)), [Ok(()); 2], "it works");
+}
+
+#[test]
+fn an_account_that_everybody_refuses_is_the_cause_until_it_works() {
+    let now = Instant::now();
+    let gates = AccountLimits::new(50);
+    gates.admit("wx7", TENANT, now).unwrap();
+    gates.admit("wx7", (8, Channel::Official), now).unwrap_err();
+    gates.report("wx7", AccountHealth::Works, now, 0.0);
+    assert!(!gates.refuses_all("wx7"));
+    gates.report("wx7", BROKEN, now, 0.0);
+    gates.refuse_all("wx7");
+    gates.report("wx7", AccountHealth::Works, now, 0.0);
+    assert!(gates.refuses_all("wx7"), "that message was on its way");
+    assert_eq!(gates.customers("wx7"), BTreeSet::from([7, 8]));
+    let later = now + Duration::from_secs(300);
+    gates.admit("wx7", TENANT, later).unwrap();
+    gates.report("wx7", AccountHealth::Works, later, 0.0);
+    assert!(!gates.refuses_all("wx7"));
 }
 
 #[test]

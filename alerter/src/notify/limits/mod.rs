@@ -6,7 +6,6 @@
 
 pub mod breaker;
 pub mod rate_limit;
-pub mod refusals;
 pub mod send_slots;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -18,7 +17,6 @@ use metrics::gauge;
 
 use super::limits::breaker::{AccountBreaker, AccountHealth, Leaving};
 use super::limits::rate_limit::TokenBucket;
-use super::limits::refusals::Refusals;
 use crate::metrics::BREAKER_OPEN;
 use crate::rules::channel::Channel;
 
@@ -52,7 +50,8 @@ struct AccountTable {
 struct AccountLimiter {
     breaker: AccountBreaker,
     bucket: TokenBucket,
-    refusals: Refusals,
+    /// Whether the account, and not its addresses, is the cause of refusals.
+    refuses_all: bool,
 }
 
 impl AccountLimiter {
@@ -91,24 +90,18 @@ impl AccountLimits {
         gate.breaker.admit(now).map_err(|wait| (wait, "breaker_open"))
     }
 
-    /// Records the account of a scope, and a hash of its settings. Returns what leaves the account.
-    /// An account with changed settings is tried at once. Otherwise a fixed account would rest as
-    /// long as a broken one.
-    pub fn observe(
-        &self,
-        name: &str,
-        settings: u64,
-        scope: AccountScope,
-        now: Instant,
-    ) -> Option<Leaving> {
+    /// Records the account of a scope, and a hash of its settings. Returns whether they changed. A
+    /// failing account with changed settings is tried at once. Otherwise a fixed account would rest
+    /// as long as a broken one.
+    pub fn observe(&self, name: &str, settings: u64, scope: AccountScope, now: Instant) -> bool {
         let mut known = self.lock();
         let before = known.settings.insert(scope, settings);
         let gate = known.serve(name, scope, self.per_second, now);
-        if before.is_some_and(|before| before != settings) {
+        let changed = before.is_some_and(|before| before != settings);
+        if changed && gate.breaker.is_failing() {
             gate.breaker.renew(now);
-            gate.refusals.clear();
         }
-        gate.breaker.leaving(now)
+        changed
     }
 
     /// Whether the account is broken or has used up its day, and no trial is due. Waiting
@@ -131,27 +124,23 @@ impl AccountLimits {
         known.serves.iter().filter_map(|(scope, name)| Some((*scope, of(name)?))).collect()
     }
 
-    /// Records that an address accepted a message.
-    pub fn accepted(&self, name: &str) {
+    /// Records that the account, which fails, is the cause of refusals, until it works.
+    pub fn refuse_all(&self, name: &str) {
         if let Some(gate) = self.lock().gates.get_mut(name) {
-            gate.refusals.clear();
+            gate.refuses_all = true;
         }
     }
 
-    /// Records that a tenant's address refused a message for good. If the account is the cause,
-    /// returns the tenants whose addresses refused lately.
-    pub fn refused(
-        &self,
-        name: &str,
-        (customer_id, address): (i64, &str),
-        now: Instant,
-    ) -> Option<BTreeSet<i64>> {
-        self.lock().gates.get_mut(name)?.refusals.add(customer_id, address, now)
+    /// Whether the account, and not its addresses, is the cause of refusals.
+    pub fn refuses_all(&self, name: &str) -> bool {
+        self.lock().gates.get(name).is_some_and(|gate| gate.refuses_all)
     }
 
-    /// Whether the account, and not its addresses, is the cause of refusals.
-    pub fn refuses_for_all(&self, name: &str) -> bool {
-        self.lock().gates.get(name).is_some_and(|gate| gate.refusals.is_of_account())
+    /// Returns the tenants that an account serves.
+    pub fn customers(&self, name: &str) -> BTreeSet<i64> {
+        let known = self.lock();
+        let serving = known.serves.iter().filter(|(_, account)| *account == name);
+        serving.map(|((customer_id, _), _)| *customer_id).collect()
     }
 
     /// Reverts an admission, because the message was not sent.
@@ -174,6 +163,7 @@ impl AccountLimits {
         let gate = known.gates.get_mut(name)?;
         gate.breaker.report(health, now, random);
         let (failing, is_broken) = (gate.breaker.is_failing(), gate.breaker.is_broken());
+        gate.refuses_all &= failing;
         if known.gates.len() <= ACCOUNTS_EXPORTED_MAX {
             export(name, failing);
         } else {
@@ -248,7 +238,7 @@ impl AccountTable {
         self.gates.entry(name.to_owned()).or_insert_with(|| AccountLimiter {
             breaker: AccountBreaker::new(now),
             bucket: TokenBucket::new(per_second, now),
-            refusals: Refusals::default(),
+            refuses_all: false,
         })
     }
 }

@@ -3,6 +3,7 @@
 //! Pure: time comes as an argument. The messages that other replicas sent come from the outbox.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::notify::outbox::RecentSends;
@@ -64,22 +65,23 @@ const WAIT_MIN: Duration = Duration::from_millis(500);
 /// Wait of a recipient whose limit is reached by sends under way.
 const UNDER_WAY_WAIT: Duration = Duration::from_secs(60);
 
-/// The messages that recipients may still get by the claimed rows.
+/// The messages that recipients may still get by the rows that were claimed together.
 #[derive(Debug)]
 pub struct RecipientBudget {
     per_minute: i64,
-    recent: HashMap<RecipientKey, RecentSends>,
+    recent: Mutex<HashMap<RecipientKey, RecentSends>>,
 }
 
 impl RecipientBudget {
     /// The budget of claimed rows. `recent` holds the messages of the last minute.
     pub fn new(per_minute: u32, recent: HashMap<RecipientKey, RecentSends>) -> Self {
-        Self { per_minute: i64::from(per_minute), recent }
+        Self { per_minute: i64::from(per_minute), recent: Mutex::new(recent) }
     }
 
     /// Returns how long a recipient has to wait for the next message. `None`: no wait.
     pub fn wait(&self, recipient: &RecipientKey) -> Option<Duration> {
-        let recent = self.recent.get(recipient).filter(|recent| recent.sent >= self.per_minute)?;
+        let recent = self.recent().get(recipient).copied();
+        let recent = recent.filter(|recent| recent.sent >= self.per_minute)?;
         let frees_in = u64::try_from(recent.frees_in_ms).unwrap_or_default();
         Some(match frees_in {
             0 => UNDER_WAY_WAIT,
@@ -88,13 +90,12 @@ impl RecipientBudget {
     }
 
     /// Counts a message that is being sent.
-    pub fn take(&mut self, recipient: &RecipientKey) {
-        match self.recent.get_mut(recipient) {
-            Some(recent) => recent.sent += 1,
-            None => {
-                self.recent.insert(recipient.clone(), RecentSends { sent: 1, frees_in_ms: 0 });
-            }
-        }
+    pub fn take(&self, recipient: &RecipientKey) {
+        self.recent().entry(recipient.clone()).or_default().sent += 1;
+    }
+
+    fn recent(&self) -> MutexGuard<'_, HashMap<RecipientKey, RecentSends>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,14 +122,14 @@ mod tests {
         let nurse = (7, "openid:o1".to_owned());
         let namesake = (8, "openid:o1".to_owned());
         let sent = HashMap::from([(nurse.clone(), RecentSends { sent: 18, frees_in_ms: 42_000 })]);
-        let mut budget = RecipientBudget::new(20, sent);
+        let budget = RecipientBudget::new(20, sent);
         for _ in 0..2 {
             assert_eq!(budget.wait(&nurse), None);
             budget.take(&nurse);
         }
         assert_eq!(budget.wait(&nurse), Some(Duration::from_secs(42)));
         assert_eq!(budget.wait(&namesake), None);
-        let mut small = RecipientBudget::new(1, HashMap::new());
+        let small = RecipientBudget::new(1, HashMap::new());
         small.take(&namesake);
         assert_eq!(small.wait(&namesake), Some(UNDER_WAY_WAIT));
     }

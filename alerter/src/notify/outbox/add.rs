@@ -15,21 +15,28 @@ use crate::rules::channel::Channel;
 /// Adds a notification for each of its recipients. Existing rows stay unchanged.
 ///
 /// Notified are those who received, or may have received, an earlier notification of the episode,
-/// and those who will by a row that waits.
+/// and those who will by a row that waits. If there are none, because all earlier ones failed, a
+/// follow-up goes to the present recipients.
 pub async fn add(
     connection: &mut MySqlConnection,
     notification: &NewNotification,
 ) -> Result<(), sqlx::Error> {
     let values = format!("?, ?, ?, ?, ?, ?, ?, ?, ?, {NOW_MS}, {NOW_MS}");
+    let told = format!(
+        "FROM t_alert_outbox WHERE episode_key = ? AND transition_seq < ? \
+         AND (state IN ('pending', 'in_digest') OR {NOTIFIED})"
+    );
+    let watch = addresses(Channel::Message);
     let rows = match notification.whom {
+        Whom::Recipient(..) if notification.follow_up => format!(
+            "SELECT {values}, ?, ?, ? FROM DUAL \
+             WHERE NOT EXISTS (SELECT 1 {told} AND recipient NOT LIKE '{watch}')"
+        ),
         Whom::Recipient(..) => format!("VALUES ({values}, ?, ?, ?)"),
         Whom::Notified { on_watch } => format!(
             "SELECT {values}, told.recipient, told.user_id, '' FROM ( \
-                 SELECT recipient, MAX(user_id) AS user_id FROM t_alert_outbox \
-                 WHERE episode_key = ? AND transition_seq < ? \
-                 AND (state IN ('pending', 'in_digest') OR {NOTIFIED}) \
-                 AND ({on_watch} OR recipient NOT LIKE '{}') GROUP BY recipient) AS told",
-            addresses(Channel::Message)
+                 SELECT recipient, MAX(user_id) AS user_id {told} \
+                 AND ({on_watch} OR recipient NOT LIKE '{watch}') GROUP BY recipient) AS told"
         ),
     };
     let query = format!(
@@ -48,14 +55,14 @@ pub async fn add(
         .bind(&notification.traceparent)
         .bind(notification.severity.number())
         .bind(notification.event_ms);
-    let query = match &notification.whom {
-        Whom::Recipient(recipient, payload) => {
-            query.bind(recipient.address.to_string()).bind(recipient.user_id).bind(payload)
-        }
-        Whom::Notified { .. } => {
-            query.bind(notification.key.as_str()).bind(notification.transition_seq)
-        }
-    };
+    let (mut query, mut selects) = (query, true);
+    if let Whom::Recipient(recipient, payload) = &notification.whom {
+        query = query.bind(recipient.address.to_string()).bind(recipient.user_id).bind(payload);
+        selects = notification.follow_up;
+    }
+    if selects {
+        query = query.bind(notification.key.as_str()).bind(notification.transition_seq);
+    }
     query.execute(connection).await?;
     Ok(())
 }

@@ -75,45 +75,33 @@ impl Outbox {
             .await
     }
 
-    /// Postpones a recipient's pending rows that cannot have arrived, until `until_ms` of the
-    /// server's clock. Returns the number of rows.
+    /// Postpones a recipient's pending rows that cannot have arrived, until `until`: a time of the
+    /// server's clock in SQL. Returns the number of rows.
     pub async fn postpone(
         &self,
         (customer_id, recipient): (i64, &str),
-        until_ms: i64,
+        until: &str,
     ) -> Result<u64, sqlx::Error> {
         let found = format!(
             "SELECT id FROM t_alert_outbox WHERE customer_id = ? AND recipient = ? \
-             AND state = 'pending' AND transition <> '{DIGEST}' AND next_attempt_at < ? \
+             AND state = 'pending' AND transition <> '{DIGEST}' AND next_attempt_at < {until} \
              AND uncertain_since IS NULL AND lease_until <= {NOW_MS} ORDER BY id LIMIT {ROWS_MAX}"
         );
         let ids: Vec<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(found))
             .bind(customer_id)
             .bind(recipient)
-            .bind(until_ms)
             .fetch_all(&self.pool)
             .await?;
         if ids.is_empty() {
             return Ok(0);
         }
-        let mut query: QueryBuilder<MySql> =
-            QueryBuilder::new("UPDATE t_alert_outbox SET next_attempt_at = ");
-        query.push_bind(until_ms);
-        query.push(format!(" WHERE state = 'pending' AND lease_until <= {NOW_MS} AND id"));
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+            "UPDATE t_alert_outbox SET next_attempt_at = {until} \
+             WHERE state = 'pending' AND lease_until <= {NOW_MS} AND id"
+        ));
         push_in(&mut query, &ids);
         let postpone = query.build().execute(&self.pool).await?;
         Ok(postpone.rows_affected())
-    }
-
-    /// Like [`Self::postpone`], for `wait` from now.
-    pub async fn postpone_for(
-        &self,
-        whom: (i64, &str),
-        wait: Duration,
-    ) -> Result<u64, sqlx::Error> {
-        let query = format!("SELECT {NOW_MS}");
-        let now: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(&self.pool).await?;
-        self.postpone(whom, now.saturating_add(milliseconds(wait))).await
     }
 }
 

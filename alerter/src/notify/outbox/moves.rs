@@ -8,7 +8,7 @@ use ljwx_ledger::mysql::MySqlConnection;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::operate::lock;
-use super::reroute_rows::copy;
+use super::reroute_rows::{SET_ASIDE, copy};
 use super::settle::dissolve;
 use crate::notify::address::Recipient;
 use crate::notify::outbox::notification::DIGEST;
@@ -37,8 +37,8 @@ pub struct StrandedRow {
 
 impl Outbox {
     /// Returns the pending rows of a tenant on a channel after the row `after`, in their order, at
-    /// most [`BATCH_MAX`]. `critical`: only those that are critical and have waited, with the rows
-    /// that come before them.
+    /// most [`BATCH_MAX`]. `critical`: only those that are critical and have waited, with the other
+    /// rows of their episodes, whose order stays.
     pub async fn stranded(
         &self,
         (customer_id, channel): (i64, Channel),
@@ -82,7 +82,7 @@ impl Outbox {
         }
         let ids = lock(&mut transaction, &ids).await?;
         for (id, recipients) in moves.iter().filter(|(id, _)| ids.contains(id)) {
-            copy(&mut transaction, *id, recipients).await?;
+            copy(&mut transaction, *id, recipients, SET_ASIDE).await?;
         }
         settle(&mut transaction, &[&digests[..], &ids[..]].concat()).await?;
         transaction.commit().await?;
@@ -103,29 +103,33 @@ async fn settle(connection: &mut MySqlConnection, ids: &[i64]) -> Result<(), sql
     Ok(())
 }
 
-/// Selects rows that wait for an account. The index is named: a server that guesses from the
+/// Selects rows that wait for an account. The indexes are named: a server that guesses from the
 /// recipients would read all that the tenant was ever sent.
 fn stranded(customer_id: i64, channel: Channel, after: i64, critical: bool) -> QueryBuilder<MySql> {
     let mut query = QueryBuilder::new(format!(
-        "SELECT id, user_id, notice, CAST(transition = '{DIGEST}' AS SIGNED) AS is_digest \
-         FROM t_alert_outbox AS waiting FORCE INDEX (idx_customer_state) \
-         WHERE state = 'pending' AND lease_until <= {NOW_MS} AND customer_id = "
+        "SELECT waiting.id, waiting.user_id, waiting.notice, \
+         CAST(waiting.transition = '{DIGEST}' AS SIGNED) AS is_digest FROM "
     ));
-    query.push_bind(customer_id).push(" AND id > ").push_bind(after);
-    query.push(" AND recipient LIKE ").push_bind(addresses(channel));
     if critical {
         query.push(format!(
-            " AND EXISTS (SELECT 1 FROM t_alert_outbox AS critical \
-                 WHERE critical.episode_key = waiting.episode_key \
-                 AND critical.recipient = waiting.recipient \
-                 AND critical.transition_seq >= waiting.transition_seq \
-                 AND critical.state = 'pending' AND critical.severity = {} \
-                 AND critical.created_at <= {NOW_MS} - {})",
+            "(SELECT DISTINCT episode_key, recipient FROM t_alert_outbox FORCE INDEX (idx_due) \
+                 WHERE state = 'pending' AND severity = {} AND created_at <= {NOW_MS} - {} \
+                 AND customer_id = ",
             Severity::Critical.number(),
             milliseconds(CRITICAL_WAIT)
         ));
+        query.push_bind(customer_id).push(
+            ") AS critical JOIN t_alert_outbox AS waiting \
+             FORCE INDEX (uk_episode_transition_recipient) USING (episode_key, recipient)",
+        );
+    } else {
+        query.push("t_alert_outbox AS waiting FORCE INDEX (idx_customer_state)");
     }
-    query.push(format!(" ORDER BY id LIMIT {BATCH_MAX}"));
+    query.push(format!(" WHERE waiting.state = 'pending' AND waiting.lease_until <= {NOW_MS}"));
+    query.push(" AND waiting.customer_id = ").push_bind(customer_id);
+    query.push(" AND waiting.id > ").push_bind(after);
+    query.push(" AND waiting.recipient LIKE ").push_bind(addresses(channel));
+    query.push(format!(" ORDER BY waiting.id LIMIT {BATCH_MAX}"));
     query
 }
 
@@ -136,9 +140,12 @@ mod tests {
     #[test]
     fn only_what_is_critical_leaves_an_account_at_a_limit() {
         let all = stranded(7, Channel::Official, 0, false).into_string();
-        assert!(!all.contains("critical") && all.ends_with("ORDER BY id LIMIT 500"), "{all}");
+        assert!(
+            !all.contains("critical") && all.ends_with("ORDER BY waiting.id LIMIT 500"),
+            "{all}"
+        );
         let some = stranded(7, Channel::Official, 0, true).into_string();
-        assert!(some.contains("critical.severity = 5"), "{some}");
-        assert!(some.contains("critical.created_at <= CAST(UNIX_TIMESTAMP(NOW(3)) * 1000"));
+        assert!(some.contains("severity = 5"), "{some}");
+        assert!(some.contains("created_at <= CAST(UNIX_TIMESTAMP(NOW(3)) * 1000"), "{some}");
     }
 }

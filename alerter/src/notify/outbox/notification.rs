@@ -39,6 +39,9 @@ pub struct NewNotification {
     pub to: TransitionKind,
     /// Whom the notification is for.
     pub whom: Whom,
+    /// Whether those who were notified follow the episode. One recipient then gets the notification
+    /// only if nobody was.
+    pub follow_up: bool,
     /// The severity now.
     pub severity: Severity,
     /// Time of the event, from which the age counts.

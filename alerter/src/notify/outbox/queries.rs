@@ -26,12 +26,19 @@ pub struct RecentSends {
 
 impl Outbox {
     /// Whether the recipient received, or may have received, an earlier notification of the episode,
-    /// also at another address. A message on the watch does not count for another channel.
+    /// also at another address.
+    ///
+    /// A message on the watch does not count for another channel. Addresses
+    /// of no user, such as those for everybody, are one person only where a row moves.
     pub async fn was_notified(&self, notification: &Notification) -> Result<bool, sqlx::Error> {
         let query = format!(
-            "SELECT COUNT(*) FROM t_alert_outbox \
+            "SELECT COUNT(*) FROM t_alert_outbox AS told \
              WHERE episode_key = ? AND transition_seq < ? AND {NOTIFIED} \
-             AND (recipient = ? OR user_id = ? AND recipient NOT LIKE ?)"
+             AND (recipient = ? OR user_id = ? AND recipient NOT LIKE ? AND (user_id > 0 \
+             OR EXISTS (SELECT 1 FROM t_alert_outbox AS left_behind \
+                 WHERE left_behind.episode_key = told.episode_key \
+                 AND left_behind.transition_seq = ? AND left_behind.recipient = told.recipient \
+                 AND left_behind.state = 'moved')))"
         );
         let told: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
             .bind(&notification.episode_key)
@@ -39,6 +46,7 @@ impl Outbox {
             .bind(&notification.recipient)
             .bind(notification.user_id)
             .bind(addresses(Channel::Message))
+            .bind(notification.transition_seq)
             .fetch_one(&self.pool)
             .await?;
         Ok(told > 0)

@@ -3,6 +3,7 @@
 //!
 //! Runs statements inside the caller's transaction. [`crate::notify::sender`] finds the recipients.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ljwx_ledger::mysql::MySqlConnection;
@@ -20,10 +21,19 @@ const ROUTE_INTERVAL: Duration = Duration::from_secs(60);
 /// Unrouted rows that are claimed at a time.
 const UNROUTED_MAX: usize = 100;
 
+/// Time within which addresses refuse if their account is the cause.
+pub const REFUSALS_WINDOW: Duration = Duration::from_secs(10 * 60);
+
+/// The states from which a row is due again if its recipient refused, so that no recipient is tried
+/// again while caches differ.
+pub const ONLY_MOVED: &str = "('moved')";
+
+/// The states from which a row is due again if its recipient is found later.
+pub const SET_ASIDE: &str = "('moved', 'refused', 'unrouted')";
+
 impl Outbox {
-    /// Claims unrouted rows that are due, and drops those among them whose episode is over. Also
-    /// returns the number of dropped rows.
-    pub async fn claim_unrouted(&self) -> Result<(Vec<Notification>, u64), sqlx::Error> {
+    /// Claims unrouted rows that are due.
+    pub async fn claim_unrouted(&self) -> Result<Vec<Notification>, sqlx::Error> {
         let due = format!(
             "SELECT id FROM t_alert_outbox WHERE state = 'unrouted' \
              AND next_attempt_at <= {NOW_MS} AND lease_until <= {NOW_MS} \
@@ -31,37 +41,48 @@ impl Outbox {
         );
         let ids: Vec<i64> =
             sqlx::query_scalar(sqlx::AssertSqlSafe(due)).fetch_all(&self.pool).await?;
-        if ids.is_empty() {
-            return Ok((Vec::new(), 0));
-        }
-        let mut over: QueryBuilder<MySql> = QueryBuilder::new(format!(
-            "UPDATE t_alert_outbox AS waiting \
-             JOIN t_alert_info AS alert ON alert.dedup_key = waiting.episode_key \
-             SET waiting.state = 'dropped', waiting.finished_at = {NOW_MS}, \
-             waiting.next_attempt_at = {NOW_MS}, waiting.last_error = 'over' \
-             WHERE {OVER} AND waiting.state = 'unrouted' AND waiting.lease_until <= {NOW_MS} \
-             AND waiting.id"
+        self.claim_in("unrouted", &ids).await
+    }
+
+    /// Counts the addresses of these tenants on a channel that refused within [`REFUSALS_WINDOW`],
+    /// since the last one accepted.
+    pub async fn refusals(
+        &self,
+        customers: &BTreeSet<i64>,
+        channel: Channel,
+    ) -> Result<i64, sqlx::Error> {
+        let window = REFUSALS_WINDOW.as_secs();
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+            "SELECT COUNT(DISTINCT address) FROM t_alert_recipient_address \
+             WHERE kind = '{}' AND disabled_at > COALESCE((\
+                 SELECT FROM_UNIXTIME(MAX(next_attempt_at) / 1000) FROM t_alert_outbox \
+                 WHERE state = 'sent' AND next_attempt_at > {NOW_MS} - {window} * 1000 \
+                 AND recipient LIKE '{}' AND customer_id",
+            channel.kind(),
+            addresses(channel)
         ));
-        push_in(&mut over, &ids);
-        let dropped = over.build().execute(&self.pool).await?.rows_affected();
-        Ok((self.claim_in("unrouted", &ids).await?, dropped))
+        push_in(&mut query, customers);
+        query.push(format!("), NOW() - INTERVAL {window} SECOND) AND customer_id"));
+        push_in(&mut query, customers);
+        query.build_query_scalar().fetch_one(&self.pool).await
     }
 }
 
 /// Adds copies of a row for other recipients. A copy of what may have arrived is marked as a repeat.
 ///
 /// A recipient who has the notification already, or a later one of its episode, gets no copy: no
-/// address gets a notification twice, and none after a later one. A row that was moved away from the
-/// recipient before, or is unrouted, is due again.
+/// address gets a notification twice, and none after a later one. A recipient's own row in one of the
+/// states `set_aside` is due again.
 pub async fn copy(
     connection: &mut MySqlConnection,
     id: i64,
     recipients: &[Recipient],
+    set_aside: &'static str,
 ) -> Result<(), sqlx::Error> {
     // Assignments see the values set before them, so the state comes last.
     let again = |column: &str, value: &str| {
         format!(
-            "t_alert_outbox.{column} = IF(t_alert_outbox.state IN ('moved', 'unrouted'), {value}, \
+            "t_alert_outbox.{column} = IF(t_alert_outbox.state IN {set_aside}, {value}, \
              t_alert_outbox.{column})"
         )
     };
@@ -86,7 +107,7 @@ pub async fn copy(
              SELECT 1 FROM t_alert_outbox AS later WHERE later.episode_key = source.episode_key \
              AND later.transition_seq > source.transition_seq AND later.recipient = ? \
              AND (later.state IN ('sent', 'in_digest') OR later.uncertain_since IS NOT NULL \
-             OR later.lease_until > {NOW_MS})) ON DUPLICATE KEY UPDATE {}",
+             OR later.state = 'pending' AND later.lease_until > {NOW_MS})) ON DUPLICATE KEY UPDATE {}",
         changes.join(", ")
     );
     for to in recipients {
@@ -119,44 +140,55 @@ pub async fn is_reached(connection: &mut MySqlConnection, id: i64) -> Result<boo
     Ok(targets > 0)
 }
 
-/// Makes refused rows unrouted, and leaves unrouted ones so, until they are due again.
-pub async fn leave_unrouted(
-    connection: &mut MySqlConnection,
-    ids: &[i64],
-) -> Result<(), sqlx::Error> {
-    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
-        "UPDATE t_alert_outbox SET state = 'unrouted', finished_at = NULL, lease_until = 0, \
-         next_attempt_at = {NOW_MS} + {} WHERE state IN ('refused', 'unrouted') AND id",
-        milliseconds(ROUTE_INTERVAL)
-    ));
-    push_in(&mut query, ids);
-    query.build().execute(connection).await?;
-    Ok(())
-}
-
-/// Whether the episode still fires. The alert then stays as it is until the end of the transaction:
-/// its end finds the rows that the transaction adds.
-pub async fn lock_firing(
+/// Locks an alert until the end of the transaction, and returns whether it is over. `None`: the table
+/// rejected the alert, or it was removed.
+///
+/// Its end then finds the rows that the transaction adds, and its notifications are routed again one
+/// by one.
+pub async fn lock_alert(
     connection: &mut MySqlConnection,
     episode_key: &str,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Option<bool>, sqlx::Error> {
     // The condition must not be in WHERE: the server would release the lock of an alert that fires.
     let query = format!(
-        "SELECT CAST(COALESCE({OVER}, 0) AS SIGNED) FROM t_alert_info WHERE dedup_key = ? \
-         LOCK IN SHARE MODE"
+        "SELECT CAST(COALESCE({OVER}, 0) AS SIGNED) FROM t_alert_info WHERE dedup_key = ? FOR UPDATE"
     );
-    let over: Option<bool> = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+    sqlx::query_scalar(sqlx::AssertSqlSafe(query))
         .bind(episode_key)
         .fetch_optional(connection)
-        .await?;
-    Ok(over != Some(true))
+        .await
 }
 
-/// Settles an unrouted row, because others have the notification.
-pub async fn settle_unrouted(connection: &mut MySqlConnection, id: i64) -> Result<(), sqlx::Error> {
+/// What becomes of a refused or unrouted row that was routed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Others have the notification.
+    Reached,
+    /// Nobody has the notification. It is routed again later.
+    Unrouted,
+    /// The episode is over.
+    Over,
+}
+
+/// Stores what becomes of a refused or unrouted row. A row that is due again by itself stays so.
+pub async fn finish(
+    connection: &mut MySqlConnection,
+    id: i64,
+    outcome: Outcome,
+) -> Result<(), sqlx::Error> {
+    let changes = match outcome {
+        Outcome::Reached => "state = 'refused'",
+        Outcome::Unrouted => "state = 'unrouted'",
+        Outcome::Over => "state = 'dropped', last_error = 'over'",
+    };
+    let (finished, wait) = match outcome {
+        Outcome::Unrouted => ("NULL", milliseconds(ROUTE_INTERVAL)),
+        Outcome::Reached | Outcome::Over => (NOW_MS, 0),
+    };
     let query = format!(
-        "UPDATE t_alert_outbox SET lease_until = 0, finished_at = {NOW_MS}, \
-         next_attempt_at = {NOW_MS}, state = 'refused' WHERE state = 'unrouted' AND id = ?"
+        "UPDATE t_alert_outbox SET lease_until = 0, finished_at = {finished}, \
+         next_attempt_at = {NOW_MS} + {wait}, {changes} \
+         WHERE state IN ('refused', 'unrouted') AND id = ?"
     );
     sqlx::query(sqlx::AssertSqlSafe(query)).bind(id).execute(connection).await?;
     Ok(())

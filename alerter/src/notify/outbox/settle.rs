@@ -47,11 +47,18 @@ impl Outbox {
 
 /// Settles a row, the rows of its digest and its alerts. Returns false if the row is final or
 /// another sender has it.
+///
+/// The alerts come first, as for whoever ends them or routes their notifications again: so none waits
+/// for another.
 pub async fn settle(
     connection: &mut MySqlConnection,
     notification: &Notification,
     attempt: &Attempt,
 ) -> Result<bool, sqlx::Error> {
+    if attempt.settlement == Settlement::Sent && notification.counts() {
+        let keys = keys(connection, notification).await?;
+        alert_rows::notified(connection, &keys).await?;
+    }
     if !settle_row(connection, notification, attempt).await? {
         return Ok(false);
     }
@@ -60,10 +67,6 @@ pub async fn settle(
         dissolve(connection, &[notification.id], "unrouted").await?;
     } else if notification.is_digest() && attempt.settlement.is_final() {
         settle_members(connection, &[notification.id]).await?;
-    }
-    if attempt.settlement == Settlement::Sent && notification.counts() {
-        let keys = keys(connection, notification).await?;
-        alert_rows::notified(connection, &keys).await?;
     }
     Ok(true)
 }
@@ -117,8 +120,8 @@ pub(super) async fn settle_members(
     Ok(())
 }
 
-/// Takes the rows of these digests out, and makes them due in `state`. What may have arrived in a
-/// digest may have arrived in each of its rows.
+/// Takes the rows of these digests out, and makes them due in `state`, as rows that no sender has had
+/// yet. What may have arrived in a digest may have arrived in each of its rows.
 pub(super) async fn dissolve(
     connection: &mut MySqlConnection,
     digests: &[i64],
@@ -127,8 +130,8 @@ pub(super) async fn dissolve(
     let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
         "UPDATE t_alert_outbox AS part \
          JOIN t_alert_outbox AS digest ON digest.id = part.digest_id \
-         SET part.state = '{state}', part.digest_id = NULL, part.next_attempt_at = {NOW_MS}, \
-         part.uncertain_since = digest.uncertain_since \
+         SET part.state = '{state}', part.digest_id = NULL, part.lease_owner = NULL, \
+         part.next_attempt_at = {NOW_MS}, part.uncertain_since = digest.uncertain_since \
          WHERE part.state = 'in_digest' AND digest.id"
     ));
     push_in(&mut query, digests);

@@ -48,8 +48,8 @@ pub(super) fn addresses(channel: Channel) -> String {
 }
 
 /// Adds `IN (…)` with these ids.
-pub(super) fn push_in(query: &mut QueryBuilder<MySql>, ids: &[i64]) {
+pub(super) fn push_in<'a>(query: &mut QueryBuilder<MySql>, ids: impl IntoIterator<Item = &'a i64>) {
     query.push(" IN ").push_tuples(ids, |mut row, id| {
-        row.push_bind(id);
+        row.push_bind(*id);
     });
 }

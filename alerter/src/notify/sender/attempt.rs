@@ -8,13 +8,13 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{Status, TraceContextExt};
 use tracing::{debug, info, warn};
 
+use super::Sender;
 use super::decide::{AGE_MAX, Decision, NotificationState, decide, window};
-use super::retry_policy::{FIX_WAIT, RETRY_MIN, failure_action};
+use super::retry_policy::{FIX_WAIT, RETRY_MIN, after_failure};
 use super::routes::{Route, start_span};
-use super::{Round, Sender};
 use crate::notify::address::Address;
 use crate::notify::limits::breaker::AccountHealth;
-use crate::notify::limits::rate_limit::RecipientKey;
+use crate::notify::limits::rate_limit::{RecipientBudget, RecipientKey};
 use crate::notify::notice::Notice;
 use crate::notify::outbox::{Attempt, Notification, RebuiltRequest, Settlement};
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure, Reset};
@@ -32,7 +32,7 @@ impl Sender {
     pub(super) async fn attempt(
         &self,
         notification: &Notification,
-        round: &Round,
+        budget: &RecipientBudget,
     ) -> Option<Attempt> {
         let Some(address) = Address::parse(&notification.recipient) else {
             // A sender of a later version, which may run beside this one, knows more channels.
@@ -43,7 +43,7 @@ impl Sender {
             });
         };
         let job = SendJob { notification, address, notice: notification.notice() };
-        let now = match self.decide(&job, round).await {
+        let now = match self.decide(&job, budget).await {
             Ok(now) => now,
             Err(error) => {
                 debug!(%error, "cannot query the outbox, retrying");
@@ -63,7 +63,11 @@ impl Sender {
         self.send(&job, marks).await
     }
 
-    async fn decide(&self, job: &SendJob<'_>, round: &Round) -> Result<Decision, sqlx::Error> {
+    async fn decide(
+        &self,
+        job: &SendJob<'_>,
+        budget: &RecipientBudget,
+    ) -> Result<Decision, sqlx::Error> {
         let notification = job.notification;
         let age = notification.age();
         let is_end = notification.is_end();
@@ -86,11 +90,11 @@ impl Sender {
             has_bytes: !notification.payload.is_empty(),
             has_notice: job.notice.is_some(),
             marked_delayed: job.notice.as_ref().is_some_and(|notice| notice.delayed),
-            recipient_wait: if limited { round.wait(&recipient) } else { None },
+            recipient_wait: if limited { budget.wait(&recipient) } else { None },
         };
         let now = decide(&known);
         if limited && matches!(now, Decision::Stored | Decision::Rebuild { .. }) {
-            round.take(&recipient);
+            budget.take(&recipient);
         }
         Ok(now)
     }
@@ -143,7 +147,7 @@ impl Sender {
                 Ok(()) => break Attempt::sent(Some(0)),
                 Err(failure) => match self.plainer(job, &route, rendered.as_ref(), &failure) {
                     Some(plainer) => (rendered, is_refused) = (Some(plainer), true),
-                    None => break self.failed(job, &route, failure).await,
+                    None => break self.failed(job, &route, failure),
                 },
             }
         };
@@ -162,7 +166,6 @@ impl Sender {
         }
         span.span().end();
         if sent.is_ok() {
-            self.gates.accepted(route.name());
             self.note(route, AccountHealth::Works, None);
             info!(
                 alert.transition = notification.transition,
@@ -176,12 +179,12 @@ impl Sender {
         sent
     }
 
-    async fn failed(&self, job: &SendJob<'_>, route: &Route, failure: Failure) -> Attempt {
+    fn failed(&self, job: &SendJob<'_>, route: &Route, failure: Failure) -> Attempt {
         let notification = job.notification;
         let attempts = u32::try_from(notification.attempts).unwrap_or_default() + 1;
         let remedy = match failure.remedy {
-            ErrcodeRemedy::DropRecipient => {
-                self.refusal_remedy(notification.customer_id, &job.address, route).await
+            ErrcodeRemedy::DropRecipient if self.gates.refuses_all(route.name()) => {
+                ErrcodeRemedy::ConfigError
             }
             // No form is plainer, so the template is at fault and not the notice.
             ErrcodeRemedy::Plainer if job.notice.is_some() && failure.is_of_template() => {
@@ -189,7 +192,8 @@ impl Sender {
             }
             remedy => remedy,
         };
-        let course = failure_action(remedy, attempts, rand::random());
+        let answered = failure.errcode.is_some();
+        let (settlement, health) = after_failure(remedy, attempts, answered, rand::random());
         warn!(
             account = route.name(),
             errcode = failure.errcode,
@@ -197,7 +201,6 @@ impl Sender {
             attempts,
             "cannot send notification"
         );
-        let health = course.health(remedy, failure.errcode.is_some());
         self.note(route, health, Some(&failure));
         if remedy == ErrcodeRemedy::WaitUntil(Reset::Duplicate)
             && notification.uncertain_ms.is_some()
@@ -206,7 +209,7 @@ impl Sender {
             return Attempt::sent(failure.errcode);
         }
         Attempt {
-            settlement: course.settlement,
+            settlement,
             requested: true,
             // A definite answer does not settle an earlier attempt that got no answer.
             uncertain: failure.uncertain || notification.uncertain_ms.is_some(),
@@ -217,7 +220,7 @@ impl Sender {
     }
 
     /// Records what an attempt shows about the account, and notifies operators of a change.
-    fn note(&self, route: &Route, health: AccountHealth, failure: Option<&Failure>) {
+    pub(super) fn note(&self, route: &Route, health: AccountHealth, failure: Option<&Failure>) {
         let (name, now) = (route.name(), Instant::now());
         if let Some(is_broken) = self.gates.report(name, health, now, rand::random()) {
             self.operators.account(name, is_broken, failure);

@@ -1,12 +1,12 @@
 //! Delivers notifications to the watch. They are rows of a table of this database, so no platform
 //! can lose, limit or repeat them.
 
-use ljwx_ledger::mysql::errors;
+use ljwx_ledger::mysql::errors::{self, Remedy};
 use opentelemetry::trace::{Status, TraceContextExt};
 use tracing::{debug, info, warn};
 
 use super::Sender;
-use super::retry_policy::{FIX_WAIT, RETRY_MIN, failure_action};
+use super::retry_policy::{FIX_WAIT, RETRY_MIN, after_failure};
 use super::routes::start_span;
 use crate::notify::address::Address;
 use crate::notify::device_message::{self, DeviceMessage};
@@ -14,10 +14,6 @@ use crate::notify::notice::Notice;
 use crate::notify::outbox::{Attempt, Notification, Settlement};
 use crate::notify::wechat::error::ErrcodeRemedy;
 use crate::rules::channel::Channel;
-
-/// Data errors outside SQLSTATE classes 22 and 23: a column without a default, a value of a wrong
-/// type.
-const DATA_ERROR_CODES: [u16; 2] = [1364, 1366];
 
 impl Sender {
     /// Writes a notification for the watch. `None`: the row is no longer pending.
@@ -83,15 +79,15 @@ impl Sender {
         let attempts = u32::try_from(notification.attempts).unwrap_or_default() + 1;
         // MySQL will keep rejecting a value that it has rejected a few times. Other errors may
         // pass.
-        let remedy = if is_data_error(error) {
-            ErrcodeRemedy::RetryThenPermanent
-        } else {
-            ErrcodeRemedy::Retry
+        let remedy = match errors::remedy(error) {
+            Remedy::Data => ErrcodeRemedy::RetryThenPermanent,
+            _ => ErrcodeRemedy::Retry,
         };
+        let (settlement, _) = after_failure(remedy, attempts, false, rand::random());
         let error = errors::message(error);
         warn!(error, attempts, "cannot write notification for the watch");
         Attempt {
-            settlement: failure_action(remedy, attempts, rand::random()).settlement,
+            settlement,
             requested: true,
             uncertain: false,
             errcode: None,
@@ -99,12 +95,4 @@ impl Sender {
             ..Attempt::sent(None)
         }
     }
-}
-
-/// Whether MySQL rejects the values, so that a retry cannot succeed.
-fn is_data_error(error: &sqlx::Error) -> bool {
-    let state = error.as_database_error().and_then(|error| error.code());
-    // Classes 22 (data that does not fit) and 23 (constraints).
-    let class = state.is_some_and(|state| state.starts_with("22") || state.starts_with("23"));
-    class || errors::number(error).is_some_and(|number| DATA_ERROR_CODES.contains(&number))
 }

@@ -22,7 +22,7 @@ mod retry_policy;
 mod storm;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::counter;
@@ -31,17 +31,16 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use self::moving::Passes;
 use self::routes::SenderRoutes;
 use super::limits::AccountLimits;
-use super::limits::rate_limit::{RecipientBudget, RecipientKey, SendLimits};
+use super::limits::rate_limit::{RecipientBudget, SendLimits};
 use super::limits::send_slots::{SendSlot, SendSlots};
 use crate::metrics::{NOTIFICATIONS, POSTPONED};
 use crate::mysql::retry::MysqlRetry;
 use crate::notify::address::Address;
 use crate::notify::device_message::DeviceMessageTable;
 use crate::notify::operator_events::OperatorEvents;
-use crate::notify::outbox::{Attempt, DueRow, Notification, Outbox, Settlement};
+use crate::notify::outbox::{Attempt, DueRow, NOW_MS, Notification, Outbox, Settlement};
 use crate::notify::wechat::error;
 use crate::rules::channel::Channel;
 
@@ -67,23 +66,6 @@ pub struct Sender {
     pub mysql_retry: MysqlRetry,
     /// Wakes the sender when the outbox has new rows.
     pub wake: Arc<Notify>,
-}
-
-/// Rows that were claimed together, with the budget of their recipients.
-struct Round(Mutex<RecipientBudget>);
-
-impl Round {
-    fn wait(&self, recipient: &RecipientKey) -> Option<Duration> {
-        self.lock().wait(recipient)
-    }
-
-    fn take(&self, recipient: &RecipientKey) {
-        self.lock().take(recipient);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, RecipientBudget> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The sends under way, each in a task that returns its row's id.
@@ -121,14 +103,19 @@ impl Sends {
 }
 
 impl Sender {
-    /// Sends until `stop`. Attempts under way at `stop` are still settled.
+    /// Sends until `stop`, and beside that moves and routes again what has to be.
     pub async fn run(self, stop: CancellationToken) {
-        let (sender, mut sends) = (Arc::new(self), Sends::default());
-        let mut passes = Passes::default();
-        let heartbeat = sender.mysql_retry.heartbeat().clone();
+        let sender = Arc::new(self);
+        tokio::join!(sender.send_due(&stop), sender.reroute(&stop));
+    }
+
+    /// Sends until `stop`. Attempts under way at `stop` are still settled.
+    async fn send_due(self: &Arc<Self>, stop: &CancellationToken) {
+        let mut sends = Sends::default();
+        let heartbeat = self.mysql_retry.heartbeat().clone();
         while !stop.is_cancelled() {
             heartbeat.turn();
-            let turn = heartbeat.during(sender.turn(&mut sends, &mut passes)).await;
+            let turn = heartbeat.during(self.turn(&mut sends)).await;
             let worked = turn.unwrap_or_else(|error| {
                 warn!(%error, "cannot query the outbox, retrying");
                 false
@@ -136,7 +123,7 @@ impl Sender {
             if !worked {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = sender.wake.notified() => {}
+                    () = self.wake.notified() => {}
                     () = sends.ended() => {}
                     () = tokio::time::sleep(POLL_INTERVAL) => {}
                 }
@@ -150,33 +137,25 @@ impl Sender {
         }
     }
 
-    /// Moves and routes again what has to be, then claims due rows for which there are free slots,
-    /// and begins to send them. Returns false if there is nothing more to do now.
-    async fn turn(
-        self: &Arc<Self>,
-        sends: &mut Sends,
-        passes: &mut Passes,
-    ) -> Result<bool, sqlx::Error> {
+    /// Claims due rows for which there are free slots, and begins to send them. Returns false if
+    /// there are none.
+    async fn turn(self: &Arc<Self>, sends: &mut Sends) -> Result<bool, sqlx::Error> {
         // Check before every claim: after a pause, pending alerts of a storm would go out one by
         // one.
         self.digest_storms().await;
-        let more = self.leave_accounts(passes).await;
-        if let Err(error) = self.route_unrouted().await {
-            debug!(%error, "cannot route notifications again, retrying");
-        }
         let paused = self.gates.paused(&sends.slots.full_accounts(), Instant::now());
         let due = self.outbox.due(&paused, &sends.slots.full_channels()).await?;
         let mut chosen = sends.slots.choose(due.into_iter().map(|row| self.slot(row)));
-        let round = self.round(&chosen, &sends.slots).await?;
+        let budget = Arc::new(self.budget(&chosen, &sends.slots).await?);
         let ids: Vec<i64> = chosen.iter().map(|slot| slot.id).collect();
         let claimed = self.outbox.claim(&ids).await?;
         chosen.retain(|slot| claimed.iter().any(|notification| notification.id == slot.id));
         chosen.into_iter().for_each(|slot| sends.slots.take(slot));
-        let worked = more || !claimed.is_empty();
+        let worked = !claimed.is_empty();
         for notification in claimed {
-            let (sender, round) = (Arc::clone(self), Arc::clone(&round));
+            let (sender, budget) = (Arc::clone(self), Arc::clone(&budget));
             sends.tasks.spawn(async move {
-                sender.process(&notification, &round).await;
+                sender.process(&notification, &budget).await;
                 notification.id
             });
         }
@@ -193,23 +172,23 @@ impl Sender {
     }
 
     /// Returns the budget of the recipients of `chosen`. Sends under way count as sent.
-    async fn round(
+    async fn budget(
         &self,
         chosen: &[SendSlot],
         under_way: &SendSlots,
-    ) -> Result<Arc<Round>, sqlx::Error> {
+    ) -> Result<RecipientBudget, sqlx::Error> {
         let recipients: BTreeSet<_> = chosen.iter().map(|slot| slot.recipient.clone()).collect();
         let recent = self.outbox.recent(&recipients).await?;
-        let mut budget = RecipientBudget::new(self.limits.recipient_per_minute, recent);
+        let budget = RecipientBudget::new(self.limits.recipient_per_minute, recent);
         for recipient in &recipients {
             (0..under_way.of_recipient(recipient)).for_each(|_| budget.take(recipient));
         }
-        Ok(Arc::new(Round(Mutex::new(budget))))
+        Ok(budget)
     }
 
     /// Makes one attempt at one notification and settles it.
-    async fn process(&self, notification: &Notification, round: &Round) {
-        let Some(mut attempt) = self.attempt(notification, round).await else { return };
+    async fn process(&self, notification: &Notification, budget: &RecipientBudget) {
+        let Some(mut attempt) = self.attempt(notification, budget).await else { return };
         let channel = Address::parse(&notification.recipient).map(|address| address.channel);
         // A sent message to the watch was settled in the transaction that wrote it.
         if channel != Some(Channel::Message) || attempt.settlement != Settlement::Sent {
@@ -253,7 +232,8 @@ impl Sender {
             return;
         }
         let whom = (notification.customer_id, notification.recipient.as_str());
-        match self.outbox.postpone_for(whom, wait).await {
+        let until = format!("{NOW_MS} + {}", wait.as_millis());
+        match self.outbox.postpone(whom, &until).await {
             Ok(rows) => counter!(POSTPONED, "reason" => "recipient_limit").increment(rows),
             Err(error) => {
                 debug!(%error, "cannot postpone notifications of a recipient, postponing them one by one")

@@ -1,6 +1,7 @@
 //! Moves what waits for an account that does not send to the person's address at another account. A
 //! person without one keeps waiting.
 //!
+//! Runs beside the sends, with [`super::reroute`]: a hundred thousand rows delay no message.
 //! [`crate::notify::limits`] knows the accounts, and [`crate::notify::outbox`] has the statements.
 
 use std::collections::HashMap;
@@ -8,53 +9,59 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::counter;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::Sender;
+use super::{POLL_INTERVAL, Sender};
 use crate::metrics::NOTIFICATIONS;
 use crate::notify::limits::AccountScope;
 use crate::notify::limits::breaker::Leaving;
 use crate::notify::outbox::BATCH_MAX;
 use crate::rules::channel::Channel;
 
-/// Tenants and channels whose rows are read in one turn.
-const SCOPES_MAX: usize = 100;
-
 /// Time between two passes over what waits for an account. In the meantime somebody may have got
 /// another address.
 const PASS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The passes over what waits for accounts, one for each tenant and channel that does not send.
-#[derive(Default)]
-pub(super) struct Passes(HashMap<AccountScope, Pass>);
-
-/// The row after which a pass continues, and the time from which on it does.
-type Pass = (i64, Instant);
+/// The passes over what waits for accounts, one for each tenant and channel that does not send: the
+/// row after which it continues, and the time from which on it does.
+type Passes = HashMap<AccountScope, (i64, Instant)>;
 
 impl Sender {
-    /// Moves what waits for accounts that do not send, a bounded number of rows in a turn. Returns
-    /// whether there may be more. If a statement fails, the rows wait.
-    pub(super) async fn leave_accounts(&self, passes: &mut Passes) -> bool {
+    /// Routes again what nobody took, and moves what waits for accounts that do not send, until
+    /// `stop`. If a statement fails, the rows wait.
+    pub(super) async fn reroute(&self, stop: &CancellationToken) {
+        let mut passes = Passes::new();
+        while !stop.is_cancelled() {
+            if let Err(error) = self.route_unrouted().await {
+                debug!(%error, "cannot route notifications again, retrying");
+            }
+            if !self.leave_accounts(&mut passes).await {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(POLL_INTERVAL) => {}
+                }
+            }
+        }
+    }
+
+    /// Continues the pass that has waited longest. Returns false if none is due.
+    async fn leave_accounts(&self, passes: &mut Passes) -> bool {
         let now = Instant::now();
         let leaving = self.gates.leaving(now);
-        passes.0.retain(|scope, _| leaving.contains_key(scope));
-        let pass = |scope: &AccountScope| passes.0.get(scope).copied().unwrap_or((0, now));
-        let mut due: Vec<_> =
-            leaving.into_iter().map(|(scope, what)| (scope, what, pass(&scope))).collect();
-        due.retain(|(_, _, (_, from))| *from <= now);
-        due.sort_by_key(|(_, _, (_, from))| *from);
-        let mut more = false;
-        for (scope, what, (after, _)) in due.into_iter().take(SCOPES_MAX) {
-            let next = self.leave_account(scope, what, after).await;
-            let next = next.unwrap_or_else(|error| {
-                debug!(%error, customer.id = scope.0, "cannot move notifications, retrying");
-                None
-            });
-            more |= next.is_some();
-            let from = if next.is_some() { now } else { now + PASS_INTERVAL };
-            passes.0.insert(scope, (next.unwrap_or(0), from));
-        }
-        more
+        passes.retain(|scope, _| leaving.contains_key(scope));
+        let from = |scope: &AccountScope| passes.get(scope).map(|(_, from)| *from);
+        let due = leaving.iter().filter(|(scope, _)| from(scope).is_none_or(|from| from <= now));
+        // Passes that are yet to begin come first.
+        let Some((scope, what)) = due.min_by_key(|(scope, _)| from(scope)) else { return false };
+        let after = passes.get(scope).map_or(0, |(after, _)| *after);
+        let next = self.leave_account(*scope, *what, after).await.unwrap_or_else(|error| {
+            debug!(%error, customer.id = scope.0, "cannot move notifications, retrying");
+            None
+        });
+        let wait = if next.is_some() { Duration::ZERO } else { PASS_INTERVAL };
+        passes.insert(*scope, (next.unwrap_or(0), now + wait));
+        true
     }
 
     /// Moves the next rows of a scope after the row `after`. Returns the last of them if there may
@@ -67,12 +74,12 @@ impl Sender {
     ) -> Result<Option<i64>, Arc<sqlx::Error>> {
         let now = Instant::now();
         let (customer_id, channel) = scope;
-        if let Some(route) = self.routes.find(customer_id, channel).await? {
-            // The sender claims nothing of this account meanwhile, so only this shows a change.
-            if self.gates.observe(route.name(), route.settings(), scope, now).is_none() {
-                self.outbox.make_due(scope).await?;
-                return Ok(None);
-            }
+        // The sender claims nothing of this account meanwhile, so only this shows a change.
+        if let Some(route) = self.routes.find(customer_id, channel).await?
+            && self.gates.observe(route.name(), route.settings(), scope, now)
+        {
+            self.outbox.make_due(scope).await?;
+            return Ok(None);
         }
         let accounts = self.routes.directory.accounts(customer_id).await?;
         let takes = |other: Channel| {

@@ -5,7 +5,6 @@
 //! [`crate::notify::recipients`] finds the recipients, and [`crate::notify::outbox::reroute_rows`]
 //! has the statements.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,48 +12,31 @@ use metrics::counter;
 use tracing::warn;
 
 use super::Sender;
+use super::retry_policy::FIX_WAIT;
 use super::routes::Route;
 use crate::metrics::NOTIFICATIONS;
 use crate::notify::address::{Address, Recipient};
-use crate::notify::limits::refusals::REFUSALS_WINDOW;
-use crate::notify::notice::Notice;
+use crate::notify::limits::breaker::AccountHealth;
+use crate::notify::notice::{Notice, Routing};
 use crate::notify::outbox::reroute_rows::{
-    copy, is_reached, leave_unrouted, lock_firing, settle_unrouted,
+    ONLY_MOVED, Outcome, REFUSALS_WINDOW, SET_ASIDE, copy, finish, is_reached, lock_alert,
 };
-use crate::notify::outbox::{self, Attempt, Notification, Settlement};
+use crate::notify::outbox::{self, Attempt, KEPT_DAYS, Notification, Settlement};
 use crate::notify::recipients;
-use crate::notify::wechat::error::ErrcodeRemedy;
-use crate::rules::channel::Channel;
+use crate::notify::wechat::error::{ErrcodeRemedy, Failure};
+use crate::rules::channel::{Channel, Channels};
+
+/// Different addresses whose refusals show that their account is the cause.
+const REFUSALS_MAX: i64 = 5;
+
+/// Age from which an unrouted notification without an alert is over, in milliseconds.
+const UNKNOWN_MS_MAX: i64 = KEPT_DAYS * 86_400_000;
 
 impl Sender {
-    /// Returns the remedy for a refusal of an address. If many addresses refuse, the account is the
-    /// cause: the addresses are enabled again, and an operator has to fix the account.
-    pub(super) async fn refusal_remedy(
-        &self,
-        customer_id: i64,
-        address: &Address,
-        route: &Route,
-    ) -> ErrcodeRemedy {
-        let whom = (customer_id, address.name.as_str());
-        let Some(customers) = self.gates.refused(route.name(), whom, Instant::now()) else {
-            return ErrcodeRemedy::DropRecipient;
-        };
-        warn!(account = route.name(), "account refuses for all addresses, enabling them again");
-        self.enable(&customers, address.channel).await;
-        ErrcodeRemedy::ConfigError
-    }
-
-    /// Enables the addresses that refused because of their account.
-    async fn enable(&self, customers: &BTreeSet<i64>, channel: Channel) {
-        let addresses = &self.routes.directory.addresses;
-        if let Err(error) = addresses.enable(customers, channel, REFUSALS_WINDOW).await {
-            warn!(%error, "cannot enable recipient addresses, they stay disabled for a day");
-        }
-    }
-
     /// Settles a notification that others get: its address is disabled if its recipient refused, and
     /// the notification is added for those who are found, all or none of it. The rows of a refused
-    /// digest are routed one by one. An end has nobody left to notify of it. Returns the settlement.
+    /// digest are routed one by one. An end has nobody left to notify of it, and what is over by now
+    /// goes to nobody. Returns the settlement.
     pub(super) async fn hand_on(
         &self,
         notification: &Notification,
@@ -78,19 +60,23 @@ impl Sender {
             attempt.settlement = Settlement::Failed;
         }
         let mut transaction = self.outbox.transaction().await?;
+        let is_over = lock_alert(&mut transaction, &notification.episode_key).await? == Some(true);
         if !outbox::settle(&mut transaction, notification, &attempt).await? {
             transaction.rollback().await?;
             return Ok(attempt.settlement);
         }
-        copy(&mut transaction, id, &found).await?;
+        if !is_over || notification.is_end() {
+            let set_aside = if is_refused { ONLY_MOVED } else { SET_ASIDE };
+            copy(&mut transaction, id, &found, set_aside).await?;
+        }
         if is_refused {
             let is_default = route.as_ref().is_some_and(|route| route.is_default(&address));
             let errcode = attempt.errcode;
             recipients::disable(&mut transaction, customer_id, &address, is_default, errcode)
                 .await?;
-            let is_settled = notification.is_digest() || notification.is_end();
+            let is_settled = is_over || notification.is_digest() || notification.is_end();
             if !is_settled && !is_reached(&mut transaction, id).await? {
-                leave_unrouted(&mut transaction, &[id]).await?;
+                finish(&mut transaction, id, Outcome::Unrouted).await?;
                 warn!(
                     alert.episode_key = notification.episode_key,
                     "notification refused and nobody else is known, looking again every minute"
@@ -99,67 +85,84 @@ impl Sender {
         }
         transaction.commit().await?;
         self.routes.directory.addresses.forget();
-        // Another refusal may have shown meanwhile that the account is the cause.
-        if is_refused && route.is_some_and(|route| self.gates.refuses_for_all(route.name())) {
-            self.enable(&BTreeSet::from([customer_id]), address.channel).await;
+        if is_refused
+            && let Some(route) = route
+            && let Err(error) = self.judge(&route, address.channel, attempt.errcode).await
+        {
+            warn!(%error, "cannot enable recipient addresses, they stay disabled for a day");
         }
         Ok(attempt.settlement)
     }
 
-    /// Routes unrouted notifications that are due. If a statement fails, they stay unrouted until
-    /// their lease is over.
-    pub(super) async fn route_unrouted(&self) -> Result<(), Arc<sqlx::Error>> {
-        let (due, over) = self.outbox.claim_unrouted().await?;
-        if over > 0 {
-            counter!(NOTIFICATIONS, "outcome" => "over", "channel" => "none", "errcode" => "none")
-                .increment(over);
-        }
-        let mut unrouted = Vec::new();
-        for notification in &due {
-            let found =
-                self.found((notification.customer_id, &notification.notice), None, None).await?;
-            if found.is_empty() {
-                unrouted.push(notification.id);
-            } else {
-                self.route(notification, &found).await?;
+    /// Judges an account after a refusal. If many addresses refuse and none accepts, the account is
+    /// the cause: the addresses are enabled again, and an operator has to fix the account. Whoever
+    /// refused has the notification elsewhere by now.
+    async fn judge(
+        &self,
+        route: &Route,
+        channel: Channel,
+        errcode: Option<i64>,
+    ) -> Result<(), sqlx::Error> {
+        let name = route.name();
+        let customers = self.gates.customers(name);
+        if !self.gates.refuses_all(name) {
+            if self.outbox.refusals(&customers, channel).await? < REFUSALS_MAX {
+                return Ok(());
             }
+            warn!(account = name, "account refuses for all addresses, enabling them again");
+            let failure = Failure {
+                remedy: ErrcodeRemedy::ConfigError,
+                errcode,
+                uncertain: false,
+                message: format!("{REFUSALS_MAX} addresses refused and none accepted"),
+            };
+            self.note(route, AccountHealth::Broken(FIX_WAIT), Some(&failure));
+            self.gates.refuse_all(name);
         }
-        if unrouted.is_empty() {
-            return Ok(());
-        }
-        let mut transaction = self.outbox.transaction().await?;
-        leave_unrouted(&mut transaction, &unrouted).await?;
-        Ok(transaction.commit().await?)
+        self.routes.directory.addresses.enable(&customers, channel, REFUSALS_WINDOW).await
     }
 
-    /// Adds an unrouted notification for these recipients. Its own address is among them if it was
-    /// enabled again. If none of them takes it, the row stays unrouted until its lease is over.
-    async fn route(
-        &self,
-        notification: &Notification,
-        found: &[Recipient],
-    ) -> Result<(), sqlx::Error> {
-        let mut transaction = self.outbox.transaction().await?;
-        if !lock_firing(&mut transaction, &notification.episode_key).await? {
-            return transaction.rollback().await;
+    /// Routes unrouted notifications that are due: to whoever is found now, also at their own address
+    /// if it was enabled again. If a statement fails, they stay unrouted until their lease is over.
+    pub(super) async fn route_unrouted(&self) -> Result<(), Arc<sqlx::Error>> {
+        for notification in self.outbox.claim_unrouted().await? {
+            let Notification { id, customer_id, age_ms, .. } = notification;
+            let found = self.found((customer_id, &notification.notice), None, None).await?;
+            let mut transaction = self.outbox.transaction().await?;
+            let over = lock_alert(&mut transaction, &notification.episode_key).await?;
+            let outcome = if over.unwrap_or(age_ms >= UNKNOWN_MS_MAX) {
+                Outcome::Over
+            } else {
+                copy(&mut transaction, id, &found, SET_ASIDE).await?;
+                let is_reached = is_reached(&mut transaction, id).await?;
+                if is_reached { Outcome::Reached } else { Outcome::Unrouted }
+            };
+            finish(&mut transaction, id, outcome).await?;
+            transaction.commit().await?;
+            if outcome == Outcome::Over {
+                counter!(NOTIFICATIONS, "outcome" => "over", "channel" => "none", "errcode" => "none")
+                    .increment(1);
+            }
         }
-        copy(&mut transaction, notification.id, found).await?;
-        if is_reached(&mut transaction, notification.id).await? {
-            settle_unrouted(&mut transaction, notification.id).await?;
-        }
-        transaction.commit().await
+        Ok(())
     }
 
     /// Finds the recipients of a notice now, without an address, and without an account beside those
-    /// that rest. None for a digest: its rows have recipients.
-    pub(super) async fn found(
+    /// that rest. None for a digest: its rows have recipients. A notice of an older version names no
+    /// people, so it goes to those who stand in.
+    async fn found(
         &self,
         (customer_id, notice): (i64, &str),
         without: Option<&Address>,
         account: Option<&str>,
     ) -> Result<Vec<Recipient>, Arc<sqlx::Error>> {
         let notice: Option<Notice> = serde_json::from_str(notice).ok();
-        let Some(routing) = notice.and_then(|notice| notice.routing) else { return Ok(Vec::new()) };
+        let Some(notice) = notice.filter(|notice| notice.digest_of.is_none()) else {
+            return Ok(Vec::new());
+        };
+        let wechat = Channels { wechat: true, ..Channels::default() };
+        let stand_ins = Routing { channels: wechat, ..Routing::default() };
+        let routing = notice.routing.unwrap_or(stand_ins);
         let now = Instant::now();
         let rests = |name: &str| account == Some(name) || self.gates.is_resting(name, now);
         self.routes.directory.reroute(customer_id, routing, without, &rests).await

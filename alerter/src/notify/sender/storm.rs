@@ -57,7 +57,7 @@ impl Sender {
             if !lasts {
                 return Ok(());
             }
-            let postpone = self.outbox.postpone(whom, until).await?;
+            let postpone = self.outbox.postpone(whom, &until.to_string()).await?;
             counter!(POSTPONED, "reason" => "storm").increment(postpone);
             return Ok(());
         }
