@@ -98,7 +98,8 @@ impl PartitionBatch {
     }
 
     /// Adds the notifications of a change. Those who were notified of the episode follow it to its
-    /// end. Openings, first notifications and rises also go to the present recipients.
+    /// end. Openings, first notifications and rises also go to the present recipients, and so does the
+    /// watch's message of what reaches no one.
     fn queue_notifications(
         &mut self,
         change: &Change,
@@ -124,7 +125,7 @@ impl PartitionBatch {
         if transition.notify && transition.to != TransitionKind::Opened {
             queue(Whom::Notified { on_watch: !transition.on_watch });
         }
-        if transition.follow_up {
+        if transition.notify && transition.follow_up {
             return;
         }
         for recipient in &choice.recipients {
