@@ -8,7 +8,6 @@ use ljwx_reading::Reading;
 use serde_json::{Map, Value, json};
 
 use crate::engine::episode::{Transition, TransitionKind};
-use crate::engine::routing::{DueNotification, Routed, Router};
 use crate::notify::notice::Notice;
 use crate::rules::rule::Rule;
 use crate::rules::severity::Severity;
@@ -109,12 +108,5 @@ pub fn transition() -> Transition {
         opened_at: 0,
         seq: 0,
         flapping: false,
-    }
-}
-
-/// An answer that is the same for every notification.
-impl Router for Routed {
-    fn route(&self, _: &DueNotification<'_>) -> Option<Routed> {
-        Some(*self)
     }
 }

@@ -61,6 +61,11 @@ pub struct Device {
 }
 
 impl Device {
+    /// Returns the state of a rule whose episode on the device is open.
+    pub(super) fn open(&self, rule_id: i64) -> Option<&RuleState> {
+        self.tracked.get(&rule_id).filter(|tracked| tracked.episode.open().is_some())
+    }
+
     /// Marks the device at this place, once, as to be written.
     pub(super) fn moves(&mut self, place: usize, moved: &mut Vec<usize>) {
         if !std::mem::replace(&mut self.moved, true) {

@@ -9,79 +9,75 @@ use jiff::tz::TimeZone;
 use ljwx_reading::Ids;
 
 use crate::engine::device::RuleState;
-use crate::engine::episode::StepContext;
 use crate::engine::no_data::episodes::{next_look, silence, tenant};
 use crate::engine::outcome::{Change, EventTime, OwedEpisode, moment};
-use crate::engine::owed_index::EpisodePlace;
+use crate::engine::owed_index::{EpisodePlace, OWED_INTERVAL_MS};
 use crate::engine::partition::Partition;
-use crate::engine::routing::{DueNotification, Question, RoutingAt};
+use crate::engine::routing::{OwedReason, RoutingAt};
+use crate::engine::step::RuleStep;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::{Rule, Trigger};
 
 impl Partition {
-    /// Tries every episode whose last try is long enough ago. The error names the people to look up
-    /// first; then nothing has changed.
+    /// Whether all records until shortly before `now_ms` have been evaluated.
+    pub(super) fn is_current(&self, now_ms: i64) -> bool {
+        now_ms - self.clock.clock_ms() < OWED_INTERVAL_MS
+    }
+
+    /// Tries every episode whose last try is long enough ago, and returns the changes and the people
+    /// to look up. The caller must look again at episodes whose people were not known.
     pub(super) fn look(
         &mut self,
         rules: &RuleSet,
         zone: &TimeZone,
         routing: RoutingAt<'_>,
-    ) -> Result<Vec<Change>, BTreeSet<Ids>> {
-        let due = self.touched.owed.due(routing.now_ms);
-        let unknown = due.iter().filter_map(|place| {
-            let (tracked, rule) = self.owing(place, rules)?;
-            let due = DueNotification { ids: tracked.ids, device_sn: &place.0, rule };
-            routing.router.route(&due).is_none().then_some(tracked.ids)
-        });
-        let unknown: BTreeSet<Ids> = unknown.collect();
-        if !unknown.is_empty() {
-            return Err(unknown);
-        }
+        at_end: bool,
+    ) -> (Vec<Change>, BTreeSet<Ids>) {
+        let all_read = at_end || self.is_current(routing.now_ms);
         let at = moment(zone, routing.now_ms);
-        Ok(due.iter().filter_map(|place| self.notify_owed(place, rules, at, routing)).collect())
+        let (mut changes, mut unknown) = (Vec::new(), BTreeSet::new());
+        for place in self.touched.owed.due(routing.now_ms) {
+            match self.notify_owed(&place, rules, (at, all_read), routing) {
+                Ok(change) => changes.extend(change),
+                Err(ids) => drop(unknown.insert(ids)),
+            }
+        }
+        (changes, unknown)
     }
 
     fn notify_owed(
         &mut self,
         place: &EpisodePlace,
         rules: &RuleSet,
-        at: EventTime,
+        (at, all_read): (EventTime, bool),
         routing: RoutingAt<'_>,
-    ) -> Option<Change> {
-        let rule = Arc::clone(self.owing(place, rules)?.1);
-        let (sn, rule_id) = place;
-        let device = self.devices.get_mut(sn)?;
-        let silence = match rule.trigger {
-            Trigger::NoData(window_ms) => Some(silence(device, window_ms, at.ms, true)),
+    ) -> Result<Option<Change>, Ids> {
+        let Some((tracked, rule)) = self.owing(place, rules) else { return Ok(None) };
+        let (episode, memory) = (tracked.episode.clone(), tracked.memory.clone());
+        let (device_sn, rule_id) = place;
+        let owed = episode.open().and_then(|open| open.owed()).copied();
+        let (Some(owed), Some(device)) = (owed, self.devices.get_mut(device_sn)) else {
+            return Ok(None);
+        };
+        let window_ms = match rule.trigger {
+            Trigger::NoData(window_ms) => Some(window_ms),
             Trigger::Range(_) | Trigger::Conditions(_) => None,
         };
-        let tracked = device.tracked.get_mut(rule_id)?;
-        let owed = tracked.episode.open()?.owed()?;
-        let verdict = silence.unwrap_or_else(|| owed.verdict());
-        let ids = tracked.ids;
-        let question = Question::new(routing, DueNotification { ids, device_sn: sn, rule: &rule });
-        let context = StepContext {
-            policy: &rule.policy,
-            at: at.ms,
-            late: false,
-            route: &|| question.route(),
+        // A reading that is not evaluated yet may end it.
+        if !all_read && (window_ms.is_some() || owed.reason == OwedReason::Late) {
+            return Ok(None);
+        }
+        let verdict = match window_ms {
+            Some(window_ms) => silence(device, window_ms, at.ms, true),
+            None => owed.verdict(),
         };
-        let before = std::mem::take(&mut tracked.episode);
-        let (after, transition) = before.clone().look(&context);
-        if after != before {
-            self.touched.stepped.insert((*rule_id, sn.clone()));
+        let step = RuleStep { rule, device_sn, at, routing };
+        let touched = &mut self.touched;
+        let look = step.make(device, touched, (episode, memory), verdict, |one, now| one.look(now));
+        if window_ms.is_some() && matches!(look, Ok(Some(_))) {
+            self.deadlines.schedule(device_sn, *rule_id, next_look(device, rule, at.ms));
         }
-        let owes = [true, after.owes()];
-        self.touched.owed.step((sn, *rule_id), owes, question.was_asked(), routing.now_ms);
-        tracked.episode = after;
-        let transition = transition?;
-        if let Some(memory) = &mut tracked.memory {
-            memory.transition_made();
-        }
-        if silence.is_some() {
-            self.deadlines.schedule(sn, *rule_id, next_look(device, &rule, at.ms));
-        }
-        Some(Change::of(&rule, (sn, ids), transition, verdict, at))
+        look
     }
 
     /// Returns the state of an episode and its rule. `None`: the rule is no longer active.
@@ -106,7 +102,7 @@ impl Partition {
         })
     }
 
-    /// Finds the episodes that owe a notification, and forgets those that are over.
+    /// Finds the episodes that owe a notification.
     pub(super) fn index_owed(&mut self) {
         let owing = self.devices.iter().flat_map(|(sn, device)| {
             let owing = device.tracked.iter().filter(|(_, tracked)| tracked.episode.owes());

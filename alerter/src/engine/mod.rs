@@ -17,12 +17,14 @@ mod rule_change;
 mod step;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use ljwx_reading::Ids;
 
-use crate::engine::no_data::deadlines::schedule_stale_check;
+use crate::engine::episode::TransitionKind;
+use crate::engine::no_data::deadlines::schedule_check;
 use crate::engine::outcome::RemainingRules;
 use crate::engine::partition::Partition;
 use crate::engine::routing::{Router, RoutingAt};
@@ -92,7 +94,7 @@ impl Engine {
         arrival: impl Into<Arrival<'a>>,
         router: &dyn Router,
     ) -> Evaluated {
-        let mut evaluated = Evaluated::new();
+        let mut evaluated = Evaluated::default();
         self.resume(partition, arrival, router, &mut evaluated);
         evaluated
     }
@@ -110,17 +112,9 @@ impl Engine {
         let Self { rules, zone, partitions } = self;
         evaluated.unknown.clear();
         let Some(partition) = partitions.get_mut(&partition) else { return };
-        let mut remaining = match evaluated.remaining.take() {
-            Some(remaining) => remaining,
-            None => {
-                let clock = partition.clock.clock_ms().max(arrival.kafka_ms);
-                evaluated.unknown = partition.unknown_people(clock, rules, router);
-                if !evaluated.unknown.is_empty() {
-                    return;
-                }
-                partition.begin(&arrival, rules, zone, router, evaluated)
-            }
-        };
+        let remaining = evaluated.remaining.take();
+        let begin = || partition.begin(&arrival, rules, zone, router, evaluated);
+        let Some(mut remaining) = remaining.or_else(begin) else { return };
         let Partition { devices, clock, deadlines, touched, .. } = partition;
         let RemainingRules { place, fresh, rules } = &mut remaining;
         while let Some(rule) = rules.pop() {
@@ -128,10 +122,15 @@ impl Engine {
             match step::step(device, &rule, *fresh, &arrival, router, touched) {
                 Ok((verdict, change)) => {
                     evaluated.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));
-                    if let Some(change) = change {
-                        schedule_stale_check(deadlines, clock, device, &change);
-                        evaluated.changes.push(change);
+                    if change
+                        .as_ref()
+                        .is_some_and(|one| one.transition.to == TransitionKind::Opened)
+                    {
+                        // The episode may become stale.
+                        let sn = arrival.reading.device_sn();
+                        schedule_check(deadlines, clock, iter::once(&rule), sn, device);
                     }
+                    evaluated.changes.extend(change);
                 }
                 Err(unknown) => {
                     evaluated.unknown.insert(unknown);
@@ -158,46 +157,43 @@ impl Engine {
         self.partitions.iter().filter(|(_, one)| due(one)).map(|(number, _)| *number).collect()
     }
 
-    /// Processes wall time `now_ms` in a partition whose records are all evaluated, and returns the
-    /// changes. The error names the people to look up first; then nothing has changed.
+    /// Processes wall time `now_ms` in a partition whose records are all evaluated. Returns the
+    /// changes, and the people to look up before the rest of them in another call.
     pub fn tick(
         &mut self,
         partition: i32,
         now_ms: i64,
         router: &dyn Router,
-    ) -> Result<Vec<Change>, BTreeSet<Ids>> {
-        let mut changes = Vec::new();
+    ) -> (Vec<Change>, BTreeSet<Ids>) {
         let Self { rules, zone, partitions } = self;
-        if let Some(partition) = partitions.get_mut(&partition) {
-            let until = now_ms - IN_TRANSIT_MS;
-            let unknown = partition.unknown_people(until, rules, router);
-            if !unknown.is_empty() {
-                return Err(unknown);
-            }
-            let routing = RoutingAt { router, now_ms };
-            partition.fall_due(until, rules, zone, routing, &mut changes);
-        }
-        Ok(changes)
+        let Some(partition) = partitions.get_mut(&partition) else { return Default::default() };
+        let routing = RoutingAt { router, now_ms };
+        partition.fall_due(now_ms - IN_TRANSIT_MS, rules, zone, routing)
     }
 
-    /// Returns the partitions with episodes that owe a notification.
-    pub fn owing(&self) -> Vec<i32> {
-        let owing = self.partitions.iter().filter(|(_, one)| !one.touched.owed.is_empty());
-        owing.map(|(number, _)| *number).collect()
+    /// Returns the partitions in which something owed is to be tried at wall time `now_ms`, and
+    /// whether their records of until shortly before have been evaluated.
+    pub fn due_looks(&mut self, now_ms: i64) -> BTreeMap<i32, bool> {
+        let due = |(number, one): (&i32, &mut Partition)| {
+            let is_due = !one.touched.owed.due(now_ms).is_empty();
+            is_due.then(|| (*number, one.is_current(now_ms)))
+        };
+        self.partitions.iter_mut().filter_map(due).collect()
     }
 
-    /// Tries at wall time `now_ms` to notify what is owed, whether or not the partition was read to
-    /// its end, and returns the changes. The error names the people to look up first; then nothing
-    /// has changed.
+    /// Tries at wall time `now_ms` to notify what is owed. Returns the changes, and the people to
+    /// look up before the rest of them in another call. `at_end` tells whether the partition was
+    /// read to its end: while records wait, nothing is tried that they may have ended long ago.
     pub fn look(
         &mut self,
         partition: i32,
         now_ms: i64,
+        at_end: bool,
         router: &dyn Router,
-    ) -> Result<Vec<Change>, BTreeSet<Ids>> {
+    ) -> (Vec<Change>, BTreeSet<Ids>) {
         let Self { rules, zone, partitions } = self;
-        let Some(partition) = partitions.get_mut(&partition) else { return Ok(Vec::new()) };
-        partition.look(rules, zone, RoutingAt { router, now_ms })
+        let Some(partition) = partitions.get_mut(&partition) else { return Default::default() };
+        partition.look(rules, zone, RoutingAt { router, now_ms }, at_end)
     }
 
     /// Returns all episodes that owe a notification.

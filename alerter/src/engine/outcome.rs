@@ -11,20 +11,21 @@ use jiff::tz::TimeZone;
 use ljwx_reading::{DeviceSn, Ids, Reading};
 
 use crate::engine::episode::Transition;
-use crate::engine::routing::{LATE_AFTER_MS, OwedReason};
+use crate::engine::routing::OwedReason;
 use crate::rules::rule::Rule;
 use crate::rules::severity::Severity;
 use crate::rules::verdict::Verdict;
 use crate::rules::vital::VitalSet;
 
 /// The outcome of a reading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ReadingOutcome {
     /// The reading was evaluated.
     Evaluated,
     /// The reading is late: every vital that it carries was already seen at this time or later.
     Late,
     /// The device's clock runs ahead; the reading was not evaluated.
+    #[default]
     AheadOfClock,
 }
 
@@ -39,13 +40,6 @@ pub struct Arrival<'a> {
     pub kafka_ms: i64,
     /// Wall clock of the evaluation, in milliseconds.
     pub evaluated_ms: i64,
-}
-
-impl Arrival<'_> {
-    /// Whether the reading is too old to be notified as if it were now.
-    pub fn is_late(&self) -> bool {
-        self.evaluated_ms - self.reading.epoch_ms() > LATE_AFTER_MS
-    }
 }
 
 /// Takes the receipt as record time and wall clock, and the ids from the reading.
@@ -131,7 +125,7 @@ pub(super) struct RemainingRules {
 }
 
 /// The result of evaluating a reading.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Evaluated {
     /// The outcome.
     pub outcome: ReadingOutcome,
@@ -143,19 +137,6 @@ pub struct Evaluated {
     pub unknown: BTreeSet<Ids>,
     /// `None`: the record is not noted yet.
     pub(super) remaining: Option<RemainingRules>,
-}
-
-impl Evaluated {
-    /// An evaluation that has not begun.
-    pub(super) fn new() -> Self {
-        Self {
-            outcome: ReadingOutcome::AheadOfClock,
-            breaches: 0,
-            changes: Vec::new(),
-            unknown: BTreeSet::new(),
-            remaining: None,
-        }
-    }
 }
 
 /// Returns a time as a moment in `zone`.

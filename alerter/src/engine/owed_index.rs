@@ -28,14 +28,9 @@ pub struct TouchedStates {
 }
 
 impl OwedIndex {
-    /// Takes over the episodes that owe a notification, each with its last try if that is known.
+    /// Takes over the episodes that owe a notification after a start.
     pub fn set(&mut self, places: impl Iterator<Item = EpisodePlace>) {
-        let before = std::mem::take(&mut self.0);
-        let with_try = |place| {
-            let tried = before.get(&place).copied().flatten();
-            (place, tried)
-        };
-        self.0 = places.map(with_try).collect();
+        self.0 = places.map(|place| (place, None)).collect();
     }
 
     /// Takes over a step at wall time `now_ms`: whether the episode owed a notification before and
@@ -71,11 +66,6 @@ impl OwedIndex {
     pub fn places(&self) -> impl Iterator<Item = &EpisodePlace> {
         self.0.keys()
     }
-
-    /// Whether no episode owes a notification.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -101,6 +91,6 @@ mod tests {
         assert_eq!(index.due(80_000), [(sn.clone(), 1)], "only a try begins the wait anew");
         index.step((&sn, 1), [true, false], true, 80_000);
         index.step((&sn, 2), [true, false], true, 80_000);
-        assert!(index.is_empty());
+        assert_eq!(index.places().count(), 0);
     }
 }

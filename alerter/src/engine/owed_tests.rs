@@ -1,8 +1,9 @@
+use ljwx_reading::DeviceSn;
 use serde_json::json;
 
 use super::*;
 use crate::engine::episode::TransitionKind;
-use crate::engine::routing::{DueNotification, Everybody, OwedReason, Routed};
+use crate::engine::routing::{OwedReason, Routed};
 use crate::rules::rule::Rule;
 use crate::rules::verdict::Measurement;
 use crate::rules::vital::Vital;
@@ -34,18 +35,19 @@ fn what_could_not_be_told_stays_owed_in_the_state_until_it_is_told() {
         severity: Severity::Major,
         reason: OwedReason::NoRecipient,
     };
-    assert_eq!((engine.owed().collect::<Vec<_>>(), engine.owing()), (vec![owed], vec![0]));
-    let again = engine.evaluate(0, &heart_rate(10, 110), &Everybody).changes.remove(0);
+    assert_eq!(engine.owed().collect::<Vec<_>>(), [owed]);
+    let again = engine.evaluate(0, &heart_rate(10, 110), &Routed::Somebody).changes.remove(0);
     assert_eq!((again.transition.to, again.transition.notify), (TransitionKind::Notified, true));
     assert!(again.transition.on_watch && !again.transition.follow_up);
     assert_eq!(engine.open_episodes()[&Severity::Major], 1);
-    assert!(engine.owing().is_empty());
+    assert!(engine.owed().next().is_none());
 }
 
 /// Returns the transitions of a look, `second` seconds into the hour.
 fn looked(engine: &mut Engine, second: i64, router: &dyn Router) -> Vec<(TransitionKind, i64)> {
     let hour_ms = heart_rate(0, 80).epoch_ms();
-    let changes = engine.look(0, hour_ms + second * 1000, router).expect("everybody is known");
+    let (changes, unknown) = engine.look(0, hour_ms + second * 1000, true, router);
+    assert!(unknown.is_empty());
     let at = |change: &Change| (change.at.ms - hour_ms) / 1000;
     changes.iter().map(|change| (change.transition.to, at(change))).collect()
 }
@@ -56,12 +58,12 @@ fn what_is_owed_is_tried_once_a_minute_without_any_reading_and_told_with_its_las
     engine.evaluate(0, &heart_rate(0, 110), &SILENCED);
     engine.evaluate(0, &heart_rate(30, 120), &SILENCED);
     drop(engine.take_changes(0));
-    assert!(looked(&mut engine, 89, &Everybody).is_empty(), "the last try was a breach");
+    assert!(looked(&mut engine, 89, &Routed::Somebody).is_empty(), "the last try was a breach");
     assert!(looked(&mut engine, 90, &SILENCED).is_empty());
     assert_eq!(engine.take_changes(0), StateChanges::default(), "a try in vain writes nothing");
-    assert!(looked(&mut engine, 149, &Everybody).is_empty());
+    assert!(looked(&mut engine, 149, &Routed::Somebody).is_empty());
     let hour_ms = heart_rate(0, 80).epoch_ms();
-    let told = engine.look(0, hour_ms + 150_000, &Everybody).expect("everybody is known");
+    let (told, _) = engine.look(0, hour_ms + 150_000, true, &Routed::Somebody);
     let [told] = &told[..] else { panic!("{told:?}") };
     assert_eq!((told.transition.to, told.transition.seq), (TransitionKind::Notified, 1));
     let value = Measurement { vital: Vital::HeartRate, value: 120.0 };
@@ -69,8 +71,8 @@ fn what_is_owed_is_tried_once_a_minute_without_any_reading_and_told_with_its_las
         matches!(told.verdict, Verdict::Breach { measured, bound: 100.0, .. } if measured == value)
     );
     assert_eq!(engine.take_changes(0).tracked.len(), 1);
-    assert!(looked(&mut engine, 1_000, &Everybody).is_empty(), "once");
-    let end = engine.evaluate(0, &heart_rate(40, 90), &Everybody).changes.remove(0);
+    assert!(looked(&mut engine, 1_000, &Routed::Somebody).is_empty(), "once");
+    let end = engine.evaluate(0, &heart_rate(40, 90), &Routed::Somebody).changes.remove(0);
     assert!(end.transition.notify && end.transition.follow_up);
 }
 
@@ -81,8 +83,8 @@ fn a_restart_begins_the_wait_of_what_is_owed_anew() {
     let stored = engine.as_stored(0);
     engine.load(0, stored);
     engine.realign(0);
-    assert!(looked(&mut engine, 600, &Everybody).is_empty());
-    assert_eq!(looked(&mut engine, 660, &Everybody), [(TransitionKind::Notified, 660)]);
+    assert!(looked(&mut engine, 600, &Routed::Somebody).is_empty());
+    assert_eq!(looked(&mut engine, 660, &Routed::Somebody), [(TransitionKind::Notified, 660)]);
 }
 
 #[test]
@@ -91,15 +93,15 @@ fn a_changed_rule_owes_nothing_of_its_former_version() {
     engine.evaluate(0, &heart_rate(0, 110), &SILENCED);
     engine.set_rules(Arc::new(RuleSet::new(vec![rule(json!({"version": 2}))])));
     engine.realign(0);
-    assert!(engine.owing().is_empty());
+    assert!(engine.owed().next().is_none());
 }
 
 /// Knows people once they are looked up.
 struct Known(BTreeSet<Ids>);
 
 impl Router for Known {
-    fn route(&self, due: &DueNotification<'_>) -> Option<Routed> {
-        self.0.contains(&due.ids).then_some(Routed::Somebody)
+    fn route(&self, ids: Ids, _: &DeviceSn, _: &Rule) -> Option<Routed> {
+        self.0.contains(&ids).then_some(Routed::Somebody)
     }
 }
 
@@ -161,12 +163,56 @@ fn devices_that_fall_silent_together_are_looked_up_together() {
 fn a_rule_without_a_channel_owes_nothing_and_starts_no_cooldown() {
     let mut engine = engine(vec![rule(json!({"enabled_channels": ["sms"]}))]);
     for (second, value, transitions) in [(0, 110, 1), (10, 111, 0), (20, 90, 1), (30, 110, 1)] {
-        let changes = engine.evaluate(0, &heart_rate(second, value), &Everybody).changes;
+        let changes = engine.evaluate(0, &heart_rate(second, value), &Routed::Somebody).changes;
         assert_eq!(changes.len(), transitions, "{second}");
         let notify = changes.iter().any(|change| change.transition.notify);
-        assert!(!notify && engine.owing().is_empty(), "{second}");
+        assert!(!notify && engine.owed().next().is_none(), "{second}");
         let opened = changes.iter().find(|change| change.transition.to == TransitionKind::Opened);
         let no_channel = Some(Routed::NoChannel);
         assert!(opened.is_none_or(|opened| opened.transition.routed == no_channel), "{second}");
     }
+}
+
+#[test]
+fn a_late_reading_makes_a_rule_without_a_channel_owe_nothing() {
+    let mut engine = engine(vec![rule(json!({"enabled_channels": ["log"]}))]);
+    let reading = heart_rate(0, 110);
+    let arrival = Arrival::from(&reading);
+    let late = Arrival { evaluated_ms: arrival.evaluated_ms + 86_400_000, ..arrival };
+    let opened = engine.evaluate(0, late, &Routed::Somebody).changes.remove(0);
+    assert_eq!(opened.transition.routed, Some(Routed::NoChannel));
+    assert!(engine.owed().next().is_none());
+}
+
+#[test]
+fn while_records_wait_a_look_tries_nothing_that_they_may_have_ended() {
+    let mut engine = engine(vec![rule(json!({}))]);
+    let reading = heart_rate(0, 110);
+    let arrival = Arrival::from(&reading);
+    let behind_ms = 7_200_000;
+    let late = Arrival { evaluated_ms: arrival.evaluated_ms + behind_ms, ..arrival };
+    engine.evaluate(0, late, &Routed::Somebody);
+    let now_ms = late.evaluated_ms + 60_000;
+    assert!(engine.due_looks(now_ms - 1).is_empty());
+    assert_eq!(engine.due_looks(now_ms), BTreeMap::from([(0, false)]));
+    let look = |engine: &mut Engine, at_end| engine.look(0, now_ms, at_end, &Routed::Somebody).0;
+    assert!(look(&mut engine, false).is_empty(), "the record of its end may wait");
+    // A record of now shows that none waits.
+    let mut current = engine;
+    let now = Arrival { kafka_ms: now_ms, evaluated_ms: now_ms, ..arrival };
+    let outcome = current.evaluate(0, now, &Routed::Somebody).outcome;
+    assert_eq!(outcome, ReadingOutcome::Late);
+    assert_eq!(current.due_looks(now_ms), BTreeMap::from([(0, true)]));
+    let told = look(&mut current, false);
+    assert!(told.len() == 1 && told[0].transition.delayed, "{told:?}");
+}
+
+#[test]
+fn a_silenced_episode_is_tried_though_records_wait() {
+    let mut engine = engine(vec![rule(json!({}))]);
+    let opening = heart_rate(0, 110);
+    engine.evaluate(0, &opening, &SILENCED);
+    let now_ms = opening.received_at_ms() + 3_600_000;
+    let (told, _) = engine.look(0, now_ms, false, &Routed::Somebody);
+    assert_eq!(told.len(), 1);
 }

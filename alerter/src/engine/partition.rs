@@ -12,14 +12,12 @@ use crate::engine::device::{Device, Devices, LastSeen, VitalUpdate};
 use crate::engine::episode::evaluate::cannot_change_state;
 use crate::engine::journal::JournalSize;
 use crate::engine::no_data::deadlines::{Deadlines, schedule_check};
-use crate::engine::no_data::episodes::{
-    advance, concerned, missed, next_look, open_absences, stale, tenant,
-};
+use crate::engine::no_data::episodes::{advance, fell_silent, next_look, open_absences, tenant};
 use crate::engine::no_data::partition_clock::{OUT_OF_SERVICE_MS, PartitionClock};
 use crate::engine::outcome::{Arrival, Change, Evaluated, ReadingOutcome, RemainingRules, moment};
 use crate::engine::owed_index::TouchedStates;
-use crate::engine::routing::{DueNotification, Router, RoutingAt};
-use crate::engine::step::is_past;
+use crate::engine::routing::{Router, RoutingAt};
+use crate::engine::step::{RuleStep, is_past};
 use crate::rules::index::RuleSet;
 use crate::rules::rule::{Rule, Trigger};
 use crate::rules::verdict::{Measurement, Verdict};
@@ -42,7 +40,8 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// Notes a reading, and returns the rules that it affects.
+    /// Notes a reading, and returns the rules that it affects. `None`: people must be looked up
+    /// first.
     pub(super) fn begin(
         &mut self,
         arrival: &Arrival<'_>,
@@ -50,20 +49,20 @@ impl Partition {
         zone: &TimeZone,
         router: &dyn Router,
         evaluated: &mut Evaluated,
-    ) -> RemainingRules {
+    ) -> Option<RemainingRules> {
         let reading = arrival.reading;
         let routing = RoutingAt { router, now_ms: arrival.evaluated_ms };
-        let place = self.saw_record(arrival, rules, zone, routing, &mut evaluated.changes);
+        let place = self.saw_record(arrival, rules, zone, routing, evaluated)?;
         let mut remaining = RemainingRules { place, fresh: VitalSet::default(), rules: Vec::new() };
         if reading.ahead_of_clock() {
-            return remaining;
+            return Some(remaining);
         }
         let device = &mut self.devices[place];
         let VitalUpdate { present, newer } = device.seen.note(reading);
         if newer.is_empty() {
             evaluated.outcome =
                 if present.is_empty() { ReadingOutcome::Evaluated } else { ReadingOutcome::Late };
-            return remaining;
+            return Some(remaining);
         }
         evaluated.outcome = ReadingOutcome::Evaluated;
         device.moves(place, &mut self.moved);
@@ -86,21 +85,27 @@ impl Partition {
                 })
                 .cloned(),
         );
-        remaining
+        Some(remaining)
     }
 
     /// Notes a record: the partition, and then the device, was seen. Returns the device's place.
+    /// `None`: people must be looked up first, and only the partition was seen.
     fn saw_record(
         &mut self,
         arrival: &Arrival<'_>,
         rules: &RuleSet,
         zone: &TimeZone,
         routing: RoutingAt<'_>,
-        changes: &mut Vec<Change>,
-    ) -> usize {
+        evaluated: &mut Evaluated,
+    ) -> Option<usize> {
         self.windows_moved |= self.clock.saw_record(arrival.kafka_ms);
         self.clock_changed |= self.clock.counts();
-        self.fall_due(self.clock.clock_ms(), rules, zone, routing, changes);
+        let (changes, unknown) = self.fall_due(self.clock.clock_ms(), rules, zone, routing);
+        evaluated.changes.extend(changes);
+        evaluated.unknown = unknown;
+        if !evaluated.unknown.is_empty() {
+            return None;
+        }
         let sn = arrival.reading.device_sn();
         let place = match self.devices.get_index_of(sn) {
             Some(place) => place,
@@ -110,41 +115,39 @@ impl Partition {
         let before = device.last_seen;
         device.last_seen = LastSeen { at: before.at.max(arrival.kafka_ms), ids: arrival.ids };
         if device.last_seen == before {
-            return place;
+            return Some(place);
         }
         let ended = open_absences(device, rules);
-        if !ended.is_empty() {
-            let now = moment(zone, arrival.kafka_ms);
+        for rule in &ended {
+            let at = moment(zone, arrival.kafka_ms);
+            let step = RuleStep { rule, device_sn: sn, at, routing };
             let verdict = Verdict::Clear(Measurement { vital: Vital::NoData, value: 0.0 });
-            changes.extend(ended.iter().filter_map(|rule| {
-                advance((device, sn), rule, verdict, now, routing, &mut self.touched)
-            }));
+            // An end asks for no one, so no one is unknown.
+            let end = advance(&step, device, &mut self.touched, verdict);
+            evaluated.changes.extend(end.ok().flatten());
         }
         let returned = arrival.kafka_ms - before.at > OUT_OF_SERVICE_MS;
         if returned || before.ids.customer_id != arrival.ids.customer_id {
-            schedule_check(
-                &mut self.deadlines,
-                &self.clock,
-                rules.of(tenant(arrival.ids)).on_absence(),
-                sn,
-                device,
-            );
+            let silent = rules.of(tenant(arrival.ids)).on_absence();
+            schedule_check(&mut self.deadlines, &self.clock, silent, sn, device);
         } else {
             schedule_check(&mut self.deadlines, &self.clock, ended.iter(), sn, device);
         }
         device.moves(place, &mut self.moved);
-        place
+        Some(place)
     }
 
-    /// Processes the checks that have fallen due by `until`.
+    /// Processes the checks that have fallen due by `until`, and returns the changes and the people
+    /// to look up. Checks for which people were not known stay due, so that devices that fall silent
+    /// together are looked up together.
     pub(super) fn fall_due(
         &mut self,
         until: i64,
         rules: &RuleSet,
         zone: &TimeZone,
         routing: RoutingAt<'_>,
-        changes: &mut Vec<Change>,
-    ) {
+    ) -> (Vec<Change>, BTreeSet<Ids>) {
+        let (mut changes, mut stopped) = (Vec::new(), Vec::new());
         while let Some(due) = self.deadlines.pop(until) {
             let sn = &due.device_sn;
             let Some((rule, silent_at)) = self.silent_at(sn, due.rule_id, rules) else { continue };
@@ -153,41 +156,21 @@ impl Partition {
                 continue;
             }
             let Some(device) = self.devices.get_mut(sn) else { continue };
-            let at = moment(zone, due.at);
-            let change = match rule.trigger {
-                Trigger::NoData(window_ms) => {
-                    let device_at = (&mut *device, sn);
-                    let change = missed(device_at, rule, window_ms, at, routing, &mut self.touched);
-                    self.deadlines.schedule(sn, rule.id, next_look(device, rule, due.at));
-                    change
+            let step = RuleStep { rule, device_sn: sn, at: moment(zone, due.at), routing };
+            match fell_silent(&step, device, &mut self.touched) {
+                Ok(change) => {
+                    changes.extend(change);
+                    if matches!(rule.trigger, Trigger::NoData(_)) {
+                        self.deadlines.schedule(sn, rule.id, next_look(device, rule, due.at));
+                    }
                 }
-                Trigger::Range(_) | Trigger::Conditions(_) => {
-                    stale((device, sn), rule, at, &mut self.touched)
-                }
-            };
-            changes.extend(change);
+                Err(ids) => stopped.push((due, ids)),
+            }
         }
-    }
-
-    /// Returns the people to look up before [`Self::fall_due`]. Devices that fall silent together
-    /// are looked up together.
-    pub(super) fn unknown_people(
-        &self,
-        until: i64,
-        rules: &RuleSet,
-        router: &dyn Router,
-    ) -> BTreeSet<Ids> {
-        if self.deadlines.first().is_none_or(|first| first > until) {
-            return BTreeSet::new();
+        for (due, _) in &stopped {
+            self.deadlines.schedule(&due.device_sn, due.rule_id, due.at);
         }
-        let unknown = self.deadlines.due(until).filter_map(|(sn, rule_id)| {
-            let (rule, silent_at) = self.silent_at(sn, rule_id, rules)?;
-            let missing = silent_at <= until && matches!(rule.trigger, Trigger::NoData(_));
-            let ids = concerned(self.devices.get(sn)?, rule_id);
-            let due = DueNotification { ids, device_sn: sn, rule };
-            (missing && router.route(&due).is_none()).then_some(ids)
-        });
-        unknown.collect()
+        (changes, stopped.into_iter().map(|(_, ids)| ids).collect())
     }
 
     /// Returns the rule of a check, and the time at which the device will have been silent for as
@@ -199,7 +182,8 @@ impl Partition {
         rules: &'a RuleSet,
     ) -> Option<(&'a Arc<Rule>, i64)> {
         let device = self.devices.get(sn)?;
-        let rule = rules.in_force(tenant(concerned(device, rule_id)), rule_id)?;
+        let ids = device.open(rule_id).map_or(device.last_seen.ids, |tracked| tracked.ids);
+        let rule = rules.in_force(tenant(ids), rule_id)?;
         Some((rule, self.clock.due(rule.absence()?, device.last_seen.at)?))
     }
 
@@ -217,14 +201,17 @@ impl Partition {
             schedule_check(&mut self.deadlines, &self.clock, silent, sn, device);
             for (id, tracked) in &device.tracked {
                 let rule = rules.in_force(tenant(tracked.ids), *id);
-                let open = tracked.episode.open().is_some();
-                schedule_check(
-                    &mut self.deadlines,
-                    &self.clock,
-                    rule.filter(|_| open).into_iter(),
-                    sn,
-                    device,
-                );
+                let Some(rule) = rule.filter(|_| tracked.episode.open().is_some()) else {
+                    continue;
+                };
+                if matches!(rule.trigger, Trigger::NoData(_)) {
+                    // What fell due before has been checked: a check of then would be dated then.
+                    let next = next_look(device, rule, self.clock.clock_ms());
+                    self.deadlines.schedule(sn, *id, next);
+                } else {
+                    let stale = std::iter::once(rule);
+                    schedule_check(&mut self.deadlines, &self.clock, stale, sn, device);
+                }
             }
         }
     }

@@ -3,8 +3,6 @@
 //! Pure. The engine asks before it makes a step, and takes nothing back. A [`Router`] answers from
 //! people, accounts and silences that were looked up before.
 
-use std::cell::Cell;
-
 use ljwx_reading::{DeviceSn, Ids};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +10,11 @@ use crate::rules::rule::Rule;
 
 /// Age of a reading beyond which its notifications are late: 30 minutes, in milliseconds.
 pub const LATE_AFTER_MS: i64 = 30 * 60 * 1000;
+
+/// Whether a notification of event time `event_ms` is late at wall time `now_ms`.
+pub fn is_late(event_ms: i64, now_ms: i64) -> bool {
+    now_ms - event_ms > LATE_AFTER_MS
+}
 
 /// The reason why a notification that is due reaches no one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,7 +54,7 @@ impl OwedReason {
     }
 }
 
-/// The answer to a [`DueNotification`].
+/// Whom a notification that is due reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Routed {
     /// At least one person can be notified.
@@ -62,32 +65,18 @@ pub enum Routed {
     NoChannel,
 }
 
-/// A notification that is due.
-#[derive(Debug, Clone, Copy)]
-pub struct DueNotification<'a> {
-    /// User, organisation and tenant of the episode.
-    pub ids: Ids,
-    /// The device.
-    pub device_sn: &'a DeviceSn,
-    /// The rule.
-    pub rule: &'a Rule,
-}
-
 /// Answers whether notifications can reach anyone.
 pub trait Router {
-    /// Returns whom the notification can reach now. `None`: the people of its ids must be looked up
-    /// first.
-    fn route(&self, due: &DueNotification<'_>) -> Option<Routed>;
+    /// Returns whom a notification about a device, with the user, organisation and tenant of its
+    /// episode, can reach now by the channels of a rule that names people. `None`: the people of these
+    /// ids must be looked up first.
+    fn route(&self, ids: Ids, device_sn: &DeviceSn, rule: &Rule) -> Option<Routed>;
 }
 
-/// A router by which every notification of a rule with a channel reaches someone.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Everybody;
-
-impl Router for Everybody {
-    fn route(&self, due: &DueNotification<'_>) -> Option<Routed> {
-        let people = due.rule.channels.name_people();
-        Some(if people { Routed::Somebody } else { Routed::NoChannel })
+/// An answer that is the same for every notification.
+impl Router for Routed {
+    fn route(&self, _: Ids, _: &DeviceSn, _: &Rule) -> Option<Routed> {
+        Some(*self)
     }
 }
 
@@ -98,36 +87,4 @@ pub struct RoutingAt<'a> {
     pub router: &'a dyn Router,
     /// Wall clock, in milliseconds.
     pub now_ms: i64,
-}
-
-/// The question of one step, and what became of it.
-pub struct Question<'a> {
-    routing: RoutingAt<'a>,
-    due: DueNotification<'a>,
-    /// Whether the router knew. `None`: the step did not ask.
-    answered: Cell<Option<bool>>,
-}
-
-impl<'a> Question<'a> {
-    /// A question that is not asked yet.
-    pub fn new(routing: RoutingAt<'a>, due: DueNotification<'a>) -> Self {
-        Self { routing, due, answered: Cell::new(None) }
-    }
-
-    /// Asks the router. People who are not looked up cannot be notified.
-    pub fn route(&self) -> Routed {
-        let routed = self.routing.router.route(&self.due);
-        self.answered.set(Some(routed.is_some()));
-        routed.unwrap_or(Routed::Nobody(OwedReason::NoRecipient))
-    }
-
-    /// Whether the step asked.
-    pub fn was_asked(&self) -> bool {
-        self.answered.get().is_some()
-    }
-
-    /// Whether the people must be looked up before the step.
-    pub fn is_unknown(&self) -> bool {
-        self.answered.get() == Some(false)
-    }
 }

@@ -3,14 +3,12 @@
 //! Pure. [`crate::rules::loading`] decides which rules are active.
 
 use jiff::tz::TimeZone;
-use ljwx_reading::DeviceSn;
 
-use crate::engine::device::RuleState;
-use crate::engine::episode::{Episode, Transition, TransitionKind};
-use crate::engine::outcome::{Change, EventTime, moment};
+use crate::engine::episode::Episode;
+use crate::engine::no_data::episodes::tenant;
+use crate::engine::outcome::{Change, moment};
 use crate::engine::partition::Partition;
 use crate::rules::index::RuleSet;
-use crate::rules::rule::TEMPLATE_TENANT;
 use crate::rules::verdict::Verdict;
 
 impl Partition {
@@ -21,8 +19,7 @@ impl Partition {
         let now = moment(zone, self.clock.clock_ms());
         for (sn, device) in &mut self.devices {
             for (id, tracked) in &mut device.tracked {
-                let tenant = tracked.ids.customer_id.unwrap_or(TEMPLATE_TENANT);
-                let rule = rules.in_force(tenant, *id);
+                let rule = rules.in_force(tenant(tracked.ids), *id);
                 if rule.is_some_and(|rule| rule.version == tracked.version) {
                     continue;
                 }
@@ -35,34 +32,22 @@ impl Partition {
                 if changed || tracked.is_default() {
                     self.touched.stepped.insert((*id, sn.clone()));
                 }
-                changes.extend(
-                    transition.map(|transition| superseded((*id, sn), tracked, transition, now)),
-                );
+                self.touched.owed.step((sn, *id), [before.owes(), false], false, now.ms);
+                changes.extend(transition.map(|transition| Change {
+                    rule: None,
+                    rule_id: *id,
+                    rule_version: tracked.version,
+                    device_sn: sn.clone(),
+                    ids: tracked.ids,
+                    transition,
+                    verdict: Verdict::Absent,
+                    at: now,
+                }));
                 tracked.version = rule.map_or(tracked.version, |rule| rule.version);
             }
             device.tracked.retain(|_, tracked| !tracked.is_default());
         }
-        self.index_owed();
         self.schedule_all(rules);
         changes
-    }
-}
-
-fn superseded(
-    (rule_id, sn): (i64, &DeviceSn),
-    tracked: &RuleState,
-    transition: Transition,
-    at: EventTime,
-) -> Change {
-    debug_assert_eq!(transition.to, TransitionKind::Superseded);
-    Change {
-        rule: None,
-        rule_id,
-        rule_version: tracked.version,
-        device_sn: sn.clone(),
-        ids: tracked.ids,
-        transition,
-        verdict: Verdict::Absent,
-        at,
     }
 }

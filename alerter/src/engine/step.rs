@@ -1,20 +1,95 @@
-//! Evaluates one rule on one device at one reading.
+//! Makes a step of a rule's episode on a device, unless people must be looked up first.
 //!
 //! Pure. The verdict belongs to [`crate::engine::episode::evaluate`].
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use ljwx_reading::Ids;
+use ljwx_reading::{DeviceSn, Ids};
 
 use crate::engine::device::{Device, RuleState, VitalTimes};
-use crate::engine::episode::StepContext;
-use crate::engine::episode::evaluate::evaluate;
+use crate::engine::episode::evaluate::{EvaluationState, evaluate};
+use crate::engine::episode::{Episode, StepContext, Transition};
 use crate::engine::outcome::{Arrival, Change, EventTime};
 use crate::engine::owed_index::TouchedStates;
-use crate::engine::routing::{DueNotification, Question, Router, RoutingAt};
+use crate::engine::routing::{OwedReason, Routed, Router, RoutingAt, is_late};
 use crate::rules::rule::{Rule, Trigger};
 use crate::rules::verdict::Verdict;
 use crate::rules::vital::VitalSet;
+
+/// A step of a rule's episode on a device.
+#[derive(Clone, Copy)]
+pub struct RuleStep<'a> {
+    /// The rule.
+    pub rule: &'a Arc<Rule>,
+    /// The device.
+    pub device_sn: &'a DeviceSn,
+    /// Event time.
+    pub at: EventTime,
+    /// Whom the step asks, and the wall clock.
+    pub routing: RoutingAt<'a>,
+}
+
+impl RuleStep<'_> {
+    /// Advances the episode, and returns the change that follows. The error names the people to look
+    /// up first; then nothing has changed.
+    pub fn make(
+        &self,
+        device: &mut Device,
+        touched: &mut TouchedStates,
+        (episode, mut memory): (Episode, Option<EvaluationState>),
+        verdict: Verdict,
+        advance: impl FnOnce(Episode, &StepContext<'_>) -> (Episode, Option<Transition>),
+    ) -> Result<Option<Change>, Ids> {
+        let Self { rule, device_sn, at, routing: RoutingAt { router, now_ms } } = *self;
+        let prior = device.tracked.get(&rule.id);
+        let ids = match (episode.open(), prior) {
+            (Some(_), Some(prior)) => prior.ids,
+            _ => device.last_seen.ids,
+        };
+        let wall = match rule.trigger {
+            // Missing data has no age: the silence lasts until now.
+            Trigger::NoData(_) => at.ms,
+            Trigger::Range(_) | Trigger::Conditions(_) => now_ms,
+        };
+        // Whether the router knew. `None`: the step did not ask.
+        let answered = Cell::new(None);
+        let route = || {
+            if !rule.channels.name_people() {
+                return Routed::NoChannel;
+            }
+            if is_late(at.ms, wall) {
+                return Routed::Nobody(OwedReason::Late);
+            }
+            let routed = router.route(ids, device_sn, rule);
+            answered.set(Some(routed.is_some()));
+            routed.unwrap_or(Routed::Nobody(OwedReason::NoRecipient))
+        };
+        let context = StepContext { policy: &rule.policy, at: at.ms, wall, route: &route };
+        let (episode, transition) = advance(episode, &context);
+        if answered.get() == Some(false) {
+            return Err(ids);
+        }
+        if transition.is_some()
+            && let Some(memory) = &mut memory
+        {
+            memory.transition_made();
+        }
+        let memory = memory.filter(|memory| !memory.is_default());
+        let next = RuleState { version: rule.version, ids, episode, memory };
+        if prior.map_or(!next.is_default(), |prior| *prior != next) {
+            touched.stepped.insert((rule.id, device_sn.clone()));
+        }
+        let owes = [prior.is_some_and(|prior| prior.episode.owes()), next.episode.owes()];
+        touched.owed.step((device_sn, rule.id), owes, answered.get().is_some(), now_ms);
+        if next.is_default() {
+            device.tracked.remove(&rule.id);
+        } else {
+            device.tracked.insert(rule.id, next);
+        }
+        Ok(transition.map(|one| Change::of(rule, (device_sn, ids), one, verdict, at)))
+    }
+}
 
 /// Returns the rule's verdict on the `fresh` vitals of a reading, and the change that follows. The
 /// error names the people to look up first; then nothing has changed.
@@ -27,52 +102,24 @@ pub(super) fn step(
     touched: &mut TouchedStates,
 ) -> Result<(Verdict, Option<Change>), Ids> {
     let reading = arrival.reading;
-    let sn = reading.device_sn();
-    let prior = device.tracked.remove(&rule.id);
-    let prior =
-        prior.unwrap_or_else(|| RuleState { version: rule.version, ..RuleState::default() });
-    // A device that changes its tenant may bring state of an older version. The state has no open
-    // episode, because realigning closes it.
-    let outdated = prior.version != rule.version;
-    let (now, memory) = if outdated {
-        (prior.episode.clone().supersede().0, None)
-    } else {
-        (prior.episode.clone(), prior.memory.clone())
-    };
-    let ids = if now.open().is_none() { arrival.ids } else { prior.ids };
-    let (before, verdict, mut memory) = evaluate(rule, now, memory, fresh, reading);
-    let routing = RoutingAt { router, now_ms: arrival.evaluated_ms };
-    let question = Question::new(routing, DueNotification { ids, device_sn: sn, rule });
-    let context = StepContext {
-        policy: &rule.policy,
-        at: reading.epoch_ms(),
-        late: arrival.is_late(),
-        route: &|| question.route(),
-    };
-    let (after, transition) = before.step(&context, &verdict);
-    if question.is_unknown() {
-        if !prior.is_default() {
-            device.tracked.insert(rule.id, prior);
+    let (now, memory) = match device.tracked.get(&rule.id) {
+        None => Default::default(),
+        Some(prior) if prior.version == rule.version => {
+            (prior.episode.clone(), prior.memory.clone())
         }
-        return Err(ids);
-    }
-    if transition.is_some()
-        && let Some(memory) = &mut memory
-    {
-        memory.transition_made();
-    }
-    let memory = memory.filter(|memory| !memory.is_default());
-    let next = RuleState { version: rule.version, ids, episode: after, memory };
-    if next.episode != prior.episode || next.memory != prior.memory || outdated {
-        touched.stepped.insert((rule.id, sn.clone()));
-    }
-    let owes = [prior.episode.owes(), next.episode.owes()];
-    touched.owed.step((sn, rule.id), owes, question.was_asked(), arrival.evaluated_ms);
-    if !next.is_default() {
-        device.tracked.insert(rule.id, next);
-    }
-    let at = EventTime { ms: reading.epoch_ms(), wall: reading.timestamp() };
-    let change = transition.map(|transition| Change::of(rule, (sn, ids), transition, verdict, at));
+        // A device that changes its tenant may bring state of an older version. The state has no
+        // open episode, because realigning closes it.
+        Some(outdated) => (outdated.episode.clone().supersede().0, None),
+    };
+    let (before, verdict, memory) = evaluate(rule, now, memory, fresh, reading);
+    let step = RuleStep {
+        rule,
+        device_sn: reading.device_sn(),
+        at: EventTime { ms: reading.epoch_ms(), wall: reading.timestamp() },
+        routing: RoutingAt { router, now_ms: arrival.evaluated_ms },
+    };
+    let state = (before, memory);
+    let change = step.make(device, touched, state, verdict, |one, now| one.step(now, &verdict))?;
     Ok((verdict, change))
 }
 

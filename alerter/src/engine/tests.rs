@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::engine::episode::TransitionKind;
 use crate::engine::journal::JournalSize;
-use crate::engine::routing::Everybody;
+use crate::engine::routing::Routed;
 use crate::rules::rule::Rule;
 use crate::rules::validation::{RuleStatus, check};
 use crate::test_support::{heart_rate, object, reading, rule};
@@ -44,7 +44,7 @@ fn worked_example(name: &str, rules: &[Value], case: &Value) {
     let mut engine = engine(rules.collect());
     let mut found = Vec::new();
     for (at, fields) in case["readings"].as_array().unwrap().iter().enumerate() {
-        for change in engine.evaluate(0, &reading(fields.clone()), &Everybody).changes {
+        for change in engine.evaluate(0, &reading(fields.clone()), &Routed::Somebody).changes {
             found.push(json!({
                 "reading": at,
                 "rule": change.rule_id,
@@ -61,10 +61,13 @@ fn worked_example(name: &str, rules: &[Value], case: &Value) {
 fn late_is_late_before_and_after_a_restart_and_under_a_new_rule() {
     let mut engine = engine(vec![rule(json!({}))]);
     assert_eq!(
-        engine.evaluate(0, &heart_rate(60, 90), &Everybody).outcome,
+        engine.evaluate(0, &heart_rate(60, 90), &Routed::Somebody).outcome,
         ReadingOutcome::Evaluated
     );
-    assert_eq!(engine.evaluate(0, &heart_rate(60, 150), &Everybody).outcome, ReadingOutcome::Late);
+    assert_eq!(
+        engine.evaluate(0, &heart_rate(60, 150), &Routed::Somebody).outcome,
+        ReadingOutcome::Late
+    );
 
     let changes = engine.take_changes(0);
     assert_eq!((changes.journal.rows.len(), changes.tracked.len()), (1, 0));
@@ -72,7 +75,7 @@ fn late_is_late_before_and_after_a_restart_and_under_a_new_rule() {
     engine.forget(0);
     engine.load(0, StoredPartition { devices: stored, ..StoredPartition::default() });
     engine.set_rules(Arc::new(RuleSet::new(vec![rule(json!({"id": 2, "threshold_max": 50}))])));
-    let evaluated = engine.evaluate(0, &heart_rate(30, 150), &Everybody);
+    let evaluated = engine.evaluate(0, &heart_rate(30, 150), &Routed::Somebody);
     assert_eq!((evaluated.outcome, evaluated.changes.len()), (ReadingOutcome::Late, 0));
     assert_eq!(engine.take_changes(0), StateChanges::default());
 }
@@ -86,7 +89,7 @@ fn a_journal_that_has_become_long_is_written_as_a_whole_and_grows_again() {
             &reading(json!({
                 "device_sn": device, "timestamp": "2025-09-02 12:00:00", "heart_rate": 80,
             })),
-            &Everybody,
+            &Routed::Somebody,
         );
     }
     let entry = first.take_changes(0).journal;
@@ -100,7 +103,7 @@ fn a_journal_that_has_become_long_is_written_as_a_whole_and_grows_again() {
     let mut lines = |second: u32| {
         engine.evaluate(0, &reading(json!({
             "device_sn": "A1", "timestamp": format!("2025-09-02 12:00:{second}"), "heart_rate": 80,
-        })), &Everybody);
+        })), &Routed::Somebody);
         let entry = engine.take_changes(0).journal;
         (entry.whole, entry.rows.iter().map(|row| row.lines).sum::<usize>())
     };
@@ -120,15 +123,15 @@ fn readings_of_one_second_with_different_signs_both_count() {
         reading(Value::Object(all))
     };
     assert_eq!(
-        engine.evaluate(0, &second(json!({"blood_oxygen": 80})), &Everybody).changes.len(),
+        engine.evaluate(0, &second(json!({"blood_oxygen": 80})), &Routed::Somebody).changes.len(),
         1
     );
     assert_eq!(
-        engine.evaluate(0, &second(json!({"heart_rate": 120})), &Everybody).changes.len(),
+        engine.evaluate(0, &second(json!({"heart_rate": 120})), &Routed::Somebody).changes.len(),
         1
     );
     assert_eq!(
-        engine.evaluate(0, &second(json!({"heart_rate": 90})), &Everybody).outcome,
+        engine.evaluate(0, &second(json!({"heart_rate": 90})), &Routed::Somebody).outcome,
         ReadingOutcome::Late
     );
 }
@@ -140,14 +143,14 @@ fn a_reading_ahead_of_the_clock_moves_nothing() {
         "device_sn": "ABCDE25100000001", "customer_id": 7, "heart_rate": 150,
         "timestamp": "2025-09-02 23:00:00", "received_at": 1_756_785_600_000_i64,
     }));
-    assert_eq!(engine.evaluate(0, &ahead, &Everybody).outcome, ReadingOutcome::AheadOfClock);
-    assert_eq!(engine.evaluate(0, &heart_rate(0, 150), &Everybody).changes.len(), 1);
+    assert_eq!(engine.evaluate(0, &ahead, &Routed::Somebody).outcome, ReadingOutcome::AheadOfClock);
+    assert_eq!(engine.evaluate(0, &heart_rate(0, 150), &Routed::Somebody).changes.len(), 1);
 }
 
 #[test]
 fn a_changed_rule_neither_fires_nor_resolves_and_closes_what_was_open() {
     let mut engine = engine(vec![rule(json!({}))]);
-    engine.evaluate(0, &heart_rate(0, 110), &Everybody);
+    engine.evaluate(0, &heart_rate(0, 110), &Routed::Somebody);
     drop(engine.take_changes(0));
 
     engine
@@ -162,7 +165,7 @@ fn a_changed_rule_neither_fires_nor_resolves_and_closes_what_was_open() {
     assert!(matches!(&written[..], [(1, _, Some(RuleState { version: 2, .. }))]), "{written:?}");
     assert!(engine.realign(0).is_empty());
 
-    let changes = engine.evaluate(0, &heart_rate(60, 110), &Everybody).changes;
+    let changes = engine.evaluate(0, &heart_rate(60, 110), &Routed::Somebody).changes;
     let [opened] = &changes[..] else { panic!("{changes:?}") };
     assert_eq!(
         (opened.transition.to, opened.transition.notify),
@@ -186,20 +189,20 @@ fn a_changed_rule_forgets_since_when_its_conditions_held() {
     let mut engine = Engine::default();
     engine.set_rules(version(1));
     engine.load(0, StoredPartition::default());
-    engine.evaluate(0, &heart_rate(0, 110), &Everybody);
+    engine.evaluate(0, &heart_rate(0, 110), &Routed::Somebody);
     engine.set_rules(version(2));
     engine.realign(0);
     assert!(
-        engine.evaluate(0, &heart_rate(60, 110), &Everybody).changes.is_empty(),
+        engine.evaluate(0, &heart_rate(60, 110), &Routed::Somebody).changes.is_empty(),
         "60 s of the old version"
     );
-    assert_eq!(engine.evaluate(0, &heart_rate(120, 110), &Everybody).changes.len(), 1);
+    assert_eq!(engine.evaluate(0, &heart_rate(120, 110), &Routed::Somebody).changes.len(), 1);
 }
 
 #[test]
 fn a_rule_that_is_gone_leaves_nothing_behind() {
     let mut engine = engine(vec![rule(json!({}))]);
-    engine.evaluate(0, &heart_rate(0, 110), &Everybody);
+    engine.evaluate(0, &heart_rate(0, 110), &Routed::Somebody);
     engine.set_rules(Arc::default());
     assert_eq!(engine.realign(0).len(), 1);
     assert!(matches!(&engine.take_changes(0).tracked[..], [(1, _, None)]));
@@ -227,11 +230,11 @@ proptest! {
         let trend = rule(json!({"id": 2, "trend_duration": 3, "clear_max": 95, "clear_after": 2}));
         let mut engine = engine(vec![rule(json!({})), trend]);
         for reading in &stream {
-            engine.evaluate(0, reading, &Everybody);
+            engine.evaluate(0, reading, &Routed::Somebody);
         }
         let once = state(&engine);
         for reading in stream.iter().take(replayed) {
-            let evaluated = engine.evaluate(0, reading, &Everybody);
+            let evaluated = engine.evaluate(0, reading, &Routed::Somebody);
             prop_assert_eq!(evaluated.outcome, ReadingOutcome::Late);
             prop_assert!(evaluated.changes.is_empty());
         }

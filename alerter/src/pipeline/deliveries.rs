@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
 use ljwx_ledger::group::delivery::{Delivery, DeliveryLoad};
-use ljwx_reading::{DeviceSn, Ids};
+use ljwx_reading::{DeviceSn, Ids, Reading};
 
 use super::{Pipeline, PipelineParts};
 use crate::engine::Arrival;
@@ -64,7 +64,8 @@ impl Pipeline {
         let Ok(bound) = self.bound(&chunks).await else { return Ok(ControlFlow::Break(())) };
         let mut batch: BTreeMap<i32, PartitionBatch> = BTreeMap::new();
         let mut router = self.router();
-        for delivery in chunks.iter().flatten() {
+        let mut deliveries = chunks.iter().flatten();
+        while let Some(delivery) = deliveries.next() {
             let partition_batch = match batch.entry(delivery.partition) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => match self.partition_batch(delivery.partition) {
@@ -74,11 +75,12 @@ impl Pipeline {
             };
             // Skip deliveries of an earlier claim: they are read again under this one.
             let ours = delivery.epoch == partition_batch.advance.epoch;
-            if ours
-                && delivery.offset >= partition_batch.advance.to
-                && self.evaluate(delivery, &bound, partition_batch, &mut router).await
-                    == Err(Stopping)
-            {
+            if !ours || delivery.offset < partition_batch.advance.to {
+                continue;
+            }
+            let next = (delivery, deliveries.clone());
+            let evaluated = self.evaluate(next, &bound, partition_batch, &mut router).await;
+            if evaluated == Err(Stopping) {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -99,10 +101,11 @@ impl Pipeline {
         mysql_retry.until_done("look up device bindings", || bindings.known(wanted.clone())).await
     }
 
-    /// Evaluates one delivery, and adds the results to its partition's batch.
-    async fn evaluate(
+    /// Evaluates one delivery, and adds the results to its partition's batch. `behind` are the
+    /// deliveries after it.
+    async fn evaluate<'a>(
         &mut self,
-        delivery: &Delivery,
+        (delivery, mut behind): (&'a Delivery, impl Iterator<Item = &'a Delivery>),
         bound: &HashMap<DeviceSn, Ids>,
         partition_batch: &mut PartitionBatch,
         router: &mut PeopleRouter,
@@ -115,19 +118,22 @@ impl Pipeline {
         let since = SystemTime::now();
         let evaluated_ms = Timestamp::try_from(since).unwrap_or_default().as_millisecond();
         router.set_now(evaluated_ms);
-        let bound = bound.get(reading.device_sn()).copied().unwrap_or_default();
-        let ids = reading.ids().or(bound);
+        let ids = ids_of(reading, bound);
         let arrival = Arrival { reading, ids, kafka_ms: delivery.kafka_ms, evaluated_ms };
         let partition = delivery.partition;
         let mut evaluated = self.engine.evaluate(partition, arrival, &*router);
         while !evaluated.unknown.is_empty() {
-            self.look_up(router, &evaluated.unknown).await?;
+            let people = with_behind(&evaluated.unknown, &mut behind, bound, router);
+            self.look_up(router, &people).await?;
             self.engine.resume(partition, arrival, &*router, &mut evaluated);
         }
         self.counts.add(&evaluated);
         if evaluated.changes.is_empty() {
             return Ok(());
         }
+        let people = evaluated.changes.iter().map(|change| change.ids).collect();
+        let people = with_behind(&people, &mut behind, bound, router);
+        self.look_up(router, &people).await?;
         let cause = Cause {
             reading: Some(reading),
             partition,
@@ -138,6 +144,30 @@ impl Pipeline {
         };
         let absence = Cause { reading: None, context: None, ..cause };
         let own = Some((reading.device_sn(), &cause));
-        self.record(&evaluated.changes, own, &absence, partition_batch, router).await
+        self.record(&evaluated.changes, own, &absence, partition_batch, router);
+        Ok(())
     }
+}
+
+/// Returns those of the people who are not known, and with them as many of the deliveries behind as
+/// people are known. So the many alerts of a batch need few lookups, and one alert looks up no one
+/// else.
+fn with_behind<'a>(
+    people: &BTreeSet<Ids>,
+    behind: &mut impl Iterator<Item = &'a Delivery>,
+    bound: &HashMap<DeviceSn, Ids>,
+    router: &PeopleRouter,
+) -> BTreeSet<Ids> {
+    let mut missing = router.missing(people);
+    if !missing.is_empty() {
+        let readings = behind.filter_map(|delivery| delivery.reading.as_ref().ok());
+        missing.extend(readings.take(router.known()).map(|reading| ids_of(reading, bound)));
+    }
+    missing
+}
+
+/// Returns the ids of a reading, or of its device's binding.
+fn ids_of(reading: &Reading, bound: &HashMap<DeviceSn, Ids>) -> Ids {
+    let bound = bound.get(reading.device_sn()).copied().unwrap_or_default();
+    reading.ids().or(bound)
 }

@@ -1,15 +1,15 @@
 //! The main loop: deliveries in, one transaction out.
 //!
-//! Decides when to act. [`dead_letters`] takes out what is no reading. `deliveries`, `no_data_tick`
-//! and `owed` collect what to write. [`crate::engine`] evaluates readings, [`transition_rows`]
+//! Decides when to act. [`dead_letters`] takes out what is no reading. `deliveries` and `clock_tick`
+//! collect what to write. [`crate::engine`] evaluates readings, [`transition_rows`]
 //! builds the rows of a transition, `batches` starts to write them, and [`commit`] writes them.
 
 pub mod alert_span;
 mod batches;
+mod clock_tick;
 pub mod commit;
 pub mod dead_letters;
 mod deliveries;
-mod no_data_tick;
 pub mod owed;
 pub mod partition_batch;
 mod reading_counts;
@@ -189,10 +189,7 @@ impl Pipeline {
                     self.on_held_written(claim, written).await?
                 }
                 Ok(()) = self.parts.rules.changed() => self.on_rules().await?,
-                _ = clock.tick() => match self.on_owed_look().await? {
-                    ControlFlow::Continue(()) => self.on_no_data_tick().await?,
-                    stopping => stopping,
-                },
+                _ = clock.tick() => self.on_clock_tick().await?,
                 _ = measure.tick() => {
                     self.measure();
                     ControlFlow::Continue(())
@@ -288,7 +285,7 @@ impl Pipeline {
             gauge!(EPISODES_OPEN, "severity" => severity.as_str()).set(open as f64);
         }
         gauge!(RULE_STATES).set(self.engine.states() as f64);
-        self.measure_owed();
+        self.parts.owed.send_replace(owed::measure(self.engine.owed()));
     }
 
     fn owns(&self, advance: &Advance) -> bool {

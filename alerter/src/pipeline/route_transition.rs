@@ -51,23 +51,22 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Adds changes to the partition's batch. A record also shows that other devices are silent, and
-    /// is not the cause of their alerts: `own` is the cause of changes of the device that was seen.
-    pub(super) async fn record(
+    /// Adds changes to the partition's batch. Their people are looked up. A record also shows that
+    /// other devices are silent, and is not the cause of their alerts: `own` is the cause of changes of
+    /// the device that was seen.
+    pub(super) fn record(
         &mut self,
         changes: &[Change],
         own: Option<(&DeviceSn, &Cause<'_>)>,
         others: &Cause<'_>,
         partition_batch: &mut PartitionBatch,
-        router: &mut PeopleRouter,
-    ) -> Result<(), Stopping> {
-        self.look_up(router, &changes.iter().map(|change| change.ids).collect()).await?;
+        router: &PeopleRouter,
+    ) {
         for change in changes {
             let own = own.filter(|(device_sn, _)| **device_sn == change.device_sn);
             let cause = own.map_or(others, |(_, cause)| cause);
             self.record_one(change, cause, partition_batch, router);
         }
-        Ok(())
     }
 
     fn record_one(
@@ -148,7 +147,7 @@ fn count(change: &Change, choice: &Choice) {
 fn log(change: &Change, rule: &Rule, choice: &Choice, router: &PeopleRouter) {
     let transition = change.transition;
     let due = transition.notify || transition.routed.is_some();
-    // The end of an episode is logged, silence or not.
+    // The end of an episode that was notified is logged, silence or not.
     let silenced = transition.routed.is_some()
         && router.is_silenced(change.ids, &change.device_sn, change.rule_id);
     if rule.channels.log && due && !silenced {

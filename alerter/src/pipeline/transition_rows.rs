@@ -99,8 +99,8 @@ impl PartitionBatch {
     }
 
     /// Adds the notifications of a change. Those who were notified of the episode follow it to its
-    /// end. Openings, first notifications and rises also go to the present recipients, and so does a
-    /// follow-up other than an end if nobody was notified.
+    /// end. Openings, first notifications and rises also go to the present recipients. So do reminders
+    /// if nobody was notified, and the watch's message of what reaches no one.
     fn queue_notifications(
         &mut self,
         change: &Change,
@@ -110,13 +110,14 @@ impl PartitionBatch {
         (contacts, choice): (&Contacts, &Choice),
     ) {
         let transition = change.transition;
+        let follow_up = transition.notify && transition.follow_up;
         let mut queue = |whom| {
             self.notifications.push(NewNotification {
                 key: key.clone(),
                 transition_seq: transition.seq,
                 to: transition.to,
                 whom,
-                follow_up: transition.follow_up,
+                follow_up,
                 severity: transition.severity,
                 event_ms: change.at.ms,
                 customer_id: change.ids.customer_id.unwrap_or_default(),
@@ -127,7 +128,7 @@ impl PartitionBatch {
         if transition.notify && transition.to != TransitionKind::Opened {
             queue(Whom::Notified { on_watch: !transition.on_watch });
         }
-        if transition.follow_up && transition.routed != Some(Routed::Somebody) {
+        if follow_up && transition.routed != Some(Routed::Somebody) {
             return;
         }
         for recipient in &choice.recipients {

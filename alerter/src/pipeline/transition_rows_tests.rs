@@ -30,6 +30,11 @@ fn recipients() -> (Contacts, Choice) {
     (Contacts::of_accounts(accounts), choice)
 }
 
+fn cause(reading: &Reading, offset: i64) -> Cause<'_> {
+    let (reading, since) = (Some(reading), SystemTime::now());
+    Cause { reading, partition: 3, offset, topic: "t", context: None, since }
+}
+
 /// The results of three readings that open an episode, escalate it and end it.
 fn stretch((contacts, choice): &(Contacts, Choice), routed: Routed) -> PartitionBatch {
     let escalation = json!({"escalation": [{"after_seconds": 60, "to": "critical"}]});
@@ -40,14 +45,7 @@ fn stretch((contacts, choice): &(Contacts, Choice), routed: Routed) -> Partition
     for (offset, second, value) in [(10, 0, 110), (12, 60, 120), (13, 70, 90)] {
         let reading = heart_rate(second, value);
         stretch.pass(offset);
-        let cause = Cause {
-            reading: Some(&reading),
-            partition: 3,
-            offset,
-            topic: "t",
-            context: None,
-            since: SystemTime::now(),
-        };
+        let cause = cause(&reading, offset);
         for change in engine.evaluate(3, &reading, &routed).changes {
             let rule = change.rule.clone().unwrap();
             stretch.suppress(&change);
@@ -133,4 +131,21 @@ fn every_offset_of_a_stretch_is_accounted_for() {
     assert_eq!((advance.from, advance.to), (10, 14));
     assert_eq!((advance.counts.processed, advance.counts.skipped_gap), (3, 1));
     assert_eq!(advance.counts.offsets(), advance.to - advance.from);
+}
+
+#[test]
+fn what_reaches_no_one_after_its_silence_is_shown_on_the_watch_then() {
+    let mut engine = Engine::default();
+    engine.set_rules(Arc::new(RuleSet::new(vec![rule(json!({}))])));
+    engine.load(3, StoredPartition::default());
+    engine.evaluate(3, &heart_rate(0, 110), &Routed::Nobody(OwedReason::Silenced));
+    let reading = heart_rate(10, 110);
+    let no_account = Routed::Nobody(OwedReason::NoAccount);
+    let change = engine.evaluate(3, &reading, &no_account).changes.remove(0);
+    let watch = Recipient { address: Address::parse("message:5").unwrap(), user_id: 5 };
+    let choice = Choice { recipients: vec![watch], ..Choice::default() };
+    let mut batch = PartitionBatch::new(3, 1, 10);
+    let rule = change.rule.clone().unwrap();
+    batch.add(&change, &rule, &cause(&reading, 10), &Contacts::default(), &choice);
+    assert_eq!(entries(&batch), [(1, TransitionKind::Notified, "message:5".to_owned())]);
 }

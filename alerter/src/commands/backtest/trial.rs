@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ljwx_reading::{DeviceSn, Reading};
 
 use super::compare::{Comparison, ComparisonResult, SIDES, TransitionNote};
-use crate::engine::routing::Everybody;
+use crate::engine::routing::Routed;
 use crate::engine::{Change, Engine, ReadingOutcome, StoredPartition};
 use crate::rules::index::RuleSet;
 use crate::rules::rule::TEMPLATE_TENANT;
@@ -89,13 +89,14 @@ impl BacktestRun {
         for side in SIDES {
             let engine = &mut self.engines[side];
             // What is owed is tried by the clock, which only the readings show here.
-            let owed = engine.look(partition, reading.received_at_ms(), &Everybody);
-            let evaluated = engine.evaluate(partition, reading, &Everybody);
+            let now_ms = reading.received_at_ms();
+            let (owed, _) = engine.look(partition, now_ms, true, &Routed::Somebody);
+            let evaluated = engine.evaluate(partition, reading, &Routed::Somebody);
             // Count the outcome of one engine only: it does not depend on the rules.
             if side == 0 {
                 *self.records.of(evaluated.outcome) += 1;
             }
-            for change in owed.unwrap_or_default().iter().chain(&evaluated.changes) {
+            for change in owed.iter().chain(&evaluated.changes) {
                 let of_device = notes.entry(change.device_sn.clone()).or_default();
                 of_device[side].push(note(change));
             }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::engine::routing::Everybody;
+use crate::engine::routing::Routed;
 use crate::engine::{Engine, StoredPartition};
 use crate::rules::index::RuleSet;
 use crate::test_support::{object, reading, rule};
@@ -23,7 +23,7 @@ fn run(fields: Value, readings: &[(u32, Value)]) -> Vec<String> {
             "timestamp": format!("2025-09-02 12:{:02}:{:02}", second / 60, second % 60),
         }));
         all.extend(object(fields.clone()));
-        let judged = engine.evaluate(0, &reading(Value::Object(all)), &Everybody);
+        let judged = engine.evaluate(0, &reading(Value::Object(all)), &Routed::Somebody);
         seen.extend(
             judged.changes.iter().map(|c| format!("{second}: {}", c.transition.to.as_str())),
         );

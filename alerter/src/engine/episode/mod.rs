@@ -16,6 +16,7 @@ pub mod value_window;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::notify_history::NotifyHistory;
+use crate::engine::routing::is_late;
 use crate::rules::policy::Policy;
 use crate::rules::verdict::Verdict;
 
@@ -49,7 +50,10 @@ impl Episode {
         if let Phase::Firing(open) | Phase::Recovering(open, _) = &mut self.phase {
             open.saw(verdict);
         }
-        let Self { phase, past } = self;
+        let Self { phase, mut past } = self;
+        if *verdict != Verdict::Absent {
+            past.turn_back(now.at);
+        }
         match (phase, verdict) {
             (phase, Verdict::Absent) => (Self { phase, past }, None),
             (Phase::Quiet, Verdict::Breach { may_open, .. }) => {
@@ -64,7 +68,6 @@ impl Episode {
             (Phase::Quiet | Phase::Pending(_), Verdict::Clear(_) | Verdict::Between(_)) => {
                 // Drop history that can no longer suppress a notification, so that the row can be
                 // removed.
-                let mut past = past;
                 past.expire(now.policy, now.at);
                 (Self { phase: Phase::Quiet, past }, None)
             }
@@ -127,7 +130,7 @@ impl Episode {
         // ended by now.
         past.end_flapping(now.policy, now.at);
         let transition = open.ended(TransitionKind::Resolved, &mut past);
-        let transition = Transition { delayed: now.late, ..transition };
+        let transition = Transition { delayed: is_late(now.at, now.wall), ..transition };
         (Self { phase: Phase::Quiet, past }, Some(transition))
     }
 
@@ -150,7 +153,7 @@ impl Episode {
         let Self { phase, past } = self;
         let transition = match phase {
             Phase::Firing(mut open) | Phase::Recovering(mut open, _) => {
-                Some(open.transition(TransitionKind::Superseded, &past))
+                Some(open.transition(TransitionKind::Superseded, None, &past))
             }
             Phase::Quiet | Phase::Pending(_) => None,
         };

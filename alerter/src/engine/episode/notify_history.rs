@@ -13,7 +13,7 @@ pub struct NotifyHistory {
     /// Time of the last notification of an opening, a reminder or an escalation. The cooldown
     /// counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    notified_at: Option<i64>,
+    pub(super) notified_at: Option<i64>,
     /// The latest openings, as many as flapping takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     openings: Vec<i64>,
@@ -80,6 +80,12 @@ impl NotifyHistory {
         }
     }
 
+    /// Counts from a reading at `at` if a look dated the last notification later. Readings of a slow
+    /// clock lag behind the wall clock, by which a look is dated.
+    pub fn turn_back(&mut self, at: i64) {
+        self.notified_at = self.notified_at.map(|told| told.min(at));
+    }
+
     /// Records the end of an episode, and whether it is notified.
     pub fn record_end(&mut self, notified: bool) {
         self.end_notified = notified;
@@ -95,16 +101,6 @@ impl NotifyHistory {
     /// Returns the time since the last notification.
     pub fn since_notified(&self, at: i64) -> i64 {
         self.notified_at.map_or(i64::MAX, |told| at - told)
-    }
-
-    /// Returns the time of the last notification, or `never` if there is none.
-    pub fn notified_or(&self, never: i64) -> i64 {
-        self.notified_at.unwrap_or(never)
-    }
-
-    /// Returns when the cooldown of the last notification ends, if there is one.
-    pub fn cooldown_until(&self, policy: &Policy) -> Option<i64> {
-        self.notified_at.map(|told| told + policy.cooldown_ms)
     }
 
     /// Whether openings come too often.

@@ -8,7 +8,7 @@ use crate::engine::episode::notify_history::NotifyHistory;
 use crate::engine::episode::owed::OwedNotification;
 use crate::engine::episode::step_context::StepContext;
 use crate::engine::episode::transition::{Transition, TransitionKind};
-use crate::engine::routing::{OwedReason, Routed};
+use crate::engine::routing::{Routed, is_late};
 use crate::rules::policy::Policy;
 use crate::rules::severity::Severity;
 use crate::rules::verdict::Verdict;
@@ -47,12 +47,10 @@ impl OpenEpisode {
             transitions: 0,
             owed: None,
         };
-        let routed = past.may_open(now.policy, now.at).then(|| now.routed());
-        if let Some(routed) = routed {
-            open.settle(routed, false, now, past, verdict);
-        }
-        let transition = open.transition(TransitionKind::Opened, past);
-        (open, Transition { notify: routed == Some(Routed::Somebody), routed, ..transition })
+        let due = past.may_open(now.policy, now.at);
+        let routed = due.then(|| open.settle(false, now, past, verdict));
+        let transition = open.transition(TransitionKind::Opened, routed, past);
+        (open, transition)
     }
 
     /// Takes the steps of the escalation that are due, whether or not anyone can be notified.
@@ -73,11 +71,13 @@ impl OpenEpisode {
         let before = std::mem::replace(&mut self.severity, now.policy.escalation[due - 1].to);
         let (rise, eased) = (self.severity > before, self.severity < before);
         let follow_up = self.notified && !rise;
-        let routed = now.routed();
-        self.settle(routed, rise, now, past, verdict);
-        let transition = self.transition(TransitionKind::Escalated, past);
-        let notify = routed == Routed::Somebody;
-        Some(Transition { notify, routed: Some(routed), follow_up, eased, ..transition })
+        if let Some(owed) = &mut self.owed {
+            // The watch has no message of this step yet.
+            owed.on_watch = false;
+        }
+        let routed = self.settle(rise, now, past, verdict);
+        let transition = self.transition(TransitionKind::Escalated, Some(routed), past);
+        Some(Transition { follow_up, eased, ..transition })
     }
 
     /// Whether a notification is due at a breach: one that is owed, the first after a cooldown, or a
@@ -88,84 +88,75 @@ impl OpenEpisode {
         self.owed.is_some() || (!self.notified || repeat) && past.may_notify(policy, at)
     }
 
-    /// Tries to make a notification that is due. Only one that reaches someone is a transition.
+    /// Tries to make a notification that is due. Only one that reaches someone is a transition, and
+    /// the first try that finds no one: the watch gets its message then.
     pub(super) fn notify(
         &mut self,
         now: &StepContext<'_>,
         past: &mut NotifyHistory,
         verdict: &Verdict,
     ) -> Option<Transition> {
-        let routed = now.routed();
-        match (routed, &mut self.owed) {
-            (Routed::Somebody, _) => {}
-            (Routed::NoChannel, owed) => {
-                *owed = None;
-                return None;
-            }
-            // A late breach was not tried, so it says nothing about the reason.
-            (Routed::Nobody(OwedReason::Late), Some(_)) => return None,
-            (Routed::Nobody(reason), Some(owed)) => {
-                owed.reason = reason;
-                return None;
-            }
-            (Routed::Nobody(reason), owed) => {
-                *owed = OwedNotification::new(reason, now.at, verdict).map(Box::new);
-                return None;
-            }
-        }
-        let owed = self.owed.take();
-        let owed = owed.as_deref();
-        let follow_up = self.notified && !owed.is_some_and(|owed| owed.rise);
+        let (was_notified, owed) = (self.notified, self.owed.as_deref().copied());
+        let routed = self.settle(false, now, past, verdict);
         let on_watch = owed.is_some_and(|owed| owed.on_watch);
-        let delayed = owed.is_some_and(|owed| owed.is_delayed(now.at));
-        self.notified = true;
-        past.record_notification(now.at);
-        let transition = self.transition(TransitionKind::Notified, past);
-        let routed = Some(routed);
-        Some(Transition { notify: true, routed, follow_up, on_watch, delayed, ..transition })
+        let is_recorded = match routed {
+            Routed::Somebody => true,
+            Routed::Nobody(reason) => reason.is_unreachable() && !on_watch,
+            Routed::NoChannel => false,
+        };
+        if !is_recorded {
+            return None;
+        }
+        let follow_up = was_notified && !owed.is_some_and(|owed| owed.rise);
+        let delayed = owed.is_some_and(|owed| is_late(owed.since, now.wall));
+        let transition = self.transition(TransitionKind::Notified, Some(routed), past);
+        Some(Transition { follow_up, on_watch, delayed, ..transition })
     }
 
-    /// Settles whom an opening or an escalation reaches, before anything is scheduled by it.
+    /// Settles whom a notification that is due reaches, before anything is scheduled by it.
     fn settle(
         &mut self,
-        routed: Routed,
         rise: bool,
         now: &StepContext<'_>,
         past: &mut NotifyHistory,
         verdict: &Verdict,
-    ) {
-        match routed {
-            Routed::Somebody => {
-                self.notified = true;
-                self.owed = None;
-                past.record_notification(now.at);
-            }
-            Routed::NoChannel => self.owed = None,
-            Routed::Nobody(reason) => {
-                let owed = self.owed.take().map(|owed| *owed);
-                let owed = owed.or_else(|| OwedNotification::new(reason, now.at, verdict));
-                self.owed = owed.map(|owed| Box::new(owed.recorded(reason, rise)));
-            }
+    ) -> Routed {
+        let routed = (now.route)();
+        if let Routed::Nobody(reason) = routed {
+            let owed = || Box::new(OwedNotification::new(reason, now.at, verdict));
+            self.owed.get_or_insert_with(owed).tried(reason, rise);
+            return routed;
         }
+        self.owed = None;
+        if routed == Routed::Somebody {
+            self.notified = true;
+            past.record_notification(now.at);
+        }
+        routed
     }
 
     /// Ends the episode. The end is notified if the episode was, and flapping does not suppress it.
     pub(super) fn ended(mut self, to: TransitionKind, past: &mut NotifyHistory) -> Transition {
         let notify = self.notified && !past.is_muted_by_flapping();
         past.record_end(notify);
-        Transition { notify, follow_up: true, ..self.transition(to, past) }
+        Transition { notify, follow_up: true, ..self.transition(to, None, past) }
     }
 
-    /// Returns the next transition, of which no one is notified.
-    pub(super) fn transition(&mut self, to: TransitionKind, past: &NotifyHistory) -> Transition {
+    /// Returns the next transition.
+    pub(super) fn transition(
+        &mut self,
+        to: TransitionKind,
+        routed: Option<Routed>,
+        past: &NotifyHistory,
+    ) -> Transition {
         let seq = self.transitions;
         self.transitions += 1;
         Transition {
             to,
             severity: self.severity,
             eased: false,
-            notify: false,
-            routed: None,
+            notify: routed == Some(Routed::Somebody),
+            routed,
             follow_up: false,
             on_watch: false,
             delayed: false,
@@ -192,8 +183,10 @@ impl OpenEpisode {
         if self.owed.is_some() {
             return step;
         }
-        let repeat = policy.repeat_ms.map(|repeat| past.notified_or(self.opened_at) + repeat);
-        let late = (!self.notified).then(|| past.cooldown_until(policy).unwrap_or(self.opened_at));
+        let (told, opened_at) = (past.notified_at, self.opened_at);
+        let repeat = policy.repeat_ms.map(|repeat| told.unwrap_or(opened_at) + repeat);
+        let late = told.map_or(opened_at, |told| told + policy.cooldown_ms);
+        let late = Some(late).filter(|_| !self.notified);
         [step, repeat, late].into_iter().flatten().min()
     }
 }

@@ -5,16 +5,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::routing::{LATE_AFTER_MS, OwedReason};
+use crate::engine::routing::OwedReason;
 use crate::rules::verdict::Verdict;
 
 /// What an open episode owes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct OwedNotification {
     /// Why the last try reached no one.
     pub reason: OwedReason,
     /// Event time at which the notification became due.
-    since: i64,
+    pub(super) since: i64,
     /// Whether a rise of the severity is owed, which concerns more people than a reminder.
     pub(super) rise: bool,
     /// Whether the watch has the message, though the watch does not count.
@@ -24,17 +24,20 @@ pub struct OwedNotification {
 }
 
 impl OwedNotification {
-    /// A notification that became due at event time `since` by a breach. `None` for other verdicts,
-    /// by which none becomes due.
-    pub(super) fn new(reason: OwedReason, since: i64, verdict: &Verdict) -> Option<Self> {
-        let is_due = matches!(verdict, Verdict::Breach { .. });
-        is_due.then_some(Self { reason, since, rise: false, on_watch: false, verdict: *verdict })
+    /// A notification that became due at event time `since` by a breach.
+    pub(super) fn new(reason: OwedReason, since: i64, verdict: &Verdict) -> Self {
+        Self { reason, since, rise: false, on_watch: false, verdict: *verdict }
     }
 
-    /// Takes over a recorded transition that reached no one. The watch has its message if recipients
-    /// were looked for.
-    pub(super) fn recorded(self, reason: OwedReason, rise: bool) -> Self {
-        Self { reason, rise: rise || self.rise, on_watch: reason.is_unreachable(), ..self }
+    /// Takes over a try that reached no one. The watch has its message if recipients were looked
+    /// for.
+    pub(super) fn tried(&mut self, reason: OwedReason, rise: bool) {
+        // A late breach was not tried, so it says nothing about the reason.
+        if reason != OwedReason::Late {
+            self.reason = reason;
+        }
+        self.rise |= rise;
+        self.on_watch |= reason.is_unreachable();
     }
 
     /// Keeps a later verdict.
@@ -47,10 +50,5 @@ impl OwedNotification {
     /// Returns the latest verdict that had a value.
     pub fn verdict(&self) -> Verdict {
         self.verdict
-    }
-
-    /// Whether a notification at event time `at` is delayed.
-    pub(super) fn is_delayed(&self, at: i64) -> bool {
-        at - self.since > LATE_AFTER_MS
     }
 }

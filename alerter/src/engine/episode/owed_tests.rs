@@ -81,6 +81,7 @@ fn reminders_and_falls_go_to_those_who_were_notified() {
         "0: opened major!",
         "30: notified major!~",
         "60: escalated minor!~",
+        "90: notified minor~",
         "95: notified minor!~",
     ];
     assert_eq!(routed(&policy, &steps), expected);
@@ -89,25 +90,70 @@ fn reminders_and_falls_go_to_those_who_were_notified() {
 #[test]
 fn a_late_opening_is_owed_until_a_young_breach_or_a_look() {
     let policy = policy();
-    let late = StepContext { policy: &policy, at: 0, late: true, route: &|| Routed::Somebody };
+    let wall = LATE_AFTER_MS + 60_000;
+    let route = || Routed::Nobody(OwedReason::Late);
+    let late = StepContext { policy: &policy, at: 0, wall, route: &route };
     let (open, transition) = Episode::default().step(&late, &BREACH);
     let transition = transition.unwrap();
     assert_eq!(transition.routed, Some(Routed::Nobody(OwedReason::Late)));
     let (open, none) = open.step(&StepContext { at: 10_000, ..late }, &BREACH);
     assert_eq!((none, open.owes()), (None, true), "a late breach is no try");
 
-    let after = LATE_AFTER_MS + 1;
-    for (at, delayed) in [(20_000, false), (LATE_AFTER_MS, false), (after, true)] {
-        let now = StepContext { at, late: false, ..late };
-        let (told, transition) = open.clone().look(&now);
+    let young = StepContext { at: 120_000, route: &|| Routed::Somebody, ..late };
+    let look = StepContext { at: wall, ..young };
+    for (told, transition) in [open.clone().step(&young, &BREACH), open.clone().look(&look)] {
         let transition = transition.unwrap();
-        assert_eq!((transition.notify, transition.delayed), (true, delayed), "{at}");
+        assert!(transition.notify && transition.delayed, "it became due long ago");
         assert!(!told.owes() && !transition.on_watch);
-        let (_, end) = told.step(&StepContext { at, ..late }, &CLEAR);
+        let (_, end) = told.step(&late, &CLEAR);
         assert!(end.unwrap().notify && end.unwrap().delayed, "an end at any age, marked");
     }
-    let (_, end) = open.step(&StepContext { at: after, late: false, ..late }, &CLEAR);
+    let (_, end) = open.step(&young, &CLEAR);
     assert!(!end.unwrap().notify, "over while owed");
+}
+
+#[test]
+fn a_look_starts_no_cooldown_of_a_device_whose_clock_is_slow() {
+    let policy = Policy { repeat_ms: Some(600_000), ..policy() };
+    let wall = 8 * 3_600_000;
+    let (late, yes) = (|| Routed::Nobody(OwedReason::Late), || Routed::Somebody);
+    let opening = StepContext { policy: &policy, at: 0, wall, route: &late };
+    let (open, _) = Episode::default().step(&opening, &BREACH);
+    let at = |at: i64| StepContext { at, route: &yes, ..opening };
+    let (told, transition) = open.look(&at(wall));
+    assert!(transition.unwrap().notify);
+    let (going_on, none) = told.step(&at(70_000), &BREACH);
+    assert_eq!(none, None);
+    let (_, reminder) = going_on.clone().step(&at(670_000), &BREACH);
+    assert!(reminder.unwrap().notify, "a reminder counts from the first reading after the look");
+    let (over, _) = going_on.step(&at(80_000), &CLEAR);
+    let (_, opened) = over.step(&at(670_000), &BREACH);
+    assert!(opened.unwrap().notify, "and so does the cooldown");
+}
+
+#[test]
+fn the_first_try_that_finds_nobody_is_recorded_once_whatever_was_owed_before() {
+    let policy = Policy { cooldown_ms: 0, repeat_ms: Some(30_000), ..policy() };
+    let silenced = Routed::Nobody(OwedReason::Silenced);
+    let yes = Routed::Somebody;
+    let steps = [
+        (0, BREACH, silenced),
+        (10, BREACH, NOBODY),
+        (20, BREACH, NOBODY),
+        (30, BREACH, yes),
+        (60, BREACH, NOBODY),
+        (70, BREACH, silenced),
+        (80, BREACH, NOBODY),
+        (90, BREACH, yes),
+    ];
+    let expected = [
+        "0: opened major",
+        "10: notified major",
+        "30: notified major!",
+        "60: notified major~",
+        "90: notified major!~",
+    ];
+    assert_eq!(routed(&policy, &steps), expected);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The circumstances of an episode's step, beside the verdict.
 
-use crate::engine::routing::{OwedReason, Routed};
+use crate::engine::routing::Routed;
 use crate::rules::policy::Policy;
 
 /// The circumstances of a step.
@@ -10,15 +10,8 @@ pub struct StepContext<'a> {
     pub policy: &'a Policy,
     /// Event time of the step.
     pub at: i64,
-    /// Whether the reading is too old to be notified as if it were now.
-    pub late: bool,
+    /// Wall clock of the step. The difference is the age of the event.
+    pub wall: i64,
     /// Answers whom a notification can reach.
     pub route: &'a dyn Fn() -> Routed,
-}
-
-impl StepContext<'_> {
-    /// Returns whom a notification can reach. A late one is not routed.
-    pub fn routed(&self) -> Routed {
-        if self.late { Routed::Nobody(OwedReason::Late) } else { (self.route)() }
-    }
 }

@@ -41,7 +41,7 @@ pub(super) fn step(
     at: i64,
     routed: Routed,
 ) -> (Episode, Option<Transition>) {
-    episode.step(&StepContext { policy, at, late: false, route: &|| routed }, verdict)
+    episode.step(&StepContext { policy, at, wall: at, route: &|| routed }, verdict)
 }
 
 /// Runs verdicts given as `(second, verdict)`. Returns the transitions as `second: word`, with `!`

@@ -2,7 +2,7 @@
 //! far.
 
 use super::expected_verdict::ExpectedVerdict;
-use super::spec::{DeviceReport, ExpectedTransition, Spec};
+use super::spec::{DeviceReport, ExpectedTransition, LATE_ABOVE, Spec};
 
 /// Severities in rising order.
 const SEVERITIES: [&str; 5] = ["info", "minor", "moderate", "major", "critical"];
@@ -22,6 +22,13 @@ pub(super) struct RuleCourse {
 struct ModelOwed {
     since: i64,
     rise: bool,
+    on_watch: bool,
+}
+
+impl ModelOwed {
+    fn since(since: i64) -> Self {
+        Self { since, rise: false, on_watch: false }
+    }
 }
 
 struct ModelStep {
@@ -43,14 +50,14 @@ struct MadeTransition {
     notify: bool,
     flapping: bool,
     follow_up: bool,
+    on_watch: bool,
     delayed: bool,
+    /// Verdicts before the transition and with it.
+    looks: usize,
 }
 
 /// Distance between two tries of what is owed, in seconds.
 const TRY_AGAIN: i64 = 60;
-
-/// Age above which a notification is delayed, in seconds.
-const DELAYED_ABOVE: i64 = 1_800;
 
 impl RuleCourse {
     /// Advances by one verdict. Returns whether a transition followed.
@@ -80,8 +87,8 @@ impl RuleCourse {
         };
         if self.owed.is_none() {
             self.tried = None;
-        } else if asked && !report.late || self.tried.is_none() {
-            self.tried = Some(report.wall());
+        } else if asked && !report.is_late() || self.tried.is_none() {
+            self.tried = Some(report.wall);
         }
         let made = self.made.len() > before;
         if let Some(look) = self.looks.last_mut() {
@@ -141,37 +148,45 @@ impl RuleCourse {
         if self.owed.is_none() && !due {
             return false;
         }
-        if report.reachable && !report.late {
-            self.tell(spec, second);
+        if report.is_late() {
+            self.owed.get_or_insert(ModelOwed::since(second));
         } else {
-            self.owed.get_or_insert(ModelOwed { since: second, rise: false });
+            self.tell(spec, second, report.wall, report.reachable);
         }
         true
     }
 
-    /// Makes a notification of an open episode.
-    fn tell(&mut self, spec: &Spec, second: i64) {
+    /// Makes a notification of an open episode. One that reaches nobody is recorded once.
+    fn tell(&mut self, spec: &Spec, second: i64, wall: i64, reachable: bool) {
         let told = self.episode().iter().any(|made| made.notify);
         let owed = self.owed.take();
+        let on_watch = owed.is_some_and(|owed| owed.on_watch);
+        if !reachable {
+            let owed = owed.unwrap_or(ModelOwed::since(second));
+            self.owed = Some(ModelOwed { on_watch: true, ..owed });
+            if on_watch {
+                return;
+            }
+        }
         self.make(spec, second, "notified", self.severity());
         let last = self.last();
-        last.notify = true;
+        (last.notify, last.on_watch) = (reachable, on_watch);
         last.follow_up = told && !owed.is_some_and(|owed| owed.rise);
-        last.delayed = owed.is_some_and(|owed| second - owed.since > DELAYED_ABOVE);
+        last.delayed = owed.is_some_and(|owed| wall - owed.since > LATE_ABOVE);
     }
 
     pub(super) fn look_at_owed(&mut self, spec: &Spec, second: i64, reachable: bool) -> bool {
-        let due = self.tried.is_some_and(|tried| (second - tried).abs() >= TRY_AGAIN);
-        if due && reachable {
-            self.tell(spec, second);
-            self.tried = None;
-            if let Some(look) = self.looks.last_mut() {
-                look.stands = true;
-            }
-        } else if due {
-            self.tried = Some(second);
+        if self.tried.is_none_or(|tried| second - tried < TRY_AGAIN) {
+            return false;
         }
-        due && reachable
+        let before = self.made.len();
+        self.tell(spec, second, second, reachable);
+        self.tried = self.owed.map(|_| second);
+        let made = self.made.len() > before;
+        if let Some(look) = self.looks.last_mut() {
+            look.stands |= made;
+        }
+        made
     }
 
     fn maybe_resolve(&mut self, spec: &Spec, report: &DeviceReport) {
@@ -184,23 +199,25 @@ impl RuleCourse {
         let silent = self.is_silent(spec, report.second);
         self.make(spec, report.second, "resolved", self.severity());
         let last = self.last();
-        (last.notify, last.follow_up, last.delayed) = (told && !silent, true, report.late);
+        (last.notify, last.follow_up, last.delayed) = (told && !silent, true, report.is_late());
         self.owed = None;
     }
 
     /// Settles whether the transition that was just made reaches anybody.
     fn told_or_owed(&mut self, report: &DeviceReport, rise: bool) {
-        if report.reachable && !report.late {
+        if report.reachable && !report.is_late() {
             self.last().notify = true;
             self.owed = None;
         } else {
-            let owed = self.owed.get_or_insert(ModelOwed { since: report.second, rise: false });
+            let owed = self.owed.get_or_insert(ModelOwed::since(report.second));
             owed.rise |= rise;
+            owed.on_watch = !report.is_late();
         }
     }
 
     fn make(&mut self, spec: &Spec, second: i64, to: &'static str, severity: &'static str) {
-        self.made.push(MadeTransition { second, to, severity, ..MadeTransition::default() });
+        let looks = self.looks.len();
+        self.made.push(MadeTransition { second, to, severity, looks, ..MadeTransition::default() });
         self.last().flapping = self.flapping_since(spec, second).is_some();
     }
 
@@ -240,10 +257,12 @@ impl RuleCourse {
         self.made.last().expect("an episode is open").severity
     }
 
-    /// Returns the time of the last notification, ends excluded.
+    /// Returns the time of the last notification, ends excluded. A reading of an earlier time that
+    /// came after it takes its place.
     fn told_at(&self) -> Option<i64> {
-        let told = self.made.iter().rfind(|made| made.notify && made.to != "resolved");
-        told.map(|made| made.second)
+        let told = self.made.iter().rfind(|made| made.notify && made.to != "resolved")?;
+        let later = self.looks[told.looks..].iter().map(|look| look.second);
+        later.chain([told.second]).min()
     }
 
     fn is_cool(&self, spec: &Spec, second: i64) -> bool {
@@ -289,6 +308,7 @@ impl RuleCourse {
             notify: last.notify,
             flapping: last.flapping,
             follow_up: last.follow_up,
+            on_watch: last.on_watch,
             delayed: last.delayed,
             opened_at: episode[0].second,
             seq: episode.len() - 1,

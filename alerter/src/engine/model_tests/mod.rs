@@ -30,7 +30,7 @@ fn compared(
     events: &[ModelEvent],
 ) -> Result<Vec<ExpectedTransition>, TestCaseError> {
     let found = played(rules, events);
-    let seconds: Vec<i64> = events.iter().map(ModelEvent::second).collect();
+    let seconds: Vec<Option<i64>> = events.iter().map(ModelEvent::second).collect();
     invariants::check(rules, &seconds, &found);
     prop_assert_eq!(&found, &expected(rules, events), "the engine's, and the model's");
     Ok(found)
@@ -95,7 +95,8 @@ proptest! {
             // Each reading has its own second, and its recipients are reachable: otherwise the
             // parts would differ.
             let mut report = report.clone();
-            (report.second, report.reachable) = (2 * number as i64, true);
+            let second = 2 * number as i64;
+            (report.second, report.wall, report.reachable) = (second, second, true);
             let several = parted(&report, &order).into_iter().map(ModelEvent::Reading);
             parts.extend(several);
             seconds.push(ModelEvent::Reading(report));

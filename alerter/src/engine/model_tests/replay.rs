@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
-use ljwx_reading::Reading;
+use ljwx_reading::{DeviceSn, Ids, Reading};
 
 use super::spec::{DeviceReport, ExpectedTransition, ModelEvent, START_MS, Spec};
 use crate::engine::episode::TransitionKind;
 use crate::engine::journal::read;
-use crate::engine::routing::{OwedReason, Routed};
+use crate::engine::routing::{OwedReason, Routed, Router};
 use crate::engine::{Arrival, Change, Engine, RuleState, StateChanges, StoredPartition};
 use crate::rules::index::RuleSet;
+use crate::rules::rule::Rule;
 
 /// The only partition.
 const PARTITION: i32 = 0;
@@ -43,14 +44,31 @@ pub(super) fn played(rules: &[Spec], events: &[ModelEvent]) -> Vec<ExpectedTrans
 
 /// Returns the engine's changes at a reading. Only this function calls the evaluation.
 fn evaluated(engine: &mut Engine, reading: &Reading, report: &DeviceReport) -> Vec<Change> {
-    let late_ms = (report.wall() - report.second) * 1000;
-    let arrival = Arrival::from(reading);
-    let arrival = Arrival { evaluated_ms: arrival.evaluated_ms + late_ms, ..arrival };
-    engine.evaluate(PARTITION, arrival, &router(report.reachable)).changes
+    let evaluated_ms = START_MS + report.wall * 1000;
+    let arrival = Arrival { evaluated_ms, ..Arrival::from(reading) };
+    let mut router = LookedUp { answer: answer(report.reachable), known: false };
+    let mut evaluated = engine.evaluate(PARTITION, arrival, &router);
+    while !evaluated.unknown.is_empty() {
+        router.known = true;
+        engine.resume(PARTITION, arrival, &router, &mut evaluated);
+    }
+    evaluated.changes
 }
 
-fn router(reachable: bool) -> Routed {
+fn answer(reachable: bool) -> Routed {
     if reachable { Routed::Somebody } else { Routed::Nobody(OwedReason::NoRecipient) }
+}
+
+/// Knows people once they are looked up.
+struct LookedUp {
+    answer: Routed,
+    known: bool,
+}
+
+impl Router for LookedUp {
+    fn route(&self, _: Ids, _: &DeviceSn, _: &Rule) -> Option<Routed> {
+        self.known.then_some(self.answer)
+    }
 }
 
 struct Played {
@@ -88,8 +106,13 @@ impl Played {
     /// Looks at what is owed. A look is a transaction of its own.
     fn look(&mut self, event: usize, second: i64, reachable: bool) {
         let now_ms = START_MS + second * 1000;
-        let changes = self.engine.look(PARTITION, now_ms, &router(reachable));
-        let changes = changes.expect("everybody is known");
+        let mut router = LookedUp { answer: answer(reachable), known: false };
+        let (mut changes, unknown) = self.engine.look(PARTITION, now_ms, true, &router);
+        assert!(changes.is_empty(), "nobody is known");
+        if !unknown.is_empty() {
+            router.known = true;
+            changes = self.engine.look(PARTITION, now_ms, true, &router).0;
+        }
         self.lines.extend(changes.iter().map(|change| line(event, change)));
         self.commit(event);
     }
@@ -139,9 +162,9 @@ impl Played {
         self.lines.truncate(lines_done);
         self.start();
         // The waits of what is owed begin now.
-        let last = events.iter().map(ModelEvent::second).max().unwrap_or_default();
-        let begun = self.engine.look(PARTITION, START_MS + last * 1000, &Routed::Somebody);
-        assert_eq!(begun.map(|changes| changes.len()), Ok(0));
+        let last = events.iter().filter_map(ModelEvent::wall).max().unwrap_or_default();
+        let begun = self.engine.look(PARTITION, START_MS + last * 1000, true, &Routed::Somebody);
+        assert!(begun.0.is_empty(), "{begun:?}");
         for (number, event) in events.iter().enumerate().skip(events_done) {
             if let ModelEvent::Reading(report) = event {
                 self.hear(number, report);
@@ -167,6 +190,7 @@ fn line(event: usize, change: &Change) -> ExpectedTransition {
         notify: transition.notify,
         flapping: transition.flapping,
         follow_up: transition.follow_up,
+        on_watch: transition.on_watch,
         delayed: transition.delayed,
         opened_at: (transition.opened_at - START_MS) / 1000,
         seq: transition.seq as usize,

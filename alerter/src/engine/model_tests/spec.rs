@@ -83,8 +83,10 @@ pub(super) struct DeviceReport {
     pub(super) ahead: bool,
     /// Whether a recipient can be notified.
     pub(super) reachable: bool,
-    /// Whether the report is evaluated too late to be notified as if it were now.
-    pub(super) late: bool,
+    /// Age at which the report is evaluated at least, in seconds.
+    pub(super) lag: i64,
+    /// Second of the wall clock at which the report is evaluated.
+    pub(super) wall: i64,
     /// Whether a transaction ends with this report. Reports after the last transaction are
     /// evaluated again after a crash.
     pub(super) committed: bool,
@@ -114,6 +116,7 @@ pub(super) struct ExpectedTransition {
     pub(super) notify: bool,
     pub(super) flapping: bool,
     pub(super) follow_up: bool,
+    pub(super) on_watch: bool,
     pub(super) delayed: bool,
     pub(super) opened_at: i64,
     pub(super) seq: usize,
@@ -192,7 +195,7 @@ impl fmt::Debug for DeviceReport {
         for (word, said) in [
             ("ahead", self.ahead),
             ("nobody reachable", !self.reachable),
-            ("late", self.late),
+            ("late", self.is_late()),
             ("committed", self.committed),
         ] {
             if said {
@@ -203,24 +206,32 @@ impl fmt::Debug for DeviceReport {
     }
 }
 
-/// The age at which a late report is evaluated, in seconds.
-pub(super) const LATE_BY: i64 = 1_860;
+/// Age above which a report is late, in seconds.
+pub(super) const LATE_ABOVE: i64 = 1_800;
 
 impl ModelEvent {
     /// Returns the second of an event that has one.
-    pub(super) fn second(&self) -> i64 {
+    pub(super) fn second(&self) -> Option<i64> {
         match self {
-            Self::Reading(report) => report.second,
-            Self::Look(second, _) => *second,
-            Self::Crash | Self::Edit(..) => 0,
+            Self::Reading(report) => Some(report.second),
+            Self::Look(second, _) => Some(*second),
+            Self::Crash | Self::Edit(..) => None,
+        }
+    }
+
+    /// Returns the second of the wall clock of an event that has one.
+    pub(super) fn wall(&self) -> Option<i64> {
+        match self {
+            Self::Reading(report) => Some(report.wall),
+            other => other.second(),
         }
     }
 }
 
 impl DeviceReport {
-    /// Returns the second of the wall clock at which the report is evaluated.
-    pub(super) fn wall(&self) -> i64 {
-        self.second + if self.late { LATE_BY } else { 0 }
+    /// Whether the report is evaluated too late to be notified as if it were now.
+    pub(super) fn is_late(&self) -> bool {
+        self.wall - self.second > LATE_ABOVE
     }
 
     /// Returns the serial number of the device.

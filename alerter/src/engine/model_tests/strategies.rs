@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::spec::{
-    BLOOD_PRESSURE, ConditionSpec, DeviceReport, ModelEvent, SIGNS, START, Spec, TriggerSpec,
-    VitalName,
+    BLOOD_PRESSURE, ConditionSpec, DeviceReport, LATE_ABOVE, ModelEvent, SIGNS, START, Spec,
+    TriggerSpec, VitalName,
 };
 
 /// Devices of a stream.
@@ -141,9 +141,11 @@ pub(super) fn events() -> impl Strategy<Value = Vec<ModelEvent>> {
 
 /// Returns readings that are often late or reach no one, with looks of the clock at any distance.
 pub(super) fn owing_events() -> impl Strategy<Value = Vec<ModelEvent>> {
-    let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.5));
-    let report = (report(), flags).prop_map(|(report, (late, reachable))| {
-        ModelEvent::Reading(DeviceReport { late, reachable, ..report })
+    // Some are just late, and some are just not.
+    let lag = prop_oneof![2 => Just(0_i64), 1 => Just(LATE_ABOVE - 5), 2 => Just(LATE_ABOVE + 5)];
+    let flags = (lag, prop::bool::weighted(0.5));
+    let report = (report(), flags).prop_map(|(report, (lag, reachable))| {
+        ModelEvent::Reading(DeviceReport { lag, reachable, ..report })
     });
     let event = prop_oneof![6 => report, 1 => look(0..=10), 2 => look(55..=70)];
     vec(event, 1..60).prop_map(|events| in_time(events.into_iter()))
@@ -180,25 +182,27 @@ fn report() -> impl Strategy<Value = DeviceReport> {
             let values = SIGNS.into_iter().zip(values);
             let values: BTreeMap<VitalName, i64> =
                 values.filter_map(|(sign, value)| Some((sign, value?))).collect();
-            let (reachable, late) = (!nobody, false);
-            DeviceReport { device, second, values, ahead, reachable, late, committed }
+            let (reachable, lag, wall) = (!nobody, 0, 0);
+            DeviceReport { device, second, values, ahead, reachable, lag, wall, committed }
         },
     )
 }
 
-/// Gives reports and looks their seconds.
+/// Gives reports and looks their seconds. The wall clock never goes back. The clock of the devices
+/// lags behind it by as much as the report at least.
 fn in_time(events: impl Iterator<Item = ModelEvent>) -> Vec<ModelEvent> {
-    let mut clock = 5;
+    let (mut clock, mut wall) = (5, 5);
     let placed = events.map(|event| match event {
         ModelEvent::Reading(mut report) => {
             let step = report.second;
-            clock += step.max(0);
-            report.second = clock + step.min(0);
+            clock = (wall - report.lag).max(clock) + step.max(0);
+            wall = wall.max(clock + report.lag);
+            (report.second, report.wall) = (clock + step.min(0), wall);
             ModelEvent::Reading(report)
         }
         ModelEvent::Look(step, reachable) => {
-            clock += step;
-            ModelEvent::Look(clock, reachable)
+            wall += step;
+            ModelEvent::Look(wall, reachable)
         }
         other => other,
     });

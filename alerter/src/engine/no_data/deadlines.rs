@@ -9,9 +9,7 @@ use std::sync::Arc;
 use ljwx_reading::DeviceSn;
 
 use crate::engine::device::Device;
-use crate::engine::episode::TransitionKind;
 use crate::engine::no_data::partition_clock::PartitionClock;
-use crate::engine::outcome::Change;
 use crate::rules::rule::Rule;
 
 /// Checks in the order of their times; at most one check for each rule and device.
@@ -52,27 +50,9 @@ impl Deadlines {
         Some(DueCheck { at, device_sn, rule_id })
     }
 
-    /// Returns the checks that are due by `until`, earliest first.
-    pub fn due(&self, until: i64) -> impl Iterator<Item = (&DeviceSn, i64)> {
-        let due = self.order.iter().take_while(move |(at, ..)| *at <= until);
-        due.map(|(_, device_sn, rule_id)| (device_sn, *rule_id))
-    }
-
     /// Returns the time of the earliest check.
     pub fn first(&self) -> Option<i64> {
         self.order.first().map(|(at, ..)| *at)
-    }
-}
-
-/// Schedules the check of an episode that a reading has opened, if the episode may become stale.
-pub fn schedule_stale_check(
-    deadlines: &mut Deadlines,
-    clock: &PartitionClock,
-    device: &Device,
-    change: &Change,
-) {
-    if change.transition.to == TransitionKind::Opened {
-        schedule_check(deadlines, clock, change.rule.iter(), &change.device_sn, device);
     }
 }
 

@@ -5,7 +5,7 @@ use ljwx_reading::wall_text;
 use serde_json::{Value, json};
 
 use crate::engine::outcome::moment;
-use crate::engine::routing::{Everybody, OwedReason, Routed, Router};
+use crate::engine::routing::{OwedReason, Routed, Router};
 use crate::engine::{Change, Engine, ReadingOutcome, StoredPartition};
 use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
@@ -47,7 +47,7 @@ fn heard(engine: &mut Engine, device: &str, second: i64, value: i64) -> Vec<Stri
         "device_sn": device, "customer_id": 7, "heart_rate": value, "timestamp": wall_text(wall),
         "received_at": at,
     });
-    let judged = engine.evaluate(0, &reading(fields), &Everybody);
+    let judged = engine.evaluate(0, &reading(fields), &Routed::Somebody);
     assert_eq!(judged.outcome, ReadingOutcome::Evaluated);
     said(&judged.changes)
 }
@@ -97,7 +97,7 @@ fn wall_time_notices_what_the_next_record_would_show() {
     assert!(engine.overdue(HOUR_MS + 304_000).is_empty(), "a reading may be under way");
     let now = HOUR_MS + 306_000;
     assert_eq!(engine.overdue(now), [0]);
-    assert_eq!(said(&engine.tick(0, now, &Everybody).unwrap()), ["A opened 300 told"]);
+    assert_eq!(said(&engine.tick(0, now, &Routed::Somebody).0), ["A opened 300 told"]);
     assert!(engine.overdue(now).is_empty() && others(&mut engine, 310, 600).is_empty());
 }
 
@@ -178,19 +178,19 @@ fn an_absence_that_nobody_could_be_told_of_is_told_later_though_the_device_stays
     heard(&mut engine, "A", 0, 80);
     others(&mut engine, 0, 290);
     let nobody = Routed::Nobody(OwedReason::NoRecipient);
-    let opened = engine.tick(0, HOUR_MS + 306_000, &nobody).unwrap();
+    let opened = engine.tick(0, HOUR_MS + 306_000, &nobody).0;
     assert_eq!(said(&opened), ["A opened 300"]);
     let mut look = |second: i64, router: &dyn Router| {
-        assert!(engine.tick(0, HOUR_MS + second * 1000, router).unwrap().is_empty());
-        engine.look(0, HOUR_MS + second * 1000, router).unwrap()
+        assert!(engine.tick(0, HOUR_MS + second * 1000, router).0.is_empty());
+        engine.look(0, HOUR_MS + second * 1000, true, router).0
     };
-    assert!(look(360, &Everybody).is_empty(), "it is looked at once a minute");
+    assert!(look(360, &Routed::Somebody).is_empty(), "it is looked at once a minute");
     assert!(look(366, &nobody).is_empty());
-    let told = look(426, &Everybody);
+    let told = look(426, &Routed::Somebody);
     assert_eq!(said(&told), ["A notified 426 told"]);
     let silence = Measurement { vital: Vital::NoData, value: 426.0 };
     assert!(matches!(told[0].verdict, Verdict::Breach { measured, .. } if measured == silence));
-    assert!(look(540, &Everybody).is_empty(), "once");
+    assert!(look(540, &Routed::Somebody).is_empty(), "once");
 }
 
 #[test]
@@ -199,9 +199,9 @@ fn an_absence_that_ends_while_it_is_owed_is_told_to_nobody() {
     heard(&mut engine, "A", 0, 80);
     others(&mut engine, 0, 290);
     let silenced = Routed::Nobody(OwedReason::Silenced);
-    assert_eq!(said(&engine.tick(0, HOUR_MS + 306_000, &silenced).unwrap()), ["A opened 300"]);
+    assert_eq!(said(&engine.tick(0, HOUR_MS + 306_000, &silenced).0), ["A opened 300"]);
     assert_eq!(heard(&mut engine, "A", 320, 80), ["A resolved 320"]);
-    assert!(engine.look(0, HOUR_MS + 400_000, &Everybody).unwrap().is_empty());
+    assert!(engine.look(0, HOUR_MS + 400_000, true, &Routed::Somebody).0.is_empty());
 }
 
 #[test]
@@ -210,8 +210,33 @@ fn a_reminder_of_an_absence_counts_from_the_look_that_told_it() {
     heard(&mut engine, "A", 0, 80);
     others(&mut engine, 0, 290);
     let silenced = Routed::Nobody(OwedReason::Silenced);
-    assert_eq!(engine.tick(0, HOUR_MS + 306_000, &silenced).unwrap().len(), 1);
-    let told = engine.look(0, HOUR_MS + 366_000, &Everybody).unwrap();
+    assert_eq!(engine.tick(0, HOUR_MS + 306_000, &silenced).0.len(), 1);
+    let told = engine.look(0, HOUR_MS + 366_000, true, &Routed::Somebody).0;
     assert_eq!(said(&told), ["A notified 366 told"]);
     assert_eq!(others(&mut engine, 370, 610), ["A notified 486 told", "A notified 606 told"]);
+}
+
+#[test]
+fn after_a_restart_an_owed_absence_is_neither_dated_back_nor_reminded_of_many_times() {
+    let rules = rules(json!({"cooldown_seconds": 0, "repeat_interval_seconds": 60}));
+    let mut engine = engine(&rules);
+    heard(&mut engine, "A", 0, 80);
+    others(&mut engine, 0, 290);
+    let silenced = Routed::Nobody(OwedReason::Silenced);
+    assert_eq!(said(&engine.tick(0, HOUR_MS + 306_000, &silenced).0), ["A opened 300"]);
+    assert!(engine.look(0, HOUR_MS + 366_000, true, &silenced).0.is_empty());
+    let stored = engine.as_stored(0);
+    for edited in [false, true] {
+        engine.load(0, stored.clone());
+        engine.realign(0);
+        if edited {
+            engine.set_rules(Arc::clone(&rules));
+            engine.realign(0);
+        }
+        assert_eq!(heard(&mut engine, "B", 380, 80), [""; 0], "nothing is checked again");
+        assert!(engine.look(0, HOUR_MS + 390_000, true, &Routed::Somebody).0.is_empty());
+        let told = engine.look(0, HOUR_MS + 450_000, true, &Routed::Somebody).0;
+        assert_eq!(said(&told), ["A notified 450 told"]);
+        assert_eq!(heard(&mut engine, "B", 520, 80), ["A notified 510 told"]);
+    }
 }

@@ -104,6 +104,8 @@ pub(super) fn choose(
         std::mem::swap(&mut counting, &mut unserved);
     }
     let mut chosen = chosen(contacts, people, &counting, channels.message);
+    // The watch does not count beside the other channels, so it is omitted first.
+    chosen.sort_by_key(|recipient| recipient.address.channel == Channel::Message);
     let omitted = chosen.len().saturating_sub(RECIPIENTS_MAX);
     chosen.truncate(RECIPIENTS_MAX);
     chosen.sort_unstable();

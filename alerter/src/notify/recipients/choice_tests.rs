@@ -278,3 +278,16 @@ fn a_rule_that_names_wecom_alone_stays_there() {
     assert_eq!(elsewhere("wecom", 5, "wecom", known), [""; 0]);
     assert_eq!(elsewhere("wechat wecom", 5, "wecom", known), ["openid:o5"]);
 }
+
+#[test]
+fn the_watch_is_omitted_before_those_who_count() {
+    let people: Vec<i64> = (1..=60).collect();
+    let choice = choose(
+        &contacts("o", &[(60, &["openid:o60"])]),
+        &people,
+        channels("message wechat"),
+        &|_| false,
+    );
+    assert_eq!((choice.recipients.len(), choice.omitted), (RECIPIENTS_MAX, 11));
+    assert_eq!(choice.routed(), Routed::Somebody);
+}

@@ -10,10 +10,11 @@ use ljwx_reading::{DeviceSn, Ids};
 
 use super::choice::Choice;
 use super::contacts::Contacts;
-use crate::engine::routing::{DueNotification, OwedReason, Routed, Router};
+use crate::engine::routing::{OwedReason, Routed, Router};
 use crate::notify::limits::AccountLimits;
 use crate::notify::silences::ActiveSilences;
-use crate::rules::channel::Channels;
+use crate::rules::channel::{Channel, Channels};
+use crate::rules::rule::Rule;
 
 /// The contacts, silences and accounts of a batch.
 #[derive(Debug)]
@@ -21,21 +22,27 @@ pub struct PeopleRouter {
     silences: ActiveSilences,
     limits: Arc<AccountLimits>,
     contacts: HashMap<Ids, Contacts>,
+    /// Whether an account rests. The sender may change that at any time, and recipients are chosen
+    /// twice: before a step, and for its rows. So the first answer holds for the batch.
+    resting: HashMap<String, bool>,
     /// This process's clock, in milliseconds. Silences depend on it.
     now_ms: i64,
-    /// The time of the batch. Whether an account rests does not change within the batch.
-    begun: Instant,
 }
 
 impl PeopleRouter {
     /// A router that knows no contacts.
     pub fn new(silences: ActiveSilences, limits: Arc<AccountLimits>, now_ms: i64) -> Self {
-        Self { silences, limits, contacts: HashMap::new(), now_ms, begun: Instant::now() }
+        Self { silences, limits, contacts: HashMap::new(), resting: HashMap::new(), now_ms }
     }
 
     /// Answers as of `now_ms` from now on.
     pub fn set_now(&mut self, now_ms: i64) {
         self.now_ms = now_ms;
+    }
+
+    /// Returns the number of ids whose contacts are known.
+    pub fn known(&self) -> usize {
+        self.contacts.len()
     }
 
     /// Returns those whose contacts are not known.
@@ -45,6 +52,14 @@ impl PeopleRouter {
 
     /// Takes over contacts that were looked up.
     pub fn add(&mut self, found: HashMap<Ids, Contacts>) {
+        let Self { limits, resting, .. } = self;
+        for contacts in found.values() {
+            let kinds = [Channel::Official, Channel::Wecom];
+            for name in kinds.into_iter().filter_map(|kind| contacts.accounts().name(kind)) {
+                let rests = |name: &String| limits.is_resting(name, Instant::now());
+                resting.entry(name).or_insert_with_key(rests);
+            }
+        }
         self.contacts.extend(found);
     }
 
@@ -61,17 +76,13 @@ impl PeopleRouter {
 
     /// Chooses the recipients of an alert by these channels. Accounts that rest are passed over.
     pub fn choose(&self, ids: Ids, channels: Channels) -> Option<Choice> {
-        let rests = |name: &str| self.limits.is_resting(name, self.begun);
+        let rests = |name: &str| self.resting.get(name).is_some_and(|rests| *rests);
         Some(self.contacts.get(&ids)?.choose(channels, &rests))
     }
 }
 
 impl Router for PeopleRouter {
-    fn route(&self, due: &DueNotification<'_>) -> Option<Routed> {
-        let DueNotification { ids, device_sn, rule } = *due;
-        if !rule.channels.name_people() {
-            return Some(Routed::NoChannel);
-        }
+    fn route(&self, ids: Ids, device_sn: &DeviceSn, rule: &Rule) -> Option<Routed> {
         if self.is_silenced(ids, device_sn, rule.id) {
             return Some(Routed::Nobody(OwedReason::Silenced));
         }

@@ -24,9 +24,11 @@ impl Sender {
         notice: Option<Notice>,
         delayed: bool,
     ) -> Option<Attempt> {
-        let Some(notice) = notice else {
+        let Some(mut notice) = notice else {
             return Some(Attempt::not_sent(Settlement::Failed, "no_content"));
         };
+        // The transition may have been delayed before it was written.
+        notice.delayed |= delayed;
         let Ok(user_id) = address.name.parse() else {
             return Some(Attempt::not_sent(Settlement::Failed, "no_user"));
         };
@@ -43,11 +45,9 @@ impl Sender {
             }
         };
         let is_wearer = wearer.user_id == Some(user_id);
-        // The transition may have been delayed before it was written.
-        let late = Notice { delayed: delayed || notice.delayed, ..notice.clone() };
         let message = DeviceMessage {
             device_sn: &notice.device_sn,
-            text: device_message::text(&late, is_wearer),
+            text: device_message::text(&notice, is_wearer),
             user_id,
             is_wearer,
             org_id: wearer.org_id,

@@ -70,6 +70,12 @@ impl ActiveSilences {
         Self(receiver)
     }
 
+    /// No silences, of a table that was not read.
+    #[cfg(test)]
+    pub fn unread() -> Self {
+        Self(watch::channel(None).1)
+    }
+
     /// Waits until the table was read once. Before the first read, silenced alerts would be
     /// notified.
     pub async fn known(&mut self) {
@@ -141,14 +147,15 @@ async fn read(pool: &MySqlPool, bound: &RowBound) -> anyhow::Result<SilenceSnaps
 
 #[cfg(test)]
 mod tests {
-
+    use ljwx_reading::Ids;
     use serde_json::json;
 
     use super::*;
     use crate::engine::Engine;
     use crate::engine::episode::TransitionKind;
-    use crate::engine::routing::{DueNotification, OwedReason, Routed, Router};
+    use crate::engine::routing::{OwedReason, Routed, Router};
     use crate::rules::index::RuleSet;
+    use crate::rules::rule::Rule;
     use crate::test_support::{heart_rate, rule};
 
     fn known(starts_at: i64, ends_at: i64, server_ahead_ms: i64) -> ActiveSilences {
@@ -187,8 +194,8 @@ mod tests {
     fn a_silenced_episode_is_told_once_the_silence_ends_and_its_end_always() {
         struct Silenced(ActiveSilences, i64);
         impl Router for Silenced {
-            fn route(&self, due: &DueNotification<'_>) -> Option<Routed> {
-                let silence = self.0.matching(self.1, 7, due.device_sn, due.rule.id);
+            fn route(&self, _: Ids, device_sn: &DeviceSn, rule: &Rule) -> Option<Routed> {
+                let silence = self.0.matching(self.1, 7, device_sn, rule.id);
                 let silenced = Routed::Nobody(OwedReason::Silenced);
                 Some(if silence.is_some() { silenced } else { Routed::Somebody })
             }
@@ -215,7 +222,7 @@ mod tests {
 
     #[test]
     fn nothing_is_silenced_before_the_table_was_read() {
-        let silences = ActiveSilences(watch::channel(None).1);
+        let silences = ActiveSilences::unread();
         assert!(!silences.are_known());
         assert_eq!(silences.matching(0, 7, &DeviceSn::new("A1").unwrap(), 3), None);
     }

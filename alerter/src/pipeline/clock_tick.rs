@@ -1,0 +1,100 @@
+//! Acts on the wall clock: finds missing data that no record shows, and tries what is owed.
+//!
+//! [`crate::engine`] decides what is due. Data is missing only in partitions that have been read to
+//! their end.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::time::{Instant, SystemTime};
+
+use jiff::Timestamp;
+use tracing::debug;
+
+use super::Pipeline;
+use crate::mysql::retry::Stopping;
+use crate::pipeline::alert_span::Cause;
+use crate::pipeline::partition_batch::PartitionBatch;
+
+impl Pipeline {
+    /// Evaluates `NO_DATA` rules that no record triggers, and tries what is owed and was not tried
+    /// for a while.
+    pub(super) async fn on_clock_tick(&mut self) -> anyhow::Result<ControlFlow<()>> {
+        let begun = Instant::now();
+        let now_ms = Timestamp::now().as_millisecond();
+        let overdue = self.engine.overdue(now_ms);
+        let looks = self.engine.due_looks(now_ms);
+        let behind = looks.iter().filter(|(_, is_current)| !**is_current);
+        let asked = behind.map(|(partition, _)| *partition).chain(overdue.iter().copied());
+        let at_end = self.read_to_end(asked.collect()).await;
+        let due: BTreeSet<i32> = looks.into_keys().chain(at_end.iter().copied()).collect();
+        let mut batch = Vec::new();
+        for partition in due {
+            let Some(mut partition_batch) = self.partition_batch(partition) else { continue };
+            let at_end = at_end.contains(&partition);
+            let is_missing = at_end && overdue.contains(&partition);
+            let passed = self.pass_time(now_ms, at_end, is_missing, &mut partition_batch).await;
+            if passed == Err(Stopping) {
+                return Ok(ControlFlow::Break(()));
+            }
+            batch.push(partition_batch);
+        }
+        self.commit(batch, begun).await
+    }
+
+    /// Returns those of the partitions that have been read to their end.
+    async fn read_to_end(&self, asked: BTreeSet<i32>) -> BTreeSet<i32> {
+        if asked.is_empty() {
+            return asked;
+        }
+        let ends = match self.parts.source.ends(asked.into_iter().collect()).await {
+            Ok(ends) => ends,
+            Err(error) => {
+                debug!(%error, "cannot read the end of the topic, postponing what depends on it");
+                Vec::new()
+            }
+        };
+        let is_read = |(partition, end): (i32, i64)| {
+            let position = self.positions.get(&partition)?;
+            (position.next >= end).then_some(partition)
+        };
+        ends.into_iter().filter_map(is_read).collect()
+    }
+
+    /// Adds to the partition's batch what the wall clock changes. Before a step, looks up the people
+    /// whom the engine names.
+    async fn pass_time(
+        &mut self,
+        now_ms: i64,
+        at_end: bool,
+        is_missing: bool,
+        partition_batch: &mut PartitionBatch,
+    ) -> Result<(), Stopping> {
+        let partition = partition_batch.advance.partition;
+        let (mut router, mut changes) = (self.router(), Vec::new());
+        loop {
+            let (made, mut unknown) = self.engine.look(partition, now_ms, at_end, &router);
+            changes.extend(made);
+            if is_missing {
+                let (made, others) = self.engine.tick(partition, now_ms, &router);
+                changes.extend(made);
+                unknown.extend(others);
+            }
+            if unknown.is_empty() {
+                break;
+            }
+            self.look_up(&mut router, &unknown).await?;
+        }
+        let people = changes.iter().map(|change| change.ids).collect();
+        self.look_up(&mut router, &people).await?;
+        let cause = Cause {
+            reading: None,
+            partition,
+            offset: partition_batch.advance.to,
+            topic: &self.parts.topic.clone(),
+            context: None,
+            since: SystemTime::now(),
+        };
+        self.record(&changes, None, &cause, partition_batch, &router);
+        Ok(())
+    }
+}
