@@ -16,6 +16,10 @@ use crate::rules::channel::Channel;
 /// Time for which a claimed row belongs to its sender, several times the length of one send.
 const LEASE: Duration = Duration::from_secs(60);
 
+/// Time for which a row holds back later episodes of its device. Two rows can never hold back each
+/// other for longer.
+const HOLDS_BACK_MAX: Duration = Duration::from_secs(10 * 60);
+
 /// Due rows that are read at a time.
 const DUE_MAX: usize = 64;
 
@@ -47,7 +51,8 @@ impl Outbox {
     /// Returns due rows, the longest pending first.
     ///
     /// Of one episode and recipient only the first pending row is due. So no end is read before its
-    /// opening. Rows of the tenants and channels in `paused`, and of the channels in `full`, are
+    /// opening. A later episode of the device waits for it too, so that no late end seems to end the
+    /// later one. Rows of the tenants and channels in `paused`, and of the channels in `full`, are
     /// left out.
     pub async fn due(
         &self,
@@ -128,7 +133,7 @@ impl Outbox {
 /// back later rows.
 ///
 /// The order of the conditions counts: MariaDB evaluates them as they are written. A paused account
-/// may have a hundred thousand rows, for which the subquery would take seconds.
+/// may have a hundred thousand rows, for which the subqueries would take seconds.
 fn due(paused: &[(i64, Channel)], full: &[Channel]) -> QueryBuilder<MySql> {
     let mut query = QueryBuilder::new(format!(
         "SELECT id, customer_id, recipient, CAST({NOW_MS} - next_attempt_at AS SIGNED) AS due_ms \
@@ -148,6 +153,15 @@ fn due(paused: &[(i64, Channel)], full: &[Channel]) -> QueryBuilder<MySql> {
              AND earlier.transition_seq < due.transition_seq \
              AND earlier.state IN ('pending', 'in_digest'))",
     );
+    query.push(format!(
+        " AND NOT EXISTS (SELECT 1 FROM t_alert_outbox AS earlier \
+             WHERE earlier.device_sn = due.device_sn AND earlier.recipient = due.recipient \
+             AND earlier.episode_key <> due.episode_key \
+             AND (earlier.created_at < due.created_at \
+             OR earlier.created_at = due.created_at AND earlier.id < due.id) \
+             AND earlier.created_at > {NOW_MS} - {} AND earlier.state IN ('pending', 'in_digest'))",
+        milliseconds(HOLDS_BACK_MAX)
+    ));
     query.push(format!(" ORDER BY next_attempt_at, id LIMIT {DUE_MAX}"));
     query
 }
@@ -167,6 +181,6 @@ mod tests {
             2
         );
         assert_eq!(sql.matches("AND due.recipient NOT LIKE ?").count(), 1);
-        assert!(sql.rfind("LIKE") < sql.find("NOT EXISTS"), "a subquery for paused rows");
+        assert!(sql.rfind("LIKE") < sql.find("NOT EXISTS"), "subqueries for paused rows");
     }
 }

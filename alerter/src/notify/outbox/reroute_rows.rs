@@ -72,7 +72,7 @@ impl Outbox {
 ///
 /// A recipient who has the notification already, or a later one of its episode, gets no copy: no
 /// address gets a notification twice, and none after a later one. A recipient's own row in one of the
-/// states `set_aside` is due again.
+/// states `set_aside` is due again. A copy keeps the row's time, and with it the row's order.
 pub async fn copy(
     connection: &mut MySqlConnection,
     id: i64,
@@ -94,7 +94,6 @@ pub async fn copy(
         again("finished_at", "NULL"),
         again("lease_until", "0"),
         again("next_attempt_at", NOW_MS),
-        again("created_at", NOW_MS),
         again("state", "'pending'"),
     ];
     let query = format!(
@@ -103,7 +102,7 @@ pub async fn copy(
          next_attempt_at, created_at) SELECT episode_key, transition_seq, transition, ?, ?, \
          customer_id, device_sn, notice, '', traceparent, severity, \
          COALESCE(event_at, created_at), resends + IF(uncertain_since IS NULL, 0, 1), \
-         {NOW_MS}, {NOW_MS} FROM t_alert_outbox AS source WHERE source.id = ? AND NOT EXISTS ( \
+         {NOW_MS}, created_at FROM t_alert_outbox AS source WHERE source.id = ? AND NOT EXISTS ( \
              SELECT 1 FROM t_alert_outbox AS later WHERE later.episode_key = source.episode_key \
              AND later.transition_seq > source.transition_seq AND later.recipient = ? \
              AND (later.state IN ('sent', 'in_digest') OR later.uncertain_since IS NOT NULL \
