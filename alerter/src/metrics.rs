@@ -37,7 +37,6 @@ ljwx_service::declare_metrics! {
     /// Access tokens of WeChat, by outcome: fetched, shared, failed.
     Counter TOKEN_REFRESHES = "alerter_token_refreshes_total" by "outcome";
     /// Notifications in the outbox that wait, by severity: pending, in a pending digest, unrouted.
-    /// `unknown`: the notice cannot be read.
     Gauge OUTBOX_DEPTH = "alerter_outbox_depth" by "severity";
     /// Age of the oldest notification that waits, by severity.
     Gauge OUTBOX_OLDEST_SECONDS = "alerter_outbox_oldest_seconds" by "severity";

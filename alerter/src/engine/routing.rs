@@ -1,6 +1,6 @@
 //! Asks whether a notification that is due can reach anyone.
 //!
-//! Pure. The engine asks before it makes a step, and takes nothing back. A [`Router`] answers from
+//! Pure. The engine asks before it makes a step, and reverts nothing. A [`Router`] answers from
 //! people, accounts and silences that were looked up before.
 
 use ljwx_reading::{DeviceSn, Ids};

@@ -72,7 +72,7 @@ fn check_openid(name: &str) -> Result<(), &'static str> {
 
 fn check_userid(name: &str) -> Result<(), &'static str> {
     if name.eq_ignore_ascii_case("@all") {
-        return Err("@all would tell everybody in the company: name one member by the user id");
+        return Err("@all would notify everybody in the company: name one member by the user id");
     }
     let known =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'@' | b'.');

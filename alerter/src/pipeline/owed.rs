@@ -14,7 +14,7 @@ use crate::rules::severity::Severity;
 pub struct OwedMeasurement {
     /// Critical notifications that are owed for another reason than a silence.
     pub critical: u64,
-    /// Major and critical alerts without a recipient or an account, by tenant.
+    /// Major and critical alerts that reach no recipient, by tenant.
     pub unreached: BTreeMap<i64, u64>,
 }
 
@@ -29,8 +29,7 @@ pub(super) fn measure(episodes: impl Iterator<Item = OwedEpisode>) -> OwedMeasur
         *owed.entry((reason, severity)).or_default() += 1;
         let is_critical = severity == Severity::Critical && reason != OwedReason::Silenced;
         measurement.critical += u64::from(is_critical);
-        let is_unreached = matches!(reason, OwedReason::NoRecipient | OwedReason::NoAccount);
-        if severity >= Severity::Major && is_unreached {
+        if severity >= Severity::Major && reason.is_unreachable() {
             *measurement.unreached.entry(customer_id.unwrap_or_default()).or_default() += 1;
         }
     }
@@ -39,4 +38,24 @@ pub(super) fn measure(episodes: impl Iterator<Item = OwedEpisode>) -> OwedMeasur
         gauge!(NOTIFICATIONS_OWED, "reason" => reason, "severity" => severity).set(count as f64);
     }
     measurement
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_severe_alert_that_is_neither_silenced_nor_late_reaches_no_recipient() {
+        for (reason, unreached) in [
+            (OwedReason::NoRecipient, 1),
+            (OwedReason::NoAccount, 1),
+            (OwedReason::Refused, 1),
+            (OwedReason::Silenced, 0),
+            (OwedReason::Late, 0),
+        ] {
+            let owed = |severity| OwedEpisode { customer_id: Some(7), severity, reason };
+            let found = measure([owed(Severity::Major), owed(Severity::Minor)].into_iter());
+            assert_eq!(found.unreached.values().sum::<u64>(), unreached, "{reason:?}");
+        }
+    }
 }

@@ -100,9 +100,9 @@ impl OutboxState {
 /// The actions of `alerter outbox`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum OutboxAction {
-    /// List notifications, one a line: recipient, state and reason.
+    /// List notifications, one a line, the oldest first: recipient, state and reason.
     List {
-        /// Most lines.
+        /// Most notifications; newer ones are left out.
         #[arg(long, default_value_t = 100)]
         limit: usize,
         /// Print one JSON document instead of a table.

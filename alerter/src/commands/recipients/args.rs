@@ -26,8 +26,8 @@ pub struct AddressArgs {
     /// Tenant.
     #[arg(long)]
     pub customer_id: i64,
-    /// User; 0 for all users of the tenant without an address of that kind; -1 for the default
-    /// address of the account, which `add` only enables again.
+    /// User; 0 for every user of the tenant without an own address that serves the rule's word; -1
+    /// for the default address of the account, which `add` only enables again.
     #[arg(long, allow_negative_numbers = true)]
     pub user_id: i64,
     /// Kind of the address: openid (of a follower of the official account) or wecom (a member's

@@ -1,5 +1,5 @@
-//! Decides when operators hear of a state that lasts: when it begins, when it ends, and once a day
-//! while it lasts.
+//! Decides when operators are notified of a state that lasts: when it begins, when it ends, and once
+//! a day while it lasts.
 //!
 //! Pure: time comes as an argument. The callers may measure a state as often as they like.
 
@@ -66,7 +66,7 @@ impl LastingEvent {
     }
 }
 
-/// When a state began, and when operators last heard of it.
+/// When a state began, and when operators were last notified of it.
 #[derive(Debug, Clone, Copy)]
 struct Lasting {
     since: Timestamp,

@@ -34,7 +34,7 @@ pub struct OutboxMeasurement {
 }
 
 /// Measures the outbox at an interval, until `stop`. `failing` returns the tenants and channels whose
-/// account fails: their notifications wait, and operators have heard why.
+/// account fails: their notifications wait, and operators were notified of it.
 pub async fn monitor(
     outbox: Outbox,
     failing: impl Fn() -> Vec<(i64, Channel)> + Send,
@@ -89,7 +89,7 @@ impl Outbox {
     }
 
     /// Returns the depth of each severity. An unrouted notification is not late unless it is critical:
-    /// operators hear of it in another way.
+    /// operators are notified of it in another way.
     async fn depths(&self) -> Result<Depths, sqlx::Error> {
         let query = format!(
             "SELECT severity, COUNT(*), CAST({NOW_MS} - MIN(IF(state = 'unrouted' AND severity < ?, \

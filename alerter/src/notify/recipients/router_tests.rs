@@ -177,10 +177,8 @@ fn play(case: &Value) {
         } else {
             happens(&mut world, &mut engine, step)
         };
-        let unreached = |one: OwedEpisode| {
-            let reasons = [OwedReason::NoRecipient, OwedReason::NoAccount];
-            one.severity >= Severity::Major && reasons.contains(&one.reason)
-        };
+        let unreached =
+            |one: OwedEpisode| one.severity >= Severity::Major && one.reason.is_unreachable();
         if operators.is_empty() && engine.owed().any(unreached) {
             let at = if is_reading { &step["timestamp"] } else { &step["at"] };
             operators.push(json!({"at": at, "event": "no_recipient_reached"}));
