@@ -152,27 +152,26 @@ async fn more_notifications_than_one_statement_reads_leave_a_broken_account() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notification_that_waits_holds_back_later_alerts_of_its_device_for_ten_minutes_at_most()
--> Result<()> {
+async fn notifications_of_one_time_hold_back_each_other_for_ten_minutes_at_most() -> Result<()> {
     let (world, wechat) = world("heldback").await?;
     users(&world, [5, 6], 0).await?;
     add(&world, &[(6, 4), (6, 4), (5, 4), (5, 4)]).await?;
-    // The earlier alert of each person's device waits: one for a minute, the other for eleven.
-    for (earlier, later, minutes) in [(0, 1, 1), (2, 3, 11)] {
+    // The first alert of each person's device waits: one for a minute, the other for eleven.
+    for (first, second, minutes) in [(0, 1, 1), (2, 3, 11)] {
         let sql = format!(
-            "UPDATE t_alert_outbox SET next_attempt_at = {NOW_MS} + 3600000, \
-             created_at = created_at - {minutes} * 60000, device_sn = 'D{later}' \
-             WHERE device_sn = 'D{earlier}'"
+            "UPDATE t_alert_outbox SET created_at = created_at - {minutes} * 60000, \
+             next_attempt_at = {NOW_MS} + IF(device_sn = 'D{first}', 3600000, 0), \
+             device_sn = 'D{second}' WHERE device_sn IN ('D{first}', 'D{second}')"
         );
         world.database.execute(&sql).await?;
     }
     let alerter = world.alerter(&wechat).start().await?;
     inbox(&wechat, "o5", 1).await?;
-    let of = |person: &'static str, later: &'static str| [(person, "pending"), (person, later)];
-    // The other later alert comes first in the outbox, so it would have been sent before.
+    let of = |person: &'static str, second: &'static str| [(person, "pending"), (person, second)];
+    // The other person's alert comes first in the outbox, so it would have been sent before.
     outbox(&world, &[of("openid:o5", "sent"), of("openid:o6", "pending")].concat()).await?;
     let ten_minutes = "UPDATE t_alert_outbox SET created_at = created_at - 600000 \
-                       WHERE episode_key LIKE '%0'";
+                       WHERE recipient = 'openid:o6'";
     world.database.execute(ten_minutes).await?;
     inbox(&wechat, "o6", 1).await?;
     outbox(&world, &[of("openid:o5", "sent"), of("openid:o6", "sent")].concat()).await?;

@@ -16,8 +16,8 @@ use crate::rules::channel::Channel;
 /// Time for which a claimed row belongs to its sender, several times the length of one send.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// Time for which a row holds back later episodes of its device. Two rows can never hold back each
-/// other for longer.
+/// Time for which a row holds back another episode's row of the same time. A copy has the time of its
+/// row and a later id, so rows of one time could hold back each other.
 const HOLDS_BACK_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// Due rows that are read at a time.
@@ -158,8 +158,8 @@ fn due(paused: &[(i64, Channel)], full: &[Channel]) -> QueryBuilder<MySql> {
              WHERE earlier.device_sn = due.device_sn AND earlier.recipient = due.recipient \
              AND earlier.episode_key <> due.episode_key \
              AND (earlier.created_at < due.created_at \
-             OR earlier.created_at = due.created_at AND earlier.id < due.id) \
-             AND earlier.created_at > {NOW_MS} - {} AND earlier.state IN ('pending', 'in_digest'))",
+             OR earlier.created_at = due.created_at AND earlier.id < due.id \
+             AND earlier.created_at > {NOW_MS} - {}) AND earlier.state IN ('pending', 'in_digest'))",
         milliseconds(HOLDS_BACK_MAX)
     ));
     query.push(format!(" ORDER BY next_attempt_at, id LIMIT {DUE_MAX}"));

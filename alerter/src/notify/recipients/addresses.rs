@@ -147,16 +147,19 @@ pub async fn disable(
     is_default: bool,
     errcode: Option<i64>,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
+    // A day counts from the first refusal: later ones are of messages that waited.
+    let query = format!(
         "UPDATE t_alert_recipient_address SET disabled_at = NOW(), disabled_errcode = ? \
-         WHERE customer_id = ? AND kind = ? AND address = ?",
-    )
-    .bind(errcode)
-    .bind(customer_id)
-    .bind(address.channel.kind())
-    .bind(&address.name)
-    .execute(&mut *connection)
-    .await?;
+         WHERE customer_id = ? AND kind = ? AND address = ? \
+         AND (disabled_at IS NULL OR disabled_at <= NOW() - INTERVAL {DISABLED_HOURS} HOUR)"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(query))
+        .bind(errcode)
+        .bind(customer_id)
+        .bind(address.channel.kind())
+        .bind(&address.name)
+        .execute(&mut *connection)
+        .await?;
     if is_default {
         sqlx::query(
             "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address, \

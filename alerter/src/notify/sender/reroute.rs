@@ -52,6 +52,8 @@ impl Sender {
         let is_refused = attempt.settlement == Settlement::Refused;
         let notice = (customer_id, notification.notice.as_str());
         let found = if is_refused {
+            // Another replica may have disabled more addresses in the last seconds.
+            self.routes.directory.addresses.forget();
             self.found(notice, Some(&address), None).await?
         } else {
             self.elsewhere(notice, notification.user_id, address.channel).await?
@@ -130,12 +132,17 @@ impl Sender {
             let found = self.found((customer_id, &notification.notice), None, None).await?;
             let mut transaction = self.outbox.transaction().await?;
             let over = lock_alert(&mut transaction, &notification.episode_key).await?;
-            let outcome = if over.unwrap_or(age_ms >= UNKNOWN_MS_MAX) {
-                Outcome::Over
+            let is_over = over.unwrap_or(age_ms >= UNKNOWN_MS_MAX);
+            let is_routed = if is_over && !notification.is_end() {
+                false
             } else {
                 copy(&mut transaction, id, &found, SET_ASIDE).await?;
-                let is_reached = is_reached(&mut transaction, id).await?;
-                if is_reached { Outcome::Reached } else { Outcome::Unrouted }
+                is_reached(&mut transaction, id).await?
+            };
+            let outcome = match (is_routed, is_over) {
+                (true, _) => Outcome::Reached,
+                (false, true) => Outcome::Over,
+                (false, false) => Outcome::Unrouted,
             };
             finish(&mut transaction, id, outcome).await?;
             transaction.commit().await?;
