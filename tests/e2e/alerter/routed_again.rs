@@ -159,7 +159,7 @@ async fn notifications_of_one_time_hold_back_each_other_for_ten_minutes_at_most(
     // The first alert of each person's device waits: one for a minute, the other for eleven.
     for (first, second, minutes) in [(0, 1, 1), (2, 3, 11)] {
         let sql = format!(
-            "UPDATE t_alert_outbox SET created_at = created_at - {minutes} * 60000, \
+            "UPDATE t_alert_outbox SET created_at = {NOW_MS} - {minutes} * 60000, \
              next_attempt_at = {NOW_MS} + IF(device_sn = 'D{first}', 3600000, 0), \
              device_sn = 'D{second}' WHERE device_sn IN ('D{first}', 'D{second}')"
         );
