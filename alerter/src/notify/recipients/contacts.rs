@@ -91,12 +91,12 @@ impl Directory {
     ) -> Result<Vec<Recipient>, Arc<sqlx::Error>> {
         let Routing { user_id, org_id, channels, .. } = routing;
         let ids = Ids { customer_id: Some(customer_id), org_id, user_id };
-        let found = self.contacts(&BTreeSet::from([ids])).await?.remove(&ids);
-        let mut contacts = found.unwrap_or_default();
+        let (mut tenant, people) = self.tenant_contacts(customer_id, &[ids]).await?;
         if let Some(address) = without {
-            Arc::make_mut(&mut contacts.tenant).leave_out(address);
+            tenant.leave_out(address);
         }
-        Ok(contacts.choose(Channels { message: false, ..channels }, rests).recipients)
+        let channels = Channels { message: false, ..channels };
+        Ok(choose(&tenant, &people.concat(), channels, rests).recipients)
     }
 
     async fn contacts_of_tenant(
@@ -104,6 +104,32 @@ impl Directory {
         customer_id: i64,
         all: &[Ids],
     ) -> Result<Vec<(Ids, Contacts)>, Arc<sqlx::Error>> {
+        let (tenant, people) = self.tenant_contacts(customer_id, all).await?;
+        let users = all.iter().filter_map(|ids| ids.user_id).collect();
+        let columns = ["real_name", "user_name"];
+        let wearers = self.known_names(&self.names, "sys_user", &columns, customer_id, users).await;
+        let orgs = all.iter().filter_map(|ids| ids.org_id).collect();
+        let wards =
+            self.known_names(&self.wards, "sys_org_units", &["name"], customer_id, orgs).await;
+        let tenant = Arc::new(tenant);
+        let contacts = all.iter().zip(people).map(|(ids, people)| {
+            let contacts = Contacts {
+                tenant: Arc::clone(&tenant),
+                people: people.into(),
+                wearer: ids.user_id.and_then(|id| wearers.get(&id).cloned()),
+                ward: ids.org_id.and_then(|id| wards.get(&id).cloned()),
+            };
+            (*ids, contacts)
+        });
+        Ok(contacts.collect())
+    }
+
+    /// Returns the contacts of a tenant that serve alerts of these ids, and the people of each.
+    async fn tenant_contacts(
+        &self,
+        customer_id: i64,
+        all: &[Ids],
+    ) -> Result<(TenantContacts, Vec<Vec<i64>>), Arc<sqlx::Error>> {
         let TenantAccount { accounts, kinds } = self.tenant_account(customer_id).await?;
         let mut people = Vec::with_capacity(all.len());
         for ids in all {
@@ -115,23 +141,7 @@ impl Directory {
             let users: BTreeSet<i64> = users.collect();
             addresses = self.addresses.of(customer_id, users).await?;
         }
-        let users = all.iter().filter_map(|ids| ids.user_id).collect();
-        let columns = ["real_name", "user_name"];
-        let wearers = self.known_names(&self.names, "sys_user", &columns, customer_id, users).await;
-        let orgs = all.iter().filter_map(|ids| ids.org_id).collect();
-        let wards =
-            self.known_names(&self.wards, "sys_org_units", &["name"], customer_id, orgs).await;
-        let tenant = Arc::new(TenantContacts { accounts, kinds, addresses });
-        let contacts = all.iter().zip(people).map(|(ids, people)| {
-            let contacts = Contacts {
-                tenant: Arc::clone(&tenant),
-                people: people.into(),
-                wearer: ids.user_id.and_then(|id| wearers.get(&id).cloned()),
-                ward: ids.org_id.and_then(|id| wards.get(&id).cloned()),
-            };
-            (*ids, contacts)
-        });
-        Ok(contacts.collect())
+        Ok((TenantContacts { accounts, kinds, addresses }, people))
     }
 
     /// Returns the names of a tenant's users, or organisations, as far as they are known. Without
