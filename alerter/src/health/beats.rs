@@ -105,9 +105,12 @@ mod tests {
         let expected = [(60, false), (60, false), (120, true), (120, true), (180, false)];
         assert_eq!(due, expected);
         let received = async || server.received_requests().await.unwrap().len();
-        while received().await < 2 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let both = async {
+            while received().await < 2 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(TIMEOUT, both).await.expect("both heartbeats that are due");
     }
 
     #[tokio::test]
