@@ -278,6 +278,8 @@ impl App {
             rejected_rows: RejectedRows::new(self.operators.clone()),
             topic,
             zone: config.zone.zone.clone(),
+            devices: config.devices.limits(),
+            operators: self.operators.clone(),
         }))
     }
 }

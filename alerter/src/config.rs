@@ -20,6 +20,7 @@ use crate::commands::recipients::RecipientsCommand;
 use crate::commands::report::ReportArgs;
 use crate::commands::rules::RulesCommand;
 use crate::commands::silence::SilenceCommand;
+use crate::engine::DeviceLimits;
 use crate::health::monitor::MonitorArgs;
 use crate::notify::limits::rate_limit::SendLimits;
 use crate::notify::operator_events::OperatorsArgs;
@@ -91,6 +92,9 @@ pub struct RunConfig {
     /// The monitor of readings, servers and sender.
     #[command(flatten)]
     pub monitor: MonitorArgs,
+    /// Which devices are remembered.
+    #[command(flatten)]
+    pub devices: DeviceArgs,
     /// The devices' time zone.
     #[command(flatten)]
     pub zone: ZoneArgs,
@@ -120,6 +124,40 @@ pub struct RulesArgs {
     /// open alert.
     #[arg(long, env = "ALLOW_NO_RULES")]
     pub allow_no_rules: bool,
+}
+
+/// Shortest time after which devices may be forgotten.
+const FORGET_MIN: Duration = Duration::from_secs(3600);
+
+/// Limits of the devices that a replica remembers.
+#[derive(Debug, Clone, Args)]
+pub struct DeviceArgs {
+    /// Time without a reading after which a device is forgotten; its open alerts are closed and
+    /// nobody is notified.
+    #[arg(long, env = "FORGET_DEVICES_AFTER", default_value = "720h", value_parser = duration)]
+    pub forget_devices_after: Duration,
+    /// Devices that a replica remembers; the readings of further devices are evaluated, and nobody
+    /// is notified that they are missing.
+    #[arg(long, env = "DEVICES_MAX", default_value_t = 1_000_000)]
+    pub devices_max: usize,
+}
+
+impl DeviceArgs {
+    fn validate(&self, problems: &mut Problems) {
+        problems.require(self.forget_devices_after >= FORGET_MIN, || {
+            "--forget-devices-after must be at least 1h".into()
+        });
+        problems.require(self.devices_max >= 1, || "--devices-max must be at least 1".into());
+    }
+
+    /// Returns the limits.
+    pub fn limits(&self) -> DeviceLimits {
+        DeviceLimits {
+            forget_after_ms: i64::try_from(self.forget_devices_after.as_millis())
+                .unwrap_or(i64::MAX),
+            devices_max: self.devices_max,
+        }
+    }
 }
 
 /// Limits of notifications.
@@ -184,6 +222,7 @@ impl Validate for Config {
         run.telemetry.validate(problems);
         run.admin.validate(problems);
         run.limits.validate(problems);
+        run.devices.validate(problems);
         run.operators.validate(problems);
         run.monitor.validate(problems);
         if let Some(redis) = run.redis() {

@@ -8,6 +8,8 @@ ljwx_service::declare_metrics! {
     Counter READINGS = "alerter_readings_total" by "outcome";
     /// Verdicts that were breaches.
     Counter BREACHES = "alerter_breaches_total";
+    /// Readings of devices beyond `--devices-max`, which are evaluated and not remembered.
+    Counter NOT_REMEMBERED = "alerter_devices_not_remembered_total";
     /// Transitions of episodes.
     Counter TRANSITIONS = "alerter_transitions_total" by "transition";
     /// Episodes open on this replica's partitions.

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use ljwx_reading::Reading;
 use serde_json::{Map, Value, json};
 
+use crate::engine::Silence;
 use crate::engine::episode::{Transition, TransitionKind};
 use crate::notify::notice::Notice;
 use crate::rules::rule::Rule;
@@ -80,6 +81,8 @@ pub fn notice() -> Notice {
         value: Some(133.0),
         bound: Some(120.0),
         eased: false,
+        goes_on: None,
+        silence: Silence::default(),
         device_sn: "A1".into(),
         user: "A1".into(),
         ward: None,
@@ -105,6 +108,8 @@ pub fn transition() -> Transition {
         follow_up: false,
         on_watch: false,
         delayed: false,
+        inhibited: false,
+        goes_on: None,
         opened_at: 0,
         seq: 0,
         flapping: false,

@@ -20,8 +20,8 @@ pub struct RuleState {
     /// Version of the rule that this state belongs to; stored in a column of its own.
     #[serde(skip)]
     pub version: i64,
-    /// User, organisation and tenant. While an episode is open they do not change: its later
-    /// notices go to the people of its opening.
+    /// User, organisation and tenant: those of the latest reading. Once somebody was notified of an
+    /// open episode they do not change, because its later notices go to the same people.
     #[serde(default)]
     pub ids: Ids,
     /// The episode so far.
@@ -38,13 +38,64 @@ impl RuleState {
     }
 }
 
-/// When a device was last seen, with any reading.
+/// When a device was last seen, with a reading that was evaluated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LastSeen {
-    /// Kafka record time, in milliseconds; 0: not known.
+    /// The partition's clock then, in milliseconds; 0: not known, or the device counts as seen no
+    /// more.
     pub at: i64,
     /// User, organisation and tenant of the device then.
     pub ids: Ids,
+}
+
+/// The latest record of a device, evaluated or not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LastRecord {
+    /// The partition's clock then, in milliseconds; 0: not known.
+    pub at: i64,
+    /// Seconds between this record and the one before; 0: not known.
+    pub interval_s: i64,
+    /// Whether its reading was ahead of the clock.
+    pub is_ahead: bool,
+}
+
+impl LastRecord {
+    /// Notes a record at `clock_ms` of the partition's clock. Records of one second are one: a watch
+    /// uploads what it has kept all at once.
+    pub(super) fn note(&mut self, clock_ms: i64, is_ahead: bool) {
+        self.is_ahead = is_ahead;
+        let elapsed_s = (clock_ms - self.at) / 1000;
+        if elapsed_s > 0 {
+            self.interval_s = if self.at == 0 { 0 } else { elapsed_s };
+            self.at = clock_ms;
+        }
+    }
+
+    /// Whether a record at `clock_ms` comes later than the device's usual interval explains.
+    pub(super) fn is_late_at(self, clock_ms: i64) -> bool {
+        // 1.5 times the interval, in whole milliseconds.
+        self.interval_s == 0 || (clock_ms - self.at) * 2 > self.interval_s * 3_000
+    }
+}
+
+/// What a device that is missing still sends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Silence {
+    /// No record at all.
+    #[default]
+    Silent,
+    /// Readings ahead of the clock.
+    ClockWrong,
+    /// Readings of times that were reported before.
+    NothingNew,
+}
+
+impl Silence {
+    /// Whether the device sends nothing.
+    pub fn is_silent(&self) -> bool {
+        *self == Self::Silent
+    }
 }
 
 /// The state of one device.
@@ -54,6 +105,8 @@ pub struct Device {
     pub seen: VitalTimes,
     /// When the device was last seen.
     pub last_seen: LastSeen,
+    /// The device's latest record.
+    pub last_record: LastRecord,
     /// State by rule. A rule without state has no entry.
     pub tracked: BTreeMap<i64, RuleState>,
     /// Whether the device is already marked as to be written.
@@ -66,6 +119,21 @@ impl Device {
         self.tracked.get(&rule_id).filter(|tracked| tracked.episode.open().is_some())
     }
 
+    /// Returns what the device sends while it is missing.
+    pub(super) fn silence(&self) -> Silence {
+        match self.last_record {
+            record if record.at <= self.last_seen.at => Silence::Silent,
+            LastRecord { is_ahead: true, .. } => Silence::ClockWrong,
+            LastRecord { .. } => Silence::NothingNew,
+        }
+    }
+
+    /// Takes over what the journal keeps of a device.
+    pub fn take_times(&mut self, read: Self) {
+        let Self { seen, last_seen, last_record, .. } = read;
+        *self = Self { seen, last_seen, last_record, ..std::mem::take(self) };
+    }
+
     /// Marks the device at this place, once, as to be written.
     pub(super) fn moves(&mut self, place: usize, moved: &mut Vec<usize>) {
         if !std::mem::replace(&mut self.moved, true) {
@@ -74,7 +142,8 @@ impl Device {
     }
 }
 
-/// Devices of a partition. Devices are never removed, so their places stay valid.
+/// Devices of a partition. Devices are removed only while none is marked as to be written, so their
+/// places stay valid until then.
 pub type Devices = IndexMap<DeviceSn, Device, ahash::RandomState>;
 
 /// When a device last reported each vital, in milliseconds of event time.
@@ -83,6 +152,10 @@ pub type Devices = IndexMap<DeviceSn, Device, ahash::RandomState>;
 /// a reading arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VitalTimes([i64; Vital::ALL.len()]);
+
+/// The vitals of which blood pressure consists.
+const PRESSURES: VitalSet =
+    VitalSet::from_bits(1 << Vital::PressureHigh as u16 | 1 << Vital::PressureLow as u16);
 
 /// A time before any reading.
 const NEVER: i64 = i64::MIN;
@@ -112,7 +185,11 @@ impl VitalTimes {
             }
             carried.present.add(vital);
             let last = &mut self.0[vital as usize];
-            if *last < reading.epoch_ms() {
+            // The two pressures of one second may come in two readings.
+            let is_other_part = vital == Vital::BloodPressure
+                && *last == reading.epoch_ms()
+                && carried.newer.intersects(PRESSURES);
+            if *last < reading.epoch_ms() || is_other_part {
                 *last = reading.epoch_ms();
                 carried.newer.add(vital);
             }

@@ -8,10 +8,14 @@
 //! A line is `device_sn heard_at customer_id org_id user_id seen`. `-` is no value, and `=` is the
 //! value of the line before. `seen` is `epoch_ms*signs` for each time, joined by commas. The vitals
 //! are hexadecimal bits in the order of [`Vital::ALL`](crate::rules::vital::Vital::ALL).
+//!
+//! A time without vitals belongs to the latest record: first its interval in seconds, then, where it
+//! was not evaluated, its time, and a third time if it was ahead of the clock. Older releases skip
+//! times without vitals.
 
 use ljwx_reading::{DeviceSn, Ids};
 
-use crate::engine::device::{LastSeen, VitalTimes};
+use crate::engine::device::{Device, LastRecord, LastSeen, VitalTimes};
 
 /// Lines of one row, and of the rows of one statement, at most: some 70 kB. For packets from 128 kB
 /// on, the server takes memory from the system each time.
@@ -25,6 +29,9 @@ const LINES_MAX: usize = 65_536;
 
 /// Lines per device up to which a journal only grows.
 const LINES_PER_DEVICE_MAX: usize = 4;
+
+/// Ends a time without vitals.
+const NO_VITALS: &str = "*0";
 
 /// Cost of reading one more row, in lines.
 const ROW_LINES: usize = 4;
@@ -73,21 +80,21 @@ pub struct JournalBatch {
 impl JournalBatch {
     /// Returns the rows of these devices.
     pub fn new<'a>(
-        devices: impl Iterator<Item = (&'a DeviceSn, &'a VitalTimes, LastSeen)>,
+        devices: impl Iterator<Item = (&'a DeviceSn, &'a Device)>,
         whole: bool,
     ) -> Self {
         let mut left = devices.size_hint().1.unwrap_or(ROW_LINES_MAX);
         let mut rows: Vec<JournalRow> = Vec::new();
         let mut before = None;
-        for (sn, seen, heard) in devices {
+        for (sn, device) in devices {
             if rows.last().is_none_or(|row| row.lines == ROW_LINES_MAX) {
                 let bytes = left.min(ROW_LINES_MAX) * LINE_BYTES_EXPECTED;
                 rows.push(JournalRow { lines: 0, text: String::with_capacity(bytes) });
                 before = None;
             }
             let Some(row) = rows.last_mut() else { break };
-            let figures = figures(heard);
-            write_line(&mut row.text, sn, figures, before, seen);
+            let figures = figures(device.last_seen);
+            write_line(&mut row.text, sn, figures, before, device);
             row.lines += 1;
             left -= 1;
             before = Some(figures);
@@ -108,7 +115,7 @@ fn write_line(
     sn: &DeviceSn,
     figures: [Option<i64>; 4],
     before: Option<[Option<i64>; 4]>,
-    seen: &VitalTimes,
+    device: &Device,
 ) {
     text.push_str(sn.as_str());
     for (place, figure) in figures.into_iter().enumerate() {
@@ -120,8 +127,40 @@ fn write_line(
         }
     }
     text.push(' ');
-    seen.write(text);
+    write_times(text, device);
     text.push('\n');
+}
+
+fn write_times(text: &mut String, device: &Device) {
+    let begin = text.len();
+    device.seen.write(text);
+    let LastRecord { at, interval_s, is_ahead } = device.last_record;
+    let is_evaluated = at == device.last_seen.at;
+    let figures = [interval_s, at, 1];
+    let written = match (is_evaluated, is_ahead) {
+        (true, _) => usize::from(interval_s > 0),
+        (false, false) => 2,
+        (false, true) => 3,
+    };
+    if written > 0 && text.ends_with('-') && text.len() == begin + 1 {
+        text.truncate(begin);
+    }
+    for figure in &figures[..written] {
+        if text.len() > begin {
+            text.push(',');
+        }
+        text.push_str(itoa::Buffer::new().format(*figure));
+        text.push_str(NO_VITALS);
+    }
+}
+
+/// Returns the latest record of a line with these times.
+fn last_record(times: &str, last_seen: LastSeen) -> Option<LastRecord> {
+    let mut figures = times.split(',').filter_map(|time| time.strip_suffix(NO_VITALS));
+    let mut figure = || figures.next().map(str::parse).transpose().ok();
+    let interval_s = figure()?.unwrap_or(0);
+    let at = figure()?.unwrap_or(last_seen.at);
+    Some(LastRecord { at, interval_s, is_ahead: figure()?.is_some_and(|ahead: i64| ahead > 0) })
 }
 
 /// A line that cannot be read.
@@ -129,11 +168,9 @@ fn write_line(
 #[error("no line of a journal: {0:?}")]
 pub struct UnreadableLine(pub String);
 
-/// Returns the devices of a row, in the order of its lines. If a line is unreadable, a line after
-/// it that refers to it with `=` is unreadable too.
-pub fn read(
-    text: &str,
-) -> impl Iterator<Item = Result<(DeviceSn, VitalTimes, LastSeen), UnreadableLine>> {
+/// Returns the devices of a row without the states of their rules, in the order of its lines. If a
+/// line is unreadable, a line after it that refers to it with `=` is unreadable too.
+pub fn read(text: &str) -> impl Iterator<Item = Result<(DeviceSn, Device), UnreadableLine>> {
     let mut before = None;
     text.lines().map(move |line| {
         read_line(line, &mut before).ok_or_else(|| UnreadableLine(line.to_owned()))
@@ -143,7 +180,7 @@ pub fn read(
 fn read_line(
     line: &str,
     before: &mut Option<[Option<i64>; 4]>,
-) -> Option<(DeviceSn, VitalTimes, LastSeen)> {
+) -> Option<(DeviceSn, Device)> {
     let last = before.take();
     let mut words = line.split(' ');
     let sn = DeviceSn::new(words.next()?)?;
@@ -156,13 +193,14 @@ fn read_line(
         };
     }
     let [at, customer_id, org_id, user_id] = figures;
-    let seen = VitalTimes::read(words.next()?)?;
-    let heard = LastSeen { at: at?, ids: Ids { customer_id, org_id, user_id } };
+    let times = words.next()?;
+    let last_seen = LastSeen { at: at?, ids: Ids { customer_id, org_id, user_id } };
+    let (seen, last_record) = (VitalTimes::read(times)?, last_record(times, last_seen)?);
     if words.next().is_some() {
         return None;
     }
     *before = Some(figures);
-    Some((sn, seen, heard))
+    Some((sn, Device { seen, last_seen, last_record, ..Device::default() }))
 }
 
 #[cfg(test)]
@@ -187,16 +225,25 @@ mod tests {
     #[test]
     fn a_line_says_what_the_line_before_does_not() {
         let seen = VitalTimes::at([(Vital::HeartRate, 5), (Vital::Stress, 5), (Vital::Sleep, 9)]);
+        let device = |seen: &VitalTimes, at, ids, last_record| Device {
+            seen: seen.clone(),
+            last_seen: LastSeen { at, ids },
+            last_record,
+            ..Device::default()
+        };
+        let record = |at, interval_s, is_ahead| LastRecord { at, interval_s, is_ahead };
+        let none = VitalTimes::default();
         let devices = [
-            (sn("A1"), seen.clone(), LastSeen { at: 100, ids: ids(1) }),
-            (sn("A2"), VitalTimes::default(), LastSeen { at: 100, ids: ids(2) }),
-            (sn("A3"), seen, LastSeen { at: 101, ids: Ids::default() }),
+            (sn("A1"), device(&seen, 100, ids(1), record(100, 60, false))),
+            (sn("A2"), device(&none, 100, ids(2), record(100, 0, false))),
+            (sn("A3"), device(&none, 100, ids(2), record(160, 60, false))),
+            (sn("A4"), device(&seen, 101, Ids::default(), record(160, 0, true))),
         ];
-        let lines = devices.iter().map(|(sn, seen, heard)| (sn, seen, *heard));
-        let entry = JournalBatch::new(lines, false);
+        let entry = JournalBatch::new(devices.iter().map(|(sn, device)| (sn, device)), false);
         assert_eq!(
             text(&entry),
-            "A1 100 7 - 1 5*41,9*400\nA2 = = = 2 -\nA3 101 - = - 5*41,9*400\n"
+            "A1 100 7 - 1 5*41,9*400,60*0\nA2 = = = 2 -\nA3 = = = = 60*0,160*0\n\
+             A4 101 - = - 5*41,9*400,0*0,160*0,1*0\n"
         );
         let read: Vec<_> = read(&entry.rows[0].text).map(Result::unwrap).collect();
         assert_eq!(read, devices);
@@ -204,15 +251,21 @@ mod tests {
 
     #[test]
     fn what_is_no_line_is_named_and_the_lines_after_it_are_read() {
-        for broken in ["", "A1", "A1 5 - - -", "A1 5 - - - 5*g", "A1 x - - - -", "A1 5 - - - - -"] {
+        for broken in
+            ["", "A1", "A1 5 - - -", "A1 5 - - - 5*g", "A1 5 - - - x*0", "A1 x - - - -", "A1 5 - - - - -"]
+        {
             let text = format!("{broken}\nA2 6 - - - 7*1\n");
             let mut lines = read(&text);
             assert_eq!(lines.next().unwrap(), Err(UnreadableLine(broken.to_owned())));
-            let (sn, seen, heard) = lines.next().unwrap().unwrap();
-            assert_eq!((sn.as_str(), seen.last(Vital::HeartRate), heard.at), ("A2", Some(7), 6));
+            let (sn, Device { seen, last_seen, .. }) = lines.next().unwrap().unwrap();
+            assert_eq!(
+                (sn.as_str(), seen.last(Vital::HeartRate), last_seen.at),
+                ("A2", Some(7), 6)
+            );
         }
         let text = "A1 5 1 - 9 -\nA2 6 2 x - -\nA3 7 = - - -\nA4 8 4 - - -\nA5 = = = = -\n";
-        let read: Vec<_> = read(text).map(|line| line.ok().map(|(_, _, heard)| heard)).collect();
+        let read: Vec<_> =
+            read(text).map(|line| line.ok().map(|(_, device)| device.last_seen)).collect();
         let heard = |at, customer_id, user_id| {
             Some(LastSeen {
                 at,
@@ -224,14 +277,15 @@ mod tests {
 
     #[test]
     fn a_long_entry_has_rows_that_can_each_be_read_alone() {
-        let heard = LastSeen { at: 100, ids: ids(1) };
+        let last_seen = LastSeen { at: 100, ids: ids(1) };
+        let last_record = LastRecord { at: 100, ..LastRecord::default() };
+        let device = Device { last_seen, last_record, ..Device::default() };
         let sns: Vec<_> = (0..ROW_LINES_MAX + 1).map(|number| sn(&number.to_string())).collect();
-        let seen = VitalTimes::default();
-        let entry = JournalBatch::new(sns.iter().map(|sn| (sn, &seen, heard)), true);
+        let entry = JournalBatch::new(sns.iter().map(|sn| (sn, &device)), true);
         let lines: Vec<_> = entry.rows.iter().map(|row| row.lines).collect();
         assert_eq!(lines, [ROW_LINES_MAX, 1]);
-        let (_, _, last) = read(&entry.rows[1].text).next().unwrap().unwrap();
-        assert_eq!(last, heard);
+        let (_, last) = read(&entry.rows[1].text).next().unwrap().unwrap();
+        assert_eq!(last, device);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::engine::no_data::episodes::{next_look, silence, tenant};
 use crate::engine::outcome::{Change, EventTime, OwedEpisode, moment};
 use crate::engine::owed_index::{EpisodePlace, OWED_INTERVAL_MS};
 use crate::engine::partition::Partition;
-use crate::engine::routing::{OwedReason, RoutingAt};
+use crate::engine::routing::RoutingAt;
 use crate::engine::step::RuleStep;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::{Rule, Trigger};
@@ -64,14 +64,14 @@ impl Partition {
             Trigger::Range(_) | Trigger::Conditions(_) => None,
         };
         // A reading that is not evaluated yet may end it.
-        if !all_read && (window_ms.is_some() || owed.reason == OwedReason::Late) {
+        if !all_read {
             return Ok(None);
         }
         let verdict = match window_ms {
             Some(window_ms) => silence(device, window_ms, at.ms, true),
             None => owed.verdict(),
         };
-        let step = RuleStep { rule, device_sn, at, routing };
+        let step = RuleStep { rule, device_sn, at, routing, rules };
         let touched = &mut self.touched;
         let look = step.make(device, touched, (episode, memory), verdict, |one, now| one.look(now));
         if window_ms.is_some() && matches!(look, Ok(Some(_))) {

@@ -3,9 +3,11 @@
 //! Pure: holds the state of every device of the owned partitions in memory, performs no I/O and
 //! reads no clock. [`crate::pipeline`] feeds the engine and writes the changes.
 
+mod closing;
 pub mod device;
 pub mod episode;
 pub mod journal;
+mod ladder;
 mod look;
 pub mod no_data;
 pub mod outcome;
@@ -17,23 +19,20 @@ mod rule_change;
 mod step;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::iter;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use ljwx_reading::Ids;
+use ljwx_reading::{DeviceSn, Ids};
 
-use crate::engine::episode::TransitionKind;
-use crate::engine::no_data::deadlines::schedule_check;
-use crate::engine::outcome::RemainingRules;
 use crate::engine::partition::Partition;
 use crate::engine::routing::{Router, RoutingAt};
 use crate::rules::index::RuleSet;
 use crate::rules::severity::Severity;
-use crate::rules::verdict::Verdict;
 
-pub use self::device::{Device, Devices, LastSeen, RuleState};
-pub use self::outcome::{Arrival, Change, Evaluated, EventTime, OwedEpisode, ReadingOutcome};
+pub use self::device::{Device, Devices, LastSeen, RuleState, Silence};
+pub use self::outcome::{
+    Arrival, Change, Evaluated, EventTime, MovedEpisode, OwedEpisode, ReadingOutcome,
+};
 pub use self::persisted_state::{StateChanges, StoredPartition};
 
 /// Longest time of a reading from the gateway to Kafka, in milliseconds. Wall time proves nothing
@@ -46,31 +45,115 @@ pub struct Engine {
     rules: Arc<RuleSet>,
     zone: TimeZone,
     partitions: BTreeMap<i32, Partition>,
+    limits: DeviceLimits,
+    /// Number of devices of all partitions.
+    devices: usize,
+    is_absence_suspended: bool,
+}
+
+/// How many devices are remembered, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct DeviceLimits {
+    /// Time without a record after which a device is forgotten, in milliseconds.
+    pub forget_after_ms: i64,
+    /// Devices beyond which new ones are evaluated and not remembered.
+    pub devices_max: usize,
+}
+
+impl Default for DeviceLimits {
+    fn default() -> Self {
+        Self { forget_after_ms: i64::MAX, devices_max: usize::MAX }
+    }
 }
 
 impl Default for Engine {
     fn default() -> Self {
-        Self::new(TimeZone::UTC)
+        Self::new(TimeZone::UTC, DeviceLimits::default())
     }
 }
 
 impl Engine {
     /// Returns an engine without partitions. Missing data is dated in `zone`.
-    pub fn new(zone: TimeZone) -> Self {
-        Self { rules: Arc::default(), zone, partitions: BTreeMap::new() }
+    pub fn new(zone: TimeZone, limits: DeviceLimits) -> Self {
+        Self {
+            rules: Arc::default(),
+            zone,
+            partitions: BTreeMap::new(),
+            limits,
+            devices: 0,
+            is_absence_suspended: false,
+        }
     }
 
     /// Takes over a partition with its stored state. The caller must call [`Self::realign`] next.
     pub fn load(&mut self, partition: i32, stored: StoredPartition) {
-        let StoredPartition { devices, journal, clock } = stored;
-        let mut loaded = Partition { devices, journal, clock, ..Partition::default() };
+        let StoredPartition { mut devices, journal, clock } = stored;
+        let (after_ms, clock_ms) = (self.limits.forget_after_ms, clock.clock_ms());
+        // The journal may still name devices that were forgotten.
+        devices.retain(|_, device| {
+            !device.tracked.is_empty() || !device.is_silent_for(after_ms, clock_ms)
+        });
+        let is_absence_suspended = self.is_absence_suspended;
+        let mut loaded =
+            Partition { devices, journal, clock, is_absence_suspended, ..Partition::default() };
         loaded.index_owed();
         self.partitions.insert(partition, loaded);
+        self.count_devices();
+    }
+
+    fn count_devices(&mut self) {
+        self.devices = self.partitions.values().map(|partition| partition.devices.len()).sum();
+    }
+
+    /// Decides whether missing data is evaluated. After a suspension all windows count anew.
+    pub fn set_absence_judged(&mut self, judged: bool) {
+        if self.is_absence_suspended != judged {
+            return;
+        }
+        self.is_absence_suspended = !judged;
+        let Self { rules, partitions, .. } = self;
+        for partition in partitions.values_mut() {
+            partition.is_absence_suspended = !judged;
+            if judged {
+                partition.clock.restart();
+                (partition.clock_changed, partition.windows_moved) = (true, true);
+                partition.schedule_all(rules);
+            }
+        }
+    }
+
+    /// Forgets the devices of a partition that have sent nothing for long, and returns their closed
+    /// episodes.
+    pub fn forget_devices(&mut self, partition: i32) -> Vec<Change> {
+        let Self { rules, zone, partitions, limits, .. } = self;
+        let changes = partitions.get_mut(&partition).map_or_else(Vec::new, |one| {
+            one.forget_devices(limits.forget_after_ms, rules, zone)
+        });
+        self.count_devices();
+        changes
+    }
+
+    /// Returns the devices of a partition that are missing from a known wearer.
+    pub fn absent_users(&self, partition: i32) -> BTreeSet<DeviceSn> {
+        let partition = self.partitions.get(&partition);
+        partition.map_or_else(BTreeSet::new, |one| one.absent_users(&self.rules))
+    }
+
+    /// Closes the absences of devices that belong to nobody any more.
+    pub fn close_unbound(
+        &mut self,
+        partition: i32,
+        unbound: &BTreeSet<DeviceSn>,
+    ) -> Vec<Change> {
+        let Self { rules, zone, partitions, .. } = self;
+        let partition = partitions.get_mut(&partition);
+        partition.map_or_else(Vec::new, |one| one.close_unbound(unbound, rules, zone))
     }
 
     /// Drops a partition, and its changes that were not written.
     pub fn forget(&mut self, partition: i32) {
         self.partitions.remove(&partition);
+        self.count_devices();
     }
 
     /// Returns the owned partitions.
@@ -109,36 +192,21 @@ impl Engine {
         evaluated: &mut Evaluated,
     ) {
         let arrival = arrival.into();
-        let Self { rules, zone, partitions } = self;
+        let Self { rules, zone, partitions, devices, limits, .. } = self;
         evaluated.unknown.clear();
         let Some(partition) = partitions.get_mut(&partition) else { return };
+        let known = partition.devices.len();
         let remaining = evaluated.remaining.take();
+        if remaining.is_none() {
+            evaluated.is_surplus = *devices >= limits.devices_max;
+        }
         let begin = || partition.begin(&arrival, rules, zone, router, evaluated);
         let Some(mut remaining) = remaining.or_else(begin) else { return };
-        let Partition { devices, clock, deadlines, touched, .. } = partition;
-        let RemainingRules { place, fresh, rules } = &mut remaining;
-        while let Some(rule) = rules.pop() {
-            let device = &mut devices[*place];
-            match step::step(device, &rule, *fresh, &arrival, router, touched) {
-                Ok((verdict, change)) => {
-                    evaluated.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));
-                    if change
-                        .as_ref()
-                        .is_some_and(|one| one.transition.to == TransitionKind::Opened)
-                    {
-                        // The episode may become stale.
-                        let sn = arrival.reading.device_sn();
-                        schedule_check(deadlines, clock, iter::once(&rule), sn, device);
-                    }
-                    evaluated.changes.extend(change);
-                }
-                Err(unknown) => {
-                    evaluated.unknown.insert(unknown);
-                    rules.push(rule);
-                    break;
-                }
-            }
+        partition.step_rules(&mut remaining, &arrival, (rules, router), evaluated);
+        if evaluated.unknown.is_empty() {
+            partition.drop_surplus(&remaining);
         }
+        *devices = *devices + partition.devices.len() - known;
         evaluated.remaining = Some(remaining);
     }
 
@@ -146,6 +214,9 @@ impl Engine {
     /// record has shown it. Returns none while no partition has recent records: then the devices
     /// are not the cause.
     pub fn overdue(&self, now_ms: i64) -> Vec<i32> {
+        if self.is_absence_suspended {
+            return Vec::new();
+        }
         let shortest = self.rules.absence_windows().first();
         let heard = self.partitions.values().map(|partition| partition.clock.clock_ms()).max();
         let (Some(shortest), Some(heard)) = (shortest, heard) else { return Vec::new() };
@@ -165,7 +236,7 @@ impl Engine {
         now_ms: i64,
         router: &dyn Router,
     ) -> (Vec<Change>, BTreeSet<Ids>) {
-        let Self { rules, zone, partitions } = self;
+        let Self { rules, zone, partitions, .. } = self;
         let Some(partition) = partitions.get_mut(&partition) else { return Default::default() };
         let routing = RoutingAt { router, now_ms };
         partition.fall_due(now_ms - IN_TRANSIT_MS, rules, zone, routing)
@@ -191,7 +262,7 @@ impl Engine {
         at_end: bool,
         router: &dyn Router,
     ) -> (Vec<Change>, BTreeSet<Ids>) {
-        let Self { rules, zone, partitions } = self;
+        let Self { rules, zone, partitions, .. } = self;
         let Some(partition) = partitions.get_mut(&partition) else { return Default::default() };
         partition.look(rules, zone, RoutingAt { router, now_ms }, at_end)
     }
@@ -205,7 +276,7 @@ impl Engine {
     /// quiet, and so does state of a rule that no longer concerns the device. The active rules
     /// restart the checks for missing data.
     pub fn realign(&mut self, partition: i32) -> Vec<Change> {
-        let Self { rules, zone, partitions } = self;
+        let Self { rules, zone, partitions, .. } = self;
         partitions.get_mut(&partition).map_or_else(Vec::new, |one| one.realign(rules, zone))
     }
 

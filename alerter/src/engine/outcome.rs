@@ -10,6 +10,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use ljwx_reading::{DeviceSn, Ids, Reading};
 
+use crate::engine::device::Silence;
 use crate::engine::episode::Transition;
 use crate::engine::routing::OwedReason;
 use crate::rules::rule::Rule;
@@ -78,28 +79,8 @@ pub struct Change {
     pub verdict: Verdict,
     /// Time of the transition.
     pub at: EventTime,
-}
-
-impl Change {
-    /// A change of an active rule's episode on a device.
-    pub(super) fn of(
-        rule: &Arc<Rule>,
-        (device_sn, ids): (&DeviceSn, Ids),
-        transition: Transition,
-        verdict: Verdict,
-        at: EventTime,
-    ) -> Self {
-        Self {
-            rule: Some(Arc::clone(rule)),
-            rule_id: rule.id,
-            rule_version: rule.version,
-            device_sn: device_sn.clone(),
-            ids,
-            transition,
-            verdict,
-            at,
-        }
-    }
+    /// What the device sends, if it is missing.
+    pub silence: Silence,
 }
 
 /// An open episode that owes a notification.
@@ -113,6 +94,22 @@ pub struct OwedEpisode {
     pub reason: OwedReason,
 }
 
+/// An open episode of which nobody was notified, and the people whom it concerns by its latest
+/// reading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovedEpisode {
+    /// Number of the rule.
+    pub rule_id: i64,
+    /// Version of the rule.
+    pub rule_version: i64,
+    /// The device.
+    pub device_sn: DeviceSn,
+    /// Time of the opening, in milliseconds.
+    pub opened_at: i64,
+    /// User, organisation and tenant.
+    pub ids: Ids,
+}
+
 /// The rest of an evaluation.
 #[derive(Debug)]
 pub(super) struct RemainingRules {
@@ -122,6 +119,8 @@ pub(super) struct RemainingRules {
     pub(super) fresh: VitalSet,
     /// The rules that the reading affects, the next one last.
     pub(super) rules: Vec<Arc<Rule>>,
+    /// Whether the device is forgotten after the evaluation, because too many devices are known.
+    pub(super) is_surplus: bool,
 }
 
 /// The result of evaluating a reading.
@@ -135,6 +134,10 @@ pub struct Evaluated {
     pub changes: Vec<Change>,
     /// People to look up before the evaluation can go on. Empty: the evaluation is done.
     pub unknown: BTreeSet<Ids>,
+    /// Whether the record's time is ahead of the wall clock: the gateway's clock is wrong.
+    pub gateway_ahead: bool,
+    /// Whether the device is not remembered, because too many devices are known.
+    pub is_surplus: bool,
     /// `None`: the record is not noted yet.
     pub(super) remaining: Option<RemainingRules>,
 }

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ljwx_reading::DeviceSn;
 
+use crate::engine::outcome::MovedEpisode;
+
 /// Wall time between two tries of what is owed, in milliseconds.
 pub const OWED_INTERVAL_MS: i64 = 60_000;
 
@@ -25,6 +27,8 @@ pub struct TouchedStates {
     pub stepped: BTreeSet<(i64, DeviceSn)>,
     /// Episodes that owe a notification.
     pub owed: OwedIndex,
+    /// Open episodes that concern other people than before.
+    pub people: Vec<MovedEpisode>,
 }
 
 impl OwedIndex {

@@ -3,21 +3,27 @@
 //! Pure. Single episodes belong to [`crate::engine::step`] and [`crate::engine::no_data`].
 
 use std::collections::BTreeSet;
+use std::iter;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use ljwx_reading::{DeviceSn, Ids};
 
-use crate::engine::device::{Device, Devices, LastSeen, VitalUpdate};
+use crate::engine::closing::leave_wearer;
+use crate::engine::device::{Device, Devices, LastRecord, LastSeen, VitalUpdate};
+use crate::engine::episode::TransitionKind;
 use crate::engine::episode::evaluate::cannot_change_state;
 use crate::engine::journal::JournalSize;
 use crate::engine::no_data::deadlines::{Deadlines, schedule_check};
 use crate::engine::no_data::episodes::{advance, fell_silent, next_look, open_absences, tenant};
 use crate::engine::no_data::partition_clock::{OUT_OF_SERVICE_MS, PartitionClock};
-use crate::engine::outcome::{Arrival, Change, Evaluated, ReadingOutcome, RemainingRules, moment};
+use crate::engine::ladder;
+use crate::engine::outcome::{
+    Arrival, Change, Evaluated, EventTime, ReadingOutcome, RemainingRules, moment,
+};
 use crate::engine::owed_index::TouchedStates;
 use crate::engine::routing::{Router, RoutingAt};
-use crate::engine::step::{RuleStep, is_past};
+use crate::engine::step::{RuleStep, is_past, step, step_down};
 use crate::rules::index::RuleSet;
 use crate::rules::rule::{Rule, Trigger};
 use crate::rules::verdict::{Measurement, Verdict};
@@ -37,7 +43,13 @@ pub(super) struct Partition {
     /// Places of the devices that are to be written.
     pub(super) moved: Vec<usize>,
     pub(super) touched: TouchedStates,
+    /// Whether missing data is not evaluated now.
+    pub(super) is_absence_suspended: bool,
 }
+
+/// Time by which a record may be ahead of the wall clock, in milliseconds. Beyond, the clock of its
+/// gateway is wrong.
+const GATEWAY_AHEAD_MS: i64 = 60_000;
 
 impl Partition {
     /// Notes a reading, and returns the rules that it affects. `None`: people must be looked up
@@ -53,18 +65,20 @@ impl Partition {
         let reading = arrival.reading;
         let routing = RoutingAt { router, now_ms: arrival.evaluated_ms };
         let place = self.saw_record(arrival, rules, zone, routing, evaluated)?;
-        let mut remaining = RemainingRules { place, fresh: VitalSet::default(), rules: Vec::new() };
+        let is_surplus = evaluated.is_surplus;
+        let (fresh, affected) = (VitalSet::default(), Vec::new());
+        let mut remaining = RemainingRules { place, fresh, rules: affected, is_surplus };
         if reading.ahead_of_clock() {
             return Some(remaining);
         }
-        let device = &mut self.devices[place];
-        let VitalUpdate { present, newer } = device.seen.note(reading);
-        if newer.is_empty() {
-            evaluated.outcome =
-                if present.is_empty() { ReadingOutcome::Evaluated } else { ReadingOutcome::Late };
+        let VitalUpdate { present, newer } = self.devices[place].seen.note(reading);
+        if newer.is_empty() && !present.is_empty() {
+            evaluated.outcome = ReadingOutcome::Late;
             return Some(remaining);
         }
         evaluated.outcome = ReadingOutcome::Evaluated;
+        self.saw_device(&remaining, arrival, (rules, zone), routing, evaluated);
+        let device = &mut self.devices[place];
         device.moves(place, &mut self.moved);
         let rules = rules.of(tenant(arrival.ids));
         let affected = if rules.all_in_safe_ranges(newer, reading.vitals()) {
@@ -88,8 +102,8 @@ impl Partition {
         Some(remaining)
     }
 
-    /// Notes a record: the partition, and then the device, was seen. Returns the device's place.
-    /// `None`: people must be looked up first, and only the partition was seen.
+    /// Notes a record: time passes in the partition, and its device is alive. Returns the device's
+    /// place. `None`: people must be looked up first, and only time has passed.
     fn saw_record(
         &mut self,
         arrival: &Arrival<'_>,
@@ -98,43 +112,130 @@ impl Partition {
         routing: RoutingAt<'_>,
         evaluated: &mut Evaluated,
     ) -> Option<usize> {
-        self.windows_moved |= self.clock.saw_record(arrival.kafka_ms);
+        evaluated.gateway_ahead = arrival.kafka_ms > arrival.evaluated_ms + GATEWAY_AHEAD_MS;
+        let at = if evaluated.gateway_ahead { arrival.evaluated_ms } else { arrival.kafka_ms };
+        let sn = arrival.reading.device_sn();
+        let known = self.devices.get_index_of(sn);
+        let before = known.map_or(LastRecord::default(), |place| self.devices[place].last_record);
+        self.windows_moved |= self.clock.saw_record(at, before.is_late_at(at));
         self.clock_changed |= self.clock.counts();
-        let (changes, unknown) = self.fall_due(self.clock.clock_ms(), rules, zone, routing);
+        let clock_ms = self.clock.clock_ms();
+        let (changes, unknown) = self.fall_due(clock_ms, rules, zone, routing);
         evaluated.changes.extend(changes);
         evaluated.unknown = unknown;
         if !evaluated.unknown.is_empty() {
             return None;
         }
-        let sn = arrival.reading.device_sn();
-        let place = match self.devices.get_index_of(sn) {
+        evaluated.is_surplus &= known.is_none();
+        let place = match known {
             Some(place) => place,
             None => self.devices.insert_full(sn.clone(), Device::default()).0,
         };
         let device = &mut self.devices[place];
+        device.last_record.note(clock_ms, arrival.reading.ahead_of_clock());
+        if device.last_record != before {
+            device.moves(place, &mut self.moved);
+        }
+        Some(place)
+    }
+
+    /// Notes that a device was seen, by a reading that is evaluated. The episodes of another wearer
+    /// close, and missing data ends.
+    fn saw_device(
+        &mut self,
+        remaining: &RemainingRules,
+        arrival: &Arrival<'_>,
+        (rules, zone): (&RuleSet, &TimeZone),
+        routing: RoutingAt<'_>,
+        evaluated: &mut Evaluated,
+    ) {
+        let (sn, place) = (arrival.reading.device_sn(), remaining.place);
+        let clock_ms = self.clock.clock_ms();
+        let device = &mut self.devices[place];
         let before = device.last_seen;
-        device.last_seen = LastSeen { at: before.at.max(arrival.kafka_ms), ids: arrival.ids };
+        device.last_seen = LastSeen { at: clock_ms, ids: arrival.ids };
         if device.last_seen == before {
-            return Some(place);
+            return;
+        }
+        if before.ids != arrival.ids && !device.tracked.is_empty() {
+            let at = moment(zone, clock_ms);
+            let closed = leave_wearer(device, sn, arrival.ids, rules, at, &mut self.touched);
+            evaluated.changes.extend(closed);
         }
         let ended = open_absences(device, rules);
         for rule in &ended {
-            let at = moment(zone, arrival.kafka_ms);
-            let step = RuleStep { rule, device_sn: sn, at, routing };
+            let at = moment(zone, clock_ms);
+            let step = RuleStep { rule, device_sn: sn, at, routing, rules };
             let verdict = Verdict::Clear(Measurement { vital: Vital::NoData, value: 0.0 });
             // An end asks for no one, so no one is unknown.
             let end = advance(&step, device, &mut self.touched, verdict);
             evaluated.changes.extend(end.ok().flatten());
         }
-        let returned = arrival.kafka_ms - before.at > OUT_OF_SERVICE_MS;
+        if remaining.is_surplus {
+            return;
+        }
+        let returned = clock_ms - before.at > OUT_OF_SERVICE_MS;
         if returned || before.ids.customer_id != arrival.ids.customer_id {
             let silent = rules.of(tenant(arrival.ids)).on_absence();
             schedule_check(&mut self.deadlines, &self.clock, silent, sn, device);
         } else {
             schedule_check(&mut self.deadlines, &self.clock, ended.iter(), sn, device);
         }
-        device.moves(place, &mut self.moved);
-        Some(place)
+    }
+
+    /// Steps the remaining rules in their order, until people must be looked up. Then the ends among
+    /// the changes are completed, after which a lower rule of the vital goes on.
+    pub(super) fn step_rules(
+        &mut self,
+        remaining: &mut RemainingRules,
+        arrival: &Arrival<'_>,
+        (rules, router): (&RuleSet, &dyn Router),
+        evaluated: &mut Evaluated,
+    ) {
+        let Self { devices, clock, deadlines, touched, .. } = self;
+        let (reading, device) = (arrival.reading, &mut devices[remaining.place]);
+        let device_sn = reading.device_sn();
+        while let Some(rule) = remaining.rules.pop() {
+            match step(device, &rule, remaining.fresh, arrival, (rules, router), touched) {
+                Ok((verdict, change)) => {
+                    evaluated.breaches += u64::from(matches!(verdict, Verdict::Breach { .. }));
+                    let kind = change.as_ref().map(|change| change.transition.to);
+                    if kind == Some(TransitionKind::Opened) {
+                        // The episode may become stale.
+                        schedule_check(deadlines, clock, iter::once(&rule), device_sn, device);
+                    }
+                    evaluated.changes.extend(change);
+                }
+                Err(unknown) => {
+                    evaluated.unknown.insert(unknown);
+                    remaining.rules.push(rule);
+                    return;
+                }
+            }
+        }
+        if evaluated.changes.is_empty() {
+            return;
+        }
+        let at = EventTime { ms: reading.epoch_ms(), wall: reading.timestamp() };
+        let routing = RoutingAt { router, now_ms: arrival.evaluated_ms };
+        for rule in &ladder::step_down(&mut evaluated.changes, device, rules) {
+            let held_back = RuleStep { rule, device_sn, at, routing, rules };
+            match step_down(&held_back, device, reading, touched) {
+                Ok(change) => evaluated.changes.extend(change),
+                Err(unknown) => drop(evaluated.unknown.insert(unknown)),
+            }
+        }
+    }
+
+    /// Forgets the device of an evaluation that has ended, if the device is one too many and no
+    /// episode needs it.
+    pub(super) fn drop_surplus(&mut self, remaining: &RemainingRules) {
+        let place = remaining.place;
+        if remaining.is_surplus && self.devices[place].tracked.is_empty() {
+            // The device came last, so all other places stay.
+            self.devices.swap_remove_index(place);
+            self.moved.retain(|moved| *moved != place);
+        }
     }
 
     /// Processes the checks that have fallen due by `until`, and returns the changes and the people
@@ -148,6 +249,9 @@ impl Partition {
         routing: RoutingAt<'_>,
     ) -> (Vec<Change>, BTreeSet<Ids>) {
         let (mut changes, mut stopped) = (Vec::new(), Vec::new());
+        if self.is_absence_suspended {
+            return Default::default();
+        }
         while let Some(due) = self.deadlines.pop(until) {
             let sn = &due.device_sn;
             let Some((rule, silent_at)) = self.silent_at(sn, due.rule_id, rules) else { continue };
@@ -156,7 +260,8 @@ impl Partition {
                 continue;
             }
             let Some(device) = self.devices.get_mut(sn) else { continue };
-            let step = RuleStep { rule, device_sn: sn, at: moment(zone, due.at), routing };
+            let at = moment(zone, due.at);
+            let step = RuleStep { rule, device_sn: sn, at, routing, rules };
             match fell_silent(&step, device, &mut self.touched) {
                 Ok(change) => {
                     changes.extend(change);
@@ -209,7 +314,7 @@ impl Partition {
                     let next = next_look(device, rule, self.clock.clock_ms());
                     self.deadlines.schedule(sn, *id, next);
                 } else {
-                    let stale = std::iter::once(rule);
+                    let stale = iter::once(rule);
                     schedule_check(&mut self.deadlines, &self.clock, stale, sn, device);
                 }
             }

@@ -4,9 +4,10 @@
 
 use ljwx_reading::DeviceSn;
 
-use crate::engine::device::{Device, Devices, LastSeen, RuleState, VitalTimes};
+use crate::engine::device::{Devices, RuleState};
 use crate::engine::journal::{JournalBatch, JournalSize};
 use crate::engine::no_data::partition_clock::PartitionClock;
+use crate::engine::outcome::MovedEpisode;
 use crate::engine::partition::Partition;
 
 /// State to write.
@@ -21,6 +22,8 @@ pub struct StateChanges {
     pub clock: Option<PartitionClock>,
     /// Whether the starts of the windows are to be written as well.
     pub windows_moved: bool,
+    /// Open episodes that concern other people than before.
+    pub people: Vec<MovedEpisode>,
 }
 
 /// The stored state of a partition.
@@ -51,6 +54,7 @@ impl Partition {
                 .collect(),
             clock: std::mem::take(&mut self.clock_changed).then(|| self.clock.clone()),
             windows_moved: std::mem::take(&mut self.windows_moved),
+            people: std::mem::take(&mut self.touched.people),
         }
     }
 
@@ -58,11 +62,10 @@ impl Partition {
     #[cfg(test)]
     pub(super) fn as_stored(&self) -> StoredPartition {
         let mut devices = self.devices.clone();
-        let journal = JournalBatch::new(self.devices.iter().map(line), true);
+        let journal = JournalBatch::new(self.devices.iter(), true);
         for one in journal.rows.iter().flat_map(|row| crate::engine::journal::read(&row.text)) {
-            let (sn, seen, heard) = one.expect("its own form");
-            let device = devices.entry(sn).or_default();
-            (device.seen, device.last_seen) = (seen, heard);
+            let (sn, read) = one.expect("its own form");
+            devices.entry(sn).or_default().take_times(read);
         }
         for device in devices.values_mut() {
             device.moved = false;
@@ -85,16 +88,12 @@ impl Partition {
         moved.iter().for_each(|place| self.devices[*place].moved = false);
         let entry = if whole {
             self.journal = JournalSize::default();
-            JournalBatch::new(self.devices.iter().map(line), true)
+            JournalBatch::new(self.devices.iter(), true)
         } else {
             let known = moved.iter().filter_map(|place| self.devices.get_index(*place));
-            JournalBatch::new(known.map(line), false)
+            JournalBatch::new(known, false)
         };
         entry.rows.iter().for_each(|row| self.journal.add(row.lines));
         entry
     }
-}
-
-fn line<'a>((sn, device): (&'a DeviceSn, &'a Device)) -> (&'a DeviceSn, &'a VitalTimes, LastSeen) {
-    (sn, &device.seen, device.last_seen)
 }

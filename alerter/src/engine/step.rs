@@ -5,16 +5,18 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use ljwx_reading::{DeviceSn, Ids};
+use ljwx_reading::{DeviceSn, Ids, Reading};
 
 use crate::engine::device::{Device, RuleState, VitalTimes};
 use crate::engine::episode::evaluate::{EvaluationState, evaluate};
 use crate::engine::episode::{Episode, StepContext, Transition};
-use crate::engine::outcome::{Arrival, Change, EventTime};
+use crate::engine::ladder;
+use crate::engine::outcome::{Arrival, Change, EventTime, MovedEpisode};
 use crate::engine::owed_index::TouchedStates;
 use crate::engine::routing::{OwedReason, Routed, Router, RoutingAt, is_late};
+use crate::rules::index::RuleSet;
 use crate::rules::rule::{Rule, Trigger};
-use crate::rules::verdict::Verdict;
+use crate::rules::verdict::{Measurement, Range, Verdict};
 use crate::rules::vital::VitalSet;
 
 /// A step of a rule's episode on a device.
@@ -28,6 +30,8 @@ pub struct RuleStep<'a> {
     pub at: EventTime,
     /// Whom the step asks, and the wall clock.
     pub routing: RoutingAt<'a>,
+    /// The active rules, among them those that may inhibit this one.
+    pub rules: &'a RuleSet,
 }
 
 impl RuleStep<'_> {
@@ -41,10 +45,10 @@ impl RuleStep<'_> {
         verdict: Verdict,
         advance: impl FnOnce(Episode, &StepContext<'_>) -> (Episode, Option<Transition>),
     ) -> Result<Option<Change>, Ids> {
-        let Self { rule, device_sn, at, routing: RoutingAt { router, now_ms } } = *self;
+        let Self { rule, device_sn, at, routing: RoutingAt { router, now_ms }, rules } = *self;
         let prior = device.tracked.get(&rule.id);
         let ids = match (episode.open(), prior) {
-            (Some(_), Some(prior)) => prior.ids,
+            (Some(open), Some(prior)) if open.is_notified() => prior.ids,
             _ => device.last_seen.ids,
         };
         let wall = match rule.trigger {
@@ -65,7 +69,15 @@ impl RuleStep<'_> {
             answered.set(Some(routed.is_some()));
             routed.unwrap_or(Routed::Nobody(OwedReason::NoRecipient))
         };
-        let context = StepContext { policy: &rule.policy, at: at.ms, wall, route: &route };
+        let inhibited =
+            |severity| ladder::is_inhibited(device, (rule, severity), &verdict, rules);
+        let context = StepContext {
+            policy: &rule.policy,
+            at: at.ms,
+            wall,
+            route: &route,
+            inhibited: &inhibited,
+        };
         let (episode, transition) = advance(episode, &context);
         if answered.get() == Some(false) {
             return Err(ids);
@@ -80,6 +92,14 @@ impl RuleStep<'_> {
         if prior.map_or(!next.is_default(), |prior| *prior != next) {
             touched.stepped.insert((rule.id, device_sn.clone()));
         }
+        if let (Some(prior), Some(open)) = (prior, next.episode.open())
+            && prior.ids != ids
+            && prior.episode.open().is_some()
+        {
+            let (rule_id, rule_version, opened_at) = (rule.id, rule.version, open.opened_at);
+            let device_sn = device_sn.clone();
+            touched.people.push(MovedEpisode { rule_id, rule_version, device_sn, opened_at, ids });
+        }
         let owes = [prior.is_some_and(|prior| prior.episode.owes()), next.episode.owes()];
         touched.owed.step((device_sn, rule.id), owes, answered.get().is_some(), now_ms);
         if next.is_default() {
@@ -87,7 +107,18 @@ impl RuleStep<'_> {
         } else {
             device.tracked.insert(rule.id, next);
         }
-        Ok(transition.map(|one| Change::of(rule, (device_sn, ids), one, verdict, at)))
+        let silence = device.silence();
+        Ok(transition.map(|transition| Change {
+            rule: Some(Arc::clone(rule)),
+            rule_id: rule.id,
+            rule_version: rule.version,
+            device_sn: device_sn.clone(),
+            ids,
+            transition,
+            verdict,
+            at,
+            silence,
+        }))
     }
 }
 
@@ -98,7 +129,7 @@ pub(super) fn step(
     rule: &Arc<Rule>,
     fresh: VitalSet,
     arrival: &Arrival<'_>,
-    router: &dyn Router,
+    (rules, router): (&RuleSet, &dyn Router),
     touched: &mut TouchedStates,
 ) -> Result<(Verdict, Option<Change>), Ids> {
     let reading = arrival.reading;
@@ -117,10 +148,30 @@ pub(super) fn step(
         device_sn: reading.device_sn(),
         at: EventTime { ms: reading.epoch_ms(), wall: reading.timestamp() },
         routing: RoutingAt { router, now_ms: arrival.evaluated_ms },
+        rules,
     };
     let state = (before, memory);
     let change = step.make(device, touched, state, verdict, |one, now| one.step(now, &verdict))?;
     Ok((verdict, change))
+}
+
+/// Makes the first notification of an open episode whose rule was inhibited until this reading.
+pub(super) fn step_down(
+    step: &RuleStep<'_>,
+    device: &mut Device,
+    reading: &Reading,
+    touched: &mut TouchedStates,
+) -> Result<Option<Change>, Ids> {
+    let values = |range: &Range| range.vital.values(reading.vitals()).next();
+    let value = match &step.rule.trigger {
+        Trigger::Range(range) => values(range),
+        Trigger::Conditions(_) | Trigger::NoData(_) => None,
+    };
+    let state = device.tracked.get(&step.rule.id);
+    let (Some((vital, value)), Some(state)) = (value, state) else { return Ok(None) };
+    let state = (state.episode.clone(), state.memory.clone());
+    let verdict = Verdict::Between(Measurement { vital, value });
+    step.make(device, touched, state, verdict, |episode, now| episode.step_down(now))
 }
 
 /// Whether the rule has evaluated a later second of the device than `at`. One of several vitals may

@@ -58,7 +58,7 @@ fn hash(name: &str) -> String {
 }
 
 /// Matches an alert that is over, whatever the platform's word for its status.
-pub const OVER: &str = "LOWER(alert_status) IN ('resolved', 'superseded', 'stale')";
+pub const OVER: &str = "LOWER(alert_status) IN ('resolved', 'superseded', 'stale', 'closed')";
 
 /// A row to insert.
 #[derive(Debug)]
@@ -99,6 +99,10 @@ pub enum AlertChange {
     Superseded(EpisodeKey),
     /// The device has fallen silent.
     Stale(EpisodeKey),
+    /// The device has another wearer, or none, or is forgotten.
+    Closed(EpisodeKey),
+    /// The alert concerns other people than before.
+    People(EpisodeKey, Ids),
 }
 
 /// Alerts of one statement, at most. Each alert has as many values as the statement has columns.
@@ -165,12 +169,20 @@ pub async fn change(
         .bind(key.as_str()),
         AlertChange::Resolved(key, recover_at) => sqlx::query(
             "UPDATE t_alert_info SET alert_status = 'RESOLVED', status = 'RESOLVED', recover_at = ? \
-             WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded', 'STALE')",
+             WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded', 'STALE', 'CLOSED')",
         )
         .bind(recover_at)
         .bind(key.as_str()),
         AlertChange::Superseded(key) => closed(key, "superseded"),
         AlertChange::Stale(key) => closed(key, "STALE"),
+        AlertChange::Closed(key) => closed(key, "CLOSED"),
+        AlertChange::People(key, ids) => sqlx::query(
+            "UPDATE t_alert_info SET user_id = ?, org_id = ?, customer_id = ? WHERE dedup_key = ?",
+        )
+        .bind(ids.user_id)
+        .bind(ids.org_id)
+        .bind(ids.customer_id.unwrap_or_default())
+        .bind(key.as_str()),
     };
     query.execute(connection).await?;
     Ok(())
@@ -182,7 +194,7 @@ fn closed<'a>(
 ) -> sqlx::query::Query<'a, sqlx::MySql, sqlx::mysql::MySqlArguments> {
     sqlx::query(
         "UPDATE t_alert_info SET alert_status = ?, status = 'CLOSED' \
-         WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded', 'STALE')",
+         WHERE dedup_key = ? AND alert_status NOT IN ('RESOLVED', 'superseded', 'STALE', 'CLOSED')",
     )
     .bind(status)
     .bind(key.as_str())

@@ -63,10 +63,7 @@ async fn load_journal(
     while let Some((lines, text)) = rows.try_next().await? {
         for line in journal::read(&String::from_utf8_lossy(&text)) {
             match line {
-                Ok((sn, seen, heard)) => {
-                    let device = devices.entry(sn).or_default();
-                    (device.seen, device.last_seen) = (seen, heard);
-                }
+                Ok((sn, read)) => devices.entry(sn).or_default().take_times(read),
                 // Evaluating a late reading may repeat an alert. An error would stop the partition.
                 Err(error) => {
                     error!(partition, %error, "device state is unreadable, starting over")

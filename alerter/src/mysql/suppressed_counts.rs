@@ -22,6 +22,9 @@ pub const COOLDOWN: &str = "cooldown";
 /// The reason if an opening is one of too many.
 pub const FLAPPING: &str = "flapping";
 
+/// The reason if a more severe alert of the same vital is open.
+pub const INHIBITED: &str = "inhibited";
+
 /// Days for which counts are kept.
 const KEPT_DAYS: u32 = 400;
 
@@ -40,6 +43,7 @@ pub fn reason(transition: Transition) -> Option<&'static str> {
         Some(Routed::Somebody) => None,
         Some(Routed::Nobody(reason)) => Some(reason.as_str()),
         Some(Routed::NoChannel) => Some(NO_CHANNEL),
+        None if transition.inhibited => Some(INHIBITED),
         None => Some(if transition.flapping { FLAPPING } else { COOLDOWN }),
     }
 }
@@ -124,10 +128,13 @@ mod tests {
             (TransitionKind::Notified, Some(Routed::Somebody), false, None),
             (TransitionKind::Resolved, None, true, None),
             (TransitionKind::Superseded, None, false, None),
+            (TransitionKind::Closed, None, false, None),
         ] {
             let transition = Transition { to, routed, flapping, ..transition() };
             assert_eq!(reason(transition), expected, "{transition:?}");
         }
+        let inhibited = Transition { inhibited: true, flapping: true, ..transition() };
+        assert_eq!(reason(inhibited), Some(INHIBITED));
     }
 
     #[test]

@@ -160,8 +160,12 @@ pub fn text(notice: &Notice, is_wearer: bool) -> String {
         TransitionKind::Escalated => {
             format!("设备{device_sn}{sign}告警级别变更，严重级别：{level}，请及时处理。")
         }
+        TransitionKind::Resolved if notice.goes_on.is_some() => {
+            format!("设备{device_sn}{sign}告警缓解，严重级别：{level}，请继续关注。", level = notice.level())
+        }
         TransitionKind::Resolved => format!("设备{device_sn}{sign}告警已恢复，严重级别：{level}。"),
         TransitionKind::Stale => format!("设备{device_sn}失联，{sign}告警关闭。"),
+        TransitionKind::Closed => format!("设备{device_sn}更换佩戴者，{sign}告警关闭。"),
     };
     let delayed = if notice.delayed { "【延迟】" } else { "" };
     let whose = if is_wearer { String::new() } else { format!("（设备用户：{user}）") };

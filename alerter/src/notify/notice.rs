@@ -10,6 +10,7 @@ use jiff::civil::DateTime;
 use ljwx_reading::wall_text;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Silence;
 use crate::engine::episode::TransitionKind;
 use crate::rules::channel::Channels;
 use crate::rules::severity::Severity;
@@ -38,6 +39,13 @@ pub struct Notice {
     /// Whether the severity changed for the better.
     #[serde(default)]
     pub eased: bool,
+    /// The severity of a lower rule of the vital that goes on after this end. The end is then a step
+    /// down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goes_on: Option<Severity>,
+    /// What a missing device still sends.
+    #[serde(default, skip_serializing_if = "Silence::is_silent")]
+    pub silence: Silence,
     /// The device's serial number.
     pub device_sn: String,
     /// The device's user, or the device if the user is unknown.
@@ -101,6 +109,9 @@ pub fn minute(wall: DateTime) -> String {
     text.truncate("yyyy-MM-dd HH:mm".len());
     text
 }
+
+/// The text of an episode that closes because its device has another wearer.
+pub const CLOSED_TEXT: &str = "设备已更换佩戴者，告警关闭";
 
 /// Returns the text of an episode that closes because its device fell silent.
 pub fn stale_text(silent_ms: i64) -> String {

@@ -4,7 +4,9 @@
 //! reminder from an opening, however much is cut.
 
 use super::notice::{Notice, minute};
+use crate::engine::Silence;
 use crate::engine::episode::TransitionKind;
+use crate::rules::severity::Severity;
 use crate::rules::template::quantity;
 use crate::rules::vital::Vital;
 
@@ -19,15 +21,19 @@ impl Notice {
     pub const fn is_over(&self) -> bool {
         matches!(
             self.transition,
-            TransitionKind::Resolved | TransitionKind::Stale | TransitionKind::Superseded
+            TransitionKind::Resolved
+                | TransitionKind::Stale
+                | TransitionKind::Superseded
+                | TransitionKind::Closed
         )
     }
 
-    /// Returns the severity, or that the episode is over.
+    /// Returns the severity, or that the episode is over. After a step down, returns the severity of
+    /// what goes on.
     pub fn level(&self) -> &'static str {
         match self.transition {
-            TransitionKind::Resolved => "已恢复",
-            TransitionKind::Stale | TransitionKind::Superseded => "关闭",
+            TransitionKind::Resolved => self.goes_on.map_or("已恢复", Severity::label),
+            TransitionKind::Stale | TransitionKind::Superseded | TransitionKind::Closed => "关闭",
             TransitionKind::Opened | TransitionKind::Notified | TransitionKind::Escalated => {
                 self.severity.label()
             }
@@ -79,9 +85,10 @@ impl Notice {
             TransitionKind::Notified => Some("持续"),
             TransitionKind::Escalated if self.eased => Some("缓解"),
             TransitionKind::Escalated => Some("升级"),
+            TransitionKind::Resolved if self.goes_on.is_some() => Some("缓解"),
             TransitionKind::Resolved => Some("已恢复"),
             TransitionKind::Stale => Some("失联"),
-            TransitionKind::Superseded => Some("关闭"),
+            TransitionKind::Superseded | TransitionKind::Closed => Some("关闭"),
         }
     }
 
@@ -104,7 +111,11 @@ impl Notice {
     pub fn sign(&self) -> &'static str {
         match self.vital {
             _ if self.digest_of.is_some() => self.subject(),
-            Vital::NoData => "设备失联",
+            Vital::NoData => match self.silence {
+                Silence::Silent => "设备失联",
+                Silence::ClockWrong => "设备时钟错误",
+                Silence::NothingNew => "设备无新数据",
+            },
             vital => vital.label(),
         }
     }

@@ -26,10 +26,10 @@ impl Pipeline {
     ) -> anyhow::Result<ControlFlow<()>> {
         for partition_batch in &mut batch {
             let advance = &partition_batch.advance;
-            partition_batch.state = self.engine.take_changes(advance.partition);
             if let Some(position) = self.positions.get_mut(&advance.partition) {
                 position.next = advance.to;
             }
+            partition_batch.take_state(self.engine.take_changes(advance.partition));
         }
         batch.retain(|partition_batch| !partition_batch.is_empty());
         if batch.is_empty() {

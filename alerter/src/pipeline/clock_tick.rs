@@ -5,28 +5,42 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use tracing::debug;
 
 use super::Pipeline;
+use crate::engine::Change;
 use crate::mysql::retry::Stopping;
+use crate::notify::recipients::router::PeopleRouter;
 use crate::pipeline::alert_span::Cause;
 use crate::pipeline::partition_batch::PartitionBatch;
+
+/// Interval at which devices are forgotten. Each time visits every device.
+const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// The partition whose owner speaks of what every replica sees.
+const SPEAKER_PARTITION: i32 = 0;
 
 impl Pipeline {
     /// Evaluates `NO_DATA` rules that no record triggers, and tries what is owed and was not tried
     /// for a while.
     pub(super) async fn on_clock_tick(&mut self) -> anyhow::Result<ControlFlow<()>> {
         let begun = Instant::now();
+        self.clocks.report(self.positions.contains_key(&SPEAKER_PARTITION));
         let now_ms = Timestamp::now().as_millisecond();
         let overdue = self.engine.overdue(now_ms);
         let looks = self.engine.due_looks(now_ms);
         let behind = looks.iter().filter(|(_, is_current)| !**is_current);
         let asked = behind.map(|(partition, _)| *partition).chain(overdue.iter().copied());
         let at_end = self.read_to_end(asked.collect()).await;
-        let due: BTreeSet<i32> = looks.into_keys().chain(at_end.iter().copied()).collect();
+        let mut due: BTreeSet<i32> = looks.into_keys().chain(at_end.iter().copied()).collect();
+        let forgets = self.forgot_at.elapsed() >= FORGET_INTERVAL;
+        if forgets {
+            self.forgot_at = begun;
+            due.extend(self.positions.keys());
+        }
         let mut batch = Vec::new();
         for partition in due {
             let Some(mut partition_batch) = self.partition_batch(partition) else { continue };
@@ -35,6 +49,10 @@ impl Pipeline {
             let passed = self.pass_time(now_ms, at_end, is_missing, &mut partition_batch).await;
             if passed == Err(Stopping) {
                 return Ok(ControlFlow::Break(()));
+            }
+            if forgets {
+                let closed = self.engine.forget_devices(partition);
+                self.record_unseen(&closed, &mut partition_batch, &self.router());
             }
             batch.push(partition_batch);
         }
@@ -86,15 +104,25 @@ impl Pipeline {
         }
         let people = changes.iter().map(|change| change.ids).collect();
         self.look_up(&mut router, &people).await?;
+        self.record_unseen(&changes, partition_batch, &router);
+        Ok(())
+    }
+
+    /// Adds changes to the partition's batch that no reading caused.
+    pub(super) fn record_unseen(
+        &mut self,
+        changes: &[Change],
+        partition_batch: &mut PartitionBatch,
+        router: &PeopleRouter,
+    ) {
         let cause = Cause {
             reading: None,
-            partition,
+            partition: partition_batch.advance.partition,
             offset: partition_batch.advance.to,
             topic: &self.parts.topic.clone(),
             context: None,
             since: SystemTime::now(),
         };
-        self.record(&changes, None, &cause, partition_batch, &router);
-        Ok(())
+        self.record(changes, None, &cause, partition_batch, router);
     }
 }

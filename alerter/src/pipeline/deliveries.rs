@@ -128,6 +128,7 @@ impl Pipeline {
             self.engine.resume(partition, arrival, &*router, &mut evaluated);
         }
         self.counts.add(&evaluated);
+        self.clocks.note(&evaluated);
         if evaluated.changes.is_empty() {
             return Ok(());
         }

@@ -7,6 +7,7 @@
 pub mod alert_span;
 mod batches;
 mod clock_tick;
+mod clock_watch;
 pub mod commit;
 pub mod dead_letters;
 mod deliveries;
@@ -37,11 +38,12 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::engine::Engine;
+use crate::engine::{DeviceLimits, Engine};
 use crate::metrics::{EPISODES_OPEN, RULE_STATES};
 use crate::mysql::retry::MysqlRetry;
 use crate::mysql::state_rows;
 use crate::notify::limits::AccountLimits;
+use crate::notify::operator_events::OperatorEvents;
 use crate::notify::recipients::Directory;
 use crate::notify::rejected_rows::RejectedRows;
 use crate::notify::silences::ActiveSilences;
@@ -49,6 +51,7 @@ use crate::pipeline::commit::BatchCommit;
 use crate::pipeline::dead_letters::DeadLetters;
 use crate::pipeline::partition_batch::PartitionBatch;
 use crate::rules::index::RuleSet;
+use clock_watch::ClockWatch;
 use owed::OwedMeasurement;
 use reading_counts::ReadingCounts;
 use waiting_partitions::{HoldReasons, WaitingPartitions};
@@ -106,6 +109,10 @@ pub struct PipelineParts {
     pub topic: String,
     /// The zone in which NO_DATA alerts are dated.
     pub zone: TimeZone,
+    /// How many devices are remembered, and for how long.
+    pub devices: DeviceLimits,
+    /// The channel to the operators.
+    pub operators: OperatorEvents,
 }
 
 /// The position of an owned partition.
@@ -122,6 +129,9 @@ pub struct Pipeline {
     engine: Engine,
     positions: BTreeMap<i32, PartitionPosition>,
     counts: ReadingCounts,
+    clocks: ClockWatch,
+    /// The last time at which devices were forgotten.
+    forgot_at: Instant,
     /// Tenants and channels without an account that have been logged.
     unserved: BTreeSet<(i64, &'static str)>,
     writing: BackgroundWrite,
@@ -138,7 +148,9 @@ impl Pipeline {
     pub fn new(parts: PipelineParts) -> Self {
         let bytes = parts.memory.pipeline / MEMORY_PARTS;
         Self {
-            engine: Engine::new(parts.zone.clone()),
+            engine: Engine::new(parts.zone.clone(), parts.devices),
+            clocks: ClockWatch::new(parts.operators.clone()),
+            forgot_at: Instant::now(),
             positions: BTreeMap::new(),
             counts: ReadingCounts::default(),
             unserved: BTreeSet::new(),

@@ -8,7 +8,7 @@ use ljwx_ledger::ledger::{Advance, Counts};
 use metrics::counter;
 use tracing::info;
 
-use crate::engine::{Change, StateChanges};
+use crate::engine::{Change, MovedEpisode, StateChanges};
 use crate::metrics::TRANSITIONS;
 use crate::mysql::alert_rows::{AlertChange, EpisodeKey, NewAlert};
 use crate::mysql::suppressed_counts::{self, SuppressedCounts};
@@ -74,6 +74,17 @@ impl PartitionBatch {
             let customer_id = change.ids.customer_id.unwrap_or_default();
             self.suppressed.count(day, change.rule_id, customer_id, reason);
         }
+    }
+
+    /// Takes over the state to write, and the alerts that concern other people than before.
+    pub fn take_state(&mut self, mut state: StateChanges) {
+        let people = std::mem::take(&mut state.people).into_iter().map(|one| {
+            let MovedEpisode { rule_id, rule_version, device_sn, opened_at, ids } = one;
+            let key = EpisodeKey::new(rule_id, rule_version, &device_sn, opened_at);
+            AlertChange::People(key, ids)
+        });
+        self.changed.extend(people);
+        self.state = state;
     }
 
     /// Adds that an episode was closed because its rule changed.

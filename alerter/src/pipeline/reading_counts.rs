@@ -5,7 +5,7 @@
 use metrics::counter;
 
 use crate::engine::{Evaluated, ReadingOutcome};
-use crate::metrics::{BREACHES, READINGS};
+use crate::metrics::{BREACHES, NOT_REMEMBERED, READINGS};
 
 /// The outcomes of readings since the last export. Finding a counter takes longer than evaluating a
 /// reading.
@@ -16,6 +16,7 @@ pub(super) struct ReadingCounts {
     ahead: u64,
     pub(super) undecodable: u64,
     breaches: u64,
+    surplus: u64,
 }
 
 impl ReadingCounts {
@@ -27,11 +28,12 @@ impl ReadingCounts {
             ReadingOutcome::AheadOfClock => &mut self.ahead,
         } += 1;
         self.breaches += evaluated.breaches;
+        self.surplus += u64::from(evaluated.is_surplus);
     }
 
     /// Adds the counts to the metrics, and resets them.
     pub(super) fn count(&mut self) {
-        let Self { evaluated, late, ahead, undecodable, breaches } = std::mem::take(self);
+        let Self { evaluated, late, ahead, undecodable, breaches, surplus } = std::mem::take(self);
         let outcomes = [
             ("evaluated", evaluated),
             ("late", late),
@@ -42,5 +44,6 @@ impl ReadingCounts {
             counter!(READINGS, "outcome" => outcome).increment(readings);
         }
         counter!(BREACHES).increment(breaches);
+        counter!(NOT_REMEMBERED).increment(surplus);
     }
 }

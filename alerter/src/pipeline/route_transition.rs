@@ -76,7 +76,7 @@ impl Pipeline {
         partition_batch: &mut PartitionBatch,
         router: &PeopleRouter,
     ) {
-        let Some(rule) = change.rule.as_deref() else { return };
+        let Some(rule) = change.rule.as_deref() else { return partition_batch.supersede(change) };
         let choice = choice(change, rule, router);
         count(change, &choice);
         log(change, rule, &choice, router);

@@ -10,12 +10,12 @@ use ljwx_service::telemetry::trace;
 use metrics::counter;
 use tracing::info;
 
-use crate::engine::Change;
+use crate::engine::{Change, Silence};
 use crate::engine::episode::TransitionKind;
 use crate::engine::routing::Routed;
 use crate::metrics::TRANSITIONS;
 use crate::mysql::alert_rows::{AlertChange, EpisodeKey, NewAlert};
-use crate::notify::notice::{Notice, Routing, stale_text};
+use crate::notify::notice::{CLOSED_TEXT, Notice, Routing, stale_text};
 use crate::notify::outbox::{NewNotification, Whom};
 use crate::notify::recipients::choice::Choice;
 use crate::notify::recipients::contacts::Contacts;
@@ -94,6 +94,7 @@ impl PartitionBatch {
             }
             TransitionKind::Resolved => self.changed.push(AlertChange::Resolved(key, wall)),
             TransitionKind::Stale => self.changed.push(AlertChange::Stale(key)),
+            TransitionKind::Closed => self.changed.push(AlertChange::Closed(key)),
             TransitionKind::Notified | TransitionKind::Superseded => {}
         }
     }
@@ -163,8 +164,12 @@ fn notice(
     };
     let text = match transition.to {
         TransitionKind::Stale => stale_text((measured.value * 1000.0) as i64),
+        TransitionKind::Closed => CLOSED_TEXT.to_owned(),
         _ => rule.message.render(&facts),
     };
+    // The value of a stale episode is the silence, and a closed one has none.
+    let has_value = !matches!(transition.to, TransitionKind::Stale | TransitionKind::Closed);
+    let is_absence = matches!(rule.trigger, Trigger::NoData(_));
     // People were not notified of the opening.
     let is_first = transition.to == TransitionKind::Notified && !transition.follow_up;
     let lasted = SignedDuration::from_millis(facts.lasted_ms);
@@ -173,11 +178,12 @@ fn notice(
         severity: transition.severity,
         flapping: transition.flapping,
         vital: rule.named_vital(measured),
-        // A stale episode's measurement is the silence, not a value of its vital.
-        value: (transition.to != TransitionKind::Stale).then_some(measured.value),
+        value: has_value.then_some(measured.value),
         // Of several conditions, the deciding one need not be the one to which the value belongs.
         bound: bound.filter(|_| matches!(rule.trigger, Trigger::Range(_))),
         eased: transition.eased,
+        goes_on: transition.goes_on,
+        silence: if is_absence { change.silence } else { Silence::default() },
         device_sn: change.device_sn.as_str().to_owned(),
         user: wearer.unwrap_or(change.device_sn.as_str()).to_owned(),
         ward: contacts.ward.as_deref().map(str::to_owned),

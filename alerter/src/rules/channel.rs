@@ -65,6 +65,13 @@ pub struct Channels {
 }
 
 impl Channels {
+    /// Whether these channels include all by which `others` notify people.
+    pub fn reach_all_of(self, others: Self) -> bool {
+        self.wechat >= others.wechat
+            && self.wecom >= others.wecom
+            && self.message >= others.message
+    }
+
     /// Whether a person is to be notified. The log is no person.
     pub fn name_people(self) -> bool {
         self.wechat || self.wecom || self.message

@@ -170,7 +170,7 @@ impl VitalSet {
     }
 
     /// Returns the set of these bits. Bits without a vital are kept, and no iteration returns them.
-    pub fn from_bits(bits: u16) -> Self {
+    pub const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
 }

@@ -191,9 +191,10 @@ impl EpisodeGroup {
                 self.ended_at = None;
             }
             TransitionKind::Notified | TransitionKind::Escalated => {}
-            TransitionKind::Resolved | TransitionKind::Superseded | TransitionKind::Stale => {
-                self.ended_at = Some(note.at)
-            }
+            TransitionKind::Resolved
+            | TransitionKind::Superseded
+            | TransitionKind::Stale
+            | TransitionKind::Closed => self.ended_at = Some(note.at),
         }
         self.severity = self.severity.max(note.severity);
         self.notified += u32::from(note.notified);

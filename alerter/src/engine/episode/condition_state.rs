@@ -84,7 +84,8 @@ impl ConditionState {
         for (condition, since) in composite.conditions.iter().zip(&mut self.since) {
             let true_value = fresh.contains(condition.vital).then(|| condition.true_value(vitals));
             if let Some(true_value) = true_value {
-                since.now = true_value.map(|_| since.before.unwrap_or(at));
+                // The two pressures of a second may come in two readings: one of them suffices.
+                since.now = true_value.map(|_| since.before.unwrap_or(at)).or(since.now);
             }
             let holds = since.now.is_some_and(|since| at - since >= condition.duration_ms);
             count += usize::from(holds);

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::Episode;
 use crate::engine::episode::condition_state::{ConditionResult, ConditionState};
+use crate::engine::episode::pressure_state::PressureState;
 use crate::engine::episode::value_window::ValueWindow;
 use crate::rules::rule::{ActiveHours, Rule, Trigger};
 use crate::rules::verdict::{Measurement, Range, Verdict};
-use crate::rules::vital::VitalSet;
+use crate::rules::vital::{Vital, VitalSet};
 
 /// The state of a rule on a device, beside the episode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,13 +22,17 @@ pub enum EvaluationState {
     /// The latest values, from which the usual range follows.
     #[serde(rename = "recent")]
     ValueWindow(ValueWindow),
+    /// Of a rule on blood pressure: the second evaluated last, and the latest values.
+    Pressure(PressureState),
 }
 
 impl EvaluationState {
     /// Records that a transition was made.
     pub fn transition_made(&mut self) {
-        if let Self::Conditions(held) = self {
-            held.transition_made();
+        match self {
+            Self::Conditions(held) => held.transition_made(),
+            Self::Pressure(pressure) => pressure.transition_made(),
+            Self::ValueWindow(_) => {}
         }
     }
 
@@ -36,6 +41,7 @@ impl EvaluationState {
         match self {
             Self::Conditions(held) => held.is_default(),
             Self::ValueWindow(_) => false,
+            Self::Pressure(pressure) => pressure.is_default(),
         }
     }
 }
@@ -43,8 +49,8 @@ impl EvaluationState {
 /// Returns the verdict of `rule` on the `fresh` vitals of a reading, and the episode from which it
 /// continues.
 ///
-/// For conditions this is the episode before the reading's second, while that second has
-/// made no transition.
+/// For conditions and blood pressure this is the episode before the reading's second, while that
+/// second has made no transition.
 pub fn evaluate(
     rule: &Rule,
     now: Episode,
@@ -53,6 +59,19 @@ pub fn evaluate(
     reading: &Reading,
 ) -> (Episode, Verdict, Option<EvaluationState>) {
     match &rule.trigger {
+        Trigger::Range(range) if range.vital == Vital::BloodPressure => {
+            let mut pressure = match memory {
+                Some(EvaluationState::Pressure(pressure)) => pressure,
+                // An older release stored the values alone.
+                Some(EvaluationState::ValueWindow(values)) => {
+                    PressureState { values, ..PressureState::default() }
+                }
+                _ => PressureState::default(),
+            };
+            let verdict = in_range(range, &rule.effective, &mut pressure.values, reading);
+            let (before, verdict) = pressure.merge(reading.epoch_ms(), now, verdict);
+            (before, verdict, Some(EvaluationState::Pressure(pressure)))
+        }
         Trigger::Range(range) => {
             let mut recent = match memory {
                 Some(EvaluationState::ValueWindow(recent)) => recent,

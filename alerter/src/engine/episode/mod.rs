@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod notify_history;
 mod open;
 pub mod owed;
+pub mod pressure_state;
 pub mod step_context;
 pub mod transition;
 pub mod value_window;
@@ -134,11 +135,13 @@ impl Episode {
         (Self { phase: Phase::Quiet, past }, Some(transition))
     }
 
-    /// Tries to notify what an open episode owes, without a reading.
+    /// Tries to notify what an open episode owes, without a reading, unless it is inhibited.
     pub fn look(mut self, now: &StepContext<'_>) -> (Self, Option<Transition>) {
         let Self { phase, past } = &mut self;
         let transition = match phase {
-            Phase::Firing(open) | Phase::Recovering(open, _) if open.owed().is_some() => {
+            Phase::Firing(open) | Phase::Recovering(open, _)
+                if open.owed().is_some() && !(now.inhibited)(open.severity) =>
+            {
                 open.notify(now, past, &Verdict::Absent)
             }
             _ => None,
@@ -146,6 +149,30 @@ impl Episode {
         // The wall clock may be ahead of the next reading, so what it shows is not recorded.
         let flapping = past.is_flapping_at(now.policy, now.at);
         (self, transition.map(|transition| Transition { flapping, ..transition }))
+    }
+
+    /// Makes the first notification of an open episode whose rule was inhibited until now, if one is
+    /// due. The reading need not breach the rule.
+    pub fn step_down(mut self, now: &StepContext<'_>) -> (Self, Option<Transition>) {
+        let Self { phase, past } = &mut self;
+        past.end_flapping(now.policy, now.at);
+        let transition = match phase {
+            Phase::Firing(open) | Phase::Recovering(open, _)
+                if open.is_held_back(now, past) && !(now.inhibited)(open.severity) =>
+            {
+                open.notify(now, past, &Verdict::Absent)
+            }
+            _ => None,
+        };
+        (self, transition)
+    }
+
+    /// Closes an open episode for good. `notify`: its end is notified like that of any other.
+    pub fn close(self, notify: bool) -> Option<Transition> {
+        let Self { phase, mut past } = self;
+        let (Phase::Firing(open) | Phase::Recovering(open, _)) = phase else { return None };
+        let end = open.ended(TransitionKind::Closed, &mut past);
+        Some(Transition { notify: end.notify && notify, ..end })
     }
 
     /// Closes the episode without a notification, because the rule changed. The cooldown continues.

@@ -48,9 +48,10 @@ impl OpenEpisode {
             owed: None,
         };
         let due = past.may_open(now.policy, now.at);
-        let routed = due.then(|| open.settle(false, now, past, verdict));
+        let inhibited = due && (now.inhibited)(open.severity);
+        let routed = (due && !inhibited).then(|| open.settle(false, now, past, verdict));
         let transition = open.transition(TransitionKind::Opened, routed, past);
-        (open, transition)
+        (open, Transition { inhibited, ..transition })
     }
 
     /// Takes the steps of the escalation that are due, whether or not anyone can be notified.
@@ -75,17 +76,24 @@ impl OpenEpisode {
             // The watch has no message of this step yet.
             owed.on_watch = false;
         }
-        let routed = self.settle(rise, now, past, verdict);
-        let transition = self.transition(TransitionKind::Escalated, Some(routed), past);
-        Some(Transition { follow_up, eased, ..transition })
+        let inhibited = (now.inhibited)(self.severity);
+        let routed = (!inhibited).then(|| self.settle(rise, now, past, verdict));
+        let transition = self.transition(TransitionKind::Escalated, routed, past);
+        Some(Transition { follow_up, eased, inhibited, ..transition })
     }
 
     /// Whether a notification is due at a breach: one that is owed, the first after a cooldown, or a
-    /// reminder.
+    /// reminder. None is while a rule above this one inhibits it.
     pub(super) fn is_due(&self, now: &StepContext<'_>, past: &NotifyHistory) -> bool {
         let StepContext { policy, at, .. } = *now;
         let repeat = policy.repeat_ms.is_some_and(|repeat| past.since_notified(at) >= repeat);
-        self.owed.is_some() || (!self.notified || repeat) && past.may_notify(policy, at)
+        let due = self.owed.is_some() || (!self.notified || repeat) && past.may_notify(policy, at);
+        due && !(now.inhibited)(self.severity)
+    }
+
+    /// Whether the first notification of the episode is due once the rule above this one has ended.
+    pub(super) fn is_held_back(&self, now: &StepContext<'_>, past: &NotifyHistory) -> bool {
+        !self.notified && self.owed.is_none() && past.may_notify(now.policy, now.at)
     }
 
     /// Tries to make a notification that is due. Only one that reaches someone is a transition, and
@@ -160,6 +168,8 @@ impl OpenEpisode {
             follow_up: false,
             on_watch: false,
             delayed: false,
+            inhibited: false,
+            goes_on: None,
             opened_at: self.opened_at,
             seq,
             flapping: past.is_flapping(),
@@ -171,6 +181,11 @@ impl OpenEpisode {
         if let Some(owed) = &mut self.owed {
             owed.saw(verdict);
         }
+    }
+
+    /// Whether somebody was notified of the episode.
+    pub fn is_notified(&self) -> bool {
+        self.notified
     }
 
     /// Returns what the episode owes.

@@ -2,6 +2,7 @@
 
 use crate::engine::routing::Routed;
 use crate::rules::policy::Policy;
+use crate::rules::severity::Severity;
 
 /// The circumstances of a step.
 #[derive(Clone, Copy)]
@@ -14,4 +15,6 @@ pub struct StepContext<'a> {
     pub wall: i64,
     /// Answers whom a notification can reach.
     pub route: &'a dyn Fn() -> Routed,
+    /// Whether a rule above this one inhibits its notifications at a severity.
+    pub inhibited: &'a dyn Fn(Severity) -> bool,
 }

@@ -41,7 +41,9 @@ pub(super) fn step(
     at: i64,
     routed: Routed,
 ) -> (Episode, Option<Transition>) {
-    episode.step(&StepContext { policy, at, wall: at, route: &|| routed }, verdict)
+    let (route, inhibited) = (|| routed, |_| false);
+    let now = StepContext { policy, at, wall: at, route: &route, inhibited: &inhibited };
+    episode.step(&now, verdict)
 }
 
 /// Runs verdicts given as `(second, verdict)`. Returns the transitions as `second: word`, with `!`

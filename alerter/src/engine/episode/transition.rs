@@ -23,6 +23,8 @@ pub enum TransitionKind {
     Superseded,
     /// The episode closed because its device has fallen silent.
     Stale,
+    /// The episode closed because its device has another wearer, or none, or is forgotten.
+    Closed,
 }
 
 impl TransitionKind {
@@ -35,6 +37,7 @@ impl TransitionKind {
             Self::Resolved => "resolved",
             Self::Superseded => "superseded",
             Self::Stale => "stale",
+            Self::Closed => "closed",
         }
     }
 }
@@ -59,6 +62,10 @@ pub struct Transition {
     pub on_watch: bool,
     /// Whether the notification comes long after its event.
     pub delayed: bool,
+    /// Whether a rule above this one inhibits the notification.
+    pub inhibited: bool,
+    /// The severity of a lower rule of the vital that goes on after this end.
+    pub goes_on: Option<Severity>,
     /// Time of the opening, which with rule, version and device names the episode.
     pub opened_at: i64,
     /// Number of the transition in its episode, from 0.

@@ -18,6 +18,11 @@ const VALUES_MAX: usize = 1_000;
 pub struct ValueWindow(Vec<(Vital, Vec<(i64, f64)>)>);
 
 impl ValueWindow {
+    /// Whether no value is stored.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns the end of the usual range that `value` lies beyond at `at`. Stores the value for
     /// later calls.
     pub fn broken_by(

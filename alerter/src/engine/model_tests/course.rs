@@ -1,11 +1,16 @@
 //! The course of one rule on one device in the model, derived from all verdicts and transitions so
 //! far.
 
-use super::expected_verdict::ExpectedVerdict;
-use super::spec::{DeviceReport, ExpectedTransition, LATE_ABOVE, Spec};
+use super::expected_verdict::{ExpectedVerdict, Weighed};
+use super::spec::{DeviceReport, ExpectedTransition, LATE_ABOVE, Spec, TriggerSpec};
 
 /// Severities in rising order.
 const SEVERITIES: [&str; 5] = ["info", "minor", "moderate", "major", "critical"];
+
+/// Returns the place of a severity among all.
+pub(super) fn rank(severity: &str) -> Option<usize> {
+    SEVERITIES.iter().position(|one| *one == severity)
+}
 
 /// All verdicts of one rule on one device, and all transitions that followed.
 #[derive(Default)]
@@ -35,6 +40,7 @@ struct ModelStep {
     second: i64,
     version: i64,
     sight: ExpectedVerdict,
+    weighed: Option<Weighed>,
     /// Whether a transition followed. The transition stays, regardless of the rest of its second.
     stands: bool,
     /// What was owed before the step.
@@ -60,31 +66,71 @@ struct MadeTransition {
 const TRY_AGAIN: i64 = 60;
 
 impl RuleCourse {
-    /// Advances by one verdict. Returns whether a transition followed.
+    /// Advances by one verdict. Returns whether a transition followed. `inhibited` tells whether
+    /// another rule holds back this one at a severity.
     pub(super) fn look(
         &mut self,
         spec: &Spec,
         report: &DeviceReport,
-        sight: ExpectedVerdict,
+        (sight, weighed): (ExpectedVerdict, Option<Weighed>),
+        inhibited: &dyn Fn(&str) -> bool,
     ) -> bool {
         let (second, version) = (report.second, spec.version);
+        // Of one vital the worst reading of a second counts, once.
+        let is_single = matches!(spec.watch, TriggerSpec::Single { .. });
+        let weighs_less = |last: &ModelStep| {
+            (last.second, last.version) == (second, version) && sight.rank() <= last.sight.rank()
+        };
+        if is_single && self.looks.last().is_some_and(weighs_less) {
+            return false;
+        }
         // Earlier readings of the same second are part of this verdict.
         let same =
             |last: &mut ModelStep| last.second == second && last.version == version && !last.stands;
         if let Some(part) = self.looks.pop_if(same) {
             self.owed = part.owed;
         }
-        self.looks.push(ModelStep { second, version, sight, stands: false, owed: self.owed });
+        let owed = self.owed;
+        self.looks.push(ModelStep { second, version, sight, weighed, stands: false, owed });
         let before = self.made.len();
         let asked = match (self.episode().is_empty(), sight) {
-            (true, ExpectedVerdict::Breach { may_open }) => self.maybe_open(spec, report, may_open),
-            (false, ExpectedVerdict::Breach { .. }) => self.go_on(spec, report),
+            (true, ExpectedVerdict::Breach { may_open }) => {
+                self.maybe_open(spec, report, may_open, inhibited)
+            }
+            (false, ExpectedVerdict::Breach { .. }) => self.go_on(spec, report, inhibited),
             (false, ExpectedVerdict::Clear) => {
                 self.maybe_resolve(spec, report);
                 false
             }
             (_, ExpectedVerdict::Between | ExpectedVerdict::Clear) => false,
         };
+        self.settled(report, asked, before)
+    }
+
+    /// Makes the first notification, because a rule above this one has ended.
+    pub(super) fn step_down(
+        &mut self,
+        spec: &Spec,
+        report: &DeviceReport,
+        inhibited: &dyn Fn(&str) -> bool,
+    ) -> bool {
+        let before = self.made.len();
+        let is_open = !self.episode().is_empty();
+        let told = self.episode().iter().any(|made| made.notify);
+        let free = || {
+            self.is_cool(spec, report.second)
+                && !self.is_silent(spec, report.second)
+                && !inhibited(self.severity())
+        };
+        if !is_open || told || self.owed.is_some() || !free() {
+            return false;
+        }
+        self.tell_or_owe(spec, report);
+        self.settled(report, true, before)
+    }
+
+    /// Notes when what is owed was tried, and returns whether a transition was made.
+    fn settled(&mut self, report: &DeviceReport, asked: bool, before: usize) -> bool {
         if self.owed.is_none() {
             self.tried = None;
         } else if asked && !report.is_late() || self.tried.is_none() {
@@ -92,13 +138,34 @@ impl RuleCourse {
         }
         let made = self.made.len() > before;
         if let Some(look) = self.looks.last_mut() {
-            look.stands = made;
+            look.stands |= made;
         }
         made
     }
 
+    /// Returns the value that decided last.
+    pub(super) fn weighed(&self) -> Option<Weighed> {
+        self.looks.last()?.weighed
+    }
+
+    /// Returns the severity of the open episode.
+    pub(super) fn open_severity(&self) -> Option<&'static str> {
+        (!self.episode().is_empty()).then(|| self.severity())
+    }
+
+    /// Whether a notification is owed.
+    pub(super) fn owes(&self) -> bool {
+        self.owed.is_some()
+    }
+
     /// Returns whether anybody was asked for, as the functions below do.
-    fn maybe_open(&mut self, spec: &Spec, report: &DeviceReport, may_open: bool) -> bool {
+    fn maybe_open(
+        &mut self,
+        spec: &Spec,
+        report: &DeviceReport,
+        may_open: bool,
+        inhibited: &dyn Fn(&str) -> bool,
+    ) -> bool {
         let run = self.looks.iter().rev();
         let run = run.take_while(|look| {
             look.version == spec.version && matches!(look.sight, ExpectedVerdict::Breach { .. })
@@ -117,13 +184,19 @@ impl RuleCourse {
         // The opening itself counts towards flapping.
         let silent = self.is_silent(spec, report.second);
         let due = !silent && (anew || self.is_cool(spec, report.second));
+        let due = due && !inhibited(spec.severity);
         if due {
             self.told_or_owed(report, false);
         }
         due
     }
 
-    fn go_on(&mut self, spec: &Spec, report: &DeviceReport) -> bool {
+    fn go_on(
+        &mut self,
+        spec: &Spec,
+        report: &DeviceReport,
+        inhibited: &dyn Fn(&str) -> bool,
+    ) -> bool {
         let second = report.second;
         let opened_at = self.episode()[0].second;
         let due = |at: i64| spec.escalation.iter().rfind(|(after, _)| at - opened_at >= *after);
@@ -133,10 +206,16 @@ impl RuleCourse {
         if let Some((_, to)) = due(second)
             && due(second) != taken
         {
-            let rank = |severity: &str| SEVERITIES.iter().position(|one| *one == severity);
             let rise = rank(to) > rank(self.severity());
             self.make(spec, second, "escalated", to);
             self.last().follow_up = told && !rise;
+            if inhibited(to) {
+                // The watch has no message of this step yet.
+                if let Some(owed) = &mut self.owed {
+                    owed.on_watch = false;
+                }
+                return false;
+            }
             self.told_or_owed(report, rise);
             return true;
         }
@@ -145,15 +224,19 @@ impl RuleCourse {
             .repeat
             .is_some_and(|repeat| told_at.is_none_or(|told_at| second - told_at >= repeat));
         let due = (!told || again) && self.is_cool(spec, second) && !self.is_silent(spec, second);
-        if self.owed.is_none() && !due {
+        if self.owed.is_none() && !due || inhibited(self.severity()) {
             return false;
         }
-        if report.is_late() {
-            self.owed.get_or_insert(ModelOwed::since(second));
-        } else {
-            self.tell(spec, second, report.wall, report.reachable);
-        }
+        self.tell_or_owe(spec, report);
         true
+    }
+
+    fn tell_or_owe(&mut self, spec: &Spec, report: &DeviceReport) {
+        if report.is_late() {
+            self.owed.get_or_insert(ModelOwed::since(report.second));
+        } else {
+            self.tell(spec, report.second, report.wall, report.reachable);
+        }
     }
 
     /// Makes a notification of an open episode. One that reaches nobody is recorded once.
@@ -175,8 +258,15 @@ impl RuleCourse {
         last.delayed = owed.is_some_and(|owed| wall - owed.since > LATE_ABOVE);
     }
 
-    pub(super) fn look_at_owed(&mut self, spec: &Spec, second: i64, reachable: bool) -> bool {
-        if self.tried.is_none_or(|tried| second - tried < TRY_AGAIN) {
+    pub(super) fn look_at_owed(
+        &mut self,
+        spec: &Spec,
+        second: i64,
+        reachable: bool,
+        inhibited: &dyn Fn(&str) -> bool,
+    ) -> bool {
+        let is_due = self.tried.is_some_and(|tried| second - tried >= TRY_AGAIN);
+        if !is_due || inhibited(self.severity()) {
             return false;
         }
         let before = self.made.len();

@@ -15,6 +15,17 @@ pub(super) enum ExpectedVerdict {
     Clear,
 }
 
+impl ExpectedVerdict {
+    /// Returns how much the verdict weighs among those of its second.
+    pub(super) fn rank(self) -> u8 {
+        match self {
+            Self::Clear => 0,
+            Self::Between => 1,
+            Self::Breach { .. } => 2,
+        }
+    }
+}
+
 /// A second that a composite rule has evaluated, with the values of its vitals.
 type Second = (i64, BTreeMap<VitalName, Vec<i64>>);
 
@@ -34,17 +45,24 @@ fn values(report: &DeviceReport, sign: VitalName) -> Vec<(VitalName, i64)> {
 }
 
 /// Returns the vitals of a reading that no reading before it has carried at the same second or
-/// later.
+/// later. The two pressures of a second may come in two readings.
 pub(super) fn news(heard: &[SeenReport], report: &DeviceReport) -> Vec<VitalName> {
     let of_device = |other: &&SeenReport| other.report.device == report.device;
-    let is_news = |sign: &VitalName| {
+    let is_newer = |sign: VitalName, same: bool| {
         let mut carriers = heard.iter().filter(of_device);
+        let before = |second: i64| second < report.second || same && second == report.second;
         !values(report, sign).is_empty()
             && carriers.all(|other| {
-                values(&other.report, sign).is_empty() || other.report.second < report.second
+                values(&other.report, sign).is_empty() || before(other.report.second)
             })
     };
-    SIGNS.into_iter().chain([BLOOD_PRESSURE]).filter(is_news).collect()
+    let mut news: Vec<VitalName> =
+        SIGNS.into_iter().filter(|sign| is_newer(sign, false)).collect();
+    let other_part = news.contains(&"pressure_high") || news.contains(&"pressure_low");
+    if is_newer(BLOOD_PRESSURE, other_part) {
+        news.push(BLOOD_PRESSURE);
+    }
+    news
 }
 
 /// Whether a rule has seen a later second of the device than the second of the last reading.
@@ -57,67 +75,96 @@ fn is_older(spec: &Spec, heard: &[SeenReport], last: &DeviceReport) -> bool {
     heard.iter().any(later)
 }
 
+/// A value that decided, and whether it lies on the upper side.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Weighed {
+    pub(super) value: i64,
+    pub(super) is_over: bool,
+}
+
 /// Returns the verdict on the last reading, by a rule that is active since reading number `since`.
-pub(super) fn see(spec: &Spec, since: usize, heard: &[SeenReport]) -> Option<ExpectedVerdict> {
+/// A rule of one vital also has a value that decided.
+pub(super) fn see(
+    spec: &Spec,
+    since: usize,
+    heard: &[SeenReport],
+) -> Option<(ExpectedVerdict, Option<Weighed>)> {
     let last = heard.last()?;
     let concerned = spec.signs().iter().any(|sign| last.news.contains(sign));
     if !concerned || is_older(spec, heard, &last.report) {
         return None;
     }
-    let breach = match &spec.watch {
+    let (verdict, weighed) = match &spec.watch {
         TriggerSpec::Single { .. } => single(spec, &heard[since..])?,
         TriggerSpec::Composite { all, conditions } => {
             let seconds = seconds(spec, since, heard);
             let holds = |condition: &ConditionSpec| holds(condition, &seconds);
             let breached =
                 if *all { conditions.iter().all(holds) } else { conditions.iter().any(holds) };
-            if breached {
-                ExpectedVerdict::Breach { may_open: true }
-            } else {
-                ExpectedVerdict::Clear
-            }
+            let verdict = ExpectedVerdict::Breach { may_open: true };
+            (if breached { verdict } else { ExpectedVerdict::Clear }, None)
         }
     };
-    Some(match breach {
+    let verdict = match verdict {
         ExpectedVerdict::Breach { .. } => {
             ExpectedVerdict::Breach { may_open: may_open(spec, last.report.second) }
         }
         other => other,
-    })
+    };
+    Some((verdict, weighed))
 }
 
-fn single(spec: &Spec, heard: &[SeenReport]) -> Option<ExpectedVerdict> {
+fn single(spec: &Spec, heard: &[SeenReport]) -> Option<(ExpectedVerdict, Option<Weighed>)> {
     let TriggerSpec::Single { sign, min, max, clear_min, clear_max, .. } = spec.watch else {
         return None;
     };
     let (last, before) = heard.split_last()?;
     let values = values(&last.report, sign);
     let outside = |value: i64, min: Option<i64>, max: Option<i64>| {
-        min.is_some_and(|min| value < min) || max.is_some_and(|max| value > max)
+        let under = min.is_some_and(|min| value < min);
+        (under || max.is_some_and(|max| value > max)).then_some(!under)
     };
-    let breaches = |(part, value): &(VitalName, i64)| {
-        outside(*value, min, max) || is_unusual(spec, before, &last.report, part, *value)
-    };
-    Some(if values.iter().any(breaches) {
-        ExpectedVerdict::Breach { may_open: true }
-    } else if values.iter().any(|(_, value)| outside(*value, clear_min, clear_max)) {
-        ExpectedVerdict::Between
-    } else {
-        ExpectedVerdict::Clear
-    })
+    let breach = values.iter().find_map(|(part, value)| {
+        let unusual = || is_unusual(spec, before, &last.report, part, *value);
+        outside(*value, min, max).or_else(unusual).map(|over| (*value, over))
+    });
+    if let Some((value, is_over)) = breach {
+        let verdict = ExpectedVerdict::Breach { may_open: true };
+        return Some((verdict, Some(Weighed { value, is_over })));
+    }
+    let between = values.iter().find(|(_, value)| outside(*value, clear_min, clear_max).is_some());
+    let verdict =
+        if between.is_some() { ExpectedVerdict::Between } else { ExpectedVerdict::Clear };
+    let (_, value) = *between.or(values.first())?;
+    Some((verdict, Some(Weighed { value, is_over: is_nearer_to_max(spec, value) })))
 }
 
-/// Whether a value differs from the mean of the values in the window before it by more than
-/// allowed. Computed in whole numbers, so that equal values compare as equal.
+/// Returns the first value that a report has for the vital of a rule.
+pub(super) fn first_value(spec: &Spec, report: &DeviceReport) -> Option<i64> {
+    let TriggerSpec::Single { sign, .. } = spec.watch else { return None };
+    values(report, sign).first().map(|(_, value)| *value)
+}
+
+/// Whether a value is nearer to the upper bound of a rule than to the lower one.
+pub(super) fn is_nearer_to_max(spec: &Spec, value: i64) -> bool {
+    match spec.watch {
+        TriggerSpec::Single { min: Some(min), max: Some(max), .. } => value * 2 > min + max,
+        TriggerSpec::Single { min, .. } => min.is_none(),
+        TriggerSpec::Composite { .. } => false,
+    }
+}
+
+/// Returns on which side a value lies that differs from the mean of the values in the window before
+/// it by more than allowed. Computed in whole numbers, so that equal values compare as equal.
 fn is_unusual(
     spec: &Spec,
     before: &[SeenReport],
     last: &DeviceReport,
     part: VitalName,
     value: i64,
-) -> bool {
+) -> Option<bool> {
     let TriggerSpec::Single { sign, deviation: Some(percentage), .. } = spec.watch else {
-        return false;
+        return None;
     };
     let in_window = before.iter().filter(|other| {
         other.report.device == last.device
@@ -127,7 +174,8 @@ fn is_unusual(
     let usual: Vec<i64> =
         in_window.filter_map(|other| other.report.values.get(part).copied()).collect();
     let (count, sum) = (usual.len() as i64, usual.iter().sum::<i64>());
-    count >= 10 && (value * count - sum).abs() * 100 > percentage * sum.abs()
+    let beyond = (value * count - sum).abs() * 100 > percentage * sum.abs();
+    (count >= 10 && beyond).then_some(value * count > sum)
 }
 
 /// Returns the seconds that a composite rule has evaluated. Readings of one second count as one. If
@@ -151,7 +199,10 @@ fn seconds(spec: &Spec, since: usize, heard: &[SeenReport]) -> Vec<Second> {
         let Some((_, told)) = seconds.last_mut() else { continue };
         for sign in signs {
             let values = values(report, sign).into_iter().map(|(_, value)| value);
-            told.entry(sign).or_insert_with(|| values.collect());
+            let told: &mut Vec<i64> = told.entry(sign).or_default();
+            if told.is_empty() || sign == BLOOD_PRESSURE {
+                told.extend(values);
+            }
         }
     }
     seconds

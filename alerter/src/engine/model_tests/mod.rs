@@ -6,6 +6,7 @@
 mod course;
 mod expected_verdict;
 mod invariants;
+mod ladder;
 mod model;
 mod replay;
 mod spec;

@@ -1,10 +1,12 @@
 //! The model: a second implementation of section 2 of the contract, without regard to speed or
 //! memory. The model keeps all readings and transitions, and derives every answer from them.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::course::RuleCourse;
-use super::expected_verdict::{SeenReport, news, see};
+use super::course::{RuleCourse, rank};
+use super::expected_verdict::{SeenReport, Weighed, first_value, is_nearer_to_max, news, see};
+use super::ladder::{Rung, is_below, is_inhibited};
 use super::spec::{DeviceReport, ExpectedTransition, ModelEvent, Spec};
 
 /// Returns the transitions that the contract demands.
@@ -49,13 +51,56 @@ impl Model {
         }
         let news = news(&self.heard, report);
         self.heard.push(SeenReport { report: report.clone(), news });
-        for (spec, since) in &self.rules {
+        // The most severe rule comes first.
+        let mut rules = self.rules.clone();
+        rules.sort_by_key(|(spec, _)| (Reverse(rank(spec.severity)), spec.id));
+        let mut ended: Vec<&Spec> = Vec::new();
+        for (spec, since) in &rules {
             let Some(sight) = see(spec, *since, &self.heard) else { continue };
+            let rungs = self.rungs(spec, report.device);
             let course = self.courses.entry((spec.id, report.device)).or_default();
-            if course.look(spec, report, sight) {
+            let inhibited = |severity: &str| is_inhibited(&rungs, spec, severity, sight.1);
+            if course.look(spec, report, sight, &inhibited) {
+                let line = course.line(event, report.device, spec.id);
+                if line.to == "resolved" && line.notify {
+                    ended.push(spec);
+                }
+                self.lines.push(line);
+            }
+        }
+        self.step_down(event, report, &ended);
+    }
+
+    /// Notifies of rules that were held back by others, which have ended.
+    fn step_down(&mut self, event: usize, report: &DeviceReport, ended: &[&Spec]) {
+        let mut below: Vec<Spec> = Vec::new();
+        for end in ended {
+            let rules = self.rules.iter().map(|(spec, _)| spec);
+            let mut others: Vec<_> = rules.filter(|spec| is_below(spec, end)).cloned().collect();
+            others.sort_by_key(|spec| spec.id);
+            below.extend(others);
+        }
+        for spec in &below {
+            let rungs = self.rungs(spec, report.device);
+            let weighed = first_value(spec, report).map(|value| {
+                Weighed { value, is_over: is_nearer_to_max(spec, value) }
+            });
+            let course = self.courses.get_mut(&(spec.id, report.device));
+            let (Some(course), Some(_)) = (course, weighed) else { continue };
+            let inhibited = |severity: &str| is_inhibited(&rungs, spec, severity, weighed);
+            if course.step_down(spec, report, &inhibited) {
                 self.lines.push(course.line(event, report.device, spec.id));
             }
         }
+    }
+
+    /// Returns the open episodes of the other rules on a device.
+    fn rungs(&self, spec: &Spec, device: usize) -> Vec<Rung> {
+        let others = self.rules.iter().filter(|(other, _)| other.id != spec.id);
+        let rung = |(other, _): &(Spec, usize)| {
+            Rung::of(other, self.courses.get(&(other.id, device))?)
+        };
+        others.filter_map(rung).collect()
     }
 
     /// Tries what is owed, device by device.
@@ -63,10 +108,13 @@ impl Model {
         let mut places: Vec<(i64, usize)> = self.courses.keys().copied().collect();
         places.sort_unstable_by_key(|(rule, device)| (*device, *rule));
         for (rule, device) in places {
-            let spec = self.rules.iter().find(|(spec, _)| spec.id == rule);
-            let course = self.courses.get_mut(&(rule, device));
-            let (Some((spec, _)), Some(course)) = (spec, course) else { continue };
-            if course.look_at_owed(spec, second, reachable) {
+            let spec = self.rules.iter().find(|(spec, _)| spec.id == rule).cloned();
+            let Some((spec, _)) = &spec else { continue };
+            let rungs = self.rungs(spec, device);
+            let Some(course) = self.courses.get_mut(&(rule, device)) else { continue };
+            let weighed = course.weighed();
+            let inhibited = |severity: &str| is_inhibited(&rungs, spec, severity, weighed);
+            if course.owes() && course.look_at_owed(spec, second, reachable, &inhibited) {
                 self.lines.push(course.line(event, device, rule));
             }
         }

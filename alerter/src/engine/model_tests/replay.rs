@@ -139,9 +139,8 @@ impl Played {
     fn commit(&mut self, event: usize) {
         let StateChanges { journal, tracked, clock, .. } = self.engine.take_changes(PARTITION);
         for line in journal.rows.iter().flat_map(|row| read(&row.text)) {
-            let (sn, seen, heard) = line.expect("its own form");
-            let device = self.stored.devices.entry(sn).or_default();
-            (device.seen, device.last_seen) = (seen, heard);
+            let (sn, read) = line.expect("its own form");
+            self.stored.devices.entry(sn).or_default().take_times(read);
         }
         if let Some(clock) = clock {
             self.stored.clock = clock;

@@ -2,7 +2,8 @@
 //!
 //! Pure. With record time a replay and a backlog count as the live run did. A period without any
 //! record proves nothing about a single device, because the gateway may have been unreachable.
-//! After that period the timers restart.
+//! After that period the timers restart, unless the device whose record ends it is on time: then it
+//! was the usual pause between the records of few devices.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,8 +43,9 @@ impl PartitionClock {
         !self.since.is_empty()
     }
 
-    /// Notes a record of time `at`, and returns whether a window restarts then.
-    pub fn saw_record(&mut self, at: i64) -> bool {
+    /// Notes a record of time `at`, and returns whether a window restarts then. `is_late` tells
+    /// whether the record's device usually sends sooner.
+    pub fn saw_record(&mut self, at: i64, is_late: bool) -> bool {
         let gap = at - self.clock_ms;
         if gap <= 0 {
             return false;
@@ -53,7 +55,7 @@ impl PartitionClock {
         for (window, since) in &mut self.since {
             // Half of the window: a device seen just before the gap must have time to be seen after
             // it.
-            if gap > window / 2 {
+            if is_late && gap > window / 2 {
                 *since = at;
                 anew = true;
             }
@@ -70,6 +72,12 @@ impl PartitionClock {
         let changed = armed != self.since;
         self.since = armed;
         changed
+    }
+
+    /// Lets all windows count from now.
+    pub fn restart(&mut self) {
+        let now = self.clock_ms;
+        self.since.values_mut().for_each(|since| *since = now);
     }
 
     /// Returns when a device last seen at `heard_at` will have been silent for as long as the rule
@@ -90,10 +98,10 @@ mod tests {
 
     fn hearing(records: &[i64]) -> PartitionClock {
         let mut hearing = PartitionClock::default();
-        hearing.saw_record(1_000_000);
+        hearing.saw_record(1_000_000, true);
         hearing.arm(&BTreeSet::from([RULE.window_ms]));
         for second in records {
-            hearing.saw_record(1_000_000 + second * 1000);
+            hearing.saw_record(1_000_000 + second * 1000, true);
         }
         hearing
     }
@@ -121,7 +129,12 @@ mod tests {
             "half the window is no such stretch"
         );
         let mut told = hearing(&[10]);
-        assert!(!told.saw_record(1_060_000) && told.saw_record(1_111_000), "it says so");
+        assert!(!told.saw_record(1_060_000, true) && told.saw_record(1_111_000, true), "it says so");
+        let mut on_time = hearing(&[10]);
+        assert!(!on_time.saw_record(1_600_000, false));
+        assert_eq!(on_time.due(RULE, 1_010_000), Some(1_110_000), "its device is on time");
+        on_time.restart();
+        assert_eq!(on_time.due(RULE, 1_010_000), Some(1_700_000));
     }
 
     #[test]
@@ -147,7 +160,7 @@ mod tests {
     fn a_record_from_before_moves_nothing() {
         let mut hearing = hearing(&[10, 40]);
         let before = hearing.clone();
-        assert!(!hearing.saw_record(1_020_000));
+        assert!(!hearing.saw_record(1_020_000, true));
         assert_eq!(hearing, before);
     }
 }

@@ -26,6 +26,10 @@ pub enum LastingEvent {
     ReadingsStopped,
     /// Notifications are due and nobody sends them.
     SenderLate,
+    /// The clock of a gateway is ahead.
+    GatewayClock,
+    /// The clocks of many devices are ahead.
+    ClockAhead,
 }
 
 impl LastingEvent {
@@ -62,6 +66,20 @@ impl LastingEvent {
             (Self::SenderLate, _) => {
                 ("sender_late", format!("notifications are due and not sent, for {lasted:#}"))
             }
+            (Self::GatewayClock, 0) => {
+                ("gateway_clock", format!("the clocks of all gateways are right again, after {lasted:#}"))
+            }
+            (Self::GatewayClock, _) => (
+                "gateway_clock",
+                "the clock of a gateway is more than a minute ahead, so its readings are dated wrong".into(),
+            ),
+            (Self::ClockAhead, 0) => {
+                ("clock_ahead", format!("few devices' clocks are ahead again, after {lasted:#}"))
+            }
+            (Self::ClockAhead, _) => (
+                "clock_ahead",
+                format!("{count} readings of 5 minutes are ahead of the clock and evaluated by no rule"),
+            ),
         }
     }
 }
@@ -109,7 +127,10 @@ impl LastingEvents {
         let (account, customer_id) = match event {
             LastingEvent::WechatBroken(account) => (Some(account), None),
             LastingEvent::NoRecipientReached(customer_id) => (None, Some(customer_id)),
-            LastingEvent::ReadingsStopped | LastingEvent::SenderLate => (None, None),
+            LastingEvent::ReadingsStopped
+            | LastingEvent::SenderLate
+            | LastingEvent::GatewayClock
+            | LastingEvent::ClockAhead => (None, None),
         };
         let about = OperatorEvent::about(word, text, at);
         Some(OperatorEvent { account, customer_id, count, since: state.since, ..about })

@@ -118,7 +118,7 @@ impl Notification {
 
     /// Whether the notification reports an end.
     pub fn is_end(&self) -> bool {
-        [TransitionKind::Resolved, TransitionKind::Stale]
+        [TransitionKind::Resolved, TransitionKind::Stale, TransitionKind::Closed]
             .iter()
             .any(|end| self.transition == end.as_str())
     }

@@ -6,7 +6,7 @@ use ljwx_reading::wall_text;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::engine::{Arrival, Change, Engine, OwedEpisode, StoredPartition};
+use crate::engine::{Arrival, Change, DeviceLimits, Engine, OwedEpisode, StoredPartition};
 use crate::notify::address::Address;
 use crate::notify::limits::breaker::AccountHealth;
 use crate::notify::recipients::choice::{KnownAddress, TenantContacts};
@@ -145,7 +145,8 @@ fn engine(case: &Value) -> Engine {
             other => panic!("{name}: {other:?}"),
         }
     });
-    let mut engine = Engine::new(jiff::tz::TimeZone::get("Asia/Shanghai").unwrap());
+    let zone = jiff::tz::TimeZone::get("Asia/Shanghai").unwrap();
+    let mut engine = Engine::new(zone, DeviceLimits::default());
     engine.set_rules(Arc::new(RuleSet::new(rules)));
     engine.load(0, StoredPartition::default());
     engine.realign(0);

@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 use ljwx_reading::wall_text;
 
+use crate::engine::Silence;
 use crate::engine::episode::TransitionKind;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::digest_rows::WaitingRow;
@@ -68,7 +69,7 @@ pub fn choose<'a>(waiting: &'a [WaitingRow], notified: &HashSet<String>) -> Vec<
 }
 
 fn is_end(row: &WaitingRow) -> bool {
-    [TransitionKind::Resolved, TransitionKind::Stale]
+    [TransitionKind::Resolved, TransitionKind::Stale, TransitionKind::Closed]
         .iter()
         .any(|end| row.transition == end.as_str())
 }
@@ -101,6 +102,8 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
         value: None,
         bound: None,
         eased: false,
+        goes_on: None,
+        silence: Silence::default(),
         device_sn: String::new(),
         user,
         ward: None,

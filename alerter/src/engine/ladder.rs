@@ -1,0 +1,125 @@
+//! Ladders: the rules of one vital and one side are rungs. On each device the highest open rung that
+//! people know of inhibits the lower ones.
+//!
+//! Pure. A rung is the higher, the more severe it is at present, then the more extreme its threshold,
+//! then the lower its number. Nothing is configured: 160, 140 and 120 are a ladder.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use crate::engine::device::{Device, RuleState};
+use crate::engine::episode::{OpenEpisode, TransitionKind};
+use crate::engine::no_data::episodes::tenant;
+use crate::engine::outcome::Change;
+use crate::rules::index::RuleSet;
+use crate::rules::rule::{Rule, Trigger};
+use crate::rules::severity::Severity;
+use crate::rules::verdict::{Bounds, Range, Verdict};
+
+/// The side of a threshold on which values breach a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Over,
+    Under,
+}
+
+const SIDES: [Side; 2] = [Side::Over, Side::Under];
+
+impl Side {
+    /// Returns the side of the threshold that `value` is nearest to.
+    fn nearest(bounds: &Bounds, value: f64) -> Self {
+        match *bounds {
+            Bounds { min: Some(min), max: Some(max) } if value * 2.0 > min + max => Self::Over,
+            Bounds { min: None, .. } => Self::Over,
+            Bounds { .. } => Self::Under,
+        }
+    }
+
+    /// Returns how extreme the threshold of this side is, if there is one.
+    fn extremeness(self, bounds: &Bounds) -> Option<f64> {
+        match self {
+            Self::Over => bounds.max,
+            Self::Under => bounds.min.map(|min| -min),
+        }
+    }
+}
+
+/// Whether an open rung above `rule`, which has `severity` now, inhibits its notifications.
+///
+/// A rung that is owed inhibits nothing: nobody knows of it. Neither does one that reaches people by
+/// fewer channels.
+pub(super) fn is_inhibited(
+    device: &Device,
+    (rule, severity): (&Rule, Severity),
+    verdict: &Verdict,
+    rules: &RuleSet,
+) -> bool {
+    let Trigger::Range(range) = &rule.trigger else { return false };
+    let (value, side) = match *verdict {
+        Verdict::Absent => return false,
+        Verdict::Breach { measured, bound, .. } if measured.value > bound => {
+            (measured.value, Side::Over)
+        }
+        Verdict::Breach { measured, .. } => (measured.value, Side::Under),
+        Verdict::Between(measured) | Verdict::Clear(measured) => {
+            (measured.value, Side::nearest(&range.thresholds, measured.value))
+        }
+    };
+    let Some(own) = side.extremeness(&range.thresholds) else { return false };
+    open_rungs(device, rule, range, rules).any(|(other, open)| {
+        let bounds = other.thresholds();
+        let bound = side.extremeness(&bounds).filter(|_| Side::nearest(&bounds, value) == side);
+        let is_above = bound.is_some_and(|bound| {
+            let order = open.severity.cmp(&severity).then(bound.total_cmp(&own));
+            order.then(rule.id.cmp(&other.id)) == Ordering::Greater
+        });
+        is_above && open.owed().is_none() && other.channels.reach_all_of(rule.channels)
+    })
+}
+
+/// Returns the other rules of the tenant and vital whose episode on the device is open.
+fn open_rungs<'a>(
+    device: &'a Device,
+    rule: &'a Rule,
+    range: &'a Range,
+    rules: &'a RuleSet,
+) -> impl Iterator<Item = (&'a Arc<Rule>, &'a OpenEpisode)> {
+    let others = device.tracked.iter().filter(|(id, _)| **id != rule.id);
+    others.filter_map(move |(id, state)| {
+        let RuleState { ids, episode, .. } = state;
+        let open = episode.open()?;
+        let other = rules.in_force(tenant(*ids), *id)?;
+        let Trigger::Range(of_other) = &other.trigger else { return None };
+        (of_other.vital == range.vital).then_some((other, open))
+    })
+}
+
+/// Marks the ends among `changes` after which a lower rung is still open: they are steps down, and
+/// say the severity of what goes on. Returns the lower rungs of which nobody was notified yet.
+pub(super) fn step_down(
+    changes: &mut [Change],
+    device: &Device,
+    rules: &RuleSet,
+) -> Vec<Arc<Rule>> {
+    let mut unnotified: Vec<Arc<Rule>> = Vec::new();
+    for change in changes {
+        let is_end = change.transition.to == TransitionKind::Resolved && change.transition.notify;
+        let Some(rule) = change.rule.clone().filter(|_| is_end) else { continue };
+        let Trigger::Range(range) = &rule.trigger else { continue };
+        for (other, open) in open_rungs(device, &rule, range, rules) {
+            let (own, others) = (rule.thresholds(), other.thresholds());
+            let shares = |side: &Side| {
+                side.extremeness(&own).is_some() && side.extremeness(&others).is_some()
+            };
+            if !SIDES.iter().any(shares) {
+                continue;
+            }
+            let goes_on = &mut change.transition.goes_on;
+            *goes_on = Some(goes_on.map_or(open.severity, |before| before.max(open.severity)));
+            if !open.is_notified() && rule.channels.reach_all_of(other.channels) {
+                unnotified.push(Arc::clone(other));
+            }
+        }
+    }
+    unnotified
+}

@@ -1,0 +1,58 @@
+//! Watches the clocks of gateways and devices, by the readings of the last minutes.
+//!
+//! [`crate::engine`] decides which clock is ahead. A device whose clock is wrong is not monitored, and
+//! a gateway whose clock is wrong dates its readings wrong, so operators are notified.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::engine::{Evaluated, ReadingOutcome};
+use crate::notify::operator_events::{LastingEvent, OperatorEvents};
+
+/// Time over which readings are counted.
+const WINDOW: Duration = Duration::from_secs(5 * 60);
+
+/// Share of readings ahead of the clock, in percent, above which operators are notified.
+const AHEAD_PERCENT_MAX: u64 = 20;
+
+/// Counts the readings of the present window.
+pub(super) struct ClockWatch {
+    operators: OperatorEvents,
+    since: Instant,
+    readings: u64,
+    ahead: u64,
+    /// Records whose time is ahead of the wall clock.
+    gateway_ahead: u64,
+}
+
+impl ClockWatch {
+    /// Reports to `operators`.
+    pub(super) fn new(operators: OperatorEvents) -> Self {
+        Self { operators, since: Instant::now(), readings: 0, ahead: 0, gateway_ahead: 0 }
+    }
+
+    /// Counts a reading.
+    pub(super) fn note(&mut self, evaluated: &Evaluated) {
+        self.readings += 1;
+        self.ahead += u64::from(evaluated.outcome == ReadingOutcome::AheadOfClock);
+        self.gateway_ahead += u64::from(evaluated.gateway_ahead);
+    }
+
+    /// Reports what the counts show, if this replica `speaks` for the group, and begins the next
+    /// window when this one is over. A gateway is reported at once.
+    pub(super) fn report(&mut self, speaks: bool) {
+        let now = Timestamp::now();
+        let is_over = self.since.elapsed() >= WINDOW;
+        if is_over || self.gateway_ahead > 0 {
+            self.operators.lasting(LastingEvent::GatewayClock, self.gateway_ahead, now, speaks);
+        }
+        if !is_over {
+            return;
+        }
+        let too_many = self.ahead * 100 > self.readings * AHEAD_PERCENT_MAX;
+        let count = if too_many { self.ahead } else { 0 };
+        self.operators.lasting(LastingEvent::ClockAhead, count, now, speaks);
+        *self = Self::new(self.operators.clone());
+    }
+}
