@@ -79,10 +79,7 @@ pub struct JournalBatch {
 
 impl JournalBatch {
     /// Returns the rows of these devices.
-    pub fn new<'a>(
-        devices: impl Iterator<Item = (&'a DeviceSn, &'a Device)>,
-        whole: bool,
-    ) -> Self {
+    pub fn new<'a>(devices: impl Iterator<Item = (&'a DeviceSn, &'a Device)>, whole: bool) -> Self {
         let mut left = devices.size_hint().1.unwrap_or(ROW_LINES_MAX);
         let mut rows: Vec<JournalRow> = Vec::new();
         let mut before = None;
@@ -177,10 +174,7 @@ pub fn read(text: &str) -> impl Iterator<Item = Result<(DeviceSn, Device), Unrea
     })
 }
 
-fn read_line(
-    line: &str,
-    before: &mut Option<[Option<i64>; 4]>,
-) -> Option<(DeviceSn, Device)> {
+fn read_line(line: &str, before: &mut Option<[Option<i64>; 4]>) -> Option<(DeviceSn, Device)> {
     let last = before.take();
     let mut words = line.split(' ');
     let sn = DeviceSn::new(words.next()?)?;
@@ -251,9 +245,15 @@ mod tests {
 
     #[test]
     fn what_is_no_line_is_named_and_the_lines_after_it_are_read() {
-        for broken in
-            ["", "A1", "A1 5 - - -", "A1 5 - - - 5*g", "A1 5 - - - x*0", "A1 x - - - -", "A1 5 - - - - -"]
-        {
+        for broken in [
+            "",
+            "A1",
+            "A1 5 - - -",
+            "A1 5 - - - 5*g",
+            "A1 5 - - - x*0",
+            "A1 x - - - -",
+            "A1 5 - - - - -",
+        ] {
             let text = format!("{broken}\nA2 6 - - - 7*1\n");
             let mut lines = read(&text);
             assert_eq!(lines.next().unwrap(), Err(UnreadableLine(broken.to_owned())));

@@ -126,9 +126,9 @@ impl Engine {
     /// episodes.
     pub fn forget_devices(&mut self, partition: i32) -> Vec<Change> {
         let Self { rules, zone, partitions, limits, .. } = self;
-        let changes = partitions.get_mut(&partition).map_or_else(Vec::new, |one| {
-            one.forget_devices(limits.forget_after_ms, rules, zone)
-        });
+        let changes = partitions
+            .get_mut(&partition)
+            .map_or_else(Vec::new, |one| one.forget_devices(limits.forget_after_ms, rules, zone));
         self.count_devices();
         changes
     }
@@ -140,11 +140,7 @@ impl Engine {
     }
 
     /// Closes the absences of devices that belong to nobody any more.
-    pub fn close_unbound(
-        &mut self,
-        partition: i32,
-        unbound: &BTreeSet<DeviceSn>,
-    ) -> Vec<Change> {
+    pub fn close_unbound(&mut self, partition: i32, unbound: &BTreeSet<DeviceSn>) -> Vec<Change> {
         let Self { rules, zone, partitions, .. } = self;
         let partition = partitions.get_mut(&partition);
         partition.map_or_else(Vec::new, |one| one.close_unbound(unbound, rules, zone))

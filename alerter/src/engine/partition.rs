@@ -14,10 +14,10 @@ use crate::engine::device::{Device, Devices, LastRecord, LastSeen, VitalUpdate};
 use crate::engine::episode::TransitionKind;
 use crate::engine::episode::evaluate::cannot_change_state;
 use crate::engine::journal::JournalSize;
+use crate::engine::ladder;
 use crate::engine::no_data::deadlines::{Deadlines, schedule_check};
 use crate::engine::no_data::episodes::{advance, fell_silent, next_look, open_absences, tenant};
 use crate::engine::no_data::partition_clock::{OUT_OF_SERVICE_MS, PartitionClock};
-use crate::engine::ladder;
 use crate::engine::outcome::{
     Arrival, Change, Evaluated, EventTime, ReadingOutcome, RemainingRules, moment,
 };

@@ -69,8 +69,7 @@ impl RuleStep<'_> {
             answered.set(Some(routed.is_some()));
             routed.unwrap_or(Routed::Nobody(OwedReason::NoRecipient))
         };
-        let inhibited =
-            |severity| ladder::is_inhibited(device, (rule, severity), &verdict, rules);
+        let inhibited = |severity| ladder::is_inhibited(device, (rule, severity), &verdict, rules);
         let context = StepContext {
             policy: &rule.policy,
             at: at.ms,

@@ -161,7 +161,10 @@ pub fn text(notice: &Notice, is_wearer: bool) -> String {
             format!("设备{device_sn}{sign}告警级别变更，严重级别：{level}，请及时处理。")
         }
         TransitionKind::Resolved if notice.goes_on.is_some() => {
-            format!("设备{device_sn}{sign}告警缓解，严重级别：{level}，请继续关注。", level = notice.level())
+            format!(
+                "设备{device_sn}{sign}告警缓解，严重级别：{level}，请继续关注。",
+                level = notice.level()
+            )
         }
         TransitionKind::Resolved => format!("设备{device_sn}{sign}告警已恢复，严重级别：{level}。"),
         TransitionKind::Stale => format!("设备{device_sn}失联，{sign}告警关闭。"),

@@ -10,9 +10,9 @@ use ljwx_service::telemetry::trace;
 use metrics::counter;
 use tracing::info;
 
-use crate::engine::{Change, Silence};
 use crate::engine::episode::TransitionKind;
 use crate::engine::routing::Routed;
+use crate::engine::{Change, Silence};
 use crate::metrics::TRANSITIONS;
 use crate::mysql::alert_rows::{AlertChange, EpisodeKey, NewAlert};
 use crate::notify::notice::{CLOSED_TEXT, Notice, Routing, stale_text};

@@ -67,9 +67,7 @@ pub struct Channels {
 impl Channels {
     /// Whether these channels include all by which `others` notify people.
     pub fn reach_all_of(self, others: Self) -> bool {
-        self.wechat >= others.wechat
-            && self.wecom >= others.wecom
-            && self.message >= others.message
+        self.wechat >= others.wechat && self.wecom >= others.wecom && self.message >= others.message
     }
 
     /// Whether a person is to be notified. The log is no person.

@@ -92,8 +92,7 @@ fn a_late_opening_is_owed_until_a_young_breach_or_a_look() {
     let policy = policy();
     let wall = LATE_AFTER_MS + 60_000;
     let route = || Routed::Nobody(OwedReason::Late);
-    let late =
-        StepContext { policy: &policy, at: 0, wall, route: &route, inhibited: &|_| false };
+    let late = StepContext { policy: &policy, at: 0, wall, route: &route, inhibited: &|_| false };
     let (open, transition) = Episode::default().step(&late, &BREACH);
     let transition = transition.unwrap();
     assert_eq!(transition.routed, Some(Routed::Nobody(OwedReason::Late)));
@@ -118,8 +117,7 @@ fn a_look_starts_no_cooldown_of_a_device_whose_clock_is_slow() {
     let policy = Policy { repeat_ms: Some(600_000), ..policy() };
     let wall = 8 * 3_600_000;
     let (late, yes) = (|| Routed::Nobody(OwedReason::Late), || Routed::Somebody);
-    let opening =
-        StepContext { policy: &policy, at: 0, wall, route: &late, inhibited: &|_| false };
+    let opening = StepContext { policy: &policy, at: 0, wall, route: &late, inhibited: &|_| false };
     let (open, _) = Episode::default().step(&opening, &BREACH);
     let at = |at: i64| StepContext { at, route: &yes, ..opening };
     let (told, transition) = open.look(&at(wall));

@@ -52,12 +52,10 @@ pub(super) fn news(heard: &[SeenReport], report: &DeviceReport) -> Vec<VitalName
         let mut carriers = heard.iter().filter(of_device);
         let before = |second: i64| second < report.second || same && second == report.second;
         !values(report, sign).is_empty()
-            && carriers.all(|other| {
-                values(&other.report, sign).is_empty() || before(other.report.second)
-            })
+            && carriers
+                .all(|other| values(&other.report, sign).is_empty() || before(other.report.second))
     };
-    let mut news: Vec<VitalName> =
-        SIGNS.into_iter().filter(|sign| is_newer(sign, false)).collect();
+    let mut news: Vec<VitalName> = SIGNS.into_iter().filter(|sign| is_newer(sign, false)).collect();
     let other_part = news.contains(&"pressure_high") || news.contains(&"pressure_low");
     if is_newer(BLOOD_PRESSURE, other_part) {
         news.push(BLOOD_PRESSURE);
@@ -133,8 +131,7 @@ fn single(spec: &Spec, heard: &[SeenReport]) -> Option<(ExpectedVerdict, Option<
         return Some((verdict, Some(Weighed { value, is_over })));
     }
     let between = values.iter().find(|(_, value)| outside(*value, clear_min, clear_max).is_some());
-    let verdict =
-        if between.is_some() { ExpectedVerdict::Between } else { ExpectedVerdict::Clear };
+    let verdict = if between.is_some() { ExpectedVerdict::Between } else { ExpectedVerdict::Clear };
     let (_, value) = *between.or(values.first())?;
     Some((verdict, Some(Weighed { value, is_over: is_nearer_to_max(spec, value) })))
 }

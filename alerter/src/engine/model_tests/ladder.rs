@@ -44,9 +44,8 @@ pub(super) fn is_inhibited(
 
 /// Whether one rule goes on below another one that ends.
 pub(super) fn is_below(spec: &Spec, ended: &Spec) -> bool {
-    let shares = |is_over| {
-        extremeness(spec, is_over).is_some() && extremeness(ended, is_over).is_some()
-    };
+    let shares =
+        |is_over| extremeness(spec, is_over).is_some() && extremeness(ended, is_over).is_some();
     spec.id != ended.id && shares_vital(spec, ended) && (shares(true) || shares(false))
 }
 

@@ -82,9 +82,8 @@ impl Model {
         }
         for spec in &below {
             let rungs = self.rungs(spec, report.device);
-            let weighed = first_value(spec, report).map(|value| {
-                Weighed { value, is_over: is_nearer_to_max(spec, value) }
-            });
+            let weighed = first_value(spec, report)
+                .map(|value| Weighed { value, is_over: is_nearer_to_max(spec, value) });
             let course = self.courses.get_mut(&(spec.id, report.device));
             let (Some(course), Some(_)) = (course, weighed) else { continue };
             let inhibited = |severity: &str| is_inhibited(&rungs, spec, severity, weighed);
@@ -97,9 +96,8 @@ impl Model {
     /// Returns the open episodes of the other rules on a device.
     fn rungs(&self, spec: &Spec, device: usize) -> Vec<Rung> {
         let others = self.rules.iter().filter(|(other, _)| other.id != spec.id);
-        let rung = |(other, _): &(Spec, usize)| {
-            Rung::of(other, self.courses.get(&(other.id, device))?)
-        };
+        let rung =
+            |(other, _): &(Spec, usize)| Rung::of(other, self.courses.get(&(other.id, device))?);
         others.filter_map(rung).collect()
     }
 

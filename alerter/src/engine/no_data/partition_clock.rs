@@ -129,7 +129,10 @@ mod tests {
             "half the window is no such stretch"
         );
         let mut told = hearing(&[10]);
-        assert!(!told.saw_record(1_060_000, true) && told.saw_record(1_111_000, true), "it says so");
+        assert!(
+            !told.saw_record(1_060_000, true) && told.saw_record(1_111_000, true),
+            "it says so"
+        );
         let mut on_time = hearing(&[10]);
         assert!(!on_time.saw_record(1_600_000, false));
         assert_eq!(on_time.due(RULE, 1_010_000), Some(1_110_000), "its device is on time");
