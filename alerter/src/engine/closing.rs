@@ -31,9 +31,8 @@ pub(super) fn leave_wearer(
     touched: &mut TouchedStates,
 ) -> Vec<Change> {
     let is_other = |known: i64| ids.user_id.is_some_and(|user_id| user_id != known);
-    let mut users = device.tracked.values().filter_map(|tracked| tracked.ids.user_id);
     let tracked = std::mem::take(&mut device.tracked);
-    if users.any(is_other) {
+    if tracked.values().filter_map(|state| state.ids.user_id).any(is_other) {
         let closed = tracked.into_iter();
         return closed.filter_map(|one| close((sn, one), rules, at, true, touched)).collect();
     }

@@ -61,7 +61,8 @@ pub(super) fn supersede(
         touched.stepped.insert((id, sn.clone()));
     }
     touched.owed.step((sn, id), [before.owes(), false], false, now.ms);
-    let outdated = std::mem::replace(&mut state.version, version.unwrap_or(state.version));
+    let outdated = state.version;
+    state.version = version.unwrap_or(outdated);
     Some(Change {
         rule: None,
         rule_id: id,
