@@ -5,7 +5,7 @@ use super::*;
 use crate::engine::episode::TransitionKind;
 use crate::engine::routing::{OwedReason, Routed};
 use crate::rules::rule::Rule;
-use crate::rules::verdict::Measurement;
+use crate::rules::verdict::{Measurement, Verdict};
 use crate::rules::vital::Vital;
 use crate::test_support::{heart_rate, reading, rule};
 

@@ -64,9 +64,10 @@ fn an_episode_becomes_one_alert_its_changes_and_a_notice_to_each_recipient() {
     let changed = |change: &AlertChange| match change {
         AlertChange::Severity(key, severity) => (key.clone(), severity.as_str().to_owned()),
         AlertChange::Resolved(key, at) => (key.clone(), at.clone()),
-        AlertChange::Superseded(key) | AlertChange::Stale(key) | AlertChange::Closed(key) => {
-            (key.clone(), String::new())
-        }
+        AlertChange::Superseded(key)
+        | AlertChange::Stale(key)
+        | AlertChange::Closed(key)
+        | AlertChange::People(key, _) => (key.clone(), String::new()),
     };
     let changes: Vec<_> = stretch.changed.iter().map(changed).collect();
     let key = opened.key.clone();
