@@ -37,8 +37,8 @@ MYSQL := \
   alerter::outbox::operators_list_retry_and_drop_what_is_in_the_outbox \
   alerter::people:: \
   alerter::refused:: \
-  alerter::rerouted:: \
-  alerter::routed_again:: \
+  alerter::routing::rerouted:: \
+  alerter::routing::routed_again:: \
   alerter::alerts:: \
   worker::audit:: \
   worker::bindings:: \

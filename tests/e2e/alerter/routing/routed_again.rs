@@ -9,9 +9,9 @@ use ljwx_tests::fleet::TENANT;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 
-use super::people::reach;
 use super::rerouted::{PAUSE, SOON, add, breach, inbox, outbox, recover, users, world};
-use super::sender::NOW_MS;
+use crate::alerter::people::reach;
+use crate::alerter::sender::NOW_MS;
 
 /// Breaks the tenant's official account.
 const BREAK: &str =
