@@ -9,7 +9,6 @@ pub mod no_data;
 pub mod operators;
 pub mod outbox;
 pub mod people;
-pub mod refused;
 pub mod routing;
 pub mod rules;
 pub mod sender;
