@@ -118,11 +118,7 @@ impl AlerterMonitor {
     /// Monitors until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut interval = tokio::time::interval(INTERVAL);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = interval.tick() => {}
-            }
+        while stop.run_until_cancelled(interval.tick()).await.is_some() {
             let group = self.observe().await;
             self.report_readings(group.is_speaker);
             let outbox = self.parts.outbox.borrow().clone();
