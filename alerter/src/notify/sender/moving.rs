@@ -99,8 +99,8 @@ impl Sender {
                 moves.push((row.id, found));
             }
         }
-        if !moves.is_empty() || !digests.is_empty() {
-            let moved = self.outbox.relocate(&moves, &digests).await?;
+        let moved = self.outbox.relocate(&moves, &digests).await?;
+        if moved > 0 {
             counter!(NOTIFICATIONS, "outcome" => "moved", "channel" => channel.as_str(), "errcode" => "none")
                 .increment(moved);
             info!(

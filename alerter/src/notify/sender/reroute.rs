@@ -70,6 +70,15 @@ impl Sender {
         if !is_over || notification.is_end() {
             let set_aside = if is_refused { ONLY_MOVED } else { SET_ASIDE };
             copy(&mut transaction, id, &found, set_aside).await?;
+            if attempt.settlement == Settlement::Moved
+                && !is_reached(&mut transaction, id, Some(&found)).await?
+            {
+                // The rows of those who were found are final, so it fails as if nobody was found.
+                transaction.rollback().await?;
+                attempt.settlement = Settlement::Failed;
+                self.outbox.settle(notification, &attempt).await?;
+                return Ok(attempt.settlement);
+            }
         }
         if is_refused {
             let is_default = route.as_ref().is_some_and(|route| route.is_default(&address));
@@ -77,7 +86,7 @@ impl Sender {
             recipients::disable(&mut transaction, customer_id, &address, is_default, errcode)
                 .await?;
             let is_settled = is_over || notification.is_digest() || notification.is_end();
-            if !is_settled && !is_reached(&mut transaction, id).await? {
+            if !is_settled && !is_reached(&mut transaction, id, None).await? {
                 finish(&mut transaction, id, Outcome::Unrouted).await?;
                 warn!(
                     alert.episode_key = notification.episode_key,
@@ -137,7 +146,7 @@ impl Sender {
                 false
             } else {
                 copy(&mut transaction, id, &found, SET_ASIDE).await?;
-                is_reached(&mut transaction, id).await?
+                is_reached(&mut transaction, id, None).await?
             };
             let outcome = match (is_routed, is_over) {
                 (true, _) => Outcome::Reached,

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Result, ensure};
-use ljwx_tests::fakes::wechat::{Effect, Endpoint, Fault, NURSE};
+use ljwx_tests::fakes::wechat::{APP_SECRET, Effect, Endpoint, Fault, NURSE};
 use ljwx_tests::fleet::TENANT;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
@@ -128,6 +128,53 @@ async fn an_end_moves_for_everybody_and_reaches_nobody_who_was_told_nothing() ->
     let sent = ("openid:o0", "sent");
     let ends = [("openid:o0", "moved"), ("wecom:w0", "sent"), ("wecom:v0", "dropped")];
     outbox(&world, &[&[sent, sent][..], &ends].concat()).await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+/// The message of the first alert has failed at the WeCom address of user 5.
+async fn fail_in_wecom(world: &World) -> Result<()> {
+    add_beside(world, 0, (0, "opened"), "wecom:w5").await?;
+    let failed = "UPDATE t_alert_outbox SET state = 'failed' WHERE recipient = 'wecom:w5'";
+    world.database.execute(failed).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_at_the_other_account_waits_for_the_broken_one() -> Result<()> {
+    let (world, wechat) = world("failedelsewhere").await?;
+    users(&world, [5], 1).await?;
+    world.database.execute(BREAK).await?;
+    add(&world, &[(5, 4), (5, 4)]).await?;
+    // The person's second address at the broken account must not count as reached.
+    add_beside(&world, 0, (0, "opened"), "openid:p5").await?;
+    fail_in_wecom(&world).await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    inbox(&wechat, "w5", 1).await?;
+    let first = [("openid:o5", "pending"), ("openid:p5", "pending"), ("wecom:w5", "failed")];
+    let second = [("openid:o5", "moved"), ("wecom:w5", "sent")];
+    outbox(&world, &[&first[..], &second].concat()).await?;
+    let fixed = format!(
+        "UPDATE t_wechat_alarm_config SET appsecret = '{APP_SECRET}' WHERE type = 'official'"
+    );
+    world.database.execute(&fixed).await?;
+    inbox(&wechat, "o5", 1).await?;
+    inbox(&wechat, "p5", 1).await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocked_words_that_failed_at_the_other_account_fail() -> Result<()> {
+    let (world, wechat) = world("blockedtwice").await?;
+    users(&world, [5], 1).await?;
+    wechat.inject(Fault::on(Endpoint::Send, Effect::Errcode(40249)).of(&world.app_id()));
+    add(&world, &[(5, 4), (5, 4)]).await?;
+    fail_in_wecom(&world).await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    inbox(&wechat, "w5", 1).await?;
+    let first = [("openid:o5", "failed"), ("wecom:w5", "failed")];
+    let second = [("openid:o5", "moved"), ("wecom:w5", "sent")];
+    outbox(&world, &[first, second].concat()).await?;
     alerter.terminate().await?;
     world.finish().await
 }
