@@ -114,6 +114,27 @@ async fn who_refused_first_is_told_once_the_address_is_added_again() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unrouted_notification_that_cannot_be_routed_again_delays_no_other() -> Result<()> {
+    let (world, wechat) = world("unroutable").await?;
+    let nurse = format!("openid:{NURSE}");
+    add(&world, &[(5, 4), (5, 4), (5, 4)]).await?;
+    world.database.execute("UPDATE t_alert_outbox SET state = 'unrouted'").await?;
+    // The first of them, which is routed first, cannot be added for the nurse.
+    let refuse = format!(
+        "ALTER TABLE t_alert_outbox ADD CONSTRAINT refused \
+         CHECK (device_sn <> 'D0' OR recipient <> '{nurse}')"
+    );
+    world.database.execute(&refuse).await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    inbox(&wechat, NURSE, 2).await?;
+    let refused = [("openid:o5", "refused"); 2];
+    let rest = [("openid:o5", "unrouted"), (&*nurse, "sent"), (&*nurse, "sent")];
+    outbox(&world, &[&refused[..], &rest].concat()).await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_end_moves_for_everybody_and_reaches_nobody_who_was_told_nothing() -> Result<()> {
     let (world, wechat) = world("movedend").await?;
     users(&world, [0], 1).await?;
