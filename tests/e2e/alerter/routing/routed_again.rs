@@ -220,6 +220,36 @@ async fn more_notifications_than_one_statement_reads_leave_a_broken_account() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_no_move_of_notifications() -> Result<()> {
+    let (world, wechat) = world("movestopped").await?;
+    users(&world, [5], 0).await?;
+    world.database.execute(BREAK).await?;
+    add(&world, &[(5, 4)]).await?;
+    let mut alerter = world.alerter(&wechat).env("DRAIN_TIMEOUT", "10s").start().await?;
+    let tried = "t_alert_outbox WHERE attempts > 0 AND lease_until = 0";
+    eventually(SOON, "the account is known to be broken", || async {
+        let is_settled = world.database.count(tried).await? == 1;
+        Ok((is_settled && alerter.output().contains("wechat_broken")).then_some(()))
+    })
+    .await?;
+    let lock = world.database.lock("t_alert_outbox").await?;
+    reach(&world, TENANT, 5, "wecom", "w5").await?;
+    let waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE db = DATABASE() \
+                   AND info LIKE 'SELECT id FROM t_alert_outbox WHERE state IN%FOR UPDATE'";
+    eventually(SOON, "the move waits for the locked row", || async {
+        Ok((world.database.number(waiting).await? > 0).then_some(()))
+    })
+    .await?;
+    alerter.signal("TERM").await?;
+    let status = alerter.ended().await?;
+    ensure!(status.success(), "the alerter ended with {status}");
+    ensure!(!alerter.output().contains("still in flight"), "the stop waited for the move");
+    lock.release().await?;
+    outbox(&world, &[("openid:o5", "pending")]).await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn notifications_of_one_time_hold_back_each_other_for_ten_minutes_at_most() -> Result<()> {
     let (world, wechat) = world("heldback").await?;
     users(&world, [5, 6], 0).await?;
