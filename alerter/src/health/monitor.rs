@@ -91,7 +91,7 @@ struct GroupCheck {
     /// Longest time for which a partition has had lag without progress.
     stalled: Duration,
     /// Whether this replica notifies operators of what concerns the whole group: one replica does.
-    /// The others only remember what they would have said, as they may be the next to speak.
+    /// The others remember what lasts, as they may be the next to speak.
     is_speaker: bool,
 }
 
