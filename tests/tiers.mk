@@ -31,14 +31,14 @@ MYSQL := \
   worker::account::a_worker_and_an_alerter_never_share_a_group \
   alerter::cases:: \
   alerter::faults::a_commit_whose_answer_is_lost_raises_nothing_twice \
+  alerter::faults::a_refused_row_costs_itself_alone_and_its_message_goes_out \
   alerter::faults::a_partition_that_mysql_does_not_take_waits_alone_and_nothing_is_told_twice \
   alerter::no_data:: \
   alerter::outbox::after_an_hour_what_still_matters_comes_marked_and_the_rest_is_dropped \
   alerter::outbox::operators_list_retry_and_drop_what_is_in_the_outbox \
   alerter::people:: \
-  alerter::refused:: \
-  alerter::rerouted:: \
-  alerter::routed_again:: \
+  alerter::routing::rerouted:: \
+  alerter::routing::routed_again:: \
   alerter::alerts:: \
   worker::audit:: \
   worker::bindings:: \

@@ -91,7 +91,7 @@ struct GroupCheck {
     /// Longest time for which a partition has had lag without progress.
     stalled: Duration,
     /// Whether this replica notifies operators of what concerns the whole group: one replica does.
-    /// The others only remember what they would have said, as they may be the next to speak.
+    /// The others remember what lasts, as they may be the next to speak.
     is_speaker: bool,
 }
 
@@ -118,11 +118,7 @@ impl AlerterMonitor {
     /// Monitors until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut interval = tokio::time::interval(INTERVAL);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = interval.tick() => {}
-            }
+        while stop.run_until_cancelled(interval.tick()).await.is_some() {
             let group = self.observe().await;
             self.report_readings(group.is_speaker);
             let outbox = self.parts.outbox.borrow().clone();

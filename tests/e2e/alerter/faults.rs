@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::clients::http;
 use ljwx_tests::clients::kafka;
-use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH};
+use ljwx_tests::fakes::platform::{self, HEART_RATE_HIGH, Rule};
 use ljwx_tests::fakes::tcp_proxy::{Loss, Proxy};
 use ljwx_tests::fakes::wechat::FakeWechat;
 use ljwx_tests::fleet::TENANT;
@@ -257,5 +257,55 @@ async fn a_clock_two_days_fast_silences_nobody_and_one_two_days_slow_is_told_as_
     measure(&gateway, &fast, now(), &[130, 131, 132]).await?;
     delivered(&wechat, 2).await?;
     ensure!(wechat.messages()[1].text().contains(&fast), "{:?}", wechat.messages());
+    end(world, gateway, alerter).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_row_costs_itself_alone_and_its_message_goes_out() -> Result<()> {
+    let world = World::shared("refused").await?.with_partitions(1);
+    world.migrate().await?;
+    // A character of four bytes, which the platform's table cannot store.
+    let message = "𠮷 {device_sn} {sign} {value}";
+    platform::seed(&world, &[Rule { message, ..HEART_RATE_HIGH }]).await?;
+    let refused = world.device(1);
+    for sql in [
+        "ALTER TABLE t_alert_info MODIFY alert_desc VARCHAR(2000) CHARACTER SET utf8mb3".to_owned(),
+        format!("ALTER TABLE t_alert_info ADD CONSTRAINT known CHECK (device_sn <> '{refused}')"),
+    ] {
+        world.database.execute(&sql).await?;
+    }
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    for place in 1..=3 {
+        measure(&gateway, &world.device(place), now() - 300, &[130, 131, 132]).await?;
+    }
+    delivered(&wechat, 3).await?;
+    judged(&world).await?;
+    let rows = "SELECT device_sn, alert_desc FROM t_alert_info ORDER BY device_sn";
+    let rows = world.database.rows(rows).await?;
+    let expected = [2, 3].map(|place| {
+        let device = world.device(place);
+        [Some(device.clone()), Some(format!("□ {device} 心率 132"))].to_vec()
+    });
+    ensure!(rows == expected, "{rows:?}");
+    let counted = |table: &str| format!("table=\"{table}\"");
+    let found = alerter.metric("alerter_refused_rows_total", &counted("t_alert_info")).await?;
+    ensure!(found == 1.0, "{found} rows were refused");
+    ensure!(alerter.output().contains("row_refused"), "operators hear of it");
+
+    // The table changes under a running alerter, which cuts its rows to the new length.
+    world.database.execute("UPDATE t_alert_info SET alert_type = 'x'").await?;
+    world
+        .database
+        .execute("ALTER TABLE t_alert_info MODIFY alert_type VARCHAR(9) NOT NULL")
+        .await?;
+    measure(&gateway, &world.device(4), now() - 300, &[130, 131, 132]).await?;
+    delivered(&wechat, 4).await?;
+    judged(&world).await?;
+    let cut =
+        format!("SELECT alert_type FROM t_alert_info WHERE device_sn = '{}'", world.device(4));
+    let cut = world.database.row(&cut).await?;
+    ensure!(cut == [Some("HEARTRAT…".to_owned())], "{cut:?}");
     end(world, gateway, alerter).await
 }

@@ -34,6 +34,12 @@ async fn document(world: &World, arguments: &[&str]) -> Result<Value> {
     document.transpose()?.ok_or_else(|| anyhow::anyhow!("no document: {}", done.text))
 }
 
+/// Sends breaches of a device's heart rate, some minutes old.
+async fn breach(gateway: &Service, device: &str) -> Result<()> {
+    let now = jiff::Timestamp::now().as_second();
+    measure(gateway, device, now - 300, &[130, 131, 132]).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_that_was_broken_is_judged_by_its_last_good_version_after_a_restart() -> Result<()> {
     let world = World::shared("lastgood").await?;
@@ -168,5 +174,54 @@ async fn a_backtest_says_who_would_hear_of_what_under_other_rules() -> Result<()
     let refused = world.launch("alerter", &arguments).finish().await?;
     ensure!(refused.code == Some(2) && refused.text.contains("mood"), "{}", refused.text);
     gateway.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_rules_file_changes_nothing_until_somebody_means_it() -> Result<()> {
+    let world = World::shared("emptied").await?;
+    world.migrate().await?;
+    let file = world.logs.join("rules.yaml");
+    let rule =
+        "[{id: 1, physical_sign: heart_rate, threshold_max: 120, notification_type: wechat}]";
+    std::fs::write(&file, rule)?;
+    let wechat = FakeWechat::start().await?;
+    let launch = || {
+        let launch = world.alerter(&wechat).env("RULES_INTERVAL", "1s");
+        launch.env("RULES_FILE", file.display().to_string())
+    };
+    let (gateway, alerter) = tokio::try_join!(world.gateway().start(), launch().start())?;
+    breach(&gateway, &world.device(1)).await?;
+    delivered(&wechat, 1).await?;
+    let kept = "SELECT COUNT(*) FROM t_alert_rule_last_good";
+    eventually(SOON, "the rule is kept", || async {
+        Ok((world.database.number(kept).await? == 1).then_some(()))
+    })
+    .await?;
+
+    std::fs::write(&file, "")?;
+    eventually(SOON, "operators hear that there are no rules", || async {
+        Ok(alerter.output().contains("rules_shrunk").then_some(()))
+    })
+    .await?;
+    breach(&gateway, &world.device(2)).await?;
+    delivered(&wechat, 2).await?;
+    alerter.terminate().await?;
+
+    // After a restart, the empty file still removes no rule.
+    let alerter = launch().start().await?;
+    breach(&gateway, &world.device(3)).await?;
+    delivered(&wechat, 3).await?;
+    let superseded = "SELECT COUNT(*) FROM t_alert_info WHERE alert_status = 'superseded'";
+    ensure!(world.database.number(superseded).await? == 0, "an episode was closed");
+    alerter.terminate().await?;
+
+    let alerter = launch().env("ALLOW_NO_RULES", "true").start().await?;
+    eventually(SOON, "the episodes of the rule are closed", || async {
+        Ok((world.database.number(superseded).await? == 3).then_some(()))
+    })
+    .await?;
+    gateway.terminate().await?;
+    alerter.terminate().await?;
     world.finish().await
 }

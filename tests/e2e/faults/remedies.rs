@@ -8,8 +8,8 @@ use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
 use crate::support::{
-    AT, RECOVERED_WITHIN, ends_well, finish, held, letters, partition_of, pipeline, send, settled,
-    totals,
+    AT, RECOVERED_WITHIN, ends_well, finish, held, letters, nothing_moves, partition_of, pipeline,
+    send, settled, totals,
 };
 use crate::worker::bindings;
 
@@ -131,6 +131,32 @@ async fn a_missing_table_holds_everything_says_so_and_resumes_by_itself() -> Res
     settled(&world).await?;
     ensure!(totals(&world).await? == (3, 0), "{:?}", totals(&world).await?);
     finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_dropped_under_our_feet_is_named_and_waited_for() -> Result<()> {
+    let (world, gateway, worker) = pipeline("column").await?;
+    send(&gateway, &world.device(1), AT, &[80]).await?;
+    settled(&world).await?;
+    world.database.execute("ALTER TABLE t_user_health_data DROP COLUMN altitude").await?;
+    send(&gateway, &world.device(2), AT, &[81, 82]).await?;
+    held(&worker, "schema", 2.0, "altitude").await?;
+    eventually(RECOVERED_WITHIN, "the health endpoint names the column", || async {
+        let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
+        let named = answer.json["reasons"].to_string().contains("altitude");
+        Ok((named && answer.json["status"] == "degraded").then_some(()))
+    })
+    .await?;
+    nothing_moves(&world, 1).await?;
+    let add = "ALTER TABLE t_user_health_data ADD COLUMN altitude DOUBLE NULL AFTER longitude";
+    world.database.execute(add).await?;
+    settled(&world).await?;
+    eventually(RECOVERED_WITHIN, "the health endpoint has forgotten it", || async {
+        let answer = http::get(&worker.admin("/api/batch_processor/health")).await?;
+        Ok((answer.json["status"] == "healthy").then_some(()))
+    })
+    .await?;
+    ends_well(world, [gateway, worker], 3).await
 }
 
 /// Rejects heart rates above 127 as a narrow column does, and keeps each rejected one in a table that

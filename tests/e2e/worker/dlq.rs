@@ -11,13 +11,15 @@ use serde_json::json;
 
 use crate::support::{AT, SOON, ensure_holds, finish, letters, pipeline, send, settled, totals};
 
-async fn dlq(world: &World, arguments: &[&str]) -> Result<String> {
+/// Runs `worker dlq`, which must succeed, and returns what it prints.
+pub(super) async fn dlq(world: &World, arguments: &[&str]) -> Result<String> {
     let done = world.launch("worker", &[&["dlq"], arguments].concat()).finish().await?;
     ensure!(done.code == Some(0), "worker dlq {arguments:?}: {:?}\n{}", done.code, done.text);
     Ok(done.text)
 }
 
-fn says(text: &str, what: &str) -> Result<()> {
+/// Ensures that a text contains `what`.
+pub(super) fn says(text: &str, what: &str) -> Result<()> {
     ensure!(text.contains(what), "{what:?} is not in: {text}");
     Ok(())
 }
@@ -242,31 +244,6 @@ async fn poison(world: &World, partition: i32, value: &[u8]) -> Result<Record> {
         })
         .cloned()
         .context("no letter of the partition")
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tombstone_is_listed_and_replayed_as_null() -> Result<()> {
-    let (world, gateway, worker) = pipeline("tombstone").await?;
-    let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
-    let device = world.device(1);
-    kafka::produce_record(brokers, topic, 0, Some(device.as_bytes()), None, &[]).await?;
-    settled(&world).await?;
-    let listed = dlq(&world, &["list", "--class", "tombstone"]).await?;
-    says(&listed, &format!("{device}  tombstone  replays 0  null  not a reading.v1"))?;
-    says(&listed, "1 record(s)")?;
-    says(&dlq(&world, &["show", "0", "0"]).await?, "\n\nnull")?;
-    says(&dlq(&world, &["replay"]).await?, "1 reading(s) sent")?;
-    settled(&world).await?;
-    // It is no reading now either, so it comes back.
-    let (sent, kept) = (kafka::records(brokers, topic).await?, letters(&world).await?);
-    ensure!(sent.len() == 2 && kept.len() == 2, "{} sent, {} kept", sent.len(), kept.len());
-    for record in sent.iter().chain(&kept) {
-        ensure!(record.is_tombstone, "{record:?}");
-        ensure!(record.key.as_deref() == Some(device.as_bytes()), "{record:?}");
-    }
-    ensure!(totals(&world).await? == (0, 2), "{:?}", totals(&world).await?);
-    ensure_holds(&world, &[]).await?;
-    finish(world, [gateway, worker]).await
 }
 
 /// Waits until the reasons in the worker's health contain `what`. Without `what`, waits until they

@@ -14,6 +14,7 @@ use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::{Value, json};
 
+use super::dlq::{dlq, says};
 use crate::support::{delivered, ensure_holds, finish, judged, letters, pipeline, settled, totals};
 
 /// The longest that a step may take.
@@ -95,6 +96,31 @@ async fn what_is_no_reading_is_dead_lettered_as_it_came_and_stops_nobody() -> Re
         let message = letter.header("dlq.error.message").context("message")?;
         ensure!(message.starts_with("not a reading.v1"), "{place}: {message}");
     }
+    ensure_holds(&world, &[]).await?;
+    finish(world, [gateway, worker]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tombstone_is_listed_and_replayed_as_null() -> Result<()> {
+    let (world, gateway, worker) = pipeline("tombstone").await?;
+    let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
+    let device = world.device(1);
+    kafka::produce_record(brokers, topic, 0, Some(device.as_bytes()), None, &[]).await?;
+    settled(&world).await?;
+    let listed = dlq(&world, &["list", "--class", "tombstone"]).await?;
+    says(&listed, &format!("{device}  tombstone  replays 0  null  not a reading.v1"))?;
+    says(&listed, "1 record(s)")?;
+    says(&dlq(&world, &["show", "0", "0"]).await?, "\n\nnull")?;
+    says(&dlq(&world, &["replay"]).await?, "1 reading(s) sent")?;
+    settled(&world).await?;
+    // It is no reading now either, so it comes back.
+    let (sent, kept) = (kafka::records(brokers, topic).await?, letters(&world).await?);
+    ensure!(sent.len() == 2 && kept.len() == 2, "{} sent, {} kept", sent.len(), kept.len());
+    for record in sent.iter().chain(&kept) {
+        ensure!(record.is_tombstone, "{record:?}");
+        ensure!(record.key.as_deref() == Some(device.as_bytes()), "{record:?}");
+    }
+    ensure!(totals(&world).await? == (0, 2), "{:?}", totals(&world).await?);
     ensure_holds(&world, &[]).await?;
     finish(world, [gateway, worker]).await
 }

@@ -28,11 +28,7 @@ impl ServerMonitor {
     /// Polls the servers until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut interval = tokio::time::interval(INTERVAL);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = interval.tick() => {}
-            }
+        while stop.run_until_cancelled(interval.tick()).await.is_some() {
             let (free, redis) = (self.health.is_free(), self.health.redis().are_accepted());
             let observation = self.group_watch.observe(free, redis).await;
             self.health.observed(&observation);

@@ -63,18 +63,11 @@ pub async fn maintain_loop(
     stop: CancellationToken,
 ) {
     let mut interval = tokio::time::interval(MAINTAIN_INTERVAL);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = interval.tick() => {}
-        }
+    while stop.run_until_cancelled(interval.tick()).await.is_some() {
         let today = zone.to_datetime(Timestamp::now()).date();
-        let maintained = maintain(&pool, today, retention_days);
-        let kept = tokio::select! {
-            () = stop.cancelled() => return,
-            // If the server hangs or the table stays busy, start again after this time.
-            kept = within(MAINTAIN_INTERVAL, maintained) => kept,
-        };
+        // If the server hangs or the table stays busy, start again after this time.
+        let maintained = within(MAINTAIN_INTERVAL, maintain(&pool, today, retention_days));
+        let Some(kept) = stop.run_until_cancelled(maintained).await else { return };
         if let Some(Err(error)) = kept {
             let remedy = remedy(&error);
             warn!(

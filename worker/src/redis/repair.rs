@@ -90,15 +90,9 @@ impl Repair {
         let mut memory = RepairState::default();
         let mut interval = tokio::time::interval(INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = interval.tick() => {}
-            }
-            let turned = tokio::select! {
-                () = stop.cancelled() => return,
-                turned = self.turn(&mut memory, &stop) => turned,
-            };
+        while stop.run_until_cancelled(interval.tick()).await.is_some() {
+            let turn = self.turn(&mut memory, &stop);
+            let Some(turned) = stop.run_until_cancelled(turn).await else { return };
             match turned {
                 Ok(true) if std::mem::take(&mut memory.failing) => {
                     info!("repair of Redis recovered");

@@ -73,15 +73,16 @@ impl AccountLimits {
     }
 
     /// Whether the account may send a message of this scope now. Otherwise returns how long the
-    /// message should wait, and the reason.
+    /// message should wait, and the reason. Records the scope as [`Self::observe`] does.
     pub fn admit(
         &self,
         name: &str,
+        settings: u64,
         scope: AccountScope,
         now: Instant,
     ) -> Result<(), (Duration, &'static str)> {
         let mut known = self.lock();
-        let gate = known.serve(name, scope, self.per_second, now);
+        let (_, gate) = known.serve((name, settings), scope, self.per_second, now);
         // If the breaker is open, skip the bucket: a granted trial must not be lost for want of a
         // token.
         if !gate.breaker.is_paused(now) {
@@ -94,13 +95,7 @@ impl AccountLimits {
     /// failing account with changed settings is tried at once. Otherwise a fixed account would rest
     /// as long as a broken one.
     pub fn observe(&self, name: &str, settings: u64, scope: AccountScope, now: Instant) -> bool {
-        let mut known = self.lock();
-        let before = known.settings.insert(scope, settings);
-        let gate = known.serve(name, scope, self.per_second, now);
-        let changed = before.is_some_and(|before| before != settings);
-        if changed && gate.breaker.is_failing() {
-            gate.breaker.renew(now);
-        }
+        let (changed, _) = self.lock().serve((name, settings), scope, self.per_second, now);
         changed
     }
 
@@ -215,15 +210,18 @@ impl AccountLimits {
 }
 
 impl AccountTable {
-    /// Returns the limiter of the account that serves a scope. Drops accounts that serve no scope any
-    /// more. Otherwise the old account of a tenant would stay in the metrics for ever.
+    /// Records the account that serves a scope. Returns whether the scope's settings changed, and
+    /// the account's limiter. Drops accounts that serve no scope any more. Otherwise the old account
+    /// of a tenant would stay in the metrics for ever.
     fn serve(
         &mut self,
-        name: &str,
+        (name, settings): (&str, u64),
         scope: AccountScope,
         per_second: u32,
         now: Instant,
-    ) -> &mut AccountLimiter {
+    ) -> (bool, &mut AccountLimiter) {
+        let before = self.settings.insert(scope, settings);
+        let changed = before.is_some_and(|before| before != settings);
         let before = self.serves.insert(scope, name.to_owned());
         if before.is_some_and(|before| before != name) {
             let serving: HashSet<_> = self.serves.values().collect();
@@ -235,11 +233,15 @@ impl AccountTable {
                 stays
             });
         }
-        self.gates.entry(name.to_owned()).or_insert_with(|| AccountLimiter {
+        let gate = self.gates.entry(name.to_owned()).or_insert_with(|| AccountLimiter {
             breaker: AccountBreaker::new(now),
             bucket: TokenBucket::new(per_second, now),
             refuses_all: false,
-        })
+        });
+        if changed && gate.breaker.is_failing() {
+            gate.breaker.renew(now);
+        }
+        (changed, gate)
     }
 }
 

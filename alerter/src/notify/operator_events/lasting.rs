@@ -1,6 +1,12 @@
 //! Decides when operators are notified of a state that lasts: when it begins, when it ends, and once
 //! a day while it lasts.
 //!
+//! Every replica remembers the states that it measures, and sends those of which it speaks. What it
+//! did not send itself does not count as sent: a replica that begins to speak sends what lasts. It
+//! sends the end of every state that it remembers, because the former speaker may have sent the
+//! beginning. So a change of the speaker can repeat an event, and loses none that the new speaker
+//! has measured.
+//!
 //! Pure: time comes as an argument. The callers may measure a state as often as they like.
 
 use std::collections::HashMap;
@@ -84,11 +90,11 @@ impl LastingEvent {
     }
 }
 
-/// When a state began, and when operators were last notified of it.
+/// When a state began, and when this replica last notified operators of it.
 #[derive(Debug, Clone, Copy)]
 struct Lasting {
     since: Timestamp,
-    sent_at: Timestamp,
+    sent_at: Option<Timestamp>,
 }
 
 /// The states that last now.
@@ -99,30 +105,32 @@ pub struct LastingEvents {
 
 impl LastingEvents {
     /// Takes a measurement of a state: `count` cases, the first of them `since`. 0 cases: the state
-    /// is over. Returns the event that is due.
+    /// is over. Returns the event that is due, if this replica `speaks` of the state.
     pub fn update(
         &mut self,
         event: LastingEvent,
         count: u64,
         since: Timestamp,
         at: Timestamp,
+        speaks: bool,
     ) -> Option<OperatorEvent> {
-        let is_full = self.states.len() >= STATES_MAX;
-        let state = match self.states.get_mut(&event) {
-            Some(_) if count == 0 => self.states.remove(&event)?,
-            Some(state) if at.duration_since(state.sent_at) < REPEAT_AFTER => return None,
-            Some(state) => {
-                state.sent_at = at;
-                *state
-            }
-            None if count == 0 || is_full => return None,
-            None => {
-                let state = Lasting { since, sent_at: at };
-                self.states.insert(event.clone(), state);
-                state
-            }
-        };
-        let lasted = SignedDuration::from_secs(at.duration_since(state.since).as_secs().max(0));
+        if count > 0 && self.states.len() < STATES_MAX {
+            self.states.entry(event.clone()).or_insert(Lasting { since, sent_at: None });
+        }
+        let state = self.states.get_mut(&event)?;
+        let is_old = |sent_at| at.duration_since(sent_at) >= REPEAT_AFTER;
+        let is_sent = speaks && (count == 0 || state.sent_at.is_none_or(is_old));
+        if is_sent {
+            state.sent_at = Some(at);
+        }
+        let since = state.since;
+        if count == 0 {
+            self.states.remove(&event);
+        }
+        if !is_sent {
+            return None;
+        }
+        let lasted = SignedDuration::from_secs(at.duration_since(since).as_secs().max(0));
         let (word, text) = event.words(count, lasted);
         let (account, customer_id) = match event {
             LastingEvent::WechatBroken(account) => (Some(account), None),
@@ -133,7 +141,7 @@ impl LastingEvents {
             | LastingEvent::ClockAhead => (None, None),
         };
         let about = OperatorEvent::about(word, text, at);
-        Some(OperatorEvent { account, customer_id, count, since: state.since, ..about })
+        Some(OperatorEvent { account, customer_id, count, since, ..about })
     }
 
     /// Returns the tenants whose alerts reach no recipient.
@@ -180,7 +188,7 @@ mod tests {
             (26 * HOUR, ReadingsStopped, 0, Some("readings_resumed")),
             (27 * HOUR, ReadingsStopped, 1, Some("readings_stopped")),
         ] {
-            let sent = events.update(event.clone(), count, at(time), at(time));
+            let sent = events.update(event.clone(), count, at(time), at(time), true);
             assert_eq!(sent.as_ref().map(|sent| sent.event), told, "{event:?} at {time}");
             let Some(sent) = sent else { continue };
             let (account, customer_id) = match event {
@@ -196,8 +204,9 @@ mod tests {
     #[test]
     fn an_event_says_since_when_and_of_whom() {
         let mut events = LastingEvents::default();
-        let mut update =
-            |event, count, time| events.update(event, count, at(time - 300), at(time)).unwrap();
+        let mut update = |event, count, time| {
+            events.update(event, count, at(time - 300), at(time), true).unwrap()
+        };
         let begun = update(ReadingsStopped, 1, 300);
         assert_eq!((begun.since, begun.at), (at(0), at(300)));
         let over = update(ReadingsStopped, 0, 1_000);
@@ -216,7 +225,7 @@ mod tests {
     fn further_states_than_are_remembered_send_nothing_until_one_ends() {
         let mut events = LastingEvents::default();
         let mut nobody =
-            |tenant, count| events.update(NoRecipientReached(tenant), count, at(0), at(0));
+            |tenant, count| events.update(NoRecipientReached(tenant), count, at(0), at(0), true);
         let last = i64::try_from(STATES_MAX).unwrap();
         assert!((0..last).all(|tenant| nobody(tenant, 1).is_some()));
         assert!(nobody(last, 1).is_none() && nobody(last, 0).is_none());

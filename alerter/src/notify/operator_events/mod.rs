@@ -139,10 +139,10 @@ impl OperatorEvents {
 
     /// Takes a measurement of a state that lasts, and began at `since`. `count` 0: the state is
     /// over. Operators hear when it begins, when it ends, and once a day while it lasts, if this
-    /// replica `speaks` of it. Otherwise it is only remembered as said.
+    /// replica `speaks` of it. Otherwise it is only remembered, as [`lasting`] says.
     pub fn lasting(&self, event: LastingEvent, count: u64, since: Timestamp, speaks: bool) {
-        let due = self.heard().lasting.update(event, count, since, Timestamp::now());
-        if let Some(operator_event) = due.filter(|_| speaks) {
+        let due = self.heard().lasting.update(event, count, since, Timestamp::now(), speaks);
+        if let Some(operator_event) = due {
             self.notify(operator_event);
         }
     }
@@ -150,7 +150,7 @@ impl OperatorEvents {
     /// Takes whether an account is broken, and how its last message failed.
     pub fn account(&self, name: &str, is_broken: bool, failure: Option<&Failure>) {
         let (event, now) = (LastingEvent::WechatBroken(name.to_owned()), Timestamp::now());
-        let due = self.heard().lasting.update(event, is_broken.into(), now, now);
+        let due = self.heard().lasting.update(event, is_broken.into(), now, now, true);
         let Some(mut operator_event) = due else { return };
         if let Some(failure) = failure.filter(|_| is_broken) {
             operator_event.errcode = failure.errcode;
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_begins_or_ceases_to_speak_says_nothing_twice_and_nothing_false() {
+    fn a_new_speaker_says_what_lasts_once_and_the_end_of_what_it_saw_begin() {
         let says = |spoken: &[(u64, bool)]| {
             let events = sent(|operators| {
                 for (count, speaks) in spoken {
@@ -278,9 +278,13 @@ mod tests {
             });
             events.iter().map(|event| event.event).collect::<Vec<_>>()
         };
-        assert_eq!(says(&[(0, true), (3, true), (2, true), (0, true)]), ["sender_late", "on_time"]);
-        assert_eq!(says(&[(3, false), (3, true), (0, true)]), ["on_time"]);
+        let both = ["sender_late", "on_time"];
+        assert_eq!(says(&[(0, true), (3, true), (2, true), (0, true)]), both);
+        assert_eq!(says(&[(3, false), (3, true), (2, true), (0, true)]), both);
+        assert_eq!(says(&[(3, false), (0, true), (0, true)]), ["on_time"]);
+        assert_eq!(says(&[(3, true), (3, false), (2, true), (0, true)]), both, "it speaks again");
         assert_eq!(says(&[(3, true), (3, false), (0, false), (0, true)]), ["sender_late"]);
+        assert_eq!(says(&[(3, false), (0, false), (0, true)]), [""; 0], "another has said it");
     }
 
     #[test]

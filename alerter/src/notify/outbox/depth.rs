@@ -42,15 +42,9 @@ pub async fn monitor(
     stop: CancellationToken,
 ) {
     let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        let measured = tokio::select! {
-            () = stop.cancelled() => return,
-            measured = outbox.measure(failing()) => measured,
-        };
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let measured = outbox.measure(failing());
+        let Some(measured) = stop.run_until_cancelled(measured).await else { return };
         match measured {
             Ok(measurement) => {
                 measurements.send_replace(Some(measurement));

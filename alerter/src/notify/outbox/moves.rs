@@ -8,7 +8,7 @@ use ljwx_ledger::mysql::MySqlConnection;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::operate::lock;
-use super::reroute_rows::{SET_ASIDE, copy};
+use super::reroute_rows::{SET_ASIDE, copy, is_reached};
 use super::settle::dissolve;
 use crate::notify::address::Recipient;
 use crate::notify::outbox::notification::DIGEST;
@@ -67,8 +67,9 @@ impl Outbox {
         Ok(())
     }
 
-    /// Moves rows to their recipients. The rows of `digests` are taken out first, to be moved by
-    /// themselves. Returns the number of rows that were moved.
+    /// Moves rows to their recipients. A row stays if none of its recipients can have it: their own
+    /// rows are final. The rows of `digests` are taken out first, to be moved by themselves. Returns
+    /// the number of rows that were moved.
     pub async fn relocate(
         &self,
         moves: &[(i64, Vec<Recipient>)],
@@ -81,12 +82,16 @@ impl Outbox {
             dissolve(&mut transaction, &digests, "pending").await?;
         }
         let ids = lock(&mut transaction, &ids).await?;
+        let mut moved = Vec::new();
         for (id, recipients) in moves.iter().filter(|(id, _)| ids.contains(id)) {
             copy(&mut transaction, *id, recipients, SET_ASIDE).await?;
+            if is_reached(&mut transaction, *id, Some(recipients)).await? {
+                moved.push(*id);
+            }
         }
-        settle(&mut transaction, &[&digests[..], &ids[..]].concat()).await?;
+        settle(&mut transaction, &[&digests[..], &moved[..]].concat()).await?;
         transaction.commit().await?;
-        Ok(ids.len() as u64)
+        Ok(moved.len() as u64)
     }
 }
 

@@ -123,19 +123,30 @@ pub async fn copy(
 }
 
 /// Whether someone is reached in the place of a row: another recipient has the same transition or a
-/// later one, or the row's own was sent a later one. The watch does not count.
-pub async fn is_reached(connection: &mut MySqlConnection, id: i64) -> Result<bool, sqlx::Error> {
-    let query = format!(
+/// later one, or the row's own was sent a later one. With `only`, which are not empty, no others
+/// count. The watch never counts.
+pub async fn is_reached(
+    connection: &mut MySqlConnection,
+    id: i64,
+    only: Option<&[Recipient]>,
+) -> Result<bool, sqlx::Error> {
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
         "SELECT COUNT(*) FROM t_alert_outbox AS source \
          JOIN t_alert_outbox AS target ON target.episode_key = source.episode_key \
          AND target.transition_seq >= source.transition_seq AND target.id <> source.id \
-         WHERE source.id = ? AND target.recipient NOT LIKE '{}' \
+         AND target.recipient NOT LIKE '{}' \
          AND (target.state = 'sent' OR target.uncertain_since IS NOT NULL \
-         OR target.state IN ('pending', 'in_digest') AND target.recipient <> source.recipient)",
+         OR target.state IN ('pending', 'in_digest') AND target.recipient <> source.recipient) \
+         WHERE source.id = ",
         addresses(Channel::Message)
-    );
-    let targets: i64 =
-        sqlx::query_scalar(sqlx::AssertSqlSafe(query)).bind(id).fetch_one(connection).await?;
+    ));
+    query.push_bind(id);
+    if let Some(recipients) = only {
+        query.push(" AND target.recipient IN ").push_tuples(recipients, |mut row, to| {
+            row.push_bind(to.address.to_string());
+        });
+    }
+    let targets: i64 = query.build_query_scalar().fetch_one(connection).await?;
     Ok(targets > 0)
 }
 

@@ -240,7 +240,7 @@ fn an_account_that_breaks_within_a_batch_is_passed_over_by_the_next_one() {
     let routed = |router: &PeopleRouter| router.choose(ids, wechat).unwrap().routed();
     let before = router();
     let (account, now) = ("official:wx7", Instant::now());
-    limits.admit(account, (7, Channel::Official), now).unwrap();
+    limits.admit(account, 1, (7, Channel::Official), now).unwrap();
     limits.report(account, AccountHealth::Broken(std::time::Duration::from_secs(300)), now, 0.0);
     assert_eq!(routed(&before), Routed::Somebody);
     assert_eq!(routed(&router()), Routed::Nobody(OwedReason::NoAccount));

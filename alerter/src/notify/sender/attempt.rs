@@ -119,8 +119,8 @@ impl Sender {
                 rendered => rendered,
             },
         };
-        self.gates.observe(route.name(), route.settings(), scope, Instant::now());
-        if let Err((wait, reason)) = self.gates.admit(route.name(), scope, Instant::now()) {
+        let admitted = self.gates.admit(route.name(), route.settings(), scope, Instant::now());
+        if let Err((wait, reason)) = admitted {
             return Some(Attempt::later(wait, reason));
         }
         let mut is_refused = false;

@@ -30,17 +30,21 @@ type Passes = HashMap<AccountScope, (i64, Instant)>;
 impl Sender {
     /// Routes again what nobody took, and moves what waits for accounts that do not send, until
     /// `stop`. If a statement fails, the rows wait.
+    ///
+    /// A pass under way at `stop` is abandoned: its transaction is undone. Its rows wait for another
+    /// replica or the next process, unrouted ones until their lease is over.
     pub(super) async fn reroute(&self, stop: &CancellationToken) {
+        stop.run_until_cancelled(self.reroute_forever()).await;
+    }
+
+    async fn reroute_forever(&self) {
         let mut passes = Passes::new();
-        while !stop.is_cancelled() {
+        loop {
             if let Err(error) = self.route_unrouted().await {
                 debug!(%error, "cannot route notifications again, retrying");
             }
             if !self.leave_accounts(&mut passes).await {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = tokio::time::sleep(POLL_INTERVAL) => {}
-                }
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         }
     }
@@ -99,8 +103,8 @@ impl Sender {
                 moves.push((row.id, found));
             }
         }
-        if !moves.is_empty() || !digests.is_empty() {
-            let moved = self.outbox.relocate(&moves, &digests).await?;
+        let moved = self.outbox.relocate(&moves, &digests).await?;
+        if moved > 0 {
             counter!(NOTIFICATIONS, "outcome" => "moved", "channel" => channel.as_str(), "errcode" => "none")
                 .increment(moved);
             info!(

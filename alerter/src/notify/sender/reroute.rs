@@ -70,6 +70,15 @@ impl Sender {
         if !is_over || notification.is_end() {
             let set_aside = if is_refused { ONLY_MOVED } else { SET_ASIDE };
             copy(&mut transaction, id, &found, set_aside).await?;
+            if attempt.settlement == Settlement::Moved
+                && !is_reached(&mut transaction, id, Some(&found)).await?
+            {
+                // The rows of those who were found are final, so it fails as if nobody was found.
+                transaction.rollback().await?;
+                attempt.settlement = Settlement::Failed;
+                self.outbox.settle(notification, &attempt).await?;
+                return Ok(attempt.settlement);
+            }
         }
         if is_refused {
             let is_default = route.as_ref().is_some_and(|route| route.is_default(&address));
@@ -77,7 +86,7 @@ impl Sender {
             recipients::disable(&mut transaction, customer_id, &address, is_default, errcode)
                 .await?;
             let is_settled = is_over || notification.is_digest() || notification.is_end();
-            if !is_settled && !is_reached(&mut transaction, id).await? {
+            if !is_settled && !is_reached(&mut transaction, id, None).await? {
                 finish(&mut transaction, id, Outcome::Unrouted).await?;
                 warn!(
                     alert.episode_key = notification.episode_key,
@@ -124,34 +133,48 @@ impl Sender {
         self.routes.directory.addresses.enable(&customers, channel, REFUSALS_WINDOW).await
     }
 
-    /// Routes unrouted notifications that are due: to whoever is found now, also at their own address
-    /// if it was enabled again. If a statement fails, they stay unrouted until their lease is over.
-    pub(super) async fn route_unrouted(&self) -> Result<(), Arc<sqlx::Error>> {
+    /// Routes unrouted notifications that are due. One that fails stays unrouted until its lease is
+    /// over, and delays no other.
+    pub(super) async fn route_unrouted(&self) -> Result<(), sqlx::Error> {
         for notification in self.outbox.claim_unrouted().await? {
-            let Notification { id, customer_id, age_ms, .. } = notification;
-            let found = self.found((customer_id, &notification.notice), None, None).await?;
-            let mut transaction = self.outbox.transaction().await?;
-            let over = lock_alert(&mut transaction, &notification.episode_key).await?;
-            let is_over = over.unwrap_or(age_ms >= UNKNOWN_MS_MAX);
-            let is_routed = if is_over && !notification.is_end() {
-                false
-            } else {
-                copy(&mut transaction, id, &found, SET_ASIDE).await?;
-                is_reached(&mut transaction, id).await?
-            };
-            let outcome = match (is_routed, is_over) {
-                (true, _) => Outcome::Reached,
-                (false, true) => Outcome::Over,
-                (false, false) => Outcome::Unrouted,
-            };
-            finish(&mut transaction, id, outcome).await?;
-            transaction.commit().await?;
-            if outcome == Outcome::Over {
-                counter!(NOTIFICATIONS, "outcome" => "over", "channel" => "none", "errcode" => "none")
-                    .increment(1);
+            match self.route_again(&notification).await {
+                Ok(Outcome::Over) => {
+                    counter!(NOTIFICATIONS, "outcome" => "over", "channel" => "none", "errcode" => "none")
+                        .increment(1);
+                }
+                Ok(Outcome::Reached | Outcome::Unrouted) => {}
+                Err(error) => warn!(
+                    %error,
+                    alert.episode_key = notification.episode_key,
+                    "cannot route notification again, retrying in a minute"
+                ),
             }
         }
         Ok(())
+    }
+
+    /// Routes an unrouted notification: to whoever is found now, also at their own address if it was
+    /// enabled again.
+    async fn route_again(&self, notification: &Notification) -> Result<Outcome, Arc<sqlx::Error>> {
+        let Notification { id, customer_id, age_ms, .. } = *notification;
+        let found = self.found((customer_id, &notification.notice), None, None).await?;
+        let mut transaction = self.outbox.transaction().await?;
+        let over = lock_alert(&mut transaction, &notification.episode_key).await?;
+        let is_over = over.unwrap_or(age_ms >= UNKNOWN_MS_MAX);
+        let is_routed = if is_over && !notification.is_end() {
+            false
+        } else {
+            copy(&mut transaction, id, &found, SET_ASIDE).await?;
+            is_reached(&mut transaction, id, None).await?
+        };
+        let outcome = match (is_routed, is_over) {
+            (true, _) => Outcome::Reached,
+            (false, true) => Outcome::Over,
+            (false, false) => Outcome::Unrouted,
+        };
+        finish(&mut transaction, id, outcome).await?;
+        transaction.commit().await?;
+        Ok(outcome)
     }
 
     /// Finds the recipients of a notice now, without an address, and without an account beside those

@@ -12,8 +12,8 @@ use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 
-use super::people::reach;
-use super::sender::{self, NOW_MS};
+use crate::alerter::people::reach;
+use crate::alerter::sender::{self, NOW_MS};
 use crate::support::{delivered, judged, measure};
 
 /// The longest that a step may take, with the lives of caches and the pauses of accounts.

@@ -4,14 +4,14 @@
 use std::collections::HashSet;
 
 use anyhow::{Result, ensure};
-use ljwx_tests::fakes::wechat::{Effect, Endpoint, Fault, NURSE};
+use ljwx_tests::fakes::wechat::{APP_SECRET, Effect, Endpoint, Fault, NURSE};
 use ljwx_tests::fleet::TENANT;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 
-use super::people::reach;
 use super::rerouted::{PAUSE, SOON, add, breach, inbox, outbox, recover, users, world};
-use super::sender::NOW_MS;
+use crate::alerter::people::reach;
+use crate::alerter::sender::NOW_MS;
 
 /// Breaks the tenant's official account.
 const BREAK: &str =
@@ -114,6 +114,27 @@ async fn who_refused_first_is_told_once_the_address_is_added_again() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unrouted_notification_that_cannot_be_routed_again_delays_no_other() -> Result<()> {
+    let (world, wechat) = world("unroutable").await?;
+    let nurse = format!("openid:{NURSE}");
+    add(&world, &[(5, 4), (5, 4), (5, 4)]).await?;
+    world.database.execute("UPDATE t_alert_outbox SET state = 'unrouted'").await?;
+    // The first of them, which is routed first, cannot be added for the nurse.
+    let refuse = format!(
+        "ALTER TABLE t_alert_outbox ADD CONSTRAINT refused \
+         CHECK (device_sn <> 'D0' OR recipient <> '{nurse}')"
+    );
+    world.database.execute(&refuse).await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    inbox(&wechat, NURSE, 2).await?;
+    let refused = [("openid:o5", "refused"); 2];
+    let rest = [("openid:o5", "unrouted"), (&*nurse, "sent"), (&*nurse, "sent")];
+    outbox(&world, &[&refused[..], &rest].concat()).await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_end_moves_for_everybody_and_reaches_nobody_who_was_told_nothing() -> Result<()> {
     let (world, wechat) = world("movedend").await?;
     users(&world, [0], 1).await?;
@@ -128,6 +149,53 @@ async fn an_end_moves_for_everybody_and_reaches_nobody_who_was_told_nothing() ->
     let sent = ("openid:o0", "sent");
     let ends = [("openid:o0", "moved"), ("wecom:w0", "sent"), ("wecom:v0", "dropped")];
     outbox(&world, &[&[sent, sent][..], &ends].concat()).await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+/// The message of the first alert has failed at the WeCom address of user 5.
+async fn fail_in_wecom(world: &World) -> Result<()> {
+    add_beside(world, 0, (0, "opened"), "wecom:w5").await?;
+    let failed = "UPDATE t_alert_outbox SET state = 'failed' WHERE recipient = 'wecom:w5'";
+    world.database.execute(failed).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_at_the_other_account_waits_for_the_broken_one() -> Result<()> {
+    let (world, wechat) = world("failedelsewhere").await?;
+    users(&world, [5], 1).await?;
+    world.database.execute(BREAK).await?;
+    add(&world, &[(5, 4), (5, 4)]).await?;
+    // The person's second address at the broken account must not count as reached.
+    add_beside(&world, 0, (0, "opened"), "openid:p5").await?;
+    fail_in_wecom(&world).await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    inbox(&wechat, "w5", 1).await?;
+    let first = [("openid:o5", "pending"), ("openid:p5", "pending"), ("wecom:w5", "failed")];
+    let second = [("openid:o5", "moved"), ("wecom:w5", "sent")];
+    outbox(&world, &[&first[..], &second].concat()).await?;
+    let fixed = format!(
+        "UPDATE t_wechat_alarm_config SET appsecret = '{APP_SECRET}' WHERE type = 'official'"
+    );
+    world.database.execute(&fixed).await?;
+    inbox(&wechat, "o5", 1).await?;
+    inbox(&wechat, "p5", 1).await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocked_words_that_failed_at_the_other_account_fail() -> Result<()> {
+    let (world, wechat) = world("blockedtwice").await?;
+    users(&world, [5], 1).await?;
+    wechat.inject(Fault::on(Endpoint::Send, Effect::Errcode(40249)).of(&world.app_id()));
+    add(&world, &[(5, 4), (5, 4)]).await?;
+    fail_in_wecom(&world).await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    inbox(&wechat, "w5", 1).await?;
+    let first = [("openid:o5", "failed"), ("wecom:w5", "failed")];
+    let second = [("openid:o5", "moved"), ("wecom:w5", "sent")];
+    outbox(&world, &[first, second].concat()).await?;
     alerter.terminate().await?;
     world.finish().await
 }
@@ -148,6 +216,36 @@ async fn more_notifications_than_one_statement_reads_leave_a_broken_account() ->
     .await?;
     ensure!(wechat.sends_of(&world.app_id()) == 0, "a message was sent by the broken account");
     alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_no_move_of_notifications() -> Result<()> {
+    let (world, wechat) = world("movestopped").await?;
+    users(&world, [5], 0).await?;
+    world.database.execute(BREAK).await?;
+    add(&world, &[(5, 4)]).await?;
+    let mut alerter = world.alerter(&wechat).env("DRAIN_TIMEOUT", "10s").start().await?;
+    let tried = "t_alert_outbox WHERE attempts > 0 AND lease_until = 0";
+    eventually(SOON, "the account is known to be broken", || async {
+        let is_settled = world.database.count(tried).await? == 1;
+        Ok((is_settled && alerter.output().contains("wechat_broken")).then_some(()))
+    })
+    .await?;
+    let lock = world.database.lock("t_alert_outbox").await?;
+    reach(&world, TENANT, 5, "wecom", "w5").await?;
+    let waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE db = DATABASE() \
+                   AND info LIKE 'SELECT id FROM t_alert_outbox WHERE state IN%FOR UPDATE'";
+    eventually(SOON, "the move waits for the locked row", || async {
+        Ok((world.database.number(waiting).await? > 0).then_some(()))
+    })
+    .await?;
+    alerter.signal("TERM").await?;
+    let status = alerter.ended().await?;
+    ensure!(status.success(), "the alerter ended with {status}");
+    ensure!(!alerter.output().contains("still in flight"), "the stop waited for the move");
+    lock.release().await?;
+    outbox(&world, &[("openid:o5", "pending")]).await?;
     world.finish().await
 }
 
