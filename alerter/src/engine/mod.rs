@@ -21,7 +21,7 @@ use std::iter;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use ljwx_reading::Ids;
+use ljwx_reading::{DeviceSn, Ids};
 
 use crate::engine::episode::TransitionKind;
 use crate::engine::no_data::deadlines::schedule_check;
@@ -169,6 +169,19 @@ impl Engine {
         let Some(partition) = partitions.get_mut(&partition) else { return Default::default() };
         let routing = RoutingAt { router, now_ms };
         partition.fall_due(now_ms - IN_TRANSIT_MS, rules, zone, routing)
+    }
+
+    /// Decides whether missing data is evaluated.
+    pub fn set_absence_judged(&mut self, _judged: bool) {}
+
+    /// Returns the devices of a partition that are missing from a known wearer.
+    pub fn absent_users(&self, _partition: i32) -> BTreeSet<DeviceSn> {
+        BTreeSet::new()
+    }
+
+    /// Closes the absences of devices that belong to nobody any more.
+    pub fn close_unbound(&mut self, _partition: i32, _unbound: &BTreeSet<DeviceSn>) -> Vec<Change> {
+        Vec::new()
     }
 
     /// Returns the partitions in which something owed is to be tried at wall time `now_ms`, and
