@@ -1,7 +1,7 @@
 //! Acts on the wall clock: finds missing data that no record shows, and tries what is owed.
 //!
 //! [`crate::engine`] decides what is due. Data is missing only in partitions that have been read to
-//! their end.
+//! their end, by the wall time that [`crate::engine::no_data::counted_time`] counts.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use tracing::debug;
 
 use super::Pipeline;
+use crate::engine::Change;
 use crate::mysql::retry::Stopping;
+use crate::notify::recipients::router::PeopleRouter;
 use crate::pipeline::alert_span::Cause;
 use crate::pipeline::partition_batch::PartitionBatch;
 
@@ -32,7 +34,9 @@ impl Pipeline {
             let Some(mut partition_batch) = self.partition_batch(partition) else { continue };
             let at_end = at_end.contains(&partition);
             let is_missing = at_end && overdue.contains(&partition);
-            let passed = self.pass_time(now_ms, at_end, is_missing, &mut partition_batch).await;
+            let until_ms = self.parts.counted_time.borrow().until(partition);
+            let until_ms = until_ms.filter(|_| is_missing);
+            let passed = self.pass_time(now_ms, at_end, until_ms, &mut partition_batch).await;
             if passed == Err(Stopping) {
                 return Ok(ControlFlow::Break(()));
             }
@@ -60,13 +64,13 @@ impl Pipeline {
         ends.into_iter().filter_map(is_read).collect()
     }
 
-    /// Adds to the partition's batch what the wall clock changes. Before a step, looks up the people
-    /// whom the engine names.
+    /// Adds to the partition's batch what the wall clock changes. Data is missing until `until_ms`, if
+    /// at all. Before a step, looks up the people whom the engine names.
     async fn pass_time(
         &mut self,
         now_ms: i64,
         at_end: bool,
-        is_missing: bool,
+        until_ms: Option<i64>,
         partition_batch: &mut PartitionBatch,
     ) -> Result<(), Stopping> {
         let partition = partition_batch.advance.partition;
@@ -74,8 +78,8 @@ impl Pipeline {
         loop {
             let (made, mut unknown) = self.engine.look(partition, now_ms, at_end, &router);
             changes.extend(made);
-            if is_missing {
-                let (made, others) = self.engine.tick(partition, now_ms, &router);
+            if let Some(until_ms) = until_ms {
+                let (made, others) = self.engine.tick(partition, until_ms, &router);
                 changes.extend(made);
                 unknown.extend(others);
             }
@@ -84,17 +88,27 @@ impl Pipeline {
             }
             self.look_up(&mut router, &unknown).await?;
         }
+        self.record_by_clock(&changes, partition_batch, router).await
+    }
+
+    /// Adds changes to the partition's batch that no reading has caused.
+    async fn record_by_clock(
+        &mut self,
+        changes: &[Change],
+        partition_batch: &mut PartitionBatch,
+        mut router: PeopleRouter,
+    ) -> Result<(), Stopping> {
         let people = changes.iter().map(|change| change.ids).collect();
         self.look_up(&mut router, &people).await?;
         let cause = Cause {
             reading: None,
-            partition,
+            partition: partition_batch.advance.partition,
             offset: partition_batch.advance.to,
             topic: &self.parts.topic.clone(),
             context: None,
             since: SystemTime::now(),
         };
-        self.record(&changes, None, &cause, partition_batch, &router);
+        self.record(changes, None, &cause, partition_batch, &router);
         Ok(())
     }
 }
