@@ -1,4 +1,5 @@
-//! Acts on the wall clock: finds missing data that no record shows, and tries what is owed.
+//! Acts on the wall clock: finds missing data that no record shows, tries what is owed, and closes
+//! the absences of devices that belong to no one any more.
 //!
 //! [`crate::engine`] decides what is due. Data is missing only in partitions that have been read to
 //! their end, by the wall time that [`crate::engine::no_data::counted_time`] counts.
@@ -8,9 +9,10 @@ use std::ops::ControlFlow;
 use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
+use ljwx_reading::DeviceSn;
 use tracing::debug;
 
-use super::Pipeline;
+use super::{Pipeline, PipelineParts};
 use crate::engine::Change;
 use crate::mysql::retry::Stopping;
 use crate::notify::recipients::router::PeopleRouter;
@@ -89,6 +91,30 @@ impl Pipeline {
             self.look_up(&mut router, &unknown).await?;
         }
         self.record_by_clock(&changes, partition_batch, router).await
+    }
+
+    /// Closes the absences of devices that the platform has bound to a user before, and now to none.
+    pub(super) async fn on_unbound_tick(&mut self) -> anyhow::Result<ControlFlow<()>> {
+        let (begun, mut batch) = (Instant::now(), Vec::new());
+        for partition in self.engine.partitions() {
+            let Some(mut partition_batch) = self.partition_batch(partition) else { continue };
+            let missing: Vec<DeviceSn> = self.engine.absent_users(partition).into_iter().collect();
+            let PipelineParts { mysql_retry, bindings, .. } = &self.parts;
+            let asked = mysql_retry
+                .until_done("look up users of missing devices", || bindings.unbound(&missing));
+            let Ok(unbound) = asked.await else { return Ok(ControlFlow::Break(())) };
+            if unbound.is_empty() {
+                continue;
+            }
+            let changes = self.engine.close_unbound(partition, &unbound);
+            let recorded =
+                self.record_by_clock(&changes, &mut partition_batch, self.router()).await;
+            if recorded == Err(Stopping) {
+                return Ok(ControlFlow::Break(()));
+            }
+            batch.push(partition_batch);
+        }
+        self.commit(batch, begun).await
     }
 
     /// Adds changes to the partition's batch that no reading has caused.

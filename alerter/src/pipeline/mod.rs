@@ -61,6 +61,9 @@ const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 /// Interval at which missing data is checked that no record shows, and what is owed.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Interval at which missing devices are looked up that belong to no one any more.
+const UNBOUND_INTERVAL: Duration = Duration::from_secs(30);
+
 /// Longest wait at an assignment for the accepted number of partitions. Unknown, it is taken to be
 /// that of the topic.
 const PARTITIONS_KNOWN_WITHIN: Duration = Duration::from_secs(10);
@@ -179,6 +182,8 @@ impl Pipeline {
         let mut measure = tokio::time::interval(MEASURE_INTERVAL);
         let mut clock = tokio::time::interval(CLOCK_INTERVAL);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut unbound = tokio::time::interval(UNBOUND_INTERVAL);
+        unbound.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.parts.mysql_retry.heartbeat().turn();
             let accepted = self.parts.counted_time.borrow().has_accepted_partitions;
@@ -199,6 +204,7 @@ impl Pipeline {
                 }
                 Ok(()) = self.parts.rules.changed() => self.on_rules().await?,
                 _ = clock.tick() => self.on_clock_tick().await?,
+                _ = unbound.tick() => self.on_unbound_tick().await?,
                 _ = measure.tick() => {
                     self.measure();
                     ControlFlow::Continue(())
