@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::RunConfig;
+use crate::engine::no_data::counted_time::CountedTime;
 use crate::health::monitor::{AlerterMonitor, MonitoredParts};
 use crate::health::probes::{ActiveRules, alive, ready};
 use crate::mysql::retry::MysqlRetry;
@@ -66,6 +67,8 @@ pub struct App {
     accounts: Arc<AccountLimits>,
     /// What this replica's episodes owe.
     owed: watch::Sender<OwedMeasurement>,
+    /// The wall time that counts for missing data.
+    counted_time: watch::Sender<CountedTime>,
     /// The liveness and the readiness probe.
     probes: [Probe; 2],
     mysql_retry: MysqlRetry,
@@ -136,6 +139,7 @@ impl App {
             operators,
             accounts: Arc::new(AccountLimits::new(config.limits.limits().account_per_second)),
             owed: watch::Sender::default(),
+            counted_time: watch::Sender::default(),
             probes: [loops, ready],
             mysql_retry,
             hold_reasons,
@@ -226,6 +230,8 @@ impl App {
             outbox,
             accounts: Arc::clone(&self.accounts),
             owed: self.owed.subscribe(),
+            rules: self.rules.clone(),
+            counted_time: self.counted_time.clone(),
             operators: self.operators.clone(),
         };
         AlerterMonitor::new(parts, &self.config.monitor)
@@ -269,6 +275,7 @@ impl App {
             directory: Arc::clone(&self.directory),
             accounts: Arc::clone(&self.accounts),
             owed: self.owed.clone(),
+            counted_time: self.counted_time.subscribe(),
             rules: self.rules.clone(),
             silences: self.silences.clone(),
             mysql_retry: self.mysql_retry.clone(),

@@ -36,6 +36,9 @@ ljwx_service::declare_metrics! {
     /// Time of the readings topic's last record, in seconds since 1970, to the interval of the
     /// checks.
     Gauge LAST_RECORD = "alerter_last_record_timestamp_seconds";
+    /// 1 while no missing data is evaluated, because the readings topic has another number of
+    /// partitions than was accepted.
+    Gauge NO_DATA_SUSPENDED = "alerter_no_data_suspended";
     /// Access tokens of WeChat, by outcome: fetched, shared, failed.
     Counter TOKEN_REFRESHES = "alerter_token_refreshes_total" by "outcome";
     /// Notifications in the outbox that wait, by severity: pending, in a pending digest, unrouted.

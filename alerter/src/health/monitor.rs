@@ -9,18 +9,23 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 use jiff::Timestamp;
+use ljwx_ledger::group::lag::GroupState;
 use ljwx_ledger::group::monitor::{GroupMonitor, INTERVAL};
 use ljwx_service::config::{Problems, duration};
 use ljwx_service::http::admin::Probe;
+use ljwx_service::metrics::flag;
 use metrics::gauge;
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 use super::alert_path::AlertPath;
 use super::beats::Beats;
+use super::probes::ActiveRules;
 use super::readings_flow::ReadingsFlow;
-use crate::metrics::LAST_RECORD;
+use crate::engine::no_data::counted_time::{CountedTime, PartitionCheck};
+use crate::metrics::{LAST_RECORD, NO_DATA_SUSPENDED};
 use crate::mysql::retry::MysqlRetry;
 use crate::notify::limits::AccountLimits;
 use crate::notify::operator_events::webhook::web_address;
@@ -80,8 +85,55 @@ pub struct MonitoredParts {
     pub accounts: Arc<AccountLimits>,
     /// What this replica's episodes owe.
     pub owed: watch::Receiver<OwedMeasurement>,
+    /// The active rules.
+    pub rules: ActiveRules,
+    /// Receives the wall time that counts for missing data.
+    pub counted_time: watch::Sender<CountedTime>,
     /// The channel to the operators.
     pub operators: OperatorEvents,
+}
+
+impl MonitoredParts {
+    /// Finds out whether missing data may be evaluated. If the servers do not answer, the last
+    /// finding stays.
+    async fn check_partitions(&mut self) {
+        let Some(accepted) = self.monitor.has_accepted_partitions().await else { return };
+        gauge!(NO_DATA_SUSPENDED).set(flag(!accepted));
+        let mut before = None;
+        self.counted_time.send_modify(|time| {
+            before = time.has_accepted_partitions.replace(accepted);
+        });
+        match (before, accepted) {
+            (None | Some(true), false) => warn!(
+                remedy = "docs/commands.md, \"Add partitions\"",
+                "topic has other partitions than were accepted, no missing data is evaluated"
+            ),
+            (Some(false), true) => info!("partitions accepted, missing data is evaluated again"),
+            (None | Some(true), true) | (Some(false), false) => {}
+        }
+    }
+}
+
+/// Counts the time since the check before for missing data, if rules ask for it. Time counts for half
+/// of their shortest window after the topic's last record, from whichever device.
+fn count_time(
+    counted_time: &watch::Sender<CountedTime>,
+    rules: &ActiveRules,
+    last_record: Timestamp,
+    seen: &GroupState,
+    kafka: bool,
+) {
+    let now_ms = Timestamp::now().as_millisecond();
+    let rules = rules.borrow();
+    let shortest = rules.as_ref().and_then(|rules| rules.absence_windows().first());
+    let Some(shortest) = shortest else { return };
+    let unseen_ms = (now_ms - last_record.as_millisecond() - shortest / 2).max(0);
+    let partitions = seen.ends.iter().map(|(partition, ends)| PartitionCheck {
+        partition: *partition,
+        end: ends.high,
+        takes_records: kafka && seen.takes_records(*partition),
+    });
+    counted_time.send_modify(|time| time.update(now_ms, unseen_ms, partitions));
 }
 
 /// What one check found about the group.
@@ -146,6 +198,9 @@ impl AlerterMonitor {
         if knows_ends {
             readings.update(&seen.ends, Timestamp::now());
         }
+        if let Some(last) = readings.last_record() {
+            count_time(&parts.counted_time, &parts.rules, last, seen, found.kafka);
+        }
         let stalled = found.lags.iter().map(|lag| lag.stalled_seconds).fold(0.0, f64::max);
         // The owner of the first partition. The ledger has one, however many replicas there are.
         let speaker = seen.ledger.first_key_value().map(|(_, (_, owner))| owner);
@@ -154,6 +209,9 @@ impl AlerterMonitor {
             stalled: Duration::try_from_secs_f64(stalled).unwrap_or(Duration::MAX),
             is_speaker: speaker.is_some_and(|owner| *owner == parts.replica),
         };
+        if found.database && found.kafka {
+            parts.check_partitions().await;
+        }
         if knows_ends
             && readings.last_record().is_none()
             && let Some(last_ms) = parts.monitor.last_record_ms().await

@@ -1,16 +1,18 @@
-//! Acts on the wall clock: finds missing data that no record shows, and tries what is owed.
+//! Acts on the wall clock: finds missing data that no record shows, tries what is owed, and closes
+//! the absences of devices that belong to no one any more.
 //!
 //! [`crate::engine`] decides what is due. Data is missing only in partitions that have been read to
-//! their end.
+//! their end, by the wall time that [`crate::engine::no_data::counted_time`] counts.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
+use ljwx_reading::DeviceSn;
 use tracing::debug;
 
-use super::Pipeline;
+use super::{Pipeline, PipelineParts};
 use crate::engine::Change;
 use crate::mysql::retry::Stopping;
 use crate::notify::recipients::router::PeopleRouter;
@@ -46,7 +48,9 @@ impl Pipeline {
             let Some(mut partition_batch) = self.partition_batch(partition) else { continue };
             let at_end = at_end.contains(&partition);
             let is_missing = at_end && overdue.contains(&partition);
-            let passed = self.pass_time(now_ms, at_end, is_missing, &mut partition_batch).await;
+            let until_ms = self.parts.counted_time.borrow().until(partition);
+            let until_ms = until_ms.filter(|_| is_missing);
+            let passed = self.pass_time(now_ms, at_end, until_ms, &mut partition_batch).await;
             if passed == Err(Stopping) {
                 return Ok(ControlFlow::Break(()));
             }
@@ -78,13 +82,13 @@ impl Pipeline {
         ends.into_iter().filter_map(is_read).collect()
     }
 
-    /// Adds to the partition's batch what the wall clock changes. Before a step, looks up the people
-    /// whom the engine names.
+    /// Adds to the partition's batch what the wall clock changes. Data is missing until `until_ms`, if
+    /// at all. Before a step, looks up the people whom the engine names.
     async fn pass_time(
         &mut self,
         now_ms: i64,
         at_end: bool,
-        is_missing: bool,
+        until_ms: Option<i64>,
         partition_batch: &mut PartitionBatch,
     ) -> Result<(), Stopping> {
         let partition = partition_batch.advance.partition;
@@ -92,8 +96,8 @@ impl Pipeline {
         loop {
             let (made, mut unknown) = self.engine.look(partition, now_ms, at_end, &router);
             changes.extend(made);
-            if is_missing {
-                let (made, others) = self.engine.tick(partition, now_ms, &router);
+            if let Some(until_ms) = until_ms {
+                let (made, others) = self.engine.tick(partition, until_ms, &router);
                 changes.extend(made);
                 unknown.extend(others);
             }
@@ -106,6 +110,26 @@ impl Pipeline {
         self.look_up(&mut router, &people).await?;
         self.record_unseen(&changes, partition_batch, &router);
         Ok(())
+    }
+
+    /// Closes the absences of devices that the platform has bound to a user before, and now to none.
+    pub(super) async fn on_unbound_tick(&mut self) -> anyhow::Result<ControlFlow<()>> {
+        let (begun, mut batch) = (Instant::now(), Vec::new());
+        for partition in self.engine.partitions() {
+            let Some(mut partition_batch) = self.partition_batch(partition) else { continue };
+            let missing: Vec<DeviceSn> = self.engine.absent_users(partition).into_iter().collect();
+            let PipelineParts { mysql_retry, bindings, .. } = &self.parts;
+            let asked = mysql_retry
+                .until_done("look up users of missing devices", || bindings.unbound(&missing));
+            let Ok(unbound) = asked.await else { return Ok(ControlFlow::Break(())) };
+            if unbound.is_empty() {
+                continue;
+            }
+            let closed = self.engine.close_unbound(partition, &unbound);
+            self.record_unseen(&closed, &mut partition_batch, &self.router());
+            batch.push(partition_batch);
+        }
+        self.commit(batch, begun).await
     }
 
     /// Adds changes to the partition's batch that no reading caused.

@@ -34,10 +34,11 @@ use ljwx_ledger::ledger::{Advance, Claim, LedgerPosition};
 use ljwx_service::lifecycle::{Deadline, ShutdownStep};
 use metrics::gauge;
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::engine::no_data::counted_time::CountedTime;
 use crate::engine::{DeviceLimits, Engine};
 use crate::metrics::{EPISODES_OPEN, RULE_STATES};
 use crate::mysql::retry::MysqlRetry;
@@ -62,6 +63,13 @@ const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Interval at which missing data is checked that no record shows, and what is owed.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Interval at which missing devices are looked up that belong to no one any more.
+const UNBOUND_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Longest wait at an assignment for the accepted number of partitions. Unknown, it is taken to be
+/// that of the topic.
+const PARTITIONS_KNOWN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Deliveries from which a transaction takes no more. As many can wait while it is evaluated. Once
 /// as many wait behind dead letters, or behind held batches, their partitions are paused.
@@ -91,6 +99,8 @@ pub struct PipelineParts {
     pub accounts: Arc<AccountLimits>,
     /// Receives what is owed.
     pub owed: watch::Sender<OwedMeasurement>,
+    /// The wall time that counts for missing data.
+    pub counted_time: watch::Receiver<CountedTime>,
     /// The active rules, which have been read at least once.
     pub rules: watch::Receiver<Option<Arc<RuleSet>>>,
     /// The silences in effect, which have been read at least once.
@@ -184,8 +194,12 @@ impl Pipeline {
         let mut measure = tokio::time::interval(MEASURE_INTERVAL);
         let mut clock = tokio::time::interval(CLOCK_INTERVAL);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut unbound = tokio::time::interval(UNBOUND_INTERVAL);
+        unbound.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.parts.mysql_retry.heartbeat().turn();
+            let accepted = self.parts.counted_time.borrow().has_accepted_partitions;
+            self.engine.set_absence_judged(accepted != Some(false));
             let letters = self.parts.dead_letters.waiting.full(self.room);
             self.parts.source.hold_back(&letters | &self.held.full(self.room));
             let flow = tokio::select! {
@@ -202,6 +216,7 @@ impl Pipeline {
                 }
                 Ok(()) = self.parts.rules.changed() => self.on_rules().await?,
                 _ = clock.tick() => self.on_clock_tick().await?,
+                _ = unbound.tick() => self.on_unbound_tick().await?,
                 _ = measure.tick() => {
                     self.measure();
                     ControlFlow::Continue(())
@@ -241,6 +256,13 @@ impl Pipeline {
 
     /// Loads a partition's state before its first reading is evaluated.
     async fn on_assigned(&mut self, claims: &[Claim]) -> anyhow::Result<ControlFlow<()>> {
+        // Otherwise the first records could show devices as missing that have moved.
+        let is_known = |time: &CountedTime| time.has_accepted_partitions.is_some();
+        let known = self.parts.counted_time.wait_for(is_known);
+        tokio::select! {
+            () = self.parts.stop.cancelled() => return Ok(ControlFlow::Break(())),
+            known = timeout(PARTITIONS_KNOWN_WITHIN, known) => drop(known),
+        }
         for claim in claims {
             let PipelineParts { mysql_retry, store, .. } = &self.parts;
             let load = mysql_retry

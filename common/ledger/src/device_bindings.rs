@@ -83,6 +83,19 @@ impl DeviceBindings {
         Ok(known)
     }
 
+    /// Returns those of the devices that no user wears now, by the tables and not by the cache. None if
+    /// the tables are missing.
+    pub async fn unbound(&self, devices: &[DeviceSn]) -> Result<BTreeSet<DeviceSn>, sqlx::Error> {
+        let mut unbound = BTreeSet::new();
+        for devices in devices.chunks(DEVICES_PER_QUERY) {
+            match super::platform_tables::unbound(&self.pool, devices).await {
+                Err(error) if errors::remedy(&error) == Remedy::Schema => break,
+                found => unbound.extend(found?),
+            }
+        }
+        Ok(unbound)
+    }
+
     /// Queries the tables. If they are missing or are not the platform's, no device is bound, and
     /// no reading is lost.
     async fn query(&self, devices: &[DeviceSn]) -> Result<HashMap<DeviceSn, Ids>, sqlx::Error> {

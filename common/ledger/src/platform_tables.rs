@@ -1,7 +1,7 @@
 //! Reads bindings from the platform's tables: `sys_user` has a user's device, `sys_user_org` a
 //! user's organisation, `sys_org_units` the ancestors of an organisation.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::str::FromStr;
 
 use sqlx::mysql::MySqlRow;
@@ -34,11 +34,7 @@ pub async fn bindings(
     pool: &MySqlPool,
     devices: &[DeviceSn],
 ) -> Result<HashMap<DeviceSn, Ids>, sqlx::Error> {
-    let wanted: HashSet<&DeviceSn> = devices.iter().collect();
-    let users = rows(pool, "sys_user", "device_sn", devices.iter().map(DeviceSn::as_str)).await?;
-    // The column's collation may find other serials too: two serials that differ only in case are
-    // two devices.
-    let users = newest_users(users.iter().filter_map(user), &wanted);
+    let users = users(pool, devices).await?;
     if users.is_empty() {
         return Ok(HashMap::new());
     }
@@ -53,6 +49,33 @@ pub async fn bindings(
         Some((id, tenant(id, &text(row, "ancestors").unwrap_or_default())))
     });
     Ok(combine(&users, &places, &tenants.collect()))
+}
+
+/// Returns those of the devices that no user wears. None if the table names no device at all: then the
+/// platform keeps its bindings elsewhere, or writes the table anew.
+pub async fn unbound(
+    pool: &MySqlPool,
+    devices: &[DeviceSn],
+) -> Result<BTreeSet<DeviceSn>, sqlx::Error> {
+    let users = users(pool, devices).await?;
+    let worn: HashSet<&DeviceSn> = users.iter().map(|user| &user.device_sn).collect();
+    let free = devices.iter().filter(|device| !worn.contains(device)).cloned();
+    let free: BTreeSet<DeviceSn> = free.collect();
+    if free.is_empty() || !worn.is_empty() {
+        return Ok(free);
+    }
+    let any = sqlx::query("SELECT id FROM sys_user WHERE device_sn <> '' LIMIT 1");
+    let names_devices = any.fetch_optional(pool).await?.is_some();
+    Ok(if names_devices { free } else { BTreeSet::new() })
+}
+
+/// Returns the newest user of each device that has one.
+async fn users(pool: &MySqlPool, devices: &[DeviceSn]) -> Result<Vec<DeviceUser>, sqlx::Error> {
+    let wanted: HashSet<&DeviceSn> = devices.iter().collect();
+    let found = rows(pool, "sys_user", "device_sn", devices.iter().map(DeviceSn::as_str)).await?;
+    // The column's collation may find other serials too: two serials that differ only in case are
+    // two devices.
+    Ok(newest_users(found.iter().filter_map(user), &wanted))
 }
 
 fn combine(

@@ -1,11 +1,13 @@
-//! A device that falls silent opens an alert. A silent gateway opens none.
+//! A device that falls silent opens an alert. A silent gateway opens none, and neither does a
+//! partition that takes no records, or a device that moves to another partition.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use ljwx_service::kafka::partitioner::partition_of;
 use ljwx_tests::accounting::verdict::wall_time;
-use ljwx_tests::clients::http;
 use ljwx_tests::clients::transactions::TransactionalProducer;
+use ljwx_tests::clients::{http, kafka};
 use ljwx_tests::fakes::platform;
 use ljwx_tests::fakes::wechat::FakeWechat;
 use ljwx_tests::fleet::TENANT;
@@ -70,6 +72,30 @@ async fn told(
         Ok(Some(()))
     })
     .await
+}
+
+/// Lets devices send readings for a while.
+async fn keep_sending(
+    world: &World,
+    gateway: &Service,
+    devices: &[usize],
+    time: Duration,
+) -> Result<()> {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        for device in devices {
+            report(gateway, &world.device(*device), 36.5).await?;
+        }
+        pass(Duration::from_millis(500)).await;
+    }
+    Ok(())
+}
+
+/// Returns the `nth` device, from 0, whose readings come in this one of so many partitions.
+fn device_in(world: &World, nth: usize, partition: i32, partitions: i32) -> Result<usize> {
+    let is_there =
+        |number: &usize| partition_of(world.device(*number).as_bytes(), partitions) == partition;
+    (1..).filter(is_there).nth(nth).context("there is no such device")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,6 +209,122 @@ async fn a_thousand_rules_on_absence_cost_a_batch_one_number_a_partition() -> Re
     let alerter = world.alerter(&wechat).start().await?;
     report(&gateway, &second, 39.5).await?;
     told((&world, &gateway, &wechat), &[3], &second, "体温过高").await?;
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_partition_takes_no_records_the_wall_clock_misses_nobody() -> Result<()> {
+    const WINDOW: Duration = Duration::from_secs(30);
+    let world = World::shared("insync").await?.with_partitions(2);
+    world.migrate().await?;
+    seed(&world).await?;
+    let window =
+        "UPDATE t_alert_rules SET time_window_seconds = 30 WHERE rule_category = 'NO_DATA'";
+    world.database.execute(window).await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (silent, other) = (device_in(&world, 0, 0, 2)?, device_in(&world, 0, 1, 2)?);
+    report(&gateway, &world.device(silent), 36.5).await?;
+    let silent_since = Instant::now();
+    // Another device is seen within half of the window when the silent one is due.
+    keep_sending(&world, &gateway, &[other], WINDOW - Duration::from_secs(4)).await?;
+    alerter.terminate().await?;
+    let insync = async |count: &str| {
+        let settings = [("min.insync.replicas", count)];
+        kafka::configure(&world.stack.kafka_brokers, &world.readings_topic, &settings).await
+    };
+    insync("2").await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    pass((WINDOW + Duration::from_secs(13)).saturating_sub(silent_since.elapsed())).await;
+    ensure!(world.database.count("t_alert_info").await? == 0, "{:#?}", wechat.messages());
+    alerter.terminate().await?;
+
+    // The alerter reads the setting again at its start.
+    insync("1").await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    told((&world, &gateway, &wechat), &[other], &world.device(silent), "设备失联").await?;
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+/// Ensures that all stored state of devices is in their partitions.
+async fn is_in_place(world: &World, partitions: i32) -> Result<()> {
+    let states = "SELECT kafka_partition, device_sn FROM t_alert_state";
+    let journal = "SELECT kafka_partition, entry FROM t_alert_journal";
+    for row in [world.database.rows(states).await?, world.database.rows(journal).await?].concat() {
+        let [Some(partition), Some(lines)] = &row[..] else { continue };
+        for device in lines.lines().filter_map(|line| line.split(' ').next()) {
+            let expected = partition_of(device.as_bytes(), partitions).to_string();
+            ensure!(*partition == expected, "{device} is in {partition}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_that_move_to_added_partitions_are_not_missed_and_take_their_alerts_along()
+-> Result<()> {
+    let world = World::shared("moved").await?.with_partitions(2);
+    world.migrate().await?;
+    seed(&world).await?;
+    world.database.execute("UPDATE t_alert_rules SET stale_after_seconds = NULL").await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    let (ill, mover) = (device_in(&world, 0, 2, 4)?, device_in(&world, 1, 2, 4)?);
+    let others = [device_in(&world, 0, 0, 4)?, device_in(&world, 0, 1, 4)?, mover];
+    let (brokers, topic) = (&world.stack.kafka_brokers, &world.readings_topic);
+    report(&gateway, &world.device(ill), 39.5).await?;
+    for word in ["体温过高", "设备失联"] {
+        told((&world, &gateway, &wechat), &others, &world.device(ill), word).await?;
+    }
+
+    kafka::add_partitions(brokers, topic, 4).await?;
+    // A new gateway knows the new partitions.
+    gateway.terminate().await?;
+    let gateway = eventually(SOON, "a gateway uses the new partitions", || async {
+        ensure!(kafka::watermarks(brokers, topic).await?.len() == 4, "not there yet");
+        Ok(Some(world.gateway().start().await?))
+    })
+    .await?;
+    eventually(SOON, "the alerter evaluates no missing data", || async {
+        Ok((alerter.metric("alerter_no_data_suspended", "").await? == 1.0).then_some(()))
+    })
+    .await?;
+    keep_sending(&world, &gateway, &others, Duration::from_secs(15)).await?;
+    let moved = kafka::records(brokers, topic).await?.into_iter();
+    let moved: Vec<_> = moved.filter(|record| record.partition >= 2).collect();
+    ensure!(!moved.is_empty(), "no device has moved");
+    for record in moved {
+        let key = record.key.context("a reading without a key")?;
+        ensure!(partition_of(&key, 4) == record.partition, "{key:?} is in {}", record.partition);
+    }
+    let accept =
+        async || world.launch("worker", &["migrate", "--accept-partitions"]).finish().await;
+    let refused = accept().await?;
+    ensure!(refused.code == Some(1) && refused.text.contains("Stop the alerters"), "{refused:?}");
+    ensure!(alerter.terminate().await?.success(), "the alerter failed");
+    let accepted = accept().await?;
+    ensure!(accepted.code == Some(0), "{}", accepted.text);
+    is_in_place(&world, 4).await?;
+    let open = "SELECT COUNT(*) FROM t_alert_info WHERE alert_status = 'NOTIFIED'";
+    ensure!(world.database.number(open).await? == 2, "of two alerts");
+
+    let alerter = world.alerter(&wechat).start().await?;
+    let all = [&others[..], &[ill]].concat();
+    eventually(SOON, "both alerts have ended", || async {
+        keep_sending(&world, &gateway, &all, Duration::from_secs(1)).await?;
+        let ended = "SELECT COUNT(*) FROM t_alert_info WHERE alert_status = 'RESOLVED'";
+        Ok((world.database.number(ended).await? == 2).then_some(()))
+    })
+    .await?;
+    keep_sending(&world, &gateway, &all, Duration::from_secs(5)).await?;
+    ensure!(world.database.count("t_alert_info").await? == 2, "{:#?}", wechat.messages());
+    is_in_place(&world, 4).await?;
     gateway.terminate().await?;
     alerter.terminate().await?;
     world.finish().await

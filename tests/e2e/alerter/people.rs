@@ -116,7 +116,12 @@ pub(super) async fn reach(
 
 /// Sends one breaching reading without ids.
 async fn breach(gateway: &Service, device: &str) -> Result<()> {
-    let data = json!({"deviceSn": device, "heartRate": 150,
+    measured(gateway, device, 150).await
+}
+
+/// Sends one reading without ids.
+async fn measured(gateway: &Service, device: &str, rate: i32) -> Result<()> {
+    let data = json!({"deviceSn": device, "heartRate": rate,
         "timestamp": wall_time(jiff::Timestamp::now().as_second() - 10)});
     let answer =
         http::post(&gateway.url("/upload_health_data"), json!({ "data": data }).to_string())
@@ -223,6 +228,58 @@ async fn without_anybody_to_tell_the_alert_stays_pending_until_somebody_is_named
     pass(Duration::from_secs(11)).await;
     breach(&gateway, &one).await?;
     inbox(&wechat, "openid-50", 1).await?;
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+/// Waits until a query counts as many rows. Meanwhile a device without a user sends readings.
+async fn counted(world: &World, gateway: &Service, sql: &str, expected: i64) -> Result<()> {
+    eventually(SOON, sql, || async {
+        measured(gateway, &world.device(3), 80).await?;
+        pass(Duration::from_millis(500)).await;
+        let found = world.database.number(sql).await?;
+        ensure!(found == expected, "{found}");
+        Ok(Some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_absence_of_a_device_that_belongs_to_nobody_any_more_closes_without_a_message()
+-> Result<()> {
+    let world = World::shared("unbound").await?.with_partitions(1);
+    world.migrate().await?;
+    let (one, two) = (world.device(1), world.device(2));
+    platform(&world, [&one, &two], "张三").await?;
+    world
+        .database
+        .execute(
+            "INSERT INTO t_alert_rules (rule_type, rule_category, time_window_seconds, \
+             severity_level, notification_type) VALUES ('silent', 'NO_DATA', 6, 'major', 'wechat')",
+        )
+        .await?;
+    reach(&world, TENANT, 5, "openid", "openid-5").await?;
+    reach(&world, TENANT, 6, "openid", "openid-6").await?;
+    let wechat = FakeWechat::start().await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    for device in [&one, &two] {
+        measured(&gateway, device, 80).await?;
+    }
+    let missing = "SELECT COUNT(*) FROM t_alert_info WHERE alert_status = 'NOTIFIED'";
+    counted(&world, &gateway, missing, 2).await?;
+
+    // The patient goes home, and the watch lies in a drawer.
+    world.database.execute("UPDATE sys_user SET device_sn = NULL WHERE id = 5").await?;
+    let closed = format!(
+        "SELECT COUNT(*) FROM t_alert_info WHERE device_sn = '{one}' AND alert_status = 'CLOSED'"
+    );
+    counted(&world, &gateway, &closed, 1).await?;
+    ensure!(world.database.number(missing).await? == 1, "the other device still has its user");
+    pass(Duration::from_secs(3)).await;
+    ensure!(world.database.count("t_alert_info").await? == 2, "it is not missed again");
+    ensure!(wechat.delivered() == 2, "{:#?}", wechat.messages());
     gateway.terminate().await?;
     alerter.terminate().await?;
     world.finish().await

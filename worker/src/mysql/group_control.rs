@@ -1,6 +1,7 @@
 //! Reads what operators decided about a group: whether it is paused, and with how many partitions
 //! its topic was accepted. MySQL keeps the decisions for all replicas and across restarts.
 
+use ljwx_ledger::ledger::accepted_partitions;
 use ljwx_ledger::mysql::MySqlPool;
 
 /// Whether deliveries may be taken in.
@@ -38,13 +39,6 @@ pub async fn consumption_state(
             .fetch_optional(pool)
             .await?;
     Ok(reason.map_or(ConsumptionState::Running, ConsumptionState::Paused))
-}
-
-async fn accepted_partitions(pool: &MySqlPool, topic: &str) -> Result<Option<i64>, sqlx::Error> {
-    sqlx::query_scalar("SELECT CAST(`partitions` AS SIGNED) FROM ingest_topic WHERE topic = ?")
-        .bind(topic)
-        .fetch_optional(pool)
-        .await
 }
 
 /// Stores the number of partitions of a topic. Another number than the stored one needs `accept`.

@@ -4,6 +4,7 @@
 //! Every time is a Kafka record time. Whether and when an episode opens follows from the records
 //! alone. The wall clock only shows earlier what the next record would show.
 
+pub mod counted_time;
 pub(super) mod deadlines;
 pub(super) mod episodes;
 pub mod partition_clock;

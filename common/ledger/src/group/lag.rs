@@ -31,17 +31,30 @@ pub struct GroupState {
     pub retention_ms: Option<i64>,
     /// The Kafka record time of the first record of partitions that Kafka trims by size.
     pub first_ms: BTreeMap<i32, i64>,
+    /// The number of in-sync replicas of each partition that has a leader.
+    pub insync: BTreeMap<i32, usize>,
+    /// In-sync replicas without which gateways cannot write to a partition. `None`: not known.
+    pub insync_min: Option<usize>,
 }
 
 impl GroupState {
     /// Takes over the answers of one check. A partition without an answer keeps its last known
     /// watermarks.
     pub fn update_ends(&mut self, found: TopicEnds) {
-        let TopicEnds { known, unanswered } = found;
+        let TopicEnds { known, unanswered, insync } = found;
         self.partitions = known.len() + unanswered.len();
         self.ends.retain(|partition, _| unanswered.contains(partition));
         self.ends.extend(known);
         self.unanswered = unanswered;
+        self.insync = insync;
+    }
+
+    /// Whether gateways can write to a partition: its leader answers, and enough replicas are in
+    /// sync. If the brokers do not show how many are needed, the leader is enough: a missing right
+    /// must not keep missing data from being noticed.
+    pub fn takes_records(&self, partition: i32) -> bool {
+        let insync = self.insync.get(&partition).copied().unwrap_or_default();
+        !self.unanswered.contains(&partition) && insync >= self.insync_min.unwrap_or(1)
     }
 
     /// Returns how long Kafka keeps a record of a partition. `None`: for ever.
@@ -165,7 +178,7 @@ mod tests {
             oldest_ms: [(0, 1_000), (1, 5_000), (2, 7_000)].into(),
             void: BTreeMap::new(),
             retention_ms: Some(60_000),
-            first_ms: BTreeMap::new(),
+            ..GroupState::default()
         }
     }
 
@@ -249,10 +262,26 @@ mod tests {
         ] {
             let [known, expected]: [TopicWatermarks; 2] =
                 [known, expected].map(|ends| ends.iter().copied().collect());
-            seen.update_ends(TopicEnds { known, unanswered: unanswered.iter().copied().collect() });
-            assert_eq!((seen.partitions, seen.unanswered.len()), (2, unanswered.len()));
-            assert_eq!(seen.ends, expected, "{unanswered:?}");
+            let unanswered: BTreeSet<i32> = unanswered.iter().copied().collect();
+            let count = unanswered.len();
+            seen.update_ends(TopicEnds { known, unanswered, ..TopicEnds::default() });
+            assert_eq!((seen.partitions, seen.unanswered.len()), (2, count));
+            assert_eq!(seen.ends, expected, "{:?}", seen.unanswered);
         }
+    }
+
+    #[test]
+    fn a_partition_takes_records_with_a_leader_and_enough_replicas_in_sync() {
+        let mut seen = GroupState::default();
+        seen.update_ends(TopicEnds {
+            unanswered: [2, 3].into(),
+            insync: [(0, 3), (1, 1), (2, 3)].into(),
+            ..TopicEnds::default()
+        });
+        let takes = |seen: &GroupState| [0, 1, 2, 3].map(|partition| seen.takes_records(partition));
+        assert_eq!(takes(&seen), [true, true, false, false], "the setting is not known");
+        seen.insync_min = Some(2);
+        assert_eq!(takes(&seen), [true, false, false, false]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::lag::{GroupState, Lag, StallClock, more_replicas_help};
 use crate::device_bindings::DeviceBindings;
-use crate::ledger::{Ledger, LedgerRow};
+use crate::ledger::{Ledger, LedgerRow, accepted_partitions};
 use crate::metrics::{
     DEPENDENCY_UP, LAG_RECORDS, LAG_SECONDS, LEDGER_IMBALANCE, MORE_REPLICAS_HELP,
     RETENTION_LEFT_SECONDS, STALLED_SECONDS, TOPIC_PARTITIONS,
@@ -35,8 +35,8 @@ pub const INTERVAL: Duration = Duration::from_secs(2);
 /// Longest wait for the answer of one server.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Interval of the queries for the topic's retention.
-const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// Interval of the queries for the topic's settings.
+const SETTINGS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The result of one check.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub struct GroupMonitor {
     bindings: DeviceBindings,
     reader: Arc<TopicReader>,
     admin: AdminClient<DefaultClientContext>,
-    retention_at: Option<Instant>,
+    settings_at: Option<Instant>,
     seen: GroupState,
     knows_ledger: bool,
     progress: StallClock,
@@ -83,7 +83,7 @@ impl GroupMonitor {
             bindings,
             reader: Arc::new(TopicReader::of_single_records(kafka, client_id)?),
             admin: kafka.client_config(client_id).create()?,
-            retention_at: None,
+            settings_at: None,
             seen: GroupState::default(),
             knows_ledger: false,
             progress: StallClock::default(),
@@ -127,7 +127,7 @@ impl GroupMonitor {
             if self.knows_ledger {
                 self.update_oldest().await;
             }
-            self.update_retention().await;
+            self.update_settings().await;
         }
         let now_ms = Timestamp::now().as_millisecond();
         let lags = if self.knows_ledger {
@@ -169,18 +169,33 @@ impl GroupMonitor {
         }
     }
 
-    /// Updates how long the topic's records are kept. The last answer is reused for a while.
-    async fn update_retention(&mut self) {
-        if self.retention_at.is_some_and(|at| at.elapsed() < RETENTION_INTERVAL) {
+    /// Updates how many in-sync replicas a write needs, and how long the topic's records are kept:
+    /// for a time, and as long as a size lasts. The last answer is reused for a while.
+    async fn update_settings(&mut self) {
+        if self.settings_at.is_some_and(|at| at.elapsed() < SETTINGS_INTERVAL) {
             return;
         }
-        let Some((retention_ms, by_size)) = self.query_retention().await else { return };
-        self.seen.retention_ms = retention_ms;
+        let asked = topic_settings(&self.admin, self.ledger.topic(), ANSWER_TIMEOUT).await;
+        let Ok(Some(settings)) = asked else { return };
+        let number = |name: &str| settings.get(name)?.parse::<i64>().ok();
+        let insync_min = number("min.insync.replicas");
+        self.seen.insync_min = insync_min.and_then(|count| usize::try_from(count).ok());
+        let Some(time) = number("retention.ms") else { return };
+        self.seen.retention_ms = (time >= 0).then_some(time);
+        let by_size = number("retention.bytes").is_some_and(|bytes| bytes >= 0);
         let first_ms = if by_size { self.first_times().await } else { Some(BTreeMap::new()) };
         // Without an answer the next check asks again.
         let Some(first_ms) = first_ms else { return };
         self.seen.first_ms = first_ms;
-        self.retention_at = Some(Instant::now());
+        self.settings_at = Some(Instant::now());
+    }
+
+    /// Returns whether the topic has as many partitions as were accepted. `None`: not known.
+    pub async fn has_accepted_partitions(&self) -> Option<bool> {
+        let found = i64::try_from(self.seen.partitions).ok().filter(|found| *found > 0)?;
+        let accepted = accepted_partitions(self.ledger.pool(), self.ledger.topic());
+        let accepted = timeout(ANSWER_TIMEOUT, accepted).await.ok()?.ok()?;
+        Some(accepted.is_none_or(|accepted| accepted == found))
     }
 
     /// Reads the ages of the first records of partitions that have lost records already. Another
@@ -224,17 +239,6 @@ impl GroupMonitor {
         let full = answering.filter(|(_, ends)| ends.low < ends.high);
         let times = self.times(full.map(|(number, ends)| (*number, ends.high - 1)).collect());
         times.await.into_values().flatten().max()
-    }
-
-    /// Queries the retention: its time, and whether a size limits it too. The outer `None` means no
-    /// answer, the inner one means for ever.
-    async fn query_retention(&self) -> Option<(Option<i64>, bool)> {
-        let settings = topic_settings(&self.admin, self.ledger.topic(), ANSWER_TIMEOUT).await;
-        let settings = settings.ok()??;
-        let number = |name: &str| settings.get(name)?.parse::<i64>().ok();
-        let time = number("retention.ms")?;
-        let by_size = number("retention.bytes").is_some_and(|bytes| bytes >= 0);
-        Some(((time >= 0).then_some(time), by_size))
     }
 }
 

@@ -23,7 +23,7 @@ use tokio::sync::OnceCell;
 use self::group_kind::KIND;
 pub use self::group_kind::{ClaimError, GroupKind};
 pub use self::row::{LEDGER_COLUMNS, LedgerRow};
-pub use self::topic::{AcceptedTopic, accepted};
+pub use self::topic::{AcceptedTopic, accepted, accepted_partitions};
 
 /// The ledger of one consumer group on one topic.
 #[derive(Debug, Clone)]

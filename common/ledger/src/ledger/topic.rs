@@ -71,6 +71,17 @@ pub async fn accepted(pool: &MySqlPool, topic: &str) -> Result<AcceptedTopic, Cl
     })
 }
 
+/// Returns the number of partitions with which a topic was accepted. `None`: none was yet.
+pub async fn accepted_partitions(
+    pool: &MySqlPool,
+    topic: &str,
+) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar("SELECT CAST(`partitions` AS SIGNED) FROM ingest_topic WHERE topic = ?")
+        .bind(topic)
+        .fetch_optional(pool)
+        .await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,5 @@
-//! Sends admin requests that `rdkafka` does not wrap. Only the files that use this module call
-//! librdkafka themselves.
+//! Sends admin requests that `rdkafka` does not wrap. Only the files that use this module, and
+//! `partitioner`, call librdkafka themselves.
 //!
 //! Leaves the request and the reading of its answer to these files.
 #![allow(unsafe_code, reason = "the requests are only there as functions of the C library")]

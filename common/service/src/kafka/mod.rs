@@ -4,6 +4,7 @@
 mod client;
 mod group_members;
 mod librdkafka;
+pub mod partitioner;
 pub mod producer;
 pub mod record_trace;
 pub mod topic_ends;

@@ -1,4 +1,4 @@
-//! Queries the watermarks of a topic's partitions, as far as the brokers answer.
+//! Queries the watermarks and the replicas of a topic's partitions, as far as the brokers answer.
 //!
 //! A partition without a leader does not hide the others. Leaves to the callers what a missing
 //! answer means.
@@ -32,6 +32,8 @@ pub struct TopicEnds {
     pub known: TopicWatermarks,
     /// The partitions without an answer. They are not empty.
     pub unanswered: BTreeSet<i32>,
+    /// The number of in-sync replicas of each partition that has a leader.
+    pub insync: BTreeMap<i32, usize>,
 }
 
 impl TopicEnds {
@@ -53,6 +55,9 @@ impl TopicEnds {
         let mut silent = BTreeSet::from([NO_LEADER]);
         for partition in partitions.iter().filter(|partition| wanted(partition.id())) {
             let (id, leader) = (partition.id(), partition.leader());
+            if leader != NO_LEADER {
+                ends.insync.insert(id, partition.isr().len());
+            }
             // A broker that did not answer for one partition would cost each other one the wait.
             let answer = if silent.contains(&leader) {
                 None

@@ -31,8 +31,9 @@ pub struct MigrateArgs {
     /// Time limit of MySQL for all changes of its tables; tables with many rows take long.
     #[arg(long, env = "MIGRATE_TIMEOUT", default_value = "1h", value_parser = duration)]
     pub timeout: Duration,
-    /// Accept that the readings topic has another number of partitions than before, once the
-    /// workers have processed its former records.
+    /// Accept that the readings topic has another number of partitions than before, once workers and
+    /// alerters have processed its former records. Moves the state of alerts to the devices' new
+    /// partitions, so alerters must be stopped.
     #[arg(long)]
     pub accept_partitions: bool,
     /// Accept that the readings topic was deleted and recreated: every group continues with its

@@ -1,6 +1,7 @@
 //! `worker migrate`: creates tables, their months, and topics, and accepts a changed topic.
 
 mod accept_topic;
+mod alert_state;
 mod args;
 mod existing_tables;
 mod run;

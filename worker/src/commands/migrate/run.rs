@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use jiff::Timestamp;
+use ljwx_ledger::ledger::accepted_partitions;
 use ljwx_ledger::mysql::{MySqlArgs, MySqlPool, server_version};
 use ljwx_service::kafka::topic_reader::TopicReader;
 use ljwx_service::kafka::topic_safety::findings::differences;
@@ -17,7 +18,7 @@ use tracing::{info, warn};
 
 use super::accept_topic::accept_topic;
 use super::args::MigrateArgs;
-use super::existing_tables;
+use super::{alert_state, existing_tables};
 use crate::mysql::group_control;
 use crate::mysql::monthly_partitions;
 
@@ -162,6 +163,13 @@ async fn check_partitions(config: &MigrateArgs, pool: &MySqlPool) -> anyhow::Res
         }
     };
     let topic = &config.kafka.readings_topic;
+    let known = accepted_partitions(pool, topic).await?;
+    if config.accept_partitions && known.is_some_and(|known| known != found as i64) {
+        alert_state::refuse_members(&config.kafka, &config.alerter_group).await?;
+        alert_state::move_state(&pool.with_limit(config.timeout), i32::try_from(found)?).await?;
+        // An alerter that has started meanwhile remembers devices in their former partitions.
+        alert_state::refuse_members(&config.kafka, &config.alerter_group).await?;
+    }
     group_control::accept_partitions(pool, topic, found, config.accept_partitions).await?;
     if found != wanted {
         warn!(

@@ -21,6 +21,7 @@ use super::acknowledgement::AckLimits;
 use super::health::{DeliveryReport, ProducerHealth, STATISTICS_INTERVAL, Ticket};
 use super::renewal::{RENEWALS_MAX, Renewals};
 use crate::kafka::client::error_label;
+use crate::kafka::partitioner::PARTITIONER;
 
 pub use super::acknowledgement::KafkaState;
 pub use super::publish_error::PublishError;
@@ -129,9 +130,7 @@ impl Publisher {
         let records = limits.queue_records.saturating_add(SPARE_RECORDS);
         base.set("acks", "all")
             .set("enable.idempotence", "true")
-            // The producers of Java and Flink hash keys with murmur2, so all producers choose the
-            // same partition.
-            .set("partitioner", "murmur2_random")
+            .set("partitioner", PARTITIONER)
             .set("message.timeout.ms", limits.message_timeout.as_millis().to_string())
             .set("linger.ms", limits.linger.as_millis().to_string())
             .set("queue.buffering.max.kbytes", kbytes.to_string())
