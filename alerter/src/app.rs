@@ -35,7 +35,6 @@ use crate::notify::limits::AccountLimits;
 use crate::notify::operator_events::{OperatorEvent, OperatorEvents};
 use crate::notify::outbox::{self, Outbox, OutboxMeasurement};
 use crate::notify::recipients::Directory;
-use crate::notify::rejected_rows::RejectedRows;
 use crate::notify::sender::Sender;
 use crate::notify::sender::routes::SenderRoutes;
 use crate::notify::silences::ActiveSilences;
@@ -282,7 +281,6 @@ impl App {
             stop,
             deadline: self.deadline.clone(),
             wake,
-            rejected_rows: RejectedRows::new(self.operators.clone()),
             topic,
             zone: config.zone.zone.clone(),
             devices: config.devices.limits(),

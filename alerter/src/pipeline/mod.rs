@@ -113,8 +113,6 @@ pub struct PipelineParts {
     pub deadline: Deadline,
     /// Wakes the sender when there is something to send.
     pub wake: Arc<Notify>,
-    /// Counts rows that MySQL rejects.
-    pub rejected_rows: RejectedRows,
     /// The topic, as spans name it.
     pub topic: String,
     /// The zone in which NO_DATA alerts are dated.
@@ -140,6 +138,8 @@ pub struct Pipeline {
     positions: BTreeMap<i32, PartitionPosition>,
     counts: ReadingCounts,
     clocks: ClockWatch,
+    /// Counts rows that MySQL rejects.
+    rejected_rows: RejectedRows,
     /// The last time at which devices were forgotten.
     forgot_at: Instant,
     /// Tenants and channels without an account that have been logged.
@@ -160,6 +160,7 @@ impl Pipeline {
         Self {
             engine: Engine::new(parts.zone.clone(), parts.devices),
             clocks: ClockWatch::new(parts.operators.clone()),
+            rejected_rows: RejectedRows::new(parts.operators.clone()),
             forgot_at: Instant::now(),
             positions: BTreeMap::new(),
             counts: ReadingCounts::default(),
