@@ -10,7 +10,7 @@ use ljwx_reading::{DeviceSn, Ids};
 use crate::engine::device::{Device, LastSeen, RuleState, Silence};
 use crate::engine::no_data::episodes::tenant;
 use crate::engine::outcome::{Change, EventTime, moment};
-use crate::engine::owed_index::TouchedStates;
+use crate::engine::owed::index::TouchedStates;
 use crate::engine::partition::Partition;
 use crate::engine::rule_change::supersede;
 use crate::rules::index::RuleSet;

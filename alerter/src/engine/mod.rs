@@ -8,10 +8,9 @@ pub mod device;
 pub mod episode;
 pub mod journal;
 mod ladder;
-mod look;
 pub mod no_data;
 pub mod outcome;
-pub mod owed_index;
+pub mod owed;
 mod partition;
 mod persisted_state;
 pub mod routing;
@@ -309,9 +308,6 @@ impl Engine {
 
 #[cfg(test)]
 mod model_tests;
-
-#[cfg(test)]
-mod owed_tests;
 
 #[cfg(test)]
 mod tests;

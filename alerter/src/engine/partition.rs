@@ -21,7 +21,7 @@ use crate::engine::no_data::partition_clock::{OUT_OF_SERVICE_MS, PartitionClock}
 use crate::engine::outcome::{
     Arrival, Change, Evaluated, EventTime, ReadingOutcome, RemainingRules, moment,
 };
-use crate::engine::owed_index::TouchedStates;
+use crate::engine::owed::index::TouchedStates;
 use crate::engine::routing::{Router, RoutingAt};
 use crate::engine::step::{RuleStep, is_past, step, step_down};
 use crate::rules::index::RuleSet;

@@ -9,7 +9,7 @@ use crate::engine::device::{RuleState, Silence};
 use crate::engine::episode::Episode;
 use crate::engine::no_data::episodes::tenant;
 use crate::engine::outcome::{Change, EventTime, moment};
-use crate::engine::owed_index::TouchedStates;
+use crate::engine::owed::index::TouchedStates;
 use crate::engine::partition::Partition;
 use crate::rules::index::RuleSet;
 use crate::rules::verdict::Verdict;

@@ -12,7 +12,7 @@ use crate::engine::episode::evaluate::{EvaluationState, evaluate};
 use crate::engine::episode::{Episode, StepContext, Transition};
 use crate::engine::ladder;
 use crate::engine::outcome::{Arrival, Change, EventTime, MovedEpisode};
-use crate::engine::owed_index::TouchedStates;
+use crate::engine::owed::index::TouchedStates;
 use crate::engine::routing::{OwedReason, Routed, Router, RoutingAt, is_late};
 use crate::rules::index::RuleSet;
 use crate::rules::rule::{Rule, Trigger};

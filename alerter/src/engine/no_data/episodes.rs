@@ -9,7 +9,7 @@ use ljwx_reading::Ids;
 
 use crate::engine::device::Device;
 use crate::engine::outcome::Change;
-use crate::engine::owed_index::TouchedStates;
+use crate::engine::owed::index::TouchedStates;
 use crate::engine::step::RuleStep;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::{Rule, TEMPLATE_TENANT, Trigger};

@@ -1,10 +1,17 @@
-use ljwx_reading::DeviceSn;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ljwx_reading::{DeviceSn, Ids};
 use serde_json::json;
 
-use super::*;
 use crate::engine::episode::TransitionKind;
-use crate::engine::routing::{OwedReason, Routed};
+use crate::engine::routing::{OwedReason, Routed, Router};
+use crate::engine::{
+    Arrival, Change, Engine, OwedEpisode, ReadingOutcome, StateChanges, StoredPartition,
+};
+use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
+use crate::rules::severity::Severity;
 use crate::rules::verdict::{Measurement, Verdict};
 use crate::rules::vital::Vital;
 use crate::test_support::{heart_rate, reading, rule};

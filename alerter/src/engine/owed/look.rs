@@ -1,6 +1,6 @@
 //! Tries to notify what is owed, by the wall clock and without readings.
 //!
-//! Pure. [`crate::engine::owed_index`] decides which episodes are tried.
+//! Pure. [`crate::engine::owed::index`] decides which episodes are tried.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use ljwx_reading::Ids;
 use crate::engine::device::RuleState;
 use crate::engine::no_data::episodes::{next_look, silence, tenant};
 use crate::engine::outcome::{Change, EventTime, OwedEpisode, moment};
-use crate::engine::owed_index::{EpisodePlace, OWED_INTERVAL_MS};
+use crate::engine::owed::index::{EpisodePlace, OWED_INTERVAL_MS};
 use crate::engine::partition::Partition;
 use crate::engine::routing::RoutingAt;
 use crate::engine::step::RuleStep;
@@ -20,13 +20,13 @@ use crate::rules::rule::{Rule, Trigger};
 
 impl Partition {
     /// Whether all records until shortly before `now_ms` have been evaluated.
-    pub(super) fn is_current(&self, now_ms: i64) -> bool {
+    pub(in crate::engine) fn is_current(&self, now_ms: i64) -> bool {
         now_ms - self.clock.clock_ms() < OWED_INTERVAL_MS
     }
 
     /// Tries every episode whose last try is long enough ago, and returns the changes and the people
     /// to look up. The caller must look again at episodes whose people were not known.
-    pub(super) fn look(
+    pub(in crate::engine) fn look(
         &mut self,
         rules: &RuleSet,
         zone: &TimeZone,
@@ -92,7 +92,7 @@ impl Partition {
     }
 
     /// Returns the episodes that owe a notification.
-    pub(super) fn owed(&self) -> impl Iterator<Item = OwedEpisode> {
+    pub(in crate::engine) fn owed(&self) -> impl Iterator<Item = OwedEpisode> {
         self.touched.owed.places().filter_map(move |(sn, rule_id)| {
             let tracked = self.devices.get(sn)?.tracked.get(rule_id)?;
             let open = tracked.episode.open()?;
@@ -103,7 +103,7 @@ impl Partition {
     }
 
     /// Finds the episodes that owe a notification.
-    pub(super) fn index_owed(&mut self) {
+    pub(in crate::engine) fn index_owed(&mut self) {
         let owing = self.devices.iter().flat_map(|(sn, device)| {
             let owing = device.tracked.iter().filter(|(_, tracked)| tracked.episode.owes());
             owing.map(move |(rule_id, _)| (sn.clone(), *rule_id))
