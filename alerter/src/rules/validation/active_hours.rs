@@ -27,7 +27,7 @@ fn time(form: &mut RuleFields<'_>, field: &'static str) -> Option<Time> {
 }
 
 fn days(form: &mut RuleFields<'_>) -> u8 {
-    // A blank text is an empty list. As a missing field, it would allow the days that it leaves out.
+    // A blank text is an empty list. As a missing field it would mean every day.
     let words: Vec<String> = match form.raw("effective_days") {
         None => return ALL_DAYS,
         Some(Value::Array(days)) => days.iter().map(Value::to_string).collect(),

@@ -51,8 +51,8 @@ pub(super) fn policy(form: &mut RuleFields<'_>, absence: bool) -> Policy {
     }
 }
 
-/// Reads the severity. If both fields are set, the higher severity counts: the platform writes minor
-/// into the field that nobody has set.
+/// Reads the severity. If both fields are set, the higher severity counts: the platform's default
+/// for either column is minor.
 fn severity(form: &mut RuleFields<'_>) -> Severity {
     let mut severities = Vec::new();
     for field in ["severity_level", "level"] {

@@ -190,7 +190,8 @@ fn every_word_for_a_channel_is_read_wherever_it_stands() {
 #[test]
 fn channels_not_configured_here_are_skipped_and_the_rule_stays() {
     let check = checked(json!({"enabled_channels": ["wechat", "sms", "email"]}));
-    assert_eq!(check.warnings, ["notifications by sms, email are skipped: not configured here"]);
+    let [RuleWarning::Doubt(warning)] = &check.warnings[..] else { panic!("{check:?}") };
+    assert_eq!(warning, "notifications by sms, email are skipped: not configured here");
     let RuleStatus::Valid(rule) = check.checked else { panic!() };
     assert_eq!(rule.channels, Channels { wechat: true, ..Channels::default() });
     // A rule with only unknown channels notifies by no channel.
