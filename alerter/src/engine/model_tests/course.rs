@@ -7,6 +7,11 @@ use super::spec::{DeviceReport, ExpectedTransition, LATE_ABOVE, Spec};
 /// Severities in rising order.
 const SEVERITIES: [&str; 5] = ["info", "minor", "moderate", "major", "critical"];
 
+/// Returns the rank of a severity.
+pub(super) fn rank(severity: &str) -> Option<usize> {
+    SEVERITIES.iter().position(|one| *one == severity)
+}
+
 /// All verdicts of one rule on one device, and all transitions that followed.
 #[derive(Default)]
 pub(super) struct RuleCourse {
@@ -133,7 +138,6 @@ impl RuleCourse {
         if let Some((_, to)) = due(second)
             && due(second) != taken
         {
-            let rank = |severity: &str| SEVERITIES.iter().position(|one| *one == severity);
             let rise = rank(to) > rank(self.severity());
             self.make(spec, second, "escalated", to);
             self.last().follow_up = told && !rise;

@@ -1,9 +1,10 @@
 //! The model: a second implementation of section 2 of the contract, without regard to speed or
 //! memory. The model keeps all readings and transitions, and derives every answer from them.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::course::RuleCourse;
+use super::course::{RuleCourse, rank};
 use super::expected_verdict::{SeenReport, news, see};
 use super::spec::{DeviceReport, ExpectedTransition, ModelEvent, Spec};
 
@@ -49,7 +50,9 @@ impl Model {
         }
         let news = news(&self.heard, report);
         self.heard.push(SeenReport { report: report.clone(), news });
-        for (spec, since) in &self.rules {
+        let mut rules: Vec<&(Spec, usize)> = self.rules.iter().collect();
+        rules.sort_by_key(|(spec, _)| (Reverse(rank(spec.severity)), spec.id));
+        for (spec, since) in rules {
             let Some(sight) = see(spec, *since, &self.heard) else { continue };
             let course = self.courses.entry((spec.id, report.device)).or_default();
             if course.look(spec, report, sight) {
