@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::Value;
 
+use crate::notify::sender::queue_tests;
 use result::list;
 
 /// Why an example that asks for a platform's answers is not played here.
@@ -42,10 +43,11 @@ pub(crate) fn play(case: &Value) -> Outcome {
     if list(&case["events"]).iter().any(|event| event["do"] == "answer") {
         return Outcome::NotHere(NEEDS_SERVERS);
     }
-    let part = match [case.get("shown"), case.get("readings")] {
-        [Some(_), _] => fields::play,
-        [None, Some(_)] => episodes::play,
-        [None, None] => return Outcome::Failed("it is in no form that is played".to_owned()),
+    let part = match ["shown", "waiting", "readings"].map(|part| case.get(part).is_some()) {
+        [true, _, _] => fields::play,
+        [_, true, _] => queue_tests::play,
+        [_, _, true] => episodes::play,
+        _ => return Outcome::Failed("it is in no form that is played".to_owned()),
     };
     // An example in another form must not end the examples behind it.
     match catch_unwind(AssertUnwindSafe(|| part(case))) {

@@ -150,8 +150,10 @@ fn transition(place: Option<usize>, change: &Change) -> Map<String, Value> {
     if let Some(place) = place {
         found.insert("reading".into(), place.into());
     }
-    if let Some(Routed::Nobody(reason)) = transition.routed {
-        found.insert("why".into(), reason.as_str().into());
+    match transition.routed {
+        _ if transition.inhibited => drop(found.insert("why".into(), "inhibited".into())),
+        Some(Routed::Nobody(reason)) => drop(found.insert("why".into(), reason.as_str().into())),
+        _ => {}
     }
     found
 }
