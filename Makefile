@@ -5,10 +5,12 @@ include tests/tiers.mk
 
 STACK := deploy/stack
 ARGS  ?=
-FILE  ?= tests/cases/gateway_cases.json
 
 # Benchmarks, and tests that start their own Prometheus, do not use the stack's.
 ALONE := STACK_WITHOUT=prometheus
+
+# The unit test that plays the file that ALERT_CASES names, and writes what did not hold.
+PLAY_ALERT_CASES := worked_cases::tests::a_file_of_examples_holds
 
 # More than the cores: most tests wait for servers most of the time.
 E2E_THREADS := --test-threads=4
@@ -16,7 +18,7 @@ E2E_THREADS := --test-threads=4
 # A failed test prints its error; a backtrace of many screens would bury it.
 export RUST_LIB_BACKTRACE := 0
 
-.PHONY: help demo check test soak soak-tests cases bench bench-pipeline bench-worker bench-alerter bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
+.PHONY: help demo check test soak soak-tests cases alert-cases bench bench-pipeline bench-worker bench-alerter bench-telemetry bench-takeover install fmt lint docs unit e2e e2e-check e2e-mysql deny promtool
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -102,7 +104,15 @@ e2e-mysql:  ## Run the tests whose SQL differs on MySQL instead of MariaDB; ARGS
 
 cases: install  ## Run a file of worked examples against the real gateway: FILE=tests/cases/gateway_cases.json
 	cargo build --workspace --bins
-	$(ALONE) $(STACK) run -- target/debug/cases $(FILE)
+	$(ALONE) $(STACK) run -- target/debug/cases $(or $(FILE),tests/cases/gateway_cases.json)
+
+alert-cases: install  ## Play a file of worked examples of alerts, without servers: FILE=tests/cases/alert2_cases.json
+	cargo test -p ljwx-alerter --lib --no-run
+	@report=$$(mktemp) || exit 1; status=0; \
+	ALERT_CASES="$(abspath $(or $(FILE),tests/cases/alert2_cases.json))" ALERT_CASES_REPORT="$$report" \
+	  cargo test -p ljwx-alerter --lib -- --ignored --exact $(PLAY_ALERT_CASES) >"$$report.log" 2>&1 || status=1; \
+	if [ -s "$$report" ]; then cat "$$report"; else cat "$$report.log"; status=1; fi; \
+	rm -f "$$report" "$$report.log"; exit $$status
 
 promtool:  ## Check the operators' alert rules and run their unit tests
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules rules_test.yml

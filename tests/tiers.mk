@@ -29,7 +29,8 @@ CHECK := \
 MYSQL := \
   worker::account::a_topic_made_anew_is_refused_until_it_is_accepted_and_then_stored_whole \
   worker::account::a_worker_and_an_alerter_never_share_a_group \
-  alerter::cases:: \
+  alerter::cases::messages:: \
+  alerter::cases::rules:: \
   alerter::faults::a_commit_whose_answer_is_lost_raises_nothing_twice \
   alerter::faults::a_refused_row_costs_itself_alone_and_its_message_goes_out \
   alerter::faults::a_partition_that_mysql_does_not_take_waits_alone_and_nothing_is_told_twice \

@@ -24,6 +24,9 @@ pub mod rules;
 #[cfg(test)]
 mod test_support;
 
+#[cfg(test)]
+mod worked_cases;
+
 pub use app::App;
 pub use config::Config;
 pub use metrics::SERVICE;

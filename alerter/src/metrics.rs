@@ -48,7 +48,8 @@ ljwx_service::declare_metrics! {
     /// Time from a batch's arrival to its commit.
     Histogram ALERT_CHECK_SECONDS = "alert_check_seconds";
     /// Rules by state: valid, invalid, `last_good` (invalid rules whose last good version
-    /// is active), event.
+    /// is active), event. Of the valid rules: weakens (the rule overrides a more severe rule of
+    /// the template), `cannot_open` (no episode at one reading a minute).
     Gauge RULES = "alerter_rules" by "state";
     /// Silences in effect or still to come.
     Gauge SILENCES = "alerter_silences";

@@ -22,6 +22,9 @@ impl Bounds {
     }
 }
 
+/// Values from which on a mean is compared.
+pub const MEAN_VALUES_MIN: usize = 10;
+
 /// The deviation from the mean that is a breach.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deviation {

@@ -28,7 +28,7 @@ const OTHER_ACCOUNTS: i64 = 1_000;
 
 /// The platform's tables, with the columns that matter. Their flags are of different types on the
 /// platform, too.
-const TABLES: [&str; 4] = [
+pub(super) const TABLES: [&str; 4] = [
     "CREATE TABLE sys_user (id BIGINT PRIMARY KEY, device_sn VARCHAR(50), user_name VARCHAR(40), \
      real_name TEXT, customer_id BIGINT DEFAULT 0, is_deleted BIT(1) DEFAULT b'0', \
      status CHAR(1) DEFAULT '1', update_time DATETIME)",

@@ -138,6 +138,38 @@ async fn a_message_on_the_channel_brings_a_changed_rule_into_force_at_once() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_weakens_the_template_or_cannot_open_is_counted_and_logged_once() -> Result<()>
+{
+    let world = World::shared("weakens").await?;
+    world.migrate().await?;
+    platform::seed(&world, &[HEART_RATE_HIGH]).await?;
+    let add = |rule_type: &str, trend: u32| {
+        format!(
+            "INSERT INTO t_alert_rules (customer_id, rule_type, physical_sign, threshold_max, \
+             severity_level, trend_duration) VALUES (7, '{rule_type}', 'heart_rate', 140, 'minor', \
+             {trend})"
+        )
+    };
+    world.database.execute(&add("HEARTRATE_HIGH_ALERT", 10)).await?;
+    let wechat = FakeWechat::start().await?;
+    let alerter = world.alerter(&wechat).env("RULES_INTERVAL", "1s").start().await?;
+    rules(&alerter, "weakens", 1.0).await?;
+    rules(&alerter, "cannot_open", 1.0).await?;
+    // The rules were read again since.
+    world.database.execute(&add("another", 1)).await?;
+    rules(&alerter, "valid", 3.0).await?;
+    rules(&alerter, "cannot_open", 1.0).await?;
+    let logged = alerter.output().matches("overrides more severe rules of the template").count();
+    ensure!(logged == 1, "{logged} times");
+    let command = ["rules", "list", "--from-db", "--customer-id", "7", "--json"];
+    let listed = document(&world, &command).await?;
+    let warnings = listed["rules"][0]["warnings"].as_array().map_or(0, Vec::len);
+    ensure!(warnings == 2, "{listed}");
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backtest_says_who_would_hear_of_what_under_other_rules() -> Result<()> {
     let world = World::shared("backtest").await?;
     world.migrate().await?;

@@ -65,6 +65,7 @@ const FLOORS: [(&str, &[&str]); 7] = [
             "commands",
             "config",
             "app",
+            "worked_cases",
         ],
     ),
     ("tests/src", &[]),

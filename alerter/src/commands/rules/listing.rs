@@ -54,6 +54,8 @@ pub struct ListedRule {
     pub channels: Vec<&'static str>,
     /// Time at which this version was accepted, if the rule's present version is invalid.
     pub last_good: Option<String>,
+    /// Reasons to doubt that the rule is meant as written.
+    pub warnings: Vec<String>,
 }
 
 /// The origin of a rule.
@@ -117,8 +119,9 @@ impl RuleListing {
                 };
                 let origin = if is_own(rule) { RuleOrigin::Own } else { RuleOrigin::Template };
                 let last_good = last_good.get(&rule.id).cloned();
-                ListedRule { overrides, overridden_by, last_good, ..ListedRule::new(rule, origin) }
-                    .settled()
+                let warnings = snapshot.warnings.get(&rule.id).cloned().unwrap_or_default();
+                let listed = ListedRule::new(rule, origin);
+                ListedRule { overrides, overridden_by, last_good, warnings, ..listed }.settled()
             })
             .collect();
         lines.sort_by_key(|line| line.state);
@@ -173,6 +176,7 @@ impl ListedRule {
             watches: describe(rule),
             channels: channels(rule),
             last_good: None,
+            warnings: Vec::new(),
         }
     }
 

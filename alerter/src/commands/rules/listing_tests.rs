@@ -54,6 +54,28 @@ fn a_tenant_s_rules_say_where_they_come_from_and_what_overrides_what() {
 }
 
 #[test]
+fn a_tenant_s_list_says_which_of_its_rules_are_probably_mistakes() {
+    let rules = "
+- {id: 1, physical_sign: stress, threshold_max: 70, severity_level: critical}
+- {id: 101, customer_id: 7, physical_sign: stress, threshold_max: 80, trend_duration: 10}
+";
+    let snapshot = RulesSnapshot::new(source_file::parse(rules).unwrap(), None);
+    let mut out = Vec::new();
+    let listing = RuleListing::new(&snapshot, 7);
+    print(&listing, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    for line in [
+        "warnings:",
+        "rule 101",
+        "    trend_duration of 10 does not fit into 300 s at one reading a minute: raise",
+    ] {
+        assert!(text.lines().any(|printed| printed.starts_with(line)), "{line}\n{text}");
+    }
+    let counts: Vec<usize> = listing.rules.iter().map(|line| line.warnings.len()).collect();
+    assert_eq!(counts, [2, 0], "the template's rule is no mistake");
+}
+
+#[test]
 fn what_is_listed_in_force_is_what_readings_are_judged_by() {
     let snapshot = snapshot();
     for tenant in [0, 7, 8, 9] {

@@ -37,17 +37,33 @@ pub fn print(report: &RuleListing, out: &mut impl Write) -> io::Result<()> {
         rows.push((cells, details(line)));
     }
     columns(&rows, out)?;
-    if !report.refused.is_empty() {
-        writeln!(out, "\nrefused as they are written:")?;
+    let warned = report.rules.iter().filter(|line| !line.warnings.is_empty());
+    let warned = warned.map(|line| (Some(line.id), line.warnings.iter().collect::<Vec<_>>()));
+    reasons("warnings", warned.collect(), out)?;
+    let refused = report.refused.iter().map(|refused| {
+        (refused.id, refused.problems.iter().chain([&refused.instead]).collect::<Vec<_>>())
+    });
+    reasons("refused as they are written", refused.collect(), out)?;
+    tenants(report, out)
+}
+
+/// Prints rules by their numbers, each with its reasons.
+fn reasons(
+    heading: &str,
+    rules: Vec<(Option<i64>, Vec<&String>)>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    if !rules.is_empty() {
+        writeln!(out, "\n{heading}:")?;
     }
-    for refused in &report.refused {
-        let name = refused.id.map_or("without a number".to_owned(), |id| id.to_string());
+    for (id, reasons) in rules {
+        let name = id.map_or("without a number".to_owned(), |id| id.to_string());
         writeln!(out, "rule {name}")?;
-        for said in refused.problems.iter().chain([&refused.instead]) {
-            wrapped(said, WIDTH).iter().try_for_each(|line| writeln!(out, "    {line}"))?;
+        for reason in reasons {
+            wrapped(reason, WIDTH).iter().try_for_each(|line| writeln!(out, "    {line}"))?;
         }
     }
-    tenants(report, out)
+    Ok(())
 }
 
 /// Returns what the other columns do not hold.

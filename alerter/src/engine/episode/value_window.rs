@@ -4,11 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::rules::verdict::Deviation;
+use crate::rules::verdict::{Deviation, MEAN_VALUES_MIN};
 use crate::rules::vital::Vital;
-
-/// Number of values from which on a mean is compared.
-const VALUES_MIN: usize = 10;
 
 /// Values stored per vital, at most. Of a longer window only the latest values count.
 const VALUES_MAX: usize = 1_000;
@@ -42,7 +39,7 @@ impl ValueWindow {
         let times = count as f64;
         // Not divided: whole numbers stay whole, and equal values compare as equal.
         let beyond = (value * times - sum).abs() * 100.0 > usual.percentage * sum.abs();
-        (count >= VALUES_MIN && beyond).then(|| {
+        (count >= MEAN_VALUES_MIN && beyond).then(|| {
             let mean = sum / times;
             let distance = usual.percentage / 100.0 * mean.abs();
             rounded(mean + distance.copysign(value - mean))

@@ -16,25 +16,25 @@ use crate::rules::channel::{Channel, Channels};
 pub const RECIPIENTS_MAX: usize = 50;
 
 /// The addresses of each user.
-pub(super) type Addresses = HashMap<i64, Arc<[KnownAddress]>>;
+pub(crate) type Addresses = HashMap<i64, Arc<[KnownAddress]>>;
 
 /// An address as the table has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct KnownAddress {
-    pub(super) address: Address,
+pub(crate) struct KnownAddress {
+    pub(crate) address: Address,
     /// Whether the platform has refused the address lately.
-    pub(super) is_disabled: bool,
+    pub(crate) is_disabled: bool,
 }
 
 /// The kinds of account of which a tenant has a row, whether or not it can be used.
-pub(super) type AccountKinds = BTreeSet<Channel>;
+pub(crate) type AccountKinds = BTreeSet<Channel>;
 
 /// The accounts and addresses of a tenant.
 #[derive(Debug, Clone, Default)]
-pub(super) struct TenantContacts {
-    pub(super) accounts: Arc<Accounts>,
-    pub(super) kinds: AccountKinds,
-    pub(super) addresses: Addresses,
+pub(crate) struct TenantContacts {
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) kinds: AccountKinds,
+    pub(crate) addresses: Addresses,
 }
 
 /// The recipients of an alert.

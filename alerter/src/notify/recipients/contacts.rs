@@ -40,7 +40,7 @@ pub struct Contacts {
 impl Contacts {
     /// The contacts of an alert that concerns `people`.
     #[cfg(test)]
-    pub(super) fn new(tenant: TenantContacts, people: &[i64]) -> Self {
+    pub(crate) fn new(tenant: TenantContacts, people: &[i64]) -> Self {
         Self { tenant: Arc::new(tenant), people: people.into(), wearer: None, ward: None }
     }
 

@@ -30,7 +30,7 @@ fn looked_through(rules: &[Rule], customer_id: i64, fresh: Option<VitalSet>) -> 
         fresh.is_none_or(|fresh| rule.watched_vitals().iter().any(|vital| fresh.contains(vital)))
     };
     found.retain(|rule| rule.enabled && news(rule));
-    found.sort_by_key(|rule| (rule.priority, rule.id));
+    found.sort_by_key(|rule| (Reverse(rule.policy.severity), rule.priority, rule.id));
     found.iter().map(|rule| rule.id).collect()
 }
 
@@ -40,8 +40,10 @@ fn numbers<'a>(rules: impl IntoIterator<Item = &'a Arc<Rule>>) -> Vec<i64> {
 
 fn any_rule() -> impl Strategy<Value = Value> {
     let signs = prop::sample::subsequence(Vital::ALL.to_vec(), 1..4);
-    (0..TENANTS, signs, any::<bool>(), 0..2_u8, 1..=3_u8, any::<bool>()).prop_map(
-        |(customer_id, signs, composite, rule_type, priority, enabled)| {
+    let severity = prop::sample::select(vec!["minor", "major", "critical"]);
+    let order = (severity, 1..=3_u8);
+    (0..TENANTS, signs, any::<bool>(), 0..2_u8, order, any::<bool>()).prop_map(
+        |(customer_id, signs, composite, rule_type, (severity, priority), enabled)| {
             let condition =
                 |vital: &Vital| json!({"physical_sign": vital, "operator": ">", "threshold": 1});
             let conditions: Vec<_> = signs.iter().map(condition).collect();
@@ -49,7 +51,7 @@ fn any_rule() -> impl Strategy<Value = Value> {
             json!({
                 "customer_id": customer_id, "rule_category": category, "physical_sign": signs[0],
                 "condition_expression": {"conditions": conditions}, "rule_type": rule_type.to_string(),
-                "priority_level": priority, "is_enabled": enabled,
+                "severity_level": severity, "priority_level": priority, "is_enabled": enabled,
             })
         },
     )
@@ -119,10 +121,11 @@ fn a_rule_of_several_signs_is_met_once_and_in_its_order() {
         "id": 3, "priority_level": 1, "rule_category": "COMPOSITE",
         "condition_expression": {"conditions": conditions},
     });
-    let oxygen = json!({"id": 2, "physical_sign": "blood_oxygen", "customer_id": 0});
+    let oxygen = json!({"id": 2, "physical_sign": "blood_oxygen", "customer_id": 0,
+        "severity_level": "critical"});
     let set = RuleSet::new([rule(json!({"id": 1})), rule(oxygen), rule(both)]);
     let fresh = [Vital::HeartRate, Vital::BloodOxygen].into_iter().collect();
-    assert_eq!(numbers(set.of(7).affected(fresh)), [3, 1, 2]);
+    assert_eq!(numbers(set.of(7).affected(fresh)), [2, 3, 1]);
     assert_eq!(numbers(set.of(7).affected([Vital::Step].into_iter().collect())), [0; 0]);
     assert_eq!(numbers(set.of(8).affected(fresh)), [2]);
 }

@@ -219,6 +219,8 @@ fn report(taken: &SourceUpdate) {
         ("valid", taken.valid),
         ("invalid", taken.refused),
         ("last_good", taken.last_good),
+        ("weakens", taken.weakens),
+        ("cannot_open", taken.cannot_open),
         ("event", taken.events),
     ] {
         gauge!(names::RULES, "state" => state).set(rules as f64);

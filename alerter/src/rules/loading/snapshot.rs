@@ -21,6 +21,8 @@ pub struct RulesSnapshot {
     pub rules: RuleSet,
     /// The rules that are invalid as they are written now.
     pub refused: Vec<InvalidRule>,
+    /// The warnings of the rules that have any.
+    pub warnings: HashMap<i64, Vec<String>>,
 }
 
 /// An invalid rule.
@@ -86,8 +88,14 @@ impl RulesSnapshot {
             })
         });
         let refused = refused.collect();
+        let warned = checks.iter().filter(|check| !check.warnings.is_empty());
+        let warnings = warned.filter_map(|check| {
+            let warnings = check.warnings.iter().map(ToString::to_string);
+            Some((check.id?, warnings.collect::<Vec<_>>()))
+        });
+        let warnings = warnings.collect();
         accepted.take(checks, 0);
-        Self { rules: accepted.rules(), refused }
+        Self { rules: accepted.rules(), refused, warnings }
     }
 }
 

@@ -11,7 +11,7 @@ use sqlx::{Column, Row};
 
 use super::last_good::LastGoodStore;
 use super::source_file::{self, FileError};
-use crate::rules::validation::windows;
+use crate::rules::validation::together::check_together;
 use crate::rules::validation::{self, CheckedRule};
 
 /// Rules of one installation, at most. With more rules the load fails as a whole, and the active
@@ -65,7 +65,7 @@ async fn load(pool: &MySqlPool) -> Result<Vec<CheckedRule>, sqlx::Error> {
     let check = |(at, row)| Ok::<_, sqlx::Error>(validation::check(&fields(row)?, at + 1));
     let mut checks: Vec<CheckedRule> =
         rows.iter().enumerate().map(check).collect::<Result<_, _>>()?;
-    windows::invalidate_surplus(&mut checks);
+    check_together(&mut checks);
     Ok(checks)
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::rules::validation::fields::FIELDS;
-use crate::rules::validation::windows;
+use crate::rules::validation::together::check_together;
 use crate::rules::validation::{self, CheckedRule};
 
 /// The reason why a file gave no rules.
@@ -54,7 +54,7 @@ pub fn parse(text: &str) -> Result<Vec<CheckedRule>, FileError> {
         .map(|(at, fields)| without_unknown_fields(validation::check(fields, at + 1), fields))
         .collect();
     invalidate_shared_numbers(&mut checks);
-    windows::invalidate_surplus(&mut checks);
+    check_together(&mut checks);
     Ok(checks)
 }
 

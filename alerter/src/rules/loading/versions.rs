@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
+use crate::rules::validation::lints::RuleWarning;
 use crate::rules::validation::{self, CheckedRule, RuleStatus};
 
 /// An accepted version of a rule.
@@ -68,6 +69,10 @@ pub struct SourceUpdate {
     pub refused: usize,
     /// Invalid rules whose last good version is active.
     pub last_good: usize,
+    /// Valid rules that override a more severe rule of the template.
+    pub weakens: usize,
+    /// Valid rules whose trend or deviation cannot open an episode at one reading a minute.
+    pub cannot_open: usize,
     /// Rows for device events.
     pub events: usize,
     /// Whether an accepted version is new, changed or removed.
@@ -75,6 +80,22 @@ pub struct SourceUpdate {
     /// New problems of single rules: the rule, and its problems.
     pub new_problems: Vec<(String, String)>,
 }
+
+impl SourceUpdate {
+    fn count(&mut self, warnings: &[RuleWarning]) {
+        for warning in warnings {
+            match warning {
+                RuleWarning::Weakens(_) => self.weakens += 1,
+                RuleWarning::CannotOpen(_) => self.cannot_open += 1,
+                RuleWarning::Doubt(_) => {}
+            }
+        }
+    }
+}
+
+/// The problems of a rule as they were logged last, and the version that they concern. An invalid
+/// rule has no version.
+type Complaint = (Option<i64>, String);
 
 /// The accepted versions.
 #[derive(Debug, Default)]
@@ -86,7 +107,7 @@ pub struct RuleVersions {
     outdated: HashSet<i64>,
     /// Whether a stored version was restored since the source was last read.
     remembered: bool,
-    complaints: HashMap<String, String>,
+    complaints: HashMap<String, Complaint>,
     /// The identities of the stored versions, once they are known.
     kept: Option<HashMap<i64, VersionStamp>>,
 }
@@ -149,33 +170,16 @@ impl RuleVersions {
         self.mentioned.clear();
         for (at, check) in checks.into_iter().enumerate() {
             let name = check.id.map_or_else(|| format!("at place {}", at + 1), |id| id.to_string());
-            let mut said = check.warnings;
+            let mut version = None;
+            let mut said: Vec<String> = check.warnings.iter().map(ToString::to_string).collect();
             match check.checked {
                 RuleStatus::Valid(rule) => {
                     self.mentioned.insert(rule.id);
-                    let good = match before.remove(&rule.id) {
-                        Some(known) if *known.form == *check.form => known,
-                        // An edit that keeps the version number keeps the start of the version too.
-                        Some(known) if known.rule.version == rule.version => {
-                            taken.changed = true;
-                            // Time without data is not counted while a rule is disabled. Count from
-                            // now.
-                            let begins = rule.enabled && !known.rule.enabled;
-                            let from_ms = if begins { now_ms } else { known.rule.from_ms };
-                            GoodVersion::new(*rule, check.form, |_| from_ms)
-                        }
-                        known => {
-                            taken.changed = true;
-                            // Only after a restart: if the fingerprint is equal, the version is the
-                            // same.
-                            let kept = self.stored_of(rule.id).filter(|_| known.is_none());
-                            let from = |fingerprint: &str| {
-                                kept.filter(|kept| kept.fingerprint == fingerprint)
-                                    .map_or(now_ms, |kept| kept.from_ms)
-                            };
-                            GoodVersion::new(*rule, check.form, from)
-                        }
-                    };
+                    taken.count(&check.warnings);
+                    version = Some(rule.version);
+                    let known = before.remove(&rule.id);
+                    let (good, changed) = self.accept(*rule, check.form, known, now_ms);
+                    taken.changed |= changed;
                     self.good.insert(good.rule.id, good);
                 }
                 RuleStatus::Deleted => {}
@@ -189,7 +193,7 @@ impl RuleVersions {
                 }
             }
             if !said.is_empty() {
-                complaints.insert(name, said.join("; "));
+                complaints.insert(name, (version, said.join("; ")));
             }
         }
         taken.valid = self.good.len();
@@ -204,6 +208,36 @@ impl RuleVersions {
         taken.changed |= !before.is_empty();
         taken.new_problems = self.new_complaints(complaints);
         taken
+    }
+
+    /// Returns the version of a valid rule of the source, and whether it differs from the `known`
+    /// version.
+    fn accept(
+        &self,
+        rule: Rule,
+        form: String,
+        known: Option<GoodVersion>,
+        now_ms: i64,
+    ) -> (GoodVersion, bool) {
+        match known {
+            Some(known) if *known.form == *form => (known, false),
+            // An edit that keeps the version number keeps the start of the version too.
+            Some(known) if known.rule.version == rule.version => {
+                // Time without data is not counted while a rule is disabled. Count from now.
+                let begins = rule.enabled && !known.rule.enabled;
+                let from_ms = if begins { now_ms } else { known.rule.from_ms };
+                (GoodVersion::new(rule, form, |_| from_ms), true)
+            }
+            known => {
+                // Only after a restart: if the fingerprint is equal, the version is the same.
+                let kept = self.stored_of(rule.id).filter(|_| known.is_none());
+                let from = |fingerprint: &str| {
+                    kept.filter(|kept| kept.fingerprint == fingerprint)
+                        .map_or(now_ms, |kept| kept.from_ms)
+                };
+                (GoodVersion::new(rule, form, from), true)
+            }
+        }
     }
 
     /// Returns the set of accepted rules.
@@ -257,12 +291,13 @@ impl RuleVersions {
         }
     }
 
-    /// Returns the new ones of `complaints`, and keeps all of them for the next comparison.
-    fn new_complaints(&mut self, complaints: HashMap<String, String>) -> Vec<(String, String)> {
+    /// Returns the new ones of `complaints`, and keeps all of them for the next comparison. The
+    /// same text about another version is new.
+    fn new_complaints(&mut self, complaints: HashMap<String, Complaint>) -> Vec<(String, String)> {
         let before = std::mem::replace(&mut self.complaints, complaints);
         let new = self.complaints.iter().filter(|(rule, said)| before.get(*rule) != Some(*said));
         let mut new_problems: Vec<_> =
-            new.map(|(rule, said)| (rule.clone(), said.clone())).collect();
+            new.map(|(rule, (_, said))| (rule.clone(), said.clone())).collect();
         new_problems.sort();
         new_problems
     }

@@ -166,6 +166,32 @@ fn the_same_complaint_is_made_once() {
 }
 
 #[test]
+fn a_rule_that_weakens_or_cannot_open_is_counted_and_said_once_for_each_version() {
+    let source = |version: i64, severity: &str| {
+        let text = format!(
+            "- {{id: 1, physical_sign: stress, threshold_max: 70, severity_level: critical}}\n\
+             - {{id: 2, customer_id: 7, version: {version}, physical_sign: stress, \
+             threshold_max: 80, severity_level: {severity}, trend_duration: 10}}\n\
+             - {{id: 3, physical_sign: stress, rule_type: rapid, deviation_percentage: 20}}\n\
+             - {{id: 4, physical_sign: mood, trend_duration: 10}}\n"
+        );
+        source_file::parse(&text).unwrap()
+    };
+    let mut accepted = RuleVersions::default();
+    for (version, severity, weakens, said) in [
+        (1, "moderate", 1, &["2", "3", "4"][..]),
+        (1, "moderate", 1, &[][..]),
+        (2, "moderate", 1, &["2"][..]),
+        (3, "critical", 0, &["2"][..]),
+    ] {
+        let taken = accepted.take(source(version, severity), 0);
+        assert_eq!((taken.valid, taken.weakens, taken.cannot_open), (3, weakens, 2));
+        let rules: Vec<&str> = taken.new_problems.iter().map(|(rule, _)| rule.as_str()).collect();
+        assert_eq!(rules, said, "version {version}: {:?}", taken.new_problems);
+    }
+}
+
+#[test]
 fn a_kept_form_means_what_the_row_meant() {
     let row = object(json!({
         "id": "7", "customer_id": "7", "physical_sign": "heartRate", "threshold_max": "100.50",

@@ -27,7 +27,8 @@ fn time(form: &mut RuleFields<'_>, field: &'static str) -> Option<Time> {
 }
 
 fn days(form: &mut RuleFields<'_>) -> u8 {
-    let words: Vec<String> = match form.value("effective_days") {
+    // A blank text is an empty list. As a missing field it would mean every day.
+    let words: Vec<String> = match form.raw("effective_days") {
         None => return ALL_DAYS,
         Some(Value::Array(days)) => days.iter().map(Value::to_string).collect(),
         Some(Value::String(text)) => {
@@ -35,18 +36,21 @@ fn days(form: &mut RuleFields<'_>) -> u8 {
         }
         Some(other) => vec![other.to_string()],
     };
-    let mut days = 0;
-    for word in words {
-        match word.trim().trim_matches('"').parse::<u8>() {
-            Ok(day @ 1..=7) => days |= 1 << day,
-            _ => {
-                form.add_error(
-                    "effective_days",
-                    "must list ISO days, 1 (Monday) to 7, as in 1,2,3",
-                );
-                return ALL_DAYS;
-            }
+    let day = |word: &String| {
+        let day = word.trim().trim_matches('"').parse::<u8>().ok();
+        day.filter(|day| (1..=7).contains(day))
+    };
+    match words.iter().map(day).collect::<Option<Vec<u8>>>() {
+        Some(listed) if !listed.is_empty() => {
+            listed.into_iter().fold(0, |days, day| days | (1_u8 << day))
+        }
+        _ => {
+            form.add_error(
+                "effective_days",
+                "must list ISO days, 1 (Monday) to 7, as in 1,2,3; leave it out, or NULL, for \
+                 every day",
+            );
+            ALL_DAYS
         }
     }
-    days
 }

@@ -106,13 +106,15 @@ impl<'a> RuleFields<'a> {
         self.problems.is_empty()
     }
 
+    /// Returns a field's value as written. Only a null counts as absent.
+    pub fn raw(&self, field: &str) -> Option<&'a Value> {
+        self.fields.get(field).filter(|value| !value.is_null())
+    }
+
     /// Returns a field's value. Blank texts and nulls count as absent.
     pub fn value(&self, field: &str) -> Option<&'a Value> {
-        self.fields.get(field).filter(|value| match value {
-            Value::Null => false,
-            Value::String(text) => !text.trim().is_empty(),
-            _ => true,
-        })
+        let blank = |value: &Value| value.as_str().is_some_and(|text| text.trim().is_empty());
+        self.raw(field).filter(|value| !blank(value))
     }
 
     /// Returns a field's text.

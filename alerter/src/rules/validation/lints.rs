@@ -1,9 +1,42 @@
 //! Finds valid rules that are probably mistakes. The rules are evaluated as they are, and a warning
 //! names the doubt.
 
+use std::fmt;
+
 use crate::rules::rule::{Rule, Trigger};
-use crate::rules::verdict::Range;
+use crate::rules::verdict::{MEAN_VALUES_MIN, Range};
 use crate::rules::vital::Vital;
+
+/// Time between two readings that the windows of rules should allow for, in milliseconds.
+const READING_INTERVAL_MS: i64 = 60_000;
+
+/// A reason to doubt that a rule is meant as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuleWarning {
+    /// A part of the rule has no effect, or an effect that is probably not meant.
+    Doubt(String),
+    /// At one reading a minute, the trend or the deviation opens no episode.
+    CannotOpen(String),
+    /// The rule overrides these rules of the template, and is less severe.
+    Weakens(Vec<i64>),
+}
+
+impl fmt::Display for RuleWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Doubt(text) | Self::CannotOpen(text) => f.write_str(text),
+            Self::Weakens(rules) => {
+                let rules: Vec<String> = rules.iter().map(i64::to_string).collect();
+                write!(
+                    f,
+                    "overrides more severe rules of the template, {}: raise severity_level, or \
+                     take another rule_type to keep both",
+                    rules.join(", ")
+                )
+            }
+        }
+    }
+}
 
 /// A value of each vital that is normal for a healthy adult at rest.
 const NORMAL_VALUES: [(Vital, f64); 5] = [
@@ -15,11 +48,43 @@ const NORMAL_VALUES: [(Vital, f64); 5] = [
 ];
 
 /// Returns the reasons to doubt that a rule is meant as written.
-pub fn lints(rule: &Rule) -> Vec<String> {
-    match &rule.trigger {
-        Trigger::Range(range) if rule.enabled => of_range(range),
-        _ => Vec::new(),
+pub fn lints(rule: &Rule) -> Vec<RuleWarning> {
+    if !rule.enabled {
+        return Vec::new();
     }
+    let doubts = match &rule.trigger {
+        Trigger::Range(range) => of_range(range),
+        Trigger::Conditions(_) | Trigger::NoData(_) => Vec::new(),
+    };
+    doubts.into_iter().map(RuleWarning::Doubt).chain(cannot_open(rule)).collect()
+}
+
+/// Finds windows that are too short for the readings that they must hold.
+fn cannot_open(rule: &Rule) -> Option<RuleWarning> {
+    let too_short = |intervals: usize, window_ms: i64| {
+        let needed_ms = intervals as i64 * READING_INTERVAL_MS;
+        (needed_ms > window_ms).then(|| {
+            format!("at one reading a minute: raise time_window_seconds to {}", needed_ms / 1000)
+        })
+    };
+    let (trend, window_ms) = (rule.policy.trend, rule.policy.window_ms);
+    let trend = too_short(trend - 1, window_ms).map(|remedy| {
+        format!("trend_duration of {trend} does not fit into {} s {remedy}", window_ms / 1000)
+    });
+    let deviation = match &rule.trigger {
+        Trigger::Range(range) => range.deviation,
+        Trigger::Conditions(_) | Trigger::NoData(_) => None,
+    };
+    let deviation = deviation.and_then(|deviation| {
+        let remedy = too_short(MEAN_VALUES_MIN, deviation.window_ms)?;
+        let seconds = deviation.window_ms / 1000;
+        Some(format!(
+            "deviation_percentage needs {MEAN_VALUES_MIN} values before the reading, which do not \
+             fit into {seconds} s {remedy}"
+        ))
+    });
+    let reasons: Vec<String> = trend.into_iter().chain(deviation).collect();
+    (!reasons.is_empty()).then(|| RuleWarning::CannotOpen(reasons.join("; ")))
 }
 
 fn of_range(range: &Range) -> Vec<String> {
@@ -74,10 +139,47 @@ mod tests {
             let found = lints(&rule(fields));
             assert_eq!(found.len(), doubted.len(), "{vital} {min}–{max}: {found:?}");
             for (found, doubted) in found.iter().zip(doubted) {
-                assert!(found.contains(doubted), "{found}");
+                assert!(found.to_string().contains(doubted), "{found}");
             }
         }
         let disabled: Value = json!({"threshold_min": 120, "threshold_max": 140, "is_enabled": 0});
-        assert_eq!(lints(&rule(disabled)), [""; 0]);
+        assert!(lints(&rule(disabled)).is_empty());
+    }
+
+    #[test]
+    fn a_window_too_short_for_its_readings_at_one_a_minute_is_named_with_one_that_is_not() {
+        let mean = |window: i64| {
+            json!({"deviation_percentage": 20, "threshold_max": null,
+                "time_window_seconds": window})
+        };
+        let condition = json!({"physical_sign": "stress", "operator": ">", "threshold": 80});
+        for (fields, named) in [
+            (json!({"trend_duration": 6}), None),
+            (json!({"trend_duration": 7}), Some("trend_duration of 7 does not fit into 300 s")),
+            (json!({"trend_duration": 7}), Some("raise time_window_seconds to 360")),
+            (json!({"trend_duration": 7, "time_window_seconds": 360}), None),
+            (json!({"trend_duration": 7, "is_enabled": 0}), None),
+            (mean(600), None),
+            (mean(599), Some("10 values before the reading, which do not fit into 599 s")),
+            (mean(599), Some("raise time_window_seconds to 600")),
+            (
+                json!({"rule_category": "COMPOSITE", "trend_duration": 7,
+                    "condition_expression": {"conditions": [condition]}}),
+                Some("trend_duration of 7"),
+            ),
+            (json!({"rule_category": "NO_DATA", "trend_duration": 7}), None),
+        ] {
+            let found = lints(&rule(fields.clone()));
+            let text = match &found[..] {
+                [] => None,
+                [RuleWarning::CannotOpen(text)] => Some(text.as_str()),
+                other => panic!("{fields}: {other:?}"),
+            };
+            let right = match named {
+                Some(named) => text.is_some_and(|text| text.contains(named)),
+                None => text.is_none(),
+            };
+            assert!(right, "{fields}: {text:?}");
+        }
     }
 }

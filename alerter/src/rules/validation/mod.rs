@@ -5,17 +5,18 @@
 mod active_hours;
 mod channels;
 pub mod fields;
-mod lints;
+pub mod lints;
 mod policy;
 mod rule;
+pub mod together;
 mod trigger;
-pub mod windows;
+mod windows;
 
 use serde_json::{Map, Value};
 
 use crate::rules::rule::Rule;
 use crate::rules::validation::fields::{FieldError, RuleFields, written};
-use crate::rules::validation::lints::lints;
+use crate::rules::validation::lints::{RuleWarning, lints};
 use crate::rules::validation::rule::rule;
 
 /// The result of validating a written rule.
@@ -39,7 +40,7 @@ pub struct CheckedRule {
     /// The result of the validation.
     pub checked: RuleStatus,
     /// Warnings, which do not make the rule invalid.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<RuleWarning>,
     /// The rule's fields, as JSON.
     pub form: String,
 }
@@ -78,7 +79,8 @@ pub fn check(fields: &Map<String, Value>, place: usize) -> CheckedRule {
     let mut warnings = Vec::new();
     if !skipped_channels.is_empty() {
         let skipped = skipped_channels.join(", ");
-        warnings.push(format!("notifications by {skipped} are skipped: not configured here"));
+        let skipped = format!("notifications by {skipped} are skipped: not configured here");
+        warnings.push(RuleWarning::Doubt(skipped));
     }
     let checked = match rule {
         Some(rule) if form.has_no_error() => {

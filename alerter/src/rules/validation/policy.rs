@@ -19,7 +19,7 @@ const FLAP_WINDOW_SECONDS: i64 = 600;
 
 /// Reads the policy. `absence`: a `NO_DATA` rule counts one verdict, so the platform's values for
 /// the runs are ignored.
-pub(super) fn policy(form: &mut RuleFields<'_>, absence: bool) -> Option<Policy> {
+pub(super) fn policy(form: &mut RuleFields<'_>, absence: bool) -> Policy {
     let counted = |form: &mut RuleFields<'_>, field| {
         if absence { 1 } else { form.whole(field, 1, 1, TREND_MAX) }
     };
@@ -38,30 +38,34 @@ pub(super) fn policy(form: &mut RuleFields<'_>, absence: bool) -> Option<Policy>
     let flap_window = form.whole("flap_window_seconds", FLAP_WINDOW_SECONDS, 1, SECONDS_MAX);
     let severity = severity(form);
     let escalation = escalation(form);
-    Some(Policy {
+    Policy {
         // All at most TREND_MAX, so they fit.
         trend: trend as usize,
         clear_after: clear_after as u32,
         window_ms: window * 1000,
         cooldown_ms: cooldown * 1000,
         repeat_ms: repeat.map(|seconds| seconds * 1000),
-        severity: severity?,
+        severity,
         escalation,
         flap: FlapLimits { openings: flap_openings as usize, window_ms: flap_window * 1000 },
-    })
+    }
 }
 
-fn severity(form: &mut RuleFields<'_>) -> Option<Severity> {
-    let field = if form.value("severity_level").is_some() { "severity_level" } else { "level" };
-    let word = form.text(field).unwrap_or_else(|| "minor".to_owned());
-    let severity = Severity::from_word(&word);
-    if severity.is_none() {
-        form.add_error(
-            field,
-            format!("{word} is no severity: info, minor, moderate, major, critical"),
-        );
+/// Reads the severity. If both fields are set, the higher severity counts: the platform's default
+/// for either column is minor.
+fn severity(form: &mut RuleFields<'_>) -> Severity {
+    let mut severities = Vec::new();
+    for field in ["severity_level", "level"] {
+        let Some(word) = form.text(field) else { continue };
+        match Severity::from_word(&word) {
+            Some(severity) => severities.push(severity),
+            None => form.add_error(
+                field,
+                format!("{word} is no severity: info, minor, moderate, major, critical"),
+            ),
+        }
     }
-    severity
+    severities.into_iter().max().unwrap_or(Severity::Minor)
 }
 
 fn escalation(form: &mut RuleFields<'_>) -> Vec<Escalation> {

@@ -56,7 +56,7 @@ pub(super) fn rule(
         // At most 5, so it fits.
         priority: priority as u8,
         effective,
-        policy: policy?,
+        policy,
         stale_after_ms: stale_after.map(|seconds| seconds * 1000),
         channels,
         message: message?,

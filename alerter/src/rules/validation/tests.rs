@@ -110,6 +110,38 @@ fn what_cannot_work_is_refused() {
 }
 
 #[test]
+fn the_higher_of_two_severities_counts_and_a_wrong_word_is_refused_in_either_field() {
+    for (fields, severity) in [
+        (json!({"severity_level": "minor", "level": "critical"}), Severity::Critical),
+        (json!({"severity_level": "一级", "level": "minor"}), Severity::Critical),
+        (json!({"level": "high"}), Severity::Major),
+        (json!({"severity_level": "info", "level": ""}), Severity::Info),
+        (json!({"severity_level": null, "level": null}), Severity::Minor),
+    ] {
+        assert_eq!(valid(fields.clone()).policy.severity, severity, "{fields}");
+    }
+    let found = problems(json!({"severity_level": "bad", "level": "critical"}));
+    assert!(found.len() == 1 && found[0].starts_with("rule 7: severity_level: bad"), "{found:?}");
+    let found = problems(json!({"severity_level": "critical", "level": "bad"}));
+    assert!(found.len() == 1 && found[0].starts_with("rule 7: level: bad"), "{found:?}");
+}
+
+#[test]
+fn a_rule_without_a_day_is_refused_and_one_that_names_none_counts_every_day() {
+    for days in [json!([]), json!("[]"), json!(""), json!(" "), json!([8]), json!("1,2,")] {
+        let found = problems(json!({ "effective_days": days }));
+        let named = found.len() == 1
+            && found[0].starts_with("rule 7: effective_days: ")
+            && found[0].ends_with("for every day");
+        assert!(named, "{days}: {found:?}");
+    }
+    for fields in [json!({}), json!({"effective_days": null})] {
+        assert_eq!(valid(fields).effective.days, ALL_DAYS);
+    }
+    assert_eq!(valid(json!({"effective_days": "[\"1\", \"7\"]"})).effective.days, 0b1000_0010);
+}
+
+#[test]
 fn categories_of_later_versions_are_refused_by_name() {
     let complex = json!({"rule_category": "COMPLEX", "physical_sign": null, "threshold_max": null});
     assert_eq!(problems(complex), ["rule 7: rule_category: COMPLEX is not supported"]);
@@ -158,7 +190,8 @@ fn every_word_for_a_channel_is_read_wherever_it_stands() {
 #[test]
 fn channels_not_configured_here_are_skipped_and_the_rule_stays() {
     let check = checked(json!({"enabled_channels": ["wechat", "sms", "email"]}));
-    assert_eq!(check.warnings, ["notifications by sms, email are skipped: not configured here"]);
+    let [RuleWarning::Doubt(warning)] = &check.warnings[..] else { panic!("{check:?}") };
+    assert_eq!(warning, "notifications by sms, email are skipped: not configured here");
     let RuleStatus::Valid(rule) = check.checked else { panic!() };
     assert_eq!(rule.channels, Channels { wechat: true, ..Channels::default() });
     // A rule with only unknown channels notifies by no channel.

@@ -10,7 +10,7 @@ use crate::rules::rule::{Rule, Trigger};
 const WINDOWS_MAX: usize = 64;
 
 /// Makes the rules invalid whose window exceeds the limit, those with the greatest numbers.
-pub fn invalidate_surplus(checks: &mut [CheckedRule]) {
+pub(super) fn invalidate_surplus(checks: &mut [CheckedRule]) {
     let window = |rule: &Rule| rule.absence().filter(|_| rule.enabled).map(|one| one.window_ms);
     let mut counted: Vec<(i64, i64)> = checks
         .iter()

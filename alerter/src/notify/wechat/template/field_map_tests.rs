@@ -1,70 +1,13 @@
-use std::path::Path;
-
 use proptest::prelude::*;
 
 use super::*;
 use crate::engine::episode::TransitionKind;
 use crate::rules::severity::Severity;
 use crate::test_support;
-
-/// Returns the notice of a worked example.
-fn notice(case: &Value) -> Notice {
-    let text = |name: &str| case[name].as_str();
-    let what = text("what").unwrap();
-    let patients: Vec<_> = case["patients"].as_array().into_iter().flatten().collect();
-    let patient = text("patient").unwrap_or_else(|| text("device_sn").unwrap()).to_owned();
-    Notice {
-        transition: match what {
-            "resolved" => TransitionKind::Resolved,
-            "escalated" | "eased" => TransitionKind::Escalated,
-            _ => TransitionKind::Opened,
-        },
-        eased: what == "eased",
-        severity: Severity::from_word(text("severity").unwrap()).unwrap(),
-        vital: Vital::from_word(text("sign").unwrap()).unwrap_or(Vital::NoData),
-        value: case["value"].as_f64(),
-        bound: case["bound"].as_f64(),
-        device_sn: text("device_sn").unwrap().to_owned(),
-        user: match patients.len() {
-            0 => patient,
-            several => format!("{patient}等{several}人"),
-        },
-        wall: text("time").unwrap().parse().unwrap(),
-        delayed: case["delayed"] == true,
-        repeat: case["repeat"] == true,
-        digest_of: case["count"].as_u64().map(|count| count as usize),
-        ..test_support::notice()
-    }
-}
-
-/// Returns the values of the fields, by their names.
-fn shown(map: &FieldMap, notice: &Notice) -> Value {
-    let data = map.data(notice);
-    let fields = data.as_object().unwrap().iter();
-    Value::Object(fields.map(|(name, field)| (name.clone(), field["value"].clone())).collect())
-}
+use crate::worked_cases::fields::shown;
 
 fn map(map: Value) -> FieldMap {
     FieldMap::parse(&map.to_string()).unwrap()
-}
-
-#[test]
-fn every_worked_example_of_fields_is_shown_as_written() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases/alert2_cases.json");
-    let file: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let cases = file["cases"].as_array().unwrap();
-    let cases: Vec<_> = cases.iter().filter(|case| case["shown"].is_object()).collect();
-    assert!(cases.len() >= 8, "{} examples", cases.len());
-    for case in cases {
-        let map = match &case["map"] {
-            Value::Null => FieldMap::default(),
-            map => FieldMap::parse(&map.to_string()).unwrap(),
-        };
-        let refused = case["refused_fields"].as_array().into_iter().flatten();
-        let plain_fields = refused.map(|field| field.as_str().unwrap().to_owned()).collect();
-        let notice = Notice { plain_fields, ..notice(&case["notice"]) };
-        assert_eq!(shown(&map, &notice), case["shown"], "{}", case["name"]);
-    }
 }
 
 #[test]

@@ -2,33 +2,20 @@
 //! receive.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::clients::kafka;
-use ljwx_tests::fakes::wechat::{APP_SECRET, FakeWechat, TEMPLATE_ID};
+use ljwx_tests::fakes::wechat::FakeWechat;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-/// The longest that a set of examples may take.
-const SOON: Duration = Duration::from_secs(60);
-
-/// The day of the examples' first readings, in seconds since 1970.
-const WRITTEN: i64 = 1_756_742_400;
-
-/// The distance between an example's numbers of tenants, rules and devices and the next example's.
-const STRIDE: i64 = 1000;
+use super::form::{SOON, add_account, add_address, add_rule, apart, file, records, tells};
 
 /// Returns the examples with or without rules of the template tenant: those rules would affect
 /// other examples.
 fn cases(template: bool) -> Result<Vec<Value>> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/cases/alert_cases.json");
-    let all: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
-    let all = all["cases"].as_array().context("no cases")?.clone();
+    let all = file("alert_cases.json")?;
     ensure!(all.len() == 30, "{} examples", all.len());
     let of_template = |case: &Value| {
         let rules = case["rules"].as_array().into_iter().flatten();
@@ -88,96 +75,28 @@ fn further_cases() -> Vec<Value> {
     ]
 }
 
-/// Shifts a number of an example, so that no other example has it. 0, the template tenant, stays 0.
-fn apart(place: usize, number: &Value) -> i64 {
-    let number = number.as_i64().unwrap_or_default();
-    if number == 0 { 0 } else { (place as i64 + 1) * STRIDE + number }
-}
-
-async fn add_rule(world: &World, place: usize, rule: &Map<String, Value>) -> Result<()> {
-    let mut rule = rule.clone();
-    rule["id"] = json!(apart(place, &rule["id"]));
-    rule["customer_id"] = json!(apart(place, &rule["customer_id"]));
-    rule.insert("notification_type".into(), json!("wechat"));
-    let names: Vec<&str> = rule.keys().map(String::as_str).collect();
-    let values = rule.values().map(literal).collect::<Vec<_>>().join(", ");
-    let sql = format!("INSERT INTO t_alert_rules ({}) VALUES ({values})", names.join(", "));
-    world.database.execute(&sql).await
-}
-
-/// Returns a value of an example as SQL. No value holds a quote.
-fn literal(value: &Value) -> String {
-    match value {
-        Value::Null => "NULL".to_owned(),
-        Value::String(text) => format!("'{text}'"),
-        Value::Number(number) => number.to_string(),
-        document => format!("'{document}'"),
-    }
-}
-
 /// Returns the nurse of a tenant. Each nurse receives only alerts of her own tenant.
 fn nurse(customer_id: i64) -> String {
     format!("openid-nurse-{customer_id}")
 }
 
 async fn add_tenant(world: &World, customer_id: i64) -> Result<()> {
-    let account = world.app_id();
-    let nurse = nurse(customer_id);
-    for sql in [
-        format!(
-            "INSERT INTO t_wechat_alarm_config (customer_id, type, appid, appsecret, template_id) \
-             VALUES ({customer_id}, 'official', '{account}', '{APP_SECRET}', '{TEMPLATE_ID}')"
-        ),
-        format!(
-            "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address) \
-             VALUES ({customer_id}, 0, 'openid', '{nurse}')"
-        ),
-    ] {
-        world.database.execute(&sql).await?;
-    }
-    Ok(())
+    add_account(world, customer_id).await?;
+    add_address(world, customer_id, "0", &format!("openid:{}", nurse(customer_id))).await
 }
 
-/// A week, in seconds.
-const WEEK: i64 = 7 * 86_400;
-
-/// Returns an example's readings as the gateway would have published them, whole weeks later: a
-/// reading of the past would be late, and the rules' hours and days must still hold.
-fn records(world: &World, place: usize, case: &Value) -> Result<Vec<(String, Vec<u8>)>> {
-    let zone = TimeZone::get("Asia/Shanghai")?;
-    let now = jiff::Timestamp::now().as_second();
-    let readings = case["readings"].as_array().into_iter().flatten();
-    readings
-        .map(|reading| {
-            let mut reading = reading.clone();
-            let wall: DateTime = reading["timestamp"].as_str().context("timestamp")?.parse()?;
-            let written = zone.to_timestamp(wall)?.as_second();
-            let epoch = written + (now - WRITTEN).div_euclid(WEEK) * WEEK + WEEK;
-            let epoch_ms = epoch * 1000;
-            reading["timestamp"] = json!(wall_time(epoch));
-            let device = world.device(place);
-            reading["device_sn"] = json!(device);
-            reading["customer_id"] = json!(apart(place, &reading["customer_id"]));
-            reading["epoch_ms"] = json!(epoch_ms);
-            reading["received_at"] = json!(epoch_ms);
-            reading["upload_method"] = json!("wifi");
-            Ok((device, reading.to_string().into_bytes()))
-        })
-        .collect()
-}
-
-/// Words that begin the event in a message, by transition. An opening has no word of its own: it
-/// begins with the vital, or says that it is one of several.
-const STATES: [(&str, &[&str]); 3] =
-    [("notified", &["持续"]), ("escalated", &["升级", "缓解"]), ("resolved", &["已恢复"])];
-
-/// Whether an event belongs to this transition and to no other.
-fn tells(event: &str, to: &str) -> bool {
-    let begins = |states: &[&str]| states.iter().any(|state| event.starts_with(state));
-    match STATES.iter().find(|(one, _)| *one == to) {
-        Some((_, states)) => begins(states),
-        None => to == "opened" && !STATES.iter().any(|(_, states)| begins(states)),
+/// Returns the transitions of an example that lead a message. What one reading makes of a device is
+/// one message, and the transitions of a reading stand in order of their severity.
+fn leading(case: &Value) -> Vec<&str> {
+    let mut leading: Vec<&Value> = Vec::new();
+    let transitions = case["transitions"].as_array().into_iter().flatten();
+    for transition in transitions.filter(|transition| transition["notify"] == true) {
+        let reading = &transition["reading"];
+        if reading.is_null() || leading.last().is_none_or(|last| last["reading"] != *reading) {
+            leading.push(transition);
+        }
     }
+    leading.iter().filter_map(|transition| transition["to"].as_str()).collect()
 }
 
 async fn check(world: &World, wechat: &FakeWechat, cases: &[Value]) -> Result<()> {
@@ -185,12 +104,10 @@ async fn check(world: &World, wechat: &FakeWechat, cases: &[Value]) -> Result<()
     let mut opened: BTreeMap<String, i64> = BTreeMap::new();
     for (place, case) in cases.iter().enumerate() {
         let tenant = apart(place, &json!(7));
+        told.insert(tenant, leading(case));
         for transition in case["transitions"].as_array().into_iter().flatten() {
-            let to = transition["to"].as_str().unwrap_or_default();
-            *opened.entry(world.device(place)).or_default() += i64::from(to == "opened");
-            if transition["notify"] == true {
-                told.entry(tenant).or_default().push(to);
-            }
+            let is_opening = transition["to"] == "opened";
+            *opened.entry(world.device(place)).or_default() += i64::from(is_opening);
         }
     }
     let count = told.values().map(Vec::len).sum::<usize>();
