@@ -14,11 +14,13 @@ use ljwx_service::lifecycle::LifecycleArgs;
 use ljwx_service::telemetry::TelemetryArgs;
 use secrecy::SecretString;
 
+use crate::commands::accounts::AccountsCommand;
 use crate::commands::backtest::BacktestArgs;
 use crate::commands::outbox::OutboxArgs;
 use crate::commands::recipients::RecipientsCommand;
 use crate::commands::report::ReportArgs;
 use crate::commands::rules::RulesCommand;
+use crate::commands::send_test::SendTestArgs;
 use crate::commands::silence::SilenceCommand;
 use crate::engine::DeviceLimits;
 use crate::health::monitor::MonitorArgs;
@@ -38,6 +40,11 @@ pub enum Config {
     /// Manage the addresses at which people are notified.
     #[command(subcommand)]
     Recipients(RecipientsCommand),
+    /// Check the accounts that notify people.
+    #[command(subcommand)]
+    Accounts(AccountsCommand),
+    /// Send a person a message about no alert, marked as a test, and show the platform's answer.
+    SendTest(Box<SendTestArgs>),
     /// Suppress notifications for a period, and list silences.
     #[command(subcommand)]
     Silence(SilenceCommand),
@@ -210,6 +217,8 @@ impl Validate for Config {
             Self::Run(run) => run,
             Self::Rules(command) => return command.validate(problems),
             Self::Recipients(command) => return command.validate(problems),
+            Self::Accounts(command) => return command.validate(problems),
+            Self::SendTest(config) => return config.validate(problems),
             Self::Silence(command) => return command.validate(problems),
             Self::Report(config) => return config.validate(problems),
             Self::Outbox(outbox) => return outbox.validate(problems),

@@ -18,6 +18,8 @@ fn main() -> ExitCode {
             async |_, stop| backtest(&config, stop).await,
         ),
         Config::Recipients(command) => ljwx_alerter::commands::recipients::run(&command),
+        Config::Accounts(command) => ljwx_alerter::commands::accounts::run(&command),
+        Config::SendTest(config) => ljwx_alerter::commands::send_test::run(&config),
         Config::Silence(command) => ljwx_service::lifecycle::run(
             || command.tables().telemetry.init(ljwx_alerter::SERVICE),
             async |_, _| command.run().await,

@@ -90,6 +90,7 @@ pub fn notice() -> Notice {
         text: "心率 133".into(),
         delayed: false,
         repeat: false,
+        test: false,
         since: None,
         plain_fields: BTreeSet::new(),
         digest_of: None,

@@ -1,5 +1,6 @@
 //! The commands beside the service. Each reads or changes the tables, and ends.
 
+pub mod accounts;
 pub mod backtest;
 mod layout;
 pub mod outbox;
@@ -7,6 +8,7 @@ pub mod recipients;
 pub mod report;
 pub mod rule_source;
 pub mod rules;
+pub mod send_test;
 pub mod silence;
 
 use anyhow::Context;

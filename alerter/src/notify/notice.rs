@@ -63,6 +63,9 @@ pub struct Notice {
     /// Whether the person may have received the notification before.
     #[serde(default)]
     pub repeat: bool,
+    /// Whether the notice is that of a test message, which concerns no alert.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub test: bool,
     /// The wall-clock time of the opening, if people are notified only later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime>,

@@ -72,8 +72,12 @@ impl Notice {
         Some(format!("自 {at} 起"))
     }
 
-    fn marks(&self) -> [Option<&'static str>; 2] {
-        [self.delayed.then_some("延迟"), self.repeat.then_some("重复?")]
+    fn marks(&self) -> [Option<&'static str>; 3] {
+        [
+            self.test.then_some("测试"),
+            self.delayed.then_some("延迟"),
+            self.repeat.then_some("重复?"),
+        ]
     }
 
     /// Returns the state of the episode in a word. `None`: the episode opened.
@@ -228,6 +232,9 @@ mod tests {
         let again = Notice { delayed: true, repeat: true, ..notice() };
         assert_eq!(again.event(), "延迟 重复? 心率过高 151");
         assert_eq!(again.headline(), "延迟 重复? 【严重】心率过高 151 (>140)");
+        let test = Notice { test: true, ..again };
+        assert_eq!(test.event(), "测试 延迟 重复? 心率过高 151");
+        assert_eq!(test.headline(), "测试 延迟 重复? 【严重】心率过高 151 (>140)");
     }
 
     #[test]

@@ -191,6 +191,7 @@ fn notice(
         text,
         delayed: transition.delayed,
         repeat: false,
+        test: false,
         since: is_first.then(|| change.at.wall.saturating_sub(lasted)),
         plain_fields: BTreeSet::new(),
         digest_of: None,

@@ -68,7 +68,8 @@ pub struct AddressListArgs {
     pub zone: ZoneArgs,
 }
 
-fn kind(text: &str) -> Result<Channel, String> {
+/// Parses the kind of an address that an operator may enter.
+pub(in crate::commands) fn kind(text: &str) -> Result<Channel, String> {
     Channel::from_kind(text)
         .filter(|channel| *channel != Channel::Message)
         .ok_or_else(|| "write openid or wecom".to_owned())

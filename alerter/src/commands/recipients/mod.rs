@@ -12,6 +12,7 @@ use anyhow::Context;
 use ljwx_service::text::{Align, table_of};
 
 use super::block_on;
+pub(super) use args::kind;
 pub use args::{AddressArgs, AddressListArgs, RecipientsCommand};
 use rows::{AddressRow, LISTED_MAX, add, find, remove};
 

@@ -2,7 +2,7 @@
 //!
 //! Pure, except for the query itself.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use secrecy::SecretString;
@@ -15,13 +15,22 @@ use crate::rules::channel::Channel;
 
 /// The accounts of all tenants.
 #[derive(Debug, Default)]
-pub(super) struct TenantAccounts {
+pub struct TenantAccounts {
     /// Also holds tenants whose rows are all switched off. They have no account.
-    tenants: HashMap<i64, TenantAccount>,
+    tenants: BTreeMap<i64, TenantAccount>,
     /// Whether the table has no row at all.
-    pub(super) is_empty: bool,
+    pub is_empty: bool,
     /// Faults that make rows unusable, for operators.
-    pub(super) faults: Vec<String>,
+    pub faults: Vec<AccountFault>,
+}
+
+/// A fault that makes a row unusable, or its default address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountFault {
+    /// The row's tenant, if the row names one.
+    pub customer_id: Option<i64>,
+    /// The row and the fault in words.
+    pub text: String,
 }
 
 /// The accounts of one tenant.
@@ -38,6 +47,11 @@ impl TenantAccounts {
     pub(super) fn of(&self, customer_id: i64) -> Option<&TenantAccount> {
         self.tenants.get(&customer_id)
     }
+
+    /// Returns the accounts of each tenant, by tenant.
+    pub fn by_tenant(&self) -> impl Iterator<Item = (i64, &Arc<Accounts>)> {
+        self.tenants.iter().map(|(customer_id, tenant)| (*customer_id, &tenant.accounts))
+    }
 }
 
 /// Reads the table.
@@ -49,11 +63,12 @@ pub(super) async fn load(tables: &PlatformTables) -> Result<Arc<TenantAccounts>,
 /// Uses a tenant's first row of each kind that is switched on and complete.
 fn loaded(rows: &[PlatformRow]) -> TenantAccounts {
     let mut loaded = TenantAccounts { is_empty: rows.is_empty(), ..TenantAccounts::default() };
-    let mut tenants: HashMap<i64, (Accounts, AccountKinds)> = HashMap::new();
+    let mut tenants: BTreeMap<i64, (Accounts, AccountKinds)> = BTreeMap::new();
     for row in rows {
         let name = format!("t_wechat_alarm_config row {}", row.text("id").unwrap_or("?"));
         let Some(customer_id) = tenant(row) else {
-            loaded.faults.push(format!("{name}: customer_id is no number"));
+            let text = format!("{name}: customer_id is no number");
+            loaded.faults.push(AccountFault { customer_id: None, text });
             continue;
         };
         let (accounts, kinds) = tenants.entry(customer_id).or_default();
@@ -65,7 +80,10 @@ fn loaded(rows: &[PlatformRow]) -> TenantAccounts {
         if !row.flag("enabled", true) {
             continue;
         }
-        let mut fault = |text: String| loaded.faults.push(format!("{name}: {text}"));
+        let mut fault = |text: String| {
+            let text = format!("{name}: {text}");
+            loaded.faults.push(AccountFault { customer_id: Some(customer_id), text });
+        };
         match row.text("type").unwrap_or_default() {
             "official" if accounts.official.is_none() => {
                 accounts.official = official(row).map_err(&mut fault).ok().map(Arc::new);
@@ -227,9 +245,12 @@ mod tests {
         ];
         assert_eq!(loaded.faults.len(), expected.len(), "{:#?}", loaded.faults);
         for (fault, expected) in loaded.faults.iter().zip(expected) {
-            assert!(fault.contains(expected), "{fault}");
+            assert!(fault.text.contains(expected), "{fault:?}");
         }
-        assert!(!loaded.faults.concat().contains("hush"));
+        let tenants: Vec<_> = loaded.faults.iter().map(|fault| fault.customer_id).collect();
+        let expected = [Some(7), Some(7), None, Some(8), Some(9), Some(10), Some(11)];
+        assert_eq!(tenants, expected);
+        assert!(!format!("{:?}", loaded.faults).contains("hush"));
         assert_eq!(names(&loaded, 7), Some([Some("official:wx7".to_owned()), None]));
         assert_eq!(names(&loaded, 10), Some([None, None]));
         let nobody =

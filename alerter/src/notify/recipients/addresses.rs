@@ -110,6 +110,26 @@ impl AddressBook {
         Ok(loaded)
     }
 
+    /// Returns the time at which a disabled address of a tenant is in use again. `None`: the address
+    /// is not disabled.
+    pub async fn disabled_until(
+        &self,
+        customer_id: i64,
+        address: &Address,
+    ) -> Result<Option<String>, sqlx::Error> {
+        let query = format!(
+            "SELECT CAST(MAX(disabled_at) + INTERVAL {DISABLED_HOURS} HOUR AS CHAR) \
+             FROM t_alert_recipient_address WHERE customer_id = ? AND kind = ? AND address = ? \
+             AND disabled_at > NOW() - INTERVAL {DISABLED_HOURS} HOUR"
+        );
+        sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+            .bind(customer_id)
+            .bind(address.channel.kind())
+            .bind(&address.name)
+            .fetch_one(&self.pool)
+            .await
+    }
+
     /// Enables the addresses of these tenants on a channel that were disabled within the last
     /// `within`.
     pub async fn enable(

@@ -179,9 +179,23 @@ impl TenantContacts {
         self.addresses.get(&user_id).map_or(&[][..], |addresses| &addresses[..])
     }
 
-    /// Returns a user's addresses of the first of these kinds that has any.
+    /// Returns a user's own addresses as an alert by `wechat` would find them. If all are disabled,
+    /// returns the disabled ones.
+    pub(super) fn own(&self, user_id: i64) -> Vec<Address> {
+        let kinds: Vec<Channel> = self.accounts.kinds().into_iter().collect();
+        let mut found =
+            [false, true].into_iter().map(|disabled| self.first(user_id, &kinds, disabled));
+        found.find(|found| !found.is_empty()).unwrap_or_default()
+    }
+
+    /// Returns a user's addresses of the first of these kinds that has any usable one.
     fn first_usable(&self, user_id: i64, kinds: &[Channel]) -> Vec<Address> {
-        let known = self.of(user_id).iter().filter(|known| !known.is_disabled);
+        self.first(user_id, kinds, false)
+    }
+
+    /// Returns a user's addresses, disabled or not, of the first of these kinds that has any.
+    fn first(&self, user_id: i64, kinds: &[Channel], is_disabled: bool) -> Vec<Address> {
+        let known = self.of(user_id).iter().filter(move |known| known.is_disabled == is_disabled);
         let of = |kind: &Channel| -> Vec<Address> {
             let of_kind = known.clone().filter(|known| known.address.channel == *kind);
             of_kind.map(|known| known.address.clone()).collect()

@@ -291,3 +291,20 @@ fn the_watch_is_omitted_before_those_who_count() {
     assert_eq!((choice.recipients.len(), choice.omitted), (RECIPIENTS_MAX, 11));
     assert_eq!(choice.routed(), Routed::Somebody);
 }
+
+#[test]
+fn one_s_own_addresses_are_those_of_an_alert_and_disabled_ones_only_if_there_are_no_others() {
+    for (kinds, known, expected) in [
+        ("ow", &["openid:o1", "openid:o2", "wecom:m1"][..], &["openid:o1", "openid:o2"][..]),
+        ("ow", &["!openid:o1", "openid:o2"], &["openid:o2"]),
+        ("ow", &["!openid:o1", "wecom:m1"], &["wecom:m1"]),
+        ("w", &["openid:o1", "wecom:m1"], &["wecom:m1"]),
+        ("o", &["!openid:o1", "wecom:m1"], &["openid:o1"]),
+        ("o", &["wecom:m1"], &[]),
+        ("", &["openid:o1"], &[]),
+    ] {
+        let own = contacts(kinds, &[(5, known)]).own(5);
+        let own: Vec<_> = own.iter().map(ToString::to_string).collect();
+        assert_eq!(own, expected, "{kinds} {known:?}");
+    }
+}

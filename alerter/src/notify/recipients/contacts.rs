@@ -99,6 +99,18 @@ impl Directory {
         Ok(choose(&tenant, &people.concat(), channels, rests).recipients)
     }
 
+    /// Returns a user's own addresses as an alert by `wechat` would find them. If all are disabled,
+    /// returns the disabled ones.
+    pub async fn own_addresses(
+        &self,
+        customer_id: i64,
+        user_id: i64,
+    ) -> Result<Vec<Address>, Arc<sqlx::Error>> {
+        let TenantAccount { accounts, kinds } = self.tenant_account(customer_id).await?;
+        let addresses = self.addresses.of(customer_id, [user_id]).await?;
+        Ok(TenantContacts { accounts, kinds, addresses }.own(user_id))
+    }
+
     async fn contacts_of_tenant(
         &self,
         customer_id: i64,

@@ -22,7 +22,8 @@ use moka::future::Cache;
 use tracing::warn;
 
 use crate::notify::wechat::Accounts;
-use accounts::{TenantAccount, TenantAccounts};
+pub use accounts::TenantAccounts;
+use accounts::{AccountFault, TenantAccount};
 use addresses::AddressBook;
 pub use addresses::disable;
 use managers::Managers;
@@ -52,7 +53,12 @@ pub struct Directory {
     names: NameCache,
     wards: NameCache,
     /// The faults of accounts that were logged last.
-    faults: Mutex<Vec<String>>,
+    faults: Mutex<Vec<AccountFault>>,
+}
+
+/// Reads the accounts of all tenants.
+pub async fn all_accounts(pool: MySqlPool) -> Result<Arc<TenantAccounts>, sqlx::Error> {
+    accounts::load(&PlatformTables::new(pool)).await
 }
 
 impl Directory {
@@ -103,12 +109,12 @@ impl Directory {
     }
 
     /// Logs the faults of the accounts, once until they change.
-    fn log_faults(&self, faults: &[String]) {
+    fn log_faults(&self, faults: &[AccountFault]) {
         let mut logged = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         if *logged != faults {
-            faults
-                .iter()
-                .for_each(|fault| warn!(reason = fault, "cannot use account, skipping it"));
+            for AccountFault { text, .. } in faults {
+                warn!(reason = text, "cannot use account, skipping it");
+            }
             *logged = faults.to_vec();
         }
     }

@@ -111,6 +111,7 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
         text: text(&alerts),
         delayed: false,
         repeat: false,
+        test: false,
         since: None,
         plain_fields: BTreeSet::new(),
         digest_of: Some(alerts.len()),

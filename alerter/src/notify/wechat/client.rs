@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::api::{ApiCall, Platform};
 use super::error::{ApiOperation, ErrcodeRemedy};
@@ -42,28 +43,50 @@ impl PlatformSender {
         path: &'static str,
         request: &[u8],
     ) -> Result<SendReply, Failure> {
+        self.call(holder, path, &[], Some(request)).await
+    }
+
+    /// Reads once, and once more if the token has expired.
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        holder: &impl TokenHolder,
+        path: &'static str,
+        query: &[(&'static str, String)],
+    ) -> Result<T, Failure> {
+        self.call(holder, path, query, None).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        holder: &impl TokenHolder,
+        path: &'static str,
+        query: &[(&'static str, String)],
+        body: Option<&[u8]>,
+    ) -> Result<T, Failure> {
         let token = self.tokens.get(holder, None).await?;
-        let first = self.attempt(path, token.expose(), request).await;
+        let first = self.attempt(path, token.expose(), query, body).await;
         match first {
             Err(failure) if failure.remedy == ErrcodeRemedy::RefreshToken => {
                 let fresh = self.tokens.get(holder, Some(&token)).await?;
-                self.attempt(path, fresh.expose(), request).await
+                self.attempt(path, fresh.expose(), query, body).await
             }
             other => other,
         }
     }
 
-    async fn attempt(
+    async fn attempt<T: DeserializeOwned>(
         &self,
         path: &'static str,
         token: &str,
-        request: &[u8],
-    ) -> Result<SendReply, Failure> {
+        query: &[(&'static str, String)],
+        body: Option<&[u8]>,
+    ) -> Result<T, Failure> {
+        let token = ("access_token", token.to_owned());
         let call = ApiCall {
             step: ApiOperation::Send,
             path,
-            query: vec![("access_token", token.to_owned())],
-            body: Some(request.to_vec()),
+            query: std::iter::once(token).chain(query.iter().cloned()).collect(),
+            body: body.map(<[u8]>::to_vec),
         };
         self.platform.call(call).await
     }

@@ -22,6 +22,30 @@ impl Failure {
         self.errcode == Some(47003)
     }
 
+    /// Returns the platform's answer and what an operator can do about it.
+    pub fn advice(&self) -> String {
+        let answer = match self.errcode {
+            Some(errcode) => format!("errcode {errcode}, {}", self.message),
+            None => self.message.clone(),
+        };
+        let advice = match (self.errcode, self.remedy) {
+            (None, _) => "look at the network and at the platform's base address",
+            (Some(40013 | 41002), _) => "correct appid or corp_id",
+            (Some(40001 | 40125 | 41004), _) => "correct appsecret or secret",
+            (Some(40056 | 301002), _) => "correct agent_id",
+            (Some(40037 | 43116), _) => "correct template_id, and template_fields with it",
+            (Some(47003), _) => "correct template_fields",
+            (Some(40164 | 60020 | 61004), _) => {
+                "add this host's address to the platform's list of allowed addresses"
+            }
+            (_, ErrcodeRemedy::DropRecipient) => {
+                "the person must follow the account, or belong to the application's visible range"
+            }
+            _ => "see WechatFailing in the runbook",
+        };
+        format!("{answer}: {advice}")
+    }
+
     /// Returns the template's field that the platform's error message names, as in
     /// `data.thing1.value invalid`.
     pub fn refused_field(&self) -> Option<&str> {
@@ -82,7 +106,7 @@ pub enum PlatformKind {
 pub enum ApiOperation {
     /// Requests a token with the account's secret.
     Token,
-    /// Sends something with a token.
+    /// Sends or reads something with a token.
     Send,
 }
 
@@ -249,6 +273,26 @@ mod tests {
                 message: format!("/cgi-bin/message/template/send: {errmsg}"),
             };
             assert_eq!(failure.refused_field(), field, "{errmsg}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_shown_with_what_to_do_about_it() {
+        for (errcode, advice) in [
+            (None, "look at the network"),
+            (Some(40125), "correct appsecret"),
+            (Some(40164), "add this host's address"),
+            (Some(40037), "correct template_id"),
+            (Some(43004), "the person must follow"),
+            (Some(48001), "see WechatFailing"),
+        ] {
+            let remedy =
+                errcode.map_or(Retry, |code| ErrcodeRemedy::of(Official, ApiOperation::Send, code));
+            let message = "/path: said".to_owned();
+            let failure = Failure { remedy, errcode, uncertain: false, message };
+            let shown = failure.advice();
+            assert!(shown.contains(&format!("/path: said: {advice}")), "{shown}");
+            assert_eq!(errcode.is_some(), shown.starts_with("errcode "), "{shown}");
         }
     }
 

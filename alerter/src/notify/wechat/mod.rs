@@ -87,12 +87,30 @@ impl Platforms {
         match (channel, &accounts.official, &accounts.wecom) {
             (Channel::Official, Some(account), _) => self.official.send(account, request).await,
             (Channel::Wecom, _, Some(account)) => self.wecom.send(account, request).await,
-            _ => Err(Failure {
-                remedy: ErrcodeRemedy::ConfigError,
-                errcode: None,
-                uncertain: false,
-                message: format!("the tenant has no account for {}", channel.as_str()),
-            }),
+            _ => Err(no_account(channel)),
         }
+    }
+
+    /// Checks a channel's account without a message: the token, and the template or the
+    /// application. Returns what is wrong, in words.
+    pub async fn check(
+        &self,
+        accounts: &Accounts,
+        channel: Channel,
+    ) -> Result<Vec<String>, Failure> {
+        match (channel, &accounts.official, &accounts.wecom) {
+            (Channel::Official, Some(account), _) => self.official.check(account).await,
+            (Channel::Wecom, _, Some(account)) => self.wecom.check(account).await,
+            _ => Err(no_account(channel)),
+        }
+    }
+}
+
+fn no_account(channel: Channel) -> Failure {
+    Failure {
+        remedy: ErrcodeRemedy::ConfigError,
+        errcode: None,
+        uncertain: false,
+        message: format!("the tenant has no account for {}", channel.as_str()),
     }
 }

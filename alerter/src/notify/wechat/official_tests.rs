@@ -57,6 +57,26 @@ fn a_request_holds_what_the_template_shows() {
 }
 
 #[test]
+fn a_template_and_its_map_have_the_same_fields_or_the_check_names_the_difference() {
+    let template = |id: &str, content: &str| Template {
+        template_id: id.to_owned(),
+        content: content.to_owned(),
+    };
+    let old = "{{first.DATA}}\n姓名：{{keyword1.DATA}}\n{{keyword2.DATA}} {{keyword3.DATA}}\n\
+               时间：{{keyword4.DATA}}\n{{remark.DATA}}";
+    let templates = [template("t0", "{{thing1.DATA}}"), template("t1", old)];
+    assert_eq!(template_faults(&account(), &templates), [""; 0]);
+    let faults = template_faults(&account(), &templates[..1]);
+    assert!(faults.len() == 1 && faults[0].contains("no template t1: correct template_id"));
+    let fields = FieldMap::parse(r#"{"thing1": "patient", "time4": "time"}"#).unwrap();
+    let new = OfficialAccount { fields, ..account() };
+    let faults = template_faults(&new, &[template("t1", "{{thing1.DATA}}\n{{const2.DATA}}")]);
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(faults[0].contains("lacks the template's field const2"), "{faults:?}");
+    assert!(faults[1].contains("the template lacks the field time4"), "{faults:?}");
+}
+
+#[test]
 fn no_name_makes_a_field_too_long_or_writes_a_line_of_its_own() {
     for user in ["\"", "\u{1}", "心", "\n", "a", "😀"].map(|one| one.repeat(10_000)) {
         let notice =

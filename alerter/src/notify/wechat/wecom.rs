@@ -15,6 +15,8 @@ use crate::notify::wechat::error::Failure;
 
 const PATH: &str = "/cgi-bin/message/send";
 
+const APPLICATION_PATH: &str = "/cgi-bin/agent/get";
+
 /// Longest text that the platform accepts, in bytes.
 const CONTENT_BYTES_MAX: usize = 2_048;
 
@@ -50,6 +52,13 @@ struct Text {
 #[derive(Deserialize)]
 struct Addressee {
     touser: String,
+}
+
+/// An application as the platform describes it. An answer without the field is not the platform's.
+#[derive(Deserialize)]
+struct Application {
+    /// 1: the application is disabled.
+    close: i64,
 }
 
 /// Renders the request that sends `notice` to the member `userid`. The platform recognises a
@@ -119,6 +128,16 @@ impl Wecom {
             }),
             None => Ok(()),
         }
+    }
+
+    /// Reads the application. Returns what keeps the application from sending, in words.
+    pub async fn check(&self, account: &WecomAccount) -> Result<Vec<String>, Failure> {
+        let query = [("agentid", account.agent_id.to_string())];
+        let application: Application = self.0.read(account, APPLICATION_PATH, &query).await?;
+        Ok(match application.close {
+            1 => vec!["the application is disabled: enable it at WeCom".to_owned()],
+            _ => Vec::new(),
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 use serde_json::{Value, json};
-use wiremock::{MockServer, Request, ResponseTemplate};
+use wiremock::matchers::{method, path, query_param};
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::*;
 use crate::notify::wechat::error::{PlatformKind, Reset};
@@ -176,6 +177,22 @@ async fn a_recipient_who_is_named_as_not_reached_is_dropped_although_the_code_is
                 (ErrcodeRemedy::DropRecipient, Some(0), false)
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn a_check_reads_the_application_and_names_a_disabled_one() {
+    for (close, faults) in [(0, 0), (1, 1)] {
+        let (server, wecom) = platform(&["T1"]).await;
+        let said = json!({"errcode": 0, "errmsg": "ok", "agentid": 1_000_002, "close": close});
+        Mock::given(method("GET"))
+            .and(path(APPLICATION_PATH))
+            .and(query_param("access_token", "T1"))
+            .and(query_param("agentid", "1000002"))
+            .respond_with(ResponseTemplate::new(200).set_body_json(said))
+            .mount(&server)
+            .await;
+        assert_eq!(wecom.check(&account()).await.unwrap().len(), faults, "close {close}");
     }
 }
 

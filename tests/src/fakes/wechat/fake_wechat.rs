@@ -30,8 +30,10 @@ impl FakeWechat {
         let router = Router::new()
             .route("/cgi-bin/stable_token", post(official::stable_token))
             .route("/cgi-bin/token", get(official::token))
+            .route("/cgi-bin/template/get_all_private_template", get(official::templates))
             .route("/cgi-bin/message/template/send", post(official::send))
             .route("/cgi-bin/gettoken", get(wecom::token))
+            .route("/cgi-bin/agent/get", get(wecom::application))
             .route("/cgi-bin/message/send", post(wecom::send))
             .with_state(Arc::clone(&platform));
         let server = Server::start(address, router).await?;

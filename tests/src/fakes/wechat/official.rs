@@ -1,5 +1,7 @@
-//! Handles the official accounts' calls: both token APIs, and template messages.
+//! Handles the official accounts' calls: both token APIs, the list of templates, and template
+//! messages.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -102,6 +104,29 @@ pub(super) async fn token(
 
 fn given((token, left): (String, Duration)) -> Value {
     json!({ "access_token": token, "expires_in": left.as_secs() })
+}
+
+/// `GET /cgi-bin/template/get_all_private_template`: lists the account's templates.
+pub(super) async fn templates(
+    State(platform): State<Shared>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let platform = lock(&platform);
+    let holder = platform.holder(Kind::Official, &query.unwrap_or_default());
+    answer(holder.map(|_| list(&platform.settings.templates)))
+}
+
+/// Returns the templates with their contents, in which each field has a place.
+fn list(templates: &HashMap<String, Vec<String>>) -> Value {
+    let describe = |(id, fields): (&String, &Vec<String>)| {
+        let places: Vec<_> =
+            fields.iter().map(|field| format!("{field}：{{{{{field}.DATA}}}}")).collect();
+        json!({
+            "template_id": id, "title": "告警通知", "primary_industry": "医疗护理",
+            "deputy_industry": "保健与卫生", "content": places.join("\n"), "example": "",
+        })
+    };
+    json!({ "template_list": templates.iter().map(describe).collect::<Vec<_>>() })
 }
 
 /// `POST /cgi-bin/message/template/send`: sends one message to one openid.

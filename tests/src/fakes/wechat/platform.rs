@@ -109,10 +109,15 @@ impl Platform {
     /// Counts a send. Returns the account of the token in the query, or the errcode of an invalid
     /// token.
     pub(super) fn admit(&mut self, kind: Kind, query: &str) -> Result<Account, i64> {
-        let token = parameter(query, "access_token");
-        let owner = self.tokens.owner(&token, self.now());
+        let owner = self.tokens.owner(&parameter(query, "access_token"), self.now());
         self.sends.note(owner.as_ref().map_or("", |account| account.id.as_str()));
-        match owner {
+        self.holder(kind, query)
+    }
+
+    /// Returns the account of the token in the query, or the errcode of an invalid token.
+    pub(super) fn holder(&self, kind: Kind, query: &str) -> Result<Account, i64> {
+        let token = parameter(query, "access_token");
+        match self.tokens.owner(&token, self.now()) {
             _ if token.is_empty() => Err(41001),
             Ok(account) if account.kind == kind => Ok(account),
             Err(Invalid::Expired) => Err(42001),

@@ -1,4 +1,5 @@
-//! Handles WeCom's calls: the token of an application, and its messages to members.
+//! Handles WeCom's calls: the token of an application, its description, and its messages to
+//! members.
 
 use std::time::Duration;
 
@@ -40,6 +41,23 @@ pub(super) async fn token(
         }))
     })
     .await
+}
+
+/// `GET /cgi-bin/agent/get`: describes the application.
+pub(super) async fn application(
+    State(platform): State<Shared>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = query.unwrap_or_default();
+    let holder = lock(&platform).holder(Kind::Wecom, &query);
+    answer(holder.and_then(|account| {
+        let agent: i64 = parameter(&query, "agentid").parse().map_err(|_| 40056)?;
+        if account.agent_id.is_some_and(|own| own != agent) {
+            return Err(301_002);
+        }
+        let said = json!({ "errcode": 0, "errmsg": "ok", "agentid": agent, "close": 0 });
+        Ok(said)
+    }))
 }
 
 /// `POST /cgi-bin/message/send`: sends one message to any number of members.

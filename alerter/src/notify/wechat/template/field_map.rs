@@ -72,6 +72,11 @@ impl FieldMap {
         Ok(Self(fields))
     }
 
+    /// Returns the names of the fields.
+    pub fn names(&self) -> BTreeSet<String> {
+        self.0.iter().map(|field| field.name.clone()).collect()
+    }
+
     /// Returns the data of a template message: every field with its value.
     pub fn data(&self, notice: &Notice) -> Value {
         let values = self.0.iter().map(|field| {
@@ -94,7 +99,7 @@ impl FieldMap {
         plain: &BTreeSet<String>,
         refused: Option<&str>,
     ) -> Option<BTreeSet<String>> {
-        let all: BTreeSet<String> = self.0.iter().map(|field| field.name.clone()).collect();
+        let all = self.names();
         if plain.is_superset(&all) {
             return None;
         }

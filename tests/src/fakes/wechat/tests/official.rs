@@ -211,6 +211,24 @@ async fn what_the_platform_would_not_take_is_refused_by_its_code() {
 }
 
 #[tokio::test]
+async fn templates_are_listed_with_a_place_for_each_field_and_no_send_is_counted() {
+    let wechat = start().await;
+    let list = async |token: &str| {
+        let path = "/cgi-bin/template/get_all_private_template";
+        let url = format!("{}{path}?access_token={token}", wechat.url());
+        crate::clients::http::get(&url).await.unwrap()
+    };
+    assert_eq!(errcode(&list("").await), 41001);
+    assert_eq!(errcode(&list(&corp(&wechat).await).await), 40001);
+    let listed = list(&official(&wechat).await).await;
+    let template = &listed.json["template_list"][0];
+    assert_eq!(template["template_id"], TEMPLATE_ID);
+    let content = template["content"].as_str().unwrap();
+    assert!(content.contains("keyword1：{{keyword1.DATA}}\nkeyword2：{{"), "{content}");
+    assert_eq!(wechat.sends(), 0);
+}
+
+#[tokio::test]
 async fn a_blocked_word_is_no_success() {
     let wechat = start().await;
     let token = official(&wechat).await;

@@ -67,6 +67,24 @@ async fn an_application_s_token_sends_for_that_application_only() {
 }
 
 #[tokio::test]
+async fn an_application_is_described_to_its_own_token_alone() {
+    let wechat = start().await;
+    wechat.set(|settings| settings.accounts = Some(vec![Account::wecom(CORP, 2, "two")]));
+    let token = token(&corp_token(&wechat, "corpid=ww1&corpsecret=two").await);
+    for (query, code) in [
+        (format!("access_token={token}&agentid=2"), 0),
+        (format!("access_token={token}&agentid=3"), 301_002),
+        (format!("access_token={token}"), 40056),
+        ("agentid=2".to_owned(), 41001),
+    ] {
+        let url = format!("{}/cgi-bin/agent/get?{query}", wechat.url());
+        let answer = crate::clients::http::get(&url).await.unwrap();
+        assert_eq!(errcode(&answer), code, "{query}");
+    }
+    assert_eq!(wechat.sends(), 0);
+}
+
+#[tokio::test]
 async fn what_wecom_would_not_take_is_refused_by_its_code() {
     let wechat = start().await;
     let token = corp(&wechat).await;

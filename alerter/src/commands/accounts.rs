@@ -1,0 +1,142 @@
+//! `alerter accounts check`: checks the accounts of tenants without a message.
+//!
+//! Prints one line for each account. [`crate::notify::wechat`] asks the platforms.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use ljwx_ledger::mysql::MySqlArgs;
+use ljwx_service::config::{Problems, ZoneArgs};
+use ljwx_service::text::one_line;
+
+use super::block_on;
+use crate::notify::recipients::{self, TenantAccounts};
+use crate::notify::wechat::{Accounts, Platforms, WechatArgs};
+use crate::rules::channel::Channel;
+
+/// The commands of `alerter accounts`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum AccountsCommand {
+    /// Check that each account gets a token, that the template has the fields of its map, and that
+    /// the application of WeCom is there; notifies no one. Exits 1 while there is a problem.
+    Check(Box<AccountsCheckArgs>),
+}
+
+/// Settings of `accounts check`.
+#[derive(Debug, Clone, Args)]
+pub struct AccountsCheckArgs {
+    /// Only accounts of this tenant.
+    #[arg(long)]
+    pub customer_id: Option<i64>,
+    /// The connection to MySQL.
+    #[command(flatten)]
+    pub mysql: MySqlArgs,
+    /// The devices' zone.
+    #[command(flatten)]
+    pub zone: ZoneArgs,
+    /// The platforms, and the account of a single-tenant installation.
+    #[command(flatten)]
+    pub wechat: WechatArgs,
+}
+
+impl AccountsCommand {
+    pub(crate) fn validate(&self, problems: &mut Problems) {
+        let Self::Check(config) = self;
+        config.mysql.validate(problems);
+        config.wechat.validate(problems);
+    }
+}
+
+/// Runs the command to its end. Prints the result on standard output.
+pub fn run(command: &AccountsCommand) -> ExitCode {
+    let AccountsCommand::Check(config) = command;
+    block_on(check(config, &mut io::stdout())).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn check(config: &AccountsCheckArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
+    let table = recipients::all_accounts(pool).await.context("cannot read the accounts")?;
+    let (faults, accounts) = (faults(&table, config.customer_id), accounts(&table, config));
+    let mut all_ok = faults.is_empty() && !accounts.is_empty();
+    if faults.is_empty() && accounts.is_empty() {
+        print("no account", &["enter one in t_wechat_alarm_config".to_owned()], out)?;
+    }
+    for (whose, text) in faults {
+        print(&whose, &[text], out)?;
+    }
+    for (whose, accounts, channel) in accounts {
+        // A client for each account: a client keeps the tokens of accounts by their names, and the
+        // token of one tenant would hide the wrong secret of another.
+        let platforms = Platforms::new(&config.wechat, None);
+        let platforms = platforms.context("cannot create the HTTP clients")?;
+        let checked = platforms.check(&accounts, channel).await;
+        let found = checked.unwrap_or_else(|failure| vec![failure.advice()]);
+        let name = accounts.name(channel).unwrap_or_default();
+        print(&format!("{whose}, {name}"), &found, out)?;
+        all_ok &= found.is_empty();
+    }
+    Ok(if all_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Returns the faults of rows, each with its tenant in words.
+fn faults(table: &TenantAccounts, customer_id: Option<i64>) -> Vec<(String, String)> {
+    let wanted = |of: Option<i64>| customer_id.is_none() || of == customer_id;
+    let faults = table.faults.iter().filter(|fault| wanted(fault.customer_id));
+    let in_words = faults.map(|fault| {
+        let whose = fault.customer_id.map_or_else(|| "no tenant".to_owned(), tenant);
+        (whose, fault.text.clone())
+    });
+    in_words.collect()
+}
+
+/// Returns the accounts to check, each with its tenant in words and its channel.
+fn accounts(
+    table: &TenantAccounts,
+    config: &AccountsCheckArgs,
+) -> Vec<(String, Arc<Accounts>, Channel)> {
+    let wanted = |customer_id: i64| config.customer_id.is_none_or(|id| id == customer_id);
+    let of_tenants = table.by_tenant().filter(|(customer_id, _)| wanted(*customer_id));
+    let of_tenants = of_tenants.map(|(customer_id, own)| (tenant(customer_id), Arc::clone(own)));
+    // As for notifications, the installation's account serves only while the table has no row.
+    let single = || ("every tenant".to_owned(), Arc::new(config.wechat.accounts()));
+    let all = of_tenants.chain(table.is_empty.then(single));
+    all.flat_map(|(whose, accounts)| {
+        let of = |channel| (whose.clone(), Arc::clone(&accounts), channel);
+        accounts.kinds().into_iter().map(of).collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+fn tenant(customer_id: i64) -> String {
+    format!("tenant {customer_id}")
+}
+
+/// Prints the result of one check.
+fn print(of: &str, problems: &[String], out: &mut impl Write) -> io::Result<()> {
+    if problems.is_empty() {
+        return writeln!(out, "{of}: ok");
+    }
+    writeln!(out, "{of}: problem: {}", one_line(&problems.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_one_line_whatever_the_number_of_its_problems() {
+        let problems = ["no field a".to_owned(), "no\nfield b".to_owned()];
+        let mut out = Vec::new();
+        print("tenant 7, official:wx7", &[], &mut out).unwrap();
+        print("tenant 8, wecom:ww8:5", &problems, &mut out).unwrap();
+        let expected = "tenant 7, official:wx7: ok\n\
+                        tenant 8, wecom:ww8:5: problem: no field a; no field b\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}
