@@ -192,6 +192,7 @@ fn notice(
         since: is_first.then(|| change.at.wall.saturating_sub(lasted)),
         plain_fields: BTreeSet::new(),
         digest_of: None,
+        beside: Vec::new(),
         routing: Some(Routing {
             user_id: change.ids.user_id,
             org_id: change.ids.org_id,

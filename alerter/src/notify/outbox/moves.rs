@@ -67,8 +67,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Moves rows to their recipients. The rows of `digests` are taken out first, to be moved by
-    /// themselves. Returns the number of rows that were moved.
+    /// Moves rows to their recipients. The rows of `digests`, and those folded into moved rows, are
+    /// taken out first, to be moved by themselves. Returns the number of rows that were moved.
     pub async fn relocate(
         &self,
         moves: &[(i64, Vec<Recipient>)],
@@ -77,10 +77,9 @@ impl Outbox {
         let ids: Vec<i64> = moves.iter().map(|(id, _)| *id).collect();
         let mut transaction = self.transaction().await?;
         let digests = lock(&mut transaction, digests).await?;
-        if !digests.is_empty() {
-            dissolve(&mut transaction, &digests, "pending").await?;
-        }
+        dissolve(&mut transaction, &digests, "pending").await?;
         let ids = lock(&mut transaction, &ids).await?;
+        dissolve(&mut transaction, &ids, "pending").await?;
         for (id, recipients) in moves.iter().filter(|(id, _)| ids.contains(id)) {
             copy(&mut transaction, *id, recipients, SET_ASIDE).await?;
         }

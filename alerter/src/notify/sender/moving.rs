@@ -28,11 +28,14 @@ const PASS_INTERVAL: Duration = Duration::from_secs(5);
 type Passes = HashMap<AccountScope, (i64, Instant)>;
 
 impl Sender {
-    /// Routes again what nobody took, and moves what waits for accounts that do not send, until
-    /// `stop`. If a statement fails, the rows wait.
+    /// Routes again what nobody took, frees what another row left behind, and moves what waits for
+    /// accounts that do not send, until `stop`. If a statement fails, the rows wait.
     pub(super) async fn reroute(&self, stop: &CancellationToken) {
         let mut passes = Passes::new();
         while !stop.is_cancelled() {
+            if let Err(error) = self.outbox.free_others().await {
+                debug!(%error, "cannot free folded notifications, retrying");
+            }
             if let Err(error) = self.route_unrouted().await {
                 debug!(%error, "cannot route notifications again, retrying");
             }
