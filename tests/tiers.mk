@@ -33,6 +33,7 @@ MYSQL := \
   alerter::faults::a_commit_whose_answer_is_lost_raises_nothing_twice \
   alerter::faults::a_partition_that_mysql_does_not_take_waits_alone_and_nothing_is_told_twice \
   alerter::no_data:: \
+  alerter::one_message:: \
   alerter::outbox::after_an_hour_what_still_matters_comes_marked_and_the_rest_is_dropped \
   alerter::outbox::operators_list_retry_and_drop_what_is_in_the_outbox \
   alerter::people:: \

@@ -6,6 +6,7 @@ pub mod crash;
 pub mod dead_letters;
 pub mod faults;
 pub mod no_data;
+pub mod one_message;
 pub mod operators;
 pub mod outbox;
 pub mod people;
