@@ -38,6 +38,7 @@ MYSQL := \
   alerter::outbox::after_an_hour_what_still_matters_comes_marked_and_the_rest_is_dropped \
   alerter::outbox::operators_list_retry_and_drop_what_is_in_the_outbox \
   alerter::people:: \
+  alerter::routing::one_message:: \
   alerter::routing::rerouted:: \
   alerter::routing::routed_again:: \
   alerter::alerts:: \

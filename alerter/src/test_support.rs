@@ -94,6 +94,7 @@ pub fn notice() -> Notice {
         since: None,
         plain_fields: BTreeSet::new(),
         digest_of: None,
+        beside: Vec::new(),
         routing: None,
     }
 }

@@ -193,6 +193,7 @@ fn notice(what: TestMessage, severity: Severity, wall: DateTime) -> Notice {
         since: None,
         plain_fields: BTreeSet::new(),
         digest_of: None,
+        beside: Vec::new(),
         routing: None,
     };
     let resolved = Notice {

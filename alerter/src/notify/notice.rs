@@ -76,10 +76,35 @@ pub struct Notice {
     /// Number of alerts in the digest. `None`: the notice is not a digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest_of: Option<usize>,
+    /// Headlines of the other alerts that the message reports, most severe first. Not stored: their
+    /// rows have them.
+    #[serde(skip)]
+    pub beside: Vec<String>,
     /// What finds the recipients again. `None`: the notice is a digest, or an older version wrote
     /// the notice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routing: Option<Routing>,
+}
+
+/// Lines of other alerts in a message. With its own, a message has one more.
+const BESIDE_LINES_MAX: usize = 4;
+
+impl Notice {
+    /// Returns the number of alerts that the message reports.
+    pub fn alerts(&self) -> usize {
+        self.digest_of.unwrap_or(self.beside.len() + 1)
+    }
+
+    /// Returns a line for each other alert that the message reports. The last line counts the alerts
+    /// if there are too many.
+    pub fn beside_lines(&self) -> Vec<String> {
+        let mut lines = self.beside.clone();
+        if lines.len() > BESIDE_LINES_MAX {
+            lines.truncate(BESIDE_LINES_MAX - 1);
+            lines.push(format!("…等{}条", self.alerts()));
+        }
+        lines
+    }
 }
 
 /// What finds the recipients of a notice without its rule.
@@ -142,6 +167,18 @@ mod tests {
             "device_sn":"A1","user":"A1","wall":"2025-09-02T12:00:00","text":"心率 133"}"#;
         let old: Notice = serde_json::from_str(old).unwrap();
         assert_eq!(old, Notice { value: None, bound: None, ..test_support::notice() });
+    }
+
+    #[test]
+    fn a_message_names_four_other_alerts_at_most_and_counts_them_all() {
+        let beside = |count: usize| {
+            let headlines = (1..=count).map(|number| format!("【低级】{number}"));
+            Notice { beside: headlines.collect(), ..notice() }
+        };
+        assert_eq!(beside(1).beside_lines(), ["【低级】1"]);
+        assert_eq!(beside(4).beside_lines(), ["【低级】1", "【低级】2", "【低级】3", "【低级】4"]);
+        assert_eq!(beside(5).beside_lines(), ["【低级】1", "【低级】2", "【低级】3", "…等6条"]);
+        assert_eq!((beside(0).alerts(), beside(5).alerts()), (1, 6));
     }
 
     #[test]

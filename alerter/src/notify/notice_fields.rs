@@ -11,10 +11,13 @@ use crate::rules::template::quantity;
 use crate::rules::vital::Vital;
 
 impl Notice {
-    /// Returns the event: marks, state, vital and value, such as `延迟 心率过高 151` or `已恢复 心率 88`.
+    /// Returns the event: marks, state, vital and value, such as `延迟 心率过高 151` or `已恢复 心率 88`,
+    /// and the number of alerts if the message reports others.
     pub fn event(&self) -> String {
         let words = self.marks().into_iter().chain([self.state()]).flatten();
-        words.map(str::to_owned).chain([self.what()]).collect::<Vec<_>>().join(" ")
+        let count = (!self.beside.is_empty()).then(|| format!("等{}条", self.alerts()));
+        let words = words.map(str::to_owned).chain([self.what()]).chain(count);
+        words.collect::<Vec<_>>().join(" ")
     }
 
     /// Whether the notice reports the end of an episode, whatever the reason.
@@ -231,6 +234,9 @@ mod tests {
         assert_eq!(late.event(), "延迟 已恢复 心率 88");
         let again = Notice { delayed: true, repeat: true, ..notice() };
         assert_eq!(again.event(), "延迟 重复? 心率过高 151");
+        let leading =
+            Notice { beside: vec!["【低级】血氧过低 85 (<90)".into()], ..again.clone() };
+        assert_eq!(leading.event(), "延迟 重复? 心率过高 151 等2条");
         assert_eq!(again.headline(), "延迟 重复? 【严重】心率过高 151 (>140)");
         let test = Notice { test: true, ..again };
         assert_eq!(test.event(), "测试 延迟 重复? 心率过高 151");

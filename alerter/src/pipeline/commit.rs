@@ -123,6 +123,9 @@ async fn write(
         for notification in &partition_batch.notifications {
             outbox::add(connection, notification).await?;
         }
+        for moment in &partition_batch.moments {
+            outbox::fold(connection, moment).await?;
+        }
         suppressed.add(&partition_batch.suppressed);
     }
     // Last, because other replicas share these rows: they stay locked until the commit.
@@ -162,6 +165,10 @@ async fn write_by_row(
     for notification in &partition_batch.notifications {
         let added = outbox::add(connection, notification).await;
         note(&mut refused, "t_alert_outbox", Some(&notification.key), added)?;
+    }
+    for moment in &partition_batch.moments {
+        let folded = outbox::fold(connection, moment).await;
+        note(&mut refused, "t_alert_outbox", None, folded)?;
     }
     let counted = suppressed_counts::save(connection, &partition_batch.suppressed).await;
     note(&mut refused, "t_alert_suppressed", None, counted)?;

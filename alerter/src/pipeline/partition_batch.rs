@@ -12,7 +12,7 @@ use crate::engine::{Change, MovedEpisode, StateChanges};
 use crate::metrics::TRANSITIONS;
 use crate::mysql::alert_rows::{AlertChange, EpisodeKey, NewAlert};
 use crate::mysql::suppressed_counts::{self, SuppressedCounts};
-use crate::notify::outbox::NewNotification;
+use crate::notify::outbox::{Moment, NewNotification, Whom};
 
 /// The results of consecutive offsets of one partition.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct PartitionBatch {
     pub changed: Vec<AlertChange>,
     /// Notifications to add to the outbox, in their order.
     pub notifications: Vec<NewNotification>,
+    /// Those of them that reach a person as one message, after the additions.
+    pub moments: Vec<Moment>,
     /// Counts of suppressed notifications.
     pub suppressed: SuppressedCounts,
 }
@@ -48,6 +50,7 @@ impl PartitionBatch {
             opened: Vec::new(),
             changed: Vec::new(),
             notifications: Vec::new(),
+            moments: Vec::new(),
             suppressed: SuppressedCounts::default(),
         }
     }
@@ -85,6 +88,22 @@ impl PartitionBatch {
         });
         self.changed.extend(people);
         self.state = state;
+    }
+
+    /// Makes the notifications from this place on one message for each device and recipient. All of
+    /// them arise from one reading, or one look.
+    pub fn fold(&mut self, from: usize) {
+        let added = &mut self.notifications[from..];
+        let moments = Moment::of(added);
+        if !moments.is_empty() {
+            // The requests are built when they are sent: they do not report the others.
+            for notification in added {
+                if let Whom::Recipient(_, request) = &mut notification.whom {
+                    request.clear();
+                }
+            }
+        }
+        self.moments.extend(moments);
     }
 
     /// Adds that an episode was closed because its rule changed.

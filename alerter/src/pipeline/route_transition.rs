@@ -51,9 +51,9 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Adds changes to the partition's batch. Their people are looked up. A record also shows that
-    /// other devices are silent, and is not the cause of their alerts: `own` is the cause of changes of
-    /// the device that was seen.
+    /// Adds the changes by one reading, or one look, to the partition's batch. Their people are looked
+    /// up. A record also shows that other devices are silent, and is not the cause of their alerts:
+    /// `own` is the cause of changes of the device that was seen.
     pub(super) fn record(
         &mut self,
         changes: &[Change],
@@ -62,11 +62,13 @@ impl Pipeline {
         partition_batch: &mut PartitionBatch,
         router: &PeopleRouter,
     ) {
+        let from = partition_batch.notifications.len();
         for change in changes {
             let own = own.filter(|(device_sn, _)| **device_sn == change.device_sn);
             let cause = own.map_or(others, |(_, cause)| cause);
             self.record_one(change, cause, partition_batch, router);
         }
+        partition_batch.fold(from);
     }
 
     fn record_one(

@@ -100,8 +100,9 @@ impl PartitionBatch {
     }
 
     /// Adds the notifications of a change. Those who were notified of the episode follow it to its
-    /// end. Openings, first notifications and rises also go to the present recipients. So do reminders
-    /// if nobody was notified, and the watch's message of what reaches no one.
+    /// end, also if a rise reaches nobody else and stays owed. Openings, first notifications and rises
+    /// also go to the present recipients. So do reminders if nobody was notified, and the watch's
+    /// message of what reaches no one.
     fn queue_notifications(
         &mut self,
         change: &Change,
@@ -126,7 +127,10 @@ impl PartitionBatch {
                 traceparent: traceparent.map(str::to_owned),
             });
         };
-        if transition.notify && transition.to != TransitionKind::Opened {
+        let owed_rise = transition.to == TransitionKind::Escalated
+            && !transition.follow_up
+            && matches!(transition.routed, Some(Routed::Nobody(reason)) if reason.is_unreachable());
+        if transition.notify && transition.to != TransitionKind::Opened || owed_rise {
             queue(Whom::Notified { on_watch: !transition.on_watch });
         }
         if follow_up && transition.routed != Some(Routed::Somebody) {
@@ -195,6 +199,7 @@ fn notice(
         since: is_first.then(|| change.at.wall.saturating_sub(lasted)),
         plain_fields: BTreeSet::new(),
         digest_of: None,
+        beside: Vec::new(),
         routing: Some(Routing {
             user_id: change.ids.user_id,
             org_id: change.ids.org_id,

@@ -11,7 +11,7 @@ use crate::notify::address::{Address, Recipient};
 use crate::notify::wechat::{Accounts, FieldMap, OfficialAccount};
 use crate::rules::index::RuleSet;
 use crate::rules::severity::Severity;
-use crate::test_support::{heart_rate, rule};
+use crate::test_support::{self, heart_rate, rule};
 
 fn recipients() -> (Contacts, Choice) {
     let account = OfficialAccount {
@@ -118,7 +118,10 @@ fn the_same_readings_become_the_same_bytes() {
 fn an_alert_stands_though_nobody_can_be_told_and_that_is_counted() {
     let no_account = Routed::Nobody(OwedReason::NoAccount);
     let stretch = stretch(&(Contacts::default(), Choice::default()), no_account);
-    assert_eq!((stretch.opened.len(), stretch.notifications.len()), (1, 0));
+    assert_eq!(stretch.opened.len(), 1);
+    // Those who were notified before hear of the rise. Here, none was.
+    let expected = [(1, TransitionKind::Escalated, "all notified".to_owned())];
+    assert_eq!(entries(&stretch), expected);
     // Counts the opening and the escalation on the day of the reading. An end without a notified
     // opening does not count.
     let mut suppressed = SuppressedCounts::default();
@@ -126,6 +129,42 @@ fn an_alert_stands_though_nobody_can_be_told_and_that_is_counted() {
     suppressed.count(day, 1, 7, "no_account");
     suppressed.count(day, 1, 7, "no_account");
     assert_eq!(stretch.suppressed, suppressed);
+}
+
+#[test]
+fn the_alerts_of_one_reading_are_one_moment_and_their_requests_are_built_later() {
+    let rules = [
+        json!({"cooldown_seconds": 0}),
+        json!({"id": 2, "physical_sign": "blood_oxygen", "threshold_max": null,
+            "threshold_min": 90, "cooldown_seconds": 0}),
+    ];
+    let mut engine = Engine::default();
+    engine.set_rules(Arc::new(RuleSet::new(rules.map(rule))));
+    engine.load(3, StoredPartition::default());
+    let (contacts, choice) = recipients();
+    let mut batch = PartitionBatch::new(3, 1, 10);
+    // Opens one alert, then the other one. Then ends both, and opens both again.
+    let vitals = [(110, 97), (110, 85), (80, 97), (110, 85)];
+    for (offset, (heart_rate, blood_oxygen)) in (10..).zip(vitals) {
+        let reading = test_support::reading(json!({
+            "device_sn": "ABCDE25100000001", "customer_id": 7, "heart_rate": heart_rate,
+            "blood_oxygen": blood_oxygen, "timestamp": format!("2025-09-02 12:00:{offset}"),
+        }));
+        let from = batch.notifications.len();
+        for change in engine.evaluate(3, &reading, &Routed::Somebody).changes {
+            let rule = change.rule.clone().unwrap();
+            batch.add(&change, &rule, &cause(&reading, offset), &contacts, &choice);
+        }
+        batch.fold(from);
+    }
+    let has_request = |one: &NewNotification| match &one.whom {
+        Whom::Recipient(_, request) => !request.is_empty(),
+        Whom::Notified { .. } => false,
+    };
+    let built: Vec<_> = batch.notifications.iter().map(has_request).collect();
+    // Two openings to two recipients, two ends, and again two openings to two recipients.
+    assert_eq!(built, [[true; 4].as_slice(), &[false; 2], &[false; 4]].concat());
+    assert_eq!(batch.moments.len(), 2, "{:?}", batch.moments);
 }
 
 #[test]

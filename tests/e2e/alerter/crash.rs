@@ -118,58 +118,64 @@ fn alerter(world: &World, wechat: &FakeWechat) -> Launch {
 #[derive(Debug, PartialEq)]
 struct Outcome {
     alerts: BTreeSet<String>,
-    messages: BTreeSet<String>,
+    notifications: BTreeSet<String>,
 }
 
-async fn outcome(world: &World, wechat: &FakeWechat, messages: Option<usize>) -> Result<Outcome> {
+/// Returns the rows of a query, of which no two may be alike.
+async fn distinct(world: &World, query: &str) -> Result<BTreeSet<String>> {
+    let rows = world.database.rows(query).await?;
+    let (count, prefix) = (rows.len(), world.serial_prefix());
+    let rows: BTreeSet<_> =
+        rows.into_iter().flatten().flatten().map(|row| row.replace(&prefix, "")).collect();
+    ensure!(rows.len() == count, "{count} rows, {} of them distinct: {query}", rows.len());
+    Ok(rows)
+}
+
+/// Returns the outcome, once each message reports its notifications and no message came twice. How
+/// notifications of one reading share messages depends on what still waited.
+async fn outcome(world: &World, wechat: &FakeWechat) -> Result<Outcome> {
     eventually(SOON, "everything is judged and told", || async {
         let lag = world.alerter_lag().await?;
-        let waiting = "SELECT COUNT(*) FROM t_alert_outbox WHERE state = 'pending'";
-        let waiting = world.database.number(waiting).await?;
+        let waiting = "t_alert_outbox WHERE state IN ('pending', 'in_digest')";
+        let waiting = world.database.count(waiting).await?;
         ensure!(lag == 0 && waiting == 0, "{lag} readings, {waiting} notifications");
         Ok(Some(()))
     })
     .await?;
-    let prefix = world.serial_prefix();
-    let alerts = world
-        .database
-        .rows(
-            "SELECT CONCAT_WS(' ', rule_id, device_sn, occur_at, recover_at, severity_level, \
-             alert_status, metric, value) FROM t_alert_info",
-        )
-        .await?;
-    let count = alerts.len();
-    let alerts: BTreeSet<_> =
-        alerts.into_iter().flatten().flatten().map(|row| row.replace(&prefix, "")).collect();
-    ensure!(alerts.len() == count, "an episode has two alerts");
-    let received = wechat.messages();
-    let texts: BTreeSet<_> =
-        received.iter().map(|message| message.text().replace(&prefix, "")).collect();
-    let expected = messages.unwrap_or(received.len());
-    ensure!(received.len() == expected, "{} messages came, not {expected}", received.len());
-    Ok(Outcome { alerts, messages: texts })
+    let alerts = "SELECT CONCAT_WS(' ', rule_id, device_sn, occur_at, recover_at, severity_level, \
+                  alert_status, metric, value) FROM t_alert_info";
+    let notifications = "SELECT CONCAT_WS(' ', rule_id, alert.device_sn, occur_at, transition_seq, \
+                         transition, recipient, state) FROM t_alert_outbox AS notification \
+                         JOIN t_alert_info AS alert ON dedup_key = episode_key";
+    let alerts = distinct(world, alerts).await?;
+    let notifications = distinct(world, notifications).await?;
+    ensure!(notifications.iter().all(|row| row.ends_with("sent")), "one was not sent");
+    let messages = world.database.count("t_alert_outbox WHERE digest_id IS NULL").await?;
+    let received = wechat.messages().len();
+    ensure!(received == usize::try_from(messages)?, "{received} messages came, not {messages}");
+    Ok(Outcome { alerts, notifications })
 }
 
-/// Returns the outcome and the number of messages of an undisturbed run.
-async fn undisturbed(name: &str, size: &Size) -> Result<(Outcome, usize)> {
+/// Returns the outcome of an undisturbed run.
+async fn undisturbed(name: &str, size: &Size) -> Result<Outcome> {
     let world = World::shared(name).await?;
     world.migrate().await?;
     seed(&world).await?;
     let wechat = FakeWechat::start().await?;
     let alerter = alerter(&world, &wechat).start().await?;
     kafka::fill(&world.stack.kafka_brokers, &world.readings_topic, &stream(&world, size)).await?;
-    let outcome = outcome(&world, &wechat, None).await?;
-    let count = wechat.messages().len();
-    ensure!(count > size.devices * size.readings / 4, "only {count} messages");
+    let outcome = outcome(&world, &wechat).await?;
+    let count = outcome.notifications.len();
+    ensure!(count > size.devices * size.readings / 4, "only {count} notifications");
     alerter.terminate().await?;
     world.finish().await?;
-    Ok((outcome, count))
+    Ok(outcome)
 }
 
 fn ensure_alike(found: &Outcome, expected: &Outcome) -> Result<()> {
     for (what, found, expected) in [
         ("alerts", &found.alerts, &expected.alerts),
-        ("messages", &found.messages, &expected.messages),
+        ("notifications", &found.notifications, &expected.notifications),
     ] {
         let missing: Vec<_> = expected.difference(found).take(5).collect();
         let surplus: Vec<_> = found.difference(expected).take(5).collect();
@@ -181,7 +187,7 @@ fn ensure_alike(found: &Outcome, expected: &Outcome) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alerter_killed_again_and_again_tells_what_an_undisturbed_one_tells() -> Result<()> {
     let size = Size::from_environment();
-    let (expected, count) = undisturbed("calm", &size).await?;
+    let expected = undisturbed("calm", &size).await?;
     let world = World::shared("killed").await?;
     world.migrate().await?;
     seed(&world).await?;
@@ -200,7 +206,7 @@ async fn an_alerter_killed_again_and_again_tells_what_an_undisturbed_one_tells()
         alerter.kill().await?;
     }
     let alerter = member().start().await?;
-    let found = outcome(&world, &wechat, Some(count)).await?;
+    let found = outcome(&world, &wechat).await?;
     ensure_alike(&found, &expected)?;
     alerter.terminate().await?;
     world.finish().await
@@ -209,7 +215,7 @@ async fn an_alerter_killed_again_and_again_tells_what_an_undisturbed_one_tells()
 #[tokio::test(flavor = "multi_thread")]
 async fn alerters_that_come_go_die_and_freeze_tell_nobody_anything_twice() -> Result<()> {
     let size = Size::from_environment();
-    let (expected, count) = undisturbed("steady", &size).await?;
+    let expected = undisturbed("steady", &size).await?;
     let world = World::shared("shared").await?.with_partitions(8);
     world.migrate().await?;
     seed(&world).await?;
@@ -231,7 +237,7 @@ async fn alerters_that_come_go_die_and_freeze_tell_nobody_anything_twice() -> Re
     // The alerter may still try to write and send what it held when it froze.
     two.signal("CONT").await?;
     publish(last).await?;
-    let found = outcome(&world, &wechat, Some(count)).await?;
+    let found = outcome(&world, &wechat).await?;
     ensure_alike(&found, &expected)?;
     two.terminate().await?;
     three.terminate().await?;

@@ -35,19 +35,16 @@ impl Outbox {
         query.push(", ").push_bind(notification.attempts);
         query.push(", ").push_bind(notification.customer_id);
         query.push(", ").push_bind(context(attempt));
-        query.push(", ").push_bind(channel.as_str()).push(", 'alerter', NOW() ");
-        if notification.is_digest() {
-            // DISTINCT: a digest may hold several notifications of one episode.
-            query.push(
-                "FROM t_alert_info AS alert JOIN (SELECT DISTINCT episode_key FROM t_alert_outbox \
-                 WHERE digest_id = ",
-            );
-            query.push_bind(notification.id);
-            query.push(") AS part ON alert.dedup_key = part.episode_key");
-        } else {
-            query.push("FROM t_alert_info AS alert WHERE alert.dedup_key = ");
-            query.push_bind(&notification.episode_key);
-        }
+        query.push(", ").push_bind(channel.as_str());
+        // UNION leaves out what is the same: a digest may hold several notifications of one episode.
+        query.push(
+            ", 'alerter', NOW() FROM t_alert_info AS alert JOIN ( \
+                 SELECT episode_key FROM t_alert_outbox WHERE id = ",
+        );
+        query.push_bind(notification.id);
+        query.push(" UNION SELECT episode_key FROM t_alert_outbox WHERE digest_id = ");
+        query.push_bind(notification.id);
+        query.push(") AS part ON alert.dedup_key = part.episode_key");
         query.build().execute(&self.pool).await?;
         Ok(())
     }

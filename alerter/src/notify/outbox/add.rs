@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use ljwx_ledger::mysql::MySqlConnection;
 
+use crate::engine::episode::TransitionKind;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::notification::{NewNotification, Whom};
 use crate::notify::outbox::table::{NOTIFIED, NOW_MS, addresses};
@@ -15,30 +16,17 @@ use crate::rules::channel::Channel;
 /// Adds a notification for each of its recipients. Existing rows stay unchanged.
 ///
 /// Notified are those who received, or may have received, an earlier notification of the episode,
-/// and those who will by a row that waits. If there are none, because all earlier ones failed, a
-/// follow-up goes to the present recipients.
+/// and those who will by a row that waits, unless they refused a later one. If there are none,
+/// because all earlier ones failed, a follow-up goes to the present recipients.
+///
+/// Those who were notified of a rise while it was owed to others are not notified again with these.
 pub async fn add(
     connection: &mut MySqlConnection,
     notification: &NewNotification,
 ) -> Result<(), sqlx::Error> {
-    let values = format!("?, ?, ?, ?, ?, ?, ?, ?, ?, {NOW_MS}, {NOW_MS}");
-    let told = format!(
-        "FROM t_alert_outbox WHERE episode_key = ? AND transition_seq < ? \
-         AND (state IN ('pending', 'in_digest') OR {NOTIFIED})"
-    );
-    let watch = addresses(Channel::Message);
-    let rows = match notification.whom {
-        Whom::Recipient(..) if notification.follow_up => format!(
-            "SELECT {values}, ?, ?, ? FROM DUAL \
-             WHERE NOT EXISTS (SELECT 1 {told} AND recipient NOT LIKE '{watch}')"
-        ),
-        Whom::Recipient(..) => format!("VALUES ({values}, ?, ?, ?)"),
-        Whom::Notified { on_watch } => format!(
-            "SELECT {values}, told.recipient, told.user_id, '' FROM ( \
-                 SELECT recipient, MAX(user_id) AS user_id {told} \
-                 AND ({on_watch} OR recipient NOT LIKE '{watch}') GROUP BY recipient) AS told"
-        ),
-    };
+    // What was owed may have been a rise.
+    let was_owed = notification.to == TransitionKind::Notified && !notification.follow_up;
+    let rows = rows(notification, was_owed);
     let query = format!(
         "INSERT INTO t_alert_outbox (episode_key, transition_seq, transition, customer_id, \
          device_sn, notice, traceparent, severity, event_at, next_attempt_at, created_at, \
@@ -58,13 +46,54 @@ pub async fn add(
     let (mut query, mut selects) = (query, true);
     if let Whom::Recipient(recipient, payload) = &notification.whom {
         query = query.bind(recipient.address.to_string()).bind(recipient.user_id).bind(payload);
-        selects = notification.follow_up;
+        selects = notification.follow_up || was_owed;
     }
     if selects {
         query = query.bind(notification.key.as_str()).bind(notification.transition_seq);
     }
+    if let Whom::Recipient(recipient, _) = &notification.whom
+        && was_owed
+    {
+        query = query.bind(recipient.address.to_string());
+    }
     query.execute(connection).await?;
     Ok(())
+}
+
+/// Returns the rows to insert, as VALUES or as a SELECT.
+fn rows(notification: &NewNotification, was_owed: bool) -> String {
+    let values = format!("?, ?, ?, ?, ?, ?, ?, ?, ?, {NOW_MS}, {NOW_MS}");
+    let told = format!(
+        "FROM t_alert_outbox AS told WHERE episode_key = ? AND transition_seq < ? \
+         AND (state IN ('pending', 'in_digest') OR {NOTIFIED}) \
+         AND NOT EXISTS (SELECT 1 FROM t_alert_outbox AS refused \
+             WHERE refused.episode_key = told.episode_key AND refused.recipient = told.recipient \
+             AND refused.transition_seq >= told.transition_seq AND refused.state = 'refused')"
+    );
+    // The recipient's last notification is the rise.
+    let knows = format!(
+        "MAX(transition_seq) = \
+         MAX(IF(transition = 'escalated' AND severity = {}, transition_seq, -1))",
+        notification.severity.number()
+    );
+    let watch = addresses(Channel::Message);
+    match &notification.whom {
+        Whom::Recipient(..) if notification.follow_up => format!(
+            "SELECT {values}, ?, ?, ? FROM DUAL \
+             WHERE NOT EXISTS (SELECT 1 {told} AND recipient NOT LIKE '{watch}')"
+        ),
+        Whom::Recipient(..) if was_owed => format!(
+            "SELECT {values}, ?, ?, ? FROM DUAL WHERE NOT EXISTS ( \
+                 SELECT 1 {told} AND recipient = ? GROUP BY recipient HAVING {knows})"
+        ),
+        Whom::Recipient(..) => format!("VALUES ({values}, ?, ?, ?)"),
+        Whom::Notified { on_watch } => format!(
+            "SELECT {values}, told.recipient, told.user_id, '' FROM ( \
+                 SELECT recipient, MAX(user_id) AS user_id {told} \
+                 AND ({on_watch} OR recipient NOT LIKE '{watch}') GROUP BY recipient \
+                 HAVING NOT ({was_owed} AND {knows})) AS told"
+        ),
+    }
 }
 
 /// Returns the stored form of a notice. Characters that a column may not be able to hold become

@@ -94,7 +94,9 @@ impl Outbox {
             "SELECT id, episode_key, transition_seq, transition, recipient, user_id, customer_id, \
              payload, notice, traceparent, attempts, resends, lease_owner, \
              CAST({NOW_MS} - COALESCE(event_at, created_at) AS SIGNED) AS age_ms, \
-             CAST({NOW_MS} - uncertain_since AS SIGNED) AS uncertain_ms \
+             CAST({NOW_MS} - uncertain_since AS SIGNED) AS uncertain_ms, \
+             (SELECT COUNT(*) FROM t_alert_outbox AS part \
+                 WHERE part.digest_id = t_alert_outbox.id) AS members \
              FROM t_alert_outbox WHERE lease_owner = "
         ));
         taken.push_bind(&claim).push(" AND id");
@@ -157,6 +159,7 @@ fn due(paused: &[(i64, Channel)], full: &[Channel]) -> QueryBuilder<MySql> {
         " AND NOT EXISTS (SELECT 1 FROM t_alert_outbox AS earlier \
              WHERE earlier.device_sn = due.device_sn AND earlier.recipient = due.recipient \
              AND earlier.episode_key <> due.episode_key \
+             AND (earlier.digest_id IS NULL OR earlier.digest_id <> due.id) \
              AND (earlier.created_at < due.created_at \
              OR earlier.created_at = due.created_at AND earlier.id < due.id \
              AND earlier.created_at > {NOW_MS} - {}) AND earlier.state IN ('pending', 'in_digest'))",

@@ -68,8 +68,8 @@ impl Outbox {
     }
 
     /// Moves rows to their recipients. A row stays if none of its recipients can have it: their own
-    /// rows are final. The rows of `digests` are taken out first, to be moved by themselves. Returns
-    /// the number of rows that were moved.
+    /// rows are final. The rows of `digests`, and those folded into moved rows, are taken out, to be
+    /// moved by themselves. Returns the number of rows that were moved.
     pub async fn relocate(
         &self,
         moves: &[(i64, Vec<Recipient>)],
@@ -78,9 +78,7 @@ impl Outbox {
         let ids: Vec<i64> = moves.iter().map(|(id, _)| *id).collect();
         let mut transaction = self.transaction().await?;
         let digests = lock(&mut transaction, digests).await?;
-        if !digests.is_empty() {
-            dissolve(&mut transaction, &digests, "pending").await?;
-        }
+        dissolve(&mut transaction, &digests, "pending").await?;
         let ids = lock(&mut transaction, &ids).await?;
         let mut moved = Vec::new();
         for (id, recipients) in moves.iter().filter(|(id, _)| ids.contains(id)) {
@@ -89,6 +87,7 @@ impl Outbox {
                 moved.push(*id);
             }
         }
+        dissolve(&mut transaction, &moved, "pending").await?;
         settle(&mut transaction, &[&digests[..], &moved[..]].concat()).await?;
         transaction.commit().await?;
         Ok(moved.len() as u64)

@@ -87,6 +87,8 @@ pub struct Notification {
     pub age_ms: i64,
     /// Time since the notification may have arrived. `None`: it has not arrived.
     pub uncertain_ms: Option<i64>,
+    /// Number of other rows that the message reports.
+    pub members: i64,
 }
 
 impl Notification {
@@ -114,6 +116,16 @@ impl Notification {
     /// Whether the notification is a digest.
     pub fn is_digest(&self) -> bool {
         self.transition == DIGEST
+    }
+
+    /// Whether the message reports other rows: those of a digest, or those folded into this row.
+    pub fn has_members(&self) -> bool {
+        self.members > 0
+    }
+
+    /// Whether other rows are folded into this row.
+    pub fn leads(&self) -> bool {
+        self.has_members() && !self.is_digest()
     }
 
     /// Whether the notification reports an end.

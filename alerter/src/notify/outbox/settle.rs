@@ -1,4 +1,4 @@
-//! Stores the outcome of an attempt in the row, in the rows of its digest, and in the alerts.
+//! Stores the outcome of an attempt in the row, in the rows that it reports, and in the alerts.
 //!
 //! All changes are one transaction. Final rows are not changed.
 
@@ -45,7 +45,7 @@ impl Outbox {
     }
 }
 
-/// Settles a row, the rows of its digest and its alerts. Returns false if the row is final or
+/// Settles a row, the rows that it reports and its alerts. Returns false if the row is final or
 /// another sender has it.
 ///
 /// The alerts come first, as for whoever ends them or routes their notifications again: so none waits
@@ -62,13 +62,28 @@ pub async fn settle(
     if !settle_row(connection, notification, attempt).await? {
         return Ok(false);
     }
-    if notification.is_digest() && attempt.settlement == Settlement::Refused {
-        // Each of its rows is routed again by itself.
-        dissolve(connection, &[notification.id], "unrouted").await?;
-    } else if notification.is_digest() && attempt.settlement.is_final() {
-        settle_members(connection, &[notification.id]).await?;
+    if notification.has_members() && attempt.settlement.is_final() {
+        end_members(connection, notification, &attempt.settlement).await?;
     }
     Ok(true)
+}
+
+/// Settles the rows that a settled row reports beside itself.
+async fn end_members(
+    connection: &mut MySqlConnection,
+    notification: &Notification,
+    settlement: &Settlement,
+) -> Result<(), sqlx::Error> {
+    let ids = [notification.id];
+    if *settlement == Settlement::Refused {
+        // Each is routed again by itself.
+        dissolve(connection, &ids, "unrouted").await
+    } else if *settlement == Settlement::Sent || notification.is_digest() {
+        settle_members(connection, &ids).await
+    } else {
+        // The reason may be one of the leading row alone: its episode is over, its words are blocked.
+        dissolve(connection, &ids, "pending").await
+    }
 }
 
 async fn settle_row(
@@ -101,7 +116,8 @@ async fn settle_row(
     Ok(settled.rows_affected() > 0)
 }
 
-/// Gives the rows of these digests the settlement of their digest, if it is final.
+/// Gives the rows of these digests, or those folded into these rows, their settlement, if it is
+/// final.
 pub(super) async fn settle_members(
     connection: &mut MySqlConnection,
     digests: &[i64],
@@ -120,13 +136,16 @@ pub(super) async fn settle_members(
     Ok(())
 }
 
-/// Takes the rows of these digests out, and makes them due in `state`, as rows that no sender has had
-/// yet. What may have arrived in a digest may have arrived in each of its rows.
+/// Takes the rows of these digests, or those folded into these rows, out and makes them due in
+/// `state`, as rows that no sender has had yet. What may have arrived may have arrived with each.
 pub(super) async fn dissolve(
     connection: &mut MySqlConnection,
     digests: &[i64],
     state: &'static str,
 ) -> Result<(), sqlx::Error> {
+    if digests.is_empty() {
+        return Ok(());
+    }
     let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
         "UPDATE t_alert_outbox AS part \
          JOIN t_alert_outbox AS digest ON digest.id = part.digest_id \
@@ -144,11 +163,13 @@ async fn keys(
     connection: &mut MySqlConnection,
     notification: &Notification,
 ) -> Result<Vec<String>, sqlx::Error> {
-    if !notification.is_digest() {
-        return Ok(vec![notification.episode_key.clone()]);
+    // A digest's own key is that of no alert.
+    let mut keys = vec![notification.episode_key.clone()];
+    if notification.has_members() {
+        let query = "SELECT DISTINCT episode_key FROM t_alert_outbox WHERE digest_id = ?";
+        let members: Vec<String> =
+            sqlx::query_scalar(query).bind(notification.id).fetch_all(connection).await?;
+        keys.extend(members);
     }
-    sqlx::query_scalar("SELECT DISTINCT episode_key FROM t_alert_outbox WHERE digest_id = ?")
-        .bind(notification.id)
-        .fetch_all(connection)
-        .await
+    Ok(keys)
 }

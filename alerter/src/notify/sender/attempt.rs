@@ -42,8 +42,12 @@ impl Sender {
                 Attempt::not_sent(Settlement::Failed, "no_channel")
             });
         };
-        let job = SendJob { notification, address, notice: notification.notice() };
-        let now = match self.decide(&job, budget).await {
+        let mut job = SendJob { notification, address, notice: notification.notice() };
+        let decided = match self.read_beside(&mut job).await {
+            Ok(()) => self.decide(&job, budget).await,
+            Err(error) => Err(error),
+        };
+        let now = match decided {
             Ok(now) => now,
             Err(error) => {
                 debug!(%error, "cannot query the outbox, retrying");
@@ -61,6 +65,16 @@ impl Sender {
             return self.write_for_watch(notification, &job.address, job.notice, delayed).await;
         }
         self.send(&job, marks).await
+    }
+
+    /// Adds to the notice the other alerts that the message reports.
+    async fn read_beside(&self, job: &mut SendJob<'_>) -> Result<(), sqlx::Error> {
+        if let Some(notice) = &mut job.notice
+            && job.notification.leads()
+        {
+            notice.beside = self.outbox.beside(job.notification.id).await?;
+        }
+        Ok(())
     }
 
     async fn decide(

@@ -37,6 +37,7 @@ fn notification(key: &EpisodeKey, resends: i32) -> Notification {
         lease_owner: "me".into(),
         age_ms: 0,
         uncertain_ms: None,
+        members: 0,
     }
 }
 

@@ -115,6 +115,7 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
         since: None,
         plain_fields: BTreeSet::new(),
         digest_of: Some(alerts.len()),
+        beside: Vec::new(),
         routing: None,
     })
 }

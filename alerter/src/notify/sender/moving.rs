@@ -28,8 +28,8 @@ const PASS_INTERVAL: Duration = Duration::from_secs(5);
 type Passes = HashMap<AccountScope, (i64, Instant)>;
 
 impl Sender {
-    /// Routes again what nobody took, and moves what waits for accounts that do not send, until
-    /// `stop`. If a statement fails, the rows wait.
+    /// Routes again what nobody took, frees what another row left behind, and moves what waits for
+    /// accounts that do not send, until `stop`. If a statement fails, the rows wait.
     ///
     /// A pass under way at `stop` is abandoned: its transaction is undone. Its rows wait for another
     /// replica or the next process, unrouted ones until their lease is over.
@@ -40,6 +40,9 @@ impl Sender {
     async fn reroute_forever(&self) {
         let mut passes = Passes::new();
         loop {
+            if let Err(error) = self.outbox.free_others().await {
+                debug!(%error, "cannot free folded notifications, retrying");
+            }
             if let Err(error) = self.route_unrouted().await {
                 debug!(%error, "cannot route notifications again, retrying");
             }

@@ -80,8 +80,8 @@ pub fn request(account: &WecomAccount, userid: &str, notice: &Notice) -> Vec<u8>
     })
 }
 
-/// Headline; patient and ward; time, and since when; and as much of the rule's text, or the
-/// digest's lines, as fits.
+/// Headline; patient and ward; time, and since when; as much of the rule's text, or the digest's
+/// lines, as fits; and a line for each other alert.
 fn content(notice: &Notice, form: WecomForm) -> String {
     let literally: fn(&str) -> String = match form {
         WecomForm::Text => plain,
@@ -104,8 +104,10 @@ fn content(notice: &Notice, form: WecomForm) -> String {
         Some(_) => notice.text.lines().map(literally).collect::<Vec<_>>().join("\n"),
         None => literally(&notice.text),
     };
-    let room = CONTENT_BYTES_MAX.saturating_sub(head.len());
-    format!("{head}{}", cut(&text, room))
+    let lines = notice.beside_lines();
+    let beside: String = lines.iter().map(|line| format!("\n{}", literally(line))).collect();
+    let room = CONTENT_BYTES_MAX.saturating_sub(head.len() + beside.len());
+    format!("{head}{}{beside}", cut(&text, room))
 }
 
 impl Wecom {

@@ -95,6 +95,23 @@ fn a_digest_has_a_line_for_each_alert() {
 }
 
 #[test]
+fn other_alerts_follow_the_text_in_lines_of_their_own_however_long_the_text_is() {
+    let leading = |text: String| Notice {
+        text,
+        beside: vec!["【中级】血氧过低 85 (<90)".into(), "【低级】体温过高 38.5 (>38)".into()],
+        ..notice()
+    };
+    let lines = "\n【中级】血氧过低 85 (＜90)\n【低级】体温过高 38.5 (＞38)";
+    let head = "【严重】心率过高 133 (>120)\nA1\n2025-09-02 12:00:00\n";
+    let short = content(&leading("心率 133".into()), WecomForm::Text);
+    assert_eq!(short, format!("{head}心率 133{lines}"));
+    for form in [WecomForm::Text, WecomForm::Markdown] {
+        let long = content(&leading("心".repeat(10_000)), form);
+        assert!(long.len() <= CONTENT_BYTES_MAX && long.ends_with(&format!("…{lines}")), "{long}");
+    }
+}
+
+#[test]
 fn no_name_and_no_text_becomes_a_link_or_a_line_or_makes_a_message_too_long() {
     let own = content_of(&request(&account(), "u", &Notice { text: String::new(), ..notice() }));
     let marks = |content: &str| ["<", "&", "://", "\n"].map(|mark| content.matches(mark).count());

@@ -1,4 +1,5 @@
-//! Notifications that go to others than those for whom they were written.
+//! Whom a notification reaches, and in which message.
 
+pub mod one_message;
 pub mod rerouted;
 pub mod routed_again;

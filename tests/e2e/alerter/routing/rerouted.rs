@@ -20,7 +20,7 @@ use crate::support::{delivered, judged, measure};
 pub(super) const SOON: Duration = Duration::from_secs(60);
 
 /// Longer than the alerter caches addresses and accounts.
-const CACHED: Duration = Duration::from_secs(11);
+pub(super) const CACHED: Duration = Duration::from_secs(11);
 
 /// The pause between two attempts of a test to be noticed.
 pub(super) const PAUSE: Duration = Duration::from_millis(500);

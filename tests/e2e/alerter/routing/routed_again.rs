@@ -9,9 +9,10 @@ use ljwx_tests::fleet::TENANT;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 
-use super::rerouted::{PAUSE, SOON, add, breach, inbox, outbox, recover, users, world};
+use super::rerouted::{CACHED, PAUSE, SOON, add, breach, inbox, outbox, recover, users, world};
 use crate::alerter::people::reach;
 use crate::alerter::sender::NOW_MS;
+use crate::support::measure;
 
 /// Breaks the tenant's official account.
 const BREAK: &str =
@@ -273,6 +274,67 @@ async fn notifications_of_one_time_hold_back_each_other_for_ten_minutes_at_most(
     world.database.execute(ten_minutes).await?;
     inbox(&wechat, "o6", 1).await?;
     outbox(&world, &[of("openid:o5", "sent"), of("openid:o6", "sent")].concat()).await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+/// Lets an alert that has lasted for half a minute become critical.
+const ESCALATE: &str =
+    "UPDATE t_alert_rules SET escalation = '[{\"after_seconds\": 30, \"to\": \"critical\"}]'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_refused_a_rise_is_asked_no_more_and_the_end_goes_to_who_was_told() -> Result<()> {
+    let (world, wechat) = world("refusedrise").await?;
+    reach(&world, TENANT, 0, "wecom", "desk").await?;
+    world.database.execute(ESCALATE).await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    breach(&gateway, &world.device(1)).await?;
+    inbox(&wechat, NURSE, 1).await?;
+    wechat.set(|settings| settings.not_following.extend([NURSE.to_owned()]));
+    let now = || jiff::Timestamp::now().as_second();
+    measure(&gateway, &world.device(1), now(), &[133]).await?;
+    let told = inbox(&wechat, "desk", 1).await?;
+    ensure!(told[0].contains("升级"), "{told:?}");
+    measure(&gateway, &world.device(1), now() + 1, &[80]).await?;
+    inbox(&wechat, "desk", 2).await?;
+    let nurse = format!("openid:{NURSE}");
+    let nurses = [(nurse.as_str(), "sent"), (nurse.as_str(), "refused")];
+    outbox(&world, &[&nurses[..], &[("wecom:desk", "sent"); 2]].concat()).await?;
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rise_that_reaches_nobody_new_is_told_at_once_to_who_was_told_and_later_to_others_alone()
+-> Result<()> {
+    let (world, wechat) = world("owedrise").await?;
+    world.database.execute(ESCALATE).await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    breach(&gateway, &world.device(1)).await?;
+    inbox(&wechat, NURSE, 1).await?;
+    world.database.execute("DELETE FROM t_alert_recipient_address").await?;
+    pass(CACHED).await;
+    let now = || jiff::Timestamp::now().as_second();
+    measure(&gateway, &world.device(1), now(), &[133]).await?;
+    let told = inbox(&wechat, NURSE, 2).await?;
+    ensure!(told[1].contains("升级"), "{told:?}");
+
+    reach(&world, TENANT, 0, "wecom", "desk").await?;
+    eventually(SOON, "the next breach notifies the desk", || async {
+        measure(&gateway, &world.device(1), now(), &[134]).await?;
+        pass(PAUSE).await;
+        Ok((!wechat.inbox("desk").is_empty()).then_some(()))
+    })
+    .await?;
+    let told = inbox(&wechat, "desk", 1).await?;
+    ensure!(told[0].contains("持续"), "{told:?}");
+    let nurse = format!("openid:{NURSE}");
+    let sent = (nurse.as_str(), "sent");
+    outbox(&world, &[sent, sent, ("wecom:desk", "sent")]).await?;
+    gateway.terminate().await?;
     alerter.terminate().await?;
     world.finish().await
 }

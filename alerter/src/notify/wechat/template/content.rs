@@ -29,7 +29,7 @@ pub enum Content {
     Org,
     /// Number of alerts.
     Count,
-    /// The rule's text.
+    /// The rule's text, and a line for each other alert.
     Text,
 }
 
@@ -53,8 +53,12 @@ impl Notice {
             },
             Content::Device => self.device_sn.clone(),
             Content::Org => self.ward.clone().unwrap_or_default(),
-            Content::Count => self.digest_of.unwrap_or(1).to_string(),
-            Content::Text => self.text.clone(),
+            Content::Count => self.alerts().to_string(),
+            Content::Text => {
+                let mut lines = vec![self.text.clone()];
+                lines.extend(self.beside_lines());
+                lines.join("\n")
+            }
         }
     }
 
@@ -132,6 +136,11 @@ mod tests {
         assert_eq!(silent.content(Content::Reading), "1小时2分");
         let back = Notice { transition: TransitionKind::Resolved, value: Some(0.0), ..silent };
         assert_eq!(back.content(Content::Value), "");
+        let leading =
+            Notice { beside: vec!["【低级】血氧过低 85 (<90)".into()], ..notice() };
+        assert_eq!(leading.content(Content::Event), "心率过高 151 等2条");
+        assert_eq!(leading.content(Content::Count), "2");
+        assert_eq!(leading.content(Content::Text), "心率 133\n【低级】血氧过低 85 (<90)");
         let since = Some("2025-09-02T11:50:07".parse().unwrap());
         let later = Notice { since, ..notice() };
         assert_eq!(later.content(Content::Time), "2025-09-02 11:50起");

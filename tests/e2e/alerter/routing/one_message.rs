@@ -1,0 +1,190 @@
+//! Alerts of one reading reach a person as one message, and stay alerts and rows of their own.
+
+use anyhow::{Result, ensure};
+use ljwx_tests::fakes::wechat::{Effect, Endpoint, FakeWechat, Fault, Moment, NURSE};
+use ljwx_tests::fleet::TENANT;
+use ljwx_tests::stack::process::Service;
+use ljwx_tests::stack::wait::eventually;
+use ljwx_tests::stack::world::World;
+use serde_json::json;
+
+use super::rerouted::{self, inbox, outbox};
+use crate::alerter::people::reach;
+use crate::alerter::sender::{add, row};
+use crate::support::{SOON, delivered, report};
+
+/// Returns a world with a critical rule on heart rate above 120, and a minor one of these values.
+async fn world(name: &str, sign: &str, min: &str, max: &str) -> Result<(World, FakeWechat)> {
+    let (world, wechat) = rerouted::world(name).await?;
+    let critical = "UPDATE t_alert_rules SET trend_duration = 1, severity_level = 'critical'";
+    world.database.execute(critical).await?;
+    let minor = format!(
+        "INSERT INTO t_alert_rules (rule_type, physical_sign, threshold_min, threshold_max, \
+         severity_level, notification_type) VALUES ('minor', '{sign}', {min}, {max}, 'minor', \
+         'wechat')"
+    );
+    world.database.execute(&minor).await?;
+    Ok((world, wechat))
+}
+
+/// Sends a reading of this many seconds ago, of the first device.
+async fn measure(
+    world: &World,
+    gateway: &Service,
+    ago: i64,
+    (rate, oxygen): (i32, i32),
+) -> Result<()> {
+    let vitals = json!({"heart_rate": rate, "blood_oxygen": oxygen});
+    report(gateway, &world.device(1), jiff::Timestamp::now().as_second() - ago, vitals).await
+}
+
+/// Waits until a table has this many rows.
+async fn rows(world: &World, table: &str, count: i64) -> Result<()> {
+    eventually(SOON, &format!("{count} rows in {table}"), || async {
+        let found = world.database.count(table).await?;
+        ensure!(found == count, "{found} are");
+        Ok(Some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_of_one_reading_are_one_message_and_stay_two_alerts() -> Result<()> {
+    let (world, wechat) = world("onereading", "blood_oxygen", "90", "NULL").await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    measure(&world, &gateway, 60, (150, 85)).await?;
+    let told = inbox(&wechat, NURSE, 1).await?;
+    let shown = format!("{} · 心率过高 150 等2条 · 严重 · ", world.device(1));
+    ensure!(told[0].starts_with(&shown), "{told:?}");
+    rows(&world, "t_alert_info WHERE alert_status = 'NOTIFIED'", 2).await?;
+    rows(&world, "t_alert_action_log WHERE result = 'success'", 2).await?;
+    rows(&world, "t_alert_outbox WHERE state = 'sent' AND digest_id IS NOT NULL", 1).await?;
+
+    // One alert ends, then the other one.
+    measure(&world, &gateway, 45, (80, 85)).await?;
+    inbox(&wechat, NURSE, 2).await?;
+    measure(&world, &gateway, 30, (80, 97)).await?;
+    let told = inbox(&wechat, NURSE, 3).await?;
+    ensure!(told[1].contains("已恢复 心率 80 · ") && told[2].contains("血氧"), "{told:?}");
+    let nurse = format!("openid:{NURSE}");
+    outbox(&world, &[(nurse.as_str(), "sent"); 4]).await?;
+    ensure!(wechat.delivered() == 3, "{:#?}", wechat.messages());
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_down_is_one_message() -> Result<()> {
+    let (world, wechat) = world("stepdown", "heart_rate", "NULL", "110").await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    measure(&world, &gateway, 60, (130, 97)).await?;
+    inbox(&wechat, NURSE, 1).await?;
+    // The critical alert ends, and the minor one, which was inhibited, goes on.
+    measure(&world, &gateway, 45, (115, 97)).await?;
+    let told = inbox(&wechat, NURSE, 2).await?;
+    ensure!(!told[0].contains("等") && told[1].contains("等2条"), "{told:?}");
+    measure(&world, &gateway, 30, (80, 97)).await?;
+    inbox(&wechat, NURSE, 3).await?;
+    let nurse = format!("openid:{NURSE}");
+    outbox(&world, &[(nurse.as_str(), "sent"); 4]).await?;
+    ensure!(wechat.delivered() == 3, "{:#?}", wechat.messages());
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_wecom_each_alert_has_a_line_also_if_the_message_is_sent_again() -> Result<()> {
+    let (world, wechat) = world("lines", "blood_oxygen", "90", "NULL").await?;
+    world.database.execute("DELETE FROM t_alert_recipient_address").await?;
+    reach(&world, TENANT, 0, "wecom", "desk").await?;
+    // The message arrives, and the alerter cannot know.
+    wechat.inject(Fault::on(Endpoint::Send, Effect::Cut(Moment::After)).times(1));
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    measure(&world, &gateway, 60, (150, 85)).await?;
+    outbox(&world, &[("wecom:desk", "sent"); 2]).await?;
+    let told = inbox(&wechat, "desk", 1).await?;
+    let lines: Vec<_> = told[0].lines().collect();
+    let (first, last) = ("【严重】心率过高 150 (>120)", "【低级】血氧过低 85 (＜90)");
+    ensure!(lines.len() == 5 && (lines[0], lines[4]) == (first, last), "{told:?}");
+    ensure!(wechat.sends() == 2, "{} sends", wechat.sends());
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_sender_dies_is_received_once_and_settles_both_alerts() -> Result<()> {
+    let (world, wechat) = world("deadsender", "blood_oxygen", "90", "NULL").await?;
+    let hang = Fault::on(Endpoint::Send, Effect::Hang(Moment::After)).times(1);
+    let hang = wechat.inject(hang);
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    measure(&world, &gateway, 60, (150, 85)).await?;
+    delivered(&wechat, 1).await?;
+    alerter.kill().await?;
+    hang.end();
+    world.database.execute("UPDATE t_alert_outbox SET lease_until = 0").await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    let nurse = format!("openid:{NURSE}");
+    outbox(&world, &[(nurse.as_str(), "sent"); 2]).await?;
+    rows(&world, "t_alert_info WHERE alert_status = 'NOTIFIED'", 2).await?;
+    inbox(&wechat, NURSE, 1).await?;
+    ensure!(wechat.sends() == 2, "{} sends", wechat.sends());
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_refused_message_each_alert_goes_to_others_by_itself() -> Result<()> {
+    let (world, wechat) = world("refusedboth", "blood_oxygen", "90", "NULL").await?;
+    reach(&world, TENANT, 0, "wecom", "desk").await?;
+    wechat.set(|settings| settings.not_following.extend([NURSE.to_owned()]));
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    measure(&world, &gateway, 60, (150, 85)).await?;
+    let told = inbox(&wechat, "desk", 2).await?;
+    for sign in ["】心率", "】血氧"] {
+        let about = told.iter().filter(|text| text.contains(sign)).count();
+        ensure!(about == 1, "{about} messages about {sign}: {told:?}");
+    }
+    let nurse = format!("openid:{NURSE}");
+    let (refused, sent) = ((nurse.as_str(), "refused"), ("wecom:desk", "sent"));
+    outbox(&world, &[refused, refused, sent, sent]).await?;
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_leading_row_leaves_behind_goes_by_itself() -> Result<()> {
+    let (world, wechat) = rerouted::world("leftbehind").await?;
+    let pending = |number: usize| {
+        row(number, (TENANT, &format!("openid:o{number}")), "major", ("pending", 0))
+    };
+    add(&world, (1..=4).map(pending)).await?;
+    for sql in [
+        "UPDATE t_alert_outbox AS part JOIN t_alert_outbox AS leader \
+         ON (leader.device_sn, part.device_sn) IN (('D1', 'D2'), ('D3', 'D4')) \
+         SET part.state = 'in_digest', part.digest_id = leader.id",
+        // A sender of an older version sent the first row alone.
+        "UPDATE t_alert_outbox SET state = 'sent' WHERE device_sn = 'D1'",
+        // The end of an alert of which the person was not notified is dropped.
+        "UPDATE t_alert_outbox SET transition = 'resolved' WHERE device_sn = 'D3'",
+    ] {
+        world.database.execute(sql).await?;
+    }
+    let alerter = world.alerter(&wechat).start().await?;
+    let states = ["sent", "sent", "dropped", "sent"];
+    let people = ["openid:o1", "openid:o2", "openid:o3", "openid:o4"];
+    let expected: Vec<_> = people.into_iter().zip(states).collect();
+    outbox(&world, &expected).await?;
+    ensure!(wechat.delivered() == 2, "{:#?}", wechat.messages());
+    alerter.terminate().await?;
+    world.finish().await
+}
