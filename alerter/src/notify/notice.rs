@@ -4,6 +4,7 @@
 //! platform.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use jiff::civil::DateTime;
@@ -90,6 +91,14 @@ pub struct Notice {
 const BESIDE_LINES_MAX: usize = 4;
 
 impl Notice {
+    /// Returns the place of the notice among those of one message. What opens or goes on comes before
+    /// what is over, and the most severe comes first. A step down goes on, as severe as what is left
+    /// of it.
+    pub fn place(&self) -> (bool, Reverse<Severity>) {
+        let severity = self.goes_on.unwrap_or(self.severity);
+        (self.is_over() && self.goes_on.is_none(), Reverse(severity))
+    }
+
     /// Returns the number of alerts that the message reports.
     pub fn alerts(&self) -> usize {
         self.digest_of.unwrap_or(self.beside.len() + 1)

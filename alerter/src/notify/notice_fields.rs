@@ -22,13 +22,7 @@ impl Notice {
 
     /// Whether the notice reports the end of an episode, whatever the reason.
     pub const fn is_over(&self) -> bool {
-        matches!(
-            self.transition,
-            TransitionKind::Resolved
-                | TransitionKind::Stale
-                | TransitionKind::Superseded
-                | TransitionKind::Closed
-        )
+        self.transition.is_end()
     }
 
     /// Returns the severity, or that the episode is over. After a step down, returns the severity of

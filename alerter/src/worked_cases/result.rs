@@ -7,7 +7,7 @@ use ljwx_reading::{DeviceSn, wall_text};
 use serde_json::{Map, Value, json};
 
 use crate::engine::Change;
-use crate::engine::episode::TransitionKind;
+use crate::engine::episode::{Transition, TransitionKind};
 use crate::engine::routing::Routed;
 use crate::notify::address::Address;
 use crate::notify::recipients::choice::Choice;
@@ -158,9 +158,13 @@ fn transition(place: Option<usize>, change: &Change) -> Map<String, Value> {
     found
 }
 
-/// Returns a message about these changes. The most severe change leads.
+/// Returns a message about these changes. The most severe change leads, and ends come last, except an
+/// end after which a lower rule goes on.
 fn message(address: &Address, mut changes: Vec<&Change>) -> Value {
-    changes.sort_by_key(|change| Reverse(change.transition.severity));
+    changes.sort_by_key(|change| {
+        let Transition { to, severity, goes_on, .. } = change.transition;
+        (to.is_end() && goes_on.is_none(), Reverse(goes_on.unwrap_or(severity)))
+    });
     let alone = |mut all: Vec<Value>| if all.len() == 1 { all.remove(0) } else { all.into() };
     let rules: Vec<Value> = changes.iter().map(|change| change.rule_id.into()).collect();
     let whats: Vec<Value> =

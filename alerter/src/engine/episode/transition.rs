@@ -40,6 +40,11 @@ impl TransitionKind {
             Self::Closed => "closed",
         }
     }
+
+    /// Whether the episode is over after the transition.
+    pub const fn is_end(self) -> bool {
+        matches!(self, Self::Resolved | Self::Superseded | Self::Stale | Self::Closed)
+    }
 }
 
 /// A change that is recorded.

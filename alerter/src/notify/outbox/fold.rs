@@ -1,10 +1,9 @@
 //! Folds the notifications of one moment into one message for each recipient.
 //!
-//! Each stays a row. The most severe row leads: its message reports the others, and they are sent
-//! with it. If it is not sent, they go by themselves. A row that leads has no bytes at first, because
-//! its request depends on the others.
+//! Each stays a row. One row leads: its message reports the others, and they are sent with it. If it
+//! is not sent, they go by themselves. A row that leads has no bytes at first, because its request
+//! depends on the others.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ljwx_ledger::mysql::MySqlConnection;
@@ -21,7 +20,7 @@ use crate::rules::channel::Channel;
 const LEADERS_MAX: usize = 100;
 
 /// The transitions of a device that are notified together, because they arise from one reading or
-/// one look: their episodes and numbers, most severe first.
+/// one look: their episodes and numbers, in the order of [`Notice::place`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment(Vec<(EpisodeKey, u32)>);
 
@@ -39,8 +38,7 @@ impl Moment {
         }
         let several = devices.into_values().filter(|transitions| transitions.len() > 1);
         let moment = |mut transitions: Vec<&NewNotification>| {
-            // Of two that are equally severe, one that lasts leads.
-            transitions.sort_by_key(|one| (Reverse(one.severity), one.notice.is_over()));
+            transitions.sort_by_key(|one| one.notice.place());
             Self(transitions.iter().map(|one| (one.key.clone(), one.transition_seq)).collect())
         };
         several.map(moment).collect()
@@ -62,13 +60,33 @@ struct NewRow {
 /// Folds the rows of a moment. Messages on the watch stay single, because the watch lists them.
 pub async fn fold(connection: &mut MySqlConnection, moment: &Moment) -> Result<(), sqlx::Error> {
     let rows: Vec<NewRow> = waiting(moment).build_query_as().fetch_all(&mut *connection).await?;
-    for (leader, others) in choose(moment, &rows) {
+    let chosen = choose(moment, &rows);
+    for (leader, others) in &chosen {
         let mut query: QueryBuilder<MySql> =
             QueryBuilder::new("UPDATE t_alert_outbox SET state = 'in_digest', digest_id = ");
-        query.push_bind(leader).push(" WHERE state = 'pending' AND id");
-        push_in(&mut query, &others);
+        query.push_bind(*leader).push(" WHERE state = 'pending' AND id");
+        push_in(&mut query, others);
         query.build().execute(&mut *connection).await?;
     }
+    raise(connection, chosen.into_iter().map(|(leader, _)| leader).collect()).await
+}
+
+/// Makes leading rows as severe as the rows that are folded into them: the order of the messages, and
+/// what may wait, follow from the severity.
+async fn raise(connection: &mut MySqlConnection, leaders: Vec<i64>) -> Result<(), sqlx::Error> {
+    if leaders.is_empty() {
+        return Ok(());
+    }
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(
+        "UPDATE t_alert_outbox AS leader JOIN ( \
+             SELECT digest_id, MAX(severity) AS severity FROM t_alert_outbox WHERE digest_id",
+    );
+    push_in(&mut query, &leaders);
+    query.push(
+        " GROUP BY digest_id) AS folded ON folded.digest_id = leader.id \
+         SET leader.severity = GREATEST(leader.severity, folded.severity)",
+    );
+    query.build().execute(connection).await?;
     Ok(())
 }
 
@@ -143,7 +161,8 @@ pub async fn refold(
 }
 
 impl Outbox {
-    /// Returns the headlines of the rows that are folded into a row, most severe first.
+    /// Returns the headlines of the rows that are folded into a row, in the order of
+    /// [`Notice::place`].
     pub async fn beside(&self, leader: i64) -> Result<Vec<String>, sqlx::Error> {
         let query = "SELECT notice FROM t_alert_outbox WHERE digest_id = ? \
                      AND state = 'in_digest' ORDER BY id";
@@ -151,7 +170,7 @@ impl Outbox {
             sqlx::query_scalar(query).bind(leader).fetch_all(&self.pool).await?;
         let notices = stored.iter().filter_map(|notice| serde_json::from_str(notice).ok());
         let mut notices: Vec<Notice> = notices.collect();
-        notices.sort_by_key(|notice| (Reverse(notice.severity), notice.is_over()));
+        notices.sort_by_key(Notice::place);
         Ok(notices.iter().map(Notice::headline).collect())
     }
 
@@ -200,31 +219,33 @@ mod tests {
             severity,
             event_ms: 0,
             customer_id: 7,
-            notice: Notice { device_sn: device_sn.into(), ..test_support::notice() },
+            notice: Notice { device_sn: device_sn.into(), severity, ..test_support::notice() },
             traceparent: None,
         }
     }
 
     #[test]
-    fn a_moment_has_the_transitions_of_one_device_most_severe_first() {
-        let over = |mut one: NewNotification| {
+    fn a_moment_has_the_transitions_of_one_device_ends_last_and_the_most_severe_first() {
+        let ended = |mut one: NewNotification, goes_on| {
             one.notice.transition = TransitionKind::Resolved;
+            one.notice.goes_on = goes_on;
             one
         };
         let added = [
             notified("A1", 1, 0, Minor),
-            over(notified("A1", 2, 1, Major)),
+            ended(notified("A1", 2, 1, Major), None),
             notified("B2", 3, 0, Major),
             notified("A1", 4, 0, Major),
             notified("A1", 4, 0, Major),
             notified("A1", 4, 1, Critical),
-            notified("C3", 5, 0, Minor),
-            notified("C3", 6, 2, Critical),
+            notified("C3", 5, 0, Major),
+            ended(notified("C3", 6, 2, Critical), Some(Minor)),
+            notified("C3", 7, 0, Minor),
         ];
         let moment = |transitions: &[(i64, u32)]| {
             Moment(transitions.iter().map(|(rule_id, seq)| (key(*rule_id), *seq)).collect())
         };
-        let expected = [moment(&[(4, 0), (2, 1), (1, 0)]), moment(&[(6, 2), (5, 0)])];
+        let expected = [moment(&[(4, 0), (1, 0), (2, 1)]), moment(&[(5, 0), (6, 2), (7, 0)])];
         assert_eq!(Moment::of(&added), expected);
         assert!(Moment::of(&added[2..5]).is_empty(), "two recipients of one transition");
     }

@@ -76,6 +76,22 @@ async fn alerts_of_one_reading_are_one_message_and_stay_two_alerts() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_opening_leads_before_the_end_of_a_worse_alert_and_is_as_urgent() -> Result<()> {
+    let (world, wechat) = world("openingleads", "blood_oxygen", "90", "NULL").await?;
+    let (gateway, alerter) =
+        tokio::try_join!(world.gateway().start(), world.alerter(&wechat).start())?;
+    measure(&world, &gateway, 60, (150, 97)).await?;
+    inbox(&wechat, NURSE, 1).await?;
+    measure(&world, &gateway, 45, (80, 85)).await?;
+    let told = inbox(&wechat, NURSE, 2).await?;
+    ensure!(told[1].contains("血氧过低 85 等2条 · 低级"), "{told:?}");
+    rows(&world, "t_alert_outbox WHERE state = 'sent' AND severity = 5", 3).await?;
+    gateway.terminate().await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_step_down_is_one_message() -> Result<()> {
     let (world, wechat) = world("stepdown", "heart_rate", "NULL", "110").await?;
     let (gateway, alerter) =
