@@ -174,7 +174,7 @@ async fn names_of_every_kind_fit_both_platforms_at_the_first_attempt() -> Result
         ]
     });
     add(&world, rows).await?;
-    let alerter = world.alerter(&wechat).env("STORM_ALERTS_PER_MINUTE", "1000").start().await?;
+    let alerter = world.alerter(&wechat).start().await?;
     delivered(&wechat, 2 * names.len() as u64).await?;
     ensure!(wechat.sends() == 2 * names.len(), "{} sends: some were refused", wechat.sends());
     for message in wechat.messages() {

@@ -79,15 +79,17 @@ async fn settle_row(
     let delay =
         if let Settlement::Retry(delay) = attempt.settlement { milliseconds(delay) } else { 0 };
     // A sent row is settled even if another sender owns the row now. Other outcomes need the lease.
+    // If the severity has risen meanwhile, the row is due at once: the rise waits behind it.
     let query = format!(
         "UPDATE t_alert_outbox SET state = ?, attempts = attempts + ?, lease_until = 0, \
-         next_attempt_at = {NOW_MS} + ?, last_errcode = ?, last_error = ?, \
+         next_attempt_at = {NOW_MS} + IF(severity > ?, 0, ?), last_errcode = ?, last_error = ?, \
          finished_at = IF(?, {NOW_MS}, NULL), uncertain_since = IF(?, uncertain_since, NULL) \
          WHERE id = ? AND state = 'pending' AND (? OR lease_owner = ?)"
     );
     let settled = sqlx::query(sqlx::AssertSqlSafe(query))
         .bind(attempt.settlement.state())
         .bind(i32::from(attempt.requested))
+        .bind(notification.severity)
         .bind(delay)
         .bind(attempt.errcode)
         .bind(attempt.reason.as_deref().map(|reason| cut(reason, REASON_BYTES_MAX)))

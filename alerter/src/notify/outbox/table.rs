@@ -15,6 +15,9 @@ pub(crate) const NOW_MS: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 /// Matches rows that the recipient received or may have received.
 pub(super) const NOTIFIED: &str = "(state = 'sent' OR uncertain_since IS NOT NULL)";
 
+/// The reason of a row that waits because its recipient is at the limit.
+pub const RECIPIENT_LIMIT: &str = "recipient_limit";
+
 /// Longest reason that a row holds, in bytes.
 pub(super) const REASON_BYTES_MAX: usize = 255;
 
