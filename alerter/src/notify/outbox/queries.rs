@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use ljwx_ledger::mysql::MySqlConnection;
 use sqlx::{MySql, QueryBuilder, Row};
 
+use crate::engine::episode::TransitionKind;
 use crate::mysql::alert_rows::OVER;
 use crate::notify::outbox::notification::Notification;
 use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, push_in};
@@ -33,13 +34,17 @@ impl Outbox {
     }
 
     /// Whether the episode, or any episode of a digest, still fires. If the table rejected an
-    /// alert, its episode has no row and counts as firing.
+    /// alert, its episode has no row and counts as firing. So does an end in a digest: whoever was
+    /// notified of an episode is notified of its end.
     pub async fn still_fires(&self, notification: &Notification) -> Result<bool, sqlx::Error> {
         let query = if notification.is_digest() {
             format!(
                 "SELECT COUNT(*) FROM t_alert_outbox AS part \
                  LEFT JOIN t_alert_info AS alert ON alert.dedup_key = part.episode_key \
-                 WHERE part.digest_id = ? AND (alert.dedup_key IS NULL OR NOT ({OVER}))"
+                 WHERE part.digest_id = ? AND (part.transition IN ('{}', '{}') \
+                 OR alert.dedup_key IS NULL OR NOT ({OVER}))",
+                TransitionKind::Resolved.as_str(),
+                TransitionKind::Stale.as_str()
             )
         } else {
             format!("SELECT NOT EXISTS (SELECT 1 FROM t_alert_info WHERE dedup_key = ? AND {OVER})")
