@@ -13,7 +13,9 @@ use crate::mysql::alert_rows::{EpisodeKey, OVER};
 use crate::notify::notice::Notice;
 use crate::notify::outbox::add::stored;
 use crate::notify::outbox::notification::DIGEST;
-use crate::notify::outbox::table::{NOW_MS, Outbox, RECIPIENT_LIMIT, milliseconds, push_in};
+use crate::notify::outbox::table::{
+    FROM_DIGEST, NOW_MS, Outbox, RECIPIENT_LIMIT, milliseconds, push_in,
+};
 use crate::rules::severity::Severity;
 
 /// Most rows of one digest. Further rows wait for the next digest.
@@ -43,7 +45,10 @@ pub struct WaitingRow {
 
 /// Matches rows that a digest may take. A critical row is a message of its own.
 pub(super) fn may_join() -> String {
-    format!("severity < {} AND transition <> '{DIGEST}'", Severity::Critical.number())
+    format!(
+        "severity < {} AND transition <> '{DIGEST}' AND NOT (last_error <=> '{FROM_DIGEST}')",
+        Severity::Critical.number()
+    )
 }
 
 impl Outbox {
@@ -87,7 +92,8 @@ impl Outbox {
             return Ok(0);
         }
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
-            "UPDATE t_alert_outbox SET next_attempt_at = {until}, last_error = '{RECIPIENT_LIMIT}' \
+            "UPDATE t_alert_outbox SET next_attempt_at = {until}, last_error = \
+             IF(last_error <=> '{FROM_DIGEST}', last_error, '{RECIPIENT_LIMIT}') \
              WHERE state = 'pending' AND severity < {critical} AND lease_until <= {NOW_MS} AND id"
         ));
         push_in(&mut query, &ids);

@@ -11,7 +11,9 @@ use crate::notify::device_message::{self, DeviceMessage};
 use crate::notify::notice::cut;
 use crate::notify::outbox::attempt::{Attempt, Settlement};
 use crate::notify::outbox::notification::Notification;
-use crate::notify::outbox::table::{NOW_MS, Outbox, REASON_BYTES_MAX, milliseconds, push_in};
+use crate::notify::outbox::table::{
+    FROM_DIGEST, NOW_MS, Outbox, REASON_BYTES_MAX, milliseconds, push_in,
+};
 
 impl Outbox {
     /// Stores the outcome of an attempt and releases the row.
@@ -65,6 +67,9 @@ pub async fn settle(
     if notification.is_digest() && attempt.settlement == Settlement::Refused {
         // Each of its rows is routed again by itself.
         dissolve(connection, &[notification.id], "unrouted").await?;
+    } else if notification.is_digest() && attempt.settlement == Settlement::Moved {
+        // The platform refused the content, which is at fault in one of its rows.
+        dissolve(connection, &[notification.id], "pending").await?;
     } else if notification.is_digest() && attempt.settlement.is_final() {
         settle_members(connection, &[notification.id]).await?;
     }
@@ -122,8 +127,10 @@ pub(super) async fn settle_members(
     Ok(())
 }
 
-/// Takes the rows of these digests out, and makes them due in `state`, as rows that no sender has had
-/// yet. What may have arrived in a digest may have arrived in each of its rows.
+/// Takes the rows of these digests out, and makes them due in `state`, as rows that no sender has
+/// had yet. What may have arrived in a digest may have arrived in each of its rows. The rows of a
+/// digest whose content was refused are sent by themselves: only such a digest is settled as moved
+/// before.
 pub(super) async fn dissolve(
     connection: &mut MySqlConnection,
     digests: &[i64],
@@ -133,7 +140,8 @@ pub(super) async fn dissolve(
         "UPDATE t_alert_outbox AS part \
          JOIN t_alert_outbox AS digest ON digest.id = part.digest_id \
          SET part.state = '{state}', part.digest_id = NULL, part.lease_owner = NULL, \
-         part.next_attempt_at = {NOW_MS}, part.uncertain_since = digest.uncertain_since \
+         part.next_attempt_at = {NOW_MS}, part.uncertain_since = digest.uncertain_since, \
+         part.last_error = IF(digest.state = 'moved', '{FROM_DIGEST}', part.last_error) \
          WHERE part.state = 'in_digest' AND digest.id"
     ));
     push_in(&mut query, digests);

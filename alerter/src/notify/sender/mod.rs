@@ -223,7 +223,9 @@ impl Sender {
         notification: &Notification,
         attempt: &Attempt,
     ) -> Result<Settlement, Arc<sqlx::Error>> {
-        if matches!(attempt.settlement, Settlement::Refused | Settlement::Moved) {
+        // A digest whose content is refused has nobody else. Its rows are sent one by one.
+        let is_moved = attempt.settlement == Settlement::Moved && !notification.is_digest();
+        if attempt.settlement == Settlement::Refused || is_moved {
             return self.hand_on(notification, attempt).await;
         }
         self.outbox.settle(notification, attempt).await?;
