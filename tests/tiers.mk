@@ -61,6 +61,8 @@ MYSQL := \
   faults::database:: \
   alerter::silences:: \
   alerter::templates:: \
+  alerter::waiting::every_worked_example_of_a_queue_goes_as_written \
+  alerter::waiting::what_waits_for_its_minute_goes_once_its_alert_becomes_critical \
   faults::silent:: \
   worker::tables:: \
   worker::where_is:: \

@@ -170,16 +170,13 @@ impl DeviceArgs {
 /// Limits of notifications.
 #[derive(Debug, Clone, Args)]
 pub struct LimitArgs {
-    /// Messages to one recipient in a minute, over all replicas; further messages wait. WeCom
-    /// silently loses messages beyond 30.
+    /// Messages to one recipient in a minute, over all replicas; further messages become a digest.
+    /// Critical ones wait only beyond 28: WeCom silently loses messages beyond 30.
     #[arg(long, env = "RECIPIENT_MESSAGES_PER_MINUTE", default_value_t = 20)]
     pub recipient_messages_per_minute: u32,
     /// Messages through one account in a second, by this replica; further messages wait.
     #[arg(long, env = "ACCOUNT_MESSAGES_PER_SECOND", default_value_t = 50)]
     pub account_messages_per_second: u32,
-    /// Alerts of one tenant in a minute beyond which each recipient gets a digest instead.
-    #[arg(long, env = "STORM_ALERTS_PER_MINUTE", default_value_t = 20)]
-    pub storm_alerts_per_minute: u32,
 }
 
 impl LimitArgs {
@@ -188,7 +185,6 @@ impl LimitArgs {
         SendLimits {
             recipient_per_minute: self.recipient_messages_per_minute,
             account_per_second: self.account_messages_per_second,
-            storm_per_minute: self.storm_alerts_per_minute,
         }
     }
 
@@ -196,7 +192,6 @@ impl LimitArgs {
         for (name, limit) in [
             ("--recipient-messages-per-minute", self.recipient_messages_per_minute),
             ("--account-messages-per-second", self.account_messages_per_second),
-            ("--storm-alerts-per-minute", self.storm_alerts_per_minute),
         ] {
             problems.require(limit >= 1, || format!("{name} must be at least 1"));
         }
@@ -325,11 +320,7 @@ mod tests {
 
     #[test]
     fn a_limit_of_none_is_refused_by_name() {
-        for limit in [
-            "--recipient-messages-per-minute",
-            "--account-messages-per-second",
-            "--storm-alerts-per-minute",
-        ] {
+        for limit in ["--recipient-messages-per-minute", "--account-messages-per-second"] {
             assert_eq!(problems(&[limit, "0"]), [format!("{limit} must be at least 1")]);
         }
     }

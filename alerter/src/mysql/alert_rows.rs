@@ -30,10 +30,10 @@ impl EpisodeKey {
         &self.0
     }
 
-    /// Returns the key of a digest, as if the digest were an episode. The first notification of a
-    /// digest is the first in no other digest of the recipient.
-    pub fn of_digest(customer_id: i64, recipient: &str, first_id: i64) -> Self {
-        Self(hash(&format!("digest:{customer_id}:{recipient}:{first_id}")))
+    /// Returns the key of a digest, as if the digest were an episode. No other digest of the
+    /// recipient has the number.
+    pub fn of_digest(customer_id: i64, recipient: &str, number: i64) -> Self {
+        Self(hash(&format!("digest:{customer_id}:{recipient}:{number}")))
     }
 
     /// Returns the name of one notification of the episode, for the platform that is to deliver it

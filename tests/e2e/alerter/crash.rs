@@ -111,7 +111,6 @@ fn alerter(world: &World, wechat: &FakeWechat) -> Launch {
         .alerter(wechat)
         .env("RECIPIENT_MESSAGES_PER_MINUTE", "1000000")
         .env("ACCOUNT_MESSAGES_PER_SECOND", "100000")
-        .env("STORM_ALERTS_PER_MINUTE", "1000000")
 }
 
 /// The result of a run, without the names that belong to its world.

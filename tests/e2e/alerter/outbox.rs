@@ -1,4 +1,4 @@
-//! From the outbox to a person: outages, lost answers, limits, storms, and accounts that fail.
+//! From the outbox to a person: outages, lost answers, limits, and accounts that fail.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::Value;
 
+use super::waiting::{NEXT_MINUTE, minute_is_full};
 use crate::support::{delivered, judged, measure};
 
 /// The longest that a step may take, including the pause of an account whose platform did not
@@ -98,7 +99,7 @@ async fn a_message_whose_answer_was_lost_is_received_once() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_of_wechat_loses_nothing_and_keeps_each_device_s_order() -> Result<()> {
+async fn an_outage_of_wechat_loses_nothing_and_keeps_each_episode_s_order() -> Result<()> {
     let here = Here::start("outage", |alerter| alerter).await?;
     here.wechat.down();
     here.breach(1..=4).await?;
@@ -109,7 +110,7 @@ async fn an_outage_of_wechat_loses_nothing_and_keeps_each_device_s_order() -> Re
     pass(WHILE).await;
     ensure!(here.wechat.delivered() == 0);
     let tried = here.alerter.metric("wechat_breaker_open", "").await?;
-    ensure!(tried == 1.0, "no storm of attempts: the breaker is open");
+    ensure!(tried == 1.0, "the breaker is open, so few attempts are made");
     here.wechat.up();
     here.outbox("sent", 6).await?;
     ensure!(here.wechat.received_twice().is_empty(), "{:#?}", here.wechat.received_twice());
@@ -177,39 +178,25 @@ async fn what_may_have_arrived_long_ago_comes_again_as_a_repeat() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_becomes_a_digest_and_every_alert_is_told() -> Result<()> {
-    let here = Here::start("storm", |alerter| alerter.env("STORM_ALERTS_PER_MINUTE", "5")).await?;
-    let devices = 30;
-    here.breach(1..=devices).await?;
-    judged(&here.world).await?;
-    eventually(Duration::from_secs(150), "every alert is told", || async {
-        let sql = "SELECT COUNT(*) FROM t_alert_info WHERE alert_status = 'NOTIFIED'";
-        let told = here.world.database.number(sql).await?;
-        ensure!(told == devices as i64, "{told} are");
-        Ok(Some(()))
-    })
-    .await?;
-    let inbox = here.wechat.inbox(NURSE);
-    ensure!(inbox.len() < devices / 2, "{} messages", inbox.len());
-    let digests = inbox.iter().filter(|message| message.text().contains("汇总")).count();
-    ensure!(digests >= 1, "{inbox:#?}");
-    ensure!(here.wechat.received_twice().is_empty());
-    here.end().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nobody_gets_more_messages_a_minute_than_allowed_and_none_is_lost() -> Result<()> {
+async fn nobody_gets_more_messages_a_minute_than_allowed_and_the_rest_in_one_digest() -> Result<()>
+{
     let limited = |alerter: Launch| alerter.env("RECIPIENT_MESSAGES_PER_MINUTE", "3");
     let here = Here::start("limited", limited).await?;
     here.breach(1..=6).await?;
     judged(&here.world).await?;
-    delivered(&here.wechat, 1).await?;
-    pass(WHILE).await;
-    let inbox = here.wechat.inbox(NURSE);
-    ensure!(inbox.len() <= 3, "{inbox:#?}");
-    here.outbox("pending", 6 - i64::try_from(inbox.len())?).await?;
+    delivered(&here.wechat, 3).await?;
+    minute_is_full(&here.world).await?;
+    here.outbox("pending", 3).await?;
+    ensure!(here.wechat.inbox(NURSE).len() == 3, "{:#?}", here.wechat.inbox(NURSE));
     let put_off = here.alerter.metric("alerter_notifications_postponed_total", "recipient_limit");
     ensure!(put_off.await? >= 3.0, "they wait for the limit");
+    here.world.database.execute(NEXT_MINUTE).await?;
+    // The digest is a row of its own.
+    here.outbox("sent", 7).await?;
+    let inbox = here.wechat.inbox(NURSE);
+    ensure!(inbox.len() == 4 && inbox[3].text().contains("汇总 3条"), "{inbox:#?}");
+    let notified = "t_alert_info WHERE alert_status = 'NOTIFIED'";
+    ensure!(here.world.database.count(notified).await? == 6, "an alert of the digest is pending");
     here.end().await
 }
 

@@ -74,7 +74,7 @@ async fn an_account_that_hangs_delays_neither_another_account_nor_the_watch() ->
          VALUES ({NEIGHBOURS}, 'official', '{other}', '{APP_SECRET}', '{TEMPLATE_ID}')"
     );
     world.database.execute(&sql).await?;
-    let alerter = world.alerter(&wechat).env("STORM_ALERTS_PER_MINUTE", "1000").start().await?;
+    let alerter = world.alerter(&wechat).start().await?;
     let of_account =
         |number: usize| row(number, (TENANT, &format!("openid:o{number}")), "major", PENDING);
     // An account that has worked is not tried with one message.
@@ -115,6 +115,42 @@ async fn an_account_that_hangs_delays_neither_another_account_nor_the_watch() ->
     })
     .await?;
     ensure!(wechat.received_twice().is_empty(), "{:#?}", wechat.received_twice());
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waited_for_a_broken_account_becomes_one_digest_of_each_person() -> Result<()> {
+    let (world, wechat) = world("rested").await?;
+    let secret = |secret: &str| format!("UPDATE t_wechat_alarm_config SET appsecret = '{secret}'");
+    world.database.execute(&secret("not-the-secret")).await?;
+    let people = [("o1", 1), ("o1", 2), ("o1", 3), ("o2", 4), ("o2", 5), ("o3", 6)];
+    let row = |(person, number): (&str, usize)| {
+        row(number, (TENANT, &format!("openid:{person}")), "major", ("pending", 0))
+    };
+    add(&world, people.map(row)).await?;
+    for changed in ["severity = IF(device_sn = 'D3', 5, 4)", "created_at = created_at - 120000"] {
+        world.database.execute(&format!("UPDATE t_alert_outbox SET {changed}")).await?;
+    }
+    let alerter = world.alerter(&wechat).start().await?;
+    eventually(SOON, "the account is broken", || async {
+        Ok(alerter.output().contains("wechat_broken").then_some(()))
+    })
+    .await?;
+    world.database.execute(&secret(APP_SECRET)).await?;
+    eventually(SOON, "all is sent", || async {
+        let sent = world.database.count("t_alert_outbox WHERE state = 'sent'").await?;
+        ensure!(sent == 8, "{sent} are");
+        Ok(Some(()))
+    })
+    .await?;
+    // What is critical is a message of its own.
+    let expected = [("o1", vec!["D3", "汇总 2条"]), ("o2", vec!["汇总 2条"]), ("o3", vec!["D6"])];
+    for (person, expected) in expected {
+        let told: Vec<_> = wechat.inbox(person).iter().map(|message| message.text()).collect();
+        let has = |part: &&str| told.iter().filter(|text| text.contains(*part)).count() == 1;
+        ensure!(told.len() == expected.len() && expected.iter().all(has), "{person}: {told:?}");
+    }
     alerter.terminate().await?;
     world.finish().await
 }

@@ -151,6 +151,34 @@ async fn blocked_content_arrives_in_its_plain_form() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_digest_whose_content_is_refused_goes_row_by_row() -> Result<()> {
+    let (world, wechat) = world("blockeddigest").await?;
+    wechat.set(|settings| settings.blocked_words = vec!["坏词".to_owned()]);
+    let whom = (TENANT, "openid:o1");
+    add(&world, [row(1, whom, "坏词"), row(2, whom, "王小明"), row(3, whom, "李四")]).await?;
+    // The digest names the patient of the first row.
+    let full = "UPDATE t_alert_outbox SET last_error = 'recipient_limit', \
+                notice = REPLACE(notice, 'critical', IF(device_sn = 'D1', 'major', 'minor'))";
+    world.database.execute(full).await?;
+    let alerter = world.alerter(&wechat).start().await?;
+    let states = "SELECT transition, state FROM t_alert_outbox ORDER BY id";
+    let expected =
+        [("opened", "failed"), ("opened", "sent"), ("opened", "sent"), ("digest", "moved")];
+    let expected = expected.map(|(what, state)| [what, state].map(|word| Some(word.to_owned())));
+    eventually(SOON, "every row is settled", || async {
+        let found = world.database.rows(states).await?;
+        ensure!(found == expected, "{found:?}");
+        Ok(Some(()))
+    })
+    .await?;
+    let told: Vec<_> = wechat.inbox("o1").iter().map(Message::text).collect();
+    let has = |name: &str| told.iter().any(|text| text.contains(name));
+    ensure!(told.len() == 2 && has("王小明") && has("李四"), "{told:?}");
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_of_every_kind_fit_both_platforms_at_the_first_attempt() -> Result<()> {
     let (world, wechat) = world("names").await?;
     replace_template(&world, &wechat).await?;
@@ -177,7 +205,7 @@ async fn names_of_every_kind_fit_both_platforms_at_the_first_attempt() -> Result
         ]
     });
     add(&world, rows).await?;
-    let alerter = world.alerter(&wechat).env("STORM_ALERTS_PER_MINUTE", "1000").start().await?;
+    let alerter = world.alerter(&wechat).start().await?;
     delivered(&wechat, 2 * names.len() as u64).await?;
     ensure!(wechat.sends() == 2 * names.len(), "{} sends: some were refused", wechat.sends());
     for message in wechat.messages() {

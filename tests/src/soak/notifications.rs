@@ -8,7 +8,8 @@ use crate::fakes::platform::{self, Rule};
 use crate::fakes::wechat::Message;
 use crate::stack::world::World;
 
-/// The rule whose episodes are known: each breach opens one, each reading after it ends one.
+/// The rule whose episodes are known: each breach opens one, each reading after it ends one. A
+/// critical alert is never in a digest, also after an outage.
 const RULE: Rule = Rule {
     rule_type: "HEARTRATE_HIGH_ALERT",
     sign: "heart_rate",
@@ -16,7 +17,7 @@ const RULE: Rule = Rule {
     max: Some(120.0),
     trend: 1,
     cooldown: 0,
-    severity: "major",
+    severity: "critical",
     message: "{device_sn}",
 };
 

@@ -227,8 +227,7 @@ impl Stage {
                 .world
                 .alerter(&self.wechat)
                 .env("RECIPIENT_MESSAGES_PER_MINUTE", UNLIMITED)
-                .env("ACCOUNT_MESSAGES_PER_SECOND", UNLIMITED)
-                .env("STORM_ALERTS_PER_MINUTE", UNLIMITED),
+                .env("ACCOUNT_MESSAGES_PER_SECOND", UNLIMITED),
         };
         // A world's services record every trace. These record as many as by default.
         launch

@@ -96,6 +96,29 @@ fn a_changed_account_is_tried_at_once_and_operators_hear_that_it_works() {
 }
 
 #[test]
+fn what_waited_while_an_account_was_broken_has_waited_for_it() {
+    let (now, neighbour) = (Instant::now(), (8, Channel::Official));
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    let gates = AccountLimits::new(50);
+    gates.observe("wx7", 1, TENANT, now);
+    gates.observe("wx8", 1, neighbour, now);
+    let was_broken = |scope, period, at| gates.was_broken(scope, period, now + minutes(at));
+    let limited = AccountHealth::Limited(minutes(1));
+    gates.report("wx7", limited, now, 0.0);
+    assert!(!was_broken(TENANT, minutes(60), 1), "a limit is no rest");
+    gates.report("wx7", BROKEN, now, 0.0);
+    assert!(was_broken(TENANT, minutes(1), 30), "it is broken");
+    gates.admit("wx7", SETTINGS, TENANT, now + minutes(30)).unwrap();
+    gates.report("wx7", AccountHealth::Works, now + minutes(30), 0.0);
+    assert_eq!(
+        [1, 2].map(|waited| was_broken(TENANT, minutes(waited), 32)),
+        [false, true],
+        "what was written afterwards has not waited for it"
+    );
+    assert!(!was_broken(neighbour, minutes(60), 32));
+}
+
+#[test]
 fn an_account_that_everybody_refuses_is_the_cause_until_it_works() {
     let now = Instant::now();
     let gates = AccountLimits::new(50);

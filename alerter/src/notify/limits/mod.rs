@@ -44,6 +44,8 @@ struct AccountTable {
     /// A hash of the account's settings at each scope: tenants may share an account and differ in the
     /// rest.
     settings: HashMap<AccountScope, u64>,
+    /// The last time at which the account of each scope was broken.
+    broken_at: HashMap<AccountScope, Instant>,
 }
 
 #[derive(Debug)]
@@ -107,6 +109,16 @@ impl AccountLimits {
         leaving == Some(Leaving::All)
     }
 
+    /// Whether the account of a scope was broken at some time in the last `period`: what has waited
+    /// for so long has waited for the account.
+    pub fn was_broken(&self, scope: AccountScope, period: Duration, now: Instant) -> bool {
+        let known = self.lock();
+        let gate = known.serves.get(&scope).and_then(|name| known.gates.get(name));
+        let broken_at = known.broken_at.get(&scope);
+        gate.is_some_and(|gate| gate.breaker.is_broken())
+            || broken_at.is_some_and(|at| now.saturating_duration_since(*at) <= period)
+    }
+
     /// Whether the account takes messages now. An account that was never used does.
     pub fn takes_messages(&self, name: &str, now: Instant) -> bool {
         self.lock().gates.get(name).is_none_or(|gate| gate.takes_messages(now))
@@ -156,9 +168,15 @@ impl AccountLimits {
     ) -> Option<bool> {
         let mut known = self.lock();
         let gate = known.gates.get_mut(name)?;
+        let was_broken = gate.breaker.is_broken();
         gate.breaker.report(health, now, random);
         let (failing, is_broken) = (gate.breaker.is_failing(), gate.breaker.is_broken());
         gate.refuses_all &= failing;
+        if was_broken || is_broken {
+            let AccountTable { serves, broken_at, .. } = &mut *known;
+            let serving = serves.iter().filter(|(_, account)| *account == name);
+            broken_at.extend(serving.map(|(scope, _)| (*scope, now)));
+        }
         if known.gates.len() <= ACCOUNTS_EXPORTED_MAX {
             export(name, failing);
         } else {

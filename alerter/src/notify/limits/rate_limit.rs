@@ -15,8 +15,6 @@ pub struct SendLimits {
     pub recipient_per_minute: u32,
     /// Messages through one account in a second, of this replica.
     pub account_per_second: u32,
-    /// Episodes of one tenant in a minute above which they are notified in digests.
-    pub storm_per_minute: u32,
 }
 
 /// A token bucket that holds the tokens of one second.
@@ -59,6 +57,10 @@ impl TokenBucket {
 /// Identifies a recipient. The same address may be another person's at another tenant.
 pub type RecipientKey = (i64, String);
 
+/// Messages to one recipient in a minute, from which on critical ones wait as well. WeCom silently
+/// loses messages beyond 30.
+const CRITICAL_PER_MINUTE: i64 = 28;
+
 /// Shortest wait of a recipient at the limit, because the clocks of two statements differ a little.
 const WAIT_MIN: Duration = Duration::from_millis(500);
 
@@ -78,10 +80,13 @@ impl RecipientBudget {
         Self { per_minute: i64::from(per_minute), recent: Mutex::new(recent) }
     }
 
-    /// Returns how long a recipient has to wait for the next message. `None`: no wait.
-    pub fn wait(&self, recipient: &RecipientKey) -> Option<Duration> {
+    /// Returns how long a recipient has to wait for the next message, which is critical or not.
+    /// `None`: no wait.
+    pub fn wait(&self, recipient: &RecipientKey, critical: bool) -> Option<Duration> {
+        let critical_limit = self.per_minute.max(CRITICAL_PER_MINUTE);
+        let limit = if critical { critical_limit } else { self.per_minute };
         let recent = self.recent().get(recipient).copied();
-        let recent = recent.filter(|recent| recent.sent >= self.per_minute)?;
+        let recent = recent.filter(|recent| recent.sent >= limit)?;
         let frees_in = u64::try_from(recent.frees_in_ms).unwrap_or_default();
         Some(match frees_in {
             0 => UNDER_WAY_WAIT,
@@ -124,13 +129,29 @@ mod tests {
         let sent = HashMap::from([(nurse.clone(), RecentSends { sent: 18, frees_in_ms: 42_000 })]);
         let budget = RecipientBudget::new(20, sent);
         for _ in 0..2 {
-            assert_eq!(budget.wait(&nurse), None);
+            assert_eq!(budget.wait(&nurse, false), None);
             budget.take(&nurse);
         }
-        assert_eq!(budget.wait(&nurse), Some(Duration::from_secs(42)));
-        assert_eq!(budget.wait(&namesake), None);
+        assert_eq!(budget.wait(&nurse, false), Some(Duration::from_secs(42)));
+        assert_eq!(budget.wait(&namesake, false), None);
         let small = RecipientBudget::new(1, HashMap::new());
         small.take(&namesake);
-        assert_eq!(small.wait(&namesake), Some(UNDER_WAY_WAIT));
+        assert_eq!(small.wait(&namesake, false), Some(UNDER_WAY_WAIT));
+    }
+
+    #[test]
+    fn what_is_critical_waits_only_for_what_the_platform_would_lose() {
+        let nurse = (7, "wecom:m1".to_owned());
+        for (per_minute, critical) in [(20, 28), (1, 28), (1_000, 1_000)] {
+            let budget = RecipientBudget::new(per_minute, HashMap::new());
+            let mut sent = 0;
+            while budget.wait(&nurse, true).is_none() {
+                let waits = budget.wait(&nurse, false).is_some();
+                assert_eq!(waits, sent >= i64::from(per_minute), "{per_minute}: {sent}");
+                budget.take(&nurse);
+                sent += 1;
+            }
+            assert_eq!(sent, critical, "{per_minute}: both count");
+        }
     }
 }

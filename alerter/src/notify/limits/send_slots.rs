@@ -4,6 +4,7 @@
 //! answer takes no slot of another channel.
 //!
 //! Pure. [`crate::notify::sender`] takes a slot before it claims a row, and frees it after the send.
+//! The slot of a send that has ended stays taken for a while, so that accounts take turns.
 
 use std::collections::{HashMap, HashSet};
 
@@ -34,16 +35,24 @@ pub struct SendSlot {
 
 /// The slots of the sends under way.
 #[derive(Debug, Clone, Default)]
-pub struct SendSlots(Vec<SendSlot>);
+pub struct SendSlots {
+    taken: Vec<SendSlot>,
+    /// The rows of `taken` whose send has ended.
+    ended: HashSet<i64>,
+}
 
 impl SendSlots {
     /// Returns the slots of `wanted` that are free together, in their order. A row under way gets no
     /// second one: its lease ends while MySQL does not take its outcome.
+    ///
+    /// A recipient gets one slot at a time. So rows of a recipient begin in their order, and the
+    /// last message of the minute is the most severe of those that wait.
     pub fn choose(&self, wanted: impl IntoIterator<Item = SendSlot>) -> Vec<SendSlot> {
         let mut taken = self.clone();
-        let mut chosen = Vec::new();
+        let mut chosen: Vec<SendSlot> = Vec::new();
         for slot in wanted {
-            if taken.has_room(&slot) {
+            let is_first = chosen.iter().all(|other| other.recipient != slot.recipient);
+            if is_first && taken.has_room(&slot) {
                 taken.take(slot.clone());
                 chosen.push(slot);
             }
@@ -53,18 +62,24 @@ impl SendSlots {
 
     /// Takes a chosen slot.
     pub fn take(&mut self, slot: SendSlot) {
-        self.0.push(slot);
+        self.taken.push(slot);
     }
 
-    /// Frees the slot of this row.
-    pub fn free(&mut self, id: i64) {
-        self.0.retain(|slot| slot.id != id);
+    /// Records that the send of this row has ended.
+    pub fn end(&mut self, id: i64) {
+        self.ended.insert(id);
+    }
+
+    /// Frees the slots of sends that have ended.
+    pub fn free_ended(&mut self) {
+        self.taken.retain(|slot| !self.ended.contains(&slot.id));
+        self.ended.clear();
     }
 
     /// Returns the accounts without a free slot.
     pub fn full_accounts(&self) -> HashSet<String> {
         let mut taken: HashMap<&str, usize> = HashMap::new();
-        for slot in &self.0 {
+        for slot in &self.taken {
             *taken.entry(&slot.account).or_default() += 1;
         }
         let full = taken.into_iter().filter(|(_, count)| *count >= ACCOUNT_SLOTS);
@@ -76,14 +91,23 @@ impl SendSlots {
         Channel::ALL.into_iter().filter(|channel| self.is_full(*channel)).collect()
     }
 
+    /// Returns the rows whose send is under way.
+    pub fn under_way(&self) -> Vec<i64> {
+        self.live().map(|slot| slot.id).collect()
+    }
+
     /// Returns the number of sends under way to a recipient.
     pub fn of_recipient(&self, recipient: &RecipientKey) -> usize {
-        self.0.iter().filter(|slot| slot.recipient == *recipient).count()
+        self.live().filter(|slot| slot.recipient == *recipient).count()
+    }
+
+    fn live(&self) -> impl Iterator<Item = &SendSlot> {
+        self.taken.iter().filter(|slot| !self.ended.contains(&slot.id))
     }
 
     fn has_room(&self, wanted: &SendSlot) -> bool {
-        let of_account = self.0.iter().filter(|slot| slot.account == wanted.account).count();
-        let under_way = self.0.iter().any(|slot| slot.id == wanted.id);
+        let of_account = self.taken.iter().filter(|slot| slot.account == wanted.account).count();
+        let under_way = self.taken.iter().any(|slot| slot.id == wanted.id);
         !under_way && of_account < ACCOUNT_SLOTS && !self.is_full(wanted.channel)
     }
 
@@ -92,7 +116,7 @@ impl SendSlots {
             Channel::Official | Channel::Wecom => PLATFORM_SLOTS,
             Channel::Message => MESSAGE_SLOTS,
         };
-        self.0.iter().filter(|slot| slot.channel == channel).count() >= slots
+        self.taken.iter().filter(|slot| slot.channel == channel).count() >= slots
     }
 }
 
@@ -106,7 +130,8 @@ mod tests {
     }
 
     fn taken(count: i64, channel: Channel, account: impl Fn(i64) -> String) -> SendSlots {
-        SendSlots((0..count).map(|id| slot(id, channel, &account(id))).collect())
+        let taken = (0..count).map(|id| slot(id, channel, &account(id))).collect();
+        SendSlots { taken, ended: HashSet::new() }
     }
 
     fn ids(slots: &[SendSlot]) -> Vec<i64> {
@@ -127,7 +152,9 @@ mod tests {
         assert!(slots.full_accounts().is_empty());
         chosen.into_iter().for_each(|slot| slots.take(slot));
         assert_eq!(slots.full_accounts(), HashSet::from(["wx7".to_owned()]));
-        slots.free(3);
+        slots.end(3);
+        assert!(!slots.full_accounts().is_empty(), "others come first");
+        slots.free_ended();
         assert!(slots.full_accounts().is_empty());
         assert_eq!(ids(&slots.choose([slot(21, Channel::Official, "wx7")])), [21]);
     }
@@ -149,8 +176,23 @@ mod tests {
         let mut slots = taken(1, Channel::Official, |_| "wx7".into());
         let row = || [slot(0, Channel::Official, "wx7")];
         assert!(slots.choose(row()).is_empty());
-        slots.free(0);
+        slots.end(0);
+        assert!(slots.choose(row()).is_empty());
+        slots.free_ended();
         assert_eq!(ids(&slots.choose(row())), [0]);
+    }
+
+    #[test]
+    fn a_recipient_s_rows_begin_one_after_the_other() {
+        let mut slots = SendSlots::default();
+        let nurse = slot(1, Channel::Official, "wx7");
+        let wanted =
+            [nurse.clone(), SendSlot { id: 2, ..nurse.clone() }, slot(3, Channel::Official, "wx7")];
+        let chosen = slots.choose(wanted.clone());
+        assert_eq!(ids(&chosen), [1, 3]);
+        chosen.into_iter().for_each(|slot| slots.take(slot));
+        assert_eq!(ids(&slots.choose(wanted)), [2], "beside the first");
+        assert_eq!(slots.under_way(), [1, 3]);
     }
 
     #[test]
@@ -160,7 +202,7 @@ mod tests {
         slots.take(SendSlot { id: 2, ..one.clone() });
         slots.take(one.clone());
         assert_eq!(slots.of_recipient(&one.recipient), 2);
-        slots.free(2);
-        assert_eq!(slots.of_recipient(&one.recipient), 1);
+        slots.end(2);
+        assert_eq!((slots.of_recipient(&one.recipient), slots.under_way()), (1, vec![1]));
     }
 }

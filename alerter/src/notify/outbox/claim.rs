@@ -9,19 +9,21 @@ use uuid::Uuid;
 
 use crate::notify::notice::Notice;
 use crate::notify::outbox::add::stored;
+use crate::notify::outbox::digest_rows::may_join;
 use crate::notify::outbox::notification::Notification;
-use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, milliseconds, push_in};
+use crate::notify::outbox::table::{
+    NOW_MS, Outbox, RECIPIENT_LIMIT, addresses, milliseconds, push_in,
+};
 use crate::rules::channel::Channel;
 
 /// Time for which a claimed row belongs to its sender, several times the length of one send.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// Time for which a row holds back another episode's row of the same time. A copy has the time of its
-/// row and a later id, so rows of one time could hold back each other.
-const HOLDS_BACK_MAX: Duration = Duration::from_secs(10 * 60);
-
 /// Due rows that are read at a time.
 const DUE_MAX: usize = 64;
+
+/// The order of due rows: the most severe first, then the oldest.
+const ORDER: &str = " ORDER BY severity DESC, created_at, id";
 
 /// A due row.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -32,8 +34,12 @@ pub struct DueRow {
     pub customer_id: i64,
     /// The recipient, as kind:address.
     pub recipient: String,
-    /// Time for which the row has been due, in milliseconds.
-    pub due_ms: i64,
+    /// Whether a digest may take the row.
+    pub may_join: bool,
+    /// Whether the row has found its recipient at the limit.
+    pub met_limit: bool,
+    /// Time since the row was written, in milliseconds.
+    pub waited_ms: i64,
 }
 
 /// A rebuilt request.
@@ -48,18 +54,35 @@ pub struct RebuiltRequest {
 }
 
 impl Outbox {
-    /// Returns due rows, the longest pending first.
+    /// Returns due rows, the most severe first, then the oldest.
     ///
     /// Of one episode and recipient only the first pending row is due. So no end is read before its
-    /// opening. A later episode of the device waits for it too, so that no late end seems to end the
-    /// later one. Rows of the tenants and channels in `paused`, and of the channels in `full`, are
+    /// opening. Rows of the tenants and channels in `paused`, and of the channels in `full`, are
     /// left out.
     pub async fn due(
         &self,
         paused: &[(i64, Channel)],
         full: &[Channel],
     ) -> Result<Vec<DueRow>, sqlx::Error> {
-        due(paused, full).build_query_as().fetch_all(&self.pool).await
+        let columns = format!(
+            "id, customer_id, recipient, CAST({} AS SIGNED) AS may_join, \
+             CAST(last_error <=> '{RECIPIENT_LIMIT}' AS SIGNED) AS met_limit, \
+             CAST({NOW_MS} - created_at AS SIGNED) AS waited_ms",
+            may_join()
+        );
+        let mut query = due(&columns, paused, full);
+        query.push(format!("{ORDER} LIMIT {DUE_MAX}"));
+        query.build_query_as().fetch_all(&self.pool).await
+    }
+
+    /// Returns the time for which a row has been due at most, in milliseconds. 0 if none is due.
+    /// Rows of the tenants and channels in `paused` are left out.
+    pub(super) async fn due_for(&self, paused: &[(i64, Channel)]) -> Result<i64, sqlx::Error> {
+        let columns = format!("CAST({NOW_MS} - next_attempt_at AS SIGNED)");
+        let mut query = due(&columns, paused, &[]);
+        query.push(" ORDER BY next_attempt_at LIMIT 1");
+        let longest: Option<i64> = query.build_query_scalar().fetch_optional(&self.pool).await?;
+        Ok(longest.unwrap_or_default())
     }
 
     /// Claims those of the pending rows that are still due. No other sender takes them before the
@@ -92,7 +115,7 @@ impl Outbox {
         take.build().execute(&self.pool).await?;
         let mut taken: QueryBuilder<MySql> = QueryBuilder::new(format!(
             "SELECT id, episode_key, transition_seq, transition, recipient, user_id, customer_id, \
-             payload, notice, traceparent, attempts, resends, lease_owner, \
+             severity, payload, notice, traceparent, attempts, resends, lease_owner, \
              CAST({NOW_MS} - COALESCE(event_at, created_at) AS SIGNED) AS age_ms, \
              CAST({NOW_MS} - uncertain_since AS SIGNED) AS uncertain_ms, \
              (SELECT COUNT(*) FROM t_alert_outbox AS part \
@@ -101,7 +124,7 @@ impl Outbox {
         ));
         taken.push_bind(&claim).push(" AND id");
         push_in(&mut taken, ids);
-        taken.push(" ORDER BY id");
+        taken.push(ORDER);
         taken.build_query_as().fetch_all(&self.pool).await
     }
 
@@ -131,15 +154,14 @@ impl Outbox {
     }
 }
 
-/// Selects the due rows, the longest pending first. A row in a digest is still pending, so it holds
-/// back later rows.
+/// Selects columns of the due rows. A row in a digest is still pending, so it holds back later rows
+/// of its episode.
 ///
 /// The order of the conditions counts: MariaDB evaluates them as they are written. A paused account
 /// may have a hundred thousand rows, for which the subqueries would take seconds.
-fn due(paused: &[(i64, Channel)], full: &[Channel]) -> QueryBuilder<MySql> {
+fn due(columns: &str, paused: &[(i64, Channel)], full: &[Channel]) -> QueryBuilder<MySql> {
     let mut query = QueryBuilder::new(format!(
-        "SELECT id, customer_id, recipient, CAST({NOW_MS} - next_attempt_at AS SIGNED) AS due_ms \
-         FROM t_alert_outbox AS due \
+        "SELECT {columns} FROM t_alert_outbox AS due \
          WHERE state = 'pending' AND next_attempt_at <= {NOW_MS} AND lease_until <= {NOW_MS}"
     ));
     for (customer_id, channel) in paused {
@@ -155,17 +177,6 @@ fn due(paused: &[(i64, Channel)], full: &[Channel]) -> QueryBuilder<MySql> {
              AND earlier.transition_seq < due.transition_seq \
              AND earlier.state IN ('pending', 'in_digest'))",
     );
-    query.push(format!(
-        " AND NOT EXISTS (SELECT 1 FROM t_alert_outbox AS earlier \
-             WHERE earlier.device_sn = due.device_sn AND earlier.recipient = due.recipient \
-             AND earlier.episode_key <> due.episode_key \
-             AND (earlier.digest_id IS NULL OR earlier.digest_id <> due.id) \
-             AND (earlier.created_at < due.created_at \
-             OR earlier.created_at = due.created_at AND earlier.id < due.id \
-             AND earlier.created_at > {NOW_MS} - {}) AND earlier.state IN ('pending', 'in_digest'))",
-        milliseconds(HOLDS_BACK_MAX)
-    ));
-    query.push(format!(" ORDER BY next_attempt_at, id LIMIT {DUE_MAX}"));
     query
 }
 
@@ -175,10 +186,9 @@ mod tests {
 
     #[test]
     fn what_rests_is_left_out_of_what_is_due() {
-        let plain = due(&[], &[]).into_string();
-        assert!(plain.ends_with("BY next_attempt_at, id LIMIT 64") && !plain.contains("LIKE"));
+        assert!(!due("id", &[], &[]).into_string().contains("LIKE"));
         let paused = [(7, Channel::Official), (9, Channel::Wecom)];
-        let sql = due(&paused, &[Channel::Message]).into_string();
+        let sql = due("id", &paused, &[Channel::Message]).into_string();
         assert_eq!(
             sql.matches("AND NOT (due.customer_id = ? AND due.recipient LIKE ?)").count(),
             2

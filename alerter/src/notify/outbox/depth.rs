@@ -63,12 +63,10 @@ impl Outbox {
         export(&depths);
         let (_, critical_ms) =
             depths.get(&Severity::Critical.number()).copied().unwrap_or_default();
-        let due = self.due(&failing, &[]).await?;
-        let due_ms = due.iter().map(|row| row.due_ms).max().unwrap_or_default();
         Ok(OutboxMeasurement {
             at: Instant::now(),
             critical_age: milliseconds(critical_ms),
-            due_for: milliseconds(due_ms),
+            due_for: milliseconds(self.due_for(&failing).await?),
             unrouted: self.unrouted().await?,
         })
     }

@@ -71,6 +71,9 @@ pub struct Notification {
     pub user_id: Option<i64>,
     /// The tenant whose account sends the notification.
     pub customer_id: i64,
+    /// The severity, from 1 (info) to 5 (critical), or that of a notification which waits behind
+    /// it.
+    pub severity: i8,
     /// The request, byte for byte. Empty: the request has to be built.
     pub payload: Vec<u8>,
     /// The notice, as JSON.
@@ -111,6 +114,11 @@ impl Notification {
         }
         let routing = self.notice().and_then(|notice| notice.routing);
         routing.is_none_or(|routing| routing.watch_counts)
+    }
+
+    /// Whether the notification is critical, or a critical one waits behind it.
+    pub fn is_critical(&self) -> bool {
+        self.severity >= Severity::Critical.number()
     }
 
     /// Whether the notification is a digest.

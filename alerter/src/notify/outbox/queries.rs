@@ -3,17 +3,19 @@
 //!
 //! Reads only, without locks.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
+use ljwx_ledger::mysql::MySqlConnection;
 use sqlx::{MySql, QueryBuilder, Row};
 
+use crate::engine::episode::TransitionKind;
 use crate::mysql::alert_rows::OVER;
 use crate::notify::outbox::notification::Notification;
-use crate::notify::outbox::table::{NOTIFIED, NOW_MS, Outbox, addresses};
+use crate::notify::outbox::table::{NOW_MS, Outbox, addresses, push_in};
 use crate::rules::channel::Channel;
 
 /// A minute, in milliseconds.
-pub(super) const MINUTE_MS: i64 = 60_000;
+const MINUTE_MS: i64 = 60_000;
 
 /// The messages that a recipient was sent in the last minute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,41 +27,24 @@ pub struct RecentSends {
 }
 
 impl Outbox {
-    /// Whether the recipient received, or may have received, an earlier notification of the episode,
-    /// also at another address.
-    ///
-    /// A message on the watch does not count for another channel. Addresses
-    /// of no user, such as those for everybody, are one person only where a row moves.
+    /// Whether the recipient was notified of the episode before this notification.
     pub async fn was_notified(&self, notification: &Notification) -> Result<bool, sqlx::Error> {
-        let query = format!(
-            "SELECT COUNT(*) FROM t_alert_outbox AS told \
-             WHERE episode_key = ? AND transition_seq < ? AND {NOTIFIED} \
-             AND (recipient = ? OR user_id = ? AND recipient NOT LIKE ? AND (user_id > 0 \
-             OR EXISTS (SELECT 1 FROM t_alert_outbox AS left_behind \
-                 WHERE left_behind.episode_key = told.episode_key \
-                 AND left_behind.transition_seq = ? AND left_behind.recipient = told.recipient \
-                 AND left_behind.state = 'moved')))"
-        );
-        let told: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
-            .bind(&notification.episode_key)
-            .bind(notification.transition_seq)
-            .bind(&notification.recipient)
-            .bind(notification.user_id)
-            .bind(addresses(Channel::Message))
-            .bind(notification.transition_seq)
-            .fetch_one(&self.pool)
-            .await?;
-        Ok(told > 0)
+        let mut connection = self.pool.acquire().await?;
+        Ok(!notified_episodes(&mut connection, &[notification.id]).await?.is_empty())
     }
 
     /// Whether the episode, or any episode of a digest, still fires. If the table rejected an
-    /// alert, its episode has no row and counts as firing.
+    /// alert, its episode has no row and counts as firing. So does an end in a digest: whoever was
+    /// notified of an episode is notified of its end.
     pub async fn still_fires(&self, notification: &Notification) -> Result<bool, sqlx::Error> {
         let query = if notification.is_digest() {
             format!(
                 "SELECT COUNT(*) FROM t_alert_outbox AS part \
                  LEFT JOIN t_alert_info AS alert ON alert.dedup_key = part.episode_key \
-                 WHERE part.digest_id = ? AND (alert.dedup_key IS NULL OR NOT ({OVER}))"
+                 WHERE part.digest_id = ? AND (part.transition IN ('{}', '{}') \
+                 OR alert.dedup_key IS NULL OR NOT ({OVER}))",
+                TransitionKind::Resolved.as_str(),
+                TransitionKind::Stale.as_str()
             )
         } else {
             format!("SELECT NOT EXISTS (SELECT 1 FROM t_alert_info WHERE dedup_key = ? AND {OVER})")
@@ -74,10 +59,11 @@ impl Outbox {
     }
 
     /// Returns the messages of the last minute to these recipients, each with its tenant, by all
-    /// replicas. A digest counts as one message.
+    /// replicas. A digest counts as one message. The rows `under_way` are left out.
     pub async fn recent(
         &self,
         recipients: &BTreeSet<(i64, String)>,
+        under_way: &[i64],
     ) -> Result<HashMap<(i64, String), RecentSends>, sqlx::Error> {
         if recipients.is_empty() {
             return Ok(HashMap::new());
@@ -92,7 +78,12 @@ impl Outbox {
             query.push(" OR (customer_id = ").push_bind(*customer_id);
             query.push(" AND recipient = ").push_bind(recipient).push(")");
         }
-        query.push(") GROUP BY customer_id, recipient");
+        query.push(")");
+        if !under_way.is_empty() {
+            query.push(" AND id NOT");
+            push_in(&mut query, under_way);
+        }
+        query.push(" GROUP BY customer_id, recipient");
         let rows = query.build().fetch_all(&self.pool).await?;
         let recent = rows.iter().map(|row| {
             let recent = RecentSends { sent: row.try_get(2)?, frees_in_ms: row.try_get(3)? };
@@ -100,4 +91,32 @@ impl Outbox {
         });
         recent.collect()
     }
+}
+
+/// Returns those episodes of the rows of which the row's recipient received, or may have received,
+/// an earlier notification, also at another address.
+///
+/// A message on the watch does not count for another channel. Addresses of no user, such as those
+/// for everybody, are one person only where a row moves.
+pub async fn notified_episodes(
+    connection: &mut MySqlConnection,
+    ids: &[i64],
+) -> Result<HashSet<String>, sqlx::Error> {
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+        "SELECT DISTINCT waiting.episode_key FROM t_alert_outbox AS waiting \
+         JOIN t_alert_outbox AS told ON told.episode_key = waiting.episode_key \
+         AND told.transition_seq < waiting.transition_seq \
+         WHERE (told.state = 'sent' OR told.uncertain_since IS NOT NULL) \
+         AND (told.recipient = waiting.recipient OR told.user_id = waiting.user_id \
+         AND told.recipient NOT LIKE '{}' AND (told.user_id > 0 \
+         OR EXISTS (SELECT 1 FROM t_alert_outbox AS left_behind \
+             WHERE left_behind.episode_key = told.episode_key \
+             AND left_behind.transition_seq = waiting.transition_seq \
+             AND left_behind.recipient = told.recipient AND left_behind.state = 'moved'))) \
+         AND waiting.id",
+        addresses(Channel::Message)
+    ));
+    push_in(&mut query, ids);
+    let notified: Vec<String> = query.build_query_scalar().fetch_all(connection).await?;
+    Ok(notified.into_iter().collect())
 }

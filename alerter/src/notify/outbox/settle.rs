@@ -11,7 +11,9 @@ use crate::notify::device_message::{self, DeviceMessage};
 use crate::notify::notice::cut;
 use crate::notify::outbox::attempt::{Attempt, Settlement};
 use crate::notify::outbox::notification::Notification;
-use crate::notify::outbox::table::{NOW_MS, Outbox, REASON_BYTES_MAX, milliseconds, push_in};
+use crate::notify::outbox::table::{
+    FROM_DIGEST, NOW_MS, Outbox, REASON_BYTES_MAX, milliseconds, push_in,
+};
 
 impl Outbox {
     /// Stores the outcome of an attempt and releases the row.
@@ -75,14 +77,16 @@ async fn end_members(
     settlement: &Settlement,
 ) -> Result<(), sqlx::Error> {
     let ids = [notification.id];
-    if *settlement == Settlement::Refused {
+    match settlement {
         // Each is routed again by itself.
-        dissolve(connection, &ids, "unrouted").await
-    } else if *settlement == Settlement::Sent || notification.is_digest() {
-        settle_members(connection, &ids).await
-    } else {
-        // The reason may be one of the leading row alone: its episode is over, its words are blocked.
-        dissolve(connection, &ids, "pending").await
+        Settlement::Refused => dissolve(connection, &ids, "unrouted").await,
+        Settlement::Dropped | Settlement::Failed if notification.is_digest() => {
+            settle_members(connection, &ids).await
+        }
+        Settlement::Sent => settle_members(connection, &ids).await,
+        // The reason may be one of the leading row alone: its episode is over. Or the platform refused
+        // the content, which is at fault in one of the rows.
+        _ => dissolve(connection, &ids, "pending").await,
     }
 }
 
@@ -94,15 +98,17 @@ async fn settle_row(
     let delay =
         if let Settlement::Retry(delay) = attempt.settlement { milliseconds(delay) } else { 0 };
     // A sent row is settled even if another sender owns the row now. Other outcomes need the lease.
+    // If the severity has risen meanwhile, the row is due at once: the rise waits behind it.
     let query = format!(
         "UPDATE t_alert_outbox SET state = ?, attempts = attempts + ?, lease_until = 0, \
-         next_attempt_at = {NOW_MS} + ?, last_errcode = ?, last_error = ?, \
+         next_attempt_at = {NOW_MS} + IF(severity > ?, 0, ?), last_errcode = ?, last_error = ?, \
          finished_at = IF(?, {NOW_MS}, NULL), uncertain_since = IF(?, uncertain_since, NULL) \
          WHERE id = ? AND state = 'pending' AND (? OR lease_owner = ?)"
     );
     let settled = sqlx::query(sqlx::AssertSqlSafe(query))
         .bind(attempt.settlement.state())
         .bind(i32::from(attempt.requested))
+        .bind(notification.severity)
         .bind(delay)
         .bind(attempt.errcode)
         .bind(attempt.reason.as_deref().map(|reason| cut(reason, REASON_BYTES_MAX)))
@@ -137,7 +143,8 @@ pub(super) async fn settle_members(
 }
 
 /// Takes the rows of these digests, or those folded into these rows, out and makes them due in
-/// `state`, as rows that no sender has had yet. What may have arrived may have arrived with each.
+/// `state`, as rows that no sender has had yet. What may have arrived may have arrived with each. If
+/// the content was refused, they are sent by themselves: only such a row is settled as moved before.
 pub(super) async fn dissolve(
     connection: &mut MySqlConnection,
     digests: &[i64],
@@ -150,7 +157,8 @@ pub(super) async fn dissolve(
         "UPDATE t_alert_outbox AS part \
          JOIN t_alert_outbox AS digest ON digest.id = part.digest_id \
          SET part.state = '{state}', part.digest_id = NULL, part.lease_owner = NULL, \
-         part.next_attempt_at = {NOW_MS}, part.uncertain_since = digest.uncertain_since \
+         part.next_attempt_at = {NOW_MS}, part.uncertain_since = digest.uncertain_since, \
+         part.last_error = IF(digest.state = 'moved', '{FROM_DIGEST}', part.last_error) \
          WHERE part.state = 'in_digest' AND digest.id"
     ));
     push_in(&mut query, digests);

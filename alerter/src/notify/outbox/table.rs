@@ -15,6 +15,13 @@ pub(crate) const NOW_MS: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 /// Matches rows that the recipient received or may have received.
 pub(super) const NOTIFIED: &str = "(state = 'sent' OR uncertain_since IS NOT NULL)";
 
+/// The reason of a row that waits because its recipient is at the limit.
+pub const RECIPIENT_LIMIT: &str = "recipient_limit";
+
+/// The reason of a row whose digest the platform refused. The row is sent by itself, because it may
+/// be the one at fault.
+pub(super) const FROM_DIGEST: &str = "from_digest";
+
 /// Longest reason that a row holds, in bytes.
 pub(super) const REASON_BYTES_MAX: usize = 255;
 

@@ -104,7 +104,11 @@ impl Sender {
             has_bytes: !notification.payload.is_empty(),
             has_notice: job.notice.is_some(),
             marked_delayed: job.notice.as_ref().is_some_and(|notice| notice.delayed),
-            recipient_wait: if limited { budget.wait(&recipient) } else { None },
+            recipient_wait: if limited {
+                budget.wait(&recipient, notification.is_critical())
+            } else {
+                None
+            },
         };
         let now = decide(&known);
         if limited && matches!(now, Decision::Stored | Decision::Rebuild { .. }) {

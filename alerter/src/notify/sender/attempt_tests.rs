@@ -29,6 +29,7 @@ fn notification(key: &EpisodeKey, resends: i32) -> Notification {
         recipient: "openid:o1".into(),
         user_id: None,
         customer_id: 7,
+        severity: 5,
         payload: Vec::new(),
         notice: serde_json::to_string(&notice()).unwrap(),
         traceparent: None,

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::retry_policy::FIX_WAIT;
+use crate::notify::outbox::RECIPIENT_LIMIT;
 use crate::rules::channel::Channel;
 
 /// Age from which a notification is sent only if it reports an end or its episode still fires.
@@ -77,7 +78,7 @@ pub fn decide(known: &NotificationState) -> Decision {
         };
     }
     if let Some(wait) = known.recipient_wait {
-        return Decision::Postpone(wait, "recipient_limit");
+        return Decision::Postpone(wait, RECIPIENT_LIMIT);
     }
     let trusted = known.window.saturating_sub(WINDOW_MARGIN);
     match known.uncertain {

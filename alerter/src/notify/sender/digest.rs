@@ -1,18 +1,22 @@
-//! Groups many pending notifications of one recipient into a digest: chooses the rows and writes
-//! the notice.
+//! Groups what waits for one person into a digest: chooses the rows and writes the notice.
 //!
-//! Pure. [`super::storm`] detects storms and stores digests.
+//! Pure. [`super::backlog`] finds the rows and stores digests.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
+use std::time::Duration;
 
 use ljwx_reading::wall_text;
 
+use super::decide::AGE_MAX;
 use crate::engine::Silence;
 use crate::engine::episode::TransitionKind;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::digest_rows::WaitingRow;
+
+/// Fewest alerts that a digest names. A single alert goes by itself.
+pub const LINES_MIN: usize = 2;
 
 /// Alerts that a digest names. Further alerts are only counted.
 const LINES_MAX: usize = 20;
@@ -27,45 +31,75 @@ pub struct DigestMember<'a> {
     pub id: i64,
     /// The row's episode.
     pub episode_key: &'a str,
+    /// The row's severity, from 1 (info) to 5 (critical).
+    pub severity: i8,
+    /// Whether the row is as old as a delayed notification.
+    pub is_old: bool,
     /// The row's notice.
     pub notice: Notice,
 }
 
-/// Returns the episodes whose end is in `waiting` and whose opening is not, in the order of their
-/// rows. The outbox must say whether the recipient received those openings.
-pub fn unpaired_ends(waiting: &[WaitingRow]) -> Vec<&str> {
-    let mut begun = HashSet::new();
-    let mut alone = Vec::new();
-    for row in waiting {
-        if is_end(row) && !begun.contains(row.episode_key.as_str()) {
-            alone.push(row.episode_key.as_str());
-        }
-        begun.insert(row.episode_key.as_str());
-    }
-    alone
+/// What becomes of the rows that wait for a person. The others go by themselves.
+#[derive(Debug, Default, PartialEq)]
+pub struct DigestChoice<'a> {
+    /// The rows that go into a digest, each episode's in their order. Empty: there is no digest.
+    pub members: Vec<DigestMember<'a>>,
+    /// The rows of episodes that are over and of which the person has received nothing.
+    pub over: Vec<i64>,
 }
 
-/// Returns the rows that go into the digest, in their order. A row that cannot go in holds back
-/// later rows of the same device. So no end is read before its opening. `told` holds the episodes
-/// of [`unpaired_ends`] that the recipient was notified of.
-pub fn choose<'a>(waiting: &'a [WaitingRow], notified: &HashSet<String>) -> Vec<DigestMember<'a>> {
-    let mut members: Vec<DigestMember<'a>> = Vec::new();
-    let (mut kept_back, mut chosen) = (HashSet::new(), HashSet::new());
+/// Chooses among rows that hold each episode's in their order. `over` are the episodes that are
+/// over, and `notified` those of which the person has received something.
+///
+/// A row that cannot go in holds back the later rows of its episode. So no end is read before its
+/// opening.
+pub fn choose<'a>(
+    waiting: &'a [WaitingRow],
+    over: &HashSet<String>,
+    notified: &HashSet<String>,
+) -> DigestChoice<'a> {
+    let mut episodes: BTreeMap<&str, Vec<&WaitingRow>> = BTreeMap::new();
     for row in waiting {
-        let key = row.episode_key.as_str();
-        let untold = is_end(row) && !chosen.contains(key) && !notified.contains(key);
-        let barred = !row.free || untold || kept_back.contains(row.device_sn.as_str());
-        let notice = serde_json::from_str(&row.notice).ok();
-        let Some(notice) = notice.filter(|_| !barred) else {
-            kept_back.insert(row.device_sn.as_str());
-            continue;
-        };
-        chosen.insert(key);
-        members.push(DigestMember { id: row.id, episode_key: key, notice });
+        episodes.entry(&row.episode_key).or_default().push(row);
     }
-    // A single row becomes a digest too: otherwise a storm whose alerts come singly would have no
-    // digest.
-    members
+    let mut choice = DigestChoice::default();
+    let mut lines = 0;
+    for (key, rows) in episodes {
+        let ends = rows.iter().any(|row| is_end(row));
+        let is_over = ends || over.contains(key);
+        if is_over && !notified.contains(key) {
+            // A row that is being sent may be received. Then the others matter.
+            if rows.iter().all(|row| row.free) {
+                choice.over.extend(rows.iter().map(|row| row.id));
+            }
+            continue;
+        }
+        // Without an end, an old row of an episode that is over has nothing more to say.
+        let says_something = |row: &&WaitingRow| row.free && (!is_over || ends || !is_old(row));
+        let members: Vec<_> =
+            rows.into_iter().take_while(says_something).map_while(member).collect();
+        lines += usize::from(!members.is_empty());
+        choice.members.extend(members);
+    }
+    if lines < LINES_MIN {
+        choice.members.clear();
+    }
+    choice
+}
+
+/// Returns the member that a row becomes. `None`: the row's notice cannot be read.
+fn member(row: &WaitingRow) -> Option<DigestMember<'_>> {
+    Some(DigestMember {
+        id: row.id,
+        episode_key: &row.episode_key,
+        severity: row.severity,
+        is_old: is_old(row),
+        notice: serde_json::from_str(&row.notice).ok()?,
+    })
+}
+
+fn is_old(row: &WaitingRow) -> bool {
+    Duration::from_millis(u64::try_from(row.age_ms).unwrap_or_default()) >= AGE_MAX
 }
 
 fn is_end(row: &WaitingRow) -> bool {
@@ -75,7 +109,7 @@ fn is_end(row: &WaitingRow) -> bool {
 }
 
 /// Returns the digest's notice: number of alerts, severity, and the worst alerts by name in their
-/// latest state. `None` if `members` is empty.
+/// latest state. The notice is marked as delayed if all rows are old. `None` if `members` is empty.
 pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
     // The last notification of an episode holds the episode's present state.
     let mut latest: BTreeMap<&str, &DigestMember<'_>> = BTreeMap::new();
@@ -109,7 +143,7 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
         ward: None,
         wall: alerts.iter().map(|member| member.notice.wall).max()?,
         text: text(&alerts),
-        delayed: false,
+        delayed: members.iter().all(|member| member.is_old),
         repeat: false,
         test: false,
         since: None,

@@ -2,70 +2,107 @@ use super::*;
 use crate::rules::severity::Severity;
 use crate::test_support;
 
-/// A pending row. The episode's key is the device and the letter of its rule.
+/// A pending row of an episode.
 fn waiting(id: i64, key: &str, to: TransitionKind) -> WaitingRow {
-    let device = key.split_once(':').unwrap().0;
-    let notice = Notice {
-        transition: to,
-        device_sn: device.into(),
-        user: device.into(),
-        ..test_support::notice()
-    };
+    let notice = Notice { transition: to, user: key.into(), ..test_support::notice() };
     WaitingRow {
         id,
         episode_key: key.into(),
+        transition_seq: i32::try_from(id).unwrap(),
         transition: to.as_str().into(),
-        device_sn: device.into(),
+        severity: Severity::Major.number(),
         notice: serde_json::to_string(&notice).unwrap(),
+        age_ms: 0,
         free: true,
     }
 }
 
-fn ids(waiting: &[WaitingRow], notified: &[&str]) -> Vec<i64> {
-    let notified = notified.iter().map(|key| (*key).to_owned()).collect();
-    choose(waiting, &notified).iter().map(|member| member.id).collect()
+fn keys(keys: &[&str]) -> HashSet<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
+}
+
+/// Returns the rows that go into the digest, and those that are over.
+fn ids(waiting: &[WaitingRow], over: &[&str], notified: &[&str]) -> (Vec<i64>, Vec<i64>) {
+    let choice = choose(waiting, &keys(over), &keys(notified));
+    (choice.members.iter().map(|member| member.id).collect(), choice.over)
 }
 
 #[test]
-fn what_waits_is_folded_also_where_it_is_but_one() {
-    let rows =
-        [waiting(1, "A:r", TransitionKind::Opened), waiting(2, "B:r", TransitionKind::Opened)];
-    assert_eq!(ids(&rows, &[]), [1, 2]);
-    assert_eq!(ids(&rows[..1], &[]), [1]);
+fn a_single_alert_goes_by_itself() {
+    use TransitionKind::{Escalated, Opened};
+    let rows = [waiting(1, "A", Opened), waiting(2, "B", Opened), waiting(3, "A", Escalated)];
+    assert_eq!(ids(&rows, &[], &[]), (vec![1, 3, 2], vec![]));
+    assert_eq!(ids(&rows[..1], &[], &[]), (vec![], vec![]));
+    let one = [rows[0].clone(), rows[2].clone()];
+    assert_eq!(ids(&one, &[], &[]), (vec![], vec![]), "two rows, one alert");
 }
 
 #[test]
-fn a_row_that_may_have_arrived_keeps_back_its_device_and_no_other() {
+fn a_row_that_cannot_go_in_holds_back_its_episode_and_no_other() {
     let mut rows = [
-        waiting(1, "A:r", TransitionKind::Opened),
-        waiting(2, "A:s", TransitionKind::Opened),
-        waiting(3, "B:r", TransitionKind::Opened),
-        waiting(4, "A:r", TransitionKind::Resolved),
-        waiting(5, "C:r", TransitionKind::Opened),
+        waiting(1, "A", TransitionKind::Opened),
+        waiting(2, "B", TransitionKind::Opened),
+        waiting(3, "A", TransitionKind::Resolved),
+        waiting(4, "C", TransitionKind::Opened),
+        waiting(5, "C", TransitionKind::Escalated),
+        waiting(6, "D", TransitionKind::Opened),
     ];
     rows[0].free = false;
-    assert_eq!(ids(&rows, &["A:r"]), [3, 5]);
-    rows[4].notice = "{}".into();
-    assert_eq!(ids(&rows, &["A:r"]), [3], "a row that cannot be read goes by itself");
+    rows[4].free = false;
+    assert_eq!(ids(&rows, &[], &["A"]), (vec![2, 4, 6], vec![]));
+    rows[5].notice = "{}".into();
+    assert_eq!(ids(&rows, &[], &["A"]), (vec![2, 4], vec![]), "it cannot be read");
 }
 
 #[test]
-fn an_end_is_folded_only_where_its_beginning_was_heard_of_or_is_folded_too() {
-    let rows = [
-        waiting(1, "A:r", TransitionKind::Opened),
-        waiting(2, "A:r", TransitionKind::Resolved),
-        waiting(3, "B:r", TransitionKind::Resolved),
-        waiting(4, "C:r", TransitionKind::Resolved),
+fn an_episode_that_is_over_is_left_out_if_the_person_received_nothing_of_it() {
+    use TransitionKind::{Notified, Opened, Resolved, Stale};
+    let mut rows = [
+        waiting(1, "A", Opened),
+        waiting(2, "A", Resolved),
+        waiting(3, "B", Opened),
+        waiting(4, "C", Stale),
+        waiting(5, "D", Notified),
+        waiting(6, "E", Opened),
     ];
-    assert_eq!(unpaired_ends(&rows), ["B:r", "C:r"]);
-    assert_eq!(ids(&rows, &["C:r"]), [1, 2, 4]);
+    assert_eq!(ids(&rows, &[], &[]), (vec![3, 5, 6], vec![1, 2, 4]));
+    assert_eq!(ids(&rows, &["B"], &[]), (vec![5, 6], vec![1, 2, 3, 4]), "its alert is over");
+    assert_eq!(ids(&rows, &["D"], &["A", "C", "D"]), (vec![1, 2, 3, 4, 5, 6], vec![]));
+    assert_eq!(ids(&rows, &["B", "D", "E"], &[]), (vec![], vec![1, 2, 3, 4, 5, 6]));
+    rows[0].free = false;
+    rows[3].free = false;
+    assert_eq!(ids(&rows, &[], &[]), (vec![3, 5, 6], vec![]), "it may be received");
+}
+
+#[test]
+fn an_old_row_goes_in_while_its_episode_lasts_or_ends() {
+    use TransitionKind::{Notified, Opened, Resolved};
+    let old = |row: WaitingRow| WaitingRow { age_ms: 30 * 60_000, ..row };
+    let rows = [
+        old(waiting(1, "A", Opened)),
+        old(waiting(2, "B", Notified)),
+        old(waiting(3, "C", Notified)),
+        old(waiting(4, "C", Resolved)),
+    ];
+    let notified = ["A", "B", "C"];
+    assert_eq!(ids(&rows, &[], &notified), (vec![1, 2, 3, 4], vec![]));
+    assert_eq!(ids(&rows, &["B", "C"], &notified), (vec![1, 3, 4], vec![]), "it says nothing more");
+    let delayed = |rows: &[WaitingRow]| {
+        notice(&choose(rows, &HashSet::new(), &keys(&notified)).members).unwrap().delayed
+    };
+    assert!(delayed(&rows));
+    let mut rows = rows;
+    rows[3].age_ms -= 1;
+    assert!(!delayed(&rows), "the last is young");
 }
 
 #[test]
 fn a_digest_counts_all_alerts_and_names_the_worst_first_each_once() {
-    let member = |id, key, severity, to| DigestMember {
+    let member = |id, key, severity: Severity, to| DigestMember {
         id,
         episode_key: key,
+        severity: severity.number(),
+        is_old: false,
         notice: Notice {
             severity,
             transition: to,
@@ -96,9 +133,11 @@ fn a_digest_counts_all_alerts_and_names_the_worst_first_each_once() {
 
 #[test]
 fn what_is_over_stands_behind_what_lasts_and_never_reads_like_a_beginning() {
-    let member = |id, key, severity, to, user: &str| DigestMember {
+    let member = |id, key, severity: Severity, to, user: &str| DigestMember {
         id,
         episode_key: key,
+        severity: severity.number(),
+        is_old: false,
         notice: Notice { severity, transition: to, user: user.into(), ..test_support::notice() },
     };
     let over = member(1, "A", Severity::Critical, TransitionKind::Resolved, "王小明");
@@ -131,6 +170,8 @@ fn a_long_digest_names_twenty_and_counts_the_rest() {
         .map(|(key, id)| DigestMember {
             id,
             episode_key: key,
+            severity: 3,
+            is_old: false,
             notice: Notice { user: key.clone(), ..test_support::notice() },
         })
         .collect();

@@ -4,14 +4,15 @@
 //! claimed as slots become free, so a slow account delays no other.
 //!
 //! ```text
-//! storm (digest) ─► slots ─► claim ─► decide ─► limits (breaker, rate) ─► send ─► retry policy ─► settle
-//!     ▲                                                                                              │
-//!     └── moving (the account does not send), reroute (the recipient refused) ◄──────────────────────┘
+//! backlog ─► slots ─► claim ─► decide ─► limits (breaker, rate) ─► send ─► retry policy ─► settle
+//!     ▲                                                                                       │
+//!     └── moving (the account does not send), reroute (the recipient refused) ◄───────────────┘
 //! ```
 
 pub mod routes;
 
 mod attempt;
+mod backlog;
 mod decide;
 mod device_delivery;
 mod digest;
@@ -19,7 +20,9 @@ mod moving;
 mod plainer;
 mod reroute;
 mod retry_policy;
-mod storm;
+
+#[cfg(test)]
+pub(crate) mod queue_tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,7 +43,7 @@ use crate::mysql::retry::MysqlRetry;
 use crate::notify::address::Address;
 use crate::notify::device_message::DeviceMessageTable;
 use crate::notify::operator_events::OperatorEvents;
-use crate::notify::outbox::{Attempt, DueRow, NOW_MS, Notification, Outbox, Settlement};
+use crate::notify::outbox::{Attempt, DueRow, Notification, Outbox, RECIPIENT_LIMIT, Settlement};
 use crate::notify::wechat::error;
 use crate::rules::channel::Channel;
 
@@ -79,21 +82,21 @@ impl Sends {
     /// Waits until a send ends. Never returns if none is under way.
     async fn ended(&mut self) {
         match self.tasks.join_next().await {
-            Some(ended) => self.free(ended),
+            Some(ended) => self.end(ended),
             None => std::future::pending().await,
         }
     }
 
-    /// Frees the slots of all sends that have ended.
-    fn free_ended(&mut self) {
+    /// Records all sends that have ended. They no longer count for their recipients.
+    fn end_all(&mut self) {
         while let Some(ended) = self.tasks.try_join_next() {
-            self.free(ended);
+            self.end(ended);
         }
     }
 
-    fn free(&mut self, ended: Result<i64, JoinError>) {
+    fn end(&mut self, ended: Result<i64, JoinError>) {
         match ended.map_err(JoinError::try_into_panic) {
-            Ok(id) => self.slots.free(id),
+            Ok(id) => self.slots.end(id),
             // The sender ends like its send, and with it the process.
             Err(Ok(panic)) => std::panic::resume_unwind(panic),
             // Nobody cancels a send.
@@ -129,7 +132,8 @@ impl Sender {
                 }
                 // Not earlier: an account with many rows would take its freed slots at every turn,
                 // and its rows would hide those of others.
-                sends.free_ended();
+                sends.end_all();
+                sends.slots.free_ended();
             }
         }
         while !sends.tasks.is_empty() {
@@ -140,11 +144,13 @@ impl Sender {
     /// Claims due rows for which there are free slots, and begins to send them. Returns false if
     /// there are none.
     async fn turn(self: &Arc<Self>, sends: &mut Sends) -> Result<bool, sqlx::Error> {
-        // Check before every claim: after a pause, pending alerts of a storm would go out one by
-        // one.
-        self.digest_storms().await;
+        sends.end_all();
         let paused = self.gates.paused(&sends.slots.full_accounts(), Instant::now());
-        let due = self.outbox.due(&paused, &sends.slots.full_channels()).await?;
+        let full = sends.slots.full_channels();
+        let mut due = self.outbox.due(&paused, &full).await?;
+        if self.gather_backlogs(&due).await {
+            due = self.outbox.due(&paused, &full).await?;
+        }
         let mut chosen = sends.slots.choose(due.into_iter().map(|row| self.slot(row)));
         let budget = Arc::new(self.budget(&chosen, &sends.slots).await?);
         let ids: Vec<i64> = chosen.iter().map(|slot| slot.id).collect();
@@ -171,17 +177,17 @@ impl Sender {
         SendSlot { id: row.id, channel, account, recipient: (row.customer_id, row.recipient) }
     }
 
-    /// Returns the budget of the recipients of `chosen`. Sends under way count as sent.
+    /// Returns the budget of the recipients of `chosen`. Sends under way count as sent, once.
     async fn budget(
         &self,
         chosen: &[SendSlot],
-        under_way: &SendSlots,
+        slots: &SendSlots,
     ) -> Result<RecipientBudget, sqlx::Error> {
         let recipients: BTreeSet<_> = chosen.iter().map(|slot| slot.recipient.clone()).collect();
-        let recent = self.outbox.recent(&recipients).await?;
+        let recent = self.outbox.recent(&recipients, &slots.under_way()).await?;
         let budget = RecipientBudget::new(self.limits.recipient_per_minute, recent);
         for recipient in &recipients {
-            (0..under_way.of_recipient(recipient)).for_each(|_| budget.take(recipient));
+            (0..slots.of_recipient(recipient)).for_each(|_| budget.take(recipient));
         }
         Ok(budget)
     }
@@ -217,24 +223,25 @@ impl Sender {
         notification: &Notification,
         attempt: &Attempt,
     ) -> Result<Settlement, Arc<sqlx::Error>> {
-        if matches!(attempt.settlement, Settlement::Refused | Settlement::Moved) {
+        // A digest whose content is refused has nobody else. Its rows are sent one by one.
+        let is_moved = attempt.settlement == Settlement::Moved && !notification.is_digest();
+        if attempt.settlement == Settlement::Refused || is_moved {
             return self.hand_on(notification, attempt).await;
         }
         self.outbox.settle(notification, attempt).await?;
         Ok(attempt.settlement.clone())
     }
 
-    /// Postpones all pending rows of a recipient at the limit, so that they are not claimed one by
+    /// Postpones the pending rows of a recipient at the limit, so that they are not claimed one by
     /// one.
     async fn postpone_others(&self, notification: &Notification, attempt: &Attempt) {
         let Settlement::Retry(wait) = attempt.settlement else { return };
-        if attempt.requested || attempt.reason.as_deref() != Some("recipient_limit") {
+        if attempt.requested || attempt.reason.as_deref() != Some(RECIPIENT_LIMIT) {
             return;
         }
         let whom = (notification.customer_id, notification.recipient.as_str());
-        let until = format!("{NOW_MS} + {}", wait.as_millis());
-        match self.outbox.postpone(whom, &until).await {
-            Ok(rows) => counter!(POSTPONED, "reason" => "recipient_limit").increment(rows),
+        match self.outbox.postpone(whom, wait).await {
+            Ok(rows) => counter!(POSTPONED, "reason" => RECIPIENT_LIMIT).increment(rows),
             Err(error) => {
                 debug!(%error, "cannot postpone notifications of a recipient, postponing them one by one")
             }
@@ -287,9 +294,11 @@ mod tests {
             account: "wx7".into(),
             recipient: recipient.clone(),
         };
-        sends.slots.take(slot);
+        sends.slots.take(slot.clone());
         sends.tasks.spawn(std::future::ready(1));
         sends.ended().await;
         assert_eq!(sends.slots.of_recipient(&recipient), 0);
+        sends.slots.free_ended();
+        assert_eq!(sends.slots.choose([slot.clone()]), [slot]);
     }
 }

@@ -1,0 +1,111 @@
+//! Gathers a person's backlog into one digest: what found the person at the limit, and what waited
+//! for a broken account.
+//!
+//! Runs before rows are claimed. [`super::digest`] chooses the rows. If a statement fails, the rows
+//! are sent one by one.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use metrics::counter;
+use tracing::{debug, info};
+
+use super::Sender;
+use super::digest::{LINES_MIN, choose, notice};
+use crate::metrics::{DIGESTS, IN_DIGESTS, NOTIFICATIONS};
+use crate::notify::address::Address;
+use crate::notify::outbox::{DueRow, digest_rows, notified_episodes};
+use crate::rules::channel::Channel;
+
+/// Wait for a broken account from which on a row belongs to the backlog. During a shorter one, few
+/// notifications come.
+const WAIT_MIN: Duration = Duration::from_secs(60);
+
+/// Time after which a turn gathers no further backlogs, so that other rows do not wait. The next
+/// turn continues.
+const GATHER_MAX: Duration = Duration::from_millis(500);
+
+impl Sender {
+    /// Gathers the backlogs of the people in `due`. Returns whether rows were changed.
+    pub(super) async fn gather_backlogs(&self, due: &[DueRow]) -> bool {
+        let (started, mut people, mut is_changed) = (Instant::now(), HashSet::new(), false);
+        for row in due.iter().filter(|row| self.is_backlog(row)) {
+            let whom = (row.customer_id, row.recipient.as_str());
+            if !people.insert(whom) || started.elapsed() >= GATHER_MAX {
+                continue;
+            }
+            match self.digest(whom).await {
+                Ok(changed) => is_changed |= changed,
+                Err(error) => {
+                    debug!(%error, "cannot write digest, sending notifications one by one");
+                }
+            }
+        }
+        is_changed
+    }
+
+    /// Whether a row belongs to a backlog. Messages to the watch have no digests, and an address of
+    /// a later version's channel is left to a sender of that version.
+    fn is_backlog(&self, row: &DueRow) -> bool {
+        let Some(Address { channel, .. }) = Address::parse(&row.recipient) else { return false };
+        let waited = Duration::from_millis(u64::try_from(row.waited_ms).unwrap_or_default());
+        let scope = (row.customer_id, channel);
+        channel != Channel::Message
+            && row.may_join
+            && (row.met_limit
+                || waited >= WAIT_MIN && self.gates.was_broken(scope, waited, Instant::now()))
+    }
+
+    /// Groups the rows that wait for a person into a digest, and drops those that are over. Returns
+    /// false if all go by themselves.
+    async fn digest(&self, whom: (i64, &str)) -> Result<bool, sqlx::Error> {
+        let ids = self.outbox.waiting(whom).await?;
+        if ids.len() < LINES_MIN {
+            return Ok(false);
+        }
+        let mut transaction = self.outbox.transaction().await?;
+        let waiting = digest_rows::lock(&mut transaction, whom, &ids).await?;
+        let over = digest_rows::over(&mut transaction, &ids).await?;
+        let notified = notified_episodes(&mut transaction, &ids).await?;
+        let choice = choose(&waiting, &over, &notified);
+        if choice.members.is_empty() && choice.over.is_empty() {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        digest_rows::drop_over(&mut transaction, &choice.over).await?;
+        if let Some(notice) = notice(&choice.members) {
+            let ids: Vec<i64> = choice.members.iter().map(|member| member.id).collect();
+            let severity = choice.members.iter().map(|member| member.severity).max();
+            let what = (&notice, severity.unwrap_or_default());
+            if !digest_rows::write_digest(&mut transaction, whom, what, &ids).await? {
+                transaction.rollback().await?;
+                return Ok(false);
+            }
+        }
+        transaction.commit().await?;
+        count(whom.0, choice.members.len(), choice.over.len());
+        Ok(true)
+    }
+}
+
+/// Counts and logs the rows in a digest and those that are over.
+fn count(customer_id: i64, grouped: usize, over: usize) {
+    if grouped > 0 {
+        counter!(DIGESTS).increment(1);
+        counter!(IN_DIGESTS).increment(grouped as u64);
+        info!(
+            customer.id = customer_id,
+            notifications = grouped,
+            "notifications grouped into a digest"
+        );
+    }
+    if over > 0 {
+        counter!(NOTIFICATIONS, "outcome" => "over", "channel" => "none", "errcode" => "none")
+            .increment(over as u64);
+        info!(
+            customer.id = customer_id,
+            notifications = over,
+            "notifications dropped, their alerts are over"
+        );
+    }
+}
