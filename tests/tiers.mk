@@ -35,6 +35,7 @@ MYSQL := \
   alerter::faults::a_refused_row_costs_itself_alone_and_its_message_goes_out \
   alerter::faults::a_partition_that_mysql_does_not_take_waits_alone_and_nothing_is_told_twice \
   alerter::no_data:: \
+  alerter::operators::a_test_message_arrives_marked_leaves_no_row_and_an_answer_is_shown \
   alerter::outbox::after_an_hour_what_still_matters_comes_marked_and_the_rest_is_dropped \
   alerter::outbox::operators_list_retry_and_drop_what_is_in_the_outbox \
   alerter::people:: \

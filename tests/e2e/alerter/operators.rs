@@ -1,4 +1,5 @@
-//! Operators and their outside monitor hear whether an alert would reach people.
+//! Operators and their outside monitor hear whether an alert would reach people. Operators can try a
+//! message and check an account before an alert needs them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,11 +12,18 @@ use axum::routing::get;
 use ljwx_tests::fakes::http_server::Server;
 use ljwx_tests::fakes::platform::{self, BLOOD_OXYGEN_LOW};
 use ljwx_tests::fakes::webhook::{Post, Webhook};
-use ljwx_tests::fakes::wechat::{Effect, Endpoint, FakeWechat, Fault};
+use ljwx_tests::fakes::wechat::{
+    APP_SECRET, CORP_SECRET, Effect, Endpoint, FakeWechat, Fault, TEMPLATE_ID, TOKEN_PREFIX,
+};
+use ljwx_tests::fleet::TENANT;
+use ljwx_tests::stack::launch::Finished;
 use ljwx_tests::stack::wait::{eventually, pass};
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
+use super::people::reach;
+use super::sender;
+use super::templates::{FIELDS, NEW_TEMPLATE, ensure_shown};
 use crate::support::{report, send};
 
 /// The longest that a step may take.
@@ -150,5 +158,118 @@ async fn heartbeats_wait_for_a_critical_notification_and_their_address_stays_sec
     ensure!(!alerter.output().contains(SECRET), "the address in the log");
     gateway.terminate().await?;
     alerter.terminate().await?;
+    world.finish().await
+}
+
+/// Runs a command of the alerter, which must print no secret.
+async fn command(world: &World, wechat: &FakeWechat, arguments: &[&str]) -> Result<Finished> {
+    let launch = world.launch("alerter", arguments);
+    let launch = launch.env("WECHAT_API_URL", wechat.url()).env("WECOM_API_URL", wechat.url());
+    let done = launch.finish().await?;
+    for secret in [APP_SECRET, CORP_SECRET, TOKEN_PREFIX] {
+        ensure!(!done.text.contains(secret), "a secret: {}", done.text);
+    }
+    Ok(done)
+}
+
+/// Sends a test message by the tenant's account, and ensures the exit code. Returns the output.
+async fn send_test(world: &World, wechat: &FakeWechat, rest: &str, code: i32) -> Result<String> {
+    let tenant = TENANT.to_string();
+    let mut arguments = vec!["send-test", "--customer-id", tenant.as_str()];
+    arguments.extend(rest.split(' '));
+    let done = command(world, wechat, &arguments).await?;
+    ensure!(done.code == Some(code), "{rest}: {:?}: {}", done.code, done.text);
+    Ok(done.text)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_message_arrives_marked_leaves_no_row_and_an_answer_is_shown() -> Result<()> {
+    let (world, wechat) = sender::world("sendtest").await?;
+    reach(&world, TENANT, 5, "openid", "o5").await?;
+    wechat.set(|settings| settings.not_following = ["gone".to_owned()].into());
+
+    let shown = send_test(&world, &wechat, "--user-id 5 --dry-run", 0).await?;
+    ensure!(shown.contains("11 characters  测试 心率过高 151"), "{shown}");
+    ensure!((wechat.sends(), wechat.token_requests()) == (0, 0), "a dry run calls the platform");
+    for what in ["opened", "resolved", "digest"] {
+        send_test(&world, &wechat, &format!("--user-id 5 --severity major --what {what}"), 0)
+            .await?;
+    }
+    let inbox = wechat.inbox("o5");
+    let events: Vec<_> = inbox.iter().filter_map(|message| message.field("keyword2")).collect();
+    ensure!(events == ["测试 心率过高 151", "测试 已恢复 心率 88", "测试 汇总 2条"], "{inbox:?}");
+    ensure_shown(&inbox[0], [("keyword1", "测试"), ("keyword3", "高级"), ("keyword2", events[0])])?;
+
+    let refused = send_test(&world, &wechat, "--kind openid --address gone", 1).await?;
+    let says = ["not sent: errcode 43004", "require subscribe"];
+    ensure!(says.iter().all(|part| refused.contains(*part)), "{refused}");
+    send_test(&world, &wechat, "--kind wecom --address nurse", 1).await?;
+    send_test(&world, &wechat, "--user-id 6", 1).await?;
+    send_test(&world, &wechat, "--user-id 5 --kind openid --address o5", 2).await?;
+    let disabled = "t_alert_recipient_address WHERE disabled_at IS NOT NULL";
+    for table in ["t_alert_outbox", "t_alert_info", "t_alert_action_log", disabled] {
+        ensure!(world.database.count(table).await? == 0, "a row in {table}");
+    }
+
+    let disable = "UPDATE t_alert_recipient_address SET disabled_at = NOW(), \
+                   disabled_errcode = 43004 WHERE address = 'o5'";
+    world.database.execute(disable).await?;
+    let shown = send_test(&world, &wechat, "--user-id 5", 0).await?;
+    ensure!(shown.contains("disabled until 2") && wechat.inbox("o5").len() == 4, "{shown}");
+    wechat.down();
+    let unreachable = send_test(&world, &wechat, "--user-id 5", 1).await?;
+    ensure!(unreachable.contains("look at the network"), "{unreachable}");
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_of_the_accounts_names_what_is_wrong_with_each_and_wakes_nobody() -> Result<()> {
+    let (world, wechat) = sender::world("checkaccounts").await?;
+    let tenant = TENANT.to_string();
+    let own = command(&world, &wechat, &["accounts", "check", "--customer-id", &tenant]).await?;
+    let app = world.app_id();
+    let expected = format!("tenant {TENANT}, official:{app}: ok");
+    ensure!(own.code == Some(0) && own.text.trim() == expected, "{:?} {}", own.code, own.text);
+
+    let fields = FIELDS.map(str::to_owned).to_vec();
+    wechat.set(|settings| drop(settings.templates.insert(NEW_TEMPLATE.to_owned(), fields)));
+    let map =
+        r#"{"thing1": "patient", "const2": "=", "character_string3": "value", "thing9": "org"}"#;
+    let bad = r#"{"thing1": "name"}"#;
+    let official = |tenant: i64, secret: &str, template: &str, map: &str| {
+        format!("({tenant}, 'official', '{app}{tenant}', '{secret}', '{template}', {map})")
+    };
+    let rows = [
+        official(70, "wrong-secret", TEMPLATE_ID, "NULL"),
+        official(71, APP_SECRET, "template-gone", "NULL"),
+        official(72, APP_SECRET, NEW_TEMPLATE, &format!("'{map}'")),
+        official(73, APP_SECRET, NEW_TEMPLATE, &format!("'{bad}'")),
+    ];
+    let sql = "INSERT INTO t_wechat_alarm_config \
+               (customer_id, type, appid, appsecret, template_id, template_fields) VALUES";
+    world.database.execute(&format!("{sql} {}", rows.join(", "))).await?;
+    let wecom = format!(
+        "INSERT INTO t_wechat_alarm_config (customer_id, type, corp_id, agent_id, secret) \
+         VALUES (74, 'enterprise', 'ww{app}', '5', '{CORP_SECRET}')"
+    );
+    world.database.execute(&wecom).await?;
+    let all = command(&world, &wechat, &["accounts", "check"]).await?;
+    ensure!(all.code == Some(1) && !all.text.contains("wrong-secret"), "{}", all.text);
+    for (tenant, parts) in [
+        (TENANT, &[": ok"][..]),
+        (70, &["errcode 40125", "correct appsecret"]),
+        (71, &["no template template-gone: correct template_id"]),
+        (72, &["lacks the template's field time4", "the template lacks the field thing9"]),
+        (73, &["template_fields: thing1: unknown variant"]),
+        (74, &[": ok"]),
+    ] {
+        let of_tenant = |line: &&str| {
+            [":", ","].iter().any(|end| line.starts_with(&format!("tenant {tenant}{end}")))
+        };
+        let lines: Vec<_> = all.text.lines().filter(of_tenant).collect();
+        ensure!(lines.len() == 1, "tenant {tenant}: {}", all.text);
+        ensure!(parts.iter().all(|part| lines[0].contains(*part)), "{parts:?}: {}", lines[0]);
+    }
+    ensure!(wechat.sends() == 0, "a check sends a message");
     world.finish().await
 }

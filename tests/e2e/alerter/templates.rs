@@ -1,21 +1,18 @@
 //! Messages fit what WeChat shows: the fields of the account's template, and the form in WeCom. If
-//! the platform refuses a value, the message arrives in a plainer form. Operators can try a message
-//! and check an account before an alert needs them.
+//! the platform refuses a value, the message arrives in a plainer form.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ljwx_tests::fakes::wechat::{
-    APP_SECRET, CORP_SECRET, FakeWechat, Kind, Message, NURSE, TEMPLATE_ID, TOKEN_PREFIX,
+    APP_SECRET, CORP_SECRET, FakeWechat, Kind, Message, NURSE, TEMPLATE_ID,
 };
 use ljwx_tests::fleet::TENANT;
-use ljwx_tests::stack::launch::Finished;
 use ljwx_tests::stack::process::Service;
 use ljwx_tests::stack::wait::eventually;
 use ljwx_tests::stack::world::World;
 use serde_json::json;
 
-use super::people::reach;
 use super::sender::{NEIGHBOURS, NOW_MS, add, world};
 use crate::support::{delivered, measure};
 
@@ -23,10 +20,10 @@ use crate::support::{delivered, measure};
 const SOON: Duration = Duration::from_secs(60);
 
 /// A template of a category, as the platform has them today.
-const NEW_TEMPLATE: &str = "template-of-a-category";
+pub(super) const NEW_TEMPLATE: &str = "template-of-a-category";
 
 /// The template's fields. The word of const2 has to be one that was approved.
-const FIELDS: [&str; 4] = ["thing1", "const2", "character_string3", "time4"];
+pub(super) const FIELDS: [&str; 4] = ["thing1", "const2", "character_string3", "time4"];
 
 /// Three breaches, which open an episode.
 const BREACH: [i32; 3] = [130, 131, 132];
@@ -57,7 +54,7 @@ async fn breach(world: &World, gateway: &Service, device: usize) -> Result<()> {
 }
 
 /// Ensures that a message shows these texts in a template's fields.
-fn ensure_shown(message: &Message, fields: [(&str, &str); 3]) -> Result<()> {
+pub(super) fn ensure_shown(message: &Message, fields: [(&str, &str); 3]) -> Result<()> {
     for (name, text) in fields {
         ensure!(message.field(name) == Some(text), "{name} should show {text}: {message:?}");
     }
@@ -251,118 +248,5 @@ async fn a_map_that_fills_no_template_stops_its_own_account_alone() -> Result<()
     .await?;
     ensure!(alerter.output().contains("template_fields: thing1: unknown variant"), "not named");
     alerter.terminate().await?;
-    world.finish().await
-}
-
-/// Runs a command of the alerter, which must print no secret.
-async fn command(world: &World, wechat: &FakeWechat, arguments: &[&str]) -> Result<Finished> {
-    let launch = world.launch("alerter", arguments);
-    let launch = launch.env("WECHAT_API_URL", wechat.url()).env("WECOM_API_URL", wechat.url());
-    let done = launch.finish().await?;
-    for secret in [APP_SECRET, CORP_SECRET, TOKEN_PREFIX] {
-        ensure!(!done.text.contains(secret), "a secret: {}", done.text);
-    }
-    Ok(done)
-}
-
-/// Sends a test message by the tenant's account, and ensures the exit code. Returns the output.
-async fn send_test(world: &World, wechat: &FakeWechat, rest: &str, code: i32) -> Result<String> {
-    let tenant = TENANT.to_string();
-    let mut arguments = vec!["send-test", "--customer-id", tenant.as_str()];
-    arguments.extend(rest.split(' '));
-    let done = command(world, wechat, &arguments).await?;
-    ensure!(done.code == Some(code), "{rest}: {:?}: {}", done.code, done.text);
-    Ok(done.text)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_test_message_arrives_marked_leaves_no_row_and_an_answer_is_shown() -> Result<()> {
-    let (world, wechat) = world("sendtest").await?;
-    reach(&world, TENANT, 5, "openid", "o5").await?;
-    wechat.set(|settings| settings.not_following = ["gone".to_owned()].into());
-
-    let shown = send_test(&world, &wechat, "--user-id 5 --dry-run", 0).await?;
-    ensure!(shown.contains("11 characters  测试 心率过高 151"), "{shown}");
-    ensure!((wechat.sends(), wechat.token_requests()) == (0, 0), "a dry run calls the platform");
-    for what in ["opened", "resolved", "digest"] {
-        send_test(&world, &wechat, &format!("--user-id 5 --severity major --what {what}"), 0)
-            .await?;
-    }
-    let inbox = wechat.inbox("o5");
-    let events: Vec<_> = inbox.iter().filter_map(|message| message.field("keyword2")).collect();
-    ensure!(events == ["测试 心率过高 151", "测试 已恢复 心率 88", "测试 汇总 2条"], "{inbox:?}");
-    ensure_shown(&inbox[0], [("keyword1", "测试"), ("keyword3", "高级"), ("keyword2", events[0])])?;
-
-    let refused = send_test(&world, &wechat, "--kind openid --address gone", 1).await?;
-    let says = ["not sent: errcode 43004", "require subscribe"];
-    ensure!(says.iter().all(|part| refused.contains(*part)), "{refused}");
-    send_test(&world, &wechat, "--kind wecom --address nurse", 1).await?;
-    send_test(&world, &wechat, "--user-id 6", 1).await?;
-    send_test(&world, &wechat, "--user-id 5 --kind openid --address o5", 2).await?;
-    let disabled = "t_alert_recipient_address WHERE disabled_at IS NOT NULL";
-    for table in ["t_alert_outbox", "t_alert_info", "t_alert_action_log", disabled] {
-        ensure!(world.database.count(table).await? == 0, "a row in {table}");
-    }
-
-    let disable = "UPDATE t_alert_recipient_address SET disabled_at = NOW(), \
-                   disabled_errcode = 43004 WHERE address = 'o5'";
-    world.database.execute(disable).await?;
-    let shown = send_test(&world, &wechat, "--user-id 5", 0).await?;
-    ensure!(shown.contains("disabled until 2") && wechat.inbox("o5").len() == 4, "{shown}");
-    wechat.down();
-    let unreachable = send_test(&world, &wechat, "--user-id 5", 1).await?;
-    ensure!(unreachable.contains("look at the network"), "{unreachable}");
-    world.finish().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_check_of_the_accounts_names_what_is_wrong_with_each_and_wakes_nobody() -> Result<()> {
-    let (world, wechat) = world("checkaccounts").await?;
-    let tenant = TENANT.to_string();
-    let own = command(&world, &wechat, &["accounts", "check", "--customer-id", &tenant]).await?;
-    let app = world.app_id();
-    let expected = format!("tenant {TENANT}, official:{app}: ok");
-    ensure!(own.code == Some(0) && own.text.trim() == expected, "{:?} {}", own.code, own.text);
-
-    let fields = FIELDS.map(str::to_owned).to_vec();
-    wechat.set(|settings| drop(settings.templates.insert(NEW_TEMPLATE.to_owned(), fields)));
-    let map =
-        r#"{"thing1": "patient", "const2": "=", "character_string3": "value", "thing9": "org"}"#;
-    let bad = r#"{"thing1": "name"}"#;
-    let official = |tenant: i64, secret: &str, template: &str, map: &str| {
-        format!("({tenant}, 'official', '{app}{tenant}', '{secret}', '{template}', {map})")
-    };
-    let rows = [
-        official(70, "wrong-secret", TEMPLATE_ID, "NULL"),
-        official(71, APP_SECRET, "template-gone", "NULL"),
-        official(72, APP_SECRET, NEW_TEMPLATE, &format!("'{map}'")),
-        official(73, APP_SECRET, NEW_TEMPLATE, &format!("'{bad}'")),
-    ];
-    let sql = "INSERT INTO t_wechat_alarm_config \
-               (customer_id, type, appid, appsecret, template_id, template_fields) VALUES";
-    world.database.execute(&format!("{sql} {}", rows.join(", "))).await?;
-    let wecom = format!(
-        "INSERT INTO t_wechat_alarm_config (customer_id, type, corp_id, agent_id, secret) \
-         VALUES (74, 'enterprise', 'ww{app}', '5', '{CORP_SECRET}')"
-    );
-    world.database.execute(&wecom).await?;
-    let all = command(&world, &wechat, &["accounts", "check"]).await?;
-    ensure!(all.code == Some(1) && !all.text.contains("wrong-secret"), "{}", all.text);
-    for (tenant, parts) in [
-        (TENANT, &[": ok"][..]),
-        (70, &["errcode 40125", "correct appsecret"]),
-        (71, &["no template template-gone: correct template_id"]),
-        (72, &["lacks the template's field time4", "the template lacks the field thing9"]),
-        (73, &["template_fields: thing1: unknown variant"]),
-        (74, &[": ok"]),
-    ] {
-        let of_tenant = |line: &&str| {
-            [":", ","].iter().any(|end| line.starts_with(&format!("tenant {tenant}{end}")))
-        };
-        let lines: Vec<_> = all.text.lines().filter(of_tenant).collect();
-        ensure!(lines.len() == 1, "tenant {tenant}: {}", all.text);
-        ensure!(parts.iter().all(|part| lines[0].contains(*part)), "{parts:?}: {}", lines[0]);
-    }
-    ensure!(wechat.sends() == 0, "a check sends a message");
     world.finish().await
 }
