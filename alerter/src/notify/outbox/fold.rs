@@ -143,17 +143,14 @@ fn choose(moment: &Moment, rows: &[NewRow]) -> Vec<(i64, Vec<i64>)> {
 }
 
 /// Moves the rows that are folded into `members` of a digest on to the digest.
-pub async fn refold(
+pub(super) async fn refold(
     connection: &mut MySqlConnection,
     members: &[i64],
-    digest: u64,
+    digest: i64,
 ) -> Result<(), sqlx::Error> {
-    if members.is_empty() {
-        return Ok(());
-    }
     let mut query: QueryBuilder<MySql> =
         QueryBuilder::new("UPDATE t_alert_outbox SET digest_id = ");
-    query.push_bind(i64::try_from(digest).unwrap_or(i64::MAX));
+    query.push_bind(digest);
     query.push(" WHERE state = 'in_digest' AND digest_id");
     push_in(&mut query, members);
     query.build().execute(connection).await?;

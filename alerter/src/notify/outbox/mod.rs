@@ -25,7 +25,7 @@ pub use add::add;
 pub use attempt::{Attempt, Settlement};
 pub use claim::{DueRow, RebuiltRequest};
 pub use depth::{OutboxMeasurement, monitor};
-pub use fold::{Moment, fold, refold};
+pub use fold::{Moment, fold};
 pub use moves::BATCH_MAX;
 pub use notification::{DIGEST, NewNotification, Notification, Whom};
 pub use operate::{OutboxFilter, OutboxRow};

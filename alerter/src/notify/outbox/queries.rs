@@ -41,10 +41,11 @@ impl Outbox {
             format!(
                 "SELECT COUNT(*) FROM t_alert_outbox AS part \
                  LEFT JOIN t_alert_info AS alert ON alert.dedup_key = part.episode_key \
-                 WHERE part.digest_id = ? AND (part.transition IN ('{}', '{}') \
+                 WHERE part.digest_id = ? AND (part.transition IN ('{}', '{}', '{}') \
                  OR alert.dedup_key IS NULL OR NOT ({OVER}))",
                 TransitionKind::Resolved.as_str(),
-                TransitionKind::Stale.as_str()
+                TransitionKind::Stale.as_str(),
+                TransitionKind::Closed.as_str()
             )
         } else {
             format!("SELECT NOT EXISTS (SELECT 1 FROM t_alert_info WHERE dedup_key = ? AND {OVER})")

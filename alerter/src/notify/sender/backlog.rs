@@ -4,7 +4,7 @@
 //! Runs before rows are claimed. [`super::digest`] chooses the rows. If a statement fails, the rows
 //! are sent one by one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use metrics::counter;
@@ -65,6 +65,11 @@ impl Sender {
         }
         let mut transaction = self.outbox.transaction().await?;
         let waiting = digest_rows::lock(&mut transaction, whom, &ids).await?;
+        let ids: Vec<i64> = waiting.iter().map(|row| row.id).collect();
+        if ids.len() < LINES_MIN {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
         let over = digest_rows::over(&mut transaction, &ids).await?;
         let notified = notified_episodes(&mut transaction, &ids).await?;
         let choice = choose(&waiting, &over, &notified);
@@ -74,10 +79,12 @@ impl Sender {
         }
         digest_rows::drop_over(&mut transaction, &choice.over).await?;
         if let Some(notice) = notice(&choice.members) {
-            let ids: Vec<i64> = choice.members.iter().map(|member| member.id).collect();
+            let messages: BTreeSet<i64> =
+                choice.members.iter().map(|member| member.message).collect();
+            let messages: Vec<i64> = messages.into_iter().collect();
             let severity = choice.members.iter().map(|member| member.severity).max();
             let what = (&notice, severity.unwrap_or_default());
-            if !digest_rows::write_digest(&mut transaction, whom, what, &ids).await? {
+            if !digest_rows::write_digest(&mut transaction, whom, what, &messages).await? {
                 transaction.rollback().await?;
                 return Ok(false);
             }

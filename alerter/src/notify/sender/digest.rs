@@ -29,6 +29,8 @@ const NAME_CHARS_MAX: usize = 12;
 pub struct DigestMember<'a> {
     /// The row's id.
     pub id: i64,
+    /// The row whose message reports this one.
+    pub message: i64,
     /// The row's episode.
     pub episode_key: &'a str,
     /// The row's severity, from 1 (info) to 5 (critical).
@@ -52,8 +54,38 @@ pub struct DigestChoice<'a> {
 /// over, and `notified` those of which the person has received something.
 ///
 /// A row that cannot go in holds back the later rows of its episode. So no end is read before its
-/// opening.
+/// opening. A message goes in with all rows that it reports, or not at all.
 pub fn choose<'a>(
+    waiting: &'a [WaitingRow],
+    over: &HashSet<String>,
+    notified: &HashSet<String>,
+) -> DigestChoice<'a> {
+    let mut barred = HashSet::new();
+    loop {
+        let mut choice = choose_without(&barred, waiting, over, notified);
+        let members: HashSet<i64> = choice.members.iter().map(|member| member.id).collect();
+        let dropped: HashSet<i64> = choice.over.iter().copied().collect();
+        let is_left = |row: &&WaitingRow| {
+            // A message goes on without a row that is folded into it and dropped.
+            let is_dropped = row.message != row.id && dropped.contains(&row.id);
+            !members.contains(&row.id) && !is_dropped
+        };
+        let known = barred.len();
+        barred.extend(waiting.iter().filter(is_left).map(|row| row.message));
+        if barred.len() > known {
+            continue;
+        }
+        let lines: HashSet<&str> = choice.members.iter().map(|member| member.episode_key).collect();
+        if lines.len() < LINES_MIN {
+            choice.members.clear();
+        }
+        return choice;
+    }
+}
+
+/// Chooses among the rows whose message is not `barred`.
+fn choose_without<'a>(
+    barred: &HashSet<i64>,
     waiting: &'a [WaitingRow],
     over: &HashSet<String>,
     notified: &HashSet<String>,
@@ -63,7 +95,6 @@ pub fn choose<'a>(
         episodes.entry(&row.episode_key).or_default().push(row);
     }
     let mut choice = DigestChoice::default();
-    let mut lines = 0;
     for (key, rows) in episodes {
         let ends = rows.iter().any(|row| is_end(row));
         let is_over = ends || over.contains(key);
@@ -75,14 +106,11 @@ pub fn choose<'a>(
             continue;
         }
         // Without an end, an old row of an episode that is over has nothing more to say.
-        let says_something = |row: &&WaitingRow| row.free && (!is_over || ends || !is_old(row));
-        let members: Vec<_> =
-            rows.into_iter().take_while(says_something).map_while(member).collect();
-        lines += usize::from(!members.is_empty());
-        choice.members.extend(members);
-    }
-    if lines < LINES_MIN {
-        choice.members.clear();
+        let may_join = |row: &&WaitingRow| {
+            let says_something = !is_over || ends || !is_old(row);
+            row.free && says_something && !barred.contains(&row.message)
+        };
+        choice.members.extend(rows.into_iter().take_while(may_join).map_while(member));
     }
     choice
 }
@@ -91,6 +119,7 @@ pub fn choose<'a>(
 fn member(row: &WaitingRow) -> Option<DigestMember<'_>> {
     Some(DigestMember {
         id: row.id,
+        message: row.message,
         episode_key: &row.episode_key,
         severity: row.severity,
         is_old: is_old(row),

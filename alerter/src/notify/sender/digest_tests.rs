@@ -7,6 +7,7 @@ fn waiting(id: i64, key: &str, to: TransitionKind) -> WaitingRow {
     let notice = Notice { transition: to, user: key.into(), ..test_support::notice() };
     WaitingRow {
         id,
+        message: id,
         episode_key: key.into(),
         transition_seq: i32::try_from(id).unwrap(),
         transition: to.as_str().into(),
@@ -55,6 +56,18 @@ fn a_row_that_cannot_go_in_holds_back_its_episode_and_no_other() {
 }
 
 #[test]
+fn a_message_goes_in_with_all_its_rows_or_not_at_all() {
+    let opened = |id, key| waiting(id, key, TransitionKind::Opened);
+    let folded = WaitingRow { message: 1, ..opened(2, "B") };
+    let mut rows = [opened(1, "A"), folded, opened(3, "C"), opened(4, "D")];
+    assert_eq!(ids(&rows, &[], &[]), (vec![1, 2, 3, 4], vec![]));
+    assert_eq!(ids(&rows, &["B"], &[]), (vec![1, 3, 4], vec![2]), "it goes on without the row");
+    assert_eq!(ids(&rows, &["A"], &[]), (vec![3, 4], vec![1]), "what it reported goes by itself");
+    rows[1].notice = "{}".into();
+    assert_eq!(ids(&rows, &[], &[]), (vec![3, 4], vec![]));
+}
+
+#[test]
 fn an_episode_that_is_over_is_left_out_if_the_person_received_nothing_of_it() {
     use TransitionKind::{Notified, Opened, Resolved, Stale};
     let mut rows = [
@@ -100,6 +113,7 @@ fn an_old_row_goes_in_while_its_episode_lasts_or_ends() {
 fn a_digest_counts_all_alerts_and_names_the_worst_first_each_once() {
     let member = |id, key, severity: Severity, to| DigestMember {
         id,
+        message: id,
         episode_key: key,
         severity: severity.number(),
         is_old: false,
@@ -135,6 +149,7 @@ fn a_digest_counts_all_alerts_and_names_the_worst_first_each_once() {
 fn what_is_over_stands_behind_what_lasts_and_never_reads_like_a_beginning() {
     let member = |id, key, severity: Severity, to, user: &str| DigestMember {
         id,
+        message: id,
         episode_key: key,
         severity: severity.number(),
         is_old: false,
@@ -169,6 +184,7 @@ fn a_long_digest_names_twenty_and_counts_the_rest() {
         .zip(1..)
         .map(|(key, id)| DigestMember {
             id,
+            message: id,
             episode_key: key,
             severity: 3,
             is_old: false,

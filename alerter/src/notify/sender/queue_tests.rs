@@ -107,6 +107,7 @@ fn row(row: &Value) -> Option<WaitingRow> {
     let notice = Notice { transition, severity, user: id.to_string(), ..test_support::notice() };
     Some(WaitingRow {
         id,
+        message: id,
         episode_key: row["episode"].as_str()?.to_owned(),
         transition_seq: i32::try_from(id).ok()?,
         transition: transition.as_str().to_owned(),

@@ -204,3 +204,24 @@ async fn what_a_leading_row_leaves_behind_goes_by_itself() -> Result<()> {
     alerter.terminate().await?;
     world.finish().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_several_alerts_goes_into_a_digest_with_all_of_them() -> Result<()> {
+    let (world, wechat) = rerouted::world("foldeddigest").await?;
+    let pending = |number: usize| row(number, (TENANT, "openid:o1"), "major", ("pending", 0));
+    add(&world, (1..=3).map(pending)).await?;
+    for sql in [
+        "UPDATE t_alert_outbox SET last_error = 'recipient_limit'",
+        "UPDATE t_alert_outbox AS part JOIN t_alert_outbox AS leader ON leader.device_sn = 'D1' \
+         SET part.state = 'in_digest', part.digest_id = leader.id WHERE part.device_sn = 'D2'",
+    ] {
+        world.database.execute(sql).await?;
+    }
+    let alerter = world.alerter(&wechat).start().await?;
+    let told = inbox(&wechat, "o1", 1).await?;
+    ensure!(told[0].contains("汇总 3条"), "{told:?}");
+    outbox(&world, &[("openid:o1", "sent"); 4]).await?;
+    rows(&world, "t_alert_outbox WHERE digest_id IS NOT NULL", 3).await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
