@@ -25,6 +25,11 @@ pub struct PressureState {
 }
 
 impl PressureState {
+    /// The state of a rule that has evaluated no second, with these latest values.
+    pub fn of_values(values: ValueWindow) -> Self {
+        Self { values, ..Self::default() }
+    }
+
     /// Takes the verdict on a reading at `at`, if the present episode is `now`. Returns the episode
     /// from which the second goes on, and the verdict that the reading adds to it: none if an earlier
     /// reading of the second weighs as much.
