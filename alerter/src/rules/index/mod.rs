@@ -5,6 +5,7 @@
 
 pub mod fast_path;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -58,7 +59,7 @@ impl RuleSet {
     /// Indexes valid rules, disabled rules included, by tenant and vital.
     pub fn new<R: Into<Arc<Rule>>>(rules: impl IntoIterator<Item = R>) -> Self {
         let mut rules: Vec<Arc<Rule>> = rules.into_iter().map(Into::into).collect();
-        rules.sort_by_key(|rule| (rule.priority, rule.id));
+        rules.sort_by_key(|rule| (Reverse(rule.policy.severity), rule.priority, rule.id));
         let slots = slots(&rules);
         let places = rules.iter().enumerate().map(|(place, rule)| (rule.id, place)).collect();
         let mut template = RuleIndex::default();
