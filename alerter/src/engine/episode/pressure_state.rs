@@ -53,14 +53,20 @@ impl PressureState {
 
     /// Whether dropping the state loses nothing.
     pub fn is_default(&self) -> bool {
-        self.values.is_empty() && self.before.as_ref().is_none_or(Episode::is_default)
+        // Whatever else the second brings weighs more than a clear reading.
+        self.values.is_empty()
+            && self.rank <= CLEAR
+            && self.before.as_ref().is_none_or(Episode::is_default)
     }
 }
+
+/// The rank of a clear reading.
+const CLEAR: u8 = 1;
 
 fn rank(verdict: &Verdict) -> u8 {
     match verdict {
         Verdict::Absent => 0,
-        Verdict::Clear(_) => 1,
+        Verdict::Clear(_) => CLEAR,
         Verdict::Between(_) => 2,
         Verdict::Breach { .. } => 3,
     }
