@@ -148,3 +148,186 @@ impl Device {
         clock_ms - self.last_seen.at.max(self.last_record.at) > after_ms
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::tz::TimeZone;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::engine::routing::{OwedReason, Routed};
+    use crate::engine::{DeviceLimits, Engine, StoredPartition};
+    use crate::test_support::{merged, reading, rule};
+
+    const MINUTE_MS: i64 = 60_000;
+
+    fn engine(rules: Vec<Value>, limits: DeviceLimits) -> Engine {
+        let mut engine = Engine::new(TimeZone::UTC, limits);
+        let rules = rules.into_iter().map(rule);
+        engine.set_rules(Arc::new(RuleSet::new(rules)));
+        engine.load(0, StoredPartition::default());
+        engine.realign(0);
+        engine
+    }
+
+    fn absence() -> Value {
+        json!({
+            "id": 2, "rule_category": "NO_DATA", "physical_sign": null, "threshold_max": null,
+            "time_window_seconds": 300,
+        })
+    }
+
+    /// Evaluates a heart rate at a minute of an hour, and returns the transitions: rule, transition,
+    /// user, and whether it is notified.
+    fn heard(engine: &mut Engine, minute: i64, rate: i64, fields: Value) -> Vec<String> {
+        let at = json!({
+            "device_sn": "A1", "customer_id": 7, "heart_rate": rate,
+            "timestamp": format!("2025-09-02 12:{minute:02}:00"),
+        });
+        let reading = reading(merged(at, fields));
+        let changes = engine.evaluate(0, &reading, &Routed::Somebody).changes;
+        changes.iter().map(said).collect()
+    }
+
+    fn said(change: &Change) -> String {
+        let told = if change.transition.notify { " told" } else { "" };
+        let user = change.ids.user_id.unwrap_or_default();
+        format!("{} {} {user}{told}", change.rule_id, change.transition.to.as_str())
+    }
+
+    #[test]
+    fn another_wearer_closes_what_is_open_and_starts_over_without_a_cooldown() {
+        let mut engine = engine(vec![json!({}), absence()], DeviceLimits::default());
+        let worn_by = |user_id: i64| json!({"user_id": user_id});
+        assert_eq!(heard(&mut engine, 0, 150, worn_by(11)), ["1 opened 11 told"]);
+        assert_eq!(heard(&mut engine, 1, 150, json!({})), [""; 0], "unknown is no other user");
+        let changed = heard(&mut engine, 2, 150, worn_by(12));
+        assert_eq!(changed, ["1 closed 11 told", "1 opened 12 told"]);
+        let other = json!({"device_sn": "B1"});
+        for minute in 3..8 {
+            let missed = heard(&mut engine, minute, 80, other.clone());
+            let expected = if minute == 7 { vec!["2 opened 12 told"] } else { Vec::new() };
+            assert_eq!(missed, expected, "at minute {minute}");
+        }
+        let back = heard(&mut engine, 8, 80, worn_by(11));
+        assert_eq!(back, ["1 closed 12 told", "2 closed 12 told"], "missed from another wearer");
+    }
+
+    #[test]
+    fn an_episode_that_nobody_knows_of_moves_to_the_people_of_the_latest_reading() {
+        let mut engine = engine(vec![json!({})], DeviceLimits::default());
+        let at = |minute: i64, fields: Value| {
+            reading(merged(
+                json!({
+                    "device_sn": "A1", "customer_id": 7, "heart_rate": 150,
+                    "timestamp": format!("2025-09-02 12:{minute:02}:00"),
+                }),
+                fields,
+            ))
+        };
+        let nobody = Routed::Nobody(OwedReason::NoRecipient);
+        assert_eq!(engine.evaluate(0, &at(0, json!({})), &nobody).changes.len(), 1);
+        assert!(engine.take_changes(0).people.is_empty());
+        let bound = at(1, json!({"user_id": 11, "org_id": 5}));
+        assert!(engine.evaluate(0, &bound, &nobody).changes.is_empty());
+        let people = engine.take_changes(0).people;
+        let [moved] = &people[..] else { panic!("{people:?}") };
+        assert_eq!((moved.ids, moved.opened_at), (bound.ids(), at(0, json!({})).epoch_ms()));
+        let told =
+            engine.evaluate(0, &at(2, json!({"user_id": 11, "org_id": 5})), &Routed::Somebody);
+        assert_eq!(told.changes.iter().map(said).collect::<Vec<_>>(), ["1 notified 11 told"]);
+        let moved = engine.evaluate(0, &at(3, json!({"user_id": 11, "org_id": 6})), &nobody);
+        assert!(moved.changes.is_empty() && engine.take_changes(0).people.is_empty());
+    }
+
+    #[test]
+    fn a_silent_device_is_forgotten_for_good_and_its_episodes_close_untold() {
+        let limits = DeviceLimits { forget_after_ms: 30 * MINUTE_MS, ..DeviceLimits::default() };
+        let mut engine = engine(vec![json!({})], limits);
+        assert_eq!(heard(&mut engine, 0, 150, json!({})), ["1 opened 0 told"]);
+        assert_eq!(heard(&mut engine, 30, 80, json!({"device_sn": "B1"})), [""; 0]);
+        drop(engine.take_changes(0));
+        assert!(engine.forget_devices(0).is_empty(), "not before its time");
+        heard(&mut engine, 31, 80, json!({"device_sn": "B1"}));
+        assert!(engine.forget_devices(0).is_empty(), "not while a device is to be written");
+        drop(engine.take_changes(0));
+        let closed = engine.forget_devices(0);
+        assert_eq!(closed.iter().map(said).collect::<Vec<_>>(), ["1 closed 0"]);
+        let changes = engine.take_changes(0);
+        assert!(matches!(&changes.tracked[..], [(1, _, None)]), "its state is removed");
+        assert_eq!(engine.as_stored(0).devices.len(), 1);
+        assert_eq!(heard(&mut engine, 32, 150, json!({})), ["1 opened 0 told"], "as a new device");
+    }
+
+    #[test]
+    fn a_device_that_the_journal_still_names_is_not_missed_after_it_was_forgotten() {
+        let limits = DeviceLimits { forget_after_ms: 30 * MINUTE_MS, ..DeviceLimits::default() };
+        let mut first = engine(vec![absence()], DeviceLimits::default());
+        heard(&mut first, 0, 80, json!({}));
+        heard(&mut first, 40, 80, json!({"device_sn": "B1"}));
+        let mut stored = first.as_stored(0);
+        stored.devices.values_mut().for_each(|device| device.tracked.clear());
+        let mut engine = engine(vec![absence()], limits);
+        engine.load(0, stored);
+        engine.realign(0);
+        for minute in 41..50 {
+            assert_eq!(heard(&mut engine, minute, 80, json!({"device_sn": "B1"})), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn the_absence_of_a_device_that_belongs_to_nobody_closes_once_and_for_all() {
+        let mut engine = engine(vec![absence()], DeviceLimits::default());
+        heard(&mut engine, 0, 80, json!({"user_id": 11}));
+        let other = json!({"device_sn": "B1"});
+        for minute in 1..=5 {
+            heard(&mut engine, minute, 80, other.clone());
+        }
+        let absent = engine.absent_users(0);
+        assert_eq!(absent.iter().map(DeviceSn::as_str).collect::<Vec<_>>(), ["A1"]);
+        drop(engine.take_changes(0));
+        let closed = engine.close_unbound(0, &absent);
+        assert_eq!(closed.iter().map(said).collect::<Vec<_>>(), ["2 closed 11"]);
+        assert_eq!(engine.take_changes(0).journal.rows.len(), 1, "it outlasts a restart");
+        let stored = engine.as_stored(0);
+        engine.load(0, stored);
+        engine.realign(0);
+        for minute in 6..20 {
+            assert_eq!(heard(&mut engine, minute, 80, other.clone()), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_device_too_many_is_evaluated_and_not_remembered_unless_it_fires() {
+        let limits = DeviceLimits { devices_max: 1, ..DeviceLimits::default() };
+        let mut engine = engine(vec![json!({}), absence()], limits);
+        heard(&mut engine, 0, 80, json!({"device_sn": "B1"}));
+        assert_eq!(heard(&mut engine, 1, 80, json!({})), [""; 0]);
+        assert_eq!(engine.as_stored(0).devices.len(), 1);
+        assert_eq!(heard(&mut engine, 2, 150, json!({})), ["1 opened 0 told"]);
+        assert_eq!(engine.as_stored(0).devices.len(), 2);
+        assert_eq!(heard(&mut engine, 3, 80, json!({})), ["1 resolved 0 told"]);
+        for minute in 4..12 {
+            let missed = heard(&mut engine, minute, 80, json!({"device_sn": "B1"}));
+            assert_eq!(missed, [""; 0], "nobody is told that it is missing");
+        }
+    }
+
+    #[test]
+    fn while_absence_is_suspended_nobody_is_missed_and_afterwards_it_counts_anew() {
+        let mut engine = engine(vec![absence()], DeviceLimits::default());
+        heard(&mut engine, 0, 80, json!({}));
+        engine.set_absence_judged(false);
+        let other = json!({"device_sn": "B1"});
+        for minute in 1..20 {
+            assert_eq!(heard(&mut engine, minute, 80, other.clone()), [""; 0]);
+        }
+        engine.set_absence_judged(true);
+        for minute in 20..24 {
+            assert_eq!(heard(&mut engine, minute, 80, other.clone()), [""; 0]);
+        }
+        assert_eq!(heard(&mut engine, 24, 80, other.clone()), ["2 opened 0 told"]);
+    }
+}

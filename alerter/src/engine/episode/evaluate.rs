@@ -63,9 +63,7 @@ pub fn evaluate(
             let mut pressure = match memory {
                 Some(EvaluationState::Pressure(pressure)) => pressure,
                 // An older release stored the values alone.
-                Some(EvaluationState::ValueWindow(values)) => {
-                    PressureState { values, ..PressureState::default() }
-                }
+                Some(EvaluationState::ValueWindow(values)) => PressureState::of_values(values),
                 _ => PressureState::default(),
             };
             let verdict = in_range(range, &rule.effective, &mut pressure.values, reading);

@@ -25,6 +25,11 @@ pub struct PressureState {
 }
 
 impl PressureState {
+    /// The state of a rule that has evaluated no second, with these latest values.
+    pub fn of_values(values: ValueWindow) -> Self {
+        Self { values, ..Self::default() }
+    }
+
     /// Takes the verdict on a reading at `at`, if the present episode is `now`. Returns the episode
     /// from which the second goes on, and the verdict that the reading adds to it: none if an earlier
     /// reading of the second weighs as much.
@@ -48,14 +53,20 @@ impl PressureState {
 
     /// Whether dropping the state loses nothing.
     pub fn is_default(&self) -> bool {
-        self.values.is_empty() && self.before.as_ref().is_none_or(Episode::is_default)
+        // Whatever else the second brings weighs more than a clear reading.
+        self.values.is_empty()
+            && self.rank <= CLEAR
+            && self.before.as_ref().is_none_or(Episode::is_default)
     }
 }
+
+/// The rank of a clear reading.
+const CLEAR: u8 = 1;
 
 fn rank(verdict: &Verdict) -> u8 {
     match verdict {
         Verdict::Absent => 0,
-        Verdict::Clear(_) => 1,
+        Verdict::Clear(_) => CLEAR,
         Verdict::Between(_) => 2,
         Verdict::Breach { .. } => 3,
     }

@@ -13,7 +13,7 @@ use crate::engine::no_data::episodes::{next_look, silence, tenant};
 use crate::engine::outcome::{Change, EventTime, OwedEpisode, moment};
 use crate::engine::owed::index::{EpisodePlace, OWED_INTERVAL_MS};
 use crate::engine::partition::Partition;
-use crate::engine::routing::RoutingAt;
+use crate::engine::routing::{OwedReason, RoutingAt};
 use crate::engine::step::RuleStep;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::{Rule, Trigger};
@@ -64,7 +64,7 @@ impl Partition {
             Trigger::Range(_) | Trigger::Conditions(_) => None,
         };
         // A reading that is not evaluated yet may end it.
-        if !all_read {
+        if !all_read && (window_ms.is_some() || owed.reason == OwedReason::Late) {
             return Ok(None);
         }
         let verdict = match window_ms {
