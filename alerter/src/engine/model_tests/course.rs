@@ -1,8 +1,8 @@
 //! The course of one rule on one device in the model, derived from all verdicts and transitions so
-//! far.
+//! far, of which [`super::history`] tells.
 
 use super::expected_verdict::{ExpectedVerdict, Weighed};
-use super::spec::{DeviceReport, ExpectedTransition, LATE_ABOVE, Spec, TriggerSpec};
+use super::spec::{DeviceReport, LATE_ABOVE, Spec, TriggerSpec};
 
 /// Severities in rising order.
 const SEVERITIES: [&str; 5] = ["info", "minor", "moderate", "major", "critical"];
@@ -15,16 +15,16 @@ pub(super) fn rank(severity: &str) -> Option<usize> {
 /// All verdicts of one rule on one device, and all transitions that followed.
 #[derive(Default)]
 pub(super) struct RuleCourse {
-    looks: Vec<ModelStep>,
-    made: Vec<MadeTransition>,
-    owed: Option<ModelOwed>,
+    pub(super) looks: Vec<ModelStep>,
+    pub(super) made: Vec<MadeTransition>,
+    pub(super) owed: Option<ModelOwed>,
     /// Second of the wall clock at which what is owed was tried last.
     tried: Option<i64>,
 }
 
 /// A notification that was due and reached nobody.
 #[derive(Debug, Clone, Copy)]
-struct ModelOwed {
+pub(super) struct ModelOwed {
     since: i64,
     rise: bool,
     on_watch: bool,
@@ -36,11 +36,12 @@ impl ModelOwed {
     }
 }
 
-struct ModelStep {
-    second: i64,
+/// A verdict.
+pub(super) struct ModelStep {
+    pub(super) second: i64,
     version: i64,
     sight: ExpectedVerdict,
-    weighed: Option<Weighed>,
+    pub(super) weighed: Option<Weighed>,
     /// Whether a transition followed. The transition stays, regardless of the rest of its second.
     stands: bool,
     /// What was owed before the step.
@@ -49,17 +50,17 @@ struct ModelStep {
 
 /// A transition that was made.
 #[derive(Debug, Clone, Copy, Default)]
-struct MadeTransition {
-    second: i64,
-    to: &'static str,
-    severity: &'static str,
-    notify: bool,
-    flapping: bool,
-    follow_up: bool,
-    on_watch: bool,
-    delayed: bool,
+pub(super) struct MadeTransition {
+    pub(super) second: i64,
+    pub(super) to: &'static str,
+    pub(super) severity: &'static str,
+    pub(super) notify: bool,
+    pub(super) flapping: bool,
+    pub(super) follow_up: bool,
+    pub(super) on_watch: bool,
+    pub(super) delayed: bool,
     /// Verdicts before the transition and with it.
-    looks: usize,
+    pub(super) looks: usize,
 }
 
 /// Distance between two tries of what is owed, in seconds.
@@ -141,21 +142,6 @@ impl RuleCourse {
             look.stands |= made;
         }
         made
-    }
-
-    /// Returns the value that decided last.
-    pub(super) fn weighed(&self) -> Option<Weighed> {
-        self.looks.last()?.weighed
-    }
-
-    /// Returns the severity of the open episode.
-    pub(super) fn open_severity(&self) -> Option<&'static str> {
-        (!self.episode().is_empty()).then(|| self.severity())
-    }
-
-    /// Whether a notification is owed.
-    pub(super) fn owes(&self) -> bool {
-        self.owed.is_some()
     }
 
     /// Returns whether anybody was asked for, as the functions below do.
@@ -326,82 +312,5 @@ impl RuleCourse {
         // The time of this transition does not matter.
         self.made.push(MadeTransition { to, severity, ..MadeTransition::default() });
         true
-    }
-
-    /// Returns the transitions of the open episode; none if no episode is open.
-    fn episode(&self) -> &[MadeTransition] {
-        let over = |made: &MadeTransition| matches!(made.to, "resolved" | "superseded");
-        match self.made.last() {
-            Some(last) if !over(last) => self.latest(),
-            _ => &[],
-        }
-    }
-
-    /// Returns the transitions of the latest episode.
-    fn latest(&self) -> &[MadeTransition] {
-        let opening = self.made.iter().rposition(|made| made.to == "opened");
-        opening.map_or(&[], |opening| &self.made[opening..])
-    }
-
-    fn severity(&self) -> &'static str {
-        self.made.last().expect("an episode is open").severity
-    }
-
-    /// Returns the time of the last notification, ends excluded. A reading of an earlier time that
-    /// came after it takes its place.
-    fn told_at(&self) -> Option<i64> {
-        let told = self.made.iter().rfind(|made| made.notify && made.to != "resolved")?;
-        let later = self.looks[told.looks..].iter().map(|look| look.second);
-        later.chain([told.second]).min()
-    }
-
-    fn is_cool(&self, spec: &Spec, second: i64) -> bool {
-        self.told_at().is_none_or(|told_at| second - told_at >= spec.cooldown)
-    }
-
-    /// Returns the opening with which flapping began, unless flapping has ended.
-    fn flapping_since(&self, spec: &Spec, second: i64) -> Option<usize> {
-        let openings = self.made.iter().enumerate().filter(|(_, made)| made.to == "opened");
-        let openings: Vec<(usize, i64)> = openings.map(|(n, made)| (n, made.second)).collect();
-        let mut since = None;
-        for (count, (number, opening)) in openings.iter().enumerate() {
-            if count > 0 && opening - openings[count - 1].1 >= spec.flap_window {
-                since = None;
-            }
-            let first = (count + 1).checked_sub(spec.flap_openings);
-            if first.is_some_and(|first| opening - openings[first].1 < spec.flap_window) {
-                since = since.or(Some(*number));
-            }
-        }
-        let last = openings.last()?.1;
-        since.filter(|_| second - last < spec.flap_window)
-    }
-
-    /// Whether the rule is flapping, and a notification has reported the flapping.
-    fn is_silent(&self, spec: &Spec, second: i64) -> bool {
-        let since = self.flapping_since(spec, second);
-        since.is_some_and(|since| {
-            self.made[since..].iter().any(|made| made.notify && made.to != "resolved")
-        })
-    }
-
-    /// Returns the last transition, for the comparison.
-    pub(super) fn line(&self, event: usize, device: usize, rule: i64) -> ExpectedTransition {
-        let episode = self.latest();
-        let last = episode.last().expect("something was made");
-        ExpectedTransition {
-            event,
-            device,
-            rule,
-            to: last.to,
-            severity: last.severity,
-            notify: last.notify,
-            flapping: last.flapping,
-            follow_up: last.follow_up,
-            on_watch: last.on_watch,
-            delayed: last.delayed,
-            opened_at: episode[0].second,
-            seq: episode.len() - 1,
-        }
     }
 }

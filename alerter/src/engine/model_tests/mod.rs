@@ -5,6 +5,7 @@
 
 mod course;
 mod expected_verdict;
+mod history;
 mod invariants;
 mod ladder;
 mod model;
