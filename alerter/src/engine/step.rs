@@ -106,7 +106,6 @@ impl RuleStep<'_> {
         } else {
             device.tracked.insert(rule.id, next);
         }
-        let silence = device.silence();
         Ok(transition.map(|transition| Change {
             rule: Some(Arc::clone(rule)),
             rule_id: rule.id,
@@ -116,7 +115,7 @@ impl RuleStep<'_> {
             transition,
             verdict,
             at,
-            silence,
+            silence: device.silence(),
         }))
     }
 }
