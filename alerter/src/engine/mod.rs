@@ -14,7 +14,6 @@ pub mod owed;
 mod partition;
 mod persisted_state;
 pub mod routing;
-mod rule_change;
 mod step;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use ljwx_reading::{DeviceSn, Ids};
 
-use crate::engine::closing::leave_wearer;
+use crate::engine::closing::forgotten::leave_wearer;
 use crate::engine::device::{Device, Devices, LastRecord, LastSeen, VitalUpdate};
 use crate::engine::episode::TransitionKind;
 use crate::engine::episode::evaluate::cannot_change_state;

@@ -17,7 +17,7 @@ use crate::rules::verdict::Verdict;
 impl Partition {
     /// State of another rule version becomes quiet, and so does state of a rule that no longer
     /// concerns the device. The active rules restart the checks for missing data.
-    pub(super) fn realign(&mut self, rules: &RuleSet, zone: &TimeZone) -> Vec<Change> {
+    pub(in crate::engine) fn realign(&mut self, rules: &RuleSet, zone: &TimeZone) -> Vec<Change> {
         let mut changes = Vec::new();
         let now = moment(zone, self.clock.clock_ms());
         for (sn, device) in &mut self.devices {

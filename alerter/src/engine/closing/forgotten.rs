@@ -1,18 +1,18 @@
 //! Closes the episodes of devices that have another wearer, belong to nobody, or are forgotten.
 //!
-//! Pure. [`crate::engine::rule_change`] closes episodes whose rule changed.
+//! Pure. [`super::rule_change`] closes episodes whose rule changed.
 
 use std::collections::BTreeSet;
 
 use jiff::tz::TimeZone;
 use ljwx_reading::{DeviceSn, Ids};
 
+use crate::engine::closing::rule_change::supersede;
 use crate::engine::device::{Device, LastSeen, RuleState, Silence};
 use crate::engine::no_data::episodes::tenant;
 use crate::engine::outcome::{Change, EventTime, moment};
 use crate::engine::owed::index::TouchedStates;
 use crate::engine::partition::Partition;
-use crate::engine::rule_change::supersede;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::Trigger;
 use crate::rules::verdict::{Measurement, Verdict};
@@ -22,7 +22,7 @@ use crate::rules::vital::Vital;
 /// device, all of them start over, and who was notified of an episode is notified of its end. An
 /// unknown person is no other person. If only the tenant is another one, the episodes of rules that
 /// the new tenant does not have close like those of a changed rule.
-pub(super) fn leave_wearer(
+pub(in crate::engine) fn leave_wearer(
     device: &mut Device,
     sn: &DeviceSn,
     ids: Ids,
@@ -80,7 +80,7 @@ fn close(
 impl Partition {
     /// Forgets devices without a record for `after_ms` of the partition's clock, and closes their
     /// episodes. Does nothing while a device is to be written, because places change.
-    pub(super) fn forget_devices(
+    pub(in crate::engine) fn forget_devices(
         &mut self,
         after_ms: i64,
         rules: &RuleSet,
@@ -105,7 +105,7 @@ impl Partition {
     }
 
     /// Returns the devices that are missing from a known wearer.
-    pub(super) fn absent_users(&self, rules: &RuleSet) -> BTreeSet<DeviceSn> {
+    pub(in crate::engine) fn absent_users(&self, rules: &RuleSet) -> BTreeSet<DeviceSn> {
         let is_missed = |(id, state): (&i64, &RuleState)| {
             let rule = rules.in_force(tenant(state.ids), *id);
             state.ids.user_id.is_some()
@@ -118,7 +118,7 @@ impl Partition {
 
     /// Closes the absences of devices that belong to nobody any more. The devices count as not seen
     /// until their next reading, so that they are not missed again.
-    pub(super) fn close_unbound(
+    pub(in crate::engine) fn close_unbound(
         &mut self,
         unbound: &BTreeSet<DeviceSn>,
         rules: &RuleSet,
@@ -144,7 +144,7 @@ impl Partition {
 
 impl Device {
     /// Whether the device has sent nothing for so long.
-    pub(super) fn is_silent_for(&self, after_ms: i64, clock_ms: i64) -> bool {
+    pub(in crate::engine) fn is_silent_for(&self, after_ms: i64, clock_ms: i64) -> bool {
         clock_ms - self.last_seen.at.max(self.last_record.at) > after_ms
     }
 }

@@ -1,0 +1,7 @@
+//! Closes episodes for another reason than a reading: their rule changed, or their device has another
+//! wearer, belongs to nobody, or is forgotten.
+//!
+//! Pure.
+
+pub(super) mod forgotten;
+mod rule_change;
