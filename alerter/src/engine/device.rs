@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::episode::Episode;
 use crate::engine::episode::evaluate::EvaluationState;
+use crate::rules::rule::TEMPLATE_TENANT;
 use crate::rules::vital::{Vital, VitalSet};
 
 /// The state of one rule on one device, as it is kept between readings.
@@ -36,6 +37,11 @@ impl RuleState {
     pub fn is_default(&self) -> bool {
         self.episode.is_default() && self.memory.is_none()
     }
+}
+
+/// Returns the tenant whose rules concern a device with these ids.
+pub fn tenant(ids: Ids) -> i64 {
+    ids.customer_id.unwrap_or(TEMPLATE_TENANT)
 }
 
 /// When a device was last seen, with a reading that was evaluated.

@@ -7,9 +7,8 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use crate::engine::device::{Device, RuleState};
+use crate::engine::device::{Device, RuleState, tenant};
 use crate::engine::episode::{OpenEpisode, TransitionKind};
-use crate::engine::no_data::episodes::tenant;
 use crate::engine::outcome::Change;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::{Rule, Trigger};

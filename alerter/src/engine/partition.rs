@@ -9,14 +9,14 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use ljwx_reading::{DeviceSn, Ids};
 
-use crate::engine::closing::forgotten::leave_wearer;
-use crate::engine::device::{Device, Devices, LastRecord, LastSeen, VitalUpdate};
+use crate::engine::closing::ends::leave_wearer;
+use crate::engine::device::{Device, Devices, LastRecord, LastSeen, VitalUpdate, tenant};
 use crate::engine::episode::TransitionKind;
 use crate::engine::episode::evaluate::cannot_change_state;
 use crate::engine::journal::JournalSize;
 use crate::engine::ladder;
 use crate::engine::no_data::deadlines::{Deadlines, schedule_check};
-use crate::engine::no_data::episodes::{advance, fell_silent, next_look, open_absences, tenant};
+use crate::engine::no_data::episodes::{advance, fell_silent, next_look, open_absences};
 use crate::engine::no_data::partition_clock::{OUT_OF_SERVICE_MS, PartitionClock};
 use crate::engine::outcome::{
     Arrival, Change, Evaluated, EventTime, ReadingOutcome, RemainingRules, moment,

@@ -1,81 +1,18 @@
-//! Closes the episodes of devices that have another wearer, belong to nobody, or are forgotten.
+//! Closes the episodes of devices that belong to nobody any more, or are forgotten.
 //!
 //! Pure. [`super::rule_change`] closes episodes whose rule changed.
 
 use std::collections::BTreeSet;
 
 use jiff::tz::TimeZone;
-use ljwx_reading::{DeviceSn, Ids};
+use ljwx_reading::DeviceSn;
 
-use crate::engine::closing::rule_change::supersede;
-use crate::engine::device::{Device, LastSeen, RuleState, Silence};
-use crate::engine::no_data::episodes::tenant;
-use crate::engine::outcome::{Change, EventTime, moment};
-use crate::engine::owed::index::TouchedStates;
+use crate::engine::closing::ends::close;
+use crate::engine::device::{Device, LastSeen, RuleState, tenant};
+use crate::engine::outcome::{Change, moment};
 use crate::engine::partition::Partition;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::Trigger;
-use crate::rules::verdict::{Measurement, Verdict};
-use crate::rules::vital::Vital;
-
-/// Makes the states of a device quiet that do not concern its new ids. If another person wears the
-/// device, all of them start over, and who was notified of an episode is notified of its end. An
-/// unknown person is no other person. If only the tenant is another one, the episodes of rules that
-/// the new tenant does not have close like those of a changed rule.
-pub(in crate::engine) fn leave_wearer(
-    device: &mut Device,
-    sn: &DeviceSn,
-    ids: Ids,
-    rules: &RuleSet,
-    at: EventTime,
-    touched: &mut TouchedStates,
-) -> Vec<Change> {
-    let is_other = |known: i64| ids.user_id.is_some_and(|user_id| user_id != known);
-    let tracked = std::mem::take(&mut device.tracked);
-    if tracked.values().filter_map(|state| state.ids.user_id).any(is_other) {
-        let closed = tracked.into_iter();
-        return closed.filter_map(|one| close((sn, one), rules, at, true, touched)).collect();
-    }
-    let mut changes = Vec::new();
-    for (id, mut state) in tracked {
-        if rules.in_force(tenant(ids), id).is_none() {
-            changes.extend(supersede((sn, id), &mut state, rules, None, at, touched));
-        }
-        if !state.is_default() {
-            device.tracked.insert(id, state);
-        }
-    }
-    changes
-}
-
-/// Closes an episode for good and drops its state. `notify`: whoever was notified of it is notified
-/// of its end.
-fn close(
-    (sn, (id, state)): (&DeviceSn, (i64, RuleState)),
-    rules: &RuleSet,
-    at: EventTime,
-    notify: bool,
-    touched: &mut TouchedStates,
-) -> Option<Change> {
-    let RuleState { version, ids, episode, .. } = state;
-    touched.stepped.insert((id, sn.clone()));
-    touched.owed.step((sn, id), [episode.owes(), false], false, at.ms);
-    let transition = episode.close(notify)?;
-    let rule = rules.in_force(tenant(ids), id);
-    let vital = rule.and_then(|rule| rule.watched_vitals().iter().next()).unwrap_or(Vital::NoData);
-    Some(Change {
-        rule: rule.cloned(),
-        rule_id: id,
-        rule_version: version,
-        device_sn: sn.clone(),
-        ids,
-        transition,
-        // No reading caused the end.
-        verdict: Verdict::Between(Measurement { vital, value: 0.0 }),
-        at,
-        silence: Silence::default(),
-    })
-}
 
 impl Partition {
     /// Forgets devices without a record for `after_ms` of the partition's clock, and closes their

@@ -3,5 +3,6 @@
 //!
 //! Pure.
 
-pub(super) mod forgotten;
+pub(super) mod ends;
+mod forgotten;
 mod rule_change;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use ljwx_reading::Ids;
 
-use crate::engine::device::Device;
+use crate::engine::device::{Device, tenant};
 use crate::engine::outcome::Change;
 use crate::engine::owed::index::TouchedStates;
 use crate::engine::step::RuleStep;
 use crate::rules::index::RuleSet;
-use crate::rules::rule::{Rule, TEMPLATE_TENANT, Trigger};
+use crate::rules::rule::{Rule, Trigger};
 use crate::rules::verdict::{Measurement, Verdict};
 use crate::rules::vital::Vital;
 
@@ -84,9 +84,4 @@ pub fn next_look(device: &Device, rule: &Rule, now: i64) -> i64 {
     // Open, and no notification is due: no check before the device is seen again.
     let next = tracked.episode.next_due(&rule.policy).unwrap_or(i64::MAX);
     if next <= now { now + RECHECK_MS } else { next }
-}
-
-/// Returns the tenant whose rules concern a device with these ids.
-pub fn tenant(ids: Ids) -> i64 {
-    ids.customer_id.unwrap_or(TEMPLATE_TENANT)
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use ljwx_reading::Ids;
 
-use crate::engine::device::RuleState;
-use crate::engine::no_data::episodes::{next_look, silence, tenant};
+use crate::engine::device::{RuleState, tenant};
+use crate::engine::no_data::episodes::{next_look, silence};
 use crate::engine::outcome::{Change, EventTime, OwedEpisode, moment};
 use crate::engine::owed::index::{EpisodePlace, OWED_INTERVAL_MS};
 use crate::engine::partition::Partition;
