@@ -28,9 +28,12 @@ impl Moment {
     /// Returns the moments of notifications that were added together. A single transition of a
     /// device is no moment.
     pub fn of(notifications: &[NewNotification]) -> Vec<Self> {
-        let mut devices: BTreeMap<&str, Vec<&NewNotification>> = BTreeMap::new();
+        // By wearer too: a message about one patient must not name what concerns another.
+        let mut devices: BTreeMap<(&str, Option<i64>), Vec<&NewNotification>> = BTreeMap::new();
         for one in notifications {
-            let transitions = devices.entry(one.notice.device_sn.as_str()).or_default();
+            let wearer = one.notice.routing.and_then(|routing| routing.user_id);
+            let device = (one.notice.device_sn.as_str(), wearer);
+            let transitions = devices.entry(device).or_default();
             // Only the first of an episode. If the second led, each would wait for the other.
             if !transitions.iter().any(|other| other.key == one.key) {
                 transitions.push(one);
