@@ -56,7 +56,7 @@ impl PressureState {
         // Whatever else the second brings weighs more than a clear reading.
         self.values.is_empty()
             && self.rank <= CLEAR
-            && self.before.as_ref().is_none_or(Episode::is_default)
+            && self.before.as_ref().is_some_and(Episode::is_default)
     }
 }
 
