@@ -122,3 +122,48 @@ pub(super) fn step_down(
     }
     unnotified
 }
+
+#[cfg(test)]
+mod tests {
+    use ljwx_reading::Reading;
+    use serde_json::json;
+
+    use super::*;
+    use crate::engine::routing::Routed;
+    use crate::engine::{Engine, StoredPartition};
+    use crate::test_support::{heart_rate, rule};
+
+    /// Evaluates a heart rate, and returns the transitions: rule, transition, whether it is notified
+    /// or inhibited, and the severity of what goes on.
+    fn heard(engine: &mut Engine, reading: &Reading) -> Vec<String> {
+        let said = |Change { rule_id, transition, .. }: &Change| {
+            let told = if transition.notify { " told" } else { "" };
+            let inhibited = if transition.inhibited { " inhibited" } else { "" };
+            let goes_on = transition.goes_on.map(|severity| format!(" to {}", severity.as_str()));
+            let to = transition.to.as_str();
+            format!("{rule_id} {to}{told}{inhibited}{}", goes_on.unwrap_or_default())
+        };
+        engine.evaluate(0, reading, &Routed::Somebody).changes.iter().map(said).collect()
+    }
+
+    #[test]
+    fn a_lower_rule_is_notified_once_the_higher_one_has_ended() {
+        let mut engine = Engine::default();
+        let rules = [
+            rule(json!({"id": 1, "threshold_max": 120, "severity_level": "minor"})),
+            rule(json!({"id": 2, "threshold_max": 140, "severity_level": "critical"})),
+        ];
+        engine.set_rules(Arc::new(RuleSet::new(rules)));
+        engine.load(0, StoredPartition::default());
+        engine.realign(0);
+        for (second, rate, expected) in [
+            (0, 150, &["2 opened told", "1 opened inhibited"][..]),
+            (60, 151, &[]),
+            (120, 130, &["2 resolved told to minor", "1 notified told"]),
+            (180, 100, &["1 resolved told"]),
+        ] {
+            let changes = heard(&mut engine, &heart_rate(second, rate));
+            assert_eq!(changes, expected, "at {second}");
+        }
+    }
+}

@@ -179,6 +179,8 @@ pub fn text(notice: &Notice, is_wearer: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notify::notice::CLOSED_TEXT;
+    use crate::rules::severity::Severity;
     use crate::test_support::notice;
 
     fn message() -> DeviceMessage<'static> {
@@ -217,5 +219,21 @@ mod tests {
         );
         let over = Notice { transition: TransitionKind::Resolved, delayed: true, ..notice };
         assert_eq!(text(&over, true), "【延迟】设备A1心率告警已恢复，严重级别：严重。心率 133");
+        let goes_on = Some(Severity::Major);
+        let step_down = Notice { goes_on, delayed: false, ..over.clone() };
+        assert_eq!(
+            text(&step_down, true),
+            "设备A1心率告警缓解，严重级别：高级，请继续关注。心率 133"
+        );
+        let closed = Notice {
+            transition: TransitionKind::Closed,
+            delayed: false,
+            text: CLOSED_TEXT.into(),
+            ..over
+        };
+        assert_eq!(
+            text(&closed, false),
+            "设备A1更换佩戴者，心率告警关闭。（设备用户：王）设备已更换佩戴者，告警关闭"
+        );
     }
 }

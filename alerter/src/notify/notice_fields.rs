@@ -141,6 +141,9 @@ mod tests {
     use crate::rules::severity::Severity;
     use crate::test_support;
 
+    /// The page that explains messages to nurses.
+    const PAGE: &str = include_str!("../../../docs/nurses.zh.md");
+
     /// A heart rate of 151 above 140.
     fn notice() -> Notice {
         Notice { value: Some(151.0), bound: Some(140.0), ..test_support::notice() }
@@ -158,6 +161,13 @@ mod tests {
             bound: None,
             ..notice()
         }
+    }
+
+    /// Asserts the event, the level and the headline of a notice, and that nurses can read of it.
+    fn assert_says(notice: &Notice, [event, level, headline]: [&str; 3]) {
+        assert_eq!((notice.event().as_str(), notice.level()), (event, level));
+        assert_eq!(notice.headline(), headline);
+        assert!(PAGE.contains(&format!("`{event}`")), "nurses read nothing of {event}");
     }
 
     #[test]
@@ -217,8 +227,26 @@ mod tests {
             ),
             (digest, "汇总 35条", "高级", "【高级】汇总 35条"),
         ] {
-            assert_eq!((notice.event().as_str(), notice.level()), (event, level));
-            assert_eq!(notice.headline(), headline);
+            assert_says(&notice, [event, level, headline]);
+        }
+    }
+
+    #[test]
+    fn what_goes_on_or_ends_without_a_recovery_has_words_of_its_own() {
+        let step_down = Notice {
+            goes_on: Some(Severity::Major),
+            value: Some(150.0),
+            ..over(TransitionKind::Resolved)
+        };
+        assert_says(&step_down, ["缓解 心率 150", "高级", "【高级】缓解 心率 150"]);
+        let closed = Notice { value: None, ..over(TransitionKind::Closed) };
+        assert_says(&closed, ["关闭 心率", "关闭", "【关闭】心率"]);
+        for (silence, event, headline) in [
+            (Silence::ClockWrong, "设备时钟错误 12分", "【严重】设备时钟错误 12分"),
+            (Silence::NothingNew, "设备无新数据 12分", "【严重】设备无新数据 12分"),
+        ] {
+            let missing = Notice { silence, ..absent(TransitionKind::Opened, 720.0) };
+            assert_says(&missing, [event, "严重", headline]);
         }
     }
 

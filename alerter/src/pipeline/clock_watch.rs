@@ -50,9 +50,25 @@ impl ClockWatch {
         if !is_over {
             return;
         }
-        let too_many = self.ahead * 100 > self.readings * AHEAD_PERCENT_MAX;
-        let count = if too_many { self.ahead } else { 0 };
+        let count = too_many(self.ahead, self.readings);
         self.operators.lasting(LastingEvent::ClockAhead, count, now, speaks);
         *self = Self::new(self.operators.clone());
+    }
+}
+
+/// Returns the readings `ahead` of the clock, or 0 if they are not too many of all `readings`.
+fn too_many(ahead: u64, readings: u64) -> u64 {
+    if ahead * 100 > readings * AHEAD_PERCENT_MAX { ahead } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fifth_of_the_readings_may_be_ahead_of_the_clock() {
+        let readings = [(0, 0), (0, 5), (1, 5), (2, 5), (20, 100), (21, 100), (3, 3)];
+        let counts = readings.map(|(ahead, readings)| too_many(ahead, readings));
+        assert_eq!(counts, [0, 0, 0, 2, 0, 21, 3]);
     }
 }

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ljwx_tests::accounting::verdict::wall_time;
 use ljwx_tests::clients::http;
 use ljwx_tests::clients::kafka;
 use ljwx_tests::clients::mysql::{Database, Lock};
@@ -30,6 +31,12 @@ const RETENTION_MS: i64 = 3_600_000;
 
 /// A retention that is long enough, in milliseconds.
 const RETENTION_SAFE_MS: i64 = 7 * 24 * 3_600_000;
+
+/// The time by which a device's clock is ahead, in seconds.
+const AHEAD_SECONDS: i64 = 3_600;
+
+/// Readings in one body: more than the load sends until the next body.
+const BODY_READINGS: i64 = 20;
 
 async fn health(worker: &Service) -> Result<http::Answer> {
     http::get(&worker.admin("/api/batch_processor/health")).await
@@ -179,7 +186,7 @@ pub async fn processes_gone() -> Result<Proved> {
 }
 
 /// Values that the tables reject, a ledger that does not balance, a forgotten pause, a short
-/// retention, and an unreachable collector.
+/// retention, a device whose clock is ahead, and an unreachable collector.
 pub async fn wrong_data() -> Result<Proved> {
     let world = World::shared("opdata").await?;
     world.migrate().await?;
@@ -204,7 +211,9 @@ pub async fn wrong_data() -> Result<Proved> {
         ended = refused(&url, &device) => match ended? {},
         fired = prometheus.fire(&["ReadingErrorsHigh"], SOON) => fired?,
     }
-    burst(&url, &watched.world.device(7)).await?;
+    // More rejected readings in a row than the dead-letter breaker allows.
+    let times = (0..BODY_READINGS).map(|second| format!("2025-09-02 16:00:{second:02}"));
+    post(&url, &watched.world.device(7), 200, times).await?;
     prometheus.fire(&["DeadLetterBreakerOpen"], SOON).await?;
     let answer = health(&watched.worker).await?;
     ensure!(answer.status == 503 && answer.text.contains("breaker"), "{}", answer.text);
@@ -221,26 +230,26 @@ pub async fn wrong_data() -> Result<Proved> {
 
     let pause = watched.world.launch("worker", &["pause", "--reason", "a test"]).finish().await?;
     ensure!(pause.code == Some(0), "{}", pause.text);
-    prometheus.fire(&["RetentionNear", "ConsumerPaused", "TopicUnsafe"], LATE).await?;
+    // Alerters are not paused, and evaluate no reading that is ahead of the clock.
+    let late = ["RetentionNear", "ConsumerPaused", "TopicUnsafe", "DevicesClockAhead"];
+    let device = watched.world.device(9);
+    tokio::select! {
+        ended = ahead_of_clock(&url, &device) => match ended? {},
+        fired = prometheus.fire(&late, LATE) => fired?,
+    }
     let answer = health(&watched.worker).await?;
     ensure!(answer.json["status"] == "degraded", "{}", answer.text);
     let resume = watched.world.launch("worker", &["resume"]).finish().await?;
     ensure!(resume.code == Some(0), "{}", resume.text);
     drop(load);
-    prometheus.clear(&["RetentionNear", "ConsumerPaused"], SOON).await?;
+    prometheus.clear(&["RetentionNear", "ConsumerPaused", "DevicesClockAhead"], SOON).await?;
     let (brokers, topic) = (&watched.world.stack.kafka_brokers, &watched.world.readings_topic);
     kafka::set_retention(brokers, topic, RETENTION_SAFE_MS).await?;
     prometheus.clear(&["TopicUnsafe"], LATE).await?;
     watched.end().await?;
-    Ok(vec![
-        "DeadLetterBreakerOpen",
-        "ReadingErrorsHigh",
-        "SpansLost",
-        "LedgerDoesNotBalance",
-        "RetentionNear",
-        "ConsumerPaused",
-        "TopicUnsafe",
-    ])
+    let others =
+        ["DeadLetterBreakerOpen", "ReadingErrorsHigh", "SpansLost", "LedgerDoesNotBalance"];
+    Ok([&late[..], &others].concat())
 }
 
 /// Sends single readings that the database rejects beside those of the load, without end.
@@ -251,14 +260,26 @@ async fn refused(url: &str, device: &str) -> Result<Infallible> {
     }
 }
 
-/// Sends more rejected readings in a row than the dead-letter breaker allows.
-async fn burst(url: &str, device: &str) -> Result<()> {
-    let items: Vec<_> = (0..20)
-        .map(|second| {
-            let time = format!("2025-09-02 16:00:{second:02}");
-            json!({"deviceSn": device, "timestamp": time, "heart_rate": 200})
-        })
-        .collect();
+/// Sends readings of a device whose clock is ahead, without end.
+async fn ahead_of_clock(url: &str, device: &str) -> Result<Infallible> {
+    loop {
+        let from = jiff::Timestamp::now().as_second() + AHEAD_SECONDS;
+        let times = (0..BODY_READINGS).map(|second| wall_time(from + second));
+        post(url, device, 70, times).await?;
+        pass(Duration::from_millis(500)).await;
+    }
+}
+
+/// Sends readings of these times in one body.
+async fn post(
+    url: &str,
+    device: &str,
+    heart_rate: i32,
+    times: impl Iterator<Item = String>,
+) -> Result<()> {
+    let item =
+        |time: String| json!({"deviceSn": device, "timestamp": time, "heart_rate": heart_rate});
+    let items: Vec<_> = times.map(item).collect();
     let answer = http::post(url, json!({ "data": items }).to_string()).await?;
     ensure!(answer.status == 200, "{}", answer.text);
     Ok(())

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::engine::episode::TransitionKind;
 use crate::notify::notice::{Notice, minute};
+use crate::rules::severity::Severity;
 
 /// A piece of a notice that a field of a template can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -71,8 +72,12 @@ impl Notice {
             Content::State if self.eased && self.transition == TransitionKind::Escalated => {
                 Some("eased")
             }
+            // A step down: the end of an alert is not the end of what its people were notified of.
+            Content::State if self.goes_on.is_some() => Some("eased"),
             Content::State => Some(transition),
-            Content::Level if self.is_over() => Some(transition),
+            Content::Level if self.is_over() => {
+                Some(self.goes_on.map_or(transition, Severity::as_str))
+            }
             Content::Level => Some(self.severity.as_str()),
             Content::Sign => Some(self.vital.as_str()),
             _ => None,
@@ -121,6 +126,12 @@ mod tests {
         };
         assert_eq!(ended.content(Content::Reading), "88");
         assert_eq!(ended.word_key(Content::Level), Some("resolved"));
+        let down = Notice { goes_on: Some(Severity::Major), ..ended };
+        for (content, text, key) in
+            [(Content::State, "缓解", Some("eased")), (Content::Level, "高级", Some("major"))]
+        {
+            assert_eq!((down.content(content).as_str(), down.word_key(content)), (text, key));
+        }
         let eased = Notice { transition: TransitionKind::Escalated, eased: true, ..notice() };
         assert_eq!(eased.word_key(Content::State), Some("eased"));
         let digest = Notice { digest_of: Some(35), value: None, ..notice() };
