@@ -25,6 +25,12 @@ pub struct RuleState {
     /// open episode they do not change, because its later notices go to the same people.
     #[serde(default)]
     pub ids: Ids,
+    /// The last known wearer. A reading without one names no other person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worn_by: Option<i64>,
+    /// Whether the platform's tables bound the device of an absence to its wearer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_bound: bool,
     /// The episode so far.
     pub episode: Episode,
     /// The state of the evaluation, beside the episode.
@@ -113,6 +119,9 @@ pub struct Device {
     pub last_seen: LastSeen,
     /// The device's latest record.
     pub last_record: LastRecord,
+    /// Whether the platform's tables bound the device to its wearer when it was last seen. In memory
+    /// only.
+    pub is_bound: bool,
     /// State by rule. A rule without state has no entry.
     pub tracked: BTreeMap<i64, RuleState>,
     /// Whether the device is already marked as to be written.

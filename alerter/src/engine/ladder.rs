@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::engine::device::{Device, RuleState, tenant};
-use crate::engine::episode::{OpenEpisode, TransitionKind};
+use crate::engine::episode::{Episode, OpenEpisode, TransitionKind};
 use crate::engine::outcome::Change;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::{Rule, Trigger};
@@ -43,15 +43,15 @@ impl Side {
     }
 }
 
-/// Whether an open rung above `rule`, which has `severity` now, inhibits its notifications.
+/// Whether an open rung above `rule`, which has `severity` now, inhibits its notifications at this
+/// event time.
 ///
-/// A rung that is owed inhibits nothing: nobody knows of it. Neither does one that reaches people by
-/// fewer channels.
+/// A rung that is owed, or was itself inhibited until now, inhibits nothing: nobody knows of it.
+/// Neither does one that reaches people by fewer channels.
 pub(super) fn is_inhibited(
-    device: &Device,
+    (device, rules, at): (&Device, &RuleSet, i64),
     (rule, severity): (&Rule, Severity),
     verdict: &Verdict,
-    rules: &RuleSet,
 ) -> bool {
     let Trigger::Range(range) = &rule.trigger else { return false };
     let (value, side) = match *verdict {
@@ -65,14 +65,16 @@ pub(super) fn is_inhibited(
         }
     };
     let Some(own) = side.extremeness(&range.thresholds) else { return false };
-    open_rungs(device, rule, range, rules).any(|(other, open)| {
+    open_rungs(device, rule, range, rules).any(|(other, episode, open)| {
         let bounds = other.thresholds();
         let bound = side.extremeness(&bounds).filter(|_| Side::nearest(&bounds, value) == side);
         let is_above = bound.is_some_and(|bound| {
             let order = open.severity.cmp(&severity).then(bound.total_cmp(&own));
             order.then(rule.id.cmp(&other.id)) == Ordering::Greater
         });
-        is_above && open.owed().is_none() && other.channels.reach_all_of(rule.channels)
+        is_above
+            && episode.is_known_or_muted(&other.policy, at)
+            && other.channels.reach_all_of(rule.channels)
     })
 }
 
@@ -82,14 +84,14 @@ fn open_rungs<'a>(
     rule: &'a Rule,
     range: &'a Range,
     rules: &'a RuleSet,
-) -> impl Iterator<Item = (&'a Arc<Rule>, &'a OpenEpisode)> {
+) -> impl Iterator<Item = (&'a Arc<Rule>, &'a Episode, &'a OpenEpisode)> {
     let others = device.tracked.iter().filter(|(id, _)| **id != rule.id);
     others.filter_map(move |(id, state)| {
         let RuleState { ids, episode, .. } = state;
         let open = episode.open()?;
         let other = rules.in_force(tenant(*ids), *id)?;
         let Trigger::Range(of_other) = &other.trigger else { return None };
-        (of_other.vital == range.vital).then_some((other, open))
+        (of_other.vital == range.vital).then_some((other, episode, open))
     })
 }
 
@@ -105,12 +107,17 @@ pub(super) fn step_down(
         let is_end = change.transition.to == TransitionKind::Resolved && change.transition.notify;
         let Some(rule) = change.rule.clone().filter(|_| is_end) else { continue };
         let Trigger::Range(range) = &rule.trigger else { continue };
-        for (other, open) in open_rungs(device, &rule, range, rules) {
+        for (other, _, open) in open_rungs(device, &rule, range, rules) {
             let (own, others) = (rule.thresholds(), other.thresholds());
-            let shares = |side: &Side| {
-                side.extremeness(&own).is_some() && side.extremeness(&others).is_some()
+            let is_below = |side: &Side| {
+                let bounds = side.extremeness(&others).zip(side.extremeness(&own));
+                bounds.is_some_and(|(bound, own)| {
+                    let order = open.severity.cmp(&change.transition.severity);
+                    let order = order.then(bound.total_cmp(&own)).then(rule.id.cmp(&other.id));
+                    order == Ordering::Less
+                })
             };
-            if !SIDES.iter().any(shares) {
+            if !SIDES.iter().any(is_below) {
                 continue;
             }
             let goes_on = &mut change.transition.goes_on;

@@ -46,6 +46,8 @@ pub struct Engine {
     limits: DeviceLimits,
     /// Number of devices of all partitions.
     devices: usize,
+    /// Wall time at which the last record was evaluated, in milliseconds.
+    heard_ms: i64,
     is_absence_suspended: bool,
 }
 
@@ -79,6 +81,7 @@ impl Engine {
             partitions: BTreeMap::new(),
             limits,
             devices: 0,
+            heard_ms: 0,
             is_absence_suspended: false,
         }
     }
@@ -186,7 +189,7 @@ impl Engine {
         evaluated: &mut Evaluated,
     ) {
         let arrival = arrival.into();
-        let Self { rules, zone, partitions, devices, limits, .. } = self;
+        let Self { rules, zone, partitions, devices, limits, heard_ms, .. } = self;
         evaluated.unknown.clear();
         let Some(partition) = partitions.get_mut(&partition) else { return };
         let known = partition.devices.len();
@@ -194,6 +197,7 @@ impl Engine {
         if remaining.is_none() {
             evaluated.is_surplus = *devices >= limits.devices_max;
         }
+        *heard_ms = arrival.evaluated_ms.max(*heard_ms);
         let begin = || partition.begin(&arrival, rules, zone, router, evaluated);
         let Some(mut remaining) = remaining.or_else(begin) else { return };
         partition.step_rules(&mut remaining, &arrival, (rules, router), evaluated);
@@ -211,29 +215,41 @@ impl Engine {
         if self.is_absence_suspended {
             return Vec::new();
         }
-        let shortest = self.rules.absence_windows().first();
-        let heard = self.partitions.values().map(|partition| partition.clock.clock_ms()).max();
-        let (Some(shortest), Some(heard)) = (shortest, heard) else { return Vec::new() };
+        let Some(shortest) = self.rules.absence_windows().first() else { return Vec::new() };
         let until = now_ms - IN_TRANSIT_MS;
-        if heard < until - shortest / 2 {
+        if self.heard_ms < until - shortest / 2 {
             return Vec::new();
         }
         let due = |partition: &Partition| partition.deadlines.first().is_some_and(|at| at <= until);
         self.partitions.iter().filter(|(_, one)| due(one)).map(|(number, _)| *number).collect()
     }
 
-    /// Processes wall time `now_ms` in a partition whose records are all evaluated. Returns the
-    /// changes, and the people to look up before the rest of them in another call.
+    /// Lets `passed_ms` pass since the last record of a partition whose records are all evaluated.
+    /// The wall clock shows `now_ms`. Returns the changes, and the people to look up before the rest
+    /// of them in another call.
+    pub fn pass(
+        &mut self,
+        partition: i32,
+        passed_ms: i64,
+        now_ms: i64,
+        router: &dyn Router,
+    ) -> (Vec<Change>, BTreeSet<Ids>) {
+        let Self { rules, zone, partitions, .. } = self;
+        let Some(partition) = partitions.get_mut(&partition) else { return Default::default() };
+        let until = partition.clock.clock_ms() + passed_ms - IN_TRANSIT_MS;
+        partition.fall_due(until, rules, zone, RoutingAt { router, now_ms })
+    }
+
+    /// Like [`Self::pass`], where record times and the wall clock agree.
+    #[cfg(test)]
     pub fn tick(
         &mut self,
         partition: i32,
         now_ms: i64,
         router: &dyn Router,
     ) -> (Vec<Change>, BTreeSet<Ids>) {
-        let Self { rules, zone, partitions, .. } = self;
-        let Some(partition) = partitions.get_mut(&partition) else { return Default::default() };
-        let routing = RoutingAt { router, now_ms };
-        partition.fall_due(now_ms - IN_TRANSIT_MS, rules, zone, routing)
+        let clock_ms = self.partitions.get(&partition).map_or(0, |one| one.clock.clock_ms());
+        self.pass(partition, now_ms - clock_ms, now_ms, router)
     }
 
     /// Returns the partitions in which something owed is to be tried at wall time `now_ms`, and

@@ -37,6 +37,8 @@ pub struct Arrival<'a> {
     pub reading: &'a Reading,
     /// User, organisation and tenant: from the reading, else from the device's binding.
     pub ids: Ids,
+    /// Whether the user is that of the device's binding.
+    pub is_bound: bool,
     /// Kafka record time, in milliseconds.
     pub kafka_ms: i64,
     /// Wall clock of the evaluation, in milliseconds.
@@ -47,7 +49,7 @@ pub struct Arrival<'a> {
 impl<'a> From<&'a Reading> for Arrival<'a> {
     fn from(reading: &'a Reading) -> Self {
         let kafka_ms = reading.received_at_ms();
-        Self { reading, ids: reading.ids(), kafka_ms, evaluated_ms: kafka_ms }
+        Self { reading, ids: reading.ids(), is_bound: false, kafka_ms, evaluated_ms: kafka_ms }
     }
 }
 

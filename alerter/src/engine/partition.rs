@@ -153,6 +153,7 @@ impl Partition {
         let clock_ms = self.clock.clock_ms();
         let device = &mut self.devices[place];
         let before = device.last_seen;
+        device.is_bound = arrival.is_bound;
         device.last_seen = LastSeen { at: clock_ms, ids: arrival.ids };
         if device.last_seen == before {
             return;

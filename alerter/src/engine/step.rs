@@ -17,7 +17,7 @@ use crate::engine::routing::{OwedReason, Routed, Router, RoutingAt, is_late};
 use crate::rules::index::RuleSet;
 use crate::rules::rule::{Rule, Trigger};
 use crate::rules::verdict::{Measurement, Range, Verdict};
-use crate::rules::vital::VitalSet;
+use crate::rules::vital::{Vital, VitalSet};
 
 /// A step of a rule's episode on a device.
 #[derive(Clone, Copy)]
@@ -69,7 +69,8 @@ impl RuleStep<'_> {
             answered.set(Some(routed.is_some()));
             routed.unwrap_or(Routed::Nobody(OwedReason::NoRecipient))
         };
-        let inhibited = |severity| ladder::is_inhibited(device, (rule, severity), &verdict, rules);
+        let rungs = (&*device, rules, at.ms);
+        let inhibited = |severity| ladder::is_inhibited(rungs, (rule, severity), &verdict);
         let context = StepContext {
             policy: &rule.policy,
             at: at.ms,
@@ -87,18 +88,15 @@ impl RuleStep<'_> {
             memory.transition_made();
         }
         let memory = memory.filter(|memory| !memory.is_default());
-        let next = RuleState { version: rule.version, ids, episode, memory };
+        let worn_by = ids.user_id.or(prior.and_then(|prior| prior.worn_by));
+        let was_bound = prior.is_some_and(|prior| prior.is_bound);
+        let is_missed = matches!(rule.trigger, Trigger::NoData(_)) && episode.open().is_some();
+        let is_bound = is_missed && (device.is_bound || was_bound);
+        let next = RuleState { version: rule.version, ids, worn_by, is_bound, episode, memory };
         if prior.map_or(!next.is_default(), |prior| *prior != next) {
             touched.stepped.insert((rule.id, device_sn.clone()));
         }
-        if let (Some(prior), Some(open)) = (prior, next.episode.open())
-            && prior.ids != ids
-            && prior.episode.open().is_some()
-        {
-            let (rule_id, rule_version, opened_at) = (rule.id, rule.version, open.opened_at);
-            let device_sn = device_sn.clone();
-            touched.people.push(MovedEpisode { rule_id, rule_version, device_sn, opened_at, ids });
-        }
+        touched.people.extend(prior.and_then(|prior| moved(prior, &next, (rule.id, device_sn))));
         let owes = [prior.is_some_and(|prior| prior.episode.owes()), next.episode.owes()];
         touched.owed.step((device_sn, rule.id), owes, answered.get().is_some(), now_ms);
         if next.is_default() {
@@ -118,6 +116,19 @@ impl RuleStep<'_> {
             silence: device.silence(),
         }))
     }
+}
+
+/// Returns an open episode that concerns other people than before.
+fn moved(
+    prior: &RuleState,
+    next: &RuleState,
+    (rule_id, device_sn): (i64, &DeviceSn),
+) -> Option<MovedEpisode> {
+    let (_, open) = prior.episode.open().zip(next.episode.open())?;
+    let (ids, rule_version, opened_at) = (next.ids, next.version, open.opened_at);
+    let device_sn = device_sn.clone();
+    let moved = MovedEpisode { rule_id, rule_version, device_sn, opened_at, ids };
+    (prior.ids != ids).then_some(moved)
 }
 
 /// Returns the rule's verdict on the `fresh` vitals of a reading, and the change that follows. The
@@ -160,7 +171,12 @@ pub(super) fn step_down(
     reading: &Reading,
     touched: &mut TouchedStates,
 ) -> Result<Option<Change>, Ids> {
-    let values = |range: &Range| range.vital.values(reading.vitals()).next();
+    // Of two pressures, the one that holds the episode.
+    let values = |range: &Range| {
+        let values: Vec<_> = range.vital.values(reading.vitals()).collect();
+        let holds = |(_, value): &&(Vital, f64)| range.clear.broken_by(*value).is_some();
+        values.iter().find(holds).or(values.first()).copied()
+    };
     let value = match &step.rule.trigger {
         Trigger::Range(range) => values(range),
         Trigger::Conditions(_) | Trigger::NoData(_) => None,
@@ -169,7 +185,7 @@ pub(super) fn step_down(
     let (Some((vital, value)), Some(state)) = (value, state) else { return Ok(None) };
     let state = (state.episode.clone(), state.memory.clone());
     let verdict = Verdict::Between(Measurement { vital, value });
-    step.make(device, touched, state, verdict, |episode, now| episode.step_down(now))
+    step.make(device, touched, state, verdict, |episode, now| episode.step_down(now, &verdict))
 }
 
 /// Whether the rule has evaluated a later second of the device than `at`. One of several vitals may

@@ -5,6 +5,7 @@
 //! their end, by the wall time that [`crate::engine::no_data::counted_time`] counts.
 
 use std::collections::BTreeSet;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,6 +19,9 @@ use crate::mysql::retry::Stopping;
 use crate::notify::recipients::router::PeopleRouter;
 use crate::pipeline::alert_span::Cause;
 use crate::pipeline::partition_batch::PartitionBatch;
+
+/// Missing devices of a partition whose users are looked up at a time.
+const UNBOUND_ASKED_MAX: usize = 1_000;
 
 /// Interval at which devices are forgotten. Each time visits every device.
 const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
@@ -48,9 +52,9 @@ impl Pipeline {
             let Some(mut partition_batch) = self.partition_batch(partition) else { continue };
             let at_end = at_end.contains(&partition);
             let is_missing = at_end && overdue.contains(&partition);
-            let until_ms = self.parts.counted_time.borrow().until(partition);
-            let until_ms = until_ms.filter(|_| is_missing);
-            let passed = self.pass_time(now_ms, at_end, until_ms, &mut partition_batch).await;
+            let counted_ms = self.parts.counted_time.borrow().since_last_record(partition);
+            let counted_ms = counted_ms.filter(|_| is_missing);
+            let passed = self.pass_time(now_ms, at_end, counted_ms, &mut partition_batch).await;
             if passed == Err(Stopping) {
                 return Ok(ControlFlow::Break(()));
             }
@@ -82,13 +86,14 @@ impl Pipeline {
         ends.into_iter().filter_map(is_read).collect()
     }
 
-    /// Adds to the partition's batch what the wall clock changes. Data is missing until `until_ms`, if
-    /// at all. Before a step, looks up the people whom the engine names.
+    /// Adds to the partition's batch what the wall clock changes. `counted_ms` have passed since the
+    /// last record, if data is missing at all. Before a step, looks up the people whom the engine
+    /// names.
     async fn pass_time(
         &mut self,
         now_ms: i64,
         at_end: bool,
-        until_ms: Option<i64>,
+        counted_ms: Option<i64>,
         partition_batch: &mut PartitionBatch,
     ) -> Result<(), Stopping> {
         let partition = partition_batch.advance.partition;
@@ -96,8 +101,8 @@ impl Pipeline {
         loop {
             let (made, mut unknown) = self.engine.look(partition, now_ms, at_end, &router);
             changes.extend(made);
-            if let Some(until_ms) = until_ms {
-                let (made, others) = self.engine.tick(partition, until_ms, &router);
+            if let Some(counted_ms) = counted_ms {
+                let (made, others) = self.engine.pass(partition, counted_ms, now_ms, &router);
                 changes.extend(made);
                 unknown.extend(others);
             }
@@ -117,7 +122,13 @@ impl Pipeline {
         let (begun, mut batch) = (Instant::now(), Vec::new());
         for partition in self.engine.partitions() {
             let Some(mut partition_batch) = self.partition_batch(partition) else { continue };
-            let missing: Vec<DeviceSn> = self.engine.absent_users(partition).into_iter().collect();
+            // After a ward's outage thousands are missing. Each tick asks for the next of them.
+            let absent = self.engine.absent_users(partition);
+            let last = self.asked_unbound.remove(&partition);
+            let from = last.filter(|last| absent.last() > Some(last)).map_or(Unbounded, Excluded);
+            let next = absent.range((from, Unbounded)).take(UNBOUND_ASKED_MAX);
+            let missing: Vec<DeviceSn> = next.cloned().collect();
+            self.asked_unbound.extend(missing.last().map(|last| (partition, last.clone())));
             let PipelineParts { mysql_retry, bindings, .. } = &self.parts;
             let asked = mysql_retry
                 .until_done("look up users of missing devices", || bindings.unbound(&missing));

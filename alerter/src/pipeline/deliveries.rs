@@ -119,7 +119,9 @@ impl Pipeline {
         let evaluated_ms = Timestamp::try_from(since).unwrap_or_default().as_millisecond();
         router.set_now(evaluated_ms);
         let ids = ids_of(reading, bound);
-        let arrival = Arrival { reading, ids, kafka_ms: delivery.kafka_ms, evaluated_ms };
+        let is_bound = ids.user_id.is_some() && reading.ids().user_id.is_none();
+        let kafka_ms = delivery.kafka_ms;
+        let arrival = Arrival { reading, ids, is_bound, kafka_ms, evaluated_ms };
         let partition = delivery.partition;
         let mut evaluated = self.engine.evaluate(partition, arrival, &*router);
         while !evaluated.unknown.is_empty() {

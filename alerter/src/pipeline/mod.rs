@@ -31,6 +31,7 @@ use ljwx_ledger::group::consumer::GroupConsumer;
 use ljwx_ledger::group::delivery::{ConsumerEvent, DeliveryLoad};
 use ljwx_ledger::group::settings::DeliveryMemory;
 use ljwx_ledger::ledger::{Advance, Claim, LedgerPosition};
+use ljwx_reading::DeviceSn;
 use ljwx_service::lifecycle::{Deadline, ShutdownStep};
 use metrics::gauge;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -142,6 +143,8 @@ pub struct Pipeline {
     rejected_rows: RejectedRows,
     /// The last time at which devices were forgotten.
     forgot_at: Instant,
+    /// The missing device of each partition whose user was looked up last.
+    asked_unbound: BTreeMap<i32, DeviceSn>,
     /// Tenants and channels without an account that have been logged.
     unserved: BTreeSet<(i64, &'static str)>,
     writing: BackgroundWrite,
@@ -162,6 +165,7 @@ impl Pipeline {
             clocks: ClockWatch::new(parts.operators.clone()),
             rejected_rows: RejectedRows::new(parts.operators.clone()),
             forgot_at: Instant::now(),
+            asked_unbound: BTreeMap::new(),
             positions: BTreeMap::new(),
             counts: ReadingCounts::default(),
             unserved: BTreeSet::new(),

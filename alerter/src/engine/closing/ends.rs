@@ -26,13 +26,14 @@ pub(in crate::engine) fn leave_wearer(
 ) -> Vec<Change> {
     let is_other = |known: i64| ids.user_id.is_some_and(|user_id| user_id != known);
     let tracked = std::mem::take(&mut device.tracked);
-    if tracked.values().filter_map(|state| state.ids.user_id).any(is_other) {
+    let known = |state: &RuleState| state.worn_by.or(state.ids.user_id);
+    if tracked.values().filter_map(known).any(is_other) {
         let closed = tracked.into_iter();
         return closed.filter_map(|one| close((sn, one), rules, at, true, touched)).collect();
     }
     let mut changes = Vec::new();
     for (id, mut state) in tracked {
-        if rules.in_force(tenant(ids), id).is_none() {
+        if ids.customer_id.is_some() && rules.in_force(tenant(ids), id).is_none() {
             changes.extend(supersede((sn, id), &mut state, rules, None, at, touched));
         }
         if !state.is_default() {

@@ -45,7 +45,7 @@ impl Partition {
     pub(in crate::engine) fn absent_users(&self, rules: &RuleSet) -> BTreeSet<DeviceSn> {
         let is_missed = |(id, state): (&i64, &RuleState)| {
             let rule = rules.in_force(tenant(state.ids), *id);
-            state.ids.user_id.is_some()
+            state.is_bound
                 && state.episode.open().is_some()
                 && rule.is_some_and(|rule| matches!(rule.trigger, Trigger::NoData(_)))
         };
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::engine::routing::{OwedReason, Routed};
-    use crate::engine::{DeviceLimits, Engine, StoredPartition};
+    use crate::engine::{Arrival, DeviceLimits, Engine, StoredPartition};
     use crate::test_support::{merged, reading, rule};
 
     const MINUTE_MS: i64 = 60_000;
@@ -140,6 +140,8 @@ mod tests {
         let worn_by = |user_id: i64| json!({"user_id": user_id});
         assert_eq!(heard(&mut engine, 0, 150, worn_by(11)), ["1 opened 11 told"]);
         assert_eq!(heard(&mut engine, 1, 150, json!({})), [""; 0], "unknown is no other user");
+        let unknown = json!({"customer_id": null});
+        assert_eq!(heard(&mut engine, 1, 150, unknown), [""; 0], "nor is the tenant another");
         let changed = heard(&mut engine, 2, 150, worn_by(12));
         assert_eq!(changed, ["1 closed 11 told", "1 opened 12 told"]);
         let other = json!({"device_sn": "B1"});
@@ -217,13 +219,20 @@ mod tests {
     #[test]
     fn the_absence_of_a_device_that_belongs_to_nobody_closes_once_and_for_all() {
         let mut engine = engine(vec![absence()], DeviceLimits::default());
-        heard(&mut engine, 0, 80, json!({"user_id": 11}));
+        let bound = reading(json!({
+            "device_sn": "A1", "customer_id": 7, "user_id": 11, "heart_rate": 80,
+            "timestamp": "2025-09-02 12:00:00",
+        }));
+        let arrival = Arrival { is_bound: true, ..Arrival::from(&bound) };
+        assert!(engine.evaluate(0, arrival, &Routed::Somebody).changes.is_empty());
+        heard(&mut engine, 0, 80, json!({"device_sn": "C1", "user_id": 13}));
         let other = json!({"device_sn": "B1"});
         for minute in 1..=5 {
             heard(&mut engine, minute, 80, other.clone());
         }
         let absent = engine.absent_users(0);
-        assert_eq!(absent.iter().map(DeviceSn::as_str).collect::<Vec<_>>(), ["A1"]);
+        let absent_sns: Vec<_> = absent.iter().map(DeviceSn::as_str).collect();
+        assert_eq!(absent_sns, ["A1"], "the user of C1 came with the reading");
         drop(engine.take_changes(0));
         let closed = engine.close_unbound(0, &absent);
         assert_eq!(closed.iter().map(said).collect::<Vec<_>>(), ["2 closed 11"]);

@@ -153,14 +153,18 @@ impl Episode {
 
     /// Makes the first notification of an open episode whose rule was inhibited until now, if one is
     /// due. The reading need not breach the rule.
-    pub fn step_down(mut self, now: &StepContext<'_>) -> (Self, Option<Transition>) {
+    pub fn step_down(
+        mut self,
+        now: &StepContext<'_>,
+        verdict: &Verdict,
+    ) -> (Self, Option<Transition>) {
         let Self { phase, past } = &mut self;
         past.end_flapping(now.policy, now.at);
         let transition = match phase {
             Phase::Firing(open) | Phase::Recovering(open, _)
                 if open.is_held_back(now, past) && !(now.inhibited)(open.severity) =>
             {
-                open.notify(now, past, &Verdict::Absent)
+                open.notify(now, past, verdict)
             }
             _ => None,
         };
@@ -213,6 +217,12 @@ impl Episode {
             Phase::Firing(open) | Phase::Recovering(open, _) => Some(open),
             Phase::Quiet | Phase::Pending(_) => None,
         }
+    }
+
+    /// Whether people know of the open episode, or only its cooldown or flapping keeps it from them.
+    pub fn is_known_or_muted(&self, policy: &Policy, at: i64) -> bool {
+        let open = self.open().filter(|open| open.owed().is_none());
+        open.is_some_and(|open| open.is_notified() || self.past.is_muted_at(policy, at))
     }
 
     /// Whether the episode owes a notification.

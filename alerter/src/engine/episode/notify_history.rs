@@ -114,6 +114,12 @@ impl NotifyHistory {
             && self.openings.iter().any(|opening| at - opening < policy.flap.window_ms)
     }
 
+    /// Whether the cooldown or flapping holds back notifications as of `at`.
+    pub fn is_muted_at(&self, policy: &Policy, at: i64) -> bool {
+        self.since_notified(at) < policy.cooldown_ms
+            || self.is_muted_by_flapping() && self.is_flapping_at(policy, at)
+    }
+
     /// Whether a notification has reported the flapping. Until flapping ends, no more are sent.
     pub fn is_muted_by_flapping(&self) -> bool {
         self.flap == Flap::Notified

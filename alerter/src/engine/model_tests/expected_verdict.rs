@@ -136,10 +136,16 @@ fn single(spec: &Spec, heard: &[SeenReport]) -> Option<(ExpectedVerdict, Option<
     Some((verdict, Some(Weighed { value, is_over: is_nearer_to_max(spec, value) })))
 }
 
-/// Returns the first value that a report has for the vital of a rule.
-pub(super) fn first_value(spec: &Spec, report: &DeviceReport) -> Option<i64> {
-    let TriggerSpec::Single { sign, .. } = spec.watch else { return None };
-    values(report, sign).first().map(|(_, value)| *value)
+/// Returns the value of a report that holds an episode open: the first that is not clear, else the
+/// first.
+pub(super) fn held_value(spec: &Spec, report: &DeviceReport) -> Option<i64> {
+    let TriggerSpec::Single { sign, clear_min, clear_max, .. } = spec.watch else { return None };
+    let values = values(report, sign);
+    let is_clear = |value: i64| {
+        clear_min.is_none_or(|min| value >= min) && clear_max.is_none_or(|max| value <= max)
+    };
+    let held = values.iter().find(|(_, value)| !is_clear(*value)).or(values.first());
+    held.map(|(_, value)| *value)
 }
 
 /// Whether a value is nearer to the upper bound of a rule than to the lower one.

@@ -20,6 +20,12 @@ impl RuleCourse {
         self.owed.is_some()
     }
 
+    /// Whether people know of the open episode, or only its cooldown or flapping keeps it from them.
+    pub(super) fn is_known_or_muted(&self, spec: &Spec, second: i64) -> bool {
+        let told = self.episode().iter().any(|made| made.notify);
+        self.owed.is_none() && (told || !self.is_cool(spec, second) || self.is_silent(spec, second))
+    }
+
     /// Returns the transitions of the open episode; none if no episode is open.
     pub(super) fn episode(&self) -> &[MadeTransition] {
         let over = |made: &MadeTransition| matches!(made.to, "resolved" | "superseded");

@@ -9,14 +9,16 @@ use super::spec::{Spec, TriggerSpec, VitalName};
 pub(super) struct Rung {
     spec: Spec,
     severity: &'static str,
-    is_owed: bool,
+    /// Whether people know of it, or only its cooldown or flapping keeps it from them.
+    is_known: bool,
 }
 
 impl Rung {
-    /// Returns the rung of a rule, if its episode is open.
-    pub(super) fn of(spec: &Spec, course: &RuleCourse) -> Option<Self> {
+    /// Returns the rung of a rule at a second, if its episode is open.
+    pub(super) fn of(spec: &Spec, course: &RuleCourse, second: i64) -> Option<Self> {
         let severity = course.open_severity()?;
-        Some(Self { spec: spec.clone(), severity, is_owed: course.owes() })
+        let is_known = course.is_known_or_muted(spec, second);
+        Some(Self { spec: spec.clone(), severity, is_known })
     }
 }
 
@@ -35,18 +37,22 @@ pub(super) fn is_inhibited(
         let height = |severity, bound, id: i64| (rank(severity), bound, -id);
         shares_vital(spec, &rung.spec)
             && of_side
-            && !rung.is_owed
+            && rung.is_known
             && bound.is_some_and(|bound| {
                 height(rung.severity, bound, rung.spec.id) > height(severity, own, spec.id)
             })
     })
 }
 
-/// Whether one rule goes on below another one that ends.
-pub(super) fn is_below(spec: &Spec, ended: &Spec) -> bool {
-    let shares =
-        |is_over| extremeness(spec, is_over).is_some() && extremeness(ended, is_over).is_some();
-    spec.id != ended.id && shares_vital(spec, ended) && (shares(true) || shares(false))
+/// Whether a rule that has `severity` goes on below another one that ended at a severity.
+pub(super) fn is_below(spec: &Spec, severity: &str, (ended, at): (&Spec, &str)) -> bool {
+    let is_lower = |is_over| {
+        let bounds = extremeness(spec, is_over).zip(extremeness(ended, is_over));
+        bounds.is_some_and(|(bound, own)| {
+            (rank(severity), bound, -spec.id) < (rank(at), own, -ended.id)
+        })
+    };
+    spec.id != ended.id && shares_vital(spec, ended) && (is_lower(true) || is_lower(false))
 }
 
 fn shares_vital(spec: &Spec, other: &Spec) -> bool {

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::course::{RuleCourse, rank};
-use super::expected_verdict::{SeenReport, Weighed, first_value, is_nearer_to_max, news, see};
+use super::expected_verdict::{SeenReport, Weighed, held_value, is_nearer_to_max, news, see};
 use super::ladder::{Rung, is_below, is_inhibited};
 use super::spec::{DeviceReport, ExpectedTransition, ModelEvent, Spec};
 
@@ -54,16 +54,16 @@ impl Model {
         // The most severe rule comes first.
         let mut rules = self.rules.clone();
         rules.sort_by_key(|(spec, _)| (Reverse(rank(spec.severity)), spec.id));
-        let mut ended: Vec<&Spec> = Vec::new();
+        let mut ended: Vec<(&Spec, &str)> = Vec::new();
         for (spec, since) in &rules {
             let Some(sight) = see(spec, *since, &self.heard) else { continue };
-            let rungs = self.rungs(spec, report.device);
+            let rungs = self.rungs(spec, report.device, report.second);
             let course = self.courses.entry((spec.id, report.device)).or_default();
             let inhibited = |severity: &str| is_inhibited(&rungs, spec, severity, sight.1);
             if course.look(spec, report, sight, &inhibited) {
                 let line = course.line(event, report.device, spec.id);
                 if line.to == "resolved" && line.notify {
-                    ended.push(spec);
+                    ended.push((spec, line.severity));
                 }
                 self.lines.push(line);
             }
@@ -72,17 +72,23 @@ impl Model {
     }
 
     /// Notifies of rules that were held back by others, which have ended.
-    fn step_down(&mut self, event: usize, report: &DeviceReport, ended: &[&Spec]) {
+    fn step_down(&mut self, event: usize, report: &DeviceReport, ended: &[(&Spec, &str)]) {
         let mut below: Vec<Spec> = Vec::new();
         for end in ended {
             let rules = self.rules.iter().map(|(spec, _)| spec);
-            let mut others: Vec<_> = rules.filter(|spec| is_below(spec, end)).cloned().collect();
+            let severity = |spec: &Spec| {
+                self.courses.get(&(spec.id, report.device)).and_then(RuleCourse::open_severity)
+            };
+            let below_end = |spec: &&Spec| {
+                severity(spec).is_some_and(|severity| is_below(spec, severity, *end))
+            };
+            let mut others: Vec<_> = rules.filter(below_end).cloned().collect();
             others.sort_by_key(|spec| spec.id);
             below.extend(others);
         }
         for spec in &below {
-            let rungs = self.rungs(spec, report.device);
-            let weighed = first_value(spec, report)
+            let rungs = self.rungs(spec, report.device, report.second);
+            let weighed = held_value(spec, report)
                 .map(|value| Weighed { value, is_over: is_nearer_to_max(spec, value) });
             let course = self.courses.get_mut(&(spec.id, report.device));
             let (Some(course), Some(_)) = (course, weighed) else { continue };
@@ -93,11 +99,12 @@ impl Model {
         }
     }
 
-    /// Returns the open episodes of the other rules on a device.
-    fn rungs(&self, spec: &Spec, device: usize) -> Vec<Rung> {
+    /// Returns the open episodes of the other rules on a device, as of a second.
+    fn rungs(&self, spec: &Spec, device: usize, second: i64) -> Vec<Rung> {
         let others = self.rules.iter().filter(|(other, _)| other.id != spec.id);
-        let rung =
-            |(other, _): &(Spec, usize)| Rung::of(other, self.courses.get(&(other.id, device))?);
+        let rung = |(other, _): &(Spec, usize)| {
+            Rung::of(other, self.courses.get(&(other.id, device))?, second)
+        };
         others.filter_map(rung).collect()
     }
 
@@ -108,7 +115,7 @@ impl Model {
         for (rule, device) in places {
             let spec = self.rules.iter().find(|(spec, _)| spec.id == rule).cloned();
             let Some((spec, _)) = &spec else { continue };
-            let rungs = self.rungs(spec, device);
+            let rungs = self.rungs(spec, device, second);
             let Some(course) = self.courses.get_mut(&(rule, device)) else { continue };
             let weighed = course.weighed();
             let inhibited = |severity: &str| is_inhibited(&rungs, spec, severity, weighed);
