@@ -65,10 +65,10 @@ async fn check(config: &AccountsCheckArgs, out: &mut impl Write) -> anyhow::Resu
     let (faults, accounts) = (faults(&table, config.customer_id), accounts(&table, config));
     let mut all_ok = faults.is_empty() && !accounts.is_empty();
     if faults.is_empty() && accounts.is_empty() {
-        print("no account", &["enter one in t_wechat_alarm_config".to_owned()], out)?;
+        print("no account", &["enter one in t_wechat_alarm_config".to_owned()], None, out)?;
     }
     for (whose, text) in faults {
-        print(&whose, &[text], out)?;
+        print(&whose, &[text], None, out)?;
     }
     for (whose, accounts, channel) in accounts {
         // A client for each account: a client keeps the tokens of accounts by their names, and the
@@ -78,7 +78,7 @@ async fn check(config: &AccountsCheckArgs, out: &mut impl Write) -> anyhow::Resu
         let checked = platforms.check(&accounts, channel).await;
         let found = checked.unwrap_or_else(|failure| vec![failure.advice()]);
         let name = accounts.name(channel).unwrap_or_default();
-        print(&format!("{whose}, {name}"), &found, out)?;
+        print(&format!("{whose}, {name}"), &found, hint(&accounts, channel), out)?;
         all_ok &= found.is_empty();
     }
     Ok(if all_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -117,12 +117,25 @@ fn tenant(customer_id: i64) -> String {
     format!("tenant {customer_id}")
 }
 
+/// Returns what would make the messages of a channel's account clearer, though nothing is wrong.
+fn hint(accounts: &Accounts, channel: Channel) -> Option<&'static str> {
+    let account = accounts.official.as_ref().filter(|_| channel == Channel::Official)?;
+    (!account.fields.shows_count())
+        .then_some("no field shows the number of alerts, map count or event in template_fields")
+}
+
 /// Prints the result of one check.
-fn print(of: &str, problems: &[String], out: &mut impl Write) -> io::Result<()> {
+fn print(
+    of: &str,
+    problems: &[String],
+    hint: Option<&str>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let hint = hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
     if problems.is_empty() {
-        return writeln!(out, "{of}: ok");
+        return writeln!(out, "{of}: ok{hint}");
     }
-    writeln!(out, "{of}: problem: {}", one_line(&problems.join("; ")))
+    writeln!(out, "{of}: problem: {}{hint}", one_line(&problems.join("; ")))
 }
 
 #[cfg(test)]
@@ -133,9 +146,11 @@ mod tests {
     fn an_account_is_one_line_whatever_the_number_of_its_problems() {
         let problems = ["no field a".to_owned(), "no\nfield b".to_owned()];
         let mut out = Vec::new();
-        print("tenant 7, official:wx7", &[], &mut out).unwrap();
-        print("tenant 8, wecom:ww8:5", &problems, &mut out).unwrap();
+        print("tenant 7, official:wx7", &[], None, &mut out).unwrap();
+        print("tenant 7, official:wx8", &[], Some("map count"), &mut out).unwrap();
+        print("tenant 8, wecom:ww8:5", &problems, None, &mut out).unwrap();
         let expected = "tenant 7, official:wx7: ok\n\
+                        tenant 7, official:wx8: ok; hint: map count\n\
                         tenant 8, wecom:ww8:5: problem: no field a; no field b\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }

@@ -108,6 +108,15 @@ impl Silence {
     pub fn is_silent(&self) -> bool {
         *self == Self::Silent
     }
+
+    /// Returns the words shown to the people who are notified.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Silent => "设备失联",
+            Self::ClockWrong => "设备时钟错误",
+            Self::NothingNew => "设备无新数据",
+        }
+    }
 }
 
 /// The state of one device.
@@ -134,10 +143,13 @@ impl Device {
         self.tracked.get(&rule_id).filter(|tracked| tracked.episode.open().is_some())
     }
 
-    /// Returns what the device sends while it is missing.
-    pub(super) fn silence(&self) -> Silence {
+    /// Returns what the device still sends at `clock_ms` of the partition's clock, while it is
+    /// missing. Records that have ended as well are none.
+    pub(super) fn silence(&self, clock_ms: i64) -> Silence {
         match self.last_record {
-            record if record.at <= self.last_seen.at => Silence::Silent,
+            record if record.at <= self.last_seen.at || record.is_late_at(clock_ms) => {
+                Silence::Silent
+            }
             LastRecord { is_ahead: true, .. } => Silence::ClockWrong,
             LastRecord { .. } => Silence::NothingNew,
         }

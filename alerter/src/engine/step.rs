@@ -113,7 +113,7 @@ impl RuleStep<'_> {
             transition,
             verdict,
             at,
-            silence: device.silence(),
+            silence: device.silence(at.ms),
         }))
     }
 }

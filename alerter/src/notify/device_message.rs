@@ -146,7 +146,7 @@ fn row<'a>(message: &'a DeviceMessage<'_>) -> [(&'static str, RowValue<'a>); 15]
 /// is not the wearer, and the rule's text.
 pub fn text(notice: &Notice, is_wearer: bool) -> String {
     let Notice { device_sn, user, .. } = notice;
-    let (sign, level) = (notice.subject(), notice.severity.label());
+    let (sign, level) = (notice.sign(), notice.severity.label());
     let news = match notice.transition {
         TransitionKind::Opened | TransitionKind::Superseded if notice.flapping => {
             format!("设备{device_sn}反复发生{sign}告警，严重级别：{level}，请及时处理。")
@@ -179,8 +179,10 @@ pub fn text(notice: &Notice, is_wearer: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Silence;
     use crate::notify::notice::CLOSED_TEXT;
     use crate::rules::severity::Severity;
+    use crate::rules::vital::Vital;
     use crate::test_support::notice;
 
     fn message() -> DeviceMessage<'static> {
@@ -201,6 +203,33 @@ mod tests {
             statement(&columns, &message(), false).into_string(),
             "INSERT INTO t_device_message (`message`, `user_id`, `sent_time`) VALUES (?, ?, NOW())"
         );
+    }
+
+    #[test]
+    fn the_watch_says_what_is_wrong_with_a_device_that_is_missing() {
+        let missing = |to, silence| {
+            let notice = Notice { transition: to, vital: Vital::NoData, silence, ..notice() };
+            text(&Notice { text: String::new(), ..notice }, true)
+        };
+        for (to, silence, expected) in [
+            (
+                TransitionKind::Opened,
+                Silence::Silent,
+                "设备A1发生设备失联告警，严重级别：严重，请及时处理。",
+            ),
+            (
+                TransitionKind::Notified,
+                Silence::ClockWrong,
+                "设备A1设备时钟错误告警持续，严重级别：严重，请及时处理。",
+            ),
+            (
+                TransitionKind::Resolved,
+                Silence::Silent,
+                "设备A1设备数据告警已恢复，严重级别：严重。",
+            ),
+        ] {
+            assert_eq!(missing(to, silence), expected);
+        }
     }
 
     #[test]

@@ -4,20 +4,16 @@
 //! reminder from an opening, however much is cut.
 
 use super::notice::{Notice, minute};
-use crate::engine::Silence;
 use crate::engine::episode::TransitionKind;
 use crate::rules::severity::Severity;
 use crate::rules::template::quantity;
 use crate::rules::vital::Vital;
 
 impl Notice {
-    /// Returns the event: marks, state, vital and value, such as `延迟 心率过高 151` or `已恢复 心率 88`,
-    /// and the number of alerts if the message reports others.
+    /// Returns the event: marks, state, vital and value, such as `延迟 心率过高 151` or `已恢复 心率 88`.
     pub fn event(&self) -> String {
         let words = self.marks().into_iter().chain([self.state()]).flatten();
-        let count = (!self.beside.is_empty()).then(|| format!("等{}条", self.alerts()));
-        let words = words.map(str::to_owned).chain([self.what()]).chain(count);
-        words.collect::<Vec<_>>().join(" ")
+        words.map(str::to_owned).chain([self.what()]).collect::<Vec<_>>().join(" ")
     }
 
     /// Whether the notice reports the end of an episode, whatever the reason.
@@ -52,11 +48,6 @@ impl Notice {
         let state = state.map(|state| format!("{state} ")).unwrap_or_default();
         let beyond = self.threshold().map(|threshold| format!(" ({threshold})"));
         format!("【{level}】{state}{}{}", self.what(), beyond.unwrap_or_default())
-    }
-
-    /// Returns the subject in a word: the vital, or that the notice is a digest.
-    pub fn subject(&self) -> &'static str {
-        if self.digest_of.is_some() { "告警汇总" } else { self.vital.label() }
     }
 
     /// Returns since when the episode is open, if people are notified only later: `自 12:00 起`.
@@ -108,15 +99,13 @@ impl Notice {
         format!("{}{side}{}", self.sign(), value.unwrap_or_default())
     }
 
-    /// Returns the vital in a word. A digest has several.
+    /// Returns the vital in a word, or that the notice is a digest, which has several.
     pub fn sign(&self) -> &'static str {
         match self.vital {
-            _ if self.digest_of.is_some() => self.subject(),
-            Vital::NoData => match self.silence {
-                Silence::Silent => "设备失联",
-                Silence::ClockWrong => "设备时钟错误",
-                Silence::NothingNew => "设备无新数据",
-            },
+            _ if self.digest_of.is_some() => "告警汇总",
+            // Data has come back, whatever the device sent before.
+            Vital::NoData if self.transition == TransitionKind::Resolved => "设备数据",
+            Vital::NoData => self.silence.label(),
             vital => vital.label(),
         }
     }
@@ -138,6 +127,7 @@ impl Notice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Silence;
     use crate::rules::severity::Severity;
     use crate::test_support;
 
@@ -221,9 +211,9 @@ mod tests {
             ),
             (
                 absent(TransitionKind::Resolved, 0.0),
-                "已恢复 设备失联",
+                "已恢复 设备数据",
                 "已恢复",
-                "【已恢复】设备失联",
+                "【已恢复】设备数据",
             ),
             (digest, "汇总 35条", "高级", "【高级】汇总 35条"),
         ] {
@@ -256,9 +246,6 @@ mod tests {
         assert_eq!(late.event(), "延迟 已恢复 心率 88");
         let again = Notice { delayed: true, repeat: true, ..notice() };
         assert_eq!(again.event(), "延迟 重复? 心率过高 151");
-        let leading =
-            Notice { beside: vec!["【低级】血氧过低 85 (<90)".into()], ..again.clone() };
-        assert_eq!(leading.event(), "延迟 重复? 心率过高 151 等2条");
         assert_eq!(again.headline(), "延迟 重复? 【严重】心率过高 151 (>140)");
         let test = Notice { test: true, ..again };
         assert_eq!(test.event(), "测试 延迟 重复? 心率过高 151");

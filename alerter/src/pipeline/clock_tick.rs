@@ -26,15 +26,12 @@ const UNBOUND_ASKED_MAX: usize = 1_000;
 /// Interval at which devices are forgotten. Each time visits every device.
 const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// The partition whose owner speaks of what every replica sees.
-const SPEAKER_PARTITION: i32 = 0;
-
 impl Pipeline {
     /// Evaluates `NO_DATA` rules that no record triggers, and tries what is owed and was not tried
     /// for a while.
     pub(super) async fn on_clock_tick(&mut self) -> anyhow::Result<ControlFlow<()>> {
         let begun = Instant::now();
-        self.clocks.report(self.positions.contains_key(&SPEAKER_PARTITION));
+        self.clocks.report();
         let now_ms = Timestamp::now().as_millisecond();
         let overdue = self.engine.overdue(now_ms);
         let looks = self.engine.due_looks(now_ms);

@@ -16,6 +16,9 @@ const WINDOW: Duration = Duration::from_secs(5 * 60);
 /// Share of readings ahead of the clock, in percent, above which operators are notified.
 const AHEAD_PERCENT_MAX: u64 = 20;
 
+/// Readings of a window below which the share of those ahead says little.
+const READINGS_MIN: u64 = 10;
+
 /// Counts the readings of the present window.
 pub(super) struct ClockWatch {
     operators: OperatorEvents,
@@ -39,26 +42,31 @@ impl ClockWatch {
         self.gateway_ahead += u64::from(evaluated.gateway_ahead);
     }
 
-    /// Reports what the counts show, if this replica `speaks` for the group, and begins the next
-    /// window when this one is over. A gateway is reported at once.
-    pub(super) fn report(&mut self, speaks: bool) {
-        let now = Timestamp::now();
+    /// Reports what the counts show, and begins the next window when this one is over. A gateway is
+    /// reported at once. A window without readings shows nothing.
+    ///
+    /// Every replica reports: no other one evaluates its readings.
+    pub(super) fn report(&mut self) {
+        let (now, speaks) = (Timestamp::now(), true);
         let is_over = self.since.elapsed() >= WINDOW;
-        if is_over || self.gateway_ahead > 0 {
+        if self.gateway_ahead > 0 || is_over && self.readings > 0 {
             self.operators.lasting(LastingEvent::GatewayClock, self.gateway_ahead, now, speaks);
         }
         if !is_over {
             return;
         }
-        let count = too_many(self.ahead, self.readings);
-        self.operators.lasting(LastingEvent::ClockAhead, count, now, speaks);
+        if let Some(count) = too_many(self.ahead, self.readings) {
+            self.operators.lasting(LastingEvent::ClockAhead, count, now, speaks);
+        }
         *self = Self::new(self.operators.clone());
     }
 }
 
 /// Returns the readings `ahead` of the clock, or 0 if they are not too many of all `readings`.
-fn too_many(ahead: u64, readings: u64) -> u64 {
-    if ahead * 100 > readings * AHEAD_PERCENT_MAX { ahead } else { 0 }
+/// `None`: too few readings to tell.
+fn too_many(ahead: u64, readings: u64) -> Option<u64> {
+    let is_too_many = ahead * 100 > readings * AHEAD_PERCENT_MAX;
+    (readings >= READINGS_MIN).then_some(if is_too_many { ahead } else { 0 })
 }
 
 #[cfg(test)]
@@ -67,8 +75,8 @@ mod tests {
 
     #[test]
     fn a_fifth_of_the_readings_may_be_ahead_of_the_clock() {
-        let readings = [(0, 0), (0, 5), (1, 5), (2, 5), (20, 100), (21, 100), (3, 3)];
+        let readings = [(0, 0), (9, 9), (0, 10), (2, 10), (3, 10), (20, 100), (21, 100)];
         let counts = readings.map(|(ahead, readings)| too_many(ahead, readings));
-        assert_eq!(counts, [0, 0, 0, 2, 0, 21, 3]);
+        assert_eq!(counts, [None, None, Some(0), Some(0), Some(3), Some(0), Some(21)]);
     }
 }

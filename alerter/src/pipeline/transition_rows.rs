@@ -155,10 +155,14 @@ fn notice(
 ) -> Notice {
     let wearer = contacts.wearer.as_deref();
     let transition = change.transition;
+    let is_absence = matches!(rule.trigger, Trigger::NoData(_));
+    let silence = if is_absence { change.silence } else { Silence::default() };
+    let label = measured.vital.label();
     let facts = TemplateValues {
         device_sn: change.device_sn.as_str(),
         user_name: wearer,
         customer_id: change.ids.customer_id.unwrap_or_default(),
+        sign: if silence.is_silent() { label } else { silence.label() },
         measured,
         bound,
         thresholds: rule.thresholds(),
@@ -173,7 +177,6 @@ fn notice(
     };
     // The value of a stale episode is the silence, and a closed one has none.
     let has_value = !matches!(transition.to, TransitionKind::Stale | TransitionKind::Closed);
-    let is_absence = matches!(rule.trigger, Trigger::NoData(_));
     // People were not notified of the opening.
     let is_first = transition.to == TransitionKind::Notified && !transition.follow_up;
     let lasted = SignedDuration::from_millis(facts.lasted_ms);
@@ -187,7 +190,7 @@ fn notice(
         bound: bound.filter(|_| matches!(rule.trigger, Trigger::Range(_))),
         eased: transition.eased,
         goes_on: transition.goes_on,
-        silence: if is_absence { change.silence } else { Silence::default() },
+        silence,
         device_sn: change.device_sn.as_str().to_owned(),
         user: wearer.unwrap_or(change.device_sn.as_str()).to_owned(),
         ward: contacts.ward.as_deref().map(str::to_owned),

@@ -168,6 +168,30 @@ fn the_alerts_of_one_reading_are_one_moment_and_their_requests_are_built_later()
 }
 
 #[test]
+fn the_text_about_a_missing_device_says_what_is_wrong_with_it() {
+    let fields = json!({"rule_category": "NO_DATA", "physical_sign": null, "threshold_max": null});
+    let mut engine = Engine::default();
+    engine.set_rules(Arc::new(RuleSet::new(vec![rule(fields)])));
+    engine.load(3, StoredPartition::default());
+    engine.realign(3);
+    let reading = heart_rate(0, 80);
+    engine.evaluate(3, &reading, &Routed::Somebody);
+    let (changes, _) = engine.tick(3, reading.epoch_ms() + 306_000, &Routed::Somebody);
+    let [opened] = &changes[..] else { panic!("{changes:?}") };
+    let rule = opened.rule.clone().unwrap();
+    let (contacts, choice) = recipients();
+    for (silence, text) in [
+        (Silence::Silent, "数据中断：设备已 5分 没有数据"),
+        (Silence::ClockWrong, "设备时钟错误：设备已 5分 没有数据"),
+    ] {
+        let change = Change { silence, ..opened.clone() };
+        let mut batch = PartitionBatch::new(3, 1, 10);
+        batch.add(&change, &rule, &cause(&reading, 10), &contacts, &choice);
+        assert_eq!(batch.notifications[0].notice.text, text);
+    }
+}
+
+#[test]
 fn every_offset_of_a_stretch_is_accounted_for() {
     let advance = stretch(&recipients(), Routed::Somebody).advance;
     assert_eq!((advance.from, advance.to), (10, 14));

@@ -67,6 +67,8 @@ pub struct TemplateValues<'a> {
     pub user_name: Option<&'a str>,
     /// Tenant.
     pub customer_id: i64,
+    /// The vital in words.
+    pub sign: &'static str,
     /// The value that decided.
     pub measured: Measurement,
     /// The threshold that the value lies beyond, if any.
@@ -120,7 +122,7 @@ impl TemplateValues<'_> {
             Placeholder::DeviceSn => self.device_sn.into(),
             Placeholder::UserName => self.user_name.unwrap_or(self.device_sn).into(),
             Placeholder::CustomerId => self.customer_id.to_string().into(),
-            Placeholder::Sign => self.measured.vital.label().into(),
+            Placeholder::Sign => self.sign.into(),
             Placeholder::Value => quantity(self.measured.vital, self.measured.value).into(),
             Placeholder::Threshold => match self.bound {
                 Some(bound) => quantity(self.measured.vital, bound).into(),
@@ -179,6 +181,7 @@ mod tests {
             device_sn: "ABCDE25100000001",
             user_name: None,
             customer_id: 7,
+            sign: Vital::HeartRate.label(),
             measured: Measurement { vital: Vital::HeartRate, value: 110.0 },
             bound: Some(100.0),
             thresholds: Bounds { min: None, max: Some(100.0) },

@@ -131,7 +131,8 @@ async fn distinct(world: &World, query: &str) -> Result<BTreeSet<String>> {
 }
 
 /// Returns the outcome, once each message reports its notifications and no message came twice. How
-/// notifications of one reading share messages depends on what still waited.
+/// notifications of one reading share messages depends on what still waited, so what each of them
+/// says is compared in its row.
 async fn outcome(world: &World, wechat: &FakeWechat) -> Result<Outcome> {
     eventually(SOON, "everything is judged and told", || async {
         let lag = world.alerter_lag().await?;
@@ -144,7 +145,9 @@ async fn outcome(world: &World, wechat: &FakeWechat) -> Result<Outcome> {
     let alerts = "SELECT CONCAT_WS(' ', rule_id, device_sn, occur_at, recover_at, severity_level, \
                   alert_status, metric, value) FROM t_alert_info";
     let notifications = "SELECT CONCAT_WS(' ', rule_id, alert.device_sn, occur_at, transition_seq, \
-                         transition, recipient, state) FROM t_alert_outbox AS notification \
+                         transition, recipient, JSON_UNQUOTE(JSON_EXTRACT(notice, '$.user', \
+                         '$.text', '$.value', '$.goes_on')) COLLATE utf8mb4_bin, state) \
+                         FROM t_alert_outbox AS notification \
                          JOIN t_alert_info AS alert ON dedup_key = episode_key";
     let alerts = distinct(world, alerts).await?;
     let notifications = distinct(world, notifications).await?;

@@ -34,8 +34,11 @@ pub(super) const NEXT_MINUTE: &str = "UPDATE t_alert_outbox SET \
      finished_at = finished_at - 60000, \
      next_attempt_at = IF(state = 'pending', 0, next_attempt_at)";
 
-/// Waits until every pending notification waits for its recipient's minute.
+/// Waits until every pending notification waits for its recipient's minute. The minute begins anew,
+/// because a slow machine would reach its end.
 pub(super) async fn minute_is_full(world: &World) -> Result<()> {
+    let begins = format!("UPDATE t_alert_outbox SET finished_at = {NOW_MS} WHERE state = 'sent'");
+    world.database.execute(&begins).await?;
     let others = "t_alert_outbox WHERE state = 'pending' \
                   AND NOT (last_error <=> 'recipient_limit' AND lease_until = 0)";
     eventually(SOON, "the rest waits for the next minute", || async {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::engine::outcome::moment;
 use crate::engine::routing::{OwedReason, Routed, Router};
-use crate::engine::{Change, Engine, ReadingOutcome, StoredPartition};
+use crate::engine::{Change, Engine, ReadingOutcome, Silence, StoredPartition};
 use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
 use crate::rules::verdict::{Measurement, Verdict};
@@ -76,6 +76,32 @@ fn a_silent_device_is_missed_once_and_its_next_reading_ends_it() {
     assert_eq!(heard(&mut engine, "A", 1_210, 80), ["A resolved 1210 told"]);
     assert!(others(&mut engine, 1_220, 1_460).is_empty());
     assert_eq!(engine.open_episodes().values().sum::<u64>(), 0);
+}
+
+#[test]
+fn a_device_that_stops_repeating_its_readings_is_silent_and_has_no_other_fault() {
+    let repeated = |second: i64| {
+        reading(json!({
+            "device_sn": "A", "customer_id": 7, "heart_rate": 80,
+            "timestamp": "2025-09-02 12:00:00", "received_at": HOUR_MS + second * 1000,
+        }))
+    };
+    for (until, silence) in
+        [(0, Silence::Silent), (60, Silence::Silent), (240, Silence::NothingNew)]
+    {
+        let mut engine = engine(&rules(json!({})));
+        heard(&mut engine, "A", 0, 80);
+        for second in (60..=240).step_by(60) {
+            heard(&mut engine, "B", second, 80);
+            if second <= until {
+                let late = engine.evaluate(0, &repeated(second), &Routed::Somebody);
+                assert_eq!(late.outcome, ReadingOutcome::Late);
+            }
+        }
+        let opened = engine.tick(0, HOUR_MS + 306_000, &Routed::Somebody).0;
+        assert_eq!(said(&opened), ["A opened 300 told"]);
+        assert_eq!(opened[0].silence, silence, "it repeats until {until} s");
+    }
 }
 
 #[test]

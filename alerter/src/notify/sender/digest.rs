@@ -146,20 +146,18 @@ pub fn notice(members: &[DigestMember<'_>]) -> Option<Notice> {
         latest.insert(member.episode_key, member);
     }
     let mut alerts: Vec<&DigestMember<'_>> = latest.into_values().collect();
-    // Open alerts come before ended ones, whatever the severity.
-    alerts.sort_by_key(|member| {
-        let Notice { severity, wall, .. } = member.notice;
-        (member.notice.is_over(), Reverse(severity), wall, member.id)
-    });
+    alerts.sort_by_key(|member| (member.notice.place(), member.notice.wall, member.id));
     let worst = &alerts.first()?.notice;
+    // A step down goes on, so the digest does not say that all is over.
+    let (is_over, Reverse(severity)) = worst.place();
     let users: HashSet<_> = alerts.iter().map(|member| &member.notice.user).collect();
     let user = match users.len() {
         1 => worst.user.clone(),
         several => format!("{}等{several}人", shortened(&worst.user)),
     };
     Some(Notice {
-        transition: if worst.is_over() { worst.transition } else { TransitionKind::Opened },
-        severity: worst.severity,
+        transition: if is_over { worst.transition } else { TransitionKind::Opened },
+        severity,
         flapping: false,
         vital: worst.vital,
         value: None,

@@ -162,6 +162,16 @@ fn what_is_over_stands_behind_what_lasts_and_never_reads_like_a_beginning() {
     assert_eq!(mixed.user, "Alexander Ch…等2人", "how many is not cut away");
     assert!(mixed.text.starts_with("共 2 条：高级 1、已恢复 1\n"), "{}", mixed.text);
 
+    let mut eased = DigestMember { id: 4, episode_key: "D", ..over.clone() };
+    eased.notice.goes_on = Some(Severity::Moderate);
+    let goes_on = notice(&[over.clone(), eased]).unwrap();
+    assert_eq!((goes_on.headline().as_str(), goes_on.level()), ("【中级】汇总 2条", "中级"));
+    assert!(
+        goes_on.text.starts_with("共 2 条：中级 1、已恢复 1\n【中级】缓解 "),
+        "{}",
+        goes_on.text
+    );
+
     let recovered = notice(std::slice::from_ref(&over)).unwrap();
     assert_eq!(
         (recovered.headline().as_str(), recovered.level()),

@@ -31,10 +31,15 @@ pub fn field(text: &str) -> String {
     if line.is_empty() {
         return NOTHING.to_owned();
     }
-    if line.chars().count() <= FIELD_CHARS_MAX {
-        return line.to_owned();
+    shortened(line, FIELD_CHARS_MAX)
+}
+
+/// Returns `text` in at most `chars_max` characters, of which the last one marks a cut.
+pub fn shortened(text: &str, chars_max: usize) -> String {
+    if text.chars().count() <= chars_max {
+        return text.to_owned();
     }
-    line.chars().take(FIELD_CHARS_MAX - 1).chain([ELLIPSIS]).collect()
+    text.chars().take(chars_max.saturating_sub(1)).chain([ELLIPSIS]).collect()
 }
 
 /// Whether the character is a picture, or joins, colours or selects pictures, which the platform

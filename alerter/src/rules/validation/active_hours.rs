@@ -27,8 +27,8 @@ fn time(form: &mut RuleFields<'_>, field: &'static str) -> Option<Time> {
 }
 
 fn days(form: &mut RuleFields<'_>) -> u8 {
-    // A blank text is an empty list. As a missing field it would mean every day.
-    let words: Vec<String> = match form.raw("effective_days") {
+    // The platform stores a blank text for every day. A list without a day is a mistake.
+    let words: Vec<String> = match form.value("effective_days") {
         None => return ALL_DAYS,
         Some(Value::Array(days)) => days.iter().map(Value::to_string).collect(),
         Some(Value::String(text)) => {
@@ -47,8 +47,7 @@ fn days(form: &mut RuleFields<'_>) -> u8 {
         _ => {
             form.add_error(
                 "effective_days",
-                "must list ISO days, 1 (Monday) to 7, as in 1,2,3; leave it out, or NULL, for \
-                 every day",
+                "must list ISO days, 1 (Monday) to 7, as in 1,2,3; leave it out for every day",
             );
             ALL_DAYS
         }

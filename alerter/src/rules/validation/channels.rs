@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::fields::RuleFields;
 use crate::rules::channel::Channels;
 
-/// Reads the channels of the rule. `skipped` receives the unknown channels.
-pub(super) fn channels(form: &mut RuleFields<'_>, skipped: &mut Vec<String>) -> Channels {
+/// Reads the channels of the rule. Unknown channels are skipped, with a doubt.
+pub(super) fn channels(form: &mut RuleFields<'_>) -> Channels {
     let mut words: Vec<String> = match form.value("enabled_channels").cloned() {
         Some(Value::Array(_)) => list(form.document("enabled_channels")),
         Some(Value::String(text)) if text.trim_start().starts_with('[') => {
@@ -26,7 +26,7 @@ pub(super) fn channels(form: &mut RuleFields<'_>, skipped: &mut Vec<String>) -> 
         // A rule that names no channel is still meant to reach people.
         words.push(form.text("notification_type").unwrap_or_else(|| "both".to_owned()));
     }
-    let mut channels = Channels::default();
+    let (mut channels, mut skipped) = (Channels::default(), Vec::new());
     for word in words {
         match word.trim().to_lowercase().as_str() {
             "wechat" => channels.wechat = true,
@@ -36,6 +36,10 @@ pub(super) fn channels(form: &mut RuleFields<'_>, skipped: &mut Vec<String>) -> 
             "log" => channels.log = true,
             _ => skipped.push(word),
         }
+    }
+    if !skipped.is_empty() {
+        let skipped = skipped.join(", ");
+        form.add_doubt(format!("notifications by {skipped} are skipped: not configured here"));
     }
     channels
 }

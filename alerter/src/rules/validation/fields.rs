@@ -73,12 +73,13 @@ impl std::fmt::Display for FieldError {
     }
 }
 
-/// The fields of one rule, and their problems so far.
+/// The fields of one rule, with their problems and the doubts about them so far.
 #[derive(Debug)]
 pub struct RuleFields<'a> {
     fields: &'a Map<String, Value>,
     rule: String,
     problems: Vec<FieldError>,
+    doubts: Vec<String>,
 }
 
 impl<'a> RuleFields<'a> {
@@ -88,12 +89,22 @@ impl<'a> RuleFields<'a> {
             Some(id) => format!("rule {id}"),
             None => format!("rule at place {place}"),
         };
-        Self { fields, rule, problems: Vec::new() }
+        Self { fields, rule, problems: Vec::new(), doubts: Vec::new() }
     }
 
     /// Records a problem.
     pub fn add_error(&mut self, field: &'static str, message: impl Into<String>) {
         self.problems.push(FieldError { rule: self.rule.clone(), field, message: message.into() });
+    }
+
+    /// Records a doubt, which does not make the rule invalid.
+    pub fn add_doubt(&mut self, doubt: String) {
+        self.doubts.push(doubt);
+    }
+
+    /// Removes and returns the doubts.
+    pub fn take_doubts(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.doubts)
     }
 
     /// Returns the problems.
@@ -106,15 +117,10 @@ impl<'a> RuleFields<'a> {
         self.problems.is_empty()
     }
 
-    /// Returns a field's value as written. Only a null counts as absent.
-    pub fn raw(&self, field: &str) -> Option<&'a Value> {
-        self.fields.get(field).filter(|value| !value.is_null())
-    }
-
     /// Returns a field's value. Blank texts and nulls count as absent.
     pub fn value(&self, field: &str) -> Option<&'a Value> {
         let blank = |value: &Value| value.as_str().is_some_and(|text| text.trim().is_empty());
-        self.raw(field).filter(|value| !blank(value))
+        self.fields.get(field).filter(|value| !value.is_null() && !blank(value))
     }
 
     /// Returns a field's text.

@@ -74,14 +74,8 @@ pub fn check(fields: &Map<String, Value>, place: usize) -> CheckedRule {
     if known.is_none() && form.has_no_error() {
         form.add_error("id", "is missing: give the rule a number of its own");
     }
-    let mut skipped_channels = Vec::new();
-    let rule = rule(&mut form, id, fields, &mut skipped_channels);
-    let mut warnings = Vec::new();
-    if !skipped_channels.is_empty() {
-        let skipped = skipped_channels.join(", ");
-        let skipped = format!("notifications by {skipped} are skipped: not configured here");
-        warnings.push(RuleWarning::Doubt(skipped));
-    }
+    let rule = rule(&mut form, id, fields);
+    let mut warnings: Vec<_> = form.take_doubts().into_iter().map(RuleWarning::Doubt).collect();
     let checked = match rule {
         Some(rule) if form.has_no_error() => {
             warnings.extend(lints(&rule));

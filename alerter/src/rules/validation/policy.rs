@@ -52,20 +52,27 @@ pub(super) fn policy(form: &mut RuleFields<'_>, absence: bool) -> Policy {
 }
 
 /// Reads the severity. If both fields are set, the higher severity counts: the platform's default
-/// for either column is minor.
+/// for either column is minor. A word that is no severity is passed over beside one that is.
 fn severity(form: &mut RuleFields<'_>) -> Severity {
-    let mut severities = Vec::new();
+    let (mut severities, mut unknown) = (Vec::new(), Vec::new());
     for field in ["severity_level", "level"] {
         let Some(word) = form.text(field) else { continue };
         match Severity::from_word(&word) {
             Some(severity) => severities.push(severity),
-            None => form.add_error(
+            None => unknown.push((
                 field,
                 format!("{word} is no severity: info, minor, moderate, major, critical"),
-            ),
+            )),
         }
     }
-    severities.into_iter().max().unwrap_or(Severity::Minor)
+    let known = severities.into_iter().max();
+    for (field, problem) in unknown {
+        match known {
+            Some(_) => form.add_doubt(format!("{field}: {problem}; the other field counts")),
+            None => form.add_error(field, problem),
+        }
+    }
+    known.unwrap_or(Severity::Minor)
 }
 
 fn escalation(form: &mut RuleFields<'_>) -> Vec<Escalation> {

@@ -24,7 +24,6 @@ pub(super) fn rule(
     form: &mut RuleFields<'_>,
     id: i64,
     fields: &Map<String, Value>,
-    skipped_channels: &mut Vec<String>,
 ) -> Option<Rule> {
     let customer_id = form.whole("customer_id", 0, 0, i64::MAX);
     let watch = trigger(form);
@@ -39,7 +38,7 @@ pub(super) fn rule(
     let enabled = form.flag("is_enabled", true);
     let priority = form.whole("priority_level", 3, 1, 5);
     let effective = effective(form);
-    let channels = channels(form, skipped_channels);
+    let channels = channels(form);
     let message = message(form, absence);
     let rule_type = text(form, "rule_type", RULE_TYPE_CHARS_MAX).unwrap_or_default();
     let stale_after = form

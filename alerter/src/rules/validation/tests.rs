@@ -110,7 +110,7 @@ fn what_cannot_work_is_refused() {
 }
 
 #[test]
-fn the_higher_of_two_severities_counts_and_a_wrong_word_is_refused_in_either_field() {
+fn the_higher_of_two_severities_counts_and_a_wrong_word_only_if_no_other_is_right() {
     for (fields, severity) in [
         (json!({"severity_level": "minor", "level": "critical"}), Severity::Critical),
         (json!({"severity_level": "一级", "level": "minor"}), Severity::Critical),
@@ -120,22 +120,37 @@ fn the_higher_of_two_severities_counts_and_a_wrong_word_is_refused_in_either_fie
     ] {
         assert_eq!(valid(fields.clone()).policy.severity, severity, "{fields}");
     }
-    let found = problems(json!({"severity_level": "bad", "level": "critical"}));
-    assert!(found.len() == 1 && found[0].starts_with("rule 7: severity_level: bad"), "{found:?}");
-    let found = problems(json!({"severity_level": "critical", "level": "bad"}));
-    assert!(found.len() == 1 && found[0].starts_with("rule 7: level: bad"), "{found:?}");
+    for (fields, field) in [
+        (json!({"severity_level": "bad", "level": "critical"}), "severity_level"),
+        (json!({"severity_level": "critical", "level": "bad"}), "level"),
+    ] {
+        let check = checked(fields);
+        let [RuleWarning::Doubt(doubt)] = &check.warnings[..] else { panic!("{check:?}") };
+        assert!(doubt.starts_with(&format!("{field}: bad is no severity")), "{doubt}");
+        let RuleStatus::Valid(rule) = check.checked else { panic!("{field}") };
+        assert_eq!(rule.policy.severity, Severity::Critical, "{field}");
+    }
+    let found = problems(json!({"severity_level": "bad", "level": "worse"}));
+    assert_eq!(found.len(), 2, "{found:?}");
+    let found = problems(json!({"severity_level": "", "level": "worse"}));
+    assert!(found.len() == 1 && found[0].starts_with("rule 7: level: worse"), "{found:?}");
 }
 
 #[test]
 fn a_rule_without_a_day_is_refused_and_one_that_names_none_counts_every_day() {
-    for days in [json!([]), json!("[]"), json!(""), json!(" "), json!([8]), json!("1,2,")] {
+    for days in [json!([]), json!("[]"), json!("[ ]"), json!([8]), json!("1,2,")] {
         let found = problems(json!({ "effective_days": days }));
         let named = found.len() == 1
             && found[0].starts_with("rule 7: effective_days: ")
             && found[0].ends_with("for every day");
         assert!(named, "{days}: {found:?}");
     }
-    for fields in [json!({}), json!({"effective_days": null})] {
+    for fields in [
+        json!({}),
+        json!({"effective_days": null}),
+        json!({"effective_days": ""}),
+        json!({"effective_days": " "}),
+    ] {
         assert_eq!(valid(fields).effective.days, ALL_DAYS);
     }
     assert_eq!(valid(json!({"effective_days": "[\"1\", \"7\"]"})).effective.days, 0b1000_0010);

@@ -5,6 +5,7 @@
 use ljwx_reading::wall_text;
 use serde::Deserialize;
 
+use crate::engine::Silence;
 use crate::engine::episode::TransitionKind;
 use crate::notify::notice::{Notice, minute};
 use crate::rules::severity::Severity;
@@ -79,7 +80,11 @@ impl Notice {
                 Some(self.goes_on.map_or(transition, Severity::as_str))
             }
             Content::Level => Some(self.severity.as_str()),
-            Content::Sign => Some(self.vital.as_str()),
+            Content::Sign => Some(match self.silence {
+                Silence::Silent => self.vital.as_str(),
+                Silence::ClockWrong => "clock_wrong",
+                Silence::NothingNew => "nothing_new",
+            }),
             _ => None,
         }
     }
@@ -145,11 +150,19 @@ mod tests {
         }
         let silent = Notice { vital: Vital::NoData, value: Some(3_720.0), bound: None, ..notice() };
         assert_eq!(silent.content(Content::Reading), "1小时2分");
+        for (silence, text, key) in [
+            (Silence::Silent, "设备失联", "no_data"),
+            (Silence::ClockWrong, "设备时钟错误", "clock_wrong"),
+            (Silence::NothingNew, "设备无新数据", "nothing_new"),
+        ] {
+            let missing = Notice { silence, ..silent.clone() };
+            let sign = (missing.content(Content::Sign), missing.word_key(Content::Sign));
+            assert_eq!(sign, (text.to_owned(), Some(key)));
+        }
         let back = Notice { transition: TransitionKind::Resolved, value: Some(0.0), ..silent };
         assert_eq!(back.content(Content::Value), "");
         let leading =
             Notice { beside: vec!["【低级】血氧过低 85 (<90)".into()], ..notice() };
-        assert_eq!(leading.content(Content::Event), "心率过高 151 等2条");
         assert_eq!(leading.content(Content::Count), "2");
         assert_eq!(leading.content(Content::Text), "心率 133\n【低级】血氧过低 85 (<90)");
         let since = Some("2025-09-02T11:50:07".parse().unwrap());

@@ -77,10 +77,27 @@ impl FieldMap {
         self.0.iter().map(|field| field.name.clone()).collect()
     }
 
+    /// Whether a field shows how many alerts a message reports.
+    pub fn shows_count(&self) -> bool {
+        self.0.iter().any(Field::shows_count)
+    }
+
+    /// Returns the field that shows the number of alerts behind whom the message concerns, because
+    /// no other field shows the number.
+    fn stand_in(&self, notice: &Notice) -> Option<&Field> {
+        // In its plain form, a string with a sign in it would be empty.
+        let has_room = |field: &&Field| {
+            field.kind != FieldType::CharacterString || !notice.plain_fields.contains(&field.name)
+        };
+        let fields = self.0.iter().filter(|field| field.says_who()).filter(has_room);
+        fields.min_by_key(|field| field.kind != FieldType::Line).filter(|_| !self.shows_count())
+    }
+
     /// Returns the data of a template message: every field with its value.
     pub fn data(&self, notice: &Notice) -> Value {
+        let stand_in = self.stand_in(notice);
         let values = self.0.iter().map(|field| {
-            let fitted = field.value(notice);
+            let fitted = field.value(notice, stand_in == Some(field));
             let value = match notice.plain_fields.contains(&field.name) {
                 true => field.kind.plain(&fitted),
                 false => fitted,
@@ -161,13 +178,28 @@ impl Field {
         )
     }
 
-    /// Returns the field's value in the form of its type.
-    fn value(&self, notice: &Notice) -> String {
+    /// Whether the field shows how many alerts a message reports.
+    fn shows_count(&self) -> bool {
+        matches!(
+            (&self.source, self.kind),
+            (FieldSource::Content(Content::Event, _), FieldType::Line)
+                | (FieldSource::Content(Content::Count, _), _)
+        )
+    }
+
+    /// Returns the field's value in the form of its type. An event counts the alerts of a message
+    /// that reports several, and so does a `stand_in`.
+    fn value(&self, notice: &Notice, stand_in: bool) -> String {
         match &self.source {
             FieldSource::Constant(text) => text.clone(),
             FieldSource::Content(content, words) => {
                 let word = notice.word_key(*content).and_then(|key| words.get(key));
-                self.kind.fit(&word.cloned().unwrap_or_else(|| self.text(notice, *content)))
+                let text = word.cloned().unwrap_or_else(|| self.text(notice, *content));
+                let counts = stand_in || *content == Content::Event;
+                match counts && !notice.beside.is_empty() {
+                    true => self.kind.fit_counted(&text, notice.alerts()),
+                    false => self.kind.fit(&text),
+                }
             }
         }
     }

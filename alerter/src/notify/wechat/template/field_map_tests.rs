@@ -132,12 +132,59 @@ fn all_plain_a_message_still_says_whom_it_concerns_and_when() {
     assert_eq!(shown(&FieldMap::default(), &notice), expected);
 }
 
+#[test]
+fn a_message_of_several_alerts_says_how_many_with_every_map() {
+    let beside = vec!["【低级】血氧过低 85 (<90)".to_owned()];
+    let several = Notice { user: "王小明".into(), beside, ..test_support::notice() };
+    let alone = Notice { beside: Vec::new(), ..several.clone() };
+    let state = json!({"content": "state", "words": {"opened": "异常"}});
+    for (fields, expected) in [
+        (
+            json!({"thing1": "patient", "thing2": "event"}),
+            json!({"thing1": "王小明", "thing2": "心率过高 133 等2条"}),
+        ),
+        (
+            json!({"thing1": "patient", "number2": "count"}),
+            json!({"thing1": "王小明", "number2": "2"}),
+        ),
+        (
+            json!({"character_string1": "device", "thing2": "patient", "const3": state}),
+            json!({"character_string1": "A1", "thing2": "王小明 等2条", "const3": "异常"}),
+        ),
+        (
+            json!({"thing1": "patient", "phrase2": "event"}),
+            json!({"thing1": "王小明 等2条", "phrase2": "心率过高"}),
+        ),
+        (json!({"name1": "patient"}), json!({"name1": "王小明等多条"})),
+        (json!({"character_string1": "device"}), json!({"character_string1": "A1+1"})),
+    ] {
+        let map = map(fields);
+        assert_eq!(shown(&map, &several), expected);
+        let alone = shown(&map, &alone);
+        let counts = |text: &str| ["等", "+"].iter().any(|count| text.contains(count));
+        assert!(!counts(&alone.to_string()), "{alone}");
+    }
+    let by_device = map(json!({"character_string1": "device"}));
+    assert!(!by_device.shows_count() && FieldMap::default().shows_count());
+    let plain = Notice { plain_fields: by_device.names(), ..several.clone() };
+    assert_eq!(shown(&by_device, &plain), json!({"character_string1": "A1"}), "it says whom");
+    let long = Notice {
+        transition: TransitionKind::Notified,
+        vital: Vital::PressureLow,
+        delayed: true,
+        repeat: true,
+        ..several
+    };
+    let event = &shown(&FieldMap::default(), &long)["keyword2"];
+    assert_eq!(event, "延迟 重复? 持续 舒张压过高… 等2条");
+}
+
 proptest! {
     #[test]
     fn whatever_is_told_every_value_fits_its_type(
         user in "(\\PC|\n|[😀-😎]){0,60}", ward in proptest::option::of("\\PC{0,40}"),
         value in proptest::option::of(-1e9..1e9), plain: bool,
-        digest_of in proptest::option::of(0usize..10_000),
+        digest_of in proptest::option::of(0usize..10_000), others in 0usize..2_000,
     ) {
         let map = map(json!({
             "thing1": "patient", "name2": "patient", "phrase3": "org", "character_string4": "text",
@@ -146,9 +193,9 @@ proptest! {
         }));
         let names: BTreeSet<String> = map.0.iter().map(|field| field.name.clone()).collect();
         let plain_fields = if plain { names } else { BTreeSet::new() };
-        let text = user.clone();
+        let (text, beside) = (user.clone(), vec![String::new(); others]);
         let notice = Notice {
-            user, ward, value, text, digest_of, plain_fields, ..test_support::notice()
+            user, ward, value, text, digest_of, plain_fields, beside, ..test_support::notice()
         };
         for (name, value) in shown(&map, &notice).as_object().unwrap() {
             let value = value.as_str().unwrap();

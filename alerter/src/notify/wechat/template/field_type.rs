@@ -3,7 +3,7 @@
 //! Pure. A field's type is the field's name without its number.
 
 use super::content::Content;
-use crate::notify::wechat::escape::{FIELD_CHARS_MAX, field, one_line};
+use crate::notify::wechat::escape::{FIELD_CHARS_MAX, field, one_line, shortened};
 
 /// Longest value of a field of type `character_string`, in characters.
 const STRING_CHARS_MAX: usize = 32;
@@ -87,6 +87,26 @@ impl FieldType {
             Self::Phrase => chinese(text, PHRASE_CHARS_MAX),
             Self::Name => field(&first(&field(text), NAME_CHARS_MAX)),
         }
+    }
+
+    /// Returns `text` in the form of this type, and behind it the number of `alerts` that the
+    /// message reports. The text is cut to make room for the number.
+    pub fn fit_counted(self, text: &str, alerts: usize) -> String {
+        let (count, chars_max) = match self {
+            Self::Line => (format!(" 等{alerts}条"), FIELD_CHARS_MAX),
+            // The plain form of a name keeps no digits.
+            Self::Name => ("等多条".to_owned(), NAME_CHARS_MAX),
+            Self::CharacterString => (format!("+{}", alerts.saturating_sub(1)), STRING_CHARS_MAX),
+            Self::Time | Self::Const | Self::Number | Self::Phrase => return self.fit(text),
+        };
+        let room = chars_max.saturating_sub(count.chars().count());
+        let fitted = self.fit(text);
+        let cut = match self {
+            // The mark of a cut is no ASCII.
+            Self::CharacterString => first(&fitted, room),
+            _ => shortened(&fitted, room),
+        };
+        cut + &count
     }
 
     /// Returns the plain form of a fitted value, for a platform that refused the value.
