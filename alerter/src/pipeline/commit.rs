@@ -128,8 +128,13 @@ async fn write(
         }
         suppressed.add(&partition_batch.suppressed);
     }
-    // Last, because other replicas share these rows: they stay locked until the commit.
-    suppressed_counts::save(connection, &suppressed).await
+    // Last, because other replicas share these rows: they stay locked until the commit. Those of
+    // the outbox come after the counts, for which this transaction may wait.
+    suppressed_counts::save(connection, &suppressed).await?;
+    for notification in batch.iter().flat_map(|partition_batch| &partition_batch.notifications) {
+        outbox::raise(connection, notification).await?;
+    }
+    Ok(())
 }
 
 /// Writes row by row. A rejected statement leaves the transaction as it was before the statement.
@@ -172,6 +177,10 @@ async fn write_by_row(
     }
     let counted = suppressed_counts::save(connection, &partition_batch.suppressed).await;
     note(&mut refused, "t_alert_suppressed", None, counted)?;
+    for notification in &partition_batch.notifications {
+        let raised = outbox::raise(connection, notification).await;
+        note(&mut refused, "t_alert_outbox", Some(&notification.key), raised)?;
+    }
     Ok(refused)
 }
 

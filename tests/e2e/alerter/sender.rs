@@ -302,3 +302,34 @@ async fn alerts_past_their_retention_go_with_their_log_and_no_others() -> Result
     alerter.terminate().await?;
     world.finish().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_replica_is_sending_counts_and_what_is_critical_waits_together() -> Result<()>
+{
+    let (world, wechat) = world("otherreplica").await?;
+    let pending = |number: usize| row(number, (TENANT, "openid:o1"), "critical", ("pending", 0));
+    add(&world, (1..=128).map(pending)).await?;
+    let begun = format!(
+        "uncertain_since = {NOW_MS}, lease_owner = 'other', lease_until = {NOW_MS} + 600000"
+    );
+    for changed in ["severity = 5", &format!("{begun} WHERE id <= 28")] {
+        world.database.execute(&format!("UPDATE t_alert_outbox SET {changed}")).await?;
+    }
+    let alerter = world.alerter(&wechat).start().await?;
+    let waits = "t_alert_outbox WHERE last_error = 'recipient_limit' AND attempts = 0";
+    eventually(SOON, "the rest waits for the next minute", || async {
+        let waiting = world.database.count(waits).await?;
+        ensure!(waiting == 100, "{waiting} do");
+        Ok(Some(()))
+    })
+    .await?;
+    let unclaimed = world.database.count(&format!("{waits} AND lease_owner IS NULL")).await?;
+    ensure!(unclaimed > 0, "they are postponed one by one");
+    ensure!(wechat.sends() == 0, "{} sends", wechat.sends());
+    let next = "UPDATE t_alert_outbox SET uncertain_since = uncertain_since - 60000, \
+                next_attempt_at = IF(id <= 30, 0, next_attempt_at + 600000)";
+    world.database.execute(next).await?;
+    delivered(&wechat, 2).await?;
+    alerter.terminate().await?;
+    world.finish().await
+}

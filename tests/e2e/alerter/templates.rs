@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ljwx_tests::fakes::wechat::{
-    APP_SECRET, CORP_SECRET, FakeWechat, Kind, Message, NURSE, TEMPLATE_ID,
+    APP_SECRET, CORP_SECRET, Effect, Endpoint, FakeWechat, Fault, Kind, Message, NURSE, TEMPLATE_ID,
 };
 use ljwx_tests::fleet::TENANT;
 use ljwx_tests::stack::process::Service;
@@ -171,6 +171,22 @@ async fn a_digest_whose_content_is_refused_goes_row_by_row() -> Result<()> {
     let told: Vec<_> = wechat.inbox("o1").iter().map(Message::text).collect();
     let has = |name: &str| told.iter().any(|text| text.contains(name));
     ensure!(told.len() == 2 && has("王小明") && has("李四"), "{told:?}");
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_that_can_never_be_sent_goes_row_by_row() -> Result<()> {
+    let (world, wechat) = world("faileddigest").await?;
+    let whom = (TENANT, "openid:o1");
+    add(&world, [row(1, whom, "王小明"), row(2, whom, "李四")]).await?;
+    let full = "UPDATE t_alert_outbox SET last_error = 'recipient_limit'";
+    world.database.execute(full).await?;
+    wechat.inject(Fault::on(Endpoint::Send, Effect::Errcode(47001)).times(1));
+    let alerter = world.alerter(&wechat).start().await?;
+    delivered(&wechat, 2).await?;
+    let taken_apart = "t_alert_outbox WHERE transition = 'digest' AND state = 'moved'";
+    ensure!(world.database.count(taken_apart).await? == 1, "there was no digest");
     alerter.terminate().await?;
     world.finish().await
 }

@@ -318,6 +318,8 @@ async fn what_waits_for_its_minute_goes_once_its_alert_becomes_critical() -> Res
     minute_is_full(&world).await?;
     let told = rises(3, 5).await?;
     ensure!(told.len() == 5 && told[3].contains("汇总 2条"), "{told:?}");
+    let raised = "t_alert_outbox WHERE digest_id IS NOT NULL AND severity = 5";
+    ensure!(world.database.count(raised).await? == 1, "the row itself is not critical");
     ensure!(told[4].contains(&world.device(3)) && told[4].contains("升级"), "{told:?}");
     gateway.terminate().await?;
     alerter.terminate().await?;

@@ -10,7 +10,7 @@ use ljwx_ledger::mysql::MySqlConnection;
 use crate::engine::episode::TransitionKind;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::notification::{NewNotification, Whom};
-use crate::notify::outbox::table::{NOTIFIED, NOW_MS, RECIPIENT_LIMIT, addresses};
+use crate::notify::outbox::table::{NOTIFIED, NOW_MS, addresses};
 use crate::rules::channel::Channel;
 
 /// Adds a notification for each of its recipients. Existing rows stay unchanged.
@@ -57,39 +57,48 @@ pub async fn add(
         query = query.bind(recipient.address.to_string());
     }
     query.execute(&mut *connection).await?;
-    // A rise and a later notification of a rise that was owed. Both also go to those who were
-    // notified.
-    let may_rise = matches!(notification.to, TransitionKind::Escalated | TransitionKind::Notified);
-    if may_rise && matches!(notification.whom, Whom::Notified { .. }) {
-        raise(connection, notification).await?;
-    }
     Ok(())
 }
 
-/// Gives what waits of the episode the severity of the notification behind it. Otherwise a critical
-/// notification would wait for a less severe one of its episode.
-async fn raise(
+/// Gives what waits of the episode the severity of the notification behind it, and makes it due.
+/// Otherwise a critical notification would wait for a less severe one of its episode.
+///
+/// Locks rows that senders claim and send. So this comes last in a transaction.
+pub async fn raise(
     connection: &mut MySqlConnection,
     notification: &NewNotification,
 ) -> Result<(), sqlx::Error> {
-    // A row in a digest waits with the digest. What waits for the recipient's minute is due again:
-    // a critical notification has a limit of its own.
-    let query = format!(
-        "UPDATE t_alert_outbox AS waiting JOIN t_alert_outbox AS earlier \
-         ON waiting.id = COALESCE(earlier.digest_id, earlier.id) \
-         SET waiting.next_attempt_at = IF(waiting.last_error <=> '{RECIPIENT_LIMIT}', {NOW_MS}, \
-         waiting.next_attempt_at), waiting.severity = ? \
-         WHERE earlier.episode_key = ? AND earlier.transition_seq < ? \
-         AND earlier.state IN ('pending', 'in_digest', 'unrouted') \
-         AND waiting.state IN ('pending', 'unrouted') AND waiting.severity < ?"
-    );
-    sqlx::query(sqlx::AssertSqlSafe(query))
-        .bind(notification.severity.number())
-        .bind(notification.key.as_str())
-        .bind(notification.transition_seq)
-        .bind(notification.severity.number())
-        .execute(connection)
-        .await?;
+    // A rise and a later notification of a rise that was owed. Both also go to those who were
+    // notified.
+    let may_rise = matches!(notification.to, TransitionKind::Escalated | TransitionKind::Notified);
+    if !may_rise || !matches!(notification.whom, Whom::Notified { .. }) {
+        return Ok(());
+    }
+    let earlier = "earlier.episode_key = ? AND earlier.transition_seq < ?";
+    let rise = format!("next_attempt_at = {NOW_MS}");
+    // A row in a digest keeps the severity if the digest is taken apart. The digest's own row comes
+    // second: the lock of the first shows in which digest the row is by now.
+    for query in [
+        format!(
+            "UPDATE t_alert_outbox AS earlier SET earlier.{rise}, earlier.severity = ? \
+             WHERE {earlier} AND earlier.state IN ('pending', 'in_digest', 'unrouted') \
+             AND earlier.severity < ?"
+        ),
+        format!(
+            "UPDATE t_alert_outbox AS earlier JOIN t_alert_outbox AS digest \
+             ON digest.id = earlier.digest_id SET digest.{rise}, digest.severity = ? \
+             WHERE {earlier} AND earlier.state = 'in_digest' AND digest.state = 'pending' \
+             AND digest.severity < ?"
+        ),
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(notification.severity.number())
+            .bind(notification.key.as_str())
+            .bind(notification.transition_seq)
+            .bind(notification.severity.number())
+            .execute(&mut *connection)
+            .await?;
+    }
     Ok(())
 }
 

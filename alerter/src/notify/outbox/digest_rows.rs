@@ -72,17 +72,19 @@ impl Outbox {
     }
 
     /// Postpones a recipient's pending rows that cannot have arrived, because the recipient is at
-    /// the limit. Critical rows have a limit of their own. Returns the number of rows.
+    /// the limit. Critical rows have a limit of their own, and are postponed only if that one is
+    /// reached, which is `critical`. Returns the number of rows.
     pub async fn postpone(
         &self,
         (customer_id, recipient): (i64, &str),
+        critical: bool,
         wait: Duration,
     ) -> Result<u64, sqlx::Error> {
-        let critical = Severity::Critical.number();
+        let limited = format!("({critical} OR severity < {})", Severity::Critical.number());
         let until = format!("{NOW_MS} + {}", milliseconds(wait));
         let found = format!(
             "SELECT id FROM t_alert_outbox WHERE customer_id = ? AND recipient = ? \
-             AND state = 'pending' AND transition <> '{DIGEST}' AND severity < {critical} \
+             AND state = 'pending' AND transition <> '{DIGEST}' AND {limited} \
              AND next_attempt_at < {until} AND uncertain_since IS NULL \
              AND lease_until <= {NOW_MS} ORDER BY id LIMIT {ROWS_MAX}"
         );
@@ -97,7 +99,7 @@ impl Outbox {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
             "UPDATE t_alert_outbox SET next_attempt_at = {until}, last_error = \
              IF(last_error <=> '{FROM_DIGEST}', last_error, '{RECIPIENT_LIMIT}') \
-             WHERE state = 'pending' AND severity < {critical} AND lease_until <= {NOW_MS} AND id"
+             WHERE state = 'pending' AND {limited} AND lease_until <= {NOW_MS} AND id"
         ));
         push_in(&mut query, &ids);
         let postpone = query.build().execute(&self.pool).await?;

@@ -21,7 +21,7 @@ mod retention;
 mod settle;
 mod table;
 
-pub use add::add;
+pub use add::{add, raise};
 pub use attempt::{Attempt, Settlement};
 pub use claim::{DueRow, RebuiltRequest};
 pub use depth::{OutboxMeasurement, monitor};

@@ -48,6 +48,12 @@ impl Outbox {
         stranded(customer_id, channel, after, critical).build_query_as().fetch_all(&self.pool).await
     }
 
+    /// Returns the rows of a digest: the user whose address each has, and the notice, as JSON.
+    pub async fn members(&self, digest: i64) -> Result<Vec<(Option<i64>, String)>, sqlx::Error> {
+        let query = "SELECT user_id, notice FROM t_alert_outbox WHERE digest_id = ?";
+        sqlx::query_as(query).bind(digest).fetch_all(&self.pool).await
+    }
+
     /// Makes a tenant's pending rows on a channel due, because their account was changed. Otherwise
     /// they would wait as long as they would for the account of before.
     pub async fn make_due(
@@ -116,8 +122,8 @@ fn stranded(customer_id: i64, channel: Channel, after: i64, critical: bool) -> Q
     ));
     if critical {
         query.push(format!(
-            "(SELECT DISTINCT episode_key, recipient FROM t_alert_outbox FORCE INDEX (idx_due) \
-                 WHERE state = 'pending' AND severity = {} AND created_at <= {NOW_MS} - {} \
+            "(SELECT DISTINCT episode_key, recipient FROM t_alert_outbox \
+                 FORCE INDEX (idx_send_order) WHERE state = 'pending' AND severity = {} AND created_at <= {NOW_MS} - {} \
                  AND customer_id = ",
             Severity::Critical.number(),
             milliseconds(CRITICAL_WAIT)

@@ -98,10 +98,12 @@ async fn settle_row(
     let delay =
         if let Settlement::Retry(delay) = attempt.settlement { milliseconds(delay) } else { 0 };
     // A sent row is settled even if another sender owns the row now. Other outcomes need the lease.
-    // If the severity has risen meanwhile, the row is due at once: the rise waits behind it.
+    // If the severity has risen meanwhile, the row is due at once: the rise waits behind it. A row
+    // of a refused digest stays marked as such while it waits.
     let query = format!(
         "UPDATE t_alert_outbox SET state = ?, attempts = attempts + ?, lease_until = 0, \
-         next_attempt_at = {NOW_MS} + IF(severity > ?, 0, ?), last_errcode = ?, last_error = ?, \
+         next_attempt_at = {NOW_MS} + IF(severity > ?, 0, ?), last_errcode = ?, \
+         last_error = IF(? AND last_error <=> '{FROM_DIGEST}', last_error, ?), \
          finished_at = IF(?, {NOW_MS}, NULL), uncertain_since = IF(?, uncertain_since, NULL) \
          WHERE id = ? AND state = 'pending' AND (? OR lease_owner = ?)"
     );
@@ -111,6 +113,7 @@ async fn settle_row(
         .bind(notification.severity)
         .bind(delay)
         .bind(attempt.errcode)
+        .bind(!attempt.settlement.is_final())
         .bind(attempt.reason.as_deref().map(|reason| cut(reason, REASON_BYTES_MAX)))
         .bind(attempt.settlement.is_final())
         .bind(attempt.uncertain || !attempt.requested)
@@ -153,6 +156,7 @@ pub(super) async fn dissolve(
     if digests.is_empty() {
         return Ok(());
     }
+    free_later(connection, digests).await?;
     let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
         "UPDATE t_alert_outbox AS part \
          JOIN t_alert_outbox AS digest ON digest.id = part.digest_id \
@@ -160,6 +164,22 @@ pub(super) async fn dissolve(
          part.next_attempt_at = {NOW_MS}, part.uncertain_since = digest.uncertain_since, \
          part.last_error = IF(digest.state = 'moved', '{FROM_DIGEST}', part.last_error) \
          WHERE part.state = 'in_digest' AND digest.id"
+    ));
+    push_in(&mut query, digests);
+    query.build().execute(connection).await?;
+    Ok(())
+}
+
+/// Makes rows pending that are folded into others and follow a row of these digests in its episode.
+/// The row into which one is folded has waited for the digest, and does not wait for that row.
+async fn free_later(connection: &mut MySqlConnection, digests: &[i64]) -> Result<(), sqlx::Error> {
+    let mut query: QueryBuilder<MySql> = QueryBuilder::new(format!(
+        "UPDATE t_alert_outbox AS part \
+         JOIN t_alert_outbox AS later ON later.episode_key = part.episode_key \
+         AND later.recipient = part.recipient AND later.transition_seq > part.transition_seq \
+         SET later.state = 'pending', later.digest_id = NULL, later.next_attempt_at = {NOW_MS} \
+         WHERE part.state = 'in_digest' AND later.state = 'in_digest' \
+         AND later.digest_id <> part.digest_id AND part.digest_id"
     ));
     push_in(&mut query, digests);
     query.build().execute(connection).await?;

@@ -211,7 +211,11 @@ impl Sender {
             remedy => remedy,
         };
         let answered = failure.errcode.is_some();
-        let (settlement, health) = after_failure(remedy, attempts, answered, rand::random());
+        let (mut settlement, health) = after_failure(remedy, attempts, answered, rand::random());
+        if settlement == Settlement::Failed && notification.is_digest() {
+            // One of its rows may be at fault. They are sent one by one.
+            settlement = Settlement::Moved;
+        }
         warn!(
             account = route.name(),
             errcode = failure.errcode,

@@ -184,7 +184,10 @@ impl Sender {
         slots: &SendSlots,
     ) -> Result<RecipientBudget, sqlx::Error> {
         let recipients: BTreeSet<_> = chosen.iter().map(|slot| slot.recipient.clone()).collect();
-        let recent = self.outbox.recent(&recipients, &slots.under_way()).await?;
+        // A chosen row that may have arrived is the message that it counts as.
+        let mut own = slots.under_way();
+        own.extend(chosen.iter().map(|slot| slot.id));
+        let recent = self.outbox.recent(&recipients, &own).await?;
         let budget = RecipientBudget::new(self.limits.recipient_per_minute, recent);
         for recipient in &recipients {
             (0..slots.of_recipient(recipient)).for_each(|_| budget.take(recipient));
@@ -223,7 +226,7 @@ impl Sender {
         notification: &Notification,
         attempt: &Attempt,
     ) -> Result<Settlement, Arc<sqlx::Error>> {
-        // A digest whose content is refused has nobody else. Its rows are sent one by one.
+        // A digest that the platform does not take has nobody else. Its rows are sent one by one.
         let is_moved = attempt.settlement == Settlement::Moved && !notification.is_digest();
         if attempt.settlement == Settlement::Refused || is_moved {
             return self.hand_on(notification, attempt).await;
@@ -240,7 +243,7 @@ impl Sender {
             return;
         }
         let whom = (notification.customer_id, notification.recipient.as_str());
-        match self.outbox.postpone(whom, wait).await {
+        match self.outbox.postpone(whom, notification.is_critical(), wait).await {
             Ok(rows) => counter!(POSTPONED, "reason" => RECIPIENT_LIMIT).increment(rows),
             Err(error) => {
                 debug!(%error, "cannot postpone notifications of a recipient, postponing them one by one")

@@ -39,9 +39,14 @@ impl Sender {
 
     async fn reroute_forever(&self) {
         let mut passes = Passes::new();
+        let mut freed_at: Option<Instant> = None;
         loop {
-            if let Err(error) = self.outbox.free_others().await {
-                debug!(%error, "cannot free folded notifications, retrying");
+            // Not before every part of a pass: it reads all that is folded.
+            if freed_at.is_none_or(|at| at.elapsed() >= POLL_INTERVAL) {
+                if let Err(error) = self.outbox.free_others().await {
+                    debug!(%error, "cannot free folded notifications, retrying");
+                }
+                freed_at = Some(Instant::now());
             }
             if let Err(error) = self.route_unrouted().await {
                 debug!(%error, "cannot route notifications again, retrying");
@@ -97,9 +102,14 @@ impl Sender {
             return Ok(None);
         }
         let rows = self.outbox.stranded(scope, after, what == Leaving::Critical).await?;
-        let digests: Vec<i64> = rows.iter().filter(|row| row.is_digest).map(|row| row.id).collect();
-        let mut moves = Vec::new();
-        for row in rows.iter().filter(|row| !row.is_digest) {
+        let (mut moves, mut digests) = (Vec::new(), Vec::new());
+        for row in &rows {
+            if row.is_digest {
+                if self.can_leave(scope, row.id).await? {
+                    digests.push(row.id);
+                }
+                continue;
+            }
             let notice = (customer_id, row.notice.as_str());
             let found = self.elsewhere(notice, row.user_id, channel).await?;
             if !found.is_empty() {
@@ -118,5 +128,19 @@ impl Sender {
             );
         }
         Ok(rows.last().map(|row| row.id).filter(|_| rows.len() >= BATCH_MAX))
+    }
+
+    /// Whether a row of a digest can leave the account. If none can, the digest keeps waiting.
+    async fn can_leave(
+        &self,
+        (customer_id, channel): AccountScope,
+        digest: i64,
+    ) -> Result<bool, Arc<sqlx::Error>> {
+        for (user_id, notice) in self.outbox.members(digest).await? {
+            if !self.elsewhere((customer_id, &notice), user_id, channel).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

@@ -225,3 +225,59 @@ async fn a_message_of_several_alerts_goes_into_a_digest_with_all_of_them() -> Re
     alerter.terminate().await?;
     world.finish().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_folded_does_not_overtake_what_was_taken_out_of_another_message() -> Result<()> {
+    let (world, wechat) = rerouted::world("overtaken").await?;
+    add(&world, (1..=4).map(|number| row(number, (TENANT, "openid:o1"), "major", ("pending", 0))))
+        .await?;
+    for sql in [
+        // Of each of two alerts there are two rows. Those of one reading are one message.
+        "UPDATE t_alert_outbox AS later JOIN t_alert_outbox AS earlier \
+         ON (earlier.device_sn, later.device_sn) IN (('D1', 'D3'), ('D2', 'D4')) \
+         SET later.episode_key = earlier.episode_key, later.transition_seq = 2",
+        "UPDATE t_alert_outbox AS part JOIN t_alert_outbox AS leader \
+         ON (leader.device_sn, part.device_sn) IN (('D1', 'D2'), ('D3', 'D4')) \
+         SET part.state = 'in_digest', part.digest_id = leader.id, leader.severity = 4",
+        // The end of an alert of which the person was not notified is dropped.
+        "UPDATE t_alert_outbox SET transition = 'resolved' WHERE device_sn = 'D1'",
+    ] {
+        world.database.execute(sql).await?;
+    }
+    let alerter = world.alerter(&wechat).start().await?;
+    let told = inbox(&wechat, "o1", 3).await?;
+    let place = |device: &str| told.iter().position(|text| text.contains(device));
+    ensure!(place("D2").is_some() && place("D2") < place("D4"), "{told:?}");
+    rows(&world, "t_alert_outbox WHERE digest_id IS NULL", 4).await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_leaves_an_account_only_if_one_of_its_rows_can() -> Result<()> {
+    let (world, wechat) = rerouted::world("stayingdigest").await?;
+    rerouted::users(&world, [5, 6], 1).await?;
+    rerouted::add(&world, &[(6, 4), (6, 4), (5, 4), (5, 4)]).await?;
+    for sql in [
+        // The first row of each person stands for a digest of the second.
+        "UPDATE t_alert_outbox AS part JOIN t_alert_outbox AS digest \
+         ON (digest.device_sn, part.device_sn) IN (('D0', 'D1'), ('D2', 'D3')) \
+         SET part.state = 'in_digest', part.digest_id = digest.id, digest.transition = 'digest', \
+         digest.user_id = NULL",
+        "UPDATE t_wechat_alarm_config SET appsecret = 'not-the-secret' WHERE type = 'official'",
+    ] {
+        world.database.execute(sql).await?;
+    }
+    let alerter = world.alerter(&wechat).start().await?;
+    inbox(&wechat, "w5", 1).await?;
+    let expected = [
+        ("openid:o6", "pending"),
+        ("openid:o6", "in_digest"),
+        ("openid:o5", "moved"),
+        ("openid:o5", "moved"),
+        ("wecom:w5", "sent"),
+    ];
+    outbox(&world, &expected).await?;
+    alerter.terminate().await?;
+    world.finish().await
+}
