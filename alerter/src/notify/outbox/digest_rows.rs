@@ -108,8 +108,10 @@ impl Outbox {
 }
 
 /// Locks those of the recipient's rows that are still pending, and returns them and the rows that are
-/// folded into them, each episode's in their order. The lock keeps other replicas from grouping the
-/// rows or starting to send them. Folded rows change only with the row that leads them.
+/// folded into them, each episode's in their order.
+///
+/// The lock keeps other replicas from grouping the rows or starting to send them. Folded rows change
+/// only with the row that leads them.
 pub async fn lock(
     connection: &mut MySqlConnection,
     (customer_id, recipient): (i64, &str),

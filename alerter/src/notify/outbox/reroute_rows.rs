@@ -123,8 +123,9 @@ pub async fn copy(
 }
 
 /// Whether someone is reached in the place of a row: another recipient has the same transition or a
-/// later one, or the row's own was sent a later one. With `only`, which are not empty, no others
-/// count. The watch never counts.
+/// later one, or the row's own was sent a later one.
+///
+/// With `only`, which are not empty, no others count. The watch never counts.
 pub async fn is_reached(
     connection: &mut MySqlConnection,
     id: i64,
