@@ -81,10 +81,12 @@ impl Partition {
         let device = &mut self.devices[place];
         device.moves(place, &mut self.moved);
         let rules = rules.of(tenant(arrival.ids));
-        let affected = if rules.all_in_safe_ranges(newer, reading.vitals()) {
-            rules.affected_among(device.tracked.keys().copied(), newer)
-        } else {
+        let affected = if !rules.all_in_safe_ranges(newer, reading.vitals()) {
             rules.affected(newer)
+        } else if device.tracked.is_empty() {
+            return Some(remaining);
+        } else {
+            rules.affected_among(device.tracked.keys().copied(), newer)
         };
         remaining.fresh = newer;
         remaining.rules.extend(
@@ -120,11 +122,14 @@ impl Partition {
         self.windows_moved |= self.clock.saw_record(at, before.is_late_at(at));
         self.clock_changed |= self.clock.counts();
         let clock_ms = self.clock.clock_ms();
-        let (changes, unknown) = self.fall_due(clock_ms, rules, zone, routing);
-        evaluated.changes.extend(changes);
-        evaluated.unknown = unknown;
-        if !evaluated.unknown.is_empty() {
-            return None;
+        // For most records no check is due.
+        if self.deadlines.first().is_some_and(|at| at <= clock_ms) {
+            let (changes, unknown) = self.fall_due(clock_ms, rules, zone, routing);
+            evaluated.changes.extend(changes);
+            evaluated.unknown = unknown;
+            if !evaluated.unknown.is_empty() {
+                return None;
+            }
         }
         evaluated.is_surplus &= known.is_none();
         let place = match known {

@@ -111,6 +111,8 @@ impl Vital {
 
     /// Returns the values that a reading has for this vital. Blood pressure may have two, the
     /// systolic value first.
+    // Every reading asks for the values of all vitals: as calls, they would double an evaluation.
+    #[inline]
     pub fn values(self, vitals: &Vitals) -> impl Iterator<Item = (Self, f64)> + use<> {
         let whole = |value: Option<i32>| value.map(f64::from);
         let high = (Self::PressureHigh, whole(vitals.pressure_high));
