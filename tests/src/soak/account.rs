@@ -56,7 +56,13 @@ async fn everything_is_notified(
     })
     .await;
     verdict.problems.extend(idle.err().map(|error| format!("{error:#}")));
-    notifications::compare(&course.episodes, &wechat.messages(), verdict);
+    let (never_sent, owed) = notifications::never_sent(world).await?;
+    notifications::compare(&course.episodes, &wechat.messages(), &never_sent, verdict);
+    ensure!(
+        i64::try_from(never_sent.len())? <= owed,
+        "{} alerts have no notification, and {owed} were owed for want of an account",
+        never_sent.len()
+    );
     let (alerts, episodes) = (world.database.count("t_alert_info").await?, course.episodes.len());
     let ended = "SELECT COUNT(*) FROM t_alert_info WHERE recover_at IS NOT NULL";
     let ended = world.database.number(ended).await?;

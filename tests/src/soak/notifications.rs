@@ -1,7 +1,10 @@
 //! The patients' rule, and the comparison of the patients' episodes with the messages that people received:
 //! one for each beginning, one for each end, and another only if it says that it may be a repeat.
+//!
+//! While no account works, a beginning is owed. What lasts is then notified by a later message that names the
+//! minute of the beginning. What is over by then is notified to nobody, neither beginning nor end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::accounting::verdict::{Verdict, wall_time};
 use crate::fakes::platform::{self, Rule};
@@ -52,8 +55,37 @@ struct Messages {
     marked: u32,
 }
 
-/// Compares the messages with the episodes, and adds what holds or does not to the verdict.
-pub(super) fn compare(episodes: &[Episode], messages: &[Message], verdict: &mut Verdict) {
+/// Ends the time of a message that names the minute of the beginning.
+const SINCE: &str = "起";
+
+/// A device, and the stored time of an episode's beginning.
+type Beginning = (String, String);
+
+/// Returns the episodes of which no notification was ever written, and how many openings the alerters have
+/// counted that no account could send.
+pub(super) async fn never_sent(world: &World) -> anyhow::Result<(BTreeSet<Beginning>, i64)> {
+    let database = &world.database;
+    let alerts = "SELECT device_sn, DATE_FORMAT(occur_at, '%Y-%m-%d %H:%i:%s') FROM t_alert_info \
+                  WHERE NOT EXISTS (SELECT 1 FROM t_alert_outbox WHERE episode_key = dedup_key)";
+    let text = |value: Option<String>| value.unwrap_or_default();
+    let pair = |row: Vec<Option<String>>| {
+        let mut values = row.into_iter().map(text);
+        (values.next().unwrap_or_default(), values.next().unwrap_or_default())
+    };
+    let alerts = database.rows(alerts).await?.into_iter().map(pair).collect();
+    let owed = "SELECT CAST(COALESCE(SUM(suppressed), 0) AS SIGNED) FROM t_alert_suppressed \
+                WHERE reason = 'no_account'";
+    Ok((alerts, database.number(owed).await?))
+}
+
+/// Compares the messages with the episodes, and adds what holds or does not to the verdict. `never_sent` are
+/// the episodes of which nothing was sent because they were over before an account worked.
+pub(super) fn compare(
+    episodes: &[Episode],
+    messages: &[Message],
+    never_sent: &BTreeSet<Beginning>,
+    verdict: &mut Verdict,
+) {
     let mut received: BTreeMap<Transition, Messages> = BTreeMap::new();
     for message in messages {
         let ends = field(message, "keyword3") == ENDED;
@@ -66,10 +98,16 @@ pub(super) fn compare(episodes: &[Episode], messages: &[Message], verdict: &mut 
     let marked: u32 = received.values().map(|about| about.marked).sum();
     let (mut missing, mut repeated) = (Vec::new(), Vec::new());
     for Episode { device, opened, ended } in episodes {
+        let begun = wall_time(*opened);
+        if never_sent.contains(&(device.clone(), begun.clone())) {
+            continue;
+        }
         for (ends, at) in [(false, opened), (true, ended)] {
             let transition = (device.clone(), ends, wall_time(*at));
             let name = name(&transition);
-            match received.remove(&transition) {
+            let minute = begun.get(.."yyyy-MM-dd HH:mm".len()).unwrap_or_default();
+            let since = (device.clone(), ends, format!("{minute}{SINCE}"));
+            match received.remove(&transition).or_else(|| received.remove(&since)) {
                 None => missing.push(name),
                 Some(about) if about.plain > 1 => repeated.push(name),
                 Some(_) => {}
@@ -81,10 +119,11 @@ pub(super) fn compare(episodes: &[Episode], messages: &[Message], verdict: &mut 
     verdict.examples("transitions notified again without a mark", &repeated);
     verdict.examples("messages about no transition", &strange);
     if missing.is_empty() && repeated.is_empty() && strange.is_empty() {
-        let (count, all) = (episodes.len(), messages.len());
+        let (count, all) = (episodes.len() - never_sent.len(), messages.len());
         verdict.facts.push(format!(
             "{count} episodes were notified from beginning to end by {all} messages, {marked} of \
-             them marked as a repeat"
+             them marked as a repeat; {} were over before an account worked",
+            never_sent.len()
         ));
     }
 }
@@ -131,6 +170,14 @@ mod tests {
         let again = || message("重复? 心率过高 151", "高级", AT);
         let end = || message("已恢复 心率 88", ENDED, AT + 60);
         let other = || message("已恢复 心率 88", ENDED, AT + 61);
+        let late = || {
+            let mut late = message("持续 心率过高 151", "高级", AT);
+            let since = format!("{}{SINCE}", &wall_time(AT)[.."yyyy-MM-dd HH:mm".len()]);
+            if let Some((_, time)) = late.fields.last_mut() {
+                *time = since;
+            }
+            late
+        };
         for (messages, problem) in [
             (vec![opening(), end()], None),
             (vec![opening(), again(), again(), end()], None),
@@ -138,12 +185,27 @@ mod tests {
             (vec![opening()], Some("1: transitions of which nobody was notified, such as the end")),
             (vec![opening(), opening(), end()], Some("1: transitions notified again")),
             (vec![opening(), end(), other()], Some("1: messages about no transition")),
+            (vec![late(), end()], None),
+            (vec![late()], Some("1: transitions of which nobody was notified, such as the end")),
         ] {
             let mut verdict = Verdict::default();
-            compare(std::slice::from_ref(&episode), &messages, &mut verdict);
+            let none = BTreeSet::new();
+            compare(std::slice::from_ref(&episode), &messages, &none, &mut verdict);
             let found = verdict.problems.join("; ");
             assert!(found.starts_with(problem.unwrap_or_default()), "{messages:?}: {found}");
             assert_eq!(verdict.problems.len(), usize::from(problem.is_some()), "{found}");
+        }
+    }
+
+    #[test]
+    fn what_was_over_before_an_account_worked_needs_no_message_and_may_have_none() {
+        let episode = Episode { device: "a".to_owned(), opened: AT, ended: AT + 60 };
+        let over = BTreeSet::from([("a".to_owned(), wall_time(AT))]);
+        let end = message("已恢复 心率 88", ENDED, AT + 60);
+        for (messages, problems) in [(vec![], 0), (vec![end], 1)] {
+            let mut verdict = Verdict::default();
+            compare(std::slice::from_ref(&episode), &messages, &over, &mut verdict);
+            assert_eq!(verdict.problems.len(), problems, "{:?}", verdict.problems);
         }
     }
 }
