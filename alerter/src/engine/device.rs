@@ -212,14 +212,16 @@ impl VitalTimes {
             }
             carried.present.add(vital);
             let last = &mut self.0[vital as usize];
-            // The two pressures of one second may come in two readings.
-            let is_other_part = vital == Vital::BloodPressure
-                && *last == reading.epoch_ms()
-                && carried.newer.intersects(PRESSURES);
-            if *last < reading.epoch_ms() || is_other_part {
+            if *last < reading.epoch_ms() {
                 *last = reading.epoch_ms();
                 carried.newer.add(vital);
             }
+        }
+        // The two pressures of one second may come in two readings.
+        if carried.newer.intersects(PRESSURES)
+            && self.0[Vital::BloodPressure as usize] == reading.epoch_ms()
+        {
+            carried.newer.add(Vital::BloodPressure);
         }
         carried
     }

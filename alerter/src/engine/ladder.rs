@@ -65,7 +65,7 @@ pub(super) fn is_inhibited(
         }
     };
     let Some(own) = side.extremeness(&range.thresholds) else { return false };
-    open_rungs(device, rule, range, rules).any(|(other, episode, open)| {
+    open_rungs(device, (rule, severity), range, rules).any(|(other, episode, open)| {
         let bounds = other.thresholds();
         let bound = side.extremeness(&bounds).filter(|_| Side::nearest(&bounds, value) == side);
         let is_above = bound.is_some_and(|bound| {
@@ -78,17 +78,18 @@ pub(super) fn is_inhibited(
     })
 }
 
-/// Returns the other rules of the tenant and vital whose episode on the device is open.
+/// Returns the other rules of the tenant and vital whose episode on the device is open, and at least
+/// this severe.
 fn open_rungs<'a>(
     device: &'a Device,
-    rule: &'a Rule,
+    (rule, severity): (&'a Rule, Severity),
     range: &'a Range,
     rules: &'a RuleSet,
 ) -> impl Iterator<Item = (&'a Arc<Rule>, &'a Episode, &'a OpenEpisode)> {
     let others = device.tracked.iter().filter(|(id, _)| **id != rule.id);
     others.filter_map(move |(id, state)| {
         let RuleState { ids, episode, .. } = state;
-        let open = episode.open()?;
+        let open = episode.open().filter(|open| open.severity >= severity)?;
         let other = rules.in_force(tenant(*ids), *id)?;
         let Trigger::Range(of_other) = &other.trigger else { return None };
         (of_other.vital == range.vital).then_some((other, episode, open))
@@ -107,7 +108,7 @@ pub(super) fn step_down(
         let is_end = change.transition.to == TransitionKind::Resolved && change.transition.notify;
         let Some(rule) = change.rule.clone().filter(|_| is_end) else { continue };
         let Trigger::Range(range) = &rule.trigger else { continue };
-        for (other, _, open) in open_rungs(device, &rule, range, rules) {
+        for (other, _, open) in open_rungs(device, (&rule, Severity::Info), range, rules) {
             let (own, others) = (rule.thresholds(), other.thresholds());
             let is_below = |side: &Side| {
                 let bounds = side.extremeness(&others).zip(side.extremeness(&own));

@@ -24,7 +24,7 @@ pub struct RuleSet {
     /// The slot number of each rule.
     slots: Vec<usize>,
     /// The place of each rule in `rules`, by the rule's number.
-    places: HashMap<i64, usize>,
+    places: HashMap<i64, usize, ahash::RandomState>,
     template: RuleIndex,
     tenants: HashMap<i64, TenantOverrides>,
     absence_windows: BTreeSet<i64>,
