@@ -140,7 +140,9 @@ fn main_row(rows: &mut ValueList, ((device_sn, timestamp), row): (&Identity, &Re
 
 fn main_tail(dialect: Dialect, fills: FillOnlyIds) -> String {
     let table = MAIN_TABLE;
-    let later = format!("{}>{table}.last_source", dialect.incoming("last_source"));
+    // A row of another writer has 0, which is also the source of the first record of partition 0.
+    // A replayed reject, below 0, is later than nothing.
+    let later = format!("{}>=GREATEST({table}.last_source,0)", dialect.incoming("last_source"));
     let mut tail = format!("{} ON DUPLICATE KEY UPDATE ", dialect.alias());
     for field in FIELDS {
         let incoming = dialect.incoming(field);
