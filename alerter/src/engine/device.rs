@@ -4,7 +4,6 @@
 //! `persisted_state` define how it is stored.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use indexmap::IndexMap;
 use ljwx_reading::{DeviceSn, Ids, Reading};
@@ -180,10 +179,6 @@ pub type Devices = IndexMap<DeviceSn, Device, ahash::RandomState>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VitalTimes([i64; Vital::ALL.len()]);
 
-/// The vitals of which blood pressure consists.
-const PRESSURES: VitalSet =
-    VitalSet::from_bits(1 << Vital::PressureHigh as u16 | 1 << Vital::PressureLow as u16);
-
 /// A time before any reading.
 const NEVER: i64 = i64::MIN;
 
@@ -205,25 +200,24 @@ pub struct VitalUpdate {
 impl VitalTimes {
     /// Records the vitals of `reading`, and returns which of them are newer than before.
     pub fn note(&mut self, reading: &Reading) -> VitalUpdate {
-        let mut carried = VitalUpdate { present: VitalSet::default(), newer: VitalSet::default() };
-        for vital in Vital::ALL {
-            if vital.values(reading.vitals()).next().is_none() {
-                continue;
-            }
-            carried.present.add(vital);
-            let last = &mut self.0[vital as usize];
-            if *last < reading.epoch_ms() {
-                *last = reading.epoch_ms();
-                carried.newer.add(vital);
-            }
-        }
-        // The two pressures of one second may come in two readings.
-        if carried.newer.intersects(PRESSURES)
-            && self.0[Vital::BloodPressure as usize] == reading.epoch_ms()
+        let (mut present, mut newer, at) = (0, 0, reading.epoch_ms());
+        for (place, (value, last)) in
+            Vital::each(reading.vitals()).iter().zip(&mut self.0).enumerate()
         {
-            carried.newer.add(Vital::BloodPressure);
+            if value.is_some() {
+                present |= 1 << place;
+                newer |= u16::from(*last < at) << place;
+                *last = at.max(*last);
+            }
         }
-        carried
+        let (present, mut newer) = (VitalSet::from_bits(present), VitalSet::from_bits(newer));
+        let pressure = &mut self.0[Vital::BloodPressure as usize];
+        // The two pressures of one second may come in two readings.
+        if newer.intersects(VitalSet::PRESSURES) && *pressure <= at {
+            *pressure = at;
+            newer.add(Vital::BloodPressure);
+        }
+        VitalUpdate { present, newer }
     }
 
     /// Returns when `sign` was last reported.
@@ -233,24 +227,22 @@ impl VitalTimes {
 
     /// Appends the stored form, see [`crate::engine::journal`].
     pub fn write(&self, text: &mut String) {
-        let mut written = VitalSet::default();
-        for vital in Vital::ALL {
+        let mut left: VitalSet =
+            Vital::ALL.into_iter().filter(|vital| self.0[*vital as usize] != NEVER).collect();
+        if left.is_empty() {
+            text.push('-');
+        }
+        let mut separator = "";
+        while let Some(vital) = left.first() {
             let time = self.0[vital as usize];
-            if time == NEVER || written.contains(vital) {
-                continue;
-            }
             let alike = Vital::ALL.into_iter().filter(|other| self.0[*other as usize] == time);
             let alike = VitalSet::from_iter(alike);
-            if !written.is_empty() {
-                text.push(',');
-            }
+            text.push_str(separator);
             text.push_str(itoa::Buffer::new().format(time));
-            // Writing to memory cannot fail.
-            let _ = write!(text, "*{:x}", alike.bits());
-            written = VitalSet::from_bits(written.bits() | alike.bits());
-        }
-        if written.is_empty() {
-            text.push('-');
+            text.push('*');
+            push_hexadecimal(text, alike.bits());
+            left = left.without(alike);
+            separator = ",";
         }
     }
 
@@ -273,6 +265,14 @@ impl VitalTimes {
         times.into_iter().for_each(|(vital, time)| seen.0[vital as usize] = time);
         seen
     }
+}
+
+/// Appends a number without leading zeros. The formatter of the standard library would cost more
+/// than the rest of a device's line.
+fn push_hexadecimal(text: &mut String, number: u16) {
+    let digits = (u16::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    let digit = |place: u32| char::from_digit(u32::from(number >> (4 * place)) & 0xf, 16);
+    text.extend((0..digits).rev().filter_map(digit));
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use crate::engine::device::{Device, RuleState, tenant};
+use crate::engine::device::{Device, tenant};
 use crate::engine::episode::{Episode, OpenEpisode, TransitionKind};
 use crate::engine::outcome::Change;
-use crate::rules::index::RuleSet;
+use crate::rules::index::{RuleSet, TenantRules};
 use crate::rules::rule::{Rule, Trigger};
 use crate::rules::severity::Severity;
 use crate::rules::verdict::{Bounds, Range, Verdict};
@@ -49,7 +49,7 @@ impl Side {
 /// A rung that is owed, or was itself inhibited until now, inhibits nothing: nobody knows of it.
 /// Neither does one that reaches people by fewer channels.
 pub(super) fn is_inhibited(
-    (device, rules, at): (&Device, &RuleSet, i64),
+    (device, rules, at): (&Device, TenantRules<'_>, i64),
     (rule, severity): (&Rule, Severity),
     verdict: &Verdict,
 ) -> bool {
@@ -84,15 +84,14 @@ fn open_rungs<'a>(
     device: &'a Device,
     (rule, severity): (&'a Rule, Severity),
     range: &'a Range,
-    rules: &'a RuleSet,
+    rules: TenantRules<'a>,
 ) -> impl Iterator<Item = (&'a Arc<Rule>, &'a Episode, &'a OpenEpisode)> {
-    let others = device.tracked.iter().filter(|(id, _)| **id != rule.id);
-    others.filter_map(move |(id, state)| {
-        let RuleState { ids, episode, .. } = state;
+    let others = rules.watching(range.vital).filter(|other| other.id != rule.id);
+    others.filter_map(move |other| {
+        let Trigger::Range(_) = &other.trigger else { return None };
+        let episode = &device.tracked.get(&other.id)?.episode;
         let open = episode.open().filter(|open| open.severity >= severity)?;
-        let other = rules.in_force(tenant(*ids), *id)?;
-        let Trigger::Range(of_other) = &other.trigger else { return None };
-        (of_other.vital == range.vital).then_some((other, episode, open))
+        Some((other, episode, open))
     })
 }
 
@@ -108,6 +107,7 @@ pub(super) fn step_down(
         let is_end = change.transition.to == TransitionKind::Resolved && change.transition.notify;
         let Some(rule) = change.rule.clone().filter(|_| is_end) else { continue };
         let Trigger::Range(range) = &rule.trigger else { continue };
+        let rules = rules.of(tenant(change.ids));
         for (other, _, open) in open_rungs(device, (&rule, Severity::Info), range, rules) {
             let (own, others) = (rule.thresholds(), other.thresholds());
             let is_below = |side: &Side| {

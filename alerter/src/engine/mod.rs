@@ -200,7 +200,9 @@ impl Engine {
         *heard_ms = arrival.evaluated_ms.max(*heard_ms);
         let begin = || partition.begin(&arrival, rules, zone, router, evaluated);
         let Some(mut remaining) = remaining.or_else(begin) else { return };
-        partition.step_rules(&mut remaining, &arrival, (rules, router), evaluated);
+        if !remaining.rules.is_empty() || !evaluated.changes.is_empty() {
+            partition.step_rules(&mut remaining, &arrival, (rules, router), evaluated);
+        }
         if evaluated.unknown.is_empty() {
             partition.drop_surplus(&remaining);
         }

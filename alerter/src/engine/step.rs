@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ljwx_reading::{DeviceSn, Ids, Reading};
 
-use crate::engine::device::{Device, RuleState, VitalTimes};
+use crate::engine::device::{Device, RuleState, VitalTimes, tenant};
 use crate::engine::episode::evaluate::{EvaluationState, evaluate};
 use crate::engine::episode::{Episode, StepContext, Transition};
 use crate::engine::ladder;
@@ -69,7 +69,7 @@ impl RuleStep<'_> {
             answered.set(Some(routed.is_some()));
             routed.unwrap_or(Routed::Nobody(OwedReason::NoRecipient))
         };
-        let rungs = (&*device, rules, at.ms);
+        let rungs = (&*device, rules.of(tenant(ids)), at.ms);
         let inhibited = |severity| ladder::is_inhibited(rungs, (rule, severity), &verdict);
         let context = StepContext {
             policy: &rule.policy,
@@ -93,16 +93,17 @@ impl RuleStep<'_> {
         let is_missed = matches!(rule.trigger, Trigger::NoData(_)) && episode.open().is_some();
         let is_bound = is_missed && (device.is_bound || was_bound);
         let next = RuleState { version: rule.version, ids, worn_by, is_bound, episode, memory };
-        if prior.map_or(!next.is_default(), |prior| *prior != next) {
-            touched.stepped.insert((rule.id, device_sn.clone()));
-        }
-        touched.people.extend(prior.and_then(|prior| moved(prior, &next, (rule.id, device_sn))));
         let owes = [prior.is_some_and(|prior| prior.episode.owes()), next.episode.owes()];
         touched.owed.step((device_sn, rule.id), owes, answered.get().is_some(), now_ms);
-        if next.is_default() {
-            device.tracked.remove(&rule.id);
-        } else {
-            device.tracked.insert(rule.id, next);
+        if prior.map_or(!next.is_default(), |prior| *prior != next) {
+            touched.stepped.insert((rule.id, device_sn.clone()));
+            let moved = prior.and_then(|prior| moved(prior, &next, (rule.id, device_sn)));
+            touched.people.extend(moved);
+            if next.is_default() {
+                device.tracked.remove(&rule.id);
+            } else {
+                device.tracked.insert(rule.id, next);
+            }
         }
         Ok(transition.map(|transition| Change {
             rule: Some(Arc::clone(rule)),

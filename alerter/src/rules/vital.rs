@@ -2,6 +2,8 @@
 //!
 //! Pure. The time at which a device last reported each vital belongs to [`crate::engine::device`].
 
+use std::iter;
+
 use ljwx_reading::Vitals;
 use serde::{Deserialize, Serialize};
 
@@ -109,30 +111,61 @@ impl Vital {
         }
     }
 
-    /// Returns the values that a reading has for this vital. Blood pressure may have two, the
-    /// systolic value first.
-    // Every reading asks for the values of all vitals: as calls, they would double an evaluation.
+    /// Returns the value that a reading has for this vital. Blood pressure has two values of other
+    /// vitals, and none of its own.
     #[inline]
-    pub fn values(self, vitals: &Vitals) -> impl Iterator<Item = (Self, f64)> + use<> {
-        let whole = |value: Option<i32>| value.map(f64::from);
-        let high = (Self::PressureHigh, whole(vitals.pressure_high));
-        let low = (Self::PressureLow, whole(vitals.pressure_low));
-        let none = (self, None);
-        let values = match self {
-            Self::HeartRate => [(self, whole(vitals.heart_rate)), none],
-            Self::BloodOxygen => [(self, whole(vitals.blood_oxygen)), none],
-            Self::Temperature => [(self, vitals.temperature), none],
-            Self::PressureHigh => [high, none],
-            Self::PressureLow => [low, none],
-            Self::BloodPressure => [high, low],
-            Self::Stress => [(self, whole(vitals.stress)), none],
-            Self::Step => [(self, whole(vitals.step)), none],
-            Self::Distance => [(self, vitals.distance), none],
-            Self::Calorie => [(self, vitals.calorie), none],
-            Self::Sleep => [(self, vitals.sleep), none],
-            Self::NoData => [none, none],
+    pub fn value(self, vitals: &Vitals) -> Option<f64> {
+        match self {
+            Self::HeartRate => vitals.heart_rate.map(f64::from),
+            Self::BloodOxygen => vitals.blood_oxygen.map(f64::from),
+            Self::Temperature => vitals.temperature,
+            Self::PressureHigh => vitals.pressure_high.map(f64::from),
+            Self::PressureLow => vitals.pressure_low.map(f64::from),
+            Self::BloodPressure | Self::NoData => None,
+            Self::Stress => vitals.stress.map(f64::from),
+            Self::Step => vitals.step.map(f64::from),
+            Self::Distance => vitals.distance,
+            Self::Calorie => vitals.calorie,
+            Self::Sleep => vitals.sleep,
+        }
+    }
+
+    /// Returns [`Self::value`] of all vitals, in the order of [`Self::ALL`].
+    // Every reading asks for them. A call for each vital would cost as much as the rest of a usual
+    // evaluation.
+    #[inline]
+    pub fn each(vitals: &Vitals) -> [Option<f64>; Self::ALL.len()] {
+        let blood_pressure = None;
+        [
+            vitals.heart_rate.map(f64::from),
+            vitals.blood_oxygen.map(f64::from),
+            vitals.temperature,
+            vitals.pressure_high.map(f64::from),
+            vitals.pressure_low.map(f64::from),
+            blood_pressure,
+            vitals.stress.map(f64::from),
+            vitals.step.map(f64::from),
+            vitals.distance,
+            vitals.calorie,
+            vitals.sleep,
+        ]
+    }
+
+    /// Returns the values that a reading has for a rule on this vital, each with its own vital. Blood
+    /// pressure may have two, the systolic value first.
+    #[inline]
+    pub fn values(self, vitals: &Vitals) -> impl Iterator<Item = (Self, f64)> {
+        self.parts().filter_map(|vital| Some((vital, vital.value(vitals)?)))
+    }
+
+    /// Returns the vitals with a value of their own of which this one consists.
+    #[inline]
+    pub fn parts(self) -> impl Iterator<Item = Self> {
+        let (first, second) = match self {
+            Self::BloodPressure => (Self::PressureHigh, Some(Self::PressureLow)),
+            _ => (self, None),
         };
-        values.into_iter().filter_map(|(vital, value)| Some((vital, value?)))
+        iter::once(first).chain(second)
     }
 }
 
@@ -141,6 +174,10 @@ impl Vital {
 pub struct VitalSet(u16);
 
 impl VitalSet {
+    /// The vitals of which blood pressure consists.
+    pub const PRESSURES: Self =
+        Self(1 << Vital::PressureHigh as u16 | 1 << Vital::PressureLow as u16);
+
     /// Whether the set contains `sign`.
     pub fn contains(self, vital: Vital) -> bool {
         self.0 & (1 << vital as u16) != 0
@@ -154,6 +191,21 @@ impl VitalSet {
     /// Returns each vital of the set.
     pub fn iter(self) -> impl Iterator<Item = Vital> {
         Vital::ALL.into_iter().filter(move |vital| self.contains(*vital))
+    }
+
+    /// Returns the first vital of the set.
+    pub fn first(self) -> Option<Vital> {
+        Vital::ALL.get(self.0.trailing_zeros() as usize).copied()
+    }
+
+    /// Returns the set without `others`.
+    pub fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
+    /// Returns the set with both pressures if it contains blood pressure.
+    pub fn with_parts(self) -> Self {
+        if self.contains(Vital::BloodPressure) { Self(self.0 | Self::PRESSURES.0) } else { self }
     }
 
     /// Whether the set is empty.
@@ -204,5 +256,25 @@ mod tests {
         }
         assert!(Vital::ALL.iter().all(|vital| Vital::from_word(vital.as_str()) == Some(*vital)));
         assert!(Vital::ALL.iter().enumerate().all(|(place, vital)| *vital as usize == place));
+    }
+
+    #[test]
+    fn all_values_at_once_are_those_of_each_vital() {
+        let vitals = Vitals {
+            heart_rate: Some(1),
+            blood_oxygen: Some(2),
+            temperature: Some(3.0),
+            pressure_high: Some(4),
+            pressure_low: Some(5),
+            stress: Some(6),
+            step: Some(7),
+            distance: Some(8.0),
+            calorie: Some(9.0),
+            sleep: Some(10.0),
+            ..Vitals::default()
+        };
+        assert_eq!(Vital::each(&vitals), Vital::ALL.map(|vital| vital.value(&vitals)));
+        let pressures: Vec<_> = Vital::BloodPressure.values(&vitals).collect();
+        assert_eq!(pressures, [(Vital::PressureHigh, 4.0), (Vital::PressureLow, 5.0)]);
     }
 }

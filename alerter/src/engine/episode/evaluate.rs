@@ -67,7 +67,8 @@ pub fn evaluate(
                 _ => PressureState::default(),
             };
             let verdict = in_range(range, &rule.effective, &mut pressure.values, reading);
-            let (before, verdict) = pressure.merge(reading.epoch_ms(), now, verdict);
+            let values = range.vital.values(reading.vitals()).count();
+            let (before, verdict) = pressure.merge(reading, values, now, verdict);
             (before, verdict, Some(EvaluationState::Pressure(pressure)))
         }
         Trigger::Range(range) => {

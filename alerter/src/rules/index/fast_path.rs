@@ -13,8 +13,8 @@ use crate::rules::vital::{Vital, VitalSet};
 /// For each vital, a range of values in which every added rule leaves a device without state as it
 /// is ([`crate::engine::episode::evaluate::cannot_change_state`]).
 ///
-/// A value outside the range may change
-/// the state of a rule, but need not.
+/// A value outside the range may change the state of a rule, but need not. A range of blood pressure
+/// is a range of both pressures.
 #[derive(Debug)]
 pub struct SafeRanges([ValueRange; Vital::ALL.len()]);
 
@@ -25,10 +25,15 @@ struct ValueRange {
     max: f64,
 }
 
+impl ValueRange {
+    const ALL: Self = Self { min: f64::NEG_INFINITY, max: f64::INFINITY };
+    const NONE: Self = Self { min: f64::INFINITY, max: f64::NEG_INFINITY };
+}
+
 impl Default for SafeRanges {
     /// Returns the widest ranges: without rules no value changes any state.
     fn default() -> Self {
-        Self([ValueRange { min: f64::NEG_INFINITY, max: f64::INFINITY }; Vital::ALL.len()])
+        Self([ValueRange::ALL; Vital::ALL.len()])
     }
 }
 
@@ -38,57 +43,52 @@ impl SafeRanges {
         match &rule.trigger {
             Trigger::NoData(_) => {}
             Trigger::Range(Range { vital, deviation: Some(_), .. }) => {
-                self.0[*vital as usize].clear()
+                self.narrow(*vital, ValueRange::NONE);
             }
             Trigger::Range(Range { vital, thresholds, .. }) => {
-                let span = &mut self.0[*vital as usize];
-                span.raise(thresholds.min.unwrap_or(f64::NEG_INFINITY));
-                span.lower(thresholds.max.unwrap_or(f64::INFINITY));
+                let min = thresholds.min.unwrap_or(f64::NEG_INFINITY);
+                let max = thresholds.max.unwrap_or(f64::INFINITY);
+                self.narrow(*vital, ValueRange { min, max });
             }
             Trigger::Conditions(composite) => {
-                composite.conditions.iter().for_each(|condition| self.add_condition(condition));
+                for condition in &composite.conditions {
+                    self.narrow(condition.vital, without_effect(condition));
+                }
             }
         }
     }
 
-    fn add_condition(&mut self, condition: &Condition) {
-        let Condition { vital, operator, threshold, .. } = *condition;
-        let span = &mut self.0[vital as usize];
-        match operator {
-            Operator::Above => span.lower(threshold),
-            Operator::AtLeast => span.lower(threshold.next_down()),
-            Operator::Below => span.raise(threshold),
-            Operator::AtMost => span.raise(threshold.next_up()),
-            Operator::NotEqual => {
-                span.raise(threshold);
-                span.lower(threshold);
-            }
-            // The condition is false on both sides of its threshold. One range cannot express that.
-            Operator::Equal => span.clear(),
+    fn narrow(&mut self, vital: Vital, to: ValueRange) {
+        for part in vital.parts() {
+            let range = &mut self.0[part as usize];
+            *range = ValueRange { min: range.min.max(to.min), max: range.max.min(to.max) };
         }
     }
 
     /// Whether the `fresh` vitals among these values change the state of no rule.
     pub fn holds(&self, fresh: VitalSet, vitals: &Vitals) -> bool {
-        fresh.iter().all(|vital| {
-            let ValueRange { min, max } = self.0[vital as usize];
-            vital.values(vitals).all(|(_, value)| min <= value && value <= max)
-        })
+        let mut unsafe_values = 0;
+        for (place, (value, range)) in Vital::each(vitals).iter().zip(&self.0).enumerate() {
+            let is_safe = value.is_none_or(|value| range.min <= value && value <= range.max);
+            unsafe_values |= u16::from(!is_safe) << place;
+        }
+        !fresh.with_parts().intersects(VitalSet::from_bits(unsafe_values))
     }
 }
 
-impl ValueRange {
-    fn raise(&mut self, min: f64) {
-        self.min = self.min.max(min);
-    }
-
-    fn lower(&mut self, max: f64) {
-        self.max = self.max.min(max);
-    }
-
-    fn clear(&mut self) {
-        *self = Self { min: f64::INFINITY, max: f64::NEG_INFINITY };
-    }
+/// Returns the values for which a condition is false. A condition that is false on both sides of its
+/// threshold has none, because one range cannot express that.
+fn without_effect(condition: &Condition) -> ValueRange {
+    let Condition { operator, threshold, .. } = *condition;
+    let (min, max) = match operator {
+        Operator::Above => (f64::NEG_INFINITY, threshold),
+        Operator::AtLeast => (f64::NEG_INFINITY, threshold.next_down()),
+        Operator::Below => (threshold, f64::INFINITY),
+        Operator::AtMost => (threshold.next_up(), f64::INFINITY),
+        Operator::NotEqual => (threshold, threshold),
+        Operator::Equal => return ValueRange::NONE,
+    };
+    ValueRange { min, max }
 }
 
 #[cfg(test)]

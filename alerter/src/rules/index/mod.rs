@@ -26,7 +26,7 @@ pub struct RuleSet {
     /// The place of each rule in `rules`, by the rule's number.
     places: HashMap<i64, usize, ahash::RandomState>,
     template: RuleIndex,
-    tenants: HashMap<i64, TenantOverrides>,
+    tenants: HashMap<i64, TenantOverrides, ahash::RandomState>,
     absence_windows: BTreeSet<i64>,
 }
 
@@ -46,7 +46,7 @@ struct TenantOverrides {
     index: RuleIndex,
     /// Slots of the tenant's rules. A disabled rule is listed only here: it still overrides the
     /// template.
-    slots: HashSet<usize>,
+    slots: HashSet<usize, ahash::RandomState>,
 }
 
 /// Two sets are equal if their rules are equal: everything else derives from the rules.
@@ -64,7 +64,7 @@ impl RuleSet {
         let slots = slots(&rules);
         let places = rules.iter().enumerate().map(|(place, rule)| (rule.id, place)).collect();
         let mut template = RuleIndex::default();
-        let mut tenants: HashMap<i64, TenantOverrides> = HashMap::new();
+        let mut tenants: HashMap<i64, TenantOverrides, _> = HashMap::default();
         for (place, rule) in rules.iter().enumerate() {
             if rule.customer_id == TEMPLATE_TENANT {
                 template.add(place, rule);
@@ -151,6 +151,14 @@ impl<'a> TenantRules<'a> {
             self.collect(|index| &index.by_vital[vital as usize], &mut places);
         }
         self.in_order(places)
+    }
+
+    /// Returns the rules that watch `vital`, in no order.
+    pub fn watching(self, vital: Vital) -> impl Iterator<Item = &'a Arc<Rule>> {
+        let list = |index: &'a RuleIndex| index.by_vital[vital as usize].iter();
+        let inherited = list(&self.set.template).filter(move |place| !self.overrides(**place));
+        let own = self.own.map(|own| list(&own.index)).into_iter().flatten();
+        inherited.chain(own).map(move |place| &self.set.rules[*place])
     }
 
     /// Like [`Self::affected`], but only rules with these numbers.
