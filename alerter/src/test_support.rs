@@ -1,4 +1,4 @@
-//! Readings and rules for tests.
+//! Readings, rules, notices and accounts for tests.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::engine::Silence;
 use crate::engine::episode::{Transition, TransitionKind};
 use crate::notify::notice::Notice;
+use crate::notify::wechat::{Account, AccountKind, FieldMap};
 use crate::rules::rule::Rule;
 use crate::rules::severity::Severity;
 use crate::rules::validation::{RuleStatus, check};
@@ -115,5 +116,25 @@ pub fn transition() -> Transition {
         opened_at: 0,
         seq: 0,
         flapping: false,
+    }
+}
+
+/// Returns an official account with the template t1 and these fields.
+pub fn official_account(fields: FieldMap) -> Account {
+    Account {
+        app_id: "wx7".into(),
+        secret: "hush".to_owned().into(),
+        kind: AccountKind::Official { template_id: "t1".into(), fields },
+        default_address: None,
+    }
+}
+
+/// Returns an application in WeCom that sends text.
+pub fn wecom_account(agent_id: i64) -> Account {
+    Account {
+        app_id: "ww7".into(),
+        secret: "hush".to_owned().into(),
+        kind: AccountKind::Wecom { agent_id, is_markdown: false },
+        default_address: None,
     }
 }

@@ -114,6 +114,17 @@ impl PlatformTables {
             Err(error) => Err(error),
         }
     }
+
+    /// Returns the rows of these ids, by id.
+    pub async fn by_id(
+        &self,
+        table: &'static str,
+        ids: &[i64],
+    ) -> Result<HashMap<i64, PlatformRow>, sqlx::Error> {
+        let ids: Vec<_> = ids.iter().map(i64::to_string).collect();
+        let rows = self.rows(table, &format!("WHERE id IN ({})", ids.join(", "))).await?;
+        Ok(rows.into_iter().filter_map(|row| Some((row.id("id")?, row))).collect())
+    }
 }
 
 fn is_not_there(error: &sqlx::Error) -> bool {

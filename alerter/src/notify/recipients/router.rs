@@ -13,7 +13,7 @@ use super::contacts::Contacts;
 use crate::engine::routing::{OwedReason, Routed, Router};
 use crate::notify::limits::AccountLimits;
 use crate::notify::silences::ActiveSilences;
-use crate::rules::channel::{Channel, Channels};
+use crate::rules::channel::Channels;
 use crate::rules::rule::Rule;
 
 /// The contacts, silences and accounts of a batch.
@@ -54,10 +54,9 @@ impl PeopleRouter {
     pub fn add(&mut self, found: HashMap<Ids, Contacts>) {
         let Self { limits, resting, .. } = self;
         for contacts in found.values() {
-            let kinds = [Channel::Official, Channel::Wecom];
-            for name in kinds.into_iter().filter_map(|kind| contacts.accounts().name(kind)) {
+            for account in contacts.accounts().usable() {
                 let rests = |name: &String| limits.is_resting(name, Instant::now());
-                resting.entry(name).or_insert_with_key(rests);
+                resting.entry(account.name()).or_insert_with_key(rests);
             }
         }
         self.contacts.extend(found);

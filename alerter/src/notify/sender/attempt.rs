@@ -250,7 +250,7 @@ impl Sender {
     }
 }
 
-/// Rebuilds the request. `None`: the account does not serve the address.
+/// Rebuilds the request. `None`: the notice cannot be read.
 fn render(job: &SendJob<'_>, route: &Route, delayed: bool, repeat: bool) -> Option<RebuiltRequest> {
     let mut notice = job.notice.clone()?;
     // The account's map may have been corrected.
@@ -260,7 +260,7 @@ fn render(job: &SendJob<'_>, route: &Route, delayed: bool, repeat: bool) -> Opti
     let resends = job.notification.resends + i32::from(repeat);
     // A row that was moved here counts what may have arrived at the other address.
     notice.repeat |= resends > 0;
-    rebuilt(job, route, notice, resends)
+    Some(rebuilt(job, route, notice, resends))
 }
 
 /// Returns the request of `notice`, under the name that it has after `resends` resends.
@@ -269,10 +269,10 @@ pub(super) fn rebuilt(
     route: &Route,
     notice: Notice,
     resends: i32,
-) -> Option<RebuiltRequest> {
+) -> RebuiltRequest {
     let id = job.notification.client_msg_id(resends);
-    let payload = route.render(&job.address, &id, &notice)?;
-    Some(RebuiltRequest { notice, payload, resends })
+    let payload = route.render(&job.address, &id, &notice);
+    RebuiltRequest { notice, payload, resends }
 }
 
 fn error_type(failure: &Failure) -> String {

@@ -1,23 +1,14 @@
-use std::sync::Arc;
-
 use serde_json::Value;
 
 use super::*;
 use crate::mysql::alert_rows::EpisodeKey;
 use crate::notify::outbox::DIGEST;
-use crate::notify::wechat::{Accounts, FieldMap, OfficialAccount};
-use crate::test_support::notice;
+use crate::notify::wechat::{Accounts, FieldMap};
+use crate::test_support::{notice, official_account};
 
 fn route() -> Route {
-    let official = OfficialAccount {
-        app_id: "wx7".into(),
-        app_secret: "hush".to_owned().into(),
-        template_id: "t1".into(),
-        fields: FieldMap::default(),
-        default_address: None,
-    };
-    let accounts = Accounts { official: Some(Arc::new(official)), wecom: None };
-    Route::new(Arc::new(accounts), Channel::Official).unwrap()
+    let accounts = Accounts::from_iter([official_account(FieldMap::default())]);
+    Route::new(&accounts, Channel::Official).unwrap()
 }
 
 fn notification(key: &EpisodeKey, resends: i32) -> Notification {

@@ -17,7 +17,6 @@ use crate::metrics::NOTIFICATIONS;
 use crate::notify::limits::AccountScope;
 use crate::notify::limits::breaker::Leaving;
 use crate::notify::outbox::BATCH_MAX;
-use crate::rules::channel::Channel;
 
 /// Time between two passes over what waits for an account. In the meantime somebody may have got
 /// another address.
@@ -94,11 +93,10 @@ impl Sender {
             return Ok(None);
         }
         let accounts = self.routes.directory.accounts(customer_id).await?;
-        let takes = |other: Channel| {
-            let name = accounts.name(other).filter(|_| other != channel);
-            name.is_some_and(|name| self.gates.takes_messages(&name, now))
-        };
-        if !accounts.kinds().into_iter().any(takes) {
+        let has_other = accounts.usable().any(|account| {
+            account.channel() != channel && self.gates.takes_messages(&account.name(), now)
+        });
+        if !has_other {
             return Ok(None);
         }
         let rows = self.outbox.stranded(scope, after, what == Leaving::Critical).await?;

@@ -27,7 +27,7 @@ impl Sender {
         // This takes for granted that it remembers the names of accepted messages only.
         let resends = sent.map_or(job.notification.resends, |sent| sent.resends);
         if sent.is_none() {
-            let today = rebuilt(job, route, notice.clone(), resends)?;
+            let today = rebuilt(job, route, notice.clone(), resends);
             if today.payload != job.notification.payload {
                 // The stored bytes are older than the account's template.
                 return Some(today);
@@ -42,6 +42,6 @@ impl Sender {
             error = %failure,
             "platform refused content, sending it in a plainer form"
         );
-        rebuilt(job, route, notice, resends)
+        Some(rebuilt(job, route, notice, resends))
     }
 }

@@ -14,7 +14,7 @@ use crate::notify::notice::Notice;
 use crate::notify::outbox::Notification;
 use crate::notify::recipients::Directory;
 use crate::notify::wechat::error::Failure;
-use crate::notify::wechat::{self, Accounts, FieldMap, Platforms};
+use crate::notify::wechat::{self, Account, AccountKind, Accounts, FieldMap, Platforms};
 use crate::rules::channel::Channel;
 
 /// The routes to the platforms: the tenants' accounts on them.
@@ -29,16 +29,15 @@ pub struct SenderRoutes {
 /// The account that serves a tenant on a channel.
 #[derive(Debug, Clone)]
 pub struct Route {
-    accounts: Arc<Accounts>,
-    channel: Channel,
+    account: Arc<Account>,
     name: String,
 }
 
 impl Route {
     /// Returns the route through the tenant's account on this channel, if the tenant has one.
-    pub fn new(accounts: Arc<Accounts>, channel: Channel) -> Option<Self> {
-        let name = accounts.name(channel)?;
-        Some(Self { accounts, channel, name })
+    pub fn new(accounts: &Accounts, channel: Channel) -> Option<Self> {
+        let account = Arc::clone(accounts.of(channel)?);
+        Some(Self { name: account.name(), account })
     }
 
     /// The account's public name, for breakers, metrics and operators.
@@ -48,23 +47,25 @@ impl Route {
 
     /// Returns a hash of the account's settings, which shows that the account was changed.
     pub fn settings(&self) -> u64 {
-        self.accounts.settings(self.channel)
+        self.account.settings()
     }
 
     /// Whether an address is the account's default address.
     pub fn is_default(&self, address: &Address) -> bool {
-        self.accounts.default_address(address.channel).as_ref() == Some(address)
+        self.account.default_address().as_ref() == Some(address)
     }
 
-    /// Renders the request that sends `notice` to `address`. `None`: the account does not serve the
-    /// address.
-    pub fn render(&self, address: &Address, id: &str, notice: &Notice) -> Option<Vec<u8>> {
-        wechat::request(&self.accounts, address, id, notice)
+    /// Renders the request that sends `notice` to `address`.
+    pub fn render(&self, address: &Address, id: &str, notice: &Notice) -> Vec<u8> {
+        wechat::request(&self.account, &address.name, id, notice)
     }
 
     /// The fields of the account's template, if the account has a template.
     pub fn template(&self) -> Option<&FieldMap> {
-        Some(&self.accounts.official.as_ref()?.fields)
+        match &self.account.kind {
+            AccountKind::Official { fields, .. } => Some(fields),
+            AccountKind::Wecom { .. } => None,
+        }
     }
 }
 
@@ -76,12 +77,12 @@ impl SenderRoutes {
         channel: Channel,
     ) -> Result<Option<Route>, Arc<sqlx::Error>> {
         let accounts = self.directory.accounts(customer_id).await?;
-        Ok(Route::new(accounts, channel))
+        Ok(Route::new(&accounts, channel))
     }
 
     /// Sends stored bytes once.
     pub async fn send(&self, route: &Route, payload: &[u8]) -> Result<(), Failure> {
-        self.platforms.send(&route.accounts, route.channel, payload).await
+        self.platforms.send(&route.account, payload).await
     }
 }
 
