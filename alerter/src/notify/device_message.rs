@@ -4,15 +4,17 @@
 //! because the platform's variants differ. The callers decide who is notified, and when.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use ljwx_ledger::mysql::errors::{self, Remedy};
 use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{FromRow, MySql, QueryBuilder};
 
 use crate::engine::episode::TransitionKind;
-use crate::mysql::columns::{self, Columns};
+use crate::mysql::columns::Columns;
 use crate::notify::notice::{Notice, cut};
+
+/// The name of the table.
+pub const TABLE: &str = "t_device_message";
 
 /// Longest message, in bytes. A watch has a small screen.
 const MESSAGE_BYTES_MAX: usize = 1_000;
@@ -43,38 +45,13 @@ pub struct Wearer {
     pub org_id: Option<i64>,
 }
 
-/// The table, with its columns as last read.
-#[derive(Debug)]
-pub struct DeviceMessageTable(columns::ColumnCache);
-
-impl DeviceMessageTable {
-    /// A handle on the table in this database. The columns are read when they are first needed.
-    pub fn new(pool: MySqlPool) -> Self {
-        Self(columns::ColumnCache::new(pool, "t_device_message"))
-    }
-
-    /// Returns the table's columns. `None`: the table does not exist, and the next call checks
-    /// again.
-    pub async fn columns(&self) -> Result<Option<Arc<Columns>>, sqlx::Error> {
-        self.0.columns().await
-    }
-
-    /// Drops the cached columns, because the table turned out to be different.
-    pub async fn forget(&self) {
-        self.0.forget().await;
-    }
-
-    /// Returns the wearer of the alert with this key.
-    pub async fn wearer(&self, dedup_key: &str) -> Result<Wearer, sqlx::Error> {
-        let wearer = sqlx::query_as(
-            "SELECT CAST(user_id AS SIGNED) AS user_id, CAST(org_id AS SIGNED) AS org_id \
-             FROM t_alert_info WHERE dedup_key = ?",
-        )
-        .bind(dedup_key)
-        .fetch_optional(self.0.pool())
-        .await?;
-        Ok(wearer.unwrap_or_default())
-    }
+/// Returns the wearer of the alert with this key.
+pub async fn wearer(pool: &MySqlPool, dedup_key: &str) -> Result<Wearer, sqlx::Error> {
+    let query = sqlx::query_as(
+        "SELECT CAST(user_id AS SIGNED) AS user_id, CAST(org_id AS SIGNED) AS org_id \
+         FROM t_alert_info WHERE dedup_key = ?",
+    );
+    Ok(query.bind(dedup_key).fetch_optional(pool).await?.unwrap_or_default())
 }
 
 /// Adds a message. If MySQL rejects the values, adds the message in its plain form
@@ -106,7 +83,7 @@ fn statement(columns: &Columns, message: &DeviceMessage<'_>, plain: bool) -> Que
     let row = row(message);
     let known: Vec<_> = row.into_iter().filter(|(name, _)| columns.has(name)).collect();
     let names: Vec<_> = known.iter().map(|(name, _)| format!("`{name}`")).collect();
-    let mut query = QueryBuilder::new("INSERT INTO t_device_message (");
+    let mut query = QueryBuilder::new(format!("INSERT INTO {TABLE} ("));
     query.push(names.join(", ")).push(") VALUES (");
     let mut values = query.separated(", ");
     for (name, value) in known {

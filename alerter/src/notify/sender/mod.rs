@@ -39,9 +39,9 @@ use super::limits::AccountLimits;
 use super::limits::rate_limit::{RecipientBudget, SendLimits};
 use super::limits::send_slots::{SendSlot, SendSlots};
 use crate::metrics::{NOTIFICATIONS, POSTPONED};
+use crate::mysql::columns::ColumnCache;
 use crate::mysql::retry::MysqlRetry;
 use crate::notify::address::Address;
-use crate::notify::device_message::DeviceMessageTable;
 use crate::notify::operator_events::OperatorEvents;
 use crate::notify::outbox::{Attempt, DueRow, Notification, Outbox, RECIPIENT_LIMIT, Settlement};
 use crate::notify::wechat::error;
@@ -58,7 +58,7 @@ pub struct Sender {
     /// The accounts and platforms that deliver.
     pub routes: SenderRoutes,
     /// The table of messages that the watch polls.
-    pub device_messages: DeviceMessageTable,
+    pub device_messages: ColumnCache,
     /// The breakers and rates of the accounts.
     pub gates: Arc<AccountLimits>,
     /// The limits on messages.
