@@ -121,20 +121,12 @@ pub fn transition() -> Transition {
 
 /// Returns an official account with the template t1 and these fields.
 pub fn official_account(fields: FieldMap) -> Account {
-    Account {
-        app_id: "wx7".into(),
-        secret: "hush".to_owned().into(),
-        kind: AccountKind::Official { template_id: "t1".into(), fields },
-        default_address: None,
-    }
+    let kind = AccountKind::Official { template_id: "t1".into(), fields };
+    Account::new("wx7".into(), "hush".to_owned().into(), kind, None)
 }
 
 /// Returns an application in WeCom that sends text.
 pub fn wecom_account(agent_id: i64) -> Account {
-    Account {
-        app_id: "ww7".into(),
-        secret: "hush".to_owned().into(),
-        kind: AccountKind::Wecom { agent_id, is_markdown: false },
-        default_address: None,
-    }
+    let kind = AccountKind::Wecom { agent_id, is_markdown: false };
+    Account::new("ww7".into(), "hush".to_owned().into(), kind, None)
 }

@@ -14,7 +14,7 @@ use ljwx_service::text::one_line;
 
 use super::block_on;
 use crate::notify::recipients::{self, TenantAccounts};
-use crate::notify::wechat::{Account, AccountKind, Platforms, WechatArgs};
+use crate::notify::wechat::{Account, Platforms, WechatArgs};
 
 /// The commands of `alerter accounts`.
 #[derive(Debug, Clone, Subcommand)]
@@ -76,7 +76,7 @@ async fn check(config: &AccountsCheckArgs, out: &mut impl Write) -> anyhow::Resu
         let platforms = platforms.context("cannot create the HTTP clients")?;
         let checked = platforms.check(&account).await;
         let found = checked.unwrap_or_else(|failure| vec![failure.advice()]);
-        print(&format!("{whose}, {}", account.name()), &found, hint(&account), out)?;
+        print(&format!("{whose}, {}", account.name), &found, hint(&account), out)?;
         all_ok &= found.is_empty();
     }
     Ok(if all_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -114,8 +114,7 @@ fn tenant(customer_id: i64) -> String {
 
 /// Returns what would make the account's messages clearer, though nothing is wrong.
 fn hint(account: &Account) -> Option<&'static str> {
-    let AccountKind::Official { fields, .. } = &account.kind else { return None };
-    (!fields.shows_count())
+    (!account.template()?.shows_count())
         .then_some("no field shows the number of alerts, map count or event in template_fields")
 }
 

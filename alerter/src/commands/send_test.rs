@@ -149,7 +149,7 @@ async fn send_test(config: &SendTestArgs, out: &mut impl Write) -> anyhow::Resul
         })?;
         let id = Uuid::new_v4().simple().to_string();
         let request = wechat::request(account, &address.name, &id, &notice);
-        writeln!(out, "{} to {address}", account.name())?;
+        writeln!(out, "{} to {address}", account.name)?;
         if let Some(until) = directory.addresses.disabled_until(customer_id, &address).await? {
             writeln!(out, "disabled until {until}: alerts do not use this address")?;
         }

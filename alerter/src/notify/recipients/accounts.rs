@@ -92,7 +92,7 @@ fn account(row: &PlatformRow, channel: Channel) -> Result<Account, String> {
         let secret = needed("appsecret")?.into();
         let template_id = needed("template_id")?;
         let kind = AccountKind::Official { template_id, fields: fields(row)? };
-        return Ok(Account { app_id, secret, kind, default_address });
+        return Ok(Account::new(app_id, secret, kind, default_address));
     }
     let app_id = needed("corp_id")?;
     let agent_id = needed("agent_id")?
@@ -100,7 +100,7 @@ fn account(row: &PlatformRow, channel: Channel) -> Result<Account, String> {
         .map_err(|_| "agent_id must be a whole number, such as 1000002".to_owned())?;
     let secret = needed("secret")?.into();
     let kind = AccountKind::Wecom { agent_id, is_markdown: is_markdown(row)? };
-    Ok(Account { app_id, secret, kind, default_address })
+    Ok(Account::new(app_id, secret, kind, default_address))
 }
 
 /// Returns the fields of the row's template. A row without a map has an older template.
@@ -157,7 +157,7 @@ mod tests {
     /// The names of a tenant's two accounts.
     fn names(loaded: &TenantAccounts, customer_id: i64) -> Option<[Option<String>; 2]> {
         let accounts = loaded.tenants.get(&customer_id)?;
-        let name = |channel| accounts.of(channel).map(|account| account.name());
+        let name = |channel| accounts.of(channel).map(|account| account.name.clone());
         Some([Channel::Official, Channel::Wecom].map(name))
     }
 

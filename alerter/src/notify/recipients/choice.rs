@@ -82,7 +82,7 @@ pub(super) fn choose(
     rests: &dyn Fn(&str) -> bool,
 ) -> Choice {
     let is_usable =
-        |kind: &Channel| contacts.accounts.of(*kind).is_some_and(|account| !rests(&account.name()));
+        |kind: &Channel| contacts.accounts.of(*kind).is_some_and(|account| !rests(&account.name));
     let word = |name, kinds: &'static [Channel]| ChannelWord {
         name,
         kinds,

@@ -56,7 +56,7 @@ impl PeopleRouter {
         for contacts in found.values() {
             for account in contacts.accounts().usable() {
                 let rests = |name: &String| limits.is_resting(name, Instant::now());
-                resting.entry(account.name()).or_insert_with_key(rests);
+                resting.entry(account.name.clone()).or_insert_with_key(rests);
             }
         }
         self.contacts.extend(found);

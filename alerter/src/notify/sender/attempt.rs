@@ -11,13 +11,14 @@ use tracing::{debug, info, warn};
 use super::Sender;
 use super::decide::{AGE_MAX, Decision, NotificationState, decide, window};
 use super::retry_policy::{FIX_WAIT, RETRY_MIN, after_failure};
-use super::routes::{Route, start_span};
+use super::routes::start_span;
 use crate::notify::address::Address;
 use crate::notify::limits::breaker::AccountHealth;
 use crate::notify::limits::rate_limit::{RecipientBudget, RecipientKey};
 use crate::notify::notice::Notice;
 use crate::notify::outbox::{Attempt, Notification, RebuiltRequest, Settlement};
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure, Reset};
+use crate::notify::wechat::{self, Account};
 use crate::rules::channel::Channel;
 
 /// A notification with its parsed address and notice.
@@ -122,8 +123,8 @@ impl Sender {
     async fn send(&self, job: &SendJob<'_>, marks: Option<(bool, bool)>) -> Option<Attempt> {
         let SendJob { notification, address, .. } = job;
         let scope = (notification.customer_id, address.channel);
-        let route = match self.routes.find(scope.0, scope.1).await {
-            Ok(Some(route)) => route,
+        let account = match self.routes.find(scope.0, scope.1).await {
+            Ok(Some(account)) => account,
             Ok(None) => return Some(Attempt::later(FIX_WAIT, "no_account")),
             Err(error) => {
                 debug!(%error, "cannot read accounts, retrying");
@@ -132,12 +133,12 @@ impl Sender {
         };
         let mut rendered = match marks {
             None => None,
-            Some((delayed, repeat)) => match render(job, &route, delayed, repeat) {
+            Some((delayed, repeat)) => match render(job, &account, delayed, repeat) {
                 None => return Some(Attempt::later(FIX_WAIT, "no_account")),
                 rendered => rendered,
             },
         };
-        let admitted = self.gates.admit(route.name(), route.settings(), scope, Instant::now());
+        let admitted = self.gates.admit(&account.name, account.settings(), scope, Instant::now());
         if let Err((wait, reason)) = admitted {
             return Some(Attempt::later(wait, reason));
         }
@@ -146,13 +147,13 @@ impl Sender {
             match self.outbox.begin(notification, rendered.as_ref()).await {
                 Ok(true) => {}
                 Ok(false) => {
-                    self.gates.abandon(route.name(), Instant::now());
+                    self.gates.abandon(&account.name, Instant::now());
                     warn!("notification lease expired during sending, another replica took over");
                     return None;
                 }
                 Err(error) => {
                     debug!(%error, "cannot mark notification as being sent, retrying");
-                    self.gates.abandon(route.name(), Instant::now());
+                    self.gates.abandon(&account.name, Instant::now());
                     // The mark of a form that was refused must not stay: it did not arrive.
                     let uncertain = notification.uncertain_ms.is_some();
                     let later = Attempt::later(RETRY_MIN, "database");
@@ -160,12 +161,12 @@ impl Sender {
                 }
             }
             let payload = rendered.as_ref().map_or(&notification.payload, |anew| &anew.payload);
-            let sent = self.call(job, &route, payload).await;
+            let sent = self.call(job, &account, payload).await;
             match sent {
                 Ok(()) => break Attempt::sent(Some(0)),
-                Err(failure) => match self.plainer(job, &route, rendered.as_ref(), &failure) {
+                Err(failure) => match self.plainer(job, &account, rendered.as_ref(), &failure) {
                     Some(plainer) => (rendered, is_refused) = (Some(plainer), true),
-                    None => break self.failed(job, &route, failure),
+                    None => break self.failed(job, &account, failure),
                 },
             }
         };
@@ -174,17 +175,22 @@ impl Sender {
         Some(attempt)
     }
 
-    async fn call(&self, job: &SendJob<'_>, route: &Route, payload: &[u8]) -> Result<(), Failure> {
+    async fn call(
+        &self,
+        job: &SendJob<'_>,
+        account: &Account,
+        payload: &[u8],
+    ) -> Result<(), Failure> {
         let SendJob { notification, address, .. } = job;
         let span = start_span(notification, address.channel);
-        let sent = self.routes.send(route, payload).await;
+        let sent = self.routes.platforms.send(account, payload).await;
         if let Err(failure) = &sent {
             span.span().set_attribute(KeyValue::new("error.type", error_type(failure)));
             span.span().set_status(Status::error("not sent"));
         }
         span.span().end();
         if sent.is_ok() {
-            self.note(route, AccountHealth::Works, None);
+            self.note(account, AccountHealth::Works, None);
             info!(
                 alert.transition = notification.transition,
                 notification.channel = address.channel.as_str(),
@@ -197,11 +203,11 @@ impl Sender {
         sent
     }
 
-    fn failed(&self, job: &SendJob<'_>, route: &Route, failure: Failure) -> Attempt {
+    fn failed(&self, job: &SendJob<'_>, account: &Account, failure: Failure) -> Attempt {
         let notification = job.notification;
         let attempts = u32::try_from(notification.attempts).unwrap_or_default() + 1;
         let remedy = match failure.remedy {
-            ErrcodeRemedy::DropRecipient if self.gates.refuses_all(route.name()) => {
+            ErrcodeRemedy::DropRecipient if self.gates.refuses_all(&account.name) => {
                 ErrcodeRemedy::ConfigError
             }
             // No form is plainer, so the template is at fault and not the notice.
@@ -217,13 +223,13 @@ impl Sender {
             settlement = Settlement::Moved;
         }
         warn!(
-            account = route.name(),
+            account = account.name,
             errcode = failure.errcode,
             error = %failure,
             attempts,
             "cannot send notification"
         );
-        self.note(route, health, Some(&failure));
+        self.note(account, health, Some(&failure));
         if remedy == ErrcodeRemedy::WaitUntil(Reset::Duplicate)
             && notification.uncertain_ms.is_some()
         {
@@ -242,8 +248,8 @@ impl Sender {
     }
 
     /// Records what an attempt shows about the account, and notifies operators of a change.
-    pub(super) fn note(&self, route: &Route, health: AccountHealth, failure: Option<&Failure>) {
-        let (name, now) = (route.name(), Instant::now());
+    pub(super) fn note(&self, account: &Account, health: AccountHealth, failure: Option<&Failure>) {
+        let (name, now) = (account.name.as_str(), Instant::now());
         if let Some(is_broken) = self.gates.report(name, health, now, rand::random()) {
             self.operators.account(name, is_broken, failure);
         }
@@ -251,7 +257,12 @@ impl Sender {
 }
 
 /// Rebuilds the request. `None`: the notice cannot be read.
-fn render(job: &SendJob<'_>, route: &Route, delayed: bool, repeat: bool) -> Option<RebuiltRequest> {
+fn render(
+    job: &SendJob<'_>,
+    account: &Account,
+    delayed: bool,
+    repeat: bool,
+) -> Option<RebuiltRequest> {
     let mut notice = job.notice.clone()?;
     // The account's map may have been corrected.
     notice.plain_fields.clear();
@@ -260,18 +271,18 @@ fn render(job: &SendJob<'_>, route: &Route, delayed: bool, repeat: bool) -> Opti
     let resends = job.notification.resends + i32::from(repeat);
     // A row that was moved here counts what may have arrived at the other address.
     notice.repeat |= resends > 0;
-    Some(rebuilt(job, route, notice, resends))
+    Some(rebuilt(job, account, notice, resends))
 }
 
 /// Returns the request of `notice`, under the name that it has after `resends` resends.
 pub(super) fn rebuilt(
     job: &SendJob<'_>,
-    route: &Route,
+    account: &Account,
     notice: Notice,
     resends: i32,
 ) -> RebuiltRequest {
     let id = job.notification.client_msg_id(resends);
-    let payload = route.render(&job.address, &id, &notice);
+    let payload = wechat::request(account, &job.address.name, &id, &notice);
     RebuiltRequest { notice, payload, resends }
 }
 

@@ -3,13 +3,8 @@ use serde_json::Value;
 use super::*;
 use crate::mysql::alert_rows::EpisodeKey;
 use crate::notify::outbox::DIGEST;
-use crate::notify::wechat::{Accounts, FieldMap};
+use crate::notify::wechat::FieldMap;
 use crate::test_support::{notice, official_account};
-
-fn route() -> Route {
-    let accounts = Accounts::from_iter([official_account(FieldMap::default())]);
-    Route::new(&accounts, Channel::Official).unwrap()
-}
 
 fn notification(key: &EpisodeKey, resends: i32) -> Notification {
     Notification {
@@ -40,7 +35,8 @@ fn rendered(notification: &Notification, delayed: bool, repeat: bool) -> (Value,
         address: Address::parse(&notification.recipient).unwrap(),
         notice: notification.notice(),
     };
-    let rendered = render(&letter, &route(), delayed, repeat).unwrap();
+    let rendered =
+        render(&letter, &official_account(FieldMap::default()), delayed, repeat).unwrap();
     (serde_json::from_slice(&rendered.payload).unwrap(), rendered.resends)
 }
 

@@ -86,15 +86,15 @@ impl Sender {
         let now = Instant::now();
         let (customer_id, channel) = scope;
         // The sender claims nothing of this account meanwhile, so only this shows a change.
-        if let Some(route) = self.routes.find(customer_id, channel).await?
-            && self.gates.observe(route.name(), route.settings(), scope, now)
+        if let Some(account) = self.routes.find(customer_id, channel).await?
+            && self.gates.observe(&account.name, account.settings(), scope, now)
         {
             self.outbox.make_due(scope).await?;
             return Ok(None);
         }
         let accounts = self.routes.directory.accounts(customer_id).await?;
         let has_other = accounts.usable().any(|account| {
-            account.channel() != channel && self.gates.takes_messages(&account.name(), now)
+            account.channel() != channel && self.gates.takes_messages(&account.name, now)
         });
         if !has_other {
             return Ok(None);

@@ -5,8 +5,8 @@ use tracing::warn;
 
 use super::Sender;
 use super::attempt::{SendJob, rebuilt};
-use super::routes::Route;
 use crate::notify::outbox::RebuiltRequest;
+use crate::notify::wechat::Account;
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure};
 
 impl Sender {
@@ -15,7 +15,7 @@ impl Sender {
     pub(super) fn plainer(
         &self,
         job: &SendJob<'_>,
-        route: &Route,
+        account: &Account,
         sent: Option<&RebuiltRequest>,
         failure: &Failure,
     ) -> Option<RebuiltRequest> {
@@ -27,21 +27,21 @@ impl Sender {
         // This takes for granted that it remembers the names of accepted messages only.
         let resends = sent.map_or(job.notification.resends, |sent| sent.resends);
         if sent.is_none() {
-            let today = rebuilt(job, route, notice.clone(), resends);
+            let today = rebuilt(job, account, notice.clone(), resends);
             if today.payload != job.notification.payload {
                 // The stored bytes are older than the account's template.
                 return Some(today);
             }
         }
-        self.operators.template_refused(route.name(), failure);
+        self.operators.template_refused(&account.name, failure);
         let refused = failure.refused_field();
-        notice.plain_fields = route.template()?.plainer(&notice.plain_fields, refused)?;
+        notice.plain_fields = account.template()?.plainer(&notice.plain_fields, refused)?;
         warn!(
-            account = route.name(),
+            account = account.name,
             errcode = failure.errcode,
             error = %failure,
             "platform refused content, sending it in a plainer form"
         );
-        Some(rebuilt(job, route, notice, resends))
+        Some(rebuilt(job, account, notice, resends))
     }
 }

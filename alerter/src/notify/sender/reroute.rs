@@ -13,7 +13,6 @@ use tracing::warn;
 
 use super::Sender;
 use super::retry_policy::FIX_WAIT;
-use super::routes::Route;
 use crate::metrics::NOTIFICATIONS;
 use crate::notify::address::{Address, Recipient};
 use crate::notify::limits::breaker::AccountHealth;
@@ -23,6 +22,7 @@ use crate::notify::outbox::reroute_rows::{
 };
 use crate::notify::outbox::{self, Attempt, KEPT_DAYS, Notification, Settlement};
 use crate::notify::recipients;
+use crate::notify::wechat::Account;
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure};
 use crate::rules::channel::{Channel, Channels};
 
@@ -48,7 +48,7 @@ impl Sender {
             return Ok(attempt.settlement);
         };
         let (customer_id, id) = (notification.customer_id, notification.id);
-        let route = self.routes.find(customer_id, address.channel).await?;
+        let account = self.routes.find(customer_id, address.channel).await?;
         let is_refused = attempt.settlement == Settlement::Refused;
         let notice = (customer_id, notification.notice.as_str());
         let found = if is_refused {
@@ -81,7 +81,8 @@ impl Sender {
             }
         }
         if is_refused {
-            let is_default = route.as_ref().is_some_and(|route| route.is_default(&address));
+            let default = account.as_ref().and_then(|account| account.default_address());
+            let is_default = default.as_ref() == Some(&address);
             let errcode = attempt.errcode;
             recipients::disable(&mut transaction, customer_id, &address, is_default, errcode)
                 .await?;
@@ -97,8 +98,8 @@ impl Sender {
         transaction.commit().await?;
         self.routes.directory.addresses.forget();
         if is_refused
-            && let Some(route) = route
-            && let Err(error) = self.judge(&route, address.channel, attempt.errcode).await
+            && let Some(account) = account
+            && let Err(error) = self.judge(&account, address.channel, attempt.errcode).await
         {
             warn!(%error, "cannot enable recipient addresses, they stay disabled for a day");
         }
@@ -110,11 +111,11 @@ impl Sender {
     /// refused has the notification elsewhere by now.
     async fn judge(
         &self,
-        route: &Route,
+        account: &Account,
         channel: Channel,
         errcode: Option<i64>,
     ) -> Result<(), sqlx::Error> {
-        let name = route.name();
+        let name = &account.name;
         let customers = self.gates.customers(name);
         if !self.gates.refuses_all(name) {
             if self.outbox.refusals(&customers, channel).await? < REFUSALS_MAX {
@@ -127,7 +128,7 @@ impl Sender {
                 uncertain: false,
                 message: format!("{REFUSALS_MAX} addresses refused and none accepted"),
             };
-            self.note(route, AccountHealth::Broken(FIX_WAIT), Some(&failure));
+            self.note(account, AccountHealth::Broken(FIX_WAIT), Some(&failure));
             self.gates.refuse_all(name);
         }
         self.routes.directory.addresses.enable(&customers, channel, REFUSALS_WINDOW).await

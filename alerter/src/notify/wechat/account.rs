@@ -13,6 +13,8 @@ use crate::rules::channel::Channel;
 /// An account of one tenant.
 #[derive(Debug, Clone)]
 pub struct Account {
+    /// The account's name, unique among the accounts of every kind and tenant.
+    pub name: String,
     /// The public name of the official account, or of the application's company.
     pub app_id: String,
     /// The secret of the official account, or of the application.
@@ -44,6 +46,20 @@ pub enum AccountKind {
 }
 
 impl Account {
+    /// The account with these settings.
+    pub fn new(
+        app_id: String,
+        secret: SecretString,
+        kind: AccountKind,
+        default_address: Option<String>,
+    ) -> Self {
+        let name = match kind {
+            AccountKind::Official { .. } => format!("official:{app_id}"),
+            AccountKind::Wecom { agent_id, .. } => format!("wecom:{app_id}:{agent_id}"),
+        };
+        Self { name, app_id, secret, kind, default_address }
+    }
+
     /// The channel that the account serves.
     pub fn channel(&self) -> Channel {
         match self.kind {
@@ -52,16 +68,16 @@ impl Account {
         }
     }
 
-    /// Returns the account's name, unique among the accounts of every kind and tenant.
-    pub fn name(&self) -> String {
-        match self.kind {
-            AccountKind::Official { .. } => format!("official:{}", self.app_id),
-            AccountKind::Wecom { agent_id, .. } => format!("wecom:{}:{agent_id}", self.app_id),
+    /// The fields of the account's template, if the account has a template.
+    pub fn template(&self) -> Option<&FieldMap> {
+        match &self.kind {
+            AccountKind::Official { fields, .. } => Some(fields),
+            AccountKind::Wecom { .. } => None,
         }
     }
 
-    /// Returns a hash of the account's settings. It is kept in memory only: it depends on the
-    /// secret.
+    /// Returns a hash of the account's settings, which shows that the account was changed. It is kept
+    /// in memory only: it depends on the secret.
     pub fn settings(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (&self.app_id, self.secret.expose_secret(), &self.kind).hash(&mut hasher);

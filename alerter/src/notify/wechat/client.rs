@@ -1,8 +1,9 @@
-//! Calls the platforms with the access token of an account: requested once, kept until shortly
-//! before it expires, and shared with other replicas through Redis.
+//! Calls WeChat's platforms, or servers that stand in for them, with the access token of an account.
 //!
-//! Replicas need no lock among each other. Both `stable_token` and WeCom's `gettoken` return the
-//! present token, so concurrent requests get the same one.
+//! One call is one attempt. The callers decide when to retry. A token is requested once, kept until
+//! shortly before it expires, and shared with other replicas through Redis. Replicas need no lock
+//! among each other: both `stable_token` and WeCom's `gettoken` return the present token, so
+//! concurrent requests get the same one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,17 +16,26 @@ use jiff::Timestamp;
 use metrics::counter;
 use moka::future::Cache;
 use reqwest::Url;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::redirect::Policy;
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::account::{Account, AccountKind};
-use super::api::{Api, CALL_TIMEOUT};
 use super::error::{ErrcodeRemedy, Failure};
 use super::settings::WechatArgs;
 use crate::metrics::TOKEN_REFRESHES;
+use crate::notify::notice::cut;
+use crate::rules::channel::Channel;
+
+/// Time limit of one call. The lease of a claimed notification is several times as long.
+const CALL_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Longest part of the platform's error message that an error keeps, in bytes.
+const ERRMSG_BYTES_MAX: usize = 200;
 
 /// Time before its expiry in which a token is not used, because the platform may replace it.
 const MARGIN: Duration = Duration::from_secs(300);
@@ -39,7 +49,9 @@ const ACCOUNTS_MAX: u64 = 10_000;
 /// Both platforms, and the tokens of their accounts.
 #[derive(Clone)]
 pub struct Platforms {
-    api: Api,
+    http: reqwest::Client,
+    official: Url,
+    wecom: Url,
     /// By the names of the accounts. A failure is kept for those who wait for the same request.
     tokens: Cache<String, Result<Token, Failure>>,
     redis: Option<Client>,
@@ -80,9 +92,15 @@ impl Platforms {
         timeout: Duration,
         redis: Option<Client>,
     ) -> Result<Self, reqwest::Error> {
-        let api = Api::new(official, wecom, timeout)?;
+        let http = reqwest::Client::builder()
+            .timeout(timeout)
+            // Shorter than `timeout`, so that an absent server is distinguished from a slow one.
+            .connect_timeout(timeout / 2)
+            // A redirect would send the token to another server.
+            .redirect(Policy::none())
+            .build()?;
         let (tokens, unshared_logged) = (Cache::new(ACCOUNTS_MAX), Arc::default());
-        Ok(Self { api, tokens, redis, unshared_logged })
+        Ok(Self { http, official, wecom, tokens, redis, unshared_logged })
     }
 
     /// Calls an account's platform: posts `body`, or gets without one. Calls once more if the token
@@ -100,7 +118,7 @@ impl Platforms {
             let mut all = vec![("access_token", token.token.as_str())];
             all.extend_from_slice(query);
             let body = body.map(<[u8]>::to_vec);
-            match self.api.call(account.channel(), path, &all, body).await {
+            match self.attempt(account.channel(), path, &all, body).await {
                 Err(failure)
                     if failure.remedy == ErrcodeRemedy::RefreshToken && failed.is_none() =>
                 {
@@ -111,12 +129,56 @@ impl Platforms {
         }
     }
 
+    /// Makes one call. An errcode other than 0 is a failure, whatever the HTTP status.
+    async fn attempt<T: DeserializeOwned>(
+        &self,
+        channel: Channel,
+        path: &'static str,
+        query: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> Result<T, Failure> {
+        let base = if channel == Channel::Wecom { &self.wecom } else { &self.official };
+        let mut url = base.clone();
+        url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let content_type = "application/json; charset=utf-8";
+        let request = match body {
+            Some(body) => self.http.post(url).header(CONTENT_TYPE, content_type).body(body),
+            None => self.http.get(url),
+        };
+        let lost = |message: String, uncertain: bool| Failure {
+            uncertain,
+            ..Failure::new(ErrcodeRemedy::Retry, None, format!("{path}: {message}"))
+        };
+        // Without the URL: it holds the token, and reqwest's errors hold the URL.
+        let unreachable = |error: reqwest::Error| {
+            let reached = !error.is_connect() && !error.is_builder();
+            lost(format!("{:#}", anyhow::Error::new(error.without_url())), reached)
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let answer = response.bytes().await.map_err(unreachable)?;
+        let garbage = || lost(format!("HTTP {status} without a usable answer"), true);
+        let said: Value = serde_json::from_slice(&answer).map_err(|_| garbage())?;
+        match said["errcode"].as_i64() {
+            Some(errcode) if errcode != 0 => {
+                let errmsg = cut(said["errmsg"].as_str().unwrap_or_default(), ERRMSG_BYTES_MAX);
+                let remedy = ErrcodeRemedy::of(channel, errcode);
+                Err(Failure::new(remedy, Some(errcode), format!("{path}: {errmsg}")))
+            }
+            _ if !status.is_success() => Err(garbage()),
+            _ => serde_json::from_value(said).map_err(|_| garbage()),
+        }
+    }
+
     /// Returns the account's token. `failed` is a token that the platform rejected. Another token
     /// is requested only if the kept or shared token is `failed`. All callers who wait for a request
     /// share its outcome, a failure too. Otherwise each of them would make the same failing request
     /// in turn.
     async fn token(&self, account: &Account, failed: Option<&Token>) -> Result<Token, Failure> {
-        let entry = self.tokens.entry(account.name());
+        let entry = self.tokens.entry(account.name.clone());
         let entry = entry.or_insert_with_if(self.renewed(account, failed), |known| {
             !known.as_ref().is_ok_and(|token| token.is_usable(failed))
         });
@@ -125,14 +187,14 @@ impl Platforms {
 
     /// Takes over the token that another replica shares, or requests one.
     async fn renewed(&self, account: &Account, failed: Option<&Token>) -> Result<Token, Failure> {
-        let key = format!("ljwx:wechat:token:{}", account.name());
+        let key = format!("ljwx:wechat:token:{}", account.name);
         if let Some(token) = self.shared(&key).await.filter(|token| token.is_usable(failed)) {
             counter!(TOKEN_REFRESHES, "outcome" => "shared").increment(1);
             return Ok(token);
         }
         // Read before the request: a slow answer would otherwise extend the token's life.
         let asked_ms = now_ms();
-        let answer = request_token(&self.api, account).await;
+        let answer = self.request_token(account).await;
         let outcome = if answer.is_ok() { "fetched" } else { "failed" };
         counter!(TOKEN_REFRESHES, "outcome" => outcome).increment(1);
         let TokenReply { access_token, expires_in } = answer?;
@@ -141,6 +203,33 @@ impl Platforms {
         let token = Token { token: access_token, until_ms: asked_ms.saturating_add(kept_ms) };
         self.share(&key, &token, kept).await;
         Ok(token)
+    }
+
+    /// Requests a token of an account. A request without an answer leaves no message in doubt.
+    async fn request_token(&self, account: &Account) -> Result<TokenReply, Failure> {
+        let (id, secret) = (account.app_id.as_str(), account.secret.expose_secret());
+        let (path, query, body) = match account.kind {
+            AccountKind::Official { .. } => {
+                let body =
+                    json!({"grant_type": "client_credential", "appid": id, "secret": secret});
+                ("/cgi-bin/stable_token", Vec::new(), Some(body.to_string().into_bytes()))
+            }
+            AccountKind::Wecom { .. } => {
+                ("/cgi-bin/gettoken", vec![("corpid", id), ("corpsecret", secret)], None)
+            }
+        };
+        match self.attempt(account.channel(), path, &query, body).await {
+            Ok(TokenReply { access_token, .. }) if access_token.is_empty() => {
+                let message = format!("{path}: the answer holds no token");
+                Err(Failure::new(ErrcodeRemedy::Retry, None, message))
+            }
+            Err(failure) => Err(Failure {
+                remedy: failure.remedy.of_token_request(),
+                uncertain: false,
+                ..failure
+            }),
+            reply => reply,
+        }
     }
 
     async fn shared(&self, key: &str) -> Option<Token> {
@@ -171,30 +260,6 @@ impl Platforms {
             None if logged => info!("sharing of tokens recovered"),
             _ => {}
         }
-    }
-}
-
-/// Requests a token of an account. A request without an answer leaves no message in doubt.
-async fn request_token(api: &Api, account: &Account) -> Result<TokenReply, Failure> {
-    let (id, secret) = (account.app_id.as_str(), account.secret.expose_secret());
-    let (path, query, body) = match account.kind {
-        AccountKind::Official { .. } => {
-            let body = json!({"grant_type": "client_credential", "appid": id, "secret": secret});
-            ("/cgi-bin/stable_token", Vec::new(), Some(body.to_string().into_bytes()))
-        }
-        AccountKind::Wecom { .. } => {
-            ("/cgi-bin/gettoken", vec![("corpid", id), ("corpsecret", secret)], None)
-        }
-    };
-    match api.call(account.channel(), path, &query, body).await {
-        Ok(TokenReply { access_token, .. }) if access_token.is_empty() => {
-            let message = format!("{path}: the answer holds no token");
-            Err(Failure::new(ErrcodeRemedy::Retry, None, message))
-        }
-        Err(failure) => {
-            Err(Failure { remedy: failure.remedy.of_token_request(), uncertain: false, ..failure })
-        }
-        reply => reply,
     }
 }
 

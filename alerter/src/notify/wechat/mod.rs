@@ -5,7 +5,6 @@
 //! to retry, and [`crate::notify::recipients`] who is notified.
 
 pub mod account;
-mod api;
 pub mod client;
 pub mod error;
 pub mod escape;

@@ -60,24 +60,22 @@ impl WechatArgs {
     }
 
     fn official(&self) -> Option<Account> {
-        Some(Account {
-            app_id: self.wechat_app_id.clone()?,
-            secret: self.wechat_app_secret.clone()?,
-            kind: AccountKind::Official {
-                template_id: self.wechat_template_id.clone()?,
-                fields: FieldMap::default(),
-            },
-            default_address: self.wechat_default_openid.clone(),
-        })
+        let template_id = self.wechat_template_id.clone()?;
+        Some(Account::new(
+            self.wechat_app_id.clone()?,
+            self.wechat_app_secret.clone()?,
+            AccountKind::Official { template_id, fields: FieldMap::default() },
+            self.wechat_default_openid.clone(),
+        ))
     }
 
     fn wecom(&self) -> Option<Account> {
-        Some(Account {
-            app_id: self.wecom_corp_id.clone()?,
-            secret: self.wecom_corp_secret.clone()?,
-            kind: AccountKind::Wecom { agent_id: self.wecom_agent_id?, is_markdown: false },
-            default_address: self.wecom_default_user.clone(),
-        })
+        Some(Account::new(
+            self.wecom_corp_id.clone()?,
+            self.wecom_corp_secret.clone()?,
+            AccountKind::Wecom { agent_id: self.wecom_agent_id?, is_markdown: false },
+            self.wecom_default_user.clone(),
+        ))
     }
 
     /// Adds what is wrong with the settings to `problems`.
