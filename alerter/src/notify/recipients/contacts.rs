@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ljwx_reading::Ids;
+use ljwx_service::text::one_line;
 use tracing::debug;
 
 use super::choice::{Addresses, Choice, TenantContacts, choose};
@@ -15,7 +16,6 @@ use super::{Directory, NameCache};
 use crate::notify::address::{Address, DEFAULT_USER, EVERYBODY, Recipient};
 use crate::notify::notice::{Routing, cut};
 use crate::notify::wechat::Accounts;
-use crate::notify::wechat::escape::one_line;
 use crate::rules::channel::Channels;
 
 /// Longest name in a notice, in bytes.
