@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,6 +9,7 @@ use crate::engine::routing::{OwedReason, Routed};
 use crate::engine::{Engine, StoredPartition};
 use crate::mysql::suppressed_counts::SuppressedCounts;
 use crate::notify::address::{Address, Recipient};
+use crate::notify::recipients::choice::TenantContacts;
 use crate::notify::wechat::{Accounts, FieldMap};
 use crate::rules::index::RuleSet;
 use crate::rules::severity::Severity;
@@ -20,7 +22,8 @@ fn recipients() -> (Contacts, Choice) {
         Recipient { address, user_id }
     });
     let choice = Choice { recipients: recipients.into(), ..Choice::default() };
-    (Contacts::of_accounts(accounts), choice)
+    let tenant = TenantContacts::new(Arc::new(accounts), HashMap::new());
+    (Contacts::new(tenant, &[]), choice)
 }
 
 fn cause(reading: &Reading, offset: i64) -> Cause<'_> {

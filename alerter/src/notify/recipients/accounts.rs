@@ -87,20 +87,16 @@ fn account(row: &PlatformRow, channel: Channel) -> Result<Account, String> {
         row.text(column).map(str::to_owned).ok_or_else(|| format!("{column} is empty"))
     };
     let default_address = default_address(row, channel).and_then(Result::ok);
-    if channel == Channel::Official {
-        let app_id = needed("appid")?;
-        let secret = needed("appsecret")?.into();
+    let (app_id, secret, kind) = if channel == Channel::Official {
         let template_id = needed("template_id")?;
-        let kind = AccountKind::Official { template_id, fields: fields(row)? };
-        return Ok(Account::new(app_id, secret, kind, default_address));
-    }
-    let app_id = needed("corp_id")?;
-    let agent_id = needed("agent_id")?
-        .parse()
-        .map_err(|_| "agent_id must be a whole number, such as 1000002".to_owned())?;
-    let secret = needed("secret")?.into();
-    let kind = AccountKind::Wecom { agent_id, is_markdown: is_markdown(row)? };
-    Ok(Account::new(app_id, secret, kind, default_address))
+        ("appid", "appsecret", AccountKind::Official { template_id, fields: fields(row)? })
+    } else {
+        let agent_id = needed("agent_id")?
+            .parse()
+            .map_err(|_| "agent_id must be a whole number, such as 1000002".to_owned())?;
+        ("corp_id", "secret", AccountKind::Wecom { agent_id, is_markdown: is_markdown(row)? })
+    };
+    Ok(Account::new(needed(app_id)?, needed(secret)?.into(), kind, default_address))
 }
 
 /// Returns the fields of the row's template. A row without a map has an older template.

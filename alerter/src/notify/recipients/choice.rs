@@ -4,7 +4,7 @@
 //! account is in. The watch counts only if no word with an account stands beside it. A notification
 //! reaches someone if a word that counts does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::engine::routing::{OwedReason, Routed};
@@ -123,34 +123,26 @@ fn chosen(
     message: bool,
 ) -> Vec<Recipient> {
     let mut chosen: Vec<Recipient> = Vec::new();
-    let add = |chosen: &mut Vec<Recipient>, found: Vec<Address>, user_id: i64| {
-        for address in found {
-            if !chosen.iter().any(|recipient| recipient.address == address) {
-                chosen.push(Recipient { address, user_id });
-            }
-        }
-    };
-    // If no person is known, the alert counts as one person without an address.
-    let mut lacking = vec![people.is_empty(); counting.len()];
-    for user_id in people {
+    for user_id in people.iter().copied() {
         if message {
             let address = Address { channel: Channel::Message, name: user_id.to_string() };
-            add(&mut chosen, vec![address], *user_id);
+            chosen.push(Recipient { address, user_id });
         }
-        for (word, lacking) in counting.iter().zip(&mut lacking) {
-            let own = contacts.first(*user_id, &word.usable, false);
-            *lacking |= own.is_empty();
-            add(&mut chosen, own, *user_id);
-        }
+        chosen
+            .extend(counting.iter().flat_map(|word| contacts.first(user_id, &word.usable, false)));
     }
-    for (word, lacking) in counting.iter().zip(lacking) {
+    for word in counting {
         let of_user = |user_id| contacts.first(user_id, &word.usable, false);
-        let everybody = if lacking { of_user(EVERYBODY) } else { Vec::new() };
+        // If no person is known, the alert counts as one person without an address.
+        let lacks = people.is_empty() || people.iter().any(|user_id| of_user(*user_id).is_empty());
+        let everybody = if lacks { of_user(EVERYBODY) } else { Vec::new() };
         if !word.reaches(&chosen) && everybody.is_empty() {
-            add(&mut chosen, of_user(DEFAULT_USER), DEFAULT_USER);
+            chosen.extend(of_user(DEFAULT_USER));
         }
-        add(&mut chosen, everybody, EVERYBODY);
+        chosen.extend(everybody);
     }
+    let mut addresses = HashSet::new();
+    chosen.retain(|recipient| addresses.insert(recipient.address.clone()));
     chosen
 }
 
@@ -186,17 +178,20 @@ impl TenantContacts {
     pub(super) fn own(&self, user_id: i64) -> Vec<Address> {
         let kinds: Vec<Channel> = self.accounts.usable().map(|account| account.channel()).collect();
         let enabled = self.first(user_id, &kinds, false);
-        if enabled.is_empty() { self.first(user_id, &kinds, true) } else { enabled }
+        let own = if enabled.is_empty() { self.first(user_id, &kinds, true) } else { enabled };
+        own.into_iter().map(|recipient| recipient.address).collect()
     }
 
     /// Returns a user's addresses, disabled or not, of the first of these kinds that has any.
-    fn first(&self, user_id: i64, kinds: &[Channel], is_disabled: bool) -> Vec<Address> {
-        let known = self.of(user_id).iter().filter(move |known| known.is_disabled == is_disabled);
-        let of = |kind: &Channel| -> Vec<Address> {
-            let of_kind = known.clone().filter(|known| known.address.channel == *kind);
-            of_kind.map(|known| known.address.clone()).collect()
+    fn first(&self, user_id: i64, kinds: &[Channel], is_disabled: bool) -> Vec<Recipient> {
+        let of_kind = |kind: &Channel| -> Vec<Recipient> {
+            let known = self
+                .of(user_id)
+                .iter()
+                .filter(|known| known.is_disabled == is_disabled && known.address.channel == *kind);
+            known.map(|known| Recipient { address: known.address.clone(), user_id }).collect()
         };
-        kinds.iter().map(of).find(|found| !found.is_empty()).unwrap_or_default()
+        kinds.iter().map(of_kind).find(|found| !found.is_empty()).unwrap_or_default()
     }
 }
 

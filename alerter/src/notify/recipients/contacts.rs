@@ -10,9 +10,9 @@ use ljwx_reading::Ids;
 use ljwx_service::text::one_line;
 use tracing::debug;
 
+use super::Directory;
 use super::choice::{Addresses, Choice, TenantContacts, choose};
 use super::platform_rows::PlatformRow;
-use super::{Directory, NameCache};
 use crate::notify::address::{Address, DEFAULT_USER, EVERYBODY, Recipient};
 use crate::notify::notice::{Routing, cut};
 use crate::notify::wechat::Accounts;
@@ -37,18 +37,6 @@ pub struct Contacts {
 }
 
 impl Contacts {
-    /// The contacts of an alert that concerns `people`.
-    #[cfg(test)]
-    pub(crate) fn new(tenant: TenantContacts, people: &[i64]) -> Self {
-        Self { tenant: Arc::new(tenant), people: people.into(), wearer: None, ward: None }
-    }
-
-    /// The contacts of a tenant of which nothing but the accounts is known.
-    #[cfg(test)]
-    pub fn of_accounts(accounts: Accounts) -> Self {
-        Self::new(TenantContacts::new(Arc::new(accounts), Addresses::new()), &[])
-    }
-
     /// The tenant's accounts.
     pub fn accounts(&self) -> &Arc<Accounts> {
         &self.tenant.accounts
@@ -76,11 +64,9 @@ impl Directory {
             let (tenant, people) = self.tenant_contacts(customer_id, &all).await?;
             let users = all.iter().filter_map(|ids| ids.user_id).collect();
             let columns = ["real_name", "user_name"];
-            let wearers =
-                self.known_names(&self.names, "sys_user", &columns, customer_id, users).await;
+            let wearers = self.known_names("sys_user", &columns, customer_id, users).await;
             let orgs = all.iter().filter_map(|ids| ids.org_id).collect();
-            let wards =
-                self.known_names(&self.wards, "sys_org_units", &["name"], customer_id, orgs).await;
+            let wards = self.known_names("sys_org_units", &["name"], customer_id, orgs).await;
             let tenant = Arc::new(tenant);
             found.extend(all.into_iter().zip(people).map(|(ids, people)| {
                 let contacts = Contacts {
@@ -150,7 +136,6 @@ impl Directory {
     /// them if MySQL fails: a name never delays an alert.
     async fn known_names(
         &self,
-        names: &NameCache,
         table: &'static str,
         columns: &[&str],
         customer_id: i64,
@@ -159,7 +144,7 @@ impl Directory {
         let mut found = HashMap::new();
         let mut asked = Vec::new();
         for id in wanted {
-            match names.get(&(customer_id, id)).await {
+            match self.names.get(&(table, customer_id, id)).await {
                 Some(name) => found.extend(name.map(|name| (id, name))),
                 None => asked.push(id),
             }
@@ -174,7 +159,7 @@ impl Directory {
             };
             for id in asked {
                 let name = rows.get(id).and_then(|row| name(row, columns, customer_id));
-                names.insert((customer_id, *id), name.clone()).await;
+                self.names.insert((table, customer_id, *id), name.clone()).await;
                 found.extend(name.map(|name| (*id, name)));
             }
         }
@@ -195,6 +180,13 @@ fn name(row: &PlatformRow, columns: &[&str], customer_id: i64) -> Option<Arc<str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Contacts {
+        /// The contacts of an alert that concerns `people`.
+        pub(crate) fn new(tenant: TenantContacts, people: &[i64]) -> Self {
+            Self { tenant: Arc::new(tenant), people: people.into(), wearer: None, ward: None }
+        }
+    }
 
     #[test]
     fn a_user_is_called_by_the_real_name_in_one_line_and_not_for_ever() {

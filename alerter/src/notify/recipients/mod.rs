@@ -33,14 +33,11 @@ const ACCOUNTS_TTL: Duration = Duration::from_secs(10);
 /// Lifetime of cached names and managers.
 const PEOPLE_TTL: Duration = Duration::from_secs(60);
 
-/// Most users whose names are cached, and most organisations.
-const NAMES_MAX: u64 = 100_000;
+/// Most names of users and organisations that are cached.
+const NAMES_MAX: u64 = 200_000;
 
 /// Most organisations whose managers are cached.
 const ORGS_MAX: u64 = 20_000;
-
-/// Names by tenant and id.
-type NameCache = Cache<(i64, i64), Option<Arc<str>>>;
 
 /// Accounts, people and addresses.
 pub struct Directory {
@@ -54,8 +51,8 @@ pub struct Directory {
     above: Cache<i64, Option<i64>>,
     /// The addresses of users.
     pub addresses: AddressBook,
-    names: NameCache,
-    wards: NameCache,
+    /// Names by table, tenant and id.
+    names: Cache<(&'static str, i64, i64), Option<Arc<str>>>,
     /// The faults of accounts that were logged last.
     faults: Mutex<Vec<AccountFault>>,
 }
@@ -68,7 +65,6 @@ pub async fn all_accounts(pool: MySqlPool) -> Result<Arc<TenantAccounts>, sqlx::
 impl Directory {
     /// Reads from `pool`. `single` serves an installation whose table of accounts has no row.
     pub fn new(pool: MySqlPool, single: Accounts) -> Self {
-        let names = || Cache::builder().max_capacity(NAMES_MAX).time_to_live(PEOPLE_TTL).build();
         Self {
             tables: PlatformTables::new(pool.clone()),
             single: Arc::new(single),
@@ -76,8 +72,7 @@ impl Directory {
             managers: Cache::builder().max_capacity(ORGS_MAX).time_to_live(PEOPLE_TTL).build(),
             above: Cache::builder().max_capacity(ORGS_MAX).time_to_live(PEOPLE_TTL).build(),
             addresses: AddressBook::new(pool),
-            names: names(),
-            wards: names(),
+            names: Cache::builder().max_capacity(NAMES_MAX).time_to_live(PEOPLE_TTL).build(),
             faults: Mutex::default(),
         }
     }

@@ -46,12 +46,6 @@ impl ActiveSilences {
         Self(receiver)
     }
 
-    /// Silences that stay as they are. `None`: the table was not read.
-    #[cfg(test)]
-    pub fn fixed(known: Option<SilenceIndex>) -> Self {
-        Self(watch::channel(known.map(Arc::new)).1)
-    }
-
     /// Waits until the table was read once. Before the first read, silenced alerts would be
     /// notified.
     pub async fn known(&mut self) {
@@ -134,6 +128,13 @@ mod tests {
     use crate::rules::index::RuleSet;
     use crate::rules::rule::Rule;
     use crate::test_support::{heart_rate, rule};
+
+    impl ActiveSilences {
+        /// Silences that stay as they are. `None`: the table was not read.
+        pub(crate) fn fixed(known: Option<SilenceIndex>) -> Self {
+            Self(watch::channel(known.map(Arc::new)).1)
+        }
+    }
 
     fn known(starts_at: i64, ends_at: i64, server_ahead_ms: i64) -> ActiveSilences {
         let silence =

@@ -74,7 +74,8 @@ struct TokenReply {
 
 impl Token {
     fn is_usable(&self, failed: Option<&Self>) -> bool {
-        failed.is_none_or(|failed| failed.token != self.token) && now_ms() < self.until_ms
+        failed.is_none_or(|failed| failed.token != self.token)
+            && Timestamp::now().as_millisecond() < self.until_ms
     }
 }
 
@@ -193,7 +194,7 @@ impl Platforms {
             return Ok(token);
         }
         // Read before the request: a slow answer would otherwise extend the token's life.
-        let asked_ms = now_ms();
+        let asked_ms = Timestamp::now().as_millisecond();
         let answer = self.request_token(account).await;
         let outcome = if answer.is_ok() { "fetched" } else { "failed" };
         counter!(TOKEN_REFRESHES, "outcome" => outcome).increment(1);
@@ -261,8 +262,4 @@ impl Platforms {
             _ => {}
         }
     }
-}
-
-fn now_ms() -> i64 {
-    Timestamp::now().as_millisecond()
 }

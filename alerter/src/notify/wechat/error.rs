@@ -112,20 +112,48 @@ impl ErrcodeRemedy {
     /// Returns the remedy for an errcode of a channel's platform. The same number can mean another
     /// thing on the other platform.
     pub fn of(channel: Channel, errcode: i64) -> Self {
-        match errcode {
+        use Channel::{Official, Wecom};
+        match (channel, errcode) {
             // System busy; bursts cause it.
-            -1 => Self::Retry,
-            40001 | 40014 | 41001 | 42001 => Self::RefreshToken,
+            (_, -1) => Self::Retry,
+            (_, 40001 | 40014 | 41001 | 42001) => Self::RefreshToken,
             // Account or company unknown, or its name or secret missing.
-            40013 | 41002 | 41004 => Self::ConfigError,
+            (_, 40013 | 41002 | 41004) => Self::ConfigError,
             // Not JSON, or a field missing.
-            47001 => Self::Permanent,
-            _ => match channel {
-                Channel::Official => Self::of_official(errcode),
-                Channel::Wecom => Self::of_wecom(errcode),
-                // No platform serves the watch.
-                Channel::Message => Self::RetryThenPermanent,
-            },
+            (_, 47001) => Self::Permanent,
+            // Secret wrong, caller's address not allowed, or account not permitted.
+            (Official, 40125 | 40164 | 45035 | 48001 | 50001 | 50002 | 61004) => Self::ConfigError,
+            // Template banned.
+            (Official, 43116) => Self::ConfigError,
+            // Template unknown; also seen for a moment in bursts.
+            (Official, 40037) => Self::RetryThenConfigError,
+            // Openid wrong, not a follower, or messages rejected by the person.
+            (Official, 40003 | 43004 | 43101) => Self::DropRecipient,
+            // The recipient got too many messages.
+            (Official, 43117) => Self::WaitUntil(Reset::Recipient),
+            (Official, 45011) => Self::WaitUntil(Reset::AccountMinute),
+            (Official, 45009) => Self::WaitUntil(Reset::AccountDay),
+            // The person got the same message within the last minute.
+            (Official, 40241) => Self::WaitUntil(Reset::Duplicate),
+            // Content blocked, or under review; a value that does not fit its field.
+            (Official, 40249 | 40252 | 47003) => Self::Plainer,
+            // A window or limit of another kind of message.
+            (Official, 45015 | 45047) => Self::Permanent,
+            // Application unknown, missing, disabled or not ours, or secret wrong.
+            (Wecom, 40056 | 40091 | 41011 | 41024 | 50003 | 301002 | 2000002) => Self::ConfigError,
+            // Caller's address not allowed, or account not permitted.
+            (Wecom, 48001 | 48002 | 48004 | 60020) => Self::ConfigError,
+            // User id wrong, unknown, outside the application's visible range, or never joined.
+            (Wecom, 40003 | 40031 | 43004 | 46004 | 50002 | 60011 | 60111 | 81013 | 82001) => {
+                Self::DropRecipient
+            }
+            // On WeCom 45009 is a frequency limit of a minute, not the day's quota.
+            (Wecom, 45009) => Self::WaitUntil(Reset::AccountMinute),
+            // Too many calls at once.
+            (Wecom, 45033) => Self::Retry,
+            // Kind of message or field wrong, empty or too long.
+            (Wecom, 40008 | 40033 | 40035 | 40058 | 40063 | 44004 | 45002) => Self::Permanent,
+            _ => Self::RetryThenPermanent,
         }
     }
 
@@ -133,50 +161,6 @@ impl ErrcodeRemedy {
     /// is old then means that the secret is wrong.
     pub fn of_token_request(self) -> Self {
         if self == Self::RefreshToken { Self::ConfigError } else { self }
-    }
-
-    fn of_official(errcode: i64) -> Self {
-        match errcode {
-            // Secret wrong, caller's address not allowed, or account not permitted.
-            40125 | 40164 | 45035 | 48001 | 50001 | 50002 | 61004 => Self::ConfigError,
-            // Template banned.
-            43116 => Self::ConfigError,
-            // Template unknown; also seen for a moment in bursts.
-            40037 => Self::RetryThenConfigError,
-            // Openid wrong, not a follower, or messages rejected by the person.
-            40003 | 43004 | 43101 => Self::DropRecipient,
-            // The recipient got too many messages.
-            43117 => Self::WaitUntil(Reset::Recipient),
-            45011 => Self::WaitUntil(Reset::AccountMinute),
-            45009 => Self::WaitUntil(Reset::AccountDay),
-            // The person got the same message within the last minute.
-            40241 => Self::WaitUntil(Reset::Duplicate),
-            // Content blocked, or under review; a value that does not fit its field.
-            40249 | 40252 | 47003 => Self::Plainer,
-            // A window or limit of another kind of message.
-            45015 | 45047 => Self::Permanent,
-            _ => Self::RetryThenPermanent,
-        }
-    }
-
-    fn of_wecom(errcode: i64) -> Self {
-        match errcode {
-            // Application unknown, missing, disabled or not ours, or secret wrong.
-            40056 | 40091 | 41011 | 41024 | 50003 | 301002 | 2000002 => Self::ConfigError,
-            // Caller's address not allowed, or account not permitted.
-            48001 | 48002 | 48004 | 60020 => Self::ConfigError,
-            // User id wrong, unknown, outside the application's visible range, or never joined.
-            40003 | 40031 | 43004 | 46004 | 50002 | 60011 | 60111 | 81013 | 82001 => {
-                Self::DropRecipient
-            }
-            // On WeCom 45009 is a frequency limit of a minute, not the day's quota.
-            45009 => Self::WaitUntil(Reset::AccountMinute),
-            // Too many calls at once.
-            45033 => Self::Retry,
-            // Kind of message or field wrong, empty or too long.
-            40008 | 40033 | 40035 | 40058 | 40063 | 44004 | 45002 => Self::Permanent,
-            _ => Self::RetryThenPermanent,
-        }
     }
 }
 
