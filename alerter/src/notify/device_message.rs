@@ -60,15 +60,13 @@ pub async fn insert(
     message: &DeviceMessage<'_>,
 ) -> Result<(), sqlx::Error> {
     let added = statement(columns, message, false).build().execute(&mut *connection).await;
-    match added {
+    let added = match added {
         Err(error) if errors::remedy(&error) == Remedy::Data => {
-            statement(columns, message, true).build().execute(connection).await?;
+            statement(columns, message, true).build().execute(connection).await
         }
-        added => {
-            added?;
-        }
-    }
-    Ok(())
+        added => added,
+    };
+    added.map(drop)
 }
 
 fn statement(columns: &Columns, message: &DeviceMessage<'_>, plain: bool) -> QueryBuilder<MySql> {

@@ -165,6 +165,18 @@ pub async fn disable(
     is_default: bool,
     errcode: Option<i64>,
 ) -> Result<(), sqlx::Error> {
+    if is_default {
+        sqlx::query(
+            "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address) \
+             VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE kind = kind",
+        )
+        .bind(customer_id)
+        .bind(DEFAULT_USER)
+        .bind(address.channel.kind())
+        .bind(&address.name)
+        .execute(&mut *connection)
+        .await?;
+    }
     // A day counts from the first refusal: later ones are of messages that waited.
     let query = format!(
         "UPDATE t_alert_recipient_address SET disabled_at = NOW(), disabled_errcode = ? \
@@ -176,23 +188,9 @@ pub async fn disable(
         .bind(customer_id)
         .bind(address.channel.kind())
         .bind(&address.name)
-        .execute(&mut *connection)
-        .await?;
-    if is_default {
-        sqlx::query(
-            "INSERT INTO t_alert_recipient_address (customer_id, user_id, kind, address, \
-             disabled_at, disabled_errcode) VALUES (?, ?, ?, ?, NOW(), ?) \
-             ON DUPLICATE KEY UPDATE kind = kind",
-        )
-        .bind(customer_id)
-        .bind(DEFAULT_USER)
-        .bind(address.channel.kind())
-        .bind(&address.name)
-        .bind(errcode)
         .execute(connection)
-        .await?;
-    }
-    Ok(())
+        .await
+        .map(drop)
 }
 
 fn usable(kind: &str, name: String) -> Result<Address, &'static str> {

@@ -59,14 +59,14 @@ pub struct Directory {
 
 /// Reads the accounts of all tenants.
 pub async fn all_accounts(pool: MySqlPool) -> Result<Arc<TenantAccounts>, sqlx::Error> {
-    accounts::load(&PlatformTables::new(pool)).await
+    accounts::load(&PlatformTables(pool)).await
 }
 
 impl Directory {
     /// Reads from `pool`. `single` serves an installation whose table of accounts has no row.
     pub fn new(pool: MySqlPool, single: Accounts) -> Self {
         Self {
-            tables: PlatformTables::new(pool.clone()),
+            tables: PlatformTables(pool.clone()),
             single: Arc::new(single),
             accounts: Cache::builder().max_capacity(1).time_to_live(ACCOUNTS_TTL).build(),
             managers: Cache::builder().max_capacity(ORGS_MAX).time_to_live(PEOPLE_TTL).build(),

@@ -6,17 +6,22 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use ljwx_ledger::mysql::MySqlPool;
-use ljwx_ledger::mysql::errors::{self, Remedy};
 use ljwx_ledger::mysql::removal::id_list;
+use ljwx_ledger::mysql::{MySqlPool, errors};
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Column, Row};
 use tracing::warn;
 
-use crate::notify::row_bound::RowBound;
+use crate::notify::row_bound;
 
 /// Most rows of one query. Rows beyond it have no effect.
 const ROWS_MAX: usize = 20_000;
+
+/// MySQL's errors for a table or a column that does not exist, or that this user may not read.
+const MISSING_CODES: [u16; 4] = [1146, 1054, 1142, 1143];
+
+/// The tables of which this process has logged that they are missing.
+static LOGGED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
 /// One row: its columns by name, without those that are NULL or blank.
 #[derive(Clone, Default)]
@@ -59,38 +64,27 @@ impl PlatformRow {
     }
 }
 
-/// The platform's tables.
-pub struct PlatformTables {
-    pool: MySqlPool,
-    /// Tables whose absence has been logged.
-    logged: Mutex<BTreeSet<&'static str>>,
-    bound: RowBound,
-}
+/// The platform's tables in the database of a pool.
+pub struct PlatformTables(pub MySqlPool);
 
 impl PlatformTables {
-    /// The tables in the database of `pool`.
-    pub fn new(pool: MySqlPool) -> Self {
-        Self { pool, logged: Mutex::default(), bound: RowBound::default() }
-    }
-
     /// Returns the rows of `table` for a WHERE or ORDER BY, which must not contain foreign text. A
-    /// table that does not exist, in which a column is missing, or that this user may not read, has
-    /// no rows.
+    /// table that does not exist, or in which a column is missing, has no rows.
     pub async fn rows(
         &self,
         table: &'static str,
         condition: &str,
     ) -> Result<Vec<PlatformRow>, sqlx::Error> {
         let query = format!("SELECT * FROM {table} {condition} LIMIT {}", ROWS_MAX + 1);
+        let is_missing = |number: u16| MISSING_CODES.contains(&number);
         // As text, every column of every variant comes in one form.
-        match sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(&self.pool).await {
+        match sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(&self.0).await {
             Ok(mut rows) => {
-                self.bound.cut(table, ROWS_MAX, &mut rows);
+                row_bound::cut(table, ROWS_MAX, &mut rows);
                 Ok(rows.iter().map(PlatformRow::of).collect())
             }
-            Err(error) if errors::remedy(&error) == Remedy::Schema => {
-                let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-                if logged.insert(table) {
+            Err(error) if errors::number(&error).is_some_and(is_missing) => {
+                if LOGGED.lock().unwrap_or_else(PoisonError::into_inner).insert(table) {
                     warn!(table, %error, "platform table is missing, looking up people without it");
                 }
                 Ok(Vec::new())

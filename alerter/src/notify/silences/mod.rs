@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::metrics::SILENCES;
-use crate::notify::row_bound::RowBound;
 use index::SilenceIndex;
 
 /// Interval between two reads of the table, give or take a tenth. With [`READ_TIMEOUT`], a change
@@ -76,9 +75,8 @@ async fn follow(
     sender: watch::Sender<Option<Arc<SilenceIndex>>>,
     stop: CancellationToken,
 ) {
-    let bound = RowBound::default();
     loop {
-        let reading = tokio::time::timeout(READ_TIMEOUT, read(&pool, &bound));
+        let reading = tokio::time::timeout(READ_TIMEOUT, read(&pool));
         match reading.await.context("MySQL does not answer").flatten() {
             Ok(known) => {
                 let count = known.count;
@@ -103,15 +101,15 @@ async fn follow(
     }
 }
 
-async fn read(pool: &MySqlPool, bound: &RowBound) -> anyhow::Result<SilenceIndex> {
+async fn read(pool: &MySqlPool) -> anyhow::Result<SilenceIndex> {
     let mut connection = pool.acquire().await?;
     let asked_at = Timestamp::now().as_millisecond();
     let server_now = table::now_ms(&mut connection).await?;
     let answered_at = Timestamp::now().as_millisecond();
     // Silences end by the server's clock. The server read it between the two: assume the middle.
     let server_ahead_ms = server_now - (asked_at + answered_at) / 2;
-    let silences = table::unfinished(&mut connection, bound);
-    let silences = silences.await.context("cannot read t_alert_silence")?;
+    let silences = table::unfinished(&mut connection).await;
+    let silences = silences.context("cannot read t_alert_silence")?;
     Ok(SilenceIndex::new(silences, server_ahead_ms))
 }
 

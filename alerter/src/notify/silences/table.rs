@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 
 use super::index::Silence;
 use crate::notify::outbox::NOW_MS;
-use crate::notify::row_bound::RowBound;
+use crate::notify::row_bound;
 
 /// Most silences in effect or planned.
 pub const UNFINISHED_MAX: usize = 20_000;
@@ -78,10 +78,7 @@ pub async fn now_ms(connection: &mut MySqlConnection) -> Result<i64, sqlx::Error
 
 /// Returns the silences in effect or planned. Of more than [`UNFINISHED_MAX`], the newest have no
 /// effect. `alerter silence add` adds no more, so only other programs can create so many.
-pub async fn unfinished(
-    connection: &mut MySqlConnection,
-    bound: &RowBound,
-) -> Result<Vec<Silence>, sqlx::Error> {
+pub async fn unfinished(connection: &mut MySqlConnection) -> Result<Vec<Silence>, sqlx::Error> {
     let query = format!(
         "SELECT customer_id, device_sn, rule_id, starts_at, ends_at FROM t_alert_silence \
          WHERE ends_at > {NOW_MS} AND ended_at IS NULL ORDER BY id LIMIT {}",
@@ -89,7 +86,7 @@ pub async fn unfinished(
     );
     let mut silences: Vec<Silence> =
         sqlx::query_as(AssertSqlSafe(query)).fetch_all(connection).await?;
-    bound.cut("t_alert_silence", UNFINISHED_MAX, &mut silences);
+    row_bound::cut("t_alert_silence", UNFINISHED_MAX, &mut silences);
     Ok(silences)
 }
 
