@@ -3,7 +3,7 @@
 //! Marks and state come first. The first characters then distinguish a resolution, a relief and a
 //! reminder from an opening, however much is cut.
 
-use super::notice::{Notice, minute};
+use super::notice::Notice;
 use crate::engine::episode::TransitionKind;
 use crate::rules::severity::Severity;
 use crate::rules::template::quantity;
@@ -57,11 +57,9 @@ impl Notice {
     /// Returns since when the episode is open, if people are notified only later: `自 12:00 起`.
     pub fn since_text(&self) -> Option<String> {
         let since = self.since?;
-        let mut at = minute(since);
-        if since.date() == self.wall.date() {
-            at.replace_range(.."yyyy-MM-dd ".len(), "");
-        }
-        Some(format!("自 {at} 起"))
+        let is_today = since.date() == self.wall.date();
+        let format = if is_today { "自 %H:%M 起" } else { "自 %Y-%m-%d %H:%M 起" };
+        Some(since.strftime(format).to_string())
     }
 
     fn marks(&self) -> [Option<&'static str>; 3] {

@@ -52,9 +52,7 @@ impl AddressBook {
         let mut asked = Vec::new();
         for user_id in users {
             match self.known.get(&(customer_id, user_id)).await {
-                Some(addresses) => {
-                    found.insert(user_id, addresses);
-                }
+                Some(addresses) => found.extend([(user_id, addresses)]),
                 None => asked.push(user_id),
             }
         }

@@ -6,7 +6,7 @@ use ljwx_reading::wall_text;
 use serde::Deserialize;
 
 use crate::engine::Silence;
-use crate::notify::notice::{Notice, minute};
+use crate::notify::notice::Notice;
 
 /// A piece of a notice that a field of a template can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -41,7 +41,7 @@ impl Notice {
             Content::Event => self.event(),
             Content::Level => self.level().1.to_owned(),
             Content::Time => match self.since {
-                Some(since) => format!("{}起", minute(since)),
+                Some(since) => since.strftime("%Y-%m-%d %H:%M起").to_string(),
                 None => wall_text(self.wall),
             },
             Content::State => self.state().1.unwrap_or("发生").to_owned(),

@@ -202,19 +202,13 @@ impl Field {
 
     /// Returns a content without a word as this field's type spells it.
     fn text(&self, notice: &Notice, content: Content) -> String {
-        let wall = notice.wall;
         let is_plain = notice.plain_fields.contains(&self.name);
         match (self.kind, content, notice.value) {
             // Only words that were approved with the template may stand there.
             (FieldType::Const, ..) => String::new(),
-            (kind, Content::Time, _) if is_plain || kind == FieldType::Time => format!(
-                "{}年{}月{}日 {:02}:{:02}",
-                wall.year(),
-                wall.month(),
-                wall.day(),
-                wall.hour(),
-                wall.minute()
-            ),
+            (kind, Content::Time, _) if is_plain || kind == FieldType::Time => {
+                notice.wall.strftime("%-Y年%-m月%-d日 %H:%M").to_string()
+            }
             (FieldType::Number, Content::Value, Some(value)) => value.to_string(),
             // A duration's units are no ASCII, and its numbers alone would be another duration.
             (FieldType::CharacterString, Content::Value | Content::Reading, Some(seconds))
