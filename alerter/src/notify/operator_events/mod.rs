@@ -6,7 +6,7 @@
 
 pub mod event;
 pub mod lasting;
-pub mod repeat_limit;
+mod repeat_limit;
 pub mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -162,25 +162,21 @@ impl Field {
         }
     }
 
+    fn shows(&self, content: Content) -> bool {
+        matches!(self.source, FieldSource::Content(own, _) if own == content)
+    }
+
     /// Whether the field says whom a message concerns, even in its plain form.
     fn says_who(&self) -> bool {
-        matches!(
-            (&self.source, self.kind),
-            (FieldSource::Content(Content::Patient, _), FieldType::Line | FieldType::Name)
-                | (
-                    FieldSource::Content(Content::Device, _),
-                    FieldType::Line | FieldType::CharacterString
-                )
-        )
+        use FieldType::{CharacterString, Line, Name};
+        self.shows(Content::Patient) && matches!(self.kind, Line | Name)
+            || self.shows(Content::Device) && matches!(self.kind, Line | CharacterString)
     }
 
     /// Whether the field shows how many alerts a message reports.
     fn shows_count(&self) -> bool {
-        matches!(
-            (&self.source, self.kind),
-            (FieldSource::Content(Content::Event, _), FieldType::Line)
-                | (FieldSource::Content(Content::Count, _), _)
-        )
+        let is_line = self.kind == FieldType::Line;
+        self.shows(Content::Count) || self.shows(Content::Event) && is_line
     }
 
     /// Returns the field's value in the form of its type. An event counts the alerts of a message
