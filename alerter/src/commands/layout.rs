@@ -1,8 +1,8 @@
-//! Prints text in columns, no wider than a terminal.
+//! Prints tables, and text in columns that is no wider than a terminal.
 
 use std::io::{self, Write};
 
-use ljwx_service::text::one_line;
+use ljwx_service::text::{Align, one_line, table_of};
 
 /// Width of the terminal, in columns.
 const WIDTH: usize = 100;
@@ -12,6 +12,17 @@ const LAST_MIN: usize = 30;
 
 /// Gap between two columns.
 const GAP: &str = "  ";
+
+/// Prints a table with a head above each column.
+pub fn table<const N: usize>(
+    heads: [&str; N],
+    sides: [Align; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let rows: Vec<_> = std::iter::once(heads.map(str::to_owned)).chain(rows).collect();
+    table_of(sides, &rows, out)
+}
 
 /// Prints rows of `N` cells and a last cell of several lines, which are wrapped at spaces.
 pub fn columns<const N: usize>(

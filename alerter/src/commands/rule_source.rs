@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use jiff::tz::TimeZone;
 use ljwx_ledger::mysql::MySqlArgs;
-use ljwx_ledger::mysql::MySqlPool;
 use ljwx_service::config::{Problems, ZoneArgs};
 use secrecy::SecretString;
 
+use crate::rules::loading::last_good::LastGoodStore;
 use crate::rules::loading::source::RuleSource;
 
 /// Time for which a command waits for a connection to MySQL.
@@ -50,17 +49,17 @@ impl SourceArgs {
         }
     }
 
-    /// Returns the database, if its URL is given. Must be called inside a runtime.
-    pub fn pool(&self) -> anyhow::Result<Option<MySqlPool>> {
-        self.mysql_url.as_ref().map(|url| pool(url, &self.zone.zone)).transpose()
-    }
-
-    /// Returns the source of the rules.
-    pub fn source(&self, pool: Option<&MySqlPool>) -> anyhow::Result<RuleSource> {
-        match &self.file {
-            Some(path) => Ok(RuleSource::File(path.clone())),
-            None => Ok(RuleSource::Table(pool.context("--mysql-url is missing")?.clone())),
-        }
+    /// Returns the source of the rules and, if the URL of a database is given, the store of their
+    /// last good versions. Must be called inside a runtime.
+    pub fn source(&self) -> anyhow::Result<(RuleSource, Option<LastGoodStore>)> {
+        let connect = |url| mysql(url).connect(&self.zone.zone).context("--mysql-url");
+        let pool = self.mysql_url.as_ref().map(connect).transpose()?;
+        let source = match &self.file {
+            Some(path) => RuleSource::File(path.clone()),
+            None => RuleSource::Table(pool.clone().context("--mysql-url is missing")?),
+        };
+        let store = pool.map(|pool| source.store(pool));
+        Ok((source, store))
     }
 }
 
@@ -74,13 +73,10 @@ pub fn mysql(url: &SecretString) -> MySqlArgs {
     }
 }
 
-/// The database of [`mysql`].
-pub fn pool(url: &SecretString, zone: &TimeZone) -> anyhow::Result<MySqlPool> {
-    mysql(url).connect(zone).context("--mysql-url")
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::tz::TimeZone;
+
     use super::*;
 
     #[test]

@@ -9,7 +9,7 @@ mod report;
 mod trial;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,12 +26,13 @@ use rdkafka::message::Message;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
-use super::rule_source::{mysql, pool};
+use super::rule_source::mysql;
+use super::{print_json, wall};
 use crate::rules::index::RuleSet;
 use crate::rules::loading::snapshot::RulesSnapshot;
 use crate::rules::loading::source::RuleSource;
 use crate::rules::loading::source_file;
-use report::{BacktestReport, BacktestSubject};
+use report::{BacktestReport, NamedRules};
 use trial::{BacktestRun, Selection};
 
 /// Records between two progress lines.
@@ -102,12 +103,6 @@ impl BacktestArgs {
     }
 }
 
-/// A set of rules and its name.
-struct NamedRules {
-    name: String,
-    set: Arc<RuleSet>,
-}
-
 /// Runs a backtest and prints its report. Exits with 2 if a rule of a file is invalid.
 pub async fn backtest(config: &BacktestArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let against = config.against.as_ref().map(|path| of_file("--against", path)).transpose();
@@ -126,20 +121,13 @@ pub async fn backtest(config: &BacktestArgs, stop: CancellationToken) -> anyhow:
     let sets = [Arc::clone(&against.set), Arc::clone(&tried.set)];
     let own = config.clone();
     let trial = tokio::task::spawn_blocking(move || go_through(&own, sets, &stop)).await??;
-    let subject = BacktestSubject {
-        times: config.times(),
-        names: [against.name, tried.name],
-        rules: [&against.set, &tried.set],
-        zone: &config.zone.zone,
-    };
-    let records = trial.records();
-    let report = BacktestReport::new(&subject, records, trial.finish());
-    let mut out = io::stdout().lock();
+    let times = config.times().map(|at| wall(at, &config.zone.zone));
+    let report = BacktestReport::new(times, [against, tried], trial);
+    let out = &mut io::stdout().lock();
     if config.json {
-        serde_json::to_writer_pretty(&mut out, &report)?;
-        writeln!(out)?;
+        print_json(&report, out)?;
     } else {
-        report::print(&report, &mut out)?;
+        report::print(&report, out)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -165,7 +153,7 @@ fn of_file(flag: &str, path: &Path) -> Result<NamedRules, Vec<String>> {
 /// Returns the active rules.
 async fn in_force(config: &BacktestArgs) -> anyhow::Result<NamedRules> {
     let url = config.mysql_url.as_ref().context("--mysql-url is missing")?;
-    let pool = pool(url, &config.zone.zone)?;
+    let pool = mysql(url).connect(&config.zone.zone).context("--mysql-url")?;
     let source = RuleSource::Table(pool.clone());
     let snapshot = RulesSnapshot::read(&source, Some(source.store(pool))).await?;
     if !snapshot.refused.is_empty() {
@@ -203,14 +191,15 @@ fn go_through(
         customer_id: config.customer_id,
         device: config.device.as_deref().and_then(DeviceSn::new),
     };
-    let mut trial = BacktestRun::new(sets, ends.into_keys().collect(), wanted);
+    let partitions = ends.into_keys().collect();
+    let mut trial = BacktestRun::new(sets, partitions, wanted, &config.zone.zone);
     reader.read(topic, &stretches, |message| {
         ensure!(!stop.is_cancelled(), "interrupted");
         match wire::decode(message.payload()) {
             Ok(reading) => trial.reading(message.partition(), &reading),
             Err(_) => trial.undecodable(),
         }
-        let read = trial.records().read;
+        let read = trial.records.read;
         if read.is_multiple_of(RECORDS_PER_PROGRESS_LINE) {
             eprintln!("{read} of {all} records");
         }

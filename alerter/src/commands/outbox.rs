@@ -1,20 +1,30 @@
-//! The settings of `alerter outbox`: the selected notifications, and the action.
+//! `alerter outbox`: lists, retries and drops notifications.
 //!
-//! `run` performs the action.
+//! Prints neither the message text nor any measured value. [`crate::notify::outbox`] holds the
+//! statements.
 
+use std::io::{self, Write};
+use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_service::config::{Problems, ZoneArgs, duration};
+use ljwx_service::text::Align;
 
-use crate::notify::outbox::OutboxFilter;
+use super::layout::table;
+use super::print_json;
+use crate::notify::outbox::{Outbox, OutboxFilter, OutboxRow};
 
 /// Longest reason, in characters.
 const REASON_CHARS_MAX: usize = 200;
 
 /// Most row ids of one command.
 const IDS_MAX: usize = 1_000;
+
+/// Most rows that one command changes. Run the command again for more.
+const CHANGED_MAX: usize = 10_000;
 
 /// Settings of `alerter outbox`.
 #[derive(Debug, Clone, Args)]
@@ -34,7 +44,7 @@ pub struct OutboxArgs {
 }
 
 /// Selects notifications. Without an option, selects all notifications.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct OutboxFilterArgs {
     /// Only notifications in this state.
     #[arg(long, value_enum, global = true)]
@@ -75,15 +85,8 @@ pub enum OutboxState {
     Moved,
 }
 
-/// The states of notifications that `retry` changes.
-pub(super) const RETRIED: [OutboxState; 4] =
-    [OutboxState::Pending, OutboxState::Unrouted, OutboxState::Failed, OutboxState::Dropped];
-
-/// The states of notifications that `drop` changes.
-pub(super) const DROPPED: [OutboxState; 2] = [OutboxState::Pending, OutboxState::Unrouted];
-
 impl OutboxState {
-    pub(super) fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::InDigest => "in_digest",
@@ -127,46 +130,54 @@ pub enum OutboxAction {
     },
 }
 
+impl OutboxAction {
+    /// Returns the states of the notifications that the action changes.
+    fn changed(&self) -> &'static [OutboxState] {
+        use OutboxState::{Dropped, Failed, Pending, Unrouted};
+        match self {
+            Self::List { .. } => &[],
+            Self::Retry { .. } => &[Pending, Unrouted, Failed, Dropped],
+            Self::Drop { .. } => &[Pending, Unrouted],
+        }
+    }
+}
+
 impl OutboxArgs {
     /// Adds what is wrong with the settings to `problems`.
     pub fn validate(&self, problems: &mut Problems) {
         self.mysql.validate(problems);
-        let OutboxFilterArgs { state, customer_id, recipient, id, older_than } = &self.filter;
-        problems.require(id.len() <= IDS_MAX, || format!("--id takes at most {IDS_MAX} numbers"));
-        let filtered = state.is_some()
-            || customer_id.is_some()
-            || recipient.is_some()
-            || !id.is_empty()
-            || older_than.is_some();
-        let may_be: &[OutboxState] = match &self.action {
+        problems.require(self.filter.id.len() <= IDS_MAX, || {
+            format!("--id takes at most {IDS_MAX} numbers")
+        });
+        match &self.action {
             OutboxAction::List { limit, .. } => {
                 problems.require(*limit >= 1, || "--limit must be at least 1".into());
                 return;
             }
-            OutboxAction::Retry { .. } => &RETRIED,
+            OutboxAction::Retry { .. } => {}
             OutboxAction::Drop { reason, .. } => {
                 let length = reason.trim().chars().count();
                 problems.require((1..=REASON_CHARS_MAX).contains(&length), || {
                     format!("--reason must have 1 to {REASON_CHARS_MAX} characters")
                 });
-                &DROPPED
             }
-        };
-        problems.require(filtered, || {
+        }
+        problems.require(self.filter != OutboxFilterArgs::default(), || {
             "say which notifications: --id, --state, --customer-id, --recipient or --older-than"
                 .into()
         });
-        problems.require(state.is_none_or(|state| may_be.contains(&state)), || {
-            let words: Vec<_> = may_be.iter().map(|state| state.as_str()).collect();
+        let changed = self.action.changed();
+        problems.require(self.filter.state.is_none_or(|state| changed.contains(&state)), || {
+            let words: Vec<_> = changed.iter().map(|state| state.as_str()).collect();
             format!("--state must be {} here: others cannot be changed", words.join(", "))
         });
     }
 
-    /// Returns the filter of the selected rows, among those in the given states. When rows are
-    /// changed, a digest stands for all its rows.
-    pub(super) fn filter(&self, states: &[OutboxState]) -> OutboxFilter {
+    /// Returns the filter of the selected rows. When rows are changed, a digest stands for all its
+    /// rows.
+    fn filter(&self) -> OutboxFilter {
         let given = &self.filter;
-        let states = given.state.as_ref().map_or(states, std::slice::from_ref);
+        let states = given.state.as_ref().map_or(self.action.changed(), std::slice::from_ref);
         OutboxFilter {
             states: states.iter().map(|state| state.as_str()).collect(),
             ids: given.id.clone(),
@@ -176,4 +187,81 @@ impl OutboxArgs {
             whole: !matches!(self.action, OutboxAction::List { .. }),
         }
     }
+
+    /// Runs the command. Prints the result on standard output.
+    pub async fn run(&self) -> anyhow::Result<ExitCode> {
+        let pool = self.mysql.connect(&self.zone.zone).context("--mysql-url")?;
+        let (outbox, filter) = (Outbox::new(pool), self.filter());
+        let out = &mut io::stdout();
+        let (dry_run, reason) = match &self.action {
+            OutboxAction::List { limit, json } => {
+                print(&outbox.list(&filter, *limit).await?, *json, out)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            OutboxAction::Retry { dry_run } => (*dry_run, None),
+            OutboxAction::Drop { reason, dry_run } => (*dry_run, Some(reason.trim())),
+        };
+        let rows = outbox.list(&filter, CHANGED_MAX).await?;
+        let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+        let done = if reason.is_some() { "dropped" } else { "made due" };
+        if dry_run {
+            print(&rows, false, out)?;
+            writeln!(out, "{} notification(s) would be {done}", rows.len())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let changed = match reason {
+            Some(reason) => outbox.discard(&ids, reason).await?,
+            None => outbox.retry(&ids).await?,
+        };
+        writeln!(out, "{changed} notification(s) {done}")?;
+        Ok(ExitCode::SUCCESS)
+    }
 }
+
+/// Names of the table's columns.
+const COLUMNS: [&str; 11] = [
+    "id",
+    "state",
+    "customer",
+    "recipient",
+    "device",
+    "what",
+    "attempts",
+    "age",
+    "due in",
+    "errcode",
+    "why",
+];
+
+fn print(rows: &[OutboxRow], json: bool, out: &mut impl Write) -> io::Result<()> {
+    if json {
+        return print_json(&rows, out);
+    }
+    table(COLUMNS, [Align::Left; COLUMNS.len()], rows.iter().map(line), out)
+}
+
+fn line(row: &OutboxRow) -> [String; COLUMNS.len()] {
+    let state = match row.digest_id {
+        Some(digest) => format!("{} in {digest}", row.state),
+        None if row.uncertain => format!("{}, uncertain", row.state),
+        None => row.state.clone(),
+    };
+    let waits = matches!(row.state.as_str(), "pending" | "unrouted");
+    [
+        row.id.to_string(),
+        state,
+        row.customer_id.to_string(),
+        row.recipient.clone(),
+        row.device_sn.clone().unwrap_or_default(),
+        row.transition.clone(),
+        row.attempts.to_string(),
+        format!("{}s", row.age_seconds),
+        if waits { format!("{}s", row.due_in_seconds.max(0)) } else { String::new() },
+        row.last_errcode.map(|code| code.to_string()).unwrap_or_default(),
+        row.last_error.clone().unwrap_or_default(),
+    ]
+}
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

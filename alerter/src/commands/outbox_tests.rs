@@ -1,9 +1,7 @@
 use ljwx_service::config::ConfigError;
 
-use super::args::{OutboxArgs, OutboxState};
-use super::run::print;
+use super::*;
 use crate::Config;
-use crate::notify::outbox::OutboxRow;
 
 fn parse(arguments: &[&str]) -> Result<OutboxArgs, Vec<String>> {
     let arguments = [&["alerter", "outbox", "--mysql-url", "mysql://u@h/d"], arguments].concat();
@@ -49,10 +47,10 @@ fn what_changes_the_outbox_says_which_notifications_it_means() {
 #[test]
 fn without_a_state_only_those_are_meant_that_can_be_changed() {
     let config = parse(&["drop", "--older-than", "30m", "--reason", "over"]).unwrap();
-    let filter = config.filter(&[OutboxState::Pending]);
-    assert_eq!((filter.states, filter.whole), (vec!["pending"], true));
+    let filter = config.filter();
+    assert_eq!((filter.states, filter.whole), (vec!["pending", "unrouted"], true));
     let config = parse(&["list", "--state", "sent", "--customer-id", "7"]).unwrap();
-    let filter = config.filter(&[]);
+    let filter = config.filter();
     assert_eq!((filter.states, filter.customer_id, filter.whole), (vec!["sent"], Some(7), false));
 }
 
