@@ -67,7 +67,7 @@ impl BacktestReport {
             RuleLine { id, alert_type, a, b }
         });
         let rules = rules.collect();
-        let [a, b] = sets.map(|named| named.name);
+        let [a, b] = sets.each_ref().map(|named| named.name.clone());
         let (too_many_devices, differences) = (found.too_many_devices, found.differences);
         Self { from, to, a, b, records, rules, too_many_devices, differences }
     }

@@ -1,5 +1,4 @@
-//! Finds what needs attention: rules that never fire, rules that never stop, and gaps in the
-//! figures.
+//! Finds what needs attention: rules that never fire, and gaps in the figures.
 //!
 //! Pure.
 
@@ -7,11 +6,9 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::aggregate::RuleStats;
-use crate::commands::report::query::ReportQuery;
+use super::query::ReportQuery;
 use crate::notify::outbox::KEPT_DAYS;
 use crate::rules::index::RuleSet;
-use crate::rules::rule::Rule;
 
 /// An active rule that did not fire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,64 +21,27 @@ pub struct NeverFired {
     pub alert_type: String,
 }
 
-/// A rule that fires all day on some devices of a tenant, so that people ignore it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AllDay {
-    /// The rule.
-    pub rule_id: i64,
-    /// The tenant.
-    pub customer_id: i64,
-    /// Number of devices.
-    pub devices: u64,
-    /// The device on which the rule is noisiest.
-    pub device_sn: String,
-    /// Share of the period in which an episode was open on that device, 0 to 1.
-    pub open_share: f64,
-    /// Most episodes of one day on that device.
-    pub episodes_a_day: u64,
-}
-
 /// Returns the active rules that are not among the `seen`, of one tenant or of all.
 pub fn never_fired(
-    rules: Vec<Rule>,
+    rules: &RuleSet,
     customer_id: Option<i64>,
     seen: &BTreeSet<i64>,
 ) -> Vec<NeverFired> {
-    let silent = |rule: &Rule| {
-        (rule.enabled && !seen.contains(&rule.id)).then(|| NeverFired {
+    let rules: Vec<_> = match customer_id {
+        // Of a tenant's rules, include those of the template that the tenant does not override.
+        Some(customer_id) => rules.of(customer_id).iter().collect(),
+        None => rules.all().iter().filter(|rule| rule.enabled).collect(),
+    };
+    let silent = rules.into_iter().filter(|rule| !seen.contains(&rule.id));
+    let mut found: Vec<_> = silent
+        .map(|rule| NeverFired {
             rule_id: rule.id,
             customer_id: rule.customer_id,
             alert_type: rule.alert_type().to_owned(),
         })
-    };
-    let mut found: Vec<_> = match customer_id {
-        // Of a tenant's rules, include those of the template that the tenant does not override.
-        Some(customer_id) => {
-            let rules = RuleSet::new(rules);
-            rules.of(customer_id).iter().filter_map(|rule| silent(rule)).collect()
-        }
-        None => rules.iter().filter_map(silent).collect(),
-    };
+        .collect();
     found.sort_by_key(|one| one.rule_id);
     found
-}
-
-/// Returns the rules that fire all day.
-pub fn all_day(tallies: &[RuleStats]) -> Vec<AllDay> {
-    tallies
-        .iter()
-        .filter_map(|tally| {
-            let loudest = tally.loudest.clone()?;
-            Some(AllDay {
-                rule_id: tally.rule_id,
-                customer_id: tally.customer_id,
-                devices: tally.loud_devices,
-                device_sn: loudest.device_sn,
-                open_share: loudest.open_share,
-                episodes_a_day: loudest.episodes_a_day,
-            })
-        })
-        .collect()
 }
 
 /// Returns notes on what the figures do not include.
@@ -119,16 +79,12 @@ mod tests {
 
     #[test]
     fn a_rule_in_force_that_never_fired_is_named() {
-        let rules = || {
-            vec![
-                rule(json!({"id": 1, "customer_id": 0})),
-                rule(json!({"id": 2, "customer_id": 0, "physical_sign": "stress"})),
-                rule(json!({"id": 3, "customer_id": 7})),
-                rule(
-                    json!({"id": 4, "customer_id": 8, "physical_sign": "step", "is_enabled": false}),
-                ),
-            ]
-        };
+        let rules = RuleSet::new([
+            rule(json!({"id": 1, "customer_id": 0})),
+            rule(json!({"id": 2, "customer_id": 0, "physical_sign": "stress"})),
+            rule(json!({"id": 3, "customer_id": 7})),
+            rule(json!({"id": 4, "customer_id": 8, "physical_sign": "step", "is_enabled": false})),
+        ]);
         for (customer_id, seen, expected) in [
             (None, &[][..], &[1, 2, 3][..]),
             (None, &[2, 3], &[1]),
@@ -138,7 +94,7 @@ mod tests {
             (Some(9), &[1], &[2]),
         ] {
             let seen = seen.iter().copied().collect();
-            let found = never_fired(rules(), customer_id, &seen);
+            let found = never_fired(&rules, customer_id, &seen);
             let ids: Vec<_> = found.iter().map(|one| one.rule_id).collect();
             assert_eq!(ids, expected, "{customer_id:?} {seen:?}");
         }

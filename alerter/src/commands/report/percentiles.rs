@@ -35,10 +35,10 @@ impl Percentiles {
     /// Keeps every second value. The number of values seen is then a multiple of the new interval,
     /// so the next value is kept too.
     fn thin_out(&mut self) {
-        let mut at = 0_usize;
+        let mut kept = false;
         self.values.retain(|_| {
-            at += 1;
-            at % 2 == 1
+            kept = !kept;
+            kept
         });
         self.every *= 2;
     }

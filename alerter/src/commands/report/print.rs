@@ -4,10 +4,15 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use ljwx_service::text::{Align, table_of};
+use ljwx_service::text::Align;
 
-use super::assemble::{AlertReport, RuleSummary};
+use super::aggregate::RuleSummary;
+use super::assemble::AlertReport;
+use crate::commands::layout::table;
+use crate::commands::print_json;
 use crate::mysql::suppressed_counts::{COOLDOWN, FLAPPING, SILENCED};
+use crate::notify::wechat::escape::shortened;
+use crate::rules::rule::TEMPLATE_TENANT;
 
 /// Longest kind of alert that is printed whole, in characters.
 const ALERT_CHARS_MAX: usize = 20;
@@ -34,14 +39,16 @@ const NOTIFICATIONS: [&str; 12] = [
     "flaps",
 ];
 
+/// Reasons for a suppressed notification that have a column.
+const REASONS: [&str; 3] = [COOLDOWN, FLAPPING, SILENCED];
+
 /// Names of the columns about failures.
 const FAILURES: [&str; 6] = ["rule", "tenant", "channel", "outcome", "errcode", "count"];
 
 /// Prints the report.
 pub fn print(report: &AlertReport, json: bool, out: &mut impl Write) -> io::Result<()> {
     if json {
-        serde_json::to_writer_pretty(&mut *out, report)?;
-        return writeln!(out);
+        return print_json(report, out);
     }
     let tenant = report.customer_id.map(|id| format!(", tenant {id}")).unwrap_or_default();
     writeln!(out, "{} to {} ({}){tenant}\n", report.from, report.to, report.time_zone)?;
@@ -56,38 +63,35 @@ pub fn print(report: &AlertReport, json: bool, out: &mut impl Write) -> io::Resu
 fn tables(lines: &[RuleSummary], out: &mut impl Write) -> io::Result<()> {
     let mut sides = [Align::Right; EPISODES.len()];
     sides[2] = Align::Left;
-    table_of(sides, &with_head(EPISODES, lines.iter().map(episodes)), out)?;
+    table(EPISODES, sides, lines.iter().map(episodes), out)?;
     writeln!(
         out,
         "lasted: median of those that ended; e: from the event to the first delivery, r: from the \
          recording\n"
     )?;
     let sides = [Align::Right; NOTIFICATIONS.len()];
-    table_of(sides, &with_head(NOTIFICATIONS, lines.iter().map(notifications)), out)?;
+    table(NOTIFICATIONS, sides, lines.iter().map(notifications), out)?;
     writeln!(out, "cooldown to other: not sent, and why; flaps: devices that began to flap")?;
     let failures: Vec<_> = lines.iter().flat_map(failures).collect();
     if !failures.is_empty() {
         writeln!(out)?;
         let (left, right) = (Align::Left, Align::Right);
-        let sides = [right, right, left, left, right, right];
-        table_of(sides, &with_head(FAILURES, failures), out)?;
+        table(FAILURES, [right, right, left, left, right, right], failures, out)?;
     }
     Ok(())
 }
 
-fn with_head<const N: usize>(
-    head: [&str; N],
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> Vec<[String; N]> {
-    std::iter::once(head.map(str::to_owned)).chain(rows).collect()
+/// Formats a value, or its absence.
+fn or_dash<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
+    value.map_or_else(|| "-".to_owned(), text)
 }
 
 fn episodes(line: &RuleSummary) -> [String; EPISODES.len()] {
-    let time = |milliseconds: Option<i64>| milliseconds.map_or_else(|| "-".to_owned(), short);
+    let time = |milliseconds| or_dash(milliseconds, short);
     [
         line.rule_id.to_string(),
         line.customer_id.to_string(),
-        shortened(&line.alert_type),
+        shortened(&line.alert_type, ALERT_CHARS_MAX),
         line.episodes.to_string(),
         line.told.to_string(),
         line.open.to_string(),
@@ -107,8 +111,8 @@ fn notifications(line: &RuleSummary) -> [String; NOTIFICATIONS.len()] {
     }
     let outcome = |name| outcomes.get(name).copied().unwrap_or_default().to_string();
     let reason = |name| line.suppressed.get(name).copied().unwrap_or_default();
-    let known = [COOLDOWN, FLAPPING, SILENCED];
-    let other: i64 = line.suppressed.values().sum::<i64>() - known.map(reason).iter().sum::<i64>();
+    let other: i64 =
+        line.suppressed.values().sum::<i64>() - REASONS.map(reason).iter().sum::<i64>();
     [
         line.rule_id.to_string(),
         line.customer_id.to_string(),
@@ -121,29 +125,29 @@ fn notifications(line: &RuleSummary) -> [String; NOTIFICATIONS.len()] {
         reason(FLAPPING).to_string(),
         reason(SILENCED).to_string(),
         other.to_string(),
-        line.flaps.map_or_else(|| "-".to_owned(), |flaps| flaps.to_string()),
+        or_dash(line.flaps, |flaps| flaps.to_string()),
     ]
 }
 
 /// Returns the notifications that reached no recipient, and failed attempts.
-fn failures(line: &RuleSummary) -> impl Iterator<Item = [String; FAILURES.len()]> {
+fn failures(line: &RuleSummary) -> Vec<[String; FAILURES.len()]> {
+    let row = |channel: &str, outcome: &str, errcode: Option<i64>, count: i64| {
+        [
+            line.rule_id.to_string(),
+            line.customer_id.to_string(),
+            channel.to_owned(),
+            outcome.replace('_', " "),
+            or_dash(errcode, |errcode| errcode.to_string()),
+            count.to_string(),
+        ]
+    };
     let went_wrong = |outcome: &str| {
         matches!(outcome, "failed" | "dropped" | "refused" | "unrouted" | "attempt_failed")
     };
-    let sent = line.notifications.iter().filter(move |one| went_wrong(&one.outcome));
-    let sent = sent.map(|one| {
-        let errcode = one.errcode.map_or_else(|| "-".to_owned(), |errcode| errcode.to_string());
-        (one.channel.clone(), one.outcome.replace('_', " "), errcode, one.notifications)
-    });
-    let known = [COOLDOWN, FLAPPING, SILENCED];
-    let nobody =
-        line.suppressed.iter().filter(move |(reason, _)| !known.contains(&reason.as_str()));
-    let nobody = nobody
-        .map(|(reason, count)| ("-".to_owned(), reason.replace('_', " "), "-".to_owned(), *count));
-    sent.chain(nobody).map(|(channel, outcome, errcode, count)| {
-        let (rule_id, customer_id) = (line.rule_id.to_string(), line.customer_id.to_string());
-        [rule_id, customer_id, channel, outcome, errcode, count.to_string()]
-    })
+    let sent = line.notifications.iter().filter(|one| went_wrong(&one.outcome));
+    let sent = sent.map(|one| row(&one.channel, &one.outcome, one.errcode, one.notifications));
+    let nobody = line.suppressed.iter().filter(|(reason, _)| !REASONS.contains(&reason.as_str()));
+    sent.chain(nobody.map(|(reason, count)| row("-", reason, None, *count))).collect()
 }
 
 fn findings(report: &AlertReport, out: &mut impl Write) -> io::Result<()> {
@@ -151,27 +155,23 @@ fn findings(report: &AlertReport, out: &mut impl Write) -> io::Result<()> {
         writeln!(out)?;
     }
     for rule in &report.all_day {
-        let more = if rule.devices > 1 {
-            format!(", {} such devices", rule.devices)
-        } else {
-            String::new()
-        };
+        let more = (rule.devices > 1).then(|| format!(", {} such devices", rule.devices));
         writeln!(
             out,
             "fires all day: rule {}, tenant {}: device {} open {:.0} % of the time, {} episodes on \
-             its worst day{more}",
+             its worst day{}",
             rule.rule_id,
             rule.customer_id,
             rule.device_sn,
             rule.open_share * 100.0,
-            rule.episodes_a_day
+            rule.episodes_a_day,
+            more.unwrap_or_default()
         )?;
     }
     for rule in &report.never_fired {
-        let whose = if rule.customer_id == 0 {
-            "of all tenants".to_owned()
-        } else {
-            format!("of tenant {}", rule.customer_id)
+        let whose = match rule.customer_id {
+            TEMPLATE_TENANT => "of all tenants".to_owned(),
+            customer_id => format!("of tenant {customer_id}"),
         };
         writeln!(out, "never fired: rule {} {whose} ({})", rule.rule_id, rule.alert_type)?;
     }
@@ -179,13 +179,6 @@ fn findings(report: &AlertReport, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "note: {note}")?;
     }
     Ok(())
-}
-
-fn shortened(alert_type: &str) -> String {
-    if alert_type.chars().count() <= ALERT_CHARS_MAX {
-        return alert_type.to_owned();
-    }
-    alert_type.chars().take(ALERT_CHARS_MAX - 1).chain(['…']).collect()
 }
 
 /// Formats a time in at most six characters, such as 850ms, 12s, 3m20s, 2h05m, 4d12h.

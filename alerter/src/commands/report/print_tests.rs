@@ -1,6 +1,7 @@
 use super::*;
+use crate::commands::report::aggregate::AllDay;
 use crate::commands::report::counts::NotificationGroup;
-use crate::commands::report::findings::{AllDay, NeverFired};
+use crate::commands::report::findings::NeverFired;
 
 fn notifications(
     channel: &str,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use ljwx_reading::wall_text;
+use ljwx_service::config::TimeArg;
 
 /// The subject of a report.
 #[derive(Debug, Clone)]
@@ -33,8 +34,7 @@ impl ReportQuery {
 
     /// Converts a time of the tables. A time that occurs twice means the earlier instant.
     pub(super) fn at_ms(&self, wall: DateTime) -> i64 {
-        let at = self.zone.to_ambiguous_timestamp(wall).compatible();
-        at.map_or(i64::MAX, Timestamp::as_millisecond)
+        TimeArg::Wall(wall).at_ms(&self.zone)
     }
 
     /// Returns the first and the last day that the period touches.
