@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use ljwx_alerter::commands::backtest::backtest;
-use ljwx_alerter::commands::run;
+use ljwx_alerter::commands::{accounts, run, send_test};
 use ljwx_alerter::{App, Config};
 
 fn main() -> ExitCode {
@@ -19,8 +19,8 @@ fn main() -> ExitCode {
             async |_, stop| backtest(&config, stop).await,
         ),
         Config::Recipients(command) => run(command.run()),
-        Config::Accounts(command) => run(command.run()),
-        Config::SendTest(config) => run(config.run()),
+        Config::Accounts(command) => run(accounts::run(&command)),
+        Config::SendTest(config) => run(send_test::run(&config)),
         Config::Silence(command) => ljwx_service::lifecycle::run(
             || command.tables().telemetry.init(ljwx_alerter::SERVICE),
             async |_, _| command.run().await,

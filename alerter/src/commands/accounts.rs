@@ -47,38 +47,45 @@ impl AccountsCommand {
         config.mysql.validate(problems);
         config.wechat.validate(problems);
     }
+}
 
-    /// Runs the command. Prints the result on standard output.
-    pub async fn run(&self) -> anyhow::Result<ExitCode> {
-        let Self::Check(config) = self;
-        let out = &mut io::stdout();
-        let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
-        let table = recipients::all_accounts(pool).await.context("cannot read the accounts")?;
-        let wanted = |of: Option<i64>| config.customer_id.is_none() || of == config.customer_id;
-        let faults: Vec<_> =
-            table.faults.iter().filter(|fault| wanted(fault.customer_id)).collect();
-        let accounts = accounts(&table, config);
-        let mut all_ok = faults.is_empty() && !accounts.is_empty();
-        if faults.is_empty() && accounts.is_empty() {
-            print("no account", &["enter one in t_wechat_alarm_config".to_owned()], None, out)?;
-        }
-        for fault in faults {
-            let whose = fault.customer_id.map_or_else(|| "no tenant".to_owned(), tenant);
-            print(&whose, std::slice::from_ref(&fault.text), None, out)?;
-        }
-        for (whose, accounts, channel) in accounts {
-            // A client for each account: a client keeps the tokens of accounts by their names, and
-            // the token of one tenant would hide the wrong secret of another.
-            let platforms = Platforms::new(&config.wechat, None);
-            let platforms = platforms.context("cannot create the HTTP clients")?;
-            let checked = platforms.check(&accounts, channel).await;
-            let found = checked.unwrap_or_else(|failure| vec![failure.advice()]);
-            let name = accounts.name(channel).unwrap_or_default();
-            print(&format!("{whose}, {name}"), &found, hint(&accounts, channel), out)?;
-            all_ok &= found.is_empty();
-        }
-        Ok(if all_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+/// Runs the command. Prints the result on standard output.
+pub async fn run(command: &AccountsCommand) -> anyhow::Result<ExitCode> {
+    let AccountsCommand::Check(config) = command;
+    let out = &mut io::stdout();
+    let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
+    let table = recipients::all_accounts(pool).await.context("cannot read the accounts")?;
+    let (faults, accounts) = (faults(&table, config.customer_id), accounts(&table, config));
+    let mut all_ok = faults.is_empty() && !accounts.is_empty();
+    if faults.is_empty() && accounts.is_empty() {
+        print("no account", &["enter one in t_wechat_alarm_config".to_owned()], None, out)?;
     }
+    for (whose, text) in faults {
+        print(&whose, &[text], None, out)?;
+    }
+    for (whose, accounts, channel) in accounts {
+        // A client for each account: a client keeps the tokens of accounts by their names, and the
+        // token of one tenant would hide the wrong secret of another.
+        let platforms = Platforms::new(&config.wechat, None);
+        let platforms = platforms.context("cannot create the HTTP clients")?;
+        let checked = platforms.check(&accounts, channel).await;
+        let found = checked.unwrap_or_else(|failure| vec![failure.advice()]);
+        let name = accounts.name(channel).unwrap_or_default();
+        print(&format!("{whose}, {name}"), &found, hint(&accounts, channel), out)?;
+        all_ok &= found.is_empty();
+    }
+    Ok(if all_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Returns the faults of rows, each with its tenant in words.
+fn faults(table: &TenantAccounts, customer_id: Option<i64>) -> Vec<(String, String)> {
+    let wanted = |of: Option<i64>| customer_id.is_none() || of == customer_id;
+    let faults = table.faults.iter().filter(|fault| wanted(fault.customer_id));
+    let in_words = faults.map(|fault| {
+        let whose = fault.customer_id.map_or_else(|| "no tenant".to_owned(), tenant);
+        (whose, fault.text.clone())
+    });
+    in_words.collect()
 }
 
 /// Returns the accounts to check, each with its tenant in words and its channel.

@@ -119,48 +119,48 @@ impl SendTestArgs {
         );
         Ok(own)
     }
+}
 
-    /// Runs the command. Prints the result on standard output.
-    pub async fn run(&self) -> anyhow::Result<ExitCode> {
-        let out = &mut io::stdout();
-        let Self { customer_id, what, severity, .. } = *self;
-        let pool = self.mysql.connect(&self.zone.zone).context("--mysql-url")?;
-        let directory = Directory::new(pool, self.wechat.accounts());
-        let accounts = directory.accounts(customer_id).await?;
-        let addresses = self.addresses(&directory).await?;
-        // Without Redis: both platforms give every caller the same token.
-        let platforms =
-            Platforms::new(&self.wechat, None).context("cannot create the HTTP clients")?;
-        let notice = notice(what, severity, self.zone.zone.to_datetime(Timestamp::now()));
-        let mut all_sent = true;
-        for address in addresses {
-            let channel = address.channel;
-            let id = Uuid::new_v4().simple().to_string();
-            let request = wechat::request(&accounts, &address, &id, &notice).with_context(|| {
-                format!(
-                    "tenant {customer_id} has no account for {address}: see `alerter accounts check`"
-                )
-            })?;
-            writeln!(out, "{} to {address}", accounts.name(channel).unwrap_or_default())?;
-            if let Some(until) = directory.addresses.disabled_until(customer_id, &address).await? {
-                writeln!(out, "disabled until {until}: alerts do not use this address")?;
-            }
-            print_fields(&request, out)?;
-            if self.dry_run {
-                writeln!(out, "not sent: --dry-run")?;
-                continue;
-            }
-            match platforms.send(&accounts, channel, &request).await {
-                Ok(()) => writeln!(out, "sent: errcode 0")?,
-                Err(failure) => {
-                    let sent = if failure.uncertain { "perhaps sent" } else { "not sent" };
-                    writeln!(out, "{sent}: {}", one_line(&failure.advice()))?;
-                    all_sent = false;
-                }
+/// Runs the command. Prints the result on standard output.
+pub async fn run(config: &SendTestArgs) -> anyhow::Result<ExitCode> {
+    let out = &mut io::stdout();
+    let SendTestArgs { customer_id, what, severity, .. } = *config;
+    let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
+    let directory = Directory::new(pool, config.wechat.accounts());
+    let accounts = directory.accounts(customer_id).await?;
+    let addresses = config.addresses(&directory).await?;
+    // Without Redis: both platforms give every caller the same token.
+    let platforms =
+        Platforms::new(&config.wechat, None).context("cannot create the HTTP clients")?;
+    let notice = notice(what, severity, config.zone.zone.to_datetime(Timestamp::now()));
+    let mut all_sent = true;
+    for address in addresses {
+        let channel = address.channel;
+        let id = Uuid::new_v4().simple().to_string();
+        let request = wechat::request(&accounts, &address, &id, &notice).with_context(|| {
+            format!(
+                "tenant {customer_id} has no account for {address}: see `alerter accounts check`"
+            )
+        })?;
+        writeln!(out, "{} to {address}", accounts.name(channel).unwrap_or_default())?;
+        if let Some(until) = directory.addresses.disabled_until(customer_id, &address).await? {
+            writeln!(out, "disabled until {until}: alerts do not use this address")?;
+        }
+        print_fields(&request, out)?;
+        if config.dry_run {
+            writeln!(out, "not sent: --dry-run")?;
+            continue;
+        }
+        match platforms.send(&accounts, channel, &request).await {
+            Ok(()) => writeln!(out, "sent: errcode 0")?,
+            Err(failure) => {
+                let sent = if failure.uncertain { "perhaps sent" } else { "not sent" };
+                writeln!(out, "{sent}: {}", one_line(&failure.advice()))?;
+                all_sent = false;
             }
         }
-        Ok(if all_sent { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+    Ok(if all_sent { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Returns the notice of a test message.

@@ -2,15 +2,12 @@
 //!
 //! Pure. Rows of the platform, entries of a file and `rules check` are validated in the same way.
 
-mod active_hours;
-mod channels;
 pub mod fields;
 pub mod lints;
 mod policy;
 mod rule;
 pub mod together;
 mod trigger;
-mod windows;
 
 use serde_json::{Map, Value};
 
@@ -64,26 +61,25 @@ pub fn check(fields: &Map<String, Value>, place: usize) -> CheckedRule {
     let id = form.whole("id", 0, 1, i64::MAX);
     let known = (id > 0).then_some(id);
     let done =
-        |checked| CheckedRule { id: known, checked, warnings: Vec::new(), form: written(fields) };
+        |checked, warnings| CheckedRule { id: known, checked, warnings, form: written(fields) };
     if form.flag("is_deleted", false) {
-        return done(RuleStatus::Deleted);
+        return done(RuleStatus::Deleted, Vec::new());
     }
     if form.text("physical_sign").as_deref() == Some("event") {
-        return done(RuleStatus::Event);
+        return done(RuleStatus::Event, Vec::new());
     }
-    if known.is_none() && form.has_no_error() {
+    if known.is_none() && form.problems.is_empty() {
         form.add_error("id", "is missing: give the rule a number of its own");
     }
     let rule = rule(&mut form, id, fields);
-    let mut warnings: Vec<_> = form.take_doubts().into_iter().map(RuleWarning::Doubt).collect();
-    let checked = match rule {
-        Some(rule) if form.has_no_error() => {
+    let mut warnings: Vec<_> = form.doubts.into_iter().map(RuleWarning::Doubt).collect();
+    match rule {
+        Some(rule) if form.problems.is_empty() => {
             warnings.extend(lints(&rule));
-            RuleStatus::Valid(Box::new(rule))
+            done(RuleStatus::Valid(Box::new(rule)), warnings)
         }
-        _ => RuleStatus::Invalid(form.into_errors()),
-    };
-    CheckedRule { id: known, checked, warnings, form: written(fields) }
+        _ => done(RuleStatus::Invalid(form.problems), warnings),
+    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,18 @@
 //! Reads a rule from its form. Every field is read, so that all problems are listed.
 //!
-//! Pure. The groups of fields belong to `trigger`, `policy`, `active_hours` and `channels`.
+//! Pure. Two groups of fields belong to `trigger` and `policy`. [`ActiveHours`] decides whether the
+//! rule may open an episode at a given time, and [`crate::notify::recipients`] whom the channels
+//! reach.
 
+use jiff::civil::Time;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::active_hours::effective;
-use super::channels::channels;
-use super::fields::{FIELDS, RuleFields, SECONDS_MAX};
+use super::fields::{FIELDS, RuleFields};
 use super::policy::policy;
 use super::trigger::trigger;
-use crate::rules::rule::{Rule, Trigger};
+use crate::rules::channel::Channels;
+use crate::rules::rule::{ALL_DAYS, ActiveHours, Rule, Trigger};
 use crate::rules::template::{DEFAULT_TEMPLATE, NO_DATA_TEMPLATE, Template};
 
 /// Longest rule type, in characters: the limit of the platform's column.
@@ -34,33 +36,23 @@ pub(super) fn rule(
     } else {
         fingerprint(fields)
     };
-    // Read every field before the first `?`, so that all problems are listed.
-    let enabled = form.flag("is_enabled", true);
-    let priority = form.whole("priority_level", 3, 1, 5);
-    let effective = effective(form);
-    let channels = channels(form);
-    let message = message(form, absence);
-    let rule_type = text(form, "rule_type", RULE_TYPE_CHARS_MAX).unwrap_or_default();
-    let stale_after = form
-        .value("stale_after_seconds")
-        .is_some()
-        .then(|| form.whole("stale_after_seconds", 0, 1, SECONDS_MAX));
     Some(Rule {
         id,
         version,
         customer_id,
-        rule_type,
-        trigger: watch?,
-        enabled,
-        // At most 5, so it fits.
-        priority: priority as u8,
-        effective,
         policy,
-        stale_after_ms: stale_after.map(|seconds| seconds * 1000),
-        channels,
-        message: message?,
+        enabled: form.flag("is_enabled", true),
+        // At most 5, so it fits.
+        priority: form.whole("priority_level", 3, 1, 5) as u8,
+        effective: effective(form),
+        channels: channels(form),
+        rule_type: text(form, "rule_type", RULE_TYPE_CHARS_MAX).unwrap_or_default(),
+        stale_after_ms: form.optional_milliseconds("stale_after_seconds"),
         // Set by the code that accepts the rule.
         from_ms: 0,
+        // Last, because nothing is read once one of these is missing.
+        message: message(form, absence)?,
+        trigger: watch?,
     })
 }
 
@@ -79,6 +71,93 @@ fn message(form: &mut RuleFields<'_>, absence: bool) -> Option<Template> {
     let text = text(form, "alert_message", MESSAGE_CHARS_MAX);
     let text = text.unwrap_or_else(|| default.to_owned());
     Template::parse(&text).map_err(|problem| form.add_error("alert_message", problem)).ok()
+}
+
+/// Reads when the rule may open an episode, and records the problems.
+fn effective(form: &mut RuleFields<'_>) -> ActiveHours {
+    ActiveHours {
+        start: time(form, "effective_time_start"),
+        end: time(form, "effective_time_end"),
+        days: days(form),
+    }
+}
+
+fn time(form: &mut RuleFields<'_>, field: &'static str) -> Option<Time> {
+    let text = form.text(field)?;
+    let time = text.parse().ok();
+    if time.is_none() {
+        form.add_error(field, "must be a time of day such as 22:00:00");
+    }
+    time
+}
+
+fn days(form: &mut RuleFields<'_>) -> u8 {
+    // The platform stores a blank text for every day. A list without a day is a mistake.
+    let words: Vec<String> = match form.value("effective_days") {
+        None => return ALL_DAYS,
+        Some(Value::Array(days)) => days.iter().map(Value::to_string).collect(),
+        Some(Value::String(text)) => {
+            text.trim_matches(['[', ']']).split(',').map(str::to_owned).collect()
+        }
+        Some(other) => vec![other.to_string()],
+    };
+    let day = |word: &String| {
+        let day = word.trim().trim_matches('"').parse::<u8>().ok();
+        day.filter(|day| (1..=7).contains(day))
+    };
+    match words.iter().map(day).collect::<Option<Vec<u8>>>() {
+        Some(listed) if !listed.is_empty() => {
+            listed.into_iter().fold(0, |days, day| days | (1_u8 << day))
+        }
+        _ => {
+            form.add_error(
+                "effective_days",
+                "must list ISO days, 1 (Monday) to 7, as in 1,2,3; leave it out for every day",
+            );
+            ALL_DAYS
+        }
+    }
+}
+
+/// Reads the channels of the rule. Unknown channels are skipped, with a doubt.
+fn channels(form: &mut RuleFields<'_>) -> Channels {
+    let mut words: Vec<String> = match form.value("enabled_channels") {
+        Some(Value::String(text)) if !text.trim_start().starts_with('[') => {
+            text.split(',').map(str::to_owned).collect()
+        }
+        Some(Value::String(_) | Value::Array(_)) => list(form.document("enabled_channels")),
+        Some(_) => {
+            form.add_error("enabled_channels", "must be a list of channels");
+            return Channels::default();
+        }
+        None => Vec::new(),
+    };
+    words.retain(|word| !word.trim().is_empty());
+    if words.is_empty() {
+        // A rule that names no channel is still meant to reach people.
+        words.push(form.text("notification_type").unwrap_or_else(|| "both".to_owned()));
+    }
+    let (mut channels, mut skipped) = (Channels::default(), Vec::new());
+    for word in words {
+        match word.trim().to_lowercase().as_str() {
+            "wechat" => channels.wechat = true,
+            "wecom" => channels.wecom = true,
+            "message" => channels.message = true,
+            "both" => (channels.wechat, channels.message) = (true, true),
+            "log" => channels.log = true,
+            _ => skipped.push(word),
+        }
+    }
+    if !skipped.is_empty() {
+        let skipped = skipped.join(", ");
+        form.doubts.push(format!("notifications by {skipped} are skipped: not configured here"));
+    }
+    channels
+}
+
+fn list(document: Option<Value>) -> Vec<String> {
+    let Some(Value::Array(words)) = document else { return Vec::new() };
+    words.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// Returns a version for a rule without one. It changes with every edit.
