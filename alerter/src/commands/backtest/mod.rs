@@ -137,7 +137,7 @@ pub async fn backtest(config: &BacktestArgs, stop: CancellationToken) -> anyhow:
 fn of_file(flag: &str, path: &Path) -> Result<NamedRules, Vec<String>> {
     let name = path.display().to_string();
     let checks =
-        source_file::load(path).map_err(|error| vec![format!("{flag} {name}: {error}")])?;
+        source_file::load(path).map_err(|error| vec![format!("{flag} {name}: {error:#}")])?;
     let snapshot = RulesSnapshot::new(checks, None);
     if snapshot.refused.is_empty() {
         return Ok(NamedRules { name, set: Arc::new(snapshot.rules) });

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use anyhow::Context;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -47,12 +48,10 @@ impl RulesSnapshot {
     pub async fn read(source: &RuleSource, store: Option<LastGoodStore>) -> anyhow::Result<Self> {
         let checks = source.load().await?;
         let unknown = RuleVersions::default().unknown(&checks);
-        let versions = match store {
-            Some(store) if !unknown.is_empty() => Some(store.versions(&unknown).await?),
-            Some(_) => Some(Vec::new()),
-            None => None,
-        };
-        Ok(Self::new(checks, versions))
+        let Some(store) = store else { return Ok(Self::new(checks, None)) };
+        let versions = store.versions(&unknown).await;
+        let versions = versions.context("cannot read t_alert_rule_last_good")?;
+        Ok(Self::new(checks, Some(versions)))
     }
 
     /// Combines these rules with the stored versions of the invalid ones; `None`: the store was not
@@ -74,11 +73,10 @@ impl RulesSnapshot {
         let mut warnings = HashMap::new();
         for check in &checks {
             if let RuleStatus::Invalid(problems) = &check.checked {
-                let said = |one: &FieldError| format!("{}: {}", one.field, one.message);
                 refused.push(InvalidRule {
                     id: check.id,
                     customer_id: tenant(&check.form),
-                    problems: problems.iter().map(said).collect(),
+                    problems: problems.iter().map(FieldError::reason).collect(),
                     instead: instead(check.id),
                 });
             }

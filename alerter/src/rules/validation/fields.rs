@@ -67,9 +67,16 @@ pub struct FieldError {
     pub message: String,
 }
 
+impl FieldError {
+    /// Returns the field and the problem.
+    pub fn reason(&self) -> String {
+        format!("{}: {}", self.field, self.message)
+    }
+}
+
 impl std::fmt::Display for FieldError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}: {}", self.rule, self.field, self.message)
+        write!(f, "{}: {}", self.rule, self.reason())
     }
 }
 
