@@ -13,15 +13,19 @@ const LAST_MIN: usize = 30;
 /// Gap between two columns.
 const GAP: &str = "  ";
 
-/// Prints a table with a head above each column.
-pub fn table<const N: usize>(
-    heads: [&str; N],
-    sides: [Align; N],
-    rows: impl IntoIterator<Item = [String; N]>,
+/// A column of a table: its head, its alignment, and the text of a row's cell.
+pub type Column<'a, T> = (&'static str, Align, &'a dyn Fn(&T) -> String);
+
+/// Prints a table with a line for each row, below the heads.
+pub fn table<T, const N: usize>(
+    rows: &[T],
+    columns: [Column<'_, T>; N],
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let rows: Vec<_> = std::iter::once(heads.map(str::to_owned)).chain(rows).collect();
-    table_of(sides, &rows, out)
+    let heads = columns.map(|(head, ..)| head.to_owned());
+    let cells = rows.iter().map(|row| columns.map(|(.., cell)| cell(row)));
+    let lines: Vec<[String; N]> = std::iter::once(heads).chain(cells).collect();
+    table_of(columns.map(|(_, side, _)| side), &lines, out)
 }
 
 /// Prints rows of `N` cells and a last cell of several lines, which are wrapped at spaces.

@@ -11,9 +11,9 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_service::config::{Problems, ZoneArgs, duration};
-use ljwx_service::text::Align;
+use ljwx_service::text::Align::Left;
 
-use super::layout::table;
+use super::layout::{Column, table};
 use super::print_json;
 use crate::notify::outbox::{Outbox, OutboxFilter, OutboxRow};
 
@@ -218,48 +218,37 @@ impl OutboxArgs {
     }
 }
 
-/// Names of the table's columns.
-const COLUMNS: [&str; 11] = [
-    "id",
-    "state",
-    "customer",
-    "recipient",
-    "device",
-    "what",
-    "attempts",
-    "age",
-    "due in",
-    "errcode",
-    "why",
-];
-
 fn print(rows: &[OutboxRow], json: bool, out: &mut impl Write) -> io::Result<()> {
     if json {
         return print_json(&rows, out);
     }
-    table(COLUMNS, [Align::Left; COLUMNS.len()], rows.iter().map(line), out)
+    let columns: [Column<'_, OutboxRow>; 11] = [
+        ("id", Left, &|row| row.id.to_string()),
+        ("state", Left, &state),
+        ("customer", Left, &|row| row.customer_id.to_string()),
+        ("recipient", Left, &|row| row.recipient.clone()),
+        ("device", Left, &|row| row.device_sn.clone().unwrap_or_default()),
+        ("what", Left, &|row| row.transition.clone()),
+        ("attempts", Left, &|row| row.attempts.to_string()),
+        ("age", Left, &|row| format!("{}s", row.age_seconds)),
+        ("due in", Left, &due_in),
+        ("errcode", Left, &|row| row.last_errcode.map(|code| code.to_string()).unwrap_or_default()),
+        ("why", Left, &|row| row.last_error.clone().unwrap_or_default()),
+    ];
+    table(rows, columns, out)
 }
 
-fn line(row: &OutboxRow) -> [String; COLUMNS.len()] {
-    let state = match row.digest_id {
+fn state(row: &OutboxRow) -> String {
+    match row.digest_id {
         Some(digest) => format!("{} in {digest}", row.state),
         None if row.uncertain => format!("{}, uncertain", row.state),
         None => row.state.clone(),
-    };
+    }
+}
+
+fn due_in(row: &OutboxRow) -> String {
     let waits = matches!(row.state.as_str(), "pending" | "unrouted");
-    [
-        row.id.to_string(),
-        state,
-        row.customer_id.to_string(),
-        row.recipient.clone(),
-        row.device_sn.clone().unwrap_or_default(),
-        row.transition.clone(),
-        row.attempts.to_string(),
-        format!("{}s", row.age_seconds),
-        if waits { format!("{}s", row.due_in_seconds.max(0)) } else { String::new() },
-        row.last_errcode.map(|code| code.to_string()).unwrap_or_default(),
-        row.last_error.clone().unwrap_or_default(),
-    ]
+    if waits { format!("{}s", row.due_in_seconds.max(0)) } else { String::new() }
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use ljwx_ledger::mysql::{MySqlArgs, MySqlPool};
 use ljwx_service::config::{Problems, ZoneArgs};
-use ljwx_service::text::Align;
+use ljwx_service::text::Align::Left;
 use serde::Serialize;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
-use super::layout::table;
+use super::layout::{Column, table};
 use super::print_json;
 use crate::notify::address::{self, DEFAULT_USER, EVERYBODY};
 use crate::rules::channel::Channel;
@@ -244,20 +244,17 @@ async fn find(pool: &MySqlPool, list: &AddressListArgs) -> Result<Vec<AddressRow
 }
 
 fn print(found: &[AddressRow], out: &mut impl Write) -> io::Result<()> {
-    let heads = ["TENANT", "USER", "KIND", "ADDRESS", "ADDED", "REFUSED", "ERRCODE"];
-    let none = || "-".to_owned();
-    let rows = found.iter().map(|one| {
-        [
-            one.customer_id.to_string(),
-            one.user_id.to_string(),
-            one.kind.clone(),
-            one.address.clone(),
-            one.added_at.clone().unwrap_or_else(none),
-            one.disabled_at.clone().unwrap_or_else(none),
-            one.disabled_errcode.map_or_else(none, |code| code.to_string()),
-        ]
-    });
-    table(heads, [Align::Left; 7], rows, out)
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let columns: [Column<'_, AddressRow>; 7] = [
+        ("TENANT", Left, &|one| one.customer_id.to_string()),
+        ("USER", Left, &|one| one.user_id.to_string()),
+        ("KIND", Left, &|one| one.kind.clone()),
+        ("ADDRESS", Left, &|one| one.address.clone()),
+        ("ADDED", Left, &|one| or_none(&one.added_at)),
+        ("REFUSED", Left, &|one| or_none(&one.disabled_at)),
+        ("ERRCODE", Left, &|one| or_none(&one.disabled_errcode.map(|code| code.to_string()))),
+    ];
+    table(found, columns, out)
 }
 
 #[cfg(test)]

@@ -11,11 +11,12 @@ use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use ljwx_reading::DeviceSn;
 use ljwx_service::config::{Problems, TimeArg, duration};
-use ljwx_service::text::Align;
+use ljwx_service::text::Align::{Left, Right};
 use serde::Serialize;
 use tracing::{info, warn};
 
-use super::{DatabaseArgs, layout, print_json, wall};
+use super::layout::{self, Column};
+use super::{DatabaseArgs, print_json, wall};
 use crate::notify::silences::table::{self, NewSilence, SilenceRow, SilenceState, UNFINISHED_MAX};
 
 /// Latest end of a silence after it was added, because a forgotten silence hides alerts.
@@ -29,10 +30,6 @@ const AUTHOR_CHARS_MAX: usize = 64;
 
 /// Most silences that are listed: the newest.
 const LISTED_MAX: usize = 1_000;
-
-/// Names of the table's columns.
-const COLUMNS: [&str; 8] =
-    ["id", "state", "from", "to", "tenant", "device", "rule", "reason (who)"];
 
 /// The commands of `alerter silence`.
 #[derive(Debug, Clone, Subcommand)]
@@ -269,25 +266,22 @@ fn print(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let any = |number: Option<i64>| number.map_or_else(|| "any".to_owned(), |one| one.to_string());
-    let line = |record: &SilenceRow| {
+    let reason = |record: &SilenceRow| {
         let SilenceRow { author, reason, .. } = record;
         let by = record.ended_by.as_ref().map_or_else(String::new, |by| format!(", ended by {by}"));
-        [
-            record.id.to_string(),
-            record.standing(now).as_str().to_owned(),
-            wall(record.starts_at, zone),
-            wall(record.ended_at.unwrap_or(record.ends_at), zone),
-            any(record.customer_id),
-            record.device_sn.clone().unwrap_or_else(|| "any".to_owned()),
-            any(record.rule_id),
-            format!("{reason} ({author}{by})"),
-        ]
+        format!("{reason} ({author}{by})")
     };
-    let mut sides = [Align::Left; COLUMNS.len()];
-    for numbers in [0, 4, 6] {
-        sides[numbers] = Align::Right;
-    }
-    layout::table(COLUMNS, sides, records.iter().map(line), out)
+    let columns: [Column<'_, SilenceRow>; 8] = [
+        ("id", Right, &|record| record.id.to_string()),
+        ("state", Left, &|record| record.standing(now).as_str().to_owned()),
+        ("from", Left, &|record| wall(record.starts_at, zone)),
+        ("to", Left, &|record| wall(record.ended_at.unwrap_or(record.ends_at), zone)),
+        ("tenant", Right, &|record| any(record.customer_id)),
+        ("device", Left, &|record| record.device_sn.clone().unwrap_or_else(|| "any".to_owned())),
+        ("rule", Right, &|record| any(record.rule_id)),
+        ("reason (who)", Left, &reason),
+    ];
+    layout::table(records, columns, out)
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use ljwx_service::text::Align;
+use ljwx_service::text::{Align, table_of};
 use serde::Serialize;
 
-use super::compare::{Difference, Differences, RuleTotals};
+use super::compare::{Difference, Differences, EpisodeGroup, RuleTotals};
 use super::trial::{BacktestRun, RecordCounts};
-use crate::commands::layout::table;
+use crate::commands::layout::{Column, table};
 use crate::rules::index::RuleSet;
 
 /// A set of rules and its name.
@@ -106,7 +106,7 @@ pub fn print(report: &BacktestReport, out: &mut impl Write) -> io::Result<()> {
 
 fn rules(report: &BacktestReport, out: &mut impl Write) -> io::Result<()> {
     let heads = ["rule", "type", "A episodes", "devices", "told", "B episodes", "devices", "told"];
-    let mut rows = Vec::new();
+    let mut rows = vec![heads.map(str::to_owned)];
     let mut totals = [0; 4];
     for line in &report.rules {
         let (a, b) = (&line.a, &line.b);
@@ -123,29 +123,27 @@ fn rules(report: &BacktestReport, out: &mut impl Write) -> io::Result<()> {
     rows.push(["total".into(), none(), ae, none(), at, be, none(), bt]);
     let mut sides = [Align::Right; 8];
     sides[1] = Align::Left;
-    table(heads, sides, rows, out)
+    table_of(sides, &rows, out)
 }
 
 fn differences(listed: &[Difference], out: &mut impl Write) -> io::Result<()> {
-    let heads = ["device", "rule", "set", "opened", "ended", "severity", "episodes", "told"];
     let mut rows = Vec::new();
     for difference in listed {
-        for (set, group) in [("A", &difference.a), ("B", &difference.b)] {
-            rows.extend(group.iter().map(|group| {
-                [
-                    difference.device_sn.to_string(),
-                    difference.rule_id.to_string(),
-                    set.to_owned(),
-                    group.opened_at.clone(),
-                    group.ended_at.clone().unwrap_or_else(|| "open".to_owned()),
-                    group.severity.as_str().to_owned(),
-                    group.episodes.to_string(),
-                    group.notifications.to_string(),
-                ]
-            }));
-        }
+        let groups = [("A", &difference.a), ("B", &difference.b)];
+        let groups = groups.into_iter().filter_map(|(set, group)| Some((set, group.as_ref()?)));
+        rows.extend(groups.map(|(set, group)| (difference, set, group)));
     }
-    table(heads, [Align::Right; 8], rows, out)
+    let columns: [Column<'_, (&Difference, &str, &EpisodeGroup)>; 8] = [
+        ("device", Align::Right, &|(difference, ..)| difference.device_sn.to_string()),
+        ("rule", Align::Right, &|(difference, ..)| difference.rule_id.to_string()),
+        ("set", Align::Right, &|(_, set, _)| (*set).to_owned()),
+        ("opened", Align::Right, &|(.., group)| group.opened_at.clone()),
+        ("ended", Align::Right, &|(.., group)| group.ended_at.as_deref().unwrap_or("open").into()),
+        ("severity", Align::Right, &|(.., group)| group.severity.as_str().to_owned()),
+        ("episodes", Align::Right, &|(.., group)| group.episodes.to_string()),
+        ("told", Align::Right, &|(.., group)| group.notifications.to_string()),
+    ];
+    table(&rows, columns, out)
 }
 
 #[cfg(test)]

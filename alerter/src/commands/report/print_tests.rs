@@ -1,6 +1,5 @@
 use super::*;
 use crate::commands::report::aggregate::AllDay;
-use crate::commands::report::counts::NotificationGroup;
 use crate::commands::report::findings::NeverFired;
 
 fn notifications(
