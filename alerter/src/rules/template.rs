@@ -19,15 +19,9 @@ pub const DEFAULT_TEMPLATE: &str = "{sign}异常：{value}（阈值 {threshold}�
 /// The text of a `NO_DATA` rule without a text of its own.
 pub const NO_DATA_TEMPLATE: &str = "{sign}：设备已 {value} 没有数据";
 
-/// A rule's text, parsed once.
+/// A rule's text, parsed once: each part, and the placeholder behind it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Template(Vec<Part>);
-
-#[derive(Debug, Clone, PartialEq)]
-enum Part {
-    Text(Box<str>),
-    Fill(Placeholder),
-}
+pub struct Template(Vec<(Box<str>, Option<Placeholder>)>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,22 +74,19 @@ impl Template {
             let name = &rest[open + 1..close];
             let placeholder = serde_json::from_value(name.trim().into())
                 .map_err(|_| format!("nothing fills the placeholder {{{name}}}"))?;
-            parts.push(Part::Text(rest[..open].into()));
-            parts.push(Part::Fill(placeholder));
+            parts.push((rest[..open].into(), Some(placeholder)));
             rest = &rest[close + 1..];
         }
-        parts.push(Part::Text(rest.into()));
+        parts.push((rest.into(), None));
         Ok(Self(parts))
     }
 
     /// Returns the text with the placeholders filled from `facts`.
     pub fn render(&self, facts: &TemplateValues<'_>) -> String {
         let mut text = String::new();
-        for part in &self.0 {
-            match part {
-                Part::Text(plain) => text.push_str(plain),
-                Part::Fill(placeholder) => text.push_str(&facts.fill(*placeholder)),
-            }
+        for (plain, placeholder) in &self.0 {
+            text.push_str(plain);
+            text.extend(placeholder.map(|placeholder| facts.fill(placeholder)));
         }
         text
     }

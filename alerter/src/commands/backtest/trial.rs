@@ -101,7 +101,12 @@ impl BacktestRun {
             let evaluated = engine.evaluate(partition, reading, &Routed::Somebody);
             // Count the outcome of one engine only: it does not depend on the rules.
             if side == 0 {
-                *self.records.of(evaluated.outcome) += 1;
+                let records = &mut self.records;
+                *match evaluated.outcome {
+                    ReadingOutcome::Evaluated => &mut records.judged,
+                    ReadingOutcome::Late => &mut records.late,
+                    ReadingOutcome::AheadOfClock => &mut records.ahead,
+                } += 1;
             }
             for change in owed.iter().chain(&evaluated.changes) {
                 let of_device = notes.entry(change.device_sn.clone()).or_default();
@@ -140,16 +145,6 @@ impl Selection {
         let customer_id = reading.ids().customer_id.unwrap_or(TEMPLATE_TENANT);
         self.customer_id.is_none_or(|wanted| wanted == customer_id)
             && self.device.as_ref().is_none_or(|wanted| wanted == reading.device_sn())
-    }
-}
-
-impl RecordCounts {
-    fn of(&mut self, outcome: ReadingOutcome) -> &mut u64 {
-        match outcome {
-            ReadingOutcome::Evaluated => &mut self.judged,
-            ReadingOutcome::Late => &mut self.late,
-            ReadingOutcome::AheadOfClock => &mut self.ahead,
-        }
     }
 }
 

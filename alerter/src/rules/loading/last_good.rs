@@ -61,15 +61,9 @@ impl LastGoodStore {
     pub async fn versions(&self, rules: &[i64]) -> Result<Vec<StoredVersion>, sqlx::Error> {
         let mut versions = Vec::new();
         for rules in rules.chunks(ROWS_MAX) {
-            let mut query: QueryBuilder<MySql> = QueryBuilder::new(
-                "SELECT rule_id, `fields`, \
-                 CAST(DATE_FORMAT(accepted_at, '%Y-%m-%d %H:%i:%s') AS CHAR) AS accepted_at \
-                 FROM t_alert_rule_last_good WHERE source = ",
-            );
-            query.push_bind(self.source).push(" AND rule_id IN ");
-            query.push_tuples(rules, |mut row, id| {
-                row.push_bind(id);
-            });
+            let select = "SELECT rule_id, `fields`, \
+                CAST(DATE_FORMAT(accepted_at, '%Y-%m-%d %H:%i:%s') AS CHAR) AS accepted_at";
+            let mut query = self.of_rules(select, rules);
             let found: Vec<StoredVersion> = query.build_query_as().fetch_all(&self.pool).await?;
             versions.extend(found);
         }
@@ -90,12 +84,17 @@ impl LastGoodStore {
 
     /// Removes the stored versions of these rules, at most [`ROWS_MAX`].
     pub async fn remove(&self, rules: &[i64]) -> Result<(), sqlx::Error> {
-        let mut query: QueryBuilder<MySql> =
-            QueryBuilder::new("DELETE FROM t_alert_rule_last_good WHERE source = ");
+        self.of_rules("DELETE", rules).build().execute(&self.pool).await.map(drop)
+    }
+
+    /// Begins a query of the stored versions of these rules.
+    fn of_rules(&self, begin: &str, rules: &[i64]) -> QueryBuilder<MySql> {
+        let mut query =
+            QueryBuilder::new(format!("{begin} FROM t_alert_rule_last_good WHERE source = "));
         query.push_bind(self.source).push(" AND rule_id IN ");
         query.push_tuples(rules, |mut row, id| {
-            row.push_bind(id);
+            row.push_bind(*id);
         });
-        query.build().execute(&self.pool).await.map(drop)
+        query
     }
 }

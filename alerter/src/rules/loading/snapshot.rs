@@ -6,13 +6,11 @@ use std::collections::HashMap;
 
 use anyhow::Context;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use super::last_good::{LastGoodStore, StoredVersion};
 use super::versions::RuleVersions;
 use crate::rules::index::RuleSet;
 use crate::rules::loading::source::RuleSource;
-use crate::rules::rule::TEMPLATE_TENANT;
 use crate::rules::validation::fields::FieldError;
 use crate::rules::validation::{CheckedRule, RuleStatus};
 
@@ -75,7 +73,7 @@ impl RulesSnapshot {
             if let RuleStatus::Invalid(problems) = &check.checked {
                 refused.push(InvalidRule {
                     id: check.id,
-                    customer_id: tenant(&check.form),
+                    customer_id: check.customer_id,
                     problems: problems.iter().map(FieldError::reason).collect(),
                     instead: instead(check.id),
                 });
@@ -86,16 +84,6 @@ impl RulesSnapshot {
         }
         accepted.take(checks, 0);
         Self { rules: accepted.rules(), refused, last_good, warnings }
-    }
-}
-
-fn tenant(form: &str) -> Option<i64> {
-    let fields: Map<String, Value> = serde_json::from_str(form).ok()?;
-    match fields.get("customer_id") {
-        None | Some(Value::Null) => Some(TEMPLATE_TENANT),
-        Some(Value::Number(number)) => number.as_i64(),
-        Some(Value::String(text)) => text.trim().parse().ok(),
-        Some(_) => None,
     }
 }
 

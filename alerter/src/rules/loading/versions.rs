@@ -66,18 +66,6 @@ pub struct SourceUpdate {
     pub new_problems: Vec<(String, String)>,
 }
 
-impl SourceUpdate {
-    fn count(&mut self, warnings: &[RuleWarning]) {
-        for warning in warnings {
-            match warning {
-                RuleWarning::Weakens(_) => self.weakens += 1,
-                RuleWarning::CannotOpen(_) => self.cannot_open += 1,
-                RuleWarning::Doubt(_) => {}
-            }
-        }
-    }
-}
-
 /// The problems of a rule as they were logged last, and the version that they concern. An invalid
 /// rule has no version.
 type Complaint = (Option<i64>, String);
@@ -162,7 +150,13 @@ impl RuleVersions {
             match check.checked {
                 RuleStatus::Valid(rule) => {
                     self.mentioned.insert(rule.id);
-                    taken.count(&check.warnings);
+                    for warning in &check.warnings {
+                        match warning {
+                            RuleWarning::Weakens(_) => taken.weakens += 1,
+                            RuleWarning::CannotOpen(_) => taken.cannot_open += 1,
+                            RuleWarning::Doubt(_) => {}
+                        }
+                    }
                     version = Some(rule.version);
                     let known = before.remove(&rule.id);
                     let (good, changed) = self.accept(*rule, check.form, known, now_ms);

@@ -199,7 +199,8 @@ pub(super) fn number(value: &Value) -> Option<f64> {
     number.filter(|number: &f64| number.is_finite())
 }
 
-fn whole(value: &Value) -> Option<i64> {
+/// Reads a whole number, the text of one, or a yes or no.
+pub(super) fn whole(value: &Value) -> Option<i64> {
     match value {
         Value::Number(number) => number.as_i64(),
         Value::String(text) => text.trim().parse().ok(),

@@ -11,8 +11,8 @@ mod trigger;
 
 use serde_json::{Map, Value};
 
-use crate::rules::rule::Rule;
-use crate::rules::validation::fields::{FieldError, RuleFields, written};
+use crate::rules::rule::{Rule, TEMPLATE_TENANT};
+use crate::rules::validation::fields::{FieldError, RuleFields, whole, written};
 use crate::rules::validation::lints::{RuleWarning, lints};
 use crate::rules::validation::rule::rule;
 
@@ -34,6 +34,8 @@ pub enum RuleStatus {
 pub struct CheckedRule {
     /// Number of the rule, if it has one.
     pub id: Option<i64>,
+    /// Tenant of the rule; `None`: the tenant cannot be read.
+    pub customer_id: Option<i64>,
     /// The result of the validation.
     pub checked: RuleStatus,
     /// Warnings, which do not make the rule invalid.
@@ -60,8 +62,14 @@ pub fn check(fields: &Map<String, Value>, place: usize) -> CheckedRule {
     let mut form = RuleFields::new(fields, place);
     let id = form.whole("id", 0, 1, i64::MAX);
     let known = (id > 0).then_some(id);
-    let done =
-        |checked, warnings| CheckedRule { id: known, checked, warnings, form: written(fields) };
+    let customer_id = form.value("customer_id").map_or(Some(TEMPLATE_TENANT), whole);
+    let done = |checked, warnings| CheckedRule {
+        id: known,
+        customer_id,
+        checked,
+        warnings,
+        form: written(fields),
+    };
     if form.flag("is_deleted", false) {
         return done(RuleStatus::Deleted, Vec::new());
     }
