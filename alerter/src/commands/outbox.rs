@@ -5,12 +5,12 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{Args, Subcommand};
 use ljwx_ledger::mysql::MySqlArgs;
-use ljwx_service::config::{Problems, ZoneArgs, duration};
+use ljwx_service::config::{Problems, ZoneArgs};
 use ljwx_service::text::Align::Left;
 
 use super::layout::{Column, table};
@@ -35,69 +35,33 @@ pub struct OutboxArgs {
     /// The devices' zone.
     #[command(flatten)]
     pub zone: ZoneArgs,
+    /// Only notifications in this state.
+    #[arg(long, value_parser = states(), global = true)]
+    pub state: Option<String>,
     /// The selected notifications.
     #[command(flatten)]
-    pub filter: OutboxFilterArgs,
+    pub filter: OutboxFilter,
     /// The action.
     #[command(subcommand)]
     pub action: OutboxAction,
 }
 
-/// Selects notifications. Without an option, selects all notifications.
-#[derive(Debug, Clone, Default, PartialEq, Args)]
-pub struct OutboxFilterArgs {
-    /// Only notifications in this state.
-    #[arg(long, value_enum, global = true)]
-    pub state: Option<OutboxState>,
-    /// Only notifications of this tenant.
-    #[arg(long, global = true)]
-    pub customer_id: Option<i64>,
-    /// Only notifications to this recipient, as kind:address.
-    #[arg(long, global = true)]
-    pub recipient: Option<String>,
-    /// Only notifications with these numbers, as `list` prints them.
-    #[arg(long, value_delimiter = ',', global = true)]
-    pub id: Vec<i64>,
-    /// Only notifications written longer ago than this, such as 30m.
-    #[arg(long, value_parser = duration, global = true)]
-    pub older_than: Option<Duration>,
-}
-
-/// The state of a notification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OutboxState {
-    /// The notification is pending.
-    Pending,
-    /// The notification is pending in a digest.
-    #[value(name = "in_digest")]
-    InDigest,
-    /// The platform accepted the notification.
-    Sent,
-    /// The notification was dropped: too old, no recipient, or on an operator's order.
-    Dropped,
-    /// The notification can never be sent.
-    Failed,
-    /// The recipient refused the notification and nobody else is known.
-    Unrouted,
-    /// The recipient refused the notification, and others have it.
-    Refused,
-    /// The account did not send, and another account has the notification.
-    Moved,
-}
-
-impl OutboxState {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::InDigest => "in_digest",
-            Self::Sent => "sent",
-            Self::Dropped => "dropped",
-            Self::Failed => "failed",
-            Self::Unrouted => "unrouted",
-            Self::Refused => "refused",
-            Self::Moved => "moved",
-        }
-    }
+/// Returns the states of a notification.
+fn states() -> PossibleValuesParser {
+    let states = [
+        ("pending", "The notification is pending"),
+        ("in_digest", "The notification is pending in a digest"),
+        ("sent", "The platform accepted the notification"),
+        (
+            "dropped",
+            "The notification was dropped: too old, no recipient, or on an operator's order",
+        ),
+        ("failed", "The notification can never be sent"),
+        ("unrouted", "The recipient refused the notification and nobody else is known"),
+        ("refused", "The recipient refused the notification, and others have it"),
+        ("moved", "The account did not send, and another account has the notification"),
+    ];
+    states.map(|(name, help)| PossibleValue::new(name).help(help)).into()
 }
 
 /// The actions of `alerter outbox`.
@@ -132,12 +96,11 @@ pub enum OutboxAction {
 
 impl OutboxAction {
     /// Returns the states of the notifications that the action changes.
-    fn changed(&self) -> &'static [OutboxState] {
-        use OutboxState::{Dropped, Failed, Pending, Unrouted};
+    fn changed(&self) -> &'static [&'static str] {
         match self {
             Self::List { .. } => &[],
-            Self::Retry { .. } => &[Pending, Unrouted, Failed, Dropped],
-            Self::Drop { .. } => &[Pending, Unrouted],
+            Self::Retry { .. } => &["pending", "unrouted", "failed", "dropped"],
+            Self::Drop { .. } => &["pending", "unrouted"],
         }
     }
 }
@@ -146,7 +109,7 @@ impl OutboxArgs {
     /// Adds what is wrong with the settings to `problems`.
     pub fn validate(&self, problems: &mut Problems) {
         self.mysql.validate(problems);
-        problems.require(self.filter.id.len() <= IDS_MAX, || {
+        problems.require(self.filter.ids.len() <= IDS_MAX, || {
             format!("--id takes at most {IDS_MAX} numbers")
         });
         match &self.action {
@@ -162,30 +125,27 @@ impl OutboxArgs {
                 });
             }
         }
-        problems.require(self.filter != OutboxFilterArgs::default(), || {
+        let filtered = self.state.is_some() || self.filter != OutboxFilter::default();
+        problems.require(filtered, || {
             "say which notifications: --id, --state, --customer-id, --recipient or --older-than"
                 .into()
         });
         let changed = self.action.changed();
-        problems.require(self.filter.state.is_none_or(|state| changed.contains(&state)), || {
-            let words: Vec<_> = changed.iter().map(|state| state.as_str()).collect();
-            format!("--state must be {} here: others cannot be changed", words.join(", "))
+        let state = self.state.as_deref();
+        problems.require(state.is_none_or(|state| changed.contains(&state)), || {
+            format!("--state must be {} here: others cannot be changed", changed.join(", "))
         });
     }
 
     /// Returns the filter of the selected rows. When rows are changed, a digest stands for all its
     /// rows.
     fn filter(&self) -> OutboxFilter {
-        let given = &self.filter;
-        let states = given.state.as_ref().map_or(self.action.changed(), std::slice::from_ref);
-        OutboxFilter {
-            states: states.iter().map(|state| state.as_str()).collect(),
-            ids: given.id.clone(),
-            customer_id: given.customer_id,
-            recipient: given.recipient.clone(),
-            older_than: given.older_than,
-            whole: !matches!(self.action, OutboxAction::List { .. }),
-        }
+        let states = match &self.state {
+            Some(state) => vec![state.clone()],
+            None => self.action.changed().iter().map(ToString::to_string).collect(),
+        };
+        let whole = !matches!(self.action, OutboxAction::List { .. });
+        OutboxFilter { states, whole, ..self.filter.clone() }
     }
 
     /// Runs the command. Prints the result on standard output.
