@@ -78,13 +78,12 @@ async fn check(config: &SourceArgs) -> anyhow::Result<ExitCode> {
             RuleStatus::Invalid(problems) => {
                 refused += 1;
                 for problem in problems {
-                    writeln!(out, "error: {problem}")?;
+                    writeln!(out, "error: {}: {problem}", check.name)?;
                 }
             }
         }
-        let rule = check.id.unwrap_or_default();
         for warning in check.warnings {
-            writeln!(out, "warning: rule {rule}: {warning}")?;
+            writeln!(out, "warning: {}: {warning}", check.name)?;
         }
     }
     writeln!(out, "{valid} valid, {refused} refused, {events} for events, {deleted} deleted")?;

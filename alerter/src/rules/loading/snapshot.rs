@@ -11,7 +11,6 @@ use super::last_good::{LastGoodStore, StoredVersion};
 use super::versions::RuleVersions;
 use crate::rules::index::RuleSet;
 use crate::rules::loading::source::RuleSource;
-use crate::rules::validation::fields::FieldError;
 use crate::rules::validation::{CheckedRule, RuleStatus};
 
 /// The rules at one moment.
@@ -74,7 +73,7 @@ impl RulesSnapshot {
                 refused.push(InvalidRule {
                     id: check.id,
                     customer_id: check.customer_id,
-                    problems: problems.iter().map(FieldError::reason).collect(),
+                    problems: problems.iter().map(ToString::to_string).collect(),
                     instead: instead(check.id),
                 });
             }

@@ -62,11 +62,13 @@ mod tests {
     const RULE: &str = "id: 1\n  physical_sign: heart_rate\n  threshold_max: 100\n";
 
     fn problems(text: &str) -> Vec<String> {
-        let problems = |check: CheckedRule| match check.checked {
-            RuleStatus::Invalid(problems) => problems,
+        let problems = |CheckedRule { name, checked, .. }: CheckedRule| match checked {
+            RuleStatus::Invalid(problems) => {
+                problems.iter().map(|one| format!("{name}: {one}")).collect()
+            }
             _ => Vec::new(),
         };
-        parse(text).unwrap().into_iter().flat_map(problems).map(|one| one.to_string()).collect()
+        parse(text).unwrap().into_iter().flat_map(problems).collect()
     }
 
     #[test]

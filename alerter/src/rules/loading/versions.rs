@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
-use crate::rules::validation::fields::FieldError;
 use crate::rules::validation::lints::RuleWarning;
 use crate::rules::validation::{self, CheckedRule, RuleStatus};
 
@@ -166,7 +165,7 @@ impl RuleVersions {
                 RuleStatus::Deleted => {}
                 RuleStatus::Event => taken.events += 1,
                 RuleStatus::Invalid(problems) => {
-                    said.extend(problems.iter().map(FieldError::reason));
+                    said.extend(problems.iter().map(ToString::to_string));
                     taken.refused += 1;
                     refused.extend(check.id);
                 }

@@ -56,53 +56,34 @@ pub fn written(fields: &Map<String, Value>) -> String {
     serde_json::to_string(&looked_at).unwrap_or_default()
 }
 
-/// A problem with one field of one rule.
+/// A problem with one field of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
-    /// The rule, as `rule 7`, or its place if it has no number.
-    pub rule: String,
     /// The field.
     pub field: &'static str,
     /// The problem, and the remedy.
     pub message: String,
 }
 
-impl FieldError {
-    /// Returns the field and the problem.
-    pub fn reason(&self) -> String {
-        format!("{}: {}", self.field, self.message)
-    }
-}
-
 impl std::fmt::Display for FieldError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.rule, self.reason())
+        write!(f, "{}: {}", self.field, self.message)
     }
 }
 
 /// The fields of one rule, with their problems and the doubts about them so far. A doubt does not
 /// make the rule invalid.
 #[derive(Debug)]
-pub struct RuleFields<'a> {
-    fields: &'a Map<String, Value>,
-    rule: String,
+pub(super) struct RuleFields<'a> {
+    pub(super) fields: &'a Map<String, Value>,
     pub(super) problems: Vec<FieldError>,
     pub(super) doubts: Vec<String>,
 }
 
 impl<'a> RuleFields<'a> {
-    /// Returns the form of the rule at `place` in its source, counted from 1.
-    pub fn new(fields: &'a Map<String, Value>, place: usize) -> Self {
-        let rule = match fields.get("id").and_then(whole) {
-            Some(id) => format!("rule {id}"),
-            None => format!("rule at place {place}"),
-        };
-        Self { fields, rule, problems: Vec::new(), doubts: Vec::new() }
-    }
-
     /// Records a problem.
     pub fn add_error(&mut self, field: &'static str, message: impl Into<String>) {
-        self.problems.push(FieldError { rule: self.rule.clone(), field, message: message.into() });
+        self.problems.push(FieldError { field, message: message.into() });
     }
 
     /// Returns a field's value. Blank texts and nulls count as absent.

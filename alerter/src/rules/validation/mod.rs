@@ -34,6 +34,8 @@ pub enum RuleStatus {
 pub struct CheckedRule {
     /// Number of the rule, if it has one.
     pub id: Option<i64>,
+    /// The rule in words: its number, or its place if it has none.
+    pub name: String,
     /// Tenant of the rule; `None`: the tenant cannot be read.
     pub customer_id: Option<i64>,
     /// The result of the validation.
@@ -47,9 +49,7 @@ pub struct CheckedRule {
 impl CheckedRule {
     /// Makes the rule invalid because of a problem with one field.
     pub fn add_error(&mut self, field: &'static str, message: String) {
-        let rule =
-            self.id.map_or_else(|| "a rule without a number".into(), |id| format!("rule {id}"));
-        let problem = FieldError { rule, field, message };
+        let problem = FieldError { field, message };
         match &mut self.checked {
             RuleStatus::Invalid(problems) => problems.push(problem),
             checked => *checked = RuleStatus::Invalid(vec![problem]),
@@ -59,12 +59,14 @@ impl CheckedRule {
 
 /// Validates the rule written at `place` (from 1) in its source.
 pub fn check(fields: &Map<String, Value>, place: usize) -> CheckedRule {
-    let mut form = RuleFields::new(fields, place);
+    let mut form = RuleFields { fields, problems: Vec::new(), doubts: Vec::new() };
     let id = form.whole("id", 0, 1, i64::MAX);
     let known = (id > 0).then_some(id);
+    let name = known.map_or_else(|| format!("rule at place {place}"), |id| format!("rule {id}"));
     let customer_id = form.value("customer_id").map_or(Some(TEMPLATE_TENANT), whole);
     let done = |checked, warnings| CheckedRule {
         id: known,
+        name,
         customer_id,
         checked,
         warnings,
@@ -79,7 +81,7 @@ pub fn check(fields: &Map<String, Value>, place: usize) -> CheckedRule {
     if known.is_none() && form.problems.is_empty() {
         form.add_error("id", "is missing: give the rule a number of its own");
     }
-    let rule = rule(&mut form, id, fields);
+    let rule = rule(&mut form, id);
     let mut warnings: Vec<_> = form.doubts.into_iter().map(RuleWarning::Doubt).collect();
     match rule {
         Some(rule) if form.problems.is_empty() => {

@@ -22,11 +22,7 @@ const RULE_TYPE_CHARS_MAX: usize = 50;
 const MESSAGE_CHARS_MAX: usize = 1_000;
 
 /// Reads the rule of the form, and records its problems.
-pub(super) fn rule(
-    form: &mut RuleFields<'_>,
-    id: i64,
-    fields: &Map<String, Value>,
-) -> Option<Rule> {
+pub(super) fn rule(form: &mut RuleFields<'_>, id: i64) -> Option<Rule> {
     let customer_id = form.whole("customer_id", 0, 0, i64::MAX);
     let watch = trigger(form);
     let absence = matches!(watch, Some(Trigger::NoData(_)));
@@ -34,7 +30,7 @@ pub(super) fn rule(
     let version = if form.value("version").is_some() {
         form.whole("version", 1, 0, i64::MAX)
     } else {
-        fingerprint(fields)
+        fingerprint(form.fields)
     };
     Some(Rule {
         id,
