@@ -6,7 +6,6 @@ mod layout;
 pub mod outbox;
 pub mod recipients;
 pub mod report;
-pub mod rule_source;
 pub mod rules;
 pub mod send_test;
 pub mod silence;

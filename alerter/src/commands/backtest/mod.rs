@@ -16,17 +16,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use ljwx_reading::DeviceSn;
-use ljwx_reading::wire;
+use ljwx_reading::{DeviceSn, wire};
 use ljwx_service::config::{EXIT_CONFIG, Problems, TimeArg, ZoneArgs};
 use ljwx_service::kafka::KafkaArgs;
-use ljwx_service::kafka::topic_reader::{TopicReader, Watermarks};
+use ljwx_service::kafka::topic_reader::TopicReader;
 use ljwx_service::telemetry::TelemetryArgs;
 use rdkafka::message::Message;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
-use super::rule_source::mysql;
+use super::rules::mysql;
 use super::{print_json, wall};
 use crate::rules::index::RuleSet;
 use crate::rules::loading::snapshot::RulesSnapshot;
@@ -179,12 +178,10 @@ fn go_through(
     let ends = reader.ends(topic)?.with_context(|| format!("there is no topic {topic}"))?;
     let [from, to] = config.times();
     let (from, to) = (reader.at_time(topic, &ends, from)?, reader.at_time(topic, &ends, to)?);
-    let stretch = |(partition, ends): (&i32, &Watermarks)| {
-        let start = from.get(partition).copied().unwrap_or(ends.low).max(ends.low);
-        let end = to.get(partition).copied().unwrap_or(ends.high).min(ends.high);
-        (*partition, start..end)
+    let stretch = |(partition, start): (i32, i64)| {
+        (partition, start..to.get(&partition).copied().unwrap_or(start))
     };
-    let stretches: BTreeMap<i32, Range<i64>> = ends.iter().map(stretch).collect();
+    let stretches: BTreeMap<i32, Range<i64>> = from.into_iter().map(stretch).collect();
     let all: i64 = stretches.values().map(|stretch| (stretch.end - stretch.start).max(0)).sum();
     eprintln!("{all} records to go through");
     let wanted = Selection {

@@ -3,10 +3,10 @@
 //! ```text
 //! t_alert_info, outbox, log ─ episodes ─► aggregate ─┐
 //! outbox, log, t_alert_suppressed ─ counts ──────────┼─► Report ─► print
-//! t_alert_rules ─ findings ──────────────────────────┘
+//! t_alert_rules ─────────────────────────────────────┘
 //! ```
 //!
-//! Changes nothing. `aggregate`, `percentiles` and `findings` are pure.
+//! Changes nothing. `aggregate` and `percentiles` are pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,10 +16,20 @@ use serde::Serialize;
 use super::aggregate::{Aggregation, AllDay, RuleStats, RuleSummary};
 use super::counts::{self, NotSent, NotificationCounts};
 use super::episodes;
-use super::findings::{NeverFired, never_fired, notes};
 use super::query::ReportQuery;
 use crate::rules::index::RuleSet;
 use crate::rules::rule::Rule;
+
+/// An active rule that did not fire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NeverFired {
+    /// The rule.
+    pub rule_id: i64,
+    /// The rule's tenant. 0: the template of all tenants.
+    pub customer_id: i64,
+    /// The platform's word for the kind of alert.
+    pub alert_type: String,
+}
 
 /// The report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -86,7 +96,57 @@ pub async fn make(
         customer_id: question.customer_id,
         never_fired: never_fired(rules, question.customer_id, &seen),
         all_day,
-        notes: notes(question, now_ms, lines.iter().any(|line| line.sampled)),
+        notes: question.notes(now_ms, lines.iter().any(|line| line.sampled)),
         lines,
     })
+}
+
+/// Returns the active rules that are not among the `seen`, of one tenant or of all.
+fn never_fired(rules: &RuleSet, customer_id: Option<i64>, seen: &BTreeSet<i64>) -> Vec<NeverFired> {
+    let rules: Vec<_> = match customer_id {
+        // Of a tenant's rules, include those of the template that the tenant does not override.
+        Some(customer_id) => rules.of(customer_id).iter().collect(),
+        None => rules.all().iter().filter(|rule| rule.enabled).collect(),
+    };
+    let silent = rules.into_iter().filter(|rule| !seen.contains(&rule.id));
+    let mut found: Vec<_> = silent
+        .map(|rule| NeverFired {
+            rule_id: rule.id,
+            customer_id: rule.customer_id,
+            alert_type: rule.alert_type().to_owned(),
+        })
+        .collect();
+    found.sort_by_key(|one| one.rule_id);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::test_support::rule;
+
+    #[test]
+    fn a_rule_in_force_that_never_fired_is_named() {
+        let rules = RuleSet::new([
+            rule(json!({"id": 1, "customer_id": 0})),
+            rule(json!({"id": 2, "customer_id": 0, "physical_sign": "stress"})),
+            rule(json!({"id": 3, "customer_id": 7})),
+            rule(json!({"id": 4, "customer_id": 8, "physical_sign": "step", "is_enabled": false})),
+        ]);
+        for (customer_id, seen, expected) in [
+            (None, &[][..], &[1, 2, 3][..]),
+            (None, &[2, 3], &[1]),
+            (Some(7), &[], &[2, 3]),
+            (Some(7), &[2, 3], &[]),
+            (Some(8), &[], &[1, 2]),
+            (Some(9), &[1], &[2]),
+        ] {
+            let seen = seen.iter().copied().collect();
+            let found = never_fired(&rules, customer_id, &seen);
+            let ids: Vec<_> = found.iter().map(|one| one.rule_id).collect();
+            assert_eq!(ids, expected, "{customer_id:?} {seen:?}");
+        }
+    }
 }

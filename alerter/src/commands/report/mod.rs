@@ -6,7 +6,6 @@ mod aggregate;
 mod assemble;
 mod counts;
 mod episodes;
-mod findings;
 mod percentiles;
 mod print;
 mod query;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::commands::report::aggregate::AllDay;
-use crate::commands::report::findings::NeverFired;
+use crate::commands::report::assemble::NeverFired;
 
 fn notifications(
     channel: &str,

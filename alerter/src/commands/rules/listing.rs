@@ -1,14 +1,17 @@
-//! The result of `alerter rules list`, built from a snapshot.
+//! The result of `alerter rules list`, built from a snapshot, with triggers and channels in words.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::commands::rules::describe::{channels, describe};
+use crate::rules::channel::Channels;
+use crate::rules::condition::Composite;
 use crate::rules::loading::snapshot::{InvalidRule, RulesSnapshot};
-use crate::rules::rule::{Rule, Slot, TEMPLATE_TENANT};
+use crate::rules::rule::{Rule, Slot, TEMPLATE_TENANT, Trigger};
 use crate::rules::severity::Severity;
+use crate::rules::verdict::Range;
 
 /// Most rules that are named as overriding, or overridden by, one rule.
 const NAMED_MAX: usize = 10;
@@ -141,6 +144,52 @@ fn by_slot(rules: &[Arc<Rule>], wanted: impl Fn(&Rule) -> bool) -> HashMap<Slot<
         index.entry(rule.slot()).or_default().push(rule.id);
     }
     index
+}
+
+/// Describes a rule's trigger, such as `heart_rate < 50 or > 120, 3 times within 300 s`.
+fn describe(rule: &Rule) -> String {
+    let mut words = match &rule.trigger {
+        Trigger::Range(range) => in_range(range),
+        Trigger::Conditions(composite) => in_conditions(composite),
+        Trigger::NoData(window_ms) => format!("no data for {} s", window_ms / 1000),
+    };
+    if rule.policy.trend > 1 {
+        let (trend, seconds) = (rule.policy.trend, rule.policy.window_ms / 1000);
+        // Writing to a string cannot fail.
+        let _ = write!(words, ", {trend} times within {seconds} s");
+    }
+    words
+}
+
+fn in_range(range: &Range) -> String {
+    let min = range.thresholds.min.map(|min| format!("< {min}"));
+    let max = range.thresholds.max.map(|max| format!("> {max}"));
+    let deviation = range.deviation.map(|usual| {
+        let percent = usual.percentage;
+        format!("over {percent} % off its mean of {} s", usual.window_ms / 1000)
+    });
+    let all: Vec<String> = min.into_iter().chain(max).chain(deviation).collect();
+    format!("{} {}", range.vital.as_str(), all.join(" or "))
+}
+
+fn in_conditions(composite: &Composite) -> String {
+    let words = composite.conditions.iter().map(|condition| {
+        let (vital, operator) = (condition.vital.as_str(), condition.operator.as_str());
+        let lasting = match condition.duration_ms / 1000 {
+            0 => String::new(),
+            seconds => format!(" for {seconds} s"),
+        };
+        format!("{vital} {operator} {}{lasting}", condition.threshold)
+    });
+    let words: Vec<String> = words.collect();
+    words.join(if composite.all { " and " } else { " or " })
+}
+
+/// Returns the channels of a rule.
+fn channels(rule: &Rule) -> Vec<&'static str> {
+    let Channels { wechat, wecom, message, log } = rule.channels;
+    let all = [(wechat, "wechat"), (wecom, "wecom"), (message, "message"), (log, "log")];
+    all.into_iter().filter_map(|(on, word)| on.then_some(word)).collect()
 }
 
 #[cfg(test)]

@@ -65,8 +65,8 @@ pub struct SourceUpdate {
     pub new_problems: Vec<(String, String)>,
 }
 
-/// The problems of a rule as they were logged last, and the version that they concern. An invalid
-/// rule has no version.
+/// The problems of a rule as they were logged last, and the version that they concern. The same text
+/// about another version is new. An invalid rule has no version.
 type Complaint = (Option<i64>, String);
 
 /// The accepted versions.
@@ -184,7 +184,11 @@ impl RuleVersions {
             }
         }
         taken.changed |= !before.is_empty();
-        taken.new_problems = self.new_complaints(complaints);
+        let new =
+            complaints.iter().filter(|(name, said)| self.complaints.get(*name) != Some(*said));
+        taken.new_problems = new.map(|(name, (_, said))| (name.clone(), said.clone())).collect();
+        taken.new_problems.sort();
+        self.complaints = complaints;
         taken
     }
 
@@ -256,17 +260,6 @@ impl RuleVersions {
         for rule_id in gone {
             kept.remove(rule_id);
         }
-    }
-
-    /// Returns the new ones of `complaints`, and keeps all of them for the next comparison. The
-    /// same text about another version is new.
-    fn new_complaints(&mut self, complaints: HashMap<String, Complaint>) -> Vec<(String, String)> {
-        let before = std::mem::replace(&mut self.complaints, complaints);
-        let new = self.complaints.iter().filter(|(rule, said)| before.get(*rule) != Some(*said));
-        let mut new_problems: Vec<_> =
-            new.map(|(rule, (_, said))| (rule.clone(), said.clone())).collect();
-        new_problems.sort();
-        new_problems
     }
 }
 

@@ -79,40 +79,25 @@ fn effective(form: &mut RuleFields<'_>) -> ActiveHours {
 }
 
 fn time(form: &mut RuleFields<'_>, field: &'static str) -> Option<Time> {
-    let text = form.text(field)?;
-    let time = text.parse().ok();
-    if time.is_none() {
-        form.add_error(field, "must be a time of day such as 22:00:00");
-    }
-    time
+    let time = form.text(field)?.parse::<Time>();
+    time.map_err(|_| form.add_error(field, "must be a time of day such as 22:00:00")).ok()
 }
 
 fn days(form: &mut RuleFields<'_>) -> u8 {
     // The platform stores a blank text for every day. A list without a day is a mistake.
-    let words: Vec<String> = match form.value("effective_days") {
-        None => return ALL_DAYS,
-        Some(Value::Array(days)) => days.iter().map(Value::to_string).collect(),
-        Some(Value::String(text)) => {
-            text.trim_matches(['[', ']']).split(',').map(str::to_owned).collect()
-        }
-        Some(other) => vec![other.to_string()],
-    };
-    let day = |word: &String| {
-        let day = word.trim().trim_matches('"').parse::<u8>().ok();
-        day.filter(|day| (1..=7).contains(day))
-    };
-    match words.iter().map(day).collect::<Option<Vec<u8>>>() {
-        Some(listed) if !listed.is_empty() => {
-            listed.into_iter().fold(0, |days, day| days | (1_u8 << day))
-        }
-        _ => {
-            form.add_error(
-                "effective_days",
-                "must list ISO days, 1 (Monday) to 7, as in 1,2,3; leave it out for every day",
-            );
-            ALL_DAYS
-        }
-    }
+    let Some(value) = form.value("effective_days") else { return ALL_DAYS };
+    // A list, or a text of one: with the marks of JSON, or only with commas.
+    let written = value.to_string();
+    let days = written.split(',').try_fold(0_u8, |days, word| {
+        let day: u8 = word.trim_matches(['[', ']', '"', '\\', ' ']).parse().ok()?;
+        (1..=7).contains(&day).then(|| days | (1 << day))
+    });
+    days.unwrap_or_else(|| {
+        let problem =
+            "must list ISO days, 1 (Monday) to 7, as in 1,2,3; leave it out for every day";
+        form.add_error("effective_days", problem);
+        ALL_DAYS
+    })
 }
 
 /// Reads the channels of the rule. Unknown channels are skipped, with a doubt.
