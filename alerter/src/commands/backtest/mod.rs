@@ -31,6 +31,7 @@ use crate::rules::index::RuleSet;
 use crate::rules::loading::snapshot::RulesSnapshot;
 use crate::rules::loading::source::RuleSource;
 use crate::rules::loading::source_file;
+use crate::rules::validation::RuleStatus;
 use report::{BacktestReport, NamedRules};
 use trial::{BacktestRun, Selection};
 
@@ -83,13 +84,13 @@ impl BacktestArgs {
         self.telemetry.validate(problems);
         let [from, to] = self.times();
         problems.require(from < to, || "--from must lie before --to".into());
-        match (&self.against, &self.mysql_url) {
-            (None, None) => problems.add(
+        match &self.mysql_url {
+            _ if self.against.is_some() => {}
+            Some(url) => mysql(url).validate(problems),
+            None => problems.add(
                 "--mysql-url is missing: say where the rules in force are, or give a file with \
                  --against",
             ),
-            (None, Some(url)) => mysql(url).validate(problems),
-            (Some(_), _) => {}
         }
         problems
             .require(self.device.as_deref().is_none_or(|sn| DeviceSn::new(sn).is_some()), || {
@@ -137,16 +138,18 @@ fn of_file(flag: &str, path: &Path) -> Result<NamedRules, Vec<String>> {
     let name = path.display().to_string();
     let checks =
         source_file::load(path).map_err(|error| vec![format!("{flag} {name}: {error:#}")])?;
-    let snapshot = RulesSnapshot::new(checks, None);
-    if snapshot.refused.is_empty() {
-        return Ok(NamedRules { name, set: Arc::new(snapshot.rules) });
+    let mut problems = Vec::new();
+    for check in &checks {
+        if let RuleStatus::Invalid(found) = &check.checked {
+            let rule = &check.name;
+            problems
+                .extend(found.iter().map(|problem| format!("{flag} {name}: {rule}: {problem}")));
+        }
     }
-    let refused = snapshot.refused.iter().flat_map(|refused| {
-        let rule = refused.id.map_or("a rule without a number".into(), |id| format!("rule {id}"));
-        let said = |problem: &String| format!("{flag} {name}: {rule}: {problem}");
-        refused.problems.iter().map(said).collect::<Vec<_>>()
-    });
-    Err(refused.collect())
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(NamedRules { name, set: Arc::new(RulesSnapshot::new(checks, None).rules) })
 }
 
 /// Returns the active rules.
@@ -155,8 +158,8 @@ async fn in_force(config: &BacktestArgs) -> anyhow::Result<NamedRules> {
     let pool = mysql(url).connect(&config.zone.zone).context("--mysql-url")?;
     let source = RuleSource::Table(pool.clone());
     let snapshot = RulesSnapshot::read(&source, Some(source.store(pool))).await?;
-    if !snapshot.refused.is_empty() {
-        let refused = snapshot.refused.len();
+    let refused = snapshot.refused.len();
+    if refused > 0 {
         eprintln!(
             "{refused} rule(s) in force are refused as they are written: see `alerter rules list`"
         );

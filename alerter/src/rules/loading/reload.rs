@@ -184,21 +184,15 @@ impl RuleReloader {
     /// Tracks whether the store is reachable. An outage is logged once.
     fn reached<T>(&mut self, result: Result<T, sqlx::Error>) -> Option<T> {
         let was_unreachable = std::mem::replace(&mut self.unreachable, result.is_err());
-        match result {
-            Ok(found) => {
-                if was_unreachable {
-                    info!("storing last good versions of rules recovered");
-                }
-                Some(found)
+        if let Err(error) = &result {
+            counter!(names::LAST_GOOD_ERRORS).increment(1);
+            if !was_unreachable {
+                warn!(%error, "cannot store last good versions of rules, rules load without them");
             }
-            Err(error) => {
-                counter!(names::LAST_GOOD_ERRORS).increment(1);
-                if !was_unreachable {
-                    warn!(%error, "cannot store last good versions of rules, rules load without them");
-                }
-                None
-            }
+        } else if was_unreachable {
+            info!("storing last good versions of rules recovered");
         }
+        result.ok()
     }
 }
 

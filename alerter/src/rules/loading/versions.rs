@@ -95,10 +95,9 @@ impl RuleVersions {
 
     /// Returns how many rules are accepted, or were before a restart; `None`: not known yet.
     pub fn active_count(&self) -> Option<usize> {
-        if self.good.is_empty() {
-            self.kept.as_ref().map(HashMap::len)
-        } else {
-            Some(self.good.len())
+        match self.good.len() {
+            0 => self.kept.as_ref().map(HashMap::len),
+            count => Some(count),
         }
     }
 

@@ -116,13 +116,10 @@ impl<'a> RuleFields<'a> {
     /// Returns a field's whole number between `min` and `max`, or `default` if the field is absent.
     pub fn whole(&mut self, field: &'static str, default: i64, min: i64, max: i64) -> i64 {
         let Some(value) = self.value(field) else { return default };
-        match whole(value).filter(|number| (min..=max).contains(number)) {
-            Some(number) => number,
-            None => {
-                self.add_error(field, format!("must be a whole number from {min} to {max}"));
-                default
-            }
-        }
+        whole(value).filter(|number| (min..=max).contains(number)).unwrap_or_else(|| {
+            self.add_error(field, format!("must be a whole number from {min} to {max}"));
+            default
+        })
     }
 
     /// Returns a time of at least `min` seconds in milliseconds. `default`: the seconds if the field
@@ -157,14 +154,11 @@ impl<'a> RuleFields<'a> {
     /// Returns a field that is a document, or the text of a document.
     pub fn document(&mut self, field: &'static str) -> Option<Value> {
         match self.value(field)? {
-            Value::String(text) => match serde_json::from_str(text) {
-                Ok(Value::Null) => None,
-                Ok(document) => Some(document),
-                Err(_) => {
-                    self.add_error(field, "is not JSON");
-                    None
-                }
-            },
+            Value::String(text) => {
+                let document: Result<Value, _> = serde_json::from_str(text);
+                let document = document.map_err(|_| self.add_error(field, "is not JSON"));
+                document.ok().filter(|document| !document.is_null())
+            }
             document => Some(document.clone()),
         }
     }

@@ -48,18 +48,11 @@ pub(super) fn policy(form: &mut RuleFields<'_>, absence: bool) -> Policy {
 /// Reads the severity. If both fields are set, the higher severity counts: the platform's default
 /// for either column is minor. A word that is no severity is passed over beside one that is.
 fn severity(form: &mut RuleFields<'_>) -> Severity {
-    let (mut known, mut unknown) = (None::<Severity>, Vec::new());
-    for field in ["severity_level", "level"] {
-        let Some(word) = form.text(field) else { continue };
-        match Severity::from_word(&word) {
-            Some(severity) => known = known.max(Some(severity)),
-            None => unknown.push((
-                field,
-                format!("{word} is no severity: info, minor, moderate, major, critical"),
-            )),
-        }
-    }
-    for (field, problem) in unknown {
+    let words = ["severity_level", "level"].map(|field| (field, form.text(field)));
+    let known = words.iter().filter_map(|(_, word)| Severity::from_word(word.as_deref()?)).max();
+    for (field, word) in words {
+        let Some(word) = word.filter(|word| Severity::from_word(word).is_none()) else { continue };
+        let problem = format!("{word} is no severity: info, minor, moderate, major, critical");
         match known {
             Some(_) => form.doubts.push(format!("{field}: {problem}; the other field counts")),
             None => form.add_error(field, problem),
@@ -77,14 +70,9 @@ fn escalation(form: &mut RuleFields<'_>) -> Vec<Escalation> {
     };
     let steps: Option<Vec<_>> =
         document.as_array().and_then(|steps| steps.iter().map(step).collect());
-    match steps {
-        Some(steps) if steps.is_sorted_by(|a, b| a.after_ms < b.after_ms) => steps,
-        _ => {
-            form.add_error(
-                "escalation",
-                "must be a list of {after_seconds, to} in rising order of time",
-            );
-            Vec::new()
-        }
-    }
+    steps.filter(|steps| steps.is_sorted_by(|a, b| a.after_ms < b.after_ms)).unwrap_or_else(|| {
+        let problem = "must be a list of {after_seconds, to} in rising order of time";
+        form.add_error("escalation", problem);
+        Vec::new()
+    })
 }

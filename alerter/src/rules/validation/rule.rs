@@ -106,7 +106,11 @@ fn channels(form: &mut RuleFields<'_>) -> Channels {
         Some(Value::String(text)) if !text.trim_start().starts_with('[') => {
             text.split(',').map(str::to_owned).collect()
         }
-        Some(Value::String(_) | Value::Array(_)) => list(form.document("enabled_channels")),
+        Some(Value::String(_) | Value::Array(_)) => {
+            let list = form.document("enabled_channels");
+            let words = list.iter().filter_map(Value::as_array).flatten();
+            words.filter_map(Value::as_str).map(str::to_owned).collect()
+        }
         Some(_) => {
             form.add_error("enabled_channels", "must be a list of channels");
             return Channels::default();
@@ -134,11 +138,6 @@ fn channels(form: &mut RuleFields<'_>) -> Channels {
         form.doubts.push(format!("notifications by {skipped} are skipped: not configured here"));
     }
     channels
-}
-
-fn list(document: Option<Value>) -> Vec<String> {
-    let Some(Value::Array(words)) = document else { return Vec::new() };
-    words.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// Returns a version for a rule without one. It changes with every edit.

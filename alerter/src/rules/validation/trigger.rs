@@ -25,12 +25,11 @@ pub(super) fn trigger(form: &mut RuleFields<'_>) -> Option<Trigger> {
             }
             Some(Trigger::NoData(window_ms))
         }
-        "COMPLEX" => {
-            form.add_error("rule_category", "COMPLEX is not supported");
-            None
-        }
         other => {
-            let problem = format!("{other} is none of SINGLE, COMPOSITE, NO_DATA");
+            let problem = match other {
+                "COMPLEX" => "COMPLEX is not supported".to_owned(),
+                _ => format!("{other} is none of SINGLE, COMPOSITE, NO_DATA"),
+            };
             form.add_error("rule_category", problem);
             None
         }
@@ -101,15 +100,10 @@ fn bounds(form: &mut RuleFields<'_>, has_deviation: bool) -> (Bounds, Bounds) {
 /// Reads the conditions, in either spelling of their names: the platform writes both.
 fn conditions(form: &mut RuleFields<'_>) -> Option<Composite> {
     const FIELD: &str = "condition_expression";
-    let Some(document) = form.document(FIELD) else {
-        if form.value(FIELD).is_none() {
-            form.add_error(
-                FIELD,
-                "is missing: a COMPOSITE rule needs {conditions, logical_operator}",
-            );
-        }
-        return None;
-    };
+    if form.value(FIELD).is_none() {
+        form.add_error(FIELD, "is missing: a COMPOSITE rule needs {conditions, logical_operator}");
+    }
+    let document = form.document(FIELD)?;
     let listed = document.get("conditions").and_then(Value::as_array);
     let listed = listed.filter(|listed| (1..=CONDITIONS_MAX).contains(&listed.len()));
     let Some(listed) = listed else {
