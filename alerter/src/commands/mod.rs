@@ -52,9 +52,17 @@ fn wall(epoch_ms: i64, zone: &TimeZone) -> String {
         .map_or_else(|_| epoch_ms.to_string(), |at| wall_text(zone.to_datetime(at)))
 }
 
-/// Prints one JSON document.
-fn print_json(document: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, document)?;
+/// Prints what a command found: one JSON document, or what `text` prints for people.
+fn print_found<T: Serialize, W: Write>(
+    json: bool,
+    found: &T,
+    out: &mut W,
+    text: impl FnOnce(&T, &mut W) -> io::Result<()>,
+) -> io::Result<()> {
+    if !json {
+        return text(found, out);
+    }
+    serde_json::to_writer_pretty(&mut *out, found)?;
     writeln!(out)
 }
 

@@ -14,7 +14,7 @@ use ljwx_service::config::{Problems, ZoneArgs};
 use ljwx_service::text::Align::Left;
 
 use super::layout::{Column, table};
-use super::print_json;
+use super::print_found;
 use crate::notify::outbox::{Outbox, OutboxFilter, OutboxRow};
 
 /// Longest reason, in characters.
@@ -155,7 +155,8 @@ impl OutboxArgs {
         let out = &mut io::stdout();
         let (dry_run, reason) = match &self.action {
             OutboxAction::List { limit, json } => {
-                print(&outbox.list(&filter, *limit).await?, *json, out)?;
+                let rows = outbox.list(&filter, *limit).await?;
+                print_found(*json, &rows, out, |rows, out| print(rows, out))?;
                 return Ok(ExitCode::SUCCESS);
             }
             OutboxAction::Retry { dry_run } => (*dry_run, None),
@@ -165,7 +166,7 @@ impl OutboxArgs {
         let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
         let done = if reason.is_some() { "dropped" } else { "made due" };
         if dry_run {
-            print(&rows, false, out)?;
+            print(&rows, out)?;
             writeln!(out, "{} notification(s) would be {done}", rows.len())?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -178,10 +179,7 @@ impl OutboxArgs {
     }
 }
 
-fn print(rows: &[OutboxRow], json: bool, out: &mut impl Write) -> io::Result<()> {
-    if json {
-        return print_json(&rows, out);
-    }
+fn print(rows: &[OutboxRow], out: &mut impl Write) -> io::Result<()> {
     let columns: [Column<'_, OutboxRow>; 11] = [
         ("id", Left, &|row| row.id.to_string()),
         ("state", Left, &state),

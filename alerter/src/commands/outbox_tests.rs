@@ -58,14 +58,14 @@ fn without_a_state_only_those_are_meant_that_can_be_changed() {
 #[test]
 fn a_list_is_a_table_or_a_document() {
     let mut table = Vec::new();
-    print(&[listed()], false, &mut table).unwrap();
+    print(&[listed()], &mut table).unwrap();
     let table = String::from_utf8(table).unwrap();
     let lines: Vec<_> = table.lines().collect();
     assert!(lines[0].starts_with("id  state"), "{table}");
     assert!(lines[1].starts_with("41  pending, uncertain  7 "), "{table}");
     assert!(lines[1].ends_with("90s  0s      -1       system busy"), "{table}");
     let mut document = Vec::new();
-    print(&[listed()], true, &mut document).unwrap();
+    print_found(true, &[listed()], &mut document, |rows, out| print(rows, out)).unwrap();
     let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
     assert_eq!((&document[0]["id"], &document[0]["recipient"]), (&41.into(), &"openid:o1".into()));
 }

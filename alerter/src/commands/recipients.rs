@@ -14,7 +14,7 @@ use serde::Serialize;
 use sqlx::{FromRow, MySql, QueryBuilder};
 
 use super::layout::{Column, table};
-use super::print_json;
+use super::print_found;
 use crate::notify::address::{self, DEFAULT_USER, EVERYBODY};
 use crate::rules::channel::Channel;
 
@@ -127,11 +127,7 @@ impl RecipientsCommand {
             Self::List(list) => {
                 let found = find(&pool, list).await.context(TABLE)?;
                 let shown = &found[..found.len().min(LISTED_MAX)];
-                if list.json {
-                    print_json(&shown, out)?
-                } else {
-                    print(shown, out)?
-                }
+                print_found(list.json, &shown, out, |shown, out| print(shown, out))?;
                 if found.len() > shown.len() {
                     eprintln!("there are more: ask for one --customer-id, --user-id or --kind");
                 }

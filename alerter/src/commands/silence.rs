@@ -16,7 +16,7 @@ use serde::Serialize;
 use tracing::{info, warn};
 
 use super::layout::{self, Column};
-use super::{DatabaseArgs, print_json, wall};
+use super::{DatabaseArgs, print_found, wall};
 use crate::notify::silences::table::{self, NewSilence, SilenceRow, SilenceState, UNFINISHED_MAX};
 
 /// Latest end of a silence after it was added, because a forgotten silence hides alerts.
@@ -217,12 +217,9 @@ async fn list(config: &SilenceListArgs) -> anyhow::Result<()> {
     let now = table::now_ms(&mut connection).await?;
     let records = table::list(&mut connection, config.all, LISTED_MAX + 1).await?;
     let shown = &records[..records.len().min(LISTED_MAX)];
-    let out = &mut io::stdout();
-    if config.json {
-        print_json(&with_state(shown, now), out)?;
-    } else {
-        print(shown, now, zone, out)?;
-    }
+    print_found(config.json, &listed(shown, now), &mut io::stdout(), |listed, out| {
+        print(listed, zone, out)
+    })?;
     if records.len() > shown.len() {
         warn!(listed = shown.len(), "older silences not listed");
     }
@@ -237,13 +234,11 @@ async fn end(config: &SilenceEndArgs) -> anyhow::Result<()> {
         info!(silence.id = id, author, "silence ended");
         return Ok(writeln!(io::stdout(), "silence {id} ended: nothing is kept back within 10 s")?);
     }
-    match table::find(&pool, id).await? {
-        None => bail!("there is no silence {id}: `alerter silence list` shows those there are"),
-        Some(record) => {
-            let ended = record.ended_at.unwrap_or(record.ends_at);
-            bail!("silence {id} is over since {}", wall(ended, zone))
-        }
-    }
+    let record = table::find(&pool, id).await?.with_context(|| {
+        format!("there is no silence {id}: `alerter silence list` shows those there are")
+    })?;
+    let ended = record.ended_at.unwrap_or(record.ends_at);
+    bail!("silence {id} is over since {}", wall(ended, zone))
 }
 
 /// A silence and its state.
@@ -254,34 +249,30 @@ struct ListedSilence<'a> {
     record: &'a SilenceRow,
 }
 
-fn with_state(records: &[SilenceRow], now: i64) -> Vec<ListedSilence<'_>> {
+/// Returns the silences with their states at `now`.
+fn listed(records: &[SilenceRow], now: i64) -> Vec<ListedSilence<'_>> {
     let listed = |record| ListedSilence { state: SilenceRow::standing(record, now), record };
     records.iter().map(listed).collect()
 }
 
-fn print(
-    records: &[SilenceRow],
-    now: i64,
-    zone: &TimeZone,
-    out: &mut impl Write,
-) -> io::Result<()> {
-    let any = |number: Option<i64>| number.map_or_else(|| "any".to_owned(), |one| one.to_string());
-    let reason = |record: &SilenceRow| {
-        let SilenceRow { author, reason, .. } = record;
-        let by = record.ended_by.as_ref().map_or_else(String::new, |by| format!(", ended by {by}"));
+fn print(silences: &[ListedSilence<'_>], zone: &TimeZone, out: &mut impl Write) -> io::Result<()> {
+    let reason = |one: &ListedSilence<'_>| {
+        let SilenceRow { author, reason, ended_by, .. } = one.record;
+        let by = ended_by.as_ref().map_or_else(String::new, |by| format!(", ended by {by}"));
         format!("{reason} ({author}{by})")
     };
-    let columns: [Column<'_, SilenceRow>; 8] = [
-        ("id", Right, &|record| record.id.to_string()),
-        ("state", Left, &|record| record.standing(now).as_str().to_owned()),
-        ("from", Left, &|record| wall(record.starts_at, zone)),
-        ("to", Left, &|record| wall(record.ended_at.unwrap_or(record.ends_at), zone)),
-        ("tenant", Right, &|record| any(record.customer_id)),
-        ("device", Left, &|record| record.device_sn.clone().unwrap_or_else(|| "any".to_owned())),
-        ("rule", Right, &|record| any(record.rule_id)),
+    let any = |text: Option<String>| text.unwrap_or_else(|| "any".to_owned());
+    let columns: [Column<'_, ListedSilence<'_>>; 8] = [
+        ("id", Right, &|one| one.record.id.to_string()),
+        ("state", Left, &|one| one.state.as_str().to_owned()),
+        ("from", Left, &|one| wall(one.record.starts_at, zone)),
+        ("to", Left, &|one| wall(one.record.ended_at.unwrap_or(one.record.ends_at), zone)),
+        ("tenant", Right, &|one| any(one.record.customer_id.map(|id| id.to_string()))),
+        ("device", Left, &|one| any(one.record.device_sn.clone())),
+        ("rule", Right, &|one| any(one.record.rule_id.map(|id| id.to_string()))),
         ("reason (who)", Left, &reason),
     ];
-    layout::table(records, columns, out)
+    layout::table(silences, columns, out)
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -92,7 +92,8 @@ fn a_list_says_what_is_silenced_until_when_and_by_whom() {
     };
     let mut out = Vec::new();
     let records = [lasting, ended];
-    print(&records, 60_000, &TimeZone::get("Asia/Shanghai").unwrap(), &mut out).unwrap();
+    let silences = listed(&records, 60_000);
+    print(&silences, &TimeZone::get("Asia/Shanghai").unwrap(), &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     let expected = "\
 id  state   from                 to                   tenant  device  rule  reason (who)
@@ -100,8 +101,6 @@ id  state   from                 to                   tenant  device  rule  reas
  1  ended   1970-01-01 08:00:00  1970-01-01 08:01:00     any  A1       any  ward is moving (ann, ended by bob)
 ";
     assert_eq!(text, expected);
-    let mut out = Vec::new();
-    print_json(&with_state(&records, 60_000), &mut out).unwrap();
-    let lines: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    let lines = serde_json::to_value(&silences).unwrap();
     assert_eq!((&lines[0]["state"], &lines[1]["ended_by"]), (&"active".into(), &"bob".into()));
 }

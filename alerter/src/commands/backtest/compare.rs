@@ -96,9 +96,9 @@ pub struct Differences {
     pub unlisted: u64,
 }
 
-/// The result of a comparison.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct ComparisonResult {
+/// A comparison under way, or its result.
+#[derive(Debug, Default)]
+pub struct Comparison {
     /// Rules with an episode under either set.
     pub rules: BTreeMap<i64, [RuleTotals; 2]>,
     /// Whether there were more than `DEVICES_MAX` devices. The counts of devices are too low
@@ -106,12 +106,6 @@ pub struct ComparisonResult {
     pub too_many_devices: bool,
     /// Differences between the sets.
     pub differences: Differences,
-}
-
-/// A comparison under way.
-#[derive(Debug, Default)]
-pub struct Comparison {
-    findings: ComparisonResult,
     /// Groups with an episode that is open under either set.
     open: HashMap<(i64, DeviceSn), [Option<EpisodeGroup>; 2]>,
     devices: HashSet<u64>,
@@ -142,7 +136,7 @@ impl Comparison {
     }
 
     fn note(&mut self, device_sn: &DeviceSn, side: usize, note: &TransitionNote) {
-        let count = &mut self.findings.rules.entry(note.rule_id).or_default()[side];
+        let count = &mut self.rules.entry(note.rule_id).or_default()[side];
         count.notifications += u64::from(note.notified);
         if note.to == TransitionKind::Opened {
             count.episodes += 1;
@@ -150,7 +144,7 @@ impl Comparison {
             if self.devices.len() < DEVICES_MAX {
                 count.devices += u64::from(self.devices.insert(device));
             } else if !self.devices.contains(&device) {
-                self.findings.too_many_devices = true;
+                self.too_many_devices = true;
             }
         }
         let groups = self.open.entry((note.rule_id, device_sn.clone())).or_default();
@@ -159,7 +153,7 @@ impl Comparison {
 
     fn settle(&mut self, (rule_id, device_sn): (i64, DeviceSn), groups: [Option<EpisodeGroup>; 2]) {
         let [a, b] = groups;
-        let differences = &mut self.findings.differences;
+        let differences = &mut self.differences;
         match (&a, &b) {
             (Some(one), Some(other)) if one == other => return,
             (Some(_), Some(_)) => differences.otherwise += 1,
@@ -174,14 +168,13 @@ impl Comparison {
     }
 
     /// Returns the result. Open groups are compared as they are.
-    pub fn finish(mut self) -> ComparisonResult {
+    pub fn finish(mut self) -> Self {
         let open: BTreeMap<_, _> = std::mem::take(&mut self.open).into_iter().collect();
         for (key, groups) in open {
             self.settle(key, groups);
         }
-        let listed = &mut self.findings.differences.listed;
-        listed.sort_by(|one, other| one.place().cmp(&other.place()));
-        self.findings
+        self.differences.listed.sort_by(|one, other| one.place().cmp(&other.place()));
+        self
     }
 }
 

@@ -27,7 +27,7 @@ fn episodes(spans: &[(i64, Option<i64>)]) -> BTreeMap<i64, Vec<TransitionNote>> 
 }
 
 /// Compares the transitions of two sets on one device, reading by reading.
-fn compared(sides: [&BTreeMap<i64, Vec<TransitionNote>>; 2]) -> ComparisonResult {
+fn compared(sides: [&BTreeMap<i64, Vec<TransitionNote>>; 2]) -> Comparison {
     let mut comparison = Comparison::default();
     let times: BTreeSet<i64> = sides.iter().flat_map(|side| side.keys().copied()).collect();
     for at in times {

@@ -26,13 +26,13 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::rules::mysql;
-use super::{print_json, wall};
+use super::{print_found, wall};
 use crate::rules::index::RuleSet;
 use crate::rules::loading::snapshot::RulesSnapshot;
 use crate::rules::loading::source::RuleSource;
 use crate::rules::loading::source_file;
 use crate::rules::validation::RuleStatus;
-use report::{BacktestReport, NamedRules};
+use report::{BacktestReport, NamedRules, print};
 use trial::{BacktestRun, Selection};
 
 /// Records between two progress lines.
@@ -123,12 +123,7 @@ pub async fn backtest(config: &BacktestArgs, stop: CancellationToken) -> anyhow:
     let trial = tokio::task::spawn_blocking(move || go_through(&own, sets, &stop)).await??;
     let times = config.times().map(|at| wall(at, &config.zone.zone));
     let report = BacktestReport::new(times, [against, tried], trial);
-    let out = &mut io::stdout().lock();
-    if config.json {
-        print_json(&report, out)?;
-    } else {
-        report::print(&report, out)?;
-    }
+    print_found(config.json, &report, &mut io::stdout().lock(), print)?;
     Ok(ExitCode::SUCCESS)
 }
 

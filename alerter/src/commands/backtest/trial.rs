@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use ljwx_reading::{DeviceSn, Reading, wall_text};
 
-use super::compare::{Comparison, ComparisonResult, SIDES, TransitionNote};
+use super::compare::{Comparison, SIDES, TransitionNote};
 use crate::engine::routing::Routed;
 use crate::engine::{Change, DeviceLimits, Engine, ReadingOutcome, StoredPartition};
 use crate::rules::index::RuleSet;
@@ -128,7 +128,7 @@ impl BacktestRun {
     }
 
     /// Returns the result of the comparison.
-    pub fn finish(self) -> ComparisonResult {
+    pub fn finish(self) -> Comparison {
         self.comparison.finish()
     }
 }
@@ -161,7 +161,7 @@ mod tests {
         BacktestRun::new(rules, vec![0], wanted, &TimeZone::UTC)
     }
 
-    fn found(one: Value, other: Value, rates: &[i32]) -> ComparisonResult {
+    fn found(one: Value, other: Value, rates: &[i32]) -> Comparison {
         let mut trial = trial(one, other, Selection::default());
         for (second, rate) in (0_u32..).step_by(60).zip(rates) {
             trial.reading(0, &heart_rate(second, *rate));

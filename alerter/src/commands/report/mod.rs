@@ -20,7 +20,7 @@ use ljwx_service::config::{Problems, TimeArg};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::DatabaseArgs;
+use super::{DatabaseArgs, print_found};
 use crate::commands::report::assemble::AlertReport;
 use crate::commands::report::print::print;
 use crate::commands::report::query::ReportQuery;
@@ -67,7 +67,7 @@ impl ReportArgs {
             report = self.make() => report?,
             () = stop.cancelled() => anyhow::bail!("interrupted"),
         };
-        Ok(print(&report, self.json, &mut std::io::stdout())?)
+        Ok(print_found(self.json, &report, &mut std::io::stdout(), print)?)
     }
 
     async fn make(&self) -> anyhow::Result<AlertReport> {

@@ -1,5 +1,4 @@
-//! Prints the report on standard output: tables for people, at most 110 columns wide, or one JSON
-//! document.
+//! Prints the report as tables for people, at most 110 columns wide.
 
 use std::io::{self, Write};
 
@@ -9,7 +8,6 @@ use super::aggregate::RuleSummary;
 use super::assemble::AlertReport;
 use super::counts::NotificationGroup;
 use crate::commands::layout::{Column, table};
-use crate::commands::print_json;
 use crate::mysql::suppressed_counts::{COOLDOWN, FLAPPING, SILENCED};
 use crate::notify::wechat::escape::shortened;
 use crate::rules::rule::TEMPLATE_TENANT;
@@ -18,10 +16,7 @@ use crate::rules::rule::TEMPLATE_TENANT;
 const ALERT_CHARS_MAX: usize = 20;
 
 /// Prints the report.
-pub fn print(report: &AlertReport, json: bool, out: &mut impl Write) -> io::Result<()> {
-    if json {
-        return print_json(report, out);
-    }
+pub fn print(report: &AlertReport, out: &mut impl Write) -> io::Result<()> {
     let tenant = report.customer_id.map(|id| format!(", tenant {id}")).unwrap_or_default();
     writeln!(out, "{} to {} ({}){tenant}\n", report.from, report.to, report.time_zone)?;
     if report.lines.is_empty() {

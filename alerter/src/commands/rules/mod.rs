@@ -16,7 +16,7 @@ use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_service::config::{Problems, ZoneArgs};
 use secrecy::SecretString;
 
-use super::print_json;
+use super::print_found;
 use crate::rules::loading::last_good::LastGoodStore;
 use crate::rules::loading::snapshot::RulesSnapshot;
 use crate::rules::loading::source::RuleSource;
@@ -161,12 +161,7 @@ async fn list(config: &RuleListArgs) -> anyhow::Result<ExitCode> {
     let (source, store) = config.source.source()?;
     let snapshot = RulesSnapshot::read(&source, store).await?;
     let listing = RuleListing::new(&snapshot, config.customer_id);
-    let out = &mut io::stdout().lock();
-    if config.json {
-        print_json(&listing, out)?;
-    } else {
-        print(&listing, out)?;
-    }
+    print_found(config.json, &listing, &mut io::stdout().lock(), print)?;
     Ok(ExitCode::SUCCESS)
 }
 
