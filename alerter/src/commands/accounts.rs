@@ -12,7 +12,6 @@ use ljwx_ledger::mysql::MySqlArgs;
 use ljwx_service::config::{Problems, ZoneArgs};
 use ljwx_service::text::one_line;
 
-use super::block_on;
 use crate::notify::recipients::{self, TenantAccounts};
 use crate::notify::wechat::{Account, Platforms, WechatArgs};
 
@@ -49,16 +48,10 @@ impl AccountsCommand {
     }
 }
 
-/// Runs the command to its end. Prints the result on standard output.
-pub fn run(command: &AccountsCommand) -> ExitCode {
+/// Runs the command. Prints the result on standard output.
+pub async fn run(command: &AccountsCommand) -> anyhow::Result<ExitCode> {
     let AccountsCommand::Check(config) = command;
-    block_on(check(config, &mut io::stdout())).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
-}
-
-async fn check(config: &AccountsCheckArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let out = &mut io::stdout();
     let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
     let table = recipients::all_accounts(pool).await.context("cannot read the accounts")?;
     let (faults, accounts) = (faults(&table, config.customer_id), accounts(&table, config));

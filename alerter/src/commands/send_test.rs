@@ -16,7 +16,6 @@ use ljwx_service::text::{Align, one_line, table_of};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::block_on;
 use super::recipients::kind;
 use crate::engine::Silence;
 use crate::engine::episode::TransitionKind;
@@ -122,15 +121,9 @@ impl SendTestArgs {
     }
 }
 
-/// Runs the command to its end. Prints the result on standard output.
-pub fn run(config: &SendTestArgs) -> ExitCode {
-    block_on(send_test(config, &mut io::stdout())).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
-}
-
-async fn send_test(config: &SendTestArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+/// Runs the command. Prints the result on standard output.
+pub async fn run(config: &SendTestArgs) -> anyhow::Result<ExitCode> {
+    let out = &mut io::stdout();
     let SendTestArgs { customer_id, what, severity, .. } = *config;
     let pool = config.mysql.connect(&config.zone.zone).context("--mysql-url")?;
     let directory = Directory::new(pool, config.wechat.accounts());

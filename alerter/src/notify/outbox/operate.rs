@@ -16,19 +16,25 @@ use crate::notify::outbox::table::{NOW_MS, Outbox, REASON_BYTES_MAX, millisecond
 const ROWS_MAX: usize = 500;
 
 /// Selects rows that match every field. An empty field matches all rows.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 pub struct OutboxFilter {
     /// The rows' states.
-    pub states: Vec<&'static str>,
-    /// The rows' ids.
-    pub ids: Vec<i64>,
-    /// The tenant.
+    #[arg(skip)]
+    pub states: Vec<String>,
+    /// Only notifications of this tenant.
+    #[arg(long, global = true)]
     pub customer_id: Option<i64>,
-    /// The recipient, as kind:address.
+    /// Only notifications to this recipient, as kind:address.
+    #[arg(long, global = true)]
     pub recipient: Option<String>,
-    /// The least age of a row.
+    /// Only notifications with these numbers, as `list` prints them.
+    #[arg(long = "id", value_name = "ID", value_delimiter = ',', global = true)]
+    pub ids: Vec<i64>,
+    /// Only notifications written longer ago than this, such as 30m.
+    #[arg(long, value_parser = ljwx_service::config::duration, global = true)]
     pub older_than: Option<Duration>,
     /// Leaves out rows in a digest. A digest is handled as a whole.
+    #[arg(skip)]
     pub whole: bool,
 }
 
@@ -132,7 +138,7 @@ fn select(filter: &OutboxFilter, limit: usize) -> QueryBuilder<MySql> {
     ));
     if !filter.states.is_empty() {
         query.push(" AND state IN ").push_tuples(&filter.states, |mut row, state| {
-            row.push_bind(*state);
+            row.push_bind(state);
         });
     }
     if !filter.ids.is_empty() {
@@ -220,7 +226,7 @@ mod tests {
         assert!(all.ends_with("WHERE 1 = 1 ORDER BY id LIMIT 5"), "{all}");
         assert!(!all.contains("payload") && !all.contains("notice"));
         let filter = OutboxFilter {
-            states: vec!["failed", "dropped"],
+            states: vec!["failed".into(), "dropped".into()],
             ids: vec![1, 2],
             customer_id: Some(7),
             recipient: Some("openid:o1".into()),
