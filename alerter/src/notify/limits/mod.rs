@@ -60,7 +60,7 @@ impl AccountLimiter {
     /// Whether the account is paused after a failure. Once a trial is due, it may work: another
     /// replica may have shown it, and this one may have nothing to send.
     fn fails(&self, now: Instant) -> bool {
-        self.breaker.is_failing() && self.breaker.is_paused(now)
+        self.breaker.is_failing && self.breaker.is_paused(now)
     }
 
     fn takes_messages(&self, now: Instant) -> bool {
@@ -115,7 +115,7 @@ impl AccountLimits {
         let known = self.lock();
         let gate = known.serves.get(&scope).and_then(|name| known.gates.get(name));
         let broken_at = known.broken_at.get(&scope);
-        gate.is_some_and(|gate| gate.breaker.is_broken())
+        gate.is_some_and(|gate| gate.breaker.is_broken)
             || broken_at.is_some_and(|at| now.saturating_duration_since(*at) <= period)
     }
 
@@ -168,9 +168,9 @@ impl AccountLimits {
     ) -> Option<bool> {
         let mut known = self.lock();
         let gate = known.gates.get_mut(name)?;
-        let was_broken = gate.breaker.is_broken();
+        let was_broken = gate.breaker.is_broken;
         gate.breaker.report(health, now, random);
-        let (failing, is_broken) = (gate.breaker.is_failing(), gate.breaker.is_broken());
+        let (failing, is_broken) = (gate.breaker.is_failing, gate.breaker.is_broken);
         gate.refuses_all &= failing;
         if was_broken || is_broken {
             let AccountTable { serves, broken_at, .. } = &mut *known;
@@ -180,7 +180,7 @@ impl AccountLimits {
         if known.gates.len() <= ACCOUNTS_EXPORTED_MAX {
             export(name, failing);
         } else {
-            export("other", known.gates.values().any(|gate| gate.breaker.is_failing()));
+            export("other", known.gates.values().any(|gate| gate.breaker.is_failing));
         }
         Some(is_broken)
     }
@@ -229,8 +229,8 @@ impl AccountLimits {
 
 impl AccountTable {
     /// Records the account that serves a scope. Returns whether the scope's settings changed, and
-    /// the account's limiter. Drops accounts that serve no scope any more. Otherwise the old account
-    /// of a tenant would stay in the metrics for ever.
+    /// the account's limiter. Drops the scope's old account if it serves no scope any more. Otherwise
+    /// it would stay in the metrics for ever.
     fn serve(
         &mut self,
         (name, settings): (&str, u64),
@@ -240,23 +240,19 @@ impl AccountTable {
     ) -> (bool, &mut AccountLimiter) {
         let before = self.settings.insert(scope, settings);
         let changed = before.is_some_and(|before| before != settings);
-        let before = self.serves.insert(scope, name.to_owned());
-        if before.is_some_and(|before| before != name) {
-            let serving: HashSet<_> = self.serves.values().collect();
-            self.gates.retain(|name, _| {
-                let stays = serving.contains(name);
-                if !stays {
-                    export(name, false);
-                }
-                stays
-            });
+        if let Some(before) = self.serves.insert(scope, name.to_owned())
+            && before != name
+            && self.serves.values().all(|other| *other != before)
+            && self.gates.remove(&before).is_some()
+        {
+            export(&before, false);
         }
         let gate = self.gates.entry(name.to_owned()).or_insert_with(|| AccountLimiter {
             breaker: AccountBreaker::new(now),
             bucket: TokenBucket::new(per_second, now),
             refuses_all: false,
         });
-        if changed && gate.breaker.is_failing() {
+        if changed && gate.breaker.is_failing {
             gate.breaker.renew(now);
         }
         (changed, gate)

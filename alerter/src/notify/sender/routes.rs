@@ -1,7 +1,4 @@
-//! The sender's view of the platforms: the account that serves a tenant, the form of a request, one
-//! call, and the span of the call.
-//!
-//! Only this module of the sender names a platform. It decides and retries nothing.
+//! Finds the account that serves a tenant, and starts the span of a call.
 
 use std::sync::Arc;
 
@@ -9,79 +6,41 @@ use ljwx_service::telemetry::trace::{self, NewSpan};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 
-use crate::notify::address::Address;
-use crate::notify::notice::Notice;
+use super::Sender;
+use crate::notify::limits::AccountScope;
 use crate::notify::outbox::Notification;
-use crate::notify::recipients::Directory;
-use crate::notify::wechat::error::Failure;
-use crate::notify::wechat::{self, Accounts, FieldMap, Platforms};
+use crate::notify::wechat::Accounts;
 use crate::rules::channel::Channel;
-
-/// The routes to the platforms: the tenants' accounts on them.
-#[derive(Clone)]
-pub struct SenderRoutes {
-    /// The tenants' accounts.
-    pub directory: Arc<Directory>,
-    /// The platforms.
-    pub platforms: Platforms,
-}
 
 /// The account that serves a tenant on a channel.
 #[derive(Debug, Clone)]
 pub struct Route {
-    accounts: Arc<Accounts>,
-    channel: Channel,
-    name: String,
+    /// The tenant's accounts.
+    pub accounts: Arc<Accounts>,
+    /// The channel.
+    pub channel: Channel,
+    /// The account's public name, for breakers, metrics and operators.
+    pub name: String,
+    /// A hash of the account's settings, which shows that the account was changed.
+    pub settings: u64,
 }
 
 impl Route {
     /// Returns the route through the tenant's account on this channel, if the tenant has one.
     pub fn new(accounts: Arc<Accounts>, channel: Channel) -> Option<Self> {
-        let name = accounts.name(channel)?;
-        Some(Self { accounts, channel, name })
-    }
-
-    /// The account's public name, for breakers, metrics and operators.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Returns a hash of the account's settings, which shows that the account was changed.
-    pub fn settings(&self) -> u64 {
-        self.accounts.settings(self.channel)
-    }
-
-    /// Whether an address is the account's default address.
-    pub fn is_default(&self, address: &Address) -> bool {
-        self.accounts.default_address(address.channel).as_ref() == Some(address)
-    }
-
-    /// Renders the request that sends `notice` to `address`. `None`: the account does not serve the
-    /// address.
-    pub fn render(&self, address: &Address, id: &str, notice: &Notice) -> Option<Vec<u8>> {
-        wechat::request(&self.accounts, address, id, notice)
-    }
-
-    /// The fields of the account's template, if the account has a template.
-    pub fn template(&self) -> Option<&FieldMap> {
-        Some(&self.accounts.official.as_ref()?.fields)
+        let (name, settings) = (accounts.name(channel)?, accounts.settings(channel));
+        Some(Self { accounts, channel, name, settings })
     }
 }
 
-impl SenderRoutes {
-    /// Finds the account that serves the tenant on this channel.
-    pub async fn find(
+impl Sender {
+    /// Finds the account that serves a tenant on a channel.
+    pub(super) async fn route(
         &self,
-        customer_id: i64,
-        channel: Channel,
+        (customer_id, channel): AccountScope,
     ) -> Result<Option<Route>, Arc<sqlx::Error>> {
         let accounts = self.directory.accounts(customer_id).await?;
         Ok(Route::new(accounts, channel))
-    }
-
-    /// Sends stored bytes once.
-    pub async fn send(&self, route: &Route, payload: &[u8]) -> Result<(), Failure> {
-        self.platforms.send(&route.accounts, route.channel, payload).await
     }
 }
 
