@@ -1,25 +1,47 @@
 //! Makes one attempt at one notification: decides whether it may go now, calls the platform, and
 //! derives the settlement from the answer.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use ljwx_service::telemetry::trace;
+use ljwx_service::telemetry::trace::{self, NewSpan};
 use opentelemetry::KeyValue;
-use opentelemetry::trace::{Status, TraceContextExt};
+use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 use tracing::{debug, info, warn};
 
 use super::Sender;
 use super::decide::{AGE_MAX, Marks, SendFacts, SendJob, decide};
 use super::retry_policy::{FIX_WAIT, RETRY_MIN, after_failure};
-use super::routes::{Route, start_span};
 use crate::notify::address::Address;
+use crate::notify::limits::AccountScope;
 use crate::notify::limits::breaker::AccountHealth;
 use crate::notify::limits::rate_limit::RecentSends;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::{Attempt, Notification, RebuiltRequest, Settlement};
-use crate::notify::wechat;
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure, Reset};
+use crate::notify::wechat::{self, Accounts};
 use crate::rules::channel::Channel;
+
+/// The account that serves a tenant on a channel.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The tenant's accounts.
+    pub accounts: Arc<Accounts>,
+    /// The channel.
+    pub channel: Channel,
+    /// The account's public name, for breakers, metrics and operators.
+    pub name: String,
+    /// A hash of the account's settings, which shows that the account was changed.
+    pub settings: u64,
+}
+
+impl Route {
+    /// Returns the route through the tenant's account on this channel, if the tenant has one.
+    pub fn new(accounts: Arc<Accounts>, channel: Channel) -> Option<Self> {
+        let (name, settings) = (accounts.name(channel)?, accounts.settings(channel));
+        Some(Self { accounts, channel, name, settings })
+    }
+}
 
 impl Sender {
     /// Makes one attempt. `None`: another replica has taken the notification.
@@ -130,6 +152,15 @@ impl Sender {
         let notice = rendered.as_ref().map(|anew| &anew.notice).or(job.notice.as_ref());
         attempt.plain_fields = notice.map(|notice| notice.plain_fields.clone()).unwrap_or_default();
         Some(attempt)
+    }
+
+    /// Finds the account that serves a tenant on a channel.
+    pub(super) async fn route(
+        &self,
+        (customer_id, channel): AccountScope,
+    ) -> Result<Option<Route>, Arc<sqlx::Error>> {
+        let accounts = self.directory.accounts(customer_id).await?;
+        Ok(Route::new(accounts, channel))
     }
 
     async fn call(&self, job: &SendJob<'_>, route: &Route, payload: &[u8]) -> Result<(), Failure> {
@@ -267,6 +298,22 @@ fn rebuilt(
     let id = job.notification.client_msg_id(resends);
     let payload = wechat::request(&route.accounts, &job.address, &id, &notice)?;
     Some(RebuiltRequest { notice, payload, resends })
+}
+
+/// Starts a span under the reading's span that the notification continues. The span holds neither
+/// address nor text.
+pub fn start_span(notification: &Notification, channel: Channel) -> opentelemetry::Context {
+    let mut span = NewSpan::new("notify", SpanKind::Client).with(vec![
+        KeyValue::new("notification.channel", channel.as_str()),
+        KeyValue::new("alert.episode_key", notification.episode_key.clone()),
+        KeyValue::new("alert.transition", notification.transition.clone()),
+        KeyValue::new("notification.attempt", i64::from(notification.attempts) + 1),
+    ]);
+    let parent = notification.traceparent.as_deref();
+    if let Some(parent) = parent.and_then(|header| trace::read(header.as_bytes())) {
+        span = span.under_remote(parent);
+    }
+    span.start()
 }
 
 #[cfg(test)]

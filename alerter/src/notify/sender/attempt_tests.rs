@@ -1,11 +1,9 @@
-use std::sync::Arc;
-
 use serde_json::Value;
 
 use super::*;
 use crate::mysql::alert_rows::EpisodeKey;
 use crate::notify::outbox::DIGEST;
-use crate::notify::wechat::{Accounts, FieldMap, OfficialAccount};
+use crate::notify::wechat::{FieldMap, OfficialAccount};
 use crate::test_support::{self, notice};
 
 fn route() -> Route {

@@ -6,9 +6,9 @@ use opentelemetry::trace::{Status, TraceContextExt};
 use tracing::{debug, info, warn};
 
 use super::Sender;
+use super::attempt::start_span;
 use super::decide::{Marks, SendJob};
 use super::retry_policy::{FIX_WAIT, RETRY_MIN, after_failure};
-use super::routes::start_span;
 use crate::notify::device_message::{self, DeviceMessage};
 use crate::notify::outbox::{Attempt, Notification, Settlement};
 use crate::notify::wechat::error::ErrcodeRemedy;

@@ -16,7 +16,6 @@ mod device_delivery;
 mod digest;
 mod reroute;
 mod retry_policy;
-mod routes;
 
 #[cfg(test)]
 pub(crate) mod queue_tests;

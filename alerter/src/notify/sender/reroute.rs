@@ -15,8 +15,8 @@ use metrics::counter;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::attempt::Route;
 use super::retry_policy::FIX_WAIT;
-use super::routes::Route;
 use super::{POLL_INTERVAL, Sender, count_over};
 use crate::metrics::NOTIFICATIONS;
 use crate::notify::address::{Address, Recipient};
