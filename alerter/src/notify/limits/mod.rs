@@ -32,13 +32,11 @@ pub type AccountScope = (i64, Channel);
 
 /// The breakers and rate limits of the accounts used so far.
 #[derive(Debug)]
-pub struct AccountLimits {
-    per_second: u32,
-    known: Mutex<AccountTable>,
-}
+pub struct AccountLimits(Mutex<AccountTable>);
 
 #[derive(Debug, Default)]
 struct AccountTable {
+    per_second: u32,
     gates: HashMap<String, AccountLimiter>,
     serves: HashMap<AccountScope, String>,
     /// A hash of the account's settings at each scope: tenants may share an account and differ in the
@@ -71,7 +69,7 @@ impl AccountLimiter {
 impl AccountLimits {
     /// Starts without accounts. Each account may send `per_second` messages a second.
     pub fn new(per_second: u32) -> Self {
-        Self { per_second, known: Mutex::default() }
+        Self(Mutex::new(AccountTable { per_second, ..AccountTable::default() }))
     }
 
     /// Whether the account may send a message of this scope now. Otherwise returns how long the
@@ -84,7 +82,7 @@ impl AccountLimits {
         now: Instant,
     ) -> Result<(), (Duration, &'static str)> {
         let mut known = self.lock();
-        let (_, gate) = known.serve((name, settings), scope, self.per_second, now);
+        let (_, gate) = known.serve(name, settings, scope, now);
         // If the breaker is open, skip the bucket: a granted trial must not be lost for want of a
         // token.
         if !gate.breaker.is_paused(now) {
@@ -97,8 +95,7 @@ impl AccountLimits {
     /// failing account with changed settings is tried at once. Otherwise a fixed account would rest
     /// as long as a broken one.
     pub fn observe(&self, name: &str, settings: u64, scope: AccountScope, now: Instant) -> bool {
-        let (changed, _) = self.lock().serve((name, settings), scope, self.per_second, now);
-        changed
+        self.lock().serve(name, settings, scope, now).0
     }
 
     /// Whether the account is broken or has used up its day, and no trial is due. Waiting
@@ -223,7 +220,7 @@ impl AccountLimits {
 
     fn lock(&self) -> MutexGuard<'_, AccountTable> {
         // A panic while the lock was held leaves both maps usable.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -233,9 +230,9 @@ impl AccountTable {
     /// it would stay in the metrics for ever.
     fn serve(
         &mut self,
-        (name, settings): (&str, u64),
+        name: &str,
+        settings: u64,
         scope: AccountScope,
-        per_second: u32,
         now: Instant,
     ) -> (bool, &mut AccountLimiter) {
         let before = self.settings.insert(scope, settings);
@@ -249,7 +246,7 @@ impl AccountTable {
         }
         let gate = self.gates.entry(name.to_owned()).or_insert_with(|| AccountLimiter {
             breaker: AccountBreaker::new(now),
-            bucket: TokenBucket::new(per_second, now),
+            bucket: TokenBucket::new(self.per_second, now),
             refuses_all: false,
         });
         if changed && gate.breaker.is_failing {
