@@ -37,7 +37,6 @@ use crate::notify::operator_events::{OperatorEvent, OperatorEvents};
 use crate::notify::outbox::{self, Outbox, OutboxMeasurement};
 use crate::notify::recipients::Directory;
 use crate::notify::sender::Sender;
-use crate::notify::sender::routes::SenderRoutes;
 use crate::notify::silences::ActiveSilences;
 use crate::notify::wechat::Platforms;
 use crate::pipeline::commit::BatchCommit;
@@ -137,7 +136,7 @@ impl App {
             subscription_refused: refused,
             silences,
             operators,
-            accounts: Arc::new(AccountLimits::new(config.limits.limits().account_per_second)),
+            accounts: Arc::new(AccountLimits::new(config.limits.account_messages_per_second)),
             owed: watch::Sender::default(),
             counted_time: watch::Sender::default(),
             probes: [loops, ready],
@@ -192,16 +191,13 @@ impl App {
     }
 
     fn sender(&self, wake: Arc<Notify>) -> Sender {
-        let limits = self.config.limits.limits();
         Sender {
             outbox: Outbox::new(self.pool.clone()),
-            routes: SenderRoutes {
-                directory: Arc::clone(&self.directory),
-                platforms: self.platforms.clone(),
-            },
+            directory: Arc::clone(&self.directory),
+            platforms: self.platforms.clone(),
             device_messages: ColumnCache::new(self.pool.clone(), device_message::TABLE),
             gates: Arc::clone(&self.accounts),
-            limits,
+            recipient_per_minute: self.config.limits.recipient_messages_per_minute,
             operators: self.operators.clone(),
             mysql_retry: self.sender_retry.clone(),
             wake,

@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::engine::Silence;
 use crate::engine::episode::{Transition, TransitionKind};
+use crate::mysql::alert_rows::EpisodeKey;
 use crate::notify::notice::Notice;
+use crate::notify::outbox::Notification;
 use crate::notify::wechat::{Account, AccountKind, FieldMap};
 use crate::rules::rule::Rule;
 use crate::rules::severity::Severity;
@@ -97,6 +99,29 @@ pub fn notice() -> Notice {
         digest_of: None,
         beside: Vec::new(),
         routing: None,
+    }
+}
+
+/// Returns a claimed notification of an opening that was never sent, with the notice of [`notice`].
+pub fn notification() -> Notification {
+    Notification {
+        id: 1,
+        episode_key: EpisodeKey::of_digest(7, "openid:o1", 1).as_str().into(),
+        transition_seq: 2,
+        transition: "opened".into(),
+        recipient: "openid:o1".into(),
+        user_id: None,
+        customer_id: 7,
+        severity: 5,
+        payload: Vec::new(),
+        notice: serde_json::to_string(&notice()).expect("plain fields"),
+        traceparent: None,
+        attempts: 0,
+        resends: 0,
+        lease_owner: "me".into(),
+        age_ms: 0,
+        uncertain_ms: None,
+        members: 0,
     }
 }
 

@@ -117,10 +117,8 @@ impl PartitionBatch {
             self.notifications.push(NewNotification {
                 key: key.clone(),
                 transition_seq: transition.seq,
-                to: transition.to,
                 whom,
                 follow_up,
-                severity: transition.severity,
                 event_ms: change.at.ms,
                 customer_id: change.ids.customer_id.unwrap_or_default(),
                 notice: notice.clone(),

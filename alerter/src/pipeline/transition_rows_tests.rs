@@ -79,7 +79,7 @@ fn an_episode_becomes_one_alert_its_changes_and_a_notice_to_each_recipient() {
     assert_eq!(entries(&stretch), expected);
     let first = &stretch.notifications[0];
     let Whom::Recipient(recipient, _) = &first.whom else { panic!("no recipient") };
-    assert_eq!((first.severity, recipient.user_id), (Severity::Major, 5));
+    assert_eq!((first.notice.severity, recipient.user_id), (Severity::Major, 5));
     assert_eq!(first.event_ms, heart_rate(0, 110).epoch_ms());
 }
 
@@ -90,7 +90,7 @@ fn entries(stretch: &PartitionBatch) -> Vec<(u32, TransitionKind, String)> {
             Whom::Recipient(recipient, _) => recipient.address.to_string(),
             Whom::Notified { .. } => "all notified".to_owned(),
         };
-        (one.transition_seq, one.to, whom)
+        (one.transition_seq, one.notice.transition, whom)
     };
     stretch.notifications.iter().map(shown).collect()
 }

@@ -1,129 +1,91 @@
 //! Makes one attempt at one notification: decides whether it may go now, calls the platform, and
 //! derives the settlement from the answer.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
-use ljwx_service::telemetry::trace;
+use ljwx_service::telemetry::trace::{self, NewSpan};
 use opentelemetry::KeyValue;
-use opentelemetry::trace::{Status, TraceContextExt};
+use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 use tracing::{debug, info, warn};
 
 use super::Sender;
-use super::decide::{AGE_MAX, Decision, NotificationState, decide, window};
+use super::decide::{AGE_MAX, Marks, SendFacts, SendJob, decide};
 use super::retry_policy::{FIX_WAIT, RETRY_MIN, after_failure};
-use super::routes::start_span;
 use crate::notify::address::Address;
+use crate::notify::limits::AccountScope;
 use crate::notify::limits::breaker::AccountHealth;
-use crate::notify::limits::rate_limit::{RecipientBudget, RecipientKey};
+use crate::notify::limits::rate_limit::RecentSends;
 use crate::notify::notice::Notice;
 use crate::notify::outbox::{Attempt, Notification, RebuiltRequest, Settlement};
 use crate::notify::wechat::error::{ErrcodeRemedy, Failure, Reset};
 use crate::notify::wechat::{self, Account};
 use crate::rules::channel::Channel;
 
-/// A notification with its parsed address and notice.
-pub(super) struct SendJob<'a> {
-    pub(super) notification: &'a Notification,
-    pub(super) address: Address,
-    pub(super) notice: Option<Notice>,
-}
-
 impl Sender {
     /// Makes one attempt. `None`: another replica has taken the notification.
     pub(super) async fn attempt(
         &self,
         notification: &Notification,
-        budget: &RecipientBudget,
+        recent: RecentSends,
     ) -> Option<Attempt> {
         let Some(address) = Address::parse(&notification.recipient) else {
             // A sender of a later version, which may run beside this one, knows more channels.
-            return Some(if notification.age() < AGE_MAX {
-                Attempt::later(FIX_WAIT, "no_channel")
-            } else {
-                Attempt::not_sent(Settlement::Failed, "no_channel")
-            });
+            let is_old = notification.age() >= AGE_MAX;
+            let settlement = if is_old { Settlement::Failed } else { Settlement::Retry(FIX_WAIT) };
+            return Some(Attempt::not_sent(settlement, "no_channel"));
         };
         let mut job = SendJob { notification, address, notice: notification.notice() };
-        let decided = match self.read_beside(&mut job).await {
-            Ok(()) => self.decide(&job, budget).await,
-            Err(error) => Err(error),
-        };
-        let now = match decided {
-            Ok(now) => now,
+        let facts = match self.facts(&mut job, recent).await {
+            Ok(facts) => facts,
             Err(error) => {
                 debug!(%error, "cannot query the outbox, retrying");
                 return Some(Attempt::later(RETRY_MIN, "database"));
             }
         };
-        let marks = match now {
-            Decision::Drop(reason) => return Some(Attempt::not_sent(Settlement::Dropped, reason)),
-            Decision::Postpone(wait, reason) => return Some(Attempt::later(wait, reason)),
-            Decision::Stored => None,
-            Decision::Rebuild { delayed, repeat } => Some((delayed, repeat)),
-        };
-        if job.address.channel == Channel::Message {
-            let delayed = marks.is_some_and(|(delayed, _)| delayed);
-            return self.write_for_watch(notification, &job.address, job.notice, delayed).await;
+        match decide(&job, facts) {
+            Err(attempt) => Some(attempt),
+            Ok(marks) if job.address.channel == Channel::Message => {
+                self.write_for_watch(job, marks).await
+            }
+            Ok(marks) => self.send(&job, marks).await,
         }
-        self.send(&job, marks).await
     }
 
-    /// Adds to the notice the other alerts that the message reports.
-    async fn read_beside(&self, job: &mut SendJob<'_>) -> Result<(), sqlx::Error> {
-        if let Some(notice) = &mut job.notice
-            && job.notification.leads()
-        {
-            notice.beside = self.outbox.beside(job.notification.id).await?;
-        }
-        Ok(())
-    }
-
-    async fn decide(
+    /// Looks up what decides about a notification, and what its message reports of other rows.
+    async fn facts(
         &self,
-        job: &SendJob<'_>,
-        budget: &RecipientBudget,
-    ) -> Result<Decision, sqlx::Error> {
+        job: &mut SendJob<'_>,
+        recent: RecentSends,
+    ) -> Result<SendFacts, sqlx::Error> {
         let notification = job.notification;
-        let age = notification.age();
-        let is_end = notification.is_end();
-        let start_notified = is_end && self.outbox.was_notified(notification).await?;
-        let firing = age >= AGE_MAX && !is_end && self.outbox.still_fires(notification).await?;
-        let recipient: RecipientKey = (notification.customer_id, notification.recipient.clone());
+        if let Some(notice) = &mut job.notice
+            && notification.leads()
+        {
+            let members = self.outbox.members(notification.id).await?;
+            let others = members.iter().filter_map(|(_, other)| serde_json::from_str(other).ok());
+            let mut others: Vec<Notice> = others.collect();
+            others.sort_by_key(Notice::place);
+            notice.beside = others.iter().map(Notice::headline).collect();
+        }
+        let (is_end, is_old) = (notification.is_end(), notification.age() >= AGE_MAX);
         // Messages to the watch have no limit: they are rows of this database, and the watch lists
         // them.
-        let limited = job.address.channel != Channel::Message;
-        let known = NotificationState {
-            age,
-            is_end,
-            start_notified,
-            firing,
-            uncertain: notification
-                .uncertain_ms
-                .map(|since| Duration::from_millis(u64::try_from(since).unwrap_or_default())),
-            window: window(job.address.channel),
-            tried: notification.attempts > 0,
-            has_bytes: !notification.payload.is_empty(),
-            has_notice: job.notice.is_some(),
-            marked_delayed: job.notice.as_ref().is_some_and(|notice| notice.delayed),
-            recipient_wait: if limited {
-                budget.wait(&recipient, notification.is_critical())
-            } else {
-                None
-            },
-        };
-        let now = decide(&known);
-        if limited && matches!(now, Decision::Stored | Decision::Rebuild { .. }) {
-            budget.take(&recipient);
-        }
-        Ok(now)
+        let is_limited = job.address.channel != Channel::Message;
+        let wait = recent.wait(self.recipient_per_minute, notification.is_critical());
+        Ok(SendFacts {
+            start_notified: is_end && self.outbox.was_notified(notification).await?,
+            firing: is_old && !is_end && self.outbox.still_fires(notification).await?,
+            recipient_wait: wait.filter(|_| is_limited),
+        })
     }
 
     /// Sends the notification through the tenant's account, if the account may send now, and again
     /// at once in a plainer form as long as the platform refuses its content.
-    async fn send(&self, job: &SendJob<'_>, marks: Option<(bool, bool)>) -> Option<Attempt> {
-        let SendJob { notification, address, .. } = job;
-        let scope = (notification.customer_id, address.channel);
-        let account = match self.routes.find(scope.0, scope.1).await {
+    async fn send(&self, job: &SendJob<'_>, marks: Option<Marks>) -> Option<Attempt> {
+        let notification = job.notification;
+        let scope = (notification.customer_id, job.address.channel);
+        let account = match self.account(scope).await {
             Ok(Some(account)) => account,
             Ok(None) => return Some(Attempt::later(FIX_WAIT, "no_account")),
             Err(error) => {
@@ -131,29 +93,25 @@ impl Sender {
                 return Some(Attempt::later(RETRY_MIN, "database"));
             }
         };
-        let mut rendered = match marks {
-            None => None,
-            Some((delayed, repeat)) => match render(job, &account, delayed, repeat) {
-                None => return Some(Attempt::later(FIX_WAIT, "no_account")),
-                rendered => rendered,
-            },
-        };
+        let mut rendered = marks.and_then(|marks| render(job, &account, marks));
         let admitted = self.gates.admit(&account.name, account.settings(), scope, Instant::now());
         if let Err((wait, reason)) = admitted {
             return Some(Attempt::later(wait, reason));
         }
         let mut is_refused = false;
         let mut attempt = loop {
-            match self.outbox.begin(notification, rendered.as_ref()).await {
+            let begun = self.outbox.begin(notification, rendered.as_ref()).await;
+            if !matches!(begun, Ok(true)) {
+                self.gates.abandon(&account.name, Instant::now());
+            }
+            match begun {
                 Ok(true) => {}
                 Ok(false) => {
-                    self.gates.abandon(&account.name, Instant::now());
                     warn!("notification lease expired during sending, another replica took over");
                     return None;
                 }
                 Err(error) => {
                     debug!(%error, "cannot mark notification as being sent, retrying");
-                    self.gates.abandon(&account.name, Instant::now());
                     // The mark of a form that was refused must not stay: it did not arrive.
                     let uncertain = notification.uncertain_ms.is_some();
                     let later = Attempt::later(RETRY_MIN, "database");
@@ -161,18 +119,25 @@ impl Sender {
                 }
             }
             let payload = rendered.as_ref().map_or(&notification.payload, |anew| &anew.payload);
-            let sent = self.call(job, &account, payload).await;
-            match sent {
-                Ok(()) => break Attempt::sent(Some(0)),
-                Err(failure) => match self.plainer(job, &account, rendered.as_ref(), &failure) {
-                    Some(plainer) => (rendered, is_refused) = (Some(plainer), true),
-                    None => break self.failed(job, &account, failure),
-                },
+            let Err(failure) = self.call(job, &account, payload).await else {
+                break Attempt::sent(Some(0));
+            };
+            match self.plainer(job, &account, rendered.as_ref(), &failure) {
+                Some(plainer) => (rendered, is_refused) = (Some(plainer), true),
+                None => break self.failed(job, &account, failure),
             }
         };
         let notice = rendered.as_ref().map(|anew| &anew.notice).or(job.notice.as_ref());
         attempt.plain_fields = notice.map(|notice| notice.plain_fields.clone()).unwrap_or_default();
         Some(attempt)
+    }
+
+    /// Finds the account that serves a tenant on a channel.
+    pub(super) async fn account(
+        &self,
+        (customer_id, channel): AccountScope,
+    ) -> Result<Option<Arc<Account>>, Arc<sqlx::Error>> {
+        Ok(self.directory.accounts(customer_id).await?.of(channel).cloned())
     }
 
     async fn call(
@@ -183,9 +148,10 @@ impl Sender {
     ) -> Result<(), Failure> {
         let SendJob { notification, address, .. } = job;
         let span = start_span(notification, address.channel);
-        let sent = self.routes.platforms.send(account, payload).await;
-        if let Err(failure) = &sent {
-            span.span().set_attribute(KeyValue::new("error.type", error_type(failure)));
+        let sent = self.platforms.send(account, payload).await;
+        if let Err(Failure { errcode, .. }) = &sent {
+            let kind = errcode.map_or_else(|| "unreachable".to_owned(), |code| code.to_string());
+            span.span().set_attribute(KeyValue::new("error.type", kind));
             span.span().set_status(Status::error("not sent"));
         }
         span.span().end();
@@ -205,7 +171,7 @@ impl Sender {
 
     fn failed(&self, job: &SendJob<'_>, account: &Account, failure: Failure) -> Attempt {
         let notification = job.notification;
-        let attempts = u32::try_from(notification.attempts).unwrap_or_default() + 1;
+        let attempts = notification.attempts + 1;
         let remedy = match failure.remedy {
             ErrcodeRemedy::DropRecipient if self.gates.refuses_all(&account.name) => {
                 ErrcodeRemedy::ConfigError
@@ -238,13 +204,48 @@ impl Sender {
         }
         Attempt {
             settlement,
-            requested: true,
             // A definite answer does not settle an earlier attempt that got no answer.
             uncertain: failure.uncertain || notification.uncertain_ms.is_some(),
             errcode: failure.errcode,
             reason: Some(failure.message.into()),
             ..Attempt::sent(None)
         }
+    }
+
+    /// Returns the request to send at once after `failure`, in a plainer form if the platform refused
+    /// the content: a value that does not fit its field, or words that it blocks. `sent` is the refused
+    /// request, if it was rebuilt. `None`: the failure has another remedy, or no form is plainer.
+    fn plainer(
+        &self,
+        job: &SendJob<'_>,
+        account: &Account,
+        sent: Option<&RebuiltRequest>,
+        failure: &Failure,
+    ) -> Option<RebuiltRequest> {
+        if failure.remedy != ErrcodeRemedy::Plainer {
+            return None;
+        }
+        let mut notice = sent.map(|sent| &sent.notice).or(job.notice.as_ref())?.clone();
+        // Under the same name: if an earlier attempt has arrived, the platform shows no second one.
+        // This takes for granted that it remembers the names of accepted messages only.
+        let resends = sent.map_or(job.notification.resends, |sent| sent.resends);
+        if sent.is_none() {
+            let today = rebuilt(job, account, notice.clone(), resends);
+            if today.payload != job.notification.payload {
+                // The stored bytes are older than the account's template.
+                return Some(today);
+            }
+        }
+        self.operators.template_refused(&account.name, failure);
+        let refused = failure.refused_field();
+        notice.plain_fields = account.template()?.plainer(&notice.plain_fields, refused)?;
+        warn!(
+            account = account.name,
+            errcode = failure.errcode,
+            error = %failure,
+            "platform refused content, sending it in a plainer form"
+        );
+        Some(rebuilt(job, account, notice, resends))
     }
 
     /// Records what an attempt shows about the account, and notifies operators of a change.
@@ -257,37 +258,39 @@ impl Sender {
 }
 
 /// Rebuilds the request. `None`: the notice cannot be read.
-fn render(
-    job: &SendJob<'_>,
-    account: &Account,
-    delayed: bool,
-    repeat: bool,
-) -> Option<RebuiltRequest> {
+fn render(job: &SendJob<'_>, account: &Account, marks: Marks) -> Option<RebuiltRequest> {
     let mut notice = job.notice.clone()?;
     // The account's map may have been corrected.
     notice.plain_fields.clear();
     // Marks stay once set: an earlier attempt that may have arrived may have been the final one.
-    notice.delayed |= delayed;
-    let resends = job.notification.resends + i32::from(repeat);
+    notice.delayed |= marks.delayed;
+    let resends = job.notification.resends + i32::from(marks.repeat);
     // A row that was moved here counts what may have arrived at the other address.
     notice.repeat |= resends > 0;
     Some(rebuilt(job, account, notice, resends))
 }
 
 /// Returns the request of `notice`, under the name that it has after `resends` resends.
-pub(super) fn rebuilt(
-    job: &SendJob<'_>,
-    account: &Account,
-    notice: Notice,
-    resends: i32,
-) -> RebuiltRequest {
+fn rebuilt(job: &SendJob<'_>, account: &Account, notice: Notice, resends: i32) -> RebuiltRequest {
     let id = job.notification.client_msg_id(resends);
     let payload = wechat::request(account, &job.address.name, &id, &notice);
     RebuiltRequest { notice, payload, resends }
 }
 
-fn error_type(failure: &Failure) -> String {
-    failure.errcode.map_or_else(|| "unreachable".to_owned(), |errcode| errcode.to_string())
+/// Starts a span under the reading's span that the notification continues. The span holds neither
+/// address nor text.
+pub fn start_span(notification: &Notification, channel: Channel) -> opentelemetry::Context {
+    let mut span = NewSpan::new("notify", SpanKind::Client).with(vec![
+        KeyValue::new("notification.channel", channel.as_str()),
+        KeyValue::new("alert.episode_key", notification.episode_key.clone()),
+        KeyValue::new("alert.transition", notification.transition.clone()),
+        KeyValue::new("notification.attempt", i64::from(notification.attempts) + 1),
+    ]);
+    let parent = notification.traceparent.as_deref();
+    if let Some(parent) = parent.and_then(|header| trace::read(header.as_bytes())) {
+        span = span.under_remote(parent);
+    }
+    span.start()
 }
 
 #[cfg(test)]
