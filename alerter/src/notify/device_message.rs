@@ -126,7 +126,7 @@ pub fn text(notice: &Notice, is_wearer: bool) -> String {
         TransitionKind::Resolved if notice.goes_on.is_some() => {
             format!(
                 "设备{device_sn}{sign}告警缓解，严重级别：{level}，请继续关注。",
-                level = notice.level().1
+                level = notice.level()
             )
         }
         TransitionKind::Resolved => format!("设备{device_sn}{sign}告警已恢复，严重级别：{level}。"),

@@ -12,7 +12,7 @@ use crate::rules::vital::Vital;
 impl Notice {
     /// Returns the event: marks, state, vital and value, such as `延迟 心率过高 151` or `已恢复 心率 88`.
     pub fn event(&self) -> String {
-        let words = self.marks().into_iter().chain([self.state().1]).flatten();
+        let words = self.marks().into_iter().chain([self.state_word().1]).flatten();
         words.map(str::to_owned).chain([self.what()]).collect::<Vec<_>>().join(" ")
     }
 
@@ -21,9 +21,14 @@ impl Notice {
         self.transition.is_end()
     }
 
-    /// Returns the key of the word for the severity and the word, or those of an episode that is over.
-    /// After a step down, they are of the severity of what goes on.
-    pub fn level(&self) -> (&'static str, &'static str) {
+    /// Returns the severity, or that the episode is over. After a step down, returns the severity of
+    /// what goes on.
+    pub fn level(&self) -> &'static str {
+        self.level_word().1
+    }
+
+    /// Returns the key of the word for the level, and the word.
+    pub fn level_word(&self) -> (&'static str, &'static str) {
         let of = |severity: Severity| (severity.as_str(), severity.label());
         let over = self.transition.as_str();
         match self.transition {
@@ -46,9 +51,9 @@ impl Notice {
 
     /// Returns the headline without its marks.
     pub fn headline_text(&self) -> String {
-        let (_, level) = self.level();
+        let level = self.level();
         // The level of an ended episode already contains the state.
-        let state = self.state().1.filter(|state| *state != level);
+        let state = self.state_word().1.filter(|state| *state != level);
         let state = state.map(|state| format!("{state} ")).unwrap_or_default();
         let beyond = self.threshold().map(|threshold| format!(" ({threshold})"));
         format!("【{level}】{state}{}{}", self.what(), beyond.unwrap_or_default())
@@ -72,7 +77,7 @@ impl Notice {
 
     /// Returns the key of the word for the episode's state, and the word. No word: the episode
     /// opened.
-    pub fn state(&self) -> (&'static str, Option<&'static str>) {
+    pub fn state_word(&self) -> (&'static str, Option<&'static str>) {
         let key = self.transition.as_str();
         match self.transition {
             _ if self.digest_of.is_some() => ("digest", Some("汇总")),
@@ -162,7 +167,7 @@ mod tests {
 
     /// Asserts the event, the level and the headline of a notice, and that nurses can read of it.
     fn assert_says(notice: &Notice, [event, level, headline]: [&str; 3]) {
-        assert_eq!((notice.event().as_str(), notice.level().1), (event, level));
+        assert_eq!((notice.event().as_str(), notice.level()), (event, level));
         assert_eq!(notice.headline(), headline);
         assert!(PAGE.contains(&format!("`{event}`")), "nurses read nothing of {event}");
     }

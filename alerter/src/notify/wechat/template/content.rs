@@ -39,12 +39,12 @@ impl Notice {
         match content {
             Content::Patient => self.user.clone(),
             Content::Event => self.event(),
-            Content::Level => self.level().1.to_owned(),
+            Content::Level => self.level().to_owned(),
             Content::Time => match self.since {
                 Some(since) => since.strftime("%Y-%m-%d %H:%M起").to_string(),
                 None => wall_text(self.wall),
             },
-            Content::State => self.state().1.unwrap_or("发生").to_owned(),
+            Content::State => self.state_word().1.unwrap_or("发生").to_owned(),
             Content::Sign => self.sign().to_owned(),
             Content::Value => self.value_text().unwrap_or_default(),
             Content::Reading => match (self.value, self.threshold()) {
@@ -66,8 +66,8 @@ impl Notice {
     /// no words stand for the content.
     pub fn word_key(&self, content: Content) -> Option<&'static str> {
         match content {
-            Content::State => Some(self.state().0),
-            Content::Level => Some(self.level().0),
+            Content::State => Some(self.state_word().0),
+            Content::Level => Some(self.level_word().0),
             Content::Sign if self.digest_of.is_some() => Some("digest"),
             Content::Sign => Some(match self.silence {
                 Silence::Silent => self.vital.as_str(),
