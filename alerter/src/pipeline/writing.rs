@@ -63,7 +63,7 @@ pub(super) struct BatchTask {
     pub(super) mysql_retry: MysqlRetry,
     /// Wakes the sender when there is something to send.
     pub(super) wake: Arc<Notify>,
-    /// Hear of rows that MySQL rejects.
+    /// The channel to the operators, who hear of rows that MySQL rejects.
     pub(super) operators: OperatorEvents,
     /// The time at which the evaluation of the batch began.
     pub(super) begun: Instant,

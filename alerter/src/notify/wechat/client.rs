@@ -116,10 +116,12 @@ impl Platforms {
         let mut failed: Option<Token> = None;
         loop {
             let token = self.token(account, failed.as_ref()).await?;
-            let mut all = vec![("access_token", token.token.as_str())];
-            all.extend_from_slice(query);
-            let body = body.map(<[u8]>::to_vec);
-            match self.attempt(account.channel(), path, &all, body).await {
+            let answer = {
+                let query = [&[("access_token", token.token.as_str())][..], query].concat();
+                let body = body.map(<[u8]>::to_vec);
+                self.attempt(account.channel(), path, &query, body).await
+            };
+            match answer {
                 Err(failure)
                     if failure.remedy == ErrcodeRemedy::RefreshToken && failed.is_none() =>
                 {
