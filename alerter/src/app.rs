@@ -28,7 +28,6 @@ use crate::config::RunConfig;
 use crate::engine::no_data::counted_time::CountedTime;
 use crate::health::monitor::{AlerterMonitor, MonitoredParts};
 use crate::health::probes::{ActiveRules, alive, ready};
-use crate::mysql::columns::ColumnCache;
 use crate::mysql::retry::MysqlRetry;
 use crate::mysql::{old_alerts, suppressed_counts};
 use crate::notify::device_message;
@@ -195,7 +194,7 @@ impl App {
             outbox: Outbox::new(self.pool.clone()),
             directory: Arc::clone(&self.directory),
             platforms: self.platforms.clone(),
-            device_messages: ColumnCache::new(self.pool.clone(), device_message::TABLE),
+            device_messages: device_message::columns(self.pool.clone()),
             gates: Arc::clone(&self.accounts),
             recipient_per_minute: self.config.limits.recipient_messages_per_minute,
             operators: self.operators.clone(),

@@ -8,11 +8,11 @@ use ljwx_ledger::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{FromRow, MySql, QueryBuilder};
 
 use crate::engine::episode::TransitionKind;
-use crate::mysql::columns::Columns;
+use crate::mysql::columns::{ColumnCache, Columns};
 use crate::notify::notice::{Notice, cut};
 
 /// The name of the table.
-pub const TABLE: &str = "t_device_message";
+const TABLE: &str = "t_device_message";
 
 /// Longest message, in bytes. A watch has a small screen.
 const MESSAGE_BYTES_MAX: usize = 1_000;
@@ -41,6 +41,11 @@ pub struct Wearer {
     pub user_id: Option<i64>,
     /// The wearer's organisation.
     pub org_id: Option<i64>,
+}
+
+/// The table's columns in this database. They are read when they are first needed.
+pub fn columns(pool: MySqlPool) -> ColumnCache {
+    ColumnCache::new(pool, TABLE)
 }
 
 /// Returns the wearer of the alert with this key.
